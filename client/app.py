@@ -1,0 +1,50 @@
+"""The hospital's ClientApp. Start-up is paid for every message of a deployed hospital, so heavy imports wait."""
+
+import time
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from medtl_core.config import settings
+from medtl_core.flower.records import decode_request, encode, guarded
+from medtl_core.methods.tasks import TASKS, answer
+from medtl_core.threads import one_thread
+from medtl_core.values import Released, Update
+
+from .site import Node, Site, open_site
+
+app = ClientApp()
+
+
+def _open(context: Context) -> Site:
+    one_thread()
+    return open_site(settings(context.run_config), Node.of(context.node_config))
+
+
+def _reply(message: Message, site: Site, released: Released, started: float) -> Message:
+    spent = {**released.metrics, "cpu-seconds": time.thread_time() - started}
+    timed = Released(released.update, released.event, spent)
+    content = encode(timed, agreement=site.agreement, site=site.data.name, weight=len(site.data.label))
+    return Message(content, reply_to=message)
+
+
+@app.query("join")
+@guarded
+def join(message: Message, context: Context) -> Message:
+    """Computes the hospital's features once and tells its name, its number of cases and what it understood."""
+    started = time.thread_time()
+    return _reply(message, _open(context), Released(Update({})), started)
+
+
+@guarded
+def task(message: Message, context: Context) -> Message:
+    """Answers one task of the server; see `medtl_core.methods.tasks`."""
+    started = time.thread_time()
+    site = _open(context)
+    arrays, config = decode_request(message)
+    name = message.metadata.message_type.partition(".")[2]
+    return _reply(message, site, answer(name, site.data, arrays, config), started)
+
+
+for _name in TASKS:
+    app.train(_name)(task)

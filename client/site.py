@@ -1,0 +1,136 @@
+"""A hospital's own side: where its cases are, and their features."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import RLock
+
+import numpy as np
+
+from medtl_core.agreement import agreement
+from medtl_core.config import Settings
+from medtl_core.data.partition import Parts, partition
+from medtl_core.data.source import Source, open_source
+from medtl_core.errors import ConfigError, DataError
+from medtl_core.features import FeatureSpec, extract, feature_spec
+from medtl_core.methods.tasks import SiteData
+from medtl_core.values import Examples
+
+#: Simulated hospitals share one process: one of them loads what all of them share.
+_LOADING = RLock()
+
+
+@dataclass(frozen=True)
+class Site:
+    """An opened hospital.
+
+    Attributes:
+        data: its cases as features.
+        agreement: hash of what it understood of the run.
+    """
+
+    data: SiteData
+    agreement: str
+
+
+@dataclass(frozen=True)
+class Node:
+    """Where a hospital's cases come from: its own folder, or one part of shared data in a simulation."""
+
+    name: str
+    data_path: str
+    part: int
+
+    @classmethod
+    def of(cls, node_config: Mapping[str, object]) -> "Node":
+        """Reads Flower's node config: `data-path` and `site-name` when deployed, else `partition-id`.
+
+        Raises:
+            ConfigError: neither is there, or a deployed hospital has no name.
+        """
+        path = str(node_config.get("data-path", ""))
+        if path:
+            name = str(node_config.get("site-name", ""))
+            if not name:
+                raise ConfigError("node config has data-path but no site-name; start the SuperNode with both")
+            return cls(name, path, -1)
+        if "partition-id" not in node_config:
+            raise ConfigError("node config has neither data-path (deployed) nor partition-id (simulation)")
+        return cls("", "", int(str(node_config["partition-id"])))
+
+
+@lru_cache(maxsize=4096)
+def open_site(settings: Settings, node: Node) -> Site:
+    """Returns the hospital's cases as features, from the cache where they were computed before.
+
+    Raises:
+        DataError: the hospital has no usable training case.
+    """
+    source = _source(_data_settings(settings if node.part >= 0 else settings.replace(data_path=node.data_path)))
+    name, train, test = _own(source, settings, node)
+    if not len(train):
+        raise DataError(f"hospital {name!r} has no training case left; check its manifest's split column and min-cell")
+    spec = feature_spec(settings, source.entry.views)
+    values, test_values = (_features(part, spec, settings) for part in (train, test))
+    data = SiteData(
+        name, values, train["label"], train["patient"], test_values, test["label"], test["patient"],
+        len(source.examples.task.classes), settings.seed,
+    )  # fmt: skip
+    return Site(data, agreement(settings, source.examples.task.classes, spec.fingerprint))
+
+
+def _own(source: Source, settings: Settings, node: Node) -> tuple[str, Examples, Examples]:
+    examples = source.examples
+    if node.part >= 0:
+        parts = _parts(_data_settings(settings, keep_seed=True)).sites
+        if node.part >= len(parts):
+            raise ConfigError(
+                f"partition-id={node.part} but the run has sites={len(parts)}; start as many nodes as sites"
+            )
+        part = parts[node.part]
+        train, test, name = examples.take(part.train), examples.take(part.test), part.name
+    else:
+        held_out = examples["split"] == "test"
+        train, test, name = examples.take(~held_out), examples.take(held_out), node.name
+    return name, _suppress_small(train, settings.min_cell), test
+
+
+def _suppress_small(examples: Examples, min_cell: int) -> Examples:
+    """Drops classes with fewer cases than the hospital is willing to show in a sum."""
+    counts = np.bincount(examples["label"], minlength=len(examples.task.classes))
+    return examples.take(counts[examples["label"]] >= min_cell) if min_cell else examples
+
+
+def _features(examples: Examples, spec: FeatureSpec, settings: Settings) -> np.ndarray:
+    if not len(examples):
+        return np.zeros((0, spec.width), dtype=np.float32)
+    return extract(examples, spec, settings).values
+
+
+def _data_settings(settings: Settings, *, keep_seed: bool = False) -> Settings:
+    """Settings with everything reset that does not decide which cases there are: the key of the shared load."""
+    kept = {"data", "data_path", "classes", "sites", "shots", "partition", "alpha", *({"seed"} if keep_seed else ())}
+    return Settings(**{name: getattr(settings, name) for name in kept})
+
+
+@lru_cache(maxsize=2)
+def _load(settings: Settings) -> Source:
+    if settings.data_path and not Path(settings.data_path).exists():
+        raise DataError(f"data path {settings.data_path!r} does not exist; correct data-path")
+    return open_source(settings)
+
+
+@lru_cache(maxsize=2)
+def _split(settings: Settings) -> Parts:
+    return partition(_source(settings.replace(seed=0)).examples, settings)
+
+
+def _source(settings: Settings) -> Source:
+    with _LOADING:
+        return _load(settings)
+
+
+def _parts(settings: Settings) -> Parts:
+    with _LOADING:
+        return _split(settings)

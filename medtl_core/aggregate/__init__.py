@@ -1,0 +1,1 @@
+"""Folds over released updates, taken as replies arrive, and what a server does with their mean."""

@@ -1,0 +1,53 @@
+"""Running folds over replies: memory holds one total, never a list of all updates.
+
+Replies come in order of hospital name, so the floating-point sum, and with it every head, has the same bytes on every
+road and for every number of workers.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from medtl_core.errors import RunError
+from medtl_core.values import Array
+
+Arrays = Mapping[str, Array]
+
+
+def total(updates: Iterable[Arrays]) -> dict[str, Array]:
+    """Returns the sum of named arrays in float64.
+
+    Raises:
+        RunError: there was nothing to add.
+
+    Example:
+        >>> total([{"a": np.array([1.0])}, {"a": np.array([2.0])}])["a"].tolist()
+        [3.0]
+    """
+    return _fold((arrays, 1.0) for arrays in updates)[0]
+
+
+def weighted_mean(updates: Iterable[tuple[Arrays, float]]) -> dict[str, Array]:
+    """Returns the mean of named arrays, each update weighted by the agreed number of its cases.
+
+    Example:
+        >>> weighted_mean([({"a": np.array([1.0])}, 1), ({"a": np.array([4.0])}, 2)])["a"].tolist()
+        [3.0]
+    """
+    running, weight = _fold(updates)
+    return {name: array / weight for name, array in running.items()}
+
+
+def _fold(updates: Iterable[tuple[Arrays, float]]) -> tuple[dict[str, Array], float]:
+    running: dict[str, Array] = {}
+    weight = 0.0
+    for arrays, share in updates:
+        weight += share
+        for name, array in arrays.items():
+            if name in running:
+                running[name] += share * array.astype(np.float64)
+            else:
+                running[name] = share * array.astype(np.float64)
+    if weight <= 0:
+        raise RunError("no usable reply to aggregate; see the failures in events.jsonl")
+    return running, weight

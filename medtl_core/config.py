@@ -1,0 +1,197 @@
+"""Settings of one run: flat, frozen, checked at the edge.
+
+The same flat kebab-case keys serve `medtl simulate --set`, a scenario file and the run config of Flower, so the three
+roads read one vocabulary. An unknown key is refused with the nearest known name.
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medtl_core.errors import ConfigError, did_you_mean, positive
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run's settings. Every field is public: nothing derived from a patient may stand here.
+
+    Attributes:
+        data: a catalog name ("phantom", "ham10000_sites", ...) or "" to recognise the folder at `data_path`.
+        data_path: absolute folder or file of the data; "" for built-in data.
+        classes: comma-separated classes in their agreed order; "" = the catalog's, else those found, sorted.
+        sites: number of simulated hospitals.
+        shots: labelled training cases each hospital holds; 0 = all it has.
+        partition: "natural" (by the site column), "dirichlet" (label skew `alpha`), "size" (unequal sizes) or "even".
+        alpha: Dirichlet concentration; small = skewed.
+        seed: of partition, folds and training order; never of privacy noise.
+        backbone: "lite0", "torchvision:NAME", "timm:NAME", "file:PATH", "random:ARCH" or "table".
+        weights: file or folder with the backbone's weights; "" = where the backbone's record says.
+        features: "rich" (several taps, mean and standard deviation), "plain" (one tap, mean) or taps such as "4+10".
+        image_size: pixels a side; 0 = what `features` implies.
+        views: "auto" (what the catalog states for the modality) or "one".
+        methods: comma-separated method names to compare.
+        folds: cross-validation folds for shrinkage, temperature and the choice of head.
+        local_epochs, batch_size, learning_rate, weight_decay: of the linear head trained at a hospital.
+        proximal: FedProx coefficient.
+        server_momentum, server_rate: FedAvgM's momentum and server learning rate.
+        adam_rate: FedAdam's server learning rate.
+        test: "server" (central labelled test set) or "sites" (each hospital judges on its own held-out cases).
+        test_path: data the server judges on when hospitals own their folders; "" = the shared data's test split.
+        min_cell: hospitals drop classes with fewer cases than this before anything leaves; 0 = keep all.
+        quorum: share of registered hospitals that must answer every round, in (0, 1].
+        deadline: seconds a round may take.
+        bootstrap: patient-bootstrap resamples of the central evaluation.
+        cache: folder of the feature cache; "" = the user's cache folder, "off" = no cache.
+        out: absolute folder the server writes results to; "" = nothing is written.
+    """
+
+    data: str = "phantom"
+    data_path: str = ""
+    classes: str = ""
+    sites: int = 5
+    shots: int = 30
+    partition: str = "natural"
+    alpha: float = 0.3
+    seed: int = 0
+    backbone: str = "lite0"
+    weights: str = ""
+    features: str = "rich"
+    image_size: int = 0
+    views: str = "auto"
+    methods: str = "local,nearest-mean,ridge,discriminant,fedavg-5,fedavg-20,fedavg-20-adjusted,auto,pooled-logistic"
+    folds: int = 5
+    local_epochs: int = 5
+    batch_size: int = 16
+    learning_rate: float = 0.05
+    weight_decay: float = 0.001
+    proximal: float = 0.1
+    server_momentum: float = 0.9
+    server_rate: float = 0.3
+    adam_rate: float = 0.01
+    test: str = "server"
+    test_path: str = ""
+    min_cell: int = 0
+    quorum: float = 0.5
+    deadline: float = 600.0
+    bootstrap: int = 200
+    cache: str = ""
+    out: str = ""
+
+    def __post_init__(self) -> None:
+        positive(
+            sites=self.sites, local_epochs=self.local_epochs, batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            alpha=self.alpha, deadline=self.deadline, quorum=self.quorum, bootstrap=self.bootstrap,
+        )  # fmt: skip
+        for name in ("shots", "image_size", "min_cell", "weight_decay", "proximal"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name.replace('_', '-')}={getattr(self, name)} must not be negative")
+        if self.quorum > 1:
+            raise ConfigError(f"quorum={self.quorum} is a share of the hospitals and must not exceed 1")
+        if self.folds < 2:
+            raise ConfigError(f"folds={self.folds} must be at least 2: one fold leaves nothing to train on")
+        _one_of("partition", self.partition, ("natural", "dirichlet", "size", "even"))
+        _one_of("views", self.views, ("auto", "one"))
+        _one_of("test", self.test, ("server", "sites"))
+        if self.out and not Path(self.out).is_absolute():
+            raise ConfigError(f"out={self.out!r} must be an absolute path: a Flower process has its own working folder")
+
+    def public(self) -> dict[str, Value]:
+        """Returns the settings as flat kebab-case keys, the form Flower's run config takes."""
+        return {_kebab(name): value for name, value in dataclasses.asdict(self).items()}
+
+    def agreed(self) -> dict[str, Value]:
+        """Returns the settings both sides must share for their arrays to mean the same; paths and output are local."""
+        local = {"out", "cache", "data-path", "test-path", "weights", "bootstrap", "deadline", "quorum", "methods"}
+        return {key: value for key, value in self.public().items() if key not in local}
+
+    def replace(self, **changes: Value) -> "Settings":
+        """Returns a copy with some fields changed (field names, not kebab-case)."""
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+def settings(values: Mapping[str, Value]) -> Settings:
+    """Returns settings from flat kebab-case keys.
+
+    Raises:
+        ConfigError: a key is unknown (the nearest known one is suggested) or a value has the wrong type or range.
+
+    Example:
+        >>> settings({"shots": 90, "sites": 10}).shots
+        90
+    """
+    fields = {_kebab(field.name): field for field in dataclasses.fields(Settings)}
+    known: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in fields:
+            raise ConfigError(f"unknown setting {key!r}; {did_you_mean(key, fields)}")
+        known[fields[key].name] = _coerce(key, value, type(fields[key].default))
+    return Settings(**known)
+
+
+def read_assignments(assignments: list[str]) -> dict[str, Value]:
+    """Returns settings given as `key=value` words, e.g. from `--set`.
+
+    Example:
+        >>> read_assignments(["shots=90", "partition=dirichlet"])
+        {'shots': 90, 'partition': 'dirichlet'}
+    """
+    values: dict[str, Value] = {}
+    for word in assignments:
+        key, separator, text = word.partition("=")
+        if not separator:
+            raise ConfigError(f"{word!r} is not of the form key=value")
+        values[key.strip().replace("_", "-")] = _literal(text.strip())
+    return values
+
+
+def read_scenario(path: Path) -> dict[str, Value]:
+    """Returns the flat settings of a scenario file (TOML).
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or holds tables.
+    """
+    if not path.is_file():
+        options = [entry.stem for entry in path.parent.glob("*.toml")]
+        raise ConfigError(f"no scenario {path.stem!r} in {path.parent}; {did_you_mean(path.stem, options)}")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"scenario {path.name} is not valid TOML: {error}") from error
+    nested = [key for key, value in values.items() if isinstance(value, dict | list)]
+    if nested:
+        raise ConfigError(f"scenario {path.name}: {nested[0]!r} must be a single value, not a table or list")
+    return values
+
+
+def _kebab(name: str) -> str:
+    return name.replace("_", "-")
+
+
+def _literal(text: str) -> Value:
+    for cast in (int, float):
+        try:
+            return cast(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _coerce(key: str, value: Value, kind: type) -> Value:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{key}={value!r} must be of type {kind.__name__}")
+    return value
+
+
+def _one_of(name: str, value: str, options: tuple[str, ...]) -> None:
+    if value not in options:
+        raise ConfigError(f"{name}={value!r} is not known; {did_you_mean(value, options)}")

@@ -1,0 +1,71 @@
+"""The error family of medtl.
+
+Every message says what was wrong, where, and what to do. Text that may leave a hospital carries no values, paths or
+identities: `public_text` gives the sentence that may be sent, the exception's own text stays in the building.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class MedtlError(Exception):
+    """Base of all errors a user of medtl can act on."""
+
+    #: A sentence without patient values, paths or identities; the only text that may cross the wire.
+    public_text = "the site met an error; its own log has the details"
+
+
+class ConfigError(MedtlError):
+    """A setting is unknown, out of range or contradicts another one."""
+
+    public_text = "the site refused the configuration; its own log names the setting"
+
+
+class DataError(MedtlError):
+    """Input data cannot be used: missing, unreadable, mislabelled or leaking."""
+
+    public_text = "the site's data could not be used; its own log names the file or row"
+
+
+class WeightsError(MedtlError):
+    """Backbone weights are missing, corrupt or of another architecture."""
+
+    public_text = "the site could not load the agreed backbone weights"
+
+
+class ReplyError(MedtlError):
+    """A hospital's reply breaks the agreement (shape, dtype, finiteness, weight, run)."""
+
+    public_text = "a reply broke the agreement and was refused"
+
+
+class RunError(MedtlError):
+    """A run cannot go on: no quorum, no usable reply, or an output folder in use."""
+
+    public_text = "the run could not go on"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns a short hint naming the closest known word, or the list of known words.
+
+    Example:
+        >>> did_you_mean("shotz", ["shots", "sites"])
+        "did you mean 'shots'?"
+    """
+    options = sorted(known)
+    close = difflib.get_close_matches(name, options, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(options)}"
+
+
+def positive(**values: float) -> None:
+    """Raises ConfigError naming the first keyword whose value is not greater than zero.
+
+    Example:
+        >>> positive(shots=0)
+        Traceback (most recent call last):
+        ...
+        medtl_core.errors.ConfigError: shots=0 must be greater than 0
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise ConfigError(f"{name.replace('_', '-')}={value} must be greater than 0")

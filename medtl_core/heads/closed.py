@@ -1,0 +1,100 @@
+"""Closed-form heads from summed statistics: nearest mean, ridge and the shrunk discriminant.
+
+Each family turns statistics into one head per strength of its regularisation, from one eigendecomposition, on features
+standardised by the statistics themselves; standardisation is folded into the weights, so a head reads raw features.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from medtl_core.heads.statistics import Float, Statistics
+from medtl_core.values import ABSENT
+
+
+class Family(ABC):
+    """A kind of closed-form head with a grid of regularisation strengths."""
+
+    name: str
+    strengths: tuple[float, ...]
+
+    @abstractmethod
+    def heads(self, statistics: Statistics) -> Float:
+        """Returns affine heads on raw features, float64 [strengths, C, d + 1], the bias last."""
+
+
+@dataclass(frozen=True)
+class NearestMean(Family):
+    """Nearest class mean of the standardised features (FedNCM): -||z - m_c||^2 / 2 without its common part."""
+
+    name: str = "nearest-mean"
+    strengths: tuple[float, ...] = (1.0,)
+
+    def heads(self, statistics: Statistics) -> Float:
+        """See Family."""
+        means, seen = _class_means(statistics.standardised())
+        return _raw(means[None], -0.5 * (means**2).sum(axis=1)[None], statistics, seen)
+
+
+@dataclass(frozen=True)
+class Ridge(Family):
+    """Ridge regression on one-hot labels with a free intercept: W = (G + strength N I)^-1 B (Fed3R, AFL)."""
+
+    name: str = "ridge"
+    strengths: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+
+    def heads(self, statistics: Statistics) -> Float:
+        """See Family."""
+        centred = statistics.standardised()
+        values, vectors = np.linalg.eigh(centred.gram)
+        rotated = centred.sums @ vectors
+        penalty = np.asarray(self.strengths)[:, None] * centred.cases
+        weights = (rotated[None] / (np.maximum(values, 0.0) + penalty)[:, None]) @ vectors.T
+        share = statistics.counts / max(statistics.cases, 1.0)
+        bias = np.broadcast_to(share, weights.shape[:2])
+        return _raw(weights, bias, statistics, statistics.counts > 0)
+
+
+@dataclass(frozen=True)
+class Discriminant(Family):
+    """Linear discriminant with a uniform prior and a covariance shrunk towards a multiple of the identity.
+
+    S_r = (1 - r) S + r tr(S) / d I;  w_c = S_r^-1 m_c;  b_c = -m_c' w_c / 2 (METHODS section 1; Friedman 1989).
+    The uniform prior is what wins under imbalance: rare diagnoses count as much as common ones.
+    """
+
+    name: str = "discriminant"
+    strengths: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
+
+    def heads(self, statistics: Statistics) -> Float:
+        """See Family."""
+        standard = statistics.standardised()
+        means, seen = _class_means(standard)
+        freedom = max(standard.cases - seen.sum(), 1.0)
+        within = (standard.gram - (means.T * standard.counts) @ means) / freedom
+        values, vectors = np.linalg.eigh(within)
+        rotated = means @ vectors
+        shrink = np.asarray(self.strengths)[:, None]
+        spread = max(float(np.trace(within)) / len(within), 1e-12)  # one case a class leaves no scatter
+        eigen = np.maximum((1 - shrink) * np.maximum(values, 0.0) + shrink * spread, 1e-12)
+        weights = (rotated[None] / eigen[:, None]) @ vectors.T
+        return _raw(weights, -0.5 * (weights * means).sum(axis=2), statistics, seen)
+
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (NearestMean(), Ridge(), Discriminant())}
+
+
+def _class_means(statistics: Statistics) -> tuple[Float, np.ndarray]:
+    """Returns class means [C, d] (zero where unseen) and which classes were seen [C]."""
+    seen = statistics.counts > 0.5  # counts are whole; a difference of sums may leave 1e-16
+    means = np.where(seen[:, None], statistics.sums / np.maximum(statistics.counts, 1.0)[:, None], 0.0)
+    return means, seen
+
+
+def _raw(weights: Float, bias: Float, statistics: Statistics, seen: np.ndarray) -> Float:
+    """Folds the standardisation into heads [s, C, d], [s, C] and marks classes never seen."""
+    raw = weights / statistics.scale
+    shifted = np.where(seen, bias - raw @ statistics.mean, ABSENT)
+    raw = np.where(seen[:, None], raw, 0.0)
+    return np.concatenate([raw, shifted[..., None]], axis=2)

@@ -1,0 +1,155 @@
+"""The linear head trained by gradient at a hospital: mini-batch softmax regression on standardised features."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.errors import DataError
+from medtl_core.heads.statistics import Float
+from medtl_core.values import ABSENT
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a hospital trains the head for one round.
+
+    Attributes:
+        epochs: passes over the hospital's cases.
+        batch_size: cases a step.
+        learning_rate: of plain gradient descent.
+        weight_decay: L2 coefficient on weights and bias.
+        proximal: FedProx coefficient pulling towards the round's starting head (Li et al., MLSys 2020); 0 = off.
+    """
+
+    epochs: int = 5
+    batch_size: int = 16
+    learning_rate: float = 0.05
+    weight_decay: float = 1e-3
+    proximal: float = 0.0
+
+    def steps(self, cases: int) -> int:
+        """Number of gradient steps a round takes on so many cases."""
+        return self.epochs * -(-cases // self.batch_size)
+
+
+def with_bias(values: NDArray[np.floating[Any]], mean: Float, scale: Float) -> Float:
+    """Returns standardised features with a constant last column, float64 [n, d + 1]."""
+    standard = (np.asarray(values, np.float64) - mean) / scale
+    return np.concatenate([standard, np.ones((len(standard), 1))], axis=1)
+
+
+def train(
+    head: Float, inputs: Float, label: NDArray[np.int64], training: Training, *, rng: np.random.Generator,
+    control: Float | None = None,
+) -> Float:  # fmt: skip
+    """Returns the head after one round of local training.
+
+    Args:
+        head: [C, d + 1], where the round starts.
+        inputs: [n, d + 1], standardised features with a constant last column.
+        label: int [n].
+        training: the round's recipe.
+        rng: of the batch order.
+        control: [C, d + 1] added to every gradient (SCAFFOLD, Karimireddy et al., ICML 2020: c - c_k), or None.
+
+    Raises:
+        DataError: the loss left the finite numbers; the hospital sits out this round.
+    """
+    if not len(label):
+        return head
+    start, current = head, head.copy()
+    decay, drift = training.weight_decay, training.proximal
+    onehot = np.eye(len(head))[label]
+    for _ in range(training.epochs):
+        order = rng.permutation(len(label))
+        for first in range(0, len(order), training.batch_size):
+            batch = order[first : first + training.batch_size]
+            features = inputs[batch]
+            gradient = (softmax(features @ current.T) - onehot[batch]).T @ features / len(batch) + decay * current
+            if drift:
+                gradient += drift * (current - start)
+            if control is not None:
+                gradient += control
+            current -= training.learning_rate * gradient
+    if not np.isfinite(current).all():
+        raise DataError("local training diverged (the head is not finite); lower the learning rate")
+    return current
+
+
+def softmax(logits: Float) -> Float:
+    """Returns probabilities [n, C] of logits [n, C].
+
+    Example:
+        >>> softmax(np.array([[0.0, 0.0]])).tolist()
+        [[0.5, 0.5]]
+    """
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def loss_and_gradient(head: Float, inputs: Float, label: NDArray[np.int64], weight: Float) -> tuple[float, Float]:
+    """Returns the summed class-weighted log-loss and its gradient [C, d + 1]; sums over hospitals are the pooled ones.
+
+    Args:
+        head: [C, d + 1].
+        inputs: [n, d + 1].
+        label: int [n].
+        weight: [C], weight of a case of each class.
+    """
+    logits = inputs @ head.T
+    logits = logits - logits.max(axis=1, keepdims=True)
+    exponent = np.exp(logits)
+    total = exponent.sum(axis=1)
+    case_weight = weight[label]
+    loss = float(case_weight @ (np.log(total) - logits[np.arange(len(label)), label]))
+    residual = exponent / total[:, None]
+    residual[np.arange(len(label)), label] -= 1.0
+    return loss, (residual * case_weight[:, None]).T @ inputs
+
+
+def class_weights(counts: Float) -> Float:
+    """Returns the weight of a case of each class so that classes count alike and the weights average to one.
+
+    Example:
+        >>> class_weights(np.array([1.0, 3.0, 0.0])).tolist()
+        [2.0, 0.6666666666666666, 0.0]
+    """
+    seen = counts > 0
+    return np.asarray(np.where(seen, counts.sum() / (max(int(seen.sum()), 1) * np.maximum(counts, 1.0)), 0.0))
+
+
+def to_raw(head: Float, mean: Float, scale: Float, seen: NDArray[np.bool_] | None = None) -> Float:
+    """Folds the standardisation into a head [..., C, d + 1] and marks classes never seen."""
+    weight = head[..., :-1] / scale
+    bias = head[..., -1] - weight @ mean
+    raw = np.concatenate([weight, bias[..., None]], axis=-1)
+    if seen is not None:
+        raw[..., ~seen, :-1], raw[..., ~seen, -1] = 0.0, ABSENT
+    return raw
+
+
+def logistic(inputs: Float, label: NDArray[np.int64], classes: int, *, penalty: float = 1e-2) -> Float:
+    """Returns the class-balanced L2 logistic head of one hospital alone, [C, d + 1], on standardised features."""
+    from scipy.optimize import minimize
+
+    counts = np.bincount(label, minlength=classes).astype(np.float64)
+    weight = class_weights(counts)
+
+    def objective(flat: Float) -> tuple[float, Float]:
+        head = flat.reshape(classes, -1)
+        loss, gradient = loss_and_gradient(head, inputs, label, weight)
+        return penalised(loss, gradient, head, len(label), penalty)
+
+    start = np.zeros(classes * inputs.shape[1])
+    return np.asarray(minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60}).x).reshape(
+        classes, -1
+    )
+
+
+def penalised(loss: float, gradient: Float, head: Float, cases: float, penalty: float) -> tuple[float, Float]:
+    """Returns the mean loss plus an L2 penalty on the weights (not the bias), and the flat gradient."""
+    weights = head.copy()
+    weights[:, -1] = 0.0
+    return loss / cases + 0.5 * penalty * float((weights**2).sum()), (gradient / cases + penalty * weights).ravel()

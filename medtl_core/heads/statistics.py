@@ -1,0 +1,103 @@
+"""Sufficient statistics of labelled features: what a hospital sums, and what a server can add and subtract.
+
+One message of class counts, class sums and the Gram matrix gives the pooled nearest mean, ridge and discriminant heads
+exactly (METHODS section 1; ridge: Fanì et al., ICML 2024; He et al., "AFL", CVPR 2025). Sent per fold, the same message
+gives exact federated cross-validation, because the training part of a fold is the total minus the fold.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.values import Update
+
+Float = NDArray[np.float64]
+
+#: Added to every standard deviation, so that a constant feature divides by something.
+TINY = 1e-6
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over labelled feature vectors.
+
+    Attributes:
+        counts: float64 [C], cases of each class.
+        sums: float64 [C, d], sum of the features of each class.
+        gram: float64 [d, d], sum of outer products of the features.
+    """
+
+    counts: Float
+    sums: Float
+    gram: Float
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        return Statistics(self.counts + other.counts, self.sums + other.sums, self.gram + other.gram)
+
+    def __sub__(self, other: "Statistics") -> "Statistics":
+        return Statistics(self.counts - other.counts, self.sums - other.sums, self.gram - other.gram)
+
+    @property
+    def cases(self) -> float:
+        """Number of cases."""
+        return float(self.counts.sum())
+
+    @property
+    def mean(self) -> Float:
+        """Mean feature vector, float64 [d]."""
+        return np.asarray(self.sums.sum(axis=0) / max(self.cases, 1.0))
+
+    @property
+    def scale(self) -> Float:
+        """Population standard deviation of each feature plus `TINY`, float64 [d]."""
+        variance = np.diag(self.gram) / max(self.cases, 1.0) - self.mean**2
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0)) + TINY)
+
+    def select(self, columns: NDArray[np.int64]) -> "Statistics":
+        """Returns the statistics of some feature columns: a sub-block, so one message serves every choice of taps."""
+        return Statistics(self.counts, self.sums[:, columns], self.gram[np.ix_(columns, columns)])
+
+    def standardised(self) -> "Statistics":
+        """Returns the statistics of (x - mean) / scale, computed from the sums alone."""
+        mean, scale = self.mean, self.scale
+        sums = (self.sums - np.outer(self.counts, mean)) / scale
+        gram = (self.gram - self.cases * np.outer(mean, mean)) / np.outer(scale, scale)
+        return Statistics(self.counts, sums, gram)
+
+
+def collect(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Statistics:
+    """Returns the statistics of features [n, d] with labels [n], in float64.
+
+    Example:
+        >>> collect(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0, 1]), 2).gram.tolist()
+        [[10.0, 14.0], [14.0, 20.0]]
+    """
+    wide = np.asarray(values, dtype=np.float64)
+    onehot = np.eye(classes)[label]
+    return Statistics(onehot.sum(axis=0), onehot.T @ wide, wide.T @ wide)
+
+
+def pack(folds: list[Statistics]) -> Update:
+    """Returns the message of some folds: counts [F, C], sums [F, C, d], upper triangles of the Grams [F, d(d+1)/2]."""
+    upper = np.triu_indices(folds[0].gram.shape[0])
+    return Update(
+        {
+            "counts": np.stack([fold.counts for fold in folds]),
+            "sums": np.stack([fold.sums for fold in folds]),
+            "gram": np.stack([fold.gram[upper] for fold in folds]),
+        }
+    )
+
+
+def unpack(update: Update) -> list[Statistics]:
+    """Returns the folds of a message made by `pack`, or of a sum of such messages."""
+    width = update.arrays["sums"].shape[2]
+    upper = np.triu_indices(width)
+    folds = []
+    for counts, sums, packed in zip(*(update.arrays[name] for name in ("counts", "sums", "gram")), strict=True):
+        gram = np.zeros((width, width))
+        gram[upper] = packed
+        folds.append(Statistics(counts, sums, gram + np.triu(gram, 1).T))
+    return folds

@@ -1,0 +1,112 @@
+"""The seam between methods and the network: ask all hospitals one thing, get validated replies as a stream."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from medtl_core.values import Array
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """The exact shape and dtype name an array in a reply must have."""
+
+    shape: tuple[int, ...]
+    dtype: str = "float64"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question to every hospital.
+
+    Attributes:
+        task: which client handler answers ("statistics", "fit", ...).
+        arrays: sent to every hospital alike.
+        config: flat values sent along.
+        expect: what each reply must hold, exactly.
+        phase: label under which the cost is booked; "" = the task's name.
+        own: gives further arrays for one hospital by name (SCAFFOLD's control variates), or None.
+    """
+
+    task: str
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    config: Mapping[str, Value] = field(default_factory=dict)
+    expect: Mapping[str, ArraySpec] = field(default_factory=dict)
+    phase: str = ""
+    own: Callable[[str], Mapping[str, Array]] | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A validated answer: arrays as expected, finite, of this run, and with the weight agreed at the start."""
+
+    site: str
+    arrays: Mapping[str, Array]
+    metrics: Mapping[str, float]
+    weight: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a hospital did not contribute to a round."""
+
+    site: str
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a phase cost over all hospitals.
+
+    Attributes:
+        bytes_up: sent by all hospitals together.
+        bytes_down: received by all hospitals together.
+        wall_seconds: from the first message to the last reply.
+        cpu_seconds: spent by the hospitals' handlers.
+        rounds: number of exchanges.
+    """
+
+    bytes_up: int = 0
+    bytes_down: int = 0
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    rounds: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.bytes_up + other.bytes_up,
+            self.bytes_down + other.bytes_down,
+            self.wall_seconds + other.wall_seconds,
+            self.cpu_seconds + other.cpu_seconds,
+            self.rounds + other.rounds,
+        )
+
+
+class Hospitals(ABC):
+    """All hospitals of one run, asked together."""
+
+    @property
+    @abstractmethod
+    def weights(self) -> Mapping[str, int]:
+        """Training cases of each hospital by name, in name order, fixed when it joined; the only weight ever used."""
+
+    @abstractmethod
+    def ask(self, request: Request) -> Iterator[Reply]:
+        """Yields the usable replies in order of hospital name, as they become available.
+
+        Raises:
+            RunError: after the stream, when fewer than the quorum answered usably.
+        """
+
+    @property
+    @abstractmethod
+    def costs(self) -> Mapping[str, Cost]:
+        """What each phase cost so far."""
+
+    @property
+    @abstractmethod
+    def failures(self) -> tuple[Failure, ...]:
+        """Every failure so far."""

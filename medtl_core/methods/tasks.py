@@ -1,0 +1,143 @@
+"""What a hospital can be asked: one pure function per task, from its features to a release.
+
+These are the only computations that end in something leaving the building. Each returns a `Released` value; here no
+privacy is claimed, and the event says so.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.errors import ConfigError, did_you_mean
+from medtl_core.heads.crossval import fold_of, held_out
+from medtl_core.heads.linear import Training, logistic, loss_and_gradient, to_raw, train, with_bias
+from medtl_core.heads.statistics import collect, pack
+from medtl_core.histogram import summarise
+from medtl_core.rng import stream
+from medtl_core.values import Array, Released, Scores, Update
+
+Config = Mapping[str, Any]
+Arrays = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class SiteData:
+    """A hospital's own cases as features; it never leaves the process that made it.
+
+    Attributes:
+        name: of the hospital.
+        values: float32 [n, d], training features.
+        label: int64 [n].
+        patients: str [n].
+        test_values: float32 [m, d], held-out cases for evaluation at the hospital.
+        test_label: int64 [m].
+        test_patients: str [m].
+        classes: number of classes C.
+        seed: the run's seed.
+    """
+
+    name: str
+    values: NDArray[np.float32]
+    label: NDArray[np.int64]
+    patients: Array
+    test_values: NDArray[np.float32]
+    test_label: NDArray[np.int64]
+    test_patients: Array
+    classes: int
+    seed: int
+
+
+def moments(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Counts [C], sum [d] and sum of squares [d] of the features: what federated standardisation needs."""
+    wide = site.values.astype(np.float64)
+    counts = np.bincount(site.label, minlength=site.classes).astype(np.float64)
+    return Released(Update({"counts": counts, "sum": wide.sum(axis=0), "square": (wide**2).sum(axis=0)}))
+
+
+def statistics(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Counts, class sums and Gram matrix of each fold; see `heads.statistics`."""
+    folds = int(config["folds"])
+    fold = fold_of(site.patients, site.label, folds, site.seed)
+    parts = [collect(site.values[fold == f], site.label[fold == f], site.classes) for f in range(folds)]
+    return Released(pack(parts))
+
+
+def validate(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Log-loss and hits of fold heads on the cases their fold left out; see `heads.crossval`."""
+    folds = int(config["folds"])
+    fold = fold_of(site.patients, site.label, folds, site.seed)
+    return Released(held_out(arrays["heads"], site.values, site.label, fold))
+
+
+def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """One round of local training of a stack of heads [M, C, d + 1]; head m > 0 leaves out fold m - 1."""
+    training = Training(
+        int(config["epochs"]), int(config["batch-size"]), float(config["learning-rate"]),
+        float(config["weight-decay"]), float(config["proximal"]),
+    )  # fmt: skip
+    inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
+    stack = arrays["heads"].astype(np.float64)
+    fold = fold_of(site.patients, site.label, max(len(stack) - 1, 1), site.seed)
+    control = arrays.get("control")
+    trained = np.empty_like(stack)
+    for index, head in enumerate(stack):
+        mine = slice(None) if index == 0 else fold != index - 1
+        trained[index] = train(
+            head, inputs[mine], site.label[mine], training,
+            rng=stream(site.seed, "fit", site.name, int(config["round"]), index),
+            control=None if control is None else control[index].astype(np.float64),
+        )  # fmt: skip
+    before, after = (_mean_loss(heads[0], inputs, site.label) for heads in (stack, trained))
+    return Released(Update({"heads": trained.astype(np.float32)}), metrics={"loss-before": before, "loss-after": after})
+
+
+def gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Summed class-weighted log-loss [1] and its gradient [C, d + 1] at a given head."""
+    inputs = with_bias(site.values, arrays["mean"], arrays["scale"])
+    loss, slope = loss_and_gradient(arrays["head"], inputs, site.label, arrays["weight"])
+    return Released(Update({"loss": np.array([loss]), "gradient": slope}))
+
+
+def local(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """The head this hospital would train alone, [C, d + 1] on raw features, standardised by its own cases."""
+    own = collect(site.values, site.label, site.classes)
+    inputs = with_bias(site.values, own.mean, own.scale)
+    head = logistic(inputs, site.label, site.classes)
+    return Released(Update({"head": to_raw(head, own.mean, own.scale, own.counts > 0)}))
+
+
+def evaluate(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Summable evaluation of heads [H, C, d + 1] on this hospital's held-out cases; see `histogram`."""
+    group = np.unique(site.test_patients, return_inverse=True)[1].astype(np.int64)
+    names = np.full(len(site.test_label), site.name)
+    parts = []
+    for head in arrays["heads"].astype(np.float64):
+        logits = site.test_values.astype(np.float64) @ head[:, :-1].T + head[:, -1]
+        parts.append(summarise(Scores(logits, site.test_label, names, group)).arrays)
+    return Released(Update({name: np.stack([part[name] for part in parts]) for name in parts[0]}))
+
+
+Task = Callable[[SiteData, Arrays, Config], Released]
+TASKS: Mapping[str, Task] = {
+    task.__name__: task for task in (moments, statistics, validate, fit, gradient, local, evaluate)
+}
+
+
+def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Runs the task called `name`.
+
+    Raises:
+        ConfigError: no such task.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, TASKS)}")
+    return TASKS[name](site, arrays, config)
+
+
+def _mean_loss(head: NDArray[np.float64], inputs: NDArray[np.float64], label: NDArray[np.int64]) -> float:
+    if not len(label):
+        return 0.0
+    return loss_and_gradient(head, inputs, label, np.ones(len(head)))[0] / len(label)

@@ -1,0 +1,17 @@
+"""One numeric thread per worker: hospitals run side by side, and one thread count keeps the bytes of a sum the same."""
+
+import sys
+
+
+def one_thread() -> None:
+    """Sets BLAS, and torch if it is loaded, to one thread in this process.
+
+    With several busy hospitals on one machine two threads each were 4 to 16 times slower (METHODS section 10); and a
+    matrix product's last bits depend on the number of threads.
+    """
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(limits=1)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)

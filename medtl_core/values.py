@@ -1,0 +1,163 @@
+"""The frozen values that travel through the house: examples, features, updates, releases, heads and scores."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.errors import ReplyError
+
+Array = NDArray[Any]
+
+#: Bias of a class that no hospital has shown: finite, so that it survives the wire, yet never the answer.
+ABSENT = -1.0e4
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is being diagnosed: a name and its classes in their agreed order."""
+
+    name: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Labelled cases as columns of equal length.
+
+    Attributes:
+        columns: always `label` (int64 [n], index into `task.classes`), `patient`, `site` and `split` (str [n]), and
+            one input: `path` (str [n], image files), `image` (uint8 [n, h, w, c]) or `table`
+            (float64 [n, f], NaN = missing).
+            Further columns (age, sex, ...) are kept as they came.
+        task: the classes the labels point into.
+    """
+
+    columns: Mapping[str, Array]
+    task: Task
+
+    def __len__(self) -> int:
+        return len(self.columns["label"])
+
+    def __getitem__(self, name: str) -> Array:
+        return self.columns[name]
+
+    def take(self, index: Array) -> "Examples":
+        """Returns the cases at `index` (int or bool [m]), in that order."""
+        return Examples({name: column[index] for name, column in self.columns.items()}, self.task)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Backbone features of some cases.
+
+    Attributes:
+        values: float32 [n, d].
+        fingerprint: hash of everything that made them (weights, taps, pooling, size, views).
+        groups: (name, start, stop) of each tap's columns in `values`, in order; they cover [0, d).
+    """
+
+    values: NDArray[np.float32]
+    fingerprint: str
+    groups: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Update:
+    """Named float arrays that add. What a hospital would like to send; nothing leaves before it is `Released`."""
+
+    arrays: Mapping[str, Array]
+
+    def __add__(self, other: "Update") -> "Update":
+        if self.arrays.keys() != other.arrays.keys():
+            raise ReplyError(f"updates name different arrays: {sorted(self.arrays)} and {sorted(other.arrays)}")
+        for name, array in self.arrays.items():
+            if array.shape != other.arrays[name].shape:
+                raise ReplyError(
+                    f"array {name!r} has shapes {array.shape} and {other.arrays[name].shape}; refusing to broadcast"
+                )
+        return Update({name: array + other.arrays[name] for name, array in self.arrays.items()})
+
+
+@dataclass(frozen=True)
+class PrivacyEvent:
+    """What one release cost. `mechanism="none"` states that no privacy is claimed: epsilon is infinite.
+
+    Guarantee:
+        None by itself: it is a record. Unit, adjacency and sensitivity belong to the mechanism that made it.
+    """
+
+    mechanism: str = "none"
+    epsilon: float = float("inf")
+    delta: float = 1.0
+
+
+@dataclass(frozen=True)
+class Released:
+    """An update and the privacy event it cost: the only thing the wire accepts.
+
+    Attributes:
+        update: the arrays that leave.
+        event: what their release cost.
+        metrics: numbers that ride along (losses, seconds); empty under privacy unless paid for.
+    """
+
+    update: Update
+    event: PrivacyEvent = PrivacyEvent()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Head:
+    """An affine classifier on raw features: logits = x @ weight.T + bias.
+
+    Attributes:
+        weight: float64 [C, d]. Standardisation and temperature are folded in.
+        bias: float64 [C]; `ABSENT` marks a class never seen.
+        kind: the method that made it, e.g. "discriminant".
+        classes: in order.
+        fingerprint: of the features it reads.
+        facts: JSON-able remarks (shrinkage, temperature, rounds...).
+    """
+
+    weight: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    kind: str
+    classes: tuple[str, ...]
+    fingerprint: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def logits(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Returns float64 [n, C] for features [n, d]."""
+        return np.asarray(values, dtype=np.float64) @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Logits with their labels, ready to be judged; never with a patient's identity.
+
+    Attributes:
+        logits: float64 [n, C].
+        label: int64 [n].
+        site: str [n].
+        group: int64 [n], anonymous patient number for cluster bootstrap.
+    """
+
+    logits: NDArray[np.float64]
+    label: NDArray[np.int64]
+    site: Array
+    group: NDArray[np.int64]
+
+
+def digest(value: Any) -> str:
+    """Returns the SHA-256 hex digest of a JSON-able value, independent of key order.
+
+    Example:
+        >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+        True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

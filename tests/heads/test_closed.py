@@ -1,0 +1,98 @@
+"""Contract of every closed-form family, then what is special to each; scikit-learn is the oracle."""
+
+import numpy as np
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import Ridge as SklearnRidge
+from sklearn.neighbors import NearestCentroid
+
+from medtl_core.heads.closed import FAMILIES, Discriminant, Family, NearestMean, Ridge
+from medtl_core.heads.statistics import Statistics, collect
+from medtl_core.rng import stream
+from medtl_core.values import ABSENT
+
+
+def cloud(cases: int = 60, width: int = 5, classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    rng = stream(7, "cloud")
+    label = np.arange(cases) % classes
+    return rng.standard_normal((cases, width)) * np.arange(1, width + 1) + 2.0 * label[:, None], label
+
+
+def logits(heads: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.einsum("nd,scd->snc", values, heads[:, :, :-1]) + heads[:, None, :, -1]
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+class TestFamily:
+    def test_one_finite_head_per_strength(self, family: Family) -> None:
+        values, label = cloud()
+        heads = family.heads(collect(values, label, 3))
+        assert heads.shape == (len(family.strengths), 3, 6)
+        assert np.isfinite(heads).all()
+
+    def test_federated_equals_pooled(self, family: Family) -> None:
+        values, label = cloud()
+        parts = [collect(values[i::7], label[i::7], 3) for i in range(7)]
+        federated = family.heads(sum(parts[1:], start=parts[0]))
+        pooled = family.heads(collect(values, label, 3))
+        assert np.linalg.norm(federated - pooled) <= 1e-10 * np.linalg.norm(pooled)
+
+    def test_an_unseen_class_is_never_the_answer(self, family: Family) -> None:
+        values, label = cloud()
+        heads = family.heads(collect(values, label, 4))
+        assert (heads[:, 3, -1] == ABSENT).all()
+        assert (logits(heads, values).argmax(axis=2) != 3).all()
+
+    def test_one_case_in_all(self, family: Family) -> None:
+        heads = family.heads(collect(np.array([[1.0, 2.0]]), np.array([1]), 2))
+        assert np.isfinite(heads).all()
+        assert (logits(heads, np.array([[5.0, -1.0]])).argmax(axis=2) == 1).all()
+
+    def test_scaling_a_feature_changes_no_answer(self, family: Family) -> None:
+        values, label = cloud()
+        scale = np.array([1.0, 10.0, 0.1, 3.0, 1.0])
+        plain = logits(family.heads(collect(values, label, 3)), values)
+        scaled = logits(family.heads(collect(values * scale, label, 3)), values * scale)
+        np.testing.assert_allclose(plain, scaled, atol=1e-3)
+
+    def test_fold_subtraction_is_exact(self, family: Family) -> None:
+        values, label = cloud()
+        fold = np.arange(len(label)) % 5 == 0
+        whole, part = collect(values, label, 3), collect(values[fold], label[fold], 3)
+        direct: Statistics = collect(values[~fold], label[~fold], 3)
+        np.testing.assert_allclose(family.heads(whole - part), family.heads(direct), rtol=1e-7, atol=1e-9)
+
+
+def standard(values: np.ndarray) -> np.ndarray:
+    return (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
+
+
+def test_discriminant_equals_sklearn_lda() -> None:
+    values, label = cloud()
+    heads = Discriminant(strengths=(0.0,)).heads(collect(values, label, 3))
+    oracle = LinearDiscriminantAnalysis(solver="lsqr", priors=np.full(3, 1 / 3)).fit(values, label)
+    ours, theirs = logits(heads, values)[0], oracle.decision_function(values)
+    centre = lambda z: z - z.mean(axis=1, keepdims=True)  # noqa: E731
+    # scikit-learn divides the scatter by N, we by N - C
+    np.testing.assert_allclose(centre(ours) * 60 / 57, centre(theirs), rtol=1e-4, atol=1e-4)
+
+
+def test_ridge_equals_sklearn_ridge() -> None:
+    values, label = cloud()
+    ours = logits(Ridge(strengths=(0.1,)).heads(collect(values, label, 3)), values)[0]
+    oracle = SklearnRidge(alpha=0.1 * 60).fit(standard(values), np.eye(3)[label])
+    np.testing.assert_allclose(ours, oracle.predict(standard(values)), atol=1e-8)
+
+
+def test_nearest_mean_equals_sklearn_centroid() -> None:
+    values, label = cloud()
+    ours = logits(NearestMean().heads(collect(values, label, 3)), values)[0].argmax(axis=1)
+    oracle = NearestCentroid().fit(standard(values), label)
+    assert (ours == oracle.predict(standard(values))).all()
+
+
+def test_full_shrinkage_is_nearest_mean_in_ranking() -> None:
+    values, label = cloud()
+    made = collect(values, label, 3)
+    shrunk = logits(Discriminant(strengths=(1.0,)).heads(made), values)[0]
+    assert (shrunk.argmax(axis=1) == logits(NearestMean().heads(made), values)[0].argmax(axis=1)).all()

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from medtl_core.errors import DataError
+from medtl_core.heads.linear import (
+    Training, class_weights, logistic, loss_and_gradient, softmax, to_raw, train, with_bias,
+)  # fmt: skip
+from medtl_core.rng import stream
+from medtl_core.values import ABSENT
+
+
+def cases(count: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    rng = stream(5, "linear")
+    label = np.arange(count) % 3
+    return rng.standard_normal((count, 4)) + label[:, None], label
+
+
+def test_one_step_by_hand() -> None:
+    inputs = np.array([[2.0, 1.0]])
+    head = train(np.zeros((2, 2)), inputs, np.array([1]), Training(1, 4, 0.5, 0.0), rng=stream(0, "t"))
+    np.testing.assert_allclose(head, [[-0.5, -0.25], [0.5, 0.25]])  # p = 1/2; -lr (p - y) x
+
+
+def test_proximal_term_pulls_back_and_control_shifts() -> None:
+    values, label = cases()
+    inputs = with_bias(values, values.mean(0), values.std(0))
+    start = np.zeros((3, 5))
+    free = train(start, inputs, label, Training(), rng=stream(0, "t"))
+    near = train(start, inputs, label, Training(proximal=10.0), rng=stream(0, "t"))
+    assert np.linalg.norm(near) < 0.5 * np.linalg.norm(free)
+    pushed = train(start, inputs, label, Training(), rng=stream(0, "t"), control=np.ones((3, 5)))
+    assert pushed.sum() < free.sum()
+
+
+def test_matches_a_torch_loop() -> None:
+    torch = pytest.importorskip("torch")
+    values, label = cases()
+    inputs = with_bias(values, values.mean(0), values.std(0))
+    ours = train(np.zeros((3, 5)), inputs, label, Training(epochs=2, batch_size=8), rng=stream(0, "t"))
+    weight = torch.zeros(3, 5, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.SGD([weight], lr=0.05, weight_decay=1e-3)
+    rng, data, target = stream(0, "t"), torch.from_numpy(inputs), torch.from_numpy(label)
+    for _ in range(2):
+        for batch in torch.from_numpy(rng.permutation(40)).split(8):
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(data[batch] @ weight.T, target[batch]).backward()
+            optimiser.step()
+    np.testing.assert_allclose(ours, weight.detach().numpy(), atol=1e-12)
+
+
+def test_gradient_equals_finite_differences() -> None:
+    values, label = cases(12)
+    inputs, head = with_bias(values, values.mean(0), values.std(0)), stream(1, "h").standard_normal((3, 5))
+    weight = class_weights(np.bincount(label, minlength=3).astype(float))
+    loss, gradient = loss_and_gradient(head, inputs, label, weight)
+    step = np.zeros_like(head)
+    step[1, 2] = 1e-6
+    other, _ = loss_and_gradient(head + step, inputs, label, weight)
+    np.testing.assert_allclose((other - loss) / 1e-6, gradient[1, 2], rtol=1e-4)
+
+
+def test_logistic_equals_sklearn() -> None:
+    values, label = cases()
+    label = np.where(label == 2, 1, label)  # imbalance, so that the class weights count
+    inputs = with_bias(values, values.mean(0), values.std(0))
+    head = logistic(inputs, label, 2)
+    oracle = LogisticRegression(C=1 / (1e-2 * 40), class_weight="balanced", tol=1e-8, max_iter=1000)
+    oracle.fit(inputs[:, :-1], label)
+    ours = softmax(inputs @ head.T)
+    # two mirrored rows share the penalty that scikit-learn puts on one: half of it
+    half = LogisticRegression(C=2 / (1e-2 * 40), class_weight="balanced", tol=1e-8, max_iter=1000)
+    np.testing.assert_allclose(ours, half.fit(inputs[:, :-1], label).predict_proba(inputs[:, :-1]), atol=1e-3)
+
+
+def test_divergence_is_a_named_error() -> None:
+    values, label = cases()
+    with np.errstate(all="ignore"), pytest.raises(DataError, match="diverged"):
+        train(np.zeros((3, 5)), with_bias(values * 1e200, 0 * values[0], values[0] * 0 + 1), label,
+              Training(learning_rate=1e200), rng=stream(0, "t"))  # fmt: skip
+
+
+def test_no_cases_leave_the_head_alone() -> None:
+    head = np.ones((2, 3))
+    assert train(head, np.zeros((0, 3)), np.zeros(0, dtype=np.int64), Training(), rng=stream(0, "t")) is head
+
+
+def test_raw_head_reads_raw_features() -> None:
+    values, label = cases()
+    mean, scale = values.mean(0), values.std(0)
+    head = logistic(with_bias(values, mean, scale), label, 3)
+    raw = to_raw(head, mean, scale, np.array([True, True, False]))
+    np.testing.assert_allclose(values @ raw[:2, :-1].T + raw[:2, -1], (with_bias(values, mean, scale) @ head.T)[:, :2])
+    assert raw[2, -1] == ABSENT
