@@ -3,22 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from threading import RLock
 
 import numpy as np
 
 from medtl_core.agreement import agreement
 from medtl_core.config import Settings
-from medtl_core.data.partition import Parts, partition
-from medtl_core.data.source import Source, open_source
+from medtl_core.data.shared import shared_parts, shared_source
+from medtl_core.data.source import Source
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features import FeatureSpec, extract, feature_spec
 from medtl_core.methods.tasks import SiteData
 from medtl_core.values import Examples
-
-#: Simulated hospitals share one process: one of them loads what all of them share.
-_LOADING = RLock()
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ def open_site(settings: Settings, node: Node) -> Site:
     Raises:
         DataError: the hospital has no usable training case.
     """
-    source = _source(_data_settings(settings if node.part >= 0 else settings.replace(data_path=node.data_path)))
+    source = shared_source(settings if node.part >= 0 else settings.replace(data_path=node.data_path))
     name, train, test = _own(source, settings, node)
     if not len(train):
         raise DataError(f"hospital {name!r} has no training case left; check its manifest's split column and min-cell")
@@ -83,7 +78,7 @@ def open_site(settings: Settings, node: Node) -> Site:
 def _own(source: Source, settings: Settings, node: Node) -> tuple[str, Examples, Examples]:
     examples = source.examples
     if node.part >= 0:
-        parts = _parts(_data_settings(settings, keep_seed=True)).sites
+        parts = shared_parts(settings).sites
         if node.part >= len(parts):
             raise ConfigError(
                 f"partition-id={node.part} but the run has sites={len(parts)}; start as many nodes as sites"
@@ -106,31 +101,3 @@ def _features(examples: Examples, spec: FeatureSpec, settings: Settings) -> np.n
     if not len(examples):
         return np.zeros((0, spec.width), dtype=np.float32)
     return extract(examples, spec, settings).values
-
-
-def _data_settings(settings: Settings, *, keep_seed: bool = False) -> Settings:
-    """Settings with everything reset that does not decide which cases there are: the key of the shared load."""
-    kept = {"data", "data_path", "classes", "sites", "shots", "partition", "alpha", *({"seed"} if keep_seed else ())}
-    return Settings(**{name: getattr(settings, name) for name in kept})
-
-
-@lru_cache(maxsize=2)
-def _load(settings: Settings) -> Source:
-    if settings.data_path and not Path(settings.data_path).exists():
-        raise DataError(f"data path {settings.data_path!r} does not exist; correct data-path")
-    return open_source(settings)
-
-
-@lru_cache(maxsize=2)
-def _split(settings: Settings) -> Parts:
-    return partition(_source(settings.replace(seed=0)).examples, settings)
-
-
-def _source(settings: Settings) -> Source:
-    with _LOADING:
-        return _load(settings)
-
-
-def _parts(settings: Settings) -> Parts:
-    with _LOADING:
-        return _split(settings)

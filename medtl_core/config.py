@@ -23,7 +23,6 @@ class Settings:
     Attributes:
         data: a catalog name ("phantom", "ham10000_sites", ...) or "" to recognise the folder at `data_path`.
         data_path: absolute folder or file of the data; "" for built-in data.
-        classes: comma-separated classes in their agreed order; "" = the catalog's, else those found, sorted.
         sites: number of simulated hospitals.
         shots: labelled training cases each hospital holds; 0 = all it has.
         partition: "natural" (by the site column), "dirichlet" (label skew `alpha`), "size" (unequal sizes) or "even".
@@ -52,7 +51,6 @@ class Settings:
 
     data: str = "phantom"
     data_path: str = ""
-    classes: str = ""
     sites: int = 5
     shots: int = 30
     partition: str = "natural"
@@ -109,6 +107,11 @@ class Settings:
         """Returns the settings both sides must share for their arrays to mean the same; paths and output are local."""
         local = {"out", "cache", "data-path", "test-path", "weights", "bootstrap", "deadline", "quorum", "methods"}
         return {key: value for key, value in self.public().items() if key not in local}
+
+    def of_data(self, *, seed: int = 0) -> "Settings":
+        """Returns only what decides which cases there are: runs that differ elsewhere can share one load."""
+        kept = ("data", "data_path", "test_path", "sites", "shots", "partition", "alpha", "image_size", "backbone")
+        return Settings(seed=seed, **{name: getattr(self, name) for name in kept})
 
     def replace(self, **changes: Value) -> "Settings":
         """Returns a copy with some fields changed (field names, not kebab-case)."""

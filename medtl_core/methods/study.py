@@ -52,18 +52,31 @@ class Moments:
 
 
 @dataclass(frozen=True)
+class Share:
+    """How much of a phase a method would have caused alone.
+
+    Attributes:
+        rounds: share of the phase's exchanges.
+        work: share of its bytes and CPU seconds; smaller when several heads travelled in one message.
+    """
+
+    rounds: float = 1.0
+    work: float = 1.0
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a method gave.
 
     Attributes:
         heads: one federated head under "", or one for each hospital by name.
-        bill: share of each phase's cost that this method would have caused alone.
+        bill: what the method needs of each phase.
         server_cpu: CPU seconds the server spent solving.
         facts: chosen strength, temperature, rounds...
     """
 
     heads: Mapping[str, Head]
-    bill: Mapping[str, float]
+    bill: Mapping[str, Share]
     server_cpu: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -166,7 +179,8 @@ class Study:
             affine = self._spread(family, self.statistics, where)[choice.index] * choice.temperature
         facts = {"strength": FAMILIES[family].strengths[choice.index], **_facts(choice)}
         cpu = self._cpu["validate"] / max(len(self.choices), 1) + spent[0]
-        bill = {"statistics": 1.0, "validate": _share(len(FAMILIES[family].strengths), self._candidates)}
+        share = len(FAMILIES[family].strengths) / self._candidates
+        bill = {"statistics": Share(), "validate": Share(work=share)}
         return Outcome({"": self._head(affine, family, facts)}, bill, cpu, facts)
 
     def _taps(self) -> Outcome:
@@ -174,15 +188,15 @@ class Study:
         best = min(runs, key=lambda taps: self.choices[f"discriminant@{taps}"].loss)
         outcome = self._closed(f"discriminant@{best}", "discriminant", runs[best])
         facts = {**outcome.facts, "taps": best}
-        bill = {"statistics": 1.0, "validate": 1.0}
+        bill = {"statistics": Share(), "validate": Share()}
         return replace(outcome, heads={"": replace(outcome.heads[""], facts=facts)}, bill=bill, facts=facts)
 
     def _gradient(self, method: Gradient) -> Outcome:
         course = self.course(method.algorithm)
         affine = self._finished(course.heads[method.rounds], method.adjusted)[0]
         facts = {"rounds": method.rounds, "adjusted": method.adjusted}
-        share = method.rounds / max(course.heads) / course.stack
-        bill = {"moments": 1.0, f"fit-{method.algorithm}": share}
+        rounds = method.rounds / max(course.heads)
+        bill = {"moments": Share(), f"fit-{method.algorithm}": Share(rounds, rounds / course.stack)}
         return Outcome({"": self._head(affine, method.algorithm, facts)}, bill, 0.0, facts)
 
     def _auto(self) -> Outcome:
@@ -198,14 +212,14 @@ class Study:
             factor = losses[RIVAL.name].temperature
             outcome = replace(outcome, heads={"": replace(head, weight=head.weight * factor, bias=head.bias * factor)})
         facts = {**outcome.facts, "chosen": best, "losses": {name: choice.loss for name, choice in losses.items()}}
-        bill = {"moments": 1.0, "statistics": 1.0, "validate": 1.0, "fit-fedavg": 1.0, "validate-rival": 1.0}
+        bill = dict.fromkeys(("moments", "statistics", "validate", "fit-fedavg", "validate-rival"), Share())
         return Outcome({"": replace(outcome.heads[""], facts=facts)}, bill, outcome.server_cpu, facts)
 
     def _local(self) -> Outcome:
         expect = {"head": ArraySpec((len(self.problem.classes), self.problem.width + 1))}
         replies = self.hospitals.ask(Request("local", expect=expect))
         heads = {reply.site: self._head(reply.arrays["head"], "local", {"site": reply.site}) for reply in replies}
-        return Outcome(heads, {"local": 1.0})
+        return Outcome(heads, {"local": Share()})
 
     def _pooled_logistic(self) -> Outcome:
         """Class-balanced logistic regression on all cases, by L-BFGS on summed gradients: exact, but many rounds."""
@@ -225,7 +239,7 @@ class Study:
         found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60})
         affine = to_raw(found.x.reshape(classes, width + 1), moments.mean, moments.scale, moments.counts > 0)
         facts = {"evaluations": int(found.nfev)}
-        bill = {"moments": 1.0, "gradient": 1.0}
+        bill = {"moments": Share(), "gradient": Share()}
         return Outcome({"": self._head(affine, "pooled-logistic", facts)}, bill, 0.0, facts)
 
     # ---- parts --------------------------------------------------------------------------------------------------
@@ -287,7 +301,3 @@ class Study:
 
 def _facts(choice: Choice) -> dict[str, float]:
     return {"temperature": choice.temperature, "cv_loss": choice.loss, "cv_balanced_accuracy": choice.balanced_accuracy}
-
-
-def _share(part: int, whole: int) -> float:
-    return part / max(whole, 1)

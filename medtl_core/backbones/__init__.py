@@ -1,0 +1,1 @@
+"""Pretrained backbones: the table of known ones, their weights on disk, and the frozen feature extractor."""

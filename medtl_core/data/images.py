@@ -1,0 +1,154 @@
+"""Reading single images: decode, check, and the key of their content."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.errors import ConfigError, DataError
+from medtl_core.values import Array, Examples
+
+#: What may be decoded. Everything else (DICOM, SVG, PDF, GIF ...) is refused: convert it first.
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+#: A larger picture is refused before a pixel is decoded: a small file may declare a huge one.
+MAX_PIXELS = 64_000_000
+
+_SHOWN = 5
+
+
+def decode(image: Path | str | Array) -> NDArray[np.uint8]:
+    """Returns an image as uint8 [h, w, 3].
+
+    Grey becomes three equal channels, alpha is dropped, EXIF orientation is applied. Images of more than 8 bits a
+    pixel (16-bit grey, 32-bit integer, float) carry no agreed window, so they are stretched from their own smallest
+    to their own largest value onto 0..255; a constant one becomes 0.
+
+    Args:
+        image: a file, or an array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
+
+    Raises:
+        DataError: the file is missing, damaged, too large, of another format or holds several frames; or the array
+            has another shape or is not finite.
+
+    Example:
+        >>> decode(np.array([[0, 1000], [2000, 4000]], dtype=np.uint16))[:, :, 0].tolist()
+        [[0, 64], [128, 255]]
+    """
+    if isinstance(image, np.ndarray):
+        return _three_channels(image, "the array")
+    return _three_channels(_read(Path(image)), str(image))
+
+
+def check_images(examples: Examples, on_error: str = "refuse") -> tuple[Examples, tuple[str, ...]]:
+    """Decodes every image once and returns the usable cases and what was skipped ("file: reason").
+
+    Args:
+        examples: cases with a `path` or `image` column; a table passes as it is.
+        on_error: "refuse" raises if any image is unusable, "skip" leaves those cases out.
+
+    Raises:
+        DataError: an image is unusable (all are collected, five are shown), or none is left.
+        ConfigError: `on_error` is another word.
+    """
+    if on_error not in ("refuse", "skip"):
+        raise ConfigError(f"on-error={on_error!r} must be 'refuse' or 'skip'")
+    column = next((name for name in ("path", "image") if name in examples.columns), None)
+    if column is None:
+        return examples, ()
+    faults: dict[int, str] = {}
+    for index, image in enumerate(examples[column]):
+        try:
+            decode(image)
+        except DataError as error:
+            faults[index] = str(error) if column == "path" else f"image {index}: {error}"
+    if faults and on_error == "refuse":
+        shown = "; ".join(list(faults.values())[:_SHOWN])
+        raise DataError(f"{len(faults)} of {len(examples)} images cannot be used: {shown}. Repair, or skip them")
+    keep = np.setdiff1d(np.arange(len(examples)), np.fromiter(faults, dtype=np.int64))
+    if not len(keep):
+        raise DataError(f"none of the {len(examples)} images can be used; first: {next(iter(faults.values()), 'none')}")
+    return (examples.take(keep) if faults else examples), tuple(faults.values())
+
+
+def content_key(image: Path | str | Array) -> str:
+    """Returns the SHA-256 hex digest of a file's bytes, or of an array's type, shape and bytes.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if isinstance(image, np.ndarray):
+        head = f"{image.dtype.str}{image.shape}".encode()
+        return hashlib.sha256(head + np.ascontiguousarray(image).tobytes()).hexdigest()
+    try:
+        with Path(image).open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{image}: cannot be read ({error.strerror or 'unreadable'})") from error
+
+
+def _read(path: Path) -> Array:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not path.is_file():
+        raise DataError(f"{path}: no such image file")
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            _check_frame(picture, path)
+            picture.load()
+            return _pixels(ImageOps.exif_transpose(picture))
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path}: declares more than {MAX_PIXELS:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not an image of a known format ({', '.join(FORMATS)})") from error
+    except Exception as error:  # a damaged file makes a decoder raise almost anything
+        raise DataError(f"{path}: damaged or unreadable image ({error})") from error
+
+
+def _check_frame(picture: Any, path: Path) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{path}: {width} x {height} pixels are more than {MAX_PIXELS:,}")
+    # MPO is how some cameras pack a JPEG with its preview: the first frame is the picture.
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+        raise DataError(f"{path}: holds {picture.n_frames} frames; export the one to use")
+
+
+def _pixels(picture: Any) -> Array:
+    if picture.mode.startswith(("I", "F")):
+        return np.asarray(picture)
+    if picture.mode in ("1", "L", "LA"):
+        return np.asarray(picture.convert("L"))
+    if picture.mode == "P" and "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+    return np.asarray(picture.convert("RGB"))
+
+
+def _three_channels(image: Array, name: str) -> NDArray[np.uint8]:
+    if image.ndim == 3 and image.shape[2] in (1, 3, 4):
+        image = image[:, :, :3]
+    elif image.ndim == 2:
+        image = image[:, :, None]
+    else:
+        raise DataError(f"{name}: shape {image.shape} is not [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]")
+    if not image.size:
+        raise DataError(f"{name}: shape {image.shape} holds no pixel")
+    if image.dtype != np.uint8:
+        image = _stretch(image, name)
+    return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
+
+
+def _stretch(image: Array, name: str) -> NDArray[np.uint8]:
+    if image.dtype.kind not in "biuf":
+        raise DataError(f"{name}: pixels of type {image.dtype} are not numbers")
+    values = image.astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        raise DataError(f"{name}: pixels are not finite")
+    if high == low:
+        return np.zeros(image.shape, dtype=np.uint8)
+    return np.rint((values - low) * (255.0 / (high - low))).astype(np.uint8)

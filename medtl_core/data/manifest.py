@@ -1,0 +1,192 @@
+"""The project's own format: a folder with `manifest.csv`, image files and, if wished, `task.json`.
+
+`manifest.csv` has the columns path, label, patient_id and, optionally, site and split, then any further columns.
+Names are never guessed. `task.json` fixes what a hospital cannot know from its own cases: the task's name, all classes
+in their agreed order, and the views that keep the label.
+"""
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medtl_core.data.catalog import VIEWS
+from medtl_core.data.images import decode
+from medtl_core.data.table import Table, encode, read_csv, require, splits
+from medtl_core.errors import DataError, did_you_mean
+from medtl_core.values import Array, Examples, Task
+
+MANIFEST = "manifest.csv"
+TASK = "task.json"
+
+_NEEDED = ("path", "label", "patient_id")
+_OPTIONAL = ("site", "split")
+
+
+def read_manifest(path: Path, task: Task | None = None) -> Examples:
+    """Returns the cases of a manifest; images stay files, named in the column `path`.
+
+    Args:
+        path: the CSV, or the folder that holds `manifest.csv`. Image paths are relative to its folder.
+        task: the agreed classes; None takes those of `task.json`, and without that file the labels found, sorted.
+
+    Raises:
+        DataError: a column is missing or misspelt, a cell is empty, a label or split is unknown, or the file or
+            `task.json` cannot be read. Image files are looked at by `check_images`, not here.
+    """
+    table = read_csv(path / MANIFEST if path.is_dir() else path)
+    folder = path if path.is_dir() else path.parent
+    require(table, _NEEDED, _OPTIONAL)
+    columns = _common(table)
+    stated = read_task(folder)
+    if task is None and stated is not None:
+        task = stated[0]
+    columns["label"], task = encode(table, "label", task)
+    files = table.filled("path").tolist()
+    columns["path"] = np.asarray([str(folder / name) for name in files])
+    known = {*_NEEDED, *_OPTIONAL}
+    free = {name: values for name, values in table.columns.items() if name not in known}
+    _check_free(table, free, columns)
+    return Examples({**columns, **free}, task)
+
+
+def read_numbers(path: Path, task: Task | None = None) -> Examples:
+    """Returns the cases of a CSV of numbers (columns label, patient_id, site?, split?, then one column a measurement).
+
+    Values are taken as they are: scale them alike at every hospital. Empty cells become NaN.
+
+    Raises:
+        DataError: as `read_manifest`, or a measurement is not a number, or there is none.
+    """
+    table = read_csv(path / MANIFEST if path.is_dir() else path)
+    require(table, _NEEDED[1:], _OPTIONAL)
+    stated = read_task(path if path.is_dir() else path.parent)
+    if task is None and stated is not None:
+        task = stated[0]
+    columns = _common(table)
+    columns["label"], task = encode(table, "label", task)
+    names = [name for name in table.columns if name not in {*_NEEDED, *_OPTIONAL}]
+    if not names:
+        raise DataError(f"{table.name}: no column of measurements beside {', '.join(table.columns)}")
+    columns["table"] = np.stack([table.numbers(name) for name in names], axis=1)
+    return Examples(columns, task)
+
+
+def read_task(folder: Path) -> tuple[Task, tuple[str, ...]] | None:
+    """Returns the task and the views `task.json` states (no views stated: none), or None without that file.
+
+    Raises:
+        DataError: the file is not JSON of the form {"name": ..., "classes": [...], "views": [...]}.
+    """
+    path = folder / TASK
+    if not path.is_file():
+        return None
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(stated, dict) or not {"name", "classes"} <= stated.keys() <= {"name", "classes", "views"}:
+        raise DataError(f"{path} must be an object with name, classes and, optionally, views")
+    classes, views = stated["classes"], stated.get("views", [])
+    if not _words(classes) or len(classes) < 2:
+        raise DataError(f"{path}: classes must be a list of at least two distinct words")
+    if not isinstance(stated["name"], str) or not (views == [] or _words(views)):
+        raise DataError(f"{path}: name must be a word, views a list of words")
+    for view in views:
+        if view not in VIEWS:
+            raise DataError(f"{path}: unknown view {view!r}; {did_you_mean(view, VIEWS)}")
+    return Task(stated["name"], tuple(classes)), tuple(views)
+
+
+def write_manifest(examples: Examples, folder: Path) -> None:
+    """Writes cases as PNG files, `manifest.csv` and `task.json`; the folder appears whole or not at all.
+
+    File names are numbers: they carry no patient id.
+
+    Raises:
+        DataError: the folder exists and is not empty, cannot be written, an image is unusable, or these are no images.
+    """
+    source = next((name for name in ("image", "path") if name in examples.columns), None)
+    if source is None:
+        raise DataError("these cases are a table: only images are written as a manifest folder")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} exists already; name a new folder")
+    with _appearing(folder) as draft:
+        (draft / "images").mkdir()
+        names = [f"images/{number:06d}.png" for number in range(len(examples))]
+        for name, image in zip(names, examples[source], strict=True):
+            _write_png(image, draft / name)
+        _write_rows(examples, names, draft / MANIFEST)
+        stated = {"name": examples.task.name, "classes": list(examples.task.classes)}
+        (draft / TASK).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
+
+
+def _common(table: Table) -> dict[str, Array]:
+    site = table.filled("site") if "site" in table.columns else np.full(len(table), "site")
+    return {"patient": table.filled("patient_id"), "site": site, "split": splits(table, "split")}
+
+
+def _check_free(table: Table, free: dict[str, Array], ours: dict[str, Array]) -> None:
+    clash = sorted(({"patient", "image", "table"} | ours.keys()) & free.keys())
+    if clash:
+        raise DataError(f"{table.name}: the column name {clash[0]!r} is reserved; rename it (patients: 'patient_id')")
+
+
+def _words(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and all(isinstance(word, str) and word for word in value)
+        and len(set(value)) == len(value)
+    )
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """Yields a draft folder beside `folder` and renames it over the name if all went well."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error}") from error
+    try:
+        yield draft
+        draft.chmod(0o777 & ~_umask())
+        draft.replace(folder)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _write_png(image: Path | str | Array, path: Path) -> None:
+    from PIL import Image
+
+    pixels = decode(image)
+    grey = bool((pixels == pixels[:, :, :1]).all())
+    Image.fromarray(pixels[:, :, 0] if grey else pixels).save(path, format="PNG")
+
+
+def _write_rows(examples: Examples, names: list[str], path: Path) -> None:
+    ours = {"label", "patient", "site", "split", "path", "image"}
+    free = [name for name in examples.columns if name not in ours]
+    classes = examples.task.classes
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        rows = csv.writer(handle, lineterminator="\n")
+        rows.writerow([*_NEEDED, *_OPTIONAL, *free])
+        for index, name in enumerate(names):
+            common = [examples[column][index] for column in ("patient", "site", "split")]
+            own = [examples[column][index] for column in free]
+            rows.writerow([name, classes[int(examples["label"][index])], *common, *own])

@@ -1,0 +1,268 @@
+"""Cutting one pool of cases into simulated hospitals, always by patient.
+
+Dirichlet label skew follows Hsu, Qi, Brown (2019, arXiv:1909.06335): every hospital draws its own class mix.
+"""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.config import Settings
+from medtl_core.errors import ConfigError
+from medtl_core.rng import stream
+from medtl_core.values import Array, Examples
+
+Index = NDArray[np.int64]
+
+
+class Sourced(Protocol):
+    """Anything that carries examples, such as a Source."""
+
+    @property
+    def examples(self) -> Examples:
+        """The cases."""
+
+
+@dataclass(frozen=True)
+class SitePart:
+    """One hospital's rows.
+
+    Attributes:
+        name: of the hospital.
+        train: int64 [n], its labelled training cases.
+        test: int64 [m], its own held-out cases; disjoint from every other hospital's.
+    """
+
+    name: str
+    train: Index
+    test: Index
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Who holds which rows.
+
+    Attributes:
+        sites: the hospitals.
+        server_test: int64 [t], all rows of split "test"; the hospitals' `test` rows are cut out of it.
+    """
+
+    sites: tuple[SitePart, ...]
+    server_test: Index
+
+    def sides(self) -> dict[str, Index]:
+        """Returns the sets that must not share a patient: each hospital's training cases, and the test."""
+        return {**{site.name: site.train for site in self.sites}, "test": self.server_test}
+
+
+def partition(source: Sourced | Examples, settings: Settings) -> Parts:
+    """Returns the hospitals of a simulation; a pure function of the cases and the settings.
+
+    "natural" cuts `settings.sites` hospitals out of the natural sites in proportion to their training cases (fewer
+    hospitals than sites: the largest sites); "dirichlet" gives each hospital a class mix ~ Dir(alpha); "size" draws
+    log-normal shares of sites x shots cases; "even" deals at random. Cases of split "train" and "val" train. All of a
+    patient's cases stay in one hospital, which is then trimmed to exactly `shots` cases. A hospital may hold no case,
+    one case or one class: what then happens is the run's policy. `summary` tells.
+
+    Raises:
+        ConfigError: there are too few cases; the message says how many there are.
+    """
+    examples = source if isinstance(source, Examples) else source.examples
+    test = np.flatnonzero(examples["split"] == "test")
+    pool = np.flatnonzero(examples["split"] != "test")
+    if len(pool) < settings.sites or len(pool) < settings.sites * settings.shots:
+        _refuse(settings, "the data", settings.sites, len(pool), len(pool) // settings.sites)
+    if settings.partition == "natural":
+        return Parts(tuple(_natural(examples, pool, test, settings)), test)
+    cut = {"dirichlet": _dirichlet, "size": _size, "even": _even}[settings.partition]
+    trains = cut(examples, pool, settings)
+    tests = _share(examples["patient"], test, settings.sites, stream(settings.seed, "partition", "test"))
+    names = _numbered("hospital", settings.sites)
+    return Parts(tuple(SitePart(*part) for part in zip(names, trains, tests, strict=True)), test)
+
+
+def apportion(sizes: Mapping[str, float], seats: int) -> dict[str, int]:
+    """Returns how many of `seats` each name gets: largest remainder, at least one each (fewer seats: the largest).
+
+    Example:
+        >>> apportion({"rosendahl": 728, "vidir_modern": 588, "vidir_molemax": 310}, 10)
+        {'rosendahl': 4, 'vidir_modern': 4, 'vidir_molemax': 2}
+        >>> apportion({"a": 5, "b": 9}, 1)
+        {'a': 0, 'b': 1}
+    """
+    order = sorted(sizes, key=lambda name: (-sizes[name], name))
+    if seats <= len(order):
+        return {name: int(name in order[:seats]) for name in sizes}
+    total = sum(sizes.values())
+    quota = {name: sizes[name] * seats / total for name in sizes}
+    given = {name: max(int(quota[name]), 1) for name in sizes}
+    owed = sorted(order, key=lambda name: given[name] - quota[name])
+    for name in owed[: max(seats - sum(given.values()), 0)]:
+        given[name] += 1
+    while sum(given.values()) > seats:
+        given[max((name for name in order if given[name] > 1), key=lambda name: given[name] - quota[name])] -= 1
+    return given
+
+
+def summary(source: Sourced | Examples, parts: Parts) -> str:
+    """Returns one line per hospital: cases, patients, cases per class, and what is odd about it."""
+    examples = source if isinstance(source, Examples) else source.examples
+    classes = examples.task.classes
+    lines = []
+    for site in parts.sites:
+        counts = np.bincount(examples["label"][site.train], minlength=len(classes))
+        shown = ", ".join(f"{name} {count}" for name, count in zip(classes, counts, strict=True))
+        patients = len(np.unique(examples["patient"][site.train]))
+        lines.append(f"{site.name}: {len(site.train)} cases of {patients} patients ({shown}){_oddity(counts)}")
+    return "\n".join([*lines, f"test: {len(parts.server_test)} cases"])
+
+
+def _oddity(counts: NDArray[np.int64]) -> str:
+    total, present = int(counts.sum()), int((counts > 0).sum())
+    if total < 2:
+        return f" - {'no case' if total == 0 else 'one case only'}"
+    return " - one class only" if present == 1 else ""
+
+
+def _natural(examples: Examples, pool: Index, test: Index, settings: Settings) -> list[SitePart]:
+    site, patient = examples["site"], examples["patient"]
+    names, sizes = np.unique(site[pool], return_counts=True)
+    seats = apportion(dict(zip(names.tolist(), sizes.tolist(), strict=True)), settings.sites)
+    parts: list[SitePart] = []
+    for name, count in seats.items():
+        if not count:
+            continue
+        rows = pool[site[pool] == name]
+        trains = _share(patient, rows, count, stream(settings.seed, "partition", name))
+        held = test[site[test] == name]
+        tests = _share(patient, held, count, stream(settings.seed, "partition", name, "test"))
+        smallest = min(len(train) for train in trains)
+        if smallest < max(settings.shots, 1):
+            _refuse(settings, f"site {name!r}", count, len(rows), smallest)
+        labels = [name] if count == 1 else _numbered(name, count)
+        for label, train, own in zip(labels, trains, tests, strict=True):
+            parts.append(SitePart(label, train[: settings.shots or None], own))
+    if len({part.name for part in parts}) < len(parts):
+        raise ConfigError("two hospitals would have one name: rename the sites that end in a number like '-1'")
+    return parts
+
+
+def _even(examples: Examples, pool: Index, settings: Settings) -> list[Index]:
+    shares = _share(examples["patient"], pool, settings.sites, stream(settings.seed, "partition", "even"))
+    smallest = min(len(share) for share in shares)
+    if smallest < max(settings.shots, 1):
+        _refuse(settings, "the data", settings.sites, len(pool), smallest)
+    return [share[: settings.shots or None] for share in shares]
+
+
+def _size(examples: Examples, pool: Index, settings: Settings) -> list[Index]:
+    rng = stream(settings.seed, "partition", "size")
+    names = [str(index) for index in range(settings.sites)]
+    weights = dict(zip(names, rng.lognormal(0.0, 1.0, settings.sites).tolist(), strict=True))
+    total = settings.sites * settings.shots or len(pool)
+    deck = _Deck(examples["patient"], pool, rng)
+    trains = []
+    for cases in apportion(weights, total).values():
+        train = deck.take(cases, trim=settings.shots > 0)
+        # With shots=0 whole patients are dealt, so the last hospitals may find less than their share, never nothing.
+        if not len(train) or (settings.shots and len(train) < cases):
+            _refuse(settings, "the data", settings.sites, len(pool), len(train))
+        trains.append(train)
+    return trains
+
+
+def _dirichlet(examples: Examples, pool: Index, settings: Settings) -> list[Index]:
+    rng = stream(settings.seed, "partition", "dirichlet")
+    label, patient = examples["label"], examples["patient"]
+    _, first, code = np.unique(patient[pool], return_index=True, return_inverse=True)
+    stratum = label[pool][first][code]
+    classes = len(examples.task.classes)
+    decks = [_Deck(patient, pool[stratum == number], rng) for number in range(classes)]
+    trains = []
+    for index in range(settings.sites):
+        # shots=0: an equal share of what is left, in whole patients.
+        left = sum(deck.left for deck in decks)
+        cases = settings.shots or -(-left // (settings.sites - index))
+        train = _mixed(decks, cases, rng.dirichlet([settings.alpha] * classes), rng, trim=settings.shots > 0)
+        if len(train) < max(settings.shots, 1):
+            _refuse(settings, "the data", settings.sites, len(pool), len(train))
+        trains.append(train)
+    return trains
+
+
+def _mixed(
+    decks: Sequence["_Deck"], cases: int, mix: NDArray[np.float64], rng: np.random.Generator, *, trim: bool
+) -> Index:
+    """Draws `cases` rows with the class mix; a class that has run out leaves its share to the others."""
+    taken: list[Index] = []
+    missing = cases
+    while missing > 0 and any(deck.left for deck in decks):
+        room = np.array([deck.left for deck in decks])
+        odds = np.where(room > 0, mix, 0.0)
+        odds = odds if odds.sum() > 1e-12 else (room > 0).astype(float)
+        wanted = np.minimum(rng.multinomial(missing, odds / odds.sum()), room)
+        drawn = [decks[number].take(int(wanted[number]), trim=trim) for number in np.flatnonzero(wanted).tolist()]
+        taken.extend(drawn)
+        missing -= sum(len(rows) for rows in drawn)
+    return np.concatenate(taken) if taken else np.empty(0, dtype=np.int64)
+
+
+class _Deck:
+    """Patients in random order, dealt from the top; a patient dealt in part is never dealt again."""
+
+    def __init__(self, patient: Array, rows: Index, rng: np.random.Generator) -> None:
+        _, code, counts = np.unique(patient[rows], return_inverse=True, return_counts=True)
+        order = rng.permutation(len(counts))
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        self._rows = rows[np.argsort(place[code], kind="stable")]
+        self._stops = np.cumsum(counts[order])
+        self._start = 0
+
+    @property
+    def left(self) -> int:
+        return len(self._rows) - self._start
+
+    def take(self, cases: int, *, trim: bool) -> Index:
+        if cases <= 0 or not self.left:
+            return self._rows[:0]
+        end = min(self._start + cases, len(self._rows))
+        stop = int(self._stops[np.searchsorted(self._stops, end)])
+        taken = self._rows[self._start : end if trim else stop]
+        self._start = stop
+        return taken
+
+
+def _share(patient: Array, rows: Index, hospitals: int, rng: np.random.Generator) -> list[Index]:
+    """Deals all rows by patient so that hospitals hold nearly equal numbers of cases.
+
+    A hospital's first n rows do not depend on how many it keeps: runs with more shots contain those with fewer.
+    """
+    _, code, counts = np.unique(patient[rows], return_inverse=True, return_counts=True)
+    load = [(0, hospital) for hospital in range(hospitals)]
+    owner = np.empty(len(counts), dtype=np.int64)
+    turn = np.empty(len(counts), dtype=np.int64)
+    for position, one in enumerate(rng.permutation(len(counts)).tolist()):
+        cases, hospital = load[0]
+        owner[one], turn[one] = hospital, position
+        heapq.heapreplace(load, (cases + int(counts[one]), hospital))
+    order = np.lexsort((turn[code], owner[code]))
+    bounds = np.searchsorted(owner[code][order], np.arange(1, hospitals))
+    return list(np.split(rows[order], bounds))
+
+
+def _numbered(name: str, count: int) -> list[str]:
+    width = len(str(count))
+    return [f"{name}-{number:0{width}d}" for number in range(1, count + 1)]
+
+
+def _refuse(settings: Settings, where: str, hospitals: int, cases: int, smallest: int) -> NoReturn:
+    asked = f"{hospitals} hospital{'s' if hospitals > 1 else ''} x {settings.shots or 'all'} cases"
+    raise ConfigError(
+        f"{where}: {asked} asked (sites={settings.sites}, partition={settings.partition}), but only {cases} training "
+        f"cases are available: cut by whole patients, one hospital would hold {smallest}. Lower shots or sites"
+    )

@@ -1,0 +1,136 @@
+"""From settings to cases: the phantom, a known data set, a manifest, class folders or an .npz file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medtl_core.config import Settings
+from medtl_core.data.arrays import read_medmnist
+from medtl_core.data.catalog import CATALOG, PHANTOM, Entry, Layout, matches, recognise
+from medtl_core.data.folder import read_folder
+from medtl_core.data.known import read_known
+from medtl_core.data.manifest import MANIFEST, read_manifest, read_numbers, read_task
+from medtl_core.data.partition import apportion
+from medtl_core.data.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
+from medtl_core.errors import ConfigError, DataError, did_you_mean
+from medtl_core.rng import stream
+from medtl_core.values import Examples
+
+#: Share of the patients held out as test where the data name none.
+HELD_OUT = 0.25
+
+
+@dataclass(frozen=True)
+class Source:
+    """Cases and what is known about them.
+
+    Attributes:
+        entry: the catalog's record, or one made for own data.
+        examples: the cases; images may still be files.
+        notes: what a reader of the results should know, in sentences.
+    """
+
+    entry: Entry
+    examples: Examples
+    notes: tuple[str, ...] = ()
+
+
+def open_source(settings: Settings) -> Source:
+    """Returns the cases `settings` name; no image file is opened yet.
+
+    `data` names a catalog entry, or is "" to recognise `data_path`. A name beside a folder with `manifest.csv` takes
+    the task and views of that entry and the cases of the manifest: so hospitals that own parts of one set agree on
+    its classes. Where the data name no test case and no `test_path` is given, a quarter of the patients of every site
+    is held out, the same ones for every seed.
+
+    Raises:
+        ConfigError: the data are not named, or by an unknown name.
+        DataError: the data are missing, not recognised or unusable.
+    """
+    if settings.data and settings.data not in CATALOG:
+        raise ConfigError(f"data={settings.data!r} is not in the catalog; {did_you_mean(settings.data, CATALOG)}")
+    if settings.data_path:
+        source = _open_path(Path(settings.data_path), settings)
+    elif settings.data == PHANTOM.name:
+        examples = phantom(size=settings.image_size or DEFAULT_SIZE, patients=phantom_patients(settings))
+        source = Source(PHANTOM, examples, (PHANTOM.note,))
+    elif settings.data:
+        raise ConfigError(f"data={settings.data!r} needs data-path, the folder where the set lies")
+    else:
+        raise ConfigError("no data named: set data to a catalog name, or data-path to a folder or file")
+    held = (source.examples["split"] == "test").any() or settings.test_path
+    return source if held else _hold_out(source)
+
+
+def phantom_patients(settings: Settings) -> int:
+    """Returns how many phantom patients the hospitals of `settings` need; never below the default."""
+    seats = apportion(SHARES, settings.sites)
+    # Trimming a hospital to whole patients can waste one image each; two more keep uneven shares above the line.
+    needed = {name: count * (settings.shots + 3) for name, count in seats.items()}
+    patients = DEFAULT_PATIENTS
+    while any(train_images(patients)[name] < count for name, count in needed.items()):
+        patients = patients * 5 // 4
+    return patients
+
+
+def _open_path(path: Path, settings: Settings) -> Source:
+    if not path.exists():
+        raise DataError(f"data-path {path} does not exist")
+    named = CATALOG.get(settings.data)
+    if path.suffix.lower() == ".csv" or (path / MANIFEST).is_file():
+        known = recognise(path) if path.is_file() else None
+        return _known(known, path) if known and named in (None, known) else _manifest(path, named, settings)
+    if named is not None:
+        if not matches(named, path):
+            wanted = " or ".join([MANIFEST, *named.files])
+            raise DataError(f"{path} does not hold {named.name}: expected {wanted}; set data='' to recognise it")
+        return _known(named, path)
+    found = recognise(path)
+    if found is not None:
+        return _known(found, path)
+    if path.is_dir():
+        return _own(path, read_folder(path), ("No patient ids: every image counts as one patient.",))
+    if path.suffix.lower() == ".npz":
+        return _own(path, read_medmnist(path), ("No patient ids: every image counts as one patient.",))
+    raise DataError(f"{path} is neither a folder, a manifest (.csv) nor an .npz file")
+
+
+def _known(entry: Entry, path: Path) -> Source:
+    return Source(entry, read_known(entry, path), (entry.note,) if entry.note else ())
+
+
+def _manifest(path: Path, named: Entry | None, settings: Settings) -> Source:
+    read = read_numbers if settings.backbone == "table" else read_manifest
+    examples = read(path, named.task if named else None)
+    if named:
+        return Source(named, examples, (named.note,) if named.note else ())
+    return _own(path, examples, ())
+
+
+def _own(path: Path, examples: Examples, notes: tuple[str, ...]) -> Source:
+    """Makes the record of own data; what keeps the label is not known unless `task.json` says so."""
+    folder = path if path.is_dir() else path.parent
+    stated = read_task(folder)
+    views = (stated[1] if stated else ()) or ("identity",)
+    entry = Entry(
+        "own", f"own data: {path.stem}", "not stated", examples.task, (), Layout("own"), "natural", views,
+        "not stated", "", "",
+    )  # fmt: skip
+    return Source(entry, examples, notes)
+
+
+def _hold_out(source: Source) -> Source:
+    """Marks a quarter of the patients of every site and class as test."""
+    examples = source.examples
+    _, first, code = np.unique(examples["patient"], return_index=True, return_inverse=True)
+    held = np.zeros(len(first), dtype=bool)
+    strata = np.unique(np.stack([examples["site"], examples["label"].astype(str)], axis=1)[first], axis=0)
+    for site, label in strata:
+        patients = np.flatnonzero((examples["site"][first] == site) & (examples["label"][first] == int(label)))
+        count = int(len(patients) * HELD_OUT + 0.5) if len(patients) > 1 else 0
+        held[stream(0, "hold-out", site, label).permutation(patients)[:count]] = True
+    split = np.where(held[code], "test", examples["split"])
+    note = f"No test split in the data: {HELD_OUT:.0%} of the patients of every site are held out."
+    columns = {**examples.columns, "split": split}
+    return Source(source.entry, Examples(columns, examples.task), (*source.notes, note))

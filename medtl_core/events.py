@@ -1,0 +1,50 @@
+"""What happened in a run, one JSON line each, for people, progress bars and reports."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from medtl_core.atomic import plain
+
+Event = Mapping[str, Any]
+Listener = Callable[[Event], None]
+
+
+class Events:
+    """Appends events to a file and tells a listener; safe to share between threads.
+
+    Example:
+        >>> seen: list[Event] = []
+        >>> Events(listener=seen.append).emit("joined", site="a", weight=30)
+        >>> seen[0]["kind"], seen[0]["site"]
+        ('joined', 'a')
+    """
+
+    def __init__(self, path: Path | None = None, listener: Listener | None = None) -> None:
+        self._path, self._listener = path, listener
+        self._lock = Lock()
+        self._start = time.monotonic()
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+
+    def emit(self, kind: str, **facts: Any) -> None:
+        """Records one event: `kind`, `at` (seconds since this object was made) and the facts given.
+
+        The file is strict JSON lines: NaN becomes null, see `atomic.plain`. A crash tears the last line at most.
+        """
+        event = {"kind": kind, "at": round(time.monotonic() - self._start, 4), **facts}
+        with self._lock:
+            if self._path is not None:
+                with self._path.open("a", encoding="utf-8") as stream:
+                    stream.write(json.dumps(plain(event), allow_nan=False, ensure_ascii=False) + "\n")
+            if self._listener is not None:
+                self._listener(event)
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Returns the events of a file in order; a torn last line, as a crash leaves it, is dropped."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]

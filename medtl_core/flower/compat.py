@@ -1,0 +1,77 @@
+"""The only module that touches names of Flower which are not its public interface.
+
+Flower's internals were renamed within months before; `tests/flower/test_compat.py` fails loudly on an unknown minor
+version or a missing name, so that the change is found here and nowhere else.
+"""
+
+import copy
+from importlib.metadata import version
+
+from flwr.app import ArrayRecord, Context, Message, RecordDict, UserConfig
+from flwr.app.message import make_message
+from flwr.common.constant import ErrorCode
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, no_object_id_recompute
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+#: Minor versions of Flower this module was read and run against.
+TESTED = ("1.41", "1.42")
+
+#: What flwr-clientapp answers with when a handler raised.
+CLIENT_RAISED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+
+
+def flower_version() -> str:
+    """Returns the installed minor version, e.g. "1.41"."""
+    return ".".join(version("flwr").split(".")[:2])
+
+
+def empty_run(run_id: int) -> Run:
+    """Returns the record of a run that no SuperLink knows."""
+    return Run.create_empty(run_id=run_id)
+
+
+def take_identity(run_id: int, node_id: int) -> None:
+    """Lets this process make messages: `Message` refuses to exist without a task's identity."""
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, node_id
+
+
+def node_context(run_id: int, node_id: int, node_config: UserConfig, run_config: UserConfig) -> Context:
+    """Returns the context of one node of one run, with empty state."""
+    return Context(
+        run_id=run_id, node_id=node_id, node_config=dict(node_config), state=RecordDict(), run_config=dict(run_config)
+    )
+
+
+def stamp(message: Message, message_id: str) -> Message:
+    """Gives a message the id that the SuperLink would give it; changes and returns it."""
+    message.metadata.__dict__["_message_id"] = message_id
+    return message
+
+
+def isolate(message: Message) -> Message:
+    """Returns the message with records of its own, so that a client that changes a record changes no other's.
+
+    The arrays' bytes are immutable and stay shared.
+    """
+    if not message.has_content():
+        return message
+    content = RecordDict()
+    for name, record in message.content.items():
+        content[name] = ArrayRecord(dict(record)) if isinstance(record, ArrayRecord) else copy.deepcopy(record)
+    return make_message(metadata=message.metadata, content=content)
+
+
+def round_trip(message: Message) -> Message:
+    """Returns the message as it arrives after Flower's own wire format: deflated to bytes and inflated again."""
+    message_id = message.metadata.message_id
+    with no_object_id_recompute():
+        object_id = message.object_id
+        stamp(message, object_id)
+        contents = {key: part.deflate() for key, part in get_all_nested_objects(message).items()}
+    arrived = inflate_object_from_contents(object_id, contents)
+    if not isinstance(arrived, Message):
+        raise TypeError(f"the wire gave a {type(arrived).__name__} for a message; Flower's format has changed")
+    stamp(message, message_id)
+    return stamp(arrived, message_id)

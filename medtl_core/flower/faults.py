@@ -1,0 +1,34 @@
+"""What Flower's error replies mean, in words a run's report can use."""
+
+import re
+from collections.abc import Mapping
+
+from flwr.app import Error
+
+from medtl_core.flower.guard import told
+from medtl_core.methods.hospitals import Failure
+
+#: Flower's error code -> (medtl's word, what it means). Codes 5 and 8 come 50 to 60 s after the event.
+FAULTS: Mapping[int, tuple[str, str]] = {
+    0: ("unknown-error", "the hospital's node met an unknown error"),
+    1: ("app-not-loaded", "the hospital could not load the ClientApp; are the dependencies installed there?"),
+    2: ("client-error", "the hospital's ClientApp raised an error"),
+    3: ("expired", "the message or its reply was no longer available"),
+    4: ("no-reply", "the hospital's reply was lost between SuperNode and SuperLink"),
+    5: ("node-unavailable", "the hospital's SuperNode went away"),
+    6: ("mod-refused", "a mod of the hospital's ClientApp refused the message"),
+    7: ("app-refused", "the hospital refused the app bundle"),
+    8: ("client-crashed", "the hospital's ClientApp process died, perhaps out of memory"),
+}
+
+_UNPRINTABLE = re.compile(r"\x1b\[[0-9;]*m|[^\x20-\x7e]")
+
+
+def failure(site: str, error: Error) -> Failure:
+    """Returns the failure that an error reply stands for."""
+    word, meaning = FAULTS.get(error.code, ("unknown-error", f"error code {error.code}, unknown to this version"))
+    spoken = told(error.reason or "")
+    if spoken is not None:
+        return Failure(site, "error", f"{spoken[0]}: {spoken[1]}")
+    reason = _UNPRINTABLE.sub("", (error.reason or "").split("\n", 1)[0])[:200]
+    return Failure(site, word, f"{meaning} ({reason})" if reason else meaning)

@@ -1,0 +1,198 @@
+"""A Flower grid inside this process: the same ServerApp and ClientApp, no Ray, no SuperLink, no waiting."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from threading import Lock
+from types import TracebackType
+from typing import Self
+
+from flwr.app import Context, Error, Message, RecordDict, UserConfigValue
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.run import Run
+
+from medtl_core.events import Listener
+from medtl_core.flower import compat
+
+NodeConfig = Mapping[str, UserConfigValue]
+#: A test's hook, called with the node id and its message; an exception it returns is what the node's process meets.
+Fault = Callable[[int, Message], Exception | None]
+
+_RUN_ID, _SERVER_ID, _FIRST_NODE = 1, 1, 1000
+#: Seconds a pull waits for the first running reply, so that nobody has to sleep and poll.
+_PATIENCE = 0.05
+
+
+@dataclass(frozen=True)
+class LocalOptions:
+    """How the in-process grid runs.
+
+    Attributes:
+        workers: threads that answer for the hospitals.
+        wire: send every message through Flower's real wire format, as deployed.
+        fault: see `Fault`.
+        listener: told when a node starts and ends its work.
+        thread_init: called once in each worker thread, e.g. `threads.one_thread`.
+    """
+
+    workers: int = 1
+    wire: bool = False
+    fault: Fault | None = None
+    listener: Listener | None = None
+    thread_init: Callable[[], None] | None = None
+
+
+class LocalGrid(Grid):
+    """Answers messages with a ClientApp in worker threads, one message per node at a time.
+
+    A message starts only when its reply is being pulled, and at most `workers + 2` replies exist that were not: memory
+    does not grow with the number of hospitals. Node ids are 1000, 1001, ... in the order of `node_configs`.
+    """
+
+    def __init__(
+        self,
+        client_app: ClientApp,
+        node_configs: Sequence[NodeConfig],
+        run_config: NodeConfig,
+        options: LocalOptions | None = None,
+    ) -> None:
+        compat.take_identity(_RUN_ID, _SERVER_ID)
+        self._options = options or LocalOptions()
+        self.listener = self._options.listener
+        self.contexts: dict[int, Context] = {
+            _FIRST_NODE + index: compat.node_context(_RUN_ID, _FIRST_NODE + index, dict(config), dict(run_config))
+            for index, config in enumerate(node_configs)
+        }
+        self._app = client_app
+        self._run = compat.empty_run(_RUN_ID)
+        self._busy = {node: Lock() for node in self.contexts}
+        self._numbers = itertools.count(1)
+        self._waiting: dict[str, Message] = {}
+        self._started: dict[str, Future[Message]] = {}
+        self._abandoned = False
+        self._pool = ThreadPoolExecutor(
+            self._options.workers,
+            thread_name_prefix="hospital",
+            initializer=self._options.thread_init or (lambda: None),
+        )
+
+    def set_run(self, run: Run) -> None:
+        """Sets the run record; nothing here depends on it."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run record."""
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Returns a new message; kept because Flower's interface still has it."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Returns the ids of all nodes."""
+        return list(self.contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Takes messages without starting them and returns their ids."""
+        ids = []
+        for message in messages:
+            message_id = f"local-{next(self._numbers)}"
+            self._waiting[message_id] = compat.stamp(message, message_id)
+            ids.append(message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Returns the finished replies among `message_ids`; starts what fits; waits briefly when nothing is finished."""
+        ids = list(message_ids)
+        self._start(ids)
+        running = [self._started[message_id] for message_id in ids if message_id in self._started]
+        if running and not any(future.done() for future in running):
+            wait(running, timeout=_PATIENCE, return_when=FIRST_COMPLETED)
+        done = [key for key in ids if key in self._started and self._started[key].done()]
+        replies = [self._started.pop(key).result() for key in done]
+        self._start(ids)
+        return replies
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Pushes messages and returns the replies that came within `timeout` seconds."""
+        ids = list(self.push_messages(messages))
+        end = None if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        while len(replies) < len(ids) and (end is None or time.monotonic() < end):
+            replies.extend(self.pull_messages(ids))
+        self.forget(ids)
+        return replies
+
+    def forget(self, message_ids: Iterable[str]) -> None:
+        """Drops messages nobody will pull any more; what is running ends unheard."""
+        for message_id in message_ids:
+            self._waiting.pop(message_id, None)
+            future = self._started.pop(message_id, None)
+            if future is not None and not future.cancel() and not future.done():
+                self._abandoned = True
+
+    def close(self) -> None:
+        """Ends the worker threads; waits for them unless a hospital was given up while it worked."""
+        self._pool.shutdown(wait=not self._abandoned, cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _start(self, ids: Sequence[str]) -> None:
+        for message_id in ids:
+            if len(self._started) >= self._options.workers + 2:
+                return
+            message = self._waiting.pop(message_id, None)
+            if message is not None:
+                self._started[message_id] = self._pool.submit(self._answer, message)
+
+    def _answer(self, message: Message) -> Message:
+        node, task = message.metadata.dst_node_id, message.metadata.message_type
+        start = time.monotonic()
+        self._tell({"kind": "node-started", "node": node, "task": task})
+        try:
+            reply = self._work(message)
+        except Exception as error:
+            # the form in which flwr-clientapp reports an exception
+            reason = f"{type(error)}:<'{error}'>"
+            reply = Message(Error(code=compat.CLIENT_RAISED, reason=reason), reply_to=message)
+        seconds = time.monotonic() - start
+        self._tell({"kind": "node-ended", "node": node, "task": task, "seconds": seconds, "failed": reply.has_error()})
+        return compat.stamp(reply, f"local-{next(self._numbers)}")
+
+    def _work(self, message: Message) -> Message:
+        node, options = message.metadata.dst_node_id, self._options
+        with self._busy[node]:  # a SuperNode, too, handles one message at a time
+            error = options.fault(node, message) if options.fault else None
+            if error is not None:
+                raise error
+            arrived = compat.round_trip(message) if options.wire else compat.isolate(message)
+            reply = self._app(arrived, self.contexts[node])
+            return compat.round_trip(reply) if options.wire else reply
+
+    def _tell(self, event: Mapping[str, object]) -> None:
+        if self.listener is not None:
+            self.listener(event)
+
+
+def run_local(
+    server_app: ServerApp,
+    client_app: ClientApp,
+    *,
+    node_configs: Sequence[NodeConfig],
+    run_config: NodeConfig,
+    options: LocalOptions | None = None,
+) -> LocalGrid:
+    """Runs a ServerApp here over a `LocalGrid`; its exceptions come through. Returns the grid, closed."""
+    with LocalGrid(client_app, node_configs, run_config, options) as grid:
+        server_app(grid, compat.node_context(_RUN_ID, _SERVER_ID, {}, dict(run_config)))
+    return grid

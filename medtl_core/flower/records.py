@@ -1,0 +1,246 @@
+"""Values to Flower records and back; whatever comes from a hospital is checked here before anything uses it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+from flwr.app import Array as FlowerArray
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+
+from medtl_core.agreement import PROTOCOL
+from medtl_core.errors import ReplyError
+from medtl_core.flower.faults import failure
+from medtl_core.flower.guard import guarded
+from medtl_core.methods.hospitals import ArraySpec, Reply, Value
+from medtl_core.values import Array, Released
+
+__all__ = [
+    "Expectation",
+    "RefusedError",
+    "decode_request",
+    "encode",
+    "encode_request",
+    "guarded",
+    "pack",
+    "validate",
+    "wire_bytes",
+]
+
+#: The dtypes that may travel.
+DTYPES = ("float64", "float32", "int64")
+
+
+class RefusedError(ReplyError):
+    """A reply was refused; `code` is one word for the reason, distinct for each kind of fault."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a reply must be, exactly.
+
+    Attributes:
+        site: who answers, as registered.
+        weight: the number of cases it registered with.
+        agreement: hash of what both sides agreed on.
+        arrays: every array by name, no more and no fewer.
+        node: Flower node id asked; 0 = not checked.
+        run: Flower run id; 0 = not checked.
+    """
+
+    site: str
+    weight: int
+    agreement: str
+    arrays: Mapping[str, ArraySpec]
+    node: int = 0
+    run: int = 0
+
+
+def encode(released: Released, *, agreement: str, site: str, weight: int) -> RecordDict:
+    """Returns the records of a reply: "arrays", "metrics" and "about".
+
+    Raises:
+        TypeError: `released` is not a `Released` value, or an array has a dtype that does not travel.
+    """
+    if not isinstance(released, Released):
+        raise TypeError(f"only a Released value may leave a hospital, not {type(released).__name__}")
+    about = ConfigRecord(
+        {
+            "protocol": PROTOCOL,
+            "agreement": agreement,
+            "site": site,
+            "weight": int(weight),
+            "mechanism": released.event.mechanism,
+            "epsilon": float(released.event.epsilon),
+            "delta": float(released.event.delta),
+        }
+    )
+    metrics = MetricRecord({name: float(value) for name, value in released.metrics.items()})
+    return RecordDict({"arrays": pack(released.update.arrays), "metrics": metrics, "about": about})
+
+
+def encode_request(arrays: Mapping[str, Array], config: Mapping[str, Value]) -> RecordDict:
+    """Returns the records of a request: "arrays" and "config"."""
+    return RecordDict({"arrays": pack(arrays), "config": ConfigRecord(dict(config))})
+
+
+def decode_request(message: Message) -> tuple[dict[str, Array], dict[str, Value]]:
+    """Returns the arrays and the config of a request; the arrays are the caller's own.
+
+    Raises:
+        RefusedError: the message is not a request of medtl, or an array's bytes are not what they claim.
+    """
+    arrays, config = (message.content.get(name) for name in ("arrays", "config"))
+    if not isinstance(arrays, ArrayRecord) or not isinstance(config, ConfigRecord):
+        raise RefusedError("malformed", "the request must hold an ArrayRecord 'arrays' and a ConfigRecord 'config'")
+    values = {name: value for name, value in config.items() if isinstance(value, str | int | float | bool)}
+    return {name: _unpack(array, name, None) for name, array in arrays.items()}, values
+
+
+def pack(arrays: Mapping[str, Array]) -> ArrayRecord:
+    """Returns arrays as a Flower record.
+
+    Raises:
+        TypeError: a dtype other than float64, float32 and int64.
+    """
+    for name, array in arrays.items():
+        if array.dtype.name not in DTYPES:
+            raise TypeError(f"array {name!r} has dtype {array.dtype.name}; convert it to one of {', '.join(DTYPES)}")
+    return ArrayRecord({name: FlowerArray(np.asarray(array, order="C")) for name, array in arrays.items()})
+
+
+def validate(message: Message, expect: Expectation) -> Reply:
+    """Returns the reply in a message, if it is exactly what was expected.
+
+    Raises:
+        RefusedError: it is not; its `code` is "error" (the site says it failed) or one of "run", "node", "malformed",
+            "protocol", "agreement", "unknown-site", "weight", "unknown-array", "missing-array", "dtype", "shape",
+            "header" and "not-finite", or a word of `faults.FAULTS`.
+    """
+    if message.has_error():
+        fault = failure(expect.site, message.error)
+        raise RefusedError(fault.code, fault.text)
+    _check_origin(message, expect)
+    arrays, metrics, about = _records(message.content)
+    weight = _check_about(about, expect)
+    unknown, missing = sorted(arrays.keys() - expect.arrays.keys()), sorted(expect.arrays.keys() - arrays.keys())
+    if unknown:
+        raise RefusedError("unknown-array", f"array {unknown[0][:60]!r} was not asked for")
+    if missing:
+        raise RefusedError("missing-array", f"array {missing[0]!r} is missing")
+    values = {name: _unpack(arrays[name], name, spec) for name, spec in expect.arrays.items()}
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise RefusedError("not-finite", f"array {name!r} holds NaN or infinity")
+    return Reply(expect.site, values, _metrics(metrics), weight)
+
+
+def validate_join(message: Message, agreement: str) -> tuple[str, int]:
+    """Returns (site name, number of training cases) from the answer to "join".
+
+    Raises:
+        RefusedError: as in `validate`; code "name" for a name that is no name, "weight" for one below 1.
+    """
+    if message.has_error():
+        fault = failure("", message.error)
+        raise RefusedError(fault.code, fault.text)
+    arrays, _, about = _records(message.content)
+    site, weight = about.get("site"), about.get("weight")
+    if not isinstance(site, str) or not 0 < len(site) <= 80 or not site.isprintable() or {"/", "\\"} & set(site):
+        raise RefusedError("name", "the site's name must be 1 to 80 printable characters without a slash")
+    if type(weight) is not int or weight < 1:
+        raise RefusedError("weight", "the site's number of training cases must be a whole number of at least 1")
+    _check_about(about, Expectation(site, weight, agreement, {}))
+    if arrays:
+        raise RefusedError("unknown-array", "an answer to 'join' holds no array")
+    return site, weight
+
+
+def wire_bytes(content: RecordDict) -> int:
+    """Returns the payload bytes of records: arrays with their .npy headers and names, and the encoded small records.
+
+    Flower's own envelope (a few hundred bytes per array) is not counted.
+    """
+    size = 0
+    for name, record in content.items():
+        size += len(name)
+        if isinstance(record, ArrayRecord):
+            size += sum(len(key) + len(array.data) for key, array in record.items())
+        else:
+            size += len(record.deflate())
+    return size
+
+
+def _check_origin(message: Message, expect: Expectation) -> None:
+    metadata = message.metadata
+    if expect.run and metadata.run_id != expect.run:
+        raise RefusedError("run", "the reply belongs to another Flower run")
+    if expect.node and metadata.src_node_id != expect.node:
+        raise RefusedError("node", "the reply comes from another node than the one asked")
+
+
+def _records(content: RecordDict) -> tuple[ArrayRecord, MetricRecord, ConfigRecord]:
+    arrays, metrics, about = (content.get(name) for name in ("arrays", "metrics", "about"))
+    if (
+        isinstance(arrays, ArrayRecord)
+        and isinstance(metrics, MetricRecord)
+        and isinstance(about, ConfigRecord)
+        and len(content) == 3
+    ):
+        return arrays, metrics, about
+    raise RefusedError("malformed", "a reply must hold the records 'arrays', 'metrics' and 'about', and nothing else")
+
+
+def _check_about(about: ConfigRecord, expect: Expectation) -> int:
+    if about.get("protocol") != PROTOCOL:
+        raise RefusedError("protocol", f"the site does not speak protocol {PROTOCOL}; install the same medtl there")
+    if about.get("agreement") != expect.agreement:
+        raise RefusedError("agreement", "the site has other settings, classes or backbone weights than the server")
+    if about.get("site") != expect.site:
+        raise RefusedError("unknown-site", "the reply names another site than the one registered for its node")
+    weight = about.get("weight")
+    if type(weight) is not int or weight != expect.weight:
+        raise RefusedError("weight", f"the site's weight is not the {expect.weight} it registered with")
+    return weight
+
+
+def _metrics(record: MetricRecord) -> dict[str, float]:
+    values = {}
+    for name, value in record.items():
+        if not isinstance(value, int | float):
+            raise RefusedError("malformed", f"metric {name[:60]!r} must be one number")
+        if not math.isfinite(value):
+            raise RefusedError("not-finite", f"metric {name[:60]!r} is NaN or infinite")
+        values[name] = float(value)
+    return values
+
+
+def _unpack(array: FlowerArray, name: str, spec: ArraySpec | None) -> Array:
+    """Decodes .npy bytes. Everything is compared with the header first: a lying one never allocates."""
+    if spec is not None and (array.dtype != spec.dtype or array.dtype not in DTYPES):
+        raise RefusedError("dtype", f"array {name!r} has dtype {array.dtype[:20]!r}, expected {spec.dtype}")
+    if spec is not None and tuple(array.shape) != spec.shape:
+        raise RefusedError("shape", f"array {name!r} has shape {array.shape}, expected {spec.shape}")
+    shape, fortran, dtype, start = _header(array.data, name)
+    if dtype.name not in DTYPES or dtype.name != array.dtype or not dtype.isnative:
+        raise RefusedError("header", f"array {name!r}: the header's dtype is not the declared {array.dtype[:20]!r}")
+    if shape != tuple(array.shape) or math.prod(shape) * dtype.itemsize != len(array.data) - start:
+        raise RefusedError("header", f"array {name!r}: header, declared shape and number of bytes disagree")
+    flat = np.frombuffer(array.data, dtype=dtype, offset=start)
+    return np.array(flat.reshape(shape, order="F" if fortran else "C"), order="C")
+
+
+def _header(data: bytes, name: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
+    stream = BytesIO(data[:2048])
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, fortran, dtype = read(stream)
+    except Exception as error:
+        raise RefusedError("header", f"array {name!r}: the bytes are not in .npy format") from error
+    return tuple(shape), fortran, dtype, stream.tell()

@@ -1,0 +1,1 @@
+"""From result records to what people read: tables, plots and one self-contained page."""

@@ -1,0 +1,148 @@
+"""A small kernel for hand-written SVG: escaped elements, scales, ticks and a panel with axes.
+
+Colours are CSS variables with a fallback, so a plot follows the page's light or dark theme and still stands alone.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape, quoteattr
+
+INK = "var(--ink, #1d2733)"
+MUTED = "var(--muted, #5a6675)"
+GRID = "var(--grid, #dfe4ea)"
+PAPER = "var(--paper, #ffffff)"
+FOCUS = "var(--focus, #0b6e99)"
+FOCUS_SOFT = "var(--focus-soft, #cfe4ee)"
+SECOND = "var(--second, #b3541e)"
+THIRD = "var(--third, #7a8694)"
+
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+#: Rough width of one character in units of the font size; there is no way to measure text here.
+_GLYPH = 0.55
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear map from data to pixels.
+
+    Attributes:
+        low, high: data ends.
+        start, stop: pixel ends; `start` may be the larger one, as on a vertical axis.
+    """
+
+    low: float
+    high: float
+    start: float
+    stop: float
+
+    def __call__(self, value: float) -> float:
+        """Returns the pixel of a value; the middle when the scale has no extent."""
+        span = self.high - self.low
+        share = (value - self.low) / span if span else 0.5
+        return self.start + share * (self.stop - self.start)
+
+
+def element(tag: str, body: str = "", /, **attributes: str | float) -> str:
+    """Returns one element; underscores in attribute names become dashes, a trailing one is dropped.
+
+    Example:
+        >>> element("circle", r=2.0, stroke_width=1)
+        '<circle r="2" stroke-width="1"/>'
+    """
+    words = "".join(
+        f" {name.rstrip('_').replace('_', '-')}={quoteattr(value if isinstance(value, str) else shorten(value))}"
+        for name, value in attributes.items()
+    )
+    return f"<{tag}{words}>{body}</{tag}>" if body else f"<{tag}{words}/>"
+
+
+def shorten(value: float) -> str:
+    """Returns a pixel coordinate with at most one decimal.
+
+    Example:
+        >>> shorten(3.14), shorten(2.0)
+        ('3.1', '2')
+    """
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def text(words: str, x: float, y: float, **attributes: str | float) -> str:
+    """Returns a line of escaped text; size 12 and ink unless told otherwise."""
+    style: dict[str, str | float] = {"font_size": 12.0, "fill": INK}
+    return element("text", escape(words), x=x, y=y, **(style | attributes))
+
+
+def text_width(words: str, size: float = 12.0) -> float:
+    """Returns about how many pixels a line of text takes."""
+    return _GLYPH * size * len(words)
+
+
+def line(x1: float, y1: float, x2: float, y2: float, **attributes: str | float) -> str:
+    """Returns a straight line; a grid line unless told otherwise."""
+    style: dict[str, str | float] = {"stroke": GRID, "stroke_width": 1.0}
+    return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **(style | attributes))
+
+
+def polyline(points: Sequence[tuple[float, float]], **attributes: str | float) -> str:
+    """Returns an open line through pixel points."""
+    style: dict[str, str | float] = {"fill": "none", "stroke": FOCUS, "stroke_width": 2.0, "stroke_linejoin": "round"}
+    return element("polyline", points=" ".join(f"{shorten(x)},{shorten(y)}" for x, y in points), **(style | attributes))
+
+
+def titled(shape: str, words: str) -> str:
+    """Returns a shape with a tooltip."""
+    return element("g", element("title", escape(words)) + shape)
+
+
+def picture(body: str, width: float, height: float, title: str, description: str) -> str:
+    """Returns the whole SVG with a name and a description for readers who do not see it."""
+    number = hashlib.sha256(f"{title}{body}".encode()).hexdigest()[:10]
+    head = element("title", escape(title), id=f"plot-{number}-title")
+    head += element("desc", escape(description or title), id=f"plot-{number}-desc")
+    return element(
+        "svg",
+        head + body,
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {shorten(width)} {shorten(height)}",
+        width=width,
+        role="img",
+        aria_labelledby=f"plot-{number}-title plot-{number}-desc",
+        font_family=_FONT,
+    )
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Returns round numbers inside [low, high], about as many as asked for.
+
+    Example:
+        >>> ticks(0.0, 1.0)
+        [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    """
+    if not high > low:
+        return [low]
+    rough = (high - low) / max(about, 1)
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * min((1, 2, 5, 10), key=lambda factor: abs(math.log(rough / (power * factor))))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    digits = max(0, -math.floor(math.log10(step)) + 1)
+    return [round(number * step, digits) for number in range(first, last + 1)]
+
+
+def axis_below(scale: Scale, top: float, bottom: float, write: Callable[[float], str], about: int = 5) -> str:
+    """Returns vertical grid lines from `top` to `bottom` with their labels underneath."""
+    parts = []
+    for tick in ticks(scale.low, scale.high, about):
+        x = scale(tick)
+        parts += [line(x, top, x, bottom), text(write(tick), x, bottom + 15, text_anchor="middle", fill=MUTED)]
+    return "".join(parts)
+
+
+def axis_left(scale: Scale, left: float, right: float, write: Callable[[float], str], about: int = 5) -> str:
+    """Returns horizontal grid lines from `left` to `right` with their labels before them."""
+    parts = []
+    for tick in ticks(scale.low, scale.high, about):
+        y = scale(tick)
+        parts += [line(left, y, right, y), text(write(tick), left - 6, y + 4, text_anchor="end", fill=MUTED)]
+    return "".join(parts)

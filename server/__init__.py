@@ -1,0 +1,1 @@
+"""The server's side of medtl: a thin Flower ServerApp and the central evaluation."""

@@ -1,0 +1,46 @@
+"""The ServerApp: agree with the hospitals, obtain the heads, judge them, write the results."""
+
+import os
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from medtl_core.agreement import agreement
+from medtl_core.config import settings
+from medtl_core.events import Events
+from medtl_core.flower.exchange import GridHospitals
+from medtl_core.methods.names import read_methods
+from medtl_core.methods.study import Problem, Study
+from medtl_core.threads import one_thread
+
+from .results import write
+from .testset import open_reference
+from .verdict import judge_all
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Runs one study; what it found lies in the settings' `out` folder."""
+    one_thread()
+    chosen = settings(context.run_config)
+    names = read_methods(chosen.methods)
+    out = Path(chosen.out) if chosen.out else None
+    events = Events(out / "events.jsonl" if out else None, getattr(grid, "listener", None))
+    reference = open_reference(chosen, workers=getattr(grid, "workers", None) or os.cpu_count() or 1)
+    task, spec = reference.source.examples.task, reference.spec
+    hospitals = GridHospitals(
+        grid,
+        agreement=agreement(chosen, task.classes, spec.fingerprint),
+        expected=chosen.sites,
+        quorum=chosen.quorum,
+        deadline=chosen.deadline,
+        events=events,
+    )
+    hospitals.join()
+    study = Study(hospitals, Problem(task.classes, spec.fingerprint, spec.groups), chosen, names)
+    verdicts = judge_all(study, reference.cases)
+    if out:
+        write(out, study, verdicts, reference)

@@ -1,0 +1,78 @@
+"""What a study leaves on disk: one result.json and the heads, whole or not at all."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medtl_core.atomic import write_json
+from medtl_core.methods.hospitals import Cost
+from medtl_core.methods.study import Study
+from medtl_core.runs import save_head, versions
+
+from .testset import Reference
+from .verdict import Verdict
+
+#: Version of the result's layout.
+SCHEMA = 1
+
+
+def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> None:
+    """Writes the heads and then `result.json` into folder `out`; the last file marks the study as complete."""
+    for name, verdict in verdicts.items():
+        for site, head in verdict.heads.items():
+            save_head(head, out / "heads", f"{name}@{site}" if site else name)
+    write_json(out / "result.json", result(study, verdicts, reference))
+
+
+def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> dict[str, Any]:
+    """Returns the study as JSON-able values: figures, curves, costs, failures and what it ran on."""
+    cases = reference.cases
+    hospitals = study.hospitals
+    return {
+        "schema": SCHEMA,
+        "seed": study.settings.seed,
+        "settings": study.settings.public(),
+        "versions": versions(),
+        "data": {
+            "name": reference.source.entry.name,
+            "title": reference.source.entry.title,
+            "licence": reference.source.entry.licence,
+            "synthetic": reference.source.entry.synthetic,
+            "notes": list(reference.source.notes),
+        },
+        "classes": list(study.problem.classes),
+        "features": {"fingerprint": study.problem.fingerprint, "width": study.problem.width},
+        "sites": dict(hospitals.weights),
+        "test": {
+            "cases": 0 if cases is None else len(cases.label),
+            "sites": [] if cases is None else sorted(set(cases.site.tolist())),
+        },
+        "methods": {name: _method(verdict, study) for name, verdict in verdicts.items()},
+        "phases": [dict(row) for row in hospitals.history],
+        "failures": [{"site": one.site, "code": one.code, "text": one.text} for one in hospitals.failures],
+    }
+
+
+def _method(verdict: Verdict, study: Study) -> dict[str, Any]:
+    return {
+        "kind": verdict.kind,
+        "figures": dict(verdict.figures),
+        "intervals": {name: list(pair) for name, pair in verdict.intervals.items()},
+        "by_site": {site: dict(figures) for site, figures in verdict.by_site.items()},
+        "curves": dict(verdict.curves),
+        "cost": _cost(verdict, study),
+        "facts": dict(verdict.facts),
+    }
+
+
+def _cost(verdict: Verdict, study: Study) -> dict[str, float]:
+    """What the method would have cost alone: its share of every phase it needs; bytes are per hospital."""
+    costs, hospitals = study.hospitals.costs, max(len(study.hospitals.weights), 1)
+    billed = [(costs.get(phase, Cost()), share) for phase, share in verdict.bill.items()]
+    return {
+        "bytes_up": round(sum(cost.bytes_up * share.work for cost, share in billed) / hospitals),
+        "bytes_down": round(sum(cost.bytes_down * share.work for cost, share in billed) / hospitals),
+        "rounds": round(sum(cost.rounds * share.rounds for cost, share in billed)),
+        "cpu_seconds": sum(cost.cpu_seconds * share.work for cost, share in billed) + verdict.server_cpu,
+        "wall_seconds": sum(cost.wall_seconds * share.rounds for cost, share in billed),
+    }

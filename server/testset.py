@@ -1,0 +1,68 @@
+"""The server's own labelled cases, on which the federation's heads are judged."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.config import Settings
+from medtl_core.data.shared import shared_parts, shared_source
+from medtl_core.data.source import Source
+from medtl_core.errors import DataError
+from medtl_core.features import FeatureSpec, extract, feature_spec
+from medtl_core.values import Array, Scores
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Labelled features the server may judge on.
+
+    Attributes:
+        values: float32 [n, d].
+        label: int64 [n].
+        site: str [n].
+        group: int64 [n], anonymous patient numbers.
+    """
+
+    __test__ = False  # not a pytest class
+
+    values: NDArray[np.float32]
+    label: NDArray[np.int64]
+    site: Array
+    group: NDArray[np.int64]
+
+    def scores(self, logits: NDArray[np.float64]) -> Scores:
+        """Returns logits [n, C] with what they are judged against."""
+        return Scores(logits, self.label, self.site, self.group)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the server knows before it asks: the task, the features to agree on, and its own cases, if any."""
+
+    source: Source
+    spec: FeatureSpec
+    cases: TestSet | None
+
+
+def open_reference(settings: Settings, workers: int) -> Reference:
+    """Returns the server's reference; its test cases are loaded only when `settings.test` says "server".
+
+    Raises:
+        DataError: the server should judge but has no labelled test case.
+    """
+    source = shared_source(settings.replace(data_path=settings.test_path or settings.data_path))
+    spec = feature_spec(settings, source.entry.views)
+    if settings.test != "server":
+        return Reference(source, spec, None)
+    examples = source.examples
+    if settings.test_path:
+        rows = np.arange(len(examples))
+    else:
+        rows = shared_parts(settings).server_test
+    if not len(rows):
+        raise DataError("the server has no test case: give test-path, a split column with 'test', or test=sites")
+    own = examples.take(rows)
+    values = extract(own, spec, settings, workers=workers).values
+    group = np.unique(own["patient"], return_inverse=True)[1].astype(np.int64)
+    return Reference(source, spec, TestSet(values, own["label"], own["site"], group))

@@ -1,0 +1,1 @@
+"""Simulations: scenarios, and the experiments and benchmarks that run them."""

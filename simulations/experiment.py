@@ -1,0 +1,59 @@
+"""An experiment: one scenario under several seeds, in this process, with the real server and client apps."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from client.app import app as client_app
+from medtl_core.config import Settings, settings
+from medtl_core.data.shared import shared_parts, shared_source
+from medtl_core.flower.grid import run_local
+from medtl_core.report.page import render
+from medtl_core.report.summary import aggregate
+from medtl_core.runs import Plan, Run, create_run
+from server.app import app as server_app
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+def simulate(plan: Plan, progress: Progress) -> dict[str, Any]:
+    """Runs the plan and returns its metrics; the run folder holds results, heads, metrics and the report.
+
+    Raises:
+        MedtlError: anything a user can mend; the run folder then says FAILED and holds no half-written file.
+    """
+    chosen = settings(plan.settings)
+    with create_run(plan.out) as run:
+        run.begin({"name": plan.name, "seeds": plan.seeds, "workers": plan.workers, "settings": chosen.public()})
+        results = []
+        for number in range(plan.seeds):
+            seeded = chosen.replace(seed=chosen.seed + number)
+            results.append(_repetition(seeded, plan, run, progress))
+            progress({"kind": "seed", "done": number + 1, "of": plan.seeds})
+        metrics = aggregate(results)
+        run.finish(metrics, render(metrics, results))
+    return metrics
+
+
+def _repetition(seeded: Settings, plan: Plan, run: Run, progress: Progress) -> dict[str, Any]:
+    """One seed: the server app writes its result into the run folder, as it would on any other road."""
+    folder = run.seed_folder(seeded.seed)
+    count = _hospitals(seeded)
+    run_local(
+        server_app,
+        client_app,
+        node_configs=[{"partition-id": index, "num-partitions": count} for index in range(count)],
+        run_config=seeded.replace(out=str(folder)).public(),
+        workers=plan.workers,
+        wire=plan.wire,
+        listener=lambda event: progress({"seed": seeded.seed, **event}),
+    )
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    return result
+
+
+def _hospitals(seeded: Settings) -> int:
+    """How many hospitals the partition gives; wrong data are refused here, before anything starts."""
+    shared_source(seeded)
+    return len(shared_parts(seeded).sites)

@@ -1,0 +1,257 @@
+"""The speed benchmark: `make bench-speed`. Every figure is a ratio of two things measured in this one run.
+
+It compares a simulation with the plain torch code that does the same arithmetic, the in-process grid with Flower's Ray
+simulation, and the bytes of every method with sending the whole backbone. Absolute seconds are printed beside the
+ratios, for the reader; they mean little on another machine.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data" / "kermany_cxr224"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measured ratio.
+
+    Attributes:
+        name: what was compared.
+        value: numerator over denominator.
+        goal: what we want, in words.
+        detail: the two quantities.
+    """
+
+    name: str
+    value: float
+    goal: str
+    detail: str
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the parts asked for and prints their ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parts: dict[str, Callable[[], list[Line]]] = {
+        "features": features, "training": training, "grid": grid, "memory": memory, "bytes": sent,
+    }  # fmt: skip
+    parser.add_argument("parts", nargs="*", default=list(parts), help=f"any of {', '.join(parts)}")
+    chosen = parser.parse_args(arguments).parts
+    print(f"{'ratio':<58}{'value':>9}  {'goal':<12}detail")
+    for name in chosen:
+        for line in parts[name]():
+            print(f"{line.name:<58}{line.value:>9.3f}  {line.goal:<12}{line.detail}", flush=True)
+    return 0
+
+
+def features() -> list[Line]:
+    """A cold and a warm simulation over one bare torch forward pass of the same images."""
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = _scenario(cache=str(Path(folder) / "cache"))
+        bare, images = _bare_forward(chosen)
+        cold = _timed(lambda: _simulate(chosen, Path(folder) / "cold"))
+        _forget()
+        warm = _timed(lambda: _simulate(chosen, Path(folder) / "warm"))
+    detail = f"{images} images, {chosen['data']}"
+    return [
+        Line("cold simulation / bare forward pass", cold / bare, "<= 1.25", f"{cold:.1f} s / {bare:.1f} s, {detail}"),
+        Line("warm simulation / bare forward pass", warm / bare, "<= 0.10", f"{warm:.1f} s / {bare:.1f} s, {detail}"),
+    ]
+
+
+def training() -> list[Line]:
+    """CPU seconds of FedAvg through the real apps over a plain torch loop with the same steps."""
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = {**_scenario(cache=str(Path(folder) / "cache")), "methods": "fedavg-20"}
+        _simulate(chosen, Path(folder) / "first")  # fills the cache
+        sites = _site_features(chosen)
+        ours = _cpu(lambda: _simulate(chosen, Path(folder) / "again"))
+        loop = min(_cpu(lambda: _torch_loop(sites, rounds=20)) for _ in range(3))
+    cases = sum(len(label) for _, label in sites)
+    detail = f"{ours:.2f} s / {loop:.2f} s, {len(sites)} hospitals, {cases} cases, 20 rounds"
+    return [Line("CPU of FedAvg-20 in medtl / plain torch loop", ours / loop, "<= 1.1", detail)]
+
+
+def grid() -> list[Line]:
+    """Wall time of Flower's Ray simulation over ours, both with the same apps and a warm cache."""
+    lines = []
+    with tempfile.TemporaryDirectory() as folder:
+        for hospitals in (10, 50, 200):
+            chosen = _small(hospitals, str(Path(folder) / "cache"))
+            _child("local", chosen)  # fills the cache
+            ours, theirs = _child("local", chosen)["seconds"], _child("ray", chosen)["seconds"]
+            detail = f"{theirs:.1f} s / {ours:.2f} s, 20 head rounds"
+            lines.append(Line(f"Ray / in-process grid, {hospitals} hospitals", theirs / ours, ">= 10", detail))
+    return lines
+
+
+def memory() -> list[Line]:
+    """Peak resident memory of whole simulations with ever more hospitals."""
+    with tempfile.TemporaryDirectory() as folder:
+        peaks = {}
+        for hospitals in (10, 100, 1000):
+            chosen = {**_small(hospitals, str(Path(folder) / "cache")), "methods": "discriminant,fedavg-5"}
+            peaks[hospitals] = _child("local", chosen)["megabytes"]
+    detail = ", ".join(f"{count}: {peak:.0f} MB" for count, peak in peaks.items())
+    return [Line("peak memory, 1,000 / 10 hospitals", peaks[1000] / peaks[10], "< 2", detail)]
+
+
+def sent() -> list[Line]:
+    """Bytes each hospital sends for each method, over sending the whole backbone once."""
+    from medtl_core.backbones.extractor import load_extractor
+    from medtl_core.backbones.zoo import find_backbone
+
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = _scenario(cache=str(Path(folder) / "cache"))
+        metrics = _simulate(chosen, Path(folder) / "run")
+    backbone = find_backbone(str(chosen.get("backbone", "lite0")))
+    network = load_extractor(backbone, "", tuple(backbone.taps)[-1:], "mean").network
+    whole = sum(array.numel() * array.element_size() for array in network.state_dict().values())
+    return [
+        Line(f"bytes up, {name} / whole backbone once", found["bytes_up"] / whole, "", _bytes(found, whole))
+        for name, found in metrics["methods"].items()
+    ]
+
+
+def _bytes(found: dict[str, Any], whole: int) -> str:
+    return f"{found['bytes_up'] / 1e3:.1f} kB / {whole / 1e6:.1f} MB a hospital, {found['rounds']} rounds"
+
+
+def _scenario(**changes: str) -> dict[str, Any]:
+    """Real chest X-rays where they are, else the phantom."""
+    from medtl_core.config import read_scenario
+
+    name = "chest-xray" if SHARED.is_dir() else "quickstart"
+    values: dict[str, Any] = read_scenario(ROOT / "simulations" / "scenarios" / f"{name}.toml")
+    return {**values, **({"data-path": str(SHARED)} if SHARED.is_dir() else {}), **changes}
+
+
+def _small(hospitals: int, cache: str) -> dict[str, Any]:
+    """Many small hospitals with tiny synthetic images: what is measured is the machinery, not the backbone."""
+    return {
+        "data": "phantom", "sites": hospitals, "shots": 10, "image-size": 32, "cache": cache, "methods": "fedavg-20",
+    }  # fmt: skip
+
+
+def _simulate(values: dict[str, Any], out: Path) -> dict[str, Any]:
+    from medtl_core.runs import Plan
+    from simulations.experiment import simulate
+
+    workers = os.cpu_count() or 1
+    return simulate(Plan(values, 1, workers, False, out, ROOT, "speed"), lambda event: None)
+
+
+def _forget() -> None:
+    """Drops what this process remembers, so that a warm run reads the cache on disk."""
+    from client.site import open_site
+    from medtl_core.data import shared
+
+    for remembered in (open_site, shared._source, shared._parts):
+        remembered.cache_clear()
+
+
+def _bare_forward(values: dict[str, Any]) -> tuple[float, int]:
+    """Seconds of decoding and running the frozen network over every image and view, all threads, nothing else."""
+    import numpy as np
+    import torch
+
+    from medtl_core.backbones.extractor import load_extractor
+    from medtl_core.backbones.zoo import find_backbone
+    from medtl_core.config import settings
+    from medtl_core.data.images import decode
+    from medtl_core.data.shared import shared_parts, shared_source
+    from medtl_core.features import feature_spec
+
+    chosen = settings(values)
+    source, parts = shared_source(chosen), shared_parts(chosen)
+    rows = np.concatenate([parts.server_test, *(part.train for part in parts.sites)])
+    spec = feature_spec(chosen, source.entry.views)
+    extractor = load_extractor(find_backbone(chosen.backbone), chosen.weights, spec.taps, spec.pooling)
+    column = "path" if "path" in source.examples.columns else "image"
+    torch.set_num_threads(os.cpu_count() or 1)
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for first in range(0, len(rows), 16):
+            pixels = [decode(image) for image in source.examples[column][rows[first : first + 16]]]
+            batch = torch.stack([torch.tensor(one).permute(2, 0, 1) for one in pixels]).float() / 127.5 - 1
+            batch = torch.nn.functional.interpolate(batch, (spec.size, spec.size), mode="bilinear", antialias=True)
+            for _ in spec.views:
+                extractor(batch.contiguous(memory_format=torch.channels_last))
+    seconds = time.perf_counter() - started
+    torch.set_num_threads(1)
+    return seconds, len(rows)
+
+
+def _site_features(values: dict[str, Any]) -> list[tuple[Any, Any]]:
+    from client.site import Node, open_site
+    from medtl_core.config import settings
+
+    chosen = settings(values)
+    sites = [open_site(chosen, Node("", "", part)) for part in range(chosen.sites)]
+    return [(site.data.values, site.data.label) for site in sites]
+
+
+def _torch_loop(sites: list[tuple[Any, Any]], rounds: int) -> None:
+    """FedAvg as one would write it by hand: SGD with torch on cached features, then the weighted mean."""
+    import torch
+
+    torch.set_num_threads(1)
+    data = [(torch.tensor(values), torch.tensor(label)) for values, label in sites]
+    classes, width = int(max(label.max() for _, label in data)) + 1, data[0][0].shape[1]
+    pooled = torch.cat([values for values, _ in data])
+    mean, scale, total = pooled.mean(0), pooled.std(0) + 1e-6, len(pooled)
+    data = [((values - mean) / scale, label) for values, label in data]
+    weight, bias = torch.zeros(classes, width), torch.zeros(classes)
+    for _ in range(rounds):
+        next_weight, next_bias = torch.zeros_like(weight), torch.zeros_like(bias)
+        for values, label in data:
+            head = torch.nn.Linear(width, classes)
+            with torch.no_grad():
+                head.weight.copy_(weight)
+                head.bias.copy_(bias)
+            optimiser = torch.optim.SGD(head.parameters(), lr=0.05, weight_decay=1e-3)
+            for _ in range(5):
+                for batch in torch.randperm(len(label)).split(16):
+                    optimiser.zero_grad()
+                    torch.nn.functional.cross_entropy(head(values[batch]), label[batch]).backward()  # type: ignore[no-untyped-call]
+                    optimiser.step()
+            next_weight += head.weight.detach() * len(label) / total
+            next_bias += head.bias.detach() * len(label) / total
+        weight, bias = next_weight, next_bias
+
+
+def _timed(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _cpu(work: Callable[[], object]) -> float:
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def _child(road: str, values: dict[str, Any]) -> dict[str, float]:
+    """Runs one simulation in a process of its own and returns its seconds (without imports) and peak memory."""
+    import json
+
+    command = [sys.executable, "-m", "simulations.probe", road, json.dumps(values)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    with suppress(IndexError, ValueError):
+        found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+        return found
+    raise SystemExit(f"the {road} probe failed:\n{done.stderr[-3000:]}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

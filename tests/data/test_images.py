@@ -1,0 +1,136 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medtl_core.data import images
+from medtl_core.data.images import check_images, content_key, decode
+from medtl_core.errors import ConfigError, DataError
+from medtl_core.values import Examples, Task
+
+GREY = np.array([[0, 10], [200, 255]], dtype=np.uint8)
+
+
+def saved(folder: Path, name: str, array: np.ndarray, **options: object) -> Path:
+    Image.fromarray(array).save(folder / name, **options)
+    return folder / name
+
+
+def cases(paths: list[Path]) -> Examples:
+    count = len(paths)
+    columns = {
+        "label": np.zeros(count, dtype=np.int64), "patient": np.arange(count).astype(str),
+        "site": np.full(count, "a"), "split": np.full(count, "train"), "path": np.array([str(path) for path in paths]),
+    }  # fmt: skip
+    return Examples(columns, Task("t", ("x", "y")))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tiff"])
+def test_lossless_grey_becomes_three_equal_channels(tmp_path: Path, name: str) -> None:
+    pixels = decode(saved(tmp_path, name, GREY))
+    assert pixels.dtype == np.uint8 and pixels.flags.c_contiguous
+    assert (pixels == GREY[:, :, None]).all() and pixels.shape == (2, 2, 3)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
+def test_lossy_formats_are_read(tmp_path: Path, name: str) -> None:
+    assert decode(saved(tmp_path, name, np.full((8, 8, 3), 99, dtype=np.uint8)))[0, 0, 0] == pytest.approx(99, abs=3)
+
+
+def test_sixteen_bit_grey_is_stretched_over_its_own_range(tmp_path: Path) -> None:
+    path = saved(tmp_path, "a.png", np.array([[1000, 2000], [3000, 5000]], dtype=np.uint16))
+    assert decode(path)[:, :, 0].tolist() == [[0, 64], [128, 255]]
+    assert not decode(saved(tmp_path, "b.png", np.full((2, 2), 700, dtype=np.uint16))).any()
+
+
+def test_alpha_is_dropped_not_blended(tmp_path: Path) -> None:
+    pixel = np.full((1, 1, 4), (10, 20, 30, 0), dtype=np.uint8)
+    assert decode(saved(tmp_path, "a.png", pixel)).tolist() == [[[10, 20, 30]]]
+    assert decode(pixel).tolist() == [[[10, 20, 30]]]
+
+
+def test_palette_and_orientation(tmp_path: Path) -> None:
+    Image.fromarray(GREY).convert("P").save(tmp_path / "p.png")
+    assert (decode(tmp_path / "p.png")[:, :, 0] == GREY).all()
+    picture, exif = Image.fromarray(GREY), Image.Exif()
+    exif[0x0112] = 3  # turned by 180 degrees
+    picture.save(tmp_path / "turned.png", exif=exif)
+    assert (decode(tmp_path / "turned.png")[:, :, 0] == GREY[::-1, ::-1]).all()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros(4, dtype=np.uint8),
+        np.zeros((2, 2, 5), dtype=np.uint8),
+        np.zeros((0, 2), dtype=np.uint8),
+        np.array([["a"]]),
+        np.array([[np.nan, 1.0]]),
+    ],
+)
+def test_arrays_of_other_forms_are_refused(array: np.ndarray) -> None:
+    with pytest.raises(DataError):
+        decode(array)
+
+
+def test_files_that_are_no_usable_image_are_refused_by_name(tmp_path: Path) -> None:
+    whole = saved(tmp_path, "whole.png", np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)).read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("not an image")
+    Image.fromarray(GREY).save(tmp_path / "a.gif")
+    frames = [Image.fromarray(GREY), Image.fromarray(GREY[::-1].copy())]
+    frames[0].save(tmp_path / "stack.tiff", save_all=True, append_images=frames[1:])
+    for name, reason in {
+        "missing.png": "no such image file", "cut.png": "damaged", "empty.png": "not an image", "text.png": "JPEG, PNG",
+        "a.gif": "not an image of a known format", "stack.tiff": "2 frames",
+    }.items():  # fmt: skip
+        with pytest.raises(DataError, match=f"{name}.*{reason}"):
+            decode(tmp_path / name)
+    with pytest.raises(DataError, match="no such image file"):
+        decode(tmp_path)
+
+
+def test_huge_pictures_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path, "a.png", GREY)
+    content = bytearray(path.read_bytes())
+    for side in (40_000, 12_000, 8_100):  # Pillow refuses, Pillow warns, only we refuse
+        import zlib
+
+        content[16:24] = side.to_bytes(4, "big") * 2
+        content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="pixels"):
+            decode(path)
+    monkeypatch.setattr(images, "MAX_PIXELS", 3)
+    with pytest.raises(DataError, match="2 x 2 pixels are more than 3"):
+        decode(saved(tmp_path, "b.png", GREY))
+
+
+def test_check_images_refuses_all_faults_at_once_or_skips_them(tmp_path: Path) -> None:
+    good = saved(tmp_path, "good.png", GREY)
+    (tmp_path / "bad.png").write_text("x")
+    given = cases([tmp_path / "bad.png", good, tmp_path / "gone.png"])
+    with pytest.raises(DataError, match=r"2 of 3 images .*bad\.png.*gone\.png"):
+        check_images(given)
+    kept, skipped = check_images(given, "skip")
+    assert kept["patient"].tolist() == ["1"] and len(skipped) == 2 and "gone.png" in skipped[1]
+    assert check_images(kept) == (kept, ())
+    with pytest.raises(DataError, match="none of the 1 images"):
+        check_images(given.take(np.array([0])), "skip")
+    with pytest.raises(ConfigError, match="on-error='maybe'"):
+        check_images(kept, "maybe")
+
+
+def test_tables_have_no_images_to_check() -> None:
+    table = Examples({"label": np.zeros(1, dtype=np.int64), "table": np.zeros((1, 2))}, Task("t", ("x",)))
+    assert check_images(table) == (table, ())
+
+
+def test_content_key_depends_on_bytes_and_shape_only(tmp_path: Path) -> None:
+    one, two = saved(tmp_path, "a.png", GREY), saved(tmp_path, "b.png", GREY)
+    assert content_key(one) == content_key(str(two)) != content_key(GREY)
+    assert content_key(GREY) == content_key(np.asfortranarray(GREY)) != content_key(GREY.reshape(4))
+    with pytest.raises(DataError, match=r"c.png"):
+        content_key(tmp_path / "c.png")

@@ -1,0 +1,144 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medtl_core.data.images import decode
+from medtl_core.data.manifest import read_manifest, read_numbers, read_task, write_manifest
+from medtl_core.data.phantom import phantom
+from medtl_core.errors import DataError
+from medtl_core.values import Examples, Task
+
+HEADER = "path,label,patient_id,site,split\n"
+
+
+def manifest(folder: Path, text: str) -> Path:
+    (folder / "manifest.csv").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_reads_columns_labels_and_free_columns(tmp_path: Path) -> None:
+    rows = "b.png, sick ,p2,north,test,40\n\na.png,fit,p1,south,train,\n"
+    examples = read_manifest(manifest(tmp_path, "\ufeff" + HEADER.strip() + ",age\n" + rows))
+    assert examples.task.classes == ("fit", "sick") and examples["label"].tolist() == [1, 0]
+    assert examples["path"].tolist() == [str(tmp_path / "b.png"), str(tmp_path / "a.png")]
+    assert examples["patient"].tolist() == ["p2", "p1"] and examples["site"].tolist() == ["north", "south"]
+    assert examples["split"].tolist() == ["test", "train"] and examples["age"].tolist() == ["40", ""]
+
+
+def test_site_and_split_may_be_absent_and_the_task_orders_the_classes(tmp_path: Path) -> None:
+    path = manifest(tmp_path, "path,label,patient_id\na.png,b,1\n") / "manifest.csv"
+    examples = read_manifest(path, Task("t", ("c", "b")))
+    assert examples["label"].tolist() == [1]
+    assert examples["site"].tolist() == ["site"] and examples["split"].tolist() == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no rows"),
+        (HEADER, "holds no rows"),
+        ("path,label,patient\na,b,c\n", "'patient_id' is missing.*found path, label, patient; did you mean 'patient'"),
+        ("file_path,label,patient_id\na,b,c\n", "'path' is missing.*did you mean 'file_path'"),
+        ("path,diagnosis,patient_id\na,b,c\n", "'label' is missing.*expected path, label, patient_id"),
+        ("path,label,patient_id,Site\na,b,c,d\n", "'Site' looks like 'site'"),
+        ("path,label,patient_id,splits\na,b,c,train\n", "'splits' looks like 'split'"),
+        ("path;label;patient_id\na;b;c\n", "separate columns by commas"),
+        ("path,label,patient_id,label\na,b,c,b\n", "distinct; see 'label'"),
+        ("path,label,patient_id,\na,b,c,\n", "must be filled"),
+        ("path,label,patient_id,patient\na,b,c,d\n", "'patient' is reserved"),
+        (HEADER + "a,b,c,d\n", "row 2 has 4 cells"),
+        (HEADER + "a,x,1,s,train\nb,NaN,2,s,train\nc,,3,s,test\n", "'label' is empty or NaN in rows 3, 4"),
+        (HEADER + "a,x,,s,train\n", "'patient_id' is empty or NaN in row 2"),
+        (HEADER + "a,x,1,,train\n", "'site' is empty"),
+        (HEADER + ",x,1,s,train\n", "'path' is empty"),
+        (HEADER + "a,x,1,s,dev\n", "split 'dev' in row 2"),
+        (HEADER + 'a,"x,1,s,train\n', "not a readable UTF-8 CSV"),
+    ],
+)
+def test_bad_manifests_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_manifest(manifest(tmp_path, text))
+
+
+def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.csv").write_bytes(b"path,label\xff\xfe")
+    with pytest.raises(DataError, match="UTF-8"):
+        read_manifest(tmp_path)
+
+
+def test_unknown_labels_name_the_first_five_rows_and_the_nearest_class(tmp_path: Path) -> None:
+    rows = "".join(f"{number}.png,{'nevuss' if number else 'nevus'},{number}\n" for number in range(8))
+    with pytest.raises(DataError, match=r"'nevuss'.*rows 3, 4, 5, 6, 7 and 2 more.*did you mean 'nevus'"):
+        read_manifest(manifest(tmp_path, "path,label,patient_id\n" + rows), Task("skin", ("melanoma", "nevus")))
+
+
+def test_written_cases_come_back_with_all_their_classes(tmp_path: Path) -> None:
+    given = phantom(size=32, patients=10)
+    given = given.take(given["label"] != 1)
+    given = Examples({**given.columns, "age": np.full(len(given), "50")}, given.task)
+    write_manifest(given, tmp_path / "new" / "out")
+    back = read_manifest(tmp_path / "new" / "out")
+    assert back.task == given.task
+    for name in ("label", "patient", "site", "split", "age"):
+        assert (back[name] == given[name]).all()
+    assert all((decode(path) == image).all() for path, image in zip(back["path"], given["image"], strict=True))
+    write_manifest(back, tmp_path / "again")
+    assert (tmp_path / "again" / "manifest.csv").read_text() == (tmp_path / "new" / "out" / "manifest.csv").read_text()
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    given = read_manifest(manifest(tmp_path, "path,label,patient_id\ngone.png,x,1\n"))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(DataError, match=r"gone.png"):
+        write_manifest(given, tmp_path / "out")
+    with pytest.raises(DataError, match="exists already"):
+        write_manifest(given, tmp_path)
+    with pytest.raises(DataError, match="cannot be written"):
+        write_manifest(given, tmp_path / "manifest.csv" / "out")
+    table = Examples({"label": np.zeros(1, dtype=np.int64), "table": np.zeros((1, 2))}, Task("t", ("x",)))
+    with pytest.raises(DataError, match="a table"):
+        write_manifest(table, tmp_path / "out")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_numbers_keep_gaps_as_nan(tmp_path: Path) -> None:
+    examples = read_numbers(manifest(tmp_path, "label,patient_id,age,bp\nx,1,40,?\ny,2,,1e2\n"))
+    np.testing.assert_array_equal(examples["table"], [[40, np.nan], [np.nan, 100]])
+    with pytest.raises(DataError, match="'age' is 'old', not a number, in row 3"):
+        read_numbers(manifest(tmp_path, "label,patient_id,age\nx,1,40\ny,2,old\n"))
+    with pytest.raises(DataError, match="'inf', not a number"):
+        read_numbers(manifest(tmp_path, "label,patient_id,age\nx,1,inf\n"))
+    with pytest.raises(DataError, match="no column of measurements"):
+        read_numbers(manifest(tmp_path, "label,patient_id\nx,1\n"))
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "must be an object"),
+        ('{"name": "t"}', "must be an object"),
+        ('{"name": "t", "classes": ["a"], "colour": 1}', "must be an object"),
+        ('{"name": "t", "classes": ["a", "a"]}', "distinct"),
+        ('{"name": "t", "classes": "ab"}', "distinct"),
+        ('{"name": 3, "classes": ["a", "b"]}', "name must be a word"),
+        ('{"name": "t", "classes": ["a", "b"], "views": ["flip"]}', "unknown view 'flip'; did you mean 'flip-"),
+    ],
+)
+def test_bad_task_files_are_refused(tmp_path: Path, stated: str, message: str) -> None:
+    (tmp_path / "task.json").write_text(stated)
+    with pytest.raises(DataError, match=message):
+        read_manifest(manifest(tmp_path, "path,label,patient_id\na,a,1\n"))
+
+
+def test_task_file_fixes_classes_and_views(tmp_path: Path) -> None:
+    stated = {"name": "t", "classes": ["b", "a"], "views": ["identity", "flip-h"]}
+    (tmp_path / "task.json").write_text(json.dumps(stated))
+    examples = read_manifest(manifest(tmp_path, "path,label,patient_id\na,a,1\n"))
+    assert examples["label"].tolist() == [1] and examples.task == Task("t", ("b", "a"))
+    assert read_task(tmp_path) == (examples.task, ("identity", "flip-h"))
+    assert read_task(tmp_path / "elsewhere") is None

@@ -1,0 +1,174 @@
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medtl_core.config import Settings
+from medtl_core.data.leak import check_leaks
+from medtl_core.data.partition import apportion, partition, summary
+from medtl_core.errors import ConfigError
+from medtl_core.values import Examples, Task
+
+KINDS = ("natural", "dirichlet", "size", "even")
+
+
+def cases(site: list[str], patient: list[str], label: list[int] | None = None, test: int = 0) -> Examples:
+    """Cases of the given sites and patients; the last `test` ones are test cases."""
+    count = len(site)
+    split = np.array(["train"] * (count - test) + ["test"] * test)
+    labels = np.array(label if label is not None else np.arange(count) % 3, dtype=np.int64)
+    columns = {"label": labels, "patient": np.array(patient), "site": np.array(site), "split": split}
+    return Examples(columns, Task("t", ("a", "b", "c")))
+
+
+def pool(patients: int, seed: int = 0, sites: int = 3) -> Examples:
+    """Patients with one to three cases; about a quarter are test patients."""
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
+    at = rng.choice(sites, patients, p=np.arange(1, sites + 1) / (sites * (sites + 1) / 2))[owner]
+    split = np.where(rng.random(patients) < 0.25, "test", np.where(rng.random(patients) < 0.2, "val", "train"))[owner]
+    columns = {
+        "label": rng.integers(0, 3, patients)[owner], "patient": np.char.add("p", owner.astype(str)),
+        "site": np.array(["x", "y", "z"])[at], "split": split,
+    }  # fmt: skip
+    return Examples(columns, Task("t", ("a", "b", "c")))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seats", "wanted"),
+    [
+        ({"rosendahl": 910, "vidir_modern": 736, "vidir_molemax": 388}, 10, [4, 4, 2]),
+        ({"a": 1, "b": 1000}, 4, [1, 3]),
+        ({"a": 1, "b": 1, "c": 998}, 4, [1, 1, 2]),
+        ({"a": 5, "b": 9, "c": 7}, 2, [0, 1, 1]),
+        ({"a": 5, "b": 5}, 1, [1, 0]),
+    ],
+)
+def test_apportion(sizes: dict[str, int], seats: int, wanted: list[int]) -> None:
+    assert list(apportion(sizes, seats).values()) == wanted
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=12), st.integers(1, 60))
+def test_apportion_gives_all_seats_and_at_least_one_each(sizes: list[int], seats: int) -> None:
+    given_ = list(apportion({f"s{index:02d}": size for index, size in enumerate(sizes)}, seats).values())
+    assert sum(given_) == seats
+    assert min(given_) >= (1 if seats >= len(sizes) else 0)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10_000), st.sampled_from(KINDS), st.integers(1, 6), st.integers(0, 8))
+def test_hospitals_share_no_patient_and_hold_what_was_asked(seed: int, kind: str, sites: int, shots: int) -> None:
+    examples = pool(200, seed)
+    asked = Settings(partition=kind, sites=sites, shots=shots, seed=seed, alpha=0.3)
+    parts = partition(examples, asked)
+    check_leaks(examples, parts.sides())
+    check_leaks(examples, {site.name: site.test for site in parts.sites})
+    assert len(parts.sites) == len({site.name for site in parts.sites}) == sites
+    sizes = [len(site.train) for site in parts.sites]
+    if shots and kind != "size":
+        assert set(sizes) == {shots}
+    if shots and kind == "size":
+        assert sum(sizes) == sites * shots and min(sizes) >= 1
+    trained = np.concatenate([site.train for site in parts.sites])
+    assert len(np.unique(trained)) == len(trained) and trained.dtype == np.int64
+    assert set(examples["split"][trained]) <= {"train", "val"}
+    assert (examples["split"][parts.server_test] == "test").all()
+    assert len(parts.server_test) == (examples["split"] == "test").sum()
+    if not shots and (kind != "natural" or sites >= 3):
+        assert len(trained) == (examples["split"] != "test").sum()
+    again = partition(examples, asked)
+    assert all((a.train == b.train).all() for a, b in zip(parts.sites, again.sites, strict=True))
+
+
+def test_natural_sites_are_cut_in_proportion_and_named() -> None:
+    examples = cases(["n"] * 40 + ["s"] * 20 + ["n"] * 8 + ["s"] * 4, [str(i) for i in range(72)], test=12)
+    parts = partition(examples, Settings(sites=3, shots=20))
+    assert [site.name for site in parts.sites] == ["n-1", "n-2", "s"]
+    assert all(set(examples["site"][site.train]) == {site.name[0]} for site in parts.sites)
+    assert [len(site.test) for site in parts.sites] == [4, 4, 4]
+    assert [site.name for site in partition(examples, Settings(sites=1, shots=5)).sites] == ["n"]
+
+
+def test_more_shots_contain_fewer_shots() -> None:
+    examples = pool(300)
+    for kind in ("natural", "even"):
+        few, more = (partition(examples, Settings(sites=5, shots=shots, partition=kind)) for shots in (5, 20))
+        assert all((a.train == b.train[:5]).all() for a, b in zip(few.sites, more.sites, strict=True))
+
+
+def test_seed_changes_the_draw() -> None:
+    examples = pool(200)
+    one, two = (partition(examples, Settings(seed=seed, sites=4, shots=10, partition="even")) for seed in (0, 1))
+    assert any((a.train != b.train).any() for a, b in zip(one.sites, two.sites, strict=True))
+
+
+def test_small_alpha_skews_classes_and_large_alpha_does_not() -> None:
+    examples = pool(3000)
+
+    def largest_share(alpha: float) -> float:
+        parts = partition(examples, Settings(partition="dirichlet", alpha=alpha, sites=20, shots=30))
+        return float(np.mean([np.bincount(examples["label"][site.train]).max() / 30 for site in parts.sites]))
+
+    assert largest_share(0.05) > 0.85 and largest_share(1000.0) < 0.55
+
+
+def test_dirichlet_goes_on_when_a_class_runs_out() -> None:
+    examples = cases(["s"] * 40, [str(i) for i in range(40)], [0] * 36 + [1, 1, 2, 2])
+    parts = partition(examples, Settings(partition="dirichlet", alpha=0.01, sites=4, shots=10))
+    assert sorted(np.concatenate([site.train for site in parts.sites]).tolist()) == list(range(40))
+
+
+def test_sizes_are_unequal() -> None:
+    sizes = [len(site.train) for site in partition(pool(600), Settings(partition="size", sites=6, shots=20)).sites]
+    assert max(sizes) > 2 * min(sizes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_too_small_a_pool_is_refused_with_what_there_is(kind: str) -> None:
+    examples = cases(["s"] * 30, [str(i) for i in range(30)])
+    with pytest.raises(ConfigError, match=r"5 hospitals x 7 cases asked.*only 30 training cases"):
+        partition(examples, Settings(partition=kind, sites=5, shots=7))
+    with pytest.raises(ConfigError, match="31 hospitals x all cases asked"):
+        partition(examples, Settings(partition=kind, sites=31, shots=0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_few_patients_with_many_cases_are_refused(kind: str) -> None:
+    examples = cases(["s"] * 30, ["big"] * 28 + ["p", "q"])
+    with pytest.raises(ConfigError, match=r"only 30 training cases are available.*would hold"):
+        partition(examples, Settings(partition=kind, sites=3, shots=10))
+
+
+def test_a_small_natural_site_is_named() -> None:
+    examples = cases(["large"] * 50 + ["small"] * 3, [str(i) for i in range(53)])
+    with pytest.raises(ConfigError, match=r"site 'small': 1 hospital x 5 cases asked.*only 3"):
+        partition(examples, Settings(sites=2, shots=5))
+
+
+def test_empty_single_and_one_class_hospitals_are_legal_and_told() -> None:
+    examples = cases(["a"] * 6 + ["b"] + ["c"] * 3 + ["d"], [str(i) for i in range(11)], [0, 1] * 3 + [0] + [1] * 4, 1)
+    parts = partition(examples, Settings(sites=3, shots=0))
+    text = summary(examples, parts).splitlines()
+    assert text[0] == "a: 6 cases of 6 patients (a 3, b 3, c 0)"
+    assert text[1].endswith("- one case only") and text[2].endswith("- one class only")
+    assert text[3] == "test: 1 cases"
+    empty = parts.sites[0].__class__("e", np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+    assert "no case" in summary(examples, parts.__class__((empty,), parts.server_test))
+
+
+def test_hospital_names_must_not_collide() -> None:
+    examples = cases(["a"] * 20 + ["a-1"] * 10, [str(i) for i in range(30)])
+    with pytest.raises(ConfigError, match="one name"):
+        partition(examples, Settings(sites=3, shots=2))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thousand_hospitals_take_less_than_a_second(kind: str) -> None:
+    examples = pool(21_000)
+    start = time.process_time()
+    parts = partition(examples, Settings(partition=kind, sites=1000, shots=20))
+    assert time.process_time() - start < 1.0
+    assert len(parts.sites) == 1000

@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from medtl_core.data.anatomy import canvas, draw, traits
+from medtl_core.data.leak import check_leaks
+from medtl_core.data.phantom import SHARES, phantom, train_images
+from medtl_core.data.scanner import SCANNERS
+from medtl_core.errors import ConfigError
+from medtl_core.rng import stream
+
+
+@pytest.fixture(scope="module")
+def small():
+    return phantom(size=32, patients=480)
+
+
+def test_form(small) -> None:
+    assert small["image"].dtype == np.uint8 and small["image"].shape[1:] == (32, 32, 1)
+    assert small.task.classes == ("normal", "consolidation", "interstitial")
+    assert np.unique(small["site"]).tolist() == [f"phantom-{letter}" for letter in "abcde"]
+    test = small["split"] == "test"
+    assert 170 <= test.sum() <= 190 and len(np.unique(small["patient"])) == 480
+    assert set(np.unique(small["patient"], return_counts=True)[1].tolist()) == {1, 2}
+    check_leaks(small, {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)})
+    assert sum(SHARES.values()) == pytest.approx(1)
+
+
+def test_sites_differ_in_class_mix_and_look(small) -> None:
+    for name, scanner in SCANNERS.items():
+        counts = np.bincount(small["label"][small["site"] == name], minlength=3)
+        assert counts.argmax() in np.flatnonzero(np.array(scanner.mix) == max(scanner.mix))
+        assert sum(scanner.mix) == pytest.approx(1)
+    brightness = [small["image"][small["site"] == name].mean() for name in SCANNERS]
+    assert max(brightness) - min(brightness) > 20
+
+
+def test_the_same_seed_draws_the_same_pixels_and_another_seed_others() -> None:
+    one, two, other = (phantom(seed=seed, size=32, patients=20) for seed in (0, 0, 1))
+    assert (one["image"] == two["image"]).all() and (one["label"] == two["label"]).all()
+    assert len(one["image"]) != len(other["image"]) or (one["image"] != other["image"]).any()
+
+
+def test_a_larger_phantom_begins_with_the_smaller_one_and_keeps_its_test_set(small) -> None:
+    large = phantom(size=32, patients=600)
+    held = {id_: image.tobytes() for id_, image in zip(small["patient"], small["image"], strict=True)}
+    again = {id_: image.tobytes() for id_, image in zip(large["patient"], large["image"], strict=True)}
+    assert held.items() <= again.items()
+    keys = [set(examples["patient"][examples["split"] == "test"].tolist()) for examples in (small, large)]
+    assert keys[0] == keys[1]
+
+
+def test_train_images_counts_what_phantom_makes(small) -> None:
+    train = small["site"][small["split"] == "train"]
+    assert train_images(480) == {name: int((train == name).sum()) for name in SCANNERS}
+
+
+def test_findings_change_the_lungs_only_where_they_should() -> None:
+    page, count = canvas(48), 12
+    body = traits(stream(0, "test"), count)
+    body["severity"] = np.ones_like(body["severity"])
+    drawn = [draw(page, body, np.full(count, label), stream(1, "test")) for label in range(3)]
+    added = [np.abs(picture - drawn[0]) for picture in drawn[1:]]
+    assert all((one.reshape(count, -1).max(axis=1) > 0.05).any() for one in added)
+    for one in added:
+        assert one[:, 46:, :].max() == 0 and one[:, :, :2].max() == 0
+    left, right = (added[1][:, :, half].mean() for half in (slice(0, 24), slice(24, 48)))
+    assert 0.5 < left / right < 2
+    share = [(one > 0.02).mean() for one in added]
+    assert share[1] > share[0]
+
+
+@pytest.mark.parametrize("wrong", [{"size": 16}, {"patients": 9}])
+def test_too_small_is_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="too small"):
+        phantom(**wrong)

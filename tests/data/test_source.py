@@ -1,0 +1,269 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medtl_core.config import Settings
+from medtl_core.data import arrays
+from medtl_core.data.images import check_images, decode
+from medtl_core.data.leak import check_leaks
+from medtl_core.data.manifest import write_manifest
+from medtl_core.data.partition import partition
+from medtl_core.data.phantom import phantom
+from medtl_core.data.source import open_source, phantom_patients
+from medtl_core.errors import ConfigError, DataError
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the real data sets are not on this machine")
+
+
+def opened(path: Path | str, **changes: str | int):
+    return open_source(Settings(data="", data_path=str(path)).replace(**changes))
+
+
+def picture(path: Path, value: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((4, 4), value, dtype=np.uint8)).save(path)
+
+
+def medmnist(path: Path, **changes: np.ndarray) -> Path:
+    held: dict[str, np.ndarray] = {}
+    for split, count in (("train", 6), ("val", 2), ("test", 4)):
+        held[f"{split}_images"] = np.arange(count * 16, dtype=np.uint8).reshape(count, 4, 4)
+        held[f"{split}_labels"] = (np.arange(count) % 2)[:, None].astype(np.uint8)
+    np.savez_compressed(path, **{**held, **changes})
+    return path
+
+
+# --- the phantom
+
+
+def test_the_phantom_is_the_default_and_small_enough_to_draw() -> None:
+    source = open_source(Settings(image_size=32))
+    assert source.entry.name == "phantom" and source.entry.synthetic and "Synthetic" in source.notes[0]
+    assert len(np.unique(source.examples["patient"])) == 480
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [Settings(image_size=32, shots=120), Settings(image_size=32, sites=12, shots=40), Settings(image_size=32, shots=0)],
+)
+def test_the_phantom_grows_with_what_is_asked(asked: Settings) -> None:
+    source = open_source(asked)
+    for kind in ("natural", "dirichlet", "size", "even"):
+        parts = partition(source, asked.replace(partition=kind))
+        assert len(parts.sites) == asked.sites
+        check_leaks(source.examples, parts.sides())
+
+
+def test_a_thousand_hospitals_are_sized_without_drawing() -> None:
+    assert phantom_patients(Settings()) == phantom_patients(Settings(shots=0)) == 480
+    assert 16_000 < phantom_patients(Settings(sites=1000, shots=20)) < 30_000
+
+
+# --- naming
+
+
+def test_what_is_not_named_or_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'phantom'"):
+        open_source(Settings(data="fantom"))
+    with pytest.raises(ConfigError, match="needs data-path"):
+        open_source(Settings(data="ham10000_sites"))
+    with pytest.raises(ConfigError, match="no data named"):
+        open_source(Settings(data=""))
+    with pytest.raises(DataError, match="gone does not exist"):
+        opened(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"does not hold phantom: expected manifest.csv"):
+        opened(tmp_path, data="phantom")
+    with pytest.raises(DataError, match=r"does not hold ham10000_sites: expected manifest.csv or metadata.csv"):
+        opened(tmp_path, data="ham10000_sites")
+    with pytest.raises(DataError, match="no known data set"):
+        opened(tmp_path)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match="neither a folder"):
+        opened(tmp_path / "notes.txt")
+
+
+# --- manifests
+
+
+def test_a_manifest_of_a_named_set_takes_its_classes_and_views(tmp_path: Path) -> None:
+    given = phantom(size=32, patients=10)
+    write_manifest(given.take(given["label"] == 0), tmp_path / "site")
+    (tmp_path / "site" / "task.json").unlink()
+    for path in (tmp_path / "site", tmp_path / "site" / "manifest.csv"):
+        source = opened(path, data="phantom")
+        assert source.entry.name == "phantom" and source.examples.task == given.task
+        assert set(source.examples["label"]) == {0}
+    assert opened(tmp_path / "site").examples.task.classes == ("normal",)
+    with pytest.raises(DataError, match="label 'normal' is not a class of task 'skin-lesion'"):
+        opened(tmp_path / "site", data="ham10000_sites")
+
+
+def test_an_own_manifest_states_its_views_in_task_json(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("path,label,patient_id\na.png,x,1\n")
+    assert opened(tmp_path).entry.views == ("identity",)
+    (tmp_path / "task.json").write_text('{"name": "t", "classes": ["x", "y"], "views": ["identity", "flip-h"]}')
+    source = opened(tmp_path)
+    assert source.entry.views == ("identity", "flip-h") and source.entry.task.classes == ("x", "y")
+
+
+def test_a_table_is_read_where_the_backbone_is_a_table(tmp_path: Path) -> None:
+    (tmp_path / "manifest.csv").write_text("label,patient_id,age\nx,1,40\ny,2,\n")
+    assert opened(tmp_path, backbone="table").examples["table"].shape == (2, 1)
+    with pytest.raises(DataError, match="'path' is missing"):
+        opened(tmp_path)
+
+
+def test_without_a_test_split_the_same_quarter_of_every_site_is_held_out(tmp_path: Path) -> None:
+    rows = [f"{i}.png,{'xy'[i % 2]},{i // 2 if i < 40 else i},{'ab'[i >= 40]}" for i in range(80)]
+    (tmp_path / "manifest.csv").write_text("path,label,patient_id,site\n" + "\n".join(rows) + "\n")
+    first, second = (opened(tmp_path, seed=seed).examples for seed in (0, 1))
+    assert (first["split"] == second["split"]).all()
+    held = first["split"] == "test"
+    assert [int((held & (first["site"] == site)).sum()) for site in "ab"] == [10, 10]
+    check_leaks(without_images(first), {"train": np.flatnonzero(~held), "test": np.flatnonzero(held)})
+    assert "held out" in opened(tmp_path).notes[-1]
+    assert not (opened(tmp_path, test_path="/elsewhere").examples["split"] == "test").any()
+
+
+def without_images(examples):
+    return type(examples)({name: examples[name] for name in ("label", "patient")}, examples.task)
+
+
+# --- class folders
+
+
+def test_class_folders_with_and_without_splits(tmp_path: Path) -> None:
+    for split, name in (("train", "fit"), ("train", "sick"), ("val", "fit"), ("test", "sick")):
+        picture(tmp_path / "splits" / split / name / "0.png")
+        picture(tmp_path / "plain" / name / f"{split}.PNG")
+    (tmp_path / "splits" / "train" / ".cache").mkdir()
+    (tmp_path / "plain" / "fit" / "readme.txt").touch()
+    source = opened(tmp_path / "splits")
+    assert source.examples.task.classes == ("fit", "sick") and source.entry.title == "own data: splits"
+    assert source.examples["split"].tolist() == ["train", "train", "val", "test"]
+    assert source.examples["patient"].tolist()[0] == str(Path("train") / "fit" / "0.png")
+    plain = opened(tmp_path / "plain")
+    assert plain.examples["label"].tolist() == [0, 0, 1, 1] and len(np.unique(plain.examples["patient"])) == 4
+    assert check_images(plain.examples)[1] == ()
+
+
+def test_bad_class_folders_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "a" / "train" / "normal" / "0.png")
+    picture(tmp_path / "a" / "test" / "norml" / "0.png")
+    with pytest.raises(DataError, match="'norml' is not known; did you mean 'normal'"):
+        opened(tmp_path / "a")
+    picture(tmp_path / "b" / "test" / "normal" / "0.png")
+    with pytest.raises(DataError, match="no train folder"):
+        opened(tmp_path / "b")
+    picture(tmp_path / "c" / "one" / "0.png")
+    (tmp_path / "c" / "two").mkdir()
+    with pytest.raises(DataError, match=r"two holds no image .*found nothing"):
+        opened(tmp_path / "c")
+    (tmp_path / "c" / "two" / "scan.dcm").touch()
+    with pytest.raises(DataError, match=r"found \.dcm"):
+        opened(tmp_path / "c")
+
+
+# --- arrays
+
+
+def test_medmnist_by_folder_file_and_name(tmp_path: Path) -> None:
+    path = medmnist(tmp_path / "pneumoniamnist_64.npz")
+    for source in (opened(tmp_path), opened(path), opened(tmp_path, data="pneumoniamnist")):
+        assert source.entry.name == "pneumoniamnist" and source.examples["image"].shape == (12, 4, 4, 1)
+        assert source.examples["split"].tolist() == ["train"] * 6 + ["val"] * 2 + ["test"] * 4
+        assert source.examples["label"].dtype == np.int64
+    own = opened(medmnist(tmp_path / "ours.npz"))
+    assert own.entry.name == "own" and own.examples.task.classes == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"val_labels": np.array([[0, 1], [1, 1]])}, "several labels"),
+        ({"val_labels": np.array([0, 7])}, "label 7 is not a class"),
+        ({"val_labels": np.array([0.5, 1])}, "class numbers are needed"),
+        ({"val_labels": np.array([0])}, "do not match"),
+        ({"val_images": np.zeros((2, 5, 5), dtype=np.uint8)}, "different shapes"),
+        (
+            {f"{s}_images": np.zeros((1, 3, 3, 3, 3), dtype=np.uint8) for s in ("train", "val", "test")},
+            "expected uint8",
+        ),
+        ({"val_images": np.array([{}], dtype=object)}, "not a readable .npz"),
+    ],
+)
+def test_bad_medmnist_files_are_refused(tmp_path: Path, changes: dict[str, np.ndarray], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        opened(medmnist(tmp_path / "pneumoniamnist.npz", **changes))
+
+
+def test_damaged_incomplete_and_huge_archives_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = medmnist(tmp_path / "bloodmnist.npz")
+    monkeypatch.setattr(arrays, "MAX_BYTES", 100)
+    with pytest.raises(DataError, match="smaller image size"):
+        opened(path)
+    monkeypatch.undo()
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError, match=r"not a readable .npz"):
+        opened(path)
+    np.savez(path, train_images=np.zeros(1))
+    with pytest.raises(DataError, match="'train_labels' is missing; found train_images"):
+        opened(path)
+
+
+def test_an_array_header_that_lies_allocates_nothing(tmp_path: Path) -> None:
+    import io
+    import zipfile
+
+    path, head = medmnist(tmp_path / "bloodmnist.npz"), io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 4, 4)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train_images.npy", head.getvalue())
+    with pytest.raises(DataError, match="GiB unpacked is too much"):
+        opened(path)
+
+
+# --- the real sets
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    ("name", "cases", "sites", "test"),
+    [("ham10000_sites", 2034, 3, 408), ("kermany_cxr224", 1800, 1, 370), ("nih_cxr64", 1000, 1, 237)],
+)
+def test_real_image_sets(name: str, cases: int, sites: int, test: int) -> None:
+    examples = opened(SHARED / name, data=name).examples
+    held = examples["split"] == "test"
+    assert (len(examples), len(np.unique(examples["site"])), held.sum()) == (cases, sites, test)
+    assert set(examples["label"].tolist()) == set(range(len(examples.task.classes)))
+    check_leaks(examples, {"train": np.flatnonzero(~held), "test": np.flatnonzero(held)})
+    image = examples["path"][0] if "path" in examples.columns else examples["image"][0]
+    assert decode(image).shape == ((224, 224, 3) if "path" in examples.columns else (64, 64, 3))
+
+
+@needs_shared
+def test_ham_is_cut_four_four_two() -> None:
+    asked = Settings(sites=10, shots=90, data_path=str(SHARED / "ham10000_sites"), data="")
+    names = [site.name for site in partition(open_source(asked), asked).sites]
+    assert [
+        sum(name.startswith(site) for name in names) for site in ("rosendahl", "vidir_modern", "vidir_molemax")
+    ] == [
+        4,
+        4,
+        2,
+    ]
+
+
+@needs_shared
+def test_heart_table_keeps_gaps_and_positives_per_hospital() -> None:
+    examples = opened(SHARED / "heart_uci", backbone="table").examples
+    present = {site: int(examples["label"][examples["site"] == site].sum()) for site in np.unique(examples["site"])}
+    assert present == {"cleveland": 139, "hungarian": 106, "switzerland": 115, "va": 149}
+    table = examples["table"]
+    assert table.shape == (920, 22) and np.isnan(table).any()
+    swiss = examples["site"] == "switzerland"
+    assert np.isnan(table[swiss, 7]).all()  # cholesterol 0 there means not measured
+    assert np.nanmax(np.abs(table)) < 10

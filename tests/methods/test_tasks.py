@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from medtl_core.errors import ConfigError
+from medtl_core.heads.statistics import unpack
+from medtl_core.methods.tasks import answer
+from medtl_core.values import Released
+from tests.memory import make_site
+
+SITE = make_site("a", 12)
+
+
+def test_everything_that_leaves_is_released_and_says_it_is_not_private() -> None:
+    released = answer("moments", SITE, {}, {})
+    assert isinstance(released, Released)
+    assert released.event.mechanism == "none"
+    assert released.event.epsilon == float("inf")
+
+
+def test_moments_by_hand() -> None:
+    arrays = answer("moments", SITE, {}, {}).update.arrays
+    assert arrays["counts"].tolist() == [4, 4, 4]
+    np.testing.assert_allclose(arrays["sum"], SITE.values.astype(float).sum(0))
+
+
+def test_folds_add_up_to_all_cases() -> None:
+    folds = unpack(answer("statistics", SITE, {}, {"folds": 3}).update)
+    assert sum(fold.cases for fold in folds) == 12
+    np.testing.assert_allclose(sum(fold.gram for fold in folds), SITE.values.T.astype(float) @ SITE.values)
+
+
+def test_evaluate_adds_up_over_heads() -> None:
+    heads = np.zeros((2, 3, 7), np.float32)
+    arrays = answer("evaluate", SITE, {"heads": heads}, {}).update.arrays
+    assert all(array.shape[0] == 2 for array in arrays.values())
+
+
+def test_an_unknown_task_is_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'statistics'"):
+        answer("statistic", SITE, {}, {})

@@ -1,0 +1,78 @@
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medtl_core.config import Settings, read_assignments, read_scenario, settings
+from medtl_core.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_run_config_of_the_app_is_exactly_the_settings() -> None:
+    app = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["flwr"]["app"]["config"]
+    assert settings(app).public().keys() == app.keys()
+    assert all(type(app[key]) is type(value) for key, value in Settings().public().items())
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "simulations" / "scenarios").glob("*.toml")), ids=lambda p: p.stem)
+def test_scenarios_are_valid_settings(path: Path) -> None:
+    from medtl_core.methods.names import read_methods
+
+    chosen = settings(read_scenario(path))
+    assert read_methods(chosen.methods)
+
+
+def test_unknown_key_suggests_the_nearest_name() -> None:
+    with pytest.raises(ConfigError, match=r"unknown setting 'shotz'; did you mean 'shots'"):
+        settings({"shotz": 3})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"shots": -1}, "shots=-1 must not be negative"),
+        ({"sites": 0}, "sites=0 must be greater than 0"),
+        ({"folds": 1}, "folds=1 must be at least 2"),
+        ({"quorum": 1.5}, "must not exceed 1"),
+        ({"partition": "dirichlett"}, "did you mean 'dirichlet'"),
+        ({"shots": "many"}, "must be of type int"),
+        ({"shots": True}, "must be of type int"),
+        ({"out": "here"}, "absolute path"),
+        ({"learning-rate": float("nan")}, "must be greater than 0"),
+    ],
+)
+def test_bad_values_are_named(values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings(values)
+
+
+def test_flat_keys_round_trip() -> None:
+    chosen = Settings(shots=90, alpha=0.1, views="one")
+    assert settings(chosen.public()) == chosen
+
+
+@given(st.sampled_from([field.name for field in dataclasses.fields(Settings)]))
+def test_every_field_is_documented_and_agreed_or_local(name: str) -> None:
+    assert name.split("_")[0] in (Settings.__doc__ or "")
+    local = {"out", "cache", "data_path", "test_path", "weights", "bootstrap", "deadline", "quorum", "methods"}
+    assert (name.replace("_", "-") in Settings().agreed()) == (name not in local)
+
+
+def test_assignments_need_an_equals_sign() -> None:
+    with pytest.raises(ConfigError, match="key=value"):
+        read_assignments(["shots"])
+
+
+def test_scenario_errors(tmp_path: Path) -> None:
+    (tmp_path / "quick.toml").write_text("shots = ")
+    (tmp_path / "nested.toml").write_text("[a]\nb = 1\n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        read_scenario(tmp_path / "quick.toml")
+    with pytest.raises(ConfigError, match="single value"):
+        read_scenario(tmp_path / "nested.toml")
+    with pytest.raises(ConfigError, match="did you mean 'quick'"):
+        read_scenario(tmp_path / "quik.toml")

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from medtl_core.agreement import agreement
+from medtl_core.config import Settings
+from medtl_core.errors import ConfigError, did_you_mean, positive
+from medtl_core.rng import bucket, stream
+from medtl_core.values import Examples, Head, Task
+
+
+def test_streams_are_independent_of_order_and_named() -> None:
+    first = stream(0, "a").random(3)
+    stream(0, "b").random(100)
+    np.testing.assert_array_equal(stream(0, "a").random(3), first)
+    assert not np.array_equal(stream(1, "a").random(3), first)
+    assert not np.array_equal(stream(0, "ab").random(3), stream(0, "a", "b").random(3))
+
+
+def test_buckets_are_even_enough() -> None:
+    counts = np.bincount([bucket(0, f"p{i}", 5) for i in range(5000)], minlength=5)
+    assert counts.min() > 900
+
+
+def test_examples_take_rows_of_every_column() -> None:
+    columns = {"label": np.array([0, 1, 1]), "patient": np.array(["a", "b", "c"])}
+    taken = Examples(columns, Task("t", ("n", "y"))).take(np.array([2, 0]))
+    assert taken["patient"].tolist() == ["c", "a"]
+    assert len(taken) == 2
+
+
+def test_head_is_affine() -> None:
+    head = Head(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0.5, 0.0]), "k", ("a", "b"), "f")
+    assert head.logits(np.array([[1, 1]], np.float32)).tolist() == [[1.5, 2.0]]
+
+
+def test_agreement_covers_what_matters_and_nothing_local() -> None:
+    base = agreement(Settings(), ("a", "b"), "f")
+    assert agreement(Settings(cache="/elsewhere", methods="ridge", quorum=1.0), ("a", "b"), "f") == base
+    for other in (Settings(seed=1), Settings(folds=4), Settings(min_cell=5)):
+        assert agreement(other, ("a", "b"), "f") != base
+    assert agreement(Settings(), ("b", "a"), "f") != base
+    assert agreement(Settings(), ("a", "b"), "g") != base
+
+
+def test_keyword_checks_name_the_culprit() -> None:
+    with pytest.raises(ConfigError, match="batch-size=0"):
+        positive(epochs=1, batch_size=0)
+    assert did_you_mean("zzz", ["a", "b"]) == "known: a, b"
