@@ -66,7 +66,7 @@ def open_site(settings: Settings, node: Node) -> Site:
     name, train, test = _own(source, settings, node)
     if not len(train):
         raise DataError(f"hospital {name!r} has no training case left; check its manifest's split column and min-cell")
-    spec = feature_spec(settings, source.entry.views)
+    spec = feature_spec(settings, source.entry.views, source.columns)
     values, test_values = (_features(part, spec, settings) for part in (train, test))
     data = SiteData(
         name, values, train["label"], train["patient"], test_values, test["label"], test["patient"],

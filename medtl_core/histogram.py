@@ -1,13 +1,14 @@
 """Federated evaluation: what a hospital counts on its own test cases so that the sum gives the pooled figures.
 
-Scores are counted on bins of equal width in Phi(0.1 x log-odds of the class), which keeps the tails apart where bins
-of probability would merge them; the area under the ROC curve is then within 5e-4 of the exact one on smooth scores.
-Calibration, Brier score, log-loss and everything from the confusion are exact: all sums here add without rounding.
+Scores are counted on bins of equal width in m / (3 + |m|), where m is the log-odds of the class: bins of probability
+would merge the tails, and the heavy tail of this squash serves calibrated heads and overconfident ones alike. With
+2,000 cases the area under the ROC curve is within 5e-4 of the exact one where log-odds spread by 1 to 10 nats, and
+within 2e-3 from 0.3 to 30 (Phi(m / 10) is off by up to 4e-2 there: its end bins fill up). Calibration, Brier score,
+log-loss and everything from the confusion are exact: all sums here add without rounding.
 """
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from statistics import NormalDist
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from medtl_core.counts import (
     Figure,
     Float,
     area_under_roc,
-    average_precision,
+    binned_precision,
     calibration_gap,
     figure,
     from_answers,
@@ -34,7 +35,8 @@ from medtl_core.weighted import BINS, calibration_bins, case_losses, checked
 #: Bins a class.
 SCORE_BINS = 256
 
-_SQUASH = 0.1
+#: Log-odds in nats at which half of a side's bins are used up.
+_HALF = 3.0
 
 
 def expected_shapes(classes: int, bins: int = SCORE_BINS) -> dict[str, tuple[int, ...]]:
@@ -101,7 +103,7 @@ def judge_histogram(update: Update, classes: Sequence[str]) -> dict[str, Figure]
     arrays = _arrays(update, classes)
     positive, negative, confusion = arrays["positive"].T, arrays["negative"].T, arrays["confusion"]
     chosen = slice(1, 2) if len(classes) == 2 else slice(None)
-    by_class = {"auroc": area_under_roc(positive, negative), "auprc": average_precision(positive, negative)}
+    by_class = {"auroc": area_under_roc(positive, negative), "auprc": binned_precision(positive, negative)}
     answers = from_answers(np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
     found = {**answers, **{name: mean_defined(values[chosen]) for name, values in by_class.items()}}
     cases, square, loss = arrays["sums"].tolist()
@@ -177,9 +179,9 @@ def log_odds(logits: Float) -> Float:
 
 @lru_cache
 def _edges(bins: int) -> Float:
-    """Inner edges of the bins on the log-odds: Phi^-1(i / bins) / 0.1."""
-    normal = NormalDist()
-    return np.array([normal.inv_cdf(place / bins) / _SQUASH for place in range(1, bins)])
+    """Inner edges of the bins on the log-odds."""
+    squashed = 2.0 * np.arange(1, bins) / bins - 1.0
+    return np.asarray(_HALF * squashed / (1.0 - np.abs(squashed)))
 
 
 def _curve(update: Update) -> Curve | None:

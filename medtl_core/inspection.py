@@ -64,7 +64,7 @@ def inspection_table(source: "Source", found: Inspection) -> "Table":
     from rich.table import Table
 
     entry = source.entry
-    table = Table(box=box.SIMPLE_HEAD, title=f"{entry.title} ({entry.modality})", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title=entry.title, title_justify="left")
     table.pad_edge, table.show_edge = False, False
     for heading in ("site", "split"):
         table.add_column(heading)

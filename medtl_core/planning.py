@@ -53,7 +53,10 @@ def make_plan(order: Order, app: Path) -> Plan:
     path = _scenario_path(scenario, app) if scenario else None
     written = read_scenario(path) if path else {}
     assigned = _assigned(order.assignments)
-    options = {name: assigned.pop(name, written.get(name)) for name in _OPTIONS}
+    typed: dict[str, Value | None] = {
+        "seeds": order.seeds, "workers": order.workers, "wire": order.wire, "out": _text(order.out),
+    }  # fmt: skip
+    options = {name: _option(name, typed[name], assigned.pop(name, None), written.get(name)) for name in _OPTIONS}
     values = {key: value for key, value in written.items() if key not in _OPTIONS}
     if order.data is not None:
         values |= name_data(order.data, str(values.get("data", "")))
@@ -61,13 +64,12 @@ def make_plan(order: Order, app: Path) -> Plan:
     checked = settings(values)
     read_methods(checked.methods)
     name = path.stem if path else checked.data or Path(checked.data_path).stem
-    out = _option("out", _text(order.out), options["out"])
     return Plan(
         settings=values,
-        seeds=_count("seeds", order.seeds, options["seeds"], 1),
-        workers=_count("workers", order.workers, options["workers"], _cores()),
-        wire=_flag("wire", order.wire, options["wire"]),
-        out=Path(str(out)).absolute() if out is not None else _default_out(name),
+        seeds=_count("seeds", options["seeds"], 1),
+        workers=_count("workers", options["workers"], _cores()),
+        wire=_flag("wire", options["wire"]),
+        out=_default_out(name) if options["out"] is None else Path(str(options["out"])).expanduser().absolute(),
         app=app,
         name=name,
     )
@@ -110,14 +112,14 @@ def _assigned(words: Sequence[str]) -> dict[str, Value]:
     return values
 
 
-def _option(name: str, given: Value | None, assigned: Value | None) -> Value | None:
-    if given is not None and assigned is not None and given != assigned:
-        raise ConfigError(f"{name} is given as {given!r} and as {assigned!r}; keep one")
-    return given if given is not None else assigned
+def _option(name: str, typed: Value | None, assigned: Value | None, written: Value | None) -> Value | None:
+    """Returns an option as typed or assigned, which must agree, else as the scenario has it."""
+    if typed is not None and assigned is not None and typed != assigned:
+        raise ConfigError(f"{name} is given as {typed!r} and as {assigned!r}; keep one")
+    return next((value for value in (typed, assigned, written) if value is not None), None)
 
 
-def _count(name: str, given: int | None, assigned: Value | None, default: int) -> int:
-    value = _option(name, given, assigned)
+def _count(name: str, value: Value | None, default: int) -> int:
     if value is None:
         return default
     if not isinstance(value, int) or isinstance(value, bool):
@@ -126,8 +128,7 @@ def _count(name: str, given: int | None, assigned: Value | None, default: int) -
     return value
 
 
-def _flag(name: str, given: bool | None, assigned: Value | None) -> bool:
-    value = _option(name, given, assigned)
+def _flag(name: str, value: Value | None) -> bool:
     if value is not None and not isinstance(value, bool):
         raise ConfigError(f"{name}={value!r} must be true or false")
     return bool(value)

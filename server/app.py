@@ -9,7 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 from medtl_core.agreement import agreement
 from medtl_core.config import settings
 from medtl_core.events import Events
-from medtl_core.flower.exchange import GridHospitals
+from medtl_core.flower.exchange import GridHospitals, Terms
 from medtl_core.methods.names import read_methods
 from medtl_core.methods.study import Problem, Study
 from medtl_core.threads import one_thread
@@ -31,14 +31,8 @@ def main(grid: Grid, context: Context) -> None:
     events = Events(out / "events.jsonl" if out else None, getattr(grid, "listener", None))
     reference = open_reference(chosen, workers=getattr(grid, "workers", None) or os.cpu_count() or 1)
     task, spec = reference.source.examples.task, reference.spec
-    hospitals = GridHospitals(
-        grid,
-        agreement=agreement(chosen, task.classes, spec.fingerprint),
-        expected=chosen.sites,
-        quorum=chosen.quorum,
-        deadline=chosen.deadline,
-        events=events,
-    )
+    agreed = agreement(chosen, task.classes, spec.fingerprint)
+    hospitals = GridHospitals(grid, Terms(agreed, chosen.sites, chosen.quorum, chosen.deadline), events)
     hospitals.join()
     study = Study(hospitals, Problem(task.classes, spec.fingerprint, spec.groups), chosen, names)
     verdicts = judge_all(study, reference.cases)

@@ -52,7 +52,7 @@ def open_reference(settings: Settings, workers: int) -> Reference:
         DataError: the server should judge but has no labelled test case.
     """
     source = shared_source(settings.replace(data_path=settings.test_path or settings.data_path))
-    spec = feature_spec(settings, source.entry.views)
+    spec = feature_spec(settings, source.entry.views, source.columns)
     if settings.test != "server":
         return Reference(source, spec, None)
     examples = source.examples

@@ -2,16 +2,16 @@
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from client.app import app as client_app
 from medtl_core.config import Settings, settings
 from medtl_core.data.shared import shared_parts, shared_source
-from medtl_core.flower.grid import run_local
+from medtl_core.flower.grid import LocalOptions, run_local
 from medtl_core.report.page import render
 from medtl_core.report.summary import aggregate
 from medtl_core.runs import Plan, Run, create_run
+from medtl_core.threads import one_thread
 from server.app import app as server_app
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -31,7 +31,7 @@ def simulate(plan: Plan, progress: Progress) -> dict[str, Any]:
             seeded = chosen.replace(seed=chosen.seed + number)
             results.append(_repetition(seeded, plan, run, progress))
             progress({"kind": "seed", "done": number + 1, "of": plan.seeds})
-        metrics = aggregate(results)
+        metrics = {"name": plan.name, **aggregate(results)}
         run.finish(metrics, render(metrics, results))
     return metrics
 
@@ -45,9 +45,12 @@ def _repetition(seeded: Settings, plan: Plan, run: Run, progress: Progress) -> d
         client_app,
         node_configs=[{"partition-id": index, "num-partitions": count} for index in range(count)],
         run_config=seeded.replace(out=str(folder)).public(),
-        workers=plan.workers,
-        wire=plan.wire,
-        listener=lambda event: progress({"seed": seeded.seed, **event}),
+        options=LocalOptions(
+            workers=plan.workers,
+            wire=plan.wire,
+            listener=lambda event: progress({"seed": seeded.seed, **event}),
+            thread_init=one_thread,
+        ),
     )
     result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return result

@@ -13,15 +13,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def local(values: dict[str, Any]) -> None:
     """Runs on the in-process grid."""
-    from medtl_core.config import settings
-    from medtl_core.flower.grid import run_local
-
     from client.app import app as client_app
+    from medtl_core.config import settings
+    from medtl_core.flower.grid import LocalOptions, run_local
     from server.app import app as server_app
 
     chosen = settings(values)
     nodes = [{"partition-id": part, "num-partitions": chosen.sites} for part in range(chosen.sites)]
-    run_local(server_app, client_app, node_configs=nodes, run_config=chosen.public(), workers=2)
+    run_local(server_app, client_app, node_configs=nodes, run_config=chosen.public(), options=LocalOptions(workers=2))
 
 
 def ray(values: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from medtl_core.methods.hospitals import Cost, Failure, Hospitals, Reply, Reques
 from medtl_core.methods.tasks import SiteData, answer
 from medtl_core.rng import stream
 
+
 class DirectHospitals(Hospitals):
     """Hospitals in this process: every task of the real client, none of the wire."""
 

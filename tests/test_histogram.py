@@ -1,5 +1,7 @@
 """Sums from hospitals give the pooled figures."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -27,7 +29,7 @@ def test_any_split_into_sites_sums_to_the_pooled_cases_exactly(seed: int, classe
     scores = draw(50, classes, seed)
     order = np.random.default_rng(seed).permutation(50)
     ends = [0, *sorted(cuts), 50]
-    parts = [summarise(select(scores, order[a:b])) for a, b in zip(ends, ends[1:], strict=False)]
+    parts = [summarise(select(scores, order[a:b])) for a, b in pairwise(ends)]
     pooled, summed = summarise(scores), sum(parts[1:], start=parts[0])
     for name, array in pooled.arrays.items():
         np.testing.assert_array_equal(summed.arrays[name], array, err_msg=name)
@@ -46,13 +48,15 @@ def test_all_but_the_ranking_is_exact(seed: int, classes: int) -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
-@pytest.mark.parametrize("gain", [0.3, 1.0, 2.0, 8.0])
-@pytest.mark.parametrize("cases", [400, 4000])
-def test_ranking_is_close_on_smooth_scores(classes: int, gain: float, cases: int) -> None:
-    scores = draw(cases, classes, 11, gain)
-    found = judge_histogram(summarise(scores), [str(cls) for cls in range(classes)])
-    assert found["auroc"] == pytest.approx(auroc(scores), abs=5e-4)
-    assert found["auprc"] == pytest.approx(auprc(scores), abs=5e-3)
+@pytest.mark.parametrize(
+    ("gain", "area", "precision"), [(1, 5e-4, 2e-3), (5, 5e-4, 2e-3), (0.3, 2e-3, 5e-3), (30, 2e-3, 5e-3)]
+)
+def test_ranking_is_close_on_smooth_scores(classes: int, gain: float, area: float, precision: float) -> None:
+    for seed in range(5):
+        scores = draw(2000, classes, seed, gain)
+        found = judge_histogram(summarise(scores), [str(cls) for cls in range(classes)])
+        assert found["auroc"] == pytest.approx(auroc(scores), abs=area)
+        assert found["auprc"] == pytest.approx(auprc(scores), abs=precision)
 
 
 def test_undefined_stays_undefined() -> None:
@@ -88,7 +92,7 @@ def test_a_site_with_one_class_is_not_the_worst() -> None:
 def test_log_odds_keep_the_tails_apart() -> None:
     logits = np.array([[500.0, 0.0, -500.0], [0.0, 0.0, ABSENT]])
     np.testing.assert_allclose(log_odds(logits), [[500, -500, -1000], [0, 0, ABSENT - np.log(2)]], atol=1e-9)
-    with np.errstate(all="raise"):
+    with np.errstate(divide="raise", invalid="raise", over="raise"):
         summarise(Scores(logits, np.array([0, 1]), np.array(["a", "a"]), np.arange(2)))
 
 

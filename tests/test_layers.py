@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STAGES = (
     ("errors", "rng", "values", "threads", "events", "atomic"),
     ("config", "agreement", "runs"),
-    ("metrics", "calibrate", "data"),
+    ("counts", "weighted", "metrics", "calibrate", "data"),
     ("intervals", "histogram", "cache"),
     ("backbones",),
     ("features",),
@@ -20,6 +20,7 @@ STAGES = (
     ("methods", "ensemble"),
     ("report",),
     ("flower",),
+    ("checkout", "planning", "progress", "inspection"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(STAGES) for name in names}

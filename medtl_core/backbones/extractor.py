@@ -32,7 +32,7 @@ class Extractor(nn.Module):
 
     def __init__(self, network: nn.Module, taps: Mapping[str, str], pooling: str, channels: Mapping[str, int]) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=torch.channels_last)
         self.taps = tuple(taps)
         self.width = sum(channels[tap] for tap in taps) * (2 if pooling == "mean+std" else 1)
         self.sha = ""
@@ -49,16 +49,19 @@ class Extractor(nn.Module):
         Raises:
             ConfigError: the network cannot read images of this size.
         """
-        self._seen.rows = rows = {}
+        rows: dict[str, Tensor] = {}
+        self._seen.rows = rows
         try:
             self.network(images)
         except _Deep:
             pass
         except (RuntimeError, AssertionError, ValueError) as error:
             size = "x".join(map(str, images.shape[2:]))
-            raise ConfigError(f"the backbone cannot read images of {size} pixels: {error}") from error
+            raise ConfigError(f"the backbone failed on images of {size} pixels: {error}") from error
         finally:
             self._seen.rows = {}
+        if len(rows) < len(self.taps):
+            raise ConfigError(f"the network never ran its tap {next(tap for tap in self.taps if tap not in rows)!r}")
         features = torch.cat([rows[tap] for tap in self.taps], dim=1)
         if features.shape[1] != self.width:
             raise ConfigError(f"the taps gave {features.shape[1]} features where {self.width} were announced")

@@ -57,7 +57,7 @@ def freeze(network: nn.Module, example: Tensor) -> nn.Module:
     Raises:
         ValueError: a BatchNorm has no running statistics.
     """
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference mode: its tensors could never be differentiated through
         expected = network(example)
         pairs = _pairs(network, example)
         folded = _replaced(network, pairs)

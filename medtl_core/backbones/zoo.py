@@ -111,7 +111,7 @@ def _timm(arch: str) -> Backbone:
     rows = list(getattr(info, "info", info) or ())
     if not rows:
         raise ConfigError(f"timm's {arch!r} does not say where its features are; choose another backbone")
-    facts = get_pretrained_cfg(arch)
+    facts: Any = get_pretrained_cfg(arch)
     taps = [row["module"] for row in rows]
     middle = [row["module"] for row in rows if row["reduction"] in (8, 16)] or taps[-1:]
     if len(middle) > 3:

@@ -36,7 +36,7 @@ def phantom(seed: int = 0, size: int = DEFAULT_SIZE, patients: int = DEFAULT_PAT
 
     Sites differ in class mix and in how their equipment renders (contrast, gamma, blur, grain, vignette, zoom, AP or
     PA heart size, marker). Three patients in ten, at most 144, are test patients. Every fourth patient has two images.
-    A phantom with more patients begins with the images of one with fewer, and from 480 on has the same test set.
+    A phantom with more patients holds the images of one with fewer, and from 480 on has the same test set.
 
     Args:
         seed: of everything drawn.
@@ -59,6 +59,7 @@ def phantom(seed: int = 0, size: int = DEFAULT_SIZE, patients: int = DEFAULT_PAT
         _site(page, name, scanner, split, count, seed)
         for split, total in _split_sizes(patients).items()
         for (name, scanner), count in zip(SCANNERS.items(), _counts(total), strict=True)
+        if count
     ]
     columns = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
     return Examples(columns, PHANTOM.task)

@@ -35,6 +35,11 @@ class Source:
     examples: Examples
     notes: tuple[str, ...] = ()
 
+    @property
+    def columns(self) -> int:
+        """Number of columns of a table; 0 for images."""
+        return int(self.examples["table"].shape[1]) if "table" in self.examples.columns else 0
+
 
 def open_source(settings: Settings) -> Source:
     """Returns the cases `settings` name; no image file is opened yet.

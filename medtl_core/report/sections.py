@@ -71,13 +71,11 @@ def method_tables(metrics: Mapping[str, Any]) -> list[Table]:
 
 def roc_plot(results: Sequence[Result], method: str) -> str:
     """Returns a method's ROC curves, one panel a site, or nothing where no curve was stored."""
-    figures = pool.by_site(results, method)
+    figures = _largest(pool.by_site(results, method))
     overall = pool.roc(results, method)
-    largest = sorted(figures, key=lambda site: -figures[site].cases)[:MOST_PANELS]
     panels = [
-        plots.RocPanel(site, pool.roc(results, method, site), figures[site].auroc["mean"], figures[site].cases)
-        for site in figures
-        if site in largest
+        plots.RocPanel(site, pool.roc(results, method, site), found.auroc["mean"], found.cases)
+        for site, found in figures.items()
     ]
     if overall is None and not any(panel.curve for panel in panels):
         return ""
@@ -96,7 +94,9 @@ def compared_at_sites(metrics: Mapping[str, Any], results: Sequence[Result]) -> 
 def site_plot(results: Sequence[Result], methods: Sequence[str]) -> str:
     """Returns the bars by site, or nothing when no method was judged by site."""
     figures = {
-        method: {site: found.balanced_accuracy["mean"] for site, found in pool.by_site(results, method).items()}
+        method: {
+            site: found.balanced_accuracy["mean"] for site, found in _largest(pool.by_site(results, method)).items()
+        }
         for method in methods
     }
     return bars.site_bars(figures) if any(figures.values()) else ""
@@ -182,6 +182,12 @@ def failure_table(results: Sequence[Result]) -> Table:
 def line(name: str, *cells: str) -> Line:
     """Returns a table row of plain texts."""
     return Line(name, [Cell(cell) for cell in cells])
+
+
+def _largest(figures: Mapping[str, pool.SiteFigures]) -> dict[str, pool.SiteFigures]:
+    """Returns the sites with the most cases, as many as can be drawn, in their given order."""
+    kept = set(sorted(figures, key=lambda site: -figures[site].cases)[:MOST_PANELS])
+    return {site: found for site, found in figures.items() if site in kept}
 
 
 def _cell(found: Estimate, interval: bool = True) -> Cell:

@@ -41,6 +41,7 @@ svg { max-width: 100%; height: auto; display: block; }
 .pair { display: flex; flex-wrap: wrap; gap: 1.5rem 2.5rem; align-items: flex-start; }
 .pair > * { flex: 0 1 auto; min-width: 0; } .pair .grow { flex: 1 1 22rem; }
 .scroll { overflow-x: auto; margin-top: 1rem; }
+:focus-visible { outline: 2px solid var(--focus); outline-offset: 3px; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; }
 caption { text-align: left; color: var(--muted); padding-bottom: .4rem; }
 th, td { padding: .38rem .5rem; border-bottom: 1px solid var(--grid); text-align: right; white-space: nowrap;

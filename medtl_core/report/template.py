@@ -1,7 +1,7 @@
 """The report page as a Jinja template; it travels as Python source because an app bundle carries no HTML."""
 
 PAGE = """{% macro show(table, words=false) %}
-<div class="scroll"><table{% if words %} class="words"{% endif %}>
+<div class="scroll" tabindex="0"><table{% if words %} class="words"{% endif %}>
 <caption>{{ table.caption }}</caption>
 <thead><tr>{% for heading in table.headings %}<th scope="col">{{ heading }}</th>{% endfor %}</tr></thead>
 <tbody>
@@ -48,7 +48,7 @@ Nothing here may guide the care of a patient.</p>
 <p class="note">All methods read the same features and {{ judged }}.
 {{ interval_note }} Hollow grey dots are yardsticks: <em>local</em> is each hospital training alone,
 <em>pooled</em> is what moving all cases to one place would give.</p>
-<figure class="wide">{{ plots.comparison }}</figure>
+<figure class="wide" tabindex="0">{{ plots.comparison }}</figure>
 {% for table in method_tables %}{{ show(table) }}{% endfor %}
 </section>
 
@@ -57,13 +57,13 @@ Nothing here may guide the care of a patient.</p>
 <h2 id="sites">By site</h2>
 <p class="note">{{ sites_note }}</p>
 {% if plots.roc %}
-<figure class="wide">{{ plots.roc }}
+<figure class="wide" tabindex="0">{{ plots.roc }}
 <figcaption>ROC curves of <strong>{{ focus }}</strong>, averaged over the classes (one against the rest).
 Across: false positive rate; up: true positive rate. Grey: all sites together. Dashed: guessing.</figcaption></figure>
 {% endif %}
 {% if plots.sites %}
 <h3>Balanced accuracy</h3>
-<figure class="wide">{{ plots.sites }}</figure>
+<figure class="wide" tabindex="0">{{ plots.sites }}</figure>
 {{ show(site_table) }}
 {% endif %}
 </section>
@@ -85,7 +85,7 @@ below it the model is too sure of itself.</p>
 <p class="note">The same curves for every method, so that no choice is hidden.</p>
 {% for other in others %}
 <details><summary>{{ other.name }}</summary>
-{% if other.roc %}<figure class="wide">{{ other.roc }}</figure>{% endif %}
+{% if other.roc %}<figure class="wide" tabindex="0">{{ other.roc }}</figure>{% endif %}
 {% if other.reliability %}<figure>{{ other.reliability }}</figure>{% endif %}
 </details>
 {% endfor %}
@@ -97,7 +97,7 @@ below it the model is too sure of itself.</p>
 <h2 id="rounds">What was sent, and how long it took</h2>
 <p class="note">Every exchange of the run in order, over all hospitals{{ seeds_note }}.
 Only model parameters and sums travel; images and labels stay where they are.</p>
-<figure class="wide">{{ plots.rounds }}</figure>
+<figure class="wide" tabindex="0">{{ plots.rounds }}</figure>
 {{ show(phase_table) }}
 <details><summary>Every exchange as a table</summary>{{ show(exchange_table) }}</details>
 </section>

@@ -4,7 +4,14 @@ from sklearn.linear_model import LogisticRegression
 
 from medtl_core.errors import DataError
 from medtl_core.heads.linear import (
-    Training, class_weights, logistic, loss_and_gradient, softmax, to_raw, train, with_bias,
+    Training,
+    class_weights,
+    logistic,
+    loss_and_gradient,
+    softmax,
+    to_raw,
+    train,
+    with_bias,
 )  # fmt: skip
 from medtl_core.rng import stream
 from medtl_core.values import ABSENT

@@ -1,0 +1,135 @@
+"""Probabilities and their corrections against scikit-learn and scipy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+from scipy.optimize import minimize_scalar
+from sklearn import metrics as oracle
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+
+from medtl_core.calibrate import adjust, class_balance, log_loss, log_softmax, softmax, temperature
+from medtl_core.errors import DataError
+from medtl_core.values import ABSENT, Head
+
+FEW = settings(max_examples=25, deadline=None)
+SEEDS = st.integers(0, 10_000)
+
+
+class Logits(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A fitted classifier whose features are its logits."""
+
+    def fit(self, values: np.ndarray, label: np.ndarray) -> "Logits":
+        self.classes_ = np.unique(label)
+        return self
+
+    def predict(self, values: np.ndarray) -> np.ndarray:
+        return self.classes_[values.argmax(axis=1)]
+
+    def decision_function(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+
+def draw(cases: int, classes: int, seed: int, gain: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    label = np.arange(cases) % classes
+    logits = rng.normal(size=(cases, classes))
+    logits[np.arange(cases), label] += 1.0
+    return gain * logits, label
+
+
+@FEW
+@given(seed=SEEDS, classes=st.integers(2, 6), gain=st.sampled_from([0.1, 3.0, 300.0]))
+def test_softmax_matches_scipy(seed: int, classes: int, gain: float) -> None:
+    logits, _ = draw(20, classes, seed, gain)
+    np.testing.assert_allclose(log_softmax(logits), special.log_softmax(logits, axis=1), atol=1e-12)
+    np.testing.assert_allclose(softmax(logits), special.softmax(logits, axis=1), atol=1e-14)
+
+
+def test_a_near_certain_class_keeps_its_resolution() -> None:
+    assert log_softmax(np.array([[100.0, 0.0]]))[0, 0] == pytest.approx(-np.exp(-100.0), abs=0)
+
+
+@FEW
+@given(seed=SEEDS, classes=st.integers(2, 6))
+def test_log_loss_matches_scikit_learn(seed: int, classes: int) -> None:
+    logits, label = draw(30, classes, seed)
+    weight = np.random.default_rng(seed).uniform(size=30)
+    assert log_loss(logits, label) == pytest.approx(oracle.log_loss(label, softmax(logits)))
+    exact = oracle.log_loss(label, softmax(logits), sample_weight=weight)
+    assert log_loss(logits, label, weight) == pytest.approx(exact)
+    with pytest.raises(DataError, match="no cases"):
+        log_loss(logits, label, np.zeros(30))
+
+
+def test_balanced_weights_add_to_one_a_class() -> None:
+    label = np.array([0, 0, 2, 0])
+    weight = class_balance(label, 4)
+    assert [weight[label == cls].sum() for cls in (0, 2)] == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize("gain", [0.3, 1.0, 10.0])
+def test_temperature_matches_scikit_learn(gain: float) -> None:
+    logits, label = draw(300, 3, 5, gain)
+    model = FrozenEstimator(Logits().fit(logits, label))
+    fitted = CalibratedClassifierCV(model, method="temperature").fit(logits, label)
+    exact = fitted.predict_proba(logits)
+    found = softmax(temperature(logits, label, class_balanced=False) * logits)
+    np.testing.assert_allclose(found, exact, atol=1e-4)
+
+
+@FEW
+@given(seed=SEEDS, classes=st.integers(2, 5), balanced=st.booleans())
+def test_temperature_has_the_least_loss_and_changes_no_ranking(seed: int, classes: int, balanced: bool) -> None:
+    logits, label = draw(40, classes, seed)
+    label = label.copy()
+    label[:10] = 0
+    weight = class_balance(label, classes) if balanced else None
+    factor = temperature(logits, label, class_balanced=balanced)
+    best = minimize_scalar(lambda f: log_loss(f * logits, label, weight), bounds=(0.02, 50), method="bounded")
+    assert log_loss(factor * logits, label, weight) <= best.fun + 1e-6
+    assert 0 < factor <= 50
+    np.testing.assert_array_equal((factor * logits).argsort(axis=1), logits.argsort(axis=1))
+
+
+def test_one_mislabelled_case_or_absent_class_does_not_set_the_temperature() -> None:
+    logits, label = draw(300, 2, 1, 1.0)
+    wide = np.concatenate([logits, np.full((300, 1), ABSENT)], axis=1)
+    label[0] = 2
+    clean = temperature(logits[1:], label[1:], class_balanced=False)
+    assert temperature(wide, label, class_balanced=False) == pytest.approx(clean, rel=1e-3)
+
+
+def test_temperature_at_the_edges() -> None:
+    assert temperature(np.zeros((0, 3)), np.zeros(0, np.int64)) == 1.0
+    assert temperature(np.eye(2), np.array([0, 1])) > 30
+    assert temperature(np.eye(2), np.array([1, 0])) < 0.03
+
+
+def head(bias: list[float]) -> Head:
+    return Head(np.zeros((len(bias), 2)), np.array(bias), "fedavg", tuple("abcde"[: len(bias)]), "f", {"rounds": 5})
+
+
+def test_adjustment_takes_the_prior_off() -> None:
+    found = adjust(head([0.0, 1.0, ABSENT]), np.array([75.0, 25.0, 0.0]))
+    np.testing.assert_allclose(found.bias, [-np.log(0.75), 1 - np.log(0.25), ABSENT])
+    assert found.facts == {"rounds": 5, "adjusted": True}
+    rare = adjust(head([0.0, 0.0]), np.array([9999.0, 1.0]))
+    assert rare.bias[1] == pytest.approx(-np.log(0.01))
+
+
+def test_adjusting_the_posterior_of_a_skewed_sample_recovers_the_balanced_one() -> None:
+    prior = np.array([0.9, 0.1])
+    likelihood = np.array([0.2, 0.6])
+    skewed = head(np.log(prior * likelihood).tolist())
+    balanced = softmax(adjust(skewed, 1000 * prior).bias[None])[0]
+    np.testing.assert_allclose(balanced, likelihood / likelihood.sum())
+
+
+@pytest.mark.parametrize("counts", [[1.0], [0.0, 0.0], [-1.0, 2.0], [np.nan, 1.0]])
+def test_counts_that_are_no_counts_are_refused(counts: list[float]) -> None:
+    with pytest.raises(DataError, match="2 classes"):
+        adjust(head([0.0, 0.0]), np.array(counts))

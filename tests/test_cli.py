@@ -1,0 +1,233 @@
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medtl_core import __version__, cli
+from tests.report import made_up
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = ("torch", "torchvision", "flwr", "sklearn", "timm", "scipy", "PIL", "numpy")
+
+#: A checkout whose experiment hands out stored results instead of training.
+EXPERIMENT = """
+import json
+import sys
+from pathlib import Path
+
+from medtl_core.atomic import write_json
+from medtl_core.errors import RunError
+from medtl_core.report.folder import write_report
+from medtl_core.runs import create_run
+
+
+def simulate(plan, progress):
+    stored = json.loads((Path(__file__).parent / "results.json").read_text())
+    with create_run(plan.out) as run:
+        run.begin({"name": plan.name, "settings": plan.settings, "seeds": plan.seeds, "workers": plan.workers})
+        print("noise on standard output")
+        progress({"kind": "phase", "phase": "fit", "round": 1, "of": 2, "seed": 0})
+        progress({"kind": "never heard of"})
+        if plan.settings.get("shots") == 13:
+            raise RunError("only 1 of 5 hospitals\\nanswered; wait, or lower quorum")
+        for number in range(plan.seeds):
+            write_json(run.seed_folder(number) / "result.json", stored[number])
+            progress({"kind": "seed", "done": number + 1, "of": plan.seeds})
+        return write_report(run.folder)
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """A made-up checkout."""
+    package = tmp_path / "app" / "simulations"
+    (package / "scenarios").mkdir(parents=True)
+    (tmp_path / "app" / "pyproject.toml").write_text('[project]\nname = "medtl"\n[tool.flwr.app]\n')
+    (package / "__init__.py").write_text("")
+    (package / "experiment.py").write_text(EXPERIMENT)
+    (package / "results.json").write_text(json.dumps(made_up.results(3)))
+    (package / "scenarios" / "quickstart.toml").write_text('data = "phantom"\n')
+    return tmp_path / "app"
+
+
+def medtl(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the command line as a user does."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "medtl_core.cli", *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def called(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
+    """Runs the command line in this process and returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["medtl", *map(str, words)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    code = stopped.value.code
+    return code if isinstance(code, int) else 0
+
+
+def test_start_up_is_light() -> None:
+    script = (
+        "import sys, medtl_core.cli as cli\n"
+        "cli.app(['--help'], standalone_mode=False)\n"
+        f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)))"
+    )
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert "simulate" in found.stdout
+    assert found.stdout.splitlines()[-1] == "HEAVY []"
+    # The best of three: the first start may have to compile modules.
+    assert min(spent) < 0.5
+
+
+def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"medtl {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("simulat",),
+        ("simulate", "--nope"),
+        ("simulate", "--set"),
+        ("simulate", "a", "b"),
+        ("data", "check"),
+        ("report",),
+    ],
+)
+def test_usage_errors_exit_with_2(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert called(monkeypatch, *words) == 2
+
+
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        (("simulate", "--set", "shotz=5"), "error: unknown setting 'shotz'; did you mean 'shots'?\n"),
+        (("simulate", "nothere"), "error: no scenario 'nothere'"),
+        (("simulate", "--data", "nowhere"), "error: there is no folder or file 'nowhere'"),
+        (("data", "check", "nowhere"), "error: there is no folder or file 'nowhere'"),
+        (("report", "nowhere"), "error: there is no run folder nowhere\n"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(
+    words: tuple[str, ...], text: str, app: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(app)
+    assert called(monkeypatch, *words) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(text)
+    assert captured.err.count("\n") == 1
+
+
+def test_simulate_shows_the_table_and_where_the_report_is(app: Path) -> None:
+    found = medtl("simulate", "--set", "shots=90", "sites=10", "seeds=2", "--out", "here", cwd=app)
+    assert found.returncode == 0, found.stderr
+    assert "auto" in found.stdout and "95% t-interval over 2 seeds" in found.stdout
+    assert f"report      {app / 'here' / 'report.html'}\n" in found.stdout
+    assert "noise" not in found.stdout and "noise" in found.stderr
+    assert "seed 2 of 2 done" in found.stderr
+    config = json.loads((app / "here" / "config.json").read_text())
+    assert config["settings"] == {"data": "phantom", "shots": 90, "sites": 10}
+    assert config["seeds"] == 2
+    assert (app / "here" / "report.html").is_file()
+
+    again = medtl("simulate", "--out", "here", cwd=app)
+    assert again.returncode == 1
+    assert again.stderr.splitlines()[-1].startswith("error: the run folder")
+
+
+def test_simulate_json_prints_the_metrics_and_nothing_else(app: Path, tmp_path: Path) -> None:
+    words = ("simulate", "quickstart", "--app", app, "--seeds", "3", "--json", "--quiet", "--workers", "1")
+    found = medtl(*words, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    metrics = json.loads(found.stdout)
+    (stored,) = (tmp_path / "runs").glob("quickstart-*/metrics.json")
+    assert found.stdout == stored.read_text(encoding="utf-8")
+    assert metrics["methods"]["ridge"]["auroc"]["low"] < metrics["methods"]["ridge"]["auroc"]["mean"]
+    assert "seed" not in found.stderr
+
+
+def test_a_failed_run_is_one_line_and_a_marker(app: Path) -> None:
+    found = medtl("simulate", "--set", "shots=13", "--out", "here", "--json", cwd=app)
+    assert found.returncode == 1
+    assert found.stdout == ""
+    assert found.stderr.splitlines()[-1] == "error: only 1 of 5 hospitals answered; wait, or lower quorum"
+    assert "Traceback" not in found.stderr
+    assert (app / "here" / "FAILED").read_text().startswith("RunError: only 1 of 5")
+    assert not (app / "here" / "metrics.json").exists()
+
+
+def test_report_writes_the_page_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for one in made_up.results():
+        (tmp_path / f"seed-{one['seed']}").mkdir()
+        (tmp_path / f"seed-{one['seed']}" / "result.json").write_text(json.dumps(one))
+    assert called(monkeypatch, "report", tmp_path) == 0
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert str(tmp_path / "report.html") in capsys.readouterr().out
+
+
+def test_backbones_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(monkeypatch, "backbones") == 0
+    first = capsys.readouterr().out.splitlines()[2]
+    assert first.split() == ["lite0", "224", "4", "7", "10", "10", "here"]
+
+
+def write_table(folder: Path, rows: list[str]) -> None:
+    """Writes a manifest whose images are small grey PNG files named in the first column."""
+    from PIL import Image
+
+    for number, row in enumerate(rows):
+        path = folder / row.split(",")[0]
+        if not path.exists():
+            Image.new("L", (8, 8), number * 9).save(path)
+    (folder / "manifest.csv").write_text("\n".join(["path,label,patient_id,site,split", *rows]) + "\n")
+
+
+def test_data_check_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        "a.png,ill,p1,north,train",
+        "b.png,well,p2,north,train",
+        "c.png,well,p3,south,train",
+        "d.png,ill,p4,south,test",
+    ]
+    write_table(tmp_path, rows)
+    assert called(monkeypatch, "data", "check", tmp_path) == 0
+    out = capsys.readouterr().out
+    table = [line.split() for line in out.splitlines()]
+    assert ["north", "train", "1", "1", "2", "2"] in table
+    assert ["south", "test", "1", "0", "1", "1"] in table
+    assert "licence: " in out
+    assert out.endswith("no fault found\n")
+
+
+def test_data_check_names_every_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "b.png").write_bytes(b"no image")
+    rows = [
+        "a.png,ill,p1,north,train",
+        "b.png,well,p2,north,train",
+        "c.png,well,p3,south,train",
+        "d.png,ill,p1,south,test",
+    ]
+    write_table(tmp_path, rows)
+    assert called(monkeypatch, "data", "check", tmp_path) == 1
+    faults = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fault: ")]
+    assert len(faults) == 3
+    assert "b.png" in faults[0]
+    assert "'train' and 'test'" in faults[1]
+    assert "'north' and 'south'" in faults[2]

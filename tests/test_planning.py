@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import pytest
+
+from medtl_core.checkout import find_app, is_app, load_experiment
+from medtl_core.errors import ConfigError, DataError, RunError
+from medtl_core.planning import Order, make_plan, name_data
+
+APP = '[project]\nname = "medtl"\n[tool.flwr.app]\npublisher = "medtl"\n'
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with two scenarios; the current directory is another folder."""
+    scenarios = tmp_path / "app" / "simulations" / "scenarios"
+    scenarios.mkdir(parents=True)
+    (tmp_path / "app" / "pyproject.toml").write_text(APP)
+    (scenarios / "quickstart.toml").write_text('data = "phantom"\nshots = 30\n')
+    (scenarios / "dermoscopy.toml").write_text('data = "ham10000_sites"\nshots = 90\nseeds = 3\n')
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path / "app"
+
+
+def test_without_a_word_the_quickstart_runs(app: Path) -> None:
+    plan = make_plan(Order(), app)
+    assert (plan.name, plan.settings["data"], plan.seeds, plan.wire) == ("quickstart", "phantom", 1, False)
+    assert plan.workers >= 1
+    assert plan.out.parent == Path.cwd() / "runs"
+    assert plan.out.name.startswith("quickstart-")
+    assert plan.app == app
+
+
+def test_assignments_win_over_the_scenario(app: Path) -> None:
+    plan = make_plan(Order("quickstart", ["shots=25", "sites=10", "seeds=10", "workers=2", "wire=true"]), app)
+    assert plan.settings == {"data": "phantom", "shots": 25, "sites": 10}
+    assert (plan.seeds, plan.workers, plan.wire) == (10, 2, True)
+
+
+def test_a_scenario_may_set_seeds_and_an_option_may_not_contradict_a_set(app: Path) -> None:
+    assert make_plan(Order("dermoscopy"), app).seeds == 3
+    with pytest.raises(ConfigError, match="seeds is given as 2 and as 5"):
+        make_plan(Order("quickstart", ["seeds=5"], seeds=2), app)
+
+
+def test_an_option_wins_over_the_scenario_file(app: Path) -> None:
+    assert make_plan(Order("dermoscopy", seeds=7), app).seeds == 7
+    assert make_plan(Order("dermoscopy", ["seeds=7"]), app).seeds == 7
+
+
+def test_one_key_twice_is_refused(app: Path) -> None:
+    with pytest.raises(ConfigError, match="shots is set to 5 and to 6"):
+        make_plan(Order(assignments=["shots=5", "shots=6"]), app)
+
+
+@pytest.mark.parametrize(
+    "word, words",
+    [
+        ("shotz=5", "did you mean 'shots'"),
+        ("shots=-1", "must not be negative"),
+        ("methods=fedavgg-5", "unknown method"),
+        ("seeds=0", "greater than 0"),
+        ("seeds=two", "whole number"),
+        ("workers=1.5", "whole number"),
+        ("wire=maybe", "true or false"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_starts(app: Path, word: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_plan(Order(assignments=[word]), app)
+
+
+def test_an_unknown_scenario_suggests_a_known_one(app: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'dermoscopy'"):
+        make_plan(Order("dermoscpy"), app)
+
+
+def test_a_scenario_may_be_a_file(app: Path) -> None:
+    Path("mine.toml").write_text('data = "phantom"\nshots = 7\n')
+    plan = make_plan(Order("mine.toml"), app)
+    assert (plan.name, plan.settings["shots"]) == ("mine", 7)
+
+
+def test_data_is_a_place_or_a_known_name(app: Path) -> None:
+    Path("data").mkdir()
+    assert name_data("data") == {"data": "", "data-path": str(Path.cwd() / "data")}
+    assert name_data("phantom") == {"data": "phantom", "data-path": ""}
+    with pytest.raises(DataError, match="did you mean 'phantom'"):
+        name_data("fantom")
+
+
+def test_data_beside_a_scenario_keeps_what_the_scenario_names(app: Path) -> None:
+    Path("data").mkdir()
+    place = str(Path.cwd() / "data")
+    assert make_plan(Order("dermoscopy", data="data"), app).settings["data"] == "ham10000_sites"
+    assert make_plan(Order("quickstart", data="data"), app).settings["data"] == ""
+    plan = make_plan(Order(data="data"), app)
+    assert (plan.name, plan.settings) == ("data", {"data": "", "data-path": place})
+
+
+def test_places_become_absolute_and_out_too(app: Path) -> None:
+    plan = make_plan(Order(assignments=["cache=off", "test-path=held", "out=here"]), app)
+    assert plan.settings["cache"] == "off"
+    assert plan.settings["test-path"] == str(Path.cwd() / "held")
+    assert plan.out == Path.cwd() / "here"
+
+
+def test_the_app_is_found_by_folder(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_app(app)
+    assert find_app(app) == app
+    with pytest.raises(ConfigError, match="not a medtl checkout"):
+        find_app(Path.cwd())
+    monkeypatch.chdir(app)
+    assert find_app() == app
+
+
+def test_another_project_is_no_app(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(APP.replace("medtl", "other"))
+    assert not is_app(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("not toml [")
+    assert not is_app(tmp_path)
+
+
+def test_a_checkout_of_another_state_is_refused(app: Path) -> None:
+    (app / "medtl_core").mkdir()
+    (app / "medtl_core" / "__init__.py").write_text("")
+    with pytest.raises(ConfigError, match="pip install -e"):
+        find_app(app)
+
+
+def test_an_app_without_experiment_is_refused(app: Path) -> None:
+    with pytest.raises(RunError, match="has no simulations"):
+        load_experiment(app)
