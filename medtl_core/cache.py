@@ -1,133 +1,149 @@
-"""The feature cache: rows of one SQLite file, keyed by content, checked when read, safe for several processes."""
+"""Features already computed, kept on disk by content.
 
+A cache may lose everything and change nothing: a damaged row is computed again, a damaged file is set aside and begun
+anew, a folder that cannot be written is done without. Each is said once. Several processes and threads may share one.
+"""
+
+import contextlib
+import hashlib
 import logging
 import os
 import sqlite3
-import time
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import final
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Row = NDArray[np.float32]
+_Result = TypeVar("_Result")
 
-_LOG = logging.getLogger("medtl")
-_TABLE = "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, sum INTEGER NOT NULL, row BLOB NOT NULL)"
-#: SQLite takes at least this many variables in one statement.
-_AT_ONCE = 500
-#: Seconds to wait for another process that is writing.
-_PATIENCE = 60.0
+_FILE = "features.sqlite"
+#: Seconds a process waits for another one's write before it goes on without the cache.
+_PATIENCE = 20.0
+#: Keys in one query; SQLite's own limit is far higher.
+_BATCH = 500
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, row BLOB NOT NULL, sum BLOB NOT NULL) WITHOUT ROWID"
+)
+_LOGGER = logging.getLogger("medtl")
 
 
 def default_folder() -> Path:
-    """Returns the user's cache folder: $MEDTL_CACHE, else $XDG_CACHE_HOME/medtl, else ~/.cache/medtl."""
+    """Returns $MEDTL_CACHE, or medtl below $XDG_CACHE_HOME, or ~/.cache/medtl."""
     own = os.environ.get("MEDTL_CACHE")
     if own:
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "medtl"
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medtl"
 
 
-@final
+@dataclass(frozen=True)
 class FeatureCache:
-    """Feature rows on disk; without a folder, or where it cannot be written, it simply holds nothing.
+    """Feature rows by key, in one SQLite file.
 
-    A row carries its checksum: one that was damaged counts as missing, is computed anew, and that is said once. A file
-    that is no database any more is set aside under another name.
+    Attributes:
+        folder: where the file lies; None = nothing is kept.
     """
 
-    def __init__(self, folder: Path | None) -> None:
-        self._file = folder / "features.sqlite" if folder is not None else None
-        self._said: set[str] = set()
-        if folder is not None:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                self._give_up(f"{folder} cannot be made ({error.strerror})")
+    folder: Path | None
 
     def get_many(self, keys: Iterable[str]) -> dict[str, Row]:
-        """Returns the rows that are here and whole, float32 [d] by key."""
-        wanted, found, damaged = list(dict.fromkeys(keys)), {}, 0
-        with self._open() as base:
-            if base is None:
-                return {}
-            for first in range(0, len(wanted), _AT_ONCE):
-                some = wanted[first : first + _AT_ONCE]
-                marks = ",".join("?" * len(some))
-                for key, checksum, row in base.execute(
-                    f"SELECT key, sum, row FROM features WHERE key IN ({marks})", some
+        """Returns the rows that are there and whole, float32 [d] by key."""
+        wanted = list(dict.fromkeys(keys))
+        if not wanted:
+            return {}
+
+        def read(base: sqlite3.Connection) -> dict[str, Row]:
+            found: dict[str, Row] = {}
+            for first in range(0, len(wanted), _BATCH):
+                part = wanted[first : first + _BATCH]
+                marks = ",".join("?" * len(part))
+                for key, row, checksum in base.execute(
+                    f"SELECT key, row, sum FROM features WHERE key IN ({marks})", part
                 ):
-                    if isinstance(row, bytes) and zlib.crc32(row) == checksum and len(row) % 4 == 0:
+                    if _is_whole(key, row, checksum):
                         found[key] = np.frombuffer(row, dtype="<f4").astype(np.float32)
                     else:
-                        damaged += 1
-        if damaged:
-            self._say("rows", f"{damaged} damaged rows in the feature cache {self._file}; they are computed anew")
-        return found
+                        _say_once(f"the feature cache in {self.folder} holds damaged rows; they are computed again")
+            return found
+
+        return self._with(read, {})
 
     def put_many(self, rows: Mapping[str, Row]) -> None:
-        """Stores rows, float32 [d] by key, in one transaction; a row of the same key is replaced."""
-        content = [(key, np.ascontiguousarray(row, dtype="<f4").tobytes()) for key, row in rows.items()]
-        with self._open() as base:
-            if base is not None and content:
-                with base:
-                    base.executemany(
-                        "INSERT OR REPLACE INTO features VALUES (?, ?, ?)",
-                        [(key, zlib.crc32(data), data) for key, data in content],
-                    )
+        """Keeps rows, float32 [d] by key, over older ones of the same key."""
+        if not rows:
+            return
+        records = []
+        for key, row in rows.items():
+            content = np.ascontiguousarray(row, dtype="<f4").tobytes()
+            records.append((key, content, _checksum(key, content)))
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection | None]:
-        """A connection of this call only; a fault of the file never stops a run, it only costs the cache."""
-        base = self._connect()
-        try:
-            yield base
-        except sqlite3.DatabaseError as error:
-            self._recover(error)
-        finally:
-            if base is not None:
-                base.close()
+        def write(base: sqlite3.Connection) -> None:
+            with base:
+                base.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", records)
 
-    def _connect(self) -> sqlite3.Connection | None:
+        self._with(write, None)
+
+    def _with(self, work: Callable[[sqlite3.Connection], _Result], otherwise: _Result) -> _Result:
+        """Works on an open file; one that is no database is set aside, and the work done on a new one."""
+        if self.folder is None:
+            return otherwise
         for _ in range(2):
-            if self._file is None:
-                return None
-            base = None
+            seen = _inode(self.folder / _FILE)
             try:
-                base = sqlite3.connect(self._file, timeout=_PATIENCE)
-                base.execute(_TABLE)
+                with _opened(self.folder) as base:
+                    return work(base)
+            except (sqlite3.OperationalError, OSError) as error:
+                _say_once(f"the feature cache in {self.folder} is not used: {error}")
+                return otherwise
             except sqlite3.DatabaseError as error:
-                if base is not None:
-                    base.close()
-                self._recover(error)
-            else:
-                return base
+                _set_aside(self.folder, seen, str(error))
+        return otherwise
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(folder / _FILE, timeout=_PATIENCE)) as base:
+        # Readers then do not wait for a writer; a file system that cannot do it keeps SQLite's default.
+        with contextlib.suppress(sqlite3.OperationalError):
+            base.execute("PRAGMA journal_mode=WAL")
+        base.execute("PRAGMA synchronous=NORMAL")
+        base.execute(_SCHEMA)
+        yield base
+
+
+def _set_aside(folder: Path, seen: int | None, reason: str) -> None:
+    """Renames the damaged file, unless another process has put a new one in its place meanwhile."""
+    path = folder / _FILE
+    if seen is None or _inode(path) != seen:
+        return
+    with contextlib.suppress(OSError):
+        path.replace(folder / f"{_FILE}.damaged-{seen}")
+        for suffix in ("-wal", "-shm"):
+            path.with_name(_FILE + suffix).unlink(missing_ok=True)
+    _say_once(f"the feature cache {path} was damaged ({reason}); it is set aside and begun anew")
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
         return None
 
-    def _recover(self, error: sqlite3.DatabaseError) -> None:
-        """Sets a broken file aside; gives up where the folder cannot be written."""
-        if self._file is None:
-            return
-        if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-            self._give_up(f"{self._file}: {error}")
-            return
-        aside = self._file.with_suffix(f".broken-{time.time_ns()}")
-        try:
-            self._file.replace(aside)
-        except OSError as failure:
-            self._give_up(f"{self._file} is damaged and cannot be set aside ({failure.strerror})")
-        else:
-            self._say("file", f"the feature cache was damaged; it is now {aside.name}, and a new one is filled")
 
-    def _give_up(self, why: str) -> None:
-        self._file = None
-        self._say("off", f"no feature cache: {why}; features are computed in every run")
+def _checksum(key: str, content: bytes) -> bytes:
+    """Covers the key too, so that a row that strayed to another key is noticed."""
+    return hashlib.sha256(key.encode() + content).digest()
 
-    def _say(self, topic: str, text: str) -> None:
-        if topic not in self._said:
-            self._said.add(topic)
-            _LOG.warning(text)
+
+def _is_whole(key: object, row: object, checksum: object) -> bool:
+    return isinstance(key, str) and isinstance(row, bytes) and len(row) % 4 == 0 and checksum == _checksum(key, row)
+
+
+@lru_cache(maxsize=64)
+def _say_once(text: str) -> None:
+    _LOGGER.warning(text)

@@ -1,254 +1,275 @@
-"""Examples to features: a frozen backbone's taps, pooled, averaged over views, cached by content.
+"""Examples become features: decode, resize, normalise, view, run the frozen backbone, average the views.
 
-The bytes of an image's features depend on the image and the specification only: every forward pass has the same shape
-(`PASS` pictures, the last one padded), so neither the other images of a call nor the number of workers matter.
+One image with all its views is one forward pass, so its features cannot depend on what else is in the call, and the
+batch has one shape. On one thread this is also faster than larger batches (the maps stay in the CPU's cache).
 """
 
-import hashlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.backbones.backbone import Backbone
 from medtl_core.backbones.weights import check_early, weights_sha
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.cache import FeatureCache, default_folder
 from medtl_core.config import Settings
 from medtl_core.data.images import content_key, decode
-from medtl_core.errors import ConfigError, DataError, did_you_mean
-from medtl_core.values import Array, Examples, Features, digest
+from medtl_core.errors import ConfigError, DataError, WeightsError, did_you_mean
+from medtl_core.values import Examples, Features, digest
+from medtl_core.views import VIEWS, square, stacked
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from medtl_core.backbones.extractor import Extractor
 
-#: Pictures in one forward pass: measured fastest at 224 px, and one image's four views fill it.
-PASS = 4
-
-#: Images whose features are stored together, so that an interrupted run keeps most of its work.
-_STORE_EVERY = 64
-
-#: Side of "plain" features in pixels (METHODS section 11.1).
+#: Raised when the same settings begin to give other features; it is part of every fingerprint.
+VERSION = 1
+#: Side of "plain" features; enough for one middle tap, and five times faster than 224 (METHODS section 10).
 _PLAIN_SIZE = 128
+_SMALLEST = 32
+#: Images between two writes to the cache: what an interrupted run loses at most.
+_CHUNK = 64
 
-Progress = Callable[[int], None]
-
-#: View name -> function of a picture [3, h, w].
-VIEWS: dict[str, Callable[[Any], Any]] = {
-    "identity": lambda picture: picture,
-    "flip-h": lambda picture: picture.flip(-1),
-    "flip-v": lambda picture: picture.flip(-2),
-    "transpose": lambda picture: picture.transpose(-1, -2),
-}
+Row = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Everything that decides the features of an image.
+    """Everything that decides the features of an image, and nothing of where files lie.
 
     Attributes:
-        backbone: the name it was asked for by, e.g. "lite0".
-        identity: library and architecture, the same for every way to name the weights.
-        weights_sha: SHA-256 that names the weights.
-        taps: names of the layers read, from the shallowest.
-        channels: number of channels of each tap.
-        pooling: "mean" or "mean+std" over the positions.
+        backbone: architecture, e.g. "timm:tf_efficientnet_lite0"; "table" for tables.
+        weights_sha: names the weights.
+        taps: in order of depth.
+        channels: of each tap.
+        pooling: "mean" or "mean+std" over the positions of a tap.
         size: side of the square input in pixels.
-        views: label-preserving views that are averaged.
+        mean, std: of the normalisation.
+        views: names of the views whose features are averaged.
     """
 
     backbone: str
-    identity: str
     weights_sha: str
     taps: tuple[str, ...]
     channels: tuple[int, ...]
     pooling: str
     size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     views: tuple[str, ...]
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """Hash that two sides compare before their features may be added."""
-        named = (self.identity, self.weights_sha, self.taps, self.channels, self.pooling, self.size, self.views, PASS)
-        return digest([list(part) if isinstance(part, tuple) else part for part in named])
+        """SHA-256 of the record: equal fingerprints mean that features may be mixed."""
+        return digest({**vars(self), "version": VERSION})
 
-    @cached_property
+    @property
     def groups(self) -> tuple[tuple[str, int, int], ...]:
-        """(tap, start, stop) of each tap's feature columns."""
-        factor = 2 if self.pooling == "mean+std" else 1
-        stops = np.cumsum([factor * count for count in self.channels]).tolist()
-        return tuple(zip(self.taps, [0, *stops[:-1]], stops, strict=True))
+        """(tap, start, stop) of each tap's columns: its means, then its standard deviations. None for a table."""
+        groups, start = [], 0
+        for tap, channels in zip(self.taps, self.channels, strict=True):
+            stop = start + channels * (2 if self.pooling == "mean+std" else 1)
+            groups.append((tap, start, stop))
+            start = stop
+        return tuple(groups)
 
     @property
     def width(self) -> int:
-        """Number of features d."""
-        return self.groups[-1][2]
+        """Number of features; 0 for a table, whose columns decide it."""
+        return self.groups[-1][2] if self.groups else 0
 
 
-def feature_spec(settings: Settings, views: tuple[str, ...], columns: int = 0) -> FeatureSpec:
-    """Returns what `settings` ask for, without loading a network.
+def feature_spec(settings: Settings, entry_views: tuple[str, ...]) -> FeatureSpec:
+    """Returns what the settings mean for a data set, without running or importing torch.
+
+    "rich" joins the backbone's middle taps by mean and standard deviation over its views at full size (METHODS
+    section 12); "plain" is one tap, its mean, one view, 128 pixels; "4+10" names taps, otherwise as "rich".
 
     Args:
-        settings: backbone, weights, features, image size and views.
-        views: the label-preserving views of the data.
-        columns: number of columns of a table; only for `backbone="table"`.
+        settings: `backbone`, `weights`, `features`, `image_size` and `views` are read.
+        entry_views: label-preserving views of the data set, from its catalog entry.
 
     Raises:
-        ConfigError: an unknown backbone, tap or view.
-        WeightsError: the weights are not here.
+        ConfigError: a backbone, tap or view is unknown, or the images would be too small.
+        WeightsError: the weights are not on this machine.
     """
     if settings.backbone == "table":
-        return FeatureSpec("table", "table", "", ("values", "missing"), (columns, columns), "mean", 0, ("identity",))
+        return FeatureSpec("table", "", (), (), "mean", 0, (), (), ())
     check_early(settings.backbone, settings.weights)
     backbone = find_backbone(settings.backbone)
     plain = settings.features == "plain"
-    taps = {"rich": backbone.rich, "plain": backbone.plain}.get(settings.features, tuple(settings.features.split("+")))
-    for tap in taps:
-        if tap not in backbone.taps:
-            known = ["rich", "plain", *backbone.taps]
-            raise ConfigError(f"features={settings.features!r}: no tap {tap!r}; {did_you_mean(tap, known)}")
-    chosen = ("identity",) if plain or settings.views == "one" else views
-    for view in chosen:
+    size = settings.image_size or (_PLAIN_SIZE if plain else backbone.size)
+    if size < _SMALLEST:
+        raise ConfigError(f"image-size={size} is too small; a backbone needs at least {_SMALLEST} pixels")
+    views = ("identity",) if plain or settings.views == "one" or not entry_views else entry_views
+    for view in views:
         if view not in VIEWS:
-            raise ConfigError(f"unknown view {view!r}; {did_you_mean(view, VIEWS)}")
+            raise ConfigError(f"view {view!r} is not known; {did_you_mean(view, VIEWS)}")
+    taps = _taps(backbone, settings.features)
     return FeatureSpec(
-        backbone.name,
-        backbone.identity,
-        weights_sha(backbone, settings.weights),
-        taps,
-        tuple(backbone.channels[tap] for tap in taps),
-        "mean" if plain else "mean+std",
-        settings.image_size or (_PLAIN_SIZE if plain else backbone.size),
-        chosen,
+        backbone=backbone.identity,
+        weights_sha=weights_sha(backbone, settings.weights),
+        taps=taps,
+        channels=tuple(backbone.channels[tap] for tap in taps),
+        pooling="mean" if plain else "mean+std",
+        size=size,
+        mean=backbone.mean,
+        std=backbone.std,
+        views=views,
     )
 
 
 def extract(
-    examples: Examples, spec: FeatureSpec, settings: Settings, *, workers: int = 1, progress: Progress | None = None
+    examples: Examples,
+    spec: FeatureSpec,
+    settings: Settings,
+    *,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """Returns the features of all cases, float32 [n, d], from the cache where they are known.
+    """Returns the features of the examples, from the cache where they were computed before.
+
+    An image's features are the same bytes whatever else is in the call, on one machine with one number of torch
+    threads. A table's features are, column by column, its value (0 if missing) and 1 if it is missing, else 0.
 
     Args:
-        examples: with a column `path`, `image` or `table`.
+        examples: n cases with a `path`, `image` or `table` column.
         spec: from `feature_spec`.
-        settings: where weights and cache lie.
-        workers: threads that run forward passes side by side.
-        progress: told how many images were computed since the last call.
+        settings: the same; `cache` says where features are kept.
+        workers: images that are worked on at the same time; the number of torch threads stays the caller's business.
+        progress: called with (images done, images in all) now and then; byte-equal images count once.
 
     Raises:
-        DataError: an image cannot be read, or the cases have no column the backbone reads.
-        WeightsError: the weights are not here.
+        DataError: an image cannot be decoded, or the examples hold no column the backbone reads.
+        WeightsError: the weights changed since `feature_spec`, or give numbers that are not finite.
+        ConfigError: the backbone cannot read images of this size.
     """
     if spec.backbone == "table":
-        return Features(_table(examples, spec), spec.fingerprint, spec.groups)
+        return _table_features(examples, spec)
     images = _images(examples)
-    keys = [_key(image, spec) for image in images]
-    cache = FeatureCache(_folder(settings.cache))
-    known = cache.get_many(keys)
-    known = {key: row for key, row in known.items() if row.shape == (spec.width,)}
-    missing = {key: image for key, image in zip(keys, images, strict=True) if key not in known}
-    if missing:
-        extractor = _extractor(spec, settings.weights)
-        for part in _parts(list(missing), _STORE_EVERY * workers):
-            rows = _compute([missing[key] for key in part], spec, extractor, workers)
-            fresh = dict(zip(part, rows, strict=True))
+    keys = [digest([content_key(image), spec.fingerprint]) for image in images]
+    unique = dict(zip(reversed(keys), reversed(images), strict=True))
+    cache = FeatureCache(_cache_folder(settings.cache))
+    rows = {key: row for key, row in cache.get_many(unique).items() if row.shape == (spec.width,)}
+    todo = [(key, unique[key]) for key in dict.fromkeys(keys) if key not in rows]
+    report = progress or (lambda done, total: None)
+    report(len(rows), len(unique))
+    if todo:
+        read = _reader(spec, settings)
+        for fresh in _computed(todo, read, workers):
             cache.put_many(fresh)
-            known |= fresh
-            if progress is not None:
-                progress(len(part))
-    values = np.stack([known[key] for key in keys]) if keys else np.zeros((0, spec.width), np.float32)
+            rows |= fresh
+            report(len(rows), len(unique))
+    values = np.stack([rows[key] for key in keys]) if keys else np.zeros((0, spec.width), dtype=np.float32)
     return Features(values, spec.fingerprint, spec.groups)
+
+
+def _taps(backbone: Backbone, features: str) -> tuple[str, ...]:
+    if features in ("rich", "plain"):
+        return backbone.rich if features == "rich" else backbone.plain
+    asked = features.split("+")
+    for tap in asked:
+        if tap not in backbone.taps:
+            raise ConfigError(
+                f"features={features!r}: backbone {backbone.name!r} has no tap {tap!r}; "
+                f"{did_you_mean(tap, ['rich', 'plain', *backbone.taps])}"
+            )
+    if len(set(asked)) != len(asked):
+        raise ConfigError(f"features={features!r} names a tap twice")
+    return tuple(tap for tap in backbone.taps if tap in asked)
 
 
 def _images(examples: Examples) -> Sequence[Any]:
     for column in ("path", "image"):
         if column in examples.columns:
             return list(examples[column])
-    raise DataError("the cases have no images; set backbone=table for a table")
+    raise DataError("the cases hold no images, only a table; set backbone=table")
 
 
-def _table(examples: Examples, spec: FeatureSpec) -> NDArray[np.float32]:
-    """Values with 0 for a missing one, then a flag for each: a linear head then learns what "missing" means."""
-    if "table" not in examples.columns:
-        raise DataError("backbone=table needs cases with a table; these have images: set backbone=lite0")
-    table = np.asarray(examples["table"], dtype=np.float64)
-    if 2 * table.shape[1] != spec.width:
-        raise DataError(f"the table has {table.shape[1]} columns where {spec.width // 2} were agreed")
-    missing = np.isnan(table)
-    return np.concatenate([np.where(missing, 0.0, table), missing], axis=1).astype(np.float32)
-
-
-def _key(image: Any, spec: FeatureSpec) -> str:
-    return hashlib.sha256(f"{content_key(image)}/{spec.fingerprint}".encode()).hexdigest()
-
-
-def _folder(cache: str) -> Path | None:
-    if cache == "off":
+def _cache_folder(setting: str) -> Path | None:
+    if setting == "off":
         return None
-    return Path(cache) if cache else default_folder()
+    return Path(setting).expanduser() if setting else default_folder()
 
 
-def _compute(images: list[Any], spec: FeatureSpec, extractor: "Extractor", workers: int) -> list[Array]:
-    """Features of some images: pictures of all views in passes of one fixed shape, then the mean over views."""
-    share = max(PASS // len(spec.views), 1)
-    batches = _parts(images, share)
-    if workers > 1:
-        with ThreadPoolExecutor(workers) as pool:
-            done: Iterable[Array] = list(pool.map(lambda batch: _run(batch, spec, extractor), batches))
-    else:
-        done = [_run(batch, spec, extractor) for batch in batches]
-    return [row for rows in done for row in rows]
+def _computed(todo: list[tuple[str, Any]], read: Callable[[Any], Row], workers: int) -> Iterator[dict[str, Row]]:
+    with _mapping(workers) as mapped:
+        for first in range(0, len(todo), _CHUNK):
+            chunk = todo[first : first + _CHUNK]
+            rows = mapped(read, [image for _, image in chunk])
+            yield {key: row for (key, _), row in zip(chunk, rows, strict=True)}
 
 
-def _run(images: list[Any], spec: FeatureSpec, extractor: "Extractor") -> Array:
+@contextmanager
+def _mapping(workers: int) -> Iterator[Callable[..., Any]]:
+    if workers <= 1:
+        yield map
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="medtl-features") as pool:
+        yield pool.map
+
+
+def _reader(spec: FeatureSpec, settings: Settings) -> Callable[[Any], Row]:
+    """Returns the function of one image: a file or an array in, float32 [d] out."""
     import torch
 
-    backbone = find_backbone(spec.backbone)
-    mean, std = (torch.tensor(part).view(3, 1, 1) for part in (backbone.mean, backbone.std))
-    pictures = []
-    for image in images:
-        pixels = torch.from_numpy(_resized(decode(image), spec.size)).permute(2, 0, 1).float()
-        normal = (pixels / 255 - mean) / std
-        pictures += [VIEWS[view](normal) for view in spec.views]
-    count = len(pictures)
-    pictures += [torch.zeros_like(pictures[0])] * (-count % PASS)
-    with torch.inference_mode():
-        stack = torch.stack(pictures).contiguous(memory_format=torch.channels_last)
-        rows = torch.cat([extractor(part) for part in stack.split(PASS)])[:count]
-    averaged = rows.double().view(len(images), len(spec.views), -1).mean(dim=1)
-    return np.asarray(averaged.float().numpy())
+    extractor = _extractor(settings.backbone, settings.weights, spec.weights_sha, spec.taps, spec.pooling)
+    # One row of pixels holds size * 3 values, so a plain product runs along memory.
+    scale = torch.tensor([1.0 / (255.0 * std) for std in spec.std]).repeat(spec.size)
+    shift = torch.tensor([-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)]).repeat(spec.size)
 
+    def read(image: Any) -> Row:
+        pixels = torch.from_numpy(stacked(square(decode(image), spec.size), spec.views))
+        with torch.inference_mode():
+            lines = pixels.view(-1, spec.size * 3).float().mul_(scale).add_(shift)
+            # The pixels' own order in memory is the layout ("channels last") the backbone runs fastest in.
+            batch = lines.view(pixels.shape).permute(0, 3, 1, 2)
+            row: Tensor = extractor(batch).mean(dim=0)
+        if not bool(row.isfinite().all()):
+            raise WeightsError(f"backbone {settings.backbone!r} gives features that are not finite; check its weights")
+        values: Row = row.numpy()
+        return values
 
-def _resized(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    if pixels.shape[:2] == (size, size):
-        return np.array(pixels)
-    return np.array(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
+    return read
 
 
 _LOADING = threading.Lock()
 
 
-def _extractor(spec: FeatureSpec, weights: str) -> "Extractor":
-    with _LOADING:  # hospitals simulated in threads load the network once
-        return _loaded(spec.backbone, weights, spec.taps, spec.pooling)
+def _extractor(name: str, weights: str, sha: str, taps: tuple[str, ...], pooling: str) -> "Extractor":
+    """Threads that ask at once load one network, not one each."""
+    with _LOADING:
+        return _loaded(name, weights, sha, taps, pooling)
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, weights: str, taps: tuple[str, ...], pooling: str) -> "Extractor":
-    import torch
-
+def _loaded(name: str, weights: str, sha: str, taps: tuple[str, ...], pooling: str) -> "Extractor":
     from medtl_core.backbones.extractor import load_extractor
 
-    torch.set_num_threads(1)
-    return load_extractor(find_backbone(name), weights, taps, pooling)
+    extractor = load_extractor(find_backbone(name), weights, taps, pooling)
+    if extractor.sha not in ("", sha):
+        raise WeightsError(f"the weights of backbone {name!r} changed while the run was starting; start it again")
+    return extractor
 
 
-def _parts(items: list[Any], size: int) -> list[list[Any]]:
-    return [items[first : first + size] for first in range(0, len(items), size)]
+def _table_features(examples: Examples, spec: FeatureSpec) -> Features:
+    if "table" not in examples.columns:
+        raise DataError("the cases hold images, not a table; choose an image backbone, e.g. backbone=lite0")
+    table = np.asarray(examples["table"], dtype=np.float64)
+    missing = np.isnan(table)
+    with np.errstate(over="ignore"):
+        filled = np.where(missing, 0.0, table).astype(np.float32)
+    if not np.isfinite(filled).all():
+        column = int(np.flatnonzero(~np.isfinite(filled).all(axis=0))[0])
+        raise DataError(f"table column {column} holds values too large for float32; rescale it")
+    values = np.stack([filled, missing.astype(np.float32)], axis=2).reshape(len(table), -1)
+    return Features(values, spec.fingerprint, (("table", 0, values.shape[1]),))
