@@ -74,7 +74,7 @@ class FeatureSpec:
 
     @property
     def groups(self) -> tuple[tuple[str, int, int], ...]:
-        """(tap, start, stop) of each tap's columns: its means, then its standard deviations. None for a table."""
+        """(tap, start, stop) of each tap's columns: its means, then its standard deviations."""
         groups, start = [], 0
         for tap, channels in zip(self.taps, self.channels, strict=True):
             stop = start + channels * (2 if self.pooling == "mean+std" else 1)
@@ -84,11 +84,11 @@ class FeatureSpec:
 
     @property
     def width(self) -> int:
-        """Number of features; 0 for a table, whose columns decide it."""
-        return self.groups[-1][2] if self.groups else 0
+        """Number of features d."""
+        return self.groups[-1][2]
 
 
-def feature_spec(settings: Settings, entry_views: tuple[str, ...]) -> FeatureSpec:
+def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: int = 0) -> FeatureSpec:
     """Returns what the settings mean for a data set, without running or importing torch.
 
     "rich" joins the backbone's middle taps by mean and standard deviation over its views at full size (METHODS
@@ -97,13 +97,14 @@ def feature_spec(settings: Settings, entry_views: tuple[str, ...]) -> FeatureSpe
     Args:
         settings: `backbone`, `weights`, `features`, `image_size` and `views` are read.
         entry_views: label-preserving views of the data set, from its catalog entry.
+        columns: of the table, if `backbone` is "table".
 
     Raises:
         ConfigError: a backbone, tap or view is unknown, or the images would be too small.
         WeightsError: the weights are not on this machine.
     """
     if settings.backbone == "table":
-        return FeatureSpec("table", "", (), (), "mean", 0, (), (), ())
+        return FeatureSpec("table", "", ("table",), (2 * columns,), "mean", 0, (), (), ())
     check_early(settings.backbone, settings.weights)
     backbone = find_backbone(settings.backbone)
     plain = settings.features == "plain"
@@ -272,4 +273,6 @@ def _table_features(examples: Examples, spec: FeatureSpec) -> Features:
         column = int(np.flatnonzero(~np.isfinite(filled).all(axis=0))[0])
         raise DataError(f"table column {column} holds values too large for float32; rescale it")
     values = np.stack([filled, missing.astype(np.float32)], axis=2).reshape(len(table), -1)
-    return Features(values, spec.fingerprint, (("table", 0, values.shape[1]),))
+    if values.shape[1] != spec.width:
+        raise DataError(f"the table has {table.shape[1]} columns where {spec.width // 2} were agreed")
+    return Features(values, spec.fingerprint, spec.groups)

@@ -56,10 +56,7 @@ def open_reference(settings: Settings, workers: int) -> Reference:
     if settings.test != "server":
         return Reference(source, spec, None)
     examples = source.examples
-    if settings.test_path:
-        rows = np.arange(len(examples))
-    else:
-        rows = shared_parts(settings).server_test
+    rows = np.arange(len(examples)) if settings.test_path else shared_parts(settings).server_test
     if not len(rows):
         raise DataError("the server has no test case: give test-path, a split column with 'test', or test=sites")
     own = examples.take(rows)

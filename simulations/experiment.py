@@ -7,11 +7,11 @@ from typing import Any
 from client.app import app as client_app
 from medtl_core.config import Settings, settings
 from medtl_core.data.shared import shared_parts, shared_source
-from medtl_core.flower.grid import LocalOptions, run_local
+from medtl_core.events import Events
+from medtl_core.flower.grid import run_local
 from medtl_core.report.page import render
 from medtl_core.report.summary import aggregate
 from medtl_core.runs import Plan, Run, create_run
-from medtl_core.threads import one_thread
 from server.app import app as server_app
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -26,17 +26,18 @@ def simulate(plan: Plan, progress: Progress) -> dict[str, Any]:
     chosen = settings(plan.settings)
     with create_run(plan.out) as run:
         run.begin({"name": plan.name, "seeds": plan.seeds, "workers": plan.workers, "settings": chosen.public()})
+        events = Events(run.events_path, progress)
         results = []
         for number in range(plan.seeds):
             seeded = chosen.replace(seed=chosen.seed + number)
-            results.append(_repetition(seeded, plan, run, progress))
-            progress({"kind": "seed", "done": number + 1, "of": plan.seeds})
+            results.append(_repetition(seeded, plan, run, events))
+            events.emit("seed", seed=seeded.seed, done=number + 1, of=plan.seeds)
         metrics = {"name": plan.name, **aggregate(results)}
         run.finish(metrics, render(metrics, results))
     return metrics
 
 
-def _repetition(seeded: Settings, plan: Plan, run: Run, progress: Progress) -> dict[str, Any]:
+def _repetition(seeded: Settings, plan: Plan, run: Run, events: Events) -> dict[str, Any]:
     """One seed: the server app writes its result into the run folder, as it would on any other road."""
     folder = run.seed_folder(seeded.seed)
     count = _hospitals(seeded)
@@ -45,12 +46,9 @@ def _repetition(seeded: Settings, plan: Plan, run: Run, progress: Progress) -> d
         client_app,
         node_configs=[{"partition-id": index, "num-partitions": count} for index in range(count)],
         run_config=seeded.replace(out=str(folder)).public(),
-        options=LocalOptions(
-            workers=plan.workers,
-            wire=plan.wire,
-            listener=lambda event: progress({"seed": seeded.seed, **event}),
-            thread_init=one_thread,
-        ),
+        workers=plan.workers,
+        wire=plan.wire,
+        listener=lambda event: events.emit(**{"seed": seeded.seed, **event}),
     )
     result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return result

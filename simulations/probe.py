@@ -15,21 +15,21 @@ def local(values: dict[str, Any]) -> None:
     """Runs on the in-process grid."""
     from client.app import app as client_app
     from medtl_core.config import settings
-    from medtl_core.flower.grid import LocalOptions, run_local
+    from medtl_core.flower.grid import run_local
     from server.app import app as server_app
 
     chosen = settings(values)
     nodes = [{"partition-id": part, "num-partitions": chosen.sites} for part in range(chosen.sites)]
-    run_local(server_app, client_app, node_configs=nodes, run_config=chosen.public(), options=LocalOptions(workers=2))
+    run_local(server_app, client_app, node_configs=nodes, run_config=chosen.public(), workers=2)
 
 
 def ray(values: dict[str, Any]) -> None:
     """Runs on Flower's own Ray simulation, two actors."""
     from medtl_core.config import settings
-    from medtl_core.flower.compat import run_ray
+    from medtl_core.flower.ray import run_ray
 
     chosen = settings(values)
-    run_ray(ROOT, "server.app:app", "client.app:app", hospitals=chosen.sites, run_config=chosen.public())
+    run_ray(ROOT, chosen.sites, chosen.public())
 
 
 def main() -> None:

@@ -220,7 +220,7 @@ def _torch_loop(sites: list[tuple[Any, Any]], rounds: int) -> None:
                 head.bias.copy_(bias)
             optimiser = torch.optim.SGD(head.parameters(), lr=0.05, weight_decay=1e-3)
             for _ in range(5):
-                for batch in torch.randperm(len(label)).split(16):
+                for batch in torch.split(torch.randperm(len(label)), 16):
                     optimiser.zero_grad()
                     torch.nn.functional.cross_entropy(head(values[batch]), label[batch]).backward()  # type: ignore[no-untyped-call]
                     optimiser.step()

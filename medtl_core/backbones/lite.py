@@ -108,21 +108,19 @@ class _Inverted(nn.Module):
 
 
 class _Conv(nn.Conv2d):
-    """Convolution without bias, padded as TensorFlow does: the odd pixel goes to the right and the bottom."""
+    """Convolution padded as TensorFlow does: the odd pixel goes to the right and the bottom."""
 
     def __init__(self, width: int, channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> None:
-        padding = kernel // 2 if stride == 1 else 0
-        super().__init__(width, channels, kernel, stride, padding, groups=groups, bias=False)
+        super().__init__(width, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.stride[0] > 1:
-            bottom, right = (self._missing(side) for side in x.shape[2:])
-            x = functional.pad(x, (right // 2, right - right // 2, bottom // 2, bottom - bottom // 2))
-        return super().forward(x)
-
-    def _missing(self, side: int) -> int:
-        stride, kernel = self.stride[0], self.kernel_size[0]
-        return max((-(-side // stride) - 1) * stride + kernel - side, 0)
+        if self.stride[0] == 1:
+            return super().forward(x)
+        # On a side of even length, stride 2 wants one pixel more at the end than at the start. A row or column of
+        # zeros before the kernel is the same sum as one behind the image, and spares a copy of the image.
+        bottom, right = ((side + 1) % 2 for side in x.shape[2:])
+        weight = functional.pad(self.weight, (right, 0, bottom, 0))
+        return functional.conv2d(x, weight, self.bias, self.stride, self.padding, groups=self.groups)
 
 
 class _Norm(nn.BatchNorm2d):

@@ -235,7 +235,7 @@ def _listed_sha(path: Path) -> str:
     if not sums.is_file():
         return ""
     lines = (line.split() for line in sums.read_text(encoding="utf-8", errors="replace").splitlines())
-    return next((words[0] for words in lines if len(words) == 2 and words[1].lstrip("*") == path.name), "")
+    return next((words[0].lower() for words in lines if len(words) == 2 and words[1].lstrip("*") == path.name), "")
 
 
 def _read_safetensors(content: bytes, path: Path) -> dict[str, "Tensor"]:

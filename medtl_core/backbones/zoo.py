@@ -70,7 +70,7 @@ def _is_here(backbone: Backbone) -> bool:
 
 
 def _random(name: str) -> Backbone:
-    base = find_backbone(name if name in BACKBONES or ":" in name else f"torchvision:{name}")
+    base = find_backbone(f"torchvision:{name}" if f"torchvision:{name}" in BACKBONES else name)
     return dataclasses.replace(base, name=f"random:{name}", source="random", files=(), sha256=None)
 
 

@@ -6,17 +6,26 @@ version or a missing name, so that the change is found here and nowhere else.
 
 import copy
 from importlib.metadata import version
+from pathlib import Path
 
 from flwr.app import ArrayRecord, Context, Message, RecordDict, UserConfig
 from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, no_object_id_recompute
+from flwr.supercore.inflatable.inflatable_object import (
+    UnexpectedObjectContentError,
+    get_all_nested_objects,
+    no_object_id_recompute,
+)
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 #: Minor versions of Flower this module was read and run against.
 TESTED = ("1.41", "1.42")
+
+#: What Flower raises over bytes that are no message; a SuperLink that cannot be reached raises other errors.
+UNREADABLE = (ValueError, KeyError, TypeError, IndexError, DecodeError, UnexpectedObjectContentError)
 
 #: What flwr-clientapp answers with when a handler raised.
 CLIENT_RAISED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
@@ -75,3 +84,28 @@ def round_trip(message: Message) -> Message:
         raise TypeError(f"the wire gave a {type(arrived).__name__} for a message; Flower's format has changed")
     stamp(message, message_id)
     return stamp(arrived, message_id)
+
+
+def run_ray(root: Path, server: str, client: str, *, hospitals: int, run_config: UserConfig) -> None:
+    """Runs two apps, given as "module:name" under `root`, on Flower's own Ray simulation in this process.
+
+    Flower's public `run_simulation` leaves the run config empty, hence the private one. Needs the extra `medtl[ray]`.
+    """
+    from flwr.simulation.run_simulation import _run_simulation
+    from flwr.supercore.constant import NOOP_FEDERATION_ID
+    from flwr.supercore.telemetry import EventType
+
+    run = empty_run(1)
+    run.primary_task_id, run.federation_id, run.override_config = 1, NOOP_FEDERATION_ID, dict(run_config)
+    take_identity(1, 1)
+    _run_simulation(
+        num_supernodes=hospitals,
+        exit_event=EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
+        client_app_attr=client,
+        server_app_attr=server,
+        app_dir=str(root),
+        is_app=True,
+        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+        server_app_context=node_context(1, 1, {}, run_config),
+        run=run,
+    )

@@ -1,8 +1,10 @@
 """Hospitals behind a Flower grid: join once, then ask; every reply is checked, every absence has a name."""
 
+import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -11,19 +13,22 @@ from flwr.serverapp import Grid
 
 from medtl_core.errors import RunError
 from medtl_core.events import Events
-from medtl_core.flower.records import (
-    Expectation,
-    RefusedError,
-    encode_request,
-    pack,
-    validate,
-    validate_join,
-    wire_bytes,
-)
+from medtl_core.flower.grid import LocalGrid
+from medtl_core.flower.post import WINDOW, Delivery, Tally, deliver
+from medtl_core.flower.records import Expectation, RefusedError, encode_request, pack, validate, validate_join
+from medtl_core.flower.shelf import Shelf
 from medtl_core.methods.hospitals import Cost, Failure, Hospitals, Reply, Request
 
-#: Seconds between two looks for replies: short at first, then patient with a far SuperLink.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+#: Seconds between two looks for nodes that are still to connect.
+_PAUSE = 0.5
+
+_TOLD: Mapping[str, str] = {
+    "not-sent": "Flower did not take the message for this hospital",
+    "missing": "no answer before the deadline",
+    "duplicate": "answered twice; the first answer counted",
+    "foreign": "answered a question that was not asked",
+    "unreadable": "its bytes are not a Flower message",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Terms:
     Attributes:
         agreement: hash every reply must carry.
         expected: how many hospitals the run waits for.
-        quorum: share of them that must answer every round.
+        quorum: share that must take part: of those expected when joining, of those joined in every round.
         deadline: seconds a round may take.
     """
 
@@ -42,196 +47,196 @@ class Terms:
     quorum: float
     deadline: float
 
-    @property
-    def needed(self) -> int:
-        """Usable replies a round needs."""
-        return max(1, math.ceil(self.quorum * self.expected - 1e-9))
+    def needed(self, of: int) -> int:
+        """Returns how many of `of` hospitals make the quorum, at least one.
+
+        Example:
+            >>> Terms("", expected=5, quorum=0.5, deadline=60.0).needed(5)
+            3
+        """
+        return max(1, math.ceil(self.quorum * of - 1e-9))
 
 
 @final
 class GridHospitals(Hospitals):
     """The hospitals of one run over any Flower grid: in process, Ray or SuperLink."""
 
-    def __init__(self, grid: Grid, terms: Terms, events: Events) -> None:
-        self._grid, self._terms, self._events = grid, terms, events
+    def __init__(self, grid: Grid, terms: Terms, events: Events | None = None) -> None:
+        self._grid, self._terms, self._events = grid, terms, events or Events()
         self._nodes: dict[str, int] = {}
         self._weights: dict[str, int] = {}
         self._costs: dict[str, Cost] = {}
         self._failures: list[Failure] = []
-        #: One row per exchange, for the report.
-        self.history: list[dict[str, Any]] = []
+        self._history: list[dict[str, Any]] = []
 
     @property
     def weights(self) -> Mapping[str, int]:
         """See Hospitals."""
-        return self._weights
+        return dict(self._weights)
 
     @property
     def costs(self) -> Mapping[str, Cost]:
         """See Hospitals."""
-        return self._costs
+        return dict(self._costs)
 
     @property
     def failures(self) -> tuple[Failure, ...]:
         """See Hospitals."""
         return tuple(self._failures)
 
+    @property
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        """See Hospitals."""
+        return self._history
+
     def join(self) -> None:
         """Finds the hospitals, lets each prepare its features, and registers name and number of cases.
+
+        A name that two nodes claim is refused to both: nothing tells which of them is the hospital.
 
         Raises:
             RunError: fewer hospitals than the quorum joined before the deadline.
         """
-        exchange = _Exchange(self._grid, self._events, "join", self._terms.deadline)
-        nodes = self._await_nodes(exchange.end)
+        tally = Tally("join")
+        nodes = self._await_nodes()
         content = encode_request({}, {})
-        found: list[tuple[str, int, int]] = []
-        for node, message in exchange.replies(dict.fromkeys(nodes, (content, "query.join"))):
-            label = f"node {node}"
-            try:
-                if message is None:
-                    raise RefusedError("missing", "no answer before the deadline")
-                site, weight = validate_join(message, self._terms.agreement)
-                if any(site == other for other, _, _ in found):
-                    raise RefusedError("duplicate", f"another node already joined as {site!r}")
-            except RefusedError as refused:
-                self._fail(exchange, Failure(label, refused.code, str(refused)))
-                continue
-            found.append((site, node, weight))
-            exchange.took(message, site, len(found), len(nodes))
-        for site, node, weight in sorted(found):
-            self._nodes[site], self._weights[site] = node, weight
-        self._close(exchange, len(found))
+        joined: list[tuple[str, int, int]] = []
+        for delivery in deliver(self._grid, dict.fromkeys(nodes, (content, "query.join")), self._terms.deadline, tally):
+            answer = self._joining(tally, delivery)
+            if answer is not None:
+                joined.append((answer[0], delivery.node, answer[1]))
+                self._events.emit("site", phase="join", site=answer[0], done=len(joined), of=len(nodes))
+        claims = Counter(site for site, _, _ in joined)
+        for site, node, weight in sorted(joined):
+            if claims[site] > 1:
+                text = f"{claims[site]} nodes joined as {site!r}; give every hospital its own site-name"
+                self._fail(tally, Failure(site, "duplicate-site", text))
+            else:
+                self._nodes[site], self._weights[site] = node, weight
+        self._close(tally, len(self._nodes), self._terms.expected)
 
     def ask(self, request: Request) -> Iterator[Reply]:
         """See Hospitals."""
-        label = request.phase or request.task
+        if not self._nodes:
+            raise RunError(f"{request.task}: no hospital has joined; call join() first")
         number = request.config.get("round", 1)
-        exchange = _Exchange(self._grid, self._events, label, self._terms.deadline, number)
-        self._events.emit("phase", phase=label, round=number, of=request.config.get("of", 1))
-        shared = encode_request(request.arrays, request.config)
-        order = list(self._nodes)  # by name: the order in which replies are handed on, whatever their arrival
-        messages = {
-            self._nodes[site]: (self._content(shared, request, site), f"train.{request.task}") for site in order
-        }
-        site_of = {node: site for site, node in self._nodes.items()}
-        early: dict[str, Reply | None] = {}
-        turn, usable = 0, 0
-        for node, message in exchange.replies(messages):
-            early[site_of[node]] = self._checked(exchange, request, site_of[node], message)
-            while turn < len(order) and order[turn] in early:
-                reply = early.pop(order[turn])
-                turn += 1
-                if reply is not None:
-                    usable += 1
-                    yield reply
-        self._close(exchange, usable)
+        tally = Tally(request.phase or request.task, number)
+        self._events.emit("phase", phase=tally.phase, round=number, of=request.config.get("of", 1))
+        usable = 0
+        for reply in self._in_order(request, tally):
+            usable += 1
+            yield reply
+        self._close(tally, usable, len(self._nodes))
 
-    def _content(self, shared: RecordDict, request: Request, site: str) -> RecordDict:
-        if request.own is None:
-            return shared
-        arrays = ArrayRecord({**shared.array_records["arrays"], **pack(request.own(site))})
-        return RecordDict({"arrays": arrays, "config": shared.config_records["config"]})
-
-    def _checked(self, exchange: "_Exchange", request: Request, site: str, message: Message | None) -> Reply | None:
+    def _in_order(self, request: Request, tally: Tally) -> Iterator[Reply]:
+        """Yields usable replies by name of the hospital, whatever their order of arrival."""
+        places = {node: place for place, node in enumerate(self._nodes.values())}
+        shelf, turn = Shelf(WINDOW), 0
         try:
-            if message is None:
-                raise RefusedError("missing", "no answer before the deadline")
-            expect = Expectation(site, self._weights[site], self._terms.agreement, request.expect, self._nodes[site])
-            reply = validate(message, expect)
-        except RefusedError as refused:
-            self._fail(exchange, Failure(site, refused.code, str(refused)))
+            for delivery in deliver(self._grid, self._messages(request), self._terms.deadline, tally):
+                reply = self._checked(request, tally, delivery)
+                if delivery.fault in ("duplicate", "foreign"):
+                    continue  # the hospital's own answer came before or is still to come
+                if places[delivery.node] != turn:
+                    shelf.put(places[delivery.node], reply)
+                    continue
+                if reply is not None:
+                    yield reply
+                turn += 1
+                while turn in shelf:
+                    kept = shelf.pop(turn)
+                    turn += 1
+                    if kept is not None:
+                        yield kept
+        finally:
+            shelf.close()
+
+    def _messages(self, request: Request) -> dict[int, tuple[RecordDict, str]]:
+        kind = f"train.{request.task}"
+        shared = encode_request(request.arrays, request.config)
+        if request.own is None:
+            return dict.fromkeys(self._nodes.values(), (shared, kind))
+        common = dict(shared.array_records["arrays"])
+        return {
+            node: (
+                RecordDict({"arrays": ArrayRecord({**common, **pack(request.own(site))}), "config": shared["config"]}),
+                kind,
+            )
+            for site, node in self._nodes.items()
+        }
+
+    def _joining(self, tally: Tally, delivery: Delivery) -> tuple[str, int] | None:
+        label = f"node {delivery.node}"
+        if delivery.message is None:
+            self._fail(tally, Failure(label, delivery.fault, _TOLD[delivery.fault]))
             return None
-        exchange.took(message, site, 0, len(self._nodes), reply.metrics.get("cpu-seconds", 0.0))
+        try:
+            answer = validate_join(delivery.message, self._terms.agreement)
+            _book_cpu(tally, delivery.message)
+        except Exception as error:
+            self._fail(tally, _refusal(label, error))
+            return None
+        return answer
+
+    def _checked(self, request: Request, tally: Tally, delivery: Delivery) -> Reply | None:
+        site = next((name for name, node in self._nodes.items() if node == delivery.node), f"node {delivery.node}")
+        if delivery.message is None:
+            self._fail(tally, Failure(site, delivery.fault, _TOLD[delivery.fault]))
+            return None
+        terms = self._terms.agreement
+        try:
+            expect = Expectation(site, self._weights[site], terms, request.expect, delivery.node, self._grid.run.run_id)
+            reply = validate(delivery.message, expect)
+        except Exception as error:
+            self._fail(tally, _refusal(site, error))
+            return None
+        tally.cpu += reply.metrics.get("cpu-seconds", 0.0)
         return reply
 
-    def _await_nodes(self, end: float) -> list[int]:
+    def _await_nodes(self) -> list[int]:
+        """Waits until as many nodes as expected are there; at the deadline the quorum is enough."""
+        end = time.monotonic() + self._terms.deadline
         while True:
             nodes = sorted(self._grid.get_node_ids())
-            if len(nodes) >= self._terms.expected or (nodes and time.monotonic() >= end):
+            if len(nodes) >= self._terms.expected or isinstance(self._grid, LocalGrid):
                 return nodes
             if time.monotonic() >= end:
-                raise RunError(f"no hospital connected within {self._terms.deadline:g} s; start their SuperNodes")
-            time.sleep(_LONGEST_PAUSE)
-
-    def _fail(self, exchange: "_Exchange", failure: Failure) -> None:
-        self._failures.append(failure)
-        exchange.failed += 1
-        self._events.emit("failure", phase=exchange.phase, site=failure.site, code=failure.code, text=failure.text)
-
-    def _close(self, exchange: "_Exchange", usable: int) -> None:
-        row = exchange.row(usable)
-        self.history.append(row)
-        self._costs[exchange.phase] = self._costs.get(exchange.phase, Cost()) + exchange.cost()
-        self._events.emit("exchange", **row)
-        if usable < self._terms.needed:
-            latest = self._failures[-1] if self._failures else None
-            why = f"; last failure: {latest.site}: {latest.text}" if latest else ""
+                break
+            time.sleep(_PAUSE)
+        needed = self._terms.needed(self._terms.expected)
+        if len(nodes) < needed:
             raise RunError(
-                f"{exchange.phase}: {usable} of {self._terms.expected} hospitals answered usably, "
-                f"the quorum needs {self._terms.needed}{why}"
+                f"{len(nodes)} of {self._terms.expected} hospitals connected within {self._terms.deadline:g} s, the "
+                f"quorum needs {needed}; start their SuperNodes or lower `sites`, or raise `deadline`"
             )
+        return nodes
+
+    def _fail(self, tally: Tally, failure: Failure) -> None:
+        self._failures.append(failure)
+        tally.failed += 1
+        self._events.emit("failure", phase=tally.phase, site=failure.site, code=failure.code, text=failure.text)
+
+    def _close(self, tally: Tally, usable: int, of: int) -> None:
+        row = tally.row(usable)
+        self._history.append(row)
+        self._costs[tally.phase] = self._costs.get(tally.phase, Cost()) + tally.cost()
+        self._events.emit("exchange", **row)
+        needed = self._terms.needed(of)
+        if usable < needed:
+            latest = self._failures[-3:] if tally.failed else []
+            why = "".join(f"; {failure.site}: {failure.code}: {failure.text}" for failure in latest)
+            raise RunError(f"{tally.phase}: {usable} of {of} hospitals answered usably, the quorum needs {needed}{why}")
 
 
-class _Exchange:
-    """One question to many nodes and its bookkeeping."""
+def _book_cpu(tally: Tally, message: Message) -> None:
+    spent = message.content.metric_records["metrics"].get("cpu-seconds", 0.0)
+    if isinstance(spent, int | float) and math.isfinite(spent):
+        tally.cpu += spent
 
-    def __init__(self, grid: Grid, events: Events, phase: str, deadline: float, number: object = 1) -> None:
-        self._grid, self._events, self.phase, self._number = grid, events, phase, number
-        self._start = time.monotonic()
-        self.end = self._start + deadline
-        self.failed = 0
-        self._up = self._down = 0
-        self._cpu = 0.0
 
-    def replies(self, messages: Mapping[int, tuple[RecordDict, str]]) -> Iterator[tuple[int, Message | None]]:
-        """Sends one message a node and yields (node, reply) as they come; None for those that miss the deadline."""
-        sizes: dict[int, int] = {}
-        waiting: dict[str, int] = {}
-        for node, (content, kind) in messages.items():
-            self._down += sizes.setdefault(id(content), wire_bytes(content))
-            pushed = list(self._grid.push_messages([Message(content, node, kind)]))
-            if not pushed or not pushed[0]:
-                yield node, None
-                continue
-            waiting[pushed[0]] = node
-        pause = _FIRST_PAUSE
-        while waiting and time.monotonic() < self.end:
-            got = list(self._grid.pull_messages(list(waiting)))
-            for message in got:
-                # Flower answers for a vanished node itself: only the id of the question tells whose answer it is
-                asked = message.metadata.reply_to_message_id or ""
-                node = waiting.pop(asked, None)
-                if node is None:
-                    self._events.emit("stray-reply", phase=self.phase)
-                    continue
-                yield node, message
-            if got:
-                pause = _FIRST_PAUSE
-            elif waiting:
-                time.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
-        forget = getattr(self._grid, "forget", None)
-        if waiting and forget is not None:
-            forget(list(waiting))
-        for node in waiting.values():
-            yield node, None
-
-    def took(self, message: Message, site: str, done: int, of: int, cpu: float = 0.0) -> None:
-        """Books a usable reply."""
-        self._up += wire_bytes(message.content)
-        metrics: Any = message.content["metrics"]
-        self._cpu += cpu or float(metrics.get("cpu-seconds", 0.0))
-        if done:
-            self._events.emit("site", phase=self.phase, site=site, done=done, of=of)
-
-    def cost(self) -> Cost:
-        """What the exchange cost."""
-        return Cost(self._up, self._down, time.monotonic() - self._start, self._cpu, 1)
-
-    def row(self, usable: int) -> dict[str, Any]:
-        """The exchange as one row of the report."""
-        return {
-            "phase": self.phase, "round": self._number, "seconds": time.monotonic() - self._start, "bytes_up": self._up,
-            "bytes_down": self._down, "cpu_seconds": self._cpu, "replies": usable, "failures": self.failed,
-        }  # fmt: skip
+def _refusal(site: str, error: Exception) -> Failure:
+    """A reply's failure; whatever it makes our own code raise, the run goes on without it."""
+    if isinstance(error, RefusedError):
+        return Failure(site, error.code, str(error))
+    logging.getLogger("medtl").warning("the reply of %s could not be checked", site, exc_info=error)
+    return Failure(site, "malformed", f"checking the reply raised {type(error).__name__}")

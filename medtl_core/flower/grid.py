@@ -34,7 +34,7 @@ class LocalOptions:
         workers: threads that answer for the hospitals.
         wire: send every message through Flower's real wire format, as deployed.
         fault: see `Fault`.
-        listener: told when a node starts and ends its work.
+        listener: for the ServerApp, which finds it on the grid and tells it the run's events.
         thread_init: called once in each worker thread, e.g. `threads.one_thread`.
     """
 
@@ -61,7 +61,7 @@ class LocalGrid(Grid):
     ) -> None:
         compat.take_identity(_RUN_ID, _SERVER_ID)
         self._options = options or LocalOptions()
-        self.listener = self._options.listener
+        self.listener, self.workers = self._options.listener, self._options.workers
         self.contexts: dict[int, Context] = {
             _FIRST_NODE + index: compat.node_context(_RUN_ID, _FIRST_NODE + index, dict(config), dict(run_config))
             for index, config in enumerate(node_configs)
@@ -74,7 +74,7 @@ class LocalGrid(Grid):
         self._started: dict[str, Future[Message]] = {}
         self._abandoned = False
         self._pool = ThreadPoolExecutor(
-            self._options.workers,
+            self.workers,
             thread_name_prefix="hospital",
             initializer=self._options.thread_init or (lambda: None),
         )
@@ -108,7 +108,10 @@ class LocalGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Returns the finished replies among `message_ids`; starts what fits; waits briefly when nothing is finished."""
+        """Returns the finished replies among `message_ids`.
+
+        It starts as many of them as fit, and waits a moment when none is finished.
+        """
         ids = list(message_ids)
         self._start(ids)
         running = [self._started[message_id] for message_id in ids if message_id in self._started]
@@ -149,24 +152,19 @@ class LocalGrid(Grid):
 
     def _start(self, ids: Sequence[str]) -> None:
         for message_id in ids:
-            if len(self._started) >= self._options.workers + 2:
+            if len(self._started) >= self.workers + 2:
                 return
             message = self._waiting.pop(message_id, None)
             if message is not None:
                 self._started[message_id] = self._pool.submit(self._answer, message)
 
     def _answer(self, message: Message) -> Message:
-        node, task = message.metadata.dst_node_id, message.metadata.message_type
-        start = time.monotonic()
-        self._tell({"kind": "node-started", "node": node, "task": task})
         try:
             reply = self._work(message)
         except Exception as error:
             # the form in which flwr-clientapp reports an exception
             reason = f"{type(error)}:<'{error}'>"
             reply = Message(Error(code=compat.CLIENT_RAISED, reason=reason), reply_to=message)
-        seconds = time.monotonic() - start
-        self._tell({"kind": "node-ended", "node": node, "task": task, "seconds": seconds, "failed": reply.has_error()})
         return compat.stamp(reply, f"local-{next(self._numbers)}")
 
     def _work(self, message: Message) -> Message:
@@ -179,10 +177,6 @@ class LocalGrid(Grid):
             reply = self._app(arrived, self.contexts[node])
             return compat.round_trip(reply) if options.wire else reply
 
-    def _tell(self, event: Mapping[str, object]) -> None:
-        if self.listener is not None:
-            self.listener(event)
-
 
 def run_local(
     server_app: ServerApp,
@@ -190,9 +184,13 @@ def run_local(
     *,
     node_configs: Sequence[NodeConfig],
     run_config: NodeConfig,
-    options: LocalOptions | None = None,
+    workers: int = 1,
+    wire: bool = False,
+    fault: Fault | None = None,
+    listener: Listener | None = None,
 ) -> LocalGrid:
     """Runs a ServerApp here over a `LocalGrid`; its exceptions come through. Returns the grid, closed."""
+    options = LocalOptions(workers, wire, fault, listener)
     with LocalGrid(client_app, node_configs, run_config, options) as grid:
         server_app(grid, compat.node_context(_RUN_ID, _SERVER_ID, {}, dict(run_config)))
     return grid

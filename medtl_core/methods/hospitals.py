@@ -1,8 +1,9 @@
 """The seam between methods and the network: ask all hospitals one thing, get validated replies as a stream."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from medtl_core.values import Array
 
@@ -110,3 +111,8 @@ class Hospitals(ABC):
     @abstractmethod
     def failures(self) -> tuple[Failure, ...]:
         """Every failure so far."""
+
+    @property
+    @abstractmethod
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        """One row per exchange: phase, round, seconds, bytes_up, bytes_down, cpu_seconds, replies, failures."""

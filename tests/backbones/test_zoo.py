@@ -1,0 +1,121 @@
+"""The table of backbones: every row is checked against the library's own network, on no memory at all (meta tensors)."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from medtl_core.backbones.networks import load_network
+from medtl_core.backbones.zoo import BACKBONES, find_backbone, table
+from medtl_core.errors import ConfigError, WeightsError
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_taps_are_modules_of_the_network_from_shallow_to_deep_with_the_announced_channels(name: str) -> None:
+    backbone = BACKBONES[name]
+    seen: list[tuple[str, int]] = []
+    with torch.device("meta"):
+        network, _ = load_network(find_backbone(f"random:{name}"))
+        for tap, path in backbone.taps.items():
+
+            def read(module: nn.Module, inputs: Any, output: torch.Tensor, tap: str = tap) -> None:
+                seen.append((tap, output.shape[1]))
+
+            network.get_submodule(path).register_forward_hook(read)
+        network(torch.zeros(1, 3, backbone.size, backbone.size))
+    assert seen == list(backbone.channels.items())
+    assert set(backbone.rich) | set(backbone.plain) <= set(backbone.taps)
+    assert len(backbone.plain) == 1
+
+
+def test_lite0_is_what_the_methods_page_measured() -> None:
+    lite0 = find_backbone("lite0")
+    assert lite0.identity == "timm:tf_efficientnet_lite0"
+    assert (*lite0.taps,) == (*map(str, range(16)), "final")
+    assert (lite0.rich, lite0.plain, lite0.size) == (("4", "7", "10"), ("10",), 224)
+    assert [lite0.channels[tap] for tap in lite0.rich] == [40, 80, 112]
+    assert lite0.mean == lite0.std == (0.5, 0.5, 0.5)
+
+
+def test_timms_name_of_lite0_is_the_same_backbone() -> None:
+    timms = find_backbone("timm:tf_efficientnet_lite0")
+    assert (timms.identity, timms.taps, timms.source) == ("timm:tf_efficientnet_lite0", BACKBONES["lite0"].taps, "package")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("lite1", "did you mean 'lite0'"),
+        ("torchvision:resnet81", "did you mean 'torchvision:resnet18'"),
+        ("timm:resnet81", "resnet"),
+        ("random:lite1", "did you mean 'lite0'"),
+        ("random:", "unknown backbone"),
+        ("random", "random:NAME"),
+        ("qqqq", "known: "),
+        ("", "known: "),
+    ],
+)
+def test_unknown_name_is_refused_with_the_nearest_one(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=hint):
+        find_backbone(name)
+
+
+def test_random_weights_need_their_name() -> None:
+    assert [one.name for one in BACKBONES.values() if one.source == "random"] == []
+    random = find_backbone("random:lite0")
+    assert (random.source, random.identity, random.sha256) == ("random", "timm:tf_efficientnet_lite0", None)
+    assert find_backbone("random:resnet18").identity == "torchvision:resnet18"
+    assert find_backbone("random:torchvision:resnet18").identity == "torchvision:resnet18"
+
+
+def test_timms_tables_give_the_maps_of_stride_8_and_16() -> None:
+    backbone = find_backbone("random:timm:test_resnet")
+    assert backbone.rich == ("layer2", "layer3")
+    assert backbone.plain == ("layer3",)
+    assert backbone.size == 160
+
+
+def test_a_network_of_one_stride_gives_three_blocks_at_most() -> None:
+    backbone = find_backbone("random:timm:test_vit")
+    assert 1 <= len(backbone.rich) <= 3
+    assert backbone.rich[-1] == (*backbone.taps,)[-1]
+
+
+def test_a_file_says_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    save_file({"a": torch.zeros(1)}, path, metadata={"arch": "torchvision:squeezenet1_1"})
+    backbone = find_backbone(f"file:{path}")
+    assert (backbone.identity, backbone.source, backbone.files) == ("torchvision:squeezenet1_1", "file", (str(path),))
+    assert backbone.taps == BACKBONES["torchvision:squeezenet1_1"].taps
+
+
+def test_a_silent_file_needs_its_architecture_in_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(WeightsError, match=r"add it to the setting: file:.*own.safetensors#timm:ARCH"):
+        find_backbone(f"file:{path}")
+    assert find_backbone(f"file:{path}#torchvision:resnet18").identity == "torchvision:resnet18"
+    with pytest.raises(ConfigError, match="did you mean 'torchvision:resnet18'"):
+        find_backbone(f"file:{path}#torchvision:resnet81")
+
+
+def test_a_file_that_is_missing_or_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"none\.safetensors does not exist"):
+        find_backbone(f"file:{tmp_path}/none.safetensors")
+    path = tmp_path / "text.safetensors"
+    path.write_text("not weights at all")
+    with pytest.raises(WeightsError, match="not a safetensors file"):
+        find_backbone(f"file:{path}")
+
+
+def test_the_table_says_which_weights_are_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert {row["name"] for row in table()} == set(BACKBONES)
+    assert not any(row["available"] for row in table())
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth").touch()
+    assert [row["name"] for row in table() if row["available"]] == ["torchvision:resnet18"]

@@ -1,0 +1,42 @@
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from medtl_core.flower import compat
+
+
+def test_the_installed_flower_is_one_this_was_read_and_run_against() -> None:
+    assert compat.flower_version() in compat.TESTED, (
+        f"flwr {compat.flower_version()} is new here: read medtl_core/flower/compat.py against it, run the deployed "
+        "tests, then add it to TESTED"
+    )
+
+
+def test_the_private_names_still_do_what_is_used_of_them() -> None:
+    compat.take_identity(7, 1)
+    assert compat.empty_run(7).run_id == 7
+    context = compat.node_context(7, 1000, {"partition-id": 0}, {"shots": 30})
+    assert (context.node_id, context.node_config, context.run_config) == (1000, {"partition-id": 0}, {"shots": 30})
+    message = Message(RecordDict({"config": ConfigRecord({"a": 1})}), 1000, "train.x")
+    assert (message.metadata.run_id, compat.stamp(message, "m1").metadata.message_id) == (7, "m1")
+    assert compat.CLIENT_RAISED == 2
+
+
+@pytest.mark.parametrize("copy", [compat.isolate, compat.round_trip])
+def test_a_copied_message_shares_no_record_and_keeps_its_id(copy) -> None:
+    import numpy as np
+
+    compat.take_identity(1, 1)
+    content = RecordDict({"arrays": ArrayRecord({"x": Array(np.arange(3.0))}), "config": ConfigRecord({"a": [1, 2]})})
+    message = compat.stamp(Message(content, 1000, "train.x"), "m1")
+    twin = copy(message)
+    assert (twin.metadata.message_id, message.metadata.message_id) == ("m1", "m1")
+    twin.content["arrays"].pop("x")
+    twin.content["config"]["a"].append(3)
+    assert list(message.content["arrays"]) == ["x"]
+    assert message.content["config"]["a"] == [1, 2]
+
+
+def test_flower_s_logger_does_not_print_twice() -> None:
+    import logging
+
+    assert logging.getLogger("flwr").propagate is False

@@ -1,0 +1,263 @@
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from medtl_core.errors import DataError
+from medtl_core.flower import compat
+from medtl_core.flower.faults import FAULTS
+from medtl_core.flower.records import (
+    Expectation,
+    RefusedError,
+    decode_request,
+    encode,
+    encode_request,
+    guarded,
+    validate,
+    validate_join,
+    wire_bytes,
+)  # fmt: skip
+from medtl_core.methods.hospitals import ArraySpec
+from medtl_core.values import PrivacyEvent, Released, Update
+
+EXPECT = Expectation("a", 30, "agreed", {"x": ArraySpec((2, 3))}, node=1000, run=1)
+
+
+@pytest.fixture(autouse=True)
+def identity() -> None:
+    compat.take_identity(1, 1)
+
+
+def question() -> Message:
+    return compat.stamp(Message(RecordDict(), 1000, "train.fit"), "m1")
+
+
+def good(value: np.ndarray | None = None, **metrics: float) -> RecordDict:
+    value = np.arange(6.0).reshape(2, 3) if value is None else value
+    return encode(Released(Update({"x": value}), metrics=metrics), agreement="agreed", site="a", weight=30)
+
+
+def answer(content: RecordDict) -> Message:
+    return Message(content, reply_to=question())
+
+
+def lying(shape: tuple[int, ...], header_shape: tuple[int, ...], dtype: str = "<f8", body: int = 48) -> RecordDict:
+    """A record whose .npy header claims what its bytes do not hold."""
+    head = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {header_shape}, }}".encode()
+    head += b" " * (-(len(head) + 11) % 64) + b"\n"
+    data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + b"\0" * body
+    content = good()
+    content["arrays"] = ArrayRecord({"x": Array("float64", shape, "numpy.ndarray", data)})
+    return content
+
+
+def changed(**about: object) -> RecordDict:
+    content = good()
+    content["about"] = ConfigRecord({**content["about"], **about})
+    return content
+
+
+def without(record: str) -> RecordDict:
+    content = good()
+    del content[record]
+    return content
+
+
+def arrays(**named: np.ndarray) -> RecordDict:
+    content = good()
+    content["arrays"] = ArrayRecord({name: Array(value) for name, value in named.items()})
+    return content
+
+
+X = np.zeros((2, 3))
+HOSTILE = {
+    "transposed": ("shape", arrays(x=X.T.copy())),
+    "one row that would broadcast": ("shape", arrays(x=X[:1])),
+    "scalar that would broadcast": ("shape", arrays(x=np.zeros(()))),
+    "empty": ("shape", arrays(x=np.zeros((0, 3)))),
+    "float32 for float64": ("dtype", arrays(x=X.astype(np.float32))),
+    "float16": ("dtype", arrays(x=X.astype(np.float16))),
+    "int64 for float64": ("dtype", arrays(x=X.astype(np.int64))),
+    "bool": ("dtype", arrays(x=X.astype(bool))),
+    "complex": ("dtype", arrays(x=X.astype(complex))),
+    "text": ("dtype", arrays(x=np.full((2, 3), "a"))),
+    "NaN": ("not-finite", arrays(x=np.where(X == 0, np.nan, X))),
+    "Inf": ("not-finite", arrays(x=X + np.inf)),
+    "-Inf": ("not-finite", arrays(x=X - np.inf)),
+    "another name": ("unknown-array", arrays(y=X)),
+    "one array more": ("unknown-array", arrays(x=X, y=X)),
+    "no array": ("missing-array", arrays()),
+    "header of a petabyte": ("header", lying((2, 3), (10**15,))),
+    "header and declaration of a petabyte": ("shape", lying((10**15,), (10**15,))),
+    "header longer than the bytes": ("header", lying((2, 3), (2, 3), body=40)),
+    "header shorter than the bytes": ("header", lying((2, 3), (2, 3), body=56)),
+    "header of another shape": ("header", lying((2, 3), (3, 2))),
+    "header of another dtype": ("header", lying((2, 3), (2, 3), "<i8")),
+    "header of pickled objects": ("header", lying((2, 3), (2, 3), "|O")),
+    "header in the other byte order": ("header", lying((2, 3), (2, 3), ">f8")),
+    "negative weight": ("weight", changed(weight=-30)),
+    "changed weight": ("weight", changed(weight=31)),
+    "weight of a trillion": ("weight", changed(weight=10**12)),
+    "weight zero": ("weight", changed(weight=0)),
+    "weight as float": ("weight", changed(weight=30.0)),
+    "weight NaN": ("weight", changed(weight=float("nan"))),
+    "weight as a list": ("weight", changed(weight=[30])),
+    "foreign agreement": ("agreement", changed(agreement="another")),
+    "agreement of another type": ("agreement", changed(agreement=b"agreed")),
+    "another protocol": ("protocol", changed(protocol=99)),
+    "another site": ("unknown-site", changed(site="b")),
+    "metric NaN": ("not-finite", good(loss=float("nan"))),
+    "no metrics": ("malformed", without("metrics")),
+    "no about": ("malformed", without("about")),
+    "no arrays record": ("malformed", without("arrays")),
+    "a record more": ("malformed", RecordDict({**good(), "more": ConfigRecord()})),
+    "nothing": ("malformed", RecordDict()),
+    "records exchanged": ("malformed", RecordDict({"arrays": ConfigRecord(), "metrics": MetricRecord()})),
+    "metric list": ("malformed", RecordDict({**good(), "metrics": MetricRecord({"loss": [1.0, 2.0]})})),
+}  # fmt: skip
+
+
+def test_a_good_reply_passes_whole() -> None:
+    reply = validate(answer(good(loss=0.5)), EXPECT)
+    assert (reply.site, reply.weight, reply.metrics) == ("a", 30, {"loss": 0.5})
+    np.testing.assert_array_equal(reply.arrays["x"], np.arange(6.0).reshape(2, 3))
+    reply.arrays["x"] += 1.0  # its owner may write
+
+
+@pytest.mark.parametrize("wire", [False, True])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_every_hostile_reply_is_refused_by_name(kind: str, wire: bool) -> None:
+    code, content = HOSTILE[kind]
+    message = answer(content)
+    with pytest.raises(RefusedError) as refused:
+        validate(compat.round_trip(message) if wire else message, EXPECT)
+    assert refused.value.code == code
+    assert len(str(refused.value)) < 250
+
+
+def test_a_reply_of_another_run_or_node_is_refused() -> None:
+    for expect, code in ((replace(EXPECT, run=2), "run"), (replace(EXPECT, node=1001), "node")):
+        with pytest.raises(RefusedError) as refused:
+            validate(answer(good()), expect)
+        assert refused.value.code == code
+
+
+@given(data=st.binary(max_size=300), cut=st.integers(0, 200))
+@settings(max_examples=50, deadline=None)
+def test_any_bytes_are_refused_or_right(data: bytes, cut: int) -> None:
+    content = good()
+    honest = content["arrays"]["x"].data
+    content["arrays"] = ArrayRecord({"x": Array("float64", (2, 3), "numpy.ndarray", honest[:cut] + data)})
+    try:
+        reply = validate(answer(content), EXPECT)
+    except RefusedError as refused:
+        assert refused.code in {"header", "not-finite"}
+    else:
+        assert reply.arrays["x"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "int64"])
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_arrays_survive_request_and_wire_exactly(dtype: str, data: st.DataObject) -> None:
+    value = data.draw(hnp.arrays(dtype, hnp.array_shapes(min_dims=0, min_side=0, max_dims=3)))
+    config = {"round": 3, "rate": 0.1, "name": "ä", "last": True}
+    message = Message(encode_request({"x": value, "f": np.asarray(value, order="F")}, config), 1000, "train.fit")
+    for arrived in (message, compat.round_trip(compat.stamp(message, "m1"))):
+        got, got_config = decode_request(arrived)
+        assert got_config == config
+        for one in got.values():
+            assert (one.dtype, one.shape, one.tobytes()) == (value.dtype, value.shape, value.tobytes())
+            assert one.flags.writeable
+
+
+def test_a_request_that_lies_is_refused() -> None:
+    for content in (RecordDict(), RecordDict({**lying((2, 3), (10**15,)), "config": ConfigRecord()})):
+        with pytest.raises(RefusedError):
+            decode_request(Message(content, 1000, "train.fit"))
+
+
+def test_only_released_values_are_encoded() -> None:
+    with pytest.raises(TypeError, match="only a Released value"):
+        encode(Update({"x": X}), agreement="agreed", site="a", weight=30)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="'x' has dtype float16"):
+        encode(Released(Update({"x": X.astype(np.float16)})), agreement="agreed", site="a", weight=30)
+
+
+def test_the_privacy_event_travels_along() -> None:
+    spent = Released(Update({}), PrivacyEvent("gaussian", 3.0, 1e-5))
+    about = encode(spent, agreement="agreed", site="a", weight=30)["about"]
+    assert (about["mechanism"], about["epsilon"], about["delta"]) == ("gaussian", 3.0, 1e-5)
+    assert good()["about"]["epsilon"] == float("inf")
+
+
+def test_joining_needs_a_name_and_a_weight() -> None:
+    def join(**about: object) -> Message:
+        content = encode(Released(Update({})), agreement="agreed", site="a", weight=30)
+        content["about"] = ConfigRecord({**content["about"], **about})
+        return answer(content)
+
+    assert validate_join(join(), "agreed") == ("a", 30)
+    bad = {
+        "name": [{"site": ""}, {"site": "a/b"}, {"site": "a\nb"}, {"site": "a" * 81}, {"site": 7}],
+        "weight": [{"weight": 0}, {"weight": -1}, {"weight": 1.0}, {"weight": True}],
+        "agreement": [{"agreement": "another"}],
+        "protocol": [{"protocol": 99}],
+    }
+    for code, cases in bad.items():
+        for about in cases:
+            with pytest.raises(RefusedError) as refused:
+                validate_join(join(**about), "agreed")
+            assert refused.value.code == code
+    with pytest.raises(RefusedError, match="holds no array"):
+        validate_join(answer(good()), "agreed")
+
+
+def test_wire_bytes_are_the_bytes_of_the_payload() -> None:
+    value = np.zeros((100, 100))
+    size = wire_bytes(good(value))
+    message = compat.stamp(answer(good(value)), "m1")
+    from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+
+    real = sum(len(part.deflate()) for part in get_all_nested_objects(message).values())
+    assert value.nbytes < size < real < size + 1500
+
+
+@pytest.mark.parametrize("code", [*FAULTS, 99])
+def test_error_replies_of_flower_have_a_word(code: int) -> None:
+    message = Message(Error(code=code, reason="\x1b[31mgone\x1b[0m\nline two"), reply_to=question())
+    with pytest.raises(RefusedError, match=r"\(gone\)") as refused:
+        validate(message, EXPECT)
+    assert refused.value.code == FAULTS.get(code, ("unknown-error", ""))[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (DataError("patient 4711 in /data/x.png"), f"DataError: {DataError.public_text}"),
+        (ValueError("patient 4711"), "ValueError: the site met an error"),
+    ],
+)
+def test_a_guarded_handler_tells_no_more_than_its_class(
+    error: Exception, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    @guarded
+    def handler(message: Message, context: Context) -> Message:
+        raise error
+
+    with caplog.at_level(logging.ERROR, logger="medtl"), pytest.raises(RuntimeError) as raised:
+        handler(question(), None)  # type: ignore[arg-type]
+    assert "4711" not in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__context__ is None
+    assert "4711" in caplog.text  # the hospital's own log has it all
+    reply = Message(Error(code=2, reason=f"{type(raised.value)}:<'{raised.value}'>"), reply_to=question())
+    with pytest.raises(RefusedError) as refused:
+        validate(reply, EXPECT)
+    assert refused.value.code == "error"
+    assert str(refused.value).startswith(told)
