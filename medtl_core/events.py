@@ -1,6 +1,7 @@
 """What happened in a run, one JSON line each, for people, progress bars and reports."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ class Events:
         self._start = time.monotonic()
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _drop_torn_line(path)
 
     def emit(self, kind: str, **facts: Any) -> None:
         """Records one event: `kind`, `at` (seconds since this object was made) and the facts given.
@@ -38,7 +40,8 @@ class Events:
         event = {"kind": kind, "at": round(time.monotonic() - self._start, 4), **facts}
         with self._lock:
             if self._path is not None:
-                with self._path.open("a", encoding="utf-8") as stream:
+                # lone surrogates, as file names may hold, become JSON's own escapes
+                with self._path.open("a", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
                     stream.write(json.dumps(plain(event), allow_nan=False, ensure_ascii=False) + "\n")
             if self._listener is not None:
                 self._listener(event)
@@ -46,5 +49,14 @@ class Events:
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """Returns the events of a file in order; a torn last line, as a crash leaves it, is dropped."""
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")  # bytes: the tear may go through a character
     return [json.loads(line) for line in lines[:-1] if line]
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cuts what a crash left unfinished, or the next event would be written onto the same line."""
+    if path.is_file():
+        content = path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            os.truncate(path, whole)

@@ -6,6 +6,7 @@ from typing import Any
 
 from client.app import app as client_app
 from medtl_core.config import Settings, settings
+from medtl_core.data.leak import check_leaks
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.events import Events
 from medtl_core.flower.grid import run_local
@@ -55,6 +56,7 @@ def _repetition(seeded: Settings, plan: Plan, run: Run, events: Events) -> dict[
 
 
 def _hospitals(seeded: Settings) -> int:
-    """How many hospitals the partition gives; wrong data are refused here, before anything starts."""
-    shared_source(seeded)
-    return len(shared_parts(seeded).sites)
+    """How many hospitals the partition gives; wrong or leaking data are refused here, before anything starts."""
+    source, parts = shared_source(seeded), shared_parts(seeded)
+    check_leaks(source.examples, parts.sides())
+    return len(parts.sites)

@@ -163,7 +163,7 @@ def free_ports(count: int) -> list[int]:
         RunError: none was found.
     """
     found: list[int] = []
-    for port in random.SystemRandom().sample(_PORTS, 200):
+    for port in random.SystemRandom().sample(_PORTS, min(len(_PORTS), 500)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             found.append(port)

@@ -5,6 +5,10 @@ version or a missing name, so that the change is found here and nowhere else.
 """
 
 import copy
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -86,21 +90,36 @@ def round_trip(message: Message) -> Message:
     return stamp(arrived, message_id)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Flower's INFO lines off the terminal meanwhile; its warnings and errors still come."""
+    logger = logging.getLogger("flwr")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def run_ray(root: Path, server: str, client: str, *, hospitals: int, run_config: UserConfig) -> None:
     """Runs two apps, given as "module:name" under `root`, on Flower's own Ray simulation in this process.
 
     Flower's public `run_simulation` leaves the run config empty, hence the private one. Needs the extra `medtl[ray]`.
     """
     from flwr.simulation.run_simulation import _run_simulation
+    from flwr.supercore import telemetry
     from flwr.supercore.constant import NOOP_FEDERATION_ID
-    from flwr.supercore.telemetry import EventType
+
+    # read from the environment only when first imported, and on unless told otherwise
+    telemetry.FLWR_TELEMETRY_ENABLED = os.getenv("FLWR_TELEMETRY_ENABLED", "0")
 
     run = empty_run(1)
     run.primary_task_id, run.federation_id, run.override_config = 1, NOOP_FEDERATION_ID, dict(run_config)
     take_identity(1, 1)
     _run_simulation(
         num_supernodes=hospitals,
-        exit_event=EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
+        exit_event=telemetry.EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
         client_app_attr=client,
         server_app_attr=server,
         app_dir=str(root),

@@ -22,6 +22,9 @@ from medtl_core.methods.hospitals import Cost, Failure, Hospitals, Reply, Reques
 #: Seconds between two looks for nodes that are still to connect.
 _PAUSE = 0.5
 
+#: More processor seconds than one answer can take; a hospital's word above it is not booked.
+_MOST_SECONDS = 1e8
+
 _TOLD: Mapping[str, str] = {
     "not-sent": "Flower did not take the message for this hospital",
     "missing": "no answer before the deadline",
@@ -190,7 +193,7 @@ class GridHospitals(Hospitals):
         except Exception as error:
             self._fail(tally, _refusal(site, error))
             return None
-        tally.cpu += reply.metrics.get("cpu-seconds", 0.0)
+        _book_cpu(tally, delivery.message)
         return reply
 
     def _await_nodes(self) -> list[int]:
@@ -230,7 +233,7 @@ class GridHospitals(Hospitals):
 
 def _book_cpu(tally: Tally, message: Message) -> None:
     spent = message.content.metric_records["metrics"].get("cpu-seconds", 0.0)
-    if isinstance(spent, int | float) and math.isfinite(spent):
+    if isinstance(spent, int | float) and 0 <= spent <= _MOST_SECONDS:  # NaN is not
         tally.cpu += spent
 
 

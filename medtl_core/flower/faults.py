@@ -22,13 +22,23 @@ FAULTS: Mapping[int, tuple[str, str]] = {
 }
 
 _UNPRINTABLE = re.compile(r"\x1b\[[0-9;]*m|[^\x20-\x7e]")
+#: How Flower words an exception; what follows the class may hold a path or a value and is dropped.
+_RAISED = re.compile(r"<class '([\w.]{1,100})'>")
 
 
 def failure(site: str, error: Error) -> Failure:
-    """Returns the failure that an error reply stands for."""
+    """Returns the failure that an error reply stands for.
+
+    Of an exception that `guarded` did not catch only the class is told; of Flower's own words the first line.
+
+    Example:
+        >>> failure("a", Error(code=2, reason="<class 'KeyError'>:<'patient 4711'>")).text
+        "the hospital's ClientApp raised an error (KeyError)"
+    """
     word, meaning = FAULTS.get(error.code, ("unknown-error", f"error code {error.code}, unknown to this version"))
     spoken = told(error.reason or "")
     if spoken is not None:
-        return Failure(site, "error", f"{spoken[0]}: {spoken[1]}")
-    reason = _UNPRINTABLE.sub("", (error.reason or "").split("\n", 1)[0])[:200]
+        return Failure(site, "error", _UNPRINTABLE.sub("", f"{spoken[0]}: {spoken[1]}"))
+    raised = _RAISED.search(error.reason or "")
+    reason = _UNPRINTABLE.sub("", raised[1] if raised else (error.reason or "").split("\n", 1)[0])[:200]
     return Failure(site, word, f"{meaning} ({reason})" if reason else meaning)

@@ -72,6 +72,7 @@ class LocalGrid(Grid):
         self._numbers = itertools.count(1)
         self._waiting: dict[str, Message] = {}
         self._started: dict[str, Future[Message]] = {}
+        self._working: dict[int, Future[Message]] = {}
         self._abandoned = False
         self._pool = ThreadPoolExecutor(
             self.workers,
@@ -117,6 +118,8 @@ class LocalGrid(Grid):
         running = [self._started[message_id] for message_id in ids if message_id in self._started]
         if running and not any(future.done() for future in running):
             wait(running, timeout=_PATIENCE, return_when=FIRST_COMPLETED)
+        elif not running and ids:
+            time.sleep(_PATIENCE / 10)  # all are for hospitals that still work on what was given up
         done = [key for key in ids if key in self._started and self._started[key].done()]
         replies = [self._started.pop(key).result() for key in done]
         self._start(ids)
@@ -151,12 +154,18 @@ class LocalGrid(Grid):
         self.close()
 
     def _start(self, ids: Sequence[str]) -> None:
+        self._working = {node: future for node, future in self._working.items() if not future.done()}
         for message_id in ids:
             if len(self._started) >= self.workers + 2:
                 return
-            message = self._waiting.pop(message_id, None)
-            if message is not None:
-                self._started[message_id] = self._pool.submit(self._answer, message)
+            message = self._waiting.get(message_id)
+            if message is None:
+                continue
+            if message.metadata.dst_node_id in self._working:
+                continue  # a hospital at work would only block a second worker
+            del self._waiting[message_id]
+            future = self._pool.submit(self._answer, message)
+            self._started[message_id] = self._working[message.metadata.dst_node_id] = future
 
     def _answer(self, message: Message) -> Message:
         try:
@@ -191,6 +200,6 @@ def run_local(
 ) -> LocalGrid:
     """Runs a ServerApp here over a `LocalGrid`; its exceptions come through. Returns the grid, closed."""
     options = LocalOptions(workers, wire, fault, listener)
-    with LocalGrid(client_app, node_configs, run_config, options) as grid:
+    with compat.quiet(), LocalGrid(client_app, node_configs, run_config, options) as grid:
         server_app(grid, compat.node_context(_RUN_ID, _SERVER_ID, {}, dict(run_config)))
     return grid

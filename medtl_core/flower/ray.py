@@ -1,6 +1,5 @@
 """The same apps on Flower's own Ray simulation: slower to start than `LocalGrid`, but with a process per hospital."""
 
-import logging
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -29,13 +28,9 @@ def run_ray(app: Path, hospitals: int, run_config: Mapping[str, UserConfigValue]
         raise RunError("Ray is not installed: pip install 'medtl[ray]', or run without it on the in-process grid")
     # Ray reports usage over the network unless told not to; its workers inherit the environment
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
     try:
-        compat.run_ray(app, "server.app:app", "client.app:app", hospitals=hospitals, run_config=dict(run_config))
+        with compat.quiet():
+            compat.run_ray(app, "server.app:app", "client.app:app", hospitals=hospitals, run_config=dict(run_config))
     except Exception as error:
         text = str(error) if isinstance(error, MedtlError) else f"{type(error).__name__}: {error}"
         raise RunError(f"the run on Ray failed: {text}") from error
-    finally:
-        logger.setLevel(level)

@@ -225,11 +225,15 @@ def _unpack(array: FlowerArray, name: str, spec: ArraySpec | None) -> Array:
     if spec is not None and (array.dtype != spec.dtype or array.dtype not in DTYPES):
         raise RefusedError("dtype", f"array {name!r} has dtype {array.dtype[:20]!r}, expected {spec.dtype}")
     if spec is not None and tuple(array.shape) != spec.shape:
-        raise RefusedError("shape", f"array {name!r} has shape {array.shape}, expected {spec.shape}")
+        raise RefusedError("shape", f"array {name!r} has shape {str(array.shape)[:60]}, expected {spec.shape}")
     shape, fortran, dtype, start = _header(array.data, name)
     if dtype.name not in DTYPES or dtype.name != array.dtype or not dtype.isnative:
         raise RefusedError("header", f"array {name!r}: the header's dtype is not the declared {array.dtype[:20]!r}")
-    if shape != tuple(array.shape) or math.prod(shape) * dtype.itemsize != len(array.data) - start:
+    if (
+        shape != tuple(array.shape)
+        or min(shape, default=0) < 0
+        or math.prod(shape) * dtype.itemsize != len(array.data) - start
+    ):
         raise RefusedError("header", f"array {name!r}: header, declared shape and number of bytes disagree")
     flat = np.frombuffer(array.data, dtype=dtype, offset=start)
     return np.array(flat.reshape(shape, order="F" if fortran else "C"), order="C")

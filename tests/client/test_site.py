@@ -1,0 +1,98 @@
+"""A hospital opens its own cases: in a simulation, from its own folder, and with everything that can be wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.site import Node, open_site
+from medtl_core.config import Settings
+from medtl_core.data.manifest import write_manifest
+from medtl_core.errors import ConfigError, DataError
+from medtl_core.values import Examples, Task
+
+TASK = Task("toy", ("no", "yes"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data="", image_size=32, features="4", cache=str(tmp_path / "cache"))
+
+
+def own_folder(tmp_path: Path, label: list[int], patient: list[str], split: list[str]) -> Path:
+    images = np.random.default_rng(3).integers(0, 255, (len(label), 32, 32, 1), dtype=np.uint8)
+    columns = {
+        "label": np.array(label), "patient": np.array(patient), "split": np.array(split),
+        "site": np.full(len(label), "own"), "image": images,
+    }  # fmt: skip
+    folder = tmp_path / "hospital"
+    write_manifest(Examples(columns, TASK), folder)
+    return folder
+
+
+def node(folder: Path) -> Node:
+    return Node.of({"data-path": str(folder), "site-name": "north"})
+
+
+def test_own_folder_gives_training_cases_only_when_the_server_judges(tmp_path: Path, settings: Settings) -> None:
+    folder = own_folder(tmp_path, [0, 1, 1], ["a", "b", "c"], ["train", "train", "test"])
+    site = open_site(settings, node(folder))
+    assert (site.data.name, site.data.label.tolist(), len(site.data.test_label)) == ("north", [0, 1], 0)
+    judged = open_site(settings.replace(test="sites"), node(folder))
+    assert judged.data.test_label.tolist() == [1]
+    assert judged.data.test_values.shape == (1, 80)
+    assert judged.agreement != site.agreement
+
+
+def test_one_case_and_one_class_are_legal(tmp_path: Path, settings: Settings) -> None:
+    folder = own_folder(tmp_path, [1, 0], ["a", "b"], ["train", "test"])
+    site = open_site(settings, node(folder))
+    assert (site.data.label.tolist(), site.data.classes) == ([1], 2)
+
+
+def test_a_hospital_without_training_cases_says_so(tmp_path: Path, settings: Settings) -> None:
+    folder = own_folder(tmp_path, [0, 1], ["a", "b"], ["test", "test"])
+    with pytest.raises(DataError, match="no training case left"):
+        open_site(settings, node(folder))
+
+
+def test_min_cell_drops_small_classes_before_anything_is_summed(tmp_path: Path, settings: Settings) -> None:
+    folder = own_folder(tmp_path, [0, 0, 1], ["a", "b", "c"], ["train"] * 3)
+    strict = settings.replace(min_cell=2, test_path="elsewhere")
+    assert open_site(strict, node(folder)).data.label.tolist() == [0, 0]
+    with pytest.raises(DataError, match="min-cell"):
+        open_site(strict.replace(min_cell=3), node(folder))
+
+
+def test_a_patient_on_two_sides_is_refused_by_name(tmp_path: Path, settings: Settings) -> None:
+    folder = own_folder(tmp_path, [0, 1], ["same", "same"], ["train", "test"])
+    with pytest.raises(DataError, match="same"):
+        open_site(settings, node(folder))
+
+
+def test_a_missing_image_is_refused_by_name(tmp_path: Path, settings: Settings) -> None:
+    folder = own_folder(tmp_path, [0, 1], ["a", "b"], ["train", "train"])
+    victim = next(folder.rglob("*.png"))
+    victim.unlink()
+    with pytest.raises(DataError, match=victim.name):
+        open_site(settings.replace(test_path="elsewhere"), node(folder))
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path, settings: Settings) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        open_site(settings, node(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({}, "neither data-path"), ({"data-path": "/x"}, "no site-name")],
+)
+def test_node_config_is_checked(config: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Node.of(config)
+
+
+def test_more_nodes_than_sites_are_refused(settings: Settings) -> None:
+    small = settings.replace(data="phantom", sites=2, shots=4)
+    with pytest.raises(ConfigError, match="start as many nodes as sites"):
+        open_site(small, Node("", "", 2))

@@ -1,0 +1,130 @@
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from flwr.common.config import parse_config_args
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+
+from medtl_core.errors import RunError
+from medtl_core.flower.children import Children, executables, free_ports, marked, tail, words
+from medtl_core.flower.processes import Deployment, flwr_run
+from tests.deployed import copy_app
+
+values = st.text(st.characters(exclude_categories=["Cs"])) | st.integers(-(2**62), 2**62) | st.booleans()
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-z][a-z-]{0,8}", fullmatch=True), values | finite, min_size=1, max_size=4))
+@examples(deadline=None, max_examples=50)
+def test_words_come_back_from_flower_as_they_were(config: dict[str, str | int | float | bool]) -> None:
+    assert parse_config_args([words(config)]) == config
+
+
+def test_words_survive_quotes_paths_and_what_looks_like_a_file() -> None:
+    config = {"path": "/srv/the \"old\" ward's/C:\\x=1 y='2'", "end": "a.toml", "line": "one\ntwo\x7f", "rate": 1e-05}
+    assert parse_config_args([words(config)]) == config
+
+
+def test_ports_differ_and_are_free() -> None:
+    ports = free_ports(5)
+    assert len(set(ports)) == 5
+    for port in ports:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+
+
+def test_a_taken_port_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("medtl_core.flower.children._PORTS", range(port, port + 1))
+        with pytest.raises(RunError, match="no 1 free ports"):
+            free_ports(1)
+
+
+def test_environment_is_quiet_and_its_own(tmp_path: Path) -> None:
+    env = Children(tmp_path).environment("node 1", EXTRA="x")
+    assert env["FLWR_HOME"] == str(tmp_path / "node 1") and Path(env["FLWR_HOME"]).is_dir()
+    assert env["PATH"].split(os.pathsep)[0] == str(executables())
+    assert env["FLWR_TELEMETRY_ENABLED"] == "0" and env["FLWR_DISABLE_UPDATE_CHECK"] == "1"
+    assert env["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1" and env["OMP_NUM_THREADS"] == "1"
+    assert env["EXTRA"] == "x"
+    assert (executables() / "flwr").is_file()
+
+
+DETACHED = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+print("\\x1b[31mstarted\\x1b[0m", flush=True)
+time.sleep(60)
+"""
+
+
+def python(children: Children, code: str) -> subprocess.Popen[bytes]:
+    return children.start("python", [Path(sys.executable).name, "-c", code], children.environment("flwr"))
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to find detached processes")
+def test_detached_processes_end_with_the_context(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), Children(tmp_path) as children:
+        process = python(children, DETACHED)
+        end = time.monotonic() + 60
+        while "started" not in tail(children.log("python")) and time.monotonic() < end:
+            time.sleep(0.05)
+        assert len(marked(tmp_path)) == 2
+        assert not children.ended()
+        raise KeyError
+    assert process.returncode is not None
+    assert not marked(tmp_path)
+    assert children.tails() == "--- python.log\nstarted"
+
+
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medtl_core.flower.children._PATIENCE", 1.0)
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
+    with Children(tmp_path) as children:
+        process = python(children, code)
+        end = time.monotonic() + 60
+        while not tail(children.log("python")) and time.monotonic() < end:
+            time.sleep(0.05)
+    assert process.returncode == -9
+
+
+def test_a_log_that_is_not_there_has_no_tail(tmp_path: Path) -> None:
+    assert tail(tmp_path / "none.log") == ""
+
+
+@pytest.mark.deployed
+def test_a_superlink_that_cannot_start_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("medtl_core.flower.processes.free_ports", lambda count: [port] * count)
+        with pytest.raises(RunError, match="SuperLink did not start"), Deployment([], home=tmp_path):
+            pass
+    assert not marked(tmp_path)
+
+
+@pytest.mark.deployed
+def test_a_failed_run_is_an_error_with_its_log(tmp_path: Path) -> None:
+    app = copy_app(tmp_path)
+    home = tmp_path / "home"
+    with pytest.raises(RunError, match="finished:failed") as caught:
+        flwr_run(app, {"methods": "nonsense"}, nodes=2, home=home, timeout=240)
+    assert "nonsense" in str(caught.value)
+    assert not marked(home)
+
+
+@pytest.mark.deployed
+def test_a_run_that_takes_too_long_is_an_error(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with Deployment([], home=home) as deployment, pytest.raises(RunError, match="did not end in time"):
+        deployment.run(copy_app(tmp_path), {"methods": "local"}, timeout=12)
+    assert not marked(home)
