@@ -122,9 +122,9 @@ def _set_aside(folder: Path, seen: int | None, reason: str) -> None:
     if seen is None or _inode(path) != seen:
         return
     with contextlib.suppress(OSError):
-        path.replace(folder / f"{_FILE}.damaged-{seen}")
-        for suffix in ("-wal", "-shm"):
+        for suffix in ("-wal", "-shm"):  # before the file: afterwards they may be those of a new one
             path.with_name(_FILE + suffix).unlink(missing_ok=True)
+        path.replace(folder / f"{_FILE}.damaged-{seen}")
     _say_once(f"the feature cache {path} was damaged ({reason}); it is set aside and begun anew")
 
 

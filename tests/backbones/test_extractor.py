@@ -233,6 +233,6 @@ def test_images_a_network_cannot_read_and_wrong_announcements_are_refused() -> N
         Extractor(nn.Sequential(nn.Identity()), {"a": "0"}, "mean", {"a": 5})(images(1, 4))
     silent = nn.Sequential(nn.Identity())
     silent.add_module("spare", nn.Identity())
-    silent.forward = lambda x: x  # type: ignore[assignment]
+    silent.forward = lambda x: x  # type: ignore[method-assign]
     with pytest.raises(ConfigError, match="never ran its tap 'spare'"):
         Extractor(silent, {"spare": "spare"}, "mean", {"spare": 3})(images(1, 4))

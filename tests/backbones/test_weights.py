@@ -232,7 +232,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     squeezenet, _ = load_network(find_backbone("random:squeezenet1_1"))
     save_file(squeezenet.state_dict(), path)
-    with pytest.raises(WeightsError, match="not those of 'torchvision:resnet18'.*are missing and .* are foreign"):
+    with pytest.raises(WeightsError, match=r"not those of 'torchvision:resnet18'.*are missing and .* are foreign"):
         load_network(find_backbone(f"file:{path}#torchvision:resnet18"))
     state = {**squeezenet.state_dict(), "features.0.weight": torch.zeros(1, 2)}
     save_file(state, path)
@@ -261,7 +261,7 @@ def test_a_replaced_file_has_another_name(tmp_path: Path) -> None:
     first = weights_sha(backbone)
     save_file({"a": torch.ones(3)}, copy)
     shutil.move(copy, path)
-    assert weights_sha(backbone) != first == weights_sha(backbone, "") or weights_sha(backbone) != first
+    assert weights_sha(backbone) != first
 
 
 def test_random_weights_are_seeded_and_leave_the_global_random_state_alone() -> None:

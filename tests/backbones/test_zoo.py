@@ -1,4 +1,4 @@
-"""The table of backbones: every row is checked against the library's own network, on no memory at all (meta tensors)."""
+"""The table of backbones: every row is checked against the library's own network, on meta tensors."""
 
 from pathlib import Path
 from typing import Any
