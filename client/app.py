@@ -18,7 +18,7 @@ app = ClientApp()
 
 def _open(context: Context) -> Site:
     one_thread()
-    return open_site(settings(context.run_config), Node.of(context.node_config))
+    return open_site(settings(context.run_config).of_site(), Node.of(context.node_config))
 
 
 def _reply(message: Message, site: Site, released: Released, started: float) -> Message:

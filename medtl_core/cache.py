@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +31,9 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, row BLOB NOT NULL, sum BLOB NOT NULL) WITHOUT ROWID"
 )
 _LOGGER = logging.getLogger("medtl")
+#: Threads take turns: a file renamed under another open connection of the same process would make SQLite map one
+#: shared-memory file twice and cut it, which kills the process (sqlite.org/howtocorrupt.html, 2.2 and 4.1).
+_TURN = threading.Lock()
 
 
 def default_folder() -> Path:
@@ -91,16 +95,22 @@ class FeatureCache:
         """Works on an open file; one that is no database is set aside, and the work done on a new one."""
         if self.folder is None:
             return otherwise
-        for _ in range(2):
-            seen = _inode(self.folder / _FILE)
+        with _TURN:
+            return self._tried(self.folder, work, otherwise)
+
+    def _tried(self, folder: Path, work: Callable[[sqlite3.Connection], _Result], otherwise: _Result) -> _Result:
+        for _ in range(3):
+            seen = _inode(folder / _FILE)
             try:
-                with _opened(self.folder) as base:
+                with _opened(folder) as base:
                     return work(base)
             except (sqlite3.OperationalError, OSError) as error:
-                _say_once(f"the feature cache in {self.folder} is not used: {error}")
+                if _inode(folder / _FILE) not in (seen, None):
+                    continue  # another one set the file aside or began it meanwhile
+                _say_once(f"the feature cache in {folder} is not used: {error}")
                 return otherwise
             except sqlite3.DatabaseError as error:
-                _set_aside(self.folder, seen, str(error))
+                _set_aside(folder, seen, str(error))
         return otherwise
 
 

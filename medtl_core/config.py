@@ -113,6 +113,11 @@ class Settings:
         kept = ("data", "data_path", "test_path", "sites", "shots", "partition", "alpha", "image_size", "backbone")
         return Settings(seed=seed, **{name: getattr(self, name) for name in kept})
 
+    def of_site(self) -> "Settings":
+        """Returns only what a hospital's side depends on: runs that differ elsewhere share its features in memory."""
+        server = ("methods", "out", "bootstrap", "deadline", "quorum")
+        return self.replace(**{name: getattr(Settings, name) for name in server})
+
     def replace(self, **changes: Value) -> "Settings":
         """Returns a copy with some fields changed (field names, not kebab-case)."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]

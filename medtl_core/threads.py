@@ -2,8 +2,10 @@
 
 import os
 import sys
+from functools import lru_cache
 
 
+@lru_cache(maxsize=1)  # looking for the loaded libraries takes milliseconds; every message asks
 def one_thread() -> None:
     """Sets BLAS and torch to one thread in this process.
 
@@ -12,7 +14,8 @@ def one_thread() -> None:
     """
     from threadpoolctl import threadpool_limits
 
-    os.environ["OMP_NUM_THREADS"] = "1"  # for torch, should it be loaded later
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"  # for libraries that are loaded later
     threadpool_limits(limits=1)
     torch = sys.modules.get("torch")
     if torch is not None:

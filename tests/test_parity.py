@@ -14,6 +14,7 @@ from client.app import app as client_app
 from medtl_core.config import settings
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.shared import shared_parts, shared_source
+from medtl_core.flower.children import marked
 from medtl_core.flower.grid import run_local
 from medtl_core.flower.processes import Deployment, flwr_run
 from server.app import app as server_app
@@ -110,6 +111,7 @@ def test_the_wire_format_gives_the_same_heads(folder: Path, reference: Heads) ->
 def test_flwr_run_gives_the_same_heads(folder: Path, app: Path, reference: Heads) -> None:
     run_config = config(folder, "flwr run")
     assert flwr_run(app, run_config, nodes=2, home=folder / "ray", timeout=PATIENCE) == "finished:completed"
+    assert not marked(folder / "ray"), "SuperLink, SuperExec or Ray outlived the run"
     assert_same(heads(run_config), reference)
 
 

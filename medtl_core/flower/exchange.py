@@ -226,8 +226,9 @@ class GridHospitals(Hospitals):
         self._events.emit("exchange", **row)
         needed = self._terms.needed(of)
         if usable < needed:
-            latest = self._failures[-3:] if tally.failed else []
-            why = "".join(f"; {failure.site}: {failure.code}: {failure.text}" for failure in latest)
+            fresh = self._failures[len(self._failures) - tally.failed :]
+            named = sorted(fresh, key=lambda failure: failure.site)[:3]
+            why = "".join(f"; {failure.site}: {failure.code}: {failure.text}" for failure in named)
             raise RunError(f"{tally.phase}: {usable} of {of} hospitals answered usably, the quorum needs {needed}{why}")
 
 

@@ -48,11 +48,11 @@ def flwr_run(app: Path, run_config: Values, *, nodes: int, home: Path, timeout: 
         RunError: the run did not start, failed or took too long; the message ends with the last lines of the logs.
     """
     with Children(home) as children:
-        port, control = free_ports(2)
-        env = children.environment(
-            "flwr", FLWR_LOCAL_SUPERLINK_HTTP_API_PORT=str(port), FLWR_LOCAL_CONTROL_API_PORT=str(control)
-        )
+        (port,) = free_ports(1)
+        env = children.environment("flwr", FLWR_LOCAL_SUPERLINK_HTTP_API_PORT=str(port))
         _connect(Path(env["FLWR_HOME"]), 'address = ":local:"')
+        # `flwr run` would start the same SuperLink, but waits only 15 s for it; it takes one that is there already
+        _start_link(children, port, env, "--simulation")
         simulation = {"num-supernodes": nodes, "client-resources-num-cpus": 1, "init-args-num-cpus": 2}
         job = _Job(children, env, "run", time.monotonic() + timeout)
         return job.run(app, run_config, ["--federation-config", words(simulation)])
@@ -95,12 +95,7 @@ class Deployment:
         children = self._children
         link, *nodes = free_ports(1 + len(self._node_configs))
         self.address = f"127.0.0.1:{link}"
-        children.start(
-            "superlink",
-            ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(link)],
-            children.environment("superlink"),
-        )
-        self._await_link()
+        _start_link(children, link, children.environment("superlink"))
         for number, (port, config) in enumerate(zip(nodes, self._node_configs, strict=True)):
             children.start(
                 f"supernode-{number}",
@@ -110,13 +105,6 @@ class Deployment:
                 ],
                 children.environment(f"supernode-{number}"),
             )  # fmt: skip
-
-    def _await_link(self) -> None:
-        end = time.monotonic() + _START
-        while not _healthy(self.address):
-            if self._children.ended() or time.monotonic() > end:
-                raise RunError(f"the SuperLink did not start at {self.address}\n{self._children.tails()}")
-            time.sleep(0.1)
 
 
 @dataclass(frozen=True)
@@ -171,6 +159,18 @@ class _Job:
         ended = {name: code for name, code in self.children.ended().items() if name != self.name}
         gone = f"; processes that ended early: {ended}" if ended else ""
         return RunError(f"{text}{gone}\n{self.children.tails()}")
+
+
+def _start_link(children: Children, port: int, env: Mapping[str, str], *more: str) -> None:
+    """Starts a SuperLink on loopback and waits until it answers."""
+    address = f"127.0.0.1:{port}"
+    command = ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port), *more]
+    process = children.start("superlink", command, env)
+    end = time.monotonic() + _START
+    while not _healthy(address):
+        if process.poll() is not None or time.monotonic() > end:
+            raise RunError(f"the SuperLink did not start at {address}\n{children.tails()}")
+        time.sleep(0.1)
 
 
 def _connect(flower_home: Path, connection: str) -> None:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from medtl_core.errors import RunError
 from medtl_core.flower.children import Children, executables, free_ports, marked, tail, words
-from medtl_core.flower.processes import Deployment, flwr_run
+from medtl_core.flower.processes import Deployment
 from tests.deployed import copy_app
 
 values = st.text(st.characters(exclude_categories=["Cs"])) | st.integers(-(2**62), 2**62) | st.booleans()
@@ -85,6 +86,15 @@ def test_detached_processes_end_with_the_context(tmp_path: Path) -> None:
     assert children.tails() == "--- python.log\nstarted"
 
 
+@pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps")
+def test_without_proc_a_command_line_naming_the_folder_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medtl_core.flower.children._PROC", tmp_path / "no proc")
+    with Children(tmp_path) as children:
+        process = python(children, f"import time; time.sleep(60)  # {tmp_path}")
+        assert process.pid in marked(tmp_path)
+    assert process.returncode is not None
+
+
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("medtl_core.flower.children._PATIENCE", 1.0)
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
@@ -113,18 +123,14 @@ def test_a_superlink_that_cannot_start_is_reported(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.deployed
-def test_a_failed_run_is_an_error_with_its_log(tmp_path: Path) -> None:
-    app = copy_app(tmp_path)
-    home = tmp_path / "home"
-    with pytest.raises(RunError, match="finished:failed") as caught:
-        flwr_run(app, {"methods": "nonsense"}, nodes=2, home=home, timeout=240)
-    assert "nonsense" in str(caught.value)
-    assert not marked(home)
-
-
-@pytest.mark.deployed
-def test_a_run_that_takes_too_long_is_an_error(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    with Deployment([], home=home) as deployment, pytest.raises(RunError, match="did not end in time"):
-        deployment.run(copy_app(tmp_path), {"methods": "local"}, timeout=12)
+def test_runs_that_fail_or_take_too_long_are_errors_with_their_logs(tmp_path: Path) -> None:
+    app, home = copy_app(tmp_path), tmp_path / "home"
+    with Deployment([], home=home) as deployment:
+        with pytest.raises(RunError, match="finished:failed") as caught:
+            deployment.run(app, {"methods": "nonsense"}, timeout=240)
+        assert "'nonsense'" in str(caught.value)
+        with pytest.raises(RunError, match="did not end in time"):
+            deployment.run(app, {"methods": "local"}, timeout=5)
+        with pytest.raises(RunError, match=r"did not start the run \(exit code 1\)"):
+            deployment.run(app, {"no-such-setting": 1}, timeout=240)
     assert not marked(home)

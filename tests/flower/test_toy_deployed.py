@@ -1,0 +1,137 @@
+"""A toy app on real Flower processes: hostile and failing hospitals are named over the real network, too."""
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from medtl_core.flower.children import marked
+from medtl_core.flower.processes import Deployment, flwr_run
+
+pytestmark = [pytest.mark.deployed, pytest.mark.timeout(300)]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PROJECT = """
+[project]
+name = "toy"
+version = "0.1.0"
+description = "three hospitals: one honest, one that raises, one that lies about its weight"
+license = { text = "Apache-2.0" }
+dependencies = []
+
+[tool.flwr.app]
+publisher = "medtl"
+fab-include = ["toy/*.py"]
+
+[tool.flwr.app.components]
+serverapp = "toy.server:app"
+clientapp = "toy.client:app"
+
+[tool.flwr.app.config]
+out = ""
+"""
+
+CLIENT = """
+from flwr.app import ConfigRecord, Message
+from flwr.clientapp import ClientApp
+
+from medtl_core.errors import DataError
+from medtl_core.flower.records import decode_request, encode, guarded
+from medtl_core.values import Released, Update
+
+app = ClientApp()
+
+
+def reply(message, context, arrays):
+    part = int(context.node_config["partition-id"])
+    return encode(Released(Update(arrays)), agreement="agreed", site=f"h{part}", weight=10 + part)
+
+
+@app.query("join")
+@guarded
+def join(message, context):
+    return Message(reply(message, context, {}), reply_to=message)
+
+
+@app.train("double")
+@guarded
+def double(message, context):
+    part = int(context.node_config["partition-id"])
+    if part == 1:
+        raise DataError("patient 4711 in /data/x.png")
+    arrays, _ = decode_request(message)
+    content = reply(message, context, {"x": arrays["x"] * 2})
+    if part == 2:
+        content["about"]["weight"] = 10**9
+    return Message(content, reply_to=message)
+"""
+
+SERVER = """
+import json
+from pathlib import Path
+
+import numpy as np
+from flwr.serverapp import ServerApp
+
+from medtl_core.flower.exchange import GridHospitals, Terms
+from medtl_core.methods.hospitals import ArraySpec, Request
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid, context):
+    hospitals = GridHospitals(grid, Terms("agreed", 3, 0.3, 120.0))
+    hospitals.join()
+    x = np.array([[1.0, 2.0 ** -50, -0.0]])
+    replies = list(hospitals.ask(Request("double", {"x": x}, {}, {"x": ArraySpec((1, 3))})))
+    found = {
+        "weights": hospitals.weights,
+        "replies": {reply.site: reply.arrays["x"].tobytes().hex() for reply in replies},
+        "failures": [[one.site, one.code, one.text] for one in hospitals.failures],
+        "seconds": [row["seconds"] for row in hospitals.history],
+    }
+    Path(context.run_config["out"]).write_text(json.dumps(found))
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the toy's bundle does not hold medtl_core
+    folder = tmp_path / "toy-app"
+    (folder / "toy").mkdir(parents=True)
+    for name, text in {
+        "pyproject.toml": PROJECT,
+        "toy/__init__.py": "",
+        "toy/client.py": CLIENT,
+        "toy/server.py": SERVER,
+    }.items():
+        (folder / name).write_text(textwrap.dedent(text), encoding="utf-8")
+    return folder
+
+
+def check(out: Path, home: Path) -> None:
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["weights"] == {"h0": 10, "h1": 11, "h2": 12}
+    assert found["replies"] == {
+        "h0": b"".join(x.to_bytes(8, "little") for x in (0x4000 << 48, 0x3CE0 << 48, 1 << 63)).hex()
+    }
+    first, second = sorted(found["failures"])
+    assert first == ["h1", "error", "DataError: the site's data could not be used; its own log names the file or row"]
+    assert second[:2] == ["h2", "weight"]
+    assert not marked(home)
+
+
+def test_a_deployment_names_its_bad_hospitals(app: Path, tmp_path: Path) -> None:
+    out, home = tmp_path / "out.json", tmp_path / "home"
+    with Deployment([{"partition-id": part} for part in range(3)], home=home) as deployment:
+        assert deployment.run(app, {"out": str(out)}, timeout=200) == "finished:completed"
+    check(out, home)
+
+
+def test_flwr_run_names_its_bad_hospitals(app: Path, tmp_path: Path) -> None:
+    out, home = tmp_path / "out.json", tmp_path / "home"
+    assert flwr_run(app, {"out": str(out)}, nodes=3, home=home, timeout=200) == "finished:completed"
+    check(out, home)
