@@ -31,8 +31,8 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, row BLOB NOT NULL, sum BLOB NOT NULL) WITHOUT ROWID"
 )
 _LOGGER = logging.getLogger("medtl")
-#: Threads take turns: a file renamed under another open connection of the same process would make SQLite map one
-#: shared-memory file twice and cut it, which kills the process (sqlite.org/howtocorrupt.html, 2.2 and 4.1).
+#: Threads take turns: renaming a damaged file under another open connection of the same process once ended in a bus
+#: error, for old and new file share the name of their WAL and its memory map (sqlite.org/howtocorrupt.html#unlink).
 _TURN = threading.Lock()
 
 
