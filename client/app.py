@@ -1,11 +1,13 @@
 """The hospital's ClientApp. Start-up is paid for every message of a deployed hospital, so heavy imports wait."""
 
 import time
+from functools import lru_cache
+from typing import Any
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from medtl_core.config import settings
+from medtl_core.config import Settings, settings
 from medtl_core.flower.records import decode_request, encode, guarded
 from medtl_core.methods.tasks import TASKS, answer
 from medtl_core.threads import one_thread
@@ -18,7 +20,13 @@ app = ClientApp()
 
 def _open(context: Context) -> Site:
     one_thread()
-    return open_site(settings(context.run_config).of_site(), Node.of(context.node_config))
+    return open_site(_understood(tuple(context.run_config.items())), Node.of(context.node_config))
+
+
+@lru_cache(maxsize=64)
+def _understood(run_config: tuple[tuple[str, Any], ...]) -> Settings:
+    """The settings of a run; its hospitals, and the messages of all its rounds, read them once a process."""
+    return settings(dict(run_config)).of_site()
 
 
 def _reply(message: Message, site: Site, released: Released, started: float) -> Message:

@@ -4,7 +4,6 @@ Flower's internals were renamed within months before; `tests/flower/test_compat.
 version or a missing name, so that the change is found here and nowhere else.
 """
 
-import copy
 import logging
 import os
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from flwr.app import ArrayRecord, Context, Message, RecordDict, UserConfig
+from flwr.app import Context, Message, RecordDict, UserConfig
 from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_object import (
@@ -72,7 +71,11 @@ def isolate(message: Message) -> Message:
         return message
     content = RecordDict()
     for name, record in message.content.items():
-        content[name] = ArrayRecord(dict(record)) if isinstance(record, ArrayRecord) else copy.deepcopy(record)
+        own = record.copy()
+        for key, value in record.items():
+            if isinstance(value, list):
+                own[key] = list(value)  # type: ignore[assignment]
+        content[name] = own
     return make_message(metadata=message.metadata, content=content)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
@@ -162,7 +163,7 @@ def validate_join(message: Message, agreement: str) -> tuple[str, int]:
 
 
 def wire_bytes(content: RecordDict) -> int:
-    """Returns the payload bytes of records: arrays with their .npy headers and names, and the encoded small records.
+    """Returns the payload bytes of records: arrays with their .npy headers, values (8 bytes a number), and names.
 
     Flower's own envelope (a few hundred bytes per array) is not counted.
     """
@@ -172,8 +173,14 @@ def wire_bytes(content: RecordDict) -> int:
         if isinstance(record, ArrayRecord):
             size += sum(len(key) + len(array.data) for key, array in record.items())
         else:
-            size += len(record.deflate())
+            size += sum(len(key) + _value_bytes(value) for key, value in record.items())
     return size
+
+
+def _value_bytes(value: object) -> int:
+    if isinstance(value, str | bytes):
+        return len(value)
+    return sum(map(_value_bytes, value)) if isinstance(value, list) else 8
 
 
 def _check_origin(message: Message, expect: Expectation) -> None:
@@ -240,11 +247,17 @@ def _unpack(array: FlowerArray, name: str, spec: ArraySpec | None) -> Array:
 
 
 def _header(data: bytes, name: str) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
-    stream = BytesIO(data[:2048])
+    length = int.from_bytes(data[8:10], "little") if data[6:7] == b"\x01" else 2048
     try:
-        version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran, dtype = read(stream)
+        return _parsed(data[: min(10 + length, 2048)])
     except Exception as error:
         raise RefusedError("header", f"array {name!r}: the bytes are not in .npy format") from error
+
+
+@lru_cache(maxsize=256)  # all hospitals of a round send the same few headers, and parsing one compiles Python text
+def _parsed(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
+    stream = BytesIO(head)
+    version = np.lib.format.read_magic(stream)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+    shape, fortran, dtype = read(stream)
     return tuple(shape), fortran, dtype, stream.tell()

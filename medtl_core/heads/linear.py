@@ -41,52 +41,58 @@ def with_bias(values: NDArray[np.floating[Any]], mean: Float, scale: Float) -> F
 
 
 def train(
-    head: Float, inputs: Float, label: NDArray[np.int64], training: Training, *, rng: np.random.Generator,
-    control: Float | None = None,
+    heads: Float, inputs: Float, label: NDArray[np.int64], training: Training, *, rng: np.random.Generator,
+    mine: NDArray[np.bool_] | None = None, control: Float | None = None,
 ) -> Float:  # fmt: skip
-    """Returns the head after one round of local training.
+    """Returns a stack of heads after one round of local training, all stepping through the same batches.
 
     Args:
-        head: [C, d + 1], where the round starts.
+        heads: [M, C, d + 1], where the round starts.
         inputs: [n, d + 1], standardised features with a constant last column.
         label: int [n].
         training: the round's recipe.
         rng: of the batch order.
-        control: [C, d + 1] added to every gradient (SCAFFOLD, Karimireddy et al., ICML 2020: c - c_k), or None.
+        mine: bool [M, n], the cases each head may see (a cross-validation head leaves out its fold); None = all.
+        control: [M, C, d + 1] added to every gradient (SCAFFOLD, Karimireddy et al., ICML 2020: c - c_k), or None.
 
     Raises:
         DataError: the loss left the finite numbers; the hospital sits out this round.
     """
     if not len(label):
-        return head
-    start, current = head, head.copy()
+        return heads
+    stack, classes, width = heads.shape
+    start, current = heads.reshape(-1, width), heads.reshape(-1, width).copy()
+    shift = None if control is None else control.reshape(-1, width)
     decay, drift = training.weight_decay, training.proximal
-    onehot = np.eye(len(head))[label]
+    onehot = np.eye(classes)[label]
+    seen = np.ones((stack, len(label))) if mine is None else mine.astype(np.float64)
     for _ in range(training.epochs):
         order = rng.permutation(len(label))
         for first in range(0, len(order), training.batch_size):
             batch = order[first : first + training.batch_size]
-            features = inputs[batch]
-            gradient = (softmax(features @ current.T) - onehot[batch]).T @ features / len(batch) + decay * current
+            features, weight = inputs[batch], seen[:, batch].T
+            weight = weight / np.maximum(weight.sum(axis=0), 1.0)
+            residual = softmax((features @ current.T).reshape(len(batch), stack, classes)) - onehot[batch][:, None]
+            gradient = (residual * weight[..., None]).reshape(len(batch), -1).T @ features + decay * current
             if drift:
                 gradient += drift * (current - start)
-            if control is not None:
-                gradient += control
+            if shift is not None:
+                gradient += shift
             current -= training.learning_rate * gradient
     if not np.isfinite(current).all():
         raise DataError("local training diverged (the head is not finite); lower the learning rate")
-    return current
+    return current.reshape(heads.shape)
 
 
 def softmax(logits: Float) -> Float:
-    """Returns probabilities [n, C] of logits [n, C].
+    """Returns probabilities [..., C] of logits [..., C].
 
     Example:
         >>> softmax(np.array([[0.0, 0.0]])).tolist()
         [[0.5, 0.5]]
     """
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
 
 def loss_and_gradient(head: Float, inputs: Float, label: NDArray[np.int64], weight: Float) -> tuple[float, Float]:

@@ -81,15 +81,13 @@ def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
     inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
     stack = arrays["heads"].astype(np.float64)
     fold = fold_of(site.patients, site.label, max(len(stack) - 1, 1), site.seed)
+    mine = np.stack([np.full(len(fold), True), *(fold != index for index in range(len(stack) - 1))])
     control = arrays.get("control")
-    trained = np.empty_like(stack)
-    for index, head in enumerate(stack):
-        mine = slice(None) if index == 0 else fold != index - 1
-        trained[index] = train(
-            head, inputs[mine], site.label[mine], training,
-            rng=stream(site.seed, "fit", site.name, int(config["round"]), index),
-            control=None if control is None else control[index].astype(np.float64),
-        )  # fmt: skip
+    trained = train(
+        stack, inputs, site.label, training, mine=mine,
+        rng=stream(site.seed, "fit", site.name, int(config["round"])),
+        control=None if control is None else control.astype(np.float64),
+    )  # fmt: skip
     before, after = (_mean_loss(heads[0], inputs, site.label) for heads in (stack, trained))
     return Released(Update({"heads": trained.astype(np.float32)}), metrics={"loss-before": before, "loss-after": after})
 

@@ -25,18 +25,18 @@ def cases(count: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 def test_one_step_by_hand() -> None:
     inputs = np.array([[2.0, 1.0]])
-    head = train(np.zeros((2, 2)), inputs, np.array([1]), Training(1, 4, 0.5, 0.0), rng=stream(0, "t"))
+    head = train(np.zeros((1, 2, 2)), inputs, np.array([1]), Training(1, 4, 0.5, 0.0), rng=stream(0, "t"))[0]
     np.testing.assert_allclose(head, [[-0.5, -0.25], [0.5, 0.25]])  # p = 1/2; -lr (p - y) x
 
 
 def test_proximal_term_pulls_back_and_control_shifts() -> None:
     values, label = cases()
     inputs = with_bias(values, values.mean(0), values.std(0))
-    start = np.zeros((3, 5))
+    start = np.zeros((1, 3, 5))
     free = train(start, inputs, label, Training(), rng=stream(0, "t"))
     near = train(start, inputs, label, Training(proximal=10.0), rng=stream(0, "t"))
     assert np.linalg.norm(near) < 0.5 * np.linalg.norm(free)
-    pushed = train(start, inputs, label, Training(), rng=stream(0, "t"), control=np.ones((3, 5)))
+    pushed = train(start, inputs, label, Training(), rng=stream(0, "t"), control=np.ones((1, 3, 5)))
     assert pushed.sum() < free.sum()
 
 
@@ -44,7 +44,7 @@ def test_matches_a_torch_loop() -> None:
     torch = pytest.importorskip("torch")
     values, label = cases()
     inputs = with_bias(values, values.mean(0), values.std(0))
-    ours = train(np.zeros((3, 5)), inputs, label, Training(epochs=2, batch_size=8), rng=stream(0, "t"))
+    ours = train(np.zeros((1, 3, 5)), inputs, label, Training(epochs=2, batch_size=8), rng=stream(0, "t"))[0]
     weight = torch.zeros(3, 5, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.SGD([weight], lr=0.05, weight_decay=1e-3)
     rng, data, target = stream(0, "t"), torch.from_numpy(inputs), torch.from_numpy(label)
@@ -83,12 +83,12 @@ def test_logistic_equals_sklearn() -> None:
 def test_divergence_is_a_named_error() -> None:
     values, label = cases()
     with np.errstate(all="ignore"), pytest.raises(DataError, match="diverged"):
-        train(np.zeros((3, 5)), with_bias(values * 1e200, 0 * values[0], values[0] * 0 + 1), label,
+        train(np.zeros((1, 3, 5)), with_bias(values * 1e200, 0 * values[0], values[0] * 0 + 1), label,
               Training(learning_rate=1e200), rng=stream(0, "t"))  # fmt: skip
 
 
 def test_no_cases_leave_the_head_alone() -> None:
-    head = np.ones((2, 3))
+    head = np.ones((1, 2, 3))
     assert train(head, np.zeros((0, 3)), np.zeros(0, dtype=np.int64), Training(), rng=stream(0, "t")) is head
 
 
@@ -99,3 +99,16 @@ def test_raw_head_reads_raw_features() -> None:
     raw = to_raw(head, mean, scale, np.array([True, True, False]))
     np.testing.assert_allclose(values @ raw[:2, :-1].T + raw[:2, -1], (with_bias(values, mean, scale) @ head.T)[:, :2])
     assert raw[2, -1] == ABSENT
+
+
+def test_each_head_of_a_stack_sees_only_its_cases() -> None:
+    values, label = cases(30)
+    inputs = with_bias(values, values.mean(0), values.std(0))
+    mine = np.stack([np.full(30, True), np.arange(30) < 15])
+    stacked = train(np.zeros((2, 3, 5)), inputs, label, Training(), rng=stream(0, "t"), mine=mine)
+    alone = train(np.zeros((1, 3, 5)), inputs, label, Training(), rng=stream(0, "t"))
+    np.testing.assert_allclose(stacked[0], alone[0], rtol=1e-9, atol=1e-12)
+    changed = inputs.copy()
+    changed[15:] += 100.0  # cases the second head may not see
+    other = train(np.zeros((2, 3, 5)), changed, label, Training(), rng=stream(0, "t"), mine=mine)
+    np.testing.assert_allclose(other[1], stacked[1], rtol=1e-9, atol=1e-12)
