@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared" / "data" / "kermany_cxr224"
+SHARED = ROOT.parent / "shared" / "data" / "ham10000_sites"
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,10 @@ def _bytes(found: dict[str, Any], whole: int) -> str:
 
 
 def _scenario(**changes: str) -> dict[str, Any]:
-    """Real chest X-rays where they are, else the phantom."""
+    """Real dermoscopy where it lies, else the phantom."""
     from medtl_core.config import read_scenario
 
-    name = "chest-xray" if SHARED.is_dir() else "quickstart"
+    name = "dermoscopy" if SHARED.is_dir() else "quickstart"
     values: dict[str, Any] = read_scenario(ROOT / "simulations" / "scenarios" / f"{name}.toml")
     return {**values, **({"data-path": str(SHARED)} if SHARED.is_dir() else {}), **changes}
 

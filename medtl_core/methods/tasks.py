@@ -80,8 +80,10 @@ def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
     )  # fmt: skip
     inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
     stack = arrays["heads"].astype(np.float64)
-    fold = fold_of(site.patients, site.label, max(len(stack) - 1, 1), site.seed)
-    mine = np.stack([np.full(len(fold), True), *(fold != index for index in range(len(stack) - 1))])
+    mine = None
+    if len(stack) > 1:
+        fold = fold_of(site.patients, site.label, len(stack) - 1, site.seed)
+        mine = np.stack([np.full(len(fold), True), *(fold != index for index in range(len(stack) - 1))])
     control = arrays.get("control")
     trained = train(
         stack, inputs, site.label, training, mine=mine,
