@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from flwr.app import ArrayRecord, Message, RecordDict
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from medtl_core.errors import RunError
@@ -67,6 +67,7 @@ class GridHospitals(Hospitals):
     def __init__(self, grid: Grid, terms: Terms, events: Events | None = None) -> None:
         self._grid, self._terms, self._events = grid, terms, events or Events()
         self._nodes: dict[str, int] = {}
+        self._names: dict[int, str] = {}
         self._weights: dict[str, int] = {}
         self._costs: dict[str, Cost] = {}
         self._failures: list[Failure] = []
@@ -115,7 +116,7 @@ class GridHospitals(Hospitals):
                 text = f"{claims[site]} nodes joined as {site!r}; give every hospital its own site-name"
                 self._fail(tally, Failure(site, "duplicate-site", text))
             else:
-                self._nodes[site], self._weights[site] = node, weight
+                self._nodes[site], self._names[node], self._weights[site] = node, site, weight
         self._close(tally, len(self._nodes), self._terms.expected)
 
     def ask(self, request: Request) -> Iterator[Reply]:
@@ -182,7 +183,7 @@ class GridHospitals(Hospitals):
         return answer
 
     def _checked(self, request: Request, tally: Tally, delivery: Delivery) -> Reply | None:
-        site = next((name for name, node in self._nodes.items() if node == delivery.node), f"node {delivery.node}")
+        site = self._names.get(delivery.node, f"node {delivery.node}")
         if delivery.message is None:
             self._fail(tally, Failure(site, delivery.fault, _TOLD[delivery.fault]))
             return None
@@ -233,7 +234,8 @@ class GridHospitals(Hospitals):
 
 
 def _book_cpu(tally: Tally, message: Message) -> None:
-    spent = message.content.metric_records["metrics"].get("cpu-seconds", 0.0)
+    metrics = message.content["metrics"]
+    spent = metrics.get("cpu-seconds", 0.0) if isinstance(metrics, MetricRecord) else 0.0
     if isinstance(spent, int | float) and 0 <= spent <= _MOST_SECONDS:  # NaN is not
         tally.cpu += spent
 

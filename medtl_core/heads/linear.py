@@ -65,15 +65,18 @@ def train(
     shift = None if control is None else control.reshape(-1, width)
     decay, drift = training.weight_decay, training.proximal
     onehot = np.eye(classes)[label]
-    seen = np.ones((stack, len(label))) if mine is None else mine.astype(np.float64)
+    seen = None if mine is None else mine.T.astype(np.float64)
     for _ in range(training.epochs):
         order = rng.permutation(len(label))
         for first in range(0, len(order), training.batch_size):
             batch = order[first : first + training.batch_size]
-            features, weight = inputs[batch], seen[:, batch].T
-            weight = weight / np.maximum(weight.sum(axis=0), 1.0)
+            features = inputs[batch]
             residual = softmax((features @ current.T).reshape(len(batch), stack, classes)) - onehot[batch][:, None]
-            gradient = (residual * weight[..., None]).reshape(len(batch), -1).T @ features + decay * current
+            if seen is None:
+                residual /= len(batch)
+            else:  # a head's mean is over the cases of the batch that it may see
+                residual *= (seen[batch] / np.maximum(seen[batch].sum(axis=0), 1.0))[..., None]
+            gradient = residual.reshape(len(batch), -1).T @ features + decay * current
             if drift:
                 gradient += drift * (current - start)
             if shift is not None:
