@@ -69,13 +69,13 @@ def isolate(message: Message) -> Message:
     """
     if not message.has_content():
         return message
-    content = RecordDict()
+    content = message.content.copy()
     for name, record in message.content.items():
         own = record.copy()
         for key, value in record.items():
             if isinstance(value, list):
                 own[key] = list(value)  # type: ignore[assignment]
-        content[name] = own
+        vars(content)["_data"][name] = own  # as content[name] = own, without checking again what was checked
     return make_message(metadata=message.metadata, content=content)
 
 

@@ -40,3 +40,16 @@ def test_flower_s_logger_does_not_print_twice() -> None:
     import logging
 
     assert logging.getLogger("flwr").propagate is False
+
+
+def test_isolated_records_are_own_copies() -> None:
+    from flwr.app import ConfigRecord, RecordDict
+
+    compat.take_identity(1, 1)
+    content = RecordDict({"config": ConfigRecord({"list": [1, 2], "x": 1})})
+    message = Message(content, 7, "train.x")
+    own = compat.isolate(message)
+    own.content["config"]["x"] = 2
+    own.content["config"]["list"].append(3)
+    del own.content["config"]
+    assert message.content["config"] == {"list": [1, 2], "x": 1}
