@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.aggregate.folds import total
 from medtl_core.ensemble import combine, cross_fitted, validation_weighted
 from medtl_core.errors import ConfigError
-from medtl_core.histogram import expected_shapes, judge_histogram
+from medtl_core.histogram import expected_shapes, judge_sites
 from medtl_core.intervals import bootstrap, over_seeds
 from medtl_core.methods.hospitals import ArraySpec, Request
 from medtl_core.methods.study import Outcome, Share, Study
@@ -127,34 +126,31 @@ def _by_sums(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Verdict
     shapes = expected_shapes(len(classes)).items()
     expect = {name: ArraySpec((len(flat), *shape)) for name, shape in shapes}
     request = Request("evaluate", arrays={"heads": stack.astype(np.float32)}, expect=expect)
-    sites: dict[str, Mapping[str, Any]] = {}
-
-    def noted() -> Any:
-        for reply in study.hospitals.ask(request):
-            sites[reply.site] = reply.arrays
-            yield reply.arrays
-
-    pooled = total(noted())
+    sites = {reply.site: reply.arrays for reply in study.hospitals.ask(request)}  # sums, a few kB a head
     verdicts: dict[str, Verdict] = {}
     for name, outcome in outcomes.items():
         rows = [row for row, (owner, _, _) in enumerate(flat) if owner == name]
-        each = [_figures(pooled, row, classes) for row in rows]
-        figures = {key: _mean([one[key] for one in each]) for key in each[0]}
-        by_site = {site: _figures(arrays, rows[0], classes) for site, arrays in sites.items()} if len(rows) == 1 else {}
-        seen = [one["balanced_accuracy"] for one in by_site.values() if one["balanced_accuracy"] is not None]
-        figures["worst_site"] = min(seen, default=None)
-        kind = "federated" if len(rows) == 1 else "local"
+        found = [_judged(sites, row, classes) for row in rows]
+        figures = {key: _mean([one["figures"][key] for one in found]) for key in found[0]["figures"]}
+        alone = len(rows) > 1  # one head a hospital: only the average hospital is told
         bill = {**outcome.bill, "evaluate": Share(work=len(rows) / len(flat))}
         verdicts[name] = Verdict(
-            kind, figures, by_site=by_site, heads=outcome.heads, bill=bill, server_cpu=outcome.server_cpu,
+            "local" if alone else "federated",
+            figures,
+            by_site={} if alone else found[0]["by_site"],
+            curves={} if alone else found[0]["curves"],
+            heads=outcome.heads,
+            bill=bill,
+            server_cpu=outcome.server_cpu,
             facts=outcome.facts,
-        )  # fmt: skip
+        )
     return verdicts
 
 
-def _figures(arrays: Mapping[str, Any], row: int, classes: tuple[str, ...]) -> dict[str, float | None]:
-    update = Update({name: array[row] for name, array in arrays.items()})
-    return dict(judge_histogram(update, classes))
+def _judged(sites: Mapping[str, Mapping[str, Any]], row: int, classes: tuple[str, ...]) -> dict[str, Any]:
+    """One head judged from every hospital's sums; the worst site is among those that show two classes."""
+    updates = {site: Update({name: array[row] for name, array in arrays.items()}) for site, arrays in sites.items()}
+    return judge_sites(updates, classes).as_dict()
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -106,8 +106,6 @@ class Study:
         }
         return made[name]()  # type: ignore[no-any-return]
 
-    # ---- phases -------------------------------------------------------------------------------------------------
-
     @cached_property
     def moments(self) -> Moments:
         """Pooled moments of the features (phase "moments")."""
@@ -169,8 +167,6 @@ class Study:
                 self.hospitals, self.settings, algorithm, (start, moments.mean, moments.scale), frozenset(rounds)
             )
         return self._courses[algorithm]
-
-    # ---- methods ------------------------------------------------------------------------------------------------
 
     def _closed(self, key: str, family: str, columns: NDArray[np.int64] | None = None) -> Outcome:
         choice = self.choices[key]
@@ -241,8 +237,6 @@ class Study:
         facts = {"evaluations": int(found.nfev)}
         bill = {"moments": Share(), "gradient": Share()}
         return Outcome({"": self._head(affine, "pooled-logistic", facts)}, bill, 0.0, facts)
-
-    # ---- parts --------------------------------------------------------------------------------------------------
 
     def _validate(self, heads: Float, phase: str) -> Update:
         strengths, classes = heads.shape[1:3]

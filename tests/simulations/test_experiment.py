@@ -64,6 +64,7 @@ def test_hospitals_can_judge_instead_of_the_server(tmp_path: Path, cache: Path) 
     # the five hospitals share out the very cases the server holds; counts are exact, ranks are binned
     np.testing.assert_allclose(ours["balanced_accuracy"]["mean"], theirs["balanced_accuracy"]["mean"], atol=1e-6)
     np.testing.assert_allclose(ours["auroc"]["mean"], theirs["auroc"]["mean"], atol=5e-3)
+    np.testing.assert_allclose(ours["worst_site"]["mean"], theirs["worst_site"]["mean"], atol=1e-6)
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path, cache: Path) -> None:
