@@ -157,7 +157,8 @@ def extract(
     if spec.backbone == "table":
         return _table_features(examples, spec)
     images = _images(examples)
-    keys = [digest([content_key(image), spec.fingerprint]) for image in images]
+    fingerprint = spec.fingerprint
+    keys = [digest([content_key(image), fingerprint]) for image in images]
     unique = dict(zip(reversed(keys), reversed(images), strict=True))
     cache = FeatureCache(_cache_folder(settings.cache))
     rows = {key: row for key, row in cache.get_many(unique).items() if row.shape == (spec.width,)}

@@ -20,6 +20,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "ham10000_sites"
 
+#: Images in a pass of the plain loop: the fastest of 4, 8, 16 and 32 here.
+_BATCH = 4
+
 
 @dataclass(frozen=True)
 class Line:
@@ -215,8 +218,8 @@ def _bare_forward(values: dict[str, Any]) -> tuple[float, int]:
     torch.set_num_threads(os.cpu_count() or 1)
     started = time.perf_counter()
     with torch.inference_mode():
-        for first in range(0, len(rows), 16):
-            pixels = [decode(image) for image in source.examples[column][rows[first : first + 16]]]
+        for first in range(0, len(rows), _BATCH):
+            pixels = [decode(image) for image in source.examples[column][rows[first : first + _BATCH]]]
             batch = torch.stack([torch.tensor(one).permute(2, 0, 1) for one in pixels]).float() / 127.5 - 1
             batch = torch.nn.functional.interpolate(batch, (spec.size, spec.size), mode="bilinear", antialias=True)
             for _ in spec.views:

@@ -67,16 +67,15 @@ def train(
     onehot = np.eye(classes)[label]
     seen = None if mine is None else mine.T.astype(np.float64)
     for _ in range(training.epochs):
-        order = rng.permutation(len(label))
-        for first in range(0, len(order), training.batch_size):
-            batch = order[first : first + training.batch_size]
+        for batch in _batches(len(label), training.batch_size, rng):
             features = inputs[batch]
-            residual = softmax((features @ current.T).reshape(len(batch), stack, classes)) - onehot[batch][:, None]
+            cases = len(features)
+            residual = softmax((features @ current.T).reshape(cases, stack, classes)) - onehot[batch][:, None]
             if seen is None:
-                residual /= len(batch)
+                residual /= cases
             else:  # a head's mean is over the cases of the batch that it may see
                 residual *= (seen[batch] / np.maximum(seen[batch].sum(axis=0), 1.0))[..., None]
-            gradient = residual.reshape(len(batch), -1).T @ features + decay * current
+            gradient = residual.reshape(cases, -1).T @ features + decay * current
             if drift:
                 gradient += drift * (current - start)
             if shift is not None:
@@ -85,6 +84,14 @@ def train(
     if not np.isfinite(current).all():
         raise DataError("local training diverged (the head is not finite); lower the learning rate")
     return current.reshape(heads.shape)
+
+
+def _batches(cases: int, size: int, rng: np.random.Generator) -> list[slice] | list[NDArray[np.int64]]:
+    """One pass over the cases; a set that fits one batch needs no order, since a sum has none."""
+    if cases <= size:
+        return [slice(None)]
+    order = rng.permutation(cases)
+    return [order[first : first + size] for first in range(0, cases, size)]
 
 
 def softmax(logits: Float) -> Float:
