@@ -115,6 +115,18 @@ def temperature(logits: Array, label: Array, *, class_balanced: bool = True) -> 
     return float(np.exp(found.x if found.fun <= loss(grid[best]) else grid[best]))
 
 
+def log_prior(counts: Array, *, floor: float = 0.0) -> Float:
+    """Returns the log share of each class [C], at least log `floor`; 0 for a class without cases: nothing to remove.
+
+    Example:
+        >>> log_prior(np.array([1.0, 3.0, 0.0])).round(4).tolist()
+        [-1.3863, -0.2877, 0.0]
+    """
+    seen = counts > 0
+    share = np.maximum(counts / counts.sum(), floor)
+    return np.asarray(np.log(np.where(seen, share, 1.0)))
+
+
 def adjust(head: Head, counts: Array, *, floor: float = 1e-2) -> Head:
     """Returns the head without the class prior of its training cases (Menon et al., ICLR 2021: logits - log prior).
 
@@ -132,6 +144,4 @@ def adjust(head: Head, counts: Array, *, floor: float = 1e-2) -> Head:
             f"the head has {len(head.bias)} classes; logit adjustment needs as many non-negative case counts with a "
             f"positive sum, not an array of shape {count.shape}"
         )
-    prior = np.maximum(count / count.sum(), floor)
-    bias = np.where(count > 0, head.bias - np.log(prior), head.bias)
-    return replace(head, bias=bias, facts={**head.facts, "adjusted": True})
+    return replace(head, bias=head.bias - log_prior(count, floor=floor), facts={**head.facts, "adjusted": True})

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.aggregate.folds import total
+from medtl_core.calibrate import log_prior
 from medtl_core.config import Settings
 from medtl_core.heads.closed import FAMILIES
 from medtl_core.heads.crossval import TEMPERATURES, Choice, choose
@@ -269,8 +270,7 @@ class Study:
         moments = self.moments
         raw = to_raw(heads, moments.mean, moments.scale, moments.counts > 0)
         if adjusted:
-            seen = moments.counts > 0
-            raw[..., seen, -1] -= np.log(moments.counts[seen] / moments.counts.sum())
+            raw[..., -1] -= log_prior(moments.counts)
         return raw
 
     def _head(self, affine: Float, kind: str, facts: Mapping[str, Any]) -> Head:
