@@ -207,12 +207,12 @@ def _bare_forward(values: dict[str, Any]) -> tuple[float, int]:
     from medtl_core.config import settings
     from medtl_core.data.images import decode
     from medtl_core.data.shared import shared_parts, shared_source
-    from medtl_core.features import feature_spec
+    from medtl_core.specs import backbone_spec
 
     chosen = settings(values)
     source, parts = shared_source(chosen), shared_parts(chosen)
     rows = np.concatenate([parts.server_test, *(part.train for part in parts.sites)])
-    spec = feature_spec(chosen, source.entry.views)
+    spec = backbone_spec(chosen, source.entry.views)
     extractor = load_extractor(find_backbone(chosen.backbone), chosen.weights, spec.taps, spec.pooling)
     column = "path" if "path" in source.examples.columns else "image"
     torch.set_num_threads(os.cpu_count() or 1)

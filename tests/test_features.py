@@ -16,6 +16,7 @@ from PIL import Image
 
 from medtl_core import cache as cache_module
 from medtl_core import features as module
+from medtl_core import specs
 from medtl_core.backbones.weights import load_weights
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.cache import FeatureCache
@@ -128,7 +129,7 @@ def test_every_setting_that_decides_features_is_in_the_fingerprint(monkeypatch: 
     prints.append(feature_spec(Settings(), (*VIEWS, "flip-v")).fingerprint)
     assert len(set(prints)) == len(prints)
     assert feature_spec(Settings(seed=4, shots=9, cache="off"), VIEWS).fingerprint == prints[0]
-    monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
+    monkeypatch.setattr(specs, "VERSION", specs.VERSION + 1)
     assert feature_spec(Settings(), VIEWS).fingerprint not in prints
 
 
