@@ -9,7 +9,7 @@ from flwr.clientapp import ClientApp
 
 from medtl_core.config import Settings, settings
 from medtl_core.flower.records import decode_request, encode, guarded
-from medtl_core.methods.tasks import TASKS, answer
+from medtl_core.registry import TASKS, answer
 from medtl_core.threads import one_thread
 from medtl_core.values import Released, Update
 
@@ -20,13 +20,16 @@ app = ClientApp()
 
 def _open(context: Context) -> Site:
     one_thread()
-    return open_site(_understood(tuple(context.run_config.items())), Node.of(context.node_config))
+    chosen, state = _understood(tuple(context.run_config.items()))
+    node = Node.of(context.node_config)
+    return open_site(chosen, node).keeping(node.state or state)
 
 
 @lru_cache(maxsize=64)
-def _understood(run_config: tuple[tuple[str, Any], ...]) -> Settings:
-    """The settings of a run; its hospitals, and the messages of all its rounds, read them once a process."""
-    return settings(dict(run_config)).of_site()
+def _understood(run_config: tuple[tuple[str, Any], ...]) -> tuple[Settings, str]:
+    """A run's settings of a site and its state folder; hospitals, and all rounds, read them once a process."""
+    chosen = settings(dict(run_config))
+    return chosen.of_site(), chosen.state
 
 
 def _reply(message: Message, site: Site, released: Released, started: float) -> Message:
@@ -46,7 +49,7 @@ def join(message: Message, context: Context) -> Message:
 
 @guarded
 def task(message: Message, context: Context) -> Message:
-    """Answers one task of the server; see `medtl_core.methods.tasks`."""
+    """Answers one task of the server; see `medtl_core.registry.TASKS`."""
     started = time.thread_time()
     site = _open(context)
     arrays, config = decode_request(message)

@@ -1,8 +1,9 @@
 """A hospital's own side: where its cases are, and their features."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from medtl_core.data.leak import check_leaks
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source
 from medtl_core.errors import ConfigError, DataError
-from medtl_core.features import FeatureSpec, extract, feature_spec
+from medtl_core.features import Spec, extract, feature_spec
+from medtl_core.material import Material
 from medtl_core.methods.tasks import SiteData
 from medtl_core.values import Examples
 
@@ -29,6 +31,16 @@ class Site:
     data: SiteData
     agreement: str
 
+    def keeping(self, folder: str) -> "Site":
+        """Returns the site with a folder of its own, below `folder`, for what must survive between rounds.
+
+        A folder belongs to one agreement: another run, with other settings or seed, never reads it.
+        """
+        if not folder:
+            return self
+        own = Path(folder) / self.agreement[:16] / self.data.name
+        return Site(replace(self.data, state=own), self.agreement)
+
 
 @dataclass(frozen=True)
 class Node:
@@ -37,10 +49,11 @@ class Node:
     name: str
     data_path: str
     part: int
+    state: str = ""
 
     @classmethod
     def of(cls, node_config: Mapping[str, object]) -> "Node":
-        """Reads Flower's node config: `data-path` and `site-name` when deployed, else `partition-id`.
+        """Reads Flower's node config: `data-path` and `site-name` when deployed, else `partition-id`; `state-dir`.
 
         Raises:
             ConfigError: neither is there, or a deployed hospital has no name.
@@ -50,7 +63,7 @@ class Node:
             name = str(node_config.get("site-name", ""))
             if not name:
                 raise ConfigError("node config has data-path but no site-name; start the SuperNode with both")
-            return cls(name, path, -1)
+            return cls(name, path, -1, str(node_config.get("state-dir", "")))
         if "partition-id" not in node_config:
             raise ConfigError("node config has neither data-path (deployed) nor partition-id (simulation)")
         return cls("", "", int(str(node_config["partition-id"])))
@@ -69,9 +82,10 @@ def open_site(settings: Settings, node: Node) -> Site:
         raise DataError(f"hospital {name!r} has no training case left; check its manifest's split column and min-cell")
     spec = feature_spec(settings, source.entry.views, source.columns)
     values, test_values = (_features(part, spec, settings) for part in (train, test))
+    known = (settings, source.entry.views, source.columns, source.entry.modality)
     data = SiteData(
         name, values, train["label"], train["patient"], test_values, test["label"], test["patient"],
-        len(source.examples.task.classes), settings.seed,
+        len(source.examples.task.classes), settings.seed, Material(train, *known), Material(test, *known),
     )  # fmt: skip
     return Site(data, agreement(settings, source.examples.task.classes, spec.fingerprint))
 
@@ -101,7 +115,7 @@ def _suppress_small(examples: Examples, min_cell: int) -> Examples:
     return examples.take(counts[examples["label"]] >= min_cell) if min_cell else examples
 
 
-def _features(examples: Examples, spec: FeatureSpec, settings: Settings) -> np.ndarray:
+def _features(examples: Examples, spec: Spec, settings: Settings) -> np.ndarray:
     if not len(examples):
         return np.zeros((0, spec.width), dtype=np.float32)
     return extract(examples, spec, settings).values

@@ -47,6 +47,8 @@ class Settings:
         bootstrap: patient-bootstrap resamples of the central evaluation.
         cache: folder of the feature cache; "" = the user's cache folder, "off" = no cache.
         out: absolute folder the server writes results to; "" = nothing is written.
+        state: absolute folder below which simulated hospitals keep their personal state; a deployed hospital names its
+            own with `state-dir`. "" = methods that need one are refused.
     """
 
     data: str = "phantom"
@@ -79,6 +81,7 @@ class Settings:
     bootstrap: int = 200
     cache: str = ""
     out: str = ""
+    state: str = ""
 
     def __post_init__(self) -> None:
         positive(
@@ -96,8 +99,9 @@ class Settings:
         _one_of("partition", self.partition, ("natural", "dirichlet", "size", "even"))
         _one_of("views", self.views, ("auto", "one"))
         _one_of("test", self.test, ("server", "sites"))
-        if self.out and not Path(self.out).is_absolute():
-            raise ConfigError(f"out={self.out!r} must be an absolute path: a Flower process has its own working folder")
+        for name, path in (("out", self.out), ("state", self.state)):
+            if path and not Path(path).is_absolute():
+                raise ConfigError(f"{name}={path!r} must be an absolute path: a Flower process has its own folder")
 
     def public(self) -> dict[str, Value]:
         """Returns the settings as flat kebab-case keys, the form Flower's run config takes."""
@@ -105,7 +109,8 @@ class Settings:
 
     def agreed(self) -> dict[str, Value]:
         """Returns the settings both sides must share for their arrays to mean the same; paths and output are local."""
-        local = {"out", "cache", "data-path", "test-path", "weights", "bootstrap", "deadline", "quorum", "methods"}
+        local = {"out", "state", "cache", "data-path", "test-path", "weights", "methods"}
+        local |= {"bootstrap", "deadline", "quorum"}
         return {key: value for key, value in self.public().items() if key not in local}
 
     def of_data(self, *, seed: int = 0) -> "Settings":
@@ -115,7 +120,7 @@ class Settings:
 
     def of_site(self) -> "Settings":
         """Returns only what a hospital's side depends on: runs that differ elsewhere share its features in memory."""
-        server = ("methods", "out", "bootstrap", "deadline", "quorum")
+        server = ("methods", "out", "state", "bootstrap", "deadline", "quorum")
         return self.replace(**{name: getattr(Settings, name) for name in server})
 
     def replace(self, **changes: Value) -> "Settings":

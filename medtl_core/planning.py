@@ -14,7 +14,7 @@ from medtl_core.runs import Plan
 QUICKSTART = "quickstart"
 
 #: Settings that are places; a relative one is meant from the current directory.
-_PLACES = ("data-path", "test-path", "weights", "cache")
+_PLACES = ("data-path", "test-path", "weights", "cache", "state")
 
 #: Words after `--set` that are options of the run and not settings.
 _OPTIONS = ("seeds", "workers", "wire", "out")
@@ -47,7 +47,7 @@ def make_plan(order: Order, app: Path) -> Plan:
         ConfigError: a setting, method or scenario is unknown, or an option is given twice with different values.
         DataError: `data` is neither a place nor the name of a known set.
     """
-    from medtl_core.methods.names import read_methods
+    from medtl_core.registry import read_methods
 
     scenario = order.scenario or (None if order.data else QUICKSTART)
     path = _scenario_path(scenario, app) if scenario else None

@@ -22,9 +22,14 @@ from medtl_core.atomic import write_bytes, write_json, write_text
 from medtl_core.errors import RunError, WeightsError
 
 if TYPE_CHECKING:
-    from medtl_core.values import Head
+    from medtl_core.values import Head, Packed
 
 Value = str | int | float | bool
+
+#: What the manifests of heads and of models must hold.
+_COMMON: Mapping[str, type] = {"kind": str, "classes": list, "fingerprint": str, "sha256": str, "facts": dict}
+_HEAD: Mapping[str, type] = {**_COMMON, "features": int}
+_MODEL: Mapping[str, type] = {**_COMMON, "config": dict}
 
 #: Name of the marker a broken run leaves in its folder.
 FAILED = "FAILED"
@@ -151,29 +156,51 @@ def save_head(head: "Head", folder: Path, name: str) -> Path:
         RunError: the name is not a plain file name.
         WeightsError: the head holds numbers that are not finite.
     """
+    arrays = {"weight": head.weight, "bias": head.bias}
+    _check_arrays(arrays, len(head.classes), f"head {name!r}")
+    manifest = {
+        "kind": head.kind,
+        "classes": list(head.classes),
+        "features": int(head.weight.shape[1]),
+        "fingerprint": head.fingerprint,
+        "facts": head.facts,
+    }
+    return _save(arrays, manifest, folder, name)
+
+
+def save_model(packed: "Packed", kind: str, folder: Path, name: str) -> Path:
+    """Writes a model as `NAME.safetensors` and `NAME.json`, as `save_head` does; returns the manifest's path.
+
+    Raises:
+        RunError: the name is not a plain file name.
+        WeightsError: the model holds numbers that are not finite.
+    """
+    import numpy as np
+
+    for key, array in packed.arrays.items():
+        if not np.isfinite(array).all():
+            raise WeightsError(f"model {name!r}: {key!r} holds numbers that are not finite; it cannot be used")
+    manifest = {
+        "kind": kind,
+        "classes": list(packed.classes),
+        "config": dict(packed.config),
+        "fingerprint": packed.fingerprint,
+        "facts": packed.facts,
+    }
+    return _save(packed.arrays, manifest, folder, name)
+
+
+def _save(arrays: Mapping[str, Any], manifest: Mapping[str, Any], folder: Path, name: str) -> Path:
     import numpy as np
     from safetensors.numpy import save
 
     if not re.fullmatch(r"[^\W_][\w@ .,+()-]*", name):
         raise RunError(f"head name {name!r} cannot be a file name: use letters, digits, spaces and any of _@.,+()-")
-    arrays = {
-        "weight": np.ascontiguousarray(head.weight, dtype="<f8"),
-        "bias": np.ascontiguousarray(head.bias, dtype="<f8"),
-    }
-    _check_arrays(arrays, len(head.classes), f"head {name!r}")
-    content = save(arrays)
-    manifest = {
-        "schema": 1,
-        "kind": head.kind,
-        "classes": list(head.classes),
-        "features": int(head.weight.shape[1]),
-        "fingerprint": head.fingerprint,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "facts": head.facts,
-    }
+    content = save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
     folder.mkdir(parents=True, exist_ok=True)
     write_bytes(folder / f"{name}.safetensors", content)
-    write_json(folder / f"{name}.json", manifest)
+    sha = hashlib.sha256(content).hexdigest()
+    write_json(folder / f"{name}.json", {"schema": 1, **manifest, "sha256": sha})
     return folder / f"{name}.json"
 
 
@@ -184,24 +211,9 @@ def load_head(path: Path) -> "Head":
         WeightsError: a file is missing or damaged, the weights are not the ones the manifest names, or their shape,
             type or values are not those of a head.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
-
     from medtl_core.values import Head
 
-    stem = path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
-    manifest = _manifest(stem.with_name(f"{stem.name}.json"))
-    weights = stem.with_name(f"{stem.name}.safetensors")
-    try:
-        content = weights.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"the weights {weights} cannot be read ({error.strerror})") from error
-    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
-        raise WeightsError(f"{weights} is not the file its manifest names (SHA-256 differs); fetch both files again")
-    try:
-        arrays = load(content)
-    except SafetensorError as error:
-        raise WeightsError(f"{weights} is not a safetensors file: {error}") from error
+    manifest, arrays, weights = _load(path, _HEAD)
     _check_arrays(arrays, len(manifest["classes"]), str(weights), width=manifest["features"])
     return Head(
         arrays["weight"],
@@ -213,8 +225,55 @@ def load_head(path: Path) -> "Head":
     )
 
 
-def _manifest(path: Path) -> dict[str, Any]:
-    types = {"kind": str, "classes": list, "features": int, "fingerprint": str, "sha256": str, "facts": dict}
+def load_packed(path: Path) -> "tuple[str, Packed]":
+    """Returns the kind and the parts of a model that `save_model` wrote; `registry.unpack` makes it whole.
+
+    Raises:
+        WeightsError: as in `load_head`.
+    """
+    from medtl_core.values import Packed
+
+    manifest, arrays, _ = _load(path, _MODEL)
+    classes = tuple(manifest["classes"])
+    packed = Packed(arrays, manifest["config"], classes, manifest["fingerprint"], manifest["facts"])
+    return manifest["kind"], packed
+
+
+def is_model(path: Path) -> bool:
+    """Says whether the files of that name hold a model and not an affine head.
+
+    Raises:
+        WeightsError: there is no readable manifest.
+    """
+    return "config" in _manifest(_stem(path), {"kind": str})
+
+
+def _stem(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
+
+
+def _load(path: Path, types: Mapping[str, type]) -> tuple[dict[str, Any], dict[str, Any], Path]:
+    """The manifest, the arrays and the file they came from, which is the one the manifest names."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    stem = _stem(path)
+    manifest = _manifest(stem, types)
+    weights = stem.with_name(f"{stem.name}.safetensors")
+    try:
+        content = weights.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"the weights {weights} cannot be read ({error.strerror})") from error
+    if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
+        raise WeightsError(f"{weights} is not the file its manifest names (SHA-256 differs); fetch both files again")
+    try:
+        return manifest, load(content), weights
+    except SafetensorError as error:
+        raise WeightsError(f"{weights} is not a safetensors file: {error}") from error
+
+
+def _manifest(stem: Path, types: Mapping[str, type]) -> dict[str, Any]:
+    path = stem.with_name(f"{stem.name}.json")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

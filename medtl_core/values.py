@@ -131,9 +131,28 @@ class Head:
     fingerprint: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def logits(self, values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Returns float64 [n, C] for features [n, d]."""
+    def logits(self, values: NDArray[np.floating[Any]], material: object = None) -> NDArray[np.float64]:
+        """Returns float64 [n, C] for features [n, d]; an affine head needs nothing else of the cases."""
         return np.asarray(values, dtype=np.float64) @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A model as it travels and as it is saved: nothing but arrays and flat values.
+
+    Attributes:
+        arrays: by name; float64, float32 or int64.
+        config: flat values that, with the arrays, rebuild the model.
+        classes: in order.
+        fingerprint: of the agreed features.
+        facts: JSON-able remarks; saved, not sent.
+    """
+
+    arrays: Mapping[str, Array]
+    config: Mapping[str, str | int | float | bool]
+    classes: tuple[str, ...]
+    fingerprint: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from medtl_core.agreement import agreement
 from medtl_core.config import settings
 from medtl_core.events import Events
 from medtl_core.flower.exchange import GridHospitals, Terms
-from medtl_core.methods.names import read_methods
-from medtl_core.methods.study import Problem, Study
+from medtl_core.methods.outcome import Problem
+from medtl_core.methods.study import Study
+from medtl_core.registry import read_methods
 from medtl_core.threads import one_thread
 
 from .results import write
@@ -26,7 +27,7 @@ def main(grid: Grid, context: Context) -> None:
     """Runs one study; what it found lies in the settings' `out` folder."""
     one_thread()
     chosen = settings(context.run_config)
-    names = read_methods(chosen.methods)
+    methods = read_methods(chosen.methods)
     out = Path(chosen.out) if chosen.out else None
     events = Events(out / "events.jsonl" if out else None, getattr(grid, "listener", None))
     reference = open_reference(chosen, workers=getattr(grid, "workers", None) or os.cpu_count() or 1)
@@ -34,7 +35,9 @@ def main(grid: Grid, context: Context) -> None:
     agreed = agreement(chosen, task.classes, spec.fingerprint)
     hospitals = GridHospitals(grid, Terms(agreed, chosen.sites, chosen.quorum, chosen.deadline), events)
     hospitals.join()
-    study = Study(hospitals, Problem(task.classes, spec.fingerprint, spec.groups), chosen, names)
+    entry = reference.source.entry
+    problem = Problem(task.classes, spec.fingerprint, spec.groups, entry.views, entry.modality)
+    study = Study(hospitals, problem, chosen, methods)
     verdicts = judge_all(study, reference.cases)
     if out:
         write(out, study, verdicts, reference)

@@ -6,8 +6,10 @@ from typing import Any
 
 from medtl_core.atomic import write_json
 from medtl_core.methods.hospitals import Cost
+from medtl_core.methods.model import Classifier, Model
 from medtl_core.methods.study import Study
-from medtl_core.runs import save_head, versions
+from medtl_core.runs import save_head, save_model, versions
+from medtl_core.values import Head
 
 from .testset import Reference
 from .verdict import Verdict
@@ -20,8 +22,17 @@ def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: R
     """Writes the heads and then `result.json` into folder `out`; the last file marks the study as complete."""
     for name, verdict in verdicts.items():
         for site, head in verdict.heads.items():
-            save_head(head, out / "heads", f"{name}@{site}" if site else name)
+            _save(head, out / "heads", f"{name}@{site}" if site else name)
     write_json(out / "result.json", result(study, verdicts, reference))
+
+
+def _save(classifier: Classifier, folder: Path, name: str) -> None:
+    if isinstance(classifier, Head):
+        save_head(classifier, folder, name)
+    elif isinstance(classifier, Model):
+        save_model(classifier.pack(), classifier.kind, folder, name)
+    else:
+        raise TypeError(f"{name}: a classifier must be a Head or a Model, not {type(classifier).__name__}")
 
 
 def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> dict[str, Any]:

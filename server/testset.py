@@ -9,7 +9,8 @@ from medtl_core.config import Settings
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source
 from medtl_core.errors import DataError
-from medtl_core.features import FeatureSpec, extract, feature_spec
+from medtl_core.features import Spec, extract, feature_spec
+from medtl_core.material import Material
 from medtl_core.values import Array, Scores
 
 
@@ -22,6 +23,7 @@ class TestSet:
         label: int64 [n].
         site: str [n].
         group: int64 [n], anonymous patient numbers.
+        material: the cases themselves, for models that look deeper.
     """
 
     __test__ = False  # not a pytest class
@@ -30,6 +32,7 @@ class TestSet:
     label: NDArray[np.int64]
     site: Array
     group: NDArray[np.int64]
+    material: Material | None = None
 
     def scores(self, logits: NDArray[np.float64]) -> Scores:
         """Returns logits [n, C] with what they are judged against."""
@@ -41,7 +44,7 @@ class Reference:
     """What the server knows before it asks: the task, the features to agree on, and its own cases, if any."""
 
     source: Source
-    spec: FeatureSpec
+    spec: Spec
     cases: TestSet | None
 
 
@@ -62,4 +65,5 @@ def open_reference(settings: Settings, workers: int) -> Reference:
     own = examples.take(rows)
     values = extract(own, spec, settings, workers=workers).values
     group = np.unique(own["patient"], return_inverse=True)[1].astype(np.int64)
-    return Reference(source, spec, TestSet(values, own["label"], own["site"], group))
+    material = Material(own, settings, source.entry.views, source.columns, source.entry.modality)
+    return Reference(source, spec, TestSet(values, own["label"], own["site"], group, material))

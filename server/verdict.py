@@ -1,7 +1,7 @@
 """The central evaluation: every head and ensemble judged on the server's cases, or on sums from the hospitals."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -11,13 +11,20 @@ from medtl_core.ensemble import combine, cross_fitted, validation_weighted
 from medtl_core.errors import ConfigError
 from medtl_core.histogram import expected_shapes, judge_sites
 from medtl_core.intervals import bootstrap, over_seeds
-from medtl_core.methods.hospitals import ArraySpec, Request
-from medtl_core.methods.study import Outcome, Share, Study
+from medtl_core.methods.core import Ensemble, Local
+from medtl_core.methods.hospitals import ArraySpec, Request, Value
+from medtl_core.methods.method import Method
+from medtl_core.methods.model import Classifier, Model
+from medtl_core.methods.outcome import Outcome, Share
+from medtl_core.methods.study import Study
 from medtl_core.metrics import judge
 from medtl_core.rng import stream
-from medtl_core.values import Head, Scores, Update
+from medtl_core.values import Array, Head, Scores, Update
 
 from .testset import TestSet
+
+#: What each hospital summed over its own held-out cases, by site.
+SiteSums = Mapping[str, Update]
 
 #: Figures that get a patient-bootstrap interval.
 INTERVALS = ("balanced_accuracy", "auroc")
@@ -44,7 +51,7 @@ class Verdict:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     by_site: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     curves: Mapping[str, Any] = field(default_factory=dict)
-    heads: Mapping[str, Head] = field(default_factory=dict)
+    heads: Mapping[str, Classifier] = field(default_factory=dict)
     bill: Mapping[str, Share] = field(default_factory=dict)
     server_cpu: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -54,12 +61,12 @@ def judge_all(study: Study, cases: TestSet | None) -> dict[str, Verdict]:
     """Returns the verdict on every requested method, in the order asked for.
 
     Raises:
-        ConfigError: an ensemble was asked for, but the server has no case to weigh its members on.
+        ConfigError: a method can only be judged on cases that nobody here has.
     """
-    ensembles = [name for name in study.names if name.startswith("ensemble-")]
-    if cases is None and ensembles:
-        raise ConfigError(f"{ensembles[0]} needs labelled cases at the server; drop it or set test=server")
-    outcomes = {name: study.outcome(name) for name in study.names if name not in ensembles}
+    for method in study.methods:
+        _check_judges(method, at_server=cases is not None)
+    ensembles = [method.name for method in study.methods if isinstance(method, Ensemble)]
+    outcomes = {method.name: study.outcome(method) for method in study.methods if method.name not in ensembles}
     if cases is None:
         return _by_sums(study, outcomes)
     verdicts = {name: _central(outcome, cases, study) for name, outcome in outcomes.items()}
@@ -68,8 +75,15 @@ def judge_all(study: Study, cases: TestSet | None) -> dict[str, Verdict]:
     return {name: verdicts[name] for name in study.names}
 
 
+def _check_judges(method: Method, *, at_server: bool) -> None:
+    if method.test == "server" and not at_server:
+        raise ConfigError(f"{method.name} needs labelled cases at the server; drop it or set test=server")
+    if method.test == "sites" and at_server:
+        raise ConfigError(f"{method.name} is judged by each hospital on its own cases; drop it or set test=sites")
+
+
 def _central(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
-    scores = {name: cases.scores(head.logits(cases.values)) for name, head in outcome.heads.items()}
+    scores = {name: cases.scores(head.logits(cases.values, cases.material)) for name, head in outcome.heads.items()}
     if "" not in scores:
         return _mean_of_sites(outcome, scores)
     return _verdict(scores[""], "federated", outcome, study)
@@ -100,12 +114,12 @@ def _mean_of_sites(outcome: Outcome, scores: Mapping[str, Scores]) -> Verdict:
 
 
 def _ensembles(names: list[str], study: Study, outcomes: Mapping[str, Outcome], cases: TestSet) -> dict[str, Verdict]:
-    local = outcomes.get("local") or study.outcome("local")
+    local = outcomes.get("local") or study.outcome(Local("local"))
     federated = {name: outcome.heads[""] for name, outcome in outcomes.items() if "" in outcome.heads}
     verdicts = {}
     for name in names:
         heads = {**local.heads, **(federated if name == "ensemble-all" else {})}
-        members = {member: cases.scores(head.logits(cases.values)) for member, head in heads.items()}
+        members = {member: cases.scores(head.logits(cases.values, cases.material)) for member, head in heads.items()}
         if name == "ensemble-local":
             scores, facts = combine(list(members.values())), {"weights": "equal"}
         else:
@@ -120,37 +134,64 @@ def _ensembles(names: list[str], study: Study, outcomes: Mapping[str, Outcome], 
 
 def _by_sums(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Verdict]:
     """The same figures from per-class histograms that hospitals sum over their own held-out cases."""
-    flat = [(name, key, head) for name, outcome in outcomes.items() for key, head in outcome.heads.items()]
-    stack = np.stack([np.concatenate([head.weight, head.bias[:, None]], axis=1) for _, _, head in flat])
-    classes = study.problem.classes
-    shapes = expected_shapes(len(classes)).items()
-    expect = {name: ArraySpec((len(flat), *shape)) for name, shape in shapes}
-    request = Request("evaluate", arrays={"heads": stack.astype(np.float32)}, expect=expect)
-    sites = {reply.site: reply.arrays for reply in study.hospitals.ask(request)}  # sums, a few kB a head
+    affine = [
+        (name, head) for name, outcome in outcomes.items() for head in outcome.heads.values() if isinstance(head, Head)
+    ]
+    shared = _heads_judged(study, [head for _, head in affine]) if affine else []
     verdicts: dict[str, Verdict] = {}
     for name, outcome in outcomes.items():
-        rows = [row for row, (owner, _, _) in enumerate(flat) if owner == name]
-        found = [_judged(sites, row, classes) for row in rows]
-        figures = {key: _mean([one["figures"][key] for one in found]) for key in found[0]["figures"]}
-        alone = len(rows) > 1  # one head a hospital: only the average hospital is told
-        bill = {**outcome.bill, "evaluate": Share(work=len(rows) / len(flat))}
-        verdicts[name] = Verdict(
-            "local" if alone else "federated",
-            figures,
-            by_site={} if alone else found[0]["by_site"],
-            curves={} if alone else found[0]["curves"],
-            heads=outcome.heads,
-            bill=bill,
-            server_cpu=outcome.server_cpu,
-            facts=outcome.facts,
-        )
+        mine = [sums for (owner, _), sums in zip(affine, shared, strict=True) if owner == name]
+        models = [head for head in outcome.heads.values() if isinstance(head, Model)]
+        phase = f"evaluate-{name}" if models or outcome.personal else "evaluate"
+        mine += [_model_judged(study, model, phase) for model in models]
+        if outcome.personal:
+            request = Request("evaluate_personal", {}, {"method": outcome.personal}, phase=phase)
+            mine.append(_row(_asked(study, request), 0))
+        work = 1.0 if models or outcome.personal else len(mine) / max(len(affine), 1)
+        verdicts[name] = _summed(study, outcome, mine, {phase: Share(work=work)})
     return verdicts
 
 
-def _judged(sites: Mapping[str, Mapping[str, Any]], row: int, classes: tuple[str, ...]) -> dict[str, Any]:
-    """One head judged from every hospital's sums; the worst site is among those that show two classes."""
-    updates = {site: Update({name: array[row] for name, array in arrays.items()}) for site, arrays in sites.items()}
-    return judge_sites(updates, classes).as_dict()
+def _summed(study: Study, outcome: Outcome, judged: list[SiteSums], bill: Mapping[str, Share]) -> Verdict:
+    """The verdict from the hospitals' sums for each of a method's classifiers."""
+    found = [judge_sites(sums, study.problem.classes).as_dict() for sums in judged]
+    alone = len(found) > 1  # one head a hospital: only the average hospital is told
+    return Verdict(
+        "local" if alone else "personal" if outcome.personal else "federated",
+        {key: _mean([one["figures"][key] for one in found]) for key in found[0]["figures"]},
+        by_site={} if alone else found[0]["by_site"],
+        curves={} if alone else found[0]["curves"],
+        heads=outcome.heads,
+        bill={**outcome.bill, **bill},
+        server_cpu=outcome.server_cpu,
+        facts=outcome.facts,
+    )
+
+
+def _heads_judged(study: Study, heads: list[Head]) -> list[SiteSums]:
+    """Sums of many affine heads, asked for in one exchange; a few kB a head."""
+    stack = np.stack([np.concatenate([head.weight, head.bias[:, None]], axis=1) for head in heads])
+    sites = _asked(study, Request("evaluate", arrays={"heads": stack.astype(np.float32)}), len(heads))
+    return [_row(sites, row) for row in range(len(heads))]
+
+
+def _row(sites: Mapping[str, Mapping[str, Array]], row: int) -> SiteSums:
+    return {site: Update({name: array[row] for name, array in arrays.items()}) for site, arrays in sites.items()}
+
+
+def _model_judged(study: Study, model: Model, phase: str) -> SiteSums:
+    packed = model.pack()
+    config: dict[str, Value] = {"model-kind": model.kind, "model-fingerprint": packed.fingerprint}
+    config |= {f"model-{key}": value for key, value in packed.config.items()}
+    return _row(_asked(study, Request("evaluate_model", packed.arrays, config, phase=phase)), 0)
+
+
+def _asked(study: Study, request: Request, heads: int = 1) -> dict[str, Mapping[str, Array]]:
+    """Every hospital's sums [heads, ...] on its own held-out cases."""
+    shapes = expected_shapes(len(study.problem.classes)).items()
+    expect = {name: ArraySpec((heads, *shape)) for name, shape in shapes}
+    replies = study.hospitals.ask(replace(request, expect=expect))
+    return {reply.site: reply.arrays for reply in replies}
 
 
 def _mean(values: list[float | None]) -> float | None:

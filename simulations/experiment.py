@@ -46,7 +46,7 @@ def _repetition(seeded: Settings, plan: Plan, run: Run, events: Events) -> dict[
         server_app,
         client_app,
         node_configs=[{"partition-id": index, "num-partitions": count} for index in range(count)],
-        run_config=seeded.replace(out=str(folder)).public(),
+        run_config=seeded.replace(out=str(folder), state=str(folder / "state")).public(),
         workers=plan.workers,
         wire=plan.wire,
         listener=lambda event: events.emit(**{"seed": seeded.seed, **event}),

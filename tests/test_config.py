@@ -20,7 +20,7 @@ def test_run_config_of_the_app_is_exactly_the_settings() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "simulations" / "scenarios").glob("*.toml")), ids=lambda p: p.stem)
 def test_scenarios_are_valid_settings(path: Path) -> None:
-    from medtl_core.methods.names import read_methods
+    from medtl_core.registry import read_methods
 
     chosen = settings(read_scenario(path))
     assert read_methods(chosen.methods)
@@ -58,7 +58,7 @@ def test_flat_keys_round_trip() -> None:
 @given(st.sampled_from([field.name for field in dataclasses.fields(Settings)]))
 def test_every_field_is_documented_and_agreed_or_local(name: str) -> None:
     assert name.split("_")[0] in (Settings.__doc__ or "")
-    local = {"out", "cache", "data_path", "test_path", "weights", "bootstrap", "deadline", "quorum", "methods"}
+    local = {"out", "state", "cache", "data_path", "test_path", "weights", "bootstrap", "deadline", "quorum", "methods"}
     assert (name.replace("_", "-") in Settings().agreed()) == (name not in local)
 
 

@@ -10,17 +10,21 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Later stages may import earlier ones, never the other way; one line is one level.
 STAGES = (
     ("errors", "rng", "values", "threads", "events", "atomic"),
-    ("config", "agreement", "runs"),
-    ("counts", "weighted", "metrics", "calibrate", "data"),
-    ("intervals", "histogram", "cache", "views"),
+    ("config", "agreement", "runs", "personal_state"),
+    ("counts", "weighted", "metrics", "calibrate", "ranking", "data", "views"),
+    ("intervals", "histogram", "cache"),
     ("backbones",),
+    ("specs",),
     ("features",),
+    ("material",),
     ("heads",),
     ("aggregate",),
     ("methods", "ensemble"),
+    ("transfer",),
+    ("registry",),
     ("report",),
     ("flower",),
-    ("checkout", "planning", "progress", "inspection"),
+    ("checkout", "planning", "progress", "inspection", "adapting", "selecting", "pretraining"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(STAGES) for name in names}

@@ -3,24 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from medtl_core.errors import ConfigError, did_you_mean
-
 #: Gradient algorithms over the linear head.
 ALGORITHMS = ("fedavg", "fedprox", "fedavgm", "fedadam", "scaffold")
-
-#: Methods with a fixed name, in the order the summary shows them.
-FIXED = (
-    "local",
-    "nearest-mean",
-    "ridge",
-    "discriminant",
-    "discriminant-taps",
-    "auto",
-    "pooled-logistic",
-    "ensemble-local",
-    "ensemble-weighted",
-    "ensemble-all",
-)
 
 _GRADIENT = re.compile(rf"({'|'.join(ALGORITHMS)})-([1-9][0-9]{{0,3}})(-adjusted)?")
 
@@ -52,23 +36,3 @@ def gradient_method(name: str) -> Gradient | None:
     """
     match = _GRADIENT.fullmatch(name)
     return Gradient(match[1], int(match[2]), bool(match[3])) if match else None
-
-
-def read_methods(text: str) -> tuple[str, ...]:
-    """Returns the method names of a comma-separated list, checked and without repeats.
-
-    Raises:
-        ConfigError: a name is unknown (the nearest is suggested) or the list is empty.
-
-    Example:
-        >>> read_methods("ridge, fedavg-5")
-        ('ridge', 'fedavg-5')
-    """
-    names = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-    if not names:
-        raise ConfigError("methods is empty; name at least one, e.g. methods=discriminant")
-    for name in names:
-        if name not in FIXED and gradient_method(name) is None:
-            known = [*FIXED, *(f"{algorithm}-20" for algorithm in ALGORITHMS), RIVAL.name]
-            raise ConfigError(f"unknown method {name!r}; {did_you_mean(name, known)}")
-    return names

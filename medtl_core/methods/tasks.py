@@ -6,16 +6,17 @@ privacy is claimed, and the event says so.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.heads.crossval import fold_of, held_out
 from medtl_core.heads.linear import Training, logistic, loss_and_gradient, to_raw, train, with_bias
 from medtl_core.heads.statistics import collect, pack
 from medtl_core.histogram import summarise
+from medtl_core.material import Material
 from medtl_core.rng import stream
 from medtl_core.values import Array, Released, Scores, Update
 
@@ -37,6 +38,9 @@ class SiteData:
         test_patients: str [m].
         classes: number of classes C.
         seed: the run's seed.
+        material: the training cases themselves, for methods that look deeper than the features.
+        test_material: the held-out cases themselves.
+        state: the hospital's own folder for what must survive between rounds; None = it keeps nothing.
     """
 
     name: str
@@ -48,6 +52,9 @@ class SiteData:
     test_patients: Array
     classes: int
     seed: int
+    material: Material | None = None
+    test_material: Material | None = None
+    state: Path | None = None
 
 
 def moments(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -124,17 +131,6 @@ Task = Callable[[SiteData, Arrays, Config], Released]
 TASKS: Mapping[str, Task] = {
     task.__name__: task for task in (moments, statistics, validate, fit, gradient, local, evaluate)
 }
-
-
-def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """Runs the task called `name`.
-
-    Raises:
-        ConfigError: no such task.
-    """
-    if name not in TASKS:
-        raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, TASKS)}")
-    return TASKS[name](site, arrays, config)
 
 
 def _mean_loss(head: NDArray[np.float64], inputs: NDArray[np.float64], label: NDArray[np.int64]) -> float:

@@ -8,8 +8,9 @@ from medtl_core.errors import ConfigError
 from medtl_core.heads.closed import FAMILIES
 from medtl_core.heads.linear import logistic, to_raw, with_bias
 from medtl_core.heads.statistics import collect
-from medtl_core.methods.names import read_methods
-from medtl_core.methods.study import Problem, Study
+from medtl_core.methods.outcome import Problem
+from medtl_core.methods.study import Study
+from medtl_core.registry import find_method, read_methods
 from medtl_core.values import ABSENT
 from tests.memory import DirectHospitals, make_site
 
@@ -28,7 +29,7 @@ def pooled(hospitals: DirectHospitals) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_closed_form_heads_equal_the_pooled_solution(hospitals: DirectHospitals, name: str) -> None:
     made = study(hospitals, name)
-    outcome = made.outcome(name)
+    outcome = made.outcome(find_method(name))
     values, label = pooled(hospitals)
     choice = made.choices[name]
     direct = FAMILIES[name].heads(collect(values, label, 3))[choice.index] * choice.temperature
@@ -40,45 +41,47 @@ def test_closed_form_heads_equal_the_pooled_solution(hospitals: DirectHospitals,
 def test_each_phase_is_asked_once(hospitals: DirectHospitals) -> None:
     made = study(hospitals, "nearest-mean,ridge,discriminant,fedavg-2,fedavg-5,fedavg-5-adjusted")
     for name in made.names:
-        made.outcome(name)
+        made.outcome(find_method(name))
     tasks = [request.task for request in hospitals.asked]
     assert tasks.count("statistics") == tasks.count("validate") == tasks.count("moments") == 1
     assert tasks.count("fit") == 5
 
 
 def test_same_seed_same_bytes_and_another_seed_another_head(hospitals: DirectHospitals) -> None:
-    first, second = (study(hospitals, "fedavg-3").outcome("fedavg-3").heads[""] for _ in range(2))
+    first, second = (study(hospitals, "fedavg-3").outcome(find_method("fedavg-3")).heads[""] for _ in range(2))
     assert first.weight.tobytes() == second.weight.tobytes()
     others = DirectHospitals([make_site(name, 20, seed=1) for name in "ab"])
-    assert study(others, "fedavg-3").outcome("fedavg-3").heads[""].weight.tobytes() != first.weight.tobytes()
+    other = study(others, "fedavg-3").outcome(find_method("fedavg-3")).heads[""]
+    assert other.weight.tobytes() != first.weight.tobytes()
 
 
 def test_rounds_share_one_course(hospitals: DirectHospitals) -> None:
     together = study(hospitals, "fedavg-2,fedavg-4")
     alone = study(hospitals, "fedavg-2")
     np.testing.assert_array_equal(
-        together.outcome("fedavg-2").heads[""].weight, alone.outcome("fedavg-2").heads[""].weight
+        together.outcome(find_method("fedavg-2")).heads[""].weight,
+        alone.outcome(find_method("fedavg-2")).heads[""].weight,
     )
-    bill = together.outcome("fedavg-2").bill["fit-fedavg"]
+    bill = together.outcome(find_method("fedavg-2")).bill["fit-fedavg"]
     assert (bill.rounds, bill.work) == (0.5, 0.5)
 
 
 def test_the_fold_heads_do_not_disturb_the_full_head(hospitals: DirectHospitals) -> None:
-    plain = study(hospitals, "fedavg-20").outcome("fedavg-20").heads[""]
-    stacked = study(hospitals, "fedavg-20,auto").outcome("fedavg-20").heads[""]
+    plain = study(hospitals, "fedavg-20").outcome(find_method("fedavg-20")).heads[""]
+    stacked = study(hospitals, "fedavg-20,auto").outcome(find_method("fedavg-20")).heads[""]
     np.testing.assert_allclose(plain.weight, stacked.weight, rtol=1e-4, atol=1e-6)  # float32 on the wire
 
 
 def test_adjustment_removes_the_prior_only(hospitals: DirectHospitals) -> None:
     made = study(hospitals, "fedavg-3,fedavg-3-adjusted")
-    plain, adjusted = (made.outcome(name).heads[""] for name in made.names)
+    plain, adjusted = (made.outcome(find_method(name)).heads[""] for name in made.names)
     counts = made.moments.counts
     np.testing.assert_allclose(plain.bias - adjusted.bias, np.log(counts / counts.sum()))
     np.testing.assert_array_equal(plain.weight, adjusted.weight)
 
 
 def test_auto_takes_the_lowest_cross_validated_loss(hospitals: DirectHospitals) -> None:
-    outcome = study(hospitals, "auto").outcome("auto")
+    outcome = study(hospitals, "auto").outcome(find_method("auto"))
     losses = outcome.facts["losses"]
     assert set(losses) == {"ridge", "discriminant", "fedavg-20-adjusted"}
     assert outcome.facts["chosen"] == min(losses, key=losses.get)
@@ -86,7 +89,7 @@ def test_auto_takes_the_lowest_cross_validated_loss(hospitals: DirectHospitals) 
 
 def test_taps_are_chosen_from_the_same_statistics(hospitals: DirectHospitals) -> None:
     made = study(hospitals, "discriminant-taps")
-    outcome = made.outcome("discriminant-taps")
+    outcome = made.outcome(find_method("discriminant-taps"))
     assert outcome.facts["taps"] in {"4", "7", "10", "4+7", "7+10", "4+7+10"}
     best = min(choice.loss for key, choice in made.choices.items() if key.startswith("discriminant@"))
     assert outcome.facts["cv_loss"] == best
@@ -97,7 +100,7 @@ def test_taps_are_chosen_from_the_same_statistics(hospitals: DirectHospitals) ->
 
 def test_pooled_logistic_equals_logistic_on_pooled_cases(hospitals: DirectHospitals) -> None:
     made = study(hospitals, "pooled-logistic")
-    head = made.outcome("pooled-logistic").heads[""]
+    head = made.outcome(find_method("pooled-logistic")).heads[""]
     values, label = pooled(hospitals)
     mean, scale = made.moments.mean, made.moments.scale
     direct = to_raw(logistic(with_bias(values, mean, scale), label, 3), mean, scale)
@@ -107,14 +110,14 @@ def test_pooled_logistic_equals_logistic_on_pooled_cases(hospitals: DirectHospit
 
 
 def test_local_heads_are_one_per_hospital_and_never_answer_an_unseen_class(hospitals: DirectHospitals) -> None:
-    heads = study(hospitals, "local").outcome("local").heads
+    heads = study(hospitals, "local").outcome(find_method("local")).heads
     assert sorted(heads) == ["a", "b", "c", "d", "e"]
     assert (heads["e"].bias == [ABSENT, heads["e"].bias[1], ABSENT]).all()
 
 
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedprox", "fedavgm", "fedadam", "scaffold"])
 def test_gradient_algorithms_learn(hospitals: DirectHospitals, algorithm: str) -> None:
-    head = study(hospitals, f"{algorithm}-20").outcome(f"{algorithm}-20").heads[""]
+    head = study(hospitals, f"{algorithm}-20").outcome(find_method(f"{algorithm}-20")).heads[""]
     values, label = pooled(hospitals)
     assert (head.logits(values).argmax(1) == label).mean() > 0.6
 
@@ -122,7 +125,7 @@ def test_gradient_algorithms_learn(hospitals: DirectHospitals, algorithm: str) -
 def test_fedavg_by_hand_with_one_step() -> None:
     hospitals = DirectHospitals([make_site("a", 4), make_site("b", 12)])
     settings = Settings(local_epochs=1, batch_size=64, weight_decay=0.0)
-    made = Study(hospitals, PROBLEM, settings, ("fedavg-1",))
+    made = Study(hospitals, PROBLEM, settings, read_methods("fedavg-1"))
     course = made.course("fedavg").heads[1][0]
     values, label = pooled(hospitals)
     inputs = with_bias(values, made.moments.mean, made.moments.scale)

@@ -3,7 +3,7 @@ import pytest
 
 from medtl_core.errors import ConfigError
 from medtl_core.heads.statistics import unpack
-from medtl_core.methods.tasks import answer
+from medtl_core.registry import answer
 from medtl_core.values import Released
 from tests.memory import make_site
 

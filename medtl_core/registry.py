@@ -1,0 +1,126 @@
+"""The tables of methods, hospital tasks and models: the core ones, and those of every module in `medtl_core.transfer`.
+
+A new file in that folder with a table `METHODS` is a new method; nothing else has to know it. The modules import no
+heavy library at their top, because a deployed hospital reads them for every message.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from medtl_core import transfer
+from medtl_core.errors import ConfigError, WeightsError, did_you_mean
+from medtl_core.histogram import summarise
+from medtl_core.methods import core, tasks
+from medtl_core.methods.method import Method
+from medtl_core.methods.model import Model, Packed
+from medtl_core.methods.tasks import Arrays, Config, SiteData, Task
+from medtl_core.values import Released, Scores, Update
+
+
+def _modules() -> tuple[ModuleType, ...]:
+    names = sorted(info.name for info in pkgutil.iter_modules(transfer.__path__))
+    return tuple(importlib.import_module(f"{transfer.__name__}.{name}") for name in names)
+
+
+def _joined(table: str, modules: Iterable[ModuleType]) -> dict[str, Any]:
+    """One mapping from all modules' tables of a name; a key that two modules claim is a mistake in the code."""
+    joined: dict[str, Any] = {}
+    for module in modules:
+        entries = getattr(module, table, ())
+        rows = entries.items() if isinstance(entries, Mapping) else ((entry.kind, entry) for entry in entries)
+        for key, value in rows:
+            if joined.get(key, value) is not value:
+                raise ConfigError(f"{module.__name__}: {key!r} is in another module's {table} already; rename it")
+            joined[key] = value
+    return joined
+
+
+def evaluate_model(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Summable evaluation of one model on this hospital's held-out cases; see `histogram`."""
+    values = {key.removeprefix("model-"): value for key, value in config.items() if key.startswith("model-")}
+    kind = str(values.pop("kind", ""))
+    classes = tuple(str(number) for number in range(site.classes))
+    model = unpack(kind, Packed(arrays, values, classes, str(values.pop("fingerprint", ""))))
+    group = np.unique(site.test_patients, return_inverse=True)[1].astype(np.int64)
+    logits = model.logits(site.test_values, site.test_material)
+    names = np.full(len(site.test_label), site.name)
+    found = summarise(Scores(logits, site.test_label, names, group)).arrays
+    return Released(Update({name: array[None] for name, array in found.items()}))
+
+
+_MODULES = (core, *_modules())
+
+#: Every class of methods.
+METHODS: tuple[type[Method], ...] = tuple(kind for module in _MODULES for kind in getattr(module, "METHODS", ()))
+
+#: Everything a hospital can be asked, by the name of the message.
+TASKS: Mapping[str, Task] = {**tasks.TASKS, "evaluate_model": evaluate_model, **_joined("TASKS", _MODULES)}
+
+#: Every kind of model that can travel.
+MODELS: Mapping[str, type[Model]] = _joined("MODELS", _MODULES)
+
+
+def find_method(name: str) -> Method:
+    """Returns the method a name stands for.
+
+    Raises:
+        ConfigError: no method has that name; the nearest is suggested.
+
+    Example:
+        >>> find_method("fedavg-20-adjusted").rounds
+        20
+    """
+    for kind in METHODS:
+        found = kind.parse(name)
+        if found is not None:
+            return found
+    raise ConfigError(f"unknown method {name!r}; {did_you_mean(name, examples())}")
+
+
+def examples() -> tuple[str, ...]:
+    """Returns one name of every class of methods, and the other fixed names."""
+    fixed = [word for kind in METHODS for word in kind.syntax.split("|") if word.replace("-", "").isalnum()]
+    return tuple(dict.fromkeys([*fixed, *(kind.example for kind in METHODS), "fedavg-20-adjusted"]))
+
+
+def read_methods(text: str) -> tuple[Method, ...]:
+    """Returns the methods of a comma-separated list, without repeats.
+
+    Raises:
+        ConfigError: a name is unknown (the nearest is suggested) or the list is empty.
+
+    Example:
+        >>> [method.name for method in read_methods("ridge, fedavg-5")]
+        ['ridge', 'fedavg-5']
+    """
+    names = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not names:
+        raise ConfigError("methods is empty; name at least one, e.g. methods=discriminant")
+    return tuple(find_method(name) for name in names)
+
+
+def unpack(kind: str, packed: Packed) -> Model:
+    """Returns the model of a kind from its arrays.
+
+    Raises:
+        WeightsError: no such kind, or the arrays do not fit it.
+    """
+    if kind not in MODELS:
+        raise WeightsError(f"no model is of kind {kind!r}; {did_you_mean(kind, MODELS)}")
+    return MODELS[kind].unpack(packed)
+
+
+def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Runs the hospital task called `name`.
+
+    Raises:
+        ConfigError: no such task.
+    """
+    if name not in TASKS:
+        raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, TASKS)}")
+    return TASKS[name](site, arrays, config)
