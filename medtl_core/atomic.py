@@ -11,11 +11,14 @@ from typing import Any
 from medtl_core.errors import RunError
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all: into a neighbour first, then renamed over the name."""
+def write_bytes(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Writes a file whole or not at all: into a neighbour first, then renamed over the name.
+
+    `mode` are its permissions before the process's umask; 0o600 = the owner's alone, from the first byte on.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
-        with temporary.open("xb") as stream:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())

@@ -39,6 +39,12 @@ class ReplyError(MedtlError):
     public_text = "a reply broke the agreement and was refused"
 
 
+class StateError(MedtlError):
+    """A hospital's personal state on its own disk cannot be read, written or used."""
+
+    public_text = "the site's personal state could not be used; its own log names the file"
+
+
 class RunError(MedtlError):
     """A run cannot go on: no quorum, no usable reply, or an output folder in use."""
 

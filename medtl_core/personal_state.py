@@ -1,0 +1,214 @@
+"""What a personal method keeps at a hospital: arrays on its own disk, between rounds and after the last one.
+
+Flower forgets a hospital's state when its process ends and in every new run, so it lies in the hospital's own folder:
+`METHOD.round-R.safetensors` with a manifest `METHOD.round-R.json` for the two newest rounds, and `METHOD.final` for the
+finished model. A manifest is written last: without it the arrays do not count. Files are readable by their owner only.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medtl_core.atomic import to_json, write_bytes
+from medtl_core.errors import ConfigError, StateError
+from medtl_core.values import Array
+
+#: Version of the layout.
+SCHEMA = 1
+
+#: Permissions of files and of the folder.
+_FILE, _FOLDER = 0o600, 0o700
+
+_NAME = re.compile(r"[^\W_][\w@ .,+()-]{0,99}")
+_FINAL = "final"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose state it is; arrays of another identity are never used.
+
+    Attributes:
+        method: full name of the method.
+        classes: in the agreed order.
+        fingerprint: of the features.
+        agreement: hash of the run's agreed settings, classes and features.
+    """
+
+    method: str
+    classes: tuple[str, ...]
+    fingerprint: str
+    agreement: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A hospital's personal arrays.
+
+    Attributes:
+        round: after which they were kept; 0 = none, the method begins.
+        arrays: by name.
+        facts: flat remarks saved with them.
+    """
+
+    round: int
+    arrays: Mapping[str, Array]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PersonalState:
+    """One method's state in a hospital's folder.
+
+    A round reads what the round before left and never its own result, so that a request which Flower repeats, or a
+    server that resumes one round earlier, is answered with the same bytes.
+
+    Attributes:
+        folder: of the hospital; made when first written.
+        identity: whose state is read and written.
+    """
+
+    folder: Path
+    identity: Identity
+
+    def __post_init__(self) -> None:
+        # the name comes from the server and becomes a file name
+        if not _NAME.fullmatch(self.identity.method):
+            raise ConfigError(f"method name {self.identity.method[:60]!r} cannot be a file name")
+
+    def before(self, number: int) -> Kept | None:
+        """Returns the newest arrays kept before round `number`, or None: the hospital begins anew.
+
+        Raises:
+            StateError: they are damaged, of another identity, or only later rounds are there: the request is stale.
+        """
+        rounds = self._rounds()
+        older = [one for one in rounds if one < number]
+        if older and number > 1:
+            return self._read(f"round-{older[-1]}")
+        if number > 1 and any(one > number for one in rounds):
+            raise StateError(
+                f"round {number} of {self.identity.method} was asked for, but {self.folder} is at round {rounds[-1]} "
+                "already; the request is stale. To begin anew start the run again from round 1"
+            )
+        return None
+
+    def write(self, number: int, arrays: Mapping[str, Array]) -> None:
+        """Keeps arrays as the result of round `number`; of the others only the newest earlier round stays.
+
+        Round 1 begins anew: whatever an earlier run of the same agreement left goes.
+
+        Raises:
+            StateError: the folder cannot be written; what was kept before is still whole.
+        """
+        self._write(f"round-{number}", Kept(number, arrays))
+        older = [one for one in self._rounds() if one < number][-1:] if number > 1 else []
+        for one in self._rounds():
+            if one not in (number, *older):
+                self._remove(f"round-{one}")
+        if number == 1:
+            self._remove(_FINAL)
+
+    def finish(self, kept: Kept) -> None:
+        """Keeps the finished personal model.
+
+        Raises:
+            StateError: the folder cannot be written.
+        """
+        self._write(_FINAL, kept)
+
+    def finished(self) -> Kept:
+        """Returns the finished personal model.
+
+        Raises:
+            StateError: there is none, or it is damaged or of another identity.
+        """
+        if not self._path(_FINAL, "json").is_file():
+            raise StateError(
+                f"{self.folder} holds no finished model of {self.identity.method}: this hospital did not take part to "
+                "the end, or its state-dir has moved"
+            )
+        return self._read(_FINAL)
+
+    def _rounds(self) -> list[int]:
+        pattern = re.compile(re.escape(self.identity.method) + r"\.round-([0-9]{1,6})\.json")
+        try:
+            names = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
+        except OSError as error:
+            raise StateError(f"the state folder {self.folder} cannot be read ({error.strerror})") from error
+        return sorted(int(found[1]) for found in map(pattern.fullmatch, names) if found)
+
+    def _path(self, what: str, suffix: str) -> Path:
+        return self.folder / f"{self.identity.method}.{what}.{suffix}"
+
+    def _write(self, what: str, kept: Kept) -> None:
+        from safetensors.numpy import save
+
+        for name, array in kept.arrays.items():
+            if not np.isfinite(array).all():
+                raise StateError(f"personal array {name!r} of {self.identity.method} is not finite; it is not kept")
+        content = save({name: np.ascontiguousarray(array) for name, array in kept.arrays.items()})
+        about = {"schema": SCHEMA, **asdict(self.identity), "round": kept.round}
+        manifest = {**about, "sha256": hashlib.sha256(content).hexdigest(), "facts": kept.facts}
+        try:
+            self.folder.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
+            self._path(what, "json").unlink(missing_ok=True)  # the old manifest would call the new arrays damaged
+            write_bytes(self._path(what, "safetensors"), content, mode=_FILE)
+            write_bytes(self._path(what, "json"), to_json(manifest).encode(), mode=_FILE)
+        except OSError as error:
+            raise StateError(
+                f"the personal state of {self.identity.method} cannot be written to {self.folder} ({error.strerror}); "
+                "make room or make the folder writable for this process"
+            ) from error
+
+    def _remove(self, what: str) -> None:
+        for suffix in ("json", "safetensors"):
+            try:
+                self._path(what, suffix).unlink(missing_ok=True)
+            except OSError as error:
+                raise StateError(f"{self._path(what, suffix)} cannot be removed ({error.strerror})") from error
+
+    def _read(self, what: str) -> Kept:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        manifest, path = self._manifest(what), self._path(what, "safetensors")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise StateError(f"the personal state {path} cannot be read ({error.strerror}); {_ANEW}") from error
+        if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
+            raise StateError(f"{path} is damaged: its SHA-256 is not the one in its manifest; {_ANEW}")
+        try:
+            arrays = load(content)
+        except SafetensorError as error:
+            raise StateError(f"{path} is not a safetensors file: {error}; {_ANEW}") from error
+        return Kept(manifest["round"], arrays, manifest["facts"])
+
+    def _manifest(self, what: str) -> dict[str, Any]:
+        path = self._path(what, "json")
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise StateError(f"the manifest {path} cannot be read: {error}; {_ANEW}") from error
+        kinds = {"round": int, "sha256": str, "facts": dict}
+        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
+            raise StateError(f"{path} is not a personal state that this version of medtl can read; {_ANEW}")
+        for key, kind in kinds.items():
+            if not isinstance(manifest.get(key), kind):
+                raise StateError(f"the manifest {path} lacks {key!r} as {kind.__name__}; {_ANEW}")
+        for key, mine in asdict(self.identity).items():
+            other = manifest.get(key)
+            if other != (list(mine) if isinstance(mine, tuple) else mine):
+                raise StateError(f"{path} was made for another {key} ({str(other)[:80]}) than this run's; {_ANEW}")
+        if what != _FINAL and manifest["round"] != int(what.removeprefix("round-")):
+            raise StateError(f"{path} says it is of round {manifest['round']}; it was renamed; {_ANEW}")
+        return dict(manifest)
+
+
+_ANEW = "move the file away to let this hospital begin its personal part anew"
