@@ -35,6 +35,8 @@ NAMES = (*BODY, *HEAD)
 
 #: Loss of logits [n, C] and labels [n].
 Loss = Callable[["Tensor", "Tensor"], "Tensor"]
+#: Logits [n, C] of named arrays and inputs [n, d].
+Answer = Callable[[Mapping[str, "Tensor"], "Tensor"], "Tensor"]
 
 
 def initial(width: int, classes: int, *, rng: np.random.Generator, hidden: int = HIDDEN) -> dict[str, Array]:
@@ -117,7 +119,7 @@ class Trained:
 
 def fit(
     arrays: Arrays, inputs: NDArray[np.float32], label: NDArray[np.int64], recipe: Recipe, *,
-    rng: np.random.Generator, train: tuple[str, ...] = NAMES, loss: Loss | None = None,
+    rng: np.random.Generator, train: tuple[str, ...] = NAMES, loss: Loss | None = None, answer: Answer = forward,
 ) -> Trained:  # fmt: skip
     """Returns the arrays after one round of local training by gradient descent.
 
@@ -129,6 +131,7 @@ def fit(
         rng: of the batch order.
         train: names of the arrays to train; the others stay as they are.
         loss: of logits and labels; None = cross-entropy.
+        answer: logits of arrays and inputs; a method with further arrays brings its own.
 
     Raises:
         DataError: the training diverged; the hospital sits out this round.
@@ -146,7 +149,7 @@ def fit(
         seen = 0.0
         for batch in batches(len(label), recipe.batch_size, rng):
             rows = torch.from_numpy(batch)
-            cost = measure(forward(current, features[rows]), target[rows])
+            cost = measure(answer(current, features[rows]), target[rows])
             slopes = torch.autograd.grad(cost, trained)
             seen += float(cost.detach()) * len(batch)
             with torch.no_grad():
