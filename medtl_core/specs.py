@@ -19,7 +19,7 @@ VERSION = 1
 #: Side of "plain" features; enough for one middle tap, and five times faster than 224 (METHODS section 10).
 _PLAIN_SIZE = 128
 _SMALLEST = 32
-_KINDS = ("random:", "file:", "timm:", "torchvision:")
+_KINDS = ("random:", "file:", "own:", "timm:", "torchvision:")
 
 Groups = tuple[tuple[str, int, int], ...]
 

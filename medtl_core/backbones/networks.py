@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: Classifiers by their name in the known libraries; features never run through them.
-_CLASSIFIERS = ("classifier.", "fc.", "head.", "heads.")
+CLASSIFIERS = ("classifier.", "fc.", "head.", "heads.")
 _BUILDING = threading.Lock()
 
 
@@ -63,12 +63,12 @@ def _own_random_state() -> Iterator[None]:
 
 
 def _fill(network: nn.Module, state: dict[str, "Tensor"], backbone: Backbone) -> None:
-    body = {name: tensor for name, tensor in state.items() if not name.startswith(_CLASSIFIERS)}
+    body = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIERS)}
     try:
         fault = network.load_state_dict(body, strict=False)
     except RuntimeError as error:
         raise WeightsError(f"the weights are not those of {backbone.identity!r}: {error}") from error
-    missing = [name for name in fault.missing_keys if not name.startswith(_CLASSIFIERS)]
+    missing = [name for name in fault.missing_keys if not name.startswith(CLASSIFIERS)]
     if missing or fault.unexpected_keys:
         raise WeightsError(
             f"the weights are not those of {backbone.identity!r}: {len(missing)} tensors are missing and "

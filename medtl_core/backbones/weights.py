@@ -52,7 +52,8 @@ def locate(backbone: Backbone, weights: str = "") -> Path | None:
 
     Args:
         backbone: from `find_backbone`.
-        weights: a file, or a folder that holds one; "" = where the backbone's record says.
+        weights: a file, a folder that holds one, or one of folders named by architecture; "" = where the backbone's
+            record says.
 
     Raises:
         WeightsError: no such file here; the text names the file, its place, and the command that fetches it.
@@ -115,6 +116,9 @@ def _given(backbone: Backbone, path: Path) -> Path:
         raise WeightsError(f"weights={str(path)!r} does not exist; it must be a safetensors file or its folder")
     named = [path / file for file in backbone.files if file and (path / file).is_file()]
     found = named or sorted(path.glob("*.safetensors"))
+    if not found:  # a folder for several backbones: one folder below it for each architecture
+        below = dict.fromkeys((backbone.arch, backbone.arch.removeprefix("tf_")))
+        found = [file for name in below for file in sorted((path / name).glob("*.safetensors"))]
     if len(found) != 1:
         listed = ", ".join(file.name for file in found) or "none"
         raise WeightsError(

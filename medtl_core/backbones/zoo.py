@@ -9,6 +9,7 @@ from typing import Any
 
 from medtl_core.backbones import weights
 from medtl_core.backbones.backbone import Backbone
+from medtl_core.backbones.own import own_file, own_names
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -22,12 +23,13 @@ def find_backbone(name: str) -> Backbone:
 
     Args:
         name: a name of `BACKBONES`; "timm:ARCH" (any of timm's, read from its own tables); "file:PATH" (a safetensors
-            file whose metadata names its architecture) or "file:PATH#LIBRARY:ARCH"; "random:NAME" (the architecture
-            of another backbone with seeded, untrained weights: for tests and as a control).
+            file whose metadata names its architecture) or "file:PATH#LIBRARY:ARCH"; "own:NAME" (registered in the
+            user's folder, see `own`); "random:NAME" (the architecture of another backbone with seeded, untrained
+            weights: for tests and as a control).
 
     Raises:
         ConfigError: the name or the architecture is unknown; the nearest name is suggested.
-        WeightsError: a "file:" backbone's file is missing, or does not say what it is.
+        WeightsError: a "file:" or "own:" backbone's file is missing, or does not say what it is.
 
     Example:
         >>> find_backbone("lite0").rich
@@ -40,12 +42,19 @@ def find_backbone(name: str) -> Backbone:
     kind, _, rest = name.partition(":")
     if kind in _KINDS and rest:
         return _KINDS[kind](rest)
-    options = [*BACKBONES, "table", "timm:ARCH", "file:PATH", "random:NAME"]
+    options = [*BACKBONES, "table", "timm:ARCH", "file:PATH", "own:NAME", "random:NAME"]
     raise ConfigError(f"unknown backbone {name!r}; {did_you_mean(name, options)}")
 
 
 def table() -> list[dict[str, Any]]:
-    """Returns one row a backbone: name, library, arch, size, taps, rich, plain, and if its weights are here."""
+    """Returns one row a backbone: name, library, arch, size, taps, rich, plain, and if its weights are here.
+
+    The user's own ones come last.
+
+    Raises:
+        WeightsError: a registered file is no backbone.
+    """
+    own = [find_backbone(f"own:{name}") for name in own_names()]
     return [
         {
             "name": one.name,
@@ -57,7 +66,7 @@ def table() -> list[dict[str, Any]]:
             "plain": one.plain,
             "available": _is_here(one),
         }
-        for one in BACKBONES.values()
+        for one in [*BACKBONES.values(), *own]
     ]
 
 
@@ -78,6 +87,12 @@ def _file(text: str) -> Backbone:
     path, _, arch = text.partition("#")
     base = find_backbone(arch or _architecture(Path(path)))
     return dataclasses.replace(base, name=f"file:{text}", source="file", files=(path,), sha256=None)
+
+
+def _own(name: str) -> Backbone:
+    path = own_file(name)
+    base = find_backbone(_architecture(path))
+    return dataclasses.replace(base, name=f"own:{name}", source="file", files=(str(path),), sha256=None)
 
 
 def _architecture(path: Path) -> str:
@@ -138,7 +153,7 @@ def _nearest(word: str, options: list[str]) -> str:
     return hint if hint.startswith("did") else "`timm.list_models()` lists them"
 
 
-_KINDS = {"random": _random, "file": _file, "timm": _timm}
+_KINDS = {"random": _random, "file": _file, "own": _own, "timm": _timm}
 
 
 def _lite0() -> Backbone:
