@@ -28,7 +28,7 @@ class Settings:
         partition: "natural" (by the site column), "dirichlet" (label skew `alpha`), "size" (unequal sizes) or "even".
         alpha: Dirichlet concentration; small = skewed.
         seed: of partition, folds and training order; never of privacy noise.
-        backbone: "lite0", "torchvision:NAME", "timm:NAME", "file:PATH", "random:ARCH" or "table".
+        backbone: "lite0", "torchvision:NAME", "timm:NAME", "file:PATH", "own:NAME", "random:ARCH" or "table".
         weights: file or folder with the backbone's weights; "" = where the backbone's record says.
         features: "rich" (several taps, mean and standard deviation), "plain" (one tap, mean) or taps such as "4+10".
         image_size: pixels a side; 0 = what `features` implies.
@@ -41,6 +41,10 @@ class Settings:
         adam_rate: FedAdam's server learning rate.
         test: "server" (central labelled test set) or "sites" (each hospital judges on its own held-out cases).
         test_path: data the server judges on when hospitals own their folders; "" = the shared data's test split.
+        leave_out: a natural site that no simulated hospital is cut from; the server judges on all its cases, or with
+            "SITE:test" on its test cases only. "" = none.
+        shift: "scanner" shows every hospital's images as by a scanner of its own, and the server's test images as by
+            scanners that no hospital has; for experiments. "" = images as they are.
         min_cell: hospitals drop classes with fewer cases than this before anything leaves; 0 = keep all.
         quorum: share of registered hospitals that must answer every round, in (0, 1].
         deadline: seconds a round may take.
@@ -75,6 +79,8 @@ class Settings:
     adam_rate: float = 0.01
     test: str = "server"
     test_path: str = ""
+    leave_out: str = ""
+    shift: str = ""
     min_cell: int = 0
     quorum: float = 0.5
     deadline: float = 600.0
@@ -99,6 +105,11 @@ class Settings:
         _one_of("partition", self.partition, ("natural", "dirichlet", "size", "even"))
         _one_of("views", self.views, ("auto", "one"))
         _one_of("test", self.test, ("server", "sites"))
+        _one_of("shift", self.shift, ("", "scanner"))
+        if self.leave_out and (self.test != "server" or self.test_path):
+            raise ConfigError(
+                f"leave-out={self.leave_out!r} is judged by the server: it needs test=server, no test-path"
+            )
         for name, path in (("out", self.out), ("state", self.state)):
             if path and not Path(path).is_absolute():
                 raise ConfigError(f"{name}={path!r} must be an absolute path: a Flower process has its own folder")
@@ -115,7 +126,10 @@ class Settings:
 
     def of_data(self, *, seed: int = 0) -> "Settings":
         """Returns only what decides which cases there are: runs that differ elsewhere can share one load."""
-        kept = ("data", "data_path", "test_path", "sites", "shots", "partition", "alpha", "image_size", "backbone")
+        kept = (
+            "data", "data_path", "test_path", "leave_out", "sites", "shots", "partition", "alpha", "image_size",
+            "backbone",
+        )  # fmt: skip
         return Settings(seed=seed, **{name: getattr(self, name) for name in kept})
 
     def of_site(self) -> "Settings":

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from medtl_core.config import Settings
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source
+from medtl_core.data.style import of_server
 from medtl_core.errors import DataError
 from medtl_core.features import Spec, extract, feature_spec
 from medtl_core.material import Material
@@ -62,7 +63,7 @@ def open_reference(settings: Settings, workers: int) -> Reference:
     rows = np.arange(len(examples)) if settings.test_path else shared_parts(settings).server_test
     if not len(rows):
         raise DataError("the server has no test case: give test-path, a split column with 'test', or test=sites")
-    own = examples.take(rows)
+    own = of_server(examples.take(rows), settings)
     values = extract(own, spec, settings, workers=workers).values
     group = np.unique(own["patient"], return_inverse=True)[1].astype(np.int64)
     material = Material(own, settings, source.entry.views, source.columns, source.entry.modality)

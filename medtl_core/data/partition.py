@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.config import Settings
-from medtl_core.errors import ConfigError
+from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.rng import stream
 from medtl_core.values import Array, Examples
 
@@ -48,7 +48,8 @@ class Parts:
 
     Attributes:
         sites: the hospitals.
-        server_test: int64 [t], all rows of split "test"; the hospitals' `test` rows are cut out of it.
+        server_test: int64 [t], all rows of split "test", of which the hospitals' `test` rows are cut; or the rows of
+            the site that was left out.
     """
 
     sites: tuple[SitePart, ...]
@@ -68,21 +69,40 @@ def partition(source: Sourced | Examples, settings: Settings) -> Parts:
     patient's cases stay in one hospital, which is then trimmed to exactly `shots` cases. A hospital may hold no case,
     one case or one class: what then happens is the run's policy. `summary` tells.
 
+    With `leave_out`, no hospital holds a case of that site, neither to train on nor to judge on.
+
     Raises:
-        ConfigError: there are too few cases; the message says how many there are.
+        ConfigError: there are too few cases; the message says how many there are. Or there is no site to leave out.
     """
     examples = source if isinstance(source, Examples) else source.examples
-    test = np.flatnonzero(examples["split"] == "test")
-    pool = np.flatnonzero(examples["split"] != "test")
+    left, judged = _left_out(examples, settings.leave_out)
+    held_out = examples["split"] == "test"
+    test, pool = np.flatnonzero(held_out & ~left), np.flatnonzero(~held_out & ~left)
     if len(pool) < settings.sites or len(pool) < settings.sites * settings.shots:
         _refuse(settings, "the data", settings.sites, len(pool), len(pool) // settings.sites)
     if settings.partition == "natural":
-        return Parts(tuple(_natural(examples, pool, test, settings)), test)
+        return Parts(tuple(_natural(examples, pool, test, settings)), judged)
     cut = {"dirichlet": _dirichlet, "size": _size, "even": _even}[settings.partition]
     trains = cut(examples, pool, settings)
     tests = _share(examples["patient"], test, settings.sites, stream(settings.seed, "partition", "test"))
     names = _numbered("hospital", settings.sites)
-    return Parts(tuple(SitePart(*part) for part in zip(names, trains, tests, strict=True)), test)
+    return Parts(tuple(SitePart(*part) for part in zip(names, trains, tests, strict=True)), judged)
+
+
+def _left_out(examples: Examples, name: str) -> tuple[NDArray[np.bool_], Index]:
+    """Returns which rows belong to the site left out [n], and the rows the server judges on."""
+    site, held_out = examples["site"], examples["split"] == "test"
+    if not name:
+        return np.zeros(len(site), dtype=bool), np.flatnonzero(held_out)
+    whole = np.asarray(site == name)
+    if whole.any():
+        return whole, np.flatnonzero(whole)
+    left = np.asarray(site == name.removesuffix(":test"))
+    if not left.any():
+        raise ConfigError(
+            f"leave-out={name!r}: no case is of that site; {did_you_mean(name, np.unique(site).tolist())}"
+        )
+    return left, np.flatnonzero(left & held_out)
 
 
 def apportion(sizes: Mapping[str, float], seats: int) -> dict[str, int]:

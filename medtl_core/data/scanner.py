@@ -58,7 +58,7 @@ def expose(page: Canvas, picture: Image, scanner: Scanner, rng: np.random.Genera
         rng: exposure of the single film and noise.
     """
     images = len(picture)
-    film = _blurred(picture + _marker(page, scanner), scanner.blur / 100 * page.size)
+    film = blurred(picture + _marker(page, scanner), scanner.blur / 100 * page.size)
     contrast = scanner.contrast * np.exp(rng.normal(0, 0.06, (images, 1, 1))).astype(np.float32)
     lift = scanner.brightness + rng.normal(0, 0.025, (images, 1, 1)).astype(np.float32)
     film *= contrast
@@ -79,7 +79,7 @@ def _marker(page: Canvas, scanner: Scanner) -> Image:
     return np.asarray((upright | foot) * np.float32(bright), dtype=np.float32)
 
 
-def _blurred(picture: Image, sigma: float) -> Image:
+def blurred(picture: Image, sigma: float) -> Image:
     """Returns the pictures under a Gaussian of `sigma` pixels, edges repeated; sums of shifts, free of BLAS."""
     reach = max(int(2.5 * sigma + 0.5), 1)
     taps = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, 0.1)))

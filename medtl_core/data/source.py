@@ -70,7 +70,7 @@ def open_source(settings: Settings) -> Source:
 
 def phantom_patients(settings: Settings) -> int:
     """Returns how many phantom patients the hospitals of `settings` need; never below the default."""
-    seats = apportion(SHARES, settings.sites)
+    seats = apportion({name: share for name, share in SHARES.items() if name != settings.leave_out}, settings.sites)
     # Trimming a hospital to whole patients can waste one image each; two more keep uneven shares above the line.
     needed = {name: count * (settings.shots + 3) for name, count in seats.items()}
     patients = DEFAULT_PATIENTS
