@@ -1,0 +1,180 @@
+"""The benchmark of methods: `make bench-methods`. Every method x shots x data set x seed, resumable, then the table.
+
+`python -m simulations.methods run --data DIR` works through its cells, one seed of all of them before the next, until
+none is left or the time budget is spent; what is done is never done again. `... table` prints Markdown of what is
+there. Methods of one family and data set read the same features and cases, so differences are paired by seed.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medtl_core.errors import MedtlError
+from medtl_core.runs import Plan
+from simulations.comparison import compare, markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+Values = dict[str, str | int | float | bool]
+
+#: The data sets, their hospitals, and the shots at which methods are compared.
+DATA: Mapping[str, Values] = {
+    "ham10000_sites": {"sites": 10, "partition": "natural"},
+    "kermany_cxr224": {"sites": 8, "partition": "dirichlet", "alpha": 0.3},
+}
+SHOTS = (5, 10, 25, 50, 90)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Methods that run together.
+
+    Attributes:
+        name: of the group.
+        family: groups of one family have the same settings, and share a table.
+        methods: in the order of the table.
+        seeds: repetitions.
+        apart: whether every method runs by itself, because it takes long.
+    """
+
+    name: str
+    family: str
+    methods: tuple[str, ...]
+    seeds: int
+    apart: bool = False
+
+
+#: What differs between families, beyond the data set's own settings.
+FAMILIES: Mapping[str, Values] = {
+    "cached features, 224 pixels": {},
+    "trained backbone, 128 pixels": {"image-size": 128},
+    "own cases": {"test": "sites"},
+}
+BASELINES = ("fedavg-20", "discriminant")
+_CORE = (
+    "local", "nearest-mean", "ridge", "discriminant", "discriminant-taps", "fedavg-5", "fedavg-20",
+    "fedavg-20-adjusted", "fedprox-20", "fedavgm-20", "fedadam-20", "scaffold-20", "auto", "pooled-logistic",
+    "network-20",
+)  # fmt: skip
+GROUPS: tuple[Group, ...] = (
+    Group("heads", "cached features, 224 pixels", _CORE, 10),
+    Group("deep-baselines", "trained backbone, 128 pixels", ("local", "discriminant", "fedavg-20", "auto"), 3),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the benchmark."""
+
+    group: Group
+    data: str
+    shots: int
+    seed: int
+    methods: tuple[str, ...]
+
+    def folder(self, out: Path) -> Path:
+        """Returns the run folder of this cell."""
+        own = self.methods[0] if self.group.apart else "all"
+        return out / self.group.name / f"{self.data}-{self.shots}" / own / f"seed-{self.seed}"
+
+    def settings(self, data: Path) -> Values:
+        """Returns the flat settings of this cell."""
+        place: Values = {"data": self.data, "data-path": str((data / self.data).absolute())}
+        own: Values = {"shots": self.shots, "seed": self.seed, "methods": ",".join(self.methods)}
+        return {**DATA[self.data], **FAMILIES[self.group.family], **place, **own}
+
+
+def cells(groups: Sequence[Group], shots: Sequence[int]) -> Iterator[Cell]:
+    """Yields every cell: the first seed of all of them, then the second, so that a short budget covers all rows."""
+    for seed in range(max((group.seeds for group in groups), default=0)):
+        for group in groups:
+            for count in shots:
+                for data in DATA:
+                    if seed < group.seeds:
+                        parts = [(method,) for method in group.methods] if group.apart else [group.methods]
+                        yield from (Cell(group, data, count, seed, part) for part in parts)
+
+
+def is_done(folder: Path) -> bool:
+    """Says whether a cell's run is complete; one that broke off leaves no metrics."""
+    return (folder / "metrics.json").is_file()
+
+
+def run(groups: Sequence[Group], shots: Sequence[int], data: Path, out: Path, minutes: float) -> int:
+    """Works through the cells; returns the number that failed. A failure is told and does not stop the others."""
+    from simulations.experiment import simulate
+
+    end, failed = time.monotonic() + 60 * minutes, 0
+    todo = [cell for cell in cells(groups, shots) if not is_done(cell.folder(out))]
+    for number, cell in enumerate(todo):
+        if time.monotonic() > end:
+            print(f"budget spent: {len(todo) - number} of {len(todo)} cells are left; run again to go on")
+            break
+        folder, started = cell.folder(out), time.monotonic()
+        shutil.rmtree(folder, ignore_errors=True)  # what a broken run left
+        plan = Plan(cell.settings(data), 1, os.cpu_count() or 1, False, folder, ROOT, "methods")
+        try:
+            simulate(plan, lambda event: None)
+            word = f"{time.monotonic() - started:.1f} s"
+        except MedtlError as error:
+            failed, word = failed + 1, f"FAILED: {error}"
+        print(f"[{number + 1}/{len(todo)}] {folder.relative_to(out)}: {word}", flush=True)
+    return failed
+
+
+def results(family: str, data: str, shots: int, out: Path) -> dict[str, dict[int, Mapping[str, Any]]]:
+    """Returns what is done of a table: method -> seed -> its record in result.json."""
+    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for group in (group for group in GROUPS if group.family == family):
+        for file in sorted((out / group.name / f"{data}-{shots}").glob("*/seed-*/seed-*/result.json")):
+            if is_done(file.parents[1]):
+                content = json.loads(file.read_text(encoding="utf-8"))
+                for method, record in content["methods"].items():
+                    found.setdefault(method, {})[int(content["seed"])] = record
+    return found
+
+
+def table(families: Sequence[str], shots: Sequence[int], out: Path) -> str:
+    """Returns all tables as Markdown, each method against the baselines, paired by seed."""
+    parts = []
+    for family in families:
+        for data in DATA:
+            for count in shots:
+                lines = compare(results(family, data, count, out), BASELINES)
+                if lines:
+                    parts.append(f"### {family}: {data}, {count} shots\n\n{markdown(lines, BASELINES)}\n")
+    return "\n".join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs cells, or prints the tables of what is done."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the data sets")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "methods", help="where runs are kept")
+    parser.add_argument("--minutes", type=float, default=600.0, help="time budget")
+    parser.add_argument("--groups", nargs="*", default=[group.name for group in GROUPS])
+    parser.add_argument("--shots", nargs="*", type=int, default=list(SHOTS))
+    chosen = parser.parse_args(arguments)
+    groups = [group for group in GROUPS if group.name in chosen.groups]
+    if len(groups) < len(set(chosen.groups)):
+        parser.error(f"known groups: {', '.join(group.name for group in GROUPS)}")
+    if chosen.what == "table":
+        print(table(list(dict.fromkeys(group.family for group in groups)), chosen.shots, chosen.out))
+        return 0
+    missing = [name for name in DATA if not (chosen.data / name).is_dir()]
+    if missing:
+        parser.error(f"{chosen.data} does not hold {', '.join(missing)}; name the folder of the data sets with --data")
+    failed = run(groups, chosen.shots, chosen.data, chosen.out.absolute(), chosen.minutes)
+    print(f"{failed} cell(s) failed" if failed else "no cell failed")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The contract of every method: its example runs through the real apps, is judged, saved and billed."""
+
+import ast
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.app import app as client_app
+from medtl_core import registry, transfer
+from medtl_core.config import settings
+from medtl_core.errors import ConfigError
+from medtl_core.flower.grid import run_local
+from medtl_core.methods.method import Method
+from medtl_core.runs import is_model, load_head, load_packed
+from server.app import app as server_app
+
+SMALL = {
+    "data": "phantom", "sites": 5, "shots": 30, "image-size": 32, "features": "4", "bootstrap": 20, "local-epochs": 1,
+}  # fmt: skip
+#: Imports that a hospital's process must not pay for before a task needs them.
+HEAVY = {"torch", "torchvision", "timm", "sklearn", "scipy", "opacus"}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def run(method: str, test: str, out: Path, cache: Path) -> dict:
+    values = {**SMALL, "methods": method, "test": test, "cache": str(cache), "out": str(out), "state": str(out / "s")}
+    nodes = [{"partition-id": part, "num-partitions": 5} for part in range(5)]
+    run_local(server_app, client_app, node_configs=nodes, run_config=settings(values).public(), workers=1)
+    return json.loads((out / "result.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("kind", registry.METHODS, ids=lambda kind: kind.example)
+def test_every_method_runs_is_judged_saved_and_billed(kind: type[Method], tmp_path: Path, cache: Path) -> None:
+    test = "sites" if kind.test == "sites" else "server"
+    result = run(kind.example, test, tmp_path / "out", cache)
+    assert result["failures"] == []
+    (found,) = result["methods"].values()
+    assert 0.0 <= found["figures"]["balanced_accuracy"] <= 1.0
+    assert found["cost"]["bytes_up"] > 0
+    assert found["cost"]["rounds"] >= 1
+    for manifest in (tmp_path / "out" / "heads").glob("*.json"):
+        if is_model(manifest):
+            name, packed = load_packed(manifest)
+            again = registry.unpack(name, packed).pack()
+            assert again.arrays.keys() == packed.arrays.keys()
+            assert all(np.array_equal(again.arrays[key], packed.arrays[key]) for key in packed.arrays)
+        else:
+            assert load_head(manifest).classes == tuple(result["classes"])
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in registry.METHODS if kind.test == "any"], ids=lambda kind: kind.example
+)
+def test_what_any_side_can_judge_hospitals_judge_alike(kind: type[Method], tmp_path: Path, cache: Path) -> None:
+    central, summed = (
+        run(kind.example, test, tmp_path / test, cache)["methods"][kind.example] for test in ("server", "sites")
+    )
+    if central["kind"] == "federated" and "standardised" not in kind.example and "combat" not in kind.example:
+        # the hospitals share out the very cases the server holds; float32 on the wire may turn a near tie
+        ours, theirs = (found["figures"]["balanced_accuracy"] for found in (summed, central))
+        assert ours == pytest.approx(theirs, abs=0.02)
+    assert summed["figures"]["balanced_accuracy"] is not None
+
+
+def test_names_are_one_methods_only_and_described() -> None:
+    for kind in registry.METHODS:
+        owners = [other for other in registry.METHODS if other.parse(kind.example)]
+        assert owners == [kind], kind.example
+        assert kind.summary
+        assert kind.test in ("any", "server", "sites")
+        assert registry.find_method(kind.example).name == kind.example
+
+
+def test_every_kind_of_model_says_its_kind() -> None:
+    assert all(kind.kind == name for name, kind in registry.MODELS.items())
+    assert "network" in registry.MODELS
+
+
+def test_unknown_names_suggest_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'discriminant'"):
+        registry.read_methods("discriminent")
+    with pytest.raises(ConfigError, match="methods is empty"):
+        registry.read_methods(" , ")
+    with pytest.raises(ConfigError, match="did you mean 'statistics'"):
+        registry.answer("statistic", None, {}, {})  # type: ignore[arg-type]
+
+
+def test_a_method_judged_at_hospitals_says_so_when_the_server_should_judge(tmp_path: Path, cache: Path) -> None:
+    for kind in registry.METHODS:
+        if kind.test == "sites":
+            with pytest.raises(ConfigError, match="set test=sites"):
+                run(kind.example, "server", tmp_path / kind.example, cache)
+        if kind.test == "server":
+            with pytest.raises(ConfigError, match="set test=server"):
+                run(kind.example, "sites", tmp_path / kind.example, cache)
+
+
+@pytest.mark.parametrize("path", sorted(Path(transfer.__path__[0]).glob("*.py")), ids=lambda path: path.stem)
+def test_method_files_import_nothing_heavy_at_their_top(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+    assert not {name.split(".")[0] for name in names} & HEAVY
