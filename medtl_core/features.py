@@ -88,7 +88,7 @@ def _rows(examples: Examples, spec: FeatureSpec, settings: Settings, workers: in
     fingerprint = spec.fingerprint
     keys = [digest([content_key(image), fingerprint]) for image in images]
     unique = dict(zip(reversed(keys), reversed(images), strict=True))
-    cache = FeatureCache(_cache_folder(settings.cache))
+    cache = FeatureCache(cache_folder(settings.cache))
     rows = {key: row for key, row in cache.get_many(unique).items() if row.shape == (spec.width,)}
     todo = [(key, unique[key]) for key in dict.fromkeys(keys) if key not in rows]
     report(len(rows), len(unique))
@@ -113,7 +113,8 @@ def images_of(examples: Examples) -> Sequence[Any]:
     raise DataError("the cases hold no images, only a table; set backbone=table")
 
 
-def _cache_folder(setting: str) -> Path | None:
+def cache_folder(setting: str) -> Path | None:
+    """Returns where the setting `cache` keeps features; None = nowhere."""
     if setting == "off":
         return None
     return Path(setting).expanduser() if setting else default_folder()
