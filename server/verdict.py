@@ -19,6 +19,7 @@ from medtl_core.methods.outcome import Outcome, Share
 from medtl_core.methods.study import Study
 from medtl_core.metrics import judge
 from medtl_core.rng import stream
+from medtl_core.transfer.keep import identity_config
 from medtl_core.values import Array, Head, Scores, Update
 
 from .testset import TestSet
@@ -145,7 +146,7 @@ def _by_sums(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Verdict
         phase = f"evaluate-{name}" if models or outcome.personal else "evaluate"
         mine += [_model_judged(study, model, phase) for model in models]
         if outcome.personal:
-            request = Request("evaluate_personal", {}, {"method": outcome.personal}, phase=phase)
+            request = Request("evaluate_personal", {}, identity_config(study, outcome.personal), phase=phase)
             mine.append(_row(_asked(study, request), 0))
         work = 1.0 if models or outcome.personal else len(mine) / max(len(affine), 1)
         verdicts[name] = _summed(study, outcome, mine, {phase: Share(work=work)})

@@ -1,0 +1,98 @@
+"""Another class mix at a hospital: its prior re-estimated from unlabelled cases, by expectation maximisation.
+
+The federation's discriminant answers for classes that are alike in number. Where a hospital's cases are not, its own
+prior pi is found from the scores alone: pi_c <- mean over cases of p_c(x) pi_c / prior_c, normalised within each case
+(Saerens, Latinne, Decaestecker, Neural Computation 2002). Only the held-out cases' features are read, never their
+labels: the method is transductive, and made at evaluation only.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.calibrate import softmax
+from medtl_core.heads.statistics import Float
+from medtl_core.methods.method import Method
+from medtl_core.methods.outcome import Outcome
+from medtl_core.methods.study import Study
+from medtl_core.methods.tasks import Arrays, Task
+from medtl_core.transfer.keep import Finished, Opening, Resident, Visit, affine_head, settle, tasks_of
+
+#: Imagined cases spread evenly over the classes: a hospital with few cases stays near the even prior, and a class that
+#: no score points to keeps a prior above zero.
+SMOOTHING = 5.0
+
+#: Rounds of expectation maximisation, and the change of the prior below which it has settled.
+ITERATIONS, SETTLED = 1000, 1e-10
+
+
+def estimate_prior(
+    probabilities: Float, reference: NDArray[np.float64], *, smoothing: float = 0.0, iterations: int = ITERATIONS
+) -> Float:
+    """Returns the class prior [C] under which unlabelled probabilities are likeliest.
+
+    Args:
+        probabilities: [n, C], of a classifier trained under the prior `reference`.
+        reference: [C], positive where the classifier may answer; other classes keep prior 0.
+        smoothing: imagined cases, spread over the classes as `reference` is (Dirichlet prior); 0 = maximum likelihood.
+        iterations: at most so many rounds.
+
+    Example:
+        >>> sure = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> estimate_prior(sure, np.array([0.5, 0.5])).round(3).tolist()
+        [0.75, 0.25]
+    """
+    even: Float = np.asarray(reference, np.float64) / reference.sum()
+    prior = even
+    cases = len(probabilities)
+    if not cases:
+        return even
+    ratio = np.divide(probabilities, even, out=np.zeros_like(probabilities), where=even > 0)
+    for _ in range(iterations):
+        joint = ratio * prior
+        expected = (joint / np.maximum(joint.sum(axis=1, keepdims=True), np.finfo(float).tiny)).sum(axis=0)
+        moved = (expected + smoothing * even) / (cases + smoothing)
+        if np.abs(moved - prior).max() < SETTLED:
+            break
+        prior = moved
+    return np.asarray(prior / prior.sum(), np.float64)
+
+
+@final
+@dataclass(frozen=True)
+class Shifted(Resident):
+    """A hospital that gives the federated head its own class prior."""
+
+    def finish(self, visit: Visit, kept: Arrays) -> Finished:
+        """See Resident."""
+        head = affine_head(visit, visit.arrays["head"].astype(np.float64))
+        even = visit.seen / max(int(visit.seen.sum()), 1)
+        probabilities = softmax(head.logits(visit.site.test_values))
+        prior = estimate_prior(probabilities, even, smoothing=SMOOTHING)
+        raw = np.concatenate([head.weight, head.bias[:, None]], axis=1)
+        raw[visit.seen, -1] += np.log(np.maximum(prior[visit.seen], 1e-6) / even[visit.seen])
+        return Finished(affine_head(visit, raw), {"largest-prior": float(prior.max())})
+
+
+@final
+@dataclass(frozen=True)
+class PriorShift(Method):
+    """The discriminant of all hospitals, and at each the class prior its unlabelled cases suggest."""
+
+    syntax: ClassVar[str] = "prior-shift"
+    example: ClassVar[str] = "prior-shift"
+    summary: ClassVar[str] = "personal: the discriminant with each hospital's class prior, from unlabelled scores (EM)"
+    test: ClassVar[str] = "sites"
+
+    def outcome(self, study: Study) -> Outcome:
+        """See Method."""
+        found = study.solved("discriminant", "discriminant")
+        last = Opening(fixed={"head": found.affine.astype(np.float32)})
+        return settle(study, self, "shifted_finish", last, found.bill, found.facts)
+
+
+METHODS: tuple[type[Method], ...] = (PriorShift,)
+TASKS: Mapping[str, Task] = tasks_of("shifted", Shifted())
