@@ -273,3 +273,20 @@ def test_random_weights_are_seeded_and_leave_the_global_random_state_alone() -> 
     second, _ = load_network(find_backbone("random:lite0"))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert weights_sha(find_backbone("random:lite0")) not in (weights_sha(find_backbone("lite0")), "")
+
+
+# --- one folder for several architectures
+
+
+@needs_shared
+@pytest.mark.parametrize("name", ["lite0", "torchvision:squeezenet1_1", "torchvision:mobilenet_v2"])
+def test_a_folder_of_folders_serves_every_architecture(name: str) -> None:
+    backbone = find_backbone(name)
+    arch = backbone.arch.removeprefix("tf_")
+    assert locate(backbone, str(SHARED)) == locate(backbone, str(SHARED / arch))
+
+
+def test_a_folder_without_the_architecture_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "resnet18").mkdir()
+    with pytest.raises(WeightsError, match="must hold one safetensors file for 'torchvision:resnet18', found: none"):
+        locate(find_backbone("torchvision:resnet18"), str(tmp_path))

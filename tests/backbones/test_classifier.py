@@ -1,0 +1,91 @@
+"""A backbone's own classifier: the library's logits, a new one for pretraining, and weights that lack it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from medtl_core.backbones.classifier import Lite0Classifier, has_classifier, load_classifier, new_classifier
+from medtl_core.backbones.weights import load_weights
+from medtl_core.backbones.zoo import find_backbone
+from medtl_core.errors import WeightsError
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "weights"
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the weights folder is not on this machine")
+
+
+def images(size: int = 64) -> torch.Tensor:
+    return torch.randn((2, 3, size, size), generator=torch.Generator().manual_seed(0))
+
+
+def test_lite0_answers_as_timms_network_does() -> None:
+    import timm
+
+    backbone = find_backbone("lite0")
+    network, classes = load_classifier(backbone)
+    reference = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    reference.load_state_dict(load_weights(backbone)[0])
+    with torch.no_grad():
+        expected = reference.eval()(images())
+        found = network(images())
+    assert classes == 1000
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+
+@needs_shared
+def test_squeezenet_answers_as_torchvisions_network_does() -> None:
+    from torchvision.models import squeezenet1_1
+
+    backbone = find_backbone("torchvision:squeezenet1_1")
+    weights = str(SHARED / "squeezenet1_1")
+    network, classes = load_classifier(backbone, weights)
+    reference = squeezenet1_1(weights=None)
+    reference.load_state_dict(load_weights(backbone, weights)[0])
+    with torch.no_grad():
+        torch.testing.assert_close(network(images()), reference.eval()(images()))
+    assert classes == 1000
+
+
+@needs_shared
+def test_weights_without_a_classifier_are_named() -> None:
+    backbone = find_backbone("torchvision:mobilenet_v2")
+    assert not has_classifier(backbone, str(SHARED))
+    with pytest.raises(WeightsError, match="'torchvision:mobilenet_v2' come without their classifier"):
+        load_classifier(backbone, str(SHARED))
+    assert has_classifier(find_backbone("torchvision:squeezenet1_1"), str(SHARED))
+    assert has_classifier(find_backbone("lite0"))
+
+
+def test_a_random_source_is_the_same_everywhere_and_leaves_the_process_alone() -> None:
+    backbone = find_backbone("random:lite0")
+    state = torch.get_rng_state()
+    first, second = (load_classifier(backbone)[0](images()) for _ in range(2))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_new_classifier_keeps_the_body_and_depends_on_the_seed() -> None:
+    backbone = find_backbone("lite0")
+    body = {name: value for name, value in load_weights(backbone)[0].items() if not name.startswith("classifier")}
+    first, again, other = (new_classifier(backbone, "", 3, seed) for seed in (0, 0, 1))
+    assert isinstance(first, Lite0Classifier) and isinstance(other, Lite0Classifier)
+    state = first.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in body.items())
+    assert state["classifier.weight"].shape == (3, 1280)
+    assert torch.equal(state["classifier.weight"], again.state_dict()["classifier.weight"])
+    assert not torch.equal(state["classifier.weight"], other.classifier.weight)
+
+
+@pytest.mark.parametrize("name", ["random:resnet18", "random:mobilenet_v2", "random:densenet121"])
+def test_new_classifiers_have_the_classes_asked_for(name: str) -> None:
+    network: nn.Module = new_classifier(find_backbone(name), "", 5, 0)
+    assert network.eval()(images()).shape == (2, 5)
+
+
+@needs_shared
+def test_foreign_weights_are_refused() -> None:
+    weights = str(SHARED / "squeezenet1_1" / "squeezenet1_1.safetensors")
+    for load in (load_classifier, lambda backbone, file: new_classifier(backbone, file, 3, 0)):
+        with pytest.raises(WeightsError, match="are not those of 'torchvision:resnet18'"):
+            load(find_backbone("torchvision:resnet18"), weights)
