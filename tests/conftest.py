@@ -1,6 +1,5 @@
 """Shared fixtures."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,12 +15,9 @@ def hospitals() -> DirectHospitals:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the user's feature cache, nor does a process it starts."""
-    before = os.environ.get("MEDTL_CACHE")
-    os.environ["MEDTL_CACHE"] = str(tmp_path_factory.mktemp("features"))
-    yield
-    if before is None:
-        del os.environ["MEDTL_CACHE"]
-    else:
-        os.environ["MEDTL_CACHE"] = before
+def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's feature cache or backbones, nor does a process it starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MEDTL_CACHE", "MEDTL_HOME"):
+            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        yield
