@@ -149,7 +149,8 @@ def _by_sums(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Verdict
             request = Request("evaluate_personal", {}, identity_config(study, outcome.personal), phase=phase)
             mine.append(_row(_asked(study, request), 0))
         work = 1.0 if models or outcome.personal else len(mine) / max(len(affine), 1)
-        verdicts[name] = _summed(study, outcome, mine, {phase: Share(work=work)})
+        bill = {} if outcome.own_sums else {phase: Share(work=work)}
+        verdicts[name] = _summed(study, outcome, mine or [outcome.own_sums], bill)
     return verdicts
 
 
@@ -158,7 +159,7 @@ def _summed(study: Study, outcome: Outcome, judged: list[SiteSums], bill: Mappin
     found = [judge_sites(sums, study.problem.classes).as_dict() for sums in judged]
     alone = len(found) > 1  # one head a hospital: only the average hospital is told
     return Verdict(
-        "local" if alone else "personal" if outcome.personal else "federated",
+        "local" if alone or outcome.own_sums else "personal" if outcome.personal else "federated",
         {key: _mean([one["figures"][key] for one in found]) for key in found[0]["figures"]},
         by_site={} if alone else found[0]["by_site"],
         curves={} if alone else found[0]["curves"],

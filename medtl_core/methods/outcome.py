@@ -6,6 +6,7 @@ from typing import Any
 
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.model import Classifier
+from medtl_core.values import Update
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Outcome:
         facts: chosen strength, temperature, rounds...
         personal: name of a personal state that every hospital keeps on its own disk; `heads` is then empty, and the
             hospitals judge what they keep on their own held-out cases.
+        own_sums: evaluation sums, by hospital, of models that never left; each judged its own on its own held-out
+            cases, and `heads` is empty.
     """
 
     heads: Mapping[str, Classifier]
@@ -72,3 +75,4 @@ class Outcome:
     server_cpu: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
     personal: str = ""
+    own_sums: Mapping[str, Update] = field(default_factory=dict)
