@@ -39,6 +39,7 @@ class Settings:
         proximal: FedProx coefficient.
         server_momentum, server_rate: FedAvgM's momentum and server learning rate.
         adam_rate: FedAdam's server learning rate.
+        tune_epochs, tune_rate: of fine-tuning the backbone at a hospital; the rate is the head's, blocks get less.
         test: "server" (central labelled test set) or "sites" (each hospital judges on its own held-out cases).
         test_path: data the server judges on when hospitals own their folders; "" = the shared data's test split.
         leave_out: a natural site that no simulated hospital is cut from; the server judges on all its cases, or with
@@ -77,6 +78,8 @@ class Settings:
     server_momentum: float = 0.9
     server_rate: float = 0.3
     adam_rate: float = 0.01
+    tune_epochs: int = 2
+    tune_rate: float = 0.02
     test: str = "server"
     test_path: str = ""
     leave_out: str = ""
@@ -94,6 +97,7 @@ class Settings:
             sites=self.sites, local_epochs=self.local_epochs, batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             alpha=self.alpha, deadline=self.deadline, quorum=self.quorum, bootstrap=self.bootstrap,
+            tune_epochs=self.tune_epochs, tune_rate=self.tune_rate,
         )  # fmt: skip
         for name in ("shots", "image_size", "min_cell", "weight_decay", "proximal"):
             if getattr(self, name) < 0:

@@ -1,0 +1,126 @@
+"""Which blocks of a network feed its deepest tap, one after another: found by watching one pass, not by its name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from medtl_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Blocks that run one after another, each on the output of the one before, up to the deepest tap.
+
+    Attributes:
+        units: module paths in the order they run; the last one ends with the deepest tap. Some hold no parameter.
+        blocks: positions in `units` of those that hold parameters, from the shallowest.
+        complete: whether the first unit reads the image itself. A transformer's does not: tokens are made before it.
+        taps: tap -> path of the module whose output it is; a sequence of blocks stands for its last one.
+        before: paths of all modules that began to run before the deepest tap was read, "" (the network) among them.
+    """
+
+    units: tuple[str, ...]
+    blocks: tuple[int, ...]
+    complete: bool
+    taps: Mapping[str, str]
+    before: tuple[str, ...]
+
+
+@dataclass
+class _Visit:
+    """One module in one pass: when it began and ended, what it read and gave."""
+
+    began: int
+    read: "Tensor | None"
+    ended: int = -1
+    gave: "Tensor | None" = None
+    runs: int = 1
+
+
+def find_chain(network: "nn.Module", taps: Mapping[str, str], example: "Tensor") -> Chain:
+    """Returns the chain of blocks that ends with the deepest tap.
+
+    A block follows another when it reads the very tensor that the other gave. Plain sequences are taken apart, any
+    other module is a block.
+
+    Args:
+        network: frozen, in evaluation mode.
+        taps: tap -> module path, from the shallowest to the deepest.
+        example: float32 [n, 3, s, s], an image-like input of the size that will be read.
+
+    Raises:
+        ConfigError: a tap never runs, or runs more than once.
+    """
+    visits = _watch(network, example)
+    resolved = {tap: _last_child(network, path) for tap, path in taps.items()}
+    for tap, path in resolved.items():
+        if path not in visits or visits[path].runs > 1:
+            raise ConfigError(f"tap {tap!r} must run exactly once to be fine-tuned; module {path!r} does not")
+    path = list(resolved.values())[-1]
+    deepest = visits[path]
+    units = [path]
+    while (found := _feeder(visits, visits[units[0]])) is not None:
+        units.insert(0, _last_child(network, found))
+    blocks = tuple(place for place, unit in enumerate(units) if list(network.get_submodule(unit).parameters()))
+    before = tuple(name for name, visit in visits.items() if visit.began < deepest.ended)
+    return Chain(tuple(units), blocks, visits[units[0]].read is example, resolved, before)
+
+
+def _watch(network: "nn.Module", example: "Tensor") -> dict[str, _Visit]:
+    """Runs the network once; tensors are kept, so that the identity of each stays its own."""
+    import torch
+
+    visits: dict[str, _Visit] = {}
+    clock = iter(range(10**9))
+
+    def begin(path: str) -> Callable[..., None]:
+        def note(module: "nn.Module", inputs: tuple[Any, ...]) -> None:
+            first = inputs[0] if inputs and isinstance(inputs[0], torch.Tensor) else None
+            runs = visits[path].runs + 1 if path in visits else 1
+            visits[path] = _Visit(next(clock), first, runs=runs)
+
+        return note
+
+    def end(path: str) -> Callable[..., None]:
+        def note(module: "nn.Module", inputs: tuple[Any, ...], output: Any) -> None:
+            visits[path].ended = next(clock)
+            visits[path].gave = output if isinstance(output, torch.Tensor) else None
+
+        return note
+
+    hooks = []
+    for path, module in network.named_modules():
+        hooks += [module.register_forward_pre_hook(begin(path)), module.register_forward_hook(end(path))]
+    try:
+        with torch.no_grad():
+            network(example)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        size = "x".join(map(str, example.shape[2:]))
+        raise ConfigError(f"the backbone failed on images of {size} pixels: {error}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return visits
+
+
+def _feeder(visits: Mapping[str, _Visit], reader: _Visit) -> str | None:
+    """The module that gave what `reader` read: the last to end, since layers that work in place give one tensor on."""
+    found = [
+        (visit.ended, path)
+        for path, visit in visits.items()
+        if visit.gave is not None and visit.gave is reader.read and visit.ended < reader.began and visit.runs == 1
+    ]
+    return max(found)[1] if found else None
+
+
+def _last_child(network: "nn.Module", path: str) -> str:
+    from torch import nn
+
+    module = network.get_submodule(path)
+    while type(module) is nn.Sequential and len(module):
+        name, module = list(module.named_children())[-1]
+        path = f"{path}.{name}" if path else name
+    return path
