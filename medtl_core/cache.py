@@ -31,8 +31,8 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, row BLOB NOT NULL, sum BLOB NOT NULL) WITHOUT ROWID"
 )
 _LOGGER = logging.getLogger("medtl")
-#: Threads take turns: renaming a damaged file under another open connection of the same process once ended in a bus
-#: error, for old and new file share the name of their WAL and its memory map (sqlite.org/howtocorrupt.html#unlink).
+#: Threads take turns: a damaged file must not be renamed under another open connection of the same process, for old and
+#: new file share the name of their journal (sqlite.org/howtocorrupt.html#unlink).
 _TURN = threading.Lock()
 
 
@@ -116,11 +116,14 @@ class FeatureCache:
 
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Opens the file for one piece of work.
+
+    The journal stays SQLite's default, which works on every file system. A write-ahead log lets readers pass a writer,
+    but whoever opens and closes the file anew makes and removes the log and its memory map each time: that took twice
+    as long as reading a hospital's rows, and a writer here is done in milliseconds.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(sqlite3.connect(folder / _FILE, timeout=_PATIENCE)) as base:
-        # Readers then do not wait for a writer; a file system that cannot do it keeps SQLite's default.
-        with contextlib.suppress(sqlite3.OperationalError):
-            base.execute("PRAGMA journal_mode=WAL")
         base.execute("PRAGMA synchronous=NORMAL")
         base.execute(_SCHEMA)
         yield base
@@ -132,7 +135,8 @@ def _set_aside(folder: Path, seen: int | None, reason: str) -> None:
     if seen is None or _inode(path) != seen:
         return
     with contextlib.suppress(OSError):
-        for suffix in ("-wal", "-shm"):  # before the file: afterwards they may be those of a new one
+        # before the file: afterwards they may be those of a new one; an older medtl kept a write-ahead log
+        for suffix in ("-journal", "-wal", "-shm"):
             path.with_name(_FILE + suffix).unlink(missing_ok=True)
         path.replace(folder / f"{_FILE}.damaged-{seen}")
     _say_once(f"the feature cache {path} was damaged ({reason}); it is set aside and begun anew")

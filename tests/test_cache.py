@@ -153,7 +153,6 @@ def test_pages_damaged_inside_are_noticed(tmp_path: Path, said: pytest.LogCaptur
     many = rows(*(f"{number:04}" for number in range(500)), width=64)
     cache = FeatureCache(tmp_path)
     cache.put_many(many)
-    change(tmp_path, "PRAGMA journal_mode=DELETE")
     content = bytearray((tmp_path / FILE).read_bytes())
     content[4096:] = bytes(len(content) - 4096)
     (tmp_path / FILE).write_bytes(content)
@@ -169,6 +168,27 @@ def test_a_file_that_was_replaced_meanwhile_is_not_set_aside(tmp_path: Path) -> 
     FeatureCache(tmp_path).put_many(rows("a"))
     module._set_aside(tmp_path, seen=-1, reason="seen by a slower process")
     assert equal(FeatureCache(tmp_path).get_many(["a"]), rows("a"))
+
+
+@pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
+def test_what_lies_beside_a_damaged_file_goes_with_it(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / FILE).write_bytes(b"no database" * 500)
+    (tmp_path / (FILE + suffix)).write_bytes(b"of the damaged file" * 500)
+    cache = FeatureCache(tmp_path)
+    cache.put_many(rows("a"))
+    assert equal(cache.get_many(["a"]), rows("a"))
+    assert not (tmp_path / (FILE + suffix)).exists()
+
+
+def test_a_file_with_a_write_ahead_log_as_older_versions_kept_it_still_serves(
+    tmp_path: Path, said: pytest.LogCaptureFixture
+) -> None:
+    cache = FeatureCache(tmp_path)
+    cache.put_many(rows("a"))
+    change(tmp_path, "PRAGMA journal_mode=WAL")
+    cache.put_many(rows("bb"))
+    assert equal(cache.get_many(["a", "bb"]), rows("a", "bb"))
+    assert said.records == []
 
 
 def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
