@@ -111,9 +111,7 @@ class Settings:
         _one_of("test", self.test, ("server", "sites"))
         _one_of("shift", self.shift, ("", "scanner"))
         if self.leave_out and (self.test != "server" or self.test_path):
-            raise ConfigError(
-                f"leave-out={self.leave_out!r} is judged by the server: it needs test=server, no test-path"
-            )
+            raise ConfigError(f"leave-out={self.leave_out!r} needs test=server and no test-path")
         for name, path in (("out", self.out), ("state", self.state)):
             if path and not Path(path).is_absolute():
                 raise ConfigError(f"{name}={path!r} must be an absolute path: a Flower process has its own folder")

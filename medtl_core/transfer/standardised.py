@@ -147,13 +147,14 @@ class Standardised(Model):
             alignments = tuple(Alignment(location, scale) for location, scale in rows)
             cases = tuple(int(count) for count in arrays["cases"]) if sites else ()
         except (KeyError, ValueError, TypeError) as error:
-            raise WeightsError(
-                f"a standardised head needs its sites, head and moments; wrong or missing: {error}"
-            ) from (error)
+            raise WeightsError(f"a standardised head lacks its sites, head or moments: {error}") from error
         width = head.shape[-1] - 1
         shapes = {part.shape for one in (pooled, target, *alignments) for part in (one.location, one.scale)}
-        if head.shape != (len(packed.classes), width + 1) or shapes != {(width,)} or len(sites) != len(alignments):
+        fits = shapes == {(width,)} and len(sites) == len(alignments) == len(cases)
+        if head.shape != (len(packed.classes), width + 1) or not fits:
             raise WeightsError("the standardised head's arrays do not fit each other or its classes")
+        if not all((one.scale > 0).all() for one in (pooled, target, *alignments)):
+            raise WeightsError("the standardised head holds a scale that is not positive")
         return cls(
             head, pooled, target, packed.classes, packed.fingerprint, sites, alignments, cases, packed.facts
         )  # fmt: skip

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from medtl_core.config import Settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.partition import apportion, partition, summary
+from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError
 from medtl_core.values import Examples, Task
 
@@ -172,3 +173,48 @@ def test_a_thousand_hospitals_take_less_than_a_second(kind: str) -> None:
     parts = partition(examples, Settings(partition=kind, sites=1000, shots=20))
     assert time.process_time() - start < 1.0
     assert len(parts.sites) == 1000
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.sampled_from(KINDS), st.sampled_from(("x", "y", "z")), st.sampled_from(("", ":test")))
+def test_a_site_left_out_is_held_by_nobody_and_judged_by_the_server(seed: int, kind: str, name: str, part: str) -> None:
+    examples = pool(200, seed)
+    asked = Settings(partition=kind, sites=4, shots=5, seed=seed, leave_out=name + part)
+    parts = partition(examples, asked)
+    check_leaks(examples, parts.sides())
+    for site in parts.sites:
+        assert name not in examples["site"][np.concatenate([site.train, site.test])]
+    there = examples["site"] == name
+    wanted = there & (examples["split"] == "test") if part else there
+    np.testing.assert_array_equal(parts.server_test, np.flatnonzero(wanted))
+
+
+def test_hospitals_are_apportioned_among_the_sites_that_stay() -> None:
+    examples = pool(300)
+    parts = partition(examples, Settings(sites=4, shots=5, leave_out="z"))
+    assert [part.name for part in parts.sites] == ["x", "y-1", "y-2", "y-3"]
+
+
+def test_leaving_out_an_unknown_site_suggests_the_nearest() -> None:
+    examples = cases(["north"] * 6 + ["south"] * 6, [f"p{i}" for i in range(12)], test=3)
+    with pytest.raises(ConfigError, match=r"leave-out='nort'.* did you mean 'north'"):
+        partition(examples, Settings(sites=1, shots=1, leave_out="nort"))
+
+
+def test_leaving_out_the_only_site_leaves_too_few_cases() -> None:
+    examples = cases(["north"] * 6, [f"p{i}" for i in range(6)], test=2)
+    with pytest.raises(ConfigError, match="only 0 training"):
+        partition(examples, Settings(sites=1, shots=1, leave_out="north"))
+
+
+@pytest.mark.parametrize("other", [{"test": "sites"}, {"test_path": "/held"}])
+def test_a_site_left_out_needs_a_server_that_judges(other: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="leave-out='x' needs test=server"):
+        Settings(leave_out="x").replace(**other)
+
+
+def test_the_phantom_grows_for_the_sites_that_stay() -> None:
+    source = open_source(Settings(sites=4, shots=100, leave_out="phantom-a", image_size=32))
+    parts = partition(source, Settings(sites=4, shots=100, leave_out="phantom-a"))
+    assert [len(part.train) for part in parts.sites] == [100] * 4
+    assert set(source.examples["site"][parts.server_test]) == {"phantom-a"}
