@@ -1,6 +1,9 @@
-"""How far two orders of the same candidates agree, and what choosing by one of them costs."""
+"""Candidates in order of their scores: how far two orders agree, and what choosing by one of them costs."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +11,32 @@ from numpy.typing import NDArray
 from medtl_core.errors import DataError
 
 Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One backbone's taps under one seed.
+
+    Attributes:
+        backbone: the source's name.
+        taps: joined by "+".
+        seed: of the run.
+        width: number of features.
+        scores: by name; the higher, the better.
+        measured: figures of its discriminant on the server's test cases; empty where not asked for.
+    """
+
+    backbone: str
+    taps: str
+    seed: int
+    width: int
+    scores: Mapping[str, float]
+    measured: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """E.g. "lite0@4+7"."""
+        return f"{self.backbone}@{self.taps}"
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
@@ -61,6 +90,59 @@ def regret(score: Sequence[float], measured: Sequence[float]) -> float:
     return float(values.max() - values[int(by.argmax())])
 
 
+def ranked(candidates: Sequence[Candidate], by: str) -> list[dict[str, Any]]:
+    """Returns one row a candidate, its scores and figures averaged over seeds, the best by one score first."""
+    rows = []
+    for name in dict.fromkeys(candidate.name for candidate in candidates):
+        mine = [candidate for candidate in candidates if candidate.name == name]
+        rows.append(
+            {
+                "backbone": mine[0].backbone,
+                "taps": mine[0].taps,
+                "width": mine[0].width,
+                "scores": _mean([one.scores for one in mine]),
+                "measured": _mean([one.measured for one in mine]),
+            }
+        )
+    return sorted(rows, key=lambda row: -row["scores"][by])
+
+
+def agreement(
+    candidates: Sequence[Candidate], whole: Collection[str] = (), figure: str = "balanced_accuracy"
+) -> list[dict[str, Any]]:
+    """Returns how each score's order agrees with a measured figure, worked out seed by seed and averaged.
+
+    "regret" is the best measured figure less that of the candidate the score puts first; a correlation that no seed
+    defines is None.
+
+    Args:
+        candidates: with `measured`.
+        whole: scores of whole sources; each is held against the best candidate of every source.
+        figure: the measured one.
+    """
+    rows = []
+    for score in dict.fromkeys(name for candidate in candidates for name in candidate.scores):
+        by_seed = []
+        for seed in dict.fromkeys(candidate.seed for candidate in candidates):
+            mine = [one for one in candidates if one.seed == seed and score in one.scores]
+            pairs = _pairs(mine, score, figure, by_source=score in whole)
+            if len(pairs) > 1:
+                left, right = zip(*pairs, strict=True)
+                by_seed.append((spearman(left, right), kendall(left, right), regret(left, right), len(pairs)))
+        if by_seed:
+            rho, tau, loss, counts = zip(*by_seed, strict=True)
+            rows.append(
+                {
+                    "score": score,
+                    "candidates": max(counts),
+                    "spearman": _defined_mean(rho),
+                    "kendall": _defined_mean(tau),
+                    "regret": fmean(loss),
+                }
+            )
+    return rows
+
+
 def _pair(first: Sequence[float], second: Sequence[float]) -> tuple[Float, Float]:
     left, right = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if left.shape != right.shape or left.ndim != 1:
@@ -77,3 +159,23 @@ def _ranks(values: Float) -> Float:
     last = np.cumsum(count)
     mean = last - (count - 1) / 2.0
     return np.asarray(mean[place], dtype=np.float64)
+
+
+def _pairs(candidates: Sequence[Candidate], score: str, figure: str, *, by_source: bool) -> list[tuple[float, float]]:
+    """A score beside the measured figure, one pair a candidate, or one a source for a score of whole sources."""
+    pairs = [(one.backbone, one.scores[score], one.measured[figure]) for one in candidates if figure in one.measured]
+    if not by_source:
+        return [(left, right) for _, left, right in pairs]
+    best: dict[str, tuple[float, float]] = {}
+    for backbone, left, right in pairs:
+        best[backbone] = (left, max(right, best.get(backbone, (left, right))[1]))
+    return list(best.values())
+
+
+def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: fmean(row[key] for row in rows) for key in rows[0] if all(key in row for row in rows)}
+
+
+def _defined_mean(values: Sequence[float]) -> float | None:
+    known = [value for value in values if value == value]
+    return fmean(known) if known else None

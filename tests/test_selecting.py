@@ -1,0 +1,191 @@
+"""`medtl select`: what is judged, the real road from plan to ranking, and orders that cannot be carried out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from medtl_core.atomic import read_json, write_json
+from medtl_core.checkout import find_app
+from medtl_core.config import settings
+from medtl_core.data.manifest import write_manifest
+from medtl_core.data.phantom import phantom
+from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
+from medtl_core.ranking import Candidate, agreement, ranked
+from medtl_core.report.selection import agreement_table, ranking_table
+from medtl_core.runs import Plan
+from medtl_core.selecting import Selection, read_sources, select
+from medtl_core.transfer.transferability import SCORES
+from simulations.experiment import simulate
+
+APP = find_app(Path(__file__).resolve().parents[1])
+SMALL = ("sites=3", "shots=12", "image-size=64", "views=one")
+
+
+def real(plan: Plan) -> object:
+    return simulate(plan, lambda event: None)
+
+
+def stored(plan: Plan) -> None:
+    """Writes what a run would leave: the deeper the tap, the better, with 0.01 a seed on top."""
+    write = plan.settings
+    names = [name for name in str(write["methods"]).split(",") if name.startswith("taps@")]
+    for seed in range(plan.seeds):
+        methods: dict[str, Any] = {}
+        for rank, name in enumerate(names):
+            facts = {"taps": name[5:], "width": rank, "scores": dict.fromkeys(SCORES, rank / 10 + seed / 100)}
+            methods[name] = {"facts": facts, "figures": {"balanced_accuracy": rank / 20, "ece": None}}
+        (plan.out / f"seed-{seed}").mkdir(parents=True)
+        write_json(plan.out / f"seed-{seed}" / "result.json", {"methods": methods})
+    write_json(plan.out / "config.json", {"settings": settings(write).public(), "seeds": plan.seeds})
+    write_json(plan.out / "metrics.json", {})
+
+
+def order(tmp_path: Path, backbones: str = "random:squeezenet1_1", **changes: Any) -> Selection:
+    return Selection("phantom", read_sources(backbones), changes.pop("words", SMALL), out=tmp_path / "run", **changes)
+
+
+# --- what is judged
+
+
+def test_rich_means_at_least_four_taps_and_the_rich_ones_together() -> None:
+    names = "lite0,torchvision:squeezenet1_1,torchvision:mobilenet_v2,torchvision:resnet18,torchvision:convnext_tiny"
+    for source in read_sources(names):
+        assert len(source.taps) >= 4
+        assert set(source.backbone.rich) < set(source.taps)
+        assert source.taps[-1] == list(source.backbone.taps)[-1]
+        assert source.candidates == (*source.taps, "+".join(source.backbone.rich))
+
+
+def test_all_means_every_tap_and_a_list_means_itself() -> None:
+    every, named = (read_sources(text, "all")[0] for text in ("lite0", "lite0@10+4"))
+    assert every.taps == tuple(every.backbone.taps)
+    assert named.candidates == ("4", "10")
+
+
+@pytest.mark.parametrize(
+    ("text", "taps", "words"),
+    [
+        ("lite1", "rich", "unknown backbone 'lite1'; did you mean 'lite0'"),
+        ("lite0@4+99", "rich", "backbone 'lite0' has no tap '99'"),
+        ("lite0,lite0@4", "rich", "'lite0' is named twice"),
+        ("table", "rich", "a table has no backbone to choose"),
+        (" , ", "rich", "backbones is empty"),
+        ("lite0", "richest", "taps='richest' is not known; did you mean 'rich'"),
+    ],
+)
+def test_unknown_words_are_refused(text: str, taps: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        read_sources(text, taps)
+
+
+# --- the real road
+
+
+def test_the_ranking_comes_from_the_real_apps(tmp_path: Path) -> None:
+    found = select(order(tmp_path, "random:squeezenet1_1@3+7", measure=True), APP, real)
+    assert [row["taps"] for row in found["by_seed"]] == ["3", "7"]
+    for row in found["candidates"]:
+        assert set(row["scores"]) == {*SCORES, "leep", "nce"}
+        assert 0 <= row["measured"]["balanced_accuracy"] <= 1
+    losses = [row["scores"]["cv-loss"] for row in found["candidates"]]
+    assert losses == sorted(losses, reverse=True)
+    assert read_json(tmp_path / "run" / "selection.json")["candidates"] == found["candidates"]
+    assert [row["score"] for row in found["agreement"]] == list(SCORES)  # one source has no order
+
+
+def test_what_is_done_is_not_run_again_and_other_settings_are_refused(tmp_path: Path) -> None:
+    runs: list[str] = []
+
+    def counted(plan: Plan) -> None:
+        runs.append(plan.out.name)
+        if (plan.out / "config.json").exists():
+            raise RunError("already in use")
+        stored(plan)
+
+    both = order(tmp_path, "random:squeezenet1_1,random:resnet18", seeds=2)
+    first, second = (select(both, APP, counted) for _ in range(2))
+    assert runs == ["random-squeezenet1_1", "random-resnet18"]
+    assert first == second
+    with pytest.raises(RunError, match="already in use"):
+        select(order(tmp_path, words=(*SMALL, "alpha=0.9"), seeds=2), APP, counted)
+
+
+def test_measured_figures_show_only_when_asked_for(tmp_path: Path) -> None:
+    found = select(order(tmp_path), APP, stored)
+    assert found["agreement"] == []
+    assert all(row["measured"] == {} for row in found["candidates"])
+
+
+def test_settings_of_the_catalog_and_of_the_user(tmp_path: Path) -> None:
+    plans: list[Plan] = []
+    select(order(tmp_path, words=(*SMALL, "partition=even")), APP, lambda plan: (plans.append(plan), stored(plan)))
+    assert plans[0].settings["partition"] == "even"
+    assert plans[0].settings["features"] == "4+7+10+12"
+    assert str(plans[0].settings["methods"]).endswith("taps@7+10+12,leep")
+
+
+# --- orders that cannot be carried out
+
+
+def test_missing_weights_stop_it_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    ran: list[Plan] = []
+    with pytest.raises(WeightsError, match="weights of 'torchvision:resnet18' are not here"):
+        select(order(tmp_path, "random:squeezenet1_1,torchvision:resnet18"), APP, ran.append)
+    with pytest.raises(WeightsError, match="does not exist"):
+        select(order(tmp_path, "lite0", weights=str(tmp_path / "nowhere")), APP, ran.append)
+    assert ran == []
+
+
+def test_a_setting_that_select_decides_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="features is set to 'plain' and to"):
+        select(order(tmp_path, words=("features=plain",)), APP, stored)
+
+
+def test_data_with_one_class_are_refused(tmp_path: Path) -> None:
+    pool = phantom(size=64, patients=60)
+    write_manifest(pool.take(pool["label"] == 1), tmp_path / "alike")
+    words = ("sites=2", "shots=3", "image-size=64", "views=one")
+    alike = Selection(str(tmp_path / "alike"), read_sources("random:squeezenet1_1@7"), words, out=tmp_path / "run")
+    with pytest.raises(DataError, match="class"):
+        select(alike, APP, real)
+
+
+# --- order and agreement
+
+
+def made(backbone: str, taps: str, seed: int, score: float, measured: float, leep: float = 0.0) -> Candidate:
+    return Candidate(backbone, taps, seed, 8, {"cv-loss": score, "leep": leep}, {"balanced_accuracy": measured})
+
+
+def test_agreement_by_hand() -> None:
+    candidates = [
+        made("a", "1", 0, 0.1, 0.50, 2.0), made("a", "2", 0, 0.3, 0.70, 2.0), made("b", "1", 0, 0.2, 0.60, 1.0),
+        made("a", "1", 1, 0.3, 0.50, 1.0), made("a", "2", 1, 0.2, 0.70, 1.0), made("b", "1", 1, 0.1, 0.60, 2.0),
+    ]  # fmt: skip
+    by_tap, by_source = agreement(candidates, whole=("leep",))
+    assert (by_tap["score"], by_tap["candidates"], by_source["candidates"]) == ("cv-loss", 3, 2)
+    assert [by_tap[key] for key in ("spearman", "kendall", "regret")] == pytest.approx([0.25, 1 / 3, 0.1])
+    assert [by_source[key] for key in ("spearman", "kendall", "regret")] == pytest.approx([0.0, 0.0, 0.05])
+
+
+def test_ranked_averages_over_seeds() -> None:
+    rows = ranked([made("a", "1", 0, 0.1, 0.5), made("a", "1", 1, 0.3, 0.7), made("b", "1", 0, 0.9, 0.4)], "cv-loss")
+    assert [(row["backbone"], row["scores"]["cv-loss"]) for row in rows] == [("b", 0.9), ("a", pytest.approx(0.2))]
+    assert rows[1]["measured"]["balanced_accuracy"] == pytest.approx(0.6)
+
+
+def test_tables_show_what_was_found() -> None:
+    found = {
+        "candidates": ranked([made("lite0", "4", 0, -0.5, 0.625)], "cv-loss"),
+        "agreement": [{"score": "logme", "candidates": 4, "spearman": None, "kendall": 0.5, "regret": 0.034}],
+    }
+    console = Console(width=100)
+    with console.capture() as text:
+        console.print(ranking_table(found))
+        console.print(agreement_table(found))
+    shown = text.get()
+    assert "lite0" in shown and "62.5" in shown and "-0.50" in shown
+    assert "logme" in shown and "3.4" in shown and " - " in shown
