@@ -54,6 +54,15 @@ class Settings:
         out: absolute folder the server writes results to; "" = nothing is written.
         state: absolute folder below which simulated hospitals keep their personal state; a deployed hospital names its
             own with `state-dir`. "" = methods that need one are refused.
+        privacy: "none", "auto" or a private mechanism such as "private-mean"; when it is not "none", nothing leaves a
+            hospital that its ledger did not pay for.
+        epsilon: of the promise to every patient, over all releases of one method.
+        delta: of the promise; 0 = min(1e-5, 1 / (10 x public cases)).
+        secure_sum: whether the server sees only the sum over hospitals, which then share the noise.
+        colluders: hospitals that may collude with the server or drop out without the promise suffering.
+        public_cases: public number of patients at every hospital; 0 = `shots`.
+        public_images: where standardisation and PCA basis of private mechanisms come from: "photos" (two photographs that ship
+            with scikit-learn), "phantom" (synthetic radiographs) or a folder of public images.
     """
 
     data: str = "phantom"
@@ -91,6 +100,13 @@ class Settings:
     cache: str = ""
     out: str = ""
     state: str = ""
+    privacy: str = "none"
+    epsilon: float = 4.0
+    delta: float = 0.0
+    secure_sum: bool = False
+    colluders: int = 1
+    public_cases: int = 0
+    public_images: str = "photos"
 
     def __post_init__(self) -> None:
         positive(
@@ -115,6 +131,18 @@ class Settings:
         for name, path in (("out", self.out), ("state", self.state)):
             if path and not Path(path).is_absolute():
                 raise ConfigError(f"{name}={path!r} must be an absolute path: a Flower process has its own folder")
+        self._check_privacy()
+
+    def _check_privacy(self) -> None:
+        positive(epsilon=self.epsilon)
+        if not 0.0 <= self.delta < 1.0:
+            raise ConfigError(f"delta={self.delta} must lie in [0, 1); 0 = min(1e-5, 1 / (10 x public cases))")
+        if self.colluders < 0 or self.public_cases < 0:
+            raise ConfigError(f"colluders={self.colluders}, public-cases={self.public_cases} must not be negative")
+        if self.privacy != "none" and self.test != "server":
+            raise ConfigError(
+                f"privacy={self.privacy} needs test=server: hospitals' figures on their cases are not free"
+            )
 
     def public(self) -> dict[str, Value]:
         """Returns the settings as flat kebab-case keys, the form Flower's run config takes."""

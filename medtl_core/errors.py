@@ -51,6 +51,18 @@ class RunError(MedtlError):
     public_text = "the run could not go on"
 
 
+class PrivacyError(MedtlError):
+    """A release would break a promise, or its accounting cannot be trusted: nothing is sent."""
+
+    public_text = "the site's privacy policy or ledger refused the release"
+
+
+class BudgetError(PrivacyError):
+    """The hospital's privacy budget does not cover what was asked: the site sits out."""
+
+    public_text = "the site's privacy budget does not cover this; the site sits out"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns a short hint naming the closest known word, or the list of known words.
 

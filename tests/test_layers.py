@@ -18,7 +18,7 @@ STAGES = (
     ("features",),
     ("material",),
     ("heads",),
-    ("aggregate",),
+    ("aggregate", "privacy"),
     ("methods", "ensemble"),
     ("transfer",),
     ("registry",),

@@ -46,6 +46,12 @@ class Method(ABC):
         }
         return cls(name=name, **given)
 
+    @classmethod
+    def names(cls) -> str:
+        """Returns the fixed names the class answers to, or its example."""
+        words = cls.syntax.split("|")
+        return ", ".join(words) if all(word.replace("-", "").isalnum() for word in words) else cls.example
+
     @abstractmethod
     def outcome(self, study: "Study") -> "Outcome":
         """Asks the hospitals and returns what the method gave."""
