@@ -61,8 +61,8 @@ class Settings:
         secure_sum: whether the server sees only the sum over hospitals, which then share the noise.
         colluders: hospitals that may collude with the server or drop out without the promise suffering.
         public_cases: public number of patients at every hospital; 0 = `shots`.
-        public_images: where standardisation and PCA basis of private mechanisms come from: "photos" (two photographs that ship
-            with scikit-learn), "phantom" (synthetic radiographs) or a folder of public images.
+        public_images: where standardisation and PCA basis of private mechanisms come from: "photos" (two photographs
+            that ship with scikit-learn), "phantom" (synthetic radiographs) or a folder of public images.
     """
 
     data: str = "phantom"

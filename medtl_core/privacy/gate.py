@@ -1,0 +1,142 @@
+"""The one path from a private task to something that leaves the hospital.
+
+policy -> plan from agreed settings -> a sealed reply of the same request is sent again, at no cost -> reserve in the
+ledger -> task -> integer noise -> sealed to disk -> released. Whatever fails on the way, nothing is sent; a reservation
+without a release stays spent.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medtl_core.errors import BudgetError, PrivacyError
+from medtl_core.privacy.accounting import epsilon as epsilon_of
+from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.plan import Plan, Step
+from medtl_core.values import Array, PrivacyEvent, Released, Update
+
+if TYPE_CHECKING:
+    from medtl_core.privacy.ledger import Key, Ledger
+    from medtl_core.privacy.noise import Entropy
+
+#: Grid of the fixed-point numbers that noise is added on, as a share of each array's sensitivity.
+GRID = 2.0**-16
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a message asks of the gate, in words of the agreed plan.
+
+    Attributes:
+        plan: recomputed at the hospital.
+        step: index into its steps.
+        number: of the round, from 1.
+        digest: of the plan the server has in mind; another one is refused.
+    """
+
+    plan: Plan
+    step: int
+    number: int
+    digest: str
+
+
+def check(demand: Demand) -> None:
+    """Refuses what the agreed plan does not hold.
+
+    Raises:
+        PrivacyError: another plan, an unknown step, or a round beyond those planned.
+        BudgetError: the plan as a whole costs more than it promises.
+    """
+    plan = demand.plan
+    if demand.digest != plan.digest:
+        raise PrivacyError("the server asks under another plan than the settings give; server and site must agree")
+    if not 0 <= demand.step < len(plan.steps):
+        raise PrivacyError(f"step {demand.step} is not in the plan of {plan.mechanism}, which has {len(plan.steps)}")
+    if not 1 <= demand.number <= plan.steps[demand.step].count:
+        raise PrivacyError(f"round {demand.number} of step {demand.step} is beyond the plan of {plan.mechanism}")
+    cost = epsilon_of(plan.events, plan.terms.delta)
+    if not cost <= plan.terms.epsilon * (1 + 1e-6):  # also refuses NaN
+        raise BudgetError(f"the plan of {plan.mechanism} costs epsilon {cost:.4g}, it promises {plan.terms.epsilon}")
+
+
+def noised(bounded: Bounded, plan: Plan, step: int, entropy: "Entropy") -> dict[str, Array]:
+    """Returns the sums with discrete Gaussian noise, int64 multiples of `GRID` times each array's sensitivity.
+
+    Under secure sum this hospital adds its share: variance sigma^2 / (K - t).
+
+    Guarantee:
+        For one patient added or removed, sensitivity as stated by `bounded`, enlarged by the rounding of d numbers to
+        the grid (sqrt(d) times the grid), for which the noise is enlarged alike. Without secure sum the release has
+        at least the step's noise multipliers; under secure sum the sum of K - t hospitals' releases has.
+
+    Raises:
+        PrivacyError: a sum is not finite, or the plan names other arrays.
+    """
+    from medtl_core.privacy.noise import discrete_gaussian
+
+    multipliers, sensitivity = plan.steps[step].noise, plan.steps[step].sensitivity
+    if dict(bounded.sensitivity) != dict(sensitivity) or multipliers.keys() != sensitivity.keys():
+        raise PrivacyError(f"the plan prices {dict(sensitivity)}, the task sums {dict(bounded.sensitivity)}")
+    share = 1.0 / math.sqrt(plan.terms.honest) if plan.terms.secure else 1.0
+    released = {}
+    for name, array in bounded.update.arrays.items():
+        if not np.isfinite(array).all():
+            raise PrivacyError(f"the clipped sum {name!r} is not finite; nothing is released")
+        grid = bounded.sensitivity[name] * GRID
+        whole = np.rint(np.asarray(array, np.float64) / grid).astype(np.int64)
+        widened = 1.0 / GRID + math.sqrt(array.size)  # sensitivity in grid units, after rounding
+        released[name] = whole + discrete_gaussian(multipliers[name] * widened * share, array.shape, entropy)
+    return released
+
+
+def unscaled(counts: Mapping[str, Array], step: Step) -> dict[str, Array]:
+    """Returns integer sums as float64, in the units they were summed in; the server does it after a secure sum."""
+    return {name: array.astype(np.float64) * (step.sensitivity[name] * GRID) for name, array in counts.items()}
+
+
+def release(demand: Demand, task: Callable[[], Bounded], ledger: "Ledger", key: "Key", entropy: "Entropy") -> Released:
+    """Returns the private answer, new and paid for, or the sealed one of the same request.
+
+    Raises:
+        PrivacyError, BudgetError: it is refused; the ledger is intact and nothing is sent.
+    """
+    check(demand)
+    step = demand.plan.steps[demand.step]
+    sealed = ledger.sealed(key)
+    if sealed is None:
+        ledger.reserve(key, demand.plan, step)
+        bounded = task()
+        arrays = unscaled(noised(bounded, demand.plan, demand.step, entropy), step)
+        sealed = pack(arrays)
+        ledger.release(key, sealed)
+    spent = ledger.spent(demand.plan.terms.delta)
+    return Released(Update(unpack(sealed)), PrivacyEvent(demand.plan.mechanism, spent, demand.plan.terms.delta))
+
+
+def pack(arrays: Mapping[str, Array]) -> bytes:
+    """Returns arrays as the bytes that are sealed: safetensors, the same bytes for the same arrays."""
+    from safetensors.numpy import save
+
+    return save({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())})
+
+
+def unpack(content: bytes) -> dict[str, Array]:
+    """Returns the arrays of sealed bytes."""
+    from safetensors.numpy import load
+
+    return dict(load(content))
+
+
+def ledger_folder(state: Path | None) -> Path:
+    """Returns where a hospital keeps its ledger and sealed replies.
+
+    Raises:
+        PrivacyError: it keeps no state, so that nothing could be counted.
+    """
+    if state is None:
+        raise PrivacyError("privacy needs a folder of the hospital's own: set state-dir in its node config")
+    return state / "privacy"
