@@ -142,7 +142,7 @@ def test_unknown_scopes_taps_and_tables_are_refused() -> None:
         open_body(SETTINGS, VIEWS, "lst")
     with pytest.raises(ConfigError, match="no tap '44'; did you mean '4'"):
         open_body(SETTINGS.replace(features="44"), VIEWS, "last")
-    with pytest.raises(ConfigError, match="backbone=table has no network .* lpft-head-5"):
+    with pytest.raises(ConfigError, match=r"backbone=table has no network .* lpft-head-5"):
         open_body(SETTINGS.replace(backbone="table"), VIEWS, "last")
 
 

@@ -117,13 +117,13 @@ def test_same_seed_same_bytes_and_another_round_other_bytes() -> None:
 @pytest.mark.parametrize("scope", ["head", "last"])
 def test_a_rate_that_diverges_is_named(scope: str) -> None:
     site, recipe = make_site("a", 9), Recipe(scope=scope, epochs=30, batch_size=4, rate=1e30, clip=1e30)
-    with pytest.raises(DataError, match="diverged .* lower tune-rate"):
+    with pytest.raises(DataError, match=r"diverged .* lower tune-rate"):
         answer(site, recipe, start(site, recipe, 0.1))
 
 
 def test_a_hospital_without_images_says_so() -> None:
     site, recipe = make_site("a", 3), Recipe(scope="last")
-    with pytest.raises(DataError, match="'a' holds features only; .* needs the images"):
+    with pytest.raises(DataError, match=r"'a' holds features only; .* needs the images"):
         answer(SiteData(**{**vars(site), "material": None}), recipe, start(site, recipe))
 
 
