@@ -13,7 +13,6 @@ from flwr.serverapp import Grid
 
 from medtl_core.errors import RunError
 from medtl_core.events import Events
-from medtl_core.flower.grid import LocalGrid
 from medtl_core.flower.post import WINDOW, Delivery, Tally, deliver
 from medtl_core.flower.records import Expectation, RefusedError, encode_request, pack, validate, validate_join
 from medtl_core.flower.shelf import Shelf
@@ -202,7 +201,7 @@ class GridHospitals(Hospitals):
         end = time.monotonic() + self._terms.deadline
         while True:
             nodes = sorted(self._grid.get_node_ids())
-            if len(nodes) >= self._terms.expected or isinstance(self._grid, LocalGrid):
+            if len(nodes) >= self._terms.expected or getattr(self._grid, "settled", False):
                 return nodes
             if time.monotonic() >= end:
                 break

@@ -22,9 +22,9 @@ NodeConfig = Mapping[str, UserConfigValue]
 Fault = Callable[[int, Message], Exception | None]
 
 _RUN_ID, _SERVER_ID, _FIRST_NODE = 1, 1, 1000
-#: A task that took less is answered in the caller's thread: handing it over would cost more than the task itself.
+#: A task that takes less is answered in the caller's thread: handing it over would cost more than the task itself.
 _QUICK = 0.01
-#: Seconds a pull waits for the first running reply, so that nobody has to sleep and poll.
+#: Seconds a pull waits for the first running reply that is not quick, so that nobody has to sleep and poll.
 _PATIENCE = 0.05
 
 
@@ -50,11 +50,16 @@ class LocalOptions:
 class LocalGrid(Grid):
     """Answers messages with a ClientApp in worker threads, one message per node at a time.
 
-    A task that was quick last time is answered by the thread that pulls, the others by workers.
+    A hospital that was quick at a task the last time is answered for by the thread that pulls, the others by workers.
 
     A message starts only when its reply is being pulled, and at most `workers + 2` replies exist that were not: memory
     does not grow with the number of hospitals. Node ids are 1000, 1001, ... in the order of `node_configs`.
+
+    Attributes:
+        settled: every node there will ever be is there; of other grids, which know no such word, a few may be late.
     """
+
+    settled = True
 
     def __init__(
         self,
@@ -66,6 +71,7 @@ class LocalGrid(Grid):
         compat.take_identity(_RUN_ID, _SERVER_ID)
         self._options = options or LocalOptions()
         self.listener, self.workers = self._options.listener, self._options.workers
+        self._room = self.workers + 2
         self.contexts: dict[int, Context] = {
             _FIRST_NODE + index: compat.node_context(_RUN_ID, _FIRST_NODE + index, dict(config), dict(run_config))
             for index, config in enumerate(node_configs)
@@ -77,7 +83,7 @@ class LocalGrid(Grid):
         self._waiting: dict[str, Message] = {}
         self._started: dict[str, Future[Message]] = {}
         self._working: dict[int, Future[Message]] = {}
-        self._seconds: dict[str, float] = {}
+        self._seconds: dict[tuple[str, int], float] = {}
         self._abandoned = False
         self._pool = ThreadPoolExecutor(
             self.workers,
@@ -119,17 +125,19 @@ class LocalGrid(Grid):
         It starts as many of them as fit, and waits a moment when none is finished.
         """
         ids = list(message_ids)
-        quick = self._answer_quick(ids)
-        if quick:
-            return quick
+        replies = self._finished(ids)
+        replies += self._answer_quick(ids, self._room - len(replies) - len(self._started))
         self._start(ids)
+        if replies:
+            return replies
         running = [self._started[message_id] for message_id in ids if message_id in self._started]
-        if running and not any(future.done() for future in running):
-            wait(running, timeout=_PATIENCE, return_when=FIRST_COMPLETED)
-        elif not running and ids:
+        if running:
+            # quick ones together: waking up for each costs more than they do
+            if not wait(running, timeout=_QUICK).done:
+                wait(running, timeout=_PATIENCE, return_when=FIRST_COMPLETED)
+        elif ids:
             time.sleep(_PATIENCE / 10)  # all are for hospitals that still work on what was given up
-        done = [key for key in ids if key in self._started and self._started[key].done()]
-        replies = [self._started.pop(key).result() for key in done]
+        replies = self._finished(ids)
         self._start(ids)
         return replies
 
@@ -161,33 +169,42 @@ class LocalGrid(Grid):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _answer_quick(self, ids: Sequence[str]) -> list[Message]:
+    def _finished(self, ids: Sequence[str]) -> list[Message]:
+        """Takes the replies of workers that are ready."""
+        done = [key for key in ids if key in self._started and self._started[key].done()] if self._started else []
+        replies = [self._started.pop(key).result() for key in done]
+        if self._working:
+            self._working = {node: future for node, future in self._working.items() if not future.done()}
+        return replies
+
+    def _answer_quick(self, ids: Sequence[str], room: int) -> list[Message]:
         """Answers what is known to be quick here and now, at most as much as workers would have in hand."""
         replies: list[Message] = []
-        if self._started or self._working:
-            return replies
         for message_id in ids:
+            if len(replies) >= room:
+                break
             message = self._waiting.get(message_id)
-            if message is None or self._seconds.get(message.metadata.message_type, _QUICK) >= _QUICK:
-                break
-            replies.append(self._answer(self._waiting.pop(message_id)))
-            if len(replies) == self.workers + 2:
-                break
+            if message is not None and self._is_quick(message) and self._is_free(message):
+                replies.append(self._answer(self._waiting.pop(message_id)))
         return replies
 
     def _start(self, ids: Sequence[str]) -> None:
-        self._working = {node: future for node, future in self._working.items() if not future.done()}
+        """Hands what is not known to be quick to workers."""
         for message_id in ids:
-            if len(self._started) >= self.workers + 2:
+            if len(self._started) >= self._room:
                 return
             message = self._waiting.get(message_id)
-            if message is None:
-                continue
-            if message.metadata.dst_node_id in self._working:
-                continue  # a hospital at work would only block a second worker
-            del self._waiting[message_id]
-            future = self._pool.submit(self._answer, message)
-            self._started[message_id] = self._working[message.metadata.dst_node_id] = future
+            if message is not None and self._is_free(message) and not self._is_quick(message):
+                future = self._pool.submit(self._answer, self._waiting.pop(message_id))
+                self._started[message_id] = self._working[message.metadata.dst_node_id] = future
+
+    def _is_quick(self, message: Message) -> bool:
+        return self._seconds.get(_task_of(message), _QUICK) < _QUICK
+
+    def _is_free(self, message: Message) -> bool:
+        """Whether no worker answers for the hospital: another message would only block a second thread."""
+        future = self._working.get(message.metadata.dst_node_id)
+        return future is None or future.done()
 
     def _answer(self, message: Message) -> Message:
         start = time.monotonic()
@@ -197,7 +214,7 @@ class LocalGrid(Grid):
             # the form in which flwr-clientapp reports an exception
             reason = f"{type(error)}:<'{error}'>"
             reply = Message(Error(code=compat.CLIENT_RAISED, reason=reason), reply_to=message)
-        self._seconds[message.metadata.message_type] = time.monotonic() - start
+        self._seconds[_task_of(message)] = time.monotonic() - start
         return compat.stamp(reply, f"local-{next(self._numbers)}")
 
     def _work(self, message: Message) -> Message:
@@ -209,6 +226,10 @@ class LocalGrid(Grid):
             arrived = compat.round_trip(message) if options.wire else compat.isolate(message)
             reply = self._app(arrived, self.contexts[node])
             return compat.round_trip(reply) if options.wire else reply
+
+
+def _task_of(message: Message) -> tuple[str, int]:
+    return message.metadata.message_type, message.metadata.dst_node_id
 
 
 def run_local(

@@ -9,7 +9,6 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from medtl_core.flower import compat
-from medtl_core.flower.grid import LocalGrid
 from medtl_core.flower.records import wire_bytes
 from medtl_core.methods.hospitals import Cost
 
@@ -110,7 +109,8 @@ def deliver(
         yield from (Delivery(node, None, "missing") for node in waiting.values())
     finally:
         tally.last = tally.last or time.monotonic()
-        if isinstance(grid, LocalGrid):  # a SuperLink forgets by itself when a message's time to live has passed
+        # a SuperLink has no such word: it forgets by itself when a message's time to live has passed
+        if hasattr(grid, "forget"):
             grid.forget(waiting)
 
 

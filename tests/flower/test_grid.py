@@ -83,6 +83,26 @@ def test_workers_work_side_by_side() -> None:
     assert set(started) == names
 
 
+def test_who_pulls_answers_for_a_hospital_that_was_quick_at_the_task_and_workers_for_the_others() -> None:
+    where: dict[tuple[str, int], list[bool]] = {}
+    puller = threading.current_thread()
+    app = ClientApp()
+
+    def answer(message: Message, context: Context) -> Message:
+        task = message.metadata.message_type, message.metadata.dst_node_id
+        where.setdefault(task, []).append(threading.current_thread() is puller)
+        time.sleep(0.02 if task == ("train.one", 1001) else 0.0)
+        return Message(RecordDict(), reply_to=message)
+
+    for name in ("one", "other"):
+        app.train(name)(answer)
+    with LocalGrid(app, [{} for _ in range(4)], {}, LocalOptions(workers=2)) as grid:
+        for kind in ("train.one", "train.one", "train.other", "train.other"):
+            assert len(list(grid.send_and_receive([Message(RecordDict(), node, kind) for node in grid.contexts]))) == 4
+    quick = {(kind, node): [False, True] for kind in ("train.one", "train.other") for node in range(1000, 1004)}
+    assert where == {**quick, ("train.one", 1001): [False, False]}
+
+
 def test_one_node_answers_one_message_at_a_time() -> None:
     inside, most = [], []
     app = ClientApp()
@@ -100,23 +120,27 @@ def test_one_node_answers_one_message_at_a_time() -> None:
     assert max(most) == 1
 
 
-def test_few_replies_exist_that_nobody_pulled() -> None:
+@pytest.mark.parametrize(("seconds", "nodes"), [(0.0, 200), (0.012, 40)])
+def test_few_replies_exist_that_nobody_pulled(seconds: float, nodes: int) -> None:
     live: weakref.WeakSet[Message] = weakref.WeakSet()
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
+        time.sleep(seconds)
         reply = Message(RecordDict({"arrays": message.content["arrays"]}), reply_to=message)
         live.add(reply)
         return reply
 
-    with LocalGrid(app, [{} for _ in range(200)], {}, LocalOptions(workers=2)) as grid:
+    with LocalGrid(app, [{} for _ in range(nodes)], {}, LocalOptions(workers=2)) as grid:
         ids, most, taken = list(grid.push_messages(messages(grid))), 0, 0
         assert len(live) == 0  # nothing starts before somebody wants it
-        while taken < 200:
+        while taken < nodes:
             time.sleep(0.001)
+            came = list(grid.pull_messages(ids))
             most = max(most, len(live))
-            taken += len(list(grid.pull_messages(ids)))
+            taken += len(came)
+            del came
             gc.collect(0)
     assert 0 < most <= 4
 
