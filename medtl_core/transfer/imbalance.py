@@ -219,11 +219,12 @@ def order(name: str, label: NDArray[np.int64], batch: int, rng: np.random.Genera
 
 
 def rule(counts: Float, shots: float) -> str:
-    """Returns where class imbalance is best corrected: "balanced-softmax" (in the loss) or "post-hoc" (afterwards).
+    """Returns where class imbalance is best corrected: "logit-adjusted" (in the loss) or "post-hoc" (afterwards).
 
     Correcting in the loss helps with many classes and strong imbalance; with few cases a hospital and few classes,
-    some classes are missing at some hospitals and it does harm (METHODS section 3): then the class prior is removed
-    from the finished classifier instead (`calibrate.adjust`).
+    some classes are missing at some hospitals and it gains nothing or does harm (METHODS section 3): then the class
+    prior is removed from the finished classifier instead (`calibrate.adjust`). Of the two priors a loss can work with,
+    that of all hospitals was the better one wherever both were measured.
 
     Args:
         counts: [C], cases of each class at all hospitals together.
@@ -231,6 +232,6 @@ def rule(counts: Float, shots: float) -> str:
 
     Example:
         >>> rule(np.array([30.0, 10.0]), 20), rule(np.array([30.0, 10.0, 5.0, 5.0]), 20)
-        ('post-hoc', 'balanced-softmax')
+        ('post-hoc', 'logit-adjusted')
     """
-    return "post-hoc" if shots < FEW_SHOTS and len(counts) <= FEW_CLASSES else "balanced-softmax"
+    return "post-hoc" if shots < FEW_SHOTS and len(counts) <= FEW_CLASSES else "logit-adjusted"

@@ -110,10 +110,10 @@ def test_shuffled_order_is_a_permutation_in_batches() -> None:
         (2, 10, "post-hoc"),  # pneumonia yes or no, few cases: calibration cost 2 to 3 points
         (3, 10, "post-hoc"),
         (3, 49, "post-hoc"),
-        (3, 100, "balanced-softmax"),
-        (2, 50, "balanced-softmax"),
-        (7, 90, "balanced-softmax"),
-        (10, 25, "balanced-softmax"),
+        (3, 100, "logit-adjusted"),
+        (2, 50, "logit-adjusted"),
+        (7, 90, "logit-adjusted"),
+        (10, 25, "logit-adjusted"),
     ],
 )
 def test_the_rule(classes: int, shots: float, where: str) -> None:
