@@ -65,6 +65,13 @@ class Memo:
                 self.bytes -= _size(self._entries.popitem(last=False)[1])
 
 
+    def clear(self) -> None:
+        """Drops everything."""
+        with self._lock:
+            self._entries.clear()
+            self.bytes = 0
+
+
 #: Of this process.
 MEMO = Memo()
 

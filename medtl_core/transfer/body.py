@@ -160,14 +160,17 @@ def open_body(settings: Settings, views: tuple[str, ...], scope: str) -> Body:
         scope: see `Scope`.
 
     Raises:
-        ConfigError: the backbone is a table, the scope is unknown or deeper than the network's chain of blocks, a tap
-            does not exist, or a BatchNorm is left in the trained part.
+        ConfigError: the backbone is a table or several side by side, the scope is unknown or deeper than the network's
+            chain of blocks, a tap does not exist, or a BatchNorm is left in the trained part.
         WeightsError: the weights are not on this machine, or are not those that were agreed.
     """
     if settings.backbone == "table":
         raise ConfigError("backbone=table has no network to fine-tune; use a method of the head, e.g. lpft-head-5")
+    chosen, spec = Scope.parse(scope), feature_spec(settings, views)
+    if not isinstance(spec, FeatureSpec):
+        raise ConfigError(f"backbone={settings.backbone!r} joins several networks; fine-tuning trains one: name it alone")
     with _OPENING:
-        return _open(settings.backbone, settings.weights, feature_spec(settings, views), Scope.parse(scope))
+        return _open(settings.backbone, settings.weights, spec, chosen)
 
 
 #: Threads that ask at once load one network, not one each.

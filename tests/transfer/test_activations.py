@@ -45,6 +45,8 @@ def test_the_memo_drops_the_least_recently_used_beyond_its_limit() -> None:
     memo.put("a", entry(3))  # known: nothing changes
     memo.put("large", entry(26))
     assert (len(memo), memo.bytes, memo.get("large")) == (2, 80, None)
+    memo.clear()
+    assert (len(memo), memo.bytes, memo.get("a")) == (0, 0, None)
 
 
 def test_an_image_runs_once_a_process_and_scope(runs: list[int]) -> None:

@@ -144,6 +144,8 @@ def test_unknown_scopes_taps_and_tables_are_refused() -> None:
         open_body(SETTINGS.replace(features="44"), VIEWS, "last")
     with pytest.raises(ConfigError, match=r"backbone=table has no network .* lpft-head-5"):
         open_body(SETTINGS.replace(backbone="table"), VIEWS, "last")
+    with pytest.raises(ConfigError, match="joins several networks"):
+        open_body(SETTINGS.replace(backbone="lite0+random:squeezenet1_1"), VIEWS, "last")
 
 
 def test_a_tap_that_runs_twice_is_refused() -> None:
