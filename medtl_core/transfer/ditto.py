@@ -10,6 +10,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from medtl_core.errors import ConfigError
 from medtl_core.heads.linear import Training, to_raw, train, with_bias
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.method import Method
@@ -17,8 +18,9 @@ from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import TASKS as CORE
 from medtl_core.methods.tasks import Arrays, Task
 from medtl_core.rng import stream
-from medtl_core.transfer.keep import Finished, Opening, Personal, Step, Trainee, Visit, adjusted, affine_head, tasks_of
+from medtl_core.transfer.keep import Opening, Personal, tasks_of
 from medtl_core.transfer.network import Recipe
+from medtl_core.transfer.resident import Finished, Step, Trainee, Visit, adjusted, affine_head
 from medtl_core.values import Array
 
 #: Strength lambda of the pull towards the federated head, unless the name says another.
@@ -83,7 +85,16 @@ class Ditto(Personal):
     pull: float = PULL
 
     def opening(self, study: Study) -> Opening:
-        """See Personal."""
+        """See Personal.
+
+        Raises:
+            ConfigError: the pull is zero, or so strong that a step of the learning rate overshoots.
+        """
+        if not 0 < self.pull * study.settings.learning_rate < 1:
+            raise ConfigError(
+                f"{self.name}: the pull @{self.pull:g} must be above 0 and below 1 / learning-rate = "
+                f"{1 / study.settings.learning_rate:g}; usual is 0.1 to 1"
+            )
         start = np.zeros((len(study.problem.classes), study.problem.width + 1))
         return Opening({"head": start}, config={"pull": self.pull})
 

@@ -18,12 +18,14 @@ from medtl_core.calibrate import WORST, class_balance, log_softmax
 from medtl_core.heads.closed import FAMILIES
 from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import class_weights, logistic, loss_and_gradient, to_raw, with_bias
-from medtl_core.heads.statistics import Float, collect
+from medtl_core.heads.statistics import Float
 from medtl_core.methods.method import Method
-from medtl_core.methods.outcome import Outcome, Share
+from medtl_core.methods.outcome import Outcome
 from medtl_core.methods.study import Study
+from medtl_core.methods.tasks import TASKS as CORE
 from medtl_core.methods.tasks import Arrays, Task
-from medtl_core.transfer.keep import Finished, Opening, Resident, Visit, affine_head, settle, standard, tasks_of
+from medtl_core.transfer.keep import Ending, settle, standard, tasks_of
+from medtl_core.transfer.resident import Finished, Resident, Visit, affine_head
 
 #: Strengths of the pull towards the federated head, from strong to weak; the federated head itself comes before them.
 PULLS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
@@ -67,14 +69,27 @@ def pulled(head: Float, inputs: Float, label: NDArray[np.int64], pulls: tuple[fl
     return np.stack(heads)
 
 
-def best(losses: Float) -> int:
-    """Returns the position of the smallest loss; among equals the first, which is nearest the federated head.
+def nearest(costs: Float, weight: Float) -> int:
+    """Returns the first position whose loss exceeds the smallest by no more than one standard error.
+
+    The rule of Breiman et al. (1984, section 3.4.3) with the federated head as the simplest model: a handful of cases
+    does not part a hospital from it by chance.
+
+    Args:
+        costs: [P, n], what each case costs at each position, the federated head first.
+        weight: [n], of the cases, summing to one.
 
     Example:
-        >>> best(np.array([0.5, 0.4, 0.4]))
-        1
+        >>> nearest(np.array([[1.0, 1.0, 1.2], [0.9, 1.1, 1.1], [0.2, 0.1, 0.3]]), np.full(3, 1 / 3))
+        2
     """
-    return int(np.argmin(np.round(losses, 12)))
+    cases = costs.shape[1]
+    if cases < 2:
+        return 0
+    weighed = costs * weight * cases
+    excess = weighed - weighed[int(np.argmin(weighed.mean(axis=1)))]
+    error = excess.std(axis=1, ddof=1) / np.sqrt(cases)
+    return int(np.flatnonzero(excess.mean(axis=1) <= error)[0])
 
 
 @dataclass(frozen=True)
@@ -112,28 +127,26 @@ class Scale(Resident, ABC):
     def finish(self, visit: Visit, kept: Arrays) -> Finished:
         """See Resident."""
         folds, full, stack = self._folds(visit), *_unfolded(visit)
-        losses = self.losses(folds, stack)
+        costs, weight = self.costs(folds, stack), class_balance(folds.label, stack.shape[1])
         # one class shows no boundary: the nearest way to fit it is to answer it always
-        place = best(losses) if len(np.unique(folds.label)) > 1 else 0
+        place = nearest(costs, weight) if len(np.unique(folds.label)) > 1 else 0
         chosen = self.heads(full, folds.inputs, folds.label)[place]
         mean, scale = (visit.arrays[name].astype(np.float64) for name in ("mean", "scale"))
-        metrics = {self.label: self.positions[place], "cv-loss": float(losses[place])}
-        metrics["cv-loss-federated"] = float(losses[0])
+        metrics = {self.label: self.positions[place], "cv-loss": float(costs[place] @ weight)}
+        metrics["cv-loss-federated"] = float(costs[0] @ weight)
         return Finished(affine_head(visit, to_raw(chosen, mean, scale)), metrics)
 
-    def losses(self, folds: Folds, stack: Float) -> Float:
-        """Returns the cross-validated, class-balanced log-loss of each position, [P]; a case costs 20 nats at most."""
-        weight = class_balance(folds.label, stack.shape[1])
-        losses = np.zeros(len(self.positions))
+    def costs(self, folds: Folds, stack: Float) -> Float:
+        """Returns the held-out log-loss of each case at each position, [P, n]; at most 20 nats."""
+        costs = np.zeros((len(self.positions), len(folds.label)))
         for number, head in enumerate(stack):
             held = folds.fold == number
             if held.any():
                 inputs, label = folds.part(held)
                 logits = np.einsum("nd,pcd->pnc", inputs, self.heads(head, *folds.part(~held)))
                 for place, one in enumerate(logits):
-                    cost = np.minimum(-log_softmax(one)[np.arange(len(label)), label], WORST)
-                    losses[place] += float(weight[held] @ cost)
-        return losses
+                    costs[place, held] = np.minimum(-log_softmax(one)[np.arange(len(label)), label], WORST)
+        return costs
 
     def _folds(self, visit: Visit) -> Folds:
         site = visit.site
@@ -177,10 +190,8 @@ class Alone(Resident):
 
     def finish(self, visit: Visit, kept: Arrays) -> Finished:
         """See Resident."""
-        site = visit.site
-        own = collect(site.values, site.label, site.classes)
-        head = logistic(with_bias(site.values, own.mean, own.scale), site.label, site.classes)
-        return Finished(affine_head(visit, to_raw(head, own.mean, own.scale, own.counts > 0)))
+        head = CORE["local"](visit.site, {}, {}).update.arrays["head"]
+        return Finished(affine_head(visit, head))
 
 
 def _unfolded(visit: Visit) -> tuple[Float, Float]:
@@ -209,8 +220,14 @@ class Interpolated(Method):
         family = FAMILIES["discriminant"]
         folds = [family.heads(study.statistics - fold)[choice.index] * choice.temperature for fold in study.folds]
         heads = np.stack([found.affine, *folds]).astype(np.float32)
-        last = Opening(fixed={"heads": heads, **standard(study)}, config={"folds": study.settings.folds})
-        return settle(study, self, "mixed_finish" if self.mix else "pulled_finish", last, found.bill, found.facts)
+        ending = Ending(
+            "mixed_finish" if self.mix else "pulled_finish",
+            {"heads": heads, **standard(study)},
+            {"folds": study.settings.folds},
+            found.bill,
+            found.facts,
+        )
+        return settle(study, self, ending)
 
 
 @final
@@ -225,7 +242,7 @@ class PersonalLocal(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        return settle(study, self, "alone_finish", Opening(), {"moments": Share()}, {})
+        return settle(study, self, Ending("alone_finish"))
 
 
 METHODS: tuple[type[Method], ...] = (Interpolated, PersonalLocal)

@@ -14,7 +14,7 @@ from medtl_core.methods.method import Method
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Task
 from medtl_core.rng import stream
-from medtl_core.transfer.keep import FLOOR, ROUNDS, Finished, Opening, Personal, Step, Trainee, Visit, tasks_of
+from medtl_core.transfer.keep import ROUNDS, Opening, Personal, tasks_of
 from medtl_core.transfer.network import (
     BODY,
     HEAD,
@@ -27,6 +27,7 @@ from medtl_core.transfer.network import (
     standardised,
     start_of,
 )
+from medtl_core.transfer.resident import FLOOR, Finished, Step, Trainee, Visit
 from medtl_core.values import Array
 
 if TYPE_CHECKING:

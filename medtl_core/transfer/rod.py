@@ -19,18 +19,8 @@ from medtl_core.methods.tasks import Arrays, Task
 from medtl_core.rng import stream
 from medtl_core.transfer.balanced import fit_loss
 from medtl_core.transfer.ditto import towards, training_of
-from medtl_core.transfer.keep import (
-    ROUNDS,
-    Finished,
-    Opening,
-    Personal,
-    Step,
-    Trainee,
-    Visit,
-    adjusted,
-    affine_head,
-    tasks_of,
-)
+from medtl_core.transfer.keep import ROUNDS, Opening, Personal, tasks_of
+from medtl_core.transfer.resident import Finished, Step, Trainee, Visit, adjusted, affine_head
 from medtl_core.values import Array
 
 

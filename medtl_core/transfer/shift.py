@@ -19,11 +19,12 @@ from medtl_core.methods.method import Method
 from medtl_core.methods.outcome import Outcome
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Task
-from medtl_core.transfer.keep import Finished, Opening, Resident, Visit, affine_head, settle, tasks_of
+from medtl_core.transfer.keep import Ending, settle, tasks_of
+from medtl_core.transfer.resident import Finished, Resident, Visit, affine_head
 
-#: Imagined cases spread evenly over the classes: a hospital with few cases stays near the even prior, and a class that
-#: no score points to keeps a prior above zero.
-SMOOTHING = 5.0
+#: Imagined cases spread evenly over the classes, about as many as a hospital's held-out cases. Few-shot scores are
+#: seldom calibrated at a hospital, and plain maximum likelihood then runs off to its favourite classes.
+SMOOTHING = 100.0
 
 #: Rounds of expectation maximisation, and the change of the prior below which it has settled.
 ITERATIONS, SETTLED = 1000, 1e-10
@@ -90,8 +91,8 @@ class PriorShift(Method):
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         found = study.solved("discriminant", "discriminant")
-        last = Opening(fixed={"head": found.affine.astype(np.float32)})
-        return settle(study, self, "shifted_finish", last, found.bill, found.facts)
+        arrays = {"head": found.affine.astype(np.float32)}
+        return settle(study, self, Ending("shifted_finish", arrays, {}, found.bill, found.facts))
 
 
 METHODS: tuple[type[Method], ...] = (PriorShift,)
