@@ -40,6 +40,12 @@ _CASES = 8
 FIXED = ("mean", "scale", "counts")
 
 
+class DivergedError(DataError):
+    """Training left the finite numbers: the hospital sits out this round, and says why."""
+
+    public_text = "the site's training diverged and it sits this round out; lower tune-rate"
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a hospital trains for one round.
@@ -85,7 +91,8 @@ def tune(site: SiteData, arrays: Arrays, config: Config) -> Released:
         config: a `Recipe`, with "round".
 
     Raises:
-        DataError: training diverged, so that the hospital sits out this round; or it holds no images.
+        DivergedError: the loss is not finite.
+        DataError: the hospital holds no images.
         ConfigError: the scope or the adapter does not fit the backbone.
     """
     recipe = Recipe.read(config)
@@ -199,7 +206,7 @@ class _Training:
         loss = self._loss(self._logits(features.float()), self._label[rows])
         value = loss.item()
         if not np.isfinite(value):
-            raise DataError("fine-tuning diverged (the loss is not finite); lower tune-rate")
+            raise DivergedError("fine-tuning diverged (the loss is not finite); lower tune-rate")
         loss.backward()  # type: ignore[no-untyped-call]
         for group in optimiser.param_groups:
             torch.nn.utils.clip_grad_norm_(group["params"], self._recipe.clip)
@@ -235,7 +242,7 @@ class _Training:
     def _arrays(self) -> dict[str, Array]:
         found = {name: tensor.detach().cpu().numpy() for name, tensor in self._source.trained.items()}
         if not all(np.isfinite(array).all() for array in found.values()):
-            raise DataError("fine-tuning diverged (a trained tensor is not finite); lower tune-rate")
+            raise DivergedError("fine-tuning diverged (a trained tensor is not finite); lower tune-rate")
         return {name: np.array(array, np.float32, order="C") for name, array in found.items()}
 
 

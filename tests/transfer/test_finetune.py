@@ -1,12 +1,16 @@
 """The methods over hospitals in memory: what travels, what starts where, and the model that comes out."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from client.app import app as client_app
 from medtl_core.config import Settings
-from medtl_core.errors import ConfigError, DataError, WeightsError
+from medtl_core.config import settings as app_settings
+from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
+from medtl_core.flower.grid import run_local
 from medtl_core.methods.method import Method
 from medtl_core.methods.model import Packed
 from medtl_core.methods.study import Study
@@ -14,6 +18,7 @@ from medtl_core.registry import find_method, unpack
 from medtl_core.transfer.finetune import FineTune, Gradual
 from medtl_core.transfer.tuned import Tuned
 from medtl_core.values import Head
+from server.app import app as server_app
 from tests.memory import DirectHospitals
 from tests.transfer.pictures import SETTINGS, make_study, material
 
@@ -165,3 +170,13 @@ def test_a_tuned_model_needs_images_of_its_own_features() -> None:
     diverged = {name: np.full_like(array, np.nan) for name, array in model.trained.items()}
     with pytest.raises(DataError, match="not finite"):
         replace(model, trained=diverged).logits(np.zeros((1, 80)), material(1))
+
+
+def test_hospitals_whose_training_diverges_are_named_and_sit_out(tmp_path: Path) -> None:
+    values = {
+        "sites": 3, "shots": 6, "image-size": 32, "features": "4", "cache": str(tmp_path), "methods": "finetune-last-1",
+        "tune-rate": 1e30, "bootstrap": 1,
+    }  # fmt: skip
+    nodes = [{"partition-id": part, "num-partitions": 3} for part in range(3)]
+    with pytest.raises(RunError, match=r"0 of 3 .* DivergedError: the site's training diverged .* lower tune-rate"):
+        run_local(server_app, client_app, node_configs=nodes, run_config=app_settings(values).public(), workers=1)

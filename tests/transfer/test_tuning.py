@@ -13,7 +13,7 @@ from medtl_core.methods.tasks import SiteData
 from medtl_core.transfer.adapters import find_adapter
 from medtl_core.transfer.body import open_body
 from medtl_core.transfer.imbalance import log_share
-from medtl_core.transfer.tuning import Recipe, split, tune
+from medtl_core.transfer.tuning import DivergedError, Recipe, split, tune
 from medtl_core.values import Array, Released
 from tests.transfer.pictures import SETTINGS, VIEWS, make_site
 
@@ -117,7 +117,7 @@ def test_same_seed_same_bytes_and_another_round_other_bytes() -> None:
 @pytest.mark.parametrize("scope", ["head", "last"])
 def test_a_rate_that_diverges_is_named(scope: str) -> None:
     site, recipe = make_site("a", 9), Recipe(scope=scope, epochs=30, batch_size=4, rate=1e30, clip=1e30)
-    with pytest.raises(DataError, match=r"diverged .* lower tune-rate"):
+    with pytest.raises(DivergedError, match=r"diverged .* lower tune-rate"):
         answer(site, recipe, start(site, recipe, 0.1))
 
 
