@@ -44,10 +44,11 @@ def _fold(updates: Iterable[tuple[Arrays, float]]) -> tuple[dict[str, Array], fl
     for arrays, share in updates:
         weight += share
         for name, array in arrays.items():
+            part = np.multiply(array, share, dtype=np.float64)
             if name in running:
-                running[name] += share * array.astype(np.float64)
+                running[name] += part
             else:
-                running[name] = share * array.astype(np.float64)
+                running[name] = part
     if weight <= 0:
         raise RunError("no usable reply to aggregate; see the failures in events.jsonl")
     return running, weight

@@ -36,8 +36,11 @@ class Training:
 
 def with_bias(values: NDArray[np.floating[Any]], mean: Float, scale: Float) -> Float:
     """Returns standardised features with a constant last column, float64 [n, d + 1]."""
-    standard = (np.asarray(values, np.float64) - mean) / scale
-    return np.concatenate([standard, np.ones((len(standard), 1))], axis=1)
+    inputs = np.empty((len(values), values.shape[1] + 1))
+    np.subtract(values, mean, out=inputs[:, :-1], dtype=np.float64)
+    inputs[:, :-1] /= scale
+    inputs[:, -1] = 1.0
+    return inputs
 
 
 def train(
@@ -70,17 +73,20 @@ def train(
         for batch in _batches(len(label), training.batch_size, rng):
             features = inputs[batch]
             cases = len(features)
-            residual = softmax((features @ current.T).reshape(cases, stack, classes)) - onehot[batch][:, None]
+            residual = softmax((features @ current.T).reshape(cases, stack, classes))
+            residual -= onehot[batch][:, None]
             if seen is None:
                 residual /= cases
             else:  # a head's mean is over the cases of the batch that it may see
                 residual *= (seen[batch] / np.maximum(seen[batch].sum(axis=0), 1.0))[..., None]
-            gradient = residual.reshape(cases, -1).T @ features + decay * current
+            gradient = residual.reshape(cases, -1).T @ features
+            gradient += decay * current
             if drift:
                 gradient += drift * (current - start)
             if shift is not None:
                 gradient += shift
-            current -= training.learning_rate * gradient
+            gradient *= training.learning_rate
+            current -= gradient
     if not np.isfinite(current).all():
         raise DataError("local training diverged (the head is not finite); lower the learning rate")
     return current.reshape(heads.shape)
@@ -101,8 +107,11 @@ def softmax(logits: Float) -> Float:
         >>> softmax(np.array([[0.0, 0.0]])).tolist()
         [[0.5, 0.5]]
     """
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+    # in place, and without the method's detour through Python: small hospitals spend their time in this loop
+    shifted: Float = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
+    np.exp(shifted, out=shifted)
+    shifted /= np.add.reduce(shifted, axis=-1, keepdims=True)
+    return shifted
 
 
 def loss_and_gradient(head: Float, inputs: Float, label: NDArray[np.int64], weight: Float) -> tuple[float, Float]:

@@ -97,7 +97,7 @@ def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
         rng=stream(site.seed, "fit", site.name, int(config["round"])),
         control=None if control is None else control.astype(np.float64),
     )  # fmt: skip
-    before, after = (_mean_loss(heads[0], inputs, site.label) for heads in (stack, trained))
+    before, after = _mean_losses(np.concatenate([stack[:1], trained[:1]]), inputs, site.label)
     return Released(Update({"heads": trained.astype(np.float32)}), metrics={"loss-before": before, "loss-after": after})
 
 
@@ -133,9 +133,11 @@ TASKS: Mapping[str, Task] = {
 }
 
 
-def _mean_loss(head: NDArray[np.float64], inputs: NDArray[np.float64], label: NDArray[np.int64]) -> float:
+def _mean_losses(heads: NDArray[np.float64], inputs: NDArray[np.float64], label: NDArray[np.int64]) -> list[float]:
+    """Mean log-loss of each head of a stack [H, C, d + 1], from one product."""
     if not len(label):
-        return 0.0
-    logits = inputs @ head.T
-    logits -= logits.max(axis=1, keepdims=True)
-    return float((np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(label)), label]).mean())
+        return [0.0] * len(heads)
+    logits = (inputs @ heads.reshape(-1, heads.shape[-1]).T).reshape(len(label), *heads.shape[:2])
+    logits -= logits.max(axis=2, keepdims=True)
+    losses = np.log(np.exp(logits).sum(axis=2)) - logits[np.arange(len(label)), :, label]
+    return [float(total) / len(label) for total in losses.sum(axis=0)]
