@@ -81,14 +81,22 @@ def open_site(settings: Settings, node: Node) -> Site:
     name, train, test = _own(source, settings, node)
     if not len(train):
         raise DataError(f"hospital {name!r} has no training case left; check its manifest's split column and min-cell")
-    spec = feature_spec(settings, source.entry.views, source.columns)
+    classes = source.examples.task.classes
+    spec, agreed = _agreed(settings, source.entry.views, source.columns, classes)
     values, test_values = (_features(part, spec, settings) for part in (train, test))
     known = (settings, source.entry.views, source.columns, source.entry.modality)
     data = SiteData(
         name, values, train["label"], train["patient"], test_values, test["label"], test["patient"],
-        len(source.examples.task.classes), settings.seed, Material(train, *known), Material(test, *known),
+        len(classes), settings.seed, Material(train, *known), Material(test, *known),
     )  # fmt: skip
-    return Site(data, agreement(settings, source.examples.task.classes, spec.fingerprint))
+    return Site(data, agreed)
+
+
+@lru_cache(maxsize=16)  # hospitals simulated in one process share it
+def _agreed(settings: Settings, views: tuple[str, ...], columns: int, classes: tuple[str, ...]) -> tuple[Spec, str]:
+    """What the features are, and the hash of what must be agreed on."""
+    spec = feature_spec(settings, views, columns)
+    return spec, agreement(settings, classes, spec.fingerprint)
 
 
 def _own(source: Source, settings: Settings, node: Node) -> tuple[str, Examples, Examples]:
