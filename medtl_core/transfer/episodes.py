@@ -1,0 +1,138 @@
+"""Episodes: small classification tasks that a hospital draws from its own cached features, always by patient."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.errors import DataError, positive
+from medtl_core.values import Array
+
+Index = NDArray[np.int64]
+
+#: A case without a side yet, on the support side, on the query side.
+_FREE, _SUPPORT, _QUERY = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an episode should hold. A hospital with less gives what it has, but never fewer than two classes.
+
+    Attributes:
+        ways: classes, at most; at least 2.
+        shots: support cases a class, at most; a class never gives more than half of its patients.
+        queries: query cases a class, at most.
+    """
+
+    ways: int = 5
+    shots: int = 5
+    queries: int = 10
+
+    def __post_init__(self) -> None:
+        positive(ways=self.ways - 1, shots=self.shots, queries=self.queries)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task.
+
+    Attributes:
+        classes: int64 [N], the classes that take part, ascending.
+        support: int64 [s], rows to learn from.
+        query: int64 [q], rows to be judged on; no patient of theirs has a row in `support`.
+    """
+
+    classes: Index
+    support: Index
+    query: Index
+
+    def ways(self, label: Index) -> tuple[Index, Index]:
+        """Returns support and query labels as positions in `classes`."""
+        return np.searchsorted(self.classes, label[self.support]), np.searchsorted(self.classes, label[self.query])
+
+
+def sample(label: Index, patients: Array, shape: Shape, *, rng: np.random.Generator) -> Episode:
+    """Draws an N-way K-shot task (Vinyals et al., NeurIPS 2016, section 4) whose two sides share no patient.
+
+    Args:
+        label: int [n].
+        patients: str [n], whose case each is.
+        shape: what the episode should hold.
+        rng: of the draw.
+
+    Raises:
+        DataError: fewer than two classes have cases of two patients.
+
+    Example:
+        >>> label = np.repeat([0, 1, 2], 4)
+        >>> names = np.array([f"p{i}" for i in range(12)])
+        >>> task = sample(label, names, Shape(2, 1, 3), rng=np.random.default_rng(0))
+        >>> len(task.classes), len(task.support), len(task.query)
+        (2, 2, 6)
+    """
+    _, code = np.unique(patients, return_inverse=True)
+    owners = {int(name): np.unique(code[label == name]) for name in np.unique(label)}
+    able = [name for name, found in owners.items() if len(found) > 1]
+    chosen = sorted(rng.permutation(able)[: shape.ways].tolist(), key=lambda name: (len(owners[name]), name))
+    side = np.zeros(int(code.max(initial=-1)) + 1, dtype=np.int64)
+    for name in chosen:  # the rarest first: it has the least choice
+        _take_sides(side, owners[name], shape.shots, rng)
+    rows = {name: _rows(label == name, code, side, shape, rng) for name in chosen}
+    whole = sorted(name for name, (support, query) in rows.items() if len(support) and len(query))
+    if len(whole) < 2:
+        raise DataError(
+            f"no episode: {len(able)} of {len(owners)} classes have cases of two patients or more, and {len(whole)} "
+            "could fill both sides; a task needs two classes. This hospital sits out: give it more labelled patients"
+        )
+    support, query = (np.concatenate([rows[name][part] for name in whole]) for part in (0, 1))
+    return Episode(np.asarray(whole, dtype=np.int64), support, query)
+
+
+def draw_shots(label: Index, patients: Array, shots: int, *, rng: np.random.Generator) -> Index:
+    """Returns at most `shots` rows of each class, int64 [m], ascending; a second case of a patient comes last.
+
+    The rows of a smaller number of shots are among those of a larger one under the same generator state.
+
+    Example:
+        >>> label, names = np.array([0, 0, 0, 1]), np.array(["a", "a", "b", "c"])
+        >>> rows = draw_shots(label, names, 2, rng=np.random.default_rng(0))
+        >>> len(rows), sorted(names[rows].tolist())
+        (3, ['a', 'b', 'c'])
+    """
+    positive(shots=shots)
+    order = rng.permutation(len(label))
+    kept: list[Index] = []
+    for name in np.unique(label):
+        mine = order[label[order] == name]
+        turn = _turns(patients[mine])
+        kept.append(mine[np.argsort(turn, kind="stable")][:shots])
+    return np.sort(np.concatenate(kept)).astype(np.int64) if kept else np.zeros(0, dtype=np.int64)
+
+
+def _turns(names: Array) -> Index:
+    """Which case of its patient each is, counted from 0 in the order given."""
+    seen: dict[str, int] = {}
+    turns = []
+    for name in names.tolist():
+        turns.append(seen.get(name, 0))
+        seen[name] = turns[-1] + 1
+    return np.asarray(turns, dtype=np.int64)
+
+
+def _take_sides(side: Index, patients: Index, shots: int, rng: np.random.Generator) -> None:
+    """Gives the undecided patients of a class their sides: support until it has its share, then query."""
+    order = rng.permutation(patients)
+    wanted = min(shots, len(order) // 2)
+    missing = max(wanted - int((side[order] == _SUPPORT).sum()), 0)
+    free = order[side[order] == _FREE]
+    if len(free) and not (side[order] == _QUERY).any():
+        missing = min(missing, len(free) - 1)  # somebody must be left to be judged on
+    side[free[:missing]], side[free[missing:]] = _SUPPORT, _QUERY
+
+
+def _rows(
+    mine: NDArray[np.bool_], code: Index, side: Index, shape: Shape, rng: np.random.Generator
+) -> tuple[Index, Index]:
+    rows = rng.permutation(np.flatnonzero(mine))
+    support, query = (rows[side[code[rows]] == part] for part in (_SUPPORT, _QUERY))
+    return support[: shape.shots], query[: shape.queries]
