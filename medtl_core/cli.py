@@ -170,6 +170,107 @@ def backbones() -> None:
 
 
 @app.command()
+def methods() -> None:
+    """List the methods that `methods=...` can name.
+
+    A number in a name is its rounds or size; "judged" says whose labelled cases a method needs (the setting `test`).
+    """
+    from rich import box
+    from rich.table import Table
+
+    from medtl_core.registry import METHODS
+
+    shown = Table(box=box.SIMPLE_HEAD)
+    shown.pad_edge, shown.show_edge = False, False
+    shown.add_column("name", no_wrap=True)
+    shown.add_column("judged", no_wrap=True)
+    shown.add_column("what it is")
+    for kind in sorted(METHODS, key=lambda kind: (kind.__module__, kind.example)):
+        shown.add_row(kind.names(), kind.test, kind.summary)
+    _console().print(shown)
+
+
+@app.command()
+def select(
+    data: Annotated[str, typer.Option(metavar="DIR", help="Folder or file of the target's data.")],
+    backbones: Annotated[
+        str, typer.Option(metavar="NAMES", help="Separated by commas; NAME@4+7 names the taps of one.")
+    ] = "lite0,torchvision:squeezenet1_1,torchvision:mobilenet_v2",
+    taps: Annotated[str, typer.Option(help="Layers of each backbone: rich (at least four) or all.")] = "rich",
+    weights: Annotated[str, typer.Option(metavar="DIR", help="Folder with a folder of weights a backbone.")] = "",
+    shots: Annotated[int | None, typer.Option(help="Labelled training cases of each hospital; 0 = all.")] = None,
+    sites: Annotated[int | None, typer.Option(help="Hospitals.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the first repetition.")] = None,
+    seeds: Annotated[int, typer.Option(help="Repetitions with other draws of the training cases.")] = 1,
+    measure: Annotated[bool, typer.Option("--measure", help="Judge every candidate on test cases, too.")] = False,
+    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Hospitals that work at the same time.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; what is done in it stays.")] = None,
+    app_dir: Annotated[Path | None, typer.Option("--app", metavar="DIR", help="The medtl checkout to run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the ranking as JSON and nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Order backbones and their layers by how well they suit the hospitals' task, from sums only."""
+    from medtl_core.atomic import to_json
+    from medtl_core.checkout import find_app
+    from medtl_core.report.selection import agreement_table, ranking_table
+    from medtl_core.selecting import Selection, read_sources
+    from medtl_core.selecting import select as chosen
+
+    given = {"shots": shots, "sites": sites, "seed": seed}
+    words = [*(assignments or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    order = Selection(data, read_sources(backbones, taps), words, weights, measure, seeds, workers, out)
+    found = chosen(order, find_app(app_dir), lambda plan: _simulate(plan, quiet))
+    if as_json:
+        sys.stdout.write(to_json(found))
+        return
+    console = _console()
+    console.print(ranking_table(found))
+    if measure:
+        console.print(agreement_table(found))
+    _say(console, f"run folder  {found['out']}")
+
+
+@app.command()
+def pretrain(
+    data: Annotated[str, typer.Option(metavar="DIR", help="Folder or file of ONE PUBLIC set, or its catalog name.")],
+    out: Annotated[Path, typer.Option(metavar="NAME.safetensors", help="New file; it is then called own:NAME.")],
+    backbone: Annotated[str, typer.Option(help="Where it starts.")] = "lite0",
+    epochs: Annotated[int, typer.Option(help="Passes over the training cases.")] = 5,
+    after: Annotated[str, typer.Option(metavar="TAP", help="Train only what is deeper than this tap.")] = "all",
+    weights: Annotated[str, typer.Option(metavar="PATH", help="File or folder with the starting weights.")] = "",
+    image_size: Annotated[int, typer.Option(help="Pixels a side; 0 = the backbone's own.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Of AdamW, at its highest.")] = 3e-4,
+    seed: Annotated[int, typer.Option(help="Of the first values, the order and the augmentation.")] = 0,
+    public: Annotated[bool, typer.Option("--public", help="Declare that anyone may have these cases.")] = False,
+) -> None:
+    """Fine-tune a backbone on one public set and register it as a source, own:NAME.
+
+    Never on entrusted patients: what the network learns from its cases leaves with its weights.
+    """
+    from medtl_core.lesson import Lesson
+    from medtl_core.pretraining import open_public
+    from medtl_core.pretraining import pretrain as made
+
+    lesson = Lesson(backbone, weights, epochs, after, image_size, batch_size, learning_rate, seed=seed)
+    source = open_public(data, declared=public)
+    log = _console(stderr=True)
+    _say(log, "WARNING: for public cases only. What the network learns from them leaves with its weights.")
+    _say(log, f"cases: {source.entry.title}; licence, to be kept for what is made from them: {source.entry.licence}")
+
+    def told(epoch: int, loss: float, accuracy: float | None) -> None:
+        shown = "none held out" if accuracy is None else f"held-out balanced accuracy {100 * accuracy:.1f}"
+        _say(log, f"epoch {epoch} of {epochs}: loss {loss:.3f}, {shown}")
+
+    manifest = made(source, lesson, out, progress=told)
+    console = _console()
+    _say(console, f"weights   {out.absolute()}")
+    _say(console, f"sha256    {manifest['sha256']}")
+    _say(console, f"backbone  {manifest['name']}")
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `medtl simulate` printed it.")],
 ) -> None:

@@ -24,7 +24,7 @@ STAGES = (
     ("registry",),
     ("report",),
     ("flower",),
-    ("checkout", "planning", "progress", "inspection", "adapting", "selecting", "pretraining"),
+    ("checkout", "planning", "progress", "inspection", "adapting", "selecting", "lesson", "pretraining"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(STAGES) for name in names}

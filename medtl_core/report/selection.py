@@ -14,7 +14,7 @@ def ranking_table(found: Mapping[str, Any]) -> "Table":
     """Returns the ranking as a table for the terminal; shares and measured balanced accuracy in percent."""
     rows = found["candidates"]
     scores = list(dict.fromkeys(name for row in rows for name in row["scores"]))
-    measured = ["test acc."] if any(row["measured"] for row in rows) else []
+    measured = ["test\nacc."] if any(row["measured"] for row in rows) else []
     table = _table("source", "taps", *map(_heading, scores), *measured)
     for row in rows:
         cells = [_number(row["scores"].get(name), name in _SHARES) for name in scores]
@@ -33,8 +33,8 @@ def agreement_table(found: Mapping[str, Any]) -> "Table":
 
 
 def _heading(score: str) -> str:
-    """A score's name in words that may stand one above the other."""
-    return score.replace("accuracy", "acc.").replace("-", " ")
+    """A score's name in words that stand one above the other."""
+    return score.replace("accuracy", "acc.").replace("-", "\n")
 
 
 def _number(value: float | None, share: bool = False) -> str:

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from medtl_core.aggregate.folds import total
 from medtl_core.backbones.zoo import find_backbone
-from medtl_core.cache import FeatureCache, default_folder
+from medtl_core.cache import FeatureCache
 from medtl_core.config import Settings
 from medtl_core.data.images import content_key, decode
 from medtl_core.errors import ConfigError, DataError, WeightsError
-from medtl_core.features import images_of
+from medtl_core.features import cache_folder, images_of
 from medtl_core.heads.statistics import Float
 from medtl_core.material import Material
 from medtl_core.methods.hospitals import ArraySpec, Request
@@ -183,7 +183,7 @@ def source_probabilities(material: Material) -> Float:
     recipe = digest({**vars(spec), "taps": "classifier", "channels": (), "pooling": "softmax"})
     keys = [digest([content_key(image), recipe]) for image in images]
     network, sources = _source(material.settings, spec)
-    cache = FeatureCache(_cache_folder(material.settings.cache))
+    cache = FeatureCache(cache_folder(material.settings.cache))
     rows = {key: row for key, row in cache.get_many(keys).items() if row.shape == (sources,)}
     todo = [(key, image) for key, image in dict(zip(keys, images, strict=True)).items() if key not in rows]
     read = _reader(network, spec)
@@ -235,12 +235,6 @@ def _reader(network: "nn.Module", spec: FeatureSpec) -> Callable[[Array | Path |
         return found
 
     return read
-
-
-def _cache_folder(setting: str) -> Path | None:
-    if setting == "off":
-        return None
-    return Path(setting).expanduser() if setting else default_folder()
 
 
 METHODS: tuple[type[Method], ...] = (Leep,)
