@@ -1,0 +1,151 @@
+"""Epsilon against dp-accounting's PLD, an independent implementation, and refusals of what cannot be priced."""
+
+import math
+
+import dp_accounting as dpa
+import numpy as np
+import pytest
+from dp_accounting.pld import PLDAccountant
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medtl_core.errors import PrivacyError
+from medtl_core.privacy.accounting import (
+    check_promise,
+    default_delta,
+    delta_of,
+    epsilon,
+    mu_for,
+    mu_of,
+)
+from medtl_core.privacy.plan import GaussianEvent
+
+
+def pld(events: list[GaussianEvent], delta: float, interval: float) -> float:
+    accountant = PLDAccountant(value_discretization_interval=interval)
+    for event in events:
+        gaussian = dpa.GaussianDpEvent(event.noise_multiplier)
+        sampled = dpa.PoissonSampledDpEvent(event.sampling, gaussian) if event.sampling < 1 else gaussian
+        accountant.compose(sampled, event.count)
+    return float(accountant.get_epsilon(delta))
+
+
+def random_plan(rng: np.random.Generator) -> tuple[list[GaussianEvent], float]:
+    delta = float(10 ** rng.uniform(-7, -3))
+    multipliers = 10 ** rng.uniform(-0.1, 1.6, size=rng.integers(1, 4))
+    return [GaussianEvent(float(one), count=int(rng.integers(1, 30))) for one in multipliers], delta
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_exact_epsilon_is_never_below_pld(block: int) -> None:
+    rng = np.random.default_rng(block)
+    for _ in range(60):
+        events, delta = random_plan(rng)
+        ours = epsilon(events, delta)
+        theirs = pld(events, delta, min(1e-3, max(ours, 1e-3) / 200))
+        assert ours >= theirs - 1e-3, (events, delta)
+        assert ours <= theirs + 1e-3 + 0.01 * theirs, (events, delta)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_sampled_epsilon_is_never_below_pld(block: int) -> None:
+    rng = np.random.default_rng(100 + block)
+    for _ in range(5):
+        rate, multiplier = float(rng.uniform(0.02, 0.5)), float(rng.uniform(0.9, 6.0))
+        events = [GaussianEvent(multiplier, rate, int(rng.integers(1, 60))), GaussianEvent(float(rng.uniform(3, 9)))]
+        ours, theirs = epsilon(events, 1e-5), pld(events, 1e-5, 2e-3)
+        assert theirs - 1e-3 <= ours <= theirs + 0.03 + 0.01 * theirs, events
+
+
+def test_the_table_of_the_design_notes() -> None:
+    found = [round(mu_for(value, 1e-5), 3) for value in (0.5, 1, 2, 4, 8)]
+    np.testing.assert_allclose(found, [0.142, 0.268, 0.501, 0.925, 1.67], atol=6e-4)
+
+
+def test_rdp_is_an_upper_bound_and_prv_lies_between() -> None:
+    events = [GaussianEvent(1.0, 0.2, 200)]
+    prv, rdp = (epsilon(events, 1e-5, name) for name in ("prv", "rdp"))
+    assert 21.54 <= prv <= rdp
+    assert rdp == pytest.approx(23.42, abs=0.01)
+    assert epsilon([GaussianEvent(3.0, count=5)], 1e-5) <= epsilon([GaussianEvent(3.0, count=5)], 1e-5, "rdp")
+
+
+@given(st.floats(0.05, 20.0), st.sampled_from([1e-6, 1e-5, 1e-3]))
+def test_calibration_keeps_the_promise_and_wastes_nothing(target: float, delta: float) -> None:
+    mu = mu_for(target, delta)
+    spent = epsilon([GaussianEvent(1.0 / mu)], delta)
+    assert target * (1 - 1e-6) <= spent <= target
+
+
+@given(st.lists(st.floats(0.5, 50.0), min_size=1, max_size=5), st.integers(1, 9))
+def test_composition_is_one_release_of_the_root_sum_of_squares(multipliers: list[float], count: int) -> None:
+    together = epsilon([GaussianEvent(one, count=count) for one in multipliers], 1e-5)
+    mu = mu_of([GaussianEvent(one, count=count) for one in multipliers])
+    assert together == pytest.approx(epsilon([GaussianEvent(1.0 / mu)], 1e-5), rel=1e-9, abs=1e-12)
+    assert delta_of(together, mu) <= 1e-5 * (1 + 1e-9)
+
+
+@given(st.floats(0.3, 30.0), st.integers(0, 40), st.integers(1, 40))
+def test_more_releases_never_cost_less(multiplier: float, few: int, more: int) -> None:
+    one, other = (epsilon([GaussianEvent(multiplier, count=count)], 1e-5) for count in (few, few + more))
+    assert one <= other
+    assert epsilon([], 1e-5) == epsilon([GaussianEvent(multiplier, count=0)], 1e-5) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (GaussianEvent(0.0), "without noise nothing is private"),
+        (GaussianEvent(-1.0), "positive"),
+        (GaussianEvent(math.nan), "positive"),
+        (GaussianEvent(math.inf), "positive"),
+        (GaussianEvent(1.0, 0.0), "sampling rate"),
+        (GaussianEvent(1.0, 1.5), "sampling rate"),
+        (GaussianEvent(1.0, 1.0, -5), "not negative"),
+        (GaussianEvent(1.0, 1.0, True), "whole number"),
+    ],
+)
+def test_what_cannot_be_priced_is_refused(event: GaussianEvent, message: str) -> None:
+    with pytest.raises(PrivacyError, match=message):
+        epsilon([event], 1e-5)
+
+
+@pytest.mark.parametrize("delta", [0.0, 1.0, 2.0, -1e-5, math.nan])
+def test_a_delta_that_promises_nothing_is_refused(delta: float) -> None:
+    with pytest.raises(PrivacyError, match="delta"):
+        epsilon([GaussianEvent(1.0)], delta)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
+def test_an_epsilon_that_is_none_is_refused(value: float) -> None:
+    with pytest.raises(PrivacyError, match="epsilon"):
+        mu_for(value, 1e-5)
+    with pytest.raises(PrivacyError, match="epsilon"):
+        check_promise(value, 1e-5, 10)
+
+
+def test_delta_must_be_below_one_over_the_patients() -> None:
+    with pytest.raises(PrivacyError, match="1/100"):
+        check_promise(1.0, 0.01, 100)
+    assert default_delta(90) == 1e-5
+    assert default_delta(10**6) == pytest.approx(1e-7)
+
+
+def test_the_approximating_accountant_is_refused() -> None:
+    with pytest.raises(PrivacyError, match="less than the truth"):
+        epsilon([GaussianEvent(4.0, 0.2, 200)], 1e-5, "gdp")
+    with pytest.raises(PrivacyError, match="not known"):
+        epsilon([GaussianEvent(4.0)], 1e-5, "PLD")
+    with pytest.raises(PrivacyError, match="releases of all patients"):
+        epsilon([GaussianEvent(4.0, 0.2)], 1e-5, "exact")
+    with pytest.raises(PrivacyError, match="all patients only"):
+        mu_of([GaussianEvent(4.0, 0.2)])
+
+
+def test_an_accountant_that_fails_stops_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    from medtl_core.privacy import accounting
+
+    for value in (math.nan, -3.0, math.inf):
+        monkeypatch.setattr(accounting, "_exact", lambda events, delta, value=value: value)
+        with pytest.raises(PrivacyError, match="nothing may be released"):
+            epsilon([GaussianEvent(1.0)], 1e-5)
