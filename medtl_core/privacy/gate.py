@@ -59,7 +59,7 @@ def check(demand: Demand) -> None:
     if not 1 <= demand.number <= plan.steps[demand.step].count:
         raise PrivacyError(f"round {demand.number} of step {demand.step} is beyond the plan of {plan.mechanism}")
     cost = epsilon_of(plan.events, plan.terms.delta)
-    if not cost <= plan.terms.epsilon * (1 + 1e-6):  # also refuses NaN
+    if not cost <= plan.terms.epsilon:  # also refuses NaN
         raise BudgetError(f"the plan of {plan.mechanism} costs epsilon {cost:.4g}, it promises {plan.terms.epsilon}")
 
 
