@@ -271,6 +271,33 @@ def pretrain(
 
 
 @app.command()
+def adapt(
+    head: Annotated[
+        Path, typer.Argument(metavar="HEAD", help="A saved metric (best) or head, in a run's heads folder.")
+    ],
+    data: Annotated[str, typer.Option(metavar="DIR", help="The new hospital's labelled cases.")],
+    shots: Annotated[int, typer.Option(help="Labelled cases of each class to learn from, at most.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the draw of these cases.")] = 0,
+    weights: Annotated[str, typer.Option(metavar="PATH", help="File or folder with the backbone's weights.")] = "",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file; HEAD-DIR here if left out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
+) -> None:
+    """Give a new hospital its own head in seconds, on its own machine, even with classes nobody has seen."""
+    from medtl_core.adapting import Order, told
+    from medtl_core.adapting import adapt as adapted
+
+    found = adapted(Order(head, data, shots, seed, out, weights))
+    if as_json:
+        from medtl_core.atomic import to_json
+
+        sys.stdout.write(to_json(found.as_dict()))
+        return
+    console = _console()
+    for line in told(found):
+        _say(console, line)
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `medtl simulate` printed it.")],
 ) -> None:

@@ -1,9 +1,11 @@
 """What a study leaves on disk: one result.json and the heads, whole or not at all."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medtl_core.adapting import feature_facts
 from medtl_core.atomic import write_json
 from medtl_core.methods.hospitals import Cost
 from medtl_core.methods.model import Classifier, Model
@@ -20,10 +22,17 @@ SCHEMA = 1
 
 def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> None:
     """Writes the heads and then `result.json` into folder `out`; the last file marks the study as complete."""
+    reading = feature_facts(study.settings, study.problem.views)
     for name, verdict in verdicts.items():
         for site, head in verdict.heads.items():
-            _save(head, out / "heads", f"{name}@{site}" if site else name)
+            _save(_told(head, reading), out / "heads", f"{name}@{site}" if site else name)
     write_json(out / "result.json", result(study, verdicts, reference))
+
+
+def _told(classifier: Classifier, reading: Mapping[str, Any]) -> Classifier:
+    """The classifier with what another machine needs to make its features, for `medtl adapt`."""
+    facts = {**classifier.facts, "features": reading}
+    return replace(classifier, facts=facts) if isinstance(classifier, Head | Model) else classifier  # type: ignore[type-var]
 
 
 def _save(classifier: Classifier, folder: Path, name: str) -> None:
