@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 #: Grid of the fixed-point numbers that noise is added on, as a share of each array's sensitivity.
 GRID = 2.0**-16
 
+#: A millionth more noise covers the difference between the discrete and the continuous Gaussian.
+_SLACK = 1.0 + 1e-6
+
 
 @dataclass(frozen=True)
 class Demand:
@@ -89,7 +92,7 @@ def noised(bounded: Bounded, plan: Plan, step: int, entropy: "Entropy") -> dict[
         grid = bounded.sensitivity[name] * GRID
         whole = np.rint(np.asarray(array, np.float64) / grid).astype(np.int64)
         widened = 1.0 / GRID + math.sqrt(array.size)  # sensitivity in grid units, after rounding
-        released[name] = whole + discrete_gaussian(multipliers[name] * widened * share, array.shape, entropy)
+        released[name] = whole + discrete_gaussian(_SLACK * multipliers[name] * widened * share, array.shape, entropy)
     return released
 
 

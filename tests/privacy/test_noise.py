@@ -1,0 +1,79 @@
+"""The noise is what it says: its distribution, its scale to a few percent, its source, and its limits."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from medtl_core.errors import PrivacyError
+from medtl_core.privacy.noise import discrete_gaussian, insecure_entropy, system_entropy
+
+SIZE = 40_000
+
+
+def chi_square_p(noise: np.ndarray, sigma: float) -> float:
+    """Two-sided p-value of the summed squares under the claimed sigma."""
+    lower = stats.chi2.cdf(float((noise.astype(float) ** 2).sum()) / sigma**2, noise.size)
+    return 2 * min(lower, 1 - lower)
+
+
+def test_small_sigma_has_the_exact_probabilities() -> None:
+    sigma = 1.3
+    noise = discrete_gaussian(sigma, (200_000,), insecure_entropy(5))
+    support = np.arange(-8, 9)
+    weight = np.exp(-(support**2) / (2 * sigma**2))
+    seen = np.array([(noise == value).sum() for value in support])
+    assert stats.chisquare(seen, weight / weight.sum() * seen.sum()).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("sigma", [1.0, 7.5, 1e4, 3e9])
+def test_scale_and_shape(sigma: float) -> None:
+    noise = discrete_gaussian(sigma, (SIZE,), insecure_entropy(int(sigma)))
+    assert chi_square_p(noise, sigma) > 1e-4
+    assert abs(noise.mean()) < 5 * sigma / math.sqrt(SIZE)
+    if sigma > 100:  # a Kolmogorov-Smirnov test that rejects two thirds and three halves of the scale
+        assert stats.kstest(noise / sigma, "norm").pvalue > 1e-4
+        assert stats.kstest(noise / sigma * 1.5, "norm").pvalue < 1e-10
+        assert stats.kstest(noise / sigma / 1.5, "norm").pvalue < 1e-10
+
+
+def test_three_percent_too_little_is_caught() -> None:
+    noise = discrete_gaussian(0.97e5, (SIZE,), insecure_entropy(9))
+    assert chi_square_p(noise, 1e5) < 1e-6
+
+
+def test_the_sum_of_shares_has_the_whole_variance() -> None:
+    shares = [discrete_gaussian(1e5 / math.sqrt(9), (SIZE,), insecure_entropy(seed)) for seed in range(9)]
+    assert chi_square_p(np.sum(shares, axis=0), 1e5) > 1e-4
+
+
+def test_two_draws_differ_and_no_seed_is_asked_for() -> None:
+    first, second = (discrete_gaussian(1e6, (50,), system_entropy()) for _ in range(2))
+    assert (first != second).all()
+    np.random.seed(0)  # the global seed changes nothing
+    third = discrete_gaussian(1e6, (50,), system_entropy())
+    np.random.seed(0)
+    assert (discrete_gaussian(1e6, (50,), system_entropy()) != third).any()
+
+
+@given(st.integers(0, 3), st.integers(0, 50), st.floats(1.0, 1e6))
+def test_shape_and_type(rows: int, columns: int, sigma: float) -> None:
+    noise = discrete_gaussian(sigma, (rows, columns), insecure_entropy(1))
+    assert noise.shape == (rows, columns)
+    assert noise.dtype == np.int64
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5, -1.0, math.nan, math.inf, 2.0**45])
+def test_a_scale_that_cannot_be_kept_is_refused(sigma: float) -> None:
+    with pytest.raises(PrivacyError, match="grid"):
+        discrete_gaussian(sigma, (3,), insecure_entropy(1))
+
+
+def test_uniform_bits() -> None:
+    draw = system_entropy().uniform(SIZE)
+    assert draw.min() >= 0
+    assert draw.max() < 1
+    assert stats.kstest(draw, "uniform").pvalue > 1e-5
