@@ -25,7 +25,8 @@ class Settings:
         data_path: absolute folder or file of the data; "" for built-in data.
         sites: number of simulated hospitals.
         shots: labelled training cases each hospital holds; 0 = all it has.
-        partition: "natural" (by the site column), "dirichlet" (label skew `alpha`), "size" (unequal sizes) or "even".
+        partition: "natural" (by the site column), "dirichlet" (label skew `alpha`), "skewed" (the same, held-out cases
+            too), "size" (unequal sizes) or "even".
         alpha: Dirichlet concentration; small = skewed.
         seed: of partition, folds and training order; never of privacy noise.
         backbone: "lite0", "torchvision:NAME", "timm:NAME", "file:PATH", "own:NAME", "random:ARCH" or "table".
@@ -122,7 +123,7 @@ class Settings:
             raise ConfigError(f"quorum={self.quorum} is a share of the hospitals and must not exceed 1")
         if self.folds < 2:
             raise ConfigError(f"folds={self.folds} must be at least 2: one fold leaves nothing to train on")
-        _one_of("partition", self.partition, ("natural", "dirichlet", "size", "even"))
+        _one_of("partition", self.partition, ("natural", "dirichlet", "skewed", "size", "even"))
         _one_of("views", self.views, ("auto", "one"))
         _one_of("test", self.test, ("server", "sites"))
         _one_of("shift", self.shift, ("", "scanner"))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.config import Settings
+from medtl_core.data.deck import Deck
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.rng import stream
 from medtl_core.values import Array, Examples
@@ -64,7 +65,8 @@ def partition(source: Sourced | Examples, settings: Settings) -> Parts:
     """Returns the hospitals of a simulation; a pure function of the cases and the settings.
 
     "natural" cuts `settings.sites` hospitals out of the natural sites in proportion to their training cases (fewer
-    hospitals than sites: the largest sites); "dirichlet" gives each hospital a class mix ~ Dir(alpha); "size" draws
+    hospitals than sites: the largest sites); "dirichlet" gives each hospital a class mix ~ Dir(alpha), but held-out
+    cases of everybody's mix; "skewed" does the same and gives it held-out cases of its own mix; "size" draws
     log-normal shares of sites x shots cases; "even" deals at random. Cases of split "train" and "val" train. All of a
     patient's cases stay in one hospital, which is then trimmed to exactly `shots` cases. A hospital may hold no case,
     one case or one class: what then happens is the run's policy. `summary` tells.
@@ -82,9 +84,12 @@ def partition(source: Sourced | Examples, settings: Settings) -> Parts:
         _refuse(settings, "the data", settings.sites, len(pool), len(pool) // settings.sites)
     if settings.partition == "natural":
         return Parts(tuple(_natural(examples, pool, test, settings)), judged)
-    cut = {"dirichlet": _dirichlet, "size": _size, "even": _even}[settings.partition]
-    trains = cut(examples, pool, settings)
-    tests = _share(examples["patient"], test, settings.sites, stream(settings.seed, "partition", "test"))
+    cut = {"dirichlet": _dirichlet, "skewed": _dirichlet, "size": _size, "even": _even}[settings.partition]
+    trains, rng = cut(examples, pool, settings), stream(settings.seed, "partition", "test")
+    if settings.partition == "skewed":
+        tests = _alike(examples, test, trains, rng)
+    else:
+        tests = _share(examples["patient"], test, settings.sites, rng)
     names = _numbered("hospital", settings.sites)
     return Parts(tuple(SitePart(*part) for part in zip(names, trains, tests, strict=True)), judged)
 
@@ -184,7 +189,7 @@ def _size(examples: Examples, pool: Index, settings: Settings) -> list[Index]:
     names = [str(index) for index in range(settings.sites)]
     weights = dict(zip(names, rng.lognormal(0.0, 1.0, settings.sites).tolist(), strict=True))
     total = settings.sites * settings.shots or len(pool)
-    deck = _Deck(examples["patient"], pool, rng)
+    deck = Deck(examples["patient"], pool, rng)
     trains = []
     for cases in apportion(weights, total).values():
         train = deck.take(cases, trim=settings.shots > 0)
@@ -201,7 +206,7 @@ def _dirichlet(examples: Examples, pool: Index, settings: Settings) -> list[Inde
     _, first, code = np.unique(patient[pool], return_index=True, return_inverse=True)
     stratum = label[pool][first][code]
     classes = len(examples.task.classes)
-    decks = [_Deck(patient, pool[stratum == number], rng) for number in range(classes)]
+    decks = [Deck(patient, pool[stratum == number], rng) for number in range(classes)]
     trains = []
     for index in range(settings.sites):
         # shots=0: an equal share of what is left, in whole patients.
@@ -215,7 +220,7 @@ def _dirichlet(examples: Examples, pool: Index, settings: Settings) -> list[Inde
 
 
 def _mixed(
-    decks: Sequence["_Deck"], cases: int, mix: NDArray[np.float64], rng: np.random.Generator, *, trim: bool
+    decks: Sequence[Deck], cases: int, mix: NDArray[np.float64], rng: np.random.Generator, *, trim: bool
 ) -> Index:
     """Draws `cases` rows with the class mix; a class that has run out leaves its share to the others."""
     taken: list[Index] = []
@@ -229,32 +234,6 @@ def _mixed(
         taken.extend(drawn)
         missing -= sum(len(rows) for rows in drawn)
     return np.concatenate(taken) if taken else np.empty(0, dtype=np.int64)
-
-
-class _Deck:
-    """Patients in random order, dealt from the top; a patient dealt in part is never dealt again."""
-
-    def __init__(self, patient: Array, rows: Index, rng: np.random.Generator) -> None:
-        _, code, counts = np.unique(patient[rows], return_inverse=True, return_counts=True)
-        order = rng.permutation(len(counts))
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        self._rows = rows[np.argsort(place[code], kind="stable")]
-        self._stops = np.cumsum(counts[order])
-        self._start = 0
-
-    @property
-    def left(self) -> int:
-        return len(self._rows) - self._start
-
-    def take(self, cases: int, *, trim: bool) -> Index:
-        if cases <= 0 or not self.left:
-            return self._rows[:0]
-        end = min(self._start + cases, len(self._rows))
-        stop = int(self._stops[np.searchsorted(self._stops, end)])
-        taken = self._rows[self._start : end if trim else stop]
-        self._start = stop
-        return taken
 
 
 def _share(patient: Array, rows: Index, hospitals: int, rng: np.random.Generator) -> list[Index]:
@@ -273,6 +252,25 @@ def _share(patient: Array, rows: Index, hospitals: int, rng: np.random.Generator
     order = np.lexsort((turn[code], owner[code]))
     bounds = np.searchsorted(owner[code][order], np.arange(1, hospitals))
     return list(np.split(rows[order], bounds))
+
+
+def _alike(examples: Examples, rows: Index, trains: Sequence[Index], rng: np.random.Generator) -> list[Index]:
+    """Deals each class's patients in proportion to the hospitals' training cases of that class.
+
+    Cases of a class that no hospital trains on are dealt to nobody.
+    """
+    label, patient = examples["label"], examples["patient"]
+    _, first, code = np.unique(patient[rows], return_index=True, return_inverse=True)
+    stratum = label[rows][first][code]
+    own: list[list[Index]] = [[rows[:0]] for _ in trains]
+    for number in range(len(examples.task.classes)):
+        deck, dealt = Deck(patient, rows[stratum == number], rng), 0
+        held = np.cumsum([(label[train] == number).sum() for train in trains])
+        for hospital, due in enumerate(np.rint(held / max(held[-1], 1) * deck.left).tolist()):
+            taken = deck.take(int(due) - dealt, trim=False)
+            own[hospital].append(taken)
+            dealt += len(taken)
+    return [np.concatenate(parts) for parts in own]
 
 
 def _numbered(name: str, count: int) -> list[str]:

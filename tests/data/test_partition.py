@@ -12,7 +12,7 @@ from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError
 from medtl_core.values import Examples, Task
 
-KINDS = ("natural", "dirichlet", "size", "even")
+KINDS = ("natural", "dirichlet", "skewed", "size", "even")
 
 
 def cases(site: list[str], patient: list[str], label: list[int] | None = None, test: int = 0) -> Examples:
@@ -114,6 +114,28 @@ def test_small_alpha_skews_classes_and_large_alpha_does_not() -> None:
         return float(np.mean([np.bincount(examples["label"][site.train]).max() / 30 for site in parts.sites]))
 
     assert largest_share(0.05) > 0.85 and largest_share(1000.0) < 0.55
+
+
+def test_skewed_hospitals_are_judged_on_their_own_class_mix() -> None:
+    examples = pool(3000)
+    asked = Settings(partition="skewed", alpha=0.3, sites=5, shots=40)
+    skewed, plain = partition(examples, asked), partition(examples, asked.replace(partition="dirichlet"))
+    label = examples["label"]
+    totals = np.bincount(label[skewed.server_test], minlength=3)
+    held = np.array([np.bincount(label[site.train], minlength=3) for site in skewed.sites])
+    for site, other, wanted in zip(skewed.sites, plain.sites, held / held.sum(axis=0) * totals, strict=True):
+        np.testing.assert_array_equal(site.train, other.train)
+        # whole patients of at most three cases, so the deal is off by less than three cases on either side
+        assert np.abs(np.bincount(label[site.test], minlength=3) - wanted).max() <= 4
+    dealt = np.concatenate([site.test for site in skewed.sites])
+    assert sorted(dealt.tolist()) == sorted(skewed.server_test.tolist())
+
+
+def test_skewed_leaves_a_class_nobody_trains_on_undealt() -> None:
+    examples = cases(["n"] * 30, [str(i) for i in range(30)], [0, 1] * 10 + [0, 1, 2, 2, 2, 0, 1, 0, 1, 0], test=10)
+    parts = partition(examples, Settings(partition="skewed", sites=2, shots=8))
+    dealt = np.concatenate([site.test for site in parts.sites])
+    assert sorted(examples["label"][dealt].tolist()) == [0] * 4 + [1] * 3
 
 
 def test_dirichlet_goes_on_when_a_class_runs_out() -> None:
