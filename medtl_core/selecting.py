@@ -122,7 +122,7 @@ def select(order: Selection, app: Path, run: Run) -> dict[str, Any]:
     plans = [(source, _plan(source, order, app, out)) for source in order.sources]
     candidates: list[Candidate] = []
     for source, plan in plans:
-        if not _is_done(plan):
+        if not is_done(plan):
             run(plan)
         candidates += _candidates(source.backbone.name, plan, order.measure)
     found = {
@@ -192,8 +192,8 @@ def _partition(data: str) -> str:
     return entry.partition if entry else "natural"
 
 
-def _is_done(plan: Plan) -> bool:
-    """Whether the plan's folder holds its finished run, under the same settings and seeds."""
+def is_done(plan: Plan) -> bool:
+    """Returns whether the plan's folder holds its finished run, under the same settings and seeds."""
     if not (plan.out / "metrics.json").is_file():
         return False
     stored = read_json(plan.out / "config.json")

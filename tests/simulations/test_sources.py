@@ -1,0 +1,63 @@
+"""The experiment on sources: its tables from made-up candidates, and a broken run that is begun anew."""
+
+from pathlib import Path
+
+import pytest
+
+from medtl_core.ranking import Candidate
+from medtl_core.runs import Plan
+from simulations import sources
+from simulations.sources import HABIT, agreement_markdown, medical_markdown
+
+
+def made(name: str, seed: int, score: float, measured: float) -> Candidate:
+    backbone, _, taps = name.rpartition("@")
+    scores = {"cv-loss": score, "leep": -score}
+    return Candidate(backbone, taps, seed, 8, scores, {"balanced_accuracy": measured, "auroc": measured + 0.1})
+
+
+def test_the_table_of_agreement_by_hand() -> None:
+    part = [
+        candidate
+        for seed in (0, 1)
+        for candidate in (made(HABIT, seed, 0.1, 0.5), made("b@1", seed, 0.2, 0.6), made("b@2", seed, 0.3, 0.7))
+    ]
+    lines = agreement_markdown({"set": part}, 96).splitlines()
+    assert "| cv-loss | +1.00 / +1.00 / 0.0 (of 3) |" in lines
+    assert "| leep | -1.00 / -1.00 / 20.0 (of 2) |" in lines
+    assert f"| always {HABIT} | - / - / 20.0 |" in lines
+    assert "| any candidate | - / - / 10.0 |" in lines
+    assert lines[-1].endswith(
+        "3 candidates of 2 backbones, 2 seeds; measured from 50.0 to 70.0; first by cv-loss: b@2 (2x)"
+    )
+
+
+def test_the_table_of_sources_by_hand() -> None:
+    part = []
+    for seed, gain in enumerate((-0.02, -0.04, -0.06)):
+        part += [made("lite0@4", seed, 0.0, 0.1), made(HABIT, seed, 0.1, 0.5)]
+        part.append(made("own:lite0-kermany@4+7+10", seed, 0.2 if seed else 0.0, 0.5 + gain))
+    text = medical_markdown({"nih_cxr64": part}, {"nih_cxr64": (6, 25)})
+    row = next(line for line in text.splitlines() if line.startswith("| nih"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[0] == "nih_cxr64, 6 x 25"
+    assert cells[1] == "50.0 ± 0.0" and cells[3] == "-4.0 ± 5.0"
+    assert cells[5] == "60.0 / 56.0"
+    assert cells[6] == "cv-loss 2/3, leep 1/3"
+
+
+def test_a_half_finished_run_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan({"data": "phantom"}, 1, 1, False, tmp_path / "run", tmp_path, "phantom")
+    plan.out.mkdir()
+    (plan.out / "events.jsonl").write_text("")
+    seen: list[bool] = []
+    monkeypatch.setattr(sources, "simulate", lambda plan, progress: seen.append(plan.out.exists()))
+    sources._run(plan)
+    assert seen == [False]
+
+
+def test_data_that_are_not_there_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "weights").mkdir()
+    words = ["selection", "--shared", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert sources.main(words) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
