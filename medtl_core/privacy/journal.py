@@ -1,0 +1,204 @@
+"""An append-only journal on disk: one JSON record a line, each with the hash of the one before.
+
+A record counts as written when its line, and then the head that names it, are on disk (fsync of file and folder). A
+line torn by a crash was never acknowledged and is cut; anything else that does not fit is damage, and is refused.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+from medtl_core.atomic import to_json, write_bytes
+from medtl_core.errors import PrivacyError
+
+#: The hash before the first record.
+GENESIS = "0" * 64
+_LINES, _HEAD, _LOCK = "ledger.jsonl", "head.json", "lock"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line.
+
+    Attributes:
+        seq: from 1.
+        previous: hash of the record before.
+        hash: of this record.
+        body: what it says; "kind" is always there.
+    """
+
+    seq: int
+    previous: str
+    hash: str
+    body: Mapping[str, Any]
+
+    def line(self) -> bytes:
+        """Returns the record as it is written."""
+        content = {"seq": self.seq, "prev": self.previous, "hash": self.hash, "body": self.body}
+        return json.dumps(content, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def chained(seq: int, previous: str, body: Mapping[str, Any]) -> Record:
+    """Returns the record that follows the one with hash `previous`."""
+    text = json.dumps([seq, previous, body], sort_keys=True, separators=(",", ":"))
+    return Record(seq, previous, hashlib.sha256(text.encode()).hexdigest(), body)
+
+
+@final
+class Journal:
+    """The journal of one folder, held by one process at a time. Use it as a context manager.
+
+    Attributes:
+        folder: with `ledger.jsonl`, `head.json` and `lock`, mode 0700.
+        records: everything written, in order.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.records: tuple[Record, ...] = ()
+        self._lock = self._file = -1
+        self._length = 0
+
+    @property
+    def head(self) -> tuple[int, str]:
+        """Number and hash of the last record; (0, GENESIS) before the first."""
+        return (self.records[-1].seq, self.records[-1].hash) if self.records else (0, GENESIS)
+
+    @property
+    def known(self) -> bool:
+        """Whether this folder ever held a journal."""
+        return (self.folder / _HEAD).is_file()
+
+    def __enter__(self) -> Self:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            _lock(self._lock, self.folder)
+            self._open()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, OSError):
+                why = f"the privacy ledger in {self.folder} cannot be opened ({error.strerror})"
+                raise PrivacyError(why) from error
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        for descriptor in (self._file, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._lock = self._file = -1
+
+    def append(self, body: Mapping[str, Any]) -> Record:
+        """Writes one record and returns it once it is on disk.
+
+        Raises:
+            PrivacyError: it could not be written (disk full, folder gone); the journal is as it was.
+        """
+        record = chained(self.head[0] + 1, self.head[1], body)
+        line = record.line()
+        try:
+            written = os.pwrite(self._file, line, self._length)
+            if written != len(line):
+                raise OSError(28, "No space left on device")
+            os.fsync(self._file)
+            _sync_folder(self.folder)
+            self._write_head(record)
+        except OSError as error:
+            self._undo()
+            raise PrivacyError(
+                f"the privacy ledger in {self.folder} cannot be written ({error.strerror}); nothing is released"
+            ) from error
+        self._length += len(line)
+        self.records = (*self.records, record)
+        return record
+
+    def _undo(self) -> None:
+        """Cuts what a failed append left; if even that fails, the next opening does."""
+        try:
+            os.ftruncate(self._file, self._length)
+            os.fsync(self._file)
+        except OSError:
+            self.close()
+
+    def _write_head(self, record: Record) -> None:
+        write_bytes(self.folder / _HEAD, to_json({"seq": record.seq, "hash": record.hash}).encode(), mode=0o600)
+
+    def _open(self) -> None:
+        path = self.folder / _LINES
+        if self.known and not path.is_file():
+            raise PrivacyError(f"{path} is missing, but this hospital has spent budget before; restore it from backup")
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        content = path.read_bytes()
+        *lines, tail = content.split(b"\n")
+        records = read_lines(lines, path)
+        head_seq, head_hash = self._read_head()
+        if len(records) < head_seq or (head_seq and records[head_seq - 1].hash != head_hash):
+            raise PrivacyError(f"{path} lacks records that were acknowledged, or was exchanged; restore it from backup")
+        if len(records) > head_seq + 1:
+            raise PrivacyError(f"{path} holds {len(records)} records where {head_seq} were acknowledged; it was edited")
+        self._length = len(content) - len(tail)
+        if tail:  # a torn last write, which nobody was told of: the head does not know it
+            os.ftruncate(self._file, self._length)
+            os.fsync(self._file)
+        self.records = tuple(records)
+        if len(records) == head_seq + 1:  # the line is whole, only its head was not written any more
+            self._write_head(records[-1])
+
+    def _read_head(self) -> tuple[int, str]:
+        path = self.folder / _HEAD
+        if not path.is_file():
+            return 0, GENESIS
+        try:
+            head = json.loads(path.read_text(encoding="utf-8"))
+            return int(head["seq"]), str(head["hash"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PrivacyError(f"{path} is damaged; restore it from backup") from error
+
+
+def read_lines(lines: list[bytes], path: Path) -> list[Record]:
+    """Returns the records of lines, every one checked against the one before.
+
+    Raises:
+        PrivacyError: a line was changed, exchanged, left out or added.
+    """
+    records: list[Record] = []
+    previous = GENESIS
+    for number, line in enumerate(lines, start=1):
+        try:
+            content = json.loads(line)
+            record = chained(number, previous, content["body"])
+            whole = record.line() == line + b"\n"
+        except (ValueError, KeyError, TypeError) as error:
+            raise PrivacyError(f"{path} is damaged at line {number}; restore it from backup") from error
+        if not whole:
+            raise PrivacyError(f"{path} was changed at line {number}; restore it from backup")
+        records.append(record)
+        previous = record.hash
+    return records
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        why = f"the privacy ledger in {folder} is in use by another process; stop it: two would spend the same budget"
+        raise PrivacyError(why) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

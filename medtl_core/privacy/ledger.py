@@ -1,0 +1,235 @@
+"""The hospital's privacy ledger: what was ever spent on its patients, kept on its own disk, and refusing.
+
+reserve -> compute -> seal -> release -> send. A reservation is spent for ever, whether or not a release follows: after
+a crash nobody can know what left. A release that is on record is sent again as the same bytes, which costs nothing.
+"""
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+from medtl_core.atomic import write_bytes
+from medtl_core.errors import BudgetError, PrivacyError
+from medtl_core.privacy.accounting import epsilon
+from medtl_core.privacy.journal import Journal, Record
+from medtl_core.privacy.plan import GaussianEvent, Plan, Step
+from medtl_core.privacy.policy import Policy
+
+UNIT, ADJACENCY = "patient", "add or remove one patient"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose ledger it is.
+
+    Attributes:
+        site: the hospital's name.
+        fingerprint: keyed hash of its patients; another data set needs a ledger of its own.
+    """
+
+    site: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which release.
+
+    Attributes:
+        agreement: of the run.
+        plan: digest of the plan.
+        step: index into it.
+        number: of the round.
+        question: hash of the public arrays and values it was asked with.
+    """
+
+    agreement: str
+    plan: str
+    step: int
+    number: int
+    question: str
+
+
+def fingerprint(patients: Iterable[str], folder: Path) -> str:
+    """Returns the keyed hash (HMAC-SHA-256) of a set of patients; the key never leaves `folder`.
+
+    Raises:
+        PrivacyError: the key cannot be read or made.
+    """
+    path = folder / "site.key"
+    try:
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_bytes(path, os.urandom(32), mode=0o600)
+        secret = path.read_bytes()
+    except OSError as error:
+        raise PrivacyError(f"the site key {path} cannot be read or made ({error.strerror})") from error
+    return hmac.new(secret, "\n".join(sorted(set(patients))).encode(), hashlib.sha256).hexdigest()
+
+
+@final
+class Ledger:
+    """The ledger of one folder; use it as a context manager.
+
+    Guarantee:
+        While the folder and its backups are the hospital's alone, every release sent through `privacy.gate` was
+        reserved on disk before it was computed, and the events of all reservations together cost at most
+        `policy.max_epsilon` at `policy.delta`, for one patient added or removed. Public: nothing; the server is told
+        the number and hash of the last record, so that it can notice an older copy put back.
+    """
+
+    def __init__(self, folder: Path, identity: Identity, policy: Policy) -> None:
+        self._journal, self._identity, self._policy = Journal(folder), identity, policy
+
+    def __enter__(self) -> Self:
+        self._journal.__enter__()
+        try:
+            self._introduce()
+        except BaseException:
+            self._journal.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._journal.close()
+
+    @property
+    def records(self) -> tuple[Record, ...]:
+        """Everything written."""
+        return self._journal.records
+
+    @property
+    def witness(self) -> tuple[int, str]:
+        """Number and hash of the last record: what a server may remember."""
+        return self._journal.head
+
+    @property
+    def budget(self) -> float:
+        """The epsilon that may be spent: the policy's, or what a person at the hospital raised it to."""
+        raised = [float(record.body["epsilon"]) for record in self._of("raise")]
+        return max([self._policy.max_epsilon, *raised])
+
+    def check_witness(self, seq: int, hash_: str) -> None:
+        """Refuses to go on when the server has seen a record that is not here: an older copy was put back.
+
+        Raises:
+            PrivacyError: it has.
+        """
+        if seq and (seq > len(self.records) or self.records[seq - 1].hash != hash_):
+            raise PrivacyError(f"the ledger lacks record {seq} that this hospital has shown before; it was rolled back")
+
+    def events(self) -> tuple[GaussianEvent, ...]:
+        """Returns every event ever reserved."""
+        return tuple(GaussianEvent(**record.body["event"]) for record in self._of("reserve"))
+
+    def spent(self, delta: float) -> float:
+        """Returns the epsilon of everything reserved so far."""
+        return epsilon(self.events(), delta)
+
+    def sealed(self, key: Key) -> bytes | None:
+        """Returns the bytes released under this key, or None if there was no release.
+
+        Raises:
+            PrivacyError: the same release was asked with another question, or the sealed file is missing or damaged.
+        """
+        for record in self._of("release"):
+            if _same_release(record.body["key"], key):
+                if record.body["key"] != asdict(key):
+                    raise PrivacyError("this release was made for another question; a plan is not asked twice")
+                return self._unsealed(record)
+        return None
+
+    def reserve(self, key: Key, plan: Plan, step: Step) -> None:
+        """Writes down what one release will cost, before anything is computed.
+
+        Raises:
+            PrivacyError: the plan changed after its first release, or the ledger cannot be written.
+            BudgetError: it would cost more than the hospital allows.
+        """
+        event = GaussianEvent(step.event.noise_multiplier, step.sampling, 1)
+        made = sum(1 for _ in self._of("reserve"))
+        if made >= self._policy.max_releases:
+            raise BudgetError(f"the policy allows {self._policy.max_releases} releases, and they are used up")
+        after = epsilon([*self.events(), event], self._policy.delta)
+        if not after <= self.budget * (1 + 1e-9):  # also refuses NaN
+            raise BudgetError(f"the release would bring epsilon to {after:.4g}; the hospital allows {self.budget:.4g}")
+        self._freeze(key, plan)
+        self._journal.append({"kind": "reserve", "key": asdict(key), "event": asdict(event), "epsilon": after})
+
+    def release(self, key: Key, payload: bytes) -> None:
+        """Seals the reply to disk and writes the release down; only then may it be sent.
+
+        Raises:
+            PrivacyError: nothing was reserved under the key, or the disk failed; the reservation stays spent.
+        """
+        if not any(record.body["key"] == asdict(key) for record in self._of("reserve")):
+            raise PrivacyError("a release without a reservation is refused")
+        digest = hashlib.sha256(payload).hexdigest()
+        try:
+            (self._journal.folder / "sealed").mkdir(exist_ok=True, mode=0o700)
+            write_bytes(self._seal(digest), payload, mode=0o600)
+        except OSError as error:
+            raise PrivacyError(f"the reply cannot be sealed to disk ({error.strerror}); it is not sent") from error
+        self._journal.append({"kind": "release", "key": asdict(key), "sha256": digest, "bytes": len(payload)})
+
+    def raise_budget(self, epsilon_: float, reason: str) -> None:
+        """Lets a person at the hospital allow more; the server has no way to.
+
+        Raises:
+            PrivacyError: it would not be more, or no reason is given.
+        """
+        if not self.budget < epsilon_ < float("inf") or not reason.strip():
+            raise PrivacyError(f"a raise must exceed the budget of {self.budget:.4g} and give a reason")
+        self._journal.append({"kind": "raise", "epsilon": float(epsilon_), "reason": reason.strip()})
+
+    def note(self, text: str) -> None:
+        """Writes down what a reader should know, e.g. that a test's insecure noise was used."""
+        self._journal.append({"kind": "note", "text": text})
+
+    def _introduce(self) -> None:
+        mine = asdict(self._identity)
+        opened = next(self._of("open"), None)
+        if opened is None:
+            self._journal.append({"kind": "open", **mine, "unit": UNIT, "adjacency": ADJACENCY})
+        elif {name: opened.body.get(name) for name in mine} != mine:
+            raise PrivacyError(
+                f"the ledger in {self._journal.folder} belongs to another site or other patients; "
+                "give every data set a state-dir of its own"
+            )
+
+    def _freeze(self, key: Key, plan: Plan) -> None:
+        """The first reservation of a run's mechanism fixes its plan."""
+        for record in self._of("plan"):
+            if (record.body["agreement"], record.body["mechanism"]) == (key.agreement, plan.mechanism):
+                if record.body["digest"] != plan.digest:
+                    raise PrivacyError(f"the plan of {plan.mechanism} changed after its first release")
+                return
+        steps = [asdict(step) for step in plan.steps]
+        body = {"kind": "plan", "agreement": key.agreement, "mechanism": plan.mechanism, "digest": plan.digest}
+        self._journal.append({**body, "terms": asdict(plan.terms), "steps": steps})
+
+    def _of(self, kind: str) -> Iterator[Record]:
+        return (record for record in self.records if record.body["kind"] == kind)
+
+    def _seal(self, digest: str) -> Path:
+        return self._journal.folder / "sealed" / f"{digest}.safetensors"
+
+    def _unsealed(self, record: Record) -> bytes:
+        path = self._seal(record.body["sha256"])
+        try:
+            payload = path.read_bytes()
+        except OSError as error:
+            raise PrivacyError(f"the sealed reply {path.name} cannot be read ({error.strerror})") from error
+        if hashlib.sha256(payload).hexdigest() != record.body["sha256"]:
+            raise PrivacyError(f"the sealed reply {path.name} is damaged; it cannot be sent again")
+        return payload
+
+
+def _same_release(body: Mapping[str, Any], key: Key) -> bool:
+    mine = asdict(key)
+    return all(body[name] == mine[name] for name in ("agreement", "plan", "step", "number"))

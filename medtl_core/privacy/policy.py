@@ -1,0 +1,91 @@
+"""The hospital's own policy: a file the hospital writes, which always wins over what a server asks."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from medtl_core.errors import BudgetError, PrivacyError, did_you_mean
+from medtl_core.privacy.plan import Plan
+
+#: Name of the policy's file in the hospital's folder.
+POLICY = "policy.toml"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the hospital allows.
+
+    Attributes:
+        max_epsilon: that all releases about its patients may cost together, over all runs and for ever.
+        delta: at which they are counted; a plan with a larger delta is refused.
+        max_releases: how many releases there may be.
+        minimum_patients: fewer than this, and the hospital takes no part.
+        mechanisms: names of private methods it takes part in; empty = every one medtl has.
+        require_private: whether everything that is not private is refused, whatever the run's settings say.
+    """
+
+    max_epsilon: float = 4.0
+    delta: float = 1e-5
+    max_releases: int = 1000
+    minimum_patients: int = 2
+    mechanisms: tuple[str, ...] = ()
+    require_private: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_epsilon < float("inf") or not 0 < self.delta < 1:
+            raise PrivacyError(f"policy: max_epsilon={self.max_epsilon}, delta={self.delta} are not a budget")
+        if self.max_releases < 0 or self.minimum_patients < 1:
+            raise PrivacyError("policy: max_releases must not be negative, minimum_patients must be at least 1")
+
+    def admit(self, plan: Plan, patients: int) -> None:
+        """Refuses a plan the hospital does not take part in.
+
+        Raises:
+            PrivacyError: the mechanism is not allowed, there are too few patients, or fewer than the run takes as
+                public, or delta is larger than the policy's or not below one over the patients.
+            BudgetError: the plan alone promises less than the policy asks for.
+        """
+        if self.mechanisms and plan.mechanism not in self.mechanisms:
+            allowed = ", ".join(self.mechanisms)
+            raise PrivacyError(f"policy: mechanism {plan.mechanism!r} is not allowed here, only {allowed}")
+        if patients < max(self.minimum_patients, plan.terms.cases):
+            raise PrivacyError(
+                f"policy: {patients} patients; at least {max(self.minimum_patients, plan.terms.cases)} are needed: "
+                "lower public-cases or the policy's minimum_patients"
+            )
+        if plan.terms.delta > self.delta or plan.terms.delta * patients >= 1:
+            raise PrivacyError(f"policy: delta={plan.terms.delta} is above {self.delta}, or not below 1/{patients}")
+        if plan.terms.epsilon > self.max_epsilon:
+            raise BudgetError(f"policy: epsilon={plan.terms.epsilon} is above the hospital's {self.max_epsilon}")
+
+
+def read_policy(folder: Path, default: Policy | None = None) -> Policy:
+    """Returns the policy in `folder`, or the default where the hospital has written none.
+
+    Raises:
+        PrivacyError: the file cannot be read, names an unknown rule or has a value of the wrong type.
+    """
+    path = folder / POLICY
+    if not path.is_file():
+        return default or Policy()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise PrivacyError(f"the policy {path} cannot be read: {error}") from error
+    known = {field.name: field.default for field in fields(Policy)}
+    for key, value in values.items():
+        if key not in known:
+            raise PrivacyError(f"the policy {path} has an unknown rule {key!r}; {did_you_mean(key, known)}")
+        values[key] = _coerced(path, key, value, type(known[key]))
+    return Policy(**values)
+
+
+def _coerced(path: Path, key: str, value: Any, kind: type) -> Any:
+    if kind is tuple and isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return tuple(value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        raise PrivacyError(f"the policy {path}: {key}={value!r} must be a {kind.__name__}")
+    return value

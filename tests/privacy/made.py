@@ -1,0 +1,25 @@
+"""Plans, keys and ledgers for tests."""
+
+from pathlib import Path
+
+from medtl_core.privacy.accounting import mu_for
+from medtl_core.privacy.ledger import Identity, Key, Ledger
+from medtl_core.privacy.plan import Plan, Step, Terms
+from medtl_core.privacy.policy import Policy
+
+TERMS = Terms(4.0, 1e-5, hospitals=3, colluders=1, cases=20, width=6, classes=3, secure=False)
+SITE = Identity("north", "f" * 64)
+
+
+def plan(rounds: int = 4, terms: Terms = TERMS, task: str = "sums") -> Plan:
+    """A plan of `rounds` equal releases that spends its promise exactly."""
+    multiplier = rounds**0.5 / mu_for(terms.epsilon, terms.delta)
+    return Plan("private-made", terms, (Step(task, {"sum": multiplier}, {"sum": 1.0}, rounds),))
+
+
+def key(number: int = 1, question: str = "q", made: Plan | None = None) -> Key:
+    return Key("agreement", (made or plan()).digest, 0, number, question)
+
+
+def ledger(folder: Path, policy: Policy | None = None, identity: Identity = SITE) -> Ledger:
+    return Ledger(folder / "privacy", identity, policy or Policy())
