@@ -1,11 +1,14 @@
 """`medtl select`: what is judged, the real road from plan to ranking, and orders that cannot be carried out."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from medtl_core import cli
 from medtl_core.atomic import read_json, write_json
 from medtl_core.checkout import find_app
 from medtl_core.config import settings
@@ -124,6 +127,24 @@ def test_settings_of_the_catalog_and_of_the_user(tmp_path: Path) -> None:
     assert plans[0].settings["partition"] == "even"
     assert plans[0].settings["features"] == "4+7+10+12"
     assert str(plans[0].settings["methods"]).endswith("taps@7+10+12,leep")
+
+
+def test_the_command_prints_the_ranking_and_the_agreement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    select(order(tmp_path), APP, stored)
+    words = ["select", "--data", "phantom", "--backbones", "random:squeezenet1_1", "--sites", "3", "--shots", "12"]
+    words += ["--set", "image-size=64", "--set", "views=one", "--measure", "--out", str(tmp_path / "run")]
+    for last in ([], ["--json"]):
+        monkeypatch.setattr(sys, "argv", ["medtl", *words, *last])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        assert not stopped.value.code
+    shown = capsys.readouterr().out
+    assert "random:squeezenet1_1 7+10+12" in " ".join(shown.split())
+    assert "Spearman" in shown and f"run folder  {tmp_path / 'run'}\n" in shown
+    found = json.loads(shown[shown.index("{\n") :])
+    assert found["agreement"][0]["spearman"] == 1.0
 
 
 # --- orders that cannot be carried out

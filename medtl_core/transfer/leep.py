@@ -167,7 +167,7 @@ def source_likelihood(site: SiteData, arrays: Arrays, config: Config) -> Release
     """Log-likelihood of the labels under P(y | z) [Z, C], summed by class, float64 [C]."""
     predicted = source_probabilities(_cases(site.material)) @ arrays["conditional"]
     own = np.log(np.maximum(predicted[np.arange(len(site.label)), site.label], _LEAST))
-    return Released(Update({"likelihood": np.bincount(site.label, own, minlength=site.classes)}))
+    return Released(Update({"likelihood": np.eye(site.classes)[site.label].T @ own}))
 
 
 def source_probabilities(material: Material) -> Float:

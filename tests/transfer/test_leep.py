@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from client.site import Node, open_site
 from medtl_core.backbones.classifier import has_classifier, load_classifier
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
@@ -19,7 +20,7 @@ from medtl_core.methods.model import Packed
 from medtl_core.methods.outcome import Outcome, Problem
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import SiteData
-from medtl_core.registry import read_methods, unpack
+from medtl_core.registry import answer, read_methods, unpack
 from medtl_core.transfer.leep import ExpectedEmpirical, conditional_of, nce, source_probabilities
 from medtl_core.values import ABSENT
 from tests.memory import DirectHospitals
@@ -164,6 +165,28 @@ def test_a_table_or_two_backbones_have_no_source_classifier(federation: DirectHo
 def test_one_class_is_refused(federation: DirectHospitals) -> None:
     with pytest.raises(DataError, match="fewer than two classes"):
         judged(DirectHospitals([federation.sites["c"]]))
+
+
+def test_a_hospital_without_a_case_adds_nothing(federation: DirectHospitals) -> None:
+    site = federation.sites["a"]
+    assert site.material is not None
+    nobody = np.zeros(0, dtype=np.int64)
+    empty = replace(
+        site, name="empty", values=site.values[:0], label=nobody, patients=site.patients[:0],
+        material=site.material.take(nobody),
+    )  # fmt: skip
+    more = judged(DirectHospitals([*federation.sites.values(), empty]))
+    assert more.facts == judged(federation).facts
+
+
+def test_small_cells_are_dropped_before_anything_is_counted() -> None:
+    site = open_site(CHOSEN.replace(sites=3, shots=12, min_cell=4), Node("", "", 0)).data
+    assert site.material is not None
+    assert len(site.material) == len(site.label) == len(site.values)
+    soft = answer("source_counts", site, {}, {"sources": 1000}).update.arrays["soft"].sum(axis=1)
+    np.testing.assert_allclose(soft, np.bincount(site.label, minlength=3), atol=1e-4)
+    assert not ((soft > 0.5) & (soft < 3.5)).any()
+    assert (soft < 0.5).any()
 
 
 def test_hospitals_without_images_are_refused(federation: DirectHospitals) -> None:

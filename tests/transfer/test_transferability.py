@@ -121,6 +121,13 @@ def test_one_class_is_refused_before_anything_is_sent_back() -> None:
     assert [request.task for request in alike.asked] == ["tap_statistics"]
 
 
+def test_a_hospital_without_a_case_adds_nothing(hospitals: DirectHospitals) -> None:
+    site = make_site("empty", 4)
+    empty = replace(site, values=site.values[:0], label=site.label[:0], patients=site.patients[:0])
+    more = DirectHospitals([*hospitals.sites.values(), empty])
+    assert judged(more, "taps@4").facts == judged(hospitals, "taps@4").facts
+
+
 def test_a_hospital_refuses_columns_it_does_not_have() -> None:
     site = make_site("a", 6)
     for columns in ([6], [-1], []):
