@@ -17,6 +17,7 @@ from medtl_core.heads.closed import FAMILIES
 from medtl_core.heads.crossval import TEMPERATURES, Choice, choose
 from medtl_core.heads.linear import to_raw
 from medtl_core.heads.statistics import TINY, Float, Statistics, unpack
+from medtl_core.methods.columns import column_choices
 from medtl_core.methods.hospitals import ArraySpec, Hospitals, Request
 from medtl_core.methods.method import Method
 from medtl_core.methods.names import RIVAL, gradient_method
@@ -102,7 +103,7 @@ class Study:
             wanted |= {f"discriminant@{taps}": ("discriminant", columns) for taps, columns in self.runs().items()}
         with self.clock("validate"):
             stacks = {
-                key: np.stack([self._spread(family, self.statistics - fold, columns) for fold in self.folds])
+                key: np.stack([self.spread(family, self.statistics - fold, columns) for fold in self.folds])
                 for key, (family, columns) in wanted.items()
             }
         answers = self.validate(np.concatenate(list(stacks.values()), axis=1), "validate")
@@ -132,7 +133,7 @@ class Study:
         choice = self.choices[key]
         with self.clock(key) as spent:
             where = np.arange(self.problem.width) if columns is None else columns
-            affine = self._spread(family, self.statistics, where)[choice.index] * choice.temperature
+            affine = self.spread(family, self.statistics, where)[choice.index] * choice.temperature
         facts = {"strength": FAMILIES[family].strengths[choice.index], **_facts(choice)}
         cpu = self._cpu["validate"] / max(len(self.choices), 1) + spent[0]
         share = len(FAMILIES[family].strengths) / self._candidates
@@ -149,21 +150,16 @@ class Study:
         request = Request("validate", {"heads": heads.astype(np.float32)}, config, expect, phase)
         return Update(total(reply.arrays for reply in self.hospitals.ask(request)))
 
-    def _spread(self, family: str, statistics: Statistics, columns: NDArray[np.int64]) -> Float:
-        """Heads of a family on some columns, [S, C, d + 1], zero elsewhere."""
+    def spread(self, family: str, statistics: Statistics, columns: NDArray[np.int64]) -> Float:
+        """Returns heads of a family on some columns, [S, C, d + 1], zero elsewhere."""
         narrow = FAMILIES[family].heads(statistics.select(columns))
         wide = np.zeros((*narrow.shape[:2], self.problem.width + 1))
         wide[:, :, columns], wide[:, :, -1] = narrow[:, :, :-1], narrow[:, :, -1]
         return wide
 
     def runs(self) -> dict[str, NDArray[np.int64]]:
-        """Every run of neighbouring taps and its feature columns."""
-        groups = self.problem.groups
-        return {
-            "+".join(name for name, _, _ in groups[first:last]): np.arange(groups[first][1], groups[last - 1][2])
-            for first in range(len(groups))
-            for last in range(first + 1, len(groups) + 1)
-        }
+        """Every run of neighbouring taps of a backbone, every union of backbones, and their feature columns."""
+        return column_choices(self.problem.groups)
 
     def finished(self, heads: Float, adjusted: bool) -> Float:
         """Gradient heads on raw features, without their class prior if `adjusted` (Menon et al., ICLR 2021)."""

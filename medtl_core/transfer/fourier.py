@@ -27,7 +27,7 @@ from medtl_core.methods.outcome import Outcome, Share
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Config, SiteData, Task
 from medtl_core.rng import stream
-from medtl_core.values import Released, Update
+from medtl_core.values import Array, Released, Update
 
 #: Kernel widths that cross-validation chooses from, in multiples of the median heuristic.
 WIDTHS = (0.5, 1.0, 2.0, 4.0)
@@ -236,7 +236,7 @@ class Fourier(Method):
         arrays, config = self._asked(study)
         shape, classes = (len(WIDTHS), stack.shape[2]), stack.shape[3]
         expect = {"losses": ArraySpec((*shape, len(TEMPERATURES), classes)), "hits": ArraySpec((*shape, classes))}
-        sent = {**arrays, "heads": stack.astype(np.float32)}
+        sent: dict[str, Array] = {**arrays, "heads": stack.astype(np.float32)}
         request = Request("fourier_validate", sent, config, expect, f"fourier-validate-{self.waves}")
         sums = total(reply.arrays for reply in study.hospitals.ask(request))
         cut = len(FAMILIES["ridge"].strengths)

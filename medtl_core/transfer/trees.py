@@ -82,7 +82,8 @@ class Trees(Model):
         ways = np.stack([whole["left"], whole["right"]])
         if whole["feature"].min(initial=0) < 0 or ways.min(initial=0) < 0 or ways.max(initial=0) >= shape[2]:
             raise WeightsError("trees point to a feature or node that is not there; they are damaged")
-        return cls(**whole, **real, classes=packed.classes, fingerprint=packed.fingerprint, facts=packed.facts)
+        parts: dict[str, Any] = {**whole, **real}
+        return cls(**parts, classes=packed.classes, fingerprint=packed.fingerprint, facts=packed.facts)
 
 
 def stumps(count: int, classes: int, nodes: int) -> dict[str, Array]:
