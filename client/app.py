@@ -9,10 +9,11 @@ from flwr.clientapp import ClientApp
 
 from medtl_core.config import Settings, settings
 from medtl_core.flower.records import decode_request, encode, guarded
-from medtl_core.registry import TASKS, answer
+from medtl_core.registry import PRIVATE_TASKS, TASKS
 from medtl_core.threads import one_thread
 from medtl_core.values import Released, Update
 
+from .gate import answered, public_weight, refuse_plain
 from .site import Node, Site, open_site
 
 app = ClientApp()
@@ -33,9 +34,10 @@ def _understood(run_config: tuple[tuple[str, Any], ...]) -> tuple[Settings, str]
 
 
 def _reply(message: Message, site: Site, released: Released, started: float) -> Message:
-    spent = {**released.metrics, "cpu-seconds": time.thread_time() - started}
-    timed = Released(released.update, released.event, spent)
-    content = encode(timed, agreement=site.agreement, site=site.data.name, weight=len(site.data.label))
+    if site.settings.privacy == "none":  # else not even the seconds of the work leave
+        spent = {**released.metrics, "cpu-seconds": time.thread_time() - started}
+        released = Released(released.update, released.event, spent)
+    content = encode(released, agreement=site.agreement, site=site.data.name, weight=public_weight(site))
     return Message(content, reply_to=message)
 
 
@@ -44,7 +46,10 @@ def _reply(message: Message, site: Site, released: Released, started: float) -> 
 def join(message: Message, context: Context) -> Message:
     """Computes the hospital's features once and tells its name, its number of cases and what it understood."""
     started = time.thread_time()
-    return _reply(message, _open(context), Released(Update({})), started)
+    site = _open(context)
+    if site.settings.privacy == "none":
+        refuse_plain(site, "join")
+    return _reply(message, site, Released(Update({})), started)
 
 
 @guarded
@@ -54,8 +59,8 @@ def task(message: Message, context: Context) -> Message:
     site = _open(context)
     arrays, config = decode_request(message)
     name = message.metadata.message_type.partition(".")[2]
-    return _reply(message, site, answer(name, site.data, arrays, config), started)
+    return _reply(message, site, answered(site, name, arrays, config), started)
 
 
-for _name in TASKS:
+for _name in (*TASKS, *PRIVATE_TASKS):
     app.train(_name)(task)

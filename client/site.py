@@ -27,10 +27,16 @@ class Site:
     Attributes:
         data: its cases as features.
         agreement: hash of what it understood of the run.
+        settings: of the run, as far as a hospital's side depends on them.
+        simulated: whether it is a part of shared data and not a hospital of its own.
+        home: its own folder, for policy and ledger; None = it has none.
     """
 
     data: SiteData
     agreement: str
+    settings: Settings
+    simulated: bool = True
+    home: Path | None = None
 
     def keeping(self, folder: str) -> "Site":
         """Returns the site with a folder of its own, below `folder`, for what must survive between rounds.
@@ -40,7 +46,8 @@ class Site:
         if not folder:
             return self
         own = Path(folder) / self.agreement[:16] / self.data.name
-        return Site(replace(self.data, state=own), self.agreement)
+        home = own if self.simulated else Path(folder)  # a hospital has one ledger over all its runs
+        return replace(self, data=replace(self.data, state=own), home=home)
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def open_site(settings: Settings, node: Node) -> Site:
         name, values, train["label"], train["patient"], test_values, test["label"], test["patient"],
         len(classes), settings.seed, Material(train, *known), Material(test, *known),
     )  # fmt: skip
-    return Site(data, agreed)
+    return Site(data, agreed, settings, simulated=node.part >= 0)
 
 
 @lru_cache(maxsize=16)  # hospitals simulated in one process share it

@@ -47,7 +47,7 @@ def make_plan(order: Order, app: Path) -> Plan:
         ConfigError: a setting, method or scenario is unknown, or an option is given twice with different values.
         DataError: `data` is neither a place nor the name of a known set.
     """
-    from medtl_core.registry import read_methods
+    from medtl_core.registry import chosen_methods
 
     scenario = order.scenario or (None if order.data else QUICKSTART)
     path = _scenario_path(scenario, app) if scenario else None
@@ -62,7 +62,7 @@ def make_plan(order: Order, app: Path) -> Plan:
         values |= name_data(order.data, str(values.get("data", "")))
     values = {key: _absolute(key, value) for key, value in (values | assigned).items()}
     checked = settings(values)
-    read_methods(checked.methods)
+    chosen_methods(checked)
     name = path.stem if path else checked.data or Path(checked.data_path).stem
     return Plan(
         settings=values,

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 
 from medtl_core import transfer
+from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
 from medtl_core.histogram import summarise
 from medtl_core.methods import core, tasks
 from medtl_core.methods.method import Method
 from medtl_core.methods.model import Model, Packed
+from medtl_core.methods.private import PrivateMethod, PrivateTask
 from medtl_core.methods.tasks import Arrays, Config, SiteData, Task
 from medtl_core.values import Released, Scores, Update
 
@@ -61,6 +63,9 @@ METHODS: tuple[type[Method], ...] = tuple(kind for module in _MODULES for kind i
 #: Everything a hospital can be asked, by the name of the message.
 TASKS: Mapping[str, Task] = {**tasks.TASKS, "evaluate_model": evaluate_model, **_joined("TASKS", _MODULES)}
 
+#: What a hospital can be asked under privacy: sums that only its gate lets out.
+PRIVATE_TASKS: Mapping[str, PrivateTask] = _joined("PRIVATE_TASKS", _MODULES)
+
 #: Every kind of model that can travel.
 MODELS: Mapping[str, type[Model]] = _joined("MODELS", _MODULES)
 
@@ -102,6 +107,21 @@ def read_methods(text: str) -> tuple[Method, ...]:
     if not names:
         raise ConfigError("methods is empty; name at least one, e.g. methods=discriminant")
     return tuple(find_method(name) for name in names)
+
+
+def chosen_methods(settings: Settings) -> tuple[Method, ...]:
+    """Returns the methods of a run: those named, or under `privacy` its mechanism.
+
+    With privacy=auto or a mechanism's name, `methods` counts only if it names private methods and no others.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
+    methods = read_methods(settings.methods)
+    if settings.privacy == "none" or all(isinstance(method, PrivateMethod) for method in methods):
+        return methods
+    name = settings.privacy
+    return (find_method(name if name.startswith("private-") else f"private-{name}"),)
 
 
 def unpack(kind: str, packed: Packed) -> Model:

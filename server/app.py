@@ -12,7 +12,7 @@ from medtl_core.events import Events
 from medtl_core.flower.exchange import GridHospitals, Terms
 from medtl_core.methods.outcome import Problem
 from medtl_core.methods.study import Study
-from medtl_core.registry import read_methods
+from medtl_core.registry import chosen_methods
 from medtl_core.threads import one_thread
 
 from .results import write
@@ -27,7 +27,7 @@ def main(grid: Grid, context: Context) -> None:
     """Runs one study; what it found lies in the settings' `out` folder."""
     one_thread()
     chosen = settings(context.run_config)
-    methods = read_methods(chosen.methods)
+    methods = chosen_methods(chosen)
     out = Path(chosen.out) if chosen.out else None
     events = Events(out / "events.jsonl" if out else None, getattr(grid, "listener", None))
     reference = open_reference(chosen, workers=getattr(grid, "workers", None) or os.cpu_count() or 1)

@@ -8,7 +8,6 @@ without a release stays spent.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -132,14 +131,3 @@ def unpack(content: bytes) -> dict[str, Array]:
     from safetensors.numpy import load
 
     return dict(load(content))
-
-
-def ledger_folder(state: Path | None) -> Path:
-    """Returns where a hospital keeps its ledger and sealed replies.
-
-    Raises:
-        PrivacyError: it keeps no state, so that nothing could be counted.
-    """
-    if state is None:
-        raise PrivacyError("privacy needs a folder of the hospital's own: set state-dir in its node config")
-    return state / "privacy"

@@ -1,0 +1,110 @@
+"""How this hospital answers: privately through the gate of its own ledger, or plainly where its policy allows that."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medtl_core.errors import PrivacyError
+from medtl_core.methods.private import PrivateMethod, terms_of
+from medtl_core.methods.tasks import Arrays, Config
+from medtl_core.privacy.gate import Demand, release
+from medtl_core.privacy.ledger import Identity, Key, Ledger, fingerprint
+from medtl_core.privacy.noise import system_entropy
+from medtl_core.privacy.plan import Terms
+from medtl_core.privacy.policy import Policy, read_policy
+from medtl_core.registry import PRIVATE_TASKS, answer, find_method
+from medtl_core.values import Array, Released, digest
+
+from .site import Site
+
+
+@dataclass(frozen=True)
+class Account:
+    """Where a hospital keeps what private releases need.
+
+    Attributes:
+        home: its own folder, with the policy it wrote.
+        ledger: folder of the ledger.
+        policy: what it allows.
+    """
+
+    home: Path
+    ledger: Path
+    policy: Policy
+
+
+def answered(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
+    """Returns the release this hospital makes for one message.
+
+    Raises:
+        PrivacyError: the message asks for something the policy, the agreed plan or the ledger does not allow.
+    """
+    if name in PRIVATE_TASKS:
+        return _private(site, name, arrays, config)
+    refuse_plain(site, name)
+    return answer(name, site.data, arrays, config)
+
+
+def refuse_plain(site: Site, name: str) -> None:
+    """Refuses a task that is not private where the run or the hospital asks for privacy.
+
+    Raises:
+        PrivacyError: it does.
+    """
+    private = site.settings.privacy != "none"
+    if private or (site.home is not None and read_policy(site.home).require_private):
+        who = "this run" if private else "this hospital's policy"
+        raise PrivacyError(f"{who} allows private releases only; {name!r} is not one")
+
+
+def public_weight(site: Site) -> int:
+    """Returns the number of cases this hospital tells: its own, or under privacy the public one of the run."""
+    if site.settings.privacy == "none":
+        return len(site.data.label)
+    return _terms(site).cases
+
+
+def account(site: Site, mechanism: str, terms: Terms) -> Account:
+    """Returns the hospital's account. In a simulation every method has one of its own, as if it ran alone.
+
+    Raises:
+        PrivacyError: the hospital has no folder of its own, or its policy cannot be read.
+    """
+    if site.home is None:
+        raise PrivacyError("privacy needs a folder of the hospital's own: set state-dir in its node config")
+    if site.simulated:
+        allowed = Policy(max_epsilon=terms.epsilon, delta=terms.delta)
+        return Account(site.home, site.home / "privacy" / mechanism, read_policy(site.home, allowed))
+    return Account(site.home, site.home / "privacy", read_policy(site.home))
+
+
+def question_of(arrays: Mapping[str, Array], config: Config) -> str:
+    """Returns the hash of what was asked; the same release for another question would be another release."""
+    public = {key: value for key, value in config.items() if not key.startswith("witness")}
+    hashes = {name: hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for name, array in arrays.items()}
+    return digest({"arrays": hashes, "config": public})
+
+
+def _private(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
+    method = find_method(str(config["method"]))
+    if not isinstance(method, PrivateMethod):
+        raise PrivacyError(f"{method.name} is not a private method; it has no plan")
+    terms = _terms(site)
+    plan = method.plan(terms)
+    demand = Demand(plan, int(config["step"]), int(config["round"]), str(config["plan"]))
+    if not 0 <= demand.step < len(plan.steps) or plan.steps[demand.step].task != name:
+        raise PrivacyError(f"the plan of {method.name} does not hold {name!r} as step {demand.step}")
+    own = account(site, method.name, terms)
+    own.policy.admit(plan, len(np.unique(site.data.patients)))
+    identity = Identity(site.data.name, fingerprint(site.data.patients.tolist(), own.home))
+    key = Key(site.agreement, plan.digest, demand.step, demand.number, question_of(arrays, config))
+    with Ledger(own.ledger, identity, own.policy) as ledger:
+        ledger.check_witness(int(config.get("witness-seq", 0)), str(config.get("witness-hash", "")))
+        return release(demand, lambda: PRIVATE_TASKS[name](site.data, arrays, config), ledger, key, system_entropy())
+
+
+def _terms(site: Site) -> Terms:
+    return terms_of(site.settings, site.data.values.shape[1], site.data.classes)
