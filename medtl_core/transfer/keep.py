@@ -195,15 +195,16 @@ def _state(site: SiteData, identity: Identity) -> PersonalState:
 
 def _kept(number: int, model: Head | Network) -> Kept:
     if isinstance(model, Head):
-        return Kept(number, {"weight": model.weight, "bias": model.bias}, {"kind": "affine", "made": model.kind})
+        return Kept(number, {"weight": model.weight, "bias": model.bias}, {"kind": "affine"})
     return Kept(number, model.pack().arrays, {"kind": "network"})
 
 
 def _model(kept: Kept, identity: Identity) -> Head | Network:
     if kept.facts.get("kind") == "network":
         return Network.unpack(Packed(kept.arrays, {}, identity.classes, identity.fingerprint))
-    weight, bias = kept.arrays["weight"], kept.arrays["bias"]
-    return Head(weight, bias, "personal", identity.classes, identity.fingerprint)
+    if kept.facts.get("kind") != "affine" or set(kept.arrays) != {"weight", "bias"}:
+        raise StateError(f"the finished model of {identity.method} is of no kind that this version of medtl can read")
+    return Head(kept.arrays["weight"], kept.arrays["bias"], "personal", identity.classes, identity.fingerprint)
 
 
 #: The judgement at the hospital, whatever the method.

@@ -3,6 +3,7 @@
 FedPer, FedRep and FedBABU share the hidden layer and keep the head; FedBN shares both and keeps the normalisation.
 """
 
+from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, final
@@ -44,30 +45,40 @@ NORM = ("norm.gain", "norm.shift")
 
 
 @dataclass(frozen=True)
-class Part(Trainee):
-    """A hospital that trains parts of the network in turn, and keeps the head.
+class Part(Trainee, ABC):
+    """A hospital that trains parts of the network in turn, shares the body and keeps the head.
 
     Attributes:
         turns: names trained one after the other, each for the recipe's passes.
     """
 
-    turns: tuple[tuple[str, ...], ...]
     lateness: ClassVar[bool] = False
+
+    turns: tuple[tuple[str, ...], ...]
 
     def begin(self, visit: Visit) -> Mapping[str, Array]:
         """See Resident."""
-        hidden = len(visit.arrays["body.bias"])
-        head = np.zeros((visit.site.classes, hidden), np.float32)
+        head = np.zeros((visit.site.classes, len(visit.arrays["body.bias"])), np.float32)
         return {"head.weight": head, "head.bias": head[:, 0].copy()}
 
     def train(self, visit: Visit, kept: Arrays) -> Step:
-        """See Resident."""
-        done = _in_turn(visit, {**_only(visit.arrays, BODY), **kept}, self.turns)
+        """See Trainee."""
+        done = _in_turn(visit, self.network(visit, kept), self.turns)
         return Step(_only(done.arrays, BODY), _only(done.arrays, kept), _losses(done))
+
+    def network(self, visit: Visit, kept: Arrays) -> dict[str, Array]:
+        """Returns the shared body under the hospital's head."""
+        return {**_only(visit.arrays, BODY), **kept}
+
+
+@final
+@dataclass(frozen=True)
+class PerPart(Part):
+    """FedPer's hospital: what it kept is its head."""
 
     def finish(self, visit: Visit, kept: Arrays) -> Finished:
         """See Resident."""
-        return Finished(_network(visit, {**_only(visit.arrays, BODY), **kept}))
+        return Finished(_network(visit, self.network(visit, kept)))
 
 
 @final
@@ -77,7 +88,7 @@ class RepPart(Part):
 
     def finish(self, visit: Visit, kept: Arrays) -> Finished:
         """See Resident."""
-        done = _in_turn(visit, {**_only(visit.arrays, BODY), **kept}, (HEAD,))
+        done = _in_turn(visit, self.network(visit, kept), (HEAD,))
         return Finished(_network(visit, done.arrays), _losses(done))
 
 
@@ -92,23 +103,19 @@ class BabuPart(Part):
         """See Resident."""
         return {}
 
-    def train(self, visit: Visit, kept: Arrays) -> Step:
-        """See Resident."""
-        done = _in_turn(visit, {**_only(visit.arrays, BODY), **self._random(visit)}, (BODY,))
-        return Step(_only(done.arrays, BODY), {}, _losses(done))
-
     def finish(self, visit: Visit, kept: Arrays) -> Finished:
         """See Resident."""
         recipe = replace(Recipe.of(visit.config), epochs=TUNING)
-        done = _in_turn(visit, {**_only(visit.arrays, BODY), **self._random(visit)}, (HEAD,), recipe)
+        done = _in_turn(visit, self.network(visit, kept), (HEAD,), recipe)
         return Finished(_network(visit, done.arrays), _losses(done))
 
-    def _random(self, visit: Visit) -> dict[str, Array]:
-        """The head all hospitals share without sending it: rows of unit length from the run's seed."""
+    def network(self, visit: Visit, kept: Arrays) -> dict[str, Array]:
+        """Returns the shared body under the head all share without sending it: unit rows from the run's seed."""
         hidden = len(visit.arrays["body.bias"])
         rows = stream(visit.site.seed, "fedbabu", "head").standard_normal((visit.site.classes, hidden))
         weight = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-        return {"head.weight": weight, "head.bias": np.zeros(visit.site.classes, np.float32)}
+        head = {"head.weight": weight, "head.bias": np.zeros(visit.site.classes, np.float32)}
+        return {**_only(visit.arrays, BODY), **head}
 
 
 @final
@@ -248,7 +255,7 @@ def _losses(done: Trained) -> dict[str, float]:
 
 METHODS: tuple[type[Method], ...] = (FedPer, FedRep, FedBabu, FedBN)
 TASKS: Mapping[str, Task] = {
-    **tasks_of("fedper", Part((NAMES,))),
+    **tasks_of("fedper", PerPart((NAMES,))),
     **tasks_of("fedrep", RepPart((HEAD, BODY))),
     **tasks_of("fedbabu", BabuPart((BODY,))),
     **tasks_of("fedbn", NormPart()),

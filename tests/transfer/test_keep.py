@@ -160,6 +160,15 @@ def test_a_model_that_was_never_finished_is_not_judged(tmp_path: Path) -> None:
         answer("evaluate_personal", site, {}, identity_config(made, "fedper-3"))
 
 
+def test_a_model_of_an_unknown_kind_is_not_judged(tmp_path: Path) -> None:
+    made = study(tmp_path, "ditto-3")
+    made.outcome(*made.methods)
+    path = tmp_path / "a" / "ditto-3.final.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "facts": {"kind": "forest"}}))
+    with pytest.raises(StateError, match="no kind that this version"):
+        answer("evaluate_personal", with_state(tmp_path)[0], {}, identity_config(made, "ditto-3"))
+
+
 def test_without_a_state_folder_the_method_is_refused_with_the_remedy() -> None:
     made = Study(DirectHospitals([make_site("a", 9)]), PROBLEM, SETTINGS, read_methods("fedper-3"))
     with pytest.raises(

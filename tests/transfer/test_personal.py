@@ -15,7 +15,7 @@ from medtl_core.personal_state import PersonalState
 from medtl_core.registry import answer, find_method, read_methods
 from medtl_core.transfer.keep import Personal, identity_config, standard
 from medtl_core.transfer.network import BODY, HEAD, NAMES, Network, initial, recipe_config, standardised
-from medtl_core.transfer.personal import PULL, BabuPart, NormPart, Part, RepPart, own_moments
+from medtl_core.transfer.personal import PULL, BabuPart, NormPart, PerPart, RepPart, own_moments
 from medtl_core.transfer.resident import Visit
 from server.verdict import judge_all
 from tests.memory import DirectHospitals, make_site
@@ -37,7 +37,7 @@ def visit(site: SiteData, *, seed: int = 0, **changes: object) -> Visit:
 
 def test_fedper_trains_both_and_keeps_the_head() -> None:
     here = visit(make_site("a", 20))
-    part = Part((NAMES,))
+    part = PerPart((NAMES,))
     kept = {name: here.arrays[name] for name in HEAD}
     step = part.train(here, kept)
     assert set(step.shared) == set(BODY)
@@ -50,7 +50,7 @@ def test_fedper_trains_both_and_keeps_the_head() -> None:
 def test_fedrep_trains_the_head_under_the_old_body_first() -> None:
     here = visit(make_site("a", 20))
     kept = {name: here.arrays[name] for name in HEAD}
-    head_only = Part((HEAD,)).train(here, kept)
+    head_only = PerPart((HEAD,)).train(here, kept)
     both = RepPart((HEAD, BODY)).train(here, kept)
     assert all(np.array_equal(head_only.kept[name], both.kept[name]) for name in HEAD)
     assert all(np.array_equal(head_only.shared[name], here.arrays[name]) for name in BODY)
@@ -68,7 +68,7 @@ def test_fedrep_fits_its_head_to_the_last_body_before_it_is_used() -> None:
 
 def test_fedbabu_hospitals_share_one_random_head_without_sending_it() -> None:
     part = BabuPart((BODY,))
-    heads = [part._random(visit(make_site(name, 20)))["head.weight"] for name in "ab"]
+    heads = [part.network(visit(make_site(name, 20)), {})["head.weight"] for name in "ab"]
     np.testing.assert_array_equal(heads[0], heads[1])
     np.testing.assert_allclose(np.linalg.norm(heads[0], axis=1), 1.0, rtol=1e-6)
     step = part.train(visit(make_site("a", 20)), {})
@@ -128,7 +128,7 @@ def test_adjustment_removes_the_hospitals_own_prior() -> None:
     site = make_site("a", 20)
     site = replace(site, values=site.values[:11], label=site.label[:11], patients=site.patients[:11])
     kept = {name: visit(site).arrays[name] for name in HEAD}
-    plain, moved = (Part((NAMES,)).finish(visit(site, adjusted=flag), kept).model for flag in (False, True))
+    plain, moved = (PerPart((NAMES,)).finish(visit(site, adjusted=flag), kept).model for flag in (False, True))
     difference = plain.logits(site.test_values) - moved.logits(site.test_values)
     np.testing.assert_allclose(difference, np.tile(log_prior(np.bincount(site.label, minlength=3)), (20, 1)), atol=1e-5)
 
