@@ -5,27 +5,22 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
-from medtl_core.ensemble import combine, cross_fitted, validation_weighted
 from medtl_core.errors import ConfigError
-from medtl_core.histogram import expected_shapes, judge_sites
+from medtl_core.histogram import judge_sites
 from medtl_core.intervals import bootstrap, over_seeds
-from medtl_core.methods.core import Ensemble, Local
-from medtl_core.methods.hospitals import ArraySpec, Request, Value
+from medtl_core.methods.core import Ensemble
 from medtl_core.methods.method import Method
 from medtl_core.methods.model import Classifier, Model
 from medtl_core.methods.outcome import Outcome, Share
 from medtl_core.methods.study import Study
 from medtl_core.metrics import judge
 from medtl_core.rng import stream
-from medtl_core.transfer.keep import identity_config
-from medtl_core.values import Array, Head, Scores, Update
+from medtl_core.transfer.mixture import Mixture
+from medtl_core.values import Head, Scores
 
+from .ensembles import ensemble, mixture_remarks, summed_remarks
+from .sums import SiteSums, heads_judged, model_judged, personal_judged
 from .testset import TestSet
-
-#: What each hospital summed over its own held-out cases, by site.
-SiteSums = Mapping[str, Update]
 
 #: Figures that get a patient-bootstrap interval.
 INTERVALS = ("balanced_accuracy", "auroc")
@@ -71,8 +66,9 @@ def judge_all(study: Study, cases: TestSet | None) -> dict[str, Verdict]:
     if cases is None:
         return _by_sums(study, outcomes)
     verdicts = {name: _central(outcome, cases, study) for name, outcome in outcomes.items()}
-    if ensembles:
-        verdicts |= _ensembles(ensembles, study, outcomes, cases)
+    for name in ensembles:
+        scores, outcome = ensemble(name, study, outcomes, cases)
+        verdicts[name] = _verdict(scores, "ensemble", outcome, study)
     return {name: verdicts[name] for name in study.names}
 
 
@@ -87,6 +83,9 @@ def _central(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
     scores = {name: cases.scores(head.logits(cases.values, cases.material)) for name, head in outcome.heads.items()}
     if "" not in scores:
         return _mean_of_sites(outcome, scores)
+    head = outcome.heads[""]
+    if isinstance(head, Mixture):
+        outcome = replace(outcome, facts={**outcome.facts, **mixture_remarks(head, scores[""], cases)})
     return _verdict(scores[""], "federated", outcome, study)
 
 
@@ -114,43 +113,27 @@ def _mean_of_sites(outcome: Outcome, scores: Mapping[str, Scores]) -> Verdict:
     return Verdict("local", figures, intervals, heads=outcome.heads, bill=outcome.bill, facts=facts)
 
 
-def _ensembles(names: list[str], study: Study, outcomes: Mapping[str, Outcome], cases: TestSet) -> dict[str, Verdict]:
-    local = outcomes.get("local") or study.outcome(Local("local"))
-    federated = {name: outcome.heads[""] for name, outcome in outcomes.items() if "" in outcome.heads}
-    verdicts = {}
-    for name in names:
-        heads = {**local.heads, **(federated if name == "ensemble-all" else {})}
-        members = {member: cases.scores(head.logits(cases.values, cases.material)) for member, head in heads.items()}
-        if name == "ensemble-local":
-            scores, facts = combine(list(members.values())), {"weights": "equal"}
-        else:
-            scores, facts = cross_fitted(members, validation_weighted, seed=study.settings.seed)
-        bill = dict(local.bill)
-        if name == "ensemble-all":
-            bill |= {phase: Share() for outcome in outcomes.values() for phase in outcome.bill}
-        outcome = Outcome({}, bill, 0.0, {**facts, "members": list(members)})
-        verdicts[name] = _verdict(scores, "ensemble", outcome, study)
-    return verdicts
-
-
 def _by_sums(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Verdict]:
     """The same figures from per-class histograms that hospitals sum over their own held-out cases."""
     affine = [
         (name, head) for name, outcome in outcomes.items() for head in outcome.heads.values() if isinstance(head, Head)
     ]
-    shared = _heads_judged(study, [head for _, head in affine]) if affine else []
+    shared = heads_judged(study, [head for _, head in affine]) if affine else []
     verdicts: dict[str, Verdict] = {}
     for name, outcome in outcomes.items():
         mine = [sums for (owner, _), sums in zip(affine, shared, strict=True) if owner == name]
         models = [head for head in outcome.heads.values() if isinstance(head, Model)]
         phase = f"evaluate-{name}" if models or outcome.personal else "evaluate"
-        mine += [_model_judged(study, model, phase) for model in models]
+        mine += [model_judged(study, model, phase) for model in models]
         if outcome.personal:
-            request = Request("evaluate_personal", {}, identity_config(study, outcome.personal), phase=phase)
-            mine.append(_row(_asked(study, request), 0))
+            mine.append(personal_judged(study, outcome.personal, phase))
         work = 1.0 if models or outcome.personal else len(mine) / max(len(affine), 1)
         bill = {} if outcome.own_sums else {phase: Share(work=work)}
-        verdicts[name] = _summed(study, outcome, mine or [outcome.own_sums], bill)
+        verdict = _summed(study, outcome, mine or [outcome.own_sums], bill)
+        for mixture in [head for head in models if isinstance(head, Mixture)]:
+            told = summed_remarks(study, mixture, verdict.figures, f"remarks-{name}")
+            verdict = replace(verdict, facts={**verdict.facts, **told})
+        verdicts[name] = verdict
     return verdicts
 
 
@@ -168,32 +151,6 @@ def _summed(study: Study, outcome: Outcome, judged: list[SiteSums], bill: Mappin
         server_cpu=outcome.server_cpu,
         facts=outcome.facts,
     )
-
-
-def _heads_judged(study: Study, heads: list[Head]) -> list[SiteSums]:
-    """Sums of many affine heads, asked for in one exchange; a few kB a head."""
-    stack = np.stack([np.concatenate([head.weight, head.bias[:, None]], axis=1) for head in heads])
-    sites = _asked(study, Request("evaluate", arrays={"heads": stack.astype(np.float32)}), len(heads))
-    return [_row(sites, row) for row in range(len(heads))]
-
-
-def _row(sites: Mapping[str, Mapping[str, Array]], row: int) -> SiteSums:
-    return {site: Update({name: array[row] for name, array in arrays.items()}) for site, arrays in sites.items()}
-
-
-def _model_judged(study: Study, model: Model, phase: str) -> SiteSums:
-    packed = model.pack()
-    config: dict[str, Value] = {"model-kind": model.kind, "model-fingerprint": packed.fingerprint}
-    config |= {f"model-{key}": value for key, value in packed.config.items()}
-    return _row(_asked(study, Request("evaluate_model", packed.arrays, config, phase=phase)), 0)
-
-
-def _asked(study: Study, request: Request, heads: int = 1) -> dict[str, Mapping[str, Array]]:
-    """Every hospital's sums [heads, ...] on its own held-out cases."""
-    shapes = expected_shapes(len(study.problem.classes)).items()
-    expect = {name: ArraySpec((heads, *shape)) for name, shape in shapes}
-    replies = study.hospitals.ask(replace(request, expect=expect))
-    return {reply.site: reply.arrays for reply in replies}
 
 
 def _mean(values: list[float | None]) -> float | None:
