@@ -29,9 +29,12 @@ class Settings:
             too), "size" (unequal sizes) or "even".
         alpha: Dirichlet concentration; small = skewed.
         seed: of partition, folds and training order; never of privacy noise.
-        backbone: "lite0", "torchvision:NAME", "timm:NAME", "file:PATH", "own:NAME", "random:ARCH" or "table".
-        weights: file or folder with the backbone's weights; "" = where the backbone's record says.
-        features: "rich" (several taps, mean and standard deviation), "plain" (one tap, mean) or taps such as "4+10".
+        backbone: "lite0", "torchvision:NAME", "timm:NAME", "file:PATH", "own:NAME", "random:ARCH" or "table"; several
+            side by side are joined by "+".
+        weights: file or folder with the backbone's weights, or a folder of folders named by architecture; "" = where
+            the backbone's record says.
+        features: "rich" (several taps, mean and standard deviation), "plain" (one tap, mean) or taps such as "4+10";
+            with several backbones for each of them, or by name: "lite0:4+torchvision:squeezenet1_1:rich".
         image_size: pixels a side; 0 = what `features` implies.
         views: "auto" (what the catalog states for the modality) or "one".
         methods: comma-separated method names to compare.
