@@ -23,7 +23,8 @@ def _open(context: Context) -> Site:
     one_thread()
     chosen, state = _understood(tuple(context.run_config.items()))
     node = Node.of(context.node_config)
-    return open_site(chosen, node).keeping(node.state or state)
+    # the server's settings never name a folder on the disk of a hospital that owns its data
+    return open_site(chosen, node).keeping(node.state if node.data_path else state)
 
 
 @lru_cache(maxsize=64)

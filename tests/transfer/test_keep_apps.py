@@ -141,3 +141,25 @@ def test_a_state_folder_that_cannot_be_written_stops_the_run_with_the_hospitals_
     with pytest.raises(RunError, match="personal state could not be used"):
         run(tmp_path, cache)
     assert "cannot be written" in caplog.text or "cannot be read" in caplog.text
+
+
+def test_the_server_cannot_name_a_folder_on_a_deployed_hospitals_disk(tmp_path: Path, cache: Path) -> None:
+    """A hospital of its own writes where its own node config says, or keeps nothing and is not asked to."""
+    from medtl_core.data.manifest import write_manifest
+    from medtl_core.data.shared import shared_parts, shared_source
+    from medtl_core.errors import RunError
+
+    values = {**SMALL, "cache": str(cache), "out": str(tmp_path / "out"), "state": str(tmp_path / "of the server")}
+    chosen = settings({**values, "methods": "ditto-2"})
+    examples, nodes = shared_source(chosen).examples, []
+    for part in shared_parts(chosen).sites:
+        own = tmp_path / "hospitals" / part.name
+        write_manifest(examples.take(np.concatenate([part.train, part.test])), own)
+        nodes.append({"data-path": str(own), "site-name": part.name})
+    with pytest.raises(RunError, match="refused the configuration"):
+        run_local(server_app, client_app, node_configs=nodes, run_config=chosen.public(), workers=1)
+    assert not (tmp_path / "of the server").exists()
+    own_state = [{**node, "state-dir": str(tmp_path / "own")} for node in nodes]
+    run_local(server_app, client_app, node_configs=own_state, run_config=chosen.public(), workers=1)
+    assert not (tmp_path / "of the server").exists()
+    assert len(list((tmp_path / "own").rglob("ditto-2.final.json"))) == 3
