@@ -62,8 +62,19 @@ _CORE = (
     "fedavg-20-adjusted", "fedprox-20", "fedavgm-20", "fedadam-20", "scaffold-20", "auto", "pooled-logistic",
     "network-20",
 )  # fmt: skip
+_BENT = ("fourier-200", "fourier-500", "fourier-500-ridge")
+_ENSEMBLES = (
+    "ensemble-equal", "ensemble-stacked", "bagged-10", "bagged-20-mean", "soup-20", "soup-20-greedy",
+    "soup-20-greedy-adjusted", "snapshot-5x4", "snapshot-5x4-adjusted", "ensemble-local", "ensemble-weighted",
+)  # fmt: skip
+_ALONE = ("local-logistic", "local-svm", "local-boosting")
+_OWN = ("discriminant", "fedavg-20", *_ALONE, "local-svm-rbf", "local-knn")
 GROUPS: tuple[Group, ...] = (
     Group("heads", "cached features, 224 pixels", _CORE, 10),
+    Group("bent", "cached features, 224 pixels", _BENT, 10),
+    Group("ensembles", "cached features, 224 pixels", _ENSEMBLES, 10),
+    Group("alone", "cached features, 224 pixels", _ALONE, 10),
+    Group("alone-own-cases", "own cases", _OWN, 10),
     Group("deep-baselines", "trained backbone, 128 pixels", ("local", "discriminant", "fedavg-20", "auto"), 3),
 )
 
