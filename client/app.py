@@ -9,14 +9,24 @@ from flwr.clientapp import ClientApp
 
 from medtl_core.config import Settings, settings
 from medtl_core.flower.records import decode_request, encode, guarded
-from medtl_core.registry import PRIVATE_TASKS, TASKS
 from medtl_core.threads import one_thread
 from medtl_core.values import Released, Update
 
 from .gate import answered, public_weight, refuse_plain
 from .site import Node, Site, open_site
 
-app = ClientApp()
+
+class HospitalApp(ClientApp):
+    """Answers every "train.TASK" with one handler: registering them all would read every method's module."""
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """Answers one message, see `ClientApp`."""
+        if message.metadata.message_type.startswith("train."):
+            return task(message, context)
+        return super().__call__(message, context)
+
+
+app = HospitalApp()
 
 
 def _open(context: Context) -> Site:
@@ -55,13 +65,9 @@ def join(message: Message, context: Context) -> Message:
 
 @guarded
 def task(message: Message, context: Context) -> Message:
-    """Answers one task of the server; see `medtl_core.registry.TASKS`."""
+    """Answers one task of the server; see `medtl_core.registry.all_tasks`."""
     started = time.thread_time()
     site = _open(context)
     arrays, config = decode_request(message)
     name = message.metadata.message_type.partition(".")[2]
     return _reply(message, site, answered(site, name, arrays, config), started)
-
-
-for _name in (*TASKS, *PRIVATE_TASKS):
-    app.train(_name)(task)

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from medtl_core.errors import PrivacyError
-from medtl_core.methods.private import PrivateMethod, terms_of
+from medtl_core.methods.private import PrivateMethod, PrivateTask, terms_of
 from medtl_core.methods.tasks import Arrays, Config
 from medtl_core.privacy.gate import Demand, release
 from medtl_core.privacy.ledger import Identity, Key, Ledger, fingerprint
 from medtl_core.privacy.noise import system_entropy
 from medtl_core.privacy.plan import Terms
 from medtl_core.privacy.policy import Policy, read_policy
-from medtl_core.registry import PRIVATE_TASKS, answer, find_method
+from medtl_core.registry import answer, find_method, private_task
 from medtl_core.values import Array, Released, digest
 
 from .site import Site
@@ -42,8 +42,9 @@ def answered(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
     Raises:
         PrivacyError: the message asks for something the policy, the agreed plan or the ledger does not allow.
     """
-    if name in PRIVATE_TASKS:
-        return _private(site, name, arrays, config)
+    task = private_task(name)
+    if task is not None:
+        return _private(site, (name, task), arrays, config)
     refuse_plain(site, name)
     return answer(name, site.data, arrays, config)
 
@@ -88,7 +89,8 @@ def question_of(arrays: Mapping[str, Array], config: Config) -> str:
     return digest({"arrays": hashes, "config": public})
 
 
-def _private(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
+def _private(site: Site, named: tuple[str, PrivateTask], arrays: Arrays, config: Config) -> Released:
+    name, task = named
     method = find_method(str(config["method"]))
     if not isinstance(method, PrivateMethod):
         raise PrivacyError(f"{method.name} is not a private method; it has no plan")
@@ -103,7 +105,7 @@ def _private(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
     key = Key(site.agreement, plan.digest, demand.step, demand.number, question_of(arrays, config))
     with Ledger(own.ledger, identity, own.policy) as ledger:
         ledger.check_witness(int(config.get("witness-seq", 0)), str(config.get("witness-hash", "")))
-        return release(demand, lambda: PRIVATE_TASKS[name](site.data, arrays, config), ledger, key, system_entropy())
+        return release(demand, lambda: task(site.data, arrays, config), ledger, key, system_entropy())
 
 
 def _terms(site: Site) -> Terms:

@@ -178,14 +178,14 @@ def methods() -> None:
     from rich import box
     from rich.table import Table
 
-    from medtl_core.registry import METHODS
+    from medtl_core.registry import all_methods
 
     shown = Table(box=box.SIMPLE_HEAD)
     shown.pad_edge, shown.show_edge = False, False
     shown.add_column("name", no_wrap=True)
     shown.add_column("judged", no_wrap=True)
     shown.add_column("what it is")
-    for kind in sorted(METHODS, key=lambda kind: (kind.__module__, kind.example)):
+    for kind in sorted(all_methods(), key=lambda kind: (kind.__module__, kind.example)):
         shown.add_row(kind.names(), kind.test, kind.summary)
     _console().print(shown)
 

@@ -1,12 +1,14 @@
 """The tables of methods, hospital tasks and models: the core ones, and those of every module in `medtl_core.transfer`.
 
 A new file in that folder with a table `METHODS` is a new method; nothing else has to know it. The modules import no
-heavy library at their top, because a deployed hospital reads them for every message.
+heavy library at their top, and are read only when something is asked for that is not in the core: a deployed hospital
+starts a process for every message, and making their many small classes takes longer than most answers.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -24,9 +26,11 @@ from medtl_core.methods.tasks import Arrays, Config, SiteData, Task
 from medtl_core.values import Released, Scores, Update
 
 
+@lru_cache(maxsize=1)
 def _modules() -> tuple[ModuleType, ...]:
+    """The core module and every module of `medtl_core.transfer`."""
     names = sorted(info.name for info in pkgutil.iter_modules(transfer.__path__))
-    return tuple(importlib.import_module(f"{transfer.__name__}.{name}") for name in names)
+    return core, *(importlib.import_module(f"{transfer.__name__}.{name}") for name in names)
 
 
 def _joined(table: str, modules: Iterable[ModuleType]) -> dict[str, Any]:
@@ -55,19 +59,42 @@ def evaluate_model(site: SiteData, arrays: Arrays, config: Config) -> Released:
     return Released(Update({name: array[None] for name, array in found.items()}))
 
 
-_MODULES = (core, *_modules())
+#: The tasks a hospital answers without reading another method's module.
+_CORE_TASKS: Mapping[str, Task] = {**tasks.TASKS, evaluate_model.__name__: evaluate_model}
 
-#: Every class of methods.
-METHODS: tuple[type[Method], ...] = tuple(kind for module in _MODULES for kind in getattr(module, "METHODS", ()))
 
-#: Everything a hospital can be asked, by the name of the message.
-TASKS: Mapping[str, Task] = {**tasks.TASKS, "evaluate_model": evaluate_model, **_joined("TASKS", _MODULES)}
+@lru_cache(maxsize=1)
+def all_methods() -> tuple[type[Method], ...]:
+    """Returns every class of methods."""
+    return tuple(kind for module in _modules() for kind in getattr(module, "METHODS", ()))
 
-#: What a hospital can be asked under privacy: sums that only its gate lets out.
-PRIVATE_TASKS: Mapping[str, PrivateTask] = _joined("PRIVATE_TASKS", _MODULES)
 
-#: Every kind of model that can travel.
-MODELS: Mapping[str, type[Model]] = _joined("MODELS", _MODULES)
+@lru_cache(maxsize=1)
+def all_tasks() -> Mapping[str, Task]:
+    """Returns everything a hospital can be asked, by the name of the message."""
+    return {**_CORE_TASKS, **_joined("TASKS", _modules())}
+
+
+@lru_cache(maxsize=1)
+def all_private_tasks() -> Mapping[str, PrivateTask]:
+    """Returns what a hospital can be asked under privacy: sums that only its gate lets out."""
+    private = _joined("PRIVATE_TASKS", _modules())
+    both = sorted(private.keys() & all_tasks().keys())
+    if both:
+        raise ConfigError(f"task {both[0]!r} is private and plain at once; rename one")
+    return private
+
+
+@lru_cache(maxsize=1)
+def all_models() -> Mapping[str, type[Model]]:
+    """Returns every kind of model that can travel."""
+    return _joined("MODELS", _modules())
+
+
+def _kinds() -> Iterator[type[Method]]:
+    """All classes of methods, the core ones before another module is read."""
+    yield from core.METHODS
+    yield from all_methods()
 
 
 def find_method(name: str) -> Method:
@@ -80,7 +107,7 @@ def find_method(name: str) -> Method:
         >>> find_method("fedavg-20-adjusted").rounds
         20
     """
-    for kind in METHODS:
+    for kind in _kinds():
         found = kind.parse(name)
         if found is not None:
             return found
@@ -89,8 +116,8 @@ def find_method(name: str) -> Method:
 
 def examples() -> tuple[str, ...]:
     """Returns one name of every class of methods, and the other fixed names."""
-    fixed = [word for kind in METHODS for word in kind.syntax.split("|") if word.replace("-", "").isalnum()]
-    return tuple(dict.fromkeys([*fixed, *(kind.example for kind in METHODS), "fedavg-20-adjusted"]))
+    fixed = [word for kind in all_methods() for word in kind.syntax.split("|") if word.replace("-", "").isalnum()]
+    return tuple(dict.fromkeys([*fixed, *(kind.example for kind in all_methods()), "fedavg-20-adjusted"]))
 
 
 def read_methods(text: str) -> tuple[Method, ...]:
@@ -130,9 +157,10 @@ def unpack(kind: str, packed: Packed) -> Model:
     Raises:
         WeightsError: no such kind, or the arrays do not fit it.
     """
-    if kind not in MODELS:
-        raise WeightsError(f"no model is of kind {kind!r}; {did_you_mean(kind, MODELS)}")
-    return MODELS[kind].unpack(packed)
+    models = all_models()
+    if kind not in models:
+        raise WeightsError(f"no model is of kind {kind!r}; {did_you_mean(kind, models)}")
+    return models[kind].unpack(packed)
 
 
 def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -141,6 +169,12 @@ def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Release
     Raises:
         ConfigError: no such task.
     """
-    if name not in TASKS:
-        raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, TASKS)}")
-    return TASKS[name](site, arrays, config)
+    known = _CORE_TASKS if name in _CORE_TASKS else all_tasks()
+    if name not in known:
+        raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, known)}")
+    return known[name](site, arrays, config)
+
+
+def private_task(name: str) -> PrivateTask | None:
+    """Returns the private task called `name`; None if it is none."""
+    return None if name in _CORE_TASKS else all_private_tasks().get(name)

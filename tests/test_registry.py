@@ -2,6 +2,8 @@
 
 import ast
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,7 @@ def run(method: str, test: str, out: Path, cache: Path) -> dict:
     return json.loads((out / "result.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("kind", registry.METHODS, ids=lambda kind: kind.example)
+@pytest.mark.parametrize("kind", registry.all_methods(), ids=lambda kind: kind.example)
 def test_every_method_runs_is_judged_saved_and_billed(kind: type[Method], tmp_path: Path, cache: Path) -> None:
     test = "sites" if kind.test == "sites" else "server"
     result = run(kind.example, test, tmp_path / "out", cache)
@@ -55,7 +57,7 @@ def test_every_method_runs_is_judged_saved_and_billed(kind: type[Method], tmp_pa
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in registry.METHODS if kind.test == "any"], ids=lambda kind: kind.example
+    "kind", [kind for kind in registry.all_methods() if kind.test == "any"], ids=lambda kind: kind.example
 )
 def test_what_any_side_can_judge_hospitals_judge_alike(kind: type[Method], tmp_path: Path, cache: Path) -> None:
     central, summed = (
@@ -69,8 +71,8 @@ def test_what_any_side_can_judge_hospitals_judge_alike(kind: type[Method], tmp_p
 
 
 def test_names_are_one_methods_only_and_described() -> None:
-    for kind in registry.METHODS:
-        owners = [other for other in registry.METHODS if other.parse(kind.example)]
+    for kind in registry.all_methods():
+        owners = [other for other in registry.all_methods() if other.parse(kind.example)]
         assert owners == [kind], kind.example
         assert kind.summary
         assert kind.test in ("any", "server", "sites")
@@ -78,8 +80,30 @@ def test_names_are_one_methods_only_and_described() -> None:
 
 
 def test_every_kind_of_model_says_its_kind() -> None:
-    assert all(kind.kind == name for name, kind in registry.MODELS.items())
-    assert "network" in registry.MODELS
+    assert all(kind.kind == name for name, kind in registry.all_models().items())
+    assert "network" in registry.all_models()
+
+
+def test_a_core_method_or_task_reads_no_other_method() -> None:
+    code = (
+        "import sys, client.app; from medtl_core import registry; registry.read_methods('fedavg-5, ridge');"
+        "registry.private_task('fit'); print(sorted(name for name in sys.modules if 'medtl_core.transfer.' in name));"
+        "registry.find_method('fedprox-5'); registry.private_task('another')"
+    )
+    root = Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_task_is_private_or_plain_not_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = type("module", (), {"__name__": "made", "PRIVATE_TASKS": {"fit": lambda site, arrays, config: None}})
+    monkeypatch.setattr(registry, "_modules", lambda: (module,))
+    for known in (registry.all_tasks, registry.all_private_tasks):
+        known.cache_clear()
+    with pytest.raises(ConfigError, match="task 'fit' is private and plain at once"):
+        registry.all_private_tasks()
+    for known in (registry.all_tasks, registry.all_private_tasks):
+        known.cache_clear()
 
 
 def test_unknown_names_suggest_the_nearest() -> None:
@@ -92,7 +116,7 @@ def test_unknown_names_suggest_the_nearest() -> None:
 
 
 def test_a_method_judged_at_hospitals_says_so_when_the_server_should_judge(tmp_path: Path, cache: Path) -> None:
-    for kind in registry.METHODS:
+    for kind in registry.all_methods():
         if kind.test == "sites":
             with pytest.raises(ConfigError, match="set test=sites"):
                 run(kind.example, "server", tmp_path / kind.example, cache)

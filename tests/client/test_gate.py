@@ -50,7 +50,7 @@ METHOD = Made("private-made")
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(gate.PRIVATE_TASKS, "unit_sum", unit_sum)  # type: ignore[arg-type]
+    monkeypatch.setattr(gate, "private_task", {"unit_sum": unit_sum}.get)
     monkeypatch.setattr(gate, "find_method", lambda name: METHOD)
 
 

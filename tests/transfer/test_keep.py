@@ -16,15 +16,15 @@ from medtl_core.errors import ConfigError, MedtlError, StateError
 from medtl_core.methods.hospitals import Request
 from medtl_core.methods.rounds import Exchange, run_rounds
 from medtl_core.methods.study import Study
-from medtl_core.registry import METHODS, answer, read_methods
+from medtl_core.registry import all_methods, answer, read_methods
 from medtl_core.transfer.keep import Personal, identity_config, standard
 from medtl_core.transfer.network import recipe_config
 from server.verdict import judge_all
 from tests.memory import DirectHospitals, make_site
 from tests.transfer.personal_sites import PROBLEM, SETTINGS, last_asked, recorded, same, state_bytes, study, with_state
 
-ROUNDS = [kind.example for kind in METHODS if issubclass(kind, Personal)]
-ALL = [kind.example for kind in METHODS if kind.__module__.split(".")[-1] in
+ROUNDS = [kind.example for kind in all_methods() if issubclass(kind, Personal)]
+ALL = [kind.example for kind in all_methods() if kind.__module__.split(".")[-1] in
        ("personal", "ditto", "rod", "interpolation", "shift")]  # fmt: skip
 
 
