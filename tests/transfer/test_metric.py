@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
+from medtl_core.calibrate import temperature
 from medtl_core.config import Settings
 from medtl_core.errors import WeightsError
 from medtl_core.heads.closed import FAMILIES
@@ -15,7 +16,7 @@ from medtl_core.heads.statistics import collect
 from medtl_core.methods.outcome import Problem
 from medtl_core.methods.study import Study
 from medtl_core.registry import read_methods, unpack
-from medtl_core.transfer.metric import Metric, moments_of, nearest, shrunk, unit, whitening
+from medtl_core.transfer.metric import LEAST, Metric, _sharpness, moments_of, nearest, shrunk, unit, whitening
 from medtl_core.values import ABSENT
 from tests.memory import DirectHospitals, make_site
 
@@ -133,8 +134,23 @@ def test_the_federations_metric_is_that_of_the_pooled_cases() -> None:
     z = unit((values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6) @ half)
     directions = np.stack([z[label == one].mean(axis=0) for one in range(3)])
     np.testing.assert_allclose(metric.directions, directions, atol=1e-6)  # the whitening travels as float32
-    assert metric.shrinkage == study.outcome(study.methods[1]).facts["strength"]
+    assert metric.shrinkage == max(study.outcome(study.methods[1]).facts["strength"], LEAST)
     assert (metric.logits(values).argmax(axis=1) == label).mean() > 0.7
+
+
+def test_more_shrinkage_keeps_probabilities_calibrated() -> None:
+    # many cases of two normal classes: whatever the shrinkage, the factor that minimises log-loss is the one predicted
+    rng = np.random.default_rng(0)
+    mix, label = np.diag([1.0, 2.0, 0.5]), np.repeat([0, 1], 4000)
+    values = label[:, None] * np.array([0.5, 1.0, 0.3]) + rng.normal(size=(8000, 3)) @ mix
+    own = collect(values, label, 2)
+    means, within, counts = moments_of(own)
+    for shrinkage in (0.05, 0.7):
+        metric = Metric(
+            own.mean, own.scale, within, shrinkage, means, 0 * means, counts, "mahalanobis", 1.0, ("a", "b"), "f"
+        )
+        found = temperature(metric.logits(values), label)
+        assert _sharpness(within, means, shrinkage) == pytest.approx(found, rel=0.05)
 
 
 def test_it_costs_one_exchange_beyond_the_discriminant() -> None:
