@@ -12,6 +12,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDic
 
 from medtl_core.agreement import PROTOCOL
 from medtl_core.errors import ReplyError
+from medtl_core.flower.compat import filled
 from medtl_core.flower.faults import failure
 from medtl_core.flower.guard import guarded
 from medtl_core.methods.hospitals import ArraySpec, Reply, Value
@@ -72,8 +73,8 @@ def encode(released: Released, *, agreement: str, site: str, weight: int) -> Rec
     if not isinstance(released, Released):
         raise TypeError(f"only a Released value may leave a hospital, not {type(released).__name__}")
     about = _about(agreement, site, int(weight), released.event).copy()
-    metrics = MetricRecord({name: float(value) for name, value in released.metrics.items()})
-    return RecordDict({"arrays": pack(released.update.arrays), "metrics": metrics, "about": about})
+    metrics = filled(MetricRecord(), {str(name): float(value) for name, value in released.metrics.items()})
+    return filled(RecordDict(), {"arrays": pack(released.update.arrays), "metrics": metrics, "about": about})
 
 
 @lru_cache(maxsize=1024)  # the same in every round; Flower checks each key and value anew

@@ -1,5 +1,5 @@
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from medtl_core.flower import compat
 
@@ -34,6 +34,16 @@ def test_a_copied_message_shares_no_record_and_keeps_its_id(copy) -> None:
     twin.content["config"]["a"].append(3)
     assert list(message.content["arrays"]) == ["x"]
     assert message.content["config"]["a"] == [1, 2]
+
+
+def test_a_filled_record_is_the_one_that_flower_makes() -> None:
+    values = {"a": 1.5, "b": 2}
+    metrics = compat.filled(MetricRecord(), values)
+    assert metrics == MetricRecord(values)
+    assert metrics.object_id == MetricRecord(values).object_id
+    assert compat.filled(RecordDict(), {"metrics": metrics}).object_id == RecordDict({"metrics": metrics}).object_id
+    with pytest.raises(TypeError):
+        metrics["c"] = "text"  # type: ignore[assignment]
 
 
 def test_flower_s_logger_does_not_print_twice() -> None:
