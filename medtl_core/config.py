@@ -91,8 +91,8 @@ class Settings:
     server_momentum: float = 0.9
     server_rate: float = 0.3
     adam_rate: float = 0.01
-    tune_epochs: int = 2
-    tune_rate: float = 0.02
+    tune_epochs: int = 5
+    tune_rate: float = 0.05
     test: str = "server"
     test_path: str = ""
     leave_out: str = ""

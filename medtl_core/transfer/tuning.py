@@ -64,9 +64,9 @@ class Recipe:
     adapter: str = "finetune"
     scope: str = "last"
     loss: str = "logit-adjusted"
-    epochs: int = 2
+    epochs: int = 5
     batch_size: int = 16
-    rate: float = 0.02
+    rate: float = 0.05
     weight_decay: float = 1e-3
     clip: float = 5.0
 
