@@ -33,6 +33,10 @@ class Training:
         """Number of gradient steps a round takes on so many cases."""
         return self.epochs * -(-cases // self.batch_size)
 
+    def shuffles(self, cases: int) -> bool:
+        """Whether the order of so many cases matters; a set that fits one batch has none, since a sum has none."""
+        return cases > self.batch_size
+
 
 def with_bias(values: NDArray[np.floating[Any]], mean: Float, scale: Float) -> Float:
     """Returns standardised features with a constant last column, float64 [n, d + 1]."""
@@ -44,7 +48,7 @@ def with_bias(values: NDArray[np.floating[Any]], mean: Float, scale: Float) -> F
 
 
 def train(
-    heads: Float, inputs: Float, label: NDArray[np.int64], training: Training, *, rng: np.random.Generator,
+    heads: Float, inputs: Float, label: NDArray[np.int64], training: Training, *, rng: np.random.Generator | None,
     mine: NDArray[np.bool_] | None = None, control: Float | None = None,
 ) -> Float:  # fmt: skip
     """Returns a stack of heads after one round of local training, all stepping through the same batches.
@@ -54,7 +58,7 @@ def train(
         inputs: [n, d + 1], standardised features with a constant last column.
         label: int [n].
         training: the round's recipe.
-        rng: of the batch order.
+        rng: of the batch order; None where `training.shuffles` says that there is none.
         mine: bool [M, n], the cases each head may see (a cross-validation head leaves out its fold); None = all.
         control: [M, C, d + 1] added to every gradient (SCAFFOLD, Karimireddy et al., ICML 2020: c - c_k), or None.
 
@@ -64,39 +68,100 @@ def train(
     if not len(label):
         return heads
     stack, classes, width = heads.shape
-    start, current = heads.reshape(-1, width), heads.reshape(-1, width).copy()
-    shift = None if control is None else control.reshape(-1, width)
-    decay, drift = training.weight_decay, training.proximal
-    onehot = np.eye(classes)[label]
-    seen = None if mine is None else mine.T.astype(np.float64)
+    lesson = _Lesson(
+        heads.reshape(-1, width), inputs, np.eye(classes)[label][:, None], None if mine is None else mine.T,
+        None if control is None else control.reshape(-1, width),
+    )  # fmt: skip
+    # the steps within the span of the cases need the products of all pairs of cases, but then fewer others
+    few = not training.shuffles(len(label)) and len(label) <= 2 * training.epochs * stack * classes
+    trained = _within_span(lesson, training) if few else _by_batches(lesson, training, rng)
+    if not np.isfinite(trained).all():
+        raise DataError("local training diverged (the head is not finite); lower the learning rate")
+    return trained.reshape(heads.shape)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What a round trains on, for a stack of M heads as the rows of one matrix.
+
+    Attributes:
+        start: [M * C, d + 1].
+        inputs: [n, d + 1].
+        onehot: [n, 1, C].
+        seen: bool [n, M], or None.
+        shift: [M * C, d + 1] added to every gradient, or None.
+    """
+
+    start: Float
+    inputs: Float
+    onehot: Float
+    seen: NDArray[np.bool_] | None
+    shift: Float | None
+
+    def error(self, logits: Float, rows: slice | NDArray[np.int64]) -> Float:
+        """Returns each case's part of the mean gradient with respect to the logits [n, M * C] of some cases."""
+        cases = len(logits)
+        residual = softmax(logits.reshape(cases, -1, self.onehot.shape[2]))
+        residual -= self.onehot[rows]
+        if self.seen is None:
+            residual /= cases
+        else:  # a head's mean is over the cases of the batch that it may see
+            seen = self.seen[rows].astype(np.float64)
+            residual *= (seen / np.maximum(seen.sum(axis=0), 1.0))[..., None]
+        return residual.reshape(cases, -1)
+
+
+def _by_batches(lesson: _Lesson, training: Training, rng: np.random.Generator | None) -> Float:
+    """Gradient steps, batch by batch, [M * C, d + 1]."""
+    current, drift = lesson.start.copy(), training.proximal
     for _ in range(training.epochs):
-        for batch in _batches(len(label), training.batch_size, rng):
-            features = inputs[batch]
-            cases = len(features)
-            residual = softmax((features @ current.T).reshape(cases, stack, classes))
-            residual -= onehot[batch][:, None]
-            if seen is None:
-                residual /= cases
-            else:  # a head's mean is over the cases of the batch that it may see
-                residual *= (seen[batch] / np.maximum(seen[batch].sum(axis=0), 1.0))[..., None]
-            gradient = residual.reshape(cases, -1).T @ features
-            gradient += decay * current
+        for rows in _batches(len(lesson.inputs), training, rng):
+            features = lesson.inputs[rows]
+            gradient = lesson.error(features @ current.T, rows).T @ features
+            gradient += training.weight_decay * current
             if drift:
-                gradient += drift * (current - start)
-            if shift is not None:
-                gradient += shift
+                gradient += drift * (current - lesson.start)
+            if lesson.shift is not None:
+                gradient += lesson.shift
             gradient *= training.learning_rate
             current -= gradient
-    if not np.isfinite(current).all():
-        raise DataError("local training diverged (the head is not finite); lower the learning rate")
-    return current.reshape(heads.shape)
+    return current
 
 
-def _batches(cases: int, size: int, rng: np.random.Generator) -> list[slice] | list[NDArray[np.int64]]:
-    """One pass over the cases; a set that fits one batch needs no order, since a sum has none."""
-    if cases <= size:
+def _within_span(lesson: _Lesson, training: Training) -> Float:
+    """The same steps where all cases are one batch, [M * C, d + 1], equal to rounding.
+
+    A head then stays kept * start + moves.T @ inputs + shifted * shift: what changes has n numbers a class, not d + 1.
+    """
+    rate, inputs, shift, everyone = training.learning_rate, lesson.inputs, lesson.shift, slice(None)
+    pairs, start = inputs @ inputs.T, inputs @ lesson.start.T
+    pull = None if shift is None else inputs @ shift.T
+    shrink = 1.0 - rate * (training.weight_decay + training.proximal)
+    kept, shifted, moves = 1.0, 0.0, np.zeros_like(start)
+    for _ in range(training.epochs):
+        logits = pairs @ moves
+        logits += kept * start
+        if pull is not None:
+            logits += shifted * pull
+        error = lesson.error(logits, everyone)
+        error *= rate
+        moves *= shrink
+        moves -= error
+        kept, shifted = shrink * kept + rate * training.proximal, shrink * shifted - rate
+    trained = moves.T @ inputs
+    trained += kept * lesson.start
+    if shift is not None:
+        trained += shifted * shift
+    return trained
+
+
+def _batches(cases: int, training: Training, rng: np.random.Generator | None) -> list[slice] | list[NDArray[np.int64]]:
+    """One pass over the cases."""
+    if not training.shuffles(cases):
         return [slice(None)]
-    order = rng.permutation(cases)
+    if rng is None:
+        raise TypeError("the cases do not fit one batch: their order needs rng")
+    order, size = rng.permutation(cases), training.batch_size
     return [order[first : first + size] for first in range(0, cases, size)]
 
 

@@ -92,9 +92,10 @@ def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
         fold = fold_of(site.patients, site.label, len(stack) - 1, site.seed)
         mine = np.stack([np.full(len(fold), True), *(fold != index for index in range(len(stack) - 1))])
     control = arrays.get("control")
+    shuffled = training.shuffles(len(site.label))
     trained = train(
         stack, inputs, site.label, training, mine=mine,
-        rng=stream(site.seed, "fit", site.name, int(config["round"])),
+        rng=stream(site.seed, "fit", site.name, int(config["round"])) if shuffled else None,
         control=None if control is None else control.astype(np.float64),
     )  # fmt: skip
     before, after = _mean_losses(np.concatenate([stack[:1], trained[:1]]), inputs, site.label)

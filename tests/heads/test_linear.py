@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from medtl_core.errors import DataError
@@ -80,11 +82,45 @@ def test_logistic_equals_sklearn() -> None:
     np.testing.assert_allclose(ours, half.fit(inputs[:, :-1], label).predict_proba(inputs[:, :-1]), atol=1e-3)
 
 
+@given(
+    sizes=st.tuples(st.integers(1, 30), st.integers(1, 6), st.integers(2, 4), st.integers(1, 3), st.integers(1, 4)),
+    terms=st.tuples(st.sampled_from([0.0, 0.3]), st.sampled_from([0.0, 0.01]), st.booleans(), st.booleans()),
+    seed=st.integers(0, 10**6),
+)
+def test_one_batch_of_all_cases_is_plain_gradient_descent(
+    sizes: tuple[int, ...], terms: tuple[float, float, bool, bool], seed: int
+) -> None:
+    count, width, classes, stack, epochs = sizes
+    proximal, decay, controlled, folded = terms
+    rng = np.random.default_rng(seed)
+    inputs, label = rng.standard_normal((count, width)), rng.integers(0, classes, count)
+    start = rng.standard_normal((stack, classes, width))
+    control = rng.standard_normal(start.shape) if controlled else None
+    mine = rng.random((stack, count)) < 0.7 if folded else None
+    training = Training(epochs, count, 0.1, decay, proximal)
+    ours = train(start, inputs, label, training, rng=None, mine=mine, control=control)
+    for number, head in enumerate(start.copy()):
+        own = inputs if mine is None else inputs[mine[number]]
+        target = np.eye(classes)[label if mine is None else label[mine[number]]]
+        for _ in range(epochs):
+            gradient = (softmax(own @ head.T) - target).T @ own / max(len(own), 1)
+            gradient = gradient + decay * head + proximal * (head - start[number])
+            head = head - 0.1 * (gradient + (0.0 if control is None else control[number]))
+        np.testing.assert_allclose(ours[number], head, rtol=1e-9, atol=1e-11)
+
+
+def test_cases_that_do_not_fit_one_batch_need_an_order() -> None:
+    values, label = cases(30)
+    with pytest.raises(TypeError, match="order needs rng"):
+        train(np.zeros((1, 3, 4)), values, label, Training(), rng=None)
+
+
 def test_divergence_is_a_named_error() -> None:
     values, label = cases()
-    with np.errstate(all="ignore"), pytest.raises(DataError, match="diverged"):
-        train(np.zeros((1, 3, 5)), with_bias(values * 1e200, 0 * values[0], values[0] * 0 + 1), label,
-              Training(learning_rate=1e200), rng=stream(0, "t"))  # fmt: skip
+    for size in (16, 40):
+        with np.errstate(all="ignore"), pytest.raises(DataError, match="diverged"):
+            train(np.zeros((1, 3, 5)), with_bias(values * 1e200, 0 * values[0], values[0] * 0 + 1), label,
+                  Training(batch_size=size, epochs=8, learning_rate=1e200), rng=stream(0, "t"))  # fmt: skip
 
 
 def test_no_cases_leave_the_head_alone() -> None:
