@@ -108,11 +108,12 @@ def adapt_metric(metric: Metric, support: Support, *, rule: str = "", mean_cases
     own = support.counts[support.counts > 0]
     chosen = rule or ("mahalanobis" if np.median(own) >= MANY else "unit")
     within = _posterior(metric.within, standard, support) if chosen == "mahalanobis" else metric.within
-    facts = {**metric.facts, "rule": chosen, "shots": int(own.max()), "cases": len(support.label)}
-    return replace(
-        metric, within=within, means=means, directions=directions, counts=counts, rule=chosen, classes=support.classes,
-        temperature=_temperature(metric, chosen), facts=facts,
-    )  # fmt: skip
+    adapted = replace(
+        metric, within=within, means=means, directions=directions, counts=counts, rule=chosen, classes=support.classes
+    )
+    temperature = _temperature(metric, adapted)
+    facts = {"temperature": temperature, "rule": chosen, "shots": int(own.max()), "cases": len(support.label)}
+    return replace(adapted, temperature=temperature, facts={**metric.facts, **facts})
 
 
 def adapt_head(head: Head, support: Support) -> Head:
@@ -168,12 +169,10 @@ def _posterior(within: Float, standard: Float, support: Support) -> Float:
     return np.asarray((COVARIANCE_CASES * within + rest.T @ rest) / (COVARIANCE_CASES + freedom))
 
 
-def _temperature(metric: Metric, rule: str) -> float:
-    """The federation's factor, carried over to the other rule's scale of distances."""
-    if rule == metric.rule:
-        return metric.temperature
-    length = metric.spread / replace(metric, rule=rule).spread if metric.spread > 0 else 1.0
-    return float(metric.temperature * length) if np.isfinite(length) else metric.temperature
+def _temperature(metric: Metric, adapted: Metric) -> float:
+    """The federation's factor, carried over to another scale of distances and to class means of fewer cases."""
+    scale = metric.spread / adapted.spread if min(metric.spread, adapted.spread) > 0 else 1.0
+    return float(metric.temperature * scale * adapted.reliability / metric.reliability)
 
 
 def _own_scale(values: NDArray[np.float32]) -> tuple[Float, Float]:

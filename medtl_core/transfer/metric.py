@@ -31,6 +31,8 @@ _SHAPES = {"mean": "d", "scale": "d", "within": "dd", "means": "cd", "directions
 #: Least shrinkage. What cross-validation finds for the federation's many cases whitens too boldly for a newcomer's few;
 #: chosen on HAM10000 and paediatric chest X-rays, where it also costs the federation itself nothing.
 LEAST = 0.7
+#: Least reliability of class means: with one case a class the estimate is of no use, and the means are of some.
+FLOOR = 0.2
 #: Smallest eigenvalue of a covariance, so that classes without scatter divide by something.
 _TINY = 1e-12
 
@@ -133,6 +135,24 @@ class Metric(Model):
         short = 1.0 - (self.directions[many] ** 2).sum(axis=1)  # n / (n - 1) makes it unbiased
         return float((short * self.counts[many]).sum() / (self.counts[many] - 1.0).sum())
 
+    @property
+    def centres(self) -> Float:
+        """Class means [C, d] in the space where the rule measures distances."""
+        return self.directions if self.rule == "unit" else np.asarray(self.means @ self.whitening)
+
+    @property
+    def reliability(self) -> float:
+        """Share of the squared distances between class means that is not due to chance, in [`FLOOR`, 1].
+
+        Means of n and m cases are spread (1 / n + 1 / m) farther apart than the classes; log odds that took this for
+        signal would be too sure, by this factor.
+        """
+        seen = self.counts > 0
+        centres, chance = self.centres[seen], 1.0 / self.counts[seen]
+        apart = len(centres) * float((centres**2).sum()) - float((centres.sum(axis=0) ** 2).sum())
+        extra = self.spread * (len(centres) - 1) * float(chance.sum())
+        return float(np.clip(1.0 - extra / apart, FLOOR, 1.0)) if apart > 0 else FLOOR
+
     def standardised(self, values: NDArray[np.floating[Any]]) -> Float:
         """Returns z [n, d] of features [n, d]."""
         return np.asarray((np.asarray(values, np.float64) - self.mean) / self.scale)
@@ -140,10 +160,8 @@ class Metric(Model):
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> Float:
         """See Model."""
         white = self.standardised(values) @ self.whitening
-        if self.rule == "unit":
-            found = nearest(unit(white), self.directions, self.counts, self.spread)
-        else:
-            found = nearest(white, self.means @ self.whitening, self.counts, self.spread)
+        embedded = unit(white) if self.rule == "unit" else white
+        found = nearest(embedded, self.centres, self.counts, self.spread)
         return np.asarray(np.where(self.counts > 0, self.temperature * found, ABSENT))
 
     def pack(self) -> Packed:

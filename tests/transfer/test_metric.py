@@ -114,6 +114,21 @@ def test_the_unit_rule_by_hand() -> None:
     np.testing.assert_allclose(metric.logits(np.array([[9.0, 1.0]]))[0], expected)
 
 
+def test_reliability_is_the_share_that_is_not_chance() -> None:
+    # classes 2 apart in one of 50 directions of unit variance: |m1 - m2|^2 is 4 + 50 (1 / n1 + 1 / n2) on average
+    rng, found = np.random.default_rng(0), []
+    for _ in range(300):
+        centres = np.zeros((2, 50))
+        centres[1, 0] = 2.0
+        centres += rng.normal(size=(2, 50)) / np.sqrt([[10.0], [20.0]])
+        metric = Metric(
+            np.zeros(50), np.ones(50), np.eye(50), 0.0, centres, 0 * centres, np.array([10.0, 20.0]), "mahalanobis",
+            1.0, ("a", "b"), "f",
+        )  # fmt: skip
+        found.append(metric.reliability)
+    assert np.mean(found) == pytest.approx(4 / (4 + 50 * 0.15), abs=0.05)
+
+
 def federation() -> tuple[Study, DirectHospitals, Metric]:
     hospitals = DirectHospitals([make_site(name, cases) for name, cases in {"a": 30, "b": 20, "c": 1}.items()])
     study = Study(hospitals, PROBLEM, Settings(), read_methods("metric,discriminant"))
