@@ -131,7 +131,7 @@ class Metric(Model):
             return _spread(self.within, self.shrinkage)
         many = self.counts > 1
         if not many.any():
-            return 0.0
+            return 1.0  # an upper bound: nothing shows how far cases of a class lie apart
         short = 1.0 - (self.directions[many] ** 2).sum(axis=1)  # n / (n - 1) makes it unbiased
         return float((short * self.counts[many]).sum() / (self.counts[many] - 1.0).sum())
 
