@@ -64,8 +64,9 @@ _CORE = (
 )  # fmt: skip
 _BENT = ("fourier-200", "fourier-500", "fourier-500-ridge")
 _ENSEMBLES = (
-    "ensemble-equal", "ensemble-stacked", "bagged-10", "bagged-20-mean", "soup-20", "soup-20-greedy",
-    "soup-20-greedy-adjusted", "snapshot-5x4", "snapshot-5x4-adjusted", "ensemble-local", "ensemble-weighted",
+    "ensemble-equal", "ensemble-stacked", "ensemble-equal-fedavg", "ensemble-stacked-fedavg", "bagged-10",
+    "bagged-20-mean", "soup-20", "soup-20-greedy", "soup-20-greedy-adjusted", "snapshot-5x4", "snapshot-5x4-adjusted",
+    "ensemble-local", "ensemble-weighted",
 )  # fmt: skip
 _ALONE = ("local-logistic", "local-svm", "local-boosting")
 _OWN = ("discriminant", "fedavg-20", *_ALONE, "local-svm-rbf", "local-knn")

@@ -110,7 +110,8 @@ def cyclic_rate(number: int, length: int) -> float:
     return float(1.0 + np.cos(np.pi * ((number - 1) % length) / length))
 
 
-def _config(study: Study) -> dict[str, Value]:
+def head_config(study: Study) -> dict[str, Value]:
+    """Returns the settings' local training of a head, as the task `fit` reads it."""
     chosen = study.settings
     return {
         "epochs": chosen.local_epochs, "batch-size": chosen.batch_size, "learning-rate": chosen.learning_rate,
@@ -118,7 +119,8 @@ def _config(study: Study) -> dict[str, Value]:
     }  # fmt: skip
 
 
-def _standard(study: Study) -> dict[str, Array]:
+def head_scale(study: Study) -> dict[str, Array]:
+    """Returns the pooled standardisation as it travels: `mean` and `scale` [d], float32."""
     moments = study.moments
     return {"mean": moments.mean.astype(np.float32), "scale": moments.scale.astype(np.float32)}
 
@@ -170,9 +172,9 @@ class Soup(Method):
         shape = (len(INGREDIENTS), 1 + folds, len(study.problem.classes), study.problem.width + 1)
         start, chosen = np.zeros(shape, np.float32), study.settings
         rates, decays = np.array(INGREDIENTS).T
-        fixed = {"rates": rates * chosen.learning_rate, "decays": decays * chosen.weight_decay, **_standard(study)}
+        fixed = {"rates": rates * chosen.learning_rate, "decays": decays * chosen.weight_decay, **head_scale(study)}
         phase = f"soup-{self.rounds}"
-        exchange = Exchange("soup_fit", phase, self.rounds, _config(study), fixed)
+        exchange = Exchange("soup_fit", phase, self.rounds, head_config(study), fixed)
         course = run_rounds(study.hospitals, exchange, {"heads": start})
         return course.last["heads"].astype(np.float64), start_of(start[0, 0])
 
@@ -216,8 +218,8 @@ class Snapshot(Method):
 
     def _snapshots(self, study: Study, phase: str) -> dict[int, Float]:
         ends = [self.length * (cycle + 1) for cycle in range(self.cycles)]
-        config = {**_config(study), "length": self.length}
-        exchange = Exchange("snapshot_fit", phase, ends[-1], config, _standard(study), frozenset(ends))
+        config = {**head_config(study), "length": self.length}
+        exchange = Exchange("snapshot_fit", phase, ends[-1], config, head_scale(study), frozenset(ends))
         start = np.zeros((1, len(study.problem.classes), study.problem.width + 1))
         course = run_rounds(study.hospitals, exchange, {"heads": start})
         return {number: course.arrays[number]["heads"][0].astype(np.float64) for number in ends}

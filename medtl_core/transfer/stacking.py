@@ -19,11 +19,14 @@ from medtl_core.heads.crossval import WORST, Choice, choose, fold_of
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.hospitals import ArraySpec, Request
 from medtl_core.methods.method import Method
+from medtl_core.methods.names import RIVAL
 from medtl_core.methods.outcome import Outcome, Share
+from medtl_core.methods.rounds import Exchange, run_rounds
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Config, SiteData, Task
 from medtl_core.transfer.mixture import Mixture
 from medtl_core.transfer.simplex import Point, candidates, likelihood_sums
+from medtl_core.transfer.soup import head_config, head_scale
 from medtl_core.values import Array, Released, Update
 
 #: Nats within which the weights are the best, and rounds after which they are taken as they are.
@@ -89,9 +92,36 @@ class Members:
         return tuple(name for name in self.heads if name not in self.dropped)
 
 
-def members_of(study: Study) -> Members:
-    """Returns every closed-form family on all taps, and the discriminant on every shorter run of taps."""
-    return study.once("ensemble-members", lambda: _members(study))
+def members_of(study: Study, *, trained: bool = False) -> Members:
+    """Returns every closed-form family on all taps, the discriminant on every shorter run of taps, and adjusted FedAvg.
+
+    Args:
+        study: asks.
+        trained: whether FedAvg (`RIVAL`, as `auto` weighs it) is among them.
+    """
+    members = study.once("ensemble-members", lambda: _members(study))
+    if not trained:
+        return members
+    stack, choice = study.once("ensemble-fedavg", lambda: _trained(study))
+    return Members(
+        {**members.heads, RIVAL.name: stack[0] * choice.temperature},
+        {**members.fold_heads, RIVAL.name: stack[1:] * choice.temperature},
+        {**members.choices, RIVAL.name: choice},
+        members.server_cpu,
+    )
+
+
+def _trained(study: Study) -> tuple[Float, Choice]:
+    """The adjusted FedAvg heads [1 + F, C, d + 1], all cases' and each fold's, and what cross-validation says."""
+    if "auto" in study.names:
+        stack = study.course(RIVAL.algorithm).heads[RIVAL.rounds]
+    else:
+        exchange = Exchange("fit", "fit-ensemble", RIVAL.rounds, head_config(study), head_scale(study))
+        start = np.zeros((1 + study.settings.folds, len(study.problem.classes), study.problem.width + 1))
+        stack = run_rounds(study.hospitals, exchange, {"heads": start}).last["heads"].astype(np.float64)
+    finished = study.finished(stack, RIVAL.adjusted)
+    found = study.validate(finished[1:, None], "validate-ensemble")
+    return finished, choose(found, study.statistics.counts)
 
 
 def _members(study: Study) -> Members:
@@ -163,27 +193,32 @@ class Stacked(Method):
 
     Attributes:
         weighing: "equal", or "stacked": of least out-of-fold log-loss.
+        trained: whether adjusted FedAvg is among the members.
     """
 
-    syntax: ClassVar[str] = "ensemble-(?P<weighing>equal|stacked)"
+    syntax: ClassVar[str] = "ensemble-(?P<weighing>equal|stacked)(?P<trained>-fedavg)?"
     example: ClassVar[str] = "ensemble-stacked"
     summary: ClassVar[str] = "mean probability of closed-form heads and taps; stacked: weights from out-of-fold losses"
 
     weighing: str
+    trained: bool
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        members = members_of(study)
+        members = members_of(study, trained=self.trained)
         kept = members.kept
         heads = {name: members.heads[name] for name in kept}
-        bill = {"statistics": Share(), "validate-members": Share()}
+        bill = dict.fromkeys(("statistics", "validate-members"), Share())
+        if self.trained:
+            fitting = "fit-fedavg" if "auto" in study.names else "fit-ensemble"
+            bill |= dict.fromkeys(("moments", fitting, "validate-ensemble"), Share())
         losses = {name: members.choices[name].loss for name in kept}
         facts: dict[str, Any] = {"members": list(kept), "dropped": list(members.dropped), "cv_losses": losses}
         weights = np.full(len(kept), 1.0 / len(kept))
         if self.weighing == "stacked":
             stack = np.stack([members.fold_heads[name] for name in kept], axis=1)
-            point, rounds = study.once("ensemble-weights", lambda: fitted_weights(study, stack, "stacked-weights"))
-            weights, bill = point.weights, {**bill, "stacked-weights": Share()}
+            point, rounds = fitted_weights(study, stack, self.name)
+            weights, bill = point.weights, {**bill, self.name: Share()}
             facts |= {"cv_loss": point.loss, "gap": point.gap, "rounds": rounds}
             facts["cv_gain"] = min(losses.values()) - point.loss
         mixture = Mixture.of(study, heads, weights, facts)

@@ -96,6 +96,24 @@ def test_clearly_worse_members_are_dropped_and_told(hospitals: DirectHospitals) 
     assert tasks.count("stacked_losses") == stacked.facts["rounds"]
 
 
+def test_fedavg_can_be_a_member_and_shares_the_training_of_auto(hospitals: DirectHospitals) -> None:
+    alone = study(hospitals, "fedavg-20-adjusted,ensemble-stacked-fedavg")
+    fedavg, outcome = (alone.outcome(method) for method in alone.methods)
+    members = members_of(alone, trained=True)
+    head, choice = members.heads["fedavg-20-adjusted"], members.choices["fedavg-20-adjusted"]
+    direct = np.concatenate([fedavg.heads[""].weight, fedavg.heads[""].bias[:, None]], axis=1) * choice.temperature
+    np.testing.assert_allclose(head, direct, rtol=1e-3, atol=1e-5)  # the fold heads train along, in float32
+    assert "fedavg-20-adjusted" in {*outcome.facts["members"], *outcome.facts["dropped"]}
+    assert {"moments", "fit-ensemble", "ensemble-stacked-fedavg"} <= outcome.bill.keys()
+    hospitals.asked.clear()
+    both = study(hospitals, "auto,ensemble-stacked-fedavg")
+    found = [both.outcome(method) for method in both.methods][1]
+    assert [request.task for request in hospitals.asked].count("fit") == 20
+    assert "fit-fedavg" in found.bill
+    again = members_of(both, trained=True).heads["fedavg-20-adjusted"]
+    np.testing.assert_allclose(again, head, rtol=1e-3, atol=1e-5)
+
+
 def test_one_member_has_all_the_weight(hospitals: DirectHospitals) -> None:
     made = study(hospitals, "ensemble-stacked")
     alone = {name: {"ridge": getattr(members_of(made), name)["ridge"]} for name in ("heads", "fold_heads", "choices")}
