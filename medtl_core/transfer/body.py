@@ -94,6 +94,10 @@ class Body:
         self.layout = str(getattr(network, "output_fmt", "") or "")
         self.units = _suffix(chain, scope)
         self.shallow = tuple(tap for tap, path in chain.taps.items() if not self._inside(path))
+        if self.shallow != spec.taps[: len(self.shallow)]:
+            raise ConfigError(
+                f"scope {scope.name!r} cuts between taps {'+'.join(spec.taps)} out of order; name one tap"
+            )
         _refuse_batch_norm(network, self.units)
         names = [
             f"{path}.{name}".lstrip(".")
@@ -168,7 +172,9 @@ def open_body(settings: Settings, views: tuple[str, ...], scope: str) -> Body:
         raise ConfigError("backbone=table has no network to fine-tune; use a method of the head, e.g. lpft-head-5")
     chosen, spec = Scope.parse(scope), feature_spec(settings, views)
     if not isinstance(spec, FeatureSpec):
-        raise ConfigError(f"backbone={settings.backbone!r} joins several networks; fine-tuning trains one: name it alone")
+        raise ConfigError(
+            f"backbone={settings.backbone!r} joins several networks; fine-tuning trains one: name it alone"
+        )
     with _OPENING:
         return _open(settings.backbone, settings.weights, spec, chosen)
 

@@ -148,6 +148,13 @@ def test_unknown_scopes_taps_and_tables_are_refused() -> None:
         open_body(SETTINGS.replace(backbone="lite0+random:squeezenet1_1"), VIEWS, "last")
 
 
+def test_taps_that_do_not_come_in_order_of_depth_are_refused() -> None:
+    network = normed()
+    chain = find_chain(network, {"b": "stage", "a": "act", "c": "last"}, torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ConfigError, match="out of order"):
+        Body(network, spec({"b": 4, "a": 4, "c": 5}), Scope.parse("last2"), chain)
+
+
 def test_a_tap_that_runs_twice_is_refused() -> None:
     class Twice(nn.Module):
         def __init__(self) -> None:
