@@ -70,4 +70,8 @@ def task(message: Message, context: Context) -> Message:
     site = _open(context)
     arrays, config = decode_request(message)
     name = message.metadata.message_type.partition(".")[2]
+    if name.startswith("secure_"):
+        from .secure import staged
+
+        return _reply(message, site, staged(site, name, arrays, config), started)
     return _reply(message, site, answered(site, name, arrays, config), started)

@@ -1,15 +1,18 @@
 """How this hospital answers: privately through the gate of its own ledger, or plainly where its policy allows that."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from medtl_core.errors import PrivacyError
-from medtl_core.methods.private import PrivateMethod, PrivateTask, terms_of
+from medtl_core.methods.private import PrivateMethod, terms_of
 from medtl_core.methods.tasks import Arrays, Config
+from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.gate import Demand, release
 from medtl_core.privacy.ledger import Identity, Key, Ledger, fingerprint
 from medtl_core.privacy.noise import system_entropy
@@ -42,9 +45,8 @@ def answered(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
     Raises:
         PrivacyError: the message asks for something the policy, the agreed plan or the ledger does not allow.
     """
-    task = private_task(name)
-    if task is not None:
-        return _private(site, (name, task), arrays, config)
+    if private_task(name) is not None:
+        return _private(site, name, arrays, config)
     refuse_plain(site, name)
     return answer(name, site.data, arrays, config)
 
@@ -89,8 +91,39 @@ def question_of(arrays: Mapping[str, Array], config: Config) -> str:
     return digest({"arrays": hashes, "config": public})
 
 
-def _private(site: Site, named: tuple[str, PrivateTask], arrays: Arrays, config: Config) -> Released:
-    name, task = named
+def _private(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
+    if site.settings.secure_sum:
+        raise PrivacyError("this run sums securely; a hospital's own noised sums do not leave it")
+    case = opened(site, name, arrays, config)
+    with case.ledger() as ledger:
+        return release(case.demand, case.task, ledger, case.key, system_entropy())
+
+
+@dataclass(frozen=True)
+class Case:
+    """One private request, checked against settings and policy: all the gate needs.
+
+    Attributes:
+        demand: of the agreed plan.
+        key: of the release.
+        task: computes the clipped sums.
+        ledger: opens the hospital's ledger, its witness checked.
+        home: the hospital's own folder.
+    """
+
+    demand: Demand
+    key: Key
+    task: Callable[[], Bounded]
+    ledger: Callable[[], AbstractContextManager[Ledger]]
+    home: Path
+
+
+def opened(site: Site, name: str, arrays: Arrays, config: Config) -> Case:
+    """Returns the case of a request for the private task `name`.
+
+    Raises:
+        PrivacyError: the method is not private, the plan does not hold the task, or the policy refuses.
+    """
     method = find_method(str(config["method"]))
     if not isinstance(method, PrivateMethod):
         raise PrivacyError(f"{method.name} is not a private method; it has no plan")
@@ -103,9 +136,17 @@ def _private(site: Site, named: tuple[str, PrivateTask], arrays: Arrays, config:
     own.policy.admit(plan, len(np.unique(site.data.patients)))
     identity = Identity(site.data.name, fingerprint(site.data.patients.tolist(), own.home))
     key = Key(site.agreement, plan.digest, demand.step, demand.number, question_of(arrays, config))
-    with Ledger(own.ledger, identity, own.policy) as ledger:
-        ledger.check_witness(int(config.get("witness-seq", 0)), str(config.get("witness-hash", "")))
-        return release(demand, lambda: task(site.data, arrays, config), ledger, key, system_entropy())
+
+    @contextmanager
+    def ledger() -> Iterator[Ledger]:
+        with Ledger(own.ledger, identity, own.policy) as book:
+            book.check_witness(int(config.get("witness-seq", 0)), str(config.get("witness-hash", "")))
+            yield book
+
+    task = private_task(name)
+    if task is None:
+        raise PrivacyError(f"{name!r} is not a private task")
+    return Case(demand, key, partial(task, site.data, arrays, config), ledger, own.home)
 
 
 def _terms(site: Site) -> Terms:

@@ -9,6 +9,8 @@ from medtl_core.config import Settings
 from medtl_core.errors import PrivacyError
 from medtl_core.methods.hospitals import ArraySpec, Request, Value
 from medtl_core.methods.method import Method
+from medtl_core.methods.outcome import Share
+from medtl_core.methods.secure import STAGES, secure_sum
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Config, SiteData
 from medtl_core.privacy.bounded import Bounded
@@ -82,10 +84,15 @@ def noised_sum(
     expect = {name: ArraySpec(shape) for name, shape in shapes.items()}
     request = Request(plan.steps[step].task, arrays, sent, expect, phase_of(method, plan, step))
     if study.settings.secure_sum:
-        from medtl_core.methods.secure import secure_sum
-
         return secure_sum(study.hospitals, request, plan)
     return total(reply.arrays for reply in study.hospitals.ask(request))
+
+
+def bill_of(method: PrivateMethod, study: Study) -> dict[str, Share]:
+    """Returns every phase the method's plan needs, with or without secure sum."""
+    plan = plan_of(method, study)
+    stages = [f":{stage.removeprefix('secure_')}" for stage in STAGES] if study.settings.secure_sum else [""]
+    return {phase_of(method, plan, step) + stage: Share() for step in range(len(plan.steps)) for stage in stages}
 
 
 def phase_of(method: PrivateMethod, plan: Plan, step: int) -> str:

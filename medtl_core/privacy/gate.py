@@ -29,6 +29,10 @@ GRID = 2.0**-16
 _SLACK = 1.0 + 1e-6
 
 
+#: What becomes of noised integers before they leave.
+Finish = Callable[[Mapping[str, Array], Step], dict[str, Array]]
+
+
 @dataclass(frozen=True)
 class Demand:
     """What a message asks of the gate, in words of the agreed plan.
@@ -100,8 +104,19 @@ def unscaled(counts: Mapping[str, Array], step: Step) -> dict[str, Array]:
     return {name: array.astype(np.float64) * (step.sensitivity[name] * GRID) for name, array in counts.items()}
 
 
-def release(demand: Demand, task: Callable[[], Bounded], ledger: "Ledger", key: "Key", entropy: "Entropy") -> Released:
+def release(
+    demand: Demand, task: Callable[[], Bounded], ledger: "Ledger", key: "Key", entropy: "Entropy",
+    finish: Finish = unscaled,
+) -> Released:  # fmt: skip
     """Returns the private answer, new and paid for, or the sealed one of the same request.
+
+    Args:
+        demand: what is asked, checked against the plan first.
+        task: computes the clipped sums.
+        ledger: pays.
+        key: names the release.
+        entropy: of the noise.
+        finish: turns noised integers into what leaves: `unscaled`, or under secure sum the masked vector.
 
     Raises:
         PrivacyError, BudgetError: it is refused; the ledger is intact and nothing is sent.
@@ -112,8 +127,9 @@ def release(demand: Demand, task: Callable[[], Bounded], ledger: "Ledger", key: 
     if sealed is None:
         ledger.reserve(key, demand.plan, step)
         bounded = task()
-        arrays = unscaled(noised(bounded, demand.plan, demand.step, entropy), step)
-        sealed = pack(arrays)
+        if entropy.marked:
+            ledger.note("noise of an insecure test stream: this release protects nobody")
+        sealed = pack(finish(noised(bounded, demand.plan, demand.step, entropy), step))
         ledger.release(key, sealed)
     spent = ledger.spent(demand.plan.terms.delta)
     return Released(Update(unpack(sealed)), PrivacyEvent(demand.plan.mechanism, spent, demand.plan.terms.delta))

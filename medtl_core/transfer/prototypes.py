@@ -14,8 +14,8 @@ import numpy as np
 
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.method import Method
-from medtl_core.methods.outcome import Outcome, Share
-from medtl_core.methods.private import PrivateMethod, PrivateTask, noised_sum, phase_of, plan_of, terms_of
+from medtl_core.methods.outcome import Outcome
+from medtl_core.methods.private import PrivateMethod, PrivateTask, bill_of, noised_sum, plan_of, terms_of
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Config, SiteData
 from medtl_core.privacy.accounting import mu_for
@@ -142,8 +142,7 @@ class Prototypes(PrivateMethod):
         plan = plan_of(self, study)
         facts = {"epsilon": plan.terms.epsilon, "delta": plan.terms.delta, "directions": size, "patients": patients}
         model = directions_of(study, map_, weight, -(weight @ centre), facts)
-        bill = {phase_of(self, plan, step): Share() for step in (0, 1)}
-        return Outcome({"": model}, bill, 0.0, facts)
+        return Outcome({"": model}, bill_of(self, study), 0.0, facts)
 
     def _noise(self, study: Study) -> float:
         """Standard deviation of the noise in one entry of the summed Gram matrix."""

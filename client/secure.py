@@ -1,0 +1,263 @@
+"""The hospital's side of a secure sum: four stages, each answered once, whatever the server asks again.
+
+What must survive between the messages, which may be processes of their own, lies in one file of the hospital's folder.
+A stage that was answered is answered the same way again; a server that changes its story in between (another roster,
+other survivors) is refused, because two stories together would open a hospital's own mask.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medtl_core.atomic import to_json, write_bytes
+from medtl_core.errors import PrivacyError
+from medtl_core.methods.secure import STAGES
+from medtl_core.methods.tasks import Arrays, Config
+from medtl_core.privacy import masking
+from medtl_core.privacy.gate import check, release
+from medtl_core.privacy.masking import Ints, Secrets, to_bytes, to_words
+from medtl_core.privacy.noise import system_entropy
+from medtl_core.privacy.plan import Step
+from medtl_core.values import Array, PrivacyEvent, Released, Update, digest
+
+from .gate import Case, opened
+from .site import Site
+
+#: File in the hospital's folder with the identity keys of the hospitals it trusts, by name, as hex.
+PEERS = "peers.json"
+
+
+@dataclass(frozen=True)
+class Session:
+    """One secure sum at this hospital.
+
+    Attributes:
+        path: of its file.
+        name: both sides' name for it, in every signature and key.
+        site: this hospital's name.
+        secrets: drawn for this sum only.
+    """
+
+    path: Path
+    name: str
+    site: str
+    secrets: Secrets
+
+    def agree(self, fact: str, value: Any) -> None:
+        """Fixes a fact the first time, and refuses another value ever after.
+
+        Raises:
+            PrivacyError: the server said something else before.
+        """
+        kept = json.loads(self.path.read_text(encoding="utf-8"))
+        if kept["facts"].setdefault(fact, value) != value:
+            raise PrivacyError(f"secure sum: the server changed {fact}; nothing more is told about this sum")
+        _write(self.path, kept)
+
+    def agreed(self, fact: str) -> Any:
+        """Returns a fact fixed before.
+
+        Raises:
+            PrivacyError: it was not: a stage is missing.
+        """
+        kept = json.loads(self.path.read_text(encoding="utf-8"))
+        if fact not in kept["facts"]:
+            raise PrivacyError(f"secure sum: the server skipped a stage ({fact} is not known)")
+        return kept["facts"][fact]
+
+
+def staged(site: Site, stage: str, arrays: Arrays, config: Config) -> Released:
+    """Answers one stage of a secure sum.
+
+    Raises:
+        PrivacyError: settings, plan, policy, signatures or the server's story do not hold; nothing is told.
+    """
+    if not site.settings.secure_sum or site.home is None:
+        raise PrivacyError("a secure sum needs secure-sum=true and a folder of the hospital's own (state-dir)")
+    case = opened(site, str(config["inner"]), _inner(arrays), _inner_config(config))
+    check(case.demand)
+    session = _session(site, case)
+    if stage == STAGES[0]:
+        return _told(_keys(session, site.home))
+    roster = _roster(session, arrays, config, case)
+    answers = {STAGES[1]: _parcels, STAGES[3]: _opened}
+    if stage in answers:
+        return _told(answers[stage](session, roster, arrays))
+    return _masked(session, roster, arrays, case)
+
+
+@dataclass(frozen=True)
+class _Roster:
+    names: tuple[str, ...]
+    me: int
+    seal: tuple[bytes, ...]
+    pair: tuple[bytes, ...]
+    threshold: int
+
+
+def _keys(session: Session, home: Path) -> dict[str, Array]:
+    identity = _identity(home)
+    public = [masking.public_key(session.secrets.seal), masking.public_key(session.secrets.pair)]
+    signature = masking.signed(identity, _statement(session.name, session.site, *public))
+    return {
+        "public": np.stack([to_words(key) for key in public]),
+        "identity": to_words(masking.identity_public(identity)),
+        "signature": to_words(signature),
+    }
+
+
+def _roster(session: Session, arrays: Arrays, config: Config, case: Case) -> _Roster:
+    names = tuple(str(config["roster"]).split("/"))
+    keys, identity, signature = (arrays[f"roster-{part}"] for part in ("keys", "identity", "signature"))
+    needed = case.demand.plan.terms.honest
+    if len(names) != len(keys) or len(set(names)) < len(names) or session.site not in names or len(names) < needed:
+        raise PrivacyError("secure sum: the roster does not name this hospital among enough others, each once")
+    if int(config["threshold"]) != needed or needed <= case.demand.plan.terms.colluders:
+        raise PrivacyError("secure sum: the threshold is not that of the plan")
+    trusted = _peers(case.home)
+    for place, name in enumerate(names):
+        seal, pair, owner = to_bytes(keys[place, 0]), to_bytes(keys[place, 1]), to_bytes(identity[place])
+        masking.check_signature(owner, to_bytes(signature[place]), _statement(session.name, name, seal, pair), name)
+        if trusted is not None and trusted.get(name) != owner.hex():
+            raise PrivacyError(f"secure sum: {name!r} does not have the identity key in {PEERS}; nothing is masked")
+    me = names.index(session.site)
+    if to_bytes(keys[me, 0]) != masking.public_key(session.secrets.seal):
+        raise PrivacyError("secure sum: the roster has other keys of this hospital than it sent")
+    session.agree("roster", digest({"names": names, "keys": keys.tolist()}))
+    seals, pairs = (tuple(to_bytes(keys[place, kind]) for place in range(len(names))) for kind in (0, 1))
+    return _Roster(names, me, seals, pairs, needed)
+
+
+def _parcels(session: Session, roster: _Roster, arrays: Arrays) -> dict[str, Array]:
+    count = len(roster.names)
+    parts = [masking.split(secret, roster.threshold, count) for secret in (session.secrets.pair, session.secrets.own)]
+    rows = []
+    for place in range(count):
+        purpose = f"parcel/{session.name}/{session.site}/{roster.names[place]}"
+        key = masking.agreed_key(session.secrets.seal, roster.seal[place], purpose)
+        rows.append(to_words(masking.seal(key, parts[0][place] + parts[1][place])))
+    return session_once(session, "parcels", np.stack(rows))
+
+
+def session_once(session: Session, fact: str, fresh: Ints) -> dict[str, Array]:
+    """Returns an answer as it was given the first time: shares are drawn at random, and two draws would not fit."""
+    kept = json.loads(session.path.read_text(encoding="utf-8"))
+    answer = kept["answers"].setdefault(fact, fresh.tolist())
+    _write(session.path, kept)
+    return {fact: np.array(answer, np.int64)}
+
+
+def _masked(session: Session, roster: _Roster, arrays: Arrays, case: Case) -> Released:
+    present = _flags(arrays["present"], roster, "present")
+    _shares(session, roster, arrays["parcels"], present)  # every parcel must open before anything is masked
+    session.agree("present", present)
+    session.agree("parcels-in", arrays["parcels"].tolist())
+    keys = {
+        place: masking.agreed_key(session.secrets.pair, roster.pair[place], f"mask/{case.demand.plan.digest}")
+        for place in present
+        if place != roster.me
+    }
+
+    def finish(noised: Mapping[str, Array], step: Step) -> dict[str, Array]:
+        flat = np.concatenate([np.asarray(noised[name], np.int64).ravel() for name in sorted(noised)])
+        return {"masked": masking.masked(flat, roster.me, keys, session.secrets.own)}
+
+    with case.ledger() as ledger:
+        return release(case.demand, case.task, ledger, case.key, system_entropy(), finish)
+
+
+def _opened(session: Session, roster: _Roster, arrays: Arrays) -> dict[str, Array]:
+    """This hospital's shares: of the survivors' own masks, and of the drop-outs' pairwise keys; never both of one."""
+    present = _flags(arrays["present"], roster, "present")
+    survivors = _flags(arrays["survivors"], roster, "survivors")
+    if not set(survivors) <= set(present) or len(survivors) < roster.threshold or roster.me not in survivors:
+        raise PrivacyError("secure sum: too few survivors, or not among those present; no mask is taken off")
+    session.agree("present", present)
+    session.agree("survivors", survivors)
+    shares = _shares(session, roster, np.array(session.agreed("parcels-in"), np.int64), present)
+    rows = np.zeros((len(roster.names), masking.KEY // 8), np.int64)
+    for place, (pair, own) in shares.items():
+        rows[place] = to_words(own if place in survivors else pair)
+    return {"shares": rows}
+
+
+def _shares(session: Session, roster: _Roster, parcels: Ints, present: list[int]) -> dict[int, tuple[bytes, bytes]]:
+    found = {}
+    for place in present:
+        purpose = f"parcel/{session.name}/{roster.names[place]}/{session.site}"
+        key = masking.agreed_key(session.secrets.seal, roster.seal[place], purpose)
+        content = masking.unseal(key, to_bytes(parcels[place]))
+        found[place] = (content[: masking.KEY], content[masking.KEY :])
+    return found
+
+
+def _flags(flags: Array, roster: _Roster, what: str) -> list[int]:
+    places = [int(place) for place in np.flatnonzero(flags)]
+    if len(flags) != len(roster.names) or len(places) < roster.threshold:
+        raise PrivacyError(f"secure sum: too few hospitals are {what}; nothing is told")
+    return places
+
+
+def _session(site: Site, case: Case) -> Session:
+    key = case.key
+    name = digest({"agreement": key.agreement, "plan": key.plan, "step": key.step, "number": key.number})
+    folder = case.home / "secure"
+    path = folder / f"{name[:32]}.json"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        drawn = masking.fresh_secrets()
+        secrets = {"seal": drawn.seal.hex(), "pair": drawn.pair.hex(), "own": drawn.own.hex()}
+        _write(path, {"secrets": secrets, "facts": {}, "answers": {}})
+    kept = json.loads(path.read_text(encoding="utf-8"))["secrets"]
+    secrets_ = Secrets(*(bytes.fromhex(kept[part]) for part in ("seal", "pair", "own")))
+    return Session(path, name, site.data.name, secrets_)
+
+
+def _identity(home: Path) -> bytes:
+    path = home / "identity.key"
+    if not path.is_file():
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_bytes(path, os.urandom(masking.KEY), mode=0o600)
+    return path.read_bytes()
+
+
+def _peers(home: Path) -> dict[str, str] | None:
+    path = home / PEERS
+    if not path.is_file():
+        return None
+    try:
+        peers = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PrivacyError(f"{path} cannot be read; nothing is masked") from error
+    return {str(name): str(key) for name, key in peers.items()}
+
+
+def _statement(session: str, site: str, seal: bytes, pair: bytes) -> bytes:
+    return json.dumps([session, site, seal.hex(), pair.hex()]).encode()
+
+
+def _told(arrays: dict[str, Array]) -> Released:
+    """Keys and shares of masks tell nothing about patients; the event says that they cost nothing."""
+    return Released(Update(arrays), PrivacyEvent("mask", 0.0, 0.0))
+
+
+def _write(path: Path, content: Any) -> None:
+    try:
+        write_bytes(path, to_json(content).encode(), mode=0o600)
+    except OSError as error:
+        raise PrivacyError(f"the secure sum's state cannot be written ({error.strerror}); nothing is told") from error
+
+
+def _inner(arrays: Arrays) -> dict[str, Array]:
+    """The arrays of the private task itself: the question that the ledger remembers."""
+    outer = ("roster-", "present", "survivors", "parcels")
+    return {name: array for name, array in arrays.items() if not name.startswith(outer)}
+
+
+def _inner_config(config: Config) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in ("inner", "roster", "threshold")}
