@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.calibrate import log_loss
+from medtl_core.calibrate import WORST, log_softmax
 from medtl_core.errors import DataError
 from medtl_core.heads.crossval import fold_of
-from medtl_core.heads.linear import class_weights, loss_and_gradient, to_raw, with_bias
+from medtl_core.heads.linear import class_weights, to_raw, with_bias
 from medtl_core.heads.statistics import Float
+from medtl_core.transfer.interpolation import nearest, pulled
 from medtl_core.transfer.metric import Metric, unit
 from medtl_core.values import ABSENT, Array, Head
 
@@ -24,7 +25,7 @@ COVARIANCE_CASES = 50.0
 MEAN_CASES = 30.0
 #: Cases a class from which on the Mahalanobis distance with the hospital's own scatter is used.
 MANY = 20.0
-#: Pull towards the federation's head, strongest first; leave-one-out takes the strongest of equals.
+#: Pulls towards the federation's head, strongest first.
 PULLS = (100.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 #: Patients up to which each is left out alone; more are left out in this many groups.
 _ALONE, _GROUPS = 40, 10
@@ -120,7 +121,7 @@ def adapt_head(head: Head, support: Support) -> Head:
     """Returns W = argmin of the hospital's class-balanced log-loss + pull / 2 ||W - W_federation||^2.
 
     Features are standardised by the hospital's cases; a class new to the head starts from zero. The pull is chosen by
-    leaving patients out one by one (METHODS section 5: interpolation of local and global head).
+    leaving patients out one by one.
 
     Raises:
         DataError: see `check_support`; or the hospital and the head have no class in common.
@@ -134,10 +135,13 @@ def adapt_head(head: Head, support: Support) -> Head:
     check_support(support, known)
     mean, scale = _own_scale(support.values)
     start = _standard_head(head, support.classes, mean, scale)
-    pull, loss = _best_pull(start, support, mean, scale)
-    solved = _pulled(start, support, mean, scale, pull)
+    inputs = with_bias(support.values, mean, scale)
+    best, loss = _best_pull(start, inputs, support)
+    solved = pulled(start, inputs, support.label, PULLS[:best])[-1] if best else start
     affine = to_raw(solved, mean, scale)
-    facts = {**head.facts, "pull": pull, "loss": loss, "cases": len(support.label)}
+    facts = {
+        **head.facts, "pull": PULLS[best - 1] if best else None, "loss": loss, "cases": len(support.label),
+    }  # fmt: skip
     return Head(affine[:, :-1], affine[:, -1], head.kind, support.classes, head.fingerprint, facts)
 
 
@@ -192,37 +196,22 @@ def _standard_head(head: Head, classes: Sequence[str], mean: Float, scale: Float
     return rows
 
 
-def _pulled(start: Float, support: Support, mean: Float, scale: Float, pull: float) -> Float:
-    from scipy.optimize import minimize
+def _best_pull(start: Float, inputs: Float, support: Support) -> tuple[int, float]:
+    """How many of `PULLS` to go through, 0 = the federation's head is kept, and the log-loss there in nats.
 
-    inputs, weight = with_bias(support.values, mean, scale), class_weights(support.counts)
-
-    def objective(flat: Float) -> tuple[float, Float]:
-        move = flat.reshape(start.shape)
-        loss, slope = loss_and_gradient(start + move, inputs, support.label, weight)
-        cases = len(support.label)
-        return loss / cases + 0.5 * pull * float((move**2).sum()), (slope / cases + pull * move).ravel()
-
-    found = minimize(objective, np.zeros(start.size), jac=True, method="L-BFGS-B", options={"maxiter": 60})
-    return np.asarray(start + found.x.reshape(start.shape))
-
-
-def _best_pull(start: Float, support: Support, mean: Float, scale: Float) -> tuple[float, float]:
-    """The pull with the lowest class-balanced log-loss on patients left out, and that loss in nats."""
-    inputs, weight = with_bias(support.values, mean, scale), class_weights(support.counts)[support.label]
-    patients = np.unique(support.patients)
+    Every case is judged by heads made without its patient; `interpolation.nearest` keeps to the federation's head
+    unless a weaker pull is better by more than chance.
+    """
+    label, patients = support.label, np.unique(support.patients)
     groups = len(patients) if len(patients) <= _ALONE else _GROUPS
-    if groups < 2:
-        return PULLS[0], float(log_loss(inputs @ start.T, support.label, weight))
-    fold = fold_of(support.patients, support.label, groups, 0)
-    losses = []
-    for pull in PULLS:
-        logits = np.zeros((len(inputs), len(start)))
-        for group in range(groups):
-            out = fold == group
-            if out.any():
-                kept = support.take(~out)
-                logits[out] = inputs[out] @ _pulled(start, kept, mean, scale, pull).T
-        losses.append(float(log_loss(logits, support.label, weight)))
-    best = int(np.argmin(losses))
-    return PULLS[best], losses[best]
+    logits = np.repeat((inputs @ start.T)[None], 1 + len(PULLS), axis=0)
+    fold = fold_of(support.patients, label, groups, 0)
+    for group in range(groups if groups > 1 else 0):
+        out = fold == group
+        heads = pulled(start, inputs[~out], label[~out], PULLS)
+        logits[1:, out] = np.einsum("nd,pcd->pnc", inputs[out], heads)
+    own = np.arange(len(label)), label
+    costs = np.stack([np.minimum(-log_softmax(one)[own], WORST) for one in logits])
+    weight = class_weights(support.counts)[label] / len(label)
+    best = nearest(costs, weight) if groups > 1 else 0
+    return best, float(costs[best] @ weight)

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from medtl_core.errors import DataError
 from medtl_core.heads.linear import class_weights
@@ -123,32 +122,14 @@ def head() -> Head:
     return Head(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([0.0, 0.5]), "ridge", ("a", "b"), "f")
 
 
-def test_a_strong_pull_leaves_the_head_and_a_weak_one_is_local_regression() -> None:
-    from medtl_core.transfer import adaptation
-
-    own = support([12, 20], ("a", "b"))
-    mean, scale = adaptation._own_scale(own.values)
-    start = adaptation._standard_head(head(), own.classes, mean, scale)
-    tight = adaptation._pulled(start, own, mean, scale, 1e6)
-    np.testing.assert_allclose(tight, start, atol=1e-4)
-    zero, pull = np.zeros_like(start), 0.1
-    free = adaptation._pulled(zero, own, mean, scale, pull)
-    inputs = (own.values - mean) / scale
-    # two classes pulled to zero: scikit-learn's binary problem has w = w1 - w0 and half the penalty
-    weights = class_weights(own.counts)[own.label]
-    theirs = LogisticRegression(C=2 / (pull * len(inputs)), fit_intercept=False, tol=1e-10, max_iter=2000).fit(
-        np.concatenate([inputs, np.ones((len(inputs), 1))], axis=1), own.label, sample_weight=weights
-    )
-    np.testing.assert_allclose(free[1] - free[0], theirs.coef_[0], atol=2e-3)
-
-
 def test_a_head_that_is_right_already_is_kept_and_a_wrong_one_is_moved() -> None:
     # classes at 0 and 0.8 in each of three features, unit variance: the log odds are 0.8 sum(x) - 0.96
     own, judged = (support([cases] * 2, ("a", "b"), seed, 0.8) for cases, seed in ((20, 1), (200, 5)))
     right = Head(0.4 * np.array([[-1.0] * 3, [1.0] * 3]), np.array([0.48, -0.48]), "ridge", ("a", "b"), "f")
     wrong = replace(right, weight=-right.weight, bias=-right.bias)
     kept, moved = adapt_head(right, own), adapt_head(wrong, own)
-    assert kept.facts["pull"] > moved.facts["pull"]
+    assert kept.facts["pull"] is None and moved.facts["pull"] in PULLS
+    np.testing.assert_allclose(kept.logits(judged.values), right.logits(judged.values))
     before, after = ((one.logits(judged.values).argmax(axis=1) == judged.label).mean() for one in (wrong, moved))
     assert before < 0.4 and after > 0.6
 
@@ -166,9 +147,33 @@ def test_a_head_without_a_class_in_common_is_refused() -> None:
         adapt_head(head(), support([3, 3], ("c", "d")))
 
 
-def test_one_patient_keeps_the_strongest_pull() -> None:
+def test_one_patient_is_no_reason_to_move() -> None:
     own = replace(support([2, 2], ("a", "b")), patients=np.asarray(["one"] * 4))
-    assert adapt_head(head(), own).facts["pull"] == PULLS[0]
+    found = adapt_head(head(), own)
+    assert found.facts["pull"] is None
+    np.testing.assert_allclose(found.logits(own.values), head().logits(own.values))
+
+
+def test_the_moved_head_minimises_what_it_should() -> None:
+    own = support([10, 14], ("a", "b"))
+    found = adapt_head(replace(head(), weight=-5 * head().weight), own)
+    pull = found.facts["pull"]
+    mean, wide = own.values.astype(np.float64).mean(axis=0), own.values.astype(np.float64)
+    variance = (len(wide) * wide.var(axis=0) + 2 * wide.var(axis=0).mean()) / (len(wide) + 2)
+    scale = np.sqrt(variance) + 1e-6
+    inputs = np.concatenate([(wide - mean) / scale, np.ones((len(wide), 1))], axis=1)
+
+    def standard(one: Head) -> np.ndarray:
+        return np.concatenate([one.weight * scale, (one.bias + one.weight @ mean)[:, None]], axis=1)
+
+    head_there, start = standard(found), standard(replace(head(), weight=-5 * head().weight))
+    weights = class_weights(own.counts)[own.label] / len(own.label)
+    logits = inputs @ head_there.T
+    residual = np.exp(logits - logits.max(axis=1, keepdims=True))
+    residual /= residual.sum(axis=1, keepdims=True)
+    residual[np.arange(len(own.label)), own.label] -= 1.0
+    slope = (residual * weights[:, None]).T @ inputs + pull * (head_there - start)
+    np.testing.assert_allclose(slope, 0.0, atol=1e-4)
 
 
 def test_restriction_keeps_what_is_known() -> None:

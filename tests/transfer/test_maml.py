@@ -1,4 +1,4 @@
-"""MAML, ANIL and Per-FedAvg: the meta-gradient against finite differences, and what travels."""
+"""MAML and ANIL: the meta-gradient against finite differences, and what travels."""
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def study(name: str, *, sites: int = 3) -> Study:
     return Study(hospitals, PROBLEM, Settings(), read_methods(name))
 
 
-@pytest.mark.parametrize("name", ["maml-2", "anil-2-steps-5", "maml-2-first-order", "perfedavg-2"])
+@pytest.mark.parametrize("name", ["maml-2", "anil-2-steps-5", "maml-2-first-order"])
 def test_every_variant_learns_something(name: str) -> None:
     made = study(name)
     network = made.outcome(made.methods[0]).heads[""]
@@ -125,28 +125,6 @@ def test_the_federations_steps_are_those_on_the_pooled_cases() -> None:
     for name in NAMES:
         mean = np.mean([arrays[name] for arrays in apart], axis=0)  # all have as many cases
         np.testing.assert_allclose(mean, together[name], atol=1e-6)
-
-
-def test_per_fedavg_before_and_after_the_hospitals_own_step() -> None:
-    made = study("perfedavg-2,perfedavg-2-personal")
-    shared, personal = (made.outcome(method) for method in made.methods)
-    assert list(shared.heads) == [""] and sorted(personal.heads) == ["a", "b", "c"]
-    fits = [request for request in made.hospitals.asked if request.task == "fit_meta"]  # type: ignore[attr-defined]
-    assert len(fits) == 2  # one meta-training for both
-    before = shared.heads[""]
-    assert isinstance(before, Network)
-    for name, site in made.hospitals.sites.items():  # type: ignore[attr-defined]
-        after = personal.heads[name]
-        assert isinstance(after, Network)
-        assert after.facts["site"] == name
-
-        def loss(network: Network, site: object = site) -> float:
-            logits = network.logits(site.values)  # type: ignore[attr-defined]
-            shifted = logits - logits.max(axis=1, keepdims=True)
-            label = site.label  # type: ignore[attr-defined]
-            return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(label)), label]))
-
-        assert loss(after) < loss(before)
 
 
 def test_a_hospital_without_two_classes_sits_out_of_episodes_but_not_of_per_fedavg() -> None:
