@@ -1,11 +1,14 @@
-"""Another class mix at a hospital: its prior re-estimated from unlabelled cases, by expectation maximisation.
+"""Another class mix at a hospital: the federation's discriminant with a class prior of the hospital's own.
 
-The federation's discriminant answers for classes that are alike in number. Where a hospital's cases are not, its own
-prior pi is found from the scores alone: pi_c <- mean over cases of p_c(x) pi_c / prior_c, normalised within each case
-(Saerens, Latinne, Decaestecker, Neural Computation 2002). Only the held-out cases' features are read, never their
-labels: the method is transductive, and made at evaluation only.
+The discriminant answers for classes that are alike in number. Where a hospital's cases are not, its own prior pi enters
+its logits as log pi (METHODS section 5). `prior-own` takes pi from the labels of its training cases. `prior-shift`
+finds it from unlabelled scores by expectation maximisation: pi_c <- mean over cases of p_c(x) pi_c / prior_c,
+normalised within each case (Saerens, Latinne, Decaestecker, Neural Computation 2002). Of the held-out cases it reads
+the features, never the labels: it is transductive, and made at evaluation only. Either helps a hospital whose classes
+really are as uneven as they seem, and costs balanced accuracy, which counts rare classes as much as common ones.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -21,10 +24,11 @@ from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Task
 from medtl_core.transfer.keep import Ending, settle, tasks_of
 from medtl_core.transfer.resident import Finished, Resident, Visit, affine_head
+from medtl_core.values import Head
 
-#: Imagined cases spread evenly over the classes, about as many as a hospital's held-out cases. Few-shot scores are
-#: seldom calibrated at a hospital, and plain maximum likelihood then runs off to its favourite classes.
-SMOOTHING = 100.0
+#: Imagined cases spread evenly over the classes where the prior is estimated from scores. Few-shot scores are seldom
+#: calibrated at a hospital, and plain maximum likelihood then runs off to its favourite classes.
+SMOOTHING = 50.0
 
 #: Rounds of expectation maximisation, and the change of the prior below which it has settled.
 ITERATIONS, SETTLED = 1000, 1e-10
@@ -62,38 +66,69 @@ def estimate_prior(
     return np.asarray(prior / prior.sum(), np.float64)
 
 
-@final
 @dataclass(frozen=True)
-class Shifted(Resident):
-    """A hospital that gives the federated head its own class prior."""
+class Prior(Resident, ABC):
+    """A hospital that gives the federated head a class prior of its own."""
+
+    @abstractmethod
+    def prior(self, visit: Visit, head: Head, even: Float) -> Float:
+        """Returns the prior [C], given the federated head and the even prior over the classes any hospital showed."""
 
     def finish(self, visit: Visit, kept: Arrays) -> Finished:
         """See Resident."""
         head = affine_head(visit, visit.arrays["head"].astype(np.float64))
         even = visit.seen / max(int(visit.seen.sum()), 1)
-        probabilities = softmax(head.logits(visit.site.test_values))
-        prior = estimate_prior(probabilities, even, smoothing=SMOOTHING)
+        prior = self.prior(visit, head, even)
         raw = np.concatenate([head.weight, head.bias[:, None]], axis=1)
-        raw[visit.seen, -1] += np.log(np.maximum(prior[visit.seen], 1e-6) / even[visit.seen])
+        raw[visit.seen, -1] += np.log(prior[visit.seen] / even[visit.seen])
         return Finished(affine_head(visit, raw), {"largest-prior": float(prior.max())})
 
 
 @final
 @dataclass(frozen=True)
-class PriorShift(Method):
-    """The discriminant of all hospitals, and at each the class prior its unlabelled cases suggest."""
+class Unlabelled(Prior):
+    """The prior that the scores of the held-out cases suggest."""
 
-    syntax: ClassVar[str] = "prior-shift"
+    def prior(self, visit: Visit, head: Head, even: Float) -> Float:
+        """See Prior."""
+        return estimate_prior(softmax(head.logits(visit.site.test_values)), even, smoothing=SMOOTHING)
+
+
+@final
+@dataclass(frozen=True)
+class Labelled(Prior):
+    """The class mix of the hospital's training cases, with one imagined case more of every class (Laplace)."""
+
+    def prior(self, visit: Visit, head: Head, even: Float) -> Float:
+        """See Prior."""
+        counts = visit.counts + (even > 0)
+        return np.asarray(counts / counts.sum(), np.float64)
+
+
+@final
+@dataclass(frozen=True)
+class OwnPrior(Method):
+    """The discriminant of all hospitals, and at each a class prior of its own.
+
+    Attributes:
+        source: "shift" (from unlabelled scores) or "own" (from the labels of its training cases).
+    """
+
+    syntax: ClassVar[str] = "prior-(?P<source>shift|own)"
     example: ClassVar[str] = "prior-shift"
-    summary: ClassVar[str] = "personal: the discriminant with each hospital's class prior, from unlabelled scores (EM)"
+    summary: ClassVar[str] = (
+        "personal: the discriminant with each hospital's prior, from unlabelled scores or its labels"
+    )
     test: ClassVar[str] = "sites"
+
+    source: str
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         found = study.solved("discriminant", "discriminant")
         arrays = {"head": found.affine.astype(np.float32)}
-        return settle(study, self, Ending("shifted_finish", arrays, {}, found.bill, found.facts))
+        return settle(study, self, Ending(f"prior_{self.source}_finish", arrays, {}, found.bill, found.facts))
 
 
-METHODS: tuple[type[Method], ...] = (PriorShift,)
-TASKS: Mapping[str, Task] = tasks_of("shifted", Shifted())
+METHODS: tuple[type[Method], ...] = (OwnPrior,)
+TASKS: Mapping[str, Task] = {**tasks_of("prior_shift", Unlabelled()), **tasks_of("prior_own", Labelled())}

@@ -34,7 +34,7 @@ def method_of(name: str) -> Personal:
     return method
 
 
-@pytest.mark.parametrize("name", [*ALL, "interpolated-mix", "ditto-3@1-adjusted", "fedper-3-adjusted"])
+@pytest.mark.parametrize("name", [*ALL, "prior-own", "interpolated-mix", "ditto-3@1-adjusted", "fedper-3-adjusted"])
 def test_every_hospital_judges_its_own_model_and_the_server_pools_the_sums(tmp_path: Path, name: str) -> None:
     made = study(tmp_path, name)
     verdict = judge_all(made, None)[name]
