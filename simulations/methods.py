@@ -70,13 +70,28 @@ _ENSEMBLES = (
 )  # fmt: skip
 _ALONE = ("local-logistic", "local-svm", "local-boosting")
 _OWN = ("discriminant", "fedavg-20", *_ALONE, "local-svm-rbf", "local-knn")
+_RARE = ("fedbal-20", "fedlogit-20", "fedweighted-20", "fedfocal-20", "fedsampled-20")
+_ACROSS = (
+    "discriminant-standardised", "discriminant-combat", "discriminant-nuisance", "adversarial-20",
+    "metric", "protonet-20", "anil-20", "maml-20", "reptile-20", "perfedavg-20",
+)  # fmt: skip
+_PERSONAL = (
+    "personal-local", "interpolated", "prior-shift", "ditto-20", "fedrod-20", "fedper-20", "fedrep-20", "fedbabu-20",
+    "fedbn-20", "perfedavg-20-personal",
+)  # fmt: skip
+_DEEP = ("lpft-head-5", "finetune-last-5", "lpft-last-5", "lora-last-5", "film-last-5", "gradual-4")
 GROUPS: tuple[Group, ...] = (
     Group("heads", "cached features, 224 pixels", _CORE, 10),
+    Group("rare", "cached features, 224 pixels", _RARE, 10),
+    Group("across", "cached features, 224 pixels", _ACROSS, 10),
     Group("bent", "cached features, 224 pixels", _BENT, 10),
     Group("ensembles", "cached features, 224 pixels", _ENSEMBLES, 10),
     Group("alone", "cached features, 224 pixels", _ALONE, 10),
     Group("alone-own-cases", "own cases", _OWN, 10),
+    Group("personal", "own cases", _PERSONAL, 10),
     Group("deep-baselines", "trained backbone, 128 pixels", ("local", "discriminant", "fedavg-20", "auto"), 3),
+    Group("deep", "trained backbone, 128 pixels", _DEEP, 3, apart=True),
+    Group("deep-all", "trained backbone, 128 pixels", ("finetune-all-3",), 3, apart=True),
 )
 
 
