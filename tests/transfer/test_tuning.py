@@ -162,3 +162,11 @@ def test_the_epoch_that_the_watching_cases_like_best_is_kept(monkeypatch: pytest
     good = Recipe(scope="head", loss="cross-entropy", epochs=3, batch_size=2, rate=0.01)
     shared = {**start(easy, good), "mean": np.zeros(80)}
     assert answer(easy, good, shared).metrics["epoch"] == 3
+
+
+def test_a_hospital_with_one_case_takes_part() -> None:
+    site, recipe = make_site("a", 1), Recipe(scope="last", epochs=2)
+    arrays = {**start(site, recipe, 0.1), "scale": np.ones(80)}
+    after = answer(site, recipe, arrays).update.arrays
+    assert all(np.isfinite(array).all() for array in after.values())
+    assert not np.array_equal(after["head"], arrays["head"])
