@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.calibrate import WORST, log_softmax
+from medtl_core.calibrate import WORST, log_softmax, temperature
 from medtl_core.errors import DataError
 from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import class_weights, to_raw, with_bias
@@ -26,7 +26,9 @@ MEAN_CASES = 30.0
 #: Cases a class from which on the Mahalanobis distance with the hospital's own scatter is used.
 MANY = 20.0
 #: Pulls towards the federation's head, strongest first.
-PULLS = (100.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+PULLS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
+#: The pull where none can be chosen.
+BLIND = 3.0
 #: Patients up to which each is left out alone; more are left out in this many groups.
 _ALONE, _GROUPS = 40, 10
 
@@ -112,9 +114,9 @@ def adapt_metric(metric: Metric, support: Support, *, rule: str = "", mean_cases
     adapted = replace(
         metric, within=within, means=means, directions=directions, counts=counts, rule=chosen, classes=support.classes
     )
-    temperature = _temperature(metric, adapted)
-    facts = {"temperature": temperature, "rule": chosen, "shots": int(own.max()), "cases": len(support.label)}
-    return replace(adapted, temperature=temperature, facts={**metric.facts, **facts})
+    factor = _temperature(metric, adapted)
+    facts = {"temperature": factor, "rule": chosen, "shots": int(own.max()), "cases": len(support.label)}
+    return replace(adapted, temperature=factor, facts={**metric.facts, **facts})
 
 
 def adapt_head(head: Head, support: Support) -> Head:
@@ -133,15 +135,11 @@ def adapt_head(head: Head, support: Support) -> Head:
             "Correct the labels, or adapt a saved `metric`, which takes classes the federation never saw"
         )
     check_support(support, known)
-    mean, scale = _own_scale(support.values)
-    start = _standard_head(head, support.classes, mean, scale)
-    inputs = with_bias(support.values, mean, scale)
-    best, loss = _best_pull(start, inputs, support)
-    solved = pulled(start, inputs, support.label, PULLS[:best])[-1] if best else start
-    affine = to_raw(solved, mean, scale)
-    facts = {
-        **head.facts, "pull": PULLS[best - 1] if best else None, "loss": loss, "cases": len(support.label),
-    }  # fmt: skip
+    part = restricted(head, support.classes)
+    best, loss = _best_pull(part, support, not set(support.classes) <= set(known))
+    affine = _moved(part, support, PULLS[:best])[-1] if best else np.column_stack([part.weight, part.bias])
+    pull = PULLS[best - 1] if best else None
+    facts = {**head.facts, "pull": pull, "loss": loss, "cases": len(support.label)}
     return Head(affine[:, :-1], affine[:, -1], head.kind, support.classes, head.fingerprint, facts)
 
 
@@ -187,31 +185,42 @@ def _own_scale(values: NDArray[np.float32]) -> tuple[Float, Float]:
     return wide.mean(axis=0), np.sqrt(drawn) + 1e-6
 
 
-def _standard_head(head: Head, classes: Sequence[str], mean: Float, scale: Float) -> Float:
-    """The head on standardised features [C, d + 1]; a class it does not know has zero weights and a middling bias."""
-    part = restricted(head, classes)
-    seen = part.bias > ABSENT / 2
-    rows = np.concatenate([part.weight * scale, (part.bias + part.weight @ mean)[:, None]], axis=1)
-    rows[~seen, :-1], rows[~seen, -1] = 0.0, rows[seen, -1].mean()
-    return rows
+def _moved(head: Head, support: Support, pulls: tuple[float, ...]) -> Float:
+    """Heads [P, C, d + 1] on raw features, pulled to the cases; a class the head does not know starts from zero."""
+    mean, scale = _own_scale(support.values)
+    seen = head.bias > ABSENT / 2
+    start = np.column_stack([head.weight * scale, head.bias + head.weight @ mean])
+    start[~seen, :-1], start[~seen, -1] = 0.0, start[seen, -1].mean()
+    return to_raw(pulled(start, with_bias(support.values, mean, scale), support.label, pulls), mean, scale)
 
 
-def _best_pull(start: Float, inputs: Float, support: Support) -> tuple[int, float]:
+def _best_pull(head: Head, support: Support, new: bool) -> tuple[int, float | None]:
     """How many of `PULLS` to go through, 0 = the federation's head is kept, and the log-loss there in nats.
 
-    Every case is judged by heads made without its patient; `interpolation.nearest` keeps to the federation's head
-    unless a weaker pull is better by more than chance.
+    Every case is judged by heads made without its patient, down to the standardisation: centred with its own help, a
+    few balanced cases would give its label away. A handful of cases often speaks for leaving a good head by
+    chance: it is left only for a loss lower by two standard errors than its own at the temperature that suits these
+    cases best. A class of one patient cannot be left out: then the head is kept, or, with a class `new` to it, moved
+    by `BLIND`.
     """
     label, patients = support.label, np.unique(support.patients)
+    owners = [len(np.unique(support.patients[label == one])) for one in np.unique(label)]
+    if min(owners) < 2:
+        return (PULLS.index(BLIND) + 1 if new else 0), None
     groups = len(patients) if len(patients) <= _ALONE else _GROUPS
-    logits = np.repeat((inputs @ start.T)[None], 1 + len(PULLS), axis=0)
+    logits = np.repeat(head.logits(support.values)[None], 1 + len(PULLS), axis=0)
     fold = fold_of(support.patients, label, groups, 0)
-    for group in range(groups if groups > 1 else 0):
+    for group in range(groups):
         out = fold == group
-        heads = pulled(start, inputs[~out], label[~out], PULLS)
-        logits[1:, out] = np.einsum("nd,pcd->pnc", inputs[out], heads)
+        heads = _moved(head, support.take(~out), PULLS)
+        cases = np.asarray(support.values[out], np.float64)
+        logits[1:, out] = np.einsum("nd,pcd->pnc", cases, heads[..., :-1]) + heads[:, None, :, -1]
+    logits[0] *= temperature(logits[0], label)
     own = np.arange(len(label)), label
     costs = np.stack([np.minimum(-log_softmax(one)[own], WORST) for one in logits])
     weight = class_weights(support.counts)[label] / len(label)
-    best = nearest(costs, weight) if groups > 1 else 0
+    best = 1 + nearest(costs[1:], weight)
+    gain = (costs[0] - costs[best]) * weight * len(label)
+    if not new and gain.mean() < 2.0 * gain.std(ddof=1) / np.sqrt(len(gain)):
+        best = 0
     return best, float(costs[best] @ weight)

@@ -8,6 +8,7 @@ import pytest
 from medtl_core.errors import DataError
 from medtl_core.heads.linear import class_weights
 from medtl_core.transfer.adaptation import (
+    BLIND,
     COVARIANCE_CASES,
     MEAN_CASES,
     PULLS,
@@ -154,8 +155,26 @@ def test_one_patient_is_no_reason_to_move() -> None:
     np.testing.assert_allclose(found.logits(own.values), head().logits(own.values))
 
 
+def test_random_labels_do_not_move_a_head() -> None:
+    # balanced cases centred with the left-out one's help give its label away: then every head would be moved
+    rng = np.random.default_rng(0)
+    wide = Head(rng.normal(size=(2, 200)) * 0.05, np.zeros(2), "ridge", ("a", "b"), "f")
+    moved = 0
+    for _ in range(10):
+        values = rng.normal(size=(10, 200)).astype(np.float32)
+        own = Support(values, np.arange(10) % 2, np.asarray([f"p{i}" for i in range(10)]), ("a", "b"))
+        moved += adapt_head(wide, own).facts["pull"] is not None
+    assert moved <= 2
+
+
+def test_one_case_of_a_class_keeps_a_head_that_knows_all_and_moves_one_that_does_not() -> None:
+    single = support([1, 6], ("a", "b"))
+    assert adapt_head(head(), single).facts["pull"] is None
+    assert adapt_head(head(), replace(single, classes=("a", "new"))).facts["pull"] == BLIND
+
+
 def test_the_moved_head_minimises_what_it_should() -> None:
-    own = support([10, 14], ("a", "b"))
+    own = support([30, 44], ("a", "b"))
     found = adapt_head(replace(head(), weight=-5 * head().weight), own)
     pull = found.facts["pull"]
     mean, wide = own.values.astype(np.float64).mean(axis=0), own.values.astype(np.float64)
