@@ -69,12 +69,16 @@ def test_a_metric_becomes_the_hospitals_own(heads: Path, data: Path, tmp_path: P
     assert again.classes == found.classes
 
 
-def test_an_affine_head_is_pulled_to_the_hospital(heads: Path, data: Path, tmp_path: Path) -> None:
-    found = adapt(Order(heads / "discriminant.safetensors", str(data), shots=4, out=tmp_path / "own.json"))
-    own, federated = load_head(found.saved), load_head(heads / "discriminant")
-    assert (found.kind, own.fingerprint) == ("discriminant", federated.fingerprint)
-    assert "pull" in own.facts and own.weight.shape == federated.weight.shape
-    assert not np.array_equal(own.weight, federated.weight)
+@pytest.mark.parametrize("shots", [3, 25])
+def test_an_affine_head_is_kept_or_pulled_to_the_hospital(heads: Path, tmp_path: Path, shots: int) -> None:
+    federated = load_head(heads / "discriminant")
+    names = ("normal", "consolidation", "interstitial")
+    data = hospital(tmp_path / "hospital", names=names if shots == 3 else names[::-1], cases=140)
+    found = adapt(Order(heads / "discriminant.safetensors", str(data), shots, out=tmp_path / "own.json"))
+    own = load_head(found.saved)
+    assert (found.kind, own.fingerprint, own.classes) == ("discriminant", federated.fingerprint, found.classes)
+    kept = np.array_equal(own.weight[[own.classes.index(name) for name in names]], federated.weight)
+    assert kept == (own.facts["pull"] is None) == (shots == 3)  # two of three classes bear each other's names at 25
 
 
 @pytest.mark.parametrize("name", ["metric", "discriminant"])

@@ -199,7 +199,7 @@ def _best_pull(head: Head, support: Support, new: bool) -> tuple[int, float | No
 
     Every case is judged by heads made without its patient, down to the standardisation: centred with its own help, a
     few balanced cases would give its label away. A handful of cases often speaks for leaving a good head by
-    chance: it is left only for a loss lower by two standard errors than its own at the temperature that suits these
+    chance: it is left only for a loss lower by a standard error than its own at the temperature that suits these
     cases best. A class of one patient cannot be left out: then the head is kept, or, with a class `new` to it, moved
     by `BLIND`.
     """
@@ -221,6 +221,6 @@ def _best_pull(head: Head, support: Support, new: bool) -> tuple[int, float | No
     weight = class_weights(support.counts)[label] / len(label)
     best = 1 + nearest(costs[1:], weight)
     gain = (costs[0] - costs[best]) * weight * len(label)
-    if not new and gain.mean() < 2.0 * gain.std(ddof=1) / np.sqrt(len(gain)):
+    if not new and gain.mean() < gain.std(ddof=1) / np.sqrt(len(gain)):
         best = 0
     return best, float(costs[best] @ weight)
