@@ -1,0 +1,179 @@
+"""The privacy benchmark: `make bench-privacy`. Mechanisms x epsilon x data sets x seeds, resumable, then the tables.
+
+`python -m simulations.privacy run` works through its cells; `table` prints balanced accuracy against epsilon; `csv`
+writes one row a cell. With `secure` the server sees only sums and hospitals share the noise; `open` is without.
+"""
+
+import argparse
+import csv
+import json
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medtl_core.errors import MedtlError
+from medtl_core.intervals import over_seeds
+from medtl_core.runs import Plan
+
+ROOT = Path(__file__).resolve().parents[1]
+Values = dict[str, str | int | float | bool]
+
+EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
+#: Hospitals, cases, and a public lower bound of the patients at each; public images of another source.
+DATA: Mapping[str, Values] = {
+    "ham10000_sites": {"sites": 10, "shots": 90, "partition": "natural", "public-cases": 90},
+    "kermany_cxr224": {"sites": 8, "shots": 50, "partition": "dirichlet", "alpha": 0.3, "public-cases": 10},
+    "nih_cxr64": {"sites": 6, "shots": 60, "partition": "dirichlet", "alpha": 1.0, "public-cases": 5},
+    "heart_uci": {"sites": 4, "shots": 60, "partition": "natural", "public-cases": 60, "backbone": "table"},
+}
+#: Chest radiographs of another hospital where the task is one; they are public, and in none of its runs.
+PUBLIC: Mapping[str, str] = {"kermany_cxr224": "nih_cxr64", "nih_cxr64": "kermany_cxr224"}
+MECHANISMS = (
+    "private-auto", "private-prototypes", "private-prototypes-cosine", "private-prototypes-32-cosine", "private-mean",
+    "private-discriminant", "private-ridge", "private-gradient",
+)  # fmt: skip
+#: What the usual recipe gives, and what no privacy gives.
+RECIPES = ("private-sgd",)
+FREE = ("discriminant", "fedavg-20", "local")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: one data set, one epsilon, one seed, and how the sum is taken ("secure", "open" or "free")."""
+
+    data: str
+    epsilon: float
+    seed: int
+    mode: str
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What is compared in it."""
+        return {"secure": MECHANISMS, "open": (*MECHANISMS[:1], *RECIPES), "free": FREE}[self.mode]
+
+    def folder(self, out: Path) -> Path:
+        """Returns its run folder."""
+        return out / self.mode / f"{self.data}-{self.epsilon:g}" / f"seed-{self.seed}"
+
+    def settings(self, data: Path) -> Values:
+        """Returns its flat settings."""
+        place: Values = {"data": self.data, "data-path": str((data / self.data).absolute()), "seed": self.seed}
+        public = PUBLIC.get(self.data)
+        place["public-images"] = str((data / public).absolute()) if public else "photos"
+        private: Values = {"privacy": "auto", "epsilon": self.epsilon, "delta": 1e-5, "bootstrap": 20}
+        chosen = {**place, **DATA[self.data], "methods": ",".join(self.methods), "quorum": 0.1}
+        return chosen if self.mode == "free" else {**chosen, **private, "secure-sum": self.mode == "secure"}
+
+
+def cells(seeds: int) -> Iterator[Cell]:
+    """Yields every cell, the first seed of all of them first; runs without privacy do not depend on epsilon."""
+    for seed in range(seeds):
+        for data in DATA:
+            yield Cell(data, 0.0, seed, "free")
+            for epsilon in EPSILONS:
+                yield Cell(data, epsilon, seed, "secure")
+                yield Cell(data, epsilon, seed, "open")
+
+
+def run(data: Path, out: Path, seeds: int, minutes: float) -> int:
+    """Works through the cells until the budget is spent; returns how many failed."""
+    from simulations.experiment import simulate
+
+    end, failed = time.monotonic() + 60 * minutes, 0
+    todo = [cell for cell in cells(seeds) if not (cell.folder(out) / "metrics.json").is_file()]
+    for number, cell in enumerate(todo):
+        if time.monotonic() > end:
+            print(f"budget spent: {len(todo) - number} of {len(todo)} cells are left; run again to go on")
+            break
+        folder, started = cell.folder(out), time.monotonic()
+        shutil.rmtree(folder, ignore_errors=True)  # what a broken run left
+        plan = Plan(cell.settings(data), 1, os.cpu_count() or 1, False, folder, ROOT, "privacy")
+        try:
+            simulate(plan, lambda event: None)
+            word = f"{time.monotonic() - started:.1f} s"
+        except MedtlError as error:
+            failed, word = failed + 1, f"FAILED: {error}"
+        print(f"[{number + 1}/{len(todo)}] {folder.relative_to(out)}: {word}", flush=True)
+    return failed
+
+
+def found(out: Path) -> Iterator[tuple[Cell, str, Mapping[str, Any]]]:
+    """Yields (cell, method, its record) of everything that is done."""
+    for cell in cells(100):
+        file = cell.folder(out) / f"seed-{cell.seed}" / "result.json"
+        if (cell.folder(out) / "metrics.json").is_file():
+            for method, record in json.loads(file.read_text(encoding="utf-8"))["methods"].items():
+                yield cell, method, record
+
+
+def table(out: Path) -> str:
+    """Returns one Markdown table a data set: methods by epsilon, percent and half-width over seeds."""
+    figures: dict[tuple[str, str, str], dict[float, list[float]]] = {}
+    for cell, method, record in found(out):
+        row = figures.setdefault((cell.data, cell.mode, method), {})
+        row.setdefault(cell.epsilon, []).append(100 * record["figures"]["balanced_accuracy"])
+    parts = []
+    for data in DATA:
+        lines = ["| method | sum | " + " | ".join(f"{epsilon:g}" for epsilon in EPSILONS) + " |"]
+        lines.append("|" + " - |" * (len(EPSILONS) + 2))
+        for (name, mode, method), row in figures.items():
+            if name == data and mode == "free":
+                lines.append(f"| `{method}` | not private |" + f" {_shown(row[0.0])} |" * len(EPSILONS))
+            elif name == data:
+                cellular = " | ".join(_shown(row.get(epsilon, [])) for epsilon in EPSILONS)
+                lines.append(f"| `{method}` | {mode} | {cellular} |")
+        parts.append(f"### {data}: balanced accuracy by epsilon, delta 1e-5\n\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _shown(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return f"{values[0]:.1f}" if values else "-"
+    mean, low, high = over_seeds(values)
+    return f"{mean:.1f} ± {(high - low) / 2:.1f}"
+
+
+def write_csv(out: Path, path: Path) -> None:
+    """Writes one row for each cell and method: what was promised and spent, and how good the head is."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("data", "sum", "method", "seed", "epsilon", "balanced_accuracy", "auroc", "bytes_up"))
+        for cell, method, record in found(out):
+            figures, cost = record["figures"], record["cost"]
+            row = (figures["balanced_accuracy"], figures["auroc"], cost["bytes_up"])
+            writer.writerow((cell.data, cell.mode, method, cell.seed, cell.epsilon or "", *row))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs cells, or prints or writes what is done."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("run", "table", "csv"))
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the data sets")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "privacy", help="where runs are kept")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--minutes", type=float, default=600.0, help="time budget")
+    chosen = parser.parse_args(arguments)
+    if chosen.what == "table":
+        print(table(chosen.out))
+        return 0
+    if chosen.what == "csv":
+        write_csv(chosen.out, chosen.out / "privacy.csv")
+        print(chosen.out / "privacy.csv")
+        return 0
+    missing = [name for name in DATA if not (chosen.data / name).is_dir()]
+    if missing:
+        parser.error(f"{chosen.data} does not hold {', '.join(missing)}; name the folder of the data sets with --data")
+    logging.getLogger("medtl").setLevel(logging.CRITICAL)  # who sat out, and why, is in each run's events
+    failed = run(chosen.data, chosen.out.absolute(), chosen.seeds, chosen.minutes)
+    print(f"{failed} cell(s) failed" if failed else "no cell failed")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
