@@ -64,7 +64,6 @@ class Memo:
             while self.bytes > self.limit:
                 self.bytes -= _size(self._entries.popitem(last=False)[1])
 
-
     def clear(self) -> None:
         """Drops everything."""
         with self._lock:
