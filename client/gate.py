@@ -13,12 +13,12 @@ from medtl_core.errors import PrivacyError
 from medtl_core.methods.private import PrivateMethod, terms_of
 from medtl_core.methods.tasks import Arrays, Config
 from medtl_core.privacy.bounded import Bounded
-from medtl_core.privacy.gate import Demand, release
+from medtl_core.privacy.gate import Demand, release, train
 from medtl_core.privacy.ledger import Identity, Key, Ledger, fingerprint
 from medtl_core.privacy.noise import system_entropy
 from medtl_core.privacy.plan import Terms
 from medtl_core.privacy.policy import Policy, read_policy
-from medtl_core.registry import answer, find_method, private_task
+from medtl_core.registry import answer, find_method, private_task, private_training
 from medtl_core.values import Array, Released, digest
 
 from .site import Site
@@ -45,7 +45,7 @@ def answered(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
     Raises:
         PrivacyError: the message asks for something the policy, the agreed plan or the ledger does not allow.
     """
-    if private_task(name) is not None:
+    if private_task(name) is not None or private_training(name) is not None:
         return _private(site, name, arrays, config)
     refuse_plain(site, name)
     return answer(name, site.data, arrays, config)
@@ -95,7 +95,11 @@ def _private(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
     if site.settings.secure_sum:
         raise PrivacyError("this run sums securely; a hospital's own noised sums do not leave it")
     case = opened(site, name, arrays, config)
+    training = private_training(name)
     with case.ledger() as ledger:
+        if training is not None:
+            work = partial(training, site.data, arrays, config)
+            return train(case.demand, work, ledger, case.key, system_entropy())
         return release(case.demand, case.task, ledger, case.key, system_entropy())
 
 
@@ -143,10 +147,13 @@ def opened(site: Site, name: str, arrays: Arrays, config: Config) -> Case:
             book.check_witness(int(config.get("witness-seq", 0)), str(config.get("witness-hash", "")))
             yield book
 
-    task = private_task(name)
-    if task is None:
-        raise PrivacyError(f"{name!r} is not a private task")
-    return Case(demand, key, partial(task, site.data, arrays, config), ledger, own.home)
+    def task() -> Bounded:
+        found = private_task(name)
+        if found is None:
+            raise PrivacyError(f"{name!r} is not a private sum")
+        return found(site.data, arrays, config)
+
+    return Case(demand, key, task, ledger, own.home)
 
 
 def _terms(site: Site) -> Terms:

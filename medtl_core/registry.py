@@ -21,7 +21,7 @@ from medtl_core.histogram import summarise
 from medtl_core.methods import core, tasks
 from medtl_core.methods.method import Method
 from medtl_core.methods.model import Model, Packed
-from medtl_core.methods.private import PrivateMethod, PrivateTask
+from medtl_core.methods.private import PrivateMethod, PrivateTask, PrivateTraining
 from medtl_core.methods.tasks import Arrays, Config, SiteData, Task
 from medtl_core.values import Released, Scores, Update
 
@@ -83,6 +83,12 @@ def all_private_tasks() -> Mapping[str, PrivateTask]:
     if both:
         raise ConfigError(f"task {both[0]!r} is private and plain at once; rename one")
     return private
+
+
+@lru_cache(maxsize=1)
+def all_private_training() -> Mapping[str, PrivateTraining]:
+    """Returns what a hospital can be asked to train by itself under privacy, every gradient noised by its gate."""
+    return _joined("PRIVATE_TRAINING", _modules())
 
 
 @lru_cache(maxsize=1)
@@ -178,3 +184,8 @@ def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Release
 def private_task(name: str) -> PrivateTask | None:
     """Returns the private task called `name`; None if it is none."""
     return None if name in _CORE_TASKS else all_private_tasks().get(name)
+
+
+def private_training(name: str) -> PrivateTraining | None:
+    """Returns the private training called `name`; None if it is none."""
+    return None if name in _CORE_TASKS else all_private_training().get(name)

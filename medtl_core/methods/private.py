@@ -14,11 +14,16 @@ from medtl_core.methods.secure import STAGES, secure_sum
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Config, SiteData
 from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.gate import Noising
 from medtl_core.privacy.plan import Plan, Terms
 from medtl_core.values import Array
 
 #: A hospital's private task: clipped sums with their sensitivities; the gate adds the noise.
 PrivateTask = Callable[[SiteData, Arrays, Config], Bounded]
+
+#: A hospital's private training: it may noise as many clipped sums as the plan says, and answers with arrays made of
+#: them alone.
+PrivateTraining = Callable[[SiteData, Arrays, Config, Noising], dict[str, Array]]
 
 
 @dataclass(frozen=True)

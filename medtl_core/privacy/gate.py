@@ -33,6 +33,10 @@ _SLACK = 1.0 + 1e-6
 Finish = Callable[[Mapping[str, Array], Step], dict[str, Array]]
 
 
+#: Noises one clipped sum; the only way for a task to learn of its own patients what may leave.
+Noising = Callable[[Bounded], dict[str, Array]]
+
+
 @dataclass(frozen=True)
 class Demand:
     """What a message asks of the gate, in words of the agreed plan.
@@ -130,6 +134,35 @@ def release(
         if entropy.marked:
             ledger.note("noise of an insecure test stream: this release protects nobody")
         sealed = pack(finish(noised(bounded, demand.plan, demand.step, entropy), step))
+        ledger.release(key, sealed)
+    spent = ledger.spent(demand.plan.terms.delta)
+    return Released(Update(unpack(sealed)), PrivacyEvent(demand.plan.mechanism, spent, demand.plan.terms.delta))
+
+
+def train(
+    demand: Demand, task: Callable[[Noising], dict[str, Array]], ledger: "Ledger", key: "Key", entropy: "Entropy"
+) -> Released:
+    """Returns what a hospital trained by itself, every gradient noised here, or the sealed answer of the same request.
+
+    The task gets a function that noises one clipped sum; it may call it `inner` times, which were reserved before.
+
+    Raises:
+        PrivacyError, BudgetError: it is refused, or the task asked for more noised sums than the plan has.
+    """
+    check(demand)
+    step = demand.plan.steps[demand.step]
+    sealed = ledger.sealed(key)
+    if sealed is None:
+        ledger.reserve(key, demand.plan, step)
+        left = [step.inner]
+
+        def noising(bounded: Bounded) -> dict[str, Array]:
+            left[0] -= 1
+            if left[0] < 0:
+                raise PrivacyError(f"{step.task} takes more noised sums than the {step.inner} of the plan")
+            return unscaled(noised(bounded, demand.plan, demand.step, entropy), step)
+
+        sealed = pack(task(noising))
         ledger.release(key, sealed)
     spent = ledger.spent(demand.plan.terms.delta)
     return Released(Update(unpack(sealed)), PrivacyEvent(demand.plan.mechanism, spent, demand.plan.terms.delta))

@@ -151,7 +151,7 @@ class Ledger:
             PrivacyError: the plan changed after its first release, or the ledger cannot be written.
             BudgetError: it would cost more than the hospital allows.
         """
-        event = GaussianEvent(step.event.noise_multiplier, step.sampling, 1)
+        event = step.one
         made = sum(1 for _ in self._of("reserve"))
         if made >= self._policy.max_releases:
             raise BudgetError(f"the policy allows {self._policy.max_releases} releases, and they are used up")

@@ -36,6 +36,7 @@ class Step:
         sensitivity: array name -> the largest L2 norm by which one patient changes it, a constant of the mechanism.
         count: rounds in which it is released.
         sampling: Poisson sampling rate of the patients.
+        inner: noised sums a hospital takes inside one answer (steps of local training).
     """
 
     task: str
@@ -43,12 +44,18 @@ class Step:
     sensitivity: Mapping[str, float]
     count: int = 1
     sampling: float = 1.0
+    inner: int = 1
 
     @property
     def event(self) -> GaussianEvent:
         """What it costs: multipliers add as 1 / sigma^2 = sum of 1 / sigma_i^2."""
         inverse = sum(1.0 / multiplier**2 for multiplier in self.noise.values())
-        return GaussianEvent(1.0 / math.sqrt(inverse), self.sampling, self.count)
+        return GaussianEvent(1.0 / math.sqrt(inverse), self.sampling, self.count * self.inner)
+
+    @property
+    def one(self) -> GaussianEvent:
+        """What one round of it costs."""
+        return GaussianEvent(self.event.noise_multiplier, self.sampling, self.inner)
 
 
 @dataclass(frozen=True)
