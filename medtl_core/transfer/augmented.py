@@ -83,7 +83,8 @@ class AugmentedHead(Model):
         """See Model."""
         if material is None:
             raise DataError("a head on augmented features needs the images, not their features alone")
-        return blended(values, material, self.copies).astype(np.float64) @ self.weight.T + self.bias
+        read = _remembered(np.asarray(values, np.float32), material, self.copies)
+        return np.asarray(read.astype(np.float64) @ self.weight.T + self.bias)
 
     def pack(self) -> Packed:
         """See Model."""
@@ -211,7 +212,7 @@ def _blended(task: Task) -> Task:
     return asked
 
 
-#: Blended features of hospitals that are open in this process, so that rounds read them from memory, not from disk.
+#: Blended features of cases that are open in this process: rounds and heads read them from memory, not from disk.
 _OPEN: dict[tuple[int, int], tuple[weakref.ref[Material], Row]] = {}
 
 
