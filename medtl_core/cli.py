@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medtl_core import __version__
+from medtl_core.cli_site import ledger_app, site_app
 from medtl_core.errors import MedtlError
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ data_app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(ledger_app, name="ledger")
+app.add_typer(site_app, name="site")
 
 
 def main() -> None:

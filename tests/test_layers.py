@@ -24,7 +24,8 @@ STAGES = (
     ("registry",),
     ("report",),
     ("flower",),
-    ("checkout", "planning", "progress", "inspection", "adapting", "selecting", "lesson", "pretraining"),
+    ("checkout", "planning", "progress", "inspection", "adapting", "selecting", "lesson", "pretraining", "bookkeeping"),
+    ("cli_site",),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(STAGES) for name in names}

@@ -83,9 +83,9 @@ class Recipe(PrivateMethod):
         head = np.zeros((len(study.problem.classes), map_.basis.shape[1]))
         phase = phase_of(self, plan, 0)
         for number in range(1, plan.steps[0].count + 1):
-            config: dict[str, Value] = {"method": self.name, "step": 0, "round": number, "plan": plan.digest, "steps": STEPS}
+            config: dict[str, Value] = {"method": self.name, "step": 0, "round": number, "plan": plan.digest}
             sent = Request(
-                "private_training", {**map_.arrays, "head": head}, {**config, "cases": plan.terms.cases},
+                "private_training", {**map_.arrays, "head": head}, {**config, "steps": STEPS, "cases": plan.terms.cases},
                 {"head": ArraySpec(head.shape)}, phase,
             )  # fmt: skip
             replies = [reply.arrays for reply in study.hospitals.ask(sent)]
