@@ -197,7 +197,7 @@ def is_done(plan: Plan) -> bool:
     if not (plan.out / "metrics.json").is_file():
         return False
     stored = read_json(plan.out / "config.json")
-    return bool(stored["settings"] == settings(plan.settings).public() and stored["seeds"] == plan.seeds)
+    return settings(stored["settings"]) == settings(plan.settings) and stored["seeds"] == plan.seeds
 
 
 def _candidates(backbone: str, plan: Plan, measure: bool) -> list[Candidate]:
