@@ -9,7 +9,8 @@ export OPENBLAS_NUM_THREADS = 1
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 
-.PHONY: help install demo test lint types test-slow bench-speed clean
+.PHONY: help install demo test lint types test-slow clean bench-speed bench-methods bench-finetune bench-unseen \
+  bench-newcomer bench-sources bench-robustness bench-privacy bench-kills
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -44,6 +45,42 @@ test-slow: $(STAMP)  ## tests that take longer than the default suite allows
 
 bench-speed: $(STAMP)  ## ratios against plain torch and Flower's Ray simulation, measured in one run
 	$(BIN)/python -m simulations.speed
+
+# The benchmarks below need the real data sets: make bench-methods DATA=folder. Each goes on where it stopped.
+DATA ?= ../shared/data
+MINUTES ?= 600
+
+bench-methods: $(STAMP)  ## every method x shots x data set x seed, then the tables (MINUTES=... is the time budget)
+	$(BIN)/python -m simulations.methods run --data $(DATA) --minutes $(MINUTES)
+	$(BIN)/python -m simulations.methods table
+
+bench-finetune: $(STAMP)  ## a federated epoch of fine-tuning over a plain torch epoch
+	$(BIN)/python -m simulations.finetune_speed
+
+bench-unseen: $(STAMP)  ## hospitals the federation never saw: a site left out, and foreign scanners
+	$(BIN)/python -m simulations.unseen sites --data $(DATA)/ham10000_sites --out runs/unseen-site \
+	  --set sites=6 shots=90 partition=natural features=plain bootstrap=10
+	$(BIN)/python -m simulations.unseen scanner --data $(DATA)/kermany_cxr224 --out runs/unseen-scanner \
+	  --set sites=8 shots=50 partition=dirichlet alpha=0.5 features=plain image-size=64 bootstrap=10
+
+bench-newcomer: $(STAMP)  ## a new class, and a new hospital, with 1, 5 and 20 cases
+	$(BIN)/python -m simulations.newcomer class --data $(DATA)/ham10000_sites --set image-size=128
+	$(BIN)/python -m simulations.newcomer hospital --data $(DATA)/ham10000_sites --set image-size=128
+	$(BIN)/python -m simulations.newcomer class --data $(DATA)/kermany_cxr224 --set image-size=128
+
+bench-sources: $(STAMP)  ## which backbone and layer: scores from sums against measured accuracy
+	$(BIN)/python -m simulations.sources selection --shared $(DATA)/..
+	$(BIN)/python -m simulations.sources medical --shared $(DATA)/..
+
+bench-robustness: $(STAMP)  ## heads on corrupted test images
+	$(BIN)/python -m simulations.robustness --data $(DATA)/kermany_cxr224 --methods discriminant,fedavg-20 --shots 25 --seeds 3 --out runs/robustness
+
+bench-privacy: $(STAMP)  ## private mechanisms by epsilon, then the tables
+	$(BIN)/python -m simulations.privacy run --data $(DATA) --minutes $(MINUTES)
+	$(BIN)/python -m simulations.privacy table
+
+bench-kills: $(STAMP)  ## SIGKILL at a thousand random moments: what the privacy ledger lost
+	$(BIN)/python -m simulations.kills --kills 1000
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
