@@ -1,0 +1,199 @@
+"""Private runs through the real apps: what travels, what is paid, who sits out, and that no seed touches the noise."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
+from PIL import Image
+
+from client.app import app as client_app
+from client.site import Node, open_site
+from medtl_core.bookkeeping import PRIVATE_OUTBOUND, balance, ledgers
+from medtl_core.config import settings
+from medtl_core.errors import ConfigError, RunError
+from medtl_core.flower.grid import run_local
+from medtl_core.registry import chosen_methods
+from medtl_core.runs import load_packed
+from server.app import app as server_app
+
+HOSPITALS = 5
+RUN: Mapping[str, Any] = {
+    "data": "phantom", "sites": HOSPITALS, "shots": 30, "image-size": 32, "features": "4", "bootstrap": 20,
+    "privacy": "auto", "epsilon": 4.0, "public-cases": 4, "quorum": 0.5,
+}  # fmt: skip
+
+
+class Listening:
+    """The real ClientApp, and everything it ever sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Message]] = []
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        reply = client_app(message, context)
+        self.sent.append((message.metadata.message_type.partition(".")[2], reply))
+        return reply
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a few public pictures and room for the features."""
+    folder = tmp_path_factory.mktemp("private")
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        (folder / "public" / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
+        pixels = np.cumsum(rng.integers(0, 12, (40, 40, 3)), axis=number % 2).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "public" / f"class{number % 2}" / f"{number}.png")
+    return folder
+
+
+def prepared(folder: Path, place: Path, **changes: Any) -> dict[str, Any]:
+    values = {**RUN, "public-images": str(place / "public"), "cache": str(place / "cache"), **changes}
+    return {**values, "out": str(folder / "out"), "state": str(folder / "state")}
+
+
+def run(values: Mapping[str, Any], app: Any = client_app) -> dict[str, Any]:
+    nodes = [{"partition-id": part, "num-partitions": HOSPITALS} for part in range(HOSPITALS)]
+    run_local(server_app, app, node_configs=nodes, run_config=settings(dict(values)).public(), workers=1)
+    return json.loads((Path(values["out"]) / "result.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def write_policy(values: Mapping[str, Any], part: int, text: str) -> str:
+    """Gives one hospital a policy before the run; returns its name."""
+    site = open_site(settings(dict(values)).of_site(), Node("", "", part)).keeping(str(values["state"]))
+    assert site.home is not None
+    site.home.mkdir(parents=True)
+    (site.home / "policy.toml").write_text(text, encoding="utf-8")
+    return site.data.name
+
+
+def weights(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    (manifest,) = (Path(values["out"]) / "heads").glob("*.json")
+    return dict(load_packed(manifest)[1].arrays)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_private_run_sends_only_what_is_listed_and_paid_for(tmp_path: Path, place: Path, secure: bool) -> None:
+    values, heard = prepared(tmp_path, place, **{"secure-sum": secure, "partition": "size"}), Listening()
+    result = run(values, heard)
+    assert result["failures"] == []
+    assert list(result["methods"]) == ["private-auto"]
+    listed = {row.task: {*row.name.split(", ")} for row in PRIVATE_OUTBOUND}
+    tasks = {name for name, _ in heard.sent}
+    assert tasks == {"join", *(("secure_keys", "secure_shares", "secure_masked", "secure_unmask") if secure else
+                               ("private_mean", "private_sums"))}  # fmt: skip
+    for name, reply in heard.sent:
+        records = dict(reply.content.items())
+        assert set(records) == {"arrays", "metrics", "about"}
+        arrays, metrics, about = records["arrays"], records["metrics"], records["about"]
+        assert isinstance(arrays, ArrayRecord) and isinstance(metrics, MetricRecord) and isinstance(about, ConfigRecord)
+        assert set(arrays) <= listed.get(name, set()), name
+        assert dict(metrics) == {}  # no loss, no accuracy, not even the seconds of the work
+        assert about["weight"] == 4  # hospitals of very different size tell the same public number
+        assert set(about) == {"protocol", "agreement", "site", "weight", "mechanism", "epsilon", "delta"}
+        assert name == "join" or about["epsilon"] <= 4.0  # joining answers nothing about patients
+    found = [balance(folder) for folder in ledgers(Path(values["state"]))]
+    assert len(found) == HOSPITALS
+    assert all(2.0 < one.spent <= 4.0 and one.reserved == one.released == 2 for one in found)
+
+
+def test_the_seed_never_makes_the_noise(tmp_path: Path, place: Path) -> None:
+    first, second = (prepared(tmp_path / name, place, privacy="mean-8", seed=11) for name in ("one", "two"))
+    results = [run(first), run(second)]
+    assert all(list(result["methods"]) == ["private-mean-8"] for result in results)
+    one, two = weights(first), weights(second)
+    assert all(one[name].tobytes() == two[name].tobytes() for name in ("mean", "scale", "basis"))
+    assert (one["weight"] != two["weight"]).all()
+    assert (one["bias"] != two["bias"]).any()
+
+
+@pytest.mark.parametrize("name", ["private-discriminant", "private-prototypes", "private-gradient-5"])
+def test_with_hardly_any_noise_a_private_head_tells_classes_apart(tmp_path: Path, place: Path, name: str) -> None:
+    values = prepared(tmp_path, place, methods=name, epsilon=1e4, **{"public-cases": 18})
+    (found,) = run(values)["methods"].values()
+    assert found["figures"]["balanced_accuracy"] > 0.45  # three classes
+
+
+def test_two_mechanisms_in_one_simulation_have_a_ledger_each(tmp_path: Path, place: Path) -> None:
+    values = prepared(tmp_path, place, methods="private-mean-8,private-gradient-2")
+    result = run(values)
+    assert list(result["methods"]) == ["private-mean-8", "private-gradient-2"]
+    books = list(ledgers(Path(values["state"])))
+    assert sorted({book.name for book in books}) == ["private-gradient-2", "private-mean-8"]
+    assert all(balance(book).spent <= 4.0 for book in books)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("rule", ["max_epsilon = 1.0", "max_releases = 0", "mechanisms = ['private-ridge']"])
+def test_a_hospital_that_may_not_spend_sits_out_by_name(tmp_path: Path, place: Path, rule: str, secure: bool) -> None:
+    values = prepared(tmp_path, place, **{"secure-sum": secure, "privacy": "mean-8"})
+    name = write_policy(values, 2, rule)
+    result = run(values)
+    word = "PrivacyError" if "mechanisms" in rule else "BudgetError"
+    told = [(row["site"], row["text"].partition(":")[0]) for row in result["failures"]]
+    assert told[0] == (name, word)
+    assert {site for site, _ in told} == {name}  # under secure sum it is asked in later stages too, and stays silent
+    assert 0.0 <= result["methods"]["private-mean-8"]["figures"]["balanced_accuracy"] <= 1.0
+    for row in result["failures"]:  # a typed word and a fixed sentence: no number, path or name of a patient
+        assert not any(character.isdigit() for character in row["text"]), row["text"]
+        assert str(tmp_path) not in row["text"]
+    books = {balance(book).site: balance(book) for book in ledgers(Path(values["state"]))}
+    assert name not in books or books[name].reserved == 0
+    assert sum(one.released for one in books.values()) == HOSPITALS - 1
+
+
+def test_below_the_quorum_the_run_ends_and_says_who_refused(tmp_path: Path, place: Path) -> None:
+    values = prepared(tmp_path, place, privacy="mean-8", quorum=1.0)
+    name = write_policy(values, 0, "max_epsilon = 0.5")
+    with pytest.raises(RunError, match=f"{name}.*BudgetError"):
+        run(values)
+
+
+def test_without_folders_of_their_own_no_hospital_takes_part(tmp_path: Path, place: Path) -> None:
+    with pytest.raises(RunError, match="PrivacyError"):
+        run({**prepared(tmp_path, place, privacy="mean-8"), "state": ""})
+
+
+def test_figures_of_hospitals_are_refused_under_privacy() -> None:
+    with pytest.raises(ConfigError, match="needs test=server"):
+        settings({**RUN, "test": "sites"})
+
+
+@pytest.mark.parametrize(
+    ("privacy", "methods", "names"),
+    [
+        ("auto", "ridge,fedavg-5", ["private-auto"]),
+        ("auto", "", ["private-auto"]),
+        ("mean-8", "ridge", ["private-mean-8"]),
+        ("private-gradient-4", "local", ["private-gradient-4"]),
+        ("auto", "private-mean,private-ridge", ["private-mean", "private-ridge"]),
+        ("auto", "private-mean,ridge", ["private-auto"]),
+        ("none", "private-mean,ridge", ["private-mean", "ridge"]),
+    ],
+)
+def test_under_privacy_only_mechanisms_run(privacy: str, methods: str, names: list[str]) -> None:
+    changed = {"privacy": privacy, **({"methods": methods} if methods else {})}
+    assert [method.name for method in chosen_methods(settings({**RUN, **changed}))] == names
+
+
+def test_a_mechanism_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'private-"):
+        chosen_methods(settings({**RUN, "privacy": "mena"}))
+
+
+def test_nothing_of_an_exception_leaves(tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(site: Any, arrays: Any, config: Any) -> Any:
+        raise ValueError(f"patient {site.patients[0]} has value {site.values[0, 0]}")
+
+    monkeypatch.setattr("client.gate.private_task", lambda name: broken if name == "private_statistics" else None)
+    with pytest.raises(RunError) as raised:
+        run(prepared(tmp_path, place, privacy="mean-8"))
+    assert "ValueError: the site met an error" in str(raised.value)
+    assert "patient" not in str(raised.value)
+    events = (tmp_path / "out" / "events.jsonl").read_text(encoding="utf-8")
+    assert "has value" not in events
+    assert all(balance(book).reserved == 1 for book in ledgers(tmp_path / "state"))  # spent: nobody knows what left
