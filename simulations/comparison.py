@@ -9,6 +9,8 @@ from medtl_core.intervals import Paired, holm, over_seeds, paired
 #: Method -> seed -> the method's record in result.json.
 Records = Mapping[str, Mapping[int, Mapping[str, Any]]]
 
+#: Fewer seeds than this give a mean, and no interval worth printing.
+FEWEST = 3
 #: Holm-adjusted p-value below which a difference is marked.
 MARKED = 0.05
 
@@ -47,16 +49,14 @@ def compare(records: Records, baselines: Sequence[str]) -> list[Row]:
 
 def markdown(rows: Sequence[Row], baselines: Sequence[str]) -> str:
     """Returns rows as a Markdown table: percent, half-widths of 95 % intervals, `*` where Holm's p is below 0.05."""
-    head = ("method", "balanced accuracy", "AUROC", "worst site", "sent per hospital", "CPU s")
+    head = ("method", "seeds", "balanced accuracy", "AUROC", "worst site", "sent per hospital", "CPU s")
     lines = [(*head, *(f"against {baseline}" for baseline in baselines)), ("-",) * (len(head) + len(baselines))]
     for row in rows:
         shown = [_percent(*row.figures[name]) if name in row.figures else "-" for name in FIGURES]
         cost = [f"{row.costs['bytes_up'] / 1e3:,.0f} kB", f"{row.costs['cpu_seconds']:.2f}"]
         differences = [_difference(row.versus.get(baseline)) for baseline in baselines]
-        lines.append((f"`{row.method}`", *shown, *cost, *differences))
-    seeds = sorted({row.seeds for row in rows})
-    note = f"{'-'.join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))} seeds" if seeds else ""
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{note}"
+        lines.append((f"`{row.method}`", str(row.seeds), *shown, *cost, *differences))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 FIGURES = ("balanced_accuracy", "auroc", "worst_site")
@@ -66,11 +66,11 @@ def _row(method: str, records: Sequence[Mapping[str, Any]], versus: Mapping[str,
     figures: dict[str, tuple[float, float | None]] = {}
     for name in FIGURES:
         values = [record["figures"][name] for record in records if record["figures"].get(name) is not None]
-        if len(values) > 1:
+        if len(values) >= FEWEST:
             mean, low, high = over_seeds(values)
             figures[name] = (mean, (high - low) / 2)
         elif values:
-            figures[name] = (float(values[0]), None)
+            figures[name] = (sum(values) / len(values), None)
     costs = {
         name: sum(record["cost"][name] for record in records) / len(records) for name in ("bytes_up", "cpu_seconds")
     }
@@ -83,7 +83,7 @@ def _paired(ours: Mapping[int, Mapping[str, Any]], theirs: Mapping[int, Mapping[
         for seed in sorted(ours.keys() & theirs.keys())
     ]
     both = [(one, other) for one, other in values if one is not None and other is not None]
-    return paired([one for one, _ in both], [other for _, other in both]) if len(both) > 1 else None
+    return paired([one for one, _ in both], [other for _, other in both]) if len(both) >= FEWEST else None
 
 
 def _percent(mean: float, half: float | None) -> str:
