@@ -1,0 +1,155 @@
+"""Every patient's own gradient of a torch network, clipped: with `accounting` the only place that knows Opacus.
+
+Opacus gives the gradient of every case in one backward pass. It knows no patients, clips cases, draws its own noise and
+lets a frozen BatchNorm in training mode collect averages of private images (LIBRARIES section 0, items 4 to 6). Here
+the cases of a patient are averaged before clipping in float64, such a norm is refused, and only the gate draws noise.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.errors import PrivacyError
+from medtl_core.privacy.bounded import Bounded
+from medtl_core.values import Array, Update
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """What a network is trained on.
+
+    Attributes:
+        values: [n, ...], inputs of the network.
+        label: int64 [n].
+        patients: str [n].
+    """
+
+    values: NDArray[np.floating[Any]]
+    label: NDArray[np.int64]
+    patients: Array
+
+
+def clipped_sum(network: "nn.Module", cases: Cases, clip: float, *, batch: int = 0) -> Bounded:
+    """Returns "gradient" [D]: the sum over patients of the clipped gradients of their mean log-loss.
+
+    All patients take part (full batch). The trainable parameters lie one behind the other as in `parameter_names`; a
+    patient's gradient is clipped as one vector.
+
+    Args:
+        network: gives logits [n, C]; it is copied and stays as it is.
+        cases: of the hospital; at least two patients, which is public.
+        clip: largest length of one patient's gradient.
+        batch: cases that pass the network at once, for memory alone; 0 = all.
+
+    Guarantee:
+        Unit: patient; add or remove one. Sensitivity `clip`: a patient adds one vector no longer than `clip`, and no
+        layer mixes cases. Public: the network's parameters, made of earlier private releases.
+
+    Raises:
+        PrivacyError: a norm would mix or remember cases, `clip` or `batch` is none, there are fewer than two patients,
+            or a gradient is not finite.
+    """
+    check_network(network)
+    names, owner = np.unique(cases.patients, return_inverse=True)
+    if len(names) < 2:
+        raise PrivacyError("fewer than two patients: a gradient of one is that patient's own; take no part")
+    if not 0 <= batch <= len(cases.label):
+        raise PrivacyError(f"batch={batch} is beyond the {len(cases.label)} cases; 0 takes all of them at once")
+    if not (clip > 0 and np.isfinite(clip)):
+        raise PrivacyError(f"clip={clip} must be a positive number")
+    sums: Float = np.zeros((len(names), len(flat(network))))
+    step = batch or len(cases.label)
+    for first in range(0, len(cases.label), step):
+        part = slice(first, first + step)
+        np.add.at(sums, owner[part], _case_gradients(network, cases.values[part], cases.label[part]))
+    means = sums / np.bincount(owner, minlength=len(names))[:, None]
+    length = np.linalg.norm(means, axis=1)
+    if not np.isfinite(length).all():  # a factor 0 * infinity would be NaN, and NaN would pass into the sum
+        raise PrivacyError("a patient's gradient is not finite; nothing is released")
+    scale = np.minimum(1.0, clip / np.maximum(length, 1e-300))
+    return Bounded(Update({"gradient": scale @ means}), {"gradient": clip})
+
+
+def check_network(network: "nn.Module") -> None:
+    """Refuses layers whose output or state would mix patients.
+
+    Opacus matches exact types and so misses subclasses such as timm's; and it takes frozen ones in training mode.
+
+    Raises:
+        PrivacyError: a BatchNorm of any kind is in training mode or trainable, another layer keeps running statistics,
+            or nothing can be trained.
+    """
+    from torch.nn.modules.batchnorm import _NormBase
+
+    for path, module in network.named_modules():
+        trainable = any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+        if isinstance(module, _NormBase) and _mixes(module) and (module.training or trainable):
+            raise PrivacyError(
+                f"{path or 'the network'} ({type(module).__name__}) averages over patients: freeze it in eval mode, or "
+                "use GroupNorm"
+            )
+    if not parameter_names(network):
+        raise PrivacyError("the network has nothing to train; set requires_grad on what should learn")
+
+
+def _mixes(module: "nn.Module") -> bool:
+    """InstanceNorm normalises every case by itself, unless it keeps running statistics."""
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    return isinstance(module, _BatchNorm) or bool(module.track_running_stats)
+
+
+def parameter_names(network: "nn.Module") -> tuple[str, ...]:
+    """Returns the names of the trainable parameters, in order; without Opacus' prefix."""
+    return tuple(name for name, parameter in network.named_parameters() if parameter.requires_grad)
+
+
+def flat(network: "nn.Module") -> Float:
+    """Returns the trainable parameters as one vector, float64."""
+    named = dict(network.named_parameters())
+    return np.concatenate([named[name].detach().double().numpy().ravel() for name in parameter_names(network)])
+
+
+def parted(vector: Float, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Float]:
+    """Returns a vector as named arrays, in the order of `shapes`.
+
+    Example:
+        >>> parted(np.arange(3.0), {"weight": (1, 2), "bias": (1,)})
+        {'weight': array([[0., 1.]]), 'bias': array([2.])}
+    """
+    stops = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
+    parts = np.split(vector, stops[:-1])
+    return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
+
+
+def _case_gradients(network: "nn.Module", values: NDArray[np.floating[Any]], label: NDArray[np.int64]) -> Float:
+    """Each case's own gradient, [n, D], by Opacus in one backward pass."""
+    import torch
+    from opacus.grad_sample import GradSampleModule
+    from torch.nn import functional
+
+    copied = copy.deepcopy(network).double()
+    wrapped = GradSampleModule(copied, loss_reduction="sum")
+    # inputs that ask for a gradient: without, torch warns of Opacus' hooks on the first layer
+    inputs = torch.from_numpy(np.asarray(values, np.float64)).requires_grad_()
+    loss = functional.cross_entropy(wrapped(inputs), torch.from_numpy(np.asarray(label)), reduction="sum")
+    loss.backward()  # type: ignore[no-untyped-call]
+    named: dict[str, Tensor] = dict(copied.named_parameters())
+    found = [_sample(named[name], len(label)) for name in parameter_names(copied)]
+    return np.asarray(torch.cat(found, dim=1).numpy())
+
+
+def _sample(parameter: "Tensor", cases: int) -> "Tensor":
+    sample: Any = getattr(parameter, "grad_sample", None)
+    if sample is None or len(sample) != cases:
+        raise PrivacyError("a trainable parameter has no gradient of every case; the network cannot be trained so")
+    return sample.reshape(cases, -1).detach()  # type: ignore[no-any-return]

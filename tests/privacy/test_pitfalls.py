@@ -1,0 +1,164 @@
+"""Mistakes seen in other frameworks' private training, each held against ours."""
+
+import ast
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.gate import public_weight
+from client.site import Site
+from medtl_core.bookkeeping import PRIVATE_OUTBOUND
+from medtl_core.config import Settings
+from medtl_core.errors import BudgetError, PrivacyError
+from medtl_core.methods.private import terms_of
+from medtl_core.privacy import gate
+from medtl_core.privacy.accounting import default_delta, delta_of, epsilon, mu_for
+from medtl_core.privacy.plan import GaussianEvent, Plan, Step, Terms
+from medtl_core.privacy.policy import Policy
+from medtl_core.registry import find_method
+from tests.memory import make_site
+from tests.privacy.made import key, ledger, plan
+
+ROOT = Path(__file__).parents[2]
+TERMS = Terms(4.0, 1e-5, hospitals=5, colluders=1, cases=30, width=40, classes=3, secure=False)
+RUN = Settings(sites=3, shots=20, privacy="auto", epsilon=2.0)
+
+
+def test_a_frozen_batchnorm_left_in_train_mode_would_learn_of_private_images_and_ours_is_none() -> None:
+    """Opacus accepts it and sends nothing of it; whoever sends the state dict sends the images' average un-noised."""
+    import torch
+    from torch import nn
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    from medtl_core.backbones.extractor import load_extractor
+    from medtl_core.backbones.zoo import find_backbone
+
+    leaking = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).requires_grad_(False).train()
+    buffers = {name: buffer.clone() for name, buffer in leaking.named_buffers()}
+    images = 3.0 + torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    leaking(images)
+    assert any(
+        not torch.equal(buffer, buffers[name]) for name, buffer in leaking.named_buffers()
+    )  # the pitfall is real
+
+    backbone = find_backbone("random:mobilenet_v3_small")
+    ours = load_extractor(backbone, "", backbone.rich, "mean")
+    ours.network.train()  # even if somebody did
+    before = {name: tensor.clone() for name, tensor in ours.state_dict().items()}
+    ours(images)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in ours.state_dict().items())
+    assert not any(isinstance(module, _BatchNorm) for module in ours.modules())
+    assert not any("running" in row.name or "buffer" in row.name for row in PRIVATE_OUTBOUND)
+
+
+def test_a_new_accountant_every_round_would_tell_less_than_the_truth() -> None:
+    """n = 500, batches of 25, sigma 1, one epoch a round: the measured truth after 1, 3 and 20 rounds."""
+    spent = [epsilon([GaussianEvent(1.0, 25 / 500, 20 * rounds)], 1e-5) for rounds in (1, 3, 20)]
+    assert spent == pytest.approx([1.99, 2.87, 6.71], abs=0.15)
+    assert epsilon([GaussianEvent(1.0, 25 / 500, 20)] * 3, 1e-5) == pytest.approx(spent[1], abs=0.01)
+
+
+def test_the_ledger_goes_on_counting_over_processes_as_if_never_interrupted(tmp_path: Path) -> None:
+    made, spent = plan(rounds=4), []
+    for number in range(1, 5):
+        with ledger(tmp_path) as book:  # opened anew, as by a new process for every message
+            book.reserve(key(number, made=made), made, made.steps[0])
+            book.release(key(number, made=made), b"sealed")
+            spent.append(book.spent(1e-5))
+    assert all(earlier < later for earlier, later in pairwise(spent))
+    assert spent[-1] == pytest.approx(epsilon(made.events, 1e-5), rel=1e-12)
+    assert spent[-1] <= 4.0
+    with ledger(tmp_path, Policy(max_epsilon=4.0)) as book, pytest.raises(BudgetError, match="allows 4"):
+        book.reserve(key(1, "another", made=plan(1, task="more")), plan(1, task="more"), plan(1, task="more").steps[0])
+
+
+@pytest.mark.parametrize("rounds", [1, 4, 25])
+def test_a_budget_is_for_all_rounds_not_for_each(rounds: int) -> None:
+    method = find_method(f"private-gradient-{rounds}")
+    once = find_method("private-gradient-1")
+    noise = method.plan(TERMS).steps[1].noise["gradient"]  # type: ignore[attr-defined]
+    single = once.plan(TERMS).steps[1].noise["gradient"]  # type: ignore[attr-defined]
+    assert noise == pytest.approx(math.sqrt(rounds) * single, rel=1e-9)
+    spent_each_round = Step("x", {"gradient": 1 / mu_for(4.0, 1e-5)}, {"gradient": 1.0}, rounds)
+    careless = Plan("private-careless", TERMS, (spent_each_round,))
+    if rounds > 1:
+        with pytest.raises(BudgetError, match="promises 4"):
+            gate.check(gate.Demand(careless, 0, 1, careless.digest))
+
+
+def test_local_steps_inside_a_round_are_counted() -> None:
+    step = Step("x", {"gradient": 3.0}, {"gradient": 1.0}, count=5, inner=7)
+    assert step.event.count == 35
+    assert step.one.count == 7
+
+
+@pytest.mark.parametrize(("cases", "delta"), [(20, 0.05), (20, 0.1), (1000, 1e-3), (20, 0.9)])
+def test_a_delta_of_one_over_n_promises_nothing(cases: int, delta: float) -> None:
+    """delta = 1/n allows publishing one patient whole."""
+    with pytest.raises(PrivacyError, match="delta"):
+        terms_of(RUN.replace(public_cases=cases, delta=delta), 6, 3)
+
+
+def test_delta_is_far_below_one_over_n_by_default_and_is_part_of_the_promise() -> None:
+    assert terms_of(RUN.replace(public_cases=90_000), 6, 3).delta == pytest.approx(1 / 900_000)
+    assert terms_of(RUN, 6, 3).delta == default_delta(20) == 1e-5
+    assert delta_of(2.0, mu_for(2.0, 1e-5)) <= 1e-5
+    assert mu_for(2.0, 1e-7) < mu_for(2.0, 1e-5)  # a smaller delta costs noise: it cannot be read off afterwards
+
+
+def test_a_hospitals_policy_has_a_delta_of_its_own() -> None:
+    with pytest.raises(PrivacyError, match="is above 1e-07"):
+        Policy(delta=1e-7).admit(plan(), 30)
+    with pytest.raises(PrivacyError, match="not below 1/"):
+        Policy().admit(plan(), 200_000)
+
+
+def test_the_number_of_patients_is_not_told_and_steers_nothing() -> None:
+    """Weights, noise and plan are the same at hospitals of any size."""
+    sizes = (24, 25, 300)
+    sites = [Site(make_site("north", cases), "a" * 64, RUN) for cases in sizes]
+    assert {public_weight(site) for site in sites} == {20}
+    plans = {find_method("private-auto").plan(terms_of(site.settings, 6, 3)).digest for site in sites}  # type: ignore[attr-defined]
+    assert len(plans) == 1
+
+
+def test_the_accountant_that_claims_less_than_the_truth_is_refused_and_never_imported() -> None:
+    with pytest.raises(PrivacyError, match="less than the truth"):
+        epsilon([GaussianEvent(4.0, 0.2, 200)], 1e-3, "gdp")
+    for package in ("medtl_core", "client", "server", "simulations"):
+        for path in (ROOT / package).rglob("*.py"):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+            assert not {"GDPAccountant", "PrivacyEngine"} & names, path
+
+
+def test_opacus_is_imported_in_two_places_and_only_when_needed() -> None:
+    places = set()
+    for path in (ROOT / "medtl_core").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found = {
+            (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        top = {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+        assert not any(name.split(".")[0] == "opacus" for name in top), path
+        if any(name.split(".")[0] == "opacus" for name in found):
+            places.add(path.name)
+    assert places == {"accounting.py", "samplegrad.py"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_one_broken_number_releases_nothing_instead_of_destroying_the_head(value: float) -> None:
+    from medtl_core.privacy.bounded import Bounded
+    from medtl_core.privacy.noise import system_entropy
+    from medtl_core.values import Update
+
+    made = plan()
+    bounded = Bounded(Update({"sum": np.array([0.0, value])}), {"sum": 1.0})
+    with pytest.raises(PrivacyError, match="not finite"):
+        gate.noised(bounded, made, 0, system_entropy())
