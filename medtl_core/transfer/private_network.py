@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Length to which a patient's gradient is clipped, share of mu^2 for the class counts, and the step of descent.
-#: Clip and step were chosen on scikit-learn's digits, for the head and the hidden layer alike.
-CLIP, COUNTS, RATE = 1.0, 0.1, 8.0
+#: Clip and step were chosen on scikit-learn's digits and on Gaussian classes that share a large mean, with and without
+#: the hidden layer: a step of 8 is a little better on the first and swings to and fro on the second.
+CLIP, COUNTS, RATE = 1.0, 0.1, 4.0
 #: Public directions kept, and width of the hidden layer: few, because noise grows with them.
 SIZE, HIDDEN = 32, 16
 
