@@ -81,5 +81,5 @@ def _table(headings: tuple[str, ...]) -> "Table":
 def _print(table: "Table") -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
-    (console if console.is_terminal else Console(highlight=False, width=140)).print(table)
+    console = Console(highlight=False, markup=False)  # "[k]" is a shape, not a style
+    (console if console.is_terminal else Console(highlight=False, width=140, markup=False)).print(table)

@@ -61,3 +61,4 @@ def test_the_list_of_what_leaves_is_complete() -> None:
     assert told == {*all_private_tasks(), *all_private_training(), *STAGES}
     shown = RUN.invoke(app, ["site", "outbound"]).output
     assert all(name in shown for name in told)
+    assert "rows [k]," in shown  # a shape in brackets is no mark-up

@@ -1,0 +1,43 @@
+"""The page for data-protection officers: its example is a policy, its commands exist, its words are careful."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from medtl_core.cli import app
+from medtl_core.config import settings
+from medtl_core.privacy.policy import Policy, read_policy
+from medtl_core.registry import all_methods, find_method
+
+PAGE = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
+
+
+def test_the_example_is_a_policy(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "policy.toml").write_text(example, encoding="utf-8")
+    found = read_policy(tmp_path)
+    assert found == Policy(4.0, 1e-5, 200, 30, ("private-auto", "private-prototypes"), True)
+    known = [kind for kind in all_methods() if kind.example.startswith("private-")]
+    assert all(any(kind.parse(name) for kind in known) for name in found.mechanisms)
+
+
+def test_its_commands_and_settings_exist() -> None:
+    runner = CliRunner()
+    for command in ("ledger show", "ledger verify", "ledger raise", "site outbound"):
+        assert f"medtl {command}" in PAGE
+        assert runner.invoke(app, [*command.split(), "--help"]).exit_code == 0
+    (line,) = re.findall(r"medtl simulate quickstart ([^#\n]*)", PAGE)
+    chosen = settings(dict(tomllib.loads("\n".join(line.replace("=auto", "='auto'").split()))))
+    assert (chosen.privacy, chosen.epsilon, chosen.secure_sum, chosen.public_cases) == ("auto", 4.0, True, 20)
+    names = PAGE.partition("names one, such as")[2].partition("##")[0]
+    words = [word.replace("-R", "-5") for word in re.findall(r"`([a-zR-]+)`", names)]
+    assert len(words) >= 6
+    assert all(find_method(f"private-{word}").name == f"private-{word}" for word in words)
+
+
+def test_it_is_short_and_claims_no_certificate() -> None:
+    assert len(PAGE.splitlines()) < 120
+    before = PAGE.partition("## Words")[0]
+    assert not re.search("compliant|certified|anonymous|guaranteed|military|bank-grade", before)
