@@ -301,6 +301,35 @@ def adapt(
 
 
 @app.command()
+def audit(
+    data: Annotated[str, typer.Option(metavar="DIR", help="Folder or file of the data.")] = "phantom",
+    method: Annotated[str, typer.Option(help="A private method, or a head without privacy.")] = "private-auto",
+    epsilon: Annotated[float, typer.Option(help="What the private method promises.")] = 4.0,
+    shots: Annotated[int, typer.Option(help="Cases of the hospital under audit.")] = 60,
+    heads: Annotated[int, typer.Option(help="Shadow heads of the membership attack; an even number.")] = 64,
+    runs: Annotated[int, typer.Option(help="Releases of either kind in the two-run audit.")] = 20_000,
+    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON and nothing else.")] = False,
+) -> None:
+    """Attack what one hospital would send, with and without privacy; a false claim gives exit code 1."""
+    from medtl_core.atomic import to_json
+    from medtl_core.auditing import Order
+    from medtl_core.auditing import audit as audited
+    from medtl_core.report.audit import REMARK, audit_table, planted_lines
+
+    found = audited(Order(data, method, assignments or (), epsilon, shots, heads, runs))
+    if as_json:
+        sys.stdout.write(to_json(found))
+    else:
+        console = _console()
+        console.print(audit_table(found))
+        for line in [*planted_lines(found), REMARK]:
+            _say(console, line)
+    if any(row["held"] is False for row in found["findings"]):
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `medtl simulate` printed it.")],
 ) -> None:

@@ -25,6 +25,7 @@ STAGES = (
     ("report",),
     ("flower",),
     ("checkout", "planning", "progress", "inspection", "adapting", "selecting", "lesson", "pretraining", "bookkeeping"),
+    ("audited", "attacks", "disclosure", "auditing"),
     ("cli_site",),
     ("cli",),
 )

@@ -1,0 +1,35 @@
+"""What one attack of an audit found, in words and numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: The verdict that must never be read.
+FALSE = "THE CLAIM IS FALSE"
+#: The verdict of a claim that no attack contradicted.
+STANDS = "consistent with the claim"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One attack.
+
+    Attributes:
+        test: its name.
+        tried: what was done.
+        claim: what must not be exceeded; "" = nothing is claimed.
+        found: what was measured.
+        verdict: in plain words.
+        held: whether the claim stands; None = there is none.
+        planted: bug -> what the same attack finds when it is planted.
+        numbers: behind the words.
+    """
+
+    test: str
+    tried: str
+    claim: str
+    found: str
+    verdict: str
+    held: bool | None = None
+    planted: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,126 @@
+"""The auditor itself: on mechanisms of known privacy it never says more than the truth, and it says enough."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from medtl_core.errors import PrivacyError
+from medtl_core.privacy.audit import Bounds, chi_square, one_run, one_run_p, rate_bounds, two_run
+from medtl_core.rng import stream
+
+DELTA = 1e-5
+
+
+def epsilon_of(mu: float) -> float:
+    return Bounds(0.0, mu, 1).gaussian_epsilon(DELTA)
+
+
+def test_chi_square_is_scipys() -> None:
+    noise = np.array([1.0, -2.0, 0.5])
+    below = stats.chi2.cdf(5.25 / 4, 3)
+    assert chi_square(noise, 2.0) == pytest.approx(2 * min(below, 1 - below))
+
+
+def test_chi_square_is_right_as_often_as_it_says() -> None:
+    rng = stream(1, "chi-square")
+    found = np.array([chi_square(3.0 * rng.standard_normal(500), 3.0) for _ in range(1000)])
+    assert 0.03 < (found < 0.05).mean() < 0.07
+
+
+@pytest.mark.parametrize("share", [0.97, 1.03])
+def test_three_percent_are_seen_in_20000_numbers(share: float) -> None:
+    noise = share * stream(2, "chi-square").standard_normal(20_000)
+    assert chi_square(noise, 1.0) < 1e-6
+
+
+@pytest.mark.parametrize(("noise", "sigma"), [(np.zeros(0), 1.0), (np.ones(3), 0.0), (np.ones(3), float("nan"))])
+def test_chi_square_refuses_what_cannot_be_judged(noise: np.ndarray, sigma: float) -> None:
+    with pytest.raises(PrivacyError, match="cannot be judged"):
+        chi_square(noise, sigma)
+
+
+@given(st.integers(1, 400), st.data(), st.sampled_from([0.01, 0.025, 0.05]))
+def test_rates_are_clopper_pearson(trials: int, data: st.DataObject, level: float) -> None:
+    hits = data.draw(st.integers(0, trials))
+    low, high = rate_bounds(np.array([hits]), trials, level)
+    exact = stats.binomtest(hits, trials).proportion_ci(1 - 2 * level, method="exact")
+    assert low[0] == pytest.approx(exact.low, abs=1e-9)
+    assert high[0] == pytest.approx(exact.high, abs=1e-9)
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(3, 2), (-1, 2), (0, 0)])
+def test_impossible_rates_are_refused(hits: int, trials: int) -> None:
+    with pytest.raises(PrivacyError, match="no rates"):
+        rate_bounds(np.array([hits]), trials)
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.925, 2.0])
+def test_two_runs_stay_below_the_truth(mu: float) -> None:
+    rng = stream(3, "two-run", str(mu))
+    found = [two_run(rng.standard_normal(600), rng.standard_normal(600) + mu, DELTA) for _ in range(200)]
+    assert np.mean([bounds.mu > mu for bounds in found]) <= 0.05
+    truth = epsilon_of(mu) if mu else 0.0
+    assert np.mean([bounds.epsilon > truth for bounds in found]) <= 0.05
+
+
+def test_two_runs_come_close_to_the_truth() -> None:
+    rng = stream(4, "two-run")
+    bounds = two_run(rng.standard_normal(100_000), rng.standard_normal(100_000) + 1.0, DELTA)
+    assert bounds.runs == 50_000
+    assert 0.95 < bounds.mu <= 1.0
+    assert 0.9 * epsilon_of(1.0) < bounds.gaussian_epsilon(DELTA) <= epsilon_of(1.0)
+    assert 1.0 < bounds.epsilon < bounds.gaussian_epsilon(DELTA)
+
+
+def test_a_perfect_attack_is_limited_by_the_number_of_runs() -> None:
+    bounds = two_run(np.zeros(2000), np.ones(2000), 0.0)
+    none_of_1000 = 1 - 0.025 ** (1 / 1000)
+    assert bounds.epsilon == pytest.approx(np.log((1 - none_of_1000) / none_of_1000))
+    assert bounds.mu == pytest.approx(-2 * stats.norm.ppf(none_of_1000))
+
+
+def test_two_runs_refuse_too_little() -> None:
+    with pytest.raises(PrivacyError, match="at least four"):
+        two_run(np.zeros(3), np.ones(9), DELTA)
+    with pytest.raises(PrivacyError, match="numbers"):
+        two_run(np.array([0.0, 1.0, np.nan, 2.0]), np.ones(9), DELTA)
+
+
+def naive_p(epsilon: float, delta: float, canaries: int, guesses: int, right: int) -> float:
+    """The formula, term by term."""
+    law = stats.binom(guesses, np.exp(epsilon) / (1 + np.exp(epsilon)))
+    tail = sum(law.pmf(count) for count in range(right, guesses + 1))
+    shares = [sum(law.pmf(count) for count in range(right - i, right)) / i for i in range(1, right + 1)]
+    return float(min(tail + 2 * canaries * delta * max(shares, default=0.0), 1.0))
+
+
+@pytest.mark.parametrize("right", [0, 1, 7, 12])
+@pytest.mark.parametrize(("epsilon", "delta"), [(0.0, 0.0), (1.0, 1e-3), (3.0, 1e-2)])
+def test_one_run_is_the_formula(epsilon: float, delta: float, right: int) -> None:
+    assert one_run_p(epsilon, delta, 20, 12, right) == pytest.approx(naive_p(epsilon, delta, 20, 12, right))
+
+
+def test_one_run_without_a_mistake_has_a_closed_form() -> None:
+    member = np.arange(200) % 2 == 0
+    truth = 0.05 ** (1 / 100)  # all 100 guesses right
+    assert one_run(member.astype(float), member, 0.0) == pytest.approx(np.log(truth / (1 - truth)), abs=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [0.7, 2.0])
+def test_one_run_stays_below_the_truth_and_grows_with_the_canaries(sigma: float) -> None:
+    rng, means = stream(5, "one-run", str(sigma)), []
+    for canaries in (60, 600):
+        found = []
+        for _ in range(60):
+            member = rng.random(canaries) < 0.5
+            found.append(one_run(member + sigma * rng.standard_normal(canaries), member, DELTA))
+        assert np.mean(np.array(found) > epsilon_of(1 / sigma)) <= 0.05
+        means.append(float(np.mean(found)))
+    assert means[1] > 1.3 * means[0] > 0
+
+
+def test_one_run_refuses_counts_that_do_not_nest() -> None:
+    with pytest.raises(PrivacyError, match="cannot be"):
+        one_run_p(1.0, DELTA, 10, 12, 3)
