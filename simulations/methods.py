@@ -7,22 +7,14 @@ there. Methods of one family and data set read the same features and cases, so d
 
 import argparse
 import json
-import logging
-import os
-import shutil
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtl_core.errors import MedtlError
-from medtl_core.runs import Plan
+from simulations.batch import ROOT, Job, Values, told, work_through
 from simulations.comparison import compare, markdown
-
-ROOT = Path(__file__).resolve().parents[1]
-Values = dict[str, str | int | float | bool]
 
 #: The data sets, their hospitals, and the shots at which methods are compared.
 DATA: Mapping[str, Values] = {
@@ -134,39 +126,12 @@ def cells(groups: Sequence[Group], shots: Sequence[int]) -> Iterator[Cell]:
                         yield from (Cell(group, data, count, seed, part) for part in parts)
 
 
-def is_done(folder: Path) -> bool:
-    """Says whether a cell's run is complete; one that broke off leaves no metrics."""
-    return (folder / "metrics.json").is_file()
-
-
-def run(groups: Sequence[Group], shots: Sequence[int], data: Path, out: Path, minutes: float) -> int:
-    """Works through the cells; returns the number that failed. A failure is told and does not stop the others."""
-    from simulations.experiment import simulate
-
-    end, failed = time.monotonic() + 60 * minutes, 0
-    todo = [cell for cell in cells(groups, shots) if not is_done(cell.folder(out))]
-    for number, cell in enumerate(todo):
-        if time.monotonic() > end:
-            print(f"budget spent: {len(todo) - number} of {len(todo)} cells are left; run again to go on")
-            break
-        folder, started = cell.folder(out), time.monotonic()
-        shutil.rmtree(folder, ignore_errors=True)  # what a broken run left
-        plan = Plan(cell.settings(data), 1, os.cpu_count() or 1, False, folder, ROOT, "methods")
-        try:
-            simulate(plan, lambda event: None)
-            word = f"{time.monotonic() - started:.1f} s"
-        except MedtlError as error:
-            failed, word = failed + 1, f"FAILED: {error}"
-        print(f"[{number + 1}/{len(todo)}] {folder.relative_to(out)}: {word}", flush=True)
-    return failed
-
-
 def results(family: str, data: str, shots: int, out: Path) -> dict[str, dict[int, Mapping[str, Any]]]:
     """Returns what is done of a table: method -> seed -> its record in result.json."""
     found: dict[str, dict[int, Mapping[str, Any]]] = {}
     for group in (group for group in GROUPS if group.family == family):
         for file in sorted((out / group.name / f"{data}-{shots}").glob("*/seed-*/seed-*/result.json")):
-            if is_done(file.parents[1]):
+            if (file.parents[1] / "metrics.json").is_file():
                 content = json.loads(file.read_text(encoding="utf-8"))
                 for method, record in content["methods"].items():
                     found.setdefault(method, {})[int(content["seed"])] = record
@@ -204,10 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [name for name in DATA if not (chosen.data / name).is_dir()]
     if missing:
         parser.error(f"{chosen.data} does not hold {', '.join(missing)}; name the folder of the data sets with --data")
-    logging.getLogger("medtl").setLevel(logging.CRITICAL)  # who sat out, and why, is in each run's events
-    failed = run(groups, chosen.shots, chosen.data, chosen.out.absolute(), chosen.minutes)
-    print(f"{failed} cell(s) failed" if failed else "no cell failed")
-    return int(failed > 0)
+    out = chosen.out.absolute()
+    jobs = [Job(cell.folder(out), cell.settings(chosen.data)) for cell in cells(groups, chosen.shots)]
+    return told(work_through(jobs, "methods", chosen.minutes))
 
 
 if __name__ == "__main__":

@@ -7,22 +7,14 @@ writes one row a cell. With `secure` the server sees only sums and hospitals sha
 import argparse
 import csv
 import json
-import logging
-import os
-import shutil
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtl_core.errors import MedtlError
 from medtl_core.intervals import over_seeds
-from medtl_core.runs import Plan
-
-ROOT = Path(__file__).resolve().parents[1]
-Values = dict[str, str | int | float | bool]
+from simulations.batch import ROOT, Job, Values, told, work_through
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Hospitals, cases, and a public lower bound of the patients at each; public images of another source.
@@ -79,28 +71,6 @@ def cells(seeds: int) -> Iterator[Cell]:
             for epsilon in EPSILONS:
                 yield Cell(data, epsilon, seed, "secure")
                 yield Cell(data, epsilon, seed, "open")
-
-
-def run(data: Path, out: Path, seeds: int, minutes: float) -> int:
-    """Works through the cells until the budget is spent; returns how many failed."""
-    from simulations.experiment import simulate
-
-    end, failed = time.monotonic() + 60 * minutes, 0
-    todo = [cell for cell in cells(seeds) if not (cell.folder(out) / "metrics.json").is_file()]
-    for number, cell in enumerate(todo):
-        if time.monotonic() > end:
-            print(f"budget spent: {len(todo) - number} of {len(todo)} cells are left; run again to go on")
-            break
-        folder, started = cell.folder(out), time.monotonic()
-        shutil.rmtree(folder, ignore_errors=True)  # what a broken run left
-        plan = Plan(cell.settings(data), 1, os.cpu_count() or 1, False, folder, ROOT, "privacy")
-        try:
-            simulate(plan, lambda event: None)
-            word = f"{time.monotonic() - started:.1f} s"
-        except MedtlError as error:
-            failed, word = failed + 1, f"FAILED: {error}"
-        print(f"[{number + 1}/{len(todo)}] {folder.relative_to(out)}: {word}", flush=True)
-    return failed
 
 
 def found(out: Path) -> Iterator[tuple[Cell, str, Mapping[str, Any]]]:
@@ -169,10 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [name for name in DATA if not (chosen.data / name).is_dir()]
     if missing:
         parser.error(f"{chosen.data} does not hold {', '.join(missing)}; name the folder of the data sets with --data")
-    logging.getLogger("medtl").setLevel(logging.CRITICAL)  # who sat out, and why, is in each run's events
-    failed = run(chosen.data, chosen.out.absolute(), chosen.seeds, chosen.minutes)
-    print(f"{failed} cell(s) failed" if failed else "no cell failed")
-    return int(failed > 0)
+    out = chosen.out.absolute()
+    jobs = [Job(cell.folder(out), cell.settings(chosen.data)) for cell in cells(chosen.seeds)]
+    return told(work_through(jobs, "privacy", chosen.minutes))
 
 
 if __name__ == "__main__":
