@@ -1,5 +1,6 @@
 """What a head and an update disclose without privacy, and what is left of it under privacy."""
 
+import math
 from dataclasses import asdict
 
 import numpy as np
@@ -100,10 +101,11 @@ def leak_private(part: Rehearsal, hospital: Hospital) -> Finding:
     seen = [unscaled(noised(whole, plan, step, alone.entropy), plan.steps[step])[name] for _ in range(_REPEATS)]
     found = np.array([cosine(one[row] - base, shift) for one in seen])
     mean, sharpest = float(found.mean()), float(np.quantile(found, 0.95))
-    words = f"cosine {mean:.3f} on average, one in twenty above {sharpest:.3f}"
+    chance = 1.645 / math.sqrt(len(shift))  # of a random direction, which tells nothing
+    words = f"cosine {mean:.3f} on average, one in twenty above {sharpest:.3f} (by chance {chance:.3f})"
     verdict = "not recovered" if mean < _RECOVERED else "PARTLY RECOVERED: few directions, or a large epsilon"
     tried = f"the same, {_REPEATS} times, on the noised {name!r}; everybody else is known"
-    numbers = {"mean_cosine": mean, "quantile_95": sharpest, "directions": len(shift)}
+    numbers = {"mean_cosine": mean, "quantile_95": sharpest, "by_chance": chance, "directions": len(shift)}
     return Finding(f"leak: {part.method.name}", tried, "", words, verdict, None, {}, numbers)
 
 
