@@ -106,7 +106,8 @@ class NoisyGradient(PrivateMethod):
         map_, classes = public_map(study, SIZE), len(study.problem.classes)
         size, plan = map_.basis.shape[1], plan_of(self, study)
         counts = noised_sum(study, self, 0, map_.arrays, {"counts": (classes,)})["counts"]
-        cases = float(plan.terms.hospitals * plan.terms.cases)
+        # the public number is a lower bound; a step per patient needs the noisy sum, which is paid for already
+        cases = max(float(plan.terms.hospitals * plan.terms.cases), float(counts.sum()))
         counts = np.maximum(counts, 0.2 * cases / classes)
         head = np.zeros((classes, size))
         for number in range(1, plan.steps[1].count + 1):
