@@ -84,10 +84,9 @@ class Recipe(PrivateMethod):
         phase = phase_of(self, plan, 0)
         for number in range(1, plan.steps[0].count + 1):
             config: dict[str, Value] = {"method": self.name, "step": 0, "round": number, "plan": plan.digest}
-            sent = Request(
-                "private_training", {**map_.arrays, "head": head}, {**config, "steps": STEPS, "cases": plan.terms.cases},
-                {"head": ArraySpec(head.shape)}, phase,
-            )  # fmt: skip
+            config |= {"steps": STEPS, "cases": plan.terms.cases}
+            arrays, expect = {**map_.arrays, "head": head}, {"head": ArraySpec(head.shape)}
+            sent = Request("private_training", arrays, config, expect, phase)
             replies = [reply.arrays for reply in study.hospitals.ask(sent)]
             head = total(replies)["head"] / len(replies)
         facts: dict[str, Any] = {"epsilon": plan.terms.epsilon, "delta": plan.terms.delta}
