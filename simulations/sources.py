@@ -32,10 +32,12 @@ HABIT = "lite0@4+7+10"
 SELECTION: Mapping[str, tuple[int, int]] = {
     "ham10000_sites": (10, 90), "kermany_cxr224": (8, 50), "nih_cxr64": (6, 100),
 }  # fmt: skip
-#: Targets of the medical source; the last one is the set it was made from.
-MEDICAL: Mapping[str, tuple[int, int]] = {
-    "nih_cxr64": (6, 25), "ham10000_sites": (10, 25), "kermany_cxr224": (8, 25),
-}  # fmt: skip
+#: Targets of the medical source: set, hospitals, labelled cases of each; the last one is the set it was made from.
+MEDICAL: tuple[tuple[str, int, int], ...] = (
+    ("nih_cxr64", 6, 25), ("nih_cxr64", 6, 100), ("ham10000_sites", 10, 25), ("kermany_cxr224", 8, 25),
+)  # fmt: skip
+#: What of lite0 is compared: the layers medtl reads, and its last block, where fine-tuning moves most.
+LAYERS = ("4+7+10", "15")
 PUBLIC, OWN = "kermany_cxr224", "lite0-kermany"
 
 
@@ -109,35 +111,36 @@ def medical(bench: Bench) -> str:
     """The natural and the medical source on every target: the federated discriminant on rich features."""
     os.environ["MEDTL_HOME"] = str(bench.out / "home")
     _make_source(bench)
-    sources = [_rich("lite0"), _rich(f"own:{OWN}")]
-    found = {
-        name: _candidates(bench, "medical", name, sources, (sites, shots, bench.size[1], bench.seeds[1]))
-        for name, (sites, shots) in MEDICAL.items()
-    }
-    return medical_markdown(found, MEDICAL)
+    sources = [_layers(name) for name in ("lite0", f"own:{OWN}")]
+    found = [
+        _candidates(bench, f"medical-{shots}", name, sources, (sites, shots, bench.size[1], bench.seeds[1]))
+        for name, sites, shots in MEDICAL
+    ]
+    return medical_markdown(dict(zip(MEDICAL, found, strict=True)))
 
 
-def medical_markdown(found: Mapping[str, Sequence[Candidate]], shape: Mapping[str, tuple[int, int]]) -> str:
+def medical_markdown(found: Mapping[tuple[str, int, int], Sequence[Candidate]]) -> str:
     """Returns both sources on each target, their paired difference, and which one each score would have taken."""
-    head = ("target", "natural", "medical", "medical - natural", "p", "AUROC natural / medical", "taken for medical by")
+    head = ("target", "blocks", "natural", "medical", "difference", "p", "AUROC of both", "medical preferred by")
     lines = [head, ("-",) * len(head)]
-    for name, part in found.items():
-        natural, own = (_joined(part, medical=flag) for flag in (False, True))
-        figures = [[one.measured["balanced_accuracy"] for one in side] for side in (natural, own)]
-        difference = paired(figures[1], figures[0])
-        areas = [fmean(one.measured["auroc"] for one in side) for side in (natural, own)]
-        sites, shots = shape[name]
-        label = f"{name}, {sites} x {shots}" + (" (the set it was made from)" if name == PUBLIC else "")
-        interval = f"{100 * difference.mean:+.1f} ± {50 * (difference.high - difference.low):.1f}"
-        shown = [_interval(values) for values in figures]
-        lines.append(
-            (label, *shown, interval, f"{difference.p:.3f}", f"{100 * areas[0]:.1f} / {100 * areas[1]:.1f}",
-             _takers(natural, own))
-        )  # fmt: skip
-    title = "### A natural and a medical source: balanced accuracy of the discriminant, blocks 4+7+10"
+    for (name, sites, shots), part in found.items():
+        label = f"{name}, {sites} x {shots}" + (" (its own set)" if name == PUBLIC else "")
+        lines += [(label, taps, *_compared(part, taps)) for taps in LAYERS]
+    title = "### A natural and a medical source: balanced accuracy of the discriminant, medical less natural"
     seeds = len({one.seed for part in found.values() for one in part})
     note = f"{seeds} seeds; the last column says at how many of them each score prefers the medical source."
     return "\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines), "", note, ""])
+
+
+def _compared(part: Sequence[Candidate], taps: str) -> tuple[str, ...]:
+    """One row's figures: both sources, paired by seed."""
+    mine = sorted((one for one in part if one.taps == taps), key=lambda one: one.seed)
+    natural, own = ([one for one in mine if one.backbone.startswith("own:") is medical] for medical in (False, True))
+    figures = [list(map(_measured, side)) for side in (natural, own)]
+    difference = paired(figures[1], figures[0])
+    areas = " / ".join(f"{100 * fmean(one.measured['auroc'] for one in side):.1f}" for side in (natural, own))
+    change = f"{100 * difference.mean:+.1f} ± {50 * (difference.high - difference.low):.1f}"
+    return (*map(_interval, figures), change, f"{difference.p:.3f}", areas, _takers(natural, own))
 
 
 def _candidates(
@@ -178,15 +181,9 @@ def _make_source(bench: Bench) -> None:
     pretrain(source, lesson, out, progress=lambda *told: print("pretrain:", *told, file=sys.stderr, flush=True))
 
 
-def _rich(name: str) -> Source:
+def _layers(name: str) -> Source:
     backbone = find_backbone(name)
-    return Source(backbone, backbone.rich, backbone.rich)
-
-
-def _joined(part: Sequence[Candidate], *, medical: bool) -> list[Candidate]:
-    """The candidates with the rich taps side by side, by seed."""
-    mine = [one for one in part if "+" in one.taps and one.backbone.startswith("own:") is medical]
-    return sorted(mine, key=lambda one: one.seed)
+    return Source(backbone, (*backbone.rich, LAYERS[1]), backbone.rich)
 
 
 def _takers(natural: Sequence[Candidate], own: Sequence[Candidate]) -> str:

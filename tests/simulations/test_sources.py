@@ -7,7 +7,7 @@ import pytest
 from medtl_core.ranking import Candidate
 from medtl_core.runs import Plan
 from simulations import sources
-from simulations.sources import HABIT, agreement_markdown, medical_markdown
+from simulations.sources import HABIT, LAYERS, agreement_markdown, medical_markdown
 
 
 def made(name: str, seed: int, score: float, measured: float) -> Candidate:
@@ -35,15 +35,17 @@ def test_the_table_of_agreement_by_hand() -> None:
 def test_the_table_of_sources_by_hand() -> None:
     part = []
     for seed, gain in enumerate((-0.02, -0.04, -0.06)):
-        part += [made("lite0@4", seed, 0.0, 0.1), made(HABIT, seed, 0.1, 0.5)]
-        part.append(made("own:lite0-kermany@4+7+10", seed, 0.2 if seed else 0.0, 0.5 + gain))
-    text = medical_markdown({"nih_cxr64": part}, {"nih_cxr64": (6, 25)})
-    row = next(line for line in text.splitlines() if line.startswith("| nih"))
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[0] == "nih_cxr64, 6 x 25"
-    assert cells[1] == "50.0 ± 0.0" and cells[3] == "-4.0 ± 5.0"
-    assert cells[5] == "60.0 / 56.0"
-    assert cells[6] == "cv-loss 2/3, leep 1/3"
+        part += [made(f"lite0@{taps}", seed, 0.1, 0.5) for taps in ("4", *LAYERS)]
+        part += [made(f"own:lite0-kermany@{taps}", seed, 0.2 if seed else 0.0, 0.5 + gain) for taps in ("4", *LAYERS)]
+    text = medical_markdown({("nih_cxr64", 6, 25): part})
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| nih")]
+    assert [row[1].strip() for row in rows] == list(LAYERS)
+    for row in rows:
+        cells = [cell.strip() for cell in row]
+        assert cells[0] == "nih_cxr64, 6 x 25"
+        assert cells[2] == "50.0 ± 0.0" and cells[4] == "-4.0 ± 5.0"
+        assert cells[6] == "60.0 / 56.0"
+        assert cells[7] == "cv-loss 2/3, leep 1/3"
 
 
 def test_a_half_finished_run_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
