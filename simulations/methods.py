@@ -65,7 +65,7 @@ _ENSEMBLES = (
     "ensemble-local", "ensemble-weighted",
 )  # fmt: skip
 _ALONE = ("local-logistic", "local-svm", "local-boosting")
-_OWN = ("discriminant", "fedavg-20", *_ALONE, "local-svm-rbf", "local-knn")
+_OWN = (*_ALONE, "local-svm-rbf", "local-knn")
 _RARE = ("fedbal-20", "fedlogit-20", "fedweighted-20", "fedfocal-20", "fedsampled-20")
 _ACROSS = (
     "discriminant-standardised", "discriminant-combat", "discriminant-nuisance", "adversarial-20", "metric",
@@ -85,7 +85,8 @@ GROUPS: tuple[Group, ...] = (
     Group("bent", "cached features, 224 pixels", _BENT, 10),
     Group("ensembles", "cached features, 224 pixels", _ENSEMBLES, 10),
     Group("alone", "cached features, 224 pixels", _ALONE, 10),
-    Group("alone-own-cases", "own cases", _OWN, 10),
+    Group("own-baselines", "own cases", BASELINES, 10),
+    Group("alone-own-cases", "own cases", _OWN, 3),
     Group("personal", "own cases", _PERSONAL, 10),
     Group("deep-baselines", "trained backbone, 128 pixels", ("local", "discriminant", "fedavg-20", "auto"), 3),
     Group("deep", "trained backbone, 128 pixels", _DEEP, 3, apart=True),
