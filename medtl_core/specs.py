@@ -15,7 +15,7 @@ from medtl_core.values import digest
 from medtl_core.views import VIEWS
 
 #: Raised when the same settings begin to give other features; it is part of every fingerprint.
-VERSION = 1
+VERSION = 2
 #: Side of "plain" features; enough for one middle tap, and five times faster than 224 (METHODS section 10).
 _PLAIN_SIZE = 128
 _SMALLEST = 32

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from medtl_core.backbones.backbone import Backbone
 from medtl_core.backbones.frozen import freeze
 from medtl_core.backbones.networks import load_network
+from medtl_core.backbones.pointwise import hasten
 from medtl_core.errors import ConfigError, did_you_mean
 
 POOLINGS = ("mean", "mean+std")
@@ -32,7 +33,7 @@ class Extractor(nn.Module):
 
     def __init__(self, network: nn.Module, taps: Mapping[str, str], pooling: str, channels: Mapping[str, int]) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = hasten(network).to(memory_format=torch.channels_last)
         self.taps = tuple(taps)
         self.width = sum(channels[tap] for tap in taps) * (2 if pooling == "mean+std" else 1)
         self.sha = ""

@@ -66,7 +66,7 @@ class Lite0(nn.Module):
                 width = channels
             stages.append(nn.Sequential(*stage))
         self.blocks = nn.Sequential(*stages)
-        self.conv_head = _Conv(width, _HEAD, 1)
+        self.conv_head = _pointwise(width, _HEAD)
         self.bn2 = _Norm(_HEAD)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class _Separable(nn.Module):
         self.skip = stride == 1 and width == channels
         self.conv_dw = _Conv(width, width, kernel, stride=stride, groups=width)
         self.bn1 = _Norm(width)
-        self.conv_pw = _Conv(width, channels, 1)
+        self.conv_pw = _pointwise(width, channels)
         self.bn2 = _Norm(channels, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,17 +94,21 @@ class _Inverted(nn.Module):
         super().__init__()
         self.skip = stride == 1 and width == channels
         middle = width * expansion
-        self.conv_pw = _Conv(width, middle, 1)
+        self.conv_pw = _pointwise(width, middle)
         self.bn1 = _Norm(middle)
         self.conv_dw = _Conv(middle, middle, kernel, stride=stride, groups=middle)
         self.bn2 = _Norm(middle)
-        self.conv_pwl = _Conv(middle, channels, 1)
+        self.conv_pwl = _pointwise(middle, channels)
         self.bn3 = _Norm(channels, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.bn2(self.conv_dw(self.bn1(self.conv_pw(x))))
         out = self.bn3(self.conv_pwl(out))
         return out + x if self.skip else out
+
+
+def _pointwise(width: int, channels: int) -> nn.Conv2d:
+    return nn.Conv2d(width, channels, 1, bias=False)
 
 
 class _Conv(nn.Conv2d):

@@ -6,6 +6,8 @@ else leaves, and the result equals cross-validation on the pooled cases (METHODS
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,11 +48,18 @@ def fold_of(patients: Array, label: NDArray[np.int64], folds: int, seed: int) ->
         >>> bool(fold[0] == fold[2]), bool(fold[0] != fold[1])
         (True, True)
     """
+    return _fold_of(tuple(patients.tolist()), tuple(label.tolist()), folds, seed)
+
+
+@lru_cache(maxsize=256)  # every phase asks again
+def _fold_of(patients: tuple[Any, ...], label: tuple[int, ...], folds: int, seed: int) -> NDArray[np.int64]:
     names, first = np.unique(patients, return_index=True)
     order = sorted(range(len(names)), key=lambda i: (label[first[i]], bucket(seed, f"fold/{names[i]}", 2**32)))
     start = bucket(seed, f"start/{names[order[0]]}", folds) if order else 0  # else fold 0 would hold every remainder
     fold = {names[index]: (start + rank) % folds for rank, index in enumerate(order)}
-    return np.array([fold[patient] for patient in patients], dtype=np.int64)
+    found = np.array([fold[patient] for patient in patients], dtype=np.int64)
+    found.flags.writeable = False  # shared by all who ask
+    return found
 
 
 def held_out(heads: Float, values: Array, label: NDArray[np.int64], fold: NDArray[np.int64]) -> Update:

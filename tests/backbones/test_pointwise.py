@@ -1,0 +1,70 @@
+"""The quick 1x1 convolution against torch's own, forwards and backwards."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medtl_core.backbones.pointwise import Pointwise, hasten
+
+ONEDNN = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Scaled(nn.Conv2d):
+    """A convolution with a forward pass of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2.0 * super().forward(x)
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.Sequential(nn.Conv2d(8, 12, 1), nn.ReLU()),
+        nn.Conv2d(12, 6, 1, groups=3, bias=False),
+        Scaled(6, 6, 1),
+        nn.Conv2d(6, 4, 1, stride=2),
+    )
+
+
+@ONEDNN
+def test_the_sums_agree_with_torch_and_only_plain_1x1_convolutions_change() -> None:
+    plain, quick = network(), hasten(network())
+    names = [path for path, module in quick.named_modules() if isinstance(module, Pointwise)]
+    assert names == ["1.0", "2"]
+    x = torch.randn(5, 3, 9, 7)
+    torch.testing.assert_close(quick(x), plain(x))
+    assert list(quick.state_dict()) == list(plain.state_dict())
+
+
+@ONEDNN
+def test_gradients_agree_with_torch() -> None:
+    plain, quick = network(), hasten(network())
+    x = torch.randn(2, 3, 8, 8)
+    gradients = []
+    for one in (plain, quick):
+        inputs = x.clone().requires_grad_(True)
+        one(inputs).square().sum().backward()
+        gradients.append([inputs.grad, *(value.grad for value in one.parameters())])
+    for mine, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_other_number_types_take_torchs_own_way() -> None:
+    quick = hasten(network()).double()
+    assert quick(torch.randn(1, 3, 4, 4, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_without_onednn_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not any(isinstance(module, Pointwise) for module in hasten(network()).modules())
