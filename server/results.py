@@ -10,8 +10,9 @@ from medtl_core.atomic import write_json
 from medtl_core.methods.hospitals import Cost
 from medtl_core.methods.model import Classifier, Model
 from medtl_core.methods.study import Study
-from medtl_core.runs import save_head, save_model, versions
+from medtl_core.runs import save_head, save_model
 from medtl_core.values import Head
+from medtl_core.versions import versions
 
 from .testset import Reference
 from .verdict import Verdict

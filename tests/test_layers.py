@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Later stages may import earlier ones, never the other way; one line is one level.
 STAGES = (
-    ("errors", "rng", "values", "threads", "events", "atomic"),
+    ("errors", "rng", "values", "threads", "events", "atomic", "versions"),
     ("config", "agreement", "runs", "personal_state"),
     ("counts", "weighted", "metrics", "calibrate", "ranking", "data", "views"),
     ("intervals", "histogram", "cache"),
@@ -25,8 +25,9 @@ STAGES = (
     ("report",),
     ("flower",),
     ("checkout", "planning", "progress", "inspection", "adapting", "selecting", "lesson", "pretraining", "bookkeeping"),
+    ("batch", "sweep", "console"),
     ("audited", "attacks", "disclosure", "auditing"),
-    ("cli_site",),
+    ("cli_site", "cli_lists", "cli_sweep"),
     ("cli",),
 )
 LEVEL = {name: level for level, names in enumerate(STAGES) for name in names}

@@ -99,18 +99,6 @@ def test_json_knows_numpy_and_no_nan() -> None:
     }  # fmt: skip
 
 
-def test_versions_name_what_ran_and_no_machine() -> None:
-    found = runs.versions()
-    assert {"python", "platform", "numpy", "torch", "flwr"} <= set(found)
-    assert os.uname().nodename not in found["platform"]
-
-
-def test_the_commit_is_of_a_checkout_of_its_own_only(tmp_path: Path) -> None:
-    assert runs._commit(tmp_path) is None
-    (tmp_path / ".git").mkdir()
-    assert runs._commit(tmp_path) is None
-
-
 @pytest.mark.parametrize("suffix", ["", ".json", ".safetensors"])
 def test_a_head_comes_back_as_it_was(tmp_path: Path, suffix: str) -> None:
     manifest = runs.save_head(head(), tmp_path / "heads", "fedavg-20.adjusted@site 1")

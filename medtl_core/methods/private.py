@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from medtl_core.aggregate.folds import total
 from medtl_core.config import Settings
@@ -34,6 +35,9 @@ class PrivateMethod(Method):
         (epsilon, delta)-DP of everything hospitals send for this method, for one patient added or removed, with
         epsilon and delta of the terms. Public: the settings, the terms, and what `outcome` makes of the noised sums.
     """
+
+    #: Whether it can be summed securely; one that cannot runs with secure-sum=false only.
+    secure: ClassVar[bool] = True
 
     @abstractmethod
     def plan(self, terms: Terms) -> Plan:

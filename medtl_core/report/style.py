@@ -69,3 +69,12 @@ footer { color: var(--muted); font-size: .875rem; padding-bottom: 3rem; }
   .scroll, .wide { overflow: visible; } .wide svg { min-width: 0; }
   table { font-size: 9pt; } .skip, details:not([open]), .extra:not(:has(details[open])) { display: none; } }
 """
+
+#: Colours of a sweep's lines on a dark page, and its list of sentences.
+SWEEP_CSS = """
+@media (prefers-color-scheme: dark) { :root { --line-0: #5cb9de; --line-1: #e59a66; --line-2: #4fc79f;
+  --line-3: #dd8fca; --line-4: #cdb04a; --line-5: #9ea3f2; --line-6: #f08496; --line-7: #a3c088; } }
+@media print { :root { --line-0: #0b6e99; --line-1: #b3541e; --line-2: #00795a; --line-3: #9c3f84; --line-4: #7a6200;
+  --line-5: #4a4fb0; --line-6: #a3243b; --line-7: #3f5a2a; } }
+ul { padding-left: 1.2rem; margin: .6rem 0; } li { margin: .25rem 0; }
+"""

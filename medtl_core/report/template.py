@@ -1,6 +1,7 @@
 """The report page as a Jinja template; it travels as Python source because an app bundle carries no HTML."""
 
-PAGE = """{% macro show(table, words=false) %}
+#: A table, and the head of every page.
+HEAD = """{% macro show(table, words=false) %}
 <div class="scroll" tabindex="0"><table{% if words %} class="words"{% endif %}>
 <caption>{{ table.caption }}</caption>
 <thead><tr>{% for heading in table.headings %}<th scope="col">{{ heading }}</th>{% endfor %}</tr></thead>
@@ -35,7 +36,11 @@ The figures show that the software works; they say nothing about patients.</p>
 <p class="research"><strong>Research software, not a medical device.</strong>
 Nothing here may guide the care of a patient.</p>
 </header>
-<main id="main">
+"""
+
+PAGE = (
+    HEAD
+    + """<main id="main">
 <p class="lead">{{ lead }}</p>
 <dl class="tiles">
 {% for tile in tiles %}
@@ -139,3 +144,4 @@ replaced by 0.5.</dd></div>
 </body>
 </html>
 """
+)

@@ -62,6 +62,7 @@ class Recipe(PrivateMethod):
     example: ClassVar[str] = "private-sgd"
     summary: ClassVar[str] = "private baseline, the usual recipe: each hospital trains with noise, the server averages"
     test: ClassVar[str] = "server"
+    secure: ClassVar[bool] = False
 
     rounds: int = 0
 

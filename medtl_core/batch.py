@@ -1,0 +1,64 @@
+"""Many runs, one after the other, within a time budget; what is done is never done again."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+Value = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        folder: of the run.
+        settings: flat settings, with the seed.
+    """
+
+    folder: Path
+    settings: Mapping[str, Value]
+
+    @property
+    def done(self) -> bool:
+        """Whether the run is complete; one that broke off leaves no metrics."""
+        return (self.folder / "metrics.json").is_file()
+
+    @property
+    def name(self) -> str:
+        """The last parts of its folder, which tell it from the others."""
+        return "/".join(self.folder.parts[-4:])
+
+
+def work_through(
+    jobs: Sequence[Job], do: Callable[[Job], object], minutes: float, tell: Callable[[str], None]
+) -> dict[str, str]:
+    """Runs what is not done until the budget is spent; returns the failed jobs' names, and why each failed.
+
+    A failure is told and does not stop the others, whatever it is: one cell of many may meet a case that its method
+    cannot bear. Who sat out, and why, is in each run's events.
+
+    Args:
+        jobs: in order.
+        do: carries one out, in an empty folder; what a broken run left there is removed before.
+        minutes: after which no further run starts.
+        tell: takes a line for every run.
+    """
+    end, failed = time.monotonic() + 60 * minutes, {}
+    todo = [job for job in jobs if not job.done]
+    for number, job in enumerate(todo):
+        if time.monotonic() >= end:
+            tell(f"budget spent: {len(todo) - number} of {len(todo)} runs are left; run again to go on")
+            break
+        started = time.monotonic()
+        shutil.rmtree(job.folder, ignore_errors=True)
+        try:
+            do(job)
+            word = f"{time.monotonic() - started:.1f} s"
+        except Exception as error:  # it is named, in the line and in what is returned
+            failed[job.name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            word = f"FAILED: {failed[job.name]}"
+        tell(f"[{number + 1}/{len(todo)}] {job.name}: {word}")
+    return failed

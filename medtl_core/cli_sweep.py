@@ -1,0 +1,83 @@
+"""`medtl sweep privacy`: many runs as one experiment, one table and one report."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medtl_core.console import console_of, say
+
+sweep_app = typer.Typer(
+    help="Many runs as one experiment that goes on where it stopped.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@sweep_app.command("privacy")
+def privacy(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SCENARIO] [KEY=VALUE]...", help="A scenario's name or TOML file; further settings."),
+    ] = None,
+    data: Annotated[str | None, typer.Option(metavar="DIR", help="Folder or file of the data.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. --set sites=10.")
+    ] = None,
+    epsilons: Annotated[
+        str, typer.Option(metavar="NUMBERS", help="Promised; runs without privacy are always there.")
+    ] = "0.5,1,2,4,8,none",
+    mechanisms: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Private methods; if left out, one of each kind.")
+    ] = None,
+    shots: Annotated[str, typer.Option(metavar="NUMBERS", help="Cases a hospital; if left out, as set.")] = "",
+    seeds: Annotated[int, typer.Option(help="Repetitions with other training cases and other noise.")] = 3,
+    minutes: Annotated[float, typer.Option(help="No run starts later; 0 = only tables of what is done.")] = 600.0,
+    workers: Annotated[int | None, typer.Option(help="Hospitals that work at the same time.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder; what is done in it stays.")] = None,
+    app_dir: Annotated[Path | None, typer.Option("--app", metavar="DIR", help="The medtl checkout to run.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON and nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Measure accuracy against epsilon: mechanisms x epsilon x shots x seeds, with intervals, as CSV, table and page.
+
+    The same command goes on where it stopped. It says in words where a mechanism is no better than guessing.
+    """
+    from contextlib import redirect_stdout
+
+    from medtl_core.atomic import to_json
+    from medtl_core.checkout import find_app, load_experiment
+    from medtl_core.errors import ConfigError
+    from medtl_core.planning import Order as Run
+    from medtl_core.report.sweep import sweep_table, told
+    from medtl_core.sweep.order import MECHANISMS, Order, read_order
+    from medtl_core.sweep.privacy import carry_out
+
+    bare = [word for word in words or () if "=" not in word]
+    if len(bare) > 1:
+        raise typer.BadParameter(f"one scenario at a time: {' '.join(bare)}", param_hint="SCENARIO")
+    if not minutes >= 0:  # nor NaN
+        raise ConfigError(f"minutes={minutes} must not be negative; 0 = only the tables of what is done")
+    pairs = [*(assignments or ()), *(word for word in words or () if "=" in word)]
+    run = Run(bare[0] if bare else None, pairs, data, seeds, workers, None, out)
+    sweep = read_order(Order(run, epsilons, MECHANISMS if mechanisms is None else mechanisms, shots), find_app(app_dir))
+    log = console_of(stderr=True)
+
+    def tell(text: str) -> None:
+        if not quiet:
+            say(log, text)
+
+    with redirect_stdout(sys.stderr):
+        simulate = load_experiment(sweep.plan.app)
+        found = carry_out(sweep, lambda plan: simulate(plan, lambda event: None), minutes, tell)
+    if as_json:
+        sys.stdout.write(to_json(found))
+    else:
+        console = console_of()
+        for count in found["shots"]:
+            console.print(sweep_table(found, count))
+        for line in told(found):
+            say(console, line)
+        for name, file in (("report", "report.html"), ("rows", "sweep.csv")):
+            say(console, f"{name:<8}{sweep.plan.out / file}")
+    if found["failed"]:
+        raise typer.Exit(1)

@@ -1,0 +1,128 @@
+"""The runs of a privacy sweep: which there are, where each lies, and under which settings."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medtl_core.batch import Job, Value
+from medtl_core.config import settings
+from medtl_core.data.shared import shared_parts, shared_source
+from medtl_core.errors import ConfigError
+from medtl_core.methods.private import PrivateMethod
+from medtl_core.runs import Plan
+
+#: What is compared without privacy: exact sums, averaging, and no collaboration at all.
+REFERENCES = ("discriminant", "fedavg-20", "local")
+
+#: How the hospitals' answers are added: seen by nobody, seen by the server, or without privacy.
+SECURE, OPEN, FREE = "secure", "open", "free"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A privacy sweep, checked.
+
+    Attributes:
+        plan: what all runs share: settings, workers, number of seeds, folder, checkout and name.
+        epsilons: promised, in order.
+        shots: labelled cases of each hospital, in order.
+        mechanisms: private methods.
+        secure: whether those that can are summed securely.
+    """
+
+    plan: Plan
+    epsilons: tuple[float, ...]
+    shots: tuple[int, ...]
+    mechanisms: tuple[PrivateMethod, ...]
+    secure: bool
+
+    def methods(self, mode: str) -> tuple[str, ...]:
+        """Returns the names of what runs under a mode; mechanisms without a secure sum run open."""
+        if mode == FREE:
+            return REFERENCES
+        chosen = [one for one in self.mechanisms if (self.secure and one.secure) == (mode == SECURE)]
+        return tuple(one.name for one in chosen)
+
+    @property
+    def data(self) -> str:
+        """Name of the data set, for folders and tables."""
+        chosen = settings(self.plan.settings)
+        return chosen.data or Path(chosen.data_path).stem
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep: all methods of one mode on the same cases.
+
+    Attributes:
+        shots, epsilon, seed: of the run; epsilon is 0 without privacy.
+        mode: `SECURE`, `OPEN` or `FREE`.
+    """
+
+    shots: int
+    epsilon: float
+    seed: int
+    mode: str
+
+
+def place(out: Path, mode: str, name: str, epsilon: float, seed: int) -> Path:
+    """Returns the folder of one run.
+
+    Example:
+        >>> place(Path("runs"), "secure", "phantom-30", 0.5, 1).as_posix()
+        'runs/secure/phantom-30-0.5/seed-1'
+    """
+    return out / mode / f"{name}-{epsilon:g}" / f"seed-{seed}"
+
+
+def private_settings(epsilon: float, secure: bool) -> dict[str, Value]:
+    """Returns the settings that make a run private."""
+    return {"privacy": "auto", "epsilon": epsilon, "secure-sum": secure}
+
+
+def cells(sweep: Sweep) -> Iterator[Cell]:
+    """Yields every cell, the first seed of all of them first, so that a short budget covers every row."""
+    start = settings(sweep.plan.settings).seed
+    modes = [mode for mode in (SECURE, OPEN) if sweep.methods(mode)]
+    for seed in range(start, start + sweep.plan.seeds):
+        for shots in sweep.shots:
+            yield Cell(shots, 0.0, seed, FREE)
+            yield from (Cell(shots, epsilon, seed, mode) for epsilon in sweep.epsilons for mode in modes)
+
+
+def job_of(sweep: Sweep, cell: Cell) -> Job:
+    """Returns the run of a cell.
+
+    Raises:
+        ConfigError: the settings contradict privacy, or a hospital would have too few patients for it.
+        DataError: the data cannot be used.
+    """
+    values: dict[str, Value] = {**sweep.plan.settings, "shots": cell.shots, "seed": cell.seed, "privacy": "none"}
+    values["methods"] = ",".join(sweep.methods(cell.mode))
+    if cell.mode != FREE:
+        values |= private_settings(cell.epsilon, cell.mode == SECURE)
+        values["public-cases"] = values.get("public-cases") or fewest_patients(sweep, cell)
+    settings(values)
+    folder = place(sweep.plan.out, cell.mode, f"{sweep.data}-{cell.shots}", cell.epsilon, cell.seed)
+    return Job(folder, values)
+
+
+def fewest_patients(sweep: Sweep, cell: Cell) -> int:
+    """Returns how many patients the smallest hospital of a cell has: what a simulation takes as the public number.
+
+    It is looked up in the simulated hospitals' cases, which real hospitals could not do: they agree on a number first.
+
+    Raises:
+        ConfigError: there are fewer than two.
+    """
+    chosen = settings({**sweep.plan.settings, "shots": cell.shots, "seed": cell.seed})
+    patient = shared_source(chosen).examples["patient"]
+    fewest, name = min((len(np.unique(patient[part.train])), part.name) for part in shared_parts(chosen).sites)
+    if fewest < 2:
+        raise ConfigError(
+            f"hospital {name!r} has {fewest} patient(s) with shots={cell.shots}, seed={cell.seed}; privacy needs two: "
+            "choose more shots, fewer sites or another partition"
+        )
+    return fewest

