@@ -48,7 +48,7 @@ def privacy(
     from medtl_core.checkout import find_app, load_experiment
     from medtl_core.errors import ConfigError
     from medtl_core.planning import Order as Run
-    from medtl_core.report.sweep import sweep_table, told
+    from medtl_core.report.sweep import headline, sweep_table, told
     from medtl_core.sweep.order import MECHANISMS, Order, read_order
     from medtl_core.sweep.privacy import carry_out
 
@@ -74,6 +74,7 @@ def privacy(
     else:
         console = console_of()
         for count in found["shots"]:
+            say(console, headline(found, count))
             console.print(sweep_table(found, count))
         for line in told(found):
             say(console, line)

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from client.app import app as client_app
+from client.site import open_site
 from medtl_core.config import Settings, settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.shared import shared_parts, shared_source
@@ -42,6 +44,7 @@ def _repetition(seeded: Settings, plan: Plan, run: Run, events: Events) -> dict[
     """One seed: the server app writes its result into the run folder, as it would on any other road."""
     folder = run.seed_folder(seeded.seed)
     count = _hospitals(seeded)
+    _forget_others(seeded.of_site())
     run_local(
         server_app,
         client_app,
@@ -53,6 +56,16 @@ def _repetition(seeded: Settings, plan: Plan, run: Run, events: Events) -> dict[
     )
     result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     return result
+
+
+@lru_cache(maxsize=1)
+def _forget_others(mine: Settings) -> None:
+    """Lets go of opened hospitals when another run begins: a sweep of many settings would pile up their cases.
+
+    Runs that differ only in what no hospital sees go on sharing them, since the last key is remembered.
+    """
+    del mine
+    open_site.cache_clear()
 
 
 def _hospitals(seeded: Settings) -> int:

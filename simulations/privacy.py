@@ -6,7 +6,6 @@ writes one row a cell. With `secure` the server sees only sums and hospitals sha
 
 import argparse
 import csv
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from medtl_core.intervals import over_seeds
+from medtl_core.sweep.cells import FREE as NOT_PRIVATE
+from medtl_core.sweep.cells import REFERENCES, SECURE, place, private_settings
+from medtl_core.sweep.rows import records_of
 from simulations.batch import ROOT, Job, Values, told, work_through
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -32,7 +34,7 @@ MECHANISMS = (
 )  # fmt: skip
 #: What the usual recipe gives, and what no privacy gives.
 RECIPES = ("private-sgd",)
-FREE = ("discriminant", "fedavg-20", "local")
+FREE = REFERENCES
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,17 @@ class Cell:
 
     def folder(self, out: Path) -> Path:
         """Returns its run folder."""
-        return out / self.mode / f"{self.data}-{self.epsilon:g}" / f"seed-{self.seed}"
+        return place(out, self.mode, self.data, self.epsilon, self.seed)
 
     def settings(self, data: Path) -> Values:
         """Returns its flat settings."""
-        place: Values = {"data": self.data, "data-path": str((data / self.data).absolute()), "seed": self.seed}
+        where: Values = {"data": self.data, "data-path": str((data / self.data).absolute()), "seed": self.seed}
         public = PUBLIC.get(self.data)
-        place["public-images"] = str((data / public).absolute()) if public else "photos"
-        private: Values = {"privacy": "auto", "epsilon": self.epsilon, "delta": 1e-5, "bootstrap": 20}
-        chosen = {**place, **DATA[self.data], "methods": ",".join(self.methods), "quorum": 0.1}
-        return chosen if self.mode == "free" else {**chosen, **private, "secure-sum": self.mode == "secure"}
+        where["public-images"] = str((data / public).absolute()) if public else "photos"
+        chosen = {**where, **DATA[self.data], "methods": ",".join(self.methods), "quorum": 0.1}
+        if self.mode == NOT_PRIVATE:
+            return chosen
+        return {**chosen, **private_settings(self.epsilon, self.mode == SECURE), "delta": 1e-5, "bootstrap": 20}
 
 
 def cells(seeds: int) -> Iterator[Cell]:
@@ -76,10 +79,9 @@ def cells(seeds: int) -> Iterator[Cell]:
 def found(out: Path) -> Iterator[tuple[Cell, str, Mapping[str, Any]]]:
     """Yields (cell, method, its record) of everything that is done."""
     for cell in cells(100):
-        file = cell.folder(out) / f"seed-{cell.seed}" / "result.json"
-        if (cell.folder(out) / "metrics.json").is_file():
-            for method, record in json.loads(file.read_text(encoding="utf-8"))["methods"].items():
-                yield cell, method, record
+        result = records_of(cell.folder(out), cell.seed)
+        for method, record in (result or {"methods": {}})["methods"].items():
+            yield cell, method, record
 
 
 def table(out: Path) -> str:

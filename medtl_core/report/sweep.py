@@ -26,10 +26,8 @@ def sweep_table(found: Mapping[str, Any], shots: int) -> "RichTable":
     from rich import box
     from rich.table import Table as RichTable
 
-    table = RichTable(box=box.SIMPLE_HEAD, caption=_caption(found), caption_justify="left")
+    table = RichTable(box=box.SIMPLE_HEAD)
     table.pad_edge, table.show_edge, table.collapse_padding = False, False, True
-    table.title = f"balanced accuracy by epsilon, {shots} shots" if shots else "balanced accuracy by epsilon"
-    table.title_justify = "left"
     table.add_column("method", no_wrap=True)
     table.add_column("sum", no_wrap=True)
     for epsilon in found["epsilons"]:
@@ -42,9 +40,25 @@ def sweep_table(found: Mapping[str, Any], shots: int) -> "RichTable":
     return table
 
 
+def headline(found: Mapping[str, Any], shots: int) -> str:
+    """Returns what stands over the table of one number of shots."""
+    cases = _range(found["public_cases"][str(shots)])
+    return f"balanced accuracy by epsilon: {_named(shots)} at each hospital, public cases {cases}"
+
+
 def told(found: Mapping[str, Any]) -> Iterator[str]:
-    """Yields what must be said in words under the table: where mechanisms are at chance, what was spent, what broke."""
+    """Yields what must be said in words under the tables: where mechanisms are at chance, what was spent and broke."""
+    yield (
+        f"{found['hospitals']} hospitals, {found['test_cases']} test cases, {len(found['classes'])} classes, delta "
+        f"{_range(found['delta'])}"
+    )
+    yield f"ranges: {_interval(found)}; {MARK} = at chance: the range is not above {found['chance']:.3f}"
     yield from found["sentences"]
+    yield from remarks(found)
+
+
+def remarks(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what was spent, and what limits the findings: few seeds, absent answers, runs that broke or are left."""
     yield spending(found)
     if len(found["seeds"]) < 3:
         yield (
@@ -97,8 +111,8 @@ def render(found: Mapping[str, Any]) -> str:
         parts=[_part(found, count) for count in shots],
         spending=f"{spending(found)[0].upper()}{spending(found)[1:]}.",
         sentences=found["sentences"],
-        remarks=[words for words in told(found) if words not in found["sentences"]],
-        cases=_range(found["public_cases"]),
+        remarks=list(remarks(found)),
+        cases=_range(_public_cases(found)),
         delta=_range(found["delta"]),
         chance=f"{found['chance']:.3f}",
         interval=_interval(found),
@@ -147,7 +161,7 @@ def _part(found: Mapping[str, Any], shots: int) -> dict[str, Any]:
         (_name(one), [(point["epsilon"], point["spent"]) for point in one["points"] if point["spent"] is not None])
         for one in _private(lines)
     ]
-    named = f"{shots} shots" if shots else "all cases"
+    named = _named(shots)
     title = f"Balanced accuracy against epsilon, {named}"
     return {
         "heading": f"{named} at each hospital",
@@ -211,12 +225,12 @@ def _terminal_cell(point: Mapping[str, Any] | None) -> str:
     return f"{numerals.figure(estimate['mean'])}{mark}" + (f"\n[dim]{interval} [/]" if interval else "")
 
 
-def _caption(found: Mapping[str, Any]) -> str:
-    return (
-        f"{found['hospitals']} hospitals, {found['test_cases']} test cases, {len(found['classes'])} classes; "
-        f"delta {_range(found['delta'])}, public cases {_range(found['public_cases'])}\n"
-        f"ranges: {_interval(found)}; {MARK} = at chance: the range is not above {found['chance']:.3f}"
-    )
+def _named(shots: int) -> str:
+    return f"{shots} shots" if shots else "all cases"
+
+
+def _public_cases(found: Mapping[str, Any]) -> list[int]:
+    return sorted({cases for own in found["public_cases"].values() for cases in own})
 
 
 def _interval(found: Mapping[str, Any]) -> str:
@@ -228,7 +242,7 @@ def _tiles(found: Mapping[str, Any]) -> list[dict[str, str]]:
     tiles = [
         ("Guessing", f"{found['chance']:.3f}", f"{len(found['classes'])} classes"),
         ("Delta", _range(found["delta"]), "of every promise"),
-        ("Hospitals", str(found["hospitals"]), f"{_range(found['public_cases'])} public cases"),
+        ("Hospitals", str(found["hospitals"]), f"{_range(_public_cases(found))} public cases"),
         ("Test cases", str(found["test_cases"]), "at the server"),
         ("Seeds", str(len(found["seeds"])), "other training cases each"),
         ("Runs", str(found["done"]), f"of {found['of']}"),

@@ -70,12 +70,12 @@ def against_epsilon(
         title: names the plot for readers who do not see it.
     """
     left, top, bottom = 44.0, 14.0, 374.0
-    right = WIDTH - min(max((text_width(name) for name in _names(lines, references)), default=60.0) + 34, 290.0)
+    right = WIDTH - min(max((text_width(name) for name in _names(lines, references)), default=60.0) + 44, 300.0)
     epsilons = sorted({point.epsilon for one in lines for point in one.points})
     x, y = _logarithmic(epsilons, left, right, room=0.08), Scale(*_extent(lines, references, chance), bottom, top)
     parts = [axis_left(y, left, right, "{:.1f}".format), _axis(epsilons, x, top, bottom)]
     parts.append(line(left, y(chance), right, y(chance), stroke=INK, stroke_width=1.5, stroke_dasharray="6 5"))
-    labels = [_Label("guessing", y(chance), y(chance), INK)]
+    labels = [_Label("guessing", y(chance), INK)]
     for number, (name, found) in enumerate(references):
         if found["mean"] is not None:
             level = y(found["mean"])
@@ -84,13 +84,13 @@ def against_epsilon(
                 line(left, level, right, level, stroke=MUTED, stroke_width=1.5, stroke_dasharray=dash),
                 f"{name}, without privacy: {_told(found)}",
             ))  # fmt: skip
-            labels.append(_Label(f"{name}, not private", level, level, MUTED))
+            labels.append(_Label(f"{name}, not private", level, MUTED))
     for number, one in enumerate(lines):
         shift = (number - (len(lines) - 1) / 2) * _DODGE
         parts.append(_curve(one, number, shift, x, y))
         last = [point.found["mean"] for point in one.points if point.found["mean"] is not None][-1:]
-        labels += [_Label(one.name, y(mean), y(mean), colour(number)) for mean in last if mean is not None]
-    parts.append(_labels(labels, right, top, bottom))
+        labels += [_Label(one.name, y(mean), colour(number), number) for mean in last if mean is not None]
+    parts.append(_labels(labels, right, bottom + 8))
     parts.append(text("epsilon promised to every patient", (left + right) / 2, bottom + 36, text_anchor="middle"))
     words = "; ".join(
         f"{one.name}: " + ", ".join(f"{point.epsilon:g}: {_told(point.found)}" for point in one.points) for one in lines
@@ -116,7 +116,7 @@ def spent_plot(lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], title
         parts.append(text(f"{value:g}", left - 6, y(math.log2(value)) + 4, text_anchor="end", fill=MUTED))
     parts.append(line(left, top + side, left + side, top, stroke=MUTED, stroke_width=1.5, stroke_dasharray="6 5"))
     for number, (name, pairs) in enumerate(lines):
-        shift = (number - (len(lines) - 1) / 2) * _DODGE
+        shift = (number - (len(lines) - 1) / 2) * _DODGE / 2
         for value, used in pairs:
             if used > 0:
                 mark = _mark(number, x(math.log2(value)) + shift, y(math.log2(used)), 4.0)
@@ -132,28 +132,46 @@ def spent_plot(lines: Sequence[tuple[str, Sequence[tuple[float, float]]]], title
 
 @dataclass(frozen=True)
 class _Label:
-    """Words beside a line's end: where the line ends, and where the words stand."""
+    """Words beside the end of a line, with the mark of that line, if it has one."""
 
     words: str
     end: float
-    place: float
     colour: str
+    mark: int | None = None
 
 
-def _labels(labels: Sequence[_Label], x: float, top: float, bottom: float) -> str:
+def _labels(labels: Sequence[_Label], x: float, bottom: float) -> str:
     """Returns labels in order of their lines' ends, moved apart where they would overlap, each with a leader."""
     ordered = sorted(labels, key=lambda label: label.end)
-    places: list[float] = []
-    for label in ordered:
-        places.append(max(label.end, places[-1] + _STEP) if places else max(label.end, top))
-    for number in reversed(range(len(places))):  # what ran over the bottom moves up, and pushes the others
-        below = places[number + 1] - _STEP if number + 1 < len(places) else bottom + 8
-        places[number] = min(places[number], below)
     parts = []
-    for label, place in zip(ordered, places, strict=True):
+    for label, place in zip(ordered, apart([label.end for label in ordered], _STEP, bottom), strict=True):
         parts.append(polyline([(x, label.end), (x + 14, place)], stroke=label.colour, stroke_width=1.0))
-        parts.append(text(label.words, x + 18, place + 4, fill=label.colour))
+        start = x + 18
+        if label.mark is not None:
+            parts.append(_mark(label.mark, x + 21, place, 4.2))
+            start = x + 30
+        parts.append(text(label.words, start, place + 4, fill=label.colour))
     return "".join(parts)
+
+
+def apart(places: Sequence[float], step: float, most: float) -> list[float]:
+    """Returns places at least `step` apart and as near as can be to those given, which rise; none is above `most`.
+
+    Least squares by pooling neighbours that would overlap (isotonic regression).
+
+    Example:
+        >>> apart([10.0, 11.0, 50.0], 5.0, 100.0)
+        [8.0, 13.0, 50.0]
+    """
+    pools: list[list[float]] = []
+    for number, place in enumerate(places):
+        pools.append([place - number * step])
+        while len(pools) > 1 and sum(pools[-2]) / len(pools[-2]) > sum(pools[-1]) / len(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    levels = [sum(pool) / len(pool) for pool in pools for _ in pool]
+    highest = most - step * (len(places) - 1)
+    return [min(level, highest) + number * step for number, level in enumerate(levels)]
 
 
 def _curve(one: Line, number: int, shift: float, x: Scale, y: Scale) -> str:

@@ -10,7 +10,7 @@ from medtl_core.batch import Job, Value
 from medtl_core.config import settings
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.errors import ConfigError
-from medtl_core.methods.private import PrivateMethod
+from medtl_core.methods.private import PrivateMethod, terms_of
 from medtl_core.runs import Plan
 
 #: What is compared without privacy: exact sums, averaging, and no collaboration at all.
@@ -97,6 +97,7 @@ def job_of(sweep: Sweep, cell: Cell) -> Job:
 
     Raises:
         ConfigError: the settings contradict privacy, or a hospital would have too few patients for it.
+        PrivacyError: delta promises nothing to so many patients.
         DataError: the data cannot be used.
     """
     values: dict[str, Value] = {**sweep.plan.settings, "shots": cell.shots, "seed": cell.seed, "privacy": "none"}
@@ -104,7 +105,9 @@ def job_of(sweep: Sweep, cell: Cell) -> Job:
     if cell.mode != FREE:
         values |= private_settings(cell.epsilon, cell.mode == SECURE)
         values["public-cases"] = values.get("public-cases") or fewest_patients(sweep, cell)
-    settings(values)
+    checked = settings(values)
+    if cell.mode != FREE:
+        terms_of(checked, width=1, classes=2)  # what it says of delta holds for any width
     folder = place(sweep.plan.out, cell.mode, f"{sweep.data}-{cell.shots}", cell.epsilon, cell.seed)
     return Job(folder, values)
 

@@ -77,7 +77,7 @@ def summarised(sweep: Sweep, finished: Sequence[Finished], failed: Mapping[str, 
         "epsilons": list(sweep.epsilons),
         "seeds": sorted({row.seed for row in rows}),
         "delta": sorted({row.delta for row in rows if row.delta is not None}),
-        "public_cases": sorted({row.public_cases for row in rows if row.public_cases is not None}),
+        "public_cases": {str(shots): _public_cases(rows, shots) for shots in sweep.shots},
         "settings": identity(sweep)["settings"],
         "versions": versions(),
         "lines": found,
@@ -87,6 +87,10 @@ def summarised(sweep: Sweep, finished: Sequence[Finished], failed: Mapping[str, 
         "failed": {**failed, **_overspent(rows)},
         "absent": sum(one.absent for one in finished),
     }
+
+
+def _public_cases(rows: Sequence[Row], shots: int) -> list[int]:
+    return sorted({row.public_cases for row in rows if row.shots == shots and row.public_cases is not None})
 
 
 def _singles(finished: Sequence[Finished]) -> Singles:
