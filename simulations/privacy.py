@@ -20,7 +20,7 @@ EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Hospitals, cases, and a public lower bound of the patients at each; public images of another source.
 DATA: Mapping[str, Values] = {
     "ham10000_sites": {"sites": 10, "shots": 90, "partition": "natural", "public-cases": 90},
-    "kermany_cxr224": {"sites": 8, "shots": 50, "partition": "dirichlet", "alpha": 0.3, "public-cases": 10},
+    "kermany_cxr224": {"sites": 8, "shots": 50, "partition": "dirichlet", "alpha": 0.3, "public-cases": 25},
     "nih_cxr64": {"sites": 6, "shots": 60, "partition": "dirichlet", "alpha": 1.0, "public-cases": 5},
     "heart_uci": {"sites": 4, "shots": 60, "partition": "natural", "public-cases": 60, "backbone": "table"},
 }
