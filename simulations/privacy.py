@@ -47,7 +47,7 @@ class Cell:
     @property
     def methods(self) -> tuple[str, ...]:
         """What is compared in it."""
-        return {"secure": MECHANISMS, "open": (*MECHANISMS[:1], *RECIPES), "free": FREE}[self.mode]
+        return {"secure": MECHANISMS, "open": (*MECHANISMS, *RECIPES), "free": FREE}[self.mode]
 
     def folder(self, out: Path) -> Path:
         """Returns its run folder."""
