@@ -23,7 +23,7 @@ from medtl_core.counts import (
     roc_points,
 )
 from medtl_core.values import Array, Scores
-from medtl_core.weighted import BINS, calibration_bins, checked, ranked, weighted
+from medtl_core.weighted import BINS, WEIGHTED, calibration_bins, checked, ranked, weighted
 
 
 @dataclass(frozen=True)
@@ -88,17 +88,10 @@ def judge(scores: Scores, *, bins: int = BINS) -> Judgement:
     worst = worst_site(scores)
     sites = {site: select(scores, scores.site == site) for site in _names(scores)}
     curves = {site: macro_roc(part) for site, part in {"all": scores, **sites}.items()}
-    sensitivity, specificity = sensitivity_specificity(scores)
     return Judgement(
         cases=len(scores.label),
-        balanced_accuracy=balanced_accuracy(scores),
-        auroc=auroc(scores),
-        auprc=auprc(scores),
-        sensitivity=sensitivity,
-        specificity=specificity,
+        **plain(scores, tuple(WEIGHTED)),
         ece=expected_calibration_error(scores, bins),
-        brier=brier(scores),
-        log_loss=log_loss(scores),
         worst_site=worst[1] if worst else None,
         worst_site_name=worst[0] if worst else None,
         by_site=by_site(scores),
@@ -219,8 +212,14 @@ def _sides(scores: Scores, cls: int) -> tuple[Float, Float]:
     return positive[:, 0], negative[:, 0]
 
 
+def plain(scores: Scores, names: Sequence[str]) -> dict[str, Figure]:
+    """Returns several figures of `weighted.WEIGHTED` at once, every case counted once; None where undefined."""
+    found = weighted(scores, np.ones((len(scores.label), 1)), names)
+    return {name: figure(value[0]) for name, value in found.items()}
+
+
 def _plain(name: str, scores: Scores) -> Figure:
-    return figure(weighted(scores, np.ones((len(scores.label), 1)), [name])[name][0])
+    return plain(scores, [name])[name]
 
 
 def _names(scores: Scores) -> list[str]:

@@ -96,8 +96,9 @@ def _by_answer(scores: Scores, weight: Float) -> dict[str, Float]:
     return from_answers(*(mask.astype(np.float64) @ weight for mask in (present & answered, present, answered)))
 
 
-def _by_loss(name: str) -> Callable[[Scores, Float], dict[str, Float]]:
-    return lambda scores, weight: {name: ratio(case_losses(scores)[name] @ weight, weight.sum(axis=0))}
+def _by_loss(scores: Scores, weight: Float) -> dict[str, Float]:
+    total = weight.sum(axis=0)
+    return {name: ratio(loss @ weight, total) for name, loss in case_losses(scores).items()}
 
 
 #: Figures that can be weighted, by name.
@@ -107,6 +108,6 @@ WEIGHTED: Mapping[str, Callable[[Scores, Float], dict[str, Float]]] = {
     "specificity": _by_answer,
     "auroc": lambda scores, weight: {"auroc": _areas(scores, weight, area_under_roc)},
     "auprc": lambda scores, weight: {"auprc": _areas(scores, weight, average_precision)},
-    "brier": _by_loss("brier"),
-    "log_loss": _by_loss("log_loss"),
+    "brier": _by_loss,
+    "log_loss": _by_loss,
 }

@@ -69,7 +69,7 @@ def train(
         return heads
     stack, classes, width = heads.shape
     lesson = _Lesson(
-        heads.reshape(-1, width), inputs, np.eye(classes)[label][:, None], None if mine is None else mine.T,
+        heads.reshape(-1, width), inputs, np.eye(classes)[label][:, None], None if mine is None else mine.T.astype(np.float64),
         None if control is None else control.reshape(-1, width),
     )  # fmt: skip
     # the steps within the span of the cases need the products of all pairs of cases, but then fewer others
@@ -88,14 +88,14 @@ class _Lesson:
         start: [M * C, d + 1].
         inputs: [n, d + 1].
         onehot: [n, 1, C].
-        seen: bool [n, M], or None.
+        seen: float64 [n, M], 1 where a head may see the case, else 0; or None.
         shift: [M * C, d + 1] added to every gradient, or None.
     """
 
     start: Float
     inputs: Float
     onehot: Float
-    seen: NDArray[np.bool_] | None
+    seen: Float | None
     shift: Float | None
 
     def error(self, logits: Float, rows: slice | NDArray[np.int64]) -> Float:
@@ -106,8 +106,8 @@ class _Lesson:
         if self.seen is None:
             residual /= cases
         else:  # a head's mean is over the cases of the batch that it may see
-            seen = self.seen[rows].astype(np.float64)
-            residual *= (seen / np.maximum(seen.sum(axis=0), 1.0))[..., None]
+            seen = self.seen[rows]
+            residual *= (seen / np.maximum(np.add.reduce(seen, axis=0), 1.0))[..., None]
         return residual.reshape(cases, -1)
 
 

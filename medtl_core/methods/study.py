@@ -129,7 +129,10 @@ class Study:
         return self._courses[algorithm]
 
     def solved(self, key: str, family: str, columns: NDArray[np.int64] | None = None) -> Solved:
-        """Returns the head of the candidate `key` of `choices`, solved from all cases."""
+        """Returns the head of the candidate `key` of `choices`, solved from all cases, once."""
+        return self.once(f"solved/{key}", lambda: self._solved(key, family, columns))
+
+    def _solved(self, key: str, family: str, columns: NDArray[np.int64] | None) -> Solved:
         choice = self.choices[key]
         with self.clock(key) as spent:
             where = np.arange(self.problem.width) if columns is None else columns

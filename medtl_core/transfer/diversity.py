@@ -11,7 +11,7 @@ from medtl_core.calibrate import log_softmax
 from medtl_core.counts import Figure, Float
 from medtl_core.errors import DataError
 from medtl_core.methods.tasks import Arrays, Config, SiteData, Task
-from medtl_core.metrics import judge
+from medtl_core.metrics import plain
 from medtl_core.values import Released, Scores, Update
 
 #: Figures a gain is told of.
@@ -87,8 +87,7 @@ def diversity_sums(site: SiteData, arrays: Arrays, config: Config) -> Released:
 
 def gain(members: Mapping[str, Scores], ensemble: Scores) -> dict[str, Any]:
     """Returns `gain_of` members and ensemble on the same cases."""
-    figures = {name: judge(member).as_dict()["figures"] for name, member in members.items()}
-    return gain_of(figures, judge(ensemble).as_dict()["figures"])
+    return gain_of({name: plain(member, FIGURES) for name, member in members.items()}, plain(ensemble, FIGURES))
 
 
 def gain_of(members: Mapping[str, Mapping[str, Figure]], whole: Mapping[str, Figure]) -> dict[str, Any]:

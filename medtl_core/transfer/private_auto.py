@@ -1,7 +1,8 @@
-"""Which private mechanism, from public facts only: how much signal the budget buys for every direction and class.
+"""Which private mechanism, from public facts only: as many directions, and a Gram matrix, as the budget carries.
 
-The rule reads k = N mu / (d sqrt C), with N patients, mu of the budget (divided by sqrt K without secure sum), d public
-directions and C classes: a class mean's length over the length of its noise, up to a constant (METHODS section 2.3).
+The rule reads the signal S = N mu / sqrt C, with N patients, mu of the budget (divided by sqrt K without secure sum)
+and C classes: how long a class sum is over the noise in one of its directions, up to a constant (METHODS section 2.3).
+The noise of a sum grows with every direction kept, what a direction tells shrinks, so the number kept follows S.
 Choosing costs nothing, because nothing private is looked at.
 """
 
@@ -17,10 +18,10 @@ from medtl_core.privacy.accounting import mu_for
 from medtl_core.privacy.plan import Plan, Terms
 from medtl_core.transfer.prototypes import SIZE, Prototypes
 
-#: Below the first, few directions; from the second on, the Gram matrix pays for itself.
-FEW, MANY = 0.6, 1.2
-#: Directions kept when the budget is small.
-SMALL = 32
+#: Directions for each unit of signal. A table's columns have no order, so that leaving some out costs more.
+ORDERED, UNORDERED = 0.8, 1.2
+#: Never fewer directions; and the signal from which on the Gram matrix pays for itself.
+FEWEST, GRAM_FROM = 16, 30.0
 
 
 @final
@@ -37,10 +38,11 @@ class PrivateAuto(PrivateMethod):
     summary: ClassVar[str] = "private: prototypes with as many directions, and a Gram matrix, as the budget carries"
     test: ClassVar[str] = "server"
 
-    def chosen(self, terms: Terms) -> Prototypes:
-        """Returns the prototypes that suit the terms."""
-        signal = strength(terms)
-        return Prototypes(self.name, SMALL if signal < FEW else SIZE, cosine=signal < MANY)
+    def chosen(self, terms: Terms, ordered: bool = True) -> Prototypes:
+        """Returns the prototypes that suit the terms; the plan depends on the Gram matrix, not on the directions."""
+        amount = signal(terms)
+        size = round(amount * (ORDERED if ordered else UNORDERED))
+        return Prototypes(self.name, min(max(size, FEWEST), SIZE), cosine=amount < GRAM_FROM)
 
     def plan(self, terms: Terms) -> Plan:
         """See PrivateMethod."""
@@ -48,19 +50,20 @@ class PrivateAuto(PrivateMethod):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        return self.chosen(terms_of(study.settings, study.problem.width, len(study.problem.classes))).outcome(study)
+        terms = terms_of(study.settings, study.problem.width, len(study.problem.classes))
+        return self.chosen(terms, ordered=study.settings.backbone != "table").outcome(study)
 
 
-def strength(terms: Terms) -> float:
-    """Returns k = N mu / (d sqrt C), the signal of a class mean over its noise.
+def signal(terms: Terms) -> float:
+    """Returns S = N mu / sqrt C, the length of a class sum over the noise in one of its directions.
 
     Example:
         >>> terms = Terms(4.0, 1e-5, hospitals=10, colluders=1, cases=90, width=464, classes=7, secure=True)
-        >>> round(strength(terms), 2)
-        2.98
+        >>> round(signal(terms))
+        298
     """
     mu = mu_for(terms.epsilon, terms.delta) / terms.dilution
-    return terms.hospitals * terms.cases * mu / (min(SIZE, terms.width) * math.sqrt(terms.classes))
+    return terms.hospitals * terms.cases * mu / math.sqrt(terms.classes)
 
 
 METHODS: tuple[type[Method], ...] = (PrivateAuto,)

@@ -3,7 +3,7 @@
 import pytest
 
 from medtl_core.privacy.plan import Terms
-from medtl_core.transfer.private_auto import PrivateAuto, strength
+from medtl_core.transfer.private_auto import PrivateAuto, signal
 from medtl_core.transfer.prototypes import Prototypes
 from tests.transfer.exact_hospitals import exact_study
 
@@ -15,19 +15,24 @@ def terms(epsilon: float, hospitals: int, cases: int, secure: bool, width: int =
 
 
 @pytest.mark.parametrize(
-    ("facts", "signal", "size", "cosine"),
+    ("facts", "amount", "size", "cosine"),
     [
-        (terms(4.0, 10, 90, True), 2.98, 100, False),
-        (terms(4.0, 10, 90, False), 0.99, 100, True),
-        (terms(1.0, 10, 90, True), 0.86, 100, True),
-        (terms(1.0, 10, 90, False), 0.29, 32, True),
-        (terms(1.0, 5, 30, True), 0.13, 32, True),
-        (terms(4.0, 10, 90, True, width=16), 18.65, 100, False),  # a table has few directions anyway
+        (terms(4.0, 10, 90, True), 298.3, 100, False),
+        (terms(1.0, 10, 90, True), 86.5, 69, False),
+        (terms(1.0, 10, 90, False), 28.8, 23, True),
+        (terms(1.0, 5, 30, True), 13.6, 16, True),
     ],
 )
-def test_the_rule(facts: Terms, signal: float, size: int, cosine: bool) -> None:
-    assert strength(facts) == pytest.approx(signal, abs=0.006)
+def test_the_rule(facts: Terms, amount: float, size: int, cosine: bool) -> None:
+    assert signal(facts) == pytest.approx(amount, abs=0.2)
     assert AUTO.chosen(facts) == Prototypes("private-auto", size, cosine)
+
+
+def test_a_table_keeps_half_as_many_columns_again_under_the_same_plan() -> None:
+    facts = terms(1.0, 10, 90, False)
+    table = AUTO.chosen(facts, ordered=False)
+    assert table == Prototypes("private-auto", 35, True)
+    assert table.plan(facts) == AUTO.plan(facts)
 
 
 def test_the_plan_is_that_of_the_chosen_prototypes_under_its_own_name() -> None:
