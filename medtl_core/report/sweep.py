@@ -234,8 +234,11 @@ def _public_cases(found: Mapping[str, Any]) -> list[int]:
 
 
 def _interval(found: Mapping[str, Any]) -> str:
-    seeds = len(found["seeds"])
-    return f"95% t-interval over {seeds} seeds" if seeds > 1 else "95% patient bootstrap of one seed"
+    counts = sorted({point["seeds"] for one in found["lines"] for point in one["points"]})
+    if counts == [1]:
+        return "95% patient bootstrap of one seed"
+    alone = ", patient bootstrap where there is one" if counts[0] == 1 else ""
+    return f"95% t-interval over {_range(counts)} seeds{alone}"
 
 
 def _tiles(found: Mapping[str, Any]) -> list[dict[str, str]]:
