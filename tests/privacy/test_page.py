@@ -25,7 +25,7 @@ def test_the_example_is_a_policy(tmp_path: Path) -> None:
 
 def test_its_commands_and_settings_exist() -> None:
     runner = CliRunner()
-    for command in ("ledger show", "ledger verify", "ledger raise", "site outbound"):
+    for command in ("ledger show", "ledger verify", "ledger raise", "site outbound", "sweep privacy"):
         assert f"medtl {command}" in PAGE
         assert runner.invoke(app, [*command.split(), "--help"]).exit_code == 0
     (line,) = re.findall(r"medtl simulate quickstart ([^#\n]*)", PAGE)
