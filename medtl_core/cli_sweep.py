@@ -1,12 +1,16 @@
 """`medtl sweep privacy`: many runs as one experiment, one table and one report."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medtl_core.console import console_of, say
+
+if TYPE_CHECKING:
+    from medtl_core.sweep.cells import Sweep
 
 sweep_app = typer.Typer(
     help="Many runs as one experiment that goes on where it stopped.", no_args_is_help=True, rich_markup_mode=None
@@ -42,15 +46,11 @@ def privacy(
 
     The same command goes on where it stopped. It says in words where a mechanism is no better than guessing.
     """
-    from contextlib import redirect_stdout
-
     from medtl_core.atomic import to_json
-    from medtl_core.checkout import find_app, load_experiment
+    from medtl_core.checkout import find_app
     from medtl_core.errors import ConfigError
     from medtl_core.planning import Order as Run
-    from medtl_core.report.sweep import headline, sweep_table, told
     from medtl_core.sweep.order import MECHANISMS, Order, read_order
-    from medtl_core.sweep.privacy import carry_out
 
     bare = [word for word in words or () if "=" not in word]
     if len(bare) > 1:
@@ -60,6 +60,22 @@ def privacy(
     pairs = [*(assignments or ()), *(word for word in words or () if "=" in word)]
     run = Run(bare[0] if bare else None, pairs, data, seeds, workers, None, out)
     sweep = read_order(Order(run, epsilons, MECHANISMS if mechanisms is None else mechanisms, shots), find_app(app_dir))
+    found = _carry_out(sweep, minutes, quiet)
+    if as_json:
+        sys.stdout.write(to_json(found))
+    else:
+        _show(found, sweep.plan.out)
+    if found["failed"]:
+        raise typer.Exit(1)
+
+
+def _carry_out(sweep: "Sweep", minutes: float, quiet: bool) -> Mapping[str, Any]:
+    """Runs the sweep's cells with the checkout's experiment, a line each on standard error."""
+    from contextlib import redirect_stdout
+
+    from medtl_core.checkout import load_experiment
+    from medtl_core.sweep.privacy import carry_out
+
     log = console_of(stderr=True)
 
     def tell(text: str) -> None:
@@ -68,17 +84,17 @@ def privacy(
 
     with redirect_stdout(sys.stderr):
         simulate = load_experiment(sweep.plan.app)
-        found = carry_out(sweep, lambda plan: simulate(plan, lambda event: None), minutes, tell)
-    if as_json:
-        sys.stdout.write(to_json(found))
-    else:
-        console = console_of()
-        for count in found["shots"]:
-            say(console, headline(found, count))
-            console.print(sweep_table(found, count))
-        for line in told(found):
-            say(console, line)
-        for name, file in (("report", "report.html"), ("rows", "sweep.csv")):
-            say(console, f"{name:<8}{sweep.plan.out / file}")
-    if found["failed"]:
-        raise typer.Exit(1)
+        return carry_out(sweep, lambda plan: simulate(plan, lambda event: None), minutes, tell)
+
+
+def _show(found: Mapping[str, Any], out: Path) -> None:
+    from medtl_core.report.sweep import headline, sweep_table, told
+
+    console = console_of()
+    for count in found["shots"]:
+        say(console, headline(found, count))
+        console.print(sweep_table(found, count))
+    for line in told(found):
+        say(console, line)
+    for name, file in (("report", "report.html"), ("rows", "sweep.csv")):
+        say(console, f"{name:<8}{out / file}")
