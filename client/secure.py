@@ -81,6 +81,8 @@ def staged(site: Site, stage: str, arrays: Arrays, config: Config) -> Released:
         raise PrivacyError("a secure sum needs secure-sum=true and a folder of the hospital's own (state-dir)")
     case = opened(site, str(config["inner"]), _inner(arrays), _inner_config(config))
     check(case.demand)
+    if stage == STAGES[0]:
+        _willing(case)
     session = _session(site, case)
     if stage == STAGES[0]:
         return _told(_keys(session, site.home))
@@ -89,6 +91,13 @@ def staged(site: Site, stage: str, arrays: Arrays, config: Config) -> Released:
     if stage in answers:
         return _told(answers[stage](session, roster, arrays))
     return _masked(session, roster, arrays, case)
+
+
+def _willing(case: Case) -> None:
+    """Refuses before the others rely on this hospital, and pay, for a sum that it could not afford."""
+    with case.ledger() as ledger:
+        if not ledger.answered(case.key):
+            ledger.afford(case.demand.plan.steps[case.demand.step])
 
 
 @dataclass(frozen=True)
