@@ -6,7 +6,6 @@ other survivors) is refused, because two stories together would open a hospital'
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from medtl_core.methods.secure import STAGES
 from medtl_core.methods.tasks import Arrays, Config
 from medtl_core.privacy import masking
 from medtl_core.privacy.gate import check, release
+from medtl_core.privacy.identity import PEERS, own_identity, trusted_peers
 from medtl_core.privacy.masking import Ints, Secrets, to_bytes, to_words
 from medtl_core.privacy.noise import system_entropy
 from medtl_core.privacy.plan import Step
@@ -27,9 +27,6 @@ from medtl_core.values import Array, PrivacyEvent, Released, Update, digest
 
 from .gate import Case, opened
 from .site import Site
-
-#: File in the hospital's folder with the identity keys of the hospitals it trusts, by name, as hex.
-PEERS = "peers.json"
 
 
 @dataclass(frozen=True)
@@ -81,6 +78,8 @@ def staged(site: Site, stage: str, arrays: Arrays, config: Config) -> Released:
         raise PrivacyError("a secure sum needs secure-sum=true and a folder of the hospital's own (state-dir)")
     case = opened(site, str(config["inner"]), _inner(arrays), _inner_config(config))
     check(case.demand)
+    if stage == STAGES[0]:
+        _willing(case)
     session = _session(site, case)
     if stage == STAGES[0]:
         return _told(_keys(session, site.home))
@@ -89,6 +88,13 @@ def staged(site: Site, stage: str, arrays: Arrays, config: Config) -> Released:
     if stage in answers:
         return _told(answers[stage](session, roster, arrays))
     return _masked(session, roster, arrays, case)
+
+
+def _willing(case: Case) -> None:
+    """Refuses before the others rely on this hospital, and pay, for a sum that it could not afford."""
+    with case.ledger() as ledger:
+        if not ledger.answered(case.key):
+            ledger.afford(case.demand.plan.steps[case.demand.step])
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ class _Roster:
 
 
 def _keys(session: Session, home: Path) -> dict[str, Array]:
-    identity = _identity(home)
+    identity = own_identity(home)
     public = [masking.public_key(session.secrets.seal), masking.public_key(session.secrets.pair)]
     signature = masking.signed(identity, _statement(session.name, session.site, *public))
     return {
@@ -119,7 +125,7 @@ def _roster(session: Session, arrays: Arrays, config: Config, case: Case) -> _Ro
         raise PrivacyError("secure sum: the roster does not name this hospital among enough others, each once")
     if int(config["threshold"]) != needed or needed <= case.demand.plan.terms.colluders:
         raise PrivacyError("secure sum: the threshold is not that of the plan")
-    trusted = _peers(case.home)
+    trusted = trusted_peers(case.home)
     for place, name in enumerate(names):
         seal, pair, owner = to_bytes(keys[place, 0]), to_bytes(keys[place, 1]), to_bytes(identity[place])
         masking.check_signature(owner, to_bytes(signature[place]), _statement(session.name, name, seal, pair), name)
@@ -216,25 +222,6 @@ def _session(site: Site, case: Case) -> Session:
     kept = json.loads(path.read_text(encoding="utf-8"))["secrets"]
     secrets_ = Secrets(*(bytes.fromhex(kept[part]) for part in ("seal", "pair", "own")))
     return Session(path, name, site.data.name, secrets_)
-
-
-def _identity(home: Path) -> bytes:
-    path = home / "identity.key"
-    if not path.is_file():
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_bytes(path, os.urandom(masking.KEY), mode=0o600)
-    return path.read_bytes()
-
-
-def _peers(home: Path) -> dict[str, str] | None:
-    path = home / PEERS
-    if not path.is_file():
-        return None
-    try:
-        peers = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PrivacyError(f"{path} cannot be read; nothing is masked") from error
-    return {str(name): str(key) for name, key in peers.items()}
 
 
 def _statement(session: str, site: str, seal: bytes, pair: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The hospital's own commands: `medtl ledger show|verify|raise` and `medtl site outbound`."""
+"""The hospital's own commands: `medtl ledger show|verify|raise` and `medtl site outbound|identity`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -65,6 +65,16 @@ def outbound() -> None:
     for row in PRIVATE_OUTBOUND:
         table.add_row(row.task, row.name, row.what, "by the ledger" if row.private else "not about patients")
     _print(table)
+
+
+@site_app.command("identity")
+def identity(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's own state-dir.")],
+) -> None:
+    """Print the hospital's public key, for the `peers.json` of the others; the private one never leaves DIR."""
+    from medtl_core.privacy.identity import public_identity
+
+    typer.echo(public_identity(folder))
 
 
 def _table(headings: tuple[str, ...]) -> "Table":

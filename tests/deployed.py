@@ -15,3 +15,52 @@ def copy_app(folder: Path, *more: str) -> Path:
     for name in ("server", "client", "medtl_core", *more):
         shutil.copytree(ROOT / name, app / name, ignore=shutil.ignore_patterns("__pycache__"))
     return app
+
+
+#: A ServerApp that writes down what hospitals send, array by array, and is otherwise the real one.
+LISTENING = """
+from pathlib import Path
+
+import numpy as np
+from flwr.serverapp import ServerApp
+
+from server.app import app as server_app
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid, context):
+    folder, pull = Path(context.run_config["out"]) / "transcript", grid.pull_messages
+    folder.mkdir(parents=True)
+
+    def heard(ids):
+        replies = list(pull(ids))
+        for reply in replies:
+            if reply.has_content():
+                arrays, about = reply.content.array_records["arrays"], reply.content.config_records["about"]
+                task = reply.metadata.message_type.partition(".")[2]
+                np.savez(folder / f"{task}--{about['site']}.npz", **{name: one.numpy() for name, one in arrays.items()})
+        return replies
+
+    grid.pull_messages = heard
+    server_app(grid, context)
+"""
+
+
+def listening_app(folder: Path) -> Path:
+    """Returns a copy of the app whose server keeps its transcript in `out`/transcript, as TASK--SITE.npz."""
+    app = copy_app(folder)
+    (app / "listening").mkdir()
+    (app / "listening" / "__init__.py").write_text("", encoding="utf-8")
+    (app / "listening" / "app.py").write_text(LISTENING, encoding="utf-8")
+    project = app / "pyproject.toml"
+    text = project.read_text(encoding="utf-8")
+    for old, new in (
+        ("server.app:app", "listening.app:app"),
+        ('"server/**/*.py"', '"server/**/*.py", "listening/*.py"'),
+    ):
+        assert old in text
+        text = text.replace(old, new)
+    project.write_text(text, encoding="utf-8")
+    return app

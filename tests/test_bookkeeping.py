@@ -9,6 +9,7 @@ from medtl_core.bookkeeping import PRIVATE_OUTBOUND, balance, ledgers, raise_bud
 from medtl_core.cli import app
 from medtl_core.errors import PrivacyError
 from medtl_core.methods.secure import STAGES
+from medtl_core.privacy.identity import public_identity
 from medtl_core.registry import all_private_tasks, all_private_training
 from tests.privacy.made import key, ledger, plan
 
@@ -54,6 +55,13 @@ def test_a_person_raises_the_budget_with_a_reason(home: Path) -> None:
 def test_no_ledger_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PrivacyError, match="no ledger"):
         list(ledgers(tmp_path))
+
+
+def test_a_hospital_is_told_the_public_key_that_others_should_trust(tmp_path: Path) -> None:
+    first, again = (RUN.invoke(app, ["site", "identity", str(tmp_path / "state")]) for _ in range(2))
+    assert first.exit_code == 0
+    assert first.output.strip() == again.output.strip() == public_identity(tmp_path / "state")
+    assert len(bytes.fromhex(first.output.strip())) == 32
 
 
 def test_the_list_of_what_leaves_is_complete() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from medtl_core.errors import RunError
 from medtl_core.methods.hospitals import ArraySpec, Hospitals, Request
 from medtl_core.privacy import masking
-from medtl_core.privacy.gate import unscaled
+from medtl_core.privacy.gate import RANGE, unscaled
 from medtl_core.privacy.masking import Ints
 from medtl_core.privacy.plan import Plan
 from medtl_core.values import Array
@@ -56,7 +56,7 @@ def secure_sum(hospitals: Hospitals, request: Request, plan: Plan) -> dict[str, 
         plan: whose step it is.
 
     Raises:
-        RunError: fewer than K - t hospitals were left at some stage.
+        RunError: fewer than K - t hospitals were left at some stage, or the masks did not come off.
     """
     step = int(request.config["step"])
     config = {**request.config, "inner": request.task}
@@ -65,6 +65,8 @@ def secure_sum(hospitals: Hospitals, request: Request, plan: Plan) -> dict[str, 
     sealed = _shares(hospitals, replace(request, config=config), roster, plan)
     total, survivors = _masked(hospitals, replace(request, config=config), roster, sealed, plan)
     clear = _unmasked(hospitals, replace(request, config=config), roster, (total, survivors, sealed), plan)
+    if (clear >= 2 * RANGE).any() or (clear <= -2 * RANGE).any():  # what is left of a mask is uniform modulo 2^64
+        raise RunError(f"{request.task}: the masks did not come off, a hospital sent wrong shares; the sum is given up")
     shapes = {name: request.expect[name].shape for name in sorted(request.expect)}
     return unscaled(parted(clear, shapes), plan.steps[step])
 

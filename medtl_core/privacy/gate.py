@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 #: Grid of the fixed-point numbers that noise is added on, as a share of each array's sensitivity.
 GRID = 2.0**-16
 
+#: Sums of all hospitals, in units of the grid, stay below this: float64 holds them exactly, int64 with room for masks.
+RANGE = 2.0**52
+
 #: A millionth more noise covers the difference between the discrete and the continuous Gaussian.
 _SLACK = 1.0 + 1e-6
 
@@ -84,7 +87,7 @@ def noised(bounded: Bounded, plan: Plan, step: int, entropy: "Entropy") -> dict[
         at least the step's noise multipliers; under secure sum the sum of K - t hospitals' releases has.
 
     Raises:
-        PrivacyError: a sum is not finite, or the plan names other arrays.
+        PrivacyError: a sum is not finite or beyond the fixed-point range, or the plan names other arrays.
     """
     from medtl_core.privacy.noise import discrete_gaussian
 
@@ -96,8 +99,10 @@ def noised(bounded: Bounded, plan: Plan, step: int, entropy: "Entropy") -> dict[
     for name, array in bounded.update.arrays.items():
         if not np.isfinite(array).all():
             raise PrivacyError(f"the clipped sum {name!r} is not finite; nothing is released")
-        grid = bounded.sensitivity[name] * GRID
-        whole = np.rint(np.asarray(array, np.float64) / grid).astype(np.int64)
+        scaled = np.rint(np.asarray(array, np.float64) / (bounded.sensitivity[name] * GRID))
+        if np.abs(scaled).max(initial=0.0) * plan.terms.hospitals >= RANGE:
+            raise PrivacyError(f"the clipped sum {name!r} is too large for fixed-point numbers; nothing is released")
+        whole = scaled.astype(np.int64)
         widened = 1.0 / GRID + math.sqrt(array.size)  # sensitivity in grid units, after rounding
         released[name] = whole + discrete_gaussian(_SLACK * multipliers[name] * widened * share, array.shape, entropy)
     return released

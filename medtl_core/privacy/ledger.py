@@ -144,6 +144,23 @@ class Ledger:
                 return self._unsealed(record)
         return None
 
+    def answered(self, key: Key) -> bool:
+        """Returns whether the release is on record, whatever it was asked with."""
+        return any(_same_release(record.body["key"], key) for record in self._of("release"))
+
+    def afford(self, step: Step) -> float:
+        """Returns the epsilon that one more release would bring the ledger to; writes nothing.
+
+        Raises:
+            BudgetError: it is more, or there are more releases, than the hospital allows.
+        """
+        if sum(1 for _ in self._of("reserve")) >= self._policy.max_releases:
+            raise BudgetError(f"the policy allows {self._policy.max_releases} releases, and they are used up")
+        after = epsilon([*self.events(), step.one], self._policy.delta)
+        if not after <= self.budget * (1 + 1e-9):  # also refuses NaN
+            raise BudgetError(f"the release would bring epsilon to {after:.4g}; the hospital allows {self.budget:.4g}")
+        return after
+
     def reserve(self, key: Key, plan: Plan, step: Step) -> None:
         """Writes down what one release will cost, before anything is computed.
 
@@ -151,15 +168,9 @@ class Ledger:
             PrivacyError: the plan changed after its first release, or the ledger cannot be written.
             BudgetError: it would cost more than the hospital allows.
         """
-        event = step.one
-        made = sum(1 for _ in self._of("reserve"))
-        if made >= self._policy.max_releases:
-            raise BudgetError(f"the policy allows {self._policy.max_releases} releases, and they are used up")
-        after = epsilon([*self.events(), event], self._policy.delta)
-        if not after <= self.budget * (1 + 1e-9):  # also refuses NaN
-            raise BudgetError(f"the release would bring epsilon to {after:.4g}; the hospital allows {self.budget:.4g}")
+        after = self.afford(step)
         self._freeze(key, plan)
-        self._journal.append({"kind": "reserve", "key": asdict(key), "event": asdict(event), "epsilon": after})
+        self._journal.append({"kind": "reserve", "key": asdict(key), "event": asdict(step.one), "epsilon": after})
 
     def release(self, key: Key, payload: bytes) -> None:
         """Seals the reply to disk and writes the release down; only then may it be sent.

@@ -17,6 +17,7 @@ from medtl_core.methods.hospitals import Hospitals, Request
 from medtl_core.methods.private import terms_of
 from medtl_core.methods.secure import STAGES, secure_sum
 from medtl_core.privacy.gate import GRID
+from medtl_core.privacy.identity import PEERS
 from medtl_core.registry import find_method
 from server.app import app as server_app
 
@@ -188,7 +189,7 @@ def test_a_hospital_does_not_release_its_own_noised_sum_beside_the_secure_one(si
 def test_only_trusted_identities_are_masked_with(site: Site) -> None:
     keys = secure.staged(site, STAGES[0], {}, config(site)).update.arrays
     assert site.home is not None
-    (site.home / secure.PEERS).write_text(json.dumps({site.data.name: "00"}))
+    (site.home / PEERS).write_text(json.dumps({site.data.name: "00"}))
     roster = {
         f"roster-{name}": keys[part][None]
         for name, part in (("keys", "public"), ("identity", "identity"), ("signature", "signature"))

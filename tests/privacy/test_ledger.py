@@ -51,6 +51,21 @@ def test_a_repeated_request_gets_the_same_bytes_for_nothing(tmp_path: Path) -> N
             book.sealed(key(1, "another"))
 
 
+def test_what_could_be_paid_is_told_without_paying(tmp_path: Path) -> None:
+    with ledger(tmp_path) as book:
+        first = book.afford(STEP)
+        assert (first, book.spent(1e-5)) == (pytest.approx(epsilon([STEP.one], 1e-5)), 0.0)
+        assert not book.answered(key(1))
+    spend(tmp_path, 1, 2, 3, 4)
+    with ledger(tmp_path) as book:
+        assert book.answered(key(1, "another question"))
+        assert not book.answered(key(5))
+        before = book.witness
+        with pytest.raises(BudgetError, match="hospital allows 4"):
+            book.afford(STEP)
+        assert book.witness == before
+
+
 def test_a_reservation_without_a_release_stays_spent(tmp_path: Path) -> None:
     with ledger(tmp_path) as book:
         book.reserve(key(1), plan(), STEP)

@@ -162,3 +162,16 @@ def test_one_broken_number_releases_nothing_instead_of_destroying_the_head(value
     bounded = Bounded(Update({"sum": np.array([0.0, value])}), {"sum": 1.0})
     with pytest.raises(PrivacyError, match="not finite"):
         gate.noised(bounded, made, 0, system_entropy())
+
+
+@pytest.mark.parametrize("value", [2.0**35, -(2.0**35), 1e300])
+def test_a_sum_that_would_leave_the_fixed_point_is_refused(value: float) -> None:
+    from medtl_core.privacy.bounded import Bounded
+    from medtl_core.privacy.noise import system_entropy
+    from medtl_core.values import Update
+
+    made = plan()
+    with pytest.raises(PrivacyError, match="too large for fixed-point"):
+        gate.noised(Bounded(Update({"sum": np.array([0.0, value])}), {"sum": 1.0}), made, 0, system_entropy())
+    largest = (gate.RANGE * gate.GRID - 1) / made.terms.hospitals
+    gate.noised(Bounded(Update({"sum": np.array([0.0, largest])}), {"sum": 1.0}), made, 0, system_entropy())

@@ -1,0 +1,57 @@
+"""Who a hospital is to other hospitals: an Ed25519 key in its own folder, and the public keys of those it trusts."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from medtl_core.atomic import write_bytes
+from medtl_core.errors import PrivacyError
+from medtl_core.privacy import masking
+
+#: File in the hospital's folder with its private identity key.
+IDENTITY = "identity.key"
+#: File in the hospital's folder with the public identity keys of the hospitals it trusts, by name, as hex.
+PEERS = "peers.json"
+
+
+def own_identity(home: Path) -> bytes:
+    """Returns the private identity key in a hospital's folder, drawn from the operating system the first time.
+
+    Raises:
+        PrivacyError: it cannot be read or made, or is not a key.
+    """
+    path = home / IDENTITY
+    try:
+        if not path.is_file():
+            home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_bytes(path, os.urandom(masking.KEY), mode=0o600)
+        key = path.read_bytes()
+    except OSError as error:
+        raise PrivacyError(f"the identity key {path} cannot be read or made ({error.strerror})") from error
+    if len(key) != masking.KEY:
+        raise PrivacyError(f"{path} is not an identity key of {masking.KEY} bytes; put it back from a copy")
+    return key
+
+
+def public_identity(home: Path) -> str:
+    """Returns the public identity key of a hospital's folder as hex: what others write into their `PEERS`."""
+    return masking.identity_public(own_identity(home)).hex()
+
+
+def trusted_peers(home: Path) -> Mapping[str, str] | None:
+    """Returns the public identity keys a hospital trusts, by name; None if it has named none.
+
+    Raises:
+        PrivacyError: the file is not a JSON object of names and keys.
+    """
+    path = home / PEERS
+    if not path.is_file():
+        return None
+    try:
+        peers = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PrivacyError(f"{path} cannot be read; nothing is masked") from error
+    if not isinstance(peers, dict) or not all(isinstance(key, str) for key in peers.values()):
+        raise PrivacyError(f"{path} must be a JSON object of hospital names and their public keys; nothing is masked")
+    return peers

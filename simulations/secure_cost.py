@@ -1,0 +1,275 @@
+"""What a secure sum costs, and whether it is exact: `python -m simulations.secure_cost`, or `make bench-secure`.
+
+The same private release is made three times: openly, under a secure sum, and under a secure sum in which every fifth
+hospital is cut off after it has shared its secrets, the dearest moment. The real ClientApp answers over the in-process
+grid, one message after the other, each through Flower's wire format.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import Context, Message
+
+from medtl_core.events import Event
+from medtl_core.methods.private import PrivateMethod, noised_sum, plan_of
+from medtl_core.methods.secure import STAGES
+from medtl_core.methods.study import Study
+from medtl_core.privacy.plan import Plan
+from medtl_core.values import Array
+from simulations.secure_sight import Sight, Truth, truth
+
+METHOD = "private-discriminant"
+CLASSES, COLUMNS, PATIENTS, TESTED = 3, 50, 12, 30
+#: Stages of the drop-outs' silence: they have sent keys and shares, and nothing after.
+_LATE = STAGES[2:]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One release.
+
+    Attributes:
+        hospitals: how many take part; a fifth of them may collude or drop out.
+        mode: "open" (every hospital's own noised sums are sent), "secure", or "drop-out" (secure, a fifth is cut off).
+        method: whose first step is released.
+    """
+
+    hospitals: int
+    mode: str
+    method: str = METHOD
+
+    @property
+    def colluders(self) -> int:
+        """Hospitals whose noise does not count, so also the drop-outs that are survived."""
+        return max(1, self.hospitals // 5)
+
+    @property
+    def gone(self) -> int:
+        """Hospitals that are cut off."""
+        return self.colluders if self.mode == "drop-out" else 0
+
+    def settings(self, folder: Path) -> dict[str, Any]:
+        """Returns the flat settings of its run, over the table in `folder`."""
+        return {
+            "data": "", "data-path": str(folder / f"table-{self.hospitals}.csv"), "backbone": "table",
+            "sites": self.hospitals, "shots": PATIENTS, "partition": "even", "methods": self.method,
+            "privacy": self.method, "epsilon": 4.0, "public-cases": 2, "colluders": self.colluders,
+            "secure-sum": self.mode != "open", "quorum": 0.5, "cache": str(folder / "cache"),
+            "state": str(folder / f"state-{self.hospitals}-{self.mode}"),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage of a release.
+
+    Attributes:
+        stage: its task.
+        up, down: payload bytes a hospital sent and received, mean.
+        cpu, wall: seconds a hospital worked on its answer, mean of those that answered.
+        server: CPU seconds of the server for all hospitals, with its own share of Flower's work.
+        seconds: from the first message to the server's result; simulated hospitals answer in turn.
+    """
+
+    stage: str
+    up: float
+    down: float
+    cpu: float
+    wall: float
+    server: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one release cost, and what its sum was."""
+
+    case: Case
+    rows: tuple[Row, ...]
+    truth: Truth
+
+    @property
+    def total(self) -> tuple[Row, ...]:
+        """All stages together; nothing if there is only one."""
+        if len(self.rows) < 2:
+            return ()
+        rows = self.rows
+        return (
+            Row(
+                "total",
+                up=sum(row.up for row in rows), down=sum(row.down for row in rows),
+                cpu=sum(row.cpu for row in rows), wall=sum(row.wall for row in rows),
+                server=sum(row.server for row in rows), seconds=sum(row.seconds for row in rows),
+            ),
+        )  # fmt: skip
+
+
+def measure(case: Case, folder: Path) -> Cost:
+    """Makes one release with the real ClientApp and returns what it cost.
+
+    Args:
+        case: which.
+        folder: for the table and the hospitals' own folders.
+    """
+    from medtl_core.config import settings
+    from medtl_core.flower import compat
+    from medtl_core.flower.grid import LocalGrid, LocalOptions
+
+    write_table(folder / f"table-{case.hospitals}.csv", case.hospitals)
+    chosen = settings(case.settings(folder))
+    clock = _Clock()
+    sight = Sight(clock.timed)
+
+    def fault(node: int, message: Message) -> Exception | None:
+        late = message.metadata.message_type.partition(".")[2] in _LATE
+        return OSError("cut off") if late and node < 1000 + case.gone else None
+
+    nodes = [{"partition-id": part, "num-partitions": case.hospitals} for part in range(case.hospitals)]
+    options = LocalOptions(wire=True, fault=fault)
+    app: Any = sight
+    with compat.quiet(), LocalGrid(app, nodes, chosen.public(), options) as grid:
+        study, method = _study(grid, chosen, clock)
+        plan = plan_of(method, study)
+        sums = _release(study, method, plan)
+        clock.stop()
+    rows = tuple(clock.rows(study.hospitals.history[1:], case.hospitals))
+    return Cost(case, rows, truth(chosen, plan, sight, sums))
+
+
+def _study(grid: Any, chosen: Any, clock: "_Clock") -> tuple[Study, PrivateMethod]:
+    """What the ServerApp does before it obtains heads."""
+    from medtl_core.agreement import agreement
+    from medtl_core.events import Events
+    from medtl_core.flower.exchange import GridHospitals, Terms
+    from medtl_core.methods.outcome import Problem
+    from medtl_core.registry import find_method
+    from server.testset import open_reference
+
+    reference = open_reference(chosen, workers=1)
+    task, spec = reference.source.examples.task, reference.spec
+    terms = Terms(agreement(chosen, task.classes, spec.fingerprint), chosen.sites, chosen.quorum, chosen.deadline)
+    hospitals = GridHospitals(grid, terms, Events(listener=clock.told))
+    hospitals.join()
+    method = find_method(chosen.methods)
+    if not isinstance(method, PrivateMethod):
+        raise SystemExit(f"{method.name} is not a private method; there is no noised sum to take")
+    return Study(hospitals, Problem(task.classes, spec.fingerprint, spec.groups), chosen, (method,)), method
+
+
+def _release(study: Study, method: PrivateMethod, plan: Plan) -> dict[str, Array]:
+    """Asks for the class counts, class sums and second moment, as the mechanism does."""
+    from medtl_core.transfer.public import public_map
+
+    map_ = public_map(study, 2 * COLUMNS)
+    classes, size = len(study.problem.classes), map_.basis.shape[1]
+    known = {"counts": (classes,), "sums": (classes, size), "gram": (size * (size + 1) // 2,)}
+    shapes = {name: known[name] for name in plan.steps[0].noise}
+    return noised_sum(study, method, 0, map_.arrays, shapes, config={"gram": "gram" in shapes})
+
+
+class _Clock:
+    """Times the hospitals' answers and, from one stage's beginning to the next, everything."""
+
+    def __init__(self) -> None:
+        self._work: list[tuple[str, float, float]] = []
+        self._marks: list[tuple[float, float]] = []
+
+    def timed(self, message: Message, context: Context) -> Message:
+        """Lets the real ClientApp answer."""
+        from client.app import app as client_app
+
+        cpu, wall = time.thread_time(), time.perf_counter()
+        reply = client_app(message, context)
+        task = message.metadata.message_type.partition(".")[2]
+        self._work.append((task, time.thread_time() - cpu, time.perf_counter() - wall))
+        return reply
+
+    def told(self, event: Event) -> None:
+        """Hears the run's events; a stage begins with a "phase"."""
+        if event["kind"] == "phase":
+            self.stop()
+
+    def stop(self) -> None:
+        """Marks a beginning, or the end of the last stage."""
+        self._marks.append((time.process_time(), time.perf_counter()))
+
+    def rows(self, history: Sequence[Any], hospitals: int) -> list[Row]:
+        """Returns one row a stage, from the exchanges that were booked."""
+        asked = list(dict.fromkeys(task for task, _, _ in self._work if task != "join"))
+        rows = []
+        for place, (task, booked) in enumerate(zip(asked, history, strict=True)):
+            work = np.array([row[1:] for row in self._work if row[0] == task])
+            (cpu, wall), spent = work.mean(axis=0), np.subtract(self._marks[place + 1], self._marks[place])
+            up, down = booked["bytes_up"] / len(work), booked["bytes_down"] / hospitals
+            server = max(float(spent[0] - work[:, 0].sum()), 0.0)
+            rows.append(Row(task, up, down, float(cpu), float(wall), server, float(spent[1])))
+        return rows
+
+
+def write_table(path: Path, hospitals: int) -> None:
+    """A table of random numbers: what is measured is the sum, not what is learnt."""
+    if path.is_file():
+        return
+    rng = np.random.default_rng(0)
+    rows = 2 * hospitals * PATIENTS + TESTED
+    lines = ["label,patient_id,site,split," + ",".join(f"c{column}" for column in range(COLUMNS))]
+    for row, values in enumerate(rng.normal(size=(rows, COLUMNS))):
+        split = "test" if row < TESTED else "train"
+        lines.append(f"{row % CLASSES},p{row},s,{split}," + ",".join(f"{value:.4f}" for value in values))
+    path.write_text("\n".join(lines), encoding="utf-8")
+
+
+def table(costs: Sequence[Cost]) -> str:
+    """Returns the costs as two tables: by stage, and what was summed."""
+    lines = [
+        "A hospital's figures are means over those that answered; server CPU and seconds are for all of them together,",
+        "who answer in turn. kB are payload: arrays, values and names.",
+        f"{'hospitals':<10}{'sum':<10}{'stage':<20}{'kB up':>8}{'kB down':>9}{'CPU ms':>8}{'wall ms':>9}"
+        f"{'server CPU ms':>15}{'seconds':>9}",
+        *(_priced(cost.case, row) for cost in costs for row in (*cost.rows, *cost.total)),
+        "",
+        f"{'hospitals':<10}{'sum':<10}{'in the sum':>11}{'numbers':>9}{'differ':>8}{'fixed point':>13}{'goal':>9}"
+        f"{'noise / planned':>17}",
+        *(_compared(cost.case, cost.truth) for cost in costs),
+    ]
+    return "\n".join(lines)
+
+
+def _priced(case: Case, row: Row) -> str:
+    return (
+        f"{case.hospitals:<10}{case.mode:<10}{row.stage:<20}{row.up / 1e3:>8.2f}{row.down / 1e3:>9.2f}"
+        f"{1e3 * row.cpu:>8.1f}{1e3 * row.wall:>9.1f}{1e3 * row.server:>15.1f}{row.seconds:>9.2f}"
+    )
+
+
+def _compared(case: Case, found: Truth) -> str:
+    return (
+        f"{case.hospitals:<10}{case.mode:<10}{found.summed:>11}{found.numbers:>9}{found.differ:>8}"
+        f"{found.rounding:>13.1e}{'<= 1e-4':>9}{found.noise:>17.3f}"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures and prints; exits non-zero if a sum was not exact."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hospitals", type=int, nargs="+", default=[5, 20, 50])
+    chosen = parser.parse_args(arguments)
+    costs = []
+    with tempfile.TemporaryDirectory() as folder:
+        for mode in ("open", "secure"):  # imports, once for all
+            measure(Case(3, mode), Path(folder))
+        for hospitals in chosen.hospitals:
+            costs += [measure(Case(hospitals, mode), Path(folder)) for mode in ("open", "secure", "drop-out")]
+    print(table(costs))
+    return int(any(cost.truth.differ or cost.truth.rounding > 1e-4 for cost in costs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

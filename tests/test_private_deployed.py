@@ -1,0 +1,197 @@
+"""Privacy with real processes: hospitals that own their cases, their policy, their ledger and their secrets."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medtl_core.bookkeeping import Balance, balance, ledgers
+from medtl_core.config import settings
+from medtl_core.errors import RunError
+from medtl_core.flower.processes import Deployment
+from medtl_core.methods.private import terms_of
+from medtl_core.methods.secure import STAGES, parted
+from medtl_core.privacy.accounting import epsilon
+from medtl_core.privacy.gate import unscaled
+from medtl_core.privacy.identity import PEERS, public_identity
+from medtl_core.privacy.plan import Plan
+from medtl_core.registry import find_method
+from medtl_core.runs import load_packed
+from simulations.secure_sight import opened, secrets_of
+from tests.deployed import copy_app, listening_app
+
+pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900)]
+
+NAMES = ("east", "north", "south")
+#: Three are the fewest of which one may collude.
+RUN: Mapping[str, Any] = {
+    "data": "", "backbone": "table", "sites": 3, "shots": 40, "privacy": "mean", "epsilon": 1.0, "public-cases": 40,
+    "bootstrap": 20, "deadline": 300.0,
+}  # fmt: skip
+POLICY = "max_epsilon = 1.2\nmechanisms = ['private-mean']\nrequire_private = true\n"
+PATIENCE = 400.0
+
+
+@pytest.fixture(autouse=True)
+def clean_environment() -> Iterator[None]:
+    """Real processes must not change this one's environment."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where everybody's folders lie.
+
+    Attributes:
+        folder: of all.
+        nodes: node config of every hospital.
+    """
+
+    folder: Path
+    nodes: tuple[Mapping[str, str], ...]
+
+    @property
+    def states(self) -> Path:
+        return self.folder / "states"
+
+    def config(self, name: str, **changes: Any) -> dict[str, Any]:
+        places = {"test-path": str(self.folder / "test.csv"), "cache": str(self.folder / "cache")}
+        return {**RUN, **places, **changes, "out": str(self.folder / name)}
+
+    def plan(self, **changes: Any) -> Plan:
+        chosen = settings(self.config("", **changes))
+        return find_method("private-mean").plan(terms_of(chosen, 4, 2))  # type: ignore[attr-defined,no-any-return]
+
+    def books(self) -> dict[str, Balance]:
+        return {found.site: found for found in map(balance, ledgers(self.states))}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Three hospitals with 40 patients each, and the server's own test cases: two numbers tell two classes apart."""
+    rng = np.random.default_rng(4)
+    nodes = []
+    for first, name in enumerate((*NAMES, "server"), start=1):
+        rows = ["label,patient_id,site,split,a,b"]
+        for number in range(40):
+            values = rng.normal(2.0 * (number % 2) - 1.0, 1.0, 2)
+            split = "test" if name == "server" else "train"
+            rows.append(f"{number % 2},patient-{first}{number:03d},{name},{split},{values[0]:.6f},{values[1]:.6f}")
+        path = tmp_path / ("test.csv" if name == "server" else f"{name}.csv")
+        path.write_text("\n".join(rows), encoding="utf-8")
+        if name != "server":
+            home = tmp_path / "states" / name
+            home.mkdir(parents=True)
+            (home / "policy.toml").write_text(POLICY, encoding="utf-8")
+            nodes.append({"data-path": str(path), "site-name": name, "state-dir": str(home)})
+    peers = {name: public_identity(tmp_path / "states" / name) for name in NAMES}
+    for name in NAMES:
+        (tmp_path / "states" / name / PEERS).write_text(json.dumps(peers), encoding="utf-8")
+    return Place(tmp_path, tuple(nodes))
+
+
+def transcript(out: Path) -> dict[str, dict[str, dict[str, np.ndarray]]]:
+    """Task -> hospital -> arrays, as the server got them."""
+    found: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    for path in sorted((out / "transcript").glob("*.npz")):
+        task, _, site = path.stem.partition("--")
+        with np.load(path) as arrays:
+            found.setdefault(task, {})[site] = dict(arrays)
+    return found
+
+
+def head(out: Path) -> Mapping[str, np.ndarray]:
+    (manifest,) = (out / "heads").glob("*.json")
+    return load_packed(manifest)[1].arrays
+
+
+def result(out: Path) -> dict[str, Any]:
+    return json.loads((out / "result.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def check_paid(place: Place, plan: Plan) -> None:
+    for name, book in place.books().items():
+        assert (book.reserved, book.released) == (1, 1), name
+        assert book.spent == pytest.approx(epsilon(plan.events, book.delta), rel=1e-9)
+        assert 0.9 < book.spent <= 1.0
+        assert book.records[0]["site"] == name
+    assert set(place.books()) == set(NAMES)
+    for path in place.states.rglob("*"):
+        if path.is_file() and path.name not in ("policy.toml", PEERS):
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
+def check_sum(place: Place, out: Path, plan: Plan, stayed: Sequence[str]) -> None:
+    """With every hospital's secrets the masks come off: the head is that of the sum, and no message held a summand."""
+    heard = transcript(out)
+    assert list(heard) == ["join", *sorted(STAGES)]
+    masked = {name: sent["masked"] for name, sent in heard["secure_masked"].items()}
+    assert sorted(masked) == sorted(heard["secure_unmask"]) == sorted(stayed)
+    own = opened(masked, secrets_of(place.states), NAMES, plan)
+    sums = unscaled(parted(np.sum(list(own.values()), axis=0), {"counts": (2,), "sums": (2, 4)}), plan.steps[0])
+    np.testing.assert_array_equal(head(out)["weight"], sums["sums"] / np.maximum(sums["counts"], 12.0)[:, None])
+    summands = {int(number) for vector in own.values() for number in vector}
+    assert all(abs(number) < 2**40 for number in summands)
+    for arrays in (arrays for sites in heard.values() for arrays in sites.values()):
+        told = {int(word) for array in arrays.values() for word in np.ascontiguousarray(array).view("<i8").ravel()}
+        assert not told & (summands - {0})
+    for log in [*(place.folder / "flower").glob("*.log"), out / "events.jsonl", out / "result.json"]:
+        assert "patient-" not in log.read_text(encoding="utf-8", errors="replace"), log
+
+
+def test_a_deployed_secure_sum_is_paid_for_and_shows_the_server_nothing_but_the_sum(place: Place) -> None:
+    changes = {"secure-sum": True}
+    with Deployment(place.nodes, home=place.folder / "flower") as deployment:
+        run_config = place.config("secure", **changes)
+        assert deployment.run(listening_app(place.folder), run_config, timeout=PATIENCE) == "finished:completed"
+    assert result(place.folder / "secure")["failures"] == []
+    check_paid(place, place.plan(**changes))
+    check_sum(place, place.folder / "secure", place.plan(**changes), NAMES)
+
+
+@pytest.mark.slow  # a deployment of its own; tests/client/test_secure_transcript.py does it in process
+def test_a_deployed_hospital_that_fails_after_its_shares_is_left_out_of_the_sum(place: Place) -> None:
+    changes = {"secure-sum": True}
+    (place.states / "south" / "privacy").mkdir(mode=0o700)
+    (place.states / "south" / "privacy" / "sealed").touch(mode=0o600)  # where its answer would be sealed
+    with Deployment(place.nodes, home=place.folder / "flower") as deployment:
+        run_config = place.config("secure", **changes)
+        assert deployment.run(listening_app(place.folder), run_config, timeout=PATIENCE) == "finished:completed"
+    told = [(row["site"], row["text"].partition(":")[0]) for row in result(place.folder / "secure")["failures"]]
+    assert told == [("south", "PrivacyError"), ("south", "PrivacyError")]  # masked, unmask
+    assert {name: (book.reserved, book.released) for name, book in place.books().items()} == {
+        "east": (1, 1), "north": (1, 1), "south": (1, 0),
+    }  # fmt: skip
+    check_sum(place, place.folder / "secure", place.plan(**changes), NAMES[:2])
+
+
+@pytest.mark.slow  # a second deployment; what it adds is refused in process by tests/test_private_runs.py, too
+def test_a_deployed_hospital_pays_once_and_refuses_what_it_cannot_afford(place: Place) -> None:
+    out = place.folder / "open"
+    with Deployment(place.nodes, home=place.folder / "flower") as deployment:
+        app = copy_app(place.folder)
+        assert deployment.run(app, place.config("open"), timeout=PATIENCE) == "finished:completed"
+        check_paid(place, place.plan())
+        assert np.isfinite(head(out)["weight"]).all()
+        # another seed is another run: its release would cost more than any of the three allows
+        for name, changes in {"more": {"seed": 1}, "secure": {"secure-sum": True}}.items():
+            with pytest.raises(RunError, match="is finished:failed"):
+                deployment.run(app, place.config(name, **changes), timeout=PATIENCE)
+            events = [json.loads(line) for line in (place.folder / name / "events.jsonl").read_text().splitlines()]
+            refused = {event["site"]: event["text"] for event in events if event["kind"] == "failure"}
+            assert set(refused) == set(NAMES)
+            assert all(text.startswith("BudgetError") for text in refused.values())
+            assert not (place.folder / name / "heads").exists()
+            check_paid(place, place.plan())  # and nothing more was spent
+        # the same question again is answered with the sealed bytes: the same head, at no cost
+        assert deployment.run(app, place.config("again"), timeout=PATIENCE) == "finished:completed"
+    check_paid(place, place.plan())
+    np.testing.assert_array_equal(head(place.folder / "again")["weight"], head(out)["weight"])
