@@ -69,7 +69,8 @@ def train(
         return heads
     stack, classes, width = heads.shape
     lesson = _Lesson(
-        heads.reshape(-1, width), inputs, np.eye(classes)[label][:, None], None if mine is None else mine.T.astype(np.float64),
+        heads.reshape(-1, width), inputs, np.eye(classes)[label][:, None],
+        None if mine is None else mine.T.astype(np.float64),
         None if control is None else control.reshape(-1, width),
     )  # fmt: skip
     # the steps within the span of the cases need the products of all pairs of cases, but then fewer others
