@@ -8,7 +8,7 @@ other survivors) is refused, because two stories together would open a hospital'
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,12 @@ def staged(site: Site, stage: str, arrays: Arrays, config: Config) -> Released:
         raise PrivacyError("a secure sum needs secure-sum=true and a folder of the hospital's own (state-dir)")
     case = opened(site, str(config["inner"]), _inner(arrays), _inner_config(config))
     check(case.demand)
-    session = _session(site, case)
     if stage == STAGES[0]:
-        return _told(_keys(session, site.home))
+        with case.ledger() as ledger:  # who cannot pay, or has lost records, must not become a drop-out later
+            ledger.afford(case.key, case.demand.plan.steps[case.demand.step])
+            witness = case.standing(ledger)
+        return replace(_told(_keys(_session(site, case), site.home)), witness=witness)
+    session = _session(site, case)
     roster = _roster(session, arrays, config, case)
     answers = {STAGES[1]: _parcels, STAGES[3]: _opened}
     if stage in answers:
@@ -168,7 +171,8 @@ def _masked(session: Session, roster: _Roster, arrays: Arrays, case: Case) -> Re
         return {"masked": masking.masked(flat, roster.me, keys, session.secrets.own)}
 
     with case.ledger() as ledger:
-        return release(case.demand, case.task, ledger, case.key, system_entropy(), finish)
+        released = release(case.demand, case.task, ledger, case.key, system_entropy(), finish)
+        return replace(released, witness=case.standing(ledger))
 
 
 def _opened(session: Session, roster: _Roster, arrays: Arrays) -> dict[str, Array]:

@@ -164,9 +164,10 @@ def test_an_older_copy_is_noticed_by_what_the_server_saw(tmp_path: Path) -> None
     for path, content in old.items():
         path.write_bytes(content)
     with ledger(tmp_path) as book:
-        book.check_witness(0, "")
-        with pytest.raises(PrivacyError, match="rolled back"):
-            book.check_witness(*seen)
+        for forgotten in (seen, (book.witness[0], "0" * 64), (book.witness[0] + 1, "0" * 64), (0, ""), (-1, "")):
+            with pytest.raises(PrivacyError, match="rolled back"):
+                book.check_witness(*forgotten)
+        book.check_witness(*book.witness)
 
 
 def test_a_torn_last_line_is_cut_and_nothing_else(tmp_path: Path) -> None:
