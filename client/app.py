@@ -10,10 +10,13 @@ from flwr.clientapp import ClientApp
 from medtl_core.config import Settings, settings
 from medtl_core.flower.records import decode_request, encode, guarded
 from medtl_core.threads import one_thread
-from medtl_core.values import Released, Update
+from medtl_core.values import PrivacyEvent, Released, Update
 
 from .gate import answered, public_weight, refuse_plain
 from .site import Node, Site, open_site
+
+#: Joining under privacy tells public facts only: no release, and no cost.
+_PUBLIC = PrivacyEvent("public", 0.0, 0.0)
 
 
 class HospitalApp(ClientApp):
@@ -60,7 +63,8 @@ def join(message: Message, context: Context) -> Message:
     site = _open(context)
     if site.settings.privacy == "none":
         refuse_plain(site, "join")
-    return _reply(message, site, Released(Update({})), started)
+        return _reply(message, site, Released(Update({})), started)
+    return _reply(message, site, Released(Update({}), _PUBLIC), started)
 
 
 @guarded

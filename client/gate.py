@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from medtl_core.privacy.ledger import Identity, Key, Ledger, fingerprint
 from medtl_core.privacy.noise import system_entropy
 from medtl_core.privacy.plan import Terms
 from medtl_core.privacy.policy import Policy, read_policy
+from medtl_core.privacy.witnesses import HOSPITAL, METHOD, from_values
 from medtl_core.registry import answer, find_method, private_task, private_training
-from medtl_core.values import Array, Released, digest
+from medtl_core.values import Array, Released, Witness, digest
 
 from .site import Site
 
@@ -99,8 +100,10 @@ def _private(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
     with case.ledger() as ledger:
         if training is not None:
             work = partial(training, site.data, arrays, config)
-            return train(case.demand, work, ledger, case.key, system_entropy())
-        return release(case.demand, case.task, ledger, case.key, system_entropy())
+            released = train(case.demand, work, ledger, case.key, system_entropy())
+        else:
+            released = release(case.demand, case.task, ledger, case.key, system_entropy())
+        return replace(released, witness=case.standing(ledger))
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class Case:
         task: computes the clipped sums.
         ledger: opens the hospital's ledger, its witness checked.
         home: the hospital's own folder.
+        owner: whose the ledger is, "hospital" or "method".
     """
 
     demand: Demand
@@ -120,14 +124,22 @@ class Case:
     task: Callable[[], Bounded]
     ledger: Callable[[], AbstractContextManager[Ledger]]
     home: Path
+    owner: str
+
+    def standing(self, ledger: Ledger) -> Witness:
+        """Returns what the server may remember of the opened ledger."""
+        return Witness(self.owner, *ledger.witness)
 
 
 def opened(site: Site, name: str, arrays: Arrays, config: Config) -> Case:
     """Returns the case of a request for the private task `name`.
 
     Raises:
-        PrivacyError: the method is not private, the plan does not hold the task, or the policy refuses.
+        PrivacyError: the run has no privacy, the method is not private, the plan does not hold the task, the witness
+            is malformed, or the policy refuses.
     """
+    if site.settings.privacy == "none":  # else the true number of cases and the seconds of the work ride along
+        raise PrivacyError(f"{name!r} is private, but this run has privacy=none; set privacy=auto")
     method = find_method(str(config["method"]))
     if not isinstance(method, PrivateMethod):
         raise PrivacyError(f"{method.name} is not a private method; it has no plan")
@@ -141,10 +153,13 @@ def opened(site: Site, name: str, arrays: Arrays, config: Config) -> Case:
     identity = Identity(site.data.name, fingerprint(site.data.patients.tolist(), own.home))
     key = Key(site.agreement, plan.digest, demand.step, demand.number, question_of(arrays, config))
 
+    owner, seen = METHOD if site.simulated else HOSPITAL, from_values(config)
+
     @contextmanager
     def ledger() -> Iterator[Ledger]:
         with Ledger(own.ledger, identity, own.policy) as book:
-            book.check_witness(int(config.get("witness-seq", 0)), str(config.get("witness-hash", "")))
+            if seen is not None and seen.ledger == owner:
+                book.check_witness(seen.seq, seen.hash)
             yield book
 
     def task() -> Bounded:
@@ -153,7 +168,7 @@ def opened(site: Site, name: str, arrays: Arrays, config: Config) -> Case:
             raise PrivacyError(f"{name!r} is not a private sum")
         return found(site.data, arrays, config)
 
-    return Case(demand, key, task, ledger, own.home)
+    return Case(demand, key, task, ledger, own.home, owner)
 
 
 def _terms(site: Site) -> Terms:

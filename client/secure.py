@@ -7,7 +7,7 @@ other survivors) is refused, because two stories together would open a hospital'
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,22 +79,16 @@ def staged(site: Site, stage: str, arrays: Arrays, config: Config) -> Released:
     case = opened(site, str(config["inner"]), _inner(arrays), _inner_config(config))
     check(case.demand)
     if stage == STAGES[0]:
-        _willing(case)
+        with case.ledger() as ledger:  # who cannot pay, or has lost records, must not become a drop-out later
+            ledger.afford(case.key, case.demand.plan.steps[case.demand.step])
+            witness = case.standing(ledger)
+        return replace(_told(_keys(_session(site, case), site.home)), witness=witness)
     session = _session(site, case)
-    if stage == STAGES[0]:
-        return _told(_keys(session, site.home))
     roster = _roster(session, arrays, config, case)
     answers = {STAGES[1]: _parcels, STAGES[3]: _opened}
     if stage in answers:
         return _told(answers[stage](session, roster, arrays))
     return _masked(session, roster, arrays, case)
-
-
-def _willing(case: Case) -> None:
-    """Refuses before the others rely on this hospital, and pay, for a sum that it could not afford."""
-    with case.ledger() as ledger:
-        if not ledger.answered(case.key):
-            ledger.afford(case.demand.plan.steps[case.demand.step])
 
 
 @dataclass(frozen=True)
@@ -174,7 +168,8 @@ def _masked(session: Session, roster: _Roster, arrays: Arrays, case: Case) -> Re
         return {"masked": masking.masked(flat, roster.me, keys, session.secrets.own)}
 
     with case.ledger() as ledger:
-        return release(case.demand, case.task, ledger, case.key, system_entropy(), finish)
+        released = release(case.demand, case.task, ledger, case.key, system_entropy(), finish)
+        return replace(released, witness=case.standing(ledger))
 
 
 def _opened(session: Session, roster: _Roster, arrays: Arrays) -> dict[str, Array]:

@@ -106,8 +106,10 @@ class Outbound:
 
 #: Everything that may leave under privacy, and nothing else: tests hold the wire to it.
 PRIVATE_OUTBOUND: tuple[Outbound, ...] = (
-    Outbound("every reply", "about", "protocol, agreement hash, site name, public number of cases, mechanism, epsilon "
-             "spent, delta", False),
+    Outbound("every reply", "protocol, agreement, site, weight, mechanism, epsilon, delta", "version, hash of agreed "
+             "settings, site name, public number of cases, mechanism, epsilon spent, delta", False),
+    Outbound("every reply", "witness-ledger, witness-seq, witness-hash", "where the ledger was opened: whose it is, "
+             "number and chain hash of its last record", False),
     Outbound("private_mean", "sum, count", "noised sum of patients' rows [k], noised number of patients [1]", True),
     Outbound("private_sums", "sums, gram", "noised class sums [C, k] and packed second moment [k(k+1)/2] of centred, "
              "clipped rows", True),

@@ -57,7 +57,8 @@ class Settings:
         cache: folder of the feature cache; "" = the user's cache folder, "off" = no cache.
         out: absolute folder the server writes results to; "" = nothing is written.
         state: absolute folder below which simulated hospitals keep their personal state; a deployed hospital names its
-            own with `state-dir`. "" = methods that need one are refused.
+            own with `state-dir`. "" = methods that need one are refused. Under privacy the server remembers there
+            where hospitals' ledgers stand; "" = for one run only.
         privacy: "none", "auto" or a private mechanism such as "private-mean"; when it is not "none", nothing leaves a
             hospital that its ledger did not pay for.
         epsilon: of the promise to every patient, over all releases of one method.

@@ -57,6 +57,15 @@ class PrivacyError(MedtlError):
     public_text = "the site's privacy policy or ledger refused the release"
 
 
+class PatientsError(PrivacyError):
+    """The hospital has fewer patients than the run takes as public, or than its policy asks for: it sits out."""
+
+    public_text = (
+        "fewer patients than this run or the site's policy needs: set public-cases (unset: shots) to a number that "
+        "every hospital surely has, or lower minimum_patients there"
+    )
+
+
 class BudgetError(PrivacyError):
     """The hospital's privacy budget does not cover what was asked: the site sits out."""
 

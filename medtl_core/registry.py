@@ -148,10 +148,16 @@ def chosen_methods(settings: Settings) -> tuple[Method, ...]:
     With privacy=auto or a mechanism's name, `methods` counts only if it names private methods and no others.
 
     Raises:
-        ConfigError: a name is unknown.
+        ConfigError: a name is unknown, or a private method is named where privacy=none.
     """
     methods = read_methods(settings.methods)
-    if settings.privacy == "none" or all(isinstance(method, PrivateMethod) for method in methods):
+    private = [method.name for method in methods if isinstance(method, PrivateMethod)]
+    if settings.privacy == "none" and private:
+        raise ConfigError(
+            f"methods names {private[0]}, but with privacy=none hospitals tell their true number of cases beside it: "
+            "set privacy=auto and name private methods only; compare with others in a second run"
+        )
+    if settings.privacy == "none" or len(private) == len(methods):
         return methods
     name = settings.privacy
     return (find_method(name if name.startswith("private-") else f"private-{name}"),)

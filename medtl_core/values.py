@@ -97,6 +97,21 @@ class PrivacyEvent:
 
 
 @dataclass(frozen=True)
+class Witness:
+    """Where a hospital's privacy ledger stands; a server that remembers it can notice an older copy put back.
+
+    Attributes:
+        ledger: whose it is: "hospital" (one for all its runs) or, in a simulation, "method".
+        seq: number of its last record, from 1.
+        hash: of that record and, in a chain, of all before it; the first one holds only a keyed hash of the patients.
+    """
+
+    ledger: str
+    seq: int
+    hash: str
+
+
+@dataclass(frozen=True)
 class Released:
     """An update and the privacy event it cost: the only thing the wire accepts.
 
@@ -104,11 +119,13 @@ class Released:
         update: the arrays that leave.
         event: what their release cost.
         metrics: numbers that ride along (losses, seconds); empty under privacy unless paid for.
+        witness: where the ledger that paid for it stands; None = no ledger was asked.
     """
 
     update: Update
     event: PrivacyEvent = PrivacyEvent()
     metrics: Mapping[str, float] = field(default_factory=dict)
+    witness: Witness | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from medtl_core.events import Events
 from medtl_core.flower.exchange import GridHospitals, Terms
 from medtl_core.methods.outcome import Problem
 from medtl_core.methods.study import Study
+from medtl_core.privacy.witnesses import Witnesses
 from medtl_core.registry import chosen_methods
 from medtl_core.threads import one_thread
 
@@ -33,7 +34,9 @@ def main(grid: Grid, context: Context) -> None:
     reference = open_reference(chosen, workers=getattr(grid, "workers", None) or os.cpu_count() or 1)
     task, spec = reference.source.examples.task, reference.spec
     agreed = agreement(chosen, task.classes, spec.fingerprint)
-    hospitals = GridHospitals(grid, Terms(agreed, chosen.sites, chosen.quorum, chosen.deadline), events)
+    remembered = Path(chosen.state) if chosen.state and chosen.privacy != "none" else None
+    terms = Terms(agreed, chosen.sites, chosen.quorum, chosen.deadline)
+    hospitals = GridHospitals(grid, terms, events, Witnesses(remembered, agreed))
     hospitals.join()
     entry = reference.source.entry
     problem = Problem(task.classes, spec.fingerprint, spec.groups, entry.views, entry.modality)

@@ -109,6 +109,8 @@ class MemoryHospitals(Hospitals):
         """See Hospitals."""
         heard = 0
         for name, site in self._sites.items():
+            if request.only is not None and name not in request.only:
+                continue
             arrays = {**request.arrays, **(request.own(name) if request.own else {})}
             try:
                 released = answer(request.task, site, arrays, request.config)

@@ -27,6 +27,8 @@ class DirectHospitals(Hospitals):
         self.asked.append(request)
         label = request.phase or request.task
         for name, site in self.sites.items():
+            if request.only is not None and name not in request.only:
+                continue
             arrays = {**request.arrays, **(request.own(name) if request.own else {})}
             released = answer(request.task, site, arrays, request.config)
             for key, spec in request.expect.items():

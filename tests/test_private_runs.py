@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
-from PIL import Image
 
 from client.app import app as client_app
 from client.site import Node, open_site
@@ -16,9 +15,10 @@ from medtl_core.bookkeeping import PRIVATE_OUTBOUND, balance, ledgers
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.flower.grid import run_local
-from medtl_core.registry import chosen_methods
+from medtl_core.registry import chosen_methods, read_methods
 from medtl_core.runs import load_packed
 from server.app import app as server_app
+from tests.privacy.made import write_public
 
 HOSPITALS = 5
 RUN: Mapping[str, Any] = {
@@ -43,11 +43,7 @@ class Listening:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a few public pictures and room for the features."""
     folder = tmp_path_factory.mktemp("private")
-    rng = np.random.default_rng(0)
-    for number in range(12):
-        (folder / "public" / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
-        pixels = np.cumsum(rng.integers(0, 12, (40, 40, 3)), axis=number % 2).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / "public" / f"class{number % 2}" / f"{number}.png")
+    write_public(folder / "public")
     return folder
 
 
@@ -83,6 +79,7 @@ def test_a_private_run_sends_only_what_is_listed_and_paid_for(tmp_path: Path, pl
     assert result["failures"] == []
     assert list(result["methods"]) == ["private-auto"]
     listed = {row.task: {*row.name.split(", ")} for row in PRIVATE_OUTBOUND}
+    always, standing = ({*row.name.split(", ")} for row in PRIVATE_OUTBOUND if row.task == "every reply")
     tasks = {name for name, _ in heard.sent}
     assert tasks == {"join", *(("secure_keys", "secure_shares", "secure_masked", "secure_unmask") if secure else
                                ("private_mean", "private_sums"))}  # fmt: skip
@@ -94,8 +91,10 @@ def test_a_private_run_sends_only_what_is_listed_and_paid_for(tmp_path: Path, pl
         assert set(arrays) <= listed.get(name, set()), name
         assert dict(metrics) == {}  # no loss, no accuracy, not even the seconds of the work
         assert about["weight"] == 4  # hospitals of very different size tell the same public number
-        assert set(about) == {"protocol", "agreement", "site", "weight", "mechanism", "epsilon", "delta"}
-        assert name == "join" or about["epsilon"] <= 4.0  # joining answers nothing about patients
+        assert set(about) == (always if name in ("join", "secure_shares", "secure_unmask") else always | standing)
+        assert about["epsilon"] <= 4.0
+        if name == "join":  # answers nothing about patients, and says so
+            assert (about["mechanism"], about["epsilon"], about["delta"]) == ("public", 0.0, 0.0)
     found = [balance(folder) for folder in ledgers(Path(values["state"]))]
     assert len(found) == HOSPITALS
     assert all(2.0 < one.spent <= 4.0 and one.reserved == one.released == 2 for one in found)
@@ -135,8 +134,7 @@ def test_a_hospital_that_may_not_spend_sits_out_by_name(tmp_path: Path, place: P
     result = run(values)
     word = "PrivacyError" if "mechanisms" in rule else "BudgetError"
     told = [(row["site"], row["text"].partition(":")[0]) for row in result["failures"]]
-    assert told[0] == (name, word)
-    assert {site for site, _ in told} == {name}  # under secure sum it is asked in later stages too, and stays silent
+    assert told == [(name, word)]  # once: under secure sum it is not asked in the later stages
     assert 0.0 <= result["methods"]["private-mean-8"]["figures"]["balanced_accuracy"] <= 1.0
     for row in result["failures"]:  # a typed word and a fixed sentence: no number, path or name of a patient
         assert not any(character.isdigit() for character in row["text"]), row["text"]
@@ -172,12 +170,37 @@ def test_figures_of_hospitals_are_refused_under_privacy() -> None:
         ("private-gradient-4", "local", ["private-gradient-4"]),
         ("auto", "private-mean,private-ridge", ["private-mean", "private-ridge"]),
         ("auto", "private-mean,ridge", ["private-auto"]),
-        ("none", "private-mean,ridge", ["private-mean", "ridge"]),
     ],
 )
 def test_under_privacy_only_mechanisms_run(privacy: str, methods: str, names: list[str]) -> None:
     changed = {"privacy": privacy, **({"methods": methods} if methods else {})}
     assert [method.name for method in chosen_methods(settings({**RUN, **changed}))] == names
+
+
+@pytest.mark.parametrize("methods", ["private-mean-8", "ridge,private-mean-8"])
+def test_a_private_method_without_privacy_is_refused_by_both_sides(
+    tmp_path: Path, place: Path, methods: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, heard = prepared(tmp_path, place, methods=methods, privacy="none"), Listening()
+    with pytest.raises(ConfigError, match=r"names private-mean-8, but with privacy=none .* set privacy=auto"):
+        run(values, heard)
+    assert heard.sent == []
+    monkeypatch.setattr("server.app.chosen_methods", lambda chosen: read_methods("private-mean-8"))
+    with pytest.raises(RunError, match="PrivacyError"):  # hospitals do not rely on the server for it
+        run(values)
+    assert not list((tmp_path / "state").rglob("ledger.jsonl"))
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_too_few_patients_are_told_with_the_setting_that_helps(tmp_path: Path, place: Path, secure: bool) -> None:
+    values = prepared(tmp_path, place, privacy="mean-8", **{"public-cases": 29, "secure-sum": secure})
+    with pytest.raises(RunError, match=r"PatientsError: .*set public-cases") as raised:
+        run(values)
+    told = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text(encoding="utf-8").splitlines()]
+    texts = {event["text"] for event in told if event["kind"] == "failure"}
+    assert len(texts) == 1
+    assert not any(character.isdigit() for character in "".join(texts))  # least of all how many there are
+    assert str(raised.value).count("minimum_patients") == 3  # of the first three hospitals, each named once
 
 
 def test_a_mechanism_that_does_not_exist_is_refused() -> None:

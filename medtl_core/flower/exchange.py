@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from medtl_core.errors import RunError
@@ -17,6 +17,7 @@ from medtl_core.flower.post import WINDOW, Delivery, Tally, deliver
 from medtl_core.flower.records import Expectation, RefusedError, encode_request, pack, validate, validate_join
 from medtl_core.flower.shelf import Shelf
 from medtl_core.methods.hospitals import Cost, Failure, Hospitals, Reply, Request
+from medtl_core.privacy.witnesses import Witnesses, as_values
 
 #: Seconds between two looks for nodes that are still to connect.
 _PAUSE = 0.5
@@ -63,8 +64,11 @@ class Terms:
 class GridHospitals(Hospitals):
     """The hospitals of one run over any Flower grid: in process, Ray or SuperLink."""
 
-    def __init__(self, grid: Grid, terms: Terms, events: Events | None = None) -> None:
+    def __init__(
+        self, grid: Grid, terms: Terms, events: Events | None = None, witnesses: Witnesses | None = None
+    ) -> None:
         self._grid, self._terms, self._events = grid, terms, events or Events()
+        self._witnesses = witnesses or Witnesses(None, terms.agreement)
         self._nodes: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._weights: dict[str, int] = {}
@@ -126,14 +130,18 @@ class GridHospitals(Hospitals):
         tally = Tally(request.phase or request.task, number)
         self._events.emit("phase", phase=tally.phase, round=number, of=request.config.get("of", 1))
         usable = 0
-        for reply in self._in_order(request, tally):
-            usable += 1
-            yield reply
+        try:
+            for reply in self._in_order(request, tally):
+                usable += 1
+                yield reply
+        finally:
+            if request.ledger:
+                self._witnesses.save()
         self._close(tally, usable, len(self._nodes))
 
     def _in_order(self, request: Request, tally: Tally) -> Iterator[Reply]:
         """Yields usable replies by name of the hospital, whatever their order of arrival."""
-        places = {node: place for place, node in enumerate(self._nodes.values())}
+        places = {node: place for place, node in enumerate(self._asked(request).values())}
         shelf, turn = Shelf(WINDOW), 0
         try:
             for delivery in deliver(self._grid, self._messages(request), self._terms.deadline, tally):
@@ -156,17 +164,25 @@ class GridHospitals(Hospitals):
 
     def _messages(self, request: Request) -> dict[int, tuple[RecordDict, str]]:
         kind = f"train.{request.task}"
-        shared = encode_request(request.arrays, request.config)
-        if request.own is None:
-            return dict.fromkeys(self._nodes.values(), (shared, kind))
-        common = dict(shared.array_records["arrays"])
-        return {
-            node: (
-                RecordDict({"arrays": ArrayRecord({**common, **pack(request.own(site))}), "config": shared["config"]}),
-                kind,
-            )
-            for site, node in self._nodes.items()
-        }
+        shared, asked = encode_request(request.arrays, request.config), self._asked(request)
+        if request.own is None and not request.ledger:
+            return dict.fromkeys(asked.values(), (shared, kind))
+        return {node: (self._own(request, site, shared), kind) for site, node in asked.items()}
+
+    def _asked(self, request: Request) -> dict[str, int]:
+        """The hospitals that a request is for, by name, with their nodes."""
+        only = self._nodes if request.only is None else request.only
+        return {site: node for site, node in self._nodes.items() if site in only}
+
+    def _own(self, request: Request, site: str, shared: RecordDict) -> RecordDict:
+        """What one hospital is sent: what all are, its own arrays, and what it last showed of its ledger."""
+        arrays, config = shared.array_records["arrays"], shared.config_records["config"]
+        if request.own is not None:
+            arrays = ArrayRecord({**arrays, **pack(request.own(site))})
+        witness = self._witnesses.of(site, request.ledger) if request.ledger else None
+        if witness is not None:
+            config = ConfigRecord({**config, **as_values(witness)})
+        return RecordDict({"arrays": arrays, "config": config})
 
     def _joining(self, tally: Tally, delivery: Delivery) -> tuple[str, int] | None:
         label = f"node {delivery.node}"
@@ -188,8 +204,13 @@ class GridHospitals(Hospitals):
             return None
         terms = self._terms.agreement
         try:
-            expect = Expectation(site, self._weights[site], terms, request.expect, delivery.node, self._grid.run.run_id)
+            expect = Expectation(
+                site, self._weights[site], terms, request.expect, delivery.node, self._grid.run.run_id,
+                witness=bool(request.ledger),
+            )  # fmt: skip
             reply = validate(delivery.message, expect)
+            if reply.witness is not None and not self._witnesses.follows(site, request.ledger, reply.witness):
+                raise RefusedError("witness", "its ledger stands before a record that it has shown already")
         except Exception as error:
             self._fail(tally, _refusal(site, error))
             return None

@@ -11,12 +11,13 @@ from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from medtl_core.agreement import PROTOCOL
-from medtl_core.errors import ReplyError
+from medtl_core.errors import PrivacyError, ReplyError
 from medtl_core.flower.compat import filled
 from medtl_core.flower.faults import failure
 from medtl_core.flower.guard import guarded
 from medtl_core.methods.hospitals import ArraySpec, Reply, Value
-from medtl_core.values import Array, PrivacyEvent, Released
+from medtl_core.privacy.witnesses import as_values, from_values
+from medtl_core.values import Array, PrivacyEvent, Released, Witness
 
 __all__ = [
     "Expectation",
@@ -54,6 +55,7 @@ class Expectation:
         arrays: every array by name, no more and no fewer.
         node: Flower node id asked; 0 = not checked.
         run: Flower run id; 0 = not checked.
+        witness: whether it must say where the hospital's ledger stands.
     """
 
     site: str
@@ -62,6 +64,7 @@ class Expectation:
     arrays: Mapping[str, ArraySpec]
     node: int = 0
     run: int = 0
+    witness: bool = False
 
 
 def encode(released: Released, *, agreement: str, site: str, weight: int) -> RecordDict:
@@ -73,23 +76,17 @@ def encode(released: Released, *, agreement: str, site: str, weight: int) -> Rec
     if not isinstance(released, Released):
         raise TypeError(f"only a Released value may leave a hospital, not {type(released).__name__}")
     about = _about(agreement, site, int(weight), released.event).copy()
+    for name, value in ({} if released.witness is None else as_values(released.witness)).items():
+        about[name] = value
     metrics = filled(MetricRecord(), {str(name): float(value) for name, value in released.metrics.items()})
     return filled(RecordDict(), {"arrays": pack(released.update.arrays), "metrics": metrics, "about": about})
 
 
 @lru_cache(maxsize=1024)  # the same in every round; Flower checks each key and value anew
 def _about(agreement: str, site: str, weight: int, event: PrivacyEvent) -> ConfigRecord:
-    return ConfigRecord(
-        {
-            "protocol": PROTOCOL,
-            "agreement": agreement,
-            "site": site,
-            "weight": weight,
-            "mechanism": event.mechanism,
-            "epsilon": float(event.epsilon),
-            "delta": float(event.delta),
-        }
-    )
+    known: dict[str, Value] = {"protocol": PROTOCOL, "agreement": agreement, "site": site, "weight": weight}
+    cost: dict[str, Value] = {"epsilon": float(event.epsilon), "delta": float(event.delta)}
+    return ConfigRecord({**known, "mechanism": event.mechanism, **cost})
 
 
 def encode_request(arrays: Mapping[str, Array], config: Mapping[str, Value]) -> RecordDict:
@@ -143,8 +140,8 @@ def validate(message: Message, expect: Expectation) -> Reply:
 
     Raises:
         RefusedError: it is not; its `code` is "error" (the site says it failed) or one of "run", "node", "malformed",
-            "protocol", "agreement", "unknown-site", "weight", "unknown-array", "missing-array", "dtype", "shape",
-            "header" and "not-finite", or a word of `faults.FAULTS`.
+            "protocol", "agreement", "unknown-site", "weight", "witness", "unknown-array", "missing-array", "dtype",
+            "shape", "header" and "not-finite", or a word of `faults.FAULTS`.
     """
     if message.has_error():
         fault = failure(expect.site, message.error)
@@ -152,6 +149,7 @@ def validate(message: Message, expect: Expectation) -> Reply:
     _check_origin(message, expect)
     arrays, metrics, about = _records(message.content)
     weight = _check_about(about, expect)
+    witness = _witness(about) if expect.witness else None
     unknown, missing = sorted(arrays.keys() - expect.arrays.keys()), sorted(expect.arrays.keys() - arrays.keys())
     if unknown:
         raise RefusedError("unknown-array", f"array {unknown[0][:60]!r} was not asked for")
@@ -161,7 +159,7 @@ def validate(message: Message, expect: Expectation) -> Reply:
     for name, value in values.items():
         if not np.isfinite(value).all():
             raise RefusedError("not-finite", f"array {name!r} holds NaN or infinity")
-    return Reply(expect.site, values, _metrics(metrics), weight)
+    return Reply(expect.site, values, _metrics(metrics), weight, witness)
 
 
 def validate_join(message: Message, agreement: str) -> tuple[str, int]:
@@ -237,6 +235,16 @@ def _check_about(about: ConfigRecord, expect: Expectation) -> int:
     if type(weight) is not int or weight != expect.weight:
         raise RefusedError("weight", f"the site's weight is not the {expect.weight} it registered with")
     return weight
+
+
+def _witness(about: ConfigRecord) -> Witness:
+    try:
+        found = from_values(about)
+    except PrivacyError as error:
+        raise RefusedError("witness", str(error)) from error
+    if found is None:
+        raise RefusedError("witness", "the reply does not say where the hospital's ledger stands")
+    return found
 
 
 def _metrics(record: MetricRecord) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Keeps early replies until it is their turn: a few in memory, the rest on disk."""
 
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,7 +30,7 @@ class Shelf:
             self._folder = TemporaryDirectory(prefix="medtl-replies-")
         names = tuple(reply.arrays)
         np.savez(self._file(self._folder, place), *(reply.arrays[name] for name in names))
-        self._far[place] = (Reply(reply.site, {}, reply.metrics, reply.weight), names)
+        self._far[place] = (replace(reply, arrays={}), names)
 
     def pop(self, place: int) -> Reply | None:
         """Gives a reply back, exactly as it was put.
@@ -44,7 +45,7 @@ class Shelf:
         with np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[f"arr_{index}"] for index, name in enumerate(names)}
         file.unlink()
-        return Reply(bare.site, arrays, bare.metrics, bare.weight)
+        return replace(bare, arrays=arrays)
 
     def close(self) -> None:
         """Removes what was never taken."""

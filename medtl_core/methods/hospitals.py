@@ -1,11 +1,11 @@
 """The seam between methods and the network: ask all hospitals one thing, get validated replies as a stream."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from medtl_core.values import Array
+from medtl_core.values import Array, Witness
 
 Value = str | int | float | bool
 
@@ -29,6 +29,9 @@ class Request:
         expect: what each reply must hold, exactly.
         phase: label under which the cost is booked; "" = the task's name.
         own: gives further arrays for one hospital by name (SCAFFOLD's control variates), or None.
+        ledger: the private method whose ledger is opened at the hospitals; "" = none. What a hospital last showed of
+            it is sent along, and its answer must show where it stands.
+        only: names of the hospitals that are asked; None = all.
     """
 
     task: str
@@ -37,16 +40,22 @@ class Request:
     expect: Mapping[str, ArraySpec] = field(default_factory=dict)
     phase: str = ""
     own: Callable[[str], Mapping[str, Array]] | None = None
+    ledger: str = ""
+    only: Collection[str] | None = None
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A validated answer: arrays as expected, finite, of this run, and with the weight agreed at the start."""
+    """A validated answer: arrays as expected, finite, of this run, and with the weight agreed at the start.
+
+    `witness` is where the hospital's ledger stands; None unless the request names one.
+    """
 
     site: str
     arrays: Mapping[str, Array]
     metrics: Mapping[str, float]
     weight: int
+    witness: Witness | None = None
 
 
 @dataclass(frozen=True)

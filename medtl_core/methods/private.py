@@ -91,7 +91,7 @@ def noised_sum(
     plan = plan_of(method, study)
     sent = {**(config or {}), "method": method.name, "step": step, "round": number, "plan": plan.digest}
     expect = {name: ArraySpec(shape) for name, shape in shapes.items()}
-    request = Request(plan.steps[step].task, arrays, sent, expect, phase_of(method, plan, step))
+    request = Request(plan.steps[step].task, arrays, sent, expect, phase_of(method, plan, step), ledger=method.name)
     if study.settings.secure_sum:
         return secure_sum(study.hospitals, request, plan)
     return total(reply.arrays for reply in study.hospitals.ask(request))

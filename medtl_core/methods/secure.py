@@ -1,7 +1,8 @@
 """A sum of which the server sees nothing but the total: four stages over the ordinary exchange.
 
-keys -> shares -> masked -> unmask. A hospital that drops out before it sent its masked sum is left out exactly; fewer
-survivors than K - t, and the sum is given up, since the shared noise would be too little (SAFETY, METHODS 2.4).
+keys -> shares -> masked -> unmask. A hospital that drops out before it sent its masked sum is left out exactly and not
+asked again; fewer survivors than K - t, and the sum is given up, since the shared noise would be too little (SAFETY,
+METHODS 2.4).
 """
 
 from collections.abc import Callable, Mapping
@@ -97,10 +98,8 @@ def _keys(hospitals: Hospitals, request: Request, plan: Plan) -> Roster:
     shares = threshold(plan)
     expect = {"public": ArraySpec((2, 4), "int64"), "identity": ArraySpec((4,), "int64")}
     expect["signature"] = ArraySpec((8,), "int64")
-    found = {
-        reply.site: reply.arrays
-        for reply in hospitals.ask(Request(STAGES[0], {}, request.config, expect, f"{request.phase}:keys"))
-    }
+    sent = Request(STAGES[0], {}, request.config, expect, f"{request.phase}:keys", ledger=request.ledger)
+    found = {reply.site: reply.arrays for reply in hospitals.ask(sent)}
     _enough(found, plan, "sent keys")
     names = tuple(sorted(found))
     stacked = {key: np.stack([found[name][key] for name in names]) for key in expect}
@@ -110,7 +109,7 @@ def _keys(hospitals: Hospitals, request: Request, plan: Plan) -> Roster:
 def _shares(hospitals: Hospitals, request: Request, roster: Roster, plan: Plan) -> dict[str, Ints]:
     """Each hospital's parcels for all others, [n, PARCEL / 8]; the server cannot open them."""
     expect = {"parcels": ArraySpec((len(roster.names), masking.PARCEL // _WORD), "int64")}
-    sent = Request(STAGES[1], roster.arrays, request.config, expect, f"{request.phase}:shares")
+    sent = Request(STAGES[1], roster.arrays, request.config, expect, f"{request.phase}:shares", only=roster.names)
     found = {reply.site: reply.arrays["parcels"] for reply in hospitals.ask(sent)}
     _enough(found, plan, "sent shares")
     return found
@@ -125,12 +124,12 @@ def _masked(
     present = np.array([name in sealed for name in roster.names], np.int64)
     arrays = {**request.arrays, **roster.arrays, "present": present}
     own = _parcels_for(roster, sealed)
-    sent = Request(STAGES[2], arrays, request.config, expect, f"{request.phase}:masked", own)
+    phase = f"{request.phase}:masked"
+    sent = Request(STAGES[2], arrays, request.config, expect, phase, own, ledger=request.ledger, only=tuple(sealed))
     total, survivors = np.zeros(size, np.uint64), []
     for reply in hospitals.ask(sent):
-        if reply.site in sealed:
-            total = total + reply.arrays["masked"].view(np.uint64)
-            survivors.append(reply.site)
+        total = total + reply.arrays["masked"].view(np.uint64)
+        survivors.append(reply.site)
     _enough(survivors, plan, "sent masked sums")
     return total.view(np.int64), tuple(survivors)
 
@@ -158,13 +157,12 @@ def _unmasked(
     stayed = np.array([name in survivors for name in roster.names], np.int64)
     expect = {"shares": ArraySpec((count, masking.KEY // _WORD), "int64")}
     arrays = {**roster.arrays, "present": present, "survivors": stayed}
-    sent = Request(STAGES[3], arrays, request.config, expect, f"{request.phase}:unmask")
+    sent = Request(STAGES[3], arrays, request.config, expect, f"{request.phase}:unmask", only=survivors)
     held: dict[int, dict[int, bytes]] = {place: {} for place in range(count)}
     for reply in hospitals.ask(sent):
-        if reply.site in survivors:
-            holder = roster.names.index(reply.site)
-            for place in np.flatnonzero(present):
-                held[int(place)][holder] = masking.to_bytes(reply.arrays["shares"][place])
+        holder = roster.names.index(reply.site)
+        for place in np.flatnonzero(present):
+            held[int(place)][holder] = masking.to_bytes(reply.arrays["shares"][place])
     if any(len(held[int(place)]) < roster.threshold for place in np.flatnonzero(present)):
         raise RunError(f"{request.task}: too few hospitals helped to take the masks off; the sum is given up")
     few = {place: dict(list(shares.items())[: roster.threshold]) for place, shares in held.items()}

@@ -120,8 +120,11 @@ class Ledger:
         Raises:
             PrivacyError: it has.
         """
-        if seq and (seq > len(self.records) or self.records[seq - 1].hash != hash_):
-            raise PrivacyError(f"the ledger lacks record {seq} that this hospital has shown before; it was rolled back")
+        if not 1 <= seq <= len(self.records) or self.records[seq - 1].hash != hash_:
+            raise PrivacyError(
+                f"the ledger in {self._journal.folder} lacks record {seq} that this hospital has shown before: it was "
+                "rolled back, or is another one. Restore the newest copy; other patients need another site-name"
+            )
 
     def events(self) -> tuple[GaussianEvent, ...]:
         """Returns every event ever reserved."""
@@ -144,23 +147,6 @@ class Ledger:
                 return self._unsealed(record)
         return None
 
-    def answered(self, key: Key) -> bool:
-        """Returns whether the release is on record, whatever it was asked with."""
-        return any(_same_release(record.body["key"], key) for record in self._of("release"))
-
-    def afford(self, step: Step) -> float:
-        """Returns the epsilon that one more release would bring the ledger to; writes nothing.
-
-        Raises:
-            BudgetError: it is more, or there are more releases, than the hospital allows.
-        """
-        if sum(1 for _ in self._of("reserve")) >= self._policy.max_releases:
-            raise BudgetError(f"the policy allows {self._policy.max_releases} releases, and they are used up")
-        after = epsilon([*self.events(), step.one], self._policy.delta)
-        if not after <= self.budget * (1 + 1e-9):  # also refuses NaN
-            raise BudgetError(f"the release would bring epsilon to {after:.4g}; the hospital allows {self.budget:.4g}")
-        return after
-
     def reserve(self, key: Key, plan: Plan, step: Step) -> None:
         """Writes down what one release will cost, before anything is computed.
 
@@ -168,9 +154,18 @@ class Ledger:
             PrivacyError: the plan changed after its first release, or the ledger cannot be written.
             BudgetError: it would cost more than the hospital allows.
         """
-        after = self.afford(step)
+        after = self._priced(step)
         self._freeze(key, plan)
         self._journal.append({"kind": "reserve", "key": asdict(key), "event": asdict(step.one), "epsilon": after})
+
+    def afford(self, key: Key, step: Step) -> None:
+        """Refuses a release that could not be paid for, before a sum is begun with others; nothing is written.
+
+        Raises:
+            BudgetError: it was not made before, and would cost more than the hospital allows.
+        """
+        if not any(_same_release(record.body["key"], key) for record in self._of("release")):
+            self._priced(step)
 
     def release(self, key: Key, payload: bytes) -> None:
         """Seals the reply to disk and writes the release down; only then may it be sent.
@@ -201,6 +196,16 @@ class Ledger:
     def note(self, text: str) -> None:
         """Writes down what a reader should know, e.g. that a test's insecure noise was used."""
         self._journal.append({"kind": "note", "text": text})
+
+    def _priced(self, step: Step) -> float:
+        """The epsilon after one more release of a step, if that is allowed."""
+        made = sum(1 for _ in self._of("reserve"))
+        if made >= self._policy.max_releases:
+            raise BudgetError(f"the policy allows {self._policy.max_releases} releases, and they are used up")
+        after = epsilon([*self.events(), step.one], self._policy.delta)
+        if not after <= self.budget * (1 + 1e-9):  # also refuses NaN
+            raise BudgetError(f"the release would bring epsilon to {after:.4g}; the hospital allows {self.budget:.4g}")
+        return after
 
     def _introduce(self) -> None:
         mine = asdict(self._identity)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from medtl_core.errors import BudgetError, PrivacyError, did_you_mean
+from medtl_core.errors import BudgetError, PatientsError, PrivacyError, did_you_mean
 from medtl_core.privacy.plan import Plan
 
 #: Name of the policy's file in the hospital's folder.
@@ -42,17 +42,19 @@ class Policy:
         """Refuses a plan the hospital does not take part in.
 
         Raises:
-            PrivacyError: the mechanism is not allowed, there are too few patients, or fewer than the run takes as
-                public, or delta is larger than the policy's or not below one over the patients.
+            PrivacyError: the mechanism is not allowed, or delta is larger than the policy's or not below one over the
+                patients.
+            PatientsError: there are too few patients, or fewer than the run takes as public.
             BudgetError: the plan alone promises less than the policy asks for.
         """
         if self.mechanisms and plan.mechanism not in self.mechanisms:
             allowed = ", ".join(self.mechanisms)
             raise PrivacyError(f"policy: mechanism {plan.mechanism!r} is not allowed here, only {allowed}")
         if patients < max(self.minimum_patients, plan.terms.cases):
-            raise PrivacyError(
+            raise PatientsError(
                 f"policy: {patients} patients; at least {max(self.minimum_patients, plan.terms.cases)} are needed: "
-                "lower public-cases or the policy's minimum_patients"
+                f"public-cases (or else shots) is {plan.terms.cases}, the policy's minimum_patients "
+                f"{self.minimum_patients}; lower the larger one"
             )
         if plan.terms.delta > self.delta or plan.terms.delta * patients >= 1:
             raise PrivacyError(f"policy: delta={plan.terms.delta} is above {self.delta}, or not below 1/{patients}")

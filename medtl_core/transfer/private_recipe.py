@@ -87,7 +87,7 @@ class Recipe(PrivateMethod):
             config: dict[str, Value] = {"method": self.name, "step": 0, "round": number, "plan": plan.digest}
             config |= {"steps": STEPS, "cases": plan.terms.cases}
             arrays, expect = {**map_.arrays, "head": head}, {"head": ArraySpec(head.shape)}
-            sent = Request("private_training", arrays, config, expect, phase)
+            sent = Request("private_training", arrays, config, expect, phase, ledger=self.name)
             replies = [reply.arrays for reply in study.hospitals.ask(sent)]
             head = total(replies)["head"] / len(replies)
         facts: dict[str, Any] = {"epsilon": plan.terms.epsilon, "delta": plan.terms.delta}

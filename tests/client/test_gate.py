@@ -101,7 +101,11 @@ def test_two_hospitals_and_two_runs_never_share_noise(tmp_path: Path) -> None:
         ({"step": 1}, "does not hold"),
         ({"step": -1}, "does not hold"),
         ({"plan": "0" * 64}, "another plan"),
-        ({"witness-seq": 9, "witness-hash": "x"}, "rolled back"),
+        ({"witness-ledger": "method", "witness-seq": 9, "witness-hash": "0" * 64}, "rolled back"),
+        ({"witness-ledger": "method", "witness-seq": 1, "witness-hash": "0" * 64}, "rolled back"),
+        ({"witness-ledger": "method", "witness-seq": 9, "witness-hash": "x"}, "64 hexadecimal"),
+        ({"witness-ledger": "method", "witness-seq": -1, "witness-hash": "0" * 64}, "number from 1"),
+        ({"witness-seq": 9}, "whose the ledger is"),
     ],
 )
 def test_what_the_agreed_plan_does_not_hold_is_refused(tmp_path: Path, changes: dict, match: str) -> None:

@@ -62,6 +62,45 @@ def test_each_hospital_gets_its_own_arrays(ward, ask) -> None:
         np.testing.assert_array_equal(reply.arrays["x"], 2 * (X + part) + part)
 
 
+def test_only_some_are_asked_and_the_quorum_is_of_all_who_joined(ward, toy, ask) -> None:
+    hospitals = toy()
+    found = ward(hospitals, options=LocalOptions(workers=4))
+    assert [reply.site for reply in found.hospitals.ask(ask(only=("h003", "h001", "nobody")))] == ["h001", "h003"]
+    assert sorted(part for part, _ in hospitals.asked) == [1, 3]
+    assert found.hospitals.failures == ()
+    with pytest.raises(RunError, match="1 of 4 hospitals answered usably, the quorum needs 2"):
+        list(found.hospitals.ask(ask(only=["h002"])))
+
+
+@pytest.mark.parametrize("wire", [False, True])
+def test_each_hospital_is_sent_what_it_showed_and_shows_where_it_stands(ward, toy, ask, wire: bool) -> None:
+    sent: list[dict[int, object]] = []
+
+    def stands(part: int, content: RecordDict) -> RecordDict:
+        seq = 10 * len(sent) + part
+        return about(content, **{"witness-ledger": "hospital", "witness-seq": seq, "witness-hash": f"{seq:064x}"})
+
+    twisted = toy(twist=stands)
+    found = ward(twisted, options=LocalOptions(workers=2, wire=wire))
+    messages = found.hospitals._messages
+
+    def noting(request: Request) -> dict[int, tuple[RecordDict, str]]:
+        made = messages(request)
+        rows = enumerate(content.config_records["config"] for content, _ in made.values())
+        sent.append({part: row.get("witness-seq") for part, row in rows})
+        return made
+
+    found.hospitals._messages = noting
+    for number in (1, 2):
+        replies = list(found.hospitals.ask(ask(ledger="private-mean")))
+        assert [reply.witness.seq for reply in replies] == [10 * number + part for part in range(4)]
+    list(found.hospitals.ask(ask(ledger="private-ridge", own=lambda site: {"x": X + 1})))
+    assert [reply.witness for reply in found.hospitals.ask(ask())] == [None] * 4
+    assert sent[0] == sent[3] == dict.fromkeys(range(4))  # nothing is known yet; no ledger is asked
+    assert sent[1] == {part: 10 + part for part in range(4)}
+    assert sent[2] == {part: 20 + part for part in range(4)}
+
+
 def test_costs_are_booked_by_phase(ward, ask) -> None:
     hospitals = ward().hospitals
     for request in (ask(), ask(), ask(phase="second")):

@@ -1,0 +1,132 @@
+"""What a server remembers of hospitals' ledgers: one record each, so that an older copy put back is noticed.
+
+It is no secret and no safeguard against a server: it lets an honest one tell a hospital that its disk has forgotten.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+from medtl_core.atomic import read_json, to_json, write_bytes
+from medtl_core.errors import PrivacyError, RunError
+from medtl_core.values import Witness
+
+#: Whose a ledger is: the hospital's, for all its runs; or in a simulation one method's of one run.
+HOSPITAL, METHOD = "hospital", "method"
+#: The file in the server's folder, and the lock beside it.
+FILE, _LOCK = "witnesses.json", "witnesses.lock"
+#: The three values as they travel, either way.
+_OWNER, _SEQ, _HASH = "witness-ledger", "witness-seq", "witness-hash"
+#: More records than a ledger can have.
+_MOST = 2**53
+
+
+def as_values(witness: Witness) -> dict[str, str | int]:
+    """Returns a witness as flat values for a message."""
+    return {_OWNER: witness.ledger, _SEQ: witness.seq, _HASH: witness.hash}
+
+
+def from_values(values: Mapping[str, object]) -> Witness | None:
+    """Returns the witness among a message's values, or None if there is none.
+
+    Raises:
+        PrivacyError: it is not of the agreed form.
+
+    Example:
+        >>> from_values({"witness-ledger": "hospital", "witness-seq": 3, "witness-hash": "0" * 64}).seq
+        3
+    """
+    owner, seq, hash_ = (values.get(name) for name in (_OWNER, _SEQ, _HASH))
+    if owner is None and seq is None and hash_ is None:
+        return None
+    if owner not in (HOSPITAL, METHOD) or type(seq) is not int or not 0 < seq < _MOST:
+        raise PrivacyError("a ledger's witness must say whose the ledger is and a record's number from 1")
+    if not isinstance(hash_, str) or not re.fullmatch("[0-9a-f]{64}", hash_):
+        raise PrivacyError("a ledger's witness must hold a record's hash of 64 hexadecimal digits")
+    return Witness(str(owner), seq, hash_)
+
+
+@final
+class Witnesses:
+    """The last record every hospital showed of its ledger; it only ever goes forward.
+
+    Guarantee:
+        None about patients: a number of records and a hash that begins with a keyed one. Two servers of one folder
+        never undo what the other wrote.
+    """
+
+    def __init__(self, folder: Path | None, agreement: str) -> None:
+        """Reads what is remembered.
+
+        Args:
+            folder: the server's own; None = remember only as long as this object lives.
+            agreement: of the run, which names the ledgers of a simulation.
+
+        Raises:
+            PrivacyError: the folder cannot be written, or the file is damaged.
+        """
+        self._folder, self._run = folder, agreement[:16]
+        self._seen: dict[str, Witness] = {}
+        self.save()
+
+    def of(self, site: str, method: str) -> Witness | None:
+        """Returns what the hospital's next answer must follow on, or None if nothing is remembered."""
+        return self._seen.get(site) or self._seen.get(self._key(site, method, METHOD))
+
+    def follows(self, site: str, method: str, shown: Witness) -> bool:
+        """Remembers what a hospital has shown; False if it lies before what it showed earlier, or beside it."""
+        key = self._key(site, method, shown.ledger)
+        known = self._seen.get(key)
+        if known is not None and (shown.seq < known.seq or (shown.seq == known.seq and shown.hash != known.hash)):
+            return False
+        self._seen[key] = shown
+        return True
+
+    def save(self) -> None:
+        """Writes what is remembered to disk, joined with what another server wrote there meanwhile.
+
+        Raises:
+            PrivacyError: it cannot be written, or the file is damaged.
+        """
+        if self._folder is None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                self._join(self._folder / FILE)
+            finally:
+                os.close(lock)
+        except OSError as error:
+            why = f"what is remembered of hospitals' ledgers cannot be kept in {self._folder} ({error.strerror})"
+            raise PrivacyError(f"{why}; make the folder writable, or name another with `state`") from error
+
+    def _join(self, path: Path) -> None:
+        written = _read(path)
+        for key, other in written.items():
+            mine = self._seen.get(key)
+            if mine is None or mine.seq < other.seq:
+                self._seen[key] = other
+        if self._seen != written:
+            content = {key: as_values(self._seen[key]) for key in sorted(self._seen)}
+            write_bytes(path, to_json(content).encode(), mode=0o600)
+
+    def _key(self, site: str, method: str, ledger: str) -> str:
+        """A site's name holds no slash."""
+        return site if ledger == HOSPITAL else f"{self._run}/{method}/{site}"
+
+
+def _read(path: Path) -> dict[str, Witness]:
+    if not path.is_file():
+        return {}
+    try:
+        content: Any = read_json(path)
+        found = {str(key): from_values(values) for key, values in content.items()}
+        return {key: witness for key, witness in found.items() if witness is not None}
+    except (AttributeError, PrivacyError, RunError) as error:
+        why = f"{path} is damaged; put it back from a backup, or remove it to believe every hospital's ledger anew"
+        raise PrivacyError(why) from error

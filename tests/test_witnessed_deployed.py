@@ -1,0 +1,59 @@
+"""The server's witness with real processes: its memory and the hospitals' ledgers meet again in another run."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medtl_core.bookkeeping import balance
+from medtl_core.data.manifest import write_manifest
+from medtl_core.data.phantom import phantom
+from medtl_core.flower.processes import Deployment
+from medtl_core.privacy.witnesses import FILE
+from tests.deployed import copy_app
+from tests.privacy.made import write_public
+
+pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900)]
+
+RUN: dict[str, Any] = {
+    "data": "phantom", "sites": 2, "image-size": 32, "features": "4", "bootstrap": 20, "deadline": 300.0,
+    "privacy": "mean-8", "epsilon": 0.5, "public-cases": 4,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def clean_environment() -> Iterator[None]:
+    """Real processes must not change this one's environment."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def test_a_deployed_hospital_whose_ledger_was_deleted_is_refused_in_the_next_run(tmp_path: Path) -> None:
+    examples, nodes = phantom(size=32, patients=24), []
+    for number, name in enumerate(("north", "south")):
+        own = tmp_path / "data" / name
+        write_manifest(examples.take(np.arange(number, len(examples), 2)), own)
+        nodes.append({"data-path": str(own), "site-name": name, "state-dir": str(tmp_path / name)})
+    write_public(tmp_path / "public")
+    known = {**RUN, "cache": str(tmp_path / "cache"), "public-images": str(tmp_path / "public")}
+    app, failures = copy_app(tmp_path), []
+    with Deployment(nodes, home=tmp_path / "flower") as deployment:
+        for folds in (2, 3):
+            out = tmp_path / f"out{folds}"
+            values = {**known, "folds": folds, "out": str(out), "state": str(tmp_path / "server")}
+            assert deployment.run(app, values, timeout=400.0) == "finished:completed"
+            failures.append(json.loads((out / "result.json").read_text(encoding="utf-8"))["failures"])
+            if folds == 2:
+                shutil.rmtree(tmp_path / "north" / "privacy")
+    assert failures[0] == []
+    assert [(row["site"], row["text"].partition(":")[0]) for row in failures[1]] == [("north", "PrivacyError")]
+    assert balance(tmp_path / "north" / "privacy").reserved == 0
+    remembered = json.loads((tmp_path / "server" / FILE).read_text(encoding="utf-8"))
+    assert remembered["south"]["witness-seq"] == balance(tmp_path / "south" / "privacy").witness[0]

@@ -1,0 +1,258 @@
+"""The server's witness through the real apps: a ledger that went back is refused by name, an honest one never."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Context, Message
+
+from client.app import app as client_app
+from medtl_core.bookkeeping import balance, ledgers
+from medtl_core.config import settings
+from medtl_core.data.manifest import write_manifest
+from medtl_core.data.shared import shared_parts, shared_source
+from medtl_core.errors import PrivacyError
+from medtl_core.flower.grid import run_local
+from medtl_core.privacy.witnesses import FILE
+from server.app import app as server_app
+from tests.privacy.made import write_public
+
+HOSPITALS = 4
+RUN: Mapping[str, Any] = {
+    "data": "phantom", "sites": HOSPITALS, "shots": 20, "image-size": 32, "features": "4", "bootstrap": 20,
+    "privacy": "mean-8", "epsilon": 0.5, "public-cases": 4, "quorum": 0.5,
+}  # fmt: skip
+MODES = pytest.mark.parametrize("secure", [False, True], ids=["open", "secure"])
+
+
+def places(place: Path) -> dict[str, str]:
+    return {"cache": str(place / "cache"), "public-images": str(place / "public")}
+
+
+class Ward:
+    """Hospitals with folders of their own, and one server's."""
+
+    def __init__(self, folder: Path, place: Path, secure: bool) -> None:
+        self.folder, self.runs = folder, 0
+        self.values = {**RUN, **places(place), "secure-sum": secure, "state": str(folder / "server")}
+        self.names = sorted(path.name for path in (place / "data").iterdir())
+        self.nodes = [
+            {"data-path": str(place / "data" / name), "site-name": name, "state-dir": str(self.home(name))}
+            for name in self.names
+        ]
+
+    def run(self, app: Any = client_app, **changes: Any) -> list[tuple[str, str]]:
+        """One more run, under another agreement, with a server that starts anew; returns who failed, and how."""
+        self.runs += 1
+        out = self.folder / f"out{self.runs}"
+        values = settings({**self.values, "folds": 2 + self.runs, "out": str(out), **changes}).public()
+        run_local(server_app, app, node_configs=self.nodes, run_config=values, workers=1, wire=True)
+        failures = json.loads((out / "result.json").read_text(encoding="utf-8"))["failures"]
+        return [(row["site"], f"{row['code']}: {row['text']}") for row in failures]
+
+    def home(self, name: str) -> Path:
+        return self.folder / "hospitals" / name
+
+    def stands(self) -> dict[str, tuple[int, str]]:
+        """Where every hospital's ledger stands."""
+        return {name: balance(self.home(name) / "privacy").witness for name in self.names}
+
+    def remembered(self) -> dict[str, tuple[int, str]]:
+        content = json.loads((self.folder / "server" / FILE).read_text(encoding="utf-8"))
+        assert all(row["witness-ledger"] == "hospital" for row in content.values())
+        return {name: (row["witness-seq"], row["witness-hash"]) for name, row in content.items()}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The hospitals' data, a few public pictures, and room for the features."""
+    folder, chosen = tmp_path_factory.mktemp("witnessed"), settings(dict(RUN))
+    write_public(folder / "public")
+    examples = shared_source(chosen).examples
+    for part in shared_parts(chosen).sites:
+        write_manifest(examples.take(np.concatenate([part.train, part.test])), folder / "data" / part.name)
+    return folder
+
+
+@pytest.fixture
+def ward(tmp_path: Path, place: Path) -> Callable[[bool], Ward]:
+    return lambda secure: Ward(tmp_path, place, secure)
+
+
+def lacks(name: str) -> list[tuple[str, str]]:
+    return [(name, "error: PrivacyError: the site's privacy policy or ledger refused the release")]
+
+
+@MODES
+def test_honest_hospitals_are_remembered_over_runs_and_never_refused(
+    ward: Callable[[bool], Ward], secure: bool
+) -> None:
+    made = ward(secure)
+    seen = []
+    for _ in range(3):
+        assert made.run() == []
+        seen.append(made.remembered())
+        assert seen[-1] == made.stands()
+    assert all(seen[0][name][0] < seen[1][name][0] < seen[2][name][0] for name in made.names)
+
+
+@MODES
+def test_a_ledger_put_back_from_a_copy_is_refused_by_name(ward: Callable[[bool], Ward], secure: bool) -> None:
+    made = ward(secure)
+    made.run()
+    name, *others = made.names
+    shutil.copytree(made.home(name), made.folder / "copy")
+    made.run()
+    newest = made.folder / "newest"
+    made.home(name).rename(newest)
+    shutil.copytree(made.folder / "copy", made.home(name))
+    before = made.stands()[name]
+    assert made.run() == lacks(name)
+    assert made.stands()[name] == before  # nothing was spent
+    assert made.remembered()[name] != before
+    assert all(made.remembered()[other] == made.stands()[other] for other in others)
+    shutil.rmtree(made.home(name))
+    newest.rename(made.home(name))
+    assert made.run() == []  # with the newest copy back it takes part again
+
+
+@MODES
+@pytest.mark.parametrize("what", ["privacy", "."])
+def test_a_deleted_ledger_is_refused_by_name(ward: Callable[[bool], Ward], secure: bool, what: str) -> None:
+    made = ward(secure)
+    made.run()
+    name = made.names[1]
+    shutil.rmtree(made.home(name) / what)
+    assert made.run() == lacks(name)
+    assert balance(made.home(name) / "privacy").reserved == 0
+    assert made.run() == lacks(name)  # a new ledger does not become the known one by asking again
+
+
+@MODES
+def test_a_server_that_claims_a_later_record_is_refused_and_nothing_is_spent(
+    ward: Callable[[bool], Ward], secure: bool
+) -> None:
+    made = ward(secure)
+    made.run()
+    name, stands = made.names[2], made.stands()
+    path = made.folder / "server" / FILE
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content[name]["witness-seq"] += 1
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert made.run() == lacks(name)
+    assert made.stands()[name] == stands[name]
+    assert all(made.stands()[other][0] > stands[other][0] for other in made.names if other != name)
+
+
+@MODES
+def test_without_a_folder_a_server_notices_within_a_run_only(ward: Callable[[bool], Ward], secure: bool) -> None:
+    made = ward(secure)
+    name = made.names[0]
+    last = "train.secure_masked" if secure else "train.private_sums"
+
+    def careless(message: Message, context: Context) -> Message:
+        if message.metadata.message_type == last and context.node_config["site-name"] == name:
+            shutil.rmtree(made.home(name) / "privacy")
+        return client_app(message, context)
+
+    assert made.run(careless, state="", privacy="auto") == lacks(name)
+    assert made.run(state="", privacy="auto") == []
+    assert not (made.folder / "server").exists()
+
+
+def telling(name: str, tell: Callable[[ConfigRecord], Any]) -> Callable[[Message, Context], Message]:
+    """The real ClientApp; one hospital's private answers tell something else of its ledger."""
+
+    def app(message: Message, context: Context) -> Message:
+        reply = client_app(message, context)
+        if message.metadata.message_type.startswith("train.") and context.node_config["site-name"] == name:
+            tell(reply.content.config_records["about"])
+        return reply
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("tell", "match"),
+    [
+        (lambda about: about.update({"witness-seq": 1}), "before a record that it has shown"),
+        (lambda about: about.update({"witness-seq": 3, "witness-hash": "0" * 64}), "before a record"),
+        (lambda about: about.update({"witness-seq": "9"}), "number from 1"),
+        (lambda about: about.update({"witness-hash": "../../etc"}), "64 hexadecimal"),
+        (lambda about: about.update({"witness-ledger": "nobody"}), "whose the ledger is"),
+        (lambda about: about.pop("witness-seq"), "number from 1"),
+        (lambda about: [about.pop(key) for key in list(about) if key.startswith("witness")], "does not say where"),
+    ],
+)
+def test_an_answer_that_tells_it_wrongly_is_refused_by_the_server(
+    ward: Callable[[bool], Ward], tell: Callable[[ConfigRecord], Any], match: str
+) -> None:
+    made = ward(False)
+    made.run()
+    name, before = made.names[0], made.remembered()
+    (first, *more) = made.run(telling(name, tell))
+    assert first[0] == name
+    assert first[1].startswith("witness: ")
+    assert match in first[1]
+    assert {site for site, _ in more} <= {name}
+    assert made.remembered()[name] == before[name]
+
+
+def simulated(folder: Path, place: Path, app: Any = client_app, **changes: Any) -> list[str]:
+    known = {**RUN, **places(place), "out": str(folder / "out"), "state": str(folder / "state")}
+    values = settings({**known, **changes}).public()
+    nodes = [{"partition-id": part, "num-partitions": HOSPITALS} for part in range(HOSPITALS)]
+    run_local(server_app, app, node_configs=nodes, run_config=values, workers=1)
+    result = json.loads((folder / "out" / "result.json").read_text(encoding="utf-8"))
+    return [row["site"] for row in result["failures"]]
+
+
+@MODES
+def test_a_run_asked_again_gets_the_same_bytes_and_a_simulation_has_many_ledgers(
+    tmp_path: Path, place: Path, secure: bool
+) -> None:
+    heard: list[dict[tuple[str, str], Any]] = []
+    books: list[dict[Path, bytes]] = []
+
+    def listening(message: Message, context: Context) -> Message:
+        reply = client_app(message, context)
+        if message.metadata.message_type != "query.join":
+            config = message.content.config_records["config"]
+            kind = f"{message.metadata.message_type} {config['method']} {config['round']}"
+            arrays = {name: array.data for name, array in reply.content.array_records["arrays"].items()}
+            about = reply.content.config_records["about"]
+            heard[-1][kind, str(about["site"])] = (arrays, about.get("witness-ledger"))
+        return reply
+
+    asked = {"methods": "private-mean-8,private-gradient-2", "secure-sum": secure}
+    for _ in range(2):
+        heard.append({})
+        assert simulated(tmp_path, place, listening, **asked) == []
+        books.append({folder: (folder / "ledger.jsonl").read_bytes() for folder in ledgers(tmp_path / "state")})
+    assert len(books[0]) == 2 * HOSPITALS
+    assert books[0] == books[1]  # nothing was spent, nothing even written down
+    assert heard[0] == heard[1]
+    assert {owner for _, owner in heard[0].values()} == ({"method", None} if secure else {"method"})
+    assert len(json.loads((tmp_path / "state" / FILE).read_text(encoding="utf-8"))) == 2 * HOSPITALS
+
+
+def test_a_simulated_hospital_whose_ledger_was_deleted_is_refused(tmp_path: Path, place: Path) -> None:
+    assert simulated(tmp_path, place) == []
+    folder, *_ = ledgers(tmp_path / "state")
+    name = balance(folder).site
+    shutil.rmtree(folder)
+    assert simulated(tmp_path, place) == [name]
+
+
+def test_a_damaged_memory_ends_the_run_before_anything_is_asked(ward: Callable[[bool], Ward]) -> None:
+    made = ward(False)
+    made.run()
+    stands = made.stands()
+    (made.folder / "server" / FILE).write_text("{", encoding="utf-8")
+    with pytest.raises(PrivacyError, match="damaged"):
+        made.run()
+    assert made.stands() == stands
