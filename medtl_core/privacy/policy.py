@@ -21,6 +21,8 @@ class Policy:
         delta: at which they are counted; a plan with a larger delta is refused.
         max_releases: how many releases there may be.
         minimum_patients: fewer than this, and the hospital takes no part.
+        public_patients: the number of patients it has made public, at most those it has; 0 = none. A run that takes
+            more for granted is then refused without a look at the patients, so that asking again tells nothing.
         mechanisms: names of private methods it takes part in; empty = every one medtl has.
         require_private: whether everything that is not private is refused, whatever the run's settings say.
     """
@@ -29,35 +31,44 @@ class Policy:
     delta: float = 1e-5
     max_releases: int = 1000
     minimum_patients: int = 2
+    public_patients: int = 0
     mechanisms: tuple[str, ...] = ()
     require_private: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.max_epsilon < float("inf") or not 0 < self.delta < 1:
             raise PrivacyError(f"policy: max_epsilon={self.max_epsilon}, delta={self.delta} are not a budget")
-        if self.max_releases < 0 or self.minimum_patients < 1:
-            raise PrivacyError("policy: max_releases must not be negative, minimum_patients must be at least 1")
+        if self.max_releases < 0 or self.minimum_patients < 1 or self.public_patients < 0:
+            raise PrivacyError(
+                "policy: max_releases and public_patients must not be negative, minimum_patients must be at least 1"
+            )
 
     def admit(self, plan: Plan, patients: int) -> None:
         """Refuses a plan the hospital does not take part in.
 
         Raises:
-            PrivacyError: the mechanism is not allowed, or delta is larger than the policy's or not below one over the
-                patients.
+            PrivacyError: the mechanism is not allowed, delta is larger than the policy's, or the policy itself does not
+                fit the patients.
             PatientsError: there are too few patients, or fewer than the run takes as public.
             BudgetError: the plan alone promises less than the policy asks for.
         """
         if self.mechanisms and plan.mechanism not in self.mechanisms:
             allowed = ", ".join(self.mechanisms)
             raise PrivacyError(f"policy: mechanism {plan.mechanism!r} is not allowed here, only {allowed}")
-        if patients < max(self.minimum_patients, plan.terms.cases):
+        if patients < self.public_patients or self.delta * patients >= 1:  # whatever the run asks
+            raise PrivacyError(
+                f"policy: public_patients={self.public_patients} is more than the {patients} patients here, or "
+                f"delta={self.delta} is not below one over them; correct the policy"
+            )
+        known = self.public_patients or patients
+        if known < max(self.minimum_patients, plan.terms.cases):
             raise PatientsError(
-                f"policy: {patients} patients; at least {max(self.minimum_patients, plan.terms.cases)} are needed: "
+                f"policy: {known} patients; at least {max(self.minimum_patients, plan.terms.cases)} are needed: "
                 f"public-cases (or else shots) is {plan.terms.cases}, the policy's minimum_patients "
                 f"{self.minimum_patients}; lower the larger one"
             )
-        if plan.terms.delta > self.delta or plan.terms.delta * patients >= 1:
-            raise PrivacyError(f"policy: delta={plan.terms.delta} is above {self.delta}, or not below 1/{patients}")
+        if plan.terms.delta > self.delta:
+            raise PrivacyError(f"policy: delta={plan.terms.delta} is above {self.delta}")
         if plan.terms.epsilon > self.max_epsilon:
             raise BudgetError(f"policy: epsilon={plan.terms.epsilon} is above the hospital's {self.max_epsilon}")
 

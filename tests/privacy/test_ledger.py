@@ -4,13 +4,14 @@ import errno
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from medtl_core.errors import BudgetError, PrivacyError
+from medtl_core.errors import BudgetError, PatientsError, PrivacyError
 from medtl_core.privacy import journal
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.ledger import Identity, fingerprint
@@ -303,11 +304,22 @@ def test_an_accountant_that_fails_closes_the_gate(tmp_path: Path, monkeypatch: p
         (Policy(mechanisms=("private-mean",)), 40, "not allowed"),
         (Policy(delta=1e-6), 40, "delta"),
         (Policy(max_epsilon=1.0), 40, "above the hospital's 1"),
+        (Policy(public_patients=19), 40, "19 patients; at least 20"),
+        (Policy(public_patients=41), 40, "correct the policy"),
+        (Policy(delta=0.025), 40, "correct the policy"),
     ],
 )
 def test_the_policy_wins(policy: Policy, patients: int, message: str) -> None:
     with pytest.raises(PrivacyError, match=message):
         policy.admit(plan(terms=TERMS), patients)
+
+
+def test_with_a_public_number_no_answer_depends_on_the_patients() -> None:
+    policy = Policy(public_patients=30)
+    for patients in (30, 31, 500):
+        policy.admit(plan(terms=replace(TERMS, cases=30)), patients)
+        with pytest.raises(PatientsError, match="30 patients; at least 31"):
+            policy.admit(plan(terms=replace(TERMS, cases=31)), patients)
 
 
 def test_the_policy_file_is_read_strictly(tmp_path: Path) -> None:
