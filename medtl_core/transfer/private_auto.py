@@ -19,9 +19,9 @@ from medtl_core.privacy.plan import Plan, Terms
 from medtl_core.transfer.prototypes import SIZE, Prototypes
 
 #: Directions for each unit of signal. A table's columns have no order, so that leaving some out costs more.
-ORDERED, UNORDERED = 0.8, 1.2
+ORDERED, UNORDERED = 0.65, 1.2
 #: Never fewer directions; and the signal from which on the Gram matrix pays for itself.
-FEWEST, GRAM_FROM = 16, 30.0
+FEWEST, GRAM_FROM = 16, 50.0
 
 
 @final

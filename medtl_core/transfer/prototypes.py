@@ -1,8 +1,9 @@
 """Two-round centred prototypes under differential privacy (METHODS section 2.3).
 
 Unit-length features share a large constant: one-round methods spend most of their noise budget on it. The first round
-releases the mean; in the second, rows are centred by it and clipped to a fraction of their length, so that class sums
-need 2.5 times less noise and the Gram matrix six times less. Classes are compared by angle: no class count is needed.
+releases the mean; in the second, rows are centred by it and brought to length one again, so that every patient tells a
+direction from the mean as loudly as the budget allows (METHODS clips to .4 instead, which wastes what short rows could
+say). Classes are compared by angle: no class count is needed.
 """
 
 import math
@@ -20,16 +21,15 @@ from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Config, SiteData
 from medtl_core.privacy.accounting import mu_for
 from medtl_core.privacy.bounded import Bounded
-from medtl_core.privacy.patients import clipped
+from medtl_core.privacy.patients import unit
 from medtl_core.privacy.plan import Plan, Step, Terms
 from medtl_core.transfer.directions import directions_of
 from medtl_core.transfer.public import own_patients, public_map
 from medtl_core.values import Update
 
-#: Length to which centred rows are clipped; results are flat between .3 and .5.
-CLIP = 0.4
-#: Shares of the squared budget: mean, number of patients, Gram matrix; class sums take the rest.
-MEAN, COUNT, GRAM = 0.10, 0.03, 0.20
+#: Shares of the squared budget: mean, number of patients, Gram matrix; class sums take the rest. Without a Gram matrix,
+#: where the budget is small, a better mean pays: its noise is in every centred row.
+MEAN, MEAN_COSINE, COUNT, GRAM = 0.10, 0.20, 0.03, 0.20
 #: Public directions kept.
 SIZE = 100
 
@@ -45,19 +45,19 @@ def private_mean(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
 
 
 def private_sums(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
-    """Class sums [C, k] of centred rows clipped to `CLIP`, and with `config["gram"]` their packed Gram matrix.
+    """Class sums [C, k] of centred rows of length one, and with `config["gram"]` their packed Gram matrix.
 
     Guarantee:
-        Unit: patient; add or remove one. Sensitivity CLIP of the class sums (one row in one class) and CLIP^2 of the
-        Gram matrix: the Frobenius norm of v v', which packing keeps, off-diagonals times sqrt 2. Public: the centre,
-        which is a private release of the first round.
+        Unit: patient; add or remove one. Sensitivity 1 of the class sums (one row in one class) and of the Gram matrix:
+        the Frobenius norm of v v', which packing keeps, off-diagonals times sqrt 2. Public: the centre, which is a
+        private release of the first round.
     """
     own = own_patients(site, arrays)
-    centred = clipped(own.rows - arrays["centre"].astype(np.float64), CLIP)
+    centred = unit(own.rows - arrays["centre"].astype(np.float64))
     sums = {"sums": own.onehot(site.classes).T @ centred}
     if not config["gram"]:
-        return Bounded(Update(sums), {"sums": CLIP})
-    return Bounded(Update({**sums, "gram": packed(centred.T @ centred)}), {"sums": CLIP, "gram": CLIP**2})
+        return Bounded(Update(sums), {"sums": 1.0})
+    return Bounded(Update({**sums, "gram": packed(centred.T @ centred)}), {"sums": 1.0, "gram": 1.0})
 
 
 def packed(gram: Float) -> Float:
@@ -112,16 +112,13 @@ class Prototypes(PrivateMethod):
     def plan(self, terms: Terms) -> Plan:
         """See PrivateMethod."""
         mu = mu_for(terms.epsilon, terms.delta)
-        gram = 0.0 if self.cosine else GRAM
-        first = Step(
-            "private_mean", {"sum": 1 / (mu * math.sqrt(MEAN)), "count": 1 / (mu * math.sqrt(COUNT))},
-            {"sum": 1.0, "count": 1.0},
-        )  # fmt: skip
-        noise = {"sums": 1 / (mu * math.sqrt(1 - MEAN - COUNT - gram))}
-        sensitivity = {"sums": CLIP}
+        mean, gram = (MEAN_COSINE, 0.0) if self.cosine else (MEAN, GRAM)
+        first = {"sum": 1 / (mu * math.sqrt(mean)), "count": 1 / (mu * math.sqrt(COUNT))}
+        second = {"sums": 1 / (mu * math.sqrt(1 - mean - COUNT - gram))}
         if gram:
-            noise["gram"], sensitivity["gram"] = 1 / (mu * math.sqrt(gram)), CLIP**2
-        return Plan(self.name, terms, (first, Step("private_sums", noise, sensitivity)))
+            second["gram"] = 1 / (mu * math.sqrt(gram))
+        tasks = (("private_mean", first), ("private_sums", second))
+        return Plan(self.name, terms, tuple(Step(task, noise, dict.fromkeys(noise, 1.0)) for task, noise in tasks))
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
@@ -147,7 +144,7 @@ class Prototypes(PrivateMethod):
     def _noise(self, study: Study) -> float:
         """Standard deviation of the noise in one entry of the summed Gram matrix."""
         terms = terms_of(study.settings, study.problem.width, len(study.problem.classes))
-        return self.plan(terms).steps[1].noise["gram"] * CLIP**2 * terms.dilution
+        return self.plan(terms).steps[1].noise["gram"] * terms.dilution
 
 
 def _whitened(sums: Float, gram: Float, patients: float, noise: float) -> Float:

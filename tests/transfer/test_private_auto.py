@@ -18,8 +18,8 @@ def terms(epsilon: float, hospitals: int, cases: int, secure: bool, width: int =
     ("facts", "amount", "size", "cosine"),
     [
         (terms(4.0, 10, 90, True), 298.3, 100, False),
-        (terms(1.0, 10, 90, True), 86.5, 69, False),
-        (terms(1.0, 10, 90, False), 28.8, 23, True),
+        (terms(1.0, 10, 90, True), 86.5, 56, False),
+        (terms(1.0, 10, 90, False), 28.8, 19, True),
         (terms(1.0, 5, 30, True), 13.6, 16, True),
     ],
 )

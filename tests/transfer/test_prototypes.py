@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from medtl_core.privacy.patients import unit
 from medtl_core.registry import find_method
 from medtl_core.transfer.prototypes import (
-    CLIP,
     COUNT,
     GRAM,
     MEAN,
+    MEAN_COSINE,
     Prototypes,
     _whitened,
     packed,
@@ -58,18 +58,19 @@ def test_class_sums_of_centred_rows_by_hand() -> None:
     site.label[:] = [1, 0]
     map_ = {"mean": np.zeros(2), "scale": np.ones(2), "basis": np.eye(2), "centre": np.array([0.6, 0.5])}
     found = private_sums(site, map_, {"gram": True})
-    # rows (.6, .8) and (0, 1); centred (0, .3), kept, and (-.6, .5) of length .781, clipped to .4
-    short = np.array([-0.6, 0.5]) * CLIP / math.hypot(0.6, 0.5)
-    np.testing.assert_allclose(found.update.arrays["sums"], [short, [0.0, 0.3]], atol=1e-12)
-    gram = np.outer(short, short) + np.outer([0, 0.3], [0, 0.3])
+    # rows (.6, .8) and (0, 1); centred (0, .3) and (-.6, .5); of length one
+    side = np.array([-0.6, 0.5]) / math.hypot(0.6, 0.5)
+    np.testing.assert_allclose(found.update.arrays["sums"], [side, [0.0, 1.0]], atol=1e-12)
+    gram = np.outer(side, side) + np.outer([0, 1.0], [0, 1.0])
     np.testing.assert_allclose(unpacked(found.update.arrays["gram"], 2), gram, atol=1e-12)
-    assert found.sensitivity == {"sums": CLIP, "gram": CLIP**2}
+    assert found.sensitivity == {"sums": 1.0, "gram": 1.0}
 
 
 def test_names_and_shares() -> None:
     assert find_method("private-prototypes-32-cosine") == Prototypes("private-prototypes-32-cosine", 32, True)
     assert find_method("private-prototypes") == Prototypes("private-prototypes")
     assert 0 < MEAN + COUNT + GRAM < 1
+    assert 0 < MEAN_COSINE + COUNT < 1
 
 
 def test_without_noise_cosine_prototypes_are_the_unit_class_means() -> None:
@@ -80,7 +81,7 @@ def test_without_noise_cosine_prototypes_are_the_unit_class_means() -> None:
     rows = unit(values.astype(np.float64))
     centre = rows.mean(axis=0)
     off = rows - centre
-    off *= np.minimum(1.0, CLIP / np.linalg.norm(off, axis=1, keepdims=True))
+    off /= np.linalg.norm(off, axis=1, keepdims=True)
     weight = unit(np.stack([off[label == number].sum(axis=0) for number in range(3)]))
     np.testing.assert_allclose(model.logits(values), (rows - centre) @ weight.T, atol=1e-9)
 
