@@ -111,8 +111,8 @@ PRIVATE_OUTBOUND: tuple[Outbound, ...] = (
     Outbound("every reply", "witness-ledger, witness-seq, witness-hash", "where the ledger was opened: whose it is, "
              "number and chain hash of its last record", False),
     Outbound("private_mean", "sum, count", "noised sum of patients' rows [k], noised number of patients [1]", True),
-    Outbound("private_sums", "sums, gram", "noised class sums [C, k] and packed second moment [k(k+1)/2] of centred, "
-             "clipped rows", True),
+    Outbound("private_sums", "sums, gram", "noised class sums [C, k] and packed second moment [k(k+1)/2] of centred "
+             "rows of length one", True),
     Outbound("private_statistics", "counts, sums, gram", "noised class counts [C], class sums [C, k], packed second "
              "moment", True),
     Outbound("private_counts", "counts", "noised class counts [C]", True),

@@ -38,17 +38,6 @@ def unit(rows: Float) -> Float:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
-def clipped(rows: Float, length: float) -> Float:
-    """Returns rows [n, d] no longer than `length`, in their own direction.
-
-    Example:
-        >>> clipped(np.array([[3.0, 4.0], [0.3, 0.4]]), 1.0).round(6).tolist()
-        [[0.6, 0.8], [0.3, 0.4]]
-    """
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows * np.minimum(1.0, length / np.maximum(norm, 1e-12)))
-
-
 def by_patient(rows: Float, label: NDArray[np.int64], patients: Array) -> Patients:
     """Returns one row and one label a patient: the mean of their rows, and their most frequent label.
 
