@@ -1,0 +1,208 @@
+"""Private training of a backbone's last blocks together with a head, patient by patient.
+
+Full-batch descent of all hospitals' patients together: every patient's gradient over blocks and head is one vector,
+computed by Opacus, clipped, summed, and noised at the gate (Abadi et al., CCS 2016, with all patients in every step).
+The blocks hold 10^5 numbers, and each of them gets as much noise as each of the head's.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.calibrate import log_prior
+from medtl_core.errors import DataError, PrivacyError, WeightsError
+from medtl_core.features import feature_spec
+from medtl_core.heads.statistics import Float
+from medtl_core.material import Material
+from medtl_core.methods.method import Method
+from medtl_core.methods.model import Model, Packed
+from medtl_core.methods.outcome import Outcome
+from medtl_core.methods.private import PrivateMethod, PrivateTask, bill_of, noised_sum, plan_of
+from medtl_core.methods.study import Study
+from medtl_core.methods.tasks import Arrays, Config, SiteData
+from medtl_core.privacy.accounting import mu_for
+from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.plan import Plan, Step, Terms
+from medtl_core.privacy.samplegrad import Cases, clipped_sum, enough, parted
+from medtl_core.transfer.block import Seen, open_block
+from medtl_core.transfer.public import PublicMap, public_map, received
+from medtl_core.values import Array
+
+#: Length to which a patient's gradient is clipped, share of mu^2 for the class counts, and the step of descent: of the
+#: head as in `private_network`; of the blocks chosen on blood cells and on synthetic radiographs.
+CLIP, COUNTS, RATE, BLOCK_RATE = 1.0, 0.1, 4.0, 2.0
+#: Public directions the head reads.
+SIZE = 32
+#: Numbers that the gradients of the cases of one batch may have together.
+ROOM = 1 << 23
+
+_MAP = ("mean", "scale", "basis")
+_HEAD = ("head.weight", "head.bias")
+
+
+def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
+    """Summed clipped gradient [D] of all patients, over blocks and head in the message.
+
+    A round looks at one agreed view of every case, the next round at the next: augmentation without a choice that
+    could depend on patients. Memory: five arrays of `ROOM` numbers, or of one case's gradient where that is longer.
+
+    Guarantee:
+        Unit: patient; add or remove one. Sensitivity `CLIP`, see `samplegrad.clipped_sum`: a case passes the frozen
+        prefix, blocks and head alone, and norms are constants or within the case. Public: map, blocks and head, the
+        latter two made of earlier private releases.
+
+    Raises:
+        DataError: the hospital holds no images.
+        PrivacyError: it has fewer than two patients, or a case's features or gradient are not finite.
+        ConfigError: the blocks do not fit the backbone.
+        WeightsError: the arrays are not those of the blocks.
+    """
+    enough(site.patients)
+    if site.material is None:
+        raise DataError(f"hospital {site.name!r} holds features only; training blocks of its backbone needs the images")
+    if not np.isfinite(site.values).all():
+        raise PrivacyError("a case's features are not finite; mend or remove the case")
+    chosen, views = site.material.settings, site.material.views
+    block = open_block(chosen, views, int(config["blocks"]), group=bool(config["group"]))
+    seen = Seen(block.body.inputs(site.material), (int(config["round"]) - 1) % len(block.body.spec.views))
+    own = {name: array for name, array in arrays.items() if name not in _MAP}
+    network = block.network(received(arrays), own, seen.shape)
+    batch = max(1, min(ROOM // sum(array.size for array in own.values()), len(site.label)))
+    return clipped_sum(network, Cases(seen, site.label, site.patients), CLIP, batch=batch)
+
+
+@final
+@dataclass(frozen=True)
+class Blocked(Model):
+    """A backbone with trained last blocks, and a head on rows of length one (see `transfer.public`).
+
+    Attributes:
+        map: from features to rows.
+        arrays: of the blocks ("units...") and of the head, float64.
+        blocks: how many.
+        group: whether BatchNorm became GroupNorm.
+    """
+
+    kind: ClassVar[str] = "blocked"
+
+    map: PublicMap
+    arrays: Mapping[str, Array]
+    blocks: int
+    group: bool
+    classes: tuple[str, ...]
+    fingerprint: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> Float:
+        """See Model.
+
+        Raises:
+            DataError: there are no images.
+            WeightsError: the images' features are not those the blocks were trained in, or the arrays do not fit.
+        """
+        if material is None:
+            raise DataError("a trained block reads images, and only features are here")
+        found = feature_spec(material.settings, material.views, material.columns).fingerprint
+        if found != self.fingerprint:
+            raise WeightsError(
+                f"the block was trained in features {self.fingerprint[:12]}, but the settings here give {found[:12]}; "
+                "use the backbone, features, image-size and views of its run"
+            )
+        block = open_block(material.settings, material.views, self.blocks, group=self.group)
+        own = {name: array for name, array in self.arrays.items() if name not in _HEAD}
+        rows = self.map.rows(block.features(material, own))
+        return np.asarray(rows @ self.arrays["head.weight"].T + self.arrays["head.bias"])
+
+    def pack(self) -> Packed:
+        """See Model."""
+        config = {"blocks": self.blocks, "group": self.group}
+        return Packed({**self.map.arrays, **self.arrays}, config, self.classes, self.fingerprint, self.facts)
+
+    @classmethod
+    def unpack(cls, packed: Packed) -> "Blocked":
+        """See Model."""
+        found, config = packed.arrays, packed.config
+        if not {*_MAP, *_HEAD} <= set(found) or "blocks" not in config or "group" not in config:
+            raise WeightsError(f"trained blocks come with {sorted({*_MAP, *_HEAD})}, and say how many they are")
+        mean, scale, basis = (found[name] for name in _MAP)
+        shapes = (found["head.weight"].shape, found["head.bias"].shape)
+        fits = mean.shape == scale.shape == basis.shape[:1] and basis.ndim == 2
+        if not fits or shapes != ((len(packed.classes), basis.shape[1]), (len(packed.classes),)):
+            raise WeightsError("the arrays of the trained blocks do not fit their classes or their map")
+        own = {name: array for name, array in found.items() if name not in _MAP}
+        return cls(
+            PublicMap(mean, scale, basis), own, int(config["blocks"]), bool(config["group"]), packed.classes,
+            packed.fingerprint, packed.facts,
+        )  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class PrivateBlock(PrivateMethod):
+    """Federated private descent on the last blocks and a head, with post-hoc logit adjustment by noisy counts.
+
+    Guarantee:
+        See PrivateMethod. One release of class counts, then `rounds` releases of a clipped gradient sum.
+
+    Attributes:
+        rounds: of descent.
+        blocks: trained, counted from the deepest tap.
+        group: whether the blocks' BatchNorm becomes a GroupNorm that is trained; else it is folded, or constant.
+    """
+
+    syntax: ClassVar[str] = r"private-block(?P<blocks>[2-9])?-(?P<rounds>[1-9][0-9]{0,2})(?P<group>-group)?"
+    example: ClassVar[str] = "private-block-2"
+    summary: ClassVar[str] = "private: the backbone's last block and a head (`-group`: BatchNorm becomes GroupNorm)"
+    test: ClassVar[str] = "server"
+
+    rounds: int
+    blocks: int = 1
+    group: bool = False
+
+    def plan(self, terms: Terms) -> Plan:
+        """See PrivateMethod."""
+        mu = mu_for(terms.epsilon, terms.delta)
+        counts = Step("private_counts", {"counts": 1 / (mu * math.sqrt(COUNTS))}, {"counts": 1.0})
+        noise = {"gradient": math.sqrt(self.rounds) / (mu * math.sqrt(1 - COUNTS))}
+        return Plan(self.name, terms, (counts, Step("private_block", noise, {"gradient": CLIP}, self.rounds)))
+
+    def outcome(self, study: Study) -> Outcome:
+        """See Method.
+
+        Raises:
+            ConfigError: the backbone has no such blocks.
+        """
+        block = open_block(study.settings, study.problem.views, self.blocks, group=self.group)
+        map_, classes, terms = public_map(study, SIZE), len(study.problem.classes), plan_of(self, study).terms
+        counts = noised_sum(study, self, 0, map_.arrays, {"counts": (classes,)})["counts"]
+        public = float(terms.hospitals * terms.cases)
+        counts = np.maximum(counts, 0.2 * public / classes)
+        cases = max(public, float(counts.sum()))  # hospitals may have more patients than is public
+        width = map_.basis.shape[1]
+        arrays = {**block.start, "head.weight": np.zeros((classes, width)), "head.bias": np.zeros(classes)}
+        shapes = {name: array.shape for name, array in arrays.items()}
+        size = sum(array.size for array in arrays.values())
+        config = {"blocks": self.blocks, "group": self.group}
+        for number in range(1, self.rounds + 1):
+            sent, expect = {**map_.arrays, **arrays}, {"gradient": (size,)}
+            slope = noised_sum(study, self, 1, sent, expect, number=number, config=config)["gradient"]
+            steps = parted(slope / cases, shapes)
+            arrays = {name: array - _rate(name) * steps[name] for name, array in arrays.items()}
+        arrays["head.bias"] = arrays["head.bias"] - log_prior(counts)
+        facts: dict[str, Any] = {"epsilon": terms.epsilon, "delta": terms.delta, "parameters": size}
+        problem = study.problem
+        model = Blocked(map_, arrays, self.blocks, self.group, problem.classes, problem.fingerprint, facts)
+        return Outcome({"": model}, bill_of(self, study), 0.0, facts)
+
+
+def _rate(name: str) -> float:
+    return RATE if name in _HEAD else BLOCK_RATE
+
+
+METHODS: tuple[type[Method], ...] = (PrivateBlock,)
+PRIVATE_TASKS: Mapping[str, PrivateTask] = {"private_block": private_block}
+MODELS: tuple[type[Model], ...] = (Blocked,)
