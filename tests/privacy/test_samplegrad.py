@@ -42,6 +42,20 @@ def convolutional() -> nn.Module:
     )  # fmt: skip
 
 
+def channels_last() -> nn.Module:
+    """Maps that lie "channels last" in memory, and a depthwise convolution: Opacus' own rule is wrong on them."""
+    layers = nn.Sequential(
+        nn.Unflatten(1, (1, 1, 5)), nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.Tanh(), Block(4),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
+    )  # fmt: skip
+    return layers.to(memory_format=torch.channels_last)
+
+
+def dropping() -> nn.Module:
+    """Dropout in evaluation mode, as in a frozen backbone: it stays so, though Opacus wants layers in training mode."""
+    return nn.Sequential(nn.Linear(5, 64), nn.Dropout(0.9), nn.Linear(64, 3)).eval()
+
+
 def frozen_front() -> nn.Module:
     network = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
     for layer in network[:2]:
@@ -78,7 +92,7 @@ def one_at_a_time(network: nn.Module, own: Cases, clip: float) -> np.ndarray:
     return total.numpy()
 
 
-@pytest.mark.parametrize("network", [linear, hidden, convolutional, frozen_front])
+@pytest.mark.parametrize("network", [linear, hidden, convolutional, channels_last, dropping, frozen_front])
 @pytest.mark.parametrize("each", [1, 3])
 @pytest.mark.parametrize("clip", [0.05, 1.0, 100.0])
 def test_the_sum_is_that_of_one_patient_at_a_time(network: Callable[[], nn.Module], each: int, clip: float) -> None:
@@ -98,6 +112,28 @@ def test_patients_of_unequal_size_count_alike_and_batches_change_nothing() -> No
     for batch in (1, 5, 12):
         parts = clipped_sum(made(hidden), own, 0.1, batch=batch).update.arrays["gradient"]
         np.testing.assert_allclose(parts, whole, rtol=1e-10)
+
+
+class Reader:
+    """Rows that are made when they are asked for, and how many at once."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.asked = values, list[int]()
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        self.asked.append(len(rows))
+        return self.values[rows]
+
+
+def test_rows_are_read_a_batch_at_a_time() -> None:
+    """No more than `batch` cases at once, though one patient has more; nothing else limits the memory."""
+    own = cases(6, 2)
+    own.patients[:] = np.array(list("aaaaaaabbcde"))
+    assert isinstance(own.values, np.ndarray)
+    reader = Reader(own.values)
+    found = clipped_sum(made(hidden), Cases(reader, own.label, own.patients), 0.1, batch=3).update.arrays["gradient"]
+    np.testing.assert_allclose(found, one_at_a_time(made(hidden), own, 0.1), rtol=1e-5)
+    assert reader.asked == [3, 3, 1, 3, 2]  # a by itself; b and c; d and e
 
 
 def test_the_network_is_left_as_it_was() -> None:
