@@ -1,6 +1,7 @@
 """Private training of a backbone's last block: its sums, its descent, its model, and the real apps."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -19,7 +20,6 @@ from medtl_core.config import settings as run_settings
 from medtl_core.errors import DataError, PrivacyError, WeightsError
 from medtl_core.flower.grid import run_local
 from medtl_core.material import Material
-from medtl_core.methods.method import Method
 from medtl_core.methods.model import Packed
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import SiteData
@@ -28,7 +28,7 @@ from medtl_core.privacy.plan import Terms
 from medtl_core.privacy.samplegrad import Cases, clipped_sum
 from medtl_core.registry import find_method, unpack
 from medtl_core.transfer.block import Seen, open_block
-from medtl_core.transfer.private_block import BLOCK_RATE, CLIP, RATE, Blocked, PrivateBlock, private_block
+from medtl_core.transfer.private_block import BLOCK_RATE, CLIP, DRIFT, RATE, Blocked, PrivateBlock, private_block
 from medtl_core.transfer.public import PublicMap
 from medtl_core.values import Array, Examples
 from server.app import app as server_app
@@ -106,6 +106,15 @@ def test_every_round_is_paid_for_exactly(rounds: int) -> None:
     assert mu_of(plan.events) == pytest.approx(mu_for(4.0, 1e-5), rel=1e-9)
     assert 3.96 <= epsilon(plan.events, 1e-5) <= 4.0
     assert plan.steps[1].sensitivity == {"gradient": CLIP}
+
+
+def test_noise_moves_no_number_of_the_block_far() -> None:
+    one = method("private-block-4")
+    few = Terms(2.0, 1e-5, hospitals=10, colluders=1, cases=30, width=40, classes=3, secure=True)
+    noise = math.sqrt(4 / 0.9) / mu_for(2.0, 1e-5) * math.sqrt(10 / 9)  # of one round's sum
+    assert one.block_rate(few, 300.0) * noise * math.sqrt(4) / 300.0 == pytest.approx(DRIFT)
+    assert one.block_rate(replace(few, secure=False), 300.0) < 0.4 * one.block_rate(few, 300.0)
+    assert one.block_rate(replace(few, epsilon=100.0), 3000.0) == BLOCK_RATE
 
 
 # --- the sums
@@ -323,8 +332,3 @@ def test_it_runs_through_the_real_apps(tmp_path: Path, name: str, secure: bool) 
     assert 0.0 <= found["figures"]["balanced_accuracy"] <= 1.0
     assert found["facts"]["epsilon"] == 4.0
     assert found["facts"]["parameters"] > 20_000
-
-
-def test_the_rates_are_those_of_the_page() -> None:
-    assert (RATE, BLOCK_RATE, CLIP) == (4.0, 2.0, 1.0)
-    assert issubclass(PrivateBlock, Method)
