@@ -40,15 +40,17 @@ class Cases:
         values: [n, ...], inputs of the network.
         label: int64 [n].
         patients: str [n].
+        weight: float64 [n], of each case's log-loss, before clipping; None = 1 each.
     """
 
     values: Rows
     label: NDArray[np.int64]
     patients: Array
+    weight: Float | None = None
 
 
 def clipped_sum(network: "nn.Module", cases: Cases, clip: float, *, batch: int = 0) -> Bounded:
-    """Returns "gradient" [D]: the sum over patients of the clipped gradients of their mean log-loss.
+    """Returns "gradient" [D]: the sum over patients of the clipped gradients of their mean (weighted) log-loss.
 
     All patients take part (full batch). The trainable parameters lie one behind the other as in `parameter_names`; a
     patient's gradient is clipped as one vector.
@@ -116,12 +118,15 @@ def _clipped(
     sums: Float = np.zeros((len(patients), len(flat(network))))
     for first in range(0, len(rows), batch):
         part = rows[first : first + batch]
-        np.add.at(sums, owner[part] - patients.start, _case_gradients(network, cases.values[part], cases.label[part]))
+        slopes = _case_gradients(network, cases.values[part], cases.label[part])
+        if cases.weight is not None:
+            slopes *= cases.weight[part, None]
+        np.add.at(sums, owner[part] - patients.start, slopes)
     sums /= np.bincount(owner[rows] - patients.start, minlength=len(patients))[:, None]
     length = np.linalg.norm(sums, axis=1)
     if not np.isfinite(length).all():  # a factor 0 * infinity would be NaN, and NaN would pass into the sum
         raise PrivacyError("a patient's gradient is not finite; nothing is released")
-    return np.asarray(np.minimum(1.0, clip / np.maximum(length, 1e-300)) @ sums)
+    return np.asarray((clip / np.maximum(length, clip)) @ sums)
 
 
 def check_network(network: "nn.Module") -> None:

@@ -62,7 +62,7 @@ class Block:
         return {name: parameter.detach().double().numpy() for name, parameter in named}
 
     def network(self, map_: PublicMap, arrays: Mapping[str, Array], shape: tuple[int, ...]) -> "Suffix":
-        """Returns blocks and head as one network, all their parameters trainable.
+        """Returns blocks and head as one network; all is trainable but "head.bias".
 
         Args:
             map_: from features to the rows the head reads.
@@ -89,7 +89,8 @@ class Block:
         made = Suffix(copy.deepcopy(self.units), Reading(shape, taps, pool), constants, classes)
         own = {name: torch.from_numpy(np.array(array, np.float64)) for name, array in arrays.items()}
         made.double().load_state_dict(own, strict=False)
-        return made.requires_grad_(True)
+        made.requires_grad_(True).head.bias.requires_grad_(False)
+        return made
 
     def features(self, material: Material, arrays: Mapping[str, Array]) -> NDArray[np.float32]:
         """Returns float32 [n, d], averaged over the agreed views.

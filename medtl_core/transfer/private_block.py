@@ -43,7 +43,8 @@ SIZE = 32
 ROOM = 1 << 23
 
 _MAP = ("mean", "scale", "basis")
-_HEAD = ("head.weight", "head.bias")
+#: What the server sends beside blocks and head.
+_FIXED = (*_MAP, "weights")
 
 
 def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
@@ -61,7 +62,7 @@ def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
         DataError: the hospital holds no images.
         PrivacyError: it has fewer than two patients, or a case's features or gradient are not finite.
         ConfigError: the blocks do not fit the backbone.
-        WeightsError: the arrays are not those of the blocks.
+        WeightsError: the arrays are not those of the blocks, or there is not one weight a class.
     """
     enough(site.patients)
     if site.material is None:
@@ -71,10 +72,13 @@ def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
     chosen, views = site.material.settings, site.material.views
     block = open_block(chosen, views, int(config["blocks"]), group=bool(config["group"]))
     seen = Seen(block.body.inputs(site.material), (int(config["round"]) - 1) % len(block.body.spec.views))
-    own = {name: array for name, array in arrays.items() if name not in _MAP}
+    own = {name: array for name, array in arrays.items() if name not in _FIXED}
     network = block.network(received(arrays), own, seen.shape)
+    if arrays["weights"].shape != (site.classes,):
+        raise WeightsError(f"the loss needs one weight for each of {site.classes} classes")
+    weight = arrays["weights"].astype(np.float64)[site.label]
     batch = max(1, min(ROOM // sum(array.size for array in own.values()), len(site.label)))
-    return clipped_sum(network, Cases(seen, site.label, site.patients), CLIP, batch=batch)
+    return clipped_sum(network, Cases(seen, site.label, site.patients, weight), CLIP, batch=batch)
 
 
 @final
@@ -84,7 +88,7 @@ class Blocked(Model):
 
     Attributes:
         map: from features to rows.
-        arrays: of the blocks ("units...") and of the head, float64.
+        arrays: of the blocks ("units...") and "head.weight" [C, k], float64.
         blocks: how many.
         group: whether BatchNorm became GroupNorm.
     """
@@ -115,9 +119,8 @@ class Blocked(Model):
                 "use the backbone, features, image-size and views of its run"
             )
         block = open_block(material.settings, material.views, self.blocks, group=self.group)
-        own = {name: array for name, array in self.arrays.items() if name not in _HEAD}
-        rows = self.map.rows(block.features(material, own))
-        return np.asarray(rows @ self.arrays["head.weight"].T + self.arrays["head.bias"])
+        own = {name: array for name, array in self.arrays.items() if name != "head.weight"}
+        return np.asarray(self.map.rows(block.features(material, own)) @ self.arrays["head.weight"].T)
 
     def pack(self) -> Packed:
         """See Model."""
@@ -128,12 +131,11 @@ class Blocked(Model):
     def unpack(cls, packed: Packed) -> "Blocked":
         """See Model."""
         found, config = packed.arrays, packed.config
-        if not {*_MAP, *_HEAD} <= set(found) or "blocks" not in config or "group" not in config:
-            raise WeightsError(f"trained blocks come with {sorted({*_MAP, *_HEAD})}, and say how many they are")
+        if not {*_MAP, "head.weight"} <= set(found) or "blocks" not in config or "group" not in config:
+            raise WeightsError(f"trained blocks come with {', '.join(_MAP)} and a head, and say how many they are")
         mean, scale, basis = (found[name] for name in _MAP)
-        shapes = (found["head.weight"].shape, found["head.bias"].shape)
         fits = mean.shape == scale.shape == basis.shape[:1] and basis.ndim == 2
-        if not fits or shapes != ((len(packed.classes), basis.shape[1]), (len(packed.classes),)):
+        if not fits or found["head.weight"].shape != (len(packed.classes), basis.shape[1]):
             raise WeightsError("the arrays of the trained blocks do not fit their classes or their map")
         own = {name: array for name, array in found.items() if name not in _MAP}
         return cls(
@@ -145,7 +147,11 @@ class Blocked(Model):
 @final
 @dataclass(frozen=True)
 class PrivateBlock(PrivateMethod):
-    """Federated private descent on the last blocks and a head, with post-hoc logit adjustment by noisy counts.
+    """Federated private descent on the last blocks and a head without a bias, every class counting alike in the end.
+
+    Half of the imbalance that the noisy counts tell is met by weights of at most one (above one, clipping would take
+    what they give), half by an offset of the logits that is there in training only (Menon et al., ICLR 2021). A bias
+    that is trained spends the first rounds, and half of a clipped gradient, on learning the prior.
 
     Guarantee:
         See PrivateMethod. One release of class counts, then `rounds` releases of a clipped gradient sum.
@@ -181,27 +187,28 @@ class PrivateBlock(PrivateMethod):
         block = open_block(study.settings, study.problem.views, self.blocks, group=self.group)
         map_, classes, terms = public_map(study, SIZE), len(study.problem.classes), plan_of(self, study).terms
         counts = noised_sum(study, self, 0, map_.arrays, {"counts": (classes,)})["counts"]
-        public = float(terms.hospitals * terms.cases)
-        counts = np.maximum(counts, 0.2 * public / classes)
-        cases = max(public, float(counts.sum()))  # hospitals may have more patients than is public
-        width = map_.basis.shape[1]
-        arrays = {**block.start, "head.weight": np.zeros((classes, width)), "head.bias": np.zeros(classes)}
+        counts = np.maximum(counts, 0.2 * terms.hospitals * terms.cases / classes)
+        weights = np.sqrt(counts.min() / counts)
+        cases = float(weights @ counts)
+        fixed = {**map_.arrays, "weights": weights, "head.bias": log_prior(weights * counts)}
+        arrays = {**block.start, "head.weight": np.zeros((classes, map_.basis.shape[1]))}
         shapes = {name: array.shape for name, array in arrays.items()}
         size, rate = sum(array.size for array in arrays.values()), self.block_rate(terms, cases)
         config = {"blocks": self.blocks, "group": self.group}
         for number in range(1, self.rounds + 1):
-            sent, expect = {**map_.arrays, **arrays}, {"gradient": (size,)}
+            sent, expect = {**fixed, **arrays}, {"gradient": (size,)}
             slope = noised_sum(study, self, 1, sent, expect, number=number, config=config)["gradient"]
             steps = parted(slope / cases, shapes)
-            arrays = {name: array - (RATE if name in _HEAD else rate) * steps[name] for name, array in arrays.items()}
-        arrays["head.bias"] = arrays["head.bias"] - log_prior(counts)
+            arrays = {
+                name: array - (RATE if name == "head.weight" else rate) * steps[name] for name, array in arrays.items()
+            }
         facts: dict[str, Any] = {"epsilon": terms.epsilon, "delta": terms.delta, "parameters": size, "rate": rate}
         problem = study.problem
         model = Blocked(map_, arrays, self.blocks, self.group, problem.classes, problem.fingerprint, facts)
         return Outcome({"": model}, bill_of(self, study), 0.0, facts)
 
     def block_rate(self, terms: Terms, cases: float) -> float:
-        """Returns the step of descent of the blocks, from public facts and the noised number of patients."""
+        """Returns the step of descent of the blocks, from public facts and the noised, weighted number of patients."""
         (noise,) = self.plan(terms).steps[1].noise.values()
         walk = noise * CLIP * terms.dilution * math.sqrt(self.rounds) / cases
         return min(BLOCK_RATE, DRIFT / walk)

@@ -1,6 +1,7 @@
 """Per-patient gradients by Opacus against one-at-a-time autograd, and what it would not refuse by itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,6 +113,26 @@ def test_patients_of_unequal_size_count_alike_and_batches_change_nothing() -> No
     for batch in (1, 5, 12):
         parts = clipped_sum(made(hidden), own, 0.1, batch=batch).update.arrays["gradient"]
         np.testing.assert_allclose(parts, whole, rtol=1e-10)
+
+
+def test_weights_of_cases_come_before_the_mean_and_the_clip() -> None:
+    own = cases(5, 3)
+    plain = replace(own, patients=np.arange(15).astype(str))  # one patient a case, nothing clipped: slopes by case
+    weight = np.linspace(0.0, 2.0, 15)
+    slopes = np.stack([
+        clipped_sum(made(hidden), Cases(own.values[[row, row]], own.label[[row, row]], np.array(["a", "b"])), 1e9)
+        .update.arrays["gradient"] / 2
+        for row in range(15)
+    ])  # fmt: skip
+    found = clipped_sum(made(hidden), replace(plain, weight=weight), 1e9).update.arrays["gradient"]
+    np.testing.assert_allclose(found, weight @ slopes, rtol=1e-9)
+    means = np.stack(
+        [(weight[:, None] * slopes)[own.patients == name].mean(axis=0) for name in np.unique(own.patients)]
+    )
+    short = np.minimum(1.0, 0.1 / np.linalg.norm(means, axis=1)) @ means
+    found = clipped_sum(made(hidden), replace(own, weight=weight), 0.1).update.arrays["gradient"]
+    np.testing.assert_allclose(found, short, rtol=1e-9)
+    assert np.linalg.norm(found) <= 5 * 0.1 * (1 + 1e-9)
 
 
 class Reader:
