@@ -49,7 +49,9 @@ class Cases:
     weight: Float | None = None
 
 
-def clipped_sum(network: "nn.Module", cases: Cases, clip: float, *, batch: int = 0) -> Bounded:
+def clipped_sum(
+    network: "nn.Module", cases: Cases, clip: float, *, batch: int = 0, units: Float | None = None
+) -> Bounded:
     """Returns "gradient" [D]: the sum over patients of the clipped gradients of their mean (weighted) log-loss.
 
     All patients take part (full batch). The trainable parameters lie one behind the other as in `parameter_names`; a
@@ -61,6 +63,8 @@ def clipped_sum(network: "nn.Module", cases: Cases, clip: float, *, batch: int =
         clip: largest length of one patient's gradient.
         batch: cases that pass the network at once, for memory alone; 0 = all. Gradients never fill more than five
             arrays [batch, D] of float64, however many patients there are.
+        units: float64 [D], positive: in which each parameter is counted. Half the unit halves its part of a gradient,
+            before clipping; None = 1 each.
 
     Guarantee:
         Unit: patient; add or remove one. Sensitivity `clip`: a patient adds one vector no longer than `clip`, and no
@@ -79,7 +83,13 @@ def clipped_sum(network: "nn.Module", cases: Cases, clip: float, *, batch: int =
         raise PrivacyError(f"clip={clip} must be a positive number")
     total = np.zeros(len(flat(network)))
     for patients in _chunks(np.bincount(owner), batch or len(owner)):
-        total += _clipped(network, cases, owner, patients, (clip, batch or len(owner)))
+        sums = _means(network, cases, owner, patients, batch or len(owner))
+        if units is not None:
+            sums *= units
+        length = np.linalg.norm(sums, axis=1)
+        if not np.isfinite(length).all():  # a factor 0 * infinity would be NaN, and NaN would pass into the sum
+            raise PrivacyError("a patient's gradient is not finite; nothing is released")
+        total += (clip / np.maximum(length, clip)) @ sums
     return Bounded(Update({"gradient": total}), {"gradient": clip})
 
 
@@ -109,11 +119,8 @@ def _chunks(sizes: NDArray[np.int64], batch: int) -> Iterator[range]:
     yield range(first, len(sizes))
 
 
-def _clipped(
-    network: "nn.Module", cases: Cases, owner: NDArray[np.int64], patients: range, limits: tuple[float, int]
-) -> Float:
-    """The sum [D] of some patients' clipped gradients; `limits` = longest gradient, cases at once."""
-    clip, batch = limits
+def _means(network: "nn.Module", cases: Cases, owner: NDArray[np.int64], patients: range, batch: int) -> Float:
+    """Each of some patients' mean gradient over their cases, [p, D]."""
     rows = np.flatnonzero((owner >= patients.start) & (owner < patients.stop))
     sums: Float = np.zeros((len(patients), len(flat(network))))
     for first in range(0, len(rows), batch):
@@ -123,10 +130,7 @@ def _clipped(
             slopes *= cases.weight[part, None]
         np.add.at(sums, owner[part] - patients.start, slopes)
     sums /= np.bincount(owner[rows] - patients.start, minlength=len(patients))[:, None]
-    length = np.linalg.norm(sums, axis=1)
-    if not np.isfinite(length).all():  # a factor 0 * infinity would be NaN, and NaN would pass into the sum
-        raise PrivacyError("a patient's gradient is not finite; nothing is released")
-    return np.asarray((clip / np.maximum(length, clip)) @ sums)
+    return sums
 
 
 def check_network(network: "nn.Module") -> None:

@@ -39,6 +39,9 @@ from medtl_core.values import Array
 CLIP, COUNTS, RATE, BLOCK_RATE, DRIFT = 1.0, 0.1, 4.0, 2.0, 0.015
 #: Public directions the head reads.
 SIZE = 32
+#: In which the blocks' numbers are counted: as they are, their part of a gradient would leave the head's little of the
+#: clipped length, all the less the more noise the head has.
+UNIT = 0.3
 #: Numbers that the gradients of the cases of one batch may have together.
 ROOM = 1 << 23
 
@@ -77,8 +80,16 @@ def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
     if arrays["weights"].shape != (site.classes,):
         raise WeightsError(f"the loss needs one weight for each of {site.classes} classes")
     weight = arrays["weights"].astype(np.float64)[site.label]
-    batch = max(1, min(ROOM // sum(array.size for array in own.values()), len(site.label)))
-    return clipped_sum(network, Cases(seen, site.label, site.patients, weight), CLIP, batch=batch)
+    units = units_of({name: array.shape for name, array in own.items() if name != "head.bias"})
+    batch = max(1, min(ROOM // len(units), len(site.label)))
+    return clipped_sum(network, Cases(seen, site.label, site.patients, weight), CLIP, batch=batch, units=units)
+
+
+def units_of(shapes: Mapping[str, tuple[int, ...]]) -> Float:
+    """Returns in which units blocks and head are trained, one behind the other, float64 [D]."""
+    return np.concatenate(
+        [np.full(math.prod(shape), 1.0 if name == "head.weight" else UNIT) for name, shape in shapes.items()]
+    )
 
 
 @final
@@ -193,16 +204,16 @@ class PrivateBlock(PrivateMethod):
         fixed = {**map_.arrays, "weights": weights, "head.bias": log_prior(weights * counts)}
         arrays = {**block.start, "head.weight": np.zeros((classes, map_.basis.shape[1]))}
         shapes = {name: array.shape for name, array in arrays.items()}
-        size, rate = sum(array.size for array in arrays.values()), self.block_rate(terms, cases)
+        units, rate = units_of(shapes), self.block_rate(terms, cases)
         config = {"blocks": self.blocks, "group": self.group}
         for number in range(1, self.rounds + 1):
-            sent, expect = {**fixed, **arrays}, {"gradient": (size,)}
+            sent, expect = {**fixed, **arrays}, {"gradient": units.shape}
             slope = noised_sum(study, self, 1, sent, expect, number=number, config=config)["gradient"]
-            steps = parted(slope / cases, shapes)
+            steps = parted(units * slope / cases, shapes)
             arrays = {
                 name: array - (RATE if name == "head.weight" else rate) * steps[name] for name, array in arrays.items()
             }
-        facts: dict[str, Any] = {"epsilon": terms.epsilon, "delta": terms.delta, "parameters": size, "rate": rate}
+        facts: dict[str, Any] = {"epsilon": terms.epsilon, "delta": terms.delta, "parameters": len(units), "rate": rate}
         problem = study.problem
         model = Blocked(map_, arrays, self.blocks, self.group, problem.classes, problem.fingerprint, facts)
         return Outcome({"": model}, bill_of(self, study), 0.0, facts)
@@ -210,7 +221,7 @@ class PrivateBlock(PrivateMethod):
     def block_rate(self, terms: Terms, cases: float) -> float:
         """Returns the step of descent of the blocks, from public facts and the noised, weighted number of patients."""
         (noise,) = self.plan(terms).steps[1].noise.values()
-        walk = noise * CLIP * terms.dilution * math.sqrt(self.rounds) / cases
+        walk = UNIT * noise * CLIP * terms.dilution * math.sqrt(self.rounds) / cases
         return min(BLOCK_RATE, DRIFT / walk)
 
 

@@ -135,6 +135,26 @@ def test_weights_of_cases_come_before_the_mean_and_the_clip() -> None:
     assert np.linalg.norm(found) <= 5 * 0.1 * (1 + 1e-9)
 
 
+def test_units_of_parameters_come_before_the_clip() -> None:
+    own, units = cases(6, 2), np.linspace(0.1, 2.0, 18)
+    slopes = np.stack([
+        clipped_sum(made(linear), replace(own, patients=np.where(own.patients == name, name, "rest")), 1e9, batch=3)
+        .update.arrays["gradient"] - one_at_a_time(made(linear), rest(own, name), 1e9)
+        for name in np.unique(own.patients)
+    ])  # fmt: skip
+    scaled = slopes * units
+    expected = np.minimum(1.0, 0.3 / np.linalg.norm(scaled, axis=1)) @ scaled
+    found = clipped_sum(made(linear), own, 0.3, batch=5, units=units).update.arrays["gradient"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
+
+
+def rest(own: Cases, name: str) -> Cases:
+    """Everybody else, as one patient."""
+    others = own.patients != name
+    assert isinstance(own.values, np.ndarray)
+    return Cases(own.values[others], own.label[others], np.full(int(others.sum()), "rest"))
+
+
 class Reader:
     """Rows that are made when they are asked for, and how many at once."""
 

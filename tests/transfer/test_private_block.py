@@ -27,7 +27,17 @@ from medtl_core.privacy.plan import Terms
 from medtl_core.privacy.samplegrad import Cases, clipped_sum
 from medtl_core.registry import find_method, unpack
 from medtl_core.transfer.block import Seen, open_block
-from medtl_core.transfer.private_block import BLOCK_RATE, CLIP, DRIFT, RATE, Blocked, PrivateBlock, private_block
+from medtl_core.transfer.private_block import (
+    BLOCK_RATE,
+    CLIP,
+    DRIFT,
+    RATE,
+    UNIT,
+    Blocked,
+    PrivateBlock,
+    private_block,
+    units_of,
+)
 from medtl_core.transfer.public import PublicMap
 from medtl_core.values import Array, Examples
 from server.app import app as server_app
@@ -112,7 +122,7 @@ def test_noise_moves_no_number_of_the_block_far() -> None:
     one = method("private-block-4")
     few = Terms(2.0, 1e-5, hospitals=10, colluders=1, cases=30, width=40, classes=3, secure=True)
     noise = math.sqrt(4 / 0.9) / mu_for(2.0, 1e-5) * math.sqrt(10 / 9)  # of one round's sum
-    assert one.block_rate(few, 300.0) * noise * math.sqrt(4) / 300.0 == pytest.approx(DRIFT)
+    assert one.block_rate(few, 300.0) * UNIT * noise * math.sqrt(4) / 300.0 == pytest.approx(DRIFT)
     assert one.block_rate(replace(few, secure=False), 300.0) < 0.4 * one.block_rate(few, 300.0)
     assert one.block_rate(replace(few, epsilon=100.0), 3000.0) == BLOCK_RATE
 
@@ -171,7 +181,8 @@ def test_a_round_looks_at_one_view_and_the_next_at_the_next() -> None:
     for view in range(2):
         seen = Seen(inputs, view)
         own_cases = Cases(seen, site.label, site.patients, sent["weights"][site.label])
-        whole = clipped_sum(block.network(map_, own, seen.shape), own_cases, CLIP)
+        units = units_of({name: array.shape for name, array in own.items() if name != "head.bias"})
+        whole = clipped_sum(block.network(map_, own, seen.shape), own_cases, CLIP, units=units)
         sums.append(whole.update.arrays["gradient"])
     assert not np.allclose(sums[0], sums[1])
     for number, view in ((1, 0), (2, 1), (3, 0)):
