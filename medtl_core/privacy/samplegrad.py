@@ -61,8 +61,8 @@ def clipped_sum(
         network: gives logits [n, C]; it is copied and stays as it is.
         cases: of the hospital; at least two patients, which is public.
         clip: largest length of one patient's gradient.
-        batch: cases that pass the network at once, for memory alone; 0 = all. Gradients never fill more than five
-            arrays [batch, D] of float64, however many patients there are.
+        batch: cases that pass the network at once, for memory alone; 0 = all. Gradients and what torch needs to
+            make them fill about ten arrays [batch, D] of float64, however many patients there are.
         units: float64 [D], positive: in which each parameter is counted. Half the unit halves its part of a gradient,
             before clipping; None = 1 each.
 
@@ -86,7 +86,7 @@ def clipped_sum(
         sums = _means(network, cases, owner, patients, batch or len(owner))
         if units is not None:
             sums *= units
-        length = np.linalg.norm(sums, axis=1)
+        length = np.sqrt(np.einsum("pd,pd->p", sums, sums))  # without another array of their size
         if not np.isfinite(length).all():  # a factor 0 * infinity would be NaN, and NaN would pass into the sum
             raise PrivacyError("a patient's gradient is not finite; nothing is released")
         total += (clip / np.maximum(length, clip)) @ sums
@@ -201,7 +201,9 @@ def _case_gradients(network: "nn.Module", values: NDArray[np.floating[Any]], lab
     loss.backward()  # type: ignore[no-untyped-call]
     named: dict[str, Tensor] = dict(copied.named_parameters())
     found = [_sample(named[name], len(label)) for name in parameter_names(copied)]
-    return np.asarray(torch.cat(found, dim=1).numpy())
+    slopes: Float = torch.cat(found, dim=1).numpy()
+    wrapped.to_standard_module()  # Opacus' hooks refer to each other and would keep every gradient
+    return slopes
 
 
 def _sample(parameter: "Tensor", cases: int) -> "Tensor":

@@ -43,7 +43,7 @@ UNIT, BLOCK_RATE, DRIFT = 0.3, 8.0, 0.01
 #: Public directions the head reads.
 SIZE = 32
 #: Numbers that the gradients of the cases of one batch may have together.
-ROOM = 1 << 23
+ROOM = 1 << 22
 
 _MAP = ("mean", "scale", "basis")
 #: What the server sends beside blocks and head.
@@ -54,7 +54,8 @@ def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
     """Summed clipped gradient [D] of all patients, over blocks and head in the message.
 
     A round looks at one agreed view of every case, the next round at the next: augmentation without a choice that
-    could depend on patients. Memory: five arrays of `ROOM` numbers, or of one case's gradient where that is longer.
+    could depend on patients. Memory: about ten arrays of `ROOM` numbers (300 MB), or of one case's gradient where
+    that is longer, however many patients there are.
 
     Guarantee:
         Unit: patient; add or remove one. Sensitivity `CLIP`, see `samplegrad.clipped_sum`: a case passes the frozen
