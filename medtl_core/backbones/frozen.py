@@ -32,7 +32,7 @@ class FrozenNorm(nn.Module):
         if norm.running_mean is None or norm.running_var is None:
             raise ValueError("a BatchNorm without running statistics cannot be frozen")
         self.eps = norm.eps
-        self.act = _behind(norm)
+        self.act = behind(norm)
         for name, value in (
             ("mean", norm.running_mean), ("variance", norm.running_var), ("weight", norm.weight), ("bias", norm.bias)
         ):  # fmt: skip
@@ -106,7 +106,7 @@ def _replaced(network: nn.Module, pairs: dict[str, str]) -> nn.Module:
             continue
         if path in pairs:
             _fold(copied.get_submodule(pairs[path]), norm)
-            copied.set_submodule(path, _behind(norm))
+            copied.set_submodule(path, behind(norm))
         else:
             copied.set_submodule(path, FrozenNorm(norm))
     return copied.eval().requires_grad_(False)
@@ -125,8 +125,8 @@ def _fold(conv: nn.Module, norm: _BatchNorm) -> None:
     conv.bias = nn.Parameter(offset.float(), requires_grad=False)
 
 
-def _behind(norm: _BatchNorm) -> nn.Module:
-    """The activation that some libraries put into their BatchNorm."""
+def behind(norm: _BatchNorm) -> nn.Module:
+    """Returns the activation that some libraries put into their BatchNorm."""
     act = getattr(norm, "act", None)
     return act if isinstance(act, nn.Module) else nn.Identity()
 

@@ -3,12 +3,14 @@
 Opacus gives the gradient of every case in one backward pass. It knows no patients, clips cases, draws its own noise and
 lets a frozen BatchNorm in training mode collect averages of private images (LIBRARIES section 0, items 4 to 6). Here
 the cases of a patient are averaged before clipping in float64, such a norm is refused, and only the gate draws noise.
+Its rule for convolutions is silently wrong on maps that lie "channels last" in memory, and builds every pair of
+channels of a depthwise one; so torch's own derivative is taken in its place (`force_functorch`).
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,13 @@ if TYPE_CHECKING:
 Float = NDArray[np.float64]
 
 
+class Rows(Protocol):
+    """An array, or something that reads the wanted rows of one only when they are asked for."""
+
+    def __getitem__(self, rows: Any, /) -> Any:
+        """Returns inputs [b, ...] for positions int64 [b]."""
+
+
 @dataclass(frozen=True)
 class Cases:
     """What a network is trained on.
@@ -31,15 +40,19 @@ class Cases:
         values: [n, ...], inputs of the network.
         label: int64 [n].
         patients: str [n].
+        weight: float64 [n], of each case's log-loss, before clipping; None = 1 each.
     """
 
-    values: NDArray[np.floating[Any]]
+    values: Rows
     label: NDArray[np.int64]
     patients: Array
+    weight: Float | None = None
 
 
-def clipped_sum(network: "nn.Module", cases: Cases, clip: float, *, batch: int = 0) -> Bounded:
-    """Returns "gradient" [D]: the sum over patients of the clipped gradients of their mean log-loss.
+def clipped_sum(
+    network: "nn.Module", cases: Cases, clip: float, *, batch: int = 0, units: Float | None = None
+) -> Bounded:
+    """Returns "gradient" [D]: the sum over patients of the clipped gradients of their mean (weighted) log-loss.
 
     All patients take part (full batch). The trainable parameters lie one behind the other as in `parameter_names`; a
     patient's gradient is clipped as one vector.
@@ -48,7 +61,10 @@ def clipped_sum(network: "nn.Module", cases: Cases, clip: float, *, batch: int =
         network: gives logits [n, C]; it is copied and stays as it is.
         cases: of the hospital; at least two patients, which is public.
         clip: largest length of one patient's gradient.
-        batch: cases that pass the network at once, for memory alone; 0 = all.
+        batch: cases that pass the network at once, for memory alone; 0 = all. Gradients and what torch needs to
+            make them fill about ten arrays [batch, D] of float64, however many patients there are.
+        units: float64 [D], positive: in which each parameter is counted. Half the unit halves its part of a gradient,
+            before clipping; None = 1 each.
 
     Guarantee:
         Unit: patient; add or remove one. Sensitivity `clip`: a patient adds one vector no longer than `clip`, and no
@@ -59,24 +75,62 @@ def clipped_sum(network: "nn.Module", cases: Cases, clip: float, *, batch: int =
             or a gradient is not finite.
     """
     check_network(network)
-    names, owner = np.unique(cases.patients, return_inverse=True)
-    if len(names) < 2:
-        raise PrivacyError("fewer than two patients: a gradient of one is that patient's own; take no part")
+    enough(cases.patients)
+    owner = np.unique(cases.patients, return_inverse=True)[1]
     if not 0 <= batch <= len(cases.label):
         raise PrivacyError(f"batch={batch} is beyond the {len(cases.label)} cases; 0 takes all of them at once")
     if not (clip > 0 and np.isfinite(clip)):
         raise PrivacyError(f"clip={clip} must be a positive number")
-    sums: Float = np.zeros((len(names), len(flat(network))))
-    step = batch or len(cases.label)
-    for first in range(0, len(cases.label), step):
-        part = slice(first, first + step)
-        np.add.at(sums, owner[part], _case_gradients(network, cases.values[part], cases.label[part]))
-    means = sums / np.bincount(owner, minlength=len(names))[:, None]
-    length = np.linalg.norm(means, axis=1)
-    if not np.isfinite(length).all():  # a factor 0 * infinity would be NaN, and NaN would pass into the sum
-        raise PrivacyError("a patient's gradient is not finite; nothing is released")
-    scale = np.minimum(1.0, clip / np.maximum(length, 1e-300))
-    return Bounded(Update({"gradient": scale @ means}), {"gradient": clip})
+    total = np.zeros(len(flat(network)))
+    for patients in _chunks(np.bincount(owner), batch or len(owner)):
+        sums = _means(network, cases, owner, patients, batch or len(owner))
+        if units is not None:
+            sums *= units
+        length = np.sqrt(np.einsum("pd,pd->p", sums, sums))  # without another array of their size
+        if not np.isfinite(length).all():  # a factor 0 * infinity would be NaN, and NaN would pass into the sum
+            raise PrivacyError("a patient's gradient is not finite; nothing is released")
+        total += (clip / np.maximum(length, clip)) @ sums
+    return Bounded(Update({"gradient": total}), {"gradient": clip})
+
+
+def enough(patients: Array) -> None:
+    """Refuses the cases of fewer than two patients.
+
+    Raises:
+        PrivacyError: they are of fewer.
+    """
+    if len(np.unique(patients)) < 2:
+        raise PrivacyError("fewer than two patients: a gradient of one is that patient's own; take no part")
+
+
+def _chunks(sizes: NDArray[np.int64], batch: int) -> Iterator[range]:
+    """Patients one behind the other, as many at once as have `batch` cases together; one has to be enough.
+
+    Example:
+        >>> list(_chunks(np.array([2, 1, 5, 1, 1]), 3))
+        [range(0, 2), range(2, 3), range(3, 5)]
+    """
+    first, held = 0, 0
+    for patient, size in enumerate(sizes):
+        if held and held + size > batch:
+            yield range(first, patient)
+            first, held = patient, 0
+        held += int(size)
+    yield range(first, len(sizes))
+
+
+def _means(network: "nn.Module", cases: Cases, owner: NDArray[np.int64], patients: range, batch: int) -> Float:
+    """Each of some patients' mean gradient over their cases, [p, D]."""
+    rows = np.flatnonzero((owner >= patients.start) & (owner < patients.stop))
+    sums: Float = np.zeros((len(patients), len(flat(network))))
+    for first in range(0, len(rows), batch):
+        part = rows[first : first + batch]
+        slopes = _case_gradients(network, cases.values[part], cases.label[part])
+        if cases.weight is not None:
+            slopes *= cases.weight[part, None]
+        np.add.at(sums, owner[part] - patients.start, slopes)
+    sums /= np.bincount(owner[rows] - patients.start, minlength=len(patients))[:, None]
+    return sums
 
 
 def check_network(network: "nn.Module") -> None:
@@ -138,14 +192,18 @@ def _case_gradients(network: "nn.Module", values: NDArray[np.floating[Any]], lab
     from torch.nn import functional
 
     copied = copy.deepcopy(network).double()
-    wrapped = GradSampleModule(copied, loss_reduction="sum")
+    for module in copied.modules():  # Opacus looks only at layers in training mode; a frozen norm or dropout stays
+        module.training |= any(parameter.requires_grad for parameter in module.parameters(recurse=False))
+    wrapped = GradSampleModule(copied, loss_reduction="sum", force_functorch=True)
     # inputs that ask for a gradient: without, torch warns of Opacus' hooks on the first layer
     inputs = torch.from_numpy(np.asarray(values, np.float64)).requires_grad_()
     loss = functional.cross_entropy(wrapped(inputs), torch.from_numpy(np.asarray(label)), reduction="sum")
     loss.backward()  # type: ignore[no-untyped-call]
     named: dict[str, Tensor] = dict(copied.named_parameters())
     found = [_sample(named[name], len(label)) for name in parameter_names(copied)]
-    return np.asarray(torch.cat(found, dim=1).numpy())
+    slopes: Float = torch.cat(found, dim=1).numpy()
+    wrapped.to_standard_module()  # Opacus' hooks refer to each other and would keep every gradient
+    return slopes
 
 
 def _sample(parameter: "Tensor", cases: int) -> "Tensor":

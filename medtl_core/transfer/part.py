@@ -167,7 +167,7 @@ def _listen(modules: Mapping[str, "nn.Module"], body: "Body", rows: _Rows) -> No
 
     def reader(tap: str) -> Callable[..., None]:
         def read(module: "nn.Module", inputs: Any, output: "Tensor") -> None:
-            rows[tap] = _pooled(_positions(output, tokens, last), spread)
+            rows[tap] = pooled(positions(output, tokens, last), spread)
 
         return read
 
@@ -175,7 +175,7 @@ def _listen(modules: Mapping[str, "nn.Module"], body: "Body", rows: _Rows) -> No
         module.register_forward_hook(reader(tap))
 
 
-def _positions(output: "Tensor", tokens: int, channels_last: bool) -> "Tensor":
+def positions(output: "Tensor", tokens: int, channels_last: bool) -> "Tensor":
     """Returns [n, channels, positions] of a map [n, c, h, w] or [n, h, w, c], or of tokens [n, tokens, c]."""
     if output.ndim == 3:
         return output[:, tokens:].transpose(1, 2)
@@ -184,11 +184,12 @@ def _positions(output: "Tensor", tokens: int, channels_last: bool) -> "Tensor":
     return output.flatten(1)[:, :, None]
 
 
-def _pooled(positions: "Tensor", spread: bool) -> "Tensor":
+def pooled(places: "Tensor", spread: bool) -> "Tensor":
+    """Returns the mean over positions [n, channels], with the standard deviation behind it where `spread` asks."""
     import torch
 
-    mean = positions.mean(dim=2, keepdim=True)
+    mean = places.mean(dim=2, keepdim=True)
     if not spread:
         return mean[:, :, 0]
-    variance = (positions - mean).square().mean(dim=2)
+    variance = (places - mean).square().mean(dim=2)
     return torch.cat([mean[:, :, 0], variance.clamp_min(_FLAT).sqrt()], dim=1)

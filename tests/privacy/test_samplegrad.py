@@ -1,6 +1,7 @@
 """Per-patient gradients by Opacus against one-at-a-time autograd, and what it would not refuse by itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,20 @@ def convolutional() -> nn.Module:
     )  # fmt: skip
 
 
+def channels_last() -> nn.Module:
+    """Maps that lie "channels last" in memory, and a depthwise convolution: Opacus' own rule is wrong on them."""
+    layers = nn.Sequential(
+        nn.Unflatten(1, (1, 1, 5)), nn.Conv2d(1, 4, 1), nn.Conv2d(4, 4, 3, padding=1, groups=4), nn.Tanh(), Block(4),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3),
+    )  # fmt: skip
+    return layers.to(memory_format=torch.channels_last)
+
+
+def dropping() -> nn.Module:
+    """Dropout in evaluation mode, as in a frozen backbone: it stays so, though Opacus wants layers in training mode."""
+    return nn.Sequential(nn.Linear(5, 64), nn.Dropout(0.9), nn.Linear(64, 3)).eval()
+
+
 def frozen_front() -> nn.Module:
     network = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3))
     for layer in network[:2]:
@@ -78,7 +93,7 @@ def one_at_a_time(network: nn.Module, own: Cases, clip: float) -> np.ndarray:
     return total.numpy()
 
 
-@pytest.mark.parametrize("network", [linear, hidden, convolutional, frozen_front])
+@pytest.mark.parametrize("network", [linear, hidden, convolutional, channels_last, dropping, frozen_front])
 @pytest.mark.parametrize("each", [1, 3])
 @pytest.mark.parametrize("clip", [0.05, 1.0, 100.0])
 def test_the_sum_is_that_of_one_patient_at_a_time(network: Callable[[], nn.Module], each: int, clip: float) -> None:
@@ -98,6 +113,68 @@ def test_patients_of_unequal_size_count_alike_and_batches_change_nothing() -> No
     for batch in (1, 5, 12):
         parts = clipped_sum(made(hidden), own, 0.1, batch=batch).update.arrays["gradient"]
         np.testing.assert_allclose(parts, whole, rtol=1e-10)
+
+
+def test_weights_of_cases_come_before_the_mean_and_the_clip() -> None:
+    own = cases(5, 3)
+    plain = replace(own, patients=np.arange(15).astype(str))  # one patient a case, nothing clipped: slopes by case
+    weight = np.linspace(0.0, 2.0, 15)
+    slopes = np.stack([
+        clipped_sum(made(hidden), Cases(own.values[[row, row]], own.label[[row, row]], np.array(["a", "b"])), 1e9)
+        .update.arrays["gradient"] / 2
+        for row in range(15)
+    ])  # fmt: skip
+    found = clipped_sum(made(hidden), replace(plain, weight=weight), 1e9).update.arrays["gradient"]
+    np.testing.assert_allclose(found, weight @ slopes, rtol=1e-9)
+    means = np.stack(
+        [(weight[:, None] * slopes)[own.patients == name].mean(axis=0) for name in np.unique(own.patients)]
+    )
+    short = np.minimum(1.0, 0.1 / np.linalg.norm(means, axis=1)) @ means
+    found = clipped_sum(made(hidden), replace(own, weight=weight), 0.1).update.arrays["gradient"]
+    np.testing.assert_allclose(found, short, rtol=1e-9)
+    assert np.linalg.norm(found) <= 5 * 0.1 * (1 + 1e-9)
+
+
+def test_units_of_parameters_come_before_the_clip() -> None:
+    own, units = cases(6, 2), np.linspace(0.1, 2.0, 18)
+    slopes = np.stack([
+        clipped_sum(made(linear), replace(own, patients=np.where(own.patients == name, name, "rest")), 1e9, batch=3)
+        .update.arrays["gradient"] - one_at_a_time(made(linear), rest(own, name), 1e9)
+        for name in np.unique(own.patients)
+    ])  # fmt: skip
+    scaled = slopes * units
+    expected = np.minimum(1.0, 0.3 / np.linalg.norm(scaled, axis=1)) @ scaled
+    found = clipped_sum(made(linear), own, 0.3, batch=5, units=units).update.arrays["gradient"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-12)
+
+
+def rest(own: Cases, name: str) -> Cases:
+    """Everybody else, as one patient."""
+    others = own.patients != name
+    assert isinstance(own.values, np.ndarray)
+    return Cases(own.values[others], own.label[others], np.full(int(others.sum()), "rest"))
+
+
+class Reader:
+    """Rows that are made when they are asked for, and how many at once."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.asked = values, list[int]()
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        self.asked.append(len(rows))
+        return self.values[rows]
+
+
+def test_rows_are_read_a_batch_at_a_time() -> None:
+    """No more than `batch` cases at once, though one patient has more; nothing else limits the memory."""
+    own = cases(6, 2)
+    own.patients[:] = np.array(list("aaaaaaabbcde"))
+    assert isinstance(own.values, np.ndarray)
+    reader = Reader(own.values)
+    found = clipped_sum(made(hidden), Cases(reader, own.label, own.patients), 0.1, batch=3).update.arrays["gradient"]
+    np.testing.assert_allclose(found, one_at_a_time(made(hidden), own, 0.1), rtol=1e-5)
+    assert reader.asked == [3, 3, 1, 3, 2]  # a by itself; b and c; d and e
 
 
 def test_the_network_is_left_as_it_was() -> None:
