@@ -23,25 +23,15 @@ EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Hospitals, cases, and a public lower bound of the patients at each. Images of 128 pixels, as in METHODS 11.2: their
 #: features suffer less from noise than those of 224, and take a third of the time.
 DATA: Mapping[str, Values] = {
-    "ham10000_sites": {"sites": 10, "shots": 90, "partition": "natural", "public-cases": 90, "image-size": 128},
+    "ham10000_sites": {"sites": 10, "shots": 90, "public-cases": 90, "partition": "natural", "image-size": 128},
     "kermany_cxr224": {
-        "sites": 8,
-        "shots": 50,
-        "partition": "dirichlet",
-        "alpha": 0.3,
-        "public-cases": 25,
-        "image-size": 128,
+        "sites": 8, "shots": 50, "public-cases": 25, "partition": "dirichlet", "alpha": 0.3, "image-size": 128,
     },
     "nih_cxr64": {
-        "sites": 6,
-        "shots": 60,
-        "partition": "dirichlet",
-        "alpha": 1.0,
-        "public-cases": 5,
-        "image-size": 128,
+        "sites": 6, "shots": 60, "public-cases": 5, "partition": "dirichlet", "alpha": 1.0, "image-size": 128,
     },
-    "heart_uci": {"sites": 4, "shots": 60, "partition": "natural", "public-cases": 60, "backbone": "table"},
-}
+    "heart_uci": {"sites": 4, "shots": 60, "public-cases": 60, "partition": "natural", "backbone": "table"},
+}  # fmt: skip
 #: Chest radiographs of another hospital where the task is one; they are public, and in none of its runs.
 PUBLIC: Mapping[str, str] = {"kermany_cxr224": "nih_cxr64", "nih_cxr64": "kermany_cxr224"}
 AUTO = "private-auto"
