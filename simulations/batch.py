@@ -23,8 +23,13 @@ def work_through(jobs: Sequence[Job], name: str, minutes: float) -> int:
     def do(job: Job) -> None:
         simulate(Plan(job.settings, 1, os.cpu_count() or 1, False, job.folder, ROOT, name), lambda event: None)
 
-    logging.getLogger("medtl").setLevel(logging.CRITICAL)
-    return len(batch.work_through(jobs, do, minutes, partial(print, flush=True)))
+    logger = logging.getLogger("medtl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return len(batch.work_through(jobs, do, minutes, partial(print, flush=True)))
+    finally:
+        logger.setLevel(before)
 
 
 def told(failed: int) -> int:
