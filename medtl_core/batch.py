@@ -1,8 +1,10 @@
 """Many runs, one after the other, within a time budget; what is done is never done again."""
 
+import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +57,23 @@ def work_through(
         started = time.monotonic()
         shutil.rmtree(job.folder, ignore_errors=True)
         try:
-            do(job)
+            with _quiet():
+                do(job)
             word = f"{time.monotonic() - started:.1f} s"
         except Exception as error:  # it is named, in the line and in what is returned
             failed[job.name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
             word = f"FAILED: {failed[job.name]}"
         tell(f"[{number + 1}/{len(todo)}] {job.name}: {word}")
     return failed
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the hospitals' remarks off the screen; they are in each run's events."""
+    logger = logging.getLogger("medtl")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,6 +1,5 @@
 """A benchmark's runs, one after the other, in this process; see `medtl_core.batch`."""
 
-import logging
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -23,13 +22,7 @@ def work_through(jobs: Sequence[Job], name: str, minutes: float) -> int:
     def do(job: Job) -> None:
         simulate(Plan(job.settings, 1, os.cpu_count() or 1, False, job.folder, ROOT, name), lambda event: None)
 
-    logger = logging.getLogger("medtl")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        return len(batch.work_through(jobs, do, minutes, partial(print, flush=True)))
-    finally:
-        logger.setLevel(before)
+    return len(batch.work_through(jobs, do, minutes, partial(print, flush=True)))
 
 
 def told(failed: int) -> int:

@@ -4,7 +4,6 @@ The folder holds `config.json` (what is swept), `sweep.csv`, `metrics.json`, `re
 free/ one ordinary run folder a cell. Tables are written from what is finished, whenever the command ends.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,7 +36,6 @@ def carry_out(
         RunError: the folder holds something else or is in use, or no cell has ever finished.
     """
     jobs = [job_of(sweep, cell) for cell in cells(sweep)]
-    logging.getLogger("medtl").setLevel(logging.CRITICAL)  # who sat out, and why, is in each run's events
 
     def do(job: Job) -> None:
         run(replace(sweep.plan, settings=job.settings, seeds=1, out=job.folder))
