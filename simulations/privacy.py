@@ -141,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=("run", "table", "csv"))
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the data sets")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "privacy", help="where runs are kept")
+    parser.add_argument("--sets", default=",".join(DATA), help="data sets to run, with commas between")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--minutes", type=float, default=600.0, help="time budget")
     chosen = parser.parse_args(arguments)
@@ -151,11 +152,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_csv(chosen.out, chosen.out / "privacy.csv")
         print(chosen.out / "privacy.csv")
         return 0
-    missing = [name for name in DATA if not (chosen.data / name).is_dir()]
+    wanted = chosen.sets.split(",")
+    if unknown := sorted(set(wanted) - set(DATA)):
+        parser.error(f"--sets knows {', '.join(DATA)}, not {', '.join(unknown)}")
+    missing = [name for name in wanted if not (chosen.data / name).is_dir()]
     if missing:
         parser.error(f"{chosen.data} does not hold {', '.join(missing)}; name the folder of the data sets with --data")
     out = chosen.out.absolute()
-    jobs = [Job(cell.folder(out), cell.settings(chosen.data)) for cell in cells(chosen.seeds)]
+    jobs = [Job(cell.folder(out), cell.settings(chosen.data)) for cell in cells(chosen.seeds) if cell.data in wanted]
     return told(work_through(jobs, "privacy", chosen.minutes))
 
 

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from medtl_core.config import Settings
 from medtl_core.methods.method import Method
 from medtl_core.methods.outcome import Outcome
 from medtl_core.methods.private import PrivateMethod, terms_of
@@ -17,11 +18,13 @@ from medtl_core.methods.study import Study
 from medtl_core.privacy.accounting import mu_for
 from medtl_core.privacy.plan import Plan, Terms
 from medtl_core.transfer.prototypes import SIZE, Prototypes
+from medtl_core.transfer.public import BUILT_IN
 
-#: Directions for each unit of signal. A table's columns have no order, so that leaving some out costs more.
-ORDERED, UNORDERED = 0.65, 1.2
+#: Directions for each unit of signal, by where they come from: photographs of anything, public images of the task's own
+#: kind (whose later directions tell more), or the columns of a table (no order, so that each may tell as much).
+GENERAL, OWN_KIND, COLUMNS = 0.4, 0.8, 1.2
 #: Never fewer directions; and the signal from which on the Gram matrix pays for itself.
-FEWEST, GRAM_FROM = 16, 50.0
+FEWEST, GRAM_FROM = 16, 70.0
 
 
 @final
@@ -38,11 +41,10 @@ class PrivateAuto(PrivateMethod):
     summary: ClassVar[str] = "private: prototypes with as many directions, and a Gram matrix, as the budget carries"
     test: ClassVar[str] = "server"
 
-    def chosen(self, terms: Terms, ordered: bool = True) -> Prototypes:
+    def chosen(self, terms: Terms, share: float = GENERAL) -> Prototypes:
         """Returns the prototypes that suit the terms; the plan depends on the Gram matrix, not on the directions."""
         amount = signal(terms)
-        size = round(amount * (ORDERED if ordered else UNORDERED))
-        return Prototypes(self.name, min(max(size, FEWEST), SIZE), cosine=amount < GRAM_FROM)
+        return Prototypes(self.name, min(max(round(share * amount), FEWEST), SIZE), cosine=amount < GRAM_FROM)
 
     def plan(self, terms: Terms) -> Plan:
         """See PrivateMethod."""
@@ -51,7 +53,14 @@ class PrivateAuto(PrivateMethod):
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         terms = terms_of(study.settings, study.problem.width, len(study.problem.classes))
-        return self.chosen(terms, ordered=study.settings.backbone != "table").outcome(study)
+        return self.chosen(terms, share_of(study.settings)).outcome(study)
+
+
+def share_of(settings: Settings) -> float:
+    """Returns how many directions a unit of signal carries, by where the directions come from."""
+    if settings.backbone == "table":
+        return COLUMNS
+    return GENERAL if settings.public_images in BUILT_IN else OWN_KIND
 
 
 def signal(terms: Terms) -> float:

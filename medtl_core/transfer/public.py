@@ -22,6 +22,8 @@ from medtl_core.values import Array, Examples, Task
 
 #: Patches cut from the photographs, and their smallest and largest side.
 _PATCHES, _SMALLEST, _LARGEST = 400, 64, 400
+#: Values of `public-images` that need no folder: of no medical task, or synthetic.
+BUILT_IN = ("photos", "phantom")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 import pytest
 
+from medtl_core.config import settings
 from medtl_core.privacy.plan import Terms
-from medtl_core.transfer.private_auto import PrivateAuto, signal
+from medtl_core.transfer.private_auto import PrivateAuto, share_of, signal
 from medtl_core.transfer.prototypes import Prototypes
 from tests.transfer.exact_hospitals import exact_study
 
@@ -18,8 +19,8 @@ def terms(epsilon: float, hospitals: int, cases: int, secure: bool, width: int =
     ("facts", "amount", "size", "cosine"),
     [
         (terms(4.0, 10, 90, True), 298.3, 100, False),
-        (terms(1.0, 10, 90, True), 86.5, 56, False),
-        (terms(1.0, 10, 90, False), 28.8, 19, True),
+        (terms(1.0, 10, 90, True), 86.5, 35, False),
+        (terms(1.0, 10, 60, True), 57.7, 23, True),
         (terms(1.0, 5, 30, True), 13.6, 16, True),
     ],
 )
@@ -28,11 +29,17 @@ def test_the_rule(facts: Terms, amount: float, size: int, cosine: bool) -> None:
     assert AUTO.chosen(facts) == Prototypes("private-auto", size, cosine)
 
 
-def test_a_table_keeps_half_as_many_columns_again_under_the_same_plan() -> None:
-    facts = terms(1.0, 10, 90, False)
-    table = AUTO.chosen(facts, ordered=False)
-    assert table == Prototypes("private-auto", 35, True)
-    assert table.plan(facts) == AUTO.plan(facts)
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [({}, 23), ({"public-images": "own/folder"}, 46), ({"backbone": "table", "data": "heart_uci"}, 69)],
+)
+def test_where_the_directions_come_from_changes_their_number_and_not_the_plan(
+    changes: dict[str, str], size: int
+) -> None:
+    facts = terms(1.0, 10, 60, True)
+    chosen = AUTO.chosen(facts, share_of(settings({"data": "phantom", **changes})))
+    assert chosen == Prototypes("private-auto", size, True)
+    assert chosen.plan(facts) == AUTO.plan(facts)
 
 
 def test_the_plan_is_that_of_the_chosen_prototypes_under_its_own_name() -> None:
