@@ -3,10 +3,11 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from medtl_core.logs import quiet
 
 Value = str | int | float | bool
 
@@ -57,7 +58,7 @@ def work_through(
         started = time.monotonic()
         shutil.rmtree(job.folder, ignore_errors=True)
         try:
-            with _quiet():
+            with quiet("medtl", logging.CRITICAL):  # the hospitals' remarks are in each run's events
                 do(job)
             word = f"{time.monotonic() - started:.1f} s"
         except Exception as error:  # it is named, in the line and in what is returned
@@ -65,15 +66,3 @@ def work_through(
             word = f"FAILED: {failed[job.name]}"
         tell(f"[{number + 1}/{len(todo)}] {job.name}: {word}")
     return failed
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the hospitals' remarks off the screen; they are in each run's events."""
-    logger = logging.getLogger("medtl")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

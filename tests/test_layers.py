@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Later stages may import earlier ones, never the other way; one line is one level.
 STAGES = (
-    ("errors", "rng", "values", "threads", "events", "atomic", "versions"),
+    ("errors", "rng", "values", "threads", "events", "atomic", "versions", "logs"),
     ("config", "agreement", "runs", "personal_state"),
     ("counts", "weighted", "metrics", "calibrate", "ranking", "data", "views"),
     ("intervals", "histogram", "cache"),

@@ -4,10 +4,8 @@ Flower's internals were renamed within months before; `tests/flower/test_compat.
 version or a missing name, so that the change is found here and nowhere else.
 """
 
-import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,18 +101,6 @@ def round_trip(message: Message) -> Message:
         raise TypeError(f"the wire gave a {type(arrived).__name__} for a message; Flower's format has changed")
     stamp(message, message_id)
     return stamp(arrived, message_id)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps Flower's INFO lines off the terminal meanwhile; its warnings and errors still come."""
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def run_ray(root: Path, server: str, client: str, *, hospitals: int, run_config: UserConfig) -> None:

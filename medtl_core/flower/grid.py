@@ -1,6 +1,7 @@
 """A Flower grid inside this process: the same ServerApp and ClientApp, no Ray, no SuperLink, no waiting."""
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -16,6 +17,7 @@ from flwr.supercore.run import Run
 
 from medtl_core.events import Listener
 from medtl_core.flower import compat
+from medtl_core.logs import quiet
 
 NodeConfig = Mapping[str, UserConfigValue]
 #: A test's hook, called with the node id and its message; an exception it returns is what the node's process meets.
@@ -245,6 +247,6 @@ def run_local(
 ) -> LocalGrid:
     """Runs a ServerApp here over a `LocalGrid`; its exceptions come through. Returns the grid, closed."""
     options = LocalOptions(workers, wire, fault, listener)
-    with compat.quiet(), LocalGrid(client_app, node_configs, run_config, options) as grid:
+    with quiet("flwr", logging.WARNING), LocalGrid(client_app, node_configs, run_config, options) as grid:
         server_app(grid, compat.node_context(_RUN_ID, _SERVER_ID, {}, dict(run_config)))
     return grid

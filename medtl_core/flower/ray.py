@@ -1,5 +1,6 @@
 """The same apps on Flower's own Ray simulation: slower to start than `LocalGrid`, but with a process per hospital."""
 
+import logging
 import os
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from flwr.app import UserConfigValue
 
 from medtl_core.errors import MedtlError, RunError
 from medtl_core.flower import compat
+from medtl_core.logs import quiet
 
 
 def run_ray(app: Path, hospitals: int, run_config: Mapping[str, UserConfigValue]) -> None:
@@ -29,7 +31,7 @@ def run_ray(app: Path, hospitals: int, run_config: Mapping[str, UserConfigValue]
     # Ray reports usage over the network unless told not to; its workers inherit the environment
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        with compat.quiet():
+        with quiet("flwr", logging.WARNING):
             compat.run_ray(app, "server.app:app", "client.app:app", hospitals=hospitals, run_config=dict(run_config))
     except Exception as error:
         text = str(error) if isinstance(error, MedtlError) else f"{type(error).__name__}: {error}"

@@ -1,17 +1,11 @@
 """The page of a privacy sweep as a Jinja template."""
 
-from medtl_core.report.template import HEAD
+from medtl_core.report.template import HEAD, LEAD
 
 SWEEP_PAGE = (
     HEAD
-    + """<main id="main">
-<p class="lead">{{ lead }}</p>
-<dl class="tiles">
-{% for tile in tiles %}
-<div><dt>{{ tile.name }}</dt><dd>{{ tile.value }}<small>{{ tile.note }}</small></dd></div>
-{% endfor %}
-</dl>
-
+    + LEAD
+    + """
 <section aria-labelledby="chance">
 <h2 id="chance">Where a mechanism is at chance</h2>
 <p class="note">At chance means that the 95% interval of the balanced accuracy is not above {{ chance }}, which guessing

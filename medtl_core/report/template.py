@@ -38,16 +38,20 @@ Nothing here may guide the care of a patient.</p>
 </header>
 """
 
-PAGE = (
-    HEAD
-    + """<main id="main">
+#: What every page says first: a sentence and a few figures.
+LEAD = """<main id="main">
 <p class="lead">{{ lead }}</p>
 <dl class="tiles">
 {% for tile in tiles %}
 <div><dt>{{ tile.name }}</dt><dd>{{ tile.value }}<small>{{ tile.note }}</small></dd></div>
 {% endfor %}
 </dl>
+"""
 
+PAGE = (
+    HEAD
+    + LEAD
+    + """
 <section aria-labelledby="methods">
 <h2 id="methods">Methods compared</h2>
 <p class="note">All methods read the same features and {{ judged }}.

@@ -6,6 +6,7 @@ import pytest
 
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.flower import compat, ray
+from medtl_core.logs import quiet
 
 
 def test_the_private_simulation_still_takes_what_is_given() -> None:
@@ -49,7 +50,7 @@ def test_without_ray_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 def test_flower_is_quiet_meanwhile_and_talks_afterwards() -> None:
     logger = logging.getLogger("flwr")
     before = logger.level
-    with compat.quiet():
+    with quiet("flwr", logging.WARNING):
         assert not logger.isEnabledFor(logging.INFO)
         assert logger.isEnabledFor(logging.WARNING)
     assert logger.level == before
