@@ -6,6 +6,7 @@ grid, one message after the other, each through Flower's wire format.
 """
 
 import argparse
+import logging
 import sys
 import tempfile
 import time
@@ -18,6 +19,7 @@ import numpy as np
 from flwr.app import Context, Message
 
 from medtl_core.events import Event
+from medtl_core.logs import quiet
 from medtl_core.methods.private import PrivateMethod, noised_sum, plan_of
 from medtl_core.methods.secure import STAGES
 from medtl_core.methods.study import Study
@@ -119,7 +121,6 @@ def measure(case: Case, folder: Path) -> Cost:
         folder: for the table and the hospitals' own folders.
     """
     from medtl_core.config import settings
-    from medtl_core.flower import compat
     from medtl_core.flower.grid import LocalGrid, LocalOptions
 
     write_table(folder / f"table-{case.hospitals}.csv", case.hospitals)
@@ -134,7 +135,7 @@ def measure(case: Case, folder: Path) -> Cost:
     nodes = [{"partition-id": part, "num-partitions": case.hospitals} for part in range(case.hospitals)]
     options = LocalOptions(wire=True, fault=fault)
     app: Any = sight
-    with compat.quiet(), LocalGrid(app, nodes, chosen.public(), options) as grid:
+    with quiet("flwr", logging.WARNING), LocalGrid(app, nodes, chosen.public(), options) as grid:
         study, method = _study(grid, chosen, clock)
         plan = plan_of(method, study)
         sums = _release(study, method, plan)
