@@ -24,7 +24,7 @@ from medtl_core.transfer.public import BUILT_IN
 #: kind (whose later directions tell more), or the columns of a table (no order, so that each may tell as much).
 GENERAL, OWN_KIND, COLUMNS = 0.4, 0.8, 1.2
 #: Never fewer directions; and the signal from which on the Gram matrix pays for itself.
-FEWEST, GRAM_FROM = 16, 70.0
+FEWEST, GRAM_FROM = 16, 60.0
 
 
 @final
