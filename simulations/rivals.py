@@ -1,6 +1,6 @@
 """How far a method chosen beforehand stays behind the one that turned out best, on the same splits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -11,24 +11,39 @@ Figures = Mapping[str, Mapping[int, float]]
 
 
 def against_best(figures: Figures, own: str) -> str:
-    """Returns "difference ± half-width (best rival)", in points, over the seeds both have; "-" without two of them.
+    """Returns "difference ± half-width (rival)", in points; "-" with less than two seeds on either half.
 
-    The best rival is the one with the highest mean over these very seeds: a choice nobody could have made beforehand,
-    which flatters it.
+    Taking the rival with the highest mean and comparing with that very mean counts its luck as merit. So the rival is
+    picked on the even seeds and compared on the odd ones, and the other way round; the difference is paired, over all
+    seeds that both have. In brackets: who was picked.
 
     Example:
-        >>> against_best({"a": {0: 50.0, 1: 52.0}, "b": {0: 51.0, 1: 53.0}}, "a")
+        >>> against_best({"a": {s: 50.0 + s for s in range(4)}, "b": {s: 51.0 + s for s in range(4)}}, "a")
         '-1.0 ± 0.0 (b)'
     """
-    means = {name: float(np.mean(list(row.values()))) for name, row in figures.items() if name != own and row}
-    if not means or own not in figures:
+    rivals = {name: row for name, row in figures.items() if name != own and row}
+    if own not in figures or not rivals:
         return "-"
-    best = max(means, key=lambda name: means[name])
-    return _shown([figures[own][seed] - figures[best][seed] for seed in figures[own] if seed in figures[best]], best)
-
-
-def _shown(differences: Sequence[float], best: str) -> str:
-    if len(differences) < 2:
+    picked = {half: _best(rivals, 1 - half) for half in (0, 1)}
+    if None in picked.values():
+        return "-"
+    differences = list(_differences(figures[own], {half: rivals[str(name)] for half, name in picked.items()}))
+    if len(differences) < 4:
         return "-"
     mean, low, high = over_seeds(differences)
-    return f"{mean:+.1f} ± {(high - low) / 2:.1f} ({best})"
+    names = " / ".join(dict.fromkeys(str(name) for name in picked.values()))
+    return f"{mean:+.1f} ± {(high - low) / 2:.1f} ({names})"
+
+
+def _best(rivals: Figures, half: int) -> str | None:
+    """The rival with the highest mean over the seeds of one half, 0 = even."""
+    means = {
+        name: float(np.mean([value for seed, value in row.items() if seed % 2 == half]))
+        for name, row in rivals.items()
+        if any(seed % 2 == half for seed in row)
+    }
+    return max(means, key=lambda name: means[name]) if means else None
+
+
+def _differences(own: Mapping[int, float], rival: Mapping[int, Mapping[int, float]]) -> Iterator[float]:
+    return (value - rival[seed % 2][seed] for seed, value in own.items() if seed in rival[seed % 2])
