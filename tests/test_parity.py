@@ -1,8 +1,6 @@
 """One configuration, three roads: the same heads, byte for byte."""
 
 import hashlib
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from medtl_core.flower.processes import Deployment, flwr_run
 from server.app import app as server_app
 from tests.deployed import copy_app
 
-pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
 
 #: Seconds a road may take; much more than it needs, for a busy machine.
 PATIENCE = 400.0
@@ -58,15 +56,6 @@ def hospitals(folder: Path) -> list[dict[str, str]]:
         write_manifest(examples.take(np.concatenate([part.train, part.test])), own)
         nodes.append({"data-path": str(own), "site-name": part.name})
     return nodes
-
-
-@pytest.fixture(autouse=True)
-def clean_environment() -> Iterator[None]:
-    """One road in this process must not change the environment of the next."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def config(folder: Path, road: str) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Privacy with real processes: hospitals that own their cases, their policy, their ledger and their secrets."""
 
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from medtl_core.runs import load_packed
 from simulations.secure_sight import opened, secrets_of
 from tests.deployed import copy_app, listening_app
 
-pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
 
 NAMES = ("east", "north", "south")
 #: Three are the fewest of which one may collude.
@@ -35,15 +34,6 @@ RUN: Mapping[str, Any] = {
 }  # fmt: skip
 POLICY = "max_epsilon = 1.2\nmechanisms = ['private-mean']\nrequire_private = true\n"
 PATIENCE = 400.0
-
-
-@pytest.fixture(autouse=True)
-def clean_environment() -> Iterator[None]:
-    """Real processes must not change this one's environment."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 @dataclass(frozen=True)

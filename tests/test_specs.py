@@ -1,12 +1,10 @@
 """Several backbones side by side: named, hashed, cached one by one, with weights from one folder."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import save_file
 
 from medtl_core import features as module
@@ -24,12 +22,7 @@ PAIR = Settings(backbone=f"random:lite0+{SQUEEZE}", features=f"random:lite0:4+{S
 WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights"
 
 
-@pytest.fixture(autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def pictures(count: int) -> Examples:

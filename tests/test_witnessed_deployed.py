@@ -1,9 +1,7 @@
 """The server's witness with real processes: its memory and the hospitals' ledgers meet again in another run."""
 
 import json
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +16,12 @@ from medtl_core.privacy.witnesses import FILE
 from tests.deployed import copy_app
 from tests.privacy.made import write_public
 
-pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
 
 RUN: dict[str, Any] = {
     "data": "phantom", "sites": 2, "image-size": 32, "features": "4", "bootstrap": 20, "deadline": 300.0,
     "privacy": "mean-8", "epsilon": 0.5, "public-cases": 4,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def clean_environment() -> Iterator[None]:
-    """Real processes must not change this one's environment."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def test_a_deployed_hospital_whose_ledger_was_deleted_is_refused_in_the_next_run(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A backbone's last blocks, case by case: the agreed features at the start, autograd's gradients, and refusals."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -30,12 +30,7 @@ BACKBONES = {
 NORMED = ("lite0", "resnet18", "mobilenet")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def settings(name: str) -> Settings:

@@ -1,8 +1,6 @@
 """Personal state with real processes: every message of a deployed hospital is a new one, only its disk remembers."""
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +17,12 @@ from server.app import app as server_app
 from tests.deployed import copy_app
 from tests.transfer.personal_sites import state_bytes
 
-pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
 
 RUN: dict[str, Any] = {
     "data": "phantom", "sites": 2, "shots": 12, "image-size": 64, "methods": "fedper-2", "test": "sites",
     "bootstrap": 20, "deadline": 300.0,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def clean_environment() -> Iterator[None]:
-    """Real processes must not change this one's environment."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def test_a_deployed_hospital_ends_with_the_bytes_of_the_simulation(tmp_path: Path) -> None:

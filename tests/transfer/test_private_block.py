@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,17 +25,8 @@ from medtl_core.privacy.plan import Terms
 from medtl_core.privacy.samplegrad import Cases, clipped_sum
 from medtl_core.registry import find_method, unpack
 from medtl_core.transfer.block import Seen, open_block
-from medtl_core.transfer.private_block import (
-    BLOCK_RATE,
-    CLIP,
-    DRIFT,
-    RATE,
-    UNIT,
-    Blocked,
-    PrivateBlock,
-    private_block,
-    units_of,
-)
+from medtl_core.transfer.noisy_gradient import CLIP, RATE
+from medtl_core.transfer.private_block import BLOCK_RATE, DRIFT, UNIT, Blocked, PrivateBlock, private_block, units_of
 from medtl_core.transfer.public import PublicMap
 from medtl_core.values import Array, Examples
 from server.app import app as server_app
@@ -49,12 +38,7 @@ PRIVATE = SETTINGS.replace(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def method(name: str) -> PrivateBlock:

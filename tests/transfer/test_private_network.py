@@ -17,7 +17,8 @@ from medtl_core.methods.model import Packed
 from medtl_core.privacy.patients import unit
 from medtl_core.registry import find_method, unpack
 from medtl_core.transfer.network import BODY, HEAD
-from medtl_core.transfer.private_network import RATE, PrivateNetwork, RowNetwork, names_of, network_of, private_network
+from medtl_core.transfer.noisy_gradient import RATE
+from medtl_core.transfer.private_network import PrivateNetwork, RowNetwork, names_of, network_of, private_network
 from medtl_core.transfer.public import PublicMap
 from server.app import app as server_app
 from tests.memory import make_site
