@@ -85,13 +85,23 @@ def threshold(plan: Plan) -> int:
     Raises:
         RunError: there are too few hospitals for the number of colluders.
     """
-    needed = plan.terms.honest
-    if plan.terms.hospitals < 3 or needed <= plan.terms.colluders or needed < 2:
+    if not withstands(plan.terms.hospitals, plan.terms.colluders):
         raise RunError(
             f"a secure sum of {plan.terms.hospitals} hospitals cannot withstand {plan.terms.colluders} colluders: it "
             "needs at least three hospitals and more than twice as many hospitals as colluders"
         )
-    return needed
+    return plan.terms.honest
+
+
+def withstands(hospitals: int, colluders: int) -> bool:
+    """Returns whether so many hospitals can sum securely: at least three, and more honest ones than colluders.
+
+    Example:
+        >>> withstands(3, 1), withstands(4, 2), withstands(2, 0)
+        (True, False, False)
+    """
+    honest = hospitals - colluders
+    return hospitals >= 3 and honest > colluders and honest >= 2
 
 
 def _keys(hospitals: Hospitals, request: Request, plan: Plan) -> Roster:

@@ -10,6 +10,7 @@ from medtl_core.batch import Value
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.methods.private import PrivateMethod
+from medtl_core.methods.secure import withstands
 from medtl_core.registry import all_methods, find_method
 from medtl_core.sweep.cells import Sweep
 
@@ -127,10 +128,9 @@ def _check_assignments(order: Order) -> None:
 
 
 def _check_secure(sweep: Sweep) -> None:
-    """What `methods.secure` would refuse in every run."""
+    """What would be refused in every run."""
     chosen = settings(sweep.plan.settings)
-    honest = chosen.sites - chosen.colluders
-    if chosen.sites < 3 or honest <= chosen.colluders or honest < 2:
+    if not withstands(chosen.sites, chosen.colluders):
         raise ConfigError(
             f"a secure sum of {chosen.sites} hospitals cannot withstand {chosen.colluders} colluders; take more sites "
             "or fewer colluders, or sweep without it: --set secure-sum=false"
