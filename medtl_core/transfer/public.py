@@ -4,6 +4,7 @@ A hospital's rows are u = unit(V' (x - m) / s) with mean m, deviation s and prin
 Whatever m, s and V are, a row has length at most one: the guarantee does not rest on their being well chosen.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,6 @@ from medtl_core.values import Array, Examples, Task
 
 #: Patches cut from the photographs, and their smallest and largest side.
 _PATCHES, _SMALLEST, _LARGEST = 400, 64, 400
-#: Values of `public-images` that need no folder: of no medical task, or synthetic.
-BUILT_IN = ("photos", "phantom")
 
 
 @dataclass(frozen=True)
@@ -84,9 +83,8 @@ def _public(study: Study) -> tuple[Float, Float, Float]:
 
 
 def _features(chosen: Settings, views: tuple[str, ...]) -> NDArray[np.float32]:
-    sources = {"photos": photographs, "phantom": _phantom}
-    if chosen.public_images in sources:
-        examples = sources[chosen.public_images]()
+    if chosen.public_images in BUILT_IN:
+        examples = BUILT_IN[chosen.public_images]()
     elif Path(chosen.public_images).exists():
         examples = _folder(chosen)
     else:
@@ -113,6 +111,10 @@ def _phantom() -> Examples:
     from medtl_core.data.phantom import phantom
 
     return phantom(size=224, patients=200)
+
+
+#: Values of `public-images` that need no folder: of no medical task, or synthetic.
+BUILT_IN: Mapping[str, Callable[[], Examples]] = {"photos": photographs, "phantom": _phantom}
 
 
 def _folder(chosen: Settings) -> Examples:
