@@ -76,6 +76,24 @@ def private_gradient(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
     return Bounded(Update({"gradient": slope}), {"gradient": CLIP})
 
 
+def counted_descent(name: str, terms: Terms, task: str, rounds: int) -> Plan:
+    """Returns the plan of one release of class counts, then `rounds` releases of gradient sums clipped to `CLIP`.
+
+    Guarantee:
+        All releases together cost the budget of the terms, `COUNTS` of the squared one for the counts.
+
+    Args:
+        name: of the method.
+        terms: the public facts.
+        task: gives the gradient sum.
+        rounds: of descent.
+    """
+    mu = mu_for(terms.epsilon, terms.delta)
+    counts = Step("private_counts", {"counts": 1 / (mu * math.sqrt(COUNTS))}, {"counts": 1.0})
+    noise = {"gradient": math.sqrt(rounds) / (mu * math.sqrt(1 - COUNTS))}
+    return Plan(name, terms, (counts, Step(task, noise, {"gradient": CLIP}, rounds)))
+
+
 @final
 @dataclass(frozen=True)
 class NoisyGradient(PrivateMethod):
@@ -97,10 +115,7 @@ class NoisyGradient(PrivateMethod):
 
     def plan(self, terms: Terms) -> Plan:
         """See PrivateMethod."""
-        mu, rounds = mu_for(terms.epsilon, terms.delta), self.rounds or 10
-        counts = Step("private_counts", {"counts": 1 / (mu * math.sqrt(COUNTS))}, {"counts": 1.0})
-        noise = {"gradient": math.sqrt(rounds) / (mu * math.sqrt(1 - COUNTS))}
-        return Plan(self.name, terms, (counts, Step("private_gradient", noise, {"gradient": CLIP}, rounds)))
+        return counted_descent(self.name, terms, "private_gradient", self.rounds or 10)
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""

@@ -24,17 +24,14 @@ from medtl_core.methods.outcome import Outcome
 from medtl_core.methods.private import PrivateMethod, PrivateTask, bill_of, noised_sum, plan_of
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Config, SiteData
-from medtl_core.privacy.accounting import mu_for
 from medtl_core.privacy.bounded import Bounded
-from medtl_core.privacy.plan import Plan, Step, Terms
+from medtl_core.privacy.plan import Plan, Terms
 from medtl_core.privacy.samplegrad import Cases, clipped_sum, enough, parted
 from medtl_core.transfer.block import Seen, open_block
+from medtl_core.transfer.noisy_gradient import CLIP, RATE, counted_descent
 from medtl_core.transfer.public import PublicMap, public_map, received
 from medtl_core.values import Array
 
-#: Length to which a patient's gradient is clipped, share of mu^2 for the class counts, and the step of descent of the
-#: head, as in `private_network`.
-CLIP, COUNTS, RATE = 1.0, 0.1, 4.0
 #: In which the blocks' numbers are counted: as they are, their part of a gradient would leave the head's little of the
 #: clipped length, and the less the more noise the head has. Their largest step in these units; and how far noise may
 #: move a number over all rounds (one standard deviation), which makes the step smaller. All three were chosen on blood
@@ -185,10 +182,7 @@ class PrivateBlock(PrivateMethod):
 
     def plan(self, terms: Terms) -> Plan:
         """See PrivateMethod."""
-        mu = mu_for(terms.epsilon, terms.delta)
-        counts = Step("private_counts", {"counts": 1 / (mu * math.sqrt(COUNTS))}, {"counts": 1.0})
-        noise = {"gradient": math.sqrt(self.rounds) / (mu * math.sqrt(1 - COUNTS))}
-        return Plan(self.name, terms, (counts, Step("private_block", noise, {"gradient": CLIP}, self.rounds)))
+        return counted_descent(self.name, terms, "private_block", self.rounds)
 
     def outcome(self, study: Study) -> Outcome:
         """See Method.

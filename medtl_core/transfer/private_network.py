@@ -24,22 +24,20 @@ from medtl_core.methods.outcome import Outcome
 from medtl_core.methods.private import PrivateMethod, PrivateTask, bill_of, noised_sum, plan_of
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Config, SiteData
-from medtl_core.privacy.accounting import mu_for
 from medtl_core.privacy.bounded import Bounded
-from medtl_core.privacy.plan import Plan, Step, Terms
+from medtl_core.privacy.plan import Plan, Terms
 from medtl_core.privacy.samplegrad import Cases, clipped_sum, parted
 from medtl_core.rng import stream
 from medtl_core.transfer.network import BODY, HEAD, initial
+from medtl_core.transfer.noisy_gradient import CLIP, RATE, counted_descent
 from medtl_core.transfer.public import PublicMap, public_map, received
 from medtl_core.values import Array
 
 if TYPE_CHECKING:
     from torch import nn
 
-#: Length to which a patient's gradient is clipped, share of mu^2 for the class counts, and the step of descent.
-#: Clip and step were chosen on scikit-learn's digits and on Gaussian classes that share a large mean, with and without
-#: the hidden layer: a step of 8 is a little better on the first and swings to and fro on the second.
-CLIP, COUNTS, RATE = 1.0, 0.1, 4.0
+# Clip and step are those of `noisy_gradient`, tried here on scikit-learn's digits and on Gaussian classes that share a
+# large mean, with and without the hidden layer: a step of 8 is a little better on the first and swings on the second.
 #: Public directions kept, and width of the hidden layer: few, because noise grows with them.
 SIZE, HIDDEN = 32, 16
 
@@ -150,10 +148,7 @@ class PrivateNetwork(PrivateMethod):
 
     def plan(self, terms: Terms) -> Plan:
         """See PrivateMethod."""
-        mu = mu_for(terms.epsilon, terms.delta)
-        counts = Step("private_counts", {"counts": 1 / (mu * math.sqrt(COUNTS))}, {"counts": 1.0})
-        noise = {"gradient": math.sqrt(self.rounds) / (mu * math.sqrt(1 - COUNTS))}
-        return Plan(self.name, terms, (counts, Step("private_network", noise, {"gradient": CLIP}, self.rounds)))
+        return counted_descent(self.name, terms, "private_network", self.rounds)
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
