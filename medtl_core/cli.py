@@ -12,7 +12,7 @@ import typer
 from medtl_core import __version__, cli_lists
 from medtl_core.cli_site import ledger_app, site_app
 from medtl_core.cli_sweep import sweep_app
-from medtl_core.console import carry_out, console_of, say
+from medtl_core.console import carry_out, console_of, say, scenario_and_settings
 from medtl_core.errors import MedtlError
 
 app = typer.Typer(
@@ -80,11 +80,8 @@ def simulate(
     from medtl_core.checkout import find_app
     from medtl_core.planning import Order, make_plan
 
-    bare = [word for word in words or () if "=" not in word]
-    if len(bare) > 1:
-        raise typer.BadParameter(f"one scenario at a time: {' '.join(bare)}", param_hint="SCENARIO")
-    pairs = [*(assignments or ()), *(word for word in words or () if "=" in word)]
-    order = Order(bare[0] if bare else None, pairs, data, seeds, workers, wire or None, out)
+    scenario, pairs = scenario_and_settings(words or (), assignments or ())
+    order = Order(scenario, pairs, data, seeds, workers, wire or None, out)
     plan = make_plan(order, find_app(app_dir))
     metrics = carry_out(plan, quiet)
     if as_json:

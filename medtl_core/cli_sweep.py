@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from medtl_core.console import console_of, say
+from medtl_core.console import console_of, say, scenario_and_settings
 
 if TYPE_CHECKING:
     from medtl_core.sweep.cells import Sweep
@@ -52,13 +52,10 @@ def privacy(
     from medtl_core.planning import Order as Run
     from medtl_core.sweep.order import MECHANISMS, Order, read_order
 
-    bare = [word for word in words or () if "=" not in word]
-    if len(bare) > 1:
-        raise typer.BadParameter(f"one scenario at a time: {' '.join(bare)}", param_hint="SCENARIO")
+    scenario, pairs = scenario_and_settings(words or (), assignments or ())
     if not minutes >= 0:  # nor NaN
         raise ConfigError(f"minutes={minutes} must not be negative; 0 = only the tables of what is done")
-    pairs = [*(assignments or ()), *(word for word in words or () if "=" in word)]
-    run = Run(bare[0] if bare else None, pairs, data, seeds, workers, None, out)
+    run = Run(scenario, pairs, data, seeds, workers, None, out)
     sweep = read_order(Order(run, epsilons, MECHANISMS if mechanisms is None else mechanisms, shots), find_app(app_dir))
     found = _carry_out(sweep, minutes, quiet)
     if as_json:

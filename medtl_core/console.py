@@ -1,13 +1,31 @@
-"""How commands speak: results to standard output, everything else to standard error."""
+"""How commands listen and speak: words in; results to standard output, everything else to standard error."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from medtl_core.runs import Plan
+
+
+def scenario_and_settings(words: Sequence[str], assignments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Returns the scenario among a command's bare words, if any, and all "key=value" words, those of --set first.
+
+    Raises:
+        BadParameter: there are several scenarios.
+
+    Example:
+        >>> scenario_and_settings(["dermoscopy", "seeds=3"], ["shots=25"])
+        ('dermoscopy', ['shots=25', 'seeds=3'])
+    """
+    bare = [word for word in words if "=" not in word]
+    if len(bare) > 1:
+        raise typer.BadParameter(f"one scenario at a time: {' '.join(bare)}", param_hint="SCENARIO")
+    return bare[0] if bare else None, [*assignments, *(word for word in words if "=" in word)]
 
 
 def console_of(stderr: bool = False) -> "Console":
