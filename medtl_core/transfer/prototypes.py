@@ -3,7 +3,8 @@
 Unit-length features share a large constant: one-round methods spend most of their noise budget on it. The first round
 releases the mean; in the second, rows are centred by it and brought to length one again, so that every patient tells a
 direction from the mean as loudly as the budget allows (METHODS clips to .4 instead, which wastes what short rows could
-say). Classes are compared by angle: no class count is needed.
+say). Classes are compared by angle: no class count is needed. Angles to a noisy class sum shrink with the noise, most
+where a class has few patients; half of the noise is taken off its squared length, so that rare classes are found too.
 """
 
 import math
@@ -16,7 +17,7 @@ import numpy as np
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.method import Method
 from medtl_core.methods.outcome import Outcome
-from medtl_core.methods.private import PrivateMethod, PrivateTask, bill_of, noised_sum, plan_of, terms_of
+from medtl_core.methods.private import PrivateMethod, PrivateTask, bill_of, noised_sum, plan_of
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Config, SiteData
 from medtl_core.privacy.accounting import mu_for
@@ -27,9 +28,11 @@ from medtl_core.transfer.directions import directions_of
 from medtl_core.transfer.public import own_patients, public_map
 from medtl_core.values import Update
 
-#: Shares of the squared budget: mean, number of patients, Gram matrix; class sums take the rest. Without a Gram matrix,
-#: where the budget is small, a better mean pays: its noise is in every centred row.
-MEAN, MEAN_COSINE, COUNT, GRAM = 0.10, 0.20, 0.03, 0.20
+#: Shares of the squared budget: mean, number of patients, Gram matrix if there is one; class sums take the rest. The
+#: mean's share is large because its noise is in every centred row.
+MEAN, COUNT, GRAM = 0.20, 0.03, 0.10
+#: Share of the noise's expected energy that is taken off a class sum's, and the least that is left of it.
+TAKEN_OFF, LEFT = 0.5, 0.1
 #: Public directions kept.
 SIZE = 100
 
@@ -112,9 +115,9 @@ class Prototypes(PrivateMethod):
     def plan(self, terms: Terms) -> Plan:
         """See PrivateMethod."""
         mu = mu_for(terms.epsilon, terms.delta)
-        mean, gram = (MEAN_COSINE, 0.0) if self.cosine else (MEAN, GRAM)
-        first = {"sum": 1 / (mu * math.sqrt(mean)), "count": 1 / (mu * math.sqrt(COUNT))}
-        second = {"sums": 1 / (mu * math.sqrt(1 - mean - COUNT - gram))}
+        gram = 0.0 if self.cosine else GRAM
+        first = {"sum": 1 / (mu * math.sqrt(MEAN)), "count": 1 / (mu * math.sqrt(COUNT))}
+        second = {"sums": 1 / (mu * math.sqrt(1 - MEAN - COUNT - gram))}
         if gram:
             second["gram"] = 1 / (mu * math.sqrt(gram))
         tasks = (("private_mean", first), ("private_sums", second))
@@ -123,37 +126,50 @@ class Prototypes(PrivateMethod):
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         map_, classes = public_map(study, self.size or SIZE), len(study.problem.classes)
-        size = map_.basis.shape[1]
+        plan, size = plan_of(self, study), map_.basis.shape[1]
         first = noised_sum(study, self, 0, map_.arrays, {"sum": (size,), "count": (1,)})
-        patients = max(float(first["count"][0]), 2.0)
+        patients = patients_of(float(first["count"][0]), plan)
         centre = first["sum"] / patients
         shapes: dict[str, tuple[int, ...]] = {"sums": (classes, size)}
         if not self.cosine:
             shapes["gram"] = (size * (size + 1) // 2,)
         sent = {**map_.arrays, "centre": centre}
         second = noised_sum(study, self, 1, sent, shapes, config={"gram": not self.cosine})
-        weight = second["sums"]
+        noise = {name: value * plan.terms.dilution for name, value in plan.steps[1].noise.items()}
+        inverse = np.eye(size)
         if not self.cosine:
-            weight = _whitened(weight, unpacked(second["gram"], size), patients, self._noise(study))
-        weight = weight / np.maximum(np.linalg.norm(weight, axis=1, keepdims=True), 1e-12) if self.cosine else weight
-        plan = plan_of(self, study)
+            inverse = _inverse(unpacked(second["gram"], size), patients, noise["gram"])
+        weight = _turned(second["sums"], inverse, noise["sums"])
         facts = {"epsilon": plan.terms.epsilon, "delta": plan.terms.delta, "directions": size, "patients": patients}
         model = directions_of(study, map_, weight, -(weight @ centre), facts)
         return Outcome({"": model}, bill_of(self, study), 0.0, facts)
 
-    def _noise(self, study: Study) -> float:
-        """Standard deviation of the noise in one entry of the summed Gram matrix."""
-        terms = terms_of(study.settings, study.problem.width, len(study.problem.classes))
-        return self.plan(terms).steps[1].noise["gram"] * terms.dilution
+
+def patients_of(noisy: float, plan: Plan) -> float:
+    """Returns the number of patients: the noisy one, or the public one where noise alone may have made it less.
+
+    A centre divided by too few patients lies too far out. A count more than three deviations below the public number
+    says that hospitals are missing, and stands.
+    """
+    public = float(plan.terms.hospitals * plan.terms.cases)
+    deviation = plan.steps[0].noise["count"] * plan.terms.dilution
+    return max(noisy, public if noisy > public - 3 * deviation else 2.0)
 
 
-def _whitened(sums: Float, gram: Float, patients: float, noise: float) -> Float:
-    """w_c = A b_c / sqrt(b_c' A b_c) with A the inverse of the noisy second moment, its noise added as a ridge."""
+def _inverse(gram: Float, patients: float, noise: float) -> Float:
+    """A = (S + r I)^-1 with the noisy second moment S [k, k]; the noise of a Gram entry is part of the ridge r."""
     size = len(gram)
     moment = positive(gram) / patients
     ridge = noise * math.sqrt(2 * size) / patients + 0.1 * float(np.trace(moment)) / size
-    raised = np.linalg.solve(moment + ridge * np.eye(size), sums.T).T
-    return np.asarray(raised / np.sqrt(np.maximum((raised * sums).sum(axis=1, keepdims=True), 1e-12)))
+    return np.asarray(np.linalg.inv(moment + ridge * np.eye(size)))
+
+
+def _turned(sums: Float, inverse: Float, noise: float) -> Float:
+    """w_c = A b_c / sqrt(b_c' A b_c - h s^2 tr A), with s the noise of an entry of b_c and h = `TAKEN_OFF`."""
+    raised = sums @ inverse
+    energy = (raised * sums).sum(axis=1, keepdims=True)
+    told = np.maximum(energy - TAKEN_OFF * noise**2 * float(np.trace(inverse)), LEFT * energy)
+    return np.asarray(raised / np.sqrt(np.maximum(told, 1e-12)))
 
 
 METHODS: tuple[type[Method], ...] = (Prototypes,)

@@ -20,7 +20,8 @@ def terms(epsilon: float, hospitals: int, cases: int, secure: bool, width: int =
     [
         (terms(4.0, 10, 90, True), 298.3, 100, False),
         (terms(1.0, 10, 90, True), 86.5, 35, False),
-        (terms(1.0, 10, 60, True), 57.7, 23, True),
+        (terms(1.0, 10, 60, True), 57.7, 23, False),
+        (terms(1.0, 10, 50, True), 48.0, 19, True),
         (terms(1.0, 5, 30, True), 13.6, 16, True),
     ],
 )
@@ -31,12 +32,12 @@ def test_the_rule(facts: Terms, amount: float, size: int, cosine: bool) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "size"),
-    [({}, 23), ({"public-images": "own/folder"}, 46), ({"backbone": "table", "data": "heart_uci"}, 69)],
+    [({}, 19), ({"public-images": "own/folder"}, 58), ({"backbone": "table", "data": "heart_uci"}, 58)],
 )
 def test_where_the_directions_come_from_changes_their_number_and_not_the_plan(
     changes: dict[str, str], size: int
 ) -> None:
-    facts = terms(1.0, 10, 60, True)
+    facts = terms(1.0, 10, 50, True)
     chosen = AUTO.chosen(facts, share_of(settings({"data": "phantom", **changes})))
     assert chosen == Prototypes("private-auto", size, True)
     assert chosen.plan(facts) == AUTO.plan(facts)
