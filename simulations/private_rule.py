@@ -1,12 +1,15 @@
 """How many public directions, and when a Gram matrix: what `private-auto`'s constants were read from.
 
-`python -m simulations.private_rule` runs prototypes of several sizes, without secure sum, on two sets on which nothing
-is judged elsewhere: scikit-learn's digits and synthetic radiographs. The table is by the signal of `private_auto`.
+`python -m simulations.private_rule` runs prototypes of several sizes, without secure sum, on sets on which nothing is
+judged elsewhere: scikit-learn's digits and synthetic radiographs, with even classes and with rare ones, and the latter
+also with other synthetic radiographs as public images. The tables are by the signal of `private_auto`.
 """
 
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,39 @@ from simulations.batch import ROOT, Job, Values, told, work_through
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 SIZES = (16, 32, 64, 100)
 METHODS = ("private-auto", *(f"private-prototypes-{size}{end}" for size in SIZES for end in ("-cosine", "")))
-#: Hospitals, cases and their public number, and the number of classes.
-DATA: Mapping[str, tuple[Values, int]] = {
-    "digits": ({"sites": 8, "shots": 50, "public-cases": 50, "partition": "dirichlet", "alpha": 0.5}, 10),
-    "phantom": ({"sites": 6, "shots": 50, "public-cases": 50, "partition": "dirichlet", "alpha": 0.5}, 3),
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One set.
+
+    Attributes:
+        sites, shots: hospitals, and cases at each; the number is public.
+        classes: of the set.
+        kept: share of its training cases that a class keeps, over that of the class before it; 1 = even classes.
+        own_kind: whether public images are of the set's own kind, not photographs.
+    """
+
+    sites: int
+    shots: int
+    classes: int
+    kept: float = 1.0
+    own_kind: bool = False
+
+    def settings(self, name: str, folder: Path) -> Values:
+        """Returns what makes a run of it, less its seed and its privacy."""
+        public = str(drawn("public", folder)) if self.own_kind else "photos"
+        hospitals: Values = {"sites": self.sites, "shots": self.shots, "public-cases": self.shots}
+        fixed: Values = {"partition": "dirichlet", "alpha": 0.5, "delta": 1e-5, "bootstrap": 20, "quorum": 0.1}
+        return {"data": "", "data-path": str(drawn(name, folder)), "public-images": public, **hospitals, **fixed}
+
+
+TRIALS: Mapping[str, Trial] = {
+    "digits": Trial(8, 50, 10),
+    "digits-rare": Trial(8, 25, 10, kept=0.6),
+    "phantom": Trial(6, 50, 3),
+    "phantom-rare": Trial(6, 40, 3, kept=0.3),
+    "phantom-own": Trial(6, 50, 3, own_kind=True),
 }
 
 
@@ -33,8 +65,9 @@ def drawn(name: str, folder: Path) -> Path:
     path = folder / f"{name}.npz"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        images, labels, test = _digits() if name == "digits" else _phantoms()
-        parts = {"train": ~test, "val": np.zeros_like(test), "test": test}
+        images, labels, test = _digits() if name.startswith("digits") else _phantoms(seed=int(name == "public"))
+        kept = TRIALS[name].kept if name in TRIALS else 1.0
+        parts = {"train": _thinned(labels, ~test, kept), "val": np.zeros_like(test), "test": test}
         arrays: dict[str, Any] = {f"{part}_images": images[rows] for part, rows in parts.items()}
         arrays |= {f"{part}_labels": labels[rows, None] for part, rows in parts.items()}
         np.savez(path, **arrays)
@@ -44,20 +77,19 @@ def drawn(name: str, folder: Path) -> Path:
 def jobs(out: Path, seeds: int) -> Iterator[Job]:
     """Yields every run."""
     for seed in range(seeds):
-        for name, (chosen, _) in DATA.items():
-            fixed: Values = {"data": "", "data-path": str(drawn(name, out)), "seed": seed, "delta": 1e-5}
-            fixed |= {"methods": ",".join(METHODS), "bootstrap": 20, "quorum": 0.1}
+        for name, trial in TRIALS.items():
+            fixed = {**trial.settings(name, out), "methods": ",".join(METHODS), "seed": seed}
             for epsilon in EPSILONS:
-                settings = {**fixed, **chosen, **private_settings(epsilon, secure=False)}
+                settings = {**fixed, **private_settings(epsilon, secure=False)}
                 yield Job(place(out, OPEN, name, epsilon, seed), settings)
 
 
 def table(out: Path, seeds: int) -> str:
     """Returns balanced accuracy in percent, mean over the seeds that are done, as Markdown."""
     parts = []
-    for name, (chosen, classes) in DATA.items():
-        hospitals, cases = int(chosen["sites"]), int(chosen["shots"])
-        signals = [signal(Terms(one, 1e-5, hospitals, 1, cases, 464, classes, secure=False)) for one in EPSILONS]
+    for name, trial in TRIALS.items():
+        facts = (Terms(one, 1e-5, trial.sites, 1, trial.shots, 464, trial.classes, secure=False) for one in EPSILONS)
+        signals = [signal(one) for one in facts]
         lines = [f"| {name}, signal | " + " | ".join(f"{one:.0f}" for one in signals) + " |", "|" + " - |" * 7]
         for method in METHODS:
             found = [[_accuracy(out, name, one, seed, method) for seed in range(seeds)] for one in EPSILONS]
@@ -80,11 +112,21 @@ def _digits() -> tuple[Any, Any, Any]:
     return images, found.target, np.arange(len(images)) % 3 == 0
 
 
-def _phantoms() -> tuple[Any, Any, Any]:
+@lru_cache(maxsize=2)
+def _phantoms(seed: int) -> tuple[Any, Any, Any]:
     from medtl_core.data.phantom import phantom
 
-    cases = phantom(size=96, patients=1100)
+    cases = phantom(seed, size=96, patients=1100)
     return cases["image"][:, :, :, 0], cases["label"], cases["split"] == "test"
+
+
+def _thinned(labels: Any, rows: Any, kept: float) -> Any:
+    """Of chosen rows: all of the first class, the share `kept` of the second, its square of the third and so on."""
+    chosen = np.zeros_like(rows)
+    for number, label in enumerate(np.unique(labels)):
+        own = np.flatnonzero(rows & (labels == label))
+        chosen[own[: round(kept**number * len(own))]] = True
+    return chosen
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
