@@ -12,8 +12,7 @@ from medtl_core.errors import DataError, RunError
 from medtl_core.flower import exchange
 from medtl_core.flower.grid import LocalGrid, LocalOptions
 from medtl_core.flower.post import WINDOW
-from medtl_core.flower.shelf import Shelf
-from medtl_core.methods.hospitals import ArraySpec, Reply, Request
+from medtl_core.methods.hospitals import ArraySpec, Request
 
 X = np.arange(6.0).reshape(2, 3)
 
@@ -243,90 +242,6 @@ def test_asking_before_joining_is_refused(ward, ask) -> None:
         list(ward(join=False).hospitals.ask(ask()))
 
 
-class Forger(LocalGrid):
-    """A grid that repeats, invents and breaks replies."""
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        for message in super().pull_messages(message_ids):
-            yield message
-            if message.metadata.message_type != "train.double":
-                continue
-            if message.metadata.src_node_id == 1001:
-                yield message  # the same again
-            if message.metadata.src_node_id == 1002:
-                stray = Message(message.content, 1, "train.double")
-                stray.metadata.__dict__["_reply_to_message_id"] = "never asked"
-                stray.metadata.__dict__["_src_node_id"] = 1002
-                yield stray
-
-
-class Breaker(LocalGrid):
-    """A grid on which one node's bytes cannot be read, as a hostile SuperNode can bring about."""
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        if "bad" in message_ids:
-            raise ValueError("Unexpected format for object head.")
-        return super().pull_messages(message_ids)
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        ids = []
-        for message in messages:
-            (key,) = super().push_messages([message])
-            if message.metadata.message_type == "train.double" and message.metadata.dst_node_id == 1001:
-                self._waiting["bad"] = self._waiting.pop(key)
-                key = "bad"
-            ids.append(key)
-        return ids
-
-
-class Unsent(LocalGrid):
-    """A grid that does not take the message for one node."""
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        return [
-            None if message.metadata.dst_node_id == 1000 and "train" in message.metadata.message_type else key
-            for message in messages
-            for key in super(Unsent, self).push_messages([message])
-        ]
-
-
-class Vanished(LocalGrid):
-    """A grid on which a node goes away: Flower answers in its place, with the SuperLink's own node id."""
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        from flwr.app import Error
-
-        for message in super().pull_messages(message_ids):
-            if message.metadata.src_node_id == 1003 and "train" in message.metadata.message_type:
-                message.metadata.__dict__["_src_node_id"] = 1
-                message.__dict__["_content"], message.__dict__["_error"] = (
-                    None,
-                    Error(code=5, reason="Node Unavailable"),
-                )
-            yield message
-
-
-def test_a_duplicate_and_a_foreign_reply_change_nothing(ward, ask) -> None:
-    hospitals = ward(grid=Forger).hospitals
-    replies = list(hospitals.ask(ask()))
-    assert [reply.site for reply in replies] == ["h000", "h001", "h002", "h003"]
-    assert sorted((failure.site, failure.code) for failure in hospitals.failures) == [
-        ("h001", "duplicate"),
-        ("h002", "foreign"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("grid", "site", "code"),
-    [(Breaker, "h001", "unreadable"), (Unsent, "h000", "not-sent"), (Vanished, "h003", "node-unavailable")],
-)
-def test_what_the_network_does_is_named(ward, ask, grid: type[LocalGrid], site: str, code: str) -> None:
-    hospitals = ward(grid=grid).hospitals
-    replies = list(hospitals.ask(ask()))
-    assert [reply.site for reply in replies] == [name for name in ("h000", "h001", "h002", "h003") if name != site]
-    assert [(failure.site, failure.code) for failure in hospitals.failures] == [(site, code)]
-
-
 def test_memory_does_not_grow_with_the_hospitals(ward, toy, ask) -> None:
     live: weakref.WeakSet[Message] = weakref.WeakSet()
     arrays: list[weakref.ref[np.ndarray]] = []
@@ -368,27 +283,6 @@ def test_a_caller_that_stops_early_leaves_nothing_behind(ward, ask) -> None:
     assert not found.grid._waiting
     assert not found.grid._started
     assert len(list(found.hospitals.ask(ask()))) == 20
-
-
-def test_the_shelf_gives_back_what_it_got() -> None:
-    shelf = Shelf(room=1)
-    replies = {
-        place: Reply(f"h{place}", {"a/b": X + place, "file": X[:0]}, {"loss": place}, place) for place in (3, 1, 2)
-    }
-    for place, reply in replies.items():
-        shelf.put(place, reply)
-    shelf.put(4, None)
-    assert [place in shelf for place in range(6)] == [False, True, True, True, True, False]
-    for place, reply in sorted(replies.items()):
-        back = shelf.pop(place)
-        assert (back.site, back.metrics, back.weight) == (reply.site, reply.metrics, reply.weight)
-        assert {name: array.tobytes() for name, array in back.arrays.items()} == {
-            name: array.tobytes() for name, array in reply.arrays.items()
-        }
-    assert shelf.pop(4) is None
-    with pytest.raises(KeyError):
-        shelf.pop(1)
-    shelf.close()
 
 
 def test_late_nodes_are_waited_for_and_missing_ones_named() -> None:
