@@ -82,6 +82,11 @@ class Terms:
     secure: bool
 
     @property
+    def patients(self) -> int:
+        """Public number of patients at all hospitals together."""
+        return self.hospitals * self.cases
+
+    @property
     def honest(self) -> int:
         """Hospitals whose noise counts."""
         return max(self.hospitals - self.colluders, 1)
@@ -119,6 +124,10 @@ class Plan:
     def events(self) -> tuple[GaussianEvent, ...]:
         """What the whole plan costs."""
         return tuple(step.event for step in self.steps)
+
+    def deviations(self, step: int) -> dict[str, float]:
+        """Returns, by name, the standard deviation of the noise in an entry of one step's sums over all hospitals."""
+        return {name: value * self.terms.dilution for name, value in self.steps[step].noise.items()}
 
     @property
     def digest(self) -> str:

@@ -123,7 +123,7 @@ class NoisyGradient(PrivateMethod):
         size, plan = map_.basis.shape[1], plan_of(self, study)
         counts = noised_sum(study, self, 0, map_.arrays, {"counts": (classes,)})["counts"]
         # the public number is a lower bound; a step per patient needs the noisy sum, which is paid for already
-        cases = max(float(plan.terms.hospitals * plan.terms.cases), float(counts.sum()))
+        cases = max(float(plan.terms.patients), float(counts.sum()))
         counts = np.maximum(counts, 0.2 * cases / classes)
         head = np.zeros((classes, size))
         for number in range(1, plan.steps[1].count + 1):

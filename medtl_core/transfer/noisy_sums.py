@@ -86,9 +86,9 @@ class NoisySums(PrivateMethod):
             shapes["gram"] = (size * (size + 1) // 2,)
         config = {"gram": self.family != "mean"}
         found = noised_sum(study, self, 0, map_.arrays, shapes, config=config)
-        noise = {name: value * plan.terms.dilution for name, value in plan.steps[0].noise.items()}
+        noise = plan.deviations(0)
         # a class is at least a fifth of its fair share: a noisy count near zero would blow its mean up
-        fair = plan.terms.hospitals * plan.terms.cases / classes
+        fair = plan.terms.patients / classes
         found["counts"] = np.maximum(found["counts"], 0.2 * fair)
         weight, bias = {"mean": _mean, "ridge": _ridge, "discriminant": _discriminant}[self.family](found, noise)
         facts: dict[str, Any] = {"epsilon": plan.terms.epsilon, "delta": plan.terms.delta, "directions": size}

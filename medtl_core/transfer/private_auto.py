@@ -71,7 +71,7 @@ def signal(terms: Terms) -> float:
         298
     """
     mu = mu_for(terms.epsilon, terms.delta) / terms.dilution
-    return terms.hospitals * terms.cases * mu / math.sqrt(terms.classes)
+    return terms.patients * mu / math.sqrt(terms.classes)
 
 
 METHODS: tuple[type[Method], ...] = (PrivateAuto,)

@@ -193,7 +193,7 @@ class PrivateBlock(PrivateMethod):
         block = open_block(study.settings, study.problem.views, self.blocks, group=self.group)
         map_, classes, terms = public_map(study, SIZE), len(study.problem.classes), plan_of(self, study).terms
         counts = noised_sum(study, self, 0, map_.arrays, {"counts": (classes,)})["counts"]
-        counts = np.maximum(counts, 0.2 * terms.hospitals * terms.cases / classes)
+        counts = np.maximum(counts, 0.2 * terms.patients / classes)
         weights = np.sqrt(counts.min() / counts)
         cases = float(weights @ counts)
         fixed = {**map_.arrays, "weights": weights, "head.bias": log_prior(weights * counts)}

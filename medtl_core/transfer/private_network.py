@@ -155,7 +155,7 @@ class PrivateNetwork(PrivateMethod):
         map_, classes = public_map(study, SIZE), len(study.problem.classes)
         terms = plan_of(self, study).terms
         counts = noised_sum(study, self, 0, map_.arrays, {"counts": (classes,)})["counts"]
-        public = float(terms.hospitals * terms.cases)
+        public = float(terms.patients)
         counts = np.maximum(counts, 0.2 * public / classes)
         cases = max(public, float(counts.sum()))  # hospitals may have more patients than is public
         arrays = self.start(map_.basis.shape[1], classes, study.settings.seed)

@@ -135,7 +135,7 @@ class Prototypes(PrivateMethod):
             shapes["gram"] = (size * (size + 1) // 2,)
         sent = {**map_.arrays, "centre": centre}
         second = noised_sum(study, self, 1, sent, shapes, config={"gram": not self.cosine})
-        noise = {name: value * plan.terms.dilution for name, value in plan.steps[1].noise.items()}
+        noise = plan.deviations(1)
         inverse = np.eye(size)
         if not self.cosine:
             inverse = _inverse(unpacked(second["gram"], size), patients, noise["gram"])
@@ -151,9 +151,8 @@ def patients_of(noisy: float, plan: Plan) -> float:
     A centre divided by too few patients lies too far out. A count more than three deviations below the public number
     says that hospitals are missing, and stands.
     """
-    public = float(plan.terms.hospitals * plan.terms.cases)
-    deviation = plan.steps[0].noise["count"] * plan.terms.dilution
-    return max(noisy, public if noisy > public - 3 * deviation else 2.0)
+    public = float(plan.terms.patients)
+    return max(noisy, public if noisy > public - 3 * plan.deviations(0)["count"] else 2.0)
 
 
 def _inverse(gram: Float, patients: float, noise: float) -> Float:

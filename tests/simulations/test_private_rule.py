@@ -23,6 +23,7 @@ def test_every_run_has_settings_that_hold_and_data_that_can_be_read(tmp_path: Pa
         counts = np.bincount(examples["label"][~test])
         assert len(examples.task.classes) == len(counts) == trial.classes
         assert test.sum() >= 150 and counts.sum() >= 1.2 * trial.sites * trial.shots
+        assert trial.kept < 1 or 0.1 < float(test.mean()) < 0.5
         assert counts[-1] / counts[0] == pytest.approx(trial.kept ** (trial.classes - 1), rel=0.3, abs=0.01)
     assert {one.public_images for one in chosen} == {"photos", str(tmp_path / "public.npz")}
 
