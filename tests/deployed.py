@@ -1,7 +1,12 @@
 """A copy of the app for runs with real processes: whatever the checkout is called, and nothing is written into it."""
 
+import os
 import shutil
+import signal
+import time
 from pathlib import Path
+
+from medtl_core.flower.children import marked
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,8 +22,12 @@ def copy_app(folder: Path, *more: str) -> Path:
     return app
 
 
+#: Environment variable: a file with TASK--SITE; while it is there, the server stays at that reply.
+HOLD = "MEDTL_TEST_HOLD"
 #: A ServerApp that writes down what hospitals send, array by array, and is otherwise the real one.
 LISTENING = """
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +42,7 @@ app = ServerApp()
 def main(grid, context):
     folder, pull = Path(context.run_config["out"]) / "transcript", grid.pull_messages
     folder.mkdir(parents=True)
+    held = Path(os.environ.get("MEDTL_TEST_HOLD", "nothing-is-held"))
 
     def heard(ids):
         replies = list(pull(ids))
@@ -41,6 +51,8 @@ def main(grid, context):
                 arrays, about = reply.content.array_records["arrays"], reply.content.config_records["about"]
                 task = reply.metadata.message_type.partition(".")[2]
                 np.savez(folder / f"{task}--{about['site']}.npz", **{name: one.numpy() for name, one in arrays.items()})
+                while held.is_file() and held.read_text() == f"{task}--{about['site']}":
+                    time.sleep(0.05)
         return replies
 
     grid.pull_messages = heard
@@ -64,3 +76,19 @@ def listening_app(folder: Path) -> Path:
         text = text.replace(old, new)
     project.write_text(text, encoding="utf-8")
     return app
+
+
+def kill_node(home: Path, number: int) -> None:
+    """Ends a SuperNode and whatever it has started, as a power cut would: SIGKILL, nobody is told."""
+    wanted = f"FLWR_HOME={home / f'supernode-{number}'}".encode()
+    for pid in marked(home):
+        if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            os.kill(pid, signal.SIGKILL)
+
+
+def wait_for(path: Path, patience: float) -> None:
+    """Returns once a file is there."""
+    end = time.monotonic() + patience
+    while not path.is_file():
+        assert time.monotonic() < end, f"{path} did not appear in {patience} s"
+        time.sleep(0.05)

@@ -1,7 +1,9 @@
 """Privacy with real processes: hospitals that own their cases, their policy, their ledger and their secrets."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from medtl_core.privacy.plan import Plan
 from medtl_core.registry import find_method
 from medtl_core.runs import load_packed
 from simulations.secure_sight import opened, secrets_of
-from tests.deployed import copy_app, listening_app
+from tests.deployed import HOLD, copy_app, kill_node, listening_app, wait_for
 
 pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
 
@@ -119,12 +121,16 @@ def check_paid(place: Place, plan: Plan) -> None:
             assert path.stat().st_mode & 0o077 == 0, path
 
 
-def check_sum(place: Place, out: Path, plan: Plan, stayed: Sequence[str]) -> None:
-    """With every hospital's secrets the masks come off: the head is that of the sum, and no message held a summand."""
+def check_sum(place: Place, out: Path, plan: Plan, stayed: Sequence[str], helped: Sequence[str] = ()) -> None:
+    """With every hospital's secrets the masks come off: the head is that of the sum, and no message held a summand.
+
+    `stayed` sent masked sums; `helped`, the same if not given, lived to take the masks off.
+    """
     heard = transcript(out)
     assert list(heard) == ["join", *sorted(STAGES)]
     masked = {name: sent["masked"] for name, sent in heard["secure_masked"].items()}
-    assert sorted(masked) == sorted(heard["secure_unmask"]) == sorted(stayed)
+    assert sorted(masked) == sorted(stayed)
+    assert sorted(heard["secure_unmask"]) == sorted(helped or stayed)
     own = opened(masked, secrets_of(place.states), NAMES, plan)
     sums = unscaled(parted(np.sum(list(own.values()), axis=0), {"counts": (2,), "sums": (2, 4)}), plan.steps[0])
     np.testing.assert_array_equal(head(out)["weight"], sums["sums"] / np.maximum(sums["counts"], 12.0)[:, None])
@@ -161,6 +167,28 @@ def test_a_deployed_hospital_that_fails_after_its_shares_is_left_out_of_the_sum(
         "east": (1, 1), "north": (1, 1), "south": (1, 0),
     }  # fmt: skip
     check_sum(place, place.folder / "secure", place.plan(**changes), NAMES[:2])
+
+
+@pytest.mark.slow  # Flower takes a minute to notice a SuperNode that is gone
+@pytest.mark.parametrize(("last", "stayed"), [("secure_shares", NAMES[:2]), ("secure_masked", NAMES)])
+def test_a_hospital_killed_between_two_stages_changes_nothing_but_who_is_in_the_sum(
+    place: Place, last: str, stayed: Sequence[str]
+) -> None:
+    changes, home, out = {"secure-sum": True}, place.folder / "flower", place.folder / "secure"
+    hold = place.folder / "hold"
+    hold.write_text(f"{last}--south", encoding="utf-8")
+    os.environ[HOLD] = str(hold)
+    with Deployment(place.nodes, home=home) as deployment, ThreadPoolExecutor(1) as pool:
+        app, run_config = listening_app(place.folder), place.config("secure", **changes)
+        running = pool.submit(deployment.run, app, run_config, timeout=PATIENCE)
+        wait_for(out / "transcript" / f"{last}--south.npz", PATIENCE)
+        kill_node(home, NAMES.index("south"))
+        hold.unlink()
+        assert running.result() == "finished:completed"
+    assert [row["site"] for row in result(out)["failures"]] == ["south"]
+    check_sum(place, out, place.plan(**changes), stayed, NAMES[:2])
+    books = {name: (book.reserved, book.released) for name, book in place.books().items()}
+    assert books == {name: (1, 1) if name in stayed else (0, 0) for name in NAMES}
 
 
 @pytest.mark.slow  # a second deployment; what it adds is refused in process by tests/test_private_runs.py, too
