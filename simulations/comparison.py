@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medtl_core.intervals import Paired, holm, over_seeds, paired
+from simulations.spread import apart, shown
 
 #: Method -> seed -> the method's record in result.json.
 Records = Mapping[str, Mapping[int, Mapping[str, Any]]]
@@ -52,10 +53,10 @@ def markdown(rows: Sequence[Row], baselines: Sequence[str]) -> str:
     head = ("method", "seeds", "balanced accuracy", "AUROC", "worst site", "sent per hospital", "CPU s")
     lines = [(*head, *(f"against {baseline}" for baseline in baselines)), ("-",) * (len(head) + len(baselines))]
     for row in rows:
-        shown = [_percent(*row.figures[name]) if name in row.figures else "-" for name in FIGURES]
+        percents = [_percent(*row.figures[name]) if name in row.figures else "-" for name in FIGURES]
         cost = [f"{row.costs['bytes_up'] / 1e3:,.0f} kB", f"{row.costs['cpu_seconds']:.2f}"]
         differences = [_difference(row.versus.get(baseline)) for baseline in baselines]
-        lines.append((f"`{row.method}`", str(row.seeds), *shown, *cost, *differences))
+        lines.append((f"`{row.method}`", str(row.seeds), *percents, *cost, *differences))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -87,7 +88,7 @@ def _paired(ours: Mapping[int, Mapping[str, Any]], theirs: Mapping[int, Mapping[
 
 
 def _percent(mean: float, half: float | None) -> str:
-    return f"{100 * mean:.1f}" if half is None else f"{100 * mean:.1f} ± {100 * half:.1f}"
+    return f"{100 * mean:.1f}" if half is None else shown(mean, mean - half, mean + half)
 
 
 def _difference(found: tuple[Paired, float] | None) -> str:
@@ -95,4 +96,4 @@ def _difference(found: tuple[Paired, float] | None) -> str:
         return "-"
     pair, p = found
     mark = "*" if p < MARKED else ""
-    return f"{100 * pair.mean:+.1f} ± {50 * (pair.high - pair.low):.1f}{mark}"
+    return apart(pair) + mark

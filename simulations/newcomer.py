@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from medtl_core.config import read_assignments, settings
 from medtl_core.errors import ConfigError, MedtlError
-from medtl_core.intervals import over_seeds, paired
+from medtl_core.intervals import paired
 from medtl_core.methods.study import Study
 from medtl_core.metrics import auroc, balanced_accuracy
 from medtl_core.planning import name_data
@@ -27,6 +27,7 @@ from medtl_core.rng import stream
 from medtl_core.transfer.episodes import draw_shots
 from simulations.federation import Cases, Index, federate, load
 from simulations.learners import LEARNERS, Newcomer
+from simulations.spread import apart, over
 
 SHOTS = (1, 5, 20)
 FIGURES = {"balanced accuracy": balanced_accuracy, "AUROC": auroc}
@@ -145,23 +146,13 @@ def table(results: Results, figure: str, baseline: str) -> str:
     head = ["learner", *(f"{shots} shots" for shots in SHOTS), *(f"{shots}: against {baseline}" for shots in SHOTS)]
     lines = [head, ["-"] * len(head)]
     for name, by_shots in results.items():
-        shown = [_percent(by_shots[shots][figure]) for shots in SHOTS]
-        apart = [
-            "" if name == baseline else _difference(by_shots[shots][figure], results[baseline][shots][figure])
+        shown = [over(by_shots[shots][figure]) for shots in SHOTS]
+        versus = [
+            "" if name == baseline else apart(paired(by_shots[shots][figure], results[baseline][shots][figure]))
             for shots in SHOTS
         ]
-        lines.append([name, *shown, *apart])
+        lines.append([name, *shown, *versus])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _percent(values: Sequence[float]) -> str:
-    mean, low, high = over_seeds(values)
-    return f"{100 * mean:.1f} ± {50 * (high - low):.1f}"
-
-
-def _difference(values: Sequence[float], others: Sequence[float]) -> str:
-    found = paired(values, others)
-    return f"{100 * found.mean:+.1f} ± {50 * (found.high - found.low):.1f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

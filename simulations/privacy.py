@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtl_core.intervals import over_seeds
 from medtl_core.sweep.cells import FREE as NOT_PRIVATE
 from medtl_core.sweep.cells import REFERENCES, SECURE, place, private_settings
 from medtl_core.sweep.rows import records_of
 from simulations.batch import ROOT, Job, Values, told, work_through
 from simulations.rivals import against_best
+from simulations.spread import over
 
 EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Hospitals, cases, and a public lower bound of the patients at each. Images of 128 pixels, as in METHODS 11.2: their
@@ -103,9 +103,9 @@ def table(out: Path) -> str:
         lines.append("|" + " - |" * (len(EPSILONS) + 2))
         for (name, mode, method), row in figures.items():
             if name == data and mode == "free":
-                lines.append(f"| `{method}` | not private |" + f" {_shown(row[0.0])} |" * len(EPSILONS))
+                lines.append(f"| `{method}` | not private |" + f" {_shown(row)} |" * len(EPSILONS))
             elif name == data:
-                cellular = " | ".join(_shown(row.get(epsilon, {})) for epsilon in EPSILONS)
+                cellular = " | ".join(_shown(row, epsilon) for epsilon in EPSILONS)
                 lines.append(f"| `{method}` | {mode} | {cellular} |")
         for mode in ("secure", "open"):
             rows = {method: row for (name, kind, method), row in figures.items() if (name, kind) == (data, mode)}
@@ -116,12 +116,8 @@ def table(out: Path) -> str:
     return "\n\n".join(parts)
 
 
-def _shown(row: Mapping[int, float]) -> str:
-    values = list(row.values())
-    if len(values) < 2:
-        return f"{values[0]:.1f}" if values else "-"
-    mean, low, high = over_seeds(values)
-    return f"{mean:.1f} ± {(high - low) / 2:.1f}"
+def _shown(row: Mapping[float, Mapping[int, float]], epsilon: float = 0.0) -> str:
+    return over(list(row.get(epsilon, {}).values()), scale=1.0)
 
 
 def write_csv(out: Path, path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from medtl_core.intervals import over_seeds
+from simulations.spread import over
 
 #: Method -> seed -> percent.
 Figures = Mapping[str, Mapping[int, float]]
@@ -30,9 +30,8 @@ def against_best(figures: Figures, own: str) -> str:
     differences = list(_differences(figures[own], {half: rivals[str(name)] for half, name in picked.items()}))
     if len(differences) < 4:
         return "-"
-    mean, low, high = over_seeds(differences)
     names = " / ".join(dict.fromkeys(str(name) for name in picked.values()))
-    return f"{mean:+.1f} ± {(high - low) / 2:.1f} ({names})"
+    return f"{over(differences, scale=1.0, sign='+')} ({names})"
 
 
 def _best(rivals: Figures, half: int) -> str | None:

@@ -20,7 +20,6 @@ from medtl_core.config import Settings, read_assignments, settings
 from medtl_core.data.catalog import recognise
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features import extract
-from medtl_core.intervals import over_seeds
 from medtl_core.material import Material
 from medtl_core.methods.model import Classifier
 from medtl_core.metrics import balanced_accuracy
@@ -32,6 +31,7 @@ from medtl_core.threads import one_thread
 from medtl_core.transfer.robustness import Cell, Robustness, cells, corrupted, robustness
 from server.testset import TestSet, open_reference
 from simulations.experiment import simulate
+from simulations.spread import over
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -99,19 +99,10 @@ def table(figures: Mapping[str, Sequence[Robustness]]) -> str:
     """Returns the figures as a Markdown table: means over seeds with half-widths of 95% t-intervals."""
     rows: list[tuple[str, ...]] = [("method", "clean", "corrupted", "relative drop", "BE", "rBE"), ("-",) * 6]
     for name, found in figures.items():
-        shares = (_shown([100 * getattr(one, key) for one in found], 1) for key in ("clean", "corrupted", "drop"))
-        ratios = (_shown([getattr(one, key) for one in found], 2) for key in ("be", "rbe"))
+        shares = (over([getattr(one, key) for one in found]) for key in ("clean", "corrupted", "drop"))
+        ratios = (over([getattr(one, key) for one in found], scale=1.0, digits=2) for key in ("be", "rbe"))
         rows.append((f"`{name}`", *shares, *ratios))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _shown(values: Sequence[float], digits: int) -> str:
-    if not np.isfinite(values).all():
-        return "-"
-    if len(values) < 2:
-        return f"{values[0]:.{digits}f}"
-    mean, low, high = over_seeds(values)
-    return f"{mean:.{digits}f} ± {(high - low) / 2:.{digits}f}"
 
 
 def _study(arguments: Sequence[str] | None) -> Study:

@@ -17,12 +17,13 @@ from statistics import fmean
 
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.errors import MedtlError
-from medtl_core.intervals import over_seeds, paired
+from medtl_core.intervals import paired
 from medtl_core.ranking import Candidate, agreement
 from medtl_core.runs import Plan
 from medtl_core.selecting import SOURCE_SCORES, STANDARD, Selection, Source, is_done, read_sources, select
 
 from .experiment import simulate
+from .spread import apart, over
 
 ROOT = Path(__file__).resolve().parents[1]
 BACKBONES = "lite0,torchvision:squeezenet1_1,torchvision:mobilenet_v2"
@@ -139,8 +140,7 @@ def _compared(part: Sequence[Candidate], taps: str) -> tuple[str, ...]:
     figures = [list(map(_measured, side)) for side in (natural, own)]
     difference = paired(figures[1], figures[0])
     areas = " / ".join(f"{100 * fmean(one.measured['auroc'] for one in side):.1f}" for side in (natural, own))
-    change = f"{100 * difference.mean:+.1f} ± {50 * (difference.high - difference.low):.1f}"
-    return (*map(_interval, figures), change, f"{difference.p:.3f}", areas, _takers(natural, own))
+    return (*map(over, figures), apart(difference), f"{difference.p:.3f}", areas, _takers(natural, own))
 
 
 def _candidates(
@@ -224,11 +224,6 @@ def _first(part: Sequence[Candidate]) -> str:
     """The candidates the standard score puts first, with how often."""
     names = [max(mine, key=lambda one: one.scores[STANDARD]).name for mine in _by_seed(part)]
     return ", ".join(f"{name} ({names.count(name)}x)" for name in dict.fromkeys(names))
-
-
-def _interval(values: Sequence[float]) -> str:
-    mean, low, high = over_seeds(values)
-    return f"{100 * mean:.1f} ± {50 * (high - low):.1f}"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simulations.spread import shown
+
 _COLUMNS = ("method", "balanced accuracy", "AUROC", "worst site", "sent per hospital", "exchanges", "CPU s")
 
 
@@ -33,7 +35,7 @@ def _percent(estimate: Mapping[str, float | None], *, spread: bool = True) -> st
         return "-"
     if not spread or low is None or high is None:
         return f"{100 * mean:.1f}"
-    return f"{100 * mean:.1f} ± {50 * (high - low):.1f}"
+    return shown(mean, low, high)
 
 
 def main() -> None:

@@ -21,11 +21,12 @@ import numpy as np
 
 from medtl_core.counts import Float
 from medtl_core.errors import MedtlError
-from medtl_core.intervals import over_seeds, paired, strata
+from medtl_core.intervals import strata
 from medtl_core.methods.model import Classifier
 from medtl_core.rng import stream
 from medtl_core.runs import Plan, Value
 from medtl_core.values import Scores
+from simulations.spread import over
 
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = "discriminant"
@@ -155,7 +156,7 @@ def table(found: Mapping[str, Judged], baseline: str) -> str:
         told = [one for cell in found.values() for one in cell.told.get(name, ())]
         rows.append(
             [
-                f"`{name}`", *(_spread(values[figure]) for figure in _FIGURES), *_versus(found, name, baseline),
+                f"`{name}`", *(over(values[figure]) for figure in _FIGURES), *_versus(found, name, baseline),
                 f"{100 * np.mean(told):.1f}" if told else "-",
                 *((f"{100 * value:.1f}" for value in per_site) if len(sites) > 1 else ()),
             ]
@@ -173,18 +174,8 @@ def _versus(found: Mapping[str, Judged], name: str, baseline: str) -> tuple[str,
     )
     draws = np.mean([cell.resampled[name] - cell.resampled[baseline] for cell in found.values()], axis=0)
     low, high = np.quantile(draws, [0.025, 0.975])
-    if len(ours) < 2:
-        return f"{100 * (ours[0] - theirs[0]):+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"
-    pair = paired(ours, theirs)
-    return f"{100 * pair.mean:+.1f} ± {50 * (pair.high - pair.low):.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"
-
-
-def _spread(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if len(known) < 2:
-        return f"{100 * known[0]:.1f}" if known else "-"
-    mean, low, high = over_seeds(known)
-    return f"{100 * mean:.1f} ± {50 * (high - low):.1f}"
+    differences = [one - other for one, other in zip(ours, theirs, strict=True)]
+    return over(differences, sign="+"), f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
 def _done(plan: Plan) -> bool:

@@ -1,0 +1,43 @@
+"""How every table shows a figure over seeds: its mean and the half-width of the 95 % t-interval."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medtl_core.intervals import Paired, over_seeds
+
+
+def shown(mean: float, low: float, high: float, *, scale: float = 100.0, digits: int = 1, sign: str = "") -> str:
+    """Returns "mean ± half-width"; `sign` "+" also marks positive means.
+
+    Example:
+        >>> shown(0.5, 0.25, 0.75), shown(0.5, 0.25, 0.75, scale=1.0, digits=2, sign="+")
+        ('50.0 ± 25.0', '+0.50 ± 0.25')
+    """
+    return f"{scale * mean:{sign}.{digits}f} ± {scale * (high - low) / 2:.{digits}f}"
+
+
+def over(values: Sequence[float | None], *, scale: float = 100.0, digits: int = 1, sign: str = "") -> str:
+    """Returns the same of values by seed; a single one alone, and "-" for none or where one is not finite.
+
+    Args:
+        values: None where a seed has no such figure.
+        scale: 100 shows shares in percent.
+        digits: after the point.
+        sign: "+" also marks positive means.
+
+    Example:
+        >>> over([0.5, None]), over([]), over([0.4, 0.6, 0.5])
+        ('50.0', '-', '50.0 ± 24.8')
+    """
+    known = [value for value in values if value is not None]
+    if not known or not np.isfinite(known).all():
+        return "-"
+    if len(known) < 2:
+        return f"{scale * known[0]:{sign}.{digits}f}"
+    return shown(*over_seeds(known), scale=scale, digits=digits, sign=sign)
+
+
+def apart(pair: Paired) -> str:
+    """Returns a paired difference in percentage points, with its sign."""
+    return shown(pair.mean, pair.low, pair.high, sign="+")
