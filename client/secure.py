@@ -181,7 +181,7 @@ def _opened(session: Session, roster: _Roster, arrays: Arrays) -> dict[str, Arra
     session.agree("present", present)
     session.agree("survivors", survivors)
     shares = _shares(session, roster, np.array(session.agreed("parcels-in"), np.int64), present)
-    rows = np.zeros((len(roster.names), masking.KEY // 8), np.int64)
+    rows = np.zeros((len(roster.names), masking.SECRET // 8), np.int64)
     for place, (pair, own) in shares.items():
         rows[place] = to_words(own if place in survivors else pair)
     return {"shares": rows}
@@ -193,7 +193,7 @@ def _shares(session: Session, roster: _Roster, parcels: Ints, present: list[int]
         purpose = f"parcel/{session.name}/{roster.names[place]}/{session.site}"
         key = masking.agreed_key(session.secrets.seal, roster.seal[place], purpose)
         content = masking.unseal(key, to_bytes(parcels[place]))
-        found[place] = (content[: masking.KEY], content[masking.KEY :])
+        found[place] = (content[: masking.SECRET], content[masking.SECRET :])
     return found
 
 

@@ -165,7 +165,7 @@ def _unmasked(
     count = len(roster.names)
     present = np.array([name in sealed for name in roster.names], np.int64)
     stayed = np.array([name in survivors for name in roster.names], np.int64)
-    expect = {"shares": ArraySpec((count, masking.KEY // _WORD), "int64")}
+    expect = {"shares": ArraySpec((count, masking.SECRET // _WORD), "int64")}
     arrays = {**roster.arrays, "present": present, "survivors": stayed}
     sent = Request(STAGES[3], arrays, request.config, expect, f"{request.phase}:unmask", only=survivors)
     held: dict[int, dict[int, bytes]] = {place: {} for place in range(count)}

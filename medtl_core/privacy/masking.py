@@ -2,22 +2,27 @@
 
 A hospital hides its integers under one mask of its own and one per partner; partners' masks cancel. Keys come from
 X25519, signed by Ed25519 identities; mask streams from ChaCha20 under HKDF-SHA-256; and secrets that a drop-out would
-take along are split by Shamir's scheme and travel sealed with ChaCha20-Poly1305. All sums are modulo 2^64.
+take along are split by Shamir's scheme and travel sealed with ChaCha20-Poly1305. All sums are modulo 2^64. Secrets are
+of 128 bits, X25519's own strength: one share in Shamir's field then carries a whole one.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import PrivacyError
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
 Ints = NDArray[np.int64]
 
-#: Bytes of a key, of a signature, and of what one hospital tells another: two split secrets and a tag.
-KEY, SIGNATURE, PARCEL = 32, 64, 80
+#: Bytes of a secret and of each share of it, of a key, of a signature, and of a parcel: two shares and a tag.
+SECRET, KEY, SIGNATURE, PARCEL = 16, 32, 64, 48
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,9 @@ class Secrets:
     """What one hospital draws for one sum; it never leaves the hospital whole.
 
     Attributes:
-        seal: X25519 private key for parcels.
-        pair: X25519 private key of the pairwise masks.
-        own: seed of the hospital's own mask.
+        seal: of the keys that parcels are sealed with.
+        pair: of the pairwise masks.
+        own: of the hospital's own mask.
     """
 
     seal: bytes
@@ -37,14 +42,20 @@ class Secrets:
 
 def fresh_secrets() -> Secrets:
     """Returns new secrets from the operating system."""
-    return Secrets(os.urandom(KEY), os.urandom(KEY), os.urandom(KEY))
+    return Secrets(os.urandom(SECRET), os.urandom(SECRET), os.urandom(SECRET))
 
 
-def public_key(private: bytes) -> bytes:
-    """Returns the X25519 public key of a private one (RFC 7748)."""
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+def derived(material: bytes, purpose: str) -> bytes:
+    """Returns a 32-byte key for one purpose (HKDF, RFC 5869)."""
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+    return HKDF(algorithm=SHA256(), length=KEY, salt=None, info=purpose.encode()).derive(material)
+
+
+def public_key(secret: bytes) -> bytes:
+    """Returns the X25519 public key (RFC 7748) of the private one that is derived from a secret."""
+    return _private(secret).public_key().public_bytes_raw()
 
 
 def signed(identity: bytes, message: bytes) -> bytes:
@@ -76,21 +87,19 @@ def check_signature(public: bytes, signature: bytes, message: bytes, site: str) 
         raise PrivacyError(f"the keys of {site!r} are not signed by its identity; nothing is masked") from error
 
 
-def agreed_key(private: bytes, public: bytes, purpose: str) -> bytes:
-    """Returns the 32-byte key two hospitals share for one purpose: X25519, then HKDF (RFC 5869).
+def agreed_key(secret: bytes, public: bytes, purpose: str) -> bytes:
+    """Returns the 32-byte key two hospitals share for one purpose: X25519, then HKDF.
 
     Raises:
         PrivacyError: the other's key is not one.
     """
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
     try:
-        secret = X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
+        shared = _private(secret).exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
         raise PrivacyError("a partner's public key is not valid; nothing is masked") from error
-    return HKDF(algorithm=SHA256(), length=KEY, salt=None, info=purpose.encode()).derive(secret)
+    return derived(shared, purpose)
 
 
 def stream(key: bytes, size: int) -> Ints:
@@ -127,24 +136,22 @@ def split(secret: bytes, threshold: int, holders: int) -> list[bytes]:
     """Returns one share a holder; any `threshold` of them give the secret, fewer tell nothing (Shamir 1979).
 
     Example:
-        >>> joined({1: split(bytes(32), 2, 3)[1], 2: split(bytes(32), 2, 3)[2]}) == bytes(32)
+        >>> joined({1: split(bytes(16), 2, 3)[1], 2: split(bytes(16), 2, 3)[2]}) == bytes(16)
         False
-        >>> shares = split(b"s" * 32, 2, 3)
+        >>> shares = split(b"s" * 16, 2, 3)
         >>> joined({0: shares[0], 2: shares[2]})[:4]
         b'ssss'
     """
     from Crypto.Protocol.SecretSharing import Shamir
 
-    halves = [dict(Shamir.split(threshold, holders, half, False)) for half in (secret[:16], secret[16:])]
-    return [halves[0][holder + 1] + halves[1][holder + 1] for holder in range(holders)]
+    return [share for _, share in sorted(Shamir.split(threshold, holders, secret, False))]
 
 
 def joined(shares: Mapping[int, bytes]) -> bytes:
     """Returns the secret of shares by holder, from 0; with shares of different secrets, noise."""
     from Crypto.Protocol.SecretSharing import Shamir
 
-    pairs = [(holder + 1, share) for holder, share in sorted(shares.items())]
-    return b"".join(Shamir.combine([(holder, share[at : at + 16]) for holder, share in pairs], False) for at in (0, 16))
+    return bytes(Shamir.combine([(holder + 1, share) for holder, share in sorted(shares.items())], False))
 
 
 def masked(values: Ints, me: int, keys: Mapping[int, bytes], own: bytes) -> Ints:
@@ -154,9 +161,9 @@ def masked(values: Ints, me: int, keys: Mapping[int, bytes], own: bytes) -> Ints
         values: int64 [n].
         me: this hospital's place among all.
         keys: pairwise mask key by partner's place.
-        own: key of the own mask.
+        own: secret of the own mask.
     """
-    total = values.view(np.uint64) + stream(own, len(values)).view(np.uint64)
+    total = values.view(np.uint64) + stream(derived(own, "own"), len(values)).view(np.uint64)
     for place, key in keys.items():
         mask = stream(key, len(values)).view(np.uint64)
         total = total + mask if me < place else total - mask
@@ -168,12 +175,12 @@ def unmasked(total: Ints, own: Sequence[bytes], left: Mapping[int, Mapping[int, 
 
     Args:
         total: int64 [n], modulo 2^64.
-        own: keys of the survivors' own masks.
+        own: secrets of the survivors' own masks.
         left: drop-out's place -> survivor's place -> their pairwise key, whose masks did not cancel.
     """
     clear = total.view(np.uint64)
-    for key in own:
-        clear = clear - stream(key, len(total)).view(np.uint64)
+    for secret in own:
+        clear = clear - stream(derived(secret, "own"), len(total)).view(np.uint64)
     for gone, partners in left.items():
         for place, key in partners.items():
             mask = stream(key, len(total)).view(np.uint64)
@@ -189,3 +196,9 @@ def to_words(content: bytes) -> Ints:
 def to_bytes(words: Ints) -> bytes:
     """Returns the bytes of such numbers."""
     return np.ascontiguousarray(words, "<i8").tobytes()
+
+
+def _private(secret: bytes) -> "X25519PrivateKey":
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    return X25519PrivateKey.from_private_bytes(derived(secret, "x25519"))
