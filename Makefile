@@ -77,8 +77,8 @@ bench-robustness: $(STAMP)  ## heads on corrupted test images
 	$(BIN)/python -m simulations.robustness --data $(DATA)/kermany_cxr224 --methods discriminant,fedavg-20 --shots 25 --seeds 3 --out runs/robustness
 
 bench-privacy: $(STAMP)  ## private mechanisms by epsilon, SEEDS=10 of each, then the tables
-	$(BIN)/python -m simulations.privacy run --data $(DATA) --seeds $(SEEDS) --minutes $(MINUTES)
-	$(BIN)/python -m simulations.privacy table
+	@failed=0; $(BIN)/python -m simulations.privacy run --data $(DATA) --seeds $(SEEDS) --minutes $(MINUTES) || failed=$$?; \
+	$(BIN)/python -m simulations.privacy table; exit $$failed
 
 bench-secure: $(STAMP)  ## bytes, CPU and exactness of the secure sum for 5, 20 and 50 hospitals, with drop-outs
 	$(BIN)/python -m simulations.secure_cost
