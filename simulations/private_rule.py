@@ -2,7 +2,8 @@
 
 `python -m simulations.private_rule` runs prototypes of several sizes, without secure sum, on sets on which nothing is
 judged elsewhere: scikit-learn's digits and synthetic radiographs, with even classes and with rare ones, and the latter
-also with other synthetic radiographs as public images. The tables are by the signal of `private_auto`.
+also with other synthetic radiographs as public images; and scikit-learn's breast cancer and digits as tables. What is
+printed is by the signal of `private_auto`.
 """
 
 import argparse
@@ -16,13 +17,18 @@ from typing import Any
 import numpy as np
 
 from medtl_core.privacy.plan import Terms
+from medtl_core.rng import stream
 from medtl_core.sweep.cells import OPEN, place, private_settings
 from medtl_core.sweep.rows import records_of
 from medtl_core.transfer.private_auto import signal
 from simulations.batch import ROOT, Job, Values, told, work_through
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+#: Of tables: what their columns tell is known early.
+SMALLER = tuple(epsilon / 4 for epsilon in EPSILONS)
 SIZES = (16, 32, 64, 100)
+#: Columns that vary less, by their largest value, are left out; values further out, in standard deviations, are cut.
+_FLAT, _FAR = 0.02, 4.0
 METHODS = ("private-auto", *(f"private-prototypes-{size}{end}" for size in SIZES for end in ("-cosine", "")))
 
 
@@ -35,6 +41,7 @@ class Trial:
         classes: of the set.
         kept: share of its training cases that a class keeps, over that of the class before it; 1 = even classes.
         own_kind: whether public images are of the set's own kind, not photographs.
+        columns: whether it is a table.
     """
 
     sites: int
@@ -42,11 +49,19 @@ class Trial:
     classes: int
     kept: float = 1.0
     own_kind: bool = False
+    columns: bool = False
+
+    @property
+    def epsilons(self) -> tuple[float, ...]:
+        """What is run."""
+        return SMALLER if self.columns else EPSILONS
 
     def settings(self, name: str, folder: Path) -> Values:
         """Returns what makes a run of it, less its seed and its privacy."""
         public = str(drawn("public", folder)) if self.own_kind else "photos"
         hospitals: Values = {"sites": self.sites, "shots": self.shots, "public-cases": self.shots}
+        if self.columns:
+            hospitals["backbone"] = "table"
         fixed: Values = {"partition": "dirichlet", "alpha": 0.5, "delta": 1e-5, "bootstrap": 20, "quorum": 0.1}
         return {"data": "", "data-path": str(drawn(name, folder)), "public-images": public, **hospitals, **fixed}
 
@@ -57,11 +72,15 @@ TRIALS: Mapping[str, Trial] = {
     "phantom": Trial(6, 50, 3),
     "phantom-rare": Trial(6, 40, 3, kept=0.3),
     "phantom-own": Trial(6, 50, 3, own_kind=True),
+    "breast-table": Trial(4, 50, 2, columns=True),
+    "digits-table": Trial(8, 50, 10, columns=True),
 }
 
 
 def drawn(name: str, folder: Path) -> Path:
-    """Returns the file of a set, in MedMNIST's form; it is made where it is missing."""
+    """Returns the file of a set, in MedMNIST's form or as a table; it is made where it is missing."""
+    if name in TRIALS and TRIALS[name].columns:
+        return _table(name, folder)
     path = folder / f"{name}.npz"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,7 +98,7 @@ def jobs(out: Path, seeds: int) -> Iterator[Job]:
     for seed in range(seeds):
         for name, trial in TRIALS.items():
             fixed = {**trial.settings(name, out), "methods": ",".join(METHODS), "seed": seed}
-            for epsilon in EPSILONS:
+            for epsilon in trial.epsilons:
                 settings = {**fixed, **private_settings(epsilon, secure=False)}
                 yield Job(place(out, OPEN, name, epsilon, seed), settings)
 
@@ -88,11 +107,13 @@ def table(out: Path, seeds: int) -> str:
     """Returns balanced accuracy in percent, mean over the seeds that are done, as Markdown."""
     parts = []
     for name, trial in TRIALS.items():
-        facts = (Terms(one, 1e-5, trial.sites, 1, trial.shots, 464, trial.classes, secure=False) for one in EPSILONS)
+        facts = (
+            Terms(one, 1e-5, trial.sites, 1, trial.shots, 464, trial.classes, secure=False) for one in trial.epsilons
+        )
         signals = [signal(one) for one in facts]
         lines = [f"| {name}, signal | " + " | ".join(f"{one:.0f}" for one in signals) + " |", "|" + " - |" * 7]
         for method in METHODS:
-            found = [[_accuracy(out, name, one, seed, method) for seed in range(seeds)] for one in EPSILONS]
+            found = [[_accuracy(out, name, one, seed, method) for seed in range(seeds)] for one in trial.epsilons]
             means = (f"{np.nanmean(row):.1f}" if np.isfinite(row).any() else "-" for row in found)
             lines.append(f"| `{method}` | " + " | ".join(means) + " |")
         parts.append("\n".join(lines))
@@ -102,6 +123,27 @@ def table(out: Path, seeds: int) -> str:
 def _accuracy(out: Path, name: str, epsilon: float, seed: int, method: str) -> float:
     found = records_of(place(out, OPEN, name, epsilon, seed), seed)
     return 100 * float(found["methods"][method]["figures"]["balanced_accuracy"]) if found else float("nan")
+
+
+def _table(name: str, folder: Path) -> Path:
+    """Standardised columns in an order drawn at random, as many cases of each class; two in five are for the test."""
+    from sklearn.datasets import load_breast_cancer, load_digits
+
+    path = folder / f"{name}.csv"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        found, rng = load_digits() if name.startswith("digits") else load_breast_cancer(), stream(0, "table", name)
+        few = np.bincount(found.target).min()
+        even = np.concatenate([np.flatnonzero(found.target == label)[:few] for label in np.unique(found.target)])
+        values = found.data[:, found.data.std(axis=0) > _FLAT * found.data.max(axis=0)]
+        values = (values - values.mean(axis=0)) / values.std(axis=0)
+        values = np.clip(values[:, rng.permutation(values.shape[1])], -_FAR, _FAR)
+        lines = [",".join(("label", "patient_id", "split", *(f"c{column}" for column in range(values.shape[1]))))]
+        for number, row in enumerate(rng.permutation(even)):
+            part = "test" if number % 5 < 2 else "train"
+            lines.append(f"{found.target[row]},p{row},{part}," + ",".join(f"{value:.4f}" for value in values[row]))
+        path.write_text("\n".join(lines), encoding="utf-8")
+    return path
 
 
 def _digits() -> tuple[Any, Any, Any]:

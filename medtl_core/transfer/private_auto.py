@@ -20,9 +20,9 @@ from medtl_core.privacy.plan import Plan, Terms
 from medtl_core.transfer.prototypes import SIZE, Prototypes
 from medtl_core.transfer.public import BUILT_IN
 
-#: Directions for each unit of signal, by where they come from: photographs of anything; or public images of the task's
-#: own kind, whose later directions tell more, and the columns of a table, of which each may tell as much.
-GENERAL, OWN_KIND = 0.4, 1.2
+#: Directions for each unit of signal, by where they come from: photographs of anything; public images of the task's own
+#: kind, whose later directions tell more; or the columns of a table, which are in no order: any may tell the most.
+GENERAL, OWN_KIND, COLUMNS = 0.4, 1.2, 2.5
 #: Never fewer directions; and the signal from which on the Gram matrix pays for itself.
 FEWEST, GRAM_FROM = 16, 50.0
 
@@ -58,8 +58,9 @@ class PrivateAuto(PrivateMethod):
 
 def share_of(settings: Settings) -> float:
     """Returns how many directions a unit of signal carries, by where the directions come from."""
-    general = settings.backbone != "table" and settings.public_images in BUILT_IN
-    return GENERAL if general else OWN_KIND
+    if settings.backbone == "table":
+        return COLUMNS
+    return GENERAL if settings.public_images in BUILT_IN else OWN_KIND
 
 
 def signal(terms: Terms) -> float:

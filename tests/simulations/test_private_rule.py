@@ -8,17 +8,18 @@ import pytest
 from medtl_core.config import settings
 from medtl_core.data.source import open_source
 from medtl_core.registry import find_method
-from simulations.private_rule import EPSILONS, METHODS, TRIALS, drawn, jobs, main
+from simulations.private_rule import EPSILONS, METHODS, SMALLER, TRIALS, drawn, jobs, main
 
 
 def test_every_run_has_settings_that_hold_and_data_that_can_be_read(tmp_path: Path) -> None:
     found = list(jobs(tmp_path, seeds=2))
     assert len({job.folder for job in found}) == len(found) == 2 * len(TRIALS) * len(EPSILONS)
     chosen = [settings(dict(job.settings)) for job in found]
-    assert {one.epsilon for one in chosen} == set(EPSILONS) and not any(one.secure_sum for one in chosen)
+    assert {one.epsilon for one in chosen} == {*EPSILONS, *SMALLER} and not any(one.secure_sum for one in chosen)
     assert all(find_method(name).name == name for name in METHODS)
     for name, trial in TRIALS.items():
-        examples = open_source(settings({"data": "", "data-path": str(drawn(name, tmp_path))})).examples
+        kind = {"backbone": "table"} if trial.columns else {}
+        examples = open_source(settings({"data": "", "data-path": str(drawn(name, tmp_path)), **kind})).examples
         test = examples["split"] == "test"
         counts = np.bincount(examples["label"][~test])
         assert len(examples.task.classes) == len(counts) == trial.classes
@@ -37,4 +38,5 @@ def test_what_is_not_done_is_a_dash(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["--out", str(tmp_path), "--seeds", "1", "--minutes", "0"]) == 0
     out = capsys.readouterr().out
     assert "| digits, signal | 12 | 22 | 41 | 75 | 130 | 218 |" in out
+    assert "| digits-table, signal | 3 | 6 | 12 | 22 | 41 | 75 |" in out
     assert "| `private-auto` | - | - | - | - | - | - |" in out

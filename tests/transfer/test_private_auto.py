@@ -32,7 +32,7 @@ def test_the_rule(facts: Terms, amount: float, size: int, cosine: bool) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "size"),
-    [({}, 19), ({"public-images": "own/folder"}, 58), ({"backbone": "table", "data": "heart_uci"}, 58)],
+    [({}, 19), ({"public-images": "own/folder"}, 58), ({"backbone": "table", "data": "heart_uci"}, 100)],
 )
 def test_where_the_directions_come_from_changes_their_number_and_not_the_plan(
     changes: dict[str, str], size: int
