@@ -21,7 +21,7 @@ from medtl_core.transfer.prototypes import SIZE, Prototypes
 from medtl_core.transfer.public import BUILT_IN
 
 #: Directions for each unit of signal, by where they come from: photographs of anything; public images of the task's own
-#: kind, whose later directions tell more; or the columns of a table, which are in no order: any may tell the most.
+#: kind, whose later directions tell more; or a table, two directions a column (value, whether missing) and in no order.
 GENERAL, OWN_KIND, COLUMNS = 0.4, 1.2, 2.5
 #: Never fewer directions; and the signal from which on the Gram matrix pays for itself.
 FEWEST, GRAM_FROM = 16, 50.0
