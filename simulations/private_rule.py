@@ -24,7 +24,7 @@ from medtl_core.transfer.private_auto import signal
 from simulations.batch import ROOT, Job, Values, told, work_through
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-#: Of tables: what their columns tell is known early.
+#: Of tables, where lower signals are of interest.
 SMALLER = tuple(epsilon / 4 for epsilon in EPSILONS)
 SIZES = (16, 32, 64, 100)
 #: Columns that vary less, by their largest value, are left out; values further out, in standard deviations, are cut.
