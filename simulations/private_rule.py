@@ -79,11 +79,14 @@ TRIALS: Mapping[str, Trial] = {
 
 def drawn(name: str, folder: Path) -> Path:
     """Returns the file of a set, in MedMNIST's form or as a table; it is made where it is missing."""
-    if name in TRIALS and TRIALS[name].columns:
-        return _table(name, folder)
-    path = folder / f"{name}.npz"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+    columns = name in TRIALS and TRIALS[name].columns
+    path = folder / f"{name}.{'csv' if columns else 'npz'}"
+    if path.is_file():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    if columns:
+        path.write_text("\n".join(_rows(name)), encoding="utf-8")
+    else:
         images, labels, test = _digits() if name.startswith("digits") else _phantoms(seed=int(name == "public"))
         kept = TRIALS[name].kept if name in TRIALS else 1.0
         parts = {"train": _thinned(labels, ~test, kept), "val": np.zeros_like(test), "test": test}
@@ -125,25 +128,20 @@ def _accuracy(out: Path, name: str, epsilon: float, seed: int, method: str) -> f
     return 100 * float(found["methods"][method]["figures"]["balanced_accuracy"]) if found else float("nan")
 
 
-def _table(name: str, folder: Path) -> Path:
+def _rows(name: str) -> Iterator[str]:
     """Standardised columns in an order drawn at random, as many cases of each class; two in five are for the test."""
     from sklearn.datasets import load_breast_cancer, load_digits
 
-    path = folder / f"{name}.csv"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        found, rng = load_digits() if name.startswith("digits") else load_breast_cancer(), stream(0, "table", name)
-        few = np.bincount(found.target).min()
-        even = np.concatenate([np.flatnonzero(found.target == label)[:few] for label in np.unique(found.target)])
-        values = found.data[:, found.data.std(axis=0) > _FLAT * found.data.max(axis=0)]
-        values = (values - values.mean(axis=0)) / values.std(axis=0)
-        values = np.clip(values[:, rng.permutation(values.shape[1])], -_FAR, _FAR)
-        lines = [",".join(("label", "patient_id", "split", *(f"c{column}" for column in range(values.shape[1]))))]
-        for number, row in enumerate(rng.permutation(even)):
-            part = "test" if number % 5 < 2 else "train"
-            lines.append(f"{found.target[row]},p{row},{part}," + ",".join(f"{value:.4f}" for value in values[row]))
-        path.write_text("\n".join(lines), encoding="utf-8")
-    return path
+    found, rng = load_digits() if name.startswith("digits") else load_breast_cancer(), stream(0, "table", name)
+    few = np.bincount(found.target).min()
+    even = np.concatenate([np.flatnonzero(found.target == label)[:few] for label in np.unique(found.target)])
+    values = found.data[:, found.data.std(axis=0) > _FLAT * found.data.max(axis=0)]
+    values = (values - values.mean(axis=0)) / values.std(axis=0)
+    values = np.clip(values[:, rng.permutation(values.shape[1])], -_FAR, _FAR)
+    yield ",".join(("label", "patient_id", "split", *(f"c{column}" for column in range(values.shape[1]))))
+    for number, row in enumerate(rng.permutation(even)):
+        part = "test" if number % 5 < 2 else "train"
+        yield f"{found.target[row]},p{row},{part}," + ",".join(f"{value:.4f}" for value in values[row])
 
 
 def _digits() -> tuple[Any, Any, Any]:

@@ -99,10 +99,15 @@ def table(figures: Mapping[str, Sequence[Robustness]]) -> str:
     """Returns the figures as a Markdown table: means over seeds with half-widths of 95% t-intervals."""
     rows: list[tuple[str, ...]] = [("method", "clean", "corrupted", "relative drop", "BE", "rBE"), ("-",) * 6]
     for name, found in figures.items():
-        shares = (over([getattr(one, key) for one in found]) for key in ("clean", "corrupted", "drop"))
-        ratios = (over([getattr(one, key) for one in found], scale=1.0, digits=2) for key in ("be", "rbe"))
+        shares = (_shown([getattr(one, key) for one in found]) for key in ("clean", "corrupted", "drop"))
+        ratios = (_shown([getattr(one, key) for one in found], 1.0, 2) for key in ("be", "rbe"))
         rows.append((f"`{name}`", *shares, *ratios))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _shown(values: Sequence[float], scale: float = 100.0, digits: int = 1) -> str:
+    """A ratio to an error of zero is not finite."""
+    return over(values, scale=scale, digits=digits) if np.isfinite(values).all() else "-"
 
 
 def _study(arguments: Sequence[str] | None) -> Study:

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from medtl_core.intervals import Paired, over_seeds
 
 
@@ -18,7 +16,7 @@ def shown(mean: float, low: float, high: float, *, scale: float = 100.0, digits:
 
 
 def over(values: Sequence[float | None], *, scale: float = 100.0, digits: int = 1, sign: str = "") -> str:
-    """Returns the same of values by seed; a single one alone, and "-" for none or where one is not finite.
+    """Returns the same of values by seed; a single one alone, and "-" for none.
 
     Args:
         values: None where a seed has no such figure.
@@ -26,15 +24,16 @@ def over(values: Sequence[float | None], *, scale: float = 100.0, digits: int = 
         digits: after the point.
         sign: "+" also marks positive means.
 
+    Raises:
+        DataError: one of several is not finite.
+
     Example:
         >>> over([0.5, None]), over([]), over([0.4, 0.6, 0.5])
         ('50.0', '-', '50.0 ± 24.8')
     """
     known = [value for value in values if value is not None]
-    if not known or not np.isfinite(known).all():
-        return "-"
     if len(known) < 2:
-        return f"{scale * known[0]:{sign}.{digits}f}"
+        return f"{scale * known[0]:{sign}.{digits}f}" if known else "-"
     return shown(*over_seeds(known), scale=scale, digits=digits, sign=sign)
 
 

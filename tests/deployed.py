@@ -42,7 +42,7 @@ app = ServerApp()
 def main(grid, context):
     folder, pull = Path(context.run_config["out"]) / "transcript", grid.pull_messages
     folder.mkdir(parents=True)
-    held = Path(os.environ.get("MEDTL_TEST_HOLD", "nothing-is-held"))
+    held = Path(os.environ.get("HOLD", "nothing-is-held"))
 
     def heard(ids):
         replies = list(pull(ids))
@@ -65,7 +65,7 @@ def listening_app(folder: Path) -> Path:
     app = copy_app(folder)
     (app / "listening").mkdir()
     (app / "listening" / "__init__.py").write_text("", encoding="utf-8")
-    (app / "listening" / "app.py").write_text(LISTENING, encoding="utf-8")
+    (app / "listening" / "app.py").write_text(LISTENING.replace("HOLD", HOLD), encoding="utf-8")
     project = app / "pyproject.toml"
     text = project.read_text(encoding="utf-8")
     for old, new in (
