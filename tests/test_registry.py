@@ -67,7 +67,7 @@ def test_what_any_side_can_judge_hospitals_judge_alike(kind: type[Method], tmp_p
     central, summed = (
         run(kind.example, test, tmp_path / test, cache)["methods"][kind.example] for test in ("server", "sites")
     )
-    if central["kind"] == "federated" and "standardised" not in kind.example and "combat" not in kind.example:
+    if central["kind"] == "federated" and "standardised" not in kind.example:
         # the hospitals share out the very cases the server holds; float32 on the wire may turn a near tie
         ours, theirs = (found["figures"]["balanced_accuracy"] for found in (summed, central))
         assert ours == pytest.approx(theirs, abs=0.02)

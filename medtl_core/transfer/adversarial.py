@@ -178,10 +178,8 @@ def _mark(name: str) -> int:
 
 
 def _fixed(study: Study) -> dict[str, Array]:
-    return {
-        "mean": study.moments.mean.astype(np.float32), "scale": study.moments.scale.astype(np.float32),
-        "domains": np.array([_mark(name) for name in study.hospitals.weights], np.int64),
-    }  # fmt: skip
+    domains = np.array([_mark(name) for name in study.hospitals.weights], np.int64)
+    return {**study.moments.standardisation, "domains": domains}
 
 
 @final

@@ -24,7 +24,7 @@ from medtl_core.methods.outcome import Outcome
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import TASKS as CORE
 from medtl_core.methods.tasks import Arrays, Task
-from medtl_core.transfer.keep import Ending, settle, standard, tasks_of
+from medtl_core.transfer.keep import Ending, settle, tasks_of
 from medtl_core.transfer.resident import Finished, Resident, Visit, affine_head
 
 #: Strengths of the pull towards the federated head, from strong to weak; the federated head itself comes before them.
@@ -222,7 +222,7 @@ class Interpolated(Method):
         heads = np.stack([found.affine, *folds]).astype(np.float32)
         ending = Ending(
             "mixed_finish" if self.mix else "pulled_finish",
-            {"heads": heads, **standard(study)},
+            {"heads": heads, **study.moments.standardisation},
             {"folds": study.settings.folds},
             found.bill,
             found.facts,
