@@ -1,9 +1,9 @@
 """Between one hospital's head and everybody's: as much of its own cases as cross-validation at the hospital allows.
 
 The federation's head is the discriminant of all hospitals. A hospital either moves away from it, W = argmin f_k(W) +
-lambda / 2 ||W - W_g||^2, or mixes its logits with those of the head it would train alone (METHODS section 5). Lambda
-or the share is chosen on the hospital's own folds; the heads it is chosen with were made without the fold at any
-hospital, so the federated end of the scale has no unfair advantage.
+lambda / 2 ||W - W_g||^2, or mixes its logits with those of the head it would train alone. Lambda or the share is
+chosen on the hospital's own folds; the heads it is chosen with were made without the fold at any hospital, so the
+federated end of the scale has no unfair advantage.
 """
 
 from abc import ABC, abstractmethod
