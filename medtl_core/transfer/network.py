@@ -225,10 +225,10 @@ class Network(Model):
 
 def network_of(study: Study, arrays: Arrays, facts: Mapping[str, Any]) -> Network:
     """Returns trained arrays as a model of this study."""
-    moments = study.moments
-    fixed = {"mean": moments.mean.astype(np.float32), "scale": moments.scale.astype(np.float32)}
-    own = {name: np.asarray(arrays[name], np.float32) for name in NAMES}
-    return Network({**own, **fixed}, moments.counts > 0, study.problem.classes, study.problem.fingerprint, facts)
+    moments, problem = study.moments, study.problem
+    trained = {name: np.asarray(arrays[name], np.float32) for name in NAMES}
+    everything = {**trained, **moments.standardisation}
+    return Network(everything, moments.counts > 0, problem.classes, problem.fingerprint, facts)
 
 
 def start_of(study: Study) -> dict[str, Array]:
@@ -254,14 +254,9 @@ class NetworkMethod(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        moments = study.moments
-        fixed = {"mean": moments.mean.astype(np.float32), "scale": moments.scale.astype(np.float32)}
-        phase = f"fit-{self.name}"
-        course = run_rounds(
-            study.hospitals,
-            Exchange("fit_network", phase, self.rounds, recipe_config(study), fixed),
-            start_of(study),
-        )
+        phase, fixed = f"fit-{self.name}", study.moments.standardisation
+        exchange = Exchange("fit_network", phase, self.rounds, recipe_config(study), fixed)
+        course = run_rounds(study.hospitals, exchange, start_of(study))
         facts = {"rounds": self.rounds}
         bill = {"moments": Share(), phase: Share()}
         return Outcome({"": network_of(study, course.last, facts)}, bill, 0.0, facts)

@@ -43,7 +43,7 @@ PUBLIC = {"privacy": "auto", "public-cases": 4, "public-images": "phantom"}
 #: What differs from run to run: a hash over all settings, times, and Shamir shares with their sealed parcels.
 PASSING = ("agreement", "cpu-seconds", "parcels", "shares")
 #: Methods whose logits depend on which cases are judged together.
-BATCHED = re.compile("standardised|combat")
+BATCHED = re.compile("standardised")
 #: Figures of time and place, which no two runs share.
 FLEETING = re.compile(r"seconds|versions|^settings$|^cache$|^out$|^state$")
 
@@ -290,3 +290,10 @@ def timeless(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [timeless(inner) for inner in value]
     return 0.0 if "seconds" in key else value
+
+
+def test_the_golden_file_holds_these_runs_and_no_others(recorded: dict[str, Any]) -> None:
+    assert recorded["runs"].keys() == {f"{method}/{side}" for method, side in SIDES} | {
+        "private-auto/server/secure",
+        "report",
+    }
