@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -268,8 +268,8 @@ class Ward:
 
 
 @pytest.fixture
-def ward(tmp_path: Path) -> Iterator[Ward]:
-    yield Ward(Path(shutil.copytree(SAMPLES / "ledger", tmp_path / "ledger")))
+def ward(tmp_path: Path) -> Ward:
+    return Ward(Path(shutil.copytree(SAMPLES / "ledger", tmp_path / "ledger")))
 
 
 def test_the_commands_read_stored_ledgers(ward: Ward) -> None:
