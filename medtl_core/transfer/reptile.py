@@ -21,6 +21,7 @@ class Partway(ServerStep):
         rate: share of the way to the mean.
 
     Example:
+        >>> import numpy as np
         >>> Partway(0.5).apply(np.array([1.0]), np.array([2.0]), {})[0].tolist()
         [2.0]
     """
