@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from medtl_core.config import Settings, read_assignments, settings
 from medtl_core.errors import ConfigError, DataError, PrivacyError
 from medtl_core.heads.closed import FAMILIES
-from medtl_core.heads.linear import logistic, to_raw, with_bias
-from medtl_core.heads.statistics import TINY, Float, collect
+from medtl_core.heads.linear import local_head
+from medtl_core.heads.statistics import Float, collect
 from medtl_core.methods.hospitals import Cost, Failure, Hospitals, Reply, Request
 from medtl_core.methods.outcome import Problem
 from medtl_core.methods.private import PrivateMethod, terms_of
@@ -202,10 +202,7 @@ def _plain_head(name: str, site: SiteData) -> Float:
     if name in FAMILIES:
         heads = FAMILIES[name].heads(collect(site.values, site.label, site.classes))
         return np.asarray(heads[len(heads) // 2])
-    mean, scale = site.values.mean(axis=0, dtype=np.float64), site.values.std(axis=0, dtype=np.float64) + TINY
-    counts = np.bincount(site.label, minlength=site.classes)
-    trained = logistic(with_bias(site.values, mean, scale), site.label, site.classes)
-    return to_raw(trained, mean, scale, counts > 0)
+    return local_head(site.values, site.label, site.classes)
 
 
 #: Heads without privacy that can be attacked, as a yardstick.

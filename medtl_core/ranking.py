@@ -1,6 +1,6 @@
 """Candidates in order of their scores: how far two orders agree, and what choosing by one of them costs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -49,12 +49,10 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float:
         >>> spearman([1, 2, 3, 4], [10, 20, 40, 30])
         0.8
     """
-    ranks = [_ranks(side) for side in _pair(first, second)]
-    centred = [side - side.mean() for side in ranks]
-    lengths = [float(np.sqrt((side**2).sum())) for side in centred]
-    if min(lengths) == 0:
-        return float("nan")
-    return round(float(centred[0] @ centred[1]) / (lengths[0] * lengths[1]), 12)
+    from scipy.stats import spearmanr
+
+    left, right = _pair(first, second)
+    return _defined(spearmanr, left, right)
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
@@ -67,13 +65,10 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> float:
         >>> kendall([1, 2, 3], [1, 3, 2])
         0.333333333333
     """
+    from scipy.stats import kendalltau
+
     left, right = _pair(first, second)
-    upper = np.triu_indices(len(left), 1)
-    signs = [np.sign(side[:, None] - side[None, :])[upper] for side in (left, right)]
-    untied = [float((sign != 0).sum()) for sign in signs]
-    if min(untied) == 0:
-        return float("nan")
-    return round(float((signs[0] * signs[1]).sum()) / float(np.sqrt(untied[0] * untied[1])), 12)
+    return _defined(kendalltau, left, right)
 
 
 def regret(score: Sequence[float], measured: Sequence[float]) -> float:
@@ -107,9 +102,7 @@ def ranked(candidates: Sequence[Candidate], by: str) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["scores"][by])
 
 
-def agreement(
-    candidates: Sequence[Candidate], whole: Collection[str] = (), figure: str = "balanced_accuracy"
-) -> list[dict[str, Any]]:
+def agreement(candidates: Sequence[Candidate], figure: str = "balanced_accuracy") -> list[dict[str, Any]]:
     """Returns how each score's order agrees with a measured figure, worked out seed by seed and averaged.
 
     "regret" is the best measured figure less that of the candidate the score puts first; a correlation that no seed
@@ -117,18 +110,16 @@ def agreement(
 
     Args:
         candidates: with `measured`.
-        whole: scores of whole sources; each is held against the best candidate of every source.
         figure: the measured one.
     """
     rows = []
     for score in dict.fromkeys(name for candidate in candidates for name in candidate.scores):
         by_seed = []
         for seed in dict.fromkeys(candidate.seed for candidate in candidates):
-            mine = [one for one in candidates if one.seed == seed and score in one.scores]
-            pairs = _pairs(mine, score, figure, by_source=score in whole)
-            if len(pairs) > 1:
-                left, right = zip(*pairs, strict=True)
-                by_seed.append((spearman(left, right), kendall(left, right), regret(left, right), len(pairs)))
+            mine = [one for one in candidates if one.seed == seed and score in one.scores and figure in one.measured]
+            if len(mine) > 1:
+                left, right = [one.scores[score] for one in mine], [one.measured[figure] for one in mine]
+                by_seed.append((spearman(left, right), kendall(left, right), regret(left, right), len(mine)))
         if by_seed:
             rho, tau, loss, counts = zip(*by_seed, strict=True)
             rows.append(
@@ -154,22 +145,11 @@ def _pair(first: Sequence[float], second: Sequence[float]) -> tuple[Float, Float
     return left, right
 
 
-def _ranks(values: Float) -> Float:
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    mean = last - (count - 1) / 2.0
-    return np.asarray(mean[place], dtype=np.float64)
-
-
-def _pairs(candidates: Sequence[Candidate], score: str, figure: str, *, by_source: bool) -> list[tuple[float, float]]:
-    """A score beside the measured figure, one pair a candidate, or one a source for a score of whole sources."""
-    pairs = [(one.backbone, one.scores[score], one.measured[figure]) for one in candidates if figure in one.measured]
-    if not by_source:
-        return [(left, right) for _, left, right in pairs]
-    best: dict[str, tuple[float, float]] = {}
-    for backbone, left, right in pairs:
-        best[backbone] = (left, max(right, best.get(backbone, (left, right))[1]))
-    return list(best.values())
+def _defined(statistic: Callable[[Float, Float], Any], left: Float, right: Float) -> float:
+    """A correlation of two sides; where one is constant it has none, and scipy would warn."""
+    if np.ptp(left) == 0 or np.ptp(right) == 0:
+        return float("nan")
+    return round(float(statistic(left, right).statistic), 12)
 
 
 def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -12,18 +12,15 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-
 from medtl_core import transfer
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
-from medtl_core.histogram import summarise
 from medtl_core.methods import core, tasks
 from medtl_core.methods.method import Method
 from medtl_core.methods.model import Model, Packed
 from medtl_core.methods.private import PrivateMethod, PrivateTask, PrivateTraining
 from medtl_core.methods.tasks import Arrays, Config, SiteData, Task
-from medtl_core.values import Released, Scores, Update
+from medtl_core.values import Released, Update
 
 
 @lru_cache(maxsize=1)
@@ -52,11 +49,8 @@ def evaluate_model(site: SiteData, arrays: Arrays, config: Config) -> Released:
     kind = str(values.pop("kind", ""))
     classes = tuple(str(number) for number in range(site.classes))
     model = unpack(kind, Packed(arrays, values, classes, str(values.pop("fingerprint", ""))))
-    group = np.unique(site.test_patients, return_inverse=True)[1].astype(np.int64)
-    logits = model.logits(site.test_values, site.test_material)
-    names = np.full(len(site.test_label), site.name)
-    found = summarise(Scores(logits, site.test_label, names, group)).arrays
-    return Released(Update({name: array[None] for name, array in found.items()}))
+    sums = tasks.judged(site, model.logits(site.test_values, site.test_material)).arrays
+    return Released(Update({name: array[None] for name, array in sums.items()}))
 
 
 #: The tasks a hospital answers without reading another method's module.
@@ -122,8 +116,12 @@ def find_method(name: str) -> Method:
 
 def examples() -> tuple[str, ...]:
     """Returns one name of every class of methods, and the other fixed names."""
-    fixed = [word for kind in all_methods() for word in kind.syntax.split("|") if word.replace("-", "").isalnum()]
+    fixed = [word for kind in all_methods() for word in kind.syntax.split("|") if _is_name(kind, word)]
     return tuple(dict.fromkeys([*fixed, *(kind.example for kind in all_methods()), "fedavg-20-adjusted"]))
+
+
+def _is_name(kind: type[Method], word: str) -> bool:
+    return word.replace("-", "").isalnum() and kind.parse(word) is not None
 
 
 def read_methods(text: str) -> tuple[Method, ...]:

@@ -1,11 +1,11 @@
 """Choosing the source: `medtl select` runs a federation for every backbone and orders backbones x taps by their scores.
 
-Every score comes out of the real run: methods `taps@...` and `leep` on the same two apps as any other method. With
-`measure`, the discriminant of every candidate is judged on the server's test cases too, and the scores on it.
+Every score comes out of the real run: methods `taps@...` on the same two apps as any other method. With `measure`, the
+discriminant of every candidate is judged on the server's test cases too, and the scores on it.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,11 +23,6 @@ from medtl_core.runs import Plan
 
 Run = Callable[[Plan], object]
 
-#: Scores of a source as a whole, not of a layer.
-SOURCE_SCORES: Mapping[str, str] = {
-    "leep": "log-likelihood per case under the source classifier's renamed answers",
-    "nce": "minus the entropy of the class given the source's answer",
-}
 #: The score that orders the table: the one the cheaper ones are held against.
 STANDARD = "cv-loss"
 #: Taps a backbone is judged on at least, where it has so many.
@@ -130,7 +125,7 @@ def select(order: Selection, app: Path, run: Run) -> dict[str, Any]:
         "seeds": order.seeds,
         "out": str(out),
         "candidates": ranked(candidates, by=STANDARD),
-        "agreement": agreement(candidates, whole=SOURCE_SCORES) if order.measure else [],
+        "agreement": agreement(candidates) if order.measure else [],
         "by_seed": [vars(candidate) for candidate in candidates],
     }
     write_json(out / "selection.json", found)
@@ -164,8 +159,6 @@ def _plan(source: Source, order: Selection, app: Path, out: Path) -> Plan:
     weights = "" if backbone.source in ("random", "file") else order.weights
     locate(backbone, weights)
     methods = [f"taps@{taps}" for taps in source.candidates]
-    if _answers(backbone, weights):
-        methods.append("leep")
     words = [*order.assignments, f"backbone={backbone.name}", f"features={'+'.join(source.taps)}"]
     words += [f"methods={','.join(methods)}", *([f"weights={weights}"] if weights else [])]
     given = {word.partition("=")[0].strip().replace("_", "-") for word in order.assignments}
@@ -175,12 +168,6 @@ def _plan(source: Source, order: Selection, app: Path, out: Path) -> Plan:
         words.append("bootstrap=1")  # no interval is shown
     folder = out / re.sub(r"[^\w.-]+", "-", backbone.name)
     return make_plan(Order(None, words, order.data, order.seeds, order.workers, None, folder), app)
-
-
-def _answers(backbone: Backbone, weights: str) -> bool:
-    from medtl_core.backbones.classifier import has_classifier
-
-    return has_classifier(backbone, weights)
 
 
 def _partition(data: str) -> str:
@@ -205,11 +192,8 @@ def _candidates(backbone: str, plan: Plan, measure: bool) -> list[Candidate]:
     found = []
     for seed in range(first, first + plan.seeds):
         methods = read_json(plan.out / f"seed-{seed}" / "result.json")["methods"]
-        whole = methods["leep"]["facts"]["scores"] if "leep" in methods else {}
         for method in methods.values():
-            if "taps" not in method["facts"]:
-                continue
             taps, width, scores = (method["facts"][key] for key in ("taps", "width", "scores"))
             figures = {key: value for key, value in method["figures"].items() if measure and value is not None}
-            found.append(Candidate(backbone, taps, seed, width, {**scores, **whole}, figures))
+            found.append(Candidate(backbone, taps, seed, width, scores, figures))
     return found

@@ -62,8 +62,7 @@ _ENSEMBLES = (
     "ensemble-equal", "ensemble-stacked", "ensemble-equal-fedavg", "ensemble-stacked-fedavg", "ensemble-local",
     "ensemble-weighted",
 )  # fmt: skip
-_ALONE = ("local-logistic", "local-svm", "local-boosting")
-_OWN = (*_ALONE, "local-svm-rbf", "local-knn")
+_ALONE = ("local-logistic", "local-svm", "local-boosting", "local-svm-rbf", "local-knn")
 _RARE = ("fedbal-20", "fedlogit-20", "fedweighted-20")
 _ACROSS = ("discriminant-standardised", "discriminant-nuisance", "adversarial-20", "metric", "reptile-20")
 _EPISODES = ("protonet-20", "anil-20", "maml-20")
@@ -77,9 +76,8 @@ GROUPS: tuple[Group, ...] = (
     Group("across", "cached features, 224 pixels", _ACROSS, 10),
     Group("episodes", "cached features, 224 pixels", _EPISODES, 10, apart=True),
     Group("ensembles", "cached features, 224 pixels", _ENSEMBLES, 10),
-    Group("alone", "cached features, 224 pixels", _ALONE, 10),
     Group("own-baselines", "own cases", BASELINES, 10),
-    Group("alone-own-cases", "own cases", _OWN, 3),
+    Group("alone-own-cases", "own cases", _ALONE, 3),
     Group("personal", "own cases", _PERSONAL, 10),
     Group("deep-baselines", "trained backbone, 128 pixels", ("local", "discriminant", "fedavg-20", "auto"), 3),
     Group("deep", "trained backbone, 128 pixels", _DEEP, 3, apart=True),

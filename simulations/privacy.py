@@ -37,7 +37,7 @@ PUBLIC: Mapping[str, str] = {"kermany_cxr224": "nih_cxr64", "nih_cxr64": "kerman
 AUTO = "private-auto"
 MECHANISMS = (
     AUTO, "private-prototypes", "private-prototypes-cosine", "private-prototypes-32-cosine", "private-mean",
-    "private-discriminant", "private-ridge", "private-gradient",
+    "private-discriminant", "private-gradient",
 )  # fmt: skip
 #: What the usual recipe gives, and what no privacy gives.
 RECIPES = ("private-sgd",)

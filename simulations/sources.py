@@ -20,7 +20,7 @@ from medtl_core.errors import MedtlError
 from medtl_core.intervals import paired
 from medtl_core.ranking import Candidate, agreement
 from medtl_core.runs import Plan
-from medtl_core.selecting import SOURCE_SCORES, STANDARD, Selection, Source, is_done, read_sources, select
+from medtl_core.selecting import STANDARD, Selection, Source, is_done, read_sources, select
 
 from .experiment import simulate
 from .spread import apart, over
@@ -92,7 +92,7 @@ def selection(bench: Bench) -> str:
 
 def agreement_markdown(found: Mapping[str, Sequence[Candidate]], size: int) -> str:
     """Returns the agreement of each score on each set: Spearman / Kendall / regret in points, means over seeds."""
-    rows = {name: {row["score"]: row for row in agreement(part, SOURCE_SCORES)} for name, part in found.items()}
+    rows = {name: {row["score"]: row for row in agreement(part)} for name, part in found.items()}
     lines = [("score", *found), ("-",) * (len(found) + 1)]
     scores = dict.fromkeys(score for part in rows.values() for score in part)
     lines += [(score, *(_agreed(part.get(score)) for part in rows.values())) for score in scores]
@@ -196,8 +196,7 @@ def _agreed(row: Mapping[str, float | int | None] | None) -> str:
     if row is None:
         return "-"
     shown = ["-" if row[key] is None else f"{row[key]:+.2f}" for key in ("spearman", "kendall")]
-    few = f" (of {row['candidates']})" if (row["candidates"] or 0) < 4 else ""
-    return f"{' / '.join(shown)} / {100 * (row['regret'] or 0.0):.1f}{few}"
+    return f"{' / '.join(shown)} / {100 * (row['regret'] or 0.0):.1f}"
 
 
 def _measured(one: Candidate) -> float:

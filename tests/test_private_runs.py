@@ -127,7 +127,7 @@ def test_two_mechanisms_in_one_simulation_have_a_ledger_each(tmp_path: Path, pla
 
 
 @pytest.mark.parametrize("secure", [False, True])
-@pytest.mark.parametrize("rule", ["max_epsilon = 1.0", "max_releases = 0", "mechanisms = ['private-ridge']"])
+@pytest.mark.parametrize("rule", ["max_epsilon = 1.0", "max_releases = 0", "mechanisms = ['private-discriminant']"])
 def test_a_hospital_that_may_not_spend_sits_out_by_name(tmp_path: Path, place: Path, rule: str, secure: bool) -> None:
     values = prepared(tmp_path, place, **{"secure-sum": secure, "privacy": "mean-8"})
     name = write_policy(values, 2, rule)
@@ -168,7 +168,7 @@ def test_figures_of_hospitals_are_refused_under_privacy() -> None:
         ("auto", "", ["private-auto"]),
         ("mean-8", "ridge", ["private-mean-8"]),
         ("private-gradient-4", "local", ["private-gradient-4"]),
-        ("auto", "private-mean,private-ridge", ["private-mean", "private-ridge"]),
+        ("auto", "private-mean,private-discriminant", ["private-mean", "private-discriminant"]),
         ("auto", "private-mean,ridge", ["private-auto"]),
     ],
 )

@@ -90,12 +90,12 @@ def test_the_ranking_comes_from_the_real_apps(tmp_path: Path) -> None:
     found = select(order(tmp_path, "random:squeezenet1_1@3+7", measure=True), APP, real)
     assert [row["taps"] for row in found["by_seed"]] == ["3", "7"]
     for row in found["candidates"]:
-        assert set(row["scores"]) == {*SCORES, "leep", "nce"}
+        assert set(row["scores"]) == set(SCORES)
         assert 0 <= row["measured"]["balanced_accuracy"] <= 1
     losses = [row["scores"]["cv-loss"] for row in found["candidates"]]
     assert losses == sorted(losses, reverse=True)
     assert read_json(tmp_path / "run" / "selection.json")["candidates"] == found["candidates"]
-    assert [row["score"] for row in found["agreement"]] == list(SCORES)  # one source has no order
+    assert [row["score"] for row in found["agreement"]] == list(SCORES)
 
 
 def test_what_is_done_is_not_run_again_and_other_settings_are_refused(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_settings_of_the_catalog_and_of_the_user(tmp_path: Path) -> None:
     select(order(tmp_path, words=(*SMALL, "partition=even")), APP, lambda plan: (plans.append(plan), stored(plan)))
     assert plans[0].settings["partition"] == "even"
     assert plans[0].settings["features"] == "4+7+10+12"
-    assert str(plans[0].settings["methods"]).endswith("taps@7+10+12,leep")
+    assert str(plans[0].settings["methods"]).endswith("taps@7+10+12")
 
 
 def test_the_command_prints_the_ranking_and_the_agreement(
@@ -177,19 +177,18 @@ def test_data_with_one_class_are_refused(tmp_path: Path) -> None:
 # --- order and agreement
 
 
-def made(backbone: str, taps: str, seed: int, score: float, measured: float, leep: float = 0.0) -> Candidate:
-    return Candidate(backbone, taps, seed, 8, {"cv-loss": score, "leep": leep}, {"balanced_accuracy": measured})
+def made(backbone: str, taps: str, seed: int, score: float, measured: float) -> Candidate:
+    return Candidate(backbone, taps, seed, 8, {"cv-loss": score}, {"balanced_accuracy": measured})
 
 
 def test_agreement_by_hand() -> None:
     candidates = [
-        made("a", "1", 0, 0.1, 0.50, 2.0), made("a", "2", 0, 0.3, 0.70, 2.0), made("b", "1", 0, 0.2, 0.60, 1.0),
-        made("a", "1", 1, 0.3, 0.50, 1.0), made("a", "2", 1, 0.2, 0.70, 1.0), made("b", "1", 1, 0.1, 0.60, 2.0),
+        made("a", "1", 0, 0.1, 0.50), made("a", "2", 0, 0.3, 0.70), made("b", "1", 0, 0.2, 0.60),
+        made("a", "1", 1, 0.3, 0.50), made("a", "2", 1, 0.2, 0.70), made("b", "1", 1, 0.1, 0.60),
     ]  # fmt: skip
-    by_tap, by_source = agreement(candidates, whole=("leep",))
-    assert (by_tap["score"], by_tap["candidates"], by_source["candidates"]) == ("cv-loss", 3, 2)
-    assert [by_tap[key] for key in ("spearman", "kendall", "regret")] == pytest.approx([0.25, 1 / 3, 0.1])
-    assert [by_source[key] for key in ("spearman", "kendall", "regret")] == pytest.approx([0.0, 0.0, 0.05])
+    (row,) = agreement(candidates)
+    assert (row["score"], row["candidates"]) == ("cv-loss", 3)
+    assert [row[key] for key in ("spearman", "kendall", "regret")] == pytest.approx([0.25, 1 / 3, 0.1])
 
 
 def test_ranked_averages_over_seeds() -> None:

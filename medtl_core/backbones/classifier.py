@@ -1,7 +1,6 @@
-"""A backbone with its classifier: what its source task would answer about an image.
+"""A backbone with a new classifier, for pretraining.
 
-Features never run through a classifier, so `networks` leaves it out. Here it stays: LEEP asks it, and pretraining makes
-a new one.
+Features never run through a classifier, so `networks` leaves it out. Here it stays.
 """
 
 import threading
@@ -11,15 +10,12 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from medtl_core.backbones.backbone import RANDOM_SEED, Backbone
-from medtl_core.backbones.frozen import freeze
+from medtl_core.backbones.backbone import Backbone
 from medtl_core.backbones.lite import Lite0
 from medtl_core.backbones.networks import CLASSIFIERS
-from medtl_core.backbones.weights import load_weights, locate
+from medtl_core.backbones.weights import load_weights
 from medtl_core.errors import WeightsError
 
-#: Classes of a source with random weights: as many as ImageNet-1k has.
-_RANDOM_CLASSES = 1000
 _BUILDING = threading.Lock()
 
 
@@ -35,45 +31,6 @@ class Lite0Classifier(Lite0):
         """Returns the logits."""
         logits: Tensor = self.classifier(super().forward(image).mean(dim=(2, 3)))
         return logits
-
-
-def has_classifier(backbone: Backbone, weights: str = "") -> bool:
-    """Returns whether a backbone's weights here hold its classifier; a download of a known library's always does.
-
-    Raises:
-        WeightsError: the weights are not here.
-    """
-    path = locate(backbone, weights)
-    if path is None or path.suffix != ".safetensors":
-        return True
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "np") as content:
-            return any(name.startswith(CLASSIFIERS) for name in content.keys())  # noqa: SIM118 - not a mapping
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a safetensors file: {error}") from error
-
-
-def load_classifier(backbone: Backbone, weights: str = "") -> tuple[nn.Module, int]:
-    """Returns the frozen network from normalised images [n, 3, h, w] to logits [n, classes], and its classes.
-
-    Raises:
-        WeightsError: the weights are missing or damaged, of another architecture, or come without their classifier.
-    """
-    if backbone.source == "random":
-        network, classes = _built(backbone, _RANDOM_CLASSES, RANDOM_SEED), _RANDOM_CLASSES
-    else:
-        state, _ = load_weights(backbone, weights)
-        classes = _outputs(state)
-        if not classes:
-            raise WeightsError(
-                f"the weights of backbone {backbone.name!r} come without their classifier: what its source task would "
-                "answer is not known. LEEP and NCE need it; taps@... judges features without"
-            )
-        network = _built(backbone, classes, RANDOM_SEED)
-        _fill(network, state, backbone)
-    return freeze(network.eval().requires_grad_(False), _example(backbone.size)), classes
 
 
 def new_classifier(backbone: Backbone, weights: str, classes: int, seed: int) -> nn.Module:
@@ -107,12 +64,6 @@ def _built(backbone: Backbone, classes: int, seed: int) -> nn.Module:
     return network
 
 
-def _outputs(state: Mapping[str, Tensor]) -> int:
-    """Number of classes of the last classifier layer; 0 = there is none."""
-    layers = [value for name, value in state.items() if name.startswith(CLASSIFIERS) and name.endswith(".weight")]
-    return layers[-1].shape[0] if layers else 0
-
-
 def _fill(network: nn.Module, state: Mapping[str, Tensor], backbone: Backbone) -> None:
     try:
         fault = network.load_state_dict(state, strict=False)
@@ -125,9 +76,3 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], backbone: Backbone) -
             f"the weights are not those of {backbone.identity!r}: {len(missing)} tensors are missing and "
             f"{len(fault.unexpected_keys)} are foreign, first {[*missing, *fault.unexpected_keys][0]!r}"
         )
-
-
-def _example(size: int) -> Tensor:
-    """An image-like input, float32 [1, 3, size, size]."""
-    side = torch.linspace(-1, 1, size)
-    return torch.sin(9.0 * (side[:, None] * side[None, :]) + torch.arange(3)[:, None, None])[None]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import DataError
-from medtl_core.heads.statistics import Float
+from medtl_core.heads.statistics import TINY, Float
 from medtl_core.values import ABSENT
 
 
@@ -221,22 +221,46 @@ def to_raw(head: Float, mean: Float, scale: Float, seen: NDArray[np.bool_] | Non
     return raw
 
 
+def local_head(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Float:
+    """Returns the head one hospital trains alone, [C, d + 1] on raw features [n, d]; see `logistic`.
+
+    Features are standardised by the hospital's own moments. A class it does not show is never answered; if it shows
+    one class, that one always is.
+    """
+    wide = np.asarray(values, dtype=np.float64)
+    mean = wide.sum(axis=0) / max(len(wide), 1)
+    scale = np.sqrt(((wide - mean) ** 2).sum(axis=0) / max(len(wide), 1)) + TINY
+    head = logistic(with_bias(wide, mean, scale), label, classes)
+    return to_raw(head, mean, scale, np.bincount(label, minlength=classes) > 0)
+
+
 def logistic(inputs: Float, label: NDArray[np.int64], classes: int, *, penalty: float = 1e-2) -> Float:
-    """Returns the class-balanced L2 logistic head of one hospital alone, [C, d + 1], on standardised features."""
-    from scipy.optimize import minimize
+    """Returns scikit-learn's class-balanced logistic regression as a head [C, d + 1]; zeros for a class not shown.
 
-    counts = np.bincount(label, minlength=classes).astype(np.float64)
-    weight = class_weights(counts)
+    It minimises the class-weighted mean log-loss plus penalty / 2 times the squared length of the head's weights, the
+    objective of `penalised`. scikit-learn weighs the summed log-loss by C and the squared length by 1 / 2, so that
+    C = 1 / (penalty n). Two classes are one row w to it: the head's rows are -w / 2 and w / 2, whose squared length is
+    half of w's, so that C doubles. L-BFGS needs some tens of steps at such a penalty, as the problem is convex and the
+    features are of one scale. The weights lie in the span of the cases, so they are sought there: with fewer cases than
+    features that has far fewer numbers, and the same answer.
 
-    def objective(flat: Float) -> tuple[float, Float]:
-        head = flat.reshape(classes, -1)
-        loss, gradient = loss_and_gradient(head, inputs, label, weight)
-        return penalised(loss, gradient, head, len(label), penalty)
+    Args:
+        inputs: float64 [n, d + 1], standardised features with a constant last column.
+        label: int64 [n].
+        classes: number of classes C.
+        penalty: on the weights, not on the bias.
+    """
+    from sklearn.linear_model import LogisticRegression
 
-    start = np.zeros(classes * inputs.shape[1])
-    return np.asarray(minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60}).x).reshape(
-        classes, -1
-    )
+    head, seen = np.zeros((classes, inputs.shape[1])), np.unique(label)
+    if len(seen) < 2:
+        return head
+    strength = (2.0 if len(seen) == 2 else 1.0) / (penalty * len(label))
+    basis = np.linalg.qr(inputs[:, :-1].T)[0]
+    fitted = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000).fit(inputs[:, :-1] @ basis, label)
+    rows = np.concatenate([fitted.coef_ @ basis.T, fitted.intercept_[:, None]], axis=1)
+    head[seen] = rows if len(seen) > 2 else np.concatenate([-rows / 2, rows / 2])
+    return head
 
 
 def penalised(loss: float, gradient: Float, head: Float, cases: float, penalty: float) -> tuple[float, Float]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.heads.crossval import fold_of, held_out
-from medtl_core.heads.linear import Training, logistic, loss_and_gradient, to_raw, train, with_bias
+from medtl_core.heads.linear import Training, local_head, loss_and_gradient, train, with_bias
 from medtl_core.heads.statistics import collect, pack
 from medtl_core.histogram import summarise
 from medtl_core.material import Material
@@ -110,22 +110,22 @@ def gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
 
 
 def local(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """The head this hospital would train alone, [C, d + 1] on raw features, standardised by its own cases."""
-    own = collect(site.values, site.label, site.classes)
-    inputs = with_bias(site.values, own.mean, own.scale)
-    head = logistic(inputs, site.label, site.classes)
-    return Released(Update({"head": to_raw(head, own.mean, own.scale, own.counts > 0)}))
+    """The head this hospital would train alone, [C, d + 1] on raw features; see `heads.linear.local_head`."""
+    return Released(Update({"head": local_head(site.values, site.label, site.classes)}))
 
 
 def evaluate(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Summable evaluation of heads [H, C, d + 1] on this hospital's held-out cases; see `histogram`."""
-    group = np.unique(site.test_patients, return_inverse=True)[1].astype(np.int64)
-    names = np.full(len(site.test_label), site.name)
-    parts = []
-    for head in arrays["heads"].astype(np.float64):
-        logits = site.test_values.astype(np.float64) @ head[:, :-1].T + head[:, -1]
-        parts.append(summarise(Scores(logits, site.test_label, names, group)).arrays)
+    values = site.test_values.astype(np.float64)
+    heads = arrays["heads"].astype(np.float64)
+    parts = [judged(site, values @ head[:, :-1].T + head[:, -1]).arrays for head in heads]
     return Released(Update({name: np.stack([part[name] for part in parts]) for name in parts[0]}))
+
+
+def judged(site: SiteData, logits: NDArray[np.float64]) -> Update:
+    """Returns summable evaluation of logits [m, C] of this hospital's held-out cases; see `histogram`."""
+    group = np.unique(site.test_patients, return_inverse=True)[1].astype(np.int64)
+    return summarise(Scores(logits, site.test_label, np.full(len(site.test_label), site.name), group))
 
 
 Task = Callable[[SiteData, Arrays, Config], Released]

@@ -1,28 +1,15 @@
-"""What releases cost together: exact for Gaussian releases of all patients, numerically tight for sampled ones.
+"""What releases cost together, exact: Gaussian releases of all patients.
 
-Unsampled Gaussian releases compose exactly: each with noise multiplier s is (1/s)-GDP, several are mu-GDP with
-mu^2 = sum 1/s^2, and delta(epsilon) = Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu) (Balle and Wang, ICML
-2018, theorem 8; Dong, Roth and Su, JRSS-B 2022). Sampled ones go through Opacus' PRV accountant (Gopi et al., NeurIPS
-2021). Its GDP accountant is a central-limit approximation that can claim less than the truth, and is never used.
+They compose exactly: each with noise multiplier s is (1/s)-GDP, several are mu-GDP with mu^2 = sum 1/s^2, and
+delta(epsilon) = Phi(mu/2 - epsilon/mu) - e^epsilon Phi(-mu/2 - epsilon/mu) (Balle and Wang, ICML 2018, theorem 8; Dong,
+Roth and Su, JRSS-B 2022). No mechanism here samples patients, and a sampled release is refused: it has another price.
 """
 
 import math
-import warnings
 from collections.abc import Sequence
-
-import numpy as np
 
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy.plan import GaussianEvent
-
-#: Accountants by name; "gdp" is known only to be refused.
-ACCOUNTANTS = ("exact", "prv", "rdp")
-
-#: Renyi orders of the pre-check.
-_ORDERS = (*(1 + x / 10 for x in range(1, 100)), *range(11, 65), 128, 256, 512)
-
-#: Absolute error in epsilon that the PRV accountant may add on its upper bound.
-_PRV_ERROR = 0.01
 
 
 def check_promise(epsilon: float, delta: float, cases: int) -> None:
@@ -74,7 +61,7 @@ def delta_of(epsilon: float, mu: float) -> float:
 
 
 def mu_for(epsilon: float, delta: float) -> float:
-    """Returns the largest mu for which a mu-GDP mechanism is (epsilon, delta)-DP (METHODS section 2.1).
+    """Returns the largest mu for which a mu-GDP mechanism is (epsilon, delta)-DP.
 
     Raises:
         PrivacyError: epsilon is not positive or delta not in (0, 1).
@@ -93,67 +80,49 @@ def mu_for(epsilon: float, delta: float) -> float:
     return found * (1 - 1e-9)  # on the safe side of the root, also after a split into many releases
 
 
-def epsilon(events: Sequence[GaussianEvent], delta: float, accountant: str = "") -> float:
+def epsilon(events: Sequence[GaussianEvent], delta: float) -> float:
     """Returns the epsilon of all events together at `delta`, never below the truth.
 
     Args:
         events: in any order; none = 0.
         delta: in (0, 1).
-        accountant: "exact" (only unsampled events), "prv", "rdp" (a quick upper bound), or "" = exact where it applies,
-            else PRV.
 
     Raises:
-        PrivacyError: an event, delta or accountant is not valid, or the accountant gave no number.
+        PrivacyError: an event or delta is not valid, or the formula gave no number.
 
     Example:
         >>> round(epsilon([GaussianEvent(2.0), GaussianEvent(2.0)], 1e-5), 3)
         2.943
-        >>> epsilon([GaussianEvent(1.0)], 1e-5, "gdp")
-        Traceback (most recent call last):
-        ...
-        medtl_core.errors.PrivacyError: accountant 'gdp' can claim less than the truth; use exact, prv or rdp
     """
-    if accountant == "gdp":
-        raise PrivacyError(f"accountant 'gdp' can claim less than the truth; use {_listed()}")
-    if accountant not in ("", *ACCOUNTANTS):
-        raise PrivacyError(f"accountant {accountant!r} is not known; use {_listed()}")
     check_promise(1.0, delta, 1)
     for event in events:
         _check_event(event)
     paid = [event for event in events if event.count]
     if not paid:
         return 0.0
-    sampled = any(event.sampling < 1.0 for event in paid)
-    if accountant == "exact" and sampled:
-        raise PrivacyError("the exact formula holds for releases of all patients; use prv for sampled ones")
-    chosen = accountant or ("prv" if sampled else "exact")
-    found = {"exact": _exact, "prv": _prv, "rdp": _rdp}[chosen](paid, delta)
+    found = _exact(paid, delta)
     if not (math.isfinite(found) and found >= 0.0):
-        raise PrivacyError(f"the {chosen} accountant gave {found} for {len(paid)} event(s); nothing may be released")
+        raise PrivacyError(f"the accountant gave {found} for {len(paid)} event(s); nothing may be released")
     return found
 
 
 def mu_of(events: Sequence[GaussianEvent]) -> float:
-    """Returns mu of unsampled events together.
+    """Returns mu of events together.
 
     Raises:
-        PrivacyError: one is sampled.
+        PrivacyError: one is of sampled patients.
     """
-    if any(event.sampling < 1.0 for event in events):
+    if any(event.sampling != 1.0 for event in events):
         raise PrivacyError("mu is defined for releases of all patients only")
     return math.sqrt(sum(event.count / event.noise_multiplier**2 for event in events))
-
-
-def _listed() -> str:
-    return f"{', '.join(ACCOUNTANTS[:-1])} or {ACCOUNTANTS[-1]}"
 
 
 def _check_event(event: GaussianEvent) -> None:
     multiplier, rate, count = event.noise_multiplier, event.sampling, event.count
     if not (multiplier > 0 and math.isfinite(multiplier)):
         raise PrivacyError(f"noise multiplier {multiplier} must be a positive number: without noise nothing is private")
-    if not 0 < rate <= 1:
-        raise PrivacyError(f"sampling rate {rate} must lie in (0, 1]")
+    if rate != 1.0:
+        raise PrivacyError(f"sampling rate {rate}: only releases of all patients (rate 1) can be priced")
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
         raise PrivacyError(f"an event happens {count} times; it must be a whole number, not negative")
 
@@ -170,26 +139,3 @@ def _exact(events: Sequence[GaussianEvent], delta: float) -> float:
 
     high = mu * mu / 2 + mu * math.sqrt(2 * math.log(1 / delta)) + 1.0  # Gaussian tail: delta is met here
     return float(brentq(excess, 0.0, high, xtol=1e-12, rtol=1e-13)) * (1 + 1e-12)
-
-
-def _prv(events: Sequence[GaussianEvent], delta: float) -> float:
-    from opacus.accountants import PRVAccountant
-
-    accountant = PRVAccountant()
-    accountant.history = [(event.noise_multiplier, event.sampling, event.count) for event in events]
-    # its density is evaluated where it is zero, and its first guess by RDP may lie at the end of the orders
-    with np.errstate(divide="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(accountant.get_epsilon(delta=delta, eps_error=_PRV_ERROR))
-
-
-def _rdp(events: Sequence[GaussianEvent], delta: float) -> float:
-    from opacus.accountants.analysis import rdp
-
-    total = sum(
-        rdp.compute_rdp(q=event.sampling, noise_multiplier=event.noise_multiplier, steps=event.count, orders=_ORDERS)
-        for event in events
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an optimal order at the end of the range is looser, never wrong
-        return float(rdp.get_privacy_spent(orders=_ORDERS, rdp=total, delta=delta)[0])

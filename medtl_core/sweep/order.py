@@ -15,9 +15,7 @@ from medtl_core.registry import all_methods, find_method
 from medtl_core.sweep.cells import Sweep
 
 #: What runs when no mechanism is named.
-MECHANISMS = (
-    "private-auto,private-prototypes,private-mean,private-discriminant,private-ridge,private-gradient,private-sgd"
-)
+MECHANISMS = "private-auto,private-prototypes,private-mean,private-discriminant,private-gradient,private-sgd"
 
 #: Settings that a sweep decides, and the option that says so.
 _SWEPT: Mapping[str, str] = {"epsilon": "--epsilons", "privacy": "--mechanisms", "methods": "--mechanisms"}

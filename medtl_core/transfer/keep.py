@@ -16,18 +16,17 @@ import numpy as np
 
 from medtl_core.agreement import agreement
 from medtl_core.errors import ConfigError, StateError
-from medtl_core.histogram import summarise
 from medtl_core.methods.hospitals import Request, Value
 from medtl_core.methods.method import Method
 from medtl_core.methods.model import Packed
 from medtl_core.methods.outcome import Outcome, Share
 from medtl_core.methods.rounds import Exchange, run_rounds
 from medtl_core.methods.study import Study
-from medtl_core.methods.tasks import Arrays, Config, SiteData, Task
+from medtl_core.methods.tasks import Arrays, Config, SiteData, Task, judged
 from medtl_core.personal_state import Identity, Kept, PersonalState
 from medtl_core.transfer.network import Network, recipe_config
 from medtl_core.transfer.resident import Resident, Trainee, Visit, identity_of
-from medtl_core.values import Array, Head, Released, Scores, Update
+from medtl_core.values import Array, Head, Released, Update
 
 #: Metrics that are told elsewhere or to nobody's use.
 _ASIDE = ("cpu-seconds", "began-late")
@@ -69,9 +68,7 @@ def evaluate_personal(site: SiteData, arrays: Arrays, config: Config) -> Release
     """Summable evaluation of a hospital's finished personal model on its own held-out cases; see `histogram`."""
     identity = identity_of(config)
     logits = _model(_state(site, identity).finished(), identity).logits(site.test_values)
-    group = np.unique(site.test_patients, return_inverse=True)[1].astype(np.int64)
-    found = summarise(Scores(logits, site.test_label, np.full(len(site.test_label), site.name), group)).arrays
-    return Released(Update({name: array[None] for name, array in found.items()}))
+    return Released(Update({name: array[None] for name, array in judged(site, logits).arrays.items()}))
 
 
 def identity_config(study: Study, method: str) -> dict[str, Value]:

@@ -1,7 +1,7 @@
-"""One-round heads from noised statistics: nearest mean, ridge and discriminant under differential privacy.
+"""One-round heads from noised statistics: nearest mean and discriminant under differential privacy.
 
-The same sums as the statistics heads, over rows of length one, each with Gaussian noise (METHODS section 2.2: DP-NCM;
-Analyze Gauss, Dwork et al., STOC 2014; Mehta et al., 2022, for private heads on frozen features).
+The same sums as the statistics heads, over rows of length one, each with Gaussian noise (Analyze Gauss, Dwork et
+al., STOC 2014; Mehta et al., 2022, for private heads on frozen features).
 """
 
 import math
@@ -54,19 +54,19 @@ def one_release(terms: Terms, shares: Mapping[str, float], task: str) -> Step:
 @final
 @dataclass(frozen=True)
 class NoisySums(PrivateMethod):
-    """Nearest mean, ridge or discriminant from one noised release; `-D` with D public directions.
+    """Nearest mean or discriminant from one noised release; `-D` with D public directions.
 
     Guarantee:
-        See PrivateMethod. One release: class counts, class sums, and for ridge and discriminant the Gram matrix.
+        See PrivateMethod. One release: class counts, class sums, and for the discriminant the Gram matrix.
 
     Attributes:
         family: which head.
         size: public directions; 0 = `SIZE`.
     """
 
-    syntax: ClassVar[str] = r"private-(?P<family>mean|ridge|discriminant)(-(?P<size>[1-9][0-9]{0,3}))?"
+    syntax: ClassVar[str] = r"private-(?P<family>mean|discriminant)(-(?P<size>[1-9][0-9]{0,3}))?"
     example: ClassVar[str] = "private-mean"
-    summary: ClassVar[str] = "private: nearest mean (ridge, discriminant) from noised statistics, one round"
+    summary: ClassVar[str] = "private: nearest mean (or discriminant) from noised statistics, one round"
     test: ClassVar[str] = "server"
 
     family: str
@@ -90,25 +90,17 @@ class NoisySums(PrivateMethod):
         # a class is at least a fifth of its fair share: a noisy count near zero would blow its mean up
         fair = plan.terms.patients / classes
         found["counts"] = np.maximum(found["counts"], 0.2 * fair)
-        weight, bias = {"mean": _mean, "ridge": _ridge, "discriminant": _discriminant}[self.family](found, noise)
+        weight, bias = {"mean": _mean, "discriminant": _discriminant}[self.family](found, noise)
         facts: dict[str, Any] = {"epsilon": plan.terms.epsilon, "delta": plan.terms.delta, "directions": size}
         return Outcome({"": directions_of(study, map_, weight, bias, facts)}, bill_of(self, study), 0.0, facts)
 
 
 def _mean(found: Mapping[str, Float], noise: Mapping[str, float]) -> tuple[Float, Float]:
-    """Nearest class mean; the noise's own length is taken off each mean's (METHODS section 2.2)."""
+    """Nearest class mean; the noise's own length is taken off each mean's."""
     counts, size = found["counts"], found["sums"].shape[1]
     means = found["sums"] / counts[:, None]
     length = (means**2).sum(axis=1) - size * (noise["sums"] / counts) ** 2
     return means, -0.5 * np.maximum(length, 0.0)
-
-
-def _ridge(found: Mapping[str, Float], noise: Mapping[str, float]) -> tuple[Float, Float]:
-    size = found["sums"].shape[1]
-    gram = positive(unpacked(found["gram"], size))
-    penalty = noise["gram"] * math.sqrt(2 * size) + 0.02 * float(found["counts"].sum())
-    weight = np.linalg.solve(gram + penalty * np.eye(size), found["sums"].T).T
-    return np.asarray(weight), np.zeros(len(weight))
 
 
 def _discriminant(found: Mapping[str, Float], noise: Mapping[str, float]) -> tuple[Float, Float]:

@@ -4,12 +4,10 @@
 fold, then held-out losses and hits of the server's heads. From these the server has, as if it held the features:
 
 - cross-validated log-loss and balanced accuracy of the shrunk discriminant, and accuracy of the nearest class mean;
-- LogME (You et al., ICML 2021): the evidence of a Bayesian linear model, averaged over classes;
-- the H-score (Bao et al., ICIP 2019) and its shrunk form (Ibrahim et al., ECML 2022; here with OAS shrinkage, which
-  needs the summed covariance alone).
+- LogME (You et al., ICML 2021): the evidence of a Bayesian linear model, averaged over classes.
 
 The higher, the better, for every score. Cross-validated loss is the standard that the cheaper ones are held against:
-squared-error evidence ignores rare classes, and the plain H-score grows with the number of features (METHODS 6).
+squared-error evidence ignores rare classes (docs/sources.md has what each of them is worth).
 """
 
 from collections.abc import Mapping
@@ -23,7 +21,7 @@ from medtl_core.aggregate.folds import total
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.heads.closed import FAMILIES
 from medtl_core.heads.crossval import TEMPERATURES, Choice, choose, fold_of, held_out
-from medtl_core.heads.evidence import Rotated, h_score, logme, rotate, shrunk_h_score
+from medtl_core.heads.logme import logme
 from medtl_core.heads.statistics import Float, Statistics, collect, pack, unpack
 from medtl_core.methods.hospitals import ArraySpec, Request
 from medtl_core.methods.method import Method
@@ -38,8 +36,6 @@ SCORES: Mapping[str, str] = {
     "cv-accuracy": "cross-validated discriminant: balanced accuracy",
     "nearest-mean": "cross-validated nearest class mean: balanced accuracy",
     "logme": "log evidence of a linear model per case, mean over classes",
-    "h-score": "trace of between-class over total covariance",
-    "h-score-shrunk": "the same with a shrunk covariance",
 }
 
 #: The word for all agreed taps.
@@ -58,7 +54,7 @@ class TapDiscriminant(Method):
 
     syntax: ClassVar[str] = r"taps@(?P<taps>[\w.]+(\+[\w.]+)*)"
     example: ClassVar[str] = "taps@all"
-    summary: ClassVar[str] = "the discriminant on these taps, with LogME, H-score and cross-validated scores of them"
+    summary: ClassVar[str] = "the discriminant on these taps, with LogME and cross-validated scores of them"
 
     taps: str
 
@@ -73,32 +69,28 @@ class TapDiscriminant(Method):
         folds = _folds(study, columns, self.taps)
         with study.clock(self.name) as spent:
             everything = sum(folds[1:], start=folds[0])
-            rotated = rotate(everything)  # refuses a single class before anything more is asked
+            evidence = logme(everything)  # refuses a single class before anything more is asked
             stacks = {name: np.stack([FAMILIES[name].heads(everything - fold) for fold in folds]) for name in _FAMILIES}
         choices = _choices(study, columns, self.taps, stacks, everything.counts)
         best, strengths = choices["discriminant"], FAMILIES["discriminant"].strengths
         with study.clock(self.name) as more:
             affine = FAMILIES["discriminant"].heads(everything)[best.index] * best.temperature
-            scores = _scores(rotated, choices)
         wide = np.zeros((len(affine), study.problem.width + 1))
         wide[:, columns], wide[:, -1] = affine[:, :-1], affine[:, -1]
         facts = {
             "taps": self.taps, "width": len(columns), "strength": strengths[best.index],
-            "temperature": best.temperature, "scores": scores,
+            "temperature": best.temperature, "scores": {**_scores(choices), "logme": evidence},
         }  # fmt: skip
         bill = {f"statistics@{self.taps}": Share(), f"validate@{self.taps}": Share()}
         return Outcome({"": study.head(wide, "discriminant", facts)}, bill, spent[0] + more[0], facts)
 
 
-def _scores(rotated: Rotated, choices: Mapping[str, Choice]) -> dict[str, float]:
-    """The scores of `SCORES`, the higher, the better."""
+def _scores(choices: Mapping[str, Choice]) -> dict[str, float]:
+    """The cross-validated ones of `SCORES`."""
     return {
         "cv-loss": -choices["discriminant"].loss,
         "cv-accuracy": choices["discriminant"].balanced_accuracy,
         "nearest-mean": choices["nearest-mean"].balanced_accuracy,
-        "logme": logme(rotated),
-        "h-score": h_score(rotated),
-        "h-score-shrunk": shrunk_h_score(rotated),
     }
 
 

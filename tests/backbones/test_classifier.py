@@ -1,4 +1,4 @@
-"""A backbone's own classifier: the library's logits, a new one for pretraining, and weights that lack it."""
+"""A backbone with a new classifier: the library's logits, and weights that do not fit."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from medtl_core.backbones.classifier import Lite0Classifier, has_classifier, load_classifier, new_classifier
+from medtl_core.backbones.classifier import Lite0Classifier, new_classifier
 from medtl_core.backbones.weights import load_weights
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.errors import WeightsError
@@ -23,44 +23,19 @@ def test_lite0_answers_as_timms_network_does() -> None:
     import timm
 
     backbone = find_backbone("lite0")
-    network, classes = load_classifier(backbone)
-    reference = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    reference.load_state_dict(load_weights(backbone)[0])
+    network = new_classifier(backbone, "", 3, 0).eval()
+    reference = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=3)
+    reference.load_state_dict(network.state_dict())
     with torch.no_grad():
         expected = reference.eval()(images())
         found = network(images())
-    assert classes == 1000
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
-
-
-@needs_shared
-def test_squeezenet_answers_as_torchvisions_network_does() -> None:
-    from torchvision.models import squeezenet1_1
-
-    backbone = find_backbone("torchvision:squeezenet1_1")
-    weights = str(SHARED / "squeezenet1_1")
-    network, classes = load_classifier(backbone, weights)
-    reference = squeezenet1_1(weights=None)
-    reference.load_state_dict(load_weights(backbone, weights)[0])
-    with torch.no_grad():
-        torch.testing.assert_close(network(images()), reference.eval()(images()))
-    assert classes == 1000
-
-
-@needs_shared
-def test_weights_without_a_classifier_are_named() -> None:
-    backbone = find_backbone("torchvision:mobilenet_v2")
-    assert not has_classifier(backbone, str(SHARED))
-    with pytest.raises(WeightsError, match="'torchvision:mobilenet_v2' come without their classifier"):
-        load_classifier(backbone, str(SHARED))
-    assert has_classifier(find_backbone("torchvision:squeezenet1_1"), str(SHARED))
-    assert has_classifier(find_backbone("lite0"))
 
 
 def test_a_random_source_is_the_same_everywhere_and_leaves_the_process_alone() -> None:
     backbone = find_backbone("random:lite0")
     state = torch.get_rng_state()
-    first, second = (load_classifier(backbone)[0](images()) for _ in range(2))
+    first, second = (new_classifier(backbone, "", 3, 0).eval()(images()) for _ in range(2))
     torch.testing.assert_close(first, second, rtol=0, atol=0)
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -86,6 +61,5 @@ def test_new_classifiers_have_the_classes_asked_for(name: str) -> None:
 @needs_shared
 def test_foreign_weights_are_refused() -> None:
     weights = str(SHARED / "squeezenet1_1" / "squeezenet1_1.safetensors")
-    for load in (load_classifier, lambda backbone, file: new_classifier(backbone, file, 3, 0)):
-        with pytest.raises(WeightsError, match="are not those of 'torchvision:resnet18'"):
-            load(find_backbone("torchvision:resnet18"), weights)
+    with pytest.raises(WeightsError, match="are not those of 'torchvision:resnet18'"):
+        new_classifier(find_backbone("torchvision:resnet18"), weights, 3, 0)

@@ -93,7 +93,7 @@ def test_each_hospital_is_sent_what_it_showed_and_shows_where_it_stands(ward, to
     for number in (1, 2):
         replies = list(found.hospitals.ask(ask(ledger="private-mean")))
         assert [reply.witness.seq for reply in replies] == [10 * number + part for part in range(4)]
-    list(found.hospitals.ask(ask(ledger="private-ridge", own=lambda site: {"x": X + 1})))
+    list(found.hospitals.ask(ask(ledger="private-discriminant", own=lambda site: {"x": X + 1})))
     assert [reply.witness for reply in found.hospitals.ask(ask())] == [None] * 4
     assert sent[0] == sent[3] == dict.fromkeys(range(4))  # nothing is known yet; no ledger is asked
     assert sent[1] == {part: 10 + part for part in range(4)}

@@ -8,8 +8,10 @@ from medtl_core.errors import DataError
 from medtl_core.heads.linear import (
     Training,
     class_weights,
+    local_head,
     logistic,
     loss_and_gradient,
+    penalised,
     softmax,
     to_raw,
     train,
@@ -69,17 +71,32 @@ def test_gradient_equals_finite_differences() -> None:
     np.testing.assert_allclose((other - loss) / 1e-6, gradient[1, 2], rtol=1e-4)
 
 
-def test_logistic_equals_sklearn() -> None:
-    values, label = cases()
-    label = np.where(label == 2, 1, label)  # imbalance, so that the class weights count
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(("count", "width"), [(40, 4), (20, 60)])
+def test_logistic_minimises_the_penalised_balanced_loss(classes: int, count: int, width: int) -> None:
+    rng = stream(6, "linear")
+    label = np.minimum(np.arange(count) % (classes + 1), classes - 1)  # imbalance, so that the class weights count
+    values = rng.standard_normal((count, width)) + label[:, None]
     inputs = with_bias(values, values.mean(0), values.std(0))
-    head = logistic(inputs, label, 2)
-    oracle = LogisticRegression(C=1 / (1e-2 * 40), class_weight="balanced", tol=1e-8, max_iter=1000)
-    oracle.fit(inputs[:, :-1], label)
-    ours = softmax(inputs @ head.T)
-    # two mirrored rows share the penalty that scikit-learn puts on one: half of it
-    half = LogisticRegression(C=2 / (1e-2 * 40), class_weight="balanced", tol=1e-8, max_iter=1000)
-    np.testing.assert_allclose(ours, half.fit(inputs[:, :-1], label).predict_proba(inputs[:, :-1]), atol=1e-3)
+    weight = class_weights(np.bincount(label, minlength=classes).astype(float))
+    head = logistic(inputs, label, classes)
+    loss, slope = loss_and_gradient(head, inputs, label, weight)
+    assert np.abs(penalised(loss, slope, head, count, 1e-2)[1]).max() < 1e-3
+    oracle = LogisticRegression(C=(2 if classes == 2 else 1) / (1e-2 * count), class_weight="balanced", tol=1e-8)
+    theirs = oracle.fit(inputs[:, :-1], label).predict_proba(inputs[:, :-1])
+    np.testing.assert_allclose(softmax(inputs @ head.T), theirs, atol=1e-3)
+
+
+def test_a_hospital_alone_answers_what_it_has_seen() -> None:
+    values, label = cases()
+    label = np.where(label == 2, 3, label)  # of five classes it shows 0, 1 and 3
+    head = local_head(values.astype(np.float32), label, 5)
+    assert head.shape == (5, 5) and (head[[2, 4], -1] == ABSENT).all()
+    assert ((values @ head[:, :-1].T + head[:, -1]).argmax(axis=1) == label).mean() > 0.6
+    single = local_head(values.astype(np.float32), np.ones(40, dtype=np.int64), 3)
+    assert ((values @ single[:, :-1].T + single[:, -1]).argmax(axis=1) == 1).all()
+    nobody = local_head(np.zeros((0, 4), np.float32), np.zeros(0, dtype=np.int64), 3)
+    assert (nobody[:, -1] == ABSENT).all()
 
 
 @given(

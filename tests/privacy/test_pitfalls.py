@@ -55,10 +55,10 @@ def test_a_frozen_batchnorm_left_in_train_mode_would_learn_of_private_images_and
 
 
 def test_a_new_accountant_every_round_would_tell_less_than_the_truth() -> None:
-    """n = 500, batches of 25, sigma 1, one epoch a round: the measured truth after 1, 3 and 20 rounds."""
-    spent = [epsilon([GaussianEvent(1.0, 25 / 500, 20 * rounds)], 1e-5) for rounds in (1, 3, 20)]
-    assert spent == pytest.approx([1.99, 2.87, 6.71], abs=0.15)
-    assert epsilon([GaussianEvent(1.0, 25 / 500, 20)] * 3, 1e-5) == pytest.approx(spent[1], abs=0.01)
+    """Twenty steps of sigma 20 a round: the truth after 1, 2 and 10 rounds, which one round's own price hides."""
+    spent = [epsilon([GaussianEvent(20.0, count=20 * rounds)], 1e-5) for rounds in (1, 2, 10)]
+    assert spent == pytest.approx([0.82, 1.20, 2.94], abs=0.01)
+    assert epsilon([GaussianEvent(20.0, count=20)] * 2, 1e-5) == pytest.approx(spent[1], rel=1e-9)
 
 
 def test_the_ledger_goes_on_counting_over_processes_as_if_never_interrupted(tmp_path: Path) -> None:
@@ -125,9 +125,7 @@ def test_the_number_of_patients_is_not_told_and_steers_nothing() -> None:
     assert len(plans) == 1
 
 
-def test_the_accountant_that_claims_less_than_the_truth_is_refused_and_never_imported() -> None:
-    with pytest.raises(PrivacyError, match="less than the truth"):
-        epsilon([GaussianEvent(4.0, 0.2, 200)], 1e-3, "gdp")
+def test_the_accountant_that_claims_less_than_the_truth_is_never_imported() -> None:
     for package in ("medtl_core", "client", "server", "simulations"):
         for path in (ROOT / package).rglob("*.py"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -135,7 +133,7 @@ def test_the_accountant_that_claims_less_than_the_truth_is_refused_and_never_imp
             assert not {"GDPAccountant", "PrivacyEngine"} & names, path
 
 
-def test_opacus_is_imported_in_two_places_and_only_when_needed() -> None:
+def test_opacus_is_imported_in_one_place_and_only_when_needed() -> None:
     places = set()
     for path in (ROOT / "medtl_core").rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -149,7 +147,7 @@ def test_opacus_is_imported_in_two_places_and_only_when_needed() -> None:
         assert not any(name.split(".")[0] == "opacus" for name in top), path
         if any(name.split(".")[0] == "opacus" for name in found):
             places.add(path.name)
-    assert places == {"accounting.py", "samplegrad.py"}
+    assert places == {"samplegrad.py"}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

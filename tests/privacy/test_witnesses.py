@@ -36,9 +36,9 @@ def test_a_hospital_has_one_ledger_over_runs_and_methods_and_a_simulation_one_fo
     first.follows("south", "private-mean", shown(2, METHOD))
     first.save()
     other = Witnesses(tmp_path, "b" * 64)
-    assert other.of("north", "private-ridge") == shown(4)
+    assert other.of("north", "private-discriminant") == shown(4)
     assert other.of("south", "private-mean") is None
-    assert first.of("south", "private-ridge") is None
+    assert first.of("south", "private-discriminant") is None
 
 
 def test_without_a_folder_it_lasts_as_long_as_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

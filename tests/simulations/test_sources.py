@@ -12,7 +12,7 @@ from simulations.sources import HABIT, LAYERS, agreement_markdown, medical_markd
 
 def made(name: str, seed: int, score: float, measured: float) -> Candidate:
     backbone, _, taps = name.rpartition("@")
-    scores = {"cv-loss": score, "leep": -score}
+    scores = {"cv-loss": score, "logme": -score}
     return Candidate(backbone, taps, seed, 8, scores, {"balanced_accuracy": measured, "auroc": measured + 0.1})
 
 
@@ -23,8 +23,8 @@ def test_the_table_of_agreement_by_hand() -> None:
         for candidate in (made(HABIT, seed, 0.1, 0.5), made("b@1", seed, 0.2, 0.6), made("b@2", seed, 0.3, 0.7))
     ]
     lines = agreement_markdown({"set": part}, 96).splitlines()
-    assert "| cv-loss | +1.00 / +1.00 / 0.0 (of 3) |" in lines
-    assert "| leep | -1.00 / -1.00 / 20.0 (of 2) |" in lines
+    assert "| cv-loss | +1.00 / +1.00 / 0.0 |" in lines
+    assert "| logme | -1.00 / -1.00 / 20.0 |" in lines
     assert f"| always {HABIT} | - / - / 20.0 |" in lines
     assert "| any candidate | - / - / 10.0 |" in lines
     assert lines[-1].endswith(
@@ -45,7 +45,7 @@ def test_the_table_of_sources_by_hand() -> None:
         assert cells[0] == "nih_cxr64, 6 x 25"
         assert cells[2] == "50.0 ± 0.0" and cells[4] == "-4.0 ± 5.0"
         assert cells[6] == "60.0 / 56.0"
-        assert cells[7] == "cv-loss 2/3, leep 1/3"
+        assert cells[7] == "cv-loss 2/3, logme 1/3"
 
 
 def test_a_half_finished_run_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
 from sklearn.neighbors import NearestCentroid
 
 from medtl_core.privacy.accounting import mu_for, mu_of
@@ -34,12 +33,6 @@ def test_nearest_mean_is_nearest_centroid() -> None:
     np.testing.assert_allclose(logits - logits[:, :1], gaps - gaps[:, :1], atol=1e-6)
 
 
-def test_ridge_is_ridge_on_onehot_labels() -> None:
-    logits, rows, label = trained("private-ridge")
-    oracle = Ridge(alpha=0.02 * len(rows), fit_intercept=False).fit(rows, np.eye(3)[label])
-    np.testing.assert_allclose(logits, oracle.predict(rows), rtol=0.02, atol=0.02)  # the noise adds to the penalty
-
-
 def test_the_discriminant_tells_classes_apart() -> None:
     logits, _, label = trained("private-discriminant")
     assert float((logits.argmax(axis=1) == label).mean()) > 0.7
@@ -57,7 +50,7 @@ def test_the_statistics_are_counts_sums_and_second_moment() -> None:
     assert "gram" not in private_statistics(site, map_, {"gram": False}).update.arrays
 
 
-@pytest.mark.parametrize("family", ["mean", "ridge", "discriminant"])
+@pytest.mark.parametrize("family", ["mean", "discriminant"])
 def test_the_shares_of_one_release_spend_the_budget_exactly(family: str) -> None:
     plan = NoisySums(f"private-{family}", family).plan(TERMS)
     assert mu_of(plan.events) == pytest.approx(mu_for(4.0, 1e-5), rel=1e-12)

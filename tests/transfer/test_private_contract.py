@@ -60,7 +60,7 @@ FEWEST = {"private_network": 2}
 TRAINING: Mapping[str, Callable[[np.random.Generator], Iterator[Message]]] = {"private_training": headed}
 #: A name of every form of every private method.
 NAMES = (
-    "private-mean", "private-mean-8", "private-ridge", "private-discriminant", "private-prototypes",
+    "private-mean", "private-mean-8", "private-discriminant", "private-prototypes",
     "private-prototypes-32-cosine", "private-auto", "private-gradient", "private-gradient-3", "private-gradient-200",
     "private-sgd", "private-sgd-7", "private-network-2", "private-network-9-hidden",
     "private-block-3", "private-block2-40-group",

@@ -10,7 +10,7 @@ from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.heads.closed import FAMILIES
 from medtl_core.heads.crossval import fold_of
-from medtl_core.heads.evidence import h_score, logme, rotate
+from medtl_core.heads.logme import logme
 from medtl_core.heads.statistics import TINY, collect
 from medtl_core.methods.outcome import Outcome, Problem
 from medtl_core.methods.study import Study
@@ -45,11 +45,10 @@ def balanced(label: np.ndarray, answers: np.ndarray) -> float:
 def test_scores_equal_those_of_the_pooled_features(hospitals: DirectHospitals, taps: str, columns: list[int]) -> None:
     facts = judged(hospitals, f"taps@{taps}").facts
     values, label, _ = pooled(hospitals)
-    rotated = rotate(collect(values[:, columns], label, 3))
+    evidence = logme(collect(values[:, columns], label, 3))
     assert facts["width"] == len(columns)
     assert set(facts["scores"]) == set(SCORES)
-    assert facts["scores"]["logme"] == pytest.approx(logme(rotated), abs=1e-9)
-    assert facts["scores"]["h-score"] == pytest.approx(h_score(rotated), rel=1e-9)
+    assert facts["scores"]["logme"] == pytest.approx(evidence, abs=1e-9)
 
 
 def test_nearest_mean_equals_scikit_learns_cross_validated(hospitals: DirectHospitals) -> None:
