@@ -58,30 +58,23 @@ _CORE = (
     "fedavg-20-adjusted", "fedprox-20", "fedavgm-20", "fedadam-20", "scaffold-20", "auto", "pooled-logistic",
     "network-20",
 )  # fmt: skip
-_BENT = ("fourier-200", "fourier-500", "fourier-500-ridge")
 _ENSEMBLES = (
-    "ensemble-equal", "ensemble-stacked", "ensemble-equal-fedavg", "ensemble-stacked-fedavg", "bagged-10",
-    "bagged-20-mean", "soup-20", "soup-20-greedy", "soup-20-greedy-adjusted", "snapshot-5x4", "snapshot-5x4-adjusted",
-    "ensemble-local", "ensemble-weighted",
+    "ensemble-equal", "ensemble-stacked", "ensemble-equal-fedavg", "ensemble-stacked-fedavg", "ensemble-local",
+    "ensemble-weighted",
 )  # fmt: skip
 _ALONE = ("local-logistic", "local-svm", "local-boosting", "local-svm-rbf", "local-knn")
-_RARE = ("fedbal-20", "fedlogit-20", "fedweighted-20", "fedfocal-20", "fedsampled-20")
-_ACROSS = (
-    "discriminant-standardised", "discriminant-combat", "discriminant-nuisance", "adversarial-20", "metric",
-    "reptile-20",
-)  # fmt: skip
-_EPISODES = ("protonet-20", "anil-20", "maml-20", "perfedavg-20")
+_RARE = ("fedbal-20", "fedlogit-20", "fedweighted-20")
+_ACROSS = ("discriminant-standardised", "discriminant-nuisance", "adversarial-20", "metric", "reptile-20")
+_EPISODES = ("protonet-20", "anil-20", "maml-20")
 _PERSONAL = (
-    "personal-local", "interpolated", "prior-shift", "ditto-20", "fedrod-20", "fedper-20", "fedrep-20", "fedbabu-20",
-    "fedbn-20",
+    "personal-local", "interpolated", "prior-shift", "ditto-20", "fedper-20", "fedrep-20", "fedbn-20",
 )  # fmt: skip
-_DEEP = ("lpft-head-5", "finetune-last-5", "lpft-last-5", "lora-last-5", "film-last-5", "gradual-4")
+_DEEP = ("lpft-head-5", "finetune-last-5", "lpft-last-5", "lora-last-5")
 GROUPS: tuple[Group, ...] = (
     Group("heads", "cached features, 224 pixels", _CORE, 10),
     Group("rare", "cached features, 224 pixels", _RARE, 10),
     Group("across", "cached features, 224 pixels", _ACROSS, 10),
     Group("episodes", "cached features, 224 pixels", _EPISODES, 10, apart=True),
-    Group("bent", "cached features, 224 pixels", _BENT, 10),
     Group("ensembles", "cached features, 224 pixels", _ENSEMBLES, 10),
     Group("own-baselines", "own cases", BASELINES, 10),
     Group("alone-own-cases", "own cases", _ALONE, 3),

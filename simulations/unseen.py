@@ -31,7 +31,7 @@ from simulations.spread import over
 ROOT = Path(__file__).resolve().parents[1]
 BASELINE = "discriminant"
 METHODS = (
-    BASELINE, "discriminant-standardised", "discriminant-combat", "discriminant-nuisance", "discriminant-nuisance-10",
+    BASELINE, "discriminant-standardised", "discriminant-nuisance", "discriminant-nuisance-10",
     "discriminant-nuisance-cv", "fedavg-20", "network-20", "adversarial-20-0", "adversarial-20", "adversarial-20-1",
 )  # fmt: skip
 _FIGURES = ("balanced_accuracy", "auroc")

@@ -8,6 +8,10 @@ import pytest
 from tests.memory import DirectHospitals, make_site
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden/golden.json anew")
+
+
 @pytest.fixture
 def hospitals() -> DirectHospitals:
     """Five unequal hospitals; one has one case, one has one class."""

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.model import Classifier
-from medtl_core.values import Update
+from medtl_core.values import Array, Update
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ class Moments:
     counts: Float
     mean: Float
     scale: Float
+
+    @property
+    def standardisation(self) -> dict[str, Array]:
+        """Mean and scale as they travel, float32 [d] each."""
+        return {"mean": self.mean.astype(np.float32), "scale": self.scale.astype(np.float32)}
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ class Exchange:
         fixed: arrays sent along that are not trained.
         keep: rounds whose arrays to return; the last one always is.
         step: what the server does with the mean change.
-        first: number of the first round; later courses that go on from an earlier one begin after it.
     """
 
     task: str
@@ -34,7 +33,6 @@ class Exchange:
     fixed: Mapping[str, Array] = field(default_factory=dict)
     keep: frozenset[int] = frozenset()
     step: ServerStep = field(default_factory=Average)
-    first: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,16 +70,15 @@ def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Arr
     memory: Memory = {}
     kept: dict[int, Mapping[str, Array]] = {}
     told: dict[int, dict[str, Mapping[str, float]]] = {}
-    last = exchange.first + exchange.rounds - 1
-    for number in range(exchange.first, last + 1):
+    for number in range(1, exchange.rounds + 1):
         sent = {name: array.astype(np.float32) for name, array in current.items()}
-        config = {**exchange.config, "round": number, "of": last}
+        config = {**exchange.config, "round": number, "of": exchange.rounds}
         request = Request(exchange.task, {**exchange.fixed, **sent}, config, expect, exchange.phase)
         heard: dict[str, Mapping[str, float]] = {}
         change = weighted_mean(_changes(hospitals.ask(request), sent, heard))
         current, memory = _stepped(exchange.step, sent, change, memory)
         told[number] = heard
-        if number in exchange.keep or number == last:
+        if number in exchange.keep or number == exchange.rounds:
             kept[number] = {name: array.astype(np.float32) for name, array in current.items()}
     return NamedCourse(kept, told)
 

@@ -93,7 +93,7 @@ class LowRank(Adapter):
             kinds = ", ".join(sorted({type(layer).__name__ for layer in body.layers.values()})) or "no layer"
             raise ConfigError(
                 f"lora adapts dense convolutions and linear layers, but scope {body.scope.name!r} holds none "
-                f"({kinds}); did you mean 'film', or a deeper scope?"
+                f"({kinds}); name a deeper scope, or fine-tune the tensors themselves (lpft-...)"
             )
         self._factors = {path: self._drawn(path) for path in self._layers}
 
@@ -128,46 +128,8 @@ class LowRank(Adapter):
         return min(RANK, len(weight), weight[0].numel())
 
 
-@final
-class ScaleShift(Adapter):
-    """A scale and a shift of every output channel of each convolution and linear layer.
-
-    This is FiLM as few-shot transfer uses it (FiT, Shysheya et al., ICLR 2023: the affine part of the norms, which are
-    folded into the convolutions here) and SSF (Lian et al., NeurIPS 2022), which are the same map: W (1 + scale) and
-    b (1 + scale) + shift. After a whole block only, the affine head would absorb it.
-    """
-
-    name = "film"
-    rate = 1.0
-
-    def __init__(self, body: Body) -> None:
-        super().__init__(body)
-        self._layers = {path: layer for path, layer in body.layers.items() if _has_channels(layer)}
-        if not self._layers:
-            raise ConfigError(f"film scales convolutions and linear layers, but scope {body.scope.name!r} holds none")
-
-    def start(self) -> dict[str, Array]:
-        """See Adapter."""
-        return {
-            f"{path}.{part}": np.zeros(len(self.body.tensors[f"{path}.weight"]), np.float32)
-            for path in self._layers
-            for part in ("scale", "shift")
-        }
-
-    def effective(self, trained: Mapping[str, "Tensor"]) -> "dict[str, Tensor]":
-        """See Adapter."""
-        merged = {}
-        for path in self._layers:
-            shift, factor = trained[f"{path}.shift"], 1.0 + trained[f"{path}.scale"]
-            weight, bias = (self.body.tensors.get(f"{path}.{name}") for name in ("weight", "bias"))
-            assert weight is not None
-            merged[f"{path}.weight"] = weight.to(factor.device) * factor.reshape(-1, *[1] * (weight.ndim - 1))
-            merged[f"{path}.bias"] = shift if bias is None else bias.to(factor.device) * factor + shift
-        return merged
-
-
 #: Adapter by the first word of a method's name.
-ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType({kind.name: kind for kind in (Whole, LowRank, ScaleShift)})
+ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType({kind.name: kind for kind in (Whole, LowRank)})
 
 
 def find_adapter(name: str, body: Body) -> Adapter:
@@ -185,9 +147,3 @@ def _is_dense(layer: "nn.Module") -> bool:
     from torch import nn
 
     return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
-
-
-def _has_channels(layer: "nn.Module") -> bool:
-    from torch import nn
-
-    return isinstance(layer, nn.Linear | nn.Conv2d)

@@ -3,8 +3,8 @@
 Gradient reversal (Ganin and Lempitsky, ICML 2015): a domain head guesses the hospital from the adapter's output h, and
 the adapter is pushed the other way. A hospital alone knows one domain only, so its domain head would learn a constant:
 here adapter, label head and domain head are averaged together in every round, and what a hospital works against is the
-average of all. Naive federated versions diverge, hence the small capped weight and the proximal term (METHODS section
-4e). Only arrays of the network move; no feature leaves.
+average of all. Naive federated versions diverge, hence the small capped weight and the proximal term. Only
+arrays of the network move; no feature leaves.
 """
 
 from collections.abc import Mapping
@@ -178,10 +178,8 @@ def _mark(name: str) -> int:
 
 
 def _fixed(study: Study) -> dict[str, Array]:
-    return {
-        "mean": study.moments.mean.astype(np.float32), "scale": study.moments.scale.astype(np.float32),
-        "domains": np.array([_mark(name) for name in study.hospitals.weights], np.int64),
-    }  # fmt: skip
+    domains = np.array([_mark(name) for name in study.hospitals.weights], np.int64)
+    return {**study.moments.standardisation, "domains": domains}
 
 
 @final

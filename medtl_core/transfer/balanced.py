@@ -1,4 +1,4 @@
-"""Federated averaging of the linear head for rare classes: each variant changes the hospitals' loss or their order.
+"""Federated averaging of the linear head for rare classes: each variant changes the hospitals' loss.
 
 All share one task and start from the same recipe and batch order as `fedavg`, so that they differ from it in what
 their name says and in nothing else. Post-hoc correction of the same head is `fedavg-R-adjusted`.
@@ -21,10 +21,13 @@ from medtl_core.methods.rounds import Exchange, NamedCourse, run_rounds
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Config, SiteData
 from medtl_core.rng import stream
-from medtl_core.transfer.imbalance import Loss, find_loss, order
+from medtl_core.transfer.imbalance import Loss, find_loss
+from medtl_core.transfer.network import batches
 from medtl_core.values import Released, Update
 
 _ROUNDS = "-(?P<rounds>[1-9][0-9]{0,3})"
+#: Order of the cases, as fedavg's; it travels, since hospitals of earlier versions read it.
+_ORDER = "shuffled"
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,6 @@ class Balancing(Method):
 
     #: One of `imbalance.LOSSES`.
     loss: ClassVar[str]
-    #: One of `imbalance.ORDERS`.
-    order: ClassVar[str] = "shuffled"
     #: Whose class counts the loss works with: "own" (the hospital's) or "all" (the sum over hospitals).
     prior: ClassVar[str] = "own"
 
@@ -50,7 +51,7 @@ class Balancing(Method):
         keep = frozenset(other.rounds for other in study.methods if isinstance(other, type(self))) | {self.rounds}
         course = study.once(f"balanced/{kind}/{max(keep)}", lambda: self._course(study, kind, keep))
         head = course.arrays[self.rounds]["head"].astype(np.float64)
-        facts = {"rounds": self.rounds, "loss": self.loss, "order": self.order, "prior": self.prior}
+        facts = {"rounds": self.rounds, "loss": self.loss, "order": _ORDER, "prior": self.prior}
         part = self.rounds / max(keep)
         bill = {"moments": Share(), f"fit-{kind}": Share(part, part)}
         return Outcome({"": study.head(study.finished(head, False), kind, facts)}, bill, 0.0, facts)
@@ -59,7 +60,7 @@ class Balancing(Method):
         moments, chosen = study.moments, study.settings
         config: dict[str, Value] = {
             "epochs": chosen.local_epochs, "batch-size": chosen.batch_size, "learning-rate": chosen.learning_rate,
-            "weight-decay": chosen.weight_decay, "loss": self.loss, "order": self.order, "prior": self.prior,
+            "weight-decay": chosen.weight_decay, "loss": self.loss, "order": _ORDER, "prior": self.prior,
         }  # fmt: skip
         fixed = {
             name: np.asarray(getattr(moments, name), np.float32) for name in ("mean", "scale", "counts")
@@ -103,31 +104,8 @@ class Weighted(Balancing):
     prior: ClassVar[str] = "all"
 
 
-@final
-@dataclass(frozen=True)
-class FocalLoss(Balancing):
-    """Focal loss (Lin et al. 2017)."""
-
-    syntax: ClassVar[str] = "fedfocal" + _ROUNDS
-    example: ClassVar[str] = "fedfocal-20"
-    summary: ClassVar[str] = "fedavg with focal loss: easy cases count less"
-    loss: ClassVar[str] = "focal"
-
-
-@final
-@dataclass(frozen=True)
-class Sampled(Balancing):
-    """Cross-entropy over batches in which every class of the hospital appears equally often."""
-
-    syntax: ClassVar[str] = "fedsampled" + _ROUNDS
-    example: ClassVar[str] = "fedsampled-20"
-    summary: ClassVar[str] = "fedavg over batches that show each of the hospital's classes equally often"
-    loss: ClassVar[str] = "cross-entropy"
-    order: ClassVar[str] = "balanced"
-
-
 def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """One round of local training of a head [C, d + 1] with a loss and an order by name; see `imbalance`."""
+    """One round of local training of a head [C, d + 1] with a loss by name; see `imbalance`."""
     head = arrays["head"].astype(np.float64)
     if not len(site.label):
         return Released(Update({"head": arrays["head"]}))
@@ -138,7 +116,7 @@ def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
     loss = find_loss(str(config["loss"]), own if config["prior"] == "own" else arrays["counts"].astype(np.float64))
     inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
     rng = stream(site.seed, "fit", site.name, int(config["round"]))  # the batches fedavg would draw
-    trained = train(head, inputs, site.label, (training, loss, str(config["order"])), rng=rng)
+    trained = train(head, inputs, site.label, training, loss, rng=rng)
     metrics = {
         f"loss-{when}": log_loss(inputs @ weights.T, site.label)
         for when, weights in (("before", head), ("after", trained))
@@ -147,25 +125,24 @@ def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
 
 
 def train(
-    head: Float, inputs: Float, label: NDArray[np.int64], recipe: tuple[Training, Loss, str], *,
-    rng: np.random.Generator,
-) -> Float:  # fmt: skip
+    head: Float, inputs: Float, label: NDArray[np.int64], training: Training, loss: Loss, *, rng: np.random.Generator
+) -> Float:
     """Returns a head [C, d + 1] after one round of mini-batch gradient descent.
 
     Args:
         head: where the round starts.
         inputs: [n, d + 1], standardised features with a constant last column.
         label: int [n].
-        recipe: steps, loss and name of the order.
+        training: the round's recipe.
+        loss: of logits and labels.
         rng: of the order.
 
     Raises:
         DataError: the head left the finite numbers; the hospital sits out this round.
     """
-    training, loss, name = recipe
     current = head.copy()
     for _ in range(training.epochs):
-        for batch in order(name, label, training.batch_size, rng):
+        for batch in batches(len(label), training.batch_size, rng):
             features = inputs[batch]
             residual = loss.residual(features @ current.T, label[batch])
             current -= training.learning_rate * (residual.T @ features / len(batch) + training.weight_decay * current)
@@ -174,5 +151,5 @@ def train(
     return current
 
 
-METHODS: tuple[type[Method], ...] = (Balanced, LogitAdjusted, Weighted, FocalLoss, Sampled)
+METHODS: tuple[type[Method], ...] = (Balanced, LogitAdjusted, Weighted)
 TASKS = {"fit_loss": fit_loss}

@@ -51,7 +51,9 @@ class DittoPart(Trainee):
         fitted = CORE["fit"](site, sent, {**config, "proximal": 0.0})
         inputs = with_bias(site.values, sent["mean"].astype(np.float64), sent["scale"].astype(np.float64))
         centre = visit.arrays["head"].astype(np.float64)
-        training, constant = towards(centre, float(config["pull"]), training_of(config))
+        recipe = Recipe.of(config)
+        plain = Training(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.weight_decay)
+        training, constant = towards(centre, float(config["pull"]), plain)
         rng = stream(site.seed, visit.identity.method, site.name, visit.round)
         own = train(kept["head"][None], inputs, site.label, training, rng=rng, control=constant[None])[0]
         return Step({"head": fitted.update.arrays["heads"][0]}, {"head": own}, fitted.metrics)
@@ -60,12 +62,6 @@ class DittoPart(Trainee):
         """See Resident."""
         mean, scale = (visit.arrays[name].astype(np.float64) for name in ("mean", "scale"))
         return Finished(affine_head(visit, adjusted(visit, to_raw(kept["head"], mean, scale))))
-
-
-def training_of(config: Mapping[str, object]) -> Training:
-    """Returns the linear head's recipe from a message's config."""
-    recipe = Recipe.of(config)
-    return Training(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.weight_decay)
 
 
 @final

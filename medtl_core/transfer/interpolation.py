@@ -1,9 +1,9 @@
 """Between one hospital's head and everybody's: as much of its own cases as cross-validation at the hospital allows.
 
 The federation's head is the discriminant of all hospitals. A hospital either moves away from it, W = argmin f_k(W) +
-lambda / 2 ||W - W_g||^2, or mixes its logits with those of the head it would train alone (METHODS section 5). Lambda
-or the share is chosen on the hospital's own folds; the heads it is chosen with were made without the fold at any
-hospital, so the federated end of the scale has no unfair advantage.
+lambda / 2 ||W - W_g||^2, or mixes its logits with those of the head it would train alone. Lambda or the share is
+chosen on the hospital's own folds; the heads it is chosen with were made without the fold at any hospital, so the
+federated end of the scale has no unfair advantage.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +24,7 @@ from medtl_core.methods.outcome import Outcome
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import TASKS as CORE
 from medtl_core.methods.tasks import Arrays, Task
-from medtl_core.transfer.keep import Ending, settle, standard, tasks_of
+from medtl_core.transfer.keep import Ending, settle, tasks_of
 from medtl_core.transfer.resident import Finished, Resident, Visit, affine_head
 
 #: Strengths of the pull towards the federated head, from strong to weak; the federated head itself comes before them.
@@ -222,7 +222,7 @@ class Interpolated(Method):
         heads = np.stack([found.affine, *folds]).astype(np.float32)
         ending = Ending(
             "mixed_finish" if self.mix else "pulled_finish",
-            {"heads": heads, **standard(study)},
+            {"heads": heads, **study.moments.standardisation},
             {"folds": study.settings.folds},
             found.bill,
             found.facts,

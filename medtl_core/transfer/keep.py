@@ -139,7 +139,7 @@ class Personal(Method):
         opening = self.opening(study)
         config = {**identity_config(study, self.name), **recipe_config(study), **opening.config}
         phase = f"fit-{self.name}"
-        exchange = Exchange(f"{self.word}_round", phase, self.rounds, config, standard(study))
+        exchange = Exchange(f"{self.word}_round", phase, self.rounds, config, study.moments.standardisation)
         course = run_rounds(study.hospitals, exchange, opening.start)
         late = {site for said in course.metrics.values() for site, told in said.items() if told.get("began-late")}
         ending = Ending(
@@ -163,12 +163,6 @@ def settle(study: Study, method: Method, ending: Ending) -> Outcome:
     facts = {**ending.facts, "hospitals": chosen, "began_late": sorted(late)}
     bill = {"moments": Share(), **ending.bill, phase: Share()}
     return Outcome({}, bill, 0.0, facts, personal=method.name)
-
-
-def standard(study: Study) -> dict[str, Array]:
-    """Returns the pooled standardisation as it travels: `mean` and `scale` [d], float32."""
-    moments = study.moments
-    return {"mean": moments.mean.astype(np.float32), "scale": moments.scale.astype(np.float32)}
 
 
 def _opened(

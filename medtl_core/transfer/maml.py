@@ -1,7 +1,7 @@
 """MAML across hospitals: a network that is good after a few gradient steps, and ANIL, which moves its head only.
 
 Every hospital takes the meta-gradient of its own tasks, the server averages the networks. MAML: Finn et al., ICML 2017.
-ANIL, whose inner loop moves the head only: Raghu et al., ICLR 2020. `perfedavg` trains with the same steps.
+ANIL, whose inner loop moves the head only: Raghu et al., ICLR 2020.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medtl_core.errors import DataError
 from medtl_core.heads.linear import class_weights
@@ -21,7 +20,7 @@ from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Config, SiteData, Task
 from medtl_core.rng import stream
 from medtl_core.transfer.episodes import Shape, sample
-from medtl_core.transfer.network import HEAD, NAMES, batches, forward, network_of, standardised, start_of
+from medtl_core.transfer.network import HEAD, NAMES, forward, network_of, standardised, start_of
 from medtl_core.values import Array, Released, Update
 
 if TYPE_CHECKING:
@@ -160,16 +159,11 @@ def _loss(arrays: Mapping[str, "Tensor"], side: Side, columns: "Tensor | None") 
 
 def _tasks(
     site: SiteData, inputs: "Tensor", config: Config, rng: np.random.Generator
-) -> "Iterator[tuple[tuple[Side, Side], Tensor | None]]":
-    """Yields the two sides of each task and the logits that take part."""
+) -> "Iterator[tuple[tuple[Side, Side], Tensor]]":
+    """Yields the two sides of each task, an episode, and the logits that take part."""
     import torch
 
-    label = torch.from_numpy(site.label)
     for _ in range(int(config["tasks"])):
-        if config["whole"]:  # the hospital is the task: two batches of its cases
-            halves = [torch.from_numpy(_batch(len(site.label), int(config["batch-size"]), rng)) for _ in range(2)]
-            yield ((inputs[halves[0]], label[halves[0]]), (inputs[halves[1]], label[halves[1]])), None
-            continue
         task = sample(site.label, site.patients, Shape(int(config["ways"])), rng=rng)
         sides = [
             (inputs[torch.from_numpy(rows)], torch.from_numpy(way))
@@ -178,52 +172,10 @@ def _tasks(
         yield (sides[0], sides[1]), torch.from_numpy(task.classes)
 
 
-def _batch(cases: int, size: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    return next(batches(cases, size, rng))
-
-
-@dataclass(frozen=True)
-class MetaPlan:
-    """What the server asks for.
-
-    Attributes:
-        name: of the method, under which its cost is booked.
-        rounds: of meta-training.
-        inner: the inner loop.
-        whole: whether a task is the hospital itself (Per-FedAvg) and not an episode.
-    """
-
-    name: str
-    rounds: int
-    inner: Inner
-    whole: bool = False
-
-    @property
-    def phase(self) -> str:
-        """Label of the meta-training's cost."""
-        return f"fit-{self.name}"
-
-    def trained(self, study: Study) -> Mapping[str, Array]:
-        """Meta-trains the network of the study."""
-        config: dict[str, Value] = {
-            **self.inner.config(), "outer-rate": OUTER_RATE, "tasks": TASKS_A_ROUND, "whole": self.whole,
-            "ways": max(len(study.problem.classes), 2), "batch-size": study.settings.batch_size,
-        }  # fmt: skip
-        exchange = Exchange("fit_meta", self.phase, self.rounds, config, fixed_of(study))
-        return run_rounds(study.hospitals, exchange, start_of(study)).last
-
-    def facts(self) -> dict[str, Value]:
-        """Returns what the report tells."""
-        return {"rounds": self.rounds, **self.inner.config()}
-
-
 def fixed_of(study: Study) -> dict[str, Array]:
     """Returns what travels untrained: `mean` and `scale` [d], and `weight` [C], under which all classes count alike."""
     moments = study.moments
-    return {
-        "mean": moments.mean.astype(np.float32), "scale": moments.scale.astype(np.float32),
-        "weight": class_weights(moments.counts).astype(np.float32),
-    }  # fmt: skip
+    return {**moments.standardisation, "weight": class_weights(moments.counts).astype(np.float32)}
 
 
 @final
@@ -252,11 +204,18 @@ class Maml(Method):
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         names = HEAD if self.algorithm == "anil" else NAMES
-        plan = MetaPlan(self.name, self.rounds, Inner(self.steps, INNER_RATE, names, not self.first))
-        phase = f"step-{self.name}"
-        steps = Exchange("gradient_step", phase, self.steps, plan.inner.config(), fixed_of(study))
-        model = network_of(study, run_rounds(study.hospitals, steps, plan.trained(study)).last, plan.facts())
-        return Outcome({"": model}, dict.fromkeys(("moments", plan.phase, phase), Share()), 0.0, model.facts)
+        inner = Inner(self.steps, INNER_RATE, names, not self.first).config()
+        phases, fixed = (f"fit-{self.name}", f"step-{self.name}"), fixed_of(study)
+        config: dict[str, Value] = {
+            **inner, "outer-rate": OUTER_RATE, "tasks": TASKS_A_ROUND, "ways": max(len(study.problem.classes), 2),
+            "whole": False, "batch-size": study.settings.batch_size,  # read by hospitals of earlier versions
+        }  # fmt: skip
+        training = Exchange("fit_meta", phases[0], self.rounds, config, fixed)
+        trained = run_rounds(study.hospitals, training, start_of(study)).last
+        steps = Exchange("gradient_step", phases[1], self.steps, inner, fixed)
+        facts = {"rounds": self.rounds, **inner}
+        model = network_of(study, run_rounds(study.hospitals, steps, trained).last, facts)
+        return Outcome({"": model}, dict.fromkeys(("moments", *phases), Share()), 0.0, facts)
 
 
 METHODS: tuple[type[Method], ...] = (Maml,)

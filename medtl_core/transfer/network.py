@@ -33,8 +33,6 @@ HIDDEN = 64
 BODY, HEAD = ("body.bias", "body.weight"), ("head.bias", "head.weight")
 NAMES = (*BODY, *HEAD)
 
-#: Loss of logits [n, C] and labels [n].
-Loss = Callable[["Tensor", "Tensor"], "Tensor"]
 #: Logits [n, C] of named arrays and inputs [n, d].
 Answer = Callable[[Mapping[str, "Tensor"], "Tensor"], "Tensor"]
 
@@ -119,7 +117,7 @@ class Trained:
 
 def fit(
     arrays: Arrays, inputs: NDArray[np.float32], label: NDArray[np.int64], recipe: Recipe, *,
-    rng: np.random.Generator, train: tuple[str, ...] = NAMES, loss: Loss | None = None, answer: Answer = forward,
+    rng: np.random.Generator, train: tuple[str, ...] = NAMES, answer: Answer = forward,
 ) -> Trained:  # fmt: skip
     """Returns the arrays after one round of local training by gradient descent.
 
@@ -130,16 +128,14 @@ def fit(
         recipe: of the training.
         rng: of the batch order.
         train: names of the arrays to train; the others stay as they are.
-        loss: of logits and labels; None = cross-entropy.
         answer: logits of arrays and inputs; a method with further arrays brings its own.
 
     Raises:
         DataError: the training diverged; the hospital sits out this round.
     """
     import torch
-    from torch.nn import functional
+    from torch.nn.functional import cross_entropy
 
-    measure: Loss = loss or functional.cross_entropy
     features, target = torch.from_numpy(inputs), torch.from_numpy(label)
     current = {name: torch.tensor(np.asarray(array, np.float32)) for name, array in arrays.items()}
     trained = [current[name].requires_grad_() for name in train]
@@ -149,7 +145,7 @@ def fit(
         seen = 0.0
         for batch in batches(len(label), recipe.batch_size, rng):
             rows = torch.from_numpy(batch)
-            cost = measure(answer(current, features[rows]), target[rows])
+            cost = cross_entropy(answer(current, features[rows]), target[rows])
             slopes = torch.autograd.grad(cost, trained)
             seen += float(cost.detach()) * len(batch)
             with torch.no_grad():
@@ -225,10 +221,10 @@ class Network(Model):
 
 def network_of(study: Study, arrays: Arrays, facts: Mapping[str, Any]) -> Network:
     """Returns trained arrays as a model of this study."""
-    moments = study.moments
-    fixed = {"mean": moments.mean.astype(np.float32), "scale": moments.scale.astype(np.float32)}
-    own = {name: np.asarray(arrays[name], np.float32) for name in NAMES}
-    return Network({**own, **fixed}, moments.counts > 0, study.problem.classes, study.problem.fingerprint, facts)
+    moments, problem = study.moments, study.problem
+    trained = {name: np.asarray(arrays[name], np.float32) for name in NAMES}
+    everything = {**trained, **moments.standardisation}
+    return Network(everything, moments.counts > 0, problem.classes, problem.fingerprint, facts)
 
 
 def start_of(study: Study) -> dict[str, Array]:
@@ -254,14 +250,9 @@ class NetworkMethod(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        moments = study.moments
-        fixed = {"mean": moments.mean.astype(np.float32), "scale": moments.scale.astype(np.float32)}
-        phase = f"fit-{self.name}"
-        course = run_rounds(
-            study.hospitals,
-            Exchange("fit_network", phase, self.rounds, recipe_config(study), fixed),
-            start_of(study),
-        )
+        phase, fixed = f"fit-{self.name}", study.moments.standardisation
+        exchange = Exchange("fit_network", phase, self.rounds, recipe_config(study), fixed)
+        course = run_rounds(study.hospitals, exchange, start_of(study))
         facts = {"rounds": self.rounds}
         bill = {"moments": Share(), phase: Share()}
         return Outcome({"": network_of(study, course.last, facts)}, bill, 0.0, facts)

@@ -1,9 +1,8 @@
 """Personal parts of the small network: which of its arrays are averaged, and which stay at the hospital.
 
-FedPer, FedRep and FedBABU share the hidden layer and keep the head; FedBN shares both and keeps the normalisation.
+FedPer and FedRep share the hidden layer and keep the head; FedBN shares both and keeps the normalisation.
 """
 
-from abc import ABC
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, final
@@ -34,9 +33,6 @@ from medtl_core.values import Array
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Passes of FedBABU's local fine-tuning of the head, once, after the rounds.
-TUNING = 20
-
 #: Own cases that weigh as much as the pooled moments in FedBN's normalisation; one case alone has no spread.
 PULL = 10.0
 
@@ -44,17 +40,20 @@ PULL = 10.0
 NORM = ("norm.gain", "norm.shift")
 
 
+@final
 @dataclass(frozen=True)
-class Part(Trainee, ABC):
+class HeadPart(Trainee):
     """A hospital that trains parts of the network in turn, shares the body and keeps the head.
 
     Attributes:
         turns: names trained one after the other, each for the recipe's passes.
+        refit: whether the head is fitted once more after the rounds, to the last shared body.
     """
 
     lateness: ClassVar[bool] = False
 
     turns: tuple[tuple[str, ...], ...]
+    refit: bool = False
 
     def begin(self, visit: Visit) -> Mapping[str, Array]:
         """See Resident."""
@@ -63,59 +62,16 @@ class Part(Trainee, ABC):
 
     def train(self, visit: Visit, kept: Arrays) -> Step:
         """See Trainee."""
-        done = _in_turn(visit, self.network(visit, kept), self.turns)
+        done = _in_turn(visit, {**_only(visit.arrays, BODY), **kept}, self.turns)
         return Step(_only(done.arrays, BODY), _only(done.arrays, kept), _losses(done))
 
-    def network(self, visit: Visit, kept: Arrays) -> dict[str, Array]:
-        """Returns the shared body under the hospital's head."""
-        return {**_only(visit.arrays, BODY), **kept}
-
-
-@final
-@dataclass(frozen=True)
-class PerPart(Part):
-    """FedPer's hospital: what it kept is its head."""
-
     def finish(self, visit: Visit, kept: Arrays) -> Finished:
         """See Resident."""
-        return Finished(_network(visit, self.network(visit, kept)))
-
-
-@final
-@dataclass(frozen=True)
-class RepPart(Part):
-    """FedRep's hospital: after the rounds the head is fitted once more, to the last shared body."""
-
-    def finish(self, visit: Visit, kept: Arrays) -> Finished:
-        """See Resident."""
-        done = _in_turn(visit, self.network(visit, kept), (HEAD,))
+        network = {**_only(visit.arrays, BODY), **kept}
+        if not self.refit:
+            return Finished(_network(visit, network))
+        done = _in_turn(visit, network, (HEAD,))
         return Finished(_network(visit, done.arrays), _losses(done))
-
-
-@final
-@dataclass(frozen=True)
-class BabuPart(Part):
-    """FedBABU's hospital: it keeps nothing between rounds; its head is the agreed random one until the end."""
-
-    lateness: ClassVar[bool] = True
-
-    def begin(self, visit: Visit) -> Mapping[str, Array]:
-        """See Resident."""
-        return {}
-
-    def finish(self, visit: Visit, kept: Arrays) -> Finished:
-        """See Resident."""
-        recipe = replace(Recipe.of(visit.config), epochs=TUNING)
-        done = _in_turn(visit, self.network(visit, kept), (HEAD,), recipe)
-        return Finished(_network(visit, done.arrays), _losses(done))
-
-    def network(self, visit: Visit, kept: Arrays) -> dict[str, Array]:
-        """Returns the shared body under the head all share without sending it: unit rows from the run's seed."""
-        hidden = len(visit.arrays["body.bias"])
-        rows = stream(visit.site.seed, "fedbabu", "head").standard_normal((visit.site.classes, hidden))
-        weight = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-        head = {"head.weight": weight, "head.bias": np.zeros(visit.site.classes, np.float32)}
-        return {**_only(visit.arrays, BODY), **head}
 
 
 @final
@@ -195,17 +151,6 @@ class FedRep(NetworkPart):
 
 @final
 @dataclass(frozen=True)
-class FedBabu(NetworkPart):
-    """Only the body is trained, under an agreed random head; then a head is tuned locally (Oh et al., ICLR 2022)."""
-
-    word: ClassVar[str] = "fedbabu"
-    syntax: ClassVar[str] = word + ROUNDS
-    example: ClassVar[str] = "fedbabu-3"
-    summary: ClassVar[str] = "personal: only the body is trained together; each hospital then tunes a head of its own"
-
-
-@final
-@dataclass(frozen=True)
 class FedBN(NetworkPart):
     """Everything averaged but the normalisation of the features (Li et al., ICLR 2021)."""
 
@@ -216,14 +161,13 @@ class FedBN(NetworkPart):
     averaged: ClassVar[tuple[str, ...]] = NAMES
 
 
-def _in_turn(visit: Visit, arrays: Arrays, turns: tuple[tuple[str, ...], ...], recipe: Recipe | None = None) -> Trained:
+def _in_turn(visit: Visit, arrays: Arrays, turns: tuple[tuple[str, ...], ...]) -> Trained:
     """Trains parts of the network one after the other; the loss before is that of the first turn."""
     inputs = standardised(visit.site.values, visit.arrays["mean"], visit.arrays["scale"])
-    chosen = recipe or Recipe.of(visit.config)
-    before = 0.0
+    recipe, before = Recipe.of(visit.config), 0.0
     done = Trained(dict(arrays), 0.0, 0.0)
     for number, names in enumerate(turns):
-        done = fit(done.arrays, inputs, visit.site.label, chosen, rng=_order(visit, number), train=names)
+        done = fit(done.arrays, inputs, visit.site.label, recipe, rng=_order(visit, number), train=names)
         before = before if number else done.loss_before
     return replace(done, loss_before=before)
 
@@ -253,10 +197,9 @@ def _losses(done: Trained) -> dict[str, float]:
     return {"loss-before": done.loss_before, "loss-after": done.loss_after}
 
 
-METHODS: tuple[type[Method], ...] = (FedPer, FedRep, FedBabu, FedBN)
+METHODS: tuple[type[Method], ...] = (FedPer, FedRep, FedBN)
 TASKS: Mapping[str, Task] = {
-    **tasks_of("fedper", PerPart((NAMES,))),
-    **tasks_of("fedrep", RepPart((HEAD, BODY))),
-    **tasks_of("fedbabu", BabuPart((BODY,))),
+    **tasks_of("fedper", HeadPart((NAMES,))),
+    **tasks_of("fedrep", HeadPart((HEAD, BODY), refit=True)),
     **tasks_of("fedbn", NormPart()),
 }

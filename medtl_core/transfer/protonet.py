@@ -147,8 +147,7 @@ class ProtoNet(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        moments, phases = study.moments, (f"fit-{self.name}", f"sums-{self.name}")
-        fixed = {"mean": moments.mean.astype(np.float32), "scale": moments.scale.astype(np.float32)}
+        phases, fixed = (f"fit-{self.name}", f"sums-{self.name}"), study.moments.standardisation
         shape = Shape(ways=max(len(study.problem.classes), 2))
         config = {**vars(shape), "episodes": EPISODES, "rate": RATE}
         start = start_of(study)

@@ -1,10 +1,7 @@
 """Reptile across hospitals: federated averaging in which the server goes only part of the way."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
-
-import numpy as np
 
 from medtl_core.aggregate.steps import Memory, ServerStep
 from medtl_core.heads.statistics import Float
@@ -24,6 +21,7 @@ class Partway(ServerStep):
         rate: share of the way to the mean.
 
     Example:
+        >>> import numpy as np
         >>> Partway(0.5).apply(np.array([1.0]), np.array([2.0]), {})[0].tolist()
         [2.0]
     """
@@ -54,14 +52,8 @@ class Reptile(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        moments, phase = study.moments, f"fit-{self.name}"
-        fixed: Mapping[str, Float] = {
-            "mean": moments.mean.astype(np.float32),
-            "scale": moments.scale.astype(np.float32),
-        }
-        exchange = Exchange(
-            "fit_network", phase, self.rounds, recipe_config(study), fixed, step=Partway(self.rate)
-        )  # fmt: skip
+        phase, fixed = f"fit-{self.name}", study.moments.standardisation
+        exchange = Exchange("fit_network", phase, self.rounds, recipe_config(study), fixed, step=Partway(self.rate))
         facts = {"rounds": self.rounds, "rate": self.rate}
         model = network_of(study, run_rounds(study.hospitals, exchange, start_of(study)).last, facts)
         return Outcome({"": model}, {"moments": Share(), phase: Share()}, 0.0, facts)

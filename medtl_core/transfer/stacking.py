@@ -25,8 +25,8 @@ from medtl_core.methods.rounds import Exchange, run_rounds
 from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import Arrays, Config, SiteData, Task
 from medtl_core.transfer.mixture import Mixture
+from medtl_core.transfer.network import recipe_config
 from medtl_core.transfer.simplex import Point, candidates, likelihood_sums
-from medtl_core.transfer.soup import head_config, head_scale
 from medtl_core.values import Array, Released, Update
 
 #: Nats within which the weights are the best, and rounds after which they are taken as they are.
@@ -116,7 +116,8 @@ def _trained(study: Study) -> tuple[Float, Choice]:
     if "auto" in study.names:
         stack = study.course(RIVAL.algorithm).heads[RIVAL.rounds]
     else:
-        exchange = Exchange("fit", "fit-ensemble", RIVAL.rounds, head_config(study), head_scale(study))
+        config = {**recipe_config(study), "proximal": 0.0}
+        exchange = Exchange("fit", "fit-ensemble", RIVAL.rounds, config, study.moments.standardisation)
         start = np.zeros((1 + study.settings.folds, len(study.problem.classes), study.problem.width + 1))
         stack = run_rounds(study.hospitals, exchange, {"heads": start}).last["heads"].astype(np.float64)
     finished = study.finished(stack, RIVAL.adjusted)

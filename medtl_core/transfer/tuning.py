@@ -18,7 +18,8 @@ from medtl_core.methods.tasks import Arrays, Config, SiteData
 from medtl_core.rng import stream
 from medtl_core.transfer.adapters import Adapter, find_adapter
 from medtl_core.transfer.body import Body, open_body
-from medtl_core.transfer.imbalance import loss_function, order
+from medtl_core.transfer.imbalance import find_loss
+from medtl_core.transfer.network import batches
 from medtl_core.values import Array, Released, Update
 
 if TYPE_CHECKING:
@@ -176,19 +177,19 @@ class _Training:
         head = source.trained["head"]
         self._source, self._recipe = source, recipe
         self._mean, self._scale = (head.new_tensor(arrays[key]) for key in ("mean", "scale"))
-        self._numbers, self._label = site.label, head.new_tensor(site.label).long()
+        self._label = head.new_tensor(site.label).long()
         self._rows, self._watching = split(site.patients, site.label, site.seed)
         own = np.bincount(site.label[self._rows], minlength=site.classes).astype(np.float64)
         counts = np.asarray(arrays["counts"], np.float64) if recipe.loss == "logit-adjusted" else own
-        self._loss = loss_function(recipe.loss, counts)
+        self._loss = find_loss(recipe.loss, counts).value
 
     def run(self, rng: np.random.Generator) -> Released:
         """Trains; where cases watch, the epoch they like best is kept, the start among the choices."""
         optimiser, losses = self._optimiser(), []
         best, kept, least = 0, self._arrays(), self._watched()
         for epoch in range(1, self._recipe.epochs + 1):
-            batches = order("shuffled", self._numbers[self._rows], self._recipe.batch_size, rng)
-            losses.append(float(np.mean([self._step(optimiser, self._rows[batch], rng) for batch in batches])))
+            order = batches(len(self._rows), self._recipe.batch_size, rng)
+            losses.append(float(np.mean([self._step(optimiser, self._rows[batch], rng) for batch in order])))
             loss = self._watched()
             if loss <= least:
                 best, kept, least = epoch, self._arrays(), loss

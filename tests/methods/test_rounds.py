@@ -70,13 +70,6 @@ def test_a_server_step_sees_all_arrays_as_one() -> None:
     np.testing.assert_allclose(course.last["bias"], [3.5, 3.5])
 
 
-def test_a_later_course_goes_on_counting() -> None:
-    hospitals = Movers({"a": (1.0, 1)})
-    course = run_rounds(hospitals, Exchange("task", "phase", 2, first=4), START)
-    assert [request.config["round"] for request in hospitals.asked] == [4, 5]
-    assert list(course.arrays) == [5]
-
-
 def test_no_reply_is_an_error() -> None:
     with pytest.raises(RunError, match="no usable reply"):
         run_rounds(Movers({}), Exchange("task", "phase", 1), START)

@@ -32,7 +32,7 @@ def judged(hospitals: DirectHospitals, methods: str, *, test: str = "server") ->
 
 
 def test_every_ensemble_tells_diversity_and_gain(hospitals: DirectHospitals) -> None:
-    names = "local,discriminant,ensemble-local,ensemble-weighted,ensemble-all,ensemble-equal,bagged-3,snapshot-2x1"
+    names = "local,discriminant,ensemble-local,ensemble-weighted,ensemble-all,ensemble-equal,ensemble-equal-fedavg"
     _, found = judged(hospitals, names)
     assert list(found) == names.split(",")
     for name, verdict in found.items():
@@ -51,8 +51,8 @@ def test_every_ensemble_tells_diversity_and_gain(hospitals: DirectHospitals) -> 
 
 
 def test_sums_of_the_hospitals_say_the_same_as_the_servers_cases(hospitals: DirectHospitals) -> None:
-    _, central = judged(hospitals, "ensemble-equal,bagged-3")
-    made, summed = judged(hospitals, "ensemble-equal,bagged-3", test="sites")
+    _, central = judged(hospitals, "ensemble-equal,ensemble-equal-fedavg")
+    made, summed = judged(hospitals, "ensemble-equal,ensemble-equal-fedavg", test="sites")
     for name, verdict in summed.items():
         ours, theirs = verdict.facts["diversity"], central[name].facts["diversity"]
         assert ours == pytest.approx(theirs, abs=1e-5)

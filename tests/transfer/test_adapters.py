@@ -9,7 +9,7 @@ from torch import nn
 
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
-from medtl_core.transfer.adapters import ADAPTERS, Adapter, LowRank, ScaleShift, find_adapter
+from medtl_core.transfer.adapters import ADAPTERS, Adapter, LowRank, find_adapter
 from medtl_core.transfer.body import Body, Scope, open_body
 from medtl_core.transfer.chain import find_chain
 from tests.transfer.pictures import SETTINGS, VIEWS, material
@@ -106,26 +106,10 @@ def test_lora_on_a_transformer_adapts_its_linear_layers() -> None:
 
 
 def test_lora_where_nothing_is_dense_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"scope 'last' holds none \(Conv2d\); did you mean 'film'"):
+    with pytest.raises(ConfigError, match=r"scope 'last' holds none \(Conv2d\); name a deeper scope"):
         find_adapter("lora", small(nn.Conv2d(4, 4, 3, groups=4)))
 
 
-def test_film_scales_and_shifts_every_channel() -> None:
-    layer = nn.Conv2d(4, 2, 1, groups=2, bias=False)
-    adapter = ScaleShift(small(layer))
-    trained = {"1.0.scale": torch.tensor([1.0, -1.0]), "1.0.shift": torch.tensor([3.0, 4.0])}
-    merged = adapter.effective(trained)
-    assert torch.equal(merged["1.0.weight"], layer.weight * torch.tensor([2.0, 0.0])[:, None, None, None])
-    assert merged["1.0.bias"].tolist() == [3.0, 4.0]
-    part = adapter.body.part()
-    part.place(merged)  # a layer without a bias takes one
-    x = torch.ones(1, 4, 3, 3)
-    expected = nn.functional.conv2d(x, merged["1.0.weight"], merged["1.0.bias"], groups=2).mean(dim=(2, 3))
-    torch.testing.assert_close(part(x, torch.zeros(1, 0))[:, :2], expected)
-
-
-def test_film_without_a_layer_and_unknown_adapters_are_refused() -> None:
-    with pytest.raises(ConfigError, match="film scales convolutions and linear layers, but scope 'last' holds none"):
-        find_adapter("film", small(nn.GroupNorm(1, 4)))
+def test_unknown_adapters_are_refused() -> None:
     with pytest.raises(ConfigError, match="unknown adapter 'lorra'; did you mean 'lora'"):
         find_adapter("lorra", body())

@@ -18,8 +18,8 @@ from tests.memory import DirectHospitals, make_site
 PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 6),))
 NAMES = [kind.example for kind in METHODS]
 CONFIG = {
-    "epochs": 3, "batch-size": 8, "learning-rate": 0.05, "weight-decay": 1e-3, "round": 2,
-    "loss": "cross-entropy", "order": "shuffled", "prior": "own",
+    "epochs": 3, "batch-size": 8, "learning-rate": 0.05, "weight-decay": 1e-3, "round": 2, "loss": "cross-entropy",
+    "prior": "own",
 }  # fmt: skip
 
 
@@ -44,8 +44,8 @@ def test_every_variant_learns_and_says_what_it_did(hospitals: DirectHospitals, n
     assert set(outcome.bill) == {"moments", f"fit-{name.split('-')[0]}"} == set(hospitals.costs)
 
 
-def test_plain_loss_and_order_are_fedavg(hospitals: DirectHospitals) -> None:
-    """The shared task adds nothing of its own: with cross-entropy in shuffled order it is the core's `fit`."""
+def test_the_plain_loss_is_fedavg(hospitals: DirectHospitals) -> None:
+    """The shared task adds nothing of its own: with cross-entropy it is the core's `fit`."""
     site = hospitals.sites["a"]
     arrays = {"mean": np.full(6, 3.0, np.float32), "scale": np.ones(6, np.float32), "counts": np.ones(3, np.float32)}
     head = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
@@ -59,8 +59,8 @@ def test_one_full_batch_step_by_hand() -> None:
     site = make_site("a", 10)
     inputs = with_bias(site.values, np.full(6, 3.0), np.ones(6))
     counts = np.bincount(site.label, minlength=3).astype(float)
-    recipe = (Training(1, 64, 0.05, 0.0), find_loss("balanced-softmax", counts), "shuffled")
-    moved = train(np.zeros((3, 7)), inputs, site.label, recipe, rng=np.random.default_rng(0))
+    loss = find_loss("balanced-softmax", counts)
+    moved = train(np.zeros((3, 7)), inputs, site.label, Training(1, 64, 0.05, 0.0), loss, rng=np.random.default_rng(0))
     by_hand = -0.05 * (softmax(log_share(counts)[None]) - np.eye(3)[site.label]).T @ inputs / 10
     np.testing.assert_allclose(moved, by_hand, atol=1e-12)
     np.testing.assert_allclose(moved[:, -1], 0.0, atol=1e-12)  # no class is favoured
@@ -80,7 +80,7 @@ def test_whose_prior_the_loss_works_with(hospitals: DirectHospitals) -> None:
 
 
 def test_variants_of_one_kind_share_their_rounds(hospitals: DirectHospitals) -> None:
-    made = study(hospitals, "fedbal-2,fedbal-5,fedfocal-3")
+    made = study(hospitals, "fedbal-2,fedbal-5,fedlogit-3")
     for method in made.methods:
         made.outcome(method)
     assert [request.phase for request in hospitals.asked].count("fit-fedbal") == 5

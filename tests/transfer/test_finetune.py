@@ -15,7 +15,7 @@ from medtl_core.methods.method import Method
 from medtl_core.methods.model import Packed
 from medtl_core.methods.study import Study
 from medtl_core.registry import find_method, unpack
-from medtl_core.transfer.finetune import FineTune, Gradual
+from medtl_core.transfer.finetune import FineTune
 from medtl_core.transfer.tuned import Tuned
 from medtl_core.values import Head
 from server.app import app as server_app
@@ -41,7 +41,7 @@ def test_names_say_scope_and_rounds() -> None:
     method = find_method("finetune-last2-5")
     assert isinstance(method, FineTune)
     assert (method.scope, method.rounds) == ("last2", 5)
-    for name in ("lpft-head-3", "lora-all-2", "film-last12-1", "gradual-8", "finetune-head-1"):
+    for name in ("lpft-head-3", "lora-all-2", "lpft-last12-1", "finetune-head-1"):
         assert find_method(name).name == name
 
 
@@ -61,7 +61,7 @@ def test_a_scope_that_the_backbone_lacks_is_refused_before_anybody_trains() -> N
 # --- what travels and where it starts
 
 
-@pytest.mark.parametrize("name", ["finetune-last-1", "lpft-last-1", "lora-last-1", "film-last-1"])
+@pytest.mark.parametrize("name", ["finetune-last-1", "lpft-last-1", "lora-last-1"])
 def test_every_variant_gives_a_model_that_answers_and_travels(name: str) -> None:
     study = make_study(name)
     model = tuned(study)
@@ -88,7 +88,7 @@ def test_only_trained_tensors_travel() -> None:
     assert set(request.arrays) == {*expected, "head", "mean", "scale", "counts"}
 
 
-@pytest.mark.parametrize("name", ["lpft-last-1", "lora-last-1", "film-last-1", "lpft-head-1"])
+@pytest.mark.parametrize("name", ["lpft-last-1", "lora-last-1", "lpft-head-1"])
 def test_a_warm_start_that_hardly_moves_is_the_discriminant(name: str) -> None:
     study = make_study("discriminant", name, settings=SETTINGS.replace(tune_rate=1e-7))
     solved, warm = (study.outcome(method).heads[""] for method in study.methods)
@@ -117,26 +117,6 @@ def test_rounds_of_one_variant_share_a_course() -> None:
     assert first.weight.tobytes() == same.weight.tobytes()
 
 
-def test_unfreezing_is_gradual_and_keeps_what_was_trained() -> None:
-    study = make_study("gradual-5")
-    model = tuned(study)
-    asked = tunes(study)
-    assert [(config["scope"], config["round"]) for config in asked] == [
-        ("head", 1), ("head", 2), ("last", 3), ("last2", 4), ("last3", 5),
-    ]  # fmt: skip
-    assert isinstance(study.hospitals, DirectHospitals)
-    third, fourth = (study.hospitals.asked[-3 + index].arrays for index in (0, 1))
-    assert model.scope == "last3" and len(model.facts["losses"]) == 5
-    moved = fourth["blocks.2.1.conv_pw.weight"]
-    assert not np.array_equal(moved, third["blocks.2.1.conv_pw.weight"])
-    assert isinstance(make_study("gradual-1").methods[0], Gradual)
-
-
-def test_gradual_with_one_round_trains_the_head() -> None:
-    study = make_study("gradual-1")
-    assert isinstance(study.outcome(study.methods[0]).heads[""], Head)
-
-
 def test_same_seed_same_bytes() -> None:
     first, second = (tuned(make_study("lora-last-1")).trained for _ in range(2))
     assert {name: array.tobytes() for name, array in first.items()} == {k: v.tobytes() for k, v in second.items()}
@@ -157,7 +137,7 @@ def test_a_transformer_learns_through_lora_on_its_linear_layers() -> None:
 
 
 def test_a_tuned_model_needs_images_of_its_own_features() -> None:
-    model = tuned(make_study("film-last-1"))
+    model = tuned(make_study("lpft-last-1"))
     with pytest.raises(DataError, match="reads images"):
         model.logits(np.zeros((1, 80)))
     with pytest.raises(WeightsError, match="tuned from features"):

@@ -14,10 +14,9 @@ from medtl_core.aggregate.folds import weighted_mean
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, MedtlError, StateError
 from medtl_core.methods.hospitals import Request
-from medtl_core.methods.rounds import Exchange, run_rounds
 from medtl_core.methods.study import Study
 from medtl_core.registry import all_methods, answer, read_methods
-from medtl_core.transfer.keep import Personal, identity_config, standard
+from medtl_core.transfer.keep import Personal, identity_config
 from medtl_core.transfer.network import recipe_config
 from server.verdict import judge_all
 from tests.memory import DirectHospitals, make_site
@@ -25,7 +24,7 @@ from tests.transfer.personal_sites import PROBLEM, SETTINGS, last_asked, recorde
 
 ROUNDS = [kind.example for kind in all_methods() if issubclass(kind, Personal)]
 ALL = [kind.example for kind in all_methods() if kind.__module__.split(".")[-1] in
-       ("personal", "ditto", "rod", "interpolation", "shift")]  # fmt: skip
+       ("personal", "ditto", "interpolation", "shift")]  # fmt: skip
 
 
 def method_of(name: str) -> Personal:
@@ -80,33 +79,16 @@ def test_a_repeated_message_gives_the_same_bytes_and_leaves_the_same_state(tmp_p
 
 
 @pytest.mark.parametrize("name", ROUNDS)
-def test_a_restart_of_everything_after_two_rounds_changes_no_byte(tmp_path: Path, name: str) -> None:
+def test_a_restart_of_the_hospitals_before_every_message_changes_no_byte(tmp_path: Path, name: str) -> None:
+    class Restarted(DirectHospitals):
+        def ask(self, request: Request):  # type: ignore[no-untyped-def]
+            self.sites = {site.name: site for site in with_state(tmp_path / "parts")}
+            return super().ask(request)
+
     method = replace(method_of(name), rounds=4)
     whole = Study(DirectHospitals(with_state(tmp_path / "whole")), PROBLEM, SETTINGS, [method])
-    expected = method.outcome(whole)
-
-    def part(first: int, rounds: int, start: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        made = Study(DirectHospitals(with_state(tmp_path / "parts")), PROBLEM, SETTINGS, [method])
-        opening = method.opening(made)
-        config = {**identity_config(made, method.name), **recipe_config(made), **opening.config}
-        exchange = Exchange(f"{method.word}_round", "x", rounds, config, standard(made), first=first)
-        return dict(run_rounds(made.hospitals, exchange, start or opening.start).last)
-
-    half = part(1, 2, {})
-    last = part(3, 2, half)
-    ended = Study(DirectHospitals(with_state(tmp_path / "parts")), PROBLEM, SETTINGS, [method])
-    opening = method.opening(ended)
-    config = {
-        **identity_config(ended, method.name),
-        **recipe_config(ended),
-        **opening.config,
-        "adjusted": False,
-        "round": 5,
-    }
-    seen = (ended.moments.counts > 0).astype(np.int64)
-    for site in with_state(tmp_path / "parts"):
-        answer(f"{method.word}_finish", site, {**standard(ended), **last, "seen": seen}, config)
-    assert expected.personal == method.name
+    parts = Study(Restarted(with_state(tmp_path / "parts")), PROBLEM, SETTINGS, [method])
+    assert method.outcome(whole).personal == method.outcome(parts).personal == method.name
     assert state_bytes(tmp_path / "parts") == state_bytes(tmp_path / "whole")
 
 
@@ -116,7 +98,7 @@ def test_a_hospital_whose_state_is_lost_begins_anew_and_says_so(tmp_path: Path, 
     method = method_of(name)
     opening = method.opening(made)
     config = {**identity_config(made, name), **recipe_config(made), **opening.config, "round": 3}
-    arrays = {**standard(made), **{key: value.astype(np.float32) for key, value in opening.start.items()}}
+    arrays = {**made.moments.standardisation, **{key: value.astype(np.float32) for key, value in opening.start.items()}}
     site = with_state(tmp_path)[0]
     assert answer(f"{method.word}_round", site, arrays, config).metrics["began-late"] == 1.0
     assert answer(f"{method.word}_round", site, arrays, {**config, "round": 4}).metrics["began-late"] == 0.0
@@ -141,7 +123,7 @@ def finish(site, made: Study, name: str, changes: dict) -> None:
     method = method_of(name)
     opening = method.opening(made)
     config = {**identity_config(made, name), **recipe_config(made), **opening.config, "adjusted": False, **changes}
-    arrays = {**standard(made), **{key: value.astype(np.float32) for key, value in opening.start.items()}}
+    arrays = {**made.moments.standardisation, **{key: value.astype(np.float32) for key, value in opening.start.items()}}
     answer(f"{method.word}_finish", site, {**arrays, "seen": np.ones(3, np.int64)}, config)
 
 
@@ -150,7 +132,7 @@ def test_a_hospital_that_took_part_in_no_round_sits_out_where_its_part_would_be_
     for name in ("fedper-3", "fedrep-3"):
         with pytest.raises(StateError, match=r"took part in no round.*sits out"):
             finish(site, made, name, {"round": 4})
-    for name in ("fedbabu-3", "fedbn-3", "ditto-3", "fedrod-3"):
+    for name in ("fedbn-3", "ditto-3"):
         finish(site, made, name, {"round": 4})
 
 
@@ -234,7 +216,7 @@ def test_a_full_disk_keeps_the_hospital_out_of_the_round_and_its_state_whole(
 
     monkeypatch.setattr(personal_state, "write_bytes", full)
     request = Request("fedper_round", config={**identity_config(made, "fedper-3"), **recipe_config(made), "round": 4})
-    arrays = {**standard(made), **method_of("fedper-3").opening(made).start}
+    arrays = {**made.moments.standardisation, **method_of("fedper-3").opening(made).start}
     with pytest.raises(StateError, match="No space left on device") as caught:
         answer("fedper_round", with_state(tmp_path)[0], arrays, request.config)
     assert str(tmp_path) not in caught.value.public_text
@@ -273,15 +255,13 @@ def test_two_methods_of_one_family_keep_apart(tmp_path: Path) -> None:
 
 
 def test_the_average_weighs_hospitals_by_their_cases(tmp_path: Path) -> None:
-    made, hospitals = recorded(tmp_path, "fedrod-1", Settings(test="sites", local_epochs=1))
+    made, hospitals = recorded(tmp_path, "ditto-1", Settings(test="sites", local_epochs=1))
     made.outcome(*made.methods)
     told = [
-        (r.update.arrays, len(hospitals.sites[name].label))
-        for task, name, r in hospitals.left
-        if task == "fedrod_round"
+        (r.update.arrays, len(hospitals.sites[name].label)) for task, name, r in hospitals.left if task == "ditto_round"
     ]
     mean = weighted_mean(told)["head"].astype(np.float32)
-    last = last_asked(made, "fedrod_finish")
+    last = last_asked(made, "ditto_finish")
     np.testing.assert_allclose(last.arrays["head"], mean, atol=1e-7)
 
 

@@ -13,9 +13,9 @@ from medtl_core.methods.study import Study
 from medtl_core.methods.tasks import SiteData
 from medtl_core.personal_state import PersonalState
 from medtl_core.registry import answer, find_method, read_methods
-from medtl_core.transfer.keep import Personal, identity_config, standard
+from medtl_core.transfer.keep import Personal, identity_config
 from medtl_core.transfer.network import BODY, HEAD, NAMES, Network, initial, recipe_config, standardised
-from medtl_core.transfer.personal import PULL, BabuPart, NormPart, PerPart, RepPart, own_moments
+from medtl_core.transfer.personal import PULL, HeadPart, NormPart, own_moments
 from medtl_core.transfer.resident import Visit
 from server.verdict import judge_all
 from tests.memory import DirectHospitals, make_site
@@ -37,7 +37,7 @@ def visit(site: SiteData, *, seed: int = 0, **changes: object) -> Visit:
 
 def test_fedper_trains_both_and_keeps_the_head() -> None:
     here = visit(make_site("a", 20))
-    part = PerPart((NAMES,))
+    part = HeadPart((NAMES,))
     kept = {name: here.arrays[name] for name in HEAD}
     step = part.train(here, kept)
     assert set(step.shared) == set(BODY)
@@ -50,8 +50,8 @@ def test_fedper_trains_both_and_keeps_the_head() -> None:
 def test_fedrep_trains_the_head_under_the_old_body_first() -> None:
     here = visit(make_site("a", 20))
     kept = {name: here.arrays[name] for name in HEAD}
-    head_only = PerPart((HEAD,)).train(here, kept)
-    both = RepPart((HEAD, BODY)).train(here, kept)
+    head_only = HeadPart((HEAD,)).train(here, kept)
+    both = HeadPart((HEAD, BODY), refit=True).train(here, kept)
     assert all(np.array_equal(head_only.kept[name], both.kept[name]) for name in HEAD)
     assert all(np.array_equal(head_only.shared[name], here.arrays[name]) for name in BODY)
     assert all((both.shared[name] != here.arrays[name]).any() for name in BODY)
@@ -60,29 +60,10 @@ def test_fedrep_trains_the_head_under_the_old_body_first() -> None:
 def test_fedrep_fits_its_head_to_the_last_body_before_it_is_used() -> None:
     here = visit(make_site("a", 20))
     kept = {name: here.arrays[name] for name in HEAD}
-    model = RepPart((HEAD, BODY)).finish(here, kept).model
+    model = HeadPart((HEAD, BODY), refit=True).finish(here, kept).model
     assert isinstance(model, Network)
     assert all(np.array_equal(model.arrays[name], here.arrays[name]) for name in BODY)
     assert (model.arrays["head.weight"] != kept["head.weight"]).any()
-
-
-def test_fedbabu_hospitals_share_one_random_head_without_sending_it() -> None:
-    part = BabuPart((BODY,))
-    heads = [part.network(visit(make_site(name, 20)), {})["head.weight"] for name in "ab"]
-    np.testing.assert_array_equal(heads[0], heads[1])
-    np.testing.assert_allclose(np.linalg.norm(heads[0], axis=1), 1.0, rtol=1e-6)
-    step = part.train(visit(make_site("a", 20)), {})
-    assert set(step.shared) == set(BODY)
-    assert step.kept == {}
-    assert (step.shared["body.weight"] != visit(make_site("a", 20)).arrays["body.weight"]).any()
-
-
-def test_fedbabu_tunes_a_head_of_its_own_at_the_end() -> None:
-    here = visit(make_site("a", 20))
-    done = BabuPart((BODY,)).finish(here, {})
-    assert done.metrics["loss-after"] < done.metrics["loss-before"]
-    assert isinstance(done.model, Network)
-    assert all(np.array_equal(done.model.arrays[name], here.arrays[name]) for name in BODY)
 
 
 def test_fedbn_keeps_its_normalisation_and_shares_the_network() -> None:
@@ -128,12 +109,12 @@ def test_adjustment_removes_the_hospitals_own_prior() -> None:
     site = make_site("a", 20)
     site = replace(site, values=site.values[:11], label=site.label[:11], patients=site.patients[:11])
     kept = {name: visit(site).arrays[name] for name in HEAD}
-    plain, moved = (PerPart((NAMES,)).finish(visit(site, adjusted=flag), kept).model for flag in (False, True))
+    plain, moved = (HeadPart((NAMES,)).finish(visit(site, adjusted=flag), kept).model for flag in (False, True))
     difference = plain.logits(site.test_values) - moved.logits(site.test_values)
     np.testing.assert_allclose(difference, np.tile(log_prior(np.bincount(site.label, minlength=3)), (20, 1)), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["fedper", "fedrep", "fedbabu", "fedbn"])
+@pytest.mark.parametrize("name", ["fedper", "fedrep", "fedbn"])
 def test_personal_parts_learn(tmp_path: Path, name: str) -> None:
     found = judge_all(study(tmp_path, f"{name}-10,personal-local"), None)
     ours, floor = (verdict.figures["auroc"] for verdict in found.values())
@@ -174,7 +155,10 @@ def test_training_that_diverges_keeps_the_hospital_out_and_its_state_unwritten(t
     (method,) = made.methods
     assert isinstance(method, Personal)
     opening = method.opening(made)
-    arrays = {**standard(made), **{name: value.astype(np.float32) for name, value in opening.start.items()}}
+    arrays = {
+        **made.moments.standardisation,
+        **{name: value.astype(np.float32) for name, value in opening.start.items()},
+    }
     config = {**identity_config(made, "fedbn-2"), **recipe_config(made), "round": 1}
     with pytest.raises(DataError, match="diverged"):
         answer("fedbn_round", with_state(tmp_path)[0], arrays, config)

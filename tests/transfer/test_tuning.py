@@ -35,7 +35,7 @@ def answer(site: SiteData, recipe: Recipe, arrays: Mapping[str, Array], number: 
 # --- what a round does
 
 
-@pytest.mark.parametrize(("adapter", "scope"), [("finetune", "last"), ("lora", "last2"), ("film", "all")])
+@pytest.mark.parametrize(("adapter", "scope"), [("finetune", "last"), ("lora", "last2"), ("finetune", "all")])
 def test_training_lowers_the_loss_and_answers_with_what_is_trained(adapter: str, scope: str) -> None:
     site, recipe = make_site("a", 12), Recipe(adapter, scope, epochs=6, batch_size=4, rate=0.05)
     before = start(site, recipe)
@@ -128,7 +128,7 @@ def test_a_hospital_without_images_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "text"), [({"loss": "focl"}, "'focal'"), ({"scope": "lost"}, "unknown scope 'lost'")]
+    ("change", "text"), [({"loss": "class-weightd"}, "'class-weighted'"), ({"scope": "lost"}, "unknown scope 'lost'")]
 )
 def test_a_wrong_recipe_is_refused(change: dict[str, Any], text: str) -> None:
     site = make_site("a", 3)
