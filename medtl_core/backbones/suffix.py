@@ -15,7 +15,7 @@ _TINY = 1e-12
 class Suffix(nn.Module):
     """Maps one vector a case, the first unit's input and the taps read before it, to logits of a head on unit rows.
 
-    Units and head can be trained; the map from features to rows (see `transfer.public`) is constant.
+    Units and head can be trained; the map from features to rows (see `methods.private.public_pca`) is constant.
 
     Args:
         units: in the order they run.

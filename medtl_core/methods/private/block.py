@@ -1,0 +1,115 @@
+"""The last blocks of a backbone and a head as one network that is trained case by case, under privacy.
+
+Fine-tuning's `Part` reads taps by hooks and replaces tensors; Opacus needs a module whose parameters stay in their
+place, and nothing that works in place. Of a block's BatchNorm nothing is left that could be trained or could change: it
+is folded into the convolution before it, or a constant (`backbones.frozen`).
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.config import Settings
+from medtl_core.errors import ConfigError, WeightsError
+from medtl_core.methods.finetune.activations import Inputs
+from medtl_core.methods.finetune.split_backbone import Body, open_body
+from medtl_core.methods.finetune.trainable_suffix import pooling
+from medtl_core.methods.private.public_pca import PublicMap
+from medtl_core.values import Array
+
+if TYPE_CHECKING:
+    from medtl_core.backbones.suffix import Suffix
+
+
+def open_blocks(settings: Settings, views: tuple[str, ...], scope: str) -> Body:
+    """Returns `body.open_body`, where no tap is read inside a trained block.
+
+    Raises:
+        ConfigError: one is, or as for `body.open_body`.
+        WeightsError: as for `body.open_body`.
+    """
+    body = open_body(settings, views, scope)
+    inside = [path for tap, path in body.chain.taps.items() if tap not in body.shallow and path not in body.units]
+    if inside:
+        raise ConfigError(f"tap {inside[0]!r} is read inside a block that would be trained; name one tap less")
+    return body
+
+
+def start_of(body: Body) -> dict[str, Array]:
+    """Returns name ("units.0.conv.weight") -> value, float64, of every tensor that is trained, in torch's order."""
+    return {name: body.network.get_parameter(path).detach().double().numpy() for name, path in _names(body).items()}
+
+
+def network_of(body: Body, map_: PublicMap, arrays: Mapping[str, Array], shape: tuple[int, ...]) -> "Suffix":
+    """Returns blocks and head as one network, float64; all is trainable but "head.bias".
+
+    Args:
+        body: gives the blocks.
+        map_: from features to the rows the head reads.
+        arrays: those of `start_of`, and "head.weight" [C, k], "head.bias" [C].
+        shape: of what the first block reads of one case; see `Seen.shape`.
+
+    Raises:
+        WeightsError: an array is missing, foreign or of another shape.
+    """
+    import torch
+
+    from medtl_core.backbones.suffix import Suffix, separate
+
+    classes = len(arrays.get("head.bias", ()))
+    _check(body, arrays, {"head.weight": (classes, map_.basis.shape[1]), "head.bias": (classes,)})
+    taps = [body.units.index(body.chain.taps[tap]) for tap in body.spec.taps if tap not in body.shallow]
+    units = [separate(copy.deepcopy(body.submodule(path))) for path in body.units]
+    constants = {name: torch.from_numpy(np.asarray(array, np.float64)) for name, array in map_.arrays.items()}
+    network = Suffix(units, shape, dict.fromkeys(taps, pooling(body)), constants, classes)
+    state = {name: torch.from_numpy(np.array(array, np.float64)) for name, array in arrays.items()}
+    network.double().load_state_dict(state, strict=False)
+    network.requires_grad_(True).head.bias.requires_grad_(False)
+    return network
+
+
+def placed(body: Body, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns trained tensors under the names that `Body.features` knows, float32.
+
+    Raises:
+        WeightsError: they are not those of `start_of`.
+    """
+    _check(body, arrays, {})
+    return {path: arrays[name].astype(np.float32) for name, path in _names(body).items()}
+
+
+@final
+class Seen:
+    """What the blocks' network reads of each case, float32 [b, ...] for positions; see `samplegrad.Rows`.
+
+    Attributes:
+        shape: of what the first block reads of one case.
+    """
+
+    def __init__(self, inputs: Inputs, view: int) -> None:
+        self._inputs, self._view = inputs, view
+        self.shape = tuple(inputs.batch([0], [view])[0].shape[1:])
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> Array:
+        """See class."""
+        read, shallow = self._inputs.batch(rows, np.full(len(rows), self._view))
+        return np.concatenate([read.flatten(1).numpy(), shallow.numpy()], axis=1)
+
+
+def _names(body: Body) -> dict[str, str]:
+    """Name of every trained tensor in the blocks' network -> its path in the backbone."""
+    places = ((f"units.{place}", path) for place, path in enumerate(body.units))
+    return {
+        f"{unit}.{name}": f"{path}.{name}"
+        for unit, path in places
+        for name, _ in body.submodule(path).named_parameters()
+    }
+
+
+def _check(body: Body, arrays: Mapping[str, Array], head: Mapping[str, tuple[int, ...]]) -> None:
+    known = {**{name: array.shape for name, array in start_of(body).items()}, **head}
+    if {name: array.shape for name, array in arrays.items()} != known:
+        raise WeightsError(f"the arrays are not those of the blocks {'+'.join(body.units)} and a head on rows")

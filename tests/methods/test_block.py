@@ -1,0 +1,169 @@
+"""A backbone's last blocks, case by case: the agreed features at the start, autograd's gradients, and refusals."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from medtl_core.config import Settings
+from medtl_core.errors import ConfigError, DataError, PrivacyError, WeightsError
+from medtl_core.methods.finetune.split_backbone import Body, open_body
+from medtl_core.methods.private.block import Seen, network_of, open_blocks, placed, start_of
+from medtl_core.methods.private.public_pca import PublicMap
+from medtl_core.methods.private.samplegrad import Cases, check_network, clipped_sum
+from medtl_core.values import Array
+from tests.methods.pictures import SETTINGS, VIEWS, material
+
+#: Backbone, taps: depthwise and plain convolutions; residual sums, squeeze-and-excitation and norms kept as constants;
+#: no norm at all; tokens and layer norms.
+BACKBONES = {
+    "lite0": ("lite0", "1+4"),
+    "resnet18": ("random:resnet18", "plain"),
+    "mobilenet": ("random:mobilenet_v3_small", "plain"),
+    "squeezenet": ("random:squeezenet1_1", "3+6"),
+    "transformer": ("random:timm:test_vit", "plain"),
+}
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
+def settings(name: str) -> Settings:
+    backbone, features = BACKBONES[name]
+    return SETTINGS.replace(backbone=backbone, features=features, image_size=160 if name == "transformer" else 32)
+
+
+def opened(name: str, scope: str = "last") -> Body:
+    return open_blocks(settings(name), VIEWS, scope)
+
+
+def public(body: Body, size: int = 4) -> PublicMap:
+    """Any map at all: a row has length one under each."""
+    rng, width = np.random.default_rng(0), body.spec.width
+    basis = np.linalg.qr(rng.standard_normal((width, size)))[0]
+    return PublicMap(0.1 * rng.standard_normal(width), np.full(width, 0.5), basis)
+
+
+def arrays_of(body: Body, size: int = 4, seed: int = 0) -> dict[str, Array]:
+    """Blocks a little away from their start, and a head that is not zero."""
+    rng = np.random.default_rng(seed)
+    moved = {name: array * (1 + 0.05 * rng.standard_normal(array.shape)) for name, array in start_of(body).items()}
+    return {**moved, "head.weight": rng.standard_normal((3, size)), "head.bias": rng.standard_normal(3)}
+
+
+def by_the_body(name: str, map_: PublicMap, arrays: Mapping[str, Array], view: int, row: int) -> Array:
+    """One case's gradient by another road: the body that fine-tuning uses, plain autograd, float64."""
+    body = open_body(settings(name), VIEWS, "last")
+    part, inputs = body.part(), body.inputs(material(9, settings(name)))
+    leaves = {key: torch.tensor(array, dtype=torch.float64, requires_grad=True) for key, array in arrays.items()}
+    offset = leaves.pop("head.bias")  # it is not trained
+    own = zip(body.tensors, (leaf for key, leaf in leaves.items() if key.startswith("units")), strict=True)
+    part.place(dict(own))
+    read, shallow = inputs.batch([row], [view])
+    features = part(read.double(), shallow.double())
+    mean, scale, basis = (torch.from_numpy(map_.arrays[key]) for key in ("mean", "scale", "basis"))
+    spread = ((features - mean) / scale) @ basis
+    logits = (spread / spread.norm()) @ leaves["head.weight"].T + offset
+    cost = functional.cross_entropy(logits, torch.tensor([row % 3]))
+    return torch.cat([slope.ravel() for slope in torch.autograd.grad(cost, list(leaves.values()))]).numpy()
+
+
+def summed(slopes: list[Array], patients: Array, clip: float) -> Array:
+    total = np.zeros(len(slopes[0]))
+    for name in np.unique(patients):
+        mean = np.mean([slope for slope, own in zip(slopes, patients, strict=True) if own == name], axis=0)
+        total += mean * min(1.0, clip / float(np.linalg.norm(mean)))
+    return total
+
+
+# --- the features
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_at_the_start_the_features_are_the_agreed_ones(name: str) -> None:
+    own = material(3, settings(name))
+    agreed = open_body(settings(name), VIEWS, "head").features(own)
+    body = opened(name)
+    found = body.features(own, placed(body, start_of(body)))
+    np.testing.assert_allclose(found, agreed, atol=1e-5 * np.abs(agreed).max())
+    seen = Seen(body.inputs(own), 0)  # and the network reads them: a head of ones tells their rows
+    map_ = PublicMap(np.zeros(body.spec.width), np.ones(body.spec.width), np.eye(body.spec.width))
+    head = {"head.weight": np.eye(body.spec.width), "head.bias": np.zeros(body.spec.width)}
+    with torch.no_grad():
+        rows = network_of(body, map_, {**start_of(body), **head}, seen.shape)(
+            torch.from_numpy(seen[np.arange(3)]).double()
+        )
+    inputs = body.inputs(own).batch(np.arange(3), np.zeros(3, np.int64))
+    with torch.no_grad():
+        expected = functional.normalize(body.part()(*inputs).double(), dim=1)
+    torch.testing.assert_close(rows, expected, atol=1e-5, rtol=0)
+
+
+def test_no_case_has_no_features_and_diverged_blocks_are_named() -> None:
+    body = opened("lite0")
+    start = placed(body, start_of(body))
+    assert body.features(material(0, settings("lite0")), start).shape == (0, body.spec.width)
+    broken = {name: np.full_like(array, np.nan) for name, array in start.items()}
+    with pytest.raises(DataError, match="training diverged"):
+        body.features(material(2, settings("lite0")), broken)
+
+
+def test_two_blocks_begin_one_block_earlier() -> None:
+    assert len(start_of(opened("lite0", "last2"))) == 2 * len(start_of(opened("lite0")))
+
+
+# --- the gradients
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("each", [1, 3])
+def test_a_clipped_sum_is_that_of_the_body_one_patient_at_a_time(name: str, each: int) -> None:
+    body = opened(name)
+    map_, arrays = public(body), arrays_of(body)
+    view = len(body.spec.views) - 1  # "plain" features have one
+    seen = Seen(body.inputs(material(9, settings(name))), view)
+    label, patients = np.arange(9) % 3, np.array([f"p{row // each}" for row in range(9)])
+    network = network_of(body, map_, arrays, seen.shape)
+    slopes = [by_the_body(name, map_, arrays, view, row) for row in range(9)]
+    middle = float(np.median([np.linalg.norm(slope) for slope in slopes]))
+    for clip in (0.3 * middle, 10 * middle):
+        found = clipped_sum(network, Cases(seen, label, patients), clip, batch=4).update.arrays["gradient"]
+        expected = summed(slopes, patients, clip)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9 * np.abs(expected).max())
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize("state", ["training", "frozen in training mode"])
+def test_a_batchnorm_in_training_mode_is_never_trained_past(state: str) -> None:
+    body = opened("lite0")
+    seen = Seen(body.inputs(material(4, settings("lite0"))), 0)
+    network = network_of(body, public(body), arrays_of(body), seen.shape)
+    norm = torch.nn.BatchNorm2d(body.spec.width).double().requires_grad_(state == "training").train()
+    network.units.append(norm)
+    with pytest.raises(PrivacyError, match=r"units\.1 \(BatchNorm2d\) averages over patients"):
+        clipped_sum(network, Cases(seen, np.arange(4) % 3, np.array(list("abcd"))), 1.0)
+    check_network(network_of(body, public(body), arrays_of(body), seen.shape))
+
+
+def test_more_blocks_than_there_are_and_tables_are_refused() -> None:
+    with pytest.raises(ConfigError, match="asks for 9 blocks, but only 6"):
+        open_blocks(SETTINGS, VIEWS, "last9")
+    with pytest.raises(ConfigError, match="backbone=table has no network"):
+        open_blocks(SETTINGS.replace(backbone="table"), VIEWS, "last")
+
+
+def test_arrays_of_another_block_are_refused() -> None:
+    body = opened("lite0")
+    arrays, shape = arrays_of(body), Seen(body.inputs(material(2, settings("lite0"))), 0).shape
+    less = {name: array for name, array in arrays.items() if name != "head.bias"}
+    other = {**arrays, "units.0.conv_pw.weight": np.zeros((1, 1, 1, 1))}
+    for wrong in (less, other, {**arrays, "units.7.weight": np.zeros(1)}):
+        with pytest.raises(WeightsError, match="not those of the blocks"):
+            network_of(body, public(body), wrong, shape)
+    with pytest.raises(WeightsError, match="not those of the blocks"):
+        network_of(body, public(body, 5), arrays, shape)
+    with pytest.raises(WeightsError, match="not those of the blocks"):
+        placed(body, arrays)
