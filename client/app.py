@@ -69,7 +69,7 @@ def join(message: Message, context: Context) -> Message:
 
 @guarded
 def task(message: Message, context: Context) -> Message:
-    """Answers one task of the server; see `medtl_core.registry.all_tasks`."""
+    """Answers one task of the server; see `medtl_core.federation.registry.all_tasks`."""
     started = time.thread_time()
     site = _open(context)
     arrays, config = decode_request(message)

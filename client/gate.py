@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from medtl_core.errors import PrivacyError
-from medtl_core.methods.private import PrivateMethod, terms_of
-from medtl_core.methods.tasks import Arrays, Config
+from medtl_core.federation.private import PrivateMethod, terms_of
+from medtl_core.federation.registry import answer, find_method, private_task, private_training
+from medtl_core.federation.tasks import Arrays, Config
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.gate import Demand, release, train
 from medtl_core.privacy.ledger import Identity, Key, Ledger, fingerprint
@@ -19,7 +20,6 @@ from medtl_core.privacy.noise import system_entropy
 from medtl_core.privacy.plan import Terms
 from medtl_core.privacy.policy import Policy, read_policy
 from medtl_core.privacy.witnesses import HOSPITAL, METHOD, from_values
-from medtl_core.registry import answer, find_method, private_task, private_training
 from medtl_core.values import Array, Released, Witness, digest
 
 from .site import Site

@@ -15,8 +15,8 @@ import numpy as np
 
 from medtl_core.atomic import to_json, write_bytes
 from medtl_core.errors import PrivacyError
-from medtl_core.methods.secure import STAGES
-from medtl_core.methods.tasks import Arrays, Config
+from medtl_core.federation.secure_sum import STAGES
+from medtl_core.federation.tasks import Arrays, Config
 from medtl_core.privacy import masking
 from medtl_core.privacy.gate import check, release
 from medtl_core.privacy.identity import PEERS, own_identity, trusted_peers

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from medtl_core.agreement import agreement
 from medtl_core.config import Settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source
 from medtl_core.data.style import of_hospital
 from medtl_core.errors import ConfigError, DataError
-from medtl_core.features import Spec, extract, feature_spec
-from medtl_core.material import Material
-from medtl_core.methods.tasks import SiteData
+from medtl_core.features.dataset import Material
+from medtl_core.features.extract import Spec, extract, feature_spec
+from medtl_core.federation.tasks import SiteData
+from medtl_core.fingerprint import agreement
 from medtl_core.values import Examples
 
 

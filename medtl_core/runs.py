@@ -205,7 +205,7 @@ def load_head(path: Path) -> "Head":
 
 
 def load_packed(path: Path) -> "tuple[str, Packed]":
-    """Returns the kind and the parts of a model that `save_model` wrote; `registry.unpack` makes it whole.
+    """Returns the kind and the parts of a model that `save_model` wrote; `federation.registry.unpack` makes it whole.
 
     Raises:
         WeightsError: as in `load_head`.

@@ -6,14 +6,14 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from medtl_core.agreement import agreement
 from medtl_core.config import settings
 from medtl_core.events import Events
+from medtl_core.federation.outcome import Problem
+from medtl_core.federation.registry import chosen_methods
+from medtl_core.federation.study import Study
+from medtl_core.fingerprint import agreement
 from medtl_core.flower.exchange import GridHospitals, Terms
-from medtl_core.methods.outcome import Problem
-from medtl_core.methods.study import Study
 from medtl_core.privacy.witnesses import Witnesses
-from medtl_core.registry import chosen_methods
 from medtl_core.threads import one_thread
 
 from .results import write

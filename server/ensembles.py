@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.aggregate.folds import total
-from medtl_core.ensemble import combine, cross_fitted, validation_weighted
-from medtl_core.histogram import judge_sites
+from medtl_core.evaluation.ensemble import combine, cross_fitted, validation_weighted
+from medtl_core.evaluation.federated import judge_sites
+from medtl_core.federation.folds import total
+from medtl_core.federation.hospitals import ArraySpec, Request
+from medtl_core.federation.outcome import Outcome, Share
+from medtl_core.federation.study import Study
 from medtl_core.methods.core import Local
-from medtl_core.methods.hospitals import ArraySpec, Request
-from medtl_core.methods.outcome import Outcome, Share
-from medtl_core.methods.study import Study
-from medtl_core.transfer.diversity import figures_of, gain_of, remarks, sums_expected
-from medtl_core.transfer.mixture import Mixture
+from medtl_core.methods.diversity import figures_of, gain_of, remarks, sums_expected
+from medtl_core.methods.mixture import Mixture
 from medtl_core.values import Scores
 
 from .sums import heads_judged

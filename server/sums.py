@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from medtl_core.histogram import expected_shapes
-from medtl_core.methods.hospitals import ArraySpec, Request, Value
-from medtl_core.methods.model import Model
-from medtl_core.methods.study import Study
-from medtl_core.transfer.keep import identity_config
+from medtl_core.evaluation.federated import expected_shapes
+from medtl_core.federation.hospitals import ArraySpec, Request, Value
+from medtl_core.federation.model import Model
+from medtl_core.federation.study import Study
+from medtl_core.methods.personal.server import identity_config
 from medtl_core.values import Array, Head, Update
 
 #: What each hospital summed over its own held-out cases, by site.

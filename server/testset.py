@@ -10,8 +10,8 @@ from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source
 from medtl_core.data.style import of_server
 from medtl_core.errors import DataError
-from medtl_core.features import Spec, extract, feature_spec
-from medtl_core.material import Material
+from medtl_core.features.dataset import Material
+from medtl_core.features.extract import Spec, extract, feature_spec
 from medtl_core.values import Array, Scores
 
 

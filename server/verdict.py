@@ -6,16 +6,16 @@ from statistics import fmean
 from typing import Any
 
 from medtl_core.errors import ConfigError
-from medtl_core.histogram import judge_sites
-from medtl_core.intervals import bootstrap, over_seeds
+from medtl_core.evaluation.federated import judge_sites
+from medtl_core.evaluation.intervals import bootstrap, over_seeds
+from medtl_core.evaluation.scores import judge
+from medtl_core.federation.method import Method
+from medtl_core.federation.model import Classifier, Model
+from medtl_core.federation.outcome import Outcome, Share
+from medtl_core.federation.study import Study
 from medtl_core.methods.core import Ensemble
-from medtl_core.methods.method import Method
-from medtl_core.methods.model import Classifier, Model
-from medtl_core.methods.outcome import Outcome, Share
-from medtl_core.methods.study import Study
-from medtl_core.metrics import judge
+from medtl_core.methods.mixture import Mixture
 from medtl_core.rng import stream
-from medtl_core.transfer.mixture import Mixture
 from medtl_core.values import Head, Scores
 
 from .ensembles import ensemble, mixture_remarks, summed_remarks

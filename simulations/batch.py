@@ -1,13 +1,13 @@
-"""A benchmark's runs, one after the other, in this process; see `medtl_core.batch`."""
+"""A benchmark's runs, one after the other, in this process; see `medtl_core.sweep.job_queue`."""
 
 import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from medtl_core import batch
-from medtl_core.batch import Job
 from medtl_core.runs import Plan
+from medtl_core.sweep import job_queue as batch
+from medtl_core.sweep.job_queue import Job
 
 __all__ = ["ROOT", "Job", "Values", "told", "work_through"]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medtl_core.intervals import Paired, holm, over_seeds, paired
+from medtl_core.evaluation.intervals import Paired, holm, over_seeds, paired
 from simulations.spread import apart, shown
 
 #: Method -> seed -> the method's record in result.json.

@@ -11,14 +11,14 @@ from medtl_core.config import Settings
 from medtl_core.data.partition import partition
 from medtl_core.data.source import open_source
 from medtl_core.errors import MedtlError, RunError
-from medtl_core.features import extract, feature_spec
-from medtl_core.methods.hospitals import Cost, Failure, Hospitals, Reply, Request
-from medtl_core.methods.outcome import Problem
-from medtl_core.methods.study import Study
-from medtl_core.methods.tasks import SiteData
-from medtl_core.registry import answer
+from medtl_core.features.extract import extract, feature_spec
+from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
+from medtl_core.federation.outcome import Problem
+from medtl_core.federation.registry import answer
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import SiteData
+from medtl_core.methods.adaptation import Support
 from medtl_core.threads import one_thread
-from medtl_core.transfer.adaptation import Support
 from medtl_core.values import Examples, Scores, Task
 
 Index = NDArray[np.int64]

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medtl_core.data.images import decode
-from medtl_core.views import square, stacked
+from medtl_core.data.views import square, stacked
 from simulations.speed import SHARED, Line
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def measured(scope: str) -> list[Line]:
     """The epoch of one scope with the prefix in memory, and, where there is a prefix, the first one with it."""
     import torch
 
-    from medtl_core.transfer.activations import MEMO
+    from medtl_core.methods.finetune.activations import MEMO
 
     torch.set_num_threads(1)
     rounds: dict[str, list[float]] = {"ours": [], "theirs": [], "our first": [], "their first": []}
@@ -210,7 +210,7 @@ def _plain(values: dict[str, Any], scope: str) -> tuple[Plain, list[tuple[list[A
     from medtl_core.backbones.zoo import find_backbone
     from medtl_core.config import settings
     from medtl_core.data.shared import shared_parts, shared_source
-    from medtl_core.features import images_of
+    from medtl_core.features.extract import images_of
 
     chosen = settings(values)
     source = shared_source(chosen)

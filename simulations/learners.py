@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.federation.registry import find_method
+from medtl_core.federation.study import Study
 from medtl_core.heads.linear import logistic, to_raw, with_bias
-from medtl_core.methods.study import Study
-from medtl_core.registry import find_method
-from medtl_core.transfer.adaptation import MEAN_CASES, Support, adapt_head, adapt_metric, restricted
-from medtl_core.transfer.maml import INNER_RATE, Inner, adapted
-from medtl_core.transfer.metric import Metric, unit
-from medtl_core.transfer.network import HEAD, NAMES, Network, standardised
+from medtl_core.methods.adaptation import MEAN_CASES, Support, adapt_head, adapt_metric, restricted
+from medtl_core.methods.maml import INNER_RATE, Inner, adapted
+from medtl_core.methods.metric import Metric, unit
+from medtl_core.methods.network import HEAD, NAMES, Network, standardised
 from medtl_core.values import ABSENT, Head
 
 Values = NDArray[np.float32]

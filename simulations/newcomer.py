@@ -17,14 +17,14 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.cli.plan import name_data
 from medtl_core.config import read_assignments, settings
 from medtl_core.errors import ConfigError, MedtlError
-from medtl_core.intervals import paired
-from medtl_core.methods.study import Study
-from medtl_core.metrics import auroc, balanced_accuracy
-from medtl_core.planning import name_data
+from medtl_core.evaluation.intervals import paired
+from medtl_core.evaluation.scores import auroc, balanced_accuracy
+from medtl_core.federation.study import Study
+from medtl_core.methods.episodes import draw_shots
 from medtl_core.rng import stream
-from medtl_core.transfer.episodes import draw_shots
 from simulations.federation import Cases, Index, federate, load
 from simulations.learners import LEARNERS, Newcomer
 from simulations.spread import apart, over

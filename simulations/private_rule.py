@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from medtl_core.methods.private.auto import signal
 from medtl_core.privacy.plan import Terms
 from medtl_core.rng import stream
 from medtl_core.sweep.cells import OPEN, place, private_settings
 from medtl_core.sweep.rows import records_of
-from medtl_core.transfer.private_auto import signal
 from simulations.batch import ROOT, Job, Values, told, work_through
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -154,7 +154,7 @@ def _digits() -> tuple[Any, Any, Any]:
 
 @lru_cache(maxsize=2)
 def _phantoms(seed: int) -> tuple[Any, Any, Any]:
-    from medtl_core.data.phantom import phantom
+    from medtl_core.data.synthetic.phantom import phantom
 
     cases = phantom(seed, size=96, patients=1100)
     return cases["image"][:, :, :, 0], cases["label"], cases["split"] == "test"

@@ -31,7 +31,7 @@ def local(values: dict[str, Any]) -> None:
 def ray(values: dict[str, Any]) -> None:
     """Runs on Flower's own Ray simulation, two actors."""
     from medtl_core.config import settings
-    from medtl_core.flower.ray import run_ray
+    from simulations.ray import run_ray
 
     chosen = settings(values)
     run_ray(ROOT, chosen.sites, chosen.public())

@@ -2,7 +2,7 @@
 
 Classifiers are trained by the usual road, once per seed, and judged on the server's test images as they are and
 corrupted. Everything finished is kept in --out and not done again, so an interrupted run goes on where it stopped.
-The first method named is the reference of BE and rBE (`medtl_core.transfer.robustness`).
+The first method named is the reference of BE and rBE (`simulations.corrupted_heads`).
 """
 
 import argparse
@@ -19,17 +19,17 @@ from medtl_core.atomic import write_json
 from medtl_core.config import Settings, read_assignments, settings
 from medtl_core.data.catalog import recognise
 from medtl_core.errors import ConfigError, DataError
-from medtl_core.features import extract
-from medtl_core.material import Material
-from medtl_core.methods.model import Classifier
-from medtl_core.metrics import balanced_accuracy
-from medtl_core.registry import unpack
+from medtl_core.evaluation.scores import balanced_accuracy
+from medtl_core.features.dataset import Material
+from medtl_core.features.extract import extract
+from medtl_core.features.spec import feature_spec
+from medtl_core.federation.model import Classifier
+from medtl_core.federation.registry import unpack
 from medtl_core.rng import stream
 from medtl_core.runs import Plan, is_model, load_head, load_packed
-from medtl_core.specs import feature_spec
 from medtl_core.threads import one_thread
-from medtl_core.transfer.robustness import Cell, Robustness, cells, corrupted, robustness
 from server.testset import TestSet, open_reference
+from simulations.corrupted_heads import Cell, Robustness, cells, corrupted, robustness
 from simulations.experiment import simulate
 from simulations.spread import over
 

@@ -19,10 +19,10 @@ import numpy as np
 from flwr.app import Context, Message
 
 from medtl_core.events import Event
+from medtl_core.federation.private import PrivateMethod, noised_sum, plan_of
+from medtl_core.federation.secure_sum import STAGES
+from medtl_core.federation.study import Study
 from medtl_core.logs import quiet
-from medtl_core.methods.private import PrivateMethod, noised_sum, plan_of
-from medtl_core.methods.secure import STAGES
-from medtl_core.methods.study import Study
 from medtl_core.privacy.plan import Plan
 from medtl_core.values import Array
 from simulations.secure_sight import Sight, Truth, truth
@@ -146,11 +146,11 @@ def measure(case: Case, folder: Path) -> Cost:
 
 def _study(grid: Any, chosen: Any, clock: "_Clock") -> tuple[Study, PrivateMethod]:
     """What the ServerApp does before it obtains heads."""
-    from medtl_core.agreement import agreement
     from medtl_core.events import Events
+    from medtl_core.federation.outcome import Problem
+    from medtl_core.federation.registry import find_method
+    from medtl_core.fingerprint import agreement
     from medtl_core.flower.exchange import GridHospitals, Terms
-    from medtl_core.methods.outcome import Problem
-    from medtl_core.registry import find_method
     from server.testset import open_reference
 
     reference = open_reference(chosen, workers=1)
@@ -166,7 +166,7 @@ def _study(grid: Any, chosen: Any, clock: "_Clock") -> tuple[Study, PrivateMetho
 
 def _release(study: Study, method: PrivateMethod, plan: Plan) -> dict[str, Array]:
     """Asks for the class counts, class sums and second moment, as the mechanism does."""
-    from medtl_core.transfer.public import public_map
+    from medtl_core.methods.private.public_pca import public_map
 
     map_ = public_map(study, 2 * COLUMNS)
     classes, size = len(study.problem.classes), map_.basis.shape[1]

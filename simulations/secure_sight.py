@@ -12,8 +12,8 @@ import numpy as np
 from flwr.app import Context, Message
 
 from medtl_core.config import Settings
+from medtl_core.federation.hospitals import Value
 from medtl_core.flower.records import decode_request
-from medtl_core.methods.hospitals import Value
 from medtl_core.privacy import masking
 from medtl_core.privacy.gate import GRID
 from medtl_core.privacy.masking import Ints, Secrets
@@ -136,7 +136,7 @@ def _clipped(
 ) -> list[dict[str, Array]]:
     """The clipped float64 sums of the hospitals that stayed, without noise."""
     from client.site import Node, open_site
-    from medtl_core.registry import private_task
+    from medtl_core.federation.registry import private_task
 
     work = private_task(task)
     if work is None:

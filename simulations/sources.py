@@ -16,11 +16,11 @@ from pathlib import Path
 from statistics import fmean
 
 from medtl_core.backbones.zoo import find_backbone
+from medtl_core.cli.ranking import Candidate, agreement
+from medtl_core.cli.selecting import STANDARD, Selection, Source, is_done, read_sources, select
 from medtl_core.errors import MedtlError
-from medtl_core.intervals import paired
-from medtl_core.ranking import Candidate, agreement
+from medtl_core.evaluation.intervals import paired
 from medtl_core.runs import Plan
-from medtl_core.selecting import STANDARD, Selection, Source, is_done, read_sources, select
 
 from .experiment import simulate
 from .spread import apart, over
@@ -169,8 +169,8 @@ def _run(plan: Plan) -> None:
 
 def _make_source(bench: Bench) -> None:
     from medtl_core.backbones.own import own_names
-    from medtl_core.lesson import Lesson
-    from medtl_core.pretraining import open_public, pretrain
+    from medtl_core.cli.pretraining import open_public, pretrain
+    from medtl_core.cli.trainer import Lesson
 
     if OWN in own_names():
         return

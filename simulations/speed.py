@@ -152,7 +152,7 @@ def _small(hospitals: int, folder: Path, shots: int = 10) -> dict[str, Any]:
     """
     import numpy as np
 
-    from medtl_core.data.phantom import phantom
+    from medtl_core.data.synthetic.phantom import phantom
 
     path = folder / f"phantom-{hospitals}-{shots}.npz"
     if not path.is_file():
@@ -211,7 +211,7 @@ def _bare_forward(values: dict[str, Any]) -> tuple[float, int]:
     from medtl_core.config import settings
     from medtl_core.data.images import decode
     from medtl_core.data.shared import shared_parts, shared_source
-    from medtl_core.specs import backbone_spec
+    from medtl_core.features.spec import backbone_spec
 
     chosen = settings(values)
     source, parts = shared_source(chosen), shared_parts(chosen)

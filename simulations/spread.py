@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from medtl_core.intervals import Paired, over_seeds
+from medtl_core.evaluation.intervals import Paired, over_seeds
 
 
 def shown(mean: float, low: float, high: float, *, scale: float = 100.0, digits: int = 1, sign: str = "") -> str:

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.counts import Float
 from medtl_core.errors import MedtlError
-from medtl_core.intervals import strata
-from medtl_core.methods.model import Classifier
+from medtl_core.evaluation.formulas import Float
+from medtl_core.evaluation.intervals import strata
+from medtl_core.federation.model import Classifier
 from medtl_core.rng import stream
 from medtl_core.runs import Plan, Value
 from medtl_core.values import Scores
@@ -108,7 +108,7 @@ def judged(plan: Plan, resamples: int) -> Judged:
 
 def _resampled(folder: Path, result: Mapping[str, Any], resamples: int) -> dict[str, Float]:
     from medtl_core.config import settings
-    from medtl_core.weighted import weighted
+    from medtl_core.evaluation.weighted import weighted
     from server.testset import open_reference
 
     cases = open_reference(settings(result["settings"]), workers=1).cases
@@ -124,7 +124,7 @@ def _resampled(folder: Path, result: Mapping[str, Any], resamples: int) -> dict[
 
 def load(path: Path) -> Classifier:
     """Returns a saved head or model."""
-    from medtl_core.registry import unpack
+    from medtl_core.federation.registry import unpack
     from medtl_core.runs import is_model, load_head, load_packed
 
     return unpack(*load_packed(path)) if is_model(path) else load_head(path)
@@ -191,7 +191,7 @@ def _done(plan: Plan) -> bool:
 
 
 def _plan(chosen: argparse.Namespace) -> Plan:
-    from medtl_core.planning import Order, make_plan
+    from medtl_core.cli.plan import Order, make_plan
 
     order = Order(
         chosen.scenario, [*chosen.set, f"methods={chosen.methods}"], str(chosen.data) if chosen.data else None,

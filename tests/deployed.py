@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from medtl_core.flower.children import marked
+from tests.harness.children import marked
 
 ROOT = Path(__file__).resolve().parents[1]
 

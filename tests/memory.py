@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.methods.hospitals import Cost, Failure, Hospitals, Reply, Request
-from medtl_core.methods.tasks import SiteData
-from medtl_core.registry import answer
+from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
+from medtl_core.federation.registry import answer
+from medtl_core.federation.tasks import SiteData
 from medtl_core.rng import stream
 
 

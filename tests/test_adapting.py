@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from medtl_core import cli
-from medtl_core.adapting import Order, adapt, feature_facts
+from medtl_core.cli import app as cli
+from medtl_core.cli.adapting import Order, adapt, feature_facts
 from medtl_core.config import Settings
 from medtl_core.data.manifest import write_manifest
-from medtl_core.data.phantom import phantom
+from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, MedtlError, RunError, WeightsError
+from medtl_core.methods.metric import Metric
 from medtl_core.runs import Plan, load_head, load_packed, save_head
-from medtl_core.transfer.metric import Metric
 from medtl_core.values import Examples, Task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,7 +202,7 @@ def test_the_command_prints_before_and_after(heads: Path, data: Path, tmp_path: 
 
 
 def test_a_process_of_its_own_prints_json_and_one_line_for_an_error(heads: Path, data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "medtl_core.cli", "adapt", str(heads / "metric"), "--data", str(data)]
+    command = [sys.executable, "-m", "medtl_core.cli.app", "adapt", str(heads / "metric"), "--data", str(data)]
     done = subprocess.run(
         [*command, "--shots", "2", "--seed", "3", "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medtl_core import auditing, cli
-from medtl_core.attacks import canaries, noise_finding, one_run_finding, trials_of, two_run_findings
-from medtl_core.audited import PLAIN, Hospital, Rehearsal, Watched, exposed, open_hospital, rehearsal
-from medtl_core.config import Settings
-from medtl_core.disclosure import (
+from medtl_core.audit import command as auditing
+from medtl_core.audit.attacks import canaries, noise_finding, one_run_finding, trials_of, two_run_findings
+from medtl_core.audit.canary import Trial
+from medtl_core.audit.disclosure import (
     leak_plain,
     leak_private,
     lonely,
@@ -20,16 +19,18 @@ from medtl_core.disclosure import (
     membership_plain,
     membership_private,
 )
+from medtl_core.audit.finding import FALSE, STANDS, Finding
+from medtl_core.audit.membership import Membership, most_auc
+from medtl_core.audit.site import PLAIN, Hospital, Rehearsal, Watched, exposed, open_hospital, rehearsal
+from medtl_core.cli import app as cli
+from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError, PrivacyError
-from medtl_core.methods.hospitals import Request
-from medtl_core.methods.outcome import Problem
-from medtl_core.methods.private import PrivateMethod
-from medtl_core.methods.tasks import SiteData
-from medtl_core.privacy.canary import Trial
-from medtl_core.privacy.finding import FALSE, STANDS, Finding
-from medtl_core.privacy.membership import Membership, most_auc
+from medtl_core.federation.hospitals import Request
+from medtl_core.federation.outcome import Problem
+from medtl_core.federation.private import PrivateMethod
+from medtl_core.federation.registry import find_method
+from medtl_core.federation.tasks import SiteData
 from medtl_core.privacy.noise import insecure_entropy
-from medtl_core.registry import find_method
 from medtl_core.report.audit import REMARK, audit_table, planted_lines
 from medtl_core.rng import stream
 

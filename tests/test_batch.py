@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from medtl_core.batch import Job, work_through
+from medtl_core.sweep.job_queue import Job, work_through
 
 
 def jobs_in(folder: Path, *names: str) -> list[Job]:

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from medtl_core.bookkeeping import PRIVATE_OUTBOUND, balance, ledgers, raise_budget
-from medtl_core.cli import app
+from medtl_core.cli.app import app
 from medtl_core.errors import PrivacyError
-from medtl_core.methods.secure import STAGES
+from medtl_core.federation.registry import all_private_tasks, all_private_training
+from medtl_core.federation.secure_sum import STAGES
 from medtl_core.privacy.identity import public_identity
-from medtl_core.registry import all_private_tasks, all_private_training
+from medtl_core.privacy.ledger_report import PRIVATE_OUTBOUND, balance, ledgers, raise_budget
 from tests.privacy.made import key, ledger, plan
 
 RUN = CliRunner()

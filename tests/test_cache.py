@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from medtl_core import cache as module
-from medtl_core.cache import FeatureCache, default_folder
+from medtl_core.features import cache as module
+from medtl_core.features.cache import FeatureCache, default_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = "features.sqlite"
@@ -230,7 +230,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from medtl_core.cache import FeatureCache
+from medtl_core.features.cache import FeatureCache
 name, folder = sys.argv[1], Path(sys.argv[2])
 sys.stdin.readline()
 cache = FeatureCache(folder)

@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
-from medtl_core.calibrate import adjust, class_balance, log_loss, log_softmax, softmax, temperature
 from medtl_core.errors import DataError
+from medtl_core.evaluation.calibration import adjust, class_balance, log_loss, log_softmax, softmax, temperature
 from medtl_core.values import ABSENT, Head
 
 FEW = settings(max_examples=25, deadline=None)

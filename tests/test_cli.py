@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from medtl_core import __version__, cli
+from medtl_core import __version__
+from medtl_core.cli import app as cli
 from tests.report import made_up
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +58,7 @@ def app(tmp_path: Path) -> Path:
 def medtl(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Runs the command line as a user does."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100", "NO_COLOR": "1"}
-    command = [sys.executable, "-m", "medtl_core.cli", *map(str, words)]
+    command = [sys.executable, "-m", "medtl_core.cli.app", *map(str, words)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
@@ -72,7 +73,7 @@ def called(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
 
 def test_start_up_is_light() -> None:
     script = (
-        "import sys, medtl_core.cli as cli\n"
+        "import sys, medtl_core.cli.app as cli\n"
         "cli.app(['--help'], standalone_mode=False)\n"
         f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)))"
     )

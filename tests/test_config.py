@@ -20,7 +20,7 @@ def test_run_config_of_the_app_is_exactly_the_settings() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "simulations" / "scenarios").glob("*.toml")), ids=lambda p: p.stem)
 def test_scenarios_are_valid_settings(path: Path) -> None:
-    from medtl_core.registry import read_methods
+    from medtl_core.federation.registry import read_methods
 
     chosen = settings(read_scenario(path))
     assert read_methods(chosen.methods)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from medtl_core import ensemble
-from medtl_core.calibrate import class_balance, softmax
-from medtl_core.ensemble import combine, cross_fitted, drop_rule, equal, validation_weighted
 from medtl_core.errors import DataError
-from medtl_core.metrics import balanced_accuracy, select
+from medtl_core.evaluation import ensemble
+from medtl_core.evaluation.calibration import class_balance, softmax
+from medtl_core.evaluation.ensemble import combine, cross_fitted, drop_rule, equal, validation_weighted
+from medtl_core.evaluation.scores import balanced_accuracy, select
 from medtl_core.values import ABSENT, Scores
 
 FEW = settings(max_examples=20, deadline=None)

@@ -18,7 +18,7 @@ def test_one_new_file_is_a_new_method(tmp_path: Path) -> None:
     (app / "medtl_core" / "transfer" / "direction.py").write_text(code, encoding="utf-8")
     words = [*command.split(), "sites=3", "shots=12", "image-size=32", "features=4", "--json", "--app", "."]
     done = subprocess.run(
-        [sys.executable, "-c", "from medtl_core.cli import main; main()", "simulate", *words],
+        [sys.executable, "-c", "from medtl_core.cli.app import main; main()", "simulate", *words],
         cwd=app, env={**os.environ, "PYTHONPATH": "."}, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from medtl_core import cache as cache_module
-from medtl_core import features as module
-from medtl_core import specs
 from medtl_core.backbones.weights import load_weights
 from medtl_core.backbones.zoo import find_backbone
-from medtl_core.cache import FeatureCache
 from medtl_core.config import Settings
 from medtl_core.data.images import content_key
 from medtl_core.errors import ConfigError, DataError, WeightsError
-from medtl_core.features import FeatureSpec, extract, feature_spec
+from medtl_core.features import cache as cache_module
+from medtl_core.features import extract as module
+from medtl_core.features import spec as specs
+from medtl_core.features.cache import FeatureCache
+from medtl_core.features.extract import FeatureSpec, extract, feature_spec
 from medtl_core.values import Examples, Features, Task, digest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -357,7 +357,7 @@ _HEAVY = """
 import hashlib, sys
 import numpy as np
 from medtl_core.config import Settings
-from medtl_core.features import extract, feature_spec
+from medtl_core.features.extract import extract, feature_spec
 from medtl_core.values import Examples, Task
 heavy = {"torch", "torchvision", "timm", "sklearn", "scipy", "flwr"}
 for name in ("lite0", "random:lite0", "random:resnet18", "table"):

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtl_core.errors import DataError, ReplyError
-from medtl_core.histogram import expected_shapes, judge_histogram, judge_sites, log_odds, summarise
-from medtl_core.metrics import auprc, auroc, expected_calibration_error, judge, select
+from medtl_core.evaluation.federated import expected_shapes, judge_histogram, judge_sites, log_odds, summarise
+from medtl_core.evaluation.scores import auprc, auroc, expected_calibration_error, judge, select
 from medtl_core.values import ABSENT, Scores, Update
 
 FEW = settings(max_examples=25, deadline=None)

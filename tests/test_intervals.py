@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from medtl_core.errors import ConfigError, DataError
-from medtl_core.intervals import bootstrap, holm, over_seeds, paired, strata
-from medtl_core.metrics import auroc, balanced_accuracy, select
+from medtl_core.evaluation.intervals import bootstrap, holm, over_seeds, paired, strata
+from medtl_core.evaluation.scores import auroc, balanced_accuracy, select
 from medtl_core.rng import stream
 from medtl_core.values import Scores
 

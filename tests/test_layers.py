@@ -74,7 +74,7 @@ def test_imports_point_one_way(package: str) -> None:
 def test_a_breach_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted = tmp_path / "medtl_core" / "heads" / "bad.py"
     planted.parent.mkdir(parents=True)
-    planted.write_text("import flwr\nfrom medtl_core.cli import main\nimport server.app\n")
+    planted.write_text("import flwr\nfrom medtl_core.cli.app import main\nimport server.app\n")
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     assert len(faults(planted)) == 3
 

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as oracle
 
-from medtl_core import metrics
-from medtl_core.calibrate import softmax
 from medtl_core.errors import DataError
-from medtl_core.metrics import judge
+from medtl_core.evaluation import scores as metrics
+from medtl_core.evaluation.calibration import softmax
+from medtl_core.evaluation.scores import judge
+from medtl_core.evaluation.weighted import WEIGHTED, weighted
 from medtl_core.values import ABSENT, Scores
-from medtl_core.weighted import WEIGHTED, weighted
 
 
 def draw(

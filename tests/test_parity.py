@@ -12,11 +12,11 @@ from client.app import app as client_app
 from medtl_core.config import settings
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.shared import shared_parts, shared_source
-from medtl_core.flower.children import marked
 from medtl_core.flower.grid import run_local
-from medtl_core.flower.processes import Deployment, flwr_run
 from server.app import app as server_app
 from tests.deployed import copy_app
+from tests.harness.children import marked
+from tests.harness.processes import Deployment, flwr_run
 
 pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
 

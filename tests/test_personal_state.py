@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medtl_core import personal_state
 from medtl_core.errors import ConfigError, StateError
-from medtl_core.personal_state import Identity, Kept, PersonalState
+from medtl_core.methods.personal import state as personal_state
+from medtl_core.methods.personal.state import Identity, Kept, PersonalState
 
 WHO = Identity("fedper-5", ("no", "yes"), "features", "a" * 64)
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from medtl_core.checkout import find_app, is_app, load_experiment
+from medtl_core.cli.checkout import find_app, is_app, load_experiment
+from medtl_core.cli.plan import Order, make_plan, name_data
 from medtl_core.errors import ConfigError, DataError, RunError
-from medtl_core.planning import Order, make_plan, name_data
 
 APP = '[project]\nname = "medtl"\n[tool.flwr.app]\npublisher = "medtl"\n'
 

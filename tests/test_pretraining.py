@@ -11,20 +11,20 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medtl_core import cli
 from medtl_core.backbones.networks import load_network
 from medtl_core.backbones.own import own_folder
 from medtl_core.backbones.weights import load_weights
 from medtl_core.backbones.zoo import find_backbone
+from medtl_core.cli import app as cli
+from medtl_core.cli.pretraining import open_public, pretrain
+from medtl_core.cli.trainer import Lesson, sides, train
 from medtl_core.config import Settings
 from medtl_core.data.catalog import PHANTOM
 from medtl_core.data.manifest import write_manifest
-from medtl_core.data.phantom import phantom
 from medtl_core.data.source import Source
+from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
-from medtl_core.features import extract, feature_spec
-from medtl_core.lesson import Lesson, sides, train
-from medtl_core.pretraining import open_public, pretrain
+from medtl_core.features.extract import extract, feature_spec
 from medtl_core.values import Examples
 
 SMALL = Lesson("random:squeezenet1_1", epochs=1, size=32, batch_size=8)

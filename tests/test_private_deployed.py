@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medtl_core.bookkeeping import Balance, balance, ledgers
 from medtl_core.config import settings
 from medtl_core.errors import RunError
-from medtl_core.flower.processes import Deployment
-from medtl_core.methods.private import terms_of
-from medtl_core.methods.secure import STAGES, parted
+from medtl_core.federation.private import terms_of
+from medtl_core.federation.registry import find_method
+from medtl_core.federation.secure_sum import STAGES, parted
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.gate import unscaled
 from medtl_core.privacy.identity import PEERS, public_identity
+from medtl_core.privacy.ledger_report import Balance, balance, ledgers
 from medtl_core.privacy.plan import Plan
-from medtl_core.registry import find_method
 from medtl_core.runs import load_packed
 from simulations.secure_sight import opened, secrets_of
 from tests.deployed import HOLD, copy_app, kill_node, listening_app, wait_for
+from tests.harness.processes import Deployment
 
 pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from medtl_core.cli.ranking import kendall, regret, spearman
 from medtl_core.errors import DataError
-from medtl_core.ranking import kendall, regret, spearman
 
 values = st.lists(st.integers(-4, 4), min_size=2, max_size=12)
 

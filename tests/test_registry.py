@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from client.app import app as client_app
-from medtl_core import registry, transfer
+from medtl_core import methods
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError
+from medtl_core.federation import registry
 from medtl_core.flower.grid import run_local
 from server.app import app as server_app
 
@@ -52,8 +53,9 @@ def test_every_kind_of_model_says_its_kind() -> None:
 
 def test_a_core_method_or_task_reads_no_other_method() -> None:
     code = (
-        "import sys, client.app; from medtl_core import registry; registry.read_methods('fedavg-5, ridge');"
-        "registry.private_task('fit'); print(sorted(name for name in sys.modules if 'medtl_core.transfer.' in name));"
+        "import sys, client.app; from medtl_core.federation import registry; registry.read_methods('fedavg-5, ridge');"
+        "registry.private_task('fit'); names = [n for n in sys.modules if n.startswith('medtl_core.methods.')];"
+        "print(sorted(n for n in names if not n.endswith('.core')));"
         "registry.find_method('fedprox-5'); registry.private_task('another')"
     )
     root = Path(__file__).parents[1]
@@ -91,7 +93,7 @@ def test_a_method_judged_at_hospitals_says_so_when_the_server_should_judge(tmp_p
                 run(kind.example, "sites", tmp_path / kind.example, cache)
 
 
-@pytest.mark.parametrize("path", sorted(Path(transfer.__path__[0]).glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(Path(methods.__path__[0]).rglob("*.py")), ids=lambda path: path.stem)
 def test_method_files_import_nothing_heavy_at_their_top(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}

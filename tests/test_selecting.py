@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from medtl_core import cli
 from medtl_core.atomic import read_json, write_json
-from medtl_core.checkout import find_app
+from medtl_core.cli import app as cli
+from medtl_core.cli.checkout import find_app
+from medtl_core.cli.ranking import Candidate, agreement, ranked
+from medtl_core.cli.selecting import Selection, read_sources, select
 from medtl_core.config import settings
 from medtl_core.data.manifest import write_manifest
-from medtl_core.data.phantom import phantom
+from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
-from medtl_core.ranking import Candidate, agreement, ranked
+from medtl_core.methods.transferability import SCORES
 from medtl_core.report.selection import agreement_table, ranking_table
 from medtl_core.runs import Plan
-from medtl_core.selecting import Selection, read_sources, select
-from medtl_core.transfer.transferability import SCORES
 from simulations.experiment import simulate
 
 APP = find_app(Path(__file__).resolve().parents[1])

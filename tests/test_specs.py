@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from medtl_core import features as module
 from medtl_core.backbones.networks import load_network
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, WeightsError
-from medtl_core.features import extract, feature_spec
-from medtl_core.specs import JoinedSpec, backbone_names
+from medtl_core.features import extract as module
+from medtl_core.features.extract import extract, feature_spec
+from medtl_core.features.spec import JoinedSpec, backbone_names
 from medtl_core.values import Examples, Task
 
 VIEWS = ("identity", "flip-h")

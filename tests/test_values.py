@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from medtl_core.agreement import agreement
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, did_you_mean, positive
+from medtl_core.fingerprint import agreement
 from medtl_core.rng import bucket, stream
 from medtl_core.values import Examples, Head, Task
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medtl_core.bookkeeping import balance
 from medtl_core.data.manifest import write_manifest
-from medtl_core.data.phantom import phantom
-from medtl_core.flower.processes import Deployment
+from medtl_core.data.synthetic.phantom import phantom
+from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.witnesses import FILE
 from tests.deployed import copy_app
+from tests.harness.processes import Deployment
 from tests.privacy.made import write_public
 
 pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]

@@ -11,12 +11,12 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message
 
 from client.app import app as client_app
-from medtl_core.bookkeeping import balance, ledgers
 from medtl_core.config import settings
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.errors import PrivacyError
 from medtl_core.flower.grid import run_local
+from medtl_core.privacy.ledger_report import balance, ledgers
 from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
 from tests.privacy.made import write_public

@@ -31,7 +31,7 @@ class Reading:
 class Suffix(nn.Module):
     """Maps one vector a case, the first unit's input and the taps read before it, to logits of a head on unit rows.
 
-    Units and head can be trained; the map from features to rows (see `transfer.public`) is constant.
+    Units and head can be trained; the map from features to rows (see `methods.private.public_pca`) is constant.
     """
 
     mean: Tensor

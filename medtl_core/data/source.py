@@ -12,7 +12,7 @@ from medtl_core.data.folder import read_folder
 from medtl_core.data.known import read_known
 from medtl_core.data.manifest import MANIFEST, read_manifest, read_numbers, read_task
 from medtl_core.data.partition import apportion
-from medtl_core.data.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
+from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.rng import stream
 from medtl_core.values import Examples

@@ -11,11 +11,11 @@ import numpy as np
 
 from medtl_core.config import Settings
 from medtl_core.data.images import content_key, decode
-from medtl_core.data.scanner import blurred
+from medtl_core.data.synthetic.scanner import blurred
+from medtl_core.data.views import Pixels, square
 from medtl_core.errors import DataError
 from medtl_core.rng import bucket, stream
 from medtl_core.values import Examples
-from medtl_core.views import Pixels, square
 
 #: Scanners of the test cases; no hospital is called so.
 UNSEEN = ("unseen-1", "unseen-2", "unseen-3", "unseen-4")

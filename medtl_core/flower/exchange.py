@@ -13,10 +13,10 @@ from flwr.serverapp import Grid
 
 from medtl_core.errors import RunError
 from medtl_core.events import Events
-from medtl_core.flower.post import WINDOW, Delivery, Tally, deliver
+from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
+from medtl_core.flower.delivery import WINDOW, Delivery, Tally, deliver
 from medtl_core.flower.records import Expectation, RefusedError, encode_request, pack, validate, validate_join
-from medtl_core.flower.shelf import Shelf
-from medtl_core.methods.hospitals import Cost, Failure, Hospitals, Reply, Request
+from medtl_core.flower.reply_buffer import Shelf
 from medtl_core.privacy.witnesses import Witnesses, as_values
 
 #: Seconds between two looks for nodes that are still to connect.

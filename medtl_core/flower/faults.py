@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 from flwr.app import Error
 
+from medtl_core.federation.hospitals import Failure
 from medtl_core.flower.guard import told
-from medtl_core.methods.hospitals import Failure
 
 #: Flower's error code -> (medtl's word, what it means). Codes 5 and 8 come 50 to 60 s after the event.
 FAULTS: Mapping[int, tuple[str, str]] = {

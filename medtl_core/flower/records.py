@@ -10,12 +10,12 @@ import numpy as np
 from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from medtl_core.agreement import PROTOCOL
 from medtl_core.errors import PrivacyError, ReplyError
+from medtl_core.federation.hospitals import ArraySpec, Reply, Value
+from medtl_core.fingerprint import PROTOCOL
 from medtl_core.flower.compat import filled
 from medtl_core.flower.faults import failure
 from medtl_core.flower.guard import guarded
-from medtl_core.methods.hospitals import ArraySpec, Reply, Value
 from medtl_core.privacy.witnesses import as_values, from_values
 from medtl_core.values import Array, PrivacyEvent, Released, Witness
 

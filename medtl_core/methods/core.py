@@ -5,17 +5,17 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from medtl_core.aggregate.folds import total
 from medtl_core.errors import ConfigError
-from medtl_core.heads.closed import FAMILIES
+from medtl_core.federation.folds import total
+from medtl_core.federation.hospitals import ArraySpec, Request
+from medtl_core.federation.method import Method
+from medtl_core.federation.names import ALGORITHMS, RIVAL
+from medtl_core.federation.outcome import Outcome, Share
+from medtl_core.federation.study import Study
+from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import choose
 from medtl_core.heads.linear import class_weights, penalised, to_raw
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.hospitals import ArraySpec, Request
-from medtl_core.methods.method import Method
-from medtl_core.methods.names import ALGORITHMS, RIVAL
-from medtl_core.methods.outcome import Outcome, Share
-from medtl_core.methods.study import Study
 
 
 @final
@@ -38,7 +38,7 @@ class Local(Method):
 @final
 @dataclass(frozen=True)
 class Closed(Method):
-    """A head solved from sums: the name of one of `heads.closed.FAMILIES`."""
+    """A head solved from sums: the name of one of `heads.closed_form.FAMILIES`."""
 
     syntax: ClassVar[str] = "|".join(FAMILIES)
     example: ClassVar[str] = "discriminant"

@@ -85,7 +85,7 @@ def estimate(values: Sequence[float | None], bootstrap: Sequence[float] | None =
         >>> estimate([0.5], [0.4, 0.6])
         {'mean': 0.5, 'low': 0.4, 'high': 0.6}
     """
-    from medtl_core.intervals import over_seeds
+    from medtl_core.evaluation.intervals import over_seeds
 
     defined = [float(value) for value in values if value is not None]
     undefined = len(values) - len(defined)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from medtl_core.batch import Job, Value
 from medtl_core.config import settings
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.errors import ConfigError
-from medtl_core.methods.private import PrivateMethod, terms_of
+from medtl_core.federation.private import PrivateMethod, terms_of
 from medtl_core.runs import Plan
+from medtl_core.sweep.job_queue import Job, Value
 
 #: What is compared without privacy: exact sums, averaging, and no collaboration at all.
 REFERENCES = ("discriminant", "fedavg-20", "local")

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medtl_core import planning
-from medtl_core.batch import Value
+from medtl_core.cli import plan as planning
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError, did_you_mean
-from medtl_core.methods.private import PrivateMethod
-from medtl_core.methods.secure import withstands
-from medtl_core.registry import all_methods, find_method
+from medtl_core.federation.private import PrivateMethod
+from medtl_core.federation.registry import all_methods, find_method
+from medtl_core.federation.secure_sum import withstands
 from medtl_core.sweep.cells import Sweep
+from medtl_core.sweep.job_queue import Value
 
 #: What runs when no mechanism is named.
 MECHANISMS = "private-auto,private-prototypes,private-mean,private-discriminant,private-gradient,private-sgd"

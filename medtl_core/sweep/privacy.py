@@ -9,13 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from medtl_core.atomic import write_json, write_text
-from medtl_core.batch import Job, work_through
 from medtl_core.errors import RunError
 from medtl_core.report.sweep import render
 from medtl_core.runs import FAILED, Plan
 from medtl_core.sweep.cells import Sweep, cells, job_of
 from medtl_core.sweep.claim import claimed, identity
 from medtl_core.sweep.findings import Singles, lines, overspent, sentences
+from medtl_core.sweep.job_queue import Job, work_through
 from medtl_core.sweep.rows import Finished, Row, read_job, write_csv
 from medtl_core.versions import versions
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from medtl_core.atomic import read_json, write_text
-from medtl_core.batch import Job
-from medtl_core.bookkeeping import balance
 from medtl_core.errors import PrivacyError
+from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.policy import Policy
+from medtl_core.sweep.job_queue import Job
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from medtl_core.backbones.weights import weights_sha
 from medtl_core.backbones.zoo import find_backbone, table
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, RunError, WeightsError
-from medtl_core.features import feature_spec
+from medtl_core.features.extract import feature_spec
 
 
 @pytest.fixture(autouse=True)

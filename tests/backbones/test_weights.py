@@ -16,7 +16,7 @@ from medtl_core.backbones.weights import LITE0_SHA, check_early, load_weights, l
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, WeightsError
-from medtl_core.features import feature_spec
+from medtl_core.features.extract import feature_spec
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "weights"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the weights folder is not on this machine")

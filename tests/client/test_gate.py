@@ -13,10 +13,10 @@ from client import gate
 from client.site import Site
 from medtl_core.config import Settings
 from medtl_core.errors import BudgetError, PrivacyError
-from medtl_core.methods.outcome import Outcome
-from medtl_core.methods.private import PrivateMethod, terms_of
-from medtl_core.methods.study import Study
-from medtl_core.methods.tasks import Arrays, Config, SiteData
+from medtl_core.federation.outcome import Outcome
+from medtl_core.federation.private import PrivateMethod, terms_of
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.privacy.accounting import mu_for
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.patients import by_patient, unit

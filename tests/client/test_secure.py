@@ -12,13 +12,13 @@ from client.app import app as client_app
 from client.site import Site, open_site
 from medtl_core.config import settings
 from medtl_core.errors import PrivacyError, RunError
+from medtl_core.federation.hospitals import Hospitals, Request
+from medtl_core.federation.private import terms_of
+from medtl_core.federation.registry import find_method
+from medtl_core.federation.secure_sum import STAGES, secure_sum
 from medtl_core.flower.grid import run_local
-from medtl_core.methods.hospitals import Hospitals, Request
-from medtl_core.methods.private import terms_of
-from medtl_core.methods.secure import STAGES, secure_sum
 from medtl_core.privacy.gate import GRID
 from medtl_core.privacy.identity import PEERS
-from medtl_core.registry import find_method
 from server.app import app as server_app
 
 HOSPITALS = 5
@@ -50,7 +50,7 @@ class Heard:
             monkeypatch.setattr(hospitals, "ask", ask)
             return heard.sums
 
-        monkeypatch.setattr("medtl_core.methods.private.secure_sum", listening)
+        monkeypatch.setattr("medtl_core.federation.private.secure_sum", listening)
 
 
 def run(folder: Path, fault: Any = None, **changes: Any) -> dict[str, Any]:

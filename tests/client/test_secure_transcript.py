@@ -12,16 +12,16 @@ from flwr.app import Array, Context, Message
 from client.app import app as client_app
 from client.secure import staged
 from client.site import Node, Site, open_site
-from medtl_core.bookkeeping import balance, ledgers
 from medtl_core.config import Settings, settings
 from medtl_core.errors import PrivacyError, RunError
+from medtl_core.federation.private import terms_of
+from medtl_core.federation.registry import find_method
+from medtl_core.federation.secure_sum import STAGES
 from medtl_core.flower.grid import run_local
 from medtl_core.flower.records import decode_request
-from medtl_core.methods.private import terms_of
-from medtl_core.methods.secure import STAGES
 from medtl_core.privacy import masking
+from medtl_core.privacy.ledger_report import balance, ledgers
 from medtl_core.privacy.plan import Plan
-from medtl_core.registry import find_method
 from server.app import app as server_app
 from simulations.secure_cost import COLUMNS, Case, write_table
 from simulations.secure_sight import Sight, opened, secrets_of

@@ -6,7 +6,7 @@ import pytest
 
 from medtl_core.data.images import decode
 from medtl_core.data.manifest import read_manifest, read_numbers, read_task, write_manifest
-from medtl_core.data.phantom import phantom
+from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import DataError
 from medtl_core.values import Examples, Task
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from medtl_core.data.anatomy import canvas, draw, traits
 from medtl_core.data.leak import check_leaks
-from medtl_core.data.phantom import SHARES, phantom, train_images
-from medtl_core.data.scanner import SCANNERS
+from medtl_core.data.synthetic.anatomy import canvas, draw, traits
+from medtl_core.data.synthetic.phantom import SHARES, phantom, train_images
+from medtl_core.data.synthetic.scanner import SCANNERS
 from medtl_core.errors import ConfigError
 from medtl_core.rng import stream
 

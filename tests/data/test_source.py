@@ -10,8 +10,8 @@ from medtl_core.data.images import check_images, decode
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.partition import partition
-from medtl_core.data.phantom import phantom
 from medtl_core.data.source import open_source, phantom_patients
+from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -9,10 +9,10 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from medtl_core.errors import DataError, RunError
+from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.flower import exchange
+from medtl_core.flower.delivery import WINDOW
 from medtl_core.flower.grid import LocalGrid, LocalOptions
-from medtl_core.flower.post import WINDOW
-from medtl_core.methods.hospitals import ArraySpec, Request
 
 X = np.arange(6.0).reshape(2, 3)
 

@@ -13,9 +13,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from medtl_core.errors import RunError
-from medtl_core.flower.children import Children, executables, free_ports, marked, tail, words
-from medtl_core.flower.processes import Deployment
 from tests.deployed import copy_app
+from tests.harness.children import Children, executables, free_ports, marked, tail, words
+from tests.harness.processes import Deployment
 
 values = st.text(st.characters(exclude_categories=["Cs"])) | st.integers(-(2**62), 2**62) | st.booleans()
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -44,7 +44,7 @@ def test_a_taken_port_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        monkeypatch.setattr("medtl_core.flower.children._PORTS", range(port, port + 1))
+        monkeypatch.setattr("tests.harness.children._PORTS", range(port, port + 1))
         with pytest.raises(RunError, match="no 1 free ports"):
             free_ports(1)
 
@@ -88,7 +88,7 @@ def test_detached_processes_end_with_the_context(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps")
 def test_without_proc_a_command_line_naming_the_folder_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medtl_core.flower.children._PROC", tmp_path / "no proc")
+    monkeypatch.setattr("tests.harness.children._PROC", tmp_path / "no proc")
     with Children(tmp_path) as children:
         process = python(children, f"import time; time.sleep(60)  # {tmp_path}")
         assert process.pid in marked(tmp_path)
@@ -96,7 +96,7 @@ def test_without_proc_a_command_line_naming_the_folder_tells(tmp_path: Path, mon
 
 
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medtl_core.flower.children._PATIENCE", 1.0)
+    monkeypatch.setattr("tests.harness.children._PATIENCE", 1.0)
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
     with Children(tmp_path) as children:
         process = python(children, code)
@@ -116,7 +116,7 @@ def test_a_superlink_that_cannot_start_is_reported(tmp_path: Path, monkeypatch: 
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        monkeypatch.setattr("medtl_core.flower.processes.free_ports", lambda count: [port] * count)
+        monkeypatch.setattr("tests.harness.processes.free_ports", lambda count: [port] * count)
         with pytest.raises(RunError, match="SuperLink did not start"), Deployment([], home=tmp_path):
             pass
     assert not marked(tmp_path)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from medtl_core.errors import ConfigError, RunError
-from medtl_core.flower import compat, ray
+from medtl_core.flower import compat
 from medtl_core.logs import quiet
+from simulations import ray
 
 
 def test_the_private_simulation_still_takes_what_is_given() -> None:

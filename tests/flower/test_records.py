@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from medtl_core.errors import DataError
+from medtl_core.federation.hospitals import ArraySpec
 from medtl_core.flower import compat
 from medtl_core.flower.faults import FAULTS
 from medtl_core.flower.records import (
@@ -22,7 +23,6 @@ from medtl_core.flower.records import (
     validate_join,
     wire_bytes,
 )  # fmt: skip
-from medtl_core.methods.hospitals import ArraySpec
 from medtl_core.values import PrivacyEvent, Released, Update
 
 EXPECT = Expectation("a", 30, "agreed", {"x": ArraySpec((2, 3))}, node=1000, run=1)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from medtl_core.flower.shelf import Shelf
-from medtl_core.methods.hospitals import Reply
+from medtl_core.federation.hospitals import Reply
+from medtl_core.flower.reply_buffer import Shelf
 
 X = np.arange(6.0).reshape(2, 3)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from medtl_core.flower.children import marked
-from medtl_core.flower.processes import Deployment, flwr_run
+from tests.harness.children import marked
+from tests.harness.processes import Deployment, flwr_run
 
 pytestmark = [pytest.mark.deployed, pytest.mark.timeout(300)]
 
@@ -78,7 +78,7 @@ import numpy as np
 from flwr.serverapp import ServerApp
 
 from medtl_core.flower.exchange import GridHospitals, Terms
-from medtl_core.methods.hospitals import ArraySpec, Request
+from medtl_core.federation.hospitals import ArraySpec, Request
 
 app = ServerApp()
 

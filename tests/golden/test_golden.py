@@ -26,8 +26,8 @@ from safetensors.numpy import load_file
 
 from client import gate, secure
 from client.app import app as client_app
-from medtl_core import registry
 from medtl_core.config import settings
+from medtl_core.federation import registry
 from medtl_core.flower.grid import run_local
 from medtl_core.privacy.noise import Entropy, insecure_entropy
 from medtl_core.report.folder import write_report

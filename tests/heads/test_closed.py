@@ -6,7 +6,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.neighbors import NearestCentroid
 
-from medtl_core.heads.closed import FAMILIES, Discriminant, Family, NearestMean, Ridge
+from medtl_core.heads.closed_form import FAMILIES, Discriminant, Family, NearestMean, Ridge
 from medtl_core.heads.statistics import Statistics, collect
 from medtl_core.rng import stream
 from medtl_core.values import ABSENT

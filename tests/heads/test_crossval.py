@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, log_loss
 
-from medtl_core.aggregate.folds import total
+from medtl_core.federation.folds import total
 from medtl_core.heads.crossval import TEMPERATURES, choose, fold_of, held_out
 from medtl_core.rng import stream
 from medtl_core.values import Update

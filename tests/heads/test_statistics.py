@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medtl_core.aggregate.folds import total
+from medtl_core.federation.folds import total
 from medtl_core.heads.statistics import collect, pack, unpack
 from medtl_core.rng import stream
 from medtl_core.values import Update

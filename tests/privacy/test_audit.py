@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from medtl_core.audit.two_run import Bounds, chi_square, one_run, one_run_p, rate_bounds, two_run
 from medtl_core.errors import PrivacyError
-from medtl_core.privacy.audit import Bounds, chi_square, one_run, one_run_p, rate_bounds, two_run
 from medtl_core.rng import stream
 
 DELTA = 1e-5

@@ -5,19 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from medtl_core.methods.private import PrivateMethod
-from medtl_core.privacy.audit import Bounds, chi_square, one_run
+from medtl_core.audit.canary import BUGS, Trial, judged, observed, trial_of
+from medtl_core.audit.two_run import Bounds, chi_square, one_run
+from medtl_core.federation.private import PrivateMethod
+from medtl_core.federation.registry import find_method
+from medtl_core.methods.private.noisy_sums import private_statistics
+from medtl_core.methods.private.prototypes import private_mean
 from medtl_core.privacy.bounded import Bounded
-from medtl_core.privacy.canary import BUGS, Trial, judged, observed, trial_of
 from medtl_core.privacy.gate import noised, unscaled
 from medtl_core.privacy.noise import insecure_entropy, system_entropy
 from medtl_core.privacy.plan import Terms
-from medtl_core.registry import find_method
 from medtl_core.rng import stream
-from medtl_core.transfer.noisy_sums import private_statistics
-from medtl_core.transfer.prototypes import private_mean
 from medtl_core.values import Update
-from tests.transfer.private_made import CLASSES, WIDTH, hospital, map_arrays, with_patient
+from tests.methods.private_made import CLASSES, WIDTH, hospital, map_arrays, with_patient
 
 TERMS = Terms(4.0, 1e-5, hospitals=1, colluders=0, cases=20, width=WIDTH, classes=CLASSES, secure=False)
 TASKS = {"private-mean": (private_statistics, {"gram": False}), "private-prototypes": (private_mean, {})}

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medtl_core.audit.leak import cosine, from_gradient, from_sums
 from medtl_core.errors import DataError
 from medtl_core.heads.linear import loss_and_gradient
 from medtl_core.heads.statistics import collect
-from medtl_core.privacy.leak import cosine, from_gradient, from_sums
 from medtl_core.rng import stream
 
 

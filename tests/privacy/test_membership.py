@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from medtl_core.errors import PrivacyError
-from medtl_core.privacy.accounting import mu_for
-from medtl_core.privacy.membership import (
+from medtl_core.audit.membership import (
     area,
     attack,
     by_owner,
@@ -21,6 +19,8 @@ from medtl_core.privacy.membership import (
     most_auc,
     patients_of,
 )
+from medtl_core.errors import PrivacyError
+from medtl_core.privacy.accounting import mu_for
 from medtl_core.rng import stream
 
 

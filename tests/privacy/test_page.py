@@ -6,10 +6,10 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from medtl_core.cli import app
+from medtl_core.cli.app import app
 from medtl_core.config import settings
+from medtl_core.federation.registry import all_methods, find_method
 from medtl_core.privacy.policy import Policy, read_policy
-from medtl_core.registry import all_methods, find_method
 
 PAGE = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
 

@@ -10,15 +10,15 @@ import pytest
 
 from client.gate import public_weight
 from client.site import Site
-from medtl_core.bookkeeping import PRIVATE_OUTBOUND
 from medtl_core.config import Settings
 from medtl_core.errors import BudgetError, PrivacyError
-from medtl_core.methods.private import terms_of
+from medtl_core.federation.private import terms_of
+from medtl_core.federation.registry import find_method
 from medtl_core.privacy import gate
 from medtl_core.privacy.accounting import default_delta, delta_of, epsilon, mu_for
+from medtl_core.privacy.ledger_report import PRIVATE_OUTBOUND
 from medtl_core.privacy.plan import GaussianEvent, Plan, Step, Terms
 from medtl_core.privacy.policy import Policy
-from medtl_core.registry import find_method
 from tests.memory import make_site
 from tests.privacy.made import key, ledger, plan
 

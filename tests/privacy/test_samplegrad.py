@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medtl_core.errors import PrivacyError
-from medtl_core.privacy.samplegrad import Cases, check_network, clipped_sum, flat, parameter_names, parted
+from medtl_core.methods.private.samplegrad import Cases, check_network, clipped_sum, flat, parameter_names, parted
 
 
 class Block(nn.Module):

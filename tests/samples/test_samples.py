@@ -15,14 +15,14 @@ from typer.testing import CliRunner
 
 # Everything of the house that this file touches, in one place: names move, samples do not.
 from client.app import app as client_app
-from medtl_core.cli import app as command_line
+from medtl_core.cli.app import app as command_line
 from medtl_core.config import settings
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.source import open_source
-from medtl_core.features import extract, feature_spec
+from medtl_core.features.dataset import Material
+from medtl_core.features.extract import extract, feature_spec
+from medtl_core.federation.registry import unpack
 from medtl_core.flower.grid import run_local
-from medtl_core.material import Material
-from medtl_core.registry import unpack
 from medtl_core.runs import is_model, load_head, load_packed
 from server.app import app as server_app
 

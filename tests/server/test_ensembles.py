@@ -7,10 +7,10 @@ import pytest
 
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
-from medtl_core.methods.outcome import Problem
-from medtl_core.methods.study import Study
-from medtl_core.registry import read_methods
-from medtl_core.transfer.mixture import Mixture
+from medtl_core.federation.outcome import Problem
+from medtl_core.federation.registry import read_methods
+from medtl_core.federation.study import Study
+from medtl_core.methods.mixture import Mixture
 from server.testset import TestSet
 from server.verdict import Verdict, judge_all
 from tests.memory import DirectHospitals

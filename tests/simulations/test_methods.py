@@ -20,7 +20,7 @@ def test_every_cell_once_and_first_seeds_first() -> None:
 
 
 def test_every_method_of_the_benchmark_is_known() -> None:
-    from medtl_core.registry import find_method
+    from medtl_core.federation.registry import find_method
 
     for group in GROUPS:
         assert group.family in methods.FAMILIES

@@ -8,7 +8,7 @@ import pytest
 
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError, RunError
-from medtl_core.methods.hospitals import Request
+from medtl_core.federation.hospitals import Request
 from simulations import newcomer
 from simulations.federation import Cases, MemoryHospitals, federate, load
 from simulations.learners import LEARNERS

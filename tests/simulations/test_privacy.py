@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medtl_core.config import settings
-from medtl_core.registry import find_method
+from medtl_core.federation.registry import find_method
 from simulations.privacy import DATA, EPSILONS, Cell, cells, main, table
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from medtl_core.config import settings
 from medtl_core.data.source import open_source
-from medtl_core.registry import find_method
+from medtl_core.federation.registry import find_method
 from simulations.private_rule import EPSILONS, METHODS, SMALLER, TRIALS, drawn, jobs, main
 
 

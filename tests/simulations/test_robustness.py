@@ -66,7 +66,7 @@ def test_an_ensemble_has_no_classifier_to_judge(tmp_path: Path) -> None:
 
 
 def test_one_seed_has_no_interval() -> None:
-    from medtl_core.transfer.robustness import Robustness
+    from simulations.corrupted_heads import Robustness
 
     row = table({"ridge": [Robustness(0.8, 0.6, 0.25, 1.0, float("nan"))]}).splitlines()[2]
     assert row == "| `ridge` | 80.0 | 60.0 | 25.0 | 1.00 | - |"

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from medtl_core.config import settings
-from medtl_core.methods.private import terms_of
-from medtl_core.methods.secure import STAGES
-from medtl_core.registry import find_method
+from medtl_core.federation.private import terms_of
+from medtl_core.federation.registry import find_method
+from medtl_core.federation.secure_sum import STAGES
 from simulations.secure_cost import COLUMNS, METHOD, Case, Cost, main, measure, table
 from simulations.secure_sight import Sight, Truth, truth
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medtl_core.ranking import Candidate
+from medtl_core.cli.ranking import Candidate
 from medtl_core.runs import Plan
 from simulations import sources
 from simulations.sources import HABIT, LAYERS, agreement_markdown, medical_markdown

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medtl_core.intervals import strata
+from medtl_core.evaluation.intervals import strata
 from medtl_core.values import Scores
 from simulations import unseen
 from simulations.unseen import Judged, main, patient_draws, table

@@ -6,10 +6,10 @@ from pathlib import Path
 from medtl_core.atomic import write_json
 from medtl_core.config import settings
 from medtl_core.errors import RunError
-from medtl_core.methods.private import PrivateMethod, terms_of
+from medtl_core.federation.private import PrivateMethod, terms_of
+from medtl_core.federation.registry import chosen_methods
 from medtl_core.privacy.ledger import Identity, Key, Ledger
 from medtl_core.privacy.policy import Policy
-from medtl_core.registry import chosen_methods
 from medtl_core.runs import Plan
 
 CLASSES = ["normal", "consolidation", "interstitial"]

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from medtl_core import planning
-from medtl_core.checkout import find_app
+from medtl_core.cli import plan as planning
+from medtl_core.cli.checkout import find_app
 from medtl_core.errors import ConfigError, DataError, MedtlError
 from medtl_core.sweep.order import MECHANISMS, Order, read_epsilons, read_mechanisms, read_order, read_shots
 

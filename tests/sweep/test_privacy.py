@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medtl_core import cli, planning
-from medtl_core.batch import Job
-from medtl_core.checkout import find_app
+from medtl_core.cli import app as cli
+from medtl_core.cli import plan as planning
+from medtl_core.cli.checkout import find_app
 from medtl_core.errors import ConfigError, PrivacyError, RunError
 from medtl_core.runs import Plan
 from medtl_core.sweep.cells import Sweep, cells, fewest_patients, job_of
 from medtl_core.sweep.claim import claimed
+from medtl_core.sweep.job_queue import Job
 from medtl_core.sweep.order import Order, read_order
 from medtl_core.sweep.privacy import carry_out
 from medtl_core.sweep.rows import read_job, spent
@@ -217,7 +218,9 @@ def called(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
 def test_the_command_says_where_it_is_at_chance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("medtl_core.checkout.load_experiment", lambda app: lambda plan, progress: made_up.stored(plan))
+    monkeypatch.setattr(
+        "medtl_core.cli.checkout.load_experiment", lambda app: lambda plan, progress: made_up.stored(plan)
+    )
     words = ("quickstart", "--set", "sites=3", "image-size=32", "--epsilons", "1,4", "--mechanisms", "private-mean")
     words = (*words, "--app", str(APP), "--out", str(tmp_path))
     assert called(monkeypatch, *words) == 0

@@ -1,1 +1,0 @@
-"""Folds over released updates, taken as replies arrive, and what a server does with their mean."""

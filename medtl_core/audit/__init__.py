@@ -1,0 +1,1 @@
+"""Attacks on what one hospital would send, and whether a claim survives them."""

@@ -1,0 +1,275 @@
+"""`medtl adapt`: a saved classifier and a few labelled cases become a new hospital's own, on its own machine."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.cli.plan import name_data
+from medtl_core.config import Settings, Value
+from medtl_core.data.leak import check_leaks
+from medtl_core.data.source import Source, open_source
+from medtl_core.errors import ConfigError, RunError, WeightsError, positive
+from medtl_core.evaluation.scores import auroc, balanced_accuracy
+from medtl_core.features.extract import extract, feature_spec
+from medtl_core.features.spec import Spec
+from medtl_core.federation.model import Classifier
+from medtl_core.methods.adaptation import Support, adapt_head, adapt_metric, check_support
+from medtl_core.methods.episodes import draw_shots
+from medtl_core.methods.metric import Metric
+from medtl_core.rng import stream
+from medtl_core.runs import is_model, load_head, load_packed, save_head, save_model
+from medtl_core.threads import one_thread
+from medtl_core.values import ABSENT, Examples, Head, Scores
+
+Index = NDArray[np.int64]
+
+#: Settings that decide features; with the data set's views, a manifest keeps them under "features".
+_READ = ("backbone", "features", "image_size", "views")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was typed.
+
+    Attributes:
+        head: a saved metric or head: its manifest, its weights, or their common name.
+        data: the hospital's folder or file.
+        shots: labelled cases a class, at most.
+        seed: of the draw.
+        out: name of the files to write; None = "HEAD-DATA" in the current directory.
+        weights: file or folder with the backbone's weights; "" = where the backbone's record says.
+    """
+
+    head: Path
+    data: str
+    shots: int = 5
+    seed: int = 0
+    out: Path | None = None
+    weights: str = ""
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of it.
+
+    Attributes:
+        saved: the manifest written.
+        kind: "metric", or the head's.
+        classes: of the hospital, in order.
+        new: those the federation never saw.
+        cases: labelled cases of each class that were used.
+        before, after: balanced accuracy and AUROC, None where undefined; empty without cases to judge on.
+        judged: number of cases judged on.
+        judged_on: which these are, in words.
+        seconds: from opening the data to the file.
+    """
+
+    saved: Path
+    kind: str
+    classes: tuple[str, ...]
+    new: tuple[str, ...]
+    cases: Mapping[str, int]
+    before: Mapping[str, float | None]
+    after: Mapping[str, float | None]
+    judged: int
+    judged_on: str
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the result as JSON-able values."""
+        return {
+            **vars(self), "saved": str(self.saved), "classes": list(self.classes), "new": list(self.new),
+            "cases": dict(self.cases), "before": dict(self.before), "after": dict(self.after),
+        }  # fmt: skip
+
+
+def feature_facts(settings: Settings, views: Sequence[str]) -> dict[str, Any]:
+    """Returns what a manifest must say so that another machine can make the same features.
+
+    Args:
+        settings: of the run.
+        views: label-preserving views of its data set.
+    """
+    return {**{name: getattr(settings, name) for name in _READ}, "entry_views": list(views)}
+
+
+def adapt(order: Order) -> Adapted:
+    """Adapts, judges and saves; nothing is written before everything else has succeeded.
+
+    Raises:
+        ConfigError: `shots` is not positive, or the saved model is not one that adapts.
+        WeightsError: the saved files are damaged, do not say how their features are made, or the features made here
+            are others.
+        DataError: the hospital's data cannot be used, a new class has no labelled case, or a head shares no class.
+        RunError: the files to write exist already.
+    """
+    positive(shots=order.shots)
+    one_thread()
+    started = time.perf_counter()
+    classifier = _load(order.head)
+    out = order.out or Path(f"{_stem(order.head).name}-{Path(order.data).stem}")
+    _check_free(out)
+    settings, views = _settings(classifier, order)
+    source = open_source(settings)
+    spec = feature_spec(settings, views, source.columns)
+    _check_fingerprint(classifier, spec)
+    support_rows, judged_rows, judged_on = _rows(source.examples, order)
+    support = _support(source, support_rows, spec, settings)
+    adapted = _adapted(classifier, support)
+    judged = source.examples.take(judged_rows)
+    values = extract(judged, spec, settings).values if len(judged) else support.values[:0]
+    before, after = (_figures(one, values, judged) for one in (_seen_by(classifier, support.classes), adapted))
+    saved = _save(adapted, classifier, out)
+    known = _known(classifier)
+    return Adapted(
+        saved, adapted.kind, support.classes, tuple(name for name in support.classes if name not in known),
+        {name: int(count) for name, count in zip(support.classes, support.counts, strict=True)},
+        before, after, len(judged), judged_on, time.perf_counter() - started,
+    )  # fmt: skip
+
+
+def told(found: Adapted) -> list[str]:
+    """Returns the result as lines for a person."""
+    cases = ", ".join(f"{name} {count}" for name, count in found.cases.items())
+    lines = [f"learnt from  {cases}"]
+    if found.new:
+        lines.append(f"new classes  {', '.join(found.new)}")
+    lines.append(f"judged on    {found.judged_on}" + (f", {found.judged} cases" if found.judged else ""))
+    if found.after:
+        lines.append(f"{'':<18}{'before':>8}{'after':>8}")
+        names = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
+        for key, name in names.items():
+            lines.append(
+                f"{name:<18}" + "".join(f"{_percent(side.get(key)):>8}" for side in (found.before, found.after))
+            )
+    return [*lines, f"seconds      {found.seconds:.1f}", f"saved        {found.saved}"]
+
+
+def _percent(figure: float | None) -> str:
+    return "-" if figure is None else f"{100 * figure:.1f}"
+
+
+def _load(path: Path) -> Metric | Head:
+    if not is_model(path):
+        return load_head(path)
+    kind, packed = load_packed(path)
+    if kind == Metric.kind:
+        return Metric.unpack(packed)
+    raise ConfigError(
+        f"{path} is a model of kind {kind!r}, which does not adapt; give a saved `metric` or an affine head, "
+        "e.g. run `medtl simulate` with methods=metric"
+    )
+
+
+def _stem(path: Path) -> Path:
+    return path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
+
+
+def _check_free(out: Path) -> None:
+    stem = _stem(out)
+    for suffix in (".safetensors", ".json"):
+        place = stem.with_name(f"{stem.name}{suffix}")
+        if place.exists():
+            raise RunError(f"{place} exists already; choose another name with --out")
+
+
+def _settings(classifier: Metric | Head, order: Order) -> tuple[Settings, tuple[str, ...]]:
+    """The settings under which the hospital's features are the federation's, and the views of the federation's data."""
+    told = classifier.facts.get("features")
+    if not isinstance(told, Mapping) or not {*_READ, "entry_views"} <= told.keys():
+        raise WeightsError(
+            f"the manifest of {order.head} does not say how its features are made (facts: features); "
+            "train and save it with this version of medtl"
+        )
+    named = {key.replace("-", "_"): value for key, value in name_data(order.data).items()}
+    read: dict[str, Value] = {name: told[name] for name in _READ}
+    # `test_path` says that cases to judge on are found here, so that none is held out of the labelled ones
+    chosen = Settings().replace(**{**named, **read, "weights": order.weights, "test_path": str(order.data)})
+    return chosen, tuple(str(view) for view in told["entry_views"])
+
+
+def _check_fingerprint(classifier: Classifier, spec: Spec) -> None:
+    if spec.fingerprint != classifier.fingerprint:
+        raise WeightsError(
+            f"the features made here ({spec.fingerprint[:12]}) are not those the head reads "
+            f"({classifier.fingerprint[:12]}): other backbone weights, another version, or other table columns. "
+            "Install the weights the federation used (--weights)"
+        )
+
+
+def _rows(examples: Examples, order: Order) -> tuple[Index, Index, str]:
+    """Rows to learn from, rows to judge on, and what the latter are."""
+    held = examples["split"] == "test"
+    train = np.flatnonzero(~held)
+    rng = stream(order.seed, "adapt")
+    drawn = train[draw_shots(examples["label"][train], examples["patient"][train], order.shots, rng=rng)]
+    if held.any():
+        judged, words = np.flatnonzero(held), "its test split"
+    else:
+        mine = np.isin(examples["patient"][train], examples["patient"][drawn])
+        judged, words = train[~mine], "its labelled cases that were not used"
+    check_leaks(examples, {"the labelled cases": drawn, "the cases to judge on": judged})
+    return drawn, judged, words if len(judged) else "nothing: no labelled case was left"
+
+
+def _support(source: Source, rows: Index, spec: Spec, settings: Settings) -> Support:
+    part, classes = source.examples.take(rows), source.examples.task.classes
+    if not len(part):  # before any network is loaded
+        check_support(Support(np.zeros((0, 0), np.float32), part["label"], part["patient"], classes), classes)
+    return Support(extract(part, spec, settings).values, part["label"], part["patient"], classes)
+
+
+def _adapted(classifier: Metric | Head, support: Support) -> Metric | Head:
+    return adapt_metric(classifier, support) if isinstance(classifier, Metric) else adapt_head(classifier, support)
+
+
+def _known(classifier: Metric | Head) -> set[str]:
+    seen = classifier.counts > 0 if isinstance(classifier, Metric) else classifier.bias > ABSENT / 2
+    return {name for name, here in zip(classifier.classes, seen, strict=True) if here}
+
+
+@dataclass(frozen=True)
+class _SeenBy:
+    """The federation's classifier, answering with the hospital's classes."""
+
+    federated: Metric | Head
+    classes: tuple[str, ...]
+
+    def logits(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        found = self.federated.logits(values)
+        where = {name: row for row, name in enumerate(self.federated.classes)}
+        columns = [
+            found[:, where[name]] if name in where else np.full(len(values), ABSENT) for name in self.classes
+        ]  # fmt: skip
+        return np.stack(columns, axis=1)
+
+
+def _seen_by(classifier: Metric | Head, classes: tuple[str, ...]) -> _SeenBy | None:
+    """None where the federation knows none of the hospital's classes: then nothing was there before."""
+    return _SeenBy(classifier, classes) if _known(classifier) & set(classes) else None
+
+
+def _figures(
+    classifier: Metric | Head | _SeenBy | None, values: NDArray[np.float32], judged: Examples
+) -> dict[str, float | None]:
+    if not len(judged) or classifier is None:
+        return {}
+    group = np.unique(judged["patient"], return_inverse=True)[1].astype(np.int64)
+    scores = Scores(classifier.logits(values), judged["label"], judged["site"], group)
+    return {"balanced_accuracy": balanced_accuracy(scores), "auroc": auroc(scores)}
+
+
+def _save(adapted: Metric | Head, classifier: Metric | Head, out: Path) -> Path:
+    stem = _stem(out)
+    adapted = replace(adapted, facts={**adapted.facts, "from": f"{classifier.kind}"})
+    try:
+        if isinstance(adapted, Metric):
+            return save_model(adapted.pack(), adapted.kind, stem.parent, stem.name)
+        return save_head(adapted, stem.parent, stem.name)
+    except OSError as error:
+        raise RunError(f"{stem} cannot be written ({error.strerror}); choose another place with --out") from error

@@ -1,0 +1,157 @@
+"""From the words of a command line to the plan of a run."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from medtl_core.config import Value, read_assignments, read_scenario, settings
+from medtl_core.errors import ConfigError, DataError, did_you_mean, positive
+from medtl_core.runs import Plan
+
+#: The scenario of a run that names neither a scenario nor data.
+QUICKSTART = "quickstart"
+
+#: Settings that are places; a relative one is meant from the current directory.
+_PLACES = ("data-path", "test-path", "weights", "cache", "state")
+
+#: Words after `--set` that are options of the run and not settings.
+_OPTIONS = ("seeds", "workers", "wire", "out")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What was typed: None where an option was left out.
+
+    Attributes:
+        scenario: a name in the app's `simulations/scenarios`, or the path of a TOML file.
+        assignments: `key=value` words, from `--set` and after it.
+        data: a folder, a file, or the catalog name of built-in data.
+        seeds, workers, wire, out: as in `Plan`.
+    """
+
+    scenario: str | None = None
+    assignments: Sequence[str] = ()
+    data: str | None = None
+    seeds: int | None = None
+    workers: int | None = None
+    wire: bool | None = None
+    out: Path | None = None
+
+
+def make_plan(order: Order, app: Path) -> Plan:
+    """Returns the plan of an order: scenario first, assignments over it, everything checked before anything starts.
+
+    Raises:
+        ConfigError: a setting, method or scenario is unknown, or an option is given twice with different values.
+        DataError: `data` is neither a place nor the name of a known set.
+    """
+    from medtl_core.federation.registry import chosen_methods
+
+    scenario = order.scenario or (None if order.data else QUICKSTART)
+    path = _scenario_path(scenario, app) if scenario else None
+    written = read_scenario(path) if path else {}
+    assigned = _assigned(order.assignments)
+    typed: dict[str, Value | None] = {
+        "seeds": order.seeds, "workers": order.workers, "wire": order.wire, "out": _text(order.out),
+    }  # fmt: skip
+    options = {name: _option(name, typed[name], assigned.pop(name, None), written.get(name)) for name in _OPTIONS}
+    values = {key: value for key, value in written.items() if key not in _OPTIONS}
+    if order.data is not None:
+        values |= name_data(order.data, str(values.get("data", "")))
+    values = {key: _absolute(key, value) for key, value in (values | assigned).items()}
+    checked = settings(values)
+    chosen_methods(checked)
+    name = path.stem if path else checked.data or Path(checked.data_path).stem
+    return Plan(
+        settings=values,
+        seeds=_count("seeds", options["seeds"], 1),
+        workers=_count("workers", options["workers"], _cores()),
+        wire=_flag("wire", options["wire"]),
+        out=_default_out(name) if options["out"] is None else Path(str(options["out"])).expanduser().absolute(),
+        app=app,
+        name=name,
+    )
+
+
+def name_data(text: str, named: str = "") -> dict[str, Value]:
+    """Returns the settings that name a folder, a file or built-in data.
+
+    Args:
+        text: as given by a person.
+        named: the data set that a scenario names already; it goes on naming what lies in the folder, unless it is
+            built in.
+
+    Raises:
+        DataError: there is no such place and no such data set.
+    """
+    from medtl_core.data.catalog import CATALOG
+
+    if Path(text).exists():
+        entry = CATALOG.get(named)
+        return {"data": named if entry is not None and entry.files else "", "data-path": str(Path(text).absolute())}
+    if text in CATALOG:
+        return {"data": text, "data-path": ""}
+    raise DataError(f"there is no folder or file {text!r}, and no data set of that name; {did_you_mean(text, CATALOG)}")
+
+
+def _scenario_path(scenario: str, app: Path) -> Path:
+    if scenario.endswith(".toml") or os.sep in scenario:
+        return Path(scenario)
+    return app / "simulations" / "scenarios" / f"{scenario}.toml"
+
+
+def _assigned(words: Sequence[str]) -> dict[str, Value]:
+    values: dict[str, Value] = {}
+    for word in words:
+        for key, value in read_assignments([word]).items():
+            if key in values and values[key] != value:
+                raise ConfigError(f"{key} is set to {values[key]!r} and to {value!r}; keep one")
+            values[key] = value
+    return values
+
+
+def _option(name: str, typed: Value | None, assigned: Value | None, written: Value | None) -> Value | None:
+    """Returns an option as typed or assigned, which must agree, else as the scenario has it."""
+    if typed is not None and assigned is not None and typed != assigned:
+        raise ConfigError(f"{name} is given as {typed!r} and as {assigned!r}; keep one")
+    return next((value for value in (typed, assigned, written) if value is not None), None)
+
+
+def _count(name: str, value: Value | None, default: int) -> int:
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{name}={value!r} must be a whole number")
+    positive(**{name: value})
+    return value
+
+
+def _flag(name: str, value: Value | None) -> bool:
+    if value is not None and not isinstance(value, bool):
+        raise ConfigError(f"{name}={value!r} must be true or false")
+    return bool(value)
+
+
+def _absolute(key: str, value: Value) -> Value:
+    place = key in _PLACES and isinstance(value, str) and value not in ("", "off")
+    return str(Path(str(value)).expanduser().absolute()) if place else value
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _default_out(name: str) -> Path:
+    stem = Path.cwd() / "runs" / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    place, number = stem, 1
+    while place.exists():
+        number += 1
+        place = stem.with_name(f"{stem.name}-{number}")
+    return place
+
+
+def _cores() -> int:
+    # More than eight hospitals at once rarely helps and multiplies memory.
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)

@@ -1,0 +1,199 @@
+"""Choosing the source: `medtl select` runs a federation for every backbone and orders backbones x taps by their scores.
+
+Every score comes out of the real run: methods `taps@...` on the same two apps as any other method. With `measure`, the
+discriminant of every candidate is judged on the server's test cases too, and the scores on it.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from medtl_core.atomic import read_json, write_json
+from medtl_core.backbones.backbone import Backbone
+from medtl_core.backbones.weights import locate
+from medtl_core.backbones.zoo import find_backbone
+from medtl_core.cli.plan import Order, make_plan, name_data
+from medtl_core.cli.ranking import Candidate, agreement, ranked
+from medtl_core.config import settings
+from medtl_core.errors import ConfigError, did_you_mean
+from medtl_core.runs import Plan
+
+Run = Callable[[Plan], object]
+
+#: The score that orders the table: the one the cheaper ones are held against.
+STANDARD = "cv-loss"
+#: Taps a backbone is judged on at least, where it has so many.
+_LEAST = 4
+_TAPS = ("rich", "all")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One backbone and what of it is judged.
+
+    Attributes:
+        backbone: its record.
+        taps: read in one pass, by depth.
+        joined: taps judged side by side as a further candidate; empty = none.
+    """
+
+    backbone: Backbone
+    taps: tuple[str, ...]
+    joined: tuple[str, ...] = ()
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """The words behind "taps@": each tap alone, then the joined ones."""
+        return (*self.taps, *(("+".join(self.joined),) if self.joined else ()))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was asked.
+
+    Attributes:
+        data: folder, file or catalog name.
+        sources: from `read_sources`.
+        assignments: further settings, `key=value`.
+        weights: folder of folders with the backbones' weights; "" = where their records say.
+        measure: whether to judge every candidate on the server's test cases.
+        seeds, workers: as `medtl simulate` has them.
+        out: run folder; None = a new one below ./runs. What is complete in it is not run again.
+    """
+
+    data: str
+    sources: Sequence[Source]
+    assignments: Sequence[str] = ()
+    weights: str = ""
+    measure: bool = False
+    seeds: int = 1
+    workers: int | None = None
+    out: Path | None = None
+
+
+def read_sources(text: str, taps: str = "rich") -> tuple[Source, ...]:
+    """Returns the sources of a comma-separated list: "NAME", or "NAME@4+7" to name the taps.
+
+    Args:
+        text: the list.
+        taps: for backbones without their own: "rich" = the record's rich taps, its deepest, and as many more as make
+            four; "all" = every tap. In both the rich taps side by side are one more candidate.
+
+    Raises:
+        ConfigError: a backbone or tap is unknown, a backbone stands there twice, or the list is empty.
+
+    Example:
+        >>> read_sources("lite0")[0].candidates
+        ('4', '7', '10', 'final', '4+7+10')
+    """
+    if taps not in _TAPS:
+        raise ConfigError(f"taps={taps!r} is not known; {did_you_mean(taps, _TAPS)}")
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise ConfigError("backbones is empty; name at least one, e.g. --backbones lite0,torchvision:squeezenet1_1")
+    sources = tuple(_source(word, taps) for word in words)
+    names = [source.backbone.name for source in sources]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ConfigError(f"backbone {twice!r} is named twice; join its taps: {twice}@4+7")
+    return sources
+
+
+def select(order: Selection, app: Path, run: Run) -> dict[str, Any]:
+    """Runs every source and returns the ranking, JSON-able; it also lies in the run folder as `selection.json`.
+
+    Args:
+        order: what to do.
+        app: the medtl checkout.
+        run: carries out a plan.
+
+    Raises:
+        MedtlError: data, backbone, weights or settings cannot be used; all are checked before the first run.
+    """
+    out = order.out or Path.cwd() / "runs" / f"select-{datetime.now():%Y%m%d-%H%M%S}"
+    plans = [(source, _plan(source, order, app, out)) for source in order.sources]
+    candidates: list[Candidate] = []
+    for source, plan in plans:
+        if not is_done(plan):
+            run(plan)
+        candidates += _candidates(source.backbone.name, plan, order.measure)
+    found = {
+        "data": order.data,
+        "seeds": order.seeds,
+        "out": str(out),
+        "candidates": ranked(candidates, by=STANDARD),
+        "agreement": agreement(candidates) if order.measure else [],
+        "by_seed": [vars(candidate) for candidate in candidates],
+    }
+    write_json(out / "selection.json", found)
+    return found
+
+
+def _source(word: str, taps: str) -> Source:
+    name, _, asked = word.partition("@")
+    if name == "table":
+        raise ConfigError("a table has no backbone to choose; name image backbones")
+    backbone = find_backbone(name)
+    known = list(backbone.taps)
+    if not asked:
+        chosen = set(known) if taps == "all" else {*backbone.rich, known[-1]}
+        step = max(len(known) // _LEAST, 1)
+        for tap in [*known[step - 1 :: step], *known]:
+            if len(chosen) < min(_LEAST, len(known)):
+                chosen.add(tap)
+        joined = backbone.rich if len(backbone.rich) > 1 else ()
+        return Source(backbone, tuple(tap for tap in known if tap in chosen), joined)
+    wanted = asked.split("+")
+    for tap in wanted:
+        if tap not in known:
+            raise ConfigError(f"{word}: backbone {name!r} has no tap {tap!r}; {did_you_mean(tap, known)}")
+    return Source(backbone, tuple(tap for tap in known if tap in wanted))
+
+
+def _plan(source: Source, order: Selection, app: Path, out: Path) -> Plan:
+    """The plan of one source; its weights are looked for now, so that nothing runs before all of them are here."""
+    backbone = source.backbone
+    weights = "" if backbone.source in ("random", "file") else order.weights
+    locate(backbone, weights)
+    methods = [f"taps@{taps}" for taps in source.candidates]
+    words = [*order.assignments, f"backbone={backbone.name}", f"features={'+'.join(source.taps)}"]
+    words += [f"methods={','.join(methods)}", *([f"weights={weights}"] if weights else [])]
+    given = {word.partition("=")[0].strip().replace("_", "-") for word in order.assignments}
+    if "partition" not in given:
+        words.append(f"partition={_partition(order.data)}")
+    if "bootstrap" not in given:
+        words.append("bootstrap=1")  # no interval is shown
+    folder = out / re.sub(r"[^\w.-]+", "-", backbone.name)
+    return make_plan(Order(None, words, order.data, order.seeds, order.workers, None, folder), app)
+
+
+def _partition(data: str) -> str:
+    """The split over hospitals that suits the data, as the catalog has it."""
+    from medtl_core.data.catalog import CATALOG, recognise
+
+    named = name_data(data)
+    entry = CATALOG[str(named["data"])] if named["data"] else recognise(Path(str(named["data-path"])))
+    return entry.partition if entry else "natural"
+
+
+def is_done(plan: Plan) -> bool:
+    """Returns whether the plan's folder holds its finished run, under the same settings and seeds."""
+    if not (plan.out / "metrics.json").is_file():
+        return False
+    stored = read_json(plan.out / "config.json")
+    return settings(stored["settings"]) == settings(plan.settings) and stored["seeds"] == plan.seeds
+
+
+def _candidates(backbone: str, plan: Plan, measure: bool) -> list[Candidate]:
+    first = settings(plan.settings).seed
+    found = []
+    for seed in range(first, first + plan.seeds):
+        methods = read_json(plan.out / f"seed-{seed}" / "result.json")["methods"]
+        for method in methods.values():
+            taps, width, scores = (method["facts"][key] for key in ("taps", "width", "scores"))
+            figures = {key: value for key, value in method["figures"].items() if measure and value is not None}
+            found.append(Candidate(backbone, taps, seed, width, scores, figures))
+    return found

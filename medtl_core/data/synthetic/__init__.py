@@ -1,0 +1,1 @@
+"""Synthetic chest radiographs: anatomy, and the scanners that see it."""

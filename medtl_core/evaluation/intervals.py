@@ -1,0 +1,172 @@
+"""How sure a figure is: patient bootstrap within one test set, t-intervals and paired tests over seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.errors import ConfigError, DataError, did_you_mean
+from medtl_core.evaluation.formulas import Float
+from medtl_core.evaluation.weighted import WEIGHTED, checked, weighted
+from medtl_core.values import Scores
+
+#: Cases x resamples held at a time (8 bytes each, a few copies).
+_BLOCK = 1_000_000
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A paired difference: mean, interval and two-sided p-value."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+def bootstrap(
+    scores: Scores, names: Sequence[str], resamples: int = 200, *, rng: np.random.Generator, level: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """Returns percentile intervals of figures under resampling of patients (Efron and Tibshirani 1993, chapter 13).
+
+    Whole patients are drawn with replacement, within strata by the rarest class a patient shows, so that rare classes
+    stay in nearly every resample; a class with a single patient then adds no spread. The order of the cases does not
+    matter. Calibration error and the worst site have no interval: both are biased upwards, or downwards, by resampling.
+
+    Args:
+        scores: with `group`, the patient of each case.
+        names: among balanced_accuracy, auroc, auprc, sensitivity, specificity, brier, log_loss.
+        resamples: how many.
+        rng: of the draws.
+        level: of confidence.
+
+    Returns:
+        (low, high) of every figure that is defined on the scores; others are left out.
+
+    Raises:
+        ConfigError: a name, the level or the number of resamples is not valid.
+        DataError: the scores cannot be judged.
+    """
+    for name in names:
+        if name not in WEIGHTED:
+            raise ConfigError(f"no bootstrap interval for {name!r}; {did_you_mean(name, WEIGHTED)}")
+    if resamples < 1 or not 0 < level < 1:
+        raise ConfigError(f"bootstrap={resamples} at level {level}: needs at least 1 resample and a level in (0, 1)")
+    if not len(checked(scores).label):
+        return {}
+    patient, stratum = strata(scores)
+    counts = _draw(stratum, resamples, rng)[patient]
+    step = max(_BLOCK // len(patient), 1)
+    blocks = [weighted(scores, counts[:, at : at + step], names) for at in range(0, resamples, step)]
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    found = {}
+    for name in dict.fromkeys(names):
+        values = np.concatenate([block[name] for block in blocks])
+        values = values[~np.isnan(values)]
+        if len(values):
+            low, high = np.quantile(values, tails)
+            found[name] = (float(low), float(high))
+    return found
+
+
+def strata(scores: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the patient of each case [n], numbered from 0, and the rarest class each patient shows [patients].
+
+    Example:
+        >>> label, group = np.array([0, 0, 1, 0]), np.array([7, 7, 7, 3])
+        >>> patient, stratum = strata(Scores(np.zeros((4, 2)), label, np.array(["a"] * 4), group))
+        >>> patient.tolist(), stratum.tolist()
+        ([1, 1, 1, 0], [0, 1])
+    """
+    names, patient = np.unique(scores.group, return_inverse=True)
+    counts = np.bincount(scores.label, minlength=scores.logits.shape[1])
+    rank = np.argsort(np.argsort(counts, kind="stable"), kind="stable")  # 0 = rarest class
+    lowest = np.full(len(names), len(rank), dtype=np.int64)
+    np.minimum.at(lowest, patient, rank[scores.label])
+    return patient.astype(np.int64), np.argsort(counts, kind="stable")[lowest].astype(np.int64)
+
+
+def over_seeds(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float, float]:
+    """Returns mean, low and high of Student's t-interval over repetitions.
+
+    Raises:
+        DataError: fewer than two values, or one that is not finite.
+
+    Example:
+        >>> [round(end, 3) for end in over_seeds([0.5, 0.6, 0.7])]
+        [0.6, 0.352, 0.848]
+    """
+    mean, error = _mean_error(values)
+    half = _quantile((1 + level) / 2, len(values) - 1) * error
+    return mean, mean - half, mean + half
+
+
+def paired(a: Sequence[float], b: Sequence[float], *, level: float = 0.95) -> Paired:
+    """Returns the mean of a - b over the same seeds, its t-interval and the paired t-test's two-sided p-value.
+
+    Differences that are all alike leave no doubt: p is 0, or 1 if they are all zero.
+
+    Raises:
+        DataError: the lengths differ, fewer than two pairs, or a value is not finite.
+
+    Example:
+        >>> found = paired([0.6, 0.7, 0.8], [0.5, 0.5, 0.5])
+        >>> round(found.mean, 3), round(found.p, 3)
+        (0.2, 0.074)
+    """
+    if len(a) != len(b):
+        raise DataError(f"paired values must come from the same seeds; there are {len(a)} and {len(b)}")
+    differences = [one - other for one, other in zip(a, b, strict=True)]
+    mean, low, high = over_seeds(differences, level=level)
+    error = _mean_error(differences)[1]
+    if error == 0.0:
+        return Paired(mean, low, high, float(mean == 0.0))
+    from scipy.special import stdtr
+
+    return Paired(mean, low, high, float(2.0 * stdtr(len(differences) - 1, -abs(mean) / error)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values adjusted for their number (Holm 1979, step-down Bonferroni), in the order given.
+
+    Raises:
+        DataError: a value is outside [0, 1].
+
+    Example:
+        >>> holm([0.01, 0.04, 0.03])
+        [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, np.float64)
+    if not ((p >= 0) & (p <= 1)).all():
+        raise DataError(f"p-values must lie in [0, 1], these do not: {list(p_values)}")
+    order = np.argsort(p, kind="stable")
+    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(stepped, 1.0)
+    return [float(value) for value in adjusted]
+
+
+def _draw(stratum: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> Float:
+    """How often each patient is drawn, float64 [patients, B]; every stratum keeps its size."""
+    drawn = np.zeros((len(stratum), resamples))
+    for name in np.unique(stratum):
+        members = np.flatnonzero(stratum == name)
+        size = len(members)
+        pick = rng.integers(size, size=(resamples, size)) + size * np.arange(resamples)[:, None]
+        drawn[members] = np.bincount(pick.ravel(), minlength=resamples * size).reshape(resamples, size).T
+    return drawn
+
+
+def _mean_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error."""
+    numbers = np.asarray(values, np.float64)
+    if len(numbers) < 2 or not np.isfinite(numbers).all():
+        raise DataError(f"an interval over seeds needs at least two finite values, got {list(values)}")
+    return float(numbers.mean()), float(numbers.std(ddof=1) / np.sqrt(len(numbers)))
+
+
+def _quantile(level: float, freedom: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, level))

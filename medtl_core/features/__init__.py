@@ -1,0 +1,1 @@
+"""Features: what decides them, their computation by a frozen backbone, and the cache."""

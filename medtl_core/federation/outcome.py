@@ -1,0 +1,85 @@
+"""What a study knows before it asks, and what a method gives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medtl_core.federation.model import Classifier
+from medtl_core.heads.statistics import Float
+from medtl_core.values import Array, Update
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What the server knows of the features without seeing one.
+
+    Attributes:
+        classes: in agreed order.
+        fingerprint: of the features.
+        groups: (tap, start, stop) of the feature columns.
+        views: label-preserving views of the data set.
+        modality: the catalog's word for what the images show.
+    """
+
+    classes: tuple[str, ...]
+    fingerprint: str
+    groups: tuple[tuple[str, int, int], ...]
+    views: tuple[str, ...] = ("identity",)
+    modality: str = "not stated"
+
+    @property
+    def width(self) -> int:
+        """Number of features d."""
+        return self.groups[-1][2]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Pooled class counts [C], mean [d] and standard deviation [d], from sums."""
+
+    counts: Float
+    mean: Float
+    scale: Float
+
+    @property
+    def standardisation(self) -> dict[str, Array]:
+        """Mean and scale as they travel, float32 [d] each."""
+        return {"mean": self.mean.astype(np.float32), "scale": self.scale.astype(np.float32)}
+
+
+@dataclass(frozen=True)
+class Share:
+    """How much of a phase a method would have caused alone.
+
+    Attributes:
+        rounds: share of the phase's exchanges.
+        work: share of its bytes and CPU seconds; smaller when several heads travelled in one message.
+    """
+
+    rounds: float = 1.0
+    work: float = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method gave.
+
+    Attributes:
+        heads: one federated classifier under "", or one for each hospital by name.
+        bill: what the method needs of each phase.
+        server_cpu: CPU seconds the server spent solving.
+        facts: chosen strength, temperature, rounds...
+        personal: name of a personal state that every hospital keeps on its own disk; `heads` is then empty, and the
+            hospitals judge what they keep on their own held-out cases.
+        own_sums: evaluation sums, by hospital, of models that never left; each judged its own on its own held-out
+            cases, and `heads` is empty.
+    """
+
+    heads: Mapping[str, Classifier]
+    bill: Mapping[str, Share]
+    server_cpu: float = 0.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    personal: str = ""
+    own_sums: Mapping[str, Update] = field(default_factory=dict)

@@ -1,0 +1,109 @@
+"""Private methods: a plan made from public facts, and sums that only leave a hospital with noise."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from medtl_core.config import Settings
+from medtl_core.errors import PrivacyError
+from medtl_core.federation.folds import total
+from medtl_core.federation.hospitals import ArraySpec, Request, Value
+from medtl_core.federation.method import Method
+from medtl_core.federation.outcome import Share
+from medtl_core.federation.secure_sum import STAGES, secure_sum
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import Arrays, Config, SiteData
+from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.gate import Noising
+from medtl_core.privacy.plan import Plan, Terms
+from medtl_core.values import Array
+
+#: A hospital's private task: clipped sums with their sensitivities; the gate adds the noise.
+PrivateTask = Callable[[SiteData, Arrays, Config], Bounded]
+
+#: A hospital's private training: it may noise as many clipped sums as the plan says, and answers with arrays made of
+#: them alone.
+PrivateTraining = Callable[[SiteData, Arrays, Config, Noising], dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class PrivateMethod(Method):
+    """A method whose every release is planned, noised and paid for.
+
+    Guarantee:
+        (epsilon, delta)-DP of everything hospitals send for this method, for one patient added or removed, with
+        epsilon and delta of the terms. Public: the settings, the terms, and what `outcome` makes of the noised sums.
+    """
+
+    #: Whether it can be summed securely; one that cannot runs with secure-sum=false only.
+    secure: ClassVar[bool] = True
+
+    @abstractmethod
+    def plan(self, terms: Terms) -> Plan:
+        """Returns every release the method will ask for, calibrated so that all of them together keep the promise.
+
+        Server and hospital call it alike, with public facts only; a hospital never takes a plan from a message.
+        """
+
+
+def terms_of(settings: Settings, width: int, classes: int) -> Terms:
+    """Returns the public facts of a run.
+
+    Raises:
+        PrivacyError: the public number of cases is not stated, or delta is not below 1 / cases.
+    """
+    cases = settings.public_cases or settings.shots
+    if cases < 2:
+        raise PrivacyError("privacy needs a public number of patients at every hospital: set public-cases (or shots)")
+    delta = settings.delta or min(1e-5, 1.0 / (10.0 * cases))
+    if delta >= 1.0 / cases:
+        raise PrivacyError(f"delta={delta} promises little to {cases} patients; it must be below 1 / {cases}")
+    return Terms(
+        settings.epsilon, delta, settings.sites, settings.colluders, cases, width, classes, settings.secure_sum
+    )
+
+
+def plan_of(method: PrivateMethod, study: Study) -> Plan:
+    """Returns the method's plan in this study."""
+    problem = study.problem
+    return method.plan(terms_of(study.settings, problem.width, len(problem.classes)))
+
+
+def noised_sum(
+    study: Study, method: PrivateMethod, step: int, arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]],
+    *, number: int = 1, config: Mapping[str, Value] | None = None,
+) -> dict[str, Array]:  # fmt: skip
+    """Returns the noised sums over all hospitals, float64, of one step of the method's plan.
+
+    Args:
+        study: of the run.
+        method: whose plan it is.
+        step: index into `plan.steps`.
+        arrays: public arrays sent along.
+        shapes: of the sums, by name.
+        number: of the round, from 1 to the step's `count`.
+        config: further public values sent along.
+
+    Raises:
+        RunError: a round missed its quorum, or too few hospitals were left for the promise to hold.
+    """
+    plan = plan_of(method, study)
+    sent = {**(config or {}), "method": method.name, "step": step, "round": number, "plan": plan.digest}
+    expect = {name: ArraySpec(shape) for name, shape in shapes.items()}
+    request = Request(plan.steps[step].task, arrays, sent, expect, phase_of(method, plan, step), ledger=method.name)
+    if study.settings.secure_sum:
+        return secure_sum(study.hospitals, request, plan)
+    return total(reply.arrays for reply in study.hospitals.ask(request))
+
+
+def bill_of(method: PrivateMethod, study: Study) -> dict[str, Share]:
+    """Returns every phase the method's plan needs, with or without secure sum."""
+    plan = plan_of(method, study)
+    stages = [f":{stage.removeprefix('secure_')}" for stage in STAGES] if study.settings.secure_sum else [""]
+    return {phase_of(method, plan, step) + stage: Share() for step in range(len(plan.steps)) for stage in stages}
+
+
+def phase_of(method: PrivateMethod, plan: Plan, step: int) -> str:
+    """Returns the label under which a step is booked."""
+    return f"{method.name}:{plan.steps[step].task}"

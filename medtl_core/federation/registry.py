@@ -1,0 +1,197 @@
+"""The tables of methods, hospital tasks and models: the core ones, and those of every module in `medtl_core.methods`.
+
+A new file in that folder with a table `METHODS` is a new method; nothing else has to know it. The modules import no
+heavy library at their top, and are read only when something is asked for that is not in the core: a deployed hospital
+starts a process for every message, and making their many small classes takes longer than most answers.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+from medtl_core import methods
+from medtl_core.config import Settings
+from medtl_core.errors import ConfigError, WeightsError, did_you_mean
+from medtl_core.federation import tasks
+from medtl_core.federation.method import Method
+from medtl_core.federation.model import Model, Packed
+from medtl_core.federation.private import PrivateMethod, PrivateTask, PrivateTraining
+from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.methods import core
+from medtl_core.values import Released, Update
+
+
+@lru_cache(maxsize=1)
+def _modules() -> tuple[ModuleType, ...]:
+    """The core module and every other module of `medtl_core.methods`."""
+    found = pkgutil.walk_packages(methods.__path__, f"{methods.__name__}.")
+    names = sorted(info.name for info in found if not info.ispkg and info.name != core.__name__)
+    return core, *(importlib.import_module(name) for name in names)
+
+
+def _joined(table: str, modules: Iterable[ModuleType]) -> dict[str, Any]:
+    """One mapping from all modules' tables of a name; a key that two modules claim is a mistake in the code."""
+    joined: dict[str, Any] = {}
+    for module in modules:
+        entries = getattr(module, table, ())
+        rows = entries.items() if isinstance(entries, Mapping) else ((entry.kind, entry) for entry in entries)
+        for key, value in rows:
+            if joined.get(key, value) is not value:
+                raise ConfigError(f"{module.__name__}: {key!r} is in another module's {table} already; rename it")
+            joined[key] = value
+    return joined
+
+
+def evaluate_model(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Summable evaluation of one model on this hospital's held-out cases; see `evaluation.federated`."""
+    values = {key.removeprefix("model-"): value for key, value in config.items() if key.startswith("model-")}
+    kind = str(values.pop("kind", ""))
+    classes = tuple(str(number) for number in range(site.classes))
+    model = unpack(kind, Packed(arrays, values, classes, str(values.pop("fingerprint", ""))))
+    sums = tasks.judged(site, model.logits(site.test_values, site.test_material)).arrays
+    return Released(Update({name: array[None] for name, array in sums.items()}))
+
+
+#: The tasks a hospital answers without reading another method's module.
+_CORE_TASKS: Mapping[str, Task] = {**tasks.TASKS, evaluate_model.__name__: evaluate_model}
+
+
+@lru_cache(maxsize=1)
+def all_methods() -> tuple[type[Method], ...]:
+    """Returns every class of methods."""
+    return tuple(kind for module in _modules() for kind in getattr(module, "METHODS", ()))
+
+
+@lru_cache(maxsize=1)
+def all_tasks() -> Mapping[str, Task]:
+    """Returns everything a hospital can be asked, by the name of the message."""
+    return {**_CORE_TASKS, **_joined("TASKS", _modules())}
+
+
+@lru_cache(maxsize=1)
+def all_private_tasks() -> Mapping[str, PrivateTask]:
+    """Returns what a hospital can be asked under privacy: sums that only its gate lets out."""
+    private = _joined("PRIVATE_TASKS", _modules())
+    both = sorted(private.keys() & all_tasks().keys())
+    if both:
+        raise ConfigError(f"task {both[0]!r} is private and plain at once; rename one")
+    return private
+
+
+@lru_cache(maxsize=1)
+def all_private_training() -> Mapping[str, PrivateTraining]:
+    """Returns what a hospital can be asked to train by itself under privacy, every gradient noised by its gate."""
+    return _joined("PRIVATE_TRAINING", _modules())
+
+
+@lru_cache(maxsize=1)
+def all_models() -> Mapping[str, type[Model]]:
+    """Returns every kind of model that can travel."""
+    return _joined("MODELS", _modules())
+
+
+def _kinds() -> Iterator[type[Method]]:
+    """All classes of methods, the core ones before another module is read."""
+    yield from core.METHODS
+    yield from all_methods()
+
+
+def find_method(name: str) -> Method:
+    """Returns the method a name stands for.
+
+    Raises:
+        ConfigError: no method has that name; the nearest is suggested.
+
+    Example:
+        >>> find_method("fedavg-20-adjusted").rounds
+        20
+    """
+    for kind in _kinds():
+        found = kind.parse(name)
+        if found is not None:
+            return found
+    raise ConfigError(f"unknown method {name!r}; {did_you_mean(name, examples())}")
+
+
+def examples() -> tuple[str, ...]:
+    """Returns one name of every class of methods, and the other fixed names."""
+    fixed = [word for kind in all_methods() for word in kind.syntax.split("|") if _is_name(kind, word)]
+    return tuple(dict.fromkeys([*fixed, *(kind.example for kind in all_methods()), "fedavg-20-adjusted"]))
+
+
+def _is_name(kind: type[Method], word: str) -> bool:
+    return word.replace("-", "").isalnum() and kind.parse(word) is not None
+
+
+def read_methods(text: str) -> tuple[Method, ...]:
+    """Returns the methods of a comma-separated list, without repeats.
+
+    Raises:
+        ConfigError: a name is unknown (the nearest is suggested) or the list is empty.
+
+    Example:
+        >>> [method.name for method in read_methods("ridge, fedavg-5")]
+        ['ridge', 'fedavg-5']
+    """
+    names = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    if not names:
+        raise ConfigError("methods is empty; name at least one, e.g. methods=discriminant")
+    return tuple(find_method(name) for name in names)
+
+
+def chosen_methods(settings: Settings) -> tuple[Method, ...]:
+    """Returns the methods of a run: those named, or under `privacy` its mechanism.
+
+    With privacy=auto or a mechanism's name, `methods` counts only if it names private methods and no others.
+
+    Raises:
+        ConfigError: a name is unknown, or a private method is named where privacy=none.
+    """
+    methods = read_methods(settings.methods)
+    private = [method.name for method in methods if isinstance(method, PrivateMethod)]
+    if settings.privacy == "none" and private:
+        raise ConfigError(
+            f"methods names {private[0]}, but with privacy=none hospitals tell their true number of cases beside it: "
+            "set privacy=auto and name private methods only; compare with others in a second run"
+        )
+    if settings.privacy == "none" or len(private) == len(methods):
+        return methods
+    name = settings.privacy
+    return (find_method(name if name.startswith("private-") else f"private-{name}"),)
+
+
+def unpack(kind: str, packed: Packed) -> Model:
+    """Returns the model of a kind from its arrays.
+
+    Raises:
+        WeightsError: no such kind, or the arrays do not fit it.
+    """
+    models = all_models()
+    if kind not in models:
+        raise WeightsError(f"no model is of kind {kind!r}; {did_you_mean(kind, models)}")
+    return models[kind].unpack(packed)
+
+
+def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Runs the hospital task called `name`.
+
+    Raises:
+        ConfigError: no such task.
+    """
+    known = _CORE_TASKS if name in _CORE_TASKS else all_tasks()
+    if name not in known:
+        raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, known)}")
+    return known[name](site, arrays, config)
+
+
+def private_task(name: str) -> PrivateTask | None:
+    """Returns the private task called `name`; None if it is none."""
+    return None if name in _CORE_TASKS else all_private_tasks().get(name)
+
+
+def private_training(name: str) -> PrivateTraining | None:
+    """Returns the private training called `name`; None if it is none."""
+    return None if name in _CORE_TASKS else all_private_training().get(name)

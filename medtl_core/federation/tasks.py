@@ -1,0 +1,144 @@
+"""What a hospital can be asked: one pure function per task, from its features to a release.
+
+These are the only computations that end in something leaving the building. Each returns a `Released` value; here no
+privacy is claimed, and the event says so.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.evaluation.federated import summarise
+from medtl_core.features.dataset import Material
+from medtl_core.heads.crossval import fold_of, held_out
+from medtl_core.heads.linear import Training, local_head, loss_and_gradient, train, with_bias
+from medtl_core.heads.statistics import collect, pack
+from medtl_core.rng import stream
+from medtl_core.values import Array, Released, Scores, Update
+
+Config = Mapping[str, Any]
+Arrays = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class SiteData:
+    """A hospital's own cases as features; it never leaves the process that made it.
+
+    Attributes:
+        name: of the hospital.
+        values: float32 [n, d], training features.
+        label: int64 [n].
+        patients: str [n].
+        test_values: float32 [m, d], held-out cases for evaluation at the hospital.
+        test_label: int64 [m].
+        test_patients: str [m].
+        classes: number of classes C.
+        seed: the run's seed.
+        material: the training cases themselves, for methods that look deeper than the features.
+        test_material: the held-out cases themselves.
+        state: the hospital's own folder for what must survive between rounds; None = it keeps nothing.
+    """
+
+    name: str
+    values: NDArray[np.float32]
+    label: NDArray[np.int64]
+    patients: Array
+    test_values: NDArray[np.float32]
+    test_label: NDArray[np.int64]
+    test_patients: Array
+    classes: int
+    seed: int
+    material: Material | None = None
+    test_material: Material | None = None
+    state: Path | None = None
+
+
+def moments(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Counts [C], sum [d] and sum of squares [d] of the features: what federated standardisation needs."""
+    wide = site.values.astype(np.float64)
+    counts = np.bincount(site.label, minlength=site.classes).astype(np.float64)
+    return Released(Update({"counts": counts, "sum": wide.sum(axis=0), "square": (wide**2).sum(axis=0)}))
+
+
+def statistics(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Counts, class sums and Gram matrix of each fold; see `heads.statistics`."""
+    folds = int(config["folds"])
+    fold = fold_of(site.patients, site.label, folds, site.seed)
+    parts = [collect(site.values[fold == f], site.label[fold == f], site.classes) for f in range(folds)]
+    return Released(pack(parts))
+
+
+def validate(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Log-loss and hits of fold heads on the cases their fold left out; see `heads.crossval`."""
+    folds = int(config["folds"])
+    fold = fold_of(site.patients, site.label, folds, site.seed)
+    return Released(held_out(arrays["heads"], site.values, site.label, fold))
+
+
+def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """One round of local training of a stack of heads [M, C, d + 1]; head m > 0 leaves out fold m - 1."""
+    training = Training(
+        int(config["epochs"]), int(config["batch-size"]), float(config["learning-rate"]),
+        float(config["weight-decay"]), float(config["proximal"]),
+    )  # fmt: skip
+    inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
+    stack = arrays["heads"].astype(np.float64)
+    mine = None
+    if len(stack) > 1:
+        fold = fold_of(site.patients, site.label, len(stack) - 1, site.seed)
+        mine = np.stack([np.full(len(fold), True), *(fold != index for index in range(len(stack) - 1))])
+    control = arrays.get("control")
+    shuffled = training.shuffles(len(site.label))
+    trained = train(
+        stack, inputs, site.label, training, mine=mine,
+        rng=stream(site.seed, "fit", site.name, int(config["round"])) if shuffled else None,
+        control=None if control is None else control.astype(np.float64),
+    )  # fmt: skip
+    before, after = _mean_losses(np.concatenate([stack[:1], trained[:1]]), inputs, site.label)
+    return Released(Update({"heads": trained.astype(np.float32)}), metrics={"loss-before": before, "loss-after": after})
+
+
+def gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Summed class-weighted log-loss [1] and its gradient [C, d + 1] at a given head."""
+    inputs = with_bias(site.values, arrays["mean"], arrays["scale"])
+    loss, slope = loss_and_gradient(arrays["head"], inputs, site.label, arrays["weight"])
+    return Released(Update({"loss": np.array([loss]), "gradient": slope}))
+
+
+def local(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """The head this hospital would train alone, [C, d + 1] on raw features; see `heads.linear.local_head`."""
+    return Released(Update({"head": local_head(site.values, site.label, site.classes)}))
+
+
+def evaluate(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Summable evaluation of heads [H, C, d + 1] on this hospital's held-out cases; see `evaluation.federated`."""
+    values = site.test_values.astype(np.float64)
+    heads = arrays["heads"].astype(np.float64)
+    parts = [judged(site, values @ head[:, :-1].T + head[:, -1]).arrays for head in heads]
+    return Released(Update({name: np.stack([part[name] for part in parts]) for name in parts[0]}))
+
+
+def judged(site: SiteData, logits: NDArray[np.float64]) -> Update:
+    """Returns summable evaluation of logits [m, C] of this hospital's held-out cases; see `evaluation.federated`."""
+    group = np.unique(site.test_patients, return_inverse=True)[1].astype(np.int64)
+    return summarise(Scores(logits, site.test_label, np.full(len(site.test_label), site.name), group))
+
+
+Task = Callable[[SiteData, Arrays, Config], Released]
+TASKS: Mapping[str, Task] = {
+    task.__name__: task for task in (moments, statistics, validate, fit, gradient, local, evaluate)
+}
+
+
+def _mean_losses(heads: NDArray[np.float64], inputs: NDArray[np.float64], label: NDArray[np.int64]) -> list[float]:
+    """Mean log-loss of each head of a stack [H, C, d + 1], from one product."""
+    if not len(label):
+        return [0.0] * len(heads)
+    logits = (inputs @ heads.reshape(-1, heads.shape[-1]).T).reshape(len(label), *heads.shape[:2])
+    logits -= logits.max(axis=2, keepdims=True)
+    losses = np.log(np.exp(logits).sum(axis=2)) - logits[np.arange(len(label)), :, label]
+    return [float(total) / len(label) for total in losses.sum(axis=0)]

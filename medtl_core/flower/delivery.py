@@ -1,0 +1,158 @@
+"""The post office: one message to each of many nodes, and their answers as they come, until the deadline."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from medtl_core.federation.hospitals import Cost
+from medtl_core.flower import compat
+from medtl_core.flower.records import wire_bytes
+
+#: Replies pulled at once; with the shelf's room this bounds how many the server holds.
+WINDOW = 8
+#: Seconds between two looks for replies: short at first, then patient with a far SuperLink.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
+#: Seconds a message stays valid after the deadline: clocks of hospitals differ, and stale work must end some day.
+_GRACE = 600.0
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What came, or did not come, from a node.
+
+    Attributes:
+        node: Flower node id.
+        message: the answer; None if there is none to use.
+        fault: "" or "not-sent", "missing", "duplicate", "foreign", "unreadable".
+    """
+
+    node: int
+    message: Message | None
+    fault: str = ""
+
+
+@dataclass
+class Tally:
+    """What one exchange cost, counted while it goes on.
+
+    Attributes:
+        phase: the label it is booked under.
+        number: of the round within the phase.
+    """
+
+    phase: str
+    number: object = 1
+    start: float = field(default_factory=time.monotonic)
+    last: float = 0.0
+    up: int = 0
+    down: int = 0
+    cpu: float = 0.0
+    failed: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """From the first message to the last reply, or to the deadline when one is missing."""
+        return max(self.last - self.start, 0.0)
+
+    def cost(self) -> Cost:
+        """The tally as a cost."""
+        return Cost(self.up, self.down, self.seconds, self.cpu, 1)
+
+    def row(self, replies: int) -> dict[str, Any]:
+        """The tally as one row of the report."""
+        return {
+            "phase": self.phase, "round": self.number, "seconds": self.seconds, "bytes_up": self.up,
+            "bytes_down": self.down, "cpu_seconds": self.cpu, "replies": replies, "failures": self.failed,
+        }  # fmt: skip
+
+
+def deliver(
+    grid: Grid, messages: Mapping[int, tuple[RecordDict, str]], deadline: float, tally: Tally
+) -> Iterator[Delivery]:
+    """Sends (content, message type) to each node and yields each node's answer once, and every fault.
+
+    Args:
+        grid: any Flower grid.
+        messages: by node id, in the order in which answers are wanted.
+        deadline: seconds from now; later answers are not heard.
+        tally: where bytes and times are booked.
+    """
+    end = time.monotonic() + deadline
+    waiting, unsent = _send(grid, messages, deadline, tally)
+    yield from (Delivery(node, None, "not-sent") for node in unsent)
+    answered: dict[str, int] = {}
+    pause = _FIRST_PAUSE
+    try:
+        while waiting:
+            late = time.monotonic() >= end  # one last look: answers may lie ready while the caller was busy
+            came = False
+            ids = list(waiting)
+            for first in range(0, len(ids), WINDOW):
+                for delivery in _pull(grid, ids[first : first + WINDOW], waiting, answered, tally):
+                    came = True
+                    yield delivery
+                if came and not late:
+                    break  # earlier nodes first: their answers are wanted first
+            if late:
+                break
+            if came:
+                pause = _FIRST_PAUSE
+            else:
+                time.sleep(max(0.0, min(pause, end - time.monotonic())))
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        if waiting:
+            tally.last = time.monotonic()
+        yield from (Delivery(node, None, "missing") for node in waiting.values())
+    finally:
+        tally.last = tally.last or time.monotonic()
+        # a SuperLink has no such word: it forgets by itself when a message's time to live has passed
+        if hasattr(grid, "forget"):
+            grid.forget(waiting)
+
+
+def _send(
+    grid: Grid, messages: Mapping[int, tuple[RecordDict, str]], deadline: float, tally: Tally
+) -> tuple[dict[str, int], list[int]]:
+    sizes: dict[int, int] = {}
+    for content, _ in messages.values():
+        if id(content) not in sizes:
+            sizes[id(content)] = wire_bytes(content)
+        tally.down += sizes[id(content)]
+    ready = [Message(content, node, kind, ttl=deadline + _GRACE) for node, (content, kind) in messages.items()]
+    ids: list[Any] = list(grid.push_messages(ready))  # at once: Flower uploads an array that all share only once
+    if len(ids) != len(ready):  # Flower's answer to "payload too large"
+        ids = [next(iter(grid.push_messages([message])), None) for message in ready]
+    sent = list(zip(messages, ids, strict=True))
+    return {key: node for node, key in sent if key}, [node for node, key in sent if not key]
+
+
+def _pull(
+    grid: Grid, ids: list[str], waiting: dict[str, int], answered: dict[str, int], tally: Tally
+) -> Iterator[Delivery]:
+    try:
+        replies = list(grid.pull_messages(ids))
+    except compat.UNREADABLE:
+        if len(ids) > 1:  # one hospital's broken bytes must not cost the others their say
+            for key in ids:
+                yield from _pull(grid, [key], waiting, answered, tally)
+        else:
+            answered[ids[0]] = waiting.pop(ids[0])
+            yield Delivery(answered[ids[0]], None, "unreadable")
+        return
+    for message in replies:
+        tally.last = time.monotonic()
+        if message.has_content():
+            tally.up += wire_bytes(message.content)
+        # Flower itself answers for a vanished node: only the id of the question tells whose answer it is
+        key = message.metadata.reply_to_message_id
+        if key in waiting:
+            answered[key] = waiting.pop(key)
+            yield Delivery(answered[key], message)
+        elif key in answered:
+            yield Delivery(answered[key], None, "duplicate")
+        else:
+            yield Delivery(message.metadata.src_node_id, None, "foreign")

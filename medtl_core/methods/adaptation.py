@@ -1,0 +1,226 @@
+"""Adaptation: a classifier for one new hospital, from the federation's and a few labelled cases of its own.
+
+Nothing leaves the hospital and nothing is trained by gradient from scratch: class means and a covariance are updated,
+or an affine head is pulled towards the hospital's cases. Classes may be new to the federation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.errors import DataError
+from medtl_core.evaluation.calibration import WORST, log_softmax, temperature
+from medtl_core.heads.crossval import fold_of
+from medtl_core.heads.linear import class_weights, to_raw, with_bias
+from medtl_core.heads.statistics import Float
+from medtl_core.methods.metric import Metric, unit
+from medtl_core.methods.personal.interpolated import nearest, pulled
+from medtl_core.values import ABSENT, Array, Head
+
+#: Cases the federation's covariance counts for beside the hospital's own scatter (METHODS section 5).
+COVARIANCE_CASES = 50.0
+#: Cases the federation's mean of a class counts for, at most; chosen on HAM10000 by leaving one site out.
+MEAN_CASES = 30.0
+#: Cases a class from which on the Mahalanobis distance with the hospital's own scatter is used.
+MANY = 20.0
+#: Pulls towards the federation's head, strongest first.
+PULLS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
+#: The pull where none can be chosen.
+BLIND = 3.0
+#: Patients up to which each is left out alone; more are left out in this many groups.
+_ALONE, _GROUPS = 40, 10
+
+
+@dataclass(frozen=True)
+class Support:
+    """A hospital's labelled cases.
+
+    Attributes:
+        values: float32 [n, d], features.
+        label: int64 [n], positions in `classes`.
+        patients: str [n].
+        classes: of the hospital, in order.
+    """
+
+    values: NDArray[np.float32]
+    label: NDArray[np.int64]
+    patients: Array
+    classes: tuple[str, ...]
+
+    @property
+    def counts(self) -> Float:
+        """Cases of each class, float64 [C]."""
+        return np.bincount(self.label, minlength=len(self.classes)).astype(np.float64)
+
+    def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> "Support":
+        """Returns the cases at `index`."""
+        return replace(self, values=self.values[index], label=self.label[index], patients=self.patients[index])
+
+
+def check_support(support: Support, known: Sequence[str]) -> None:
+    """Refuses what cannot be learnt from.
+
+    Args:
+        support: the hospital's labelled cases.
+        known: classes the federation's classifier can give.
+
+    Raises:
+        DataError: there is no labelled case, the hospital names fewer than two classes, or a class that the federation
+            does not know has no case.
+    """
+    if not len(support.label):
+        raise DataError("the hospital has no labelled training case; label a few of each class in its train split")
+    if len(support.classes) < 2:
+        raise DataError(f"the hospital names one class only ({support.classes[0]}); a head tells at least two apart")
+    for name, count in zip(support.classes, support.counts, strict=True):
+        if not count and name not in known:
+            raise DataError(
+                f"class {name!r} is new to the federation (known: {', '.join(known)}) and has no labelled case in the "
+                "train split; label at least one, or take the class out of task.json"
+            )
+
+
+def adapt_metric(metric: Metric, support: Support, *, rule: str = "", mean_cases: float = MEAN_CASES) -> Metric:
+    """Returns the federation's metric with the hospital's classes.
+
+    A class mean is that of the hospital's own cases and of up to `mean_cases` that the federation's mean stands for; a
+    new class has its own cases alone. From `MANY` cases a class on (median over its classes) distances are
+    Mahalanobis's under (nu0 S + own scatter) / (nu0 + n), nu0 = 50; below, whitened cases are brought to unit length.
+
+    Args:
+        metric: of the federation.
+        support: the hospital's cases.
+        rule: "unit" or "mahalanobis" instead of the one by the number of cases.
+        mean_cases: weight of the federation's class means; 0 = the hospital's own cases alone.
+
+    Raises:
+        DataError: see `check_support`.
+    """
+    known = [name for name, count in zip(metric.classes, metric.counts, strict=True) if count > 0]
+    check_support(support, known if mean_cases > 0 else ())
+    standard = metric.standardised(support.values)
+    prior = _rows(metric, support.classes)
+    weight = np.minimum(prior[0], mean_cases)[:, None]
+    onehot = np.eye(len(support.classes))[support.label].T
+    counts = weight[:, 0] + support.counts
+    share = np.maximum(counts, 1e-9)[:, None]
+    means = (weight * prior[1] + onehot @ standard) / share
+    directions = (weight * prior[2] + onehot @ unit(standard @ metric.whitening)) / share
+    own = support.counts[support.counts > 0]
+    chosen = rule or ("mahalanobis" if np.median(own) >= MANY else "unit")
+    within = _posterior(metric.within, standard, support) if chosen == "mahalanobis" else metric.within
+    adapted = replace(
+        metric, within=within, means=means, directions=directions, counts=counts, rule=chosen, classes=support.classes
+    )
+    factor = _temperature(metric, adapted)
+    facts = {"temperature": factor, "rule": chosen, "shots": int(own.max()), "cases": len(support.label)}
+    return replace(adapted, temperature=factor, facts={**metric.facts, **facts})
+
+
+def adapt_head(head: Head, support: Support) -> Head:
+    """Returns W = argmin of the hospital's class-balanced log-loss + pull / 2 ||W - W_federation||^2.
+
+    Features are standardised by the hospital's cases; a class new to the head starts from zero. The pull is chosen by
+    leaving patients out one by one.
+
+    Raises:
+        DataError: see `check_support`; or the hospital and the head have no class in common.
+    """
+    known = [name for name, bias in zip(head.classes, head.bias, strict=True) if bias > ABSENT / 2]
+    if not set(known) & set(support.classes):
+        raise DataError(
+            f"the head knows {', '.join(known)}, the hospital {', '.join(support.classes)}: no class in common. "
+            "Correct the labels, or adapt a saved `metric`, which takes classes the federation never saw"
+        )
+    check_support(support, known)
+    part = restricted(head, support.classes)
+    best, loss = _best_pull(part, support, not set(support.classes) <= set(known))
+    affine = _moved(part, support, PULLS[:best])[-1] if best else np.column_stack([part.weight, part.bias])
+    pull = PULLS[best - 1] if best else None
+    facts = {**head.facts, "pull": pull, "loss": loss, "cases": len(support.label)}
+    return Head(affine[:, :-1], affine[:, -1], head.kind, support.classes, head.fingerprint, facts)
+
+
+def restricted(head: Head, classes: Sequence[str]) -> Head:
+    """Returns a head that answers with a hospital's classes; those it does not know are never the answer."""
+    where = {name: row for row, name in enumerate(head.classes)}
+    weight, bias = np.zeros((len(classes), head.weight.shape[1])), np.full(len(classes), ABSENT)
+    for row, name in enumerate(classes):
+        if name in where:
+            weight[row], bias[row] = head.weight[where[name]], head.bias[where[name]]
+    return replace(head, weight=weight, bias=bias, classes=tuple(classes))
+
+
+def _rows(metric: Metric, classes: Sequence[str]) -> tuple[Float, Float, Float]:
+    """Counts, means and directions of some classes; zero where the metric does not know one."""
+    where = {name: row for row, name in enumerate(metric.classes)}
+    index = np.asarray([where.get(name, -1) for name in classes])
+    here = (index >= 0)[:, None]
+    counts = np.where(index >= 0, metric.counts[index], 0.0)
+    return counts, np.where(here, metric.means[index], 0.0), np.where(here, metric.directions[index], 0.0)
+
+
+def _posterior(within: Float, standard: Float, support: Support) -> Float:
+    """(nu0 S + scatter of the hospital's cases about their own class means) / (nu0 + degrees of freedom)."""
+    onehot = np.eye(len(support.classes))[support.label]
+    own = (onehot.T @ standard) / np.maximum(support.counts, 1.0)[:, None]
+    rest = standard - own[support.label]
+    freedom = len(standard) - int((support.counts > 0).sum())
+    return np.asarray((COVARIANCE_CASES * within + rest.T @ rest) / (COVARIANCE_CASES + freedom))
+
+
+def _temperature(metric: Metric, adapted: Metric) -> float:
+    """The federation's factor, carried over to another scale of distances and to class means of fewer cases."""
+    scale = metric.spread / adapted.spread if min(metric.spread, adapted.spread) > 0 else 1.0
+    return float(metric.temperature * scale * adapted.reliability / metric.reliability)
+
+
+def _own_scale(values: NDArray[np.float32]) -> tuple[Float, Float]:
+    """Mean and scale of a few cases; each variance is drawn towards the mean one, as if by two cases more."""
+    wide = np.asarray(values, np.float64)
+    variance = wide.var(axis=0)
+    drawn = (len(wide) * variance + 2.0 * variance.mean()) / (len(wide) + 2.0)
+    return wide.mean(axis=0), np.sqrt(drawn) + 1e-6
+
+
+def _moved(head: Head, support: Support, pulls: tuple[float, ...]) -> Float:
+    """Heads [P, C, d + 1] on raw features, pulled to the cases; a class the head does not know starts from zero."""
+    mean, scale = _own_scale(support.values)
+    seen = head.bias > ABSENT / 2
+    start = np.column_stack([head.weight * scale, head.bias + head.weight @ mean])
+    start[~seen, :-1], start[~seen, -1] = 0.0, start[seen, -1].mean()
+    return to_raw(pulled(start, with_bias(support.values, mean, scale), support.label, pulls), mean, scale)
+
+
+def _best_pull(head: Head, support: Support, new: bool) -> tuple[int, float | None]:
+    """How many of `PULLS` to go through, 0 = the federation's head is kept, and the log-loss there in nats.
+
+    Every case is judged by heads made without its patient, down to the standardisation: centred with its own help, a
+    few balanced cases would give its label away. A handful of cases often speaks for leaving a good head by
+    chance: it is left only for a loss lower by a standard error than its own at the temperature that suits these
+    cases best. A class of one patient cannot be left out: then the head is kept, or, with a class `new` to it, moved
+    by `BLIND`.
+    """
+    label, patients = support.label, np.unique(support.patients)
+    owners = [len(np.unique(support.patients[label == one])) for one in np.unique(label)]
+    if min(owners) < 2:
+        return (PULLS.index(BLIND) + 1 if new else 0), None
+    groups = len(patients) if len(patients) <= _ALONE else _GROUPS
+    logits = np.repeat(head.logits(support.values)[None], 1 + len(PULLS), axis=0)
+    fold = fold_of(support.patients, label, groups, 0)
+    for group in range(groups):
+        out = fold == group
+        heads = _moved(head, support.take(~out), PULLS)
+        cases = np.asarray(support.values[out], np.float64)
+        logits[1:, out] = np.einsum("nd,pcd->pnc", cases, heads[..., :-1]) + heads[:, None, :, -1]
+    logits[0] *= temperature(logits[0], label)
+    own = np.arange(len(label)), label
+    costs = np.stack([np.minimum(-log_softmax(one)[own], WORST) for one in logits])
+    weight = class_weights(support.counts)[label] / len(label)
+    best = 1 + nearest(costs[1:], weight)
+    gain = (costs[0] - costs[best]) * weight * len(label)
+    if not new and gain.mean() < gain.std(ddof=1) / np.sqrt(len(gain)):
+        best = 0
+    return best, float(costs[best] @ weight)

@@ -1,0 +1,1 @@
+"""Fine-tuning of the shared backbone: whole layers or adapters."""

@@ -1,0 +1,284 @@
+"""One round of fine-tuning at a hospital: the suffix of the backbone and the head, by stochastic gradient descent.
+
+Gradients come from one random label-preserving view of each case, which is augmentation; classifiers answer from the
+mean over all views. What is trained travels, nothing else: the hospital knows the frozen rest.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.errors import DataError
+from medtl_core.federation.tasks import Arrays, Config, SiteData
+from medtl_core.heads.crossval import fold_of
+from medtl_core.methods.finetune.adapters import Adapter, find_adapter
+from medtl_core.methods.finetune.split_backbone import Body, open_body
+from medtl_core.methods.imbalance import find_loss
+from medtl_core.methods.network import batches
+from medtl_core.rng import stream
+from medtl_core.values import Array, Released, Update
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from medtl_core.methods.finetune.activations import Inputs
+
+Rows = NDArray[np.int64]
+
+#: The learning rate falls by this factor from one block to the next deeper one below it (ULMFiT, Howard and Ruder,
+#: ACL 2018).
+DEPTH_DECAY = 2.6
+#: Share of a hospital's patients that only watch, and how few of them are too few to stop anything.
+_WATCHING, _TOO_FEW = 1 / 7, 10
+#: Cases whose views are judged together.
+_CASES = 8
+#: What the server sends beside the trained arrays.
+FIXED = ("mean", "scale", "counts")
+
+
+class DivergedError(DataError):
+    """Training left the finite numbers: the hospital sits out this round, and says why."""
+
+    public_text = "the site's training diverged and it sits this round out; lower tune-rate"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a hospital trains for one round.
+
+    Attributes:
+        adapter: one of `adapters.ADAPTERS`.
+        scope: see `body.Scope`.
+        loss: one of `imbalance.LOSSES`; "logit-adjusted" works with the class counts of all hospitals.
+        epochs: passes over the hospital's cases.
+        batch_size: cases a step.
+        rate: learning rate of the head; the body's is `rate` x `Adapter.rate` / `DEPTH_DECAY` ** depth.
+        weight_decay: L2 coefficient on all that is trained.
+        clip: largest norm of a step's gradient, of the head and of the body each.
+    """
+
+    adapter: str = "finetune"
+    scope: str = "last"
+    loss: str = "logit-adjusted"
+    epochs: int = 5
+    batch_size: int = 16
+    rate: float = 0.05
+    weight_decay: float = 1e-3
+    clip: float = 5.0
+
+    def config(self) -> dict[str, str | int | float | bool]:
+        """Returns the recipe as flat values that travel."""
+        return {name.replace("_", "-"): value for name, value in asdict(self).items()}
+
+    @classmethod
+    def read(cls, config: Config) -> Self:
+        """Returns the recipe that `config` made flat."""
+        kinds: dict[Any, Any] = {"str": str, "int": int, "float": float, str: str, int: int, float: float}
+        return cls(**{one.name: kinds[one.type](config[one.name.replace("_", "-")]) for one in fields(cls)})
+
+
+def tune(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Answers one round: the trained arrays under their names, after local training from where the server stands.
+
+    Args:
+        site: the hospital.
+        arrays: "head" float32 [C, d + 1] on standardised features, the adapter's arrays, and `FIXED`: "mean" and
+            "scale" [d] of the features, "counts" [C] of all hospitals' cases.
+        config: a `Recipe`, with "round".
+
+    Raises:
+        DivergedError: the loss is not finite.
+        DataError: the hospital holds no images.
+        ConfigError: the scope or the adapter does not fit the backbone.
+    """
+    recipe = Recipe.read(config)
+    rng = stream(site.seed, "tune", recipe.adapter, recipe.scope, site.name, int(config["round"]))
+    return _Training(_open_source(site, recipe, arrays), site, recipe, arrays).run(rng)
+
+
+TASKS = {"tune": tune}
+
+
+class _Source(ABC):
+    """Where a step's features come from."""
+
+    #: Trained arrays as torch tensors: the head and what the adapter adds.
+    trained: "dict[str, Tensor]"
+
+    @abstractmethod
+    def sampled(self, rows: Rows, rng: np.random.Generator) -> "Tensor":
+        """Returns features [b, d] to learn from, differentiable in `trained`."""
+
+    @abstractmethod
+    def averaged(self, rows: Rows) -> "Tensor":
+        """Returns features [b, d] to judge on, without gradients."""
+
+    @abstractmethod
+    def rate(self, name: str) -> float:
+        """Returns the factor on the learning rate of a trained array."""
+
+
+@final
+class _Cached(_Source):
+    """The agreed features: nothing but the head is trained, and no image is opened."""
+
+    def __init__(self, site: SiteData, trained: "dict[str, Tensor]") -> None:
+        self.trained = trained
+        self._values = trained["head"].new_tensor(site.values)
+
+    def sampled(self, rows: Rows, rng: np.random.Generator) -> "Tensor":
+        return self._values[rows]
+
+    def averaged(self, rows: Rows) -> "Tensor":
+        return self._values[rows]
+
+    def rate(self, name: str) -> float:
+        return 1.0
+
+
+@final
+class _Deep(_Source):
+    """The suffix of the backbone on memoised prefix activations."""
+
+    def __init__(self, body: Body, inputs: "Inputs", adapter: Adapter, trained: "dict[str, Tensor]") -> None:
+        self.trained = trained
+        self._deep = {name: tensor for name, tensor in trained.items() if name != "head"}
+        self._inputs, self._adapter, self._part = inputs, adapter, body.part()
+        self._views = len(body.spec.views)
+
+    def sampled(self, rows: Rows, rng: np.random.Generator) -> "Tensor":
+        self._part.place(self._adapter.effective(self._deep))
+        return self._part(*self._inputs.batch(rows, rng.integers(self._views, size=len(rows))))
+
+    def averaged(self, rows: Rows) -> "Tensor":
+        import torch
+
+        with torch.no_grad():
+            self._part.place(self._adapter.effective(self._deep))
+            found = [self._part(*self._inputs.batch(some)) for some in _pieces(rows, _CASES)]
+        return torch.cat(found).reshape(len(rows), self._views, -1).mean(dim=1)
+
+    def rate(self, name: str) -> float:
+        if name == "head":
+            return 1.0
+        return self._adapter.rate / DEPTH_DECAY ** self._adapter.depth(name)
+
+
+@final
+class _Training:
+    """The loop: steps on the training cases, and after each epoch a look at the cases that only watch."""
+
+    def __init__(self, source: _Source, site: SiteData, recipe: Recipe, arrays: Arrays) -> None:
+        head = source.trained["head"]
+        self._source, self._recipe = source, recipe
+        self._mean, self._scale = (head.new_tensor(arrays[key]) for key in ("mean", "scale"))
+        self._label = head.new_tensor(site.label).long()
+        self._rows, self._watching = split(site.patients, site.label, site.seed)
+        own = np.bincount(site.label[self._rows], minlength=site.classes).astype(np.float64)
+        counts = np.asarray(arrays["counts"], np.float64) if recipe.loss == "logit-adjusted" else own
+        self._loss = find_loss(recipe.loss, counts).value
+
+    def run(self, rng: np.random.Generator) -> Released:
+        """Trains; where cases watch, the epoch they like best is kept, the start among the choices."""
+        optimiser, losses = self._optimiser(), []
+        best, kept, least = 0, self._arrays(), self._watched()
+        for epoch in range(1, self._recipe.epochs + 1):
+            order = batches(len(self._rows), self._recipe.batch_size, rng)
+            losses.append(float(np.mean([self._step(optimiser, self._rows[batch], rng) for batch in order])))
+            loss = self._watched()
+            if loss <= least:
+                best, kept, least = epoch, self._arrays(), loss
+        metrics = {"loss-first": losses[0], "loss-last": losses[-1], "epoch": float(best)}
+        return Released(Update(kept), metrics=metrics)
+
+    def _step(self, optimiser: "torch.optim.Optimizer", rows: Rows, rng: np.random.Generator) -> float:
+        import torch
+
+        optimiser.zero_grad(set_to_none=True)
+        device = self._label.device.type
+        half = device == "cuda" and torch.cuda.is_bf16_supported()
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=half):
+            features = self._source.sampled(rows, rng)
+        loss = self._loss(self._logits(features.float()), self._label[rows])
+        value = loss.item()
+        if not np.isfinite(value):
+            raise DivergedError("fine-tuning diverged (the loss is not finite); lower tune-rate")
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in optimiser.param_groups:
+            torch.nn.utils.clip_grad_norm_(group["params"], self._recipe.clip)
+        optimiser.step()
+        return value
+
+    def _logits(self, features: "Tensor") -> "Tensor":
+        head = self._source.trained["head"]
+        return ((features - self._mean) / self._scale) @ head[:, :-1].T + head[:, -1]
+
+    def _watched(self) -> float:
+        """Loss on the cases that only watch; 0 where there are none, so that the last epoch counts as the best."""
+        import torch
+
+        if not len(self._watching):
+            return 0.0
+        with torch.no_grad():
+            return float(self._loss(self._logits(self._source.averaged(self._watching)), self._label[self._watching]))
+
+    def _optimiser(self) -> "torch.optim.Optimizer":
+        """One group for each learning rate; they are few, and each is clipped by itself."""
+        import torch
+
+        groups: dict[float, list[Tensor]] = {}
+        for name, tensor in self._source.trained.items():
+            groups.setdefault(self._recipe.rate * self._source.rate(name), []).append(tensor)
+        return torch.optim.SGD(
+            [{"params": tensors, "lr": rate} for rate, tensors in groups.items()],
+            lr=self._recipe.rate,
+            weight_decay=self._recipe.weight_decay,
+        )
+
+    def _arrays(self) -> dict[str, Array]:
+        found = {name: tensor.detach().cpu().numpy() for name, tensor in self._source.trained.items()}
+        if not all(np.isfinite(array).all() for array in found.values()):
+            raise DivergedError("fine-tuning diverged (a trained tensor is not finite); lower tune-rate")
+        return {name: np.array(array, np.float32, order="C") for name, array in found.items()}
+
+
+def split(patients: Array, label: NDArray[np.int64], seed: int) -> tuple[Rows, Rows]:
+    """Returns the rows to train on and the rows that only watch: a seventh of the patients, the same every round.
+
+    A hospital whose seventh is fewer than ten patients trains on all its cases and stops nothing early.
+    """
+    fold = fold_of(patients, label, round(1 / _WATCHING), seed)
+    watching = np.flatnonzero(fold == 0)
+    if len(np.unique(patients[watching])) < _TOO_FEW:
+        return np.arange(len(label)), watching[:0]
+    return np.flatnonzero(fold != 0), watching
+
+
+def _open_source(site: SiteData, recipe: Recipe, arrays: Arrays) -> _Source:
+    import torch
+
+    from medtl_core.methods.finetune.trainable_suffix import device
+
+    where = device()
+    trained = {}
+    for name in sorted(arrays.keys() - set(FIXED)):
+        tensor = torch.tensor(arrays[name], device=where)
+        if tensor.ndim == 4:  # as the convolutions read them fastest
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+        trained[name] = tensor.requires_grad_()
+    if recipe.scope == "head":
+        return _Cached(site, trained)
+    if site.material is None:
+        raise DataError(f"hospital {site.name!r} holds features only; fine-tuning its backbone needs the images")
+    body = open_body(site.material.settings, site.material.views, recipe.scope)
+    return _Deep(body, body.inputs(site.material), find_adapter(recipe.adapter, body), trained)
+
+
+def _pieces(rows: Sequence[int] | Rows, size: int) -> Iterator[Rows]:
+    wanted = np.asarray(rows)
+    yield from (wanted[first : first + size] for first in range(0, len(wanted), size))

@@ -1,0 +1,135 @@
+"""Fine-tuning of the shared backbone across hospitals: whole tensors or adapters, from nothing or from a solved head.
+
+`finetune-last2-5` trains the two blocks that feed the deepest agreed tap, and a head from zero, for five rounds.
+`lpft-last2-5` starts from the discriminant that one round of sums gives (LP-FT, Kumar et al., ICLR 2022).
+`lora-last2-5` does the same with low-rank adapters.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from medtl_core.federation.method import Method
+from medtl_core.federation.model import Classifier
+from medtl_core.federation.outcome import Outcome, Share
+from medtl_core.federation.rounds import Exchange, NamedCourse, run_rounds
+from medtl_core.federation.study import Study
+from medtl_core.heads.linear import to_raw
+from medtl_core.methods.finetune.adapters import find_adapter
+from medtl_core.methods.finetune.client import Recipe
+from medtl_core.methods.finetune.model import Tuned
+from medtl_core.methods.finetune.split_backbone import Scope, open_body
+from medtl_core.values import Array
+
+_DEEP = "last(?:[1-9][0-9]?)?|all"
+_ROUNDS = "-(?P<rounds>[1-9][0-9]{0,2})"
+
+
+def warm_head(study: Study) -> Array:
+    """Returns the discriminant with its temperature, on standardised features, [C, d + 1]."""
+    affine, moments = study.solved("discriminant", "discriminant").affine, study.moments
+    bias = affine[:, -1] + affine[:, :-1] @ moments.mean
+    return np.concatenate([affine[:, :-1] * moments.scale, bias[:, None]], axis=1)
+
+
+def finished(study: Study, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> Classifier:
+    """Returns the classifier of trained arrays: a head on the agreed features where nothing else was trained."""
+    moments, problem = study.moments, study.problem
+    trained = dict(arrays)
+    head = to_raw(trained.pop("head").astype(np.float64), moments.mean, moments.scale, moments.counts > 0)
+    if facts["scope"] == "head":
+        return study.head(head, "tuned-head", facts)
+    return Tuned(problem.classes, problem.fingerprint, head, trained, facts["adapter"], facts["scope"], facts)
+
+
+@dataclass(frozen=True)
+class Tuning(Method):
+    """What the variants share: rounds of `tuning.tune`, each hospital's change counting by its cases.
+
+    Attributes:
+        scope: what is trained; see `body.Scope`.
+        rounds: of training.
+    """
+
+    #: One of `adapters.ADAPTERS`.
+    adapter: ClassVar[str]
+    #: Whether the head starts as the solved discriminant, its cross-validated temperature folded in; else at zero.
+    warm: ClassVar[bool]
+
+    scope: str
+    rounds: int
+
+    def outcome(self, study: Study) -> Outcome:
+        """See Method."""
+        phase = f"tune-{self.name.rpartition('-')[0]}"
+        alike = [one for one in study.methods if type(one) is type(self) and one.scope == self.scope]
+        keep = frozenset(one.rounds for one in alike) | {self.rounds}
+        course = study.once(f"{phase}/{max(keep)}", lambda: self._course(study, phase, keep))
+        part = self.rounds / max(keep)
+        bill = {"moments": Share(), phase: Share(part, part)}
+        spent = 0.0
+        if self.warm:
+            solved = study.solved("discriminant", "discriminant")
+            bill, spent = {**bill, **solved.bill}, solved.server_cpu
+        losses = [
+            float(np.mean([told["loss-last"] for told in sites.values()]))
+            for _, sites in sorted(course.metrics.items())
+        ]
+        facts = {"adapter": self.adapter, "scope": self.scope, "rounds": self.rounds, "losses": losses}
+        return Outcome({"": finished(study, course.arrays[self.rounds], facts)}, bill, spent, facts)
+
+    def _course(self, study: Study, phase: str, keep: frozenset[int]) -> NamedCourse:
+        """What hospitals trained together: the head, and the adapter's arrays from the identity on."""
+        chosen = study.settings
+        cold = np.zeros((len(study.problem.classes), study.problem.width + 1))
+        start: dict[str, Array] = {"head": warm_head(study) if self.warm else cold}
+        if self.scope != "head":
+            body = open_body(chosen, study.problem.views, self.scope)
+            start |= find_adapter(self.adapter, body).start()
+        recipe = Recipe(
+            self.adapter, self.scope, epochs=chosen.tune_epochs, batch_size=chosen.batch_size, rate=chosen.tune_rate,
+            weight_decay=chosen.weight_decay,
+        )  # fmt: skip
+        fixed = {**study.moments.standardisation, "counts": study.moments.counts}
+        return run_rounds(study.hospitals, Exchange("tune", phase, max(keep), recipe.config(), fixed, keep), start)
+
+
+@final
+@dataclass(frozen=True)
+class FineTune(Tuning):
+    """Fine-tuning from a head of zeros, the plain way."""
+
+    syntax: ClassVar[str] = f"finetune-(?P<scope>{Scope.SYNTAX}){_ROUNDS}"
+    example: ClassVar[str] = "finetune-last-5"
+    summary: ClassVar[str] = "the last blocks of the backbone (or all, or the head) and a head from zero"
+    adapter: ClassVar[str] = "finetune"
+    warm: ClassVar[bool] = False
+
+
+@final
+@dataclass(frozen=True)
+class WarmTune(Tuning):
+    """LP-FT: fine-tuning from the solved head, so that early steps do not spoil the pretrained blocks."""
+
+    syntax: ClassVar[str] = f"lpft-(?P<scope>{Scope.SYNTAX}){_ROUNDS}"
+    example: ClassVar[str] = "lpft-last-5"
+    summary: ClassVar[str] = "the same from the discriminant and its temperature (LP-FT)"
+    adapter: ClassVar[str] = "finetune"
+    warm: ClassVar[bool] = True
+
+
+@final
+@dataclass(frozen=True)
+class LoraTune(Tuning):
+    """Low-rank adapters whose average is exact (FFA-LoRA), from the solved head."""
+
+    syntax: ClassVar[str] = f"lora-(?P<scope>{_DEEP}){_ROUNDS}"
+    example: ClassVar[str] = "lora-last-5"
+    summary: ClassVar[str] = "low-rank adapters in those blocks, one factor frozen (FFA-LoRA), from the discriminant"
+    adapter: ClassVar[str] = "lora"
+    warm: ClassVar[bool] = True
+
+
+METHODS: tuple[type[Method], ...] = (FineTune, WarmTune, LoraTune)

@@ -1,0 +1,95 @@
+"""The model that fine-tuning gives: what was trained, and how the frozen rest turns it into an answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.errors import DataError, WeightsError
+from medtl_core.features.dataset import Material
+from medtl_core.features.extract import feature_spec
+from medtl_core.federation.model import Model, Packed
+from medtl_core.heads.statistics import Float
+from medtl_core.methods.finetune.adapters import ADAPTERS, find_adapter
+from medtl_core.methods.finetune.split_backbone import open_body
+from medtl_core.values import Array
+
+
+@final
+@dataclass(frozen=True)
+class Tuned(Model):
+    """A fine-tuned backbone with its head: the tensors that were trained, and nothing of the frozen rest.
+
+    Attributes:
+        classes: in order.
+        fingerprint: of the agreed features, which name the frozen backbone.
+        head: float64 [C, d + 1] on the tuned features, the bias last.
+        trained: float32 arrays by name; see `adapters`.
+        adapter: one of `adapters.ADAPTERS`.
+        scope: see `body.Scope`.
+        facts: JSON-able remarks.
+    """
+
+    kind: ClassVar[str] = "tuned"
+
+    classes: tuple[str, ...]
+    fingerprint: str
+    head: Float
+    trained: Mapping[str, Array]
+    adapter: str
+    scope: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
+        """Returns float64 [n, C]; prefix activations are computed once a process, views are averaged.
+
+        Raises:
+            DataError: there are no images.
+            WeightsError: the images' features are not those the model was tuned from, or its arrays do not fit.
+        """
+        if material is None:
+            raise DataError("a tuned backbone reads images, and only features are here")
+        found = feature_spec(material.settings, material.views, material.columns).fingerprint
+        if found != self.fingerprint:
+            raise WeightsError(
+                f"the model was tuned from features {self.fingerprint[:12]}, but the settings here give {found[:12]}; "
+                "use the backbone, features, image-size and views of its run"
+            )
+        tuned = self.features(material)
+        return np.asarray(tuned.astype(np.float64) @ self.head[:, :-1].T + self.head[:, -1])
+
+    def features(self, material: Material) -> NDArray[np.float32]:
+        """Returns the tuned features, float32 [n, d]."""
+        import torch
+
+        body = open_body(material.settings, material.views, self.scope)
+        adapter = find_adapter(self.adapter, body)
+        if {name: array.shape for name, array in adapter.start().items()} != {
+            name: array.shape for name, array in self.trained.items()
+        }:
+            raise WeightsError(f"the model's arrays are not those of {self.adapter!r} in scope {self.scope!r}")
+        effective = adapter.effective({name: torch.tensor(array) for name, array in self.trained.items()})
+        return body.features(material, {name: tensor.numpy() for name, tensor in effective.items()})
+
+    def pack(self) -> Packed:
+        """See Model."""
+        arrays = {"head": self.head, **self.trained}
+        config = {"adapter": self.adapter, "scope": self.scope}
+        return Packed(arrays, config, self.classes, self.fingerprint, self.facts)
+
+    @classmethod
+    def unpack(cls, packed: Packed) -> Self:
+        """See Model."""
+        arrays, config = dict(packed.arrays), packed.config
+        head = arrays.pop("head", None)
+        if head is None or head.ndim != 2 or config.get("adapter") not in ADAPTERS or "scope" not in config:
+            raise WeightsError("a tuned model needs a head [C, d + 1], an adapter and a scope")
+        return cls(
+            packed.classes, packed.fingerprint, np.asarray(head, np.float64), arrays, str(config["adapter"]),
+            str(config["scope"]), packed.facts,
+        )  # fmt: skip
+
+
+MODELS: tuple[type[Model], ...] = (Tuned,)

@@ -1,0 +1,1 @@
+"""Personal methods: every hospital ends with a model of its own."""

@@ -1,0 +1,134 @@
+"""Another class mix at a hospital: the federation's discriminant with a class prior of the hospital's own.
+
+The discriminant answers for classes that are alike in number. Where a hospital's cases are not, its own prior pi enters
+its logits as log pi (METHODS section 5). `prior-own` takes pi from the labels of its training cases. `prior-shift`
+finds it from unlabelled scores by expectation maximisation: pi_c <- mean over cases of p_c(x) pi_c / prior_c,
+normalised within each case (Saerens, Latinne, Decaestecker, Neural Computation 2002). Of the held-out cases it reads
+the features, never the labels: it is transductive, and made at evaluation only. Either helps a hospital whose classes
+really are as uneven as they seem, and costs balanced accuracy, which counts rare classes as much as common ones.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.evaluation.calibration import softmax
+from medtl_core.federation.method import Method
+from medtl_core.federation.outcome import Outcome
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import Arrays, Task
+from medtl_core.heads.statistics import Float
+from medtl_core.methods.personal.client import Finished, Resident, Visit, affine_head
+from medtl_core.methods.personal.server import Ending, settle, tasks_of
+from medtl_core.values import Head
+
+#: Imagined cases spread evenly over the classes where the prior is estimated from scores. Few-shot scores are seldom
+#: calibrated at a hospital, and plain maximum likelihood then runs off to its favourite classes.
+SMOOTHING = 50.0
+
+#: Rounds of expectation maximisation, and the change of the prior below which it has settled.
+ITERATIONS, SETTLED = 1000, 1e-10
+
+
+def estimate_prior(
+    probabilities: Float, reference: NDArray[np.float64], *, smoothing: float = 0.0, iterations: int = ITERATIONS
+) -> Float:
+    """Returns the class prior [C] under which unlabelled probabilities are likeliest.
+
+    Args:
+        probabilities: [n, C], of a classifier trained under the prior `reference`.
+        reference: [C], positive where the classifier may answer; other classes keep prior 0.
+        smoothing: imagined cases, spread over the classes as `reference` is (Dirichlet prior); 0 = maximum likelihood.
+        iterations: at most so many rounds.
+
+    Example:
+        >>> sure = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
+        >>> estimate_prior(sure, np.array([0.5, 0.5])).round(3).tolist()
+        [0.75, 0.25]
+    """
+    even: Float = np.asarray(reference, np.float64) / reference.sum()
+    prior = even
+    cases = len(probabilities)
+    if not cases:
+        return even
+    ratio = np.divide(probabilities, even, out=np.zeros_like(probabilities), where=even > 0)
+    for _ in range(iterations):
+        joint = ratio * prior
+        expected = (joint / np.maximum(joint.sum(axis=1, keepdims=True), np.finfo(float).tiny)).sum(axis=0)
+        moved = (expected + smoothing * even) / (cases + smoothing)
+        if np.abs(moved - prior).max() < SETTLED:
+            break
+        prior = moved
+    return np.asarray(prior / prior.sum(), np.float64)
+
+
+@dataclass(frozen=True)
+class Prior(Resident, ABC):
+    """A hospital that gives the federated head a class prior of its own."""
+
+    @abstractmethod
+    def prior(self, visit: Visit, head: Head, even: Float) -> Float:
+        """Returns the prior [C], given the federated head and the even prior over the classes any hospital showed."""
+
+    def finish(self, visit: Visit, kept: Arrays) -> Finished:
+        """See Resident."""
+        head = affine_head(visit, visit.arrays["head"].astype(np.float64))
+        even = visit.seen / max(int(visit.seen.sum()), 1)
+        prior = self.prior(visit, head, even)
+        raw = np.concatenate([head.weight, head.bias[:, None]], axis=1)
+        raw[visit.seen, -1] += np.log(prior[visit.seen] / even[visit.seen])
+        return Finished(affine_head(visit, raw), {"largest-prior": float(prior.max())})
+
+
+@final
+@dataclass(frozen=True)
+class Unlabelled(Prior):
+    """The prior that the scores of the held-out cases suggest."""
+
+    def prior(self, visit: Visit, head: Head, even: Float) -> Float:
+        """See Prior."""
+        return estimate_prior(softmax(head.logits(visit.site.test_values)), even, smoothing=SMOOTHING)
+
+
+@final
+@dataclass(frozen=True)
+class Labelled(Prior):
+    """The class mix of the hospital's training cases, with one imagined case more of every class (Laplace)."""
+
+    def prior(self, visit: Visit, head: Head, even: Float) -> Float:
+        """See Prior."""
+        counts = visit.counts + (even > 0)
+        return np.asarray(counts / counts.sum(), np.float64)
+
+
+@final
+@dataclass(frozen=True)
+class OwnPrior(Method):
+    """The discriminant of all hospitals, and at each a class prior of its own.
+
+    Attributes:
+        source: "shift" (from unlabelled scores) or "own" (from the labels of its training cases).
+    """
+
+    syntax: ClassVar[str] = "prior-(?P<source>shift|own)"
+    example: ClassVar[str] = "prior-shift"
+    summary: ClassVar[str] = (
+        "personal: the discriminant with each hospital's prior, from unlabelled scores or its labels"
+    )
+    test: ClassVar[str] = "sites"
+
+    source: str
+
+    def outcome(self, study: Study) -> Outcome:
+        """See Method."""
+        found = study.solved("discriminant", "discriminant")
+        arrays = {"head": found.affine.astype(np.float32)}
+        return settle(study, self, Ending(f"prior_{self.source}_finish", arrays, {}, found.bill, found.facts))
+
+
+METHODS: tuple[type[Method], ...] = (OwnPrior,)
+TASKS: Mapping[str, Task] = {**tasks_of("prior_shift", Unlabelled()), **tasks_of("prior_own", Labelled())}

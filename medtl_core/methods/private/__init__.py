@@ -1,0 +1,1 @@
+"""Private methods: every release planned, noised and paid for."""

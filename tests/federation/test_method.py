@@ -1,0 +1,48 @@
+"""A method's name becomes its fields."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pytest
+
+from medtl_core.federation.method import Method
+from medtl_core.federation.outcome import Outcome
+from medtl_core.federation.study import Study
+from medtl_core.methods.core import METHODS, GradientMethod, PooledLogistic
+
+
+@dataclass(frozen=True)
+class Typed(Method):
+    syntax: ClassVar[str] = r"typed-(?P<count>\d+)-(?P<share>[.\d]+)(-(?P<word>[a-z]+))?(?P<flag>!)?"
+    example: ClassVar[str] = "typed-3-0.5"
+
+    count: int
+    share: float
+    word: str = "none"
+    flag: bool = False
+
+    def outcome(self, study: Study) -> Outcome:
+        return Outcome({}, {})
+
+
+def test_groups_fill_fields_by_their_type() -> None:
+    assert Typed.parse("typed-3-0.5-soft!") == Typed("typed-3-0.5-soft!", 3, 0.5, "soft", True)
+    assert Typed.parse("typed-3-0.5") == Typed("typed-3-0.5", 3, 0.5, "none", False)
+
+
+@pytest.mark.parametrize("name", ["typed-x-0.5", "typed-3-0.5-soft!?", "", "Typed-3-0.5"])
+def test_another_name_is_another_methods(name: str) -> None:
+    assert Typed.parse(name) is None
+
+
+def test_gradient_names() -> None:
+    assert GradientMethod.parse("fedavg-20-adjusted") == GradientMethod("fedavg-20-adjusted", "fedavg", 20, True)
+    assert GradientMethod.parse("scaffold-5") == GradientMethod("scaffold-5", "scaffold", 5, False)
+    assert GradientMethod.parse("fedavg-0") is None
+    assert PooledLogistic.parse("pooled-logistic") is not None
+
+
+def test_every_core_method_knows_its_example() -> None:
+    for kind in METHODS:
+        assert kind.parse(kind.example) is not None, kind
+        assert kind.summary, kind

@@ -1,0 +1,138 @@
+"""Gradient reversal: its sign by autograd, the combined step, the probe, and what a hospital must be told."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from medtl_core.errors import ConfigError, DataError
+from medtl_core.federation.registry import find_method
+from medtl_core.methods.adversarial import (
+    DOMAIN,
+    AdversarialMethod,
+    domain_of,
+    fit_adversarial,
+    hospital_accuracy,
+    reversal,
+    reversed_gradient,
+)
+from medtl_core.methods.network import BODY, HEAD, NAMES, start_of
+from tests.memory import DirectHospitals
+from tests.methods.shifted import plain, shifted, study
+
+SIZES = {"a": 30, "b": 24, "c": 40}
+
+
+def started(made: object) -> dict[str, np.ndarray]:
+    """Arrays and fixed arrays of the first round, with a domain head that is not zero."""
+    rng = np.random.default_rng(0)
+    method = find_method("adversarial-5-1")
+    made.outcome(replace(method, rounds=1))  # type: ignore[attr-defined, type-var]
+    request = next(one for one in made.hospitals.asked if one.task == "fit_adversarial")  # type: ignore[attr-defined]
+    drawn = {name: rng.normal(size=request.arrays[name].shape).astype(np.float32) for name in (*DOMAIN, *HEAD)}
+    return {**request.arrays, **drawn}
+
+
+CONFIG = {
+    "round": 3, "of": 4, "cap": 0.1, "epochs": 1, "batch-size": 100, "learning-rate": 0.5, "weight-decay": 0.01,
+    "proximal": 0.1,
+}  # fmt: skip
+
+
+def test_reversal_keeps_the_value_and_turns_the_gradient() -> None:
+    values = torch.tensor([1.0, -2.0, 3.0], requires_grad=True)
+    turned = reversed_gradient(values, 0.25)
+    torch.testing.assert_close(turned, values)
+    slope = torch.tensor([1.0, 10.0, 100.0])
+    turned.backward(slope)
+    torch.testing.assert_close(values.grad, -0.25 * slope)
+
+
+@pytest.mark.parametrize(("progress", "weight"), [(0.0, 0.0), (0.01, 0.04995837), (0.02, 0.09966799), (0.03, 0.1)])
+def test_the_weight_grows_to_its_cap(progress: float, weight: float) -> None:
+    assert reversal(progress, 0.1) == pytest.approx(weight)
+    assert reversal(1.0, 5.0) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_step_descends_the_label_loss_and_climbs_the_domain_loss() -> None:
+    made = study(shifted(plain(SIZES)), "network-1")
+    site, arrays = made.hospitals.sites["b"], started(made)  # type: ignore[attr-defined]
+    done = fit_adversarial(site, arrays, CONFIG).update.arrays
+    tensors = {name: torch.tensor(arrays[name], requires_grad=True) for name in (*NAMES, *DOMAIN)}
+    inputs = torch.tensor(((site.values - arrays["mean"]) / arrays["scale"]).astype(np.float32))
+    hidden = torch.tanh(inputs @ tensors["body.weight"].T + tensors["body.bias"])
+    losses = []
+    for part, target in (("head", torch.tensor(site.label)), ("domain", torch.full((24,), 1))):
+        logits = hidden @ tensors[f"{part}.weight"].T + tensors[f"{part}.bias"]
+        losses.append(torch.nn.functional.cross_entropy(logits, target))
+    labels, domains = (
+        torch.autograd.grad(loss, list(tensors.values()), allow_unused=True, retain_graph=True) for loss in losses
+    )
+    weight = reversal(2 / 4, 0.1)
+    for (name, tensor), of_label, of_domain in zip(tensors.items(), labels, domains, strict=True):
+        slope = 0.01 * tensor.detach()
+        if of_label is not None:
+            slope = slope + of_label
+        if of_domain is not None:
+            slope = slope + of_domain * (-weight if name in BODY else 1.0)
+        np.testing.assert_allclose(done[name], (tensor.detach() - 0.5 * slope).numpy(), atol=2e-5, err_msg=name)
+
+
+def test_without_a_cap_the_adapter_does_not_see_the_domain_head() -> None:
+    made = study(shifted(plain(SIZES)), "network-1")
+    site, arrays = made.hospitals.sites["a"], started(made)  # type: ignore[attr-defined]
+    other = {**arrays, "domain.weight": -arrays["domain.weight"]}
+    first, second = (fit_adversarial(site, one, {**CONFIG, "cap": 0.0}).update.arrays for one in (arrays, other))
+    for name in NAMES:
+        np.testing.assert_array_equal(first[name], second[name])
+    turned = fit_adversarial(site, arrays, CONFIG).update.arrays
+    assert (turned["body.weight"] != first["body.weight"]).any()
+
+
+def test_a_hospital_finds_its_own_number_and_a_stranger_is_refused() -> None:
+    made = study(plain(SIZES), "network-1")
+    arrays = started(made)
+    assert [domain_of(site, arrays) for site in plain(SIZES)] == [0, 1, 2]
+    with pytest.raises(ConfigError, match="'d' is not among the 3 domains"):
+        domain_of(plain({"d": 4})[0], arrays)
+
+
+def test_divergence_is_named() -> None:
+    made = study(plain(SIZES), "network-1")
+    arrays = started(made)
+    with pytest.raises(DataError, match="adversarial training diverged"):
+        fit_adversarial(plain(SIZES)[0], arrays, {**CONFIG, "learning-rate": 1e30, "epochs": 9})
+
+
+def test_the_probe_tells_shifted_hospitals_and_cannot_tell_equal_ones() -> None:
+    sizes = dict.fromkeys("abc", 90)
+    equal, apart = study(plain(sizes), "network-1"), study(shifted(plain(sizes)), "network-1")
+    assert hospital_accuracy(equal, start_of(equal)) < 0.45
+    assert hospital_accuracy(apart, start_of(apart)) > 0.9
+
+
+def test_the_adversary_makes_hospitals_harder_to_tell() -> None:
+    sites = [
+        replace(site, values=site.values + shift * np.eye(6, dtype=np.float32)[0])
+        for site, shift in zip(plain(dict.fromkeys("abc", 60)), (-1.5, 0.0, 1.5), strict=True)
+    ]
+    made = study(sites, "adversarial-40-0,adversarial-40-1")
+    told = [made.outcome(method).facts["hospital_accuracy"] for method in made.methods]
+    assert told[0] > 0.7 > told[1]
+
+
+def test_name_and_defaults() -> None:
+    assert find_method("adversarial-20") == AdversarialMethod("adversarial-20", 20, 0.1)
+    assert find_method("adversarial-20-0.5") == AdversarialMethod("adversarial-20-0.5", 20, 0.5)
+    with pytest.raises(ConfigError, match="unknown method"):
+        find_method("adversarial-20-7")
+
+
+def test_odd_hospitals_take_part_and_the_model_is_the_plain_network(hospitals: DirectHospitals) -> None:
+    made = study(list(hospitals.sites.values()), "adversarial-2")
+    outcome = made.outcome(made.methods[0])
+    model = outcome.heads[""]
+    assert model.kind == "network" and set(model.arrays) == {*NAMES, "mean", "scale"}
+    assert set(outcome.bill) == {"moments", "fit-adversarial-2"}
+    assert outcome.facts["hospital_chance"] == 0.2

@@ -1,0 +1,128 @@
+"""Methods on blended features: what is averaged, that both sides average alike, and that the base is the base."""
+
+import gc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from medtl_core.config import Settings
+from medtl_core.errors import ConfigError, DataError, WeightsError
+from medtl_core.features.augment import augmented_features
+from medtl_core.features.dataset import Material
+from medtl_core.federation.outcome import Problem
+from medtl_core.federation.registry import answer, find_method, read_methods, unpack
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import SiteData
+from medtl_core.methods import augmented
+from medtl_core.methods.augmented import AugmentedHead, blended
+from medtl_core.values import Examples, Head, Packed, Task
+from tests.memory import DirectHospitals
+
+CHOSEN = Settings(backbone="random:squeezenet1_1", features="3", image_size=32, local_epochs=1)
+VIEWS = ("identity", "flip-h")
+
+
+def cases(count: int, seed: int) -> Material:
+    """Two classes that differ in brightness."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(count) % 2
+    images = rng.integers(0, 120, (count, 32, 32, 3)) + 120 * label[:, None, None, None]
+    columns = {"image": images.astype(np.uint8), "label": label}
+    return Material(Examples(columns, Task("t", ("x", "y"))), CHOSEN, VIEWS, 0, "chest X-ray")
+
+
+def site(name: str, count: int, seed: int) -> SiteData:
+    material = cases(count, seed)
+    values, label = material.features().values, material.examples["label"]
+    patients = np.array([f"{name}-{number}" for number in range(count)])
+    return SiteData(name, values, label, patients, values[:0], label[:0], patients[:0], 2, 0, material)
+
+
+@pytest.fixture(scope="module")
+def hospitals() -> DirectHospitals:
+    return DirectHospitals([site("a", 8, 1), site("b", 7, 2)])
+
+
+def study(hospitals: DirectHospitals, names: str) -> Study:
+    spec = cases(2, 0).features()
+    return Study(hospitals, Problem(("x", "y"), spec.fingerprint, spec.groups, VIEWS), CHOSEN, read_methods(names))
+
+
+def model_of(made: Study, name: str) -> AugmentedHead:
+    model = made.outcome(find_method(name)).heads[""]
+    assert isinstance(model, AugmentedHead)
+    return model
+
+
+def test_views_and_pictures_count_alike() -> None:
+    material = cases(3, 0)
+    agreed, drawn = material.features().values, augmented_features(material, 4, seed=0).values
+    np.testing.assert_allclose(blended(agreed, material, 4), (2 * agreed + 4 * drawn) / 6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("base", ["discriminant", "fedavg-2-adjusted", "fedlogit-2"])
+def test_the_base_method_on_blended_features(hospitals: DirectHospitals, base: str) -> None:
+    """The same head comes from hospitals whose agreed features are the blended ones."""
+    model = model_of(study(hospitals, f"{base}-augmented-2"), f"{base}-augmented-2")
+    ready = [replace(one, values=blended(one.values, one.material, 2)) for one in hospitals.sites.values()]  # type: ignore[arg-type]
+    head = study(DirectHospitals(ready), base).outcome(find_method(base)).heads[""]
+    assert isinstance(head, Head)
+    np.testing.assert_array_equal(model.weight, head.weight)
+    new = cases(6, 9)
+    values = new.features().values
+    np.testing.assert_allclose(model.logits(values, new), head.logits(blended(values, new, 2)), rtol=1e-9, atol=1e-9)
+    assert (model.logits(values, new).argmax(1) == new.examples["label"]).mean() >= 5 / 6
+    assert model.facts["base"] == base and model.facts["copies"] == 2
+
+
+def test_methods_of_as_many_copies_share_their_phases() -> None:
+    hospitals = DirectHospitals([site("a", 6, 1), site("b", 6, 2)])
+    made = study(hospitals, "discriminant-augmented-2,ridge-augmented-2,fedavg-1-augmented-2,discriminant")
+    for method in made.methods:
+        made.outcome(method)
+    phases = [request.phase or request.task for request in hospitals.asked]
+    assert phases.count("statistics-augmented-2") == phases.count("validate-augmented-2") == 1
+    bill = made.outcome(find_method("fedavg-1-augmented-2")).bill
+    assert set(bill) == {"moments-augmented-2", "fit-fedavg-augmented-2"} <= set(hospitals.costs)
+
+
+def test_rounds_remember_and_closed_hospitals_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    monkeypatch.setattr(augmented, "blended", lambda *words: made.append(1) or blended(*words))
+    here = site("a", 3, 5)
+    for _ in range(2):
+        answer("augmented_moments", here, {}, {"copies": 1})
+    assert len(made) == 1
+    other = replace(here, material=cases(3, 6))
+    assert other.material is not None
+    answer("augmented_moments", other, {}, {"copies": 1})
+    key = (id(other.material), 1)
+    assert len(made) == 2 and key in augmented._OPEN
+    del other
+    gc.collect()
+    assert key not in augmented._OPEN
+
+
+def test_a_model_survives_its_packing(hospitals: DirectHospitals) -> None:
+    model = model_of(study(hospitals, "ridge-augmented-2"), "ridge-augmented-2")
+    again = unpack("augmented", model.pack())
+    new = cases(4, 9)
+    np.testing.assert_array_equal(again.logits(new.features().values, new), model.logits(new.features().values, new))
+
+
+@pytest.mark.parametrize("name", ["discriminant-augmented-0", "local-augmented-8", "fedlogit-5-adjusted-augmented-2"])
+def test_what_cannot_be_augmented_has_no_name(name: str) -> None:
+    with pytest.raises(ConfigError, match="unknown method"):
+        find_method(name)
+
+
+def test_bad_input_is_one_clear_error(hospitals: DirectHospitals) -> None:
+    model = model_of(study(hospitals, "ridge-augmented-2"), "ridge-augmented-2")
+    with pytest.raises(DataError, match="needs the images"):
+        model.logits(np.zeros((1, model.weight.shape[1])))
+    with pytest.raises(DataError, match="'a' holds features only"):
+        answer("augmented_moments", replace(site("a", 2, 0), material=None), {}, {"copies": 2})
+    for arrays, copies in (({}, 2), ({"weight": np.zeros((3, 4)), "bias": np.zeros(3)}, 2), (model.pack().arrays, 0)):
+        with pytest.raises(WeightsError, match="augmented head"):
+            unpack("augmented", Packed(arrays, {"copies": copies}, ("x", "y"), "f"))

@@ -1,0 +1,97 @@
+"""Hospitals alone with scikit-learn: each judges its own model on its own cases, and nothing but sums leaves."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC, LinearSVC
+
+from medtl_core.config import Settings
+from medtl_core.errors import ConfigError
+from medtl_core.evaluation.federated import expected_shapes, judge_sites, summarise
+from medtl_core.federation.outcome import Outcome, Problem
+from medtl_core.federation.registry import answer, read_methods
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import SiteData
+from medtl_core.values import ABSENT, Scores
+from tests.memory import DirectHospitals, make_site
+
+PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 6),))
+NAMES = ("logistic", "svm", "svm-rbf", "knn", "boosting")
+
+
+def outcome(hospitals: DirectHospitals, name: str) -> Outcome:
+    study = Study(hospitals, PROBLEM, Settings(test="sites"), read_methods(name))
+    return study.outcome(study.methods[0])
+
+
+def oracle(name: str, strength: float) -> Any:
+    if name == "logistic":
+        return LogisticRegression(C=strength, class_weight="balanced", max_iter=2000)
+    if name == "svm":
+        return LinearSVC(C=strength, class_weight="balanced", max_iter=20_000, tol=1e-8, random_state=0)
+    if name == "svm-rbf":
+        return SVC(C=strength, gamma=0.5 / 6, class_weight="balanced")
+    if name == "knn":
+        return KNeighborsClassifier(int(strength), weights="distance")
+    return HistGradientBoostingClassifier(
+        max_iter=60, max_leaf_nodes=8, min_samples_leaf=5, l2_regularization=1.0, class_weight="balanced",
+        early_stopping=False,
+    )  # fmt: skip
+
+
+def two_classes() -> SiteData:
+    site = make_site("a", 24, classes=2)
+    return SiteData(**{**vars(site), "classes": 3, "label": site.label * 2, "test_label": site.test_label * 2})
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("site", [make_site("a", 30), two_classes()], ids=["three classes", "two classes"])
+def test_the_model_is_scikit_learns(name: str, site: SiteData) -> None:
+    released = answer("local_judged", site, {}, {"recipe": name})
+    assert released.metrics["not-converged"] == 0.0
+    mean, scale = site.values.astype(float).mean(axis=0), site.values.astype(float).std(axis=0)
+    inputs, seen = (site.values - mean) / scale, np.unique(site.label)
+    theirs = oracle(name, released.metrics["strength"]).fit(inputs, site.label)
+    held_out = theirs.predict((site.test_values - mean) / scale)
+    confusion = np.zeros((3, 3))
+    np.add.at(confusion, (site.test_label, held_out), 1)
+    ours = released.update.arrays["confusion"]
+    assert np.abs(ours - confusion).sum() <= (2 if name == "knn" else 0)  # ties of neighbours fall either way
+    assert not np.delete(ours, seen, axis=-1).any()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hospitals_judge_their_own_model_on_their_own_cases(hospitals: DirectHospitals, name: str) -> None:
+    found = outcome(hospitals, f"local-{name}")
+    assert found.heads == {}
+    assert sorted(found.own_sums) == ["a", "b", "c", "d", "e"]
+    assert judge_sites(found.own_sums, PROBLEM.classes).as_dict()["figures"]["balanced_accuracy"] > 0.4
+    assert {reply for request in hospitals.asked for reply in request.expect} == {*expected_shapes(3)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("cases", [1, 2, 3])
+def test_a_handful_of_cases_or_one_class_is_no_error(name: str, cases: int) -> None:
+    for site in (make_site("a", cases), make_site("a", cases, skew=1)):
+        sums = answer("local_judged", site, {}, {"recipe": name}).update.arrays
+        assert all(np.isfinite(array).all() for array in sums.values())
+        assert not np.delete(sums["confusion"], np.unique(site.label), axis=-1).any()
+
+
+def test_one_class_is_always_answered() -> None:
+    site = make_site("a", 4, skew=1)
+    logits = np.where(np.isin(np.arange(3), site.label), 0.0, ABSENT) * np.ones((len(site.test_label), 1))
+    group = np.unique(site.test_patients, return_inverse=True)[1]
+    direct = summarise(Scores(logits, site.test_label, np.full(len(site.test_label), "a"), group)).arrays
+    ours = answer("local_judged", site, {}, {"recipe": "svm"}).update.arrays
+    assert all(np.array_equal(ours[key], array) for key, array in direct.items())
+
+
+def test_they_are_judged_at_hospitals_only() -> None:
+    assert {method.test for method in read_methods("local-logistic,local-svm,local-knn")} == {"sites"}
+    with pytest.raises(ConfigError, match="did you mean 'knn'"):
+        answer("local_judged", make_site("a", 12), {}, {"recipe": "kn"})

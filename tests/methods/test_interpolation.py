@@ -1,0 +1,155 @@
+"""Between local and federated: the pulled head against other solvers, the choice of the place, and its limits."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medtl_core.federation.registry import answer
+from medtl_core.heads.closed_form import FAMILIES
+from medtl_core.heads.crossval import fold_of
+from medtl_core.heads.linear import class_weights, loss_and_gradient, with_bias
+from medtl_core.heads.statistics import collect
+from medtl_core.methods.personal.interpolated import PULLS, SHARES, Folds, Mixed, Pulled, nearest, pulled
+from medtl_core.methods.personal.server import identity_config
+from tests.memory import make_site
+from tests.methods.personal_sites import last_asked, study, with_state
+
+SITE = make_site("a", 24)
+INPUTS = with_bias(SITE.values, SITE.values.mean(axis=0), SITE.values.std(axis=0))
+
+
+@pytest.mark.parametrize("pull", [3.0, 0.3, 0.03])
+def test_around_zero_it_is_ridge_logistic_regression(pull: float) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    keep = np.arange(24) != 0  # uneven classes
+    inputs, label = INPUTS[keep], SITE.label[keep]
+    ours = pulled(np.zeros((3, 7)), inputs, label, (pull,))[0]
+    oracle = LogisticRegression(
+        C=1 / (pull * len(label)), class_weight="balanced", fit_intercept=False, tol=1e-10, max_iter=10_000
+    )
+    oracle.fit(inputs, label)
+    np.testing.assert_allclose(ours - ours.mean(axis=0), oracle.coef_ - oracle.coef_.mean(axis=0), atol=2e-4)
+
+
+def test_around_a_head_it_minimises_the_loss_and_the_distance() -> None:
+    rng = np.random.default_rng(1)
+    centre = rng.standard_normal((3, 7))
+    weight = class_weights(np.bincount(SITE.label, minlength=3).astype(float)) / 24
+    for pull, found in zip(PULLS, pulled(centre, INPUTS, SITE.label), strict=True):
+        slope = loss_and_gradient(found, INPUTS, SITE.label, weight)[1] + pull * (found - centre)
+        assert np.abs(slope).max() < 1e-3
+
+
+def test_more_features_than_cases_take_the_same_way() -> None:
+    wide = np.concatenate([np.random.default_rng(0).standard_normal((5, 40)), np.ones((5, 1))], axis=1)
+    label = np.array([0, 1, 0, 1, 1])
+    (found,) = pulled(np.zeros((2, 41)), wide, label, (0.5,))
+    slope = loss_and_gradient(found, wide, label, class_weights(np.array([2.0, 3.0])) / 5)[1] + 0.5 * found
+    assert np.abs(slope).max() < 1e-4
+    assert np.linalg.matrix_rank(np.concatenate([wide, found])) == 5  # in the span of the cases
+
+
+def test_a_weaker_pull_moves_further() -> None:
+    moves = np.linalg.norm(pulled(np.zeros((3, 7)), INPUTS, SITE.label), axis=(1, 2))
+    assert (np.diff(moves) > 0).all()
+
+
+def test_no_case_moves_nothing() -> None:
+    centre = np.ones((3, 7))
+    np.testing.assert_array_equal(pulled(centre, INPUTS[:0], SITE.label[:0], (1.0,)), centre[None])
+
+
+@given(st.lists(st.floats(0, 5), min_size=2, max_size=12), st.floats(0.01, 1), st.booleans())
+def test_the_place_nearest_the_federated_head_is_taken_unless_another_is_clearly_better(
+    costs: list[float], gain: float, better: bool
+) -> None:
+    cost = np.array(costs)
+    weight = np.full(len(cost), 1 / len(cost))
+    assert nearest(np.stack([cost, cost]), weight) == 0
+    # a gain that is the same for every case has no standard error
+    other = cost - gain if better else cost + gain
+    assert nearest(np.stack([cost, other]), weight) == int(better)
+
+
+def test_a_gain_within_one_standard_error_is_none() -> None:
+    federated = np.array([1.0, 1.0, 1.0, 1.0])
+    weight = np.full(4, 0.25)
+    unsure, sure = np.array([0.0, 1.0, 1.0, 1.9]), np.array([0.5, 0.6, 0.4, 0.5])
+    assert nearest(np.stack([federated, unsure]), weight) == 0
+    assert nearest(np.stack([federated, sure]), weight) == 1
+    assert nearest(np.array([[1.0], [0.0]]), np.ones(1)) == 0  # one case has no spread
+
+
+@pytest.mark.parametrize("resident", [Pulled(), Mixed()])
+def test_the_scale_begins_at_the_federated_head(resident: Pulled | Mixed) -> None:
+    head = np.random.default_rng(0).standard_normal((3, 7))
+    heads = resident.heads(head, INPUTS, SITE.label)
+    assert heads.shape == (len(resident.positions), 3, 7)
+    np.testing.assert_array_equal(heads[0], head)
+    assert resident.heads(head, INPUTS[:0], SITE.label[:0]).shape == heads.shape
+
+
+def test_the_last_share_is_the_local_head() -> None:
+    from medtl_core.heads.linear import logistic
+
+    heads = Mixed().heads(np.ones((3, 7)), INPUTS, SITE.label)
+    np.testing.assert_allclose(heads[-1], logistic(INPUTS, SITE.label, 3))
+    assert SHARES[-1] == 1.0
+
+
+def test_costs_judge_each_case_by_a_head_made_without_it() -> None:
+    fold = np.arange(24) % 3
+    stack = np.random.default_rng(2).standard_normal((3, 3, 7))
+    costs = Pulled().costs(Folds(INPUTS, SITE.label, fold), stack)
+    place, case = 4, 10
+    seen = fold != fold[case]
+    head = pulled(stack[fold[case]], INPUTS[seen], SITE.label[seen])[place - 1]
+    logits = head @ INPUTS[case]
+    expected = np.log(np.exp(logits - logits.max()).sum()) - (logits - logits.max())[SITE.label[case]]
+    np.testing.assert_allclose(costs[place, case], expected, rtol=1e-6)
+
+
+def test_the_heads_it_chooses_with_know_no_case_of_the_fold(tmp_path: Path) -> None:
+    made = study(tmp_path, "interpolated")
+    made.outcome(*made.methods)
+    last = last_asked(made, "pulled_finish")
+    fold = 2
+    kept = [
+        (site.values[own != fold], site.label[own != fold])
+        for site in with_state(tmp_path)
+        for own in [fold_of(site.patients, site.label, 5, site.seed)]
+    ]
+    values, label = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    choice = made.choices["discriminant"]
+    direct = FAMILIES["discriminant"].heads(collect(values, label, 3))[choice.index] * choice.temperature
+    np.testing.assert_allclose(last.arrays["heads"][1 + fold], direct, rtol=1e-4, atol=1e-4)
+
+
+def test_a_hospital_of_one_class_or_one_case_stays_at_the_federated_head(tmp_path: Path) -> None:
+    made = study(tmp_path, "interpolated,interpolated-mix")
+    pull, mix = (made.outcome(method).facts["hospitals"] for method in made.methods)
+    assert {pull[name]["pull"] for name in "ce"} == {1e9}
+    assert {mix[name]["local-share"] for name in "ce"} == {0.0}
+    plain = made.outcome(study(tmp_path, "discriminant").methods[0]).heads[""]
+    site = with_state(tmp_path)[2]
+    sums = answer("evaluate_personal", site, {}, identity_config(made, "interpolated")).update.arrays
+    heads = np.concatenate([plain.weight, plain.bias[:, None]], axis=1)[None].astype(np.float32)
+    federated = answer("evaluate", site, {"heads": heads}, {}).update.arrays
+    np.testing.assert_array_equal(sums["confusion"], federated["confusion"])
+
+
+def test_the_floor_is_the_local_head_on_own_cases(tmp_path: Path) -> None:
+    made = study(tmp_path, "personal-local,local")
+    made.outcome(made.methods[0])
+    heads = made.outcome(made.methods[1]).heads
+    for site in with_state(tmp_path):
+        sums = answer("evaluate_personal", site, {}, identity_config(made, "personal-local")).update.arrays
+        own = heads[site.name]
+        affine = np.concatenate([own.weight, own.bias[:, None]], axis=1)[None]
+        np.testing.assert_array_equal(
+            sums["confusion"], answer("evaluate", site, {"heads": affine}, {}).update.arrays["confusion"]
+        )

@@ -1,0 +1,202 @@
+"""The federated metric: Mahalanobis distance, unbiased class lengths, and what the hospitals' sums give."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
+
+from medtl_core.config import Settings
+from medtl_core.errors import WeightsError
+from medtl_core.evaluation.calibration import temperature
+from medtl_core.federation.outcome import Problem
+from medtl_core.federation.registry import read_methods, unpack
+from medtl_core.federation.study import Study
+from medtl_core.heads.closed_form import FAMILIES
+from medtl_core.heads.statistics import collect
+from medtl_core.methods.metric import LEAST, Metric, _sharpness, moments_of, nearest, shrunk, unit, whitening
+from medtl_core.values import ABSENT
+from tests.memory import DirectHospitals, make_site
+
+PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 6),))
+
+
+def gaussian(counts: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Cases, labels, class means and the covariance they were drawn with."""
+    rng = np.random.default_rng(seed)
+    mix = rng.normal(size=(4, 4))
+    means = rng.normal(size=(len(counts), 4))
+    label = np.repeat(np.arange(len(counts)), counts)
+    return means[label] + rng.normal(size=(len(label), 4)) @ mix, label, means, mix.T @ mix
+
+
+def make(values: np.ndarray, label: np.ndarray, classes: int, **changes: object) -> Metric:
+    means, within, counts = moments_of(collect(values, label, classes))
+    own = collect(values, label, classes)
+    z = unit((values - own.mean) / own.scale @ whitening(within))
+    directions = np.stack([z[label == one].mean(axis=0) if counts[one] else 0 * means[0] for one in range(classes)])
+    names = tuple("abcdefg"[:classes])
+    metric = Metric(own.mean, own.scale, within, 0.0, means, directions, counts, "mahalanobis", 1.0, names, "f")
+    return replace(metric, **changes)  # type: ignore[arg-type]
+
+
+def test_with_a_known_covariance_it_is_mahalanobis_nearest_mean() -> None:
+    _, _, means, covariance = gaussian([1, 1, 1])
+    cases = np.random.default_rng(1).normal(size=(200, 4)) * 2
+    many = np.full(3, 1e12)  # means known exactly
+    metric = Metric(
+        np.zeros(4), np.ones(4), covariance, 0.0, means, np.zeros((3, 4)), many, "mahalanobis", 1.0,
+        ("a", "b", "c"), "f",
+    )  # fmt: skip
+    apart = cdist(cases, means, "mahalanobis", VI=np.linalg.inv(covariance)) ** 2
+    logits = metric.logits(cases)
+    np.testing.assert_allclose(logits[:, [0]] - logits, 0.5 * (apart - apart[:, [0]]), atol=1e-6)
+    np.testing.assert_array_equal(logits.argmax(axis=1), apart.argmin(axis=1))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), shrinkage=st.floats(0.01, 1.0))
+def test_whitened_cases_have_the_identity_as_covariance(seed: int, shrinkage: float) -> None:
+    covariance = shrunk(gaussian([1], seed)[3], shrinkage)
+    half = whitening(covariance)
+    np.testing.assert_allclose(half @ covariance @ half, np.eye(4), atol=1e-7)
+
+
+def test_the_moments_are_those_of_scikit_learn() -> None:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    values, label, _, _ = gaussian([20, 30, 50])
+    means, within, counts = moments_of(collect(values, label, 3))
+    standard = (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
+    fitted = LinearDiscriminantAnalysis(solver="lsqr", store_covariance=True).fit(standard, label)
+    np.testing.assert_allclose(means, fitted.means_, atol=1e-9)
+    np.testing.assert_allclose(within, fitted.covariance_ * 100 / 97, atol=1e-9)  # theirs divides by n
+    assert counts.tolist() == [20, 30, 50]
+
+
+def test_lengths_of_class_means_are_unbiased() -> None:
+    # E |mean of n cases|^2 = |m|^2 + spread / n: over many draws the corrected length is the true one
+    rng, means = np.random.default_rng(0), np.array([[1.0, 0.0], [0.0, 2.0]])
+    counts, found = np.array([2.0, 8.0]), []
+    for _ in range(4000):
+        drawn = np.stack(
+            [means[0] + rng.normal(size=(2, 2)).mean(axis=0), means[1] + rng.normal(size=(8, 2)).mean(axis=0)]
+        )
+        found.append(-2 * nearest(np.zeros((1, 2)), drawn, counts, 2.0)[0])
+    np.testing.assert_allclose(np.mean(found, axis=0), [1.0, 4.0], atol=0.1)
+
+
+def test_a_case_between_two_classes_does_not_prefer_the_common_one() -> None:
+    values, label, _, _ = gaussian([2000, 3])
+    metric = make(values, label, 2)
+    plain = FAMILIES["discriminant"].heads(collect(values, label, 2))[0]
+    corrected, biased = metric.logits(values), values @ plain[:, :-1].T + plain[:, -1]
+    assert np.mean(corrected.argmax(axis=1) == 1) > np.mean(biased.argmax(axis=1) == 1)
+
+
+def test_a_class_without_cases_is_never_the_answer() -> None:
+    values, label, _, _ = gaussian([10, 10])
+    for rule in ("unit", "mahalanobis"):
+        logits = make(values, label, 3, rule=rule).logits(values)
+        assert (logits[:, 2] == ABSENT).all() and np.isfinite(logits).all()
+
+
+def test_the_unit_rule_by_hand() -> None:
+    metric = Metric(
+        np.array([1.0, 0.0]), np.array([2.0, 1.0]), np.diag([4.0, 1.0]), 0.0, np.zeros((2, 2)),
+        np.array([[1.0, 0.0], [0.0, 0.5]]), np.array([4.0, 4.0]), "unit", 2.0, ("a", "b"), "f",
+    )  # fmt: skip
+    # z = (4, 1); whitened (2, 1); unit (2, 1) / sqrt 5. The spread, (0 + 0.75) 4 / (3 + 3) = 0.5, over 4 is 0.125.
+    u = np.array([2.0, 1.0]) / np.sqrt(5)
+    expected = 2.0 * np.array([u[0] - 0.5 * (1 - 0.125), 0.5 * u[1] - 0.5 * (0.25 - 0.125)])
+    np.testing.assert_allclose(metric.logits(np.array([[9.0, 1.0]]))[0], expected)
+
+
+def test_reliability_is_the_share_that_is_not_chance() -> None:
+    # classes 2 apart in one of 50 directions of unit variance: |m1 - m2|^2 is 4 + 50 (1 / n1 + 1 / n2) on average
+    rng, found = np.random.default_rng(0), []
+    for _ in range(300):
+        centres = np.zeros((2, 50))
+        centres[1, 0] = 2.0
+        centres += rng.normal(size=(2, 50)) / np.sqrt([[10.0], [20.0]])
+        metric = Metric(
+            np.zeros(50), np.ones(50), np.eye(50), 0.0, centres, 0 * centres, np.array([10.0, 20.0]), "mahalanobis",
+            1.0, ("a", "b"), "f",
+        )  # fmt: skip
+        found.append(metric.reliability)
+    assert np.mean(found) == pytest.approx(4 / (4 + 50 * 0.15), abs=0.05)
+
+
+def federation() -> tuple[Study, DirectHospitals, Metric]:
+    hospitals = DirectHospitals([make_site(name, cases) for name, cases in {"a": 30, "b": 20, "c": 1}.items()])
+    study = Study(hospitals, PROBLEM, Settings(), read_methods("metric,discriminant"))
+    metric = study.outcome(study.methods[0]).heads[""]
+    assert isinstance(metric, Metric)
+    return study, hospitals, metric
+
+
+def test_the_federations_metric_is_that_of_the_pooled_cases() -> None:
+    study, hospitals, metric = federation()
+    values = np.concatenate([site.values for site in hospitals.sites.values()]).astype(np.float64)
+    label = np.concatenate([site.label for site in hospitals.sites.values()])
+    means, within, counts = moments_of(collect(values, label, 3))
+    np.testing.assert_allclose(metric.means, means, atol=1e-9)
+    np.testing.assert_allclose(metric.within, within, atol=1e-9)
+    np.testing.assert_array_equal(metric.counts, counts)
+    half = whitening(shrunk(within, metric.shrinkage))
+    z = unit((values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6) @ half)
+    directions = np.stack([z[label == one].mean(axis=0) for one in range(3)])
+    np.testing.assert_allclose(metric.directions, directions, atol=1e-6)  # the whitening travels as float32
+    assert metric.shrinkage == max(study.outcome(study.methods[1]).facts["strength"], LEAST)
+    assert (metric.logits(values).argmax(axis=1) == label).mean() > 0.7
+
+
+def test_more_shrinkage_keeps_probabilities_calibrated() -> None:
+    # many cases of two normal classes: whatever the shrinkage, the factor that minimises log-loss is the one predicted
+    rng = np.random.default_rng(0)
+    mix, label = np.diag([1.0, 2.0, 0.5]), np.repeat([0, 1], 4000)
+    values = label[:, None] * np.array([0.5, 1.0, 0.3]) + rng.normal(size=(8000, 3)) @ mix
+    own = collect(values, label, 2)
+    means, within, counts = moments_of(own)
+    for shrinkage in (0.05, 0.7):
+        metric = Metric(
+            own.mean, own.scale, within, shrinkage, means, 0 * means, counts, "mahalanobis", 1.0, ("a", "b"), "f"
+        )
+        found = temperature(metric.logits(values), label)
+        assert _sharpness(within, means, shrinkage) == pytest.approx(found, rel=0.05)
+
+
+def test_it_costs_one_exchange_beyond_the_discriminant() -> None:
+    study, hospitals, _ = federation()
+    asked = [request.phase or request.task for request in hospitals.asked]
+    assert asked == ["statistics", "validate", "metric"]
+    study.outcome(study.methods[1])
+    assert len(hospitals.asked) == 3
+    assert set(study.outcome(study.methods[0]).bill) == {"statistics", "validate", "metric"}
+
+
+def test_packed_and_unpacked_it_answers_the_same() -> None:
+    _, _, metric = federation()
+    again = unpack("metric", metric.pack())
+    values = np.random.default_rng(0).normal(size=(5, 6))
+    np.testing.assert_array_equal(metric.logits(values), again.logits(values))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "config", "message"),
+    [
+        ({"means": np.zeros((2, 6))}, {}, "'means' is"),
+        ({"extra": np.zeros(1)}, {}, "holds"),
+        ({}, {"rule": "nearest"}, "rule is 'nearest'"),
+    ],
+    ids=["shape", "name", "rule"],
+)
+def test_arrays_that_do_not_fit_are_refused(
+    arrays: dict[str, np.ndarray], config: dict[str, str], message: str
+) -> None:
+    packed = federation()[2].pack()
+    broken = replace(packed, arrays={**packed.arrays, **arrays}, config={**packed.config, **config})
+    with pytest.raises(WeightsError, match=message):
+        unpack("metric", broken)

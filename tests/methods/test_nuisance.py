@@ -1,0 +1,99 @@
+"""The nuisance-scatter penalty: brute force over cases, what it does to a direction of shift, and its edges."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medtl_core.federation.registry import find_method
+from medtl_core.federation.tasks import SiteData
+from medtl_core.heads.crossval import fold_of
+from medtl_core.methods.nuisance import GRID, nuisance
+from tests.memory import DirectHospitals
+from tests.methods.shifted import plain, shifted, study
+
+SIZES = {"a": 30, "b": 24, "c": 40}
+
+
+def brute_force(parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Sum over cases of (hospital's class mean - class mean)(...)^T: what S_D means, case by case."""
+    values = np.concatenate([one for one, _ in parts]).astype(np.float64)
+    label = np.concatenate([one for _, one in parts])
+    found = np.zeros((values.shape[1], values.shape[1]))
+    for own, own_label in parts:
+        for one in own_label:
+            off = own[own_label == one].astype(np.float64).mean(0) - values[label == one].mean(0)
+            found += np.outer(off, off)
+    return found
+
+
+def without(site: SiteData, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    kept = fold_of(site.patients, site.label, 5, site.seed) != fold
+    return site.values[kept], site.label[kept]
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(0, 1000))
+def test_the_scatter_equals_brute_force_also_without_each_fold(seed: int) -> None:
+    sites = shifted(plain(SIZES, seed), seed)
+    found = nuisance(study(sites, "discriminant-nuisance"))
+    assert len(found) == 6
+    for fold, matrix in enumerate(found, start=-1):
+        wanted = brute_force([without(site, fold) for site in sites])
+        np.testing.assert_allclose(matrix, wanted, rtol=1e-7, atol=1e-6 * np.trace(wanted))
+        assert np.linalg.eigvalsh(matrix).min() > -1e-6 * np.trace(matrix)
+
+
+def test_no_penalty_is_the_discriminant() -> None:
+    made = study(shifted(plain(SIZES)), "discriminant,discriminant-nuisance-0")
+    plainly, penalised = (made.outcome(method).heads[""] for method in made.methods)
+    np.testing.assert_allclose(plainly.weight, penalised.weight)
+    np.testing.assert_allclose(plainly.bias, penalised.bias)
+
+
+def test_one_hospital_has_nothing_to_tell_apart() -> None:
+    made = study(plain({"only": 40}), "discriminant,discriminant-nuisance")
+    plainly, penalised = (made.outcome(method).heads[""] for method in made.methods)
+    np.testing.assert_allclose(plainly.weight, penalised.weight, rtol=1e-6, atol=1e-9)
+
+
+def test_the_direction_of_a_shift_loses_its_weight() -> None:
+    sites = [
+        replace(site, values=site.values + shift * np.eye(6, dtype=np.float32)[0])
+        for site, shift in zip(plain(SIZES), (-4.0, 0.0, 4.0), strict=True)
+    ]
+    made = study(sites, "discriminant-nuisance-0,discriminant-nuisance,discriminant-nuisance-100")
+    shares = []
+    for method in made.methods:
+        weight = made.outcome(method).heads[""].weight
+        used = np.abs(weight - weight.mean(axis=0)).sum(axis=0) * sites[1].values.std(axis=0)
+        shares.append(used[0] / used.sum())
+    assert shares[0] > shares[1] > shares[2]
+
+
+def test_the_penalty_is_named_or_chosen() -> None:
+    made = study(shifted(plain(SIZES)), "discriminant-nuisance,discriminant-nuisance-10,discriminant-nuisance-cv")
+    penalties = [made.outcome(method).facts["penalty"] for method in made.methods]
+    assert penalties[:2] == [3.0, 10.0] and penalties[2] in GRID
+    tasks = [request.task for request in made.hospitals.asked]  # type: ignore[attr-defined]
+    assert tasks.count("nuisance_spread") == tasks.count("statistics") == 1 and tasks.count("validate") == 3
+
+
+def test_the_choice_is_the_lowest_cross_validated_loss() -> None:
+    names = [f"discriminant-nuisance-{penalty:.0f}" for penalty in GRID]
+    made = study(shifted(plain(SIZES)), ",".join([*names, "discriminant-nuisance-cv"]))
+    *losses, chosen = (made.outcome(method).facts["cv_loss"] for method in made.methods)
+    assert chosen == min(losses)
+
+
+def test_odd_hospitals_take_part(hospitals: DirectHospitals) -> None:
+    made = study(list(hospitals.sites.values()), "discriminant-nuisance")
+    assert np.isfinite(made.outcome(made.methods[0]).heads[""].weight).all()
+
+
+@pytest.mark.parametrize("name", ["discriminant-nuisance-12345", "discriminant-nuisance-x", "discriminant-nuisance-"])
+def test_other_names_are_not_this_method(name: str) -> None:
+    with pytest.raises(Exception, match="unknown method"):
+        find_method(name)

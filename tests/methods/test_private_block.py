@@ -1,0 +1,335 @@
+"""Private training of a backbone's last block: its sums, its descent, its model, and the real apps."""
+
+import json
+import math
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from client.app import app as client_app
+from medtl_core.config import settings as run_settings
+from medtl_core.errors import DataError, PrivacyError, WeightsError
+from medtl_core.features.dataset import Material
+from medtl_core.federation.model import Packed
+from medtl_core.federation.registry import find_method, unpack
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import SiteData
+from medtl_core.flower.grid import run_local
+from medtl_core.methods.private.backbone import BLOCK_RATE, DRIFT, UNIT, Blocked, PrivateBlock, private_block, units_of
+from medtl_core.methods.private.block import Seen, open_block
+from medtl_core.methods.private.gradient import CLIP, RATE
+from medtl_core.methods.private.public_pca import PublicMap
+from medtl_core.methods.private.samplegrad import Cases, clipped_sum
+from medtl_core.privacy.accounting import epsilon, mu_for, mu_of
+from medtl_core.privacy.plan import Terms
+from medtl_core.values import Array, Examples
+from server.app import app as server_app
+from tests.methods.exact_hospitals import ExactHospitals
+from tests.methods.pictures import SETTINGS, VIEWS, cases, make_site, make_study
+
+PRIVATE = SETTINGS.replace(
+    sites=2, public_cases=6, privacy="auto", epsilon=1e5, delta=1e-3, public_images="phantom", partition="even"
+)
+
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+
+def method(name: str) -> PrivateBlock:
+    found = find_method(name)
+    assert isinstance(found, PrivateBlock)
+    return found
+
+
+def exact_study(name: str, sites: tuple[int, ...] = (12, 9)) -> Study:
+    """Hospitals whose patients have one image each, of the finding it shows; no noise."""
+    study = make_study(name, settings=PRIVATE, sites=sites)
+    own = [
+        replace(site, label=site.material.examples["label"], patients=np.arange(len(site.label)).astype(str))
+        for site in study.hospitals.sites.values()  # type: ignore[attr-defined]
+    ]
+    quiet = Study(ExactHospitals(own), study.problem, study.settings, study.methods)
+    quiet.once("public", public)
+    return quiet
+
+
+@lru_cache(maxsize=1)
+def public() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, deviation and directions of the phantom's last images, in the place of public ones."""
+    values = make_site("public", 20, 28).values.astype(np.float64)
+    mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-6
+    return mean, scale, np.linalg.svd((values - mean) / scale, full_matrices=False)[2].T
+
+
+def message(seed: int = 0, *, group: bool = False, length: float = 1.0) -> dict[str, Array]:
+    """A map, blocks at their start and some head."""
+    rng = np.random.default_rng(seed)
+    map_ = {"mean": rng.standard_normal(80) * 0.1, "scale": rng.uniform(0.5, 2.0, 80)}
+    head = {"head.weight": length * rng.standard_normal((3, 4)), "head.bias": length * rng.standard_normal(3)}
+    start = open_block(SETTINGS, VIEWS, 1, group=group).start
+    basis = np.linalg.qr(rng.standard_normal((80, 4)))[0]
+    return {**map_, "basis": basis, "weights": np.array([0.25, 1.0, 0.5]), **start, **head}
+
+
+def config(*, group: bool = False, number: int = 1) -> dict[str, Any]:
+    return {"blocks": 1, "group": group, "round": number}
+
+
+# --- the name and the plan
+
+
+def test_a_name_says_rounds_blocks_and_norm() -> None:
+    assert (method("private-block-5").rounds, method("private-block-5").blocks) == (5, 1)
+    assert not method("private-block-5").group and method("private-block-5-group").group
+    assert (method("private-block3-12").blocks, method("private-block3-12").rounds) == (3, 12)
+    with pytest.raises(Exception, match="unknown method"):
+        find_method("private-block-0")
+
+
+@pytest.mark.parametrize("rounds", [1, 7, 999])
+def test_every_round_is_paid_for_exactly(rounds: int) -> None:
+    terms = Terms(4.0, 1e-5, hospitals=5, colluders=1, cases=30, width=40, classes=3, secure=True)
+    plan = method(f"private-block-{rounds}").plan(terms)
+    assert [(event.count, event.sampling) for event in plan.events] == [(1, 1.0), (rounds, 1.0)]
+    assert mu_of(plan.events) == pytest.approx(mu_for(4.0, 1e-5), rel=1e-9)
+    assert 3.96 <= epsilon(plan.events, 1e-5) <= 4.0
+    assert plan.steps[1].sensitivity == {"gradient": CLIP}
+
+
+def test_noise_moves_no_number_of_the_block_far() -> None:
+    one = method("private-block-4")
+    few = Terms(2.0, 1e-5, hospitals=10, colluders=1, cases=30, width=40, classes=3, secure=True)
+    noise = math.sqrt(4 / 0.9) / mu_for(2.0, 1e-5) * math.sqrt(10 / 9)  # of one round's sum
+    assert one.block_rate(few, 300.0) * UNIT * noise * math.sqrt(4) / 300.0 == pytest.approx(DRIFT)
+    assert one.block_rate(replace(few, secure=False), 300.0) < 0.4 * one.block_rate(few, 300.0)
+    assert one.block_rate(replace(few, epsilon=100.0), 3000.0) == BLOCK_RATE
+
+
+# --- the sums
+
+
+@lru_cache(maxsize=1)
+def images() -> np.ndarray:
+    """The phantom's images, and an adversary's: black, white, chequered, noise."""
+    blank, known = np.zeros((1, 32, 32), np.uint8), cases()["image"][:16]
+    board = (255 * (np.indices((1, 32, 32)).sum(axis=0) % 2)).astype(np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (4, 32, 32), dtype=np.uint8)
+    made = np.concatenate([blank, blank + np.uint8(255), board, noise])
+    return np.concatenate([known, np.broadcast_to(made[..., None], (*made.shape, known.shape[-1]))])
+
+
+def pictured(rows: np.ndarray, patients: np.ndarray, label: np.ndarray) -> SiteData:
+    """A hospital that holds these of `images`; its agreed features are of no interest here."""
+    columns = {
+        "label": label, "patient": patients, "site": np.full(len(rows), "north"), "split": np.full(len(rows), "train"),
+        "image": images()[rows],
+    }  # fmt: skip
+    own = Material(Examples(columns, cases().task), SETTINGS, VIEWS)
+    values, nobody = np.zeros((len(rows), 80), np.float32), np.zeros(0, np.int64)
+    return SiteData(
+        "north", values, label, patients, values[:0], nobody, patients[:0], 3, 0, own, own.take(nobody)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("group", [False, True])
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), length=st.sampled_from([0.0, 1.0, 1e3]), extra=st.integers(1, 4))
+def test_one_patient_moves_a_sum_by_the_clip_at_most(group: bool, seed: int, length: float, extra: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(3, 9))
+    rows, label = rng.integers(len(images()), size=count + extra), rng.integers(3, size=count + extra)
+    patients = np.array([f"p{row // 2}" for row in range(count)] + extra * ["a-new" if seed % 2 else "zz-last"])
+    sent, told = message(seed, group=group, length=length), config(group=group, number=int(rng.integers(1, 5)))
+    with_ = private_block(pictured(rows, patients, label), sent, told)
+    without = private_block(pictured(rows[:count], patients[:count], label[:count]), sent, told)
+    far = np.linalg.norm(with_.update.arrays["gradient"] - without.update.arrays["gradient"])
+    assert far <= CLIP * (1 + 1e-9)
+    assert with_.sensitivity == without.sensitivity == {"gradient": CLIP}
+    if length == 1e3:
+        assert far > 0.2 * CLIP or far < 1e-6  # used up, unless the case is right with certainty
+
+
+def test_a_round_looks_at_one_view_and_the_next_at_the_next() -> None:
+    site, sent = make_site("north", 6), message()
+    block = open_block(SETTINGS, VIEWS, 1, group=False)
+    inputs = block.body.inputs(site.material)  # type: ignore[arg-type]
+    own = {name: array for name, array in sent.items() if name not in ("mean", "scale", "basis", "weights")}
+    map_ = PublicMap(sent["mean"], sent["scale"], sent["basis"])
+    sums = []
+    for view in range(2):
+        seen = Seen(inputs, view)
+        own_cases = Cases(seen, site.label, site.patients, sent["weights"][site.label])
+        units = units_of({name: array.shape for name, array in own.items() if name != "head.bias"})
+        whole = clipped_sum(block.network(map_, own, seen.shape), own_cases, CLIP, units=units)
+        sums.append(whole.update.arrays["gradient"])
+    assert not np.allclose(sums[0], sums[1])
+    for number, view in ((1, 0), (2, 1), (3, 0)):
+        found = private_block(site, sent, config(number=number)).update.arrays["gradient"]
+        np.testing.assert_allclose(found, sums[view], rtol=1e-9, atol=1e-15)
+
+
+def test_how_many_cases_pass_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    site, sent = make_site("north", 7), message()
+    whole = private_block(site, sent, config()).update.arrays["gradient"]
+    for room in (1, 3 * len(whole)):
+        monkeypatch.setattr("medtl_core.methods.private.backbone.ROOM", room)
+        found = private_block(site, sent, config()).update.arrays["gradient"]
+        np.testing.assert_allclose(found, whole, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_nobody_and_a_single_patient_take_no_part(count: int) -> None:
+    rows = np.arange(3 * count)
+    site = pictured(rows, np.full(3 * count, "p"), rows % 3)
+    with pytest.raises(PrivacyError, match="fewer than two patients"):
+        private_block(site, message(), config())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_case_or_a_message_that_is_not_finite_gives_no_sum(value: float) -> None:
+    site = make_site("north", 6)
+    site.values[2, 1] = value
+    with pytest.raises(PrivacyError, match="a case's features are not finite"):
+        private_block(site, message(), config())
+    sent = message()
+    sent["units.0.conv_pwl.bias"] = np.full(40, value)
+    with np.errstate(invalid="ignore"), pytest.raises(PrivacyError, match="gradient is not finite"):
+        private_block(make_site("north", 6), sent, config())
+
+
+def test_without_images_and_under_other_arrays_there_is_no_sum() -> None:
+    with pytest.raises(DataError, match="'north' holds features only"):
+        private_block(replace(make_site("north", 6), material=None), message(), config())
+    with pytest.raises(WeightsError, match="not those of the blocks"):
+        private_block(make_site("north", 6), message(group=True), config())
+    with pytest.raises(WeightsError, match="one weight for each of 3 classes"):
+        private_block(make_site("north", 6), {**message(), "weights": np.ones(2)}, config())
+
+
+# --- the descent
+
+
+def test_one_round_by_hand() -> None:
+    study = exact_study("private-block-1")
+    model = study.outcome(find_method("private-block-1")).heads[""]
+    assert isinstance(model, Blocked)
+    start = open_block(SETTINGS, VIEWS, 1, group=False).start
+    width = model.map.basis.shape[1]
+    sites = study.hospitals.sites.values()  # type: ignore[attr-defined]
+    counts = np.sum([np.bincount(site.label, minlength=3) for site in sites], axis=0)
+    assert len(set(counts)) > 1
+    weights = np.sqrt(counts.min() / counts)
+    arrays = {**model.map.arrays, **start, "weights": weights, "head.bias": np.log(weights * counts)}
+    arrays["head.weight"] = np.zeros((3, width))
+    slope = np.sum([private_block(site, arrays, config()).update.arrays["gradient"] for site in sites], axis=0)
+    size, cases = 3 * width, float(arrays["weights"] @ counts)
+    assert np.abs(slope[:-size]).max() == 0.0  # a head of zeros passes nothing back
+    assert all(np.array_equal(model.arrays[name], array) for name, array in start.items())
+    np.testing.assert_allclose(model.arrays["head.weight"].ravel(), -RATE * slope[-size:] / cases, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["private-block-4", "private-block-4-group", "private-block2-4"])
+def test_every_tensor_of_the_block_moves_and_the_loss_falls(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medtl_core.methods.private.backbone.BLOCK_RATE", 0.5)  # the full step swings on 21 images
+    study, chosen = exact_study(name), method(name)
+    outcome = study.outcome(chosen)
+    model = outcome.heads[""]
+    assert isinstance(model, Blocked)
+    start = open_block(SETTINGS, VIEWS, chosen.blocks, group=chosen.group).start
+    assert all((model.arrays[key] != array).any() for key, array in start.items())
+    assert [key for key in start if ".norm." in key] == [key for key in model.arrays if ".norm." in key]
+    assert bool([key for key in start if ".norm." in key]) is chosen.group
+    assert outcome.facts["parameters"] == sum(array.size for array in model.arrays.values())
+    tasks = [request.task for request in study.hospitals.asked]  # type: ignore[attr-defined]
+    assert tasks == ["private_counts"] + chosen.rounds * ["private_block"]
+    assert set(outcome.bill) == {f"{name}:private_counts", f"{name}:private_block"}
+    first = exact_study(name).outcome(replace(chosen, rounds=1, name="private-block-1")).heads[""]
+    assert mean_loss(model, study) < mean_loss(first, study)
+
+
+def mean_loss(model: Any, study: Study) -> float:
+    """Log-loss in which every class weighs the same."""
+    own, labels = [], []
+    for site in study.hospitals.sites.values():  # type: ignore[attr-defined]
+        logits = model.logits(site.values, site.material)
+        logits -= logits.max(axis=1, keepdims=True)
+        own.append(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(site.label)), site.label])
+        labels.append(site.label)
+    loss, label = np.concatenate(own), np.concatenate(labels)
+    return float(np.mean([loss[label == number].mean() for number in range(3)]))
+
+
+# --- the model
+
+
+def blocked(*, group: bool = False) -> Blocked:
+    sent = message(3, group=group)
+    del sent["weights"], sent["head.bias"]
+    map_ = PublicMap(sent.pop("mean"), sent.pop("scale"), sent.pop("basis"))
+    fingerprint = make_study("ridge").problem.fingerprint
+    return Blocked(map_, sent, 1, group, ("x", "y", "z"), fingerprint, {"epsilon": 4.0})
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_a_model_is_blocks_map_and_head_and_travels_whole(group: bool) -> None:
+    model, site = blocked(group=group), make_site("north", 4)
+    own = {name: array for name, array in model.arrays.items() if name.startswith("units")}
+    features = open_block(SETTINGS, VIEWS, 1, group=group).features(site.material, own)  # type: ignore[arg-type]
+    rows = model.map.rows(features)
+    found = model.logits(site.values, site.material)
+    np.testing.assert_allclose(found, rows @ model.arrays["head.weight"].T, rtol=1e-12)
+    again = unpack("blocked", model.pack())
+    assert again.logits(site.values, site.material).tobytes() == found.tobytes()
+    assert (again.classes, again.fingerprint, again.facts) == (model.classes, model.fingerprint, model.facts)
+
+
+def test_a_model_reads_images_of_its_own_features() -> None:
+    model, site = blocked(), make_site("north", 2)
+    with pytest.raises(DataError, match="only features are here"):
+        model.logits(site.values)
+    other = Material(site.material.examples, SETTINGS.replace(image_size=64), VIEWS)  # type: ignore[union-attr]
+    with pytest.raises(WeightsError, match="use the backbone, features, image-size"):
+        model.logits(site.values, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("mean", (4,)), ("scale", (6,)), ("basis", (80, 3)), ("head.weight", (3, 9)), ("head.weight", (2, 4))],
+)
+def test_arrays_that_do_not_fit_are_refused(name: str, shape: tuple[int, ...]) -> None:
+    packed = blocked().pack()
+    with pytest.raises(WeightsError, match="do not fit"):
+        Blocked.unpack(replace(packed, arrays={**packed.arrays, name: np.zeros(shape)}))
+
+
+def test_a_model_without_its_head_or_its_depth_is_refused() -> None:
+    packed = blocked().pack()
+    for wrong in (replace(packed, config={}), Packed({}, packed.config, packed.classes, "")):
+        with pytest.raises(WeightsError, match="say how many they are"):
+            Blocked.unpack(wrong)
+
+
+# --- the real apps
+
+
+@pytest.mark.parametrize(("name", "secure"), [("block-2", True), ("block-1-group", False)])
+def test_it_runs_through_the_real_apps(tmp_path: Path, name: str, secure: bool) -> None:
+    values = {
+        "data": "phantom", "sites": 4, "shots": 20, "image-size": 32, "features": "4", "bootstrap": 20, "privacy": name,
+        "public-cases": 4, "secure-sum": secure, "public-images": "phantom", "quorum": 0.5,
+        "cache": str(tmp_path / "cache"), "out": str(tmp_path / "out"), "state": str(tmp_path / "state"),
+    }  # fmt: skip
+    nodes = [{"partition-id": part, "num-partitions": 4} for part in range(4)]
+    run_local(server_app, client_app, node_configs=nodes, run_config=run_settings(values).public(), workers=1)
+    result = json.loads((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
+    assert result["failures"] == []
+    found = result["methods"][f"private-{name}"]
+    assert 0.0 <= found["figures"]["balanced_accuracy"] <= 1.0
+    assert found["facts"]["epsilon"] == 4.0
+    assert found["facts"]["parameters"] > 20_000

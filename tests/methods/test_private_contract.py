@@ -1,0 +1,263 @@
+"""The contract of every private mechanism: sensitivity, price, and noise that is really there."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chi2
+
+from medtl_core.errors import BudgetError, PrivacyError
+from medtl_core.federation.private import PrivateMethod
+from medtl_core.federation.registry import all_methods, all_private_tasks, all_private_training, find_method
+from medtl_core.federation.tasks import Config
+from medtl_core.privacy import gate
+from medtl_core.privacy.accounting import epsilon
+from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.noise import insecure_entropy, system_entropy
+from medtl_core.privacy.plan import Plan, Step, Terms
+from medtl_core.values import Array, Update
+from tests.methods.private_made import CLASSES, PATIENTS, SIZE, TERMS, hospital, map_arrays, with_patient
+
+Message = tuple[dict[str, Array], Config]
+
+
+def centred(rng: np.random.Generator) -> Iterator[Message]:
+    for length in (0.0, 0.7, 1e6):  # a noisy centre may lie far from every row
+        arrays = {**map_arrays(rng), "centre": length * np.linalg.qr(rng.standard_normal((SIZE, SIZE)))[0][0]}
+        yield from ((arrays, {"gram": gram}) for gram in (False, True))
+
+
+def headed(rng: np.random.Generator) -> Iterator[Message]:
+    for length in (0.0, 1.0, 1e3):
+        yield {**map_arrays(rng), "head": length * rng.standard_normal((CLASSES, SIZE))}, {"steps": 2, "cases": 20}
+
+
+def networked(rng: np.random.Generator) -> Iterator[Message]:
+    length = float(rng.choice([0.0, 1.0, 1e3]))
+    head = {"head.weight": length * rng.standard_normal((CLASSES, SIZE)), "head.bias": np.zeros(CLASSES)}
+    yield {**map_arrays(rng), **head}, {}
+    body = {"body.weight": rng.standard_normal((SIZE, SIZE)), "body.bias": rng.standard_normal(SIZE)}
+    yield {**map_arrays(rng), **body, **head}, {}
+
+
+#: Private task -> messages it may be sent. A new task needs a line here.
+MESSAGES: Mapping[str, Callable[[np.random.Generator], Iterator[Message]]] = {
+    "private_mean": lambda rng: iter([(map_arrays(rng), {})]),
+    "private_sums": centred,
+    "private_statistics": lambda rng: iter([(map_arrays(rng), {"gram": gram}) for gram in (False, True)]),
+    "private_counts": lambda rng: iter([(map_arrays(rng), {})]),
+    "private_gradient": headed,
+    "private_network": networked,
+}
+#: Private tasks that read images: `test_private_block` holds them to the same.
+DEEPER = {"private_block"}
+#: Fewest patients with whom a task takes part at all; that there are so many is public.
+FEWEST = {"private_network": 2}
+#: Private training task -> messages it may be sent.
+TRAINING: Mapping[str, Callable[[np.random.Generator], Iterator[Message]]] = {"private_training": headed}
+#: A name of every form of every private method.
+NAMES = (
+    "private-mean", "private-mean-8", "private-discriminant", "private-prototypes",
+    "private-prototypes-32-cosine", "private-auto", "private-gradient", "private-gradient-3", "private-gradient-200",
+    "private-sgd", "private-sgd-7", "private-network-2", "private-network-9-hidden",
+    "private-block-3", "private-block2-40-group",
+)  # fmt: skip
+
+
+def method_of(name: str) -> PrivateMethod:
+    found = find_method(name)
+    assert isinstance(found, PrivateMethod)
+    return found
+
+
+def moved(one: Bounded, other: Bounded) -> dict[str, float]:
+    """By how much two sums differ, in units of what is allowed."""
+    assert dict(one.sensitivity) == dict(other.sensitivity)
+    far = {name: np.linalg.norm(one.update.arrays[name] - other.update.arrays[name]) for name in one.sensitivity}
+    return {name: float(length / one.sensitivity[name]) for name, length in far.items()}
+
+
+def test_every_private_task_and_method_is_under_contract() -> None:
+    assert set(MESSAGES) | DEEPER == set(all_private_tasks())
+    assert set(TRAINING) == set(all_private_training())
+    private = {kind for kind in all_methods() if issubclass(kind, PrivateMethod)}
+    assert {type(method_of(name)) for name in NAMES} == private
+    assert all(kind.test == "server" for kind in private)
+
+
+@pytest.mark.parametrize("task", MESSAGES)
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    patients=st.integers(0, 12),
+    cases=st.integers(1, 5),
+    kind=st.sampled_from([*PATIENTS]),
+)
+def test_one_patient_moves_a_sum_by_its_sensitivity_at_most(
+    task: str, seed: int, patients: int, cases: int, kind: str
+) -> None:
+    rng, patients = np.random.default_rng(seed), max(patients, FEWEST.get(task, 0))
+    if not patients:
+        kind = "ordinary"  # there is nobody to copy
+    without = hospital(patients, rng)
+    with_ = with_patient(without, kind, cases, rng, name="a-new-one" if seed % 2 else "zz-last")
+    for arrays, config in MESSAGES[task](rng):
+        for name, share in moved(
+            *(all_private_tasks()[task](site, arrays, config) for site in (without, with_))
+        ).items():
+            assert share <= 1 + 1e-6, (name, kind)
+
+
+@pytest.mark.parametrize("task", MESSAGES)
+def test_the_sensitivity_is_no_larger_than_it_has_to_be(task: str) -> None:
+    """Within a factor of two some patient uses it up: noise is not wasted, and the bound is of the right array."""
+    rng, used = np.random.default_rng(3), dict[str, float]()
+    for _ in range(60):
+        without = hospital(6, rng)
+        with_ = with_patient(without, str(rng.choice([*PATIENTS])), 1, rng)
+        for arrays, config in MESSAGES[task](rng):
+            pair = (all_private_tasks()[task](site, arrays, config) for site in (without, with_))
+            for name, share in moved(*pair).items():
+                used[name] = max(share, used.get(name, 0.0))
+        if min(used.values()) >= 0.5:
+            break
+    assert all(share >= 0.5 for share in used.values()), used
+
+
+@pytest.mark.parametrize("task", TRAINING)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), cases=st.integers(1, 5), kind=st.sampled_from([*PATIENTS]))
+def test_one_patient_moves_every_sum_of_a_training_by_its_sensitivity_at_most(
+    task: str, seed: int, cases: int, kind: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    without = hospital(5, rng)
+    with_ = with_patient(without, kind, cases, rng)
+    train = all_private_training()[task]
+    for arrays, config in TRAINING[task](rng):
+        seen: list[list[Bounded]] = []
+        answers = []
+        for site in (without, with_):
+            asked: list[Bounded] = []
+            fixed = np.random.default_rng(seed)  # both see the same noised sums: what follows must not tell them apart
+
+            def noising(bounded: Bounded, asked: list[Bounded] = asked, fixed: np.random.Generator = fixed) -> dict:
+                asked.append(bounded)
+                return {name: fixed.standard_normal(array.shape) for name, array in bounded.update.arrays.items()}
+
+            answers.append(train(site, arrays, config, noising))
+            seen.append(asked)
+        assert len(seen[0]) == len(seen[1]) == config["steps"]
+        for one, other in zip(*seen, strict=True):
+            assert all(share <= 1 + 1e-6 for share in moved(one, other).values())
+        assert all(np.array_equal(answers[0][name], answers[1][name]) for name in answers[0])
+
+
+@pytest.mark.parametrize("task", [*MESSAGES, *TRAINING])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_case_that_is_not_finite_is_refused(task: str, value: float) -> None:
+    rng = np.random.default_rng(0)
+    site = hospital(6, rng)
+    site.values[2, 1] = value
+    for arrays, config in {**MESSAGES, **TRAINING}[task](rng):
+        with np.errstate(invalid="ignore"), pytest.raises(PrivacyError, match="not finite"):
+            if task in TRAINING:
+                all_private_training()[task](site, arrays, config, lambda bounded: dict(bounded.update.arrays))
+            else:
+                all_private_tasks()[task](site, arrays, config)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=40, deadline=None)
+@given(terms=TERMS)
+def test_a_plan_costs_at_most_its_promise_and_is_the_same_on_both_sides(name: str, terms: Terms) -> None:
+    plan = method_of(name).plan(terms)
+    spent = epsilon(plan.events, terms.delta)
+    assert 0.99 * terms.epsilon <= spent <= terms.epsilon
+    again = method_of(name).plan(terms)  # made anew, as at the hospital
+    assert again == plan
+    assert again.digest == plan.digest
+    for step in plan.steps:
+        assert step.task in {*MESSAGES, *DEEPER, *TRAINING}
+        assert step.noise.keys() == step.sensitivity.keys()
+        assert all(math.isfinite(value) and value > 0 for value in (*step.noise.values(), *step.sensitivity.values()))
+        assert step.sampling == 1.0
+        gate.check(gate.Demand(plan, plan.steps.index(step), step.count, plan.digest))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_public_facts_are_another_plan(name: str) -> None:
+    terms = Terms(4.0, 1e-5, hospitals=5, colluders=1, cases=30, width=40, classes=3, secure=False)
+    digests = {method_of(name).plan(terms).digest}
+    for changed in (
+        {"epsilon": 3.9}, {"delta": 1e-6}, {"hospitals": 6}, {"colluders": 2}, {"cases": 31}, {"width": 41},
+        {"classes": 4}, {"secure": True},
+    ):  # fmt: skip
+        digests.add(method_of(name).plan(Terms(**{**vars(terms), **changed})).digest)
+    assert len(digests) == 9
+
+
+COORDINATES = 20_000
+
+
+def blank(step: Step) -> Bounded:
+    """A sum of nothing: whatever leaves is noise."""
+    return Bounded(Update({name: np.zeros(COORDINATES) for name in step.sensitivity}), dict(step.sensitivity))
+
+
+def check_deviation(noise: np.ndarray, promised: float) -> None:
+    """Chi-square; a deviation three per cent too small or too large is at least four standard errors away."""
+    statistic = float((noise**2).sum()) / promised**2
+    assert 1e-5 < float(chi2.cdf(statistic, noise.size)) < 1 - 1e-5, math.sqrt(statistic / noise.size)
+    assert abs(float(noise.mean())) < 5 * promised / math.sqrt(noise.size)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("name", ["private-mean", "private-auto", "private-gradient-3", "private-sgd"])
+def test_what_leaves_has_the_noise_of_the_plan(name: str, secure: bool) -> None:
+    terms = Terms(2.0, 1e-5, hospitals=5, colluders=2, cases=30, width=300, classes=3, secure=secure)
+    plan, entropy = method_of(name).plan(terms), insecure_entropy(7)
+    for number, step in enumerate(plan.steps):
+        sums = [gate.unscaled(gate.noised(blank(step), plan, number, entropy), step) for _ in range(3 if secure else 1)]
+        widened = 1.0 + gate.GRID * math.sqrt(COORDINATES)
+        for key in step.noise:  # of K = 5 hospitals t = 2 may know their own noise: three shares are a whole
+            promised = step.noise[key] * step.sensitivity[key] * widened
+            check_deviation(np.sum([one[key] for one in sums], axis=0), promised)
+
+
+def test_the_check_of_the_noise_would_notice_three_per_cent() -> None:
+    noise = 0.97 * np.random.default_rng(0).standard_normal(COORDINATES)
+    with pytest.raises(AssertionError):
+        check_deviation(noise, 1.0)
+
+
+def test_one_share_alone_is_not_the_whole_noise() -> None:
+    terms = Terms(2.0, 1e-5, hospitals=5, colluders=2, cases=30, width=300, classes=3, secure=True)
+    plan = method_of("private-mean").plan(terms)
+    share = gate.unscaled(gate.noised(blank(plan.steps[0]), plan, 0, system_entropy()), plan.steps[0])["sums"]
+    assert float(share.std()) == pytest.approx(plan.steps[0].noise["sums"] / math.sqrt(3), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("bounded", "match"),
+    [
+        (Bounded(Update({"sums": np.zeros(3)}), {"sums": 2.0}), "prices"),
+        (Bounded(Update({"sum": np.zeros(3)}), {"sum": 1.0}), "prices"),
+        (Bounded(Update({"sums": np.array([0.0, np.nan])}), {"sums": 1.0}), "not finite"),
+    ],
+)
+def test_the_gate_refuses_what_the_plan_does_not_price(bounded: Bounded, match: str) -> None:
+    terms = Terms(2.0, 1e-5, hospitals=5, colluders=2, cases=30, width=300, classes=3, secure=False)
+    plan = Plan("private-x", terms, (Step("x", {"sums": 3.0}, {"sums": 1.0}),))
+    with pytest.raises(PrivacyError, match=match):
+        gate.noised(bounded, plan, 0, system_entropy())
+
+
+def test_a_plan_that_costs_more_than_it_promises_opens_no_gate() -> None:
+    terms = Terms(1.0, 1e-5, hospitals=5, colluders=2, cases=30, width=300, classes=3, secure=False)
+    plan = Plan("private-x", terms, (Step("x", {"sums": 1.0}, {"sums": 1.0}),))
+    with pytest.raises(BudgetError, match="promises 1"):
+        gate.check(gate.Demand(plan, 0, 1, plan.digest))
