@@ -180,7 +180,7 @@ def _cases(study: Study) -> tuple[TestSet, Material]:
 def _judged(
     cases: TestSet, material: Material, trained: Sequence[Mapping[str, Sequence[Classifier]]], workers: int
 ) -> Judged:
-    """Balanced accuracy of every method and seed on the images of `features.dataset`; of one head a hospital, their mean."""
+    """Balanced accuracy of every method and seed on the images of `material`; of one head a hospital, their mean."""
     spec = feature_spec(material.settings, material.views, material.columns)
     values = extract(material.examples, spec, material.settings, workers=workers).values
     found: dict[str, list[float]] = {}

@@ -53,8 +53,9 @@ def test_every_kind_of_model_says_its_kind() -> None:
 
 def test_a_core_method_or_task_reads_no_other_method() -> None:
     code = (
-        "import sys, client.app; from medtl_core import registry; registry.read_methods('fedavg-5, ridge');"
-        "registry.private_task('fit'); print(sorted(name for name in sys.modules if name.startswith('medtl_core.methods.') and not name.endswith('.core')));"
+        "import sys, client.app; from medtl_core.federation import registry; registry.read_methods('fedavg-5, ridge');"
+        "registry.private_task('fit'); names = [n for n in sys.modules if n.startswith('medtl_core.methods.')];"
+        "print(sorted(n for n in names if not n.endswith('.core')));"
         "registry.find_method('fedprox-5'); registry.private_task('another')"
     )
     root = Path(__file__).parents[1]

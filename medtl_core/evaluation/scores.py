@@ -1,8 +1,8 @@
 """Figures of merit of scored cases. A figure that the cases do not define is None, never 0.5.
 
-Every figure is written once, in `weighted` and `counts`: plain figures count each case once, the bootstrap in
-`intervals` as often as it was drawn, and `evaluation.federated` sums the same counts over hospitals. Sums run over whole counts
-or over terms rounded to 2^-28, so they are exact: no figure depends on the order of the cases or on how they are split.
+Every figure is written once, in `weighted` and `formulas`: plain figures count each case once, the bootstrap in
+`intervals` as often as it was drawn, and `federated` sums the same counts over hospitals. Sums run over whole counts or
+over terms rounded to 2^-28, so they are exact: no figure depends on the order of the cases or on how they are split.
 """
 
 from collections.abc import Mapping, Sequence

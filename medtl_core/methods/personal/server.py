@@ -65,7 +65,7 @@ def _round_of(resident: Trainee) -> Task:
 
 
 def evaluate_personal(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """Summable evaluation of a hospital's finished personal model on its own held-out cases; see `evaluation.federated`."""
+    """Summable evaluation of a hospital's finished personal model on its own held-out cases; see `federated`."""
     identity = identity_of(config)
     logits = _model(_state(site, identity).finished(), identity).logits(site.test_values)
     return Released(Update({name: array[None] for name, array in judged(site, logits).arrays.items()}))
