@@ -22,9 +22,9 @@ FILE = "features.sqlite"
 
 @pytest.fixture(autouse=True)
 def nothing_said_before() -> Iterator[None]:
-    module._say_once.cache_clear()
+    module._SAID.clear()
     yield
-    module._say_once.cache_clear()
+    module._SAID.clear()
 
 
 @pytest.fixture

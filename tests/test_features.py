@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ SMALL = Settings(backbone="random:lite0", features="4+7", image_size=32, cache="
 def one_torch_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    cache_module._say_once.cache_clear()
+    cache_module._SAID.clear()
     yield
     torch.set_num_threads(before)
 
@@ -60,18 +60,13 @@ def run(images: NDArray[Any], settings: Settings = SMALL, views: tuple[str, ...]
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every image that goes through the backbone."""
     seen: list[Any] = []
-    reader = module._reader
+    original = module.views_of
 
-    def counting(spec: FeatureSpec, settings: Settings) -> Callable[[Any], NDArray[np.float32]]:
-        read = reader(spec, settings)
+    def counting(image: Any, size: int, views: tuple[str, ...]) -> NDArray[np.uint8]:
+        seen.append(image)
+        return original(image, size, views)
 
-        def one(image: Any) -> NDArray[np.float32]:
-            seen.append(image)
-            return read(image)
-
-        return one
-
-    monkeypatch.setattr(module, "_reader", counting)
+    monkeypatch.setattr(module, "views_of", counting)
     return seen
 
 

@@ -12,7 +12,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +30,8 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, row BLOB NOT NULL, sum BLOB NOT NULL) WITHOUT ROWID"
 )
 _LOGGER = logging.getLogger("medtl")
+#: Warnings that this process has given: one fault is met by every hospital and at every read.
+_SAID: set[str] = set()
 #: Threads take turns: a damaged file must not be renamed under another open connection of the same process, for old and
 #: new file share the name of their journal (sqlite.org/howtocorrupt.html#unlink).
 _TURN = threading.Lock()
@@ -158,6 +159,7 @@ def _is_whole(key: object, row: object, checksum: object) -> bool:
     return isinstance(key, str) and isinstance(row, bytes) and len(row) % 4 == 0 and checksum == _checksum(key, row)
 
 
-@lru_cache(maxsize=64)
 def _say_once(text: str) -> None:
-    _LOGGER.warning(text)
+    if text not in _SAID:
+        _SAID.add(text)
+        _LOGGER.warning(text)

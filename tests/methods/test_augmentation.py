@@ -1,4 +1,4 @@
-"""Augmentation: what each modality allows, what is drawn, what is left alone, and mixing under privacy."""
+"""Augmentation: what each modality allows, what is drawn and what is left alone."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +12,12 @@ from medtl_core.config import Settings
 from medtl_core.data.catalog import CATALOG
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.augment import (
-    MIXINGS,
     OFF,
     RECIPES,
     Recipe,
     augment,
     augment_many,
     augmented_features,
-    check_mixing,
-    cutmix,
-    mix,
-    mixup,
     recipe_for,
 )
 from medtl_core.features.dataset import Material
@@ -118,48 +113,9 @@ def test_the_global_random_state_is_untouched() -> None:
     before = torch.get_rng_state().clone()
     recipe = recipe_for("dermoscopy", ("identity", "flip-h"))
     made = augment_many(np.stack([RAMP, RAMP]), recipe, rng=rng())
-    batch = (torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1]))
-    for name in MIXINGS:
-        mix(name, batch, 3, private=False, rng=rng())
     assert torch.equal(torch.get_rng_state(), before)
     assert (made[0] != made[1]).any()  # each image has draws of its own
     assert augment_many(np.zeros((0, 4, 4, 3), np.uint8), recipe, rng=rng()).shape == (0, 4, 4, 3)
-
-
-def test_mixing_is_refused_under_privacy() -> None:
-    import torch
-
-    check_mixing(private=False)
-    with pytest.raises(ConfigError, match="sensitivity"):
-        check_mixing(private=True)
-    batch = (torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]))
-    with pytest.raises(ConfigError, match="sensitivity"):
-        mix("mixup", batch, 2, private=True, rng=rng())
-    with pytest.raises(ConfigError, match="did you mean 'mixup'"):
-        mix("mixap", batch, 2, private=False, rng=rng())
-
-
-def test_mixup_by_hand() -> None:
-    import torch
-
-    images = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 4, 4)
-    share = float(rng().random())
-    mixed, label = mixup(images, torch.tensor([0, 2]), 3, rng=rng())
-    np.testing.assert_allclose(mixed[:, 0, 0, 0].numpy(), [1 - share, share], atol=1e-6)
-    np.testing.assert_allclose(label.numpy(), [[share, 0, 1 - share], [1 - share, 0, share]], atol=1e-6)
-
-
-def test_cutmix_labels_are_the_share_of_pixels() -> None:
-    import torch
-
-    images = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 8, 8)
-    shares = set()
-    for seed in range(10):
-        mixed, label = cutmix(images, torch.tensor([0, 1]), 2, rng=rng(seed))
-        assert float(label[0, 1]) == pytest.approx(float(mixed[0, 0].mean()), abs=1e-6)
-        assert float(label[1, 0]) == pytest.approx(1 - float(mixed[1, 0].mean()), abs=1e-6)
-        shares.add(round(float(label[0, 1]), 4))
-    assert len(shares) > 3
 
 
 def material(cache: str, cases: int = 3) -> Material:
