@@ -1,5 +1,7 @@
 """Adapters: the identity at the start, exact under averaging, and refused where they have nothing to adapt."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,15 +11,16 @@ from torch import nn
 
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
+from medtl_core.methods.finetune.activations import tuned_features
 from medtl_core.methods.finetune.adapters import ADAPTERS, Adapter, LowRank, find_adapter
-from medtl_core.methods.finetune.layer_order import find_chain
-from medtl_core.methods.finetune.split_backbone import Body, Scope, open_body
+from medtl_core.methods.finetune.layer_order import find_layer_order
+from medtl_core.methods.finetune.split_backbone import Scope, SplitBackbone, open_backbone, split
 from tests.methods.pictures import SETTINGS, VIEWS, material
 from tests.methods.test_body import spec
 
 
-def body(scope: str = "last") -> Body:
-    return open_body(SETTINGS, VIEWS, scope)
+def body(scope: str = "last") -> SplitBackbone:
+    return open_backbone(SETTINGS, VIEWS, scope)
 
 
 def drawn(adapter: Adapter, seed: int) -> dict[str, torch.Tensor]:
@@ -31,16 +34,17 @@ def drawn(adapter: Adapter, seed: int) -> dict[str, torch.Tensor]:
 
 def in_double(adapter: Adapter) -> Adapter:
     """The same adapter over the same frozen values, in double precision: what is tested is the algebra."""
-    adapter.body.tensors = {name: tensor.double() for name, tensor in adapter.body.tensors.items()}
+    tensors = {name: tensor.double() for name, tensor in adapter.backbone.tensors.items()}
+    adapter.backbone = replace(adapter.backbone, tensors=tensors)
     if isinstance(adapter, LowRank):
         adapter._factors = {path: factor.double() for path, factor in adapter._factors.items()}
     return adapter
 
 
-def small(*layers: nn.Module) -> Body:
+def small(*layers: nn.Module) -> SplitBackbone:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(*layers)).eval().requires_grad_(False)
-    chain = find_chain(network, {"a": "1"}, torch.zeros(1, 3, 8, 8))
-    return Body(network, spec({"a": 4}), Scope.parse("last"), chain)
+    chain = find_layer_order(network, {"a": "1"}, torch.zeros(1, 3, 8, 8))
+    return split(network, chain, spec({"a": 4}), Scope.parse("last"))
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
@@ -48,7 +52,7 @@ def test_every_adapter_starts_as_the_identity(name: str) -> None:
     adapter = find_adapter(name, body())
     start = {key: torch.tensor(value) for key, value in adapter.start().items()}
     effective = {key: tensor.numpy() for key, tensor in adapter.effective(start).items()}
-    np.testing.assert_array_equal(body().features(material(2), effective), body().features(material(2)))
+    np.testing.assert_array_equal(tuned_features(body(), material(2), effective), tuned_features(body(), material(2)))
 
 
 @pytest.mark.parametrize("kind", ADAPTERS.values())
@@ -81,7 +85,7 @@ def test_lora_trains_dense_convolutions_and_leaves_depthwise_ones() -> None:
 def test_lora_adapts_a_kernel_as_one_low_rank_map() -> None:
     adapter = in_double(LowRank(small(nn.Conv2d(4, 6, 3, padding=1))))
     arrays = drawn(adapter, 0)
-    change = adapter.effective(arrays)["1.0.weight"] - adapter.body.tensors["1.0.weight"]
+    change = adapter.effective(arrays)["1.0.weight"] - adapter.backbone.tensors["1.0.weight"]
     assert change.shape == (6, 4, 3, 3)
     assert np.linalg.matrix_rank(change.reshape(6, -1).numpy()) == 6  # min(8, 6 outputs, 36 inputs)
     narrow = LowRank(small(nn.Conv2d(4, 32, 1)))
@@ -99,10 +103,10 @@ def test_loras_frozen_factor_is_the_same_everywhere() -> None:
 
 def test_lora_on_a_transformer_adapts_its_linear_layers() -> None:
     chosen = Settings(backbone="random:timm:test_vit", image_size=160, cache="off")
-    adapter = find_adapter("lora", open_body(chosen, VIEWS, "last"))
+    adapter = find_adapter("lora", open_backbone(chosen, VIEWS, "last"))
     names = [f"blocks.5.{layer}.lora" for layer in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
     assert list(adapter.start()) == names
-    assert {adapter.depth(name) for name in names} == {0}
+    assert {adapter.backbone.depth(name) for name in names} == {0}
 
 
 def test_lora_where_nothing_is_dense_is_refused() -> None:

@@ -10,9 +10,11 @@ from torch import nn
 
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.federation.tasks import SiteData
+from medtl_core.methods.finetune.activations import Inputs
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.client import DivergedError, Recipe, split, tune
-from medtl_core.methods.finetune.split_backbone import open_body
+from medtl_core.methods.finetune.split_backbone import open_backbone
+from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
 from medtl_core.methods.imbalance import log_share
 from medtl_core.values import Array, Released
 from tests.methods.pictures import SETTINGS, VIEWS, make_site
@@ -25,7 +27,11 @@ def start(site: SiteData, recipe: Recipe, head: float = 0.0) -> dict[str, Array]
     fixed = {"mean": site.values.mean(0), "scale": site.values.std(0) + 1e-3, "counts": np.array([3.0, 2.0, 1.0])}
     if recipe.scope == "head":
         return {"head": drawn, **fixed}
-    return {"head": drawn, **fixed, **find_adapter(recipe.adapter, open_body(SETTINGS, VIEWS, recipe.scope)).start()}
+    return {
+        "head": drawn,
+        **fixed,
+        **find_adapter(recipe.adapter, open_backbone(SETTINGS, VIEWS, recipe.scope)).start(),
+    }
 
 
 def answer(site: SiteData, recipe: Recipe, arrays: Mapping[str, Array], number: int = 1) -> Released:
@@ -50,7 +56,7 @@ def test_training_lowers_the_loss_and_answers_with_what_is_trained(adapter: str,
 
 def test_the_frozen_network_is_never_touched() -> None:
     site, recipe = make_site("a", 6), Recipe(scope="last", epochs=2, rate=0.1)
-    body = open_body(SETTINGS, VIEWS, "last")
+    body = open_backbone(SETTINGS, VIEWS, "last")
     before = {name: tensor.clone() for name, tensor in body.network.state_dict().items()}
     answer(site, recipe, start(site, recipe, 0.1))
     assert all(torch.equal(tensor, before[name]) for name, tensor in body.network.state_dict().items())
@@ -63,9 +69,9 @@ def test_one_step_is_the_step_of_plain_torch() -> None:
     arrays = start(site, recipe, 0.1)
     after = answer(site, recipe, arrays).update.arrays
 
-    body = open_body(chosen, VIEWS, "last")
-    block = body.part()._modules["blocks.2.1"].requires_grad_()
-    maps = body.inputs(site.material).batch(range(5))[0]  # type: ignore[arg-type]
+    body = open_backbone(chosen, VIEWS, "last")
+    block = TrainableSuffix(body)._modules["blocks.2.1"].requires_grad_()
+    maps = Inputs(body, site.material).batch(range(5))[0]  # type: ignore[arg-type]
     head = torch.tensor(arrays["head"], requires_grad=True)
     out = maps
     for layer in (block.conv_pw, block.bn1, block.conv_dw, block.bn2, block.conv_pwl):

@@ -20,7 +20,7 @@ from medtl_core.heads.linear import to_raw
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.client import Recipe
 from medtl_core.methods.finetune.model import Tuned
-from medtl_core.methods.finetune.split_backbone import Scope, open_body
+from medtl_core.methods.finetune.split_backbone import Scope, open_backbone
 from medtl_core.values import Array
 
 _DEEP = "last(?:[1-9][0-9]?)?|all"
@@ -49,7 +49,7 @@ class Tuning(Method):
     """What the variants share: rounds of `tuning.tune`, each hospital's change counting by its cases.
 
     Attributes:
-        scope: what is trained; see `body.Scope`.
+        scope: what is trained; see `split_backbone.Scope`.
         rounds: of training.
     """
 
@@ -86,8 +86,8 @@ class Tuning(Method):
         cold = np.zeros((len(study.problem.classes), study.problem.width + 1))
         start: dict[str, Array] = {"head": warm_head(study) if self.warm else cold}
         if self.scope != "head":
-            body = open_body(chosen, study.problem.views, self.scope)
-            start |= find_adapter(self.adapter, body).start()
+            backbone = open_backbone(chosen, study.problem.views, self.scope)
+            start |= find_adapter(self.adapter, backbone).start()
         recipe = Recipe(
             self.adapter, self.scope, epochs=chosen.tune_epochs, batch_size=chosen.batch_size, rate=chosen.tune_rate,
             weight_decay=chosen.weight_decay,
