@@ -7,9 +7,8 @@ import numpy as np
 
 from medtl_core.config import Settings
 from medtl_core.data.arrays import read_medmnist
-from medtl_core.data.catalog import CATALOG, PHANTOM, Entry, Layout, matches, recognise
+from medtl_core.data.catalog import CATALOG, PHANTOM, Entry, Layout, matches, read_known, recognise
 from medtl_core.data.folder import read_folder
-from medtl_core.data.known import read_known
 from medtl_core.data.manifest import MANIFEST, read_manifest, read_numbers, read_task
 from medtl_core.data.partition import apportion
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
