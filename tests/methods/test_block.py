@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from medtl_core.backbones.suffix import Suffix
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError, PrivacyError, WeightsError
 from medtl_core.methods.finetune.activations import Inputs, tuned_features
@@ -133,6 +134,14 @@ def test_a_clipped_sum_is_that_of_the_body_one_patient_at_a_time(name: str, each
         found = clipped_sum(network, Cases(seen, label, patients), clip, batch=4).update.arrays["gradient"]
         expected = summed(slopes, patients, clip)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9 * np.abs(expected).max())
+
+
+def test_a_row_of_zeros_stays_one() -> None:
+    constants = {"mean": torch.zeros(3), "scale": torch.ones(3), "basis": torch.eye(3)}
+    network = Suffix([torch.nn.Identity()], (2, 1, 1), {0: lambda output: output.flatten(1)}, constants, 2)
+    with torch.no_grad():
+        network.head.bias.copy_(torch.tensor([0.0, 10.0]))
+    assert network(torch.zeros(1, 3)).tolist() == [[0.0, 10.0]]
 
 
 # --- refusals
