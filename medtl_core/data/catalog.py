@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.data.arrays import read_arrays, read_medmnist
-from medtl_core.data.table import Table, encode, read_csv, require, splits
+from medtl_core.data.table import CsvTable, encode, read_csv, require, splits
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Examples, Task
@@ -217,11 +217,11 @@ def recognise(path: Path) -> Entry | None:
     Raises:
         DataError: the folder holds several known sets.
     """
-    found = [entry for entry in CATALOG.values() if matches(entry, path)]
-    if len(found) > 1:
-        names = ", ".join(entry.name for entry in found)
+    present = [entry for entry in CATALOG.values() if matches(entry, path)]
+    if len(present) > 1:
+        names = ", ".join(entry.name for entry in present)
         raise DataError(f"{path} holds several known sets ({names}): set data to one of these names")
-    return found[0] if found else None
+    return present[0] if present else None
 
 
 def _header_fits(entry: Entry, folder: Path) -> bool:
@@ -280,7 +280,7 @@ def _largest(entry: Entry, path: Path) -> Path:
     return present[-1]
 
 
-def _measured(table: Table, one: Field) -> NDArray[np.float64]:
+def _measured(table: CsvTable, one: Field) -> NDArray[np.float64]:
     """Returns a field's columns, float64 [n, 1 or number of levels]; NaN where it was not measured."""
     values = table.numbers(one.name)
     if one.zero_missing:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from medtl_core.data.images import decode
-from medtl_core.data.table import Table, encode, read_csv, require, splits
+from medtl_core.data.table import CsvTable, encode, read_csv, require, splits
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import DataError, did_you_mean
 from medtl_core.values import Array, Examples, Task
@@ -116,7 +116,7 @@ def write_manifest(examples: Examples, folder: Path) -> None:
         (draft / TASK).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
 
 
-def _opened(path: Path, needed: Sequence[str], task: Task | None) -> tuple[Table, dict[str, Array], Task]:
+def _opened(path: Path, needed: Sequence[str], task: Task | None) -> tuple[CsvTable, dict[str, Array], Task]:
     """Returns the table, the columns that every set of cases has, and the task: agreed, stated or found."""
     table = read_csv(path / MANIFEST if path.is_dir() else path)
     require(table, needed, _OPTIONAL)

@@ -90,9 +90,9 @@ def _open_path(path: Path, settings: Settings) -> Source:
             wanted = " or ".join([MANIFEST, *named.files])
             raise DataError(f"{path} does not hold {named.name}: expected {wanted}; set data='' to recognise it")
         return _known(named, path)
-    found = recognise(path)
-    if found is not None:
-        return _known(found, path)
+    recognised = recognise(path)
+    if recognised is not None:
+        return _known(recognised, path)
     if path.is_dir():
         return _own(path, read_folder(path), ("No patient ids: every image counts as one patient.",))
     if path.suffix.lower() == ".npz":

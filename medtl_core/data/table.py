@@ -22,7 +22,7 @@ _CLASSES = 12
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """Columns of stripped text under the file's name. Messages name lines, columns and what is expected, never a cell.
 
     Attributes:
@@ -80,7 +80,7 @@ class Table:
             raise DataError(f"{self.name}: column {column!r} {fault} in {place} (as an editor counts); {remedy}")
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path) -> CsvTable:
     """Returns a comma-separated UTF-8 file with a header.
 
     Raises:
@@ -107,10 +107,10 @@ def read_csv(path: Path) -> Table:
             raise DataError(f"{path}: the row on line {line} has {len(cells)} cells, the header has {len(header)}")
     columns = zip(header, zip(*(cells for _, cells in rows[1:]), strict=True), strict=True)
     lines = np.asarray([line for line, _ in rows[1:]], dtype=np.int64)
-    return Table(path.name, {name: np.char.strip(np.asarray(column)) for name, column in columns}, lines)
+    return CsvTable(path.name, {name: np.char.strip(np.asarray(column)) for name, column in columns}, lines)
 
 
-def require(table: Table, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
+def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
     """Refuses a table that lacks a needed column, or that seems to misspell an optional one.
 
     Names are never guessed: a column that looks like `site` but is not called so would silently make one hospital.
@@ -137,7 +137,7 @@ def require(table: Table, needed: Sequence[str], optional: Sequence[str] = ()) -
 
 
 def encode(
-    table: Table, column: str, task: Task | None, labels: Mapping[str, str] | None = None
+    table: CsvTable, column: str, task: Task | None, labels: Mapping[str, str] | None = None
 ) -> tuple[NDArray[np.int64], Task]:
     """Returns the label column as class numbers (int64 [n]) and the task; without a task the found labels, sorted.
 
@@ -162,7 +162,7 @@ def encode(
     return np.asarray([number[value] for value in values.tolist()], dtype=np.int64), task
 
 
-def splits(table: Table, column: str) -> Array:
+def splits(table: CsvTable, column: str) -> Array:
     """Returns the split column (str [n]); every case is "train" if there is no such column.
 
     Raises:

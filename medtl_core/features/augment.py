@@ -31,7 +31,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Augmentation:
     """What may be done to an image without changing its label. The default does nothing.
 
     Attributes:
@@ -52,32 +52,32 @@ class Recipe:
 
 
 #: Nothing at all.
-OFF = Recipe()
+OFF = Augmentation()
 
 # Grey values of a radiograph or a CT carry meaning: no colour change there. Stain and skin vary in colour, a lamp in
 # brightness. Beams and probes have an upright, so rotations stay small; on skin and glass, mirrors give every turn.
-_RADIOGRAPH = Recipe(crop=0.1, angle=7.0)
-_CT = Recipe(crop=0.1, angle=5.0)
+_RADIOGRAPH = Augmentation(crop=0.1, angle=7.0)
+_CT = Augmentation(crop=0.1, angle=5.0)
 
 #: Modality, as the catalog names it -> what may be done; mirrors are the catalog's label-preserving views.
-RECIPES: Mapping[str, Recipe] = {
+RECIPES: Mapping[str, Augmentation] = {
     "synthetic chest X-ray": _RADIOGRAPH,
     "chest X-ray": _RADIOGRAPH,
     "abdominal CT, axial": _CT,
     "abdominal CT, coronal": _CT,
     "abdominal CT, sagittal": _CT,
-    "dermoscopy": Recipe(crop=0.2, brightness=0.15, contrast=0.15, saturation=0.15, hue=0.02),
-    "histology": Recipe(crop=0.2, brightness=0.15, contrast=0.15, saturation=0.2, hue=0.04),
-    "blood microscopy": Recipe(crop=0.1, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02),
-    "kidney cell microscopy": Recipe(crop=0.1, brightness=0.1, contrast=0.1),
-    "retinal OCT": Recipe(crop=0.1, angle=5.0, contrast=0.1),
-    "fundus photograph": Recipe(crop=0.1, angle=10.0, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02),
-    "breast ultrasound": Recipe(crop=0.1, brightness=0.1, contrast=0.1),
-    "not stated": Recipe(crop=0.05),  # own data: a smaller field of view is all that is safe to assume
+    "dermoscopy": Augmentation(crop=0.2, brightness=0.15, contrast=0.15, saturation=0.15, hue=0.02),
+    "histology": Augmentation(crop=0.2, brightness=0.15, contrast=0.15, saturation=0.2, hue=0.04),
+    "blood microscopy": Augmentation(crop=0.1, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02),
+    "kidney cell microscopy": Augmentation(crop=0.1, brightness=0.1, contrast=0.1),
+    "retinal OCT": Augmentation(crop=0.1, angle=5.0, contrast=0.1),
+    "fundus photograph": Augmentation(crop=0.1, angle=10.0, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02),
+    "breast ultrasound": Augmentation(crop=0.1, brightness=0.1, contrast=0.1),
+    "not stated": Augmentation(crop=0.05),  # own data: a smaller field of view is all that is safe to assume
 }
 
 
-def recipe_for(modality: str, views: tuple[str, ...]) -> Recipe:
+def recipe_for(modality: str, views: tuple[str, ...]) -> Augmentation:
     """Returns what may be done to images of a modality whose label-preserving views are known.
 
     Args:
@@ -99,7 +99,7 @@ def recipe_for(modality: str, views: tuple[str, ...]) -> Recipe:
     return replace(RECIPES[modality], mirrors=tuple(view for view in views if view != "identity"))
 
 
-def augment(image: Pixels, recipe: Recipe, *, rng: np.random.Generator) -> Pixels:
+def augment(image: Pixels, recipe: Augmentation, *, rng: np.random.Generator) -> Pixels:
     """Returns one random picture of the same finding.
 
     Args:
@@ -124,13 +124,13 @@ def augment(image: Pixels, recipe: Recipe, *, rng: np.random.Generator) -> Pixel
     return image
 
 
-def augment_many(images: Pixels, recipe: Recipe, *, rng: np.random.Generator) -> Pixels:
+def augment_many(images: Pixels, recipe: Augmentation, *, rng: np.random.Generator) -> Pixels:
     """Returns each image [n, s, s, 3] augmented with draws of its own."""
     return np.stack([augment(image, recipe, rng=rng) for image in images]) if len(images) else images
 
 
 def augmented_features(
-    material: Material, copies: int, *, seed: int, workers: int = 1, recipe: Recipe | None = None
+    material: Material, copies: int, *, seed: int, workers: int = 1, recipe: Augmentation | None = None
 ) -> Features:
     """Returns the mean features of `copies` random pictures of each case, in the space of the agreed features.
 
@@ -164,11 +164,11 @@ def _copy(
     images: Sequence[tuple[str, Any]],
     spec: FeatureSpec,
     settings: Settings,
-    made: tuple[Recipe, int, int],
+    what: tuple[Augmentation, int, int],
     workers: int,
 ) -> Row:
     """The features of one random picture of each image under one backbone, float32 [n, d]."""
-    recipe, seed, number = made
+    recipe, seed, number = what
     plain = replace(spec, views=("identity",))
     recorded = {"features": plain.fingerprint, "recipe": vars(recipe), "seed": seed, "copy": number, "is": _VERSION}
 
@@ -184,7 +184,7 @@ def _copy(
     return rows_by_content(images, recorded, spec.width, settings.cache, opened, workers=workers)
 
 
-def _moved(image: Pixels, recipe: Recipe, amount: Float) -> Pixels:
+def _moved(image: Pixels, recipe: Augmentation, amount: Float) -> Pixels:
     """Cropped and rotated in one resampling."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional
@@ -200,7 +200,7 @@ def _moved(image: Pixels, recipe: Recipe, amount: Float) -> Pixels:
     return _pixels(functional.center_crop(moved, [len(image)]))
 
 
-def _coloured(image: Pixels, recipe: Recipe, amount: Float) -> Pixels:
+def _coloured(image: Pixels, recipe: Augmentation, amount: Float) -> Pixels:
     """Brightness, contrast, saturation and hue, in this order."""
     from torchvision.transforms.v2 import functional
 

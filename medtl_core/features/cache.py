@@ -39,9 +39,9 @@ _TURN = threading.Lock()
 
 def default_folder() -> Path:
     """Returns $MEDTL_CACHE, or medtl below $XDG_CACHE_HOME, or ~/.cache/medtl."""
-    own = os.environ.get("MEDTL_CACHE")
-    if own:
-        return Path(own).expanduser()
+    named = os.environ.get("MEDTL_CACHE")
+    if named:
+        return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medtl"
 
 
@@ -62,7 +62,7 @@ class FeatureCache:
             return {}
 
         def read(base: sqlite3.Connection) -> dict[str, Row]:
-            found: dict[str, Row] = {}
+            rows: dict[str, Row] = {}
             for first in range(0, len(wanted), _BATCH):
                 part = wanted[first : first + _BATCH]
                 marks = ",".join("?" * len(part))
@@ -70,10 +70,10 @@ class FeatureCache:
                     f"SELECT key, row, sum FROM features WHERE key IN ({marks})", part
                 ):
                     if _is_whole(key, row, checksum):
-                        found[key] = np.frombuffer(row, dtype="<f4").astype(np.float32)
+                        rows[key] = np.frombuffer(row, dtype="<f4").astype(np.float32)
                     else:
                         _say_once(f"the feature cache in {self.folder} holds damaged rows; they are computed again")
-            return found
+            return rows
 
         return self._with(read, {})
 

@@ -138,14 +138,14 @@ class Augmented(Method):
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         inner = study.once(f"augmented/{self.copies}", lambda: self._inner(study))
-        found = inner.outcome(_method(self.base))
-        head = found.heads[""]
+        base = inner.outcome(_method(self.base))
+        head = base.heads[""]
         if not isinstance(head, Head):
             raise TypeError(f"{self.base} gave no affine head")
-        facts = {**found.facts, "base": self.base, "copies": self.copies}
+        facts = {**base.facts, "base": self.base, "copies": self.copies}
         model = AugmentedHead(head.weight, head.bias, self.copies, head.classes, head.fingerprint, facts)
-        bill = {_phase(phase, self.copies): share for phase, share in found.bill.items()}
-        return Outcome({"": model}, bill, found.server_cpu, facts)
+        bill = {_phase(phase, self.copies): share for phase, share in base.bill.items()}
+        return Outcome({"": model}, bill, base.server_cpu, facts)
 
     def _inner(self, study: Study) -> Study:
         """The same hospitals, asked about blended features, by all methods of as many copies together."""
@@ -206,10 +206,10 @@ def _phase(phase: str, copies: int) -> str:
 
 
 def _method(base: str) -> Method:
-    found = next(filter(None, (kind.parse(base) for kind in BASES)), None)
-    if found is None:
+    method = next(filter(None, (kind.parse(base) for kind in BASES)), None)
+    if method is None:
         raise ConfigError(f"no method {base!r} works on augmented features")
-    return found
+    return method
 
 
 def _blended(task: Task) -> Task:

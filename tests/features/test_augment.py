@@ -14,7 +14,7 @@ from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.augment import (
     OFF,
     RECIPES,
-    Recipe,
+    Augmentation,
     augment,
     augment_many,
     augmented_features,
@@ -42,7 +42,7 @@ def test_grey_values_that_carry_meaning_are_left_alone() -> None:
         if "X-ray" in modality or "CT" in modality.split(",")[0].split():
             assert (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue) == (0, 0, 0, 0), modality
     assert recipe_for("abdominal CT, axial", ("identity",)).mirrors == ()  # left and right kidney are classes
-    assert RECIPES["not stated"] == Recipe(crop=0.05)
+    assert RECIPES["not stated"] == Augmentation(crop=0.05)
 
 
 def test_off_returns_the_same_pixels_in_its_own_memory() -> None:
@@ -53,7 +53,7 @@ def test_off_returns_the_same_pixels_in_its_own_memory() -> None:
 
 
 def test_mirrors_only_mirror() -> None:
-    recipe = Recipe(mirrors=("flip-h", "transpose"))
+    recipe = Augmentation(mirrors=("flip-h", "transpose"))
     found = {augment(RAMP, recipe, rng=rng(seed)).tobytes() for seed in range(40)}
     wanted = (RAMP, RAMP[:, ::-1], RAMP.swapaxes(0, 1), RAMP[:, ::-1].swapaxes(0, 1))
     assert found == {np.ascontiguousarray(image).tobytes() for image in wanted}
@@ -62,7 +62,7 @@ def test_mirrors_only_mirror() -> None:
 def test_a_crop_shows_nothing_but_the_image() -> None:
     """A ramp stays a ramp, of a smaller slope and within its own range: no border is invented."""
     for seed in range(20):
-        made = augment(RAMP, Recipe(crop=0.5), rng=rng(seed)).astype(int)
+        made = augment(RAMP, Augmentation(crop=0.5), rng=rng(seed)).astype(int)
         assert made.min() >= RAMP.min() and made.max() <= RAMP.max()
         inner = np.diff(made[3:-3, 3:-3, 0], axis=1)
         assert inner.min() >= 0 and inner.mean() <= 3.01
@@ -71,7 +71,7 @@ def test_a_crop_shows_nothing_but_the_image() -> None:
 def test_a_rotation_shows_no_border_of_another_colour() -> None:
     flat = np.full((32, 32, 3), 90, np.uint8)
     for seed in range(10):
-        np.testing.assert_array_equal(augment(flat, Recipe(angle=20, crop=0.2), rng=rng(seed)), flat)
+        np.testing.assert_array_equal(augment(flat, Augmentation(angle=20, crop=0.2), rng=rng(seed)), flat)
 
 
 def test_a_rotation_turns_about_the_middle() -> None:
@@ -79,7 +79,7 @@ def test_a_rotation_turns_about_the_middle() -> None:
     image[16, :] = 255
     slopes = []
     for seed in range(8):
-        made = augment(image, Recipe(angle=30), rng=rng(seed))[:, :, 0].astype(float)
+        made = augment(image, Augmentation(angle=30), rng=rng(seed))[:, :, 0].astype(float)
         assert made[16, 16] > 200
         slopes.append(np.polyfit(np.arange(4, 29), made.argmax(axis=0)[4:-4], 1)[0])
     assert min(slopes) < -0.1 and max(slopes) > 0.1  # either way

@@ -88,13 +88,13 @@ def averaged(suffix: TrainableSuffix, inputs: Inputs, rows: Rows) -> "Tensor":
     """Returns the suffix's features [b, d] of some cases, averaged over the agreed views, without gradients."""
     import torch
 
-    found = []
+    means = []
     with torch.no_grad():
         for first in range(0, len(rows), CASES):
             chosen = rows[first : first + CASES]
             every = suffix(*inputs.batch(chosen)).float()
-            found.append(every.reshape(len(chosen), -1, every.shape[1]).mean(dim=1))
-    return torch.cat(found)
+            means.append(every.reshape(len(chosen), -1, every.shape[1]).mean(dim=1))
+    return torch.cat(means)
 
 
 def tuned_features(

@@ -46,7 +46,7 @@ class DivergedError(DataError):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TuningRecipe:
     """How a hospital trains for one round.
 
     Attributes:
@@ -77,7 +77,7 @@ class Recipe:
     def read(cls, config: Config) -> Self:
         """Returns the recipe that `config` made flat."""
         kinds: dict[Any, Any] = {"str": str, "int": int, "float": float, str: str, int: int, float: float}
-        return cls(**{one.name: kinds[one.type](config[one.name.replace("_", "-")]) for one in fields(cls)})
+        return cls(**{entry.name: kinds[entry.type](config[entry.name.replace("_", "-")]) for entry in fields(cls)})
 
 
 def tune(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -87,14 +87,14 @@ def tune(site: SiteData, arrays: Arrays, config: Config) -> Released:
         site: the hospital.
         arrays: "head" float32 [C, d + 1] on standardised features, the adapter's arrays, and `FIXED`: "mean" and
             "scale" [d] of the features, "counts" [C] of all hospitals' cases.
-        config: a `Recipe`, with "round".
+        config: a `TuningRecipe`, with "round".
 
     Raises:
         DivergedError: the loss is not finite.
         DataError: the hospital holds no images.
         ConfigError: the scope or the adapter does not fit the backbone.
     """
-    recipe = Recipe.read(config)
+    recipe = TuningRecipe.read(config)
     rng = stream(site.seed, "tune", recipe.adapter, recipe.scope, site.name, int(config["round"]))
     return _Training(_open_source(site, recipe, arrays), site, recipe, arrays).run(rng)
 
@@ -103,7 +103,7 @@ TASKS = {"tune": tune}
 
 
 @dataclass(frozen=True)
-class _Source:
+class _FeatureSource:
     """Where a step's features come from.
 
     Attributes:
@@ -119,7 +119,7 @@ class _Source:
     averaged: "Callable[[Rows], Tensor]"
 
 
-def _open_source(site: SiteData, recipe: Recipe, arrays: Arrays) -> _Source:
+def _open_source(site: SiteData, recipe: TuningRecipe, arrays: Arrays) -> _FeatureSource:
     import torch
 
     trained = {}
@@ -130,13 +130,13 @@ def _open_source(site: SiteData, recipe: Recipe, arrays: Arrays) -> _Source:
         trained[name] = tensor.requires_grad_()
     if recipe.scope == "head":  # nothing but the head is trained, and no image is opened
         values = trained["head"].new_tensor(site.values)
-        return _Source(trained, {"head": 1.0}, lambda rows, rng: values[rows], lambda rows: values[rows])
+        return _FeatureSource(trained, {"head": 1.0}, lambda rows, rng: values[rows], lambda rows: values[rows])
     if site.material is None:
         raise DataError(f"hospital {site.name!r} holds features only; fine-tuning its backbone needs the images")
     return _deep_source(site.material, recipe, trained)
 
 
-def _deep_source(material: Material, recipe: Recipe, trained: "dict[str, Tensor]") -> _Source:
+def _deep_source(material: Material, recipe: TuningRecipe, trained: "dict[str, Tensor]") -> _FeatureSource:
     """The suffix of the backbone on stored prefix activations."""
     import torch
 
@@ -155,21 +155,21 @@ def _deep_source(material: Material, recipe: Recipe, trained: "dict[str, Tensor]
         return averaged(suffix, inputs, rows)
 
     rates = {name: adapter.rate / DEPTH_DECAY ** backbone.depth(name) for name in deep}
-    return _Source(trained, {**rates, "head": 1.0}, sampled, judged)
+    return _FeatureSource(trained, {**rates, "head": 1.0}, sampled, judged)
 
 
 @final
 class _Training:
     """The loop: steps on the training cases, and after each epoch a look at the cases that only watch."""
 
-    def __init__(self, source: _Source, site: SiteData, recipe: Recipe, arrays: Arrays) -> None:
+    def __init__(self, source: _FeatureSource, site: SiteData, recipe: TuningRecipe, arrays: Arrays) -> None:
         head = source.trained["head"]
         self._source, self._recipe = source, recipe
         self._mean, self._scale = (head.new_tensor(arrays[key]) for key in ("mean", "scale"))
         self._label = head.new_tensor(site.label).long()
         self._rows, self._watching = split(site.patients, site.label, site.seed)
-        own = np.bincount(site.label[self._rows], minlength=site.classes).astype(np.float64)
-        counts = np.asarray(arrays["counts"], np.float64) if recipe.loss == "logit-adjusted" else own
+        here = np.bincount(site.label[self._rows], minlength=site.classes).astype(np.float64)
+        counts = np.asarray(arrays["counts"], np.float64) if recipe.loss == "logit-adjusted" else here
         self._loss = find_loss(recipe.loss, counts).value
 
     def run(self, rng: np.random.Generator) -> Released:
@@ -230,10 +230,10 @@ class _Training:
         )
 
     def _arrays(self) -> dict[str, Array]:
-        found = {name: tensor.detach().cpu().numpy() for name, tensor in self._source.trained.items()}
-        if not all(np.isfinite(array).all() for array in found.values()):
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self._source.trained.items()}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
             raise DivergedError("fine-tuning diverged (a trained tensor is not finite); lower tune-rate")
-        return {name: np.array(array, np.float32, order="C") for name, array in found.items()}
+        return {name: np.array(array, np.float32, order="C") for name, array in arrays.items()}
 
 
 def split(patients: Array, label: NDArray[np.int64], seed: int) -> tuple[Rows, Rows]:
