@@ -5,6 +5,7 @@ heads; each hospital returns, for its own held-out cases, class-wise sums of log
 else leaves, and the result equals cross-validation on the pooled cases (METHODS section 1).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -84,10 +85,10 @@ def held_out(heads: Float, values: Array, label: NDArray[np.int64], fold: NDArra
     return Update({"losses": losses, "hits": hits})
 
 
-def choose(update: Update, counts: Float) -> Choice:
+def choose(sums: Mapping[str, Array], counts: Float) -> Choice:
     """Returns the best strength and temperature from summed answers and the class counts [C] of all cases."""
     weight = np.where(counts > 0, 1.0 / np.maximum(counts, 1.0), 0.0) / max(int((counts > 0).sum()), 1)
-    losses, accuracy = update.arrays["losses"] @ weight, update.arrays["hits"] @ weight
+    losses, accuracy = sums["losses"] @ weight, sums["hits"] @ weight
     index, temperature = np.unravel_index(int(np.argmin(losses)), losses.shape)
     return Choice(int(index), TEMPERATURES[temperature], float(losses.min()), float(accuracy[index]))
 
