@@ -55,12 +55,12 @@ def test_a_core_method_or_task_reads_no_other_method() -> None:
     code = (
         "import sys, client.app; from medtl_core.federation import registry; registry.read_methods('fedavg-5, ridge');"
         "registry.private_task('fit'); names = [n for n in sys.modules if n.startswith('medtl_core.methods.')];"
-        "print(sorted(names));"
+        "print(sorted({*names} - {*registry._USUAL}));"
         "registry.find_method('fedprox-5'); registry.private_task('another')"
     )
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
-    assert "transferability" not in done.stdout and "closed" in done.stdout
+    assert done.stdout == "[]\n"
 
 
 def test_a_task_is_private_or_plain_not_both(monkeypatch: pytest.MonkeyPatch) -> None:
