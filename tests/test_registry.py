@@ -66,12 +66,10 @@ def test_a_core_method_or_task_reads_no_other_method() -> None:
 def test_a_task_is_private_or_plain_not_both(monkeypatch: pytest.MonkeyPatch) -> None:
     module = type("module", (), {"__name__": "made", "PRIVATE_TASKS": {"fit": lambda site, arrays, config: None}})
     monkeypatch.setattr(registry, "_modules", lambda: (module,))
-    for known in (registry.all_tasks, registry.all_private_tasks):
-        known.cache_clear()
+    registry._table.cache_clear()
     with pytest.raises(ConfigError, match="task 'fit' is private and plain at once"):
         registry.all_private_tasks()
-    for known in (registry.all_tasks, registry.all_private_tasks):
-        known.cache_clear()
+    registry._table.cache_clear()
 
 
 def test_unknown_names_suggest_the_nearest() -> None:

@@ -7,8 +7,8 @@ hospital starts a process for every message, and making their many small classes
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +27,7 @@ from medtl_core.values import Released, Update
 _USUAL = tuple(f"{methods.__name__}.{name}" for name in ("closed", "core", "auto"))
 
 
-@lru_cache(maxsize=1)
+@cache
 def _modules() -> tuple[ModuleType, ...]:
     """Every module of `medtl_core.methods`, the usual ones first."""
     walked = pkgutil.walk_packages(methods.__path__, f"{methods.__name__}.")
@@ -35,15 +35,16 @@ def _modules() -> tuple[ModuleType, ...]:
     return tuple(importlib.import_module(name) for name in dict.fromkeys([*_USUAL, *names]))
 
 
-def _joined(table: str, modules: Iterable[ModuleType]) -> dict[str, Any]:
+@cache
+def _table(name: str) -> dict[str, Any]:
     """One mapping from all modules' tables of a name; a key that two modules claim is a mistake in the code."""
     joined: dict[str, Any] = {}
-    for module in modules:
-        entries = getattr(module, table, ())
+    for module in _modules():
+        entries = getattr(module, name, ())
         rows = entries.items() if isinstance(entries, Mapping) else ((entry.kind, entry) for entry in entries)
         for key, value in rows:
             if joined.get(key, value) is not value:
-                raise ConfigError(f"{module.__name__}: {key!r} is in another module's {table} already; rename it")
+                raise ConfigError(f"{module.__name__}: {key!r} is in another module's {name} already; rename it")
             joined[key] = value
     return joined
 
@@ -62,38 +63,33 @@ def evaluate_model(site: SiteData, arrays: Arrays, config: Config) -> Released:
 _CORE_TASKS: Mapping[str, Task] = {**tasks.TASKS, **tasks_of(IDENTITY), evaluate_model.__name__: evaluate_model}
 
 
-@lru_cache(maxsize=1)
 def all_methods() -> tuple[type[Method], ...]:
     """Returns every class of methods."""
     return tuple(kind for module in _modules() for kind in getattr(module, "METHODS", ()))
 
 
-@lru_cache(maxsize=1)
 def all_tasks() -> Mapping[str, Task]:
     """Returns everything a hospital can be asked, by the name of the message."""
-    return {**_CORE_TASKS, **_joined("TASKS", _modules())}
+    return {**_CORE_TASKS, **_table("TASKS")}
 
 
-@lru_cache(maxsize=1)
 def all_private_tasks() -> Mapping[str, PrivateTask]:
     """Returns what a hospital can be asked under privacy: sums that only its gate lets out."""
-    private = _joined("PRIVATE_TASKS", _modules())
+    private = _table("PRIVATE_TASKS")
     both = sorted(private.keys() & all_tasks().keys())
     if both:
         raise ConfigError(f"task {both[0]!r} is private and plain at once; rename one")
     return private
 
 
-@lru_cache(maxsize=1)
 def all_private_training() -> Mapping[str, PrivateTraining]:
     """Returns what a hospital can be asked to train by itself under privacy, every gradient noised by its gate."""
-    return _joined("PRIVATE_TRAINING", _modules())
+    return _table("PRIVATE_TRAINING")
 
 
-@lru_cache(maxsize=1)
 def all_models() -> Mapping[str, type[Model]]:
     """Returns every kind of model that can travel."""
-    return _joined("MODELS", _modules())
+    return _table("MODELS")
 
 
 def _kinds() -> Iterator[type[Method]]:

@@ -62,7 +62,7 @@ class Ridge(Family):
 class Discriminant(Family):
     """Linear discriminant with a uniform prior and a covariance shrunk towards a multiple of the identity.
 
-    S_r = (1 - r) S + r tr(S) / d I;  w_c = S_r^-1 m_c;  b_c = -m_c' w_c / 2 (METHODS section 1; Friedman 1989).
+    S_r = (1 - r) S + r tr(S) / d I;  w_c = S_r^-1 m_c;  b_c = -m_c' w_c / 2 (Friedman, JASA 84, 1989).
     The uniform prior is what wins under imbalance: rare diagnoses count as much as common ones.
     """
 

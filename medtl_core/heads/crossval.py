@@ -2,7 +2,7 @@
 
 The server holds per-fold sums, so the training statistics of a fold are the total minus the fold. It sends the fold
 heads; each hospital returns, for its own held-out cases, class-wise sums of log-loss and of correct answers. Nothing
-else leaves, and the result equals cross-validation on the pooled cases (METHODS section 1).
+else leaves, and the result equals cross-validation on the pooled cases (docs/methods.md).
 """
 
 from collections.abc import Mapping
@@ -58,9 +58,9 @@ def _fold_of(patients: tuple[Any, ...], label: tuple[int, ...], folds: int, seed
     order = sorted(range(len(names)), key=lambda i: (label[first[i]], bucket(seed, f"fold/{names[i]}", 2**32)))
     start = bucket(seed, f"start/{names[order[0]]}", folds) if order else 0  # else fold 0 would hold every remainder
     fold = {names[index]: (start + rank) % folds for rank, index in enumerate(order)}
-    found = np.array([fold[patient] for patient in patients], dtype=np.int64)
-    found.flags.writeable = False  # shared by all who ask
-    return found
+    of_cases = np.array([fold[patient] for patient in patients], dtype=np.int64)
+    of_cases.flags.writeable = False  # shared by all who ask
+    return of_cases
 
 
 def held_out(heads: Float, values: Array, label: NDArray[np.int64], fold: NDArray[np.int64]) -> Update:

@@ -1,7 +1,7 @@
 """Sufficient statistics of labelled features: what a hospital sums, and what a server can add and subtract.
 
 One message of class counts, class sums and the Gram matrix gives the pooled nearest mean, ridge and discriminant heads
-exactly (METHODS section 1; ridge: Fanì et al., ICML 2024; He et al., "AFL", CVPR 2025). Sent per fold, the same message
+exactly (docs/methods.md; ridge: Fanì et al., ICML 2024; He et al., "AFL", CVPR 2025). Sent per fold, the same message
 gives exact federated cross-validation, because the training part of a fold is the total minus the fold.
 """
 

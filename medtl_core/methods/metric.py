@@ -2,7 +2,7 @@
 
 The within-class covariance of the federation, which the sums of the discriminant already contain, says which directions
 of feature space are noise. Whitening by it makes nearest class means good answers for hospitals and classes that the
-federation never saw (METHODS section 5), without any meta-training. With many cases a class the distance is
+federation never saw (docs/transfer.md), without any meta-training. With many cases a class the distance is
 Mahalanobis's; with few, cases are also brought to unit length (SimpleShot's CL2N, Wang et al. 2019, after whitening).
 """
 

@@ -1,6 +1,6 @@
 """The nuisance-scatter penalty: directions in which hospitals differ within a class count as noise.
 
-A closed-form "adversary" (docs/methods.md): S_D, the scatter of each hospital's class means about the class means of
+A closed-form "adversary": S_D, the scatter of each hospital's class means about the class means of
 all, is added g times to the Gram matrix, and the discriminant then leans away from what tells hospitals apart. It costs
 one more sum, needs no case of an unseen hospital and gives an ordinary affine head.
 """
