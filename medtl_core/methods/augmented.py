@@ -17,6 +17,7 @@ from medtl_core.features.cache import Row
 from medtl_core.features.dataset import Material
 from medtl_core.features.spec import Spec, feature_spec
 from medtl_core.federation import tasks
+from medtl_core.federation.feature_map import IDENTITY, tasks_of
 from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
 from medtl_core.federation.method import Method
 from medtl_core.federation.model import Model
@@ -27,7 +28,8 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.balanced import LogitAdjusted, Weighted, fit_loss
-from medtl_core.methods.core import Closed, GradientMethod
+from medtl_core.methods.closed import Closed
+from medtl_core.methods.core import GradientMethod
 from medtl_core.values import Head, Packed, Released, digest
 
 #: What can be named before "-augmented-N".
@@ -225,7 +227,5 @@ def _blended(task: Task) -> Task:
 
 METHODS: tuple[type[Method], ...] = (Augmented,)
 MODELS: tuple[type[Model], ...] = (AugmentedHead,)
-TASKS: Mapping[str, Task] = {
-    f"augmented_{task.__name__}": _blended(task)
-    for task in (tasks.moments, tasks.statistics, tasks.validate, tasks.fit, fit_loss)
-}
+_CORE: Mapping[str, Task] = {**tasks_of(IDENTITY), "moments": tasks.moments, "fit": tasks.fit, "fit_loss": fit_loss}
+TASKS: Mapping[str, Task] = {f"augmented_{name}": _blended(task) for name, task in _CORE.items()}

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from medtl_core.federation.method import Method
+from medtl_core.federation.method import Candidates, Method, Need
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.rounds import Exchange, NamedCourse, run_rounds
@@ -23,13 +23,15 @@ from medtl_core.methods.finetune.model import Tuned
 from medtl_core.methods.finetune.split_backbone import Scope, open_backbone
 from medtl_core.values import Array
 
+#: The head that warm variants start from.
+_START = Candidates("discriminant")
 _DEEP = "last(?:[1-9][0-9]?)?|all"
 _ROUNDS = "-(?P<rounds>[1-9][0-9]{0,2})"
 
 
 def warm_head(study: Study) -> Array:
     """Returns the discriminant with its temperature, on standardised features, [C, d + 1]."""
-    affine, moments = study.solved("discriminant", "discriminant").affine, study.moments
+    affine, moments = study.solved("discriminant").affine, study.moments
     bias = affine[:, -1] + affine[:, :-1] @ moments.mean
     return np.concatenate([affine[:, :-1] * moments.scale, bias[:, None]], axis=1)
 
@@ -61,6 +63,10 @@ class Tuning(Method):
     scope: str
     rounds: int
 
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        """See Method."""
+        return (_START,) if self.warm else ()
+
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         phase = f"tune-{self.name.rpartition('-')[0]}"
@@ -71,8 +77,8 @@ class Tuning(Method):
         bill = {"moments": Share(), phase: Share(share, share)}
         spent = 0.0
         if self.warm:
-            solved = study.solved("discriminant", "discriminant")
-            bill, spent = {**bill, **solved.bill}, solved.server_cpu
+            bill |= study.closed_bill([_START])
+            spent = study.solved("discriminant").server_cpu
         losses = [
             float(np.mean([metrics["loss-last"] for metrics in sites.values()]))
             for _, sites in sorted(course.metrics.items())
