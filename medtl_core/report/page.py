@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medtl_core.report import bars, numerals, pool, sections
-from medtl_core.report.style import CSS
+from medtl_core.report import bars, numerals, pool, sections, template
 from medtl_core.report.summary import Result, focus, interval_words, role
-from medtl_core.report.template import PAGE
+from medtl_core.report.template import markup
 
 #: Settings whose values are places on the machine that ran; the page shows their last part only.
 _PLACES = ("out", "cache", "data-path", "test-path", "weights")
@@ -23,17 +22,14 @@ def render(metrics: Mapping[str, Any], results: Sequence[Result]) -> str:
         metrics: as `medtl_core.report.summary.aggregate` gives them; `"name"`, where present, is the title.
         results: the results they were made from.
     """
-    from jinja2 import Environment
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(PAGE).render(
+    return template.render(
+        "medtl_core.report",
         **_head(metrics, results),
         **_methods(metrics),
         **_sites(metrics, results),
         **_calibration(metrics, results),
         **_rounds(results),
         **_run(results),
-        css=_markup(CSS),
         plots=_plots(metrics, results),
     )
 
@@ -56,7 +52,7 @@ def _plots(metrics: Mapping[str, Any], results: Sequence[Result]) -> dict[str, A
         "reliability": sections.reliability_plot(results, chosen),
         "rounds": bars.round_bars(exchanges) if exchanges else "",
     }
-    return {name: _markup(plot) for name, plot in drawn.items()}
+    return {name: markup(plot) for name, plot in drawn.items()}
 
 
 def _head(metrics: Mapping[str, Any], results: Sequence[Result]) -> dict[str, Any]:
@@ -158,8 +154,8 @@ def _calibration(metrics: Mapping[str, Any], results: Sequence[Result]) -> dict[
     others = [
         {
             "name": name,
-            "roc": _markup(sections.roc_plot(results, name)),
-            "reliability": _markup(sections.reliability_plot(results, name)),
+            "roc": markup(sections.roc_plot(results, name)),
+            "reliability": markup(sections.reliability_plot(results, name)),
         }
         for name in metrics["methods"]
         if name != chosen
@@ -210,10 +206,3 @@ def _training_cases(results: Sequence[Result]) -> str:
     weights = [int(weight) for result in results for weight in result["sites"].values()]
     low, high = min(weights, default=0), max(weights, default=0)
     return f"{low} training cases" if low == high else f"{low} to {high} training cases"
-
-
-def _markup(source: str) -> Any:
-    """Marks text of this package as HTML; everything else on the page is escaped."""
-    from markupsafe import Markup
-
-    return Markup(source)

@@ -4,10 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtl_core.report import numerals, sweep_plots
+from medtl_core.report import numerals, sweep_plots, template
 from medtl_core.report.sections import Cell, Line, Table, line
-from medtl_core.report.style import CSS, SWEEP_CSS
-from medtl_core.report.sweep_template import SWEEP_PAGE
+from medtl_core.report.template import markup
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -97,12 +96,10 @@ def render(found: Mapping[str, Any]) -> str:
     Args:
         found: as `medtl_core.sweep.privacy.carry_out` gives it.
     """
-    from jinja2 import Environment
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     shots = [count for count in found["shots"] if of_shots(found, count)]
     data, seeds = found["data"], len(found["seeds"])
-    return environment.from_string(SWEEP_PAGE).render(
+    return template.render(
+        "medtl_core.sweep",
         title=f"Accuracy and privacy: {found['name']}",
         subtitle=f"Data: {data.get('title') or data['folder']} · {', '.join(found['classes'])} · {seeds} seed(s)",
         synthetic=bool(data.get("synthetic")),
@@ -119,7 +116,6 @@ def render(found: Mapping[str, Any]) -> str:
         fact_tables=_facts(found),
         medtl_version=found["versions"].get("medtl", ""),
         mark=MARK,
-        css=_markup(CSS + SWEEP_CSS),
     )
 
 
@@ -166,10 +162,10 @@ def _part(found: Mapping[str, Any], shots: int) -> dict[str, Any]:
     return {
         "heading": f"{named} at each hospital",
         "id": f"shots-{shots}",
-        "accuracy": _markup(
+        "accuracy": markup(
             sweep_plots.against_epsilon(drawn, list(_references(lines)), found["chance"], title) if drawn else ""
         ),
-        "spent": _markup(sweep_plots.spent_plot(spent, f"Epsilon spent against promised, {named}") if drawn else ""),
+        "spent": markup(sweep_plots.spent_plot(spent, f"Epsilon spent against promised, {named}") if drawn else ""),
         "tables": [
             _figures(found, lines, "balanced_accuracy", "Balanced accuracy"),
             _figures(found, lines, "auroc", "AUROC"),
@@ -283,10 +279,3 @@ def _range(values: Sequence[float]) -> str:
     if not values:
         return numerals.UNDEFINED
     return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"
-
-
-def _markup(source: str) -> Any:
-    """Marks text of this package as HTML; everything else on the page is escaped."""
-    from markupsafe import Markup
-
-    return Markup(source)
