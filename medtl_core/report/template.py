@@ -2,11 +2,13 @@
 
 from importlib.resources import files
 
+from medtl_core.report import numerals
+
 
 def render(package: str, **values: object) -> str:
     """Returns the page that `page.html` of a package makes of the values; the same values give the same text.
 
-    Every value is escaped but plots, which come as `markup`. Templates and style sheets that the package lacks are
+    Every value is escaped but charts, which come as `markup`. Templates and style sheets that the package lacks are
     those of this one: `base.html`, which every page extends, `macros.html` and `style.css`.
 
     Args:
@@ -24,7 +26,8 @@ def render(package: str, **values: object) -> str:
     environment = Environment(
         loader=FunctionLoader(read), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    return environment.get_template("page.html").render(values)
+    environment.filters["size"] = numerals.size
+    return environment.get_template("page.html").render(UNDEFINED=numerals.UNDEFINED, **values)
 
 
 def markup(source: str) -> str:
