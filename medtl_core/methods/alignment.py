@@ -86,8 +86,10 @@ class StandardisedDiscriminant(Method):
         }  # fmt: skip
         model = Standardised(
             solved.head, Alignment(moments.mean, moments.scale), Alignment(everything.mean, everything.scale),
-            study.problem.classes, study.problem.fingerprint, tuple(sites), tuple(sites.values()),
-            tuple(study.hospitals.weights[name] for name in sites), facts,
+            study.problem.classes, study.problem.fingerprint, tuple(sites),
+            np.array([one.location for one in sites.values()]).reshape(-1, study.problem.width),
+            np.array([one.scale for one in sites.values()]).reshape(-1, study.problem.width),
+            np.array([study.hospitals.weights[name] for name in sites], np.int64), facts,
         )  # fmt: skip
         return Outcome({"": model}, bill, solved.server_cpu, facts)
 

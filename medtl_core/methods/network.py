@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import DataError, WeightsError
+from medtl_core.errors import DataError
 from medtl_core.features.dataset import Material
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Method
-from medtl_core.federation.model import Model, Packed
+from medtl_core.federation.model import Model
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.rounds import Exchange, run_rounds
 from medtl_core.federation.study import Study
@@ -181,13 +181,17 @@ class Network(Model):
 
     Attributes:
         arrays: `NAMES` and `mean`, `scale` [d], float32.
-        seen: bool [C], classes that any hospital has shown.
+        seen: [C], above 0 for a class that any hospital has shown.
     """
 
     kind: ClassVar[str] = "network"
+    AXES: ClassVar[Mapping[str, str]] = {
+        "body.weight": "hd", "body.bias": "h", "head.weight": "ch", "head.bias": "c", "mean": "d", "scale": "d",
+        "seen": "c",
+    }  # fmt: skip
 
     arrays: Mapping[str, Array]
-    seen: NDArray[np.bool_]
+    seen: Array
     classes: tuple[str, ...]
     fingerprint: str
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -200,23 +204,7 @@ class Network(Model):
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> Float:
         """See Model."""
         logits = self.embedded(values) @ self.arrays["head.weight"].T + self.arrays["head.bias"]
-        return np.asarray(np.where(self.seen, logits, ABSENT), np.float64)
-
-    def pack(self) -> Packed:
-        """See Model."""
-        arrays = {**self.arrays, "seen": self.seen.astype(np.int64)}
-        return Packed(arrays, {}, self.classes, self.fingerprint, self.facts)
-
-    @classmethod
-    def unpack(cls, packed: Packed) -> "Network":
-        """See Model."""
-        wanted = {*NAMES, "mean", "scale", "seen"}
-        if set(packed.arrays) != wanted:
-            raise WeightsError(f"a network holds {sorted(wanted)}, not {sorted(packed.arrays)}")
-        arrays = {name: array for name, array in packed.arrays.items() if name != "seen"}
-        if len(arrays["head.bias"]) != len(packed.classes) or arrays["body.weight"].shape[1:] != arrays["mean"].shape:
-            raise WeightsError("the network's arrays do not fit its classes or its features")
-        return cls(arrays, packed.arrays["seen"] > 0, packed.classes, packed.fingerprint, packed.facts)
+        return np.asarray(np.where(self.seen > 0, logits, ABSENT), np.float64)
 
 
 def network_of(study: Study, arrays: Arrays, facts: Mapping[str, Any]) -> Network:

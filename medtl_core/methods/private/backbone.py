@@ -18,7 +18,7 @@ from medtl_core.evaluation.calibration import log_prior
 from medtl_core.features.dataset import Material
 from medtl_core.features.extract import feature_spec
 from medtl_core.federation.method import Method
-from medtl_core.federation.model import Model, Packed
+from medtl_core.federation.model import Model
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.private import PrivateMethod, PrivateTask, bill_of, noised_sum, plan_of
 from medtl_core.federation.study import Study
@@ -103,6 +103,7 @@ class Blocked(Model):
     """
 
     kind: ClassVar[str] = "blocked"
+    AXES: ClassVar[Mapping[str, str]] = {"mean": "d", "scale": "d", "basis": "dk", "head.weight": "ck", "*": ""}
 
     map: PublicMap
     arrays: Mapping[str, Array]
@@ -130,27 +131,6 @@ class Blocked(Model):
         block = open_block(material.settings, material.views, self.blocks, group=self.group)
         own = {name: array for name, array in self.arrays.items() if name != "head.weight"}
         return np.asarray(self.map.rows(block.features(material, own)) @ self.arrays["head.weight"].T)
-
-    def pack(self) -> Packed:
-        """See Model."""
-        config = {"blocks": self.blocks, "group": self.group}
-        return Packed({**self.map.arrays, **self.arrays}, config, self.classes, self.fingerprint, self.facts)
-
-    @classmethod
-    def unpack(cls, packed: Packed) -> "Blocked":
-        """See Model."""
-        found, config = packed.arrays, packed.config
-        if not {*_MAP, "head.weight"} <= set(found) or "blocks" not in config or "group" not in config:
-            raise WeightsError(f"trained blocks come with {', '.join(_MAP)} and a head, and say how many they are")
-        mean, scale, basis = (found[name] for name in _MAP)
-        fits = mean.shape == scale.shape == basis.shape[:1] and basis.ndim == 2
-        if not fits or found["head.weight"].shape != (len(packed.classes), basis.shape[1]):
-            raise WeightsError("the arrays of the trained blocks do not fit their classes or their map")
-        own = {name: array for name, array in found.items() if name not in _MAP}
-        return cls(
-            PublicMap(mean, scale, basis), own, int(config["blocks"]), bool(config["group"]), packed.classes,
-            packed.fingerprint, packed.facts,
-        )  # fmt: skip
 
 
 @final
