@@ -16,7 +16,6 @@ from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request
 from medtl_core.federation.method import Method, Need, Rounds
 from medtl_core.federation.outcome import Moments, Outcome, Problem, Share
-from medtl_core.federation.trajectory import Course, run_course
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import TEMPERATURES, Choice, choose
 from medtl_core.heads.linear import to_raw
@@ -52,7 +51,6 @@ class Study:
         self.hospitals, self.problem, self.settings = hospitals, problem, settings
         self.methods, self.names = tuple(methods), tuple(method.name for method in methods)
         self._kept: dict[str, Any] = {}
-        self._courses: dict[str, Course] = {}
         self._cpu: dict[str, float] = {}
         self.needs: frozenset[Need] = frozenset(need for method in methods for need in method.needs(self))
 
@@ -124,18 +122,6 @@ class Study:
             part = Update({name: array[start:stop] for name, array in answers.arrays.items()})
             choices[key], start = choose(part, self.statistics.counts), stop
         return choices
-
-    def course(self, algorithm: str) -> Course:
-        """Returns the trained heads of a gradient algorithm after each requested round (phase "fit-ALGORITHM")."""
-        if algorithm not in self._courses:
-            rounds = self.rounds_needed(algorithm)
-            stack = 1 + self.settings.folds if self.folds_needed(algorithm) else 1
-            moments = self.moments
-            start = np.zeros((stack, len(self.problem.classes), self.problem.width + 1))
-            self._courses[algorithm] = run_course(
-                self.hospitals, self.settings, algorithm, (start, moments.mean, moments.scale), rounds
-            )
-        return self._courses[algorithm]
 
     def solved(self, key: str, family: str, columns: NDArray[np.int64] | None = None) -> Solved:
         """Returns the head of the candidate `key` of `choices`, solved from all cases, once."""

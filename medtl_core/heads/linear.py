@@ -1,5 +1,6 @@
 """The linear head trained by gradient at a hospital: mini-batch softmax regression on standardised features."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,14 @@ class Training:
     learning_rate: float = 0.05
     weight_decay: float = 1e-3
     proximal: float = 0.0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Training":
+        """Returns the recipe in a message's flat values."""
+        return cls(
+            int(config["epochs"]), int(config["batch-size"]), float(config["learning-rate"]),
+            float(config["weight-decay"]), float(config.get("proximal", 0.0)),
+        )  # fmt: skip
 
     def steps(self, cases: int) -> int:
         """Number of gradient steps a round takes on so many cases."""

@@ -21,14 +21,14 @@ from medtl_core.federation import tasks
 from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
 from medtl_core.federation.method import Method
 from medtl_core.federation.model import Model
-from medtl_core.federation.names import ALGORITHMS
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.balanced import LogitAdjusted, Weighted, fit_loss
-from medtl_core.methods.core import Closed, GradientMethod
+from medtl_core.methods.core import Closed
+from medtl_core.methods.gradient import ALGORITHMS, GradientMethod
 from medtl_core.values import Head, Released
 
 #: What can be named before "-augmented-N".

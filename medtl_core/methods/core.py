@@ -9,13 +9,13 @@ from medtl_core.errors import ConfigError
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Candidates, Method, Need, Rounds
-from medtl_core.federation.names import ALGORITHMS, RIVAL
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import choose
 from medtl_core.heads.linear import class_weights, penalised, to_raw
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.gradient import RIVAL, GradientMethod
 
 
 @final
@@ -80,41 +80,6 @@ class Taps(Method):
 
 @final
 @dataclass(frozen=True)
-class GradientMethod(Method):
-    """A linear head trained by a federated gradient algorithm, e.g. `fedavg-20-adjusted`.
-
-    Attributes:
-        algorithm: one of `names.ALGORITHMS`.
-        rounds: of training.
-        adjusted: whether the class prior is removed afterwards (Menon et al., ICLR 2021).
-    """
-
-    syntax: ClassVar[str] = (
-        rf"(?P<algorithm>{'|'.join(ALGORITHMS)})-(?P<rounds>[1-9][0-9]{{0,3}})(?P<adjusted>-adjusted)?"
-    )
-    example: ClassVar[str] = "fedavg-20"
-    summary: ClassVar[str] = "the linear head trained at hospitals and averaged, for so many rounds"
-
-    algorithm: str
-    rounds: int
-    adjusted: bool
-
-    def needs(self, study: Study) -> tuple[Need, ...]:
-        """See Method."""
-        return (Rounds(self.algorithm, self.rounds),)
-
-    def outcome(self, study: Study) -> Outcome:
-        """See Method."""
-        course = study.course(self.algorithm)
-        affine = study.finished(course.heads[self.rounds], self.adjusted)[0]
-        facts = {"rounds": self.rounds, "adjusted": self.adjusted}
-        rounds = self.rounds / max(course.heads)
-        bill = {"moments": Share(), f"fit-{self.algorithm}": Share(rounds, rounds / course.stack)}
-        return Outcome({"": study.head(affine, self.algorithm, facts)}, bill, 0.0, facts)
-
-
-@final
-@dataclass(frozen=True)
 class Auto(Method):
     """The head with the lowest cross-validated, class-balanced log-loss among ridge, discriminant and `RIVAL`."""
 
@@ -128,7 +93,7 @@ class Auto(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        stack = study.finished(study.course(RIVAL.algorithm).heads[RIVAL.rounds], RIVAL.adjusted)
+        stack = RIVAL.heads(study)
         rival = choose(study.validate(stack[1:, None], "validate-rival"), study.statistics.counts)
         losses = {name: study.choices[name].loss for name in ("ridge", "discriminant")} | {RIVAL.name: rival.loss}
         best = min(losses, key=lambda name: losses[name])

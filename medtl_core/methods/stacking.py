@@ -16,16 +16,15 @@ from medtl_core.evaluation.ensemble import drop_rule
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method
-from medtl_core.federation.names import RIVAL
 from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.rounds import Exchange, run_rounds
+from medtl_core.federation.rounds import Exchange, recipe_config, run_rounds
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import WORST, Choice, choose, fold_of
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.gradient import RIVAL
 from medtl_core.methods.mixture import Mixture
-from medtl_core.methods.network import recipe_config
 from medtl_core.methods.simplex import Point, candidates, likelihood_sums
 from medtl_core.values import Array, Released, Update
 
@@ -114,13 +113,13 @@ def members_of(study: Study, *, trained: bool = False) -> Members:
 def _trained(study: Study) -> tuple[Float, Choice]:
     """The adjusted FedAvg heads [1 + F, C, d + 1], all cases' and each fold's, and what cross-validation says."""
     if "auto" in study.names:
-        stack = study.course(RIVAL.algorithm).heads[RIVAL.rounds]
+        finished = RIVAL.heads(study)
     else:
-        config = {**recipe_config(study), "proximal": 0.0}
+        config = {**recipe_config(study.settings), "proximal": 0.0}
         exchange = Exchange("fit", "fit-ensemble", RIVAL.rounds, config, study.moments.standardisation)
         start = np.zeros((1 + study.settings.folds, len(study.problem.classes), study.problem.width + 1))
         stack = run_rounds(study.hospitals, exchange, {"heads": start}).last["heads"].astype(np.float64)
-    finished = study.finished(stack, RIVAL.adjusted)
+        finished = study.finished(stack, RIVAL.adjusted)
     found = study.validate(finished[1:, None], "validate-ensemble")
     return finished, choose(found, study.statistics.counts)
 

@@ -5,10 +5,12 @@ from typing import ClassVar
 
 import pytest
 
+from medtl_core.errors import ConfigError
 from medtl_core.federation.method import Method
 from medtl_core.federation.outcome import Outcome
+from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
-from medtl_core.methods.core import METHODS, GradientMethod, PooledLogistic
+from medtl_core.methods.core import METHODS
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,11 @@ def test_another_name_is_another_methods(name: str) -> None:
 
 
 def test_gradient_names() -> None:
-    assert GradientMethod.parse("fedavg-20-adjusted") == GradientMethod("fedavg-20-adjusted", "fedavg", 20, True)
-    assert GradientMethod.parse("scaffold-5") == GradientMethod("scaffold-5", "scaffold", 5, False)
-    assert GradientMethod.parse("fedavg-0") is None
-    assert PooledLogistic.parse("pooled-logistic") is not None
+    known = {"name": "fedavg-20-adjusted", "rounds": 20, "algorithm": "fedavg", "adjusted": True}
+    assert vars(find_method("fedavg-20-adjusted")) == known
+    assert vars(find_method("scaffold-5"))["adjusted"] is False
+    with pytest.raises(ConfigError, match="unknown method 'fedavg-0'"):
+        find_method("fedavg-0")
 
 
 def test_every_core_method_knows_its_example() -> None:
