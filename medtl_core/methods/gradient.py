@@ -7,6 +7,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from medtl_core.federation.hospitals import Value
+from medtl_core.federation.method import Method, Need, Rounds
 from medtl_core.federation.outcome import Share
 from medtl_core.federation.rounds import Trained, recipe_config
 from medtl_core.federation.server_steps import Adam, Average, Momentum, Scaffold, ServerStep
@@ -33,6 +34,7 @@ class GradientMethod(Trained):
     Attributes:
         algorithm: one of `ALGORITHMS`.
         adjusted: whether the class prior is removed afterwards (Menon et al., ICLR 2021).
+        folds: whether the heads without each fold are wanted too, which train along in the same messages.
     """
 
     syntax: ClassVar[str] = (
@@ -44,6 +46,11 @@ class GradientMethod(Trained):
 
     algorithm: str
     adjusted: bool
+    folds: bool = False
+
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        """See Method."""
+        return (Rounds(self.algorithm, self.rounds, self.folds),)
 
     @property
     def trained_as(self) -> str:
@@ -52,7 +59,7 @@ class GradientMethod(Trained):
 
     def start(self, study: Study) -> Mapping[str, Array]:
         """See Trained: one head, and one for each left-out fold where some method wants them cross-validated."""
-        folds = study.settings.folds if study.folds_needed(self.algorithm) else 0
+        folds = study.settings.folds * self._folds_train(study)
         return {"heads": np.zeros((1 + folds, len(study.problem.classes), study.problem.width + 1))}
 
     def config(self, study: Study) -> Mapping[str, Value]:
@@ -74,11 +81,18 @@ class GradientMethod(Trained):
         return study.head(self.heads(study)[0], self.algorithm, facts)
 
     def bill(self, study: Study) -> dict[str, Share]:
-        """See Trained: of the messages, the share of one head."""
-        whole = super().bill(study)
-        stack = len(self.course(study).exact[self.rounds]["heads"])
-        return {**whole, self.phase: Share(whole[self.phase].rounds, whole[self.phase].work / stack)}
+        """See Trained: of a message that holds heads of folds for others, the bytes of the method's own alone."""
+        each = 4 * len(study.problem.classes) * (study.problem.width + 1)
+        alone, together = (1 + study.settings.folds * wanted for wanted in (self.folds, self._folds_train(study)))
+        own = super().bill(study)
+        share = Share.among(alone, together, up=each, down=each, rounds=own[self.phase].rounds)
+        return {**own, self.phase: share}
+
+    def _folds_train(self, study: Study) -> bool:
+        return self.folds or study.folds_needed(self.algorithm)
 
 
-#: The gradient head that `auto` and the ensembles weigh against the closed-form heads.
-RIVAL = GradientMethod("fedavg-20-adjusted", 20, "fedavg", adjusted=True)
+#: The gradient head that `auto` and the ensembles weigh against the closed-form heads, cross-validated.
+RIVAL = GradientMethod("fedavg-20-adjusted", 20, "fedavg", adjusted=True, folds=True)
+
+METHODS: tuple[type[Method], ...] = (GradientMethod,)

@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.evaluation.calibration import WORST, class_balance, log_softmax
-from medtl_core.federation.method import Method
+from medtl_core.federation.method import Candidates, Method
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Task
-from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import class_weights, local_head, logistic, loss_and_gradient, to_raw, with_bias
 from medtl_core.heads.statistics import Float
@@ -167,17 +166,17 @@ class Interpolated(Method):
 
     mix: bool
 
+    def needs(self, study: Study) -> tuple[Candidates, ...]:
+        """See Method."""
+        return (Candidates("discriminant"),)
+
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        solved, choice = study.solved("discriminant", "discriminant"), study.choices["discriminant"]
-        family = FAMILIES["discriminant"]
-        folds = [family.heads(study.statistics - fold)[choice.index] * choice.temperature for fold in study.folds]
-        heads = np.stack([solved.affine, *folds]).astype(np.float32)
-        task, arrays = (
-            "mixed_finish" if self.mix else "pulled_finish",
-            {"heads": heads, **study.moments.standardisation},
-        )
-        return finished(study, self, Finish(task, arrays, {"folds": study.settings.folds}, solved.bill, solved.facts))
+        solved, bill = study.solved("discriminant"), study.closed_bill(self.needs(study))
+        heads = np.stack([solved.affine, *solved.without]).astype(np.float32)
+        task = "mixed_finish" if self.mix else "pulled_finish"
+        arrays = {"heads": heads, **study.moments.standardisation}
+        return finished(study, self, Finish(task, arrays, {"folds": study.settings.folds}, bill, solved.facts))
 
 
 @final

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.evaluation.calibration import softmax
-from medtl_core.federation.method import Method
+from medtl_core.federation.method import Candidates, Method
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Task
@@ -109,11 +109,15 @@ class OwnPrior(Method):
 
     source: str
 
+    def needs(self, study: Study) -> tuple[Candidates, ...]:
+        """See Method."""
+        return (Candidates("discriminant"),)
+
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        solved = study.solved("discriminant", "discriminant")
+        solved, bill = study.solved("discriminant"), study.closed_bill(self.needs(study))
         arrays = {"head": solved.affine.astype(np.float32)}
-        return finished(study, self, Finish(f"prior_{self.source}_finish", arrays, {}, solved.bill, solved.facts))
+        return finished(study, self, Finish(f"prior_{self.source}_finish", arrays, {}, bill, solved.facts))
 
 
 METHODS: tuple[type[Method], ...] = (OwnPrior,)
