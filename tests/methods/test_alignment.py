@@ -1,7 +1,6 @@
 """The discriminant on self-standardised hospitals: exact removal of a shift, the pooled oracle, one hospital."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,21 +22,14 @@ def model(made: object) -> Standardised:
 def test_a_known_shift_of_every_site_is_removed_exactly() -> None:
     still, moving = plain(SIZES), shifted(plain(SIZES))
     before, after = (model(study(sites, "discriminant-standardised")) for sites in (still, moving))
+    thrown = study(moving, "discriminant")
     np.testing.assert_allclose(before.head, after.head, rtol=1e-3, atol=1e-4)
     values, cases = still[0].test_values.astype(np.float64), material(["new"] * 20)
     np.testing.assert_allclose(
         before.logits(values, cases), after.logits(moved(values, "another scanner"), cases), rtol=1e-3, atol=1e-3
     )
-
-
-def test_the_plain_discriminant_is_thrown_by_that_shift_and_this_one_is_not() -> None:
-    sites = shifted(plain(SIZES))
-    made = study(sites, "discriminant,discriminant-standardised")
-    values, label = moved(sites[0].test_values, "another scanner"), sites[0].test_label
-    right = [
-        (made.outcome(method).heads[""].logits(values, material(["new"] * 20)).argmax(1) == label).mean()
-        for method in made.methods
-    ]
+    heads, label = (thrown.outcome(thrown.methods[0]).heads[""], after), moving[0].test_label
+    right = [(head.logits(moved(values, "another scanner"), cases).argmax(1) == label).mean() for head in heads]
     assert right[0] < 0.6 < 0.7 < right[1]
 
 
@@ -68,6 +60,8 @@ def test_a_hospital_of_one_case_and_one_of_one_class_take_part(hospitals: Memory
     made = study(list(hospitals.sites.values()), "discriminant-standardised,discriminant-standardised-inductive")
     plainly, known = (made.outcome(method).heads[""] for method in made.methods)
     assert np.isfinite(plainly.head).all() and plainly.sites == ()
+    assert [head.facts["alignments_shown_to_server"] for head in (plainly, known)] == [False, True]
+    assert plainly.facts["unseen_site"] == "moments of its own unlabelled batch"
     assert known.sites == ("a", "b", "c", "d", "e") and known.cases == (30, 20, 1, 25, 12)
 
 
@@ -81,11 +75,3 @@ def test_only_the_inductive_variant_shows_a_hospitals_alignment() -> None:
     assert set(bills[1]) - set(bills[0]) == {"standardised_moments"}
     tasks = [request.task for request in both.hospitals.asked]  # type: ignore[attr-defined]
     assert len(tasks) == len(set(tasks))
-
-
-@pytest.mark.parametrize("name", ["discriminant-standardised", "discriminant-standardised-inductive"])
-def test_facts_say_what_happens_to_an_unseen_site(name: str) -> None:
-    made = study(plain(SIZES), name)
-    facts = made.outcome(made.methods[0]).facts
-    assert facts["unseen_site"] == "moments of its own unlabelled batch"
-    assert facts["alignments_shown_to_server"] is name.endswith("inductive")
