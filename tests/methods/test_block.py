@@ -13,8 +13,8 @@ from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError, PrivacyError, WeightsError
 from medtl_core.methods.finetune.split_backbone import open_body
 from medtl_core.methods.private.block import Block, Seen, open_block
-from medtl_core.methods.private.public_pca import PublicMap
 from medtl_core.methods.private.samplegrad import Cases, check_network, clipped_sum, parted
+from medtl_core.privacy.patients import PublicMap
 from medtl_core.values import Array
 from tests.methods.pictures import SETTINGS, VIEWS, material
 

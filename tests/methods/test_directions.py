@@ -9,7 +9,7 @@ from medtl_core.errors import WeightsError
 from medtl_core.federation.model import Packed
 from medtl_core.federation.registry import unpack
 from medtl_core.methods.private.pca_head import Directions
-from medtl_core.methods.private.public_pca import PublicMap
+from medtl_core.privacy.patients import PublicMap
 
 
 def model() -> Directions:

@@ -15,7 +15,8 @@ from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
 from medtl_core.methods.private import public_pca as public
-from medtl_core.methods.private.public_pca import PublicMap, own_patients, photographs, public_map, received
+from medtl_core.methods.private.public_pca import own_patients, photographs, public_map
+from medtl_core.privacy.patients import PublicMap
 from tests.memory import DirectHospitals, make_site
 from tests.methods.exact_hospitals import exact_study
 
@@ -34,7 +35,7 @@ def test_rows_have_length_one_whatever_the_map(seed: int, length: float) -> None
     map_ = PublicMap(rng.standard_normal(4), rng.uniform(1e-3, 1e3, 4), length * rng.standard_normal((4, 3)))
     norms = np.linalg.norm(map_.rows(rng.standard_normal((5, 4)) * 1e3), axis=1)
     assert (norms <= 1 + 1e-12).all()
-    again = received(map_.arrays)
+    again = PublicMap.received(map_.arrays)
     assert all(again.arrays[name].tobytes() == array.tobytes() for name, array in map_.arrays.items())
 
 
@@ -74,7 +75,7 @@ def test_directions_are_orthonormal_cut_to_size_and_made_once(monkeypatch: pytes
     np.testing.assert_allclose(map_.basis.T @ map_.basis, np.eye(7), atol=1e-10)
     np.testing.assert_allclose(map_.mean, values.mean(axis=0, dtype=np.float64))
     np.testing.assert_allclose(map_.scale, values.std(axis=0, dtype=np.float64), rtol=1e-5)
-    monkeypatch.setattr(public, "_public", lambda study: pytest.fail("made twice"))
+    monkeypatch.setattr(public, "_read", lambda study: pytest.fail("made twice"))
     assert public_map(made, 3).basis.tolist() == map_.basis[:, :3].tolist()
     assert public_map(made, 10_000).basis.shape[1] == 30  # no more directions than images
 

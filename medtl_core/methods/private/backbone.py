@@ -26,9 +26,10 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.private.block import Seen, open_block
 from medtl_core.methods.private.gradient import CLIP, RATE, counted_descent
-from medtl_core.methods.private.public_pca import PublicMap, public_map, received
+from medtl_core.methods.private.public_pca import public_map
 from medtl_core.methods.private.samplegrad import Cases, clipped_sum, enough, parted
 from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.patients import PublicMap
 from medtl_core.privacy.plan import Plan, Terms
 from medtl_core.values import Array
 
@@ -74,7 +75,7 @@ def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
     block = open_block(chosen, views, int(config["blocks"]), group=bool(config["group"]))
     seen = Seen(block.body.inputs(site.material), (int(config["round"]) - 1) % len(block.body.spec.views))
     own = {name: array for name, array in arrays.items() if name not in _FIXED}
-    network = block.network(received(arrays), own, seen.shape)
+    network = block.network(PublicMap.received(arrays), own, seen.shape)
     if arrays["weights"].shape != (site.classes,):
         raise WeightsError(f"the loss needs one weight for each of {site.classes} classes")
     weight = arrays["weights"].astype(np.float64)[site.label]

@@ -28,7 +28,7 @@ from medtl_core.features.dataset import Material
 from medtl_core.methods.finetune.activations import Inputs
 from medtl_core.methods.finetune.split_backbone import Body, open_body
 from medtl_core.methods.finetune.trainable_suffix import pooled, positions
-from medtl_core.methods.private.public_pca import PublicMap
+from medtl_core.privacy.patients import PublicMap
 from medtl_core.values import Array
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from medtl_core.features.dataset import Material
 from medtl_core.federation.model import Model, Packed
 from medtl_core.federation.study import Study
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.private.public_pca import PublicMap
+from medtl_core.privacy.patients import PublicMap
 from medtl_core.values import Array
 
 _NAMES = ("mean", "scale", "basis", "weight", "bias")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medtl_core.audit.leak import cosine, from_gradient, from_sums
+from medtl_core.audit.leak import Leak, cosine, from_gradient
 from medtl_core.errors import DataError
 from medtl_core.heads.linear import loss_and_gradient
 from medtl_core.heads.statistics import collect
@@ -52,7 +52,7 @@ def test_one_case_alone_is_read_without_any_help() -> None:
 
 
 def test_class_sums_need_no_attack() -> None:
-    leak = from_sums(np.array([2.0, 1.0]), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    leak = Leak(np.array([2.0, 1.0]), np.array([[1.0, 2.0], [3.0, 4.0]]))
     assert leak.alone() == [1]
     assert leak.sums[1].tolist() == [3.0, 4.0]
 
