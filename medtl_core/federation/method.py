@@ -11,6 +11,42 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """A need: the heads of a closed-form family on some feature columns, cross-validated (phases of the sums).
+
+    Attributes:
+        family: of `heads.closed_form.FAMILIES`.
+        columns_key: taps as `heads.tap_subsets.column_choices` names them; "" = all columns.
+    """
+
+    family: str
+    columns_key: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name of the candidate in a study, e.g. "discriminant@4+7"."""
+        return f"{self.family}@{self.columns_key}" if self.columns_key else self.family
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """A need: the head of a gradient algorithm after so many rounds.
+
+    Attributes:
+        algorithm: what is trained; methods of the same one share their rounds.
+        rounds: after which the head is wanted.
+        folds: whether the heads of the cross-validation folds train along in the same messages.
+    """
+
+    algorithm: str
+    rounds: int
+    folds: bool = False
+
+
+Need = Candidates | Rounds
+
+
+@dataclass(frozen=True)
 class Method(ABC):
     """One way to obtain classifiers from hospitals.
 
@@ -51,6 +87,13 @@ class Method(ABC):
         """Returns the fixed names the class answers to, or its example."""
         words = cls.syntax.split("|")
         return ", ".join(words) if all(word.replace("-", "").isalnum() for word in words) else cls.example
+
+    def needs(self, study: "Study") -> tuple[Need, ...]:
+        """Returns what the method reads of phases that others may read too, its members' needs included.
+
+        A study asks every method once, before it asks a hospital anything, and fits each phase to all needs together.
+        """
+        return ()
 
     @abstractmethod
     def outcome(self, study: "Study") -> "Outcome":

@@ -14,8 +14,7 @@ from medtl_core.config import Settings
 from medtl_core.evaluation.calibration import log_prior
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request
-from medtl_core.federation.method import Method
-from medtl_core.federation.names import RIVAL, gradient_method
+from medtl_core.federation.method import Method, Need, Rounds
 from medtl_core.federation.outcome import Moments, Outcome, Problem, Share
 from medtl_core.federation.trajectory import Course, run_course
 from medtl_core.heads.closed_form import FAMILIES
@@ -55,6 +54,18 @@ class Study:
         self._kept: dict[str, Any] = {}
         self._courses: dict[str, Course] = {}
         self._cpu: dict[str, float] = {}
+        self.needs: frozenset[Need] = frozenset(need for method in methods for need in method.needs(self))
+
+    def rounds_needed(self, algorithm: str) -> frozenset[int]:
+        """Returns after how many rounds of an algorithm some method wants a head."""
+        return frozenset(need.rounds for need in self._trained(algorithm))
+
+    def folds_needed(self, algorithm: str) -> bool:
+        """Returns whether some method wants an algorithm's heads cross-validated: fold heads then train along."""
+        return any(need.folds for need in self._trained(algorithm))
+
+    def _trained(self, algorithm: str) -> list[Rounds]:
+        return [need for need in self.needs if isinstance(need, Rounds) and need.algorithm == algorithm]
 
     def outcome(self, method: Method) -> Outcome:
         """Returns what a method gives, worked out once; ensembles are made from outcomes, not here."""
@@ -117,14 +128,12 @@ class Study:
     def course(self, algorithm: str) -> Course:
         """Returns the trained heads of a gradient algorithm after each requested round (phase "fit-ALGORITHM")."""
         if algorithm not in self._courses:
-            wanted = [gradient_method(name) for name in self.names] + ([RIVAL] if "auto" in self.names else [])
-            rounds = {method.rounds for method in wanted if method and method.algorithm == algorithm}
-            # `auto` needs the gradient head cross-validated: the fold heads train along in the same messages
-            stack = 1 + self.settings.folds if "auto" in self.names and algorithm == "fedavg" else 1
+            rounds = self.rounds_needed(algorithm)
+            stack = 1 + self.settings.folds if self.folds_needed(algorithm) else 1
             moments = self.moments
             start = np.zeros((stack, len(self.problem.classes), self.problem.width + 1))
             self._courses[algorithm] = run_course(
-                self.hospitals, self.settings, algorithm, (start, moments.mean, moments.scale), frozenset(rounds)
+                self.hospitals, self.settings, algorithm, (start, moments.mean, moments.scale), rounds
             )
         return self._courses[algorithm]
 

@@ -8,7 +8,7 @@ import numpy as np
 from medtl_core.errors import ConfigError
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
-from medtl_core.federation.method import Method
+from medtl_core.federation.method import Candidates, Method, Need, Rounds
 from medtl_core.federation.names import ALGORITHMS, RIVAL
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
@@ -44,6 +44,10 @@ class Closed(Method):
     example: ClassVar[str] = "discriminant"
     summary: ClassVar[str] = "solved by the server from summed statistics; strength and temperature by cross-validation"
 
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        """See Method."""
+        return (Candidates(self.name),)
+
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         found = study.solved(self.name, self.name)
@@ -59,6 +63,10 @@ class Taps(Method):
     syntax: ClassVar[str] = "discriminant-taps"
     example: ClassVar[str] = "discriminant-taps"
     summary: ClassVar[str] = "the discriminant on the taps that cross-validation chooses from the same sums"
+
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        """See Method."""
+        return tuple(Candidates("discriminant", taps) for taps in study.runs())
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
@@ -91,6 +99,10 @@ class GradientMethod(Method):
     rounds: int
     adjusted: bool
 
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        """See Method."""
+        return (Rounds(self.algorithm, self.rounds),)
+
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         course = study.course(self.algorithm)
@@ -109,6 +121,10 @@ class Auto(Method):
     syntax: ClassVar[str] = "auto"
     example: ClassVar[str] = "auto"
     summary: ClassVar[str] = "the default: cross-validation chooses among ridge, discriminant and adjusted FedAvg"
+
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        """See Method."""
+        return (Candidates("ridge"), Candidates("discriminant"), Rounds(RIVAL.algorithm, RIVAL.rounds, folds=True))
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""

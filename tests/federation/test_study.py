@@ -5,6 +5,7 @@ import pytest
 
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import find_method, read_methods
 from medtl_core.federation.study import Study
@@ -12,22 +13,22 @@ from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.linear import logistic, to_raw, with_bias
 from medtl_core.heads.statistics import collect
 from medtl_core.values import ABSENT
-from tests.memory import DirectHospitals, make_site
+from tests.memory import make_site
 
 PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))
 
 
-def study(hospitals: DirectHospitals, methods: str) -> Study:
+def study(hospitals: MemoryHospitals, methods: str) -> Study:
     return Study(hospitals, PROBLEM, Settings(), read_methods(methods))
 
 
-def pooled(hospitals: DirectHospitals) -> tuple[np.ndarray, np.ndarray]:
+def pooled(hospitals: MemoryHospitals) -> tuple[np.ndarray, np.ndarray]:
     sites = hospitals.sites.values()
     return np.concatenate([site.values for site in sites]), np.concatenate([site.label for site in sites])
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_closed_form_heads_equal_the_pooled_solution(hospitals: DirectHospitals, name: str) -> None:
+def test_closed_form_heads_equal_the_pooled_solution(hospitals: MemoryHospitals, name: str) -> None:
     made = study(hospitals, name)
     outcome = made.outcome(find_method(name))
     values, label = pooled(hospitals)
@@ -38,7 +39,7 @@ def test_closed_form_heads_equal_the_pooled_solution(hospitals: DirectHospitals,
     assert np.linalg.norm(federated - direct) <= 1e-10 * np.linalg.norm(direct)
 
 
-def test_each_phase_is_asked_once(hospitals: DirectHospitals) -> None:
+def test_each_phase_is_asked_once(hospitals: MemoryHospitals) -> None:
     made = study(hospitals, "nearest-mean,ridge,discriminant,fedavg-2,fedavg-5,fedavg-5-adjusted")
     for name in made.names:
         made.outcome(find_method(name))
@@ -47,15 +48,15 @@ def test_each_phase_is_asked_once(hospitals: DirectHospitals) -> None:
     assert tasks.count("fit") == 5
 
 
-def test_same_seed_same_bytes_and_another_seed_another_head(hospitals: DirectHospitals) -> None:
+def test_same_seed_same_bytes_and_another_seed_another_head(hospitals: MemoryHospitals) -> None:
     first, second = (study(hospitals, "fedavg-3").outcome(find_method("fedavg-3")).heads[""] for _ in range(2))
     assert first.weight.tobytes() == second.weight.tobytes()
-    others = DirectHospitals([make_site(name, 20, seed=1) for name in "ab"])
+    others = MemoryHospitals([make_site(name, 20, seed=1) for name in "ab"])
     other = study(others, "fedavg-3").outcome(find_method("fedavg-3")).heads[""]
     assert other.weight.tobytes() != first.weight.tobytes()
 
 
-def test_rounds_share_one_course(hospitals: DirectHospitals) -> None:
+def test_rounds_share_one_course(hospitals: MemoryHospitals) -> None:
     together = study(hospitals, "fedavg-2,fedavg-4")
     alone = study(hospitals, "fedavg-2")
     np.testing.assert_array_equal(
@@ -66,13 +67,13 @@ def test_rounds_share_one_course(hospitals: DirectHospitals) -> None:
     assert (bill.rounds, bill.work) == (0.5, 0.5)
 
 
-def test_the_fold_heads_do_not_disturb_the_full_head(hospitals: DirectHospitals) -> None:
+def test_the_fold_heads_do_not_disturb_the_full_head(hospitals: MemoryHospitals) -> None:
     plain = study(hospitals, "fedavg-20").outcome(find_method("fedavg-20")).heads[""]
     stacked = study(hospitals, "fedavg-20,auto").outcome(find_method("fedavg-20")).heads[""]
     np.testing.assert_allclose(plain.weight, stacked.weight, rtol=1e-4, atol=1e-6)  # float32 on the wire
 
 
-def test_adjustment_removes_the_prior_only(hospitals: DirectHospitals) -> None:
+def test_adjustment_removes_the_prior_only(hospitals: MemoryHospitals) -> None:
     made = study(hospitals, "fedavg-3,fedavg-3-adjusted")
     plain, adjusted = (made.outcome(find_method(name)).heads[""] for name in made.names)
     counts = made.moments.counts
@@ -80,14 +81,14 @@ def test_adjustment_removes_the_prior_only(hospitals: DirectHospitals) -> None:
     np.testing.assert_array_equal(plain.weight, adjusted.weight)
 
 
-def test_auto_takes_the_lowest_cross_validated_loss(hospitals: DirectHospitals) -> None:
+def test_auto_takes_the_lowest_cross_validated_loss(hospitals: MemoryHospitals) -> None:
     outcome = study(hospitals, "auto").outcome(find_method("auto"))
     losses = outcome.facts["losses"]
     assert set(losses) == {"ridge", "discriminant", "fedavg-20-adjusted"}
     assert outcome.facts["chosen"] == min(losses, key=losses.get)
 
 
-def test_taps_are_chosen_from_the_same_statistics(hospitals: DirectHospitals) -> None:
+def test_taps_are_chosen_from_the_same_statistics(hospitals: MemoryHospitals) -> None:
     made = study(hospitals, "discriminant-taps")
     outcome = made.outcome(find_method("discriminant-taps"))
     assert outcome.facts["taps"] in {"4", "7", "10", "4+7", "7+10", "4+7+10"}
@@ -98,7 +99,7 @@ def test_taps_are_chosen_from_the_same_statistics(hospitals: DirectHospitals) ->
     assert used.tolist() == [c for tap in outcome.facts["taps"].split("+") for c in columns[tap]]
 
 
-def test_pooled_logistic_equals_logistic_on_pooled_cases(hospitals: DirectHospitals) -> None:
+def test_pooled_logistic_equals_logistic_on_pooled_cases(hospitals: MemoryHospitals) -> None:
     made = study(hospitals, "pooled-logistic")
     head = made.outcome(find_method("pooled-logistic")).heads[""]
     values, label = pooled(hospitals)
@@ -109,21 +110,21 @@ def test_pooled_logistic_equals_logistic_on_pooled_cases(hospitals: DirectHospit
     assert (ours.argmax(1) == theirs.argmax(1)).all()
 
 
-def test_local_heads_are_one_per_hospital_and_never_answer_an_unseen_class(hospitals: DirectHospitals) -> None:
+def test_local_heads_are_one_per_hospital_and_never_answer_an_unseen_class(hospitals: MemoryHospitals) -> None:
     heads = study(hospitals, "local").outcome(find_method("local")).heads
     assert sorted(heads) == ["a", "b", "c", "d", "e"]
     assert (heads["e"].bias == [ABSENT, heads["e"].bias[1], ABSENT]).all()
 
 
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedprox", "fedavgm", "fedadam", "scaffold"])
-def test_gradient_algorithms_learn(hospitals: DirectHospitals, algorithm: str) -> None:
+def test_gradient_algorithms_learn(hospitals: MemoryHospitals, algorithm: str) -> None:
     head = study(hospitals, f"{algorithm}-20").outcome(find_method(f"{algorithm}-20")).heads[""]
     values, label = pooled(hospitals)
     assert (head.logits(values).argmax(1) == label).mean() > 0.6
 
 
 def test_fedavg_by_hand_with_one_step() -> None:
-    hospitals = DirectHospitals([make_site("a", 4), make_site("b", 12)])
+    hospitals = MemoryHospitals([make_site("a", 4), make_site("b", 12)])
     settings = Settings(local_epochs=1, batch_size=64, weight_decay=0.0)
     made = Study(hospitals, PROBLEM, settings, read_methods("fedavg-1"))
     course = made.course("fedavg").heads[1][0]

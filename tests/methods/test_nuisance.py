@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.tasks import SiteData
 from medtl_core.heads.crossval import fold_of
 from medtl_core.methods.nuisance import GRID, nuisance
-from tests.memory import DirectHospitals
 from tests.methods.shifted import plain, shifted, study
 
 SIZES = {"a": 30, "b": 24, "c": 40}
@@ -88,7 +88,7 @@ def test_the_choice_is_the_lowest_cross_validated_loss() -> None:
     assert chosen == min(losses)
 
 
-def test_odd_hospitals_take_part(hospitals: DirectHospitals) -> None:
+def test_odd_hospitals_take_part(hospitals: MemoryHospitals) -> None:
     made = study(list(hospitals.sites.values()), "discriminant-nuisance")
     assert np.isfinite(made.outcome(made.methods[0]).heads[""].weight).all()
 
