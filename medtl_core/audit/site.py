@@ -1,6 +1,6 @@
 """The hospital under audit: its cases as features, and every release of a private method through the real gate."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,20 +9,21 @@ from numpy.typing import NDArray
 
 from medtl_core.config import Settings, read_assignments, settings
 from medtl_core.errors import ConfigError, DataError, PrivacyError
-from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
+from medtl_core.federation.hospitals import Request
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.private import PrivateMethod, terms_of
 from medtl_core.federation.registry import private_task
 from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import SiteData
+from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.heads.statistics import Float
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.gate import noised, unscaled
 from medtl_core.privacy.noise import Entropy
 from medtl_core.privacy.patients import PublicMap
 from medtl_core.privacy.plan import Plan
-from medtl_core.values import Array
+from medtl_core.values import Array, Released, Update
 
 #: Cases of the hospital that is audited if nobody says how many.
 SHOTS = 60
@@ -86,7 +87,7 @@ class AuditedSite:
 
     def run(self, method: PrivateMethod) -> tuple[tuple[Request, ...], Classifier]:
         """Returns what the hospital was asked, and the head that came of it."""
-        hospitals = WatchedHospital(self, self.plan(method))
+        hospitals = GatedHospital(self, self.plan(method))
         study = Study(hospitals, self.problem, self.settings, (method,))
         head = method.outcome(study).heads[""]
         return tuple(hospitals.asked), head
@@ -100,38 +101,17 @@ class AuditedSite:
         return replace(self, problem=replace(self.problem, public=PublicMap.received(request.arrays)))
 
 
-class WatchedHospital(Hospitals):
-    """The one hospital, answering through the gate, and a memory of what it was asked."""
+class GatedHospital(MemoryHospitals):
+    """The one hospital, answering through the gate."""
 
     def __init__(self, site: AuditedSite, plan: Plan) -> None:
-        self.site, self.plan = site, plan
-        self.asked: list[Request] = []
+        super().__init__([site.data])
+        self._site, self._plan = site, plan
 
-    def ask(self, request: Request) -> Iterator[Reply]:
-        """See Hospitals."""
-        self.asked.append(request)
-        sums = gated(self.site.sums(request), self.plan, int(request.config["step"]), self.site.entropy)
-        yield Reply(self.site.data.name, sums, {}, self.plan.terms.cases)
-
-    @property
-    def weights(self) -> Mapping[str, int]:
-        """See Hospitals."""
-        return {self.site.data.name: self.plan.terms.cases}
-
-    @property
-    def costs(self) -> Mapping[str, Cost]:
-        """See Hospitals."""
-        return {}
-
-    @property
-    def history(self) -> Sequence[Mapping[str, Any]]:
-        """See Hospitals."""
-        return ()
-
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """See Hospitals."""
-        return ()
+    def answer(self, site: SiteData, request: Request, arrays: Arrays) -> Released:
+        """See MemoryHospitals."""
+        sums = self._site.sums(request)
+        return Released(Update(gated(sums, self._plan, int(request.config["step"]), self._site.entropy)))
 
 
 def gated(bounded: Bounded, plan: Plan, step: int, entropy: Entropy) -> dict[str, Array]:
