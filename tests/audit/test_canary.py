@@ -82,21 +82,6 @@ def test_scores_are_standard_without_the_patient_and_shifted_by_the_exposure_wit
         assert chi_square(scores - mean, 1.0) > 1e-4
 
 
-@pytest.mark.parametrize(("share", "low", "high"), [(1.0, 1e-3, 1.0), (0.97, 0.0, 1e-6)])
-def test_the_gates_noise_on_zeros(share: float, low: float, high: float) -> None:
-    plan = made("private-mean").plan
-    step = plan.steps[0]
-    weak = replace(plan, steps=(replace(step, noise={name: share * value for name, value in step.noise.items()}),))
-    zeros = Bounded(Update({"counts": np.zeros(CLASSES), "sums": np.zeros((CLASSES, 50))}), step.sensitivity)
-    entropy, found = insecure_entropy(7), []
-    for _ in range(200):
-        whole = unscaled(noised(zeros, weak, 0, entropy), step)
-        found.append(np.concatenate([(whole[n] / (step.noise[n] * step.sensitivity[n])).ravel() for n in whole]))
-    noise = np.concatenate(found)
-    assert noise.size >= 20_000
-    assert low <= chi_square(noise, 1.0) <= high
-
-
 def test_a_hospitals_own_entropy_has_the_claimed_size() -> None:
     plan = made("private-mean").plan
     zeros = Bounded(Update({"counts": np.zeros(CLASSES), "sums": np.zeros((CLASSES, 7000))}), plan.steps[0].sensitivity)

@@ -235,6 +235,7 @@ def test_one_share_alone_is_not_the_whole_noise() -> None:
         (Bounded(Update({"sums": np.zeros(3)}), {"sums": 2.0}), "prices"),
         (Bounded(Update({"sum": np.zeros(3)}), {"sum": 1.0}), "prices"),
         (Bounded(Update({"sums": np.array([0.0, np.nan])}), {"sums": 1.0}), "not finite"),
+        (Bounded(Update({"sums": np.array([0.0, -np.inf])}), {"sums": 1.0}), "not finite"),
     ],
 )
 def test_the_gate_refuses_what_the_plan_does_not_price(bounded: Bounded, match: str) -> None:

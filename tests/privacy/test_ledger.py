@@ -1,4 +1,4 @@
-"""The ledger counts, refuses, survives and notices: every fault of SAFETY D on a real disk."""
+"""The ledger counts, refuses, survives and notices: every fault on a real disk."""
 
 import errno
 import os
@@ -302,7 +302,7 @@ def test_an_accountant_that_fails_closes_the_gate(tmp_path: Path, monkeypatch: p
         (Policy(minimum_patients=50), 40, "at least 50"),
         (Policy(), 10, "at least 20"),
         (Policy(mechanisms=("private-mean",)), 40, "not allowed"),
-        (Policy(delta=1e-6), 40, "delta"),
+        (Policy(delta=1e-7), 40, "is above 1e-07"),
         (Policy(max_epsilon=1.0), 40, "above the hospital's 1"),
         (Policy(public_patients=19), 40, "19 patients; at least 20"),
         (Policy(public_patients=41), 40, "correct the policy"),
