@@ -126,8 +126,15 @@ def test_two_mechanisms_in_one_simulation_have_a_ledger_each(tmp_path: Path, pla
     assert all(balance(book).spent <= 4.0 for book in books)
 
 
-@pytest.mark.parametrize("secure", [False, True])
-@pytest.mark.parametrize("rule", ["max_epsilon = 1.0", "max_releases = 0", "mechanisms = ['private-discriminant']"])
+@pytest.mark.parametrize(
+    ("rule", "secure"),
+    [
+        ("max_epsilon = 1.0", False),
+        ("max_epsilon = 1.0", True),
+        ("max_releases = 0", True),
+        ("mechanisms = ['private-discriminant']", False),
+    ],
+)
 def test_a_hospital_that_may_not_spend_sits_out_by_name(tmp_path: Path, place: Path, rule: str, secure: bool) -> None:
     values = prepared(tmp_path, place, **{"secure-sum": secure, "privacy": "mean-8"})
     name = write_policy(values, 2, rule)

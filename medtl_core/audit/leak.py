@@ -4,14 +4,12 @@ A positive control. It shows why a plain update is not anonymous, and that the s
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from medtl_core.audit.canary import shift_of
 from medtl_core.audit.finding import Finding
 from medtl_core.audit.site import AuditedSite, gated
-from medtl_core.errors import DataError
 from medtl_core.federation.hospitals import Request
 from medtl_core.federation.private import PrivateMethod
 from medtl_core.heads.linear import loss_and_gradient, with_bias
@@ -21,48 +19,25 @@ from medtl_core.heads.statistics import TINY, Float, collect
 _REPEATS, _RECOVERED = 200, 0.2
 
 
-@dataclass(frozen=True)
-class Leak:
-    """What was read from an update.
+def from_gradient(gradient: Float, total: Float) -> tuple[Float, Float]:
+    """Reads each class's number of cases [C] and sum of inputs [C, d] from the first gradient of a softmax head.
 
-    Attributes:
-        counts: float64 [C], patients of each class.
-        sums: float64 [C, d], sum of each class's inputs: where the count is one, the patient's own.
-    """
-
-    counts: Float
-    sums: Float
-
-    def alone(self) -> list[int]:
-        """Returns the classes with a single patient."""
-        return [int(place) for place in np.flatnonzero(np.abs(self.counts - 1.0) < 0.5)]
-
-
-def from_gradient(gradient: Float, total: Float | None = None) -> Leak:
-    """Reads the first gradient of a softmax head that starts at zero.
-
-    Every class then has probability 1/C, so row c of the summed gradient is S/C - S_c, with S the sum over all inputs
-    and S_c over those of class c; its last column, of the constant input, is n/C - n_c.
+    The head starts at zero, so every class has probability 1/C, and row c of the summed gradient is S/C - S_c, with S
+    the sum over all inputs and S_c over those of class c; its last column, of the constant input, is n/C - n_c. Where a
+    class has one case, the sum is that patient's own input.
 
     Args:
         gradient: float64 [C, d + 1], summed over the cases, the constant input last.
-        total: float64 [d + 1], S and n, where the server knows them (a run's moments tell); None = read from a class
-            without cases, the one with the largest last number, which few-shot hospitals often have.
-
-    Raises:
-        DataError: the gradient is not one of at least two classes and one input.
+        total: float64 [d + 1], S and n; a run's moments tell them to the server.
 
     Example:
-        >>> inputs, onehot = np.array([[2.0, 1.0], [4.0, 1.0]]), np.eye(3)[[0, 1]]
-        >>> leak = from_gradient((1 / 3 - onehot).T @ inputs)
-        >>> leak.counts.round(9).tolist(), leak.sums.round(9).tolist()
-        ([1.0, 1.0, 0.0], [[2.0], [4.0], [0.0]])
+        >>> inputs, onehot = np.array([[2.0, 1.0], [4.0, 1.0]]), np.eye(2)
+        >>> counts, sums = from_gradient((1 / 2 - onehot).T @ inputs, inputs.sum(axis=0))
+        >>> counts.tolist(), sums.tolist()
+        ([1.0, 1.0], [[2.0], [4.0]])
     """
-    if gradient.ndim != 2 or min(gradient.shape) < 2:
-        raise DataError(f"a gradient of shape {gradient.shape} is not that of a head with a bias")
-    spread = gradient[int(gradient[:, -1].argmax())] if total is None else total / len(gradient)
-    sums = spread - gradient
-    return Leak(sums[:, -1], sums[:, :-1])
+    sums = total / len(gradient) - gradient
+    return sums[:, -1], sums[:, :-1]
 
 
 def cosine(guess: Float, truth: Float) -> float:
@@ -92,14 +67,13 @@ def leak_plain(site: AuditedSite) -> Finding:
     truth, counts = data.values[data.label == rarest][0], np.bincount(data.label, minlength=data.classes)
     mean, scale = data.values.mean(axis=0, dtype=np.float64), data.values.std(axis=0, dtype=np.float64) + TINY
     inputs = with_bias(data.values, mean, scale)
-    slope = loss_and_gradient(
-        np.zeros((data.classes, inputs.shape[1])), inputs, data.label, np.ones(data.classes)
-    )[1]  # fmt: skip
+    start = np.zeros((data.classes, inputs.shape[1]))
+    slope = loss_and_gradient(start, inputs, data.label, np.ones(data.classes))[1]
+    told, standardised = from_gradient(slope, inputs.sum(axis=0))
     sums = collect(data.values, data.label, data.classes)
-    first = from_gradient(slope, inputs.sum(axis=0))
-    leaks = (Leak(first.counts, first.sums * scale + mean), Leak(sums.counts, sums.sums))
-    exact = all(bool((np.rint(leak.counts) == counts).all()) for leak in leaks)
-    cosines = [cosine(leak.sums[rarest] - mean, truth - mean) for leak in leaks]
+    exact = all(bool((np.rint(guess) == counts).all()) for guess in (told, sums.counts))
+    guesses = (standardised[rarest] * scale, sums.sums[rarest] - mean)
+    cosines = [cosine(guess, truth - mean) for guess in guesses]
     verdict = "the attack works: a plain update is not anonymous" if exact and min(cosines) > 0.999 else "not recovered"
     tried = f"one gradient step and class sums of {counts.sum()} cases, one of them alone in its class"
     words = f"class counts {'exact' if exact else 'not exact'}; the lone patient's features, cosine {min(cosines):.6f}"

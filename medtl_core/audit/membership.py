@@ -5,8 +5,8 @@ head is about a patient it has seen and about one it has not; two Gaussians, and
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,27 +29,6 @@ PLAIN = (*FAMILIES, "logistic")
 FEWEST = 16
 #: Confidence beyond this says "certain"; a class that a head never saw would otherwise drown everything.
 _CERTAIN = 100.0
-
-
-@dataclass(frozen=True)
-class Membership:
-    """How well the attack tells members.
-
-    Attributes:
-        auc: over all pairs of a head and a patient.
-        low, high: 95 % interval of `auc`, from the spread over heads and over patients, the wider of the two.
-        caught: share of members found where 1 % of the others are accused.
-        caught_sharply: the same at 0.1 %.
-        heads, patients: how many.
-    """
-
-    auc: float
-    low: float
-    high: float
-    caught: float
-    caught_sharply: float
-    heads: int
-    patients: int
 
 
 def halves(heads: int, patients: int, *, rng: np.random.Generator) -> Bools:
@@ -100,18 +79,40 @@ def likelihood_ratio(confidences: Float, member: Bools) -> Float:
     return np.asarray(logs[0] - logs[1])
 
 
-def membership(scores: Float, member: Bools) -> Membership:
-    """Returns how well scores [heads, patients] tell members, whose flags have the same shape."""
-    from sklearn.metrics import roc_auc_score, roc_curve
+def membership(scores: Float, member: Bools) -> dict[str, float]:
+    """Returns how well scores [heads, patients] tell members, whose flags have the same shape.
 
-    auc = float(roc_auc_score(member.ravel(), scores.ravel()))
-    by_head = [roc_auc_score(*pair) for pair in zip(member, scores, strict=True) if 0 < pair[0].sum() < len(pair[0])]
-    by_patient = [roc_auc_score(*pair) for pair in zip(member.T, scores.T, strict=True)]
+    "auc" is over all pairs of a head and a patient, "low" and "high" its 95 % interval from the spread over heads and
+    over patients, the wider of the two; "caught" and "caught_sharply" are the shares of members found where 1 % and
+    0.1 % of the others are accused; "heads" and "patients" how many there are.
+    """
+    from sklearn.metrics import roc_curve
+
+    (auc,) = areas(scores.reshape(1, -1), member.reshape(1, -1)).tolist()
+    by_head, by_patient = areas(scores, member), areas(scores.T, member.T)
+    by_head = by_head[np.isfinite(by_head)]  # a head that nobody or everybody trained tells nothing
     error = max(float(np.std(group, ddof=1)) / math.sqrt(len(group)) for group in (by_head, by_patient))
     false, true, _ = roc_curve(member.ravel(), scores.ravel(), drop_intermediate=False)
-    caught = [float(true[false <= rate].max()) for rate in (0.01, 0.001)]
-    low, high = max(auc - 1.96 * error, 0.0), min(auc + 1.96 * error, 1.0)
-    return Membership(auc, low, high, caught[0], caught[1], *member.shape)
+    caught, sharply = (float(true[false <= rate].max()) for rate in (0.01, 0.001))
+    interval = {"low": max(auc - 1.96 * error, 0.0), "high": min(auc + 1.96 * error, 1.0)}
+    heads, patients = member.shape
+    shares = {"caught": caught, "caught_sharply": sharply}
+    return {"auc": auc, **interval, **shares, "heads": heads, "patients": patients}
+
+
+def areas(scores: Float, member: Bools) -> Float:
+    """Returns the area under the ROC curve of every row, by ranks; equal scores count half, and one kind alone is NaN.
+
+    Example:
+        >>> areas(np.array([[1.0, 2.0, 3.0, 3.0]]), np.array([[False, True, False, True]])).tolist()
+        [0.625]
+    """
+    from scipy.stats import rankdata
+
+    inside = member.sum(axis=1)
+    pairs = (inside * (member.shape[1] - inside)).astype(np.float64)
+    ranks = (rankdata(scores, axis=1) * member).sum(axis=1) - inside * (inside + 1) / 2
+    return np.divide(ranks, pairs, out=np.full(len(scores), np.nan), where=pairs > 0)
 
 
 def most_auc(mu: float) -> float:
@@ -154,7 +155,7 @@ def membership_private(method: PrivateMethod, site: AuditedSite, heads: int) -> 
     return membership_finding(method.name, _attacked(site, heads, logits), mu_of(site.plan(method).events))
 
 
-def _attacked(site: AuditedSite, heads: int, logits: Callable[[AuditedSite], Float]) -> Membership:
+def _attacked(site: AuditedSite, heads: int, logits: Callable[[AuditedSite], Float]) -> dict[str, float]:
     """Trains shadow heads on halves of the patients and attacks each; `logits` are of all cases, by a half's head."""
     owner = site.owner
     member = halves(heads, site.patients, rng=stream(site.settings.seed, "audit", "halves"))
@@ -165,16 +166,15 @@ def _attacked(site: AuditedSite, heads: int, logits: Callable[[AuditedSite], Flo
     return membership(likelihood_ratio(np.stack(confidences), member), member)
 
 
-def membership_finding(name: str, found: Membership, mu: float | None) -> Finding:
-    """Returns the finding of an attack on a head; mu is that of the claim, None = nothing is claimed."""
+def membership_finding(name: str, found: Mapping[str, float], mu: float | None) -> Finding:
+    """Returns the finding of an attack on a head, from `membership`; mu is that of the claim, None = there is none."""
     most = None if mu is None else most_auc(mu)
-    held = None if most is None else found.low <= most
-    nothing = "nothing is claimed; members can be told" if found.low > 0.5 else "nothing is claimed"
+    held = None if most is None else found["low"] <= most
+    nothing = "nothing is claimed; members can be told" if found["low"] > 0.5 else "nothing is claimed"
     verdict = {None: nothing, True: STANDS, False: FALSE}[held]
-    tried = f"likelihood ratios of {found.heads} shadow heads on halves of {found.patients} patients"
+    tried = "likelihood ratios of {heads} shadow heads on halves of {patients} patients".format(**found)
     claim = "" if most is None else f"AUC <= {most:.3f}"
-    words = (
-        f"AUC {found.auc:.3f} [{found.low:.3f}, {found.high:.3f}]; found at 1 % false alarms "
-        f"{100 * found.caught:.1f} %, at 0.1 % {100 * found.caught_sharply:.1f} %"
-    )
-    return Finding(f"membership: {name}", tried, claim, words, verdict, held, {}, {**asdict(found), "most": most})
+    caught, sharply = 100 * found["caught"], 100 * found["caught_sharply"]
+    words = "AUC {auc:.3f} [{low:.3f}, {high:.3f}]".format(**found)
+    words += f"; found at 1 % false alarms {caught:.1f} %, at 0.1 % {sharply:.1f} %"
+    return Finding(f"membership: {name}", tried, claim, words, verdict, held, {}, {**found, "most": most})

@@ -26,7 +26,6 @@ from medtl_core.audit.finding import FALSE, STANDS, Finding
 from medtl_core.audit.leak import leak_plain, leak_private, lonely
 from medtl_core.audit.membership import (
     PLAIN,
-    Membership,
     membership_finding,
     membership_plain,
     membership_private,
@@ -164,9 +163,10 @@ def test_every_plain_head_can_be_attacked(name: str) -> None:
 
 
 def test_an_attack_above_the_bound_is_called_false() -> None:
-    found = membership_finding("x", Membership(0.9, 0.85, 0.95, 0.5, 0.4, 64, 60), 0.5)
+    numbers = {"auc": 0.9, "low": 0.85, "high": 0.95, "caught": 0.5, "caught_sharply": 0.4, "heads": 64, "patients": 60}
+    found = membership_finding("x", numbers, 0.5)
     assert (found.held, found.verdict, found.claim) == (False, FALSE, f"AUC <= {most_auc(0.5):.3f}")
-    assert membership_finding("x", Membership(0.6, 0.55, 0.65, 0.0, 0.0, 64, 60), 0.5).verdict == STANDS
+    assert membership_finding("x", {**numbers, "low": 0.55}, 0.5).verdict == STANDS
 
 
 def test_the_leak_works_without_privacy() -> None:

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from medtl_core.audit.membership import confidence, halves, likelihood_ratio, membership, most_auc
+from medtl_core.audit.membership import areas, confidence, halves, likelihood_ratio, membership, most_auc
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy.accounting import mu_for
 from medtl_core.rng import stream
@@ -16,6 +18,16 @@ def confidences(mu: float, member: np.ndarray, seed: int) -> np.ndarray:
     rng = stream(seed, "confidences")
     level = 3.0 * rng.standard_normal(member.shape[1])
     return level + mu * member + rng.standard_normal(member.shape)
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40))
+def test_area_is_sklearns(pairs: list[tuple[int, bool]]) -> None:
+    scores, member = np.array([pair[0] for pair in pairs], float), np.array([pair[1] for pair in pairs])
+    (area,) = areas(scores[None], member[None])
+    if member.all() or not member.any():
+        assert np.isnan(area)
+    else:
+        assert area == pytest.approx(roc_auc_score(member, scores))
 
 
 def test_confidence_is_the_logit_of_the_true_class() -> None:
@@ -63,10 +75,10 @@ def test_the_attack_comes_close_to_the_most_there_is_and_not_above(mu: float) ->
     for seed in range(20):
         member = halves(64, 40, rng=stream(seed, "halves"))
         found.append(membership(likelihood_ratio(confidences(mu, member, seed), member), member))
-    assert np.mean([one.low <= most_auc(mu) for one in found]) >= 0.9
-    assert most_auc(mu) - 0.03 < np.mean([one.auc for one in found]) < most_auc(mu) + 0.01
+    assert np.mean([one["low"] <= most_auc(mu) for one in found]) >= 0.9
+    assert most_auc(mu) - 0.03 < np.mean([one["auc"] for one in found]) < most_auc(mu) + 0.01
     caught = norm.cdf(mu - norm.ppf(0.99))
-    assert 0.6 * caught < np.mean([one.caught for one in found]) < 1.3 * caught
+    assert 0.6 * caught < np.mean([one["caught"] for one in found]) < 1.3 * caught
 
 
 def test_most_auc_is_that_of_two_gaussians() -> None:
@@ -81,4 +93,4 @@ def test_a_perfect_attack_finds_everybody() -> None:
     member = halves(16, 6, rng=stream(5, "halves"))
     noise = 0.1 * stream(6, "fit").standard_normal(member.shape)
     found = membership(likelihood_ratio(np.where(member, 5.0, 0.0) + noise, member), member)
-    assert (found.auc, found.caught, found.heads, found.patients) == (1.0, 1.0, 16, 6)
+    assert [found[key] for key in ("auc", "caught", "heads", "patients")] == [1.0, 1.0, 16, 6]

@@ -21,7 +21,6 @@ from medtl_core.methods.private.prototypes import (
     patients_of,
     private_sums,
 )
-from medtl_core.privacy.accounting import mu_for
 from medtl_core.privacy.patients import unit
 from medtl_core.privacy.plan import Terms
 from tests.memory import make_site
@@ -75,13 +74,6 @@ def test_names_and_shares() -> None:
     assert find_method("private-prototypes-32-cosine") == Prototypes("private-prototypes-32-cosine", 32, True)
     assert find_method("private-prototypes") == Prototypes("private-prototypes")
     assert 0 < MEAN + COUNT + GRAM < 1
-
-
-@pytest.mark.parametrize("name", ["private-prototypes", "private-prototypes-cosine"])
-def test_the_releases_together_cost_what_was_promised(name: str) -> None:
-    plan = find_method(name).plan(TERMS)  # type: ignore[attr-defined]
-    squared = sum(step.noise[part] ** -2 for step in plan.steps for part in step.noise)
-    assert math.sqrt(squared) == pytest.approx(mu_for(TERMS.epsilon, TERMS.delta), rel=1e-9)
 
 
 def test_without_noise_cosine_prototypes_are_the_unit_class_means() -> None:

@@ -12,9 +12,10 @@ from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
 from medtl_core.features.extract import feature_spec
 from medtl_core.federation.outcome import Problem
-from medtl_core.federation.registry import find_method
+from medtl_core.federation.registry import find_method, unpack
 from medtl_core.federation.study import Study
 from medtl_core.methods.private import public_pca as public
+from medtl_core.methods.private.pca_head import Directions
 from medtl_core.methods.private.public_pca import own_patients, photographs, public_map
 from medtl_core.privacy.patients import PublicMap
 from tests.memory import DirectHospitals, make_site
@@ -41,6 +42,14 @@ def test_rows_have_length_one_whatever_the_map(seed: int, length: float) -> None
 
 def test_a_case_at_the_public_mean_is_a_zero_row() -> None:
     assert PublicMap(np.ones(2), np.ones(2), np.eye(2)).rows(np.ones((1, 2))).tolist() == [[0.0, 0.0]]
+
+
+def test_a_heads_logits_are_those_of_rows_of_length_one() -> None:
+    public = PublicMap(np.array([1.0, 0.0]), np.array([2.0, 1.0]), np.eye(2))
+    model = Directions(public, np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0.0, 0.5]), ("a", "b"), "print")
+    assert model.logits(np.array([[7.0, 4.0], [1.0, 0.0]])).round(12).tolist() == [[0.6, 2.1], [0.0, 0.5]]
+    again = unpack("directions", model.pack())
+    assert again.logits(np.eye(2)).tobytes() == model.logits(np.eye(2)).tobytes()
 
 
 def test_a_patients_cases_are_one_row() -> None:

@@ -1,9 +1,8 @@
-"""Plans, keys, ledgers and public pictures for tests."""
+"""Plans, keys, ledgers and tables for tests."""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from medtl_core.privacy.accounting import mu_for
 from medtl_core.privacy.ledger import Identity, Key, Ledger
@@ -26,15 +25,6 @@ def key(number: int = 1, question: str = "q", made: Plan | None = None) -> Key:
 
 def ledger(folder: Path, policy: Policy | None = None, identity: Identity = SITE) -> Ledger:
     return Ledger(folder / "privacy", identity, policy or Policy())
-
-
-def write_public(folder: Path) -> None:
-    """A few public pictures, from which a map takes its scale and directions."""
-    rng = np.random.default_rng(0)
-    for number in range(12):
-        (folder / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
-        pixels = np.cumsum(rng.integers(0, 12, (40, 40, 3)), axis=number % 2).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"class{number % 2}" / f"{number}.png")
 
 
 def write_tables(folder: Path, *names: str, patients: int = 40) -> None:

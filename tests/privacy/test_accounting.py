@@ -40,7 +40,8 @@ def test_exact_epsilon_is_never_below_pld(block: int) -> None:
     for _ in range(60):
         events, delta = random_plan(rng)
         ours = epsilon(events, delta)
-        theirs = pld(events, delta, min(1e-3, max(ours, 1e-3) / 200))
+        # a finer grid costs time and shows nothing: the oracle lies above the truth, and here by less than 1e-3
+        theirs = pld(events, delta, max(ours, 1e-3) / 200 if ours < 0.3 else max(1e-3, ours / 1500))
         assert ours >= theirs - 1e-3, (events, delta)
         assert ours <= theirs + 1e-3 + 0.01 * theirs, (events, delta)
 

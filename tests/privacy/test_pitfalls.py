@@ -106,23 +106,6 @@ def test_the_accountant_that_claims_less_than_the_truth_is_never_imported() -> N
             assert not {"GDPAccountant", "PrivacyEngine"} & names, path
 
 
-def test_opacus_is_imported_in_one_place_and_only_when_needed() -> None:
-    places = set()
-    for path in (ROOT / "medtl_core").rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        found = {
-            (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Import | ast.ImportFrom)
-            for alias in node.names
-        }
-        top = {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
-        assert not any(name.split(".")[0] == "opacus" for name in top), path
-        if any(name.split(".")[0] == "opacus" for name in found):
-            places.add(path.name)
-    assert places == {"samplegrad.py"}
-
-
 @pytest.mark.parametrize("value", [2.0**35, -(2.0**35), 1e300])
 def test_a_sum_that_would_leave_the_fixed_point_is_refused(value: float) -> None:
     made = plan()
