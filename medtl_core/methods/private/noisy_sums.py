@@ -23,7 +23,7 @@ from medtl_core.privacy.patients import PublicMap
 from medtl_core.privacy.plan import Plan, Terms
 from medtl_core.values import Update
 
-#: Shares of the squared budget; class sums carry the head, and get the most.
+#: Shares of the squared budget; class sums carry the head, and get the most (docs/results-privacy.md, "Constants").
 SHARES: Mapping[str, Mapping[str, float]] = {
     "mean": {"counts": 0.1, "sums": 0.9},
     "discriminant": {"counts": 0.1, "sums": 0.6, "gram": 0.3},
