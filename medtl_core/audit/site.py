@@ -142,7 +142,7 @@ def open_hospital(source: Mapping[str, Any], assignments: Sequence[str], shots: 
     opened = open_source(chosen)
     if opened.columns:
         chosen = chosen.replace(backbone="table")
-    cases = opened.examples.take(partition(opened, chosen).sites[0].train)
+    cases = opened.examples.take(partition(opened.examples, chosen).sites[0].train)
     features = extract(cases, feature_spec(chosen, opened.entry.views, opened.columns), chosen)
     classes, values = opened.examples.task.classes, features.values
     nobody = (values[:0], np.zeros(0, np.int64), cases["patient"][:0])

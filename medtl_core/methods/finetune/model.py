@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import DataError, WeightsError
 from medtl_core.features.dataset import Material
-from medtl_core.features.extract import feature_spec
-from medtl_core.federation.model import Model, Packed
+from medtl_core.features.spec import feature_spec
+from medtl_core.federation.model import Model
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.finetune.activations import tuned_features
 from medtl_core.methods.finetune.adapters import ADAPTERS, find_adapter
-from medtl_core.methods.finetune.split_backbone import open_body
+from medtl_core.methods.finetune.split_backbone import open_backbone
 from medtl_core.values import Array
 
 
@@ -28,11 +29,12 @@ class Tuned(Model):
         head: float64 [C, d + 1] on the tuned features, the bias last.
         trained: float32 arrays by name; see `adapters`.
         adapter: one of `adapters.ADAPTERS`.
-        scope: see `body.Scope`.
+        scope: see `split_backbone.Scope`.
         facts: JSON-able remarks.
     """
 
     kind: ClassVar[str] = "tuned"
+    AXES: ClassVar[Mapping[str, str]] = {"head": "cd+", "*": ""}
 
     classes: tuple[str, ...]
     fingerprint: str
@@ -43,7 +45,7 @@ class Tuned(Model):
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
-        """Returns float64 [n, C]; prefix activations are computed once a process, views are averaged.
+        """Returns float64 [n, C]; prefix activations are computed once, views are averaged.
 
         Raises:
             DataError: there are no images.
@@ -56,32 +58,18 @@ class Tuned(Model):
         """Returns the tuned features, float32 [n, d]."""
         import torch
 
-        body = open_body(material.settings, material.views, self.scope)
-        adapter = find_adapter(self.adapter, body)
+        backbone = open_backbone(material.settings, material.views, self.scope)
+        adapter = find_adapter(self.adapter, backbone)
         if {name: array.shape for name, array in adapter.start().items()} != {
             name: array.shape for name, array in self.trained.items()
         }:
             raise WeightsError(f"the model's arrays are not those of {self.adapter!r} in scope {self.scope!r}")
         effective = adapter.effective({name: torch.tensor(array) for name, array in self.trained.items()})
-        return body.features(material, {name: tensor.numpy() for name, tensor in effective.items()})
+        return tuned_features(backbone, material, {name: tensor.numpy() for name, tensor in effective.items()})
 
-    def pack(self) -> Packed:
+    def flaw(self) -> str:
         """See Model."""
-        arrays = {"head": self.head, **self.trained}
-        config = {"adapter": self.adapter, "scope": self.scope}
-        return Packed(arrays, config, self.classes, self.fingerprint, self.facts)
-
-    @classmethod
-    def unpack(cls, packed: Packed) -> Self:
-        """See Model."""
-        arrays, config = dict(packed.arrays), packed.config
-        head = arrays.pop("head", None)
-        if head is None or head.ndim != 2 or config.get("adapter") not in ADAPTERS or "scope" not in config:
-            raise WeightsError("a tuned model needs a head [C, d + 1], an adapter and a scope")
-        return cls(
-            packed.classes, packed.fingerprint, np.asarray(head, np.float64), arrays, str(config["adapter"]),
-            str(config["scope"]), packed.facts,
-        )  # fmt: skip
+        return "" if self.adapter in ADAPTERS else f"adapter {self.adapter!r} is not known"
 
 
 def checked(material: Material | None, fingerprint: str) -> Material:

@@ -1,0 +1,128 @@
+"""From the words of a command line to a checked sweep; nothing runs and nothing is written before all is known."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from medtl_core.config import settings
+from medtl_core.errors import ConfigError, did_you_mean
+from medtl_core.federation.private import PrivateMethod
+from medtl_core.federation.registry import all_methods, find_method
+from medtl_core.federation.secure_sum import withstands
+from medtl_core.runs import Plan
+from medtl_core.sweep.cells import Sweep
+from medtl_core.sweep.job_queue import Value
+
+#: What runs when no mechanism is named.
+MECHANISMS = "private-auto,private-prototypes,private-mean,private-discriminant,private-gradient,private-sgd"
+
+#: Settings that a sweep decides, and the option that says so.
+_SWEPT: Mapping[str, str] = {"epsilon": "--epsilons", "privacy": "--mechanisms", "methods": "--mechanisms"}
+
+
+def check_assignments(words: Sequence[str], shots: str) -> None:
+    """Refuses settings, as `key=value` words, that a sweep decides.
+
+    Raises:
+        ConfigError: there is one; the message names the option to use.
+    """
+    for word in words:
+        key = word.partition("=")[0].strip().replace("_", "-")
+        if key in _SWEPT:
+            raise ConfigError(f"{key} is what a sweep varies; use {_SWEPT[key]} instead of --set {word}")
+        if key == "shots" and shots:
+            raise ConfigError(f"shots are given by --shots {shots} and by --set {word}; keep one")
+
+
+def read_sweep(plan: Plan, epsilons: str, mechanisms: str = MECHANISMS, shots: str = "") -> Sweep:
+    """Returns the sweep of a plan.
+
+    Args:
+        plan: what all runs share.
+        epsilons: separated by commas; "none" stands for the references, which always run.
+        mechanisms: names separated by commas.
+        shots: separated by commas; "" = those of the plan.
+
+    Raises:
+        ConfigError: an epsilon, mechanism or number of shots is not valid, or the hospitals cannot sum securely.
+    """
+    values: dict[str, Value] = {key: value for key, value in plan.settings.items() if key not in _SWEPT}
+    secure = bool(values.pop("secure-sum", True))
+    chosen = settings(values)
+    if secure and not withstands(chosen.sites, chosen.colluders):
+        raise ConfigError(
+            f"a secure sum of {chosen.sites} hospitals cannot withstand {chosen.colluders} colluders; take more sites "
+            "or fewer colluders, or sweep without it: --set secure-sum=false"
+        )
+    shared = replace(plan, settings=values)
+    return Sweep(
+        shared, read_epsilons(epsilons), read_shots(shots) or (chosen.shots,), read_mechanisms(mechanisms), secure
+    )
+
+
+def read_epsilons(text: str) -> tuple[float, ...]:
+    """Returns the epsilons of a comma-separated list, in order and without repeats; "none" is passed over.
+
+    Raises:
+        ConfigError: one is not a positive number, or there is none.
+
+    Example:
+        >>> read_epsilons("4, 0.5,none")
+        (0.5, 4.0)
+    """
+    words = [word for word in _words(text) if word != "none"]
+    if not words:
+        raise ConfigError(f"--epsilons {text!r} names no number; e.g. --epsilons 0.5,1,2,4,8")
+    return tuple(sorted({_epsilon(word) for word in words}))
+
+
+def read_shots(text: str) -> tuple[int, ...]:
+    """Returns the shots of a comma-separated list, in order and without repeats.
+
+    Raises:
+        ConfigError: one is not a whole number above 0.
+    """
+    for word in _words(text):
+        if not word.isdecimal() or not int(word):
+            raise ConfigError(f"--shots {word!r} must be a whole number above 0; e.g. --shots 10,25,90")
+    return tuple(sorted({int(word) for word in _words(text)}))
+
+
+def read_mechanisms(text: str) -> tuple[PrivateMethod, ...]:
+    """Returns the private methods of a comma-separated list, without repeats.
+
+    Raises:
+        ConfigError: one is unknown (the nearest is suggested) or not private, or the list is empty.
+    """
+    names = list(dict.fromkeys(_words(text)))
+    if not names:
+        raise ConfigError("--mechanisms names none; e.g. --mechanisms private-auto,private-mean")
+    return tuple(_mechanism(name) for name in names)
+
+
+def _mechanism(name: str) -> PrivateMethod:
+    known = {*MECHANISMS.split(","), *(kind.example for kind in all_methods() if issubclass(kind, PrivateMethod))}
+    try:
+        method = find_method(name)
+    except ConfigError:
+        raise ConfigError(f"unknown mechanism {name!r}; {did_you_mean(name, known)}") from None
+    if not isinstance(method, PrivateMethod):
+        raise ConfigError(
+            f"{name!r} is not private and has no epsilon (references without privacy run in every sweep); "
+            f"{did_you_mean(f'private-{name}', known)}"
+        )
+    return method
+
+
+def _epsilon(word: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        raise ConfigError(f"--epsilons {word!r} is not a number; e.g. --epsilons 0.5,1,2,4,8") from None
+    if not (math.isfinite(value) and value > 0):
+        raise ConfigError(f"--epsilons {word!r} must be a positive number; without privacy is 'none', and always runs")
+    return value
+
+
+def _words(text: str) -> Sequence[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -1,0 +1,332 @@
+"""From examples to features: the same bytes for the same image, from the cache or not, alone or in company."""
+
+import logging
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from medtl_core.backbones.weights import load_weights
+from medtl_core.backbones.zoo import find_backbone
+from medtl_core.config import Settings
+from medtl_core.data.images import content_key
+from medtl_core.errors import DataError, WeightsError
+from medtl_core.features import cache as cache_module
+from medtl_core.features import extract as module
+from medtl_core.features.cache import FeatureCache
+from medtl_core.features.extract import FeatureSpec, extract, feature_spec
+from medtl_core.values import Examples, Features, Task, digest
+
+ROOT = Path(__file__).resolve().parents[2]
+VIEWS = ("identity", "flip-h")
+SMALL = Settings(backbone="random:lite0", features="4+7", image_size=32, cache="off")
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    cache_module._SAID.clear()
+    yield
+    torch.set_num_threads(before)
+
+
+def cases(images: NDArray[Any], column: str = "image") -> Examples:
+    count = len(images)
+    text = np.array([f"p{number}" for number in range(count)], dtype=np.str_)
+    columns = {"label": np.zeros(count, dtype=np.int64), "patient": text, "site": text, "split": text}
+    return Examples({**columns, column: images}, Task("none", ("a", "b")))
+
+
+def pictures(count: int = 5, size: int = 40, channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
+    shape = (count, size, size, channels)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def run(images: NDArray[Any], settings: Settings = SMALL, views: tuple[str, ...] = VIEWS, **options: Any) -> Features:
+    return extract(cases(images), feature_spec(settings, views), settings, **options)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every image that goes through the backbone."""
+    seen: list[Any] = []
+    original = module.views_of
+
+    def counting(image: Any, size: int, views: tuple[str, ...]) -> NDArray[np.uint8]:
+        seen.append(image)
+        return original(image, size, views)
+
+    monkeypatch.setattr(module, "views_of", counting)
+    return seen
+
+
+# --- what is computed
+
+
+def test_features_are_those_of_timms_network_on_images_prepared_by_hand() -> None:
+    import timm
+
+    settings = Settings(backbone="lite0", image_size=48, cache="off")
+    images = pictures(2, size=70)
+    views = ("identity", "flip-h", "flip-v", "transpose")
+    found = run(images, settings, views)
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    network.load_state_dict(load_weights(find_backbone("lite0"))[0])
+    maps: dict[int, torch.Tensor] = {}
+    for number, path in enumerate(("blocks.2.1", "blocks.3.2", "blocks.4.2")):
+        network.get_submodule(path).register_forward_hook(lambda m, i, o, n=number: maps.__setitem__(n, o))
+    network.eval()
+    for image, row in zip(images, found.values, strict=True):
+        small = np.asarray(Image.fromarray(image).resize((48, 48), Image.Resampling.BILINEAR)) / 255.0
+        turned = [small, small[:, ::-1], small[::-1], small.transpose(1, 0, 2)]
+        batch = torch.tensor(np.stack(turned).transpose(0, 3, 1, 2) * 2 - 1, dtype=torch.float32)
+        with torch.no_grad():
+            network(batch)
+        parts = [part for n in range(3) for part in (maps[n].mean((2, 3)), maps[n].flatten(2).std(2, correction=0))]
+        np.testing.assert_allclose(row, torch.cat(parts, dim=1).mean(dim=0).numpy(), atol=1e-4, rtol=1e-4)
+    assert found.groups == (("4", 0, 80), ("7", 80, 240), ("10", 240, 464))
+    assert found.values.dtype == np.float32
+
+
+def test_grey_and_colour_and_files_are_read_alike(tmp_path: Path) -> None:
+    grey = pictures(2, channels=1)
+    colour = np.repeat(grey, 3, axis=3)
+    paths = [tmp_path / f"{number}.png" for number in range(2)]
+    for path, image in zip(paths, grey, strict=True):
+        Image.fromarray(image[:, :, 0]).save(path)
+    files = extract(cases(np.array([str(p) for p in paths]), "path"), feature_spec(SMALL, VIEWS), SMALL)
+    assert run(grey).values.tobytes() == run(colour).values.tobytes() == files.values.tobytes()
+
+
+def test_no_cases_are_no_features() -> None:
+    found = run(pictures(0))
+    assert found.values.shape == (0, 2 * (40 + 80))
+    assert found.values.dtype == np.float32
+
+
+def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"broken\.png"):
+        extract(cases(np.array([str(broken)]), "path"), feature_spec(SMALL, VIEWS), SMALL)
+    with pytest.raises(DataError, match="set backbone=table"):
+        extract(cases(np.zeros((2, 3)), "table"), feature_spec(SMALL, VIEWS), SMALL)
+    monkeypatch.setattr(module, "_extractor", lambda *rest: lambda batch: torch.full((len(batch), 240), float("nan")))
+    with pytest.raises(WeightsError, match="features that are not finite"):
+        run(pictures(1))
+
+
+def test_weights_that_change_under_way_are_refused() -> None:
+    settings = Settings(image_size=32, cache="off")
+    spec = feature_spec(settings, VIEWS)
+    with pytest.raises(WeightsError, match="changed while the run was starting"):
+        extract(cases(pictures(1)), FeatureSpec(**{**vars(spec), "weights_sha": "0" * 64}), settings)
+
+
+# --- the same bytes
+
+
+def test_an_image_has_the_same_features_in_any_company() -> None:
+    images = pictures(7)
+    together = run(images).values
+    assert len({row.tobytes() for row in together}) == 7
+    for number in range(7):
+        assert run(images[number : number + 1]).values.tobytes() == together[number].tobytes()
+    order = np.array([3, 0, 6, 2, 5, 1, 4])
+    assert run(images[order]).values.tobytes() == together[order].tobytes()
+    larger = run(np.concatenate([pictures(70, seed=1), images])).values
+    assert larger[70:].tobytes() == together.tobytes()
+    assert run(images, workers=2).values.tobytes() == together.tobytes()
+
+
+def test_random_weights_are_the_same_in_every_process_and_leave_the_random_state_alone() -> None:
+    module._loaded.cache_clear()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    before = run(pictures(2)).values
+    assert torch.equal(torch.rand(3), expected)
+    module._loaded.cache_clear()
+    torch.manual_seed(6)
+    assert run(pictures(2)).values.tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_torch_threads_stays_the_callers(threads: int) -> None:
+    torch.set_num_threads(threads)
+    run(pictures(3), workers=2)
+    assert torch.get_num_threads() == threads
+
+
+def test_equal_images_are_computed_once(counted: list[Any]) -> None:
+    images = pictures(3)[[0, 1, 0, 2, 1, 0]]
+    steps: list[tuple[int, int]] = []
+    values = run(images, progress=lambda done, total: steps.append((done, total))).values
+    assert len(counted) == 3
+    assert values[0].tobytes() == values[2].tobytes() == values[5].tobytes()
+    assert steps == [(0, 3), (3, 3)]
+
+
+# --- the cache
+
+
+def test_cached_features_equal_computed_ones(tmp_path: Path, counted: list[Any]) -> None:
+    images, settings = pictures(4), SMALL.replace(cache=str(tmp_path / "cache"))
+    computed = run(images).values
+    first = run(images[:3], settings).values
+    assert len(counted) == 4 + 3
+    again = run(images[::-1], settings)
+    assert len(counted) == 4 + 3 + 1
+    assert first.tobytes() == computed[:3].tobytes()
+    assert again.values.tobytes() == computed[::-1].tobytes()
+    assert again.groups == run(images).groups
+    assert list(tmp_path.iterdir()) == [tmp_path / "cache"]
+
+
+def test_the_cache_tells_specifications_apart(tmp_path: Path, counted: list[Any]) -> None:
+    settings = SMALL.replace(cache=str(tmp_path))
+    for changed in (settings, settings.replace(image_size=40), settings.replace(features="4"), settings):
+        run(pictures(2), changed)
+    assert len(counted) == 6
+
+
+def test_damaged_and_ill_shaped_rows_are_computed_again(
+    tmp_path: Path, counted: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    images, settings = pictures(4), SMALL.replace(cache=str(tmp_path))
+    expected = run(images, settings).values
+    base = sqlite3.connect(tmp_path / "features.sqlite")
+    with base:
+        base.execute("UPDATE features SET row = zeroblob(960) WHERE key IN (SELECT key FROM features LIMIT 2)")
+    base.close()
+    spec = feature_spec(settings, VIEWS)
+    key = digest([content_key(images[0]), spec.fingerprint])
+    FeatureCache(tmp_path).put_many({key: np.zeros(7, dtype=np.float32)})
+    with caplog.at_level(logging.WARNING, logger="medtl"):
+        for _ in range(2):
+            assert run(images, settings).values.tobytes() == expected.tobytes()
+    assert 4 + 2 <= len(counted) <= 4 + 3
+    assert len(caplog.records) == 1
+    assert "computed again" in caplog.text
+
+
+def test_a_damaged_file_and_an_unwritable_folder_change_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = run(pictures(2)).values
+    (tmp_path / "features.sqlite").write_bytes(b"something else" * 500)
+    with caplog.at_level(logging.WARNING, logger="medtl"):
+        for folder in (tmp_path, tmp_path / "features.sqlite" / "below"):
+            for _ in range(2):
+                found = run(pictures(2), SMALL.replace(cache=str(folder)))
+                assert found.values.tobytes() == expected.tobytes()
+    assert ["set aside" in record.message for record in caplog.records] == [True, False]
+    assert "is not used" in caplog.text
+
+
+def test_an_interrupted_run_keeps_what_it_stored(
+    tmp_path: Path, counted: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 2)
+    images, settings = pictures(5), SMALL.replace(cache=str(tmp_path))
+
+    def impatient(done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(images, settings, progress=impatient)
+    assert len(counted) == 4
+    run(images, settings)
+    assert len(counted) == 5
+
+
+def test_a_broken_image_costs_only_its_own_chunk(
+    tmp_path: Path, counted: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 2)
+    settings = SMALL.replace(cache=str(tmp_path / "cache"))
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for path, image in zip(paths, pictures(4), strict=True):
+        Image.fromarray(image).save(path)
+    paths[3].write_bytes(b"broken")
+    files = cases(np.array([str(path) for path in paths]), "path")
+    for workers in (1, 2):
+        with pytest.raises(DataError, match=r"3\.png"):
+            extract(files, feature_spec(settings, VIEWS), settings, workers=workers)
+    assert len([image for image in counted if str(image).endswith(("0.png", "1.png"))]) == 2
+
+
+def test_the_cache_lies_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDTL_CACHE", str(tmp_path / "mine"))
+    run(pictures(1), SMALL)
+    assert not (tmp_path / "mine").exists()
+    run(pictures(1), SMALL.replace(cache=""))
+    assert (tmp_path / "mine" / "features.sqlite").is_file()
+
+
+# --- tables
+
+
+def table_spec(columns: int) -> FeatureSpec:
+    return feature_spec(Settings(backbone="table"), (), columns)
+
+
+def test_a_table_becomes_its_values_and_their_gaps() -> None:
+    table = np.array([[1.5, np.nan], [-2.0, 3.0]])
+    found = extract(cases(table, "table"), table_spec(2), Settings(backbone="table"))
+    assert found.values.tolist() == [[1.5, 0.0, 0.0, 1.0], [-2.0, 0.0, 3.0, 0.0]]
+    assert found.values.dtype == np.float32
+    assert found.groups == (("table", 0, 4),)
+    assert found.fingerprint == table_spec(2).fingerprint != table_spec(3).fingerprint
+
+
+def test_tables_that_cannot_be_read_are_refused() -> None:
+    settings = Settings(backbone="table")
+    with pytest.raises(DataError, match="images, not a table"):
+        extract(cases(pictures(1)), table_spec(2), settings)
+    with pytest.raises(DataError, match="column 1 holds values too large"):
+        extract(cases(np.array([[1.0, 1e300]]), "table"), table_spec(2), settings)
+    with pytest.raises(DataError, match="3 columns where 2 were agreed"):
+        extract(cases(np.zeros((1, 3)), "table"), table_spec(2), settings)
+
+
+# --- what is imported
+
+_HEAVY = """
+import hashlib, sys
+import numpy as np
+from medtl_core.config import Settings
+from medtl_core.features.extract import extract, feature_spec
+from medtl_core.values import Examples, Task
+heavy = {"torch", "torchvision", "timm", "sklearn", "scipy", "flwr"}
+for name in ("lite0", "random:lite0", "random:resnet18", "table"):
+    feature_spec(Settings(backbone=name), ("identity",))
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+settings = Settings(backbone="random:lite0", features="4+7", image_size=32, cache=sys.argv[1])
+images = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), dtype=np.uint8)
+none = np.zeros(5, dtype=np.int64)
+examples = Examples({"label": none, "patient": none, "site": none, "split": none, "image": images}, Task("", ("a",)))
+found = extract(examples, feature_spec(settings, ("identity", "flip-h")), settings)
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+print(hashlib.sha256(found.values.tobytes()).hexdigest())
+"""
+
+
+def test_specifications_and_a_warm_cache_need_no_torch(tmp_path: Path) -> None:
+    import hashlib
+
+    computed = run(pictures(5), SMALL.replace(cache=str(tmp_path))).values
+    command = [sys.executable, "-W", "error", "-c", _HEAVY, str(tmp_path)]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert child.stderr == ""
+    assert child.stdout.strip() == hashlib.sha256(computed.tobytes()).hexdigest()
