@@ -105,7 +105,8 @@ def _laplace(scale: int, size: int, entropy: Entropy) -> Ints:
         count = missing + missing // max(scale, 8) + 16
         magnitude = np.floor(-scale * np.log1p(-entropy.uniform(count))).astype(np.int64)
         negative = entropy.uniform(count) < 0.5
-        return np.where(negative, -magnitude, magnitude)[~(negative & (magnitude == 0))]
+        kept = ~(negative & (magnitude == 0))
+        return np.asarray(np.where(negative, -magnitude, magnitude)[kept])
 
     return _drawn(size, signed)
 

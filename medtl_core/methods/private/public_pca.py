@@ -18,7 +18,7 @@ from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.heads.statistics import TINY
 from medtl_core.privacy.patients import Patients, PublicMap, by_patient
 from medtl_core.rng import stream
-from medtl_core.values import Array, Examples, Task
+from medtl_core.values import Examples, Task
 
 #: Patches cut from the photographs, and their smallest and largest side.
 _PATCHES, _SMALLEST, _LARGEST = 400, 64, 400
@@ -54,10 +54,13 @@ def _read(study: Study) -> PublicMap:
 
 
 def _features(chosen: Settings, views: tuple[str, ...]) -> NDArray[np.float32]:
+    from medtl_core.data.source import open_source
+
     if chosen.public_images in BUILT_IN:
         examples = BUILT_IN[chosen.public_images]()
     elif Path(chosen.public_images).exists():
-        examples = _folder(chosen)
+        own = Settings(data="", data_path=chosen.public_images, backbone=chosen.backbone)
+        examples = open_source(own).examples
     else:
         raise ConfigError(f"public-images={chosen.public_images!r} is neither photos, phantom nor a folder")
     return extract(examples, feature_spec(chosen, views), chosen).values
@@ -75,7 +78,9 @@ def photographs(patches: int = _PATCHES) -> Examples:
         side = int(rng.integers(_SMALLEST, _LARGEST))
         top, left = (int(rng.integers(0, length - side + 1)) for length in picture.shape[:2])
         cut.append(square(picture[top : top + side, left : left + side], 224))
-    return _examples({"image": np.stack(cut)}, patches)
+    names = np.array([f"public-{number}" for number in range(patches)])
+    columns = {"label": np.zeros(patches, np.int64), "patient": names, "site": names, "image": np.stack(cut)}
+    return Examples({**columns, "split": np.full(patches, "train")}, Task("public", ("public",)))
 
 
 def _phantom() -> Examples:
@@ -86,16 +91,3 @@ def _phantom() -> Examples:
 
 #: Values of `public-images` that need no folder: of no medical task, or synthetic.
 BUILT_IN: Mapping[str, Callable[[], Examples]] = {"photos": photographs, "phantom": _phantom}
-
-
-def _folder(chosen: Settings) -> Examples:
-    from medtl_core.data.source import open_source
-
-    place = Settings(data="", data_path=chosen.public_images, backbone=chosen.backbone)
-    return open_source(place).examples
-
-
-def _examples(columns: dict[str, Array], count: int) -> Examples:
-    names = np.array([f"public-{number}" for number in range(count)])
-    own = {"label": np.zeros(count, np.int64), "patient": names, "site": names, "split": np.full(count, "train")}
-    return Examples({**own, **columns}, Task("public", ("public",)))
