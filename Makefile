@@ -3,14 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# One numeric thread per process: simulated hospitals run side by side (METHODS section 10)
+# One numeric thread per process: simulated hospitals run side by side, one a core
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 
 .PHONY: help install demo test lint types test-slow clean bench-speed bench-methods bench-finetune bench-unseen \
-  bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills
+  bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills house mutants
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -42,6 +42,12 @@ types: $(STAMP)  ## mypy --strict on our packages
 
 test-slow: $(STAMP)  ## tests that take longer than the default suite allows
 	$(BIN)/python -m pytest -m slow
+
+house: $(STAMP)  ## rooms and their budgets, circles, imports against the order, class names used twice
+	@$(BIN)/python -m tests.house
+
+mutants: $(STAMP)  ## 200 small mistakes, planted one at a time: how many the tests catch
+	$(BIN)/python -m tests.mutants --map runs/mutants.json
 
 bench-speed: $(STAMP)  ## ratios against plain torch and Flower's Ray simulation, measured in one run
 	$(BIN)/python -m simulations.speed

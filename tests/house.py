@@ -78,12 +78,9 @@ class File:
             if token.type not in silent:
                 lines.update(range(token.start[0], token.end[0] + 1))
         for node in ast.walk(self.tree):
-            if (
-                isinstance(node, ast.Expr)
-                and isinstance(node.value, ast.Constant)
-                and isinstance(node.value.value, str)
-            ):
-                lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+            match node:
+                case ast.Expr(value=ast.Constant(value=str())):
+                    lines.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
         return len(lines)
 
     @cached_property
@@ -280,6 +277,11 @@ def table(house: House) -> str:
 def main(words: list[str]) -> None:
     """Prints the house, or draws its picture."""
     house = House.read()
+    if "--picture" in words:
+        from tests import picture
+
+        picture.PATH.write_text(picture.drawn(house), encoding="utf-8")
+        return
     sys.stdout.write(table(house))
 
 
