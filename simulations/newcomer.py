@@ -6,18 +6,15 @@ same features of the same cases, so differences are paired by split. Tables are 
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.cli.plan import name_data
 from medtl_core.config import read_assignments, settings
 from medtl_core.errors import ConfigError, MedtlError
 from medtl_core.evaluation.intervals import paired
@@ -25,9 +22,10 @@ from medtl_core.evaluation.scores import auroc, balanced_accuracy
 from medtl_core.federation.study import Study
 from medtl_core.methods.episodes import draw_shots
 from medtl_core.rng import stream
+from simulations.experiments import named
 from simulations.federation import Cases, Index, federate, load
-from simulations.learners import LEARNERS, Newcomer
-from simulations.spread import apart, over
+from simulations.intervals import apart, markdown, over
+from simulations.newcomer_learners import LEARNERS, Newcomer
 
 SHOTS = (1, 5, 20)
 FIGURES = {"balanced accuracy": balanced_accuracy, "AUROC": auroc}
@@ -128,10 +126,8 @@ def run(cases: Cases, splits: Sequence[Split], rounds: int) -> Results:
 def _figures(newcomer: Newcomer, cases: Cases, split: Split) -> dict[str, dict[str, float]]:
     found = {}
     for name, learner in LEARNERS.items():
-        logits = learner(newcomer, cases.values[split.test])
-        if logits is not None:
-            scores = cases.scores(logits, split.test, split.own)
-            found[name] = {figure: float(measure(scores) or 0.0) for figure, measure in FIGURES.items()}
+        scores = cases.scores(learner(newcomer, cases.values[split.test]), split.test, split.own)
+        found[name] = {figure: float(measure(scores) or 0.0) for figure, measure in FIGURES.items()}
     return found
 
 
@@ -143,16 +139,16 @@ def _log(split: Split, study: Study) -> None:
 
 def table(results: Results, figure: str, baseline: str) -> str:
     """Returns a Markdown table: percent with half-widths of 95 % t-intervals over splits; differences are paired."""
-    head = ["learner", *(f"{shots} shots" for shots in SHOTS), *(f"{shots}: against {baseline}" for shots in SHOTS)]
-    lines = [head, ["-"] * len(head)]
+    rows = []
     for name, by_shots in results.items():
-        shown = [over(by_shots[shots][figure]) for shots in SHOTS]
-        versus = [
-            "" if name == baseline else apart(paired(by_shots[shots][figure], results[baseline][shots][figure]))
+        values = {shots: by_shots[shots][figure] for shots in SHOTS}
+        versus = (
+            "" if name == baseline else apart(paired(values[shots], results[baseline][shots][figure]))
             for shots in SHOTS
-        ]
-        lines.append([name, *shown, *versus])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        )
+        rows.append((name, *map(over, values.values()), *versus))
+    head = ("learner", *(f"{shots} shots" for shots in SHOTS), *(f"{shots}: against {baseline}" for shots in SHOTS))
+    return markdown(head, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,16 +159,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--novel", type=int, default=0, help="classes held out (0 = 3, or 1 of three classes)")
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=20, help="of meta-training")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures of every split")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. sites=6 image-size=128")
     given = parser.parse_args(arguments)
-    defaults = {"sites": 6, "shots": 0, **name_data(given.data)}
+    defaults = {"sites": 6, "shots": 0, **named(given.data)}
     cases = load(settings({**defaults, **read_assignments(given.set)}))
     novel = given.novel or (3 if len(cases.examples.task.classes) > 4 else 1)
     made = class_splits(cases, given.splits, novel) if given.what == "class" else hospital_splits(cases, given.splits)
     results = run(cases, list(made), given.rounds)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
     for figure in FIGURES:
         print(f"\n{figure}, new {given.what}, {given.splits} splits\n\n{table(results, figure, 'ProtoNet')}")
     return 0

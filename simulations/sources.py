@@ -8,7 +8,6 @@ its own.
 
 import argparse
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +16,14 @@ from statistics import fmean
 
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.cli.ranking import Candidate, agreement
-from medtl_core.cli.selecting import STANDARD, Selection, Source, is_done, read_sources, select
+from medtl_core.cli.selecting import STANDARD, Selection, Source, read_sources, select
 from medtl_core.errors import MedtlError
 from medtl_core.evaluation.intervals import paired
 from medtl_core.runs import Plan
+from simulations.batch import ROOT
+from simulations.experiments import run_once
+from simulations.intervals import apart, markdown, over
 
-from .experiment import simulate
-from .spread import apart, over
-
-ROOT = Path(__file__).resolve().parents[1]
 BACKBONES = "lite0,torchvision:squeezenet1_1,torchvision:mobilenet_v2"
 #: What medtl reads where nobody chooses; a rule that costs nothing, as the yardstick of every score.
 HABIT = "lite0@4+7+10"
@@ -93,9 +91,8 @@ def selection(bench: Bench) -> str:
 def agreement_markdown(found: Mapping[str, Sequence[Candidate]], size: int) -> str:
     """Returns the agreement of each score on each set: Spearman / Kendall / regret in points, means over seeds."""
     rows = {name: {row["score"]: row for row in agreement(part)} for name, part in found.items()}
-    lines = [("score", *found), ("-",) * (len(found) + 1)]
     scores = dict.fromkeys(score for part in rows.values() for score in part)
-    lines += [(score, *(_agreed(part.get(score)) for part in rows.values())) for score in scores]
+    lines = [(score, *(_agreed(part.get(score)) for part in rows.values())) for score in scores]
     lines.append((f"always {HABIT}", *(f"- / - / {100 * _habit(part):.1f}" for part in found.values())))
     lines.append(("any candidate", *(f"- / - / {100 * _any(part):.1f}" for part in found.values())))
     notes = [
@@ -105,7 +102,7 @@ def agreement_markdown(found: Mapping[str, Sequence[Candidate]], size: int) -> s
         for name, part in found.items()
     ]
     title = f"### Scores against measured balanced accuracy ({size} px): Spearman / Kendall / regret in points"
-    return "\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines), "", *notes, ""])
+    return "\n".join([title, "", markdown(("score", *found), lines), "", *notes, ""])
 
 
 def medical(bench: Bench) -> str:
@@ -123,14 +120,14 @@ def medical(bench: Bench) -> str:
 def medical_markdown(found: Mapping[tuple[str, int, int], Sequence[Candidate]]) -> str:
     """Returns both sources on each target, their paired difference, and which one each score would have taken."""
     head = ("target", "blocks", "natural", "medical", "difference", "p", "AUROC of both", "medical preferred by")
-    lines = [head, ("-",) * len(head)]
+    lines: list[tuple[str, ...]] = []
     for (name, sites, shots), part in found.items():
         label = f"{name}, {sites} x {shots}" + (" (its own set)" if name == PUBLIC else "")
         lines += [(label, taps, *_compared(part, taps)) for taps in LAYERS]
     title = "### A natural and a medical source: balanced accuracy of the discriminant, medical less natural"
     seeds = len({one.seed for part in found.values() for one in part})
     note = f"{seeds} seeds; the last column says at how many of them each score prefers the medical source."
-    return "\n".join([title, "", *(f"| {' | '.join(line)} |" for line in lines), "", note, ""])
+    return "\n".join([title, "", markdown(head, lines), "", note, ""])
 
 
 def _compared(part: Sequence[Candidate], taps: str) -> tuple[str, ...]:
@@ -162,9 +159,7 @@ def _candidates(
 
 
 def _run(plan: Plan) -> None:
-    if plan.out.exists() and not is_done(plan):
-        shutil.rmtree(plan.out)
-    simulate(plan, lambda event: None)
+    run_once(plan.settings, plan.out, plan.name, seeds=plan.seeds, workers=plan.workers)
 
 
 def _make_source(bench: Bench) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from medtl_core.cli.ranking import Candidate
-from medtl_core.runs import Plan
 from simulations import sources
 from simulations.sources import HABIT, LAYERS, agreement_markdown, medical_markdown
 
@@ -46,16 +45,6 @@ def test_the_table_of_sources_by_hand() -> None:
         assert cells[2] == "50.0 ± 0.0" and cells[4] == "-4.0 ± 5.0"
         assert cells[6] == "60.0 / 56.0"
         assert cells[7] == "cv-loss 2/3, logme 1/3"
-
-
-def test_a_half_finished_run_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = Plan({"data": "phantom"}, 1, 1, False, tmp_path / "run", tmp_path, "phantom")
-    plan.out.mkdir()
-    (plan.out / "events.jsonl").write_text("")
-    seen: list[bool] = []
-    monkeypatch.setattr(sources, "simulate", lambda plan, progress: seen.append(plan.out.exists()))
-    sources._run(plan)
-    assert seen == [False]
 
 
 def test_data_that_are_not_there_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
