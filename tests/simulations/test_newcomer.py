@@ -6,8 +6,9 @@ import pytest
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.federation.hospitals import Request
+from medtl_core.federation.memory import MemoryHospitals
 from simulations import newcomer
-from simulations.federation import Cases, MemoryHospitals, federate, load
+from simulations.federation import Cases, federate, load
 from simulations.newcomer import class_splits, hospital_splits, main, table
 from simulations.newcomer_learners import LEARNERS
 from tests.memory import make_site
@@ -81,7 +82,7 @@ def test_the_table_by_hand() -> None:
 
 
 def test_a_federation_in_memory_needs_its_quorum(cases: Cases) -> None:
-    hospitals = MemoryHospitals([make_site("a", 12), make_site("b", 6, skew=1), make_site("c", 6, skew=1)], 0.5)
+    hospitals = MemoryHospitals([make_site("a", 12), make_site("b", 6, skew=1), make_site("c", 6, skew=1)], quorum=0.5)
     arrays = {"mean": np.zeros(6), "scale": np.ones(6), "body.weight": np.ones((2, 6)), "body.bias": np.zeros(2)}
     config = {"round": 1, "ways": 3, "shots": 1, "queries": 1, "episodes": 1, "rate": 0.1}
     heard = hospitals.ask(Request("fit_protonet", arrays, config))
