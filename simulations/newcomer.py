@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from medtl_core.config import read_assignments, settings
 from medtl_core.errors import ConfigError, MedtlError
 from medtl_core.evaluation.intervals import paired
-from medtl_core.evaluation.scores import auroc, balanced_accuracy
+from medtl_core.evaluation.scores import balanced_accuracy
 from medtl_core.federation.study import Study
 from medtl_core.methods.episodes import draw_shots
 from medtl_core.rng import stream
@@ -28,9 +28,8 @@ from simulations.intervals import apart, markdown, over
 from simulations.newcomer_learners import LEARNERS, Newcomer
 
 SHOTS = (1, 5, 20)
-FIGURES = {"balanced accuracy": balanced_accuracy, "AUROC": auroc}
-#: learner -> shots -> figure -> one value a split.
-Results = dict[str, dict[int, dict[str, list[float]]]]
+#: Learner -> shots -> balanced accuracy, one value a seed.
+Results = dict[str, dict[int, list[float]]]
 
 
 @dataclass(frozen=True)
@@ -104,31 +103,23 @@ def _without(cases: Cases, site: str, seed: int) -> Split:
 
 def run(cases: Cases, splits: Sequence[Split], rounds: int) -> Results:
     """Returns every learner's figures; splits of one seed are averaged, so that a value stands for one seed."""
-    found: dict[tuple[str, int, str], dict[int, list[float]]] = {}
+    found: dict[tuple[str, int], dict[int, list[float]]] = {}
     for split in splits:
         study = federate(cases, split.base, split.classes, cases.settings.replace(seed=split.seed))
+        label, patients = cases.examples["label"][split.pool], cases.examples["patient"][split.pool]
         for shots in SHOTS:
             rng = stream(split.seed, "newcomer", "shots", split.name)
-            label, patients = cases.examples["label"][split.pool], cases.examples["patient"][split.pool]
             rows = split.pool[draw_shots(label, patients, shots, rng=rng)]
             newcomer = Newcomer(study, cases.support(rows, split.own), rounds)
-            for name, figures in _figures(newcomer, cases, split).items():
-                for figure, value in figures.items():
-                    found.setdefault((name, shots, figure), {}).setdefault(split.seed, []).append(value)
+            for name, learner in LEARNERS.items():
+                scores = cases.scores(learner(newcomer, cases.values[split.test]), split.test, split.own)
+                accuracy = float(balanced_accuracy(scores) or 0.0)
+                found.setdefault((name, shots), {}).setdefault(split.seed, []).append(accuracy)
         _log(split, study)
     results: Results = {}
-    for (name, shots, figure), by_seed in found.items():
-        means = [fmean(values) for values in by_seed.values()]
-        results.setdefault(name, {}).setdefault(shots, {})[figure] = means
+    for (name, shots), by_seed in found.items():
+        results.setdefault(name, {})[shots] = [fmean(values) for values in by_seed.values()]
     return results
-
-
-def _figures(newcomer: Newcomer, cases: Cases, split: Split) -> dict[str, dict[str, float]]:
-    found = {}
-    for name, learner in LEARNERS.items():
-        scores = cases.scores(learner(newcomer, cases.values[split.test]), split.test, split.own)
-        found[name] = {figure: float(measure(scores) or 0.0) for figure, measure in FIGURES.items()}
-    return found
 
 
 def _log(split: Split, study: Study) -> None:
@@ -137,16 +128,14 @@ def _log(split: Split, study: Study) -> None:
     print(f"split {split.seed} without {split.name}: {len(study.hospitals.weights)} hospitals{note}", file=sys.stderr)
 
 
-def table(results: Results, figure: str, baseline: str) -> str:
+def table(results: Results, baseline: str) -> str:
     """Returns a Markdown table: percent with half-widths of 95 % t-intervals over splits; differences are paired."""
     rows = []
     for name, by_shots in results.items():
-        values = {shots: by_shots[shots][figure] for shots in SHOTS}
         versus = (
-            "" if name == baseline else apart(paired(values[shots], results[baseline][shots][figure]))
-            for shots in SHOTS
+            "" if name == baseline else apart(paired(by_shots[shots], results[baseline][shots])) for shots in SHOTS
         )
-        rows.append((name, *map(over, values.values()), *versus))
+        rows.append((name, *(over(by_shots[shots]) for shots in SHOTS), *versus))
     head = ("learner", *(f"{shots} shots" for shots in SHOTS), *(f"{shots}: against {baseline}" for shots in SHOTS))
     return markdown(head, rows)
 
@@ -166,8 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     novel = given.novel or (3 if len(cases.examples.task.classes) > 4 else 1)
     made = class_splits(cases, given.splits, novel) if given.what == "class" else hospital_splits(cases, given.splits)
     results = run(cases, list(made), given.rounds)
-    for figure in FIGURES:
-        print(f"\n{figure}, new {given.what}, {given.splits} splits\n\n{table(results, figure, 'ProtoNet')}")
+    print(f"balanced accuracy, new {given.what}, {given.splits} splits\n\n{table(results, 'ProtoNet')}")
     return 0
 
 
