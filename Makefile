@@ -76,8 +76,7 @@ bench-newcomer: $(STAMP)  ## a new class, and a new hospital, with 1, 5 and 20 c
 	$(BIN)/python -m simulations.newcomer class --data $(DATA)/kermany_cxr224 --set image-size=128
 
 bench-sources: $(STAMP)  ## which backbone and layer: scores from sums against measured accuracy
-	$(BIN)/python -m simulations.sources selection --shared $(DATA)/..
-	$(BIN)/python -m simulations.sources medical --shared $(DATA)/..
+	$(BIN)/python -m simulations.sources --shared $(DATA)/..
 
 bench-robustness: $(STAMP)  ## heads on corrupted test images
 	$(BIN)/python -m simulations.robustness --data $(DATA)/kermany_cxr224 --methods discriminant,fedavg-20 --shots 25 --seeds 3 --out runs/robustness
