@@ -74,9 +74,9 @@ def test_one_new_file_of_at_most_40_lines_is_a_new_method(run: dict[str, Any]) -
     (code,) = [text for path, kind, text in BLOCKS if "/methods/" in path and kind == "python"]
     assert len(code.splitlines()) <= 40
     methods = run["summary"]["methods"]
-    assert set(methods) == {"direction", "nearest-mean"}
-    assert methods["direction"]["balanced_accuracy"]["mean"] > 0.4  # chance is a third
-    assert methods["direction"]["rounds"] == 2
+    assert set(methods) == {"projected-32", "nearest-mean"}
+    assert methods["projected-32"]["balanced_accuracy"]["mean"] > 0.4  # chance is a third
+    assert methods["projected-32"]["rounds"] == 2
 
 
 def test_a_new_reader_finds_the_cases(run: dict[str, Any]) -> None:
