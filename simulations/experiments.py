@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl_core.config import settings
+from medtl_core.evaluation.result import MethodResult, Result
 from medtl_core.federation.model import Classifier
 from medtl_core.runs import Plan
 from simulations.batch import ROOT, Job, Values, told, work_through
@@ -65,13 +66,13 @@ def is_done(plan: Plan) -> bool:
     return bool(config["settings"] == settings(plan.settings).public() and config["seeds"] == plan.seeds)
 
 
-def records(run: Path) -> dict[str, dict[int, Mapping[str, Any]]]:
-    """Returns what a finished run found: method -> seed -> its record in result.json; nothing of an unfinished one."""
-    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+def records(run: Path) -> dict[str, dict[int, MethodResult]]:
+    """Returns what a finished run found: method -> seed -> how it did; nothing of an unfinished one."""
+    found: dict[str, dict[int, MethodResult]] = {}
     for file in sorted(run.glob("seed-*/result.json")) if (run / "metrics.json").is_file() else ():
-        result = json.loads(file.read_text(encoding="utf-8"))
-        for method, record in result["methods"].items():
-            found.setdefault(method, {})[int(result["seed"])] = record
+        result = Result.read(file)
+        for method, record in result.methods.items():
+            found.setdefault(method, {})[result.seed] = record
     return found
 
 

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from medtl_core.evaluation.result import MethodResult
 from simulations.batch import Job, Values
 from simulations.experiments import carry_out, options, records, where
 from simulations.paired import comparison
@@ -116,9 +116,9 @@ def cells(groups: Sequence[Group], shots: Sequence[int]) -> Iterator[Cell]:
                         yield from (Cell(group, data, count, seed, part) for part in parts)
 
 
-def results(family: str, data: str, shots: int, out: Path) -> dict[str, dict[int, Mapping[str, Any]]]:
-    """Returns what is done of a table: method -> seed -> its record in result.json."""
-    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+def results(family: str, data: str, shots: int, out: Path) -> dict[str, dict[int, MethodResult]]:
+    """Returns what is done of a table: method -> seed -> how it did."""
+    found: dict[str, dict[int, MethodResult]] = {}
     for group in (group for group in GROUPS if group.family == family):
         for run in sorted((out / group.name / f"{data}-{shots}").glob("*/seed-*")):
             for method, by_seed in records(run).items():

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
 from medtl_core.evaluation.intervals import Paired, holm, paired
+from medtl_core.evaluation.result import MethodResult
 from simulations.intervals import apart, markdown, over
 
-#: Method -> seed -> the method's record in result.json.
-Records = Mapping[str, Mapping[int, Mapping[str, Any]]]
+#: Method -> seed -> how it did.
+Records = Mapping[str, Mapping[int, MethodResult]]
 #: Method -> seed -> percent.
 Figures = Mapping[str, Mapping[int, float]]
 #: Fewer seeds than this give a mean, and no interval worth printing.
@@ -29,8 +29,8 @@ def comparison(records: Records, baselines: Sequence[str]) -> str:
     for method, by_seed in records.items():
         done = list(by_seed.values())
         names = ("balanced_accuracy", "auroc", "worst_site")
-        figures = (over([record["figures"].get(name) for record in done], fewest=FEWEST) for name in names)
-        sent, cpu = (fmean(record["cost"][name] for record in done) for name in ("bytes_up", "cpu_seconds"))
+        figures = (over([record.judgement.figures.get(name) for record in done], fewest=FEWEST) for name in names)
+        sent, cpu = (fmean(getattr(record.cost, name) for record in done) for name in ("bytes_up", "cpu_seconds"))
         differences = (column.get(method, "-") for column in versus)
         rows.append((f"`{method}`", str(len(done)), *figures, f"{sent / 1e3:,.0f} kB", f"{cpu:.2f}", *differences))
     head = ("method", "seeds", "balanced accuracy", "AUROC", "worst site", "sent per hospital", "CPU s")
@@ -48,10 +48,12 @@ def _versus(records: Records, baseline: str) -> dict[str, str]:
     }
 
 
-def _paired(ours: Mapping[int, Mapping[str, Any]], theirs: Mapping[int, Mapping[str, Any]]) -> Paired | None:
-    seeds = sorted(ours.keys() & theirs.keys())
-    sides = [[side[seed]["figures"]["balanced_accuracy"] for seed in seeds] for side in (ours, theirs)]
-    both = [pair for pair in zip(*sides, strict=True) if None not in pair]
+def _paired(ours: Mapping[int, MethodResult], theirs: Mapping[int, MethodResult]) -> Paired | None:
+    pairs = [
+        (ours[seed].judgement.figures["balanced_accuracy"], theirs[seed].judgement.figures["balanced_accuracy"])
+        for seed in sorted(ours.keys() & theirs.keys())
+    ]
+    both = [(our, their) for our, their in pairs if our is not None and their is not None]
     return paired([our for our, _ in both], [their for _, their in both]) if len(both) >= FEWEST else None
 
 

@@ -85,7 +85,8 @@ def table(out: Path) -> str:
     figures: dict[tuple[str, str, str], dict[float, dict[int, float]]] = {}
     for cell in cells(100):
         for method, by_seed in records(cell.folder(out)).items():
-            done = {seed: 100 * record["figures"]["balanced_accuracy"] for seed, record in by_seed.items()}
+            accuracies = {seed: record.judgement.figures["balanced_accuracy"] for seed, record in by_seed.items()}
+            done = {seed: 100 * accuracy for seed, accuracy in accuracies.items() if accuracy is not None}
             figures.setdefault((cell.data, cell.mode, method), {}).setdefault(cell.epsilon, {}).update(done)
     parts = []
     for data in DATA:

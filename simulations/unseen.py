@@ -20,6 +20,7 @@ import numpy as np
 from medtl_core.config import Value, read_assignments, settings
 from medtl_core.data.source import open_source
 from medtl_core.errors import MedtlError
+from medtl_core.evaluation.result import MethodResult
 from simulations.experiments import named, records, run_once
 from simulations.intervals import markdown, over
 
@@ -29,8 +30,8 @@ METHODS = (
     "discriminant-nuisance-cv", "fedavg-20", "network-20", "adversarial-20-0", "adversarial-20", "adversarial-20-1",
 )  # fmt: skip
 
-#: Unseen site -> method -> seed -> its record in result.json.
-Found = Mapping[str, Mapping[str, Mapping[int, Mapping[str, Any]]]]
+#: Unseen site -> method -> seed -> how it did.
+Found = Mapping[str, Mapping[str, Mapping[int, MethodResult]]]
 
 
 def cells(protocol: str, values: Mapping[str, Value], cases: str) -> dict[str, dict[str, Value]]:
@@ -49,7 +50,7 @@ def table(found: Found, baseline: str) -> str:
     for name in next(iter(found.values())):
         accuracies = {site: _figures(methods[name], "balanced_accuracy") for site, methods in found.items()}
         areas = [value for methods in found.values() for value in _figures(methods[name], "auroc")]
-        facts = [record["facts"] for methods in found.values() for record in methods[name].values()]
+        facts = [record.facts for methods in found.values() for record in methods[name].values()]
         told = [fact["hospital_accuracy"] for fact in facts if "hospital_accuracy" in fact]
         rows.append(
             (
@@ -61,8 +62,8 @@ def table(found: Found, baseline: str) -> str:
     return markdown(("method", "balanced accuracy", "AUROC", f"against `{baseline}`", "hospital told", *sites), rows)
 
 
-def _figures(by_seed: Mapping[int, Mapping[str, Any]], name: str) -> list[Any]:
-    return [by_seed[seed]["figures"][name] for seed in sorted(by_seed)]
+def _figures(by_seed: Mapping[int, MethodResult], name: str) -> list[Any]:
+    return [by_seed[seed].judgement.figures[name] for seed in sorted(by_seed)]
 
 
 def _versus(found: Found, name: str, baseline: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+import numpy as np
+
 from medtl_core.federation.feature_map import FeatureMap, Solved, solve, tasks_of
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method
@@ -70,8 +72,10 @@ class StandardisedDiscriminant(Method):
         }  # fmt: skip
         model = Standardised(
             solved.affine, Alignment(study.moments.mean, study.moments.scale), Alignment(aligned.mean, aligned.scale),
-            study.problem.classes, study.problem.fingerprint, tuple(sites), tuple(sites.values()),
-            tuple(study.hospitals.weights[name] for name in sites), facts,
+            study.problem.classes, study.problem.fingerprint, tuple(sites),
+            np.array([own.location for own in sites.values()]).reshape(-1, study.problem.width),
+            np.array([own.scale for own in sites.values()]).reshape(-1, study.problem.width),
+            np.array([study.hospitals.weights[name] for name in sites], np.int64), facts,
         )  # fmt: skip
         return Outcome({"": model}, bill, solved.server_cpu, facts)
 

@@ -1,6 +1,5 @@
 """A head on features that every site shifts and scales by itself, and the maps that do it."""
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,9 +8,8 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import WeightsError
 from medtl_core.features.dataset import Material
-from medtl_core.federation.model import Model, Packed
+from medtl_core.federation.model import Model
 from medtl_core.heads.statistics import TINY, Float
 from medtl_core.values import Array
 
@@ -78,11 +76,15 @@ class Standardised(Model):
         pooled: mean and scale of the training features, for batches too small to speak for themselves.
         target: mean and scale of the aligned training features.
         sites: hospitals whose alignment is known, often none.
-        alignments: of those hospitals.
-        cases: their numbers of training cases.
+        locations, scales: float64 [s, d], the alignments of those hospitals.
+        cases: int64 [s], their numbers of training cases.
     """
 
     kind: ClassVar[str] = "standardised"
+    AXES: ClassVar[Mapping[str, str]] = {
+        "head": "cd+", "pooled-location": "d", "pooled-scale": "d", "target-location": "d", "target-scale": "d",
+        "locations": "sd?", "scales": "sd?", "cases": "s?",
+    }  # fmt: skip
 
     head: Float
     pooled: Alignment
@@ -90,8 +92,9 @@ class Standardised(Model):
     classes: tuple[str, ...]
     fingerprint: str
     sites: tuple[str, ...] = ()
-    alignments: tuple[Alignment, ...] = ()
-    cases: tuple[int, ...] = ()
+    locations: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    scales: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    cases: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> Float:
@@ -115,49 +118,17 @@ class Standardised(Model):
         rows = [row for row, site in enumerate(self.sites) if cut.fullmatch(site)]
         if not rows:
             return None
-        weight = np.array([self.cases[row] for row in rows], np.float64)[:, None] / sum(self.cases[row] for row in rows)
-        location = (weight * np.stack([self.alignments[row].location for row in rows])).sum(axis=0)
-        square = (weight * np.stack([self.alignments[row].scale for row in rows]) ** 2).sum(axis=0)
+        weight = (self.cases[rows] / self.cases[rows].sum())[:, None]
+        location = (weight * self.locations[rows]).sum(axis=0)
+        square = (weight * self.scales[rows] ** 2).sum(axis=0)
         return Alignment(location, np.sqrt(square))
 
-    def pack(self) -> Packed:
+    def flaw(self) -> str:
         """See Model."""
-        arrays: dict[str, Array] = {"head": self.head}
-        for name in ("pooled", "target"):
-            one: Alignment = getattr(self, name)
-            arrays |= {f"{name}-location": one.location, f"{name}-scale": one.scale}
-        if self.sites:
-            arrays["locations"] = np.stack([one.location for one in self.alignments])
-            arrays["scales"] = np.stack([one.scale for one in self.alignments])
-            arrays["cases"] = np.array(self.cases, np.int64)
-        config = {"sites": json.dumps(self.sites)}
-        return Packed(arrays, config, self.classes, self.fingerprint, self.facts)
-
-    @classmethod
-    def unpack(cls, packed: Packed) -> "Standardised":
-        """See Model."""
-        try:
-            sites = tuple(str(name) for name in json.loads(str(packed.config["sites"])))
-            arrays = packed.arrays
-            head = arrays["head"]
-            pooled, target = (
-                Alignment(arrays[f"{name}-location"], arrays[f"{name}-scale"]) for name in ("pooled", "target")
-            )
-            rows = zip(arrays["locations"], arrays["scales"], strict=True) if sites else ()
-            alignments = tuple(Alignment(location, scale) for location, scale in rows)
-            cases = tuple(int(count) for count in arrays["cases"]) if sites else ()
-        except (KeyError, ValueError, TypeError) as error:
-            raise WeightsError(f"a standardised head lacks its sites, head or moments: {error}") from error
-        width = head.shape[-1] - 1
-        shapes = {part.shape for one in (pooled, target, *alignments) for part in (one.location, one.scale)}
-        fits = shapes == {(width,)} and len(sites) == len(alignments) == len(cases)
-        if head.shape != (len(packed.classes), width + 1) or not fits:
-            raise WeightsError("the standardised head's arrays do not fit each other or its classes")
-        if not all((one.scale > 0).all() for one in (pooled, target, *alignments)):
-            raise WeightsError("the standardised head holds a scale that is not positive")
-        return cls(
-            head, pooled, target, packed.classes, packed.fingerprint, sites, alignments, cases, packed.facts
-        )  # fmt: skip
+        if not len(self.sites) == len(self.locations) == len(self.cases):
+            return f"it names {len(self.sites)} sites and holds the alignments of {len(self.locations)}"
+        scales = (self.pooled.scale, self.target.scale, self.scales)
+        return "" if all((scale > 0).all() for scale in scales) else "a scale is not positive"
 
 
 MODELS: tuple[type[Model], ...] = (Standardised,)

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 from medtl_core.config import settings
+from medtl_core.evaluation.judgement import Judgement
+from medtl_core.evaluation.result import DataSource, MethodResult, Result
 from medtl_core.federation.registry import find_method
 from simulations.privacy import DATA, EPSILONS, Cell, cells, table
 
@@ -24,6 +26,7 @@ def test_the_table_shows_means_by_epsilon(tmp_path: Path) -> None:
         place = cell.folder(tmp_path) / f"seed-{seed}"
         place.mkdir(parents=True)
         (cell.folder(tmp_path) / "metrics.json").write_text("{}")
-        record = {"figures": {"balanced_accuracy": accuracy, "auroc": 0.7}, "cost": {"bytes_up": 10}}
-        (place / "result.json").write_text(json.dumps({"seed": seed, "methods": {"private-auto": record}}))
+        method = MethodResult("federated", Judgement({"balanced_accuracy": accuracy}))
+        result = Result(seed, {}, {}, DataSource(), ("a", "b"), {}, {"private-auto": method})
+        (place / "result.json").write_text(json.dumps(result.as_dict()))
     assert "| `private-auto` | secure | - | - | - | 55.0 ± 63.5 | - |" in table(tmp_path)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from medtl_core.evaluation.judgement import Judgement
+from medtl_core.evaluation.result import MethodResult
 from simulations import unseen
 from simulations.unseen import cells, main, table
 
@@ -47,8 +49,9 @@ def test_a_wrong_setting_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_the_table_by_hand() -> None:
-    def record(accuracy: float, area: float, **facts: float) -> dict:
-        return {"figures": {"balanced_accuracy": accuracy, "auroc": area}, "facts": facts}
+    def record(accuracy: float, area: float, **facts: float) -> MethodResult:
+        figures = {"balanced_accuracy": accuracy, "auroc": area}
+        return MethodResult("federated", Judgement(figures), facts=facts)
 
     methods = {
         "plain": {0: record(0.5, 0.7), 1: record(0.6, 0.7)},
