@@ -1,4 +1,9 @@
-"""A head on features that every site shifts and scales by itself, and the maps that do it."""
+"""Features that every hospital shifts and scales by itself, where they are made, before anything is summed.
+
+Per-hospital standardisation is the analogue of adaptive batch normalisation on frozen features (Li et al., "AdaBN",
+Pattern Recognition 80, 2018). A hospital that did not train brings only unlabelled cases: its batch is standardised by
+its own moments.
+"""
 
 import re
 from collections.abc import Mapping
@@ -9,9 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.features.dataset import Material
+from medtl_core.federation.feature_map import FeatureMap, Solved, solve, tasks_of
+from medtl_core.federation.hospitals import ArraySpec, Request
+from medtl_core.federation.method import Method
 from medtl_core.federation.model import Model
-from medtl_core.heads.statistics import TINY, Float
-from medtl_core.values import Array
+from medtl_core.federation.outcome import Outcome, Share
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.heads.closed_form import Discriminant
+from medtl_core.heads.statistics import TINY, Float, Statistics
+from medtl_core.values import Array, Released, Update
 
 #: From so many cases on, a batch's own moments are taken as they are; below, they lean on the pooled ones with weight
 #: PRIOR / (n + PRIOR).
@@ -131,4 +143,82 @@ class Standardised(Model):
         return "" if all((scale > 0).all() for scale in scales) else "a scale is not positive"
 
 
+def own_moments(site: SiteData, arrays: Arrays) -> Alignment:
+    """A training hospital's standardisation by its own moments; `mean` and `scale` are the pooled ones.
+
+    All its training cases count, without their labels, so a fold's held-out cases took part: cross-validated losses
+    are a little too good by that.
+    """
+    return of_batch(site.values, Alignment(arrays["mean"], arrays["scale"]))
+
+
+STANDARDISED = FeatureMap(
+    "standardised", lambda site, arrays, config: (own_moments(site, arrays).apply(site.values), site.label)
+)
+
+
+def standardised_moments(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """The alignment itself: unlike sums, it tells the server about one hospital; only `-inductive` asks for it."""
+    own = own_moments(site, arrays)
+    return Released(Update({"location": own.location, "scale": own.scale}))
+
+
+@final
+@dataclass(frozen=True)
+class StandardisedDiscriminant(Method):
+    """The cross-validated discriminant on features that every hospital standardises by its own moments.
+
+    Attributes:
+        inductive: whether the model remembers the alignments of the training hospitals for their later cases. The
+            server then sees each hospital's alignment, not only sums.
+    """
+
+    syntax: ClassVar[str] = "discriminant-standardised(?P<inductive>-inductive)?"
+    example: ClassVar[str] = "discriminant-standardised"
+    summary: ClassVar[str] = "the discriminant on features each hospital, also an unseen one, standardises by itself"
+
+    inductive: bool
+
+    def outcome(self, study: Study) -> Outcome:
+        """See Method."""
+        solved, aligned = study.once("aligned/standardised", lambda: self._solved(study))
+        bill = dict.fromkeys(("moments", "standardised_statistics", "standardised_validate"), Share())
+        sites: dict[str, Alignment] = {}
+        if self.inductive:
+            sites, bill["standardised_moments"] = _sites(study), Share()
+        facts = {
+            **solved.facts, "alignment": "standardised", "unseen_site": "moments of its own unlabelled batch",
+            "alignments_shown_to_server": self.inductive,
+        }  # fmt: skip
+        model = Standardised(
+            solved.affine, Alignment(study.moments.mean, study.moments.scale), Alignment(aligned.mean, aligned.scale),
+            study.problem.classes, study.problem.fingerprint, tuple(sites),
+            np.array([own.location for own in sites.values()]).reshape(-1, study.problem.width),
+            np.array([own.scale for own in sites.values()]).reshape(-1, study.problem.width),
+            np.array([study.hospitals.weights[name] for name in sites], np.int64), facts,
+        )  # fmt: skip
+        return Outcome({"": model}, bill, solved.server_cpu, facts)
+
+    def _solved(self, study: Study) -> tuple[Solved, Statistics]:
+        """The head, and the statistics of all aligned cases."""
+        reading = study.reading(STANDARDISED, _pooled(study), width=study.problem.width)
+        sums = reading.sums()
+        return solve(reading, {"": (Discriminant(), sums)})[""], sums.whole
+
+
+def _pooled(study: Study) -> dict[str, Array]:
+    """The pooled moments, float64, that few cases lean on."""
+    return {"mean": study.moments.mean, "scale": study.moments.scale}
+
+
+def _sites(study: Study) -> dict[str, Alignment]:
+    """Every hospital's alignment, by its name."""
+    width = study.problem.width
+    expect = {"location": ArraySpec((width,)), "scale": ArraySpec((width,))}
+    replies = study.hospitals.ask(Request("standardised_moments", _pooled(study), expect=expect))
+    return {reply.site: Alignment(reply.arrays["location"], reply.arrays["scale"]) for reply in replies}
+
+
+METHODS: tuple[type[Method], ...] = (StandardisedDiscriminant,)
+TASKS: Mapping[str, Task] = {**tasks_of(STANDARDISED), "standardised_moments": standardised_moments}
 MODELS: tuple[type[Model], ...] = (Standardised,)
