@@ -33,9 +33,9 @@ from medtl_core.methods.private.finetune import (
     units_of,
 )
 from medtl_core.methods.private.gradient import CLIP, RATE
-from medtl_core.methods.private.public_pca import PublicMap
 from medtl_core.methods.private.samplegrad import Cases, clipped_sum
 from medtl_core.privacy.accounting import epsilon, mu_for, mu_of
+from medtl_core.privacy.patients import PublicMap
 from medtl_core.privacy.plan import Terms
 from medtl_core.values import Array, Examples
 from server.app import app as server_app
