@@ -106,8 +106,8 @@ def evaluate(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Summable evaluation of heads [H, C, d + 1] on this hospital's held-out cases; see `evaluation.federated`."""
     values = site.test_values.astype(np.float64)
     heads = arrays["heads"].astype(np.float64)
-    parts = [judged(site, values @ head[:, :-1].T + head[:, -1]).arrays for head in heads]
-    return Released(Update({name: np.stack([part[name] for part in parts]) for name in parts[0]}))
+    sums = [judged(site, values @ head[:, :-1].T + head[:, -1]).arrays for head in heads]
+    return Released(Update({name: np.stack([head[name] for head in sums]) for name in sums[0]}))
 
 
 def judged(site: SiteData, logits: NDArray[np.float64]) -> Update:

@@ -98,9 +98,9 @@ class PooledLogistic(Method):
             return penalised(float(sums["loss"][0]), sums["gradient"], head, float(moments.counts.sum()), 1e-2)
 
         start = np.zeros(classes * (width + 1))
-        found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60})
-        affine = to_raw(found.x.reshape(classes, width + 1), moments.mean, moments.scale, moments.counts > 0)
-        facts = {"evaluations": int(found.nfev)}
+        minimum = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60})
+        affine = to_raw(minimum.x.reshape(classes, width + 1), moments.mean, moments.scale, moments.counts > 0)
+        facts = {"evaluations": int(minimum.nfev)}
         bill = {"moments": Share(), "gradient": Share()}
         return Outcome({"": study.head(affine, "pooled-logistic", facts)}, bill, 0.0, facts)
 

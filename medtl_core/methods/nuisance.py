@@ -35,8 +35,8 @@ def spread_of_means(statistics: Statistics) -> Float:
     """Returns sum over classes of n_c m_c m_c^T, float64 [d, d], with m_c the class mean; unseen classes add nothing.
 
     Example:
-        >>> one = Statistics(np.array([2.0, 0.0]), np.array([[4.0], [0.0]]), np.array([[10.0]]))
-        >>> spread_of_means(one).tolist()
+        >>> few = Statistics(np.array([2.0, 0.0]), np.array([[4.0], [0.0]]), np.array([[10.0]]))
+        >>> spread_of_means(few).tolist()
         [[8.0]]
     """
     counts = statistics.counts
@@ -51,9 +51,9 @@ def spread(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """
     folds = int(config["folds"])
     fold, upper = site.fold(folds), np.triu_indices(site.values.shape[1])
-    parts = [fold != index for index in range(-1, folds)]  # no case is in fold -1
-    spreads = [spread_of_means(collect(site.values[part], site.label[part], site.classes)) for part in parts]
-    return Released(Update({"spread": np.stack([one[upper] for one in spreads])}))
+    kept = [fold != index for index in range(-1, folds)]  # no case is in fold -1
+    spreads = [spread_of_means(collect(site.values[rows], site.label[rows], site.classes)) for rows in kept]
+    return Released(Update({"spread": np.stack([square[upper] for square in spreads])}))
 
 
 def scatter(study: Study) -> list[Float]:
@@ -105,7 +105,7 @@ class NuisanceDiscriminant(Method):
         facts = {"penalty": best, **heads[best].facts}
         head = study.head(heads[best].affine, "discriminant-nuisance", facts)
         bill = {"statistics": Share(), "nuisance_spread": Share(), phase: Share()}
-        return Outcome({"": head}, bill, sum(one.server_cpu for one in heads.values()), facts)
+        return Outcome({"": head}, bill, sum(solved.server_cpu for solved in heads.values()), facts)
 
 
 METHODS: tuple[type[Method], ...] = (NuisanceDiscriminant,)

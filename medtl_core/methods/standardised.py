@@ -109,11 +109,11 @@ class Standardised(Model):
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> Float:
         """See Model."""
         groups = np.zeros(len(values), int) if material is None else material.examples["site"]
-        found = np.zeros((len(values), len(self.head)))
+        logits = np.zeros((len(values), len(self.head)))
         for name in np.unique(groups):
             rows = groups == name
-            found[rows] = self._aligned(str(name), np.asarray(values)[rows]) @ self.head[:, :-1].T + self.head[:, -1]
-        return found
+            logits[rows] = self._aligned(str(name), np.asarray(values)[rows]) @ self.head[:, :-1].T + self.head[:, -1]
+        return logits
 
     def _aligned(self, name: str, batch: Array) -> Float:
         known = self._known(name)
