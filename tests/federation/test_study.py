@@ -178,9 +178,11 @@ def test_fedavg_by_hand_with_one_step() -> None:
     hospitals = MemoryHospitals([make_site("a", 4), make_site("b", 12)])
     settings = Settings(local_epochs=1, batch_size=64, weight_decay=0.0)
     made = Study(hospitals, PROBLEM, settings, read_methods("fedavg-1"))
-    course = made.course("fedavg").heads[1][0]
+    head = made.outcome(find_method("fedavg-1")).heads[""]
     values, label = pooled(hospitals)
     inputs = with_bias(values, made.moments.mean, made.moments.scale)
     onehot = np.eye(3)[label]
     # one full-batch step at every hospital, weighted by its cases, is one full-batch step on the pooled cases
-    np.testing.assert_allclose(course, -0.05 * (1 / 3 - onehot).T @ inputs / 16, atol=1e-6)
+    by_hand = to_raw(-0.05 * (1 / 3 - onehot).T @ inputs / 16, made.moments.mean, made.moments.scale)
+    np.testing.assert_allclose(head.weight, by_hand[:, :-1], atol=1e-6)
+    np.testing.assert_allclose(head.bias, by_hand[:, -1], atol=1e-6)

@@ -67,11 +67,8 @@ def test_the_aligned_batch_takes_the_moments_of_the_training_features() -> None:
 
 
 def test_a_known_site_is_aligned_as_it_trained_and_its_parts_are_pooled() -> None:
-    parts = (
-        Alignment(np.array([1.0, 1.0]), np.array([1.0, 1.0])),
-        Alignment(np.array([4.0, 4.0]), np.array([2.0, 2.0])),
-    )
-    known = model(sites=("a-1", "a-2"), alignments=parts, cases=(20, 10))
+    locations, scales = np.array([[1.0, 1.0], [4.0, 4.0]]), np.array([[1.0, 1.0], [2.0, 2.0]])
+    known = model(sites=("a-1", "a-2"), locations=locations, scales=scales, cases=np.array([20, 10]))
     value = np.array([[2.0 + np.sqrt(2.0), 2.0]])
     np.testing.assert_allclose(known.logits(value, material(["a"])), [[1.5, 0.0]])  # location 2, scale sqrt(2)
     np.testing.assert_allclose(known.logits(value, material(["a-2"])), [[(2 + np.sqrt(2) - 4) / 2 + 0.5, -2.0]])
@@ -80,8 +77,9 @@ def test_a_known_site_is_aligned_as_it_trained_and_its_parts_are_pooled() -> Non
 
 @pytest.mark.parametrize("sites", [(), ("a", "b|c")])
 def test_packed_and_unpacked_it_answers_the_same(sites: tuple[str, ...]) -> None:
-    alignments = tuple(Alignment(np.array([1.0, number]), np.array([2.0, 1.0])) for number in range(len(sites)))
-    before = model(sites=sites, alignments=alignments, cases=(5, 6)[: len(sites)])
+    locations = np.array([[1.0, number] for number in range(len(sites))]).reshape(-1, 2)
+    scales = np.array([[2.0, 1.0] for _ in sites]).reshape(-1, 2)
+    before = model(sites=sites, locations=locations, scales=scales, cases=np.array([5, 6])[: len(sites)])
     after = unpack("standardised", before.pack())
     values, cases = np.arange(8.0).reshape(4, 2), material(["a", "a", "b|c", "new"])
     np.testing.assert_array_equal(before.logits(values, cases), after.logits(values, cases))
@@ -89,11 +87,11 @@ def test_packed_and_unpacked_it_answers_the_same(sites: tuple[str, ...]) -> None
 
 def test_damaged_parts_are_refused() -> None:
     packed = model().pack()
-    with pytest.raises(WeightsError, match="lacks its sites"):
+    with pytest.raises(WeightsError, match="do not fit"):
         unpack("standardised", replace(packed, arrays={"head": packed.arrays["head"]}))
     with pytest.raises(WeightsError, match="do not fit"):
         unpack("standardised", replace(packed, classes=("x", "y", "z")))
-    with pytest.raises(WeightsError, match="lacks its sites"):
+    with pytest.raises(WeightsError, match="do not fit"):
         unpack("standardised", replace(packed, config={"sites": '["a"]'}))
     with pytest.raises(WeightsError, match="not positive"):
         unpack("standardised", replace(packed, arrays={**packed.arrays, "pooled-scale": np.zeros(2)}))
@@ -149,7 +147,7 @@ def test_a_hospital_of_one_case_and_one_of_one_class_take_part(hospitals: Memory
     assert np.isfinite(plainly.head).all() and plainly.sites == ()
     assert [head.facts["alignments_shown_to_server"] for head in (plainly, known)] == [False, True]
     assert plainly.facts["unseen_site"] == "moments of its own unlabelled batch"
-    assert known.sites == ("a", "b", "c", "d", "e") and known.cases == (30, 20, 1, 25, 12)
+    assert known.sites == ("a", "b", "c", "d", "e") and known.cases.tolist() == [30, 20, 1, 25, 12]
 
 
 def test_only_the_inductive_variant_shows_a_hospitals_alignment() -> None:
