@@ -5,9 +5,8 @@ import pytest
 
 from medtl_core.config import Settings
 from medtl_core.errors import DataError
-from medtl_core.federation import tasks
 from medtl_core.federation.outcome import Problem
-from medtl_core.federation.registry import find_method, read_methods
+from medtl_core.federation.registry import answer, find_method, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.heads.linear import Training, softmax, with_bias
 from medtl_core.methods.balanced import METHODS, Balancing, fit_loss, train
@@ -50,7 +49,7 @@ def test_the_plain_loss_is_fedavg(hospitals: DirectHospitals) -> None:
     arrays = {"mean": np.full(6, 3.0, np.float32), "scale": np.ones(6, np.float32), "counts": np.ones(3, np.float32)}
     head = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
     ours = fit_loss(site, {**arrays, "head": head}, CONFIG).update.arrays["head"]
-    theirs = tasks.fit(site, {**arrays, "heads": head[None]}, {**CONFIG, "proximal": 0.0}).update.arrays["heads"]
+    theirs = answer("fit", site, {**arrays, "heads": head[None]}, {**CONFIG, "proximal": 0.0}).update.arrays["heads"]
     np.testing.assert_allclose(ours, theirs[0], rtol=1e-6)
 
 
