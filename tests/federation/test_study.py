@@ -10,9 +10,7 @@ from medtl_core.federation.hospitals import Cost
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import find_method, read_methods
 from medtl_core.federation.study import Study
-from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.linear import logistic, to_raw, with_bias
-from medtl_core.heads.statistics import collect
 from medtl_core.heads.tap_subsets import Groups, column_choices
 from medtl_core.values import ABSENT
 from tests.memory import PROBLEM, make_site
@@ -25,18 +23,6 @@ def study(hospitals: MemoryHospitals, methods: str) -> Study:
 def pooled(hospitals: MemoryHospitals) -> tuple[np.ndarray, np.ndarray]:
     sites = hospitals.sites.values()
     return np.concatenate([site.values for site in sites]), np.concatenate([site.label for site in sites])
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_closed_form_heads_equal_the_pooled_solution(hospitals: MemoryHospitals, name: str) -> None:
-    made = study(hospitals, name)
-    outcome = made.outcome(find_method(name))
-    values, label = pooled(hospitals)
-    choice = made.solved(name).choice
-    direct = FAMILIES[name].heads(collect(values, label, 3))[choice.index] * choice.temperature
-    head = outcome.heads[""]
-    federated = np.concatenate([head.weight, head.bias[:, None]], axis=1)
-    assert np.linalg.norm(federated - direct) <= 1e-10 * np.linalg.norm(direct)
 
 
 def test_each_phase_is_asked_once(hospitals: MemoryHospitals) -> None:
