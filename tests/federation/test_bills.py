@@ -16,19 +16,10 @@ from medtl_core.flower.grid import run_local
 from server.app import app as server_app
 from tests.memory import PROBLEM
 
-NAMES = [
-    "fedavg-2",
-    "fedavg-20",
-    "fedavg-20-adjusted",
-    "scaffold-3",
-    "fedlogit-2",
-    "ridge",
-    "discriminant",
-    "discriminant-taps",
-    "auto",
-    "metric",
-    "ensemble-stacked-fedavg",
-]
+NAMES = (
+    "fedavg-2", "fedavg-20-adjusted", "scaffold-3", "fedlogit-2", "ridge", "discriminant", "discriminant-taps", "auto",
+    "metric", "ensemble-stacked-fedavg",
+)  # fmt: skip
 OTHERS = "fedavg-5,fedavg-22,scaffold-5,fedlogit-4,nearest-mean,auto,discriminant-taps,ensemble-stacked-fedavg"
 
 
