@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.evaluation.formulas import Float
-from medtl_core.evaluation.weighted import WEIGHTED, checked, weighted
+from medtl_core.evaluation.scores import checked
+from medtl_core.evaluation.weighted import WEIGHTED, weighted
 from medtl_core.values import Scores
 
 #: Cases x resamples held at a time (8 bytes each, a few copies).

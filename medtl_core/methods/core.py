@@ -5,7 +5,6 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from medtl_core.errors import ConfigError
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method
@@ -160,25 +159,4 @@ class PooledLogistic(Method):
         return Outcome({"": study.head(affine, "pooled-logistic", facts)}, bill, 0.0, facts)
 
 
-@final
-@dataclass(frozen=True)
-class Ensemble(Method):
-    """A mean of other methods' probabilities, weighed on the server's cases; made by the central evaluation."""
-
-    syntax: ClassVar[str] = "ensemble-(?P<members>local|weighted|all)"
-    example: ClassVar[str] = "ensemble-weighted"
-    summary: ClassVar[str] = "mean probability of the hospitals' own heads (all: and the federated ones)"
-    test: ClassVar[str] = "server"
-
-    members: str
-
-    def outcome(self, study: Study) -> Outcome:
-        """Refuses: an ensemble needs the scores of its members.
-
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError(f"{self.name} is made from judged members; ask for it in `methods` with test=server")
-
-
-METHODS: tuple[type[Method], ...] = (Local, Closed, Taps, GradientMethod, Auto, PooledLogistic, Ensemble)
+METHODS: tuple[type[Method], ...] = (Local, Closed, Taps, GradientMethod, Auto, PooledLogistic)

@@ -223,7 +223,7 @@ class Stacked(Method):
             facts |= {"cv_loss": point.loss, "gap": point.gap, "rounds": rounds}
             facts["cv_gain"] = min(losses.values()) - point.loss
         mixture = Mixture.of(study, heads, weights, facts)
-        return Outcome({"": mixture}, bill, members.server_cpu, mixture.facts)
+        return Outcome({"": mixture}, bill, members.server_cpu, mixture.facts, members=mixture.in_use(study))
 
 
 METHODS: tuple[type[Method], ...] = (Stacked,)

@@ -38,11 +38,11 @@ def test_every_hospital_judges_its_own_model_and_the_server_pools_the_sums(tmp_p
     made = study(tmp_path, name)
     verdict = judge_all(made, None)[name]
     assert verdict.kind == "personal"
-    assert verdict.heads == {}
-    assert sum(found["n"] for found in verdict.by_site.values()) == 5 * 20
-    assert 0.0 <= verdict.figures["balanced_accuracy"] <= 1.0  # type: ignore[operator]
-    assert {f"finish-{name}", f"evaluate-{name}"} <= verdict.bill.keys()
-    assert set(verdict.facts["hospitals"]) == set("abcde")
+    assert verdict.outcome.heads == {}
+    assert sum(found.n for found in verdict.judgement.by_site.values()) == 5 * 20
+    assert 0.0 <= verdict.judgement.figures["balanced_accuracy"] <= 1.0  # type: ignore[operator]
+    assert {f"finish-{name}", f"evaluate-{name}"} <= verdict.outcome.bill.keys()
+    assert set(verdict.outcome.facts["hospitals"]) == set("abcde")
 
 
 @pytest.mark.parametrize("name", ROUNDS)
@@ -88,7 +88,7 @@ def test_a_restart_of_the_hospitals_before_every_message_changes_no_byte(tmp_pat
     method = replace(method_of(name), rounds=4)
     whole = Study(DirectHospitals(with_state(tmp_path / "whole")), PROBLEM, SETTINGS, [method])
     parts = Study(Restarted(with_state(tmp_path / "parts")), PROBLEM, SETTINGS, [method])
-    assert method.outcome(whole).personal == method.outcome(parts).personal == method.name
+    assert method.outcome(whole).personal.config == method.outcome(parts).personal.config
     assert state_bytes(tmp_path / "parts") == state_bytes(tmp_path / "whole")
 
 

@@ -117,7 +117,7 @@ def test_adjustment_removes_the_hospitals_own_prior() -> None:
 @pytest.mark.parametrize("name", ["fedper", "fedrep", "fedbn"])
 def test_personal_parts_learn(tmp_path: Path, name: str) -> None:
     found = judge_all(study(tmp_path, f"{name}-10,personal-local"), None)
-    ours, floor = (verdict.figures["auroc"] for verdict in found.values())
+    ours, floor = (verdict.judgement.figures["auroc"] for verdict in found.values())
     assert ours is not None
     assert floor is not None
     assert ours > max(floor, 0.9)
@@ -129,7 +129,7 @@ def test_where_hospitals_disagree_a_personal_head_wins(tmp_path: Path) -> None:
     sites[1] = replace(sites[1], label=(2 - sites[1].label), test_label=(2 - sites[1].test_label))
     settings = Settings(test="sites")
     made = Study(DirectHospitals(sites), PROBLEM, settings, read_methods("network-20,fedper-20,fedrep-20"))
-    found = {name: verdict.figures["balanced_accuracy"] for name, verdict in judge_all(made, None).items()}
+    found = {name: verdict.judgement.figures["balanced_accuracy"] for name, verdict in judge_all(made, None).items()}
     assert found["fedper-20"] > 0.85 > 0.75 > found["network-20"]  # type: ignore[operator]
     assert found["fedrep-20"] > 0.85  # type: ignore[operator]
 

@@ -162,7 +162,8 @@ def settle(study: Study, method: Method, ending: Ending) -> Outcome:
     chosen = {site: {k: v for k, v in said.items() if k not in _ASIDE} for site, said in told.items()}
     facts = {**ending.facts, "hospitals": chosen, "began_late": sorted(late)}
     bill = {"moments": Share(), **ending.bill, phase: Share()}
-    return Outcome({}, bill, 0.0, facts, personal=method.name)
+    judge = Request("evaluate_personal", {}, identity_config(study, method.name))
+    return Outcome({}, bill, 0.0, facts, personal=judge)
 
 
 def _opened(
