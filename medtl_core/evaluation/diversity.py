@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.evaluation.calibration import log_softmax
+from medtl_core.evaluation.calibration import softmax
 from medtl_core.evaluation.formulas import Figure, Float
 from medtl_core.evaluation.scores import plain
 from medtl_core.values import Scores
@@ -69,15 +69,15 @@ def gain(members: Mapping[str, Mapping[str, Figure]], whole: Mapping[str, Figure
 
     The best member is the best on these very cases: a choice that nobody could have made beforehand.
     """
-    found: dict[str, Any] = {}
+    gains: dict[str, Any] = {}
     for key in FIGURES:
         known = {name: value for name, row in members.items() if (value := row[key]) is not None}
         reached = whole[key]
         if known and reached is not None:
             best = max(known, key=lambda name: known[name])
             over = {"over_best": reached - known[best], "over_mean": reached - fmean(known.values())}
-            found[key] = {"best_member": best, **over}
-    return found
+            gains[key] = {"best_member": best, **over}
+    return gains
 
 
 def remarks(members: Mapping[str, Scores], ensemble: Scores) -> dict[str, Any]:
@@ -90,11 +90,11 @@ def remarks(members: Mapping[str, Scores], ensemble: Scores) -> dict[str, Any]:
 
 
 def _divergence(members: Sequence[Scores]) -> Float:
-    logs = np.stack([log_softmax(member.logits) for member in members])
-    mean = np.exp(logs).mean(axis=0)
-    own = -(np.exp(logs) * logs).sum(axis=2).mean(axis=0)
-    logged = np.log(mean, out=np.zeros_like(mean), where=mean > 0)
-    return np.asarray(-(mean * logged).sum(axis=1) - own)
+    """Entropy of the members' mean probability minus their mean entropy [n], in nats."""
+    from scipy.special import entr
+
+    shares = np.stack([softmax(member.logits) for member in members])
+    return np.asarray(entr(shares.mean(axis=0)).sum(axis=1) - entr(shares).sum(axis=2).mean(axis=0))
 
 
 def _yule(sums: Mapping[str, Float], pair: tuple[int, int]) -> Figure:

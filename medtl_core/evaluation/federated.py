@@ -14,10 +14,9 @@ import numpy as np
 
 from medtl_core.errors import ReplyError
 from medtl_core.evaluation.calibration import log_softmax
-from medtl_core.evaluation.counts import Counts, judgement
+from medtl_core.evaluation.counts import BINS, Counts, calibration_bins, checked, confusion, judgement, loss_sums
 from medtl_core.evaluation.formulas import Float
 from medtl_core.evaluation.judgement import Judgement
-from medtl_core.evaluation.scores import BINS, calibration_bins, checked, confusion, loss_sums
 from medtl_core.values import Scores, Update
 
 #: Bins a class.
@@ -63,9 +62,9 @@ def summarise(scores: Scores, bins: int = SCORE_BINS) -> Update:
     """
     classes = checked(scores).logits.shape[1]
     place = np.searchsorted(_edges(bins), log_odds(scores.logits), side="right")
-    own = scores.label[:, None] == np.arange(classes)
+    inside = scores.label[:, None] == np.arange(classes)
     cell = place + bins * np.arange(classes)
-    sides = [np.bincount(cell[mask], minlength=classes * bins).reshape(classes, bins) for mask in (own, ~own)]
+    sides = [np.bincount(cell[mask], minlength=classes * bins).reshape(classes, bins) for mask in (inside, ~inside)]
     arrays = {
         "positive": sides[0],
         "negative": sides[1],

@@ -96,8 +96,8 @@ def from_answers(hits: Float, present: Float, answered: Float) -> dict[str, Floa
         answered: [C, ...], cases answered with each class.
 
     Example:
-        >>> found = from_answers(np.array([3.0, 1.0]), np.array([4.0, 2.0]), np.array([4.0, 2.0]))
-        >>> {name: float(value) for name, value in found.items()}
+        >>> figures = from_answers(np.array([3.0, 1.0]), np.array([4.0, 2.0]), np.array([4.0, 2.0]))
+        >>> {name: float(value) for name, value in figures.items()}
         {'balanced_accuracy': 0.625, 'sensitivity': 0.5, 'specificity': 0.75}
     """
     recall = ratio(hits, present)

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import ConfigError, DataError, did_you_mean
+from medtl_core.evaluation.counts import checked
 from medtl_core.evaluation.formulas import Float
-from medtl_core.evaluation.scores import checked
 from medtl_core.evaluation.weighted import WEIGHTED, weighted
 from medtl_core.values import Scores
 
@@ -61,14 +61,14 @@ def bootstrap(
     step = max(_BLOCK // len(patient), 1)
     blocks = [weighted(scores, counts[:, at : at + step], names) for at in range(0, resamples, step)]
     tails = [(1 - level) / 2, (1 + level) / 2]
-    found = {}
+    intervals = {}
     for name in dict.fromkeys(names):
         values = np.concatenate([block[name] for block in blocks])
         values = values[~np.isnan(values)]
         if len(values):
             low, high = np.quantile(values, tails)
-            found[name] = (float(low), float(high))
-    return found
+            intervals[name] = (float(low), float(high))
+    return intervals
 
 
 def strata(scores: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -98,8 +98,10 @@ def over_seeds(values: Sequence[float], *, level: float = 0.95) -> tuple[float, 
         >>> [round(end, 3) for end in over_seeds([0.5, 0.6, 0.7])]
         [0.6, 0.352, 0.848]
     """
+    from scipy.special import stdtrit
+
     mean, error = _mean_error(values)
-    half = _quantile((1 + level) / 2, len(values) - 1) * error
+    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * error
     return mean, mean - half, mean + half
 
 
@@ -112,20 +114,18 @@ def paired(a: Sequence[float], b: Sequence[float], *, level: float = 0.95) -> Pa
         DataError: the lengths differ, fewer than two pairs, or a value is not finite.
 
     Example:
-        >>> found = paired([0.6, 0.7, 0.8], [0.5, 0.5, 0.5])
-        >>> round(found.mean, 3), round(found.p, 3)
+        >>> difference = paired([0.6, 0.7, 0.8], [0.5, 0.5, 0.5])
+        >>> round(difference.mean, 3), round(difference.p, 3)
         (0.2, 0.074)
     """
     if len(a) != len(b):
         raise DataError(f"paired values must come from the same seeds; there are {len(a)} and {len(b)}")
-    differences = [one - other for one, other in zip(a, b, strict=True)]
-    mean, low, high = over_seeds(differences, level=level)
-    error = _mean_error(differences)[1]
-    if error == 0.0:
-        return Paired(mean, low, high, float(mean == 0.0))
     from scipy.special import stdtr
 
-    return Paired(mean, low, high, float(2.0 * stdtr(len(differences) - 1, -abs(mean) / error)))
+    differences = [ours - theirs for ours, theirs in zip(a, b, strict=True)]
+    mean, error = _mean_error(differences)
+    p = 2.0 * float(stdtr(len(differences) - 1, -abs(mean) / error)) if error else float(mean == 0.0)
+    return Paired(*over_seeds(differences, level=level), p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -165,9 +165,3 @@ def _mean_error(values: Sequence[float]) -> tuple[float, float]:
     if len(numbers) < 2 or not np.isfinite(numbers).all():
         raise DataError(f"an interval over seeds needs at least two finite values, got {list(values)}")
     return float(numbers.mean()), float(numbers.std(ddof=1) / np.sqrt(len(numbers)))
-
-
-def _quantile(level: float, freedom: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, level))

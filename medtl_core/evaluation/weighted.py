@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from medtl_core.evaluation.counts import case_losses, checked, ranked
 from medtl_core.evaluation.formulas import Float, area_under_roc, average_precision, from_answers, mean_defined, ratio
-from medtl_core.evaluation.scores import case_losses, checked, ranked
 from medtl_core.values import Scores
 
 

@@ -6,13 +6,15 @@ and Hubbard 2007; stacking: Wolpert 1992). The probabilities stay: in each round
 gradients and curvatures for the weights they are sent, class by class, which is all that Newton's method needs.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import numpy as np
 
+from medtl_core.evaluation.calibration import log_softmax
 from medtl_core.evaluation.ensemble import drop_rule
+from medtl_core.evaluation.super_learner import Point, best_point, class_sums, least_loss
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method
@@ -26,7 +28,6 @@ from medtl_core.heads.crossval import WORST, Choice, choose, fold_of
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.mixture import Mixture
 from medtl_core.methods.network import recipe_config
-from medtl_core.methods.simplex import Point, candidates, likelihood_sums
 from medtl_core.values import Array, Released, Update
 
 #: Nats within which the weights are the best, and rounds after which they are taken as they are.
@@ -36,17 +37,10 @@ ENOUGH, ROUNDS = 1e-5, 12
 def stacked_losses(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Sums over the hospital's cases, each judged by the heads [F, M, C, d + 1] of its own fold, for weights [G, M].
 
-    By class: `loss` [G, C], `gradient` [G, C, M] and `curvature` [G, C, M, M] of the mean probability's log-loss.
+    The sums are `evaluation.super_learner.class_sums`.
     """
     likelihood = _likelihood(site, arrays["heads"], int(config["folds"]))
-    weights, shape = arrays["weights"].astype(np.float64), (len(arrays["weights"]), site.classes)
-    members = weights.shape[1]
-    loss, gradient, curvature = np.zeros(shape), np.zeros((*shape, members)), np.zeros((*shape, members, members))
-    for place in np.unique(site.label):
-        part = likelihood[:, site.label == place]
-        for row, one in enumerate(weights):
-            loss[row, place], gradient[row, place], curvature[row, place] = likelihood_sums(part, one)
-    return Released(Update({"loss": loss, "gradient": gradient, "curvature": curvature}))
+    return Released(Update(class_sums(likelihood, site.label, site.classes, arrays["weights"].astype(np.float64))))
 
 
 def _likelihood(site: SiteData, heads: Float, folds: int) -> Float:
@@ -55,12 +49,9 @@ def _likelihood(site: SiteData, heads: Float, folds: int) -> Float:
     logs = np.empty((heads.shape[1], len(site.label)))
     for index in range(folds):
         rows = np.flatnonzero(fold == index)
-        if len(rows):
-            found = heads[index].astype(np.float64)
-            logits = site.values[rows].astype(np.float64) @ found[:, :, :-1].swapaxes(1, 2) + found[:, None, :, -1]
-            top = logits.max(axis=2, keepdims=True)
-            own = np.take_along_axis(logits - top, site.label[None, rows, None], axis=2)[..., 0]
-            logs[:, rows] = own - np.log(np.exp(logits - top).sum(axis=2))
+        values, label = site.values[rows].astype(np.float64), site.label[rows]
+        for member, head in enumerate(heads[index].astype(np.float64)):
+            logs[member, rows] = log_softmax(values @ head[:, :-1].T + head[:, -1])[np.arange(len(rows)), label]
     return np.asarray(np.exp(np.maximum(logs, -WORST)))
 
 
@@ -153,38 +144,20 @@ def _members(study: Study) -> Members:
 
 def fitted_weights(study: Study, fold_heads: Float, phase: str) -> tuple[Point, int]:
     """Returns the weights of least class-balanced out-of-fold log-loss of heads [F, M, C, d + 1], and the rounds."""
-    members = fold_heads.shape[1]
-    best = _asked(study, fold_heads, np.full((1, members), 1.0 / members), phase)
-    rounds = 1
-    while best.gap > ENOUGH and rounds < ROUNDS:
-        found = _asked(study, fold_heads, candidates(best), phase)
-        rounds += 1
-        if found.loss >= best.loss:  # rounding
-            break
-        best = found
-    return best, rounds
-
-
-def _asked(study: Study, fold_heads: Float, tried: Float, phase: str) -> Point:
-    """The best of some weights [G, M], judged by all hospitals in one exchange."""
     members, classes = fold_heads.shape[1:3]
-    counts = study.statistics.counts
-    case = np.where(counts > 0, 1.0 / np.maximum(counts, 1.0), 0.0) / max(int((counts > 0).sum()), 1)
-    arrays: dict[str, Array] = {"heads": fold_heads.astype(np.float32), "weights": tried}
-    expect = {
-        "loss": ArraySpec((len(tried), classes)),
-        "gradient": ArraySpec((len(tried), classes, members)),
-        "curvature": ArraySpec((len(tried), classes, members, members)),
-    }
-    request = Request("stacked_losses", arrays, {"folds": study.settings.folds}, expect, phase)
-    sums = total(reply.arrays for reply in study.hospitals.ask(request))
-    return min(_points(tried, sums, case), key=lambda point: point.loss)
 
+    def best_of(tried: Float) -> Point:
+        arrays: dict[str, Array] = {"heads": fold_heads.astype(np.float32), "weights": tried}
+        expect = {
+            "loss": ArraySpec((len(tried), classes)),
+            "gradient": ArraySpec((len(tried), classes, members)),
+            "curvature": ArraySpec((len(tried), classes, members, members)),
+        }
+        request = Request("stacked_losses", arrays, {"folds": study.settings.folds}, expect, phase)
+        sums = total(reply.arrays for reply in study.hospitals.ask(request))
+        return best_point(tried, sums, study.statistics.counts)
 
-def _points(tried: Float, sums: Mapping[str, Float], case: Float) -> Iterator[Point]:
-    for row, weights in enumerate(tried):
-        parts = {name: np.tensordot(case, array[row], axes=1) for name, array in sums.items()}
-        yield Point(weights, float(parts["loss"]), parts["gradient"], parts["curvature"])
+    return least_loss(best_of, members, enough=ENOUGH, rounds=ROUNDS)
 
 
 @final

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -13,8 +13,8 @@ from medtl_core.evaluation.intervals import bootstrap, holm, over_seeds, paired,
 from medtl_core.evaluation.scores import auroc, balanced_accuracy, select
 from medtl_core.rng import stream
 from medtl_core.values import Scores
+from tests.evaluation.drawn import FEW
 
-FEW = settings(max_examples=25, deadline=None)
 BOTH = ("balanced_accuracy", "auroc")
 
 
