@@ -108,7 +108,7 @@ def judged(plan: Plan, resamples: int) -> Judged:
 
 def _resampled(folder: Path, result: Mapping[str, Any], resamples: int) -> dict[str, Float]:
     from medtl_core.config import settings
-    from medtl_core.evaluation.weighted import weighted
+    from medtl_core.evaluation.scores import weighted
     from server.testset import open_reference
 
     cases = open_reference(settings(result["settings"]), workers=1).cases

@@ -1,9 +1,12 @@
-"""Counts of scored cases, and the judgement that follows from them: of cases at hand, or of sums over hospitals.
+"""Counts of scored cases, and the figures that follow from them: of cases at hand, drawn again, or summed.
 
-Counts of disjoint cases add up to those of all of them, so figures from summed counts are the pooled figures.
+Every figure is written once here, from counts: plain figures count each case once, the bootstrap in `intervals` as
+often as it was drawn, and `federated` has the counts of all hospitals, which are the sums of theirs. Sums run over
+whole counts or over terms rounded to 2^-28, so they are exact: no figure depends on the order of the cases or on how
+they are split.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +25,7 @@ from medtl_core.evaluation.formulas import (
     from_answers,
     mean_curve,
     mean_defined,
+    ratio,
     reliability_points,
     roc_points,
     rounded,
@@ -35,66 +39,59 @@ BINS = 15
 
 @dataclass(frozen=True)
 class Counts:
-    """What every figure of some cases is computed from.
+    """What every figure of some cases is computed from, the cases counted in B ways at once.
 
     Attributes:
-        ranks: for each class, float64 [k] cases of it and [k] others, by rising score of the class.
-        confusion: float64 [C, C], cases by true class and answer.
-        calibration: float64 [3, bins]: cases, summed confidence and correct answers by confidence of the answer.
-        sums: float64 [3]: cases, Brier score, log-loss.
+        ranks: cases of a class and others [k, B] by rising score: of class 1 for two classes, else of each.
+        answers: cases of each class that were answered with it, cases of it, and cases answered with it, [C, B] each.
+        sums: cases, Brier score and log-loss, [3, B].
+        calibration: cases, summed confidence and correct answers by confidence of the answer [3, bins], each case once.
         binned: whether one step of `ranks` may hold different scores.
     """
 
     ranks: Sequence[tuple[Float, Float]]
-    confusion: Float
-    calibration: Float
+    answers: tuple[Float, Float, Float]
     sums: Float
+    calibration: Float
     binned: bool = False
 
-    @property
-    def judged_ranks(self) -> Sequence[tuple[Float, Float]]:
-        """Class 1 against class 0 for two classes; for more, each against the rest."""
-        return self.ranks[1:] if len(self.ranks) == 2 else self.ranks
+
+#: Figures of counts, [B], NaN where the cases do not define one.
+#:
+#: `balanced_accuracy` is the mean recall over the classes present. `auroc` (ties count half) and `auprc` (average
+#: precision) are those of class 1 for two classes, else the mean over the classes that have cases on both sides, each
+#: against the rest (macro one-vs-rest). `sensitivity` and `specificity` at the likeliest class likewise. `ece` is the
+#: mean gap between confidence and accuracy over bins of equal width (Guo et al., ICML 2017, eq. 3). `brier` is the mean
+#: squared error of the probabilities, summed over classes, but for two that of class 1, as in scikit-learn. `log_loss`
+#: is the mean negative log-likelihood in nats.
+FIGURES: Mapping[str, Callable[[Counts], Float]] = {
+    "balanced_accuracy": lambda counts: from_answers(*counts.answers)["balanced_accuracy"],
+    "auroc": lambda counts: mean_defined(np.stack([area_under_roc(*sides) for sides in counts.ranks])),
+    "auprc": lambda counts: mean_defined(
+        np.stack([(binned_precision if counts.binned else average_precision)(*sides) for sides in counts.ranks])
+    ),
+    "sensitivity": lambda counts: from_answers(*counts.answers)["sensitivity"],
+    "specificity": lambda counts: from_answers(*counts.answers)["specificity"],
+    "ece": lambda counts: np.array([calibration_gap(counts.calibration)]),
+    "brier": lambda counts: ratio(counts.sums[1], counts.sums[0]),
+    "log_loss": lambda counts: ratio(counts.sums[2], counts.sums[0]),
+}
 
 
-def figures(counts: Counts) -> dict[str, Figure]:
-    """Returns the plain figures of counted cases; None where they do not define one, never 0.5.
-
-    `balanced_accuracy` is the mean recall over the classes present. `auroc` (ties count half) and `auprc` (average
-    precision) are those of class 1 for two classes, else the mean over the classes that have cases on both sides, each
-    against the rest (macro one-vs-rest). `sensitivity` and `specificity` at the likeliest class likewise. `ece` is the
-    mean gap between confidence and accuracy over bins of equal width (Guo et al., ICML 2017, eq. 3). `brier` is the
-    mean squared error of the probabilities, summed over classes, but for two that of class 1, as in scikit-learn.
-    `log_loss` is the mean negative log-likelihood in nats.
-    """
-    confusion, ranks = counts.confusion, counts.judged_ranks
-    precision = binned_precision if counts.binned else average_precision
-    answers = from_answers(np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
-    cases, square, loss = counts.sums.tolist()
-    return {
-        "balanced_accuracy": figure(answers["balanced_accuracy"]),
-        "auroc": figure(mean_defined(np.stack([area_under_roc(*sides) for sides in ranks]))),
-        "auprc": figure(mean_defined(np.stack([precision(*sides) for sides in ranks]))),
-        "sensitivity": figure(answers["sensitivity"]),
-        "specificity": figure(answers["specificity"]),
-        "ece": calibration_gap(counts.calibration),
-        "brier": square / cases if cases else None,
-        "log_loss": loss / cases if cases else None,
-    }
+def plain(counts: Counts, names: Sequence[str] = tuple(FIGURES)) -> dict[str, Figure]:
+    """Returns figures of cases that are counted once; None where undefined, never 0.5."""
+    return {name: figure(FIGURES[name](counts)[0]) for name in names}
 
 
 def judgement(everyone: Counts, sites: Mapping[str, Counts]) -> Judgement:
     """Returns the judgement of all cases and of each site's; the worst site is one that shows at least two classes."""
-    alone = {name: figures(sites[name]) for name in sorted(sites)}
-    shown = {name: sites[name].confusion.sum(axis=1) for name in alone}
+    alone = {name: plain(sites[name], ("balanced_accuracy", "auroc")) for name in sorted(sites)}
+    shown = {name: sites[name].answers[1][:, 0] for name in alone}
     accuracies = [row["balanced_accuracy"] or 0.0 for name, row in alone.items() if (shown[name] > 0).sum() > 1]
-    curves = {ALL_SITES: _roc(everyone), **{name: _roc(sites[name]) for name in alone}}
+    curves = {ALL_SITES: _curve(everyone), **{name: _curve(sites[name]) for name in alone}}
     return Judgement(
-        {**figures(everyone), "worst_site": min(accuracies, default=None)},
-        {
-            name: SiteJudgement(row["balanced_accuracy"], row["auroc"], int(shown[name].sum()))
-            for name, row in alone.items()
-        },
+        {**plain(everyone), "worst_site": min(accuracies, default=None)},
+        {name: SiteJudgement(**row, n=int(shown[name].sum())) for name, row in alone.items()},
         Curves(
             {name: curve for name, curve in curves.items() if curve},
             Reliability(*reliability_points(everyone.calibration)),
@@ -102,12 +99,34 @@ def judgement(everyone: Counts, sites: Mapping[str, Counts]) -> Judgement:
     )
 
 
-def _roc(counts: Counts) -> Curve | None:
-    """The curve of class 1 for two classes, else the vertical mean over classes (Fawcett 2006, section 8)."""
-    return mean_curve([roc_points(*sides) for sides in counts.judged_ranks])
+def _curve(counts: Counts) -> Curve | None:
+    """The ROC curve of class 1 for two classes, else the vertical mean over classes (Fawcett 2006, section 8)."""
+    return mean_curve([roc_points(positive[:, 0], negative[:, 0]) for positive, negative in counts.ranks])
 
 
-# ---- counting scored cases -------------------------------------------------------------------------------------------
+# ---- counting scored cases ------------------------------------------------------------------------------------------
+
+
+def counted(scores: Scores, weight: Float | None = None, *, ranking: bool = True) -> Counts:
+    """Returns the counts of cases at hand.
+
+    Args:
+        scores: n cases.
+        weight: how often each case counts, whole numbers, float64 [n, B]; None = once.
+        ranking: whether `ranks` are needed, which take the longest.
+
+    Raises:
+        DataError: the scores cannot be judged.
+    """
+    checked(scores)
+    weight = np.ones((len(scores.label), 1)) if weight is None else weight
+    classes = scores.logits.shape[1]
+    present, answered = (side == np.arange(classes)[:, None] for side in (scores.label, scores.logits.argmax(axis=1)))
+    hits, cases, answers = (mask.astype(np.float64) @ weight for mask in (present & answered, present, answered))
+    judged = (1,) if classes == 2 else range(classes)
+    ranks = [ranked(scores, cls, weight) for cls in judged] if ranking else []
+    sums = np.stack([loss @ weight for loss in case_losses(scores)])
+    return Counts(ranks, (hits, cases, answers), sums, calibration_bins(scores))
 
 
 def checked(scores: Scores) -> Scores:
@@ -128,14 +147,6 @@ def checked(scores: Scores) -> Scores:
     return scores
 
 
-def counted(scores: Scores) -> Counts:
-    """Returns the counts of cases, each counted once and ranked by its exact scores."""
-    once = np.ones((len(checked(scores).label), 1))
-    ranks = [ranked(scores, cls, once) for cls in range(scores.logits.shape[1])]
-    sides = [(positive[:, 0], negative[:, 0]) for positive, negative in ranks]
-    return Counts(sides, confusion(scores), calibration_bins(scores), loss_sums(scores))
-
-
 def confusion(scores: Scores) -> Float:
     """Returns cases by true class (row) and answer (column), float64 [C, C]; ties go to the first class."""
     classes = scores.logits.shape[1]
@@ -152,20 +163,14 @@ def calibration_bins(scores: Scores) -> Float:
     return np.stack([np.bincount(place, weights=term, minlength=BINS) for term in terms])
 
 
-def case_losses(scores: Scores) -> dict[str, Float]:
-    """Returns each case's `brier` and `log_loss` [n], rounded so that their sums are exact."""
+def case_losses(scores: Scores) -> Float:
+    """Returns 1, the Brier score and the log-loss of each case [3, n], rounded so that their sums are exact."""
     logs = log_softmax(scores.logits)
     rows, classes = np.arange(len(logs)), logs.shape[1]
     error = np.exp(logs)
     error[rows, scores.label] -= 1.0
     square = (error**2).sum(axis=1) / (2.0 if classes == 2 else 1.0)
-    return {"brier": rounded(square), "log_loss": rounded(-logs[rows, scores.label])}
-
-
-def loss_sums(scores: Scores) -> Float:
-    """Returns the number of cases, and their summed Brier score and log-loss, [3]."""
-    losses = case_losses(scores)
-    return np.array([len(scores.label), losses["brier"].sum(), losses["log_loss"].sum()])
+    return np.stack([np.ones(len(logs)), rounded(square), rounded(-logs[rows, scores.label])])
 
 
 def ranked(scores: Scores, cls: int, weight: Float) -> tuple[Float, Float]:

@@ -1,6 +1,7 @@
 """Several heads as one: mean of probabilities, with weights that the judged cases never chose."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,13 @@ def combine(members: Sequence[Scores], weights: Array | None = None) -> Scores:
     weight = equal(members) if weights is None else np.asarray(weights, np.float64)
     if weight.shape != (len(members),) or not (weight >= 0).all() or abs(weight.sum() - 1.0) > _ENOUGH:
         raise DataError(f"{len(members)} members need as many non-negative weights summing to 1, not {weight.tolist()}")
-    logs = [np.log(share) + log_softmax(member.logits) for member, share in zip(members, weight, strict=True) if share]
-    first = members[0]
-    return Scores(np.asarray(np.logaddexp.reduce(logs, axis=0)), first.label, first.site, first.group)
+    return replace(members[0], logits=mean_of_probabilities([member.logits for member in members], weight))
+
+
+def mean_of_probabilities(logits: Sequence[Float], weights: Float) -> Float:
+    """Returns the log of members' weighted mean probability [n, C], from their logits, M times [n, C]."""
+    logs = [np.log(weight) + log_softmax(each) for each, weight in zip(logits, weights, strict=True) if weight > 0]
+    return np.asarray(np.logaddexp.reduce(logs, axis=0))
 
 
 def equal(members: Sequence[Scores]) -> Float:
@@ -118,7 +123,7 @@ def cross_fitted(members: Mapping[str, Scores], *, seed: int = 0) -> tuple[Score
         logits[half == side] = combine(judged, fitted).logits
     weights, dropped = _fit(members, np.ones(len(half), dtype=np.bool_))
     facts = {"weights": dict(zip(members, weights.tolist(), strict=True)), "dropped": list(dropped)}
-    return Scores(logits, first.label, first.site, first.group), facts
+    return replace(first, logits=logits), facts
 
 
 def _fit(members: Mapping[str, Scores], rows: Array) -> tuple[Float, tuple[str, ...]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from medtl_core.errors import ReplyError
 from medtl_core.evaluation.calibration import log_softmax
-from medtl_core.evaluation.counts import BINS, Counts, calibration_bins, checked, confusion, judgement, loss_sums
+from medtl_core.evaluation.counts import BINS, Counts, calibration_bins, case_losses, checked, confusion, judgement
 from medtl_core.evaluation.formulas import Float
 from medtl_core.evaluation.judgement import Judgement
 from medtl_core.values import Scores, Update
@@ -70,7 +70,7 @@ def summarise(scores: Scores, bins: int = SCORE_BINS) -> Update:
         "negative": sides[1],
         "confusion": confusion(scores),
         "calibration": calibration_bins(scores),
-        "sums": loss_sums(scores),
+        "sums": case_losses(scores).sum(axis=1),
     }
     return Update({name: np.asarray(array, np.float64) for name, array in arrays.items()})
 
@@ -131,5 +131,12 @@ def _counts(update: Update, classes: Sequence[str]) -> Counts:
         if actual != shape:
             state = "is missing" if actual is None else f"has shape {actual}"
             raise ReplyError(f"evaluation array {name!r} {state}; {len(classes)} classes need {shape}")
-    ranks = list(zip(arrays["positive"], arrays["negative"], strict=True))
-    return Counts(ranks, arrays["confusion"], arrays["calibration"], arrays["sums"], binned=True)
+    sides = zip(arrays["positive"][:, :, None], arrays["negative"][:, :, None], strict=True)
+    table = arrays["confusion"][:, :, None]
+    return Counts(
+        list(sides)[1 if len(classes) == 2 else 0 :],
+        (np.diagonal(arrays["confusion"])[:, None], table.sum(axis=1), table.sum(axis=0)),
+        arrays["sums"][:, None],
+        arrays["calibration"],
+        binned=True,
+    )

@@ -109,10 +109,13 @@ def from_answers(hits: Float, present: Float, answered: Float) -> dict[str, Floa
     return {"balanced_accuracy": mean, "sensitivity": mean, "specificity": mean_defined(spared)}
 
 
-def calibration_gap(table: Float) -> Figure:
-    """Returns the expected calibration error of a table [3, bins] as `calibration_bins` makes it."""
+def calibration_gap(table: Float) -> float:
+    """Returns the expected calibration error of a table [3, bins] of cases, summed confidence and correct answers.
+
+    It is the mean gap between confidence and accuracy over bins (Guo et al., ICML 2017, eq. 3); NaN without cases.
+    """
     cases, confidence, right = table
-    return float(np.abs(confidence - right).sum() / cases.sum()) if cases.sum() else None
+    return float(np.abs(confidence - right).sum() / cases.sum()) if cases.sum() else float("nan")
 
 
 def reliability_points(table: Float) -> tuple[list[float], list[float], list[int]]:

@@ -7,10 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import ConfigError, DataError, did_you_mean
-from medtl_core.evaluation.counts import checked
+from medtl_core.evaluation.counts import FIGURES, checked
 from medtl_core.evaluation.formulas import Float
-from medtl_core.evaluation.weighted import WEIGHTED, weighted
+from medtl_core.evaluation.scores import weighted
 from medtl_core.values import Scores
+
+#: Figures that resampling does not bias: calibration error and the worst site it does.
+RESAMPLED = tuple(name for name in FIGURES if name != "ece")
 
 #: Cases x resamples held at a time (8 bytes each, a few copies).
 _BLOCK = 1_000_000
@@ -33,11 +36,11 @@ def bootstrap(
 
     Whole patients are drawn with replacement, within strata by the rarest class a patient shows, so that rare classes
     stay in nearly every resample; a class with a single patient then adds no spread. The order of the cases does not
-    matter. Calibration error and the worst site have no interval: both are biased upwards, or downwards, by resampling.
+    matter.
 
     Args:
         scores: with `group`, the patient of each case.
-        names: among balanced_accuracy, auroc, auprc, sensitivity, specificity, brier, log_loss.
+        names: among `RESAMPLED`.
         resamples: how many.
         rng: of the draws.
         level: of confidence.
@@ -50,8 +53,8 @@ def bootstrap(
         DataError: the scores cannot be judged.
     """
     for name in names:
-        if name not in WEIGHTED:
-            raise ConfigError(f"no bootstrap interval for {name!r}; {did_you_mean(name, WEIGHTED)}")
+        if name not in RESAMPLED:
+            raise ConfigError(f"no bootstrap interval for {name!r}; {did_you_mean(name, RESAMPLED)}")
     if resamples < 1 or not 0 < level < 1:
         raise ConfigError(f"bootstrap={resamples} at level {level}: needs at least 1 resample and a level in (0, 1)")
     if not len(checked(scores).label):

@@ -1,19 +1,14 @@
-"""Judging scored cases at hand.
-
-Every figure is written once, in `formulas`: plain figures count each case once, the bootstrap in `intervals` as often
-as it was drawn, and `federated` sums the same counts over hospitals. Sums run over whole counts or over terms rounded
-to 2^-28, so they are exact: no figure depends on the order of the cases or on how they are split.
-"""
+"""Judging scored cases at hand."""
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from medtl_core.evaluation.counts import counted, judgement
-from medtl_core.evaluation.formulas import Figure, figure
+from medtl_core.evaluation import counts
+from medtl_core.evaluation.counts import FIGURES, counted, judgement
+from medtl_core.evaluation.formulas import Figure, Float
 from medtl_core.evaluation.judgement import Judgement
-from medtl_core.evaluation.weighted import weighted
 from medtl_core.values import Array, Scores
+
+_RANKED = frozenset(("auroc", "auprc"))
 
 
 def judge(scores: Scores) -> Judgement:
@@ -27,9 +22,20 @@ def judge(scores: Scores) -> Judgement:
 
 
 def plain(scores: Scores, names: Sequence[str]) -> dict[str, Figure]:
-    """Returns figures of `weighted.WEIGHTED`, every case counted once; `counts.figures` says what they are."""
-    values = weighted(scores, np.ones((len(scores.label), 1)), names)
-    return {name: figure(value[0]) for name, value in values.items()}
+    """Returns some of `counts.FIGURES`; None where undefined."""
+    return counts.plain(counted(scores, ranking=not _RANKED.isdisjoint(names)), names)
+
+
+def weighted(scores: Scores, weight: Float, names: Sequence[str]) -> dict[str, Float]:
+    """Returns figures of the cases counted `weight` times, float64 [B] each, NaN where undefined.
+
+    Args:
+        scores: n cases.
+        weight: whole numbers, float64 [n, B].
+        names: among `counts.FIGURES`, but for `ece`, which counts each case once.
+    """
+    weighed = counted(scores, weight, ranking=not _RANKED.isdisjoint(names))
+    return {name: FIGURES[name](weighed) for name in names}
 
 
 def balanced_accuracy(scores: Scores) -> Figure:

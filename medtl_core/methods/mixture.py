@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import WeightsError
-from medtl_core.evaluation.calibration import log_softmax
+from medtl_core.evaluation.ensemble import mean_of_probabilities
 from medtl_core.features.dataset import Material
 from medtl_core.federation.model import Model, Packed
 from medtl_core.federation.study import Study
@@ -54,19 +54,10 @@ class Mixture(Model):
         pairs = zip(self.members, self.heads, self.weights, strict=True)
         return {name: study.head(head, "member", {}) for name, head, weight in pairs if weight > 0}
 
-    def of_members(self, values: NDArray[np.floating[Any]]) -> dict[str, Float]:
-        """Returns each member's logits [n, C]."""
-        wide = np.asarray(values, np.float64)
-        return {
-            name: np.asarray(wide @ head[:, :-1].T + head[:, -1])
-            for name, head in zip(self.members, self.heads, strict=True)
-        }
-
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
         """See Model."""
-        pairs = zip(self.of_members(values).values(), self.weights, strict=True)
-        logs = [np.log(share) + log_softmax(logits) for logits, share in pairs if share > 0]
-        return np.asarray(np.logaddexp.reduce(logs, axis=0))
+        wide = np.asarray(values, np.float64)
+        return mean_of_probabilities([wide @ head[:, :-1].T + head[:, -1] for head in self.heads], self.weights)
 
     def pack(self) -> Packed:
         """See Model."""
