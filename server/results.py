@@ -65,12 +65,13 @@ def _method(verdict: Verdict, study: Study) -> MethodResult:
 
 def _cost(verdict: Verdict, study: Study) -> MethodCost:
     """What the method would have cost alone: its share of every phase it needs; bytes are per hospital."""
-    costs, hospitals = study.hospitals.costs, max(len(study.hospitals.weights), 1)
-    billed = [(costs.get(phase, Cost()), share) for phase, share in verdict.outcome.bill.items()]
+    hospitals, costs, outcome = max(len(study.hospitals.weights), 1), study.hospitals.costs, verdict.outcome
+    shares = [share.of(costs.get(phase, Cost()), hospitals) for phase, share in outcome.bill.items()]
+    cost = sum(shares, start=Cost())
     return MethodCost(
-        round(sum(cost.bytes_up * share.work for cost, share in billed) / hospitals),
-        round(sum(cost.bytes_down * share.work for cost, share in billed) / hospitals),
-        round(sum(cost.rounds * share.rounds for cost, share in billed)),
-        sum(cost.cpu_seconds * share.work for cost, share in billed) + verdict.outcome.server_cpu,
-        sum(cost.wall_seconds * share.rounds for cost, share in billed),
+        round(cost.bytes_up / hospitals),
+        round(cost.bytes_down / hospitals),
+        cost.rounds,
+        cost.cpu_seconds + outcome.server_cpu,
+        cost.wall_seconds,
     )

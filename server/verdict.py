@@ -11,14 +11,13 @@ from medtl_core.evaluation.formulas import Figure
 from medtl_core.evaluation.intervals import bootstrap, over_seeds
 from medtl_core.evaluation.judgement import Judgement
 from medtl_core.evaluation.scores import judge
-from medtl_core.federation.method import Method
 from medtl_core.federation.model import Classifier, Model
 from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.study import Study
+from medtl_core.federation.study import Asker, Study
 from medtl_core.rng import stream
 from medtl_core.values import Head, Scores
 
-from .sums import SiteSums, heads_judged, members_compared, model_judged, personal_judged
+from .sums import SiteSums, evaluation_share, heads_judged, members_compared, model_judged, personal_judged
 from .testset import TestSet
 
 #: Figures that get a patient-bootstrap interval.
@@ -54,7 +53,7 @@ def judge_all(study: Study, cases: TestSet | None) -> dict[str, Verdict]:
     return {name: _on_cases(outcome, cases, study) for name, outcome in outcomes.items()}
 
 
-def _check_judges(method: Method, *, at_server: bool) -> None:
+def _check_judges(method: Asker, *, at_server: bool) -> None:
     if method.test == "server" and not at_server:
         raise ConfigError(f"{method.name} needs labelled cases at the server; drop it or set test=server")
     if method.test == "sites" and at_server:
@@ -106,27 +105,25 @@ def _by_sums(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Verdict
     together = [head for heads in affine.values() for head in heads.values()]
     sums = iter(heads_judged(study, together) if together else ())
     judged = {name: [next(sums) for _ in heads] for name, heads in affine.items()}
-    return {
-        name: _summed(study, name, outcome, judged[name], len(judged[name]) / max(len(together), 1))
-        for name, outcome in outcomes.items()
-    }
+    return {name: _summed(study, name, outcome, judged[name], len(together)) for name, outcome in outcomes.items()}
 
 
 def _affine(classifiers: Mapping[str, Classifier]) -> dict[str, Head]:
     return {name: head for name, head in classifiers.items() if isinstance(head, Head)}
 
 
-def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], share: float) -> Verdict:
+def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], together: int) -> Verdict:
     """The verdict from the hospitals' sums for each of a method's classifiers."""
     models = [head for head in outcome.heads.values() if isinstance(head, Model)]
-    phase, work = "evaluate", share
-    if models or outcome.personal:
-        phase, work = f"evaluate-{name}", 1.0
+    alone = bool(models or outcome.personal)
+    phase = f"evaluate-{name}" if alone else "evaluate"
+    bill: dict[str, Share] = {}
+    if not outcome.own_sums:
+        bill[phase] = Share() if alone else evaluation_share(study, len(judged), together)
     judged = judged + [model_judged(study, model, phase) for model in models]
     if outcome.personal:
         judged.append(personal_judged(study, outcome.personal, phase))
     judgements = [judge_sites(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
-    bill = {} if outcome.own_sums else {phase: Share(work=work)}
     judgement = judgements[0]
     compared = members_compared(study, _affine(outcome.members), judgement.figures, f"remarks-{name}")
     if len(judgements) > 1:  # one head a hospital: only the average hospital is told

@@ -77,5 +77,5 @@ def methods() -> None:
     shown.add_column("judged", no_wrap=True)
     shown.add_column("what it is")
     for kind in sorted(all_methods(), key=lambda kind: (kind.__module__, kind.example)):
-        shown.add_row(kind.names(), kind.test, kind.summary)
+        shown.add_row(", ".join(kind.names()), kind.test, kind.summary)
     console_of().print(shown)

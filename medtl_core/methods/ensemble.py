@@ -8,7 +8,7 @@ from medtl_core.evaluation.ensemble import combine, cross_fitted
 from medtl_core.federation.method import Method
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
-from medtl_core.methods.core import Local
+from medtl_core.methods.closed import Local
 from medtl_core.values import Scores
 
 

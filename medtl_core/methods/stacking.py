@@ -15,23 +15,24 @@ import numpy as np
 from medtl_core.evaluation.calibration import log_softmax
 from medtl_core.evaluation.ensemble import drop_rule
 from medtl_core.evaluation.super_learner import Point, best_point, class_sums, least_loss
+from medtl_core.federation.feature_map import Solved
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
-from medtl_core.federation.method import Method
+from medtl_core.federation.method import Candidates, Method, Need, Rounds
 from medtl_core.federation.names import RIVAL
 from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.rounds import Exchange, run_rounds
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import FAMILIES
-from medtl_core.heads.crossval import WORST, Choice, choose, fold_of
+from medtl_core.heads.crossval import WORST, choose
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.mixture import Mixture
-from medtl_core.methods.network import recipe_config
 from medtl_core.values import Array, Released, Update
 
 #: Nats within which the weights are the best, and rounds after which they are taken as they are.
 ENOUGH, ROUNDS = 1e-5, 12
+
+_TRAINED = Rounds(RIVAL.algorithm, RIVAL.rounds, folds=True)
 
 
 def stacked_losses(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -45,7 +46,7 @@ def stacked_losses(site: SiteData, arrays: Arrays, config: Config) -> Released:
 
 def _likelihood(site: SiteData, heads: Float, folds: int) -> Float:
     """Probability [M, n] of the true class by the members that never saw the case; a case costs at most `WORST`."""
-    fold = fold_of(site.patients, site.label, folds, site.seed)
+    fold = site.fold(folds)
     logs = np.empty((heads.shape[1], len(site.label)))
     for index in range(folds):
         rows = np.flatnonzero(fold == index)
@@ -55,91 +56,19 @@ def _likelihood(site: SiteData, heads: Float, folds: int) -> Float:
     return np.asarray(np.exp(np.maximum(logs, -WORST)))
 
 
-@final
-@dataclass(frozen=True)
-class Members:
-    """Heads that may join an ensemble.
-
-    Attributes:
-        heads: name -> float64 [C, d + 1], from all cases, temperature folded in.
-        fold_heads: name -> float64 [F, C, d + 1], each without its fold.
-        choices: what cross-validation says of each.
-        server_cpu: CPU seconds spent on solving them.
-    """
-
-    heads: Mapping[str, Float]
-    fold_heads: Mapping[str, Float]
-    choices: Mapping[str, Choice]
-    server_cpu: float
-
-    @property
-    def dropped(self) -> tuple[str, ...]:
-        """Members whose cross-validated balanced accuracy lies clearly below the best; see `ensemble.drop_rule`."""
-        return drop_rule({name: choice.balanced_accuracy for name, choice in self.choices.items()})
-
-    @property
-    def kept(self) -> tuple[str, ...]:
-        """The other members."""
-        return tuple(name for name in self.heads if name not in self.dropped)
+def _closed(study: Study) -> dict[str, Candidates]:
+    """Every closed-form family on all taps, and the discriminant on every shorter run of taps, by name."""
+    shorter = [taps for taps, columns in study.runs().items() if len(columns) < study.problem.width]
+    members = {name: Candidates(name) for name in FAMILIES}
+    return members | {f"discriminant@{taps}": Candidates("discriminant", taps) for taps in shorter}
 
 
-def members_of(study: Study, *, trained: bool = False) -> Members:
-    """Returns every closed-form family on all taps, the discriminant on every shorter run of taps, and adjusted FedAvg.
-
-    Args:
-        study: asks.
-        trained: whether FedAvg (`RIVAL`, as `auto` weighs it) is among them.
-    """
-    members = study.once("ensemble-members", lambda: _members(study))
-    if not trained:
-        return members
-    stack, choice = study.once("ensemble-fedavg", lambda: _trained(study))
-    return Members(
-        {**members.heads, RIVAL.name: stack[0] * choice.temperature},
-        {**members.fold_heads, RIVAL.name: stack[1:] * choice.temperature},
-        {**members.choices, RIVAL.name: choice},
-        members.server_cpu,
-    )
-
-
-def _trained(study: Study) -> tuple[Float, Choice]:
-    """The adjusted FedAvg heads [1 + F, C, d + 1], all cases' and each fold's, and what cross-validation says."""
-    if "auto" in study.names:
-        stack = study.course(RIVAL.algorithm).heads[RIVAL.rounds]
-    else:
-        config = {**recipe_config(study), "proximal": 0.0}
-        exchange = Exchange("fit", "fit-ensemble", RIVAL.rounds, config, study.moments.standardisation)
-        start = np.zeros((1 + study.settings.folds, len(study.problem.classes), study.problem.width + 1))
-        stack = run_rounds(study.hospitals, exchange, {"heads": start}).last["heads"].astype(np.float64)
-    finished = study.finished(stack, RIVAL.adjusted)
-    found = study.validate(finished[1:, None], "validate-ensemble")
-    return finished, choose(found, study.statistics.counts)
-
-
-def _members(study: Study) -> Members:
-    everywhere = np.arange(study.problem.width)
-    wanted = {name: (name, everywhere) for name in FAMILIES}
-    wanted |= {
-        f"discriminant@{taps}": ("discriminant", columns)
-        for taps, columns in study.runs().items()
-        if len(columns) < study.problem.width
-    }
-    with study.clock("ensemble-members") as spent:
-        whole = study.statistics
-        stacks = {
-            key: np.stack([study.spread(family, whole - fold, columns) for fold in study.folds])
-            for key, (family, columns) in wanted.items()
-        }
-    answers = study.validate(np.concatenate(list(stacks.values()), axis=1), "validate-members")
-    heads, fold_heads, choices, start = {}, {}, {}, 0
-    for key, (family, columns) in wanted.items():
-        stop = start + stacks[key].shape[1]
-        part = Update({name: array[start:stop] for name, array in answers.arrays.items()})
-        choice, start = choose(part, whole.counts), stop
-        heads[key] = study.spread(family, whole, columns)[choice.index] * choice.temperature
-        fold_heads[key] = stacks[key][:, choice.index] * choice.temperature
-        choices[key] = choice
-    return Members(heads, fold_heads, choices, spent[0])
+def _trained(study: Study) -> Solved:
+    """The adjusted FedAvg head, and those of each fold, at the temperature that cross-validation finds."""
+    stack = study.finished(study.course(RIVAL.algorithm).heads[RIVAL.rounds], RIVAL.adjusted)
+    choice = choose(study.features.judged(stack[1:, None], "validate-ensemble"), study.statistics.counts)
+    stack = stack * choice.temperature
+    return Solved(stack[0], stack[1:], choice, 0.0, 0.0)
 
 
 def fitted_weights(study: Study, fold_heads: Float, phase: str) -> tuple[Point, int]:
@@ -167,7 +96,7 @@ class Stacked(Method):
 
     Attributes:
         weighing: "equal", or "stacked": of least out-of-fold log-loss.
-        trained: whether adjusted FedAvg is among the members.
+        trained: whether adjusted FedAvg (`RIVAL`, as `auto` weighs it) is among the members.
     """
 
     syntax: ClassVar[str] = "ensemble-(?P<weighing>equal|stacked)(?P<trained>-fedavg)?"
@@ -177,26 +106,32 @@ class Stacked(Method):
     weighing: str
     trained: bool
 
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        """See Method."""
+        return (*_closed(study).values(), *((_TRAINED,) if self.trained else ()))
+
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        members = members_of(study, trained=self.trained)
-        kept = members.kept
-        heads = {name: members.heads[name] for name in kept}
-        bill = dict.fromkeys(("statistics", "validate-members"), Share())
+        closed = _closed(study)
+        members = {name: study.solved(need.family, need.columns_key) for name, need in closed.items()}
+        bill = study.closed_bill(list(closed.values()))
         if self.trained:
-            fitting = "fit-fedavg" if "auto" in study.names else "fit-ensemble"
-            bill |= dict.fromkeys(("moments", fitting, "validate-ensemble"), Share())
-        losses = {name: members.choices[name].loss for name in kept}
-        facts: dict[str, Any] = {"members": list(kept), "dropped": list(members.dropped), "cv_losses": losses}
-        weights = np.full(len(kept), 1.0 / len(kept))
+            members[RIVAL.name] = study.once("ensemble-fedavg", lambda: _trained(study))
+            bill |= {"moments": Share(), "fit-fedavg": study.course_share(_TRAINED), "validate-ensemble": Share()}
+        dropped = drop_rule({name: member.choice.balanced_accuracy for name, member in members.items()})
+        stay = {name: member for name, member in members.items() if name not in dropped}
+        losses = {name: member.choice.loss for name, member in stay.items()}
+        facts: dict[str, Any] = {"members": list(stay), "dropped": list(dropped), "cv_losses": losses}
+        weights = np.full(len(stay), 1.0 / len(stay))
         if self.weighing == "stacked":
-            stack = np.stack([members.fold_heads[name] for name in kept], axis=1)
+            stack = np.stack([member.without for member in stay.values()], axis=1)
             point, rounds = fitted_weights(study, stack, self.name)
             weights, bill = point.weights, {**bill, self.name: Share()}
             facts |= {"cv_loss": point.loss, "gap": point.gap, "rounds": rounds}
             facts["cv_gain"] = min(losses.values()) - point.loss
-        mixture = Mixture.of(study, heads, weights, facts)
-        return Outcome({"": mixture}, bill, members.server_cpu, mixture.facts, members=mixture.in_use(study))
+        mixture = Mixture.of(study, {name: member.affine for name, member in stay.items()}, weights, facts)
+        spent = sum(member.server_cpu for member in members.values())
+        return Outcome({"": mixture}, bill, spent, mixture.facts, members=mixture.in_use(study))
 
 
 METHODS: tuple[type[Method], ...] = (Stacked,)

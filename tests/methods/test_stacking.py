@@ -48,7 +48,7 @@ def test_members_and_weights_are_those_of_the_pooled_cases(
         start, stop = RUNS.get(taps, (0, 6))
         narrow, solve = values[:, start:stop], FAMILIES[family].heads
         heads = np.stack([solve(collect(narrow[fold != f], label[fold != f], 3)) for f in range(5)])
-        choice = choose(held_out(heads.astype(np.float32), narrow, label, fold), counts)
+        choice = choose(held_out(heads.astype(np.float32), narrow, label, fold).arrays, counts)
         whole = mixture.heads[row]
         exact = solve(collect(narrow, label, 3))[choice.index] * choice.temperature
         np.testing.assert_allclose(whole[:, [*range(start, stop), 6]], exact, rtol=1e-8, atol=1e-10)
