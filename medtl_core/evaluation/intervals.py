@@ -12,6 +12,9 @@ from medtl_core.evaluation.formulas import Float
 from medtl_core.evaluation.scores import weighted
 from medtl_core.values import Scores
 
+#: Confidence of every interval.
+LEVEL = 0.95
+
 #: Figures that resampling does not bias: calibration error and the worst site it does.
 RESAMPLED = tuple(name for name in FIGURES if name != "ece")
 
@@ -30,7 +33,7 @@ class Paired:
 
 
 def bootstrap(
-    scores: Scores, names: Sequence[str], resamples: int = 200, *, rng: np.random.Generator, level: float = 0.95
+    scores: Scores, names: Sequence[str], resamples: int = 200, *, rng: np.random.Generator
 ) -> dict[str, tuple[float, float]]:
     """Returns percentile intervals of figures under resampling of patients (Efron and Tibshirani 1993, chapter 13).
 
@@ -43,33 +46,31 @@ def bootstrap(
         names: among `RESAMPLED`.
         resamples: how many.
         rng: of the draws.
-        level: of confidence.
 
     Returns:
         (low, high) of every figure that is defined on the scores; others are left out.
 
     Raises:
-        ConfigError: a name, the level or the number of resamples is not valid.
+        ConfigError: a name or the number of resamples is not valid.
         DataError: the scores cannot be judged.
     """
     for name in names:
         if name not in RESAMPLED:
             raise ConfigError(f"no bootstrap interval for {name!r}; {did_you_mean(name, RESAMPLED)}")
-    if resamples < 1 or not 0 < level < 1:
-        raise ConfigError(f"bootstrap={resamples} at level {level}: needs at least 1 resample and a level in (0, 1)")
+    if resamples < 1:
+        raise ConfigError(f"bootstrap={resamples}: an interval needs at least 1 resample")
     if not len(checked(scores).label):
         return {}
     patient, stratum = strata(scores)
     counts = _draw(stratum, resamples, rng)[patient]
     step = max(_BLOCK // len(patient), 1)
     blocks = [weighted(scores, counts[:, at : at + step], names) for at in range(0, resamples, step)]
-    tails = [(1 - level) / 2, (1 + level) / 2]
     intervals = {}
     for name in dict.fromkeys(names):
         values = np.concatenate([block[name] for block in blocks])
         values = values[~np.isnan(values)]
         if len(values):
-            low, high = np.quantile(values, tails)
+            low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
             intervals[name] = (float(low), float(high))
     return intervals
 
@@ -91,7 +92,7 @@ def strata(scores: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return patient.astype(np.int64), np.argsort(counts, kind="stable")[lowest].astype(np.int64)
 
 
-def over_seeds(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float, float]:
+def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
     """Returns mean, low and high of Student's t-interval over repetitions.
 
     Raises:
@@ -104,11 +105,11 @@ def over_seeds(values: Sequence[float], *, level: float = 0.95) -> tuple[float, 
     from scipy.special import stdtrit
 
     mean, error = _mean_error(values)
-    half = float(stdtrit(len(values) - 1, (1 + level) / 2)) * error
+    half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * error
     return mean, mean - half, mean + half
 
 
-def paired(a: Sequence[float], b: Sequence[float], *, level: float = 0.95) -> Paired:
+def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     """Returns the mean of a - b over the same seeds, its t-interval and the paired t-test's two-sided p-value.
 
     Differences that are all alike leave no doubt: p is 0, or 1 if they are all zero.
@@ -128,7 +129,7 @@ def paired(a: Sequence[float], b: Sequence[float], *, level: float = 0.95) -> Pa
     differences = [ours - theirs for ours, theirs in zip(a, b, strict=True)]
     mean, error = _mean_error(differences)
     p = 2.0 * float(stdtr(len(differences) - 1, -abs(mean) / error)) if error else float(mean == 0.0)
-    return Paired(*over_seeds(differences, level=level), p)
+    return Paired(*over_seeds(differences), p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
