@@ -1,6 +1,5 @@
 """An experiment: one scenario under several seeds, in this process, with the real server and client apps."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -10,10 +9,11 @@ from client.site import open_site
 from medtl_core.config import Settings, settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.shared import shared_parts, shared_source
+from medtl_core.evaluation.result import Result
 from medtl_core.events import Events
 from medtl_core.flower.grid import run_local
 from medtl_core.report.page import render
-from medtl_core.report.summary import aggregate
+from medtl_core.report.summary import summarise
 from medtl_core.runs import Plan, Run, create_run
 from server.app import app as server_app
 
@@ -35,12 +35,13 @@ def simulate(plan: Plan, progress: Progress) -> dict[str, Any]:
             seeded = chosen.replace(seed=chosen.seed + number)
             results.append(_repetition(seeded, plan, run, events))
             events.emit("seed", seed=seeded.seed, done=number + 1, of=plan.seeds)
-        metrics = {"name": plan.name, **aggregate(results)}
-        run.finish(metrics, render(metrics, results))
+        summary = summarise(results, plan.name)
+        metrics = summary.as_dict()
+        run.finish(metrics, render(summary, results))
     return metrics
 
 
-def _repetition(seeded: Settings, plan: Plan, run: Run, events: Events) -> dict[str, Any]:
+def _repetition(seeded: Settings, plan: Plan, run: Run, events: Events) -> Result:
     """One seed: the server app writes its result into the run folder, as it would on any other road."""
     folder = run.seed_folder(seeded.seed)
     count = _hospitals(seeded)
@@ -54,8 +55,7 @@ def _repetition(seeded: Settings, plan: Plan, run: Run, events: Events) -> dict[
         wire=plan.wire,
         listener=lambda event: events.emit(**{"seed": seeded.seed, **event}),
     )
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    return result
+    return Result.read(folder / "result.json")
 
 
 @lru_cache(maxsize=1)

@@ -90,10 +90,12 @@ def simulate(
 
         sys.stdout.write(to_json(metrics))
         return
-    from medtl_core.report.summary import summary_table
+    from medtl_core.report.folder import read_results
+    from medtl_core.report.summary import summarise
+    from medtl_core.report.terminal import summary_table
 
     console = console_of()
-    console.print(summary_table(metrics))
+    console.print(summary_table(summarise(read_results(plan.out), plan.name)))
     say(console, f"report      {plan.out / 'report.html'}")
     say(console, f"run folder  {plan.out}")
 
@@ -127,7 +129,7 @@ def select(
     from medtl_core.cli.checkout import find_app
     from medtl_core.cli.selecting import Selection, read_sources
     from medtl_core.cli.selecting import select as chosen
-    from medtl_core.report.selection import agreement_table, ranking_table
+    from medtl_core.report.terminal import agreement_table, ranking_table
 
     given = {"shots": shots, "sites": sites, "seed": seed}
     words = [*(assignments or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
@@ -224,7 +226,7 @@ def audit(
     from medtl_core.atomic import to_json
     from medtl_core.audit.command import Order
     from medtl_core.audit.command import audit as audited
-    from medtl_core.report.audit import REMARK, audit_table, planted_lines
+    from medtl_core.report.terminal import AUDIT_REMARK, audit_table, planted_lines
 
     found = audited(Order(data, method, assignments or (), epsilon, shots, heads, runs))
     if as_json:
@@ -232,7 +234,7 @@ def audit(
     else:
         console = console_of()
         console.print(audit_table(found))
-        for line in [*planted_lines(found), REMARK]:
+        for line in [*planted_lines(found), AUDIT_REMARK]:
             say(console, line)
     if any(row["held"] is False for row in found["findings"]):
         raise typer.Exit(1)
@@ -244,11 +246,11 @@ def report(
 ) -> None:
     """Write a run's report anew from its stored results."""
     from medtl_core.report.folder import write_report
-    from medtl_core.report.summary import summary_table
+    from medtl_core.report.terminal import summary_table
 
-    metrics = write_report(run)
+    summary = write_report(run)
     console = console_of()
-    console.print(summary_table(metrics))
+    console.print(summary_table(summary))
     say(console, f"report  {run.absolute() / 'report.html'}")
 
 

@@ -1,9 +1,9 @@
 """`medtl sweep privacy`: many runs as one experiment, one table and one report."""
 
 import sys
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,7 @@ from medtl_core.cli.console import console_of, say, scenario_and_settings
 
 if TYPE_CHECKING:
     from medtl_core.sweep.cells import Sweep
+    from medtl_core.sweep.findings import Findings
 
 sweep_app = typer.Typer(
     help="Many runs as one experiment that goes on where it stopped.", no_args_is_help=True, rich_markup_mode=None
@@ -48,30 +49,33 @@ def privacy(
     """
     from medtl_core.atomic import to_json
     from medtl_core.cli.checkout import find_app
-    from medtl_core.cli.plan import Order as Run
+    from medtl_core.cli.plan import Order, make_plan
     from medtl_core.errors import ConfigError
-    from medtl_core.sweep.order import MECHANISMS, Order, read_order
+    from medtl_core.sweep.request import MECHANISMS, check_assignments, read_sweep
 
     scenario, pairs = scenario_and_settings(words or (), assignments or ())
     if not minutes >= 0:  # nor NaN
         raise ConfigError(f"minutes={minutes} must not be negative; 0 = only the tables of what is done")
-    run = Run(scenario, pairs, data, seeds, workers, None, out)
-    sweep = read_order(Order(run, epsilons, MECHANISMS if mechanisms is None else mechanisms, shots), find_app(app_dir))
-    found = _carry_out(sweep, minutes, quiet)
+    check_assignments(pairs, shots)
+    plan = make_plan(Order(scenario, pairs, data, seeds, workers, None, out), find_app(app_dir))
+    if out is None and not any(pair.startswith("out=") for pair in pairs):
+        plan = replace(plan, out=Path.cwd() / "runs" / f"sweep-privacy-{plan.name}")
+    sweep = read_sweep(plan, epsilons, MECHANISMS if mechanisms is None else mechanisms, shots)
+    findings = _carry_out(sweep, minutes, quiet)
     if as_json:
-        sys.stdout.write(to_json(found))
+        sys.stdout.write(to_json(findings.as_dict()))
     else:
-        _show(found, sweep.plan.out)
-    if found["failed"]:
+        _show(findings, sweep.plan.out)
+    if findings.failed:
         raise typer.Exit(1)
 
 
-def _carry_out(sweep: "Sweep", minutes: float, quiet: bool) -> Mapping[str, Any]:
+def _carry_out(sweep: "Sweep", minutes: float, quiet: bool) -> "Findings":
     """Runs the sweep's cells with the checkout's experiment, a line each on standard error."""
     from contextlib import redirect_stdout
 
     from medtl_core.cli.checkout import load_experiment
-    from medtl_core.sweep.privacy import carry_out
+    from medtl_core.sweep.run import carry_out
 
     log = console_of(stderr=True)
 
@@ -84,14 +88,15 @@ def _carry_out(sweep: "Sweep", minutes: float, quiet: bool) -> Mapping[str, Any]
         return carry_out(sweep, lambda plan: simulate(plan, lambda event: None), minutes, tell)
 
 
-def _show(found: Mapping[str, Any], out: Path) -> None:
-    from medtl_core.report.sweep import headline, sweep_table, told
+def _show(findings: "Findings", out: Path) -> None:
+    from medtl_core.sweep.findings import summary_lines
+    from medtl_core.sweep.page import headline, sweep_table
 
     console = console_of()
-    for count in found["shots"]:
-        say(console, headline(found, count))
-        console.print(sweep_table(found, count))
-    for line in told(found):
+    for count in findings.shots:
+        say(console, headline(findings, count))
+        console.print(sweep_table(findings, count))
+    for line in summary_lines(findings):
         say(console, line)
     for name, file in (("report", "report.html"), ("rows", "sweep.csv")):
         say(console, f"{name:<8}{out / file}")

@@ -18,21 +18,19 @@ from medtl_core.evaluation.super_learner import Point, best_point, class_sums, l
 from medtl_core.federation.feature_map import Solved
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
-from medtl_core.federation.method import Candidates, Method, Need, Rounds
-from medtl_core.federation.names import RIVAL
+from medtl_core.federation.method import Candidates, Method, Need
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import WORST, choose
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.gradient import RIVAL
 from medtl_core.methods.mixture import Mixture
 from medtl_core.values import Array, Released, Update
 
 #: Nats within which the weights are the best, and rounds after which they are taken as they are.
 ENOUGH, ROUNDS = 1e-5, 12
-
-_TRAINED = Rounds(RIVAL.algorithm, RIVAL.rounds, folds=True)
 
 
 def stacked_losses(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -65,7 +63,7 @@ def _closed(study: Study) -> dict[str, Candidates]:
 
 def _trained(study: Study) -> Solved:
     """The adjusted FedAvg head, and those of each fold, at the temperature that cross-validation finds."""
-    stack = study.finished(study.course(RIVAL.algorithm).heads[RIVAL.rounds], RIVAL.adjusted)
+    stack = RIVAL.heads(study)
     choice = choose(study.features.judged(stack[1:, None], "validate-ensemble"), study.statistics.counts)
     stack = stack * choice.temperature
     return Solved(stack[0], stack[1:], choice, 0.0, 0.0)
@@ -108,7 +106,7 @@ class Stacked(Method):
 
     def needs(self, study: Study) -> tuple[Need, ...]:
         """See Method."""
-        return (*_closed(study).values(), *((_TRAINED,) if self.trained else ()))
+        return (*_closed(study).values(), *(RIVAL.needs(study) if self.trained else ()))
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
@@ -117,7 +115,7 @@ class Stacked(Method):
         bill = study.closed_bill(list(closed.values()))
         if self.trained:
             members[RIVAL.name] = study.once("ensemble-fedavg", lambda: _trained(study))
-            bill |= {"moments": Share(), "fit-fedavg": study.course_share(_TRAINED), "validate-ensemble": Share()}
+            bill |= {**RIVAL.bill(study), "validate-ensemble": Share()}
         dropped = drop_rule({name: member.choice.balanced_accuracy for name, member in members.items()})
         stay = {name: member for name, member in members.items() if name not in dropped}
         losses = {name: member.choice.loss for name, member in stay.items()}
