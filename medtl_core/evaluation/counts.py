@@ -78,19 +78,19 @@ FIGURES: Mapping[str, Callable[[Counts], Float]] = {
 }
 
 
-def plain(counts: Counts, names: Sequence[str] = tuple(FIGURES)) -> dict[str, Figure]:
+def figures(counts: Counts, names: Sequence[str] = tuple(FIGURES)) -> dict[str, Figure]:
     """Returns figures of cases that are counted once; None where undefined, never 0.5."""
     return {name: figure(FIGURES[name](counts)[0]) for name in names}
 
 
 def judgement(everyone: Counts, sites: Mapping[str, Counts]) -> Judgement:
     """Returns the judgement of all cases and of each site's; the worst site is one that shows at least two classes."""
-    alone = {name: plain(sites[name], ("balanced_accuracy", "auroc")) for name in sorted(sites)}
+    alone = {name: figures(sites[name], ("balanced_accuracy", "auroc")) for name in sorted(sites)}
     shown = {name: sites[name].answers[1][:, 0] for name in alone}
     accuracies = [row["balanced_accuracy"] or 0.0 for name, row in alone.items() if (shown[name] > 0).sum() > 1]
     curves = {ALL_SITES: _curve(everyone), **{name: _curve(sites[name]) for name in alone}}
     return Judgement(
-        {**plain(everyone), "worst_site": min(accuracies, default=None)},
+        {**figures(everyone), "worst_site": min(accuracies, default=None)},
         {name: SiteJudgement(**row, n=int(shown[name].sum())) for name, row in alone.items()},
         Curves(
             {name: curve for name, curve in curves.items() if curve},

@@ -8,7 +8,7 @@ log-loss and everything from the confusion are exact: all sums here add without 
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -26,45 +26,47 @@ SCORE_BINS = 256
 _HALF = 3.0
 
 
-def expected_shapes(classes: int, bins: int = SCORE_BINS) -> dict[str, tuple[int, ...]]:
+def expected_shapes(classes: int) -> dict[str, tuple[int, ...]]:
     """Returns the shape of each float64 array of `summarise`, for the server to expect.
 
     Example:
-        >>> expected_shapes(2, bins=8)["positive"]
-        (2, 8)
+        >>> expected_shapes(2)["positive"]
+        (2, 256)
     """
     return {
-        "positive": (classes, bins),
-        "negative": (classes, bins),
+        "positive": (classes, SCORE_BINS),
+        "negative": (classes, SCORE_BINS),
         "confusion": (classes, classes),
         "calibration": (3, BINS),
         "sums": (3,),
     }
 
 
-def summarise(scores: Scores, bins: int = SCORE_BINS) -> Update:
+def summarise(scores: Scores) -> Update:
     """Returns a hospital's evaluation sums.
 
     Args:
         scores: of the hospital's own held-out cases; may be empty or lack classes.
-        bins: of each class's score histogram.
 
     Returns:
-        float64 arrays `positive` and `negative` [C, bins] (cases of the class, and others, by the class's score),
+        float64 arrays `positive` and `negative` [C, 256] (cases of the class, and others, by the class's score),
         `confusion` [C, C] (true class, answer), `calibration` [3, 15] (cases, confidence, correct) and `sums` [3]
         (cases, Brier score, log-loss).
 
     Raises:
         DataError: the scores cannot be judged.
 
-    Formal guarantees:
+    Guarantee:
         None. A histogram of few cases tells where each of them scored; a release mechanism has to come on top.
     """
     classes = checked(scores).logits.shape[1]
-    place = np.searchsorted(_edges(bins), log_odds(scores.logits), side="right")
+    place = np.searchsorted(_edges(), log_odds(scores.logits), side="right")
     inside = scores.label[:, None] == np.arange(classes)
-    cell = place + bins * np.arange(classes)
-    sides = [np.bincount(cell[mask], minlength=classes * bins).reshape(classes, bins) for mask in (inside, ~inside)]
+    cell = place + SCORE_BINS * np.arange(classes)
+    sides = [
+        np.bincount(cell[mask], minlength=classes * SCORE_BINS).reshape(classes, SCORE_BINS)
+        for mask in (inside, ~inside)
+    ]
     arrays = {
         "positive": sides[0],
         "negative": sides[1],
@@ -115,18 +117,17 @@ def log_odds(logits: Float) -> Float:
     return np.asarray(odds)
 
 
-@lru_cache
-def _edges(bins: int) -> Float:
+@cache
+def _edges() -> Float:
     """Inner edges of the bins on the log-odds."""
-    squashed = 2.0 * np.arange(1, bins) / bins - 1.0
+    squashed = 2.0 * np.arange(1, SCORE_BINS) / SCORE_BINS - 1.0
     return np.asarray(_HALF * squashed / (1.0 - np.abs(squashed)))
 
 
 def _counts(update: Update, classes: Sequence[str]) -> Counts:
     """The counts that a hospital's sums, or several hospitals' together, stand for."""
     arrays = update.arrays
-    bins = arrays["positive"].shape[-1] if "positive" in arrays else SCORE_BINS
-    for name, shape in expected_shapes(len(classes), bins).items():
+    for name, shape in expected_shapes(len(classes)).items():
         actual = arrays[name].shape if name in arrays else None
         if actual != shape:
             state = "is missing" if actual is None else f"has shape {actual}"

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from medtl_core.evaluation import counts
-from medtl_core.evaluation.counts import FIGURES, counted, judgement
+from medtl_core.evaluation.counts import FIGURES, counted, figures, judgement
 from medtl_core.evaluation.formulas import Figure, Float
 from medtl_core.evaluation.judgement import Judgement
 from medtl_core.values import Array, Scores
@@ -23,7 +22,7 @@ def judge(scores: Scores) -> Judgement:
 
 def plain(scores: Scores, names: Sequence[str]) -> dict[str, Figure]:
     """Returns some of `counts.FIGURES`; None where undefined."""
-    return counts.plain(counted(scores, ranking=not _RANKED.isdisjoint(names)), names)
+    return figures(counted(scores, ranking=not _RANKED.isdisjoint(names)), names)
 
 
 def weighted(scores: Scores, weight: Float, names: Sequence[str]) -> dict[str, Float]:
