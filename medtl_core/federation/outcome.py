@@ -9,6 +9,7 @@ import numpy as np
 from medtl_core.federation.hospitals import Cost, Request
 from medtl_core.federation.model import Classifier
 from medtl_core.heads.statistics import Float
+from medtl_core.privacy.patients import PublicMap
 from medtl_core.values import Array, Scores, Update
 
 #: From the scores of an ensemble's members on the server's cases to the ensemble's own scores, and facts of it.
@@ -25,6 +26,7 @@ class Problem:
         groups: (tap, start, stop) of the feature columns.
         views: label-preserving views of the data set.
         modality: the catalog's word for what the images show.
+        public: scale and directions of public images, where they are known; None = a private method reads the images.
     """
 
     classes: tuple[str, ...]
@@ -32,6 +34,7 @@ class Problem:
     groups: tuple[tuple[str, int, int], ...]
     views: tuple[str, ...] = ("identity",)
     modality: str = "not stated"
+    public: PublicMap | None = field(default=None, compare=False, repr=False)
 
     @property
     def width(self) -> int:
@@ -137,7 +140,7 @@ class Outcome:
             cases, and `heads` is empty.
         members: heads that an ensemble is made of; the evaluation says how they differ and what the ensemble gained.
         combine: makes the ensemble where its weights need the server's labelled cases; `heads` is then empty. No case
-            may choose the weights under which it is itself judged (see `evaluation.ensemble.cross_fitted`).
+            may choose the weights under which it is itself judged (see `methods.ensemble.cross_fitted`).
     """
 
     heads: Mapping[str, Classifier]
