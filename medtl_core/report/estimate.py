@@ -43,7 +43,8 @@ class Estimate:
         if len(defined) > 1:
             mean, low, high = (float(number) for number in over_seeds(defined))
             return cls(mean, low, high, undefined)
-        return cls(defined[0], *(bootstrap or (None, None)), undefined=undefined)
+        low, high = bootstrap or (None, None)
+        return cls(defined[0], low, high, undefined)
 
     @property
     def ends(self) -> tuple[float, float] | None:
