@@ -76,7 +76,7 @@ class Trial:
 def trial_of(plan: Plan, step: int, without: Bounded, present: Bounded, entropy: Entropy) -> Trial:
     """Returns the trial of a release through the real gate."""
     shift = {name: np.asarray(array, np.float64) for name, array in shift_of(present, without).items()}
-    return Trial(plan, step, without, shift, lambda block: lambda *sums: gated(*sums, entropy))
+    return Trial(plan, step, without, shift, lambda block: lambda sums, plan, step: gated(sums, plan, step, entropy))
 
 
 def shift_of(present: Bounded, without: Bounded) -> dict[str, Array]:
@@ -148,7 +148,11 @@ def _no_clip(trial: Trial) -> Trial:
 
 def _repeated_noise(trial: Trial) -> Trial:
     """Every release of a block starts a stream of the same key anew."""
-    return replace(trial, noising=lambda block: lambda *sums: gated(*sums, insecure_entropy(block)), releases=2)
+
+    def noising(block: int) -> GateNoise:
+        return lambda bounded, plan, step: gated(bounded, plan, step, insecure_entropy(block))
+
+    return replace(trial, noising=noising, releases=2)
 
 
 #: What an audit must find: a bug by name -> the trial with it.

@@ -97,7 +97,7 @@ def _discriminant(sums: Mapping[str, Float], noise: Mapping[str, float]) -> tupl
     within = positive(unpacked(sums["gram"], size) - (means.T * counts) @ means) / cases
     ridge = ridge_of(within, noise["gram"], cases, 0.5)
     weight = np.linalg.solve(0.5 * within + ridge * np.eye(size), means.T).T
-    return weight, -0.5 * (weight * means).sum(axis=1)
+    return np.asarray(weight, np.float64), -0.5 * (weight * means).sum(axis=1)
 
 
 METHODS: tuple[type[Method], ...] = (NoisySums,)
