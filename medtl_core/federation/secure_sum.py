@@ -65,7 +65,7 @@ def secure_sum(hospitals: Hospitals, request: Request, plan: Plan) -> dict[str, 
     """
     exchange = _Exchange(hospitals, request, plan, {"inner": request.task})
     roster = _keys(exchange)
-    agreed = {"roster": "/".join(roster.names), "threshold": roster.threshold}
+    agreed: dict[str, Value] = {"roster": "/".join(roster.names), "threshold": roster.threshold}
     exchange = replace(exchange, facts={**exchange.facts, **agreed})
     sealed = _shares(exchange, roster)
     total, survivors = _masked(exchange, roster, sealed)
