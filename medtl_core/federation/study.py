@@ -59,7 +59,7 @@ class Study:
         self._solved: dict[Candidates, tuple[Solved, int]] = {}
 
     def outcome(self, method: Asker) -> Outcome:
-        """Returns what a method gives, worked out once; ensembles are made from outcomes, not here."""
+        """Returns what a method gives, worked out once; an ensemble asks here for what its members gave."""
         return self.once(f"outcome/{method.name}", lambda: method.outcome(self))
 
     def once(self, key: str, make: Callable[[], _Made]) -> _Made:
