@@ -224,11 +224,13 @@ def audit(
 ) -> None:
     """Attack what one hospital would send, with and without privacy; a false claim gives exit code 1."""
     from medtl_core.atomic import to_json
-    from medtl_core.audit.command import Order
+    from medtl_core.audit.command import AuditOrder
     from medtl_core.audit.command import audit as audited
+    from medtl_core.cli.plan import name_data
     from medtl_core.report.terminal import AUDIT_REMARK, audit_table, planted_lines
 
-    found = audited(Order(data, method, assignments or (), epsilon, shots, heads, runs))
+    order = AuditOrder(data, method, assignments or (), epsilon, shots, heads, runs)
+    found = audited(order, name_data(data))
     if as_json:
         sys.stdout.write(to_json(found))
     else:
