@@ -13,11 +13,12 @@ import pytest
 from typer.testing import CliRunner
 
 from medtl_core.cli import app as cli
-from medtl_core.cli.adapting import Order, adapt, feature_facts
+from medtl_core.cli.adapting import Order, adapt
 from medtl_core.config import Settings
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, MedtlError, RunError, WeightsError
+from medtl_core.features.spec import feature_facts
 from medtl_core.methods.metric import Metric
 from medtl_core.runs import Plan, load_head, load_packed, save_head
 from medtl_core.values import Examples, Task

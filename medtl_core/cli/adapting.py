@@ -1,7 +1,7 @@
 """`medtl adapt`: a saved classifier and a few labelled cases become a new hospital's own, on its own machine."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from medtl_core.data.source import Source, open_source
 from medtl_core.errors import ConfigError, RunError, WeightsError, positive
 from medtl_core.evaluation.scores import auroc, balanced_accuracy
 from medtl_core.features.extract import extract, feature_spec
-from medtl_core.features.spec import Spec
+from medtl_core.features.spec import FEATURE_SETTINGS, Spec
 from medtl_core.federation.model import Classifier
 from medtl_core.methods.adaptation import Support, adapt_head, adapt_metric, check_support
 from medtl_core.methods.episodes import draw_shots
@@ -27,9 +27,6 @@ from medtl_core.threads import one_thread
 from medtl_core.values import ABSENT, Examples, Head, Scores
 
 Index = NDArray[np.int64]
-
-#: Settings that decide features; with the data set's views, a manifest keeps them under "features".
-_READ = ("backbone", "features", "image_size", "views")
 
 
 @dataclass(frozen=True)
@@ -86,16 +83,6 @@ class Adapted:
             **vars(self), "saved": str(self.saved), "classes": list(self.classes), "new": list(self.new),
             "cases": dict(self.cases), "before": dict(self.before), "after": dict(self.after),
         }  # fmt: skip
-
-
-def feature_facts(settings: Settings, views: Sequence[str]) -> dict[str, Any]:
-    """Returns what a manifest must say so that another machine can make the same features.
-
-    Args:
-        settings: of the run.
-        views: label-preserving views of its data set.
-    """
-    return {**{name: getattr(settings, name) for name in _READ}, "entry_views": list(views)}
 
 
 def adapt(order: Order) -> Adapted:
@@ -181,13 +168,13 @@ def _check_free(out: Path) -> None:
 def _settings(classifier: Metric | Head, order: Order) -> tuple[Settings, tuple[str, ...]]:
     """The settings under which the hospital's features are the federation's, and the views of the federation's data."""
     told = classifier.facts.get("features")
-    if not isinstance(told, Mapping) or not {*_READ, "entry_views"} <= told.keys():
+    if not isinstance(told, Mapping) or not {*FEATURE_SETTINGS, "entry_views"} <= told.keys():
         raise WeightsError(
             f"the manifest of {order.head} does not say how its features are made (facts: features); "
             "train and save it with this version of medtl"
         )
     named = {key.replace("-", "_"): value for key, value in name_data(order.data).items()}
-    read: dict[str, Value] = {name: told[name] for name in _READ}
+    read: dict[str, Value] = {name: told[name] for name in FEATURE_SETTINGS}
     # `test_path` says that cases to judge on are found here, so that none is held out of the labelled ones
     chosen = Settings().replace(**{**named, **read, "weights": order.weights, "test_path": str(order.data)})
     return chosen, tuple(str(view) for view in told["entry_views"])

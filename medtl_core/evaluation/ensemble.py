@@ -1,23 +1,25 @@
 """Several heads as one: mean of probabilities, with weights that the judged cases never chose."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from medtl_core.errors import DataError
-from medtl_core.evaluation.calibration import WORST, class_balance, log_softmax
+from medtl_core.evaluation.calibration import WORST, log_softmax
 from medtl_core.evaluation.formulas import Figure, Float
 from medtl_core.evaluation.intervals import strata
 from medtl_core.evaluation.scores import balanced_accuracy, select
+from medtl_core.evaluation.super_learner import Point, best_point, class_sums, least_loss
 from medtl_core.rng import bucket
 from medtl_core.values import Array, Scores
 
-#: From the members' scores of the same cases to their weights [M], non-negative and summing to one.
-Build = Callable[[Sequence[Scores]], Float]
-
-#: Fewer labelled cases than this do not fix weights better than equal ones (METHODS section 7).
+#: Fewer labelled cases than this leave the weights equal: with few, fitted ones are mostly noise (docs/methods.md).
 FEWEST = 200
+
+#: Points of balanced accuracy below the best member from which on a member is dropped.
+MARGIN = 0.03
 
 _ENOUGH = 1e-6
 
@@ -42,9 +44,13 @@ def combine(members: Sequence[Scores], weights: Array | None = None) -> Scores:
     weight = equal(members) if weights is None else np.asarray(weights, np.float64)
     if weight.shape != (len(members),) or not (weight >= 0).all() or abs(weight.sum() - 1.0) > _ENOUGH:
         raise DataError(f"{len(members)} members need as many non-negative weights summing to 1, not {weight.tolist()}")
-    logs = [np.log(share) + log_softmax(member.logits) for member, share in zip(members, weight, strict=True) if share]
-    first = members[0]
-    return Scores(np.asarray(np.logaddexp.reduce(logs, axis=0)), first.label, first.site, first.group)
+    return replace(members[0], logits=mean_of_probabilities([member.logits for member in members], weight))
+
+
+def mean_of_probabilities(logits: Sequence[Float], weights: Float) -> Float:
+    """Returns the log of members' weighted mean probability [n, C], from their logits, M times [n, C]."""
+    logs = [np.log(weight) + log_softmax(each) for each, weight in zip(logits, weights, strict=True) if weight > 0]
+    return np.asarray(np.logaddexp.reduce(logs, axis=0))
 
 
 def equal(members: Sequence[Scores]) -> Float:
@@ -55,36 +61,31 @@ def equal(members: Sequence[Scores]) -> Float:
 def validation_weighted(members: Sequence[Scores]) -> Float:
     """Returns the weights [M] of the mean probability with the lowest class-balanced log-loss on these cases.
 
-    The weights of a mixture of fixed parts, by expectation-maximisation (Dempster, Laird and Rubin 1977), until the
-    loss is within 1e-6 nats of the least; super-learner weights if the members never saw the cases (van der Laan et
-    al. 2007). Equal below 200 cases. A case costs a member at most 20 nats.
+    They are super-learner weights if the members never saw the cases, within 1e-6 nats of the least loss; equal below
+    200 cases. A case costs a member at most 20 nats.
 
     Raises:
         DataError: the members judge different cases.
     """
     _same_cases(members)
-    label = members[0].label
+    label, classes = members[0].label, members[0].logits.shape[1]
     if len(label) < FEWEST:
         return equal(members)
     rows = np.arange(len(label))
     logs = np.stack([log_softmax(member.logits)[rows, label] for member in members])
-    logs = np.maximum(logs, -WORST)
-    likelihood = np.exp(logs - logs.max(axis=0))  # a factor common to a case changes nothing
-    case = class_balance(label, members[0].logits.shape[1])
-    weight = equal(members)
-    for _ in range(20_000):
-        pull = likelihood @ (case / (weight @ likelihood))  # 1 for members in use, at most 1 for others, at the optimum
-        if pull.max() < 1.0 + _ENOUGH:
-            break
-        weight = weight * pull
-        weight = weight / weight.sum()
-    return np.asarray(weight)
+    likelihood = np.exp(np.maximum(logs, -WORST))
+    counts = np.bincount(label, minlength=classes).astype(np.float64)
+
+    def best_of(tried: Float) -> Point:
+        return best_point(tried, class_sums(likelihood, label, classes, tried), counts)
+
+    return least_loss(best_of, len(members), enough=_ENOUGH, rounds=50)[0].weights
 
 
-def drop_rule(accuracies: Mapping[str, Figure], margin: float = 0.03) -> tuple[str, ...]:
-    """Returns the members whose balanced accuracy lies more than `margin` below the best; undefined ones stay.
+def drop_rule(accuracies: Mapping[str, Figure]) -> tuple[str, ...]:
+    """Returns the members whose balanced accuracy lies more than `MARGIN` below the best; undefined ones stay.
 
-    An ensemble with a clearly worse member is worse than its best member (METHODS section 7).
+    An ensemble with a clearly worse member is worse than its best member (docs/methods.md).
 
     Example:
         >>> drop_rule({"ridge": 0.60, "local": 0.50, "discriminant": 0.62})
@@ -92,21 +93,17 @@ def drop_rule(accuracies: Mapping[str, Figure], margin: float = 0.03) -> tuple[s
     """
     defined = {name: value for name, value in accuracies.items() if value is not None}
     best = max(defined.values(), default=0.0)
-    return tuple(name for name, value in defined.items() if best - value > margin + 1e-12)
+    return tuple(name for name, value in defined.items() if best - value > MARGIN + 1e-12)
 
 
-def cross_fitted(
-    members: Mapping[str, Scores], build: Build = validation_weighted, *, margin: float = 0.03, seed: int = 0
-) -> tuple[Scores, dict[str, Any]]:
+def cross_fitted(members: Mapping[str, Scores], *, seed: int = 0) -> tuple[Scores, dict[str, Any]]:
     """Returns the ensemble's scores of all cases, none of which chose its own weights, and the facts on all cases.
 
-    Patients are cut in two halves, alike in classes. Members are dropped and weights built on one half and applied to
+    Patients are cut in two halves, alike in classes. Members are dropped and weights fitted on one half and applied to
     the other, both ways; so the figures of the result are as honest as those of a single member.
 
     Args:
         members: name -> scores of the same cases in the same order.
-        build: weights of the members that stay.
-        margin: of `drop_rule`; infinity keeps every member.
         seed: of the cut.
 
     Returns:
@@ -121,21 +118,21 @@ def cross_fitted(
     half = _halves(first, seed)
     logits = np.empty_like(first.logits, dtype=np.float64)
     for side in (0, 1):
-        fitted, _ = _fit(members, half != side, build, margin)
+        fitted, _ = _fit(members, half != side)
         judged = [select(member, half == side) for member in members.values()]
         logits[half == side] = combine(judged, fitted).logits
-    weights, dropped = _fit(members, np.ones(len(half), dtype=np.bool_), build, margin)
+    weights, dropped = _fit(members, np.ones(len(half), dtype=np.bool_))
     facts = {"weights": dict(zip(members, weights.tolist(), strict=True)), "dropped": list(dropped)}
-    return Scores(logits, first.label, first.site, first.group), facts
+    return replace(first, logits=logits), facts
 
 
-def _fit(members: Mapping[str, Scores], rows: Array, build: Build, margin: float) -> tuple[Float, tuple[str, ...]]:
+def _fit(members: Mapping[str, Scores], rows: Array) -> tuple[Float, tuple[str, ...]]:
     """Weights [M] from some rows, 0 for dropped members, and the names of those."""
-    parts = {name: select(member, rows) for name, member in members.items()}
-    dropped = drop_rule({name: balanced_accuracy(part) for name, part in parts.items()}, margin)
-    kept = [name for name in members if name not in dropped]
-    built = dict(zip(kept, build([parts[name] for name in kept]).tolist(), strict=True))
-    return np.array([built.get(name, 0.0) for name in members]), dropped
+    scores = {name: select(member, rows) for name, member in members.items()}
+    dropped = drop_rule({name: balanced_accuracy(member) for name, member in scores.items()})
+    stay = [name for name in members if name not in dropped]
+    fitted = dict(zip(stay, validation_weighted([scores[name] for name in stay]).tolist(), strict=True))
+    return np.array([fitted.get(name, 0.0) for name in members]), dropped
 
 
 def _halves(scores: Scores, seed: int) -> Array:
