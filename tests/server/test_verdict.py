@@ -7,17 +7,17 @@ import pytest
 
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import read_methods
 from medtl_core.federation.study import Study
 from server.testset import TestSet
 from server.verdict import Verdict, judge_all
-from tests.memory import DirectHospitals
 
 PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))
 
 
-def judged(hospitals: DirectHospitals, methods: str, *, test: str = "server") -> tuple[Study, dict[str, Verdict]]:
+def judged(hospitals: MemoryHospitals, methods: str, *, test: str = "server") -> tuple[Study, dict[str, Verdict]]:
     """Verdicts on the hospitals' held-out cases: pooled, as if the server had them, or where they are."""
     study = Study(hospitals, PROBLEM, Settings(bootstrap=5, test=test), read_methods(methods))
     if test == "sites":
@@ -28,7 +28,7 @@ def judged(hospitals: DirectHospitals, methods: str, *, test: str = "server") ->
     return study, judge_all(study, TestSet(values, label, names, np.arange(len(label))))
 
 
-def test_every_ensemble_tells_diversity_and_gain(hospitals: DirectHospitals) -> None:
+def test_every_ensemble_tells_diversity_and_gain(hospitals: MemoryHospitals) -> None:
     names = "local,discriminant,ensemble-local,ensemble-weighted,ensemble-all,ensemble-equal,ensemble-equal-fedavg"
     _, verdicts = judged(hospitals, names)
     assert list(verdicts) == names.split(",")
@@ -50,7 +50,7 @@ def test_every_ensemble_tells_diversity_and_gain(hospitals: DirectHospitals) -> 
     assert "discriminant" in verdicts["ensemble-all"].outcome.facts["members"]
 
 
-def test_an_ensemble_may_be_named_before_its_members(hospitals: DirectHospitals) -> None:
+def test_an_ensemble_may_be_named_before_its_members(hospitals: MemoryHospitals) -> None:
     _, before = judged(hospitals, "ensemble-all,discriminant,local")
     asked = [request.task for request in hospitals.asked]
     _, after = judged(hospitals, "local,discriminant,ensemble-all")
@@ -61,7 +61,7 @@ def test_an_ensemble_may_be_named_before_its_members(hospitals: DirectHospitals)
     assert bills[0] == bills[1] == {"local", "statistics", "validate"}
 
 
-def test_sums_of_the_hospitals_say_the_same_as_the_servers_cases(hospitals: DirectHospitals) -> None:
+def test_sums_of_the_hospitals_say_the_same_as_the_servers_cases(hospitals: MemoryHospitals) -> None:
     _, central = judged(hospitals, "ensemble-equal,ensemble-equal-fedavg")
     study, summed = judged(hospitals, "ensemble-equal,ensemble-equal-fedavg", test="sites")
     for name, verdict in summed.items():
@@ -73,7 +73,7 @@ def test_sums_of_the_hospitals_say_the_same_as_the_servers_cases(hospitals: Dire
         assert f"remarks-{name}" not in here.bill  # looking at the members is not the method's cost
 
 
-def test_an_ensemble_that_is_left_with_a_single_member_is_that_member(hospitals: DirectHospitals) -> None:
+def test_an_ensemble_that_is_left_with_a_single_member_is_that_member(hospitals: MemoryHospitals) -> None:
     _, verdicts = judged(hospitals, "discriminant,ensemble-stacked")
     stacked = verdicts["ensemble-stacked"]
     assert stacked.outcome.facts["weights"] == {"ridge": 0.0, "discriminant": 1.0}
@@ -81,7 +81,7 @@ def test_an_ensemble_that_is_left_with_a_single_member_is_that_member(hospitals:
     assert stacked.judgement.figures == pytest.approx(verdicts["discriminant"].judgement.figures)
 
 
-def test_local_models_that_stay_are_judged_where_they_are(hospitals: DirectHospitals) -> None:
+def test_local_models_that_stay_are_judged_where_they_are(hospitals: MemoryHospitals) -> None:
     _, verdicts = judged(hospitals, "local-knn,local-logistic", test="sites")
     for verdict in verdicts.values():
         assert (verdict.kind, verdict.outcome.heads) == ("local", {})
@@ -91,6 +91,6 @@ def test_local_models_that_stay_are_judged_where_they_are(hospitals: DirectHospi
         judged(hospitals, "local-knn")
 
 
-def test_weights_that_need_labelled_cases_at_the_server_are_refused_without_them(hospitals: DirectHospitals) -> None:
+def test_weights_that_need_labelled_cases_at_the_server_are_refused_without_them(hospitals: MemoryHospitals) -> None:
     with pytest.raises(ConfigError, match="ensemble-weighted needs labelled cases at the server"):
         judged(hospitals, "ensemble-weighted", test="sites")
