@@ -55,7 +55,7 @@ class Sweep:
         return chosen.data or Path(chosen.data_path).stem
 
     @property
-    def shared_settings(self) -> dict[str, Value]:
+    def shared_settings(self) -> dict[str, Any]:
         """What all runs share, by the settings' kebab-case names."""
         public = settings(self.plan.settings).public()
         return {key: value for key, value in public.items() if key not in _FREE_SETTINGS}
