@@ -173,11 +173,11 @@ def _small(hospitals: int, folder: Path, shots: int = 10) -> dict[str, Any]:
 
 
 def _simulate(values: dict[str, Any], out: Path) -> dict[str, Any]:
-    from medtl_core.runs import Plan
-    from simulations.experiment import simulate
+    from medtl_core.cli.simulate import simulate
+    from medtl_core.config import settings
+    from medtl_core.flower.run import Plan
 
-    workers = os.cpu_count() or 1
-    return simulate(Plan(values, 1, workers, False, out, ROOT, "speed"), lambda event: None)
+    return simulate(Plan(settings(values), 1, os.cpu_count() or 1, False, out, ROOT, "speed"))
 
 
 def _run_apps(values: dict[str, Any], out: Path) -> None:
@@ -194,10 +194,11 @@ def _run_apps(values: dict[str, Any], out: Path) -> None:
 
 def _forget() -> None:
     """Drops what this process remembers, so that a warm run reads the cache on disk."""
-    from client.site import open_site
+    from client.app import app
     from medtl_core.data import shared
 
-    for remembered in (open_site, shared._source, shared._parts):
+    app.hospitals.close()
+    for remembered in (shared._source, shared._parts):
         remembered.cache_clear()
 
 
