@@ -1,4 +1,4 @@
-"""The record of a run: its plan, its folder, and the heads it leaves behind.
+"""The record of a run: its folder, and the heads it leaves behind.
 
 A run folder holds `config.json`, `versions.json`, `events.jsonl`, `metrics.json`, `report.html` and, for every seed N,
 `seed-N/result.json` and `seed-N/heads/NAME.safetensors` with its manifest `NAME.json`. Every file appears whole or not
@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from medtl_core.atomic import write_bytes, write_json, write_text
-from medtl_core.errors import RunError, WeightsError
+from medtl_core.errors import MedtlError, RunError, WeightsError
 from medtl_core.versions import versions
 
 if TYPE_CHECKING:
     from medtl_core.values import Head, Packed
-
-Value = str | int | float | bool
 
 #: What the manifests of heads and of models must hold.
 _COMMON: Mapping[str, type] = {"kind": str, "classes": list, "fingerprint": str, "sha256": str, "facts": dict}
@@ -31,29 +30,6 @@ _MODEL: Mapping[str, type] = {**_COMMON, "config": dict}
 
 #: Name of the marker a broken run leaves in its folder.
 FAILED = "FAILED"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What `medtl simulate` was asked to do.
-
-    Attributes:
-        settings: flat kebab-case settings, as `medtl_core.config.settings` takes them.
-        seeds: number of repetitions; repetition i runs under `seed + i`.
-        workers: hospitals that work at the same time.
-        wire: whether every message takes a real round trip through its serialised form.
-        out: absolute run folder; it must not exist yet, or be empty.
-        app: the checkout with the `server`, `client` and `simulations` packages.
-        name: of the scenario, for titles.
-    """
-
-    settings: Mapping[str, Value]
-    seeds: int
-    workers: int
-    wire: bool
-    out: Path
-    app: Path
-    name: str
 
 
 @dataclass(frozen=True)
@@ -88,8 +64,11 @@ class Run:
         write_text(self.folder / "report.html", page)
 
     def fail(self, error: BaseException) -> None:
-        """Leaves the marker `FAILED` with the error's text."""
-        text = str(error) or ("interrupted" if isinstance(error, KeyboardInterrupt) else "no message")
+        """Leaves the marker `FAILED`: an error's own text where it is meant for people, else only where it arose.
+
+        What another library says may quote a cell of a patient's row.
+        """
+        text = str(error) if isinstance(error, MedtlError) else _place_of(error)
         write_text(self.folder / FAILED, f"{type(error).__name__}: {text}\n")
 
     def __enter__(self) -> "Run":
@@ -100,6 +79,13 @@ class Run:
             # A full or vanished disk must not hide the error that broke the run.
             with contextlib.suppress(OSError):
                 self.fail(error)
+
+
+def _place_of(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"raised in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else "no message"
 
 
 def create_run(folder: Path) -> Run:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from medtl_core.atomic import write_json
-from medtl_core.cli.adapting import feature_facts
 from medtl_core.federation.hospitals import Cost
 from medtl_core.federation.model import Classifier, Model
 from medtl_core.federation.study import Study
@@ -23,7 +22,7 @@ SCHEMA = 1
 
 def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> None:
     """Writes the heads and then `result.json` into folder `out`; the last file marks the study as complete."""
-    reading = feature_facts(study.settings, study.problem.views)
+    reading = study.settings.of_features(study.problem.views)
     for name, verdict in verdicts.items():
         for site, head in verdict.heads.items():
             _save(_told(head, reading), out / "heads", f"{name}@{site}" if site else name)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medtl_core.config import settings
 from simulations.batch import ROOT, Job, Values, told, work_through
 from simulations.comparison import compare, markdown
 
@@ -162,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         parser.error(f"{chosen.data} does not hold {', '.join(missing)}; name the folder of the data sets with --data")
     out = chosen.out.absolute()
-    jobs = [Job(cell.folder(out), cell.settings(chosen.data)) for cell in cells(groups, chosen.shots)]
+    jobs = [Job(cell.folder(out), settings(cell.settings(chosen.data))) for cell in cells(groups, chosen.shots)]
     return told(work_through(jobs, "methods", chosen.minutes))
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medtl_core.config import settings
 from medtl_core.sweep.cells import FREE as NOT_PRIVATE
-from medtl_core.sweep.cells import REFERENCES, SECURE, place, private_settings
+from medtl_core.sweep.cells import REFERENCES, SECURE, place
 from medtl_core.sweep.rows import records_of
-from simulations.batch import ROOT, Job, Values, told, work_through
+from simulations.batch import ROOT, Job, Values, private_settings, told, work_through
 from simulations.rivals import against_best
 from simulations.spread import over
 
@@ -155,7 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missing:
         parser.error(f"{chosen.data} does not hold {', '.join(missing)}; name the folder of the data sets with --data")
     out = chosen.out.absolute()
-    jobs = [Job(cell.folder(out), cell.settings(chosen.data)) for cell in cells(chosen.seeds) if cell.data in wanted]
+    asked = [cell for cell in cells(chosen.seeds) if cell.data in wanted]
+    jobs = [Job(cell.folder(out), settings(cell.settings(chosen.data))) for cell in asked]
     return told(work_through(jobs, "privacy", chosen.minutes))
 
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from medtl_core.config import settings
 from medtl_core.methods.private.auto import signal
 from medtl_core.privacy.plan import Terms
 from medtl_core.rng import stream
-from medtl_core.sweep.cells import OPEN, place, private_settings
+from medtl_core.sweep.cells import OPEN, place
 from medtl_core.sweep.rows import records_of
-from simulations.batch import ROOT, Job, Values, told, work_through
+from simulations.batch import ROOT, Job, Values, private_settings, told, work_through
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 #: Of tables, where lower signals are of interest.
@@ -102,8 +103,8 @@ def jobs(out: Path, seeds: int) -> Iterator[Job]:
         for name, trial in TRIALS.items():
             fixed = {**trial.settings(name, out), "methods": ",".join(METHODS), "seed": seed}
             for epsilon in trial.epsilons:
-                settings = {**fixed, **private_settings(epsilon, secure=False)}
-                yield Job(place(out, OPEN, name, epsilon, seed), settings)
+                flat = {**fixed, **private_settings(epsilon, secure=False)}
+                yield Job(place(out, OPEN, name, epsilon, seed), settings(flat))
 
 
 def table(out: Path, seeds: int) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from medtl_core.atomic import write_json
+from medtl_core.cli.simulate import simulate
 from medtl_core.config import Settings, read_assignments, settings
 from medtl_core.data.catalog import recognise
 from medtl_core.errors import ConfigError, DataError
@@ -25,12 +26,12 @@ from medtl_core.features.extract import extract
 from medtl_core.features.spec import feature_spec
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.registry import unpack
+from medtl_core.flower.run import Plan
 from medtl_core.rng import stream
-from medtl_core.runs import Plan, is_model, load_head, load_packed
+from medtl_core.runs import is_model, load_head, load_packed
 from medtl_core.threads import one_thread
 from server.testset import TestSet, open_reference
 from simulations.corrupted_heads import Cell, Robustness, cells, corrupted, robustness
-from simulations.experiment import simulate
 from simulations.spread import over
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,7 +72,7 @@ def run(study: Study) -> dict[str, list[Robustness]]:
 
     Raises:
         ConfigError: the folder belongs to another study.
-        MedtlError: as `simulations.experiment.simulate`.
+        MedtlError: as `medtl_core.cli.simulate.simulate`.
     """
     one_thread()
     _claim(study)
@@ -149,8 +150,7 @@ def _trained(study: Study, number: int) -> dict[str, list[Classifier]]:
     folder = study.out / f"seed-{seed}"
     if not (folder / "metrics.json").is_file():
         shutil.rmtree(folder, ignore_errors=True)  # what an interrupted training left
-        values = {**study.chosen.public(), "seed": seed}
-        simulate(Plan(values, 1, study.workers, False, folder, ROOT, "robustness"), lambda event: None)
+        simulate(Plan(study.chosen.replace(seed=seed), 1, study.workers, False, folder, ROOT, "robustness"))
     heads = folder / f"seed-{seed}" / "heads"
     found = {}
     for name in dict.fromkeys(word.strip() for word in study.chosen.methods.split(",")):

@@ -17,12 +17,12 @@ from statistics import fmean
 
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.cli.ranking import Candidate, agreement
-from medtl_core.cli.selecting import STANDARD, Selection, Source, is_done, read_sources, select
+from medtl_core.cli.select import STANDARD, Selection, Source, is_done, read_sources, select
+from medtl_core.cli.simulate import simulate
 from medtl_core.errors import MedtlError
 from medtl_core.evaluation.intervals import paired
-from medtl_core.runs import Plan
+from medtl_core.flower.run import Plan
 
-from .experiment import simulate
 from .spread import apart, over
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -164,12 +164,12 @@ def _candidates(
 def _run(plan: Plan) -> None:
     if plan.out.exists() and not is_done(plan):
         shutil.rmtree(plan.out)
-    simulate(plan, lambda event: None)
+    simulate(plan)
 
 
 def _make_source(bench: Bench) -> None:
     from medtl_core.backbones.own import own_names
-    from medtl_core.cli.pretraining import open_public, pretrain
+    from medtl_core.cli.pretrain import open_public, pretrain
     from medtl_core.cli.trainer import Lesson
 
     if OWN in own_names():

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from medtl_core.config import Value
 from medtl_core.errors import MedtlError
 from medtl_core.evaluation.formulas import Float
 from medtl_core.evaluation.intervals import strata
 from medtl_core.federation.model import Classifier
+from medtl_core.flower.run import Plan
 from medtl_core.rng import stream
-from medtl_core.runs import Plan, Value
 from medtl_core.values import Scores
 from simulations.spread import over
 
@@ -67,24 +68,23 @@ class Judged:
 
 def cells(protocol: str, plan: Plan, cases: str) -> list[Cell]:
     """Returns the cells of a protocol: one a natural site for "sites", a single one for "scanner"."""
-    from medtl_core.config import settings
     from medtl_core.data.source import open_source
 
     if protocol == "scanner":
         return [Cell("unseen scanners", {"shift": "scanner"})]
-    names = np.unique(open_source(settings(plan.settings)).examples["site"]).tolist()
+    names = np.unique(open_source(plan.settings).examples["site"]).tolist()
     ending = {"all": "", "test": ":test"}[cases]
-    return [Cell(name, {"leave-out": f"{name}{ending}"}) for name in names]
+    return [Cell(name, {"leave_out": f"{name}{ending}"}) for name in names]
 
 
 def run(cell: Cell, plan: Plan) -> Plan:
     """Runs a cell unless it is done, and returns its plan; what a broken run left is removed first."""
-    from simulations.experiment import simulate
+    from medtl_core.cli.simulate import simulate
 
-    own = replace(plan, settings={**plan.settings, **cell.changes}, out=plan.out / cell.name, name=cell.name)
+    own = replace(plan, settings=plan.settings.replace(**cell.changes), out=plan.out / cell.name, name=cell.name)
     if not _done(own):
         shutil.rmtree(own.out, ignore_errors=True)
-        simulate(own, lambda event: None)
+        simulate(own)
     return own
 
 
@@ -94,7 +94,7 @@ def judged(plan: Plan, resamples: int) -> Judged:
     told: dict[str, list[float]] = {}
     draws: dict[str, list[Float]] = {}
     for number in range(plan.seeds):
-        folder = plan.out / f"seed-{int(plan.settings.get('seed', 0)) + number}"
+        folder = plan.out / f"seed-{plan.settings.seed + number}"
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         for name, record in result["methods"].items():
             for figure in _FIGURES:
@@ -184,9 +184,8 @@ def _done(plan: Plan) -> bool:
         config = json.loads((plan.out / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
-    from medtl_core.config import settings
 
-    same = config["settings"] == settings(plan.settings).public() and config["seeds"] == plan.seeds
+    same = config["settings"] == plan.settings.public() and config["seeds"] == plan.seeds
     return same and (plan.out / "metrics.json").is_file()
 
 

@@ -10,16 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from medtl_core.cli import app as cli
-from medtl_core.cli.adapting import Order, adapt, feature_facts
-from medtl_core.config import Settings
+from medtl_core.cli.adapt import Order, adapt
+from medtl_core.config import Settings, settings
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, MedtlError, RunError, WeightsError
+from medtl_core.flower.run import Plan
 from medtl_core.methods.metric import Metric
-from medtl_core.runs import Plan, load_head, load_packed, save_head
+from medtl_core.runs import load_head, load_packed, save_head
 from medtl_core.values import Examples, Task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,14 +29,14 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The heads of a tiny federation of the real apps."""
-    from simulations.experiment import simulate
+    from medtl_core.cli.simulate import simulate
 
     out = tmp_path_factory.mktemp("federation") / "run"
     values = {
         "data": "phantom", "sites": 3, "shots": 16, "image-size": 32, "features": "4", "bootstrap": 5,
         "methods": "metric,discriminant,network-1",
     }  # fmt: skip
-    simulate(Plan(values, 1, 1, False, out, ROOT, "tiny"), lambda event: None)
+    simulate(Plan(settings(values), 1, 1, False, out, ROOT, "tiny"))
     return out / "seed-0" / "heads"
 
 
@@ -185,7 +186,7 @@ def test_a_damaged_metric_is_refused(heads: Path, data: Path, tmp_path: Path) ->
 
 
 def test_the_manifest_says_how_features_are_made_and_no_path() -> None:
-    told = feature_facts(Settings(data_path="/secret/place", weights="/secret/weights"), ("identity",))
+    told = Settings(data_path="/secret/place", weights="/secret/weights").of_features(("identity",))
     assert told == {
         "backbone": "lite0", "features": "rich", "image_size": 0, "views": "auto", "entry_views": ["identity"],
     }  # fmt: skip

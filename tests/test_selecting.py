@@ -10,30 +10,28 @@ from rich.console import Console
 
 from medtl_core.atomic import read_json, write_json
 from medtl_core.cli import app as cli
-from medtl_core.cli.checkout import find_app
+from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.ranking import Candidate, agreement, ranked
-from medtl_core.cli.selecting import Selection, read_sources, select
-from medtl_core.config import settings
+from medtl_core.cli.select import Selection, read_sources, select
+from medtl_core.cli.simulate import simulate
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
+from medtl_core.flower.run import Plan
 from medtl_core.methods.transferability import SCORES
 from medtl_core.report.selection import agreement_table, ranking_table
-from medtl_core.runs import Plan
-from simulations.experiment import simulate
 
 APP = find_app(Path(__file__).resolve().parents[1])
 SMALL = ("sites=3", "shots=12", "image-size=64", "views=one")
 
 
 def real(plan: Plan) -> object:
-    return simulate(plan, lambda event: None)
+    return simulate(plan)
 
 
 def stored(plan: Plan) -> None:
     """Writes what a run would leave: the deeper the tap, the better, with 0.01 a seed on top."""
-    write = plan.settings
-    names = [name for name in str(write["methods"]).split(",") if name.startswith("taps@")]
+    names = [method.name for method in plan.methods]
     for seed in range(plan.seeds):
         methods: dict[str, Any] = {}
         for rank, name in enumerate(names):
@@ -41,7 +39,7 @@ def stored(plan: Plan) -> None:
             methods[name] = {"facts": facts, "figures": {"balanced_accuracy": rank / 20, "ece": None}}
         (plan.out / f"seed-{seed}").mkdir(parents=True)
         write_json(plan.out / f"seed-{seed}" / "result.json", {"methods": methods})
-    write_json(plan.out / "config.json", {"settings": settings(write).public(), "seeds": plan.seeds})
+    write_json(plan.out / "config.json", {"settings": plan.settings.public(), "seeds": plan.seeds})
     write_json(plan.out / "metrics.json", {})
 
 
@@ -124,9 +122,9 @@ def test_measured_figures_show_only_when_asked_for(tmp_path: Path) -> None:
 def test_settings_of_the_catalog_and_of_the_user(tmp_path: Path) -> None:
     plans: list[Plan] = []
     select(order(tmp_path, words=(*SMALL, "partition=even")), APP, lambda plan: (plans.append(plan), stored(plan)))
-    assert plans[0].settings["partition"] == "even"
-    assert plans[0].settings["features"] == "4+7+10+12"
-    assert str(plans[0].settings["methods"]).endswith("taps@7+10+12")
+    assert plans[0].settings.partition == "even"
+    assert plans[0].settings.features == "4+7+10+12"
+    assert plans[0].settings.methods.endswith("taps@7+10+12")
 
 
 def test_the_command_prints_the_ranking_and_the_agreement(

@@ -1,16 +1,18 @@
 """`medtl adapt`: a saved classifier and a few labelled cases become a new hospital's own, on its own machine."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
+from medtl_core.cli import console
 from medtl_core.cli.plan import name_data
-from medtl_core.config import Settings, Value
+from medtl_core.config import FEATURES, Settings, Value
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.source import Source, open_source
 from medtl_core.errors import ConfigError, RunError, WeightsError, positive
@@ -27,9 +29,6 @@ from medtl_core.threads import one_thread
 from medtl_core.values import ABSENT, Examples, Head, Scores
 
 Index = NDArray[np.int64]
-
-#: Settings that decide features; with the data set's views, a manifest keeps them under "features".
-_READ = ("backbone", "features", "image_size", "views")
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,6 @@ class Adapted:
         }  # fmt: skip
 
 
-def feature_facts(settings: Settings, views: Sequence[str]) -> dict[str, Any]:
-    """Returns what a manifest must say so that another machine can make the same features.
-
-    Args:
-        settings: of the run.
-        views: label-preserving views of its data set.
-    """
-    return {**{name: getattr(settings, name) for name in _READ}, "entry_views": list(views)}
-
-
 def adapt(order: Order) -> Adapted:
     """Adapts, judges and saves; nothing is written before everything else has succeeded.
 
@@ -133,21 +122,21 @@ def adapt(order: Order) -> Adapted:
     )  # fmt: skip
 
 
-def told(found: Adapted) -> list[str]:
+def lines(adapted: Adapted) -> list[str]:
     """Returns the result as lines for a person."""
-    cases = ", ".join(f"{name} {count}" for name, count in found.cases.items())
-    lines = [f"learnt from  {cases}"]
-    if found.new:
-        lines.append(f"new classes  {', '.join(found.new)}")
-    lines.append(f"judged on    {found.judged_on}" + (f", {found.judged} cases" if found.judged else ""))
-    if found.after:
-        lines.append(f"{'':<18}{'before':>8}{'after':>8}")
+    cases = ", ".join(f"{name} {count}" for name, count in adapted.cases.items())
+    text = [f"learnt from  {cases}"]
+    if adapted.new:
+        text.append(f"new classes  {', '.join(adapted.new)}")
+    text.append(f"judged on    {adapted.judged_on}" + (f", {adapted.judged} cases" if adapted.judged else ""))
+    if adapted.after:
+        text.append(f"{'':<18}{'before':>8}{'after':>8}")
         names = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
         for key, name in names.items():
-            lines.append(
-                f"{name:<18}" + "".join(f"{_percent(side.get(key)):>8}" for side in (found.before, found.after))
+            text.append(
+                f"{name:<18}" + "".join(f"{_percent(side.get(key)):>8}" for side in (adapted.before, adapted.after))
             )
-    return [*lines, f"seconds      {found.seconds:.1f}", f"saved        {found.saved}"]
+    return [*text, f"seconds      {adapted.seconds:.1f}", f"saved        {adapted.saved}"]
 
 
 def _percent(figure: float | None) -> str:
@@ -181,13 +170,13 @@ def _check_free(out: Path) -> None:
 def _settings(classifier: Metric | Head, order: Order) -> tuple[Settings, tuple[str, ...]]:
     """The settings under which the hospital's features are the federation's, and the views of the federation's data."""
     told = classifier.facts.get("features")
-    if not isinstance(told, Mapping) or not {*_READ, "entry_views"} <= told.keys():
+    if not isinstance(told, Mapping) or not {*FEATURES, "entry_views"} <= told.keys():
         raise WeightsError(
             f"the manifest of {order.head} does not say how its features are made (facts: features); "
             "train and save it with this version of medtl"
         )
     named = {key.replace("-", "_"): value for key, value in name_data(order.data).items()}
-    read: dict[str, Value] = {name: told[name] for name in _READ}
+    read: dict[str, Value] = {name: told[name] for name in FEATURES}
     # `test_path` says that cases to judge on are found here, so that none is held out of the labelled ones
     chosen = Settings().replace(**{**named, **read, "weights": order.weights, "test_path": str(order.data)})
     return chosen, tuple(str(view) for view in told["entry_views"])
@@ -273,3 +262,27 @@ def _save(adapted: Metric | Head, classifier: Metric | Head, out: Path) -> Path:
         return save_head(adapted, stem.parent, stem.name)
     except OSError as error:
         raise RunError(f"{stem} cannot be written ({error.strerror}); choose another place with --out") from error
+
+
+def adapt_command(
+    head: Annotated[
+        Path, typer.Argument(metavar="HEAD", help="A saved metric (best) or head, in a run's heads folder.")
+    ],
+    data: Annotated[str, typer.Option(metavar="DIR", help="The new hospital's labelled cases.")],
+    shots: Annotated[int, typer.Option(help="Labelled cases of each class to learn from, at most.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the draw of these cases.")] = 0,
+    weights: Annotated[str, typer.Option(metavar="PATH", help="File or folder with the backbone's weights.")] = "",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file; HEAD-DIR here if left out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
+) -> None:
+    """Give a new hospital its own head in seconds, on its own machine, even with classes nobody has seen."""
+    adapted = adapt(Order(head, data, shots, seed, out, weights))
+    if as_json:
+        console.say_json(adapted.as_dict())
+        return
+    screen = console.console_of()
+    for line in lines(adapted):
+        console.say(screen, line)
+
+
+COMMANDS = {"adapt": console.command(adapt_command)}

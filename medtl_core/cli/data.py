@@ -1,19 +1,24 @@
-"""A look at data before they are used: what there is, under which licence, and every fault."""
+"""`medtl data check`, a look at data before they are used: what there is, under which licence, and every fault."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
+from medtl_core.cli import console
+from medtl_core.cli.plan import name_data
+from medtl_core.config import settings
+from medtl_core.data.images import check_images
+from medtl_core.data.leak import check_leaks
+from medtl_core.data.source import Source, open_source
 from medtl_core.errors import DataError
+from medtl_core.values import Examples
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from medtl_core.data.source import Source
-    from medtl_core.values import Examples
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,8 @@ class Inspection:
     faults: tuple[str, ...]
 
 
-def inspect(source: "Source") -> Inspection:
+def inspect(source: Source) -> Inspection:
     """Returns the counts and faults of a source: unreadable images, and patients or images on two sides."""
-    from medtl_core.data.images import check_images
-    from medtl_core.data.leak import check_leaks
-
     examples = source.examples
     faults: list[str] = []
     usable = examples
@@ -53,30 +55,22 @@ def inspect(source: "Source") -> Inspection:
     except DataError as error:
         faults.append(str(error))
     else:
-        faults += _found(lambda: check_leaks(usable, _sides(usable)))
-        faults += _found(lambda: check_leaks(usable, _rows(usable, "site")))
+        faults += _fault_of(lambda: check_leaks(usable, _sides(usable)))
+        faults += _fault_of(lambda: check_leaks(usable, _rows(usable, "site")))
     return Inspection(_counts(examples), tuple(dict.fromkeys(faults)))
 
 
-def inspection_table(source: "Source", found: Inspection) -> "Table":
+def inspection_table(source: Source, inspection: Inspection) -> "Table":
     """Returns the counts as a table for the terminal, one row a site and split."""
-    from rich import box
-    from rich.table import Table
-
-    entry = source.entry
-    table = Table(box=box.SIMPLE_HEAD, title=entry.title, title_justify="left")
-    table.pad_edge, table.show_edge = False, False
-    for heading in ("site", "split"):
-        table.add_column(heading)
-    for heading in (*source.examples.task.classes, "cases", "patients"):
-        table.add_column(heading, justify="right")
-    for row in found.counts:
+    numbers = (*source.examples.task.classes, "cases", "patients")
+    table = console.table_of("site", "split", title=source.entry.title, right=numbers)
+    for row in inspection.counts:
         cells = [str(number) for number in row.classes]
         table.add_row(row.site, row.split, *cells, str(sum(row.classes)), str(row.patients))
     return table
 
 
-def _counts(examples: "Examples") -> tuple[Count, ...]:
+def _counts(examples: Examples) -> tuple[Count, ...]:
     classes = len(examples.task.classes)
     counts = []
     for site, rows in sorted(_rows(examples, "site").items()):
@@ -88,19 +82,52 @@ def _counts(examples: "Examples") -> tuple[Count, ...]:
     return tuple(counts)
 
 
-def _sides(examples: "Examples") -> dict[str, NDArray[np.int64]]:
+def _sides(examples: Examples) -> dict[str, NDArray[np.int64]]:
     """Returns the rows of training and of test; a validation split is training."""
     test = examples["split"] == "test"
     return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
 
 
-def _rows(examples: "Examples", column: str) -> dict[str, NDArray[np.int64]]:
+def _rows(examples: Examples, column: str) -> dict[str, NDArray[np.int64]]:
     return {str(value): np.flatnonzero(examples[column] == value) for value in np.unique(examples[column])}
 
 
-def _found(check: Callable[[], None]) -> list[str]:
+def _fault_of(checked: Callable[[], None]) -> list[str]:
     try:
-        check()
+        checked()
     except DataError as error:
         return [str(error)]
     return []
+
+
+data_app = console.group("Look at data before they are used.")
+
+
+@data_app.callback()
+def _data() -> None:
+    """Look at data before they are used."""
+
+
+@data_app.command("check")
+def check(
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder or file of the data.")],
+) -> None:
+    """Count the cases and name every fault.
+
+    Counts by site, split and class; unreadable images, and patients or images on two sides, are faults (exit code 1).
+    """
+    source = open_source(settings(name_data(folder)))
+    inspection = inspect(source)
+    screen = console.console_of()
+    screen.print(inspection_table(source, inspection))
+    console.say(screen, f"licence: {source.entry.licence}")
+    for note in source.notes:
+        console.say(screen, f"note: {note}")
+    for fault in inspection.faults:
+        console.say(screen, f"fault: {fault}")
+    console.say(screen, f"{len(inspection.faults)} fault(s)" if inspection.faults else "no fault found")
+    if inspection.faults:
+        raise typer.Exit(1)
+
+
+COMMANDS = {"data": data_app}

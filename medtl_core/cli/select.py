@@ -9,17 +9,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from medtl_core.atomic import read_json, write_json
 from medtl_core.backbones.backbone import Backbone
 from medtl_core.backbones.weights import locate
 from medtl_core.backbones.zoo import find_backbone
+from medtl_core.cli import console
+from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.plan import Order, make_plan, name_data
 from medtl_core.cli.ranking import Candidate, agreement, ranked
-from medtl_core.config import settings
+from medtl_core.cli.simulate import simulate_shown
 from medtl_core.errors import ConfigError, did_you_mean
-from medtl_core.runs import Plan
+from medtl_core.flower.run import Plan
+from medtl_core.report.selection import agreement_table, ranking_table
 
 Run = Callable[[Plan], object]
 
@@ -107,7 +112,7 @@ def select(order: Selection, app: Path, run: Run) -> dict[str, Any]:
 
     Args:
         order: what to do.
-        app: the medtl checkout.
+        app: folder of the Flower app.
         run: carries out a plan.
 
     Raises:
@@ -120,7 +125,7 @@ def select(order: Selection, app: Path, run: Run) -> dict[str, Any]:
         if not is_done(plan):
             run(plan)
         candidates += _candidates(source.backbone.name, plan, order.measure)
-    found = {
+    selection = {
         "data": order.data,
         "seeds": order.seeds,
         "out": str(out),
@@ -128,8 +133,8 @@ def select(order: Selection, app: Path, run: Run) -> dict[str, Any]:
         "agreement": agreement(candidates) if order.measure else [],
         "by_seed": [vars(candidate) for candidate in candidates],
     }
-    write_json(out / "selection.json", found)
-    return found
+    write_json(out / "selection.json", selection)
+    return selection
 
 
 def _source(word: str, taps: str) -> Source:
@@ -184,16 +189,52 @@ def is_done(plan: Plan) -> bool:
     if not (plan.out / "metrics.json").is_file():
         return False
     stored = read_json(plan.out / "config.json")
-    return settings(stored["settings"]) == settings(plan.settings) and stored["seeds"] == plan.seeds
+    return bool(stored["settings"] == plan.settings.public() and stored["seeds"] == plan.seeds)
 
 
 def _candidates(backbone: str, plan: Plan, measure: bool) -> list[Candidate]:
-    first = settings(plan.settings).seed
-    found = []
-    for seed in range(first, first + plan.seeds):
+    candidates = []
+    for seed in range(plan.settings.seed, plan.settings.seed + plan.seeds):
         methods = read_json(plan.out / f"seed-{seed}" / "result.json")["methods"]
         for method in methods.values():
             taps, width, scores = (method["facts"][key] for key in ("taps", "width", "scores"))
             figures = {key: value for key, value in method["figures"].items() if measure and value is not None}
-            found.append(Candidate(backbone, taps, seed, width, scores, figures))
-    return found
+            candidates.append(Candidate(backbone, taps, seed, width, scores, figures))
+    return candidates
+
+
+def select_command(
+    data: Annotated[str, typer.Option(metavar="DIR", help="Folder or file of the target's data.")],
+    backbones: Annotated[
+        str, typer.Option(metavar="NAMES", help="Separated by commas; NAME@4+7 names the taps of one.")
+    ] = "lite0,torchvision:squeezenet1_1,torchvision:mobilenet_v2",
+    taps: Annotated[str, typer.Option(help="Layers of each backbone: rich (at least four) or all.")] = "rich",
+    weights: Annotated[str, typer.Option(metavar="DIR", help="Folder with a folder of weights a backbone.")] = "",
+    shots: Annotated[int | None, typer.Option(help="Labelled training cases of each hospital; 0 = all.")] = None,
+    sites: Annotated[int | None, typer.Option(help="Hospitals.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the first repetition.")] = None,
+    seeds: Annotated[int, typer.Option(help="Repetitions with other draws of the training cases.")] = 1,
+    measure: Annotated[bool, typer.Option("--measure", help="Judge every candidate on test cases, too.")] = False,
+    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting.")] = None,
+    workers: console.Workers = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; what is done in it stays.")] = None,
+    app: console.App = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the ranking as JSON and nothing else.")] = False,
+    quiet: console.Quiet = False,
+) -> None:
+    """Order backbones and their layers by how well they suit the hospitals' task, from sums only."""
+    given = {"shots": shots, "sites": sites, "seed": seed}
+    words = [*(assignments or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    order = Selection(data, read_sources(backbones, taps), words, weights, measure, seeds, workers, out)
+    selection = select(order, find_app(app), lambda plan: simulate_shown(plan, quiet))
+    if as_json:
+        console.say_json(selection)
+        return
+    screen = console.console_of()
+    screen.print(ranking_table(selection))
+    if measure:
+        screen.print(agreement_table(selection))
+    console.say(screen, f"run folder  {selection['out']}")
+
+
+COMMANDS = {"select": console.command(select_command)}

@@ -5,6 +5,7 @@ version or a missing name, so that the change is found here and nowhere else.
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -19,9 +20,12 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.object_ref import load_app as load_object
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from medtl_core.errors import RunError
 
 _Record = TypeVar("_Record", RecordDict, MetricRecord, ConfigRecord)
 
@@ -38,6 +42,25 @@ CLIENT_RAISED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 def flower_version() -> str:
     """Returns the installed minor version, e.g. "1.41"."""
     return ".".join(version("flwr").split(".")[:2])
+
+
+def load_app(reference: str, folder: Path) -> Any:
+    """Returns the app "module:name" of a folder, as Flower loads it: Flower puts the folder on Python's path.
+
+    Raises:
+        RunError: the folder has no such module or name, or a module of that name was loaded from elsewhere before.
+    """
+    module = reference.partition(":")[0]
+    package = module.partition(".")[0]
+    loaded = getattr(sys.modules.get(package), "__file__", None)
+    if loaded and not Path(loaded).resolve().is_relative_to(folder.resolve()):
+        raise RunError(f"another package named {package!r} was loaded from {Path(loaded).parent}; start in {folder}")
+    try:
+        return load_object(reference, RunError, folder)
+    except ModuleNotFoundError as error:
+        if error.name not in (module, package):
+            raise
+        raise RunError(f"{folder} has no {module.replace('.', '/')}.py; is the app complete?") from error
 
 
 def empty_run(run_id: int) -> Run:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from medtl_core.atomic import read_json, write_json
-from medtl_core.config import settings
 from medtl_core.errors import RunError
 from medtl_core.sweep.cells import REFERENCES, Sweep
 
@@ -17,7 +16,7 @@ _FREE = ("shots", "seed", "epsilon", "privacy", "methods", "secure-sum", "out", 
 
 def identity(sweep: Sweep) -> dict[str, Any]:
     """What two calls must have in common to be one sweep."""
-    chosen = settings(sweep.plan.settings).public()
+    chosen = sweep.plan.settings.public()
     return {
         "sweep": "privacy",
         "settings": {key: value for key, value in chosen.items() if key not in _FREE},

@@ -6,16 +6,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medtl_core.cli import plan as planning
-from medtl_core.config import settings
+from medtl_core.config import Settings, Value
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import all_methods, find_method
 from medtl_core.federation.secure_sum import withstands
 from medtl_core.sweep.cells import Sweep
-from medtl_core.sweep.job_queue import Value
 
 #: What runs when no mechanism is named.
 MECHANISMS = "private-auto,private-prototypes,private-mean,private-discriminant,private-gradient,private-sgd"
+
+#: What a sweep does where nobody says otherwise.
+_USUAL: Mapping[str, Value] = {"secure-sum": True}
 
 #: Settings that a sweep decides, and the option that says so.
 _SWEPT: Mapping[str, str] = {"epsilon": "--epsilons", "privacy": "--mechanisms", "methods": "--mechanisms"}
@@ -48,15 +50,13 @@ def read_order(order: Order, app: Path) -> Sweep:
     _check_assignments(order)
     mechanisms = read_mechanisms(order.mechanisms)
     epsilons = read_epsilons(order.epsilons)
-    plan = planning.make_plan(order.run, app)
+    plan = planning.make_plan(order.run, app, _USUAL)
     if order.run.out is None and not any(word.startswith("out=") for word in order.run.assignments):
         plan = replace(plan, out=Path.cwd() / "runs" / f"sweep-privacy-{plan.name}")
-    base = settings(plan.settings)
-    values: dict[str, Value] = {key: value for key, value in plan.settings.items() if key not in _SWEPT}
-    secure = bool(values.pop("secure-sum", True))
-    sweep = Sweep(
-        replace(plan, settings=values), epsilons, read_shots(order.shots) or (base.shots,), mechanisms, secure
-    )
+    secure = plan.settings.secure_sum
+    decided_by_cells = {name: getattr(Settings, name) for name in (*_SWEPT, "secure_sum")}
+    shared = replace(plan, settings=plan.settings.replace(**decided_by_cells))
+    sweep = Sweep(shared, epsilons, read_shots(order.shots) or (plan.settings.shots,), mechanisms, secure)
     if secure:
         _check_secure(sweep)
     return sweep
@@ -127,7 +127,7 @@ def _check_assignments(order: Order) -> None:
 
 def _check_secure(sweep: Sweep) -> None:
     """What would be refused in every run."""
-    chosen = settings(sweep.plan.settings)
+    chosen = sweep.plan.settings
     if not withstands(chosen.sites, chosen.colluders):
         raise ConfigError(
             f"a secure sum of {chosen.sites} hospitals cannot withstand {chosen.colluders} colluders; take more sites "

@@ -82,7 +82,7 @@ def read_job(job: Job, data: str) -> Finished | None:
     Raises:
         RunError, PrivacyError: its result is missing, or a ledger is damaged.
     """
-    result = records_of(job.folder, int(job.settings["seed"]))
+    result = records_of(job.folder, job.settings.seed)
     if result is None:
         return None
     methods = result.pop("methods")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flwr.app import Message
 from safetensors.numpy import load_file
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 # Everything of the house that this file touches, in one place: names move, samples do not.
 from client.app import app as client_app

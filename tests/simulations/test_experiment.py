@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medtl_core.cli.simulate import simulate
+from medtl_core.config import settings
 from medtl_core.errors import ConfigError, DataError, RunError
-from medtl_core.runs import Plan, load_head
-from simulations.experiment import simulate
+from medtl_core.flower.run import Plan
+from medtl_core.runs import load_head
 from simulations.tables import table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,7 +20,7 @@ METHODS = "local,ridge,discriminant,fedavg-2,auto,scaffold-2,ensemble-local,ense
 
 def plan(out: Path, cache: Path, seeds: int = 1, workers: int = 1, **changes: object) -> Plan:
     values = {**SMALL, "methods": "discriminant", "cache": str(cache), **changes}
-    return Plan(values, seeds, workers, False, out, ROOT, "tiny")  # type: ignore[arg-type]
+    return Plan(settings(values), seeds, workers, False, out, ROOT, "tiny")  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from medtl_core.cli.ranking import Candidate
-from medtl_core.runs import Plan
+from medtl_core.config import Settings
+from medtl_core.flower.run import Plan
 from simulations import sources
 from simulations.sources import HABIT, LAYERS, agreement_markdown, medical_markdown
 
@@ -49,11 +50,11 @@ def test_the_table_of_sources_by_hand() -> None:
 
 
 def test_a_half_finished_run_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = Plan({"data": "phantom"}, 1, 1, False, tmp_path / "run", tmp_path, "phantom")
+    plan = Plan(Settings(), 1, 1, False, tmp_path / "run", tmp_path, "phantom")
     plan.out.mkdir()
     (plan.out / "events.jsonl").write_text("")
     seen: list[bool] = []
-    monkeypatch.setattr(sources, "simulate", lambda plan, progress: seen.append(plan.out.exists()))
+    monkeypatch.setattr(sources, "simulate", lambda plan: seen.append(plan.out.exists()))
     sources._run(plan)
     assert seen == [False]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from medtl_core.cli import plan as planning
-from medtl_core.cli.checkout import find_app
+from medtl_core.cli.app_folder import find_app
 from medtl_core.errors import ConfigError, DataError, MedtlError
 from medtl_core.sweep.order import MECHANISMS, Order, read_epsilons, read_mechanisms, read_order, read_shots
 

@@ -13,16 +13,16 @@ from PIL import Image
 
 from medtl_core.cli import app as cli
 from medtl_core.cli import plan as planning
-from medtl_core.cli.checkout import find_app
+from medtl_core.cli.app_folder import find_app
+from medtl_core.cli.simulate import simulate
 from medtl_core.errors import ConfigError, PrivacyError, RunError
-from medtl_core.runs import Plan
+from medtl_core.flower.run import Plan
 from medtl_core.sweep.cells import Sweep, cells, fewest_patients, job_of
 from medtl_core.sweep.claim import claimed
 from medtl_core.sweep.job_queue import Job
 from medtl_core.sweep.order import Order, read_order
 from medtl_core.sweep.privacy import carry_out
 from medtl_core.sweep.rows import read_job, spent
-from simulations.experiment import simulate
 from tests.report.test_page import read
 from tests.sweep import made_up
 
@@ -60,13 +60,13 @@ def test_cells_are_every_combination_once_and_the_first_seed_first(tmp_path: Pat
 
 def test_a_cell_says_everything_in_its_settings(tmp_path: Path) -> None:
     sweep = sweep_in(tmp_path / "out", "shots=12")
-    jobs = {(job.settings["privacy"], job.settings.get("secure-sum")): job.settings for job in jobs_of(sweep)}
-    assert jobs["none", None]["methods"] == "discriminant,fedavg-20,local"
-    assert jobs["auto", True]["methods"] == "private-mean"
-    assert jobs["auto", False]["methods"] == "private-sgd"
-    assert 2 <= int(jobs["auto", True]["public-cases"]) <= 12
+    jobs = {(job.settings.privacy, job.settings.secure_sum): job.settings for job in jobs_of(sweep)}
+    assert jobs["none", False].methods == "discriminant,fedavg-20,local"
+    assert jobs["auto", True].methods == "private-mean"
+    assert jobs["auto", False].methods == "private-sgd"
+    assert 2 <= jobs["auto", True].public_cases <= 12
     given = sweep_in(tmp_path / "out", "public-cases=5")
-    assert {job.settings.get("public-cases") for job in jobs_of(given)} == {5}
+    assert {job.settings.public_cases for job in jobs_of(given)} == {5}
 
 
 def jobs_of(sweep: Sweep) -> list[Job]:
@@ -195,7 +195,7 @@ def test_two_sweeps_never_work_in_one_folder(tmp_path: Path) -> None:
 
 def test_an_edited_ledger_stops_the_report(tmp_path: Path) -> None:
     carry_out(sweep_in(tmp_path), made_up.stored, 1.0, quiet)
-    job = next(job for job in jobs_of(sweep_in(tmp_path)) if job.settings.get("secure-sum"))
+    job = next(job for job in jobs_of(sweep_in(tmp_path)) if job.settings.secure_sum)
     book = next(job.folder.rglob("ledger.jsonl"))
     book.write_text(book.read_text().replace('"noise_multiplier":', '"noise_multiplier":9'))
     with pytest.raises(PrivacyError, match="was changed at line"):
@@ -218,9 +218,7 @@ def called(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
 def test_the_command_says_where_it_is_at_chance(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(
-        "medtl_core.cli.checkout.load_experiment", lambda app: lambda plan, progress: made_up.stored(plan)
-    )
+    monkeypatch.setattr("medtl_core.cli.sweep.simulate", made_up.stored)
     words = ("quickstart", "--set", "sites=3", "image-size=32", "--epsilons", "1,4", "--mechanisms", "private-mean")
     words = (*words, "--app", str(APP), "--out", str(tmp_path))
     assert called(monkeypatch, *words) == 0
@@ -269,7 +267,7 @@ def test_a_sweep_through_the_real_apps(tmp_path: Path) -> None:
     words = ["shots=12", "bootstrap=5", f"public-images={tmp_path / 'public'}", f"cache={tmp_path / 'cache'}"]
     sweep = sweep_in(tmp_path / "out", *words, epsilons="2", mechanisms="private-mean-8,private-sgd-1")
     sweep = replace(sweep, plan=replace(sweep.plan, seeds=1))
-    found = carry_out(sweep, lambda plan: simulate(plan, lambda event: None), 1.0, quiet)
+    found = carry_out(sweep, simulate, 1.0, quiet)
     assert (found["done"], found["failed"], found["absent"]) == (3, {}, 0)
     points = {(line["sum"], line["method"]): line["points"] for line in found["lines"]}
     assert set(points) == {

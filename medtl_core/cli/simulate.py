@@ -1,0 +1,79 @@
+"""`medtl simulate`: hospitals that train together, on this machine; and the experiment that other commands run too."""
+
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medtl_core.cli import console
+from medtl_core.cli.app_folder import find_app
+from medtl_core.cli.plan import Order, make_plan
+from medtl_core.flower.run import Plan, Progress, run_seeds
+from medtl_core.runs import create_run
+
+
+def simulate(plan: Plan, progress: Progress = lambda event: None) -> dict[str, Any]:
+    """Runs the plan and returns its metrics; the run folder holds results, heads, metrics and the report.
+
+    Raises:
+        MedtlError: anything a user can mend; the run folder then says FAILED and holds no half-written file.
+    """
+    from medtl_core.report.page import render
+    from medtl_core.report.summary import aggregate
+
+    with create_run(plan.out) as run:
+        shape = {"seeds": plan.seeds, "workers": plan.workers, "settings": plan.settings.public()}
+        run.begin({"name": plan.name, **shape})
+        results = run_seeds(plan, run, progress)
+        metrics = {"name": plan.name, **aggregate(results)}
+        run.finish(metrics, render(metrics, results))
+    return metrics
+
+
+def simulate_shown(plan: Plan, quiet: bool) -> Mapping[str, Any]:
+    """Runs the plan and shows how it goes; whatever the apps write to standard output goes to standard error."""
+    log = console.console_of(stderr=True)
+    if not quiet:
+        shape = f"{len(plan.methods)} method(s), {plan.seeds} seed(s), {plan.workers} worker(s)"
+        console.say(log, f"{plan.name}: {shape}, results in {plan.out}")
+    with redirect_stdout(sys.stderr), console.progress_shown(log, quiet) as progress:
+        return simulate(plan, progress)
+
+
+def simulate_command(
+    words: console.Words = None,
+    data: console.Data = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. --set shots=90 sites=10 seeds=10."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Repetitions with other draws of the training cases.")] = None,
+    workers: console.Workers = None,
+    wire: Annotated[bool, typer.Option("--wire", help="Serialise every message as a network would.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; new or empty.")] = None,
+    app: console.App = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON and nothing else.")] = False,
+    quiet: console.Quiet = False,
+) -> None:
+    """Simulate hospitals that train together, on this machine.
+
+    Without a scenario and without data: five hospitals with synthetic chest radiographs (scenario "quickstart").
+    """
+    scenario, pairs = console.scenario_and_settings(words or (), assignments or ())
+    plan = make_plan(Order(scenario, pairs, data, seeds, workers, wire or None, out), find_app(app))
+    metrics = simulate_shown(plan, quiet)
+    if as_json:
+        console.say_json(metrics)
+        return
+    from medtl_core.report.summary import summary_table
+
+    screen = console.console_of()
+    screen.print(summary_table(metrics))
+    console.say(screen, f"report      {plan.out / 'report.html'}")
+    console.say(screen, f"run folder  {plan.out}")
+
+
+COMMANDS = {"simulate": console.command(simulate_command)}
