@@ -93,7 +93,9 @@ class OpenHospitals:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self.close()
+        self._run_config: Mapping[str, Value] | None = None
+        self._settings, self._state = Settings(), ""
+        self._places: dict[Node, _Place] = {}
 
     def open(self, run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> Site:
         """Returns a hospital, opened now or before.
@@ -119,9 +121,7 @@ class OpenHospitals:
     def close(self) -> None:
         """Lets go of all of them."""
         with self._lock:
-            self._run_config: dict[str, Value] | None = None
-            self._settings, self._state = Settings(), ""
-            self._places: dict[Node, _Place] = {}
+            self._run_config, self._places = None, {}
 
 
 def open_site(settings: Settings, node: Node) -> Site:
