@@ -49,15 +49,7 @@ class Tuned(Model):
             DataError: there are no images.
             WeightsError: the images' features are not those the model was tuned from, or its arrays do not fit.
         """
-        if material is None:
-            raise DataError("a tuned backbone reads images, and only features are here")
-        found = feature_spec(material.settings, material.views, material.columns).fingerprint
-        if found != self.fingerprint:
-            raise WeightsError(
-                f"the model was tuned from features {self.fingerprint[:12]}, but the settings here give {found[:12]}; "
-                "use the backbone, features, image-size and views of its run"
-            )
-        tuned = self.features(material)
+        tuned = self.features(checked(material, self.fingerprint))
         return np.asarray(tuned.astype(np.float64) @ self.head[:, :-1].T + self.head[:, -1])
 
     def features(self, material: Material) -> NDArray[np.float32]:
@@ -90,6 +82,28 @@ class Tuned(Model):
             packed.classes, packed.fingerprint, np.asarray(head, np.float64), arrays, str(config["adapter"]),
             str(config["scope"]), packed.facts,
         )  # fmt: skip
+
+
+def checked(material: Material | None, fingerprint: str) -> Material:
+    """Returns the cases a tuned backbone is asked about.
+
+    Args:
+        material: with images.
+        fingerprint: of the features it was tuned from.
+
+    Raises:
+        DataError: there are no images.
+        WeightsError: the images' features are not those the model was tuned from.
+    """
+    if material is None:
+        raise DataError("a tuned backbone reads images, and only features are here")
+    here = feature_spec(material.settings, material.views, material.columns).fingerprint
+    if here != fingerprint:
+        raise WeightsError(
+            f"the model was tuned from features {fingerprint[:12]}, but the settings here give {here[:12]}; "
+            "use the backbone, features, image-size and views of its run"
+        )
+    return material
 
 
 MODELS: tuple[type[Model], ...] = (Tuned,)

@@ -162,17 +162,23 @@ def _enough(module: "nn.Module", inputs: Any, output: Any) -> None:
 
 def _listen(modules: Mapping[str, "nn.Module"], body: "Body", rows: _Rows) -> None:
     """Pools the output of each tap's module into `rows`, as `backbones.extractor` does."""
-    tokens, last = int(getattr(body.network, "num_prefix_tokens", 0) or 0), body.layout == "NHWC"
-    spread = body.spec.pooling == "mean+std"
+    pool = pooling(body)
 
     def reader(tap: str) -> Callable[..., None]:
         def read(module: "nn.Module", inputs: Any, output: "Tensor") -> None:
-            rows[tap] = pooled(positions(output, tokens, last), spread)
+            rows[tap] = pool(output)
 
         return read
 
     for tap, module in modules.items():
         module.register_forward_hook(reader(tap))
+
+
+def pooling(body: "Body") -> "Callable[[Tensor], Tensor]":
+    """Returns what makes rows [n, channels] of a tap's output, as the agreed features are made."""
+    tokens, last = int(getattr(body.network, "num_prefix_tokens", 0) or 0), body.layout == "NHWC"
+    spread = body.spec.pooling == "mean+std"
+    return lambda output: pooled(positions(output, tokens, last), spread)
 
 
 def positions(output: "Tensor", tokens: int, channels_last: bool) -> "Tensor":

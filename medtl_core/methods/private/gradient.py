@@ -1,7 +1,7 @@
 """Private gradient descent on rows of length one, with the clipping in closed form.
 
 For a linear softmax head, a patient's gradient is (p - y) u', of norm |p - y| |u|: its length is known without a
-per-sample backward pass, so clipping costs nothing (METHODS section 2.2). Full batches: no sampling, exact accounting.
+per-sample backward pass, so clipping costs nothing. Full batches: no sampling, exact accounting.
 """
 
 import math

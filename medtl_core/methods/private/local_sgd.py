@@ -1,7 +1,7 @@
 """The usual recipe, as a baseline: every hospital trains with noise by itself, and the server averages the heads.
 
 Noise of full size goes into every hospital's own training, so the average of K heads has sqrt K times the noise of one
-private sum; it is the weakest of the federated ways measured (METHODS section 2), and the reason for the others.
+private sum; it is the weakest of the federated ways measured (docs/results-privacy.md), and the reason for the others.
 """
 
 import math

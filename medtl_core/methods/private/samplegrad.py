@@ -1,7 +1,7 @@
 """Every patient's own gradient of a torch network, clipped: the only place that knows Opacus.
 
 Opacus gives the gradient of every case in one backward pass. It knows no patients, clips cases, draws its own noise and
-lets a frozen BatchNorm in training mode collect averages of private images (docs/privacy.md says how that ends). Here
+lets a frozen BatchNorm in training mode collect averages of private images, which would leave with its buffers. Here
 the cases of a patient are averaged before clipping in float64, such a norm is refused, and only the gate draws noise.
 Its rule for convolutions is silently wrong on maps that lie "channels last" in memory, and builds every pair of
 channels of a depthwise one; so torch's own derivative is taken in its place (`force_functorch`).

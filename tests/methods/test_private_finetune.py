@@ -1,4 +1,4 @@
-"""Private training of a backbone's last block: its sums, its descent, its model, and the real apps."""
+"""Private fine-tuning of a backbone's last blocks: its sums, its descent, its model, and the real apps."""
 
 import json
 import math
@@ -14,15 +14,23 @@ from hypothesis import strategies as st
 
 from client.app import app as client_app
 from medtl_core.config import settings as run_settings
-from medtl_core.errors import DataError, PrivacyError, WeightsError
+from medtl_core.errors import ConfigError, DataError, PrivacyError, WeightsError
 from medtl_core.features.dataset import Material
 from medtl_core.federation.model import Packed
 from medtl_core.federation.registry import find_method, unpack
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.flower.grid import run_local
-from medtl_core.methods.private.backbone import BLOCK_RATE, DRIFT, UNIT, Blocked, PrivateBlock, private_block, units_of
-from medtl_core.methods.private.block import Seen, open_block
+from medtl_core.methods.private.block import Seen, network_of, open_blocks, placed, start_of
+from medtl_core.methods.private.finetune import (
+    BLOCK_RATE,
+    DRIFT,
+    UNIT,
+    Blocked,
+    PrivateFineTune,
+    private_block,
+    units_of,
+)
 from medtl_core.methods.private.gradient import CLIP, RATE
 from medtl_core.methods.private.public_pca import PublicMap
 from medtl_core.methods.private.samplegrad import Cases, clipped_sum
@@ -41,9 +49,9 @@ PRIVATE = SETTINGS.replace(
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
-def method(name: str) -> PrivateBlock:
+def method(name: str) -> PrivateFineTune:
     found = find_method(name)
-    assert isinstance(found, PrivateBlock)
+    assert isinstance(found, PrivateFineTune)
     return found
 
 
@@ -67,35 +75,35 @@ def public() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return mean, scale, np.linalg.svd((values - mean) / scale, full_matrices=False)[2].T
 
 
-def message(seed: int = 0, *, group: bool = False, length: float = 1.0) -> dict[str, Array]:
+def message(seed: int = 0, *, length: float = 1.0) -> dict[str, Array]:
     """A map, blocks at their start and some head."""
     rng = np.random.default_rng(seed)
     map_ = {"mean": rng.standard_normal(80) * 0.1, "scale": rng.uniform(0.5, 2.0, 80)}
     head = {"head.weight": length * rng.standard_normal((3, 4)), "head.bias": length * rng.standard_normal(3)}
-    start = open_block(SETTINGS, VIEWS, 1, group=group).start
+    start = start_of(open_blocks(SETTINGS, VIEWS, "last"))
     basis = np.linalg.qr(rng.standard_normal((80, 4)))[0]
     return {**map_, "basis": basis, "weights": np.array([0.25, 1.0, 0.5]), **start, **head}
 
 
-def config(*, group: bool = False, number: int = 1) -> dict[str, Any]:
-    return {"blocks": 1, "group": group, "round": number}
+def config(number: int = 1) -> dict[str, Any]:
+    return {"scope": "last", "round": number}
 
 
 # --- the name and the plan
 
 
-def test_a_name_says_rounds_blocks_and_norm() -> None:
-    assert (method("private-block-5").rounds, method("private-block-5").blocks) == (5, 1)
-    assert not method("private-block-5").group and method("private-block-5-group").group
-    assert (method("private-block3-12").blocks, method("private-block3-12").rounds) == (3, 12)
-    with pytest.raises(Exception, match="unknown method"):
-        find_method("private-block-0")
+def test_a_name_says_scope_and_rounds() -> None:
+    for name, scope, rounds in (("private-finetune-last-5", "last", 5), ("private-finetune-last3-12", "last3", 12)):
+        assert (method(name).scope, method(name).rounds) == (scope, rounds)
+    for wrong in ("private-finetune-last-0", "private-finetune-all-2", "private-finetune-head-2"):
+        with pytest.raises(ConfigError, match="unknown method"):
+            find_method(wrong)
 
 
 @pytest.mark.parametrize("rounds", [1, 7, 999])
 def test_every_round_is_paid_for_exactly(rounds: int) -> None:
     terms = Terms(4.0, 1e-5, hospitals=5, colluders=1, cases=30, width=40, classes=3, secure=True)
-    plan = method(f"private-block-{rounds}").plan(terms)
+    plan = method(f"private-finetune-last-{rounds}").plan(terms)
     assert [(event.count, event.sampling) for event in plan.events] == [(1, 1.0), (rounds, 1.0)]
     assert mu_of(plan.events) == pytest.approx(mu_for(4.0, 1e-5), rel=1e-9)
     assert 3.96 <= epsilon(plan.events, 1e-5) <= 4.0
@@ -103,7 +111,7 @@ def test_every_round_is_paid_for_exactly(rounds: int) -> None:
 
 
 def test_noise_moves_no_number_of_the_block_far() -> None:
-    one = method("private-block-4")
+    one = method("private-finetune-last-4")
     few = Terms(2.0, 1e-5, hospitals=10, colluders=1, cases=30, width=40, classes=3, secure=True)
     noise = math.sqrt(4 / 0.9) / mu_for(2.0, 1e-5) * math.sqrt(10 / 9)  # of one round's sum
     assert one.block_rate(few, 300.0) * UNIT * noise * math.sqrt(4) / 300.0 == pytest.approx(DRIFT)
@@ -137,15 +145,14 @@ def pictured(rows: np.ndarray, patients: np.ndarray, label: np.ndarray) -> SiteD
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("group", [False, True])
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), length=st.sampled_from([0.0, 1.0, 1e3]), extra=st.integers(1, 4))
-def test_one_patient_moves_a_sum_by_the_clip_at_most(group: bool, seed: int, length: float, extra: int) -> None:
+def test_one_patient_moves_a_sum_by_the_clip_at_most(seed: int, length: float, extra: int) -> None:
     rng = np.random.default_rng(seed)
     count = int(rng.integers(3, 9))
     rows, label = rng.integers(len(images()), size=count + extra), rng.integers(3, size=count + extra)
     patients = np.array([f"p{row // 2}" for row in range(count)] + extra * ["a-new" if seed % 2 else "zz-last"])
-    sent, told = message(seed, group=group, length=length), config(group=group, number=int(rng.integers(1, 5)))
+    sent, told = message(seed, length=length), config(int(rng.integers(1, 5)))
     with_ = private_block(pictured(rows, patients, label), sent, told)
     without = private_block(pictured(rows[:count], patients[:count], label[:count]), sent, told)
     far = np.linalg.norm(with_.update.arrays["gradient"] - without.update.arrays["gradient"])
@@ -157,8 +164,8 @@ def test_one_patient_moves_a_sum_by_the_clip_at_most(group: bool, seed: int, len
 
 def test_a_round_looks_at_one_view_and_the_next_at_the_next() -> None:
     site, sent = make_site("north", 6), message()
-    block = open_block(SETTINGS, VIEWS, 1, group=False)
-    inputs = block.body.inputs(site.material)  # type: ignore[arg-type]
+    body = open_blocks(SETTINGS, VIEWS, "last")
+    inputs = body.inputs(site.material)  # type: ignore[arg-type]
     own = {name: array for name, array in sent.items() if name not in ("mean", "scale", "basis", "weights")}
     map_ = PublicMap(sent["mean"], sent["scale"], sent["basis"])
     sums = []
@@ -166,11 +173,11 @@ def test_a_round_looks_at_one_view_and_the_next_at_the_next() -> None:
         seen = Seen(inputs, view)
         own_cases = Cases(seen, site.label, site.patients, sent["weights"][site.label])
         units = units_of({name: array.shape for name, array in own.items() if name != "head.bias"})
-        whole = clipped_sum(block.network(map_, own, seen.shape), own_cases, CLIP, units=units)
+        whole = clipped_sum(network_of(body, map_, own, seen.shape), own_cases, CLIP, units=units)
         sums.append(whole.update.arrays["gradient"])
     assert not np.allclose(sums[0], sums[1])
     for number, view in ((1, 0), (2, 1), (3, 0)):
-        found = private_block(site, sent, config(number=number)).update.arrays["gradient"]
+        found = private_block(site, sent, config(number)).update.arrays["gradient"]
         np.testing.assert_allclose(found, sums[view], rtol=1e-9, atol=1e-15)
 
 
@@ -178,7 +185,7 @@ def test_how_many_cases_pass_at_once_changes_nothing(monkeypatch: pytest.MonkeyP
     site, sent = make_site("north", 7), message()
     whole = private_block(site, sent, config()).update.arrays["gradient"]
     for room in (1, 3 * len(whole)):
-        monkeypatch.setattr("medtl_core.methods.private.backbone.ROOM", room)
+        monkeypatch.setattr("medtl_core.methods.private.finetune.ROOM", room)
         found = private_block(site, sent, config()).update.arrays["gradient"]
         np.testing.assert_allclose(found, whole, rtol=1e-9, atol=1e-15)
 
@@ -207,7 +214,7 @@ def test_without_images_and_under_other_arrays_there_is_no_sum() -> None:
     with pytest.raises(DataError, match="'north' holds features only"):
         private_block(replace(make_site("north", 6), material=None), message(), config())
     with pytest.raises(WeightsError, match="not those of the blocks"):
-        private_block(make_site("north", 6), message(group=True), config())
+        private_block(make_site("north", 6), message(), {"scope": "last2", "round": 1})
     with pytest.raises(WeightsError, match="one weight for each of 3 classes"):
         private_block(make_site("north", 6), {**message(), "weights": np.ones(2)}, config())
 
@@ -216,10 +223,10 @@ def test_without_images_and_under_other_arrays_there_is_no_sum() -> None:
 
 
 def test_one_round_by_hand() -> None:
-    study = exact_study("private-block-1")
-    model = study.outcome(find_method("private-block-1")).heads[""]
+    study = exact_study("private-finetune-last-1")
+    model = study.outcome(find_method("private-finetune-last-1")).heads[""]
     assert isinstance(model, Blocked)
-    start = open_block(SETTINGS, VIEWS, 1, group=False).start
+    start = start_of(open_blocks(SETTINGS, VIEWS, "last"))
     width = model.map.basis.shape[1]
     sites = study.hospitals.sites.values()  # type: ignore[attr-defined]
     counts = np.sum([np.bincount(site.label, minlength=3) for site in sites], axis=0)
@@ -234,22 +241,20 @@ def test_one_round_by_hand() -> None:
     np.testing.assert_allclose(model.arrays["head.weight"].ravel(), -RATE * slope[-size:] / cases, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["private-block-4", "private-block-4-group", "private-block2-4"])
+@pytest.mark.parametrize("name", ["private-finetune-last-4", "private-finetune-last2-4"])
 def test_every_tensor_of_the_block_moves_and_the_loss_falls(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medtl_core.methods.private.backbone.BLOCK_RATE", 0.5)  # the full step swings on 21 images
+    monkeypatch.setattr("medtl_core.methods.private.finetune.BLOCK_RATE", 0.5)  # the full step swings on 21 images
     study, chosen = exact_study(name), method(name)
     outcome = study.outcome(chosen)
     model = outcome.heads[""]
     assert isinstance(model, Blocked)
-    start = open_block(SETTINGS, VIEWS, chosen.blocks, group=chosen.group).start
+    start = start_of(open_blocks(SETTINGS, VIEWS, chosen.scope))
     assert all((model.arrays[key] != array).any() for key, array in start.items())
-    assert [key for key in start if ".norm." in key] == [key for key in model.arrays if ".norm." in key]
-    assert bool([key for key in start if ".norm." in key]) is chosen.group
     assert outcome.facts["parameters"] == sum(array.size for array in model.arrays.values())
     tasks = [request.task for request in study.hospitals.asked]  # type: ignore[attr-defined]
     assert tasks == ["private_counts"] + chosen.rounds * ["private_block"]
     assert set(outcome.bill) == {f"{name}:private_counts", f"{name}:private_block"}
-    first = exact_study(name).outcome(replace(chosen, rounds=1, name="private-block-1")).heads[""]
+    first = exact_study(name).outcome(replace(chosen, rounds=1, name="private-finetune-last-1")).heads[""]
     assert mean_loss(model, study) < mean_loss(first, study)
 
 
@@ -268,20 +273,19 @@ def mean_loss(model: Any, study: Study) -> float:
 # --- the model
 
 
-def blocked(*, group: bool = False) -> Blocked:
-    sent = message(3, group=group)
+def blocked() -> Blocked:
+    sent = message(3)
     del sent["weights"], sent["head.bias"]
     map_ = PublicMap(sent.pop("mean"), sent.pop("scale"), sent.pop("basis"))
     fingerprint = make_study("ridge").problem.fingerprint
-    return Blocked(map_, sent, 1, group, ("x", "y", "z"), fingerprint, {"epsilon": 4.0})
+    return Blocked(map_, sent, "last", ("x", "y", "z"), fingerprint, {"epsilon": 4.0})
 
 
-@pytest.mark.parametrize("group", [False, True])
-def test_a_model_is_blocks_map_and_head_and_travels_whole(group: bool) -> None:
-    model, site = blocked(group=group), make_site("north", 4)
+def test_a_model_is_blocks_map_and_head_and_travels_whole() -> None:
+    model, site = blocked(), make_site("north", 4)
     own = {name: array for name, array in model.arrays.items() if name.startswith("units")}
-    features = open_block(SETTINGS, VIEWS, 1, group=group).features(site.material, own)  # type: ignore[arg-type]
-    rows = model.map.rows(features)
+    body = open_blocks(SETTINGS, VIEWS, "last")
+    rows = model.map.rows(body.features(site.material, placed(body, own)))  # type: ignore[arg-type]
     found = model.logits(site.values, site.material)
     np.testing.assert_allclose(found, rows @ model.arrays["head.weight"].T, rtol=1e-12)
     again = unpack("blocked", model.pack())
@@ -315,10 +319,18 @@ def test_a_model_without_its_head_or_its_depth_is_refused() -> None:
             Blocked.unpack(wrong)
 
 
+def test_what_private_block_saved_is_read_but_for_its_groupnorm() -> None:
+    packed = blocked().pack()
+    for blocks, scope in ((1, "last"), (2, "last2")):
+        assert Blocked.unpack(replace(packed, config={"blocks": blocks, "group": False})).scope == scope
+    with pytest.raises(WeightsError, match="GroupNorm, which is retired"):
+        Blocked.unpack(replace(packed, config={"blocks": 1, "group": True}))
+
+
 # --- the real apps
 
 
-@pytest.mark.parametrize(("name", "secure"), [("block-2", True), ("block-1-group", False)])
+@pytest.mark.parametrize(("name", "secure"), [("finetune-last-2", True), ("finetune-last2-1", False)])
 def test_it_runs_through_the_real_apps(tmp_path: Path, name: str, secure: bool) -> None:
     values = {
         "data": "phantom", "sites": 4, "shots": 20, "image-size": 32, "features": "4", "bootstrap": 20, "privacy": name,

@@ -1,6 +1,7 @@
-"""Private training of a backbone's last blocks together with a head, patient by patient.
+"""Private fine-tuning: a backbone's last blocks together with a head, patient by patient, through Opacus.
 
-Full-batch descent of all hospitals' patients together: every patient's gradient over blocks and head is one vector,
+`private-finetune-last2-5` trains the two blocks that feed the deepest agreed tap, and a head, for five rounds of
+full-batch descent of all hospitals' patients together: every patient's gradient over blocks and head is one vector,
 computed by Opacus, clipped, summed, and noised at the gate (Abadi et al., CCS 2016, with all patients in every step).
 The blocks hold 10^5 numbers, and each of them gets as much noise as each of the head's.
 """
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from medtl_core.errors import DataError, PrivacyError, WeightsError
 from medtl_core.evaluation.calibration import log_prior
 from medtl_core.features.dataset import Material
-from medtl_core.features.extract import feature_spec
 from medtl_core.federation.method import Method
 from medtl_core.federation.model import Model, Packed
 from medtl_core.federation.outcome import Outcome
@@ -24,7 +24,8 @@ from medtl_core.federation.private import PrivateMethod, PrivateTask, bill_of, n
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.private.block import Seen, open_block
+from medtl_core.methods.finetune.model import checked
+from medtl_core.methods.private.block import Seen, network_of, open_blocks, placed, start_of
 from medtl_core.methods.private.gradient import CLIP, RATE, counted_descent
 from medtl_core.methods.private.public_pca import PublicMap, public_map, received
 from medtl_core.methods.private.samplegrad import Cases, clipped_sum, enough, parted
@@ -71,10 +72,10 @@ def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
     if not np.isfinite(site.values).all():
         raise PrivacyError("a case's features are not finite; mend or remove the case")
     chosen, views = site.material.settings, site.material.views
-    block = open_block(chosen, views, int(config["blocks"]), group=bool(config["group"]))
-    seen = Seen(block.body.inputs(site.material), (int(config["round"]) - 1) % len(block.body.spec.views))
+    body = open_blocks(chosen, views, str(config["scope"]))
+    seen = Seen(body.inputs(site.material), (int(config["round"]) - 1) % len(body.spec.views))
     own = {name: array for name, array in arrays.items() if name not in _FIXED}
-    network = block.network(received(arrays), own, seen.shape)
+    network = network_of(body, received(arrays), own, seen.shape)
     if arrays["weights"].shape != (site.classes,):
         raise WeightsError(f"the loss needs one weight for each of {site.classes} classes")
     weight = arrays["weights"].astype(np.float64)[site.label]
@@ -98,16 +99,14 @@ class Blocked(Model):
     Attributes:
         map: from features to rows.
         arrays: of the blocks ("units...") and "head.weight" [C, k], float64.
-        blocks: how many.
-        group: whether BatchNorm became GroupNorm.
+        scope: which blocks; see `body.Scope`.
     """
 
     kind: ClassVar[str] = "blocked"
 
     map: PublicMap
     arrays: Mapping[str, Array]
-    blocks: int
-    group: bool
+    scope: str
     classes: tuple[str, ...]
     fingerprint: str
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -119,43 +118,41 @@ class Blocked(Model):
             DataError: there are no images.
             WeightsError: the images' features are not those the blocks were trained in, or the arrays do not fit.
         """
-        if material is None:
-            raise DataError("a trained block reads images, and only features are here")
-        found = feature_spec(material.settings, material.views, material.columns).fingerprint
-        if found != self.fingerprint:
-            raise WeightsError(
-                f"the block was trained in features {self.fingerprint[:12]}, but the settings here give {found[:12]}; "
-                "use the backbone, features, image-size and views of its run"
-            )
-        block = open_block(material.settings, material.views, self.blocks, group=self.group)
-        own = {name: array for name, array in self.arrays.items() if name != "head.weight"}
-        return np.asarray(self.map.rows(block.features(material, own)) @ self.arrays["head.weight"].T)
+        images = checked(material, self.fingerprint)
+        body = open_blocks(images.settings, images.views, self.scope)
+        tensors = placed(body, {name: array for name, array in self.arrays.items() if name != "head.weight"})
+        return np.asarray(self.map.rows(body.features(images, tensors)) @ self.arrays["head.weight"].T)
 
     def pack(self) -> Packed:
         """See Model."""
-        config = {"blocks": self.blocks, "group": self.group}
-        return Packed({**self.map.arrays, **self.arrays}, config, self.classes, self.fingerprint, self.facts)
+        arrays = {**self.map.arrays, **self.arrays}
+        return Packed(arrays, {"scope": self.scope}, self.classes, self.fingerprint, self.facts)
 
     @classmethod
     def unpack(cls, packed: Packed) -> "Blocked":
-        """See Model."""
-        found, config = packed.arrays, packed.config
-        if not {*_MAP, "head.weight"} <= set(found) or "blocks" not in config or "group" not in config:
+        """See Model; what `private-block-R` saved is read, too, but for its GroupNorm."""
+        found, scope = packed.arrays, _scope(packed.config)
+        if not {*_MAP, "head.weight"} <= set(found) or not scope:
             raise WeightsError(f"trained blocks come with {', '.join(_MAP)} and a head, and say how many they are")
         mean, scale, basis = (found[name] for name in _MAP)
         fits = mean.shape == scale.shape == basis.shape[:1] and basis.ndim == 2
         if not fits or found["head.weight"].shape != (len(packed.classes), basis.shape[1]):
             raise WeightsError("the arrays of the trained blocks do not fit their classes or their map")
         own = {name: array for name, array in found.items() if name not in _MAP}
-        return cls(
-            PublicMap(mean, scale, basis), own, int(config["blocks"]), bool(config["group"]), packed.classes,
-            packed.fingerprint, packed.facts,
-        )  # fmt: skip
+        return cls(PublicMap(mean, scale, basis), own, scope, packed.classes, packed.fingerprint, packed.facts)
+
+
+def _scope(config: Mapping[str, Any]) -> str:
+    """The scope a saved model names, or the number of blocks it did until `private-finetune`; "" = neither."""
+    if config.get("group"):
+        raise WeightsError("the blocks were trained with GroupNorm, which is retired; commit 8906598 reads them")
+    blocks = int(config.get("blocks", 0))
+    return str(config.get("scope", "")) or (f"last{blocks}" if blocks > 1 else "last" * blocks)
 
 
 @final
 @dataclass(frozen=True)
-class PrivateBlock(PrivateMethod):
+class PrivateFineTune(PrivateMethod):
     """Federated private descent on the last blocks and a head without a bias, every class counting alike in the end.
 
     Half of the imbalance that the noisy counts tell is met by weights of at most one (above one, clipping would take
@@ -166,19 +163,17 @@ class PrivateBlock(PrivateMethod):
         See PrivateMethod. One release of class counts, then `rounds` releases of a clipped gradient sum.
 
     Attributes:
+        scope: which blocks are trained; see `body.Scope`.
         rounds: of descent.
-        blocks: trained, counted from the deepest tap.
-        group: whether the blocks' BatchNorm becomes a GroupNorm that is trained; else it is folded, or constant.
     """
 
-    syntax: ClassVar[str] = r"private-block(?P<blocks>[2-9])?-(?P<rounds>[1-9][0-9]{0,2})(?P<group>-group)?"
-    example: ClassVar[str] = "private-block-2"
-    summary: ClassVar[str] = "private: the backbone's last block and a head (`-group`: BatchNorm becomes GroupNorm)"
+    syntax: ClassVar[str] = r"private-finetune-(?P<scope>last(?:[1-9][0-9]?)?)-(?P<rounds>[1-9][0-9]{0,2})"
+    example: ClassVar[str] = "private-finetune-last-2"
+    summary: ClassVar[str] = "private: fine-tuning of the last blocks and a head, clipped patient by patient (Opacus)"
     test: ClassVar[str] = "server"
 
+    scope: str
     rounds: int
-    blocks: int = 1
-    group: bool = False
 
     def plan(self, terms: Terms) -> Plan:
         """See PrivateMethod."""
@@ -190,27 +185,26 @@ class PrivateBlock(PrivateMethod):
         Raises:
             ConfigError: the backbone has no such blocks.
         """
-        block = open_block(study.settings, study.problem.views, self.blocks, group=self.group)
+        body = open_blocks(study.settings, study.problem.views, self.scope)
         map_, classes, terms = public_map(study, SIZE), len(study.problem.classes), plan_of(self, study).terms
         counts = noised_sum(study, self, 0, map_.arrays, {"counts": (classes,)})["counts"]
         counts = np.maximum(counts, 0.2 * terms.patients / classes)
         weights = np.sqrt(counts.min() / counts)
         cases = float(weights @ counts)
         fixed = {**map_.arrays, "weights": weights, "head.bias": log_prior(weights * counts)}
-        arrays = {**block.start, "head.weight": np.zeros((classes, map_.basis.shape[1]))}
+        arrays = {**start_of(body), "head.weight": np.zeros((classes, map_.basis.shape[1]))}
         shapes = {name: array.shape for name, array in arrays.items()}
         units, rate = units_of(shapes), self.block_rate(terms, cases)
-        config = {"blocks": self.blocks, "group": self.group}
         for number in range(1, self.rounds + 1):
             sent, expect = {**fixed, **arrays}, {"gradient": units.shape}
-            slope = noised_sum(study, self, 1, sent, expect, number=number, config=config)["gradient"]
+            slope = noised_sum(study, self, 1, sent, expect, number=number, config={"scope": self.scope})["gradient"]
             steps = parted(units * slope / cases, shapes)
             arrays = {
                 name: array - (RATE if name == "head.weight" else rate) * steps[name] for name, array in arrays.items()
             }
         facts: dict[str, Any] = {"epsilon": terms.epsilon, "delta": terms.delta, "parameters": len(units), "rate": rate}
         problem = study.problem
-        model = Blocked(map_, arrays, self.blocks, self.group, problem.classes, problem.fingerprint, facts)
+        model = Blocked(map_, arrays, self.scope, problem.classes, problem.fingerprint, facts)
         return Outcome({"": model}, bill_of(self, study), 0.0, facts)
 
     def block_rate(self, terms: Terms, cases: float) -> float:
@@ -220,6 +214,6 @@ class PrivateBlock(PrivateMethod):
         return min(BLOCK_RATE, DRIFT / walk)
 
 
-METHODS: tuple[type[Method], ...] = (PrivateBlock,)
+METHODS: tuple[type[Method], ...] = (PrivateFineTune,)
 PRIVATE_TASKS: Mapping[str, PrivateTask] = {"private_block": private_block}
 MODELS: tuple[type[Model], ...] = (Blocked,)
