@@ -14,7 +14,7 @@ def test_one_new_file_is_a_new_method(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (command,) = re.findall(r"^medtl simulate (.*)$", page, re.MULTILINE)
-    app = copy_app(tmp_path, "simulations")
+    app = copy_app(tmp_path)
     (app / "medtl_core" / "transfer" / "direction.py").write_text(code, encoding="utf-8")
     words = [*command.split(), "sites=3", "shots=12", "image-size=32", "features=4", "--json", "--app", "."]
     done = subprocess.run(

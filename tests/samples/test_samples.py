@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from flwr.app import Message
 from safetensors.numpy import load_file
-from click.testing import CliRunner
 
 # Everything of the house that this file touches, in one place: names move, samples do not.
 from client.app import app as client_app
