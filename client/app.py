@@ -6,7 +6,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from medtl_core.flower.records import decode_request, encode, guarded
-from medtl_core.threads import one_thread
+from medtl_core.runtime import one_thread
 from medtl_core.values import PrivacyEvent, Released, Update
 
 from .gate import answered, public_weight, refuse_plain

@@ -14,7 +14,7 @@ from medtl_core.federation.study import Study
 from medtl_core.fingerprint import agreement
 from medtl_core.flower.exchange import GridHospitals, Terms
 from medtl_core.privacy.witnesses import Witnesses
-from medtl_core.threads import one_thread
+from medtl_core.runtime import one_thread
 
 from .results import write
 from .testset import open_reference

@@ -10,7 +10,7 @@ from flwr.app import UserConfigValue
 
 from medtl_core.errors import MedtlError, RunError
 from medtl_core.flower import compat
-from medtl_core.logs import quiet
+from medtl_core.runtime import quiet
 
 
 def run_ray(app: Path, hospitals: int, run_config: Mapping[str, UserConfigValue]) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.atomic import write_json
 from medtl_core.cli.simulate import simulate
 from medtl_core.config import Settings, read_assignments, settings
 from medtl_core.data.catalog import recognise
@@ -26,10 +25,11 @@ from medtl_core.features.extract import extract
 from medtl_core.features.spec import feature_spec
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.registry import unpack
+from medtl_core.federation.saved import is_model, load_head, load_packed
 from medtl_core.flower.run import Plan
 from medtl_core.rng import stream
-from medtl_core.runs import is_model, load_head, load_packed
-from medtl_core.threads import one_thread
+from medtl_core.runtime import one_thread
+from medtl_core.store import write_json
 from server.testset import TestSet, open_reference
 from simulations.corrupted_heads import Cell, Robustness, cells, corrupted, robustness
 from simulations.spread import over

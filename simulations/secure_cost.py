@@ -22,8 +22,8 @@ from medtl_core.events import Event
 from medtl_core.federation.private import PrivateMethod, noised_sum, plan_of
 from medtl_core.federation.secure_sum import STAGES
 from medtl_core.federation.study import Study
-from medtl_core.logs import quiet
 from medtl_core.privacy.plan import Plan
+from medtl_core.runtime import quiet
 from medtl_core.values import Array
 from simulations.secure_sight import Sight, Truth, truth
 

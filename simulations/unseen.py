@@ -125,7 +125,7 @@ def _resampled(folder: Path, result: Mapping[str, Any], resamples: int) -> dict[
 def load(path: Path) -> Classifier:
     """Returns a saved head or model."""
     from medtl_core.federation.registry import unpack
-    from medtl_core.runs import is_model, load_head, load_packed
+    from medtl_core.federation.saved import is_model, load_head, load_packed
 
     return unpack(*load_packed(path)) if is_model(path) else load_head(path)
 

@@ -18,9 +18,9 @@ from medtl_core.config import Settings, settings
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, MedtlError, RunError, WeightsError
+from medtl_core.federation.saved import load_head, load_packed, save_head
 from medtl_core.flower.run import Plan
 from medtl_core.methods.metric import Metric
-from medtl_core.runs import load_head, load_packed, save_head
 from medtl_core.values import Examples, Task
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from medtl_core.atomic import read_json, write_json
 from medtl_core.cli import app as cli
 from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.ranking import Candidate, agreement, ranked
@@ -20,6 +19,7 @@ from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
 from medtl_core.flower.run import Plan
 from medtl_core.methods.transferability import SCORES
 from medtl_core.report.selection import agreement_table, ranking_table
+from medtl_core.store import read_json, write_json
 
 APP = find_app(Path(__file__).resolve().parents[1])
 SMALL = ("sites=3", "shots=12", "image-size=64", "views=one")

@@ -1,4 +1,4 @@
-"""The wheel works by itself: `make test-wheel` builds and installs it without the checkout, and runs what it promises."""
+"""The wheel works by itself: `make test-wheel` builds and installs it without the checkout, then runs it."""
 
 import json
 import os

@@ -20,12 +20,13 @@ from medtl_core.evaluation.scores import auroc, balanced_accuracy
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.features.spec import Spec
 from medtl_core.federation.model import Classifier
+from medtl_core.federation.saved import is_model, load_head, load_packed, save_head, save_model
 from medtl_core.methods.adaptation import Support, adapt_head, adapt_metric, check_support
 from medtl_core.methods.episodes import draw_shots
 from medtl_core.methods.metric import Metric
 from medtl_core.rng import stream
-from medtl_core.runs import is_model, load_head, load_packed, save_head, save_model
-from medtl_core.threads import one_thread
+from medtl_core.runtime import one_thread
+from medtl_core.store import file_of, stem_of
 from medtl_core.values import ABSENT, Examples, Head, Scores
 
 Index = NDArray[np.int64]
@@ -101,7 +102,7 @@ def adapt(order: Order) -> Adapted:
     one_thread()
     started = time.perf_counter()
     classifier = _load(order.head)
-    out = order.out or Path(f"{_stem(order.head).name}-{Path(order.data).stem}")
+    out = order.out or Path(f"{stem_of(order.head).name}-{Path(order.data).stem}")
     _check_free(out)
     settings, views = _settings(classifier, order)
     source = open_source(settings)
@@ -155,14 +156,9 @@ def _load(path: Path) -> Metric | Head:
     )
 
 
-def _stem(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
-
-
 def _check_free(out: Path) -> None:
-    stem = _stem(out)
-    for suffix in (".safetensors", ".json"):
-        place = stem.with_name(f"{stem.name}{suffix}")
+    for suffix in ("safetensors", "json"):
+        place = file_of(stem_of(out), suffix)
         if place.exists():
             raise RunError(f"{place} exists already; choose another name with --out")
 
@@ -254,14 +250,11 @@ def _figures(
 
 
 def _save(adapted: Metric | Head, classifier: Metric | Head, out: Path) -> Path:
-    stem = _stem(out)
-    adapted = replace(adapted, facts={**adapted.facts, "from": f"{classifier.kind}"})
-    try:
-        if isinstance(adapted, Metric):
-            return save_model(adapted.pack(), adapted.kind, stem.parent, stem.name)
-        return save_head(adapted, stem.parent, stem.name)
-    except OSError as error:
-        raise RunError(f"{stem} cannot be written ({error.strerror}); choose another place with --out") from error
+    stem = stem_of(out)
+    adapted = replace(adapted, facts={**adapted.facts, "from": classifier.kind})
+    if isinstance(adapted, Metric):
+        return save_model(adapted.pack(), adapted.kind, stem.parent, stem.name)
+    return save_head(adapted, stem.parent, stem.name)
 
 
 def adapt_command(

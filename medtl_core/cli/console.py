@@ -75,7 +75,7 @@ def say(console: "Console", words: str) -> None:
 
 def say_json(value: Any) -> None:
     """Prints a value as JSON, to standard output."""
-    from medtl_core.atomic import to_json
+    from medtl_core.store import to_json
 
     sys.stdout.write(to_json(value))
 

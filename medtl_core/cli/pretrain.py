@@ -5,7 +5,6 @@ one that the user declares public. Norm layers keep their statistics: the networ
 file is read like any other backbone's.
 """
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from medtl_core.atomic import write_bytes, write_json
 from medtl_core.backbones.backbone import Backbone
 from medtl_core.backbones.own import check_name, register
 from medtl_core.backbones.weights import weights_sha
@@ -26,6 +24,7 @@ from medtl_core.data.leak import check_leaks
 from medtl_core.data.source import Source, open_source
 from medtl_core.errors import ConfigError, DataError, RunError, did_you_mean
 from medtl_core.features.extract import images_of
+from medtl_core.store import write_sealed
 from medtl_core.versions import versions
 
 if TYPE_CHECKING:
@@ -89,7 +88,6 @@ def pretrain(
         "schema": 1,
         "name": f"own:{name}",
         "arch": backbone.identity,
-        "sha256": hashlib.sha256(content).hexdigest(),
         "start": start,
         "data": {key: getattr(entry, key) for key in ("name", "title", "modality", "licence", "citation", "url")},
         "notes": list(source.notes),
@@ -101,12 +99,11 @@ def pretrain(
         "warning": "The weights hold what was learnt from the cases: they are as public as the cases are.",
     }
     try:
-        write_bytes(out, content)
-        write_json(out.with_suffix(".json"), manifest)
+        sealed = write_sealed(out.with_suffix(""), content, manifest)
     except OSError as error:
         raise RunError(f"{out} cannot be written ({error.strerror}); choose another place with --out") from error
-    register(name, content, manifest)
-    return manifest
+    register(name, content, sealed)
+    return sealed
 
 
 def _check_out(out: Path) -> str:

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 import typer
 
-from medtl_core.atomic import read_json, write_json
 from medtl_core.backbones.backbone import Backbone
 from medtl_core.backbones.weights import locate
 from medtl_core.backbones.zoo import find_backbone
@@ -25,6 +24,7 @@ from medtl_core.cli.simulate import simulate_shown
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.flower.run import Plan
 from medtl_core.report.selection import agreement_table, ranking_table
+from medtl_core.store import read_json, write_json
 
 Run = Callable[[Plan], object]
 

@@ -12,7 +12,7 @@ from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.plan import Order, make_plan
 from medtl_core.flower.run import Plan, Progress, run_seeds
-from medtl_core.runs import create_run
+from medtl_core.run_folder import create_run
 
 
 def simulate(plan: Plan, progress: Progress = lambda event: None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from flwr.supercore.run import Run
 
 from medtl_core.events import Listener
 from medtl_core.flower import compat
-from medtl_core.logs import quiet
+from medtl_core.runtime import quiet
 
 NodeConfig = Mapping[str, UserConfigValue]
 #: A test's hook, called with the node id and its message; an exception it returns is what the node's process meets.

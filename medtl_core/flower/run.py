@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtl_core.atomic import read_json
 from medtl_core.config import Settings
 from medtl_core.errors import RunError
 from medtl_core.events import Events
-from medtl_core.runs import Run
+from medtl_core.run_folder import Run
+from medtl_core.store import read_json
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from medtl_core.atomic import read_json, write_json, write_text
 from medtl_core.errors import RunError
 from medtl_core.report import page, summary
+from medtl_core.store import read_json, write_json, write_text
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

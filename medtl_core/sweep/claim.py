@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medtl_core.atomic import read_json, write_json
 from medtl_core.errors import RunError
+from medtl_core.store import read_json, write_json
 from medtl_core.sweep.cells import REFERENCES, Sweep
 
 #: Settings that may differ between two calls of one sweep: cells are named by them, or they only say where things lie.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medtl_core.config import Settings
-from medtl_core.logs import quiet
+from medtl_core.runtime import quiet
 
 
 @dataclass(frozen=True)

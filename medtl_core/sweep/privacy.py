@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from medtl_core.atomic import write_json, write_text
 from medtl_core.errors import RunError
 from medtl_core.flower.run import Plan
 from medtl_core.report.sweep import render
-from medtl_core.runs import FAILED
+from medtl_core.run_folder import FAILED
+from medtl_core.store import write_json, write_text
 from medtl_core.sweep.cells import Sweep, cells, job_of
 from medtl_core.sweep.claim import claimed, identity
 from medtl_core.sweep.findings import Singles, lines, overspent, sentences

@@ -7,10 +7,10 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from medtl_core.atomic import read_json, write_text
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.policy import Policy
+from medtl_core.store import read_json, write_text
 from medtl_core.sweep.job_queue import Job
 
 

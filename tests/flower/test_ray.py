@@ -6,7 +6,7 @@ import pytest
 
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.flower import compat
-from medtl_core.logs import quiet
+from medtl_core.runtime import quiet
 from simulations import ray
 
 

@@ -9,8 +9,8 @@ import pytest
 from medtl_core.cli.simulate import simulate
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError, DataError, RunError
+from medtl_core.federation.saved import load_head
 from medtl_core.flower.run import Plan
-from medtl_core.runs import load_head
 from simulations.tables import table
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,12 +3,12 @@
 import math
 from pathlib import Path
 
-from medtl_core.atomic import write_json
 from medtl_core.errors import RunError
 from medtl_core.federation.private import PrivateMethod, terms_of
 from medtl_core.flower.run import Plan
 from medtl_core.privacy.ledger import Identity, Key, Ledger
 from medtl_core.privacy.policy import Policy
+from medtl_core.store import write_json
 
 CLASSES = ["normal", "consolidation", "interstitial"]
 

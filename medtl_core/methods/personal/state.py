@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.atomic import to_json, write_bytes
 from medtl_core.errors import ConfigError, StateError
+from medtl_core.store import to_json, write_bytes
 from medtl_core.values import Array
 
 #: Version of the layout.
