@@ -11,7 +11,7 @@ from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
-from medtl_core.methods.core import Local
+from medtl_core.methods.closed import Local
 from medtl_core.methods.diversity import figures_of, gain_of, remarks, sums_expected
 from medtl_core.methods.mixture import Mixture
 from medtl_core.values import Scores

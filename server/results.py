@@ -87,12 +87,13 @@ def _method(verdict: Verdict, study: Study) -> dict[str, Any]:
 
 def _cost(verdict: Verdict, study: Study) -> dict[str, float]:
     """What the method would have cost alone: its share of every phase it needs; bytes are per hospital."""
-    costs, hospitals = study.hospitals.costs, max(len(study.hospitals.weights), 1)
-    billed = [(costs.get(phase, Cost()), share) for phase, share in verdict.bill.items()]
+    hospitals = max(len(study.hospitals.weights), 1)
+    costs = study.hospitals.costs
+    cost = sum((share.of(costs.get(phase, Cost()), hospitals) for phase, share in verdict.bill.items()), start=Cost())
     return {
-        "bytes_up": round(sum(cost.bytes_up * share.work for cost, share in billed) / hospitals),
-        "bytes_down": round(sum(cost.bytes_down * share.work for cost, share in billed) / hospitals),
-        "rounds": round(sum(cost.rounds * share.rounds for cost, share in billed)),
-        "cpu_seconds": sum(cost.cpu_seconds * share.work for cost, share in billed) + verdict.server_cpu,
-        "wall_seconds": sum(cost.wall_seconds * share.rounds for cost, share in billed),
+        "bytes_up": round(cost.bytes_up / hospitals),
+        "bytes_down": round(cost.bytes_down / hospitals),
+        "rounds": cost.rounds,
+        "cpu_seconds": cost.cpu_seconds + verdict.server_cpu,
+        "wall_seconds": cost.wall_seconds,
     }

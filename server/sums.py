@@ -1,5 +1,6 @@
 """Evaluation sums of the hospitals: asked for, one exchange for many affine heads, one for each model."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import numpy as np
 from medtl_core.evaluation.federated import expected_shapes
 from medtl_core.federation.hospitals import ArraySpec, Request, Value
 from medtl_core.federation.model import Model
+from medtl_core.federation.outcome import Share
 from medtl_core.federation.study import Study
 from medtl_core.methods.personal.server import identity_config
 from medtl_core.values import Array, Head, Update
@@ -22,6 +24,13 @@ def heads_judged(study: Study, heads: list[Head], phase: str = "") -> list[SiteS
     request = Request("evaluate", arrays={"heads": stack.astype(np.float32)}, phase=phase)
     sites = _asked(study, request, len(heads))
     return [_row(sites, row) for row in range(len(heads))]
+
+
+def evaluation_share(study: Study, heads: int, of: int) -> Share:
+    """Returns the share of a method whose heads were judged in one exchange with others."""
+    classes = len(study.problem.classes)
+    up = 8 * sum(math.prod(shape) for shape in expected_shapes(classes).values())
+    return Share.among(heads, of, up=up, down=4 * classes * (study.problem.width + 1))
 
 
 def model_judged(study: Study, model: Model, phase: str) -> SiteSums:

@@ -9,17 +9,16 @@ from medtl_core.errors import ConfigError
 from medtl_core.evaluation.federated import judge_sites
 from medtl_core.evaluation.intervals import bootstrap, over_seeds
 from medtl_core.evaluation.scores import judge
-from medtl_core.federation.method import Method
 from medtl_core.federation.model import Classifier, Model
 from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.study import Study
+from medtl_core.federation.study import Asker, Study
 from medtl_core.methods.core import Ensemble
 from medtl_core.methods.mixture import Mixture
 from medtl_core.rng import stream
 from medtl_core.values import Head, Scores
 
 from .ensembles import ensemble, mixture_remarks, summed_remarks
-from .sums import SiteSums, heads_judged, model_judged, personal_judged
+from .sums import SiteSums, evaluation_share, heads_judged, model_judged, personal_judged
 from .testset import TestSet
 
 #: Figures that get a patient-bootstrap interval.
@@ -72,7 +71,7 @@ def judge_all(study: Study, cases: TestSet | None) -> dict[str, Verdict]:
     return {name: verdicts[name] for name in study.names}
 
 
-def _check_judges(method: Method, *, at_server: bool) -> None:
+def _check_judges(method: Asker, *, at_server: bool) -> None:
     if method.test == "server" and not at_server:
         raise ConfigError(f"{method.name} needs labelled cases at the server; drop it or set test=server")
     if method.test == "sites" and at_server:
@@ -127,8 +126,10 @@ def _by_sums(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Verdict
         mine += [model_judged(study, model, phase) for model in models]
         if outcome.personal:
             mine.append(personal_judged(study, outcome.personal, phase))
-        work = 1.0 if models or outcome.personal else len(mine) / max(len(affine), 1)
-        bill = {} if outcome.own_sums else {phase: Share(work=work)}
+        alone = models or outcome.personal
+        bill = (
+            {} if outcome.own_sums else {phase: Share() if alone else evaluation_share(study, len(mine), len(affine))}
+        )
         verdict = _summed(study, outcome, mine or [outcome.own_sums], bill)
         for mixture in [head for head in models if isinstance(head, Mixture)]:
             told = summed_remarks(study, mixture, verdict.figures, f"remarks-{name}")

@@ -1,8 +1,7 @@
 """A federation in memory, over features read once: for experiments that set up many federations in a row."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +9,9 @@ from numpy.typing import NDArray
 from medtl_core.config import Settings
 from medtl_core.data.partition import partition
 from medtl_core.data.source import open_source
-from medtl_core.errors import MedtlError, RunError
 from medtl_core.features.extract import extract, feature_spec
-from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
-from medtl_core.federation.registry import answer
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.methods.adaptation import Support
@@ -88,51 +85,4 @@ def federate(cases: Cases, rows: Index, classes: Sequence[str], settings: Settin
         ]
         sites.append(SiteData(site.name, *sides[0], *sides[1], len(classes), settings.seed))
     problem = Problem(tuple(classes), cases.fingerprint, cases.groups)
-    return Study(MemoryHospitals(sites, settings.quorum), problem, settings, ())
-
-
-@final
-class MemoryHospitals(Hospitals):
-    """Hospitals in this process, without a network: a hospital that cannot answer sits out, and the quorum decides."""
-
-    def __init__(self, sites: Sequence[SiteData], quorum: float) -> None:
-        self._sites = {site.name: site for site in sorted(sites, key=lambda site: site.name)}
-        self._quorum = quorum
-        self._failures: list[Failure] = []
-
-    @property
-    def weights(self) -> Mapping[str, int]:
-        """See Hospitals."""
-        return {name: len(site.label) for name, site in self._sites.items()}
-
-    def ask(self, request: Request) -> Iterator[Reply]:
-        """See Hospitals."""
-        heard = 0
-        for name, site in self._sites.items():
-            if request.only is not None and name not in request.only:
-                continue
-            arrays = {**request.arrays, **(request.own(name) if request.own else {})}
-            try:
-                released = answer(request.task, site, arrays, request.config)
-            except MedtlError as error:
-                self._failures.append(Failure(name, "error", f"{request.phase or request.task}: {error}"))
-                continue
-            heard += 1
-            yield Reply(name, released.update.arrays, released.metrics, len(site.label))
-        if heard < self._quorum * len(self._sites):
-            raise RunError(f"{request.task}: {heard} of {len(self._sites)} hospitals answered, below the quorum")
-
-    @property
-    def costs(self) -> Mapping[str, Cost]:
-        """See Hospitals; nothing is sent, so nothing is counted."""
-        return {}
-
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """See Hospitals."""
-        return tuple(self._failures)
-
-    @property
-    def history(self) -> Sequence[Mapping[str, Any]]:
-        """See Hospitals."""
-        return ()
+    return Study(MemoryHospitals(sites, quorum=settings.quorum), problem, settings, ())

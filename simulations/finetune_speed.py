@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtl_core.data.images import decode
-from medtl_core.data.views import square, stacked
+from medtl_core.data.views import views_of
 from simulations.speed import SHARED, Line
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def measured(scope: str) -> list[Line]:
     """The epoch of one scope with the prefix in memory, and, where there is a prefix, the first one with it."""
     import torch
 
-    from medtl_core.methods.finetune.activations import MEMO
+    from client.site import open_site
 
     torch.set_num_threads(1)
     rounds: dict[str, list[float]] = {"ours": [], "theirs": [], "our first": [], "their first": []}
@@ -58,7 +57,7 @@ def measured(scope: str) -> list[Line]:
         plain, sites = _plain(values, scope)
         _federated(values, Path(folder) / "warm")  # features, network and page cache
         for number in range(_REPETITIONS):
-            MEMO.clear()
+            open_site.cache_clear()  # hospitals opened anew know no activations
             first, again = _federated(values, Path(folder) / str(number))
             started = time.process_time()
             hospitals = [plain.hospital(images, label) for images, label in sites]
@@ -149,7 +148,7 @@ class Plain:
 
         inputs, shallow = [], []
         for image in images:
-            maps = torch.from_numpy(stacked(square(decode(image), _SIZE), self.views))
+            maps = torch.from_numpy(views_of(image, _SIZE, self.views))
             found = []
             with torch.no_grad():
                 if self.scope == "last":

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.memory import DirectHospitals, make_site
+from medtl_core.federation.memory import MemoryHospitals
+from tests.memory import make_site
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -13,10 +14,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def hospitals() -> DirectHospitals:
+def hospitals() -> MemoryHospitals:
     """Five unequal hospitals; one has one case, one has one class."""
     sizes = {"a": 30, "b": 20, "c": 1, "d": 25, "e": 12}
-    return DirectHospitals([make_site(name, n, skew=1 if name == "e" else None) for name, n in sizes.items()])
+    return MemoryHospitals([make_site(name, n, skew=1 if name == "e" else None) for name, n in sizes.items()])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,7 @@ import pytest
 
 from medtl_core import __version__
 from medtl_core.cli import app as cli
+from medtl_core.federation.registry import find_method, method_names
 from tests.report import made_up
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -203,6 +204,16 @@ def test_report_writes_the_page_anew(
     assert called(monkeypatch, "report", tmp_path) == 0
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert str(tmp_path / "report.html") in capsys.readouterr().out
+
+
+def test_methods_and_help_list_every_family_with_a_name_that_works(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (("methods",), ("simulate", "--help")):
+        assert called(monkeypatch, *words) == 0
+        shown = capsys.readouterr().out.replace(",", " ").split()
+        assert set(method_names()) <= set(shown)
+    assert all(find_method(name) for name in method_names())
 
 
 def test_backbones_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

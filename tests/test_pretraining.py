@@ -113,7 +113,7 @@ def test_what_is_not_deeper_than_the_tap_stays(source: Source, home: Path) -> No
 
 
 def test_it_learns_and_tells_after_each_epoch(source: Source) -> None:
-    from medtl_core.backbones.classifier import new_classifier
+    from medtl_core.backbones.networks import new_classifier
 
     backbone = find_backbone("lite0")
     network = new_classifier(backbone, "", 2, 0).eval()
@@ -129,7 +129,7 @@ def test_it_learns_and_tells_after_each_epoch(source: Source) -> None:
 
 
 def test_without_held_out_cases_nothing_is_judged(source: Source) -> None:
-    from medtl_core.backbones.classifier import new_classifier
+    from medtl_core.backbones.networks import new_classifier
 
     rows = sides(source.examples)["train"]
     bare = replace(source, examples=source.examples.take(rows))

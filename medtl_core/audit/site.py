@@ -103,7 +103,7 @@ def open_hospital(data: Mapping[str, Any], assignments: Sequence[str], shots: in
     source = open_source(chosen)
     if source.columns:
         chosen = chosen.replace(backbone="table")
-    cases = source.examples.take(partition(source, chosen).sites[0].train)
+    cases = source.examples.take(partition(source.examples, chosen).sites[0].train)
     spec = feature_spec(chosen, source.entry.views, source.columns)
     found = extract(cases, spec, chosen)
     classes = source.examples.task.classes

@@ -22,7 +22,6 @@ class Backbone:
         channels: tap name -> number of channels of that output.
         size: side of the square input in pixels.
         mean, std: of the normalisation, per channel of an RGB image in [0, 1].
-        sha256: of the weights file, in its canonical form, where it is known beforehand.
         rich: taps of the "rich" features.
         plain: tap of the "plain" features.
     """
@@ -37,7 +36,6 @@ class Backbone:
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    sha256: str | None
     rich: tuple[str, ...]
     plain: tuple[str, ...]
 

@@ -1,8 +1,6 @@
 """The frozen feature extractor: a backbone run only as deep as its deepest tap, each tap pooled over its positions."""
 
-import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +9,8 @@ from medtl_core.backbones.backbone import Backbone
 from medtl_core.backbones.frozen import freeze
 from medtl_core.backbones.networks import load_network
 from medtl_core.backbones.pointwise import hasten
+from medtl_core.backbones.taps import POOLINGS, TapReader, pooling_of
 from medtl_core.errors import ConfigError, did_you_mean
-
-POOLINGS = ("mean", "mean+std")
-
-
-class _Deep(Exception):  # noqa: N818 - a signal, not an error
-    """Every tap has been read: the rest of the network need not run."""
 
 
 class Extractor(nn.Module):
@@ -37,11 +30,8 @@ class Extractor(nn.Module):
         self.taps = tuple(taps)
         self.width = sum(channels[tap] for tap in taps) * (2 if pooling == "mean+std" else 1)
         self.sha = ""
-        self._pool = _pooled_with_spread if pooling == "mean+std" else _pooled
-        self._seen = threading.local()
-        prefix, last = getattr(network, "num_prefix_tokens", 0), getattr(network, "output_fmt", None) == "NHWC"
-        for tap, path in taps.items():
-            network.get_submodule(path).register_forward_hook(self._reader(tap, int(prefix or 0), last))
+        modules = {tap: network.get_submodule(path) for tap, path in taps.items()}
+        self._reader = TapReader(modules, pooling_of(network, pooling), stops=True)
         super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -50,17 +40,12 @@ class Extractor(nn.Module):
         Raises:
             ConfigError: the network cannot read images of this size.
         """
-        rows: dict[str, Tensor] = {}
-        self._seen.rows = rows
         try:
-            self.network(images)
-        except _Deep:
-            pass
+            with self._reader.reading() as rows:
+                self.network(images)
         except (RuntimeError, AssertionError, ValueError) as error:
             size = "x".join(map(str, images.shape[2:]))
             raise ConfigError(f"the backbone failed on images of {size} pixels: {error}") from error
-        finally:
-            self._seen.rows = {}
         if len(rows) < len(self.taps):
             raise ConfigError(f"the network never ran its tap {next(tap for tap in self.taps if tap not in rows)!r}")
         features = torch.cat([rows[tap] for tap in self.taps], dim=1)
@@ -71,15 +56,6 @@ class Extractor(nn.Module):
     def train(self, mode: bool = True) -> "Extractor":
         """Does nothing: a frozen extractor has no training mode."""
         return self
-
-    def _reader(self, tap: str, prefix: int, channels_last: bool) -> Callable[[nn.Module, Any, Tensor], None]:
-        def read(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            rows = self._seen.rows
-            rows[tap] = self._pool(_positions(output, prefix, channels_last))
-            if len(rows) == len(self.taps):
-                raise _Deep
-
-        return read
 
 
 def load_extractor(backbone: Backbone, weights: str, taps: tuple[str, ...], pooling: str) -> Extractor:
@@ -109,22 +85,3 @@ def load_extractor(backbone: Backbone, weights: str, taps: tuple[str, ...], pool
     extractor = Extractor(freeze(network, example), places, pooling, backbone.channels)
     extractor.sha = sha
     return extractor
-
-
-def _positions(output: Tensor, prefix: int, channels_last: bool) -> Tensor:
-    """Returns [n, channels, positions] of a map [n, c, h, w] or [n, h, w, c], or of tokens [n, tokens, c]."""
-    if output.ndim == 3:
-        return output[:, prefix:].transpose(1, 2)
-    if output.ndim == 4:
-        return (output.permute(0, 3, 1, 2) if channels_last else output).flatten(2)
-    return output.flatten(1)[:, :, None]
-
-
-def _pooled(positions: Tensor) -> Tensor:
-    return positions.mean(dim=2)
-
-
-def _pooled_with_spread(positions: Tensor) -> Tensor:
-    mean = positions.mean(dim=2, keepdim=True)
-    spread = (positions - mean).square().mean(dim=2).sqrt()  # torch.var_mean is four times slower in this layout
-    return torch.cat([mean[:, :, 0], spread], dim=1)

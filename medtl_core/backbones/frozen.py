@@ -1,8 +1,9 @@
 """BatchNorm becomes constants, so that no mode and no image can change a frozen network.
 
-A frozen BatchNorm left in training mode takes un-noised averages of private images into its buffers, and Opacus does
-not see it (LIBRARIES section 0, item 5). Here its statistics are folded into the convolution before it, which also
-halves the passes over memory, or kept as the constants of a plain affine map where folding is not exact.
+A frozen BatchNorm left in training mode takes un-noised averages of private images into its buffers, and Opacus, which
+looks at what is trained, does not see it (tests/privacy/test_pitfalls.py shows it). Here its statistics are folded into
+the convolution before it, which also halves the passes over memory, or kept as the constants of a plain affine map
+where folding is not exact.
 """
 
 import copy

@@ -1,10 +1,11 @@
-"""EfficientNet-Lite0 with the parameter names of timm's `tf_efficientnet_lite0`, without its classifier.
+"""EfficientNet-Lite0 with the parameter names of timm's `tf_efficientnet_lite0`.
 
 Tan and Le, "EfficientNet", ICML 2019, in Google's Lite form: ReLU6, no squeeze-and-excitation, TensorFlow's "SAME"
 padding. Written out here because importing timm takes longer than reading the features of a small hospital.
 """
 
 from collections.abc import Mapping
+from typing import final
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -73,6 +74,20 @@ class Lite0(nn.Module):
         """Returns the last feature map."""
         deep: Tensor = self.bn2(self.conv_head(self.blocks(self.bn1(self.conv_stem(image)))))
         return deep
+
+
+@final
+class Lite0Classifier(Lite0):
+    """Maps float32 [n, 3, h, w] to logits [n, classes]; parameter names as in timm."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(_HEAD, classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns the logits."""
+        logits: Tensor = self.classifier(super().forward(image).mean(dim=(2, 3)))
+        return logits
 
 
 class _Separable(nn.Module):

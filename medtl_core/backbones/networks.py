@@ -1,20 +1,15 @@
-"""Architectures become networks with weights, in evaluation mode and without gradients."""
+"""Architectures become networks with weights: frozen for features, or with a new classifier for pretraining."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medtl_core.backbones.backbone import RANDOM_SEED, Backbone
-from medtl_core.backbones.lite import Lite0
+from medtl_core.backbones.lite import Lite0, Lite0Classifier
 from medtl_core.backbones.weights import load_weights
 from medtl_core.errors import WeightsError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: Classifiers by their name in the known libraries; features never run through them.
 CLASSIFIERS = ("classifier.", "fc.", "head.", "heads.")
@@ -27,43 +22,52 @@ def load_network(backbone: Backbone, weights: str = "") -> tuple[nn.Module, str]
     Raises:
         WeightsError: the weights are missing, damaged, or of another architecture.
     """
-    if backbone.source == "random":
-        return _build(backbone).eval().requires_grad_(False), ""
-    state, sha = load_weights(backbone, weights)
-    network = _build(backbone)
-    _fill(network, state, backbone)
+    network, sha = _filled(backbone, weights, None, RANDOM_SEED)
     return network.eval().requires_grad_(False), sha
 
 
-def _build(backbone: Backbone) -> nn.Module:
-    """Builds the architecture with weights from a fixed seed; the process's own random state is as before."""
-    with _BUILDING, _own_random_state():
+def new_classifier(backbone: Backbone, weights: str, classes: int, seed: int) -> nn.Module:
+    """Returns a backbone's network with a new classifier over `classes`, its first values drawn from `seed`.
+
+    Raises:
+        WeightsError: the weights are missing, damaged or of another architecture.
+    """
+    return _filled(backbone, weights, classes, seed)[0]
+
+
+def _filled(backbone: Backbone, weights: str, classes: int | None, seed: int) -> tuple[nn.Module, str]:
+    """The network with its weights, but for the classifier's, which stay as they were drawn."""
+    if backbone.source == "random":
+        return _built(backbone, classes, seed), ""
+    state, sha = load_weights(backbone, weights)
+    network = _built(backbone, classes, seed)
+    _fill(network, {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIERS)}, backbone)
+    return network, sha
+
+
+def _built(backbone: Backbone, classes: int | None, seed: int) -> nn.Module:
+    """The architecture with seeded values; the process's own random state is as before.
+
+    Without `classes`, the library's own classifier is there, or none.
+    """
+    head = {} if classes is None else {"num_classes": classes}
+    with _BUILDING, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         if backbone.identity == "timm:tf_efficientnet_lite0":
-            return Lite0()
+            return Lite0() if classes is None else Lite0Classifier(classes)
         network: nn.Module
         if backbone.library == "timm":
             import timm
 
-            network = timm.create_model(backbone.arch, pretrained=False)
+            network = timm.create_model(backbone.arch, pretrained=False, **head)
         else:
             from torchvision.models import get_model
 
-            network = get_model(backbone.arch, weights=None)
+            network = get_model(backbone.arch, weights=None, **head)
     return network
 
 
-@contextmanager
-def _own_random_state() -> Iterator[None]:
-    state = torch.get_rng_state()
-    torch.default_generator.manual_seed(RANDOM_SEED)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
-
-
-def _fill(network: nn.Module, state: dict[str, "Tensor"], backbone: Backbone) -> None:
-    body = {name: tensor for name, tensor in state.items() if not name.startswith(CLASSIFIERS)}
+def _fill(network: nn.Module, body: Mapping[str, Tensor], backbone: Backbone) -> None:
     try:
         fault = network.load_state_dict(body, strict=False)
     except RuntimeError as error:

@@ -1,8 +1,8 @@
 """The table of backbones, and how a name becomes a record."""
 
-import dataclasses
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -54,20 +54,9 @@ def table() -> list[dict[str, Any]]:
     Raises:
         WeightsError: a registered file is no backbone.
     """
-    own = [find_backbone(f"own:{name}") for name in own_names()]
-    return [
-        {
-            "name": one.name,
-            "library": one.library,
-            "arch": one.arch,
-            "size": one.size,
-            "taps": tuple(one.taps),
-            "rich": one.rich,
-            "plain": one.plain,
-            "available": _is_here(one),
-        }
-        for one in [*BACKBONES.values(), *own]
-    ]
+    known = [*BACKBONES.values(), *(find_backbone(f"own:{name}") for name in own_names())]
+    shown = ("name", "library", "arch", "size", "taps", "rich", "plain")
+    return [{**{word: getattr(one, word) for word in shown}, "available": _is_here(one)} for one in known]
 
 
 def _is_here(backbone: Backbone) -> bool:
@@ -80,19 +69,21 @@ def _is_here(backbone: Backbone) -> bool:
 
 def _random(name: str) -> Backbone:
     base = find_backbone(f"torchvision:{name}" if f"torchvision:{name}" in BACKBONES else name)
-    return dataclasses.replace(base, name=f"random:{name}", source="random", files=(), sha256=None)
+    return replace(base, name=f"random:{name}", source="random", files=())
 
 
 def _file(text: str) -> Backbone:
     path, _, arch = text.partition("#")
-    base = find_backbone(arch or _architecture(Path(path)))
-    return dataclasses.replace(base, name=f"file:{text}", source="file", files=(path,), sha256=None)
+    return _of_file(f"file:{text}", Path(path), arch)
 
 
 def _own(name: str) -> Backbone:
-    path = own_file(name)
-    base = find_backbone(_architecture(path))
-    return dataclasses.replace(base, name=f"own:{name}", source="file", files=(str(path),), sha256=None)
+    return _of_file(f"own:{name}", own_file(name), "")
+
+
+def _of_file(name: str, path: Path, arch: str) -> Backbone:
+    base = find_backbone(arch or _architecture(path))
+    return replace(base, name=name, source="file", files=(str(path),))
 
 
 def _architecture(path: Path) -> str:
@@ -114,7 +105,7 @@ def _architecture(path: Path) -> str:
 def _timm(arch: str) -> Backbone:
     """A record from timm's own tables: the maps of stride 8 and 16, or three blocks of a network of one stride."""
     if arch == BACKBONES["lite0"].arch:
-        return dataclasses.replace(BACKBONES["lite0"], name=f"timm:{arch}")
+        return replace(BACKBONES["lite0"], name=f"timm:{arch}")
     import timm
     import torch
     from timm.models import get_pretrained_cfg, is_model, list_models
@@ -142,7 +133,6 @@ def _timm(arch: str) -> Backbone:
         size=facts.input_size[-1],
         mean=facts.mean,
         std=facts.std,
-        sha256=None,
         rich=tuple(middle),
         plain=(middle[-1],),
     )
@@ -160,18 +150,19 @@ def _lite0() -> Backbone:
     places = [(f"blocks.{stage}.{block}", width) for stage, (n, width) in enumerate(_LITE0) for block in range(n)]
     names = [*map(str, range(len(places))), "final"]
     places.append(("bn2", 1280))
+    taps = dict(zip(names, (path for path, _ in places), strict=True))
+    channels = dict(zip(names, (width for _, width in places), strict=True))
     return Backbone(
         name="lite0",
         library="timm",
         arch="tf_efficientnet_lite0",
         source="package",
         files=("efficientnet-lite0-57934424.pth",),
-        taps=MappingProxyType(dict(zip(names, (path for path, _ in places), strict=True))),
-        channels=MappingProxyType(dict(zip(names, (width for _, width in places), strict=True))),
+        taps=MappingProxyType(taps),
+        channels=MappingProxyType(channels),
         size=224,
         mean=_HALF[0],
         std=_HALF[1],
-        sha256=weights.LITE0_SHA,
         rich=("4", "7", "10"),
         plain=("10",),
     )
@@ -179,76 +170,49 @@ def _lite0() -> Backbone:
 
 def _torchvision(arch: str, file: str, channels: Mapping[str, int], rich: tuple[str, ...]) -> Backbone:
     """A record of torchvision's: a tap is a number below `features`, or the name of a module."""
-    inside = "features." if arch not in ("resnet18", "resnet34", "resnet50") else ""
+    inside = "" if "resnet" in arch else "features."
+    taps = {tap: f"{inside}{tap}" for tap in channels}
     return Backbone(
         name=f"torchvision:{arch}",
         library="torchvision",
         arch=arch,
         source="hub",
-        files=(file,),
-        taps=MappingProxyType({tap: f"{inside}{tap}" for tap in channels}),
+        files=(f"{file}.pth",),
+        taps=MappingProxyType(taps),
         channels=MappingProxyType(dict(channels)),
         size=224,
         mean=_IMAGENET[0],
         std=_IMAGENET[1],
-        sha256=None,
         rich=rich,
         plain=rich[-1:],
     )
 
 
-def _numbered(*widths: int, start: int = 0) -> dict[str, int]:
-    return {str(number): width for number, width in enumerate(widths, start)}
+def _numbered(*widths: int) -> dict[str, int]:
+    return {str(number): width for number, width in enumerate(widths)}
 
 
+_V2 = _numbered(32, 16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320, 1280)
+_V3_SMALL = _numbered(16, 16, 24, 24, 40, 40, 40, 48, 48, 96, 96, 96, 576)
+_V3_LARGE = _numbered(16, 16, 24, 24, 40, 40, 40, 80, 80, 80, 80, 112, 112, 160, 160, 160, 960)
+_B0 = _numbered(32, 16, 24, 40, 80, 112, 192, 320, 1280)
+_SQUEEZE = {"3": 128, "4": 128, "6": 256, "7": 256, "9": 384, "10": 384, "11": 512, "12": 512}
 _SMALL_RESNET = {"layer1": 64, "layer2": 128, "layer3": 256, "layer4": 512}
+_LARGE_RESNET = {"layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048}
+_DENSE = {"transition1": 128, "transition2": 256, "transition3": 512, "norm5": 1024}
+_NEXT = {"1": 96, "3": 192, "5": 384, "7": 768}
 _RECORDS = (
     _lite0(),
-    _torchvision(
-        "squeezenet1_1",
-        "squeezenet1_1-b8a52dc0.pth",
-        {"3": 128, "4": 128, "6": 256, "7": 256, "9": 384, "10": 384, "11": 512, "12": 512},
-        ("7", "10", "12"),
-    ),
-    _torchvision(
-        "mobilenet_v2",
-        "mobilenet_v2-7ebf99e0.pth",
-        _numbered(32, 16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320, 1280),
-        ("6", "10", "13"),
-    ),
-    _torchvision(
-        "mobilenet_v3_small",
-        "mobilenet_v3_small-047dcff4.pth",
-        _numbered(16, 16, 24, 24, 40, 40, 40, 48, 48, 96, 96, 96, 576),
-        ("3", "6", "8"),
-    ),
-    _torchvision(
-        "mobilenet_v3_large",
-        "mobilenet_v3_large-5c1a4163.pth",
-        _numbered(16, 16, 24, 24, 40, 40, 40, 80, 80, 80, 80, 112, 112, 160, 160, 160, 960),
-        ("6", "10", "12"),
-    ),
-    _torchvision(
-        "efficientnet_b0",
-        "efficientnet_b0_rwightman-7f5810bc.pth",
-        _numbered(32, 16, 24, 40, 80, 112, 192, 320, 1280),
-        ("3", "4", "5"),
-    ),
-    _torchvision("resnet18", "resnet18-f37072fd.pth", _SMALL_RESNET, ("layer2", "layer3")),
-    _torchvision("resnet34", "resnet34-b627a593.pth", _SMALL_RESNET, ("layer2", "layer3")),
-    _torchvision(
-        "resnet50",
-        "resnet50-11ad3fa6.pth",
-        {"layer1": 256, "layer2": 512, "layer3": 1024, "layer4": 2048},
-        ("layer2", "layer3"),
-    ),
-    _torchvision(
-        "densenet121",
-        "densenet121-a639ec97.pth",
-        {"transition1": 128, "transition2": 256, "transition3": 512, "norm5": 1024},
-        ("transition1", "transition2", "transition3"),
-    ),
-    _torchvision("convnext_tiny", "convnext_tiny-983f1562.pth", {"1": 96, "3": 192, "5": 384, "7": 768}, ("3", "5")),
+    _torchvision("squeezenet1_1", "squeezenet1_1-b8a52dc0", _SQUEEZE, ("7", "10", "12")),
+    _torchvision("mobilenet_v2", "mobilenet_v2-7ebf99e0", _V2, ("6", "10", "13")),
+    _torchvision("mobilenet_v3_small", "mobilenet_v3_small-047dcff4", _V3_SMALL, ("3", "6", "8")),
+    _torchvision("mobilenet_v3_large", "mobilenet_v3_large-5c1a4163", _V3_LARGE, ("6", "10", "12")),
+    _torchvision("efficientnet_b0", "efficientnet_b0_rwightman-7f5810bc", _B0, ("3", "4", "5")),
+    _torchvision("resnet18", "resnet18-f37072fd", _SMALL_RESNET, ("layer2", "layer3")),
+    _torchvision("resnet34", "resnet34-b627a593", _SMALL_RESNET, ("layer2", "layer3")),
+    _torchvision("resnet50", "resnet50-11ad3fa6", _LARGE_RESNET, ("layer2", "layer3")),
+    _torchvision("densenet121", "densenet121-a639ec97", _DENSE, ("transition1", "transition2", "transition3")),
+    _torchvision("convnext_tiny", "convnext_tiny-983f1562", _NEXT, ("3", "5")),
 )
 
 #: Every backbone known by name. A new one is a new row.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,10 +35,10 @@ def group(summary: str | None = None) -> typer.Typer:
     )
 
 
-def command(function: Callable[..., None]) -> typer.Typer:
+def command(function: Callable[..., None], cls: type[TyperCommand] = TyperCommand) -> typer.Typer:
     """Returns the command that a function is."""
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    alone.command()(function)
+    alone.command(cls=cls)(function)
     return alone
 
 

@@ -20,13 +20,14 @@ def backbones() -> None:
 def methods() -> None:
     """List the methods that `methods=...` can name.
 
-    A number in a name is its rounds or size; "judged" says whose labelled cases a method needs (the setting `test`).
+    One name of every family; a number in it is its rounds or size. "judged" says whose labelled cases a method needs
+    (the setting `test`).
     """
     from medtl_core.federation.registry import all_methods
 
     shown = console.table_of("name", "judged", "what it is")
     for kind in sorted(all_methods(), key=lambda kind: (kind.__module__, kind.example)):
-        shown.add_row(kind.names(), kind.test, kind.summary)
+        shown.add_row("\n".join(kind.names()), kind.test, kind.summary)
     console.console_of().print(shown)
 
 

@@ -120,7 +120,7 @@ def _prepared(backbone: Backbone, lesson: Lesson, classes: int) -> "nn.Module":
     """The network with a new classifier; what shall not be trained takes no gradient."""
     import torch
 
-    from medtl_core.backbones.classifier import new_classifier
+    from medtl_core.backbones.networks import new_classifier
 
     if lesson.after not in (ALL, *backbone.taps):
         hint = did_you_mean(lesson.after, [ALL, *backbone.taps])

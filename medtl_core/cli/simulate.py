@@ -1,12 +1,15 @@
 """`medtl simulate`: hospitals that train together, on this machine; and the experiment that other commands run too."""
 
 import sys
+import textwrap
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
 import typer
+from typer.core import TyperCommand
 
 from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
@@ -76,4 +79,18 @@ def simulate_command(
     console.say(screen, f"run folder  {plan.out}")
 
 
-COMMANDS = {"simulate": console.command(simulate_command)}
+class _Simulate(TyperCommand):
+    """The command's help ends with what `methods=...` can name."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes one name of every family of methods."""
+        from medtl_core.federation.registry import method_names
+
+        del ctx
+        names = ", ".join(method_names())
+        with formatter.section("Methods (a number is rounds or size; more: medtl methods)"):
+            for line in textwrap.wrap(names, formatter.width - 4, break_on_hyphens=False):
+                formatter.write(f"  {line}\n")
+
+
+COMMANDS = {"simulate": console.command(simulate_command, _Simulate)}

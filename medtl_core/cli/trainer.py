@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medtl_core.backbones.backbone import Backbone
 from medtl_core.config import Settings
 from medtl_core.data.source import Source
-from medtl_core.data.views import Pixels
+from medtl_core.data.views import Pixels, normalised
 from medtl_core.errors import ConfigError, RunError, positive
 from medtl_core.features.augment import augment_many, recipe_for
 from medtl_core.features.dataset import Material
@@ -162,8 +162,7 @@ def _normalised(images: Pixels, backbone: Backbone) -> "Tensor":
     """Float32 [n, 3, s, s], as the backbone reads images."""
     import torch
 
-    mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (backbone.mean, backbone.std))
-    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0 - mean) / std
+    return normalised(torch.from_numpy(images), backbone.mean, backbone.std)
 
 
 def _balance(label: NDArray[np.int64], classes: int) -> NDArray[np.float64]:

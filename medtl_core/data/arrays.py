@@ -61,8 +61,8 @@ def _examples(path: Path, task: Task, images: Array, label: Array, known: tuple[
     wrong = (label < 0) | (label >= len(task.classes))
     if wrong.any():
         raise DataError(
-            f"{path}: label {int(label[wrong][0])} is not a class of task {task.name!r} "
-            f"(0..{len(task.classes) - 1}), in {int(wrong.sum())} cases"
+            f"{path}: the label is no class of task {task.name!r} (0..{len(task.classes) - 1}) in {int(wrong.sum())} "
+            f"cases, first in case {int(np.flatnonzero(wrong)[0]) + 1}"
         )
     site = np.full(len(label), path.stem.split("_")[0])
     return Examples({"label": label, "patient": patient, "site": site, "split": split, "image": images}, task)

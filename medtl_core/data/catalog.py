@@ -1,20 +1,23 @@
-"""The table of known data sets: what they hold, how their files are laid out, and under which licence they come.
+"""The table of known data sets: what they hold, how their files are laid out, under which licence they come.
 
-Facts stand here as data; the readers only follow them. Nothing is ever downloaded: a set is recognised where it lies.
+Facts stand here as data; `read_known` only follows them. Nothing is ever downloaded: a set is recognised where it lies.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medtl_core.errors import DataError
-from medtl_core.values import Task
+import numpy as np
+from numpy.typing import NDArray
 
-#: Mirrorings a backbone may average over. Which of them keep the label is stated per entry.
-VIEWS = ("identity", "flip-h", "flip-v", "transpose")
+from medtl_core.data.arrays import read_arrays, read_medmnist
+from medtl_core.data.table import CsvTable, encode, read_csv, require, splits
+from medtl_core.data.views import VIEWS
+from medtl_core.errors import DataError
+from medtl_core.values import Array, Examples, Task
 
 #: No canonical orientation: dermoscopy, histology, single cells.
-_ANY_WAY = VIEWS
+_ANY_WAY = tuple(VIEWS)
 #: Mirrored left to right the finding stays the same; upside down it is another picture.
 _MIRROR = ("identity", "flip-h")
 #: Left and right are classes, or nothing is known: leave the picture as it is.
@@ -214,11 +217,11 @@ def recognise(path: Path) -> Entry | None:
     Raises:
         DataError: the folder holds several known sets.
     """
-    found = [entry for entry in CATALOG.values() if matches(entry, path)]
-    if len(found) > 1:
-        names = ", ".join(entry.name for entry in found)
+    present = [entry for entry in CATALOG.values() if matches(entry, path)]
+    if len(present) > 1:
+        names = ", ".join(entry.name for entry in present)
         raise DataError(f"{path} holds several known sets ({names}): set data to one of these names")
-    return found[0] if found else None
+    return present[0] if present else None
 
 
 def _header_fits(entry: Entry, folder: Path) -> bool:
@@ -233,3 +236,60 @@ def _header_fits(entry: Entry, folder: Path) -> bool:
         return False
     layout = entry.layout
     return {layout.label, layout.patient, layout.site, layout.split, layout.image} - {""} <= header
+
+
+def read_known(entry: Entry, path: Path) -> Examples:
+    """Returns the cases of a catalogued set from its folder, or from its own file.
+
+    Raises:
+        DataError: a file is missing or damaged, or says something the catalog does not know.
+    """
+    folder = path if path.is_dir() else path.parent
+    if entry.layout.kind == "medmnist":
+        return read_medmnist(_largest(entry, path), entry.task)
+    if entry.layout.kind == "arrays":
+        return read_arrays(folder / entry.files[0], entry.task)
+    table = read_csv(folder / entry.files[0])
+    layout = entry.layout
+    require(table, [name for name in (layout.label, layout.patient, layout.site, layout.split, layout.image) if name])
+    label, task = encode(table, layout.label, entry.task, layout.labels)
+    columns: dict[str, Array] = {
+        "label": label,
+        "patient": table.filled(layout.patient) if layout.patient else _numbered(len(table)),
+        "site": table.filled(layout.site) if layout.site else np.full(len(table), entry.name),
+        "split": splits(table, layout.split),
+    }
+    used = {layout.label, layout.patient, layout.site, layout.split, layout.image}
+    if layout.kind == "table":
+        require(table, [one.name for one in layout.fields])
+        used |= {one.name for one in layout.fields}
+        columns["table"] = np.concatenate([_measured(table, one) for one in layout.fields], axis=1)
+    else:
+        files = table.filled(layout.image).tolist()
+        columns["path"] = np.asarray([str(folder / layout.pattern.format(name)) for name in files])
+    free = {name: values for name, values in table.columns.items() if name not in used | columns.keys()}
+    return Examples({**columns, **free}, task)
+
+
+def _largest(entry: Entry, path: Path) -> Path:
+    if path.is_file():
+        return path
+    present = [path / name for name in entry.files if (path / name).is_file()]
+    if not present:
+        raise DataError(f"{path} holds none of {', '.join(entry.files)}")
+    return present[-1]
+
+
+def _measured(table: CsvTable, one: Field) -> NDArray[np.float64]:
+    """Returns a field's columns, float64 [n, 1 or number of levels]; NaN where it was not measured."""
+    values = table.numbers(one.name)
+    if one.zero_missing:
+        values = np.where(values == 0, np.nan, values)
+    if not one.levels:
+        return ((values - one.centre) / one.scale)[:, None]
+    shown = (values[:, None] == np.asarray(one.levels)).astype(np.float64)
+    return np.where(np.isnan(values)[:, None], np.nan, shown)
+
+
+def _numbered(count: int) -> Array:
+    return np.asarray([f"row-{number}" for number in range(1, count + 1)])

@@ -27,15 +27,15 @@ def read_folder(folder: Path, task: Task | None = None) -> Examples:
     if levels and "train" not in levels:
         raise DataError(f"{folder} has {', '.join(levels)} but no train folder")
     roots = {name: folder / name for name in levels} or {"train": folder}
-    found = {split: _class_folders(root) for split, root in roots.items()}
-    if not found["train"]:
+    folders = {split: _class_folders(root) for split, root in roots.items()}
+    if not folders["train"]:
         raise DataError(
             f"{roots['train']} is no known data set: no manifest.csv, no .npz of a known set and no class folders in it"
         )
-    task = task or Task(folder.name, tuple(sorted(found["train"])))
+    task = task or Task(folder.name, tuple(sorted(folders["train"])))
     rows: list[tuple[str, int, str]] = []
-    for split, folders in found.items():
-        for name, place in folders.items():
+    for split, classes in folders.items():
+        for name, place in classes.items():
             if name not in task.classes:
                 raise DataError(f"{place}: class {name!r} is not known; {did_you_mean(name, task.classes)}")
             rows += [(str(path), task.classes.index(name), split) for path in _images(place)]

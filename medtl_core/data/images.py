@@ -17,6 +17,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 64_000_000
 
 _SHOWN = 5
+_LONGEST_NAME = 100
 
 
 def decode(image: Path | str | Array) -> NDArray[np.uint8]:
@@ -63,7 +64,7 @@ def check_images(examples: Examples, on_error: str = "refuse") -> tuple[Examples
         try:
             decode(image)
         except DataError as error:
-            faults[index] = str(error) if column == "path" else f"image {index}: {error}"
+            faults[index] = f"case {index + 1}, {error}" if column == "path" else f"image {index}: {error}"
     if faults and on_error == "refuse":
         shown = "; ".join(list(faults.values())[:_SHOWN])
         raise DataError(f"{len(faults)} of {len(examples)} images cannot be used: {shown}. Repair, or skip them")
@@ -85,15 +86,24 @@ def content_key(image: Path | str | Array) -> str:
     try:
         with Path(image).open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise no_such_file(Path(image)) from None
     except OSError as error:
         raise DataError(f"{image}: cannot be read ({error.strerror or 'unreadable'})") from error
+
+
+def no_such_file(path: Path) -> DataError:
+    """Returns the error of an image that is not there; what looks like no file name may be another cell, not quoted."""
+    if path.suffix.lower() in SUFFIXES and len(path.name) <= _LONGEST_NAME and path.name.isprintable():
+        return DataError(f"{path}: no such image file")
+    return DataError(f"no such image file: a name that ends in {', '.join(SUFFIXES)} is expected")
 
 
 def _read(path: Path) -> Array:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not path.is_file():
-        raise DataError(f"{path}: no such image file")
+        raise no_such_file(path)
     try:
         with Image.open(path, formats=FORMATS) as picture:
             _check_frame(picture, path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.images import content_key
+from medtl_core.data.images import content_key, no_such_file
 from medtl_core.errors import DataError
 from medtl_core.values import Examples
 
@@ -23,23 +23,24 @@ def check_leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -
         parts_of: side name -> rows (int64). Rows on no side are not looked at.
 
     Raises:
-        DataError: names the patient id, or the two images, and the two sides. This text stays in the building.
+        DataError: names the two cases and the two sides. This text stays in the building.
     """
     sides = list(parts_of)
     rows = np.concatenate([np.asarray(parts_of[side], dtype=np.int64) for side in sides]) if sides else np.empty(0, int)
     side = np.repeat(np.arange(len(sides)), [len(parts_of[name]) for name in sides])
-    found = _shared(examples["patient"][rows], side)
-    if found is not None:
+    pair = _shared(examples["patient"][rows], side)
+    if pair is not None:
+        names = [_name(examples, int(rows[position])) for position in pair]
         raise DataError(
-            f"patient {str(examples['patient'][rows[found[0]]])!r} is in {_both(sides, side, found)}: keep all of a "
-            "patient's cases on one side; if these are different people, make their ids unique"
+            f"{names[0]} and {names[1]} are of one patient, in {_both(sides, side, pair)}: keep all of a patient's "
+            "cases on one side; if these are different people, make their ids unique"
         )
     keep, keys = _content_keys(examples, rows)
-    found = _shared(keys, side[keep])
-    if found is not None:
-        names = [_name(examples, int(rows[keep[position]])) for position in found]
+    pair = _shared(keys, side[keep])
+    if pair is not None:
+        names = [_name(examples, int(rows[keep[position]])) for position in pair]
         raise DataError(
-            f"{names[0]} and {names[1]} are byte-equal images in {_both(sides, side[keep], found)}: remove one of them"
+            f"{names[0]} and {names[1]} are byte-equal images in {_both(sides, side[keep], pair)}: remove one of them"
         )
 
 
@@ -69,12 +70,14 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise DataError(f"{path}: no such image file") from error
+        raise no_such_file(path) from error
 
 
 def _name(examples: Examples, row: int) -> str:
-    return str(examples["path"][row]) if "path" in examples.columns else f"image {row}"
+    if "path" in examples.columns:
+        return str(examples["path"][row])
+    return f"image {row}" if "image" in examples.columns else f"case {row + 1}"
 
 
-def _both(sides: list[str], side: NDArray[np.int64], found: tuple[int, int]) -> str:
-    return " and ".join(repr(sides[int(side[position])]) for position in found)
+def _both(sides: list[str], side: NDArray[np.int64], pair: tuple[int, int]) -> str:
+    return " and ".join(repr(sides[int(side[position])]) for position in pair)

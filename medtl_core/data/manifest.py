@@ -7,19 +7,18 @@ in their agreed order, and the views that keep the label.
 
 import csv
 import json
-import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medtl_core.data.catalog import VIEWS
 from medtl_core.data.images import decode
-from medtl_core.data.table import Table, encode, read_csv, require, splits
+from medtl_core.data.table import CsvTable, encode, read_csv, require, splits
+from medtl_core.data.views import VIEWS
 from medtl_core.errors import DataError, did_you_mean
 from medtl_core.values import Array, Examples, Task
 
@@ -41,19 +40,14 @@ def read_manifest(path: Path, task: Task | None = None) -> Examples:
         DataError: a column is missing or misspelt, a cell is empty, a label or split is unknown, or the file or
             `task.json` cannot be read. Image files are looked at by `check_images`, not here.
     """
-    table = read_csv(path / MANIFEST if path.is_dir() else path)
+    table, columns, task = _opened(path, _NEEDED, task)
     folder = path if path.is_dir() else path.parent
-    require(table, _NEEDED, _OPTIONAL)
-    columns = _common(table)
-    stated = read_task(folder)
-    if task is None and stated is not None:
-        task = stated[0]
-    columns["label"], task = encode(table, "label", task)
-    files = table.filled("path").tolist()
-    columns["path"] = np.asarray([str(folder / name) for name in files])
+    columns["path"] = np.asarray([str(folder / name) for name in table.filled("path").tolist()])
     known = {*_NEEDED, *_OPTIONAL}
     free = {name: values for name, values in table.columns.items() if name not in known}
-    _check_free(table, free, columns)
+    clash = sorted(({"patient", "image", "table"} | columns.keys()) & free.keys())
+    if clash:
+        raise DataError(f"{table.name}: the column name {clash[0]!r} is reserved; rename it (patients: 'patient_id')")
     return Examples({**columns, **free}, task)
 
 
@@ -65,13 +59,7 @@ def read_numbers(path: Path, task: Task | None = None) -> Examples:
     Raises:
         DataError: as `read_manifest`, or a measurement is not a number, or there is none.
     """
-    table = read_csv(path / MANIFEST if path.is_dir() else path)
-    require(table, _NEEDED[1:], _OPTIONAL)
-    stated = read_task(path if path.is_dir() else path.parent)
-    if task is None and stated is not None:
-        task = stated[0]
-    columns = _common(table)
-    columns["label"], task = encode(table, "label", task)
+    table, columns, task = _opened(path, _NEEDED[1:], task)
     names = [name for name in table.columns if name not in {*_NEEDED, *_OPTIONAL}]
     if not names:
         raise DataError(f"{table.name}: no column of measurements beside {', '.join(table.columns)}")
@@ -128,15 +116,20 @@ def write_manifest(examples: Examples, folder: Path) -> None:
         (draft / TASK).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
 
 
-def _common(table: Table) -> dict[str, Array]:
-    site = table.filled("site") if "site" in table.columns else np.full(len(table), "site")
-    return {"patient": table.filled("patient_id"), "site": site, "split": splits(table, "split")}
-
-
-def _check_free(table: Table, free: dict[str, Array], ours: dict[str, Array]) -> None:
-    clash = sorted(({"patient", "image", "table"} | ours.keys()) & free.keys())
-    if clash:
-        raise DataError(f"{table.name}: the column name {clash[0]!r} is reserved; rename it (patients: 'patient_id')")
+def _opened(path: Path, needed: Sequence[str], task: Task | None) -> tuple[CsvTable, dict[str, Array], Task]:
+    """Returns the table, the columns that every set of cases has, and the task: agreed, stated or found."""
+    table = read_csv(path / MANIFEST if path.is_dir() else path)
+    require(table, needed, _OPTIONAL)
+    columns: dict[str, Array] = {
+        "patient": table.filled("patient_id"),
+        "site": table.filled("site") if "site" in table.columns else np.full(len(table), "site"),
+        "split": splits(table, "split"),
+    }
+    stated = read_task(path if path.is_dir() else path.parent)
+    if task is None and stated is not None:
+        task = stated[0]
+    columns["label"], task = encode(table, "label", task)
+    return table, columns, task
 
 
 def _words(value: Any) -> bool:
@@ -150,25 +143,15 @@ def _words(value: Any) -> bool:
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
     """Yields a draft folder beside `folder` and renames it over the name if all went well."""
+    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error}") from error
-    try:
+        draft.mkdir(parents=True)
         yield draft
-        draft.chmod(0o777 & ~_umask())
         draft.replace(folder)
     except OSError as error:
         raise DataError(f"{folder} cannot be written: {error}") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _write_png(image: Path | str | Array, path: Path) -> None:

@@ -6,26 +6,17 @@ Dirichlet label skew follows Hsu, Qi, Brown (2019, arXiv:1909.06335): every hosp
 import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.config import Settings
-from medtl_core.data.deck import Deck
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.rng import stream
 from medtl_core.values import Array, Examples
 
 Index = NDArray[np.int64]
-
-
-class Sourced(Protocol):
-    """Anything that carries examples, such as a Source."""
-
-    @property
-    def examples(self) -> Examples:
-        """The cases."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +52,7 @@ class Parts:
         return {**{site.name: site.train for site in self.sites}, "test": self.server_test}
 
 
-def partition(source: Sourced | Examples, settings: Settings) -> Parts:
+def partition(examples: Examples, settings: Settings) -> Parts:
     """Returns the hospitals of a simulation; a pure function of the cases and the settings.
 
     "natural" cuts `settings.sites` hospitals out of the natural sites in proportion to their training cases (fewer
@@ -69,14 +60,13 @@ def partition(source: Sourced | Examples, settings: Settings) -> Parts:
     cases of everybody's mix; "skewed" does the same and gives it held-out cases of its own mix; "size" draws
     log-normal shares of sites x shots cases; "even" deals at random. Cases of split "train" and "val" train. All of a
     patient's cases stay in one hospital, which is then trimmed to exactly `shots` cases. A hospital may hold no case,
-    one case or one class: what then happens is the run's policy. `summary` tells.
+    one case or one class: what then happens is the run's policy.
 
     With `leave_out`, no hospital holds a case of that site, neither to train on nor to judge on.
 
     Raises:
         ConfigError: there are too few cases; the message says how many there are. Or there is no site to leave out.
     """
-    examples = source if isinstance(source, Examples) else source.examples
     left, judged = _left_out(examples, settings.leave_out)
     held_out = examples["split"] == "test"
     test, pool = np.flatnonzero(held_out & ~left), np.flatnonzero(~held_out & ~left)
@@ -133,26 +123,6 @@ def apportion(sizes: Mapping[str, float], seats: int) -> dict[str, int]:
     return given
 
 
-def summary(source: Sourced | Examples, parts: Parts) -> str:
-    """Returns one line per hospital: cases, patients, cases per class, and what is odd about it."""
-    examples = source if isinstance(source, Examples) else source.examples
-    classes = examples.task.classes
-    lines = []
-    for site in parts.sites:
-        counts = np.bincount(examples["label"][site.train], minlength=len(classes))
-        shown = ", ".join(f"{name} {count}" for name, count in zip(classes, counts, strict=True))
-        patients = len(np.unique(examples["patient"][site.train]))
-        lines.append(f"{site.name}: {len(site.train)} cases of {patients} patients ({shown}){_oddity(counts)}")
-    return "\n".join([*lines, f"test: {len(parts.server_test)} cases"])
-
-
-def _oddity(counts: NDArray[np.int64]) -> str:
-    total, present = int(counts.sum()), int((counts > 0).sum())
-    if total < 2:
-        return f" - {'no case' if total == 0 else 'one case only'}"
-    return " - one class only" if present == 1 else ""
-
-
 def _natural(examples: Examples, pool: Index, test: Index, settings: Settings) -> list[SitePart]:
     site, patient = examples["site"], examples["patient"]
     names, sizes = np.unique(site[pool], return_counts=True)
@@ -162,25 +132,27 @@ def _natural(examples: Examples, pool: Index, test: Index, settings: Settings) -
         if not count:
             continue
         rows = pool[site[pool] == name]
-        trains = _share(patient, rows, count, stream(settings.seed, "partition", name))
+        trains = _equal(patient, rows, count, settings, f"site {name!r}", name)
         held = test[site[test] == name]
         tests = _share(patient, held, count, stream(settings.seed, "partition", name, "test"))
-        smallest = min(len(train) for train in trains)
-        if smallest < max(settings.shots, 1):
-            _refuse(settings, f"site {name!r}", count, len(rows), smallest)
         labels = [name] if count == 1 else _numbered(name, count)
         for label, train, own in zip(labels, trains, tests, strict=True):
-            parts.append(SitePart(label, train[: settings.shots or None], own))
+            parts.append(SitePart(label, train, own))
     if len({part.name for part in parts}) < len(parts):
         raise ConfigError("two hospitals would have one name: rename the sites that end in a number like '-1'")
     return parts
 
 
 def _even(examples: Examples, pool: Index, settings: Settings) -> list[Index]:
-    shares = _share(examples["patient"], pool, settings.sites, stream(settings.seed, "partition", "even"))
+    return _equal(examples["patient"], pool, settings.sites, settings, "the data", "even")
+
+
+def _equal(patient: Array, rows: Index, count: int, settings: Settings, where: str, word: str) -> list[Index]:
+    """Deals rows to `count` hospitals alike, each trimmed to `shots`; `where` and `word` name them."""
+    shares = _share(patient, rows, count, stream(settings.seed, "partition", word))
     smallest = min(len(share) for share in shares)
     if smallest < max(settings.shots, 1):
-        _refuse(settings, "the data", settings.sites, len(pool), smallest)
+        _refuse(settings, where, count, len(rows), smallest)
     return [share[: settings.shots or None] for share in shares]
 
 
@@ -189,10 +161,10 @@ def _size(examples: Examples, pool: Index, settings: Settings) -> list[Index]:
     names = [str(index) for index in range(settings.sites)]
     weights = dict(zip(names, rng.lognormal(0.0, 1.0, settings.sites).tolist(), strict=True))
     total = settings.sites * settings.shots or len(pool)
-    deck = Deck(examples["patient"], pool, rng)
+    sampler = PatientSampler(examples["patient"], pool, rng)
     trains = []
     for cases in apportion(weights, total).values():
-        train = deck.take(cases, trim=settings.shots > 0)
+        train = sampler.take(cases, trim=settings.shots > 0)
         # With shots=0 whole patients are dealt, so the last hospitals may find less than their share, never nothing.
         if not len(train) or (settings.shots and len(train) < cases):
             _refuse(settings, "the data", settings.sites, len(pool), len(train))
@@ -206,31 +178,59 @@ def _dirichlet(examples: Examples, pool: Index, settings: Settings) -> list[Inde
     _, first, code = np.unique(patient[pool], return_index=True, return_inverse=True)
     stratum = label[pool][first][code]
     classes = len(examples.task.classes)
-    decks = [Deck(patient, pool[stratum == number], rng) for number in range(classes)]
+    samplers = [PatientSampler(patient, pool[stratum == number], rng) for number in range(classes)]
     trains = []
     for index in range(settings.sites):
         # shots=0: an equal share of what is left, in whole patients.
-        left = sum(deck.left for deck in decks)
+        left = sum(sampler.left for sampler in samplers)
         cases = settings.shots or -(-left // (settings.sites - index))
-        train = _mixed(decks, cases, rng.dirichlet([settings.alpha] * classes), rng, trim=settings.shots > 0)
+        train = _mixed(samplers, cases, rng.dirichlet([settings.alpha] * classes), rng, trim=settings.shots > 0)
         if len(train) < max(settings.shots, 1):
             _refuse(settings, "the data", settings.sites, len(pool), len(train))
         trains.append(train)
     return trains
 
 
+class PatientSampler:
+    """Patients in random order, drawn without replacement; one drawn in part is never drawn again."""
+
+    def __init__(self, patient: Array, rows: Index, rng: np.random.Generator) -> None:
+        _, code, counts = np.unique(patient[rows], return_inverse=True, return_counts=True)
+        order = rng.permutation(len(counts))
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        self._rows = rows[np.argsort(place[code], kind="stable")]
+        self._stops = np.cumsum(counts[order])
+        self._start = 0
+
+    @property
+    def left(self) -> int:
+        """Cases not drawn yet."""
+        return len(self._rows) - self._start
+
+    def take(self, cases: int, *, trim: bool) -> Index:
+        """Returns the next rows: with `trim` exactly `cases` while they last, without it whole patients."""
+        if cases <= 0 or not self.left:
+            return self._rows[:0]
+        end = min(self._start + cases, len(self._rows))
+        stop = int(self._stops[np.searchsorted(self._stops, end)])
+        taken = self._rows[self._start : end if trim else stop]
+        self._start = stop
+        return taken
+
+
 def _mixed(
-    decks: Sequence[Deck], cases: int, mix: NDArray[np.float64], rng: np.random.Generator, *, trim: bool
+    samplers: Sequence[PatientSampler], cases: int, mix: NDArray[np.float64], rng: np.random.Generator, *, trim: bool
 ) -> Index:
     """Draws `cases` rows with the class mix; a class that has run out leaves its share to the others."""
     taken: list[Index] = []
     missing = cases
-    while missing > 0 and any(deck.left for deck in decks):
-        room = np.array([deck.left for deck in decks])
+    while missing > 0 and any(sampler.left for sampler in samplers):
+        room = np.array([sampler.left for sampler in samplers])
         odds = np.where(room > 0, mix, 0.0)
         odds = odds if odds.sum() > 1e-12 else (room > 0).astype(float)
         wanted = np.minimum(rng.multinomial(missing, odds / odds.sum()), room)
-        drawn = [decks[number].take(int(wanted[number]), trim=trim) for number in np.flatnonzero(wanted).tolist()]
+        drawn = [samplers[number].take(int(wanted[number]), trim=trim) for number in np.flatnonzero(wanted).tolist()]
         taken.extend(drawn)
         missing -= sum(len(rows) for rows in drawn)
     return np.concatenate(taken) if taken else np.empty(0, dtype=np.int64)
@@ -264,10 +264,10 @@ def _alike(examples: Examples, rows: Index, trains: Sequence[Index], rng: np.ran
     stratum = label[rows][first][code]
     own: list[list[Index]] = [[rows[:0]] for _ in trains]
     for number in range(len(examples.task.classes)):
-        deck, dealt = Deck(patient, rows[stratum == number], rng), 0
+        sampler, dealt = PatientSampler(patient, rows[stratum == number], rng), 0
         held = np.cumsum([(label[train] == number).sum() for train in trains])
-        for hospital, due in enumerate(np.rint(held / max(held[-1], 1) * deck.left).tolist()):
-            taken = deck.take(int(due) - dealt, trim=False)
+        for hospital, due in enumerate(np.rint(held / max(held[-1], 1) * sampler.left).tolist()):
+            taken = sampler.take(int(due) - dealt, trim=False)
             own[hospital].append(taken)
             dealt += len(taken)
     return [np.concatenate(parts) for parts in own]

@@ -30,4 +30,4 @@ def _source(settings: Settings) -> Source:
 
 @lru_cache(maxsize=16)
 def _parts(settings: Settings) -> Parts:
-    return partition(shared_source(settings), settings)
+    return partition(shared_source(settings).examples, settings)

@@ -7,9 +7,8 @@ import numpy as np
 
 from medtl_core.config import Settings
 from medtl_core.data.arrays import read_medmnist
-from medtl_core.data.catalog import CATALOG, PHANTOM, Entry, Layout, matches, recognise
+from medtl_core.data.catalog import CATALOG, PHANTOM, Entry, Layout, matches, read_known, recognise
 from medtl_core.data.folder import read_folder
-from medtl_core.data.known import read_known
 from medtl_core.data.manifest import MANIFEST, read_manifest, read_numbers, read_task
 from medtl_core.data.partition import apportion
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
@@ -91,9 +90,9 @@ def _open_path(path: Path, settings: Settings) -> Source:
             wanted = " or ".join([MANIFEST, *named.files])
             raise DataError(f"{path} does not hold {named.name}: expected {wanted}; set data='' to recognise it")
         return _known(named, path)
-    found = recognise(path)
-    if found is not None:
-        return _known(found, path)
+    recognised = recognise(path)
+    if recognised is not None:
+        return _known(recognised, path)
     if path.is_dir():
         return _own(path, read_folder(path), ("No patient ids: every image counts as one patient.",))
     if path.suffix.lower() == ".npz":

@@ -1,6 +1,6 @@
 """Scanner styles: real images made to look as if every hospital had its own equipment.
 
-For experiments on unseen hospitals where the data come from one hospital (METHODS section 4): contrast, brightness,
+For experiments on unseen hospitals where the data come from one hospital (docs/results.md): contrast, brightness,
 gamma, blur and noise are drawn for each hospital by its name, and the test cases come from scanners no hospital has.
 """
 

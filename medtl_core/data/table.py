@@ -10,35 +10,43 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import DataError, did_you_mean
+from medtl_core.errors import DataError
 from medtl_core.values import Array, Task
 
 SPLITS = ("train", "val", "test")
 
 _EMPTY = ("", "nan", "na", "n/a", "null", "?")
 _SHOWN = 5
+#: Classes named where a label is none of them.
+_CLASSES = 12
 
 
 @dataclass(frozen=True)
-class Table:
-    """Columns of stripped text (str [n]) under the file's name, which error messages carry."""
+class CsvTable:
+    """Columns of stripped text under the file's name. Messages name lines, columns and what is expected, never a cell.
+
+    Attributes:
+        name: of the file.
+        columns: column name -> str [n].
+        lines: int64 [n], the line on which each row begins, as an editor numbers them.
+    """
 
     name: str
     columns: Mapping[str, Array]
+    lines: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(next(iter(self.columns.values())))
+        return len(self.lines)
 
     def filled(self, column: str) -> Array:
         """Returns a column (str [n]) in which every cell is filled.
 
         Raises:
-            DataError: a cell is empty or says that the value is missing; the first rows are named.
+            DataError: a cell is empty or says that the value is missing; the first lines are named.
         """
         values = self.columns[column]
         empty = np.isin(np.char.lower(values), _EMPTY)
-        if empty.any():
-            raise DataError(f"{self.name}: column {column!r} is empty or NaN in {rows(empty)}; fill it or drop the row")
+        self.refuse(column, empty, "is empty or NaN", "fill it or drop the row")
         return values
 
     def numbers(self, column: str) -> NDArray[np.float64]:
@@ -50,75 +58,86 @@ class Table:
         values = self.columns[column]
         empty = np.isin(np.char.lower(values), _EMPTY)
         wrong = np.asarray([not (gap or _is_number(value)) for value, gap in zip(values, empty, strict=True)])
-        if wrong.any():
-            raise DataError(f"{self.name}: {column!r} is {str(values[wrong][0])!r}, not a number, in {rows(wrong)}")
+        self.refuse(column, wrong, "holds no number", "a finite number or an empty cell is expected")
         return np.asarray(np.where(empty, "nan", values), dtype=np.float64)
 
+    def refuse(self, column: str, wrong: NDArray[np.bool_], fault: str, remedy: str) -> None:
+        """Refuses a column of which some cells are wrong; nothing happens where none is.
 
-def rows(mask: NDArray[np.bool_]) -> str:
-    """Returns the marked data rows as a spreadsheet numbers them.
+        Args:
+            column: its name.
+            wrong: bool [n], the cells.
+            fault: what is wrong, after "column 'x'".
+            remedy: what is expected.
 
-    Example:
-        >>> rows(np.array([True, False, True]))
-        'rows 2, 4 (row 1 is the header)'
-    """
-    marked = np.flatnonzero(mask) + 2
-    shown = ", ".join(str(row) for row in marked[:_SHOWN])
-    more = f" and {len(marked) - _SHOWN} more" if len(marked) > _SHOWN else ""
-    return f"row{'s' if len(marked) > 1 else ''} {shown}{more} (row 1 is the header)"
+        Raises:
+            DataError: names the file, the column and the first lines.
+        """
+        lines = self.lines[np.flatnonzero(wrong)].tolist()
+        if lines:
+            shown = ", ".join(map(str, lines[:_SHOWN])) + (f" and {len(lines) - _SHOWN} more" if lines[_SHOWN:] else "")
+            place = f"line{'s' if len(lines) > 1 else ''} {shown}"
+            raise DataError(f"{self.name}: column {column!r} {fault} in {place} (as an editor counts); {remedy}")
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path) -> CsvTable:
     """Returns a comma-separated UTF-8 file with a header.
 
     Raises:
         DataError: the file is missing, empty, not CSV, has a doubled column or a row of another length.
     """
+    rows: list[tuple[int, list[str]]] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
-            lines = [line for line in csv.reader(handle, strict=True) if any(cell.strip() for cell in line)]
+            reader, last = csv.reader(handle, strict=True), 0
+            for cells in reader:
+                line, last = last + 1, reader.line_num
+                if any(cell.strip() for cell in cells):
+                    rows.append((line, cells))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a readable UTF-8 CSV file: {error}") from error
-    if len(lines) < 2:
+    if len(rows) < 2:
         raise DataError(f"{path} holds no rows: a header and at least one case are needed")
-    header = [cell.strip() for cell in lines[0]]
+    header = [cell.strip() for cell in rows[0][1]]
     _check_header(path, header)
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(header):
-            raise DataError(f"{path}: row {number} has {len(line)} cells, the header has {len(header)}")
-    cells = zip(*lines[1:], strict=True)
-    return Table(
-        path.name, {name: np.char.strip(np.asarray(column)) for name, column in zip(header, cells, strict=True)}
-    )
+    for line, cells in rows[1:]:
+        if len(cells) != len(header):
+            raise DataError(f"{path}: the row on line {line} has {len(cells)} cells, the header has {len(header)}")
+    columns = zip(header, zip(*(cells for _, cells in rows[1:]), strict=True), strict=True)
+    lines = np.asarray([line for line, _ in rows[1:]], dtype=np.int64)
+    return CsvTable(path.name, {name: np.char.strip(np.asarray(column)) for name, column in columns}, lines)
 
 
-def require(table: Table, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
+def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
     """Refuses a table that lacks a needed column, or that seems to misspell an optional one.
 
     Names are never guessed: a column that looks like `site` but is not called so would silently make one hospital.
 
     Raises:
-        DataError: names what is expected, what was found, and the nearest name.
+        DataError: names what is expected, what is there, and the nearest name.
     """
-    found = list(table.columns)
-    missing = [name for name in needed if name not in found]
+    present = list(table.columns)
+    missing = [name for name in needed if name not in present]
     if missing:
-        free = [name for name in found if name not in needed]
+        free = [name for name in present if name not in needed]
+        # Without one known name, the first line may be no header but a patient's row: it is not quoted.
+        known = len(missing) < len(needed) or any(name in present for name in optional)
+        seen = f"found {', '.join(present)}" if known else "its first line names none of these"
         raise DataError(
             f"{table.name}: column {missing[0]!r} is missing; expected {', '.join([*needed, *optional])}; "
-            f"found {', '.join(found)}; {_nearest(missing[0], free)}"
+            f"{seen}; {_nearest(missing[0], free)}"
         )
     for name in optional:
-        close = difflib.get_close_matches(name, [column.lower() for column in found], n=1, cutoff=0.8)
-        if name not in found and close:
-            actual = next(column for column in found if column.lower() == close[0])
+        close = difflib.get_close_matches(name, [column.lower() for column in present], n=1, cutoff=0.8)
+        if name not in present and close:
+            actual = next(column for column in present if column.lower() == close[0])
             raise DataError(f"{table.name}: column {actual!r} looks like {name!r}; rename it to {name!r}, or otherwise")
 
 
 def encode(
-    table: Table, column: str, task: Task | None, labels: Mapping[str, str] | None = None
+    table: CsvTable, column: str, task: Task | None, labels: Mapping[str, str] | None = None
 ) -> tuple[NDArray[np.int64], Task]:
     """Returns the label column as class numbers (int64 [n]) and the task; without a task the found labels, sorted.
 
@@ -136,18 +155,14 @@ def encode(
         values = np.asarray([labels.get(value, value) for value in values.tolist()])
     if task is None:
         task = Task(column, tuple(sorted(set(values.tolist()))))
+    expected = ", ".join(task.classes[:_CLASSES]) + (" ..." if task.classes[_CLASSES:] else "")
     unknown = ~np.isin(values, task.classes)
-    if unknown.any():
-        value = str(values[unknown][0])
-        raise DataError(
-            f"{table.name}: label {value!r} is not a class of task {task.name!r}, in {rows(unknown)}; "
-            f"{did_you_mean(value, task.classes)}"
-        )
+    table.refuse(column, unknown, f"holds no class of task {task.name!r}", f"expected one of {expected}")
     number = {name: index for index, name in enumerate(task.classes)}
     return np.asarray([number[value] for value in values.tolist()], dtype=np.int64), task
 
 
-def splits(table: Table, column: str) -> Array:
+def splits(table: CsvTable, column: str) -> Array:
     """Returns the split column (str [n]); every case is "train" if there is no such column.
 
     Raises:
@@ -156,11 +171,7 @@ def splits(table: Table, column: str) -> Array:
     if column not in table.columns:
         return np.full(len(table), "train")
     values = table.filled(column)
-    wrong = ~np.isin(values, SPLITS)
-    if wrong.any():
-        raise DataError(
-            f"{table.name}: split {str(values[wrong][0])!r} in {rows(wrong)} is none of {', '.join(SPLITS)}"
-        )
+    table.refuse(column, ~np.isin(values, SPLITS), "holds no split", f"expected one of {', '.join(SPLITS)}")
     return values
 
 
@@ -173,15 +184,15 @@ def _is_number(text: str) -> bool:
 
 def _check_header(path: Path, header: list[str]) -> None:
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        raise DataError(f"{path}: the header has one column, {header[0]!r}; separate columns by commas")
-    doubled = sorted({name for name in header if header.count(name) > 1})
-    if doubled or "" in header:
-        raise DataError(f"{path}: column names must be filled and distinct; see {doubled[0] if doubled else ''!r}")
+        raise DataError(f"{path}: its first line is one column; separate columns by commas")
+    wrong = [str(place) for place, name in enumerate(header, start=1) if not name or header.count(name) > 1]
+    if wrong:
+        raise DataError(f"{path}: column names must be filled and distinct; see columns {', '.join(wrong[:_SHOWN])}")
 
 
-def _nearest(name: str, found: list[str]) -> str:
+def _nearest(name: str, present: list[str]) -> str:
     """Also finds `patient` for `patient_id`, which differ by more than difflib's usual cut-off allows."""
-    low = {column.lower(): column for column in found}
+    low = {column.lower(): column for column in present}
     close = difflib.get_close_matches(name, list(low), n=1, cutoff=0.55)
     if not close:
         return f"rename the right column to {name!r}"

@@ -1,10 +1,18 @@
 """Label-preserving views of an image: what turns one picture into the rows a backbone sees."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medtl_core.data.images import decode
+from medtl_core.values import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Pixels = NDArray[np.uint8]
 
@@ -37,12 +45,42 @@ def square(image: Pixels, size: int) -> Pixels:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def stacked(image: Pixels, views: tuple[str, ...]) -> Pixels:
-    """Returns the views of a square image, uint8 [views, s, s, 3], in one contiguous array.
+def views_of(image: Path | str | Array, size: int, views: Sequence[str]) -> Pixels:
+    """Returns the views of an image as a square, uint8 [views, size, size, 3], in one contiguous array.
+
+    Args:
+        image: a file or an array; see `images.decode`.
+        size: pixels a side.
+        views: names of `VIEWS`.
+
+    Raises:
+        DataError: the image cannot be decoded.
 
     Example:
-        >>> image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-        >>> stacked(image, ("identity", "flip-h"))[:, 0, :, 0].tolist()
-        [[0, 3], [3, 0]]
+        >>> image = np.arange(4, dtype=np.uint8).reshape(2, 2)
+        >>> views_of(image, 2, ("identity", "flip-h"))[:, 0, :, 0].tolist()
+        [[0, 1], [1, 0]]
     """
-    return np.stack([VIEWS[name](image) for name in views])
+    picture = square(decode(image), size)
+    return np.stack([VIEWS[name](picture) for name in views])
+
+
+def normalised(pixels: "Tensor", mean: Sequence[float], std: Sequence[float]) -> "Tensor":
+    """Returns the batch a backbone reads: float32 [n, 3, s, s], each colour less its mean, over its deviation.
+
+    The one place where pixels become numbers: features, trained suffixes and pretraining agree to the bit.
+
+    Args:
+        pixels: uint8 [n, s, s, 3], on any device.
+        mean: per channel of an RGB image in [0, 1].
+        std: likewise, the deviation.
+    """
+    import torch
+
+    size = pixels.shape[2]
+    # One row of pixels holds size * 3 values, so a plain product runs along memory.
+    scale = torch.tensor([1.0 / (255.0 * deviation) for deviation in std], device=pixels.device).repeat(size)
+    shift = torch.tensor([-mu / deviation for mu, deviation in zip(mean, std, strict=True)], device=pixels.device)
+    lines = pixels.reshape(-1, size * 3).float().mul_(scale).add_(shift.repeat(size))
+    # The pixels' own order in memory is the layout ("channels last") the backbone runs fastest in.
+    return lines.view(pixels.shape).permute(0, 3, 1, 2)

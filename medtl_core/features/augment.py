@@ -5,35 +5,33 @@ global generator, which threads share, so that one hospital's augmentation would
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medtl_core.config import Settings
-from medtl_core.data.images import content_key, decode
+from medtl_core.data.images import decode
 from medtl_core.data.views import VIEWS, Pixels, square
 from medtl_core.errors import ConfigError, did_you_mean
-from medtl_core.features.cache import FeatureCache, Row
+from medtl_core.features.cache import Row
 from medtl_core.features.dataset import Material
-from medtl_core.features.extract import cache_folder, extract, images_of
+from medtl_core.features.extract import ImageReader, pixel_reader, rows_by_content
 from medtl_core.features.spec import FeatureSpec, feature_spec
 from medtl_core.heads.statistics import Float
 from medtl_core.rng import stream
-from medtl_core.values import Examples, Features, digest
+from medtl_core.values import Features
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 #: Raised when the same recipe begins to give other pixels; it is part of every key of augmented features.
 _VERSION = 1
-#: Images between two writes to the cache.
-_CHUNK = 64
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Augmentation:
     """What may be done to an image without changing its label. The default does nothing.
 
     Attributes:
@@ -54,32 +52,32 @@ class Recipe:
 
 
 #: Nothing at all.
-OFF = Recipe()
+OFF = Augmentation()
 
 # Grey values of a radiograph or a CT carry meaning: no colour change there. Stain and skin vary in colour, a lamp in
 # brightness. Beams and probes have an upright, so rotations stay small; on skin and glass, mirrors give every turn.
-_RADIOGRAPH = Recipe(crop=0.1, angle=7.0)
-_CT = Recipe(crop=0.1, angle=5.0)
+_RADIOGRAPH = Augmentation(crop=0.1, angle=7.0)
+_CT = Augmentation(crop=0.1, angle=5.0)
 
 #: Modality, as the catalog names it -> what may be done; mirrors are the catalog's label-preserving views.
-RECIPES: Mapping[str, Recipe] = {
+RECIPES: Mapping[str, Augmentation] = {
     "synthetic chest X-ray": _RADIOGRAPH,
     "chest X-ray": _RADIOGRAPH,
     "abdominal CT, axial": _CT,
     "abdominal CT, coronal": _CT,
     "abdominal CT, sagittal": _CT,
-    "dermoscopy": Recipe(crop=0.2, brightness=0.15, contrast=0.15, saturation=0.15, hue=0.02),
-    "histology": Recipe(crop=0.2, brightness=0.15, contrast=0.15, saturation=0.2, hue=0.04),
-    "blood microscopy": Recipe(crop=0.1, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02),
-    "kidney cell microscopy": Recipe(crop=0.1, brightness=0.1, contrast=0.1),
-    "retinal OCT": Recipe(crop=0.1, angle=5.0, contrast=0.1),
-    "fundus photograph": Recipe(crop=0.1, angle=10.0, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02),
-    "breast ultrasound": Recipe(crop=0.1, brightness=0.1, contrast=0.1),
-    "not stated": Recipe(crop=0.05),  # own data: a smaller field of view is all that is safe to assume
+    "dermoscopy": Augmentation(crop=0.2, brightness=0.15, contrast=0.15, saturation=0.15, hue=0.02),
+    "histology": Augmentation(crop=0.2, brightness=0.15, contrast=0.15, saturation=0.2, hue=0.04),
+    "blood microscopy": Augmentation(crop=0.1, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02),
+    "kidney cell microscopy": Augmentation(crop=0.1, brightness=0.1, contrast=0.1),
+    "retinal OCT": Augmentation(crop=0.1, angle=5.0, contrast=0.1),
+    "fundus photograph": Augmentation(crop=0.1, angle=10.0, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.02),
+    "breast ultrasound": Augmentation(crop=0.1, brightness=0.1, contrast=0.1),
+    "not stated": Augmentation(crop=0.05),  # own data: a smaller field of view is all that is safe to assume
 }
 
 
-def recipe_for(modality: str, views: tuple[str, ...]) -> Recipe:
+def recipe_for(modality: str, views: tuple[str, ...]) -> Augmentation:
     """Returns what may be done to images of a modality whose label-preserving views are known.
 
     Args:
@@ -101,7 +99,7 @@ def recipe_for(modality: str, views: tuple[str, ...]) -> Recipe:
     return replace(RECIPES[modality], mirrors=tuple(view for view in views if view != "identity"))
 
 
-def augment(image: Pixels, recipe: Recipe, *, rng: np.random.Generator) -> Pixels:
+def augment(image: Pixels, recipe: Augmentation, *, rng: np.random.Generator) -> Pixels:
     """Returns one random picture of the same finding.
 
     Args:
@@ -126,13 +124,13 @@ def augment(image: Pixels, recipe: Recipe, *, rng: np.random.Generator) -> Pixel
     return image
 
 
-def augment_many(images: Pixels, recipe: Recipe, *, rng: np.random.Generator) -> Pixels:
+def augment_many(images: Pixels, recipe: Augmentation, *, rng: np.random.Generator) -> Pixels:
     """Returns each image [n, s, s, 3] augmented with draws of its own."""
     return np.stack([augment(image, recipe, rng=rng) for image in images]) if len(images) else images
 
 
 def augmented_features(
-    material: Material, copies: int, *, seed: int, workers: int = 1, recipe: Recipe | None = None
+    material: Material, copies: int, *, seed: int, workers: int = 1, recipe: Augmentation | None = None
 ) -> Features:
     """Returns the mean features of `copies` random pictures of each case, in the space of the agreed features.
 
@@ -154,105 +152,39 @@ def augmented_features(
         raise ConfigError(f"copies={copies} must be at least 1")
     chosen = recipe_for(material.modality, material.views) if recipe is None else recipe
     agreed = feature_spec(material.settings, material.views, material.columns)
+    images = material.keyed_images()
     parts = [
-        np.mean([_copy(material.examples, record, own, (chosen, seed, number), workers) for number in range(copies)], 0)
+        np.mean([_copy(images, record, own, (chosen, seed, number), workers) for number in range(copies)], axis=0)
         for record, own in agreed.parts(material.settings)
     ]
     return Features(np.concatenate(parts, axis=1).astype(np.float32), agreed.fingerprint, agreed.groups)
 
 
-def check_mixing(private: bool) -> None:
-    """Refuses pictures mixed of two patients where a patient's influence must be bounded.
-
-    Raises:
-        ConfigError: `private` is true.
-    """
-    if private:
-        raise ConfigError(
-            "mixup and cutmix blend two patients into one case, so that removing one patient changes the cases of "
-            "another and no per-patient sensitivity holds; switch mixing off, or privacy"
-        )
-
-
-def mixup(images: "Tensor", label: "Tensor", classes: int, *, rng: np.random.Generator) -> tuple["Tensor", "Tensor"]:
-    """Returns images blended with their neighbours in the batch, and their blended labels [n, classes].
-
-    Zhang et al., "mixup", ICLR 2018, with alpha = 1. Call `mix`, which checks that mixing is allowed.
-    """
-    from torchvision.transforms.v2 import MixUp
-
-    known = {"labels": label, "batch_size": len(images), "lam": float(rng.random())}
-    made = MixUp(num_classes=classes)
-    return made.transform(images, known), made.transform(label, known)
-
-
-def cutmix(images: "Tensor", label: "Tensor", classes: int, *, rng: np.random.Generator) -> tuple["Tensor", "Tensor"]:
-    """Returns images with a box taken from their neighbours in the batch, and labels mixed by area [n, classes].
-
-    Yun et al., "CutMix", ICCV 2019, with alpha = 1. Call `mix`, which checks that mixing is allowed.
-    """
-    from torchvision.transforms.v2 import CutMix
-
-    height, width = images.shape[-2:]
-    half = 0.5 * np.sqrt(1.0 - rng.random())
-    (x1, x2), (y1, y2) = (_side(extent, half, rng) for extent in (width, height))
-    kept = 1.0 - (x2 - x1) * (y2 - y1) / (width * height)
-    known = {"labels": label, "batch_size": len(images), "box": (x1, y1, x2, y2), "lam_adjusted": kept}
-    made = CutMix(num_classes=classes)
-    return made.transform(images, known), made.transform(label, known)
-
-
-#: Name -> how a batch of images and labels is mixed.
-MIXINGS: Mapping[str, Callable[..., tuple["Tensor", "Tensor"]]] = {"mixup": mixup, "cutmix": cutmix}
-
-
-def mix(
-    name: str, batch: tuple["Tensor", "Tensor"], classes: int, *, private: bool, rng: np.random.Generator
-) -> tuple["Tensor", "Tensor"]:
-    """Returns a batch mixed by one of `MIXINGS`: float images [n, 3, h, w] and soft labels [n, classes].
-
-    Raises:
-        ConfigError: the name is unknown, or privacy is on.
-    """
-    check_mixing(private)
-    if name not in MIXINGS:
-        raise ConfigError(f"mixing {name!r} is not known; {did_you_mean(name, MIXINGS)}")
-    return MIXINGS[name](*batch, classes, rng=rng)
-
-
-def _side(extent: int, half: float, rng: np.random.Generator) -> tuple[int, int]:
-    centre, reach = int(rng.integers(extent)), int(half * extent)
-    return max(centre - reach, 0), min(centre + reach, extent)
-
-
 def _copy(
-    examples: Examples, spec: FeatureSpec, settings: Settings, made: tuple[Recipe, int, int], workers: int
+    images: Sequence[tuple[str, Any]],
+    spec: FeatureSpec,
+    settings: Settings,
+    what: tuple[Augmentation, int, int],
+    workers: int,
 ) -> Row:
-    """The features of one random picture of each case under one backbone, float32 [n, d]."""
-    recipe, seed, number = made
-    images = images_of(examples)
-    names = [content_key(image) for image in images]
+    """The features of one random picture of each image under one backbone, float32 [n, d]."""
+    recipe, seed, number = what
     plain = replace(spec, views=("identity",))
     recorded = {"features": plain.fingerprint, "recipe": vars(recipe), "seed": seed, "copy": number, "is": _VERSION}
-    keys = [digest([name, recorded]) for name in names]
-    unique = {key: (name, image) for key, name, image in zip(keys, names, images, strict=True)}
-    cache = FeatureCache(cache_folder(settings.cache))
-    rows = {key: row for key, row in cache.get_many(unique).items() if row.shape == (spec.width,)}
-    todo = [key for key in unique if key not in rows]
-    for first in range(0, len(todo), _CHUNK):
-        part = todo[first : first + _CHUNK]
-        drawn = [
-            augment(square(decode(image), spec.size), recipe, rng=stream(seed, "augment", name, number))
-            for name, image in (unique[key] for key in part)
-        ]
-        pictures = Examples({"image": np.stack(drawn)}, examples.task)
-        fresh = extract(pictures, plain, settings.replace(cache="off"), workers=workers).values
-        cache.put_many(dict(zip(part, fresh, strict=True)))
-        rows |= dict(zip(part, fresh, strict=True))
-    return np.stack([rows[key] for key in keys]) if keys else np.zeros((0, spec.width), np.float32)
+
+    def opened() -> ImageReader:
+        read = pixel_reader(plain, settings)
+
+        def drawn(key: str, image: Any) -> Row:
+            picture = square(decode(image), spec.size)
+            return read(augment(picture, recipe, rng=stream(seed, "augment", key, number))[None])
+
+        return drawn
+
+    return rows_by_content(images, recorded, spec.width, settings.cache, opened, workers=workers)
 
 
-def _moved(image: Pixels, recipe: Recipe, amount: Float) -> Pixels:
+def _moved(image: Pixels, recipe: Augmentation, amount: Float) -> Pixels:
     """Cropped and rotated in one resampling."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional
@@ -268,7 +200,7 @@ def _moved(image: Pixels, recipe: Recipe, amount: Float) -> Pixels:
     return _pixels(functional.center_crop(moved, [len(image)]))
 
 
-def _coloured(image: Pixels, recipe: Recipe, amount: Float) -> Pixels:
+def _coloured(image: Pixels, recipe: Augmentation, amount: Float) -> Pixels:
     """Brightness, contrast, saturation and hue, in this order."""
     from torchvision.transforms.v2 import functional
 

@@ -12,7 +12,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +30,8 @@ _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS features (key TEXT PRIMARY KEY, row BLOB NOT NULL, sum BLOB NOT NULL) WITHOUT ROWID"
 )
 _LOGGER = logging.getLogger("medtl")
+#: Warnings that this process has given: one fault is met by every hospital and at every read.
+_SAID: set[str] = set()
 #: Threads take turns: a damaged file must not be renamed under another open connection of the same process, for old and
 #: new file share the name of their journal (sqlite.org/howtocorrupt.html#unlink).
 _TURN = threading.Lock()
@@ -38,9 +39,9 @@ _TURN = threading.Lock()
 
 def default_folder() -> Path:
     """Returns $MEDTL_CACHE, or medtl below $XDG_CACHE_HOME, or ~/.cache/medtl."""
-    own = os.environ.get("MEDTL_CACHE")
-    if own:
-        return Path(own).expanduser()
+    named = os.environ.get("MEDTL_CACHE")
+    if named:
+        return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medtl"
 
 
@@ -61,7 +62,7 @@ class FeatureCache:
             return {}
 
         def read(base: sqlite3.Connection) -> dict[str, Row]:
-            found: dict[str, Row] = {}
+            rows: dict[str, Row] = {}
             for first in range(0, len(wanted), _BATCH):
                 part = wanted[first : first + _BATCH]
                 marks = ",".join("?" * len(part))
@@ -69,10 +70,10 @@ class FeatureCache:
                     f"SELECT key, row, sum FROM features WHERE key IN ({marks})", part
                 ):
                     if _is_whole(key, row, checksum):
-                        found[key] = np.frombuffer(row, dtype="<f4").astype(np.float32)
+                        rows[key] = np.frombuffer(row, dtype="<f4").astype(np.float32)
                     else:
                         _say_once(f"the feature cache in {self.folder} holds damaged rows; they are computed again")
-            return found
+            return rows
 
         return self._with(read, {})
 
@@ -158,6 +159,7 @@ def _is_whole(key: object, row: object, checksum: object) -> bool:
     return isinstance(key, str) and isinstance(row, bytes) and len(row) % 4 == 0 and checksum == _checksum(key, row)
 
 
-@lru_cache(maxsize=64)
 def _say_once(text: str) -> None:
-    _LOGGER.warning(text)
+    if text not in _SAID:
+        _SAID.add(text)
+        _LOGGER.warning(text)

@@ -1,13 +1,93 @@
 """The cases behind the features, for methods that look deeper than the agreed features."""
 
-from dataclasses import dataclass
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.config import Settings, Value
-from medtl_core.features.extract import extract, feature_spec
+from medtl_core.data.images import content_key, decode
+from medtl_core.data.views import Pixels, square
+from medtl_core.features.extract import extract, feature_spec, images_of
 from medtl_core.values import Examples, Features
+
+#: Bytes that a store keeps.
+LIMIT = 1 << 30
+
+
+class Stored(Protocol):
+    """An array or a tensor."""
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in memory."""
+
+
+@final
+class DerivedStore:
+    """What was computed from open cases and will be asked for again: activations, rows of augmented features.
+
+    It lives in memory as long as the cases that hold it, and is never written to disk: an early layer's activations
+    show the image. The least recently used entries are dropped beyond `limit` bytes. Entries are named by content,
+    so cases of several hospitals may share one store; threads may, too.
+
+    Args:
+        limit: bytes of entries kept.
+    """
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self.limit, self.bytes = limit, 0
+        self._entries: OrderedDict[str, tuple[Stored, ...]] = OrderedDict()
+        self._content: dict[tuple[str, int, int], str] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> Any | None:
+        """Returns an entry and marks it as used; None if there is none."""
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+            return self._entries.get(key)
+
+    def put(self, key: str, entry: tuple[Stored, ...]) -> None:
+        """Keeps an entry, and drops others where it needs their room; one larger than the limit is not kept."""
+        size = _size(entry)
+        with self._lock:
+            if key in self._entries or size > self.limit:
+                return
+            self._entries[key] = entry
+            self.bytes += size
+            while self.bytes > self.limit:
+                self.bytes -= _size(self._entries.popitem(last=False)[1])
+
+    def content_keys(self, images: Sequence[Any]) -> list[str]:
+        """Returns each image's `images.content_key`; a file is read once as long as its size and date stay.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        return [content_key(image) if isinstance(image, np.ndarray) else self._file_key(image) for image in images]
+
+    def _file_key(self, path: str) -> str:
+        try:
+            status = Path(path).stat()
+        except OSError:
+            return content_key(path)  # says what is wrong
+        name = (path, status.st_mtime_ns, status.st_size)
+        with self._lock:
+            known = self._content.get(name)
+        if known is None:
+            known = content_key(path)
+            with self._lock:
+                self._content[name] = known
+        return known
 
 
 @dataclass(frozen=True)
@@ -20,6 +100,8 @@ class Material:
         views: label-preserving views of the data set, from its catalog entry.
         columns: number of columns of a table; 0 for images.
         modality: the catalog's word for what the images show, e.g. "chest X-ray".
+        store: what was derived from the cases; it goes with the last object that holds it. Who opens many hospitals
+            in one process gives them one store, and so one limit.
     """
 
     examples: Examples
@@ -27,13 +109,23 @@ class Material:
     views: tuple[str, ...]
     columns: int = 0
     modality: str = "not stated"
+    store: DerivedStore = field(default_factory=DerivedStore, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.examples)
 
     def take(self, index: NDArray[np.int64]) -> "Material":
-        """Returns the cases at `index`, in that order."""
-        return Material(self.examples.take(index), self.settings, self.views, self.columns, self.modality)
+        """Returns the cases at `index`, in that order; they share the store."""
+        return replace(self, examples=self.examples.take(index))
+
+    def keyed_images(self) -> list[tuple[str, Any]]:
+        """Returns (content key, file or array) of each image.
+
+        Raises:
+            DataError: a file cannot be read, or the cases are a table.
+        """
+        images = images_of(self.examples)
+        return list(zip(self.store.content_keys(images), images, strict=True))
 
     def features(self, **changes: Value) -> Features:
         """Returns features under changed settings (field names: `backbone`, `features`, `image_size`, `views`, ...).
@@ -45,17 +137,19 @@ class Material:
             WeightsError: the weights are not on this machine.
         """
         chosen = self.settings.replace(**changes)
-        return extract(self.examples, feature_spec(chosen, self.views, self.columns), chosen)
+        spec = feature_spec(chosen, self.views, self.columns)
+        keys = None if "table" in self.examples.columns else self.store.content_keys(images_of(self.examples))
+        return extract(self.examples, spec, chosen, keys=keys)
 
-    def pixels(self, size: int) -> NDArray[np.uint8]:
+    def pixels(self, size: int) -> Pixels:
         """Returns the images as the backbone's square input, uint8 [n, size, size, 3].
 
         Raises:
             DataError: an image cannot be decoded, or the cases are a table.
         """
-        from medtl_core.data.images import decode
-        from medtl_core.data.views import square
-        from medtl_core.features.extract import images_of
-
         rows = [square(decode(image), size) for image in images_of(self.examples)]
         return np.stack(rows) if rows else np.zeros((0, size, size, 3), dtype=np.uint8)
+
+
+def _size(entry: tuple[Stored, ...]) -> int:
+    return sum(part.nbytes for part in entry)

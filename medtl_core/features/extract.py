@@ -8,19 +8,18 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
-from medtl_core.data.images import content_key, decode
-from medtl_core.data.views import square, stacked
+from medtl_core.data.images import content_key
+from medtl_core.data.views import Pixels, normalised, views_of
 from medtl_core.errors import DataError, WeightsError
-from medtl_core.features.cache import FeatureCache, default_folder
+from medtl_core.features.cache import FeatureCache, Row, default_folder
 from medtl_core.features.spec import FeatureSpec, Spec, feature_spec
 from medtl_core.values import Examples, Features, digest
 
@@ -32,9 +31,10 @@ if TYPE_CHECKING:
 #: Images between two writes to the cache: what an interrupted run loses at most.
 _CHUNK = 64
 
-Row = NDArray[np.float32]
 #: Told (images done, images in all) now and then.
 Progress = Callable[[int, int], None]
+#: Content key and image -> row float32 [d].
+ImageReader = Callable[[str, Any], Row]
 
 __all__ = ["FeatureSpec", "Spec", "extract", "feature_spec", "images_of"]
 
@@ -44,6 +44,7 @@ def extract(
     spec: Spec,
     settings: Settings,
     *,
+    keys: Sequence[str] | None = None,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Features:
@@ -57,6 +58,7 @@ def extract(
         examples: n cases with a `path`, `image` or `table` column.
         spec: from `feature_spec`.
         settings: the same; `cache` says where features are kept.
+        keys: `images.content_key` of each image, where the caller knows them already.
         workers: images that are worked on at the same time; the number of torch threads stays the caller's business.
         progress: called with (images done, images in all) now and then; byte-equal images count once.
 
@@ -65,40 +67,66 @@ def extract(
         WeightsError: the weights changed since `feature_spec`, or give numbers that are not finite.
         ConfigError: the backbone cannot read images of this size.
     """
-    parts = spec.parts(settings)
-    rows = []
-    for number, (record, chosen) in enumerate(parts):
-        rows.append(_rows(examples, record, chosen, workers, _shifted(progress, number, len(parts))))
-    values = rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1)
-    return Features(values, spec.fingerprint, spec.groups)
-
-
-def _shifted(progress: Progress | None, number: int, parts: int) -> Progress:
-    """Counts the images of earlier backbones as done."""
-    if progress is None:
-        return lambda done, total: None
-    return lambda done, total: progress(number * total + done, parts * total)
-
-
-def _rows(examples: Examples, spec: FeatureSpec, settings: Settings, workers: int, report: Progress) -> Row:
-    """The features of one backbone, float32 [n, d]."""
-    if spec.backbone == "table":
-        return _table_rows(examples, spec)
+    if isinstance(spec, FeatureSpec) and spec.backbone == "table":
+        return Features(_table_rows(examples, spec), spec.fingerprint, spec.groups)
     images = images_of(examples)
-    fingerprint = spec.fingerprint
-    keys = [digest([content_key(image), fingerprint]) for image in images]
+    known = [content_key(image) for image in images] if keys is None else keys
+    parts = spec.parts(settings)
+    rows = [
+        rows_by_content(
+            list(zip(known, images, strict=True)), record.fingerprint, record.width, chosen.cache,
+            partial(_image_reader, record, chosen), workers=workers, progress=_shifted(progress, number, len(parts)),
+        )
+        for number, (record, chosen) in enumerate(parts)
+    ]  # fmt: skip
+    return Features(rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1), spec.fingerprint, spec.groups)
+
+
+def rows_by_content(
+    images: Sequence[tuple[str, Any]],
+    recipe: Any,
+    width: int,
+    cache: str,
+    opened: Callable[[], ImageReader],
+    *,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Row:
+    """Returns a row for each image, float32 [n, width]: from the cache, or computed and kept there.
+
+    Byte-equal images are computed once. A row's key is the digest of the image's content and the recipe.
+
+    Args:
+        images: (content key, file or array).
+        recipe: JSON-able; everything beside the content that decides a row.
+        width: numbers in a row.
+        cache: the setting of that name.
+        opened: called once if a row is missing; returns what makes a row of a content key and an image.
+        workers: images worked on at the same time.
+        progress: called with (images done, images in all) now and then.
+    """
+    keys = [digest([content, recipe]) for content, _ in images]
     unique = dict(zip(reversed(keys), reversed(images), strict=True))
-    cache = FeatureCache(cache_folder(settings.cache))
-    rows = {key: row for key, row in cache.get_many(unique).items() if row.shape == (spec.width,)}
-    todo = [(key, unique[key]) for key in dict.fromkeys(keys) if key not in rows]
-    report(len(rows), len(unique))
-    if todo:
-        read = _reader(spec, settings)
-        for fresh in _computed(todo, read, workers):
-            cache.put_many(fresh)
+    kept = FeatureCache(cache_folder(cache))
+    rows = {key: row for key, row in kept.get_many(unique).items() if row.shape == (width,)}
+    todo = [key for key in dict.fromkeys(keys) if key not in rows]
+    if progress:
+        progress(len(rows), len(unique))
+    with _mapping(workers) as mapped:
+        read = opened() if todo else None
+        for first in range(0, len(todo), _CHUNK):
+            chunk = todo[first : first + _CHUNK]
+            fresh = dict(zip(chunk, mapped(read, *zip(*(unique[key] for key in chunk), strict=True)), strict=True))
+            kept.put_many(fresh)
             rows |= fresh
-            report(len(rows), len(unique))
-    return np.stack([rows[key] for key in keys]) if keys else np.zeros((0, spec.width), dtype=np.float32)
+            if progress:
+                progress(len(rows), len(unique))
+    return np.stack([rows[key] for key in keys]) if keys else np.zeros((0, width), dtype=np.float32)
+
+
+def _shifted(progress: Progress | None, number: int, parts: int) -> Progress | None:
+    """Counts the images of earlier backbones as done."""
+    return progress and (lambda done, total: progress(number * total + done, parts * total))
 
 
 def images_of(examples: Examples) -> Sequence[Any]:
@@ -120,14 +148,6 @@ def cache_folder(setting: str) -> Path | None:
     return Path(setting).expanduser() if setting else default_folder()
 
 
-def _computed(todo: list[tuple[str, Any]], read: Callable[[Any], Row], workers: int) -> Iterator[dict[str, Row]]:
-    with _mapping(workers) as mapped:
-        for first in range(0, len(todo), _CHUNK):
-            chunk = todo[first : first + _CHUNK]
-            rows = mapped(read, [image for _, image in chunk])
-            yield {key: row for (key, _), row in zip(chunk, rows, strict=True)}
-
-
 @contextmanager
 def _mapping(workers: int) -> Iterator[Callable[..., Any]]:
     if workers <= 1:
@@ -137,22 +157,24 @@ def _mapping(workers: int) -> Iterator[Callable[..., Any]]:
         yield pool.map
 
 
-def _reader(spec: FeatureSpec, settings: Settings) -> Callable[[Any], Row]:
-    """Returns the function of one image: a file or an array in, float32 [d] out."""
+def _image_reader(spec: FeatureSpec, settings: Settings) -> ImageReader:
+    read = pixel_reader(spec, settings)
+    return lambda key, image: read(views_of(image, spec.size, spec.views))
+
+
+def pixel_reader(spec: FeatureSpec, settings: Settings) -> Callable[[Pixels], Row]:
+    """Returns the function of an image's views: uint8 [views, s, s, 3] in, their mean features float32 [d] out.
+
+    Raises:
+        WeightsError: the weights changed since `feature_spec`; later, if they give numbers that are not finite.
+    """
     import torch
 
     extractor = _extractor(settings.backbone, settings.weights, spec.weights_sha, spec.taps, spec.pooling)
-    # One row of pixels holds size * 3 values, so a plain product runs along memory.
-    scale = torch.tensor([1.0 / (255.0 * std) for std in spec.std]).repeat(spec.size)
-    shift = torch.tensor([-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)]).repeat(spec.size)
 
-    def read(image: Any) -> Row:
-        pixels = torch.from_numpy(stacked(square(decode(image), spec.size), spec.views))
+    def read(pixels: Pixels) -> Row:
         with torch.inference_mode():
-            lines = pixels.view(-1, spec.size * 3).float().mul_(scale).add_(shift)
-            # The pixels' own order in memory is the layout ("channels last") the backbone runs fastest in.
-            batch = lines.view(pixels.shape).permute(0, 3, 1, 2)
-            row: Tensor = extractor(batch).mean(dim=0)
+            row: Tensor = extractor(normalised(torch.from_numpy(pixels), spec.mean, spec.std)).mean(dim=0)
         if not bool(row.isfinite().all()):
             raise WeightsError(f"backbone {settings.backbone!r} gives features that are not finite; check its weights")
         values: Row = row.numpy()
@@ -161,11 +183,11 @@ def _reader(spec: FeatureSpec, settings: Settings) -> Callable[[Any], Row]:
     return read
 
 
+#: Loaded networks are pure functions of their names and stay for the process; threads that ask at once load one.
 _LOADING = threading.Lock()
 
 
 def _extractor(name: str, weights: str, sha: str, taps: tuple[str, ...], pooling: str) -> "Extractor":
-    """Threads that ask at once load one network, not one each."""
     with _LOADING:
         return _loaded(name, weights, sha, taps, pooling)
 

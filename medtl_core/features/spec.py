@@ -16,7 +16,7 @@ from medtl_core.values import digest
 
 #: Raised when the same settings begin to give other features; it is part of every fingerprint.
 VERSION = 2
-#: Side of "plain" features; enough for one middle tap, and five times faster than 224 (METHODS section 10).
+#: Side of "plain" features; enough for one middle tap, and a third of the pixels of 224.
 _PLAIN_SIZE = 128
 _SMALLEST = 32
 _KINDS = ("random:", "file:", "own:", "timm:", "torchvision:")
@@ -131,8 +131,8 @@ class JoinedSpec(Spec):
 def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: int = 0) -> Spec:
     """Returns what the settings mean for a data set, without running or importing torch.
 
-    "rich" joins the backbone's middle taps by mean and standard deviation over its views at full size (METHODS
-    section 12); "plain" is one tap, its mean, one view, 128 pixels; "4+10" names taps, otherwise as "rich".
+    "rich" joins the backbone's middle taps by mean and standard deviation over its views at full size; "plain" is one
+    tap, its mean, one view, 128 pixels; "4+10" names taps, otherwise as "rich".
 
     `backbone` may join several with "+": their features stand side by side. `features` then goes for each of them; a
     word such as "lite0:4" or "torchvision:squeezenet1_1:rich" goes for one. `weights` is then a folder that holds each

@@ -3,11 +3,12 @@
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
-if TYPE_CHECKING:
-    from medtl_core.federation.outcome import Outcome
-    from medtl_core.federation.study import Study
+from medtl_core.federation.outcome import Candidates, Need, Outcome, Rounds
+from medtl_core.federation.study import Study
+
+__all__ = ["Candidates", "Method", "Need", "Rounds"]
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,32 @@ class Method(ABC):
         return cls(name=name, **given)
 
     @classmethod
-    def names(cls) -> str:
-        """Returns the fixed names the class answers to, or its example."""
-        words = cls.syntax.split("|")
-        return ", ".join(words) if all(word.replace("-", "").isalnum() for word in words) else cls.example
+    def names(cls) -> tuple[str, ...]:
+        """Returns a name of every family the class answers to: its example, and what may stand in place of its words.
+
+        Each of them can be typed: of `(?P<algorithm>fedavg|fedprox)-(?P<rounds>[0-9]+)`, e.g. fedavg-20 and fedprox-20.
+        """
+        example = re.fullmatch(cls.syntax, cls.example)
+        assert example is not None, f"{cls.example} is not a name of its own method"
+        names = [cls.example, *cls.syntax.split("|")]
+        for group, words in _WORDS.findall(cls.syntax):
+            start, end = example.span(group) if example[group] is not None else (len(cls.example),) * 2
+            names += [cls.example[:start] + word + cls.example[end:] for word in words.split("|")]
+        return tuple(name for name in dict.fromkeys(names) if cls.parse(name) is not None)
+
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        """Returns what the method reads of phases that others may read too, its members' needs included.
+
+        A study asks every method once, before it asks a hospital anything, and fits each phase to all needs together.
+        """
+        return ()
 
     @abstractmethod
-    def outcome(self, study: "Study") -> "Outcome":
+    def outcome(self, study: Study) -> Outcome:
         """Asks the hospitals and returns what the method gave."""
 
 
+#: A named group of a syntax, and what may stand there.
+_WORDS = re.compile(r"\(\?P<(\w+)>([^()]+)\)")
 #: A field's type, as a class or as written under postponed evaluation -> how a part of the name becomes its value.
 _KINDS: dict[Any, Any] = {int: int, float: float, bool: bool, str: str, "int": int, "float": float, "bool": bool}

@@ -1,11 +1,12 @@
-"""What a study knows before it asks, and what a method gives."""
+"""What a study knows before it asks, what a method needs and what it gives."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from medtl_core.federation.hospitals import Cost
 from medtl_core.federation.model import Classifier
 from medtl_core.heads.statistics import Float
 from medtl_core.values import Array, Update
@@ -50,16 +51,72 @@ class Moments:
 
 
 @dataclass(frozen=True)
+class Candidates:
+    """A need: the heads of a closed-form family on some feature columns, cross-validated (phases of the sums).
+
+    Attributes:
+        family: of `heads.closed_form.FAMILIES`.
+        columns_key: taps as `heads.tap_subsets.column_choices` names them; "" = all columns.
+    """
+
+    family: str
+    columns_key: str = ""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """A need: the head of a gradient algorithm after so many rounds.
+
+    Attributes:
+        algorithm: what is trained; methods of the same one share their rounds.
+        rounds: after which the head is wanted.
+        folds: whether the heads of the cross-validation folds train along in the same messages.
+    """
+
+    algorithm: str
+    rounds: int
+    folds: bool = False
+
+
+Need = Candidates | Rounds
+
+
+@dataclass(frozen=True)
 class Share:
-    """How much of a phase a method would have caused alone.
+    """How much of a phase a method would have caused alone: what it is billed does not depend on its neighbours.
+
+    A message that several methods share is billed as the one this method would have sent alone: in full, with headers
+    and settings, less the exact bytes of the arrays that only others need. Processor time cannot be told apart like
+    this and is divided by the number of heads.
 
     Attributes:
         rounds: share of the phase's exchanges.
-        work: share of its bytes and CPU seconds; smaller when several heads travelled in one message.
+        work: share of its CPU seconds.
+        others_up: bytes in one reply that only others need.
+        others_down: bytes in one request that only others need.
     """
 
     rounds: float = 1.0
     work: float = 1.0
+    others_up: int = 0
+    others_down: int = 0
+
+    @classmethod
+    def among(cls, alone: int, together: int, *, up: int, down: int, rounds: float = 1.0) -> Self:
+        """Returns the share of a method that needs `alone` of `together` heads, each of so many bytes up and down."""
+        others = together - alone
+        return cls(rounds, rounds * alone / together, others * up, others * down)
+
+    def of(self, cost: Cost, hospitals: int) -> Cost:
+        """Returns this method's part of what a phase cost over so many hospitals."""
+        messages = cost.rounds * hospitals
+        return Cost(
+            round(max(cost.bytes_up - messages * self.others_up, 0) * self.rounds),
+            round(max(cost.bytes_down - messages * self.others_down, 0) * self.rounds),
+            cost.wall_seconds * self.rounds,
+            cost.cpu_seconds * self.work,
+            round(cost.rounds * self.rounds),
+        )
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
-"""The tables of methods, hospital tasks and models: the core ones, and those of every module in `medtl_core.methods`.
+"""The tables of methods, hospital tasks and models: whatever a module of `medtl_core.methods` lists.
 
 A new file in that folder with a table `METHODS` is a new method; nothing else has to know it. The modules import no
-heavy library at their top, and are read only when something is asked for that is not in the core: a deployed hospital
-starts a process for every message, and making their many small classes takes longer than most answers.
+heavy library at their top, and are read only when something is asked for that the usual ones do not have: a deployed
+hospital starts a process for every message, and making their many small classes takes longer than most answers.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterator, Mapping
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -16,31 +16,35 @@ from medtl_core import methods
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
 from medtl_core.federation import tasks
+from medtl_core.federation.feature_map import IDENTITY, tasks_of
 from medtl_core.federation.method import Method
 from medtl_core.federation.model import Model, Packed
 from medtl_core.federation.private import PrivateMethod, PrivateTask, PrivateTraining
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
-from medtl_core.methods import core
 from medtl_core.values import Released, Update
 
+#: Modules whose methods most runs name; they are read before the others, and alone where they suffice.
+_USUAL = tuple(f"{methods.__name__}.{name}" for name in ("closed", "core", "auto"))
 
-@lru_cache(maxsize=1)
+
+@cache
 def _modules() -> tuple[ModuleType, ...]:
-    """The core module and every other module of `medtl_core.methods`."""
-    found = pkgutil.walk_packages(methods.__path__, f"{methods.__name__}.")
-    names = sorted(info.name for info in found if not info.ispkg and info.name != core.__name__)
-    return core, *(importlib.import_module(name) for name in names)
+    """Every module of `medtl_core.methods`, the usual ones first."""
+    walked = pkgutil.walk_packages(methods.__path__, f"{methods.__name__}.")
+    names = sorted(info.name for info in walked if not info.ispkg)
+    return tuple(importlib.import_module(name) for name in dict.fromkeys([*_USUAL, *names]))
 
 
-def _joined(table: str, modules: Iterable[ModuleType]) -> dict[str, Any]:
+@cache
+def _table(name: str) -> dict[str, Any]:
     """One mapping from all modules' tables of a name; a key that two modules claim is a mistake in the code."""
     joined: dict[str, Any] = {}
-    for module in modules:
-        entries = getattr(module, table, ())
+    for module in _modules():
+        entries = getattr(module, name, ())
         rows = entries.items() if isinstance(entries, Mapping) else ((entry.kind, entry) for entry in entries)
         for key, value in rows:
             if joined.get(key, value) is not value:
-                raise ConfigError(f"{module.__name__}: {key!r} is in another module's {table} already; rename it")
+                raise ConfigError(f"{module.__name__}: {key!r} is in another module's {name} already; rename it")
             joined[key] = value
     return joined
 
@@ -56,46 +60,42 @@ def evaluate_model(site: SiteData, arrays: Arrays, config: Config) -> Released:
 
 
 #: The tasks a hospital answers without reading another method's module.
-_CORE_TASKS: Mapping[str, Task] = {**tasks.TASKS, evaluate_model.__name__: evaluate_model}
+_CORE_TASKS: Mapping[str, Task] = {**tasks.TASKS, **tasks_of(IDENTITY), evaluate_model.__name__: evaluate_model}
 
 
-@lru_cache(maxsize=1)
 def all_methods() -> tuple[type[Method], ...]:
     """Returns every class of methods."""
     return tuple(kind for module in _modules() for kind in getattr(module, "METHODS", ()))
 
 
-@lru_cache(maxsize=1)
 def all_tasks() -> Mapping[str, Task]:
     """Returns everything a hospital can be asked, by the name of the message."""
-    return {**_CORE_TASKS, **_joined("TASKS", _modules())}
+    return {**_CORE_TASKS, **_table("TASKS")}
 
 
-@lru_cache(maxsize=1)
 def all_private_tasks() -> Mapping[str, PrivateTask]:
     """Returns what a hospital can be asked under privacy: sums that only its gate lets out."""
-    private = _joined("PRIVATE_TASKS", _modules())
+    private = _table("PRIVATE_TASKS")
     both = sorted(private.keys() & all_tasks().keys())
     if both:
         raise ConfigError(f"task {both[0]!r} is private and plain at once; rename one")
     return private
 
 
-@lru_cache(maxsize=1)
 def all_private_training() -> Mapping[str, PrivateTraining]:
     """Returns what a hospital can be asked to train by itself under privacy, every gradient noised by its gate."""
-    return _joined("PRIVATE_TRAINING", _modules())
+    return _table("PRIVATE_TRAINING")
 
 
-@lru_cache(maxsize=1)
 def all_models() -> Mapping[str, type[Model]]:
     """Returns every kind of model that can travel."""
-    return _joined("MODELS", _modules())
+    return _table("MODELS")
 
 
 def _kinds() -> Iterator[type[Method]]:
-    """All classes of methods, the core ones before another module is read."""
-    yield from core.METHODS
+    """All classes of methods, the usual ones before another module is read."""
+    for name in _USUAL:
+        yield from importlib.import_module(name).METHODS
     yield from all_methods()
 
 
@@ -103,27 +103,27 @@ def find_method(name: str) -> Method:
     """Returns the method a name stands for.
 
     Raises:
-        ConfigError: no method has that name; the nearest is suggested.
+        ConfigError: no method has that name; the nearest one that can be typed is suggested.
 
     Example:
         >>> find_method("fedavg-20-adjusted").rounds
         20
     """
     for kind in _kinds():
-        found = kind.parse(name)
-        if found is not None:
-            return found
-    raise ConfigError(f"unknown method {name!r}; {did_you_mean(name, examples())}")
+        method = kind.parse(name)
+        if method is not None:
+            return method
+    raise ConfigError(f"unknown method {name!r}; {_nearest(name)}")
 
 
-def examples() -> tuple[str, ...]:
-    """Returns one name of every class of methods, and the other fixed names."""
-    fixed = [word for kind in all_methods() for word in kind.syntax.split("|") if _is_name(kind, word)]
-    return tuple(dict.fromkeys([*fixed, *(kind.example for kind in all_methods()), "fedavg-20-adjusted"]))
+def _nearest(name: str) -> str:
+    longer = [known for known in method_names() if known.startswith(f"{name}-")]
+    return f"did you mean {longer[0]!r}?" if longer else did_you_mean(name, method_names())
 
 
-def _is_name(kind: type[Method], word: str) -> bool:
-    return word.replace("-", "").isalnum() and kind.parse(word) is not None
+def method_names() -> tuple[str, ...]:
+    """Returns a name of every family of methods; each can be typed."""
+    return tuple(name for kind in all_methods() for name in kind.names())
 
 
 def read_methods(text: str) -> tuple[Method, ...]:

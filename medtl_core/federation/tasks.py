@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from medtl_core.evaluation.federated import summarise
 from medtl_core.features.dataset import Material
-from medtl_core.heads.crossval import fold_of, held_out
+from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import Training, local_head, loss_and_gradient, train, with_bias
-from medtl_core.heads.statistics import collect, pack
 from medtl_core.rng import stream
 from medtl_core.values import Array, Released, Scores, Update
 
@@ -56,27 +55,16 @@ class SiteData:
     test_material: Material | None = None
     state: Path | None = None
 
+    def fold(self, folds: int) -> NDArray[np.int64]:
+        """Returns the cross-validation fold of each training case, int64 [n]; see `heads.crossval.fold_of`."""
+        return fold_of(self.patients, self.label, folds, self.seed)
+
 
 def moments(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Counts [C], sum [d] and sum of squares [d] of the features: what federated standardisation needs."""
     wide = site.values.astype(np.float64)
     counts = np.bincount(site.label, minlength=site.classes).astype(np.float64)
     return Released(Update({"counts": counts, "sum": wide.sum(axis=0), "square": (wide**2).sum(axis=0)}))
-
-
-def statistics(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """Counts, class sums and Gram matrix of each fold; see `heads.statistics`."""
-    folds = int(config["folds"])
-    fold = fold_of(site.patients, site.label, folds, site.seed)
-    parts = [collect(site.values[fold == f], site.label[fold == f], site.classes) for f in range(folds)]
-    return Released(pack(parts))
-
-
-def validate(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """Log-loss and hits of fold heads on the cases their fold left out; see `heads.crossval`."""
-    folds = int(config["folds"])
-    fold = fold_of(site.patients, site.label, folds, site.seed)
-    return Released(held_out(arrays["heads"], site.values, site.label, fold))
 
 
 def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -89,7 +77,7 @@ def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
     stack = arrays["heads"].astype(np.float64)
     mine = None
     if len(stack) > 1:
-        fold = fold_of(site.patients, site.label, len(stack) - 1, site.seed)
+        fold = site.fold(len(stack) - 1)
         mine = np.stack([np.full(len(fold), True), *(fold != index for index in range(len(stack) - 1))])
     control = arrays.get("control")
     shuffled = training.shuffles(len(site.label))
@@ -129,9 +117,7 @@ def judged(site: SiteData, logits: NDArray[np.float64]) -> Update:
 
 
 Task = Callable[[SiteData, Arrays, Config], Released]
-TASKS: Mapping[str, Task] = {
-    task.__name__: task for task in (moments, statistics, validate, fit, gradient, local, evaluate)
-}
+TASKS: Mapping[str, Task] = {task.__name__: task for task in (moments, fit, gradient, local, evaluate)}
 
 
 def _mean_losses(heads: NDArray[np.float64], inputs: NDArray[np.float64], label: NDArray[np.int64]) -> list[float]:

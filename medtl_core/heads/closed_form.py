@@ -13,10 +13,14 @@ from medtl_core.heads.statistics import Float, Statistics
 from medtl_core.values import ABSENT
 
 
+@dataclass(frozen=True)
 class Family(ABC):
-    """A kind of closed-form head with a grid of regularisation strengths."""
+    """A kind of closed-form head.
 
-    name: str
+    Attributes:
+        strengths: of its regularisation, among which cross-validation chooses.
+    """
+
     strengths: tuple[float, ...]
 
     @abstractmethod
@@ -28,7 +32,6 @@ class Family(ABC):
 class NearestMean(Family):
     """Nearest class mean of the standardised features (FedNCM): -||z - m_c||^2 / 2 without its common part."""
 
-    name: str = "nearest-mean"
     strengths: tuple[float, ...] = (1.0,)
 
     def heads(self, statistics: Statistics) -> Float:
@@ -41,7 +44,6 @@ class NearestMean(Family):
 class Ridge(Family):
     """Ridge regression on one-hot labels with a free intercept: W = (G + strength N I)^-1 B (Fed3R, AFL)."""
 
-    name: str = "ridge"
     strengths: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
     def heads(self, statistics: Statistics) -> Float:
@@ -60,11 +62,10 @@ class Ridge(Family):
 class Discriminant(Family):
     """Linear discriminant with a uniform prior and a covariance shrunk towards a multiple of the identity.
 
-    S_r = (1 - r) S + r tr(S) / d I;  w_c = S_r^-1 m_c;  b_c = -m_c' w_c / 2 (METHODS section 1; Friedman 1989).
+    S_r = (1 - r) S + r tr(S) / d I;  w_c = S_r^-1 m_c;  b_c = -m_c' w_c / 2 (Friedman, JASA 84, 1989).
     The uniform prior is what wins under imbalance: rare diagnoses count as much as common ones.
     """
 
-    name: str = "discriminant"
     strengths: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
 
     def heads(self, statistics: Statistics) -> Float:
@@ -82,7 +83,7 @@ class Discriminant(Family):
         return _raw(weights, -0.5 * (weights * means).sum(axis=2), statistics, seen)
 
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (NearestMean(), Ridge(), Discriminant())}
+FAMILIES: dict[str, Family] = {"nearest-mean": NearestMean(), "ridge": Ridge(), "discriminant": Discriminant()}
 
 
 def _class_means(statistics: Statistics) -> tuple[Float, np.ndarray]:

@@ -2,9 +2,10 @@
 
 The server holds per-fold sums, so the training statistics of a fold are the total minus the fold. It sends the fold
 heads; each hospital returns, for its own held-out cases, class-wise sums of log-loss and of correct answers. Nothing
-else leaves, and the result equals cross-validation on the pooled cases (METHODS section 1).
+else leaves, and the result equals cross-validation on the pooled cases (docs/methods.md).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -57,9 +58,9 @@ def _fold_of(patients: tuple[Any, ...], label: tuple[int, ...], folds: int, seed
     order = sorted(range(len(names)), key=lambda i: (label[first[i]], bucket(seed, f"fold/{names[i]}", 2**32)))
     start = bucket(seed, f"start/{names[order[0]]}", folds) if order else 0  # else fold 0 would hold every remainder
     fold = {names[index]: (start + rank) % folds for rank, index in enumerate(order)}
-    found = np.array([fold[patient] for patient in patients], dtype=np.int64)
-    found.flags.writeable = False  # shared by all who ask
-    return found
+    of_cases = np.array([fold[patient] for patient in patients], dtype=np.int64)
+    of_cases.flags.writeable = False  # shared by all who ask
+    return of_cases
 
 
 def held_out(heads: Float, values: Array, label: NDArray[np.int64], fold: NDArray[np.int64]) -> Update:
@@ -84,10 +85,10 @@ def held_out(heads: Float, values: Array, label: NDArray[np.int64], fold: NDArra
     return Update({"losses": losses, "hits": hits})
 
 
-def choose(update: Update, counts: Float) -> Choice:
+def choose(sums: Mapping[str, Array], counts: Float) -> Choice:
     """Returns the best strength and temperature from summed answers and the class counts [C] of all cases."""
     weight = np.where(counts > 0, 1.0 / np.maximum(counts, 1.0), 0.0) / max(int((counts > 0).sum()), 1)
-    losses, accuracy = update.arrays["losses"] @ weight, update.arrays["hits"] @ weight
+    losses, accuracy = sums["losses"] @ weight, sums["hits"] @ weight
     index, temperature = np.unravel_index(int(np.argmin(losses)), losses.shape)
     return Choice(int(index), TEMPERATURES[temperature], float(losses.min()), float(accuracy[index]))
 

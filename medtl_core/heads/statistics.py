@@ -1,17 +1,18 @@
 """Sufficient statistics of labelled features: what a hospital sums, and what a server can add and subtract.
 
 One message of class counts, class sums and the Gram matrix gives the pooled nearest mean, ridge and discriminant heads
-exactly (METHODS section 1; ridge: Fanì et al., ICML 2024; He et al., "AFL", CVPR 2025). Sent per fold, the same message
+exactly (docs/methods.md; ridge: Fanì et al., ICML 2024; He et al., "AFL", CVPR 2025). Sent per fold, the same message
 gives exact federated cross-validation, because the training part of a fold is the total minus the fold.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.values import Update
+from medtl_core.values import Array, Update
 
 Float = NDArray[np.float64]
 
@@ -91,12 +92,12 @@ def pack(folds: list[Statistics]) -> Update:
     )
 
 
-def unpack(update: Update) -> list[Statistics]:
+def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
     """Returns the folds of a message made by `pack`, or of a sum of such messages."""
-    width = update.arrays["sums"].shape[2]
+    width = arrays["sums"].shape[2]
     upper = np.triu_indices(width)
     folds = []
-    for counts, sums, packed in zip(*(update.arrays[name] for name in ("counts", "sums", "gram")), strict=True):
+    for counts, sums, packed in zip(arrays["counts"], arrays["sums"], arrays["gram"], strict=True):
         gram = np.zeros((width, width))
         gram[upper] = packed
         folds.append(Statistics(counts, sums, gram + np.triu(gram, 1).T))

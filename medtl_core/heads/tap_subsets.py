@@ -1,9 +1,13 @@
 """Which feature columns a head may read: runs of neighbouring taps, and backbones side by side."""
 
+from dataclasses import dataclass
 from itertools import chain, combinations
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medtl_core.heads.closed_form import Family
+from medtl_core.heads.statistics import Float, Statistics
 
 Groups = tuple[tuple[str, int, int], ...]
 
@@ -35,3 +39,24 @@ def column_choices(groups: Groups) -> dict[str, NDArray[np.int64]]:
         "+".join(name for name, _, _ in taps): np.concatenate([np.arange(start, stop) for _, start, stop in taps])
         for taps in chosen
     }
+
+
+@dataclass(frozen=True)
+class OnColumns(Family):
+    """A family that reads some feature columns only; its heads are as wide as all features, zero elsewhere.
+
+    Attributes:
+        strengths: the family's.
+        family: of the heads.
+        columns: int64 [k], that it reads.
+    """
+
+    family: Family
+    columns: NDArray[np.int64]
+
+    def heads(self, statistics: Statistics) -> Float:
+        """See Family."""
+        narrow = self.family.heads(statistics.select(self.columns))
+        wide = np.zeros((*narrow.shape[:2], statistics.sums.shape[1] + 1))
+        wide[:, :, self.columns], wide[:, :, -1] = narrow[:, :, :-1], narrow[:, :, -1]
+        return wide

@@ -19,7 +19,7 @@ from medtl_core.methods.metric import Metric, unit
 from medtl_core.methods.personal.interpolated import nearest, pulled
 from medtl_core.values import ABSENT, Array, Head
 
-#: Cases the federation's covariance counts for beside the hospital's own scatter (METHODS section 5).
+#: Cases the federation's covariance counts for beside the hospital's own scatter; chosen on HAM10000.
 COVARIANCE_CASES = 50.0
 #: Cases the federation's mean of a class counts for, at most; chosen on HAM10000 by leaving one site out.
 MEAN_CASES = 30.0

@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import ConfigError, DataError
-from medtl_core.federation.folds import total
-from medtl_core.federation.hospitals import ArraySpec, Request, Value
+from medtl_core.federation.feature_map import FeatureMap, solve, tasks_of
+from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Method
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.rounds import Exchange, NamedCourse, run_rounds
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Discriminant
-from medtl_core.heads.crossval import TEMPERATURES, choose, fold_of, held_out
-from medtl_core.heads.statistics import Float, collect, pack, unpack
+from medtl_core.heads.statistics import Float
 from medtl_core.methods.network import (
     HIDDEN,
     NAMES,
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
 
 #: Arrays of the head that guesses the hospital.
 DOMAIN = ("domain.bias", "domain.weight")
-
-_FAMILY = Discriminant()
 
 
 def reversal(progress: float, cap: float) -> float:
@@ -129,19 +126,12 @@ def _hidden(site: SiteData, arrays: Arrays) -> Float:
     return np.asarray(np.tanh(inputs @ arrays["body.weight"].T + arrays["body.bias"]))
 
 
-def probe_statistics(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """Sums of the adapter's output with the hospital as the label, each fold."""
-    folds, domains = int(config["folds"]), len(arrays["domains"])
-    fold = fold_of(site.patients, site.label, folds, site.seed)
-    hidden, domain = _hidden(site, arrays), np.full(len(site.label), domain_of(site, arrays))
-    return Released(pack([collect(hidden[fold == f], domain[fold == f], domains) for f in range(folds)]))
+def _read(site: SiteData, arrays: Arrays, config: Config) -> tuple[Float, NDArray[np.int64]]:
+    return _hidden(site, arrays), np.full(len(site.label), domain_of(site, arrays))
 
 
-def probe_validate(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """How often heads that guess the hospital are right about cases their fold left out."""
-    fold = fold_of(site.patients, site.label, int(config["folds"]), site.seed)
-    domain = np.full(len(site.label), domain_of(site, arrays))
-    return Released(held_out(arrays["heads"], _hidden(site, arrays), domain, fold))
+#: The adapter's output, and the hospital in the place of the diagnosis.
+PROBE = FeatureMap("probe", _read, lambda site, arrays: len(arrays["domains"]))
 
 
 def hospital_accuracy(study: Study, arrays: Arrays) -> float:
@@ -154,22 +144,8 @@ def hospital_accuracy(study: Study, arrays: Arrays) -> float:
         arrays: with `body.weight`, `body.bias`.
     """
     sent = {**_fixed(study), **{name: arrays[name] for name in ("body.weight", "body.bias")}}
-    folds, domains, hidden = study.settings.folds, len(sent["domains"]), len(arrays["body.bias"])
-    expect = {
-        "counts": ArraySpec((folds, domains)), "sums": ArraySpec((folds, domains, hidden)),
-        "gram": ArraySpec((folds, hidden * (hidden + 1) // 2)),
-    }  # fmt: skip
-    request = Request("probe_statistics", sent, {"folds": folds}, expect)
-    first, *others = parts = unpack(Update(total(reply.arrays for reply in study.hospitals.ask(request))))
-    everything = sum(others, start=first)
-    heads = np.stack([_FAMILY.heads(everything - part) for part in parts]).astype(np.float32)
-    strengths = len(_FAMILY.strengths)
-    expect = {
-        "losses": ArraySpec((strengths, len(TEMPERATURES), domains)), "hits": ArraySpec((strengths, domains)),
-    }  # fmt: skip
-    request = Request("probe_validate", {**sent, "heads": heads}, {"folds": folds}, expect)
-    answers = Update(total(reply.arrays for reply in study.hospitals.ask(request)))
-    return choose(answers, everything.counts).balanced_accuracy
+    reading = study.reading(PROBE, sent, width=len(arrays["body.bias"]), targets=len(sent["domains"]))
+    return solve(reading, {"": (Discriminant(), reading.sums())})[""].choice.balanced_accuracy
 
 
 def _mark(name: str) -> int:
@@ -226,5 +202,5 @@ class AdversarialMethod(Method):
 
 METHODS: tuple[type[Method], ...] = (AdversarialMethod,)
 TASKS: Mapping[str, Task] = {
-    "fit_adversarial": fit_adversarial, "probe_statistics": probe_statistics, "probe_validate": probe_validate,
+    "fit_adversarial": fit_adversarial, **tasks_of(PROBE),
 }  # fmt: skip

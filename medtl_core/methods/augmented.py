@@ -4,7 +4,6 @@ Training and answering average alike: a classifier fitted on averaged features a
 points. What is drawn depends on the image only, so features are computed once and kept in the feature cache.
 """
 
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self, final
@@ -13,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import ConfigError, DataError, WeightsError
-from medtl_core.features.augment import augmented_features
+from medtl_core.features.augment import augmented_features, recipe_for
 from medtl_core.features.cache import Row
 from medtl_core.features.dataset import Material
-from medtl_core.features.spec import feature_spec
+from medtl_core.features.spec import Spec, feature_spec
 from medtl_core.federation import tasks
+from medtl_core.federation.feature_map import IDENTITY, tasks_of
 from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
 from medtl_core.federation.method import Method
 from medtl_core.federation.model import Model
@@ -28,8 +28,9 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.balanced import LogitAdjusted, Weighted, fit_loss
-from medtl_core.methods.core import Closed, GradientMethod
-from medtl_core.values import Head, Packed, Released
+from medtl_core.methods.closed import Closed
+from medtl_core.methods.core import GradientMethod
+from medtl_core.values import Head, Packed, Released, digest
 
 #: What can be named before "-augmented-N".
 BASES: tuple[type[Method], ...] = (Closed, GradientMethod, LogitAdjusted, Weighted)
@@ -43,6 +44,8 @@ _SEED = 0
 def blended(values: NDArray[np.floating[Any]], material: Material, copies: int) -> NDArray[np.float32]:
     """Returns features [n, d] averaged over the agreed views and so many random pictures, each counting alike.
 
+    The pictures' features stay in the cases' store: rounds and heads read them from memory, not from disk.
+
     Args:
         values: the agreed features of the cases, float [n, d].
         material: the cases.
@@ -54,8 +57,20 @@ def blended(values: NDArray[np.floating[Any]], material: Material, copies: int) 
     """
     spec = feature_spec(material.settings, material.views, material.columns)
     views = max(len(record.views) for record, _ in spec.parts(material.settings))
-    drawn = augmented_features(material, copies, seed=_SEED).values
+    drawn = _drawn(material, spec, copies)
     return np.asarray((views * np.asarray(values, np.float64) + copies * drawn) / (views + copies), np.float32)
+
+
+def _drawn(material: Material, spec: Spec, copies: int) -> Row:
+    """The mean features of the random pictures, float32 [n, d]."""
+    recipe = recipe_for(material.modality, material.views)
+    content = [key for key, _ in material.keyed_images()]
+    name = digest(["augmented", content, spec.fingerprint, vars(recipe), copies])
+    entry: tuple[Row] | None = material.store.get(name)
+    if entry is None:
+        entry = (augmented_features(material, copies, seed=_SEED, recipe=recipe).values,)
+        material.store.put(name, entry)
+    return entry[0]
 
 
 @final
@@ -83,7 +98,7 @@ class AugmentedHead(Model):
         """See Model."""
         if material is None:
             raise DataError("a head on augmented features needs the images, not their features alone")
-        read = _remembered(np.asarray(values, np.float32), material, self.copies)
+        read = blended(np.asarray(values, np.float32), material, self.copies)
         return np.asarray(read.astype(np.float64) @ self.weight.T + self.bias)
 
     def pack(self) -> Packed:
@@ -125,14 +140,14 @@ class Augmented(Method):
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         inner = study.once(f"augmented/{self.copies}", lambda: self._inner(study))
-        found = inner.outcome(_method(self.base))
-        head = found.heads[""]
+        base = inner.outcome(_method(self.base))
+        head = base.heads[""]
         if not isinstance(head, Head):
             raise TypeError(f"{self.base} gave no affine head")
-        facts = {**found.facts, "base": self.base, "copies": self.copies}
+        facts = {**base.facts, "base": self.base, "copies": self.copies}
         model = AugmentedHead(head.weight, head.bias, self.copies, head.classes, head.fingerprint, facts)
-        bill = {_phase(phase, self.copies): share for phase, share in found.bill.items()}
-        return Outcome({"": model}, bill, found.server_cpu, facts)
+        bill = {_phase(phase, self.copies): share for phase, share in base.bill.items()}
+        return Outcome({"": model}, bill, base.server_cpu, facts)
 
     def _inner(self, study: Study) -> Study:
         """The same hospitals, asked about blended features, by all methods of as many copies together."""
@@ -193,10 +208,10 @@ def _phase(phase: str, copies: int) -> str:
 
 
 def _method(base: str) -> Method:
-    found = next(filter(None, (kind.parse(base) for kind in BASES)), None)
-    if found is None:
+    method = next(filter(None, (kind.parse(base) for kind in BASES)), None)
+    if method is None:
         raise ConfigError(f"no method {base!r} works on augmented features")
-    return found
+    return method
 
 
 def _blended(task: Task) -> Task:
@@ -205,29 +220,12 @@ def _blended(task: Task) -> Task:
     def asked(site: SiteData, arrays: Arrays, config: Config) -> Released:
         if site.material is None:
             raise DataError(f"hospital {site.name!r} holds features only; augmentation needs the images")
-        return task(
-            replace(site, values=_remembered(site.values, site.material, int(config["copies"]))), arrays, config
-        )
+        return task(replace(site, values=blended(site.values, site.material, int(config["copies"]))), arrays, config)
 
     return asked
 
 
-#: Blended features of cases that are open in this process: rounds and heads read them from memory, not from disk.
-_OPEN: dict[tuple[int, int], tuple[weakref.ref[Material], Row]] = {}
-
-
-def _remembered(values: Row, material: Material, copies: int) -> Row:
-    key = (id(material), copies)
-    known = _OPEN.get(key)
-    if known is None or known[0]() is not material:  # an id may be another object's by now
-        known = (weakref.ref(material, lambda _: _OPEN.pop(key, None)), blended(values, material, copies))
-        _OPEN[key] = known
-    return known[1]
-
-
 METHODS: tuple[type[Method], ...] = (Augmented,)
 MODELS: tuple[type[Model], ...] = (AugmentedHead,)
-TASKS: Mapping[str, Task] = {
-    f"augmented_{task.__name__}": _blended(task)
-    for task in (tasks.moments, tasks.statistics, tasks.validate, tasks.fit, fit_loss)
-}
+_CORE: Mapping[str, Task] = {**tasks_of(IDENTITY), "moments": tasks.moments, "fit": tasks.fit, "fit_loss": fit_loss}
+TASKS: Mapping[str, Task] = {f"augmented_{name}": _blended(task) for name, task in _CORE.items()}

@@ -2,7 +2,7 @@
 
 The within-class covariance of the federation, which the sums of the discriminant already contain, says which directions
 of feature space are noise. Whitening by it makes nearest class means good answers for hospitals and classes that the
-federation never saw (METHODS section 5), without any meta-training. With many cases a class the distance is
+federation never saw (docs/transfer.md), without any meta-training. With many cases a class the distance is
 Mahalanobis's; with few, cases are also brought to unit length (SimpleShot's CL2N, Wang et al. 2019, after whitening).
 """
 
@@ -18,7 +18,7 @@ from medtl_core.errors import WeightsError
 from medtl_core.features.dataset import Material
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request, Value
-from medtl_core.federation.method import Method
+from medtl_core.federation.method import Candidates, Method
 from medtl_core.federation.model import Model, Packed
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
@@ -229,8 +229,8 @@ def federated_metric(study: Study) -> Metric:
 
     The exchange (phase "metric") gives the class means of unit-length cases.
     """
-    solved, statistics = study.solved("discriminant", "discriminant"), study.statistics
-    strength, temperature = float(solved.facts["strength"]), float(solved.facts["temperature"])
+    solved, statistics = study.solved("discriminant"), study.statistics
+    strength, temperature = solved.strength, solved.choice.temperature
     shrinkage = max(strength, LEAST)
     means, within, counts = moments_of(statistics)
     temperature *= _sharpness(within, means[counts > 0], shrinkage) / _sharpness(within, means[counts > 0], strength)
@@ -255,11 +255,15 @@ class FederatedMetric(Method):
     example: ClassVar[str] = "metric"
     summary: ClassVar[str] = "nearest mean in the federation's metric; the start for a new hospital or class"
 
+    def needs(self, study: Study) -> tuple[Candidates, ...]:
+        """See Method."""
+        return (Candidates("discriminant"),)
+
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        solved = study.solved("discriminant", "discriminant")
         model = study.once("metric", lambda: federated_metric(study))
-        return Outcome({"": model}, {**solved.bill, "metric": Share()}, solved.server_cpu, model.facts)
+        bill = {**study.closed_bill(self.needs(study)), "metric": Share()}
+        return Outcome({"": model}, bill, study.solved("discriminant").server_cpu, model.facts)
 
 
 METHODS: tuple[type[Method], ...] = (FederatedMetric,)

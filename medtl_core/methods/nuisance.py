@@ -1,8 +1,8 @@
 """The nuisance-scatter penalty: directions in which hospitals differ within a class count as noise.
 
-A closed-form "adversary" (METHODS section 4c): S_D, the scatter of each hospital's class means about the class means
-of all, is added g times to the Gram matrix, and the discriminant then leans away from what tells hospitals apart. It
-costs one more sum, needs no case of an unseen hospital and gives an ordinary affine head.
+A closed-form "adversary": S_D, the scatter of each hospital's class means about the class means of
+all, is added g times to the Gram matrix, and the discriminant then leans away from what tells hospitals apart. It costs
+one more sum, needs no case of an unseen hospital and gives an ordinary affine head.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from medtl_core.federation.feature_map import Sums, solve
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method
@@ -18,7 +19,6 @@ from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Discriminant
-from medtl_core.heads.crossval import choose, fold_of
 from medtl_core.heads.statistics import Float, Statistics, collect
 from medtl_core.values import Released, Update
 
@@ -50,27 +50,34 @@ def spread(site: SiteData, arrays: Arrays, config: Config) -> Released:
     The folds are needed one by one because, unlike Gram matrices, these do not subtract.
     """
     folds = int(config["folds"])
-    fold = fold_of(site.patients, site.label, folds, site.seed)
-    upper = np.triu_indices(site.values.shape[1])
+    fold, upper = site.fold(folds), np.triu_indices(site.values.shape[1])
     parts = [fold != index for index in range(-1, folds)]  # no case is in fold -1
     spreads = [spread_of_means(collect(site.values[part], site.label[part], site.classes)) for part in parts]
     return Released(Update({"spread": np.stack([one[upper] for one in spreads])}))
 
 
-def nuisance(study: Study) -> list[Float]:
-    """Returns S_D of all cases, then without each fold (phase "nuisance_spread")."""
+def scatter(study: Study) -> list[Float]:
+    """Returns S_D [d, d] of all cases, then without each fold (phase "nuisance_spread")."""
     folds, width = study.settings.folds, study.problem.width
     upper = np.triu_indices(width)
     expect = {"spread": ArraySpec((folds + 1, len(upper[0])))}
     request = Request("nuisance_spread", config={"folds": folds}, expect=expect)
-    packed = total(reply.arrays for reply in study.hospitals.ask(request))["spread"]
-    pooled = [study.statistics, *(study.statistics - part for part in study.folds)]
-    found = []
-    for row, statistics in zip(packed, pooled, strict=True):
+    scatters = []
+    rows = total(reply.arrays for reply in study.hospitals.ask(request))["spread"]
+    for row, statistics in zip(rows, (study.sums.whole, *study.sums.without), strict=True):
         square = np.zeros((width, width))
         square[upper] = row
-        found.append(square + np.triu(square, 1).T - spread_of_means(statistics))
-    return found
+        scatters.append(square + np.triu(square, 1).T - spread_of_means(statistics))
+    return scatters
+
+
+def penalised(sums: Sums, scatters: list[Float], penalty: float) -> Sums:
+    """Returns the statistics with the penalty times S_D added to each Gram matrix."""
+    whole, *without = (
+        replace(statistics, gram=statistics.gram + penalty * square)
+        for statistics, square in zip((sums.whole, *sums.without), scatters, strict=True)
+    )
+    return Sums(whole, without)
 
 
 @final
@@ -90,24 +97,15 @@ class NuisanceDiscriminant(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
+        scatters, phase = study.once("nuisance", lambda: scatter(study)), f"validate-{self.name}"
         grid = GRID if self.penalty == "cv" else (float(self.penalty),)
-        scatter = study.once("nuisance", lambda: nuisance(study))
-        pooled = [study.statistics, *(study.statistics - part for part in study.folds)]
-        with study.clock(self.name) as spent:
-            whole, *parts = (
-                np.concatenate([_FAMILY.heads(replace(one, gram=one.gram + g * extra)) for g in grid])
-                for one, extra in zip(pooled, scatter, strict=True)
-            )
-        phase = f"validate-{self.name}"
-        choice = choose(study.validate(np.stack(parts), phase), study.statistics.counts)
-        which, strength = divmod(choice.index, len(_FAMILY.strengths))
-        facts = {
-            "penalty": grid[which], "strength": _FAMILY.strengths[strength], "temperature": choice.temperature,
-            "cv_loss": choice.loss, "cv_balanced_accuracy": choice.balanced_accuracy,
-        }  # fmt: skip
-        head = study.head(whole[choice.index] * choice.temperature, "discriminant-nuisance", facts)
+        candidates = {g: (_FAMILY, penalised(study.sums, scatters, g)) for g in grid}
+        heads = solve(study.features, candidates, phase)
+        best = min(grid, key=lambda g: heads[g].choice.loss)
+        facts = {"penalty": best, **heads[best].facts}
+        head = study.head(heads[best].affine, "discriminant-nuisance", facts)
         bill = {"statistics": Share(), "nuisance_spread": Share(), phase: Share()}
-        return Outcome({"": head}, bill, spent[0], facts)
+        return Outcome({"": head}, bill, sum(one.server_cpu for one in heads.values()), facts)
 
 
 METHODS: tuple[type[Method], ...] = (NuisanceDiscriminant,)

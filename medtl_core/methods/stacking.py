@@ -13,24 +13,25 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from medtl_core.evaluation.ensemble import drop_rule
+from medtl_core.federation.feature_map import Solved, solve
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
-from medtl_core.federation.method import Method
+from medtl_core.federation.method import Candidates, Method, Need, Rounds
 from medtl_core.federation.names import RIVAL
 from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.rounds import Exchange, run_rounds
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import FAMILIES
-from medtl_core.heads.crossval import WORST, Choice, choose, fold_of
+from medtl_core.heads.crossval import WORST, choose
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.mixture import Mixture
-from medtl_core.methods.network import recipe_config
 from medtl_core.methods.simplex import Point, candidates, likelihood_sums
 from medtl_core.values import Array, Released, Update
 
 #: Nats within which the weights are the best, and rounds after which they are taken as they are.
 ENOUGH, ROUNDS = 1e-5, 12
+
+_TRAINED = Rounds(RIVAL.algorithm, RIVAL.rounds, folds=True)
 
 
 def stacked_losses(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -51,7 +52,7 @@ def stacked_losses(site: SiteData, arrays: Arrays, config: Config) -> Released:
 
 def _likelihood(site: SiteData, heads: Float, folds: int) -> Float:
     """Probability [M, n] of the true class by the members that never saw the case; a case costs at most `WORST`."""
-    fold = fold_of(site.patients, site.label, folds, site.seed)
+    fold = site.fold(folds)
     logs = np.empty((heads.shape[1], len(site.label)))
     for index in range(folds):
         rows = np.flatnonzero(fold == index)
@@ -64,91 +65,31 @@ def _likelihood(site: SiteData, heads: Float, folds: int) -> Float:
     return np.asarray(np.exp(np.maximum(logs, -WORST)))
 
 
-@final
-@dataclass(frozen=True)
-class Members:
-    """Heads that may join an ensemble.
-
-    Attributes:
-        heads: name -> float64 [C, d + 1], from all cases, temperature folded in.
-        fold_heads: name -> float64 [F, C, d + 1], each without its fold.
-        choices: what cross-validation says of each.
-        server_cpu: CPU seconds spent on solving them.
-    """
-
-    heads: Mapping[str, Float]
-    fold_heads: Mapping[str, Float]
-    choices: Mapping[str, Choice]
-    server_cpu: float
-
-    @property
-    def dropped(self) -> tuple[str, ...]:
-        """Members whose cross-validated balanced accuracy lies clearly below the best; see `ensemble.drop_rule`."""
-        return drop_rule({name: choice.balanced_accuracy for name, choice in self.choices.items()})
-
-    @property
-    def kept(self) -> tuple[str, ...]:
-        """The other members."""
-        return tuple(name for name in self.heads if name not in self.dropped)
-
-
-def members_of(study: Study, *, trained: bool = False) -> Members:
+def members_of(study: Study, *, trained: bool = False) -> dict[str, Solved]:
     """Returns every closed-form family on all taps, the discriminant on every shorter run of taps, and adjusted FedAvg.
 
     Args:
         study: asks.
         trained: whether FedAvg (`RIVAL`, as `auto` weighs it) is among them.
     """
-    members = study.once("ensemble-members", lambda: _members(study))
-    if not trained:
-        return members
-    stack, choice = study.once("ensemble-fedavg", lambda: _trained(study))
-    return Members(
-        {**members.heads, RIVAL.name: stack[0] * choice.temperature},
-        {**members.fold_heads, RIVAL.name: stack[1:] * choice.temperature},
-        {**members.choices, RIVAL.name: choice},
-        members.server_cpu,
-    )
+    members = study.once("ensemble-members", lambda: _closed(study))
+    return {**members, RIVAL.name: study.once("ensemble-fedavg", lambda: _trained(study))} if trained else members
 
 
-def _trained(study: Study) -> tuple[Float, Choice]:
-    """The adjusted FedAvg heads [1 + F, C, d + 1], all cases' and each fold's, and what cross-validation says."""
-    if "auto" in study.names:
-        stack = study.course(RIVAL.algorithm).heads[RIVAL.rounds]
-    else:
-        config = {**recipe_config(study), "proximal": 0.0}
-        exchange = Exchange("fit", "fit-ensemble", RIVAL.rounds, config, study.moments.standardisation)
-        start = np.zeros((1 + study.settings.folds, len(study.problem.classes), study.problem.width + 1))
-        stack = run_rounds(study.hospitals, exchange, {"heads": start}).last["heads"].astype(np.float64)
-    finished = study.finished(stack, RIVAL.adjusted)
-    found = study.validate(finished[1:, None], "validate-ensemble")
-    return finished, choose(found, study.statistics.counts)
+def _trained(study: Study) -> Solved:
+    """The adjusted FedAvg head, and those of each fold, at the temperature that cross-validation finds."""
+    stack = study.finished(study.course(RIVAL.algorithm).heads[RIVAL.rounds], RIVAL.adjusted)
+    choice = choose(study.features.judged(stack[1:, None], "validate-ensemble"), study.statistics.counts)
+    stack = stack * choice.temperature
+    return Solved(stack[0], stack[1:], choice, 0.0, 0.0)
 
 
-def _members(study: Study) -> Members:
-    everywhere = np.arange(study.problem.width)
-    wanted = {name: (name, everywhere) for name in FAMILIES}
-    wanted |= {
-        f"discriminant@{taps}": ("discriminant", columns)
-        for taps, columns in study.runs().items()
-        if len(columns) < study.problem.width
-    }
-    with study.clock("ensemble-members") as spent:
-        whole = study.statistics
-        stacks = {
-            key: np.stack([study.spread(family, whole - fold, columns) for fold in study.folds])
-            for key, (family, columns) in wanted.items()
-        }
-    answers = study.validate(np.concatenate(list(stacks.values()), axis=1), "validate-members")
-    heads, fold_heads, choices, start = {}, {}, {}, 0
-    for key, (family, columns) in wanted.items():
-        stop = start + stacks[key].shape[1]
-        part = Update({name: array[start:stop] for name, array in answers.arrays.items()})
-        choice, start = choose(part, whole.counts), stop
-        heads[key] = study.spread(family, whole, columns)[choice.index] * choice.temperature
-        fold_heads[key] = stacks[key][:, choice.index] * choice.temperature
-        choices[key] = choice
-    return Members(heads, fold_heads, choices, spent[0])
+def _closed(study: Study) -> dict[str, Solved]:
+    members = {name: Candidates(name) for name in FAMILIES}
+    shorter = [taps for taps, columns in study.runs().items() if len(columns) < study.problem.width]
+    members |= {f"discriminant@{taps}": Candidates("discriminant", taps) for taps in shorter}
+    candidates = {name: (study.family(candidate), study.sums) for name, candidate in members.items()}
+    return solve(study.features, candidates, "validate-members")
 
 
 def fitted_weights(study: Study, fold_heads: Float, phase: str) -> tuple[Point, int]:
@@ -204,26 +145,30 @@ class Stacked(Method):
     weighing: str
     trained: bool
 
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        """See Method."""
+        return (_TRAINED,) if self.trained else ()
+
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         members = members_of(study, trained=self.trained)
-        kept = members.kept
-        heads = {name: members.heads[name] for name in kept}
+        dropped = drop_rule({name: member.choice.balanced_accuracy for name, member in members.items()})
+        kept = {name: member for name, member in members.items() if name not in dropped}
         bill = dict.fromkeys(("statistics", "validate-members"), Share())
         if self.trained:
-            fitting = "fit-fedavg" if "auto" in study.names else "fit-ensemble"
-            bill |= dict.fromkeys(("moments", fitting, "validate-ensemble"), Share())
-        losses = {name: members.choices[name].loss for name in kept}
-        facts: dict[str, Any] = {"members": list(kept), "dropped": list(members.dropped), "cv_losses": losses}
+            bill |= {"moments": Share(), "fit-fedavg": study.course_share(_TRAINED), "validate-ensemble": Share()}
+        losses = {name: member.choice.loss for name, member in kept.items()}
+        facts: dict[str, Any] = {"members": list(kept), "dropped": list(dropped), "cv_losses": losses}
         weights = np.full(len(kept), 1.0 / len(kept))
         if self.weighing == "stacked":
-            stack = np.stack([members.fold_heads[name] for name in kept], axis=1)
+            stack = np.stack([member.without for member in kept.values()], axis=1)
             point, rounds = fitted_weights(study, stack, self.name)
             weights, bill = point.weights, {**bill, self.name: Share()}
             facts |= {"cv_loss": point.loss, "gap": point.gap, "rounds": rounds}
             facts["cv_gain"] = min(losses.values()) - point.loss
-        mixture = Mixture.of(study, heads, weights, facts)
-        return Outcome({"": mixture}, bill, members.server_cpu, mixture.facts)
+        mixture = Mixture.of(study, {name: member.affine for name, member in kept.items()}, weights, facts)
+        spent = sum(member.server_cpu for member in members.values())
+        return Outcome({"": mixture}, bill, spent, mixture.facts)
 
 
 METHODS: tuple[type[Method], ...] = (Stacked,)

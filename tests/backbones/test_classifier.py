@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from medtl_core.backbones.classifier import Lite0Classifier, new_classifier
+from medtl_core.backbones.lite import Lite0Classifier
+from medtl_core.backbones.networks import new_classifier
 from medtl_core.backbones.weights import load_weights
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.errors import WeightsError

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save
 
-from medtl_core.backbones.classifier import new_classifier
-from medtl_core.backbones.networks import load_network
+from medtl_core.backbones.networks import load_network, new_classifier
 from medtl_core.backbones.own import check_name, own_folder, own_names, register
 from medtl_core.backbones.weights import weights_sha
 from medtl_core.backbones.zoo import find_backbone, table

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from medtl_core.data.catalog import CATALOG, VIEWS, matches, recognise
+from medtl_core.data.catalog import CATALOG, matches, recognise
+from medtl_core.data.views import VIEWS
 from medtl_core.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

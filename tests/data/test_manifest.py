@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medtl_core.data.images import decode
+from medtl_core.data.images import check_images, content_key, decode
 from medtl_core.data.manifest import read_manifest, read_numbers, read_task, write_manifest
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import DataError
@@ -45,15 +45,15 @@ def test_site_and_split_may_be_absent_and_the_task_orders_the_classes(tmp_path: 
         ("path,label,patient_id,Site\na,b,c,d\n", "'Site' looks like 'site'"),
         ("path,label,patient_id,splits\na,b,c,train\n", "'splits' looks like 'split'"),
         ("path;label;patient_id\na;b;c\n", "separate columns by commas"),
-        ("path,label,patient_id,label\na,b,c,b\n", "distinct; see 'label'"),
+        ("path,label,patient_id,label\na,b,c,b\n", "distinct; see columns 2, 4"),
         ("path,label,patient_id,\na,b,c,\n", "must be filled"),
         ("path,label,patient_id,patient\na,b,c,d\n", "'patient' is reserved"),
-        (HEADER + "a,b,c,d\n", "row 2 has 4 cells"),
-        (HEADER + "a,x,1,s,train\nb,NaN,2,s,train\nc,,3,s,test\n", "'label' is empty or NaN in rows 3, 4"),
-        (HEADER + "a,x,,s,train\n", "'patient_id' is empty or NaN in row 2"),
+        (HEADER + "a,b,c,d\n", "row on line 2 has 4 cells"),
+        (HEADER + "a,x,1,s,train\nb,NaN,2,s,train\nc,,3,s,test\n", "'label' is empty or NaN in lines 3, 4"),
+        (HEADER + "a,x,,s,train\n", "'patient_id' is empty or NaN in line 2"),
         (HEADER + "a,x,1,,train\n", "'site' is empty"),
         (HEADER + ",x,1,s,train\n", "'path' is empty"),
-        (HEADER + "a,x,1,s,dev\n", "split 'dev' in row 2"),
+        (HEADER + "a,x,1,s,dev\n", "'split' holds no split in line 2 .* train, val, test"),
         (HEADER + 'a,"x,1,s,train\n', "not a readable UTF-8 CSV"),
     ],
 )
@@ -70,10 +70,40 @@ def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path)
 
 
-def test_unknown_labels_name_the_first_five_rows_and_the_nearest_class(tmp_path: Path) -> None:
+def test_unknown_labels_name_the_first_five_lines_and_the_classes(tmp_path: Path) -> None:
     rows = "".join(f"{number}.png,{'nevuss' if number else 'nevus'},{number}\n" for number in range(8))
-    with pytest.raises(DataError, match=r"'nevuss'.*rows 3, 4, 5, 6, 7 and 2 more.*did you mean 'nevus'"):
+    with pytest.raises(DataError, match=r"lines 3, 4, 5, 6, 7 and 2 more.*expected one of melanoma, nevus"):
         read_manifest(manifest(tmp_path, "path,label,patient_id\n" + rows), Task("skin", ("melanoma", "nevus")))
+
+
+NOTE = "Mrs Smith, 54, cough"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (HEADER + f'\na.png,"{NOTE}",1,s,train\n', 3),
+        (HEADER + f'"a\nb.png",x,1,s,train\nc.png,"{NOTE}",1,s,train\n', 4),  # a row may run over several lines
+        (HEADER + f'a.png,x,1,s,"{NOTE}"\n', 2),
+        (HEADER + f'a.png,x,1,s,train,"{NOTE}"\n', 2),
+        (f'a.png,"{NOTE}",1\nb.png,x,2\n', 0),  # no header at all
+        (f'"{NOTE}","{NOTE}"\nb.png,x\n', 0),
+        (f"{NOTE.replace(',', ';')}\nb.png\n", 0),
+    ],
+)
+def test_no_message_quotes_a_patients_cell(tmp_path: Path, text: str, line: int) -> None:
+    with pytest.raises(DataError) as caught:
+        read_manifest(manifest(tmp_path, text), Task("t", ("x", "y")))
+    assert "Smith" not in str(caught.value) and "cough" not in str(caught.value)
+    assert f"line {line}" in str(caught.value) if line else "manifest.csv" in str(caught.value)
+
+
+def test_a_note_in_the_place_of_a_file_name_is_not_quoted(tmp_path: Path) -> None:
+    cases = read_manifest(manifest(tmp_path, HEADER + f'"{NOTE}",x,1,s,train\n'))
+    for act in (lambda: decode(cases["path"][0]), lambda: content_key(cases["path"][0]), lambda: check_images(cases)):
+        with pytest.raises(DataError, match=r"ends in \.jpg") as caught:
+            act()
+        assert "Smith" not in str(caught.value)
 
 
 def test_written_cases_come_back_with_all_their_classes(tmp_path: Path) -> None:
@@ -108,9 +138,9 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 def test_numbers_keep_gaps_as_nan(tmp_path: Path) -> None:
     examples = read_numbers(manifest(tmp_path, "label,patient_id,age,bp\nx,1,40,?\ny,2,,1e2\n"))
     np.testing.assert_array_equal(examples["table"], [[40, np.nan], [np.nan, 100]])
-    with pytest.raises(DataError, match="'age' is 'old', not a number, in row 3"):
+    with pytest.raises(DataError, match="'age' holds no number in line 3"):
         read_numbers(manifest(tmp_path, "label,patient_id,age\nx,1,40\ny,2,old\n"))
-    with pytest.raises(DataError, match="'inf', not a number"):
+    with pytest.raises(DataError, match="'age' holds no number in line 2"):
         read_numbers(manifest(tmp_path, "label,patient_id,age\nx,1,inf\n"))
     with pytest.raises(DataError, match="no column of measurements"):
         read_numbers(manifest(tmp_path, "label,patient_id\nx,1\n"))

@@ -5,10 +5,11 @@ from typing import ClassVar
 
 import pytest
 
+from medtl_core.errors import ConfigError
 from medtl_core.federation.method import Method
 from medtl_core.federation.outcome import Outcome
+from medtl_core.federation.registry import find_method, method_names
 from medtl_core.federation.study import Study
-from medtl_core.methods.core import METHODS, GradientMethod, PooledLogistic
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,23 @@ def test_another_name_is_another_methods(name: str) -> None:
     assert Typed.parse(name) is None
 
 
-def test_gradient_names() -> None:
-    assert GradientMethod.parse("fedavg-20-adjusted") == GradientMethod("fedavg-20-adjusted", "fedavg", 20, True)
-    assert GradientMethod.parse("scaffold-5") == GradientMethod("scaffold-5", "scaffold", 5, False)
-    assert GradientMethod.parse("fedavg-0") is None
-    assert PooledLogistic.parse("pooled-logistic") is not None
+def test_every_family_shows_a_name_that_can_be_typed() -> None:
+    for name in method_names():
+        assert find_method(name).name == name
+    assert {"fedprox-20", "scaffold-20", "ridge", "fedavg-20-adjusted", "discriminant-standardised"} <= {
+        *method_names()
+    }
 
 
-def test_every_core_method_knows_its_example() -> None:
-    for kind in METHODS:
-        assert kind.parse(kind.example) is not None, kind
-        assert kind.summary, kind
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("fedprox", "fedprox-20"),
+        ("finetune", "finetune-last-5"),
+        ("discriminent", "discriminant"),
+        ("taps", "taps@all"),
+    ],
+)
+def test_an_unknown_name_suggests_one_that_works(typed: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean '{meant}'"):
+        find_method(typed)

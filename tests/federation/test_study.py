@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from medtl_core.config import Settings
-from medtl_core.errors import ConfigError
+from medtl_core.federation.hospitals import Cost
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import find_method, read_methods
 from medtl_core.federation.study import Study
@@ -12,33 +13,33 @@ from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.linear import logistic, to_raw, with_bias
 from medtl_core.heads.statistics import collect
 from medtl_core.values import ABSENT
-from tests.memory import DirectHospitals, make_site
+from tests.memory import make_site
 
 PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))
 
 
-def study(hospitals: DirectHospitals, methods: str) -> Study:
+def study(hospitals: MemoryHospitals, methods: str) -> Study:
     return Study(hospitals, PROBLEM, Settings(), read_methods(methods))
 
 
-def pooled(hospitals: DirectHospitals) -> tuple[np.ndarray, np.ndarray]:
+def pooled(hospitals: MemoryHospitals) -> tuple[np.ndarray, np.ndarray]:
     sites = hospitals.sites.values()
     return np.concatenate([site.values for site in sites]), np.concatenate([site.label for site in sites])
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_closed_form_heads_equal_the_pooled_solution(hospitals: DirectHospitals, name: str) -> None:
+def test_closed_form_heads_equal_the_pooled_solution(hospitals: MemoryHospitals, name: str) -> None:
     made = study(hospitals, name)
     outcome = made.outcome(find_method(name))
     values, label = pooled(hospitals)
-    choice = made.choices[name]
+    choice = made.solved(name).choice
     direct = FAMILIES[name].heads(collect(values, label, 3))[choice.index] * choice.temperature
     head = outcome.heads[""]
     federated = np.concatenate([head.weight, head.bias[:, None]], axis=1)
     assert np.linalg.norm(federated - direct) <= 1e-10 * np.linalg.norm(direct)
 
 
-def test_each_phase_is_asked_once(hospitals: DirectHospitals) -> None:
+def test_each_phase_is_asked_once(hospitals: MemoryHospitals) -> None:
     made = study(hospitals, "nearest-mean,ridge,discriminant,fedavg-2,fedavg-5,fedavg-5-adjusted")
     for name in made.names:
         made.outcome(find_method(name))
@@ -47,32 +48,68 @@ def test_each_phase_is_asked_once(hospitals: DirectHospitals) -> None:
     assert tasks.count("fit") == 5
 
 
-def test_same_seed_same_bytes_and_another_seed_another_head(hospitals: DirectHospitals) -> None:
+def test_same_seed_same_bytes_and_another_seed_another_head(hospitals: MemoryHospitals) -> None:
     first, second = (study(hospitals, "fedavg-3").outcome(find_method("fedavg-3")).heads[""] for _ in range(2))
     assert first.weight.tobytes() == second.weight.tobytes()
-    others = DirectHospitals([make_site(name, 20, seed=1) for name in "ab"])
+    others = MemoryHospitals([make_site(name, 20, seed=1) for name in "ab"])
     other = study(others, "fedavg-3").outcome(find_method("fedavg-3")).heads[""]
     assert other.weight.tobytes() != first.weight.tobytes()
 
 
-def test_rounds_share_one_course(hospitals: DirectHospitals) -> None:
-    together = study(hospitals, "fedavg-2,fedavg-4")
-    alone = study(hospitals, "fedavg-2")
-    np.testing.assert_array_equal(
-        together.outcome(find_method("fedavg-2")).heads[""].weight,
-        alone.outcome(find_method("fedavg-2")).heads[""].weight,
-    )
-    bill = together.outcome(find_method("fedavg-2")).bill["fit-fedavg"]
-    assert (bill.rounds, bill.work) == (0.5, 0.5)
+def bytes_of(hospitals: MemoryHospitals, methods: str, name: str) -> Cost:
+    """What a method is billed beside others."""
+    hospitals = MemoryHospitals(list(hospitals.sites.values()))
+    made = study(hospitals, methods)
+    outcomes = {other: made.outcome(find_method(other)) for other in made.names}
+    shares = outcomes[name].bill.items()
+    return sum((share.of(hospitals.costs[phase], len(hospitals.sites)) for phase, share in shares), start=Cost())
 
 
-def test_the_fold_heads_do_not_disturb_the_full_head(hospitals: DirectHospitals) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        "fedavg-2",
+        "fedavg-20",
+        "ridge",
+        "discriminant",
+        "discriminant-taps",
+        "auto",
+        "metric",
+        "ensemble-stacked-fedavg",
+    ],
+)
+def test_what_a_method_is_billed_does_not_depend_on_its_neighbours(hospitals: MemoryHospitals, name: str) -> None:
+    others = "fedavg-5,fedavg-30,nearest-mean,auto,discriminant-taps,ensemble-stacked-fedavg"
+    alone, beside = bytes_of(hospitals, name, name), bytes_of(hospitals, f"{others},{name}", name)
+    assert (alone.bytes_up, alone.bytes_down, alone.rounds) == (beside.bytes_up, beside.bytes_down, beside.rounds)
+    assert alone.bytes_up > 0
+
+
+def test_a_single_method_is_billed_everything(hospitals: MemoryHospitals) -> None:
+    for name in ("fedavg-2", "ridge", "auto", "discriminant-taps"):
+        single = MemoryHospitals(list(hospitals.sites.values()))
+        outcome = study(single, name).outcome(find_method(name))
+        assert {phase: (share.rounds, share.work) for phase, share in outcome.bill.items()} == dict.fromkeys(
+            single.costs, (1.0, 1.0)
+        )
+
+
+def test_heads_do_not_depend_on_neighbours(hospitals: MemoryHospitals) -> None:
+    together = study(hospitals, "fedavg-2,fedavg-4,ridge,discriminant-taps")
+    for name in ("fedavg-2", "ridge"):
+        alone, beside = study(hospitals, name), together
+        np.testing.assert_array_equal(
+            beside.outcome(find_method(name)).heads[""].weight, alone.outcome(find_method(name)).heads[""].weight
+        )
+
+
+def test_the_fold_heads_do_not_disturb_the_full_head(hospitals: MemoryHospitals) -> None:
     plain = study(hospitals, "fedavg-20").outcome(find_method("fedavg-20")).heads[""]
     stacked = study(hospitals, "fedavg-20,auto").outcome(find_method("fedavg-20")).heads[""]
     np.testing.assert_allclose(plain.weight, stacked.weight, rtol=1e-4, atol=1e-6)  # float32 on the wire
 
 
-def test_adjustment_removes_the_prior_only(hospitals: DirectHospitals) -> None:
+def test_adjustment_removes_the_prior_only(hospitals: MemoryHospitals) -> None:
     made = study(hospitals, "fedavg-3,fedavg-3-adjusted")
     plain, adjusted = (made.outcome(find_method(name)).heads[""] for name in made.names)
     counts = made.moments.counts
@@ -80,25 +117,24 @@ def test_adjustment_removes_the_prior_only(hospitals: DirectHospitals) -> None:
     np.testing.assert_array_equal(plain.weight, adjusted.weight)
 
 
-def test_auto_takes_the_lowest_cross_validated_loss(hospitals: DirectHospitals) -> None:
+def test_auto_takes_the_lowest_cross_validated_loss(hospitals: MemoryHospitals) -> None:
     outcome = study(hospitals, "auto").outcome(find_method("auto"))
     losses = outcome.facts["losses"]
     assert set(losses) == {"ridge", "discriminant", "fedavg-20-adjusted"}
     assert outcome.facts["chosen"] == min(losses, key=losses.get)
 
 
-def test_taps_are_chosen_from_the_same_statistics(hospitals: DirectHospitals) -> None:
+def test_taps_are_chosen_from_the_same_statistics(hospitals: MemoryHospitals) -> None:
     made = study(hospitals, "discriminant-taps")
     outcome = made.outcome(find_method("discriminant-taps"))
     assert outcome.facts["taps"] in {"4", "7", "10", "4+7", "7+10", "4+7+10"}
-    best = min(choice.loss for key, choice in made.choices.items() if key.startswith("discriminant@"))
-    assert outcome.facts["cv_loss"] == best
+    assert outcome.facts["cv_loss"] == min(made.solved("discriminant", taps).choice.loss for taps in made.runs())
     used = np.flatnonzero(np.abs(outcome.heads[""].weight).sum(axis=0))
     columns = {name: range(start, stop) for name, start, stop in PROBLEM.groups}
     assert used.tolist() == [c for tap in outcome.facts["taps"].split("+") for c in columns[tap]]
 
 
-def test_pooled_logistic_equals_logistic_on_pooled_cases(hospitals: DirectHospitals) -> None:
+def test_pooled_logistic_equals_logistic_on_pooled_cases(hospitals: MemoryHospitals) -> None:
     made = study(hospitals, "pooled-logistic")
     head = made.outcome(find_method("pooled-logistic")).heads[""]
     values, label = pooled(hospitals)
@@ -109,21 +145,21 @@ def test_pooled_logistic_equals_logistic_on_pooled_cases(hospitals: DirectHospit
     assert (ours.argmax(1) == theirs.argmax(1)).all()
 
 
-def test_local_heads_are_one_per_hospital_and_never_answer_an_unseen_class(hospitals: DirectHospitals) -> None:
+def test_local_heads_are_one_per_hospital_and_never_answer_an_unseen_class(hospitals: MemoryHospitals) -> None:
     heads = study(hospitals, "local").outcome(find_method("local")).heads
     assert sorted(heads) == ["a", "b", "c", "d", "e"]
     assert (heads["e"].bias == [ABSENT, heads["e"].bias[1], ABSENT]).all()
 
 
 @pytest.mark.parametrize("algorithm", ["fedavg", "fedprox", "fedavgm", "fedadam", "scaffold"])
-def test_gradient_algorithms_learn(hospitals: DirectHospitals, algorithm: str) -> None:
+def test_gradient_algorithms_learn(hospitals: MemoryHospitals, algorithm: str) -> None:
     head = study(hospitals, f"{algorithm}-20").outcome(find_method(f"{algorithm}-20")).heads[""]
     values, label = pooled(hospitals)
     assert (head.logits(values).argmax(1) == label).mean() > 0.6
 
 
 def test_fedavg_by_hand_with_one_step() -> None:
-    hospitals = DirectHospitals([make_site("a", 4), make_site("b", 12)])
+    hospitals = MemoryHospitals([make_site("a", 4), make_site("b", 12)])
     settings = Settings(local_epochs=1, batch_size=64, weight_decay=0.0)
     made = Study(hospitals, PROBLEM, settings, read_methods("fedavg-1"))
     course = made.course("fedavg").heads[1][0]
@@ -132,10 +168,3 @@ def test_fedavg_by_hand_with_one_step() -> None:
     onehot = np.eye(3)[label]
     # one full-batch step at every hospital, weighted by its cases, is one full-batch step on the pooled cases
     np.testing.assert_allclose(course, -0.05 * (1 / 3 - onehot).T @ inputs / 16, atol=1e-6)
-
-
-def test_unknown_method_suggests_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'discriminant'"):
-        read_methods("discriminent")
-    with pytest.raises(ConfigError, match="methods is empty"):
-        read_methods(" , ")

@@ -24,7 +24,7 @@ def test_moments_by_hand() -> None:
 
 
 def test_folds_add_up_to_all_cases() -> None:
-    folds = unpack(answer("statistics", SITE, {}, {"folds": 3}).update)
+    folds = unpack(answer("statistics", SITE, {}, {"folds": 3}).update.arrays)
     assert sum(fold.cases for fold in folds) == 12
     np.testing.assert_allclose(sum(fold.gram for fold in folds), SITE.values.T.astype(float) @ SITE.values)
 

@@ -6,7 +6,6 @@ from sklearn.metrics import balanced_accuracy_score, log_loss
 from medtl_core.federation.folds import total
 from medtl_core.heads.crossval import TEMPERATURES, choose, fold_of, held_out
 from medtl_core.rng import stream
-from medtl_core.values import Update
 
 
 def test_patients_stay_in_one_fold_and_classes_are_spread() -> None:
@@ -59,7 +58,7 @@ def test_answers_of_hospitals_add_to_the_pooled_answer(cut: int, seed: int) -> N
 def test_choose_takes_the_lowest_balanced_loss() -> None:
     losses = np.full((2, len(TEMPERATURES), 2), 9.0)
     losses[1, 4] = [1.0, 8.0]  # one case of class 0, four of class 1: (1/1 + 8/4) / 2 = 1.5
-    choice = choose(Update({"losses": losses, "hits": np.array([[0.0, 0.0], [1.0, 2.0]])}), np.array([1.0, 4.0]))
+    choice = choose({"losses": losses, "hits": np.array([[0.0, 0.0], [1.0, 2.0]])}, np.array([1.0, 4.0]))
     assert (choice.index, choice.temperature, choice.loss, choice.balanced_accuracy) == (1, 0.4, 1.5, 0.75)
 
 

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from medtl_core.federation.folds import total
 from medtl_core.heads.statistics import collect, pack, unpack
 from medtl_core.rng import stream
-from medtl_core.values import Update
 
 VALUES = np.array([[1.0, 0.0], [3.0, 2.0], [5.0, 1.0]])
 LABEL = np.array([0, 1, 1])
@@ -44,7 +43,7 @@ def test_sum_of_messages_is_the_pooled_message(cases: int, width: int, cut: int,
     rng = stream(seed, "test")
     values, label = rng.standard_normal((cases, width)), rng.integers(0, 3, cases)
     parts = [pack([collect(values[rows], label[rows], 3)]) for rows in (slice(0, cut), slice(cut, None))]
-    summed = unpack(Update(total(part.arrays for part in parts)))[0]
+    summed = unpack(total(part.arrays for part in parts))[0]
     pooled = collect(values, label, 3)
     np.testing.assert_allclose(summed.gram, pooled.gram, rtol=1e-10, atol=1e-10)
     np.testing.assert_array_equal(summed.gram, summed.gram.T)

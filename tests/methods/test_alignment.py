@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.heads.closed_form import Discriminant
 from medtl_core.heads.statistics import collect
 from medtl_core.methods.standardised import Standardised
-from tests.memory import DirectHospitals
 from tests.methods.shifted import material, moved, plain, shifted, study
 
 SIZES = {"a": 30, "b": 24, "c": 40}
@@ -64,7 +64,7 @@ def test_one_hospital_is_not_aligned_to_anything(seed: int, cases: int) -> None:
     )
 
 
-def test_a_hospital_of_one_case_and_one_of_one_class_take_part(hospitals: DirectHospitals) -> None:
+def test_a_hospital_of_one_case_and_one_of_one_class_take_part(hospitals: MemoryHospitals) -> None:
     made = study(list(hospitals.sites.values()), "discriminant-standardised,discriminant-standardised-inductive")
     plainly, known = (made.outcome(method).heads[""] for method in made.methods)
     assert np.isfinite(plainly.head).all() and plainly.sites == ()

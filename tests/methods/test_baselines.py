@@ -12,18 +12,19 @@ from sklearn.svm import SVC, LinearSVC
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
 from medtl_core.evaluation.federated import expected_shapes, judge_sites, summarise
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Outcome, Problem
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.values import ABSENT, Scores
-from tests.memory import DirectHospitals, make_site
+from tests.memory import make_site
 
 PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 6),))
 NAMES = ("logistic", "svm", "svm-rbf", "knn", "boosting")
 
 
-def outcome(hospitals: DirectHospitals, name: str) -> Outcome:
+def outcome(hospitals: MemoryHospitals, name: str) -> Outcome:
     study = Study(hospitals, PROBLEM, Settings(test="sites"), read_methods(name))
     return study.outcome(study.methods[0])
 
@@ -65,7 +66,7 @@ def test_the_model_is_scikit_learns(name: str, site: SiteData) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_hospitals_judge_their_own_model_on_their_own_cases(hospitals: DirectHospitals, name: str) -> None:
+def test_hospitals_judge_their_own_model_on_their_own_cases(hospitals: MemoryHospitals, name: str) -> None:
     found = outcome(hospitals, f"local-{name}")
     assert found.heads == {}
     assert sorted(found.own_sums) == ["a", "b", "c", "d", "e"]

@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from medtl_core.backbones.suffix import Suffix
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError, PrivacyError, WeightsError
-from medtl_core.methods.finetune.split_backbone import Body, open_body
+from medtl_core.methods.finetune.activations import Inputs, tuned_features
+from medtl_core.methods.finetune.split_backbone import SplitBackbone, open_backbone
+from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
 from medtl_core.methods.private.block import Seen, network_of, open_blocks, placed, start_of
 from medtl_core.methods.private.public_pca import PublicMap
 from medtl_core.methods.private.samplegrad import Cases, check_network, clipped_sum
@@ -34,18 +37,18 @@ def settings(name: str) -> Settings:
     return SETTINGS.replace(backbone=backbone, features=features, image_size=160 if name == "transformer" else 32)
 
 
-def opened(name: str, scope: str = "last") -> Body:
+def opened(name: str, scope: str = "last") -> SplitBackbone:
     return open_blocks(settings(name), VIEWS, scope)
 
 
-def public(body: Body, size: int = 4) -> PublicMap:
+def public(body: SplitBackbone, size: int = 4) -> PublicMap:
     """Any map at all: a row has length one under each."""
     rng, width = np.random.default_rng(0), body.spec.width
     basis = np.linalg.qr(rng.standard_normal((width, size)))[0]
     return PublicMap(0.1 * rng.standard_normal(width), np.full(width, 0.5), basis)
 
 
-def arrays_of(body: Body, size: int = 4, seed: int = 0) -> dict[str, Array]:
+def arrays_of(body: SplitBackbone, size: int = 4, seed: int = 0) -> dict[str, Array]:
     """Blocks a little away from their start, and a head that is not zero."""
     rng = np.random.default_rng(seed)
     moved = {name: array * (1 + 0.05 * rng.standard_normal(array.shape)) for name, array in start_of(body).items()}
@@ -54,8 +57,8 @@ def arrays_of(body: Body, size: int = 4, seed: int = 0) -> dict[str, Array]:
 
 def by_the_body(name: str, map_: PublicMap, arrays: Mapping[str, Array], view: int, row: int) -> Array:
     """One case's gradient by another road: the body that fine-tuning uses, plain autograd, float64."""
-    body = open_body(settings(name), VIEWS, "last")
-    part, inputs = body.part(), body.inputs(material(9, settings(name)))
+    body = open_backbone(settings(name), VIEWS, "last")
+    part, inputs = TrainableSuffix(body), Inputs(body, material(9, settings(name)))
     leaves = {key: torch.tensor(array, dtype=torch.float64, requires_grad=True) for key, array in arrays.items()}
     offset = leaves.pop("head.bias")  # it is not trained
     own = zip(body.tensors, (leaf for key, leaf in leaves.items() if key.startswith("units")), strict=True)
@@ -83,30 +86,30 @@ def summed(slopes: list[Array], patients: Array, clip: float) -> Array:
 @pytest.mark.parametrize("name", BACKBONES)
 def test_at_the_start_the_features_are_the_agreed_ones(name: str) -> None:
     own = material(3, settings(name))
-    agreed = open_body(settings(name), VIEWS, "head").features(own)
+    agreed = tuned_features(open_backbone(settings(name), VIEWS, "head"), own)
     body = opened(name)
-    found = body.features(own, placed(body, start_of(body)))
+    found = tuned_features(body, own, placed(body, start_of(body)))
     np.testing.assert_allclose(found, agreed, atol=1e-5 * np.abs(agreed).max())
-    seen = Seen(body.inputs(own), 0)  # and the network reads them: a head of ones tells their rows
+    seen = Seen(Inputs(body, own), 0)  # and the network reads them: a head of ones tells their rows
     map_ = PublicMap(np.zeros(body.spec.width), np.ones(body.spec.width), np.eye(body.spec.width))
     head = {"head.weight": np.eye(body.spec.width), "head.bias": np.zeros(body.spec.width)}
     with torch.no_grad():
         rows = network_of(body, map_, {**start_of(body), **head}, seen.shape)(
             torch.from_numpy(seen[np.arange(3)]).double()
         )
-    inputs = body.inputs(own).batch(np.arange(3), np.zeros(3, np.int64))
+    inputs = Inputs(body, own).batch(np.arange(3), np.zeros(3, np.int64))
     with torch.no_grad():
-        expected = functional.normalize(body.part()(*inputs).double(), dim=1)
+        expected = functional.normalize(TrainableSuffix(body)(*inputs).double(), dim=1)
     torch.testing.assert_close(rows, expected, atol=1e-5, rtol=0)
 
 
 def test_no_case_has_no_features_and_diverged_blocks_are_named() -> None:
     body = opened("lite0")
     start = placed(body, start_of(body))
-    assert body.features(material(0, settings("lite0")), start).shape == (0, body.spec.width)
+    assert tuned_features(body, material(0, settings("lite0")), start).shape == (0, body.spec.width)
     broken = {name: np.full_like(array, np.nan) for name, array in start.items()}
     with pytest.raises(DataError, match="training diverged"):
-        body.features(material(2, settings("lite0")), broken)
+        tuned_features(body, material(2, settings("lite0")), broken)
 
 
 def test_two_blocks_begin_one_block_earlier() -> None:
@@ -122,7 +125,7 @@ def test_a_clipped_sum_is_that_of_the_body_one_patient_at_a_time(name: str, each
     body = opened(name)
     map_, arrays = public(body), arrays_of(body)
     view = len(body.spec.views) - 1  # "plain" features have one
-    seen = Seen(body.inputs(material(9, settings(name))), view)
+    seen = Seen(Inputs(body, material(9, settings(name))), view)
     label, patients = np.arange(9) % 3, np.array([f"p{row // each}" for row in range(9)])
     network = network_of(body, map_, arrays, seen.shape)
     slopes = [by_the_body(name, map_, arrays, view, row) for row in range(9)]
@@ -133,13 +136,21 @@ def test_a_clipped_sum_is_that_of_the_body_one_patient_at_a_time(name: str, each
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9 * np.abs(expected).max())
 
 
+def test_a_row_of_zeros_stays_one() -> None:
+    constants = {"mean": torch.zeros(3), "scale": torch.ones(3), "basis": torch.eye(3)}
+    network = Suffix([torch.nn.Identity()], (2, 1, 1), {0: lambda output: output.flatten(1)}, constants, 2)
+    with torch.no_grad():
+        network.head.bias.copy_(torch.tensor([0.0, 10.0]))
+    assert network(torch.zeros(1, 3)).tolist() == [[0.0, 10.0]]
+
+
 # --- refusals
 
 
 @pytest.mark.parametrize("state", ["training", "frozen in training mode"])
 def test_a_batchnorm_in_training_mode_is_never_trained_past(state: str) -> None:
     body = opened("lite0")
-    seen = Seen(body.inputs(material(4, settings("lite0"))), 0)
+    seen = Seen(Inputs(body, material(4, settings("lite0"))), 0)
     network = network_of(body, public(body), arrays_of(body), seen.shape)
     norm = torch.nn.BatchNorm2d(body.spec.width).double().requires_grad_(state == "training").train()
     network.units.append(norm)
@@ -157,7 +168,7 @@ def test_more_blocks_than_there_are_and_tables_are_refused() -> None:
 
 def test_arrays_of_another_block_are_refused() -> None:
     body = opened("lite0")
-    arrays, shape = arrays_of(body), Seen(body.inputs(material(2, settings("lite0"))), 0).shape
+    arrays, shape = arrays_of(body), Seen(Inputs(body, material(2, settings("lite0"))), 0).shape
     less = {name: array for name, array in arrays.items() if name != "head.bias"}
     other = {**arrays, "units.0.conv_pw.weight": np.zeros((1, 1, 1, 1))}
     for wrong in (less, other, {**arrays, "units.7.weight": np.zeros(1)}):

@@ -124,7 +124,7 @@ def test_the_heads_it_chooses_with_know_no_case_of_the_fold(tmp_path: Path) -> N
         for own in [fold_of(site.patients, site.label, 5, site.seed)]
     ]
     values, label = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    choice = made.choices["discriminant"]
+    choice = made.solved("discriminant").choice
     direct = FAMILIES["discriminant"].heads(collect(values, label, 3))[choice.index] * choice.temperature
     np.testing.assert_allclose(last.arrays["heads"][1 + fold], direct, rtol=1e-4, atol=1e-4)
 

@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 from medtl_core.config import Settings
 from medtl_core.errors import WeightsError
 from medtl_core.evaluation.calibration import temperature
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import read_methods, unpack
 from medtl_core.federation.study import Study
@@ -18,7 +19,7 @@ from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.statistics import collect
 from medtl_core.methods.metric import LEAST, Metric, _sharpness, moments_of, nearest, shrunk, unit, whitening
 from medtl_core.values import ABSENT
-from tests.memory import DirectHospitals, make_site
+from tests.memory import make_site
 
 PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 6),))
 
@@ -129,8 +130,8 @@ def test_reliability_is_the_share_that_is_not_chance() -> None:
     assert np.mean(found) == pytest.approx(4 / (4 + 50 * 0.15), abs=0.05)
 
 
-def federation() -> tuple[Study, DirectHospitals, Metric]:
-    hospitals = DirectHospitals([make_site(name, cases) for name, cases in {"a": 30, "b": 20, "c": 1}.items()])
+def federation() -> tuple[Study, MemoryHospitals, Metric]:
+    hospitals = MemoryHospitals([make_site(name, cases) for name, cases in {"a": 30, "b": 20, "c": 1}.items()])
     study = Study(hospitals, PROBLEM, Settings(), read_methods("metric,discriminant"))
     metric = study.outcome(study.methods[0]).heads[""]
     assert isinstance(metric, Metric)

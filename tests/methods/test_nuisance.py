@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.tasks import SiteData
 from medtl_core.heads.crossval import fold_of
-from medtl_core.methods.nuisance import GRID, nuisance
-from tests.memory import DirectHospitals
+from medtl_core.methods.nuisance import GRID, scatter
 from tests.methods.shifted import plain, shifted, study
 
 SIZES = {"a": 30, "b": 24, "c": 40}
@@ -38,7 +38,7 @@ def without(site: SiteData, fold: int) -> tuple[np.ndarray, np.ndarray]:
 @given(st.integers(0, 1000))
 def test_the_scatter_equals_brute_force_also_without_each_fold(seed: int) -> None:
     sites = shifted(plain(SIZES, seed), seed)
-    found = nuisance(study(sites, "discriminant-nuisance"))
+    found = scatter(study(sites, "discriminant-nuisance"))
     assert len(found) == 6
     for fold, matrix in enumerate(found, start=-1):
         wanted = brute_force([without(site, fold) for site in sites])
@@ -88,7 +88,7 @@ def test_the_choice_is_the_lowest_cross_validated_loss() -> None:
     assert chosen == min(losses)
 
 
-def test_odd_hospitals_take_part(hospitals: DirectHospitals) -> None:
+def test_odd_hospitals_take_part(hospitals: MemoryHospitals) -> None:
     made = study(list(hospitals.sites.values()), "discriminant-nuisance")
     assert np.isfinite(made.outcome(made.methods[0]).heads[""].weight).all()
 

@@ -21,6 +21,7 @@ from medtl_core.federation.registry import find_method, unpack
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.flower.grid import run_local
+from medtl_core.methods.finetune.activations import Inputs, tuned_features
 from medtl_core.methods.private.block import Seen, network_of, open_blocks, placed, start_of
 from medtl_core.methods.private.finetune import (
     BLOCK_RATE,
@@ -165,7 +166,7 @@ def test_one_patient_moves_a_sum_by_the_clip_at_most(seed: int, length: float, e
 def test_a_round_looks_at_one_view_and_the_next_at_the_next() -> None:
     site, sent = make_site("north", 6), message()
     body = open_blocks(SETTINGS, VIEWS, "last")
-    inputs = body.inputs(site.material)  # type: ignore[arg-type]
+    inputs = Inputs(body, site.material)  # type: ignore[arg-type]
     own = {name: array for name, array in sent.items() if name not in ("mean", "scale", "basis", "weights")}
     map_ = PublicMap(sent["mean"], sent["scale"], sent["basis"])
     sums = []
@@ -285,7 +286,7 @@ def test_a_model_is_blocks_map_and_head_and_travels_whole() -> None:
     model, site = blocked(), make_site("north", 4)
     own = {name: array for name, array in model.arrays.items() if name.startswith("units")}
     body = open_blocks(SETTINGS, VIEWS, "last")
-    rows = model.map.rows(body.features(site.material, placed(body, own)))  # type: ignore[arg-type]
+    rows = model.map.rows(tuned_features(body, site.material, placed(body, own)))  # type: ignore[arg-type]
     found = model.logits(site.values, site.material)
     np.testing.assert_allclose(found, rows @ model.arrays["head.weight"].T, rtol=1e-12)
     again = unpack("blocked", model.pack())

@@ -18,7 +18,7 @@ from medtl_core.heads.crossval import choose, fold_of, held_out
 from medtl_core.heads.statistics import collect
 from medtl_core.methods.mixture import Mixture
 from medtl_core.methods.simplex import Point
-from medtl_core.methods.stacking import Members, fitted_weights, members_of
+from medtl_core.methods.stacking import fitted_weights, members_of
 from medtl_core.values import ABSENT
 from tests.memory import DirectHospitals
 
@@ -47,23 +47,25 @@ def out_of_fold(heads: np.ndarray, values: np.ndarray, label: np.ndarray, fold: 
 def test_members_equal_those_of_the_pooled_cases(hospitals: DirectHospitals) -> None:
     members = members_of(study(hospitals, "ensemble-stacked"))
     runs = ["4", "4+7", "7", "7+10", "10"]
-    assert sorted(members.heads) == sorted([*FAMILIES, *(f"discriminant@{taps}" for taps in runs)])
+    assert sorted(members) == sorted([*FAMILIES, *(f"discriminant@{taps}" for taps in runs)])
     values, label, fold = pooled(hospitals)
     family = FAMILIES["discriminant"]
     heads = np.stack([family.heads(collect(values[fold != f, 2:], label[fold != f], 3)) for f in range(5)])
-    choice = choose(held_out(heads.astype(np.float32), values[:, 2:], label, fold), np.bincount(label).astype(float))
+    choice = choose(
+        held_out(heads.astype(np.float32), values[:, 2:], label, fold).arrays, np.bincount(label).astype(float)
+    )
     direct = family.heads(collect(values[:, 2:], label, 3))[choice.index] * choice.temperature
-    found = members.heads["discriminant@7+10"]
+    found = members["discriminant@7+10"].affine
     assert not found[:, :2].any()
     np.testing.assert_allclose(found[:, 2:], direct, rtol=1e-8, atol=1e-10)
-    inside = members.fold_heads["discriminant@7+10"][:, :, 2:]
+    inside = members["discriminant@7+10"].without[:, :, 2:]
     np.testing.assert_allclose(inside, heads[:, choice.index] * choice.temperature, rtol=1e-8, atol=1e-10)
 
 
 def test_weights_are_the_pooled_super_learners(hospitals: DirectHospitals) -> None:
     made = study(hospitals, "ensemble-stacked")
     members = members_of(made)
-    stack = np.stack(list(members.fold_heads.values()), axis=1)
+    stack = np.stack([member.without for member in members.values()], axis=1)
     point, rounds = fitted_weights(made, stack, "w")
     assert point.gap <= 1e-5
     assert rounds <= 8
@@ -83,12 +85,12 @@ def test_weights_are_the_pooled_super_learners(hospitals: DirectHospitals) -> No
 def test_clearly_worse_members_are_dropped_and_told(hospitals: DirectHospitals) -> None:
     made = study(hospitals, "ensemble-equal,ensemble-stacked")
     members = members_of(made)
-    best = max(choice.balanced_accuracy for choice in members.choices.values())
-    worse = {name for name, choice in members.choices.items() if best - choice.balanced_accuracy > 0.03}
+    best = max(member.choice.balanced_accuracy for member in members.values())
+    worse = {name for name, member in members.items() if best - member.choice.balanced_accuracy > 0.03}
     equal, stacked = (made.outcome(method) for method in made.methods)
     assert set(equal.facts["dropped"]) == worse != set()
-    assert set(equal.facts["weights"].values()) == {1 / (len(members.heads) - len(worse))}
-    assert set(stacked.facts["weights"]) == set(members.heads) - worse
+    assert set(equal.facts["weights"].values()) == {1 / (len(members) - len(worse))}
+    assert set(stacked.facts["weights"]) == set(members) - worse
     assert stacked.facts["cv_gain"] >= -1e-9
     assert json.loads(json.dumps(stacked.facts)) == stacked.facts
     tasks = [request.task for request in hospitals.asked]
@@ -100,29 +102,28 @@ def test_fedavg_can_be_a_member_and_shares_the_training_of_auto(hospitals: Direc
     alone = study(hospitals, "fedavg-20-adjusted,ensemble-stacked-fedavg")
     fedavg, outcome = (alone.outcome(method) for method in alone.methods)
     members = members_of(alone, trained=True)
-    head, choice = members.heads["fedavg-20-adjusted"], members.choices["fedavg-20-adjusted"]
+    head, choice = members["fedavg-20-adjusted"].affine, members["fedavg-20-adjusted"].choice
     direct = np.concatenate([fedavg.heads[""].weight, fedavg.heads[""].bias[:, None]], axis=1) * choice.temperature
     np.testing.assert_allclose(head, direct, rtol=1e-3, atol=1e-5)  # the fold heads train along, in float32
     assert "fedavg-20-adjusted" in {*outcome.facts["members"], *outcome.facts["dropped"]}
-    assert {"moments", "fit-ensemble", "ensemble-stacked-fedavg"} <= outcome.bill.keys()
+    assert {"moments", "fit-fedavg", "ensemble-stacked-fedavg"} <= outcome.bill.keys()
     hospitals.asked.clear()
     both = study(hospitals, "auto,ensemble-stacked-fedavg")
     found = [both.outcome(method) for method in both.methods][1]
     assert [request.task for request in hospitals.asked].count("fit") == 20
     assert "fit-fedavg" in found.bill
-    again = members_of(both, trained=True).heads["fedavg-20-adjusted"]
+    again = members_of(both, trained=True)["fedavg-20-adjusted"].affine
     np.testing.assert_allclose(again, head, rtol=1e-3, atol=1e-5)
 
 
 def test_one_member_has_all_the_weight(hospitals: DirectHospitals) -> None:
     made = study(hospitals, "ensemble-stacked")
-    alone = {name: {"ridge": getattr(members_of(made), name)["ridge"]} for name in ("heads", "fold_heads", "choices")}
-    members = Members(**alone, server_cpu=0.0)
-    made._kept["ensemble-members"] = members
+    ridge = members_of(made)["ridge"]
+    made._kept["ensemble-members"] = {"ridge": ridge}
     mixture = made.outcome(made.methods[0]).heads[""]
     values = hospitals.sites["a"].values
-    ridge = values @ members.heads["ridge"][:, :-1].T + members.heads["ridge"][:, -1]
-    np.testing.assert_allclose(softmax(mixture.logits(values)), softmax(ridge), atol=1e-12)
+    logits = values @ ridge.affine[:, :-1].T + ridge.affine[:, -1]
+    np.testing.assert_allclose(softmax(mixture.logits(values)), softmax(logits), atol=1e-12)
 
 
 def mixture() -> Mixture:

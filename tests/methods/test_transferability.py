@@ -8,6 +8,7 @@ from sklearn.neighbors import NearestCentroid
 
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Outcome, Problem
 from medtl_core.federation.registry import answer, find_method, read_methods
 from medtl_core.federation.study import Study
@@ -16,17 +17,17 @@ from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.logme import logme
 from medtl_core.heads.statistics import TINY, collect
 from medtl_core.methods.transferability import SCORES, TapDiscriminant
-from tests.memory import DirectHospitals, make_site
+from tests.memory import make_site
 
 PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))
 
 
-def judged(hospitals: DirectHospitals, name: str, problem: Problem = PROBLEM) -> Outcome:
+def judged(hospitals: MemoryHospitals, name: str, problem: Problem = PROBLEM) -> Outcome:
     study = Study(hospitals, problem, Settings(), read_methods(name))
     return study.outcome(study.methods[0])
 
 
-def pooled(hospitals: DirectHospitals) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def pooled(hospitals: MemoryHospitals) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features, labels and folds of all cases together."""
     sites = list(hospitals.sites.values())
     folds = [fold_of(site.patients, site.label, Settings().folds, site.seed) for site in sites]
@@ -42,7 +43,7 @@ def balanced(label: np.ndarray, answers: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("taps", "columns"), [("4", [0, 1]), ("4+10", [0, 1, 4, 5]), ("all", [0, 1, 2, 3, 4, 5])])
-def test_scores_equal_those_of_the_pooled_features(hospitals: DirectHospitals, taps: str, columns: list[int]) -> None:
+def test_scores_equal_those_of_the_pooled_features(hospitals: MemoryHospitals, taps: str, columns: list[int]) -> None:
     facts = judged(hospitals, f"taps@{taps}").facts
     values, label, _ = pooled(hospitals)
     evidence = logme(collect(values[:, columns], label, 3))
@@ -51,7 +52,7 @@ def test_scores_equal_those_of_the_pooled_features(hospitals: DirectHospitals, t
     assert facts["scores"]["logme"] == pytest.approx(evidence, abs=1e-9)
 
 
-def test_nearest_mean_equals_scikit_learns_cross_validated(hospitals: DirectHospitals) -> None:
+def test_nearest_mean_equals_scikit_learns_cross_validated(hospitals: MemoryHospitals) -> None:
     values, label, fold = pooled(hospitals)
     answers = np.full(len(label), -1)
     for number in range(Settings().folds):
@@ -63,7 +64,7 @@ def test_nearest_mean_equals_scikit_learns_cross_validated(hospitals: DirectHosp
     assert found == pytest.approx(balanced(label, answers), abs=1e-9)
 
 
-def test_the_head_is_the_cross_validated_discriminant_and_reads_its_taps_only(hospitals: DirectHospitals) -> None:
+def test_the_head_is_the_cross_validated_discriminant_and_reads_its_taps_only(hospitals: MemoryHospitals) -> None:
     outcome = judged(hospitals, "taps@7")
     head, facts = outcome.heads[""], outcome.facts
     values, label, _ = pooled(hospitals)
@@ -74,12 +75,12 @@ def test_the_head_is_the_cross_validated_discriminant_and_reads_its_taps_only(ho
     assert not head.weight[:, [0, 1, 4, 5]].any()
 
 
-def test_all_taps_give_the_head_of_the_discriminant(hospitals: DirectHospitals) -> None:
+def test_all_taps_give_the_head_of_the_discriminant(hospitals: MemoryHospitals) -> None:
     every, plain = (judged(hospitals, name).heads[""] for name in ("taps@all", "discriminant"))
     np.testing.assert_allclose(every.weight, plain.weight, rtol=1e-9)
 
 
-def test_only_sums_of_the_asked_columns_leave(hospitals: DirectHospitals) -> None:
+def test_only_sums_of_the_asked_columns_leave(hospitals: MemoryHospitals) -> None:
     outcome = judged(hospitals, "taps@4+7")
     assert [request.task for request in hospitals.asked] == ["tap_statistics", "tap_validate"]
     shapes = {name: spec.shape for request in hospitals.asked for name, spec in request.expect.items()}
@@ -89,14 +90,14 @@ def test_only_sums_of_the_asked_columns_leave(hospitals: DirectHospitals) -> Non
     assert set(outcome.bill) == {"statistics@4+7", "validate@4+7"} == set(hospitals.costs)
 
 
-def test_an_informative_tap_scores_above_noise(hospitals: DirectHospitals) -> None:
+def test_an_informative_tap_scores_above_noise(hospitals: MemoryHospitals) -> None:
     rng = np.random.default_rng(0)
     noisy = []
     for site in hospitals.sites.values():
         values = site.values.copy()
         values[:, 4:] = rng.standard_normal((len(values), 2))
         noisy.append(replace(site, values=values))
-    good, bad = (judged(DirectHospitals(noisy), f"taps@{tap}").facts["scores"] for tap in ("4", "10"))
+    good, bad = (judged(MemoryHospitals(noisy), f"taps@{tap}").facts["scores"] for tap in ("4", "10"))
     assert [name for name in SCORES if good[name] <= bad[name]] == []
 
 
@@ -107,23 +108,23 @@ def test_an_informative_tap_scores_above_noise(hospitals: DirectHospitals) -> No
         ("taps@4+4", "names a tap twice"),
     ],
 )
-def test_a_tap_that_is_not_there_is_refused(hospitals: DirectHospitals, name: str, words: str) -> None:
+def test_a_tap_that_is_not_there_is_refused(hospitals: MemoryHospitals, name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         judged(hospitals, name)
     assert hospitals.asked == []
 
 
 def test_one_class_is_refused_before_anything_is_sent_back() -> None:
-    alike = DirectHospitals([make_site(name, 9, skew=1) for name in "ab"])
+    alike = MemoryHospitals([make_site(name, 9, skew=1) for name in "ab"])
     with pytest.raises(DataError, match=r"together show 1 class\(es\)"):
         judged(alike, "taps@all")
     assert [request.task for request in alike.asked] == ["tap_statistics"]
 
 
-def test_a_hospital_without_a_case_adds_nothing(hospitals: DirectHospitals) -> None:
+def test_a_hospital_without_a_case_adds_nothing(hospitals: MemoryHospitals) -> None:
     site = make_site("empty", 4)
     empty = replace(site, values=site.values[:0], label=site.label[:0], patients=site.patients[:0])
-    more = DirectHospitals([*hospitals.sites.values(), empty])
+    more = MemoryHospitals([*hospitals.sites.values(), empty])
     assert judged(more, "taps@4").facts == judged(hospitals, "taps@4").facts
 
 

@@ -10,25 +10,31 @@ from torch import nn
 
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.federation.tasks import SiteData
+from medtl_core.methods.finetune.activations import Inputs
 from medtl_core.methods.finetune.adapters import find_adapter
-from medtl_core.methods.finetune.client import DivergedError, Recipe, split, tune
-from medtl_core.methods.finetune.split_backbone import open_body
+from medtl_core.methods.finetune.client import DivergedError, TuningRecipe, split, tune
+from medtl_core.methods.finetune.split_backbone import open_backbone
+from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
 from medtl_core.methods.imbalance import log_share
 from medtl_core.values import Array, Released
 from tests.methods.pictures import SETTINGS, VIEWS, make_site
 
 
-def start(site: SiteData, recipe: Recipe, head: float = 0.0) -> dict[str, Array]:
+def start(site: SiteData, recipe: TuningRecipe, head: float = 0.0) -> dict[str, Array]:
     """What a server would send first."""
     width = site.values.shape[1]
     drawn = head * np.random.default_rng(0).standard_normal((site.classes, width + 1)).astype(np.float32)
     fixed = {"mean": site.values.mean(0), "scale": site.values.std(0) + 1e-3, "counts": np.array([3.0, 2.0, 1.0])}
     if recipe.scope == "head":
         return {"head": drawn, **fixed}
-    return {"head": drawn, **fixed, **find_adapter(recipe.adapter, open_body(SETTINGS, VIEWS, recipe.scope)).start()}
+    return {
+        "head": drawn,
+        **fixed,
+        **find_adapter(recipe.adapter, open_backbone(SETTINGS, VIEWS, recipe.scope)).start(),
+    }
 
 
-def answer(site: SiteData, recipe: Recipe, arrays: Mapping[str, Array], number: int = 1) -> Released:
+def answer(site: SiteData, recipe: TuningRecipe, arrays: Mapping[str, Array], number: int = 1) -> Released:
     return tune(site, arrays, {**recipe.config(), "round": number, "of": 9})
 
 
@@ -37,7 +43,7 @@ def answer(site: SiteData, recipe: Recipe, arrays: Mapping[str, Array], number: 
 
 @pytest.mark.parametrize(("adapter", "scope"), [("finetune", "last"), ("lora", "last2"), ("finetune", "all")])
 def test_training_lowers_the_loss_and_answers_with_what_is_trained(adapter: str, scope: str) -> None:
-    site, recipe = make_site("a", 12), Recipe(adapter, scope, epochs=6, batch_size=4, rate=0.05)
+    site, recipe = make_site("a", 12), TuningRecipe(adapter, scope, epochs=6, batch_size=4, rate=0.05)
     before = start(site, recipe)
     released = answer(site, recipe, before)
     assert released.metrics["loss-last"] < 0.9 * released.metrics["loss-first"]
@@ -49,8 +55,8 @@ def test_training_lowers_the_loss_and_answers_with_what_is_trained(adapter: str,
 
 
 def test_the_frozen_network_is_never_touched() -> None:
-    site, recipe = make_site("a", 6), Recipe(scope="last", epochs=2, rate=0.1)
-    body = open_body(SETTINGS, VIEWS, "last")
+    site, recipe = make_site("a", 6), TuningRecipe(scope="last", epochs=2, rate=0.1)
+    body = open_backbone(SETTINGS, VIEWS, "last")
     before = {name: tensor.clone() for name, tensor in body.network.state_dict().items()}
     answer(site, recipe, start(site, recipe, 0.1))
     assert all(torch.equal(tensor, before[name]) for name, tensor in body.network.state_dict().items())
@@ -59,13 +65,13 @@ def test_the_frozen_network_is_never_touched() -> None:
 def test_one_step_is_the_step_of_plain_torch() -> None:
     chosen = SETTINGS.replace(views="one")
     site = make_site("a", 5, settings=chosen)
-    recipe = Recipe(scope="last", epochs=1, batch_size=8, rate=0.1, weight_decay=0.01, clip=1e9)
+    recipe = TuningRecipe(scope="last", epochs=1, batch_size=8, rate=0.1, weight_decay=0.01, clip=1e9)
     arrays = start(site, recipe, 0.1)
     after = answer(site, recipe, arrays).update.arrays
 
-    body = open_body(chosen, VIEWS, "last")
-    block = body.part()._modules["blocks.2.1"].requires_grad_()
-    maps = body.inputs(site.material).batch(range(5))[0]  # type: ignore[arg-type]
+    body = open_backbone(chosen, VIEWS, "last")
+    block = TrainableSuffix(body)._modules["blocks.2.1"].requires_grad_()
+    maps = Inputs(body, site.material).batch(range(5))[0]  # type: ignore[arg-type]
     head = torch.tensor(arrays["head"], requires_grad=True)
     out = maps
     for layer in (block.conv_pw, block.bn1, block.conv_dw, block.bn2, block.conv_pwl):
@@ -85,7 +91,9 @@ def test_one_step_is_the_step_of_plain_torch() -> None:
 
 def test_the_head_alone_is_trained_on_the_agreed_features() -> None:
     site = make_site("a", 6)
-    recipe = Recipe(scope="head", loss="cross-entropy", epochs=1, batch_size=8, rate=0.1, weight_decay=0.0, clip=1e9)
+    recipe = TuningRecipe(
+        scope="head", loss="cross-entropy", epochs=1, batch_size=8, rate=0.1, weight_decay=0.0, clip=1e9
+    )
     arrays = start(site, recipe)
     after = answer(SiteData(**{**vars(site), "material": None}), recipe, arrays).update.arrays
     inputs = np.concatenate([(site.values - arrays["mean"]) / arrays["scale"], np.ones((6, 1))], axis=1)
@@ -95,7 +103,7 @@ def test_the_head_alone_is_trained_on_the_agreed_features() -> None:
 
 def test_deeper_blocks_move_less() -> None:
     site = make_site("a", 6)
-    recipe = Recipe(scope="last2", epochs=1, batch_size=8, rate=0.1, weight_decay=1.0, clip=1e-9)
+    recipe = TuningRecipe(scope="last2", epochs=1, batch_size=8, rate=0.1, weight_decay=1.0, clip=1e-9)
     before = start(site, recipe)
     after = answer(site, recipe, before).update.arrays
     # the gradients are clipped away: what is left is the decay, at each tensor's own rate
@@ -108,7 +116,7 @@ def test_deeper_blocks_move_less() -> None:
 
 
 def test_same_seed_same_bytes_and_another_round_other_bytes() -> None:
-    site, recipe = make_site("a", 9), Recipe(scope="last", epochs=1, batch_size=4)
+    site, recipe = make_site("a", 9), TuningRecipe(scope="last", epochs=1, batch_size=4)
     arrays = start(site, recipe, 0.1)
     first, again, later = (answer(site, recipe, arrays, number).update.arrays["head"].tobytes() for number in (1, 1, 2))
     assert first == again != later
@@ -116,13 +124,13 @@ def test_same_seed_same_bytes_and_another_round_other_bytes() -> None:
 
 @pytest.mark.parametrize("scope", ["head", "last"])
 def test_a_rate_that_diverges_is_named(scope: str) -> None:
-    site, recipe = make_site("a", 9), Recipe(scope=scope, epochs=30, batch_size=4, rate=1e30, clip=1e30)
+    site, recipe = make_site("a", 9), TuningRecipe(scope=scope, epochs=30, batch_size=4, rate=1e30, clip=1e30)
     with pytest.raises(DivergedError, match=r"diverged .* lower tune-rate"):
         answer(site, recipe, start(site, recipe, 0.1))
 
 
 def test_a_hospital_without_images_says_so() -> None:
-    site, recipe = make_site("a", 3), Recipe(scope="last")
+    site, recipe = make_site("a", 3), TuningRecipe(scope="last")
     with pytest.raises(DataError, match=r"'a' holds features only; .* needs the images"):
         answer(SiteData(**{**vars(site), "material": None}), recipe, start(site, recipe))
 
@@ -133,7 +141,7 @@ def test_a_hospital_without_images_says_so() -> None:
 def test_a_wrong_recipe_is_refused(change: dict[str, Any], text: str) -> None:
     site = make_site("a", 3)
     with pytest.raises(ConfigError, match=text):
-        answer(site, Recipe(**change), start(site, Recipe()))
+        answer(site, TuningRecipe(**change), start(site, TuningRecipe()))
 
 
 # --- cases that only watch
@@ -153,19 +161,19 @@ def test_watching_is_by_patient_and_off_where_few_would_watch() -> None:
 def test_the_epoch_that_the_watching_cases_like_best_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     site, half = make_site("a", 12), (np.arange(0, 12, 2), np.arange(1, 12, 2))
     monkeypatch.setattr("medtl_core.methods.finetune.client.split", lambda patients, label, seed: half)
-    bad = Recipe(scope="head", epochs=3, batch_size=2, rate=50.0, clip=1e9)
+    bad = TuningRecipe(scope="head", epochs=3, batch_size=2, rate=50.0, clip=1e9)
     arrays = start(site, bad)
     released = answer(site, bad, arrays)
     assert released.metrics["epoch"] == 0  # every epoch made it worse: the start goes back
     np.testing.assert_array_equal(released.update.arrays["head"], arrays["head"])
     easy = SiteData(**{**vars(site), "label": np.zeros(12, np.int64)})  # one class: every step helps every case
-    good = Recipe(scope="head", loss="cross-entropy", epochs=3, batch_size=2, rate=0.01)
+    good = TuningRecipe(scope="head", loss="cross-entropy", epochs=3, batch_size=2, rate=0.01)
     shared = {**start(easy, good), "mean": np.zeros(80)}
     assert answer(easy, good, shared).metrics["epoch"] == 3
 
 
 def test_a_hospital_with_one_case_takes_part() -> None:
-    site, recipe = make_site("a", 1), Recipe(scope="last", epochs=2)
+    site, recipe = make_site("a", 1), TuningRecipe(scope="last", epochs=2)
     arrays = {**start(site, recipe, 0.1), "scale": np.ones(80)}
     after = answer(site, recipe, arrays).update.arrays
     assert all(np.isfinite(array).all() for array in after.values())

@@ -9,8 +9,9 @@ import pytest
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.federation.hospitals import Request
+from medtl_core.federation.memory import MemoryHospitals
 from simulations import newcomer
-from simulations.federation import Cases, MemoryHospitals, federate, load
+from simulations.federation import Cases, federate, load
 from simulations.learners import LEARNERS
 from simulations.newcomer import class_splits, hospital_splits, main, table
 from tests.memory import make_site
@@ -90,7 +91,7 @@ def test_the_table_by_hand() -> None:
 
 
 def test_a_federation_in_memory_needs_its_quorum(cases: Cases) -> None:
-    hospitals = MemoryHospitals([make_site("a", 12), make_site("b", 6, skew=1), make_site("c", 6, skew=1)], 0.5)
+    hospitals = MemoryHospitals([make_site("a", 12), make_site("b", 6, skew=1), make_site("c", 6, skew=1)], quorum=0.5)
     arrays = {"mean": np.zeros(6), "scale": np.ones(6), "body.weight": np.ones((2, 6)), "body.bias": np.zeros(2)}
     config = {"round": 1, "ways": 3, "shots": 1, "queries": 1, "episodes": 1, "rate": 0.1}
     heard = hospitals.ask(Request("fit_protonet", arrays, config))

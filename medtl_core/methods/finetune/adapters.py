@@ -1,4 +1,4 @@
-"""What of a body is trained: its tensors themselves, or a few numbers beside them.
+"""What of a backbone is trained: its tensors themselves, or a few numbers beside them.
 
 Every adapter is affine in what travels: effective tensors = frozen tensors + a linear map of the trained ones. So the
 mean of the hospitals' trained arrays gives exactly the mean of their networks' weights, which averaging both factors
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 import numpy as np
 
 from medtl_core.errors import ConfigError, did_you_mean
-from medtl_core.methods.finetune.split_backbone import Body
+from medtl_core.methods.finetune.split_backbone import SplitBackbone
 from medtl_core.rng import stream
 from medtl_core.values import Array
 
@@ -27,18 +27,18 @@ _SHARED_SEED = 20261
 
 
 class Adapter(ABC):
-    """Turns what is trained into the tensors of a body's suffix.
+    """Turns what is trained into the tensors of a backbone's suffix.
 
     Attributes:
-        rate: factor on the body's learning rate: small beside weights that were pretrained, larger where training
+        rate: factor on the backbone's learning rate: small beside weights that were pretrained, larger where training
             starts from nothing.
     """
 
     name: ClassVar[str]
     rate: ClassVar[float]
 
-    def __init__(self, body: Body) -> None:
-        self.body = body
+    def __init__(self, backbone: SplitBackbone) -> None:
+        self.backbone = backbone
 
     @abstractmethod
     def start(self) -> dict[str, Array]:
@@ -52,11 +52,6 @@ class Adapter(ABC):
     def effective(self, trained: Mapping[str, "Tensor"]) -> "dict[str, Tensor]":
         """Returns the tensors to place into a part, differentiable in the trained ones."""
 
-    def depth(self, name: str) -> int:
-        """Returns how many blocks lie between a trained array's layer and the deepest tap."""
-        owner = name.rpartition(".")[0]
-        return next(depth for tensor, depth in self.body.depth.items() if tensor.rpartition(".")[0] == owner)
-
 
 @final
 class Whole(Adapter):
@@ -67,7 +62,7 @@ class Whole(Adapter):
 
     def start(self) -> dict[str, Array]:
         """See Adapter."""
-        return {name: tensor.numpy().copy() for name, tensor in self.body.tensors.items()}
+        return {name: tensor.numpy().copy() for name, tensor in self.backbone.tensors.items()}
 
     def effective(self, trained: Mapping[str, "Tensor"]) -> "dict[str, Tensor]":
         """See Adapter."""
@@ -86,13 +81,13 @@ class LowRank(Adapter):
     name = "lora"
     rate = 1.0
 
-    def __init__(self, body: Body) -> None:
-        super().__init__(body)
-        self._layers = {path: layer for path, layer in body.layers.items() if _is_dense(layer)}
+    def __init__(self, backbone: SplitBackbone) -> None:
+        super().__init__(backbone)
+        self._layers = {path: layer for path, layer in backbone.layers.items() if _is_dense(layer)}
         if not self._layers:
-            kinds = ", ".join(sorted({type(layer).__name__ for layer in body.layers.values()})) or "no layer"
+            kinds = ", ".join(sorted({type(layer).__name__ for layer in backbone.layers.values()})) or "no layer"
             raise ConfigError(
-                f"lora adapts dense convolutions and linear layers, but scope {body.scope.name!r} holds none "
+                f"lora adapts dense convolutions and linear layers, but scope {backbone.scope.name!r} holds none "
                 f"({kinds}); name a deeper scope, or fine-tune the tensors themselves (lpft-...)"
             )
         self._factors = {path: self._drawn(path) for path in self._layers}
@@ -121,7 +116,7 @@ class LowRank(Adapter):
         return torch.from_numpy((drawn / np.sqrt(inputs)).astype(np.float32))
 
     def _weight(self, path: str) -> "Tensor":
-        return self.body.tensors[f"{path}.weight"]
+        return self.backbone.tensors[f"{path}.weight"]
 
     def _rank(self, path: str) -> int:
         weight = self._weight(path)
@@ -132,15 +127,15 @@ class LowRank(Adapter):
 ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType({kind.name: kind for kind in (Whole, LowRank)})
 
 
-def find_adapter(name: str, body: Body) -> Adapter:
-    """Returns an adapter for a body.
+def find_adapter(name: str, backbone: SplitBackbone) -> Adapter:
+    """Returns an adapter for a backbone.
 
     Raises:
-        ConfigError: no such adapter, or it has nothing to adapt in the body's scope.
+        ConfigError: no such adapter, or it has nothing to adapt in the backbone's scope.
     """
     if name not in ADAPTERS:
         raise ConfigError(f"unknown adapter {name!r}; {did_you_mean(name, ADAPTERS)}")
-    return ADAPTERS[name](body)
+    return ADAPTERS[name](backbone)
 
 
 def _is_dense(layer: "nn.Module") -> bool:

@@ -4,8 +4,7 @@ Gradients come from one random label-preserving view of each case, which is augm
 mean over all views. What is trained travels, nothing else: the hospital knows the frozen rest.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self, final
 
@@ -13,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import DataError
+from medtl_core.features.dataset import Material
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.crossval import fold_of
-from medtl_core.methods.finetune.adapters import Adapter, find_adapter
-from medtl_core.methods.finetune.split_backbone import Body, open_body
+from medtl_core.methods.finetune.activations import Inputs, averaged
+from medtl_core.methods.finetune.adapters import find_adapter
+from medtl_core.methods.finetune.split_backbone import open_backbone
+from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix, device
 from medtl_core.methods.imbalance import find_loss
 from medtl_core.methods.network import batches
 from medtl_core.rng import stream
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from medtl_core.methods.finetune.activations import Inputs
-
 Rows = NDArray[np.int64]
 
 #: The learning rate falls by this factor from one block to the next deeper one below it (ULMFiT, Howard and Ruder,
@@ -35,8 +35,6 @@ Rows = NDArray[np.int64]
 DEPTH_DECAY = 2.6
 #: Share of a hospital's patients that only watch, and how few of them are too few to stop anything.
 _WATCHING, _TOO_FEW = 1 / 7, 10
-#: Cases whose views are judged together.
-_CASES = 8
 #: What the server sends beside the trained arrays.
 FIXED = ("mean", "scale", "counts")
 
@@ -48,18 +46,18 @@ class DivergedError(DataError):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TuningRecipe:
     """How a hospital trains for one round.
 
     Attributes:
         adapter: one of `adapters.ADAPTERS`.
-        scope: see `body.Scope`.
+        scope: see `split_backbone.Scope`.
         loss: one of `imbalance.LOSSES`; "logit-adjusted" works with the class counts of all hospitals.
         epochs: passes over the hospital's cases.
         batch_size: cases a step.
-        rate: learning rate of the head; the body's is `rate` x `Adapter.rate` / `DEPTH_DECAY` ** depth.
+        rate: learning rate of the head; the backbone's is `rate` x `Adapter.rate` / `DEPTH_DECAY` ** depth.
         weight_decay: L2 coefficient on all that is trained.
-        clip: largest norm of a step's gradient, of the head and of the body each.
+        clip: largest norm of a step's gradient, of the head and of the backbone each.
     """
 
     adapter: str = "finetune"
@@ -79,7 +77,7 @@ class Recipe:
     def read(cls, config: Config) -> Self:
         """Returns the recipe that `config` made flat."""
         kinds: dict[Any, Any] = {"str": str, "int": int, "float": float, str: str, int: int, float: float}
-        return cls(**{one.name: kinds[one.type](config[one.name.replace("_", "-")]) for one in fields(cls)})
+        return cls(**{entry.name: kinds[entry.type](config[entry.name.replace("_", "-")]) for entry in fields(cls)})
 
 
 def tune(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -89,14 +87,14 @@ def tune(site: SiteData, arrays: Arrays, config: Config) -> Released:
         site: the hospital.
         arrays: "head" float32 [C, d + 1] on standardised features, the adapter's arrays, and `FIXED`: "mean" and
             "scale" [d] of the features, "counts" [C] of all hospitals' cases.
-        config: a `Recipe`, with "round".
+        config: a `TuningRecipe`, with "round".
 
     Raises:
         DivergedError: the loss is not finite.
         DataError: the hospital holds no images.
         ConfigError: the scope or the adapter does not fit the backbone.
     """
-    recipe = Recipe.read(config)
+    recipe = TuningRecipe.read(config)
     rng = stream(site.seed, "tune", recipe.adapter, recipe.scope, site.name, int(config["round"]))
     return _Training(_open_source(site, recipe, arrays), site, recipe, arrays).run(rng)
 
@@ -104,83 +102,74 @@ def tune(site: SiteData, arrays: Arrays, config: Config) -> Released:
 TASKS = {"tune": tune}
 
 
-class _Source(ABC):
-    """Where a step's features come from."""
+@dataclass(frozen=True)
+class _FeatureSource:
+    """Where a step's features come from.
 
-    #: Trained arrays as torch tensors: the head and what the adapter adds.
+    Attributes:
+        trained: arrays as torch tensors: the head and what the adapter adds.
+        rates: the factor on the learning rate of each.
+        sampled: features [b, d] of rows to learn from, of a random view each, differentiable in `trained`.
+        averaged: features [b, d] of rows to judge on, over all views, without gradients.
+    """
+
     trained: "dict[str, Tensor]"
-
-    @abstractmethod
-    def sampled(self, rows: Rows, rng: np.random.Generator) -> "Tensor":
-        """Returns features [b, d] to learn from, differentiable in `trained`."""
-
-    @abstractmethod
-    def averaged(self, rows: Rows) -> "Tensor":
-        """Returns features [b, d] to judge on, without gradients."""
-
-    @abstractmethod
-    def rate(self, name: str) -> float:
-        """Returns the factor on the learning rate of a trained array."""
+    rates: Mapping[str, float]
+    sampled: "Callable[[Rows, np.random.Generator], Tensor]"
+    averaged: "Callable[[Rows], Tensor]"
 
 
-@final
-class _Cached(_Source):
-    """The agreed features: nothing but the head is trained, and no image is opened."""
+def _open_source(site: SiteData, recipe: TuningRecipe, arrays: Arrays) -> _FeatureSource:
+    import torch
 
-    def __init__(self, site: SiteData, trained: "dict[str, Tensor]") -> None:
-        self.trained = trained
-        self._values = trained["head"].new_tensor(site.values)
+    trained = {}
+    for name in sorted(arrays.keys() - set(FIXED)):
+        tensor = torch.tensor(arrays[name], device=device())
+        if tensor.ndim == 4:  # as the convolutions read them fastest
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+        trained[name] = tensor.requires_grad_()
+    if recipe.scope == "head":  # nothing but the head is trained, and no image is opened
+        values = trained["head"].new_tensor(site.values)
+        return _FeatureSource(trained, {"head": 1.0}, lambda rows, rng: values[rows], lambda rows: values[rows])
+    if site.material is None:
+        raise DataError(f"hospital {site.name!r} holds features only; fine-tuning its backbone needs the images")
+    return _deep_source(site.material, recipe, trained)
 
-    def sampled(self, rows: Rows, rng: np.random.Generator) -> "Tensor":
-        return self._values[rows]
 
-    def averaged(self, rows: Rows) -> "Tensor":
-        return self._values[rows]
+def _deep_source(material: Material, recipe: TuningRecipe, trained: "dict[str, Tensor]") -> _FeatureSource:
+    """The suffix of the backbone on stored prefix activations."""
+    import torch
 
-    def rate(self, name: str) -> float:
-        return 1.0
+    backbone = open_backbone(material.settings, material.views, recipe.scope)
+    adapter = find_adapter(recipe.adapter, backbone)
+    inputs, suffix, views = Inputs(backbone, material), TrainableSuffix(backbone), len(backbone.spec.views)
+    deep = {name: tensor for name, tensor in trained.items() if name != "head"}
 
+    def sampled(rows: Rows, rng: np.random.Generator) -> "Tensor":
+        suffix.place(adapter.effective(deep))
+        return suffix(*inputs.batch(rows, rng.integers(views, size=len(rows))))
 
-@final
-class _Deep(_Source):
-    """The suffix of the backbone on memoised prefix activations."""
-
-    def __init__(self, body: Body, inputs: "Inputs", adapter: Adapter, trained: "dict[str, Tensor]") -> None:
-        self.trained = trained
-        self._deep = {name: tensor for name, tensor in trained.items() if name != "head"}
-        self._inputs, self._adapter, self._part = inputs, adapter, body.part()
-        self._views = len(body.spec.views)
-
-    def sampled(self, rows: Rows, rng: np.random.Generator) -> "Tensor":
-        self._part.place(self._adapter.effective(self._deep))
-        return self._part(*self._inputs.batch(rows, rng.integers(self._views, size=len(rows))))
-
-    def averaged(self, rows: Rows) -> "Tensor":
-        import torch
-
+    def judged(rows: Rows) -> "Tensor":
         with torch.no_grad():
-            self._part.place(self._adapter.effective(self._deep))
-            found = [self._part(*self._inputs.batch(some)) for some in _pieces(rows, _CASES)]
-        return torch.cat(found).reshape(len(rows), self._views, -1).mean(dim=1)
+            suffix.place(adapter.effective(deep))
+        return averaged(suffix, inputs, rows)
 
-    def rate(self, name: str) -> float:
-        if name == "head":
-            return 1.0
-        return self._adapter.rate / DEPTH_DECAY ** self._adapter.depth(name)
+    rates = {name: adapter.rate / DEPTH_DECAY ** backbone.depth(name) for name in deep}
+    return _FeatureSource(trained, {**rates, "head": 1.0}, sampled, judged)
 
 
 @final
 class _Training:
     """The loop: steps on the training cases, and after each epoch a look at the cases that only watch."""
 
-    def __init__(self, source: _Source, site: SiteData, recipe: Recipe, arrays: Arrays) -> None:
+    def __init__(self, source: _FeatureSource, site: SiteData, recipe: TuningRecipe, arrays: Arrays) -> None:
         head = source.trained["head"]
         self._source, self._recipe = source, recipe
         self._mean, self._scale = (head.new_tensor(arrays[key]) for key in ("mean", "scale"))
         self._label = head.new_tensor(site.label).long()
         self._rows, self._watching = split(site.patients, site.label, site.seed)
-        own = np.bincount(site.label[self._rows], minlength=site.classes).astype(np.float64)
-        counts = np.asarray(arrays["counts"], np.float64) if recipe.loss == "logit-adjusted" else own
+        here = np.bincount(site.label[self._rows], minlength=site.classes).astype(np.float64)
+        counts = np.asarray(arrays["counts"], np.float64) if recipe.loss == "logit-adjusted" else here
         self._loss = find_loss(recipe.loss, counts).value
 
     def run(self, rng: np.random.Generator) -> Released:
@@ -233,7 +222,7 @@ class _Training:
 
         groups: dict[float, list[Tensor]] = {}
         for name, tensor in self._source.trained.items():
-            groups.setdefault(self._recipe.rate * self._source.rate(name), []).append(tensor)
+            groups.setdefault(self._recipe.rate * self._source.rates[name], []).append(tensor)
         return torch.optim.SGD(
             [{"params": tensors, "lr": rate} for rate, tensors in groups.items()],
             lr=self._recipe.rate,
@@ -241,10 +230,10 @@ class _Training:
         )
 
     def _arrays(self) -> dict[str, Array]:
-        found = {name: tensor.detach().cpu().numpy() for name, tensor in self._source.trained.items()}
-        if not all(np.isfinite(array).all() for array in found.values()):
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self._source.trained.items()}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
             raise DivergedError("fine-tuning diverged (a trained tensor is not finite); lower tune-rate")
-        return {name: np.array(array, np.float32, order="C") for name, array in found.items()}
+        return {name: np.array(array, np.float32, order="C") for name, array in arrays.items()}
 
 
 def split(patients: Array, label: NDArray[np.int64], seed: int) -> tuple[Rows, Rows]:
@@ -257,28 +246,3 @@ def split(patients: Array, label: NDArray[np.int64], seed: int) -> tuple[Rows, R
     if len(np.unique(patients[watching])) < _TOO_FEW:
         return np.arange(len(label)), watching[:0]
     return np.flatnonzero(fold != 0), watching
-
-
-def _open_source(site: SiteData, recipe: Recipe, arrays: Arrays) -> _Source:
-    import torch
-
-    from medtl_core.methods.finetune.trainable_suffix import device
-
-    where = device()
-    trained = {}
-    for name in sorted(arrays.keys() - set(FIXED)):
-        tensor = torch.tensor(arrays[name], device=where)
-        if tensor.ndim == 4:  # as the convolutions read them fastest
-            tensor = tensor.contiguous(memory_format=torch.channels_last)
-        trained[name] = tensor.requires_grad_()
-    if recipe.scope == "head":
-        return _Cached(site, trained)
-    if site.material is None:
-        raise DataError(f"hospital {site.name!r} holds features only; fine-tuning its backbone needs the images")
-    body = open_body(site.material.settings, site.material.views, recipe.scope)
-    return _Deep(body, body.inputs(site.material), find_adapter(recipe.adapter, body), trained)
-
-
-def _pieces(rows: Sequence[int] | Rows, size: int) -> Iterator[Rows]:
-    wanted = np.asarray(rows)
-    yield from (wanted[first : first + size] for first in range(0, len(wanted), size))

@@ -11,36 +11,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Chain:
+class LayerOrder:
     """Blocks that run one after another, each on the output of the one before, up to the deepest tap.
 
     Attributes:
         units: module paths in the order they run; the last one ends with the deepest tap. Some hold no parameter.
         blocks: positions in `units` of those that hold parameters, from the shallowest.
-        complete: whether the first unit reads the image itself. A transformer's does not: tokens are made before it.
         taps: tap -> path of the module whose output it is; a sequence of blocks stands for its last one.
         before: paths of all modules that began to run before the deepest tap was read, "" (the network) among them.
     """
 
     units: tuple[str, ...]
     blocks: tuple[int, ...]
-    complete: bool
     taps: Mapping[str, str]
     before: tuple[str, ...]
 
 
 @dataclass
-class _Visit:
+class _ModuleRun:
     """One module in one pass: when it began and ended, what it read and gave."""
 
     began: int
     read: "Tensor | None"
     ended: int = -1
     gave: "Tensor | None" = None
-    runs: int = 1
+    times: int = 1
 
 
-def find_chain(network: "nn.Module", taps: Mapping[str, str], example: "Tensor") -> Chain:
+def find_layer_order(network: "nn.Module", taps: Mapping[str, str], example: "Tensor") -> LayerOrder:
     """Returns the chain of blocks that ends with the deepest tap.
 
     A block follows another when it reads the very tensor that the other gave. Plain sequences are taken apart, any
@@ -54,40 +52,40 @@ def find_chain(network: "nn.Module", taps: Mapping[str, str], example: "Tensor")
     Raises:
         ConfigError: a tap never runs, or runs more than once.
     """
-    visits = _watch(network, example)
+    runs = _watch(network, example)
     resolved = {tap: _last_child(network, path) for tap, path in taps.items()}
     for tap, path in resolved.items():
-        if path not in visits or visits[path].runs > 1:
+        if path not in runs or runs[path].times > 1:
             raise ConfigError(f"tap {tap!r} must run exactly once to be fine-tuned; module {path!r} does not")
     path = list(resolved.values())[-1]
-    deepest = visits[path]
+    deepest = runs[path]
     units = [path]
-    while (found := _feeder(visits, visits[units[0]])) is not None:
-        units.insert(0, _last_child(network, found))
+    while (feeder := _feeder(runs, runs[units[0]])) is not None:
+        units.insert(0, _last_child(network, feeder))
     blocks = tuple(place for place, unit in enumerate(units) if list(network.get_submodule(unit).parameters()))
-    before = tuple(name for name, visit in visits.items() if visit.began < deepest.ended)
-    return Chain(tuple(units), blocks, visits[units[0]].read is example, resolved, before)
+    before = tuple(name for name, run in runs.items() if run.began < deepest.ended)
+    return LayerOrder(tuple(units), blocks, resolved, before)
 
 
-def _watch(network: "nn.Module", example: "Tensor") -> dict[str, _Visit]:
+def _watch(network: "nn.Module", example: "Tensor") -> dict[str, _ModuleRun]:
     """Runs the network once; tensors are kept, so that the identity of each stays its own."""
     import torch
 
-    visits: dict[str, _Visit] = {}
+    runs: dict[str, _ModuleRun] = {}
     clock = iter(range(10**9))
 
     def begin(path: str) -> Callable[..., None]:
         def note(module: "nn.Module", inputs: tuple[Any, ...]) -> None:
             first = inputs[0] if inputs and isinstance(inputs[0], torch.Tensor) else None
-            runs = visits[path].runs + 1 if path in visits else 1
-            visits[path] = _Visit(next(clock), first, runs=runs)
+            times = runs[path].times + 1 if path in runs else 1
+            runs[path] = _ModuleRun(next(clock), first, times=times)
 
         return note
 
     def end(path: str) -> Callable[..., None]:
         def note(module: "nn.Module", inputs: tuple[Any, ...], output: Any) -> None:
-            visits[path].ended = next(clock)
-            visits[path].gave = output if isinstance(output, torch.Tensor) else None
+            runs[path].ended = next(clock)
+            runs[path].gave = output if isinstance(output, torch.Tensor) else None
 
         return note
 
@@ -103,17 +101,17 @@ def _watch(network: "nn.Module", example: "Tensor") -> dict[str, _Visit]:
     finally:
         for hook in hooks:
             hook.remove()
-    return visits
+    return runs
 
 
-def _feeder(visits: Mapping[str, _Visit], reader: _Visit) -> str | None:
+def _feeder(runs: Mapping[str, _ModuleRun], reader: _ModuleRun) -> str | None:
     """The module that gave what `reader` read: the last to end, since layers that work in place give one tensor on."""
-    found = [
-        (visit.ended, path)
-        for path, visit in visits.items()
-        if visit.gave is not None and visit.gave is reader.read and visit.ended < reader.began and visit.runs == 1
+    feeders = [
+        (run.ended, path)
+        for path, run in runs.items()
+        if run.gave is not None and run.gave is reader.read and run.ended < reader.began and run.times == 1
     ]
-    return max(found)[1] if found else None
+    return max(feeders)[1] if feeders else None
 
 
 def _last_child(network: "nn.Module", path: str) -> str:

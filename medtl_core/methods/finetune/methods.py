@@ -11,25 +11,27 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from medtl_core.federation.method import Method
+from medtl_core.federation.method import Candidates, Method, Need
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.rounds import Exchange, NamedCourse, run_rounds
 from medtl_core.federation.study import Study
 from medtl_core.heads.linear import to_raw
 from medtl_core.methods.finetune.adapters import find_adapter
-from medtl_core.methods.finetune.client import Recipe
+from medtl_core.methods.finetune.client import TuningRecipe
 from medtl_core.methods.finetune.model import Tuned
-from medtl_core.methods.finetune.split_backbone import Scope, open_body
+from medtl_core.methods.finetune.split_backbone import Scope, open_backbone
 from medtl_core.values import Array
 
+#: The head that warm variants start from.
+_START = Candidates("discriminant")
 _DEEP = "last(?:[1-9][0-9]?)?|all"
 _ROUNDS = "-(?P<rounds>[1-9][0-9]{0,2})"
 
 
 def warm_head(study: Study) -> Array:
     """Returns the discriminant with its temperature, on standardised features, [C, d + 1]."""
-    affine, moments = study.solved("discriminant", "discriminant").affine, study.moments
+    affine, moments = study.solved("discriminant").affine, study.moments
     bias = affine[:, -1] + affine[:, :-1] @ moments.mean
     return np.concatenate([affine[:, :-1] * moments.scale, bias[:, None]], axis=1)
 
@@ -49,7 +51,7 @@ class Tuning(Method):
     """What the variants share: rounds of `tuning.tune`, each hospital's change counting by its cases.
 
     Attributes:
-        scope: what is trained; see `body.Scope`.
+        scope: what is trained; see `split_backbone.Scope`.
         rounds: of training.
     """
 
@@ -61,20 +63,24 @@ class Tuning(Method):
     scope: str
     rounds: int
 
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        """See Method."""
+        return (_START,) if self.warm else ()
+
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         phase = f"tune-{self.name.rpartition('-')[0]}"
-        alike = [one for one in study.methods if type(one) is type(self) and one.scope == self.scope]
-        keep = frozenset(one.rounds for one in alike) | {self.rounds}
+        alike = [other for other in study.methods if type(other) is type(self) and other.scope == self.scope]
+        keep = frozenset(other.rounds for other in alike) | {self.rounds}
         course = study.once(f"{phase}/{max(keep)}", lambda: self._course(study, phase, keep))
-        part = self.rounds / max(keep)
-        bill = {"moments": Share(), phase: Share(part, part)}
+        share = self.rounds / max(keep)
+        bill = {"moments": Share(), phase: Share(share, share)}
         spent = 0.0
         if self.warm:
-            solved = study.solved("discriminant", "discriminant")
-            bill, spent = {**bill, **solved.bill}, solved.server_cpu
+            bill |= study.closed_bill([_START])
+            spent = study.solved("discriminant").server_cpu
         losses = [
-            float(np.mean([told["loss-last"] for told in sites.values()]))
+            float(np.mean([metrics["loss-last"] for metrics in sites.values()]))
             for _, sites in sorted(course.metrics.items())
         ]
         facts = {"adapter": self.adapter, "scope": self.scope, "rounds": self.rounds, "losses": losses}
@@ -86,9 +92,9 @@ class Tuning(Method):
         cold = np.zeros((len(study.problem.classes), study.problem.width + 1))
         start: dict[str, Array] = {"head": warm_head(study) if self.warm else cold}
         if self.scope != "head":
-            body = open_body(chosen, study.problem.views, self.scope)
-            start |= find_adapter(self.adapter, body).start()
-        recipe = Recipe(
+            backbone = open_backbone(chosen, study.problem.views, self.scope)
+            start |= find_adapter(self.adapter, backbone).start()
+        recipe = TuningRecipe(
             self.adapter, self.scope, epochs=chosen.tune_epochs, batch_size=chosen.batch_size, rate=chosen.tune_rate,
             weight_decay=chosen.weight_decay,
         )  # fmt: skip

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from medtl_core.errors import DataError, WeightsError
 from medtl_core.features.dataset import Material
-from medtl_core.features.extract import feature_spec
+from medtl_core.features.spec import feature_spec
 from medtl_core.federation.model import Model, Packed
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.finetune.activations import tuned_features
 from medtl_core.methods.finetune.adapters import ADAPTERS, find_adapter
-from medtl_core.methods.finetune.split_backbone import open_body
+from medtl_core.methods.finetune.split_backbone import open_backbone
 from medtl_core.values import Array
 
 
@@ -28,7 +29,7 @@ class Tuned(Model):
         head: float64 [C, d + 1] on the tuned features, the bias last.
         trained: float32 arrays by name; see `adapters`.
         adapter: one of `adapters.ADAPTERS`.
-        scope: see `body.Scope`.
+        scope: see `split_backbone.Scope`.
         facts: JSON-able remarks.
     """
 
@@ -43,7 +44,7 @@ class Tuned(Model):
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
-        """Returns float64 [n, C]; prefix activations are computed once a process, views are averaged.
+        """Returns float64 [n, C]; prefix activations are computed once, views are averaged.
 
         Raises:
             DataError: there are no images.
@@ -56,14 +57,14 @@ class Tuned(Model):
         """Returns the tuned features, float32 [n, d]."""
         import torch
 
-        body = open_body(material.settings, material.views, self.scope)
-        adapter = find_adapter(self.adapter, body)
+        backbone = open_backbone(material.settings, material.views, self.scope)
+        adapter = find_adapter(self.adapter, backbone)
         if {name: array.shape for name, array in adapter.start().items()} != {
             name: array.shape for name, array in self.trained.items()
         }:
             raise WeightsError(f"the model's arrays are not those of {self.adapter!r} in scope {self.scope!r}")
         effective = adapter.effective({name: torch.tensor(array) for name, array in self.trained.items()})
-        return body.features(material, {name: tensor.numpy() for name, tensor in effective.items()})
+        return tuned_features(backbone, material, {name: tensor.numpy() for name, tensor in effective.items()})
 
     def pack(self) -> Packed:
         """See Model."""

@@ -1,12 +1,12 @@
 """The backbone as something that can be trained: a frozen prefix, a trainable suffix, and the agreed features behind.
 
-    body = open_body(settings, views, "last2")     # the two blocks that feed the deepest agreed tap
-    body.tensors                                   # name -> their frozen values: where training starts
-    body.features(material)                        # float32 [n, d]: the agreed features, as `features.extract` gives
-    body.features(material, {name: array, ...})    # the same with other values of those tensors
-    part = body.part()                             # a private copy of the suffix to train with:
-    part.place(tensors)                            #   torch tensors, which may require gradients
-    part(*inputs.batch(rows, views))               #   float32 [rows, d], one view each; inputs = body.inputs(material)
+    backbone = open_backbone(settings, views, "last2")    # the two blocks that feed the deepest agreed tap
+    backbone.tensors                                      # name -> their frozen values: where training starts
+    tuned_features(backbone, material)                    # float32 [n, d]: the agreed features
+    tuned_features(backbone, material, {name: array})     # the same with other values of those tensors
+    suffix = TrainableSuffix(backbone)                    # a private copy of the suffix to train with:
+    suffix.place(tensors)                                 #   torch tensors, which may require gradients
+    suffix(*Inputs(backbone, material).batch(rows, views))  # float32 [rows, d], one view each
 
 Names are the paths of the frozen network's parameters ("blocks.4.2.conv_pw.weight"), the same on every machine.
 BatchNorm is gone before anything here runs (`backbones.frozen`): folded into convolutions, or constants that no mode
@@ -20,24 +20,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Self, final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
-from medtl_core.errors import ConfigError, DataError, WeightsError, did_you_mean
-from medtl_core.features.dataset import Material
-from medtl_core.features.extract import FeatureSpec, feature_spec
-from medtl_core.methods.finetune.activations import Inputs
-from medtl_core.methods.finetune.layer_order import Chain, find_chain
-from medtl_core.methods.finetune.trainable_suffix import Part, under
-from medtl_core.values import Array
+from medtl_core.errors import ConfigError, WeightsError, did_you_mean
+from medtl_core.features.spec import FeatureSpec, feature_spec
+from medtl_core.methods.finetune.layer_order import LayerOrder, find_layer_order
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-#: Cases whose views run together when features are read.
-_CASES = 8
 
 
 @dataclass(frozen=True)
@@ -72,90 +62,60 @@ class Scope:
         fixed = {"head": 0, "last": 1, "all": None}
         return cls(name, fixed[name] if name in fixed else int(name.removeprefix("last")))
 
+    def units(self, order: LayerOrder) -> tuple[str, ...]:
+        """Returns the paths of the modules that are trained, in the order they run; "" = the whole network.
+
+        Raises:
+            ConfigError: the network has fewer blocks.
+        """
+        if self.blocks is None:
+            return ("",)
+        if self.blocks > len(order.blocks):
+            deepest = f"last{len(order.blocks)}" if order.blocks else "head"
+            raise ConfigError(
+                f"scope {self.name!r} asks for {self.blocks} blocks, but only {len(order.blocks)} run one after "
+                f"another up to the deepest tap; did you mean {deepest!r} or 'all'?"
+            )
+        return order.units[order.blocks[-self.blocks] :] if self.blocks else ()
+
 
 @final
-class Body:
+@dataclass(frozen=True, eq=False)
+class SplitBackbone:
     """A frozen backbone, cut at the deepest agreed tap and split by a scope. It never changes; threads may share it.
 
     Attributes:
-        network: the whole frozen network.
+        network: the whole frozen network; to be read, never changed.
         spec: of the agreed features.
         scope: what is trained.
-        chain: the blocks up to the deepest tap.
+        order: the blocks up to the deepest tap.
         units: paths of the modules that make the suffix, in the order they run; "" = the whole network.
-        tensors: name -> frozen value of every trainable tensor, in a fixed order.
-        depth: name -> number of blocks between the tensor's own and the deepest tap; 0 = the last block.
         shallow: taps that are read in the frozen prefix.
-        layout: "NHWC" where maps have their channels last, "" elsewhere.
+        tensors: name -> frozen value of every trainable tensor, in a fixed order.
     """
 
-    def __init__(self, network: "nn.Module", spec: FeatureSpec, scope: Scope, chain: Chain) -> None:
-        self.network, self.spec, self.scope, self.chain = network, spec, scope, chain
-        self.layout = str(getattr(network, "output_fmt", "") or "")
-        self.units = _suffix(chain, scope)
-        self.shallow = tuple(tap for tap, path in chain.taps.items() if not self._inside(path))
-        if self.shallow != spec.taps[: len(self.shallow)]:
-            raise ConfigError(
-                f"scope {scope.name!r} cuts between taps {'+'.join(spec.taps)} out of order; name one tap"
-            )
-        _refuse_batch_norm(network, self.units)
-        names = [
-            f"{path}.{name}".lstrip(".")
-            for path in chain.before
-            if self._inside(path)
-            for name, _ in self.submodule(path).named_parameters(recurse=False)
-        ]
-        self.tensors: dict[str, Tensor] = {name: network.get_parameter(name).detach() for name in names}
-        self.depth = {name: _depth(name, chain) for name in names}
+    network: "nn.Module"
+    spec: FeatureSpec
+    scope: Scope
+    order: LayerOrder
+    units: tuple[str, ...]
+    shallow: tuple[str, ...]
+    tensors: Mapping[str, "Tensor"]
 
     @property
     def layers(self) -> dict[str, "nn.Module"]:
         """Path -> module of every module in the suffix that holds trainable tensors of its own."""
-        return {path: self.submodule(path) for path in dict.fromkeys(name.rpartition(".")[0] for name in self.tensors)}
+        paths = dict.fromkeys(name.rpartition(".")[0] for name in self.tensors)
+        return {path: self.network.get_submodule(path) for path in paths}
 
-    def submodule(self, path: str) -> "nn.Module":
-        """Returns the frozen module at a path; to be read, never changed."""
-        return self.network.get_submodule(path)
-
-    def part(self) -> Part:
-        """Returns a private copy of the suffix."""
-        return Part(self)
-
-    def inputs(self, material: Material) -> Inputs:
-        """Returns what the suffix reads of each case: prefix activations, computed once a process."""
-        return Inputs(self, material)
-
-    def features(self, material: Material, tensors: Mapping[str, Array] | None = None) -> NDArray[np.float32]:
-        """Returns float32 [n, d], averaged over the agreed views.
-
-        Args:
-            material: n cases with images.
-            tensors: values in the place of some of `self.tensors`; None = as they are frozen.
-
-        Raises:
-            DataError: an image cannot be read, or the features are not finite under these tensors.
-        """
-        import torch
-
-        inputs, part, rows = self.inputs(material), self.part(), []
-        if not len(inputs):
-            return np.zeros((0, self.spec.width), np.float32)
-        part.place({name: torch.tensor(value, device=part.device) for name, value in (tensors or {}).items()})
-        with torch.no_grad():
-            for first in range(0, len(inputs), _CASES):
-                chosen = range(first, min(first + _CASES, len(inputs)))
-                found = part(*inputs.batch(chosen)).float()
-                rows.append(found.reshape(len(chosen), -1, found.shape[1]).mean(dim=1).cpu())
-        values: NDArray[np.float32] = torch.cat(rows).numpy()
-        if not np.isfinite(values).all():
-            raise DataError("the tuned backbone gives features that are not finite: its training diverged")
-        return values
-
-    def _inside(self, path: str) -> bool:
-        return any(under(path, unit) for unit in self.units)
+    def depth(self, name: str) -> int:
+        """Returns how many blocks lie between a tensor's own block and the deepest tap; 0 = the last block."""
+        blocks = self.order.blocks
+        above = (count for count, place in enumerate(reversed(blocks)) if under(name, self.order.units[place]))
+        return next(above, len(blocks))  # a transformer's tokens are made before its first block
 
 
-def open_body(settings: Settings, views: tuple[str, ...], scope: str) -> Body:
+def open_backbone(settings: Settings, views: tuple[str, ...], scope: str) -> SplitBackbone:
     """Returns the backbone of a run's settings, split by a scope; loaded once a process.
 
     Args:
@@ -165,7 +125,7 @@ def open_body(settings: Settings, views: tuple[str, ...], scope: str) -> Body:
 
     Raises:
         ConfigError: the backbone is a table or several side by side, the scope is unknown or deeper than the network's
-            chain of blocks, a tap does not exist, or a BatchNorm is left in the trained part.
+            blocks, a tap does not exist, or a BatchNorm is left in the trained part.
         WeightsError: the weights are not on this machine, or are not those that were agreed.
     """
     if settings.backbone == "table":
@@ -176,21 +136,50 @@ def open_body(settings: Settings, views: tuple[str, ...], scope: str) -> Body:
             f"backbone={settings.backbone!r} joins several networks; fine-tuning trains one: name it alone"
         )
     with _OPENING:
-        return _open(settings.backbone, settings.weights, spec, chosen)
+        return split(*_frozen(settings.backbone, settings.weights, spec), spec, chosen)
 
 
-#: Threads that ask at once load one network, not one each.
+def split(network: "nn.Module", order: LayerOrder, spec: FeatureSpec, scope: Scope) -> SplitBackbone:
+    """Returns a frozen network split by a scope.
+
+    Raises:
+        ConfigError: as for `open_backbone`.
+    """
+    units = scope.units(order)
+
+    def inside(path: str) -> bool:
+        return any(under(path, unit) for unit in units)
+
+    shallow = tuple(tap for tap, path in order.taps.items() if not inside(path))
+    if shallow != spec.taps[: len(shallow)]:
+        raise ConfigError(f"scope {scope.name!r} cuts between taps {'+'.join(spec.taps)} out of order; name one tap")
+    _refuse_batch_norm(network, units)
+    names = [
+        f"{path}.{name}".lstrip(".")
+        for path in order.before
+        if inside(path)
+        for name, _ in network.get_submodule(path).named_parameters(recurse=False)
+    ]
+    tensors = {name: network.get_parameter(name).detach() for name in names}
+    return SplitBackbone(network, spec, scope, order, units, shallow, tensors)
+
+
+def under(path: str, unit: str) -> bool:
+    """Whether a module path is `unit` or lies below it; everything lies below "".
+
+    Example:
+        >>> under("blocks.4.2.conv", "blocks.4"), under("blocks.40", "blocks.4")
+        (True, False)
+    """
+    return unit in ("", path) or path.startswith(f"{unit}.")
+
+
+#: Loaded networks are pure functions of their names and stay for the process; threads that ask at once load one.
 _OPENING = threading.Lock()
 
 
-@lru_cache(maxsize=16)
-def _open(backbone: str, weights: str, spec: FeatureSpec, scope: Scope) -> Body:
-    network, chain = _frozen(backbone, weights, spec)
-    return Body(network, spec, scope, chain)
-
-
 @lru_cache(maxsize=2)
-def _frozen(backbone: str, weights: str, spec: FeatureSpec) -> tuple["nn.Module", Chain]:
+def _frozen(backbone: str, weights: str, spec: FeatureSpec) -> tuple["nn.Module", LayerOrder]:
     """The very network that the agreed features come from, without the extractor's hooks, and its chain of blocks."""
     import torch
 
@@ -203,19 +192,8 @@ def _frozen(backbone: str, weights: str, spec: FeatureSpec) -> tuple["nn.Module"
     for module in extractor.network.modules():
         module._forward_hooks.clear()
     example = torch.zeros(1, 3, spec.size, spec.size).to(memory_format=torch.channels_last)
-    return extractor.network, find_chain(extractor.network, {tap: record.taps[tap] for tap in spec.taps}, example)
-
-
-def _suffix(chain: Chain, scope: Scope) -> tuple[str, ...]:
-    if scope.blocks is None:
-        return ("",)
-    if scope.blocks > len(chain.blocks):
-        deepest = f"last{len(chain.blocks)}" if chain.blocks else "head"
-        raise ConfigError(
-            f"scope {scope.name!r} asks for {scope.blocks} blocks, but only {len(chain.blocks)} run one after another "
-            f"up to the deepest tap; did you mean {deepest!r} or 'all'?"
-        )
-    return chain.units[chain.blocks[-scope.blocks] :] if scope.blocks else ()
+    taps = {tap: record.taps[tap] for tap in spec.taps}
+    return extractor.network, find_layer_order(extractor.network, taps, example)
 
 
 def _refuse_batch_norm(network: "nn.Module", units: tuple[str, ...]) -> None:
@@ -228,10 +206,3 @@ def _refuse_batch_norm(network: "nn.Module", units: tuple[str, ...]) -> None:
                 f"BatchNorm {path!r} is {where}: it would take un-noised averages of private images into its buffers; "
                 "freeze the network first (medtl_core.backbones.frozen.freeze)"
             )
-
-
-def _depth(name: str, chain: Chain) -> int:
-    for above, place in enumerate(reversed(chain.blocks)):
-        if under(name, chain.units[place]):
-            return above
-    return len(chain.blocks)  # a transformer's tokens are made before its first block

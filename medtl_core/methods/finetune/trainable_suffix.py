@@ -1,67 +1,59 @@
-"""Private copies of a body's two parts: the frozen prefix that runs once an image, and the suffix that is trained."""
+"""Private copies of a backbone's two parts: the frozen prefix that runs once an image, the suffix that is trained."""
 
 import copy
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
+from medtl_core.data.views import normalised
 from medtl_core.errors import ConfigError, WeightsError
+from medtl_core.methods.finetune.split_backbone import SplitBackbone, under
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from medtl_core.features.extract import FeatureSpec
-    from medtl_core.methods.finetune.split_backbone import Body
+    from medtl_core.backbones.taps import TapReader
 
-#: Keeps the slope of a standard deviation finite where a map is constant; far below any that matters.
-_FLAT = 1e-12
-
-#: Tap -> pooled rows of the pass that is running.
-_Rows = dict[str, "Tensor"]
-
-
-class _Enough(Exception):  # noqa: N818 - a signal, not an error
-    """All that was wanted has been read: the rest of the network need not run."""
+#: Smallest variance of a pooled map: keeps a deviation's slope finite where a map is constant; far below any that
+#: matters.
+FLAT = 1e-12
 
 
 @final
-class Prefix:
+class FrozenPrefix:
     """Runs a copy of the network up to the suffix: pixels in, the suffix's input and the shallow taps out."""
 
-    def __init__(self, body: "Body") -> None:
-        network = _own_copy(body.network)
-        self._network, self._spec, self._shallow = network, body.spec, body.shallow
-        self._rows: _Rows = {}
-        self._read: list[Tensor] = []
-        _listen({tap: network.get_submodule(body.chain.taps[tap]) for tap in body.shallow}, body, self._rows)
-        if body.units:
-            network.get_submodule(body.units[0]).register_forward_pre_hook(self._stop)
-        else:  # nothing is trained: the deepest tap is a shallow one
-            network.get_submodule(body.chain.units[-1]).register_forward_hook(_enough)
+    def __init__(self, backbone: SplitBackbone) -> None:
+        network = _own_copy(backbone.network)
+        self._network, self._spec, self._shallow = network, backbone.spec, backbone.shallow
+        taps = {tap: network.get_submodule(backbone.order.taps[tap]) for tap in backbone.shallow}
+        self._reader = _tap_reader(taps, backbone, stops=not backbone.units)
+        self._suffix_input: list[Tensor] = []
+        if backbone.units:
+            network.get_submodule(backbone.units[0]).register_forward_pre_hook(self._stop)
 
     def __call__(self, pixels: "Tensor") -> tuple["Tensor", "Tensor"]:
         """Returns the suffix's input [v, ...] and the pooled shallow taps [v, ds] for views uint8 [v, s, s, 3]."""
         import torch
 
-        self._rows.clear()
-        self._read.clear()
+        self._suffix_input.clear()
         with torch.no_grad():
-            images = normalised(pixels.to(device()), self._spec)
-            with suppress(_Enough):
+            images = normalised(pixels.to(device()), self._spec.mean, self._spec.std)
+            with self._reader.reading() as rows:
                 self._network(images)
-            rows = [self._rows[tap] for tap in self._shallow]
-            shallow = torch.cat(rows, dim=1) if rows else images.new_zeros(len(images), 0)
-            read = self._read[0] if self._read else images.new_zeros(len(images), 0)
-        return read.cpu(), shallow.cpu()
+            none = images.new_zeros(len(images), 0)
+            shallow = torch.cat([none, *(rows[tap] for tap in self._shallow)], dim=1)
+        return (self._suffix_input or [none])[0].cpu(), shallow.cpu()
 
     def _stop(self, module: "nn.Module", inputs: tuple["Tensor", ...]) -> None:
-        self._read.append(inputs[0])
-        raise _Enough
+        from medtl_core.backbones.taps import EnoughRead
+
+        self._suffix_input.append(inputs[0])
+        raise EnoughRead
 
 
 @final
-class Part:
+class TrainableSuffix:
     """A suffix whose tensors can be replaced, so that gradients reach what they were made from.
 
     It stays in evaluation mode: no dropout, and norms are constants.
@@ -70,15 +62,15 @@ class Part:
         device: where it runs: the GPU if there is one.
     """
 
-    def __init__(self, body: "Body") -> None:
+    def __init__(self, backbone: SplitBackbone) -> None:
         self.device = device()
-        self._spec, self._units = body.spec, body.units
-        self._modules: Mapping[str, nn.Module] = {path: _own_copy(body.submodule(path)) for path in body.units}
-        self._rows: _Rows = {}
-        self._deep = tuple(tap for tap in body.spec.taps if tap not in body.shallow)
-        _listen({tap: self._module(body.chain.taps[tap]) for tap in self._deep}, body, self._rows)
-        if body.units:
-            self._module(body.chain.units[-1]).register_forward_hook(_enough)
+        self._spec = backbone.spec
+        self._modules: Mapping[str, nn.Module] = {
+            path: _own_copy(backbone.network.get_submodule(path)) for path in backbone.units
+        }
+        self._deep = tuple(tap for tap in backbone.spec.taps if tap not in backbone.shallow)
+        taps = {tap: self._module(backbone.order.taps[tap]) for tap in self._deep}
+        self._reader = _tap_reader(taps, backbone, stops=True)
 
     def place(self, tensors: Mapping[str, "Tensor"]) -> None:
         """Puts tensors in the place of parameters; each may require a gradient, or come from a computation.
@@ -103,33 +95,22 @@ class Part:
         """
         import torch
 
-        self._rows.clear()
         read = inputs.to(self.device)
-        read = normalised(read, self._spec) if read.dtype == torch.uint8 else read
+        if read.dtype == torch.uint8:
+            read = normalised(read, self._spec.mean, self._spec.std)
         try:
-            for module in self._modules.values():
-                read = module(read)
-        except _Enough:
-            pass
+            with self._reader.reading() as rows:
+                for module in self._modules.values():
+                    read = module(read)
         except (RuntimeError, AssertionError, ValueError) as error:
             raise ConfigError(f"the trained part of the backbone cannot run here: {error}") from error
-        return torch.cat([shallow.to(self.device), *(self._rows[tap] for tap in self._deep)], dim=1)
+        return torch.cat([shallow.to(self.device), *(rows[tap] for tap in self._deep)], dim=1)
 
     def _module(self, path: str) -> "nn.Module":
-        unit = next((one for one in self._units if under(path, one)), None)
+        unit = next((unit for unit in self._modules if under(path, unit)), None)
         if unit is None:
             raise WeightsError(f"{path!r} is not in the trained part of the backbone")
         return self._modules[unit].get_submodule(path[len(unit) :].lstrip("."))
-
-
-def under(path: str, unit: str) -> bool:
-    """Whether a module path is `unit` or lies below it; everything lies below "".
-
-    Example:
-        >>> under("blocks.4.2.conv", "blocks.4"), under("blocks.40", "blocks.4")
-        (True, False)
-    """
-    return unit in ("", path) or path.startswith(f"{unit}.")
 
 
 def device() -> "torch.device":
@@ -139,63 +120,11 @@ def device() -> "torch.device":
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def normalised(pixels: "Tensor", spec: "FeatureSpec") -> "Tensor":
-    """Returns float32 [n, 3, s, s] for uint8 [n, s, s, 3], with the arithmetic of `features.extract`."""
-    scale = pixels.new_tensor([1.0 / (255.0 * std) for std in spec.std], dtype=_float32())
-    shift = pixels.new_tensor([-mean / std for mean, std in zip(spec.mean, spec.std, strict=True)], dtype=_float32())
-    return pixels.float().mul_(scale).add_(shift).permute(0, 3, 1, 2)
-
-
-def _float32() -> "torch.dtype":
-    import torch
-
-    return torch.float32
-
-
 def _own_copy(module: "nn.Module") -> "nn.Module":
     return copy.deepcopy(module).eval().to(device())
 
 
-def _enough(module: "nn.Module", inputs: Any, output: Any) -> None:
-    raise _Enough
+def _tap_reader(taps: Mapping[str, Any], backbone: SplitBackbone, *, stops: bool) -> "TapReader":
+    from medtl_core.backbones.taps import TapReader, pooling_of
 
-
-def _listen(modules: Mapping[str, "nn.Module"], body: "Body", rows: _Rows) -> None:
-    """Pools the output of each tap's module into `rows`, as `backbones.extractor` does."""
-    pool = pooling(body)
-
-    def reader(tap: str) -> Callable[..., None]:
-        def read(module: "nn.Module", inputs: Any, output: "Tensor") -> None:
-            rows[tap] = pool(output)
-
-        return read
-
-    for tap, module in modules.items():
-        module.register_forward_hook(reader(tap))
-
-
-def pooling(body: "Body") -> "Callable[[Tensor], Tensor]":
-    """Returns what makes rows [n, channels] of a tap's output, as the agreed features are made."""
-    tokens, last = int(getattr(body.network, "num_prefix_tokens", 0) or 0), body.layout == "NHWC"
-    spread = body.spec.pooling == "mean+std"
-    return lambda output: pooled(positions(output, tokens, last), spread)
-
-
-def positions(output: "Tensor", tokens: int, channels_last: bool) -> "Tensor":
-    """Returns [n, channels, positions] of a map [n, c, h, w] or [n, h, w, c], or of tokens [n, tokens, c]."""
-    if output.ndim == 3:
-        return output[:, tokens:].transpose(1, 2)
-    if output.ndim == 4:
-        return (output.permute(0, 3, 1, 2) if channels_last else output).flatten(2)
-    return output.flatten(1)[:, :, None]
-
-
-def pooled(places: "Tensor", spread: bool) -> "Tensor":
-    """Returns the mean over positions [n, channels], with the standard deviation behind it where `spread` asks."""
-    import torch
-
-    mean = places.mean(dim=2, keepdim=True)
-    if not spread:
-        return mean[:, :, 0]
-    variance = (places - mean).square().mean(dim=2)
-    return torch.cat([mean[:, :, 0], variance.clamp_min(_FLAT).sqrt()], dim=1)
+    return TapReader(taps, pooling_of(backbone.network, backbone.spec.pooling, FLAT), stops=stops)

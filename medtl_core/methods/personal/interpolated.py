@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.evaluation.calibration import WORST, class_balance, log_softmax
-from medtl_core.federation.method import Method
+from medtl_core.federation.method import Candidates, Method
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import TASKS as CORE
 from medtl_core.federation.tasks import Arrays, Task
-from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import class_weights, logistic, loss_and_gradient, to_raw, with_bias
 from medtl_core.heads.statistics import Float
@@ -214,17 +213,19 @@ class Interpolated(Method):
 
     mix: bool
 
+    def needs(self, study: Study) -> tuple[Candidates, ...]:
+        """See Method."""
+        return (Candidates("discriminant"),)
+
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        found, choice = study.solved("discriminant", "discriminant"), study.choices["discriminant"]
-        family = FAMILIES["discriminant"]
-        folds = [family.heads(study.statistics - fold)[choice.index] * choice.temperature for fold in study.folds]
-        heads = np.stack([found.affine, *folds]).astype(np.float32)
+        found = study.solved("discriminant")
+        heads = np.stack([found.affine, *found.without]).astype(np.float32)
         ending = Ending(
             "mixed_finish" if self.mix else "pulled_finish",
             {"heads": heads, **study.moments.standardisation},
             {"folds": study.settings.folds},
-            found.bill,
+            study.closed_bill(self.needs(study)),
             found.facts,
         )
         return settle(study, self, ending)

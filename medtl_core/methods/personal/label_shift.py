@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.evaluation.calibration import softmax
-from medtl_core.federation.method import Method
+from medtl_core.federation.method import Candidates, Method
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Task
@@ -123,11 +123,15 @@ class OwnPrior(Method):
 
     source: str
 
+    def needs(self, study: Study) -> tuple[Candidates, ...]:
+        """See Method."""
+        return (Candidates("discriminant"),)
+
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        found = study.solved("discriminant", "discriminant")
+        found, bill = study.solved("discriminant"), study.closed_bill(self.needs(study))
         arrays = {"head": found.affine.astype(np.float32)}
-        return settle(study, self, Ending(f"prior_{self.source}_finish", arrays, {}, found.bill, found.facts))
+        return settle(study, self, Ending(f"prior_{self.source}_finish", arrays, {}, bill, found.facts))
 
 
 METHODS: tuple[type[Method], ...] = (OwnPrior,)

@@ -1,8 +1,8 @@
 """The last blocks of a backbone and a head as one network that is trained case by case, under privacy.
 
-Fine-tuning's `Part` reads taps by hooks and replaces tensors; Opacus needs a module whose parameters stay in their
-place, and nothing that works in place. Of a block's BatchNorm nothing is left that could be trained or could change: it
-is folded into the convolution before it, or a constant (`backbones.frozen`).
+Fine-tuning replaces tensors and reads taps by hooks; Opacus needs a module whose parameters stay in their place, and
+nothing that works in place. Of a block's BatchNorm nothing is left that could be trained or could change: it is folded
+into the convolution before it, or a constant (`backbones.frozen`).
 """
 
 import copy
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, WeightsError
 from medtl_core.methods.finetune.activations import Inputs
-from medtl_core.methods.finetune.split_backbone import Body, open_body
-from medtl_core.methods.finetune.trainable_suffix import pooling
+from medtl_core.methods.finetune.split_backbone import SplitBackbone, open_backbone
+from medtl_core.methods.finetune.trainable_suffix import FLAT
 from medtl_core.methods.private.public_pca import PublicMap
 from medtl_core.values import Array
 
@@ -24,30 +24,35 @@ if TYPE_CHECKING:
     from medtl_core.backbones.suffix import Suffix
 
 
-def open_blocks(settings: Settings, views: tuple[str, ...], scope: str) -> Body:
-    """Returns `body.open_body`, where no tap is read inside a trained block.
+def open_blocks(settings: Settings, views: tuple[str, ...], scope: str) -> SplitBackbone:
+    """Returns `open_backbone`'s, where no tap is read inside a trained block.
 
     Raises:
-        ConfigError: one is, or as for `body.open_body`.
-        WeightsError: as for `body.open_body`.
+        ConfigError: one is, or as for `open_backbone`.
+        WeightsError: as for `open_backbone`.
     """
-    body = open_body(settings, views, scope)
-    inside = [path for tap, path in body.chain.taps.items() if tap not in body.shallow and path not in body.units]
+    backbone = open_backbone(settings, views, scope)
+    deep = {tap: path for tap, path in backbone.order.taps.items() if tap not in backbone.shallow}
+    inside = [path for path in deep.values() if path not in backbone.units]
     if inside:
         raise ConfigError(f"tap {inside[0]!r} is read inside a block that would be trained; name one tap less")
-    return body
+    return backbone
 
 
-def start_of(body: Body) -> dict[str, Array]:
+def start_of(backbone: SplitBackbone) -> dict[str, Array]:
     """Returns name ("units.0.conv.weight") -> value, float64, of every tensor that is trained, in torch's order."""
-    return {name: body.network.get_parameter(path).detach().double().numpy() for name, path in _names(body).items()}
+    return {
+        name: backbone.network.get_parameter(path).detach().double().numpy() for name, path in _names(backbone).items()
+    }
 
 
-def network_of(body: Body, map_: PublicMap, arrays: Mapping[str, Array], shape: tuple[int, ...]) -> "Suffix":
+def network_of(
+    backbone: SplitBackbone, map_: PublicMap, arrays: Mapping[str, Array], shape: tuple[int, ...]
+) -> "Suffix":
     """Returns blocks and head as one network, float64; all is trainable but "head.bias".
 
     Args:
-        body: gives the blocks.
+        backbone: gives the blocks.
         map_: from features to the rows the head reads.
         arrays: those of `start_of`, and "head.weight" [C, k], "head.bias" [C].
         shape: of what the first block reads of one case; see `Seen.shape`.
@@ -58,27 +63,30 @@ def network_of(body: Body, map_: PublicMap, arrays: Mapping[str, Array], shape: 
     import torch
 
     from medtl_core.backbones.suffix import Suffix, separate
+    from medtl_core.backbones.taps import pooling_of
 
     classes = len(arrays.get("head.bias", ()))
-    _check(body, arrays, {"head.weight": (classes, map_.basis.shape[1]), "head.bias": (classes,)})
-    taps = [body.units.index(body.chain.taps[tap]) for tap in body.spec.taps if tap not in body.shallow]
-    units = [separate(copy.deepcopy(body.submodule(path))) for path in body.units]
+    _check(backbone, arrays, {"head.weight": (classes, map_.basis.shape[1]), "head.bias": (classes,)})
+    taps = [backbone.units.index(backbone.order.taps[tap]) for tap in backbone.spec.taps if tap not in backbone.shallow]
+    units = [separate(copy.deepcopy(backbone.network.get_submodule(path))) for path in backbone.units]
     constants = {name: torch.from_numpy(np.asarray(array, np.float64)) for name, array in map_.arrays.items()}
-    network = Suffix(units, shape, dict.fromkeys(taps, pooling(body)), constants, classes)
+    network = Suffix(
+        units, shape, dict.fromkeys(taps, pooling_of(backbone.network, backbone.spec.pooling, FLAT)), constants, classes
+    )
     state = {name: torch.from_numpy(np.array(array, np.float64)) for name, array in arrays.items()}
     network.double().load_state_dict(state, strict=False)
     network.requires_grad_(True).head.bias.requires_grad_(False)
     return network
 
 
-def placed(body: Body, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Returns trained tensors under the names that `Body.features` knows, float32.
+def placed(backbone: SplitBackbone, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns trained tensors under the names that `tuned_features` knows, float32.
 
     Raises:
         WeightsError: they are not those of `start_of`.
     """
-    _check(body, arrays, {})
-    return {path: arrays[name].astype(np.float32) for name, path in _names(body).items()}
+    _check(backbone, arrays, {})
+    return {path: arrays[name].astype(np.float32) for name, path in _names(backbone).items()}
 
 
 @final
@@ -99,17 +107,17 @@ class Seen:
         return np.concatenate([read.flatten(1).numpy(), shallow.numpy()], axis=1)
 
 
-def _names(body: Body) -> dict[str, str]:
+def _names(backbone: SplitBackbone) -> dict[str, str]:
     """Name of every trained tensor in the blocks' network -> its path in the backbone."""
-    places = ((f"units.{place}", path) for place, path in enumerate(body.units))
+    places = ((f"units.{place}", path) for place, path in enumerate(backbone.units))
     return {
         f"{unit}.{name}": f"{path}.{name}"
         for unit, path in places
-        for name, _ in body.submodule(path).named_parameters()
+        for name, _ in backbone.network.get_submodule(path).named_parameters()
     }
 
 
-def _check(body: Body, arrays: Mapping[str, Array], head: Mapping[str, tuple[int, ...]]) -> None:
-    known = {**{name: array.shape for name, array in start_of(body).items()}, **head}
+def _check(backbone: SplitBackbone, arrays: Mapping[str, Array], head: Mapping[str, tuple[int, ...]]) -> None:
+    known = {**{name: array.shape for name, array in start_of(backbone).items()}, **head}
     if {name: array.shape for name, array in arrays.items()} != known:
-        raise WeightsError(f"the arrays are not those of the blocks {'+'.join(body.units)} and a head on rows")
+        raise WeightsError(f"the arrays are not those of the blocks {'+'.join(backbone.units)} and a head on rows")

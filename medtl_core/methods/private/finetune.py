@@ -24,6 +24,7 @@ from medtl_core.federation.private import PrivateMethod, PrivateTask, bill_of, n
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.finetune.activations import Inputs, tuned_features
 from medtl_core.methods.finetune.model import checked
 from medtl_core.methods.private.block import Seen, network_of, open_blocks, placed, start_of
 from medtl_core.methods.private.gradient import CLIP, RATE, counted_descent
@@ -72,10 +73,10 @@ def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
     if not np.isfinite(site.values).all():
         raise PrivacyError("a case's features are not finite; mend or remove the case")
     chosen, views = site.material.settings, site.material.views
-    body = open_blocks(chosen, views, str(config["scope"]))
-    seen = Seen(body.inputs(site.material), (int(config["round"]) - 1) % len(body.spec.views))
+    backbone = open_blocks(chosen, views, str(config["scope"]))
+    seen = Seen(Inputs(backbone, site.material), (int(config["round"]) - 1) % len(backbone.spec.views))
     own = {name: array for name, array in arrays.items() if name not in _FIXED}
-    network = network_of(body, received(arrays), own, seen.shape)
+    network = network_of(backbone, received(arrays), own, seen.shape)
     if arrays["weights"].shape != (site.classes,):
         raise WeightsError(f"the loss needs one weight for each of {site.classes} classes")
     weight = arrays["weights"].astype(np.float64)[site.label]
@@ -99,7 +100,7 @@ class Blocked(Model):
     Attributes:
         map: from features to rows.
         arrays: of the blocks ("units...") and "head.weight" [C, k], float64.
-        scope: which blocks; see `body.Scope`.
+        scope: which blocks; see `split_backbone.Scope`.
     """
 
     kind: ClassVar[str] = "blocked"
@@ -119,9 +120,9 @@ class Blocked(Model):
             WeightsError: the images' features are not those the blocks were trained in, or the arrays do not fit.
         """
         images = checked(material, self.fingerprint)
-        body = open_blocks(images.settings, images.views, self.scope)
-        tensors = placed(body, {name: array for name, array in self.arrays.items() if name != "head.weight"})
-        return np.asarray(self.map.rows(body.features(images, tensors)) @ self.arrays["head.weight"].T)
+        backbone = open_blocks(images.settings, images.views, self.scope)
+        tensors = placed(backbone, {name: array for name, array in self.arrays.items() if name != "head.weight"})
+        return np.asarray(self.map.rows(tuned_features(backbone, images, tensors)) @ self.arrays["head.weight"].T)
 
     def pack(self) -> Packed:
         """See Model."""
@@ -163,7 +164,7 @@ class PrivateFineTune(PrivateMethod):
         See PrivateMethod. One release of class counts, then `rounds` releases of a clipped gradient sum.
 
     Attributes:
-        scope: which blocks are trained; see `body.Scope`.
+        scope: which blocks are trained; see `split_backbone.Scope`.
         rounds: of descent.
     """
 
@@ -185,14 +186,14 @@ class PrivateFineTune(PrivateMethod):
         Raises:
             ConfigError: the backbone has no such blocks.
         """
-        body = open_blocks(study.settings, study.problem.views, self.scope)
+        backbone = open_blocks(study.settings, study.problem.views, self.scope)
         map_, classes, terms = public_map(study, SIZE), len(study.problem.classes), plan_of(self, study).terms
         counts = noised_sum(study, self, 0, map_.arrays, {"counts": (classes,)})["counts"]
         counts = np.maximum(counts, 0.2 * terms.patients / classes)
         weights = np.sqrt(counts.min() / counts)
         cases = float(weights @ counts)
         fixed = {**map_.arrays, "weights": weights, "head.bias": log_prior(weights * counts)}
-        arrays = {**start_of(body), "head.weight": np.zeros((classes, map_.basis.shape[1]))}
+        arrays = {**start_of(backbone), "head.weight": np.zeros((classes, map_.basis.shape[1]))}
         shapes = {name: array.shape for name, array in arrays.items()}
         units, rate = units_of(shapes), self.block_rate(terms, cases)
         for number in range(1, self.rounds + 1):

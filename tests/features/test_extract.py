@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,14 @@ from medtl_core.backbones.weights import load_weights
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
 from medtl_core.data.images import content_key
-from medtl_core.errors import ConfigError, DataError, WeightsError
+from medtl_core.errors import DataError, WeightsError
 from medtl_core.features import cache as cache_module
 from medtl_core.features import extract as module
-from medtl_core.features import spec as specs
 from medtl_core.features.cache import FeatureCache
 from medtl_core.features.extract import FeatureSpec, extract, feature_spec
 from medtl_core.values import Examples, Features, Task, digest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 VIEWS = ("identity", "flip-h")
 SMALL = Settings(backbone="random:lite0", features="4+7", image_size=32, cache="off")
 
@@ -35,7 +34,7 @@ SMALL = Settings(backbone="random:lite0", features="4+7", image_size=32, cache="
 def one_torch_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    cache_module._say_once.cache_clear()
+    cache_module._SAID.clear()
     yield
     torch.set_num_threads(before)
 
@@ -60,18 +59,13 @@ def run(images: NDArray[Any], settings: Settings = SMALL, views: tuple[str, ...]
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every image that goes through the backbone."""
     seen: list[Any] = []
-    reader = module._reader
+    original = module.views_of
 
-    def counting(spec: FeatureSpec, settings: Settings) -> Callable[[Any], NDArray[np.float32]]:
-        read = reader(spec, settings)
+    def counting(image: Any, size: int, views: tuple[str, ...]) -> NDArray[np.uint8]:
+        seen.append(image)
+        return original(image, size, views)
 
-        def one(image: Any) -> NDArray[np.float32]:
-            seen.append(image)
-            return read(image)
-
-        return one
-
-    monkeypatch.setattr(module, "_reader", counting)
+    monkeypatch.setattr(module, "views_of", counting)
     return seen
 
 
@@ -101,51 +95,6 @@ def test_features_are_those_of_timms_network_on_images_prepared_by_hand() -> Non
         np.testing.assert_allclose(row, torch.cat(parts, dim=1).mean(dim=0).numpy(), atol=1e-4, rtol=1e-4)
     assert found.groups == (("4", 0, 80), ("7", 80, 240), ("10", 240, 464))
     assert found.values.dtype == np.float32
-
-
-def test_rich_plain_and_named_taps() -> None:
-    rich = feature_spec(Settings(), VIEWS)
-    assert (rich.taps, rich.pooling, rich.size, rich.views) == (("4", "7", "10"), "mean+std", 224, VIEWS)
-    assert rich.width == 464
-    plain = feature_spec(Settings(features="plain"), VIEWS)
-    assert (plain.taps, plain.pooling, plain.size, plain.views) == (("10",), "mean", 128, ("identity",))
-    assert plain.groups == (("10", 0, 112),)
-    named = feature_spec(Settings(features="10+4", image_size=96, views="one"), VIEWS)
-    assert (named.taps, named.pooling, named.size, named.views) == (("4", "10"), "mean+std", 96, ("identity",))
-    assert feature_spec(Settings(), ()).views == ("identity",)
-
-
-def test_every_setting_that_decides_features_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = [
-        Settings(),
-        Settings(features="plain"),
-        Settings(features="4+10"),
-        Settings(image_size=96),
-        Settings(views="one"),
-        Settings(backbone="random:lite0"),
-        Settings(backbone="random:resnet18"),
-    ]
-    prints = [feature_spec(one, VIEWS).fingerprint for one in settings]
-    prints.append(feature_spec(Settings(), (*VIEWS, "flip-v")).fingerprint)
-    assert len(set(prints)) == len(prints)
-    assert feature_spec(Settings(seed=4, shots=9, cache="off"), VIEWS).fingerprint == prints[0]
-    monkeypatch.setattr(specs, "VERSION", specs.VERSION + 1)
-    assert feature_spec(Settings(), VIEWS).fingerprint not in prints
-
-
-def test_refusals_name_the_nearest_word() -> None:
-    with pytest.raises(ConfigError, match=r"features='4\+finale': .*no tap 'finale'; did you mean 'final'"):
-        feature_spec(Settings(features="4+finale"), VIEWS)
-    with pytest.raises(ConfigError, match="did you mean 'rich'"):
-        feature_spec(Settings(features="ritch"), VIEWS)
-    with pytest.raises(ConfigError, match="names a tap twice"):
-        feature_spec(Settings(features="4+4"), VIEWS)
-    with pytest.raises(ConfigError, match="did you mean 'lite0'"):
-        feature_spec(Settings(backbone="lite1"), VIEWS)
-    with pytest.raises(ConfigError, match="did you mean 'flip-h'"):
-        feature_spec(Settings(), ("flip-hh",))
-    with pytest.raises(ConfigError, match="image-size=31 is too small"):
-        feature_spec(Settings(image_size=31), VIEWS)
 
 
 def test_grey_and_colour_and_files_are_read_alike(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Augmentation: what each modality allows, what is drawn, what is left alone, and mixing under privacy."""
+"""Augmentation: what each modality allows, what is drawn and what is left alone."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,17 +12,12 @@ from medtl_core.config import Settings
 from medtl_core.data.catalog import CATALOG
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.augment import (
-    MIXINGS,
     OFF,
     RECIPES,
-    Recipe,
+    Augmentation,
     augment,
     augment_many,
     augmented_features,
-    check_mixing,
-    cutmix,
-    mix,
-    mixup,
     recipe_for,
 )
 from medtl_core.features.dataset import Material
@@ -47,7 +42,7 @@ def test_grey_values_that_carry_meaning_are_left_alone() -> None:
         if "X-ray" in modality or "CT" in modality.split(",")[0].split():
             assert (recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue) == (0, 0, 0, 0), modality
     assert recipe_for("abdominal CT, axial", ("identity",)).mirrors == ()  # left and right kidney are classes
-    assert RECIPES["not stated"] == Recipe(crop=0.05)
+    assert RECIPES["not stated"] == Augmentation(crop=0.05)
 
 
 def test_off_returns_the_same_pixels_in_its_own_memory() -> None:
@@ -58,7 +53,7 @@ def test_off_returns_the_same_pixels_in_its_own_memory() -> None:
 
 
 def test_mirrors_only_mirror() -> None:
-    recipe = Recipe(mirrors=("flip-h", "transpose"))
+    recipe = Augmentation(mirrors=("flip-h", "transpose"))
     found = {augment(RAMP, recipe, rng=rng(seed)).tobytes() for seed in range(40)}
     wanted = (RAMP, RAMP[:, ::-1], RAMP.swapaxes(0, 1), RAMP[:, ::-1].swapaxes(0, 1))
     assert found == {np.ascontiguousarray(image).tobytes() for image in wanted}
@@ -67,7 +62,7 @@ def test_mirrors_only_mirror() -> None:
 def test_a_crop_shows_nothing_but_the_image() -> None:
     """A ramp stays a ramp, of a smaller slope and within its own range: no border is invented."""
     for seed in range(20):
-        made = augment(RAMP, Recipe(crop=0.5), rng=rng(seed)).astype(int)
+        made = augment(RAMP, Augmentation(crop=0.5), rng=rng(seed)).astype(int)
         assert made.min() >= RAMP.min() and made.max() <= RAMP.max()
         inner = np.diff(made[3:-3, 3:-3, 0], axis=1)
         assert inner.min() >= 0 and inner.mean() <= 3.01
@@ -76,7 +71,7 @@ def test_a_crop_shows_nothing_but_the_image() -> None:
 def test_a_rotation_shows_no_border_of_another_colour() -> None:
     flat = np.full((32, 32, 3), 90, np.uint8)
     for seed in range(10):
-        np.testing.assert_array_equal(augment(flat, Recipe(angle=20, crop=0.2), rng=rng(seed)), flat)
+        np.testing.assert_array_equal(augment(flat, Augmentation(angle=20, crop=0.2), rng=rng(seed)), flat)
 
 
 def test_a_rotation_turns_about_the_middle() -> None:
@@ -84,7 +79,7 @@ def test_a_rotation_turns_about_the_middle() -> None:
     image[16, :] = 255
     slopes = []
     for seed in range(8):
-        made = augment(image, Recipe(angle=30), rng=rng(seed))[:, :, 0].astype(float)
+        made = augment(image, Augmentation(angle=30), rng=rng(seed))[:, :, 0].astype(float)
         assert made[16, 16] > 200
         slopes.append(np.polyfit(np.arange(4, 29), made.argmax(axis=0)[4:-4], 1)[0])
     assert min(slopes) < -0.1 and max(slopes) > 0.1  # either way
@@ -118,48 +113,9 @@ def test_the_global_random_state_is_untouched() -> None:
     before = torch.get_rng_state().clone()
     recipe = recipe_for("dermoscopy", ("identity", "flip-h"))
     made = augment_many(np.stack([RAMP, RAMP]), recipe, rng=rng())
-    batch = (torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1]))
-    for name in MIXINGS:
-        mix(name, batch, 3, private=False, rng=rng())
     assert torch.equal(torch.get_rng_state(), before)
     assert (made[0] != made[1]).any()  # each image has draws of its own
     assert augment_many(np.zeros((0, 4, 4, 3), np.uint8), recipe, rng=rng()).shape == (0, 4, 4, 3)
-
-
-def test_mixing_is_refused_under_privacy() -> None:
-    import torch
-
-    check_mixing(private=False)
-    with pytest.raises(ConfigError, match="sensitivity"):
-        check_mixing(private=True)
-    batch = (torch.zeros(2, 3, 4, 4), torch.tensor([0, 1]))
-    with pytest.raises(ConfigError, match="sensitivity"):
-        mix("mixup", batch, 2, private=True, rng=rng())
-    with pytest.raises(ConfigError, match="did you mean 'mixup'"):
-        mix("mixap", batch, 2, private=False, rng=rng())
-
-
-def test_mixup_by_hand() -> None:
-    import torch
-
-    images = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 4, 4)
-    share = float(rng().random())
-    mixed, label = mixup(images, torch.tensor([0, 2]), 3, rng=rng())
-    np.testing.assert_allclose(mixed[:, 0, 0, 0].numpy(), [1 - share, share], atol=1e-6)
-    np.testing.assert_allclose(label.numpy(), [[share, 0, 1 - share], [1 - share, 0, share]], atol=1e-6)
-
-
-def test_cutmix_labels_are_the_share_of_pixels() -> None:
-    import torch
-
-    images = torch.tensor([0.0, 1.0])[:, None, None, None].expand(2, 3, 8, 8)
-    shares = set()
-    for seed in range(10):
-        mixed, label = cutmix(images, torch.tensor([0, 1]), 2, rng=rng(seed))
-        assert float(label[0, 1]) == pytest.approx(float(mixed[0, 0].mean()), abs=1e-6)
-        assert float(label[1, 0]) == pytest.approx(1 - float(mixed[1, 0].mean()), abs=1e-6)
-        shares.add(round(float(label[0, 1]), 4))
-    assert len(shares) > 3
 
 
 def material(cache: str, cases: int = 3) -> Material:

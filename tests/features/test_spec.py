@@ -1,4 +1,4 @@
-"""Several backbones side by side: named, hashed, cached one by one, with weights from one folder."""
+"""What decides features: taps, fingerprints, and several backbones side by side."""
 
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, WeightsError
 from medtl_core.features import extract as module
+from medtl_core.features import spec as specs
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.features.spec import JoinedSpec, backbone_names
 from medtl_core.values import Examples, Task
@@ -19,7 +20,7 @@ from medtl_core.values import Examples, Task
 VIEWS = ("identity", "flip-h")
 SQUEEZE = "random:squeezenet1_1"
 PAIR = Settings(backbone=f"random:lite0+{SQUEEZE}", features=f"random:lite0:4+{SQUEEZE}:4", image_size=32)
-WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights"
+WEIGHTS = Path(__file__).resolve().parents[3] / "shared" / "weights"
 
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -30,6 +31,57 @@ def pictures(count: int) -> Examples:
     text = np.array([f"p{number}" for number in range(count)])
     columns = {"label": np.zeros(count, np.int64), "patient": text, "site": text, "split": text, "image": image}
     return Examples(columns, Task("none", ("a", "b")))
+
+
+# --- one backbone
+
+
+def test_rich_plain_and_named_taps() -> None:
+    rich = feature_spec(Settings(), VIEWS)
+    assert (rich.taps, rich.pooling, rich.size, rich.views) == (("4", "7", "10"), "mean+std", 224, VIEWS)
+    assert rich.width == 464
+    plain = feature_spec(Settings(features="plain"), VIEWS)
+    assert (plain.taps, plain.pooling, plain.size, plain.views) == (("10",), "mean", 128, ("identity",))
+    assert plain.groups == (("10", 0, 112),)
+    named = feature_spec(Settings(features="10+4", image_size=96, views="one"), VIEWS)
+    assert (named.taps, named.pooling, named.size, named.views) == (("4", "10"), "mean+std", 96, ("identity",))
+    assert feature_spec(Settings(), ()).views == ("identity",)
+
+
+def test_every_setting_that_decides_features_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = [
+        Settings(),
+        Settings(features="plain"),
+        Settings(features="4+10"),
+        Settings(image_size=96),
+        Settings(views="one"),
+        Settings(backbone="random:lite0"),
+        Settings(backbone="random:resnet18"),
+    ]
+    prints = [feature_spec(one, VIEWS).fingerprint for one in settings]
+    prints.append(feature_spec(Settings(), (*VIEWS, "flip-v")).fingerprint)
+    assert len(set(prints)) == len(prints)
+    assert feature_spec(Settings(seed=4, shots=9, cache="off"), VIEWS).fingerprint == prints[0]
+    monkeypatch.setattr(specs, "VERSION", specs.VERSION + 1)
+    assert feature_spec(Settings(), VIEWS).fingerprint not in prints
+
+
+def test_refusals_name_the_nearest_word() -> None:
+    with pytest.raises(ConfigError, match=r"features='4\+finale': .*no tap 'finale'; did you mean 'final'"):
+        feature_spec(Settings(features="4+finale"), VIEWS)
+    with pytest.raises(ConfigError, match="did you mean 'rich'"):
+        feature_spec(Settings(features="ritch"), VIEWS)
+    with pytest.raises(ConfigError, match="names a tap twice"):
+        feature_spec(Settings(features="4+4"), VIEWS)
+    with pytest.raises(ConfigError, match="did you mean 'lite0'"):
+        feature_spec(Settings(backbone="lite1"), VIEWS)
+    with pytest.raises(ConfigError, match="did you mean 'flip-h'"):
+        feature_spec(Settings(), ("flip-hh",))
+    with pytest.raises(ConfigError, match="image-size=31 is too small"):
+        feature_spec(Settings(image_size=31), VIEWS)
+
+
+# --- several side by side
 
 
 def test_features_stand_side_by_side_and_each_backbone_has_its_own_rows(
@@ -47,7 +99,7 @@ def test_features_stand_side_by_side_and_each_backbone_has_its_own_rows(
     def refuse(*rest: Any) -> Any:
         raise AssertionError("an image ran through a backbone again")
 
-    monkeypatch.setattr(module, "_reader", refuse)
+    monkeypatch.setattr(module, "pixel_reader", refuse)
     alone = [extract(examples, feature_spec(one, VIEWS), one).values for one in (lite, squeeze)]
     np.testing.assert_array_equal(joined.values, np.concatenate(alone, axis=1))
     assert joined.groups == (("random:lite0:4", 0, 80), (f"{SQUEEZE}:4", 80, 336))

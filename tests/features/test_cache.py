@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from medtl_core.features import cache as module
 from medtl_core.features.cache import FeatureCache, default_folder
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FILE = "features.sqlite"
 
 
 @pytest.fixture(autouse=True)
 def nothing_said_before() -> Iterator[None]:
-    module._say_once.cache_clear()
+    module._SAID.clear()
     yield
-    module._say_once.cache_clear()
+    module._SAID.clear()
 
 
 @pytest.fixture
@@ -61,18 +61,11 @@ def test_what_was_put_comes_back_byte_for_byte(tmp_path: Path) -> None:
     assert equal(FeatureCache(tmp_path).get_many(["a"]), {"a": special})
 
 
-def test_any_layout_in_memory_is_the_same_row(tmp_path: Path) -> None:
-    wide = np.arange(6, dtype=np.float32)
-    FeatureCache(tmp_path).put_many({"strided": wide[::2], "big-endian": wide.astype(">f4")})
-    found = FeatureCache(tmp_path).get_many(["strided", "big-endian"])
-    assert found["strided"].tolist() == [0.0, 2.0, 4.0]
-    assert found["big-endian"].tolist() == wide.tolist()
-
-
-def test_a_later_row_replaces_an_earlier_one(tmp_path: Path) -> None:
-    cache = FeatureCache(tmp_path)
-    cache.put_many(rows("a"))
+def test_any_layout_is_the_same_row_and_a_later_row_replaces_an_earlier_one(tmp_path: Path) -> None:
+    wide, cache = np.arange(6, dtype=np.float32), FeatureCache(tmp_path)
+    cache.put_many({**rows("a"), "strided": wide[::2], "big-endian": wide.astype(">f4")})
     cache.put_many(rows("a", width=5))
+    assert equal(cache.get_many(["strided", "big-endian"]), {"strided": wide[::2], "big-endian": wide})
     assert cache.get_many(["a"])["a"].shape == (5,)
 
 
@@ -82,13 +75,10 @@ def test_more_keys_than_one_query_takes(tmp_path: Path) -> None:
     assert equal(FeatureCache(tmp_path).get_many(many), many)
 
 
-def test_nothing_asked_makes_no_file(tmp_path: Path) -> None:
+def test_nothing_asked_makes_no_file_and_no_folder_is_no_cache(tmp_path: Path) -> None:
     FeatureCache(tmp_path).put_many({})
     assert FeatureCache(tmp_path).get_many([]) == {}
     assert list(tmp_path.iterdir()) == []
-
-
-def test_no_folder_is_no_cache() -> None:
     FeatureCache(None).put_many(rows("a"))
     assert FeatureCache(None).get_many(["a"]) == {}
 
@@ -170,14 +160,14 @@ def test_a_file_that_was_replaced_meanwhile_is_not_set_aside(tmp_path: Path) -> 
     assert equal(FeatureCache(tmp_path).get_many(["a"]), rows("a"))
 
 
-@pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
-def test_what_lies_beside_a_damaged_file_goes_with_it(tmp_path: Path, suffix: str) -> None:
-    (tmp_path / FILE).write_bytes(b"no database" * 500)
-    (tmp_path / (FILE + suffix)).write_bytes(b"of the damaged file" * 500)
+def test_what_lies_beside_a_damaged_file_goes_with_it(tmp_path: Path) -> None:
+    beside = [tmp_path / (FILE + suffix) for suffix in ("-journal", "-wal", "-shm")]
+    for path in (tmp_path / FILE, *beside):
+        path.write_bytes(b"no database" * 500)
     cache = FeatureCache(tmp_path)
     cache.put_many(rows("a"))
     assert equal(cache.get_many(["a"]), rows("a"))
-    assert not (tmp_path / (FILE + suffix)).exists()
+    assert not any(path.exists() for path in beside)
 
 
 def test_a_file_with_a_write_ahead_log_as_older_versions_kept_it_still_serves(
@@ -191,14 +181,15 @@ def test_a_file_with_a_write_ahead_log_as_older_versions_kept_it_still_serves(
     assert said.records == []
 
 
-def test_a_folder_that_cannot_be_written_is_done_without(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
+def test_a_folder_or_a_file_that_is_of_no_use_is_done_without(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
-    cache = FeatureCache(tmp_path / "file" / "below")
-    for _ in range(2):
-        cache.put_many(rows("a"))
-        assert cache.get_many(["a"]) == {}
-    assert len(said.records) == 1
-    assert "is not used" in said.text
+    change(tmp_path, "CREATE TABLE features (other TEXT)")
+    for cache in (FeatureCache(tmp_path / "file" / "below"), FeatureCache(tmp_path)):
+        for _ in range(2):
+            cache.put_many(rows("a"))
+            assert cache.get_many(["a"]) == {}
+    assert len([record for record in said.records if "below" in record.message]) == 1
+    assert said.text.count("is not used") == len(said.records) <= 3  # reading and writing fail in words of their own
 
 
 def test_a_file_that_can_only_be_read_is_still_read(
@@ -215,13 +206,6 @@ def test_a_file_that_can_only_be_read_is_still_read(
     cache.put_many(rows("bb"))
     assert equal(cache.get_many(["a", "bb"]), rows("a"))
     assert len(said.records) == 1
-
-
-def test_a_table_of_another_shape_is_done_without(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
-    change(tmp_path, "CREATE TABLE features (other TEXT)")
-    FeatureCache(tmp_path).put_many(rows("a"))
-    assert FeatureCache(tmp_path).get_many(["a"]) == {}
-    assert "is not used" in said.text
 
 
 # --- many at once
@@ -257,21 +241,6 @@ def test_processes_writing_at_once_lose_nothing(tmp_path: Path) -> None:
     expected = {f"{name}{n}": np.full(8, n, "f4") for name in ("left", "right", "third") for n in range(60)}
     expected |= {f"both{n}": np.full(8, -n, "f4") for n in range(60)}
     assert equal(FeatureCache(folder).get_many(expected), expected)
-
-
-def test_threads_share_one_cache(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
-    cache, gate = FeatureCache(tmp_path), threading.Barrier(4)
-
-    def work(name: str) -> None:
-        gate.wait(timeout=20)
-        for number in range(20):
-            cache.put_many(rows(f"{name}{number}"))
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(work, "abcd"))
-    expected = rows(*(f"{name}{number}" for name in "abcd" for number in range(20)))
-    assert equal(cache.get_many(expected), expected)
-    assert said.records == []
 
 
 def test_threads_that_find_a_damaged_file_set_it_aside_once_and_lose_no_row(

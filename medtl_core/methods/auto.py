@@ -1,0 +1,49 @@
+"""The default: cross-validation chooses the head."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, final
+
+from medtl_core.federation.method import Candidates, Method, Need, Rounds
+from medtl_core.federation.names import RIVAL
+from medtl_core.federation.outcome import Outcome, Share
+from medtl_core.federation.study import Study
+from medtl_core.heads.crossval import choose
+
+_CLOSED = (Candidates("ridge"), Candidates("discriminant"))
+_TRAINED = Rounds(RIVAL.algorithm, RIVAL.rounds, folds=True)
+
+
+@final
+@dataclass(frozen=True)
+class Auto(Method):
+    """The head with the lowest cross-validated, class-balanced log-loss among ridge, discriminant and `RIVAL`."""
+
+    syntax: ClassVar[str] = "auto"
+    example: ClassVar[str] = "auto"
+    summary: ClassVar[str] = "the default: cross-validation chooses among ridge, discriminant and adjusted FedAvg"
+
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        """See Method."""
+        return (*_CLOSED, _TRAINED)
+
+    def outcome(self, study: Study) -> Outcome:
+        """See Method."""
+        stack = study.finished(study.course(RIVAL.algorithm).heads[RIVAL.rounds], RIVAL.adjusted)
+        rival = choose(study.features.judged(stack[1:, None], "validate-rival"), study.statistics.counts)
+        solved = {one.family: study.solved(one.family) for one in _CLOSED}
+        losses = {name: head.choice.loss for name, head in solved.items()} | {RIVAL.name: rival.loss}
+        best = min(losses, key=lambda name: losses[name])
+        facts: dict[str, Any] = {"chosen": best, "losses": losses}
+        if best == RIVAL.name:  # its temperature comes from cross-validation too
+            affine, kind = stack[0] * rival.temperature, RIVAL.algorithm
+            facts |= {"rounds": RIVAL.rounds, "adjusted": RIVAL.adjusted}
+        else:
+            affine, kind = solved[best].affine, best
+            facts = {**solved[best].facts, **facts}
+        bill = {**study.closed_bill(_CLOSED), "fit-fedavg": study.course_share(_TRAINED)}
+        bill |= {"moments": Share(), "validate-rival": Share()}
+        spent = sum(head.server_cpu for head in solved.values())
+        return Outcome({"": study.head(affine, kind, facts)}, bill, spent, facts)
+
+
+METHODS: tuple[type[Method], ...] = (Auto,)
