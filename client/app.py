@@ -5,7 +5,8 @@ import time
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from medtl_core.flower.records import decode_request, encode, guarded
+from medtl_core.flower.guard import guarded
+from medtl_core.flower.records import decode_request, encode
 from medtl_core.runtime import one_thread
 from medtl_core.values import PrivacyEvent, Released, Update
 

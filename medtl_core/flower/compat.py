@@ -4,7 +4,6 @@ Flower's internals were renamed within months before; `tests/flower/test_compat.
 version or a missing name, so that the change is found here and nowhere else.
 """
 
-import os
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -124,31 +123,3 @@ def round_trip(message: Message) -> Message:
         raise TypeError(f"the wire gave a {type(arrived).__name__} for a message; Flower's format has changed")
     stamp(message, message_id)
     return stamp(arrived, message_id)
-
-
-def run_ray(root: Path, server: str, client: str, *, hospitals: int, run_config: UserConfig) -> None:
-    """Runs two apps, given as "module:name" under `root`, on Flower's own Ray simulation in this process.
-
-    Flower's public `run_simulation` leaves the run config empty, hence the private one. Needs the extra `medtl[ray]`.
-    """
-    from flwr.simulation.run_simulation import _run_simulation
-    from flwr.supercore import telemetry
-    from flwr.supercore.constant import NOOP_FEDERATION_ID
-
-    # read from the environment only when first imported, and on unless told otherwise
-    telemetry.FLWR_TELEMETRY_ENABLED = os.getenv("FLWR_TELEMETRY_ENABLED", "0")
-
-    run = empty_run(1)
-    run.primary_task_id, run.federation_id, run.override_config = 1, NOOP_FEDERATION_ID, dict(run_config)
-    take_identity(1, 1)
-    _run_simulation(
-        num_supernodes=hospitals,
-        exit_event=telemetry.EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
-        client_app_attr=client,
-        server_app_attr=server,
-        app_dir=str(root),
-        is_app=True,
-        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
-        server_app_context=node_context(1, 1, {}, run_config),
-        run=run,
-    )

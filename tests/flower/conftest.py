@@ -14,7 +14,8 @@ from medtl_core.events import Events
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.flower.exchange import GridHospitals, Terms
 from medtl_core.flower.grid import LocalGrid, LocalOptions
-from medtl_core.flower.records import decode_request, encode, guarded
+from medtl_core.flower.guard import guarded
+from medtl_core.flower.records import decode_request, encode
 from medtl_core.values import Released, Update
 
 AGREED = "the same hash on both sides"

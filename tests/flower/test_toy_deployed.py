@@ -40,7 +40,8 @@ from flwr.app import ConfigRecord, Message
 from flwr.clientapp import ClientApp
 
 from medtl_core.errors import DataError
-from medtl_core.flower.records import decode_request, encode, guarded
+from medtl_core.flower.guard import guarded
+from medtl_core.flower.records import decode_request, encode
 from medtl_core.values import Released, Update
 
 app = ClientApp()
