@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from medtl_core.errors import RunError
 from tests.harness.children import marked
 from tests.harness.processes import Deployment, flwr_run
 
@@ -125,13 +126,23 @@ def check(out: Path, home: Path) -> list[list[str]]:
     return more
 
 
-def test_a_deployment_names_its_failing_hospital(app: Path, tmp_path: Path) -> None:
+def test_a_deployment_names_its_failing_hospital_and_runs_that_fail_or_take_too_long_are_errors(
+    app: Path, tmp_path: Path
+) -> None:
     out, home = tmp_path / "out.json", tmp_path / "home"
     with Deployment([{"partition-id": 0}, {"partition-id": 1}], home=home) as deployment:
         assert deployment.run(app, {"out": str(out), "sites": 2}, timeout=200) == "finished:completed"
+        with pytest.raises(RunError, match="finished:failed") as caught:
+            deployment.run(app, {"out": str(tmp_path / "no such folder" / "out"), "sites": 2}, timeout=200)
+        assert "no such folder" in str(caught.value)
+        with pytest.raises(RunError, match=r"did not start the run \(exit code 1\)"):
+            deployment.run(app, {"no-such-setting": 1}, timeout=200)
+        with pytest.raises(RunError, match="did not end in time"):
+            deployment.run(app, {"sites": 3}, timeout=5)
     assert check(out, home) == []
 
 
+@pytest.mark.slow  # Ray's words for an exception are read in test_faults.py, the road is taken in tests/test_parity.py
 def test_flwr_run_names_its_failing_and_its_lying_hospital(app: Path, tmp_path: Path) -> None:
     out, home = tmp_path / "out.json", tmp_path / "home"
     assert flwr_run(app, {"out": str(out)}, nodes=3, home=home, timeout=200) == "finished:completed"
