@@ -149,7 +149,7 @@ def anil(newcomer: Newcomer, values: Values) -> Logits:
         known, none = arrays[name], torch.zeros_like(arrays[name][0])
         arrays[name] = torch.stack([known[row] if row >= 0 else none for row in rows])
     start = {name: array.requires_grad_() for name, array in arrays.items()}
-    inputs = standardised(support.values, network.arrays["mean"], network.arrays["scale"])
+    inputs = standardised(support.values, network.arrays)
     side = torch.from_numpy(inputs), torch.from_numpy(support.label)
     done = adapted(start, side, Inner(_STEPS, INNER_RATE, HEAD, second_order=False))
     weight, bias = (done[name].detach().numpy().astype(np.float64) for name in ("head.weight", "head.bias"))

@@ -6,16 +6,17 @@ writes one row a cell. With `secure` the server sees only sums and hospitals sha
 
 import argparse
 import csv
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medtl_core.config import settings
+from medtl_core.evaluation.result import MethodResult
 from medtl_core.sweep.cells import FREE as NOT_PRIVATE
 from medtl_core.sweep.cells import REFERENCES, SECURE, place
-from medtl_core.sweep.rows import records_of
+from medtl_core.sweep.rows import result_of
 from simulations.batch import ROOT, Job, Values, private_settings, told, work_through
 from simulations.rivals import against_best
 from simulations.spread import over
@@ -84,11 +85,11 @@ def cells(seeds: int) -> Iterator[Cell]:
                 yield Cell(data, epsilon, seed, "open")
 
 
-def found(out: Path) -> Iterator[tuple[Cell, str, Mapping[str, Any]]]:
-    """Yields (cell, method, its record) of everything that is done."""
+def found(out: Path) -> Iterator[tuple[Cell, str, MethodResult]]:
+    """Yields (cell, method, how it did) of everything that is done."""
     for cell in cells(100):
-        result = records_of(cell.folder(out), cell.seed)
-        for method, record in (result or {"methods": {}})["methods"].items():
+        result = result_of(cell.folder(out), cell.seed)
+        for method, record in result.methods.items() if result else ():
             yield cell, method, record
 
 
@@ -97,7 +98,7 @@ def table(out: Path) -> str:
     figures: dict[tuple[str, str, str], dict[float, dict[int, float]]] = {}
     for cell, method, record in found(out):
         row = figures.setdefault((cell.data, cell.mode, method), {})
-        row.setdefault(cell.epsilon, {})[cell.seed] = 100 * record["figures"]["balanced_accuracy"]
+        row.setdefault(cell.epsilon, {})[cell.seed] = 100 * (record.judgement.figures["balanced_accuracy"] or math.nan)
     parts = []
     for data in DATA:
         lines = ["| method | sum | " + " | ".join(f"{epsilon:g}" for epsilon in EPSILONS) + " |"]
@@ -127,8 +128,8 @@ def write_csv(out: Path, path: Path) -> None:
         writer = csv.writer(stream)
         writer.writerow(("data", "sum", "method", "seed", "epsilon", "balanced_accuracy", "auroc", "bytes_up"))
         for cell, method, record in found(out):
-            figures, cost = record["figures"], record["cost"]
-            row = (figures["balanced_accuracy"], figures["auroc"], cost["bytes_up"])
+            figures = record.judgement.figures
+            row = (figures["balanced_accuracy"], figures["auroc"], record.cost.bytes_up)
             writer.writerow((cell.data, cell.mode, method, cell.seed, cell.epsilon or "", *row))
 
 

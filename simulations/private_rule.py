@@ -21,7 +21,7 @@ from medtl_core.methods.private.auto import signal
 from medtl_core.privacy.plan import Terms
 from medtl_core.rng import stream
 from medtl_core.sweep.cells import OPEN, place
-from medtl_core.sweep.rows import records_of
+from medtl_core.sweep.rows import result_of
 from simulations.batch import ROOT, Job, Values, private_settings, told, work_through
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -125,8 +125,10 @@ def table(out: Path, seeds: int) -> str:
 
 
 def _accuracy(out: Path, name: str, epsilon: float, seed: int, method: str) -> float:
-    found = records_of(place(out, OPEN, name, epsilon, seed), seed)
-    return 100 * float(found["methods"][method]["figures"]["balanced_accuracy"]) if found else float("nan")
+    result = result_of(place(out, OPEN, name, epsilon, seed), seed)
+    return (
+        100 * float(result.methods[method].judgement.figures["balanced_accuracy"] or np.nan) if result else float("nan")
+    )
 
 
 def _rows(name: str) -> Iterator[str]:

@@ -177,7 +177,7 @@ def _simulate(values: dict[str, Any], out: Path) -> dict[str, Any]:
     from medtl_core.config import settings
     from medtl_core.flower.run import Plan
 
-    return simulate(Plan(settings(values), 1, os.cpu_count() or 1, False, out, ROOT, "speed"))
+    return simulate(Plan(settings(values), 1, os.cpu_count() or 1, False, out, ROOT, "speed")).as_dict()
 
 
 def _run_apps(values: dict[str, Any], out: Path) -> None:

@@ -31,7 +31,7 @@ from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.tasks import SiteData
 from medtl_core.privacy.noise import insecure_entropy
-from medtl_core.report.audit import REMARK, audit_table, planted_lines
+from medtl_core.report.terminal import AUDIT_REMARK, audit_table, planted_lines
 from medtl_core.rng import stream
 
 WIDTH, CLASSES, PATIENTS = 60, 3, 40
@@ -219,4 +219,4 @@ def test_the_command_fails_on_a_false_claim(
     if form:
         assert json.loads(shown)["findings"][0]["verdict"] == "a verdict"
     else:
-        assert "a verdict" in shown and "planted in noise: no noise: found" in shown and REMARK in shown
+        assert "a verdict" in shown and "planted in noise: no noise: found" in shown and AUDIT_REMARK in shown

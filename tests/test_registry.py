@@ -3,38 +3,49 @@
 import ast
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from client.app import app as client_app
 from medtl_core import methods
-from medtl_core.config import settings
+from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
 from medtl_core.federation import registry
-from medtl_core.flower.grid import run_local
-from server.app import app as server_app
+from medtl_core.federation.memory import MemoryHospitals
+from medtl_core.federation.method import Method
+from medtl_core.federation.outcome import Outcome
+from medtl_core.federation.study import Study
+from server.verdict import judge_all
+from tests.memory import PROBLEM
 
-SMALL = {
-    "data": "phantom", "sites": 5, "shots": 30, "image-size": 32, "features": "4", "bootstrap": 20, "local-epochs": 1,
-}  # fmt: skip
-#: What a private method needs to know.
-PUBLIC = {"privacy": "auto", "public-cases": 4, "public-images": "phantom"}
 #: Imports that a hospital's process must not pay for before a task needs them.
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "scipy", "opacus"}
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+@dataclass(frozen=True)
+class Typed(Method):
+    syntax: ClassVar[str] = r"typed-(?P<count>\d+)-(?P<share>[.\d]+)(-(?P<word>[a-z]+))?(?P<flag>!)?"
+    example: ClassVar[str] = "typed-3-0.5"
+
+    count: int
+    share: float
+    word: str = "none"
+    flag: bool = False
+
+    def outcome(self, study: Study) -> Outcome:
+        return Outcome({}, {})
 
 
-def run(method: str, test: str, out: Path, cache: Path) -> None:
-    known = PUBLIC if method.startswith("private-") else {}
-    places = {"cache": str(cache), "out": str(out), "state": str(out / "s")}
-    values = {**SMALL, **known, "methods": method, "test": test, **places}
-    nodes = [{"partition-id": part, "num-partitions": 5} for part in range(5)]
-    run_local(server_app, client_app, node_configs=nodes, run_config=settings(values).public(), workers=1)
+def test_groups_fill_fields_by_their_type() -> None:
+    assert Typed.parse("typed-3-0.5-soft!") == Typed("typed-3-0.5-soft!", 3, 0.5, "soft", True)
+    assert Typed.parse("typed-3-0.5") == Typed("typed-3-0.5", 3, 0.5, "none", False)
+
+
+@pytest.mark.parametrize("name", ["typed-x-0.5", "typed-3-0.5-soft!?", "", "Typed-3-0.5"])
+def test_another_name_is_another_methods(name: str) -> None:
+    assert Typed.parse(name) is None
 
 
 def test_names_are_one_methods_only_and_described() -> None:
@@ -72,28 +83,48 @@ def test_a_task_is_private_or_plain_not_both(monkeypatch: pytest.MonkeyPatch) ->
     registry._table.cache_clear()
 
 
-def test_unknown_names_suggest_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'discriminant'"):
-        registry.read_methods("discriminent")
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("fedprox", "fedprox-20"),
+        ("finetune", "finetune-last-5"),
+        ("discriminent", "discriminant"),
+        ("taps", "taps@all"),
+    ],
+)
+def test_an_unknown_name_suggests_one_that_can_be_typed(typed: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean '{meant}'"):
+        registry.read_methods(typed)
+
+
+def test_every_family_shows_a_name_that_can_be_typed() -> None:
+    names = registry.method_names()
+    assert [registry.find_method(name).name for name in names] == [*names]
+    assert {"fedprox-20", "scaffold-20", "ridge", "fedavg-20-adjusted", "discriminant-standardised"} <= {*names}
+
+
+def test_nothing_named_and_unknown_tasks_are_refused() -> None:
     with pytest.raises(ConfigError, match="methods is empty"):
         registry.read_methods(" , ")
     with pytest.raises(ConfigError, match="did you mean 'statistics'"):
         registry.answer("statistic", None, {}, {})  # type: ignore[arg-type]
 
 
-def test_a_method_judged_at_hospitals_says_so_when_the_server_should_judge(tmp_path: Path, cache: Path) -> None:
+def test_a_method_says_before_anything_is_asked_where_it_can_be_judged(hospitals: MemoryHospitals) -> None:
     for kind in registry.all_methods():
+        study = Study(hospitals, PROBLEM, Settings(), registry.read_methods(kind.example))
         if kind.test == "sites":
             with pytest.raises(ConfigError, match="set test=sites"):
-                run(kind.example, "server", tmp_path / kind.example, cache)
+                judge_all(study, object())  # type: ignore[arg-type]
         if kind.test == "server":
             with pytest.raises(ConfigError, match=r"(set|needs) test=server"):
-                run(kind.example, "sites", tmp_path / kind.example, cache)
+                judge_all(study, None)
+    assert hospitals.asked == []
 
 
-@pytest.mark.parametrize("path", sorted(Path(methods.__path__[0]).rglob("*.py")), ids=lambda path: path.stem)
-def test_method_files_import_nothing_heavy_at_their_top(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-    names |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
-    assert not {name.split(".")[0] for name in names} & HEAVY
+def test_method_files_import_nothing_heavy_at_their_top() -> None:
+    for path in Path(methods.__path__[0]).rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom)}
+        assert not {name.split(".")[0] for name in names} & HEAVY, path

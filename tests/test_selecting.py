@@ -18,7 +18,7 @@ from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
 from medtl_core.flower.run import Plan
 from medtl_core.methods.transferability import SCORES
-from medtl_core.report.selection import agreement_table, ranking_table
+from medtl_core.report.terminal import agreement_table, ranking_table
 from medtl_core.store import read_json, write_json
 
 APP = find_app(Path(__file__).resolve().parents[1])

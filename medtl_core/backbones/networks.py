@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,7 @@ def _built(backbone: Backbone, classes: int | None, seed: int) -> nn.Module:
 
     Without `classes`, the library's own classifier is there, or none.
     """
-    head = {} if classes is None else {"num_classes": classes}
+    head: dict[str, Any] = {} if classes is None else {"num_classes": classes}
     with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         if backbone.identity == "timm:tf_efficientnet_lite0":

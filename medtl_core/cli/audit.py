@@ -7,7 +7,7 @@ import typer
 from medtl_core.audit.command import Order
 from medtl_core.audit.command import audit as run_audit
 from medtl_core.cli import console
-from medtl_core.report.audit import REMARK, audit_table, planted_lines
+from medtl_core.report.terminal import AUDIT_REMARK, audit_table, planted_lines
 
 
 def audit(
@@ -27,7 +27,7 @@ def audit(
     else:
         screen = console.console_of()
         screen.print(audit_table(findings))
-        for line in [*planted_lines(findings), REMARK]:
+        for line in [*planted_lines(findings), AUDIT_REMARK]:
             console.say(screen, line)
     if any(row["held"] is False for row in findings["findings"]):
         raise typer.Exit(1)

@@ -7,16 +7,16 @@ import typer
 
 from medtl_core.cli import console
 from medtl_core.report.folder import write_report
-from medtl_core.report.summary import summary_table
+from medtl_core.report.terminal import summary_table
 
 
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `medtl simulate` printed it.")],
 ) -> None:
     """Write a run's report anew from its stored results."""
-    metrics = write_report(run)
+    summary = write_report(run)
     screen = console.console_of()
-    screen.print(summary_table(metrics))
+    screen.print(summary_table(summary))
     console.say(screen, f"report  {run.absolute() / 'report.html'}")
 
 

@@ -23,7 +23,7 @@ from medtl_core.cli.ranking import Candidate, agreement, ranked
 from medtl_core.cli.simulate import simulate_shown
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.flower.run import Plan
-from medtl_core.report.selection import agreement_table, ranking_table
+from medtl_core.report.terminal import agreement_table, ranking_table
 from medtl_core.store import read_json, write_json
 
 Run = Callable[[Plan], object]

@@ -2,10 +2,9 @@
 
 import sys
 import textwrap
-from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
@@ -17,26 +16,29 @@ from medtl_core.cli.plan import Order, make_plan
 from medtl_core.flower.run import Plan, Progress, run_seeds
 from medtl_core.run_folder import create_run
 
+if TYPE_CHECKING:
+    from medtl_core.report.summary import Summary
 
-def simulate(plan: Plan, progress: Progress = lambda event: None) -> dict[str, Any]:
-    """Runs the plan and returns its metrics; the run folder holds results, heads, metrics and the report.
+
+def simulate(plan: Plan, progress: Progress = lambda event: None) -> "Summary":
+    """Runs the plan and returns its summary; the run folder holds results, heads, metrics and the report.
 
     Raises:
         MedtlError: anything a user can mend; the run folder then says FAILED and holds no half-written file.
     """
     from medtl_core.report.page import render
-    from medtl_core.report.summary import aggregate
+    from medtl_core.report.summary import summarise
 
     with create_run(plan.out) as run:
         shape = {"seeds": plan.seeds, "workers": plan.workers, "settings": plan.settings.public()}
         run.begin({"name": plan.name, **shape})
         results = run_seeds(plan, run, progress)
-        metrics = {"name": plan.name, **aggregate(results)}
-        run.finish(metrics, render(metrics, results))
-    return metrics
+        summary = summarise(results, plan.name)
+        run.finish(summary.as_dict(), render(summary, results))
+    return summary
 
 
-def simulate_shown(plan: Plan, quiet: bool) -> Mapping[str, Any]:
+def simulate_shown(plan: Plan, quiet: bool) -> "Summary":
     """Runs the plan and shows how it goes; whatever the apps write to standard output goes to standard error."""
     log = console.console_of(stderr=True)
     if not quiet:
@@ -67,14 +69,14 @@ def simulate_command(
     """
     scenario, pairs = console.scenario_and_settings(words or (), assignments or ())
     plan = make_plan(Order(scenario, pairs, data, seeds, workers, wire or None, out), find_app(app))
-    metrics = simulate_shown(plan, quiet)
+    summary = simulate_shown(plan, quiet)
     if as_json:
-        console.say_json(metrics)
+        console.say_json(summary.as_dict())
         return
-    from medtl_core.report.summary import summary_table
+    from medtl_core.report.terminal import summary_table
 
     screen = console.console_of()
-    screen.print(summary_table(metrics))
+    screen.print(summary_table(summary))
     console.say(screen, f"report      {plan.out / 'report.html'}")
     console.say(screen, f"run folder  {plan.out}")
 

@@ -1,21 +1,22 @@
 """`medtl sweep privacy`: many runs as one experiment, one table and one report."""
 
 import sys
-from collections.abc import Mapping
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
-from medtl_core.cli.plan import Order as Run
+from medtl_core.cli.plan import Order, make_plan
 from medtl_core.cli.simulate import simulate
 from medtl_core.errors import ConfigError
-from medtl_core.report.sweep import headline, sweep_table, told
-from medtl_core.sweep.order import MECHANISMS, Order, read_order
-from medtl_core.sweep.privacy import carry_out
+from medtl_core.sweep.findings import Findings, summary_lines
+from medtl_core.sweep.page import headline, sweep_table
+from medtl_core.sweep.request import MECHANISMS, USUAL, check_assignments, read_sweep
+from medtl_core.sweep.run import carry_out
 
 sweep_app = console.group("Many runs as one experiment that goes on where it stopped.")
 
@@ -54,8 +55,11 @@ def privacy(
     scenario, pairs = console.scenario_and_settings(words or (), assignments or ())
     if not minutes >= 0:  # nor NaN
         raise ConfigError(f"minutes={minutes} must not be negative; 0 = only the tables of what is done")
-    run = Run(scenario, pairs, data, seeds, workers, None, out)
-    sweep = read_order(Order(run, epsilons, MECHANISMS if mechanisms is None else mechanisms, shots), find_app(app))
+    check_assignments(pairs, shots)
+    plan = make_plan(Order(scenario, pairs, data, seeds, workers, None, out), find_app(app), USUAL)
+    if out is None and not any(pair.startswith("out=") for pair in pairs):
+        plan = replace(plan, out=Path.cwd() / "runs" / f"sweep-privacy-{plan.name}")
+    sweep = read_sweep(plan, epsilons, MECHANISMS if mechanisms is None else mechanisms, shots)
     log = console.console_of(stderr=True)
 
     def tell(text: str) -> None:
@@ -65,19 +69,19 @@ def privacy(
     with redirect_stdout(sys.stderr):
         findings = carry_out(sweep, simulate, minutes, tell)
     if as_json:
-        console.say_json(findings)
+        console.say_json(findings.as_dict())
     else:
         _show(findings, sweep.plan.out)
-    if findings["failed"]:
+    if findings.failed:
         raise typer.Exit(1)
 
 
-def _show(findings: Mapping[str, Any], out: Path) -> None:
+def _show(findings: Findings, out: Path) -> None:
     screen = console.console_of()
-    for count in findings["shots"]:
+    for count in findings.shots:
         console.say(screen, headline(findings, count))
         screen.print(sweep_table(findings, count))
-    for line in told(findings):
+    for line in summary_lines(findings):
         console.say(screen, line)
     for name, file in (("report", "report.html"), ("rows", "sweep.csv")):
         console.say(screen, f"{name:<8}{out / file}")

@@ -1,13 +1,23 @@
-"""Federated averaging of named arrays: broadcast, train at every hospital, average the changes, repeat."""
+"""Rounds of federated averaging over named arrays, and the methods that are made of them.
 
+Broadcast, train at every hospital, average the changes, repeat.
+"""
+
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
+from medtl_core.config import Settings
 from medtl_core.federation.folds import weighted_mean
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Reply, Request, Value
+from medtl_core.federation.method import Method, Need, Rounds
+from medtl_core.federation.model import Classifier
+from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.server_steps import Average, Memory, ServerStep
+from medtl_core.federation.study import Study
 from medtl_core.heads.statistics import Float
 from medtl_core.values import Array
 
@@ -40,17 +50,22 @@ class NamedCourse:
     """What the rounds gave.
 
     Attributes:
-        arrays: float32 arrays by name, after each round asked for.
+        exact: float64 arrays by name, after each round asked for.
         metrics: what each hospital said of its training, by round and site.
     """
 
-    arrays: Mapping[int, Mapping[str, Array]]
+    exact: Mapping[int, Mapping[str, Float]]
     metrics: Mapping[int, Mapping[str, Mapping[str, float]]]
 
     @property
+    def arrays(self) -> Mapping[int, Mapping[str, Array]]:
+        """The arrays as they travel, float32."""
+        return {number: as_float32(arrays) for number, arrays in self.exact.items()}
+
+    @property
     def last(self) -> Mapping[str, Array]:
-        """The arrays after the last round."""
-        return self.arrays[max(self.arrays)]
+        """The float32 arrays after the last round."""
+        return as_float32(self.exact[max(self.exact)])
 
 
 def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Array]) -> NamedCourse:
@@ -64,40 +79,146 @@ def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Arr
     Raises:
         RunError: a round missed its quorum.
     """
-    names = sorted(start)
-    current = {name: np.asarray(start[name], np.float64) for name in names}
-    expect = {name: ArraySpec(current[name].shape, "float32") for name in names}
-    memory: Memory = {}
-    kept: dict[int, Mapping[str, Array]] = {}
-    told: dict[int, dict[str, Mapping[str, float]]] = {}
+    shapes = {name: np.shape(start[name]) for name in sorted(start)}
+    current, memory = _joined(start, shapes), Memory()
+    expect = {name: ArraySpec(shape, "float32") for name, shape in shapes.items()}
+    exact: dict[int, Mapping[str, Float]] = {}
+    metrics: dict[int, Mapping[str, Mapping[str, float]]] = {}
     for number in range(1, exchange.rounds + 1):
-        sent = {name: array.astype(np.float32) for name, array in current.items()}
+        sent = as_float32(_parted(current, shapes))
         config = {**exchange.config, "round": number, "of": exchange.rounds}
-        request = Request(exchange.task, {**exchange.fixed, **sent}, config, expect, exchange.phase)
-        heard: dict[str, Mapping[str, float]] = {}
-        change = weighted_mean(_changes(hospitals.ask(request), sent, heard))
-        current, memory = _stepped(exchange.step, sent, change, memory)
-        told[number] = heard
+        one = _Round(exchange.step, shapes, _joined(sent, shapes), memory)
+        own = one.control if exchange.step.corrects else None
+        request = Request(exchange.task, {**exchange.fixed, **sent}, config, expect, exchange.phase, own)
+        change = weighted_mean(one.changes(hospitals.ask(request)))[""]
+        current, memory = exchange.step.apply(one.start, change, {**memory, **one.heard})
+        metrics[number] = one.metrics
         if number in exchange.keep or number == exchange.rounds:
-            kept[number] = {name: array.astype(np.float32) for name, array in current.items()}
-    return NamedCourse(kept, told)
+            exact[number] = _parted(current, shapes)
+    return NamedCourse(exact, metrics)
 
 
-def _changes(
-    replies: Iterator[Reply], sent: Mapping[str, Array], heard: dict[str, Mapping[str, float]]
-) -> Iterator[tuple[dict[str, Array], float]]:
-    for reply in replies:
-        heard[reply.site] = reply.metrics
-        yield {name: reply.arrays[name].astype(np.float64) - sent[name] for name in sent}, reply.weight
+@dataclass(frozen=True)
+class _Round:
+    """One round: where it starts as one vector [p], and what is noted of each hospital on the way."""
+
+    step: ServerStep
+    shapes: Mapping[str, tuple[int, ...]]
+    start: Float
+    memory: Memory
+    heard: Memory = field(default_factory=dict)
+    metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def control(self, site: str) -> dict[str, Array]:
+        """Returns the correction of one hospital's gradients, in the shape of the array it trains."""
+        (control,) = _parted(self.step.correction(site, self.start, self.memory), self.shapes).values()
+        return as_float32({"control": control})
+
+    def changes(self, replies: Iterator[Reply]) -> Iterator[tuple[dict[str, Array], float]]:
+        """Yields how far each hospital moved, and its agreed weight."""
+        for reply in replies:
+            change = _joined(reply.arrays, self.shapes) - self.start
+            self.metrics[reply.site] = reply.metrics
+            self.heard.update(self.step.heard(reply.site, change, reply.weight, self.memory))
+            yield {"": change}, reply.weight
 
 
-def _stepped(
-    step: ServerStep, sent: Mapping[str, Array], change: Mapping[str, Array], memory: Memory
-) -> tuple[dict[str, Float], Memory]:
-    """Applies a server step to all arrays as one vector, since a step such as Adam has one memory."""
-    names = sorted(sent)
-    head = np.concatenate([sent[name].astype(np.float64).ravel() for name in names])
-    moved, memory = step.apply(head, np.concatenate([change[name].ravel() for name in names]), memory)
-    stops = np.cumsum([sent[name].size for name in names])[:-1]
-    parts = np.split(moved, stops)
-    return {name: part.reshape(sent[name].shape) for name, part in zip(names, parts, strict=True)}, memory
+def _joined(arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> Float:
+    """Named arrays as one vector, since a step such as Adam has one memory."""
+    return np.concatenate([np.asarray(arrays[name], np.float64).ravel() for name in shapes])
+
+
+def _parted(vector: Float, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Float]:
+    parts = np.split(vector, np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1])
+    return {name: part.reshape(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+
+
+def as_float32(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Returns named arrays as they travel."""
+    return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+
+
+def recipe_config(settings: Settings) -> dict[str, Value]:
+    """Returns the local training of the settings as flat values for a message."""
+    return {
+        "epochs": settings.local_epochs, "batch-size": settings.batch_size, "learning-rate": settings.learning_rate,
+        "weight-decay": settings.weight_decay,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trained(Method):
+    """A method that runs rounds: it owns the moments, the course of rounds, the bill and the facts.
+
+    A subclass names the hospitals' `task` and gives `start` and `model`; it says `sent`, `config` or `step` where it
+    differs from averaging what the local training of the settings gives.
+
+    Attributes:
+        rounds: of training.
+    """
+
+    #: What hospitals are asked in every round.
+    task: ClassVar[str]
+    #: First words of the phases in which `model` asks hospitals once more, each booked as WORD-NAME.
+    phases: ClassVar[tuple[str, ...]] = ()
+
+    rounds: int
+
+    @abstractmethod
+    def start(self, study: Study) -> Mapping[str, Array]:
+        """Returns the arrays before training, by name."""
+
+    @abstractmethod
+    def model(self, study: Study, arrays: Mapping[str, Float]) -> Classifier:
+        """Returns the classifier of the trained arrays, float64; what it says of itself are the method's facts."""
+
+    def sent(self, study: Study) -> Mapping[str, Array]:
+        """Returns what travels along untrained: mean and scale of the features."""
+        return study.moments.standardisation
+
+    def config(self, study: Study) -> Mapping[str, Value]:
+        """Returns the flat values of every message."""
+        return recipe_config(study.settings)
+
+    def step(self, study: Study) -> ServerStep:
+        """Returns what the server does with the mean change."""
+        return Average()
+
+    @property
+    def trained_as(self) -> str:
+        """What is trained; methods that train the same share its rounds."""
+        return self.name
+
+    @property
+    def phase(self) -> str:
+        """Label of the rounds."""
+        return f"fit-{self.trained_as}"
+
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        """See Method."""
+        return (Rounds(self.trained_as, self.rounds),)
+
+    def course(self, study: Study) -> NamedCourse:
+        """Returns what the rounds gave, after those that any method needs; they are run once."""
+        keep = study.rounds_needed(self.trained_as) | {self.rounds}
+
+        def run() -> NamedCourse:
+            fixed, config = self.sent(study), self.config(study)
+            exchange = Exchange(self.task, self.phase, max(keep), config, fixed, keep, self.step(study))
+            return run_rounds(study.hospitals, exchange, self.start(study))
+
+        return study.once(f"course/{self.trained_as}/{max(keep)}", run)
+
+    def bill(self, study: Study) -> dict[str, Share]:
+        """Returns what the method needs of each phase."""
+        part = self.rounds / max(self.course(study).exact)
+        return {
+            "moments": Share(),
+            self.phase: Share(part, part),
+            **{f"{word}-{self.name}": Share() for word in self.phases},
+        }
+
+    def outcome(self, study: Study) -> Outcome:
+        """See Method."""
+        model = self.model(study, self.course(study).exact[self.rounds])
+        return Outcome({"": model}, self.bill(study), 0.0, model.facts)

@@ -1,15 +1,16 @@
-"""What the server does with the averaged change of a round: FedAvg, FedAvgM and FedAdam behind one seam.
+"""What the server does with the changes of a round: FedAvg, FedAvgM, FedAdam, SCAFFOLD and Reptile behind one seam.
 
 Flower's strategies of the same names hold every reply of a round and one flat model; these steps take the running mean
-instead, for any stack of heads. A test proves that each equals its Flower namesake on the same replies.
+instead, for any named arrays. A test proves that each equals its Flower namesake on the same replies.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from medtl_core.heads.linear import Training
 from medtl_core.heads.statistics import Float
 
 #: Whatever a step remembers between rounds, by name.
@@ -17,26 +18,46 @@ Memory = dict[str, Float]
 
 
 class ServerStep(ABC):
-    """Turns the mean change of a round into the next head."""
+    """Turns the mean change of a round into the next arrays. It sees them as one vector [p], state in and state out."""
+
+    #: Whether hospitals are sent a correction of their own, as array "control", with the one array they train.
+    corrects: ClassVar[bool] = False
 
     @abstractmethod
-    def apply(self, head: Float, change: Float, memory: Memory) -> tuple[Float, Memory]:
-        """Returns the next head and the step's memory.
+    def apply(self, current: Float, change: Float, memory: Memory) -> tuple[Float, Memory]:
+        """Returns the next arrays and the step's memory.
 
         Args:
-            head: where the round started, any shape.
-            change: weighted mean of (local head - head), same shape.
-            memory: what `apply` returned last round; empty in the first.
+            current: where the round started, [p].
+            change: weighted mean of (trained at a hospital - current), [p].
+            memory: what `apply` returned last round, and what `heard` returned since; empty in the first.
         """
+
+    def correction(self, site: str, current: Float, memory: Memory) -> Float:
+        """Returns what a hospital adds to every gradient of the round, [p]."""
+        return np.zeros_like(current)
+
+    def heard(self, site: str, change: Float, cases: int, memory: Memory) -> Memory:
+        """Returns what is to be remembered of one hospital's change [p], trained on so many cases."""
+        return {}
 
 
 @dataclass(frozen=True)
 class Average(ServerStep):
-    """FedAvg (McMahan et al., AISTATS 2017): move to the mean."""
+    """Goes `rate` of the way to the mean: at 1 FedAvg (McMahan et al., AISTATS 2017), below it Reptile's outer step.
 
-    def apply(self, head: Float, change: Float, memory: Memory) -> tuple[Float, Memory]:
+    Reptile: Nichol et al., 2018, algorithm 2.
+
+    Example:
+        >>> Average(0.5).apply(np.array([1.0]), np.array([2.0]), {})[0].tolist()
+        [2.0]
+    """
+
+    rate: float = 1.0
+
+    def apply(self, current: Float, change: Float, memory: Memory) -> tuple[Float, Memory]:
         """See ServerStep."""
-        return head + change, memory
+        return current + self.rate * change, memory
 
 
 @dataclass(frozen=True)
@@ -46,10 +67,10 @@ class Momentum(ServerStep):
     momentum: float = 0.9
     rate: float = 0.3
 
-    def apply(self, head: Float, change: Float, memory: Memory) -> tuple[Float, Memory]:
+    def apply(self, current: Float, change: Float, memory: Memory) -> tuple[Float, Memory]:
         """See ServerStep."""
         velocity = self.momentum * memory["velocity"] + change if memory else change
-        return head + self.rate * velocity, {"velocity": velocity}
+        return current + self.rate * velocity, {"velocity": velocity}
 
 
 @dataclass(frozen=True)
@@ -64,40 +85,45 @@ class Adam(ServerStep):
     second: float = 0.99
     tau: float = 1e-3
 
-    def apply(self, head: Float, change: Float, memory: Memory) -> tuple[Float, Memory]:
+    def apply(self, current: Float, change: Float, memory: Memory) -> tuple[Float, Memory]:
         """See ServerStep."""
-        zero = np.zeros_like(head)
+        zero = np.zeros_like(current)
         mean = self.first * memory.get("mean", zero) + (1 - self.first) * change
         square = self.second * memory.get("square", zero) + (1 - self.second) * change**2
         power = memory.get("power", np.ones(1)) + 1.0
         rate = self.rate * np.sqrt(1 - self.second**power) / (1 - self.first**power)
-        return head + rate * mean / (np.sqrt(square) + self.tau), {"mean": mean, "square": square, "power": power}
+        return current + rate * mean / (np.sqrt(square) + self.tau), {"mean": mean, "square": square, "power": power}
 
 
 @dataclass(frozen=True)
-class Control:
-    """SCAFFOLD's control variates, kept by the server: it knows every term, so a hospital needs no state of its own.
+class Scaffold(ServerStep):
+    """FedAvg with SCAFFOLD's control variates c and c_k, all kept by the server: it knows every term they are made of.
 
     c_k <- c_k - c + (w - w_k) / (steps_k lr);  c <- mean of c_k over all hospitals (Karimireddy et al., ICML 2020,
-    option II).
+    option II). A hospital's gradients are corrected by c - c_k.
 
     Attributes:
-        mean: c, the shape of the heads.
-        own: c_k of each hospital by name; absent = zero.
+        training: of the hospitals, which says how many steps they take.
+        hospitals: number of them; one that never answered has c_k = 0.
     """
 
-    mean: Float
-    own: Mapping[str, Float] = field(default_factory=dict)
+    corrects: ClassVar[bool] = True
 
-    def correction(self, site: str) -> Float:
-        """Returns c - c_k, what hospital `site` adds to its gradients."""
-        return self.mean - self.own[site] if site in self.own else self.mean
+    training: Training
+    hospitals: int
 
-    def moved(self, site: str, change: Float, steps_rate: float) -> Float:
-        """Returns c_k after a round in which hospital `site` moved by `change` in steps x learning rate."""
-        return -self.correction(site) - change / steps_rate
+    def correction(self, site: str, current: Float, memory: Memory) -> Float:
+        """See ServerStep."""
+        mean = memory.get("mean", np.zeros_like(current))
+        return np.asarray(mean - memory.get(f"of {site}", 0.0))
 
-    def after(self, fresh: Mapping[str, Float], hospitals: int) -> "Control":
-        """Returns the next control: the variates of the hospitals that answered, and their mean over all."""
-        own = {**self.own, **fresh}
-        return Control(np.asarray(sum(own.values(), np.zeros_like(self.mean)) / hospitals), own)
+    def heard(self, site: str, change: Float, cases: int, memory: Memory) -> Memory:
+        """See ServerStep."""
+        rate = max(self.training.steps(cases), 1) * self.training.learning_rate
+        return {f"of {site}": -self.correction(site, change, memory) - change / rate}
+
+    def apply(self, current: Float, change: Float, memory: Memory) -> tuple[Float, Memory]:
+        """See ServerStep."""
+        own = {name: control for name, control in memory.items() if name != "mean"}
+        mean = sum(own.values(), np.zeros_like(current)) / self.hospitals
+        return current + change, {**own, "mean": np.asarray(mean)}

@@ -13,7 +13,6 @@ from medtl_core.federation.feature_map import IDENTITY, FeatureMap, Reading, Sol
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request
 from medtl_core.federation.outcome import Candidates, Moments, Need, Outcome, Problem, Rounds, Share
-from medtl_core.federation.trajectory import Course, run_course
 from medtl_core.heads.closed_form import FAMILIES, Family
 from medtl_core.heads.crossval import TEMPERATURES
 from medtl_core.heads.linear import to_raw
@@ -147,23 +146,6 @@ class Study:
 
     def _trained(self, algorithm: str) -> list[Rounds]:
         return [need for need in self.needs if isinstance(need, Rounds) and need.algorithm == algorithm]
-
-    def course(self, algorithm: str) -> Course:
-        """Returns the trained heads of a gradient algorithm after each requested round (phase "fit-ALGORITHM")."""
-        return self.once(f"course/{algorithm}", lambda: self._course(algorithm))
-
-    def _course(self, algorithm: str) -> Course:
-        moments, stack = self.moments, 1 + self.settings.folds if self.folds_needed(algorithm) else 1
-        start = np.zeros((stack, len(self.problem.classes), self.problem.width + 1))
-        begin = (start, moments.mean, moments.scale)
-        return run_course(self.hospitals, self.settings, algorithm, begin, self.rounds_needed(algorithm))
-
-    def course_share(self, need: Rounds) -> Share:
-        """Returns the share of a method that needs a linear head trained so long; folds of others are not its own."""
-        folds, head = self.settings.folds, 4 * len(self.problem.classes) * (self.problem.width + 1)
-        alone, together = 1 + folds * need.folds, 1 + folds * self.folds_needed(need.algorithm)
-        rounds = need.rounds / max(self.rounds_needed(need.algorithm))
-        return Share.among(alone, together, up=head, down=head, rounds=rounds)
 
     def finished(self, heads: Float, adjusted: bool) -> Float:
         """Gradient heads on raw features, without their class prior if `adjusted` (Menon et al., ICLR 2021)."""

@@ -69,10 +69,7 @@ def moments(site: SiteData, arrays: Arrays, config: Config) -> Released:
 
 def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """One round of local training of a stack of heads [M, C, d + 1]; head m > 0 leaves out fold m - 1."""
-    training = Training(
-        int(config["epochs"]), int(config["batch-size"]), float(config["learning-rate"]),
-        float(config["weight-decay"]), float(config["proximal"]),
-    )  # fmt: skip
+    training = Training.of(config)
     inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
     stack = arrays["heads"].astype(np.float64)
     mine = None

@@ -1,4 +1,4 @@
-"""What a hospital tells the server when a handler raises, never the exception's own text, and how that is read there."""
+"""What a hospital tells the server when a handler raises, never the exception's own text; how that is read there."""
 
 import functools
 import logging

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from medtl_core.config import Settings
 from medtl_core.errors import RunError
+from medtl_core.evaluation.result import Result
 from medtl_core.events import Events
 from medtl_core.run_folder import Run
-from medtl_core.store import read_json
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
@@ -78,7 +78,7 @@ def load_apps(folder: Path) -> Apps:
         raise RunError(f"{folder}/pyproject.toml does not name the apps in [tool.flwr.app.components]") from error
 
 
-def run_seeds(plan: Plan, run: Run, progress: Progress) -> list[dict[str, Any]]:
+def run_seeds(plan: Plan, run: Run, progress: Progress) -> list[Result]:
     """Runs every repetition of a plan and returns their results; the server app writes them into the run's folder.
 
     Raises:
@@ -94,7 +94,7 @@ def run_seeds(plan: Plan, run: Run, progress: Progress) -> list[dict[str, Any]]:
     return results
 
 
-def _repetition(apps: Apps, seeded: Settings, plan: Plan, folder: Path, events: Events) -> dict[str, Any]:
+def _repetition(apps: Apps, seeded: Settings, plan: Plan, folder: Path, events: Events) -> Result:
     """One seed, as on any other road: only the settings reach the apps, only the files come back."""
     from medtl_core.flower.grid import run_local
 
@@ -108,8 +108,7 @@ def _repetition(apps: Apps, seeded: Settings, plan: Plan, folder: Path, events: 
         wire=plan.wire,
         listener=lambda event: events.emit(**{"seed": seeded.seed, **event}),
     )
-    result: dict[str, Any] = read_json(folder / "result.json")
-    return result
+    return Result.read(folder / "result.json")
 
 
 def _hospitals(seeded: Settings) -> int:

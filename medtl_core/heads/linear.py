@@ -1,5 +1,6 @@
 """The linear head trained by gradient at a hospital: mini-batch softmax regression on standardised features."""
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,14 @@ class Training:
     learning_rate: float = 0.05
     weight_decay: float = 1e-3
     proximal: float = 0.0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Training":
+        """Returns the recipe in a message's flat values."""
+        return cls(
+            int(config["epochs"]), int(config["batch-size"]), float(config["learning-rate"]),
+            float(config["weight-decay"]), float(config.get("proximal", 0.0)),
+        )  # fmt: skip
 
     def steps(self, cases: int) -> int:
         """Number of gradient steps a round takes on so many cases."""
@@ -156,14 +165,20 @@ def _within_span(lesson: _Lesson, training: Training) -> Float:
     return trained
 
 
-def _batches(cases: int, training: Training, rng: np.random.Generator | None) -> list[slice] | list[NDArray[np.int64]]:
+def _batches(cases: int, training: Training, rng: np.random.Generator | None) -> Iterable[slice | NDArray[np.int64]]:
     """One pass over the cases."""
     if not training.shuffles(cases):
         return [slice(None)]
     if rng is None:
         raise TypeError("the cases do not fit one batch: their order needs rng")
-    order, size = rng.permutation(cases), training.batch_size
-    return [order[first : first + size] for first in range(0, cases, size)]
+    return batches(cases, training.batch_size, rng=rng)
+
+
+def batches(cases: int, size: int, *, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Yields one pass over the cases in random order, as index arrays."""
+    order = rng.permutation(cases)
+    for first in range(0, cases, size):
+        yield order[first : first + size]
 
 
 def softmax(logits: Float) -> Float:

@@ -6,12 +6,12 @@ points. What is drawn depends on the image only, so features are computed once a
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import ConfigError, DataError, WeightsError
+from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.augment import augmented_features, recipe_for
 from medtl_core.features.cache import Row
 from medtl_core.features.dataset import Material
@@ -21,7 +21,6 @@ from medtl_core.federation.feature_map import IDENTITY, tasks_of
 from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
 from medtl_core.federation.method import Method
 from medtl_core.federation.model import Model
-from medtl_core.federation.names import ALGORITHMS
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
@@ -29,8 +28,8 @@ from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.balanced import LogitAdjusted, Weighted, fit_loss
 from medtl_core.methods.closed import Closed
-from medtl_core.methods.core import GradientMethod
-from medtl_core.values import Head, Packed, Released, digest
+from medtl_core.methods.gradient import ALGORITHMS, GradientMethod
+from medtl_core.values import Head, Released, digest
 
 #: What can be named before "-augmented-N".
 BASES: tuple[type[Method], ...] = (Closed, GradientMethod, LogitAdjusted, Weighted)
@@ -86,6 +85,7 @@ class AugmentedHead(Model):
     """
 
     kind: ClassVar[str] = "augmented"
+    AXES: ClassVar[Mapping[str, str]] = {"weight": "cd", "bias": "c"}
 
     weight: Float
     bias: Float
@@ -101,20 +101,9 @@ class AugmentedHead(Model):
         read = blended(np.asarray(values, np.float32), material, self.copies)
         return np.asarray(read.astype(np.float64) @ self.weight.T + self.bias)
 
-    def pack(self) -> Packed:
+    def flaw(self) -> str:
         """See Model."""
-        arrays = {"weight": self.weight, "bias": self.bias}
-        return Packed(arrays, {"copies": self.copies}, self.classes, self.fingerprint, self.facts)
-
-    @classmethod
-    def unpack(cls, packed: Packed) -> Self:
-        """See Model."""
-        weight, bias = (packed.arrays.get(name, np.zeros(0)) for name in ("weight", "bias"))
-        copies, classes = int(packed.config.get("copies", 0)), len(packed.classes)
-        if weight.ndim != 2 or weight.shape[0] != classes or bias.shape != (classes,) or copies < 1:
-            shown = f"weight {weight.shape}, bias {bias.shape} and {copies} copies"
-            raise WeightsError(f"augmented head: {shown} do not fit {classes} classes")
-        return cls(weight, bias, copies, packed.classes, packed.fingerprint, packed.facts)
+        return "" if self.copies > 0 else f"it blends {self.copies} copies"
 
 
 @final

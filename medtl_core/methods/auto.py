@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
-from medtl_core.federation.method import Candidates, Method, Need, Rounds
-from medtl_core.federation.names import RIVAL
+from medtl_core.federation.method import Candidates, Method, Need
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
 from medtl_core.heads.crossval import choose
+from medtl_core.methods.gradient import RIVAL
 
 _CLOSED = (Candidates("ridge"), Candidates("discriminant"))
-_TRAINED = Rounds(RIVAL.algorithm, RIVAL.rounds, folds=True)
 
 
 @final
@@ -24,11 +23,11 @@ class Auto(Method):
 
     def needs(self, study: Study) -> tuple[Need, ...]:
         """See Method."""
-        return (*_CLOSED, _TRAINED)
+        return (*_CLOSED, *RIVAL.needs(study))
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        stack = study.finished(study.course(RIVAL.algorithm).heads[RIVAL.rounds], RIVAL.adjusted)
+        stack = RIVAL.heads(study)
         rival = choose(study.features.judged(stack[1:, None], "validate-rival"), study.statistics.counts)
         solved = {one.family: study.solved(one.family) for one in _CLOSED}
         losses = {name: head.choice.loss for name, head in solved.items()} | {RIVAL.name: rival.loss}
@@ -40,8 +39,7 @@ class Auto(Method):
         else:
             affine, kind = solved[best].affine, best
             facts = {**solved[best].facts, **facts}
-        bill = {**study.closed_bill(_CLOSED), "fit-fedavg": study.course_share(_TRAINED)}
-        bill |= {"moments": Share(), "validate-rival": Share()}
+        bill = {**study.closed_bill(_CLOSED), **RIVAL.bill(study), "validate-rival": Share()}
         spent = sum(head.server_cpu for head in solved.values())
         return Outcome({"": study.head(affine, kind, facts)}, bill, spent, facts)
 

@@ -4,26 +4,24 @@ All share one task and start from the same recipe and batch order as `fedavg`, s
 their name says and in nothing else. Post-hoc correction of the same head is `fedavg-R-adjusted`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medtl_core.errors import DataError
 from medtl_core.evaluation.calibration import log_loss
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.rounds import Exchange, NamedCourse, run_rounds
+from medtl_core.federation.rounds import Trained, recipe_config
 from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import Training, with_bias
+from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.heads.linear import Training, batches, with_bias
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.imbalance import Loss, find_loss
-from medtl_core.methods.network import batches
+from medtl_core.methods.imbalance import find_loss
 from medtl_core.rng import stream
-from medtl_core.values import Released, Update
+from medtl_core.values import Array, Head, Released, Update
 
 _ROUNDS = "-(?P<rounds>[1-9][0-9]{0,3})"
 #: Order of the cases, as fedavg's; it travels, since hospitals of earlier versions read it.
@@ -31,42 +29,41 @@ _ORDER = "shuffled"
 
 
 @dataclass(frozen=True)
-class Balancing(Method):
-    """What the variants share: rounds of `fit_loss`, then the head on raw features, its logits as trained.
+class Balancing(Trained):
+    """What the variants share: rounds of `fit_loss`, then the head on raw features, its logits as trained."""
 
-    Attributes:
-        rounds: of training.
-    """
-
+    task: ClassVar[str] = "fit_loss"
     #: One of `imbalance.LOSSES`.
     loss: ClassVar[str]
     #: Whose class counts the loss works with: "own" (the hospital's) or "all" (the sum over hospitals).
     prior: ClassVar[str] = "own"
 
-    rounds: int
+    @property
+    def trained_as(self) -> str:
+        """See Trained."""
+        return self.name.split("-")[0]
 
-    def outcome(self, study: Study) -> Outcome:
-        """See Method."""
-        kind = self.name.split("-")[0]
-        keep = frozenset(other.rounds for other in study.methods if isinstance(other, type(self))) | {self.rounds}
-        course = study.once(f"balanced/{kind}/{max(keep)}", lambda: self._course(study, kind, keep))
-        head = course.arrays[self.rounds]["head"].astype(np.float64)
-        facts = {"rounds": self.rounds, "loss": self.loss, "order": _ORDER, "prior": self.prior}
-        part = self.rounds / max(keep)
-        bill = {"moments": Share(), f"fit-{kind}": Share(part, part)}
-        return Outcome({"": study.head(study.finished(head, False), kind, facts)}, bill, 0.0, facts)
+    @property
+    def told(self) -> dict[str, Value]:
+        """What hospitals are told of the loss, and the facts say."""
+        return {"loss": self.loss, "order": _ORDER, "prior": self.prior}
 
-    def _course(self, study: Study, kind: str, keep: frozenset[int]) -> NamedCourse:
-        moments, chosen = study.moments, study.settings
-        config: dict[str, Value] = {
-            "epochs": chosen.local_epochs, "batch-size": chosen.batch_size, "learning-rate": chosen.learning_rate,
-            "weight-decay": chosen.weight_decay, "loss": self.loss, "order": _ORDER, "prior": self.prior,
-        }  # fmt: skip
-        fixed = {
-            name: np.asarray(getattr(moments, name), np.float32) for name in ("mean", "scale", "counts")
-        }  # the same message as FedAvg's, and C numbers more
-        start = {"head": np.zeros((len(study.problem.classes), study.problem.width + 1))}
-        return run_rounds(study.hospitals, Exchange("fit_loss", f"fit-{kind}", max(keep), config, fixed, keep), start)
+    def start(self, study: Study) -> Mapping[str, Array]:
+        """See Trained."""
+        return {"head": np.zeros((len(study.problem.classes), study.problem.width + 1))}
+
+    def sent(self, study: Study) -> Mapping[str, Array]:
+        """See Trained: the message of FedAvg, and the class counts [C] of all hospitals."""
+        return {**study.moments.standardisation, "counts": study.moments.counts.astype(np.float32)}
+
+    def config(self, study: Study) -> Mapping[str, Value]:
+        """See Trained."""
+        return {**recipe_config(study.settings), **self.told}
+
+    def model(self, study: Study, arrays: Mapping[str, Float]) -> Head:
+        """See Trained."""
+        head = study.finished(arrays["head"].astype(np.float32).astype(np.float64), False)
+        return study.head(head, self.trained_as, {"rounds": self.rounds, **self.told})
 
 
 @final
@@ -105,51 +102,30 @@ class Weighted(Balancing):
 
 
 def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """One round of local training of a head [C, d + 1] with a loss by name; see `imbalance`."""
-    head = arrays["head"].astype(np.float64)
-    if not len(site.label):
-        return Released(Update({"head": arrays["head"]}))
-    training = Training(
-        int(config["epochs"]), int(config["batch-size"]), float(config["learning-rate"]), float(config["weight-decay"])
-    )
-    own = np.bincount(site.label, minlength=site.classes).astype(np.float64)
-    loss = find_loss(str(config["loss"]), own if config["prior"] == "own" else arrays["counts"].astype(np.float64))
-    inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
-    rng = stream(site.seed, "fit", site.name, int(config["round"]))  # the batches fedavg would draw
-    trained = train(head, inputs, site.label, training, loss, rng=rng)
-    metrics = {
-        f"loss-{when}": log_loss(inputs @ weights.T, site.label)
-        for when, weights in (("before", head), ("after", trained))
-    }
-    return Released(Update({"head": trained.astype(np.float32)}), metrics=metrics)
-
-
-def train(
-    head: Float, inputs: Float, label: NDArray[np.int64], training: Training, loss: Loss, *, rng: np.random.Generator
-) -> Float:
-    """Returns a head [C, d + 1] after one round of mini-batch gradient descent.
-
-    Args:
-        head: where the round starts.
-        inputs: [n, d + 1], standardised features with a constant last column.
-        label: int [n].
-        training: the round's recipe.
-        loss: of logits and labels.
-        rng: of the order.
+    """One round of mini-batch descent of a head [C, d + 1] with a loss by name, over the batches fedavg would draw.
 
     Raises:
         DataError: the head left the finite numbers; the hospital sits out this round.
     """
-    current = head.copy()
+    if not len(site.label):
+        return Released(Update({"head": arrays["head"]}))
+    training = Training.of(config)
+    own = np.bincount(site.label, minlength=site.classes).astype(np.float64)
+    loss = find_loss(str(config["loss"]), own if config["prior"] == "own" else arrays["counts"].astype(np.float64))
+    inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
+    rng = stream(site.seed, "fit", site.name, int(config["round"]))
+    head = arrays["head"].astype(np.float64)
+    metrics = {"loss-before": log_loss(inputs @ head.T, site.label)}
     for _ in range(training.epochs):
-        for batch in batches(len(label), training.batch_size, rng):
-            features = inputs[batch]
-            residual = loss.residual(features @ current.T, label[batch])
-            current -= training.learning_rate * (residual.T @ features / len(batch) + training.weight_decay * current)
-    if not np.isfinite(current).all():
+        for rows in batches(len(site.label), training.batch_size, rng=rng):
+            residual = loss.residual(inputs[rows] @ head.T, site.label[rows])
+            slope = residual.T @ inputs[rows] / len(rows) + training.weight_decay * head
+            head -= training.learning_rate * slope
+    if not np.isfinite(head).all():
         raise DataError("local training diverged (the head is not finite); lower the learning rate")
-    return current
+    metrics["loss-after"] = log_loss(inputs @ head.T, site.label)
+    return Released(Update({"head": head.astype(np.float32)}), metrics=metrics)
 
 
 METHODS: tuple[type[Method], ...] = (Balanced, LogitAdjusted, Weighted)
-TASKS = {"fit_loss": fit_loss}
+TASKS: Mapping[str, Task] = {"fit_loss": fit_loss}

@@ -1,12 +1,22 @@
 """Episodes: small classification tasks that a hospital draws from its own cached features, always by patient."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import DataError, positive
+from medtl_core.federation.tasks import Arrays, SiteData
+from medtl_core.methods.network import standardised
 from medtl_core.values import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    #: Standardised features [n, d] of one side of an episode, and the position of each case's class.
+    Side = tuple[Tensor, Tensor]
 
 Index = NDArray[np.int64]
 
@@ -46,10 +56,6 @@ class Episode:
     support: Index
     query: Index
 
-    def ways(self, label: Index) -> tuple[Index, Index]:
-        """Returns support and query labels as positions in `classes`."""
-        return np.searchsorted(self.classes, label[self.support]), np.searchsorted(self.classes, label[self.query])
-
 
 def sample(label: Index, patients: Array, shape: Shape, *, rng: np.random.Generator) -> Episode:
     """Draws an N-way K-shot task (Vinyals et al., NeurIPS 2016, section 4) whose two sides share no patient.
@@ -86,6 +92,26 @@ def sample(label: Index, patients: Array, shape: Shape, *, rng: np.random.Genera
         )
     support, query = (np.concatenate([rows[name][part] for name in whole]) for part in (0, 1))
     return Episode(np.asarray(whole, dtype=np.int64), support, query)
+
+
+def episodes(
+    site: SiteData, arrays: Arrays, shape: Shape, count: int, *, rng: np.random.Generator
+) -> "Iterator[tuple[Side, Side, Tensor]]":
+    """Yields support, query and classes [N] of so many episodes of a hospital; `arrays` holds `mean` and `scale` [d].
+
+    Raises:
+        DataError: as `sample`.
+    """
+    import torch
+
+    inputs = torch.from_numpy(standardised(site.values, arrays))
+    for _ in range(count):
+        task = sample(site.label, site.patients, shape, rng=rng)
+        support, query = (
+            (inputs[torch.from_numpy(rows)], torch.from_numpy(np.searchsorted(task.classes, site.label[rows])))
+            for rows in (task.support, task.query)
+        )
+        yield support, query, torch.from_numpy(task.classes)
 
 
 def draw_shots(label: Index, patients: Array, shots: int, *, rng: np.random.Generator) -> Index:

@@ -1,10 +1,9 @@
 """Rare classes: losses that weigh them.
 
-Each loss gives its value to torch and its gradient to numpy, so that the linear head, trained without torch, and a
+A loss gives its value to torch and its gradient to numpy, so that the linear head, trained without torch, and a
 fine-tuned backbone minimise the same thing.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
@@ -23,74 +22,46 @@ if TYPE_CHECKING:
 FLOOR = 1e-2
 
 
-class Loss(ABC):
-    """A loss on logits, averaged over the cases of a batch."""
-
-    @abstractmethod
-    def value(self, logits: "Tensor", label: "Tensor") -> "Tensor":
-        """Returns the mean loss of logits [n, C] and labels [n], a scalar in nats."""
-
-    @abstractmethod
-    def residual(self, logits: Float, label: NDArray[np.int64]) -> Float:
-        """Returns the gradient of each case's loss by its logits, [n, C]; its mean is the gradient of `value`."""
-
-
 @final
 @dataclass(frozen=True)
-class Shifted(Loss):
-    """Cross-entropy of logits plus an offset, which is left out when the classifier answers.
+class Loss:
+    """Cross-entropy of logits plus an offset, weighed by class and averaged over the cases of a batch.
 
-    With the log prior of the training cases the offset absorbs their imbalance, so that the plain logits are those of
-    balanced classes: balanced softmax (Ren et al., NeurIPS 2020, eq. 4), the logit-adjusted loss (Menon et al., ICLR
-    2021, eq. 10), and, with a hospital's own prior, calibrated logits (FedLC, Zhang et al., ICML 2022).
+    The offset is left out when the classifier answers. With the log prior of the training cases it absorbs their
+    imbalance, so that the plain logits are those of balanced classes: balanced softmax (Ren et al., NeurIPS 2020, eq.
+    4), the logit-adjusted loss (Menon et al., ICLR 2021, eq. 10), and, with a hospital's own prior, calibrated logits
+    (FedLC, Zhang et al., ICML 2022). The mean is over cases, not over weights: batches then add up.
 
     Attributes:
-        offset: [C], added to the logits; zero = plain cross-entropy.
+        offset: [C], added to the logits.
+        weight: [C], of a case of each class; None = all alike.
     """
 
     offset: Float
+    weight: Float | None = None
 
     def value(self, logits: "Tensor", label: "Tensor") -> "Tensor":
-        """See Loss."""
+        """Returns the mean loss of logits [n, C] and labels [n], a scalar in nats."""
         from torch.nn.functional import cross_entropy
 
-        return cross_entropy(logits + logits.new_tensor(self.offset), label)
+        shifted = logits + logits.new_tensor(self.offset)
+        if self.weight is None:
+            return cross_entropy(shifted, label)
+        return (cross_entropy(shifted, label, reduction="none") * logits.new_tensor(self.weight)[label]).mean()
 
     def residual(self, logits: Float, label: NDArray[np.int64]) -> Float:
-        """See Loss."""
+        """Returns the gradient of each case's loss by its logits, [n, C]; its mean is the gradient of `value`."""
         residual = softmax(logits + self.offset)
         residual[np.arange(len(label)), label] -= 1.0
-        return residual
-
-
-@final
-@dataclass(frozen=True)
-class Weighted(Loss):
-    """Cross-entropy with a weight for each class. The mean is over cases, not over weights: batches then add up.
-
-    Attributes:
-        weight: [C].
-    """
-
-    weight: Float
-
-    def value(self, logits: "Tensor", label: "Tensor") -> "Tensor":
-        """See Loss."""
-        from torch.nn.functional import cross_entropy
-
-        return (cross_entropy(logits, label, reduction="none") * logits.new_tensor(self.weight)[label]).mean()
-
-    def residual(self, logits: Float, label: NDArray[np.int64]) -> Float:
-        """See Loss."""
-        return Shifted(np.zeros(logits.shape[1])).residual(logits, label) * self.weight[label][:, None]
+        return residual if self.weight is None else residual * self.weight[label][:, None]
 
 
 #: Loss name -> the loss for class counts [C]: those of the cases trained on, or of all hospitals ("logit-adjusted").
 LOSSES: Mapping[str, Callable[[Float], Loss]] = {
-    "cross-entropy": lambda counts: Shifted(np.zeros(len(counts))),
-    "balanced-softmax": lambda counts: Shifted(log_share(counts)),
-    "logit-adjusted": lambda counts: Shifted(log_share(counts)),
-    "class-weighted": lambda counts: Weighted(class_weights(counts)),
+    "cross-entropy": lambda counts: Loss(np.zeros(len(counts))),
+    "balanced-softmax": lambda counts: Loss(log_share(counts)),
+    "logit-adjusted": lambda counts: Loss(log_share(counts)),
+    "class-weighted": lambda counts: Loss(np.zeros(len(counts)), class_weights(counts)),
 }
 
 

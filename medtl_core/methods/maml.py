@@ -1,37 +1,36 @@
 """MAML across hospitals: a network that is good after a few gradient steps, and ANIL, which moves its head only.
 
-Every hospital takes the meta-gradient of its own tasks, the server averages the networks. MAML: Finn et al., ICML 2017.
-ANIL, whose inner loop moves the head only: Raghu et al., ICLR 2020.
+Every hospital takes the meta-gradient of its own episodes, the server averages the networks. MAML: Finn et al., ICML
+2017. ANIL, whose inner loop moves the head only: Raghu et al., ICLR 2020.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 
-from medtl_core.errors import DataError
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.rounds import Exchange, run_rounds
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
-from medtl_core.heads.linear import class_weights
-from medtl_core.methods.episodes import Shape, sample
-from medtl_core.methods.network import HEAD, NAMES, forward, network_of, standardised, start_of
-from medtl_core.rng import stream
+from medtl_core.heads.linear import Training, class_weights
+from medtl_core.heads.statistics import Float
+from medtl_core.methods.episodes import Shape, episodes
+from medtl_core.methods.local_sgd import Cost, Pass, descend, local_sgd
+from medtl_core.methods.network import HEAD, NAMES, Network, NetworkTrained, forward, network_of, standardised
 from medtl_core.values import Array, Released, Update
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from medtl_core.methods.episodes import Side
+
 #: Tasks a hospital takes a meta-gradient of in one round.
 TASKS_A_ROUND = 20
 #: Inner and outer step of plain gradient descent.
 INNER_RATE, OUTER_RATE = 0.2, 0.1
-
-Side = tuple["Tensor", "Tensor"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Inner:
 
 
 def adapted(
-    arrays: Mapping[str, "Tensor"], side: Side, inner: Inner, columns: "Tensor | None" = None
+    arrays: Mapping[str, "Tensor"], side: "Side", inner: Inner, columns: "Tensor | None" = None
 ) -> dict[str, "Tensor"]:
     """Returns the arrays after the inner loop: w <- w - rate grad L(w; side), the graph kept if second order.
 
@@ -79,53 +78,28 @@ def adapted(
 
     current = dict(arrays)
     for _ in range(inner.steps):
-        cost = _loss(current, side, columns)
         moved = [current[name] for name in inner.names]
-        slopes = torch.autograd.grad(cost, moved, create_graph=inner.second_order)
-        fresh = {
-            name: array - inner.rate * slope for name, array, slope in zip(inner.names, moved, slopes, strict=True)
-        }
-        current |= fresh
+        slopes = torch.autograd.grad(_loss(current, side, columns), moved, create_graph=inner.second_order)
+        steps = zip(inner.names, moved, slopes, strict=True)
+        current |= {name: array - inner.rate * slope for name, array, slope in steps}
     return current
 
 
-def meta_gradient(
-    arrays: Mapping[str, Array], support: Side, query: Side, inner: Inner, columns: "Tensor | None" = None
-) -> tuple[dict[str, "Tensor"], float]:
-    """Returns the gradient, by every array, of the query loss after the inner loop, and that loss in nats.
+def _loss(arrays: Mapping[str, "Tensor"], side: "Side", columns: "Tensor | None") -> "Tensor":
+    from torch.nn.functional import cross_entropy
 
-    Args:
-        arrays: by the names of `NAMES`; computed in their own precision.
-        support: standardised features and labels for the inner loop.
-        query: the same for the loss.
-        inner: the loop.
-        columns: logits that take part; None = all.
-    """
-    import torch
-
-    start = {name: torch.tensor(np.asarray(arrays[name]), requires_grad=True) for name in NAMES}
-    loss = _loss(adapted(start, support, inner, columns), query, columns)
-    slopes = torch.autograd.grad(loss, list(start.values()))
-    return dict(zip(start, slopes, strict=True)), float(loss.detach())
+    logits = forward(arrays, side[0])
+    return cross_entropy(logits if columns is None else logits[:, columns], side[1])
 
 
-def fit_meta(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """One round of meta-gradient steps at a hospital, one a task; reads `mean`, `scale` and the network."""
-    import torch
+def _passes(site: SiteData, arrays: Arrays, config: Config, rng: np.random.Generator) -> Iterator[Pass]:
+    inner, shape = Inner.of(config), Shape(int(config["ways"]))
 
-    inner, rate = Inner.of(config), float(config["outer-rate"])
-    inputs = torch.from_numpy(standardised(site.values, arrays["mean"], arrays["scale"]))
-    rng = stream(site.seed, "meta", site.name, int(config["round"]))
-    current: dict[str, Array] = {name: np.asarray(arrays[name], np.float32) for name in NAMES}
-    losses = []
-    for sides, columns in _tasks(site, inputs, config, rng):
-        slopes, loss = meta_gradient(current, sides[0], sides[1], inner, columns)
-        with np.errstate(over="ignore", invalid="ignore"):  # said once, below
-            current = {name: array - rate * slopes[name].numpy() for name, array in current.items()}
-        losses.append(loss)
-    if not all(np.isfinite(array).all() for array in current.values()):
-        raise DataError("meta-training diverged (an array is not finite); lower its rates")
-    return Released(Update(current), metrics={"loss-before": losses[0], "loss-after": losses[-1]})
+    def cost(support: "Side", query: "Side", columns: "Tensor") -> Cost:
+        return lambda current: _loss(adapted(current, support, inner, columns), query, columns)
+
+    for support, query, classes in episodes(site, arrays, shape, int(config["tasks"]), rng=rng):
+        yield [(cost(support, query, classes), 1)]
 
 
 def gradient_step(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -136,56 +110,25 @@ def gradient_step(site: SiteData, arrays: Arrays, config: Config) -> Released:
     import torch
     from torch.nn.functional import cross_entropy
 
-    names = HEAD if config["head-only"] else NAMES
-    current = {name: torch.tensor(np.asarray(arrays[name], np.float32), requires_grad=True) for name in NAMES}
-    inputs = torch.from_numpy(standardised(site.values, arrays["mean"], arrays["scale"]))
-    label = torch.from_numpy(site.label)
+    inputs, label = torch.from_numpy(standardised(site.values, arrays)), torch.from_numpy(site.label)
     weight = torch.from_numpy(np.asarray(arrays["weight"], np.float32))[label]
-    cost = (weight * cross_entropy(forward(current, inputs), label, reduction="none")).mean()
-    slopes = torch.autograd.grad(cost, [current[name] for name in names])
-    moved = {
-        name: current[name] - float(config["inner-rate"]) * slope for name, slope in zip(names, slopes, strict=True)
-    }
-    done = {name: array.detach().numpy() for name, array in {**current, **moved}.items()}
-    return Released(Update(done), metrics={"loss-before": float(cost.detach())})
 
+    def cost(current: Mapping[str, "Tensor"]) -> "Tensor":
+        return (weight * cross_entropy(forward(current, inputs), label, reduction="none")).mean()
 
-def _loss(arrays: Mapping[str, "Tensor"], side: Side, columns: "Tensor | None") -> "Tensor":
-    import torch
-
-    logits = forward(arrays, side[0])
-    return torch.nn.functional.cross_entropy(logits if columns is None else logits[:, columns], side[1])
-
-
-def _tasks(
-    site: SiteData, inputs: "Tensor", config: Config, rng: np.random.Generator
-) -> "Iterator[tuple[tuple[Side, Side], Tensor]]":
-    """Yields the two sides of each task, an episode, and the logits that take part."""
-    import torch
-
-    for _ in range(int(config["tasks"])):
-        task = sample(site.label, site.patients, Shape(int(config["ways"])), rng=rng)
-        sides = [
-            (inputs[torch.from_numpy(rows)], torch.from_numpy(way))
-            for rows, way in zip((task.support, task.query), task.ways(site.label), strict=True)
-        ]
-        yield (sides[0], sides[1]), torch.from_numpy(task.classes)
-
-
-def fixed_of(study: Study) -> dict[str, Array]:
-    """Returns what travels untrained: `mean` and `scale` [d], and `weight` [C], under which all classes count alike."""
-    moments = study.moments
-    return {**moments.standardisation, "weight": class_weights(moments.counts).astype(np.float32)}
+    inner = Inner.of(config)
+    training = Training(learning_rate=inner.rate, weight_decay=0.0)
+    moved = descend({name: arrays[name] for name in NAMES}, [[(cost, 1)]], training, inner.names)
+    return Released(Update(moved.arrays), metrics={"loss-before": moved.loss_before})
 
 
 @final
 @dataclass(frozen=True)
-class Maml(Method):
+class Maml(NetworkTrained):
     """Meta-training on episodes, then the inner loop on the cases of all hospitals together.
 
     Attributes:
         algorithm: "maml" or "anil".
-        rounds: of meta-training.
         steps: of the inner loop.
         first: whether second derivatives are left out.
     """
@@ -195,28 +138,47 @@ class Maml(Method):
     )
     example: ClassVar[str] = "anil-2"
     summary: ClassVar[str] = "a network meta-trained to learn from a few steps; the federation then takes them together"
+    task: ClassVar[str] = "fit_meta"
+    phases: ClassVar[tuple[str, ...]] = ("step",)
 
     algorithm: str
-    rounds: int
     first: bool
     steps: int = 3
 
-    def outcome(self, study: Study) -> Outcome:
-        """See Method."""
+    @property
+    def inner(self) -> dict[str, Value]:
+        """The inner loop as flat values."""
         names = HEAD if self.algorithm == "anil" else NAMES
-        inner = Inner(self.steps, INNER_RATE, names, not self.first).config()
-        phases, fixed = (f"fit-{self.name}", f"step-{self.name}"), fixed_of(study)
-        config: dict[str, Value] = {
-            **inner, "outer-rate": OUTER_RATE, "tasks": TASKS_A_ROUND, "ways": max(len(study.problem.classes), 2),
+        return Inner(self.steps, INNER_RATE, names, not self.first).config()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """See NetworkTrained."""
+        return {"rounds": self.rounds, **self.inner}
+
+    def sent(self, study: Study) -> Mapping[str, Array]:
+        """See Trained: besides, the weight of each class under which all count alike, [C]."""
+        weight = class_weights(study.moments.counts).astype(np.float32)
+        return {**study.moments.standardisation, "weight": weight}
+
+    def config(self, study: Study) -> Mapping[str, Value]:
+        """See Trained."""
+        return {
+            **self.inner, "outer-rate": OUTER_RATE, "tasks": TASKS_A_ROUND, "ways": max(len(study.problem.classes), 2),
             "whole": False, "batch-size": study.settings.batch_size,  # read by hospitals of earlier versions
         }  # fmt: skip
-        training = Exchange("fit_meta", phases[0], self.rounds, config, fixed)
-        trained = run_rounds(study.hospitals, training, start_of(study)).last
-        steps = Exchange("gradient_step", phases[1], self.steps, inner, fixed)
-        facts = {"rounds": self.rounds, **inner}
-        model = network_of(study, run_rounds(study.hospitals, steps, trained).last, facts)
-        return Outcome({"": model}, dict.fromkeys(("moments", *phases), Share()), 0.0, facts)
+
+    def model(self, study: Study, arrays: Mapping[str, Float]) -> Network:
+        """See Trained."""
+        exchange = Exchange("gradient_step", f"step-{self.name}", self.steps, self.inner, self.sent(study))
+        return network_of(study, run_rounds(study.hospitals, exchange, arrays).last, self.facts)
+
+
+def _training(config: Config) -> Training:
+    return Training(learning_rate=float(config["outer-rate"]), weight_decay=0.0)
 
 
 METHODS: tuple[type[Method], ...] = (Maml,)
-TASKS: Mapping[str, Task] = {"fit_meta": fit_meta, "gradient_step": gradient_step}
+TASKS: Mapping[str, Task] = {
+    "fit_meta": local_sgd("meta", NAMES, _passes, _training), "gradient_step": gradient_step,
+}  # fmt: skip

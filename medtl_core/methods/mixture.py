@@ -1,6 +1,5 @@
 """Several affine heads as one classifier: the weighted mean of their probabilities."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, final
@@ -8,10 +7,9 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import WeightsError
 from medtl_core.evaluation.calibration import log_softmax
 from medtl_core.features.dataset import Material
-from medtl_core.federation.model import Model, Packed
+from medtl_core.federation.model import Model
 from medtl_core.federation.study import Study
 from medtl_core.heads.statistics import Float
 
@@ -31,6 +29,7 @@ class Mixture(Model):
     """
 
     kind: ClassVar[str] = "mixture"
+    AXES: ClassVar[Mapping[str, str]] = {"heads": "mcd+", "weights": "m"}
 
     members: tuple[str, ...]
     heads: Float
@@ -62,27 +61,13 @@ class Mixture(Model):
         logs = [np.log(share) + log_softmax(logits) for logits, share in pairs if share > 0]
         return np.asarray(np.logaddexp.reduce(logs, axis=0))
 
-    def pack(self) -> Packed:
+    def flaw(self) -> str:
         """See Model."""
-        arrays = {"heads": self.heads, "weights": self.weights}
-        return Packed(arrays, {"members": json.dumps(self.members)}, self.classes, self.fingerprint, self.facts)
-
-    @classmethod
-    def unpack(cls, packed: Packed) -> Self:
-        """See Model."""
-        try:
-            heads, weights = (np.asarray(packed.arrays[name], np.float64) for name in ("heads", "weights"))
-            members = tuple(str(name) for name in json.loads(str(packed.config["members"])))
-        except KeyError as error:
-            raise WeightsError(f"a mixture lacks {error}; it was saved by something else") from error
-        except (TypeError, ValueError) as error:
-            raise WeightsError(f"the members of a mixture cannot be read: {error}") from error
-        fits = heads.ndim == 3 and heads.shape[1] == len(packed.classes) and len(heads) == len(members) > 0
-        if not fits or weights.shape != (len(members),) or len(set(members)) < len(members):
-            raise WeightsError("the arrays of a mixture do not fit together; it is damaged")
-        if not (weights >= 0).all() or abs(weights.sum() - 1.0) > _ENOUGH:
-            raise WeightsError(f"the weights of a mixture must be non-negative and sum to 1, not {weights.tolist()}")
-        return cls(members, heads, weights, packed.classes, packed.fingerprint, packed.facts)
+        if not len(set(self.members)) == len(self.members) == len(self.heads) > 0:
+            return f"{len(self.heads)} heads do not belong to the members {', '.join(self.members) or '(none)'}"
+        if not (self.weights >= 0).all() or abs(self.weights.sum() - 1.0) > _ENOUGH:
+            return f"weights must be non-negative and sum to 1, not {self.weights.tolist()}"
+        return ""
 
 
 MODELS: tuple[type[Model], ...] = (Mixture,)

@@ -16,22 +16,20 @@ from medtl_core.evaluation.ensemble import drop_rule
 from medtl_core.federation.feature_map import Solved, solve
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
-from medtl_core.federation.method import Candidates, Method, Need, Rounds
-from medtl_core.federation.names import RIVAL
+from medtl_core.federation.method import Candidates, Method, Need
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import WORST, choose
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.gradient import RIVAL
 from medtl_core.methods.mixture import Mixture
 from medtl_core.methods.simplex import Point, candidates, likelihood_sums
 from medtl_core.values import Array, Released, Update
 
 #: Nats within which the weights are the best, and rounds after which they are taken as they are.
 ENOUGH, ROUNDS = 1e-5, 12
-
-_TRAINED = Rounds(RIVAL.algorithm, RIVAL.rounds, folds=True)
 
 
 def stacked_losses(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -78,7 +76,7 @@ def members_of(study: Study, *, trained: bool = False) -> dict[str, Solved]:
 
 def _trained(study: Study) -> Solved:
     """The adjusted FedAvg head, and those of each fold, at the temperature that cross-validation finds."""
-    stack = study.finished(study.course(RIVAL.algorithm).heads[RIVAL.rounds], RIVAL.adjusted)
+    stack = RIVAL.heads(study)
     choice = choose(study.features.judged(stack[1:, None], "validate-ensemble"), study.statistics.counts)
     stack = stack * choice.temperature
     return Solved(stack[0], stack[1:], choice, 0.0, 0.0)
@@ -147,7 +145,7 @@ class Stacked(Method):
 
     def needs(self, study: Study) -> tuple[Need, ...]:
         """See Method."""
-        return (_TRAINED,) if self.trained else ()
+        return RIVAL.needs(study) if self.trained else ()
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
@@ -156,7 +154,7 @@ class Stacked(Method):
         kept = {name: member for name, member in members.items() if name not in dropped}
         bill = dict.fromkeys(("statistics", "validate-members"), Share())
         if self.trained:
-            bill |= {"moments": Share(), "fit-fedavg": study.course_share(_TRAINED), "validate-ensemble": Share()}
+            bill |= {**RIVAL.bill(study), "validate-ensemble": Share()}
         losses = {name: member.choice.loss for name, member in kept.items()}
         facts: dict[str, Any] = {"members": list(kept), "dropped": list(dropped), "cv_losses": losses}
         weights = np.full(len(kept), 1.0 / len(kept))

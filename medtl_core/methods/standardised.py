@@ -1,6 +1,10 @@
-"""A head on features that every site shifts and scales by itself, and the maps that do it."""
+"""Features that every hospital shifts and scales by itself, where they are made, before anything is summed.
 
-import json
+Per-hospital standardisation is the analogue of adaptive batch normalisation on frozen features (Li et al., "AdaBN",
+Pattern Recognition 80, 2018). A hospital that did not train brings only unlabelled cases: its batch is standardised by
+its own moments.
+"""
+
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,11 +13,17 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import WeightsError
 from medtl_core.features.dataset import Material
-from medtl_core.federation.model import Model, Packed
-from medtl_core.heads.statistics import TINY, Float
-from medtl_core.values import Array
+from medtl_core.federation.feature_map import FeatureMap, Solved, solve, tasks_of
+from medtl_core.federation.hospitals import ArraySpec, Request
+from medtl_core.federation.method import Method
+from medtl_core.federation.model import Model
+from medtl_core.federation.outcome import Outcome, Share
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.heads.closed_form import Discriminant
+from medtl_core.heads.statistics import TINY, Float, Statistics
+from medtl_core.values import Array, Released, Update
 
 #: From so many cases on, a batch's own moments are taken as they are; below, they lean on the pooled ones with weight
 #: PRIOR / (n + PRIOR).
@@ -78,11 +88,15 @@ class Standardised(Model):
         pooled: mean and scale of the training features, for batches too small to speak for themselves.
         target: mean and scale of the aligned training features.
         sites: hospitals whose alignment is known, often none.
-        alignments: of those hospitals.
-        cases: their numbers of training cases.
+        locations, scales: float64 [s, d], the alignments of those hospitals.
+        cases: int64 [s], their numbers of training cases.
     """
 
     kind: ClassVar[str] = "standardised"
+    AXES: ClassVar[Mapping[str, str]] = {
+        "head": "cd+", "pooled-location": "d", "pooled-scale": "d", "target-location": "d", "target-scale": "d",
+        "locations": "sd?", "scales": "sd?", "cases": "s?",
+    }  # fmt: skip
 
     head: Float
     pooled: Alignment
@@ -90,8 +104,9 @@ class Standardised(Model):
     classes: tuple[str, ...]
     fingerprint: str
     sites: tuple[str, ...] = ()
-    alignments: tuple[Alignment, ...] = ()
-    cases: tuple[int, ...] = ()
+    locations: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    scales: Array = field(default_factory=lambda: np.zeros((0, 0)))
+    cases: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> Float:
@@ -115,49 +130,95 @@ class Standardised(Model):
         rows = [row for row, site in enumerate(self.sites) if cut.fullmatch(site)]
         if not rows:
             return None
-        weight = np.array([self.cases[row] for row in rows], np.float64)[:, None] / sum(self.cases[row] for row in rows)
-        location = (weight * np.stack([self.alignments[row].location for row in rows])).sum(axis=0)
-        square = (weight * np.stack([self.alignments[row].scale for row in rows]) ** 2).sum(axis=0)
+        weight = (self.cases[rows] / self.cases[rows].sum())[:, None]
+        location = (weight * self.locations[rows]).sum(axis=0)
+        square = (weight * self.scales[rows] ** 2).sum(axis=0)
         return Alignment(location, np.sqrt(square))
 
-    def pack(self) -> Packed:
+    def flaw(self) -> str:
         """See Model."""
-        arrays: dict[str, Array] = {"head": self.head}
-        for name in ("pooled", "target"):
-            one: Alignment = getattr(self, name)
-            arrays |= {f"{name}-location": one.location, f"{name}-scale": one.scale}
-        if self.sites:
-            arrays["locations"] = np.stack([one.location for one in self.alignments])
-            arrays["scales"] = np.stack([one.scale for one in self.alignments])
-            arrays["cases"] = np.array(self.cases, np.int64)
-        config = {"sites": json.dumps(self.sites)}
-        return Packed(arrays, config, self.classes, self.fingerprint, self.facts)
+        if not len(self.sites) == len(self.locations) == len(self.cases):
+            return f"it names {len(self.sites)} sites and holds the alignments of {len(self.locations)}"
+        scales = (self.pooled.scale, self.target.scale, self.scales)
+        return "" if all((scale > 0).all() for scale in scales) else "a scale is not positive"
 
-    @classmethod
-    def unpack(cls, packed: Packed) -> "Standardised":
-        """See Model."""
-        try:
-            sites = tuple(str(name) for name in json.loads(str(packed.config["sites"])))
-            arrays = packed.arrays
-            head = arrays["head"]
-            pooled, target = (
-                Alignment(arrays[f"{name}-location"], arrays[f"{name}-scale"]) for name in ("pooled", "target")
-            )
-            rows = zip(arrays["locations"], arrays["scales"], strict=True) if sites else ()
-            alignments = tuple(Alignment(location, scale) for location, scale in rows)
-            cases = tuple(int(count) for count in arrays["cases"]) if sites else ()
-        except (KeyError, ValueError, TypeError) as error:
-            raise WeightsError(f"a standardised head lacks its sites, head or moments: {error}") from error
-        width = head.shape[-1] - 1
-        shapes = {part.shape for one in (pooled, target, *alignments) for part in (one.location, one.scale)}
-        fits = shapes == {(width,)} and len(sites) == len(alignments) == len(cases)
-        if head.shape != (len(packed.classes), width + 1) or not fits:
-            raise WeightsError("the standardised head's arrays do not fit each other or its classes")
-        if not all((one.scale > 0).all() for one in (pooled, target, *alignments)):
-            raise WeightsError("the standardised head holds a scale that is not positive")
-        return cls(
-            head, pooled, target, packed.classes, packed.fingerprint, sites, alignments, cases, packed.facts
+
+def own_moments(site: SiteData, arrays: Arrays) -> Alignment:
+    """A training hospital's standardisation by its own moments; `mean` and `scale` are the pooled ones.
+
+    All its training cases count, without their labels, so a fold's held-out cases took part: cross-validated losses
+    are a little too good by that.
+    """
+    return of_batch(site.values, Alignment(arrays["mean"], arrays["scale"]))
+
+
+STANDARDISED = FeatureMap(
+    "standardised", lambda site, arrays, config: (own_moments(site, arrays).apply(site.values), site.label)
+)
+
+
+def standardised_moments(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """The alignment itself: unlike sums, it tells the server about one hospital; only `-inductive` asks for it."""
+    own = own_moments(site, arrays)
+    return Released(Update({"location": own.location, "scale": own.scale}))
+
+
+@final
+@dataclass(frozen=True)
+class StandardisedDiscriminant(Method):
+    """The cross-validated discriminant on features that every hospital standardises by its own moments.
+
+    Attributes:
+        inductive: whether the model remembers the alignments of the training hospitals for their later cases. The
+            server then sees each hospital's alignment, not only sums.
+    """
+
+    syntax: ClassVar[str] = "discriminant-standardised(?P<inductive>-inductive)?"
+    example: ClassVar[str] = "discriminant-standardised"
+    summary: ClassVar[str] = "the discriminant on features each hospital, also an unseen one, standardises by itself"
+
+    inductive: bool
+
+    def outcome(self, study: Study) -> Outcome:
+        """See Method."""
+        solved, aligned = study.once("aligned/standardised", lambda: self._solved(study))
+        bill = dict.fromkeys(("moments", "standardised_statistics", "standardised_validate"), Share())
+        sites: dict[str, Alignment] = {}
+        if self.inductive:
+            sites, bill["standardised_moments"] = _sites(study), Share()
+        facts = {
+            **solved.facts, "alignment": "standardised", "unseen_site": "moments of its own unlabelled batch",
+            "alignments_shown_to_server": self.inductive,
+        }  # fmt: skip
+        model = Standardised(
+            solved.affine, Alignment(study.moments.mean, study.moments.scale), Alignment(aligned.mean, aligned.scale),
+            study.problem.classes, study.problem.fingerprint, tuple(sites),
+            np.array([own.location for own in sites.values()]).reshape(-1, study.problem.width),
+            np.array([own.scale for own in sites.values()]).reshape(-1, study.problem.width),
+            np.array([study.hospitals.weights[name] for name in sites], np.int64), facts,
         )  # fmt: skip
+        return Outcome({"": model}, bill, solved.server_cpu, facts)
+
+    def _solved(self, study: Study) -> tuple[Solved, Statistics]:
+        """The head, and the statistics of all aligned cases."""
+        reading = study.reading(STANDARDISED, _pooled(study), width=study.problem.width)
+        sums = reading.sums()
+        return solve(reading, {"": (Discriminant(), sums)})[""], sums.whole
 
 
+def _pooled(study: Study) -> dict[str, Array]:
+    """The pooled moments, float64, that few cases lean on."""
+    return {"mean": study.moments.mean, "scale": study.moments.scale}
+
+
+def _sites(study: Study) -> dict[str, Alignment]:
+    """Every hospital's alignment, by its name."""
+    width = study.problem.width
+    expect = {"location": ArraySpec((width,)), "scale": ArraySpec((width,))}
+    replies = study.hospitals.ask(Request("standardised_moments", _pooled(study), expect=expect))
+    return {reply.site: Alignment(reply.arrays["location"], reply.arrays["scale"]) for reply in replies}
+
+
+METHODS: tuple[type[Method], ...] = (StandardisedDiscriminant,)
+TASKS: Mapping[str, Task] = {**tasks_of(STANDARDISED), "standardised_moments": standardised_moments}
 MODELS: tuple[type[Model], ...] = (Standardised,)

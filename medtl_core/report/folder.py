@@ -1,14 +1,15 @@
 """From a run folder's stored results to its `metrics.json` and `report.html`."""
 
 from pathlib import Path
-from typing import Any
 
 from medtl_core.errors import RunError
-from medtl_core.report import page, summary
+from medtl_core.evaluation.result import Result
+from medtl_core.report import page
+from medtl_core.report.summary import Summary, summarise
 from medtl_core.store import read_json, write_json, write_text
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
+def read_results(folder: Path) -> list[Result]:
     """Returns the results of a run: of every `seed-N` folder, else the one of a single deployed run.
 
     Raises:
@@ -20,18 +21,18 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     if not paths:
         failed = " (the run failed: see its file FAILED)" if (folder / "FAILED").exists() else ""
         raise RunError(f"{folder} holds no seed-*/result.json{failed}; give the folder that `medtl simulate` printed")
-    return [read_json(path) for path in paths]
+    return [Result.read(path) for path in paths]
 
 
-def write_report(folder: Path) -> dict[str, Any]:
-    """Writes `metrics.json` and `report.html` from the stored results and returns the metrics.
+def write_report(folder: Path) -> Summary:
+    """Writes `metrics.json` and `report.html` from the stored results and returns what they say.
 
     Raises:
-        RunError: as `read_results` and `medtl_core.report.summary.aggregate`.
+        RunError: as `read_results` and `medtl_core.report.summary.summarise`.
     """
     results = read_results(folder)
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    metrics = {"name": config.get("name", folder.resolve().name), **summary.aggregate(results)}
-    write_json(folder / "metrics.json", metrics)
-    write_text(folder / "report.html", page.render(metrics, results))
-    return metrics
+    summary = summarise(results, config.get("name", folder.resolve().name))
+    write_json(folder / "metrics.json", summary.as_dict())
+    write_text(folder / "report.html", page.render(summary, results))
+    return summary

@@ -1,7 +1,5 @@
 """How numbers are written, the same way in the terminal, in tables and in plots."""
 
-from collections.abc import Mapping
-
 #: Shown where a figure is not defined, for instance the AUROC of a site with one class.
 UNDEFINED = "–"  # noqa: RUF001 (an en dash is the usual sign for "no value")
 
@@ -31,15 +29,14 @@ def signed(value: float | None, digits: int = 3) -> str:
     return ("+" if value > 0 else "−") + text  # noqa: RUF001 (a minus sign as wide as the plus)
 
 
-def spread(estimate: Mapping[str, float | None] | None, digits: int = 3) -> str:
-    """Returns the interval of an estimate, or nothing when it has none.
+def spread(ends: tuple[float, float] | None, digits: int = 3) -> str:
+    """Returns an interval, or nothing where there is none.
 
     Example:
-        >>> spread({"mean": 0.7, "low": 0.65, "high": 0.75})
+        >>> spread((0.65, 0.75))
         '0.650–0.750'
     """
-    low, high = (estimate.get("low"), estimate.get("high")) if estimate else (None, None)
-    return "" if low is None or high is None else f"{figure(low, digits)}–{figure(high, digits)}"  # noqa: RUF001 (an en dash joins the ends of a range)
+    return "" if ends is None else f"{figure(ends[0], digits)}–{figure(ends[1], digits)}"  # noqa: RUF001 (an en dash joins the ends of a range)
 
 
 def size(count: float | None) -> str:

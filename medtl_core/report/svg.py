@@ -1,12 +1,13 @@
-"""A small kernel for hand-written SVG: escaped elements, scales, ticks and a panel with axes.
+"""The kernel of every chart: escaped SVG elements, scales, axes, intervals and the picture around them.
 
-Colours are CSS variables with a fallback, so a plot follows the page's light or dark theme and still stands alone.
+Colours are CSS variables with a fallback, so a chart follows the page's light or dark theme and still stands alone.
 """
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 from xml.sax.saxutils import escape, quoteattr
 
 INK = "var(--ink, #1d2733)"
@@ -18,13 +19,16 @@ FOCUS_SOFT = "var(--focus-soft, #cfe4ee)"
 SECOND = "var(--second, #b3541e)"
 THIRD = "var(--third, #7a8694)"
 
+#: Width of a full-width chart in pixels; the page scales it down on a small screen.
+WIDTH = 864.0
+
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 #: Rough width of one character in units of the font size; there is no way to measure text here.
 _GLYPH = 0.55
 
 
 @dataclass(frozen=True)
-class Scale:
+class Axis:
     """A linear map from data to pixels.
 
     Attributes:
@@ -38,10 +42,30 @@ class Scale:
     stop: float
 
     def __call__(self, value: float) -> float:
-        """Returns the pixel of a value; the middle when the scale has no extent."""
+        """Returns the pixel of a value; the middle when the axis has no extent."""
         span = self.high - self.low
         share = (value - self.low) / span if span else 0.5
         return self.start + share * (self.stop - self.start)
+
+    def clip(self, value: float) -> float:
+        """Returns the pixel of a value, or the end of the axis beyond which it lies."""
+        return self(min(max(value, self.low), self.high))
+
+
+@dataclass(frozen=True)
+class LogAxis(Axis):
+    """An axis whose data ends, and values, are taken by their logarithm."""
+
+    def __call__(self, value: float) -> float:
+        """Returns the pixel of a value above 0."""
+        return Axis(math.log2(self.low), math.log2(self.high), self.start, self.stop)(math.log2(value))
+
+    @classmethod
+    def of(cls, values: Iterable[float], start: float, stop: float, *, room: float) -> Self:
+        """Returns the axis that holds all values, with a share of room at both ends."""
+        logs = [math.log2(value) for value in values] or [0.0]
+        spare = room * (max(logs) - min(logs)) or 1.0
+        return cls(2 ** (min(logs) - spare), 2 ** (max(logs) + spare), start, stop)
 
 
 def element(tag: str, body: str = "", /, **attributes: str | float) -> str:
@@ -69,9 +93,14 @@ def shorten(value: float) -> str:
 
 
 def text(words: str, x: float, y: float, **attributes: str | float) -> str:
-    """Returns a line of escaped text; size 12 and ink unless told otherwise."""
+    """Returns a line of escaped text; size 12 and ink unless said otherwise."""
     style: dict[str, str | float] = {"font_size": 12.0, "fill": INK}
     return element("text", escape(words), x=x, y=y, **(style | attributes))
+
+
+def upright(words: str, x: float, y: float, fill: str = INK) -> str:
+    """Returns a line of text that reads upwards, centred."""
+    return text(words, x, y, text_anchor="middle", fill=fill, transform=f"rotate(-90 {x:g} {y:g})")
 
 
 def text_width(words: str, size: float = 12.0) -> float:
@@ -79,13 +108,18 @@ def text_width(words: str, size: float = 12.0) -> float:
     return _GLYPH * size * len(words)
 
 
+def names_width(names: Iterable[str]) -> float:
+    """Returns the pixels that a column of names at the left of a chart takes."""
+    return min(max((text_width(name, 13) for name in names), default=60.0) + 16, 240.0)
+
+
 def line(x1: float, y1: float, x2: float, y2: float, **attributes: str | float) -> str:
-    """Returns a straight line; a grid line unless told otherwise."""
+    """Returns a straight line; a grid line unless said otherwise."""
     style: dict[str, str | float] = {"stroke": GRID, "stroke_width": 1.0}
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **(style | attributes))
 
 
-def polyline(points: Sequence[tuple[float, float]], **attributes: str | float) -> str:
+def polyline(points: Iterable[tuple[float, float]], **attributes: str | float) -> str:
     """Returns an open line through pixel points."""
     style: dict[str, str | float] = {"fill": "none", "stroke": FOCUS, "stroke_width": 2.0, "stroke_linejoin": "round"}
     return element("polyline", points=" ".join(f"{shorten(x)},{shorten(y)}" for x, y in points), **(style | attributes))
@@ -96,8 +130,9 @@ def titled(shape: str, words: str) -> str:
     return element("g", element("title", escape(words)) + shape)
 
 
-def picture(body: str, width: float, height: float, title: str, description: str) -> str:
+def picture(parts: Iterable[str], width: float, height: float, title: str, description: str) -> str:
     """Returns the whole SVG with a name and a description for readers who do not see it."""
+    body = "".join(parts)
     number = hashlib.sha256(f"{title}{body}".encode()).hexdigest()[:10]
     head = element("title", escape(title), id=f"plot-{number}-title")
     head += element("desc", escape(description or title), id=f"plot-{number}-desc")
@@ -130,19 +165,32 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(number * step, digits) for number in range(first, last + 1)]
 
 
-def axis_below(scale: Scale, top: float, bottom: float, write: Callable[[float], str], about: int = 5) -> str:
-    """Returns vertical grid lines from `top` to `bottom` with their labels underneath."""
-    parts = []
-    for tick in ticks(scale.low, scale.high, about):
-        x = scale(tick)
-        parts += [line(x, top, x, bottom), text(write(tick), x, bottom + 15, text_anchor="middle", fill=MUTED)]
-    return "".join(parts)
+Write = Callable[[float], str]
 
 
-def axis_left(scale: Scale, left: float, right: float, write: Callable[[float], str], about: int = 5) -> str:
-    """Returns horizontal grid lines from `left` to `right` with their labels before them."""
-    parts = []
-    for tick in ticks(scale.low, scale.high, about):
-        y = scale(tick)
-        parts += [line(left, y, right, y), text(write(tick), left - 6, y + 4, text_anchor="end", fill=MUTED)]
-    return "".join(parts)
+def axis_below(axis: Axis, top: float, bottom: float, write: Write, values: Sequence[float]) -> list[str]:
+    """Returns vertical grid lines from `top` to `bottom` at some values, with their labels underneath."""
+    return [
+        line(axis(value), top, axis(value), bottom)
+        + text(write(value), axis(value), bottom + 15, text_anchor="middle", fill=MUTED)
+        for value in values
+    ]
+
+
+def axis_left(axis: Axis, left: float, right: float, write: Write, values: Sequence[float]) -> list[str]:
+    """Returns horizontal grid lines from `left` to `right` at some values, with their labels before them."""
+    return [
+        line(left, axis(value), right, axis(value))
+        + text(write(value), left - 6, axis(value) + 4, text_anchor="end", fill=MUTED)
+        for value in values
+    ]
+
+
+def tenths(value: float) -> str:
+    """Returns the label of a share.
+
+    Example:
+        >>> tenths(0.25), tenths(1)
+        ('0.2', '1.0')
+    """
+    return f"{value:.1f}"

@@ -1,98 +1,198 @@
-"""From the rows of a sweep to what is said about it: intervals over seeds, and where a mechanism is at chance."""
+"""What the finished runs of a sweep say together, in figures and in words."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from medtl_core.report.summary import Estimate, estimate
-from medtl_core.sweep.rows import Row
+from medtl_core.evaluation.result import DataSource
+from medtl_core.report.estimate import Estimate
+from medtl_core.sweep.rows import FinishedRun, SweepRow
 
-#: Intervals of single runs: (row's shots, sum, method, epsilon) -> figure -> (low, high).
-Singles = Mapping[tuple[int, str, str, float | None], Mapping[str, Sequence[float]]]
+#: Version of the layout of a sweep's `metrics.json`.
+SCHEMA = 1
+#: Follows a figure that is at chance.
+MARK = "*"
 
-_FIGURES = ("balanced_accuracy", "auroc", "worst_site")
+_SUMS = {"secure": "secure sum", "open": "no secure sum"}
 
 
-def lines(rows: Sequence[Row], chance: float, singles: Singles) -> list[dict[str, Any]]:
-    """Returns one record a line of the table: shots, sum and method, with a point for every epsilon, JSON-able.
+@dataclass(frozen=True)
+class SweepPoint:
+    """A method at one epsilon.
 
-    A figure's interval is Student's over seeds; a point with one seed takes the patient bootstrap of its run.
-
-    Args:
-        rows: of finished runs.
-        chance: balanced accuracy of guessing.
-        singles: bootstrap intervals of the runs.
+    Attributes:
+        epsilon: promised; None without privacy.
+        spent: the largest epsilon that any hospital's ledger accounts for, over all seeds.
+        delta: of both.
+        balanced_accuracy, auroc, worst_site: over seeds; with one seed, with the patient bootstrap of its run.
+        bytes_up: sent by a hospital, in the mean.
+        seeds: that are finished.
+        at_chance: whether the balanced accuracy cannot be told from guessing, since its interval holds chance or lies
+            below it; None where there is no interval.
     """
-    groups: dict[tuple[int, str, str], dict[float | None, list[Row]]] = {}
-    for row in rows:
-        groups.setdefault((row.shots, row.sum, row.method), {}).setdefault(row.epsilon, []).append(row)
-    found = []
-    for (shots, mode, method), points in groups.items():
-        ordered = sorted(points.items(), key=lambda item: item[0] or 0.0)
-        drawn = [_point(same, chance, singles.get((shots, mode, method, epsilon), {})) for epsilon, same in ordered]
-        found.append({"shots": shots, "sum": mode, "method": method, "points": drawn})
-    return sorted(found, key=lambda line: (line["shots"], line["sum"] == "none"))
+
+    epsilon: float | None
+    spent: float | None
+    delta: float | None
+    balanced_accuracy: Estimate
+    auroc: Estimate
+    worst_site: Estimate
+    bytes_up: int
+    seeds: int
+    at_chance: bool | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns what `metrics.json` keeps."""
+        return {key: value.as_dict() if isinstance(value, Estimate) else value for key, value in vars(self).items()}
 
 
-def _point(rows: Sequence[Row], chance: float, single: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    figures = {name: estimate([getattr(row, name) for row in rows], single.get(name)) for name in _FIGURES}
-    return {
-        "epsilon": rows[0].epsilon,
-        "spent": max((row.spent for row in rows if row.spent is not None), default=None),
-        "delta": rows[0].delta,
-        **figures,
-        "bytes_up": round(sum(row.bytes_up for row in rows) / len(rows)),
-        "seeds": len(rows),
-        "at_chance": at_chance(figures["balanced_accuracy"], chance),
-    }
+@dataclass(frozen=True)
+class SweepLine:
+    """A method at one number of shots and under one kind of sum ("secure", "open", "none"), in order of epsilon."""
+
+    shots: int
+    sum: str
+    method: str
+    points: tuple[SweepPoint, ...]
+
+    @property
+    def name(self) -> str:
+        """The method, marked where its sum is open."""
+        return f"{self.method} (open)" if self.sum == "open" else self.method
+
+    def at(self, epsilon: float | None) -> SweepPoint | None:
+        """Returns the point of an epsilon, None where no run of it is finished."""
+        return next((point for point in self.points if point.epsilon == epsilon), None)
 
 
-def at_chance(found: Estimate, chance: float) -> bool | None:
-    """Says whether a figure cannot be told from guessing: its interval holds chance, or lies below it.
+@dataclass(frozen=True)
+class Findings:
+    """A sweep.
 
-    None where there is no interval.
-
-    Example:
-        >>> at_chance({"mean": 0.4, "low": 0.3, "high": 0.5}, 1 / 3)
-        True
-        >>> at_chance({"mean": 0.4, "low": 0.35, "high": 0.45}, 1 / 3)
-        False
+    Attributes:
+        name: of the scenario.
+        folder: name of the data set in folders and tables.
+        data: where the cases come from.
+        classes: in agreed order.
+        hospitals: how many.
+        test_cases: of the server.
+        shots, epsilons: asked for, in order.
+        seeds: finished ones.
+        delta: of all promises.
+        public_cases: shots -> numbers of patients that hospitals are publicly known to have.
+        settings: that all runs share, by their kebab-case names.
+        versions: of what ran.
+        lines: by number of shots, those without privacy last.
+        done, of: runs that are finished, and all.
+        failed: run -> why it failed, or row -> how it broke its promise.
+        absent: answers that hospitals did not give.
     """
-    low = found["low"]
-    return None if low is None else low <= chance
+
+    name: str
+    folder: str
+    data: DataSource
+    classes: tuple[str, ...]
+    hospitals: int
+    test_cases: int
+    shots: tuple[int, ...]
+    epsilons: tuple[float, ...]
+    seeds: tuple[int, ...]
+    delta: tuple[float, ...]
+    public_cases: Mapping[int, Sequence[int]]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    lines: tuple[SweepLine, ...]
+    done: int
+    of: int
+    failed: Mapping[str, str]
+    absent: int
+
+    @property
+    def chance(self) -> float:
+        """The balanced accuracy that guessing gives."""
+        return 1 / len(self.classes)
+
+    def private(self, shots: int | None = None) -> list[SweepLine]:
+        """Returns the lines with privacy, of one number of shots or of all."""
+        return [line for line in self.lines if line.sum != "none" and shots in (line.shots, None)]
+
+    def references(self, shots: int) -> list[SweepLine]:
+        """Returns the lines without privacy of one number of shots."""
+        return [line for line in self.lines if line.sum == "none" and line.shots == shots]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns what `metrics.json` keeps."""
+        values = {key: value for key, value in vars(self).items() if key != "folder"}
+        return {
+            "schema": SCHEMA,
+            **values,
+            "data": {**vars(self.data), "folder": self.folder},
+            "chance": self.chance,
+            "lines": [{**vars(line), "points": [point.as_dict() for point in line.points]} for line in self.lines],
+            "sentences": list(sentences(self)),
+        }
 
 
-def sentences(found: Sequence[Mapping[str, Any]], chance: float) -> Iterator[str]:
+def sweep_lines(runs: Sequence[FinishedRun]) -> tuple[SweepLine, ...]:
+    """Returns the rows of finished runs by line and point, those without privacy after the others."""
+    groups: dict[tuple[int, str, str], dict[float, list[tuple[FinishedRun, SweepRow]]]] = {}
+    for run in runs:
+        for row in run.rows:
+            points = groups.setdefault((row.shots, row.sum, row.method), {})
+            points.setdefault(row.epsilon or 0.0, []).append((run, row))
+    lines = [
+        SweepLine(*key, tuple(_point(same) for _, same in sorted(points.items()))) for key, points in groups.items()
+    ]
+    return tuple(sorted(lines, key=lambda line: (line.shots, line.sum == "none")))
+
+
+def _point(runs: Sequence[tuple[FinishedRun, SweepRow]]) -> SweepPoint:
+    (first, row), rows = runs[0], [row for _, row in runs]
+    # With one seed, how sure its figure is comes from the patient bootstrap of its run.
+    intervals = first.result.methods[row.method].judgement.intervals if len(runs) == 1 else {}
+
+    def over(figure: str) -> Estimate:
+        return Estimate.over([getattr(row, figure) for row in rows], intervals.get(figure))
+
+    accuracy, chance = over("balanced_accuracy"), 1 / len(first.result.classes)
+    return SweepPoint(
+        epsilon=row.epsilon,
+        spent=max((row.spent for row in rows if row.spent is not None), default=None),
+        delta=row.delta,
+        balanced_accuracy=accuracy,
+        auroc=over("auroc"),
+        worst_site=over("worst_site"),
+        bytes_up=round(sum(row.bytes_up for row in rows) / len(rows)),
+        seeds=len(rows),
+        at_chance=None if accuracy.low is None else accuracy.low <= chance,
+    )
+
+
+def sentences(findings: Findings) -> Iterator[str]:
     """Yields one sentence for every mechanism, sum and number of shots: at which epsilons it is at chance."""
-    several = len({line["shots"] for line in found}) > 1
-    for line in found:
-        if line["sum"] == "none":
-            continue
-        place = f" with {line['shots']} shots" if several else ""
-        name = f"{line['method']} ({_SUMS[line['sum']]}){place}"
-        yield f"{name}: {_where(line['points'], chance)}."
+    lines = findings.private()
+    for line in lines:
+        place = f" with {line.shots} shots" if len({line.shots for line in lines}) > 1 else ""
+        yield f"{line.method} ({_SUMS[line.sum]}){place}: {_where(line, findings.chance)}."
 
 
-_SUMS: Mapping[str, str] = {"secure": "secure sum", "open": "no secure sum"}
-
-
-def _where(points: Sequence[Mapping[str, Any]], chance: float) -> str:
-    kinds = {
-        kind: [f"{point['epsilon']:g}" for point in points if point["at_chance"] is kind]
-        for kind in (True, False, None)
-    }
-    parts = []
-    if kinds[True]:
-        every = "every epsilon tried, " if not kinds[False] and not kinds[None] else "epsilon "
-        parts.append(
-            f"at chance at {every}{listed(kinds[True])} (its 95% interval is not above {chance:.3f}: it cannot be told "
-            "from guessing)"
+def _where(line: SweepLine, chance: float) -> str:
+    at, above, unknown = (
+        [f"{point.epsilon:g}" for point in line.points if point.at_chance is kind] for kind in (True, False, None)
+    )
+    words = []
+    if at:
+        every = "epsilon" if above or unknown else "every epsilon tried,"
+        words.append(
+            f"at chance at {every} {listed(at)} (its 95% interval is not above {chance:.3f}: it cannot be told from "
+            "guessing)"
         )
-    if kinds[False]:
-        every = "every epsilon tried, " if not kinds[True] and not kinds[None] else "epsilon "
-        parts.append(f"above chance at {every}{listed(kinds[False])}")
-    if kinds[None]:
-        parts.append(f"not known at epsilon {listed(kinds[None])}, where there is no interval")
-    return "; ".join(parts)
+    if above:
+        every = "epsilon" if at or unknown else "every epsilon tried,"
+        words.append(f"above chance at {every} {listed(above)}")
+    if unknown:
+        words.append(f"not known at epsilon {listed(unknown)}, where there is no interval")
+    return "; ".join(words)
 
 
 def listed(words: Sequence[str]) -> str:
@@ -105,6 +205,59 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)
 
 
-def overspent(rows: Sequence[Row]) -> list[Row]:
-    """Returns the rows in which a ledger accounts for more than was promised; there must be none."""
-    return [row for row in rows if row.spent is not None and row.spent > (row.epsilon or 0.0) * (1 + 1e-9)]
+def summary_lines(findings: Findings) -> Iterator[str]:
+    """Yields what must be said in words under the tables: where mechanisms are at chance, what was spent and broke."""
+    yield (
+        f"{findings.hospitals} hospitals, {findings.test_cases} test cases, {len(findings.classes)} classes, delta "
+        f"{numbers(findings.delta)}"
+    )
+    yield f"ranges: {intervals(findings)}; {MARK} = at chance: the range is not above {findings.chance:.3f}"
+    yield from sentences(findings)
+    yield from remarks(findings)
+
+
+def remarks(findings: Findings) -> Iterator[str]:
+    """Yields what was spent, and what limits the findings: few seeds, absent answers, runs that broke or are left."""
+    yield spending(findings)
+    if len(findings.seeds) == 1:
+        yield "one seed: intervals are a bootstrap over test patients, other training cases are not in them"
+    if len(findings.seeds) == 2:
+        yield "two seeds: a t-interval of two values is very wide; more seeds say more"
+    if findings.absent:
+        yield f"{findings.absent} answer(s) of hospitals are missing; the events of each run name them"
+    for name, why in findings.failed.items():
+        yield f"FAILED: {name}: {why}"
+    if findings.of - findings.done - len(findings.failed) > 0:
+        yield f"{findings.done} of {findings.of} runs are done; the same command goes on"
+
+
+def spending(findings: Findings) -> str:
+    """Returns one sentence: what the ledgers account for at each promised epsilon, at most."""
+    spent = [(point.epsilon or 0.0, point.spent or 0.0) for line in findings.private() for point in line.points]
+    most = dict(sorted(spent))
+    words = ", ".join(f"{used:.4g} of {epsilon:g}" for epsilon, used in most.items())
+    return f"spent, the most by any hospital's ledger: {words} promised" if words else "nothing was spent"
+
+
+def intervals(findings: Findings) -> str:
+    """Returns what the intervals are."""
+    counts = sorted({point.seeds for line in findings.lines for point in line.points})
+    if counts == [1]:
+        return "95% patient bootstrap of one seed"
+    alone = ", patient bootstrap where there is one" if counts[0] == 1 else ""
+    return f"95% t-interval over {numbers(counts)} seeds{alone}"
+
+
+def numbers(values: Sequence[float]) -> str:
+    """Returns the ends of numbers in order.
+
+    Example:
+        >>> numbers([8, 9, 12]), numbers([8])
+        ('8 to 12', '8')
+    """
+    return " to ".join(f"{value:g}" for value in dict.fromkeys([*values[:1], *values[-1:]])) or "–"  # noqa: RUF001
+
+
+def shots_words(shots: int) -> str:
+    """Returns a number of shots in words; 0 stands for all cases."""
+    return f"{shots} shots" if shots else "all cases"

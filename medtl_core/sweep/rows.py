@@ -1,21 +1,21 @@
-"""What finished runs found, one row a run and method, and the CSV file of all rows."""
+"""What finished runs of a sweep gave, one row a run and method, and the CSV file of all rows."""
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from medtl_core.errors import PrivacyError
+from medtl_core.evaluation.result import Result
 from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.policy import Policy
-from medtl_core.store import read_json, write_text
+from medtl_core.store import write_text
 from medtl_core.sweep.job_queue import Job
 
 
 @dataclass(frozen=True)
-class Row:
+class SweepRow:
     """One method of one run.
 
     Attributes:
@@ -46,69 +46,59 @@ class Row:
     worst_site: float | None
     bytes_up: int
 
+    @property
+    def overspent(self) -> bool:
+        """Whether a ledger accounts for more than was promised; it never may."""
+        return self.spent is not None and self.spent > (self.epsilon or 0.0) * (1 + 1e-9)
+
 
 @dataclass(frozen=True)
-class Finished:
-    """A finished run.
+class FinishedRun:
+    """A finished run: its result, and one row a method."""
 
-    Attributes:
-        rows: one a method.
-        intervals: patient-bootstrap intervals of this run, by method and figure.
-        result: the rest of its result: classes, data, hospitals, test cases.
-        absent: answers that hospitals did not give.
-    """
-
-    rows: tuple[Row, ...]
-    intervals: Mapping[str, Mapping[str, Sequence[float]]]
-    result: Mapping[str, Any]
-    absent: int
+    result: Result
+    rows: tuple[SweepRow, ...]
 
 
-def records_of(folder: Path, seed: int) -> dict[str, Any] | None:
+def result_of(folder: Path, seed: int) -> Result | None:
     """Returns the result of a run of one seed, or None where it is not finished.
 
     Raises:
         RunError: it is finished but cannot be read.
     """
-    if not (folder / "metrics.json").is_file():
-        return None
-    found: dict[str, Any] = read_json(folder / f"seed-{seed}" / "result.json")
-    return found
+    return Result.read(folder / f"seed-{seed}" / "result.json") if (folder / "metrics.json").is_file() else None
 
 
-def read_job(job: Job, data: str) -> Finished | None:
-    """Returns what a run found, or None where it is not finished.
+def read_job(job: Job, data: str) -> FinishedRun | None:
+    """Returns what a run of the data set gave, or None where it is not finished.
 
     Raises:
         RunError, PrivacyError: its result is missing, or a ledger is damaged.
     """
-    result = records_of(job.folder, job.settings.seed)
+    result = result_of(job.folder, job.settings.seed)
     if result is None:
         return None
-    methods = result.pop("methods")
-    rows = tuple(_row(job.folder, data, result["settings"], name, record) for name, record in methods.items())
-    intervals = {name: record.get("intervals", {}) for name, record in methods.items()}
-    kept = {key: result[key] for key in ("classes", "data", "sites", "test")}
-    return Finished(rows, intervals, kept, len(result.get("failures", ())))
+    return FinishedRun(result, tuple(_row(job.folder, data, result, method) for method in result.methods))
 
 
-def _row(folder: Path, data: str, chosen: Mapping[str, Any], method: str, record: Mapping[str, Any]) -> Row:
-    private, figures = chosen["privacy"] != "none", record["figures"]
-    delta = float(record["facts"]["delta"]) if private else None
-    return Row(
+def _row(folder: Path, data: str, result: Result, name: str) -> SweepRow:
+    chosen, method = result.settings, result.methods[name]
+    private, figures = chosen["privacy"] != "none", method.judgement.figures
+    delta = float(method.facts["delta"]) if private else None
+    return SweepRow(
         data=data,
         shots=int(chosen["shots"]),
         sum=("secure" if chosen["secure-sum"] else "open") if private else "none",
-        method=method,
-        seed=int(chosen["seed"]),
+        method=name,
+        seed=result.seed,
         epsilon=float(chosen["epsilon"]) if private else None,
-        spent=None if delta is None else spent(folder, method, delta),
+        spent=None if delta is None else spent(folder, name, delta),
         delta=delta,
         public_cases=int(chosen["public-cases"]) if private else None,
         balanced_accuracy=figures["balanced_accuracy"],
         auroc=figures["auroc"],
         worst_site=figures["worst_site"],
-        bytes_up=int(record["cost"]["bytes_up"]),
+        bytes_up=method.cost.bytes_up,
     )
 
 
@@ -131,10 +121,10 @@ def spent(folder: Path, method: str, delta: float) -> float:
     return max(balance(book.parent, Policy(delta=delta)).spent for book in books)
 
 
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
+def write_csv(path: Path, rows: Sequence[SweepRow]) -> None:
     """Writes one line a row, with headings; whole or not at all."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Row))
+    writer.writerow(field.name for field in fields(SweepRow))
     writer.writerows(["" if value is None else value for value in astuple(row)] for row in rows)
     write_text(path, text.getvalue())

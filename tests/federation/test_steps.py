@@ -5,7 +5,8 @@ import pytest
 from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import FedAdam, FedAvgM
 
-from medtl_core.federation.server_steps import Adam, Average, Control, Memory, Momentum, ServerStep
+from medtl_core.federation.server_steps import Adam, Average, Memory, Momentum, Scaffold, ServerStep
+from medtl_core.heads.linear import Training
 from medtl_core.rng import stream
 
 
@@ -43,11 +44,12 @@ def test_equals_flower(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_scaffold_control_follows_option_two() -> None:
-    control = Control(np.array([0.5]), {"a": np.array([2.0])})
-    assert control.correction("a").tolist() == [-1.5]
-    assert control.correction("new").tolist() == [0.5]
-    fresh = control.moved("a", np.array([-1.0]), steps_rate=0.5)  # c_k - c + (w - w_k) / (K lr) = 2 - .5 + 1 / .5
-    assert fresh.tolist() == [3.5]
-    after = control.after({"a": fresh}, hospitals=2)
-    assert after.mean.tolist() == [1.75]
-    assert after.own["a"].tolist() == [3.5]
+    step = Scaffold(Training(epochs=1, batch_size=8, learning_rate=0.25), hospitals=2)
+    memory = {"mean": np.array([0.5]), "of a": np.array([2.0])}
+    here = np.zeros(1)
+    assert step.correction("a", here, memory).tolist() == [-1.5]
+    assert step.correction("new", here, memory).tolist() == [0.5]
+    heard = step.heard("a", np.array([-1.0]), 16, memory)  # c_k - c + (w - w_k) / (K lr) = 2 - .5 + 1 / .5
+    assert heard["of a"].tolist() == [3.5]
+    moved, after = step.apply(here, np.array([-1.0]), {**memory, **heard})
+    assert (moved.tolist(), after["mean"].tolist(), after["of a"].tolist()) == ([-1.0], [1.75], [3.5])

@@ -1,21 +1,21 @@
 """The study over hospitals in memory: every method, each phase once, and the pooled solution as the yardstick."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from medtl_core.config import Settings
 from medtl_core.federation.hospitals import Cost
 from medtl_core.federation.memory import MemoryHospitals
-from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import find_method, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.linear import logistic, to_raw, with_bias
 from medtl_core.heads.statistics import collect
+from medtl_core.heads.tap_subsets import Groups, column_choices
 from medtl_core.values import ABSENT
-from tests.memory import make_site
-
-PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))
+from tests.memory import PROBLEM, make_site
 
 
 def study(hospitals: MemoryHospitals, methods: str) -> Study:
@@ -59,7 +59,7 @@ def test_same_seed_same_bytes_and_another_seed_another_head(hospitals: MemoryHos
 def bytes_of(hospitals: MemoryHospitals, methods: str, name: str) -> Cost:
     """What a method is billed beside others."""
     hospitals = MemoryHospitals(list(hospitals.sites.values()))
-    made = study(hospitals, methods)
+    made = Study(hospitals, PROBLEM, Settings(local_epochs=1), read_methods(methods))
     outcomes = {other: made.outcome(find_method(other)) for other in made.names}
     shares = outcomes[name].bill.items()
     return sum((share.of(hospitals.costs[phase], len(hospitals.sites)) for phase, share in shares), start=Cost())
@@ -79,7 +79,7 @@ def bytes_of(hospitals: MemoryHospitals, methods: str, name: str) -> Cost:
     ],
 )
 def test_what_a_method_is_billed_does_not_depend_on_its_neighbours(hospitals: MemoryHospitals, name: str) -> None:
-    others = "fedavg-5,fedavg-30,nearest-mean,auto,discriminant-taps,ensemble-stacked-fedavg"
+    others = "fedavg-5,fedavg-22,nearest-mean,auto,discriminant-taps,ensemble-stacked-fedavg"
     alone, beside = bytes_of(hospitals, name, name), bytes_of(hospitals, f"{others},{name}", name)
     assert (alone.bytes_up, alone.bytes_down, alone.rounds) == (beside.bytes_up, beside.bytes_down, beside.rounds)
     assert alone.bytes_up > 0
@@ -124,14 +124,30 @@ def test_auto_takes_the_lowest_cross_validated_loss(hospitals: MemoryHospitals) 
     assert outcome.facts["chosen"] == min(losses, key=losses.get)
 
 
-def test_taps_are_chosen_from_the_same_statistics(hospitals: MemoryHospitals) -> None:
-    made = study(hospitals, "discriminant-taps")
-    outcome = made.outcome(find_method("discriminant-taps"))
-    assert outcome.facts["taps"] in {"4", "7", "10", "4+7", "7+10", "4+7+10"}
-    assert outcome.facts["cv_loss"] == min(made.solved("discriminant", taps).choice.loss for taps in made.runs())
+BACKBONES = (("a:4", 0, 1), ("a:7", 1, 2), ("b:2", 2, 4), ("b:3", 4, 5), ("c:9", 5, 6))
+
+
+def test_runs_stay_within_a_backbone_and_backbones_join_whole() -> None:
+    assert {name: columns.tolist() for name, columns in column_choices(BACKBONES).items()} == {
+        "a:4": [0], "a:4+a:7": [0, 1], "a:7": [1],
+        "b:2": [2, 3], "b:2+b:3": [2, 3, 4], "b:3": [4],
+        "c:9": [5],
+        "a:4+a:7+b:2+b:3": [0, 1, 2, 3, 4], "a:4+a:7+c:9": [0, 1, 5], "b:2+b:3+c:9": [2, 3, 4, 5],
+        "a:4+a:7+b:2+b:3+c:9": [0, 1, 2, 3, 4, 5],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("groups", "runs"), [(PROBLEM.groups, 6), (BACKBONES, 11)], ids=["one backbone", "three"])
+def test_taps_are_those_of_the_lowest_loss(hospitals: MemoryHospitals, groups: Groups, runs: int) -> None:
+    made = Study(hospitals, replace(PROBLEM, groups=groups), Settings(), read_methods("discriminant-taps"))
+    outcome = made.outcome(made.methods[0])
+    losses = {taps: made.solved("discriminant", taps).choice.loss for taps in column_choices(groups)}
+    assert len(losses) == runs
+    assert outcome.facts["taps"] == min(losses, key=lambda taps: losses[taps])
+    assert outcome.facts["cv_loss"] == min(losses.values())
     used = np.flatnonzero(np.abs(outcome.heads[""].weight).sum(axis=0))
-    columns = {name: range(start, stop) for name, start, stop in PROBLEM.groups}
-    assert used.tolist() == [c for tap in outcome.facts["taps"].split("+") for c in columns[tap]]
+    assert used.tolist() == column_choices(groups)[outcome.facts["taps"]].tolist()
+    assert [request.task for request in hospitals.asked] == ["statistics", "validate"]
 
 
 def test_pooled_logistic_equals_logistic_on_pooled_cases(hospitals: MemoryHospitals) -> None:
@@ -162,9 +178,11 @@ def test_fedavg_by_hand_with_one_step() -> None:
     hospitals = MemoryHospitals([make_site("a", 4), make_site("b", 12)])
     settings = Settings(local_epochs=1, batch_size=64, weight_decay=0.0)
     made = Study(hospitals, PROBLEM, settings, read_methods("fedavg-1"))
-    course = made.course("fedavg").heads[1][0]
+    head = made.outcome(find_method("fedavg-1")).heads[""]
     values, label = pooled(hospitals)
     inputs = with_bias(values, made.moments.mean, made.moments.scale)
     onehot = np.eye(3)[label]
     # one full-batch step at every hospital, weighted by its cases, is one full-batch step on the pooled cases
-    np.testing.assert_allclose(course, -0.05 * (1 / 3 - onehot).T @ inputs / 16, atol=1e-6)
+    by_hand = to_raw(-0.05 * (1 / 3 - onehot).T @ inputs / 16, made.moments.mean, made.moments.scale)
+    np.testing.assert_allclose(head.weight, by_hand[:, :-1], atol=1e-6)
+    np.testing.assert_allclose(head.bias, by_hand[:, -1], atol=1e-6)

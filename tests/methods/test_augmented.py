@@ -119,5 +119,5 @@ def test_bad_input_is_one_clear_error(hospitals: DirectHospitals) -> None:
     with pytest.raises(DataError, match="'a' holds features only"):
         answer("augmented_moments", replace(site("a", 2, 0), material=None), {}, {"copies": 2})
     for arrays, copies in (({}, 2), ({"weight": np.zeros((3, 4)), "bias": np.zeros(3)}, 2), (model.pack().arrays, 0)):
-        with pytest.raises(WeightsError, match="augmented head"):
+        with pytest.raises(WeightsError, match="do not fit"):
             unpack("augmented", Packed(arrays, {"copies": copies}, ("x", "y"), "f"))

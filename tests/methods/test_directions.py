@@ -43,7 +43,7 @@ def test_arrays_that_do_not_fit_are_refused(name: str, shape: tuple[int, ...]) -
 
 def test_missing_arrays_and_other_classes_are_refused() -> None:
     packed = model().pack()
-    with pytest.raises(WeightsError, match="directions hold"):
+    with pytest.raises(WeightsError, match="do not fit"):
         Directions.unpack(Packed({"mean": np.zeros(2)}, {}, ("a",), ""))
     with pytest.raises(WeightsError, match="do not fit"):
         Directions.unpack(replace(packed, classes=("a", "b")))

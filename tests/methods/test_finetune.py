@@ -145,7 +145,7 @@ def test_a_tuned_model_needs_images_of_its_own_features() -> None:
     with pytest.raises(WeightsError, match="not those of 'lora' in scope 'last'"):
         replace(model, adapter="lora").logits(np.zeros((1, 80)), material(1))
     for config in ({}, {"adapter": "lorra", "scope": "last"}):
-        with pytest.raises(WeightsError, match="needs a head"):
+        with pytest.raises(WeightsError, match="do not fit"):
             Tuned.unpack(Packed(model.pack().arrays, config, model.classes, model.fingerprint))
     diverged = {name: np.full_like(array, np.nan) for name, array in model.trained.items()}
     with pytest.raises(DataError, match="not finite"):

@@ -152,6 +152,7 @@ def test_the_federations_metric_is_that_of_the_pooled_cases() -> None:
     np.testing.assert_allclose(metric.directions, directions, atol=1e-6)  # the whitening travels as float32
     assert metric.shrinkage == max(study.outcome(study.methods[1]).facts["strength"], LEAST)
     assert (metric.logits(values).argmax(axis=1) == label).mean() > 0.7
+    assert [request.phase or request.task for request in hospitals.asked] == ["statistics", "validate", "metric"]
 
 
 def test_more_shrinkage_keeps_probabilities_calibrated() -> None:
@@ -169,22 +170,6 @@ def test_more_shrinkage_keeps_probabilities_calibrated() -> None:
         assert _sharpness(within, means, shrinkage) == pytest.approx(found, rel=0.05)
 
 
-def test_it_costs_one_exchange_beyond_the_discriminant() -> None:
-    study, hospitals, _ = federation()
-    asked = [request.phase or request.task for request in hospitals.asked]
-    assert asked == ["statistics", "validate", "metric"]
-    study.outcome(study.methods[1])
-    assert len(hospitals.asked) == 3
-    assert set(study.outcome(study.methods[0]).bill) == {"statistics", "validate", "metric"}
-
-
-def test_packed_and_unpacked_it_answers_the_same() -> None:
-    _, _, metric = federation()
-    again = unpack("metric", metric.pack())
-    values = np.random.default_rng(0).normal(size=(5, 6))
-    np.testing.assert_array_equal(metric.logits(values), again.logits(values))
-
-
 @pytest.mark.parametrize(
     ("arrays", "config", "message"),
     [
@@ -197,7 +182,9 @@ def test_packed_and_unpacked_it_answers_the_same() -> None:
 def test_arrays_that_do_not_fit_are_refused(
     arrays: dict[str, np.ndarray], config: dict[str, str], message: str
 ) -> None:
-    packed = federation()[2].pack()
+    metric = federation()[2]
+    packed, values = metric.pack(), np.random.default_rng(0).normal(size=(5, 6))
+    np.testing.assert_array_equal(metric.logits(values), unpack("metric", packed).logits(values))
     broken = replace(packed, arrays={**packed.arrays, **arrays}, config={**packed.config, **config})
     with pytest.raises(WeightsError, match=message):
         unpack("metric", broken)

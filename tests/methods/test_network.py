@@ -82,7 +82,7 @@ def test_a_damaged_network_is_refused() -> None:
     mean = np.zeros(4, np.float32)
     whole = Network({**start(), "mean": mean, "scale": mean + 1}, np.ones(3, bool), ("x", "y", "z"), "f").pack()
     missing = {name: array for name, array in whole.arrays.items() if name != "body.bias"}
-    with pytest.raises(WeightsError, match="a network holds"):
+    with pytest.raises(WeightsError, match="do not fit"):
         Network.unpack(Packed(missing, {}, whole.classes, "f"))
     with pytest.raises(WeightsError, match="do not fit"):
         Network.unpack(Packed(whole.arrays, {}, ("x", "y"), "f"))

@@ -316,7 +316,7 @@ def test_arrays_that_do_not_fit_are_refused(name: str, shape: tuple[int, ...]) -
 def test_a_model_without_its_head_or_its_depth_is_refused() -> None:
     packed = blocked().pack()
     for wrong in (replace(packed, config={}), Packed({}, packed.config, packed.classes, "")):
-        with pytest.raises(WeightsError, match="say how many they are"):
+        with pytest.raises(WeightsError, match="do not fit"):
             Blocked.unpack(wrong)
 
 

@@ -1,4 +1,4 @@
-"""The head that every site aligns for itself: batches, known sites, and its way through a file."""
+"""Hospitals that standardise their features themselves: batches, known sites, files, and the method as a whole."""
 
 from dataclasses import replace
 
@@ -8,9 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtl_core.errors import WeightsError
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import unpack
+from medtl_core.heads.closed_form import Discriminant
+from medtl_core.heads.statistics import collect
 from medtl_core.methods.standardised import ENOUGH, FLOOR, Alignment, Standardised, of_batch
-from tests.methods.shifted import material
+from tests.methods.shifted import material, moved, plain, shifted, study
 
 UNIT = Alignment(np.zeros(2), np.ones(2))
 
@@ -64,11 +67,8 @@ def test_the_aligned_batch_takes_the_moments_of_the_training_features() -> None:
 
 
 def test_a_known_site_is_aligned_as_it_trained_and_its_parts_are_pooled() -> None:
-    parts = (
-        Alignment(np.array([1.0, 1.0]), np.array([1.0, 1.0])),
-        Alignment(np.array([4.0, 4.0]), np.array([2.0, 2.0])),
-    )
-    known = model(sites=("a-1", "a-2"), alignments=parts, cases=(20, 10))
+    locations, scales = np.array([[1.0, 1.0], [4.0, 4.0]]), np.array([[1.0, 1.0], [2.0, 2.0]])
+    known = model(sites=("a-1", "a-2"), locations=locations, scales=scales, cases=np.array([20, 10]))
     value = np.array([[2.0 + np.sqrt(2.0), 2.0]])
     np.testing.assert_allclose(known.logits(value, material(["a"])), [[1.5, 0.0]])  # location 2, scale sqrt(2)
     np.testing.assert_allclose(known.logits(value, material(["a-2"])), [[(2 + np.sqrt(2) - 4) / 2 + 0.5, -2.0]])
@@ -77,8 +77,9 @@ def test_a_known_site_is_aligned_as_it_trained_and_its_parts_are_pooled() -> Non
 
 @pytest.mark.parametrize("sites", [(), ("a", "b|c")])
 def test_packed_and_unpacked_it_answers_the_same(sites: tuple[str, ...]) -> None:
-    alignments = tuple(Alignment(np.array([1.0, number]), np.array([2.0, 1.0])) for number in range(len(sites)))
-    before = model(sites=sites, alignments=alignments, cases=(5, 6)[: len(sites)])
+    locations = np.array([[1.0, number] for number in range(len(sites))]).reshape(-1, 2)
+    scales = np.array([[2.0, 1.0] for _ in sites]).reshape(-1, 2)
+    before = model(sites=sites, locations=locations, scales=scales, cases=np.array([5, 6])[: len(sites)])
     after = unpack("standardised", before.pack())
     values, cases = np.arange(8.0).reshape(4, 2), material(["a", "a", "b|c", "new"])
     np.testing.assert_array_equal(before.logits(values, cases), after.logits(values, cases))
@@ -86,11 +87,76 @@ def test_packed_and_unpacked_it_answers_the_same(sites: tuple[str, ...]) -> None
 
 def test_damaged_parts_are_refused() -> None:
     packed = model().pack()
-    with pytest.raises(WeightsError, match="lacks its sites"):
+    with pytest.raises(WeightsError, match="do not fit"):
         unpack("standardised", replace(packed, arrays={"head": packed.arrays["head"]}))
     with pytest.raises(WeightsError, match="do not fit"):
         unpack("standardised", replace(packed, classes=("x", "y", "z")))
-    with pytest.raises(WeightsError, match="lacks its sites"):
+    with pytest.raises(WeightsError, match="do not fit"):
         unpack("standardised", replace(packed, config={"sites": '["a"]'}))
     with pytest.raises(WeightsError, match="not positive"):
         unpack("standardised", replace(packed, arrays={**packed.arrays, "pooled-scale": np.zeros(2)}))
+
+
+SIZES = {"a": 30, "b": 24, "c": 40}
+
+
+def aligned(made: object) -> Standardised:
+    classifier = made.outcome(made.methods[-1]).heads[""]  # type: ignore[attr-defined]
+    assert isinstance(classifier, Standardised)
+    return classifier
+
+
+def test_a_known_shift_of_every_site_is_removed_exactly() -> None:
+    still, moving = plain(SIZES), shifted(plain(SIZES))
+    before, after = (aligned(study(sites, "discriminant-standardised")) for sites in (still, moving))
+    thrown = study(moving, "discriminant")
+    np.testing.assert_allclose(before.head, after.head, rtol=1e-3, atol=1e-4)
+    values, cases = still[0].test_values.astype(np.float64), material(["new"] * 20)
+    np.testing.assert_allclose(
+        before.logits(values, cases), after.logits(moved(values, "another scanner"), cases), rtol=1e-3, atol=1e-3
+    )
+    heads, label = (thrown.outcome(thrown.methods[0]).heads[""], after), moving[0].test_label
+    right = [(head.logits(moved(values, "another scanner"), cases).argmax(1) == label).mean() for head in heads]
+    assert right[0] < 0.6 < 0.7 < right[1]
+
+
+def test_the_head_is_the_discriminant_of_the_pooled_standardised_cases() -> None:
+    sites = shifted(plain(SIZES))
+    made = study(sites, "discriminant-standardised")
+    outcome = made.outcome(made.methods[0])
+    values = np.concatenate([(site.values - site.values.mean(0)) / (site.values.std(0) + 1e-6) for site in sites])
+    label = np.concatenate([site.label for site in sites])
+    index = Discriminant().strengths.index(outcome.facts["strength"])
+    direct = Discriminant().heads(collect(values, label, 3))[index] * outcome.facts["temperature"]
+    np.testing.assert_allclose(aligned(made).head, direct, rtol=1e-8, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 1000), st.integers(20, 60))
+def test_one_hospital_is_not_aligned_to_anything(seed: int, cases: int) -> None:
+    sites = plain({"only": cases}, seed)
+    made = study(sites, "discriminant,discriminant-standardised-inductive")
+    own, head = aligned(made), made.outcome(made.methods[0]).heads[""]
+    values = sites[0].test_values
+    np.testing.assert_allclose(head.logits(values), own.logits(values, material(["only"] * 20)), rtol=1e-3, atol=1e-3)
+
+
+def test_a_hospital_of_one_case_and_one_of_one_class_take_part(hospitals: MemoryHospitals) -> None:
+    made = study(list(hospitals.sites.values()), "discriminant-standardised,discriminant-standardised-inductive")
+    plainly, known = (made.outcome(method).heads[""] for method in made.methods)
+    assert np.isfinite(plainly.head).all() and plainly.sites == ()
+    assert [head.facts["alignments_shown_to_server"] for head in (plainly, known)] == [False, True]
+    assert plainly.facts["unseen_site"] == "moments of its own unlabelled batch"
+    assert known.sites == ("a", "b", "c", "d", "e") and known.cases == (30, 20, 1, 25, 12)
+
+
+def test_only_the_inductive_variant_shows_a_hospitals_alignment() -> None:
+    made = study(plain(SIZES), "discriminant-standardised")
+    made.outcome(made.methods[0])
+    asked = [request.task for request in made.hospitals.asked]  # type: ignore[attr-defined]
+    assert asked == ["moments", "standardised_statistics", "standardised_validate"]
+    both = study(plain(SIZES), "discriminant-standardised,discriminant-standardised-inductive")
+    bills = [both.outcome(method).bill for method in both.methods]
+    assert set(bills[1]) - set(bills[0]) == {"standardised_moments"}
+    tasks = [request.task for request in both.hospitals.asked]  # type: ignore[attr-defined]
+    assert len(tasks) == len(set(tasks))

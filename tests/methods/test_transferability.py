@@ -9,21 +9,19 @@ from sklearn.neighbors import NearestCentroid
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.federation.memory import MemoryHospitals
-from medtl_core.federation.outcome import Outcome, Problem
-from medtl_core.federation.registry import answer, find_method, read_methods
+from medtl_core.federation.outcome import Outcome
+from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.logme import logme
 from medtl_core.heads.statistics import TINY, collect
-from medtl_core.methods.transferability import SCORES, TapDiscriminant
-from tests.memory import make_site
-
-PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))
+from medtl_core.methods.transferability import SCORES
+from tests.memory import PROBLEM, make_site
 
 
-def judged(hospitals: MemoryHospitals, name: str, problem: Problem = PROBLEM) -> Outcome:
-    study = Study(hospitals, problem, Settings(), read_methods(name))
+def judged(hospitals: MemoryHospitals, name: str) -> Outcome:
+    study = Study(hospitals, PROBLEM, Settings(), read_methods(name))
     return study.outcome(study.methods[0])
 
 
@@ -73,9 +71,6 @@ def test_the_head_is_the_cross_validated_discriminant_and_reads_its_taps_only(ho
     np.testing.assert_allclose(head.weight[:, 2:4], direct[:, :-1], rtol=1e-9)
     np.testing.assert_allclose(head.bias, direct[:, -1], rtol=1e-9)
     assert not head.weight[:, [0, 1, 4, 5]].any()
-
-
-def test_all_taps_give_the_head_of_the_discriminant(hospitals: MemoryHospitals) -> None:
     every, plain = (judged(hospitals, name).heads[""] for name in ("taps@all", "discriminant"))
     np.testing.assert_allclose(every.weight, plain.weight, rtol=1e-9)
 
@@ -133,10 +128,3 @@ def test_a_hospital_refuses_columns_it_does_not_have() -> None:
     for columns in ([6], [-1], []):
         with pytest.raises(ConfigError, match=r"outside 0\.\.5"):
             answer("tap_statistics", site, {"columns": np.array(columns, dtype=np.int64)}, {"folds": 5})
-
-
-def test_names_say_the_taps() -> None:
-    found = find_method("taps@4+blocks.2")
-    assert isinstance(found, TapDiscriminant)
-    assert found.taps == "4+blocks.2"
-    assert TapDiscriminant.parse("taps@") is None

@@ -35,7 +35,7 @@ def result(seed: int, data: str = "ham10000_sites") -> dict[str, Any]:
             "synthetic": data == "phantom", "notes": ["One image a lesion."],
         },
         "classes": CLASSES,
-        "sites": HOSPITALS,
+        "sites": dict(HOSPITALS),
         "test": {"cases": sum(SITES.values()), "sites": list(SITES)},
         "methods": {name: method(name, quality, rng) for name, quality in QUALITY.items()},
         "phases": phases(rng),

@@ -47,6 +47,7 @@ def stored(plan: Plan) -> None:
         }
     data = {"name": "phantom", "title": "Phantom", "licence": "CC0", "synthetic": True, "notes": []}
     result = {
+        "schema": 1, "seed": chosen.seed, "versions": {"medtl": "0.1.0"},
         "settings": chosen.public(), "data": data, "classes": CLASSES, "sites": {"north": 9, "south": 9},
         "test": {"cases": 90}, "methods": methods, "failures": [],
     }  # fmt: skip

@@ -15,12 +15,12 @@ from medtl_core.errors import DataError
 from medtl_core.features.dataset import Material
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.crossval import fold_of
+from medtl_core.heads.linear import batches
 from medtl_core.methods.finetune.activations import Inputs, averaged
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.split_backbone import open_backbone
 from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix, device
 from medtl_core.methods.imbalance import find_loss
-from medtl_core.methods.network import batches
 from medtl_core.rng import stream
 from medtl_core.values import Array, Released, Update
 
@@ -177,7 +177,7 @@ class _Training:
         optimiser, losses = self._optimiser(), []
         best, kept, least = 0, self._arrays(), self._watched()
         for epoch in range(1, self._recipe.epochs + 1):
-            order = batches(len(self._rows), self._recipe.batch_size, rng)
+            order = batches(len(self._rows), self._recipe.batch_size, rng=rng)
             losses.append(float(np.mean([self._step(optimiser, self._rows[batch], rng) for batch in order])))
             loss = self._watched()
             if loss <= least:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from medtl_core.errors import DataError, WeightsError
 from medtl_core.features.dataset import Material
 from medtl_core.features.spec import feature_spec
-from medtl_core.federation.model import Model, Packed
+from medtl_core.federation.model import Model
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.finetune.activations import tuned_features
 from medtl_core.methods.finetune.adapters import ADAPTERS, find_adapter
@@ -34,6 +34,7 @@ class Tuned(Model):
     """
 
     kind: ClassVar[str] = "tuned"
+    AXES: ClassVar[Mapping[str, str]] = {"head": "cd+", "*": ""}
 
     classes: tuple[str, ...]
     fingerprint: str
@@ -66,23 +67,9 @@ class Tuned(Model):
         effective = adapter.effective({name: torch.tensor(array) for name, array in self.trained.items()})
         return tuned_features(backbone, material, {name: tensor.numpy() for name, tensor in effective.items()})
 
-    def pack(self) -> Packed:
+    def flaw(self) -> str:
         """See Model."""
-        arrays = {"head": self.head, **self.trained}
-        config = {"adapter": self.adapter, "scope": self.scope}
-        return Packed(arrays, config, self.classes, self.fingerprint, self.facts)
-
-    @classmethod
-    def unpack(cls, packed: Packed) -> Self:
-        """See Model."""
-        arrays, config = dict(packed.arrays), packed.config
-        head = arrays.pop("head", None)
-        if head is None or head.ndim != 2 or config.get("adapter") not in ADAPTERS or "scope" not in config:
-            raise WeightsError("a tuned model needs a head [C, d + 1], an adapter and a scope")
-        return cls(
-            packed.classes, packed.fingerprint, np.asarray(head, np.float64), arrays, str(config["adapter"]),
-            str(config["scope"]), packed.facts,
-        )  # fmt: skip
+        return "" if self.adapter in ADAPTERS else f"adapter {self.adapter!r} is not known"
 
 
 def checked(material: Material | None, fingerprint: str) -> Material:

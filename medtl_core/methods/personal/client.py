@@ -1,109 +1,166 @@
-"""The hospital's half of a personal method: what is trained there, what may leave, and what stays.
+"""The hospital's half of a personal method: what is trained there, what may leave, and what stays on its own disk.
 
-All functions are pure; `keep` reads what stayed from the hospital's disk before they run, and writes it back after.
+A method gives pure functions of a `LocalRound`. The tasks made here read what stayed from the hospital's own folder
+before such a function runs, and write it back after.
 """
 
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import ConfigError
+from medtl_core.errors import ConfigError, StateError
 from medtl_core.evaluation.calibration import log_prior
-from medtl_core.federation.tasks import Arrays, Config, SiteData
+from medtl_core.federation.model import Packed
+from medtl_core.federation.rounds import as_float32
+from medtl_core.federation.tasks import Arrays, Config, SiteData, Task, judged
+from medtl_core.heads.linear import Training
+from medtl_core.heads.statistics import Float
 from medtl_core.methods.network import Network
-from medtl_core.methods.personal.state import Identity
-from medtl_core.values import ABSENT, Array, Head
+from medtl_core.methods.personal.state import KeptState, PersonalState, StateKey
+from medtl_core.rng import stream
+from medtl_core.values import ABSENT, Array, Head, Released, Update
 
 #: Smallest class share that `adjusted` removes, so that a class of a handful of cases is not raised without limit.
 FLOOR = 1e-2
 
 
 @dataclass(frozen=True)
-class Visit:
-    """One message of the server to a resident.
+class LocalRound:
+    """One message of the server, and what the hospital has to answer it with.
 
     Attributes:
         site: the hospital's cases.
-        arrays: what the server sent.
+        sent: arrays that the server sent.
         config: flat values it sent.
-        round: number of the round; after the last one, the number of the round that would follow.
+        kept: personal arrays from the round before.
         late: whether the hospital begins its personal part although the rounds have begun before.
     """
 
     site: SiteData
-    arrays: Arrays
+    sent: Arrays
     config: Config
-    round: int
+    kept: Arrays = field(default_factory=dict)
     late: bool = False
 
     @property
-    def counts(self) -> NDArray[np.float64]:
+    def number(self) -> int:
+        """Of the round; after the last one, of the round that would follow."""
+        return int(self.config["round"])
+
+    @property
+    def key(self) -> StateKey:
+        """Whose state this is, as the server names it."""
+        return state_key(self.config)
+
+    @property
+    def training(self) -> Training:
+        """How to train, as the server says."""
+        return Training.of(self.config)
+
+    @property
+    def counts(self) -> Float:
         """Training cases of each class at this hospital, [C]."""
         return np.bincount(self.site.label, minlength=self.site.classes).astype(np.float64)
 
     @property
     def seen(self) -> NDArray[np.bool_]:
         """Classes that any hospital has shown, bool [C]."""
-        return np.asarray(self.arrays["seen"] > 0)
+        return np.asarray(self.sent["seen"] > 0)
 
     @property
-    def identity(self) -> Identity:
-        """Whose state this is, as the server names it."""
-        return identity_of(self.config)
+    def moments(self) -> tuple[Float, Float]:
+        """Pooled mean and scale of the features, float64 [d] each."""
+        return self.sent["mean"].astype(np.float64), self.sent["scale"].astype(np.float64)
+
+    @property
+    def prior(self) -> Float:
+        """Log class prior [C] of this hospital's training cases if it is to be removed; else zero."""
+        return log_prior(self.counts, floor=FLOOR) if self.config.get("adjusted") else np.zeros(self.site.classes)
+
+    def order(self, *words: int) -> np.random.Generator:
+        """Returns the generator of the batch order, so that a repeated request repeats it."""
+        return stream(self.site.seed, self.key.method, self.site.name, self.number, *words)
+
+    def head(self, raw: Float) -> Head:
+        """Returns a head [C, d + 1] on raw features as the hospital's model; a class never shown is no answer."""
+        weight, bias = np.where(self.seen[:, None], raw[:, :-1], 0.0), np.where(self.seen, raw[:, -1], ABSENT)
+        return Head(weight, bias, self.key.method, self.key.classes, self.key.fingerprint)
 
 
 @dataclass(frozen=True)
-class Step:
+class RoundResult:
     """What a round of training at a hospital gave.
 
     Attributes:
-        shared: leaves the hospital; float32.
+        shared: leaves the hospital, as float32.
         kept: stays on its disk.
         metrics: losses that ride along.
     """
 
-    shared: Mapping[str, Array]
-    kept: Mapping[str, Array]
+    shared: Arrays
+    kept: Arrays
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A hospital's own model, and numbers about how it was chosen that may be told."""
-
-    model: Head | Network
-    metrics: Mapping[str, float] = field(default_factory=dict)
+#: The hospital's own model, and numbers about how it was chosen that may be told.
+OwnModel = tuple[Head | Network, Mapping[str, float]]
 
 
-class Resident(ABC):
-    """The hospital's half of a personal method: pure functions, state in and state out."""
-
-    #: Whether a model can be finished by a hospital that took part in no round.
-    lateness: ClassVar[bool] = True
-
-    def begin(self, visit: Visit) -> Mapping[str, Array]:
-        """Returns the personal arrays of a hospital that has none; a late one begins like this too."""
-        return {}
-
-    @abstractmethod
-    def finish(self, visit: Visit, kept: Arrays) -> Finished:
-        """Returns the hospital's own model from the last shared arrays and what it kept."""
+def no_arrays(here: LocalRound) -> Mapping[str, Array]:
+    """Returns nothing: the method keeps no array between rounds."""
+    return {}
 
 
-class Trainee(Resident, ABC):
-    """A resident of a method with rounds."""
+def personal_tasks(
+    word: str,
+    finish: Callable[[LocalRound], OwnModel],
+    train: Callable[[LocalRound], RoundResult] | None = None,
+    begin: Callable[[LocalRound], Mapping[str, Array]] = no_arrays,
+    *,
+    joins_late: bool = True,
+) -> dict[str, Task]:
+    """Returns the hospital's tasks of a personal method: `WORD_finish` and, for a method with rounds, `WORD_round`.
 
-    @abstractmethod
-    def train(self, visit: Visit, kept: Arrays) -> Step:
-        """Returns what a round of training gave."""
+    Args:
+        word: first part of the tasks' names.
+        finish: gives the hospital's own model from the last shared arrays and what it kept.
+        train: gives what a round of training gave.
+        begin: gives the personal arrays of a hospital that has none; a late one begins like this too.
+        joins_late: whether a hospital that took part in no round can finish a model.
+    """
+
+    def finish_task(site: SiteData, arrays: Arrays, config: Config) -> Released:
+        here, state = _opened(LocalRound(site, arrays, config), begin)
+        if here.late and not joins_late:
+            raise StateError(
+                f"hospital {site.name!r} took part in no round of {here.key.method} that its state folder knows of, so "
+                "it has no personal part to finish; it sits out"
+            )
+        model, metrics = finish(here)
+        state.finish(_kept(here.number, model))
+        return Released(Update({}), metrics={**metrics, "began-late": float(here.late)})
+
+    def train_task(site: SiteData, arrays: Arrays, config: Config) -> Released:
+        here, state = _opened(LocalRound(site, arrays, config), begin)
+        trained = train(here) if train else RoundResult({}, {})
+        state.write(here.number, trained.kept)
+        metrics = {**trained.metrics, "began-late": float(here.late)}
+        return Released(Update(as_float32(trained.shared)), metrics=metrics)
+
+    return {f"{word}_finish": finish_task} | ({f"{word}_round": train_task} if train else {})
 
 
-def identity_of(config: Config) -> Identity:
+def evaluate_personal(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Summable evaluation of a hospital's finished personal model on its own held-out cases; see `federated`."""
+    key = state_key(config)
+    logits = _model(_state(site, key).finished(), key).logits(site.test_values)
+    return Released(Update({name: array[None] for name, array in judged(site, logits).arrays.items()}))
+
+
+def state_key(config: Config) -> StateKey:
     """Returns whose state a message is about.
 
     Raises:
@@ -111,22 +168,42 @@ def identity_of(config: Config) -> Identity:
     """
     try:
         classes = tuple(json.loads(str(config["classes"])))
-        return Identity(str(config["method"]), classes, str(config["fingerprint"]), str(config["agreement"]))
+        return StateKey(str(config["method"]), classes, str(config["fingerprint"]), str(config["agreement"]))
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError("the message does not say whose personal state it is about") from error
 
 
-def affine_head(visit: Visit, raw: NDArray[np.float64]) -> Head:
-    """Returns a head [C, d + 1] on raw features as this hospital's model; a class never shown anywhere is no answer."""
-    identity = visit.identity
-    weight = np.where(visit.seen[:, None], raw[:, :-1], 0.0)
-    bias = np.where(visit.seen, raw[:, -1], ABSENT)
-    return Head(weight, bias, identity.method, identity.classes, identity.fingerprint)
+def _opened(
+    here: LocalRound, begin: Callable[[LocalRound], Mapping[str, Array]]
+) -> tuple[LocalRound, PersonalState]:  # fmt: skip
+    state = _state(here.site, here.key)
+    before = state.before(here.number)
+    here = replace(here, late=before is None and here.number > 1)
+    return replace(here, kept=begin(here) if before is None else before.arrays), state
 
 
-def adjusted(visit: Visit, raw: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns a head [C, d + 1] without the class prior of this hospital's training cases, if that was asked for."""
-    moved = raw.copy()
-    if visit.config.get("adjusted"):
-        moved[:, -1] -= log_prior(visit.counts, floor=FLOOR)
-    return moved
+def _state(site: SiteData, key: StateKey) -> PersonalState:
+    if site.state is None:
+        raise ConfigError(
+            f"{key.method} keeps a personal part at the hospital, but {site.name!r} has no folder for it: start its "
+            "SuperNode with state-dir in the node config, or set state=FOLDER in a simulation"
+        )
+    return PersonalState(site.state, key)
+
+
+def _kept(number: int, model: Head | Network) -> KeptState:
+    if isinstance(model, Head):
+        return KeptState(number, {"weight": model.weight, "bias": model.bias}, {"kind": "affine"})
+    return KeptState(number, model.pack().arrays, {"kind": "network"})
+
+
+def _model(kept: KeptState, key: StateKey) -> Head | Network:
+    if kept.facts.get("kind") == "network":
+        return Network.unpack(Packed(kept.arrays, {}, key.classes, key.fingerprint))
+    if kept.facts.get("kind") != "affine" or set(kept.arrays) != {"weight", "bias"}:
+        raise StateError(f"the finished model of {key.method} is of no kind that this version of medtl can read")
+    return Head(kept.arrays["weight"], kept.arrays["bias"], "personal", key.classes, key.fingerprint)
+
+
+#: The judgement at the hospital, whatever the method.
+TASKS: Mapping[str, Task] = {"evaluate_personal": evaluate_personal}

@@ -11,57 +11,45 @@ from typing import ClassVar, final
 import numpy as np
 
 from medtl_core.errors import ConfigError
+from medtl_core.federation import tasks
+from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Method
 from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import TASKS as CORE
-from medtl_core.federation.tasks import Arrays, Task
-from medtl_core.heads.linear import Training, to_raw, train, with_bias
-from medtl_core.heads.statistics import Float
-from medtl_core.methods.network import Recipe
-from medtl_core.methods.personal.client import Finished, Step, Trainee, Visit, adjusted, affine_head
-from medtl_core.methods.personal.server import Opening, Personal, tasks_of
-from medtl_core.rng import stream
+from medtl_core.federation.tasks import Task
+from medtl_core.heads.linear import to_raw, train, with_bias
+from medtl_core.methods.personal.client import LocalRound, OwnModel, RoundResult, personal_tasks
+from medtl_core.methods.personal.server import Personal
 from medtl_core.values import Array
 
 #: Strength lambda of the pull towards the federated head, unless the name says another.
 PULL = 0.3
 
 
-def towards(centre: Float, pull: float, training: Training) -> tuple[Training, Float]:
-    """Returns the recipe and the constant gradient that add `pull / 2 ||v - centre||^2` to the loss of a head v.
+def federated_head(here: LocalRound) -> Mapping[str, Array]:
+    """Returns where a hospital's own head begins: at the federated one."""
+    return {"head": here.sent["head"].astype(np.float64)}
 
-    pull (v - w) is a weight decay of strength `pull` and a constant; `heads.linear.train` takes both.
+
+def train_both(here: LocalRound) -> RoundResult:
+    """Trains the federated head as `fedavg` does, and the hospital's own.
+
+    The pull of strength p adds p (v - w) to the gradient at v: a weight decay of p, and the constant -p w.
     """
-    return replace(training, weight_decay=training.weight_decay + pull), -pull * centre
+    site, pull = here.site, float(here.config["pull"])
+    sent = {"heads": here.sent["head"][None], "mean": here.sent["mean"], "scale": here.sent["scale"]}
+    fitted = tasks.fit(site, sent, {**here.config, "proximal": 0.0})
+    pulled = replace(here.training, weight_decay=here.training.weight_decay + pull)
+    constant = -pull * here.sent["head"].astype(np.float64)[None]
+    inputs = with_bias(site.values, *here.moments)
+    own = train(here.kept["head"][None], inputs, site.label, pulled, rng=here.order(), control=constant)[0]
+    return RoundResult({"head": fitted.update.arrays["heads"][0]}, {"head": own}, fitted.metrics)
 
 
-@final
-@dataclass(frozen=True)
-class DittoPart(Trainee):
-    """Ditto's hospital; a late one begins at the federated head."""
-
-    def begin(self, visit: Visit) -> Mapping[str, Array]:
-        """See Resident."""
-        return {"head": visit.arrays["head"].astype(np.float64)}
-
-    def train(self, visit: Visit, kept: Arrays) -> Step:
-        """See Resident."""
-        site, config = visit.site, visit.config
-        sent = {"heads": visit.arrays["head"][None], "mean": visit.arrays["mean"], "scale": visit.arrays["scale"]}
-        fitted = CORE["fit"](site, sent, {**config, "proximal": 0.0})
-        inputs = with_bias(site.values, sent["mean"].astype(np.float64), sent["scale"].astype(np.float64))
-        centre = visit.arrays["head"].astype(np.float64)
-        recipe = Recipe.of(config)
-        plain = Training(recipe.epochs, recipe.batch_size, recipe.learning_rate, recipe.weight_decay)
-        training, constant = towards(centre, float(config["pull"]), plain)
-        rng = stream(site.seed, visit.identity.method, site.name, visit.round)
-        own = train(kept["head"][None], inputs, site.label, training, rng=rng, control=constant[None])[0]
-        return Step({"head": fitted.update.arrays["heads"][0]}, {"head": own}, fitted.metrics)
-
-    def finish(self, visit: Visit, kept: Arrays) -> Finished:
-        """See Resident."""
-        mean, scale = (visit.arrays[name].astype(np.float64) for name in ("mean", "scale"))
-        return Finished(affine_head(visit, adjusted(visit, to_raw(kept["head"], mean, scale))))
+def own_head(here: LocalRound) -> OwnModel:
+    """Returns the hospital's own head on raw features."""
+    raw = to_raw(here.kept["head"], *here.moments)
+    raw[:, -1] -= here.prior
+    return here.head(raw), {}
 
 
 @final
@@ -80,7 +68,11 @@ class Ditto(Personal):
 
     pull: float = PULL
 
-    def opening(self, study: Study) -> Opening:
+    def start(self, study: Study) -> Mapping[str, Array]:
+        """See Personal."""
+        return {"head": np.zeros((len(study.problem.classes), study.problem.width + 1))}
+
+    def config(self, study: Study) -> Mapping[str, Value]:
         """See Personal.
 
         Raises:
@@ -91,9 +83,8 @@ class Ditto(Personal):
                 f"{self.name}: the pull @{self.pull:g} must be above 0 and below 1 / learning-rate = "
                 f"{1 / study.settings.learning_rate:g}; usual is 0.1 to 1"
             )
-        start = np.zeros((len(study.problem.classes), study.problem.width + 1))
-        return Opening({"head": start}, config={"pull": self.pull})
+        return {"pull": self.pull}
 
 
 METHODS: tuple[type[Method], ...] = (Ditto,)
-TASKS: Mapping[str, Task] = tasks_of("ditto", DittoPart())
+TASKS: Mapping[str, Task] = personal_tasks("ditto", own_head, train_both, federated_head)

@@ -6,8 +6,7 @@ chosen on the hospital's own folds; the heads it is chosen with were made withou
 federated end of the scale has no unfair advantage.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -18,13 +17,12 @@ from medtl_core.evaluation.calibration import WORST, class_balance, log_softmax
 from medtl_core.federation.method import Candidates, Method
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import TASKS as CORE
-from medtl_core.federation.tasks import Arrays, Task
+from medtl_core.federation.tasks import Task
 from medtl_core.heads.crossval import fold_of
-from medtl_core.heads.linear import class_weights, logistic, loss_and_gradient, to_raw, with_bias
+from medtl_core.heads.linear import class_weights, local_head, logistic, loss_and_gradient, to_raw, with_bias
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.personal.client import Finished, Resident, Visit, affine_head
-from medtl_core.methods.personal.server import Ending, settle, tasks_of
+from medtl_core.methods.personal.client import LocalRound, OwnModel, personal_tasks
+from medtl_core.methods.personal.server import Finish, finished
 
 #: Strengths of the pull towards the federated head, from strong to weak; the federated head itself comes before them.
 PULLS = (30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
@@ -92,111 +90,66 @@ def nearest(costs: Float, weight: Float) -> int:
 
 
 @dataclass(frozen=True)
-class Folds:
-    """A hospital's cases in its folds.
+class Between:
+    """A scale from the federated head to the hospital's own.
 
     Attributes:
-        inputs: [n, d + 1], standardised features with a constant last column.
-        label: int [n].
-        fold: int [n].
+        label: what its positions are called in the metrics.
+        positions: the first is the federated head.
+        heads: gives one head per position, [P, C, d + 1], from the federated head [C, d + 1] and some cases.
     """
 
-    inputs: Float
-    label: NDArray[np.int64]
-    fold: NDArray[np.int64]
+    label: str
+    positions: tuple[float, ...]
+    heads: Callable[[Float, Float, NDArray[np.int64]], Float]
 
-    def part(self, chosen: NDArray[np.bool_]) -> tuple[Float, NDArray[np.int64]]:
-        """Returns the inputs and labels of some cases."""
-        return self.inputs[chosen], self.label[chosen]
-
-
-@dataclass(frozen=True)
-class Scale(Resident, ABC):
-    """A hospital that places itself between the federated head and its own."""
-
-    #: What the positions of the scale are called in the metrics.
-    label: ClassVar[str]
-    #: Positions; the first is the federated head.
-    positions: ClassVar[tuple[float, ...]]
-
-    @abstractmethod
-    def heads(self, head: Float, inputs: Float, label: NDArray[np.int64]) -> Float:
-        """Returns one head per position, [P, C, d + 1], from some cases and the federated head."""
-
-    def finish(self, visit: Visit, kept: Arrays) -> Finished:
-        """See Resident."""
-        folds, full, stack = self._folds(visit), *_unfolded(visit)
-        costs, weight = self.costs(folds, stack), class_balance(folds.label, stack.shape[1])
+    def model(self, here: LocalRound) -> OwnModel:
+        """Returns the hospital's head at the position that its own folds choose."""
+        inputs, label = with_bias(here.site.values, *here.moments), here.site.label
+        full, folds = _standardised_heads(here)
+        costs, weight = self._costs(here, inputs, folds), class_balance(label, len(full))
         # one class shows no boundary: the nearest way to fit it is to answer it always
-        place = nearest(costs, weight) if len(np.unique(folds.label)) > 1 else 0
-        chosen = self.heads(full, folds.inputs, folds.label)[place]
-        mean, scale = (visit.arrays[name].astype(np.float64) for name in ("mean", "scale"))
+        place = nearest(costs, weight) if len(np.unique(label)) > 1 else 0
+        head = self.heads(full, inputs, label)[place]
         metrics = {self.label: self.positions[place], "cv-loss": float(costs[place] @ weight)}
-        metrics["cv-loss-federated"] = float(costs[0] @ weight)
-        return Finished(affine_head(visit, to_raw(chosen, mean, scale)), metrics)
+        return here.head(to_raw(head, *here.moments)), {**metrics, "cv-loss-federated": float(costs[0] @ weight)}
 
-    def costs(self, folds: Folds, stack: Float) -> Float:
-        """Returns the held-out log-loss of each case at each position, [P, n]; at most 20 nats."""
-        costs = np.zeros((len(self.positions), len(folds.label)))
-        for number, head in enumerate(stack):
-            held = folds.fold == number
+    def _costs(self, here: LocalRound, inputs: Float, folds: Float) -> Float:
+        """Held-out log-loss of each case at each position, [P, n], at most `WORST`; `folds` are heads without one."""
+        site = here.site
+        fold = fold_of(site.patients, site.label, int(here.config["folds"]), site.seed)
+        costs = np.zeros((len(self.positions), len(site.label)))
+        for number, head in enumerate(folds):
+            held = fold == number
             if held.any():
-                inputs, label = folds.part(held)
-                logits = np.einsum("nd,pcd->pnc", inputs, self.heads(head, *folds.part(~held)))
-                for place, one in enumerate(logits):
-                    costs[place, held] = np.minimum(-log_softmax(one)[np.arange(len(label)), label], WORST)
+                label = site.label[held]
+                heads = self.heads(head, inputs[~held], site.label[~held])
+                logits = np.einsum("nd,pcd->pnc", inputs[held], heads)
+                for place, each in enumerate(logits):
+                    costs[place, held] = np.minimum(-log_softmax(each)[np.arange(len(label)), label], WORST)
         return costs
 
-    def _folds(self, visit: Visit) -> Folds:
-        site = visit.site
-        mean, scale = (visit.arrays[name].astype(np.float64) for name in ("mean", "scale"))
-        fold = fold_of(site.patients, site.label, int(visit.config["folds"]), site.seed)
-        return Folds(with_bias(site.values, mean, scale), site.label, fold)
+
+def pulled_heads(head: Float, inputs: Float, label: NDArray[np.int64]) -> Float:
+    """Returns the federated head, and heads of the hospital's own pulled towards it, from strong to weak."""
+    return np.concatenate([head[None], pulled(head, inputs, label)])
 
 
-@final
-@dataclass(frozen=True)
-class Pulled(Scale):
-    """A head of the hospital's own, pulled towards the federated one."""
-
-    label: ClassVar[str] = "pull"
-    #: A pull of 1e9 stands for the federated head itself.
-    positions: ClassVar[tuple[float, ...]] = (1e9, *PULLS)
-
-    def heads(self, head: Float, inputs: Float, label: NDArray[np.int64]) -> Float:
-        """See Scale."""
-        return np.concatenate([head[None], pulled(head, inputs, label)])
+def mixed_heads(head: Float, inputs: Float, label: NDArray[np.int64]) -> Float:
+    """Returns means of the federated head and the one the hospital would train alone, which mix their logits."""
+    own = logistic(inputs, label, len(head)) if len(label) else head
+    return np.stack([(1.0 - share) * head + share * own for share in SHARES])
 
 
-@final
-@dataclass(frozen=True)
-class Mixed(Scale):
-    """A mean of the federated head's logits and of those of the head the hospital would train alone."""
-
-    label: ClassVar[str] = "local-share"
-    positions: ClassVar[tuple[float, ...]] = SHARES
-
-    def heads(self, head: Float, inputs: Float, label: NDArray[np.int64]) -> Float:
-        """See Scale."""
-        own = logistic(inputs, label, len(head)) if len(label) else head
-        return np.stack([(1.0 - share) * head + share * own for share in self.positions])
+def lone_head(here: LocalRound) -> OwnModel:
+    """Returns the head a hospital trains on its own cases alone, as `local`."""
+    site = here.site
+    return here.head(local_head(site.values, site.label, site.classes)), {}
 
 
-@final
-@dataclass(frozen=True)
-class Alone(Resident):
-    """The head a hospital trains on its own cases alone, as `local`."""
-
-    def finish(self, visit: Visit, kept: Arrays) -> Finished:
-        """See Resident."""
-        head = CORE["local"](visit.site, {}, {}).update.arrays["head"]
-        return Finished(affine_head(visit, head))
-
-
-def _unfolded(visit: Visit) -> tuple[Float, Float]:
+def _standardised_heads(here: LocalRound) -> tuple[Float, Float]:
     """The federated head [C, d + 1] and the ones without a fold [F, C, d + 1], on standardised features."""
-    raw = visit.arrays["heads"].astype(np.float64)
-    mean, scale = (visit.arrays[name].astype(np.float64) for name in ("mean", "scale"))
+    raw, (mean, scale) = here.sent["heads"].astype(np.float64), here.moments
     heads = np.concatenate([raw[..., :-1] * scale, (raw[..., -1] + raw[..., :-1] @ mean)[..., None]], axis=-1)
     return heads[0], heads[1:]
 
@@ -219,16 +172,11 @@ class Interpolated(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        found = study.solved("discriminant")
-        heads = np.stack([found.affine, *found.without]).astype(np.float32)
-        ending = Ending(
-            "mixed_finish" if self.mix else "pulled_finish",
-            {"heads": heads, **study.moments.standardisation},
-            {"folds": study.settings.folds},
-            study.closed_bill(self.needs(study)),
-            found.facts,
-        )
-        return settle(study, self, ending)
+        solved, bill = study.solved("discriminant"), study.closed_bill(self.needs(study))
+        heads = np.stack([solved.affine, *solved.without]).astype(np.float32)
+        task = "mixed_finish" if self.mix else "pulled_finish"
+        arrays = {"heads": heads, **study.moments.standardisation}
+        return finished(study, self, Finish(task, arrays, {"folds": study.settings.folds}, bill, solved.facts))
 
 
 @final
@@ -243,12 +191,13 @@ class PersonalLocal(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        return settle(study, self, Ending("alone_finish"))
+        return finished(study, self, Finish("alone_finish"))
 
 
 METHODS: tuple[type[Method], ...] = (Interpolated, PersonalLocal)
 TASKS: Mapping[str, Task] = {
-    **tasks_of("pulled", Pulled()),
-    **tasks_of("mixed", Mixed()),
-    **tasks_of("alone", Alone()),
+    # a pull of 1e9 stands for the federated head itself
+    **personal_tasks("pulled", Between("pull", (1e9, *PULLS), pulled_heads).model),
+    **personal_tasks("mixed", Between("local-share", SHARES, mixed_heads).model),
+    **personal_tasks("alone", lone_head),
 }

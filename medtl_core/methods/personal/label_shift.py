@@ -1,16 +1,16 @@
 """Another class mix at a hospital: the federation's discriminant with a class prior of the hospital's own.
 
 The discriminant answers for classes that are alike in number. Where a hospital's cases are not, its own prior pi enters
-its logits as log pi (METHODS section 5). `prior-own` takes pi from the labels of its training cases. `prior-shift`
+its logits as log pi, by Bayes' rule. `prior-own` takes pi from the labels of its training cases. `prior-shift`
 finds it from unlabelled scores by expectation maximisation: pi_c <- mean over cases of p_c(x) pi_c / prior_c,
 normalised within each case (Saerens, Latinne, Decaestecker, Neural Computation 2002). Of the held-out cases it reads
 the features, never the labels: it is transductive, and made at evaluation only. Either helps a hospital whose classes
 really are as uneven as they seem, and costs balanced accuracy, which counts rare classes as much as common ones.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, final
 
 import numpy as np
@@ -20,10 +20,10 @@ from medtl_core.evaluation.calibration import softmax
 from medtl_core.federation.method import Candidates, Method
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import Arrays, Task
+from medtl_core.federation.tasks import Task
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.personal.client import Finished, Resident, Visit, affine_head
-from medtl_core.methods.personal.server import Ending, settle, tasks_of
+from medtl_core.methods.personal.client import LocalRound, OwnModel, personal_tasks
+from medtl_core.methods.personal.server import Finish, finished
 from medtl_core.values import Head
 
 #: Imagined cases spread evenly over the classes where the prior is estimated from scores. Few-shot scores are seldom
@@ -66,43 +66,29 @@ def estimate_prior(
     return np.asarray(prior / prior.sum(), np.float64)
 
 
-@dataclass(frozen=True)
-class Prior(Resident, ABC):
-    """A hospital that gives the federated head a class prior of its own."""
+def with_prior(here: LocalRound, prior_of: Callable[[LocalRound, Head, Float], Float]) -> OwnModel:
+    """Returns the federated head with a class prior of the hospital's own.
 
-    @abstractmethod
-    def prior(self, visit: Visit, head: Head, even: Float) -> Float:
-        """Returns the prior [C], given the federated head and the even prior over the classes any hospital showed."""
-
-    def finish(self, visit: Visit, kept: Arrays) -> Finished:
-        """See Resident."""
-        head = affine_head(visit, visit.arrays["head"].astype(np.float64))
-        even = visit.seen / max(int(visit.seen.sum()), 1)
-        prior = self.prior(visit, head, even)
-        raw = np.concatenate([head.weight, head.bias[:, None]], axis=1)
-        raw[visit.seen, -1] += np.log(prior[visit.seen] / even[visit.seen])
-        return Finished(affine_head(visit, raw), {"largest-prior": float(prior.max())})
+    Args:
+        here: with the federated head [C, d + 1].
+        prior_of: gives the prior [C], from the federated head and the even prior over the classes any hospital showed.
+    """
+    head, even = here.head(here.sent["head"].astype(np.float64)), here.seen / max(int(here.seen.sum()), 1)
+    prior = prior_of(here, head, even)
+    raw = np.concatenate([head.weight, head.bias[:, None]], axis=1)
+    raw[here.seen, -1] += np.log(prior[here.seen] / even[here.seen])
+    return here.head(raw), {"largest-prior": float(prior.max())}
 
 
-@final
-@dataclass(frozen=True)
-class Unlabelled(Prior):
-    """The prior that the scores of the held-out cases suggest."""
-
-    def prior(self, visit: Visit, head: Head, even: Float) -> Float:
-        """See Prior."""
-        return estimate_prior(softmax(head.logits(visit.site.test_values)), even, smoothing=SMOOTHING)
+def prior_of_scores(here: LocalRound, head: Head, even: Float) -> Float:
+    """Returns the prior that the scores of the held-out cases suggest."""
+    return estimate_prior(softmax(head.logits(here.site.test_values)), even, smoothing=SMOOTHING)
 
 
-@final
-@dataclass(frozen=True)
-class Labelled(Prior):
-    """The class mix of the hospital's training cases, with one imagined case more of every class (Laplace)."""
-
-    def prior(self, visit: Visit, head: Head, even: Float) -> Float:
-        """See Prior."""
-        counts = visit.counts + (even > 0)
-        return np.asarray(counts / counts.sum(), np.float64)
+def prior_of_labels(here: LocalRound, head: Head, even: Float) -> Float:
+    """Returns the class mix of the training cases, with one imagined case more of every class (Laplace)."""
+    counts = here.counts + (even > 0)
+    return np.asarray(counts / counts.sum(), np.float64)
 
 
 @final
@@ -129,10 +115,13 @@ class OwnPrior(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        found, bill = study.solved("discriminant"), study.closed_bill(self.needs(study))
-        arrays = {"head": found.affine.astype(np.float32)}
-        return settle(study, self, Ending(f"prior_{self.source}_finish", arrays, {}, bill, found.facts))
+        solved, bill = study.solved("discriminant"), study.closed_bill(self.needs(study))
+        arrays = {"head": solved.affine.astype(np.float32)}
+        return finished(study, self, Finish(f"prior_{self.source}_finish", arrays, {}, bill, solved.facts))
 
 
 METHODS: tuple[type[Method], ...] = (OwnPrior,)
-TASKS: Mapping[str, Task] = {**tasks_of("prior_shift", Unlabelled()), **tasks_of("prior_own", Labelled())}
+TASKS: Mapping[str, Task] = {
+    **personal_tasks("prior_shift", partial(with_prior, prior_of=prior_of_scores)),
+    **personal_tasks("prior_own", partial(with_prior, prior_of=prior_of_labels)),
+}

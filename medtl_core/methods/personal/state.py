@@ -30,7 +30,7 @@ _FINAL = "final"
 
 
 @dataclass(frozen=True)
-class Identity:
+class StateKey:
     """Whose state it is; arrays of another identity are never used.
 
     Attributes:
@@ -47,7 +47,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptState:
     """A hospital's personal arrays.
 
     Attributes:
@@ -70,18 +70,18 @@ class PersonalState:
 
     Attributes:
         folder: of the hospital; made when first written.
-        identity: whose state is read and written.
+        key: whose state is read and written.
     """
 
     folder: Path
-    identity: Identity
+    key: StateKey
 
     def __post_init__(self) -> None:
         # the name comes from the server and becomes a file name
-        if not _NAME.fullmatch(self.identity.method):
-            raise ConfigError(f"method name {self.identity.method[:60]!r} cannot be a file name")
+        if not _NAME.fullmatch(self.key.method):
+            raise ConfigError(f"method name {self.key.method[:60]!r} cannot be a file name")
 
-    def before(self, number: int) -> Kept | None:
+    def before(self, number: int) -> KeptState | None:
         """Returns the newest arrays kept before round `number`, or None: the hospital begins anew.
 
         Raises:
@@ -93,7 +93,7 @@ class PersonalState:
             return self._read(f"round-{older[-1]}")
         if number > 1 and any(one > number for one in rounds):
             raise StateError(
-                f"round {number} of {self.identity.method} was asked for, but {self.folder} is at round {rounds[-1]} "
+                f"round {number} of {self.key.method} was asked for, but {self.folder} is at round {rounds[-1]} "
                 "already; the request is stale. To begin anew start the run again from round 1"
             )
         return None
@@ -106,7 +106,7 @@ class PersonalState:
         Raises:
             StateError: the folder cannot be written; what was kept before is still whole.
         """
-        self._write(f"round-{number}", Kept(number, arrays))
+        self._write(f"round-{number}", KeptState(number, arrays))
         older = [one for one in self._rounds() if one < number][-1:] if number > 1 else []
         for one in self._rounds():
             if one not in (number, *older):
@@ -114,7 +114,7 @@ class PersonalState:
         if number == 1:
             self._remove(_FINAL)
 
-    def finish(self, kept: Kept) -> None:
+    def finish(self, kept: KeptState) -> None:
         """Keeps the finished personal model.
 
         Raises:
@@ -122,7 +122,7 @@ class PersonalState:
         """
         self._write(_FINAL, kept)
 
-    def finished(self) -> Kept:
+    def finished(self) -> KeptState:
         """Returns the finished personal model.
 
         Raises:
@@ -130,13 +130,13 @@ class PersonalState:
         """
         if not self._path(_FINAL, "json").is_file():
             raise StateError(
-                f"{self.folder} holds no finished model of {self.identity.method}: this hospital did not take part to "
+                f"{self.folder} holds no finished model of {self.key.method}: this hospital did not take part to "
                 "the end, or its state-dir has moved"
             )
         return self._read(_FINAL)
 
     def _rounds(self) -> list[int]:
-        pattern = re.compile(re.escape(self.identity.method) + r"\.round-([0-9]{1,6})\.json")
+        pattern = re.compile(re.escape(self.key.method) + r"\.round-([0-9]{1,6})\.json")
         try:
             names = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
         except OSError as error:
@@ -144,16 +144,16 @@ class PersonalState:
         return sorted(int(found[1]) for found in map(pattern.fullmatch, names) if found)
 
     def _path(self, what: str, suffix: str) -> Path:
-        return self.folder / f"{self.identity.method}.{what}.{suffix}"
+        return self.folder / f"{self.key.method}.{what}.{suffix}"
 
-    def _write(self, what: str, kept: Kept) -> None:
+    def _write(self, what: str, kept: KeptState) -> None:
         from safetensors.numpy import save
 
         for name, array in kept.arrays.items():
             if not np.isfinite(array).all():
-                raise StateError(f"personal array {name!r} of {self.identity.method} is not finite; it is not kept")
+                raise StateError(f"personal array {name!r} of {self.key.method} is not finite; it is not kept")
         content = save({name: np.ascontiguousarray(array) for name, array in kept.arrays.items()})
-        about = {"schema": SCHEMA, **asdict(self.identity), "round": kept.round}
+        about = {"schema": SCHEMA, **asdict(self.key), "round": kept.round}
         manifest = {**about, "sha256": hashlib.sha256(content).hexdigest(), "facts": kept.facts}
         try:
             self.folder.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ class PersonalState:
             write_bytes(self._path(what, "json"), to_json(manifest).encode(), mode=_FILE)
         except OSError as error:
             raise StateError(
-                f"the personal state of {self.identity.method} cannot be written to {self.folder} ({error.strerror}); "
+                f"the personal state of {self.key.method} cannot be written to {self.folder} ({error.strerror}); "
                 "make room or make the folder writable for this process"
             ) from error
 
@@ -173,7 +173,7 @@ class PersonalState:
             except OSError as error:
                 raise StateError(f"{self._path(what, suffix)} cannot be removed ({error.strerror})") from error
 
-    def _read(self, what: str) -> Kept:
+    def _read(self, what: str) -> KeptState:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
@@ -188,7 +188,7 @@ class PersonalState:
             arrays = load(content)
         except SafetensorError as error:
             raise StateError(f"{path} is not a safetensors file: {error}; {_ANEW}") from error
-        return Kept(manifest["round"], arrays, manifest["facts"])
+        return KeptState(manifest["round"], arrays, manifest["facts"])
 
     def _manifest(self, what: str) -> dict[str, Any]:
         path = self._path(what, "json")
@@ -202,7 +202,7 @@ class PersonalState:
         for key, kind in kinds.items():
             if not isinstance(manifest.get(key), kind):
                 raise StateError(f"the manifest {path} lacks {key!r} as {kind.__name__}; {_ANEW}")
-        for key, mine in asdict(self.identity).items():
+        for key, mine in asdict(self.key).items():
             other = manifest.get(key)
             if other != (list(mine) if isinstance(mine, tuple) else mine):
                 raise StateError(f"{path} was made for another {key} ({str(other)[:80]}) than this run's; {_ANEW}")

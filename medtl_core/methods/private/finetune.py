@@ -8,7 +8,7 @@ The blocks hold 10^5 numbers, and each of them gets as much noise as each of the
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, final
 
 import numpy as np
@@ -104,6 +104,7 @@ class Blocked(Model):
     """
 
     kind: ClassVar[str] = "blocked"
+    AXES: ClassVar[Mapping[str, str]] = {"mean": "d", "scale": "d", "basis": "dk", "head.weight": "ck", "*": ""}
 
     map: PublicMap
     arrays: Mapping[str, Array]
@@ -124,23 +125,14 @@ class Blocked(Model):
         tensors = placed(backbone, {name: array for name, array in self.arrays.items() if name != "head.weight"})
         return np.asarray(self.map.rows(tuned_features(backbone, images, tensors)) @ self.arrays["head.weight"].T)
 
-    def pack(self) -> Packed:
+    def flaw(self) -> str:
         """See Model."""
-        arrays = {**self.map.arrays, **self.arrays}
-        return Packed(arrays, {"scope": self.scope}, self.classes, self.fingerprint, self.facts)
+        return "" if self.scope else "they do not say which blocks were trained"
 
     @classmethod
     def unpack(cls, packed: Packed) -> "Blocked":
         """See Model; what `private-block-R` saved is read, too, but for its GroupNorm."""
-        found, scope = packed.arrays, _scope(packed.config)
-        if not {*_MAP, "head.weight"} <= set(found) or not scope:
-            raise WeightsError(f"trained blocks come with {', '.join(_MAP)} and a head, and say how many they are")
-        mean, scale, basis = (found[name] for name in _MAP)
-        fits = mean.shape == scale.shape == basis.shape[:1] and basis.ndim == 2
-        if not fits or found["head.weight"].shape != (len(packed.classes), basis.shape[1]):
-            raise WeightsError("the arrays of the trained blocks do not fit their classes or their map")
-        own = {name: array for name, array in found.items() if name not in _MAP}
-        return cls(PublicMap(mean, scale, basis), own, scope, packed.classes, packed.fingerprint, packed.facts)
+        return super().unpack(replace(packed, config={"scope": _scope(packed.config)}))
 
 
 def _scope(config: Mapping[str, Any]) -> str:

@@ -2,64 +2,63 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-from medtl_core.cli import plan as planning
 from medtl_core.config import Settings, Value
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import all_methods, find_method
 from medtl_core.federation.secure_sum import withstands
+from medtl_core.flower.run import Plan
 from medtl_core.sweep.cells import Sweep
 
 #: What runs when no mechanism is named.
 MECHANISMS = "private-auto,private-prototypes,private-mean,private-discriminant,private-gradient,private-sgd"
 
 #: What a sweep does where nobody says otherwise.
-_USUAL: Mapping[str, Value] = {"secure-sum": True}
+USUAL: Mapping[str, Value] = {"secure-sum": True}
 
 #: Settings that a sweep decides, and the option that says so.
 _SWEPT: Mapping[str, str] = {"epsilon": "--epsilons", "privacy": "--mechanisms", "methods": "--mechanisms"}
 
 
-@dataclass(frozen=True)
-class Order:
-    """What was typed.
-
-    Attributes:
-        run: what all runs share; its folder None = runs/sweep-privacy-NAME, so that the same words go on.
-        epsilons: separated by commas; "none" stands for the references, which always run.
-        mechanisms: names separated by commas.
-        shots: separated by commas; "" = those of the scenario.
-    """
-
-    run: planning.Order
-    epsilons: str
-    mechanisms: str = MECHANISMS
-    shots: str = ""
-
-
-def read_order(order: Order, app: Path) -> Sweep:
-    """Returns the sweep of an order.
+def check_assignments(words: Sequence[str], shots: str) -> None:
+    """Refuses settings, as `key=value` words, that a sweep decides.
 
     Raises:
-        ConfigError: an epsilon, mechanism, setting or scenario is not valid, or the hospitals cannot sum securely.
-        DataError: the data are not there.
+        ConfigError: there is one; the message names the option to use.
     """
-    _check_assignments(order)
-    mechanisms = read_mechanisms(order.mechanisms)
-    epsilons = read_epsilons(order.epsilons)
-    plan = planning.make_plan(order.run, app, _USUAL)
-    if order.run.out is None and not any(word.startswith("out=") for word in order.run.assignments):
-        plan = replace(plan, out=Path.cwd() / "runs" / f"sweep-privacy-{plan.name}")
-    secure = plan.settings.secure_sum
+    for word in words:
+        key = word.partition("=")[0].strip().replace("_", "-")
+        if key in _SWEPT:
+            raise ConfigError(f"{key} is what a sweep varies; use {_SWEPT[key]} instead of --set {word}")
+        if key == "shots" and shots:
+            raise ConfigError(f"shots are given by --shots {shots} and by --set {word}; keep one")
+
+
+def read_sweep(plan: Plan, epsilons: str, mechanisms: str = MECHANISMS, shots: str = "") -> Sweep:
+    """Returns the sweep of a plan.
+
+    Args:
+        plan: what all runs share.
+        epsilons: separated by commas; "none" stands for the references, which always run.
+        mechanisms: names separated by commas.
+        shots: separated by commas; "" = those of the plan.
+
+    Raises:
+        ConfigError: an epsilon, mechanism or number of shots is not valid, or the hospitals cannot sum securely.
+    """
+    chosen, secure = plan.settings, plan.settings.secure_sum
+    if secure and not withstands(chosen.sites, chosen.colluders):
+        raise ConfigError(
+            f"a secure sum of {chosen.sites} hospitals cannot withstand {chosen.colluders} colluders; take more sites "
+            "or fewer colluders, or sweep without it: --set secure-sum=false"
+        )
     decided_by_cells = {name: getattr(Settings, name) for name in (*_SWEPT, "secure_sum")}
-    shared = replace(plan, settings=plan.settings.replace(**decided_by_cells))
-    sweep = Sweep(shared, epsilons, read_shots(order.shots) or (plan.settings.shots,), mechanisms, secure)
-    if secure:
-        _check_secure(sweep)
-    return sweep
+    shared = replace(plan, settings=chosen.replace(**decided_by_cells))
+    return Sweep(
+        shared, read_epsilons(epsilons), read_shots(shots) or (chosen.shots,), read_mechanisms(mechanisms), secure
+    )
 
 
 def read_epsilons(text: str) -> tuple[float, ...]:
@@ -114,25 +113,6 @@ def _mechanism(name: str) -> PrivateMethod:
             f"{did_you_mean(f'private-{name}', known)}"
         )
     return method
-
-
-def _check_assignments(order: Order) -> None:
-    for word in order.run.assignments:
-        key = word.partition("=")[0].strip().replace("_", "-")
-        if key in _SWEPT:
-            raise ConfigError(f"{key} is what a sweep varies; use {_SWEPT[key]} instead of --set {word}")
-        if key == "shots" and order.shots:
-            raise ConfigError(f"shots are given by --shots {order.shots} and by --set {word}; keep one")
-
-
-def _check_secure(sweep: Sweep) -> None:
-    """What would be refused in every run."""
-    chosen = sweep.plan.settings
-    if not withstands(chosen.sites, chosen.colluders):
-        raise ConfigError(
-            f"a secure sum of {chosen.sites} hospitals cannot withstand {chosen.colluders} colluders; take more sites "
-            "or fewer colluders, or sweep without it: --set secure-sum=false"
-        )
 
 
 def _epsilon(word: str) -> float:

@@ -1,0 +1,91 @@
+"""The record of a judgement: every figure of merit of one method, as scored, written, read back and reported."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from medtl_core.evaluation.formulas import Curve, Figure
+
+#: Key of the curve over all sites together.
+ALL_SITES = "all"
+
+
+@dataclass(frozen=True)
+class SiteJudgement:
+    """A method on one site's test cases: two figures, None where undefined, and the number of cases."""
+
+    balanced_accuracy: Figure
+    auroc: Figure
+    n: int
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Calibration bins that hold a case: mean confidence, share answered correctly and number of cases of each."""
+
+    confidence: Sequence[float] = ()
+    accuracy: Sequence[float] = ()
+    count: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What a report draws.
+
+    Attributes:
+        roc: `ALL_SITES` and each site -> false and true positive rates; sites without a curve are missing.
+        reliability: over all sites.
+    """
+
+    roc: Mapping[str, Curve] = field(default_factory=dict)
+    reliability: Reliability = Reliability()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """All figures of one method.
+
+    Attributes:
+        figures: balanced_accuracy, auroc, auprc, sensitivity, specificity, ece, brier, log_loss (see the functions so
+            named in `evaluation.scores`) and worst_site, the lowest balanced accuracy over the sites that show at least
+            two classes; None where the cases do not define one.
+        by_site: figures on each site's own cases, in name order; empty where only the average hospital is judged.
+        curves: None where only the average hospital is judged.
+        intervals: name of a figure -> 95 % interval (low, high), for the figures that have one.
+    """
+
+    figures: Mapping[str, Figure]
+    by_site: Mapping[str, SiteJudgement] = field(default_factory=dict)
+    curves: Curves | None = None
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the judgement as `result.json` keeps it, JSON-able."""
+        curves = self.curves
+        return {
+            "figures": dict(self.figures),
+            "intervals": {name: list(pair) for name, pair in self.intervals.items()},
+            "by_site": {site: dict(vars(row)) for site, row in self.by_site.items()},
+            "curves": {}
+            if curves is None
+            else {
+                "roc": {site: [list(axis) for axis in curve] for site, curve in curves.roc.items()},
+                "reliability": [list(axis) for axis in vars(curves.reliability).values()],
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Self:
+        """Returns the judgement that `as_dict` took apart; what the record leaves out is empty."""
+        curves = record.get("curves")
+        return cls(
+            dict(record["figures"]),
+            {site: SiteJudgement(**row) for site, row in record.get("by_site", {}).items()},
+            Curves(
+                {site: (list(curve[0]), list(curve[1])) for site, curve in curves.get("roc", {}).items()},
+                Reliability(*curves.get("reliability", ())),
+            )
+            if curves
+            else None,
+            {name: (pair[0], pair[1]) for name, pair in record.get("intervals", {}).items()},
+        )

@@ -1,0 +1,76 @@
+"""A figure over repetitions: its mean, and how sure it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from medtl_core.report import numerals
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean and 95% interval of a figure.
+
+    Attributes:
+        mean: over the repetitions at which the figure is defined; None where there is none.
+        low, high: ends of the interval; None where there is no interval.
+        undefined: repetitions at which the figure is not defined although it is at others.
+    """
+
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+    undefined: int = 0
+
+    @classmethod
+    def over(cls, values: Sequence[float | None], bootstrap: Sequence[float] | None = None) -> Self:
+        """Returns the estimate from one value a repetition: Student's t-interval over those that are defined.
+
+        Args:
+            values: None where the figure is not defined.
+            bootstrap: interval that a single value brings along.
+
+        Example:
+            >>> Estimate.over([0.5], [0.4, 0.6])
+            Estimate(mean=0.5, low=0.4, high=0.6, undefined=0)
+        """
+        from medtl_core.evaluation.intervals import over_seeds
+
+        defined = [float(value) for value in values if value is not None]
+        if not defined:
+            return cls()
+        undefined = len(values) - len(defined)
+        if len(defined) > 1:
+            mean, low, high = (float(number) for number in over_seeds(defined))
+            return cls(mean, low, high, undefined)
+        low_high = [float(end) for end in bootstrap] if bootstrap else [None, None]
+        return cls(defined[0], *low_high, undefined)
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Low and high, or None where there is no interval."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
+    def figure(self) -> str:
+        """The mean in words, to three digits."""
+        return numerals.figure(self.mean)
+
+    @property
+    def spread(self) -> str:
+        """The interval in words, to three digits; empty where there is none."""
+        return numerals.spread(self.ends)
+
+    @property
+    def noted(self) -> str:
+        """Both, the interval in brackets: what a sentence says."""
+        return f"{self.figure} ({self.spread})" if self.spread else self.figure
+
+    def __str__(self) -> str:
+        """Both, side by side: what a plot says."""
+        return f"{self.figure} {self.spread}".strip()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns what `metrics.json` keeps."""
+        undefined = {"undefined": self.undefined} if self.undefined else {}
+        return {"mean": self.mean, "low": self.low, "high": self.high, **undefined}

@@ -1,0 +1,169 @@
+"""The tables of the report page; each plot's numbers stand in one."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medtl_core.evaluation.result import Result
+from medtl_core.report import numerals
+from medtl_core.report.estimate import Estimate
+from medtl_core.report.pool import CalibrationBin, MeanExchange, SiteSummary
+from medtl_core.report.summary import FIGURES, MethodSummary, Summary, role
+
+#: Figures shown with their interval in the wide table; `metrics.json` holds the intervals of all.
+_WITH_INTERVAL = ("balanced_accuracy", "auroc", "auprc", "worst_site")
+#: Settings whose values are places on the machine that ran; a page shows their last part only.
+_PLACES = ("out", "cache", "data-path", "test-path", "weights")
+
+
+@dataclass(frozen=True)
+class TableCell:
+    """One cell: a value and a smaller remark under it."""
+
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row; its style is "focus", "reference" or none."""
+
+    name: str
+    cells: Sequence[TableCell]
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """A table with its caption and the headings of its columns, that of the rows' names first."""
+
+    caption: str
+    headings: Sequence[str]
+    rows: Sequence[TableRow]
+
+
+def plain_table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> PageTable:
+    """Returns a table of values as they are written, the rows' names first."""
+    return PageTable(caption, headings, [plain_row(*row) for row in rows])
+
+
+def plain_row(name: object, *values: object) -> TableRow:
+    """Returns a row of values as they are written."""
+    return TableRow(f"{name}", [TableCell(f"{value}") for value in values])
+
+
+def estimate_cell(estimate: Estimate) -> TableCell:
+    """Returns a figure over its interval."""
+    return TableCell(estimate.figure, estimate.spread)
+
+
+def method_tables(summary: Summary) -> list[PageTable]:
+    """Returns the table of judged figures and the table of gains and costs."""
+    judged, spent = [], []
+    for name, method in summary.methods.items():
+        style = "focus" if name == summary.focus else "" if role(name) == "federated" else "reference"
+        cells = [
+            estimate_cell(estimate) if figure in _WITH_INTERVAL else TableCell(estimate.figure)
+            for figure, estimate in method.figures.items()
+        ]
+        judged.append(TableRow(name, cells, style))
+        spent.append(TableRow(name, [*_gains(method), *_costs(method)], style))
+    headings = [heading[0].upper() + heading[1:] for heading in FIGURES.values()]
+    gains = ["Balanced accuracy, against local", "AUROC, against local"]
+    costs = ["Sent by a hospital", "Sent to a hospital", "Rounds", "Hospitals' CPU", "Wall time"]
+    return [
+        PageTable("The same numbers, and the other figures", ["Method", *headings], judged),
+        PageTable("What it gained and what it cost", ["Method", *gains, *costs], spent),
+    ]
+
+
+def site_table(figures: Mapping[str, Mapping[str, SiteSummary]]) -> PageTable:
+    """Returns how methods (method -> site -> figures) did on each site's test cases."""
+    rows = []
+    for site in dict.fromkeys(site for sites in figures.values() for site in sites):
+        there = [sites.get(site) for sites in figures.values()]
+        cells = [TableCell(f"{max(summary.cases for summary in there if summary):.0f}")]
+        for summary in there:
+            pair = (summary.balanced_accuracy, summary.auroc) if summary else (Estimate(), Estimate())
+            cells += [estimate_cell(estimate) for estimate in pair]
+        rows.append(TableRow(site, cells))
+    headings = [f"{method}: {figure}" for method in figures for figure in ("balanced accuracy", "AUROC")]
+    return PageTable("Test cases of each site", ["Site", "Cases", *headings], rows)
+
+
+def reliability_table(bins: Sequence[CalibrationBin]) -> PageTable:
+    """Returns the table beside the reliability diagram."""
+    rows = [(numerals.figure(item.confidence), numerals.figure(item.accuracy), f"{item.count:.0f}") for item in bins]
+    return plain_table("The same bins", ["Stated confidence", "Answered right", "Cases"], rows)
+
+
+def phase_table(exchanges: Sequence[MeanExchange]) -> PageTable:
+    """Returns sums per phase, phases in the order in which they first appear."""
+    headings = ["Phase", "Exchanges", "From hospitals", "To hospitals", "Time", "Failed replies"]
+    rows = []
+    for phase in dict.fromkeys(item.phase for item in exchanges):
+        same = [item for item in exchanges if item.phase == phase]
+        sizes = (numerals.size(sum(getattr(item, way) for item in same)) for way in ("bytes_up", "bytes_down"))
+        time, failures = sum(item.seconds for item in same), sum(item.failures for item in same)
+        rows.append((phase, len(same), *sizes, numerals.seconds(time), f"{failures:g}"))
+    return plain_table("Per phase, over all hospitals", headings, rows)
+
+
+def exchange_table(exchanges: Sequence[MeanExchange]) -> PageTable:
+    """Returns the numbers of the chart of rounds, one row an exchange."""
+    headings = ["Phase", "Round", "From hospitals", "To hospitals", "Time", "Replies", "Failed"]
+    rows = [
+        (
+            item.phase, item.round, numerals.size(item.bytes_up), numerals.size(item.bytes_down),
+            numerals.seconds(item.seconds), f"{item.replies:g}", f"{item.failures:g}",
+        )
+        for item in exchanges
+    ]  # fmt: skip
+    return plain_table("Exchanges in order", headings, rows)
+
+
+def failure_table(results: Sequence[Result]) -> PageTable:
+    """Returns every kind of failure with how often it happened."""
+    counted = Counter(
+        (failure.site, f"{failure.code}: {failure.text}", result.seed)
+        for result in results
+        for failure in result.failures
+    )
+    rows = [(*what, times) for what, times in counted.items()]
+    return plain_table("Failed replies", ["Hospital", "What", "Seed", "Times"], rows)
+
+
+def fact_tables(result: Result, seed: str) -> list[PageTable]:
+    """Returns what a run was made of: data, hospitals (of the seed named), settings and versions."""
+    data = {key: getattr(result.data, key) for key in ("name", "title", "licence")}
+    facts = {**data, "notes": " ".join(result.data.notes)}
+    about = plain_table("Data", ["Fact", "Value"], [(key, value) for key, value in facts.items() if value])
+    hospitals = plain_table("Hospitals", ["Hospital", f"Training cases{seed}"], sorted(result.sites.items()))
+    return [*([about] if about.rows else []), hospitals, *run_tables(result.settings, result.versions)]
+
+
+def run_tables(settings: Mapping[str, Any], versions: Mapping[str, str]) -> list[PageTable]:
+    """Returns the settings, without the places on the machine that ran, and the versions of a run."""
+    words = {key: f"{value}" for key, value in sorted(settings.items())}
+    shown = {key: Path(value).name if key in _PLACES else value for key, value in words.items()}
+    return [
+        plain_table("Settings", ["Setting", "Value"], [(key, value or "(default)") for key, value in shown.items()]),
+        plain_table("Versions", ["Part", "Version"], versions.items()),
+    ]
+
+
+def _gains(method: MethodSummary) -> list[TableCell]:
+    cells = []
+    for figure in ("balanced_accuracy", "auroc"):
+        gain = (method.gains or {}).get(figure, Estimate())
+        note = f"{numerals.signed(gain.low)} to {numerals.signed(gain.high)}" if gain.ends else ""
+        cells.append(TableCell(numerals.signed(gain.mean), note))
+    return cells
+
+
+def _costs(method: MethodSummary) -> list[TableCell]:
+    sizes = (numerals.size(method.bytes_up), numerals.size(method.bytes_down))
+    times = (numerals.seconds(method.cpu_seconds), numerals.seconds(method.wall_seconds))
+    return [TableCell(words) for words in (*sizes, f"{method.rounds:g}", *times)]

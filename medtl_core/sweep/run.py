@@ -1,0 +1,170 @@
+"""`medtl sweep privacy`: accuracy against epsilon, as one experiment that goes on where it stopped.
+
+The folder holds `config.json` (what is swept), `sweep.csv`, `metrics.json`, `report.html`, and below secure/, open/ and
+free/ one ordinary run folder a cell. Tables are written from what is finished, whenever the command ends.
+"""
+
+import fcntl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medtl_core.errors import RunError
+from medtl_core.flower.run import Plan
+from medtl_core.run_folder import FAILED
+from medtl_core.store import read_json, write_json, write_text
+from medtl_core.sweep.cells import REFERENCES, Sweep, cells, job_of
+from medtl_core.sweep.findings import Findings, sweep_lines
+from medtl_core.sweep.job_queue import Job, work_through
+from medtl_core.sweep.page import render
+from medtl_core.sweep.rows import FinishedRun, read_job, write_csv
+from medtl_core.versions import versions
+
+#: Settings that may differ between two calls of one sweep: cells are named by them, or they only say where things lie.
+_FREE = ("shots", "seed", "epsilon", "privacy", "methods", "secure-sum", "out", "state", "cache")
+
+
+def carry_out(sweep: Sweep, run: Callable[[Plan], object], minutes: float, say: Callable[[str], None]) -> Findings:
+    """Works through a sweep's cells and returns what all finished ones say; it also lies in `metrics.json`.
+
+    Args:
+        sweep: what to run; cells that are done in its folder stay.
+        run: carries out the plan of one cell.
+        minutes: after which no further cell starts; 0 = only the tables of what is there.
+        say: takes a line for every cell.
+
+    Raises:
+        ConfigError, DataError: a cell's settings or data cannot be used; all are looked at before the first run.
+        RunError: the folder holds something else or is in use, or no cell has ever finished.
+    """
+    jobs = [job_of(sweep, cell) for cell in cells(sweep)]
+
+    def do(job: Job) -> None:
+        run(replace(sweep.plan, settings=job.settings, seeds=1, out=job.folder))
+
+    with claimed(sweep) as out:
+        failed = work_through(jobs, do, minutes, say)
+        finished = [read for job in jobs if (read := read_job(job, sweep.data)) is not None]
+        failed = {job.name: why for job in jobs if (why := _failure(job))} | failed
+        findings = summarise_sweep(sweep, finished, failed, len(jobs))
+        write_csv(out / "sweep.csv", [row for each in finished for row in each.rows])
+        write_json(out / "metrics.json", findings.as_dict())
+        write_text(out / "report.html", render(findings))
+    return findings
+
+
+def summarise_sweep(sweep: Sweep, finished: Sequence[FinishedRun], failed: Mapping[str, str], cells: int) -> Findings:
+    """Returns what finished runs say together.
+
+    Raises:
+        RunError: none has finished.
+    """
+    if not finished:
+        why = next(iter(failed.values()), "the time budget was spent before the first ended")
+        raise RunError(f"no cell of the sweep in {sweep.plan.out} has finished: {why}")
+    first, rows = finished[0].result, [row for each in finished for row in each.rows]
+    overspent = {
+        f"{row.method}, epsilon {row.epsilon:g}, {row.shots} shots, seed {row.seed}": (
+            f"a ledger accounts for epsilon {row.spent:g}: more than was promised"
+        )
+        for row in rows
+        if row.overspent
+    }
+    return Findings(
+        name=sweep.plan.name,
+        folder=sweep.data,
+        data=first.data,
+        classes=first.classes,
+        hospitals=len(first.sites),
+        test_cases=first.test_cases,
+        shots=sweep.shots,
+        epsilons=sweep.epsilons,
+        seeds=tuple(sorted({row.seed for row in rows})),
+        delta=tuple(sorted({row.delta for row in rows if row.delta is not None})),
+        public_cases={
+            shots: sorted({row.public_cases for row in rows if row.shots == shots and row.public_cases is not None})
+            for shots in sweep.shots
+        },
+        settings=identity(sweep)["settings"],
+        versions=versions(),
+        lines=sweep_lines(finished),
+        done=len(finished),
+        of=cells,
+        failed={**failed, **overspent},
+        absent=sum(len(each.result.failures) for each in finished),
+    )
+
+
+def _failure(job: Job) -> str:
+    """Why a cell broke in an earlier call; one that was stopped by a person did not."""
+    marker = job.folder / FAILED
+    text = "" if job.done or not marker.is_file() else marker.read_text(encoding="utf-8")
+    return "" if text.startswith("KeyboardInterrupt") else " ".join(text.split())
+
+
+def identity(sweep: Sweep) -> dict[str, Any]:
+    """Returns what two calls must have in common to be one sweep."""
+    public = sweep.plan.settings.public()
+    return {
+        "sweep": "privacy",
+        "settings": {key: value for key, value in public.items() if key not in _FREE},
+        "mechanisms": [method.name for method in sweep.mechanisms],
+        "references": list(REFERENCES),
+        "secure-sum": sweep.secure,
+    }
+
+
+@contextmanager
+def claimed(sweep: Sweep) -> Iterator[Path]:
+    """Holds the sweep's folder for this process; it is new, empty, or of the same sweep.
+
+    Raises:
+        RunError: it is not, or another process works in it.
+    """
+    out, asked = sweep.plan.out, identity(sweep)
+    _check_folder(out, asked)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = (out / ".lock").open("w")
+    except OSError as error:
+        raise RunError(f"the folder {out} cannot be written ({error.strerror}); choose another with --out") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(f"another sweep is at work in {out}; wait for it, or choose another folder") from error
+        _check_folder(out, asked)
+        if not (out / "config.json").is_file():
+            write_json(out / "config.json", asked)
+        yield out
+
+
+def _check_folder(out: Path, asked: Mapping[str, Any]) -> None:
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; name a folder with --out")
+    if (out / "config.json").is_file():
+        stored = read_json(out / "config.json")
+        if stored.get("sweep") != "privacy":
+            raise RunError(f"{out} holds another kind of run; choose a new or an empty folder with --out")
+        if stored != asked:
+            raise RunError(
+                f"{out} holds a sweep of other settings ({_difference(stored, asked)}); choose another --out"
+            )
+    elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise RunError(f"the folder {out} holds something else; choose a new or an empty one with --out")
+
+
+def _difference(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Returns the first thing in which two sweeps differ, in words."""
+
+    def words(record: Mapping[str, Any], key: str) -> str:
+        value = {**record, **record.get("settings", {})}.get(key)
+        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    keys = {"mechanisms", "references", "secure-sum", *stored.get("settings", {}), *asked["settings"]}
+    for key in sorted(keys):
+        if words(stored, key) != words(asked, key):
+            return f"{key}: {words(stored, key)} there, {words(asked, key)} here"
+    return "of another version"
