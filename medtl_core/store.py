@@ -187,7 +187,9 @@ class ArrayStore:
         except (OSError, ValueError) as error:
             raise self.error(f"the manifest {path} cannot be read: {error}; {self.remedy}") from error
         if not isinstance(manifest, dict) or manifest.get("schema") != self.schema:
-            raise self.error(f"{path} is not the manifest of a {self.what} that this version of medtl can read")
+            raise self.error(
+                f"{path} is not the manifest of a {self.what} that this version of medtl can read; {self.remedy}"
+            )
         for key, kind in {**self.entries, "sha256": str}.items():
             if not isinstance(manifest.get(key), kind):
                 raise self.error(f"the manifest {path} lacks {key!r} as {kind.__name__}; {self.remedy}")

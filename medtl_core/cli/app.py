@@ -78,10 +78,16 @@ def app() -> None:
 def main() -> None:
     """Runs the command line; an error a user can mend is one line on standard error and exit code 1."""
     try:
-        app(prog_name="medtl")
+        code = app.main(prog_name="medtl", standalone_mode=False)
     except MedtlError as error:
         click.echo(f"error: {' '.join(str(error).split())}", err=True)
         raise SystemExit(1) from None
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except click.Abort:
+        raise SystemExit(130) from None  # as shells report a command that was interrupted
+    raise SystemExit(code or 0)
 
 
 if __name__ == "__main__":
