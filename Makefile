@@ -3,14 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# One numeric thread per process: simulated hospitals run side by side (METHODS section 10)
+# One numeric thread per process: simulated hospitals run side by side, one a core
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 
-.PHONY: help install demo test lint types test-slow test-wheel clean bench-speed bench-methods bench-finetune bench-unseen \
-  bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills
+.PHONY: help install demo test lint types test-slow test-wheel clean bench-speed bench-methods bench-finetune \
+  bench-unseen bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills house mutants
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -46,6 +46,12 @@ test-slow: $(STAMP)  ## tests that take longer than the default suite allows
 test-wheel: $(STAMP)  ## builds the wheel, installs it where no checkout can be seen, and runs quickstart in an empty folder
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
+house: $(STAMP)  ## rooms and their budgets, circles, imports against the order, class names used twice
+	@$(BIN)/python -m tests.house
+
+mutants: $(STAMP)  ## 200 small mistakes, planted one at a time: how many the tests catch
+	$(BIN)/python -m tests.mutants --map runs/mutants.json
+
 bench-speed: $(STAMP)  ## ratios against plain torch and Flower's Ray simulation, measured in one run
 	$(BIN)/python -m simulations.speed
 
@@ -73,8 +79,7 @@ bench-newcomer: $(STAMP)  ## a new class, and a new hospital, with 1, 5 and 20 c
 	$(BIN)/python -m simulations.newcomer class --data $(DATA)/kermany_cxr224 --set image-size=128
 
 bench-sources: $(STAMP)  ## which backbone and layer: scores from sums against measured accuracy
-	$(BIN)/python -m simulations.sources selection --shared $(DATA)/..
-	$(BIN)/python -m simulations.sources medical --shared $(DATA)/..
+	$(BIN)/python -m simulations.sources --shared $(DATA)/..
 
 bench-robustness: $(STAMP)  ## heads on corrupted test images
 	$(BIN)/python -m simulations.robustness --data $(DATA)/kermany_cxr224 --methods discriminant,fedavg-20 --shots 25 --seeds 3 --out runs/robustness

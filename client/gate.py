@@ -1,8 +1,8 @@
 """How this hospital answers: privately through the gate of its own ledger, or plainly where its policy allows that."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,21 +25,6 @@ from medtl_core.values import Array, Released, Witness, digest
 from .site import Site
 
 
-@dataclass(frozen=True)
-class Account:
-    """Where a hospital keeps what private releases need.
-
-    Attributes:
-        home: its own folder, with the policy it wrote.
-        ledger: folder of the ledger.
-        policy: what it allows.
-    """
-
-    home: Path
-    ledger: Path
-    policy: Policy
-
-
 def answered(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
     """Returns the release this hospital makes for one message.
 
@@ -47,7 +32,7 @@ def answered(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
         PrivacyError: the message asks for something the policy, the agreed plan or the ledger does not allow.
     """
     if private_task(name) is not None or private_training(name) is not None:
-        return _private(site, name, arrays, config)
+        return _private_release(site, name, arrays, config)
     refuse_plain(site, name)
     return answer(name, site.data, arrays, config)
 
@@ -71,20 +56,6 @@ def public_weight(site: Site) -> int:
     return _terms(site).cases
 
 
-def account(site: Site, mechanism: str, terms: Terms) -> Account:
-    """Returns the hospital's account. In a simulation every method has one of its own, as if it ran alone.
-
-    Raises:
-        PrivacyError: the hospital has no folder of its own, or its policy cannot be read.
-    """
-    if site.home is None:
-        raise PrivacyError("privacy needs a folder of the hospital's own: set state-dir in its node config")
-    if site.simulated:
-        allowed = Policy(max_epsilon=terms.epsilon, delta=terms.delta)
-        return Account(site.home, site.home / "privacy" / mechanism, read_policy(site.home, allowed))
-    return Account(site.home, site.home / "privacy", read_policy(site.home))
-
-
 def question_of(arrays: Mapping[str, Array], config: Config) -> str:
     """Returns the hash of what was asked; the same release for another question would be another release."""
     public = {key: value for key, value in config.items() if not key.startswith("witness")}
@@ -92,51 +63,67 @@ def question_of(arrays: Mapping[str, Array], config: Config) -> str:
     return digest({"arrays": hashes, "config": public})
 
 
-def _private(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
-    if site.settings.secure_sum:
-        raise PrivacyError("this run sums securely; a hospital's own noised sums do not leave it")
-    case = opened(site, name, arrays, config)
-    training = private_training(name)
-    with case.ledger() as ledger:
-        if training is not None:
-            work = partial(training, site.data, arrays, config)
-            released = train(case.demand, work, ledger, case.key, system_entropy())
-        else:
-            released = release(case.demand, case.task, ledger, case.key, system_entropy())
-        return replace(released, witness=case.standing(ledger))
-
-
 @dataclass(frozen=True)
-class Case:
+class PrivateRequest:
     """One private request, checked against settings and policy: all the gate needs.
 
     Attributes:
+        site: the hospital.
+        home: its own folder, with the policy it wrote.
+        name: of the private task.
+        arrays, config: the message.
         demand: of the agreed plan.
         key: of the release.
-        task: computes the clipped sums.
-        ledger: opens the hospital's ledger, its witness checked.
-        home: the hospital's own folder.
-        owner: whose the ledger is, "hospital" or "method".
+        books: folder of the ledger.
+        policy: what the hospital allows.
     """
 
+    site: Site
+    home: Path
+    name: str
+    arrays: Arrays
+    config: Config
     demand: Demand
     key: Key
-    task: Callable[[], Bounded]
-    ledger: Callable[[], AbstractContextManager[Ledger]]
-    home: Path
-    owner: str
+    books: Path
+    policy: Policy
 
-    def standing(self, ledger: Ledger) -> Witness:
+    def sums(self) -> Bounded:
+        """Returns the clipped sums, before any noise; for the gate alone.
+
+        Raises:
+            PrivacyError: the task is no private sum, or a case does not fit.
+        """
+        task = private_task(self.name)
+        if task is None:
+            raise PrivacyError(f"{self.name!r} is not a private sum")
+        return task(self.site.data, self.arrays, self.config)
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """Opens the hospital's ledger, and checks what the server has seen of it."""
+        identity = Identity(self.site.data.name, fingerprint(self.site.data.patients.tolist(), self.home))
+        seen = from_values(self.config)
+        with Ledger(self.books, identity, self.policy) as ledger:
+            if seen is not None and seen.ledger == self._owner:
+                ledger.check_witness(seen.seq, seen.hash)
+            yield ledger
+
+    def witness(self, ledger: Ledger) -> Witness:
         """Returns what the server may remember of the opened ledger."""
-        return Witness(self.owner, *ledger.witness)
+        return Witness(self._owner, *ledger.witness)
+
+    @property
+    def _owner(self) -> str:
+        return METHOD if self.site.simulated else HOSPITAL
 
 
-def opened(site: Site, name: str, arrays: Arrays, config: Config) -> Case:
-    """Returns the case of a request for the private task `name`.
+def private_request(site: Site, name: str, arrays: Arrays, config: Config) -> PrivateRequest:
+    """Returns a request for the private task `name`. In a simulation every method has a ledger as if it ran alone.
 
     Raises:
         PrivacyError: the run has no privacy, the method is not private, the plan does not hold the task, the witness
-            is malformed, or the policy refuses.
+            is malformed, the hospital has no folder of its own, or its policy refuses or cannot be read.
     """
     if site.settings.privacy == "none":  # else the true number of cases and the seconds of the work ride along
         raise PrivacyError(f"{name!r} is private, but this run has privacy=none; set privacy=auto")
@@ -148,27 +135,29 @@ def opened(site: Site, name: str, arrays: Arrays, config: Config) -> Case:
     demand = Demand(plan, int(config["step"]), int(config["round"]), str(config["plan"]))
     if not 0 <= demand.step < len(plan.steps) or plan.steps[demand.step].task != name:
         raise PrivacyError(f"the plan of {method.name} does not hold {name!r} as step {demand.step}")
-    own = account(site, method.name, terms)
-    own.policy.admit(plan, len(np.unique(site.data.patients)))
-    identity = Identity(site.data.name, fingerprint(site.data.patients.tolist(), own.home))
+    if site.home is None:
+        raise PrivacyError("privacy needs a folder of the hospital's own: set state-dir in its node config")
+    books = site.home / "privacy" / method.name if site.simulated else site.home / "privacy"
+    default = Policy(max_epsilon=terms.epsilon, delta=terms.delta) if site.simulated else None
+    policy = read_policy(site.home, default)
+    policy.admit(plan, len(np.unique(site.data.patients)))
+    from_values(config)  # a malformed witness is refused before the ledger is touched
     key = Key(site.agreement, plan.digest, demand.step, demand.number, question_of(arrays, config))
+    return PrivateRequest(site, site.home, name, arrays, config, demand, key, books, policy)
 
-    owner, seen = METHOD if site.simulated else HOSPITAL, from_values(config)
 
-    @contextmanager
-    def ledger() -> Iterator[Ledger]:
-        with Ledger(own.ledger, identity, own.policy) as book:
-            if seen is not None and seen.ledger == owner:
-                book.check_witness(seen.seq, seen.hash)
-            yield book
-
-    def task() -> Bounded:
-        found = private_task(name)
-        if found is None:
-            raise PrivacyError(f"{name!r} is not a private sum")
-        return found(site.data, arrays, config)
-
-    return Case(demand, key, task, ledger, own.home, owner)
+def _private_release(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
+    if site.settings.secure_sum:
+        raise PrivacyError("this run sums securely; a hospital's own noised sums do not leave it")
+    request = private_request(site, name, arrays, config)
+    training = private_training(name)
+    with request.ledger() as ledger:
+        if training is not None:
+            work = partial(training, site.data, arrays, config)
+            released = train(request.demand, work, ledger, request.key, system_entropy())
+        else:
+            released = release(request.demand, request.sums, ledger, request.key, system_entropy())
+        return replace(released, witness=request.witness(ledger))
 
 
 def _terms(site: Site) -> Terms:

@@ -25,7 +25,7 @@ from medtl_core.privacy.plan import Step
 from medtl_core.store import to_json, write_bytes
 from medtl_core.values import Array, PrivacyEvent, Released, Update, digest
 
-from .gate import Case, opened
+from .gate import PrivateRequest, private_request
 from .site import Site
 
 
@@ -51,10 +51,8 @@ class Session:
         Raises:
             PrivacyError: the server said something else before.
         """
-        kept = json.loads(self.path.read_text(encoding="utf-8"))
-        if kept["facts"].setdefault(fact, value) != value:
+        if self._once("facts", fact, value) != value:
             raise PrivacyError(f"secure sum: the server changed {fact}; nothing more is told about this sum")
-        _write(self.path, kept)
 
     def agreed(self, fact: str) -> Any:
         """Returns a fact fixed before.
@@ -62,10 +60,21 @@ class Session:
         Raises:
             PrivacyError: it was not: a stage is missing.
         """
-        kept = json.loads(self.path.read_text(encoding="utf-8"))
-        if fact not in kept["facts"]:
+        facts = json.loads(self.path.read_text(encoding="utf-8"))["facts"]
+        if fact not in facts:
             raise PrivacyError(f"secure sum: the server skipped a stage ({fact} is not known)")
-        return kept["facts"][fact]
+        return facts[fact]
+
+    def answer(self, name: str, fresh: Ints) -> dict[str, Array]:
+        """Returns an answer as it was given the first time: shares are drawn at random, and two draws would not fit."""
+        return {name: np.array(self._once("answers", name, fresh.tolist()), np.int64)}
+
+    def _once(self, table: str, name: str, value: Any) -> Any:
+        """What is written under a name: `value` the first time, whatever that was ever after."""
+        state = json.loads(self.path.read_text(encoding="utf-8"))
+        first = state[table].setdefault(name, value)
+        _write(self.path, state)
+        return first
 
 
 def staged(site: Site, stage: str, arrays: Arrays, config: Config) -> Released:
@@ -76,19 +85,18 @@ def staged(site: Site, stage: str, arrays: Arrays, config: Config) -> Released:
     """
     if not site.settings.secure_sum or site.home is None:
         raise PrivacyError("a secure sum needs secure-sum=true and a folder of the hospital's own (state-dir)")
-    case = opened(site, str(config["inner"]), _inner(arrays), _inner_config(config))
-    check(case.demand)
+    request = private_request(site, str(config["inner"]), _inner(arrays), _inner_config(config))
+    check(request.demand)
     if stage == STAGES[0]:
-        with case.ledger() as ledger:  # who cannot pay, or has lost records, must not become a drop-out later
-            ledger.afford(case.key, case.demand.plan.steps[case.demand.step])
-            witness = case.standing(ledger)
-        return replace(_told(_keys(_session(site, case), site.home)), witness=witness)
-    session = _session(site, case)
-    roster = _roster(session, arrays, config, case)
-    answers = {STAGES[1]: _parcels, STAGES[3]: _opened}
-    if stage in answers:
-        return _told(answers[stage](session, roster, arrays))
-    return _masked(session, roster, arrays, case)
+        with request.ledger() as ledger:  # who cannot pay, or has lost records, must not become a drop-out later
+            ledger.afford(request.key, request.demand.plan.steps[request.demand.step])
+            witness = request.witness(ledger)
+        return replace(_unpaid(_keys(_session(request), site.home)), witness=witness)
+    session = _session(request)
+    roster = _roster(session, arrays, config, request)
+    if stage == STAGES[2]:
+        return _masked(session, roster, arrays, request)
+    return _unpaid((_parcels if stage == STAGES[1] else _unmasking_shares)(session, roster, arrays))
 
 
 @dataclass(frozen=True)
@@ -111,15 +119,16 @@ def _keys(session: Session, home: Path) -> dict[str, Array]:
     }
 
 
-def _roster(session: Session, arrays: Arrays, config: Config, case: Case) -> _Roster:
+def _roster(session: Session, arrays: Arrays, config: Config, request: PrivateRequest) -> _Roster:
     names = tuple(str(config["roster"]).split("/"))
     keys, identity, signature = (arrays[f"roster-{part}"] for part in ("keys", "identity", "signature"))
-    needed = case.demand.plan.terms.honest
+    terms = request.demand.plan.terms
+    needed = terms.honest
     if len(names) != len(keys) or len(set(names)) < len(names) or session.site not in names or len(names) < needed:
         raise PrivacyError("secure sum: the roster does not name this hospital among enough others, each once")
-    if int(config["threshold"]) != needed or needed <= case.demand.plan.terms.colluders:
+    if int(config["threshold"]) != needed or needed <= terms.colluders:
         raise PrivacyError("secure sum: the threshold is not that of the plan")
-    trusted = trusted_peers(case.home)
+    trusted = trusted_peers(request.home)
     for place, name in enumerate(names):
         seal, pair, owner = to_bytes(keys[place, 0]), to_bytes(keys[place, 1]), to_bytes(identity[place])
         masking.check_signature(owner, to_bytes(signature[place]), _statement(session.name, name, seal, pair), name)
@@ -141,24 +150,16 @@ def _parcels(session: Session, roster: _Roster, arrays: Arrays) -> dict[str, Arr
         purpose = f"parcel/{session.name}/{session.site}/{roster.names[place]}"
         key = masking.agreed_key(session.secrets.seal, roster.seal[place], purpose)
         rows.append(to_words(masking.seal(key, parts[0][place] + parts[1][place])))
-    return session_once(session, "parcels", np.stack(rows))
+    return session.answer("parcels", np.stack(rows))
 
 
-def session_once(session: Session, fact: str, fresh: Ints) -> dict[str, Array]:
-    """Returns an answer as it was given the first time: shares are drawn at random, and two draws would not fit."""
-    kept = json.loads(session.path.read_text(encoding="utf-8"))
-    answer = kept["answers"].setdefault(fact, fresh.tolist())
-    _write(session.path, kept)
-    return {fact: np.array(answer, np.int64)}
-
-
-def _masked(session: Session, roster: _Roster, arrays: Arrays, case: Case) -> Released:
+def _masked(session: Session, roster: _Roster, arrays: Arrays, request: PrivateRequest) -> Released:
     present = _flags(arrays["present"], roster, "present")
     _shares(session, roster, arrays["parcels"], present)  # every parcel must open before anything is masked
     session.agree("present", present)
     session.agree("parcels-in", arrays["parcels"].tolist())
     keys = {
-        place: masking.agreed_key(session.secrets.pair, roster.pair[place], f"mask/{case.demand.plan.digest}")
+        place: masking.agreed_key(session.secrets.pair, roster.pair[place], f"mask/{request.demand.plan.digest}")
         for place in present
         if place != roster.me
     }
@@ -167,12 +168,12 @@ def _masked(session: Session, roster: _Roster, arrays: Arrays, case: Case) -> Re
         flat = np.concatenate([np.asarray(noised[name], np.int64).ravel() for name in sorted(noised)])
         return {"masked": masking.masked(flat, roster.me, keys, session.secrets.own)}
 
-    with case.ledger() as ledger:
-        released = release(case.demand, case.task, ledger, case.key, system_entropy(), finish)
-        return replace(released, witness=case.standing(ledger))
+    with request.ledger() as ledger:
+        released = release(request.demand, request.sums, ledger, request.key, system_entropy(), finish)
+        return replace(released, witness=request.witness(ledger))
 
 
-def _opened(session: Session, roster: _Roster, arrays: Arrays) -> dict[str, Array]:
+def _unmasking_shares(session: Session, roster: _Roster, arrays: Arrays) -> dict[str, Array]:
     """This hospital's shares: of the survivors' own masks, and of the drop-outs' pairwise keys; never both of one."""
     present = _flags(arrays["present"], roster, "present")
     survivors = _flags(arrays["survivors"], roster, "survivors")
@@ -204,26 +205,24 @@ def _flags(flags: Array, roster: _Roster, what: str) -> list[int]:
     return places
 
 
-def _session(site: Site, case: Case) -> Session:
-    key = case.key
+def _session(request: PrivateRequest) -> Session:
+    key, folder = request.key, request.home / "secure"
     name = digest({"agreement": key.agreement, "plan": key.plan, "step": key.step, "number": key.number})
-    folder = case.home / "secure"
     path = folder / f"{name[:32]}.json"
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        drawn = masking.fresh_secrets()
-        secrets = {"seal": drawn.seal.hex(), "pair": drawn.pair.hex(), "own": drawn.own.hex()}
-        _write(path, {"secrets": secrets, "facts": {}, "answers": {}})
-    kept = json.loads(path.read_text(encoding="utf-8"))["secrets"]
-    secrets_ = Secrets(*(bytes.fromhex(kept[part]) for part in ("seal", "pair", "own")))
-    return Session(path, name, site.data.name, secrets_)
+        fresh = {part: secret.hex() for part, secret in vars(masking.fresh_secrets()).items()}
+        _write(path, {"secrets": fresh, "facts": {}, "answers": {}})
+    drawn = json.loads(path.read_text(encoding="utf-8"))["secrets"]
+    secrets = Secrets(*(bytes.fromhex(drawn[part]) for part in ("seal", "pair", "own")))
+    return Session(path, name, request.site.data.name, secrets)
 
 
 def _statement(session: str, site: str, seal: bytes, pair: bytes) -> bytes:
     return json.dumps([session, site, seal.hex(), pair.hex()]).encode()
 
 
-def _told(arrays: dict[str, Array]) -> Released:
+def _unpaid(arrays: dict[str, Array]) -> Released:
     """Keys and shares of masks tell nothing about patients; the event says that they cost nothing."""
     return Released(Update(arrays), PrivacyEvent("mask", 0.0, 0.0))
 

@@ -10,17 +10,17 @@ compared is CPU seconds of the whole process, since other work on the machine st
 turns, and the fastest of some repetitions counts.
 """
 
-import argparse
 import copy
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medtl_core.data.views import views_of
-from simulations.speed import SHARED, Line
+from simulations.speed import SHARED, Line, printed, run_apps
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -34,14 +34,7 @@ _TAPS, _CHANNELS = ((2, 1), (3, 2), (4, 2)), (40, 80, 112)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures the scopes asked for and prints their ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scopes", nargs="*", default=["last", "all"], help="any of last, all")
-    scopes = parser.parse_args(arguments).scopes
-    print(f"{'ratio':<58}{'value':>9}  {'goal':<12}detail")
-    for scope in scopes:
-        for line in measured(scope):
-            print(f"{line.name:<58}{line.value:>9.3f}  {line.goal:<12}{line.detail}", flush=True)
-    return 0
+    return printed({scope: partial(measured, scope) for scope in ("last", "all")}, __doc__, arguments)
 
 
 def measured(scope: str) -> list[Line]:
@@ -91,20 +84,13 @@ def _scenario(scope: str, cache: Path) -> dict[str, Any]:
 
 def _federated(values: dict[str, Any], out: Path) -> list[float]:
     """CPU seconds of this process in each round of training: messages, hospitals and aggregation."""
-    from client.app import app as client_app
-    from medtl_core.config import settings
-    from medtl_core.flower.grid import run_local
-    from server.app import app as server_app
-
-    chosen = settings({**values, "out": str(out)})
-    nodes = [{"partition-id": part, "num-partitions": chosen.sites} for part in range(chosen.sites)]
     stamps: list[float] = []
 
     def listen(event: Mapping[str, Any]) -> None:
         if event["kind"] in ("phase", "exchange") and str(event["phase"]).startswith("tune-"):
             stamps.append(time.process_time())
 
-    run_local(server_app, client_app, node_configs=nodes, run_config=chosen.public(), workers=1, listener=listen)
+    run_apps(values, out, listen)
     return [after - before for before, after in zip(stamps[::2], stamps[1::2], strict=True)]
 
 

@@ -5,17 +5,16 @@ none is left or the time budget is spent; what is done is never done again. `...
 there. Methods of one family and data set read the same features and cases, so differences are paired by seed.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medtl_core.config import settings
-from simulations.batch import ROOT, Job, Values, told, work_through
-from simulations.comparison import compare, markdown
+from medtl_core.evaluation.result import MethodResult
+from simulations.batch import Job, Values
+from simulations.experiments import carry_out, options, records, where
+from simulations.paired import comparison
 
 #: The data sets, their hospitals, and the shots at which methods are compared.
 DATA: Mapping[str, Values] = {
@@ -103,9 +102,8 @@ class Cell:
 
     def settings(self, data: Path) -> Values:
         """Returns the flat settings of this cell."""
-        place: Values = {"data": self.data, "data-path": str((data / self.data).absolute())}
         own: Values = {"shots": self.shots, "seed": self.seed, "methods": ",".join(self.methods), **_SHARED}
-        return {**DATA[self.data], **FAMILIES[self.group.family], **place, **own}
+        return {**DATA[self.data], **FAMILIES[self.group.family], **where(data, self.data), **own}
 
 
 def cells(groups: Sequence[Group], shots: Sequence[int]) -> Iterator[Cell]:
@@ -119,15 +117,13 @@ def cells(groups: Sequence[Group], shots: Sequence[int]) -> Iterator[Cell]:
                         yield from (Cell(group, data, count, seed, part) for part in parts)
 
 
-def results(family: str, data: str, shots: int, out: Path) -> dict[str, dict[int, Mapping[str, Any]]]:
-    """Returns what is done of a table: method -> seed -> its record in result.json."""
-    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+def results(family: str, data: str, shots: int, out: Path) -> dict[str, dict[int, MethodResult]]:
+    """Returns what is done of a table: method -> seed -> how it did."""
+    found: dict[str, dict[int, MethodResult]] = {}
     for group in (group for group in GROUPS if group.family == family):
-        for file in sorted((out / group.name / f"{data}-{shots}").glob("*/seed-*/seed-*/result.json")):
-            if (file.parents[1] / "metrics.json").is_file():
-                content = json.loads(file.read_text(encoding="utf-8"))
-                for method, record in content["methods"].items():
-                    found.setdefault(method, {})[int(content["seed"])] = record
+        for run in sorted((out / group.name / f"{data}-{shots}").glob("*/seed-*")):
+            for method, by_seed in records(run).items():
+                found.setdefault(method, {}).update(by_seed)
     return found
 
 
@@ -137,19 +133,15 @@ def table(families: Sequence[str], shots: Sequence[int], out: Path) -> str:
     for family in families:
         for data in DATA:
             for count in shots:
-                lines = compare(results(family, data, count, out), BASELINES)
-                if lines:
-                    parts.append(f"### {family}: {data}, {count} shots\n\n{markdown(lines, BASELINES)}\n")
+                done = results(family, data, count, out)
+                if done:
+                    parts.append(f"### {family}: {data}, {count} shots\n\n{comparison(done, BASELINES)}\n")
     return "\n".join(parts)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs cells, or prints the tables of what is done."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("run", "table"))
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the data sets")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "methods", help="where runs are kept")
-    parser.add_argument("--minutes", type=float, default=600.0, help="time budget")
+    parser = options(__doc__, "methods", ("run", "table"))
     parser.add_argument("--groups", nargs="*", default=[group.name for group in GROUPS])
     parser.add_argument("--shots", nargs="*", type=int, default=list(SHOTS))
     chosen = parser.parse_args(arguments)
@@ -159,12 +151,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.what == "table":
         print(table(list(dict.fromkeys(group.family for group in groups)), chosen.shots, chosen.out))
         return 0
-    missing = [name for name in DATA if not (chosen.data / name).is_dir()]
-    if missing:
-        parser.error(f"{chosen.data} does not hold {', '.join(missing)}; name the folder of the data sets with --data")
     out = chosen.out.absolute()
-    jobs = [Job(cell.folder(out), settings(cell.settings(chosen.data))) for cell in cells(groups, chosen.shots)]
-    return told(work_through(jobs, "methods", chosen.minutes))
+    jobs = (Job(cell.folder(out), settings(cell.settings(chosen.data))) for cell in cells(groups, chosen.shots))
+    return carry_out(parser, chosen, jobs, "methods")
 
 
 if __name__ == "__main__":

@@ -6,33 +6,30 @@ same features of the same cases, so differences are paired by split. Tables are 
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.cli.plan import name_data
 from medtl_core.config import read_assignments, settings
 from medtl_core.errors import ConfigError, MedtlError
 from medtl_core.evaluation.intervals import paired
-from medtl_core.evaluation.scores import auroc, balanced_accuracy
+from medtl_core.evaluation.scores import balanced_accuracy
 from medtl_core.federation.study import Study
 from medtl_core.methods.episodes import draw_shots
 from medtl_core.rng import stream
+from simulations.experiments import named
 from simulations.federation import Cases, Index, federate, load
-from simulations.learners import LEARNERS, Newcomer
-from simulations.spread import apart, over
+from simulations.intervals import apart, markdown, over
+from simulations.newcomer_learners import LEARNERS, Newcomer
 
 SHOTS = (1, 5, 20)
-FIGURES = {"balanced accuracy": balanced_accuracy, "AUROC": auroc}
-#: learner -> shots -> figure -> one value a split.
-Results = dict[str, dict[int, dict[str, list[float]]]]
+#: Learner -> shots -> balanced accuracy, one value a seed.
+Results = dict[str, dict[int, list[float]]]
 
 
 @dataclass(frozen=True)
@@ -106,33 +103,23 @@ def _without(cases: Cases, site: str, seed: int) -> Split:
 
 def run(cases: Cases, splits: Sequence[Split], rounds: int) -> Results:
     """Returns every learner's figures; splits of one seed are averaged, so that a value stands for one seed."""
-    found: dict[tuple[str, int, str], dict[int, list[float]]] = {}
+    found: dict[tuple[str, int], dict[int, list[float]]] = {}
     for split in splits:
         study = federate(cases, split.base, split.classes, cases.settings.replace(seed=split.seed))
+        label, patients = cases.examples["label"][split.pool], cases.examples["patient"][split.pool]
         for shots in SHOTS:
             rng = stream(split.seed, "newcomer", "shots", split.name)
-            label, patients = cases.examples["label"][split.pool], cases.examples["patient"][split.pool]
             rows = split.pool[draw_shots(label, patients, shots, rng=rng)]
             newcomer = Newcomer(study, cases.support(rows, split.own), rounds)
-            for name, figures in _figures(newcomer, cases, split).items():
-                for figure, value in figures.items():
-                    found.setdefault((name, shots, figure), {}).setdefault(split.seed, []).append(value)
+            for name, learner in LEARNERS.items():
+                scores = cases.scores(learner(newcomer, cases.values[split.test]), split.test, split.own)
+                accuracy = float(balanced_accuracy(scores) or 0.0)
+                found.setdefault((name, shots), {}).setdefault(split.seed, []).append(accuracy)
         _log(split, study)
     results: Results = {}
-    for (name, shots, figure), by_seed in found.items():
-        means = [fmean(values) for values in by_seed.values()]
-        results.setdefault(name, {}).setdefault(shots, {})[figure] = means
+    for (name, shots), by_seed in found.items():
+        results.setdefault(name, {})[shots] = [fmean(values) for values in by_seed.values()]
     return results
-
-
-def _figures(newcomer: Newcomer, cases: Cases, split: Split) -> dict[str, dict[str, float]]:
-    found = {}
-    for name, learner in LEARNERS.items():
-        logits = learner(newcomer, cases.values[split.test])
-        if logits is not None:
-            scores = cases.scores(logits, split.test, split.own)
-            found[name] = {figure: float(measure(scores) or 0.0) for figure, measure in FIGURES.items()}
-    return found
 
 
 def _log(split: Split, study: Study) -> None:
@@ -141,18 +128,16 @@ def _log(split: Split, study: Study) -> None:
     print(f"split {split.seed} without {split.name}: {len(study.hospitals.weights)} hospitals{note}", file=sys.stderr)
 
 
-def table(results: Results, figure: str, baseline: str) -> str:
+def table(results: Results, baseline: str) -> str:
     """Returns a Markdown table: percent with half-widths of 95 % t-intervals over splits; differences are paired."""
-    head = ["learner", *(f"{shots} shots" for shots in SHOTS), *(f"{shots}: against {baseline}" for shots in SHOTS)]
-    lines = [head, ["-"] * len(head)]
+    rows = []
     for name, by_shots in results.items():
-        shown = [over(by_shots[shots][figure]) for shots in SHOTS]
-        versus = [
-            "" if name == baseline else apart(paired(by_shots[shots][figure], results[baseline][shots][figure]))
-            for shots in SHOTS
-        ]
-        lines.append([name, *shown, *versus])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        versus = (
+            "" if name == baseline else apart(paired(by_shots[shots], results[baseline][shots])) for shots in SHOTS
+        )
+        rows.append((name, *(over(by_shots[shots]) for shots in SHOTS), *versus))
+    head = ("learner", *(f"{shots} shots" for shots in SHOTS), *(f"{shots}: against {baseline}" for shots in SHOTS))
+    return markdown(head, rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -163,18 +148,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--novel", type=int, default=0, help="classes held out (0 = 3, or 1 of three classes)")
     parser.add_argument("--splits", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=20, help="of meta-training")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures of every split")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. sites=6 image-size=128")
     given = parser.parse_args(arguments)
-    defaults = {"sites": 6, "shots": 0, **name_data(given.data)}
+    defaults = {"sites": 6, "shots": 0, **named(given.data)}
     cases = load(settings({**defaults, **read_assignments(given.set)}))
     novel = given.novel or (3 if len(cases.examples.task.classes) > 4 else 1)
     made = class_splits(cases, given.splits, novel) if given.what == "class" else hospital_splits(cases, given.splits)
     results = run(cases, list(made), given.rounds)
-    if given.json:
-        given.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    for figure in FIGURES:
-        print(f"\n{figure}, new {given.what}, {given.splits} splits\n\n{table(results, figure, 'ProtoNet')}")
+    print(f"balanced accuracy, new {given.what}, {given.splits} splits\n\n{table(results, 'ProtoNet')}")
     return 0
 
 

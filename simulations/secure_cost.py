@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -100,17 +100,8 @@ class Cost:
     @property
     def total(self) -> tuple[Row, ...]:
         """All stages together; nothing if there is only one."""
-        if len(self.rows) < 2:
-            return ()
-        rows = self.rows
-        return (
-            Row(
-                "total",
-                up=sum(row.up for row in rows), down=sum(row.down for row in rows),
-                cpu=sum(row.cpu for row in rows), wall=sum(row.wall for row in rows),
-                server=sum(row.server for row in rows), seconds=sum(row.seconds for row in rows),
-            ),
-        )  # fmt: skip
+        columns = zip(*(astuple(row)[1:] for row in self.rows), strict=True)
+        return (Row("total", *map(sum, columns)),) if len(self.rows) > 1 else ()
 
 
 def measure(case: Case, folder: Path) -> Cost:
@@ -234,27 +225,25 @@ def table(costs: Sequence[Cost]) -> str:
         "who answer in turn. kB are payload: arrays, values and names.",
         f"{'hospitals':<10}{'sum':<10}{'stage':<20}{'kB up':>8}{'kB down':>9}{'CPU ms':>8}{'wall ms':>9}"
         f"{'server CPU ms':>15}{'seconds':>9}",
-        *(_priced(cost.case, row) for cost in costs for row in (*cost.rows, *cost.total)),
+    ]
+    for cost in costs:
+        lines += [
+            f"{cost.case.hospitals:<10}{cost.case.mode:<10}{row.stage:<20}{row.up / 1e3:>8.2f}{row.down / 1e3:>9.2f}"
+            f"{1e3 * row.cpu:>8.1f}{1e3 * row.wall:>9.1f}{1e3 * row.server:>15.1f}{row.seconds:>9.2f}"
+            for row in (*cost.rows, *cost.total)
+        ]
+    lines += [
         "",
         f"{'hospitals':<10}{'sum':<10}{'in the sum':>11}{'numbers':>9}{'differ':>8}{'fixed point':>13}{'goal':>9}"
         f"{'noise / planned':>17}",
-        *(_compared(cost.case, cost.truth) for cost in costs),
     ]
+    for cost in costs:
+        found = cost.truth
+        lines.append(
+            f"{cost.case.hospitals:<10}{cost.case.mode:<10}{found.summed:>11}{found.numbers:>9}{found.differ:>8}"
+            f"{found.rounding:>13.1e}{'<= 1e-4':>9}{found.noise:>17.3f}"
+        )
     return "\n".join(lines)
-
-
-def _priced(case: Case, row: Row) -> str:
-    return (
-        f"{case.hospitals:<10}{case.mode:<10}{row.stage:<20}{row.up / 1e3:>8.2f}{row.down / 1e3:>9.2f}"
-        f"{1e3 * row.cpu:>8.1f}{1e3 * row.wall:>9.1f}{1e3 * row.server:>15.1f}{row.seconds:>9.2f}"
-    )
-
-
-def _compared(case: Case, found: Truth) -> str:
-    return (
-        f"{case.hospitals:<10}{case.mode:<10}{found.summed:>11}{found.numbers:>9}{found.differ:>8}"
-        f"{found.rounding:>13.1e}{'<= 1e-4':>9}{found.noise:>17.3f}"
-    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,14 +6,16 @@ ratios, for the reader; they mean little on another machine.
 """
 
 import argparse
+import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medtl_core.events import Event
 from simulations.probe import measured
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,14 +44,16 @@ class Line:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the parts asked for and prints their ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parts: dict[str, Callable[[], list[Line]]] = {
-        "features": features, "training": training, "grid": grid, "memory": memory, "bytes": sent,
-    }  # fmt: skip
+    parts = {"features": features, "training": training, "grid": grid, "memory": memory, "bytes": sent}
+    return printed(parts, __doc__, arguments)
+
+
+def printed(parts: Mapping[str, Callable[[], list[Line]]], doc: str | None, arguments: Sequence[str] | None) -> int:
+    """Measures the parts named on the command line, or all, and prints their ratios."""
+    parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("parts", nargs="*", default=list(parts), help=f"any of {', '.join(parts)}")
-    chosen = parser.parse_args(arguments).parts
     print(f"{'ratio':<58}{'value':>9}  {'goal':<12}detail")
-    for name in chosen:
+    for name in parser.parse_args(arguments).parts:
         for line in parts[name]():
             print(f"{line.name:<58}{line.value:>9.3f}  {line.goal:<12}{line.detail}", flush=True)
     return 0
@@ -77,8 +81,8 @@ def training() -> list[Line]:
     """
     with tempfile.TemporaryDirectory() as folder:
         chosen = _small(10, Path(folder), shots=90)
-        _run_apps(chosen, Path(folder) / "first")
-        ours = min(_cpu(lambda: _run_apps(chosen, Path(folder) / "again")) for _ in range(3))
+        run_apps(chosen, Path(folder) / "first")
+        ours = min(_cpu(lambda: run_apps(chosen, Path(folder) / "again")) for _ in range(3))
         sites = _site_features(chosen)
     loop = min(_cpu(lambda: _torch_loop(sites, rounds=20)) for _ in range(3))
     cases = sum(len(label) for _, label in sites)
@@ -173,14 +177,15 @@ def _small(hospitals: int, folder: Path, shots: int = 10) -> dict[str, Any]:
 
 
 def _simulate(values: dict[str, Any], out: Path) -> dict[str, Any]:
-    from medtl_core.cli.simulate import simulate
-    from medtl_core.config import settings
-    from medtl_core.flower.run import Plan
+    from simulations.experiments import run_once
 
-    return simulate(Plan(settings(values), 1, os.cpu_count() or 1, False, out, ROOT, "speed")).as_dict()
+    run_once(values, out, "speed")
+    metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    return metrics
 
 
-def _run_apps(values: dict[str, Any], out: Path) -> None:
+def run_apps(values: Mapping[str, Any], out: Path, listener: Callable[[Event], None] | None = None) -> None:
+    """Runs both apps in this process with one worker; what hospitals remember does not depend on `out`."""
     from client.app import app as client_app
     from medtl_core.config import settings
     from medtl_core.flower.grid import run_local
@@ -188,8 +193,8 @@ def _run_apps(values: dict[str, Any], out: Path) -> None:
 
     chosen = settings({**values, "out": str(out)})
     nodes = [{"partition-id": part, "num-partitions": chosen.sites} for part in range(chosen.sites)]
-    # the agreement, and with it what hospitals remember, does not depend on `out`
-    run_local(server_app, client_app, node_configs=nodes, run_config=chosen.public(), workers=1)
+    config = chosen.public()
+    run_local(server_app, client_app, node_configs=nodes, run_config=config, workers=1, listener=listener)
 
 
 def _forget() -> None:

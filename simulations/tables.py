@@ -6,36 +6,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simulations.spread import shown
+from simulations.intervals import markdown, shown
 
 _COLUMNS = ("method", "balanced accuracy", "AUROC", "worst site", "sent per hospital", "exchanges", "CPU s")
 
 
 def table(metrics: Mapping[str, Any]) -> str:
     """Returns one run's methods as a Markdown table; figures in percent with the half-width of their interval."""
-    rows = [_COLUMNS, ("-",) * len(_COLUMNS)]
-    for name, found in metrics["methods"].items():
-        rows.append(
-            (
-                f"`{name}`",
-                _percent(found["balanced_accuracy"]),
-                _percent(found["auroc"]),
-                _percent(found["worst_site"], spread=False),
-                f"{found['bytes_up'] / 1e3:,.0f} kB",
-                f"{found['rounds']:.0f}",
-                f"{found['cpu_seconds']:.2f}",
-            )
-        )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    rows = []
+    for name, method in metrics["methods"].items():
+        figures = (_percent(**method[figure]) for figure in ("balanced_accuracy", "auroc"))
+        worst = _percent(method["worst_site"]["mean"])
+        cost = f"{method['bytes_up'] / 1e3:,.0f} kB", f"{method['rounds']:.0f}", f"{method['cpu_seconds']:.2f}"
+        rows.append((f"`{name}`", *figures, worst, *cost))
+    return markdown(_COLUMNS, rows)
 
 
-def _percent(estimate: Mapping[str, float | None], *, spread: bool = True) -> str:
-    mean, low, high = (estimate.get(key) for key in ("mean", "low", "high"))
+def _percent(mean: float | None, low: float | None = None, high: float | None = None, **_: object) -> str:
     if mean is None:
         return "-"
-    if not spread or low is None or high is None:
-        return f"{100 * mean:.1f}"
-    return shown(mean, low, high)
+    return f"{100 * mean:.1f}" if low is None or high is None else shown(mean, low, high)
 
 
 def main() -> None:

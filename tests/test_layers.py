@@ -1,89 +1,87 @@
-"""Imports point one way: simulations -> {server, client} -> medtl_core, and inside medtl_core only downwards."""
+"""The house keeps its order: imports point one way, no circles, one meaning for a class name, sizes within budgets."""
 
-import ast
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests import picture
+from tests.house import BELOW, ROOMS, WHOLE, House
 
-#: Later stages may import earlier ones, never the other way; one line is one level.
-STAGES = (
-    ("errors", "rng", "values", "threads", "events", "atomic", "versions", "logs"),
-    ("config", "agreement", "runs", "personal_state"),
-    ("counts", "weighted", "metrics", "calibrate", "ranking", "data", "views"),
-    ("intervals", "histogram", "cache"),
-    ("backbones",),
-    ("specs",),
-    ("features",),
-    ("material",),
-    ("heads",),
-    ("aggregate", "privacy"),
-    ("methods", "ensemble"),
-    ("transfer",),
-    ("registry",),
-    ("report",),
-    ("flower",),
-    ("checkout", "planning", "progress", "inspection", "adapting", "selecting", "lesson", "pretraining", "bookkeeping"),
-    ("batch", "sweep", "console"),
-    ("audited", "attacks", "disclosure", "auditing"),
-    ("cli_site", "cli_lists", "cli_sweep"),
-    ("cli",),
+
+@pytest.fixture(scope="module")
+def house() -> House:
+    return House.read()
+
+
+def test_imports_point_one_way(house: House) -> None:
+    assert {name.partition(".")[0] for name in house.modules} == set(BELOW)
+    assert house.breaches() == []
+
+
+def test_there_are_no_circles(house: House) -> None:
+    assert house.circles() == []
+
+
+def test_a_class_name_has_one_meaning(house: House) -> None:
+    assert house.same_class_names() == {}
+
+
+def test_sums_stay_within_their_budgets(house: House) -> None:
+    assert {name: sizes for name, sizes in house.sums().items() if sizes[0] > sizes[1]} == {}
+
+
+def test_rooms_stay_within_their_budgets(house: House) -> None:
+    sizes = {room: sum(file.lines for file in house.of(room)) for room in ROOMS}
+    assert {room: size for room, size in sizes.items() if size > ROOMS[room]} == {}
+    assert sum(ROOMS.values()) <= WHOLE
+
+
+def test_the_picture_is_up_to_date(house: House) -> None:
+    assert picture.PATH.read_text(encoding="utf-8") == picture.drawn(house), "python -m tests.house --picture"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("medtl_core/heads/bad.py", "import flwr"),
+        ("medtl_core/heads/bad.py", "from opacus import PrivacyEngine"),
+        ("medtl_core/heads/bad.py", "from medtl_core.cli.app import main"),
+        ("medtl_core/data/bad.py", "from medtl_core.heads.good import value"),
+        ("medtl_core/data/bad.py", "from ..heads import good"),
+        ("medtl_core/bad.py", "from medtl_core.heads import good"),
+        ("medtl_core/data/bad.py", "if TYPE_CHECKING:\n    from medtl_core.heads.good import value"),
+        ("medtl_core/data/bad.py", "def late():\n    from medtl_core.heads.good import value"),
+        ("medtl_core/data/bad.py", "import importlib\nimportlib.import_module('medtl_core.heads.good')"),
+        ("medtl_core/data/bad.py", "from importlib import import_module\nimport_module(f'{__package__}.x')"),
+        ("medtl_core/data/bad.py", "from simulations import speed"),
+        ("medtl_core/report/bad.py", "from medtl_core.audit import site"),
+        ("server/bad.py", "import client.app"),
+        ("server/bad.py", "import medtl_core.methods.core"),
+    ],
 )
-LEVEL = {name: level for level, names in enumerate(STAGES) for name in names}
-OUTSIDE = {"medtl_core": set(), "server": {"medtl_core"}, "client": {"medtl_core"}}
-OUTSIDE["simulations"] = {"medtl_core", "server", "client"}
+def test_a_breach_is_found(tmp_path: Path, path: str, text: str) -> None:
+    modules = ("medtl_core/heads/good.py", "medtl_core/cli/app.py", "medtl_core/audit/site.py", "client/app.py")
+    for module in (*modules, "simulations/speed.py", "medtl_core/methods/core.py"):
+        (tmp_path / module).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / module).write_text("value = 1\n", encoding="utf-8")
+    assert House.read(tmp_path).breaches() == []
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text(text, encoding="utf-8")
+    assert len(House.read(tmp_path).breaches()) == 1
 
 
-def imported(path: Path) -> set[str]:
-    """Absolute names of modules a file imports; relative imports stay inside their package."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names.add(node.module)
-    return names
+def test_a_circle_and_a_second_class_are_found(tmp_path: Path) -> None:
+    heads = tmp_path / "medtl_core" / "heads"
+    heads.mkdir(parents=True)
+    (heads / "a.py").write_text("def late():\n    import medtl_core.heads.b\nclass Head: ...\n", encoding="utf-8")
+    (heads / "b.py").write_text("from medtl_core.heads.a import late\nclass Head: ...\n", encoding="utf-8")
+    house = House.read(tmp_path)
+    assert house.circles() == [["medtl_core.heads.a", "medtl_core.heads.b"]]
+    assert house.same_class_names() == {"Head": ["medtl_core.heads.a", "medtl_core.heads.b"]}
 
 
-def faults(path: Path) -> list[str]:
-    package, *parts = path.relative_to(ROOT).with_suffix("").parts
-    found = []
-    for name in sorted(imported(path)):
-        top, _, rest = name.partition(".")
-        if top in OUTSIDE and top != package and top not in OUTSIDE[package]:
-            found.append(f"{path.name} imports {name}: {package} may not import {top}")
-        if package == "medtl_core" and top in {"flwr", "ray"} and parts[0] != "flower":
-            found.append(f"{path.name} imports {name}: only medtl_core/flower may import Flower")
-        if package == "medtl_core" and top == "medtl_core" and rest:
-            stage, target = parts[0], rest.split(".")[0]
-            if LEVEL[target] > LEVEL[stage]:
-                found.append(f"{path.name} imports {name}: {stage} comes before {target}")
-    return found
-
-
-@pytest.mark.parametrize("package", OUTSIDE)
-def test_imports_point_one_way(package: str) -> None:
-    files = [
-        path for path in (ROOT / package).rglob("*.py") if path.parent != ROOT / package or path.stem != "__init__"
-    ]
-    assert files
-    assert [fault for path in files for fault in faults(path)] == []
-
-
-def test_a_breach_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planted = tmp_path / "medtl_core" / "heads" / "bad.py"
-    planted.parent.mkdir(parents=True)
-    planted.write_text("import flwr\nfrom medtl_core.cli.app import main\nimport server.app\n")
-    monkeypatch.setitem(globals(), "ROOT", tmp_path)
-    assert len(faults(planted)) == 3
-
-
-def test_nothing_loads_untrusted_bytes() -> None:
-    for package in OUTSIDE:
-        for path in (ROOT / package).rglob("*.py"):
-            text = path.read_text(encoding="utf-8")
-            assert "pickle.load" not in text, path
-            if "torch.load(" in text:
-                assert "weights_only=True" in text, path
-            assert "weights_only=False" not in text, path
+def test_nothing_loads_untrusted_bytes(house: House) -> None:
+    for file in house.modules.values():
+        assert "pickle.load" not in file.text, file.name
+        assert "torch.load(" not in file.text or "weights_only=True" in file.text, file.name
+        assert "weights_only=False" not in file.text, file.name

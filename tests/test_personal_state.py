@@ -11,9 +11,9 @@ import pytest
 
 from medtl_core.errors import ConfigError, StateError
 from medtl_core.methods.personal import state as personal_state
-from medtl_core.methods.personal.state import Identity, Kept, PersonalState
+from medtl_core.methods.personal.state import KeptState, PersonalState, StateKey
 
-WHO = Identity("fedper-5", ("no", "yes"), "features", "a" * 64)
+WHO = StateKey("fedper-5", ("no", "yes"), "features", "a" * 64)
 
 
 def arrays(value: float) -> dict[str, np.ndarray]:
@@ -79,7 +79,7 @@ def test_a_stale_request_is_refused_and_changes_nothing(state: PersonalState) ->
 
 def test_round_one_begins_anew(state: PersonalState) -> None:
     state.write(4, arrays(4))
-    state.finish(Kept(4, arrays(4)))
+    state.finish(KeptState(4, arrays(4)))
     assert state.before(1) is None
     state.write(1, arrays(1))
     assert files(state) == {"fedper-5.round-1.json", "fedper-5.round-1.safetensors"}
@@ -97,7 +97,7 @@ def test_methods_share_a_folder_without_meeting(state: PersonalState) -> None:
 
 
 def test_the_finished_model_comes_back_with_its_facts(state: PersonalState) -> None:
-    state.finish(Kept(5, arrays(9), {"kind": "affine"}))
+    state.finish(KeptState(5, arrays(9), {"kind": "affine"}))
     kept = state.finished()
     assert (kept.round, kept.facts, kept.arrays["bias"].tolist()) == (5, {"kind": "affine"}, [9.0, 9.0])
 
@@ -122,7 +122,7 @@ def test_a_personal_head_of_another_manifest_is_refused(state: PersonalState, ch
     mine = PersonalState(state.folder, replace(WHO, **change))
     for suffix in ("json", "safetensors"):  # as if someone had copied it there
         path = state.folder / f"fedper-5.round-1.{suffix}"
-        path.rename(state.folder / f"{mine.identity.method}.round-1.{suffix}")
+        path.rename(state.folder / f"{mine.key.method}.round-1.{suffix}")
     with pytest.raises(StateError, match=f"{message}.*move the file away"):
         mine.before(2)
 

@@ -25,6 +25,7 @@ from medtl_core.privacy.plan import Plan
 from simulations.secure_sight import opened, secrets_of
 from tests.deployed import HOLD, copy_app, kill_node, listening_app, wait_for
 from tests.harness.processes import Deployment
+from tests.privacy.made import write_tables
 
 pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
 
@@ -68,22 +69,14 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """Three hospitals with 40 patients each, and the server's own test cases: two numbers tell two classes apart."""
-    rng = np.random.default_rng(4)
+    """Three hospitals with 40 patients each, and the server's own test cases."""
+    write_tables(tmp_path, *NAMES)
     nodes = []
-    for first, name in enumerate((*NAMES, "server"), start=1):
-        rows = ["label,patient_id,site,split,a,b"]
-        for number in range(40):
-            values = rng.normal(2.0 * (number % 2) - 1.0, 1.0, 2)
-            split = "test" if name == "server" else "train"
-            rows.append(f"{number % 2},patient-{first}{number:03d},{name},{split},{values[0]:.6f},{values[1]:.6f}")
-        path = tmp_path / ("test.csv" if name == "server" else f"{name}.csv")
-        path.write_text("\n".join(rows), encoding="utf-8")
-        if name != "server":
-            home = tmp_path / "states" / name
-            home.mkdir(parents=True)
-            (home / "policy.toml").write_text(POLICY, encoding="utf-8")
-            nodes.append({"data-path": str(path), "site-name": name, "state-dir": str(home)})
+    for name in NAMES:
+        home = tmp_path / "states" / name
+        home.mkdir(parents=True)
+        (home / "policy.toml").write_text(POLICY, encoding="utf-8")
+        nodes.append({"data-path": str(tmp_path / f"{name}.csv"), "site-name": name, "state-dir": str(home)})
     peers = {name: public_identity(tmp_path / "states" / name) for name in NAMES}
     for name in NAMES:
         (tmp_path / "states" / name / PEERS).write_text(json.dumps(peers), encoding="utf-8")

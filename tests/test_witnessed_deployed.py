@@ -5,33 +5,29 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from medtl_core.data.manifest import write_manifest
-from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.witnesses import FILE
 from tests.deployed import copy_app
 from tests.harness.processes import Deployment
-from tests.privacy.made import write_public
+from tests.privacy.made import write_tables
 
 pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
 
 RUN: dict[str, Any] = {
-    "data": "phantom", "sites": 2, "image-size": 32, "features": "4", "bootstrap": 20, "deadline": 300.0,
-    "privacy": "mean-8", "epsilon": 0.5, "public-cases": 4,
+    "data": "", "backbone": "table", "sites": 2, "bootstrap": 20, "deadline": 300.0, "privacy": "mean", "epsilon": 0.5,
+    "public-cases": 4,
 }  # fmt: skip
 
 
 def test_a_deployed_hospital_whose_ledger_was_deleted_is_refused_in_the_next_run(tmp_path: Path) -> None:
-    examples, nodes = phantom(size=32, patients=24), []
-    for number, name in enumerate(("north", "south")):
-        own = tmp_path / "data" / name
-        write_manifest(examples.take(np.arange(number, len(examples), 2)), own)
-        nodes.append({"data-path": str(own), "site-name": name, "state-dir": str(tmp_path / name)})
-    write_public(tmp_path / "public")
-    known = {**RUN, "cache": str(tmp_path / "cache"), "public-images": str(tmp_path / "public")}
+    write_tables(tmp_path, "north", "south")
+    nodes = [
+        {"data-path": str(tmp_path / f"{name}.csv"), "site-name": name, "state-dir": str(tmp_path / name)}
+        for name in ("north", "south")
+    ]
+    known = {**RUN, "cache": str(tmp_path / "cache"), "test-path": str(tmp_path / "test.csv")}
     app, failures = copy_app(tmp_path), []
     with Deployment(nodes, home=tmp_path / "flower") as deployment:
         for folds in (2, 3):

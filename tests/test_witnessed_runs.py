@@ -6,43 +6,37 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message
 
 from client.app import app as client_app
 from medtl_core.config import settings
-from medtl_core.data.manifest import write_manifest
-from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.errors import PrivacyError
 from medtl_core.flower.grid import run_local
 from medtl_core.privacy.ledger_report import balance, ledgers
 from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
-from tests.privacy.made import write_public
+from tests.privacy.made import write_table, write_tables
 
-HOSPITALS = 4
+NAMES = ("east", "north", "south", "west")
+HOSPITALS = len(NAMES)
 RUN: Mapping[str, Any] = {
-    "data": "phantom", "sites": HOSPITALS, "shots": 20, "image-size": 32, "features": "4", "bootstrap": 20,
-    "privacy": "mean-8", "epsilon": 0.5, "public-cases": 4, "quorum": 0.5,
+    "data": "", "backbone": "table", "sites": HOSPITALS, "shots": 20, "bootstrap": 20, "privacy": "mean",
+    "epsilon": 0.5, "public-cases": 4, "quorum": 0.5,
 }  # fmt: skip
 MODES = pytest.mark.parametrize("secure", [False, True], ids=["open", "secure"])
-
-
-def places(place: Path) -> dict[str, str]:
-    return {"cache": str(place / "cache"), "public-images": str(place / "public")}
 
 
 class Ward:
     """Hospitals with folders of their own, and one server's."""
 
     def __init__(self, folder: Path, place: Path, secure: bool) -> None:
-        self.folder, self.runs = folder, 0
-        self.values = {**RUN, **places(place), "secure-sum": secure, "state": str(folder / "server")}
-        self.names = sorted(path.name for path in (place / "data").iterdir())
+        self.folder, self.runs, self.names = folder, 0, list(NAMES)
+        places = {"cache": str(place / "cache"), "test-path": str(place / "test.csv"), "state": str(folder / "server")}
+        self.values = {**RUN, **places, "secure-sum": secure}
         self.nodes = [
-            {"data-path": str(place / "data" / name), "site-name": name, "state-dir": str(self.home(name))}
-            for name in self.names
+            {"data-path": str(place / f"{name}.csv"), "site-name": name, "state-dir": str(self.home(name))}
+            for name in NAMES
         ]
 
     def run(self, app: Any = client_app, **changes: Any) -> list[tuple[str, str]]:
@@ -69,12 +63,10 @@ class Ward:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The hospitals' data, a few public pictures, and room for the features."""
-    folder, chosen = tmp_path_factory.mktemp("witnessed"), settings(dict(RUN))
-    write_public(folder / "public")
-    examples = shared_source(chosen).examples
-    for part in shared_parts(chosen).sites:
-        write_manifest(examples.take(np.concatenate([part.train, part.test])), folder / "data" / part.name)
+    """The hospitals' data, and a table of all for the simulations."""
+    folder = tmp_path_factory.mktemp("witnessed")
+    write_tables(folder, *NAMES, patients=20)
+    write_table(folder / "all.csv", HOSPITALS, 20)
     return folder
 
 
@@ -203,7 +195,8 @@ def test_an_answer_that_tells_it_wrongly_is_refused_by_the_server(
 
 
 def simulated(folder: Path, place: Path, app: Any = client_app, **changes: Any) -> list[str]:
-    known = {**RUN, **places(place), "out": str(folder / "out"), "state": str(folder / "state")}
+    known = {**RUN, "data-path": str(place / "all.csv"), "cache": str(place / "cache")}
+    known = {**known, "out": str(folder / "out"), "state": str(folder / "state")}
     values = settings({**known, **changes}).public()
     nodes = [{"partition-id": part, "num-partitions": HOSPITALS} for part in range(HOSPITALS)]
     run_local(server_app, app, node_configs=nodes, run_config=values, workers=1)
@@ -228,7 +221,7 @@ def test_a_run_asked_again_gets_the_same_bytes_and_a_simulation_has_many_ledgers
             heard[-1][kind, str(about["site"])] = (arrays, about.get("witness-ledger"))
         return reply
 
-    asked = {"methods": "private-mean-8,private-gradient-2", "secure-sum": secure}
+    asked = {"methods": "private-mean,private-gradient-2", "secure-sum": secure}
     for _ in range(2):
         heard.append({})
         assert simulated(tmp_path, place, listening, **asked) == []

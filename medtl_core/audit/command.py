@@ -3,15 +3,15 @@
 The cases are those of one hospital; the releases come out of the real tasks, the real plan and the real gate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from medtl_core.audit.attacks import noise_finding, one_run_finding, trials_of, two_run_findings
-from medtl_core.audit.disclosure import leak_plain, leak_private, membership_plain, membership_private
+from medtl_core.audit.canary import noise_finding, one_run_finding, trials_of, two_run_findings
 from medtl_core.audit.finding import Finding
-from medtl_core.audit.site import PLAIN, SHOTS, Hospital, open_hospital, rehearsal
-from medtl_core.cli.plan import name_data
+from medtl_core.audit.leak import leak_plain, leak_private
+from medtl_core.audit.membership import PLAIN, membership_plain, membership_private
+from medtl_core.audit.site import SHOTS, AuditedSite, open_hospital
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import all_methods, find_method
@@ -22,11 +22,11 @@ _YARDSTICK = "discriminant"
 
 
 @dataclass(frozen=True)
-class Order:
+class AuditOrder:
     """What is asked.
 
     Attributes:
-        data: folder, file or catalog name.
+        data: folder, file or catalog name, as it was given.
         method: a private method, or one of `PLAIN` for a head without privacy.
         assignments: further settings, `key=value`.
         epsilon: claimed.
@@ -44,44 +44,49 @@ class Order:
     runs: int = 20_000
 
 
-def audit(order: Order, entropy: Entropy | None = None) -> dict[str, Any]:
+def audit(order: AuditOrder, source: Mapping[str, Any], entropy: Entropy | None = None) -> dict[str, Any]:
     """Returns every finding, JSON-able.
+
+    Args:
+        order: what is asked.
+        source: settings that name the data of `order.data`.
+        entropy: of the gate's noise; None = the operating system's.
 
     Raises:
         MedtlError: the data, the method or a setting cannot be used.
     """
     method = _method(order.method)
-    words = [*order.assignments, f"epsilon={order.epsilon}"]
-    hospital = open_hospital(name_data(order.data), words, order.shots, entropy or system_entropy())
-    findings = _private(method, hospital, order) if method else _plain(order.method, hospital, order)
+    assignments = [*order.assignments, f"epsilon={order.epsilon}"]
+    site = open_hospital(source, assignments, order.shots, entropy or system_entropy())
+    findings = _private(method, site, order) if method else _plain(site, order)
     return {
         "data": order.data,
         "method": order.method,
         "epsilon": order.epsilon if method else None,
-        "delta": hospital.plan(method).terms.delta if method else None,
-        "patients": hospital.patients,
-        "cases": len(hospital.site.label),
+        "delta": site.plan(method).terms.delta if method else None,
+        "patients": site.patients,
+        "cases": len(site.data.label),
         "findings": [asdict(finding) for finding in findings],
     }
 
 
-def _plain(name: str, hospital: Hospital, order: Order) -> list[Finding]:
-    return [leak_plain(hospital), membership_plain(name, hospital, order.heads)]
+def _plain(site: AuditedSite, order: AuditOrder) -> list[Finding]:
+    return [leak_plain(site), membership_plain(order.method, site, order.heads)]
 
 
-def _private(method: PrivateMethod, hospital: Hospital, order: Order) -> list[Finding]:
+def _private(method: PrivateMethod, site: AuditedSite, order: AuditOrder) -> list[Finding]:
     """The noise, the two audits, then what heads and updates disclose, each beside a head without privacy."""
-    plan, part = hospital.plan(method), rehearsal(method, hospital)
-    requests = part.run(hospital)[0].asked
-    trials = trials_of(hospital, plan, requests)
+    plan, (requests, _) = site.plan(method), site.run(method)
+    site = site.informed(requests[0])
+    trials = trials_of(site, plan, requests)
     return [
-        noise_finding(plan, trials, hospital.entropy),
+        noise_finding(plan, trials, site.entropy),
         *two_run_findings(trials, plan, order.runs),
-        one_run_finding(part, hospital, requests, plan),
-        membership_plain(_YARDSTICK, hospital, order.heads),
-        membership_private(part, hospital, order.heads),
-        leak_plain(hospital),
-        leak_private(part, hospital),
+        one_run_finding(site, requests, plan),
+        membership_plain(_YARDSTICK, site, order.heads),
+        membership_private(method, site, order.heads),
+        leak_plain(site),
+        leak_private(method, site),
     ]
 
 

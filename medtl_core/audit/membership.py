@@ -5,43 +5,30 @@ head is about a patient it has seen and about one it has not; two Gaussians, and
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.audit.two_run import Float
+from medtl_core.audit.finding import FALSE, STANDS, Finding
+from medtl_core.audit.site import AuditedSite
 from medtl_core.errors import PrivacyError
-from medtl_core.values import Array
+from medtl_core.federation.private import PrivateMethod
+from medtl_core.heads.closed_form import FAMILIES
+from medtl_core.heads.linear import local_head
+from medtl_core.heads.statistics import Float, collect
+from medtl_core.privacy.accounting import mu_of
+from medtl_core.rng import stream
 
 Bools = NDArray[np.bool_]
 
+#: Heads without privacy that can be attacked, as a yardstick.
+PLAIN = (*FAMILIES, "logistic")
 #: Fewer shadow heads give no spread to speak of.
 FEWEST = 16
 #: Confidence beyond this says "certain"; a class that a head never saw would otherwise drown everything.
 _CERTAIN = 100.0
-
-
-@dataclass(frozen=True)
-class Membership:
-    """How well the attack tells members.
-
-    Attributes:
-        auc: over all pairs of a head and a patient.
-        low, high: 95 % interval of `auc`, from the spread over heads and over patients, the wider of the two.
-        caught: share of members found where 1 % of the others are accused.
-        caught_sharply: the same at 0.1 %.
-        heads, patients: how many.
-    """
-
-    auc: float
-    low: float
-    high: float
-    caught: float
-    caught_sharply: float
-    heads: int
-    patients: int
 
 
 def halves(heads: int, patients: int, *, rng: np.random.Generator) -> Bools:
@@ -70,21 +57,6 @@ def confidence(logits: Float, label: NDArray[np.int64]) -> Float:
     return np.asarray(np.clip(logits[rows, label] - logsumexp(others, axis=1), -_CERTAIN, _CERTAIN))
 
 
-def by_owner(values: Float, owner: NDArray[np.int64]) -> Float:
-    """Returns the mean over each patient's cases of values [n], float64 [patients]."""
-    return np.asarray(np.bincount(owner, values) / np.bincount(owner))
-
-
-def attack(fit: Callable[[Bools], Float], member: Bools) -> Membership:
-    """Trains the shadow heads and attacks each of them.
-
-    Args:
-        fit: from who trains [patients] to the head's confidence about every patient [patients].
-        member: bool [heads, patients], from `halves`.
-    """
-    return judged(likelihood_ratio(np.stack([fit(row) for row in member]), member), member)
-
-
 def likelihood_ratio(confidences: Float, member: Bools) -> Float:
     """Returns log-likelihood ratios [heads, patients] of "in" against "out".
 
@@ -101,48 +73,46 @@ def likelihood_ratio(confidences: Float, member: Bools) -> Float:
         count = weight.sum(axis=0) - weight  # without the head under attack
         mean = ((weight * confidences).sum(axis=0) - weight * confidences) / count
         square = ((weight * confidences**2).sum(axis=0) - weight * confidences**2) / count
-        own = np.maximum(square - mean**2, 0.0) * count / np.maximum(count - 1, 1)
-        spread = np.maximum((own + own.mean(axis=1, keepdims=True)) / 2, 1e-12)
+        variance = np.maximum(square - mean**2, 0.0) * count / np.maximum(count - 1, 1)
+        spread = np.maximum((variance + variance.mean(axis=1, keepdims=True)) / 2, 1e-12)
         logs.append(-0.5 * np.log(spread) - (confidences - mean) ** 2 / (2 * spread))
     return np.asarray(logs[0] - logs[1])
 
 
-def judged(scores: Float, member: Bools) -> Membership:
-    """Returns how well scores [heads, patients] tell members, whose flags have the same shape."""
-    auc = area(scores.ravel(), member.ravel())
-    by_head = [area(scores[row], member[row]) for row in range(len(scores)) if 0 < member[row].sum() < member.shape[1]]
-    by_patient = [area(scores[:, column], member[:, column]) for column in range(scores.shape[1])]
+def membership(scores: Float, member: Bools) -> dict[str, float]:
+    """Returns how well scores [heads, patients] tell members, whose flags have the same shape.
+
+    "auc" is over all pairs of a head and a patient, "low" and "high" its 95 % interval from the spread over heads and
+    over patients, the wider of the two; "caught" and "caught_sharply" are the shares of members found where 1 % and
+    0.1 % of the others are accused; "heads" and "patients" how many there are.
+    """
+    from sklearn.metrics import roc_curve
+
+    (auc,) = areas(scores.reshape(1, -1), member.reshape(1, -1)).tolist()
+    by_head, by_patient = areas(scores, member), areas(scores.T, member.T)
+    by_head = by_head[np.isfinite(by_head)]  # a head that nobody or everybody trained tells nothing
     error = max(float(np.std(group, ddof=1)) / math.sqrt(len(group)) for group in (by_head, by_patient))
-    caught = [caught_at(scores.ravel(), member.ravel(), rate) for rate in (0.01, 0.001)]
-    low, high = max(auc - 1.96 * error, 0.0), min(auc + 1.96 * error, 1.0)
-    return Membership(auc, low, high, caught[0], caught[1], *member.shape)
+    false, true, _ = roc_curve(member.ravel(), scores.ravel(), drop_intermediate=False)
+    caught, sharply = (float(true[false <= rate].max()) for rate in (0.01, 0.001))
+    interval = {"low": max(auc - 1.96 * error, 0.0), "high": min(auc + 1.96 * error, 1.0)}
+    heads, patients = member.shape
+    shares = {"caught": caught, "caught_sharply": sharply}
+    return {"auc": auc, **interval, **shares, "heads": heads, "patients": patients}
 
 
-def area(scores: Float, member: Bools) -> float:
-    """Returns the area under the ROC curve, by ranks; equal scores count half.
+def areas(scores: Float, member: Bools) -> Float:
+    """Returns the area under the ROC curve of every row, by ranks; equal scores count half, and one kind alone is NaN.
 
     Example:
-        >>> area(np.array([1.0, 2.0, 3.0, 3.0]), np.array([False, True, False, True]))
-        0.625
+        >>> areas(np.array([[1.0, 2.0, 3.0, 3.0]]), np.array([[False, True, False, True]])).tolist()
+        [0.625]
     """
     from scipy.stats import rankdata
 
-    inside = int(member.sum())
-    ranks = float(rankdata(scores)[member].sum())
-    return (ranks - inside * (inside + 1) / 2) / (inside * (len(scores) - inside))
-
-
-def caught_at(scores: Float, member: Bools, rate: float) -> float:
-    """Returns the share of members above the threshold that accuses at most `rate` of the others.
-
-    Example:
-        >>> caught_at(np.array([0.0, 1.0, 2.0, 3.0]), np.array([False, True, False, True]), 0.5)
-        1.0
-    """
-    others = np.sort(scores[~member])[::-1]
-    allowed = int(rate * len(others))
-    threshold = others[allowed] if allowed < len(others) else -np.inf
-    return float((scores[member] > threshold).mean())
+    inside = member.sum(axis=1)
+    pairs = (inside * (member.shape[1] - inside)).astype(np.float64)
+    ranks = (rankdata(scores, axis=1) * member).sum(axis=1) - inside * (inside + 1) / 2
+    return np.divide(ranks, pairs, out=np.full(len(scores), np.nan), where=pairs > 0)
 
 
 def most_auc(mu: float) -> float:
@@ -157,6 +127,54 @@ def most_auc(mu: float) -> float:
     return float(ndtr(mu / math.sqrt(2.0)))
 
 
-def patients_of(names: Array) -> NDArray[np.int64]:
-    """Returns the number of the patient of every case [n]."""
-    return np.asarray(np.unique(names, return_inverse=True)[1], np.int64)
+def membership_plain(name: str, site: AuditedSite, heads: int) -> Finding:
+    """Returns how well members of a head without privacy, one of `PLAIN`, can be told.
+
+    Closed-form heads are taken at their middle strength.
+    """
+
+    def logits(half: AuditedSite) -> Float:
+        data = half.data
+        if name in FAMILIES:
+            strengths = FAMILIES[name].heads(collect(data.values, data.label, data.classes))
+            head = strengths[len(strengths) // 2]
+        else:
+            head = local_head(data.values, data.label, data.classes)
+        return np.asarray(site.data.values.astype(np.float64) @ head[:, :-1].T + head[:, -1])
+
+    return membership_finding(name, _attacked(site, heads, logits), None)
+
+
+def membership_private(method: PrivateMethod, site: AuditedSite, heads: int) -> Finding:
+    """Returns how well members of a private head can be told, against the most that its claim allows."""
+
+    def logits(half: AuditedSite) -> Float:
+        settings = half.settings.replace(public_cases=max(half.patients, 2))
+        return replace(half, settings=settings).run(method)[1].logits(site.data.values)
+
+    return membership_finding(method.name, _attacked(site, heads, logits), mu_of(site.plan(method).events))
+
+
+def _attacked(site: AuditedSite, heads: int, logits: Callable[[AuditedSite], Float]) -> dict[str, float]:
+    """Trains shadow heads on halves of the patients and attacks each; `logits` are of all cases, by a half's head."""
+    owner = site.owner
+    member = halves(heads, site.patients, rng=stream(site.settings.seed, "audit", "halves"))
+    confidences = []
+    for row in member:
+        each = confidence(logits(site.keeping(row[owner])), site.data.label)
+        confidences.append(np.bincount(owner, each) / np.bincount(owner))  # the mean of a patient's cases
+    return membership(likelihood_ratio(np.stack(confidences), member), member)
+
+
+def membership_finding(name: str, found: Mapping[str, float], mu: float | None) -> Finding:
+    """Returns the finding of an attack on a head, from `membership`; mu is that of the claim, None = there is none."""
+    most = None if mu is None else most_auc(mu)
+    held = None if most is None else found["low"] <= most
+    nothing = "nothing is claimed; members can be told" if found["low"] > 0.5 else "nothing is claimed"
+    verdict = {None: nothing, True: STANDS, False: FALSE}[held]
+    tried = "likelihood ratios of {heads} shadow heads on halves of {patients} patients".format(**found)
+    claim = "" if most is None else f"AUC <= {most:.3f}"
+    caught, sharply = 100 * found["caught"], 100 * found["caught_sharply"]
+    words = "AUC {auc:.3f} [{low:.3f}, {high:.3f}]".format(**found)
+    words += f"; found at 1 % false alarms {caught:.1f} %, at 0.1 % {sharply:.1f} %"
+    return Finding(f"membership: {name}", tried, claim, words, verdict, held, {}, {**found, "most": most})

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import PrivacyError
+from medtl_core.heads.statistics import Float
 from medtl_core.privacy.accounting import epsilon as epsilon_of
 from medtl_core.privacy.plan import GaussianEvent
 from medtl_core.values import Array
-
-Float = NDArray[np.float64]
 
 #: Chance that a bound lies above the truth.
 LEVEL = 0.05
@@ -39,9 +38,15 @@ class Bounds:
     mu: float
     runs: int
 
-    def gaussian_epsilon(self, delta: float) -> float:
-        """Returns the epsilon that goes with `mu` at `delta`."""
-        return epsilon_of([GaussianEvent(1.0 / self.mu)], delta) if self.mu > 0 else 0.0
+
+def gaussian_epsilon(mu: float, delta: float) -> float:
+    """Returns the epsilon of a mu-GDP mechanism at `delta`.
+
+    Example:
+        >>> round(gaussian_epsilon(0.925, 1e-5), 2)
+        4.0
+    """
+    return epsilon_of([GaussianEvent(1.0 / mu)], delta) if mu > 0 else 0.0
 
 
 def chi_square(noise: Array, sigma: float) -> float:
@@ -65,8 +70,8 @@ def chi_square(noise: Array, sigma: float) -> float:
 
     if not noise.size or not sigma > 0:
         raise PrivacyError(f"{noise.size} numbers under sigma={sigma} cannot be judged")
-    found = float((np.asarray(noise, np.float64) ** 2).sum()) / sigma**2
-    return float(min(1.0, 2 * min(chi2.cdf(found, noise.size), chi2.sf(found, noise.size))))
+    squares = float((np.asarray(noise, np.float64) ** 2).sum()) / sigma**2
+    return float(min(1.0, 2 * min(chi2.cdf(squares, noise.size), chi2.sf(squares, noise.size))))
 
 
 def rate_bounds(hits: Array, trials: int, level: float = LEVEL) -> tuple[Float, Float]:
@@ -95,50 +100,50 @@ def rate_bounds(hits: Array, trials: int, level: float = LEVEL) -> tuple[Float, 
     return low, high
 
 
-def two_run(without: Float, with_: Float, delta: float, level: float = LEVEL) -> Bounds:
+def two_run(absent: Float, present: Float, delta: float, level: float = LEVEL) -> Bounds:
     """Returns what an attacker's scores of runs without and with one patient prove.
 
-    The attacker says "with" above a threshold. It is chosen on the first half of the runs, by the bound it gives
+    The attacker says "present" above a threshold. It is chosen on the first half of the runs, by the bound it gives
     there, and judged on the second: no correction for many thresholds is needed. True and false positive rates get a
     Clopper-Pearson bound each at level / 2; then epsilon >= log((TPR - delta) / FPR), the same with answers swapped,
     and mu >= Phi^-1(TPR) - Phi^-1(FPR) (Dong, Roth and Su 2022).
 
     Args:
-        without: [runs] scores of runs without the patient.
-        with_: [runs] scores with, higher = the attacker thinks more of "with".
+        absent: [runs] scores of runs without the patient.
+        present: [runs] scores with, higher = the attacker thinks more of "present".
         delta: at which epsilon is meant.
         level: chance of error.
 
     Raises:
         PrivacyError: fewer than four runs of a kind, or a score is not a number.
     """
-    if min(len(without), len(with_)) < 4 or not (np.isfinite(without).all() and np.isfinite(with_).all()):
+    if min(len(absent), len(present)) < 4 or not (np.isfinite(absent).all() and np.isfinite(present).all()):
         raise PrivacyError("an audit needs at least four runs of each kind, and scores that are numbers")
-    halves = [np.array_split(np.asarray(scores, np.float64), 2) for scores in (without, with_)]
-    (tuned_without, judged_without), (tuned_with, judged_with) = halves
-    pooled = np.concatenate([tuned_without, tuned_with])
-    tried = np.quantile(pooled, np.linspace(0.1, 0.9, _THRESHOLDS))
+    tuning, judging = zip(
+        *(np.array_split(np.asarray(scores, np.float64), 2) for scores in (absent, present)), strict=True
+    )
+    pooled = np.concatenate(tuning)
+    middle = np.quantile(pooled, np.linspace(0.1, 0.9, _THRESHOLDS))
     # a ratio of rates is largest far out; mu is best told in the middle, where a chance find misleads least
     tails = np.quantile(pooled, [*np.linspace(0.001, 0.1, 20), *np.linspace(0.9, 0.999, 20)])
-    far = np.concatenate([tried, tails, np.sort(tuned_without)[-20:], np.sort(tuned_with)[:20]])
-    chosen = [
-        places[[_judged(tuned_without, tuned_with, places, delta, level)[kind].argmax()]]
-        for kind, places in enumerate((far, tried))
-    ]
-    found = [float(_judged(judged_without, judged_with, one, delta, level)[kind][0]) for kind, one in enumerate(chosen)]
-    return Bounds(found[0], found[1], min(len(judged_without), len(judged_with)))
+    far = np.concatenate([middle, tails, np.sort(tuning[0])[-20:], np.sort(tuning[1])[:20]])
+    bounds = []
+    for kind, thresholds in enumerate((far, middle)):
+        best = thresholds[[_lower_bounds(*tuning, thresholds, delta, level)[kind].argmax()]]
+        bounds.append(float(_lower_bounds(*judging, best, delta, level)[kind][0]))
+    return Bounds(bounds[0], bounds[1], min(len(scores) for scores in judging))
 
 
-def _judged(without: Float, with_: Float, thresholds: Float, delta: float, level: float) -> tuple[Float, Float]:
+def _lower_bounds(absent: Float, present: Float, thresholds: Float, delta: float, level: float) -> tuple[Float, Float]:
     """Lower bounds of epsilon and mu from each threshold."""
     from scipy.special import ndtri
 
-    above = [len(scores) - np.searchsorted(np.sort(scores), thresholds, side="right") for scores in (without, with_)]
-    falsely = rate_bounds(above[0], len(without), level / 2)[1]
-    truly = rate_bounds(above[1], len(with_), level / 2)[0]
-    ratio = np.maximum((truly - delta) / falsely, (1.0 - falsely - delta) / (1.0 - truly))
-    inside = (truly > 0) & (falsely < 1)
-    mu = np.where(inside, ndtri(np.where(inside, truly, 0.5)) - ndtri(np.where(inside, falsely, 0.5)), 0.0)
+    above = [len(scores) - np.searchsorted(np.sort(scores), thresholds, side="right") for scores in (absent, present)]
+    false = rate_bounds(above[0], len(absent), level / 2)[1]
+    true = rate_bounds(above[1], len(present), level / 2)[0]
+    ratio = np.maximum((true - delta) / false, (1.0 - false - delta) / (1.0 - true))
+    inside = (true > 0) & (false < 1)
+    mu = np.where(inside, ndtri(np.where(inside, true, 0.5)) - ndtri(np.where(inside, false, 0.5)), 0.0)
     return np.log(np.maximum(ratio, 1.0)), np.maximum(mu, 0.0)
 
 
@@ -179,14 +184,16 @@ def one_run(scores: Float, member: NDArray[np.bool_], delta: float, level: float
         delta: at which epsilon is meant.
         level: chance of error.
     """
+    from scipy.optimize import brentq
+
     each = max(len(scores) // 4, 1)
     order = np.argsort(scores, kind="stable")
     right = int(member[order[-each:]].sum() + (~member[order[:each]]).sum())
     counts = (len(scores), 2 * each, right)
-    if one_run_p(0.0, delta, *counts) > level:
+
+    def excess(epsilon: float) -> float:
+        return one_run_p(epsilon, delta, *counts) - level
+
+    if excess(0.0) > 0:
         return 0.0
-    low, high = 0.0, _HIGHEST
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        low, high = (middle, high) if one_run_p(middle, delta, *counts) <= level else (low, middle)
-    return low
+    return max(float(brentq(excess, 0.0, _HIGHEST, xtol=1e-6)) - 1e-6, 0.0)  # never above the root

@@ -4,9 +4,10 @@ from typing import Annotated
 
 import typer
 
-from medtl_core.audit.command import Order
+from medtl_core.audit.command import AuditOrder
 from medtl_core.audit.command import audit as run_audit
 from medtl_core.cli import console
+from medtl_core.cli.plan import name_data
 from medtl_core.report.terminal import AUDIT_REMARK, audit_table, planted_lines
 
 
@@ -21,7 +22,8 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON and nothing else.")] = False,
 ) -> None:
     """Attack what one hospital would send, with and without privacy; a false claim gives exit code 1."""
-    findings = run_audit(Order(data, method, assignments or (), epsilon, shots, heads, runs))
+    order = AuditOrder(data, method, assignments or (), epsilon, shots, heads, runs)
+    findings = run_audit(order, name_data(data))
     if as_json:
         console.say_json(findings)
     else:

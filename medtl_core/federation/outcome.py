@@ -9,6 +9,7 @@ import numpy as np
 from medtl_core.federation.hospitals import Cost
 from medtl_core.federation.model import Classifier
 from medtl_core.heads.statistics import Float
+from medtl_core.privacy.patients import PublicMap
 from medtl_core.values import Array, Update
 
 
@@ -22,6 +23,7 @@ class Problem:
         groups: (tap, start, stop) of the feature columns.
         views: label-preserving views of the data set.
         modality: the catalog's word for what the images show.
+        public: scale and directions of public images, where they are known; None = a private method reads the images.
     """
 
     classes: tuple[str, ...]
@@ -29,6 +31,7 @@ class Problem:
     groups: tuple[tuple[str, int, int], ...]
     views: tuple[str, ...] = ("identity",)
     modality: str = "not stated"
+    public: PublicMap | None = field(default=None, compare=False, repr=False)
 
     @property
     def width(self) -> int:

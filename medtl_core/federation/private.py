@@ -1,5 +1,6 @@
 """Private methods: a plan made from public facts, and sums that only leave a hospital with noise."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from medtl_core.federation.outcome import Share
 from medtl_core.federation.secure_sum import STAGES, secure_sum
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
+from medtl_core.privacy.accounting import default_delta, mu_for
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.gate import Noising
-from medtl_core.privacy.plan import Plan, Terms
+from medtl_core.privacy.plan import Plan, Step, Terms
 from medtl_core.values import Array
 
 #: A hospital's private task: clipped sums with their sensitivities; the gate adds the noise.
@@ -36,6 +38,7 @@ class PrivateMethod(Method):
         epsilon and delta of the terms. Public: the settings, the terms, and what `outcome` makes of the noised sums.
     """
 
+    test: ClassVar[str] = "server"
     #: Whether it can be summed securely; one that cannot runs with secure-sum=false only.
     secure: ClassVar[bool] = True
 
@@ -56,7 +59,7 @@ def terms_of(settings: Settings, width: int, classes: int) -> Terms:
     cases = settings.public_cases or settings.shots
     if cases < 2:
         raise PrivacyError("privacy needs a public number of patients at every hospital: set public-cases (or shots)")
-    delta = settings.delta or min(1e-5, 1.0 / (10.0 * cases))
+    delta = settings.delta or default_delta(cases)
     if delta >= 1.0 / cases:
         raise PrivacyError(f"delta={delta} promises little to {cases} patients; it must be below 1 / {cases}")
     return Terms(
@@ -70,30 +73,61 @@ def plan_of(method: PrivateMethod, study: Study) -> Plan:
     return method.plan(terms_of(study.settings, problem.width, len(problem.classes)))
 
 
-def noised_sum(
+def sharing(
+    terms: Terms, task: str, shares: Mapping[str, float], *, sensitivity: float = 1.0, count: int = 1, inner: int = 1
+) -> Step:
+    """Returns the step whose sums, over all its releases together, take some shares of the budget.
+
+    Args:
+        terms: whose epsilon and delta are the budget.
+        task: gives the sums.
+        shares: of mu^2, by name of the sum; those of a plan's steps add up to 1.
+        sensitivity: of each sum.
+        count: of rounds.
+        inner: noised sums of one round.
+
+    Guarantee:
+        Steps whose shares add up to 1 are mu-GDP together, with the largest mu that is (epsilon, delta)-DP: mu^2 of a
+        Gaussian release is one over its squared noise multiplier, and adds (`privacy.accounting`).
+    """
+    mu, releases = mu_for(terms.epsilon, terms.delta), math.sqrt(count * inner)
+    noise = {name: releases / (mu * math.sqrt(share)) for name, share in shares.items()}
+    return Step(task, noise, dict.fromkeys(shares, sensitivity), count, inner=inner)
+
+
+def request_of(
     study: Study, method: PrivateMethod, step: int, arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]],
     *, number: int = 1, config: Mapping[str, Value] | None = None,
-) -> dict[str, Array]:  # fmt: skip
-    """Returns the noised sums over all hospitals, float64, of one step of the method's plan.
+) -> Request:  # fmt: skip
+    """Returns the question for one round of one step of the method's plan.
 
     Args:
         study: of the run.
         method: whose plan it is.
         step: index into `plan.steps`.
         arrays: public arrays sent along.
-        shapes: of the sums, by name.
+        shapes: of the answer, by name.
         number: of the round, from 1 to the step's `count`.
         config: further public values sent along.
-
-    Raises:
-        RunError: a round missed its quorum, or too few hospitals were left for the promise to hold.
     """
     plan = plan_of(method, study)
     sent = {**(config or {}), "method": method.name, "step": step, "round": number, "plan": plan.digest}
     expect = {name: ArraySpec(shape) for name, shape in shapes.items()}
-    request = Request(plan.steps[step].task, arrays, sent, expect, phase_of(method, plan, step), ledger=method.name)
+    return Request(plan.steps[step].task, arrays, sent, expect, phase_of(method, plan, step), ledger=method.name)
+
+
+def noised_sum(
+    study: Study, method: PrivateMethod, step: int, arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]],
+    *, number: int = 1, config: Mapping[str, Value] | None = None,
+) -> dict[str, Array]:  # fmt: skip
+    """Returns the noised sums over all hospitals, float64, of one round of one step; arguments as of `request_of`.
+
+    Raises:
+        RunError: a round missed its quorum, or too few hospitals were left for the promise to hold.
+    """
+    request = request_of(study, method, step, arrays, shapes, number=number, config=config)
     if study.settings.secure_sum:
-        return secure_sum(study.hospitals, request, plan)
+        return secure_sum(study.hospitals, request, plan_of(method, study))
     return total(reply.arrays for reply in study.hospitals.ask(request))
 
 

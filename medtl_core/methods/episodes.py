@@ -1,22 +1,27 @@
 """Episodes: small classification tasks that a hospital draws from its own cached features, always by patient."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import DataError, positive
-from medtl_core.federation.tasks import Arrays, SiteData
+from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.heads.linear import Training
+from medtl_core.methods.local_sgd import Pass, local_sgd
 from medtl_core.methods.network import standardised
 from medtl_core.values import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    #: Standardised features [n, d] of one side of an episode, and the position of each case's class.
-    Side = tuple[Tensor, Tensor]
+#: Standardised features [n, d] of one side of an episode, and each case's position in the episode's classes.
+Side = tuple["Tensor", "Tensor"]
+#: Arrays, support, query and classes [N] of an episode -> what a step minimises.
+EpisodeLoss = Callable[[Mapping[str, "Tensor"], Side, Side, "Tensor"], "Tensor"]
 
 Index = NDArray[np.int64]
 
@@ -94,24 +99,39 @@ def sample(label: Index, patients: Array, shape: Shape, *, rng: np.random.Genera
     return Episode(np.asarray(whole, dtype=np.int64), support, query)
 
 
-def episodes(
-    site: SiteData, arrays: Arrays, shape: Shape, count: int, *, rng: np.random.Generator
-) -> "Iterator[tuple[Side, Side, Tensor]]":
-    """Yields support, query and classes [N] of so many episodes of a hospital; `arrays` holds `mean` and `scale` [d].
+def episodic_sgd(
+    word: str, names: Sequence[str], loss_of: Callable[[Config], EpisodeLoss], *, count: str, rate: str
+) -> Task:
+    """Returns a hospital's task: a round of episodes over its cases, one step of gradient descent for each.
 
-    Raises:
-        DataError: as `sample`.
+    A hospital of which no episode can be drawn sits out; see `sample`.
+
+    Args:
+        word: see `local_sgd`.
+        names: see `local_sgd`.
+        loss_of: gives the loss of an episode, from a message's flat values.
+        count: under which name the message has the number of episodes.
+        rate: under which name it has the step size.
     """
-    import torch
 
-    inputs = torch.from_numpy(standardised(site.values, arrays))
-    for _ in range(count):
-        task = sample(site.label, site.patients, shape, rng=rng)
-        support, query = (
-            (inputs[torch.from_numpy(rows)], torch.from_numpy(np.searchsorted(task.classes, site.label[rows])))
-            for rows in (task.support, task.query)
-        )
-        yield support, query, torch.from_numpy(task.classes)
+    def passes(site: SiteData, arrays: Arrays, config: Config, rng: np.random.Generator) -> Iterator[Pass]:
+        import torch
+
+        loss, inputs = loss_of(config), torch.from_numpy(standardised(site.values, arrays))
+        shape = Shape(**{key: int(config[key]) for key in ("ways", "shots", "queries") if key in config})
+        for _ in range(int(config[count])):
+            task = sample(site.label, site.patients, shape, rng=rng)
+            support, query = (
+                (inputs[torch.from_numpy(rows)], torch.from_numpy(np.searchsorted(task.classes, site.label[rows])))
+                for rows in (task.support, task.query)
+            )
+            classes = torch.from_numpy(task.classes)
+            yield [(partial(loss, support=support, query=query, classes=classes), 1)]
+
+    def training(config: Config) -> Training:
+        return Training(learning_rate=float(config[rate]), weight_decay=0.0)
+
+    return local_sgd(word, names, passes, training)
 
 
 def draw_shots(label: Index, patients: Array, shots: int, *, rng: np.random.Generator) -> Index:

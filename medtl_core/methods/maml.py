@@ -4,7 +4,7 @@ Every hospital takes the meta-gradient of its own episodes, the server averages 
 2017. ANIL, whose inner loop moves the head only: Raghu et al., ICLR 2020.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
@@ -17,15 +17,13 @@ from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.linear import Training, class_weights
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.episodes import Shape, episodes
-from medtl_core.methods.local_sgd import Cost, Pass, descend, local_sgd
+from medtl_core.methods.episodes import EpisodeLoss, Side, episodic_sgd
+from medtl_core.methods.local_sgd import descend
 from medtl_core.methods.network import HEAD, NAMES, Network, NetworkTrained, forward, network_of, standardised
 from medtl_core.values import Array, Released, Update
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from medtl_core.methods.episodes import Side
 
 #: Tasks a hospital takes a meta-gradient of in one round.
 TASKS_A_ROUND = 20
@@ -64,7 +62,7 @@ class Inner:
 
 
 def adapted(
-    arrays: Mapping[str, "Tensor"], side: "Side", inner: Inner, columns: "Tensor | None" = None
+    arrays: Mapping[str, "Tensor"], side: Side, inner: Inner, columns: "Tensor | None" = None
 ) -> dict[str, "Tensor"]:
     """Returns the arrays after the inner loop: w <- w - rate grad L(w; side), the graph kept if second order.
 
@@ -85,21 +83,20 @@ def adapted(
     return current
 
 
-def _loss(arrays: Mapping[str, "Tensor"], side: "Side", columns: "Tensor | None") -> "Tensor":
+def _loss(arrays: Mapping[str, "Tensor"], side: Side, columns: "Tensor | None") -> "Tensor":
     from torch.nn.functional import cross_entropy
 
     logits = forward(arrays, side[0])
     return cross_entropy(logits if columns is None else logits[:, columns], side[1])
 
 
-def _passes(site: SiteData, arrays: Arrays, config: Config, rng: np.random.Generator) -> Iterator[Pass]:
-    inner, shape = Inner.of(config), Shape(int(config["ways"]))
+def _meta_loss(config: Config) -> EpisodeLoss:
+    inner = Inner.of(config)
 
-    def cost(support: "Side", query: "Side", columns: "Tensor") -> Cost:
-        return lambda current: _loss(adapted(current, support, inner, columns), query, columns)
+    def loss(arrays: Mapping[str, "Tensor"], support: Side, query: Side, classes: "Tensor") -> "Tensor":
+        return _loss(adapted(arrays, support, inner, classes), query, classes)
 
-    for support, query, classes in episodes(site, arrays, shape, int(config["tasks"]), rng=rng):
-        yield [(cost(support, query, classes), 1)]
+    return loss
 
 
 def gradient_step(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -174,11 +171,8 @@ class Maml(NetworkTrained):
         return network_of(study, run_rounds(study.hospitals, exchange, arrays).last, self.facts)
 
 
-def _training(config: Config) -> Training:
-    return Training(learning_rate=float(config["outer-rate"]), weight_decay=0.0)
-
-
 METHODS: tuple[type[Method], ...] = (Maml,)
 TASKS: Mapping[str, Task] = {
-    "fit_meta": local_sgd("meta", NAMES, _passes, _training), "gradient_step": gradient_step,
-}  # fmt: skip
+    "fit_meta": episodic_sgd("meta", NAMES, _meta_loss, count="tasks", rate="outer-rate"),
+    "gradient_step": gradient_step,
+}

@@ -1,6 +1,6 @@
 """ProtoNet across hospitals: an embedding trained on episodes, averaged, and one prototype a class from class sums."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, final
 
@@ -12,17 +12,13 @@ from medtl_core.federation.method import Method
 from medtl_core.federation.rounds import as_float32
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
-from medtl_core.heads.linear import Training
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.episodes import Shape, episodes
-from medtl_core.methods.local_sgd import Cost, Pass, local_sgd
+from medtl_core.methods.episodes import Shape, Side, episodic_sgd
 from medtl_core.methods.network import BODY, HIDDEN, Network, NetworkTrained, embed, embedded, network_of
 from medtl_core.values import Array, Released, Update
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from medtl_core.methods.episodes import Side
 
 #: Episodes a hospital trains on in one round.
 EPISODES = 20
@@ -30,13 +26,14 @@ EPISODES = 20
 RATE = 0.05
 
 
-def episode_loss(arrays: Mapping[str, "Tensor"], support: "Side", query: "Side") -> "Tensor":
+def episode_loss(arrays: Mapping[str, "Tensor"], support: Side, query: Side, classes: "Tensor") -> "Tensor":
     """Returns the mean query loss in nats: softmax over minus squared distances (Snell et al., NeurIPS 2017, eq. 2).
 
     Args:
         arrays: `body.weight` and `body.bias` of the small network.
         support: standardised features [s, d] and their ways [s]; the prototypes are the means of each way.
         query: the same for [q] cases.
+        classes: not read.
     """
     from torch import cdist
     from torch.nn.functional import cross_entropy, one_hot
@@ -45,20 +42,6 @@ def episode_loss(arrays: Mapping[str, "Tensor"], support: "Side", query: "Side")
     centres = (member.T @ embed(arrays, support[0])) / member.sum(dim=0)[:, None]
     apart = cdist(embed(arrays, query[0]), centres, compute_mode="donot_use_mm_for_euclid_dist")
     return cross_entropy(-(apart**2), query[1])
-
-
-def _passes(site: SiteData, arrays: Arrays, config: Config, rng: np.random.Generator) -> Iterator[Pass]:
-    shape = Shape(int(config["ways"]), int(config["shots"]), int(config["queries"]))
-
-    def cost(support: "Side", query: "Side") -> Cost:
-        return lambda current: episode_loss(current, support, query)
-
-    for support, query, _ in episodes(site, arrays, shape, int(config["episodes"]), rng=rng):
-        yield [(cost(support, query), 1)]
-
-
-def _training(config: Config) -> Training:
-    return Training(learning_rate=float(config["rate"]), weight_decay=0.0)
 
 
 def protonet_sums(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -102,5 +85,6 @@ class ProtoNet(NetworkTrained):
 
 METHODS: tuple[type[Method], ...] = (ProtoNet,)
 TASKS: Mapping[str, Task] = {
-    "fit_protonet": local_sgd("protonet", BODY, _passes, _training), "protonet_sums": protonet_sums,
-}  # fmt: skip
+    "fit_protonet": episodic_sgd("protonet", BODY, lambda config: episode_loss, count="episodes", rate="rate"),
+    "protonet_sums": protonet_sums,
+}

@@ -74,10 +74,10 @@ def mu_for(epsilon: float, delta: float) -> float:
     from scipy.optimize import brentq
 
     def excess(log_mu: float) -> float:
-        return math.log(max(delta_of(epsilon, math.exp(log_mu)), 1e-300)) - math.log(delta)
+        return _log_ratio(epsilon, math.exp(log_mu), delta)
 
-    found = math.exp(float(brentq(excess, math.log(1e-6), math.log(1e3), xtol=1e-13, rtol=1e-13)))
-    return found * (1 - 1e-9)  # on the safe side of the root, also after a split into many releases
+    root = math.exp(float(brentq(excess, math.log(1e-6), math.log(1e3), xtol=1e-13, rtol=1e-13)))
+    return root * (1 - 1e-9)  # on the safe side of the root, also after a split into many releases
 
 
 def epsilon(events: Sequence[GaussianEvent], delta: float) -> float:
@@ -97,13 +97,11 @@ def epsilon(events: Sequence[GaussianEvent], delta: float) -> float:
     check_promise(1.0, delta, 1)
     for event in events:
         _check_event(event)
-    paid = [event for event in events if event.count]
-    if not paid:
-        return 0.0
-    found = _exact(paid, delta)
-    if not (math.isfinite(found) and found >= 0.0):
-        raise PrivacyError(f"the accountant gave {found} for {len(paid)} event(s); nothing may be released")
-    return found
+    mu = mu_of(events)
+    total = 0.0 if delta_of(0.0, mu) <= delta else _epsilon_of(mu, delta)
+    if not (math.isfinite(total) and total >= 0.0):
+        raise PrivacyError(f"the accountant gave {total} for {len(events)} event(s); nothing may be released")
+    return total
 
 
 def mu_of(events: Sequence[GaussianEvent]) -> float:
@@ -127,15 +125,14 @@ def _check_event(event: GaussianEvent) -> None:
         raise PrivacyError(f"an event happens {count} times; it must be a whole number, not negative")
 
 
-def _exact(events: Sequence[GaussianEvent], delta: float) -> float:
+def _epsilon_of(mu: float, delta: float) -> float:
     from scipy.optimize import brentq
 
-    mu = mu_of(events)
-    if delta_of(0.0, mu) <= delta:
-        return 0.0
-
-    def excess(value: float) -> float:
-        return math.log(max(delta_of(value, mu), 1e-300)) - math.log(delta)
-
     high = mu * mu / 2 + mu * math.sqrt(2 * math.log(1 / delta)) + 1.0  # Gaussian tail: delta is met here
-    return float(brentq(excess, 0.0, high, xtol=1e-12, rtol=1e-13)) * (1 + 1e-12)
+    root = brentq(lambda epsilon: _log_ratio(epsilon, mu, delta), 0.0, high, xtol=1e-12, rtol=1e-13)
+    return float(root) * (1 + 1e-12)
+
+
+def _log_ratio(epsilon: float, mu: float, delta: float) -> float:
+    """Log of the delta that mu costs at epsilon, over the one that is allowed."""
+    return math.log(max(delta_of(epsilon, mu), 1e-300)) - math.log(delta)

@@ -130,18 +130,14 @@ def release(
     Raises:
         PrivacyError, BudgetError: it is refused; the ledger is intact and nothing is sent.
     """
-    check(demand)
-    step = demand.plan.steps[demand.step]
-    sealed = ledger.sealed(key)
-    if sealed is None:
-        ledger.reserve(key, demand.plan, step)
+
+    def answer(step: Step) -> dict[str, Array]:
         bounded = task()
         if entropy.marked:
             ledger.note("noise of an insecure test stream: this release protects nobody")
-        sealed = pack(finish(noised(bounded, demand.plan, demand.step, entropy), step))
-        ledger.release(key, sealed)
-    spent = ledger.spent(demand.plan.terms.delta)
-    return Released(Update(unpack(sealed)), PrivacyEvent(demand.plan.mechanism, spent, demand.plan.terms.delta))
+        return finish(noised(bounded, demand.plan, demand.step, entropy), step)
+
+    return _paid(demand, answer, ledger, key)
 
 
 def train(
@@ -154,23 +150,33 @@ def train(
     Raises:
         PrivacyError, BudgetError: it is refused, or the task asked for more noised sums than the plan has.
     """
-    check(demand)
-    step = demand.plan.steps[demand.step]
-    sealed = ledger.sealed(key)
-    if sealed is None:
-        ledger.reserve(key, demand.plan, step)
-        left = [step.inner]
+
+    def answer(step: Step) -> dict[str, Array]:
+        left = step.inner
 
         def noising(bounded: Bounded) -> dict[str, Array]:
-            left[0] -= 1
-            if left[0] < 0:
+            nonlocal left
+            left -= 1
+            if left < 0:
                 raise PrivacyError(f"{step.task} takes more noised sums than the {step.inner} of the plan")
             return unscaled(noised(bounded, demand.plan, demand.step, entropy), step)
 
-        sealed = pack(task(noising))
+        return task(noising)
+
+    return _paid(demand, answer, ledger, key)
+
+
+def _paid(demand: Demand, answer: Callable[[Step], dict[str, Array]], ledger: "Ledger", key: "Key") -> Released:
+    """Checked, then the sealed reply of the same request; or reserved, answered, sealed and written down."""
+    check(demand)
+    plan, step = demand.plan, demand.plan.steps[demand.step]
+    sealed = ledger.sealed(key)
+    if sealed is None:
+        ledger.reserve(key, plan, step)
+        sealed = pack(answer(step))
         ledger.release(key, sealed)
-    spent = ledger.spent(demand.plan.terms.delta)
-    return Released(Update(unpack(sealed)), PrivacyEvent(demand.plan.mechanism, spent, demand.plan.terms.delta))
+    event = PrivacyEvent(plan.mechanism, ledger.spent(plan.terms.delta), plan.terms.delta)
+    return Released(Update(unpack(sealed)), event)
 
 
 def pack(arrays: Mapping[str, Array]) -> bytes:

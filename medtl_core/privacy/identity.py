@@ -21,16 +21,24 @@ def own_identity(home: Path) -> bytes:
     Raises:
         PrivacyError: it cannot be read or made, or is not a key.
     """
-    path = home / IDENTITY
+    return kept_key(home / IDENTITY, "identity key")
+
+
+def kept_key(path: Path, what: str) -> bytes:
+    """Returns the secret key of 32 bytes in a file, drawn from the operating system the first time.
+
+    Raises:
+        PrivacyError: it cannot be read or made, or is not a key.
+    """
     try:
         if not path.is_file():
-            home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_bytes(path, os.urandom(masking.KEY), mode=0o600)
         key = path.read_bytes()
     except OSError as error:
-        raise PrivacyError(f"the identity key {path} cannot be read or made ({error.strerror})") from error
+        raise PrivacyError(f"the {what} {path} cannot be read or made ({error.strerror})") from error
     if len(key) != masking.KEY:
-        raise PrivacyError(f"{path} is not an identity key of {masking.KEY} bytes; put it back from a copy")
+        raise PrivacyError(f"{path} is no {what} of {masking.KEY} bytes; put it back from a copy")
     return key
 
 

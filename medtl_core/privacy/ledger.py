@@ -6,7 +6,6 @@ a crash nobody can know what left. A release that is on record is sent again as 
 
 import hashlib
 import hmac
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Self, final
 
 from medtl_core.errors import BudgetError, PrivacyError
 from medtl_core.privacy.accounting import epsilon
+from medtl_core.privacy.identity import kept_key
 from medtl_core.privacy.journal import Journal, Record
 from medtl_core.privacy.plan import GaussianEvent, Plan, Step
 from medtl_core.privacy.policy import Policy
@@ -61,14 +61,7 @@ def fingerprint(patients: Iterable[str], folder: Path) -> str:
     Raises:
         PrivacyError: the key cannot be read or made.
     """
-    path = folder / "site.key"
-    try:
-        if not path.is_file():
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_bytes(path, os.urandom(32), mode=0o600)
-        secret = path.read_bytes()
-    except OSError as error:
-        raise PrivacyError(f"the site key {path} cannot be read or made ({error.strerror})") from error
+    secret = kept_key(folder / "site.key", "site key")
     return hmac.new(secret, "\n".join(sorted(set(patients))).encode(), hashlib.sha256).hexdigest()
 
 
@@ -111,16 +104,19 @@ class Ledger:
     @property
     def budget(self) -> float:
         """The epsilon that may be spent: the policy's, or what a person at the hospital raised it to."""
-        raised = [float(record.body["epsilon"]) for record in self._of("raise")]
-        return max([self._policy.max_epsilon, *raised])
+        return budget_of(self.records, self._policy)
 
-    def check_witness(self, seq: int, hash_: str) -> None:
+    def check_witness(self, seq: int, shown: str) -> None:
         """Refuses to go on when the server has seen a record that is not here: an older copy was put back.
+
+        Args:
+            seq: number of the record.
+            shown: its hash, as this hospital showed it.
 
         Raises:
             PrivacyError: it has.
         """
-        if not 1 <= seq <= len(self.records) or self.records[seq - 1].hash != hash_:
+        if not 1 <= seq <= len(self.records) or self.records[seq - 1].hash != shown:
             raise PrivacyError(
                 f"the ledger in {self._journal.folder} lacks record {seq} that this hospital has shown before: it was "
                 "rolled back, or is another one. Restore the newest copy; other patients need another site-name"
@@ -128,7 +124,7 @@ class Ledger:
 
     def events(self) -> tuple[GaussianEvent, ...]:
         """Returns every event ever reserved."""
-        return tuple(GaussianEvent(**record.body["event"]) for record in self._of("reserve"))
+        return events_of(self.records)
 
     def spent(self, delta: float) -> float:
         """Returns the epsilon of everything reserved so far."""
@@ -140,7 +136,7 @@ class Ledger:
         Raises:
             PrivacyError: the same release was asked with another question, or the sealed file is missing or damaged.
         """
-        for record in self._of("release"):
+        for record in of_kind(self.records, "release"):
             if _same_release(record.body["key"], key):
                 if record.body["key"] != asdict(key):
                     raise PrivacyError("this release was made for another question; a plan is not asked twice")
@@ -164,7 +160,7 @@ class Ledger:
         Raises:
             BudgetError: it was not made before, and would cost more than the hospital allows.
         """
-        if not any(_same_release(record.body["key"], key) for record in self._of("release")):
+        if not any(_same_release(record.body["key"], key) for record in of_kind(self.records, "release")):
             self._priced(step)
 
     def release(self, key: Key, payload: bytes) -> None:
@@ -173,7 +169,7 @@ class Ledger:
         Raises:
             PrivacyError: nothing was reserved under the key, or the disk failed; the reservation stays spent.
         """
-        if not any(record.body["key"] == asdict(key) for record in self._of("reserve")):
+        if not any(record.body["key"] == asdict(key) for record in of_kind(self.records, "reserve")):
             raise PrivacyError("a release without a reservation is refused")
         digest = hashlib.sha256(payload).hexdigest()
         try:
@@ -183,15 +179,15 @@ class Ledger:
             raise PrivacyError(f"the reply cannot be sealed to disk ({error.strerror}); it is not sent") from error
         self._journal.append({"kind": "release", "key": asdict(key), "sha256": digest, "bytes": len(payload)})
 
-    def raise_budget(self, epsilon_: float, reason: str) -> None:
+    def raise_budget(self, allowed: float, reason: str) -> None:
         """Lets a person at the hospital allow more; the server has no way to.
 
         Raises:
             PrivacyError: it would not be more, or no reason is given.
         """
-        if not self.budget < epsilon_ < float("inf") or not reason.strip():
+        if not self.budget < allowed < float("inf") or not reason.strip():
             raise PrivacyError(f"a raise must exceed the budget of {self.budget:.4g} and give a reason")
-        self._journal.append({"kind": "raise", "epsilon": float(epsilon_), "reason": reason.strip()})
+        self._journal.append({"kind": "raise", "epsilon": float(allowed), "reason": reason.strip()})
 
     def note(self, text: str) -> None:
         """Writes down what a reader should know, e.g. that a test's insecure noise was used."""
@@ -199,7 +195,7 @@ class Ledger:
 
     def _priced(self, step: Step) -> float:
         """The epsilon after one more release of a step, if that is allowed."""
-        made = sum(1 for _ in self._of("reserve"))
+        made = sum(1 for _ in of_kind(self.records, "reserve"))
         if made >= self._policy.max_releases:
             raise BudgetError(f"the policy allows {self._policy.max_releases} releases, and they are used up")
         after = epsilon([*self.events(), step.one], self._policy.delta)
@@ -209,7 +205,7 @@ class Ledger:
 
     def _introduce(self) -> None:
         mine = asdict(self._identity)
-        opened = next(self._of("open"), None)
+        opened = next(of_kind(self.records, "open"), None)
         if opened is None:
             self._journal.append({"kind": "open", **mine, "unit": UNIT, "adjacency": ADJACENCY})
         elif {name: opened.body.get(name) for name in mine} != mine:
@@ -220,7 +216,7 @@ class Ledger:
 
     def _freeze(self, key: Key, plan: Plan) -> None:
         """The first reservation of a run's mechanism fixes its plan."""
-        for record in self._of("plan"):
+        for record in of_kind(self.records, "plan"):
             if (record.body["agreement"], record.body["mechanism"]) == (key.agreement, plan.mechanism):
                 if record.body["digest"] != plan.digest:
                     raise PrivacyError(f"the plan of {plan.mechanism} changed after its first release")
@@ -228,9 +224,6 @@ class Ledger:
         steps = [asdict(step) for step in plan.steps]
         body = {"kind": "plan", "agreement": key.agreement, "mechanism": plan.mechanism, "digest": plan.digest}
         self._journal.append({**body, "terms": asdict(plan.terms), "steps": steps})
-
-    def _of(self, kind: str) -> Iterator[Record]:
-        return (record for record in self.records if record.body["kind"] == kind)
 
     def _seal(self, digest: str) -> Path:
         return self._journal.folder / "sealed" / f"{digest}.safetensors"
@@ -249,3 +242,18 @@ class Ledger:
 def _same_release(body: Mapping[str, Any], key: Key) -> bool:
     mine = asdict(key)
     return all(body[name] == mine[name] for name in ("agreement", "plan", "step", "number"))
+
+
+def of_kind(records: Iterable[Record], kind: str) -> Iterator[Record]:
+    """Yields the records of a kind."""
+    return (record for record in records if record.body["kind"] == kind)
+
+
+def events_of(records: Iterable[Record]) -> tuple[GaussianEvent, ...]:
+    """Returns every event ever reserved."""
+    return tuple(GaussianEvent(**record.body["event"]) for record in of_kind(records, "reserve"))
+
+
+def budget_of(records: Iterable[Record], policy: Policy) -> float:
+    """Returns the epsilon that may be spent: the policy's, or what a person at the hospital raised it to."""
+    return max([policy.max_epsilon, *(float(record.body["epsilon"]) for record in of_kind(records, "raise"))])

@@ -8,8 +8,7 @@ from typing import Any
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.journal import Journal
-from medtl_core.privacy.ledger import Identity, Ledger
-from medtl_core.privacy.plan import GaussianEvent
+from medtl_core.privacy.ledger import Identity, Ledger, budget_of, events_of, of_kind
 from medtl_core.privacy.policy import Policy, read_policy
 
 
@@ -45,10 +44,10 @@ def ledgers(folder: Path) -> Iterator[Path]:
     Raises:
         PrivacyError: there is none.
     """
-    found = sorted(path.parent for path in folder.rglob("ledger.jsonl"))
-    if not found:
+    folders = sorted(path.parent for path in folder.rglob("ledger.jsonl"))
+    if not folders:
         raise PrivacyError(f"there is no ledger in {folder}; name a hospital's state-dir, or a run's state folder")
-    yield from found
+    yield from folders
 
 
 def balance(folder: Path, policy: Policy | None = None) -> Balance:
@@ -59,17 +58,14 @@ def balance(folder: Path, policy: Policy | None = None) -> Balance:
     """
     rules = policy or read_policy(folder.parent)
     with Journal(folder) as journal:
-        bodies = tuple(record.body for record in journal.records)
-        witness = journal.head
-    opened = next((body for body in bodies if body["kind"] == "open"), None)
+        records, witness = journal.records, journal.head
+    opened = next(of_kind(records, "open"), None)
     if opened is None:
         raise PrivacyError(f"the ledger in {folder} was never opened by a hospital")
-    events = [GaussianEvent(**body["event"]) for body in bodies if body["kind"] == "reserve"]
-    raised = [float(body["epsilon"]) for body in bodies if body["kind"] == "raise"]
-    kinds = [body["kind"] for body in bodies]
+    kinds = [record.body["kind"] for record in records]
     return Balance(
-        folder, str(opened["site"]), max([rules.max_epsilon, *raised]), epsilon(events, rules.delta), rules.delta,
-        kinds.count("reserve"), kinds.count("release"), witness, bodies,
+        folder, str(opened.body["site"]), budget_of(records, rules), epsilon(events_of(records), rules.delta),
+        rules.delta, kinds.count("reserve"), kinds.count("release"), witness, tuple(r.body for r in records),
     )  # fmt: skip
 
 
@@ -79,8 +75,7 @@ def raise_budget(folder: Path, to: float, reason: str) -> Balance:
     Raises:
         PrivacyError: it is no raise, or the ledger refuses.
     """
-    found = balance(folder)
-    opened = next(body for body in found.records if body["kind"] == "open")
+    opened = next(body for body in balance(folder).records if body["kind"] == "open")
     identity = Identity(str(opened["site"]), str(opened["fingerprint"]))
     with Ledger(folder, identity, read_policy(folder.parent)) as ledger:
         ledger.raise_budget(to, reason)

@@ -86,14 +86,8 @@ def discrete_gaussian(sigma: float, shape: tuple[int, ...], entropy: Entropy) ->
             f"noise of standard deviation {sigma:.3g} grid steps is outside [1, 2^44]; choose another grid"
         )
     size = math.prod(shape)
-    found: list[Ints] = []
-    missing = size
-    while missing > 0:
-        drawn = _accepted(sigma, min(int(missing * 1.6) + 64, _BLOCK), entropy)[:missing]
-        found.append(drawn)
-        missing -= len(drawn)
-    flat = np.concatenate(found) if found else np.zeros(0, np.int64)
-    return flat.reshape(shape)
+    drawn = _drawn(size, lambda missing: _accepted(sigma, min(int(missing * 1.6) + 64, _BLOCK), entropy))
+    return drawn.reshape(shape)
 
 
 def _accepted(sigma: float, tries: int, entropy: Entropy) -> Ints:
@@ -106,13 +100,22 @@ def _accepted(sigma: float, tries: int, entropy: Entropy) -> Ints:
 
 def _laplace(scale: int, size: int, entropy: Entropy) -> Ints:
     """Discrete Laplace: a geometric magnitude and a sign; negative zero is drawn again, or zero would count twice."""
-    found: list[Ints] = []
-    missing = size
-    while missing > 0:
+
+    def signed(missing: int) -> Ints:
         count = missing + missing // max(scale, 8) + 16
         magnitude = np.floor(-scale * np.log1p(-entropy.uniform(count))).astype(np.int64)
         negative = entropy.uniform(count) < 0.5
-        kept = np.where(negative, -magnitude, magnitude)[~(negative & (magnitude == 0))][:missing]
-        found.append(kept)
-        missing -= len(kept)
-    return np.concatenate(found)
+        kept = ~(negative & (magnitude == 0))
+        return np.asarray(np.where(negative, -magnitude, magnitude)[kept])
+
+    return _drawn(size, signed)
+
+
+def _drawn(size: int, draw: Callable[[int], Ints]) -> Ints:
+    """So many numbers of `draw`, which is told how many are missing and may give fewer or more."""
+    parts = [np.zeros(0, np.int64)]
+    while size > 0:
+        part = draw(size)[:size]
+        parts.append(part)
+        size -= len(part)
+    return np.concatenate(parts)

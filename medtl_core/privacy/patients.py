@@ -1,6 +1,8 @@
 """The privacy unit is the patient: however many cases a patient has, one row of length at most one speaks for them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,43 @@ from medtl_core.errors import PrivacyError
 from medtl_core.values import Array
 
 Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class PublicMap:
+    """How features become rows of length one: scale and directions come from public images, not from patients.
+
+    A row is unit(V' (x - m) / s) with mean m, deviation s and principal directions V of public images.
+
+    Attributes:
+        mean, scale: float64 [d], of public features.
+        basis: float64 [d, k], principal directions of the standardised public features.
+
+    Guarantee:
+        Whatever the map is, a row has length at most one: nothing rests on its being well chosen.
+    """
+
+    mean: Float
+    scale: Float
+    basis: Float
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """As they are sent."""
+        return {"mean": self.mean, "scale": self.scale, "basis": self.basis}
+
+    @classmethod
+    def received(cls, arrays: Mapping[str, Array]) -> Self:
+        """Returns the map in a message."""
+        return cls(*(arrays[name].astype(np.float64) for name in ("mean", "scale", "basis")))
+
+    def first(self, size: int) -> "PublicMap":
+        """Returns the map with `size` directions, all of them if there are fewer."""
+        return PublicMap(self.mean, self.scale, self.basis[:, :size])
+
+    def rows(self, values: NDArray[np.floating]) -> Float:
+        """Returns rows of length one, float64 [n, k], for features [n, d]."""
+        return unit(((np.asarray(values, np.float64) - self.mean) / self.scale) @ self.basis)
 
 
 @dataclass(frozen=True)

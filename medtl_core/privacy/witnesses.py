@@ -39,14 +39,14 @@ def from_values(values: Mapping[str, object]) -> Witness | None:
         >>> from_values({"witness-ledger": "hospital", "witness-seq": 3, "witness-hash": "0" * 64}).seq
         3
     """
-    owner, seq, hash_ = (values.get(name) for name in (_OWNER, _SEQ, _HASH))
-    if owner is None and seq is None and hash_ is None:
+    owner, seq, shown = (values.get(name) for name in (_OWNER, _SEQ, _HASH))
+    if owner is None and seq is None and shown is None:
         return None
     if owner not in (HOSPITAL, METHOD) or type(seq) is not int or not 0 < seq < _MOST:
         raise PrivacyError("a ledger's witness must say whose the ledger is and a record's number from 1")
-    if not isinstance(hash_, str) or not re.fullmatch("[0-9a-f]{64}", hash_):
+    if not isinstance(shown, str) or not re.fullmatch("[0-9a-f]{64}", shown):
         raise PrivacyError("a ledger's witness must hold a record's hash of 64 hexadecimal digits")
-    return Witness(str(owner), seq, hash_)
+    return Witness(str(owner), seq, shown)
 
 
 @final

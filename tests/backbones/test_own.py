@@ -80,12 +80,6 @@ def test_what_cannot_be_a_name_is_refused(name: str) -> None:
         check_name(name)
 
 
-def test_weights_contradict_an_own_backbone(content: bytes, tmp_path: Path) -> None:
-    register("mine", content, {})
-    with pytest.raises(ConfigError, match="contradicts backbone 'own:mine'"):
-        weights_sha(find_backbone("own:mine"), str(tmp_path))
-
-
 def test_a_folder_that_cannot_be_written_is_named(home: Path, content: bytes) -> None:
     (home / "backbones").write_text("a file in the way")
     with pytest.raises(RunError, match=r"cannot be written .* set MEDTL_HOME"):

@@ -174,7 +174,8 @@ def test_a_case_that_is_not_finite_releases_nothing(tmp_path: Path, value: float
     assert "release" not in book
 
 
-@pytest.mark.parametrize(("shots", "delta"), [(1, 0.0), (20, 0.05), (20, 0.5)])
+@pytest.mark.parametrize(("shots", "delta"), [(1, 0.0), (20, 0.05), (20, 0.5), (1000, 1e-3)])
 def test_a_promise_to_nobody_is_refused(shots: int, delta: float) -> None:
+    """delta = 1/n allows publishing one patient whole."""
     with pytest.raises(PrivacyError):
         terms_of(SETTINGS.replace(shots=shots, delta=delta), 6, 3)

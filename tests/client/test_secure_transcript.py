@@ -34,14 +34,14 @@ def answered(message: Message, context: Context) -> Message:
 
 
 class Losing:
-    """Loses the last answers of one hospital on their way; the server still gets to see them."""
+    """Loses the last answers of some hospitals on their way; the server still gets to see them."""
 
-    def __init__(self, gone: int | None) -> None:
+    def __init__(self, *gone: int) -> None:
         self.sight, self.gone = Sight(answered), gone
 
     def __call__(self, message: Message, context: Context) -> Message:
         reply = self.sight(message, context)
-        if context.node_id == self.gone and message.metadata.message_type.endswith(STAGES[2:]):
+        if context.node_id in self.gone and message.metadata.message_type.endswith(STAGES[2:]):
             raise OSError("lost")
         return reply
 
@@ -62,8 +62,8 @@ def plan_of(chosen: Settings) -> Plan:
 class Seen:
     """One run's transcript and, beside it, the truth it must not hold."""
 
-    def __init__(self, folder: Path, gone: int | None) -> None:
-        losing = Losing(gone)
+    def __init__(self, folder: Path, gone: tuple[int, ...]) -> None:
+        losing = Losing(*gone)
         self.chosen, self.sight = simulate(folder, losing), losing.sight
         self.plan, self.secrets = plan_of(self.chosen), secrets_of(Path(self.chosen.state))
         self.names = sorted(self.secrets)
@@ -95,7 +95,7 @@ class Seen:
         return clear
 
 
-@pytest.fixture(scope="module", params=[None, 1002], ids=["all", "drop-out"])
+@pytest.fixture(scope="module", params=[(), (1002,)], ids=["all", "drop-out"])
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Seen:
     return Seen(tmp_path_factory.mktemp("seen"), request.param)
 
@@ -207,6 +207,18 @@ class Lying:
 def test_wrong_shares_give_no_sum(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="masks did not come off"):
         simulate(tmp_path, Lying())
+
+
+def test_too_few_survivors_give_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="given up and nothing was learnt"):
+        simulate(tmp_path, Losing(1001, 1002))
+
+
+def test_too_many_colluders_are_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    losing = Losing()
+    with pytest.raises(RunError, match="colluders"):
+        simulate(tmp_path, losing, colluders=3)
+    assert set(losing.sight.seen) == {"join"}
 
 
 def test_who_cannot_pay_says_so_before_the_others_have_paid(tmp_path: Path) -> None:

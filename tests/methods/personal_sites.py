@@ -1,17 +1,22 @@
 """Hospitals with a folder for their personal state, and studies over them."""
 
+import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from medtl_core.config import Settings
-from medtl_core.federation.hospitals import Request
+from medtl_core.federation.hospitals import Request, Value
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import SiteData
+from medtl_core.federation.tasks import Arrays, SiteData
+from medtl_core.fingerprint import agreement
 from medtl_core.values import Released
-from tests.memory import DirectHospitals, make_site
+from tests.memory import make_site
 
 PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))
 #: Unequal hospitals; one has one case, one has one class.
@@ -29,33 +34,59 @@ def with_state(folder: Path) -> list[SiteData]:
 
 def study(folder: Path, methods: str, settings: Settings = SETTINGS) -> Study:
     """A study over hospitals with a state folder each."""
-    return Study(DirectHospitals(with_state(folder)), PROBLEM, settings, read_methods(methods))
+    return Study(MemoryHospitals(with_state(folder)), PROBLEM, settings, read_methods(methods))
 
 
-def recorded(folder: Path, methods: str, settings: Settings = SETTINGS) -> tuple[Study, "Recording"]:
-    """The same study over hospitals that are asked everything twice, and what left them."""
-    hospitals = Recording(with_state(folder))
-    return Study(hospitals, PROBLEM, settings, read_methods(methods)), hospitals
+def finished(folder: Path, methods: str, settings: Settings = SETTINGS) -> Study:
+    """The same after all methods ran."""
+    made = study(folder, methods, settings)
+    for method in made.methods:
+        made.outcome(method)
+    return made
 
 
-def last_asked(made: Study, task: str) -> Request:
-    """The last request of a task."""
-    assert isinstance(made.hospitals, DirectHospitals)
-    return [request for request in made.hospitals.asked if request.task == task][-1]
-
-
-class Recording(DirectHospitals):
-    """Keeps everything that left a hospital."""
+class Repeated(MemoryHospitals):
+    """Hospitals that are asked everything twice, as Flower may, and what left them."""
 
     def __init__(self, sites: list[SiteData]) -> None:
         super().__init__(sites)
         self.left: list[tuple[str, str, Released]] = []
 
-    def ask(self, request: Request) -> Any:
-        for site in self.sites.values():  # answered twice: Flower may repeat a message
-            arrays = {**request.arrays, **(request.own(site.name) if request.own else {})}
+    def answer(self, site: SiteData, request: Request, arrays: Arrays) -> Released:
+        """See MemoryHospitals."""
+        for _ in range(2):
             self.left.append((request.task, site.name, answer(request.task, site, arrays, request.config)))
-        return super().ask(request)
+        return self.left[-1][2]
+
+
+def last_asked(made: Study, task: str) -> Request:
+    """The last request whose task ends like this."""
+    assert isinstance(made.hospitals, MemoryHospitals)
+    return [request for request in made.hospitals.asked if request.task.endswith(task)][-1]
+
+
+@cache
+def message(method: str, task: str) -> Request:
+    """What hospitals are sent in the last "_round" or the "_finish" of a method."""
+    with TemporaryDirectory() as folder:
+        return last_asked(finished(Path(folder), method), task)
+
+
+def ask(site: SiteData, request: Request, **changes: Any) -> Released:
+    """One hospital's answer to a request, its flat values changed."""
+    return answer(request.task, site, request.arrays, {**request.config, **changes})
+
+
+def identity(method: str, settings: Settings = SETTINGS) -> dict[str, Value]:
+    """The flat values that say whose state a message is about."""
+    mark = agreement(settings, PROBLEM.classes, PROBLEM.fingerprint)
+    classes = json.dumps(PROBLEM.classes)
+    return {"method": method, "classes": classes, "fingerprint": PROBLEM.fingerprint, "agreement": mark}
+
+
+def judged(site: SiteData, method: str) -> Arrays:
+    """A hospital's evaluation of the personal model it keeps."""
+    return answer("evaluate_personal", site, {}, identity(method)).update.arrays
 
 
 def state_bytes(folder: Path) -> dict[str, bytes]:
@@ -63,9 +94,9 @@ def state_bytes(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def same(one: Released, other: Released) -> bool:
+def same(first: Released, second: Released) -> bool:
     """Whether two releases hold the same bytes."""
-    ours, theirs = one.update.arrays, other.update.arrays
+    ours, theirs = first.update.arrays, second.update.arrays
     return {name: array.tobytes() for name, array in ours.items()} == {
         name: array.tobytes() for name, array in theirs.items()
     }

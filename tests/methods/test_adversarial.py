@@ -1,43 +1,37 @@
 """Gradient reversal: its sign by autograd, the combined step, the probe, and what a hospital must be told."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from medtl_core.errors import ConfigError, DataError
-from medtl_core.federation.registry import find_method
-from medtl_core.methods.adversarial import (
-    DOMAIN,
-    AdversarialMethod,
-    domain_of,
-    fit_adversarial,
-    hospital_accuracy,
-    reversal,
-    reversed_gradient,
-)
+from medtl_core.federation.memory import MemoryHospitals
+from medtl_core.federation.registry import answer, find_method
+from medtl_core.federation.tasks import SiteData
+from medtl_core.methods.adversarial import DOMAIN, domain_of, hospital_accuracy, reversal, reversed_gradient, sent_of
 from medtl_core.methods.network import BODY, HEAD, NAMES, start_of
-from tests.memory import DirectHospitals
 from tests.methods.shifted import plain, shifted, study
 
 SIZES = {"a": 30, "b": 24, "c": 40}
-
-
-def started(made: object) -> dict[str, np.ndarray]:
-    """Arrays and fixed arrays of the first round, with a domain head that is not zero."""
-    rng = np.random.default_rng(0)
-    method = find_method("adversarial-5-1")
-    made.outcome(replace(method, rounds=1))  # type: ignore[attr-defined, type-var]
-    request = next(one for one in made.hospitals.asked if one.task == "fit_adversarial")  # type: ignore[attr-defined]
-    drawn = {name: rng.normal(size=request.arrays[name].shape).astype(np.float32) for name in (*DOMAIN, *HEAD)}
-    return {**request.arrays, **drawn}
-
-
 CONFIG = {
     "round": 3, "of": 4, "cap": 0.1, "epochs": 1, "batch-size": 100, "learning-rate": 0.5, "weight-decay": 0.01,
     "proximal": 0.1,
 }  # fmt: skip
+
+
+def sent(sites: list[SiteData]) -> dict[str, np.ndarray]:
+    """What a round sends, with heads that are not zero."""
+    made, rng = study(sites, "network-1"), np.random.default_rng(0)
+    shapes = {"domain.bias": (3,), "domain.weight": (3, 64), "head.bias": (3,), "head.weight": (3, 64)}
+    drawn = {name: rng.normal(size=shapes[name]).astype(np.float32) for name in (*DOMAIN, *HEAD)}
+    return {**start_of(made), **drawn, **sent_of(made)}
+
+
+def fitted(site: SiteData, arrays: dict[str, np.ndarray], **changes: Any) -> dict[str, Any]:
+    return dict(answer("fit_adversarial", site, arrays, {**CONFIG, **changes}).update.arrays)
 
 
 def test_reversal_keeps_the_value_and_turns_the_gradient() -> None:
@@ -56,9 +50,9 @@ def test_the_weight_grows_to_its_cap(progress: float, weight: float) -> None:
 
 
 def test_a_step_descends_the_label_loss_and_climbs_the_domain_loss() -> None:
-    made = study(shifted(plain(SIZES)), "network-1")
-    site, arrays = made.hospitals.sites["b"], started(made)  # type: ignore[attr-defined]
-    done = fit_adversarial(site, arrays, CONFIG).update.arrays
+    sites = shifted(plain(SIZES))
+    site, arrays = sites[1], sent(sites)
+    done = fitted(site, arrays)
     tensors = {name: torch.tensor(arrays[name], requires_grad=True) for name in (*NAMES, *DOMAIN)}
     inputs = torch.tensor(((site.values - arrays["mean"]) / arrays["scale"]).astype(np.float32))
     hidden = torch.tanh(inputs @ tensors["body.weight"].T + tensors["body.bias"])
@@ -80,29 +74,24 @@ def test_a_step_descends_the_label_loss_and_climbs_the_domain_loss() -> None:
 
 
 def test_without_a_cap_the_adapter_does_not_see_the_domain_head() -> None:
-    made = study(shifted(plain(SIZES)), "network-1")
-    site, arrays = made.hospitals.sites["a"], started(made)  # type: ignore[attr-defined]
+    site, arrays = plain(SIZES)[0], sent(plain(SIZES))
     other = {**arrays, "domain.weight": -arrays["domain.weight"]}
-    first, second = (fit_adversarial(site, one, {**CONFIG, "cap": 0.0}).update.arrays for one in (arrays, other))
+    first, second, turned = fitted(site, arrays, cap=0.0), fitted(site, other, cap=0.0), fitted(site, arrays)
     for name in NAMES:
         np.testing.assert_array_equal(first[name], second[name])
-    turned = fit_adversarial(site, arrays, CONFIG).update.arrays
     assert (turned["body.weight"] != first["body.weight"]).any()
 
 
 def test_a_hospital_finds_its_own_number_and_a_stranger_is_refused() -> None:
-    made = study(plain(SIZES), "network-1")
-    arrays = started(made)
+    arrays = sent(plain(SIZES))
     assert [domain_of(site, arrays) for site in plain(SIZES)] == [0, 1, 2]
     with pytest.raises(ConfigError, match="'d' is not among the 3 domains"):
-        domain_of(plain({"d": 4})[0], arrays)
+        fitted(plain({"d": 4})[0], arrays)
 
 
 def test_divergence_is_named() -> None:
-    made = study(plain(SIZES), "network-1")
-    arrays = started(made)
-    with pytest.raises(DataError, match="adversarial training diverged"):
-        fit_adversarial(plain(SIZES)[0], arrays, {**CONFIG, "learning-rate": 1e30, "epochs": 9})
+    with pytest.raises(DataError, match="diverged"):
+        fitted(plain(SIZES)[0], sent(plain(SIZES)), epochs=9, **{"learning-rate": 1e30})
 
 
 def test_the_probe_tells_shifted_hospitals_and_cannot_tell_equal_ones() -> None:
@@ -122,14 +111,12 @@ def test_the_adversary_makes_hospitals_harder_to_tell() -> None:
     assert told[0] > 0.7 > told[1]
 
 
-def test_name_and_defaults() -> None:
-    assert find_method("adversarial-20") == AdversarialMethod("adversarial-20", 20, 0.1)
-    assert find_method("adversarial-20-0.5") == AdversarialMethod("adversarial-20-0.5", 20, 0.5)
+def test_the_cap_is_at_most_one() -> None:
     with pytest.raises(ConfigError, match="unknown method"):
         find_method("adversarial-20-7")
 
 
-def test_odd_hospitals_take_part_and_the_model_is_the_plain_network(hospitals: DirectHospitals) -> None:
+def test_odd_hospitals_take_part_and_the_model_is_the_plain_network(hospitals: MemoryHospitals) -> None:
     made = study(list(hospitals.sites.values()), "adversarial-2")
     outcome = made.outcome(made.methods[0])
     model = outcome.heads[""]

@@ -99,13 +99,6 @@ def test_rounds_read_pictures_from_the_cases_own_store(monkeypatch: pytest.Monke
     assert len(made) == 3
 
 
-def test_a_model_survives_its_packing(hospitals: DirectHospitals) -> None:
-    model = model_of(study(hospitals, "ridge-augmented-2"), "ridge-augmented-2")
-    again = unpack("augmented", model.pack())
-    new = cases(4, 9)
-    np.testing.assert_array_equal(again.logits(new.features().values, new), model.logits(new.features().values, new))
-
-
 @pytest.mark.parametrize("name", ["discriminant-augmented-0", "local-augmented-8", "fedlogit-5-adjusted-augmented-2"])
 def test_what_cannot_be_augmented_has_no_name(name: str) -> None:
     with pytest.raises(ConfigError, match="unknown method"):

@@ -1,30 +1,79 @@
-"""Federated averaging for rare classes: equal to FedAvg where it should be, by hand where it is not."""
+"""Losses for rare classes, and federated averaging with them: equal to FedAvg where it should be, by hand elsewhere."""
+
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch.nn.functional import cross_entropy
 
 from medtl_core.config import Settings
-from medtl_core.errors import DataError
-from medtl_core.federation import tasks
+from medtl_core.errors import ConfigError, DataError
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
-from medtl_core.federation.registry import find_method, read_methods
+from medtl_core.federation.registry import answer, find_method, read_methods
 from medtl_core.federation.study import Study
-from medtl_core.heads.linear import Training, softmax, with_bias
-from medtl_core.methods.balanced import METHODS, Balancing, fit_loss, train
+from medtl_core.federation.tasks import SiteData
+from medtl_core.heads.linear import class_weights, softmax, with_bias
 from medtl_core.methods.imbalance import LOSSES, find_loss, log_share
 from medtl_core.values import Head
-from tests.memory import DirectHospitals, make_site
+from tests.memory import make_site
 
+COUNTS = np.array([30.0, 9.0, 1.0])
+LOGITS = np.array([[2.0, -1.0, 0.5], [0.0, 0.0, 0.0], [-3.0, 4.0, 1.0], [30.0, 0.0, -30.0]])
+LABEL = np.array([0, 1, 2, 0])
 PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 6),))
-NAMES = [kind.example for kind in METHODS]
 CONFIG = {
     "epochs": 3, "batch-size": 8, "learning-rate": 0.05, "weight-decay": 1e-3, "round": 2, "loss": "cross-entropy",
     "prior": "own",
 }  # fmt: skip
 
 
-def study(hospitals: DirectHospitals, names: str, settings: Settings | None = None) -> Study:
-    return Study(hospitals, PROBLEM, settings or Settings(), read_methods(names))
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_residual_is_torch_autograd_of_the_value(name: str) -> None:
+    loss, logits = find_loss(name, COUNTS), torch.tensor(LOGITS, requires_grad=True)
+    (slope,) = torch.autograd.grad(loss.value(logits, torch.tensor(LABEL)), logits)
+    np.testing.assert_allclose(loss.residual(LOGITS, LABEL) / len(LABEL), slope.numpy(), atol=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(arrays(np.float64, (5, 3), elements=st.floats(-20, 20)), st.sampled_from(sorted(LOSSES)))
+def test_residuals_are_finite_and_sum_to_zero_over_classes(logits: np.ndarray, name: str) -> None:
+    residual = find_loss(name, COUNTS).residual(logits, np.array([0, 1, 2, 1, 0]))
+    assert np.isfinite(residual).all()
+    np.testing.assert_allclose(residual.sum(axis=1), 0.0, atol=1e-9)
+
+
+def test_losses_against_independent_formulas() -> None:
+    logits, label = torch.tensor(LOGITS), torch.tensor(LABEL)
+    made = {name: float(find_loss(name, COUNTS).value(logits, label)) for name in LOSSES}
+    assert made["cross-entropy"] == pytest.approx(float(cross_entropy(logits, label)))
+    weight = torch.tensor(class_weights(COUNTS))
+    weighed = cross_entropy(logits, label, weight=weight, reduction="sum")
+    assert made["class-weighted"] == pytest.approx(float(weighed) / 4)
+    # balanced softmax as the paper writes it: n_y e^z_y / sum_c n_c e^z_c
+    scaled = torch.tensor([30.0, 9.0, 1.0]) * logits.exp()
+    own = scaled.gather(1, label[:, None])[:, 0] / scaled.sum(dim=1)
+    assert made["balanced-softmax"] == pytest.approx(float(-own.log().mean()))
+
+
+def test_a_class_the_hospital_lacks_is_floored() -> None:
+    np.testing.assert_allclose(np.exp(log_share(np.array([99.0, 1.0, 0.0]))), [0.99, 0.01, 0.01])
+
+
+def test_bad_input_is_one_clear_error() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'class-weighted'"):
+        find_loss("class-weightd", COUNTS)
+    for counts in ([0.0, 0.0], [1.0, -1.0], [np.nan, 1.0], [[1.0, 2.0]]):
+        with pytest.raises(ConfigError, match="non-negative case count"):
+            find_loss("class-weighted", np.array(counts))
+
+
+def study(hospitals: MemoryHospitals, names: str) -> Study:
+    return Study(hospitals, PROBLEM, Settings(), read_methods(names))
 
 
 def head_of(made: Study, name: str) -> Head:
@@ -33,8 +82,14 @@ def head_of(made: Study, name: str) -> Head:
     return head
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_variant_learns_and_says_what_it_did(hospitals: DirectHospitals, name: str) -> None:
+def fitted(site: SiteData, head: np.ndarray, **changes: Any) -> np.ndarray:
+    """The head that a hospital sends back; its features are standardised by three and one."""
+    sent = {"mean": np.full(6, 3.0, "f4"), "scale": np.ones(6, "f4"), "counts": np.ones(3, "f4"), "head": head}
+    return answer("fit_loss", site, sent, {**CONFIG, **changes}).update.arrays["head"]
+
+
+@pytest.mark.parametrize("name", ["fedbal-20", "fedlogit-20", "fedweighted-20"])
+def test_every_variant_learns_and_says_what_it_did(hospitals: MemoryHospitals, name: str) -> None:
     made = study(hospitals, name)
     outcome = made.outcome(find_method(name))
     sites = hospitals.sites.values()
@@ -44,34 +99,29 @@ def test_every_variant_learns_and_says_what_it_did(hospitals: DirectHospitals, n
     assert set(outcome.bill) == {"moments", f"fit-{name.split('-')[0]}"} == set(hospitals.costs)
 
 
-def test_the_plain_loss_is_fedavg(hospitals: DirectHospitals) -> None:
-    """The shared task adds nothing of its own: with cross-entropy it is the core's `fit`."""
-    site = hospitals.sites["a"]
-    arrays = {"mean": np.full(6, 3.0, np.float32), "scale": np.ones(6, np.float32), "counts": np.ones(3, np.float32)}
+def test_the_plain_loss_is_fedavg(hospitals: MemoryHospitals) -> None:
+    """The shared task adds nothing of its own: with cross-entropy it is the linear head's `fit`."""
     head = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
-    ours = fit_loss(site, {**arrays, "head": head}, CONFIG).update.arrays["head"]
-    theirs = tasks.fit(site, {**arrays, "heads": head[None]}, {**CONFIG, "proximal": 0.0}).update.arrays["heads"]
-    np.testing.assert_allclose(ours, theirs[0], rtol=1e-6)
+    sent = {"mean": np.full(6, 3.0, "f4"), "scale": np.ones(6, "f4"), "heads": head[None]}
+    theirs = answer("fit", hospitals.sites["a"], sent, {**CONFIG, "proximal": 0.0}).update.arrays["heads"]
+    np.testing.assert_allclose(fitted(hospitals.sites["a"], head), theirs[0], rtol=1e-6)
 
 
 def test_one_full_batch_step_by_hand() -> None:
     """Balanced softmax from zero: the hospital's prior is the first answer, so only features tell classes apart."""
     site = make_site("a", 10)
-    inputs = with_bias(site.values, np.full(6, 3.0), np.ones(6))
-    counts = np.bincount(site.label, minlength=3).astype(float)
-    loss = find_loss("balanced-softmax", counts)
-    moved = train(np.zeros((3, 7)), inputs, site.label, Training(1, 64, 0.05, 0.0), loss, rng=np.random.default_rng(0))
-    by_hand = -0.05 * (softmax(log_share(counts)[None]) - np.eye(3)[site.label]).T @ inputs / 10
-    np.testing.assert_allclose(moved, by_hand, atol=1e-12)
-    np.testing.assert_allclose(moved[:, -1], 0.0, atol=1e-12)  # no class is favoured
+    step = {"epochs": 1, "batch-size": 64, "weight-decay": 0.0, "loss": "balanced-softmax"}
+    moved = fitted(site, np.zeros((3, 7), "f4"), **step)
+    inputs, counts = with_bias(site.values, np.full(6, 3.0), np.ones(6)), np.bincount(site.label, minlength=3)
+    by_hand = -0.05 * (softmax(log_share(counts.astype(float))[None]) - np.eye(3)[site.label]).T @ inputs / 10
+    np.testing.assert_allclose(moved, by_hand, atol=1e-7)
+    np.testing.assert_allclose(moved[:, -1], 0.0, atol=1e-7)  # no class is favoured
 
 
-def test_whose_prior_the_loss_works_with(hospitals: DirectHospitals) -> None:
-    site = hospitals.sites["e"]  # one class only
-    arrays = {"mean": np.full(6, 3.0, np.float32), "scale": np.ones(6, np.float32), "head": np.zeros((3, 7), "f4")}
-    alike = {**arrays, "counts": np.ones(3, np.float32)}
+def test_whose_prior_the_loss_works_with(hospitals: MemoryHospitals) -> None:
+    site, start = hospitals.sites["e"], np.zeros((3, 7), "f4")  # one class only
     own, shared, plain = (
-        fit_loss(site, alike, {**CONFIG, "loss": loss, "prior": prior}).update.arrays["head"]
+        fitted(site, start, loss=loss, prior=prior)
         for loss, prior in (("balanced-softmax", "own"), ("balanced-softmax", "all"), ("cross-entropy", "own"))
     )
     np.testing.assert_allclose(shared, plain, rtol=1e-6)  # a uniform prior changes nothing
@@ -79,10 +129,10 @@ def test_whose_prior_the_loss_works_with(hospitals: DirectHospitals) -> None:
     assert 0 < own[1, -1] < 0.2 * plain[1, -1]
 
 
-def test_variants_of_one_kind_share_their_rounds(hospitals: DirectHospitals) -> None:
+def test_variants_of_one_kind_share_their_rounds(hospitals: MemoryHospitals) -> None:
     made = study(hospitals, "fedbal-2,fedbal-5,fedlogit-3")
-    for method in made.methods:
-        made.outcome(method)
+    for name in made.names:
+        head_of(made, name)
     assert [request.phase for request in hospitals.asked].count("fit-fedbal") == 5
     np.testing.assert_array_equal(
         head_of(made, "fedbal-2").weight, head_of(study(hospitals, "fedbal-2"), "fedbal-2").weight
@@ -91,19 +141,8 @@ def test_variants_of_one_kind_share_their_rounds(hospitals: DirectHospitals) -> 
     assert (share.rounds, share.work) == (0.4, 0.4)
 
 
-def test_names_are_their_own() -> None:
-    for kind in METHODS:
-        found = find_method(kind.example)
-        assert type(found) is kind and isinstance(found, Balancing) and found.rounds == 20 and kind.summary
-    assert find_method("fedavg-20").summary != find_method("fedbal-20").summary
-
-
 def test_an_empty_hospital_keeps_the_head_and_a_diverging_one_sits_out() -> None:
-    empty = make_site("a", 0)
-    arrays = {
-        "mean": np.zeros(6, np.float32), "scale": np.ones(6, np.float32),
-        "head": np.ones((3, 7), np.float32), "counts": np.ones(3, np.float32),
-    }  # fmt: skip
-    np.testing.assert_array_equal(fit_loss(empty, arrays, CONFIG).update.arrays["head"], arrays["head"])
+    head = np.ones((3, 7), "f4")
+    np.testing.assert_array_equal(fitted(make_site("a", 0), head), head)
     with np.errstate(over="ignore", invalid="ignore"), pytest.raises(DataError, match="diverged"):
-        fit_loss(make_site("a", 20), arrays, {**CONFIG, "learning-rate": 1e308, "loss": "class-weighted"})
+        fitted(make_site("a", 20), head, loss="class-weighted", **{"learning-rate": 1e308})

@@ -14,8 +14,8 @@ from medtl_core.methods.finetune.activations import Inputs, tuned_features
 from medtl_core.methods.finetune.split_backbone import SplitBackbone, open_backbone
 from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
 from medtl_core.methods.private.block import Seen, network_of, open_blocks, placed, start_of
-from medtl_core.methods.private.public_pca import PublicMap
 from medtl_core.methods.private.samplegrad import Cases, check_network, clipped_sum
+from medtl_core.privacy.patients import PublicMap
 from medtl_core.values import Array
 from tests.methods.pictures import SETTINGS, VIEWS, material
 

@@ -1,5 +1,6 @@
 """Between local and federated: the pulled head against other solvers, the choice of the place, and its limits."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medtl_core.federation.registry import answer
+from medtl_core.federation.registry import answer, find_method
 from medtl_core.heads.closed_form import FAMILIES
-from medtl_core.heads.crossval import fold_of
-from medtl_core.heads.linear import class_weights, loss_and_gradient, with_bias
+from medtl_core.heads.linear import class_weights, logistic, loss_and_gradient, with_bias
 from medtl_core.heads.statistics import collect
-from medtl_core.methods.personal.interpolated import PULLS, SHARES, Folds, Mixed, Pulled, nearest, pulled
-from medtl_core.methods.personal.server import identity_config
+from medtl_core.methods.personal.interpolated import PULLS, mixed_heads, nearest, pulled, pulled_heads
 from tests.memory import make_site
-from tests.methods.personal_sites import last_asked, study, with_state
+from tests.methods.personal_sites import finished, judged, last_asked, with_state
 
 SITE = make_site("a", 24)
 INPUTS = with_bias(SITE.values, SITE.values.mean(axis=0), SITE.values.std(axis=0))
@@ -84,44 +83,43 @@ def test_a_gain_within_one_standard_error_is_none() -> None:
     assert nearest(np.array([[1.0], [0.0]]), np.ones(1)) == 0  # one case has no spread
 
 
-@pytest.mark.parametrize("resident", [Pulled(), Mixed()])
-def test_the_scale_begins_at_the_federated_head(resident: Pulled | Mixed) -> None:
+@pytest.mark.parametrize("heads_of", [pulled_heads, mixed_heads])
+def test_the_scale_begins_at_the_federated_head(heads_of: Callable[..., np.ndarray]) -> None:
     head = np.random.default_rng(0).standard_normal((3, 7))
-    heads = resident.heads(head, INPUTS, SITE.label)
-    assert heads.shape == (len(resident.positions), 3, 7)
+    heads = heads_of(head, INPUTS, SITE.label)
     np.testing.assert_array_equal(heads[0], head)
-    assert resident.heads(head, INPUTS[:0], SITE.label[:0]).shape == heads.shape
+    assert heads_of(head, INPUTS[:0], SITE.label[:0]).shape == heads.shape
 
 
 def test_the_last_share_is_the_local_head() -> None:
-    from medtl_core.heads.linear import logistic
-
-    heads = Mixed().heads(np.ones((3, 7)), INPUTS, SITE.label)
+    heads = mixed_heads(np.ones((3, 7)), INPUTS, SITE.label)
     np.testing.assert_allclose(heads[-1], logistic(INPUTS, SITE.label, 3))
-    assert SHARES[-1] == 1.0
 
 
-def test_costs_judge_each_case_by_a_head_made_without_it() -> None:
-    fold = np.arange(24) % 3
-    stack = np.random.default_rng(2).standard_normal((3, 3, 7))
-    costs = Pulled().costs(Folds(INPUTS, SITE.label, fold), stack)
-    place, case = 4, 10
-    seen = fold != fold[case]
-    head = pulled(stack[fold[case]], INPUTS[seen], SITE.label[seen])[place - 1]
-    logits = head @ INPUTS[case]
-    expected = np.log(np.exp(logits - logits.max()).sum()) - (logits - logits.max())[SITE.label[case]]
-    np.testing.assert_allclose(costs[place, case], expected, rtol=1e-6)
+def test_a_hospital_judges_each_case_by_a_head_made_without_it(tmp_path: Path) -> None:
+    made = finished(tmp_path, "interpolated")
+    request = last_asked(made, "pulled_finish")
+    site, (mean, scale) = with_state(tmp_path)[0], (request.arrays[name].astype(float) for name in ("mean", "scale"))
+    inputs, raw, fold = with_bias(site.values, mean, scale), request.arrays["heads"].astype(float), site.fold(5)
+    weight = class_weights(np.bincount(site.label, minlength=3).astype(float)) / len(site.label)
+    told = made.outcome(find_method("interpolated")).facts["hospitals"]["a"]
+    costs = np.zeros(len(site.label))
+    for number in range(5):
+        head = np.c_[raw[1 + number, :, :-1] * scale, raw[1 + number, :, -1] + raw[1 + number, :, :-1] @ mean]
+        seen = fold != number
+        if told["pull"] < 1e9:
+            head = pulled(head, inputs[seen], site.label[seen], tuple(p for p in PULLS if p >= told["pull"]))[-1]
+        logits = inputs[~seen] @ head.T
+        costs[~seen] = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(logits)), site.label[~seen]]
+    np.testing.assert_allclose(told["cv-loss"], costs @ weight[site.label], rtol=1e-6)
 
 
 def test_the_heads_it_chooses_with_know_no_case_of_the_fold(tmp_path: Path) -> None:
-    made = study(tmp_path, "interpolated")
-    made.outcome(*made.methods)
+    made = finished(tmp_path, "interpolated")
     last = last_asked(made, "pulled_finish")
     fold = 2
     kept = [
-        (site.values[own != fold], site.label[own != fold])
-        for site in with_state(tmp_path)
-        for own in [fold_of(site.patients, site.label, 5, site.seed)]
+        (site.values[own != fold], site.label[own != fold]) for site in with_state(tmp_path) for own in [site.fold(5)]
     ]
     values, label = (np.concatenate(parts) for parts in zip(*kept, strict=True))
     choice = made.solved("discriminant").choice
@@ -130,26 +128,21 @@ def test_the_heads_it_chooses_with_know_no_case_of_the_fold(tmp_path: Path) -> N
 
 
 def test_a_hospital_of_one_class_or_one_case_stays_at_the_federated_head(tmp_path: Path) -> None:
-    made = study(tmp_path, "interpolated,interpolated-mix")
+    made = finished(tmp_path, "interpolated,interpolated-mix")
     pull, mix = (made.outcome(method).facts["hospitals"] for method in made.methods)
     assert {pull[name]["pull"] for name in "ce"} == {1e9}
     assert {mix[name]["local-share"] for name in "ce"} == {0.0}
-    plain = made.outcome(study(tmp_path, "discriminant").methods[0]).heads[""]
+    plain = made.outcome(find_method("discriminant")).heads[""]
+    heads = np.c_[plain.weight, plain.bias][None].astype(np.float32)
     site = with_state(tmp_path)[2]
-    sums = answer("evaluate_personal", site, {}, identity_config(made, "interpolated")).update.arrays
-    heads = np.concatenate([plain.weight, plain.bias[:, None]], axis=1)[None].astype(np.float32)
     federated = answer("evaluate", site, {"heads": heads}, {}).update.arrays
-    np.testing.assert_array_equal(sums["confusion"], federated["confusion"])
+    np.testing.assert_array_equal(judged(site, "interpolated")["confusion"], federated["confusion"])
 
 
 def test_the_floor_is_the_local_head_on_own_cases(tmp_path: Path) -> None:
-    made = study(tmp_path, "personal-local,local")
-    made.outcome(made.methods[0])
-    heads = made.outcome(made.methods[1]).heads
+    made = finished(tmp_path, "personal-local,local")
+    heads = made.outcome(find_method("local")).heads
     for site in with_state(tmp_path):
-        sums = answer("evaluate_personal", site, {}, identity_config(made, "personal-local")).update.arrays
         own = heads[site.name]
-        affine = np.concatenate([own.weight, own.bias[:, None]], axis=1)[None]
-        np.testing.assert_array_equal(
-            sums["confusion"], answer("evaluate", site, {"heads": affine}, {}).update.arrays["confusion"]
-        )
+        alone = answer("evaluate", site, {"heads": np.c_[own.weight, own.bias][None]}, {}).update.arrays
+        np.testing.assert_array_equal(judged(site, "personal-local")["confusion"], alone["confusion"])

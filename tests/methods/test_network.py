@@ -1,66 +1,81 @@
-"""The small network: its gradient step by hand, what it keeps fixed, and that it travels whole."""
+"""The small network: its gradient step by hand, what it keeps fixed, that it travels whole, and Reptile beside it."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from medtl_core.config import Settings
-from medtl_core.errors import DataError, WeightsError
-from medtl_core.federation.model import Packed
+from medtl_core.errors import DataError
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
-from medtl_core.federation.registry import find_method, read_methods, unpack
+from medtl_core.federation.registry import answer, find_method, read_methods, unpack
 from medtl_core.federation.study import Study
-from medtl_core.methods.network import BODY, HEAD, NAMES, Network, Recipe, fit, forward, initial
+from medtl_core.methods.network import HIDDEN, NAMES, Network, forward
 from medtl_core.values import ABSENT
-from tests.memory import DirectHospitals
+from tests.memory import make_site
 
 PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 6),))
-INPUTS = np.random.default_rng(1).standard_normal((12, 4)).astype(np.float32)
-LABEL = np.arange(12) % 3
+SITE = make_site("a", 12)
+CONFIG = {"round": 1, "of": 1, "epochs": 1, "batch-size": 100, "learning-rate": 0.1, "weight-decay": 0.01}
 
 
-def start() -> dict[str, np.ndarray]:
-    arrays = initial(4, 3, rng=np.random.default_rng(0), hidden=5)
-    arrays["head.weight"] = np.random.default_rng(2).standard_normal((3, 5)).astype(np.float32)
-    return arrays
+def sent() -> dict[str, np.ndarray]:
+    """A network with nothing at zero, and moments that standardise nothing."""
+    rng = np.random.default_rng(0)
+    shapes = {"body.weight": (HIDDEN, 6), "body.bias": (HIDDEN,), "head.weight": (3, HIDDEN), "head.bias": (3,)}
+    arrays = {name: 0.3 * rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    return {**arrays, "mean": np.zeros(6, np.float32), "scale": np.ones(6, np.float32)}
 
 
-def test_one_full_batch_step_is_autograds_step() -> None:
-    arrays, recipe = start(), Recipe(epochs=1, batch_size=100, learning_rate=0.1, weight_decay=0.01)
-    done = fit(arrays, INPUTS, LABEL, recipe, rng=np.random.default_rng(3))
-    tensors = {name: torch.tensor(array, requires_grad=True) for name, array in arrays.items()}
-    loss = torch.nn.functional.cross_entropy(forward(tensors, torch.from_numpy(INPUTS)), torch.from_numpy(LABEL))
-    loss.backward()
+def fitted(**changes: Any) -> Any:
+    return answer("fit_network", SITE, sent(), {**CONFIG, **changes})
+
+
+def model_of(name: str, hospitals: MemoryHospitals | None = None) -> Network:
+    hospitals = hospitals or MemoryHospitals([make_site("a", 20), make_site("b", 12)])
+    study = Study(hospitals, PROBLEM, Settings(), read_methods(name))
+    model = study.outcome(find_method(name)).heads[""]
+    assert isinstance(model, Network)
+    return model
+
+
+@pytest.mark.parametrize("proximal", [0.0, 0.5])
+def test_full_batch_steps_are_autograds(proximal: float) -> None:
+    released = fitted(proximal=proximal, epochs=2)
+    tensors = {name: torch.tensor(sent()[name], requires_grad=True) for name in NAMES}
+    start = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    losses = []
+    for _ in range(2):
+        logits = forward(tensors, torch.from_numpy(SITE.values))
+        losses.append(torch.nn.functional.cross_entropy(logits, torch.from_numpy(SITE.label)))
+        slopes = torch.autograd.grad(losses[-1], list(tensors.values()))
+        with torch.no_grad():
+            for (name, tensor), slope in zip(tensors.items(), slopes, strict=True):
+                tensor -= 0.1 * (slope + 0.01 * tensor + proximal * (tensor - start[name]))
     for name in NAMES:
-        expected = tensors[name].detach() - 0.1 * (tensors[name].grad + 0.01 * tensors[name].detach())
-        np.testing.assert_allclose(done.arrays[name], expected.numpy(), atol=1e-6)
-    assert done.loss_before == pytest.approx(float(loss.detach()), abs=1e-6)
+        np.testing.assert_allclose(released.update.arrays[name], tensors[name].detach().numpy(), atol=1e-6)
+    told = [released.metrics[f"loss-{when}"] for when in ("before", "after")]
+    assert told == pytest.approx([float(loss.detach()) for loss in losses], abs=1e-6)
 
 
-@pytest.mark.parametrize(("train", "kept"), [(HEAD, BODY), (BODY, HEAD)])
-def test_only_what_is_named_is_trained(train: tuple[str, ...], kept: tuple[str, ...]) -> None:
-    arrays = start()
-    done = fit(arrays, INPUTS, LABEL, Recipe(), rng=np.random.default_rng(3), train=train)
-    for name in kept:
-        assert done.arrays[name].tobytes() == arrays[name].tobytes()
-    assert all((done.arrays[name] != arrays[name]).any() for name in train)
-
-
-def test_training_lowers_the_loss_and_depends_on_the_seed_only() -> None:
-    first, second = (fit(start(), INPUTS, LABEL, Recipe(20), rng=np.random.default_rng(3)) for _ in range(2))
-    assert first.loss_after < first.loss_before
-    assert first.arrays["body.weight"].tobytes() == second.arrays["body.weight"].tobytes()
+def test_training_lowers_the_loss_and_depends_on_seed_site_and_round_only() -> None:
+    first, again, other = (
+        fitted(epochs=20, **{"batch-size": 4, "round": number}) for number in (1, 1, 2)
+    )  # fmt: skip
+    assert first.metrics["loss-after"] < first.metrics["loss-before"]
+    assert first.update.arrays["body.weight"].tobytes() == again.update.arrays["body.weight"].tobytes()
+    assert (first.update.arrays["body.weight"] != other.update.arrays["body.weight"]).any()
 
 
 def test_divergence_is_named() -> None:
     with pytest.raises(DataError, match="diverged"):
-        fit(start(), 1e3 * INPUTS, LABEL, Recipe(5, 4, 1e8), rng=np.random.default_rng(3))
+        fitted(epochs=9, **{"learning-rate": 1e30})
 
 
-def test_the_method_learns_and_its_model_travels_whole(hospitals: DirectHospitals) -> None:
-    study = Study(hospitals, PROBLEM, Settings(), read_methods("network-10"))
-    model = study.outcome(find_method("network-10")).heads[""]
-    assert isinstance(model, Network)
+def test_the_method_learns_and_its_model_travels_whole(hospitals: MemoryHospitals) -> None:
+    model = model_of("network-10", hospitals)
     values = np.concatenate([site.values for site in hospitals.sites.values()])
     label = np.concatenate([site.label for site in hospitals.sites.values()])
     assert (model.logits(values).argmax(1) == label).mean() > 0.8
@@ -68,23 +83,22 @@ def test_the_method_learns_and_its_model_travels_whole(hospitals: DirectHospital
     np.testing.assert_array_equal(again.logits(values), model.logits(values))
 
 
-def test_numpy_and_torch_agree() -> None:
-    arrays = start()
-    mean, scale = np.zeros(4, np.float32), np.ones(4, np.float32)
-    model = Network({**arrays, "mean": mean, "scale": scale}, np.array([True, False, True]), ("x", "y", "z"), "f")
-    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
-    expected = forward(tensors, torch.from_numpy(INPUTS)).numpy()
-    np.testing.assert_allclose(model.logits(INPUTS)[:, [0, 2]], expected[:, [0, 2]], atol=1e-5)
-    assert (model.logits(INPUTS)[:, 1] == ABSENT).all()
+def test_numpy_and_torch_agree_and_an_unseen_class_is_no_answer() -> None:
+    model = Network(sent(), np.array([True, False, True]), ("x", "y", "z"), "f")
+    tensors = {name: torch.tensor(sent()[name]) for name in NAMES}
+    expected = forward(tensors, torch.from_numpy(SITE.values)).numpy()
+    np.testing.assert_allclose(model.logits(SITE.values)[:, [0, 2]], expected[:, [0, 2]], atol=1e-5)
+    assert (model.logits(SITE.values)[:, 1] == ABSENT).all()
 
 
-def test_a_damaged_network_is_refused() -> None:
-    mean = np.zeros(4, np.float32)
-    whole = Network({**start(), "mean": mean, "scale": mean + 1}, np.ones(3, bool), ("x", "y", "z"), "f").pack()
-    missing = {name: array for name, array in whole.arrays.items() if name != "body.bias"}
-    with pytest.raises(WeightsError, match="do not fit"):
-        Network.unpack(Packed(missing, {}, whole.classes, "f"))
-    with pytest.raises(WeightsError, match="do not fit"):
-        Network.unpack(Packed(whole.arrays, {}, ("x", "y"), "f"))
-    with pytest.raises(WeightsError, match="no model is of kind"):
-        unpack("netwrok", whole)
+def test_reptile_at_rate_one_is_federated_averaging_to_the_bit() -> None:
+    reptile, network = model_of("reptile-3-rate-1"), model_of("network-3")
+    assert all(reptile.arrays[name].tobytes() == network.arrays[name].tobytes() for name in NAMES)
+
+
+def test_reptile_goes_the_stated_part_of_the_way() -> None:
+    part, half, whole = (model_of(name) for name in ("reptile-1-rate-0.25", "reptile-1", "network-1"))
+    for name in NAMES:
+        np.testing.assert_allclose(2 * (half.arrays[name] - part.arrays[name]),
+                                   whole.arrays[name] - half.arrays[name], atol=1e-6)  # fmt: skip
+    assert (half.facts["rate"], part.facts["rate"]) == (0.5, 0.25)

@@ -1,13 +1,11 @@
 """One-round private heads: without noise they are scikit-learn's, on rows of length one."""
 
 import numpy as np
-import pytest
 from sklearn.neighbors import NearestCentroid
 
 from medtl_core.federation.registry import find_method
-from medtl_core.methods.private.noisy_sums import NoisySums, one_release, private_statistics
-from medtl_core.methods.private.prototypes import packed
-from medtl_core.privacy.accounting import mu_for, mu_of
+from medtl_core.methods.private.gram import packed
+from medtl_core.methods.private.noisy_sums import private_statistics
 from medtl_core.privacy.patients import unit
 from medtl_core.privacy.plan import Terms
 from tests.memory import make_site
@@ -48,19 +46,6 @@ def test_the_statistics_are_counts_sums_and_second_moment() -> None:
         np.testing.assert_allclose(found.update.arrays["sums"][number], rows[site.label == number].sum(axis=0))
     np.testing.assert_allclose(found.update.arrays["gram"], packed(rows.T @ rows))
     assert "gram" not in private_statistics(site, map_, {"gram": False}).update.arrays
-
-
-@pytest.mark.parametrize("family", ["mean", "discriminant"])
-def test_the_shares_of_one_release_spend_the_budget_exactly(family: str) -> None:
-    plan = NoisySums(f"private-{family}", family).plan(TERMS)
-    assert mu_of(plan.events) == pytest.approx(mu_for(4.0, 1e-5), rel=1e-12)
-    assert ("gram" in plan.steps[0].noise) == (family != "mean")
-
-
-def test_a_fourth_of_the_budget_is_twice_the_noise() -> None:
-    step = one_release(TERMS, {"few": 0.2, "many": 0.8}, "task")
-    assert step.noise["few"] == pytest.approx(2 * step.noise["many"], rel=1e-12)
-    assert step.sensitivity == {"few": 1.0, "many": 1.0}
 
 
 def test_a_class_that_noise_made_negative_is_taken_as_a_fifth_of_its_share() -> None:

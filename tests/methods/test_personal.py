@@ -1,171 +1,212 @@
-"""The small network cut in parts: who trains what, what FedBN's own normalisation is, and where it is worth it."""
+"""What every personal method owes: nothing personal leaves, a restart changes nothing, bad state is a clear error."""
 
+import errno
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from medtl_core.config import Settings
-from medtl_core.errors import DataError
-from medtl_core.evaluation.calibration import log_prior
-from medtl_core.federation.registry import answer, find_method, read_methods
+from medtl_core.errors import ConfigError, StateError
+from medtl_core.federation.folds import weighted_mean
+from medtl_core.federation.hospitals import Request
+from medtl_core.federation.memory import MemoryHospitals
+from medtl_core.federation.registry import all_methods, answer, read_methods
 from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import SiteData
-from medtl_core.methods.network import BODY, HEAD, NAMES, Network, initial, recipe_config, standardised
-from medtl_core.methods.personal.client import Visit
-from medtl_core.methods.personal.partial import PULL, HeadPart, NormPart, own_moments
-from medtl_core.methods.personal.server import Personal, identity_config
-from medtl_core.methods.personal.state import PersonalState
+from medtl_core.methods.personal import state as personal_state
 from server.verdict import judge_all
-from tests.memory import DirectHospitals, make_site
-from tests.methods.personal_sites import PROBLEM, last_asked, study, with_state
+from tests.memory import make_site
+from tests.methods.personal_sites import (
+    PROBLEM,
+    SETTINGS,
+    Repeated,
+    ask,
+    finished,
+    identity,
+    judged,
+    last_asked,
+    message,
+    same,
+    state_bytes,
+    study,
+    with_state,
+)  # fmt: skip
 
-CONFIG = {
-    "method": "m", "classes": '["x", "y", "z"]', "fingerprint": "features", "agreement": "a", "epochs": 2,
-    "batch-size": 8, "learning-rate": 0.05, "weight-decay": 0.0, "adjusted": False,
-}  # fmt: skip
-
-
-def visit(site: SiteData, *, seed: int = 0, **changes: object) -> Visit:
-    arrays = initial(6, 3, rng=np.random.default_rng(seed))
-    arrays["head.weight"] = np.random.default_rng(seed + 1).standard_normal((3, 64)).astype(np.float32) / 8
-    mean, scale = site.values.mean(axis=0), site.values.std(axis=0) + 1.0
-    more = {"mean": mean.astype(np.float32), "scale": scale.astype(np.float32), "seen": np.ones(3, np.int64)}
-    return Visit(site, {**arrays, **more}, {**CONFIG, **changes}, 1)
-
-
-def test_fedper_trains_both_and_keeps_the_head() -> None:
-    here = visit(make_site("a", 20))
-    part = HeadPart((NAMES,))
-    kept = {name: here.arrays[name] for name in HEAD}
-    step = part.train(here, kept)
-    assert set(step.shared) == set(BODY)
-    assert set(step.kept) == set(HEAD)
-    assert all((step.shared[name] != here.arrays[name]).any() for name in BODY)
-    assert all((step.kept[name] != kept[name]).any() for name in HEAD)
-    assert step.metrics["loss-after"] < step.metrics["loss-before"]
+ROUNDS = ["ditto-3", "fedbn-3", "fedper-3", "fedrep-3"]
+ALL = [kind.example for kind in all_methods() if kind.__module__.startswith("medtl_core.methods.personal.")]
+WHOLE = [*ALL, "prior-own", "interpolated-mix", "ditto-3@1-adjusted", "fedper-3-adjusted"]
 
 
-def test_fedrep_trains_the_head_under_the_old_body_first() -> None:
-    here = visit(make_site("a", 20))
-    kept = {name: here.arrays[name] for name in HEAD}
-    head_only = HeadPart((HEAD,)).train(here, kept)
-    both = HeadPart((HEAD, BODY), refit=True).train(here, kept)
-    assert all(np.array_equal(head_only.kept[name], both.kept[name]) for name in HEAD)
-    assert all(np.array_equal(head_only.shared[name], here.arrays[name]) for name in BODY)
-    assert all((both.shared[name] != here.arrays[name]).any() for name in BODY)
+@pytest.mark.parametrize("name", WHOLE)
+def test_every_hospital_judges_its_own_model_also_with_one_case_or_one_class(tmp_path: Path, name: str) -> None:
+    verdict = judge_all(study(tmp_path, name), None)[name]
+    assert verdict.kind == "personal"
+    assert verdict.heads == {}
+    assert 0.0 <= verdict.figures["balanced_accuracy"] <= 1.0  # type: ignore[operator]
+    assert {f"finish-{name}", f"evaluate-{name}"} <= verdict.bill.keys()
+    assert set(verdict.facts["hospitals"]) == set("abcde")
+    for site in with_state(tmp_path):
+        sums = judged(site, name)
+        assert sums["confusion"].sum() == 20
+        assert all(np.isfinite(array).all() for array in sums.values())
 
 
-def test_fedrep_fits_its_head_to_the_last_body_before_it_is_used() -> None:
-    here = visit(make_site("a", 20))
-    kept = {name: here.arrays[name] for name in HEAD}
-    model = HeadPart((HEAD, BODY), refit=True).finish(here, kept).model
-    assert isinstance(model, Network)
-    assert all(np.array_equal(model.arrays[name], here.arrays[name]) for name in BODY)
-    assert (model.arrays["head.weight"] != kept["head.weight"]).any()
-
-
-def test_fedbn_keeps_its_normalisation_and_shares_the_network() -> None:
-    here = visit(make_site("a", 20))
-    part = NormPart()
-    step = part.train(here, part.begin(here))
-    assert set(step.shared) == set(NAMES)
-    assert set(step.kept) == {"norm.gain", "norm.shift"}
-    assert all(array.any() for array in step.kept.values())
-
-
-def test_fedbn_folds_its_affine_map_into_the_hidden_layer() -> None:
-    here, part = visit(make_site("a", 20)), NormPart()
-    rng = np.random.default_rng(5)
-    kept = {name: rng.normal(0, 0.3, 6).astype(np.float32) for name in ("norm.gain", "norm.shift")}
-    model = part.finish(here, kept).model
-    values = here.site.test_values
-    mean, scale = own_moments(here)
-    inputs = standardised(values, mean, scale) * (1 + kept["norm.gain"]) + kept["norm.shift"]
-    hidden = np.tanh(inputs @ here.arrays["body.weight"].T + here.arrays["body.bias"])
-    np.testing.assert_allclose(
-        model.logits(values), hidden @ here.arrays["head.weight"].T + here.arrays["head.bias"], atol=1e-5
-    )
-
-
-def test_own_moments_by_hand() -> None:
-    site = make_site("a", 30)
-    here = visit(site)
-    imagined = here.arrays["mean"] + here.arrays["scale"] * np.array([[1.0], [-1.0]] * 5)  # PULL = 10 pooled cases
-    assert len(imagined) == PULL
-    together = np.concatenate([site.values, imagined])
-    mean, scale = own_moments(here)
-    np.testing.assert_allclose(mean, together.mean(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(scale, together.std(axis=0), rtol=1e-5)
-
-
-def test_one_case_has_a_spread_all_the_same() -> None:
-    here = visit(make_site("a", 1))
-    assert (own_moments(here)[1] > 0.5 * here.arrays["scale"]).all()
-
-
-def test_adjustment_removes_the_hospitals_own_prior() -> None:
-    site = make_site("a", 20)
-    site = replace(site, values=site.values[:11], label=site.label[:11], patients=site.patients[:11])
-    kept = {name: visit(site).arrays[name] for name in HEAD}
-    plain, moved = (HeadPart((NAMES,)).finish(visit(site, adjusted=flag), kept).model for flag in (False, True))
-    difference = plain.logits(site.test_values) - moved.logits(site.test_values)
-    np.testing.assert_allclose(difference, np.tile(log_prior(np.bincount(site.label, minlength=3)), (20, 1)), atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["fedper", "fedrep", "fedbn"])
-def test_personal_parts_learn(tmp_path: Path, name: str) -> None:
-    found = judge_all(study(tmp_path, f"{name}-10,personal-local"), None)
-    ours, floor = (verdict.figures["auroc"] for verdict in found.values())
-    assert ours is not None
-    assert floor is not None
-    assert ours > max(floor, 0.9)
-
-
-def test_where_hospitals_disagree_a_personal_head_wins(tmp_path: Path) -> None:
-    """Two hospitals code the classes the other way round: no common head serves both, a common body does."""
-    sites = [replace(make_site(name, 60), state=tmp_path / name) for name in "ab"]
-    sites[1] = replace(sites[1], label=(2 - sites[1].label), test_label=(2 - sites[1].test_label))
-    settings = Settings(test="sites")
-    made = Study(DirectHospitals(sites), PROBLEM, settings, read_methods("network-20,fedper-20,fedrep-20"))
-    found = {name: verdict.figures["balanced_accuracy"] for name, verdict in judge_all(made, None).items()}
-    assert found["fedper-20"] > 0.85 > 0.75 > found["network-20"]  # type: ignore[operator]
-    assert found["fedrep-20"] > 0.85  # type: ignore[operator]
-
-
-def test_the_finished_model_on_disk_is_the_shared_body_and_the_kept_head(tmp_path: Path) -> None:
-    made = study(tmp_path, "fedper-2")
+@pytest.mark.parametrize("name", ROUNDS)
+def test_nothing_personal_leaves_and_a_repeated_message_changes_no_byte(tmp_path: Path, name: str) -> None:
+    twice = Repeated(with_state(tmp_path / "twice"))
+    made = Study(twice, PROBLEM, SETTINGS, read_methods(name))
     made.outcome(*made.methods)
-    last = last_asked(made, "fedper_finish")
+    finished(tmp_path / "once", name)
+    assert state_bytes(tmp_path / "twice") == state_bytes(tmp_path / "once")
+    sent = [(task, site, released) for task, site, released in twice.left if task.endswith(("_round", "_finish"))]
+    assert len(sent) == 2 * 5 * 4
+    assert all(same(first[2], again[2]) for first, again in zip(sent[::2], sent[1::2], strict=True))
+    shared = set(last_asked(made, "_round").expect)
+    kept = [array for path in tmp_path.rglob("*round*.safetensors") for array in load_file(path).values()]
+    personal = {array.astype(kind).tobytes() for array in kept if array.any() for kind in (np.float32, np.float64)}
+    for task, _, released in sent:
+        assert set(released.update.arrays) == (shared if task.endswith("_round") else set())
+        assert not {array.tobytes() for array in released.update.arrays.values()} & personal
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_a_restart_of_the_hospitals_before_every_message_changes_no_byte(tmp_path: Path, name: str) -> None:
+    class Restarted(MemoryHospitals):
+        def ask(self, request: Request):  # type: ignore[no-untyped-def]
+            self.sites = {site.name: site for site in with_state(tmp_path / "parts")}
+            return super().ask(request)
+
+    finished(tmp_path / "whole", name)
+    parts = Study(Restarted(with_state(tmp_path / "parts")), PROBLEM, SETTINGS, read_methods(name))
+    assert parts.outcome(*parts.methods).personal == name
+    assert state_bytes(tmp_path / "parts") == state_bytes(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_a_hospital_whose_state_is_lost_begins_anew_and_says_so(tmp_path: Path, name: str) -> None:
+    site, request = with_state(tmp_path)[0], message(name, "_round")
+    late = [ask(site, request, round=number).metrics["began-late"] for number in (3, 4, 1)]
+    assert late == [1.0, 0.0, 0.0]
+
+
+def test_late_hospitals_are_named_in_the_facts(tmp_path: Path) -> None:
+    class Forgetful(MemoryHospitals):
+        def ask(self, request: Request):  # type: ignore[no-untyped-def]
+            if request.config.get("round") == 2:
+                for path in (tmp_path / "d").iterdir():
+                    path.unlink()
+            return super().ask(request)
+
+    made = Study(Forgetful(with_state(tmp_path)), PROBLEM, SETTINGS, read_methods("fedper-3"))
+    assert made.outcome(*made.methods).facts["began_late"] == ["d"]
+
+
+@pytest.mark.parametrize(("name", "sits_out"), [*zip(ROUNDS, (False, False, True, True), strict=True)])
+def test_a_hospital_that_took_part_in_no_round_sits_out_where_its_part_would_be_nothing(
+    tmp_path: Path, name: str, sits_out: bool
+) -> None:
     site = with_state(tmp_path)[0]
-    assert site.state is not None
-    who = Visit(site, last.arrays, last.config, 3).identity
-    state = PersonalState(site.state, who)
-    kept, final = state.before(3), state.finished()
-    assert kept is not None
-    for name in BODY:
-        np.testing.assert_array_equal(final.arrays[name], last.arrays[name])
-    for name in HEAD:
-        np.testing.assert_array_equal(final.arrays[name], kept.arrays[name])
+    if sits_out:
+        with pytest.raises(StateError, match=r"took part in no round.*sits out"):
+            ask(site, message(name, "_finish"))
+        with pytest.raises(StateError, match=f"no finished model of {name}"):
+            judged(site, name)
+    else:
+        ask(site, message(name, "_finish"))
+        assert judged(site, name)["confusion"].sum() == 20
 
 
-def test_training_that_diverges_keeps_the_hospital_out_and_its_state_unwritten(tmp_path: Path) -> None:
-    made = study(tmp_path, "fedbn-2", Settings(test="sites", learning_rate=1e30))
-    (method,) = made.methods
-    assert isinstance(method, Personal)
-    opening = method.opening(made)
-    arrays = {
-        **made.moments.standardisation,
-        **{name: value.astype(np.float32) for name, value in opening.start.items()},
-    }
-    config = {**identity_config(made, "fedbn-2"), **recipe_config(made), "round": 1}
-    with pytest.raises(DataError, match="diverged"):
-        answer("fedbn_round", with_state(tmp_path)[0], arrays, config)
-    assert list(tmp_path.rglob("*.safetensors")) == []
+def test_a_model_of_an_unknown_kind_is_not_judged(tmp_path: Path) -> None:
+    site = with_state(tmp_path)[0]
+    ask(site, message("ditto-3", "_finish"))
+    path = tmp_path / "a" / "ditto-3.final.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "facts": {"kind": "forest"}}))
+    with pytest.raises(StateError, match="no kind that this version"):
+        judged(site, "ditto-3")
 
 
-def test_names_say_rounds_and_adjustment() -> None:
-    method = find_method("fedrep-12-adjusted")
-    assert isinstance(method, Personal)
-    assert (method.rounds, method.adjusted) == (12, True)
+def test_without_a_state_folder_the_method_is_refused_with_the_remedy() -> None:
+    with pytest.raises(
+        ConfigError, match=r"fedper-3 keeps .* start its SuperNode with state-dir .* or set state=FOLDER"
+    ):
+        ask(make_site("a", 9), message("fedper-3", "_round"))
+
+
+def test_the_server_cannot_judge_personal_models(tmp_path: Path) -> None:
+    from server.testset import TestSet
+
+    cases = TestSet(np.zeros((2, 6), np.float32), np.array([0, 1]), np.array(["a", "a"]), np.array([0, 1]))
+    for name in ALL:
+        with pytest.raises(ConfigError, match="set test=sites"):
+            judge_all(study(tmp_path, name), cases)
+
+
+def test_a_message_of_no_or_of_a_foreign_identity_is_refused(tmp_path: Path) -> None:
+    site = with_state(tmp_path)[0]
+    ask(site, message("ditto-3", "_finish"))
+    known = identity("ditto-3")
+    for config, error, words in (
+        ({"method": "ditto-3"}, ConfigError, "does not say whose"),
+        ({**known, "method": "../b/ditto-3"}, ConfigError, "cannot be a file name"),
+        (identity("ditto-3", replace(SETTINGS, seed=7)), StateError, "another agreement"),
+        ({**known, "classes": json.dumps(["p", "q", "r"])}, StateError, "another classes"),
+    ):
+        with pytest.raises(error, match=words):
+            answer("evaluate_personal", site, {}, config)
+
+
+def test_damaged_state_is_one_clear_error_in_training_and_in_judgement(tmp_path: Path) -> None:
+    site = with_state(tmp_path)[0]
+    ask(site, message("ditto-3", "_round"))
+    ask(site, message("ditto-3", "_finish"))
+    for what in ("round-3", "final"):
+        path = tmp_path / "a" / f"ditto-3.{what}.safetensors"
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(StateError, match="damaged"):
+        judged(site, "ditto-3")
+    with pytest.raises(StateError, match=r"damaged.*move the file away"):
+        ask(site, message("ditto-3", "_finish"))
+
+
+def test_a_full_disk_keeps_the_hospital_out_of_the_round_and_its_state_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, request = with_state(tmp_path)[0], message("fedper-3", "_round")
+    ask(site, request)
+    before = state_bytes(tmp_path)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(personal_state, "write_bytes", full)
+    with pytest.raises(StateError, match="No space left on device") as caught:
+        ask(site, request, round=4)
+    assert str(tmp_path) not in caught.value.public_text and "/" not in StateError.public_text
+    assert state_bytes(tmp_path) == before
+
+
+def test_a_hospital_without_held_out_cases_answers_with_nothing(tmp_path: Path) -> None:
+    site = with_state(tmp_path)[0]
+    ask(site, message("ditto-3", "_finish"))
+    none = {"test_values": site.test_values[:0], "test_label": site.test_label[:0]}
+    empty = replace(site, **none, test_patients=np.zeros(0, str))
+    assert judged(empty, "ditto-3")["sums"].tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_two_methods_of_one_family_keep_apart(tmp_path: Path) -> None:
+    finished(tmp_path / "both", "fedper-2,fedper-3")
+    finished(tmp_path / "alone", "fedper-2")
+    both, alone = state_bytes(tmp_path / "both"), state_bytes(tmp_path / "alone")
+    assert {name: content for name, content in both.items() if "fedper-2." in name} == alone
+
+
+def test_the_average_weighs_hospitals_by_their_cases(tmp_path: Path) -> None:
+    hospitals = Repeated(with_state(tmp_path))
+    made = Study(hospitals, PROBLEM, Settings(test="sites", local_epochs=1), read_methods("ditto-1"))
+    made.outcome(*made.methods)
+    rounds = [(site, released) for task, site, released in hospitals.left if task == "ditto_round"][::2]
+    mean = weighted_mean((released.update.arrays, hospitals.weights[site]) for site, released in rounds)["head"]
+    np.testing.assert_allclose(last_asked(made, "ditto_finish").arrays["head"], mean.astype(np.float32), atol=1e-7)

@@ -6,11 +6,9 @@ import pytest
 from medtl_core.errors import ConfigError
 from medtl_core.federation.registry import find_method
 from medtl_core.methods.private.gradient import clipped_gradient
-from medtl_core.methods.private.local_sgd import RATE, STEPS, Recipe, private_training
-from medtl_core.privacy.accounting import mu_for, mu_of
+from medtl_core.methods.private.local_sgd import RATE, STEPS, private_training
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.patients import by_patient, unit
-from medtl_core.privacy.plan import Terms
 from tests.memory import make_site
 from tests.methods.exact_hospitals import SETTINGS, exact_study
 
@@ -30,13 +28,6 @@ def test_a_hospitals_steps_use_the_noised_gradient_and_the_public_number_of_case
         head = head - RATE * ((clipped_gradient(head, own) + 1.0) / 20 + 1e-2 * head)
     np.testing.assert_allclose(found, head, rtol=1e-12)
     assert [bounded.sensitivity for bounded in asked] == [{"gradient": 1.0}] * 2
-
-
-def test_every_step_of_every_round_is_paid_for() -> None:
-    terms = Terms(4.0, 1e-5, hospitals=5, colluders=1, cases=30, width=40, classes=3, secure=False)
-    plan = Recipe("private-sgd-6", 6).plan(terms)
-    assert [(event.count, event.sampling) for event in plan.events] == [(6 * STEPS, 1.0)]
-    assert mu_of(plan.events) == pytest.approx(mu_for(4.0, 1e-5), rel=1e-12)
 
 
 def test_the_server_averages_the_heads() -> None:

@@ -12,10 +12,12 @@ from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
 from medtl_core.features.extract import feature_spec
 from medtl_core.federation.outcome import Problem
-from medtl_core.federation.registry import find_method
+from medtl_core.federation.registry import find_method, unpack
 from medtl_core.federation.study import Study
 from medtl_core.methods.private import public_pca as public
-from medtl_core.methods.private.public_pca import PublicMap, own_patients, photographs, public_map, received
+from medtl_core.methods.private.pca_head import Directions
+from medtl_core.methods.private.public_pca import own_patients, photographs, public_map
+from medtl_core.privacy.patients import PublicMap
 from tests.memory import DirectHospitals, make_site
 from tests.methods.exact_hospitals import exact_study
 
@@ -34,12 +36,20 @@ def test_rows_have_length_one_whatever_the_map(seed: int, length: float) -> None
     map_ = PublicMap(rng.standard_normal(4), rng.uniform(1e-3, 1e3, 4), length * rng.standard_normal((4, 3)))
     norms = np.linalg.norm(map_.rows(rng.standard_normal((5, 4)) * 1e3), axis=1)
     assert (norms <= 1 + 1e-12).all()
-    again = received(map_.arrays)
+    again = PublicMap.received(map_.arrays)
     assert all(again.arrays[name].tobytes() == array.tobytes() for name, array in map_.arrays.items())
 
 
 def test_a_case_at_the_public_mean_is_a_zero_row() -> None:
     assert PublicMap(np.ones(2), np.ones(2), np.eye(2)).rows(np.ones((1, 2))).tolist() == [[0.0, 0.0]]
+
+
+def test_a_heads_logits_are_those_of_rows_of_length_one() -> None:
+    public = PublicMap(np.array([1.0, 0.0]), np.array([2.0, 1.0]), np.eye(2))
+    model = Directions(public, np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0.0, 0.5]), ("a", "b"), "print")
+    assert model.logits(np.array([[7.0, 4.0], [1.0, 0.0]])).round(12).tolist() == [[0.6, 2.1], [0.0, 0.5]]
+    again = unpack("directions", model.pack())
+    assert again.logits(np.eye(2)).tobytes() == model.logits(np.eye(2)).tobytes()
 
 
 def test_a_patients_cases_are_one_row() -> None:
@@ -74,7 +84,7 @@ def test_directions_are_orthonormal_cut_to_size_and_made_once(monkeypatch: pytes
     np.testing.assert_allclose(map_.basis.T @ map_.basis, np.eye(7), atol=1e-10)
     np.testing.assert_allclose(map_.mean, values.mean(axis=0, dtype=np.float64))
     np.testing.assert_allclose(map_.scale, values.std(axis=0, dtype=np.float64), rtol=1e-5)
-    monkeypatch.setattr(public, "_public", lambda study: pytest.fail("made twice"))
+    monkeypatch.setattr(public, "_read", lambda study: pytest.fail("made twice"))
     assert public_map(made, 3).basis.tolist() == map_.basis[:, :3].tolist()
     assert public_map(made, 10_000).basis.shape[1] == 30  # no more directions than images
 

@@ -10,13 +10,22 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file
 
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.methods.personal.label_shift import estimate_prior
-from medtl_core.methods.personal.server import identity_config
 from server.verdict import judge_all
-from tests.memory import DirectHospitals, make_site
-from tests.methods.personal_sites import PROBLEM, SETTINGS, last_asked, state_bytes, study, with_state
+from tests.memory import make_site
+from tests.methods.personal_sites import (
+    PROBLEM,
+    SETTINGS,
+    ask,
+    finished,
+    judged,
+    message,
+    state_bytes,
+    with_state,
+)  # fmt: skip
 
 EVEN = np.full(3, 1 / 3)
 
@@ -84,35 +93,26 @@ def test_it_is_a_prior_whatever_the_scores(raw: np.ndarray, smoothing: float) ->
 
 
 def test_labels_of_held_out_cases_are_not_read(tmp_path: Path) -> None:
-    made = study(tmp_path / "true", "prior-shift")
-    made.outcome(*made.methods)
-    last = last_asked(made, "prior_shift_finish")
+    finished(tmp_path / "true", "prior-shift")
     for site in with_state(tmp_path / "wrong"):
-        answer("prior_shift_finish", replace(site, test_label=site.test_label[::-1].copy()), last.arrays, last.config)
+        ask(replace(site, test_label=site.test_label[::-1].copy()), message("prior-shift", "_finish"))
     assert state_bytes(tmp_path / "wrong") == state_bytes(tmp_path / "true")
 
 
 def test_without_held_out_cases_the_head_stays_the_federated_one(tmp_path: Path) -> None:
-    made = study(tmp_path, "prior-shift")
-    made.outcome(*made.methods)
-    last = last_asked(made, "prior_shift_finish")
-    site = with_state(tmp_path)[0]
-    answer("prior_shift_finish", replace(site, test_values=site.test_values[:0]), last.arrays, last.config)
-    ours = answer("evaluate_personal", site, {}, identity_config(made, "prior-shift")).update.arrays["confusion"]
-    theirs = answer("evaluate", site, {"heads": last.arrays["head"][None]}, {}).update.arrays["confusion"]
-    np.testing.assert_array_equal(ours, theirs)
+    site, request = with_state(tmp_path)[0], message("prior-shift", "_finish")
+    ask(replace(site, test_values=site.test_values[:0]), request)
+    theirs = answer("evaluate", site, {"heads": request.arrays["head"][None]}, {}).update.arrays["confusion"]
+    np.testing.assert_array_equal(judged(site, "prior-shift")["confusion"], theirs)
 
 
 def test_the_own_prior_is_that_of_the_training_labels_and_one_case_more_of_each(tmp_path: Path) -> None:
-    made = study(tmp_path, "prior-own")
-    made.outcome(*made.methods)
-    head = last_asked(made, "prior_own_finish").arrays["head"]
-    for name, counts in {"a": [10, 10, 10], "c": None, "e": [0, 12, 0]}.items():
-        site = next(site for site in with_state(tmp_path) if site.name == name)
-        held = np.bincount(site.label, minlength=3) if counts is None else np.array(counts)
-        np.testing.assert_array_equal(held, np.bincount(site.label, minlength=3))
-        final = load_file(tmp_path / name / "prior-own.final.safetensors")
-        prior = (held + 1) / (held.sum() + 3)
+    request = message("prior-own", "_finish")
+    for site in with_state(tmp_path):
+        ask(site, request)
+        counts = np.bincount(site.label, minlength=3)
+        final, head = load_file(tmp_path / site.name / "prior-own.final.safetensors"), request.arrays["head"]
+        prior = (counts + 1) / (counts.sum() + 3)
         np.testing.assert_allclose(final["bias"] - head[:, -1], np.log(3 * prior), atol=1e-5)
         np.testing.assert_allclose(final["weight"], head[:, :-1], rtol=1e-6)
 
@@ -133,6 +133,6 @@ def test_where_hospitals_have_a_mix_of_their_own_their_prior_pays(tmp_path: Path
                 test_label=test, test_patients=patients, state=tmp_path / hospital,
             )
         )  # fmt: skip
-    made = Study(DirectHospitals(sites), PROBLEM, SETTINGS, read_methods(f"discriminant,{name}"))
+    made = Study(MemoryHospitals(sites), PROBLEM, SETTINGS, read_methods(f"discriminant,{name}"))
     plain, own = (verdict.figures["log_loss"] for verdict in judge_all(made, None).values())
     assert own < plain - 0.1  # type: ignore[operator]

@@ -115,13 +115,6 @@ def test_deeper_blocks_move_less() -> None:
 # --- the same bytes, and errors
 
 
-def test_same_seed_same_bytes_and_another_round_other_bytes() -> None:
-    site, recipe = make_site("a", 9), TuningRecipe(scope="last", epochs=1, batch_size=4)
-    arrays = start(site, recipe, 0.1)
-    first, again, later = (answer(site, recipe, arrays, number).update.arrays["head"].tobytes() for number in (1, 1, 2))
-    assert first == again != later
-
-
 @pytest.mark.parametrize("scope", ["head", "last"])
 def test_a_rate_that_diverges_is_named(scope: str) -> None:
     site, recipe = make_site("a", 9), TuningRecipe(scope=scope, epochs=30, batch_size=4, rate=1e30, clip=1e30)

@@ -1,9 +1,8 @@
-"""Plans, keys, ledgers and public pictures for tests."""
+"""Plans, keys, ledgers and tables for tests."""
 
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from medtl_core.privacy.accounting import mu_for
 from medtl_core.privacy.ledger import Identity, Key, Ledger
@@ -28,10 +27,25 @@ def ledger(folder: Path, policy: Policy | None = None, identity: Identity = SITE
     return Ledger(folder / "privacy", identity, policy or Policy())
 
 
-def write_public(folder: Path) -> None:
-    """A few public pictures, from which a map takes its scale and directions."""
-    rng = np.random.default_rng(0)
-    for number in range(12):
-        (folder / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
-        pixels = np.cumsum(rng.integers(0, 12, (40, 40, 3)), axis=number % 2).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"class{number % 2}" / f"{number}.png")
+def write_tables(folder: Path, *names: str, patients: int = 40) -> None:
+    """Hospitals' tables, NAME.csv, and the server's test.csv: two numbers tell two classes apart."""
+    rng = np.random.default_rng(4)
+    folder.mkdir(parents=True, exist_ok=True)
+    for first, name in enumerate((*names, "test"), start=1):
+        rows = ["label,patient_id,site,split,a,b"]
+        for number in range(patients):
+            values = rng.normal(2.0 * (number % 2) - 1.0, 1.0, 2)
+            split = "test" if name == "test" else "train"
+            rows.append(f"{number % 2},patient-{first}{number:03d},{name},{split},{values[0]:.6f},{values[1]:.6f}")
+        (folder / f"{name}.csv").write_text("\n".join(rows), encoding="utf-8")
+
+
+def write_table(path: Path, hospitals: int, patients: int) -> None:
+    """One table to be shared out among simulated hospitals, with 60 cases to test on: three classes, four columns."""
+    rng = np.random.default_rng(5)
+    rows = ["label,patient_id,site,split,a,b,c,d"]
+    for number in range(hospitals * patients + 60):
+        values = 2.0 * np.eye(4)[number % 3] + rng.normal(0.0, 1.0, 4)
+        split = "test" if number < 60 else "train"
+        rows.append(f"{number % 3},p{number},s,{split}," + ",".join(f"{value:.4f}" for value in values))
+    path.write_text("\n".join(rows), encoding="utf-8")

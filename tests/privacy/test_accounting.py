@@ -40,12 +40,13 @@ def test_exact_epsilon_is_never_below_pld(block: int) -> None:
     for _ in range(60):
         events, delta = random_plan(rng)
         ours = epsilon(events, delta)
-        theirs = pld(events, delta, min(1e-3, max(ours, 1e-3) / 200))
+        # a finer grid costs time and shows nothing: the oracle lies above the truth, and here by less than 1e-3
+        theirs = pld(events, delta, max(ours, 1e-3) / 200 if ours < 0.3 else max(1e-3, ours / 1500))
         assert ours >= theirs - 1e-3, (events, delta)
         assert ours <= theirs + 1e-3 + 0.01 * theirs, (events, delta)
 
 
-def test_the_table_of_the_design_notes() -> None:
+def test_the_table_of_budgets() -> None:
     found = [round(mu_for(value, 1e-5), 3) for value in (0.5, 1, 2, 4, 8)]
     np.testing.assert_allclose(found, [0.142, 0.268, 0.501, 0.925, 1.67], rtol=5e-3)
 
@@ -122,6 +123,6 @@ def test_an_accountant_that_fails_stops_everything(monkeypatch: pytest.MonkeyPat
     from medtl_core.privacy import accounting
 
     for value in (math.nan, -3.0, math.inf):
-        monkeypatch.setattr(accounting, "_exact", lambda events, delta, value=value: value)
+        monkeypatch.setattr(accounting, "_epsilon_of", lambda mu, delta, value=value: value)
         with pytest.raises(PrivacyError, match="nothing may be released"):
             epsilon([GaussianEvent(1.0)], 1e-5)

@@ -21,7 +21,7 @@ def test_the_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
 
 def test_a_damaged_key_is_refused_and_not_replaced(tmp_path: Path) -> None:
     (tmp_path / IDENTITY).write_bytes(b"short")
-    with pytest.raises(PrivacyError, match="not an identity key of 32 bytes"):
+    with pytest.raises(PrivacyError, match="no identity key of 32 bytes"):
         own_identity(tmp_path)
     assert (tmp_path / IDENTITY).read_bytes() == b"short"
 

@@ -19,6 +19,6 @@ def test_the_judge_notices_a_reply_that_is_not_on_record(tmp_path: Path) -> None
     mailbox = tmp_path / "sent.txt"
     with mailbox.open("a") as post:
         post.write(f"9999 {'0' * 64}\n1 {'1' * 64}\n")
-    toll = judge(tmp_path / "ledger", mailbox, 10, 0.0)
+    toll = judge(tmp_path / "ledger", mailbox, 10)
     assert toll.missing == 1
     assert toll.twice == 1

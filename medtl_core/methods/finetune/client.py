@@ -189,9 +189,9 @@ class _Training:
         import torch
 
         optimiser.zero_grad(set_to_none=True)
-        device = self._label.device.type
-        half = device == "cuda" and torch.cuda.is_bf16_supported()
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=half):
+        processor = self._label.device.type
+        half = processor == "cuda" and torch.cuda.is_bf16_supported()
+        with torch.autocast(processor, dtype=torch.bfloat16, enabled=half):
             features = self._source.sampled(rows, rng)
         loss = self._loss(self._logits(features.float()), self._label[rows])
         value = loss.item()

@@ -6,17 +6,19 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
 
 import numpy as np
 
+from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Candidates, Method, Need
 from medtl_core.federation.model import Classifier
-from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.rounds import Exchange, NamedCourse, run_rounds
+from medtl_core.federation.outcome import Outcome
+from medtl_core.federation.rounds import Trained, as_float32
 from medtl_core.federation.study import Study
 from medtl_core.heads.linear import to_raw
+from medtl_core.heads.statistics import Float
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.client import TuningRecipe
 from medtl_core.methods.finetune.model import Tuned
@@ -36,70 +38,79 @@ def warm_head(study: Study) -> Array:
     return np.concatenate([affine[:, :-1] * moments.scale, bias[:, None]], axis=1)
 
 
-def finished(study: Study, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> Classifier:
-    """Returns the classifier of trained arrays: a head on the agreed features where nothing else was trained."""
-    moments, problem = study.moments, study.problem
-    trained = dict(arrays)
-    head = to_raw(trained.pop("head").astype(np.float64), moments.mean, moments.scale, moments.counts > 0)
-    if facts["scope"] == "head":
-        return study.head(head, "tuned-head", facts)
-    return Tuned(problem.classes, problem.fingerprint, head, trained, facts["adapter"], facts["scope"], facts)
-
-
 @dataclass(frozen=True)
-class Tuning(Method):
-    """What the variants share: rounds of `tuning.tune`, each hospital's change counting by its cases.
+class Tuning(Trained):
+    """What the variants share: rounds of `client.tune`, each hospital's change counting by its cases.
 
     Attributes:
         scope: what is trained; see `split_backbone.Scope`.
         rounds: of training.
     """
 
+    task: ClassVar[str] = "tune"
     #: One of `adapters.ADAPTERS`.
     adapter: ClassVar[str]
     #: Whether the head starts as the solved discriminant, its cross-validated temperature folded in; else at zero.
     warm: ClassVar[bool]
 
     scope: str
-    rounds: int
+
+    @property
+    def trained_as(self) -> str:
+        """See Trained."""
+        return self.name.rpartition("-")[0]
+
+    @property
+    def phase(self) -> str:
+        """See Trained."""
+        return f"tune-{self.trained_as}"
 
     def needs(self, study: Study) -> tuple[Need, ...]:
         """See Method."""
-        return (_START,) if self.warm else ()
+        return (*super().needs(study), *([_START] if self.warm else []))
 
-    def outcome(self, study: Study) -> Outcome:
-        """See Method."""
-        phase = f"tune-{self.name.rpartition('-')[0]}"
-        alike = [other for other in study.methods if type(other) is type(self) and other.scope == self.scope]
-        keep = frozenset(other.rounds for other in alike) | {self.rounds}
-        course = study.once(f"{phase}/{max(keep)}", lambda: self._course(study, phase, keep))
-        share = self.rounds / max(keep)
-        bill = {"moments": Share(), phase: Share(share, share)}
-        spent = 0.0
-        if self.warm:
-            bill |= study.closed_bill([_START])
-            spent = study.solved("discriminant").server_cpu
-        losses = [
-            float(np.mean([metrics["loss-last"] for metrics in sites.values()]))
-            for _, sites in sorted(course.metrics.items())
-        ]
-        facts = {"adapter": self.adapter, "scope": self.scope, "rounds": self.rounds, "losses": losses}
-        return Outcome({"": finished(study, course.arrays[self.rounds], facts)}, bill, spent, facts)
-
-    def _course(self, study: Study, phase: str, keep: frozenset[int]) -> NamedCourse:
-        """What hospitals trained together: the head, and the adapter's arrays from the identity on."""
-        chosen = study.settings
+    def start(self, study: Study) -> Mapping[str, Array]:
+        """Returns the head, and the adapter's arrays at the identity."""
         cold = np.zeros((len(study.problem.classes), study.problem.width + 1))
-        start: dict[str, Array] = {"head": warm_head(study) if self.warm else cold}
-        if self.scope != "head":
-            backbone = open_backbone(chosen, study.problem.views, self.scope)
-            start |= find_adapter(self.adapter, backbone).start()
+        head = {"head": warm_head(study) if self.warm else cold}
+        if self.scope == "head":
+            return head
+        backbone = open_backbone(study.settings, study.problem.views, self.scope)
+        return {**head, **find_adapter(self.adapter, backbone).start()}
+
+    def sent(self, study: Study) -> Mapping[str, Array]:
+        """Returns mean and scale of the features, and all hospitals' cases of each class."""
+        return {**super().sent(study), "counts": study.moments.counts}
+
+    def config(self, study: Study) -> Mapping[str, Value]:
+        """Returns the recipe of the settings."""
+        chosen = study.settings
         recipe = TuningRecipe(
             self.adapter, self.scope, epochs=chosen.tune_epochs, batch_size=chosen.batch_size, rate=chosen.tune_rate,
             weight_decay=chosen.weight_decay,
         )  # fmt: skip
-        fixed = {**study.moments.standardisation, "counts": study.moments.counts}
-        return run_rounds(study.hospitals, Exchange("tune", phase, max(keep), recipe.config(), fixed, keep), start)
+        return recipe.config()
+
+    def model(self, study: Study, arrays: Mapping[str, Float]) -> Classifier:
+        """Returns a head on the agreed features where nothing else was trained, else the backbone with its head."""
+        moments, problem, trained = study.moments, study.problem, as_float32(arrays)
+        metrics = self.course(study).metrics
+        losses = [
+            float(np.mean([site["loss-last"] for site in metrics[number].values()])) for number in sorted(metrics)
+        ]
+        facts = {"adapter": self.adapter, "scope": self.scope, "rounds": self.rounds, "losses": losses}
+        head = to_raw(trained.pop("head").astype(np.float64), moments.mean, moments.scale, moments.counts > 0)
+        if self.scope == "head":
+            return study.head(head, "tuned-head", facts)
+        return Tuned(problem.classes, problem.fingerprint, head, trained, self.adapter, self.scope, facts)
+
+    def outcome(self, study: Study) -> Outcome:
+        """See Method."""
+        outcome = super().outcome(study)
+        if not self.warm:
+            return outcome
+        bill = {**outcome.bill, **study.closed_bill([_START])}
+        return replace(outcome, bill=bill, server_cpu=study.solved("discriminant").server_cpu)
 
 
 @final

@@ -1,9 +1,9 @@
 """Which private mechanism, from public facts only: as many directions, and a Gram matrix, as the budget carries.
 
 The rule reads the signal S = N mu / sqrt C, with N patients, mu of the budget (divided by sqrt K without secure sum)
-and C classes: how long a class sum is over the noise in one of its directions, up to a constant (METHODS section 2.3).
-The noise of a sum grows with every direction kept, what a direction tells shrinks, so the number kept follows S.
-Choosing costs nothing, because nothing private is looked at.
+and C classes: how long a class sum is over the noise in one of its directions, up to a constant. The
+noise of a sum grows with every direction kept, what a direction tells shrinks, so the number kept follows S. Choosing
+costs nothing, because nothing private is looked at.
 """
 
 import math
@@ -15,13 +15,14 @@ from medtl_core.federation.method import Method
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.private import PrivateMethod, terms_of
 from medtl_core.federation.study import Study
-from medtl_core.methods.private.prototypes import SIZE, Prototypes
+from medtl_core.methods.private.prototypes import Prototypes
 from medtl_core.methods.private.public_pca import BUILT_IN
 from medtl_core.privacy.accounting import mu_for
 from medtl_core.privacy.plan import Plan, Terms
 
 #: Directions for each unit of signal, by where they come from: photographs of anything; public images of the task's own
 #: kind, whose later directions tell more; or a table, two directions a column (value, whether missing) and in no order.
+#: Printed by `python -m simulations.private_rule`, read in docs/results-privacy.md.
 GENERAL, OWN_KIND, COLUMNS = 0.4, 1.2, 2.5
 #: Never fewer directions; and the signal from which on the Gram matrix pays for itself.
 FEWEST, GRAM_FROM = 16, 50.0
@@ -39,12 +40,12 @@ class PrivateAuto(PrivateMethod):
     syntax: ClassVar[str] = "private-auto"
     example: ClassVar[str] = "private-auto"
     summary: ClassVar[str] = "private: prototypes with as many directions, and a Gram matrix, as the budget carries"
-    test: ClassVar[str] = "server"
 
     def chosen(self, terms: Terms, share: float = GENERAL) -> Prototypes:
         """Returns the prototypes that suit the terms; the plan depends on the Gram matrix, not on the directions."""
         amount = signal(terms)
-        return Prototypes(self.name, min(max(round(share * amount), FEWEST), SIZE), cosine=amount < GRAM_FROM)
+        size = min(max(round(share * amount), FEWEST), Prototypes.DIRECTIONS)
+        return Prototypes(self.name, size, cosine=amount < GRAM_FROM)
 
     def plan(self, terms: Terms) -> Plan:
         """See PrivateMethod."""

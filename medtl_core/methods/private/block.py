@@ -17,7 +17,7 @@ from medtl_core.errors import ConfigError, WeightsError
 from medtl_core.methods.finetune.activations import Inputs
 from medtl_core.methods.finetune.split_backbone import SplitBackbone, open_backbone
 from medtl_core.methods.finetune.trainable_suffix import FLAT
-from medtl_core.methods.private.public_pca import PublicMap
+from medtl_core.privacy.patients import PublicMap
 from medtl_core.values import Array
 
 if TYPE_CHECKING:

@@ -28,9 +28,10 @@ from medtl_core.methods.finetune.activations import Inputs, tuned_features
 from medtl_core.methods.finetune.model import checked
 from medtl_core.methods.private.block import Seen, network_of, open_blocks, placed, start_of
 from medtl_core.methods.private.gradient import CLIP, RATE, counted_descent
-from medtl_core.methods.private.public_pca import PublicMap, public_map, received
+from medtl_core.methods.private.public_pca import public_map
 from medtl_core.methods.private.samplegrad import Cases, clipped_sum, enough, parted
 from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.patients import PublicMap
 from medtl_core.privacy.plan import Plan, Terms
 from medtl_core.values import Array
 
@@ -76,7 +77,7 @@ def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
     backbone = open_blocks(chosen, views, str(config["scope"]))
     seen = Seen(Inputs(backbone, site.material), (int(config["round"]) - 1) % len(backbone.spec.views))
     own = {name: array for name, array in arrays.items() if name not in _FIXED}
-    network = network_of(backbone, received(arrays), own, seen.shape)
+    network = network_of(backbone, PublicMap.received(arrays), own, seen.shape)
     if arrays["weights"].shape != (site.classes,):
         raise WeightsError(f"the loss needs one weight for each of {site.classes} classes")
     weight = arrays["weights"].astype(np.float64)[site.label]

@@ -4,7 +4,6 @@ For a linear softmax head, a patient's gradient is (p - y) u', of norm |p - y| |
 per-sample backward pass, so clipping costs nothing. Full batches: no sampling, exact accounting.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
@@ -14,19 +13,16 @@ from numpy.typing import NDArray
 
 from medtl_core.evaluation.calibration import log_prior
 from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome
-from medtl_core.federation.private import PrivateMethod, PrivateTask, bill_of, noised_sum, plan_of
+from medtl_core.federation.private import PrivateTask, noised_sum, plan_of, sharing
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import softmax
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.private.noisy_sums import SIZE
-from medtl_core.methods.private.pca_head import directions_of
-from medtl_core.methods.private.public_pca import own_patients, public_map
-from medtl_core.privacy.accounting import mu_for
+from medtl_core.methods.private.pca_head import PrivateHead
+from medtl_core.methods.private.public_pca import own_patients
 from medtl_core.privacy.bounded import Bounded
-from medtl_core.privacy.patients import Patients
-from medtl_core.privacy.plan import Plan, Step, Terms
+from medtl_core.privacy.patients import Patients, PublicMap
+from medtl_core.privacy.plan import Plan, Terms
 from medtl_core.values import Update
 
 #: Length to which a patient's gradient is clipped, share of mu^2 for the class counts, and the step of descent: rows
@@ -88,15 +84,14 @@ def counted_descent(name: str, terms: Terms, task: str, rounds: int) -> Plan:
         task: gives the gradient sum.
         rounds: of descent.
     """
-    mu = mu_for(terms.epsilon, terms.delta)
-    counts = Step("private_counts", {"counts": 1 / (mu * math.sqrt(COUNTS))}, {"counts": 1.0})
-    noise = {"gradient": math.sqrt(rounds) / (mu * math.sqrt(1 - COUNTS))}
-    return Plan(name, terms, (counts, Step(task, noise, {"gradient": CLIP}, rounds)))
+    counts = sharing(terms, "private_counts", {"counts": COUNTS})
+    descent = sharing(terms, task, {"gradient": 1 - COUNTS}, sensitivity=CLIP, count=rounds)
+    return Plan(name, terms, (counts, descent))
 
 
 @final
 @dataclass(frozen=True)
-class NoisyGradient(PrivateMethod):
+class NoisyGradient(PrivateHead):
     """Federated private gradient descent with post-hoc logit adjustment by noisy counts.
 
     Guarantee:
@@ -109,7 +104,6 @@ class NoisyGradient(PrivateMethod):
     syntax: ClassVar[str] = r"private-gradient(-(?P<rounds>[1-9][0-9]{0,2}))?"
     example: ClassVar[str] = "private-gradient-3"
     summary: ClassVar[str] = "private: gradient descent on a linear head, clipped in closed form, noise in every round"
-    test: ClassVar[str] = "server"
 
     rounds: int = 0
 
@@ -117,22 +111,19 @@ class NoisyGradient(PrivateMethod):
         """See PrivateMethod."""
         return counted_descent(self.name, terms, "private_gradient", self.rounds or 10)
 
-    def outcome(self, study: Study) -> Outcome:
-        """See Method."""
-        map_, classes = public_map(study, SIZE), len(study.problem.classes)
-        size, plan = map_.basis.shape[1], plan_of(self, study)
-        counts = noised_sum(study, self, 0, map_.arrays, {"counts": (classes,)})["counts"]
+    def solve(self, study: Study, public: PublicMap) -> tuple[Float, Float, Mapping[str, Any]]:
+        """See PrivateHead."""
+        classes, size, plan = len(study.problem.classes), public.basis.shape[1], plan_of(self, study)
+        counts = noised_sum(study, self, 0, public.arrays, {"counts": (classes,)})["counts"]
         # the public number is a lower bound; a step per patient needs the noisy sum, which is paid for already
         cases = max(float(plan.terms.patients), float(counts.sum()))
         counts = np.maximum(counts, 0.2 * cases / classes)
         head = np.zeros((classes, size))
         for number in range(1, plan.steps[1].count + 1):
-            sent = {**map_.arrays, "head": head}
+            sent = {**public.arrays, "head": head}
             slope = noised_sum(study, self, 1, sent, {"gradient": head.shape}, number=number)["gradient"]
             head = head - RATE * slope / cases
-        facts: dict[str, Any] = {"epsilon": plan.terms.epsilon, "delta": plan.terms.delta, "directions": size}
-        model = directions_of(study, map_, head, -log_prior(counts), facts)
-        return Outcome({"": model}, bill_of(self, study), 0.0, facts)
+        return head, -log_prior(counts), {"directions": size}
 
 
 METHODS: tuple[type[Method], ...] = (NoisyGradient,)

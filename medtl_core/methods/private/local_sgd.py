@@ -4,7 +4,6 @@ Noise of full size goes into every hospital's own training, so the average of K 
 private sum; it is the weakest of the federated ways measured (docs/results-privacy.md), and the reason for the others.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
@@ -13,23 +12,23 @@ import numpy as np
 
 from medtl_core.errors import ConfigError
 from medtl_core.federation.folds import total
-from medtl_core.federation.hospitals import ArraySpec, Request, Value
 from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.private import PrivateMethod, PrivateTraining, phase_of, plan_of
+from medtl_core.federation.outcome import Outcome
+from medtl_core.federation.private import PrivateTraining, plan_of, request_of, sharing
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
+from medtl_core.heads.statistics import Float
 from medtl_core.methods.private.gradient import CLIP, clipped_gradient
-from medtl_core.methods.private.pca_head import directions_of
-from medtl_core.methods.private.public_pca import own_patients, public_map
-from medtl_core.privacy.accounting import mu_for
+from medtl_core.methods.private.pca_head import PrivateHead
+from medtl_core.methods.private.public_pca import own_patients
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.gate import Noising
-from medtl_core.privacy.plan import Plan, Step, Terms
+from medtl_core.privacy.patients import PublicMap
+from medtl_core.privacy.plan import Plan, Terms
 from medtl_core.values import Array, Update
 
-#: Rounds, local steps of a round, step of descent, and public directions (few: the noise grows with them).
-ROUNDS, STEPS, RATE, SIZE = 5, 2, 4.0, 32
+#: Rounds, local steps of a round, and step of descent. Few directions are kept below: the noise grows with them.
+ROUNDS, STEPS, RATE = 5, 2, 4.0
 
 
 def private_training(site: SiteData, arrays: Arrays, config: Config, noising: Noising) -> dict[str, Array]:
@@ -48,7 +47,7 @@ def private_training(site: SiteData, arrays: Arrays, config: Config, noising: No
 
 @final
 @dataclass(frozen=True)
-class Recipe(PrivateMethod):
+class LocalSgd(PrivateHead):
     """FedAvg of local private training.
 
     Guarantee:
@@ -61,16 +60,18 @@ class Recipe(PrivateMethod):
     syntax: ClassVar[str] = r"private-sgd(-(?P<rounds>[1-9][0-9]{0,2}))?"
     example: ClassVar[str] = "private-sgd"
     summary: ClassVar[str] = "private baseline, the usual recipe: each hospital trains with noise, the server averages"
-    test: ClassVar[str] = "server"
     secure: ClassVar[bool] = False
+
+    DIRECTIONS: ClassVar[int] = 32
 
     rounds: int = 0
 
     def plan(self, terms: Terms) -> Plan:
         """See PrivateMethod."""
-        rounds = self.rounds or ROUNDS
-        noise = {"gradient": math.sqrt(rounds * STEPS) / mu_for(terms.epsilon, terms.delta)}
-        return Plan(self.name, terms, (Step("private_training", noise, {"gradient": CLIP}, rounds, inner=STEPS),))
+        rounds, shares = self.rounds or ROUNDS, {"gradient": 1.0}
+        return Plan(
+            self.name, terms, (sharing(terms, "private_training", shares, sensitivity=CLIP, count=rounds, inner=STEPS),)
+        )
 
     def outcome(self, study: Study) -> Outcome:
         """See Method.
@@ -80,20 +81,21 @@ class Recipe(PrivateMethod):
         """
         if study.settings.secure_sum:
             raise ConfigError(f"{self.name} has no secure sum: set secure-sum=false, or use private-gradient")
-        map_, plan = public_map(study, SIZE), plan_of(self, study)
-        head = np.zeros((len(study.problem.classes), map_.basis.shape[1]))
-        phase = phase_of(self, plan, 0)
+        return super().outcome(study)
+
+    def solve(self, study: Study, public: PublicMap) -> tuple[Float, Float, Mapping[str, Any]]:
+        """See PrivateHead."""
+        plan = plan_of(self, study)
+        head = np.zeros((len(study.problem.classes), public.basis.shape[1]))
         for number in range(1, plan.steps[0].count + 1):
-            config: dict[str, Value] = {"method": self.name, "step": 0, "round": number, "plan": plan.digest}
-            config |= {"steps": STEPS, "cases": plan.terms.cases}
-            arrays, expect = {**map_.arrays, "head": head}, {"head": ArraySpec(head.shape)}
-            sent = Request("private_training", arrays, config, expect, phase, ledger=self.name)
-            replies = [reply.arrays for reply in study.hospitals.ask(sent)]
+            request = request_of(
+                study, self, 0, {**public.arrays, "head": head}, {"head": head.shape}, number=number,
+                config={"steps": STEPS, "cases": plan.terms.cases},
+            )  # fmt: skip
+            replies = [reply.arrays for reply in study.hospitals.ask(request)]
             head = total(replies)["head"] / len(replies)
-        facts: dict[str, Any] = {"epsilon": plan.terms.epsilon, "delta": plan.terms.delta}
-        model = directions_of(study, map_, head, np.zeros(len(head)), facts)
-        return Outcome({"": model}, {phase: Share()}, 0.0, facts)
+        return head, np.zeros(len(head)), {}
 
 
-METHODS: tuple[type[Method], ...] = (Recipe,)
+METHODS: tuple[type[Method], ...] = (LocalSgd,)
 PRIVATE_TRAINING: Mapping[str, PrivateTraining] = {"private_training": private_training}

@@ -5,7 +5,6 @@ Whatever m, s and V are, a row has length at most one: the guarantee does not re
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,77 +15,52 @@ from medtl_core.errors import ConfigError
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, SiteData
-from medtl_core.heads.statistics import TINY, Float
-from medtl_core.privacy.patients import Patients, by_patient, unit
+from medtl_core.heads.statistics import TINY
+from medtl_core.privacy.patients import Patients, PublicMap, by_patient
 from medtl_core.rng import stream
-from medtl_core.values import Array, Examples, Task
+from medtl_core.values import Examples, Task
 
 #: Patches cut from the photographs, and their smallest and largest side.
 _PATCHES, _SMALLEST, _LARGEST = 400, 64, 400
 
 
-@dataclass(frozen=True)
-class PublicMap:
-    """How features become rows of length one.
-
-    Attributes:
-        mean, scale: float64 [d], of public features.
-        basis: float64 [d, k], principal directions of the standardised public features.
-    """
-
-    mean: Float
-    scale: Float
-    basis: Float
-
-    @property
-    def arrays(self) -> dict[str, Array]:
-        """As they are sent."""
-        return {"mean": self.mean, "scale": self.scale, "basis": self.basis}
-
-    def rows(self, values: NDArray[np.floating]) -> Float:
-        """Returns rows of length one, float64 [n, k], for features [n, d]."""
-        return unit(((np.asarray(values, np.float64) - self.mean) / self.scale) @ self.basis)
-
-
-def received(arrays: Arrays) -> PublicMap:
-    """Returns the map in a message."""
-    return PublicMap(*(arrays[name].astype(np.float64) for name in ("mean", "scale", "basis")))
-
-
 def own_patients(site: SiteData, arrays: Arrays) -> Patients:
     """Returns a hospital's patients as rows of length at most one, under the map in a message."""
-    return by_patient(received(arrays).rows(site.values), site.label, site.patients)
+    return by_patient(PublicMap.received(arrays).rows(site.values), site.label, site.patients)
 
 
 def public_map(study: Study, size: int) -> PublicMap:
-    """Returns the map of a study with `size` directions (all of them if there are fewer), made once.
+    """Returns the map of a study with `size` directions (all of them if there are fewer), read once unless it is known.
 
     Tables are standardised by the catalog's constants already: their map is the identity.
 
     Raises:
         ConfigError: `public-images` is not known, or holds too few images.
     """
-    mean, scale, directions = study.once("public", lambda: _public(study))
-    return PublicMap(mean, scale, directions[:, :size])
+    public = study.problem.public or study.once("public", lambda: _read(study))
+    return public.first(size)
 
 
-def _public(study: Study) -> tuple[Float, Float, Float]:
+def _read(study: Study) -> PublicMap:
     chosen, width = study.settings, study.problem.width
     if chosen.backbone == "table":
-        return np.zeros(width), np.ones(width), np.eye(width)
+        return PublicMap(np.zeros(width), np.ones(width), np.eye(width))
     values = _features(chosen, study.problem.views).astype(np.float64)
     if len(values) < 2:
         raise ConfigError(f"public-images={chosen.public_images!r} holds {len(values)} image(s); a spread needs two")
     mean, scale = values.mean(axis=0), values.std(axis=0) + TINY
     _, _, directions = np.linalg.svd((values - mean) / scale, full_matrices=False)
-    return mean, scale, directions.T
+    return PublicMap(mean, scale, directions.T)
 
 
 def _features(chosen: Settings, views: tuple[str, ...]) -> NDArray[np.float32]:
+    from medtl_core.data.source import open_source
+
     if chosen.public_images in BUILT_IN:
         examples = BUILT_IN[chosen.public_images]()
     elif Path(chosen.public_images).exists():
-        examples = _folder(chosen)
+        own = Settings(data="", data_path=chosen.public_images, backbone=chosen.backbone)
+        examples = open_source(own).examples
     else:
         raise ConfigError(f"public-images={chosen.public_images!r} is neither photos, phantom nor a folder")
     return extract(examples, feature_spec(chosen, views), chosen).values
@@ -104,7 +78,9 @@ def photographs(patches: int = _PATCHES) -> Examples:
         side = int(rng.integers(_SMALLEST, _LARGEST))
         top, left = (int(rng.integers(0, length - side + 1)) for length in picture.shape[:2])
         cut.append(square(picture[top : top + side, left : left + side], 224))
-    return _examples({"image": np.stack(cut)}, patches)
+    names = np.array([f"public-{number}" for number in range(patches)])
+    columns = {"label": np.zeros(patches, np.int64), "patient": names, "site": names, "image": np.stack(cut)}
+    return Examples({**columns, "split": np.full(patches, "train")}, Task("public", ("public",)))
 
 
 def _phantom() -> Examples:
@@ -115,16 +91,3 @@ def _phantom() -> Examples:
 
 #: Values of `public-images` that need no folder: of no medical task, or synthetic.
 BUILT_IN: Mapping[str, Callable[[], Examples]] = {"photos": photographs, "phantom": _phantom}
-
-
-def _folder(chosen: Settings) -> Examples:
-    from medtl_core.data.source import open_source
-
-    place = Settings(data="", data_path=chosen.public_images, backbone=chosen.backbone)
-    return open_source(place).examples
-
-
-def _examples(columns: dict[str, Array], count: int) -> Examples:
-    names = np.array([f"public-{number}" for number in range(count)])
-    own = {"label": np.zeros(count, np.int64), "patient": names, "site": names, "split": np.full(count, "train")}
-    return Examples({**own, **columns}, Task("public", ("public",)))

@@ -2,26 +2,37 @@
 
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from medtl_core.audit import command as auditing
-from medtl_core.audit.attacks import canaries, noise_finding, one_run_finding, trials_of, two_run_findings
-from medtl_core.audit.canary import Trial
-from medtl_core.audit.disclosure import (
-    leak_plain,
-    leak_private,
-    lonely,
+from medtl_core.audit import command
+from medtl_core.audit.canary import (
+    BUGS,
+    Trial,
+    bounds_of,
+    canaries,
+    exposed,
+    noise_finding,
+    one_run_finding,
+    trials_of,
+    two_run_findings,
+)
+from medtl_core.audit.finding import FALSE, STANDS, Finding
+from medtl_core.audit.leak import leak_plain, leak_private, lonely
+from medtl_core.audit.membership import (
+    PLAIN,
     membership_finding,
     membership_plain,
     membership_private,
+    most_auc,
 )
-from medtl_core.audit.finding import FALSE, STANDS, Finding
-from medtl_core.audit.membership import Membership, most_auc
-from medtl_core.audit.site import PLAIN, Hospital, Rehearsal, Watched, exposed, open_hospital, rehearsal
+from medtl_core.audit.site import AuditedSite, open_hospital
+from medtl_core.audit.two_run import gaussian_epsilon
 from medtl_core.cli import app as cli
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError, PrivacyError
@@ -31,34 +42,45 @@ from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.tasks import SiteData
 from medtl_core.privacy.noise import insecure_entropy
+from medtl_core.privacy.plan import Plan
 from medtl_core.report.terminal import AUDIT_REMARK, audit_table, planted_lines
 from medtl_core.rng import stream
 
 WIDTH, CLASSES, PATIENTS = 60, 3, 40
+#: The two-run audit does not look at the number of directions: fewer cost less.
+NARROW = 20
 
 
-def hospital(epsilon: float = 3.0, seed: int = 0) -> Hospital:
+def hospital(epsilon: float = 3.0, width: int = WIDTH) -> AuditedSite:
     """Patients of one to two cases; the map of a table is the identity, so no image is needed."""
-    rng = stream(seed, "audit")
+    rng = stream(0, "audit")
     names = np.concatenate([np.arange(PATIENTS), np.arange(0, PATIENTS, 3)])
     label = names % CLASSES
-    values = 0.6 * np.eye(WIDTH)[label] + 0.3 * rng.standard_normal((len(names), WIDTH))
-    nobody = (np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int64), np.zeros(0, str))
-    site = SiteData("one", values.astype(np.float32), label, names.astype(str), *nobody, CLASSES, seed)
-    chosen = Settings(backbone="table", sites=1, colluders=0, public_cases=PATIENTS, epsilon=epsilon, seed=seed)
-    problem = Problem(("a", "b", "c"), "features", (("table", 0, WIDTH),))
-    return Hospital(site, problem, chosen, insecure_entropy(seed + 1))
+    values = 0.6 * np.eye(width)[label] + 0.3 * rng.standard_normal((len(names), width))
+    nobody = (np.zeros((0, width), np.float32), np.zeros(0, np.int64), np.zeros(0, str))
+    data = SiteData("one", values.astype(np.float32), label, names.astype(str), *nobody, CLASSES, 0)
+    chosen = Settings(backbone="table", sites=1, colluders=0, public_cases=PATIENTS, epsilon=epsilon)
+    problem = Problem(("a", "b", "c"), "features", (("table", 0, width),))
+    return AuditedSite(data, problem, chosen, insecure_entropy(1))
 
 
-def method(name: str) -> PrivateMethod:
-    found = find_method(name)
-    assert isinstance(found, PrivateMethod)
-    return found
+@dataclass(frozen=True)
+class Audited:
+    """A private method's run at the made-up hospital."""
+
+    method: PrivateMethod
+    site: AuditedSite
+    plan: Plan
+    requests: tuple[Request, ...]
+    trials: list[Trial]
 
 
-def rehearsed(name: str, epsilon: float = 3.0) -> tuple[Rehearsal, Hospital]:
-    one = hospital(epsilon)
-    return rehearsal(method(name), one), one
+@cache
+def audited(name: str, epsilon: float = 3.0, width: int = WIDTH) -> Audited:
+    method, site = find_method(name), hospital(epsilon, width)
+    assert isinstance(method, PrivateMethod)
+    plan, (requests, _) = site.plan(method), site.run(method)
+    return Audited(method, site, plan, requests, trials_of(site, plan, requests))
 
 
 SUMS = ("private-auto", "private-mean", "private-prototypes", "private-gradient-3")
@@ -66,14 +88,12 @@ SUMS = ("private-auto", "private-mean", "private-prototypes", "private-gradient-
 
 @pytest.mark.parametrize("name", SUMS)
 def test_the_real_method_stays_within_its_claim(name: str) -> None:
-    part, one = rehearsed(name)
-    plan, asked = one.plan(part.method), part.run(one)[0].asked
-    trials = trials_of(one, plan, asked)
-    assert len(asked) == sum(step.count for step in plan.steps)
+    run = audited(name, width=NARROW)
+    assert len(run.requests) == sum(step.count for step in run.plan.steps)
     findings = [
-        noise_finding(plan, trials, one.entropy),
-        *two_run_findings(trials, plan, 400 if name == "private-prototypes" else 2000),
-        one_run_finding(part, one, asked, plan),
+        noise_finding(run.plan, run.trials, run.site.entropy),
+        *two_run_findings(run.trials, run.plan, 2000),
+        one_run_finding(run.site, run.requests, run.plan),
     ]
     assert [finding.held for finding in findings] == [True] * len(findings)
     assert findings[-2].numbers["claim"] == pytest.approx(3.0, rel=1e-6)
@@ -84,52 +104,56 @@ def test_the_real_method_stays_within_its_claim(name: str) -> None:
 
 
 def test_half_noise_in_the_real_method_is_found() -> None:
-    part, one = rehearsed("private-mean", 4.0)
-    plan = one.plan(part.method)
-    findings = two_run_findings(trials_of(one, plan, part.run(one)[0].asked), plan, 6000)
-    assert findings[0].planted["half noise"].endswith("claimed 4, found")
+    run = audited("private-mean", 4.0, NARROW)
+    trial = BUGS["half noise"](run.trials[0])
+    assert gaussian_epsilon(bounds_of([trial], 6000, run.plan.terms.delta, 0.01).mu, run.plan.terms.delta) > 4.0
 
 
 def test_a_gate_with_too_little_noise_is_called_false() -> None:
-    part, one = rehearsed("private-mean", 4.0)
-    plan = one.plan(part.method)
-    loose = replace(one, settings=one.settings.replace(epsilon=12.0)).plan(part.method)
+    run = audited("private-mean", 4.0, NARROW)
+    loose = replace(run.site, settings=run.site.settings.replace(epsilon=12.0)).plan(run.method)
 
     def careless(trial: Trial) -> Trial:
         """The gate obeys a looser plan than the one that is claimed."""
         return replace(trial, noising=lambda block: lambda sums, _, step: trial.noising(block)(sums, loose, step))
 
-    trials = [careless(trial) for trial in trials_of(one, plan, part.run(one)[0].asked)]
-    findings = two_run_findings(trials, plan, 6000)
+    findings = two_run_findings([careless(trial) for trial in run.trials], run.plan, 6000)
     assert [finding.held for finding in findings] == [False, False]
     assert {finding.verdict for finding in findings} == {FALSE}
 
 
 def test_the_patient_at_stake_is_the_one_who_shows_most() -> None:
-    part, one = rehearsed("private-mean")
-    asked = part.run(one)[0].asked[0]
-    shown = exposed(one, asked, {"counts": 1.0, "sums": 1.0})
+    run = audited("private-mean")
+    step = replace(run.plan.steps[0], noise={"counts": 1.0, "sums": 1.0})
+    shown = exposed(run.site, run.requests[0], step)
     assert shown.shape == (PATIENTS,)
-    alone = np.unique(one.site.patients[PATIENTS:])  # two cases: their mean is shorter than one
-    order = np.unique(one.site.patients)
-    assert shown[np.isin(order, alone)].max() < shown[~np.isin(order, alone)].min() + 1e-12
+    twice = np.unique(run.site.data.patients[PATIENTS:])  # two cases: their mean is shorter than one
+    order = np.unique(run.site.data.patients)
+    assert shown[np.isin(order, twice)].max() < shown[~np.isin(order, twice)].min() + 1e-12
     assert shown.max() == pytest.approx(2.0)  # one in the counts, a row of length one in the sums
 
 
 def test_canaries_lie_along_directions_and_classes() -> None:
-    part, one = rehearsed("private-mean")
-    asked = part.run(one)[0].asked[0]
-    name, parts = canaries(part, one, asked, one.plan(part.method))
+    run = audited("private-mean")
+    name, parts = canaries(run.site, run.requests[0], run.plan.steps[0])
     assert name == "sums"
     np.testing.assert_allclose(parts, np.eye(CLASSES * WIDTH), atol=1e-9)
 
 
+def test_a_server_that_knows_the_public_images_makes_the_same_head() -> None:
+    run = audited("private-mean")
+    knowing, again = run.site.informed(run.requests[0]), hospital()
+    assert knowing.problem.public is not None
+    heads = [replace(site, entropy=insecure_entropy(5)).run(run.method)[1] for site in (knowing, again)]
+    values = run.site.data.values
+    assert heads[0].logits(values).tobytes() == heads[1].logits(values).tobytes()
+
+
 def test_membership_with_and_without_privacy() -> None:
-    part, one = rehearsed("private-mean")
-    plain, private = membership_plain("discriminant", one, 32), membership_private(part, one, 32)
-    most = private.numbers["most"]
+    run = audited("private-mean")
+    plain, private = membership_plain("discriminant", run.site, 32), membership_private(run.method, run.site, 32)
     assert plain.held is None and plain.numbers["low"] > 0.6
-    assert private.held is True and private.numbers["low"] <= most
+    assert private.held is True and private.numbers["low"] <= private.numbers["most"]
     assert private.numbers["auc"] < plain.numbers["auc"]
 
 
@@ -139,9 +163,10 @@ def test_every_plain_head_can_be_attacked(name: str) -> None:
 
 
 def test_an_attack_above_the_bound_is_called_false() -> None:
-    found = membership_finding("x", Membership(0.9, 0.85, 0.95, 0.5, 0.4, 64, 60), 0.5)
+    numbers = {"auc": 0.9, "low": 0.85, "high": 0.95, "caught": 0.5, "caught_sharply": 0.4, "heads": 64, "patients": 60}
+    found = membership_finding("x", numbers, 0.5)
     assert (found.held, found.verdict, found.claim) == (False, FALSE, f"AUC <= {most_auc(0.5):.3f}")
-    assert membership_finding("x", Membership(0.6, 0.55, 0.65, 0.0, 0.0, 64, 60), 0.5).verdict == STANDS
+    assert membership_finding("x", {**numbers, "low": 0.55}, 0.5).verdict == STANDS
 
 
 def test_the_leak_works_without_privacy() -> None:
@@ -152,23 +177,22 @@ def test_the_leak_works_without_privacy() -> None:
 
 @pytest.mark.parametrize("name", SUMS)
 def test_the_leak_fails_under_privacy(name: str) -> None:
-    found = leak_private(*rehearsed(name)).numbers
-    assert abs(found["mean_cosine"]) < 0.2
+    assert abs(leak_private(audited(name).method, hospital()).numbers["mean_cosine"]) < 0.2
 
 
 def test_the_lonely_hospital_has_one_case_in_its_rarest_class() -> None:
-    one, rarest = lonely(hospital())
-    assert np.bincount(one.site.label)[rarest] == 1
-    assert len(one.site.label) < PATIENTS + 14
+    site, rarest = lonely(hospital())
+    assert np.bincount(site.data.label)[rarest] == 1
+    assert len(site.data.label) < PATIENTS + 14
 
 
-def test_a_table_is_opened_whole_patients_and_all(tmp_path: Any) -> None:
+def test_a_table_is_opened_whole_patients_and_all(tmp_path: Path) -> None:
     rows = ["patient_id,site,split,label,x,y"]
     rows += [f"p{n // 2},north,train,{'ab'[n // 2 % 2]},{n * 0.1},{-n}" for n in range(60)]
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
     opened = open_hospital({"data": "", "data-path": str(tmp_path)}, ["backbone=table"], 20, insecure_entropy(0))
-    assert len(opened.site.label) == 20
-    assert opened.settings.public_cases == opened.patients == len(np.unique(opened.site.patients)) >= 10
+    assert len(opened.data.label) == 20
+    assert opened.settings.public_cases == opened.patients == len(np.unique(opened.data.patients)) >= 10
     with pytest.raises(DataError, match="too few for an audit"):
         open_hospital({"data": "", "data-path": str(tmp_path)}, ["backbone=table"], 6, insecure_entropy(0))
     with pytest.raises(ConfigError, match="one hospital"):
@@ -176,21 +200,20 @@ def test_a_table_is_opened_whole_patients_and_all(tmp_path: Any) -> None:
 
 
 def test_what_releases_no_sums_is_refused() -> None:
-    one = hospital()
     with pytest.raises(PrivacyError, match="not a private sum"):
-        next(Watched(one, one.plan(method("private-mean"))).ask(Request("moments", config={"step": 0})))
+        hospital().sums(Request("moments", config={"step": 0}))
 
 
 @pytest.mark.parametrize("name", ["fedavg-5", "logistik"])
 def test_what_cannot_be_audited_is_refused(name: str) -> None:
     with pytest.raises(ConfigError):
-        auditing.audit(auditing.Order(method=name))
+        command.audit(command.AuditOrder(method=name), {})
 
 
 @pytest.mark.parametrize(("name", "rows"), [("private-mean", 8), ("logistic", 2)])
 def test_a_whole_audit_is_json_and_a_table(monkeypatch: pytest.MonkeyPatch, name: str, rows: int) -> None:
-    monkeypatch.setattr(auditing, "open_hospital", lambda *given: hospital())
-    found = auditing.audit(auditing.Order(method=name, epsilon=3.0, heads=16, runs=500))
+    monkeypatch.setattr(command, "open_hospital", lambda *given: hospital(width=NARROW))
+    found = command.audit(command.AuditOrder(method=name, epsilon=3.0, heads=16, runs=500), {})
     assert json.loads(json.dumps(found))["patients"] == PATIENTS
     assert len(found["findings"]) == audit_table(found).row_count == rows
     assert found["delta"] == (1e-5 if name == "private-mean" else None)
@@ -204,17 +227,18 @@ def test_the_command_fails_on_a_false_claim(
 ) -> None:
     asked = []
 
-    def audit(order: auditing.Order) -> dict[str, Any]:
-        asked.append(order)
+    def audit(*given: object) -> dict[str, Any]:
+        asked.append(given)
         finding = Finding("noise", "tried it", "p > 0.001", "p = 0.5", "a verdict", held, {"no noise": "found"})
         return {"findings": [asdict(finding)]}
 
-    monkeypatch.setattr(auditing, "audit", audit)
+    monkeypatch.setattr(command, "audit", audit)
     monkeypatch.setattr(sys, "argv", ["medtl", "audit", "--epsilon", "2", "--set", "backbone=table", *form])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert (stopped.value.code or 0) == code
-    assert asked == [auditing.Order(assignments=["backbone=table"], epsilon=2.0)]
+    order = command.AuditOrder(assignments=["backbone=table"], epsilon=2.0)
+    assert asked == [(order, {"data": "phantom", "data-path": ""})]
     shown = capsys.readouterr().out
     if form:
         assert json.loads(shown)["findings"][0]["verdict"] == "a verdict"

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
 from medtl_core.heads.linear import logistic, to_raw, with_bias
-from medtl_core.methods.adaptation import MEAN_CASES, Support, adapt_head, adapt_metric, restricted
+from medtl_core.methods.adaptation import Support, adapt_metric
 from medtl_core.methods.maml import INNER_RATE, Inner, adapted
 from medtl_core.methods.metric import Metric, unit
 from medtl_core.methods.network import HEAD, NAMES, Network, standardised
-from medtl_core.values import ABSENT, Head
+from medtl_core.values import ABSENT
 
 Values = NDArray[np.float32]
 Logits = NDArray[np.float64]
@@ -48,15 +48,6 @@ class Newcomer:
         return found
 
 
-def as_it_is(newcomer: Newcomer, values: Values) -> Logits | None:
-    """The federation's metric without any case of the newcomer; None where it lacks a class."""
-    metric = newcomer.metric
-    if not set(newcomer.support.classes) <= set(metric.classes):
-        return None
-    logits = metric.logits(values)
-    return logits[:, [metric.classes.index(name) for name in newcomer.support.classes]]
-
-
 def metric_default(newcomer: Newcomer, values: Values) -> Logits:
     """What `medtl adapt` gives: distance by the rule, known classes drawn to the federation's means."""
     return adapt_metric(newcomer.metric, newcomer.support).logits(values)
@@ -67,16 +58,6 @@ def metric_own(newcomer: Newcomer, values: Values) -> Logits:
     return adapt_metric(newcomer.metric, newcomer.support, mean_cases=0.0).logits(values)
 
 
-def metric_unit(newcomer: Newcomer, values: Values) -> Logits:
-    """Whitened cases of unit length (CL2N in the federation's metric), the newcomer's class means alone."""
-    return adapt_metric(newcomer.metric, newcomer.support, rule="unit", mean_cases=0.0).logits(values)
-
-
-def metric_map(newcomer: Newcomer, values: Values) -> Logits:
-    """Mahalanobis distance under the MAP covariance, the newcomer's class means alone."""
-    return adapt_metric(newcomer.metric, newcomer.support, rule="mahalanobis", mean_cases=0.0).logits(values)
-
-
 def plain_cl2n(newcomer: Newcomer, values: Values) -> Logits:
     """SimpleShot: standardised by the federation, unit length, nearest mean; no whitening."""
     metric = newcomer.metric
@@ -85,32 +66,10 @@ def plain_cl2n(newcomer: Newcomer, values: Values) -> Logits:
     )
 
 
-def nearest_mean(newcomer: Newcomer, values: Values) -> Logits:
-    """Nearest mean of features standardised by the federation."""
-    metric = newcomer.metric
-    return _nearest(metric.standardised(newcomer.support.values), newcomer.support, metric.standardised(values))
-
-
 def protonet(newcomer: Newcomer, values: Values) -> Logits:
     """The embedding trained on episodes across the hospitals; prototypes of the newcomer's cases alone."""
     network: Network = newcomer.federated(f"protonet-{newcomer.rounds}")
     return _nearest(network.embedded(newcomer.support.values), newcomer.support, network.embedded(values))
-
-
-def protonet_drawn(newcomer: Newcomer, values: Values) -> Logits:
-    """The same, prototypes of known classes drawn to the federation's as strongly as the metric's means are."""
-    network: Network = newcomer.federated(f"protonet-{newcomer.rounds}")
-    support, counts = newcomer.support, newcomer.study.moments.counts
-    prior = np.zeros((len(support.classes), network.arrays["head.weight"].shape[1]))
-    weight = np.zeros((len(support.classes), 1))
-    for row, name in enumerate(support.classes):
-        if name in network.classes:
-            known = network.classes.index(name)
-            prior[row] = network.arrays["head.weight"][known] / 2.0  # the head is 2 p'h - p'p
-            weight[row] = min(counts[known], MEAN_CASES)
-    onehot = np.eye(len(support.classes))[support.label].T
-    centres = (weight * prior + onehot @ network.embedded(support.values)) / (weight + support.counts[:, None])
-    return np.asarray(2.0 * network.embedded(values) @ centres.T - (centres**2).sum(axis=1))
 
 
 def local_logistic(newcomer: Newcomer, values: Values) -> Logits:
@@ -119,22 +78,6 @@ def local_logistic(newcomer: Newcomer, values: Values) -> Logits:
     inputs = with_bias(support.values, metric.mean, metric.scale)
     head = to_raw(logistic(inputs, support.label, len(support.classes)), metric.mean, metric.scale)
     return values.astype(np.float64) @ head[:, :-1].T + head[:, -1]
-
-
-def pulled_head(newcomer: Newcomer, values: Values) -> Logits | None:
-    """The discriminant pulled towards the newcomer's cases (`adapt_head`); None without a class in common."""
-    head: Head = newcomer.federated("discriminant")
-    if not set(head.classes) & set(newcomer.support.classes):
-        return None
-    return adapt_head(head, newcomer.support).logits(values)
-
-
-def discriminant(newcomer: Newcomer, values: Values) -> Logits | None:
-    """The discriminant without any case of the newcomer; None where it lacks a class."""
-    head: Head = newcomer.federated("discriminant")
-    if not set(newcomer.support.classes) <= set(head.classes):
-        return None
-    return restricted(head, newcomer.support.classes).logits(values)
 
 
 def anil(newcomer: Newcomer, values: Values) -> Logits:
@@ -163,21 +106,14 @@ def _nearest(embedded: NDArray[np.float64], support: Support, queries: NDArray[n
     return np.asarray(np.where(support.counts > 0, logits, ABSENT))
 
 
-Learner = Callable[[Newcomer, Values], "Logits | None"]
+Learner = Callable[[Newcomer, Values], Logits]
 
 #: Shown name -> learner, in the order of the table.
 LEARNERS: Mapping[str, Learner] = {
     "ProtoNet": protonet,
-    "ProtoNet, drawn to the federation's prototypes": protonet_drawn,
-    "nearest mean": nearest_mean,
-    "CL2N": plain_cl2n,
-    "metric, unit length": metric_unit,
-    "metric, MAP covariance": metric_map,
-    "metric, own means": metric_own,
+    "CL2N without whitening": plain_cl2n,
+    "metric, the newcomer's means only": metric_own,
     "metric (`medtl adapt`)": metric_default,
-    "head pulled (`medtl adapt`)": pulled_head,
     "local logistic": local_logistic,
     "ANIL": anil,
-    "federation's metric as it is": as_it_is,
-    "federation's discriminant as it is": discriminant,
 }

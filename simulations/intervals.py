@@ -1,0 +1,54 @@
+"""How tables show a figure over seeds: its mean and the half-width of the 95 % t-interval; and the table itself."""
+
+from collections.abc import Iterable, Sequence
+
+from medtl_core.evaluation.intervals import Paired, over_seeds
+
+
+def shown(mean: float, low: float, high: float, *, scale: float = 100.0, digits: int = 1, sign: str = "") -> str:
+    """Returns "mean ± half-width"; `sign` "+" also marks positive means.
+
+    Example:
+        >>> shown(0.5, 0.25, 0.75), shown(0.5, 0.25, 0.75, scale=1.0, digits=2, sign="+")
+        ('50.0 ± 25.0', '+0.50 ± 0.25')
+    """
+    return f"{scale * mean:{sign}.{digits}f} ± {scale * (high - low) / 2:.{digits}f}"
+
+
+def over(values: Sequence[float | None], *, scale: float = 100.0, fewest: int = 2, sign: str = "") -> str:
+    """Returns the same of values by seed; of too few the mean alone, and "-" for none.
+
+    Args:
+        values: None where a seed has no such figure.
+        scale: 100 shows shares in percent.
+        fewest: seeds from which an interval is worth printing.
+        sign: "+" also marks positive means.
+
+    Raises:
+        DataError: one of several is not finite.
+
+    Example:
+        >>> over([0.5, None]), over([]), over([0.4, 0.6, 0.5]), over([0.4, 0.6], fewest=3)
+        ('50.0', '-', '50.0 ± 24.8', '50.0')
+    """
+    known = [value for value in values if value is not None]
+    if len(known) < fewest:
+        return f"{scale * sum(known) / len(known):{sign}.1f}" if known else "-"
+    return shown(*over_seeds(known), scale=scale, sign=sign)
+
+
+def apart(pair: Paired) -> str:
+    """Returns a paired difference in percentage points, with its sign."""
+    return shown(pair.mean, pair.low, pair.high, sign="+")
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a Markdown table.
+
+    Example:
+        >>> print(markdown(("a", "b"), [("1", "2")]))
+        | a | b |
+        | - | - |
+        | 1 | 2 |
+    """
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["-"] * len(head), *rows])
