@@ -124,7 +124,7 @@ class ArrayStore:
         remedy: what to do about damaged files.
         schema: version of the manifest.
         error: what is raised.
-        mode: permissions of the files.
+        mode: permissions of the files; whoever may read them may enter a folder that is made for them.
     """
 
     what: str
@@ -135,7 +135,7 @@ class ArrayStore:
     mode: int = 0o666
 
     def write(self, stem: Path, arrays: Mapping[str, Any], manifest: Mapping[str, Any]) -> Path:
-        """Writes arrays and manifest and returns the manifest's path; the folder must be there.
+        """Writes arrays and manifest, into a folder that is made if need be; returns the manifest's path.
 
         Raises:
             MedtlError: an array holds numbers that are not finite, or the files cannot be written.
@@ -148,6 +148,7 @@ class ArrayStore:
                 raise self.error(f"{self.what} {stem.name!r}: {name!r} holds numbers that are not finite; not written")
         content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         try:
+            stem.parent.mkdir(mode=self.mode | (self.mode & 0o444) >> 2, parents=True, exist_ok=True)
             write_sealed(stem, content, {"schema": self.schema, **manifest}, mode=self.mode)
         except OSError as error:
             place = f"the {self.what} {stem} cannot be written ({error.strerror})"

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from medtl_core.cli.simulate import simulate
-from medtl_core.flower.run import Plan
+from medtl_core.flower.run import RunPlan
 from medtl_core.sweep import job_queue as batch
 from medtl_core.sweep.job_queue import Job
 
@@ -25,7 +25,7 @@ def work_through(jobs: Sequence[Job], name: str, minutes: float) -> int:
     """Runs what is not done until the budget is spent; returns how many failed."""
 
     def do(job: Job) -> None:
-        simulate(Plan(job.settings, 1, os.cpu_count() or 1, False, job.folder, ROOT, name))
+        simulate(RunPlan(job.settings, 1, os.cpu_count() or 1, False, job.folder, ROOT, name))
 
     return len(batch.work_through(jobs, do, minutes, partial(print, flush=True)))
 

@@ -12,7 +12,7 @@ from medtl_core.cli.simulate import simulate
 from medtl_core.config import Settings, settings
 from medtl_core.evaluation.result import MethodResult, Result
 from medtl_core.federation.model import Classifier
-from medtl_core.flower.run import Plan
+from medtl_core.flower.run import RunPlan
 from simulations.batch import ROOT, Job, Values, told, work_through
 
 
@@ -54,13 +54,13 @@ def run_once(
 ) -> None:
     """Runs settings into a folder unless exactly they are done there; what a broken run left is removed first."""
     chosen = values if isinstance(values, Settings) else settings(values)
-    plan = Plan(chosen, seeds, workers or os.cpu_count() or 1, False, out, ROOT, name)
+    plan = RunPlan(chosen, seeds, workers or os.cpu_count() or 1, False, out, ROOT, name)
     if not is_done(plan):
         shutil.rmtree(out, ignore_errors=True)
         simulate(plan)
 
 
-def is_done(plan: Plan) -> bool:
+def is_done(plan: RunPlan) -> bool:
     """Returns whether a plan's folder holds its finished run."""
     if not (plan.out / "metrics.json").is_file():
         return False

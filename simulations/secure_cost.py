@@ -141,12 +141,14 @@ def _study(grid: Any, chosen: Any, clock: "_Clock") -> tuple[Study, PrivateMetho
     from medtl_core.federation.outcome import Problem
     from medtl_core.federation.registry import find_method
     from medtl_core.fingerprint import agreement
-    from medtl_core.flower.exchange import GridHospitals, Terms
+    from medtl_core.flower.exchange import ExchangeTerms, GridHospitals
     from server.testset import open_reference
 
     reference = open_reference(chosen, workers=1)
     task, spec = reference.source.examples.task, reference.spec
-    terms = Terms(agreement(chosen, task.classes, spec.fingerprint), chosen.sites, chosen.quorum, chosen.deadline)
+    terms = ExchangeTerms(
+        agreement(chosen, task.classes, spec.fingerprint), chosen.sites, chosen.quorum, chosen.deadline
+    )
     hospitals = GridHospitals(grid, terms, Events(listener=clock.told))
     hospitals.join()
     method = find_method(chosen.methods)

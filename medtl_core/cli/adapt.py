@@ -33,7 +33,7 @@ Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Order:
+class AdaptOrder:
     """What was typed.
 
     Attributes:
@@ -88,7 +88,7 @@ class Adapted:
         }  # fmt: skip
 
 
-def adapt(order: Order) -> Adapted:
+def adapt(order: AdaptOrder) -> Adapted:
     """Adapts, judges and saves; nothing is written before everything else has succeeded.
 
     Raises:
@@ -163,7 +163,7 @@ def _check_free(out: Path) -> None:
             raise RunError(f"{place} exists already; choose another name with --out")
 
 
-def _settings(classifier: Metric | Head, order: Order) -> tuple[Settings, tuple[str, ...]]:
+def _settings(classifier: Metric | Head, order: AdaptOrder) -> tuple[Settings, tuple[str, ...]]:
     """The settings under which the hospital's features are the federation's, and the views of the federation's data."""
     told = classifier.facts.get("features")
     if not isinstance(told, Mapping) or not {*FEATURES, "entry_views"} <= told.keys():
@@ -187,7 +187,7 @@ def _check_fingerprint(classifier: Classifier, spec: Spec) -> None:
         )
 
 
-def _rows(examples: Examples, order: Order) -> tuple[Index, Index, str]:
+def _rows(examples: Examples, order: AdaptOrder) -> tuple[Index, Index, str]:
     """Rows to learn from, rows to judge on, and what the latter are."""
     held = examples["split"] == "test"
     train = np.flatnonzero(~held)
@@ -269,7 +269,7 @@ def adapt_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
 ) -> None:
     """Give a new hospital its own head in seconds, on its own machine, even with classes nobody has seen."""
-    adapted = adapt(Order(head, data, shots, seed, out, weights))
+    adapted = adapt(AdaptOrder(head, data, shots, seed, out, weights))
     if as_json:
         console.say_json(adapted.as_dict())
         return

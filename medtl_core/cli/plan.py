@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medtl_core.config import Value, read_assignments, read_scenario, settings
 from medtl_core.errors import ConfigError, DataError, did_you_mean, positive
-from medtl_core.flower.run import Plan
+from medtl_core.flower.run import RunPlan
 
 #: The scenario of a run that names neither a scenario nor data.
 QUICKSTART = "quickstart"
@@ -21,14 +21,14 @@ _OPTIONS = ("seeds", "workers", "wire", "out")
 
 
 @dataclass(frozen=True)
-class Order:
+class RunOrder:
     """What was typed: None where an option was left out.
 
     Attributes:
         scenario: a name in the app's `simulations/scenarios`, or the path of a TOML file.
         assignments: `key=value` words, from `--set` and after it.
         data: a folder, a file, or the catalog name of built-in data.
-        seeds, workers, wire, out: as in `Plan`.
+        seeds, workers, wire, out: as in `RunPlan`.
     """
 
     scenario: str | None = None
@@ -40,7 +40,7 @@ class Order:
     out: Path | None = None
 
 
-def make_plan(order: Order, app: Path, usual: Mapping[str, Value] | None = None) -> Plan:
+def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = None) -> RunPlan:
     """Returns the plan of an order: scenario first, assignments over it, everything checked before anything starts.
 
     Args:
@@ -64,7 +64,7 @@ def make_plan(order: Order, app: Path, usual: Mapping[str, Value] | None = None)
         written |= name_data(order.data, str(written.get("data", "")))
     chosen = settings({key: _absolute(key, value) for key, value in (written | assigned).items()})
     name = path.stem if path else chosen.data or Path(chosen.data_path).stem
-    return Plan(
+    return RunPlan(
         settings=chosen,
         seeds=_count("seeds", options["seeds"], 1),
         workers=_count("workers", options["workers"], _cores()),

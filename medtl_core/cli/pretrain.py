@@ -75,35 +75,35 @@ def pretrain(
         WeightsError: the starting weights are missing or damaged.
         RunError: the file is there already, cannot be written, or training left the finite numbers.
     """
-    import torch
-
     name = _check_out(out)
     backbone = find_backbone(lesson.backbone)
     start = {"backbone": backbone.name, "sha256": weights_sha(backbone, lesson.weights)}
     network = _prepared(backbone, lesson, len(source.examples.task.classes))
     history = train(network, backbone, source, lesson, progress)
     content = _packed(network, backbone)
+    made = {"name": f"own:{name}", "arch": backbone.identity, "start": start, "history": history}
+    try:
+        sealed = write_sealed(out.with_suffix(""), content, {"schema": 1, **made, **_origin(source, lesson)})
+    except OSError as error:
+        raise RunError(f"{out} cannot be written ({error.strerror}); choose another place with --out") from error
+    register(name, content, sealed)
+    return sealed
+
+
+def _origin(source: Source, lesson: Lesson) -> dict[str, Any]:
+    """What a manifest says of the cases, the settings and the machine."""
+    import torch
+
     entry = source.entry
-    manifest = {
-        "schema": 1,
-        "name": f"own:{name}",
-        "arch": backbone.identity,
-        "start": start,
+    return {
         "data": {key: getattr(entry, key) for key in ("name", "title", "modality", "licence", "citation", "url")},
         "notes": list(source.notes),
         "classes": list(source.examples.task.classes),
         "cases": {side: len(rows) for side, rows in sides(source.examples).items()},
         "settings": {key: value for key, value in asdict(lesson).items() if key != "weights"},
-        "history": history,
         "versions": {**versions(), "threads": torch.get_num_threads()},
         "warning": "The weights hold what was learnt from the cases: they are as public as the cases are.",
     }
-    try:
-        sealed = write_sealed(out.with_suffix(""), content, manifest)
-    except OSError as error:
-        raise RunError(f"{out} cannot be written ({error.strerror}); choose another place with --out") from error
-    register(name, content, sealed)
-    return sealed
 
 
 def _check_out(out: Path) -> str:

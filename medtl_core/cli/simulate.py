@@ -12,15 +12,15 @@ from typer.core import TyperCommand
 
 from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
-from medtl_core.cli.plan import Order, make_plan
-from medtl_core.flower.run import Plan, Progress, run_seeds
+from medtl_core.cli.plan import RunOrder, make_plan
+from medtl_core.flower.run import Progress, RunPlan, run_seeds
 from medtl_core.run_folder import create_run
 
 if TYPE_CHECKING:
     from medtl_core.report.summary import Summary
 
 
-def simulate(plan: Plan, progress: Progress = lambda event: None) -> "Summary":
+def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary":
     """Runs the plan and returns its summary; the run folder holds results, heads, metrics and the report.
 
     Raises:
@@ -38,7 +38,7 @@ def simulate(plan: Plan, progress: Progress = lambda event: None) -> "Summary":
     return summary
 
 
-def simulate_shown(plan: Plan, quiet: bool) -> "Summary":
+def simulate_shown(plan: RunPlan, quiet: bool) -> "Summary":
     """Runs the plan and shows how it goes; whatever the apps write to standard output goes to standard error."""
     log = console.console_of(stderr=True)
     if not quiet:
@@ -68,7 +68,7 @@ def simulate_command(
     Without a scenario and without data: five hospitals with synthetic chest radiographs (scenario "quickstart").
     """
     scenario, pairs = console.scenario_and_settings(words or (), assignments or ())
-    plan = make_plan(Order(scenario, pairs, data, seeds, workers, wire or None, out), find_app(app))
+    plan = make_plan(RunOrder(scenario, pairs, data, seeds, workers, wire or None, out), find_app(app))
     summary = simulate_shown(plan, quiet)
     if as_json:
         console.say_json(summary.as_dict())

@@ -10,7 +10,7 @@ import typer
 
 from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
-from medtl_core.cli.plan import Order, make_plan
+from medtl_core.cli.plan import RunOrder, make_plan
 from medtl_core.cli.simulate import simulate
 from medtl_core.errors import ConfigError
 from medtl_core.sweep.findings import Findings, summary_lines
@@ -56,7 +56,7 @@ def privacy(
     if not minutes >= 0:  # nor NaN
         raise ConfigError(f"minutes={minutes} must not be negative; 0 = only the tables of what is done")
     check_assignments(pairs, shots)
-    plan = make_plan(Order(scenario, pairs, data, seeds, workers, None, out), find_app(app), USUAL)
+    plan = make_plan(RunOrder(scenario, pairs, data, seeds, workers, None, out), find_app(app), USUAL)
     if out is None and not any(pair.startswith("out=") for pair in pairs):
         plan = replace(plan, out=Path.cwd() / "runs" / f"sweep-privacy-{plan.name}")
     sweep = read_sweep(plan, epsilons, MECHANISMS if mechanisms is None else mechanisms, shots)

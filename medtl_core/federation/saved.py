@@ -75,10 +75,6 @@ def is_model(path: Path) -> bool:
 def _stem(folder: Path, name: str) -> Path:
     if not re.fullmatch(r"[^\W_][\w@ .,+()-]*", name):
         raise RunError(f"head name {name!r} cannot be a file name: use letters, digits, spaces and any of _@.,+()-")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the folder {folder} cannot be made ({error.strerror}); choose another place") from error
     return folder / name
 
 

@@ -37,7 +37,7 @@ _FAULTS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Terms:
+class ExchangeTerms:
     """What a run asks of its hospitals.
 
     Attributes:
@@ -56,7 +56,7 @@ class Terms:
         """Returns how many of `of` hospitals make the quorum, at least one.
 
         Example:
-            >>> Terms("", expected=5, quorum=0.5, deadline=60.0).needed(5)
+            >>> ExchangeTerms("", expected=5, quorum=0.5, deadline=60.0).needed(5)
             3
         """
         return max(1, math.ceil(self.quorum * of - 1e-9))
@@ -67,7 +67,7 @@ class GridHospitals(Hospitals):
     """The hospitals of one run over any Flower grid: in process, Ray or SuperLink."""
 
     def __init__(
-        self, grid: Grid, terms: Terms, events: Events | None = None, witnesses: Witnesses | None = None
+        self, grid: Grid, terms: ExchangeTerms, events: Events | None = None, witnesses: Witnesses | None = None
     ) -> None:
         self._grid, self._terms, self._events = grid, terms, events or Events()
         self._witnesses = witnesses or Witnesses(None, terms.agreement)

@@ -22,7 +22,7 @@ Progress = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """What a run is to do, checked.
 
     Raises:
@@ -78,7 +78,7 @@ def load_apps(folder: Path) -> Apps:
         raise RunError(f"{folder}/pyproject.toml does not name the apps in [tool.flwr.app.components]") from error
 
 
-def run_seeds(plan: Plan, run: Run, progress: Progress) -> list[Result]:
+def run_seeds(plan: RunPlan, run: Run, progress: Progress) -> list[Result]:
     """Runs every repetition of a plan and returns their results; the server app writes them into the run's folder.
 
     Raises:
@@ -94,7 +94,7 @@ def run_seeds(plan: Plan, run: Run, progress: Progress) -> list[Result]:
     return results
 
 
-def _repetition(apps: Apps, seeded: Settings, plan: Plan, folder: Path, events: Events) -> Result:
+def _repetition(apps: Apps, seeded: Settings, plan: RunPlan, folder: Path, events: Events) -> Result:
     """One seed, as on any other road: only the settings reach the apps, only the files come back."""
     from medtl_core.flower.grid import run_local
 

@@ -10,7 +10,7 @@ from medtl_core.config import Settings
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.errors import ConfigError
 from medtl_core.federation.private import PrivateMethod, terms_of
-from medtl_core.flower.run import Plan
+from medtl_core.flower.run import RunPlan
 from medtl_core.sweep.job_queue import Job
 
 #: What is compared without privacy: exact sums, averaging, and no collaboration at all.
@@ -32,7 +32,7 @@ class Sweep:
         secure: whether those that can are summed securely.
     """
 
-    plan: Plan
+    plan: RunPlan
     epsilons: tuple[float, ...]
     shots: tuple[int, ...]
     mechanisms: tuple[PrivateMethod, ...]

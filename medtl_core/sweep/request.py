@@ -9,7 +9,7 @@ from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import all_methods, find_method
 from medtl_core.federation.secure_sum import withstands
-from medtl_core.flower.run import Plan
+from medtl_core.flower.run import RunPlan
 from medtl_core.sweep.cells import Sweep
 
 #: What runs when no mechanism is named.
@@ -36,7 +36,7 @@ def check_assignments(words: Sequence[str], shots: str) -> None:
             raise ConfigError(f"shots are given by --shots {shots} and by --set {word}; keep one")
 
 
-def read_sweep(plan: Plan, epsilons: str, mechanisms: str = MECHANISMS, shots: str = "") -> Sweep:
+def read_sweep(plan: RunPlan, epsilons: str, mechanisms: str = MECHANISMS, shots: str = "") -> Sweep:
     """Returns the sweep of a plan.
 
     Args:

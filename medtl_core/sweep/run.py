@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl_core.errors import RunError
-from medtl_core.flower.run import Plan
+from medtl_core.flower.run import RunPlan
 from medtl_core.run_folder import FAILED
 from medtl_core.store import read_json, write_json, write_text
 from medtl_core.sweep.cells import REFERENCES, Sweep, cells, job_of
@@ -26,7 +26,7 @@ from medtl_core.versions import versions
 _FREE = ("shots", "seed", "epsilon", "privacy", "methods", "secure-sum", "out", "state", "cache")
 
 
-def carry_out(sweep: Sweep, run: Callable[[Plan], object], minutes: float, say: Callable[[str], None]) -> Findings:
+def carry_out(sweep: Sweep, run: Callable[[RunPlan], object], minutes: float, say: Callable[[str], None]) -> Findings:
     """Works through a sweep's cells and returns what all finished ones say; it also lies in `metrics.json`.
 
     Args:

@@ -79,7 +79,7 @@ from pathlib import Path
 import numpy as np
 from flwr.serverapp import ServerApp
 
-from medtl_core.flower.exchange import GridHospitals, Terms
+from medtl_core.flower.exchange import GridHospitals, ExchangeTerms
 from medtl_core.federation.hospitals import ArraySpec, Request
 
 app = ServerApp()
@@ -87,7 +87,7 @@ app = ServerApp()
 
 @app.main()
 def main(grid, context):
-    hospitals = GridHospitals(grid, Terms("agreed", context.run_config["sites"], 0.3, 120.0))
+    hospitals = GridHospitals(grid, ExchangeTerms("agreed", context.run_config["sites"], 0.3, 120.0))
     hospitals.join()
     x = np.array([[1.0, 2.0 ** -50, -0.0]])
     replies = list(hospitals.ask(Request("double", {"x": x}, {}, {"x": ArraySpec((1, 3))})))

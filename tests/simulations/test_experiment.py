@@ -10,7 +10,7 @@ from medtl_core.cli.simulate import simulate
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError, DataError, RunError
 from medtl_core.federation.saved import load_head
-from medtl_core.flower.run import Plan
+from medtl_core.flower.run import RunPlan
 from simulations.tables import table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,9 +18,9 @@ SMALL = {"data": "phantom", "sites": 3, "shots": 12, "image-size": 32, "features
 METHODS = "local,ridge,discriminant,fedavg-2,auto,scaffold-2,ensemble-local,ensemble-weighted,ensemble-all"
 
 
-def plan(out: Path, cache: Path, seeds: int = 1, workers: int = 1, **changes: object) -> Plan:
+def plan(out: Path, cache: Path, seeds: int = 1, workers: int = 1, **changes: object) -> RunPlan:
     values = {**SMALL, "methods": "discriminant", "cache": str(cache), **changes}
-    return Plan(settings(values), seeds, workers, False, out, ROOT, "tiny")  # type: ignore[arg-type]
+    return RunPlan(settings(values), seeds, workers, False, out, ROOT, "tiny")  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from medtl_core.errors import RunError
 from medtl_core.federation.private import PrivateMethod, terms_of
-from medtl_core.flower.run import Plan
+from medtl_core.flower.run import RunPlan
 from medtl_core.privacy.ledger import Identity, Key, Ledger
 from medtl_core.privacy.policy import Policy
 from medtl_core.store import write_json
@@ -19,7 +19,7 @@ def accuracy(method: str, epsilon: float, seed: int) -> float:
     return (0.33 if method == "private-mean" and epsilon <= 1 else 0.6 + 0.05 * math.log2(epsilon or 16)) + jitter
 
 
-def stored(plan: Plan) -> None:
+def stored(plan: RunPlan) -> None:
     """Writes what the run of a cell would leave; shots=13 breaks."""
     chosen = plan.settings
     plan.out.mkdir(parents=True)
@@ -55,7 +55,7 @@ def stored(plan: Plan) -> None:
     write_json(plan.out / "metrics.json", {})
 
 
-def reserved(folder: Path, method: PrivateMethod, plan: Plan) -> None:
+def reserved(folder: Path, method: PrivateMethod, plan: RunPlan) -> None:
     """Writes a ledger in which every step of the method's plan is paid for."""
     terms = terms_of(plan.settings, 20, len(CLASSES))
     agreed = method.plan(terms)

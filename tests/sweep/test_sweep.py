@@ -13,7 +13,7 @@ from PIL import Image
 from medtl_core.cli import app as cli
 from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.simulate import simulate
-from medtl_core.flower.run import Plan
+from medtl_core.flower.run import RunPlan
 from medtl_core.sweep.chart import apart
 from medtl_core.sweep.request import MECHANISMS
 from tests.report.reading import Reader, check_whole
@@ -28,10 +28,10 @@ class Command:
     def __init__(self, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.out, self.monkeypatch, self.capsys = out, monkeypatch, capsys
         self.run: Any = made_up.stored
-        self.plans: list[Plan] = []
+        self.plans: list[RunPlan] = []
         monkeypatch.setattr("medtl_core.cli.sweep.simulate", self.simulate)
 
-    def simulate(self, plan: Plan) -> None:
+    def simulate(self, plan: RunPlan) -> None:
         self.plans.append(plan)
         self.run(plan)
 
@@ -213,7 +213,7 @@ def test_one_seed_takes_its_bootstrap(sweep: Command) -> None:
 
 
 def test_without_an_interval_nothing_is_said_of_chance(sweep: Command) -> None:
-    def without(plan: Plan) -> None:
+    def without(plan: RunPlan) -> None:
         made_up.stored(plan)
         spoil(plan, lambda result: [method.pop("intervals") for method in result["methods"].values()])
 
@@ -233,7 +233,7 @@ def test_numbers_of_shots_are_told_apart(sweep: Command) -> None:
 
 
 def test_every_mechanism_is_drawn_with_its_interval_and_hostile_names_are_escaped(sweep: Command) -> None:
-    def hostile(plan: Plan) -> None:
+    def hostile(plan: RunPlan) -> None:
         made_up.stored(plan)
         spoil(plan, lambda result: result.update(classes=["<script>alert(1)</script>\"'&", "b", "c"]))
 
@@ -260,7 +260,7 @@ def test_labels_keep_apart_in_order_and_on_the_page() -> None:
 
 
 def test_a_sweep_goes_on_where_it_was_stopped(sweep: Command) -> None:
-    def stopped(plan: Plan) -> None:
+    def stopped(plan: RunPlan) -> None:
         if len(sweep.plans) == 4:
             plan.out.mkdir(parents=True)
             (plan.out / "half").write_text("of a run")
@@ -334,7 +334,7 @@ def test_folders_of_something_else_are_left_alone(sweep: Command, tmp_path: Path
 def test_two_sweeps_never_work_in_one_folder(sweep: Command) -> None:
     codes = []
 
-    def again(plan: Plan) -> None:
+    def again(plan: RunPlan) -> None:
         if not codes:
             codes.append(0)
             codes[0] = sweep()
@@ -359,7 +359,7 @@ def test_a_ledger_is_read_and_never_trusted(sweep: Command) -> None:
 
 
 def test_a_broken_promise_is_a_failure(sweep: Command) -> None:
-    def promising_less(plan: Plan) -> None:
+    def promising_less(plan: RunPlan) -> None:
         made_up.stored(plan)
         if plan.settings.privacy == "auto":
             spoil(plan, lambda result: result["settings"].update(epsilon=3.9))
@@ -369,7 +369,7 @@ def test_a_broken_promise_is_a_failure(sweep: Command) -> None:
     assert "seed 0: a ledger accounts for epsilon 4: more than was promised" in sweep.shown
 
 
-def spoil(plan: Plan, change: Any) -> None:
+def spoil(plan: RunPlan, change: Any) -> None:
     """Changes the stored result of a run."""
     (path,) = plan.out.glob("seed-*/result.json")
     result = json.loads(path.read_text(encoding="utf-8"))

@@ -18,9 +18,6 @@ from medtl_core.values import Array
 #: Version of the layout.
 SCHEMA = 1
 
-#: Permissions of the folder.
-_FOLDER = 0o700
-
 _NAME = re.compile(r"[^\W_][\w@ .,+()-]{0,99}")
 _FINAL = "final"
 
@@ -146,10 +143,6 @@ class PersonalState:
         return file_of(self._stem(what), suffix)
 
     def _write(self, what: str, kept: KeptState) -> None:
-        try:
-            self.folder.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
-        except OSError as error:
-            raise StateError(f"the state folder {self.folder} cannot be written ({error.strerror})") from error
         about = {**asdict(self.key), "round": kept.round, "facts": kept.facts}
         _STORE.write(self._stem(what), kept.arrays, about)
 
