@@ -5,25 +5,18 @@ Flower forgets a hospital's state when its process ends and in every new run, so
 finished model. A manifest is written last: without it the arrays do not count. Files are readable by their owner only.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from medtl_core.atomic import to_json, write_bytes
 from medtl_core.errors import ConfigError, StateError
+from medtl_core.store import ArrayStore, file_of
 from medtl_core.values import Array
 
 #: Version of the layout.
 SCHEMA = 1
-
-#: Permissions of files and of the folder.
-_FILE, _FOLDER = 0o600, 0o700
 
 _NAME = re.compile(r"[^\W_][\w@ .,+()-]{0,99}")
 _FINAL = "final"
@@ -143,28 +136,15 @@ class PersonalState:
             raise StateError(f"the state folder {self.folder} cannot be read ({error.strerror})") from error
         return sorted(int(found[1]) for found in map(pattern.fullmatch, names) if found)
 
+    def _stem(self, what: str) -> Path:
+        return self.folder / f"{self.key.method}.{what}"
+
     def _path(self, what: str, suffix: str) -> Path:
-        return self.folder / f"{self.key.method}.{what}.{suffix}"
+        return file_of(self._stem(what), suffix)
 
     def _write(self, what: str, kept: KeptState) -> None:
-        from safetensors.numpy import save
-
-        for name, array in kept.arrays.items():
-            if not np.isfinite(array).all():
-                raise StateError(f"personal array {name!r} of {self.key.method} is not finite; it is not kept")
-        content = save({name: np.ascontiguousarray(array) for name, array in kept.arrays.items()})
-        about = {"schema": SCHEMA, **asdict(self.key), "round": kept.round}
-        manifest = {**about, "sha256": hashlib.sha256(content).hexdigest(), "facts": kept.facts}
-        try:
-            self.folder.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
-            self._path(what, "json").unlink(missing_ok=True)  # the old manifest would call the new arrays damaged
-            write_bytes(self._path(what, "safetensors"), content, mode=_FILE)
-            write_bytes(self._path(what, "json"), to_json(manifest).encode(), mode=_FILE)
-        except OSError as error:
-            raise StateError(
-                f"the personal state of {self.key.method} cannot be written to {self.folder} ({error.strerror}); "
-                "make room or make the folder writable for this process"
-            ) from error
+        about = {**asdict(self.key), "round": kept.round, "facts": kept.facts}
+        _STORE.write(self._stem(what), kept.arrays, about)
 
     def _remove(self, what: str) -> None:
         for suffix in ("json", "safetensors"):
@@ -174,41 +154,17 @@ class PersonalState:
                 raise StateError(f"{self._path(what, suffix)} cannot be removed ({error.strerror})") from error
 
     def _read(self, what: str) -> KeptState:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
-        manifest, path = self._manifest(what), self._path(what, "safetensors")
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise StateError(f"the personal state {path} cannot be read ({error.strerror}); {_ANEW}") from error
-        if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
-            raise StateError(f"{path} is damaged: its SHA-256 is not the one in its manifest; {_ANEW}")
-        try:
-            arrays = load(content)
-        except SafetensorError as error:
-            raise StateError(f"{path} is not a safetensors file: {error}; {_ANEW}") from error
-        return KeptState(manifest["round"], arrays, manifest["facts"])
-
-    def _manifest(self, what: str) -> dict[str, Any]:
+        manifest, arrays = _STORE.read(self._stem(what))
         path = self._path(what, "json")
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StateError(f"the manifest {path} cannot be read: {error}; {_ANEW}") from error
-        kinds = {"round": int, "sha256": str, "facts": dict}
-        if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-            raise StateError(f"{path} is not a personal state that this version of medtl can read; {_ANEW}")
-        for key, kind in kinds.items():
-            if not isinstance(manifest.get(key), kind):
-                raise StateError(f"the manifest {path} lacks {key!r} as {kind.__name__}; {_ANEW}")
         for key, mine in asdict(self.key).items():
             other = manifest.get(key)
             if other != (list(mine) if isinstance(mine, tuple) else mine):
                 raise StateError(f"{path} was made for another {key} ({str(other)[:80]}) than this run's; {_ANEW}")
         if what != _FINAL and manifest["round"] != int(what.removeprefix("round-")):
             raise StateError(f"{path} says it is of round {manifest['round']}; it was renamed; {_ANEW}")
-        return dict(manifest)
+        return KeptState(manifest["round"], arrays, manifest["facts"])
 
 
 _ANEW = "move the file away to let this hospital begin its personal part anew"
+#: Files are readable by their owner only.
+_STORE = ArrayStore("personal state", {"round": int, "facts": dict}, _ANEW, SCHEMA, StateError, mode=0o600)
