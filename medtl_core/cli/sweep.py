@@ -66,7 +66,7 @@ def privacy(
         sys.stdout.write(to_json(findings.as_dict()))
     else:
         _show(findings, sweep.plan.out)
-    if findings.failed:
+    if findings.broken:
         raise typer.Exit(1)
 
 
@@ -93,7 +93,7 @@ def _show(findings: "Findings", out: Path) -> None:
     from medtl_core.sweep.page import headline, sweep_table
 
     console = console_of()
-    for count in findings.shots:
+    for count in findings.sweep.shots:
         say(console, headline(findings, count))
         console.print(sweep_table(findings, count))
     for line in summary_lines(findings):

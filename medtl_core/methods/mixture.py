@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.evaluation.ensemble import mean_of_probabilities
 from medtl_core.features.dataset import Material
 from medtl_core.federation.model import Model
 from medtl_core.federation.study import Study
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.ensemble import mean_of_probabilities
 from medtl_core.values import Head
 
 _ENOUGH = 1e-6

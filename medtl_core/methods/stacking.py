@@ -13,8 +13,6 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from medtl_core.evaluation.calibration import log_softmax
-from medtl_core.evaluation.ensemble import drop_rule
-from medtl_core.evaluation.super_learner import Point, best_point, class_sums, least_loss
 from medtl_core.federation.feature_map import Solved
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
@@ -25,8 +23,10 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import WORST, choose
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.ensemble import drop_rule
 from medtl_core.methods.gradient import RIVAL
 from medtl_core.methods.mixture import Mixture
+from medtl_core.methods.super_learner import Point, best_point, class_sums, least_loss
 from medtl_core.values import Array, Released, Update
 
 #: Nats within which the weights are the best, and rounds after which they are taken as they are.
@@ -36,7 +36,7 @@ ENOUGH, ROUNDS = 1e-5, 12
 def stacked_losses(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Sums over the hospital's cases, each judged by the heads [F, M, C, d + 1] of its own fold, for weights [G, M].
 
-    The sums are `evaluation.super_learner.class_sums`.
+    The sums are `super_learner.class_sums`.
     """
     likelihood = _likelihood(site, arrays["heads"], int(config["folds"]))
     return Released(Update(class_sums(likelihood, site.label, site.classes, arrays["weights"].astype(np.float64))))

@@ -81,7 +81,9 @@ def test_a_restart_of_the_hospitals_before_every_message_changes_no_byte(tmp_pat
 
     finished(tmp_path / "whole", name)
     parts = Study(Restarted(with_state(tmp_path / "parts")), PROBLEM, SETTINGS, read_methods(name))
-    assert parts.outcome(*parts.methods).personal is not None
+    request = parts.outcome(*parts.methods).personal
+    assert request is not None
+    assert request.config["method"] == name
     assert state_bytes(tmp_path / "parts") == state_bytes(tmp_path / "whole")
 
 

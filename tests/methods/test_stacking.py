@@ -9,29 +9,29 @@ from scipy.optimize import minimize
 
 from medtl_core.config import Settings
 from medtl_core.errors import WeightsError
-from medtl_core.evaluation import ensemble
 from medtl_core.evaluation.calibration import softmax
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Outcome, Problem
 from medtl_core.federation.registry import read_methods, unpack
 from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import choose, fold_of, held_out
 from medtl_core.heads.statistics import collect
+from medtl_core.methods import ensemble
 from medtl_core.methods.mixture import Mixture
 from medtl_core.values import ABSENT
-from tests.memory import DirectHospitals
 
 PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))
 RUNS = {"4": (0, 2), "4+7": (0, 4), "7": (2, 4), "7+10": (2, 6), "10": (4, 6)}
 
 
-def outcomes(hospitals: DirectHospitals, methods: str) -> list[Outcome]:
+def outcomes(hospitals: MemoryHospitals, methods: str) -> list[Outcome]:
     study = Study(hospitals, PROBLEM, Settings(), read_methods(methods))
     return [study.outcome(method) for method in study.methods]
 
 
 def test_members_and_weights_are_those_of_the_pooled_cases(
-    hospitals: DirectHospitals, monkeypatch: pytest.MonkeyPatch
+    hospitals: MemoryHospitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ensemble, "MARGIN", 1.0)  # nobody is dropped
     (outcome,) = outcomes(hospitals, "ensemble-stacked")
@@ -67,7 +67,7 @@ def test_members_and_weights_are_those_of_the_pooled_cases(
     assert outcome.facts["rounds"] <= 8
 
 
-def test_clearly_worse_members_are_dropped_and_told(hospitals: DirectHospitals) -> None:
+def test_clearly_worse_members_are_dropped_and_told(hospitals: MemoryHospitals) -> None:
     equal, stacked = outcomes(hospitals, "ensemble-equal,ensemble-stacked")
     worse = {*equal.facts["dropped"]}
     assert worse
@@ -83,7 +83,7 @@ def test_clearly_worse_members_are_dropped_and_told(hospitals: DirectHospitals) 
 
 
 def test_fedavg_can_be_a_member_and_shares_the_training_of_auto(
-    hospitals: DirectHospitals, monkeypatch: pytest.MonkeyPatch
+    hospitals: MemoryHospitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ensemble, "MARGIN", 1.0)
     fedavg, outcome = outcomes(hospitals, "fedavg-20-adjusted,ensemble-stacked-fedavg")
@@ -104,7 +104,7 @@ def test_fedavg_can_be_a_member_and_shares_the_training_of_auto(
     np.testing.assert_allclose(member(again), member(outcome), rtol=1e-3, atol=1e-5)
 
 
-def test_a_single_member_has_all_the_weight(hospitals: DirectHospitals, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_member_has_all_the_weight(hospitals: MemoryHospitals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ensemble, "MARGIN", 0.0)
     (outcome,) = outcomes(hospitals, "ensemble-stacked")
     assert list(outcome.facts["weights"].values()) == [1.0]

@@ -12,8 +12,8 @@ from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
-from medtl_core.heads.logme import logme
 from medtl_core.heads.statistics import collect
+from medtl_core.methods.logme import logme
 from medtl_core.methods.transferability import SCORES
 from tests.memory import PROBLEM, make_site
 

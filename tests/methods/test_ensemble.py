@@ -11,11 +11,11 @@ from scipy.optimize import minimize
 from scipy.special import rel_entr
 
 from medtl_core.errors import DataError
-from medtl_core.evaluation import ensemble
 from medtl_core.evaluation.calibration import class_balance, softmax
 from medtl_core.evaluation.diversity import diversity, gain, member_sums, remarks, sums_expected
-from medtl_core.evaluation.ensemble import combine, cross_fitted, drop_rule, equal, validation_weighted
 from medtl_core.evaluation.scores import balanced_accuracy, judge, select
+from medtl_core.methods import ensemble
+from medtl_core.methods.ensemble import combine, cross_fitted, drop_rule, equal, validation_weighted
 from medtl_core.values import ABSENT, Scores
 from tests.evaluation.drawn import alike
 
