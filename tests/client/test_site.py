@@ -105,7 +105,7 @@ def test_a_process_opens_each_hospital_once_and_lets_go_of_another_runs(
 ) -> None:
     opened: list[tuple[int, int]] = []
 
-    def slow(settings: Settings, node: Node) -> Site:
+    def slow(settings: Settings, node: Node, *store: object) -> Site:
         time.sleep(0.05)
         opened.append((settings.seed, node.part))
         return open_site(settings, node)
