@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtl_core.errors import ConfigError, did_you_mean, positive
+from medtl_core.errors import ConfigError, did_you_mean, one_of, positive
 
 Value = str | int | float | bool
 
@@ -127,10 +127,10 @@ class Settings:
             raise ConfigError(f"quorum={self.quorum} is a share of the hospitals and must not exceed 1")
         if self.folds < 2:
             raise ConfigError(f"folds={self.folds} must be at least 2: one fold leaves nothing to train on")
-        _one_of("partition", self.partition, ("natural", "dirichlet", "skewed", "size", "even"))
-        _one_of("views", self.views, ("auto", "one"))
-        _one_of("test", self.test, ("server", "sites"))
-        _one_of("shift", self.shift, ("", "scanner"))
+        one_of("partition", self.partition, ("natural", "dirichlet", "skewed", "size", "even"))
+        one_of("views", self.views, ("auto", "one"))
+        one_of("test", self.test, ("server", "sites"))
+        one_of("shift", self.shift, ("", "scanner"))
         if self.leave_out and (self.test != "server" or self.test_path):
             raise ConfigError(f"leave-out={self.leave_out!r} needs test=server and no test-path")
         for name, path in (("out", self.out), ("state", self.state)):
@@ -252,8 +252,3 @@ def _coerce(key: str, value: Value, kind: type) -> Value:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{key}={value!r} must be of type {kind.__name__}")
     return value
-
-
-def _one_of(name: str, value: str, options: tuple[str, ...]) -> None:
-    if value not in options:
-        raise ConfigError(f"{name}={value!r} is not known; {did_you_mean(value, options)}")
