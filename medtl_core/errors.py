@@ -98,6 +98,13 @@ def positive(**values: float) -> None:
             raise ConfigError(f"{name.replace('_', '-')}={value} must be greater than 0")
 
 
+def not_negative(**values: float) -> None:
+    """Raises ConfigError naming the first keyword whose value is less than zero, or no number."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise ConfigError(f"{name.replace('_', '-')}={value} must not be negative")
+
+
 def one_of(name: str, value: str, options: Collection[str]) -> None:
     """Raises ConfigError where a setting's word is none of its options."""
     if value not in options:
