@@ -112,11 +112,9 @@ def _awaited(grid: Grid, waiting: dict[str, int], end: float, tally: Tally) -> I
                 break  # earlier nodes first: their answers are wanted first
         if late:
             return
-        if came:
-            pause = _FIRST_PAUSE
-        else:
+        if not came:
             time.sleep(max(0.0, min(pause, end - time.monotonic())))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = _FIRST_PAUSE if came else min(2 * pause, _LONGEST_PAUSE)
 
 
 def _send(

@@ -153,19 +153,18 @@ class GridHospitals(Hospitals):
             buffer.close()
 
     def _messages(self, request: Request) -> dict[int, tuple[RecordDict, str]]:
-        kind = f"train.{request.task}"
-        shared, asked = encode_request(request.arrays, request.config), self._asked(request)
-        if request.own is None and not request.ledger:
-            return dict.fromkeys(asked.values(), (shared, kind))
-        return {node: (self._own(request, site, shared), kind) for site, node in asked.items()}
+        shared, kind = encode_request(request.arrays, request.config), f"train.{request.task}"
+        return {node: (self._content(request, site, shared), kind) for site, node in self._asked(request).items()}
 
     def _asked(self, request: Request) -> dict[str, int]:
         """The hospitals that a request is for, by name, with their nodes."""
         only = self._nodes if request.only is None else request.only
         return {site: node for site, node in self._nodes.items() if site in only}
 
-    def _own(self, request: Request, site: str, shared: RecordDict) -> RecordDict:
+    def _content(self, request: Request, site: str, shared: RecordDict) -> RecordDict:
         """What one hospital is sent: what all are, its own arrays, and what it last showed of its ledger."""
+        if request.own is None and not request.ledger:
+            return shared
         arrays, config = shared.array_records["arrays"], shared.config_records["config"]
         if request.own is not None:
             arrays = ArrayRecord({**arrays, **pack(request.own(site))})
