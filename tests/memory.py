@@ -2,12 +2,9 @@
 
 import numpy as np
 
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.tasks import SiteData
 from medtl_core.rng import stream
-
-DirectHospitals = MemoryHospitals
 
 #: What a server knows of hospitals that `make_site` gives.
 PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))

@@ -148,18 +148,6 @@ def test_an_image_has_the_same_features_in_any_company() -> None:
     assert run(images, workers=2).values.tobytes() == together.tobytes()
 
 
-def test_random_weights_are_the_same_in_every_process_and_leave_the_random_state_alone() -> None:
-    module._loaded.cache_clear()
-    torch.manual_seed(5)
-    expected = torch.rand(3)
-    torch.manual_seed(5)
-    before = run(pictures(2)).values
-    assert torch.equal(torch.rand(3), expected)
-    module._loaded.cache_clear()
-    torch.manual_seed(6)
-    assert run(pictures(2)).values.tobytes() == before.tobytes()
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_number_of_torch_threads_stays_the_callers(threads: int) -> None:
     torch.set_num_threads(threads)
@@ -217,20 +205,6 @@ def test_damaged_and_ill_shaped_rows_are_computed_again(
     assert 4 + 2 <= len(counted) <= 4 + 3
     assert len(caplog.records) == 1
     assert "computed again" in caplog.text
-
-
-def test_a_damaged_file_and_an_unwritable_folder_change_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    expected = run(pictures(2)).values
-    (tmp_path / "features.sqlite").write_bytes(b"something else" * 500)
-    with caplog.at_level(logging.WARNING, logger="medtl"):
-        for folder in (tmp_path, tmp_path / "features.sqlite" / "below"):
-            for _ in range(2):
-                found = run(pictures(2), SMALL.replace(cache=str(folder)))
-                assert found.values.tobytes() == expected.tobytes()
-    assert ["set aside" in record.message for record in caplog.records] == [True, False]
-    assert "is not used" in caplog.text
 
 
 def test_an_interrupted_run_keeps_what_it_stored(

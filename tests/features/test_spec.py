@@ -20,7 +20,6 @@ from medtl_core.values import Examples, Task
 VIEWS = ("identity", "flip-h")
 SQUEEZE = "random:squeezenet1_1"
 PAIR = Settings(backbone=f"random:lite0+{SQUEEZE}", features=f"random:lite0:4+{SQUEEZE}:4", image_size=32)
-WEIGHTS = Path(__file__).resolve().parents[3] / "shared" / "weights"
 
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -174,14 +173,3 @@ def test_weights_come_from_one_folder_for_all(tmp_path: Path) -> None:
         feature_spec(settings.replace(backbone="lite0+torchvision:resnet18"), VIEWS)
     with pytest.raises(WeightsError, match="must be a folder"):
         feature_spec(settings.replace(weights=str(place / "any.safetensors")), VIEWS)
-
-
-def test_the_shared_weights_are_found_by_architecture() -> None:
-    if not WEIGHTS.is_dir():
-        pytest.skip("the shared weights are not beside this checkout")
-    settings = Settings(
-        backbone="lite0+torchvision:squeezenet1_1+torchvision:mobilenet_v2", weights=str(WEIGHTS), features="plain"
-    )
-    spec = feature_spec(settings, VIEWS)
-    assert isinstance(spec, JoinedSpec)
-    assert len({record.weights_sha for record in spec.records}) == 3

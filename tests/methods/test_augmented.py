@@ -9,6 +9,7 @@ from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError, WeightsError
 from medtl_core.features.augment import augmented_features
 from medtl_core.features.dataset import Material
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, find_method, read_methods, unpack
 from medtl_core.federation.study import Study
@@ -16,7 +17,6 @@ from medtl_core.federation.tasks import SiteData
 from medtl_core.methods import augmented
 from medtl_core.methods.augmented import AugmentedHead, blended
 from medtl_core.values import Examples, Head, Packed, Task
-from tests.memory import DirectHospitals
 
 CHOSEN = Settings(backbone="random:squeezenet1_1", features="3", image_size=32, local_epochs=1)
 VIEWS = ("identity", "flip-h")
@@ -39,11 +39,11 @@ def site(name: str, count: int, seed: int) -> SiteData:
 
 
 @pytest.fixture(scope="module")
-def hospitals() -> DirectHospitals:
-    return DirectHospitals([site("a", 8, 1), site("b", 7, 2)])
+def hospitals() -> MemoryHospitals:
+    return MemoryHospitals([site("a", 8, 1), site("b", 7, 2)])
 
 
-def study(hospitals: DirectHospitals, names: str) -> Study:
+def study(hospitals: MemoryHospitals, names: str) -> Study:
     spec = cases(2, 0).features()
     return Study(hospitals, Problem(("x", "y"), spec.fingerprint, spec.groups, VIEWS), CHOSEN, read_methods(names))
 
@@ -61,11 +61,11 @@ def test_views_and_pictures_count_alike() -> None:
 
 
 @pytest.mark.parametrize("base", ["discriminant", "fedavg-2-adjusted", "fedlogit-2"])
-def test_the_base_method_on_blended_features(hospitals: DirectHospitals, base: str) -> None:
+def test_the_base_method_on_blended_features(hospitals: MemoryHospitals, base: str) -> None:
     """The same head comes from hospitals whose agreed features are the blended ones."""
     model = model_of(study(hospitals, f"{base}-augmented-2"), f"{base}-augmented-2")
     ready = [replace(one, values=blended(one.values, one.material, 2)) for one in hospitals.sites.values()]  # type: ignore[arg-type]
-    head = study(DirectHospitals(ready), base).outcome(find_method(base)).heads[""]
+    head = study(MemoryHospitals(ready), base).outcome(find_method(base)).heads[""]
     assert isinstance(head, Head)
     np.testing.assert_array_equal(model.weight, head.weight)
     new = cases(6, 9)
@@ -76,7 +76,7 @@ def test_the_base_method_on_blended_features(hospitals: DirectHospitals, base: s
 
 
 def test_methods_of_as_many_copies_share_their_phases() -> None:
-    hospitals = DirectHospitals([site("a", 6, 1), site("b", 6, 2)])
+    hospitals = MemoryHospitals([site("a", 6, 1), site("b", 6, 2)])
     made = study(hospitals, "discriminant-augmented-2,ridge-augmented-2,fedavg-1-augmented-2,discriminant")
     for method in made.methods:
         made.outcome(method)
@@ -105,7 +105,7 @@ def test_what_cannot_be_augmented_has_no_name(name: str) -> None:
         find_method(name)
 
 
-def test_bad_input_is_one_clear_error(hospitals: DirectHospitals) -> None:
+def test_bad_input_is_one_clear_error(hospitals: MemoryHospitals) -> None:
     model = model_of(study(hospitals, "ridge-augmented-2"), "ridge-augmented-2")
     with pytest.raises(DataError, match="needs the images"):
         model.logits(np.zeros((1, model.weight.shape[1])))

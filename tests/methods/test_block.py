@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from medtl_core.backbones.suffix import Suffix
 from medtl_core.config import Settings
-from medtl_core.errors import ConfigError, DataError, PrivacyError, WeightsError
+from medtl_core.errors import PrivacyError, WeightsError
 from medtl_core.methods.finetune.activations import Inputs, tuned_features
 from medtl_core.methods.finetune.split_backbone import SplitBackbone, open_backbone
 from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
@@ -103,19 +103,6 @@ def test_at_the_start_the_features_are_the_agreed_ones(name: str) -> None:
     torch.testing.assert_close(rows, expected, atol=1e-5, rtol=0)
 
 
-def test_no_case_has_no_features_and_diverged_blocks_are_named() -> None:
-    body = opened("lite0")
-    start = placed(body, start_of(body))
-    assert tuned_features(body, material(0, settings("lite0")), start).shape == (0, body.spec.width)
-    broken = {name: np.full_like(array, np.nan) for name, array in start.items()}
-    with pytest.raises(DataError, match="training diverged"):
-        tuned_features(body, material(2, settings("lite0")), broken)
-
-
-def test_two_blocks_begin_one_block_earlier() -> None:
-    assert len(start_of(opened("lite0", "last2"))) == 2 * len(start_of(opened("lite0")))
-
-
 # --- the gradients
 
 
@@ -157,13 +144,6 @@ def test_a_batchnorm_in_training_mode_is_never_trained_past(state: str) -> None:
     with pytest.raises(PrivacyError, match=r"units\.1 \(BatchNorm2d\) averages over patients"):
         clipped_sum(network, Cases(seen, np.arange(4) % 3, np.array(list("abcd"))), 1.0)
     check_network(network_of(body, public(body), arrays_of(body), seen.shape))
-
-
-def test_more_blocks_than_there_are_and_tables_are_refused() -> None:
-    with pytest.raises(ConfigError, match="asks for 9 blocks, but only 6"):
-        open_blocks(SETTINGS, VIEWS, "last9")
-    with pytest.raises(ConfigError, match="backbone=table has no network"):
-        open_blocks(SETTINGS.replace(backbone="table"), VIEWS, "last")
 
 
 def test_arrays_of_another_block_are_refused() -> None:

@@ -10,6 +10,7 @@ from client.app import app as client_app
 from medtl_core.config import Settings
 from medtl_core.config import settings as app_settings
 from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.method import Method
 from medtl_core.federation.model import Packed
 from medtl_core.federation.registry import find_method
@@ -19,12 +20,11 @@ from medtl_core.methods.finetune.methods import FineTune
 from medtl_core.methods.finetune.model import Tuned
 from medtl_core.values import Head
 from server.app import app as server_app
-from tests.memory import DirectHospitals
 from tests.methods.pictures import SETTINGS, make_study, material
 
 
 def tunes(study: Study) -> list[dict[str, object]]:
-    assert isinstance(study.hospitals, DirectHospitals)
+    assert isinstance(study.hospitals, MemoryHospitals)
     return [dict(request.config) for request in study.hospitals.asked if request.task == "tune"]
 
 
@@ -64,7 +64,7 @@ def test_a_scope_that_the_backbone_lacks_is_refused_before_anybody_trains() -> N
 def test_only_trained_tensors_travel() -> None:
     study = make_study("finetune-last-1")
     model = tuned(study)
-    assert isinstance(study.hospitals, DirectHospitals)
+    assert isinstance(study.hospitals, MemoryHospitals)
     request = study.hospitals.asked[-1]
     expected = {
         f"blocks.2.1.{layer}.{part}" for layer in ("conv_pw", "conv_dw", "conv_pwl") for part in ("weight", "bias")

@@ -11,6 +11,7 @@ from PIL import Image
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
 from medtl_core.features.extract import feature_spec
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import find_method, unpack
 from medtl_core.federation.study import Study
@@ -18,7 +19,7 @@ from medtl_core.methods.private import public_pca as public
 from medtl_core.methods.private.pca_head import Directions
 from medtl_core.methods.private.public_pca import own_patients, photographs, public_map
 from medtl_core.privacy.patients import PublicMap
-from tests.memory import DirectHospitals, make_site
+from tests.memory import make_site
 from tests.methods.exact_hospitals import exact_study
 
 SMALL = Settings(image_size=32, features="4", privacy="auto", public_images="phantom", public_cases=4)
@@ -27,7 +28,7 @@ SMALL = Settings(image_size=32, features="4", privacy="auto", public_images="pha
 def study(**changes: object) -> Study:
     settings = SMALL.replace(**changes)
     spec = feature_spec(settings, ("identity",))
-    return Study(DirectHospitals([]), Problem(("a", "b"), spec.fingerprint, spec.groups), settings, ())
+    return Study(MemoryHospitals([]), Problem(("a", "b"), spec.fingerprint, spec.groups), settings, ())
 
 
 @given(seed=st.integers(0, 2**32 - 1), length=st.sampled_from([1e-20, 1.0, 1e20]))
