@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.config import Settings, Value
+from medtl_core.config import Settings
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.errors import ConfigError
 from medtl_core.federation.private import PrivateMethod, terms_of
