@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -130,10 +131,14 @@ def progress_shown(console: "Console", quiet: bool = False) -> Iterator[Listener
     if quiet:
         yield lambda event: None
     elif console.is_terminal:
-        with _bars(console) as bars:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        words = TextColumn("{task.description}", markup=False)
+        columns = (words, BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bars:
             yield _moving(bars)
     else:
-        yield lambda event: _say_seed(console, event)
+        yield partial(_say_seed, console)
 
 
 def _moving(bars: "Progress") -> Listener:
@@ -151,19 +156,6 @@ def _moving(bars: "Progress") -> Listener:
             bars.update(tasks[kind], completed=done, total=event.get("of"), **words)
 
     return move
-
-
-def _bars(console: "Console") -> "Progress":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
 
 
 def _say_seed(console: "Console", event: Event) -> None:

@@ -13,7 +13,7 @@ from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.plan import RunOrder, make_plan
 from medtl_core.cli.simulate import simulate
-from medtl_core.errors import ConfigError
+from medtl_core.errors import not_negative
 from medtl_core.sweep.findings import Findings, summary_lines
 from medtl_core.sweep.page import headline, sweep_table
 from medtl_core.sweep.request import MECHANISMS, USUAL, check_assignments, read_sweep
@@ -47,8 +47,7 @@ def privacy(
     The same command goes on where it stopped. It says in words where a mechanism is no better than guessing.
     """
     scenario, pairs = console.scenario_and_settings(words or (), assignments or ())
-    if not minutes >= 0:  # nor NaN
-        raise ConfigError(f"minutes={minutes} must not be negative; 0 = only the tables of what is done")
+    not_negative(minutes=minutes)
     check_assignments(pairs, shots)
     plan = make_plan(RunOrder(scenario, pairs, data, seeds, workers, None, out), find_app(app), USUAL)
     if out is None and not any(pair.startswith("out=") for pair in pairs):

@@ -13,7 +13,7 @@ from medtl_core.backbones.backbone import Backbone
 from medtl_core.config import Settings
 from medtl_core.data.source import Source
 from medtl_core.data.views import Pixels, normalised
-from medtl_core.errors import ConfigError, RunError, positive
+from medtl_core.errors import ConfigError, RunError, not_negative, positive
 from medtl_core.features.augment import augment_many, recipe_for
 from medtl_core.features.dataset import Material
 from medtl_core.heads.linear import batches, class_weights
@@ -60,10 +60,9 @@ class Lesson:
 
     def __post_init__(self) -> None:
         positive(epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate)
+        not_negative(weight_decay=self.weight_decay)
         if self.size and self.size < 32:
             raise ConfigError(f"image-size={self.size} is too small; a backbone needs at least 32 pixels")
-        if self.weight_decay < 0:
-            raise ConfigError(f"weight-decay={self.weight_decay} must not be negative")
 
 
 def train(
