@@ -183,8 +183,9 @@ class LocalGrid(Grid):
     def _start(self, ids: Sequence[str]) -> None:
         """Hands what is not known to be quick to workers."""
         for message in itertools.islice(self._taken(ids, quick=False), max(self._room - len(self._started), 0)):
-            future = self._pool.submit(self._answer, message)
-            self._started[message.metadata.message_id] = self._working[message.metadata.dst_node_id] = future
+            # read before a worker has the message: on the wire it bears another id for a moment
+            message_id, node = message.metadata.message_id, message.metadata.dst_node_id
+            self._started[message_id] = self._working[node] = self._pool.submit(self._answer, message)
 
     def _is_quick(self, message: Message) -> bool:
         return self._seconds.get(_task_of(message), _QUICK) < _QUICK
