@@ -152,7 +152,7 @@ def _moving(bars: "Progress") -> Listener:
     def move(event: Event) -> None:
         kind, done = event.get("kind", ""), event.get("done") or event.get("round") or 0
         if kind in tasks and (kind != "site" or event.get("of")):
-            words = {} if kind == "seed" else {"description": _phase_of(event), "visible": True}
+            words: dict[str, Any] = {} if kind == "seed" else {"description": _phase_of(event), "visible": True}
             bars.update(tasks[kind], completed=done, total=event.get("of"), **words)
 
     return move

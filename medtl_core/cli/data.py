@@ -30,7 +30,7 @@ def faults_of(examples: Examples) -> list[str]:
         try:
             check_leaks(usable, parts)
         except DataError as error:
-            faults = [*faults, str(error)]
+            faults = (*faults, str(error))
     return list(dict.fromkeys(faults))
 
 

@@ -121,7 +121,7 @@ def _option(name: str, typed: Value | None, assigned: Value | None, written: Val
         return None if value is None else str(value)
     if type(value) is not kind:
         raise ConfigError(f"{name}={value!r} must be {_KINDS[kind]}")
-    if kind is int:
+    if kind is int and isinstance(value, int):
         positive(**{name: value})
     return value
 
