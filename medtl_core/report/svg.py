@@ -186,6 +186,17 @@ def axis_left(axis: Axis, left: float, right: float, write: Write, values: Seque
     ]
 
 
+def interval(
+    ends: tuple[float, float] | None, axis: Axis, place: float, *, upright: bool = False, **style: str | float
+) -> str:
+    """Returns an interval as a line along the axis, at a place across it; it stops where the axis does."""
+    if ends is None:
+        return ""
+    low, high = (axis.clip(end) for end in ends)
+    lines = [(low, place, high, place), *((end, place - 4, end, place + 4) for end in (low, high))]
+    return "".join(line(*((b, a, d, c) if upright else (a, b, c, d)), **style) for a, b, c, d in lines)
+
+
 def tenths(value: float) -> str:
     """Returns the label of a share.
 

@@ -8,7 +8,7 @@ from typing import Any
 from medtl_core.evaluation.result import Result
 from medtl_core.report.estimate import Estimate
 from medtl_core.sweep.cells import Sweep
-from medtl_core.sweep.rows import FinishedRun, SweepRow
+from medtl_core.sweep.rows import FIGURES, SweepRow
 from medtl_core.versions import versions
 
 #: Version of the layout of a sweep's `metrics.json`.
@@ -74,30 +74,35 @@ class Findings:
 
     Attributes:
         sweep: what was asked.
-        runs: that are finished; at least one.
+        results: of the finished runs; at least one.
+        rows: of theirs, one a run and method.
         failed: name of a run -> why it failed.
         of: number of runs asked for.
     """
 
     sweep: Sweep
-    runs: tuple[FinishedRun, ...]
+    results: tuple[Result, ...]
+    rows: tuple[SweepRow, ...]
     failed: Mapping[str, str]
     of: int
 
     @property
     def study(self) -> Result:
         """A result of the sweep: data, classes, hospitals and test cases are those of all."""
-        return self.runs[0].result
-
-    @property
-    def rows(self) -> list[SweepRow]:
-        """One row a run and method."""
-        return [row for run in self.runs for row in run.rows]
+        return self.results[0]
 
     @cached_property
     def lines(self) -> tuple[SweepLine, ...]:
         """By number of shots, those without privacy last."""
-        return sweep_lines(self.runs)
+        groups: dict[tuple[int, str, str], dict[float, list[SweepRow]]] = {}
+        for row in self.rows:
+            points = groups.setdefault((row.shots, row.sum, row.method), {})
+            points.setdefault(row.epsilon or 0.0, []).append(row)
+        lines = [
+            SweepLine(*key, tuple(_point(rows, self.chance) for _, rows in sorted(points.items())))
+            for key, points in groups.items()
+        ]
+        return tuple(sorted(lines, key=lambda line: (line.shots, line.sum == "none")))
 
     @property
     def chance(self) -> float:
@@ -117,7 +122,7 @@ class Findings:
     @property
     def absent(self) -> int:
         """Answers that hospitals did not give."""
-        return sum(len(run.result.failures) for run in self.runs)
+        return sum(len(result.failures) for result in self.results)
 
     @property
     def broken(self) -> dict[str, str]:
@@ -135,13 +140,17 @@ class Findings:
         """Returns the numbers of patients that hospitals are publicly known to have, for some numbers of shots."""
         return sorted({row.public_cases for row in self.rows if row.shots in shots and row.public_cases is not None})
 
+    def of_shots(self, shots: int | None) -> list[SweepLine]:
+        """Returns the lines of one number of shots, or of all."""
+        return [line for line in self.lines if shots in (line.shots, None)]
+
     def private(self, shots: int | None = None) -> list[SweepLine]:
         """Returns the lines with privacy, of one number of shots or of all."""
-        return [line for line in self.lines if line.sum != "none" and shots in (line.shots, None)]
+        return [line for line in self.of_shots(shots) if line.sum != "none"]
 
     def references(self, shots: int) -> list[SweepLine]:
         """Returns the lines without privacy of one number of shots."""
-        return [line for line in self.lines if line.sum == "none" and line.shots == shots]
+        return [line for line in self.of_shots(shots) if line.sum == "none"]
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what `metrics.json` keeps."""
@@ -163,45 +172,28 @@ class Findings:
             "versions": versions(),
             "lines": [{**vars(line), "points": [point.as_dict() for point in line.points]} for line in self.lines],
             "sentences": list(sentences(self)),
-            "done": len(self.runs),
+            "done": len(self.results),
             "of": self.of,
             "failed": self.broken,
             "absent": self.absent,
         }
 
 
-def sweep_lines(runs: Sequence[FinishedRun]) -> tuple[SweepLine, ...]:
-    """Returns the rows of finished runs by line and point, those without privacy after the others."""
-    groups: dict[tuple[int, str, str], dict[float, list[tuple[FinishedRun, SweepRow]]]] = {}
-    for run in runs:
-        for row in run.rows:
-            points = groups.setdefault((row.shots, row.sum, row.method), {})
-            points.setdefault(row.epsilon or 0.0, []).append((run, row))
-    lines = [
-        SweepLine(*key, tuple(_point(same) for _, same in sorted(points.items()))) for key, points in groups.items()
-    ]
-    return tuple(sorted(lines, key=lambda line: (line.shots, line.sum == "none")))
-
-
-def _point(runs: Sequence[tuple[FinishedRun, SweepRow]]) -> SweepPoint:
-    (first, row), rows = runs[0], [row for _, row in runs]
+def _point(rows: Sequence[SweepRow], chance: float) -> SweepPoint:
+    first = rows[0]
     # With one seed, how sure its figure is comes from the patient bootstrap of its run.
-    intervals = first.result.methods[row.method].judgement.intervals if len(runs) == 1 else {}
-
-    def over(figure: str) -> Estimate:
-        return Estimate.over([getattr(row, figure) for row in rows], intervals.get(figure))
-
-    accuracy, chance = over("balanced_accuracy"), 1 / len(first.result.classes)
+    intervals = first.outcome.judgement.intervals if len(rows) == 1 else {}
+    judged = [row.outcome.judgement.figures for row in rows]
+    figures = {key: Estimate.over([each[key] for each in judged], intervals.get(key)) for key in FIGURES}
+    low = figures["balanced_accuracy"].low
     return SweepPoint(
-        epsilon=row.epsilon,
+        epsilon=first.epsilon,
         spent=max((row.spent for row in rows if row.spent is not None), default=None),
-        delta=row.delta,
-        balanced_accuracy=accuracy,
-        auroc=over("auroc"),
-        worst_site=over("worst_site"),
-        bytes_up=round(sum(row.bytes_up for row in rows) / len(rows)),
+        delta=first.delta,
+        **figures,
+        bytes_up=round(sum(row.outcome.cost.bytes_up for row in rows) / len(rows)),
         seeds=len(rows),
-        at_chance=None if accuracy.low is None else accuracy.low <= chance,
+        at_chance=None if low is None else low <= chance,
     )
 
 
@@ -265,8 +257,8 @@ def remarks(findings: Findings) -> Iterator[str]:
         yield f"{findings.absent} answer(s) of hospitals are missing; the events of each run name them"
     for name, why in findings.broken.items():
         yield f"FAILED: {name}: {why}"
-    if findings.of > len(findings.runs) + len(findings.broken):
-        yield f"{len(findings.runs)} of {findings.of} runs are done; the same command goes on"
+    if findings.of > len(findings.results) + len(findings.broken):
+        yield f"{len(findings.results)} of {findings.of} runs are done; the same command goes on"
 
 
 def spending(findings: Findings) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from medtl_core.report import numerals, template
 from medtl_core.report.tables import PageTable, TableCell, TableRow, estimate_cell, plain_table, run_tables
 from medtl_core.report.template import markup
-from medtl_core.report.terminal import terminal_table
-from medtl_core.sweep.chart import accuracy_chart, spent_chart
+from medtl_core.report.terminal import NUMBER, WORD, terminal_table
+from medtl_core.sweep.chart import accuracy_chart
 from medtl_core.sweep.findings import (
     MARK,
     Findings,
@@ -44,21 +44,23 @@ def headline(findings: Findings, shots: int) -> str:
 
 def sweep_table(findings: Findings, shots: int) -> "Table":
     """Returns balanced accuracy by method and epsilon as a table for the terminal, intervals in small print."""
-    table = terminal_table(collapse_padding=True)
-    for heading in ("method", "sum"):
-        table.add_column(heading, no_wrap=True)
-    for heading in (*(f"{epsilon:g}" for epsilon in findings.sweep.epsilons), "none"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for line in [*findings.private(shots), *findings.references(shots)]:
-        cells = [_terminal_cell(line.at(epsilon)) for epsilon in (*findings.sweep.epsilons, None)]
-        table.add_row(line.method, "-" if line.sum == "none" else line.sum, *cells)
-    return table
+    epsilons = (*findings.sweep.epsilons, None)
+    columns = {"method": WORD, "sum": WORD, **{_heading(epsilon, "none"): NUMBER for epsilon in epsilons}}
+    rows = [
+        [line.method, "-" if line.sum == "none" else line.sum, *(_terminal_cell(line.at(each)) for each in epsilons)]
+        for line in findings.of_shots(shots)
+    ]
+    return terminal_table(columns, rows, collapse_padding=True)
+
+
+def _heading(epsilon: float | None, none: str) -> str:
+    return none if epsilon is None else f"{epsilon:g}"
 
 
 def render(findings: Findings) -> str:
     """Returns the report of a sweep: whole in itself, nothing is fetched."""
     study, sweep = findings.study, findings.sweep
-    shots = [count for count in sweep.shots if findings.private(count) or findings.references(count)]
+    shots = [count for count in sweep.shots if findings.of_shots(count)]
     spent, current = spending(findings), versions()
     return template.render(
         "medtl_core.sweep",
@@ -106,29 +108,25 @@ def lead(findings: Findings, shots: int) -> str:
 
 
 def _section(findings: Findings, shots: int) -> dict[str, Any]:
-    """One number of shots: its charts and its tables."""
+    """One number of shots: its chart and its tables."""
     private, references = findings.private(shots), findings.references(shots)
-    lines, named = [*private, *references], shots_words(shots)
+    named = shots_words(shots)
     title = f"Balanced accuracy against epsilon, {named}"
     return {
         "heading": f"{named} at each hospital",
         "id": f"shots-{shots}",
         "accuracy": markup(accuracy_chart(private, references, findings.chance, title) if private else ""),
-        "spent": markup(spent_chart(private, f"Epsilon spent against promised, {named}") if private else ""),
-        "tables": [*(_figure_table(findings, lines, figure) for figure in _FIGURES), _cost_table(lines)],
+        "tables": [*(_figure_table(findings, shots, figure) for figure in _FIGURES), _cost_table(findings, shots)],
         "spent_table": _spent_table(findings, private),
     }
 
 
-def _figure_table(findings: Findings, lines: list[SweepLine], figure: str) -> PageTable:
-    headings = ["Method", *(f"{epsilon:g}" for epsilon in findings.sweep.epsilons), "no privacy"]
+def _figure_table(findings: Findings, shots: int, figure: str) -> PageTable:
+    epsilons = (*findings.sweep.epsilons, None)
+    headings = ["Method", *(_heading(epsilon, "no privacy") for epsilon in epsilons)]
     rows = [
-        TableRow(
-            line.name,
-            [_cell(line.at(epsilon), figure) for epsilon in (*findings.sweep.epsilons, None)],
-            "reference" if line.sum == "none" else "",
-        )
-        for line in lines
+        TableRow(line.name, [_cell(line.at(each), figure) for each in epsilons], "reference" * (line.sum == "none"))
+        for line in findings.of_shots(shots)
     ]
     return PageTable(_FIGURES[figure], headings, rows)
 
@@ -140,8 +138,9 @@ def _cell(point: SweepPoint | None, figure: str) -> TableCell:
     return TableCell(cell.value + MARK, cell.note) if point.at_chance and figure == "balanced_accuracy" else cell
 
 
-def _cost_table(lines: list[SweepLine]) -> PageTable:
-    rows = [(line.name, numerals.size(max(point.bytes_up for point in line.points))) for line in lines]
+def _cost_table(findings: Findings, shots: int) -> PageTable:
+    most = {line.name: max(point.bytes_up for point in line.points) for line in findings.of_shots(shots)}
+    rows = [(name, numerals.size(count)) for name, count in most.items()]
     return plain_table("Sent by a hospital, at most", ["Method", "Bytes"], rows)
 
 
