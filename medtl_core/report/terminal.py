@@ -114,8 +114,8 @@ def _figures(method: MethodSummary) -> Sequence[str]:
         figures["worst_site"].figure,
         figures["ece"].figure,
         numerals.signed(gain.mean),
-        numerals.size(method.bytes_up),
-        f"{method.rounds:g}",
+        numerals.size(method.cost.bytes_up),
+        f"{method.cost.rounds:g}",
     ]
 
 

@@ -1,13 +1,14 @@
 """The chart of a sweep: balanced accuracy against epsilon, with its intervals, beside what needs no privacy."""
 
+import math
 from collections.abc import Sequence
 from itertools import cycle
 
 from medtl_core.report import svg
 from medtl_core.report.charts import extent
 from medtl_core.report.estimate import Estimate
-from medtl_core.report.svg import Axis, LogAxis, line, polyline, text, titled
-from medtl_core.sweep.findings import SweepLine
+from medtl_core.report.svg import Axis, line, polyline, text, titled
+from medtl_core.sweep.findings import SweepLine, SweepPoint
 
 #: Colours of lines, each with its value on a light page (Okabe and Ito 2008, darkened); the page has them for dark.
 _COLOURS = ("#0b6e99", "#b3541e", "#00795a", "#9c3f84", "#7a6200", "#4a4fb0", "#a3243b", "#3f5a2a")
@@ -34,12 +35,14 @@ def accuracy_chart(private: Sequence[SweepLine], references: Sequence[SweepLine]
     names = [*(each.name for each in private), *(name for name, *_ in levels)]
     left, top, bottom = 44.0, 14.0, 374.0
     right = svg.WIDTH - min(max(svg.text_width(name) for name in names) + 50, 300.0)
-    epsilons = sorted({point.epsilon or 0.0 for each in private for point in each.points})
+    # Doubles of epsilon lie at equal distances, with a little room at both ends.
+    doubles = sorted({_double(point) for each in private for point in each.points})
+    room = 0.08 * (doubles[-1] - doubles[0]) or 1.0
     estimates = [point.balanced_accuracy for each in private for point in each.points]
-    x = LogAxis.of(epsilons, left, right, room=0.08)
+    x = Axis(doubles[0] - room, doubles[-1] + room, left, right)
     y = Axis(*extent([*estimates, *(estimate for _, estimate, *_ in levels)]), bottom, top)
     shapes = svg.axis_left(y, left, right, svg.tenths, svg.ticks(y.low, y.high))
-    shapes += svg.axis_below(x, top, bottom, "{:g}".format, epsilons)
+    shapes += svg.axis_below(x, top, bottom, lambda double: f"{2**double:g}", doubles)
     shapes.append(text("epsilon promised to every patient", (left + right) / 2, bottom + 36, text_anchor="middle"))
     for number, each in enumerate(private):
         shapes += _curve(each, number, x, y, (number - (len(private) - 1) / 2) * _DODGE)
@@ -61,13 +64,17 @@ def _curve(each: SweepLine, number: int, x: Axis, y: Axis, shift: float) -> list
     """Returns a mechanism's line, its interval bars and its marks; bars end where the chart does."""
     ends, marks = [], []
     for point in each.points:
-        estimate, place = point.balanced_accuracy, x(point.epsilon or 0.0) + shift
+        estimate, place = point.balanced_accuracy, x(_double(point)) + shift
         if estimate.mean is not None:
             ends.append((place, y(estimate.mean)))
             bar = svg.interval(estimate.ends, y, place, upright=True, stroke=_colour(number), stroke_width=1.4)
             mark = bar + _mark(number, *ends[-1])
             marks.append(titled(mark, f"{each.name}, epsilon {point.epsilon:g}: {estimate}"))
     return [polyline(ends, stroke=_colour(number), stroke_width=1.8), *marks]
+
+
+def _double(point: SweepPoint) -> float:
+    return math.log2(point.epsilon or 1.0)
 
 
 def _colour(number: int) -> str:

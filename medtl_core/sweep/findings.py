@@ -127,14 +127,12 @@ class Findings:
     @property
     def broken(self) -> dict[str, str]:
         """Runs that failed, and promises that a ledger says were broken, each with what happened."""
-        overspent = {
-            f"{row.method}, epsilon {row.epsilon:g}, {row.shots} shots, seed {row.seed}": (
-                f"a ledger accounts for epsilon {row.spent:g}: more than was promised"
-            )
-            for row in self.rows
-            if row.overspent
-        }
-        return {**self.failed, **overspent}
+        broken = dict(self.failed)
+        for row in self.rows:
+            if row.spent is not None and row.epsilon is not None and row.spent > row.epsilon * (1 + 1e-9):
+                name = f"{row.method}, epsilon {row.epsilon:g}, {row.shots} shots, seed {row.seed}"
+                broken[name] = f"a ledger accounts for epsilon {row.spent:g}: more than was promised"
+        return broken
 
     def public_cases(self, *shots: int) -> list[int]:
         """Returns the numbers of patients that hospitals are publicly known to have, for some numbers of shots."""
@@ -199,29 +197,21 @@ def _point(rows: Sequence[SweepRow], chance: float) -> SweepPoint:
 
 def sentences(findings: Findings) -> Iterator[str]:
     """Yields one sentence for every mechanism, sum and number of shots: at which epsilons it is at chance."""
+    clauses = {
+        True: f"at chance at {{}} (its 95% interval is not above {findings.chance:.3f}: it cannot be told from "
+        "guessing)",
+        False: "above chance at {}",
+        None: "not known at {}, where there is no interval",
+    }
     lines = findings.private()
     for line in lines:
         place = f" with {line.shots} shots" if len({line.shots for line in lines}) > 1 else ""
-        yield f"{line.method} ({_SUMS[line.sum]}){place}: {_where(line, findings.chance)}."
-
-
-def _where(line: SweepLine, chance: float) -> str:
-    at, above, unknown = (
-        [f"{point.epsilon:g}" for point in line.points if point.at_chance is kind] for kind in (True, False, None)
-    )
-    words = []
-    if at:
-        every = "epsilon" if above or unknown else "every epsilon tried,"
-        words.append(
-            f"at chance at {every} {listed(at)} (its 95% interval is not above {chance:.3f}: it cannot be told from "
-            "guessing)"
-        )
-    if above:
-        every = "epsilon" if at or unknown else "every epsilon tried,"
-        words.append(f"above chance at {every} {listed(above)}")
-    if unknown:
-        words.append(f"not known at epsilon {listed(unknown)}, where there is no interval")
-    return "; ".join(words)
+        every = "every epsilon tried," if len({point.at_chance for point in line.points}) == 1 else "epsilon"
+        words = []
+        for kind, clause in clauses.items():
+            epsilons = [f"{point.epsilon:g}" for point in line.points if point.at_chance is kind]
+            words += [clause.format(f"{every} {listed(epsilons)}")] if epsilons else []
+        yield f"{line.method} ({_SUMS[line.sum]}){place}: {'; '.join(words)}."
 
 
 def listed(words: Sequence[str]) -> str:

@@ -46,11 +46,6 @@ class SweepRow:
     public_cases: int | None
     outcome: MethodResult
 
-    @property
-    def overspent(self) -> bool:
-        """Whether a ledger accounts for more than was promised; it never may."""
-        return self.spent is not None and self.spent > (self.epsilon or 0.0) * (1 + 1e-9)
-
     def as_dict(self) -> dict[str, Any]:
         """Returns the columns of `sweep.csv`."""
         named = {key: value for key, value in vars(self).items() if key != "outcome"}

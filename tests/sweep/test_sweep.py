@@ -218,7 +218,7 @@ def test_without_an_interval_nothing_is_said_of_chance(sweep: Command) -> None:
 
     sweep.run = without
     assert sweep("--seeds", "1") == 0
-    assert "private-mean (secure sum): not known at epsilon 0.5 and 4, where there is no interval." in sweep.shown
+    assert "private-mean (secure sum): not known at every epsilon tried, 0.5 and 4, where there" in sweep.shown
 
 
 def test_numbers_of_shots_are_told_apart(sweep: Command) -> None:
