@@ -86,14 +86,16 @@ def name_data(text: str, named: str = "") -> dict[str, Value]:
     Raises:
         DataError: there is no such place and no such data set.
     """
-    from medtl_core.data.catalog import CATALOG
+    from medtl_core.data.catalog import catalog
 
     if Path(text).exists():
-        entry = CATALOG.get(named)
+        entry = catalog().get(named)
         return {"data": named if entry is not None and entry.files else "", "data-path": str(Path(text).absolute())}
-    if text in CATALOG:
+    if text in catalog():
         return {"data": text, "data-path": ""}
-    raise DataError(f"there is no folder or file {text!r}, and no data set of that name; {did_you_mean(text, CATALOG)}")
+    raise DataError(
+        f"there is no folder or file {text!r}, and no data set of that name; {did_you_mean(text, catalog())}"
+    )
 
 
 def _scenario_path(scenario: str, app: Path) -> Path:

@@ -168,10 +168,10 @@ def _plan(source: CandidateTaps, order: Selection, app: Path, out: Path) -> RunP
 
 def _partition(data: str) -> str:
     """The split over hospitals that suits the data, as the catalog has it."""
-    from medtl_core.data.catalog import CATALOG, recognise
+    from medtl_core.data.catalog import catalog, recognise
 
     named = name_data(data)
-    entry = CATALOG[str(named["data"])] if named["data"] else recognise(Path(str(named["data-path"])))
+    entry = catalog()[str(named["data"])] if named["data"] else recognise(Path(str(named["data-path"])))
     return entry.partition if entry else "natural"
 
 

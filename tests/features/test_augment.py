@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtl_core.config import Settings
-from medtl_core.data.catalog import CATALOG
+from medtl_core.data.catalog import catalog
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.augment import (
     OFF,
@@ -31,7 +31,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 def test_every_image_set_of_the_catalog_has_a_recipe() -> None:
-    for entry in CATALOG.values():
+    for entry in catalog().values():
         if entry.modality != "table":
             made = recipe_for(entry.modality, entry.views)
             assert set(made.mirrors) | {"identity"} == set(entry.views)
