@@ -90,15 +90,13 @@ def test_at_the_start_the_features_are_the_agreed_ones(name: str) -> None:
     body = opened(name)
     found = tuned_features(body, own, placed(body, start_of(body)))
     np.testing.assert_allclose(found, agreed, atol=1e-5 * np.abs(agreed).max())
-    seen = Seen(Inputs(body, own), 0)  # and the network reads them: a head of ones tells their rows
-    map_ = PublicMap(np.zeros(body.spec.width), np.ones(body.spec.width), np.eye(body.spec.width))
-    head = {"head.weight": np.eye(body.spec.width), "head.bias": np.zeros(body.spec.width)}
-    with torch.no_grad():
-        rows = network_of(body, map_, {**start_of(body), **head}, seen.shape)(
-            torch.from_numpy(seen[np.arange(3)]).double()
-        )
+    width, seen = body.spec.width, Seen(Inputs(body, own), 0)
+    map_ = PublicMap(np.zeros(width), np.ones(width), np.eye(width))
+    head = {"head.weight": np.eye(width), "head.bias": np.zeros(width)}  # tells the rows that the network reads
     inputs = Inputs(body, own).batch(np.arange(3), np.zeros(3, np.int64))
     with torch.no_grad():
+        network = network_of(body, map_, {**start_of(body), **head}, seen.shape)
+        rows = network(torch.from_numpy(seen[np.arange(3)]).double())
         expected = functional.normalize(TrainableSuffix(body)(*inputs).double(), dim=1)
     torch.testing.assert_close(rows, expected, atol=1e-5, rtol=0)
 
@@ -151,10 +149,8 @@ def test_arrays_of_another_block_are_refused() -> None:
     arrays, shape = arrays_of(body), Seen(Inputs(body, material(2, settings("lite0"))), 0).shape
     less = {name: array for name, array in arrays.items() if name != "head.bias"}
     other = {**arrays, "units.0.conv_pw.weight": np.zeros((1, 1, 1, 1))}
-    for wrong in (less, other, {**arrays, "units.7.weight": np.zeros(1)}):
+    for wrong, size in ((less, 4), (other, 4), ({**arrays, "units.7.weight": np.zeros(1)}, 4), (arrays, 5)):
         with pytest.raises(WeightsError, match="not those of the blocks"):
-            network_of(body, public(body), wrong, shape)
-    with pytest.raises(WeightsError, match="not those of the blocks"):
-        network_of(body, public(body, 5), arrays, shape)
+            network_of(body, public(body, size), wrong, shape)
     with pytest.raises(WeightsError, match="not those of the blocks"):
         placed(body, arrays)
