@@ -38,9 +38,6 @@ def medmnist(path: Path, **changes: np.ndarray) -> Path:
     return path
 
 
-# --- the phantom
-
-
 def test_the_phantom_is_the_default_and_small_enough_to_draw() -> None:
     source = open_source(Settings(image_size=32))
     assert source.entry.name == "phantom" and source.entry.synthetic and "Synthetic" in source.notes[0]
@@ -64,9 +61,6 @@ def test_a_thousand_hospitals_are_sized_without_drawing() -> None:
     assert 16_000 < phantom_patients(Settings(sites=1000, shots=20)) < 30_000
 
 
-# --- naming
-
-
 @pytest.mark.parametrize(
     ("name", "data", "error", "words"),
     [
@@ -86,9 +80,6 @@ def test_what_is_not_named_or_not_there_is_refused(
     (tmp_path / "notes.txt").touch()
     with pytest.raises(error, match=words):
         opened(tmp_path / name if name else "", data=data)
-
-
-# --- manifests
 
 
 def test_a_manifest_of_a_named_set_takes_its_classes_and_views(tmp_path: Path) -> None:
@@ -131,9 +122,6 @@ def test_without_a_test_split_the_same_quarter_of_every_site_is_held_out(tmp_pat
     assert not (opened(tmp_path, test_path="/elsewhere").examples["split"] == "test").any()
 
 
-# --- class folders
-
-
 def test_class_folders_with_and_without_splits(tmp_path: Path) -> None:
     for split, name in (("train", "fit"), ("train", "sick"), ("val", "fit"), ("test", "sick")):
         picture(tmp_path / "splits" / split / name / "0.png")
@@ -156,14 +144,13 @@ def test_bad_class_folders_are_refused(tmp_path: Path) -> None:
     (tmp_path / "d" / "two").mkdir()
     (tmp_path / "d" / "two" / "scan.dcm").touch()
     for name, words in {
-        "a": "'norml' is not known; did you mean 'normal'", "b": "no train folder", "c": "two holds no image",
+        "a": "'norml' is not known; did you mean 'normal'",
+        "b": "no train folder",
+        "c": "two holds no image",
         "d": r"found \.dcm",
-    }.items():  # fmt: skip
+    }.items():
         with pytest.raises(DataError, match=words):
             opened(tmp_path / name)
-
-
-# --- arrays
 
 
 def test_medmnist_by_folder_file_and_name(tmp_path: Path) -> None:
@@ -211,9 +198,6 @@ def test_damaged_incomplete_and_huge_archives_are_refused(tmp_path: Path, monkey
         archive.writestr("train_images.npy", head.getvalue())
     with pytest.raises(DataError, match="GiB unpacked is too much"):
         opened(path)
-
-
-# --- the real sets
 
 
 @needs_shared
