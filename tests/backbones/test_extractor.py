@@ -1,10 +1,7 @@
 """The frozen extractor against timm's own network, and its promises: no BatchNorm, no training mode, no waste."""
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pytest
 import timm
 import torch
@@ -64,9 +61,6 @@ def jumbled(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-# --- against timm
-
-
 @pytest.mark.parametrize("size", [64, 33, 47])
 def test_lite0s_taps_are_the_outputs_of_timms_blocks(oracle: nn.Module, size: int) -> None:
     lite0 = find_backbone("lite0")
@@ -82,22 +76,6 @@ def test_tokens_are_pooled_without_the_class_token() -> None:
     (tokens,) = outputs(network, [backbone.taps[backbone.plain[0]]], images(size=backbone.size))
     assert network.num_prefix_tokens == 1
     torch.testing.assert_close(extractor(images(size=backbone.size)), tokens[:, 1:].mean(dim=1))
-
-
-# --- pooling
-
-
-def test_pooling_by_hand() -> None:
-    network = nn.Sequential(nn.Identity(), nn.Identity())
-    x = torch.tensor([[[[1.0, 3.0], [5.0, 7.0]], [[2.0, 2.0], [2.0, 2.0]], [[0.0, 0.0], [0.0, 4.0]]]])
-    mean = Extractor(network, {"first": "0"}, "mean", {"first": 3})
-    assert mean(x).tolist() == [[4.0, 2.0, 1.0]]
-    both = Extractor(nn.Sequential(nn.Identity()), {"first": "0"}, "mean+std", {"first": 3})
-    assert both.width == 6
-    np.testing.assert_allclose(both(x).numpy(), [[4.0, 2.0, 1.0, 5**0.5, 0.0, 3**0.5]], rtol=1e-6)
-
-
-# --- frozen
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "densenet121", "efficientnet_b0", "squeezenet1_1"])
@@ -159,25 +137,6 @@ def test_nothing_runs_behind_the_deepest_tap() -> None:
     extractor(images())
     assert "blocks.3.2.conv_pwl" in ran
     assert [path for path in ran if path.startswith(("blocks.4", "blocks.5", "blocks.6", "conv_head"))] == []
-
-
-def test_threads_share_one_extractor() -> None:
-    extractor = load_extractor(find_backbone("random:lite0"), "", RICH, "mean")
-    batches = [images(1, 32, seed) for seed in range(12)]
-    expected = [extractor(batch) for batch in batches]
-    gate = threading.Barrier(3)
-
-    def work(batch: Tensor) -> Any:
-        gate.wait(timeout=20)
-        torch.set_num_threads(1)
-        return extractor(batch)
-
-    with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(work, batches))
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
-# --- refusals
 
 
 @pytest.mark.parametrize(

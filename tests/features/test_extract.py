@@ -1,9 +1,9 @@
 """From examples to features: the same bytes for the same image, from the cache or not, alone or in company."""
 
-import hashlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,33 +96,19 @@ def test_features_are_those_of_timms_network_on_images_prepared_by_hand() -> Non
     assert found.values.dtype == np.float32
 
 
-def test_grey_and_colour_and_files_are_read_alike(tmp_path: Path) -> None:
-    grey = pictures(2, channels=1)
-    colour = np.repeat(grey, 3, axis=3)
-    paths = [tmp_path / f"{number}.png" for number in range(2)]
-    for path, image in zip(paths, grey, strict=True):
-        Image.fromarray(image[:, :, 0]).save(path)
-    files = extract(cases(np.array([str(p) for p in paths]), "path"), feature_spec(SMALL, VIEWS), SMALL)
-    assert run(grey).values.tobytes() == run(colour).values.tobytes() == files.values.tobytes()
-
-
 def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    spec = feature_spec(SMALL, VIEWS)
     with pytest.raises(DataError, match=r"broken\.png"):
-        extract(cases(np.array([str(broken)]), "path"), feature_spec(SMALL, VIEWS), SMALL)
+        extract(cases(np.array([str(tmp_path / "broken.png")]), "path"), spec, SMALL)
     with pytest.raises(DataError, match="set backbone=table"):
-        extract(cases(np.zeros((2, 3)), "table"), feature_spec(SMALL, VIEWS), SMALL)
-    monkeypatch.setattr(module, "_extractor", lambda *rest: lambda batch: torch.full((len(batch), 240), float("nan")))
-    with pytest.raises(WeightsError, match="features that are not finite"):
-        run(pictures(1))
-
-
-def test_weights_that_change_under_way_are_refused() -> None:
-    settings = Settings(image_size=32, cache="off")
-    spec = feature_spec(settings, VIEWS)
+        extract(cases(np.zeros((2, 3)), "table"), spec, SMALL)
+    stored = SMALL.replace(backbone="lite0")
     with pytest.raises(WeightsError, match="changed while the run was starting"):
-        extract(cases(pictures(1)), FeatureSpec(**{**vars(spec), "weights_sha": "0" * 64}), settings)
+        extract(cases(pictures(1)), replace(feature_spec(stored, VIEWS), weights_sha="0" * 64), stored)
+    monkeypatch.setattr(module, "_extractor", lambda *rest: lambda batch: torch.full((len(batch), 240), float("nan")))
+    with pytest.raises(WeightsError, match="not finite"):
+        run(pictures(1))
 
 
 # --- the same bytes
@@ -169,13 +155,6 @@ def test_cached_features_equal_computed_ones(tmp_path: Path, counted: list[Any])
     assert again.values.tobytes() == computed[::-1].tobytes()
     assert again.groups == run(images).groups
     assert list(tmp_path.iterdir()) == [tmp_path / "cache"]
-
-
-def test_the_cache_tells_specifications_apart(tmp_path: Path, counted: list[Any]) -> None:
-    settings = SMALL.replace(cache=str(tmp_path))
-    for changed in (settings, settings.replace(image_size=40), settings.replace(features="4"), settings):
-        run(pictures(2), changed)
-    assert len(counted) == 6
 
 
 def test_ill_shaped_rows_are_computed_again(tmp_path: Path, counted: list[Any]) -> None:
@@ -261,29 +240,23 @@ def test_tables_that_cannot_be_read_are_refused(table: NDArray[Any], column: str
 
 # --- what is imported
 
-_HEAVY = """
-import hashlib, sys
+_LIGHT = """
+import sys
 import numpy as np
+sys.modules |= dict.fromkeys(("torch", "torchvision", "timm", "sklearn", "scipy", "flwr"))  # to import them fails
 from medtl_core.config import Settings
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.values import Examples, Task
-heavy = {"torch", "torchvision", "timm", "sklearn", "scipy", "flwr"}
 for name in ("lite0", "random:lite0", "random:resnet18", "table"):
     feature_spec(Settings(backbone=name), ("identity",))
-assert not heavy & set(sys.modules), heavy & set(sys.modules)
 settings = Settings(backbone="random:lite0", features="4+7", image_size=32, cache=sys.argv[1])
 images = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), dtype=np.uint8)
-none = np.zeros(5, dtype=np.int64)
-examples = Examples({"label": none, "patient": none, "site": none, "split": none, "image": images}, Task("", ("a",)))
-found = extract(examples, feature_spec(settings, ("identity", "flip-h")), settings)
-assert not heavy & set(sys.modules), heavy & set(sys.modules)
-print(hashlib.sha256(found.values.tobytes()).hexdigest())
+extract(Examples({"image": images}, Task("", ("a",))), feature_spec(settings, ("identity", "flip-h")), settings)
 """
 
 
 def test_specifications_and_a_warm_cache_need_no_torch(tmp_path: Path) -> None:
-    computed = run(pictures(5), SMALL.replace(cache=str(tmp_path))).values
-    command = [sys.executable, "-W", "error", "-c", _HEAVY, str(tmp_path)]
+    run(pictures(5), SMALL.replace(cache=str(tmp_path)))
+    command = [sys.executable, "-W", "error", "-c", _LIGHT, str(tmp_path)]
     child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    assert child.stderr == ""
-    assert child.stdout.strip() == hashlib.sha256(computed.tobytes()).hexdigest()
+    assert (child.returncode, child.stderr) == (0, "")

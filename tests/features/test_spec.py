@@ -32,9 +32,6 @@ def pictures(count: int) -> Examples:
     return Examples(columns, Task("none", ("a", "b")))
 
 
-# --- one backbone
-
-
 def test_rich_plain_and_named_taps() -> None:
     rich = feature_spec(Settings(), VIEWS)
     assert (rich.taps, rich.pooling, rich.size, rich.views) == (("4", "7", "10"), "mean+std", 224, VIEWS)
@@ -50,11 +47,20 @@ def test_rich_plain_and_named_taps() -> None:
 def test_every_setting_that_decides_features_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     both = Settings(backbone="random:lite0+random:resnet18")
     settings = [
-        Settings(), Settings(features="plain"), Settings(features="4+10"), Settings(image_size=96),
-        Settings(views="one"), Settings(backbone="random:lite0"), Settings(backbone="random:resnet18"),
-        both, both.replace(features="plain"), both.replace(image_size=64), both.replace(views="one"),
-        both.replace(backbone="random:resnet18+random:lite0"), both.replace(backbone="random:lite0+random:resnet34"),
-    ]  # fmt: skip
+        Settings(),
+        Settings(features="plain"),
+        Settings(features="4+10"),
+        Settings(image_size=96),
+        Settings(views="one"),
+        Settings(backbone="random:lite0"),
+        Settings(backbone="random:resnet18"),
+        both,
+        both.replace(features="plain"),
+        both.replace(image_size=64),
+        both.replace(views="one"),
+        both.replace(backbone="random:resnet18+random:lite0"),
+        both.replace(backbone="random:lite0+random:resnet34"),
+    ]
     prints = [feature_spec(one, VIEWS).fingerprint for one in settings]
     prints.append(feature_spec(Settings(), (*VIEWS, "flip-v")).fingerprint)
     assert len(set(prints)) == len(prints)
@@ -89,9 +95,6 @@ def test_refusals_name_the_nearest_word(changes: dict[str, Any], message: str) -
 def test_an_unknown_view_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(ConfigError, match="did you mean 'flip-h'"):
         feature_spec(Settings(), ("flip-hh",))
-
-
-# --- several side by side
 
 
 def test_features_stand_side_by_side_and_each_backbone_has_its_own_rows(
