@@ -15,9 +15,8 @@ from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, find_method, read_methods, unpack
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
-from medtl_core.methods import augmented
 from medtl_core.methods.augmented import blended
-from medtl_core.values import Examples, Packed, Task
+from medtl_core.values import Examples, Task
 
 CHOSEN = Settings(backbone="random:squeezenet1_1", features="3", image_size=32, local_epochs=1)
 VIEWS = ("identity", "flip-h")
@@ -84,19 +83,6 @@ def test_methods_of_as_many_copies_share_their_phases() -> None:
     assert set(bill) == {"moments-augmented-2", "fit-fedavg-augmented-2"} <= set(hospitals.costs)
 
 
-def test_rounds_read_pictures_from_the_cases_own_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-    original = augmented.augmented_features
-    monkeypatch.setattr(augmented, "augmented_features", lambda *a, **k: made.append(1) or original(*a, **k))
-    here = site("a", 3, 5)
-    for _ in range(2):
-        answer("augmented_moments", here, {}, {"copies": 1})
-    assert len(made) == 1
-    answer("augmented_moments", replace(here, material=cases(3, 6)), {}, {"copies": 1})
-    answer("augmented_moments", site("a", 3, 5), {}, {"copies": 1})  # opened anew: what it knew went with it
-    assert len(made) == 3
-
-
 @pytest.mark.parametrize("name", ["discriminant-augmented-0", "local-augmented-8", "fedlogit-5-adjusted-augmented-2"])
 def test_what_cannot_be_augmented_has_no_name(name: str) -> None:
     with pytest.raises(ConfigError, match="unknown method"):
@@ -109,6 +95,5 @@ def test_bad_input_is_one_clear_error(hospitals: MemoryHospitals) -> None:
         model.logits(np.zeros((1, model.weight.shape[1])))
     with pytest.raises(DataError, match="'a' holds features only"):
         answer("augmented_moments", replace(site("a", 2, 0), material=None), {}, {"copies": 2})
-    for arrays, copies in (({}, 2), ({"weight": np.zeros((3, 4)), "bias": np.zeros(3)}, 2), (model.pack().arrays, 0)):
-        with pytest.raises(WeightsError, match="do not fit"):
-            unpack("augmented", Packed(arrays, {"copies": copies}, ("x", "y"), "f"))
+    with pytest.raises(WeightsError, match="do not fit"):
+        unpack("augmented", replace(model.pack(), config={"copies": 0}))

@@ -12,7 +12,6 @@ from medtl_core.config import settings as app_settings
 from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.method import Method
-from medtl_core.federation.model import Packed
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
 from medtl_core.flower.grid import run_local
@@ -34,9 +33,6 @@ def tuned(study: Study, method: Method | None = None) -> Tuned:
     return model
 
 
-# --- names
-
-
 def test_names_say_scope_and_rounds_and_suggest_the_nearest() -> None:
     method = find_method("finetune-last2-5")
     assert isinstance(method, FineTune)
@@ -53,9 +49,6 @@ def test_a_scope_that_the_backbone_lacks_is_refused_before_anybody_trains() -> N
     with pytest.raises(ConfigError, match="did you mean 'last6'"):
         study.outcome(study.methods[0])
     assert not tunes(study)
-
-
-# --- what travels and where it starts
 
 
 def test_only_trained_tensors_travel() -> None:
@@ -99,23 +92,19 @@ def test_a_transformer_learns_through_lora_on_its_linear_layers() -> None:
     assert all(np.abs(array).max() > 0 for array in model.trained.values())
 
 
-# --- the model refuses what it cannot answer
-
-
 def test_a_tuned_model_needs_images_of_its_own_features() -> None:
-    model = tuned(make_study("lpft-last-1"))
+    model, values = tuned(make_study("lpft-last-1")), np.zeros((1, 80))
     with pytest.raises(DataError, match="reads images"):
-        model.logits(np.zeros((1, 80)))
+        model.logits(values)
     with pytest.raises(WeightsError, match="tuned from features"):
-        model.logits(np.zeros((1, 80)), material(1, SETTINGS.replace(image_size=40)))
+        model.logits(values, material(1, SETTINGS.replace(image_size=40)))
     with pytest.raises(WeightsError, match="not those of 'lora' in scope 'last'"):
-        replace(model, adapter="lora").logits(np.zeros((1, 80)), material(1))
-    for config in ({}, {"adapter": "lorra", "scope": "last"}):
-        with pytest.raises(WeightsError, match="do not fit"):
-            Tuned.unpack(Packed(model.pack().arrays, config, model.classes, model.fingerprint))
+        replace(model, adapter="lora").logits(values, material(1))
+    with pytest.raises(WeightsError, match="do not fit"):
+        Tuned.unpack(replace(model.pack(), config={"adapter": "lorra", "scope": "last"}))
     diverged = {name: np.full_like(array, np.nan) for name, array in model.trained.items()}
     with pytest.raises(DataError, match="not finite"):
-        replace(model, trained=diverged).logits(np.zeros((1, 80)), material(1))
+        replace(model, trained=diverged).logits(values, material(1))
 
 
 def test_hospitals_whose_training_diverges_are_named_and_sit_out(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtl_core.errors import ConfigError, DataError, PrivacyError, WeightsError
+from medtl_core.evaluation.calibration import softmax
 from medtl_core.features.dataset import Material
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
@@ -28,7 +29,7 @@ from medtl_core.methods.private.finetune import (
 )
 from medtl_core.methods.private.gradient import CLIP, RATE
 from medtl_core.methods.private.samplegrad import Cases, clipped_sum
-from medtl_core.privacy.accounting import epsilon, mu_for, mu_of
+from medtl_core.privacy.accounting import mu_for, mu_of
 from medtl_core.privacy.patients import PublicMap
 from medtl_core.privacy.plan import Terms
 from medtl_core.values import Array, Examples
@@ -85,8 +86,7 @@ def config(number: int = 1) -> dict[str, Any]:
 
 
 def test_a_name_says_scope_and_rounds() -> None:
-    for name, scope, rounds in (("private-finetune-last-5", "last", 5), ("private-finetune-last3-12", "last3", 12)):
-        assert (method(name).scope, method(name).rounds) == (scope, rounds)
+    assert (method("private-finetune-last3-12").scope, method("private-finetune-last3-12").rounds) == ("last3", 12)
     for wrong in ("private-finetune-last-0", "private-finetune-all-2", "private-finetune-head-2"):
         with pytest.raises(ConfigError, match="unknown method"):
             find_method(wrong)
@@ -98,7 +98,6 @@ def test_every_round_is_paid_for_exactly(rounds: int) -> None:
     plan = method(f"private-finetune-last-{rounds}").plan(terms)
     assert [(event.count, event.sampling) for event in plan.events] == [(1, 1.0), (rounds, 1.0)]
     assert mu_of(plan.events) == pytest.approx(mu_for(4.0, 1e-5), rel=1e-9)
-    assert 3.96 <= epsilon(plan.events, 1e-5) <= 4.0
     assert plan.steps[1].sensitivity == {"gradient": CLIP}
 
 
@@ -154,9 +153,8 @@ def test_one_patient_moves_a_sum_by_the_clip_at_most(seed: int, length: float, e
         assert far > 0.2 * CLIP or far < 1e-6  # used up, unless the case is right with certainty
 
 
-@pytest.mark.parametrize("room", [None, 1, 80_000])
 def test_rounds_look_at_one_view_after_another_however_many_cases_pass_at_once(
-    room: int | None, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     site, sent = make_site("north", 7), message()
     body = open_blocks(SETTINGS, VIEWS, "last")
@@ -171,9 +169,8 @@ def test_rounds_look_at_one_view_after_another_however_many_cases_pass_at_once(
         whole = clipped_sum(network_of(body, map_, own, seen.shape), own_cases, CLIP, units=units)
         sums.append(whole.update.arrays["gradient"])
     assert not np.allclose(sums[0], sums[1])
-    if room:
-        monkeypatch.setattr("medtl_core.methods.private.finetune.ROOM", room)
-    for number, view in ((1, 0), (2, 1), (3, 0)):
+    for number, view, cases_at_once in ((1, 0, 7), (2, 1, 1), (3, 0, 3)):
+        monkeypatch.setattr("medtl_core.methods.private.finetune.ROOM", cases_at_once * len(units))
         found = private_block(site, sent, config(number)).update.arrays["gradient"]
         np.testing.assert_allclose(found, sums[view], rtol=1e-9, atol=1e-15)
 
@@ -213,20 +210,18 @@ def test_without_images_and_under_other_arrays_there_is_no_sum() -> None:
 def test_one_round_by_hand() -> None:
     study = exact_study("private-finetune-last-1")
     model = study.outcome(find_method("private-finetune-last-1")).heads[""]
-    assert isinstance(model, Blocked)
     start = start_of(open_blocks(SETTINGS, VIEWS, "last"))
-    width = model.map.basis.shape[1]
     sites = study.hospitals.sites.values()  # type: ignore[attr-defined]
     counts = np.sum([np.bincount(site.label, minlength=3) for site in sites], axis=0)
     assert len(set(counts)) > 1
-    weights = np.sqrt(counts.min() / counts)
+    weights, head = np.sqrt(counts.min() / counts), np.zeros((3, model.map.basis.shape[1]))
     arrays = {**model.map.arrays, **start, "weights": weights, "head.bias": np.log(weights * counts)}
-    arrays["head.weight"] = np.zeros((3, width))
+    arrays["head.weight"] = head
     slope = np.sum([private_block(site, arrays, config()).update.arrays["gradient"] for site in sites], axis=0)
-    size, cases = 3 * width, float(arrays["weights"] @ counts)
-    assert np.abs(slope[:-size]).max() == 0.0  # a head of zeros passes nothing back
+    assert np.abs(slope[: -head.size]).max() == 0.0  # a head of zeros passes nothing back
     assert all(np.array_equal(model.arrays[name], array) for name, array in start.items())
-    np.testing.assert_allclose(model.arrays["head.weight"].ravel(), -RATE * slope[-size:] / cases, rtol=1e-9)
+    moved = -RATE * slope[-head.size :] / float(weights @ counts)
+    np.testing.assert_allclose(model.arrays["head.weight"].ravel(), moved, rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["private-finetune-last-4", "private-finetune-last2-4"])
@@ -246,13 +241,10 @@ def test_every_tensor_of_the_block_moves_and_the_loss_falls(name: str, monkeypat
 
 def mean_loss(model: Any, study: Study) -> float:
     """Log-loss in which every class weighs the same."""
-    own, labels = [], []
-    for site in study.hospitals.sites.values():  # type: ignore[attr-defined]
-        logits = model.logits(site.values, site.material)
-        logits -= logits.max(axis=1, keepdims=True)
-        own.append(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(site.label)), site.label])
-        labels.append(site.label)
-    loss, label = np.concatenate(own), np.concatenate(labels)
+    sites = study.hospitals.sites.values()  # type: ignore[attr-defined]
+    logits = np.concatenate([model.logits(site.values, site.material) for site in sites])
+    label = np.concatenate([site.label for site in sites])
+    loss = -np.log(softmax(logits)[np.arange(len(label)), label])
     return float(np.mean([loss[label == number].mean() for number in range(3)]))
 
 
@@ -278,21 +270,6 @@ def test_a_model_is_blocks_map_and_head_and_reads_images_of_its_own_features() -
         model.logits(site.values)
     with pytest.raises(WeightsError, match="use the backbone, features, image-size"):
         model.logits(site.values, material(4, SETTINGS.replace(image_size=64)))
-
-
-@pytest.mark.parametrize(
-    ("name", "shape"),
-    [("mean", (4,)), ("scale", (6,)), ("basis", (80, 3)), ("head.weight", (3, 9)), ("head.weight", (2, 4))],
-)
-def test_arrays_that_do_not_fit_are_refused(name: str, shape: tuple[int, ...]) -> None:
-    packed = blocked().pack()
-    for wrong in (
-        replace(packed, arrays={**packed.arrays, name: np.zeros(shape)}),
-        replace(packed, arrays={key: array for key, array in packed.arrays.items() if key != name}),
-        replace(packed, config={}),
-    ):
-        with pytest.raises(WeightsError, match="do not fit"):
-            Blocked.unpack(wrong)
 
 
 def test_what_private_block_saved_is_read_but_for_its_groupnorm() -> None:

@@ -1,6 +1,5 @@
 """The split backbone against the agreed features: what is trained, what stays, adapters, and stored activations."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from medtl_core.methods.finetune.activations import Inputs, tuned_features
 from medtl_core.methods.finetune.adapters import ADAPTERS, Adapter, LowRank, find_adapter
 from medtl_core.methods.finetune.layer_order import find_layer_order
 from medtl_core.methods.finetune.split_backbone import Scope, SplitBackbone, open_backbone, split
-from medtl_core.methods.finetune.trainable_suffix import FrozenPrefix, TrainableSuffix
+from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
 from medtl_core.values import Examples
 from tests.methods.pictures import SETTINGS, VIEWS, cases, material
 
@@ -113,8 +112,7 @@ def test_scopes_name_their_tensors_by_module_path() -> None:
     assert list(open_backbone(SETTINGS, VIEWS, "last").tensors) == LAST
     body = open_backbone(SETTINGS, VIEWS, "last2")
     assert list(body.tensors)[-6:] == LAST
-    assert sorted({body.depth(name) for name in body.tensors}) == [0, 1]
-    assert body.depth("blocks.2.0.conv_pw.weight") == 1
+    assert {name[:10]: body.depth(name) for name in body.tensors} == {"blocks.2.0": 1, "blocks.2.1": 0}
     whole = open_backbone(SETTINGS, VIEWS, "all")
     assert list(whole.tensors)[:2] == ["conv_stem.weight", "conv_stem.bias"]
     assert whole.depth("conv_stem.weight") == 5
@@ -179,19 +177,11 @@ def test_frozen_norms_stay_bit_for_bit_whatever_train_says() -> None:
 # --- the private copy
 
 
-def test_a_part_equals_the_network_leaves_it_alone_and_has_finite_slopes() -> None:
-    network = normed()
-    body = toy_body("last", network)
-    part, weight, x = TrainableSuffix(body), torch.ones(5, 4, 1, 1), batch()
+def test_constant_maps_have_a_finite_slope() -> None:
+    part, weight = TrainableSuffix(toy_body("last", normed())), torch.zeros(5, 4, 1, 1, requires_grad=True)
     part.place({"last.1.weight": weight})
-    maps = nn.functional.conv2d(x, weight, body.tensors["last.1.bias"]).flatten(2)
-    expected = torch.cat([maps.mean(2), maps.std(2, unbiased=False)], dim=1)
-    torch.testing.assert_close(part(x, torch.zeros(3, 0)), expected)
-    assert not torch.equal(network.get_parameter("last.1.weight"), weight)
-    flat = torch.zeros(5, 4, 1, 1, requires_grad=True)  # of constant maps
-    part.place({"last.1.weight": flat})
-    part(x, torch.zeros(3, 0)).sum().backward()
-    assert flat.grad is not None and bool(flat.grad.isfinite().all())
+    part(batch(), torch.zeros(3, 0)).sum().backward()
+    assert weight.grad is not None and bool(weight.grad.isfinite().all())
 
 
 def test_a_part_refuses_what_is_not_its_own_and_impossible_input() -> None:
@@ -281,13 +271,15 @@ def test_lora_trains_dense_convolutions_each_kernel_as_one_low_rank_map() -> Non
     adapter = find_adapter("lora", last())
     start = {name: torch.tensor(array) for name, array in adapter.start().items()}
     assert {name: tuple(array.shape) for name, array in start.items()} == {
-        "blocks.2.1.conv_pw.lora": (240, 8), "blocks.2.1.conv_pwl.lora": (40, 8),
-    }  # fmt: skip
+        "blocks.2.1.conv_pw.lora": (240, 8),
+        "blocks.2.1.conv_pwl.lora": (40, 8),
+    }
     assert set(adapter.effective(start)) == {"blocks.2.1.conv_pw.weight", "blocks.2.1.conv_pwl.weight"}
     adapter = in_double(LowRank(sequence(nn.Conv2d(4, 6, 3, padding=1))))
     change = adapter.effective(drawn(adapter, 0))["1.0.weight"] - adapter.backbone.tensors["1.0.weight"]
     assert change.shape == (6, 4, 3, 3)
     assert np.linalg.matrix_rank(change.reshape(6, -1).numpy()) == 6  # min(8, 6 outputs, 36 inputs)
+    assert LowRank(sequence(nn.Conv2d(4, 32, 1))).start()["1.0.lora"].shape == (32, 4)
 
 
 def test_lora_where_nothing_is_dense_and_unknown_adapters_are_refused() -> None:
@@ -298,20 +290,6 @@ def test_lora_where_nothing_is_dense_and_unknown_adapters_are_refused() -> None:
 
 
 # --- activations
-
-
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Numbers of views that prefixes ran on."""
-    seen: list[int] = []
-    original = FrozenPrefix.__call__
-
-    def counted(self: FrozenPrefix, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        seen.append(len(pixels))
-        return original(self, pixels)
-
-    monkeypatch.setattr(FrozenPrefix, "__call__", counted)
-    return seen
 
 
 def test_a_store_drops_the_least_recently_used_beyond_its_limit() -> None:
@@ -325,19 +303,13 @@ def test_a_store_drops_the_least_recently_used_beyond_its_limit() -> None:
     assert (len(store), store.bytes) == (2, 80)
 
 
-def test_an_image_runs_once_a_process_and_scope_where_there_is_room(runs: list[int]) -> None:
-    whole, body = material(4), open_backbone(SETTINGS, VIEWS, "last")
-    first = Inputs(body, whole).batch([0, 1, 2, 3])
-    again = Inputs(body, whole.take(np.array([2, 3]))).batch([1, 0])
-    assert runs == [2] * 4
-    torch.testing.assert_close(again[0][:2], first[0][6:8], rtol=0, atol=0)
+def test_a_store_without_room_gives_the_same_features() -> None:
+    body, whole = open_backbone(SETTINGS, VIEWS, "last"), material(4)
     expected = tuned_features(body, whole)
-    Inputs(open_backbone(SETTINGS, VIEWS, "last2"), whole).batch([0])
-    assert runs == [2] * 5
     cramped = replace(whole, store=DerivedStore(limit=0))
-    for _ in range(2):
-        np.testing.assert_array_equal(tuned_features(body, cramped), expected)
-    assert (len(cramped.store), len(runs)) == (0, 5 + 8)
+    np.testing.assert_array_equal(tuned_features(body, cramped), expected)
+    np.testing.assert_array_equal(tuned_features(body, whole), expected)  # what is stored is taken again
+    assert (len(cramped.store), len(whole.store)) == (0, 4)
 
 
 def test_one_view_of_each_case_is_a_row_of_all_views() -> None:
@@ -347,14 +319,6 @@ def test_one_view_of_each_case_is_a_row_of_all_views() -> None:
     assert every.shape == (4, 40, 4, 4)
     torch.testing.assert_close(one, every[[3, 0]], rtol=0, atol=0)
     torch.testing.assert_close(narrow, wide[[3, 0]], rtol=0, atol=0)
-
-
-def test_the_whole_network_reads_pixels(runs: list[int]) -> None:
-    pixels = material(2)
-    read, shallow = Inputs(open_backbone(SETTINGS, VIEWS, "all"), pixels).batch([0, 1])
-    assert (read.dtype, read.shape, shallow.shape) == (torch.uint8, (4, 32, 32, 3), (4, 0))
-    assert not runs
-    assert pixels.store.bytes == 2 * 2 * 32 * 32 * 3
 
 
 @pytest.mark.parametrize(
