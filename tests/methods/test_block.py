@@ -55,21 +55,24 @@ def arrays_of(body: SplitBackbone, size: int = 4, seed: int = 0) -> dict[str, Ar
     return {**moved, "head.weight": rng.standard_normal((3, size)), "head.bias": rng.standard_normal(3)}
 
 
-def by_the_body(name: str, map_: PublicMap, arrays: Mapping[str, Array], view: int, row: int) -> Array:
-    """One case's gradient by another road: the body that fine-tuning uses, plain autograd, float64."""
+def by_the_body(name: str, map_: PublicMap, arrays: Mapping[str, Array], view: int) -> list[Array]:
+    """Each case's gradient by another road: the body that fine-tuning uses, plain autograd, float64."""
     body = open_backbone(settings(name), VIEWS, "last")
     part, inputs = TrainableSuffix(body), Inputs(body, material(9, settings(name)))
     leaves = {key: torch.tensor(array, dtype=torch.float64, requires_grad=True) for key, array in arrays.items()}
     offset = leaves.pop("head.bias")  # it is not trained
     own = zip(body.tensors, (leaf for key, leaf in leaves.items() if key.startswith("units")), strict=True)
     part.place(dict(own))
-    read, shallow = inputs.batch([row], [view])
-    features = part(read.double(), shallow.double())
     mean, scale, basis = (torch.from_numpy(map_.arrays[key]) for key in ("mean", "scale", "basis"))
-    spread = ((features - mean) / scale) @ basis
-    logits = (spread / spread.norm()) @ leaves["head.weight"].T + offset
-    cost = functional.cross_entropy(logits, torch.tensor([row % 3]))
-    return torch.cat([slope.ravel() for slope in torch.autograd.grad(cost, list(leaves.values()))]).numpy()
+    slopes = []
+    for row in range(9):
+        read, shallow = inputs.batch([row], [view])
+        spread = ((part(read.double(), shallow.double()) - mean) / scale) @ basis
+        logits = (spread / spread.norm()) @ leaves["head.weight"].T + offset
+        cost = functional.cross_entropy(logits, torch.tensor([row % 3]))
+        gradients = torch.autograd.grad(cost, list(leaves.values()))
+        slopes.append(torch.cat([slope.ravel() for slope in gradients]).numpy())
+    return slopes
 
 
 def summed(slopes: list[Array], patients: Array, clip: float) -> Array:
@@ -106,7 +109,7 @@ def test_a_clipped_sum_is_that_of_the_body_one_patient_at_a_time(name: str) -> N
     seen = Seen(Inputs(body, material(9, settings(name))), view)
     label, patients = np.arange(9) % 3, np.array(list("aabbcccde"))
     network = network_of(body, map_, arrays, seen.shape)
-    slopes = [by_the_body(name, map_, arrays, view, row) for row in range(9)]
+    slopes = by_the_body(name, map_, arrays, view)
     middle = float(np.median([np.linalg.norm(slope) for slope in slopes]))
     for clip in (0.3 * middle, 10 * middle):
         found = clipped_sum(network, Cases(seen, label, patients), clip, batch=4).update.arrays["gradient"]
