@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from medtl_core.cli.app import app
 from medtl_core.errors import PrivacyError

@@ -34,8 +34,10 @@ def test_a_registered_backbone_is_found_by_name_read_and_listed_last(content: by
     backbone = find_backbone("own:mine")
     assert (backbone.name, backbone.identity, backbone.source) == ("own:mine", "torchvision:squeezenet1_1", "file")
     assert backbone.rich == find_backbone("torchvision:squeezenet1_1").rich
-    assert load_network(backbone)[1] == weights_sha(backbone) == weights_sha(find_backbone(f"file:{path}"))
-    assert json.loads(path.with_suffix(".json").read_text()) == {"data": "phantom"}
+    network, sha = load_network(backbone)
+    assert sha == weights_sha(backbone) == weights_sha(find_backbone(f"file:{path}"))
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert json.loads(path.with_suffix(".json").read_text()) == {"data": "phantom", "sha256": sha}
     specs = [feature_spec(Settings(backbone=name), ("identity",)) for name in ("own:mine", f"file:{path}")]
     assert specs[0].fingerprint == specs[1].fingerprint
     row = table()[-1]
