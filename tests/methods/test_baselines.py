@@ -74,7 +74,7 @@ def test_an_unknown_recipe_is_refused_with_the_nearest_one() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("cases", [1, 2, 3, 4])
+@pytest.mark.parametrize("cases", [1, 2, 3])
 def test_a_handful_of_cases_is_no_error_and_one_class_is_always_answered(name: str, cases: int) -> None:
     sums = answer("local_judged", make_site("a", cases), {}, {"recipe": name}).update.arrays
     assert all(np.isfinite(array).all() for array in sums.values())
