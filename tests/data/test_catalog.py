@@ -8,9 +8,6 @@ from medtl_core.data.views import VIEWS
 from medtl_core.errors import DataError
 from medtl_core.values import Task
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the real data sets are not on this machine")
-
 
 @pytest.mark.parametrize("entry", catalog().values(), ids=lambda entry: entry.name)
 def test_entries_are_complete(entry: Entry) -> None:
@@ -50,12 +47,6 @@ def test_left_and_right_organs_are_never_mirrored() -> None:
     assert catalog()["organamnist"].views == ("identity",)
 
 
-def test_one_medmnist_file_is_recognised_in_any_size(tmp_path: Path) -> None:
-    (tmp_path / "pneumoniamnist_224.npz").touch()
-    assert recognise(tmp_path) is catalog()["pneumoniamnist"]
-    assert recognise(tmp_path / "pneumoniamnist_224.npz") is catalog()["pneumoniamnist"]
-
-
 def test_several_sets_in_a_folder_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "pneumoniamnist.npz").touch()
     (tmp_path / "bloodmnist_64.npz").touch()
@@ -72,9 +63,3 @@ def test_a_metadata_csv_with_another_header_is_not_taken_for_a_known_set(tmp_pat
     (tmp_path / "metadata.csv").write_text("\ufeffimage_id,lesion_id,dx,site,split\n", encoding="utf-8")
     assert recognise(tmp_path) is catalog()["ham10000_sites"]
     assert not matches(catalog()["phantom"], tmp_path)
-
-
-@needs_shared
-@pytest.mark.parametrize("name", ["ham10000_sites", "kermany_cxr224", "nih_cxr64", "heart_uci"])
-def test_real_folders_are_recognised(name: str) -> None:
-    assert recognise(SHARED / name) is catalog()[name]

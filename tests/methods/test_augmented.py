@@ -1,6 +1,7 @@
 """Methods on blended features: what is averaged, that both sides average alike, and that the base is the base."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +15,8 @@ from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, find_method, read_methods, unpack
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
-from medtl_core.methods import augmented
-from medtl_core.methods.augmented import AugmentedHead, blended
-from medtl_core.values import Examples, Head, Packed, Task
+from medtl_core.methods.augmented import blended
+from medtl_core.values import Examples, Task
 
 CHOSEN = Settings(backbone="random:squeezenet1_1", features="3", image_size=32, local_epochs=1)
 VIEWS = ("identity", "flip-h")
@@ -48,10 +48,8 @@ def study(hospitals: MemoryHospitals, names: str) -> Study:
     return Study(hospitals, Problem(("x", "y"), spec.fingerprint, spec.groups, VIEWS), CHOSEN, read_methods(names))
 
 
-def model_of(made: Study, name: str) -> AugmentedHead:
-    model = made.outcome(find_method(name)).heads[""]
-    assert isinstance(model, AugmentedHead)
-    return model
+def model_of(hospitals: MemoryHospitals, name: str) -> Any:
+    return study(hospitals, name).outcome(find_method(name)).heads[""]
 
 
 def test_views_and_pictures_count_alike() -> None:
@@ -63,10 +61,9 @@ def test_views_and_pictures_count_alike() -> None:
 @pytest.mark.parametrize("base", ["discriminant", "fedavg-2-adjusted", "fedlogit-2"])
 def test_the_base_method_on_blended_features(hospitals: MemoryHospitals, base: str) -> None:
     """The same head comes from hospitals whose agreed features are the blended ones."""
-    model = model_of(study(hospitals, f"{base}-augmented-2"), f"{base}-augmented-2")
+    model = model_of(hospitals, f"{base}-augmented-2")
     ready = [replace(one, values=blended(one.values, one.material, 2)) for one in hospitals.sites.values()]  # type: ignore[arg-type]
-    head = study(MemoryHospitals(ready), base).outcome(find_method(base)).heads[""]
-    assert isinstance(head, Head)
+    head = model_of(MemoryHospitals(ready), base)
     np.testing.assert_array_equal(model.weight, head.weight)
     new = cases(6, 9)
     values = new.features().values
@@ -86,19 +83,6 @@ def test_methods_of_as_many_copies_share_their_phases() -> None:
     assert set(bill) == {"moments-augmented-2", "fit-fedavg-augmented-2"} <= set(hospitals.costs)
 
 
-def test_rounds_read_pictures_from_the_cases_own_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-    original = augmented.augmented_features
-    monkeypatch.setattr(augmented, "augmented_features", lambda *a, **k: made.append(1) or original(*a, **k))
-    here = site("a", 3, 5)
-    for _ in range(2):
-        answer("augmented_moments", here, {}, {"copies": 1})
-    assert len(made) == 1
-    answer("augmented_moments", replace(here, material=cases(3, 6)), {}, {"copies": 1})
-    answer("augmented_moments", site("a", 3, 5), {}, {"copies": 1})  # opened anew: what it knew went with it
-    assert len(made) == 3
-
-
 @pytest.mark.parametrize("name", ["discriminant-augmented-0", "local-augmented-8", "fedlogit-5-adjusted-augmented-2"])
 def test_what_cannot_be_augmented_has_no_name(name: str) -> None:
     with pytest.raises(ConfigError, match="unknown method"):
@@ -106,11 +90,10 @@ def test_what_cannot_be_augmented_has_no_name(name: str) -> None:
 
 
 def test_bad_input_is_one_clear_error(hospitals: MemoryHospitals) -> None:
-    model = model_of(study(hospitals, "ridge-augmented-2"), "ridge-augmented-2")
+    model = model_of(hospitals, "ridge-augmented-2")
     with pytest.raises(DataError, match="needs the images"):
         model.logits(np.zeros((1, model.weight.shape[1])))
     with pytest.raises(DataError, match="'a' holds features only"):
         answer("augmented_moments", replace(site("a", 2, 0), material=None), {}, {"copies": 2})
-    for arrays, copies in (({}, 2), ({"weight": np.zeros((3, 4)), "bias": np.zeros(3)}, 2), (model.pack().arrays, 0)):
-        with pytest.raises(WeightsError, match="do not fit"):
-            unpack("augmented", Packed(arrays, {"copies": copies}, ("x", "y"), "f"))
+    with pytest.raises(WeightsError, match="do not fit"):
+        unpack("augmented", replace(model.pack(), config={"copies": 0}))
