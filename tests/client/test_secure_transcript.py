@@ -1,4 +1,4 @@
-"""All that a curious server sees of a secure sum, also of a drop-out, and what one that tells odd stories is refused."""
+"""All that a curious server sees of a secure sum, also of a drop-out, and what one with odd stories is refused."""
 
 import json
 import shutil
