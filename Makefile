@@ -9,8 +9,8 @@ export OPENBLAS_NUM_THREADS = 1
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 
-.PHONY: help install demo test lint types test-slow clean bench-speed bench-methods bench-finetune bench-unseen \
-  bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills house mutants
+.PHONY: help install demo test lint types test-slow test-wheel clean bench-speed bench-methods bench-finetune \
+  bench-unseen bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills house mutants
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -31,7 +31,7 @@ demo: $(STAMP)  ## five hospitals with synthetic radiographs: summary in the ter
 	$(BIN)/medtl simulate quickstart
 
 test: $(STAMP) lint types  ## everything CI checks: ruff, mypy --strict, doctests, tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not wheel"
 
 lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check .
@@ -42,6 +42,9 @@ types: $(STAMP)  ## mypy --strict on our packages
 
 test-slow: $(STAMP)  ## tests that take longer than the default suite allows
 	$(BIN)/python -m pytest -m slow
+
+test-wheel: $(STAMP)  ## builds the wheel, installs it where no checkout can be seen, and runs quickstart in an empty folder
+	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
 
 house: $(STAMP)  ## rooms and their budgets, circles, imports against the order, class names used twice
 	@$(BIN)/python -m tests.house

@@ -1,26 +1,32 @@
 """The hospital's ClientApp. Start-up is paid for every message of a deployed hospital, so heavy imports wait."""
 
 import time
-from functools import lru_cache
-from typing import Any
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from medtl_core.config import Settings, settings
-from medtl_core.flower.records import decode_request, encode, guarded
-from medtl_core.threads import one_thread
+from medtl_core.flower.guard import guarded
+from medtl_core.flower.records import decode_request, encode
+from medtl_core.runtime import one_thread
 from medtl_core.values import PrivacyEvent, Released, Update
 
 from .gate import answered, public_weight, refuse_plain
-from .site import Node, Site, open_site
+from .site import OpenHospitals, Site
 
 #: Joining under privacy tells public facts only: no release, and no cost.
 _PUBLIC = PrivacyEvent("public", 0.0, 0.0)
 
 
 class HospitalApp(ClientApp):
-    """Answers every "train.TASK" with one handler: registering them all would read every method's module."""
+    """Answers every "train.TASK" with one handler: registering them all would read every method's module.
+
+    Attributes:
+        hospitals: those that this process has opened.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hospitals = OpenHospitals()
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Answers one message, see `ClientApp`."""
@@ -34,17 +40,7 @@ app = HospitalApp()
 
 def _open(context: Context) -> Site:
     one_thread()
-    chosen, state = _understood(tuple(context.run_config.items()))
-    node = Node.of(context.node_config)
-    # the server's settings never name a folder on the disk of a hospital that owns its data
-    return open_site(chosen, node).keeping(node.state if node.data_path else state)
-
-
-@lru_cache(maxsize=64)
-def _understood(run_config: tuple[tuple[str, Any], ...]) -> tuple[Settings, str]:
-    """A run's settings of a site and its state folder; hospitals, and all rounds, read them once a process."""
-    chosen = settings(dict(run_config))
-    return chosen.of_site(), chosen.state
+    return app.hospitals.open(context.run_config, context.node_config)
 
 
 def _reply(message: Message, site: Site, released: Released, started: float) -> Message:

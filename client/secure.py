@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.atomic import to_json, write_bytes
 from medtl_core.errors import PrivacyError
 from medtl_core.federation.secure_sum import STAGES
 from medtl_core.federation.tasks import Arrays, Config
@@ -23,6 +22,7 @@ from medtl_core.privacy.identity import PEERS, own_identity, trusted_peers
 from medtl_core.privacy.masking import Ints, Secrets, to_bytes, to_words
 from medtl_core.privacy.noise import system_entropy
 from medtl_core.privacy.plan import Step
+from medtl_core.store import to_json, write_bytes
 from medtl_core.values import Array, PrivacyEvent, Released, Update, digest
 
 from .gate import PrivateRequest, private_request

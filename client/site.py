@@ -1,13 +1,13 @@
 """A hospital's own side: where its cases are, and their features."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
-from medtl_core.config import Settings
+from medtl_core.config import Settings, Value, settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source
@@ -77,7 +77,53 @@ class Node:
         return cls("", "", int(str(node_config["partition-id"])))
 
 
-@lru_cache(maxsize=4096)
+@dataclass
+class _Place:
+    """Where one hospital's cases stand once they are open."""
+
+    lock: Lock = field(default_factory=Lock)
+    site: Site | None = None
+
+
+class OpenHospitals:
+    """The hospitals that a process has opened for the run at hand; it lets go of them when another run begins.
+
+    Runs that differ only in what no hospital sees share them. Threads may ask at once: each hospital is opened once.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._run_config: Mapping[str, Value] | None = None
+        self._settings, self._state = Settings(), ""
+        self._places: dict[Node, _Place] = {}
+
+    def open(self, run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> Site:
+        """Returns a hospital, opened now or before.
+
+        Raises:
+            MedtlError: a setting, the node's config or the hospital's cases cannot be used.
+        """
+        node = Node.of(node_config)
+        with self._lock:
+            if run_config != self._run_config:
+                chosen = settings(run_config)
+                if chosen.of_site() != self._settings:
+                    self._settings, self._places = chosen.of_site(), {}
+                self._run_config, self._state = dict(run_config), chosen.state
+            chosen, state = self._settings, self._state
+            place = self._places.setdefault(node, _Place())
+        with place.lock:
+            if place.site is None:
+                place.site = open_site(chosen, node)
+        # the server's settings never name a folder on the disk of a hospital that owns its data
+        return place.site.keeping(node.state if node.data_path else state)
+
+    def close(self) -> None:
+        """Lets go of all of them."""
+        with self._lock:
+            self._run_config, self._places = None, {}
+
+
 def open_site(settings: Settings, node: Node) -> Site:
     """Returns the hospital's cases as features, from the cache where they were computed before.
 
@@ -89,21 +135,15 @@ def open_site(settings: Settings, node: Node) -> Site:
     if not len(train):
         raise DataError(f"hospital {name!r} has no training case left; check its manifest's split column and min-cell")
     classes = source.examples.task.classes
-    spec, agreed = _agreed(settings, source.entry.views, source.columns, classes)
+    spec = feature_spec(settings, source.entry.views, source.columns)
     values, test_values = (_features(part, spec, settings) for part in (train, test))
     known = (settings, source.entry.views, source.columns, source.entry.modality)
     data = SiteData(
         name, values, train["label"], train["patient"], test_values, test["label"], test["patient"],
         len(classes), settings.seed, Material(train, *known), Material(test, *known),
     )  # fmt: skip
+    agreed = agreement(settings, classes, spec.fingerprint)
     return Site(data, agreed, settings, simulated=node.part >= 0)
-
-
-@lru_cache(maxsize=16)  # hospitals simulated in one process share it
-def _agreed(settings: Settings, views: tuple[str, ...], columns: int, classes: tuple[str, ...]) -> tuple[Spec, str]:
-    """What the features are, and the hash of what must be agreed on."""
-    spec = feature_spec(settings, views, columns)
-    return spec, agreement(settings, classes, spec.fingerprint)
 
 
 def _own(source: Source, settings: Settings, node: Node) -> tuple[str, Examples, Examples]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from medtl_core.atomic import plain
+from medtl_core.store import plain
 
 Event = Mapping[str, Any]
 Listener = Callable[[Event], None]
@@ -35,7 +35,7 @@ class Events:
     def emit(self, kind: str, **facts: Any) -> None:
         """Records one event: `kind`, `at` (seconds since this object was made) and the facts given.
 
-        The file is strict JSON lines: NaN becomes null, see `atomic.plain`. A crash tears the last line at most.
+        The file is strict JSON lines: NaN becomes null, see `store.plain`. A crash tears the last line at most.
         """
         event = {"kind": kind, "at": round(time.monotonic() - self._start, 4), **facts}
         with self._lock:

@@ -12,9 +12,9 @@ from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import chosen_methods
 from medtl_core.federation.study import Study
 from medtl_core.fingerprint import agreement
-from medtl_core.flower.exchange import GridHospitals, Terms
+from medtl_core.flower.exchange import ExchangeTerms, GridHospitals
 from medtl_core.privacy.witnesses import Witnesses
-from medtl_core.threads import one_thread
+from medtl_core.runtime import one_thread
 
 from .results import write
 from .testset import open_reference
@@ -35,7 +35,7 @@ def main(grid: Grid, context: Context) -> None:
     task, spec = reference.source.examples.task, reference.spec
     agreed = agreement(chosen, task.classes, spec.fingerprint)
     remembered = Path(chosen.state) if chosen.state and chosen.privacy != "none" else None
-    terms = Terms(agreed, chosen.sites, chosen.quorum, chosen.deadline)
+    terms = ExchangeTerms(agreed, chosen.sites, chosen.quorum, chosen.deadline)
     hospitals = GridHospitals(grid, terms, events, Witnesses(remembered, agreed))
     hospitals.join()
     entry = reference.source.entry

@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medtl_core.atomic import write_json
 from medtl_core.evaluation.result import DataSource, FailedReply, MethodCost, MethodResult, Result, RoundTrip
 from medtl_core.features.spec import feature_facts
 from medtl_core.federation.hospitals import Cost
 from medtl_core.federation.model import Classifier, Model
+from medtl_core.federation.saved import save_head, save_model
 from medtl_core.federation.study import Study
-from medtl_core.runs import save_head, save_model
+from medtl_core.store import write_json
 from medtl_core.values import Head
 from medtl_core.versions import versions
 

@@ -5,22 +5,27 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from medtl_core.runs import Plan
+from medtl_core.cli.simulate import simulate
+from medtl_core.flower.run import RunPlan
 from medtl_core.sweep import job_queue as batch
 from medtl_core.sweep.job_queue import Job
 
-__all__ = ["ROOT", "Job", "Values", "told", "work_through"]
+__all__ = ["ROOT", "Job", "Values", "private_settings", "told", "work_through"]
 
 ROOT = Path(__file__).resolve().parents[1]
 Values = dict[str, str | int | float | bool]
 
 
+def private_settings(epsilon: float, secure: bool) -> Values:
+    """Returns the flat settings that make a run private."""
+    return {"privacy": "auto", "epsilon": epsilon, "secure-sum": secure}
+
+
 def work_through(jobs: Sequence[Job], name: str, minutes: float) -> int:
     """Runs what is not done until the budget is spent; returns how many failed."""
-    from simulations.experiment import simulate
 
     def do(job: Job) -> None:
-        simulate(Plan(job.settings, 1, os.cpu_count() or 1, False, job.folder, ROOT, name), lambda event: None)
+        simulate(RunPlan(job.settings, 1, os.cpu_count() or 1, False, job.folder, ROOT, name))
 
     return len(batch.work_through(jobs, do, minutes, partial(print, flush=True)))
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medtl_core.config import settings
+from medtl_core.cli.simulate import simulate
+from medtl_core.config import Settings, settings
 from medtl_core.evaluation.result import MethodResult, Result
 from medtl_core.federation.model import Classifier
-from medtl_core.runs import Plan
+from medtl_core.flower.run import RunPlan
 from simulations.batch import ROOT, Job, Values, told, work_through
 
 
@@ -41,29 +42,30 @@ def named(text: str) -> Values:
 def carry_out(parser: argparse.ArgumentParser, chosen: argparse.Namespace, jobs: Iterable[Job], name: str) -> int:
     """Runs what is not done within the time budget and returns the exit code."""
     todo = list(jobs)
-    paths = dict.fromkeys(Path(str(job.settings["data-path"])) for job in todo)
+    paths = dict.fromkeys(Path(job.settings.data_path) for job in todo)
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         parser.error(f"{chosen.data} does not hold {', '.join(missing)}; name the folder of the data sets with --data")
     return told(work_through(todo, name, chosen.minutes))
 
 
-def run_once(values: Mapping[str, Any], out: Path, name: str, *, seeds: int = 1, workers: int | None = None) -> None:
+def run_once(
+    values: Settings | Mapping[str, Any], out: Path, name: str, *, seeds: int = 1, workers: int | None = None
+) -> None:
     """Runs settings into a folder unless exactly they are done there; what a broken run left is removed first."""
-    from simulations.experiment import simulate
-
-    plan = Plan(values, seeds, workers or os.cpu_count() or 1, False, out, ROOT, name)
+    chosen = values if isinstance(values, Settings) else settings(values)
+    plan = RunPlan(chosen, seeds, workers or os.cpu_count() or 1, False, out, ROOT, name)
     if not is_done(plan):
         shutil.rmtree(out, ignore_errors=True)
-        simulate(plan, lambda event: None)
+        simulate(plan)
 
 
-def is_done(plan: Plan) -> bool:
+def is_done(plan: RunPlan) -> bool:
     """Returns whether a plan's folder holds its finished run."""
     if not (plan.out / "metrics.json").is_file():
         return False
     config = json.loads((plan.out / "config.json").read_text(encoding="utf-8"))
-    return bool(config["settings"] == settings(plan.settings).public() and config["seeds"] == plan.seeds)
+    return bool(config["settings"] == plan.settings.public() and config["seeds"] == plan.seeds)
 
 
 def records(run: Path) -> dict[str, dict[int, MethodResult]]:
@@ -79,6 +81,6 @@ def records(run: Path) -> dict[str, dict[int, MethodResult]]:
 def load_classifier(path: Path) -> Classifier:
     """Returns a saved head or model."""
     from medtl_core.federation.registry import unpack
-    from medtl_core.runs import is_model, load_head, load_packed
+    from medtl_core.federation.saved import is_model, load_head, load_packed
 
     return unpack(*load_packed(path)) if is_model(path) else load_head(path)

@@ -15,7 +15,7 @@ from medtl_core.federation.outcome import Problem
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.methods.adaptation import Support
-from medtl_core.threads import one_thread
+from medtl_core.runtime import one_thread
 from medtl_core.values import Examples, Scores, Task
 
 Index = NDArray[np.int64]

@@ -41,7 +41,7 @@ def measured(scope: str) -> list[Line]:
     """The epoch of one scope with the prefix in memory, and, where there is a prefix, the first one with it."""
     import torch
 
-    from client.site import open_site
+    from client.app import app as client_app
 
     torch.set_num_threads(1)
     rounds: dict[str, list[float]] = {"ours": [], "theirs": [], "our first": [], "their first": []}
@@ -50,7 +50,7 @@ def measured(scope: str) -> list[Line]:
         plain, sites = _plain(values, scope)
         _federated(values, Path(folder) / "warm")  # features, network and page cache
         for number in range(_REPETITIONS):
-            open_site.cache_clear()  # hospitals opened anew know no activations
+            client_app.hospitals.close()  # hospitals opened anew know no activations
             first, again = _federated(values, Path(folder) / str(number))
             started = time.process_time()
             hospitals = [plain.hospital(images, label) for images, label in sites]

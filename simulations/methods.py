@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medtl_core.config import settings
 from medtl_core.evaluation.result import MethodResult
 from simulations.batch import Job, Values
 from simulations.experiments import carry_out, options, records, where
@@ -151,7 +152,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(table(list(dict.fromkeys(group.family for group in groups)), chosen.shots, chosen.out))
         return 0
     out = chosen.out.absolute()
-    jobs = (Job(cell.folder(out), cell.settings(chosen.data)) for cell in cells(groups, chosen.shots))
+    jobs = (Job(cell.folder(out), settings(cell.settings(chosen.data))) for cell in cells(groups, chosen.shots))
     return carry_out(parser, chosen, jobs, "methods")
 
 

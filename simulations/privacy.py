@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medtl_core.config import settings
 from medtl_core.sweep.cells import FREE as NOT_PRIVATE
-from medtl_core.sweep.cells import REFERENCES, SECURE, place, private_settings
-from simulations.batch import Job, Values
+from medtl_core.sweep.cells import REFERENCES, SECURE, place
+from simulations.batch import Job, Values, private_settings
 from simulations.experiments import carry_out, options, records, where
 from simulations.intervals import markdown, over
 from simulations.paired import against_best
@@ -122,7 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--sets knows {', '.join(DATA)}, not {', '.join(unknown)}")
     out = chosen.out.absolute()
     asked = (cell for cell in cells(chosen.seeds) if cell.data in wanted)
-    return carry_out(parser, chosen, (Job(cell.folder(out), cell.settings(chosen.data)) for cell in asked), "privacy")
+    jobs = (Job(cell.folder(out), settings(cell.settings(chosen.data))) for cell in asked)
+    return carry_out(parser, chosen, jobs, "privacy")
 
 
 if __name__ == "__main__":

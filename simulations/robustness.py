@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from medtl_core.atomic import write_json
 from medtl_core.config import Settings, read_assignments, settings
 from medtl_core.data.catalog import recognise
 from medtl_core.data.images import content_key, decode
@@ -25,7 +24,8 @@ from medtl_core.features.extract import extract, images_of
 from medtl_core.features.spec import feature_spec
 from medtl_core.federation.model import Classifier
 from medtl_core.rng import stream
-from medtl_core.threads import one_thread
+from medtl_core.runtime import one_thread
+from medtl_core.store import write_json
 from medtl_core.values import Examples
 from server.testset import TestSet, open_reference
 from simulations.batch import Values
@@ -136,7 +136,7 @@ def table(judged: Mapping[Cell, Judged]) -> str:
 def _trained(trial: Trial, seed: int) -> dict[str, list[Classifier]]:
     """The classifiers of one seed by method: one, or one for each hospital."""
     folder = trial.out / f"seed-{seed}"
-    run_once(trial.chosen.replace(seed=seed).public(), folder, "robustness")
+    run_once(trial.chosen.replace(seed=seed), folder, "robustness")
     found = {}
     for name in dict.fromkeys(word.strip() for word in trial.chosen.methods.split(",")):
         heads = sorted((folder / f"seed-{seed}" / "heads").glob("*.json"))

@@ -22,8 +22,8 @@ from medtl_core.events import Event
 from medtl_core.federation.private import PrivateMethod, noised_sum, plan_of
 from medtl_core.federation.secure_sum import STAGES
 from medtl_core.federation.study import Study
-from medtl_core.logs import quiet
 from medtl_core.privacy.plan import Plan
+from medtl_core.runtime import quiet
 from medtl_core.values import Array
 from simulations.secure_sight import Sight, Truth, truth
 
@@ -141,12 +141,14 @@ def _study(grid: Any, chosen: Any, clock: "_Clock") -> tuple[Study, PrivateMetho
     from medtl_core.federation.outcome import Problem
     from medtl_core.federation.registry import find_method
     from medtl_core.fingerprint import agreement
-    from medtl_core.flower.exchange import GridHospitals, Terms
+    from medtl_core.flower.exchange import ExchangeTerms, GridHospitals
     from server.testset import open_reference
 
     reference = open_reference(chosen, workers=1)
     task, spec = reference.source.examples.task, reference.spec
-    terms = Terms(agreement(chosen, task.classes, spec.fingerprint), chosen.sites, chosen.quorum, chosen.deadline)
+    terms = ExchangeTerms(
+        agreement(chosen, task.classes, spec.fingerprint), chosen.sites, chosen.quorum, chosen.deadline
+    )
     hospitals = GridHospitals(grid, terms, Events(listener=clock.told))
     hospitals.join()
     method = find_method(chosen.methods)

@@ -11,9 +11,9 @@ from pathlib import Path
 from statistics import fmean
 
 from medtl_core.cli.ranking import Candidate, agreement
-from medtl_core.cli.selecting import STANDARD, Selection, read_sources, select
+from medtl_core.cli.select import STANDARD, Selection, read_sources, select
 from medtl_core.errors import MedtlError
-from medtl_core.runs import Plan
+from medtl_core.flower.run import RunPlan
 from simulations.batch import ROOT
 from simulations.experiments import run_once
 from simulations.intervals import markdown
@@ -78,7 +78,7 @@ def candidates(chosen: argparse.Namespace, name: str) -> list[Candidate]:
     return found
 
 
-def _run(plan: Plan) -> None:
+def _run(plan: RunPlan) -> None:
     run_once(plan.settings, plan.out, plan.name, seeds=plan.seeds, workers=plan.workers)
 
 

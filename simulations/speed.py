@@ -199,10 +199,11 @@ def run_apps(values: Mapping[str, Any], out: Path, listener: Callable[[Event], N
 
 def _forget() -> None:
     """Drops what this process remembers, so that a warm run reads the cache on disk."""
-    from client.site import open_site
+    from client.app import app
     from medtl_core.data import shared
 
-    for remembered in (open_site, shared._source, shared._parts):
+    app.hospitals.close()
+    for remembered in (shared._source, shared._parts):
         remembered.cache_clear()
 
 

@@ -1,25 +1,20 @@
 """A copy of the app for runs with real processes: whatever the checkout is called, and nothing is written into it."""
 
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
 
+from medtl_core.cli.app_folder import write_app
 from tests.harness.children import marked
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def copy_app(folder: Path, *more: str) -> Path:
-    """Copies what goes into Flower's app bundle, and `more` packages, to `folder`/medtl and returns that."""
-    app = folder / "medtl"
-    app.mkdir(parents=True)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, app / name)
-    for name in ("server", "client", "medtl_core", *more):
-        shutil.copytree(ROOT / name, app / name, ignore=shutil.ignore_patterns("__pycache__"))
-    return app
+def copy_app(folder: Path) -> Path:
+    """Writes the app to `folder`/medtl, as `medtl app` does, and returns that."""
+    write_app(ROOT, folder / "medtl")
+    return folder / "medtl"
 
 
 #: Environment variable: a file with TASK--SITE; while it is there, the server stays at that reply.

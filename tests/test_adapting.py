@@ -10,17 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from medtl_core.cli import app as cli
-from medtl_core.cli.adapting import Order, adapt
-from medtl_core.config import Settings
+from medtl_core.cli.adapt import AdaptOrder, adapt
+from medtl_core.config import Settings, settings
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, MedtlError, RunError, WeightsError
 from medtl_core.features.spec import feature_facts
+from medtl_core.federation.saved import load_head, load_packed, save_head
+from medtl_core.flower.run import RunPlan
 from medtl_core.methods.metric import Metric
-from medtl_core.runs import Plan, load_head, load_packed, save_head
 from medtl_core.values import Examples, Task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,14 +30,14 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The heads of a tiny federation of the real apps."""
-    from simulations.experiment import simulate
+    from medtl_core.cli.simulate import simulate
 
     out = tmp_path_factory.mktemp("federation") / "run"
     values = {
         "data": "phantom", "sites": 3, "shots": 16, "image-size": 32, "features": "4", "bootstrap": 5,
         "methods": "metric,discriminant,network-1",
     }  # fmt: skip
-    simulate(Plan(values, 1, 1, False, out, ROOT, "tiny"), lambda event: None)
+    simulate(RunPlan(settings(values), 1, 1, False, out, ROOT, "tiny"))
     return out / "seed-0" / "heads"
 
 
@@ -58,7 +59,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_a_metric_becomes_the_hospitals_own(heads: Path, data: Path, tmp_path: Path) -> None:
-    found = adapt(Order(heads / "metric.json", str(data), shots=4, out=tmp_path / "own"))
+    found = adapt(AdaptOrder(heads / "metric.json", str(data), shots=4, out=tmp_path / "own"))
     assert found.kind == "metric" and found.new == () and set(found.cases.values()) == {4}
     assert found.judged == sum("test" in line for line in (data / "manifest.csv").read_text().splitlines()[1:])
     assert found.judged_on == "its test split"
@@ -66,7 +67,7 @@ def test_a_metric_becomes_the_hospitals_own(heads: Path, data: Path, tmp_path: P
     kind, packed = load_packed(found.saved)
     assert kind == "metric" and packed.classes == found.classes
     assert packed.facts["features"]["image_size"] == 32  # so that it can be adapted again
-    again = adapt(Order(found.saved, str(data), shots=2, out=tmp_path / "again"))
+    again = adapt(AdaptOrder(found.saved, str(data), shots=2, out=tmp_path / "again"))
     assert again.classes == found.classes
 
 
@@ -75,7 +76,7 @@ def test_an_affine_head_is_kept_or_pulled_to_the_hospital(heads: Path, tmp_path:
     federated = load_head(heads / "discriminant")
     names = ("normal", "consolidation", "interstitial")
     data = hospital(tmp_path / "hospital", names=names if shots == 3 else names[::-1], cases=140)
-    found = adapt(Order(heads / "discriminant.safetensors", str(data), shots, out=tmp_path / "own.json"))
+    found = adapt(AdaptOrder(heads / "discriminant.safetensors", str(data), shots, out=tmp_path / "own.json"))
     own = load_head(found.saved)
     assert (found.kind, own.fingerprint, own.classes) == ("discriminant", federated.fingerprint, found.classes)
     kept = np.array_equal(own.weight[[own.classes.index(name) for name in names]], federated.weight)
@@ -85,32 +86,32 @@ def test_an_affine_head_is_kept_or_pulled_to_the_hospital(heads: Path, tmp_path:
 @pytest.mark.parametrize("name", ["metric", "discriminant"])
 def test_a_class_that_the_federation_never_saw(heads: Path, tmp_path: Path, name: str) -> None:
     data = hospital(tmp_path / "hospital", names=("normal", "effusion", "interstitial"))
-    found = adapt(Order(heads / name, str(data), shots=5, out=tmp_path / "own"))
+    found = adapt(AdaptOrder(heads / name, str(data), shots=5, out=tmp_path / "own"))
     assert found.new == ("effusion",) and found.classes == ("normal", "effusion", "interstitial")
     assert found.after["balanced_accuracy"] > 1 / 3
 
 
 def test_classes_that_are_all_new_have_no_figure_before(heads: Path, tmp_path: Path) -> None:
     data = hospital(tmp_path / "hospital", names=("a", "b", "c"))
-    found = adapt(Order(heads / "metric", str(data), out=tmp_path / "own"))
+    found = adapt(AdaptOrder(heads / "metric", str(data), out=tmp_path / "own"))
     assert found.before == {} and len(found.after) == 2 and found.new == ("a", "b", "c")
     with pytest.raises(DataError, match="no class in common"):
-        adapt(Order(heads / "discriminant", str(data), out=tmp_path / "other"))
+        adapt(AdaptOrder(heads / "discriminant", str(data), out=tmp_path / "other"))
 
 
 def test_without_a_test_split_unused_patients_are_judged(heads: Path, tmp_path: Path) -> None:
     data = hospital(tmp_path / "hospital", test=False)
-    found = adapt(Order(heads / "metric", str(data), shots=2, out=tmp_path / "own"))
+    found = adapt(AdaptOrder(heads / "metric", str(data), shots=2, out=tmp_path / "own"))
     assert found.judged_on == "its labelled cases that were not used"
     assert 0 < found.judged <= 60 - sum(found.cases.values())
-    every = adapt(Order(heads / "metric", str(data), shots=99, out=tmp_path / "all"))
+    every = adapt(AdaptOrder(heads / "metric", str(data), shots=99, out=tmp_path / "all"))
     assert every.judged == 0 and every.after == {} and every.judged_on.startswith("nothing")
 
 
 def test_the_draw_depends_on_the_seed_alone(heads: Path, data: Path, tmp_path: Path) -> None:
     files = []
     for number, seed in enumerate((1, 1, 2)):
-        adapt(Order(heads / "metric", str(data), 2, seed, tmp_path / f"own-{number}"))
+        adapt(AdaptOrder(heads / "metric", str(data), 2, seed, tmp_path / f"own-{number}"))
         files.append((tmp_path / f"own-{number}.safetensors").read_bytes())
     assert files[0] == files[1] != files[2]
 
@@ -147,7 +148,7 @@ def test_a_hospital_that_cannot_be_used(
     spoil(data)  # type: ignore[operator]
     for name in ("metric", "discriminant"):
         with pytest.raises(error, match=message):
-            adapt(Order(heads / name, str(data), out=tmp_path / "own"))
+            adapt(AdaptOrder(heads / name, str(data), out=tmp_path / "own"))
     assert not list(tmp_path.glob("own*"))
 
 
@@ -155,23 +156,23 @@ def test_a_head_of_other_features_is_refused(heads: Path, data: Path, tmp_path: 
     head = load_head(heads / "discriminant")
     save_head(replace(head, fingerprint="0" * 64), tmp_path, "other")
     with pytest.raises(WeightsError, match="not those the head reads"):
-        adapt(Order(tmp_path / "other", str(data), out=tmp_path / "own"))
+        adapt(AdaptOrder(tmp_path / "other", str(data), out=tmp_path / "own"))
     save_head(replace(head, facts={}), tmp_path, "silent")
     with pytest.raises(WeightsError, match="does not say how its features are made"):
-        adapt(Order(tmp_path / "silent", str(data), out=tmp_path / "own"))
+        adapt(AdaptOrder(tmp_path / "silent", str(data), out=tmp_path / "own"))
     assert not list(tmp_path.glob("own*"))
 
 
 def test_what_does_not_adapt_and_what_is_in_the_way(heads: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="kind 'network', which does not adapt"):
-        adapt(Order(heads / "network-1", str(data), out=tmp_path / "own"))
+        adapt(AdaptOrder(heads / "network-1", str(data), out=tmp_path / "own"))
     with pytest.raises(WeightsError, match="cannot be read"):
-        adapt(Order(tmp_path / "nowhere.json", str(data), out=tmp_path / "own"))
+        adapt(AdaptOrder(tmp_path / "nowhere.json", str(data), out=tmp_path / "own"))
     with pytest.raises(ConfigError, match="shots=0"):
-        adapt(Order(heads / "metric", str(data), 0, out=tmp_path / "own"))
+        adapt(AdaptOrder(heads / "metric", str(data), 0, out=tmp_path / "own"))
     (tmp_path / "own.json").write_text("mine")
     with pytest.raises(RunError, match="exists already"):
-        adapt(Order(heads / "metric", str(data), out=tmp_path / "own"))
+        adapt(AdaptOrder(heads / "metric", str(data), out=tmp_path / "own"))
     assert (tmp_path / "own.json").read_text() == "mine" and not (tmp_path / "own.safetensors").exists()
 
 
@@ -182,7 +183,7 @@ def test_a_damaged_metric_is_refused(heads: Path, data: Path, tmp_path: Path) ->
     content[-1] ^= 1
     (tmp_path / "metric.safetensors").write_bytes(content)
     with pytest.raises(WeightsError, match="SHA-256 differs"):
-        adapt(Order(tmp_path / "metric", str(data), out=tmp_path / "own"))
+        adapt(AdaptOrder(tmp_path / "metric", str(data), out=tmp_path / "own"))
 
 
 def test_the_manifest_says_how_features_are_made_and_no_path() -> None:

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from medtl_core.config import Settings
 from medtl_core.sweep.job_queue import Job, work_through
 
 
 def jobs_in(folder: Path, *names: str) -> list[Job]:
-    return [Job(folder / "a" / "b" / "c" / name, {}) for name in names]
+    return [Job(folder / "a" / "b" / "c" / name, Settings()) for name in names]
 
 
 def finish(job: Job) -> None:

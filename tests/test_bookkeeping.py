@@ -6,7 +6,7 @@ What the commands show of whole ledgers is in tests/samples.
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from medtl_core.cli.app import app
 from medtl_core.errors import PrivacyError

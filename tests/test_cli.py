@@ -5,54 +5,65 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from medtl_core import __version__
 from medtl_core.cli import app as cli
+from medtl_core.federation.registry import find_method, method_names
 from tests.report import made_up
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("torch", "torchvision", "flwr", "sklearn", "timm", "scipy", "PIL", "numpy")
+HEAVY = ("torch", "torchvision", "flwr", "sklearn", "timm", "scipy", "PIL", "numpy", "typer", "rich")
 
-#: A checkout whose experiment hands out stored results instead of training.
-EXPERIMENT = """
+#: An app whose server hands out stored results instead of training; its hospitals are never asked.
+SERVER = """
 import json
-import sys
 from pathlib import Path
 
-from medtl_core.atomic import write_json
+from flwr.serverapp import ServerApp
+
 from medtl_core.errors import RunError
-from medtl_core.report.folder import write_report
-from medtl_core.runs import create_run
+
+app = ServerApp()
 
 
-def simulate(plan, progress):
+@app.main()
+def main(grid, context):
     stored = json.loads((Path(__file__).parent / "results.json").read_text())
-    with create_run(plan.out) as run:
-        run.begin({"name": plan.name, "settings": plan.settings, "seeds": plan.seeds, "workers": plan.workers})
-        print("noise on standard output")
-        progress({"kind": "phase", "phase": "fit", "round": 1, "of": 2, "seed": 0})
-        progress({"kind": "never heard of"})
-        if plan.settings.get("shots") == 13:
-            raise RunError("only 1 of 5 hospitals\\nanswered; wait, or lower quorum")
-        for number in range(plan.seeds):
-            write_json(run.seed_folder(number) / "result.json", stored[number])
-            progress({"kind": "seed", "done": number + 1, "of": plan.seeds})
-        return write_report(run.folder)
+    print("noise on standard output")
+    grid.listener({"kind": "phase", "phase": "fit", "round": 1, "of": 2})
+    grid.listener({"kind": "never heard of"})
+    if context.run_config["shots"] == 13:
+        raise RunError("only 1 of 5 hospitals\\nanswered; wait, or lower quorum")
+    if context.run_config["shots"] == 14:
+        raise ValueError("could not convert string to float: 'Mrs Miller, 4711'")
+    result = Path(context.run_config["out"]) / "result.json"
+    result.write_text(json.dumps(stored[context.run_config["seed"]]))
+"""
+PROJECT = """
+[project]
+name = "medtl"
+[tool.flwr.app.components]
+serverapp = "server.app:app"
+clientapp = "client.app:app"
 """
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    """A made-up checkout."""
-    package = tmp_path / "app" / "simulations"
-    (package / "scenarios").mkdir(parents=True)
-    (tmp_path / "app" / "pyproject.toml").write_text('[project]\nname = "medtl"\n[tool.flwr.app]\n')
-    (package / "__init__.py").write_text("")
-    (package / "experiment.py").write_text(EXPERIMENT)
-    (package / "results.json").write_text(json.dumps(made_up.results(3)))
-    (package / "scenarios" / "quickstart.toml").write_text('data = "phantom"\n')
-    return tmp_path / "app"
+    """A made-up app."""
+    folder = tmp_path / "app"
+    for name in ("server", "client", "simulations/scenarios"):
+        (folder / name).mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(PROJECT)
+    for name in ("server", "client"):
+        (folder / name / "__init__.py").write_text("")
+    (folder / "server" / "app.py").write_text(SERVER)
+    (folder / "client" / "app.py").write_text("from flwr.clientapp import ClientApp\napp = ClientApp()\n")
+    (folder / "server" / "results.json").write_text(json.dumps(made_up.results(3)))
+    (folder / "simulations" / "scenarios" / "quickstart.toml").write_text('data = "phantom"\nimage-size = 32\n')
+    return folder
 
 
 def medtl(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -85,10 +96,16 @@ def test_start_up_is_light() -> None:
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert "simulate" in found.stdout
+    assert all(f"  {name} " in found.stdout for name in cli.COMMANDS)
     assert found.stdout.splitlines()[-1] == "HEAVY []"
     # The best of three: the first start may have to compile modules.
-    assert min(spent) < 0.5
+    assert min(spent) < 0.4
+
+
+def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
+    for name, (_, line) in cli.COMMANDS.items():
+        command = cli.app.get_command(click.Context(cli.app), name)
+        assert command is not None and command.help.split("\n\n")[0] == line
 
 
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +157,7 @@ def test_simulate_shows_the_table_and_where_the_report_is(app: Path) -> None:
     assert "noise" not in found.stdout and "noise" in found.stderr
     assert "seed 2 of 2 done" in found.stderr
     config = json.loads((app / "here" / "config.json").read_text())
-    assert config["settings"] == {"data": "phantom", "shots": 90, "sites": 10}
+    assert (config["settings"]["shots"], config["settings"]["sites"]) == (90, 10)
     assert config["seeds"] == 2
     assert (app / "here" / "report.html").is_file()
 
@@ -170,6 +187,14 @@ def test_a_failed_run_is_one_line_and_a_marker(app: Path) -> None:
     assert not (app / "here" / "metrics.json").exists()
 
 
+def test_the_marker_of_a_mistake_in_the_code_quotes_no_cell(app: Path) -> None:
+    found = medtl("simulate", "--set", "shots=14", "--out", "here", cwd=app)
+    assert found.returncode == 1 and "Traceback" in found.stderr
+    marker = (app / "here" / "FAILED").read_text()
+    assert marker.startswith("ValueError: ") and "app.py" in marker
+    assert "Miller" not in marker
+
+
 def test_report_writes_the_page_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -179,6 +204,16 @@ def test_report_writes_the_page_anew(
     assert called(monkeypatch, "report", tmp_path) == 0
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert str(tmp_path / "report.html") in capsys.readouterr().out
+
+
+def test_methods_and_help_list_every_family_with_a_name_that_works(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (("methods",), ("simulate", "--help")):
+        assert called(monkeypatch, *words) == 0
+        shown = capsys.readouterr().out.replace(",", " ").split()
+        assert set(method_names()) <= set(shown)
+    assert all(find_method(name) for name in method_names())
 
 
 def test_backbones_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ def pictures(folder: Path) -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page's command in a copy of medtl with everything the page adds."""
     folder = tmp_path_factory.mktemp("extended")
-    app = copy_app(folder, "simulations")
+    app = copy_app(folder)
     for path, kind, text in BLOCKS:
         place = app / path
         if kind == "diff":

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medtl_core import store
 from medtl_core.errors import ConfigError, StateError
-from medtl_core.methods.personal import state as personal_state
 from medtl_core.methods.personal.state import KeptState, PersonalState, StateKey
 
 WHO = StateKey("fedper-5", ("no", "yes"), "features", "a" * 64)
@@ -136,11 +136,11 @@ def damage(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: damage(folder / "fedper-5.round-1.safetensors"), "damaged: its SHA-256"),
-        (lambda folder: (folder / "fedper-5.round-1.safetensors").write_bytes(b""), "damaged: its SHA-256"),
+        (lambda folder: damage(folder / "fedper-5.round-1.safetensors"), "SHA-256 differs"),
+        (lambda folder: (folder / "fedper-5.round-1.safetensors").write_bytes(b""), "SHA-256 differs"),
         (lambda folder: (folder / "fedper-5.round-1.safetensors").unlink(), "cannot be read"),
         (lambda folder: (folder / "fedper-5.round-1.json").write_text("{"), "cannot be read"),
-        (lambda folder: (folder / "fedper-5.round-1.json").write_text("[]"), "not a personal state"),
+        (lambda folder: (folder / "fedper-5.round-1.json").write_text("[]"), "not the manifest of a personal state"),
         (lambda folder: edit(folder, sha256=3), "lacks 'sha256'"),
         (lambda folder: edit(folder, round=2), "it was renamed"),
         (lambda folder: edit(folder, schema=99), "this version of medtl"),
@@ -173,14 +173,14 @@ def test_a_full_disk_leaves_the_round_before_whole(
     state: PersonalState, victim: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state.write(1, arrays(1))
-    whole = personal_state.write_bytes
+    whole = store.write_bytes
 
     def full(path: Path, content: bytes, *, mode: int) -> None:
         if path.suffix == f".{victim}":
             raise OSError(errno.ENOSPC, "No space left on device")
         whole(path, content, mode=mode)
 
-    monkeypatch.setattr(personal_state, "write_bytes", full)
+    monkeypatch.setattr(store, "write_bytes", full)
     with pytest.raises(StateError, match=r"No space left on device\); make room"):
         state.write(2, arrays(2))
     monkeypatch.undo()

@@ -16,7 +16,7 @@ from medtl_core.backbones.own import own_folder
 from medtl_core.backbones.weights import load_weights
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.cli import app as cli
-from medtl_core.cli.pretraining import open_public, pretrain
+from medtl_core.cli.pretrain import open_public, pretrain
 from medtl_core.cli.trainer import Lesson, sides, train
 from medtl_core.config import Settings
 from medtl_core.data.catalog import PHANTOM

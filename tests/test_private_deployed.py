@@ -15,6 +15,7 @@ import pytest
 from medtl_core.config import settings
 from medtl_core.federation.private import terms_of
 from medtl_core.federation.registry import find_method
+from medtl_core.federation.saved import load_packed
 from medtl_core.federation.secure_sum import STAGES, parted
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.gate import unscaled
@@ -22,7 +23,6 @@ from medtl_core.privacy.identity import PEERS, public_identity
 from medtl_core.privacy.ledger_report import Balance, balance, ledgers
 from medtl_core.privacy.plan import Plan
 from medtl_core.privacy.witnesses import FILE
-from medtl_core.runs import load_packed
 from simulations.secure_sight import opened, secrets_of
 from tests.deployed import HOLD, kill_node, listening_app, wait_for
 from tests.harness.processes import Deployment

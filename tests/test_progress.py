@@ -4,7 +4,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from medtl_core.cli.progress import shown
+from medtl_core.cli.console import progress_shown as shown
 
 EVENTS = [
     {"kind": "phase", "phase": "fit", "round": 3, "of": 20, "seed": 0},

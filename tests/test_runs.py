@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medtl_core import atomic, runs
+from medtl_core import run_folder, store
 from medtl_core.errors import RunError, WeightsError
+from medtl_core.federation import saved
 from medtl_core.values import Head
 
 
@@ -21,15 +22,15 @@ def head(**changes: object) -> Head:
 
 
 def test_a_new_and_an_empty_folder_are_taken(tmp_path: Path) -> None:
-    assert runs.create_run(tmp_path / "a" / "b").folder == tmp_path / "a" / "b"
+    assert run_folder.create_run(tmp_path / "a" / "b").folder == tmp_path / "a" / "b"
     (tmp_path / "empty").mkdir()
-    assert runs.create_run(tmp_path / "empty").events_path.exists()
+    assert run_folder.create_run(tmp_path / "empty").events_path.exists()
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
-    runs.create_run(tmp_path / "run")
+    run_folder.create_run(tmp_path / "run")
     with pytest.raises(RunError, match="already in use"):
-        runs.create_run(tmp_path / "run")
+        run_folder.create_run(tmp_path / "run")
 
 
 def test_of_runs_that_start_together_one_wins(tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_of_runs_that_start_together_one_wins(tmp_path: Path) -> None:
     def claim() -> None:
         barrier.wait()
         with contextlib.suppress(RunError):
-            won.append(runs.create_run(tmp_path / "run"))
+            won.append(run_folder.create_run(tmp_path / "run"))
 
     threads = [threading.Thread(target=claim) for _ in range(8)]
     for thread in threads:
@@ -51,13 +52,13 @@ def test_of_runs_that_start_together_one_wins(tmp_path: Path) -> None:
 def test_a_file_is_no_run_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="--out"):
-        runs.create_run(tmp_path / "file")
+        run_folder.create_run(tmp_path / "file")
     with pytest.raises(RunError, match="--out"):
-        runs.create_run(tmp_path / "file" / "below")
+        run_folder.create_run(tmp_path / "file" / "below")
 
 
 def test_a_run_leaves_its_record(tmp_path: Path) -> None:
-    with runs.create_run(tmp_path / "run") as run:
+    with run_folder.create_run(tmp_path / "run") as run:
         run.begin({"name": "x", "settings": {"shots": 5}})
         assert run.seed_folder(3).is_dir()
         run.finish({"methods": {}}, "<!doctype html>")
@@ -70,21 +71,21 @@ def test_a_run_leaves_its_record(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error, words", [(RunError("no quorum"), "RunError: no quorum"), (KeyboardInterrupt(), "int")])
 def test_a_failed_run_is_marked(tmp_path: Path, error: BaseException, words: str) -> None:
-    with pytest.raises(type(error)), runs.create_run(tmp_path / "run"):
+    with pytest.raises(type(error)), run_folder.create_run(tmp_path / "run"):
         raise error
     assert words in (tmp_path / "run" / "FAILED").read_text()
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    atomic.write_text(tmp_path / "a.json", "old")
+    store.write_text(tmp_path / "a.json", "old")
 
     def broken(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(OSError):
-        atomic.write_text(tmp_path / "a.json", "new")
+        store.write_text(tmp_path / "a.json", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert (tmp_path / "a.json").read_text() == "old"
 
@@ -94,15 +95,15 @@ def test_json_knows_numpy_and_no_nan() -> None:
         "a": np.float32(0.5), "b": np.array([1, 2]), "c": float("nan"), "d": -np.inf, "e": Path("x"), "f": (1,),
         "g": np.array([np.nan, 1.0]), "h": {"z", "y"}, "i": True,
     }  # fmt: skip
-    assert json.loads(atomic.to_json(value)) == {
+    assert json.loads(store.to_json(value)) == {
         "a": 0.5, "b": [1, 2], "c": None, "d": "-inf", "e": "x", "f": [1], "g": [None, 1.0], "h": ["y", "z"], "i": True,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("suffix", ["", ".json", ".safetensors"])
 def test_a_head_comes_back_as_it_was(tmp_path: Path, suffix: str) -> None:
-    manifest = runs.save_head(head(), tmp_path / "heads", "fedavg-20.adjusted@site 1")
-    found = runs.load_head(tmp_path / "heads" / f"fedavg-20.adjusted@site 1{suffix or '.json'}")
+    manifest = saved.save_head(head(), tmp_path / "heads", "fedavg-20.adjusted@site 1")
+    found = saved.load_head(tmp_path / "heads" / f"fedavg-20.adjusted@site 1{suffix or '.json'}")
     assert manifest.name == "fedavg-20.adjusted@site 1.json"
     np.testing.assert_array_equal(found.weight, head().weight)
     np.testing.assert_array_equal(found.bias, head().bias)
@@ -112,20 +113,20 @@ def test_a_head_comes_back_as_it_was(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_head_is_found_by_the_common_name(tmp_path: Path) -> None:
-    runs.save_head(head(), tmp_path, "ridge")
-    assert runs.load_head(tmp_path / "ridge").kind == "ridge"
+    saved.save_head(head(), tmp_path, "ridge")
+    assert saved.load_head(tmp_path / "ridge").kind == "ridge"
 
 
 def test_a_saved_head_is_rewritten_not_mixed(tmp_path: Path) -> None:
-    runs.save_head(head(), tmp_path, "ridge")
-    runs.save_head(head(bias=np.array([1.0, 2.0])), tmp_path, "ridge")
-    assert runs.load_head(tmp_path / "ridge").bias.tolist() == [1.0, 2.0]
+    saved.save_head(head(), tmp_path, "ridge")
+    saved.save_head(head(bias=np.array([1.0, 2.0])), tmp_path, "ridge")
+    assert saved.load_head(tmp_path / "ridge").bias.tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a\\b", "a\n"])
 def test_a_head_stays_in_its_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(RunError, match="head name"):
-        runs.save_head(head(), tmp_path, name)
+        saved.save_head(head(), tmp_path, name)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +140,7 @@ def test_a_head_stays_in_its_folder(tmp_path: Path, name: str) -> None:
 )
 def test_an_unusable_head_is_not_saved(tmp_path: Path, changes: dict[str, object], words: str) -> None:
     with pytest.raises(WeightsError, match=words):
-        runs.save_head(head(**changes), tmp_path, "bad")
+        saved.save_head(head(**changes), tmp_path, "bad")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,17 +184,17 @@ def swap_weights(folder: Path, **arrays: np.ndarray) -> None:  # type: ignore[ty
     ],
 )
 def test_a_damaged_head_is_refused(tmp_path: Path, spoil, words: str) -> None:  # type: ignore[no-untyped-def]
-    runs.save_head(head(), tmp_path, "ridge")
+    saved.save_head(head(), tmp_path, "ridge")
     spoil(tmp_path)
     with pytest.raises(WeightsError, match=words):
-        runs.load_head(tmp_path / "ridge.json")
+        saved.load_head(tmp_path / "ridge.json")
 
 
 def test_bytes_that_are_no_safetensors_are_refused(tmp_path: Path) -> None:
     import hashlib
 
-    runs.save_head(head(), tmp_path, "ridge")
+    saved.save_head(head(), tmp_path, "ridge")
     (tmp_path / "ridge.safetensors").write_bytes(b"pickle")
     spoil_manifest(tmp_path, sha256=hashlib.sha256(b"pickle").hexdigest())
     with pytest.raises(WeightsError, match="not a safetensors"):
-        runs.load_head(tmp_path / "ridge.json")
+        saved.load_head(tmp_path / "ridge.json")

@@ -8,32 +8,30 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from medtl_core.atomic import read_json, write_json
 from medtl_core.cli import app as cli
-from medtl_core.cli.checkout import find_app
+from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.ranking import Candidate, agreement, ranked
-from medtl_core.cli.selecting import Selection, read_sources, select
-from medtl_core.config import settings
+from medtl_core.cli.select import Selection, read_sources, select
+from medtl_core.cli.simulate import simulate
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
+from medtl_core.flower.run import RunPlan
 from medtl_core.methods.transferability import SCORES
 from medtl_core.report.terminal import agreement_table, ranking_table
-from medtl_core.runs import Plan
-from simulations.experiment import simulate
+from medtl_core.store import read_json, write_json
 
 APP = find_app(Path(__file__).resolve().parents[1])
 SMALL = ("sites=3", "shots=12", "image-size=64", "views=one")
 
 
-def real(plan: Plan) -> object:
-    return simulate(plan, lambda event: None)
+def real(plan: RunPlan) -> object:
+    return simulate(plan)
 
 
-def stored(plan: Plan) -> None:
+def stored(plan: RunPlan) -> None:
     """Writes what a run would leave: the deeper the tap, the better, with 0.01 a seed on top."""
-    write = plan.settings
-    names = [name for name in str(write["methods"]).split(",") if name.startswith("taps@")]
+    names = [method.name for method in plan.methods]
     for seed in range(plan.seeds):
         methods: dict[str, Any] = {}
         for rank, name in enumerate(names):
@@ -41,7 +39,7 @@ def stored(plan: Plan) -> None:
             methods[name] = {"facts": facts, "figures": {"balanced_accuracy": rank / 20, "ece": None}}
         (plan.out / f"seed-{seed}").mkdir(parents=True)
         write_json(plan.out / f"seed-{seed}" / "result.json", {"methods": methods})
-    write_json(plan.out / "config.json", {"settings": settings(write).public(), "seeds": plan.seeds})
+    write_json(plan.out / "config.json", {"settings": plan.settings.public(), "seeds": plan.seeds})
     write_json(plan.out / "metrics.json", {})
 
 
@@ -101,7 +99,7 @@ def test_the_ranking_comes_from_the_real_apps(tmp_path: Path) -> None:
 def test_what_is_done_is_not_run_again_and_other_settings_are_refused(tmp_path: Path) -> None:
     runs: list[str] = []
 
-    def counted(plan: Plan) -> None:
+    def counted(plan: RunPlan) -> None:
         runs.append(plan.out.name)
         if (plan.out / "config.json").exists():
             raise RunError("already in use")
@@ -122,11 +120,11 @@ def test_measured_figures_show_only_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_settings_of_the_catalog_and_of_the_user(tmp_path: Path) -> None:
-    plans: list[Plan] = []
+    plans: list[RunPlan] = []
     select(order(tmp_path, words=(*SMALL, "partition=even")), APP, lambda plan: (plans.append(plan), stored(plan)))
-    assert plans[0].settings["partition"] == "even"
-    assert plans[0].settings["features"] == "4+7+10+12"
-    assert str(plans[0].settings["methods"]).endswith("taps@7+10+12")
+    assert plans[0].settings.partition == "even"
+    assert plans[0].settings.features == "4+7+10+12"
+    assert plans[0].settings.methods.endswith("taps@7+10+12")
 
 
 def test_the_command_prints_the_ranking_and_the_agreement(
@@ -152,7 +150,7 @@ def test_the_command_prints_the_ranking_and_the_agreement(
 
 def test_missing_weights_stop_it_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    ran: list[Plan] = []
+    ran: list[RunPlan] = []
     with pytest.raises(WeightsError, match="weights of 'torchvision:resnet18' are not here"):
         select(order(tmp_path, "random:squeezenet1_1,torchvision:resnet18"), APP, ran.append)
     with pytest.raises(WeightsError, match="does not exist"):

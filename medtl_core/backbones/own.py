@@ -3,15 +3,14 @@
 A hospital that shall use one puts the two files into the same folder there; equal weights have equal fingerprints.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medtl_core.atomic import write_bytes, write_json, write_text
 from medtl_core.errors import ConfigError, RunError, WeightsError, did_you_mean
+from medtl_core.store import write_sealed, write_text
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
@@ -75,9 +74,8 @@ def register(name: str, content: bytes, manifest: Mapping[str, Any]) -> Path:
     path = folder / f"{stem}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, content)
-        write_json(folder / f"{stem}.json", manifest)
-        write_text(folder / "SHA256SUMS", _sums(folder, {path.name: hashlib.sha256(content).hexdigest()}))
+        sealed = write_sealed(folder / stem, content, manifest)
+        write_text(folder / "SHA256SUMS", _sums(folder, {path.name: sealed["sha256"]}))
     except OSError as error:
         raise RunError(f"{folder} cannot be written ({error.strerror}); set MEDTL_HOME to another folder") from error
     return path

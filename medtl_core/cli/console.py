@@ -1,15 +1,45 @@
 """How commands listen and speak: words in; results to standard output, everything else to standard error."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
 
-    from medtl_core.runs import Plan
+Event = Mapping[str, Any]
+Listener = Callable[[Event], None]
+
+# Options that several commands have.
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SCENARIO] [KEY=VALUE]...", help="A scenario's name or TOML file; further settings."),
+]
+Data = Annotated[str | None, typer.Option(metavar="DIR", help="Folder or file of the data.")]
+Workers = Annotated[int | None, typer.Option(help="Hospitals that work at the same time.")]
+App = Annotated[Path | None, typer.Option("--app", metavar="DIR", help="The Flower app to run, e.g. a checkout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+def group(summary: str | None = None) -> typer.Typer:
+    """Returns an empty group of commands."""
+    return typer.Typer(
+        help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
+
+
+def command(function: Callable[..., None], cls: type[TyperCommand] = TyperCommand) -> typer.Typer:
+    """Returns the command that a function is."""
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    alone.command(cls=cls)(function)
+    return alone
 
 
 def scenario_and_settings(words: Sequence[str], assignments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -28,13 +58,15 @@ def scenario_and_settings(words: Sequence[str], assignments: Sequence[str]) -> t
     return bare[0] if bare else None, [*assignments, *(word for word in words if "=" in word)]
 
 
-def console_of(stderr: bool = False) -> "Console":
-    """Returns the console of standard output, or of standard error."""
+def console_of(stderr: bool = False, width: int = 100) -> "Console":
+    """Returns the console of standard output, or of standard error.
+
+    A pipe has no width; `width` columns keep every row of a table on one line.
+    """
     from rich.console import Console
 
     console = Console(stderr=stderr, highlight=False)
-    # A pipe has no width; 100 columns keep every row on one line.
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=100)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=width)
 
 
 def say(console: "Console", words: str) -> None:
@@ -42,18 +74,87 @@ def say(console: "Console", words: str) -> None:
     console.print(words, markup=False, soft_wrap=True)
 
 
-def carry_out(plan: "Plan", quiet: bool) -> Mapping[str, Any]:
-    """Runs the checkout's experiment; whatever it writes to standard output goes to standard error."""
-    from contextlib import redirect_stdout
+def say_json(value: Any) -> None:
+    """Prints a value as JSON, to standard output."""
+    from medtl_core.store import to_json
 
-    from medtl_core.atomic import read_json
-    from medtl_core.cli.checkout import load_experiment
-    from medtl_core.cli.progress import shown
+    sys.stdout.write(to_json(value))
 
-    console = console_of(stderr=True)
-    if not quiet:
-        say(console, f"{plan.name}: {plan.seeds} seed(s), {plan.workers} worker(s), results in {plan.out}")
-    with redirect_stdout(sys.stderr), shown(console, quiet) as progress:
-        found = load_experiment(plan.app)(plan, progress)
-    metrics: Mapping[str, Any] = found if isinstance(found, Mapping) else read_json(plan.out / "metrics.json")
-    return metrics
+
+def table_of(*headings: str, title: str | None = None, right: Sequence[str] = ()) -> "Table":
+    """Returns an empty table in the commands' one style.
+
+    Args:
+        headings: of its columns; the first is never broken into lines.
+        title: above it.
+        right: headings of further columns, of numbers.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    table.pad_edge, table.show_edge = False, False
+    for heading in headings:
+        table.add_column(heading, no_wrap=heading == headings[0])
+    for heading in right:
+        table.add_column(heading, justify="right")
+    return table
+
+
+@contextmanager
+def progress_shown(console: "Console", quiet: bool = False) -> Iterator[Listener]:
+    """Yields a listener that shows a run's events: bars on a terminal, a line for every seed elsewhere.
+
+    The listener may be called from several threads, and passes over events it does not know.
+    """
+    if quiet:
+        yield lambda event: None
+    elif console.is_terminal:
+        with _bars(console) as bars:
+            yield _Bars(bars)
+    else:
+        yield lambda event: _say_seed(console, event)
+
+
+class _Bars:
+    """One bar for the seeds, one for the rounds of the phase at work, one for the hospitals of the round."""
+
+    def __init__(self, bars: "Progress") -> None:
+        self._bars = bars
+        self._seeds = bars.add_task("seeds", total=None)
+        self._rounds = bars.add_task("starting", total=None)
+        self._sites = bars.add_task("hospitals", total=None, visible=False)
+
+    def __call__(self, event: Event) -> None:
+        kind = event.get("kind")
+        if kind == "seed":
+            self._bars.update(self._seeds, completed=event.get("done", 0), total=event.get("of"))
+        elif kind == "phase":
+            total, number = event.get("of"), event.get("round") or 0
+            self._bars.update(self._rounds, description=_phase_of(event), completed=number, total=total)
+        elif kind == "site" and event.get("of"):
+            done, total = event.get("done", 0), event["of"]
+            self._bars.update(self._sites, completed=done, total=total, visible=True, description=_phase_of(event))
+
+
+def _bars(console: "Console") -> "Progress":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _say_seed(console: "Console", event: Event) -> None:
+    if event.get("kind") == "seed":
+        say(console, f"seed {event.get('done', '?')} of {event.get('of', '?')} done")
+
+
+def _phase_of(event: Event) -> str:
+    place = f": {event['site']}" if event.get("kind") == "site" and event.get("site") else ""
+    return f"{event.get('phase') or 'hospitals'}{place}"

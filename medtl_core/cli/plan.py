@@ -1,14 +1,14 @@
 """From the words of a command line to the plan of a run."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from medtl_core.config import Value, read_assignments, read_scenario, settings
 from medtl_core.errors import ConfigError, DataError, did_you_mean, positive
-from medtl_core.runs import Plan
+from medtl_core.flower.run import RunPlan
 
 #: The scenario of a run that names neither a scenario nor data.
 QUICKSTART = "quickstart"
@@ -21,14 +21,14 @@ _OPTIONS = ("seeds", "workers", "wire", "out")
 
 
 @dataclass(frozen=True)
-class Order:
+class RunOrder:
     """What was typed: None where an option was left out.
 
     Attributes:
         scenario: a name in the app's `simulations/scenarios`, or the path of a TOML file.
         assignments: `key=value` words, from `--set` and after it.
         data: a folder, a file, or the catalog name of built-in data.
-        seeds, workers, wire, out: as in `Plan`.
+        seeds, workers, wire, out: as in `RunPlan`.
     """
 
     scenario: str | None = None
@@ -40,32 +40,32 @@ class Order:
     out: Path | None = None
 
 
-def make_plan(order: Order, app: Path) -> Plan:
+def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = None) -> RunPlan:
     """Returns the plan of an order: scenario first, assignments over it, everything checked before anything starts.
+
+    Args:
+        order: what was typed.
+        app: folder of the Flower app.
+        usual: settings of this command that hold where neither the scenario nor an assignment says otherwise.
 
     Raises:
         ConfigError: a setting, method or scenario is unknown, or an option is given twice with different values.
         DataError: `data` is neither a place nor the name of a known set.
     """
-    from medtl_core.federation.registry import chosen_methods
-
     scenario = order.scenario or (None if order.data else QUICKSTART)
     path = _scenario_path(scenario, app) if scenario else None
-    written = read_scenario(path) if path else {}
+    written = {**(usual or {}), **(read_scenario(path) if path else {})}
     assigned = _assigned(order.assignments)
     typed: dict[str, Value | None] = {
         "seeds": order.seeds, "workers": order.workers, "wire": order.wire, "out": _text(order.out),
     }  # fmt: skip
-    options = {name: _option(name, typed[name], assigned.pop(name, None), written.get(name)) for name in _OPTIONS}
-    values = {key: value for key, value in written.items() if key not in _OPTIONS}
+    options = {name: _option(name, typed[name], assigned.pop(name, None), written.pop(name, None)) for name in _OPTIONS}
     if order.data is not None:
-        values |= name_data(order.data, str(values.get("data", "")))
-    values = {key: _absolute(key, value) for key, value in (values | assigned).items()}
-    checked = settings(values)
-    chosen_methods(checked)
-    name = path.stem if path else checked.data or Path(checked.data_path).stem
-    return Plan(
-        settings=values,
+        written |= name_data(order.data, str(written.get("data", "")))
+    chosen = settings({key: _absolute(key, value) for key, value in (written | assigned).items()})
+    name = path.stem if path else chosen.data or Path(chosen.data_path).stem
+    return RunPlan(
+        settings=chosen,
         seeds=_count("seeds", options["seeds"], 1),
         workers=_count("workers", options["workers"], _cores()),
         wire=_flag("wire", options["wire"]),

@@ -1,19 +1,16 @@
 """The hospital's own commands: `medtl ledger show|verify|raise` and `medtl site outbound|identity`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from medtl_core.cli import console
+from medtl_core.privacy.identity import public_identity
+from medtl_core.privacy.ledger_report import PRIVATE_OUTBOUND, balance, ledgers, raise_budget
 
-ledger_app = typer.Typer(
-    help="The privacy ledger of a hospital: what was spent on its patients.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-site_app = typer.Typer(help="What concerns one hospital.", no_args_is_help=True, rich_markup_mode=None)
+ledger_app = console.group("The privacy ledger of a hospital: what was spent on its patients.")
+site_app = console.group("What concerns one hospital.")
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A hospital's state-dir, or a folder above ledgers.")]
 
@@ -21,23 +18,21 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A hospital's state-
 @ledger_app.command("show")
 def show(folder: Folder) -> None:
     """Show every ledger below a folder: epsilon spent and allowed, and its records."""
-    from medtl_core.privacy.ledger_report import balance, ledgers
-
-    table = _table(("site", "ledger", "epsilon spent", "allowed", "delta", "reserved", "released", "last record"))
+    table = console.table_of(
+        "site", "ledger", "epsilon spent", "allowed", "delta", "reserved", "released", "last record"
+    )
     for place in ledgers(folder):
         found = balance(place)
         table.add_row(
             found.site, str(place.relative_to(folder)) or ".", f"{found.spent:.4g}", f"{found.budget:.4g}",
             f"{found.delta:g}", str(found.reserved), str(found.released), f"{found.witness[0]} {found.witness[1][:12]}",
         )  # fmt: skip
-    _print(table)
+    console.console_of(width=140).print(table, markup=False)
 
 
 @ledger_app.command("verify")
 def verify(folder: Folder) -> None:
     """Check every record of every ledger below a folder; damage is an error (exit code 1)."""
-    from medtl_core.privacy.ledger_report import balance, ledgers
-
     for place in ledgers(folder):
         found = balance(place)
         typer.echo(f"whole: {place.relative_to(folder)}: {found.witness[0]} records, last {found.witness[1]}")
@@ -50,8 +45,6 @@ def raise_(
     reason: Annotated[str, typer.Option(help="Who decided, and why; it is written down.")],
 ) -> None:
     """Let a hospital spend more. Only a person at the hospital can; a server has no way to ask for it."""
-    from medtl_core.privacy.ledger_report import raise_budget
-
     found = raise_budget(folder, epsilon, reason)
     typer.echo(f"{found.site}: {found.spent:.4g} of {found.budget:.4g} spent")
 
@@ -59,12 +52,10 @@ def raise_(
 @site_app.command("outbound")
 def outbound() -> None:
     """List everything a hospital may send under privacy; the wire carries nothing else."""
-    from medtl_core.privacy.ledger_report import PRIVATE_OUTBOUND
-
-    table = _table(("answer", "named", "what it is", "paid for"))
+    table = console.table_of("answer", "named", "what it is", "paid for")
     for row in PRIVATE_OUTBOUND:
         table.add_row(row.task, row.name, row.what, "by the ledger" if row.private else "not about patients")
-    _print(table)
+    console.console_of(width=140).print(table, markup=False)
 
 
 @site_app.command("identity")
@@ -72,24 +63,7 @@ def identity(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's own state-dir.")],
 ) -> None:
     """Print the hospital's public key, for the `peers.json` of the others; the private one never leaves DIR."""
-    from medtl_core.privacy.identity import public_identity
-
     typer.echo(public_identity(folder))
 
 
-def _table(headings: tuple[str, ...]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    table.pad_edge, table.show_edge = False, False
-    for heading in headings:
-        table.add_column(heading)
-    return table
-
-
-def _print(table: "Table") -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)  # "[k]" is a shape, not a style
-    (console if console.is_terminal else Console(highlight=False, width=140, markup=False)).print(table)
+COMMANDS = {"ledger": ledger_app, "site": site_app}

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from medtl_core.atomic import read_json
 from medtl_core.errors import RunError
 from medtl_core.evaluation.judgement import Judgement
+from medtl_core.store import read_json
 
 #: Version of the layout.
 SCHEMA = 1

@@ -46,7 +46,7 @@ class Exchange:
 
 
 @dataclass(frozen=True)
-class NamedCourse:
+class Course:
     """What the rounds gave.
 
     Attributes:
@@ -58,17 +58,12 @@ class NamedCourse:
     metrics: Mapping[int, Mapping[str, Mapping[str, float]]]
 
     @property
-    def arrays(self) -> Mapping[int, Mapping[str, Array]]:
-        """The arrays as they travel, float32."""
-        return {number: as_float32(arrays) for number, arrays in self.exact.items()}
-
-    @property
     def last(self) -> Mapping[str, Array]:
         """The float32 arrays after the last round."""
         return as_float32(self.exact[max(self.exact)])
 
 
-def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Array]) -> NamedCourse:
+def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Array]) -> Course:
     """Trains named arrays; each hospital's change counts by the number of cases it registered.
 
     Args:
@@ -95,7 +90,7 @@ def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Arr
         metrics[number] = one.metrics
         if number in exchange.keep or number == exchange.rounds:
             exact[number] = _parted(current, shapes)
-    return NamedCourse(exact, metrics)
+    return Course(exact, metrics)
 
 
 @dataclass(frozen=True)
@@ -198,11 +193,11 @@ class Trained(Method):
         """See Method."""
         return (Rounds(self.trained_as, self.rounds),)
 
-    def course(self, study: Study) -> NamedCourse:
+    def course(self, study: Study) -> Course:
         """Returns what the rounds gave, after those that any method needs; they are run once."""
         keep = study.rounds_needed(self.trained_as) | {self.rounds}
 
-        def run() -> NamedCourse:
+        def run() -> Course:
             fixed, config = self.sent(study), self.config(study)
             exchange = Exchange(self.task, self.phase, max(keep), config, fixed, keep, self.step(study))
             return run_rounds(study.hospitals, exchange, self.start(study))

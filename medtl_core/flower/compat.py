@@ -4,7 +4,7 @@ Flower's internals were renamed within months before; `tests/flower/test_compat.
 version or a missing name, so that the change is found here and nowhere else.
 """
 
-import os
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -19,9 +19,12 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.object_ref import load_app as load_object
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from medtl_core.errors import RunError
 
 _Record = TypeVar("_Record", RecordDict, MetricRecord, ConfigRecord)
 
@@ -38,6 +41,25 @@ CLIENT_RAISED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
 def flower_version() -> str:
     """Returns the installed minor version, e.g. "1.41"."""
     return ".".join(version("flwr").split(".")[:2])
+
+
+def load_app(reference: str, folder: Path) -> Any:
+    """Returns the app "module:name" of a folder, as Flower loads it: Flower puts the folder on Python's path.
+
+    Raises:
+        RunError: the folder has no such module or name, or a module of that name was loaded from elsewhere before.
+    """
+    module = reference.partition(":")[0]
+    package = module.partition(".")[0]
+    loaded = getattr(sys.modules.get(package), "__file__", None)
+    if loaded and not Path(loaded).resolve().is_relative_to(folder.resolve()):
+        raise RunError(f"another package named {package!r} was loaded from {Path(loaded).parent}; start in {folder}")
+    try:
+        return load_object(reference, RunError, folder)
+    except ModuleNotFoundError as error:
+        if error.name not in (module, package):
+            raise
+        raise RunError(f"{folder} has no {module.replace('.', '/')}.py; is the app complete?") from error
 
 
 def empty_run(run_id: int) -> Run:
@@ -101,31 +123,3 @@ def round_trip(message: Message) -> Message:
         raise TypeError(f"the wire gave a {type(arrived).__name__} for a message; Flower's format has changed")
     stamp(message, message_id)
     return stamp(arrived, message_id)
-
-
-def run_ray(root: Path, server: str, client: str, *, hospitals: int, run_config: UserConfig) -> None:
-    """Runs two apps, given as "module:name" under `root`, on Flower's own Ray simulation in this process.
-
-    Flower's public `run_simulation` leaves the run config empty, hence the private one. Needs the extra `medtl[ray]`.
-    """
-    from flwr.simulation.run_simulation import _run_simulation
-    from flwr.supercore import telemetry
-    from flwr.supercore.constant import NOOP_FEDERATION_ID
-
-    # read from the environment only when first imported, and on unless told otherwise
-    telemetry.FLWR_TELEMETRY_ENABLED = os.getenv("FLWR_TELEMETRY_ENABLED", "0")
-
-    run = empty_run(1)
-    run.primary_task_id, run.federation_id, run.override_config = 1, NOOP_FEDERATION_ID, dict(run_config)
-    take_identity(1, 1)
-    _run_simulation(
-        num_supernodes=hospitals,
-        exit_event=telemetry.EventType.PYTHON_API_RUN_SIMULATION_LEAVE,
-        client_app_attr=client,
-        server_app_attr=server,
-        app_dir=str(root),
-        is_app=True,
-        backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
-        server_app_context=node_context(1, 1, {}, run_config),
-        run=run,
-    )

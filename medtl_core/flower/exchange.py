@@ -4,9 +4,9 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
@@ -16,8 +16,10 @@ from medtl_core.events import Events
 from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
 from medtl_core.flower.delivery import WINDOW, Delivery, Tally, deliver
 from medtl_core.flower.records import Expectation, RefusedError, encode_request, pack, validate, validate_join
-from medtl_core.flower.reply_buffer import Shelf
+from medtl_core.flower.reply_buffer import ReplyBuffer
 from medtl_core.privacy.witnesses import Witnesses, as_values
+
+_Answer = TypeVar("_Answer")
 
 #: Seconds between two looks for nodes that are still to connect.
 _PAUSE = 0.5
@@ -25,7 +27,7 @@ _PAUSE = 0.5
 #: More processor seconds than one answer can take; a hospital's word above it is not booked.
 _MOST_SECONDS = 1e8
 
-_TOLD: Mapping[str, str] = {
+_FAULTS: Mapping[str, str] = {
     "not-sent": "Flower did not take the message for this hospital",
     "missing": "no answer before the deadline",
     "duplicate": "answered twice; the first answer counted",
@@ -35,7 +37,7 @@ _TOLD: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Terms:
+class ExchangeTerms:
     """What a run asks of its hospitals.
 
     Attributes:
@@ -54,7 +56,7 @@ class Terms:
         """Returns how many of `of` hospitals make the quorum, at least one.
 
         Example:
-            >>> Terms("", expected=5, quorum=0.5, deadline=60.0).needed(5)
+            >>> ExchangeTerms("", expected=5, quorum=0.5, deadline=60.0).needed(5)
             3
         """
         return max(1, math.ceil(self.quorum * of - 1e-9))
@@ -65,7 +67,7 @@ class GridHospitals(Hospitals):
     """The hospitals of one run over any Flower grid: in process, Ray or SuperLink."""
 
     def __init__(
-        self, grid: Grid, terms: Terms, events: Events | None = None, witnesses: Witnesses | None = None
+        self, grid: Grid, terms: ExchangeTerms, events: Events | None = None, witnesses: Witnesses | None = None
     ) -> None:
         self._grid, self._terms, self._events = grid, terms, events or Events()
         self._witnesses = witnesses or Witnesses(None, terms.agreement)
@@ -142,25 +144,25 @@ class GridHospitals(Hospitals):
     def _in_order(self, request: Request, tally: Tally) -> Iterator[Reply]:
         """Yields usable replies by name of the hospital, whatever their order of arrival."""
         places = {node: place for place, node in enumerate(self._asked(request).values())}
-        shelf, turn = Shelf(WINDOW), 0
+        buffer, turn = ReplyBuffer(WINDOW), 0
         try:
             for delivery in deliver(self._grid, self._messages(request), self._terms.deadline, tally):
-                reply = self._checked(request, tally, delivery)
+                reply = self._reply(request, tally, delivery)
                 if delivery.fault in ("duplicate", "foreign"):
                     continue  # the hospital's own answer came before or is still to come
                 if places[delivery.node] != turn:
-                    shelf.put(places[delivery.node], reply)
+                    buffer.put(places[delivery.node], reply)
                     continue
                 if reply is not None:
                     yield reply
                 turn += 1
-                while turn in shelf:
-                    kept = shelf.pop(turn)
+                while turn in buffer:
+                    early = buffer.pop(turn)
                     turn += 1
-                    if kept is not None:
-                        yield kept
+                    if early is not None:
+                        yield early
         finally:
-            shelf.close()
+            buffer.close()
 
     def _messages(self, request: Request) -> dict[int, tuple[RecordDict, str]]:
         kind = f"train.{request.task}"
@@ -185,37 +187,38 @@ class GridHospitals(Hospitals):
         return RecordDict({"arrays": arrays, "config": config})
 
     def _joining(self, tally: Tally, delivery: Delivery) -> tuple[str, int] | None:
-        label = f"node {delivery.node}"
-        if delivery.message is None:
-            self._fail(tally, Failure(label, delivery.fault, _TOLD[delivery.fault]))
-            return None
-        try:
-            answer = validate_join(delivery.message, self._terms.agreement)
-            _book_cpu(tally, delivery.message)
-        except Exception as error:
-            self._fail(tally, _refusal(label, error))
-            return None
-        return answer
+        def check(message: Message) -> tuple[str, int]:
+            return validate_join(message, self._terms.agreement)
 
-    def _checked(self, request: Request, tally: Tally, delivery: Delivery) -> Reply | None:
-        site = self._names.get(delivery.node, f"node {delivery.node}")
-        if delivery.message is None:
-            self._fail(tally, Failure(site, delivery.fault, _TOLD[delivery.fault]))
-            return None
-        terms = self._terms.agreement
-        try:
-            expect = Expectation(
-                site, self._weights[site], terms, request.expect, delivery.node, self._grid.run.run_id,
-                witness=bool(request.ledger),
-            )  # fmt: skip
-            reply = validate(delivery.message, expect)
+        return self._checked(tally, delivery, f"node {delivery.node}", check)
+
+    def _reply(self, request: Request, tally: Tally, delivery: Delivery) -> Reply | None:
+        site, private = self._names.get(delivery.node, f"node {delivery.node}"), bool(request.ledger)
+
+        def check(message: Message) -> Reply:
+            run, weight = self._grid.run.run_id, self._weights[site]
+            expect = Expectation(site, weight, self._terms.agreement, request.expect, delivery.node, run, private)
+            reply = validate(message, expect)
             if reply.witness is not None and not self._witnesses.follows(site, request.ledger, reply.witness):
                 raise RefusedError("witness", "its ledger stands before a record that it has shown already")
+            return reply
+
+        return self._checked(tally, delivery, site, check)
+
+    def _checked(
+        self, tally: Tally, delivery: Delivery, site: str, check: Callable[[Message], _Answer]
+    ) -> _Answer | None:
+        """What a delivery holds, if it is what was expected; else its failure is booked."""
+        if delivery.message is None:
+            self._fail(tally, Failure(site, delivery.fault, _FAULTS[delivery.fault]))
+            return None
+        try:
+            answer = check(delivery.message)
+            _book_cpu(tally, delivery.message)
         except Exception as error:
             self._fail(tally, _refusal(site, error))
             return None
-        _book_cpu(tally, delivery.message)
-        return reply
+        return answer
 
     def _await_nodes(self) -> list[int]:
         """Waits until as many nodes as expected are there; at the deadline the quorum is enough."""

@@ -1,17 +1,35 @@
-"""What a hospital tells the server when a handler raises: never the exception's own text."""
+"""What a hospital tells the server when a handler raises, never the exception's own text; how that is read there."""
 
 import functools
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from flwr.app import Context, Message
+from flwr.app import Context, Error, Message
 
 from medtl_core.errors import MedtlError
+from medtl_core.federation.hospitals import Failure
 
 Handler = Callable[[Message, Context], Message]
 
 _MARK = re.compile(r"\[medtl (\w{1,60})\] ([^\n\r\x1b]{0,200})")
+
+#: Flower's error code -> (medtl's word, what it means). Codes 5 and 8 come 50 to 60 s after the event.
+FAULTS: Mapping[int, tuple[str, str]] = {
+    0: ("unknown-error", "the hospital's node met an unknown error"),
+    1: ("app-not-loaded", "the hospital could not load the ClientApp; are the dependencies installed there?"),
+    2: ("client-error", "the hospital's ClientApp raised an error"),
+    3: ("expired", "the message or its reply was no longer available"),
+    4: ("no-reply", "the hospital's reply was lost between SuperNode and SuperLink"),
+    5: ("node-unavailable", "the hospital's SuperNode went away"),
+    6: ("mod-refused", "a mod of the hospital's ClientApp refused the message"),
+    7: ("app-refused", "the hospital refused the app bundle"),
+    8: ("client-crashed", "the hospital's ClientApp process died, perhaps out of memory"),
+}
+
+_UNPRINTABLE = re.compile(r"\x1b\[[0-9;]*m|[^\x20-\x7e]")
+#: How Flower words an exception; what follows the class may hold a path or a value and is dropped.
+_RAISED = re.compile(r"<class '([\w.]{1,100})'>")
 
 
 def guarded(handler: Handler) -> Handler:
@@ -37,15 +55,33 @@ def guarded(handler: Handler) -> Handler:
     return call
 
 
-def told(reason: str) -> tuple[str, str] | None:
+def public_text(reason: str) -> tuple[str, str] | None:
     """Returns (class name, public text) of an error that `guarded` raised, found in what Flower made of it, or None.
 
     Example:
-        >>> told("<class 'RuntimeError'>:<'[medtl DataError] the data could not be used'>")
+        >>> public_text("<class 'RuntimeError'>:<'[medtl DataError] the data could not be used'>")
         ('DataError', 'the data could not be used')
     """
-    found = _MARK.search(reason)
-    return (found[1], found[2].removesuffix("'>").rstrip()) if found else None
+    mark = _MARK.search(reason)
+    return (mark[1], mark[2].removesuffix("'>").rstrip()) if mark else None
+
+
+def failure(site: str, error: Error) -> Failure:
+    """Returns the failure that an error reply stands for.
+
+    Of an exception that `guarded` did not catch only the class is told; of Flower's own words the first line.
+
+    Example:
+        >>> failure("a", Error(code=2, reason="<class 'KeyError'>:<'patient 4711'>")).text
+        "the hospital's ClientApp raised an error (KeyError)"
+    """
+    word, meaning = FAULTS.get(error.code, ("unknown-error", f"error code {error.code}, unknown to this version"))
+    public = public_text(error.reason or "")
+    if public is not None:
+        return Failure(site, "error", _UNPRINTABLE.sub("", f"{public[0]}: {public[1]}"))
+    raised = _RAISED.search(error.reason or "")
+    reason = _UNPRINTABLE.sub("", raised[1] if raised else (error.reason or "").split("\n", 1)[0])[:200]
+    return Failure(site, word, f"{meaning} ({reason})" if reason else meaning)
 
 
 def _log(message: Message) -> None:

@@ -14,22 +14,9 @@ from medtl_core.errors import PrivacyError, ReplyError
 from medtl_core.federation.hospitals import ArraySpec, Reply, Value
 from medtl_core.fingerprint import PROTOCOL
 from medtl_core.flower.compat import filled
-from medtl_core.flower.faults import failure
-from medtl_core.flower.guard import guarded
+from medtl_core.flower.guard import failure
 from medtl_core.privacy.witnesses import as_values, from_values
 from medtl_core.values import Array, PrivacyEvent, Released, Witness
-
-__all__ = [
-    "Expectation",
-    "RefusedError",
-    "decode_request",
-    "encode",
-    "encode_request",
-    "guarded",
-    "pack",
-    "validate",
-    "wire_bytes",
-]
 
 #: The dtypes that may travel.
 DTYPES = ("float64", "float32", "int64")
@@ -141,7 +128,7 @@ def validate(message: Message, expect: Expectation) -> Reply:
     Raises:
         RefusedError: it is not; its `code` is "error" (the site says it failed) or one of "run", "node", "malformed",
             "protocol", "agreement", "unknown-site", "weight", "witness", "unknown-array", "missing-array", "dtype",
-            "shape", "header" and "not-finite", or a word of `faults.FAULTS`.
+            "shape", "header" and "not-finite", or a word of `guard.FAULTS`.
     """
     if message.has_error():
         fault = failure(expect.site, message.error)
@@ -239,12 +226,12 @@ def _check_about(about: ConfigRecord, expect: Expectation) -> int:
 
 def _witness(about: ConfigRecord) -> Witness:
     try:
-        found = from_values(about)
+        witness = from_values(about)
     except PrivacyError as error:
         raise RefusedError("witness", str(error)) from error
-    if found is None:
+    if witness is None:
         raise RefusedError("witness", "the reply does not say where the hospital's ledger stands")
-    return found
+    return witness
 
 
 def _metrics(record: MetricRecord) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from medtl_core.federation.hospitals import Reply
 
 
-class Shelf:
+class ReplyBuffer:
     """Replies by place. At most `room` are in memory, so one slow hospital does not make the server hold all others."""
 
     def __init__(self, room: int) -> None:
@@ -23,7 +23,7 @@ class Shelf:
 
     def put(self, place: int, reply: Reply | None) -> None:
         """Keeps a reply, or None for a place whose reply will never come."""
-        if reply is None or sum(kept is not None for kept in self._near.values()) < self._room:
+        if reply is None or sum(early is not None for early in self._near.values()) < self._room:
             self._near[place] = reply
             return
         if self._folder is None:

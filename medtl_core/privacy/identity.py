@@ -5,9 +5,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from medtl_core.atomic import write_bytes
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy import masking
+from medtl_core.store import write_bytes
 
 #: File in the hospital's folder with its private identity key.
 IDENTITY = "identity.key"

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
-from medtl_core.atomic import to_json, write_bytes
 from medtl_core.errors import PrivacyError
+from medtl_core.store import to_json, write_bytes
 
 #: The hash before the first record.
 GENESIS = "0" * 64

@@ -12,13 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, final
 
-from medtl_core.atomic import write_bytes
 from medtl_core.errors import BudgetError, PrivacyError
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.identity import kept_key
 from medtl_core.privacy.journal import Journal, Record
 from medtl_core.privacy.plan import GaussianEvent, Plan, Step
 from medtl_core.privacy.policy import Policy
+from medtl_core.store import write_bytes
 
 UNIT, ADJACENCY = "patient", "add or remove one patient"
 

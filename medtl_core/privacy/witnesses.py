@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-from medtl_core.atomic import read_json, to_json, write_bytes
 from medtl_core.errors import PrivacyError, RunError
+from medtl_core.store import read_json, to_json, write_bytes
 from medtl_core.values import Witness
 
 #: Whose a ledger is: the hospital's, for all its runs; or in a simulation one method's of one run.

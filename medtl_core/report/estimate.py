@@ -37,14 +37,11 @@ class Estimate:
         from medtl_core.evaluation.intervals import over_seeds
 
         defined = [float(value) for value in values if value is not None]
-        if not defined:
-            return cls()
-        undefined = len(values) - len(defined)
+        undefined = len(values) - len(defined) if defined else 0
         if len(defined) > 1:
-            mean, low, high = (float(number) for number in over_seeds(defined))
-            return cls(mean, low, high, undefined)
-        low, high = bootstrap or (None, None)
-        return cls(defined[0], low, high, undefined)
+            return cls(*over_seeds(defined), undefined)
+        low, high = bootstrap if bootstrap and defined else (None, None)
+        return cls(defined[0] if defined else None, low, high, undefined)
 
     @property
     def ends(self) -> tuple[float, float] | None:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from medtl_core.atomic import read_json, write_json, write_text
 from medtl_core.errors import RunError
 from medtl_core.evaluation.result import Result
 from medtl_core.report import page
 from medtl_core.report.summary import Summary, summarise
+from medtl_core.store import read_json, write_json, write_text
 
 
 def read_results(folder: Path) -> list[Result]:

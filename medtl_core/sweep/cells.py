@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.config import settings
+from medtl_core.config import Settings
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.errors import ConfigError
 from medtl_core.federation.private import PrivateMethod, terms_of
-from medtl_core.runs import Plan
-from medtl_core.sweep.job_queue import Job, Value
+from medtl_core.flower.run import RunPlan
+from medtl_core.sweep.job_queue import Job
 
 #: What is compared without privacy: exact sums, averaging, and no collaboration at all.
 REFERENCES = ("discriminant", "fedavg-20", "local")
@@ -29,14 +29,14 @@ class Sweep:
     """A privacy sweep, checked.
 
     Attributes:
-        plan: what all runs share: settings, workers, number of seeds, folder, checkout and name.
+        plan: what all runs share: settings, workers, number of seeds, folder, app and name.
         epsilons: promised, in order.
         shots: labelled cases of each hospital, in order.
         mechanisms: private methods.
         secure: whether those that can are summed securely.
     """
 
-    plan: Plan
+    plan: RunPlan
     epsilons: tuple[float, ...]
     shots: tuple[int, ...]
     mechanisms: tuple[PrivateMethod, ...]
@@ -51,13 +51,13 @@ class Sweep:
     @property
     def data(self) -> str:
         """Name of the data set, for folders and tables."""
-        chosen = settings(self.plan.settings)
+        chosen = self.plan.settings
         return chosen.data or Path(chosen.data_path).stem
 
     @property
-    def shared_settings(self) -> dict[str, Value]:
+    def shared_settings(self) -> dict[str, Any]:
         """What all runs share, by the settings' kebab-case names."""
-        public = settings(self.plan.settings).public()
+        public = self.plan.settings.public()
         return {key: value for key, value in public.items() if key not in _FREE_SETTINGS}
 
     @property
@@ -97,14 +97,9 @@ def place(out: Path, mode: str, name: str, epsilon: float, seed: int) -> Path:
     return out / mode / f"{name}-{epsilon:g}" / f"seed-{seed}"
 
 
-def private_settings(epsilon: float, secure: bool) -> dict[str, Value]:
-    """Returns the settings that make a run private."""
-    return {"privacy": "auto", "epsilon": epsilon, "secure-sum": secure}
-
-
 def cells(sweep: Sweep) -> Iterator[Cell]:
     """Yields every cell, the first seed of all of them first, so that a short budget covers every row."""
-    start = settings(sweep.plan.settings).seed
+    start = sweep.plan.settings.seed
     modes = [mode for mode in (SECURE, OPEN) if sweep.methods(mode)]
     for seed in range(start, start + sweep.plan.seeds):
         for shots in sweep.shots:
@@ -120,16 +115,13 @@ def job_of(sweep: Sweep, cell: Cell) -> Job:
         PrivacyError: delta promises nothing to so many patients.
         DataError: the data cannot be used.
     """
-    values: dict[str, Value] = {**sweep.plan.settings, "shots": cell.shots, "seed": cell.seed, "privacy": "none"}
-    values["methods"] = ",".join(sweep.methods(cell.mode))
+    chosen = _cases_of(sweep, cell).replace(privacy="none", methods=",".join(sweep.methods(cell.mode)))
     if cell.mode != FREE:
-        values |= private_settings(cell.epsilon, cell.mode == SECURE)
-        values["public-cases"] = values.get("public-cases") or fewest_patients(sweep, cell)
-    checked = settings(values)
-    if cell.mode != FREE:
-        terms_of(checked, width=1, classes=2)  # what it says of delta holds for any width
+        public, secure = chosen.public_cases or fewest_patients(sweep, cell), cell.mode == SECURE
+        chosen = chosen.replace(privacy="auto", epsilon=cell.epsilon, secure_sum=secure, public_cases=public)
+        terms_of(chosen, width=1, classes=2)  # what it says of delta holds for any width
     folder = place(sweep.plan.out, cell.mode, f"{sweep.data}-{cell.shots}", cell.epsilon, cell.seed)
-    return Job(folder, values)
+    return Job(folder, chosen)
 
 
 def fewest_patients(sweep: Sweep, cell: Cell) -> int:
@@ -140,7 +132,7 @@ def fewest_patients(sweep: Sweep, cell: Cell) -> int:
     Raises:
         ConfigError: there are fewer than two.
     """
-    chosen = settings({**sweep.plan.settings, "shots": cell.shots, "seed": cell.seed})
+    chosen = _cases_of(sweep, cell)
     patient = shared_source(chosen).examples["patient"]
     fewest, name = min((len(np.unique(patient[part.train])), part.name) for part in shared_parts(chosen).sites)
     if fewest < 2:
@@ -149,3 +141,8 @@ def fewest_patients(sweep: Sweep, cell: Cell) -> int:
             "choose more shots, fewer sites or another partition"
         )
     return fewest
+
+
+def _cases_of(sweep: Sweep, cell: Cell) -> Settings:
+    """The sweep's settings with the cases of one cell."""
+    return sweep.plan.settings.replace(shots=cell.shots, seed=cell.seed)

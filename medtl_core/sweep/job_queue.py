@@ -3,13 +3,12 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medtl_core.logs import quiet
-
-Value = str | int | float | bool
+from medtl_core.config import Settings
+from medtl_core.runtime import quiet
 
 
 @dataclass(frozen=True)
@@ -18,11 +17,11 @@ class Job:
 
     Attributes:
         folder: of the run.
-        settings: flat settings, with the seed.
+        settings: with the seed.
     """
 
     folder: Path
-    settings: Mapping[str, Value]
+    settings: Settings
 
     @property
     def done(self) -> bool:

@@ -4,17 +4,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from medtl_core.config import settings
+from medtl_core.config import Settings, Value
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import all_methods, find_method
 from medtl_core.federation.secure_sum import withstands
-from medtl_core.runs import Plan
+from medtl_core.flower.run import RunPlan
 from medtl_core.sweep.cells import Sweep
-from medtl_core.sweep.job_queue import Value
 
 #: What runs when no mechanism is named.
 MECHANISMS = "private-auto,private-prototypes,private-mean,private-discriminant,private-gradient,private-sgd"
+
+#: What a sweep does where nobody says otherwise.
+USUAL: Mapping[str, Value] = {"secure-sum": True}
 
 #: Settings that a sweep decides, and the option that says so.
 _SWEPT: Mapping[str, str] = {"epsilon": "--epsilons", "privacy": "--mechanisms", "methods": "--mechanisms"}
@@ -34,7 +36,7 @@ def check_assignments(words: Sequence[str], shots: str) -> None:
             raise ConfigError(f"shots are given by --shots {shots} and by --set {word}; keep one")
 
 
-def read_sweep(plan: Plan, epsilons: str, mechanisms: str = MECHANISMS, shots: str = "") -> Sweep:
+def read_sweep(plan: RunPlan, epsilons: str, mechanisms: str = MECHANISMS, shots: str = "") -> Sweep:
     """Returns the sweep of a plan.
 
     Args:
@@ -46,15 +48,14 @@ def read_sweep(plan: Plan, epsilons: str, mechanisms: str = MECHANISMS, shots: s
     Raises:
         ConfigError: an epsilon, mechanism or number of shots is not valid, or the hospitals cannot sum securely.
     """
-    values: dict[str, Value] = {key: value for key, value in plan.settings.items() if key not in _SWEPT}
-    secure = bool(values.pop("secure-sum", True))
-    chosen = settings(values)
+    chosen, secure = plan.settings, plan.settings.secure_sum
     if secure and not withstands(chosen.sites, chosen.colluders):
         raise ConfigError(
             f"a secure sum of {chosen.sites} hospitals cannot withstand {chosen.colluders} colluders; take more sites "
             "or fewer colluders, or sweep without it: --set secure-sum=false"
         )
-    shared = replace(plan, settings=values)
+    decided_by_cells = {name: getattr(Settings, name) for name in (*_SWEPT, "secure_sum")}
+    shared = replace(plan, settings=chosen.replace(**decided_by_cells))
     return Sweep(
         shared, read_epsilons(epsilons), read_shots(shots) or (chosen.shots,), read_mechanisms(mechanisms), secure
     )

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from medtl_core.atomic import write_text
 from medtl_core.errors import PrivacyError
 from medtl_core.evaluation.result import Result
 from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.policy import Policy
+from medtl_core.store import write_text
 from medtl_core.sweep.job_queue import Job
 
 
@@ -75,7 +75,7 @@ def read_job(job: Job, data: str) -> FinishedRun | None:
     Raises:
         RunError, PrivacyError: its result is missing, or a ledger is damaged.
     """
-    result = result_of(job.folder, int(job.settings["seed"]))
+    result = result_of(job.folder, job.settings.seed)
     if result is None:
         return None
     return FinishedRun(result, tuple(_row(job.folder, data, result, method) for method in result.methods))

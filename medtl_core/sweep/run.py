@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medtl_core.atomic import read_json, write_json, write_text
 from medtl_core.errors import RunError
-from medtl_core.runs import FAILED, Plan
+from medtl_core.flower.run import RunPlan
+from medtl_core.run_folder import FAILED
+from medtl_core.store import read_json, write_json, write_text
 from medtl_core.sweep.cells import Sweep, cells, job_of
 from medtl_core.sweep.findings import Findings
 from medtl_core.sweep.job_queue import Job, work_through
@@ -21,7 +22,7 @@ from medtl_core.sweep.page import render
 from medtl_core.sweep.rows import read_job, write_csv
 
 
-def carry_out(sweep: Sweep, run: Callable[[Plan], object], minutes: float, say: Callable[[str], None]) -> Findings:
+def carry_out(sweep: Sweep, run: Callable[[RunPlan], object], minutes: float, say: Callable[[str], None]) -> Findings:
     """Works through a sweep's cells and returns what all finished ones say; it also lies in `metrics.json`.
 
     Args:

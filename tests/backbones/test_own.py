@@ -37,7 +37,7 @@ def test_a_registered_backbone_is_found_by_name_and_read(content: bytes) -> None
     network, sha = load_network(backbone)
     assert sha == weights_sha(backbone) == weights_sha(find_backbone(f"file:{path}"))
     assert not any(parameter.requires_grad for parameter in network.parameters())
-    assert json.loads(path.with_suffix(".json").read_text()) == {"data": "phantom"}
+    assert json.loads(path.with_suffix(".json").read_text()) == {"data": "phantom", "sha256": sha}
     specs = [feature_spec(Settings(backbone=name), ("identity",)) for name in ("own:mine", f"file:{path}")]
     assert specs[0].fingerprint == specs[1].fingerprint
 

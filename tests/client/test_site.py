@@ -1,11 +1,13 @@
 """A hospital opens its own cases: in a simulation, from its own folder, and with everything that can be wrong."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from client.site import Node, open_site
+from client.site import Node, OpenHospitals, Site, open_site
 from medtl_core.config import Settings
 from medtl_core.data.manifest import write_manifest
 from medtl_core.errors import ConfigError, DataError
@@ -87,3 +89,37 @@ def test_what_a_node_lacks_is_refused(tmp_path: Path, settings: Settings) -> Non
     small = settings.replace(data="phantom", sites=2, shots=4)
     with pytest.raises(ConfigError, match="as many nodes as sites"):
         open_site(small, Node("", "", 2))
+
+
+def test_a_process_opens_each_hospital_once_and_lets_go_of_another_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[tuple[int, int]] = []
+
+    def slow(settings: Settings, node: Node) -> Site:
+        time.sleep(0.05)
+        opened.append((settings.seed, node.part))
+        return open_site(settings, node)
+
+    monkeypatch.setattr("client.site.open_site", slow)
+    run = {"data": "phantom", "sites": 2, "shots": 3, "image-size": 32, "features": "4", "cache": str(tmp_path)}
+    hospitals = OpenHospitals()
+    with ThreadPoolExecutor(4) as pool:
+        first = list(pool.map(lambda part: hospitals.open(run, {"partition-id": part}), [0, 1, 0, 1]))
+    assert sorted(opened) == [(0, 0), (0, 1)]
+    assert first[0] is first[2]
+    # what no hospital sees may differ
+    assert hospitals.open({**run, "methods": "ridge"}, {"partition-id": 0}) is first[0]
+    assert hospitals.open({**run, "state": str(tmp_path)}, {"partition-id": 0}).data.state is not None
+    hospitals.open({**run, "seed": 1}, {"partition-id": 0})
+    assert hospitals.open(run, {"partition-id": 0}) is not first[0]
+    assert sorted(opened) == [(0, 0), (0, 0), (0, 1), (1, 0)]
+
+
+def test_a_hospital_that_could_not_be_opened_is_tried_again(tmp_path: Path) -> None:
+    hospitals, config = OpenHospitals(), {"data-path": str(tmp_path / "hospital"), "site-name": "north"}
+    run = {"data": "", "image-size": 32, "features": "4", "cache": str(tmp_path / "cache")}
+    with pytest.raises(DataError):
+        hospitals.open(run, config)
+    own_folder(tmp_path, [0, 1], ["a", "b"], ["train", "train"])
+    assert hospitals.open(run, config).data.label.tolist() == [0, 1]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from medtl_core.atomic import to_json
 from medtl_core.errors import RunError
 from medtl_core.evaluation.result import Result
+from medtl_core.store import to_json
 
 STORED = sorted(Path(__file__).parents[1].glob("samples/*/run/seed-*/result.json"))
 

@@ -34,8 +34,8 @@ class Movers(MemoryHospitals):
 def test_the_mean_is_weighted_by_agreed_cases_and_kept_where_it_is_wanted() -> None:
     hospitals = Movers({"a": (1.0, 1), "b": (4.0, 3)})
     course = run_rounds(hospitals, Exchange("task", "phase", 2, keep=frozenset({1})), START)
-    assert sorted(course.arrays) == [1, 2]
-    np.testing.assert_allclose(course.arrays[1]["weight"], np.full((2, 3), 3.25))
+    assert sorted(course.exact) == [1, 2]
+    np.testing.assert_allclose(course.exact[1]["weight"], np.full((2, 3), 3.25))
     np.testing.assert_allclose(course.last["bias"], [7.5, 7.5])
     assert course.last["bias"].dtype == np.float32
     assert course.metrics[2] == {"a": {"loss": 1.0}, "b": {"loss": 4.0}}

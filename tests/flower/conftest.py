@@ -12,9 +12,10 @@ from flwr.clientapp import ClientApp
 
 from medtl_core.events import Events
 from medtl_core.federation.hospitals import ArraySpec, Request
-from medtl_core.flower.exchange import GridHospitals, Terms
+from medtl_core.flower.exchange import ExchangeTerms, GridHospitals
 from medtl_core.flower.grid import LocalGrid, LocalOptions
-from medtl_core.flower.records import decode_request, encode, guarded
+from medtl_core.flower.guard import guarded
+from medtl_core.flower.records import decode_request, encode
 from medtl_core.values import Released, Update
 
 AGREED = "the same hash on both sides"
@@ -85,7 +86,9 @@ def ward() -> Iterator[Callable[..., Ward]]:
         nodes: Sequence[dict[str, int]] = [{"partition-id": part} for part in range(count)]
         grids.append(grid((toy or Toy()).app(), nodes, {}, options or LocalOptions(workers=2)))
         events: list[Mapping[str, Any]] = []
-        hospitals = GridHospitals(grids[-1], Terms(AGREED, count, quorum, deadline), Events(listener=events.append))
+        hospitals = GridHospitals(
+            grids[-1], ExchangeTerms(AGREED, count, quorum, deadline), Events(listener=events.append)
+        )
         if join:
             hospitals.join()
         return Ward(hospitals, grids[-1], events)

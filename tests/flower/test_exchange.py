@@ -286,7 +286,7 @@ def test_a_caller_that_stops_early_leaves_nothing_behind(ward, ask) -> None:
 
 
 def test_late_nodes_are_waited_for_and_missing_ones_named() -> None:
-    from medtl_core.flower.exchange import GridHospitals, Terms
+    from medtl_core.flower.exchange import ExchangeTerms, GridHospitals
 
     class Empty:
         def __init__(self) -> None:
@@ -299,6 +299,6 @@ def test_late_nodes_are_waited_for_and_missing_ones_named() -> None:
     with pytest.raises(
         RunError, match=r"0 of 2 hospitals connected within 0.1 s, the quorum needs 1; start their SuperN"
     ):
-        GridHospitals(grid, Terms("", 2, 0.5, 0.1)).join()  # type: ignore[arg-type]
+        GridHospitals(grid, ExchangeTerms("", 2, 0.5, 0.1)).join()  # type: ignore[arg-type]
     threading.Timer(0.2, lambda: grid.nodes.extend([8, 7])).start()
-    assert GridHospitals(grid, Terms("", 2, 0.5, 5.0))._await_nodes() == [7, 8]  # type: ignore[arg-type]
+    assert GridHospitals(grid, ExchangeTerms("", 2, 0.5, 5.0))._await_nodes() == [7, 8]  # type: ignore[arg-type]

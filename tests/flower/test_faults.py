@@ -1,7 +1,7 @@
 import pytest
 from flwr.app import Error
 
-from medtl_core.flower.faults import failure
+from medtl_core.flower.guard import failure
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 6])

@@ -13,7 +13,6 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from medtl_core.errors import RunError
-from tests.deployed import copy_app
 from tests.harness.children import Children, executables, free_ports, marked, tail, words
 from tests.harness.processes import Deployment
 
@@ -120,17 +119,3 @@ def test_a_superlink_that_cannot_start_is_reported(tmp_path: Path, monkeypatch: 
         with pytest.raises(RunError, match="SuperLink did not start"), Deployment([], home=tmp_path):
             pass
     assert not marked(tmp_path)
-
-
-@pytest.mark.deployed
-def test_runs_that_fail_or_take_too_long_are_errors_with_their_logs(tmp_path: Path) -> None:
-    app, home = copy_app(tmp_path), tmp_path / "home"
-    with Deployment([], home=home) as deployment:
-        with pytest.raises(RunError, match="finished:failed") as caught:
-            deployment.run(app, {"methods": "nonsense"}, timeout=240)
-        assert "'nonsense'" in str(caught.value)
-        with pytest.raises(RunError, match="did not end in time"):
-            deployment.run(app, {"methods": "local"}, timeout=5)
-        with pytest.raises(RunError, match=r"did not start the run \(exit code 1\)"):
-            deployment.run(app, {"no-such-setting": 1}, timeout=240)
-    assert not marked(home)

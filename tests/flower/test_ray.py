@@ -6,7 +6,7 @@ import pytest
 
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.flower import compat
-from medtl_core.logs import quiet
+from medtl_core.runtime import quiet
 from simulations import ray
 
 
@@ -35,7 +35,7 @@ def test_what_the_server_raises_ends_the_run(monkeypatch: pytest.MonkeyPatch, er
     def broken(*args: object, **more: object) -> None:
         raise error
 
-    monkeypatch.setattr(compat, "run_ray", broken)
+    monkeypatch.setattr(ray, "_simulated", broken)
     monkeypatch.setattr(ray, "find_spec", lambda name: object())
     with pytest.raises(RunError, match=r"on Ray failed: .*no such data") as raised:
         ray.run_ray(Path(), 2, {"out": ""})

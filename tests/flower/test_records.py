@@ -11,14 +11,13 @@ from hypothesis.extra import numpy as hnp
 from medtl_core.errors import DataError
 from medtl_core.federation.hospitals import ArraySpec
 from medtl_core.flower import compat
-from medtl_core.flower.faults import FAULTS
+from medtl_core.flower.guard import FAULTS, guarded
 from medtl_core.flower.records import (
     Expectation,
     RefusedError,
     decode_request,
     encode,
     encode_request,
-    guarded,
     validate,
     validate_join,
     wire_bytes,

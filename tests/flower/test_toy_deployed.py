@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from medtl_core.errors import RunError
 from tests.harness.children import marked
 from tests.harness.processes import Deployment, flwr_run
 
@@ -40,7 +41,8 @@ from flwr.app import ConfigRecord, Message
 from flwr.clientapp import ClientApp
 
 from medtl_core.errors import DataError
-from medtl_core.flower.records import decode_request, encode, guarded
+from medtl_core.flower.guard import guarded
+from medtl_core.flower.records import decode_request, encode
 from medtl_core.values import Released, Update
 
 app = ClientApp()
@@ -77,7 +79,7 @@ from pathlib import Path
 import numpy as np
 from flwr.serverapp import ServerApp
 
-from medtl_core.flower.exchange import GridHospitals, Terms
+from medtl_core.flower.exchange import GridHospitals, ExchangeTerms
 from medtl_core.federation.hospitals import ArraySpec, Request
 
 app = ServerApp()
@@ -85,7 +87,7 @@ app = ServerApp()
 
 @app.main()
 def main(grid, context):
-    hospitals = GridHospitals(grid, Terms("agreed", context.run_config["sites"], 0.3, 120.0))
+    hospitals = GridHospitals(grid, ExchangeTerms("agreed", context.run_config["sites"], 0.3, 120.0))
     hospitals.join()
     x = np.array([[1.0, 2.0 ** -50, -0.0]])
     replies = list(hospitals.ask(Request("double", {"x": x}, {}, {"x": ArraySpec((1, 3))})))
@@ -124,13 +126,23 @@ def check(out: Path, home: Path) -> list[list[str]]:
     return more
 
 
-def test_a_deployment_names_its_failing_hospital(app: Path, tmp_path: Path) -> None:
+def test_a_deployment_names_its_failing_hospital_and_runs_that_fail_or_take_too_long_are_errors(
+    app: Path, tmp_path: Path
+) -> None:
     out, home = tmp_path / "out.json", tmp_path / "home"
     with Deployment([{"partition-id": 0}, {"partition-id": 1}], home=home) as deployment:
         assert deployment.run(app, {"out": str(out), "sites": 2}, timeout=200) == "finished:completed"
+        with pytest.raises(RunError, match="finished:failed") as caught:
+            deployment.run(app, {"out": str(tmp_path / "no such folder" / "out"), "sites": 2}, timeout=200)
+        assert "no such folder" in str(caught.value)
+        with pytest.raises(RunError, match=r"did not start the run \(exit code 1\)"):
+            deployment.run(app, {"no-such-setting": 1}, timeout=200)
+        with pytest.raises(RunError, match="did not end in time"):
+            deployment.run(app, {"sites": 3}, timeout=5)
     assert check(out, home) == []
 
 
+@pytest.mark.slow  # Ray's words for an exception are read in test_faults.py, the road is taken in tests/test_parity.py
 def test_flwr_run_names_its_failing_and_its_lying_hospital(app: Path, tmp_path: Path) -> None:
     out, home = tmp_path / "out.json", tmp_path / "home"
     assert flwr_run(app, {"out": str(out)}, nodes=3, home=home, timeout=200) == "finished:completed"

@@ -22,6 +22,8 @@ from medtl_core.errors import RunError
 
 #: Environment variable that names the home folder of the processes started for it.
 MARK = "MEDTL_PROCESSES"
+#: Environment variable that names another interpreter, whose environment the processes are to run in.
+PYTHON = "MEDTL_TEST_PYTHON"
 
 #: Ports the kernel does not hand out by itself to outgoing connections (those start at 32768 or above).
 _PORTS = range(20000, 32000)
@@ -131,8 +133,8 @@ class Children:
 
 
 def executables() -> Path:
-    """Returns the folder of `flwr` and its fellows: beside the running interpreter."""
-    return Path(sys.executable).parent
+    """Returns the folder of `flwr` and its fellows: beside the running interpreter, or the one that `PYTHON` names."""
+    return Path(os.environ.get(PYTHON, sys.executable)).parent
 
 
 def marked(home: Path) -> set[int]:

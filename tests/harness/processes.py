@@ -24,7 +24,16 @@ _CONNECTION = "medtl"
 _STARTED = re.compile(r"Successfully started run (\d+)")
 _COMPLETED = "finished:completed"
 #: Seconds between two looks at a run's status, once its log has ended.
-_PAUSE = 1.0
+_PAUSE = 0.2
+#: Flower's own SuperNode, which looks for messages every fifth of a second and not every third second.
+_SUPERNODE = """
+import time, types
+from flwr.supernode import start_client_internal
+from flwr.supernode.cli import flower_supernode
+quick = lambda seconds: time.sleep(min(seconds, 0.2))
+start_client_internal.time = types.SimpleNamespace(**{**vars(time), "sleep": quick})
+flower_supernode()
+"""
 #: Seconds for a SuperLink to listen, and for a question to it.
 _START = 90.0
 
@@ -100,7 +109,7 @@ class Deployment:
             children.start(
                 f"supernode-{number}",
                 [
-                    "flower-supernode", "--insecure", "--superlink", self.address, "--port", str(port),
+                    "python", "-c", _SUPERNODE, "--insecure", "--superlink", self.address, "--port", str(port),
                     "--node-config", words(config),
                 ],
                 children.environment(f"supernode-{number}"),

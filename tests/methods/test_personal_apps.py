@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from client.app import _understood
 from client.app import app as client_app
-from client.site import open_site
 from medtl_core.config import settings
 from medtl_core.flower.grid import run_local
 from server.app import app as server_app
@@ -66,8 +64,7 @@ def test_hospitals_that_restart_after_two_rounds_end_at_the_same_bytes(
 
     def restart(node: int, message: Message) -> None:
         if asked(message, "fedper_round", 3) or asked(message, "ditto_round", 3):
-            open_site.cache_clear()  # all that a hospital's process remembers
-            _understood.cache_clear()
+            client_app.hospitals.close()  # all that a hospital's process remembers
             restarts.append(node)
 
     result, state = run(tmp_path, cache, restart, wire=True)

@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from medtl_core.cli.app import app
 from medtl_core.config import settings

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from flwr.app import Message
 from safetensors.numpy import load_file
-from typer.testing import CliRunner
 
 # Everything of the house that this file touches, in one place: names move, samples do not.
 from client.app import app as client_app
@@ -22,8 +22,8 @@ from medtl_core.data.source import open_source
 from medtl_core.features.dataset import Material
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.federation.registry import unpack
+from medtl_core.federation.saved import is_model, load_head, load_packed
 from medtl_core.flower.grid import run_local
-from medtl_core.runs import is_model, load_head, load_packed
 from server.app import app as server_app
 
 SAMPLES = Path(__file__).parent / "8906598"

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medtl_core.cli.simulate import simulate
+from medtl_core.config import settings
 from medtl_core.errors import ConfigError, DataError, RunError
-from medtl_core.runs import Plan, load_head
-from simulations.experiment import simulate
+from medtl_core.federation.saved import load_head
+from medtl_core.flower.run import RunPlan
 from simulations.tables import table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,9 +18,9 @@ SMALL = {"data": "phantom", "sites": 3, "shots": 12, "image-size": 32, "features
 METHODS = "local,ridge,discriminant,fedavg-2,auto,scaffold-2,ensemble-local,ensemble-weighted,ensemble-all"
 
 
-def plan(out: Path, cache: Path, seeds: int = 1, workers: int = 1, **changes: object) -> Plan:
+def plan(out: Path, cache: Path, seeds: int = 1, workers: int = 1, **changes: object) -> RunPlan:
     values = {**SMALL, "methods": "discriminant", "cache": str(cache), **changes}
-    return Plan(values, seeds, workers, False, out, ROOT, "tiny")  # type: ignore[arg-type]
+    return RunPlan(settings(values), seeds, workers, False, out, ROOT, "tiny")  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def test_a_run_leaves_results_heads_metrics_and_a_report(tmp_path: Path, cache: 
     events: list[dict] = []
     metrics = simulate(
         plan(tmp_path / "run", cache, seeds=2, methods=METHODS), lambda event: events.append(dict(event))
-    )
+    ).as_dict()
     assert list(metrics["methods"]) == METHODS.split(",")
     assert all(0 <= found["balanced_accuracy"]["mean"] <= 1 for found in metrics["methods"].values())
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["methods"].keys() == metrics["methods"].keys()
@@ -50,7 +52,7 @@ def test_a_run_leaves_results_heads_metrics_and_a_report(tmp_path: Path, cache: 
 def test_same_seed_same_bytes_whatever_the_workers(tmp_path: Path, cache: Path) -> None:
     heads = []
     for name, workers in (("one", 1), ("two", 2)):
-        simulate(plan(tmp_path / name, cache, workers=workers, methods="discriminant,fedavg-2"), lambda event: None)
+        simulate(plan(tmp_path / name, cache, workers=workers, methods="discriminant,fedavg-2"))
         folder = tmp_path / name / "seed-0" / "heads"
         heads.append({path.name: path.read_bytes() for path in folder.glob("*.safetensors")})
     assert heads[0].keys() == {"discriminant.safetensors", "fedavg-2.safetensors"}
@@ -58,8 +60,8 @@ def test_same_seed_same_bytes_whatever_the_workers(tmp_path: Path, cache: Path) 
 
 
 def test_hospitals_can_judge_instead_of_the_server(tmp_path: Path, cache: Path) -> None:
-    central = simulate(plan(tmp_path / "server", cache, sites=5, shots=12), lambda event: None)
-    federated = simulate(plan(tmp_path / "sites", cache, sites=5, shots=12, test="sites"), lambda event: None)
+    central = simulate(plan(tmp_path / "server", cache, sites=5, shots=12)).as_dict()
+    federated = simulate(plan(tmp_path / "sites", cache, sites=5, shots=12, test="sites")).as_dict()
     ours, theirs = (one["methods"]["discriminant"] for one in (federated, central))
     # the five hospitals share out the very cases the server holds; counts are exact, ranks are binned
     np.testing.assert_allclose(ours["balanced_accuracy"]["mean"], theirs["balanced_accuracy"]["mean"], atol=1e-6)
@@ -68,10 +70,10 @@ def test_hospitals_can_judge_instead_of_the_server(tmp_path: Path, cache: Path) 
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path, cache: Path) -> None:
-    simulate(plan(tmp_path / "run", cache), lambda event: None)
+    simulate(plan(tmp_path / "run", cache))
     before = (tmp_path / "run" / "metrics.json").read_bytes()
     with pytest.raises(RunError, match="already in use"):
-        simulate(plan(tmp_path / "run", cache), lambda event: None)
+        simulate(plan(tmp_path / "run", cache))
     assert (tmp_path / "run" / "metrics.json").read_bytes() == before
 
 
@@ -92,7 +94,7 @@ def test_bad_input_is_one_clear_error_and_the_run_says_failed(
     for name in ("TORCH_HOME", "HF_HOME"):
         monkeypatch.setenv(name, str(tmp_path / "empty"))
     with pytest.raises(error, match=message):
-        simulate(plan(tmp_path / "run", cache, **changes), lambda event: None)
+        simulate(plan(tmp_path / "run", cache, **changes))
     left = (
         {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
         if (tmp_path / "run").exists()
@@ -105,5 +107,5 @@ def test_bad_input_is_one_clear_error_and_the_run_says_failed(
 def test_a_quorum_that_is_missed_stops_the_run(tmp_path: Path, cache: Path) -> None:
     # every class has fewer cases than the hospitals are willing to show: none can join
     with pytest.raises(RunError, match="quorum"):
-        simulate(plan(tmp_path / "run", cache, **{"min-cell": 1000}), lambda event: None)
+        simulate(plan(tmp_path / "run", cache, **{"min-cell": 1000}))
     assert "quorum" in (tmp_path / "run" / "FAILED").read_text()

@@ -28,7 +28,7 @@ def test_every_site_is_left_out_in_turn_and_a_second_call_only_reads(
     for name in ("phantom-a", "phantom-b"):
         result = json.loads((tmp_path / name / "seed-0" / "result.json").read_text())
         assert result["test"]["sites"] == [name] and not any(name in site for site in result["sites"])
-    monkeypatch.setattr("simulations.experiment.simulate", None)  # would fail if it were called again
+    monkeypatch.setattr("medtl_core.cli.simulate.simulate", None)  # would fail if it were called again
     assert main(words) == 0 and capsys.readouterr().out == first
 
 

@@ -3,14 +3,12 @@
 import math
 from pathlib import Path
 
-from medtl_core.atomic import write_json
-from medtl_core.config import settings
 from medtl_core.errors import RunError
 from medtl_core.federation.private import PrivateMethod, terms_of
-from medtl_core.federation.registry import chosen_methods
+from medtl_core.flower.run import RunPlan
 from medtl_core.privacy.ledger import Identity, Key, Ledger
 from medtl_core.privacy.policy import Policy
-from medtl_core.runs import Plan
+from medtl_core.store import write_json
 
 CLASSES = ["normal", "consolidation", "interstitial"]
 
@@ -21,9 +19,9 @@ def accuracy(method: str, epsilon: float, seed: int) -> float:
     return (0.33 if method == "private-mean" and epsilon <= 1 else 0.6 + 0.05 * math.log2(epsilon or 16)) + jitter
 
 
-def stored(plan: Plan) -> None:
+def stored(plan: RunPlan) -> None:
     """Writes what the run of a cell would leave; shots=13 breaks."""
-    chosen = settings(plan.settings)
+    chosen = plan.settings
     plan.out.mkdir(parents=True)
     if chosen.shots == 13:
         (plan.out / "FAILED").write_text("RunError: only 1 of 5 hospitals answered\n")
@@ -32,7 +30,7 @@ def stored(plan: Plan) -> None:
     folder = plan.out / f"seed-{chosen.seed}"
     folder.mkdir()
     methods = {}
-    for method in chosen_methods(chosen):
+    for method in plan.methods:
         figure = accuracy(method.name, chosen.epsilon if private else 0.0, chosen.seed)
         facts = {}
         if isinstance(method, PrivateMethod):
@@ -57,9 +55,9 @@ def stored(plan: Plan) -> None:
     write_json(plan.out / "metrics.json", {})
 
 
-def reserved(folder: Path, method: PrivateMethod, plan: Plan) -> None:
+def reserved(folder: Path, method: PrivateMethod, plan: RunPlan) -> None:
     """Writes a ledger in which every step of the method's plan is paid for."""
-    terms = terms_of(settings(plan.settings), 20, len(CLASSES))
+    terms = terms_of(plan.settings, 20, len(CLASSES))
     agreed = method.plan(terms)
     policy = Policy(max_epsilon=terms.epsilon, delta=terms.delta)
     with Ledger(folder, Identity(folder.parents[1].name, "hash"), policy) as ledger:

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from medtl_core.cli import app as cli
-from medtl_core.cli.checkout import find_app
-from medtl_core.runs import Plan
+from medtl_core.cli.app_folder import find_app
+from medtl_core.cli.simulate import simulate
+from medtl_core.flower.run import RunPlan
 from medtl_core.sweep.chart import apart
 from medtl_core.sweep.request import MECHANISMS
-from simulations.experiment import simulate
 from tests.report.reading import Reader, check_whole
 from tests.sweep import made_up
 
@@ -28,10 +28,10 @@ class Command:
     def __init__(self, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.out, self.monkeypatch, self.capsys = out, monkeypatch, capsys
         self.run: Any = made_up.stored
-        self.plans: list[Plan] = []
-        monkeypatch.setattr("medtl_core.cli.checkout.load_experiment", lambda app: self.simulate)
+        self.plans: list[RunPlan] = []
+        monkeypatch.setattr("medtl_core.cli.sweep.simulate", self.simulate)
 
-    def simulate(self, plan: Plan, progress: Any) -> None:
+    def simulate(self, plan: RunPlan) -> None:
         self.plans.append(plan)
         self.run(plan)
 
@@ -78,28 +78,28 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_every_combination_runs_once_and_the_first_seed_first(sweep: Command) -> None:
     assert sweep("--shots", "20,12,20", "--seeds", "2", "--quiet") == 0
     assert len(set(sweep.cells)) == len(sweep.cells) == 2 * 2 * (1 + 2 * 2)
-    seeds = [plan.settings["seed"] for plan in sweep.plans]
+    seeds = [plan.settings.seed for plan in sweep.plans]
     assert seeds == sorted(seeds)
-    shots = [plan.settings["shots"] for plan in sweep.plans]
+    shots = [plan.settings.shots for plan in sweep.plans]
     assert shots == [*[12] * 5, *[20] * 5] * 2
     assert sweep.said == ""
 
 
 def test_a_cell_says_everything_in_its_settings(sweep: Command) -> None:
     assert sweep("shots=12", "--seeds", "1") == 0
-    settings = {(plan.settings["privacy"], plan.settings.get("secure-sum")): plan.settings for plan in sweep.plans}
-    assert settings["none", None]["methods"] == "discriminant,fedavg-20,local"
-    assert settings["auto", True]["methods"] == "private-mean"
-    assert settings["auto", False]["methods"] == "private-sgd"
+    settings = {(plan.settings.privacy, plan.settings.secure_sum): plan.settings for plan in sweep.plans}
+    assert settings["none", False].methods == "discriminant,fedavg-20,local"
+    assert settings["auto", True].methods == "private-mean"
+    assert settings["auto", False].methods == "private-sgd"
     # the public number is that of the smallest hospital
-    assert 2 <= int(settings["auto", True]["public-cases"]) <= 12
+    assert 2 <= settings["auto", True].public_cases <= 12
 
 
 def test_settings_that_are_given_are_kept(sweep: Command) -> None:
     assert sweep("public-cases=5", "secure-sum=false", "--seeds", "1") == 0
-    private = [plan.settings for plan in sweep.plans if plan.settings["privacy"] == "auto"]
-    assert {(chosen["public-cases"], chosen["secure-sum"]) for chosen in private} == {(5, False)}
-    assert {chosen["methods"] for chosen in private} == {"private-mean,private-sgd"}
+    private = [plan.settings for plan in sweep.plans if plan.settings.privacy == "auto"]
+    assert {(chosen.public_cases, chosen.secure_sum) for chosen in private} == {(5, False)}
+    assert {chosen.methods for chosen in private} == {"private-mean,private-sgd"}
 
 
 def test_without_words_every_kind_of_mechanism_is_swept_over_the_quickstart(sweep: Command, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_one_seed_takes_its_bootstrap(sweep: Command) -> None:
 
 
 def test_without_an_interval_nothing_is_said_of_chance(sweep: Command) -> None:
-    def without(plan: Plan) -> None:
+    def without(plan: RunPlan) -> None:
         made_up.stored(plan)
         spoil(plan, lambda result: [method.pop("intervals") for method in result["methods"].values()])
 
@@ -233,7 +233,7 @@ def test_numbers_of_shots_are_told_apart(sweep: Command) -> None:
 
 
 def test_every_mechanism_is_drawn_with_its_interval_and_hostile_names_are_escaped(sweep: Command) -> None:
-    def hostile(plan: Plan) -> None:
+    def hostile(plan: RunPlan) -> None:
         made_up.stored(plan)
         spoil(plan, lambda result: result.update(classes=["<script>alert(1)</script>\"'&", "b", "c"]))
 
@@ -260,7 +260,7 @@ def test_labels_keep_apart_in_order_and_on_the_page() -> None:
 
 
 def test_a_sweep_goes_on_where_it_was_stopped(sweep: Command) -> None:
-    def stopped(plan: Plan) -> None:
+    def stopped(plan: RunPlan) -> None:
         if len(sweep.plans) == 4:
             plan.out.mkdir(parents=True)
             (plan.out / "half").write_text("of a run")
@@ -334,7 +334,7 @@ def test_folders_of_something_else_are_left_alone(sweep: Command, tmp_path: Path
 def test_two_sweeps_never_work_in_one_folder(sweep: Command) -> None:
     codes = []
 
-    def again(plan: Plan) -> None:
+    def again(plan: RunPlan) -> None:
         if not codes:
             codes.append(0)
             codes[0] = sweep()
@@ -359,9 +359,9 @@ def test_a_ledger_is_read_and_never_trusted(sweep: Command) -> None:
 
 
 def test_a_broken_promise_is_a_failure(sweep: Command) -> None:
-    def promising_less(plan: Plan) -> None:
+    def promising_less(plan: RunPlan) -> None:
         made_up.stored(plan)
-        if plan.settings["privacy"] == "auto":
+        if plan.settings.privacy == "auto":
             spoil(plan, lambda result: result["settings"].update(epsilon=3.9))
 
     sweep.run = promising_less
@@ -369,7 +369,7 @@ def test_a_broken_promise_is_a_failure(sweep: Command) -> None:
     assert "seed 0: a ledger accounts for epsilon 4: more than was promised" in sweep.shown
 
 
-def spoil(plan: Plan, change: Any) -> None:
+def spoil(plan: RunPlan, change: Any) -> None:
     """Changes the stored result of a run."""
     (path,) = plan.out.glob("seed-*/result.json")
     result = json.loads(path.read_text(encoding="utf-8"))
@@ -386,7 +386,7 @@ def test_a_sweep_through_the_real_apps(sweep: Command, tmp_path: Path) -> None:
         (tmp_path / "public" / f"class{number % 2}").mkdir(parents=True, exist_ok=True)
         pixels = np.cumsum(rng.integers(0, 12, (40, 40, 3)), axis=number % 2).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / "public" / f"class{number % 2}" / f"{number}.png")
-    sweep.run = lambda plan: simulate(plan, lambda event: None)
+    sweep.run = simulate
     words = ("shots=12", "bootstrap=5", f"public-images={tmp_path / 'public'}", f"cache={tmp_path / 'cache'}")
     assert sweep(*words, "--seeds", "1", epsilons="2", mechanisms="private-mean-8,private-sgd-1") == 0
     assert (sweep.metrics["done"], sweep.metrics["failed"], sweep.metrics["absent"]) == (3, {}, 0)

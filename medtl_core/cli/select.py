@@ -9,19 +9,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from medtl_core.atomic import read_json, write_json
+import typer
+
 from medtl_core.backbones.backbone import Backbone
 from medtl_core.backbones.weights import locate
 from medtl_core.backbones.zoo import find_backbone
-from medtl_core.cli.plan import Order, make_plan, name_data
+from medtl_core.cli import console
+from medtl_core.cli.app_folder import find_app
+from medtl_core.cli.plan import RunOrder, make_plan, name_data
 from medtl_core.cli.ranking import Candidate, agreement, ranked
-from medtl_core.config import settings
+from medtl_core.cli.simulate import simulate_shown
 from medtl_core.errors import ConfigError, did_you_mean
-from medtl_core.runs import Plan
+from medtl_core.flower.run import RunPlan
+from medtl_core.report.terminal import agreement_table, ranking_table
+from medtl_core.store import read_json, write_json
 
-Run = Callable[[Plan], object]
+Run = Callable[[RunPlan], object]
 
 #: The score that orders the table: the one the cheaper ones are held against.
 STANDARD = "cv-loss"
@@ -31,7 +36,7 @@ _TAPS = ("rich", "all")
 
 
 @dataclass(frozen=True)
-class Source:
+class CandidateTaps:
     """One backbone and what of it is judged.
 
     Attributes:
@@ -65,7 +70,7 @@ class Selection:
     """
 
     data: str
-    sources: Sequence[Source]
+    sources: Sequence[CandidateTaps]
     assignments: Sequence[str] = ()
     weights: str = ""
     measure: bool = False
@@ -74,7 +79,7 @@ class Selection:
     out: Path | None = None
 
 
-def read_sources(text: str, taps: str = "rich") -> tuple[Source, ...]:
+def read_sources(text: str, taps: str = "rich") -> tuple[CandidateTaps, ...]:
     """Returns the sources of a comma-separated list: "NAME", or "NAME@4+7" to name the taps.
 
     Args:
@@ -107,7 +112,7 @@ def select(order: Selection, app: Path, run: Run) -> dict[str, Any]:
 
     Args:
         order: what to do.
-        app: the medtl checkout.
+        app: folder of the Flower app.
         run: carries out a plan.
 
     Raises:
@@ -120,7 +125,7 @@ def select(order: Selection, app: Path, run: Run) -> dict[str, Any]:
         if not is_done(plan):
             run(plan)
         candidates += _candidates(source.backbone.name, plan, order.measure)
-    found = {
+    selection = {
         "data": order.data,
         "seeds": order.seeds,
         "out": str(out),
@@ -128,11 +133,11 @@ def select(order: Selection, app: Path, run: Run) -> dict[str, Any]:
         "agreement": agreement(candidates) if order.measure else [],
         "by_seed": [vars(candidate) for candidate in candidates],
     }
-    write_json(out / "selection.json", found)
-    return found
+    write_json(out / "selection.json", selection)
+    return selection
 
 
-def _source(word: str, taps: str) -> Source:
+def _source(word: str, taps: str) -> CandidateTaps:
     name, _, asked = word.partition("@")
     if name == "table":
         raise ConfigError("a table has no backbone to choose; name image backbones")
@@ -145,15 +150,15 @@ def _source(word: str, taps: str) -> Source:
             if len(chosen) < min(_LEAST, len(known)):
                 chosen.add(tap)
         joined = backbone.rich if len(backbone.rich) > 1 else ()
-        return Source(backbone, tuple(tap for tap in known if tap in chosen), joined)
+        return CandidateTaps(backbone, tuple(tap for tap in known if tap in chosen), joined)
     wanted = asked.split("+")
     for tap in wanted:
         if tap not in known:
             raise ConfigError(f"{word}: backbone {name!r} has no tap {tap!r}; {did_you_mean(tap, known)}")
-    return Source(backbone, tuple(tap for tap in known if tap in wanted))
+    return CandidateTaps(backbone, tuple(tap for tap in known if tap in wanted))
 
 
-def _plan(source: Source, order: Selection, app: Path, out: Path) -> Plan:
+def _plan(source: CandidateTaps, order: Selection, app: Path, out: Path) -> RunPlan:
     """The plan of one source; its weights are looked for now, so that nothing runs before all of them are here."""
     backbone = source.backbone
     weights = "" if backbone.source in ("random", "file") else order.weights
@@ -167,7 +172,7 @@ def _plan(source: Source, order: Selection, app: Path, out: Path) -> Plan:
     if "bootstrap" not in given:
         words.append("bootstrap=1")  # no interval is shown
     folder = out / re.sub(r"[^\w.-]+", "-", backbone.name)
-    return make_plan(Order(None, words, order.data, order.seeds, order.workers, None, folder), app)
+    return make_plan(RunOrder(None, words, order.data, order.seeds, order.workers, None, folder), app)
 
 
 def _partition(data: str) -> str:
@@ -179,21 +184,57 @@ def _partition(data: str) -> str:
     return entry.partition if entry else "natural"
 
 
-def is_done(plan: Plan) -> bool:
+def is_done(plan: RunPlan) -> bool:
     """Returns whether the plan's folder holds its finished run, under the same settings and seeds."""
     if not (plan.out / "metrics.json").is_file():
         return False
     stored = read_json(plan.out / "config.json")
-    return settings(stored["settings"]) == settings(plan.settings) and stored["seeds"] == plan.seeds
+    return bool(stored["settings"] == plan.settings.public() and stored["seeds"] == plan.seeds)
 
 
-def _candidates(backbone: str, plan: Plan, measure: bool) -> list[Candidate]:
-    first = settings(plan.settings).seed
-    found = []
-    for seed in range(first, first + plan.seeds):
+def _candidates(backbone: str, plan: RunPlan, measure: bool) -> list[Candidate]:
+    candidates = []
+    for seed in range(plan.settings.seed, plan.settings.seed + plan.seeds):
         methods = read_json(plan.out / f"seed-{seed}" / "result.json")["methods"]
         for method in methods.values():
             taps, width, scores = (method["facts"][key] for key in ("taps", "width", "scores"))
             figures = {key: value for key, value in method["figures"].items() if measure and value is not None}
-            found.append(Candidate(backbone, taps, seed, width, scores, figures))
-    return found
+            candidates.append(Candidate(backbone, taps, seed, width, scores, figures))
+    return candidates
+
+
+def select_command(
+    data: Annotated[str, typer.Option(metavar="DIR", help="Folder or file of the target's data.")],
+    backbones: Annotated[
+        str, typer.Option(metavar="NAMES", help="Separated by commas; NAME@4+7 names the taps of one.")
+    ] = "lite0,torchvision:squeezenet1_1,torchvision:mobilenet_v2",
+    taps: Annotated[str, typer.Option(help="Layers of each backbone: rich (at least four) or all.")] = "rich",
+    weights: Annotated[str, typer.Option(metavar="DIR", help="Folder with a folder of weights a backbone.")] = "",
+    shots: Annotated[int | None, typer.Option(help="Labelled training cases of each hospital; 0 = all.")] = None,
+    sites: Annotated[int | None, typer.Option(help="Hospitals.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the first repetition.")] = None,
+    seeds: Annotated[int, typer.Option(help="Repetitions with other draws of the training cases.")] = 1,
+    measure: Annotated[bool, typer.Option("--measure", help="Judge every candidate on test cases, too.")] = False,
+    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting.")] = None,
+    workers: console.Workers = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; what is done in it stays.")] = None,
+    app: console.App = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the ranking as JSON and nothing else.")] = False,
+    quiet: console.Quiet = False,
+) -> None:
+    """Order backbones and their layers by how well they suit the hospitals' task, from sums only."""
+    given = {"shots": shots, "sites": sites, "seed": seed}
+    words = [*(assignments or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
+    order = Selection(data, read_sources(backbones, taps), words, weights, measure, seeds, workers, out)
+    selection = select(order, find_app(app), lambda plan: simulate_shown(plan, quiet))
+    if as_json:
+        console.say_json(selection)
+        return
+    screen = console.console_of()
+    screen.print(ranking_table(selection))
+    if measure:
+        screen.print(agreement_table(selection))
+    console.say(screen, f"run folder  {selection['out']}")
+
+
+COMMANDS = {"select": console.command(select_command)}

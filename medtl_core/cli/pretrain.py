@@ -5,18 +5,18 @@ one that the user declares public. Norm layers keep their statistics: the networ
 file is read like any other backbone's.
 """
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+import typer
 
-from medtl_core.atomic import write_bytes, write_json
 from medtl_core.backbones.backbone import Backbone
 from medtl_core.backbones.own import check_name, register
 from medtl_core.backbones.weights import weights_sha
 from medtl_core.backbones.zoo import find_backbone
+from medtl_core.cli import console
 from medtl_core.cli.plan import name_data
 from medtl_core.cli.trainer import ALL, Lesson, Progress, sides, train
 from medtl_core.config import settings
@@ -24,6 +24,7 @@ from medtl_core.data.leak import check_leaks
 from medtl_core.data.source import Source, open_source
 from medtl_core.errors import ConfigError, DataError, RunError, did_you_mean
 from medtl_core.features.extract import images_of
+from medtl_core.store import write_sealed
 from medtl_core.versions import versions
 
 if TYPE_CHECKING:
@@ -74,37 +75,35 @@ def pretrain(
         WeightsError: the starting weights are missing or damaged.
         RunError: the file is there already, cannot be written, or training left the finite numbers.
     """
-    import torch
-
     name = _check_out(out)
     backbone = find_backbone(lesson.backbone)
     start = {"backbone": backbone.name, "sha256": weights_sha(backbone, lesson.weights)}
     network = _prepared(backbone, lesson, len(source.examples.task.classes))
     history = train(network, backbone, source, lesson, progress)
     content = _packed(network, backbone)
+    made = {"name": f"own:{name}", "arch": backbone.identity, "start": start, "history": history}
+    try:
+        sealed = write_sealed(out.with_suffix(""), content, {"schema": 1, **made, **_origin(source, lesson)})
+    except OSError as error:
+        raise RunError(f"{out} cannot be written ({error.strerror}); choose another place with --out") from error
+    register(name, content, sealed)
+    return sealed
+
+
+def _origin(source: Source, lesson: Lesson) -> dict[str, Any]:
+    """What a manifest says of the cases, the settings and the machine."""
+    import torch
+
     entry = source.entry
-    manifest = {
-        "schema": 1,
-        "name": f"own:{name}",
-        "arch": backbone.identity,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "start": start,
+    return {
         "data": {key: getattr(entry, key) for key in ("name", "title", "modality", "licence", "citation", "url")},
         "notes": list(source.notes),
         "classes": list(source.examples.task.classes),
         "cases": {side: len(rows) for side, rows in sides(source.examples).items()},
         "settings": {key: value for key, value in asdict(lesson).items() if key != "weights"},
-        "history": history,
         "versions": {**versions(), "threads": torch.get_num_threads()},
         "warning": "The weights hold what was learnt from the cases: they are as public as the cases are.",
     }
-    try:
-        write_bytes(out, content)
-        write_json(out.with_suffix(".json"), manifest)
-    except OSError as error:
-        raise RunError(f"{out} cannot be written ({error.strerror}); choose another place with --out") from error
-    register(name, content, manifest)
-    return manifest
 
 
 def _check_out(out: Path) -> str:
@@ -146,3 +145,41 @@ def _packed(network: "nn.Module", backbone: Backbone) -> bytes:
     if faulty:
         raise RunError(f"training left numbers that are not finite in {faulty[0]!r}; lower --learning-rate")
     return save(state, {"arch": backbone.identity})
+
+
+def pretrain_command(
+    data: Annotated[str, typer.Option(metavar="DIR", help="Folder or file of ONE PUBLIC set, or its catalog name.")],
+    out: Annotated[Path, typer.Option(metavar="NAME.safetensors", help="New file; it is then called own:NAME.")],
+    backbone: Annotated[str, typer.Option(help="Where it starts.")] = "lite0",
+    epochs: Annotated[int, typer.Option(help="Passes over the training cases.")] = 5,
+    after: Annotated[str, typer.Option(metavar="TAP", help="Train only what is deeper than this tap.")] = "all",
+    weights: Annotated[str, typer.Option(metavar="PATH", help="File or folder with the starting weights.")] = "",
+    image_size: Annotated[int, typer.Option(help="Pixels a side; 0 = the backbone's own.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Images a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Of AdamW, at its highest.")] = 3e-4,
+    seed: Annotated[int, typer.Option(help="Of the first values, the order and the augmentation.")] = 0,
+    public: Annotated[bool, typer.Option("--public", help="Declare that anyone may have these cases.")] = False,
+) -> None:
+    """Fine-tune a backbone on one public set and register it as a source, own:NAME.
+
+    Never on entrusted patients: what the network learns from its cases leaves with its weights.
+    """
+    lesson = Lesson(backbone, weights, epochs, after, image_size, batch_size, learning_rate, seed=seed)
+    source = open_public(data, declared=public)
+    log = console.console_of(stderr=True)
+    console.say(log, "WARNING: for public cases only. What the network learns from them leaves with its weights.")
+    licence = source.entry.licence
+    console.say(log, f"cases: {source.entry.title}; licence, to be kept for what is made from them: {licence}")
+
+    def tell(epoch: int, loss: float, accuracy: float | None) -> None:
+        shown = "none held out" if accuracy is None else f"held-out balanced accuracy {100 * accuracy:.1f}"
+        console.say(log, f"epoch {epoch} of {epochs}: loss {loss:.3f}, {shown}")
+
+    manifest = pretrain(source, lesson, out, progress=tell)
+    screen = console.console_of()
+    console.say(screen, f"weights   {out.absolute()}")
+    console.say(screen, f"sha256    {manifest['sha256']}")
+    console.say(screen, f"backbone  {manifest['name']}")
+
+
+COMMANDS = {"pretrain": console.command(pretrain_command)}

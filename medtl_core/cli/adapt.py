@@ -4,11 +4,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
+from medtl_core.cli import console
 from medtl_core.cli.plan import name_data
 from medtl_core.config import Settings, Value
 from medtl_core.data.leak import check_leaks
@@ -18,19 +20,20 @@ from medtl_core.evaluation.scores import auroc, balanced_accuracy
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.features.spec import FEATURE_SETTINGS, Spec
 from medtl_core.federation.model import Classifier
+from medtl_core.federation.saved import is_model, load_head, load_packed, save_head, save_model
 from medtl_core.methods.adaptation import Support, adapt_head, adapt_metric, check_support
 from medtl_core.methods.episodes import draw_shots
 from medtl_core.methods.metric import Metric
 from medtl_core.rng import stream
-from medtl_core.runs import is_model, load_head, load_packed, save_head, save_model
-from medtl_core.threads import one_thread
+from medtl_core.runtime import one_thread
+from medtl_core.store import file_of, stem_of
 from medtl_core.values import ABSENT, Examples, Head, Scores
 
 Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Order:
+class AdaptOrder:
     """What was typed.
 
     Attributes:
@@ -85,7 +88,7 @@ class Adapted:
         }  # fmt: skip
 
 
-def adapt(order: Order) -> Adapted:
+def adapt(order: AdaptOrder) -> Adapted:
     """Adapts, judges and saves; nothing is written before everything else has succeeded.
 
     Raises:
@@ -99,7 +102,7 @@ def adapt(order: Order) -> Adapted:
     one_thread()
     started = time.perf_counter()
     classifier = _load(order.head)
-    out = order.out or Path(f"{_stem(order.head).name}-{Path(order.data).stem}")
+    out = order.out or Path(f"{stem_of(order.head).name}-{Path(order.data).stem}")
     _check_free(out)
     settings, views = _settings(classifier, order)
     source = open_source(settings)
@@ -120,21 +123,21 @@ def adapt(order: Order) -> Adapted:
     )  # fmt: skip
 
 
-def told(found: Adapted) -> list[str]:
+def lines(adapted: Adapted) -> list[str]:
     """Returns the result as lines for a person."""
-    cases = ", ".join(f"{name} {count}" for name, count in found.cases.items())
-    lines = [f"learnt from  {cases}"]
-    if found.new:
-        lines.append(f"new classes  {', '.join(found.new)}")
-    lines.append(f"judged on    {found.judged_on}" + (f", {found.judged} cases" if found.judged else ""))
-    if found.after:
-        lines.append(f"{'':<18}{'before':>8}{'after':>8}")
+    cases = ", ".join(f"{name} {count}" for name, count in adapted.cases.items())
+    text = [f"learnt from  {cases}"]
+    if adapted.new:
+        text.append(f"new classes  {', '.join(adapted.new)}")
+    text.append(f"judged on    {adapted.judged_on}" + (f", {adapted.judged} cases" if adapted.judged else ""))
+    if adapted.after:
+        text.append(f"{'':<18}{'before':>8}{'after':>8}")
         names = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
         for key, name in names.items():
-            lines.append(
-                f"{name:<18}" + "".join(f"{_percent(side.get(key)):>8}" for side in (found.before, found.after))
+            text.append(
+                f"{name:<18}" + "".join(f"{_percent(side.get(key)):>8}" for side in (adapted.before, adapted.after))
             )
-    return [*lines, f"seconds      {found.seconds:.1f}", f"saved        {found.saved}"]
+    return [*text, f"seconds      {adapted.seconds:.1f}", f"saved        {adapted.saved}"]
 
 
 def _percent(figure: float | None) -> str:
@@ -153,19 +156,14 @@ def _load(path: Path) -> Metric | Head:
     )
 
 
-def _stem(path: Path) -> Path:
-    return path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
-
-
 def _check_free(out: Path) -> None:
-    stem = _stem(out)
-    for suffix in (".safetensors", ".json"):
-        place = stem.with_name(f"{stem.name}{suffix}")
+    for suffix in ("safetensors", "json"):
+        place = file_of(stem_of(out), suffix)
         if place.exists():
             raise RunError(f"{place} exists already; choose another name with --out")
 
 
-def _settings(classifier: Metric | Head, order: Order) -> tuple[Settings, tuple[str, ...]]:
+def _settings(classifier: Metric | Head, order: AdaptOrder) -> tuple[Settings, tuple[str, ...]]:
     """The settings under which the hospital's features are the federation's, and the views of the federation's data."""
     told = classifier.facts.get("features")
     if not isinstance(told, Mapping) or not {*FEATURE_SETTINGS, "entry_views"} <= told.keys():
@@ -189,7 +187,7 @@ def _check_fingerprint(classifier: Classifier, spec: Spec) -> None:
         )
 
 
-def _rows(examples: Examples, order: Order) -> tuple[Index, Index, str]:
+def _rows(examples: Examples, order: AdaptOrder) -> tuple[Index, Index, str]:
     """Rows to learn from, rows to judge on, and what the latter are."""
     held = examples["split"] == "test"
     train = np.flatnonzero(~held)
@@ -252,11 +250,32 @@ def _figures(
 
 
 def _save(adapted: Metric | Head, classifier: Metric | Head, out: Path) -> Path:
-    stem = _stem(out)
-    adapted = replace(adapted, facts={**adapted.facts, "from": f"{classifier.kind}"})
-    try:
-        if isinstance(adapted, Metric):
-            return save_model(adapted.pack(), adapted.kind, stem.parent, stem.name)
-        return save_head(adapted, stem.parent, stem.name)
-    except OSError as error:
-        raise RunError(f"{stem} cannot be written ({error.strerror}); choose another place with --out") from error
+    stem = stem_of(out)
+    adapted = replace(adapted, facts={**adapted.facts, "from": classifier.kind})
+    if isinstance(adapted, Metric):
+        return save_model(adapted.pack(), adapted.kind, stem.parent, stem.name)
+    return save_head(adapted, stem.parent, stem.name)
+
+
+def adapt_command(
+    head: Annotated[
+        Path, typer.Argument(metavar="HEAD", help="A saved metric (best) or head, in a run's heads folder.")
+    ],
+    data: Annotated[str, typer.Option(metavar="DIR", help="The new hospital's labelled cases.")],
+    shots: Annotated[int, typer.Option(help="Labelled cases of each class to learn from, at most.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the draw of these cases.")] = 0,
+    weights: Annotated[str, typer.Option(metavar="PATH", help="File or folder with the backbone's weights.")] = "",
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file; HEAD-DIR here if left out.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
+) -> None:
+    """Give a new hospital its own head in seconds, on its own machine, even with classes nobody has seen."""
+    adapted = adapt(AdaptOrder(head, data, shots, seed, out, weights))
+    if as_json:
+        console.say_json(adapted.as_dict())
+        return
+    screen = console.console_of()
+    for line in lines(adapted):
+        console.say(screen, line)
+
+
+COMMANDS = {"adapt": console.command(adapt_command)}

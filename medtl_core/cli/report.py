@@ -1,0 +1,23 @@
+"""`medtl report`: a run's report, written anew from its stored results."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medtl_core.cli import console
+from medtl_core.report.folder import write_report
+from medtl_core.report.terminal import summary_table
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `medtl simulate` printed it.")],
+) -> None:
+    """Write a run's report anew from its stored results."""
+    summary = write_report(run)
+    screen = console.console_of()
+    screen.print(summary_table(summary))
+    console.say(screen, f"report  {run.absolute() / 'report.html'}")
+
+
+COMMANDS = {"report": console.command(report)}

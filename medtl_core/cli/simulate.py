@@ -1,0 +1,98 @@
+"""`medtl simulate`: hospitals that train together, on this machine; and the experiment that other commands run too."""
+
+import sys
+import textwrap
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import click
+import typer
+from typer.core import TyperCommand
+
+from medtl_core.cli import console
+from medtl_core.cli.app_folder import find_app
+from medtl_core.cli.plan import RunOrder, make_plan
+from medtl_core.flower.run import Progress, RunPlan, run_seeds
+from medtl_core.run_folder import create_run
+
+if TYPE_CHECKING:
+    from medtl_core.report.summary import Summary
+
+
+def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary":
+    """Runs the plan and returns its summary; the run folder holds results, heads, metrics and the report.
+
+    Raises:
+        MedtlError: anything a user can mend; the run folder then says FAILED and holds no half-written file.
+    """
+    from medtl_core.report.page import render
+    from medtl_core.report.summary import summarise
+
+    with create_run(plan.out) as run:
+        shape = {"seeds": plan.seeds, "workers": plan.workers, "settings": plan.settings.public()}
+        run.begin({"name": plan.name, **shape})
+        results = run_seeds(plan, run, progress)
+        summary = summarise(results, plan.name)
+        run.finish(summary.as_dict(), render(summary, results))
+    return summary
+
+
+def simulate_shown(plan: RunPlan, quiet: bool) -> "Summary":
+    """Runs the plan and shows how it goes; whatever the apps write to standard output goes to standard error."""
+    log = console.console_of(stderr=True)
+    if not quiet:
+        shape = f"{len(plan.methods)} method(s), {plan.seeds} seed(s), {plan.workers} worker(s)"
+        console.say(log, f"{plan.name}: {shape}, results in {plan.out}")
+    with redirect_stdout(sys.stderr), console.progress_shown(log, quiet) as progress:
+        return simulate(plan, progress)
+
+
+def simulate_command(
+    words: console.Words = None,
+    data: console.Data = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. --set shots=90 sites=10 seeds=10."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="Repetitions with other draws of the training cases.")] = None,
+    workers: console.Workers = None,
+    wire: Annotated[bool, typer.Option("--wire", help="Serialise every message as a network would.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; new or empty.")] = None,
+    app: console.App = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON and nothing else.")] = False,
+    quiet: console.Quiet = False,
+) -> None:
+    """Simulate hospitals that train together, on this machine.
+
+    Without a scenario and without data: five hospitals with synthetic chest radiographs (scenario "quickstart").
+    """
+    scenario, pairs = console.scenario_and_settings(words or (), assignments or ())
+    plan = make_plan(RunOrder(scenario, pairs, data, seeds, workers, wire or None, out), find_app(app))
+    summary = simulate_shown(plan, quiet)
+    if as_json:
+        console.say_json(summary.as_dict())
+        return
+    from medtl_core.report.terminal import summary_table
+
+    screen = console.console_of()
+    screen.print(summary_table(summary))
+    console.say(screen, f"report      {plan.out / 'report.html'}")
+    console.say(screen, f"run folder  {plan.out}")
+
+
+class _Simulate(TyperCommand):
+    """The command's help ends with what `methods=...` can name."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes one name of every family of methods."""
+        from medtl_core.federation.registry import method_names
+
+        del ctx
+        names = ", ".join(method_names())
+        with formatter.section("Methods (a number is rounds or size; more: medtl methods)"):
+            for line in textwrap.wrap(names, formatter.width - 4, break_on_hyphens=False):
+                formatter.write(f"  {line}\n")
+
+
+COMMANDS = {"simulate": console.command(simulate_command, _Simulate)}

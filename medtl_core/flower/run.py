@@ -1,0 +1,121 @@
+"""One scenario under several seeds, in this process, with the ServerApp and the ClientApp that an app folder names."""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medtl_core.config import Settings
+from medtl_core.errors import RunError
+from medtl_core.evaluation.result import Result
+from medtl_core.events import Events
+from medtl_core.run_folder import Run
+
+if TYPE_CHECKING:
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import ServerApp
+
+    from medtl_core.federation.method import Method
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What a run is to do, checked.
+
+    Raises:
+        ConfigError: the settings name a method that is not known, or one that they contradict.
+
+    Attributes:
+        settings: of the first repetition.
+        seeds: number of repetitions; repetition i runs under `seed + i`.
+        workers: hospitals that work at the same time.
+        wire: whether every message takes a real round trip through its serialised form.
+        out: absolute run folder; it must not exist yet, or be empty.
+        app: folder with the `server` and `client` packages and the pyproject.toml that names the two apps.
+        name: of the scenario, for titles.
+        methods: the methods to compare, as the settings name them.
+    """
+
+    settings: Settings
+    seeds: int
+    workers: int
+    wire: bool
+    out: Path
+    app: Path
+    name: str
+    methods: "tuple[Method, ...]" = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        from medtl_core.federation.registry import chosen_methods
+
+        object.__setattr__(self, "methods", chosen_methods(self.settings))
+
+
+@dataclass(frozen=True)
+class Apps:
+    """The two sides of a Flower app."""
+
+    server: "ServerApp"
+    client: "ClientApp"
+
+
+def load_apps(folder: Path) -> Apps:
+    """Loads the apps that a folder's pyproject.toml names, by reference, as Flower does.
+
+    Raises:
+        RunError: it names none, or what it names is not there or was loaded from another folder before.
+    """
+    from medtl_core.flower import compat
+
+    try:
+        declared = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+        names = declared["tool"]["flwr"]["app"]["components"]
+        return Apps(*(compat.load_app(str(names[side]), folder) for side in ("serverapp", "clientapp")))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise RunError(f"{folder}/pyproject.toml does not name the apps in [tool.flwr.app.components]") from error
+
+
+def run_seeds(plan: RunPlan, run: Run, progress: Progress) -> list[Result]:
+    """Runs every repetition of a plan and returns their results; the server app writes them into the run's folder.
+
+    Raises:
+        MedtlError: anything a user can mend.
+    """
+    apps = load_apps(plan.app)
+    events = Events(run.events_path, progress)
+    results = []
+    for number in range(plan.seeds):
+        seeded = plan.settings.replace(seed=plan.settings.seed + number)
+        results.append(_repetition(apps, seeded, plan, run.seed_folder(seeded.seed), events))
+        events.emit("seed", seed=seeded.seed, done=number + 1, of=plan.seeds)
+    return results
+
+
+def _repetition(apps: Apps, seeded: Settings, plan: RunPlan, folder: Path, events: Events) -> Result:
+    """One seed, as on any other road: only the settings reach the apps, only the files come back."""
+    from medtl_core.flower.grid import run_local
+
+    count = _hospitals(seeded)
+    run_local(
+        apps.server,
+        apps.client,
+        node_configs=[{"partition-id": index, "num-partitions": count} for index in range(count)],
+        run_config=seeded.replace(out=str(folder), state=str(folder / "state")).public(),
+        workers=plan.workers,
+        wire=plan.wire,
+        listener=lambda event: events.emit(**{"seed": seeded.seed, **event}),
+    )
+    return Result.read(folder / "result.json")
+
+
+def _hospitals(seeded: Settings) -> int:
+    """How many hospitals the partition gives; wrong or leaking data are refused here, before anything starts."""
+    from medtl_core.data.leak import check_leaks
+    from medtl_core.data.shared import shared_parts, shared_source
+
+    source, parts = shared_source(seeded), shared_parts(seeded)
+    check_leaks(source.examples, parts.sides())
+    return len(parts.sites)

@@ -1,0 +1,197 @@
+"""Files that appear whole or not at all, strict JSON, and arrays beside a manifest that holds their SHA-256."""
+
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medtl_core.errors import MedtlError, RunError, WeightsError
+
+
+def write_bytes(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Writes a file whole or not at all: into a neighbour first, then renamed over the name.
+
+    `mode` are its permissions before the process's umask; 0o600 = the owner's alone, from the first byte on.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a value as strict JSON, atomically; see `plain` for numpy values and numbers JSON does not know."""
+    write_text(path, to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """Returns the text `write_json` writes.
+
+    Example:
+        >>> to_json({"auroc": float("nan")})
+        '{\\n  "auroc": null\\n}\\n'
+    """
+    return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """Returns the value of a JSON file.
+
+    Raises:
+        RunError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing; is {path.parent} the folder of a finished run?") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def plain(value: Any) -> Any:
+    """Returns a value in JSON's own types: arrays as lists, NaN as null, infinities as the words "inf" and "-inf".
+
+    Example:
+        >>> plain({"epsilon": float("inf"), "sites": ("a", "b")})
+        {'epsilon': 'inf', 'sites': ['a', 'b']}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    return value
+
+
+def write_sealed(stem: Path, content: bytes, manifest: Mapping[str, Any], *, mode: int = 0o666) -> dict[str, Any]:
+    """Writes STEM.safetensors and STEM.json; returns the manifest as written, with the content's SHA-256.
+
+    Whenever this breaks off, no manifest calls other weights its own. `mode` as in `write_bytes`.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    sealed = {**manifest, "sha256": hashlib.sha256(content).hexdigest()}
+    file_of(stem, "json").unlink(missing_ok=True)
+    write_bytes(file_of(stem, "safetensors"), content, mode=mode)
+    write_bytes(file_of(stem, "json"), to_json(sealed).encode(), mode=mode)
+    return sealed
+
+
+def file_of(stem: Path, suffix: str) -> Path:
+    """Returns one of the two files of a common name, in which dots may stand."""
+    return stem.with_name(f"{stem.name}.{suffix}")
+
+
+def stem_of(path: Path) -> Path:
+    """Returns the common name of a manifest or its weights.
+
+    Example:
+        >>> stem_of(Path("heads/fedavg-20.json")).as_posix()
+        'heads/fedavg-20'
+    """
+    return path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
+
+
+@dataclass(frozen=True)
+class ArrayStore:
+    """How one kind of arrays lies on disk: NAME.safetensors, and NAME.json, which says what they are.
+
+    Attributes:
+        what: the kind, for messages.
+        entries: what a manifest must hold beside "schema" and "sha256".
+        remedy: what to do about damaged files.
+        schema: version of the manifest.
+        error: what is raised.
+        mode: permissions of the files; whoever may read them may enter a folder that is made for them.
+    """
+
+    what: str
+    entries: Mapping[str, type] = field(default_factory=dict)
+    remedy: str = "fetch both files again"
+    schema: int = 1
+    error: type[MedtlError] = WeightsError
+    mode: int = 0o666
+
+    def write(self, stem: Path, arrays: Mapping[str, Any], manifest: Mapping[str, Any]) -> Path:
+        """Writes arrays and manifest, into a folder that is made if need be; returns the manifest's path.
+
+        Raises:
+            MedtlError: an array holds numbers that are not finite, or the files cannot be written.
+        """
+        import numpy as np
+        from safetensors.numpy import save
+
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise self.error(f"{self.what} {stem.name!r}: {name!r} holds numbers that are not finite; not written")
+        content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        try:
+            stem.parent.mkdir(mode=self.mode | (self.mode & 0o444) >> 2, parents=True, exist_ok=True)
+            write_sealed(stem, content, {"schema": self.schema, **manifest}, mode=self.mode)
+        except OSError as error:
+            place = f"the {self.what} {stem} cannot be written ({error.strerror})"
+            raise self.error(f"{place}; make room, or choose a folder that this process may write") from error
+        return file_of(stem, "json")
+
+    def read(self, stem: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the manifest and the arrays, which are the ones that it names.
+
+        Raises:
+            MedtlError: a file is missing, damaged, or of another kind.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        manifest, path = self.manifest(stem), file_of(stem, "safetensors")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise self.error(f"the {self.what} {path} cannot be read ({error.strerror}); {self.remedy}") from error
+        if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
+            raise self.error(f"{path} is not the file its manifest names (SHA-256 differs); {self.remedy}")
+        try:
+            return manifest, load(content)
+        except SafetensorError as error:
+            raise self.error(f"{path} is not a safetensors file: {error}; {self.remedy}") from error
+
+    def manifest(self, stem: Path) -> dict[str, Any]:
+        """Returns the manifest alone.
+
+        Raises:
+            MedtlError: it is missing, damaged, or of another kind.
+        """
+        path = file_of(stem, "json")
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self.error(f"the manifest {path} cannot be read: {error}; {self.remedy}") from error
+        if not isinstance(manifest, dict) or manifest.get("schema") != self.schema:
+            raise self.error(
+                f"{path} is not the manifest of a {self.what} that this version of medtl can read; {self.remedy}"
+            )
+        for key, kind in {**self.entries, "sha256": str}.items():
+            if not isinstance(manifest.get(key), kind):
+                raise self.error(f"the manifest {path} lacks {key!r} as {kind.__name__}; {self.remedy}")
+        return manifest

@@ -1,0 +1,111 @@
+"""The wheel works by itself: `make test-wheel` builds and installs it without the checkout, then runs it."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+from tests.harness.children import PYTHON
+from tests.harness.processes import Deployment
+
+pytestmark = [pytest.mark.wheel, pytest.mark.timeout(1200)]
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ("sites=3", "shots=12", "image-size=32", "bootstrap=5", "workers=2")
+
+
+class Installed:
+    """An environment that holds the built wheel; what the wheel depends on is lent by the environment of the tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.python, self.work = folder / "env" / "bin" / "python", folder / "empty"
+        self.work.mkdir()
+        self.home = folder / "home"
+        run(sys.executable, "-m", "venv", folder / "env", cwd=folder)
+        (site,) = (folder / "env" / "lib").glob("python*/site-packages")
+        # a folder that a .pth file names is searched, but its own .pth files are not read: no editable install shows
+        (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        pip = (self.python, "-m", "pip")
+        run(*pip, "wheel", "-q", "--no-deps", "-w", folder / "dist", ROOT, cwd=folder)
+        run(*pip, "install", "-q", "--no-deps", "--no-index", *(folder / "dist").iterdir(), cwd=folder)
+        for command in distribution("flwr").entry_points.select(group="console_scripts"):
+            script = self.python.with_name(command.name)
+            script.write_text(f"#!{self.python}\nfrom {command.module} import {command.attr}\n{command.attr}()\n")
+            script.chmod(0o755)
+
+    def medtl(self, *words: str | Path) -> str:
+        """Runs the installed command in the empty folder and returns what it printed."""
+        return run(self.python.with_name("medtl"), *words, cwd=self.work, home=self.home)
+
+
+def run(*words: str | Path, cwd: Path, home: Path | None = None) -> str:
+    """Runs a command without the checkout on its path, and returns what it printed."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    environment |= {"MEDTL_CACHE": str(home), "MEDTL_HOME": str(home), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    done = subprocess.run([*map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    return Installed(tmp_path_factory.mktemp("wheel"))
+
+
+def test_the_wheel_is_what_runs_and_no_checkout_can_be_seen(installed: Installed) -> None:
+    script = (
+        "import importlib.util, sys, medtl_core\n"
+        "print(medtl_core.__file__, [importlib.util.find_spec(name) for name in ('server', 'simulations', 'tests')])\n"
+        f"print([place for place in sys.path if {str(ROOT)!r} == place])"
+    )
+    first, second = run(installed.python, "-c", script, cwd=installed.work).splitlines()
+    assert first.startswith(str(installed.python.parents[1])) and first.endswith("[None, None, None]")
+    assert second == "[]"
+
+
+def test_quickstart_leaves_a_report(installed: Installed) -> None:
+    shown = installed.medtl("simulate", "quickstart", "--out", "quick")
+    assert "auto" in shown and "report.html" in shown
+    assert (installed.work / "quick" / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_backbones_are_ordered(installed: Installed) -> None:
+    words = ("--data", "phantom", "--backbones", "random:squeezenet1_1@4+7", "--sites", "3", "--shots", "12")
+    found = json.loads(installed.medtl("select", *words, "--set", "image-size=64", "--out", "select", "--json"))
+    assert len(found["candidates"]) == 2
+
+
+def test_a_privacy_sweep_has_a_report(installed: Installed) -> None:
+    words = ("--epsilons", "2", "--mechanisms", "private-mean", "--seeds", "1", "--out", "sweep")
+    shown = installed.medtl("sweep", "privacy", "quickstart", *(f"--set={word}" for word in SMALL), *words)
+    assert "private-mean" in shown
+    assert (installed.work / "sweep" / "report.html").is_file()
+
+
+@pytest.fixture(scope="module")
+def app(installed: Installed) -> Path:
+    installed.medtl("app", "my-app")
+    return installed.work / "my-app"
+
+
+def test_the_written_app_is_one_to_simulate(installed: Installed, app: Path) -> None:
+    installed.medtl("simulate", "--app", app, "--set", *SMALL, "methods=ridge", "--out", "from-app")
+    assert (installed.work / "from-app" / "report.html").is_file()
+
+
+def test_flwr_run_starts_the_written_app_on_a_deployment(
+    installed: Installed, app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setenv(PYTHON, str(installed.python))
+    out = installed.work / "deployed"
+    values = {"sites": 2, "shots": 12, "image-size": 32, "bootstrap": 5, "methods": "ridge", "out": str(out)}
+    nodes = [{"partition-id": part} for part in range(2)]
+    with Deployment(nodes, home=installed.home / "flower") as deployment:
+        assert deployment.run(app, values, timeout=400) == "finished:completed"
+    assert list((out / "heads").glob("ridge.json"))
