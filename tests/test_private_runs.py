@@ -1,6 +1,7 @@
 """Private runs through the real apps: what travels, what is paid, who sits out, and that no seed touches the noise."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from medtl_core.federation.registry import chosen_methods, read_methods
 from medtl_core.federation.saved import load_packed
 from medtl_core.flower.grid import run_local
 from medtl_core.privacy.ledger_report import PRIVATE_OUTBOUND, balance, ledgers
+from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
 from tests.privacy.made import write_table
 
@@ -104,6 +106,37 @@ def test_the_seed_never_makes_the_noise(tmp_path: Path, place: Path) -> None:
     assert all(one[name].tobytes() == two[name].tobytes() for name in ("mean", "scale", "basis"))
     assert (one["weight"] != two["weight"]).all()
     assert (one["bias"] != two["bias"]).any()
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_run_asked_again_gets_the_same_bytes_and_a_deleted_ledger_is_noticed(
+    tmp_path: Path, place: Path, secure: bool
+) -> None:
+    """Every method of a simulation has a ledger as if it ran alone."""
+    values = prepared(tmp_path, place, methods="private-mean,private-gradient-2", **{"secure-sum": secure})
+    heard, books = [], []
+    for _ in range(2):
+        listening, rows = Listening(), []
+        assert run(values, listening)["failures"] == []
+        for task, reply in listening.sent:
+            arrays = {name: array.data for name, array in reply.content.array_records["arrays"].items()}
+            about = reply.content.config_records["about"]
+            rows.append((task, about["site"], about.get("witness-ledger"), arrays))
+        heard.append(sorted(rows, key=lambda row: str(row[:3])))
+        books.append({folder: (folder / "ledger.jsonl").read_bytes() for folder in ledgers(tmp_path / "state")})
+    names = sorted(folder.name for folder in books[0])
+    assert names == ["private-gradient-2"] * HOSPITALS + ["private-mean"] * HOSPITALS
+    assert all(balance(folder).spent <= 4.0 for folder in books[0])
+    assert books[0] == books[1]  # nothing was spent, nothing even written down
+    assert heard[0] == heard[1]
+    owners = {owner for task, _, owner, _ in heard[0] if task != "join"}
+    assert owners == ({"method", None} if secure else {"method"})
+    assert len(json.loads((tmp_path / "state" / FILE).read_text(encoding="utf-8"))) == 2 * HOSPITALS
+    if not secure:
+        folder = next(folder for folder in books[0] if folder.name == "private-mean")
+        name = balance(folder).site
+        shutil.rmtree(folder)
+        assert [row["site"] for row in run({**values, "methods": "private-mean"})["failures"]] == [name]
 
 
 @pytest.mark.parametrize(

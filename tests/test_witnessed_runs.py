@@ -13,15 +13,14 @@ from client.app import app as client_app
 from medtl_core.config import settings
 from medtl_core.errors import PrivacyError
 from medtl_core.flower.grid import run_local
-from medtl_core.privacy.ledger_report import balance, ledgers
+from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
-from tests.privacy.made import write_table, write_tables
+from tests.privacy.made import write_tables
 
 NAMES = ("east", "north", "south", "west")
-HOSPITALS = len(NAMES)
 RUN: Mapping[str, Any] = {
-    "data": "", "backbone": "table", "sites": HOSPITALS, "shots": 20, "bootstrap": 20, "privacy": "mean",
+    "data": "", "backbone": "table", "sites": len(NAMES), "shots": 20, "bootstrap": 20, "privacy": "mean",
     "epsilon": 0.5, "public-cases": 4, "quorum": 0.5,
 }  # fmt: skip
 MODES = pytest.mark.parametrize("secure", [False, True], ids=["open", "secure"])
@@ -63,10 +62,9 @@ class Ward:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The hospitals' data, and a table of all for the simulations."""
+    """The hospitals' data."""
     folder = tmp_path_factory.mktemp("witnessed")
     write_tables(folder, *NAMES, patients=20)
-    write_table(folder / "all.csv", HOSPITALS, 20)
     return folder
 
 
@@ -194,52 +192,3 @@ def test_a_damaged_memory_ends_the_run_before_anything_is_asked(known: Ward) -> 
     with pytest.raises(PrivacyError, match="damaged"):
         known.run()
     assert known.stands() == stands
-
-
-def simulated(folder: Path, place: Path, app: Any = client_app, **changes: Any) -> list[str]:
-    known = {**RUN, "data-path": str(place / "all.csv"), "cache": str(place / "cache")}
-    known = {**known, "out": str(folder / "out"), "state": str(folder / "state")}
-    values = settings({**known, **changes}).public()
-    nodes = [{"partition-id": part, "num-partitions": HOSPITALS} for part in range(HOSPITALS)]
-    run_local(server_app, app, node_configs=nodes, run_config=values, workers=1)
-    result = json.loads((folder / "out" / "result.json").read_text(encoding="utf-8"))
-    return [row["site"] for row in result["failures"]]
-
-
-@MODES
-def test_a_run_asked_again_gets_the_same_bytes_and_a_simulation_has_many_ledgers(
-    tmp_path: Path, place: Path, secure: bool
-) -> None:
-    heard: list[dict[tuple[str, str], Any]] = []
-    books: list[dict[Path, bytes]] = []
-
-    def listening(message: Message, context: Context) -> Message:
-        reply = client_app(message, context)
-        if message.metadata.message_type != "query.join":
-            config = message.content.config_records["config"]
-            kind = f"{message.metadata.message_type} {config['method']} {config['round']}"
-            arrays = {name: array.data for name, array in reply.content.array_records["arrays"].items()}
-            about = reply.content.config_records["about"]
-            heard[-1][kind, str(about["site"])] = (arrays, about.get("witness-ledger"))
-        return reply
-
-    asked = {"methods": "private-mean,private-gradient-2", "secure-sum": secure}
-    for _ in range(2):
-        heard.append({})
-        assert simulated(tmp_path, place, listening, **asked) == []
-        books.append({folder: (folder / "ledger.jsonl").read_bytes() for folder in ledgers(tmp_path / "state")})
-    names = sorted(folder.name for folder in books[0])
-    assert names == ["private-gradient-2"] * HOSPITALS + ["private-mean"] * HOSPITALS
-    assert all(balance(folder).spent <= 0.5 for folder in books[0])
-    assert books[0] == books[1]  # nothing was spent, nothing even written down
-    assert heard[0] == heard[1]
-    assert {owner for _, owner in heard[0].values()} == ({"method", None} if secure else {"method"})
-    assert len(json.loads((tmp_path / "state" / FILE).read_text(encoding="utf-8"))) == 2 * HOSPITALS
-
-
-def test_a_simulated_hospital_whose_ledger_was_deleted_is_refused(tmp_path: Path, place: Path) -> None:
-    assert simulated(tmp_path, place) == []
-    folder, *_ = ledgers(tmp_path / "state")
-    name = balance(folder).site
-    shutil.rmtree(folder)
-    assert simulated(tmp_path, place) == [name]
