@@ -23,14 +23,13 @@ RUN: Mapping[str, Any] = {
     "data": "", "backbone": "table", "sites": len(NAMES), "shots": 20, "bootstrap": 20, "privacy": "mean",
     "epsilon": 0.5, "public-cases": 4, "quorum": 0.5,
 }  # fmt: skip
-MODES = pytest.mark.parametrize("secure", [False, True], ids=["open", "secure"])
 
 
 class Ward:
     """Hospitals with folders of their own, and one server's."""
 
     def __init__(self, folder: Path, place: Path, secure: bool) -> None:
-        self.folder, self.runs, self.names = folder, 0, list(NAMES)
+        self.folder, self.runs, self.names, self.secure = folder, 0, list(NAMES), secure
         places = {"cache": str(place / "cache"), "test-path": str(place / "test.csv"), "state": str(folder / "server")}
         self.values = {**RUN, **places, "secure-sum": secure}
         self.nodes = [
@@ -68,20 +67,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def ward(tmp_path: Path, place: Path) -> Callable[[bool], Ward]:
-    return lambda secure: Ward(tmp_path, place, secure)
+@pytest.fixture(params=[False, True], ids=["open", "secure"])
+def made(request: pytest.FixtureRequest, tmp_path: Path, place: Path) -> Ward:
+    return Ward(tmp_path, place, request.param)
 
 
 def lacks(name: str) -> list[tuple[str, str]]:
     return [(name, "error: PrivacyError: the site's privacy policy or ledger refused the release")]
 
 
-@MODES
-def test_honest_hospitals_are_remembered_and_a_ledger_put_back_from_a_copy_is_refused_by_name(
-    ward: Callable[[bool], Ward], secure: bool
-) -> None:
-    made = ward(secure)
+def test_honest_hospitals_are_remembered_and_a_ledger_put_back_from_a_copy_is_refused_by_name(made: Ward) -> None:
     assert made.run() == []
     first, (name, *others) = made.remembered(), made.names
     assert first == made.stands()
@@ -102,22 +97,16 @@ def test_honest_hospitals_are_remembered_and_a_ledger_put_back_from_a_copy_is_re
     assert made.run() == []  # with the newest copy back it takes part again
 
 
-@pytest.mark.parametrize(("what", "secure"), [("privacy", False), ("privacy", True), (".", False)])
-def test_a_deleted_ledger_is_refused_by_name(ward: Callable[[bool], Ward], what: str, secure: bool) -> None:
-    made = ward(secure)
+def test_a_deleted_ledger_is_refused_by_name(made: Ward) -> None:
     made.run()
     name = made.names[1]
-    shutil.rmtree(made.home(name) / what)
+    shutil.rmtree(made.home(name) / ("privacy" if made.secure else "."))
     assert made.run() == lacks(name)
     assert balance(made.home(name) / "privacy").reserved == 0
     assert made.run() == lacks(name)  # a new ledger does not become the known one by asking again
 
 
-@MODES
-def test_a_server_that_claims_a_later_record_is_refused_and_nothing_is_spent(
-    ward: Callable[[bool], Ward], secure: bool
-) -> None:
-    made = ward(secure)
+def test_a_server_that_claims_a_later_record_is_refused_and_nothing_is_spent(made: Ward) -> None:
     made.run()
     name, stands = made.names[2], made.stands()
     path = made.folder / "server" / FILE
@@ -129,11 +118,9 @@ def test_a_server_that_claims_a_later_record_is_refused_and_nothing_is_spent(
     assert all(made.stands()[other][0] > stands[other][0] for other in made.names if other != name)
 
 
-@MODES
-def test_without_a_folder_a_server_notices_within_a_run_only(ward: Callable[[bool], Ward], secure: bool) -> None:
-    made = ward(secure)
+def test_without_a_folder_a_server_notices_within_a_run_only(made: Ward) -> None:
     name = made.names[0]
-    last = "train.secure_masked" if secure else "train.private_sums"
+    last = "train.secure_masked" if made.secure else "train.private_sums"
 
     def careless(message: Message, context: Context) -> Message:
         if message.metadata.message_type == last and context.node_config["site-name"] == name:

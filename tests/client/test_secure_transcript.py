@@ -207,9 +207,10 @@ def test_a_forged_roster_is_refused(seen: Seen) -> None:
             staged(site, STAGES[1], {**arrays, **forged}, {**config, **told})
 
 
-def test_only_trusted_identities_are_masked_with(seen: Seen, tmp_path: Path) -> None:
+def test_the_state_is_the_owners_alone_and_only_trusted_identities_are_masked_with(seen: Seen, tmp_path: Path) -> None:
     site, arrays, config = question(seen, STAGES[1])
     assert site.home is not None
+    assert all(path.stat().st_mode & 0o077 == 0 for path in site.home.rglob("*") if path.is_file())
     wary = replace(site, home=shutil.copytree(site.home, tmp_path / "home"))
     (tmp_path / "home" / PEERS).write_text(json.dumps({site.data.name: "00"}))
     with pytest.raises(PrivacyError, match="identity key"):
@@ -220,12 +221,6 @@ def test_a_hospital_does_not_release_its_own_noised_sum_beside_the_secure_one(se
     site, arrays, config = question(seen, STAGES[2])
     with pytest.raises(PrivacyError, match="sums securely"):
         answered(site, str(config["inner"]), arrays, config)
-
-
-def test_the_state_is_the_owners_alone(seen: Seen) -> None:
-    site, _, _ = question(seen, STAGES[0])
-    assert site.home is not None
-    assert all(path.stat().st_mode & 0o077 == 0 for path in site.home.rglob("*") if path.is_file())
 
 
 def lying(message: Message, context: Context) -> Message:
