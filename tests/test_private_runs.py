@@ -169,11 +169,8 @@ def test_below_the_quorum_the_run_ends_and_says_who_refused(tmp_path: Path, plac
     name = write_policy(values, 0, "max_epsilon = 0.5")
     with pytest.raises(RunError, match=f"{name}.*BudgetError"):
         run(values)
-
-
-def test_without_folders_of_their_own_no_hospital_takes_part(tmp_path: Path, place: Path) -> None:
-    with pytest.raises(RunError, match="PrivacyError"):
-        run({**prepared(tmp_path, place, privacy="mean-8"), "state": ""})
+    with pytest.raises(RunError, match="PrivacyError"):  # without folders of their own no hospital takes part
+        run({**values, "state": ""})
 
 
 @pytest.mark.parametrize(
@@ -219,8 +216,8 @@ def test_too_few_patients_are_told_with_the_setting_that_helps(tmp_path: Path, p
     values = prepared(tmp_path, place, privacy="mean-8", **{"public-cases": 31, "secure-sum": secure})
     with pytest.raises(RunError, match=r"PatientsError: .*set public-cases") as raised:
         run(values)
-    told = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text(encoding="utf-8").splitlines()]
-    texts = {event["text"] for event in told if event["kind"] == "failure"}
+    events = (json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines())
+    texts = {event["text"] for event in events if event["kind"] == "failure"}
     assert len(texts) == 1
     assert not any(character.isdigit() for character in "".join(texts))  # least of all how many there are
     assert str(raised.value).count("minimum_patients") == 3  # of the first three hospitals, each named once

@@ -12,7 +12,9 @@ import pytest
 
 from medtl_core.audit import command
 from medtl_core.audit.canary import (
+    BUGS,
     Trial,
+    bounds_of,
     canaries,
     exposed,
     noise_finding,
@@ -24,6 +26,7 @@ from medtl_core.audit.finding import FALSE, STANDS, Finding
 from medtl_core.audit.leak import leak_plain, leak_private, lonely
 from medtl_core.audit.membership import PLAIN, membership_finding, membership_plain, membership_private, most_auc
 from medtl_core.audit.site import AuditedSite, open_hospital
+from medtl_core.audit.two_run import gaussian_epsilon
 from medtl_core.cli import app as cli
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError, PrivacyError
@@ -92,6 +95,12 @@ def test_the_real_method_stays_within_its_claim(name: str) -> None:
     assert findings[0].numbers["short_p"] < 1e-6
     planted = next(finding.planted for finding in findings if len(finding.planted) == 4)
     assert all(words.endswith(", found") for bug, words in planted.items() if bug != "half noise")
+
+
+def test_half_noise_in_the_real_method_is_found() -> None:
+    run = audited("private-mean", 4.0, NARROW)
+    bounds = bounds_of([BUGS["half noise"](run.trials[0])], 6000, run.plan.terms.delta, 0.01)
+    assert gaussian_epsilon(bounds.mu, run.plan.terms.delta) > 4.0
 
 
 def test_a_gate_with_too_little_noise_is_called_false() -> None:

@@ -21,10 +21,8 @@ def made(count: int, seed: int) -> tuple[list[Secrets], np.ndarray, np.ndarray]:
     people = [fresh_secrets() for _ in range(count)]
     values = np.random.default_rng(seed).integers(-(2**50), 2**50, (count, SIZE))
     everyone = list(range(count))
-    sent = np.stack(
-        [masking.masked(values[me], me, pair_keys(people, me, everyone), people[me].own) for me in everyone]
-    )
-    return people, values, sent
+    sent = [masking.masked(values[me], me, pair_keys(people, me, everyone), people[me].own) for me in everyone]
+    return people, values, np.stack(sent)
 
 
 def total(rows: np.ndarray) -> np.ndarray:
