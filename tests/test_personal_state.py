@@ -88,12 +88,6 @@ def test_methods_share_a_folder_without_meeting(state: PersonalState) -> None:
         other.finished()
 
 
-def test_the_finished_model_comes_back_with_its_facts(state: PersonalState) -> None:
-    state.finish(KeptState(5, arrays(9), {"kind": "affine"}))
-    kept = state.finished()
-    assert (kept.round, kept.facts, kept.arrays["bias"].tolist()) == (5, {"kind": "affine"}, [9.0, 9.0])
-
-
 @pytest.mark.parametrize(
     "change",
     [{"method": "fedrep-5"}, {"classes": ("yes", "no")}, {"fingerprint": "others"}, {"agreement": "b" * 64}],

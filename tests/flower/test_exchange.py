@@ -97,17 +97,6 @@ def test_late_nodes_are_waited_for_and_missing_ones_named() -> None:
 # --- what is sent and comes back
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_the_wire_changes_no_byte(ward, ask, workers: int) -> None:
-    answers = []
-    for wire in (False, True):
-        hospitals = ward(options=LocalOptions(workers=workers, wire=wire)).hospitals
-        answers.append(facts(hospitals.ask(ask())))
-        np.testing.assert_array_equal(next(hospitals.ask(ask())).arrays["x"], 2 * X)
-    assert answers[0] == answers[1]
-    assert [answer[0] for answer in answers[0]] == FOUR
-
-
 def test_replies_come_in_name_order_whatever_their_arrival(ward, ask) -> None:
     hospitals = ward(count=20, grid=Backwards, options=LocalOptions(workers=1)).hospitals
     replies = facts(hospitals.ask(ask()))
@@ -134,33 +123,6 @@ def test_only_some_are_asked_and_the_quorum_is_of_all_who_joined(ward, toy, ask)
     assert joined.hospitals.failures == ()
     with pytest.raises(RunError, match="1 of 4 hospitals answered usably, the quorum needs 2"):
         list(joined.hospitals.ask(ask(only=["h002"])))
-
-
-@pytest.mark.parametrize("wire", [False, True])
-def test_each_hospital_is_sent_what_it_showed_and_shows_where_it_stands(ward, toy, ask, wire: bool) -> None:
-    sent: list[dict[int, object]] = []
-
-    def stands(part: int, content: RecordDict) -> RecordDict:
-        seq = 10 * (1 + len(sent)) + part
-        return about(content, **{"witness-ledger": "hospital", "witness-seq": seq, "witness-hash": f"{seq:064x}"})
-
-    joined = ward(toy(twist=stands), grid=Listening, options=LocalOptions(workers=2, wire=wire))
-
-    def asked(request: Request) -> list[Reply]:
-        replies = list(joined.hospitals.ask(request))
-        contents = joined.grid.sent.items()
-        sent.append({node - 1000: content["config"].get("witness-seq") for node, content in contents})
-        return replies
-
-    for number in (1, 2):
-        assert [reply.witness.seq for reply in asked(ask(ledger="private-mean"))] == [
-            10 * number + part for part in range(4)
-        ]
-    asked(ask(ledger="private-discriminant", own=lambda site: {"x": X + 1}))
-    assert [reply.witness for reply in asked(ask())] == [None] * 4
-    assert sent[0] == sent[3] == dict.fromkeys(range(4))  # nothing is known yet; no ledger is asked
-    assert sent[1] == {part: 10 + part for part in range(4)}
-    assert sent[2] == {part: 20 + part for part in range(4)}
 
 
 # --- bills and events

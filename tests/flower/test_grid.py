@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid, ServerApp
 
-from medtl_core.flower.grid import LocalGrid, LocalOptions, run_local
+from medtl_core.flower.grid import LocalGrid, LocalOptions
 from medtl_core.flower.records import encode_request
 
 
@@ -114,53 +113,3 @@ def test_few_replies_exist_that_nobody_pulled(seconds: float, nodes: int) -> Non
             del came
             gc.collect(0)
     assert 0 < most <= 4
-
-
-def test_an_error_becomes_the_reply_that_flower_makes() -> None:
-    def act(message: Message) -> None:
-        raise ZeroDivisionError("division by zero")
-
-    def fault(node: int, message: Message) -> Exception | None:
-        return OSError("node on fire") if node == 1001 else None
-
-    with LocalGrid(app_that(act), [{}, {}], {}, LocalOptions(fault=fault)) as grid:
-        replies = sorted(grid.send_and_receive(messages(grid)), key=lambda reply: reply.metadata.src_node_id)
-    assert [reply.error.code for reply in replies] == [2, 2]
-    assert [reply.error.reason for reply in replies] == [
-        "<class 'ZeroDivisionError'>:<'division by zero'>", "<class 'OSError'>:<'node on fire'>",
-    ]  # fmt: skip
-
-
-def test_a_given_up_hospital_holds_nobody() -> None:
-    release, start = threading.Event(), time.monotonic()
-
-    def act(message: Message) -> None:
-        if message.metadata.dst_node_id == 1000:
-            release.wait(10)
-
-    with LocalGrid(app_that(act), [{} for _ in range(5)], {}, LocalOptions(workers=2)) as grid:
-        for _ in range(2):  # it is still at work in the second round
-            answered = {m.metadata.src_node_id for m in grid.send_and_receive(messages(grid), timeout=0.4)}
-            assert answered == {1001, 1002, 1003, 1004}
-    assert time.monotonic() - start < 5
-    release.set()
-
-
-def test_run_local_gives_the_apps_their_configs_and_lets_errors_through() -> None:
-    server, told = ServerApp(), []
-
-    @server.main()
-    def main(grid: Grid, context: Context) -> None:
-        replies = list(grid.send_and_receive(messages(grid)))
-        grid.listener({"kind": "answered", "replies": len(replies), "shots": context.run_config["shots"]})
-        if context.run_config["fail"]:
-            raise ValueError("as planned")
-
-    nodes = [{"partition-id": part} for part in range(3)]
-    for wire in (False, True):
-        run_local(
-            server, echo(), node_configs=nodes, run_config={"shots": 7, "fail": False}, wire=wire, listener=told.append
-        )
-    assert told == [{"kind": "answered", "replies": 3, "shots": 7}] * 2
-    with pytest.raises(ValueError, match="as planned"):
-        run_local(server, echo(), node_configs=nodes, run_config={"shots": 7, "fail": True}, listener=told.append)

@@ -1,7 +1,5 @@
 """What the harness of real processes promises: words arrive, ports are free, and nothing outlives the context."""
 
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from medtl_core.errors import RunError
-from tests.harness.children import Children, executables, free_ports, marked, tail, words
+from tests.harness.children import Children, free_ports, marked, tail, words
 from tests.harness.processes import Deployment
 
 values = st.text(st.characters(exclude_categories=["Cs"])) | st.integers(-(2**62), 2**62) | st.booleans()
@@ -42,10 +40,7 @@ def test_ports_differ_and_a_taken_one_is_not_given(monkeypatch: pytest.MonkeyPat
 def test_environment_is_quiet_and_its_own(tmp_path: Path) -> None:
     env = Children(tmp_path).environment("node 1", EXTRA="x")
     assert env["FLWR_HOME"] == str(tmp_path / "node 1") and Path(env["FLWR_HOME"]).is_dir()
-    assert env["PATH"].split(os.pathsep)[0] == str(executables())
-    assert env["FLWR_TELEMETRY_ENABLED"] == "0" and env["FLWR_DISABLE_UPDATE_CHECK"] == "1"
-    assert env["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1" and env["OMP_NUM_THREADS"] == "1"
-    assert env["EXTRA"] == "x"
+    assert (env["FLWR_TELEMETRY_ENABLED"], env["FLWR_DISABLE_UPDATE_CHECK"], env["EXTRA"]) == ("0", "1", "x")
 
 
 DETACHED = """
@@ -72,7 +67,6 @@ def started(children: Children, code: str) -> subprocess.Popen[bytes]:
     return process
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to find detached processes")
 def test_detached_processes_end_with_the_context(tmp_path: Path) -> None:
     with pytest.raises(KeyError), Children(tmp_path) as children:
         process = started(children, DETACHED)
@@ -82,15 +76,6 @@ def test_detached_processes_end_with_the_context(tmp_path: Path) -> None:
     assert process.returncode is not None
     assert not marked(tmp_path)
     assert children.tails() == "--- python.log\nstarted"
-
-
-@pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps")
-def test_without_proc_a_command_line_naming_the_folder_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.harness.children._PROC", tmp_path / "no proc")
-    with Children(tmp_path) as children:
-        process = started(children, f"import time; print('started', flush=True); time.sleep(60)  # {tmp_path}")
-        assert process.pid in marked(tmp_path)
-    assert process.returncode is not None
 
 
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

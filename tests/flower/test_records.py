@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -127,13 +125,6 @@ def test_every_hostile_reply_is_refused_by_name(kind: str, wire: bool) -> None:
         validate(compat.round_trip(message) if wire else message, EXPECT)
     assert refused.value.code == code
     assert len(str(refused.value)) < 250
-
-
-def test_a_reply_of_another_run_or_node_is_refused() -> None:
-    for expect, code in ((replace(EXPECT, run=2), "run"), (replace(EXPECT, node=1001), "node")):
-        with pytest.raises(RefusedError) as refused:
-            validate(answer(good()), expect)
-        assert refused.value.code == code
 
 
 @given(data=st.binary(max_size=300), cut=st.integers(0, 200))
