@@ -50,6 +50,7 @@ house: $(STAMP)  ## rooms and their budgets, circles, imports against the order,
 	@$(BIN)/python -m tests.house
 
 mutants: $(STAMP)  ## 200 small mistakes, planted one at a time: how many the tests catch
+	@mkdir -p runs && rm -f runs/mutants.json
 	$(BIN)/python -m tests.mutants --map runs/mutants.json
 
 bench-speed: $(STAMP)  ## ratios against plain torch and Flower's Ray simulation, measured in one run

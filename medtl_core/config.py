@@ -6,7 +6,7 @@ roads read one vocabulary. An unknown key is refused with the nearest known name
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,6 @@ from typing import Any
 from medtl_core.errors import ConfigError, did_you_mean, positive
 
 Value = str | int | float | bool
-
-#: The settings that decide features, as fields.
-FEATURES = ("backbone", "features", "image_size", "views")
 
 
 @dataclass(frozen=True)
@@ -174,14 +171,6 @@ class Settings:
         """Returns only what a hospital's side depends on: runs that differ elsewhere share its features in memory."""
         server = ("methods", "out", "state", "bootstrap", "deadline", "quorum")
         return self.replace(**{name: getattr(Settings, name) for name in server})
-
-    def of_features(self, views: Sequence[str]) -> dict[str, Any]:
-        """Returns what a saved head must say so that another machine can make the same features.
-
-        Args:
-            views: label-preserving views of the run's data set.
-        """
-        return {**{name: getattr(self, name) for name in FEATURES}, "entry_views": list(views)}
 
     def replace(self, **changes: Value) -> "Settings":
         """Returns a copy with some fields changed (field names, not kebab-case)."""

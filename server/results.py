@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medtl_core.evaluation.result import DataSource, FailedReply, MethodCost, MethodResult, Result, RoundTrip
+from medtl_core.features.spec import feature_facts
 from medtl_core.federation.hospitals import Cost
 from medtl_core.federation.model import Classifier, Model
 from medtl_core.federation.saved import save_head, save_model
@@ -16,84 +18,60 @@ from medtl_core.versions import versions
 from .testset import Reference
 from .verdict import Verdict
 
-#: Version of the result's layout.
-SCHEMA = 1
-
 
 def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> None:
     """Writes the heads and then `result.json` into folder `out`; the last file marks the study as complete."""
-    reading = study.settings.of_features(study.problem.views)
+    features = feature_facts(study.settings, study.problem.views)
     for name, verdict in verdicts.items():
-        for site, head in verdict.heads.items():
-            _save(_told(head, reading), out / "heads", f"{name}@{site}" if site else name)
-    write_json(out / "result.json", result(study, verdicts, reference))
+        for site, head in verdict.outcome.heads.items():
+            _save(head, out / "heads", f"{name}@{site}" if site else name, features)
+    write_json(out / "result.json", result(study, verdicts, reference).as_dict())
 
 
-def _told(classifier: Classifier, reading: Mapping[str, Any]) -> Classifier:
-    """The classifier with what another machine needs to make its features, for `medtl adapt`."""
-    facts = {**classifier.facts, "features": reading}
-    return replace(classifier, facts=facts) if isinstance(classifier, Head | Model) else classifier  # type: ignore[type-var]
-
-
-def _save(classifier: Classifier, folder: Path, name: str) -> None:
+def _save(classifier: Classifier, folder: Path, name: str, features: Mapping[str, Any]) -> None:
+    """Saves a classifier with what another machine needs to make its features, for `medtl adapt`."""
+    facts = {**classifier.facts, "features": features}
     if isinstance(classifier, Head):
-        save_head(classifier, folder, name)
+        save_head(replace(classifier, facts=facts), folder, name)
     elif isinstance(classifier, Model):
-        save_model(classifier.pack(), classifier.kind, folder, name)
+        save_model(replace(classifier.pack(), facts=facts), classifier.kind, folder, name)
     else:
         raise TypeError(f"{name}: a classifier must be a Head or a Model, not {type(classifier).__name__}")
 
 
-def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> dict[str, Any]:
-    """Returns the study as JSON-able values: figures, curves, costs, failures and what it ran on."""
-    cases = reference.cases
-    hospitals = study.hospitals
-    return {
-        "schema": SCHEMA,
-        "seed": study.settings.seed,
-        "settings": study.settings.public(),
-        "versions": versions(),
-        "data": {
-            "name": reference.source.entry.name,
-            "title": reference.source.entry.title,
-            "licence": reference.source.entry.licence,
-            "synthetic": reference.source.entry.synthetic,
-            "notes": list(reference.source.notes),
-        },
-        "classes": list(study.problem.classes),
-        "features": {"fingerprint": study.problem.fingerprint, "width": study.problem.width},
-        "sites": dict(hospitals.weights),
-        "test": {
-            "cases": 0 if cases is None else len(cases.label),
-            "sites": [] if cases is None else sorted(set(cases.site.tolist())),
-        },
-        "methods": {name: _method(verdict, study) for name, verdict in verdicts.items()},
-        "phases": [dict(row) for row in hospitals.history],
-        "failures": [{"site": one.site, "code": one.code, "text": one.text} for one in hospitals.failures],
-    }
+def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> Result:
+    """Returns the record of the study: figures, curves, costs, failures and what it ran on."""
+    cases, entry, hospitals = reference.cases, reference.source.entry, study.hospitals
+    return Result(
+        study.settings.seed,
+        study.settings.public(),
+        versions(),
+        DataSource(entry.name, entry.title, entry.licence, entry.synthetic, reference.source.notes),
+        study.problem.classes,
+        hospitals.weights,
+        {name: _method(verdict, study) for name, verdict in verdicts.items()},
+        study.problem.fingerprint,
+        study.problem.width,
+        0 if cases is None else len(cases.label),
+        () if cases is None else tuple(sorted(set(cases.site.tolist()))),
+        tuple(RoundTrip(**row) for row in hospitals.history),
+        tuple(FailedReply(failure.site, failure.code, failure.text) for failure in hospitals.failures),
+    )
 
 
-def _method(verdict: Verdict, study: Study) -> dict[str, Any]:
-    return {
-        "kind": verdict.kind,
-        "figures": dict(verdict.figures),
-        "intervals": {name: list(pair) for name, pair in verdict.intervals.items()},
-        "by_site": {site: dict(figures) for site, figures in verdict.by_site.items()},
-        "curves": dict(verdict.curves),
-        "cost": _cost(verdict, study),
-        "facts": dict(verdict.facts),
-    }
+def _method(verdict: Verdict, study: Study) -> MethodResult:
+    return MethodResult(verdict.kind, verdict.judgement, _cost(verdict, study), verdict.outcome.facts)
 
 
-def _cost(verdict: Verdict, study: Study) -> dict[str, float]:
+def _cost(verdict: Verdict, study: Study) -> MethodCost:
     """What the method would have cost alone: its share of every phase it needs; bytes are per hospital."""
-    hospitals = max(len(study.hospitals.weights), 1)
-    costs = study.hospitals.costs
-    cost = sum((share.of(costs.get(phase, Cost()), hospitals) for phase, share in verdict.bill.items()), start=Cost())
-    return {
-        "bytes_up": round(cost.bytes_up / hospitals),
-        "bytes_down": round(cost.bytes_down / hospitals),
-        "rounds": cost.rounds,
-        "cpu_seconds": cost.cpu_seconds + verdict.server_cpu,
-        "wall_seconds": cost.wall_seconds,
-    }
+    hospitals, costs, outcome = max(len(study.hospitals.weights), 1), study.hospitals.costs, verdict.outcome
+    shares = [share.of(costs.get(phase, Cost()), hospitals) for phase, share in outcome.bill.items()]
+    cost = sum(shares, start=Cost())
+    return MethodCost(
+        round(cost.bytes_up / hospitals),
+        round(cost.bytes_down / hospitals),
+        cost.rounds,
+        cost.cpu_seconds + outcome.server_cpu,
+        cost.wall_seconds,
+    )

@@ -3,15 +3,18 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from medtl_core.evaluation.federated import expected_shapes
+from medtl_core.evaluation.diversity import diversity, gain, sums_expected
+from medtl_core.evaluation.federated import expected_shapes, judge_sites
+from medtl_core.evaluation.formulas import Figure
+from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request, Value
 from medtl_core.federation.model import Model
 from medtl_core.federation.outcome import Share
 from medtl_core.federation.study import Study
-from medtl_core.methods.personal.server import identity_config
 from medtl_core.values import Array, Head, Update
 
 #: What each hospital summed over its own held-out cases, by site.
@@ -20,8 +23,7 @@ SiteSums = Mapping[str, Update]
 
 def heads_judged(study: Study, heads: list[Head], phase: str = "") -> list[SiteSums]:
     """Returns the sums of many affine heads, asked for in one exchange; a few kB a head."""
-    stack = np.stack([np.concatenate([head.weight, head.bias[:, None]], axis=1) for head in heads])
-    request = Request("evaluate", arrays={"heads": stack.astype(np.float32)}, phase=phase)
+    request = Request("evaluate", {"heads": _stacked(heads).astype(np.float32)}, phase=phase)
     sites = _asked(study, request, len(heads))
     return [_row(sites, row) for row in range(len(heads))]
 
@@ -41,10 +43,28 @@ def model_judged(study: Study, model: Model, phase: str) -> SiteSums:
     return _row(_asked(study, Request("evaluate_model", packed.arrays, config, phase=phase)), 0)
 
 
-def personal_judged(study: Study, method: str, phase: str) -> SiteSums:
+def personal_judged(study: Study, request: Request, phase: str) -> SiteSums:
     """Returns the sums of what each hospital keeps of a personal method."""
-    request = Request("evaluate_personal", {}, identity_config(study, method), phase=phase)
-    return _row(_asked(study, request), 0)
+    return _row(_asked(study, replace(request, phase=phase)), 0)
+
+
+def members_compared(
+    study: Study, members: Mapping[str, Head], whole: Mapping[str, Figure], phase: str
+) -> dict[str, Any]:
+    """Returns how an ensemble's members differ and what it gained; what it costs to know is not the method's cost."""
+    if len(members) < 2:
+        return {}
+    heads = list(members.values())
+    judged = [judge_sites(sums, study.problem.classes).figures for sums in heads_judged(study, heads, phase)]
+    expect = {name: ArraySpec(shape) for name, shape in sums_expected(len(heads)).items()}
+    request = Request("diversity_sums", {"heads": _stacked(heads)}, {}, expect, phase)
+    sums = total(reply.arrays for reply in study.hospitals.ask(request))
+    return {"diversity": diversity(sums), "gain": gain(dict(zip(members, judged, strict=True)), whole)}
+
+
+def _stacked(heads: list[Head]) -> Array:
+    """Affine heads as one array [H, C, d + 1]."""
+    return np.stack([np.concatenate([head.weight, head.bias[:, None]], axis=1) for head in heads])
 
 
 def _row(sites: Mapping[str, Mapping[str, Array]], row: int) -> SiteSums:

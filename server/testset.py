@@ -63,8 +63,8 @@ def open_reference(settings: Settings, workers: int) -> Reference:
     rows = np.arange(len(examples)) if settings.test_path else shared_parts(settings).server_test
     if not len(rows):
         raise DataError("the server has no test case: give test-path, a split column with 'test', or test=sites")
-    own = of_server(examples.take(rows), settings)
-    values = extract(own, spec, settings, workers=workers).values
-    group = np.unique(own["patient"], return_inverse=True)[1].astype(np.int64)
-    material = Material(own, settings, source.entry.views, source.columns, source.entry.modality)
-    return Reference(source, spec, TestSet(values, own["label"], own["site"], group, material))
+    cases = of_server(examples.take(rows), settings)
+    values = extract(cases, spec, settings, workers=workers).values
+    group = np.unique(cases["patient"], return_inverse=True)[1].astype(np.int64)
+    material = Material(cases, settings, source.entry.views, source.columns, source.entry.modality)
+    return Reference(source, spec, TestSet(values, cases["label"], cases["site"], group, material))

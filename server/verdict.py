@@ -1,24 +1,23 @@
-"""The central evaluation: every head and ensemble judged on the server's cases, or on sums from the hospitals."""
+"""The central evaluation: every method judged on the server's cases, or on sums from the hospitals."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
 
 from medtl_core.errors import ConfigError
+from medtl_core.evaluation.diversity import remarks
 from medtl_core.evaluation.federated import judge_sites
+from medtl_core.evaluation.formulas import Figure
 from medtl_core.evaluation.intervals import bootstrap, over_seeds
+from medtl_core.evaluation.judgement import Judgement
 from medtl_core.evaluation.scores import judge
 from medtl_core.federation.model import Classifier, Model
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Asker, Study
-from medtl_core.methods.core import Ensemble
-from medtl_core.methods.mixture import Mixture
 from medtl_core.rng import stream
 from medtl_core.values import Head, Scores
 
-from .ensembles import ensemble, mixture_remarks, summed_remarks
-from .sums import SiteSums, evaluation_share, heads_judged, model_judged, personal_judged
+from .sums import SiteSums, evaluation_share, heads_judged, members_compared, model_judged, personal_judged
 from .testset import TestSet
 
 #: Figures that get a patient-bootstrap interval.
@@ -30,26 +29,14 @@ class Verdict:
     """How one method did.
 
     Attributes:
-        kind: "federated", "local", "ensemble"...
-        figures: name -> value or None where undefined.
-        intervals: name -> (low, high).
-        by_site: figures on each test site.
-        curves: what the report draws.
-        heads: that made it, by name; empty for ensembles.
-        bill: what it needs of each phase.
-        server_cpu: CPU seconds of the server.
-        facts: remarks.
+        kind: "federated", "local", "personal" or "ensemble".
+        judgement: its figures.
+        outcome: what it gave; with the evaluation's share of its bill, and the evaluation's remarks among its facts.
     """
 
     kind: str
-    figures: Mapping[str, float | None]
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    by_site: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    curves: Mapping[str, Any] = field(default_factory=dict)
-    heads: Mapping[str, Classifier] = field(default_factory=dict)
-    bill: Mapping[str, Share] = field(default_factory=dict)
-    server_cpu: float = 0.0
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    judgement: Judgement
+    outcome: Outcome
 
 
 def judge_all(study: Study, cases: TestSet | None) -> dict[str, Verdict]:
@@ -60,15 +47,10 @@ def judge_all(study: Study, cases: TestSet | None) -> dict[str, Verdict]:
     """
     for method in study.methods:
         _check_judges(method, at_server=cases is not None)
-    ensembles = [method.name for method in study.methods if isinstance(method, Ensemble)]
-    outcomes = {method.name: study.outcome(method) for method in study.methods if method.name not in ensembles}
+    outcomes = {method.name: study.outcome(method) for method in study.methods}
     if cases is None:
         return _by_sums(study, outcomes)
-    verdicts = {name: _central(outcome, cases, study) for name, outcome in outcomes.items()}
-    for name in ensembles:
-        scores, outcome = ensemble(name, study, outcomes, cases)
-        verdicts[name] = _verdict(scores, "ensemble", outcome, study)
-    return {name: verdicts[name] for name in study.names}
+    return {name: _on_cases(outcome, cases, study) for name, outcome in outcomes.items()}
 
 
 def _check_judges(method: Asker, *, at_server: bool) -> None:
@@ -78,82 +60,81 @@ def _check_judges(method: Asker, *, at_server: bool) -> None:
         raise ConfigError(f"{method.name} is judged by each hospital on its own cases; drop it or set test=sites")
 
 
-def _central(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
-    scores = {name: cases.scores(head.logits(cases.values, cases.material)) for name, head in outcome.heads.items()}
-    if "" not in scores:
-        return _mean_of_sites(outcome, scores)
-    head = outcome.heads[""]
-    if isinstance(head, Mixture):
-        outcome = replace(outcome, facts={**outcome.facts, **mixture_remarks(head, scores[""], cases)})
-    return _verdict(scores[""], "federated", outcome, study)
+# ---- on the server's cases ------------------------------------------------------------------------------------------
 
 
-def _verdict(scores: Scores, kind: str, outcome: Outcome, study: Study) -> Verdict:
-    found = judge(scores).as_dict()
-    chosen = study.settings
-    intervals = bootstrap(scores, INTERVALS, resamples=chosen.bootstrap, rng=stream(chosen.seed, "bootstrap"))
-    return Verdict(
-        kind, found["figures"], intervals, found["by_site"], found["curves"], outcome.heads, outcome.bill,
-        outcome.server_cpu, outcome.facts,
-    )  # fmt: skip
+def _on_cases(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
+    heads, members = _scores(outcome.heads, cases), _scores(outcome.members, cases)
+    if outcome.combine:
+        scores, facts = outcome.combine(members)
+        kind = "ensemble"
+    elif "" in heads:
+        scores, facts, kind = heads[""], {}, "federated"
+    else:
+        return _mean_of_hospitals(outcome, heads)
+    facts = {**outcome.facts, **facts, **remarks(members, scores)}
+    rng = stream(study.settings.seed, "bootstrap")
+    intervals = bootstrap(scores, INTERVALS, resamples=study.settings.bootstrap, rng=rng)
+    return Verdict(kind, replace(judge(scores), intervals=intervals), replace(outcome, facts=facts))
 
 
-def _mean_of_sites(outcome: Outcome, scores: Mapping[str, Scores]) -> Verdict:
+def _scores(classifiers: Mapping[str, Classifier], cases: TestSet) -> dict[str, Scores]:
+    return {name: cases.scores(head.logits(cases.values, cases.material)) for name, head in classifiers.items()}
+
+
+def _mean_of_hospitals(outcome: Outcome, scores: Mapping[str, Scores]) -> Verdict:
     """A method without exchange: the average hospital, each judged with the head it has."""
-    found = {name: judge(part).as_dict()["figures"] for name, part in scores.items()}
-    figures = {key: _mean([one[key] for one in found.values()]) for key in next(iter(found.values()))}
-    figures["worst_site"] = min((one["balanced_accuracy"] for one in found.values()), default=None)
-    intervals = {}
-    for key in INTERVALS:
-        values = [one[key] for one in found.values() if one[key] is not None]
-        if len(values) > 1:
-            intervals[key] = over_seeds(values)[1:]
-    facts = {**outcome.facts, "interval": "t-interval over hospitals", "hospitals": found}
-    return Verdict("local", figures, intervals, heads=outcome.heads, bill=outcome.bill, facts=facts)
+    hospitals = {name: judge(part).figures for name, part in scores.items()}
+    figures = _mean(list(hospitals.values()))
+    defined = {key: [value for row in hospitals.values() if (value := row[key]) is not None] for key in INTERVALS}
+    figures["worst_site"] = min(defined["balanced_accuracy"], default=None)
+    intervals = {key: over_seeds(values)[1:] for key, values in defined.items() if len(values) > 1}
+    facts = {**outcome.facts, "interval": "t-interval over hospitals", "hospitals": hospitals}
+    return Verdict("local", Judgement(figures, intervals=intervals), replace(outcome, facts=facts))
+
+
+# ---- on sums from the hospitals -------------------------------------------------------------------------------------
 
 
 def _by_sums(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Verdict]:
-    """The same figures from per-class histograms that hospitals sum over their own held-out cases."""
-    affine = [
-        (name, head) for name, outcome in outcomes.items() for head in outcome.heads.values() if isinstance(head, Head)
-    ]
-    shared = heads_judged(study, [head for _, head in affine]) if affine else []
-    verdicts: dict[str, Verdict] = {}
-    for name, outcome in outcomes.items():
-        mine = [sums for (owner, _), sums in zip(affine, shared, strict=True) if owner == name]
-        models = [head for head in outcome.heads.values() if isinstance(head, Model)]
-        phase = f"evaluate-{name}" if models or outcome.personal else "evaluate"
-        mine += [model_judged(study, model, phase) for model in models]
-        if outcome.personal:
-            mine.append(personal_judged(study, outcome.personal, phase))
-        alone = models or outcome.personal
-        bill = (
-            {} if outcome.own_sums else {phase: Share() if alone else evaluation_share(study, len(mine), len(affine))}
-        )
-        verdict = _summed(study, outcome, mine or [outcome.own_sums], bill)
-        for mixture in [head for head in models if isinstance(head, Mixture)]:
-            told = summed_remarks(study, mixture, verdict.figures, f"remarks-{name}")
-            verdict = replace(verdict, facts={**verdict.facts, **told})
-        verdicts[name] = verdict
-    return verdicts
+    """The same figures from per-class histograms that hospitals sum over their own held-out cases.
+
+    All affine heads travel in one exchange, of which every method bears its share.
+    """
+    affine = {name: _affine(outcome.heads) for name, outcome in outcomes.items()}
+    together = [head for heads in affine.values() for head in heads.values()]
+    sums = iter(heads_judged(study, together) if together else ())
+    judged = {name: [next(sums) for _ in heads] for name, heads in affine.items()}
+    return {name: _summed(study, name, outcome, judged[name], len(together)) for name, outcome in outcomes.items()}
 
 
-def _summed(study: Study, outcome: Outcome, judged: list[SiteSums], bill: Mapping[str, Share]) -> Verdict:
+def _affine(classifiers: Mapping[str, Classifier]) -> dict[str, Head]:
+    return {name: head for name, head in classifiers.items() if isinstance(head, Head)}
+
+
+def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], together: int) -> Verdict:
     """The verdict from the hospitals' sums for each of a method's classifiers."""
-    found = [judge_sites(sums, study.problem.classes).as_dict() for sums in judged]
-    alone = len(found) > 1  # one head a hospital: only the average hospital is told
+    models = [head for head in outcome.heads.values() if isinstance(head, Model)]
+    alone = bool(models or outcome.personal)
+    phase = f"evaluate-{name}" if alone else "evaluate"
+    bill: dict[str, Share] = {}
+    if not outcome.own_sums:
+        bill[phase] = Share() if alone else evaluation_share(study, len(judged), together)
+    judged = judged + [model_judged(study, model, phase) for model in models]
+    if outcome.personal:
+        judged.append(personal_judged(study, outcome.personal, phase))
+    judgements = [judge_sites(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
+    judgement = judgements[0]
+    compared = members_compared(study, _affine(outcome.members), judgement.figures, f"remarks-{name}")
+    if len(judgements) > 1:  # one head a hospital: only the average hospital is told
+        judgement = Judgement(_mean([each.figures for each in judgements]))
+    kind = "local" if len(judgements) > 1 or outcome.own_sums else "personal" if outcome.personal else "federated"
     return Verdict(
-        "local" if alone or outcome.own_sums else "personal" if outcome.personal else "federated",
-        {key: _mean([one["figures"][key] for one in found]) for key in found[0]["figures"]},
-        by_site={} if alone else found[0]["by_site"],
-        curves={} if alone else found[0]["curves"],
-        heads=outcome.heads,
-        bill={**outcome.bill, **bill},
-        server_cpu=outcome.server_cpu,
-        facts=outcome.facts,
+        kind, judgement, replace(outcome, bill={**outcome.bill, **bill}, facts={**outcome.facts, **compared})
     )
 
 
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return fmean(known) if known else None
+def _mean(rows: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
+    """The mean of each figure over the rows that define it."""
+    known = {key: [value for row in rows if (value := row[key]) is not None] for key in rows[0]}
+    return {key: fmean(values) if values else None for key, values in known.items()}

@@ -69,8 +69,8 @@ def load(settings: Settings) -> Cases:
     one_thread()
     source = open_source(settings)
     spec = feature_spec(settings, source.entry.views, source.columns)
-    found = extract(source.examples, spec, settings)
-    return Cases(source.examples, found.values, found.fingerprint, found.groups, settings)
+    features = extract(source.examples, spec, settings)
+    return Cases(source.examples, features.values, features.fingerprint, features.groups, settings)
 
 
 def federate(cases: Cases, rows: Index, classes: Sequence[str], settings: Settings) -> Study:

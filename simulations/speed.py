@@ -64,9 +64,9 @@ def features() -> list[Line]:
     with tempfile.TemporaryDirectory() as folder:
         chosen = _scenario(cache=str(Path(folder) / "cache"))
         bare, images = _bare_forward(chosen)
-        cold = _timed(lambda: _simulate(chosen, Path(folder) / "cold"))
+        cold = _spent(lambda: _simulate(chosen, Path(folder) / "cold"))
         _forget()
-        warm = _timed(lambda: _simulate(chosen, Path(folder) / "warm"))
+        warm = _spent(lambda: _simulate(chosen, Path(folder) / "warm"))
     detail = f"{images} images, {chosen['data']}"
     return [
         Line("cold simulation / bare forward pass", cold / bare, "<= 1.25", f"{cold:.1f} s / {bare:.1f} s, {detail}"),
@@ -82,9 +82,9 @@ def training() -> list[Line]:
     with tempfile.TemporaryDirectory() as folder:
         chosen = _small(10, Path(folder), shots=90)
         run_apps(chosen, Path(folder) / "first")
-        ours = min(_cpu(lambda: run_apps(chosen, Path(folder) / "again")) for _ in range(3))
+        ours = min(_spent(lambda: run_apps(chosen, Path(folder) / "again"), time.process_time) for _ in range(3))
         sites = _site_features(chosen)
-    loop = min(_cpu(lambda: _torch_loop(sites, rounds=20)) for _ in range(3))
+    loop = min(_spent(lambda: _torch_loop(sites, rounds=20), time.process_time) for _ in range(3))
     cases = sum(len(label) for _, label in sites)
     detail = f"{ours:.2f} s / {loop:.2f} s, {len(sites)} hospitals, {cases} cases, 20 rounds"
     return [Line("CPU of FedAvg-20 in medtl / plain torch loop", ours / loop, "<= 1.1", detail)]
@@ -277,16 +277,10 @@ def _torch_loop(sites: list[tuple[Any, Any]], rounds: int) -> None:
         weight, bias = next_weight, next_bias
 
 
-def _timed(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def _spent(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    started = clock()
     work()
-    return time.perf_counter() - started
-
-
-def _cpu(work: Callable[[], object]) -> float:
-    started = time.process_time()
-    work()
-    return time.process_time() - started
+    return clock() - started
 
 
 if __name__ == "__main__":

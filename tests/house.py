@@ -267,7 +267,9 @@ def table(house: House) -> str:
         )
     rows += ["", *(f"{name:40}{a:>8.0f} of {b:.0f}{_mark(a, b)}" for name, (a, b) in house.sums().items())]
     short, long = house.method_files[0], house.method_files[-1]
+    code = median(file.code for file in house.method_files)
     rows += ["", f"shortest method file {short.name} {short.lines}, longest {long.name} {long.lines} lines"]
+    rows += [f"{len(house.method_files)} method files, median {code:.0f} lines of code"]
     spans = {name: span for file in house.modules.values() for name, span in file.functions.items()}
     rows += [f"longest function {max(spans, key=spans.__getitem__)}, {max(spans.values())} lines"]
     rows += [f"against the order: {fault}" for fault in house.breaches()]

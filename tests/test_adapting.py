@@ -19,6 +19,7 @@ from medtl_core.config import Settings, settings
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, MedtlError, RunError, WeightsError
+from medtl_core.features.spec import feature_facts
 from medtl_core.federation.saved import load_head, load_packed, save_head
 from medtl_core.flower.run import RunPlan
 from medtl_core.methods.metric import Metric
@@ -166,7 +167,7 @@ def test_what_is_in_the_way_stays(heads: Path, data: Path, tmp_path: Path) -> No
 
 
 def test_the_manifest_says_how_features_are_made_and_no_path() -> None:
-    told = Settings(data_path="/secret/place", weights="/secret/weights").of_features(("identity",))
+    told = feature_facts(Settings(data_path="/secret/place", weights="/secret/weights"), ("identity",))
     assert told == {
         "backbone": "lite0", "features": "rich", "image_size": 0, "views": "auto", "entry_views": ["identity"],
     }  # fmt: skip

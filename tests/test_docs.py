@@ -45,3 +45,9 @@ def test_every_method_has_a_row_of_results_or_is_listed_as_having_none() -> None
 def family(name: str) -> str:
     """A method's name without its numbers."""
     return re.sub(r"[0-9]+", "N", name)
+
+
+def test_no_comment_cites_a_note_that_is_not_in_the_repository() -> None:
+    note = re.compile(r"\b(METHODS|LIBRARIES|SAFETY|FLOWER|STYLE)(, | section | )[A-Z]*\s*[0-9]|\(SAFETY\b")
+    cited = {file.name: match[0] for file in House.read().modules.values() if (match := note.search(file.text))}
+    assert cited == {}

@@ -90,3 +90,7 @@ def test_a_new_reader_finds_the_cases(run: dict[str, Any]) -> None:
 
 def test_a_new_backbone_can_be_named(run: dict[str, Any]) -> None:
     assert run["result"]["settings"]["backbone"] == "random:squeezenet1_0"
+
+
+def test_a_new_metric_is_judged_with_the_others(run: dict[str, Any]) -> None:
+    assert 0.0 < run["result"]["methods"]["projected-32"]["figures"]["kappa"] <= 1.0  # by chance it is 0

@@ -33,8 +33,8 @@ _CANARIES, _SHORT = 1000, 0.97
 #: Chance of error of each bound (an audit states several), and the p-value below which noise contradicts its claim.
 _LEVEL, _SMALL = 0.01, 1e-3
 
-#: Noises one clipped sum under a step of a plan, as the gate does.
-GateNoise = Callable[[Bounded, Plan, int], Mapping[str, Array]]
+#: Noises one clipped sum under a step of a plan, as the gate does; told the first run of a block of runs.
+Gate = Callable[[Bounded, Plan, int, int], Mapping[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Trial:
         step: index into its steps.
         without: the sums over everybody else.
         shift: by name, what the patient adds to them.
-        noising: gives the noising function of a block of runs, which sees how often it was called in that block.
+        gate: what the sums pass.
         releases: 1, or 2: the same sums again, the patient's part with the other sign.
     """
 
@@ -54,7 +54,7 @@ class Trial:
     step: int
     without: Bounded
     shift: Mapping[str, Array]
-    noising: Callable[[int], GateNoise]
+    gate: Gate
     releases: int = 1
 
     @property
@@ -76,7 +76,7 @@ class Trial:
 def trial_of(plan: Plan, step: int, without: Bounded, present: Bounded, entropy: Entropy) -> Trial:
     """Returns the trial of a release through the real gate."""
     shift = {name: np.asarray(array, np.float64) for name, array in shift_of(present, without).items()}
-    return Trial(plan, step, without, shift, lambda block: lambda *sums: gated(*sums, entropy))
+    return Trial(plan, step, without, shift, lambda sums, plan, step, block: gated(sums, plan, step, entropy))
 
 
 def shift_of(present: Bounded, without: Bounded) -> dict[str, Array]:
@@ -96,12 +96,8 @@ def trials_of(site: AuditedSite, plan: Plan, requests: Sequence[Request]) -> lis
 def exposed(site: AuditedSite, request: Request, step: Step) -> Float:
     """Returns the squared length of each patient's part in the answer, in units of the noise, float64 [patients]."""
     everybody, owner = site.sums(request), site.owner
-    return np.array(
-        [
-            _squared(shift_of(everybody, site.keeping(owner != patient).sums(request)), step)
-            for patient in range(site.patients)
-        ]
-    )
+    others = (site.keeping(owner != patient).sums(request) for patient in range(site.patients))
+    return np.array([_squared(shift_of(everybody, without), step) for without in others])
 
 
 def observed(trial: Trial, present: bool, runs: int) -> Float:
@@ -111,11 +107,10 @@ def observed(trial: Trial, present: bool, runs: int) -> Float:
     for first in range(0, runs, block):
         count = min(block, runs - first)
         score = np.zeros(count)
-        noising = trial.noising(first)
         for sign in (1.0, -1.0)[: trial.releases]:
             sums = {name: base[name] + sign * present * trial.shift[name] for name in names}
             repeated = {name: np.broadcast_to(sums[name], (count, *sums[name].shape)) for name in names}
-            seen = noising(Bounded(Update(repeated), trial.without.sensitivity), trial.plan, trial.step)
+            seen = trial.gate(Bounded(Update(repeated), trial.without.sensitivity), trial.plan, trial.step, first)
             for name in names:
                 moved = (seen[name] - base[name]).reshape(count, -1) @ trial.shift[name].ravel()
                 score = score + sign * weights[name] * moved
@@ -134,12 +129,12 @@ def bounds_of(trials: Sequence[Trial], runs: int, delta: float, level: float = L
 
 
 def _no_noise(trial: Trial) -> Trial:
-    return replace(trial, noising=lambda block: lambda bounded, plan, step: bounded.update.arrays)
+    return replace(trial, gate=lambda sums, plan, step, block: sums.update.arrays)
 
 
 def _half_noise(trial: Trial) -> Trial:
-    weak, real = weakened(trial.plan, trial.step, 0.5), trial.noising
-    return replace(trial, noising=lambda block: lambda bounded, plan, step: real(block)(bounded, weak, step))
+    weak = weakened(trial.plan, trial.step, 0.5)
+    return replace(trial, gate=lambda sums, plan, step, block: trial.gate(sums, weak, step, block))
 
 
 def _no_clip(trial: Trial) -> Trial:
@@ -148,7 +143,9 @@ def _no_clip(trial: Trial) -> Trial:
 
 def _repeated_noise(trial: Trial) -> Trial:
     """Every release of a block starts a stream of the same key anew."""
-    return replace(trial, noising=lambda block: lambda *sums: gated(*sums, insecure_entropy(block)), releases=2)
+    return replace(
+        trial, gate=lambda sums, plan, step, block: gated(sums, plan, step, insecure_entropy(block)), releases=2
+    )
 
 
 #: What an audit must find: a bug by name -> the trial with it.

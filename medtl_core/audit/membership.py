@@ -112,7 +112,7 @@ def areas(scores: Float, member: Bools) -> Float:
     inside = member.sum(axis=1)
     pairs = (inside * (member.shape[1] - inside)).astype(np.float64)
     ranks = (rankdata(scores, axis=1) * member).sum(axis=1) - inside * (inside + 1) / 2
-    return np.divide(ranks, pairs, out=np.full(len(scores), np.nan), where=pairs > 0)
+    return np.asarray(np.divide(ranks, pairs, out=np.full(len(scores), np.nan), where=pairs > 0))
 
 
 def most_auc(mu: float) -> float:

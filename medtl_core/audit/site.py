@@ -60,8 +60,8 @@ class AuditedSite:
     def keeping(self, rows: NDArray[Any]) -> "AuditedSite":
         """Returns the hospital with some of its cases (bool or int rows) only."""
         data = self.data
-        kept = replace(data, values=data.values[rows], label=data.label[rows], patients=data.patients[rows])
-        return replace(self, data=kept)
+        some = {"values": data.values[rows], "label": data.label[rows], "patients": data.patients[rows]}
+        return replace(self, data=replace(data, **some))
 
     def joined(self, row: Float, label: int) -> "AuditedSite":
         """Returns the hospital with one more patient of one case, features [d]."""

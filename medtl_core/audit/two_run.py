@@ -119,19 +119,18 @@ def two_run(absent: Float, present: Float, delta: float, level: float = LEVEL) -
     """
     if min(len(absent), len(present)) < 4 or not (np.isfinite(absent).all() and np.isfinite(present).all()):
         raise PrivacyError("an audit needs at least four runs of each kind, and scores that are numbers")
-    tuning, judging = zip(
-        *(np.array_split(np.asarray(scores, np.float64), 2) for scores in (absent, present)), strict=True
-    )
-    pooled = np.concatenate(tuning)
+    halves = [np.array_split(np.asarray(scores, np.float64), 2) for scores in (absent, present)]
+    (tuned_absent, judged_absent), (tuned_present, judged_present) = halves
+    pooled = np.concatenate([tuned_absent, tuned_present])
     middle = np.quantile(pooled, np.linspace(0.1, 0.9, _THRESHOLDS))
     # a ratio of rates is largest far out; mu is best told in the middle, where a chance find misleads least
     tails = np.quantile(pooled, [*np.linspace(0.001, 0.1, 20), *np.linspace(0.9, 0.999, 20)])
-    far = np.concatenate([middle, tails, np.sort(tuning[0])[-20:], np.sort(tuning[1])[:20]])
+    far = np.concatenate([middle, tails, np.sort(tuned_absent)[-20:], np.sort(tuned_present)[:20]])
     bounds = []
     for kind, thresholds in enumerate((far, middle)):
-        best = thresholds[[_lower_bounds(*tuning, thresholds, delta, level)[kind].argmax()]]
-        bounds.append(float(_lower_bounds(*judging, best, delta, level)[kind][0]))
-    return Bounds(bounds[0], bounds[1], min(len(scores) for scores in judging))
+        best = _lower_bounds(tuned_absent, tuned_present, thresholds, delta, level)[kind].argmax()
+        bounds.append(float(_lower_bounds(judged_absent, judged_present, thresholds[[best]], delta, level)[kind][0]))
+    return Bounds(bounds[0], bounds[1], min(len(judged_absent), len(judged_present)))
 
 
 def _lower_bounds(absent: Float, present: Float, thresholds: Float, delta: float, level: float) -> tuple[Float, Float]:

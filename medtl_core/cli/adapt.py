@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from medtl_core.cli import console
 from medtl_core.cli.plan import name_data
-from medtl_core.config import FEATURES, Settings, Value
+from medtl_core.config import Settings, Value
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.source import Source, open_source
 from medtl_core.errors import ConfigError, RunError, WeightsError, positive
 from medtl_core.evaluation.scores import auroc, balanced_accuracy
 from medtl_core.features.extract import extract, feature_spec
-from medtl_core.features.spec import Spec
+from medtl_core.features.spec import FEATURE_SETTINGS, Spec
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.saved import is_model, load_head, load_packed, save_head, save_model
 from medtl_core.methods.adaptation import Support, adapt_head, adapt_metric, check_support
@@ -166,13 +166,13 @@ def _check_free(out: Path) -> None:
 def _settings(classifier: Metric | Head, order: AdaptOrder) -> tuple[Settings, tuple[str, ...]]:
     """The settings under which the hospital's features are the federation's, and the views of the federation's data."""
     told = classifier.facts.get("features")
-    if not isinstance(told, Mapping) or not {*FEATURES, "entry_views"} <= told.keys():
+    if not isinstance(told, Mapping) or not {*FEATURE_SETTINGS, "entry_views"} <= told.keys():
         raise WeightsError(
             f"the manifest of {order.head} does not say how its features are made (facts: features); "
             "train and save it with this version of medtl"
         )
     named = {key.replace("-", "_"): value for key, value in name_data(order.data).items()}
-    read: dict[str, Value] = {name: told[name] for name in FEATURES}
+    read: dict[str, Value] = {name: told[name] for name in FEATURE_SETTINGS}
     # `test_path` says that cases to judge on are found here, so that none is held out of the labelled ones
     chosen = Settings().replace(**{**named, **read, "weights": order.weights, "test_path": str(order.data)})
     return chosen, tuple(str(view) for view in told["entry_views"])

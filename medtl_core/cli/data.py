@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from medtl_core.cli import console
 from medtl_core.cli.plan import name_data
+from medtl_core.cli.trainer import sides
 from medtl_core.config import settings
 from medtl_core.data.images import check_images
 from medtl_core.data.leak import check_leaks
@@ -55,7 +56,7 @@ def inspect(source: Source) -> Inspection:
     except DataError as error:
         faults.append(str(error))
     else:
-        faults += _fault_of(lambda: check_leaks(usable, _sides(usable)))
+        faults += _fault_of(lambda: check_leaks(usable, sides(usable)))
         faults += _fault_of(lambda: check_leaks(usable, _rows(usable, "site")))
     return Inspection(_counts(examples), tuple(dict.fromkeys(faults)))
 
@@ -80,12 +81,6 @@ def _counts(examples: Examples) -> tuple[Count, ...]:
             patients = len(np.unique(examples["patient"][same]))
             counts.append(Count(site, str(split), tuple(int(number) for number in labels), patients))
     return tuple(counts)
-
-
-def _sides(examples: Examples) -> dict[str, NDArray[np.int64]]:
-    """Returns the rows of training and of test; a validation split is training."""
-    test = examples["split"] == "test"
-    return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
 
 
 def _rows(examples: Examples, column: str) -> dict[str, NDArray[np.int64]]:

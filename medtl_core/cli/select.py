@@ -222,7 +222,7 @@ def select_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the ranking as JSON and nothing else.")] = False,
     quiet: console.Quiet = False,
 ) -> None:
-    """RunOrder backbones and their layers by how well they suit the hospitals' task, from sums only."""
+    """Order backbones and their layers by how well they suit the hospitals' task, from sums only."""
     given = {"shots": shots, "sites": sites, "seed": seed}
     words = [*(assignments or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
     order = Selection(data, read_sources(backbones, taps), words, weights, measure, seeds, workers, out)

@@ -72,13 +72,13 @@ def privacy(
         console.say_json(findings.as_dict())
     else:
         _show(findings, sweep.plan.out)
-    if findings.failed:
+    if findings.broken:
         raise typer.Exit(1)
 
 
 def _show(findings: Findings, out: Path) -> None:
     screen = console.console_of()
-    for count in findings.shots:
+    for count in findings.sweep.shots:
         console.say(screen, headline(findings, count))
         screen.print(sweep_table(findings, count))
     for line in summary_lines(findings):

@@ -153,7 +153,7 @@ def _judged(network: "nn.Module", backbone: Backbone, images: Pixels, label: NDA
 
 
 def sides(examples: Examples) -> dict[str, NDArray[np.int64]]:
-    """Returns the rows that train and those that are held out."""
+    """Returns the rows that train, a validation split's among them, and those that are held out."""
     test = examples["split"] == "test"
     return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
 

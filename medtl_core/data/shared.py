@@ -1,4 +1,7 @@
-"""One load of shared data per process: in a simulation, server and hospitals read the same cases."""
+"""One load of shared data per process: in a simulation, server and hospitals read the same cases.
+
+What is kept are pure functions of the settings, a few of them; nothing asks whether a load was remembered.
+"""
 
 from functools import lru_cache
 from threading import RLock

@@ -1,12 +1,10 @@
-"""Probabilities from logits, and the two ways to correct them afterwards: temperature and class prior."""
-
-from dataclasses import replace
+"""Probabilities from logits, and what corrects them afterwards: temperature and class prior."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import DataError
-from medtl_core.values import Array, Head
+from medtl_core.values import Array
 
 Float = NDArray[np.float64]
 
@@ -111,8 +109,8 @@ def temperature(logits: Array, label: Array, *, class_balanced: bool = True) -> 
     grid = np.linspace(np.log(SMALLEST), np.log(LARGEST), 25)
     best = int(np.argmin([loss(point) for point in grid]))
     bounds = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
-    return float(np.exp(found.x if found.fun <= loss(grid[best]) else grid[best]))
+    fitted = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
+    return float(np.exp(fitted.x if fitted.fun <= loss(grid[best]) else grid[best]))
 
 
 def log_prior(counts: Array, *, floor: float = 0.0) -> Float:
@@ -125,23 +123,3 @@ def log_prior(counts: Array, *, floor: float = 0.0) -> Float:
     seen = counts > 0
     share = np.maximum(counts / counts.sum(), floor)
     return np.asarray(np.log(np.where(seen, share, 1.0)))
-
-
-def adjust(head: Head, counts: Array, *, floor: float = 1e-2) -> Head:
-    """Returns the head without the class prior of its training cases (Menon et al., ICLR 2021: logits - log prior).
-
-    Args:
-        head: trained on cases with these class counts, prior and all.
-        counts: [C], training cases of each class; classes without cases keep their bias.
-        floor: smallest prior, so that a class of a handful of cases is not raised without limit.
-
-    Raises:
-        DataError: the counts are not one non-negative number per class with a positive sum.
-    """
-    count = np.asarray(counts, np.float64)
-    if count.shape != head.bias.shape or not np.isfinite(count).all() or (count < 0).any() or not count.sum() > 0:
-        raise DataError(
-            f"the head has {len(head.bias)} classes; logit adjustment needs as many non-negative case counts with a "
-            f"positive sum, not an array of shape {count.shape}"
-        )
-    return replace(head, bias=head.bias - log_prior(count, floor=floor), facts={**head.facts, "adjusted": True})

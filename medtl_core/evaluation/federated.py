@@ -8,28 +8,15 @@ log-loss and everything from the confusion are exact: all sums here add without 
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
 from medtl_core.errors import ReplyError
 from medtl_core.evaluation.calibration import log_softmax
-from medtl_core.evaluation.formulas import (
-    Curve,
-    Figure,
-    Float,
-    area_under_roc,
-    binned_precision,
-    calibration_gap,
-    figure,
-    from_answers,
-    mean_curve,
-    mean_defined,
-    reliability_points,
-    roc_points,
-)
-from medtl_core.evaluation.scores import Judgement
-from medtl_core.evaluation.weighted import BINS, calibration_bins, case_losses, checked
+from medtl_core.evaluation.counts import BINS, Counts, calibration_bins, case_losses, checked, confusion, judgement
+from medtl_core.evaluation.formulas import Float
+from medtl_core.evaluation.judgement import Judgement
 from medtl_core.values import Scores, Update
 
 #: Bins a class.
@@ -39,123 +26,76 @@ SCORE_BINS = 256
 _HALF = 3.0
 
 
-def expected_shapes(classes: int, bins: int = SCORE_BINS) -> dict[str, tuple[int, ...]]:
+def expected_shapes(classes: int) -> dict[str, tuple[int, ...]]:
     """Returns the shape of each float64 array of `summarise`, for the server to expect.
 
     Example:
-        >>> expected_shapes(2, bins=8)["positive"]
-        (2, 8)
+        >>> expected_shapes(2)["positive"]
+        (2, 256)
     """
     return {
-        "positive": (classes, bins),
-        "negative": (classes, bins),
+        "positive": (classes, SCORE_BINS),
+        "negative": (classes, SCORE_BINS),
         "confusion": (classes, classes),
         "calibration": (3, BINS),
         "sums": (3,),
     }
 
 
-def summarise(scores: Scores, bins: int = SCORE_BINS) -> Update:
+def summarise(scores: Scores) -> Update:
     """Returns a hospital's evaluation sums.
 
     Args:
         scores: of the hospital's own held-out cases; may be empty or lack classes.
-        bins: of each class's score histogram.
 
     Returns:
-        float64 arrays `positive` and `negative` [C, bins] (cases of the class, and others, by the class's score),
+        float64 arrays `positive` and `negative` [C, 256] (cases of the class, and others, by the class's score),
         `confusion` [C, C] (true class, answer), `calibration` [3, 15] (cases, confidence, correct) and `sums` [3]
         (cases, Brier score, log-loss).
 
     Raises:
         DataError: the scores cannot be judged.
 
-    Formal guarantees:
+    Guarantee:
         None. A histogram of few cases tells where each of them scored; a release mechanism has to come on top.
     """
     classes = checked(scores).logits.shape[1]
-    place = np.searchsorted(_edges(bins), log_odds(scores.logits), side="right")
-    own = scores.label[:, None] == np.arange(classes)
-    cell = place + bins * np.arange(classes)
-    sides = [np.bincount(cell[mask], minlength=classes * bins).reshape(classes, bins) for mask in (own, ~own)]
-    answer = scores.label * classes + scores.logits.argmax(axis=1)
-    losses = case_losses(scores)
+    place = np.searchsorted(_edges(), log_odds(scores.logits), side="right")
+    inside = scores.label[:, None] == np.arange(classes)
+    cell = place + SCORE_BINS * np.arange(classes)
+    sides = [
+        np.bincount(cell[mask], minlength=classes * SCORE_BINS).reshape(classes, SCORE_BINS)
+        for mask in (inside, ~inside)
+    ]
     arrays = {
         "positive": sides[0],
         "negative": sides[1],
-        "confusion": np.bincount(answer, minlength=classes**2).reshape(classes, classes),
+        "confusion": confusion(scores),
         "calibration": calibration_bins(scores),
-        "sums": np.array([len(own), losses["brier"].sum(), losses["log_loss"].sum()]),
+        "sums": case_losses(scores).sum(axis=1),
     }
     return Update({name: np.asarray(array, np.float64) for name, array in arrays.items()})
 
 
-def judge_histogram(update: Update, classes: Sequence[str]) -> dict[str, Figure]:
-    """Returns the figures of summed evaluation sums, named and defined as in `metrics.Judgement` but for worst_site.
-
-    Args:
-        update: sum of `summarise` over hospitals.
-        classes: in the agreed order.
-
-    Raises:
-        ReplyError: an array is missing or its shape does not fit the classes.
-    """
-    arrays = _arrays(update, classes)
-    positive, negative, confusion = arrays["positive"].T, arrays["negative"].T, arrays["confusion"]
-    chosen = slice(1, 2) if len(classes) == 2 else slice(None)
-    by_class = {"auroc": area_under_roc(positive, negative), "auprc": binned_precision(positive, negative)}
-    answers = from_answers(np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
-    found = {**answers, **{name: mean_defined(values[chosen]) for name, values in by_class.items()}}
-    cases, square, loss = arrays["sums"].tolist()
-    return {
-        "balanced_accuracy": figure(found["balanced_accuracy"]),
-        "auroc": figure(found["auroc"]),
-        "auprc": figure(found["auprc"]),
-        "sensitivity": figure(found["sensitivity"]),
-        "specificity": figure(found["specificity"]),
-        "ece": calibration_gap(arrays["calibration"]),
-        "brier": square / cases if cases else None,
-        "log_loss": loss / cases if cases else None,
-    }
-
-
 def judge_sites(updates: Mapping[str, Update], classes: Sequence[str]) -> Judgement:
     """Returns the judgement of all sites together from each site's own sums.
+
+    Args:
+        updates: site -> what `summarise` gave there.
+        classes: in the agreed order.
 
     Raises:
         ReplyError: an array is missing or its shape does not fit the classes.
 
     Example:
         >>> site = Scores(np.eye(2), np.array([0, 1]), np.array(["a", "a"]), np.array([0, 1]))
-        >>> judge_sites({"a": summarise(site)}, ["no", "yes"]).auroc
+        >>> judge_sites({"a": summarise(site)}, ["no", "yes"]).figures["auroc"]
         1.0
     """
-    names = sorted(updates)
     empty = Update({name: np.zeros(shape) for name, shape in expected_shapes(len(classes)).items()})
-    everyone = sum((updates[name] for name in names[1:]), start=updates[names[0]]) if names else empty
-    figures = judge_histogram(everyone, classes)
-    alone = {name: judge_histogram(updates[name], classes) for name in names}
-    shown = {name: updates[name].arrays["confusion"].sum(axis=1) for name in names}
-    judged = [(alone[name]["balanced_accuracy"] or 0.0, name) for name in names if (shown[name] > 0).sum() > 1]
-    worst = min(judged) if judged else (None, None)
-    curves = {"all": _curve(everyone), **{name: _curve(updates[name]) for name in names}}
-    return Judgement(
-        cases=int(everyone.arrays["sums"][0]),
-        **figures,
-        worst_site=worst[0],
-        worst_site_name=worst[1],
-        by_site={
-            name: {
-                "balanced_accuracy": alone[name]["balanced_accuracy"],
-                "auroc": alone[name]["auroc"],
-                "n": int(shown[name].sum()),
-            }
-            for name in names
-        },
-        confusion=everyone.arrays["confusion"].astype(np.int64).tolist(),
-        roc={name: curve for name, curve in curves.items() if curve},
-        reliability=reliability_points(everyone.arrays["calibration"]),
-    )
+    sites = [updates[name] for name in sorted(updates)] or [empty]
+    everyone = sum(sites[1:], start=sites[0])
+    return judgement(_counts(everyone, classes), {name: _counts(sums, classes) for name, sums in updates.items()})
 
 
 def log_odds(logits: Float) -> Float:
@@ -177,23 +117,27 @@ def log_odds(logits: Float) -> Float:
     return np.asarray(odds)
 
 
-@lru_cache
-def _edges(bins: int) -> Float:
+@cache
+def _edges() -> Float:
     """Inner edges of the bins on the log-odds."""
-    squashed = 2.0 * np.arange(1, bins) / bins - 1.0
+    squashed = 2.0 * np.arange(1, SCORE_BINS) / SCORE_BINS - 1.0
     return np.asarray(_HALF * squashed / (1.0 - np.abs(squashed)))
 
 
-def _curve(update: Update) -> Curve | None:
-    sides = list(zip(update.arrays["positive"], update.arrays["negative"], strict=True))
-    return mean_curve([roc_points(*side) for side in (sides[1:] if len(sides) == 2 else sides)])
-
-
-def _arrays(update: Update, classes: Sequence[str]) -> Mapping[str, Float]:
-    bins = update.arrays["positive"].shape[-1] if "positive" in update.arrays else SCORE_BINS
-    for name, shape in expected_shapes(len(classes), bins).items():
-        found = update.arrays[name].shape if name in update.arrays else None
-        if found != shape:
-            state = "is missing" if found is None else f"has shape {found}"
+def _counts(update: Update, classes: Sequence[str]) -> Counts:
+    """The counts that a hospital's sums, or several hospitals' together, stand for."""
+    arrays = update.arrays
+    for name, shape in expected_shapes(len(classes)).items():
+        actual = arrays[name].shape if name in arrays else None
+        if actual != shape:
+            state = "is missing" if actual is None else f"has shape {actual}"
             raise ReplyError(f"evaluation array {name!r} {state}; {len(classes)} classes need {shape}")
-    return update.arrays
+    sides = zip(arrays["positive"][:, :, None], arrays["negative"][:, :, None], strict=True)
+    table = arrays["confusion"][:, :, None]
+    return Counts(
+        list(sides)[1 if len(classes) == 2 else 0 :],
+        (np.diagonal(arrays["confusion"])[:, None], table.sum(axis=1), table.sum(axis=0)),
+        arrays["sums"][:, None],
+        arrays["calibration"],
+        binned=True,
+    )

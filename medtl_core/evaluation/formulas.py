@@ -96,8 +96,8 @@ def from_answers(hits: Float, present: Float, answered: Float) -> dict[str, Floa
         answered: [C, ...], cases answered with each class.
 
     Example:
-        >>> found = from_answers(np.array([3.0, 1.0]), np.array([4.0, 2.0]), np.array([4.0, 2.0]))
-        >>> {name: float(value) for name, value in found.items()}
+        >>> figures = from_answers(np.array([3.0, 1.0]), np.array([4.0, 2.0]), np.array([4.0, 2.0]))
+        >>> {name: float(value) for name, value in figures.items()}
         {'balanced_accuracy': 0.625, 'sensitivity': 0.5, 'specificity': 0.75}
     """
     recall = ratio(hits, present)
@@ -109,10 +109,13 @@ def from_answers(hits: Float, present: Float, answered: Float) -> dict[str, Floa
     return {"balanced_accuracy": mean, "sensitivity": mean, "specificity": mean_defined(spared)}
 
 
-def calibration_gap(table: Float) -> Figure:
-    """Returns the expected calibration error of a table [3, bins] as `calibration_bins` makes it."""
+def calibration_gap(table: Float) -> float:
+    """Returns the expected calibration error of a table [3, bins] of cases, summed confidence and correct answers.
+
+    It is the mean gap between confidence and accuracy over bins (Guo et al., ICML 2017, eq. 3); NaN without cases.
+    """
     cases, confidence, right = table
-    return float(np.abs(confidence - right).sum() / cases.sum()) if cases.sum() else None
+    return float(np.abs(confidence - right).sum() / cases.sum()) if cases.sum() else float("nan")
 
 
 def reliability_points(table: Float) -> tuple[list[float], list[float], list[int]]:

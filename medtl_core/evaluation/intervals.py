@@ -7,9 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import ConfigError, DataError, did_you_mean
+from medtl_core.evaluation.counts import FIGURES, checked
 from medtl_core.evaluation.formulas import Float
-from medtl_core.evaluation.weighted import WEIGHTED, checked, weighted
+from medtl_core.evaluation.scores import weighted
 from medtl_core.values import Scores
+
+#: Confidence of every interval.
+LEVEL = 0.95
+
+#: Figures that resampling does not bias: calibration error and the worst site it does.
+RESAMPLED = tuple(name for name in FIGURES if name != "ece")
 
 #: Cases x resamples held at a time (8 bytes each, a few copies).
 _BLOCK = 1_000_000
@@ -26,48 +33,46 @@ class Paired:
 
 
 def bootstrap(
-    scores: Scores, names: Sequence[str], resamples: int = 200, *, rng: np.random.Generator, level: float = 0.95
+    scores: Scores, names: Sequence[str], resamples: int = 200, *, rng: np.random.Generator
 ) -> dict[str, tuple[float, float]]:
     """Returns percentile intervals of figures under resampling of patients (Efron and Tibshirani 1993, chapter 13).
 
     Whole patients are drawn with replacement, within strata by the rarest class a patient shows, so that rare classes
     stay in nearly every resample; a class with a single patient then adds no spread. The order of the cases does not
-    matter. Calibration error and the worst site have no interval: both are biased upwards, or downwards, by resampling.
+    matter.
 
     Args:
         scores: with `group`, the patient of each case.
-        names: among balanced_accuracy, auroc, auprc, sensitivity, specificity, brier, log_loss.
+        names: among `RESAMPLED`.
         resamples: how many.
         rng: of the draws.
-        level: of confidence.
 
     Returns:
         (low, high) of every figure that is defined on the scores; others are left out.
 
     Raises:
-        ConfigError: a name, the level or the number of resamples is not valid.
+        ConfigError: a name or the number of resamples is not valid.
         DataError: the scores cannot be judged.
     """
     for name in names:
-        if name not in WEIGHTED:
-            raise ConfigError(f"no bootstrap interval for {name!r}; {did_you_mean(name, WEIGHTED)}")
-    if resamples < 1 or not 0 < level < 1:
-        raise ConfigError(f"bootstrap={resamples} at level {level}: needs at least 1 resample and a level in (0, 1)")
+        if name not in RESAMPLED:
+            raise ConfigError(f"no bootstrap interval for {name!r}; {did_you_mean(name, RESAMPLED)}")
+    if resamples < 1:
+        raise ConfigError(f"bootstrap={resamples}: an interval needs at least 1 resample")
     if not len(checked(scores).label):
         return {}
     patient, stratum = strata(scores)
     counts = _draw(stratum, resamples, rng)[patient]
     step = max(_BLOCK // len(patient), 1)
     blocks = [weighted(scores, counts[:, at : at + step], names) for at in range(0, resamples, step)]
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    found = {}
+    intervals = {}
     for name in dict.fromkeys(names):
         values = np.concatenate([block[name] for block in blocks])
         values = values[~np.isnan(values)]
         if len(values):
-            low, high = np.quantile(values, tails)
-            found[name] = (float(low), float(high))
-    return found
+            low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            intervals[name] = (float(low), float(high))
+    return intervals
 
 
 def strata(scores: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -87,7 +92,7 @@ def strata(scores: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return patient.astype(np.int64), np.argsort(counts, kind="stable")[lowest].astype(np.int64)
 
 
-def over_seeds(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float, float]:
+def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
     """Returns mean, low and high of Student's t-interval over repetitions.
 
     Raises:
@@ -97,12 +102,14 @@ def over_seeds(values: Sequence[float], *, level: float = 0.95) -> tuple[float, 
         >>> [round(end, 3) for end in over_seeds([0.5, 0.6, 0.7])]
         [0.6, 0.352, 0.848]
     """
+    from scipy.special import stdtrit
+
     mean, error = _mean_error(values)
-    half = _quantile((1 + level) / 2, len(values) - 1) * error
+    half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * error
     return mean, mean - half, mean + half
 
 
-def paired(a: Sequence[float], b: Sequence[float], *, level: float = 0.95) -> Paired:
+def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
     """Returns the mean of a - b over the same seeds, its t-interval and the paired t-test's two-sided p-value.
 
     Differences that are all alike leave no doubt: p is 0, or 1 if they are all zero.
@@ -111,20 +118,18 @@ def paired(a: Sequence[float], b: Sequence[float], *, level: float = 0.95) -> Pa
         DataError: the lengths differ, fewer than two pairs, or a value is not finite.
 
     Example:
-        >>> found = paired([0.6, 0.7, 0.8], [0.5, 0.5, 0.5])
-        >>> round(found.mean, 3), round(found.p, 3)
+        >>> difference = paired([0.6, 0.7, 0.8], [0.5, 0.5, 0.5])
+        >>> round(difference.mean, 3), round(difference.p, 3)
         (0.2, 0.074)
     """
     if len(a) != len(b):
         raise DataError(f"paired values must come from the same seeds; there are {len(a)} and {len(b)}")
-    differences = [one - other for one, other in zip(a, b, strict=True)]
-    mean, low, high = over_seeds(differences, level=level)
-    error = _mean_error(differences)[1]
-    if error == 0.0:
-        return Paired(mean, low, high, float(mean == 0.0))
     from scipy.special import stdtr
 
-    return Paired(mean, low, high, float(2.0 * stdtr(len(differences) - 1, -abs(mean) / error)))
+    differences = [ours - theirs for ours, theirs in zip(a, b, strict=True)]
+    mean, error = _mean_error(differences)
+    p = 2.0 * float(stdtr(len(differences) - 1, -abs(mean) / error)) if error else float(mean == 0.0)
+    return Paired(*over_seeds(differences), p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -164,9 +169,3 @@ def _mean_error(values: Sequence[float]) -> tuple[float, float]:
     if len(numbers) < 2 or not np.isfinite(numbers).all():
         raise DataError(f"an interval over seeds needs at least two finite values, got {list(values)}")
     return float(numbers.mean()), float(numbers.std(ddof=1) / np.sqrt(len(numbers)))
-
-
-def _quantile(level: float, freedom: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, level))

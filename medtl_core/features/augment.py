@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl_core.config import Settings
 from medtl_core.data.images import decode
@@ -19,7 +20,6 @@ from medtl_core.features.cache import Row
 from medtl_core.features.dataset import Material
 from medtl_core.features.extract import ImageReader, pixel_reader, rows_by_content
 from medtl_core.features.spec import FeatureSpec, feature_spec
-from medtl_core.heads.statistics import Float
 from medtl_core.rng import stream
 from medtl_core.values import Features
 
@@ -184,7 +184,7 @@ def _copy(
     return rows_by_content(images, recorded, spec.width, settings.cache, opened, workers=workers)
 
 
-def _moved(image: Pixels, recipe: Augmentation, amount: Float) -> Pixels:
+def _moved(image: Pixels, recipe: Augmentation, amount: NDArray[np.float64]) -> Pixels:
     """Cropped and rotated in one resampling."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional
@@ -200,7 +200,7 @@ def _moved(image: Pixels, recipe: Augmentation, amount: Float) -> Pixels:
     return _pixels(functional.center_crop(moved, [len(image)]))
 
 
-def _coloured(image: Pixels, recipe: Augmentation, amount: Float) -> Pixels:
+def _coloured(image: Pixels, recipe: Augmentation, amount: NDArray[np.float64]) -> Pixels:
     """Brightness, contrast, saturation and hue, in this order."""
     from torchvision.transforms.v2 import functional
 

@@ -51,8 +51,8 @@ def extract(
     """Returns the features of the examples, from the cache where they were computed before.
 
     An image's features are the same bytes whatever else is in the call, on one machine with one number of torch
-    threads. A table's features are, column by column, its value (0 if missing) and 1 if it is missing, else 0.
-    Several backbones stand side by side, and each has its own rows in the cache, whatever it is joined to.
+    threads. A table's are, column by column, its value (0 if missing) and 1 if it is missing, else 0. Several backbones
+    stand side by side, and each has its own rows in the cache, whatever it is joined to.
 
     Args:
         examples: n cases with a `path`, `image` or `table` column.
@@ -69,17 +69,21 @@ def extract(
     """
     if isinstance(spec, FeatureSpec) and spec.backbone == "table":
         return Features(_table_rows(examples, spec), spec.fingerprint, spec.groups)
-    images = images_of(examples)
-    known = [content_key(image) for image in images] if keys is None else keys
-    parts = spec.parts(settings)
-    rows = [
-        rows_by_content(
-            list(zip(known, images, strict=True)), record.fingerprint, record.width, chosen.cache,
-            partial(_image_reader, record, chosen), workers=workers, progress=_shifted(progress, number, len(parts)),
+    parts, rows = spec.parts(settings), []
+    images = _keyed(images_of(examples), keys)
+    for number, (record, chosen) in enumerate(parts):
+        opened, report = partial(_image_reader, record, chosen), _shifted(progress, number, len(parts))
+        rows.append(
+            rows_by_content(
+                images, record.fingerprint, record.width, chosen.cache, opened, workers=workers, progress=report
+            )
         )
-        for number, (record, chosen) in enumerate(parts)
-    ]  # fmt: skip
     return Features(rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1), spec.fingerprint, spec.groups)
+
+
+def _keyed(images: Sequence[Any], keys: Sequence[str] | None) -> list[tuple[str, Any]]:
+    known = [content_key(image) for image in images] if keys is None else keys
+    return list(zip(known, images, strict=True))
 
 
 def rows_by_content(

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from medtl_core.backbones.backbone import Backbone
 from medtl_core.backbones.weights import check_early, locate, weights_sha
@@ -20,6 +20,9 @@ VERSION = 2
 _PLAIN_SIZE = 128
 _SMALLEST = 32
 _KINDS = ("random:", "file:", "own:", "timm:", "torchvision:")
+
+#: Settings that decide features; with the data set's views, a manifest keeps them under "features".
+FEATURE_SETTINGS = ("backbone", "features", "image_size", "views")
 
 Groups = tuple[tuple[str, int, int], ...]
 
@@ -195,6 +198,16 @@ def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: int
         std=backbone.std,
         views=views,
     )
+
+
+def feature_facts(settings: Settings, views: Sequence[str]) -> dict[str, Any]:
+    """Returns what a manifest must say so that another machine can make the same features.
+
+    Args:
+        settings: of the run.
+        views: label-preserving views of its data set.
+    """
+    return {**{name: getattr(settings, name) for name in FEATURE_SETTINGS}, "entry_views": list(views)}
 
 
 def backbone_names(setting: str) -> tuple[str, ...]:

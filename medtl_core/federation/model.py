@@ -95,7 +95,7 @@ class Model(ABC):
         arrays: dict[str, Array] = {}
         for name, kind in _fields(type(self)):
             value = getattr(self, name)
-            if is_dataclass(kind):
+            if _is_group(kind):
                 arrays |= {_name(self.AXES, name, part.name): getattr(value, part.name) for part in fields(kind)}
             elif get_origin(kind) is Mapping:
                 arrays |= value
@@ -124,14 +124,15 @@ class Model(ABC):
         except (TypeError, ValueError) as error:
             raise _unfit(cls.kind, str(error)) from error
         for name, kind in _fields(cls):
-            if is_dataclass(kind):
+            if _is_group(kind):
                 values[name] = kind(
                     **{part.name: arrays.pop(_name(cls.AXES, name, part.name)) for part in fields(kind)}
                 )
             elif name in cls.AXES:
                 values[name] = arrays.pop(name)
         values |= {name: arrays for name, kind in _fields(cls) if get_origin(kind) is Mapping}
-        model = cls(**values, classes=packed.classes, fingerprint=packed.fingerprint, facts=packed.facts)
+        build: Any = cls
+        model: Self = build(**values, classes=packed.classes, fingerprint=packed.fingerprint, facts=packed.facts)
         flaw = model.flaw()
         if flaw:
             raise _unfit(cls.kind, flaw)
@@ -179,8 +180,13 @@ def _flat(model: type[Model]) -> list[tuple[str, Any]]:
     return [
         (name, kind)
         for name, kind in _fields(model)
-        if not (name in model.AXES or is_dataclass(kind) or get_origin(kind) is Mapping)
+        if not (name in model.AXES or _is_group(kind) or get_origin(kind) is Mapping)
     ]
+
+
+def _is_group(kind: Any) -> bool:
+    """Whether a field of this type is a record of arrays."""
+    return is_dataclass(kind)
 
 
 def _name(axes: Mapping[str, str], field: str, part: str) -> str:

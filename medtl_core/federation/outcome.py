@@ -1,16 +1,19 @@
 """What a study knows before it asks, what a method needs and what it gives."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 
-from medtl_core.federation.hospitals import Cost
+from medtl_core.federation.hospitals import Cost, Request
 from medtl_core.federation.model import Classifier
 from medtl_core.heads.statistics import Float
 from medtl_core.privacy.patients import PublicMap
-from medtl_core.values import Array, Update
+from medtl_core.values import Array, Scores, Update
+
+#: From the scores of an ensemble's members on the server's cases to the ensemble's own scores, and facts of it.
+Combine = Callable[[Mapping[str, Scores]], tuple[Scores, Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -131,15 +134,20 @@ class Outcome:
         bill: what the method needs of each phase.
         server_cpu: CPU seconds the server spent solving.
         facts: chosen strength, temperature, rounds...
-        personal: name of a personal state that every hospital keeps on its own disk; `heads` is then empty, and the
-            hospitals judge what they keep on their own held-out cases.
+        personal: asks every hospital for the evaluation sums, on its own held-out cases, of a model that it keeps on
+            its own disk; `heads` is then empty.
         own_sums: evaluation sums, by hospital, of models that never left; each judged its own on its own held-out
             cases, and `heads` is empty.
+        members: heads that an ensemble is made of; the evaluation says how they differ and what the ensemble gained.
+        combine: makes the ensemble where its weights need the server's labelled cases; `heads` is then empty. No case
+            may choose the weights under which it is itself judged (see `methods.ensemble.cross_fitted`).
     """
 
     heads: Mapping[str, Classifier]
     bill: Mapping[str, Share]
     server_cpu: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
-    personal: str = ""
+    personal: Request | None = None
     own_sums: Mapping[str, Update] = field(default_factory=dict)
+    members: Mapping[str, Classifier] = field(default_factory=dict)
+    combine: Combine | None = None

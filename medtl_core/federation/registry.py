@@ -59,8 +59,13 @@ def evaluate_model(site: SiteData, arrays: Arrays, config: Config) -> Released:
     return Released(Update({name: array[None] for name, array in sums.items()}))
 
 
-#: The tasks a hospital answers without reading another method's module.
-_CORE_TASKS: Mapping[str, Task] = {**tasks.TASKS, **tasks_of(IDENTITY), evaluate_model.__name__: evaluate_model}
+@cache
+def _usual_tasks() -> Mapping[str, Task]:
+    """What a hospital answers without reading another module than the usual ones."""
+    usual = {**tasks.TASKS, **tasks_of(IDENTITY), evaluate_model.__name__: evaluate_model}
+    for name in _USUAL:
+        usual |= getattr(importlib.import_module(name), "TASKS", {})
+    return usual
 
 
 def all_methods() -> tuple[type[Method], ...]:
@@ -70,7 +75,7 @@ def all_methods() -> tuple[type[Method], ...]:
 
 def all_tasks() -> Mapping[str, Task]:
     """Returns everything a hospital can be asked, by the name of the message."""
-    return {**_CORE_TASKS, **_table("TASKS")}
+    return {**_usual_tasks(), **_table("TASKS")}
 
 
 def all_private_tasks() -> Mapping[str, PrivateTask]:
@@ -181,7 +186,7 @@ def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Release
     Raises:
         ConfigError: no such task.
     """
-    known = _CORE_TASKS if name in _CORE_TASKS else all_tasks()
+    known = _usual_tasks() if name in _usual_tasks() else all_tasks()
     if name not in known:
         raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, known)}")
     return known[name](site, arrays, config)
@@ -189,9 +194,9 @@ def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Release
 
 def private_task(name: str) -> PrivateTask | None:
     """Returns the private task called `name`; None if it is none."""
-    return None if name in _CORE_TASKS else all_private_tasks().get(name)
+    return None if name in _usual_tasks() else all_private_tasks().get(name)
 
 
 def private_training(name: str) -> PrivateTraining | None:
     """Returns the private training called `name`; None if it is none."""
-    return None if name in _CORE_TASKS else all_private_training().get(name)
+    return None if name in _usual_tasks() else all_private_training().get(name)

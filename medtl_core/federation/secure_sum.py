@@ -1,17 +1,17 @@
-"""A sum of which the server sees nothing but the total: four stages over the ordinary exchange.
+"""A sum of which the server sees nothing but the total: four stages over the ordinary exchange (Bonawitz et al. 2017).
 
 keys -> shares -> masked -> unmask. A hospital that drops out before it sent its masked sum is left out exactly and not
-asked again; fewer survivors than K - t, and the sum is given up, since the shared noise would be too little (SAFETY,
-METHODS 2.4).
+asked again; fewer survivors than K - t, and the sum is given up, since the shared noise would be too little.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from medtl_core.errors import RunError
-from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request
+from medtl_core.federation.hospitals import ArraySpec, Hospitals, Reply, Request, Value
 from medtl_core.privacy import masking
 from medtl_core.privacy.gate import RANGE, unscaled
 from medtl_core.privacy.masking import Ints
@@ -47,6 +47,10 @@ class Roster:
         """As they are sent to everybody."""
         return {"roster-keys": self.keys, "roster-identity": self.identity, "roster-signature": self.signature}
 
+    def flags(self, names: Collection[str]) -> Ints:
+        """Returns which of the hospitals are among some, int64 [n]."""
+        return np.array([name in names for name in self.names], np.int64)
+
 
 def secure_sum(hospitals: Hospitals, request: Request, plan: Plan) -> dict[str, Array]:
     """Returns the noised sums of one step over the hospitals that stayed, float64; nothing else is learnt.
@@ -59,17 +63,17 @@ def secure_sum(hospitals: Hospitals, request: Request, plan: Plan) -> dict[str, 
     Raises:
         RunError: fewer than K - t hospitals were left at some stage, or the masks did not come off.
     """
-    step = int(request.config["step"])
-    config = {**request.config, "inner": request.task}
-    roster = _keys(hospitals, replace(request, config=config), plan)
-    config = {**config, "roster": "/".join(roster.names), "threshold": roster.threshold}
-    sealed = _shares(hospitals, replace(request, config=config), roster, plan)
-    total, survivors = _masked(hospitals, replace(request, config=config), roster, sealed, plan)
-    clear = _unmasked(hospitals, replace(request, config=config), roster, (total, survivors, sealed), plan)
+    exchange = _Exchange(hospitals, request, plan, {"inner": request.task})
+    roster = _keys(exchange)
+    agreed: dict[str, Value] = {"roster": "/".join(roster.names), "threshold": roster.threshold}
+    exchange = replace(exchange, facts={**exchange.facts, **agreed})
+    sealed = _shares(exchange, roster)
+    total, survivors = _masked(exchange, roster, sealed)
+    clear = _unmasked(exchange, roster, (total, survivors, sealed))
     if (clear >= 2 * RANGE).any() or (clear <= -2 * RANGE).any():  # what is left of a mask is uniform modulo 2^64
         raise RunError(f"{request.task}: the masks did not come off, a hospital sent wrong shares; the sum is given up")
     shapes = {name: request.expect[name].shape for name in sorted(request.expect)}
-    return unscaled(parted(clear, shapes), plan.steps[step])
+    return unscaled(parted(clear, shapes), plan.steps[int(request.config["step"])])
 
 
 def parted(flat: Ints, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
@@ -104,101 +108,109 @@ def withstands(hospitals: int, colluders: int) -> bool:
     return hospitals >= 3 and honest > colluders and honest >= 2
 
 
-def _keys(hospitals: Hospitals, request: Request, plan: Plan) -> Roster:
-    shares = threshold(plan)
+@dataclass(frozen=True)
+class _Exchange:
+    """Who is asked for which sum, and the facts that go along with every question."""
+
+    hospitals: Hospitals
+    request: Request
+    plan: Plan
+    facts: Mapping[str, Value]
+
+    def ask(
+        self, stage: int, arrays: Mapping[str, Array], expect: Mapping[str, ArraySpec], **more: Any
+    ) -> Iterator[Reply]:
+        """Yields the replies of one stage as they come; `more` are fields of `Request`."""
+        phase = f"{self.request.phase}:{STAGES[stage].removeprefix('secure_')}"
+        config = {**self.request.config, **self.facts}
+        return self.hospitals.ask(Request(STAGES[stage], arrays, config, expect, phase, **more))
+
+    def check(self, names: Collection[str], what: str) -> None:
+        """Refuses to go on with too few hospitals."""
+        terms = self.plan.terms
+        if len(names) < terms.honest:
+            raise RunError(
+                f"secure sum: {len(names)} of {terms.hospitals} hospitals {what}, {terms.honest} are needed for the "
+                "noise that was promised; the sum is given up and nothing was learnt"
+            )
+
+
+def _keys(exchange: _Exchange) -> Roster:
+    shares = threshold(exchange.plan)
     expect = {"public": ArraySpec((2, 4), "int64"), "identity": ArraySpec((4,), "int64")}
     expect["signature"] = ArraySpec((8,), "int64")
-    sent = Request(STAGES[0], {}, request.config, expect, f"{request.phase}:keys", ledger=request.ledger)
-    found = {reply.site: reply.arrays for reply in hospitals.ask(sent)}
-    _enough(found, plan, "sent keys")
-    names = tuple(sorted(found))
-    stacked = {key: np.stack([found[name][key] for name in names]) for key in expect}
+    replies = exchange.ask(0, {}, expect, ledger=exchange.request.ledger)
+    keys = {reply.site: reply.arrays for reply in replies}
+    exchange.check(keys, "sent keys")
+    names = tuple(sorted(keys))
+    stacked = {key: np.stack([keys[name][key] for name in names]) for key in expect}
     return Roster(names, stacked["public"], stacked["identity"], stacked["signature"], shares)
 
 
-def _shares(hospitals: Hospitals, request: Request, roster: Roster, plan: Plan) -> dict[str, Ints]:
+def _shares(exchange: _Exchange, roster: Roster) -> dict[str, Ints]:
     """Each hospital's parcels for all others, [n, PARCEL / 8]; the server cannot open them."""
     expect = {"parcels": ArraySpec((len(roster.names), masking.PARCEL // _WORD), "int64")}
-    sent = Request(STAGES[1], roster.arrays, request.config, expect, f"{request.phase}:shares", only=roster.names)
-    found = {reply.site: reply.arrays["parcels"] for reply in hospitals.ask(sent)}
-    _enough(found, plan, "sent shares")
-    return found
+    replies = exchange.ask(1, roster.arrays, expect, only=roster.names)
+    parcels = {reply.site: reply.arrays["parcels"] for reply in replies}
+    exchange.check(parcels, "sent shares")
+    return parcels
 
 
-def _masked(
-    hospitals: Hospitals, request: Request, roster: Roster, sealed: Mapping[str, Ints], plan: Plan
-) -> tuple[Ints, tuple[str, ...]]:
+def _masked(exchange: _Exchange, roster: Roster, sealed: Mapping[str, Ints]) -> tuple[Ints, tuple[str, ...]]:
     """The running sum of masked vectors modulo 2^64, and who is in it."""
+    request = exchange.request
     size = sum(int(np.prod(spec.shape)) for spec in request.expect.values())
-    expect = {"masked": ArraySpec((size,), "int64")}
-    present = np.array([name in sealed for name in roster.names], np.int64)
-    arrays = {**request.arrays, **roster.arrays, "present": present}
-    own = _parcels_for(roster, sealed)
-    phase = f"{request.phase}:masked"
-    sent = Request(STAGES[2], arrays, request.config, expect, phase, own, ledger=request.ledger, only=tuple(sealed))
+    arrays = {**request.arrays, **roster.arrays, "present": roster.flags(sealed)}
     total, survivors = np.zeros(size, np.uint64), []
-    for reply in hospitals.ask(sent):
+    for reply in exchange.ask(
+        2, arrays, {"masked": ArraySpec((size,), "int64")}, own=lambda site: _parcels_for(roster, sealed, site),
+        ledger=request.ledger, only=tuple(sealed),
+    ):  # fmt: skip
         total = total + reply.arrays["masked"].view(np.uint64)
         survivors.append(reply.site)
-    _enough(survivors, plan, "sent masked sums")
+    exchange.check(survivors, "sent masked sums")
     return total.view(np.int64), tuple(survivors)
 
 
-def _parcels_for(roster: Roster, sealed: Mapping[str, Ints]) -> Callable[[str], dict[str, Array]]:
-    def own(site: str) -> dict[str, Array]:
-        rows = np.zeros((len(roster.names), masking.PARCEL // _WORD), np.int64)
-        if site in roster.names:
-            me = roster.names.index(site)
-            for place, name in enumerate(roster.names):
-                if name in sealed:
-                    rows[place] = sealed[name][me]
-        return {"parcels": rows}
-
-    return own
+def _parcels_for(roster: Roster, sealed: Mapping[str, Ints], site: str) -> dict[str, Array]:
+    rows = np.zeros((len(roster.names), masking.PARCEL // _WORD), np.int64)
+    if site in roster.names:
+        me = roster.names.index(site)
+        for place, name in enumerate(roster.names):
+            if name in sealed:
+                rows[place] = sealed[name][me]
+    return {"parcels": rows}
 
 
-def _unmasked(
-    hospitals: Hospitals, request: Request, roster: Roster, so_far: tuple[Ints, tuple[str, ...], Mapping[str, Ints]],
-    plan: Plan,
-) -> Ints:  # fmt: skip
+def _unmasked(exchange: _Exchange, roster: Roster, so_far: tuple[Ints, tuple[str, ...], Mapping[str, Ints]]) -> Ints:
+    """The sum itself: survivors tell shares of the survivors' own masks, and of the drop-outs' pairwise keys."""
     total, survivors, sealed = so_far
     count = len(roster.names)
-    present = np.array([name in sealed for name in roster.names], np.int64)
-    stayed = np.array([name in survivors for name in roster.names], np.int64)
+    present, stayed = roster.flags(sealed), roster.flags(survivors)
     expect = {"shares": ArraySpec((count, masking.SECRET // _WORD), "int64")}
     arrays = {**roster.arrays, "present": present, "survivors": stayed}
-    sent = Request(STAGES[3], arrays, request.config, expect, f"{request.phase}:unmask", only=survivors)
     held: dict[int, dict[int, bytes]] = {place: {} for place in range(count)}
-    for reply in hospitals.ask(sent):
+    for reply in exchange.ask(3, arrays, expect, only=survivors):
         holder = roster.names.index(reply.site)
         for place in np.flatnonzero(present):
             held[int(place)][holder] = masking.to_bytes(reply.arrays["shares"][place])
     if any(len(held[int(place)]) < roster.threshold for place in np.flatnonzero(present)):
-        raise RunError(f"{request.task}: too few hospitals helped to take the masks off; the sum is given up")
+        task = exchange.request.task
+        raise RunError(f"{task}: too few hospitals helped to take the masks off; the sum is given up")
     few = {place: dict(list(shares.items())[: roster.threshold]) for place, shares in held.items()}
-    own = [masking.joined(few[place]) for place in range(count) if stayed[place]]
+    masks = [masking.joined(few[place]) for place in range(count) if stayed[place]]
+    purpose = str(exchange.request.config["plan"])
     left = {
-        gone: _pairwise(roster, gone, masking.joined(few[gone]), stayed, str(request.config["plan"]))
+        gone: _pairwise(roster, masking.joined(few[gone]), stayed, purpose)
         for gone in range(count)
         if present[gone] and not stayed[gone]
     }
-    return masking.unmasked(total, own, left)
+    return masking.unmasked(total, masks, left)
 
 
-def _pairwise(roster: Roster, gone: int, secret: bytes, stayed: Ints, purpose: str) -> dict[int, bytes]:
+def _pairwise(roster: Roster, secret: bytes, stayed: Ints, purpose: str) -> dict[int, bytes]:
     """The pairwise keys of a drop-out with every survivor, whose masks are still in the total."""
-    keys = [masking.to_bytes(roster.keys[place, 1]) for place in range(len(roster.names))]
     return {
-        place: masking.agreed_key(secret, keys[place], f"mask/{purpose}")
-        for place in range(len(roster.names))
-        if stayed[place]
+        int(place): masking.agreed_key(secret, masking.to_bytes(roster.keys[place, 1]), f"mask/{purpose}")
+        for place in np.flatnonzero(stayed)
     }
-
-
-def _enough(names: Mapping[str, object] | list[str], plan: Plan, what: str) -> None:
-    needed = plan.terms.honest
-    if len(names) < needed:
-        raise RunError(
-            f"secure sum: {len(names)} of {plan.terms.hospitals} hospitals {what}, {needed} are needed for the noise "
-            "that was promised; the sum is given up and nothing was learnt"
-        )

@@ -59,7 +59,7 @@ class Study:
         self._solved: dict[Candidates, tuple[Solved, int]] = {}
 
     def outcome(self, method: Asker) -> Outcome:
-        """Returns what a method gives, worked out once; ensembles are made from outcomes, not here."""
+        """Returns what a method gives, worked out once; an ensemble asks here for what its members gave."""
         return self.once(f"outcome/{method.name}", lambda: method.outcome(self))
 
     def once(self, key: str, make: Callable[[], _Made]) -> _Made:
@@ -109,7 +109,8 @@ class Study:
 
     def closed_bill(self, candidates: Sequence[Candidates]) -> dict[str, Share]:
         """Returns the bill of a method that needs these candidates."""
-        alone, together = sum(len(self.family(one).strengths) for one in candidates), self._entry(candidates[0])[1]
+        alone = sum(len(FAMILIES[each.family].strengths) for each in candidates)
+        together = self._entry(candidates[0])[1]
         classes = len(self.problem.classes)
         up = 8 * classes * (len(TEMPERATURES) + 1)
         down = 4 * classes * (self.problem.width + 1) * self.settings.folds
@@ -119,10 +120,10 @@ class Study:
         """A candidate and the number of heads for each fold that its message held."""
         if candidate not in self._solved:
             declared = [need for need in self.needs if isinstance(need, Candidates)]
-            fresh = [one for one in dict.fromkeys([*declared, candidate]) if one not in self._solved]
-            together = sum(len(FAMILIES[one.family].strengths) for one in fresh)
-            solved = solve(self.features, {one: (self.family(one), self.sums) for one in fresh})
-            self._solved |= {one: (head, together) for one, head in solved.items()}
+            fresh = [each for each in dict.fromkeys([*declared, candidate]) if each not in self._solved]
+            together = sum(len(FAMILIES[each.family].strengths) for each in fresh)
+            solved = solve(self.features, {each: (self.family(each), self.sums) for each in fresh})
+            self._solved |= {each: (head, together) for each, head in solved.items()}
         return self._solved[candidate]
 
     def family(self, candidate: Candidates) -> Family:

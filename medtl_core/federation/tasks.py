@@ -1,4 +1,4 @@
-"""What a hospital can be asked: one pure function per task, from its features to a release.
+"""What a hospital can be asked whatever the method: one pure function per task, from its features to a release.
 
 These are the only computations that end in something leaving the building. Each returns a `Released` value; here no
 privacy is claimed, and the event says so.
@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.evaluation.diversity import member_sums
 from medtl_core.evaluation.federated import summarise
 from medtl_core.features.dataset import Material
 from medtl_core.heads.crossval import fold_of
-from medtl_core.heads.linear import Training, local_head, loss_and_gradient, train, with_bias
-from medtl_core.rng import stream
 from medtl_core.values import Array, Released, Scores, Update
 
 Config = Mapping[str, Any]
@@ -67,44 +66,12 @@ def moments(site: SiteData, arrays: Arrays, config: Config) -> Released:
     return Released(Update({"counts": counts, "sum": wide.sum(axis=0), "square": (wide**2).sum(axis=0)}))
 
 
-def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """One round of local training of a stack of heads [M, C, d + 1]; head m > 0 leaves out fold m - 1."""
-    training = Training.of(config)
-    inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
-    stack = arrays["heads"].astype(np.float64)
-    mine = None
-    if len(stack) > 1:
-        fold = site.fold(len(stack) - 1)
-        mine = np.stack([np.full(len(fold), True), *(fold != index for index in range(len(stack) - 1))])
-    control = arrays.get("control")
-    shuffled = training.shuffles(len(site.label))
-    trained = train(
-        stack, inputs, site.label, training, mine=mine,
-        rng=stream(site.seed, "fit", site.name, int(config["round"])) if shuffled else None,
-        control=None if control is None else control.astype(np.float64),
-    )  # fmt: skip
-    before, after = _mean_losses(np.concatenate([stack[:1], trained[:1]]), inputs, site.label)
-    return Released(Update({"heads": trained.astype(np.float32)}), metrics={"loss-before": before, "loss-after": after})
-
-
-def gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """Summed class-weighted log-loss [1] and its gradient [C, d + 1] at a given head."""
-    inputs = with_bias(site.values, arrays["mean"], arrays["scale"])
-    loss, slope = loss_and_gradient(arrays["head"], inputs, site.label, arrays["weight"])
-    return Released(Update({"loss": np.array([loss]), "gradient": slope}))
-
-
-def local(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """The head this hospital would train alone, [C, d + 1] on raw features; see `heads.linear.local_head`."""
-    return Released(Update({"head": local_head(site.values, site.label, site.classes)}))
-
-
 def evaluate(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Summable evaluation of heads [H, C, d + 1] on this hospital's held-out cases; see `evaluation.federated`."""
     values = site.test_values.astype(np.float64)
     heads = arrays["heads"].astype(np.float64)
-    parts = [judged(site, values @ head[:, :-1].T + head[:, -1]).arrays for head in heads]
-    return Released(Update({name: np.stack([part[name] for part in parts]) for name in parts[0]}))
+    sums = [judged(site, values @ head[:, :-1].T + head[:, -1]).arrays for head in heads]
+    return Released(Update({name: np.stack([head[name] for head in sums]) for name in sums[0]}))
 
 
 def judged(site: SiteData, logits: NDArray[np.float64]) -> Update:
@@ -113,15 +80,13 @@ def judged(site: SiteData, logits: NDArray[np.float64]) -> Update:
     return summarise(Scores(logits, site.test_label, np.full(len(site.test_label), site.name), group))
 
 
+def diversity_sums(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """How differently heads [M, C, d + 1] answer this hospital's held-out cases; see `evaluation.diversity`."""
+    values = site.test_values.astype(np.float64)
+    names, group = np.full(len(values), site.name), np.arange(len(values))
+    logits = [values @ head[:, :-1].T + head[:, -1] for head in arrays["heads"].astype(np.float64)]
+    return Released(Update(member_sums([Scores(member, site.test_label, names, group) for member in logits])))
+
+
 Task = Callable[[SiteData, Arrays, Config], Released]
-TASKS: Mapping[str, Task] = {task.__name__: task for task in (moments, fit, gradient, local, evaluate)}
-
-
-def _mean_losses(heads: NDArray[np.float64], inputs: NDArray[np.float64], label: NDArray[np.int64]) -> list[float]:
-    """Mean log-loss of each head of a stack [H, C, d + 1], from one product."""
-    if not len(label):
-        return [0.0] * len(heads)
-    logits = (inputs @ heads.reshape(-1, heads.shape[-1]).T).reshape(len(label), *heads.shape[:2])
-    logits -= logits.max(axis=2, keepdims=True)
-    losses = np.log(np.exp(logits).sum(axis=2)) - logits[np.arange(len(label)), :, label]
-    return [float(total) / len(label) for total in losses.sum(axis=0)]
+TASKS: Mapping[str, Task] = {task.__name__: task for task in (moments, evaluate, diversity_sums)}

@@ -84,26 +84,8 @@ def deliver(
     end = time.monotonic() + deadline
     waiting, unsent = _send(grid, messages, deadline, tally)
     yield from (Delivery(node, None, "not-sent") for node in unsent)
-    answered: dict[str, int] = {}
-    pause = _FIRST_PAUSE
     try:
-        while waiting:
-            late = time.monotonic() >= end  # one last look: answers may lie ready while the caller was busy
-            came = False
-            ids = list(waiting)
-            for first in range(0, len(ids), WINDOW):
-                for delivery in _pull(grid, ids[first : first + WINDOW], waiting, answered, tally):
-                    came = True
-                    yield delivery
-                if came and not late:
-                    break  # earlier nodes first: their answers are wanted first
-            if late:
-                break
-            if came:
-                pause = _FIRST_PAUSE
-            else:
-                time.sleep(max(0.0, min(pause, end - time.monotonic())))
-                pause = min(2 * pause, _LONGEST_PAUSE)
+        yield from _awaited(grid, waiting, end, tally)
         if waiting:
             tally.last = time.monotonic()
         yield from (Delivery(node, None, "missing") for node in waiting.values())
@@ -112,6 +94,29 @@ def deliver(
         # a SuperLink has no such word: it forgets by itself when a message's time to live has passed
         if hasattr(grid, "forget"):
             grid.forget(waiting)
+
+
+def _awaited(grid: Grid, waiting: dict[str, int], end: float, tally: Tally) -> Iterator[Delivery]:
+    """Yields what comes until nothing is awaited or time is up; what has come is taken out of `waiting`."""
+    answered: dict[str, int] = {}
+    pause = _FIRST_PAUSE
+    while waiting:
+        late = time.monotonic() >= end  # one last look: answers may lie ready while the caller was busy
+        came = False
+        ids = list(waiting)
+        for first in range(0, len(ids), WINDOW):
+            for delivery in _pull(grid, ids[first : first + WINDOW], waiting, answered, tally):
+                came = True
+                yield delivery
+            if came and not late:
+                break  # earlier nodes first: their answers are wanted first
+        if late:
+            return
+        if came:
+            pause = _FIRST_PAUSE
+        else:
+            time.sleep(max(0.0, min(pause, end - time.monotonic())))
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def _send(

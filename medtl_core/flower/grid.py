@@ -39,14 +39,12 @@ class LocalOptions:
         wire: send every message through Flower's real wire format, as deployed.
         fault: see `Fault`.
         listener: for the ServerApp, which finds it on the grid and tells it the run's events.
-        thread_init: called once in each worker thread, e.g. `threads.one_thread`.
     """
 
     workers: int = 1
     wire: bool = False
     fault: Fault | None = None
     listener: Listener | None = None
-    thread_init: Callable[[], None] | None = None
 
 
 class LocalGrid(Grid):
@@ -87,11 +85,7 @@ class LocalGrid(Grid):
         self._working: dict[int, Future[Message]] = {}
         self._seconds: dict[tuple[str, int], float] = {}
         self._abandoned = False
-        self._pool = ThreadPoolExecutor(
-            self.workers,
-            thread_name_prefix="hospital",
-            initializer=self._options.thread_init or (lambda: None),
-        )
+        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="hospital")
 
     def set_run(self, run: Run) -> None:
         """Sets the run record; nothing here depends on it."""

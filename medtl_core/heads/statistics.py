@@ -82,23 +82,33 @@ def collect(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes
 
 def pack(folds: list[Statistics]) -> Update:
     """Returns the message of some folds: counts [F, C], sums [F, C, d], upper triangles of the Grams [F, d(d+1)/2]."""
-    upper = np.triu_indices(folds[0].gram.shape[0])
     return Update(
         {
             "counts": np.stack([fold.counts for fold in folds]),
             "sums": np.stack([fold.sums for fold in folds]),
-            "gram": np.stack([fold.gram[upper] for fold in folds]),
+            "gram": np.stack([upper(fold.gram) for fold in folds]),
         }
     )
 
 
 def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
     """Returns the folds of a message made by `pack`, or of a sum of such messages."""
-    width = arrays["sums"].shape[2]
-    upper = np.triu_indices(width)
-    folds = []
-    for counts, sums, packed in zip(arrays["counts"], arrays["sums"], arrays["gram"], strict=True):
-        gram = np.zeros((width, width))
-        gram[upper] = packed
-        folds.append(Statistics(counts, sums, gram + np.triu(gram, 1).T))
-    return folds
+    rows = zip(arrays["counts"], arrays["sums"], arrays["gram"], strict=True)
+    return [Statistics(counts, sums, square(packed, sums.shape[1])) for counts, sums, packed in rows]
+
+
+def upper(matrix: Float) -> Float:
+    """Returns the upper triangle of a symmetric matrix [d, d], row by row, [d(d+1)/2]."""
+    return np.asarray(matrix[np.triu_indices(len(matrix))])
+
+
+def square(packed: Float, width: int) -> Float:
+    """Returns the symmetric matrix [d, d] of an upper triangle.
+
+    Example:
+        >>> square(np.array([1.0, 2.0, 3.0]), 2).tolist()
+        [[1.0, 2.0], [2.0, 3.0]]
+    """
+    matrix = np.zeros((width, width))
+    matrix[np.triu_indices(width)] = packed
+    return np.asarray(matrix + np.triu(matrix, 1).T)

@@ -108,14 +108,14 @@ def adapt_metric(metric: Metric, support: Support, *, rule: str = "", mean_cases
     share = np.maximum(counts, 1e-9)[:, None]
     means = (weight * prior[1] + onehot @ standard) / share
     directions = (weight * prior[2] + onehot @ unit(standard @ metric.whitening)) / share
-    own = support.counts[support.counts > 0]
-    chosen = rule or ("mahalanobis" if np.median(own) >= MANY else "unit")
+    shots = support.counts[support.counts > 0]
+    chosen = rule or ("mahalanobis" if np.median(shots) >= MANY else "unit")
     within = _posterior(metric.within, standard, support) if chosen == "mahalanobis" else metric.within
     adapted = replace(
         metric, within=within, means=means, directions=directions, counts=counts, rule=chosen, classes=support.classes
     )
     factor = _temperature(metric, adapted)
-    facts = {"temperature": factor, "rule": chosen, "shots": int(own.max()), "cases": len(support.label)}
+    facts = {"temperature": factor, "rule": chosen, "shots": int(shots.max()), "cases": len(support.label)}
     return replace(adapted, temperature=factor, facts={**metric.facts, **facts})
 
 
@@ -165,8 +165,8 @@ def _rows(metric: Metric, classes: Sequence[str]) -> tuple[Float, Float, Float]:
 def _posterior(within: Float, standard: Float, support: Support) -> Float:
     """(nu0 S + scatter of the hospital's cases about their own class means) / (nu0 + degrees of freedom)."""
     onehot = np.eye(len(support.classes))[support.label]
-    own = (onehot.T @ standard) / np.maximum(support.counts, 1.0)[:, None]
-    rest = standard - own[support.label]
+    centres = (onehot.T @ standard) / np.maximum(support.counts, 1.0)[:, None]
+    rest = standard - centres[support.label]
     freedom = len(standard) - int((support.counts > 0).sum())
     return np.asarray((COVARIANCE_CASES * within + rest.T @ rest) / (COVARIANCE_CASES + freedom))
 
@@ -204,7 +204,7 @@ def _best_pull(head: Head, support: Support, new: bool) -> tuple[int, float | No
     by `BLIND`.
     """
     label, patients = support.label, np.unique(support.patients)
-    owners = [len(np.unique(support.patients[label == one])) for one in np.unique(label)]
+    owners = [len(np.unique(support.patients[label == place])) for place in np.unique(label)]
     if min(owners) < 2:
         return (PULLS.index(BLIND) + 1 if new else 0), None
     groups = len(patients) if len(patients) <= _ALONE else _GROUPS
@@ -216,8 +216,8 @@ def _best_pull(head: Head, support: Support, new: bool) -> tuple[int, float | No
         cases = np.asarray(support.values[out], np.float64)
         logits[1:, out] = np.einsum("nd,pcd->pnc", cases, heads[..., :-1]) + heads[:, None, :, -1]
     logits[0] *= temperature(logits[0], label)
-    own = np.arange(len(label)), label
-    costs = np.stack([np.minimum(-log_softmax(one)[own], WORST) for one in logits])
+    true = np.arange(len(label)), label
+    costs = np.stack([np.minimum(-log_softmax(scores)[true], WORST) for scores in logits])
     weight = class_weights(support.counts)[label] / len(label)
     best = 1 + nearest(costs[1:], weight)
     gain = (costs[0] - costs[best]) * weight * len(label)

@@ -28,7 +28,7 @@ from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.balanced import LogitAdjusted, Weighted, fit_loss
 from medtl_core.methods.closed import Closed
-from medtl_core.methods.gradient import ALGORITHMS, GradientMethod
+from medtl_core.methods.gradient import ALGORITHMS, GradientMethod, fit
 from medtl_core.values import Head, Released, digest
 
 #: What can be named before "-augmented-N".
@@ -216,5 +216,5 @@ def _blended(task: Task) -> Task:
 
 METHODS: tuple[type[Method], ...] = (Augmented,)
 MODELS: tuple[type[Model], ...] = (AugmentedHead,)
-_CORE: Mapping[str, Task] = {**tasks_of(IDENTITY), "moments": tasks.moments, "fit": tasks.fit, "fit_loss": fit_loss}
+_CORE: Mapping[str, Task] = {**tasks_of(IDENTITY), "moments": tasks.moments, "fit": fit, "fit_loss": fit_loss}
 TASKS: Mapping[str, Task] = {f"augmented_{name}": _blended(task) for name, task in _CORE.items()}

@@ -29,7 +29,7 @@ class Auto(Method):
         """See Method."""
         stack = RIVAL.heads(study)
         rival = choose(study.features.judged(stack[1:, None], "validate-rival"), study.statistics.counts)
-        solved = {one.family: study.solved(one.family) for one in _CLOSED}
+        solved = {each.family: study.solved(each.family) for each in _CLOSED}
         losses = {name: head.choice.loss for name, head in solved.items()} | {RIVAL.name: rival.loss}
         best = min(losses, key=lambda name: losses[name])
         facts: dict[str, Any] = {"chosen": best, "losses": losses}

@@ -87,8 +87,8 @@ def _estimator(recipe: str, strength: float, inputs: Float, state: int) -> Any:
 def _scores(fitted: Any, inputs: Float) -> Float:
     """Scores [m, k] of the k >= 2 classes that were seen; of neighbours, logarithms of smoothed shares of votes."""
     if hasattr(fitted, "decision_function"):
-        found = np.asarray(fitted.decision_function(inputs), np.float64)
-        return found if found.ndim == 2 else np.stack([-found / 2, found / 2], axis=1)
+        scores = np.asarray(fitted.decision_function(inputs), np.float64)
+        return scores if scores.ndim == 2 else np.stack([-scores / 2, scores / 2], axis=1)
     share, votes = np.asarray(fitted.predict_proba(inputs), np.float64), fitted.n_neighbors
     return np.asarray(np.log((share * votes + 0.5) / (votes + 0.5 * share.shape[1])))
 

@@ -1,5 +1,6 @@
 """Heads that need no rounds of training: each hospital's own, those solved from sums, the exact pooled one."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -10,9 +11,16 @@ from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Candidates, Method
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import FAMILIES
-from medtl_core.heads.linear import class_weights, penalised, to_raw
+from medtl_core.heads.linear import class_weights, local_head, loss_and_gradient, penalised, to_raw, with_bias
 from medtl_core.heads.statistics import Float
+from medtl_core.values import Released, Update
+
+
+def local(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """The head this hospital would train alone, [C, d + 1] on raw features; see `heads.linear.local_head`."""
+    return Released(Update({"head": local_head(site.values, site.label, site.classes)}))
 
 
 @final
@@ -74,6 +82,13 @@ class Taps(Method):
         return Outcome({"": head}, study.closed_bill(self.needs(study)), spent, facts)
 
 
+def gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Summed class-weighted log-loss [1] and its gradient [C, d + 1] at a given head."""
+    inputs = with_bias(site.values, arrays["mean"], arrays["scale"])
+    loss, slope = loss_and_gradient(arrays["head"], inputs, site.label, arrays["weight"])
+    return Released(Update({"loss": np.array([loss]), "gradient": slope}))
+
+
 @final
 @dataclass(frozen=True)
 class PooledLogistic(Method):
@@ -98,11 +113,12 @@ class PooledLogistic(Method):
             return penalised(float(sums["loss"][0]), sums["gradient"], head, float(moments.counts.sum()), 1e-2)
 
         start = np.zeros(classes * (width + 1))
-        found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60})
-        affine = to_raw(found.x.reshape(classes, width + 1), moments.mean, moments.scale, moments.counts > 0)
-        facts = {"evaluations": int(found.nfev)}
+        minimum = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60})
+        affine = to_raw(minimum.x.reshape(classes, width + 1), moments.mean, moments.scale, moments.counts > 0)
+        facts = {"evaluations": int(minimum.nfev)}
         bill = {"moments": Share(), "gradient": Share()}
         return Outcome({"": study.head(affine, "pooled-logistic", facts)}, bill, 0.0, facts)
 
 
 METHODS: tuple[type[Method], ...] = (Local, Closed, Taps, PooledLogistic)
+TASKS: Mapping[str, Task] = {task.__name__: task for task in (local, gradient)}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Method, Need, Rounds
@@ -12,9 +13,11 @@ from medtl_core.federation.outcome import Share
 from medtl_core.federation.rounds import Trained, recipe_config
 from medtl_core.federation.server_steps import Adam, Average, Momentum, Scaffold, ServerStep
 from medtl_core.federation.study import Study
-from medtl_core.heads.linear import Training
+from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.heads.linear import Training, train, with_bias
 from medtl_core.heads.statistics import Float
-from medtl_core.values import Array, Head
+from medtl_core.rng import stream
+from medtl_core.values import Array, Head, Released, Update
 
 #: Algorithm -> what the server does with the mean change. FedProx is a term of the hospitals' loss.
 ALGORITHMS: Mapping[str, Callable[[Study], ServerStep]] = {
@@ -24,6 +27,36 @@ ALGORITHMS: Mapping[str, Callable[[Study], ServerStep]] = {
     "fedadam": lambda study: Adam(study.settings.adam_rate),
     "scaffold": lambda study: Scaffold(Training.of(recipe_config(study.settings)), len(study.hospitals.weights)),
 }
+
+
+def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """One round of local training of a stack of heads [M, C, d + 1]; head m > 0 leaves out fold m - 1."""
+    training = Training.of(config)
+    inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
+    stack = arrays["heads"].astype(np.float64)
+    mine = None
+    if len(stack) > 1:
+        fold = site.fold(len(stack) - 1)
+        mine = np.stack([np.full(len(fold), True), *(fold != index for index in range(len(stack) - 1))])
+    control = arrays.get("control")
+    shuffled = training.shuffles(len(site.label))
+    trained = train(
+        stack, inputs, site.label, training, mine=mine,
+        rng=stream(site.seed, "fit", site.name, int(config["round"])) if shuffled else None,
+        control=None if control is None else control.astype(np.float64),
+    )  # fmt: skip
+    before, after = _mean_losses(np.concatenate([stack[:1], trained[:1]]), inputs, site.label)
+    return Released(Update({"heads": trained.astype(np.float32)}), metrics={"loss-before": before, "loss-after": after})
+
+
+def _mean_losses(heads: NDArray[np.float64], inputs: NDArray[np.float64], label: NDArray[np.int64]) -> list[float]:
+    """Mean log-loss of each head of a stack [H, C, d + 1], from one product."""
+    if not len(label):
+        return [0.0] * len(heads)
+    logits = (inputs @ heads.reshape(-1, heads.shape[-1]).T).reshape(len(label), *heads.shape[:2])
+    logits -= logits.max(axis=2, keepdims=True)
+    losses = np.log(np.exp(logits).sum(axis=2)) - logits[np.arange(len(label)), :, label]
+    return [float(total) / len(label) for total in losses.sum(axis=0)]
 
 
 @final
@@ -96,3 +129,4 @@ class GradientMethod(Trained):
 RIVAL = GradientMethod("fedavg-20-adjusted", 20, "fedavg", adjusted=True, folds=True)
 
 METHODS: tuple[type[Method], ...] = (GradientMethod,)
+TASKS: Mapping[str, Task] = {"fit": fit}

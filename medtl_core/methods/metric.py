@@ -161,8 +161,8 @@ class Metric(Model):
         """See Model."""
         white = self.standardised(values) @ self.whitening
         embedded = unit(white) if self.rule == "unit" else white
-        found = nearest(embedded, self.centres, self.counts, self.spread)
-        return np.asarray(np.where(self.counts > 0, self.temperature * found, ABSENT))
+        closeness = nearest(embedded, self.centres, self.counts, self.spread)
+        return np.asarray(np.where(self.counts > 0, self.temperature * closeness, ABSENT))
 
     def flaw(self) -> str:
         """See Model."""

@@ -7,11 +7,12 @@ from typing import Any, ClassVar, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.evaluation.calibration import log_softmax
 from medtl_core.features.dataset import Material
 from medtl_core.federation.model import Model
 from medtl_core.federation.study import Study
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.ensemble import mean_of_probabilities
+from medtl_core.values import Head
 
 _ENOUGH = 1e-6
 
@@ -47,19 +48,15 @@ class Mixture(Model):
         known = {**facts, "weights": shares}
         return cls(tuple(heads), stack, np.asarray(weights, np.float64), problem.classes, problem.fingerprint, known)
 
-    def of_members(self, values: NDArray[np.floating[Any]]) -> dict[str, Float]:
-        """Returns each member's logits [n, C]."""
-        wide = np.asarray(values, np.float64)
-        return {
-            name: np.asarray(wide @ head[:, :-1].T + head[:, -1])
-            for name, head in zip(self.members, self.heads, strict=True)
-        }
+    def in_use(self, study: Study) -> dict[str, Head]:
+        """Returns the heads that have a weight, by name."""
+        pairs = zip(self.members, self.heads, self.weights, strict=True)
+        return {name: study.head(head, "member", {}) for name, head, weight in pairs if weight > 0}
 
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
         """See Model."""
-        pairs = zip(self.of_members(values).values(), self.weights, strict=True)
-        logs = [np.log(share) + log_softmax(logits) for logits, share in pairs if share > 0]
-        return np.asarray(np.logaddexp.reduce(logs, axis=0))
+        wide = np.asarray(values, np.float64)
+        return mean_of_probabilities([wide @ head[:, :-1].T + head[:, -1] for head in self.heads], self.weights)
 
     def flaw(self) -> str:
         """See Model."""

@@ -19,7 +19,7 @@ from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Discriminant
-from medtl_core.heads.statistics import Float, Statistics, collect
+from medtl_core.heads.statistics import Float, Statistics, collect, square, upper
 from medtl_core.values import Released, Update
 
 #: Penalty where the name states none.
@@ -35,8 +35,8 @@ def spread_of_means(statistics: Statistics) -> Float:
     """Returns sum over classes of n_c m_c m_c^T, float64 [d, d], with m_c the class mean; unseen classes add nothing.
 
     Example:
-        >>> one = Statistics(np.array([2.0, 0.0]), np.array([[4.0], [0.0]]), np.array([[10.0]]))
-        >>> spread_of_means(one).tolist()
+        >>> few = Statistics(np.array([2.0, 0.0]), np.array([[4.0], [0.0]]), np.array([[10.0]]))
+        >>> spread_of_means(few).tolist()
         [[8.0]]
     """
     counts = statistics.counts
@@ -50,32 +50,27 @@ def spread(site: SiteData, arrays: Arrays, config: Config) -> Released:
     The folds are needed one by one because, unlike Gram matrices, these do not subtract.
     """
     folds = int(config["folds"])
-    fold, upper = site.fold(folds), np.triu_indices(site.values.shape[1])
-    parts = [fold != index for index in range(-1, folds)]  # no case is in fold -1
-    spreads = [spread_of_means(collect(site.values[part], site.label[part], site.classes)) for part in parts]
-    return Released(Update({"spread": np.stack([one[upper] for one in spreads])}))
+    fold = site.fold(folds)
+    kept = [fold != index for index in range(-1, folds)]  # no case is in fold -1
+    own = [collect(site.values[rows], site.label[rows], site.classes) for rows in kept]
+    return Released(Update({"spread": np.stack([upper(spread_of_means(part)) for part in own])}))
 
 
 def scatter(study: Study) -> list[Float]:
     """Returns S_D [d, d] of all cases, then without each fold (phase "nuisance_spread")."""
     folds, width = study.settings.folds, study.problem.width
-    upper = np.triu_indices(width)
-    expect = {"spread": ArraySpec((folds + 1, len(upper[0])))}
+    expect = {"spread": ArraySpec((folds + 1, width * (width + 1) // 2))}
     request = Request("nuisance_spread", config={"folds": folds}, expect=expect)
-    scatters = []
     rows = total(reply.arrays for reply in study.hospitals.ask(request))["spread"]
-    for row, statistics in zip(rows, (study.sums.whole, *study.sums.without), strict=True):
-        square = np.zeros((width, width))
-        square[upper] = row
-        scatters.append(square + np.triu(square, 1).T - spread_of_means(statistics))
-    return scatters
+    pooled = (study.sums.whole, *study.sums.without)
+    return [square(row, width) - spread_of_means(part) for row, part in zip(rows, pooled, strict=True)]
 
 
 def penalised(sums: Sums, scatters: list[Float], penalty: float) -> Sums:
     """Returns the statistics with the penalty times S_D added to each Gram matrix."""
     whole, *without = (
-        replace(statistics, gram=statistics.gram + penalty * square)
-        for statistics, square in zip((sums.whole, *sums.without), scatters, strict=True)
+        replace(statistics, gram=statistics.gram + penalty * extra)
+        for statistics, extra in zip((sums.whole, *sums.without), scatters, strict=True)
     )
     return Sums(whole, without)
 
@@ -105,7 +100,7 @@ class NuisanceDiscriminant(Method):
         facts = {"penalty": best, **heads[best].facts}
         head = study.head(heads[best].affine, "discriminant-nuisance", facts)
         bill = {"statistics": Share(), "nuisance_spread": Share(), phase: Share()}
-        return Outcome({"": head}, bill, sum(one.server_cpu for one in heads.values()), facts)
+        return Outcome({"": head}, bill, sum(solved.server_cpu for solved in heads.values()), facts)
 
 
 METHODS: tuple[type[Method], ...] = (NuisanceDiscriminant,)

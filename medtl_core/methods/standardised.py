@@ -112,11 +112,11 @@ class Standardised(Model):
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> Float:
         """See Model."""
         groups = np.zeros(len(values), int) if material is None else material.examples["site"]
-        found = np.zeros((len(values), len(self.head)))
+        logits = np.zeros((len(values), len(self.head)))
         for name in np.unique(groups):
             rows = groups == name
-            found[rows] = self._aligned(str(name), np.asarray(values)[rows]) @ self.head[:, :-1].T + self.head[:, -1]
-        return found
+            logits[rows] = self._aligned(str(name), np.asarray(values)[rows]) @ self.head[:, :-1].T + self.head[:, -1]
+        return logits
 
     def _aligned(self, name: str, batch: Array) -> Float:
         known = self._known(name)
@@ -183,20 +183,16 @@ class StandardisedDiscriminant(Method):
         """See Method."""
         solved, aligned = study.once("aligned/standardised", lambda: self._solved(study))
         bill = dict.fromkeys(("moments", "standardised_statistics", "standardised_validate"), Share())
-        sites: dict[str, Alignment] = {}
+        known: dict[str, Any] = {}
         if self.inductive:
-            sites, bill["standardised_moments"] = _sites(study), Share()
+            known, bill["standardised_moments"] = _alignments(study), Share()
         facts = {
             **solved.facts, "alignment": "standardised", "unseen_site": "moments of its own unlabelled batch",
             "alignments_shown_to_server": self.inductive,
         }  # fmt: skip
-        model = Standardised(
-            solved.affine, Alignment(study.moments.mean, study.moments.scale), Alignment(aligned.mean, aligned.scale),
-            study.problem.classes, study.problem.fingerprint, tuple(sites),
-            np.array([own.location for own in sites.values()]).reshape(-1, study.problem.width),
-            np.array([own.scale for own in sites.values()]).reshape(-1, study.problem.width),
-            np.array([study.hospitals.weights[name] for name in sites], np.int64), facts,
-        )  # fmt: skip
+        moments, problem = study.moments, study.problem
+        pooled, target = Alignment(moments.mean, moments.scale), Alignment(aligned.mean, aligned.scale)
+        model = Standardised(solved.affine, pooled, target, problem.classes, problem.fingerprint, **known, facts=facts)
         return Outcome({"": model}, bill, solved.server_cpu, facts)
 
     def _solved(self, study: Study) -> tuple[Solved, Statistics]:
@@ -211,12 +207,17 @@ def _pooled(study: Study) -> dict[str, Array]:
     return {"mean": study.moments.mean, "scale": study.moments.scale}
 
 
-def _sites(study: Study) -> dict[str, Alignment]:
-    """Every hospital's alignment, by its name."""
+def _alignments(study: Study) -> dict[str, Any]:
+    """What `Standardised` knows of the training hospitals."""
     width = study.problem.width
     expect = {"location": ArraySpec((width,)), "scale": ArraySpec((width,))}
-    replies = study.hospitals.ask(Request("standardised_moments", _pooled(study), expect=expect))
-    return {reply.site: Alignment(reply.arrays["location"], reply.arrays["scale"]) for reply in replies}
+    replies = list(study.hospitals.ask(Request("standardised_moments", _pooled(study), expect=expect)))
+    return {
+        "sites": tuple(reply.site for reply in replies),
+        "locations": np.stack([reply.arrays["location"] for reply in replies]),
+        "scales": np.stack([reply.arrays["scale"] for reply in replies]),
+        "cases": np.array([reply.weight for reply in replies], np.int64),
+    }
 
 
 METHODS: tuple[type[Method], ...] = (StandardisedDiscriminant,)

@@ -24,7 +24,7 @@ from medtl_core.federation.outcome import Outcome, Problem, Share
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import FAMILIES
-from medtl_core.heads.logme import logme
+from medtl_core.methods.logme import logme
 
 #: Score -> what it is, in the order tables show them.
 SCORES: Mapping[str, str] = {

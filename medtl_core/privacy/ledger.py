@@ -195,8 +195,8 @@ class Ledger:
 
     def _priced(self, step: Step) -> float:
         """The epsilon after one more release of a step, if that is allowed."""
-        made = sum(1 for _ in of_kind(self.records, "reserve"))
-        if made >= self._policy.max_releases:
+        reserved = sum(1 for _ in of_kind(self.records, "reserve"))
+        if reserved >= self._policy.max_releases:
             raise BudgetError(f"the policy allows {self._policy.max_releases} releases, and they are used up")
         after = epsilon([*self.events(), step.one], self._policy.delta)
         if not after <= self.budget * (1 + 1e-9):  # also refuses NaN

@@ -23,29 +23,29 @@ def forest_plot(summary: Summary, title: str = "Comparison of methods") -> str:
     middles = {name: top + step * (number + 0.5) for number, name in enumerate(summary.methods)}
     bottom = top + step * len(middles)
     chosen = summary.focus
-    band = {"height": step, "rx": 4.0, "fill": svg.FOCUS_SOFT, "opacity": 0.45}
-    parts = [element("rect", x=0.0, y=middles[chosen] - step / 2, width=svg.WIDTH, **band)]
+    band: dict[str, str | float] = {"width": svg.WIDTH, "height": step, "rx": 4.0}
+    shapes = [element("rect", x=0.0, y=middles[chosen] - step / 2, **band, fill=svg.FOCUS_SOFT, opacity=0.45)]
     for name, y in middles.items():
         style: dict[str, str | float] = {"text_anchor": "end", "font_weight": "650" if name == chosen else "400"}
         fill = svg.INK if role(name) == "federated" else svg.MUTED
-        parts.append(text(name, left - 12, y + 4.5, font_size=13.0, **style, fill=fill))
+        shapes.append(text(name, left - 12, y + 4.5, font_size=13.0, **style, fill=fill))
     for number, (figure, heading) in enumerate(_PANELS.items()):
         start = left + number * (width + gap)
         estimates = {name: method.figures[figure] for name, method in summary.methods.items()}
         axis = Axis(*_extent(estimates.values()), start + 6, start + width - 46)
-        parts.append(text(heading, start + 6, 18, font_weight="600"))
-        parts += svg.axis_below(axis, top, bottom, "{:.2f}".format, svg.ticks(axis.low, axis.high, 4))
+        shapes.append(text(heading, start + 6, 18, font_weight="600"))
+        shapes += svg.axis_below(axis, top, bottom, "{:.2f}".format, svg.ticks(axis.low, axis.high, 4))
         for name, estimate in estimates.items():
             weight = "650" if name == chosen else "400"
-            parts.append(_dot(name, estimate, axis, middles[name]))
-            parts.append(
+            shapes.append(_dot(name, estimate, axis, middles[name]))
+            shapes.append(
                 text(estimate.figure, start + width, middles[name] + 4.5, text_anchor="end", font_weight=weight)
             )
     words = "; ".join(
         f"{name}: " + ", ".join(f"{heading} {method.figures[figure]}" for figure, heading in _PANELS.items())
         for name, method in summary.methods.items()
     )
-    return svg.picture(parts, svg.WIDTH, bottom + 26, title, words)
+    return svg.picture(shapes, svg.WIDTH, bottom + 26, title, words)
 
 
 def site_bars(figures: Mapping[str, Mapping[str, SiteSummary]], title: str = "Balanced accuracy by site") -> str:
@@ -61,20 +61,20 @@ def site_bars(figures: Mapping[str, Mapping[str, SiteSummary]], title: str = "Ba
     group = thick * len(methods) + gap
     bottom = top + group * len(sites)
     axis = Axis(0.0, 1.0, left, svg.WIDTH - 50)
-    parts = [*_legend(methods, left), *svg.axis_below(axis, top, bottom, svg.tenths, svg.ticks(0.0, 1.0))]
+    shapes = [*_legend(methods, left), *svg.axis_below(axis, top, bottom, svg.tenths, svg.ticks(0.0, 1.0))]
     words = []
     for place, site in enumerate(sites):
         start = top + place * group + gap / 2
         middle = start + thick * len(methods) / 2 + 4.5
-        parts.append(text(site, left - 10, middle, text_anchor="end", font_size=13.0))
+        shapes.append(text(site, left - 10, middle, text_anchor="end", font_size=13.0))
         values = {
             method: figures[method][site].balanced_accuracy.mean if site in figures[method] else None
             for method in methods
         }
         for number, (method, value) in enumerate(values.items()):
-            parts.append(_bar(f"{site}, {method}", value, axis, start + number * thick, thick - 2, _BARS[number]))
+            shapes.append(_bar(f"{site}, {method}", value, axis, start + number * thick, thick - 2, _BARS[number]))
         words.append(f"{site}: " + ", ".join(f"{name} {numerals.figure(value)}" for name, value in values.items()))
-    return svg.picture(parts, svg.WIDTH, bottom + 26, title, "; ".join(words))
+    return svg.picture(shapes, svg.WIDTH, bottom + 26, title, "; ".join(words))
 
 
 def round_bars(exchanges: Sequence[MeanExchange], title: str = "Bytes and seconds of every round") -> str:
@@ -87,17 +87,17 @@ def round_bars(exchanges: Sequence[MeanExchange], title: str = "Bytes and second
         ("sent to all hospitals", [item.bytes_down for item in exchanges], svg.THIRD, numerals.size),
         ("seconds", [item.seconds for item in exchanges], svg.SECOND, numerals.seconds),
     ]
-    parts: list[str] = []
+    shapes: list[str] = []
     for number, (heading, values, colour, write) in enumerate(strips):
         start = top + number * (height + gap)
         y = Axis(0.0, max(values, default=0.0) or 1.0, start + height, start)
-        parts.append(text(heading, left, start - 10, font_weight="600"))
-        parts += svg.axis_left(y, left, x.stop, write, svg.ticks(0.0, y.high, 3))
+        shapes.append(text(heading, left, start - 10, font_weight="600"))
+        shapes += svg.axis_left(y, left, x.stop, write, svg.ticks(0.0, y.high, 3))
         for place, (item, value) in enumerate(zip(exchanges, values, strict=True)):
             size = {"x": x(place + 0.5) - wide / 2, "y": y(value), "width": wide, "height": y.start - y(value)}
             bar = element("rect", **size, fill=colour)
-            parts.append(titled(bar, f"{item.phase}, round {item.round}: {write(value)}"))
-        parts.append(line(left, y.start, x.stop, y.start, stroke=svg.MUTED))
+            shapes.append(titled(bar, f"{item.phase}, round {item.round}: {write(value)}"))
+        shapes.append(line(left, y.start, x.stop, y.start, stroke=svg.MUTED))
     bottom = top + len(strips) * (height + gap) - gap
     phases, room = _phases(exchanges, x, bottom)
     words = "; ".join(
@@ -105,7 +105,7 @@ def round_bars(exchanges: Sequence[MeanExchange], title: str = "Bytes and second
         f"{numerals.seconds(item.seconds)}"
         for item in exchanges
     )
-    return svg.picture([*parts, *phases], svg.WIDTH, bottom + 34 + room, title, words)
+    return svg.picture([*shapes, *phases], svg.WIDTH, bottom + 34 + room, title, words)
 
 
 def _dot(name: str, estimate: Estimate, axis: Axis, y: float) -> str:
@@ -127,7 +127,7 @@ def _dot(name: str, estimate: Estimate, axis: Axis, y: float) -> str:
 
 def _extent(estimates: Iterable[Estimate]) -> tuple[float, float]:
     """Returns ends that hold every dot and interval, rounded outwards to twentieths inside [0, 1]."""
-    known = [value for found in estimates for value in (found.mean, found.low, found.high) if value is not None]
+    known = [value for each in estimates for value in (each.mean, each.low, each.high) if value is not None]
     if not known:
         return 0.0, 1.0
     low, high = max(0.0, min(known)), min(1.0, max(known))
@@ -136,12 +136,12 @@ def _extent(estimates: Iterable[Estimate]) -> tuple[float, float]:
 
 
 def _legend(methods: Sequence[str], left: float) -> list[str]:
-    parts, x = [], left
+    shapes, x = [], left
     for method, (fill, stroke) in zip(methods, _BARS, strict=False):
-        parts.append(element("rect", x=x, y=6.0, width=14.0, height=11.0, fill=fill, stroke=stroke))
-        parts.append(text(method, x + 20, 16))
+        shapes.append(element("rect", x=x, y=6.0, width=14.0, height=11.0, fill=fill, stroke=stroke))
+        shapes.append(text(method, x + 20, 16))
         x += 44 + svg.text_width(method, 12)
-    return parts
+    return shapes
 
 
 def _bar(name: str, value: float | None, axis: Axis, top: float, thick: float, colours: tuple[str, str]) -> str:
@@ -158,17 +158,17 @@ def _phases(exchanges: Sequence[MeanExchange], x: Axis, top: float) -> tuple[lis
 
     A name that is wider than its bracket slants.
     """
-    parts, widest, place = [], 0.0, 0
+    shapes, widest, place = [], 0.0, 0
     for phase, length in [(phase, len(list(same))) for phase, same in groupby(exchanges, lambda item: item.phase)]:
         start, stop = x(place) + 2, x(place + length) - 2
         middle = (start + stop) / 2
-        parts.append(line(start, top + 8, stop, top + 8, stroke=svg.MUTED))
+        shapes.append(line(start, top + 8, stop, top + 8, stroke=svg.MUTED))
         if svg.text_width(phase) <= stop - start:
-            parts.append(text(phase, middle, top + 24, text_anchor="middle", fill=svg.MUTED))
+            shapes.append(text(phase, middle, top + 24, text_anchor="middle", fill=svg.MUTED))
         else:
             name = phase if len(phase) <= 16 else f"{phase[:15]}…"
             slant = f"rotate(-40 {middle:.1f} {top + 20:.1f})"
-            parts.append(text(name, middle, top + 20, text_anchor="end", fill=svg.MUTED, transform=slant))
+            shapes.append(text(name, middle, top + 20, text_anchor="end", fill=svg.MUTED, transform=slant))
             widest = max(widest, svg.text_width(name))
         place += length
-    return parts, 0.65 * widest
+    return shapes, 0.65 * widest

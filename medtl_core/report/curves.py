@@ -24,18 +24,18 @@ def roc_grid(
     gap, head, foot, left = 32.0, 24.0, 34.0, 30.0
     side = min((svg.WIDTH - left - 10 - gap * (columns - 1)) / columns, 250.0)
     height = head + side + foot
-    parts: list[str] = []
+    shapes: list[str] = []
     for number, (site, summary) in enumerate(drawn.items()):
         row, column = divmod(number, columns)
         start, top = left + column * (side + gap), row * height + head
         x, y = Axis(0, 1, start, start + side), Axis(0, 1, top + side, top)
-        parts += _square(x, y, labelled=column == 0)
-        parts += _trace(overall, x, y, stroke=svg.THIRD, stroke_width=1.5, opacity=0.7)
-        parts += _trace(curves[site] if summary else overall, x, y)
-        parts += _roc_words(x, y, site, summary)
+        shapes += _square(x, y, labelled=column == 0)
+        shapes += _trace(overall, x, y, stroke=svg.THIRD, stroke_width=1.5, opacity=0.7)
+        shapes += _trace(curves[site] if summary else overall, x, y)
+        shapes += _roc_words(x, y, site, summary)
     words = "; ".join(f"{name}: AUROC {_auroc(summary)}" for name, summary in drawn.items())
     width = left + columns * side + (columns - 1) * gap + 10
-    return svg.picture(parts, width, -(-len(drawn) // columns) * height, title, words)
+    return svg.picture(shapes, width, -(-len(drawn) // columns) * height, title, words)
 
 
 def reliability_diagram(bins: Sequence[CalibrationBin], title: str) -> str:
@@ -44,36 +44,36 @@ def reliability_diagram(bins: Sequence[CalibrationBin], title: str) -> str:
     x, y = Axis(0, 1, left, left + side), Axis(0, 1, top + side, top)
     below, shares = top + side + 8, svg.ticks(0.0, 1.0)
     end = below + strip
-    parts = svg.axis_left(y, left, left + side, tenths, shares)
-    parts += [line(x(tick), top, x(tick), top + side) for tick in shares]
-    parts.append(line(x(0), y(0), x(1), y(1), stroke=svg.MUTED, stroke_dasharray="4 4"))
-    parts.append(polyline((x(item.confidence), y(item.accuracy)) for item in bins))
+    shapes = svg.axis_left(y, left, left + side, tenths, shares)
+    shapes += [line(x(tick), top, x(tick), top + side) for tick in shares]
+    shapes.append(line(x(0), y(0), x(1), y(1), stroke=svg.MUTED, stroke_dasharray="4 4"))
+    shapes.append(polyline((x(item.confidence), y(item.accuracy)) for item in bins))
     height = Axis(0, max((item.count for item in bins), default=1.0), 0, strip)
     for item in bins:
         place, tall = x(item.confidence), height(item.count)
         dot = element("circle", cx=place, cy=y(item.accuracy), r=4.0, fill=svg.FOCUS, stroke=svg.PAPER)
         bar = element("rect", x=place - 6, y=below + strip - tall, width=12.0, height=tall, fill=svg.FOCUS_SOFT)
         words = f"confidence {item.confidence:.2f}, right {item.accuracy:.2f}, {item.count:.0f} cases"
-        parts.append(titled(dot + bar, words))
-    parts.append(line(left, end, left + side, end, stroke=svg.MUTED))
-    parts += [text(tenths(tick), x(tick), end + 15, text_anchor="middle", fill=svg.MUTED) for tick in shares]
-    parts.append(text("stated confidence", left + side / 2, end + 33, text_anchor="middle"))
-    parts.append(svg.upright("share answered right", 12, top + side / 2))
-    parts.append(svg.upright("cases", 12, below + strip / 2, svg.MUTED))
+        shapes.append(titled(dot + bar, words))
+    shapes.append(line(left, end, left + side, end, stroke=svg.MUTED))
+    shapes += [text(tenths(tick), x(tick), end + 15, text_anchor="middle", fill=svg.MUTED) for tick in shares]
+    shapes.append(text("stated confidence", left + side / 2, end + 33, text_anchor="middle"))
+    shapes.append(svg.upright("share answered right", 12, top + side / 2))
+    shapes.append(svg.upright("cases", 12, below + strip / 2, svg.MUTED))
     words = "; ".join(f"{item.confidence:.2f}: {item.accuracy:.2f} ({item.count:.0f} cases)" for item in bins)
-    return svg.picture(parts, left + side + 14, end + 40, title, words)
+    return svg.picture(shapes, left + side + 14, end + 40, title, words)
 
 
 def _square(x: Axis, y: Axis, *, labelled: bool) -> list[str]:
     """Returns the frame of a ROC curve, with the diagonal that guessing gives."""
     ends, side = (0.0, 0.5, 1.0), x.stop - x.start
-    parts = [element("rect", x=x.start, y=y.stop, width=side, height=side, fill="none", stroke=svg.GRID)]
-    parts += [line(x(0.5), y.stop, x(0.5), y.start), line(x.start, y(0.5), x.stop, y(0.5))]
-    parts.append(line(x(0), y(0), x(1), y(1), stroke=svg.MUTED, stroke_dasharray="3 4"))
-    parts += [text(tenths(tick), x(tick), y.start + 15, text_anchor="middle", fill=svg.MUTED) for tick in ends]
+    shapes = [element("rect", x=x.start, y=y.stop, width=side, height=side, fill="none", stroke=svg.GRID)]
+    shapes += [line(x(0.5), y.stop, x(0.5), y.start), line(x.start, y(0.5), x.stop, y(0.5))]
+    shapes.append(line(x(0), y(0), x(1), y(1), stroke=svg.MUTED, stroke_dasharray="3 4"))
+    shapes += [text(tenths(tick), x(tick), y.start + 15, text_anchor="middle", fill=svg.MUTED) for tick in ends]
     if labelled:
-        parts += [text(tenths(tick), x.start - 5, y(tick) + 4, text_anchor="end", fill=svg.MUTED) for tick in ends]
-    return parts
+        shapes += [text(tenths(tick), x.start - 5, y(tick) + 4, text_anchor="end", fill=svg.MUTED) for tick in ends]
+    return shapes
 
 
 def _trace(curve: Curve | None, x: Axis, y: Axis, **style: str | float) -> list[str]:
@@ -87,13 +87,13 @@ def _roc_words(x: Axis, y: Axis, site: str, summary: SiteSummary | None) -> list
     defined = summary is not None and summary.auroc.mean is not None
     words = f"AUROC {_auroc(summary)}" if defined else "AUROC not defined"
     style: dict[str, str | float] = {"font_size": 13.0, "font_weight": "600"}
-    parts = [text(site, x.start, y.stop - 8, **style)]
-    parts.append(text(words, x.stop - 8, y.start - 26, text_anchor="end", **style))
+    shapes = [text(site, x.start, y.stop - 8, **style)]
+    shapes.append(text(words, x.stop - 8, y.start - 26, text_anchor="end", **style))
     if summary is not None:
-        parts.append(
+        shapes.append(
             text(f"{summary.cases:.0f} test cases", x.stop - 8, y.start - 9, text_anchor="end", fill=svg.MUTED)
         )
-    return parts
+    return shapes
 
 
 def _auroc(summary: SiteSummary | None) -> str:

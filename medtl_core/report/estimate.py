@@ -23,7 +23,7 @@ class Estimate:
     undefined: int = 0
 
     @classmethod
-    def over(cls, values: Sequence[float | None], bootstrap: Sequence[float] | None = None) -> Self:
+    def over(cls, values: Sequence[float | None], bootstrap: tuple[float, float] | None = None) -> Self:
         """Returns the estimate from one value a repetition: Student's t-interval over those that are defined.
 
         Args:
@@ -31,7 +31,7 @@ class Estimate:
             bootstrap: interval that a single value brings along.
 
         Example:
-            >>> Estimate.over([0.5], [0.4, 0.6])
+            >>> Estimate.over([0.5], (0.4, 0.6))
             Estimate(mean=0.5, low=0.4, high=0.6, undefined=0)
         """
         from medtl_core.evaluation.intervals import over_seeds
@@ -43,8 +43,8 @@ class Estimate:
         if len(defined) > 1:
             mean, low, high = (float(number) for number in over_seeds(defined))
             return cls(mean, low, high, undefined)
-        low_high = [float(end) for end in bootstrap] if bootstrap else [None, None]
-        return cls(defined[0], *low_high, undefined)
+        low, high = bootstrap or (None, None)
+        return cls(defined[0], low, high, undefined)
 
     @property
     def ends(self) -> tuple[float, float] | None:

@@ -1,6 +1,6 @@
 """The report of a run: one self-contained HTML page a person can read, print and pass on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from medtl_core.evaluation.result import Result
@@ -27,6 +27,7 @@ def render(summary: Summary, results: Sequence[Result]) -> str:
     name = summary.name or data
     pooled = (method for other, method in summary.methods.items() if role(other) == "pooled")
     sites = {method: figures for method in _compared(summary) if (figures := pool.by_site(results, method))}
+    drawn = {method: pool.largest(figures, MOST_PANELS) for method, figures in sites.items()}
     exchanges = pool.exchanges(results)
     return template.render(
         "medtl_core.report",
@@ -45,7 +46,7 @@ def render(summary: Summary, results: Sequence[Result]) -> str:
         forest_plot=markup(charts.forest_plot(summary)),
         method_tables=tables.method_tables(summary),
         plots={method: _plots(results, method) for method in summary.methods},
-        site_bars=_site_bars(sites),
+        site_bars=markup(charts.site_bars(drawn) if drawn else ""),
         site_table=tables.site_table(sites),
         most_panels=MOST_PANELS,
         reliability_table=tables.reliability_table(pool.reliability(results, chosen)),
@@ -87,12 +88,6 @@ def _plots(results: Sequence[Result], method: str) -> dict[str, str]:
     roc = curves.roc_grid(sites, by_site, overall, f"ROC by site, {method}") if overall or any(by_site.values()) else ""
     reliability = curves.reliability_diagram(bins, f"Reliability, {method}") if bins else ""
     return {"roc": markup(roc), "reliability": markup(reliability)}
-
-
-def _site_bars(sites: Mapping[str, Mapping[str, pool.SiteSummary]]) -> str:
-    """Returns the bars by site, or nothing where no method was judged by site."""
-    drawn = {method: pool.largest(figures, MOST_PANELS) for method, figures in sites.items()}
-    return markup(charts.site_bars(drawn) if drawn else "")
 
 
 def _training_cases(results: Sequence[Result]) -> str:

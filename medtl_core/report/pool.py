@@ -107,19 +107,11 @@ def exchanges(results: Sequence[Result]) -> list[MeanExchange]:
             place = (row.phase, row.round)
             seen[place] = seen.get(place, -1) + 1
             rows.setdefault((*place, seen[place]), []).append(row)
-    return [_exchange(phase, number, same) for (phase, number, _), same in rows.items()]
-
-
-def _exchange(phase: str, number: int, rows: Sequence[RoundTrip]) -> MeanExchange:
-    return MeanExchange(
-        phase,
-        number,
-        seconds=fmean(row.seconds for row in rows),
-        bytes_up=fmean(row.bytes_up for row in rows),
-        bytes_down=fmean(row.bytes_down for row in rows),
-        replies=fmean(row.replies for row in rows),
-        failures=fmean(row.failures for row in rows),
-    )
+    figures = ("seconds", "bytes_up", "bytes_down", "replies", "failures")
+    return [
+        MeanExchange(phase, number, *(fmean(getattr(row, figure) for row in same) for figure in figures))
+        for (phase, number, _), same in rows.items()
+    ]
 
 
 def _judgements(results: Sequence[Result], method: str) -> list[Judgement]:

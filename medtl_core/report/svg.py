@@ -130,9 +130,9 @@ def titled(shape: str, words: str) -> str:
     return element("g", element("title", escape(words)) + shape)
 
 
-def picture(parts: Iterable[str], width: float, height: float, title: str, description: str) -> str:
+def picture(shapes: Iterable[str], width: float, height: float, title: str, description: str) -> str:
     """Returns the whole SVG with a name and a description for readers who do not see it."""
-    body = "".join(parts)
+    body = "".join(shapes)
     number = hashlib.sha256(f"{title}{body}".encode()).hexdigest()[:10]
     head = element("title", escape(title), id=f"plot-{number}-title")
     head += element("desc", escape(description or title), id=f"plot-{number}-desc")

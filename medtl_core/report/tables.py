@@ -46,12 +46,9 @@ class PageTable:
 
 def plain_table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> PageTable:
     """Returns a table of values as they are written, the rows' names first."""
-    return PageTable(caption, headings, [plain_row(*row) for row in rows])
-
-
-def plain_row(name: object, *values: object) -> TableRow:
-    """Returns a row of values as they are written."""
-    return TableRow(f"{name}", [TableCell(f"{value}") for value in values])
+    return PageTable(
+        caption, headings, [TableRow(f"{name}", [TableCell(f"{value}") for value in values]) for name, *values in rows]
+    )
 
 
 def estimate_cell(estimate: Estimate) -> TableCell:

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from medtl_core.config import Settings
+from medtl_core.config import Settings, Value
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.errors import ConfigError
 from medtl_core.federation.private import PrivateMethod, terms_of
@@ -18,6 +19,9 @@ REFERENCES = ("discriminant", "fedavg-20", "local")
 
 #: How the hospitals' answers are added: seen by nobody, seen by the server, or without privacy.
 SECURE, OPEN, FREE = "secure", "open", "free"
+
+#: Settings that may differ between two calls of one sweep: cells are named by them, or they only say where things lie.
+_FREE_SETTINGS = ("shots", "seed", "epsilon", "privacy", "methods", "secure-sum", "out", "state", "cache")
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,30 @@ class Sweep:
         """Returns the names of what runs under a mode; mechanisms without a secure sum run open."""
         if mode == FREE:
             return REFERENCES
-        chosen = [one for one in self.mechanisms if (self.secure and one.secure) == (mode == SECURE)]
-        return tuple(one.name for one in chosen)
+        return tuple(method.name for method in self.mechanisms if (self.secure and method.secure) == (mode == SECURE))
 
     @property
     def data(self) -> str:
         """Name of the data set, for folders and tables."""
         chosen = self.plan.settings
         return chosen.data or Path(chosen.data_path).stem
+
+    @property
+    def shared_settings(self) -> dict[str, Value]:
+        """What all runs share, by the settings' kebab-case names."""
+        public = self.plan.settings.public()
+        return {key: value for key, value in public.items() if key not in _FREE_SETTINGS}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What two calls must have in common to be one sweep, JSON-able."""
+        return {
+            "sweep": "privacy",
+            "settings": self.shared_settings,
+            "mechanisms": [method.name for method in self.mechanisms],
+            "references": list(REFERENCES),
+            "secure-sum": self.secure,
+        }
 
 
 @dataclass(frozen=True)

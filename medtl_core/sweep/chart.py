@@ -50,28 +50,28 @@ def accuracy_chart(private: Sequence[SweepLine], references: Sequence[SweepLine]
     epsilons = sorted({point.epsilon or 0.0 for each in private for point in each.points})
     x = LogAxis.of(epsilons, left, right, room=0.08)
     y = Axis(*_extent([*private, *references], chance), bottom, top)
-    parts = svg.axis_left(y, left, right, svg.tenths, svg.ticks(y.low, y.high))
-    parts += svg.axis_below(x, top, bottom, "{:g}".format, epsilons)
-    parts.append(line(left, y(chance), right, y(chance), stroke=svg.INK, stroke_width=1.5, stroke_dasharray="6 5"))
+    shapes = svg.axis_left(y, left, right, svg.tenths, svg.ticks(y.low, y.high))
+    shapes += svg.axis_below(x, top, bottom, "{:g}".format, epsilons)
+    shapes.append(line(left, y(chance), right, y(chance), stroke=svg.INK, stroke_width=1.5, stroke_dasharray="6 5"))
     labels = [_Label(y(chance), "guessing", svg.INK)]
     for each, dash in zip(references, itertools.cycle(_DASHES)):
         estimate = each.points[0].balanced_accuracy
         if estimate.mean is not None:
             level = y(estimate.mean)
             drawn = line(left, level, right, level, stroke=svg.MUTED, stroke_width=1.5, stroke_dasharray=dash)
-            parts.append(titled(drawn, f"{each.method}, without privacy: {estimate}"))
+            shapes.append(titled(drawn, f"{each.method}, without privacy: {estimate}"))
             labels.append(_Label(level, f"{each.method}, not private", svg.MUTED))
     for number, each in enumerate(private):
-        parts += _curve(each, number, x, y, (number - (len(private) - 1) / 2) * _DODGE)
+        shapes += _curve(each, number, x, y, (number - (len(private) - 1) / 2) * _DODGE)
         means = [mean for point in each.points if (mean := point.balanced_accuracy.mean) is not None]
         labels += [_Label(y(mean), each.name, colour(number), number) for mean in means[-1:]]
-    parts += _labels(labels, right, bottom + 8)
-    parts.append(text("epsilon promised to every patient", (left + right) / 2, bottom + 36, text_anchor="middle"))
+    shapes += _labels(labels, right, bottom + 8)
+    shapes.append(text("epsilon promised to every patient", (left + right) / 2, bottom + 36, text_anchor="middle"))
     words = "; ".join(
         f"{each.name}: " + ", ".join(f"{point.epsilon:g}: {point.balanced_accuracy}" for point in each.points)
         for each in private
     )
-    return svg.picture(parts, svg.WIDTH, bottom + 44, title, f"Guessing gives {chance:.3f}; {words}")
+    return svg.picture(shapes, svg.WIDTH, bottom + 44, title, f"Guessing gives {chance:.3f}; {words}")
 
 
 def spent_chart(private: Sequence[SweepLine], title: str) -> str:
@@ -87,17 +87,19 @@ def spent_chart(private: Sequence[SweepLine], title: str) -> str:
     every = [*promised, *(used for *_, used in spent if used > 0)]
     x = LogAxis.of(every, left, left + side, room=0.06)
     y = LogAxis.of(every, top + side, top, room=0.06)
-    parts = svg.axis_below(x, top, top + side, "{:g}".format, promised)
-    parts += svg.axis_left(y, left, left + side, "{:g}".format, promised)
-    parts.append(line(left, top + side, left + side, top, stroke=svg.MUTED, stroke_width=1.5, stroke_dasharray="6 5"))
+    shapes = svg.axis_below(x, top, top + side, "{:g}".format, promised)
+    shapes += svg.axis_left(y, left, left + side, "{:g}".format, promised)
+    shapes.append(line(left, top + side, left + side, top, stroke=svg.MUTED, stroke_width=1.5, stroke_dasharray="6 5"))
     for number, name, epsilon, used in spent:
         if used > 0:
             shift = (number - (len(private) - 1) / 2) * _DODGE / 2
-            parts.append(titled(_mark(number, x(epsilon) + shift, y(used)), f"{name}: {used:.4g} of {epsilon:g} spent"))
-    parts.append(text("promised", left + side / 2, top + side + 34, text_anchor="middle"))
-    parts.append(svg.upright("spent", 12, top + side / 2))
+            shapes.append(
+                titled(_mark(number, x(epsilon) + shift, y(used)), f"{name}: {used:.4g} of {epsilon:g} spent")
+            )
+    shapes.append(text("promised", left + side / 2, top + side + 34, text_anchor="middle"))
+    shapes.append(svg.upright("spent", 12, top + side / 2))
     words = "; ".join(f"{name}: {used:.4g} of {epsilon:g}" for _, name, epsilon, used in spent)
-    return svg.picture(parts, left + side + 10, top + side + 42, title, words)
+    return svg.picture(shapes, left + side + 10, top + side + 42, title, words)
 
 
 def colour(number: int) -> str:
@@ -123,13 +125,13 @@ def apart(heights: Sequence[float], step: float, most: float) -> list[float]:
 def _labels(labels: Sequence[_Label], x: float, bottom: float) -> list[str]:
     """Returns labels in order of their lines' ends, moved apart where they would overlap, each with a leader."""
     ordered = sorted(labels, key=lambda label: label.height)
-    parts = []
+    shapes = []
     for label, place in zip(ordered, apart([label.height for label in ordered], _STEP, bottom), strict=True):
-        parts.append(polyline([(x, label.height), (x + 14, place)], stroke=label.colour, stroke_width=1.0))
+        shapes.append(polyline([(x, label.height), (x + 14, place)], stroke=label.colour, stroke_width=1.0))
         if label.mechanism is not None:
-            parts.append(_mark(label.mechanism, x + 21, place))
-        parts.append(text(label.words, x + (18 if label.mechanism is None else 30), place + 4, fill=label.colour))
-    return parts
+            shapes.append(_mark(label.mechanism, x + 21, place))
+        shapes.append(text(label.words, x + (18 if label.mechanism is None else 30), place + 4, fill=label.colour))
+    return shapes
 
 
 def _curve(each: SweepLine, number: int, x: Axis, y: Axis, shift: float) -> list[str]:

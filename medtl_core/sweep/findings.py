@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from medtl_core.evaluation.result import DataSource
+from medtl_core.evaluation.result import Result
 from medtl_core.report.estimate import Estimate
+from medtl_core.sweep.cells import Sweep
 from medtl_core.sweep.rows import FinishedRun, SweepRow
+from medtl_core.versions import versions
 
 #: Version of the layout of a sweep's `metrics.json`.
 SCHEMA = 1
@@ -67,50 +70,70 @@ class SweepLine:
 
 @dataclass(frozen=True)
 class Findings:
-    """A sweep.
+    """What the finished runs of a sweep say together.
 
     Attributes:
-        name: of the scenario.
-        folder: name of the data set in folders and tables.
-        data: where the cases come from.
-        classes: in agreed order.
-        hospitals: how many.
-        test_cases: of the server.
-        shots, epsilons: asked for, in order.
-        seeds: finished ones.
-        delta: of all promises.
-        public_cases: shots -> numbers of patients that hospitals are publicly known to have.
-        settings: that all runs share, by their kebab-case names.
-        versions: of what ran.
-        lines: by number of shots, those without privacy last.
-        done, of: runs that are finished, and all.
-        failed: run -> why it failed, or row -> how it broke its promise.
-        absent: answers that hospitals did not give.
+        sweep: what was asked.
+        runs: that are finished; at least one.
+        failed: name of a run -> why it failed.
+        of: number of runs asked for.
     """
 
-    name: str
-    folder: str
-    data: DataSource
-    classes: tuple[str, ...]
-    hospitals: int
-    test_cases: int
-    shots: tuple[int, ...]
-    epsilons: tuple[float, ...]
-    seeds: tuple[int, ...]
-    delta: tuple[float, ...]
-    public_cases: Mapping[int, Sequence[int]]
-    settings: Mapping[str, Any]
-    versions: Mapping[str, str]
-    lines: tuple[SweepLine, ...]
-    done: int
-    of: int
+    sweep: Sweep
+    runs: tuple[FinishedRun, ...]
     failed: Mapping[str, str]
-    absent: int
+    of: int
+
+    @property
+    def study(self) -> Result:
+        """A result of the sweep: data, classes, hospitals and test cases are those of all."""
+        return self.runs[0].result
+
+    @property
+    def rows(self) -> list[SweepRow]:
+        """One row a run and method."""
+        return [row for run in self.runs for row in run.rows]
+
+    @cached_property
+    def lines(self) -> tuple[SweepLine, ...]:
+        """By number of shots, those without privacy last."""
+        return sweep_lines(self.runs)
 
     @property
     def chance(self) -> float:
         """The balanced accuracy that guessing gives."""
-        return 1 / len(self.classes)
+        return 1 / len(self.study.classes)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Finished ones."""
+        return sorted({row.seed for row in self.rows})
+
+    @property
+    def delta(self) -> list[float]:
+        """Of all promises."""
+        return sorted({row.delta for row in self.rows if row.delta is not None})
+
+    @property
+    def absent(self) -> int:
+        """Answers that hospitals did not give."""
+        return sum(len(run.result.failures) for run in self.runs)
+
+    @property
+    def broken(self) -> dict[str, str]:
+        """Runs that failed, and promises that a ledger says were broken, each with what happened."""
+        overspent = {
+            f"{row.method}, epsilon {row.epsilon:g}, {row.shots} shots, seed {row.seed}": (
+                f"a ledger accounts for epsilon {row.spent:g}: more than was promised"
+            )
+            for row in self.rows
+            if row.overspent
+        }
+        return {**self.failed, **overspent}
+
+    def public_cases(self, *shots: int) -> list[int]:
+        """Returns the numbers of patients that hospitals are publicly known to have, for some numbers of shots."""
+        return sorted({row.public_cases for row in self.rows if row.shots in shots and row.public_cases is not None})
 
     def private(self, shots: int | None = None) -> list[SweepLine]:
         """Returns the lines with privacy, of one number of shots or of all."""
@@ -122,14 +145,28 @@ class Findings:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what `metrics.json` keeps."""
-        values = {key: value for key, value in vars(self).items() if key != "folder"}
+        study, sweep = self.study, self.sweep
         return {
             "schema": SCHEMA,
-            **values,
-            "data": {**vars(self.data), "folder": self.folder},
+            "name": sweep.plan.name,
+            "data": {**vars(study.data), "folder": sweep.data},
+            "classes": study.classes,
             "chance": self.chance,
+            "hospitals": len(study.sites),
+            "test_cases": study.test_cases,
+            "shots": sweep.shots,
+            "epsilons": sweep.epsilons,
+            "seeds": self.seeds,
+            "delta": self.delta,
+            "public_cases": {shots: self.public_cases(shots) for shots in sweep.shots},
+            "settings": sweep.shared_settings,
+            "versions": versions(),
             "lines": [{**vars(line), "points": [point.as_dict() for point in line.points]} for line in self.lines],
             "sentences": list(sentences(self)),
+            "done": len(self.runs),
+            "of": self.of,
+            "failed": self.broken,
+            "absent": self.absent,
         }
 
 
@@ -207,8 +244,9 @@ def listed(words: Sequence[str]) -> str:
 
 def summary_lines(findings: Findings) -> Iterator[str]:
     """Yields what must be said in words under the tables: where mechanisms are at chance, what was spent and broke."""
+    study = findings.study
     yield (
-        f"{findings.hospitals} hospitals, {findings.test_cases} test cases, {len(findings.classes)} classes, delta "
+        f"{len(study.sites)} hospitals, {study.test_cases} test cases, {len(study.classes)} classes, delta "
         f"{numbers(findings.delta)}"
     )
     yield f"ranges: {intervals(findings)}; {MARK} = at chance: the range is not above {findings.chance:.3f}"
@@ -225,10 +263,10 @@ def remarks(findings: Findings) -> Iterator[str]:
         yield "two seeds: a t-interval of two values is very wide; more seeds say more"
     if findings.absent:
         yield f"{findings.absent} answer(s) of hospitals are missing; the events of each run name them"
-    for name, why in findings.failed.items():
+    for name, why in findings.broken.items():
         yield f"FAILED: {name}: {why}"
-    if findings.of - findings.done - len(findings.failed) > 0:
-        yield f"{findings.done} of {findings.of} runs are done; the same command goes on"
+    if findings.of > len(findings.runs) + len(findings.broken):
+        yield f"{len(findings.runs)} of {findings.of} runs are done; the same command goes on"
 
 
 def spending(findings: Findings) -> str:

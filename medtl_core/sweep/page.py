@@ -23,6 +23,7 @@ from medtl_core.sweep.findings import (
     shots_words,
     spending,
 )
+from medtl_core.versions import versions
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,7 +38,7 @@ _FIGURES: Mapping[str, str] = {
 
 def headline(findings: Findings, shots: int) -> str:
     """Returns what stands over the table of one number of shots."""
-    cases = numbers(findings.public_cases[shots])
+    cases = numbers(findings.public_cases(shots))
     return f"balanced accuracy by epsilon: {shots_words(shots)} at each hospital, public cases {cases}"
 
 
@@ -46,28 +47,29 @@ def sweep_table(findings: Findings, shots: int) -> "Table":
     table = terminal_table(collapse_padding=True)
     for heading in ("method", "sum"):
         table.add_column(heading, no_wrap=True)
-    for heading in (*(f"{epsilon:g}" for epsilon in findings.epsilons), "none"):
+    for heading in (*(f"{epsilon:g}" for epsilon in findings.sweep.epsilons), "none"):
         table.add_column(heading, justify="right", no_wrap=True)
     for line in [*findings.private(shots), *findings.references(shots)]:
-        cells = [_terminal_cell(line.at(epsilon)) for epsilon in (*findings.epsilons, None)]
+        cells = [_terminal_cell(line.at(epsilon)) for epsilon in (*findings.sweep.epsilons, None)]
         table.add_row(line.method, "-" if line.sum == "none" else line.sum, *cells)
     return table
 
 
 def render(findings: Findings) -> str:
     """Returns the report of a sweep: whole in itself, nothing is fetched."""
-    shots = [count for count in findings.shots if findings.private(count) or findings.references(count)]
-    spent = spending(findings)
+    study, sweep = findings.study, findings.sweep
+    shots = [count for count in sweep.shots if findings.private(count) or findings.references(count)]
+    spent, current = spending(findings), versions()
     return template.render(
         "medtl_core.sweep",
-        title=f"Accuracy and privacy: {findings.name}",
-        data=findings.data.title or findings.folder,
-        classes=findings.classes,
+        title=f"Accuracy and privacy: {sweep.plan.name}",
+        data=study.data.title or sweep.data,
+        classes=study.classes,
         repetitions=f"{len(findings.seeds)} seed(s)",
-        synthetic=findings.data.synthetic,
+        synthetic=study.data.synthetic,
         lead=lead(findings, shots[-1]),
         findings=findings,
-        public_cases=numbers(sorted({cases for counts in findings.public_cases.values() for cases in counts})),
+        public_cases=numbers(findings.public_cases(*sweep.shots)),
         delta=numbers(findings.delta),
         sentences=list(sentences(findings)),
         remarks=list(remarks(findings)),
@@ -75,14 +77,15 @@ def render(findings: Findings) -> str:
         interval=intervals(findings),
         mark=MARK,
         sections=[_section(findings, count) for count in shots],
-        fact_tables=run_tables(findings.settings, findings.versions),
-        versions=findings.versions,
+        fact_tables=run_tables(sweep.shared_settings, current),
+        versions=current,
     )
 
 
 def lead(findings: Findings, shots: int) -> str:
     """Returns the first sentence of the page: the best mechanism at a usual epsilon, beside no privacy and guessing."""
-    epsilon = 4.0 if 4.0 in findings.epsilons else findings.epsilons[-1]
+    epsilons = findings.sweep.epsilons
+    epsilon = 4.0 if 4.0 in epsilons else epsilons[-1]
     private = [
         (point.balanced_accuracy, line.method) for line in findings.private(shots) if (point := line.at(epsilon))
     ]
@@ -118,11 +121,11 @@ def _section(findings: Findings, shots: int) -> dict[str, Any]:
 
 
 def _figure_table(findings: Findings, lines: list[SweepLine], figure: str) -> PageTable:
-    headings = ["Method", *(f"{epsilon:g}" for epsilon in findings.epsilons), "no privacy"]
+    headings = ["Method", *(f"{epsilon:g}" for epsilon in findings.sweep.epsilons), "no privacy"]
     rows = [
         TableRow(
             line.name,
-            [_cell(line.at(epsilon), figure) for epsilon in (*findings.epsilons, None)],
+            [_cell(line.at(epsilon), figure) for epsilon in (*findings.sweep.epsilons, None)],
             "reference" if line.sum == "none" else "",
         )
         for line in lines
@@ -146,8 +149,8 @@ def _spent_table(findings: Findings, private: list[SweepLine]) -> PageTable:
     def spent(point: SweepPoint | None) -> str:
         return numerals.UNDEFINED if point is None or point.spent is None else f"{point.spent:.4g}"
 
-    headings = ["Mechanism", *(f"{epsilon:g}" for epsilon in findings.epsilons)]
-    rows = [(line.name, *(spent(line.at(epsilon)) for epsilon in findings.epsilons)) for line in private]
+    headings = ["Mechanism", *(f"{epsilon:g}" for epsilon in findings.sweep.epsilons)]
+    rows = [(line.name, *(spent(line.at(epsilon)) for epsilon in findings.sweep.epsilons)) for line in private]
     return plain_table("Epsilon spent, by epsilon promised", headings, rows)
 
 

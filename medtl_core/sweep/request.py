@@ -71,10 +71,18 @@ def read_epsilons(text: str) -> tuple[float, ...]:
         >>> read_epsilons("4, 0.5,none")
         (0.5, 4.0)
     """
-    words = [word for word in _words(text) if word != "none"]
-    if not words:
+    values = set()
+    for word in (word for word in _words(text) if word != "none"):
+        try:
+            value = float(word)
+        except ValueError:
+            raise ConfigError(f"--epsilons {word!r} is not a number; e.g. --epsilons 0.5,1,2,4,8") from None
+        if not (math.isfinite(value) and value > 0):
+            raise ConfigError(f"--epsilons {word!r} must be a positive number; without privacy is 'none'")
+        values.add(value)
+    if not values:
         raise ConfigError(f"--epsilons {text!r} names no number; e.g. --epsilons 0.5,1,2,4,8")
-    return tuple(sorted({_epsilon(word) for word in words}))
+    return tuple(sorted(values))
 
 
 def read_shots(text: str) -> tuple[int, ...]:
@@ -95,34 +103,22 @@ def read_mechanisms(text: str) -> tuple[PrivateMethod, ...]:
     Raises:
         ConfigError: one is unknown (the nearest is suggested) or not private, or the list is empty.
     """
-    names = list(dict.fromkeys(_words(text)))
-    if not names:
-        raise ConfigError("--mechanisms names none; e.g. --mechanisms private-auto,private-mean")
-    return tuple(_mechanism(name) for name in names)
-
-
-def _mechanism(name: str) -> PrivateMethod:
     known = {*MECHANISMS.split(","), *(kind.example for kind in all_methods() if issubclass(kind, PrivateMethod))}
-    try:
-        method = find_method(name)
-    except ConfigError:
-        raise ConfigError(f"unknown mechanism {name!r}; {did_you_mean(name, known)}") from None
-    if not isinstance(method, PrivateMethod):
-        raise ConfigError(
-            f"{name!r} is not private and has no epsilon (references without privacy run in every sweep); "
-            f"{did_you_mean(f'private-{name}', known)}"
-        )
-    return method
-
-
-def _epsilon(word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        raise ConfigError(f"--epsilons {word!r} is not a number; e.g. --epsilons 0.5,1,2,4,8") from None
-    if not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"--epsilons {word!r} must be a positive number; without privacy is 'none', and always runs")
-    return value
+    mechanisms = []
+    for name in dict.fromkeys(_words(text)):
+        try:
+            method = find_method(name)
+        except ConfigError:
+            raise ConfigError(f"unknown mechanism {name!r}; {did_you_mean(name, known)}") from None
+        if not isinstance(method, PrivateMethod):
+            nearest = did_you_mean(f"private-{name}", known)
+            raise ConfigError(
+                f"{name!r} is not private and has no epsilon (references without privacy run in every sweep); {nearest}"
+            )
+        mechanisms.append(method)
+    if not mechanisms:
+        raise ConfigError("--mechanisms names none; e.g. --mechanisms private-auto,private-mean")
+    return tuple(mechanisms)
 
 
 def _words(text: str) -> Sequence[str]:

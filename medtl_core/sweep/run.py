@@ -5,7 +5,7 @@ free/ one ordinary run folder a cell. Tables are written from what is finished, 
 """
 
 import fcntl
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +15,11 @@ from medtl_core.errors import RunError
 from medtl_core.flower.run import RunPlan
 from medtl_core.run_folder import FAILED
 from medtl_core.store import read_json, write_json, write_text
-from medtl_core.sweep.cells import REFERENCES, Sweep, cells, job_of
-from medtl_core.sweep.findings import Findings, sweep_lines
+from medtl_core.sweep.cells import Sweep, cells, job_of
+from medtl_core.sweep.findings import Findings
 from medtl_core.sweep.job_queue import Job, work_through
 from medtl_core.sweep.page import render
-from medtl_core.sweep.rows import FinishedRun, read_job, write_csv
-from medtl_core.versions import versions
-
-#: Settings that may differ between two calls of one sweep: cells are named by them, or they only say where things lie.
-_FREE = ("shots", "seed", "epsilon", "privacy", "methods", "secure-sum", "out", "state", "cache")
+from medtl_core.sweep.rows import read_job, write_csv
 
 
 def carry_out(sweep: Sweep, run: Callable[[RunPlan], object], minutes: float, say: Callable[[str], None]) -> Findings:
@@ -46,55 +42,16 @@ def carry_out(sweep: Sweep, run: Callable[[RunPlan], object], minutes: float, sa
 
     with claimed(sweep) as out:
         failed = work_through(jobs, do, minutes, say)
-        finished = [read for job in jobs if (read := read_job(job, sweep.data)) is not None]
+        finished = tuple(filter(None, (read_job(job, sweep.data) for job in jobs)))
         failed = {job.name: why for job in jobs if (why := _failure(job))} | failed
-        findings = summarise_sweep(sweep, finished, failed, len(jobs))
-        write_csv(out / "sweep.csv", [row for each in finished for row in each.rows])
+        if not finished:
+            why = next(iter(failed.values()), "the time budget was spent before the first ended")
+            raise RunError(f"no cell of the sweep in {out} has finished: {why}")
+        findings = Findings(sweep, finished, failed, len(jobs))
+        write_csv(out / "sweep.csv", findings.rows)
         write_json(out / "metrics.json", findings.as_dict())
         write_text(out / "report.html", render(findings))
     return findings
-
-
-def summarise_sweep(sweep: Sweep, finished: Sequence[FinishedRun], failed: Mapping[str, str], cells: int) -> Findings:
-    """Returns what finished runs say together.
-
-    Raises:
-        RunError: none has finished.
-    """
-    if not finished:
-        why = next(iter(failed.values()), "the time budget was spent before the first ended")
-        raise RunError(f"no cell of the sweep in {sweep.plan.out} has finished: {why}")
-    first, rows = finished[0].result, [row for each in finished for row in each.rows]
-    overspent = {
-        f"{row.method}, epsilon {row.epsilon:g}, {row.shots} shots, seed {row.seed}": (
-            f"a ledger accounts for epsilon {row.spent:g}: more than was promised"
-        )
-        for row in rows
-        if row.overspent
-    }
-    return Findings(
-        name=sweep.plan.name,
-        folder=sweep.data,
-        data=first.data,
-        classes=first.classes,
-        hospitals=len(first.sites),
-        test_cases=first.test_cases,
-        shots=sweep.shots,
-        epsilons=sweep.epsilons,
-        seeds=tuple(sorted({row.seed for row in rows})),
-        delta=tuple(sorted({row.delta for row in rows if row.delta is not None})),
-        public_cases={
-            shots: sorted({row.public_cases for row in rows if row.shots == shots and row.public_cases is not None})
-            for shots in sweep.shots
-        },
-        settings=identity(sweep)["settings"],
-        versions=versions(),
-        lines=sweep_lines(finished),
-        done=len(finished),
-        of=cells,
-        failed={**failed, **overspent},
-        absent=sum(len(each.result.failures) for each in finished),
-    )
 
 
 def _failure(job: Job) -> str:
@@ -104,18 +61,6 @@ def _failure(job: Job) -> str:
     return "" if text.startswith("KeyboardInterrupt") else " ".join(text.split())
 
 
-def identity(sweep: Sweep) -> dict[str, Any]:
-    """Returns what two calls must have in common to be one sweep."""
-    public = sweep.plan.settings.public()
-    return {
-        "sweep": "privacy",
-        "settings": {key: value for key, value in public.items() if key not in _FREE},
-        "mechanisms": [method.name for method in sweep.mechanisms],
-        "references": list(REFERENCES),
-        "secure-sum": sweep.secure,
-    }
-
-
 @contextmanager
 def claimed(sweep: Sweep) -> Iterator[Path]:
     """Holds the sweep's folder for this process; it is new, empty, or of the same sweep.
@@ -123,7 +68,7 @@ def claimed(sweep: Sweep) -> Iterator[Path]:
     Raises:
         RunError: it is not, or another process works in it.
     """
-    out, asked = sweep.plan.out, identity(sweep)
+    out, asked = sweep.plan.out, sweep.identity
     _check_folder(out, asked)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -115,7 +115,7 @@ def test_a_gate_with_too_little_noise_is_called_false() -> None:
 
     def careless(trial: Trial) -> Trial:
         """The gate obeys a looser plan than the one that is claimed."""
-        return replace(trial, noising=lambda block: lambda sums, _, step: trial.noising(block)(sums, loose, step))
+        return replace(trial, gate=lambda sums, _, step, block: trial.gate(sums, loose, step, block))
 
     findings = two_run_findings([careless(trial) for trial in run.trials], run.plan, 6000)
     assert [finding.held for finding in findings] == [False, False]

@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 
 from medtl_core.config import Settings
-from medtl_core.federation.hospitals import Cost
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import find_method, read_methods
 from medtl_core.federation.study import Study
-from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.linear import logistic, to_raw, with_bias
-from medtl_core.heads.statistics import collect
 from medtl_core.heads.tap_subsets import Groups, column_choices
 from medtl_core.values import ABSENT
 from tests.memory import PROBLEM, make_site
@@ -25,18 +22,6 @@ def study(hospitals: MemoryHospitals, methods: str) -> Study:
 def pooled(hospitals: MemoryHospitals) -> tuple[np.ndarray, np.ndarray]:
     sites = hospitals.sites.values()
     return np.concatenate([site.values for site in sites]), np.concatenate([site.label for site in sites])
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_closed_form_heads_equal_the_pooled_solution(hospitals: MemoryHospitals, name: str) -> None:
-    made = study(hospitals, name)
-    outcome = made.outcome(find_method(name))
-    values, label = pooled(hospitals)
-    choice = made.solved(name).choice
-    direct = FAMILIES[name].heads(collect(values, label, 3))[choice.index] * choice.temperature
-    head = outcome.heads[""]
-    federated = np.concatenate([head.weight, head.bias[:, None]], axis=1)
-    assert np.linalg.norm(federated - direct) <= 1e-10 * np.linalg.norm(direct)
 
 
 def test_each_phase_is_asked_once(hospitals: MemoryHospitals) -> None:
@@ -54,44 +39,6 @@ def test_same_seed_same_bytes_and_another_seed_another_head(hospitals: MemoryHos
     others = MemoryHospitals([make_site(name, 20, seed=1) for name in "ab"])
     other = study(others, "fedavg-3").outcome(find_method("fedavg-3")).heads[""]
     assert other.weight.tobytes() != first.weight.tobytes()
-
-
-def bytes_of(hospitals: MemoryHospitals, methods: str, name: str) -> Cost:
-    """What a method is billed beside others."""
-    hospitals = MemoryHospitals(list(hospitals.sites.values()))
-    made = Study(hospitals, PROBLEM, Settings(local_epochs=1), read_methods(methods))
-    outcomes = {other: made.outcome(find_method(other)) for other in made.names}
-    shares = outcomes[name].bill.items()
-    return sum((share.of(hospitals.costs[phase], len(hospitals.sites)) for phase, share in shares), start=Cost())
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "fedavg-2",
-        "fedavg-20",
-        "ridge",
-        "discriminant",
-        "discriminant-taps",
-        "auto",
-        "metric",
-        "ensemble-stacked-fedavg",
-    ],
-)
-def test_what_a_method_is_billed_does_not_depend_on_its_neighbours(hospitals: MemoryHospitals, name: str) -> None:
-    others = "fedavg-5,fedavg-22,nearest-mean,auto,discriminant-taps,ensemble-stacked-fedavg"
-    alone, beside = bytes_of(hospitals, name, name), bytes_of(hospitals, f"{others},{name}", name)
-    assert (alone.bytes_up, alone.bytes_down, alone.rounds) == (beside.bytes_up, beside.bytes_down, beside.rounds)
-    assert alone.bytes_up > 0
-
-
-def test_a_single_method_is_billed_everything(hospitals: MemoryHospitals) -> None:
-    for name in ("fedavg-2", "ridge", "auto", "discriminant-taps"):
-        single = MemoryHospitals(list(hospitals.sites.values()))
-        outcome = study(single, name).outcome(find_method(name))
-        assert {phase: (share.rounds, share.work) for phase, share in outcome.bill.items()} == dict.fromkeys(
-            single.costs, (1.0, 1.0)
-        )
 
 
 def test_heads_do_not_depend_on_neighbours(hospitals: MemoryHospitals) -> None:

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from medtl_core.federation.registry import answer
-from medtl_core.heads.statistics import unpack
 from medtl_core.values import Released
 from tests.memory import make_site
 
@@ -20,12 +19,6 @@ def test_moments_by_hand() -> None:
     arrays = answer("moments", SITE, {}, {}).update.arrays
     assert arrays["counts"].tolist() == [4, 4, 4]
     np.testing.assert_allclose(arrays["sum"], SITE.values.astype(float).sum(0))
-
-
-def test_folds_add_up_to_all_cases() -> None:
-    folds = unpack(answer("statistics", SITE, {}, {"folds": 3}).update.arrays)
-    assert sum(fold.cases for fold in folds) == 12
-    np.testing.assert_allclose(sum(fold.gram for fold in folds), SITE.values.T.astype(float) @ SITE.values)
 
 
 def test_evaluate_adds_up_over_heads() -> None:

@@ -27,23 +27,6 @@ def cases(count: int = 40) -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal((count, 4)) + label[:, None], label
 
 
-def test_one_step_by_hand() -> None:
-    inputs = np.array([[2.0, 1.0]])
-    head = train(np.zeros((1, 2, 2)), inputs, np.array([1]), Training(1, 4, 0.5, 0.0), rng=stream(0, "t"))[0]
-    np.testing.assert_allclose(head, [[-0.5, -0.25], [0.5, 0.25]])  # p = 1/2; -lr (p - y) x
-
-
-def test_proximal_term_pulls_back_and_control_shifts() -> None:
-    values, label = cases()
-    inputs = with_bias(values, values.mean(0), values.std(0))
-    start = np.zeros((1, 3, 5))
-    free = train(start, inputs, label, Training(), rng=stream(0, "t"))
-    near = train(start, inputs, label, Training(proximal=10.0), rng=stream(0, "t"))
-    assert np.linalg.norm(near) < 0.5 * np.linalg.norm(free)
-    pushed = train(start, inputs, label, Training(), rng=stream(0, "t"), control=np.ones((1, 3, 5)))
-    assert pushed.sum() < free.sum()
-
-
 def test_matches_a_torch_loop() -> None:
     torch = pytest.importorskip("torch")
     values, label = cases()

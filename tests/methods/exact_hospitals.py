@@ -1,5 +1,10 @@
 """Hospitals that answer private tasks in memory without noise: what the sums would be if they cost nothing."""
 
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
 from medtl_core.config import Settings
 from medtl_core.federation.hospitals import Request
 from medtl_core.federation.memory import MemoryHospitals
@@ -7,6 +12,8 @@ from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import all_private_tasks, all_private_training, find_method
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, SiteData
+from medtl_core.methods.private.pca_head import Directions
+from medtl_core.privacy.patients import unit
 from medtl_core.values import Released, Update
 from tests.memory import make_site
 
@@ -29,3 +36,43 @@ def exact_study(name: str, settings: Settings = SETTINGS, cases: int = 30) -> St
     """A study of one private method over three hospitals with Gaussian classes."""
     hospitals = ExactHospitals([make_site(site, cases) for site in "abc"])
     return Study(hospitals, PROBLEM, settings, (find_method(name),))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a private method gives when its sums cost nothing.
+
+    Attributes:
+        model: its head.
+        asked: tasks, in order.
+        phases: that are billed.
+        values, rows, label: of all hospitals' training cases; rows have length one.
+        test_values, test_label: of their held-out cases.
+    """
+
+    model: Directions
+    asked: list[str]
+    phases: set[str]
+    values: np.ndarray
+    rows: np.ndarray
+    label: np.ndarray
+    test_values: np.ndarray
+    test_label: np.ndarray
+
+    def accuracy(self) -> float:
+        """Share of held-out cases that are told right."""
+        return float((self.model.logits(self.test_values).argmax(axis=1) == self.test_label).mean())
+
+
+@cache
+def trained(name: str, cases: int = 30) -> Trained:
+    """One private method over all cases of three hospitals, without noise."""
+    study = exact_study(name, cases=cases)
+    outcome = study.outcome(find_method(name))
+    model = outcome.heads[""]
+    assert isinstance(model, Directions) and isinstance(study.hospitals, MemoryHospitals)
+    sites = study.hospitals.sites.values()
+    parts = ("values", "label", "test_values", "test_label")
+    values, label, *test = (np.concatenate([getattr(site, part) for site in sites]) for part in parts)
+    asked = [request.task for request in study.hospitals.asked]
+    return Trained(model, asked, set(outcome.bill), values, unit(values.astype(np.float64)), label, *test)

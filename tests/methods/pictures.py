@@ -8,12 +8,12 @@ from medtl_core.config import Settings
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.features.dataset import Material
 from medtl_core.features.extract import extract, feature_spec
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.values import Examples
-from tests.memory import DirectHospitals
 
 VIEWS = ("identity", "flip-h")
 SETTINGS = Settings(features="4", image_size=32, cache="off", tune_epochs=1, batch_size=8)
@@ -46,4 +46,4 @@ def make_study(*names: str, settings: Settings = SETTINGS, sites: tuple[int, ...
     hospitals = [make_site(f"h{i}", n, int(starts[i]), settings) for i, n in enumerate(sites)]
     spec = feature_spec(settings, VIEWS)
     problem = Problem(("x", "y", "z"), spec.fingerprint, spec.groups, VIEWS, "chest X-ray")
-    return Study(DirectHospitals(hospitals), problem, settings, [find_method(name) for name in names])
+    return Study(MemoryHospitals(hospitals), problem, settings, [find_method(name) for name in names])

@@ -6,20 +6,21 @@ import numpy as np
 
 from medtl_core.config import Settings
 from medtl_core.features.dataset import Material
+from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.rng import stream
 from medtl_core.values import Examples, Task
-from tests.memory import DirectHospitals, make_site
+from tests.memory import make_site
 
 CLASSES = ("x", "y", "z")
 PROBLEM = Problem(CLASSES, "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))
 
 
 def study(sites: list[SiteData], methods: str) -> Study:
-    return Study(DirectHospitals(sites), PROBLEM, Settings(), read_methods(methods))
+    return Study(MemoryHospitals(sites), PROBLEM, Settings(), read_methods(methods))
 
 
 def plain(sizes: dict[str, int], seed: int = 0) -> list[SiteData]:

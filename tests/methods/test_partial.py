@@ -100,7 +100,7 @@ def test_adjustment_removes_the_hospitals_own_prior(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["fedper", "fedrep", "fedbn"])
 def test_personal_parts_learn(tmp_path: Path, name: str) -> None:
     verdicts = judge_all(study(tmp_path, f"{name}-10,personal-local"), None)
-    ours, floor = (verdict.figures["auroc"] for verdict in verdicts.values())
+    ours, floor = (verdict.judgement.figures["auroc"] for verdict in verdicts.values())
     assert ours is not None
     assert floor is not None
     assert ours > max(floor, 0.9)
@@ -112,7 +112,7 @@ def test_where_hospitals_disagree_a_personal_head_wins(tmp_path: Path) -> None:
     sites[1] = replace(sites[1], label=(2 - sites[1].label), test_label=(2 - sites[1].test_label))
     methods = read_methods("network-20,fedper-20,fedrep-20")
     made = Study(MemoryHospitals(sites), PROBLEM, Settings(test="sites"), methods)
-    accuracy = {name: verdict.figures["balanced_accuracy"] for name, verdict in judge_all(made, None).items()}
+    accuracy = {name: verdict.judgement.figures["balanced_accuracy"] for name, verdict in judge_all(made, None).items()}
     assert accuracy["fedper-20"] > 0.85 > 0.75 > accuracy["network-20"]  # type: ignore[operator]
     assert accuracy["fedrep-20"] > 0.85  # type: ignore[operator]
 
@@ -127,4 +127,5 @@ def test_hospitals_are_asked_under_the_methods_name(tmp_path: Path) -> None:
     made = study(tmp_path, "fedrep-2-adjusted")
     outcome = made.outcome(*made.methods)
     assert last_asked(made, "fedrep_finish").config["adjusted"] is True
-    assert (outcome.personal, outcome.facts["rounds"]) == ("fedrep-2-adjusted", 2)
+    assert outcome.personal is not None
+    assert (outcome.personal.config["method"], outcome.facts["rounds"]) == ("fedrep-2-adjusted", 2)

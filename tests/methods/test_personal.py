@@ -44,10 +44,10 @@ WHOLE = [*ALL, "prior-own", "interpolated-mix", "ditto-3@1-adjusted", "fedper-3-
 def test_every_hospital_judges_its_own_model_also_with_one_case_or_one_class(tmp_path: Path, name: str) -> None:
     verdict = judge_all(study(tmp_path, name), None)[name]
     assert verdict.kind == "personal"
-    assert verdict.heads == {}
-    assert 0.0 <= verdict.figures["balanced_accuracy"] <= 1.0  # type: ignore[operator]
-    assert {f"finish-{name}", f"evaluate-{name}"} <= verdict.bill.keys()
-    assert set(verdict.facts["hospitals"]) == set("abcde")
+    assert verdict.outcome.heads == {}
+    assert 0.0 <= verdict.judgement.figures["balanced_accuracy"] <= 1.0  # type: ignore[operator]
+    assert {f"finish-{name}", f"evaluate-{name}"} <= verdict.outcome.bill.keys()
+    assert set(verdict.outcome.facts["hospitals"]) == set("abcde")
     for site in with_state(tmp_path):
         sums = judged(site, name)
         assert sums["confusion"].sum() == 20
@@ -81,7 +81,9 @@ def test_a_restart_of_the_hospitals_before_every_message_changes_no_byte(tmp_pat
 
     finished(tmp_path / "whole", name)
     parts = Study(Restarted(with_state(tmp_path / "parts")), PROBLEM, SETTINGS, read_methods(name))
-    assert parts.outcome(*parts.methods).personal == name
+    request = parts.outcome(*parts.methods).personal
+    assert request is not None
+    assert request.config["method"] == name
     assert state_bytes(tmp_path / "parts") == state_bytes(tmp_path / "whole")
 
 

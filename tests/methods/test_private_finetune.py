@@ -63,17 +63,15 @@ def exact_study(name: str, sites: tuple[int, ...] = (12, 9)) -> Study:
         replace(site, label=site.material.examples["label"], patients=np.arange(len(site.label)).astype(str))
         for site in study.hospitals.sites.values()  # type: ignore[attr-defined]
     ]
-    quiet = Study(ExactHospitals(own), study.problem, study.settings, study.methods)
-    quiet.once("public", public)
-    return quiet
+    return Study(ExactHospitals(own), replace(study.problem, public=public()), study.settings, study.methods)
 
 
 @lru_cache(maxsize=1)
-def public() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def public() -> PublicMap:
     """Mean, deviation and directions of the phantom's last images, in the place of public ones."""
     values = make_site("public", 20, 28).values.astype(np.float64)
     mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-6
-    return mean, scale, np.linalg.svd((values - mean) / scale, full_matrices=False)[2].T
+    return PublicMap(mean, scale, np.linalg.svd((values - mean) / scale, full_matrices=False)[2].T)
 
 
 def message(seed: int = 0, *, length: float = 1.0) -> dict[str, Array]:

@@ -24,7 +24,7 @@ from medtl_core.methods.private.prototypes import (
 from medtl_core.privacy.patients import unit
 from medtl_core.privacy.plan import Terms
 from tests.memory import make_site
-from tests.methods.exact_hospitals import exact_study
+from tests.methods.exact_hospitals import trained
 
 TERMS = Terms(4.0, 1e-5, hospitals=10, colluders=1, cases=90, width=464, classes=7, secure=True)
 
@@ -77,16 +77,11 @@ def test_names_and_shares() -> None:
 
 
 def test_without_noise_cosine_prototypes_are_the_unit_class_means() -> None:
-    study = exact_study("private-prototypes-cosine", cases=600)  # so many that the noise reckoned with is nothing
-    model = study.outcome(find_method("private-prototypes-cosine")).heads[""]
-    sites = study.hospitals.sites.values()  # type: ignore[attr-defined]
-    values, label = (np.concatenate([getattr(site, name) for site in sites]) for name in ("values", "label"))
-    rows = unit(values.astype(np.float64))
-    centre = rows.mean(axis=0)
-    off = rows - centre
-    off /= np.linalg.norm(off, axis=1, keepdims=True)
-    weight = unit(np.stack([off[label == number].sum(axis=0) for number in range(3)]))
-    np.testing.assert_allclose(model.logits(values), (rows - centre) @ weight.T, atol=1e-9)
+    found = trained("private-prototypes-cosine", cases=600)  # so many that the noise reckoned with is nothing
+    centre = found.rows.mean(axis=0)
+    off = unit(found.rows - centre)
+    weight = unit(np.stack([off[found.label == number].sum(axis=0) for number in range(3)]))
+    np.testing.assert_allclose(found.model.logits(found.values), (found.rows - centre) @ weight.T, atol=1e-9)
 
 
 def test_the_metric_is_the_inverse_of_the_noisy_second_moment() -> None:
@@ -135,12 +130,3 @@ def test_a_count_below_the_public_number_is_noise_unless_it_is_far_below() -> No
     assert patients_of(900.0 - 2.9 * deviation, plan) == 900.0
     assert patients_of(900.0 - 3.1 * deviation, plan) == pytest.approx(900.0 - 3.1 * deviation)
     assert patients_of(-1e9, plan) == 2.0
-
-
-@pytest.mark.parametrize("name", ["private-prototypes", "private-prototypes-cosine"])
-def test_without_noise_new_cases_are_told_apart(name: str) -> None:
-    study = exact_study(name)
-    model = study.outcome(find_method(name)).heads[""]
-    sites = study.hospitals.sites.values()  # type: ignore[attr-defined]
-    values, label = (np.concatenate([getattr(site, part) for site in sites]) for part in ("test_values", "test_label"))
-    assert float((model.logits(values).argmax(axis=1) == label).mean()) > 0.7

@@ -134,5 +134,5 @@ def test_where_hospitals_have_a_mix_of_their_own_their_prior_pays(tmp_path: Path
             )
         )  # fmt: skip
     made = Study(MemoryHospitals(sites), PROBLEM, SETTINGS, read_methods(f"discriminant,{name}"))
-    plain, own = (verdict.figures["log_loss"] for verdict in judge_all(made, None).values())
+    plain, own = (verdict.judgement.figures["log_loss"] for verdict in judge_all(made, None).values())
     assert own < plain - 0.1  # type: ignore[operator]

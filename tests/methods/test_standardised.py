@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from medtl_core.errors import WeightsError
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import unpack
-from medtl_core.heads.closed_form import Discriminant
-from medtl_core.heads.statistics import collect
 from medtl_core.methods.standardised import ENOUGH, FLOOR, Alignment, Standardised, of_batch
 from tests.methods.shifted import material, moved, plain, shifted, study
 
@@ -120,17 +118,6 @@ def test_a_known_shift_of_every_site_is_removed_exactly() -> None:
     assert right[0] < 0.6 < 0.7 < right[1]
 
 
-def test_the_head_is_the_discriminant_of_the_pooled_standardised_cases() -> None:
-    sites = shifted(plain(SIZES))
-    made = study(sites, "discriminant-standardised")
-    outcome = made.outcome(made.methods[0])
-    values = np.concatenate([(site.values - site.values.mean(0)) / (site.values.std(0) + 1e-6) for site in sites])
-    label = np.concatenate([site.label for site in sites])
-    index = Discriminant().strengths.index(outcome.facts["strength"])
-    direct = Discriminant().heads(collect(values, label, 3))[index] * outcome.facts["temperature"]
-    np.testing.assert_allclose(aligned(made).head, direct, rtol=1e-8, atol=1e-10)
-
-
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 1000), st.integers(20, 60))
 def test_one_hospital_is_not_aligned_to_anything(seed: int, cases: int) -> None:
@@ -147,7 +134,7 @@ def test_a_hospital_of_one_case_and_one_of_one_class_take_part(hospitals: Memory
     assert np.isfinite(plainly.head).all() and plainly.sites == ()
     assert [head.facts["alignments_shown_to_server"] for head in (plainly, known)] == [False, True]
     assert plainly.facts["unseen_site"] == "moments of its own unlabelled batch"
-    assert known.sites == ("a", "b", "c", "d", "e") and known.cases == (30, 20, 1, 25, 12)
+    assert known.sites == ("a", "b", "c", "d", "e") and known.cases.tolist() == [30, 20, 1, 25, 12]
 
 
 def test_only_the_inductive_variant_shows_a_hospitals_alignment() -> None:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.neighbors import NearestCentroid
 
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError
@@ -13,9 +12,8 @@ from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
-from medtl_core.heads.crossval import fold_of
-from medtl_core.heads.logme import logme
-from medtl_core.heads.statistics import TINY, collect
+from medtl_core.heads.statistics import collect
+from medtl_core.methods.logme import logme
 from medtl_core.methods.transferability import SCORES
 from tests.memory import PROBLEM, make_site
 
@@ -25,64 +23,39 @@ def judged(hospitals: MemoryHospitals, name: str) -> Outcome:
     return study.outcome(study.methods[0])
 
 
-def pooled(hospitals: MemoryHospitals) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features, labels and folds of all cases together."""
-    sites = list(hospitals.sites.values())
-    folds = [fold_of(site.patients, site.label, Settings().folds, site.seed) for site in sites]
+def pooled(hospitals: MemoryHospitals) -> tuple[np.ndarray, np.ndarray]:
+    """Features and labels of all cases together."""
+    sites = hospitals.sites.values()
     return (
         np.concatenate([site.values for site in sites]).astype(np.float64),
         np.concatenate([site.label for site in sites]),
-        np.concatenate(folds),
     )
-
-
-def balanced(label: np.ndarray, answers: np.ndarray) -> float:
-    return float(np.mean([(answers[label == c] == c).mean() for c in np.unique(label)]))
 
 
 @pytest.mark.parametrize(("taps", "columns"), [("4", [0, 1]), ("4+10", [0, 1, 4, 5]), ("all", [0, 1, 2, 3, 4, 5])])
 def test_scores_equal_those_of_the_pooled_features(hospitals: MemoryHospitals, taps: str, columns: list[int]) -> None:
     facts = judged(hospitals, f"taps@{taps}").facts
-    values, label, _ = pooled(hospitals)
+    values, label = pooled(hospitals)
     evidence = logme(collect(values[:, columns], label, 3))
     assert facts["width"] == len(columns)
     assert set(facts["scores"]) == set(SCORES)
     assert facts["scores"]["logme"] == pytest.approx(evidence, abs=1e-9)
 
 
-def test_nearest_mean_equals_scikit_learns_cross_validated(hospitals: MemoryHospitals) -> None:
-    values, label, fold = pooled(hospitals)
-    answers = np.full(len(label), -1)
-    for number in range(Settings().folds):
-        mine = fold != number
-        mean, scale = values[mine].mean(axis=0), values[mine].std(axis=0) + TINY
-        model = NearestCentroid().fit((values[mine] - mean) / scale, label[mine])
-        answers[~mine] = model.predict((values[~mine] - mean) / scale)
-    found = judged(hospitals, "taps@all").facts["scores"]["nearest-mean"]
-    assert found == pytest.approx(balanced(label, answers), abs=1e-9)
-
-
-def test_the_head_is_the_cross_validated_discriminant_and_reads_its_taps_only(hospitals: MemoryHospitals) -> None:
+def test_the_head_is_the_discriminant_of_its_taps_only(hospitals: MemoryHospitals) -> None:
     outcome = judged(hospitals, "taps@7")
     head, facts = outcome.heads[""], outcome.facts
-    values, label, _ = pooled(hospitals)
+    values, label = pooled(hospitals)
     index = FAMILIES["discriminant"].strengths.index(facts["strength"])
     direct = FAMILIES["discriminant"].heads(collect(values[:, 2:4], label, 3))[index] * facts["temperature"]
     np.testing.assert_allclose(head.weight[:, 2:4], direct[:, :-1], rtol=1e-9)
     np.testing.assert_allclose(head.bias, direct[:, -1], rtol=1e-9)
     assert not head.weight[:, [0, 1, 4, 5]].any()
-    every, plain = (judged(hospitals, name).heads[""] for name in ("taps@all", "discriminant"))
-    np.testing.assert_allclose(every.weight, plain.weight, rtol=1e-9)
-
-
-def test_only_sums_of_the_asked_columns_leave(hospitals: MemoryHospitals) -> None:
-    outcome = judged(hospitals, "taps@4+7")
-    assert [request.task for request in hospitals.asked] == ["tap_statistics", "tap_validate"]
-    shapes = {name: spec.shape for request in hospitals.asked for name, spec in request.expect.items()}
-    assert shapes == {
-        "counts": (5, 3), "sums": (5, 3, 4), "gram": (5, 10), "losses": (10, 12, 3), "hits": (10, 3),
-    }  # fmt: skip
-    assert set(outcome.bill) == {"statistics@4+7", "validate@4+7"} == set(hospitals.costs)
+    assert set(outcome.bill) == {"statistics@7", "validate@7"} == set(hospitals.costs)
+    every, plain = (judged(hospitals, name) for name in ("taps@all", "discriminant"))
+    np.testing.assert_allclose(every.heads[""].weight, plain.heads[""].weight, rtol=1e-9)
+    scores = {"cv-loss": -plain.facts["cv_loss"], "cv-accuracy": plain.facts["cv_balanced_accuracy"]}
+    assert {name: every.facts["scores"][name] for name in scores} == pytest.approx(scores)
 
 
 def test_an_informative_tap_scores_above_noise(hospitals: MemoryHospitals) -> None:

@@ -150,7 +150,8 @@ def personal_tasks(
         metrics = {**trained.metrics, "began-late": float(here.late)}
         return Released(Update(as_float32(trained.shared)), metrics=metrics)
 
-    return {f"{word}_finish": finish_task} | ({f"{word}_round": train_task} if train else {})
+    rounds: dict[str, Task] = {f"{word}_round": train_task} if train else {}
+    return {**rounds, f"{word}_finish": finish_task}
 
 
 def evaluate_personal(site: SiteData, arrays: Arrays, config: Config) -> Released:

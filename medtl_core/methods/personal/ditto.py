@@ -11,12 +11,12 @@ from typing import ClassVar, final
 import numpy as np
 
 from medtl_core.errors import ConfigError
-from medtl_core.federation import tasks
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Method
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Task
 from medtl_core.heads.linear import to_raw, train, with_bias
+from medtl_core.methods.gradient import fit
 from medtl_core.methods.personal.client import LocalRound, OwnModel, RoundResult, personal_tasks
 from medtl_core.methods.personal.server import Personal
 from medtl_core.values import Array
@@ -37,7 +37,7 @@ def train_both(here: LocalRound) -> RoundResult:
     """
     site, pull = here.site, float(here.config["pull"])
     sent = {"heads": here.sent["head"][None], "mean": here.sent["mean"], "scale": here.sent["scale"]}
-    fitted = tasks.fit(site, sent, {**here.config, "proximal": 0.0})
+    fitted = fit(site, sent, {**here.config, "proximal": 0.0})
     pulled = replace(here.training, weight_decay=here.training.weight_decay + pull)
     constant = -pull * here.sent["head"].astype(np.float64)[None]
     inputs = with_bias(site.values, *here.moments)

@@ -67,7 +67,8 @@ def finished(study: Study, method: Method, finish: Finish) -> Outcome:
     late = {*finish.facts.get("began_late", ()), *(site for site, own in metrics.items() if own.get("began-late"))}
     chosen = {site: {key: own[key] for key in own if key not in _ASIDE} for site, own in metrics.items()}
     facts = {**finish.facts, "hospitals": chosen, "began_late": sorted(late)}
-    return Outcome({}, {"moments": Share(), **finish.bill, phase: Share()}, 0.0, facts, personal=method.name)
+    judge = Request("evaluate_personal", {}, identity_config(study, method.name))
+    return Outcome({}, {"moments": Share(), **finish.bill, phase: Share()}, 0.0, facts, personal=judge)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from medtl_core.privacy.plan import Plan, Terms
 
 #: Directions for each unit of signal, by where they come from: photographs of anything; public images of the task's own
 #: kind, whose later directions tell more; or a table, two directions a column (value, whether missing) and in no order.
-#: Printed by `python -m simulations.private_rule`, read in docs/results-privacy.md.
+#: Read from the tables at the end of docs/results-privacy.md.
 GENERAL, OWN_KIND, COLUMNS = 0.4, 1.2, 2.5
 #: Never fewer directions; and the signal from which on the Gram matrix pays for itself.
 FEWEST, GRAM_FROM = 16, 50.0

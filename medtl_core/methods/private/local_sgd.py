@@ -38,9 +38,9 @@ def private_training(site: SiteData, arrays: Arrays, config: Config, noising: No
         Unit: patient; add or remove one. Every step is a Gaussian release of sensitivity `CLIP`; the head is made of
         these and of public values. The divisor is the public number of cases, not the hospital's own.
     """
-    own, head = own_patients(site, arrays), arrays["head"].astype(np.float64)
+    patients, head = own_patients(site, arrays), arrays["head"].astype(np.float64)
     for _ in range(int(config["steps"])):
-        slope = noising(Bounded(Update({"gradient": clipped_gradient(head, own)}), {"gradient": CLIP}))["gradient"]
+        slope = noising(Bounded(Update({"gradient": clipped_gradient(head, patients)}), {"gradient": CLIP}))["gradient"]
         head = head - RATE * (slope / float(config["cases"]) + 1e-2 * head)
     return {"head": head}
 

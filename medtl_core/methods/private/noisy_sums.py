@@ -37,11 +37,11 @@ def private_statistics(site: SiteData, arrays: Arrays, config: Config) -> Bounde
         Unit: patient; add or remove one. Sensitivity 1 each: a patient counts once, has a row of length at most 1, and
         an outer product of Frobenius norm at most 1. Public: map and classes.
     """
-    own = own_patients(site, arrays)
-    onehot = own.onehot(site.classes)
-    sums = {"counts": onehot.sum(axis=0), "sums": onehot.T @ own.rows}
+    patients = own_patients(site, arrays)
+    onehot = patients.onehot(site.classes)
+    sums = {"counts": onehot.sum(axis=0), "sums": onehot.T @ patients.rows}
     if config["gram"]:
-        sums["gram"] = packed(own.rows.T @ own.rows)
+        sums["gram"] = packed(patients.rows.T @ patients.rows)
     return Bounded(Update(sums), dict.fromkeys(sums, 1.0))
 
 
@@ -97,7 +97,7 @@ def _discriminant(sums: Mapping[str, Float], noise: Mapping[str, float]) -> tupl
     within = positive(unpacked(sums["gram"], size) - (means.T * counts) @ means) / cases
     ridge = ridge_of(within, noise["gram"], cases, 0.5)
     weight = np.linalg.solve(0.5 * within + ridge * np.eye(size), means.T).T
-    return weight, -0.5 * (weight * means).sum(axis=1)
+    return np.asarray(weight, np.float64), -0.5 * (weight * means).sum(axis=1)
 
 
 METHODS: tuple[type[Method], ...] = (NoisySums,)

@@ -52,9 +52,9 @@ def private_sums(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
         the Frobenius norm of v v', which packing keeps, off-diagonals times sqrt 2. Public: the centre, which is a
         private release of the first round.
     """
-    own = own_patients(site, arrays)
-    centred = unit(own.rows - arrays["centre"].astype(np.float64))
-    sums = {"sums": own.onehot(site.classes).T @ centred}
+    patients = own_patients(site, arrays)
+    centred = unit(patients.rows - arrays["centre"].astype(np.float64))
+    sums = {"sums": patients.onehot(site.classes).T @ centred}
     if not config["gram"]:
         return Bounded(Update(sums), {"sums": 1.0})
     return Bounded(Update({**sums, "gram": packed(centred.T @ centred)}), {"sums": 1.0, "gram": 1.0})

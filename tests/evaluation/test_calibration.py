@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 from scipy.optimize import minimize_scalar
@@ -12,11 +12,9 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 
 from medtl_core.errors import DataError
-from medtl_core.evaluation.calibration import adjust, class_balance, log_loss, log_softmax, softmax, temperature
-from medtl_core.values import ABSENT, Head
-
-FEW = settings(max_examples=25, deadline=None)
-SEEDS = st.integers(0, 10_000)
+from medtl_core.evaluation.calibration import class_balance, log_loss, log_softmax, softmax, temperature
+from medtl_core.values import ABSENT
+from tests.evaluation.drawn import FEW, SEEDS
 
 
 class Logits(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -107,29 +105,3 @@ def test_temperature_at_the_edges() -> None:
     assert temperature(np.zeros((0, 3)), np.zeros(0, np.int64)) == 1.0
     assert temperature(np.eye(2), np.array([0, 1])) > 30
     assert temperature(np.eye(2), np.array([1, 0])) < 0.03
-
-
-def head(bias: list[float]) -> Head:
-    return Head(np.zeros((len(bias), 2)), np.array(bias), "fedavg", tuple("abcde"[: len(bias)]), "f", {"rounds": 5})
-
-
-def test_adjustment_takes_the_prior_off() -> None:
-    found = adjust(head([0.0, 1.0, ABSENT]), np.array([75.0, 25.0, 0.0]))
-    np.testing.assert_allclose(found.bias, [-np.log(0.75), 1 - np.log(0.25), ABSENT])
-    assert found.facts == {"rounds": 5, "adjusted": True}
-    rare = adjust(head([0.0, 0.0]), np.array([9999.0, 1.0]))
-    assert rare.bias[1] == pytest.approx(-np.log(0.01))
-
-
-def test_adjusting_the_posterior_of_a_skewed_sample_recovers_the_balanced_one() -> None:
-    prior = np.array([0.9, 0.1])
-    likelihood = np.array([0.2, 0.6])
-    skewed = head(np.log(prior * likelihood).tolist())
-    balanced = softmax(adjust(skewed, 1000 * prior).bias[None])[0]
-    np.testing.assert_allclose(balanced, likelihood / likelihood.sum())
-
-
-@pytest.mark.parametrize("counts", [[1.0], [0.0, 0.0], [-1.0, 2.0], [np.nan, 1.0]])
-def test_counts_that_are_no_counts_are_refused(counts: list[float]) -> None:
-    with pytest.raises(DataError, match="2 classes"):
-        adjust(head([0.0, 0.0]), np.array(counts))

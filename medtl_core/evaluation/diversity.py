@@ -7,19 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.errors import DataError
-from medtl_core.evaluation.calibration import log_softmax
+from medtl_core.evaluation.calibration import softmax
 from medtl_core.evaluation.formulas import Figure, Float
 from medtl_core.evaluation.scores import plain
-from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
-from medtl_core.values import Released, Scores, Update
+from medtl_core.values import Scores
 
 #: Figures a gain is told of.
 FIGURES = ("balanced_accuracy", "auroc")
 
 
 def member_sums(members: Sequence[Scores]) -> dict[str, Float]:
-    """Returns sums over the cases that M members judge, from which `figures_of` works; sums of hospitals add.
+    """Returns sums over the cases that M members judge, from which `diversity` works; sums of hospitals add.
 
     Returns:
         float64 arrays `right` (both right), `wrong` (both wrong), `first` (the row right, the column wrong) and
@@ -44,7 +42,7 @@ def sums_expected(members: int) -> dict[str, tuple[int, ...]]:
     return {**pairs, "divergence": one, "cases": one}
 
 
-def figures_of(sums: Mapping[str, Float]) -> dict[str, Figure]:
+def diversity(sums: Mapping[str, Float]) -> dict[str, Figure]:
     """Returns three figures of how members differ; None where undefined.
 
     `disagreement`: share of cases two members answer differently, mean over pairs. `q_statistic`: Yule's Q of two
@@ -54,7 +52,7 @@ def figures_of(sums: Mapping[str, Float]) -> dict[str, Figure]:
 
     Example:
         >>> one = Scores(np.eye(2), np.array([0, 0]), np.array(["a", "a"]), np.array([0, 1]))
-        >>> figures_of(member_sums([one, Scores(np.eye(2)[::-1], one.label, one.site, one.group)]))["disagreement"]
+        >>> diversity(member_sums([one, Scores(np.eye(2)[::-1], one.label, one.site, one.group)]))["disagreement"]
         1.0
     """
     cases, pairs = float(sums["cases"][0]), list(combinations(range(len(sums["right"])), 2))
@@ -66,59 +64,37 @@ def figures_of(sums: Mapping[str, Float]) -> dict[str, Figure]:
     }
 
 
-def diversity(members: Mapping[str, Scores]) -> dict[str, Figure]:
-    """Returns `figures_of` members on the same cases.
-
-    Raises:
-        DataError: there are fewer than two members.
-    """
-    if len(members) < 2:
-        raise DataError("diversity is between members; an ensemble of one has none")
-    return figures_of(member_sums(list(members.values())))
-
-
-def diversity_sums(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """`member_sums` of heads [M, C, d + 1] on the hospital's held-out cases."""
-    values = site.test_values.astype(np.float64)
-    names, group = np.full(len(values), site.name), np.arange(len(values))
-    logits = [values @ head[:, :-1].T + head[:, -1] for head in arrays["heads"].astype(np.float64)]
-    return Released(Update(member_sums([Scores(one, site.test_label, names, group) for one in logits])))
-
-
-def gain(members: Mapping[str, Scores], ensemble: Scores) -> dict[str, Any]:
-    """Returns `gain_of` members and ensemble on the same cases."""
-    return gain_of({name: plain(member, FIGURES) for name, member in members.items()}, plain(ensemble, FIGURES))
-
-
-def gain_of(members: Mapping[str, Mapping[str, Figure]], whole: Mapping[str, Figure]) -> dict[str, Any]:
+def gain(members: Mapping[str, Mapping[str, Figure]], whole: Mapping[str, Figure]) -> dict[str, Any]:
     """Returns what the ensemble has over its best and its mean member, a figure at a time; JSON-able.
 
     The best member is the best on these very cases: a choice that nobody could have made beforehand.
     """
-    found: dict[str, Any] = {}
+    gains: dict[str, Any] = {}
     for key in FIGURES:
         known = {name: value for name, row in members.items() if (value := row[key]) is not None}
         reached = whole[key]
         if known and reached is not None:
             best = max(known, key=lambda name: known[name])
             over = {"over_best": reached - known[best], "over_mean": reached - fmean(known.values())}
-            found[key] = {"best_member": best, **over}
-    return found
+            gains[key] = {"best_member": best, **over}
+    return gains
 
 
 def remarks(members: Mapping[str, Scores], ensemble: Scores) -> dict[str, Any]:
     """Returns diversity and gain, as facts of an ensemble; empty for a single member."""
     if len(members) < 2:
         return {}
-    return {"diversity": diversity(members), "gain": gain(members, ensemble)}
+    figures = {name: plain(member, FIGURES) for name, member in members.items()}
+    sums = member_sums(list(members.values()))
+    return {"diversity": diversity(sums), "gain": gain(figures, plain(ensemble, FIGURES))}
 
 
 def _divergence(members: Sequence[Scores]) -> Float:
-    logs = np.stack([log_softmax(member.logits) for member in members])
-    mean = np.exp(logs).mean(axis=0)
-    own = -(np.exp(logs) * logs).sum(axis=2).mean(axis=0)
-    logged = np.log(mean, out=np.zeros_like(mean), where=mean > 0)
-    return np.asarray(-(mean * logged).sum(axis=1) - own)
+    """Entropy of the members' mean probability minus their mean entropy [n], in nats."""
+    from scipy.special import entr
+
+    shares = np.stack([softmax(member.logits) for member in members])
+    return np.asarray(entr(shares.mean(axis=0)).sum(axis=1) - entr(shares).sum(axis=2).mean(axis=0))
 
 
 def _yule(sums: Mapping[str, Float], pair: tuple[int, int]) -> Figure:
@@ -130,6 +106,3 @@ def _yule(sums: Mapping[str, Float], pair: tuple[int, int]) -> Figure:
 def _mean(values: Sequence[Figure]) -> Figure:
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
-
-
-TASKS: Mapping[str, Task] = {diversity_sums.__name__: diversity_sums}

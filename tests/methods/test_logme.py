@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from medtl_core.errors import DataError
-from medtl_core.heads.logme import logme
 from medtl_core.heads.statistics import TINY, collect
+from medtl_core.methods.logme import logme
 
 Problem = tuple[np.ndarray, np.ndarray, int]
 

@@ -1,0 +1,200 @@
+"""Private heads without their noise are scikit-learn's, torch's or plain descent, on rows of length one."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.neighbors import NearestCentroid
+
+from medtl_core.config import settings
+from medtl_core.errors import ConfigError, PrivacyError
+from medtl_core.federation.registry import all_private_tasks, all_private_training, find_method
+from medtl_core.heads.linear import softmax
+from medtl_core.methods.private import gradient, local_sgd
+from medtl_core.methods.private.auto import PrivateAuto, share_of, signal
+from medtl_core.methods.private.gradient import clipped_gradient
+from medtl_core.methods.private.gram import packed
+from medtl_core.methods.private.prototypes import Prototypes
+from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.patients import Patients, by_patient, unit
+from medtl_core.privacy.plan import Terms
+from tests.memory import make_site
+from tests.methods.exact_hospitals import SETTINGS, exact_study, trained
+
+#: A public map that leaves six features as they are.
+PLAIN = {"mean": np.zeros(6), "scale": np.ones(6), "basis": np.eye(6)}
+
+
+# ---- one release: nearest mean and discriminant ----
+
+
+def test_nearest_mean_is_nearest_centroid() -> None:
+    found = trained("private-mean")
+    logits, oracle = found.model.logits(found.values), NearestCentroid().fit(found.rows, found.label)
+    assert logits.argmax(axis=1).tolist() == oracle.predict(found.rows).tolist()
+    gaps = -0.5 * ((found.rows[:, None] - oracle.centroids_[None]) ** 2).sum(axis=2)
+    np.testing.assert_allclose(logits - logits[:, :1], gaps - gaps[:, :1], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["private-discriminant", "private-prototypes", "private-prototypes-cosine"])
+def test_without_noise_new_cases_are_told_apart(name: str) -> None:
+    assert trained(name).accuracy() > 0.7
+
+
+def test_the_statistics_are_counts_sums_and_second_moment() -> None:
+    site, task = make_site("a", 12), all_private_tasks()["private_statistics"]
+    found = task(site, PLAIN, {"gram": True}).update.arrays
+    rows = unit(site.values.astype(np.float64))
+    assert found["counts"].tolist() == [4.0, 4.0, 4.0]
+    for number in range(3):
+        np.testing.assert_allclose(found["sums"][number], rows[site.label == number].sum(axis=0))
+    np.testing.assert_allclose(found["gram"], packed(rows.T @ rows))
+    assert "gram" not in task(site, PLAIN, {"gram": False}).update.arrays
+
+
+def test_a_class_that_noise_made_negative_is_taken_as_a_fifth_of_its_share() -> None:
+    """Hospitals of one class only: the empty classes' means do not blow up."""
+    study = exact_study("private-mean")
+    for site in study.hospitals.sites.values():  # type: ignore[attr-defined]
+        site.label[:] = 0
+    model: Any = study.outcome(find_method("private-mean")).heads[""]
+    assert np.isfinite(model.weight).all()
+    assert model.weight[1:].tolist() == np.zeros((2, 6)).tolist()
+
+
+# ---- descent, with the clipping in closed form ----
+
+
+def by_torch(head: np.ndarray, patients: Patients, clip: float) -> np.ndarray:
+    """The gradient of every patient by itself, clipped, summed."""
+    import torch
+
+    total = torch.zeros(head.shape, dtype=torch.float64)
+    for row, label in zip(patients.rows, patients.label, strict=True):
+        weight = torch.tensor(head, dtype=torch.float64, requires_grad=True)
+        loss = torch.nn.functional.cross_entropy((weight @ torch.tensor(row))[None], torch.tensor([int(label)]))
+        (slope,) = torch.autograd.grad(loss, weight)
+        total += slope * min(1.0, clip / max(float(slope.norm()), 1e-300))
+    return total.numpy()
+
+
+@pytest.mark.parametrize("clip", [0.05, 0.5, 1.0, 10.0])
+@pytest.mark.parametrize("cases", [1, 3])
+def test_the_closed_form_is_one_at_a_time_backward_and_clip(clip: float, cases: int) -> None:
+    rng = np.random.default_rng(cases)
+    for length in (0.0, 1.0, 50.0):
+        names = np.repeat(np.arange(17), cases).astype(str)
+        rows = unit(rng.standard_normal((len(names), 5)))
+        patients = by_patient(rows, rng.integers(4, size=len(names)).astype(np.int64), names)
+        head = length * rng.standard_normal((4, 5))
+        found = clipped_gradient(head, patients, clip)
+        np.testing.assert_allclose(found, by_torch(head, patients, clip), rtol=1e-5, atol=1e-12)
+
+
+def test_nobody_has_no_gradient_and_a_zero_row_none_either() -> None:
+    for patients in (Patients(np.zeros((0, 3)), np.zeros(0, np.int64)), Patients(np.zeros((4, 3)), np.ones(4, int))):
+        assert clipped_gradient(np.ones((2, 3)), patients).tolist() == np.zeros((2, 3)).tolist()
+
+
+def test_a_head_that_is_not_finite_gives_no_finite_sum_and_a_row_that_is_not_is_refused() -> None:
+    patients = Patients(unit(np.ones((2, 3))), np.zeros(2, np.int64))
+    with np.errstate(invalid="ignore"):
+        assert not np.isfinite(clipped_gradient(np.full((2, 3), np.nan), patients)).all()  # the gate refuses it
+    with pytest.raises(PrivacyError, match="not finite"):
+        by_patient(np.full((1, 3), np.nan), np.zeros(1, np.int64), np.array(["a"]))
+
+
+def test_without_noise_it_is_plain_descent_on_all_patients() -> None:
+    found, head = trained("private-gradient-7"), np.zeros((3, 6))
+    for _ in range(7):  # residuals are shorter than sqrt 2: the first steps are clipped in no patient at a zero head
+        residual = softmax(found.rows @ head.T) - np.eye(3)[found.label]
+        length = np.linalg.norm(residual, axis=1, keepdims=True)
+        head -= gradient.RATE / len(found.label) * (residual * np.minimum(1, 1 / length)).T @ found.rows
+    np.testing.assert_allclose(found.model.weight, head, rtol=1e-9)
+    assert float((found.model.logits(found.values).argmax(axis=1) == found.label).mean()) > 0.5
+    assert found.phases == {"private-gradient-7:private_counts", "private-gradient-7:private_gradient"}
+
+
+# ---- the usual recipe ----
+
+
+def test_a_hospitals_steps_use_the_noised_gradient_and_the_public_number_of_cases() -> None:
+    site, head, asked = make_site("a", 9), np.zeros((3, 6)), list[Bounded]()
+
+    def noising(bounded: Bounded) -> dict[str, np.ndarray]:
+        asked.append(bounded)
+        return {"gradient": bounded.update.arrays["gradient"] + 1.0}  # noise of 1 everywhere
+
+    train = all_private_training()["private_training"]
+    found = train(site, {**PLAIN, "head": head}, {"steps": 2, "cases": 20}, noising)["head"]
+    patients = by_patient(unit(site.values.astype(np.float64)), site.label, site.patients)
+    for _ in range(2):
+        head = head - local_sgd.RATE * ((clipped_gradient(head, patients) + 1.0) / 20 + 1e-2 * head)
+    np.testing.assert_allclose(found, head, rtol=1e-12)
+    assert [bounded.sensitivity for bounded in asked] == [{"gradient": 1.0}] * 2
+
+
+def test_the_server_averages_the_heads() -> None:
+    train, message = all_private_training()["private_training"], {**PLAIN, "head": np.zeros((3, 6))}
+    heads = [
+        train(
+            make_site(name, 30), message, {"steps": local_sgd.STEPS, "cases": 20}, lambda sums: dict(sums.update.arrays)
+        )
+        for name in "abc"
+    ]
+    expected = np.mean([head["head"] for head in heads], axis=0)
+    np.testing.assert_allclose(trained("private-sgd-1").model.weight, expected, rtol=1e-12)
+
+
+def test_secure_sum_is_refused_before_anyone_is_asked() -> None:
+    study = exact_study("private-sgd", SETTINGS.replace(secure_sum=True))
+    with pytest.raises(ConfigError, match="has no secure sum"):
+        study.outcome(find_method("private-sgd"))
+    assert study.hospitals.asked == []  # type: ignore[attr-defined]
+
+
+# ---- the choice of a mechanism: public facts only, its rule in literals ----
+
+AUTO = PrivateAuto("private-auto")
+FACTS = Terms(1.0, 1e-5, hospitals=10, colluders=1, cases=50, width=464, classes=7, secure=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "amount", "size", "cosine"),
+    [
+        ({"epsilon": 4.0, "cases": 90}, 298.3, 100, False),
+        ({"cases": 90}, 86.5, 35, False),
+        ({"cases": 60}, 57.7, 23, False),
+        ({}, 48.0, 19, True),
+        ({"hospitals": 5, "cases": 30}, 13.6, 16, True),
+    ],
+)
+def test_the_rule(changes: dict[str, Any], amount: float, size: int, cosine: bool) -> None:
+    terms = replace(FACTS, **changes)
+    assert signal(terms) == pytest.approx(amount, abs=0.2)
+    assert AUTO.chosen(terms) == Prototypes("private-auto", size, cosine)
+
+
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [({}, 19), ({"public-images": "own/folder"}, 58), ({"backbone": "table", "data": "heart_uci"}, 100)],
+)
+def test_where_the_directions_come_from_changes_their_number_and_not_the_plan(
+    changes: dict[str, str], size: int
+) -> None:
+    chosen = AUTO.chosen(FACTS, share_of(settings({"data": "phantom", **changes})))
+    assert chosen == Prototypes("private-auto", size, True)
+    assert chosen.plan(FACTS) == AUTO.plan(FACTS)
+
+
+def test_the_plan_is_that_of_the_chosen_prototypes_under_its_own_name() -> None:
+    terms = replace(FACTS, cases=90, secure=False)
+    plan = AUTO.plan(terms)
+    assert plan == AUTO.chosen(terms).plan(terms)
+    assert plan.mechanism == "private-auto"
+    assert ["gram" in step.noise for step in plan.steps] == [False, False]
+
+
+def test_the_choice_is_made_before_any_hospital_is_asked() -> None:
+    assert trained("private-auto").asked == ["private_mean", "private_sums"]
