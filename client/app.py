@@ -1,6 +1,7 @@
 """The hospital's ClientApp. Start-up is paid for every message of a deployed hospital, so heavy imports wait."""
 
 import time
+from collections.abc import Callable
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -34,8 +35,16 @@ class HospitalApp(ClientApp):
             return task(message, context)
         return super().__call__(message, context)
 
+    def __reduce__(self) -> "tuple[Callable[[], HospitalApp], tuple[()]]":
+        """Another process, as one of Ray's, answers with its own app: open hospitals do not travel."""
+        return _app_of_this_process, ()
+
 
 app = HospitalApp()
+
+
+def _app_of_this_process() -> HospitalApp:
+    return app
 
 
 def _open(context: Context) -> Site:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from medtl_core.values import Examples, Task
 
 ROOT = Path(__file__).resolve().parents[1]
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 
 @pytest.fixture(scope="module")
 def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,15 +44,16 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "seed-0" / "heads"
 
 
-def hospital(folder: Path, *, names: tuple[str, ...] = ("normal", "consolidation", "interstitial"),
-             test: bool = True, cases: int = 60) -> Path:  # fmt: skip
+NAMES = ("normal", "consolidation", "interstitial")
+
+
+def hospital(folder: Path, *, names: tuple[str, ...] = NAMES, test: bool = True, cases: int = 60) -> Path:
     """A folder with a manifest: phantom images of another seed, its classes called `names`."""
     drawn = phantom(seed=5, size=32, patients=120).take(np.arange(cases))
-    patients = np.unique(drawn["patient"])
-    split = np.where(np.isin(drawn["patient"], patients[::3]) & test, "test", "train")
-    kept = np.flatnonzero(drawn["label"] < len(names))
+    split = np.where(np.isin(drawn["patient"], np.unique(drawn["patient"])[::3]) & test, "test", "train")
     columns = {**drawn.columns, "split": split, "site": np.full(cases, "new")}
-    write_manifest(Examples(columns, Task("new-hospital", names)).take(kept), folder)
+    examples = Examples(columns, Task("new-hospital", names))
+    write_manifest(examples.take(np.flatnonzero(drawn["label"] < len(names))), folder)
     return folder
 
 
@@ -74,12 +78,11 @@ def test_a_metric_becomes_the_hospitals_own(heads: Path, data: Path, tmp_path: P
 @pytest.mark.parametrize("shots", [3, 25])
 def test_an_affine_head_is_kept_or_pulled_to_the_hospital(heads: Path, tmp_path: Path, shots: int) -> None:
     federated = load_head(heads / "discriminant")
-    names = ("normal", "consolidation", "interstitial")
-    data = hospital(tmp_path / "hospital", names=names if shots == 3 else names[::-1], cases=140)
+    data = hospital(tmp_path / "hospital", names=NAMES if shots == 3 else NAMES[::-1], cases=140)
     found = adapt(AdaptOrder(heads / "discriminant.safetensors", str(data), shots, out=tmp_path / "own.json"))
     own = load_head(found.saved)
     assert (found.kind, own.fingerprint, own.classes) == ("discriminant", federated.fingerprint, found.classes)
-    kept = np.array_equal(own.weight[[own.classes.index(name) for name in names]], federated.weight)
+    kept = np.array_equal(own.weight[[own.classes.index(name) for name in NAMES]], federated.weight)
     assert kept == (own.facts["pull"] is None) == (shots == 3)  # two of three classes bear each other's names at 25
 
 
@@ -108,82 +111,59 @@ def test_without_a_test_split_unused_patients_are_judged(heads: Path, tmp_path: 
     assert every.judged == 0 and every.after == {} and every.judged_on.startswith("nothing")
 
 
-def test_the_draw_depends_on_the_seed_alone(heads: Path, data: Path, tmp_path: Path) -> None:
-    files = []
-    for number, seed in enumerate((1, 1, 2)):
-        adapt(AdaptOrder(heads / "metric", str(data), 2, seed, tmp_path / f"own-{number}"))
-        files.append((tmp_path / f"own-{number}.safetensors").read_bytes())
-    assert files[0] == files[1] != files[2]
-
-
-def unlabelled(data: Path) -> None:
-    lines = (data / "manifest.csv").read_text().splitlines()
-    column = lines[0].split(",").index("label")
-    rows = [line.split(",") for line in lines]
-    (data / "manifest.csv").write_text("\n".join(",".join(row[:column] + row[column + 1 :]) for row in rows))
-
-
-def only_test(data: Path) -> None:
-    text = (data / "manifest.csv").read_text()
-    (data / "manifest.csv").write_text(text.replace(",train", ",test"))
-
-
-def one_more_class(data: Path) -> None:
-    task = json.loads((data / "task.json").read_text())
-    (data / "task.json").write_text(json.dumps({**task, "classes": [*task["classes"], "effusion"]}))
+def edit(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
 
 
 @pytest.mark.parametrize(
-    ("spoil", "error", "message"),
+    ("spoil", "words"),
     [
-        (unlabelled, DataError, "label"),
-        (only_test, DataError, "no labelled training case"),
-        (one_more_class, DataError, "'effusion' is new to the federation .* no labelled case"),
-        (shutil.rmtree, DataError, "no folder or file"),
+        (lambda data: edit(data / "manifest.csv", "label", "diagnosis"), "label"),
+        (lambda data: edit(data / "manifest.csv", ",train", ",test"), "no labelled training case"),
+        (lambda data: edit(data / "task.json", '"normal"', '"effusion", "normal"'), "'effusion' is new .* no labelled"),
+        (shutil.rmtree, "no folder or file"),
     ],
 )
 def test_a_hospital_that_cannot_be_used(
-    heads: Path, data: Path, tmp_path: Path, spoil: object, error: type[MedtlError], message: str
+    heads: Path, data: Path, tmp_path: Path, spoil: Callable[[Path], object], words: str
 ) -> None:
-    spoil(data)  # type: ignore[operator]
+    spoil(data)
     for name in ("metric", "discriminant"):
-        with pytest.raises(error, match=message):
+        with pytest.raises(DataError, match=words):
             adapt(AdaptOrder(heads / name, str(data), out=tmp_path / "own"))
     assert not list(tmp_path.glob("own*"))
 
 
-def test_a_head_of_other_features_is_refused(heads: Path, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "changes", "error", "words"),
+    [
+        ("network-1", {}, ConfigError, "does not adapt"),
+        ("nowhere.json", {}, WeightsError, "cannot be read"),
+        ("metric", {"shots": 0}, ConfigError, "shots=0"),
+        ("other", {}, WeightsError, "not those the head reads"),
+        ("silent", {}, WeightsError, "does not say how its features are made"),
+        ("damaged", {}, WeightsError, "SHA-256"),
+    ],
+)
+def test_a_head_that_cannot_be_adapted(
+    heads: Path, data: Path, tmp_path: Path, name: str, changes: dict[str, int], error: type[MedtlError], words: str
+) -> None:
+    folder = shutil.copytree(heads, tmp_path / "heads")
     head = load_head(heads / "discriminant")
-    save_head(replace(head, fingerprint="0" * 64), tmp_path, "other")
-    with pytest.raises(WeightsError, match="not those the head reads"):
-        adapt(AdaptOrder(tmp_path / "other", str(data), out=tmp_path / "own"))
-    save_head(replace(head, facts={}), tmp_path, "silent")
-    with pytest.raises(WeightsError, match="does not say how its features are made"):
-        adapt(AdaptOrder(tmp_path / "silent", str(data), out=tmp_path / "own"))
+    save_head(replace(head, fingerprint="0" * 64), folder, "other")
+    save_head(replace(head, facts={}), folder, "silent")
+    save_head(head, folder, "damaged")
+    (folder / "damaged.safetensors").write_bytes((folder / "other.safetensors").read_bytes()[:-1])
+    with pytest.raises(error, match=words):
+        adapt(AdaptOrder(folder / name, str(data), out=tmp_path / "own", **changes))
     assert not list(tmp_path.glob("own*"))
 
 
-def test_what_does_not_adapt_and_what_is_in_the_way(heads: Path, data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="kind 'network', which does not adapt"):
-        adapt(AdaptOrder(heads / "network-1", str(data), out=tmp_path / "own"))
-    with pytest.raises(WeightsError, match="cannot be read"):
-        adapt(AdaptOrder(tmp_path / "nowhere.json", str(data), out=tmp_path / "own"))
-    with pytest.raises(ConfigError, match="shots=0"):
-        adapt(AdaptOrder(heads / "metric", str(data), 0, out=tmp_path / "own"))
+def test_what_is_in_the_way_stays(heads: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text("mine")
     with pytest.raises(RunError, match="exists already"):
         adapt(AdaptOrder(heads / "metric", str(data), out=tmp_path / "own"))
     assert (tmp_path / "own.json").read_text() == "mine" and not (tmp_path / "own.safetensors").exists()
-
-
-def test_a_damaged_metric_is_refused(heads: Path, data: Path, tmp_path: Path) -> None:
-    for suffix in (".json", ".safetensors"):
-        shutil.copy(heads / f"metric{suffix}", tmp_path)
-    content = bytearray((tmp_path / "metric.safetensors").read_bytes())
-    content[-1] ^= 1
-    (tmp_path / "metric.safetensors").write_bytes(content)
-    with pytest.raises(WeightsError, match="SHA-256 differs"):
-        adapt(AdaptOrder(tmp_path / "metric", str(data), out=tmp_path / "own"))
 
 
 def test_the_manifest_says_how_features_are_made_and_no_path() -> None:
@@ -197,26 +177,25 @@ def test_the_command_prints_before_and_after(heads: Path, data: Path, tmp_path: 
     arguments = ["adapt", str(heads / "metric.json"), "--data", str(data), "--shots", "3"]
     shown = CliRunner().invoke(cli.app, [*arguments, "--out", str(tmp_path / "own")])
     assert shown.exit_code == 0, shown.output
-    assert all(
-        word in shown.stdout for word in ("before", "after", "balanced accuracy", "AUROC", "seconds", "own.json")
-    )
+    for word in ("before", "after", "balanced accuracy", "AUROC", "seconds", "own.json"):
+        assert word in shown.stdout
     assert isinstance(Metric.unpack(load_packed(tmp_path / "own")[1]), Metric)
 
 
 def test_a_process_of_its_own_prints_json_and_one_line_for_an_error(heads: Path, data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "medtl_core.cli.app", "adapt", str(heads / "metric"), "--data", str(data)]
-    done = subprocess.run(
-        [*command, "--shots", "2", "--seed", "3", "--json"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
-    )  # fmt: skip
+    def adapted(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "medtl_core.cli.app", "adapt", str(heads / "metric"), "--data", str(data)]
+        return subprocess.run(
+            [*command, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+        )  # fmt: skip
+
+    done = adapted("--shots", "2", "--seed", "3", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["cases"] == {"normal": 2, "consolidation": 2, "interstitial": 2}
+    assert found["cases"] == dict.fromkeys(NAMES, 2)
     assert Path(found["saved"]).name == "metric-hospital.json" and (tmp_path / "metric-hospital.safetensors").exists()
-    only_test(data)
-    failed = subprocess.run(
-        [*command, "--out", "other"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
-    )  # fmt: skip
+    edit(data / "manifest.csv", ",train", ",test")
+    failed = adapted("--out", "other")
     assert failed.returncode == 1 and failed.stdout == ""
     assert failed.stderr.count("\n") == 1 and failed.stderr.startswith("error: the hospital has no labelled")

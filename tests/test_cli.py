@@ -1,8 +1,11 @@
+"""The command line as a user meets it: quick to start, one line for what can be mended, and what each command shows."""
+
 import json
 import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -10,7 +13,7 @@ import pytest
 
 from medtl_core import __version__
 from medtl_core.cli import app as cli
-from medtl_core.federation.registry import find_method, method_names
+from medtl_core.federation.registry import method_names
 from tests.report import made_up
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,20 +52,24 @@ serverapp = "server.app:app"
 clientapp = "client.app:app"
 """
 
+Call = Callable[..., tuple[int, str, str]]
+
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
     """A made-up app."""
     folder = tmp_path / "app"
-    for name in ("server", "client", "simulations/scenarios"):
-        (folder / name).mkdir(parents=True)
-    (folder / "pyproject.toml").write_text(PROJECT)
-    for name in ("server", "client"):
-        (folder / name / "__init__.py").write_text("")
-    (folder / "server" / "app.py").write_text(SERVER)
-    (folder / "client" / "app.py").write_text("from flwr.clientapp import ClientApp\napp = ClientApp()\n")
-    (folder / "server" / "results.json").write_text(json.dumps(made_up.results(3)))
-    (folder / "simulations" / "scenarios" / "quickstart.toml").write_text('data = "phantom"\nimage-size = 32\n')
+    for name, text in {
+        "pyproject.toml": PROJECT,
+        "server/__init__.py": "",
+        "server/app.py": SERVER,
+        "server/results.json": json.dumps(made_up.results(3)),
+        "client/__init__.py": "",
+        "client/app.py": "from flwr.clientapp import ClientApp\napp = ClientApp()\n",
+        "simulations/scenarios/quickstart.toml": 'data = "phantom"\nimage-size = 32\n',
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
     return folder
 
 
@@ -73,13 +80,18 @@ def medtl(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
 
 
-def called(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
-    """Runs the command line in this process and returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["medtl", *map(str, words)])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    code = stopped.value.code
-    return code if isinstance(code, int) else 0
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """Runs the command line in this process and returns its exit code and what it showed."""
+
+    def run(*words: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["medtl", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        code, shown = stopped.value.code, capsys.readouterr()
+        return code if isinstance(code, int) else 0, shown.out, shown.err
+
+    return run
 
 
 def test_start_up_is_light() -> None:
@@ -108,45 +120,32 @@ def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
         assert command is not None and command.help.split("\n\n")[0] == line
 
 
-def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert called(monkeypatch, "--version") == 0
-    assert capsys.readouterr().out == f"medtl {__version__}\n"
-
-
 @pytest.mark.parametrize(
-    "words",
+    ("words", "code", "text"),
     [
-        ("simulat",),
-        ("simulate", "--nope"),
-        ("simulate", "--set"),
-        ("simulate", "a", "b"),
-        ("data", "check"),
-        ("report",),
+        ("--version", 0, f"medtl {__version__}\n"),
+        ("simulat", 2, ""),
+        ("simulate --nope", 2, ""),
+        ("simulate --set", 2, ""),
+        ("simulate a b", 2, ""),
+        ("data check", 2, ""),
+        ("report", 2, ""),
+        ("simulate --set shotz=5", 1, "error: unknown setting 'shotz'; did you mean 'shots'?\n"),
+        ("simulate nothere", 1, "error: no scenario 'nothere'"),
+        ("simulate --data nowhere", 1, "error: there is no folder or file 'nowhere'"),
+        ("data check nowhere", 1, "error: there is no folder or file 'nowhere'"),
+        ("report nowhere", 1, "error: there is no run folder nowhere\n"),
     ],
 )
-def test_usage_errors_exit_with_2(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert called(monkeypatch, *words) == 2
-
-
-@pytest.mark.parametrize(
-    "words, text",
-    [
-        (("simulate", "--set", "shotz=5"), "error: unknown setting 'shotz'; did you mean 'shots'?\n"),
-        (("simulate", "nothere"), "error: no scenario 'nothere'"),
-        (("simulate", "--data", "nowhere"), "error: there is no folder or file 'nowhere'"),
-        (("data", "check", "nowhere"), "error: there is no folder or file 'nowhere'"),
-        (("report", "nowhere"), "error: there is no run folder nowhere\n"),
-    ],
-)
-def test_what_a_user_can_mend_is_one_line(
-    words: tuple[str, ...], text: str, app: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_usage_errors_exit_with_2_and_what_a_user_can_mend_is_one_line(
+    words: str, code: int, text: str, app: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(app)
-    assert called(monkeypatch, *words) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith(text)
-    assert captured.err.count("\n") == 1
+    ended, out, err = call(*words.split())
+    assert ended == code
+    assert (err if code else out).startswith(text)
+    if code == 1:
+        assert (out, err.count("\n")) == ("", 1)
 
 
 def test_simulate_shows_the_table_and_where_the_report_is(app: Path) -> None:
@@ -157,13 +156,8 @@ def test_simulate_shows_the_table_and_where_the_report_is(app: Path) -> None:
     assert "noise" not in found.stdout and "noise" in found.stderr
     assert "seed 2 of 2 done" in found.stderr
     config = json.loads((app / "here" / "config.json").read_text())
-    assert (config["settings"]["shots"], config["settings"]["sites"]) == (90, 10)
-    assert config["seeds"] == 2
+    assert (config["settings"]["shots"], config["settings"]["sites"], config["seeds"]) == (90, 10, 2)
     assert (app / "here" / "report.html").is_file()
-
-    again = medtl("simulate", "--out", "here", cwd=app)
-    assert again.returncode == 1
-    assert again.stderr.splitlines()[-1].startswith("error: the run folder")
 
 
 def test_simulate_json_prints_the_metrics_and_nothing_else(app: Path, tmp_path: Path) -> None:
@@ -177,14 +171,16 @@ def test_simulate_json_prints_the_metrics_and_nothing_else(app: Path, tmp_path: 
     assert "seed" not in found.stderr
 
 
-def test_a_failed_run_is_one_line_and_a_marker(app: Path) -> None:
+def test_a_failed_run_is_one_line_and_a_marker_and_its_folder_is_not_used_again(app: Path) -> None:
     found = medtl("simulate", "--set", "shots=13", "--out", "here", "--json", cwd=app)
-    assert found.returncode == 1
-    assert found.stdout == ""
+    assert (found.returncode, found.stdout) == (1, "")
     assert found.stderr.splitlines()[-1] == "error: only 1 of 5 hospitals answered; wait, or lower quorum"
     assert "Traceback" not in found.stderr
     assert (app / "here" / "FAILED").read_text().startswith("RunError: only 1 of 5")
     assert not (app / "here" / "metrics.json").exists()
+    again = medtl("simulate", "--out", "here", cwd=app)
+    assert again.returncode == 1
+    assert again.stderr.splitlines()[-1].startswith("error: the run folder")
 
 
 def test_the_marker_of_a_mistake_in_the_code_quotes_no_cell(app: Path) -> None:
@@ -195,54 +191,39 @@ def test_the_marker_of_a_mistake_in_the_code_quotes_no_cell(app: Path) -> None:
     assert "Miller" not in marker
 
 
-def test_report_writes_the_page_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_report_writes_the_page_anew(tmp_path: Path, call: Call) -> None:
     for one in made_up.results():
         (tmp_path / f"seed-{one['seed']}").mkdir()
         (tmp_path / f"seed-{one['seed']}" / "result.json").write_text(json.dumps(one))
-    assert called(monkeypatch, "report", tmp_path) == 0
+    code, out, _ = call("report", tmp_path)
+    assert code == 0 and str(tmp_path / "report.html") in out
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert str(tmp_path / "report.html") in capsys.readouterr().out
 
 
-def test_methods_and_help_list_every_family_with_a_name_that_works(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_methods_and_help_list_every_family_and_backbones_are_listed(call: Call) -> None:
     for words in (("methods",), ("simulate", "--help")):
-        assert called(monkeypatch, *words) == 0
-        shown = capsys.readouterr().out.replace(",", " ").split()
-        assert set(method_names()) <= set(shown)
-    assert all(find_method(name) for name in method_names())
+        code, out, _ = call(*words)
+        assert code == 0
+        assert set(method_names()) <= set(out.replace(",", " ").split())
+    code, out, _ = call("backbones")
+    assert code == 0
+    assert out.splitlines()[2].split() == ["lite0", "224", "4", "7", "10", "10", "here"]
 
 
-def test_backbones_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert called(monkeypatch, "backbones") == 0
-    first = capsys.readouterr().out.splitlines()[2]
-    assert first.split() == ["lite0", "224", "4", "7", "10", "10", "here"]
-
-
-def write_table(folder: Path, rows: list[str]) -> None:
-    """Writes a manifest whose images are small grey PNG files named in the first column."""
+def write_table(folder: Path, last: str) -> None:
+    """Writes a manifest of three rows and a last one, with small grey images."""
     from PIL import Image
 
+    rows = ["a.png,ill,p1,north,train", "b.png,well,p2,north,train", "c.png,well,p3,south,train", last]
     for number, row in enumerate(rows):
-        path = folder / row.split(",")[0]
-        if not path.exists():
-            Image.new("L", (8, 8), number * 9).save(path)
+        Image.new("L", (8, 8), number * 9).save(folder / row.split(",")[0])
     (folder / "manifest.csv").write_text("\n".join(["path,label,patient_id,site,split", *rows]) + "\n")
 
 
-def test_data_check_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [
-        "a.png,ill,p1,north,train",
-        "b.png,well,p2,north,train",
-        "c.png,well,p3,south,train",
-        "d.png,ill,p4,south,test",
-    ]
-    write_table(tmp_path, rows)
-    assert called(monkeypatch, "data", "check", tmp_path) == 0
-    out = capsys.readouterr().out
+def test_data_check_counts(tmp_path: Path, call: Call) -> None:
+    write_table(tmp_path, "d.png,ill,p4,south,test")
+    code, out, _ = call("data", "check", tmp_path)
+    assert code == 0
     table = [line.split() for line in out.splitlines()]
     assert ["north", "train", "1", "1", "2", "2"] in table
     assert ["south", "test", "1", "0", "1", "1"] in table
@@ -250,20 +231,11 @@ def test_data_check_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert out.endswith("no fault found\n")
 
 
-def test_data_check_names_every_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_data_check_names_every_fault(tmp_path: Path, call: Call) -> None:
+    write_table(tmp_path, "d.png,ill,p1,south,test")
     (tmp_path / "b.png").write_bytes(b"no image")
-    rows = [
-        "a.png,ill,p1,north,train",
-        "b.png,well,p2,north,train",
-        "c.png,well,p3,south,train",
-        "d.png,ill,p1,south,test",
-    ]
-    write_table(tmp_path, rows)
-    assert called(monkeypatch, "data", "check", tmp_path) == 1
-    faults = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fault: ")]
-    assert len(faults) == 3
-    assert "b.png" in faults[0]
-    assert "'train' and 'test'" in faults[1]
-    assert "'north' and 'south'" in faults[2]
+    code, out, _ = call("data", "check", tmp_path)
+    assert code == 1
+    faults = [line for line in out.splitlines() if line.startswith("fault: ")]
+    for fault, words in zip(faults, ("b.png", "'train' and 'test'", "'north' and 'south'"), strict=True):
+        assert words in fault

@@ -26,17 +26,13 @@ def test_scenarios_are_valid_settings(path: Path) -> None:
     assert read_methods(chosen.methods)
 
 
-def test_unknown_key_suggests_the_nearest_name() -> None:
-    with pytest.raises(ConfigError, match=r"unknown setting 'shotz'; did you mean 'shots'"):
-        settings({"shotz": 3})
-
-
 @pytest.mark.parametrize(
-    ("values", "message"),
+    ("values", "words"),
     [
-        ({"shots": -1}, "shots=-1 must not be negative"),
-        ({"sites": 0}, "sites=0 must be greater than 0"),
-        ({"folds": 1}, "folds=1 must be at least 2"),
+        ({"shotz": 3}, "did you mean 'shots'"),
+        ({"shots": -1}, "must not be negative"),
+        ({"sites": 0}, "must be greater than 0"),
+        ({"folds": 1}, "must be at least 2"),
         ({"quorum": 1.5}, "must not exceed 1"),
         ({"partition": "dirichlett"}, "did you mean 'dirichlet'"),
         ({"shots": "many"}, "must be of type int"),
@@ -45,8 +41,8 @@ def test_unknown_key_suggests_the_nearest_name() -> None:
         ({"learning-rate": float("nan")}, "must be greater than 0"),
     ],
 )
-def test_bad_values_are_named(values: dict, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+def test_bad_values_are_named(values: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(values))}.*{words}"):
         settings(values)
 
 
@@ -67,12 +63,12 @@ def test_assignments_need_an_equals_sign() -> None:
         read_assignments(["shots"])
 
 
-def test_scenario_errors(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("quick", "not valid TOML"), ("nested", "single value"), ("quik", "did you mean 'quick'")],
+)
+def test_scenario_errors(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "quick.toml").write_text("shots = ")
     (tmp_path / "nested.toml").write_text("[a]\nb = 1\n")
-    with pytest.raises(ConfigError, match="not valid TOML"):
-        read_scenario(tmp_path / "quick.toml")
-    with pytest.raises(ConfigError, match="single value"):
-        read_scenario(tmp_path / "nested.toml")
-    with pytest.raises(ConfigError, match="did you mean 'quick'"):
-        read_scenario(tmp_path / "quik.toml")
+    with pytest.raises(ConfigError, match=words):
+        read_scenario(tmp_path / f"{name}.toml")

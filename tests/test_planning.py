@@ -1,4 +1,5 @@
-from dataclasses import replace
+"""From the words of a command to a plan: which scenario, data, settings and app, and which words are refused."""
+
 from io import BytesIO
 from pathlib import Path
 from zipfile import ZipFile
@@ -18,14 +19,15 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A checkout with two scenarios; the current directory is another folder."""
+    """A checkout with two scenarios; the current directory is another folder, with a scenario and data of its own."""
     scenarios = tmp_path / "app" / "simulations" / "scenarios"
     scenarios.mkdir(parents=True)
     (tmp_path / "app" / "pyproject.toml").write_text(APP)
     (scenarios / "quickstart.toml").write_text('data = "phantom"\nshots = 30\n')
     (scenarios / "dermoscopy.toml").write_text('data = "ham10000_sites"\nshots = 90\nseeds = 3\n')
-    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "data").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "elsewhere")
+    Path("mine.toml").write_text('data = "phantom"\nshots = 7\n')
     return tmp_path / "app"
 
 
@@ -39,81 +41,80 @@ def test_without_a_word_the_quickstart_runs(app: Path) -> None:
 
 
 def test_assignments_win_over_the_scenario(app: Path) -> None:
-    plan = make_plan(RunOrder("quickstart", ["shots=25", "sites=10", "seeds=10", "workers=2", "wire=true"]), app)
+    words = ["shots=25", "sites=10", "seeds=10", "workers=2", "wire=true", "methods=ridge,fedavg-3"]
+    plan = make_plan(RunOrder("quickstart", words), app)
     assert (plan.settings.shots, plan.settings.sites) == (25, 10)
     assert (plan.seeds, plan.workers, plan.wire) == (10, 2, True)
-
-
-def test_a_scenario_may_set_seeds_and_an_option_may_not_contradict_a_set(app: Path) -> None:
-    assert make_plan(RunOrder("dermoscopy"), app).seeds == 3
-    with pytest.raises(ConfigError, match="seeds is given as 2 and as 5"):
-        make_plan(RunOrder("quickstart", ["seeds=5"], seeds=2), app)
-
-
-def test_an_option_wins_over_the_scenario_file(app: Path) -> None:
-    assert make_plan(RunOrder("dermoscopy", seeds=7), app).seeds == 7
-    assert make_plan(RunOrder("dermoscopy", ["seeds=7"]), app).seeds == 7
-
-
-def test_one_key_twice_is_refused(app: Path) -> None:
-    with pytest.raises(ConfigError, match="shots is set to 5 and to 6"):
-        make_plan(RunOrder(assignments=["shots=5", "shots=6"]), app)
+    assert [method.name for method in plan.methods] == ["ridge", "fedavg-3"]
 
 
 @pytest.mark.parametrize(
-    "word, words",
+    ("order", "seeds"),
     [
-        ("shotz=5", "did you mean 'shots'"),
-        ("shots=-1", "must not be negative"),
-        ("methods=fedavgg-5", "unknown method"),
-        ("seeds=0", "greater than 0"),
-        ("seeds=two", "whole number"),
-        ("workers=1.5", "whole number"),
-        ("wire=maybe", "true or false"),
+        (RunOrder("dermoscopy"), 3),
+        (RunOrder("dermoscopy", seeds=7), 7),
+        (RunOrder("dermoscopy", ["seeds=7"]), 7),
+        (RunOrder("mine.toml"), 1),
     ],
 )
-def test_wrong_values_are_refused_before_anything_starts(app: Path, word: str, words: str) -> None:
+def test_an_option_wins_over_the_scenario_file(app: Path, order: RunOrder, seeds: int) -> None:
+    assert make_plan(order, app).seeds == seeds
+
+
+@pytest.mark.parametrize(
+    ("order", "words"),
+    [
+        (RunOrder("dermoscpy"), "did you mean 'dermoscopy'"),
+        (RunOrder(assignments=["shotz=5"]), "did you mean 'shots'"),
+        (RunOrder(assignments=["shots=-1"]), "must not be negative"),
+        (RunOrder(assignments=["shots=5", "shots=6"]), "set to 5 and to 6"),
+        (RunOrder(assignments=["seeds=5"], seeds=2), "given as 2 and as 5"),
+        (RunOrder(assignments=["methods=fedavgg-5"]), "unknown method"),
+        (RunOrder(assignments=["seeds=0"]), "greater than 0"),
+        (RunOrder(assignments=["seeds=two"]), "whole number"),
+        (RunOrder(assignments=["workers=1.5"]), "whole number"),
+        (RunOrder(assignments=["wire=maybe"]), "true or false"),
+    ],
+)
+def test_wrong_words_are_refused_before_anything_starts(app: Path, order: RunOrder, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        make_plan(RunOrder(assignments=[word]), app)
-
-
-def test_an_unknown_scenario_suggests_a_known_one(app: Path) -> None:
-    with pytest.raises(ConfigError, match="did you mean 'dermoscopy'"):
-        make_plan(RunOrder("dermoscpy"), app)
-
-
-def test_a_scenario_may_be_a_file(app: Path) -> None:
-    Path("mine.toml").write_text('data = "phantom"\nshots = 7\n')
-    plan = make_plan(RunOrder("mine.toml"), app)
-    assert (plan.name, plan.settings.shots) == ("mine", 7)
+        make_plan(order, app)
 
 
 def test_data_is_a_place_or_a_known_name(app: Path) -> None:
-    Path("data").mkdir()
     assert name_data("data") == {"data": "", "data-path": str(Path.cwd() / "data")}
     assert name_data("phantom") == {"data": "phantom", "data-path": ""}
     with pytest.raises(DataError, match="did you mean 'phantom'"):
         name_data("fantom")
 
 
-def test_data_beside_a_scenario_keeps_what_the_scenario_names(app: Path) -> None:
-    Path("data").mkdir()
-    place = str(Path.cwd() / "data")
-    assert make_plan(RunOrder("dermoscopy", data="data"), app).settings.data == "ham10000_sites"
-    assert make_plan(RunOrder("quickstart", data="data"), app).settings.data == ""
-    plan = make_plan(RunOrder(data="data"), app)
-    assert (plan.name, plan.settings.data, plan.settings.data_path) == ("data", "", place)
+@pytest.mark.parametrize(
+    ("scenario", "name", "data"),
+    [("dermoscopy", "dermoscopy", "ham10000_sites"), ("quickstart", "quickstart", ""), (None, "data", "")],
+)
+def test_data_beside_a_scenario_keeps_what_the_scenario_names(app: Path, scenario: str, name: str, data: str) -> None:
+    plan = make_plan(RunOrder(scenario, data="data"), app)
+    assert (plan.name, plan.settings.data, plan.settings.data_path) == (name, data, str(Path.cwd() / "data"))
 
 
 def test_places_become_absolute_and_out_too(app: Path) -> None:
-    plan = make_plan(RunOrder(assignments=["cache=off", "test-path=held", "out=here"]), app)
+    plan = make_plan(RunOrder("mine.toml", ["cache=off", "test-path=held", "out=here"]), app)
+    assert (plan.name, plan.settings.shots) == ("mine", 7)
     assert plan.settings.cache == "off"
     assert plan.settings.test_path == str(Path.cwd() / "held")
     assert plan.out == Path.cwd() / "here"
 
 
+def test_what_a_command_does_as_a_rule_gives_way_to_the_scenario(app: Path) -> None:
+    assert make_plan(RunOrder(), app, {"shots": 5}).settings.shots == 30
+    assert make_plan(RunOrder(assignments=["sites=8"]), app, {"sites": 7}).settings.sites == 8
+    assert make_plan(RunOrder(), app, {"sites": 7}).settings.sites == 7
+
+
+# --- the app's folder
+
+
 def test_the_app_is_found_by_folder(app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert is_app(app)
     assert find_app(app) == app
     with pytest.raises(ConfigError, match="not an app of medtl"):
         find_app(Path.cwd())
@@ -121,11 +122,11 @@ def test_the_app_is_found_by_folder(app: Path, monkeypatch: pytest.MonkeyPatch) 
     assert find_app() == app
 
 
-def test_another_project_is_no_app(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text(APP.replace("medtl", "other"))
-    assert not is_app(tmp_path)
-    (tmp_path / "pyproject.toml").write_text("not toml [")
-    assert not is_app(tmp_path)
+@pytest.mark.parametrize("text", [APP.replace("medtl", "other"), "not toml ["])
+def test_another_project_is_no_app(app: Path, text: str) -> None:
+    assert is_app(app)
+    (app / "pyproject.toml").write_text(text)
+    assert not is_app(app)
 
 
 def test_a_checkout_of_another_state_is_refused(app: Path) -> None:
@@ -133,18 +134,6 @@ def test_a_checkout_of_another_state_is_refused(app: Path) -> None:
     (app / "medtl_core" / "__init__.py").write_text("")
     with pytest.raises(ConfigError, match="pip install -e"):
         find_app(app)
-
-
-def test_a_plan_carries_its_methods(app: Path) -> None:
-    plan = make_plan(RunOrder(assignments=["methods=ridge,fedavg-3"]), app)
-    assert [method.name for method in plan.methods] == ["ridge", "fedavg-3"]
-    assert [method.name for method in replace(plan, settings=plan.settings.replace(methods="auto")).methods] == ["auto"]
-
-
-def test_what_a_command_does_as_a_rule_gives_way_to_the_scenario(app: Path) -> None:
-    assert make_plan(RunOrder(), app, {"shots": 5, "sites": 7}).settings.shots == 30
-    assert make_plan(RunOrder(assignments=["sites=8"]), app, {"sites": 7}).settings.sites == 8
-    assert make_plan(RunOrder(), app, {"sites": 7}).settings.sites == 7
 
 
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Flower's own
@@ -163,13 +152,16 @@ def test_the_written_app_is_one_that_flower_bundles(tmp_path: Path) -> None:
         write_app(ROOT, tmp_path / "my_app")
 
 
-def test_apps_are_loaded_by_reference_and_from_nowhere_else(app: Path) -> None:
+@pytest.mark.parametrize(
+    ("components", "words"),
+    [
+        ("", "does not name the apps"),
+        (COMPONENTS.format("server.app:app"), "another package named 'server'"),
+        (COMPONENTS.format("nowhere.app:app"), "nowhere/app.py"),
+    ],
+)
+def test_apps_are_loaded_by_reference_and_from_nowhere_else(app: Path, components: str, words: str) -> None:
     assert load_apps(ROOT).client is client_app
-    with pytest.raises(RunError, match="does not name the apps"):
-        load_apps(app)
-    (app / "pyproject.toml").write_text(APP + COMPONENTS.format("server.app:app"))
-    with pytest.raises(RunError, match="another package named 'server'"):
-        load_apps(app)
-    (app / "pyproject.toml").write_text(APP + COMPONENTS.format("nowhere.app:app"))
-    with pytest.raises(RunError, match=r"has no nowhere/app.py"):
+    (app / "pyproject.toml").write_text(APP + components)
+    with pytest.raises(RunError, match=words):
         load_apps(app)

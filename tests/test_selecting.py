@@ -21,12 +21,10 @@ from medtl_core.methods.transferability import SCORES
 from medtl_core.report.terminal import agreement_table, ranking_table
 from medtl_core.store import read_json, write_json
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 APP = find_app(Path(__file__).resolve().parents[1])
 SMALL = ("sites=3", "shots=12", "image-size=64", "views=one")
-
-
-def real(plan: RunPlan) -> object:
-    return simulate(plan)
 
 
 def stored(plan: RunPlan) -> None:
@@ -50,16 +48,13 @@ def order(tmp_path: Path, backbones: str = "random:squeezenet1_1", **changes: An
 # --- what is judged
 
 
-def test_rich_means_at_least_four_taps_and_the_rich_ones_together() -> None:
+def test_rich_means_at_least_four_taps_and_the_rich_ones_together_all_every_and_a_list_itself() -> None:
     names = "lite0,torchvision:squeezenet1_1,torchvision:mobilenet_v2,torchvision:resnet18,torchvision:convnext_tiny"
     for source in read_sources(names):
         assert len(source.taps) >= 4
         assert set(source.backbone.rich) < set(source.taps)
         assert source.taps[-1] == list(source.backbone.taps)[-1]
         assert source.candidates == (*source.taps, "+".join(source.backbone.rich))
-
-
-def test_all_means_every_tap_and_a_list_means_itself() -> None:
     every, named = (read_sources(text, "all")[0] for text in ("lite0", "lite0@10+4"))
     assert every.taps == tuple(every.backbone.taps)
     assert named.candidates == ("4", "10")
@@ -68,12 +63,12 @@ def test_all_means_every_tap_and_a_list_means_itself() -> None:
 @pytest.mark.parametrize(
     ("text", "taps", "words"),
     [
-        ("lite1", "rich", "unknown backbone 'lite1'; did you mean 'lite0'"),
-        ("lite0@4+99", "rich", "backbone 'lite0' has no tap '99'"),
-        ("lite0,lite0@4", "rich", "'lite0' is named twice"),
-        ("table", "rich", "a table has no backbone to choose"),
-        (" , ", "rich", "backbones is empty"),
-        ("lite0", "richest", "taps='richest' is not known; did you mean 'rich'"),
+        ("lite1", "rich", "did you mean 'lite0'"),
+        ("lite0@4+99", "rich", "no tap '99'"),
+        ("lite0,lite0@4", "rich", "named twice"),
+        ("table", "rich", "no backbone"),
+        (" , ", "rich", "empty"),
+        ("lite0", "richest", "did you mean 'rich'"),
     ],
 )
 def test_unknown_words_are_refused(text: str, taps: str, words: str) -> None:
@@ -85,7 +80,7 @@ def test_unknown_words_are_refused(text: str, taps: str, words: str) -> None:
 
 
 def test_the_ranking_comes_from_the_real_apps(tmp_path: Path) -> None:
-    found = select(order(tmp_path, "random:squeezenet1_1@3+7", measure=True), APP, real)
+    found = select(order(tmp_path, "random:squeezenet1_1@3+7", measure=True), APP, simulate)
     assert [row["taps"] for row in found["by_seed"]] == ["3", "7"]
     for row in found["candidates"]:
         assert set(row["scores"]) == set(SCORES)
@@ -113,18 +108,15 @@ def test_what_is_done_is_not_run_again_and_other_settings_are_refused(tmp_path: 
         select(order(tmp_path, words=(*SMALL, "alpha=0.9"), seeds=2), APP, counted)
 
 
-def test_measured_figures_show_only_when_asked_for(tmp_path: Path) -> None:
-    found = select(order(tmp_path), APP, stored)
-    assert found["agreement"] == []
-    assert all(row["measured"] == {} for row in found["candidates"])
-
-
-def test_settings_of_the_catalog_and_of_the_user(tmp_path: Path) -> None:
+def test_settings_are_the_users_and_figures_show_only_when_asked_for(tmp_path: Path) -> None:
     plans: list[RunPlan] = []
-    select(order(tmp_path, words=(*SMALL, "partition=even")), APP, lambda plan: (plans.append(plan), stored(plan)))
+    chosen = order(tmp_path, words=(*SMALL, "partition=even"))
+    found = select(chosen, APP, lambda plan: (plans.append(plan), stored(plan)))
     assert plans[0].settings.partition == "even"
     assert plans[0].settings.features == "4+7+10+12"
     assert plans[0].settings.methods.endswith("taps@7+10+12")
+    assert found["agreement"] == []
+    assert all(row["measured"] == {} for row in found["candidates"])
 
 
 def test_the_command_prints_the_ranking_and_the_agreement(
@@ -151,7 +143,7 @@ def test_the_command_prints_the_ranking_and_the_agreement(
 def test_missing_weights_stop_it_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     ran: list[RunPlan] = []
-    with pytest.raises(WeightsError, match="weights of 'torchvision:resnet18' are not here"):
+    with pytest.raises(WeightsError, match="resnet18' are not here"):
         select(order(tmp_path, "random:squeezenet1_1,torchvision:resnet18"), APP, ran.append)
     with pytest.raises(WeightsError, match="does not exist"):
         select(order(tmp_path, "lite0", weights=str(tmp_path / "nowhere")), APP, ran.append)
@@ -159,7 +151,7 @@ def test_missing_weights_stop_it_before_anything_runs(tmp_path: Path, monkeypatc
 
 
 def test_a_setting_that_select_decides_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="features is set to 'plain' and to"):
+    with pytest.raises(ConfigError, match="features is set"):
         select(order(tmp_path, words=("features=plain",)), APP, stored)
 
 
@@ -169,7 +161,7 @@ def test_data_with_one_class_are_refused(tmp_path: Path) -> None:
     words = ("sites=2", "shots=3", "image-size=64", "views=one")
     alike = Selection(str(tmp_path / "alike"), read_sources("random:squeezenet1_1@7"), words, out=tmp_path / "run")
     with pytest.raises(DataError, match="class"):
-        select(alike, APP, real)
+        select(alike, APP, simulate)
 
 
 # --- order and agreement
@@ -196,14 +188,9 @@ def test_ranked_averages_over_seeds() -> None:
 
 
 def test_tables_show_what_was_found() -> None:
-    found = {
-        "candidates": ranked([made("lite0", "4", 0, -0.5, 0.625)], "cv-loss"),
-        "agreement": [{"score": "logme", "candidates": 4, "spearman": None, "kendall": 0.5, "regret": 0.034}],
-    }
+    row = {"score": "logme", "candidates": 4, "spearman": None, "kendall": 0.5, "regret": 0.034}
+    found = {"candidates": ranked([made("lite0", "4", 0, -0.5, 0.625)], "cv-loss"), "agreement": [row]}
     console = Console(width=100)
     with console.capture() as text:
-        console.print(ranking_table(found))
-        console.print(agreement_table(found))
-    shown = text.get()
-    assert "lite0" in shown and "62.5" in shown and "-0.50" in shown
-    assert "logme" in shown and "3.4" in shown and " - " in shown
+        console.print(ranking_table(found), agreement_table(found))
+    assert {"lite0", "62.5", "-0.50", "logme", "3.4", "-"} <= set(text.get().replace("│", " ").split())

@@ -5,7 +5,6 @@ from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, did_you_mean, positive
 from medtl_core.fingerprint import agreement
 from medtl_core.rng import bucket, stream
-from medtl_core.values import Examples, Head, Task
 
 
 def test_streams_are_independent_of_order_and_named() -> None:
@@ -19,18 +18,6 @@ def test_streams_are_independent_of_order_and_named() -> None:
 def test_buckets_are_even_enough() -> None:
     counts = np.bincount([bucket(0, f"p{i}", 5) for i in range(5000)], minlength=5)
     assert counts.min() > 900
-
-
-def test_examples_take_rows_of_every_column() -> None:
-    columns = {"label": np.array([0, 1, 1]), "patient": np.array(["a", "b", "c"])}
-    taken = Examples(columns, Task("t", ("n", "y"))).take(np.array([2, 0]))
-    assert taken["patient"].tolist() == ["c", "a"]
-    assert len(taken) == 2
-
-
-def test_head_is_affine() -> None:
-    head = Head(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0.5, 0.0]), "k", ("a", "b"), "f")
-    assert head.logits(np.array([[1, 1]], np.float32)).tolist() == [[1.5, 2.0]]
 
 
 def test_agreement_covers_what_matters_and_nothing_local() -> None:

@@ -1,6 +1,7 @@
 """A hospital opens its own cases: in a simulation, from its own folder, and with everything that can be wrong."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,74 +22,75 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data="", image_size=32, features="4", cache=str(tmp_path / "cache"))
 
 
-def own_folder(tmp_path: Path, label: list[int], patient: list[str], split: list[str]) -> Path:
-    images = np.random.default_rng(3).integers(0, 255, (len(label), 32, 32, 1), dtype=np.uint8)
-    columns = {
-        "label": np.array(label), "patient": np.array(patient), "split": np.array(split),
-        "site": np.full(len(label), "own"), "image": images,
-    }  # fmt: skip
-    folder = tmp_path / "hospital"
-    write_manifest(Examples(columns, TASK), folder)
-    return folder
+@pytest.fixture
+def hospital(tmp_path: Path) -> Callable[..., Node]:
+    """Makes the node of a hospital whose folder holds cases of these labels and sides, each of a patient of its own."""
+
+    def make(label: list[int], split: list[str], patient: str = "abc") -> Node:
+        images = np.random.default_rng(3).integers(0, 255, (len(label), 32, 32, 1), dtype=np.uint8)
+        columns = {
+            "label": np.array(label), "patient": np.array(list(patient[: len(label)])), "split": np.array(split),
+            "site": np.full(len(label), "own"), "image": images,
+        }  # fmt: skip
+        write_manifest(Examples(columns, TASK), tmp_path / "hospital")
+        return Node.of({"data-path": str(tmp_path / "hospital"), "site-name": "north"})
+
+    return make
 
 
-def node(folder: Path) -> Node:
-    return Node.of({"data-path": str(folder), "site-name": "north"})
-
-
-def test_own_folder_gives_training_cases_only_when_the_server_judges(tmp_path: Path, settings: Settings) -> None:
-    folder = own_folder(tmp_path, [0, 1, 1], ["a", "b", "c"], ["train", "train", "test"])
-    site = open_site(settings, node(folder))
+def test_own_folder_gives_training_cases_only_when_the_server_judges(hospital, settings: Settings) -> None:
+    node = hospital([0, 1, 1], ["train", "train", "test"])
+    site = open_site(settings, node)
     assert (site.data.name, site.data.label.tolist(), len(site.data.test_label)) == ("north", [0, 1], 0)
-    judged = open_site(settings.replace(test="sites"), node(folder))
+    judged = open_site(settings.replace(test="sites"), node)
     assert judged.data.test_label.tolist() == [1]
     assert judged.data.test_values.shape == (1, 80)
     assert judged.agreement != site.agreement
 
 
-def test_one_case_and_one_class_are_legal(tmp_path: Path, settings: Settings) -> None:
-    folder = own_folder(tmp_path, [1, 0], ["a", "b"], ["train", "test"])
-    site = open_site(settings, node(folder))
+def test_one_case_and_one_class_are_legal(hospital, settings: Settings) -> None:
+    site = open_site(settings, hospital([1, 0], ["train", "test"]))
     assert (site.data.label.tolist(), site.data.classes) == ([1], 2)
 
 
-@pytest.mark.parametrize(
-    ("patients", "splits", "match"),
-    [(["a", "b"], ["test", "test"], "no training case left"), (["same", "same"], ["train", "test"], "one patient")],
-    ids=["nothing to train on", "a patient on two sides"],
-)
-def test_what_a_hospital_cannot_take_part_with_is_named(
-    tmp_path: Path, settings: Settings, patients: list[str], splits: list[str], match: str
-) -> None:
-    with pytest.raises(DataError, match=match):
-        open_site(settings, node(own_folder(tmp_path, [0, 1], patients, splits)))
-
-
-def test_min_cell_drops_small_classes_before_anything_is_summed(tmp_path: Path, settings: Settings) -> None:
-    folder = own_folder(tmp_path, [0, 0, 1], ["a", "b", "c"], ["train"] * 3)
-    strict = settings.replace(min_cell=2, test_path="elsewhere")
-    assert open_site(strict, node(folder)).data.label.tolist() == [0, 0]
+def test_min_cell_drops_small_classes_before_anything_is_summed(hospital, settings: Settings) -> None:
+    node, strict = hospital([0, 0, 1], ["train"] * 3), settings.replace(min_cell=2, test_path="elsewhere")
+    assert open_site(strict, node).data.label.tolist() == [0, 0]
     with pytest.raises(DataError, match="min-cell"):
-        open_site(strict.replace(min_cell=3), node(folder))
+        open_site(strict.replace(min_cell=3), node)
 
 
-def test_a_missing_image_is_refused_by_name(tmp_path: Path, settings: Settings) -> None:
-    folder = own_folder(tmp_path, [0, 1], ["a", "b"], ["train", "train"])
-    victim = next(folder.rglob("*.png"))
+@pytest.mark.parametrize(
+    ("split", "patient", "words"),
+    [(["test", "test"], "ab", "no training case"), (["train", "test"], "ss", "of one patient")],
+)
+def test_sides_that_cannot_be_used_are_refused(
+    hospital, settings: Settings, split: list[str], patient: str, words: str
+) -> None:
+    node = hospital([0, 1], split, patient)
+    with pytest.raises(DataError, match=words):
+        open_site(settings, node)
+
+
+def test_a_missing_image_and_a_missing_folder_are_refused_by_name(hospital, settings: Settings, tmp_path: Path) -> None:
+    node = hospital([0, 1], ["train", "train"])
+    victim = next((tmp_path / "hospital").rglob("*.png"))
     victim.unlink()
     with pytest.raises(DataError, match=victim.name):
-        open_site(settings.replace(test_path="elsewhere"), node(folder))
+        open_site(settings.replace(test_path="elsewhere"), node)
+    with pytest.raises(DataError, match="nowhere"):
+        open_site(settings, Node.of({"data-path": str(tmp_path / "nowhere"), "site-name": "north"}))
 
 
-def test_what_a_node_lacks_is_refused(tmp_path: Path, settings: Settings) -> None:
-    with pytest.raises(DataError, match="does not exist"):
-        open_site(settings, node(tmp_path / "nowhere"))
-    for config, match in (({}, "data-path"), ({"data-path": "/x"}, "site-name")):
-        with pytest.raises(ConfigError, match=match):
-            Node.of(config)
-    small = settings.replace(data="phantom", sites=2, shots=4)
+@pytest.mark.parametrize(("config", "words"), [({}, "neither data-path"), ({"data-path": "/x"}, "no site-name")])
+def test_node_config_is_checked(config: dict[str, str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        Node.of(config)
+
+
+def test_more_nodes_than_sites_are_refused(settings: Settings) -> None:
     with pytest.raises(ConfigError, match="as many nodes as sites"):
-        open_site(small, Node("", "", 2))
+        open_site(settings.replace(data="phantom", sites=2, shots=4), Node("", "", 2))
 
 
 def test_a_process_opens_each_hospital_once_and_lets_go_of_another_runs(
@@ -116,10 +118,10 @@ def test_a_process_opens_each_hospital_once_and_lets_go_of_another_runs(
     assert sorted(opened) == [(0, 0), (0, 0), (0, 1), (1, 0)]
 
 
-def test_a_hospital_that_could_not_be_opened_is_tried_again(tmp_path: Path) -> None:
+def test_a_hospital_that_could_not_be_opened_is_tried_again(hospital, tmp_path: Path) -> None:
     hospitals, config = OpenHospitals(), {"data-path": str(tmp_path / "hospital"), "site-name": "north"}
     run = {"data": "", "image-size": 32, "features": "4", "cache": str(tmp_path / "cache")}
     with pytest.raises(DataError):
         hospitals.open(run, config)
-    own_folder(tmp_path, [0, 1], ["a", "b"], ["train", "train"])
+    hospital([0, 1], ["train", "train"])
     assert hospitals.open(run, config).data.label.tolist() == [0, 1]

@@ -1,59 +1,59 @@
-"""Hostile and unlucky hospitals over whole exchanges, where test_records looks at one reply alone."""
+"""Hostile and unlucky hospitals, and what a network does to messages, over whole exchanges; one reply: test_records."""
 
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from medtl_core.errors import RunError
+from medtl_core.errors import DataError
 from medtl_core.flower.grid import LocalGrid, LocalOptions
-from medtl_core.flower.records import RefusedError, decode_request
 
 X = np.arange(6.0).reshape(2, 3)
+TERA = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }"
 OTHERS = ["h000", "h002", "h003"]
 
 
-def npy(header: str, body: bytes = b"\0" * 48) -> bytes:
-    head = header.encode()
-    head += b" " * (-(len(head) + 11) % 64) + b"\n"
-    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + body
+def arrays(content: RecordDict, **named: np.ndarray) -> RecordDict:
+    return RecordDict({**content, "arrays": ArrayRecord({name: Array(array) for name, array in named.items()})})
 
 
-def claim(content: RecordDict, data: bytes, shape: tuple[int, ...] = (2, 3)) -> RecordDict:
-    content["arrays"] = ArrayRecord({"x": Array("float64", shape, "numpy.ndarray", data)})
-    return content
+def claim(content: RecordDict, data: bytes) -> RecordDict:
+    return RecordDict({**content, "arrays": ArrayRecord({"x": Array("float64", (2, 3), "numpy.ndarray", data)})})
 
 
-TERA = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }"
-PICKLE = "{'descr': '|O', 'fortran_order': False, 'shape': (2, 3), }"
-SWAPPED = "{'descr': '>f8', 'fortran_order': False, 'shape': (2, 3), }"
+def about(content: RecordDict, **values: object) -> RecordDict:
+    return RecordDict({**content, "about": ConfigRecord({**content["about"], **values})})
+
+
 HOSTILE = {
-    "a tera of floats in the header": ("header", lambda c: claim(c, npy(TERA))),
-    "a tera of floats declared too": ("shape", lambda c: claim(c, npy(TERA), (10**12,))),
-    "pickled objects": ("header", lambda c: claim(c, npy(PICKLE, b"\x80\x04\x8c\x05posix\x94." + b"\0" * 37))),
-    "the other byte order": ("header", lambda c: claim(c, npy(SWAPPED))),
-    "a scalar": ("shape", lambda c: RecordDict({**c, "arrays": ArrayRecord({"x": Array(np.zeros(()))})})),
-    "infinity": ("not-finite", lambda c: RecordDict({**c, "arrays": ArrayRecord({"x": Array(X + np.inf)})})),
-    "negative weight": ("weight", lambda c: c["about"].update({"weight": -11}) or c),
-    "metrics that are lists": ("malformed", lambda c: RecordDict({**c, "metrics": MetricRecord({"loss": [1.0]})})),
-}  # fmt: skip
+    "shape": lambda content: arrays(content, x=X.T.copy()),
+    "dtype": lambda content: arrays(content, x=X.astype(np.float32)),
+    "not-finite": lambda content: arrays(content, x=np.where(X == 2, np.nan, X)),
+    "header": lambda content: claim(content, TERA.ljust(127) + b"\n" + b"\0" * 48),
+    "missing-array": lambda content: arrays(content),
+    "unknown-array": lambda content: arrays(content, x=X, y=X),
+    "weight": lambda content: about(content, weight=10**12),
+    "agreement": lambda content: about(content, agreement="of another run"),
+    "unknown-site": lambda content: about(content, site="h003"),
+    "malformed": lambda content: RecordDict(),
+}
 
 
 @pytest.mark.parametrize("wire", [False, True])
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_reply_costs_only_itself(ward, toy, ask, kind: str, wire: bool) -> None:
-    code, twist = HOSTILE[kind]
-    bad = toy(twist=lambda part, content: twist(content) if part == 1 else content)
-    hospitals = ward(bad, options=LocalOptions(workers=2, wire=wire)).hospitals
-    assert [reply.site for reply in hospitals.ask(ask())] == OTHERS
-    assert [(failure.site, failure.code) for failure in hospitals.failures] == [("h001", code)]
+@pytest.mark.parametrize("code", HOSTILE)
+def test_a_hostile_reply_costs_only_itself(ward, toy, ask, code: str, wire: bool) -> None:
+    twisted = toy(twist=lambda part, content: HOSTILE[code](content) if part == 1 else content)
+    joined = ward(twisted, options=LocalOptions(workers=2, wire=wire))
+    assert [reply.site for reply in joined.hospitals.ask(ask())] == OTHERS
+    assert [(failure.site, failure.code) for failure in joined.hospitals.failures] == [("h001", code)]
+    failed = [event for event in joined.events if event["kind"] == "failure"]
+    assert [(event["site"], event["code"], event["phase"]) for event in failed] == [("h001", code, "double")]
+    assert joined.hospitals.costs["double"].bytes_up > 0
 
 
 @pytest.mark.parametrize("metric", [float("nan"), float("inf"), [1.0, 2.0], -5.0, 1e300])
@@ -66,115 +66,117 @@ def test_a_hostile_answer_to_join_does_not_end_the_run(ward, toy, metric: object
     assert 0 <= hospitals.costs["join"].cpu_seconds < 1
 
 
-class Foreign(LocalGrid):
-    """One node answers with the id of another run."""
+def test_of_an_exception_only_the_class_is_told(ward, toy, ask) -> None:
+    def twist(part: int, content: RecordDict) -> RecordDict:
+        if part == 2:
+            raise DataError("patient 4711 in /data/x.png")
+        return content
+
+    def fault(node: int, message: Message) -> Exception | None:  # what no guard has caught
+        late = node == 1001 and message.metadata.message_type == "train.double"
+        return FileNotFoundError("/srv/patients/4711.png") if late else None
+
+    hospitals = ward(toy(twist=twist), options=LocalOptions(fault=fault)).hospitals
+    assert [reply.site for reply in hospitals.ask(ask())] == ["h000", "h003"]
+    crashed, raised = sorted(hospitals.failures, key=lambda failure: failure.site)
+    assert (crashed.site, crashed.code) == ("h001", "client-error")
+    assert "FileNotFoundError" in crashed.text
+    assert "4711" not in crashed.text
+    assert (raised.site, raised.code, raised.text) == ("h002", "error", f"DataError: {DataError.public_text}")
+
+
+# --- the network
+
+
+def altered(node: int, alter: Callable[[Message], None]) -> type[LocalGrid]:
+    """A grid on which one node's reply to the task is altered underway."""
+
+    class Altered(LocalGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+            for message in super().pull_messages(message_ids):
+                if message.metadata.src_node_id == node and message.metadata.message_type == "train.double":
+                    alter(message)
+                yield message
+
+    return Altered
+
+
+def vanish(message: Message) -> None:
+    """Flower answers in the node's place, with the SuperLink's own node id."""
+    message.metadata.__dict__["_src_node_id"] = 1
+    message.__dict__.update(_content=None, _error=Error(code=5, reason="Node Unavailable"))
+
+
+class Breaker(LocalGrid):
+    """A grid on which one node's bytes cannot be read, as a hostile SuperNode can bring about."""
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        for message in super().pull_messages(message_ids):
-            if message.metadata.src_node_id == 1001 and message.metadata.message_type == "train.double":
-                message.metadata.__dict__["_run_id"] = 77
-            yield message
+        if "bad" in message_ids:
+            raise ValueError("Unexpected format for object head.")
+        return super().pull_messages(message_ids)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        ids = []
+        for message in messages:
+            (key,) = super().push_messages([message])
+            if message.metadata.message_type == "train.double" and message.metadata.dst_node_id == 1001:
+                self._waiting["bad"] = self._waiting.pop(key)
+                key = "bad"
+            ids.append(key)
+        return ids
 
 
-class Impostor(LocalGrid):
-    """One node's question is answered by another node."""
+class Unsent(LocalGrid):
+    """A grid that does not take the message for one node."""
 
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        for message in super().pull_messages(message_ids):
-            if message.metadata.src_node_id == 1001 and message.metadata.message_type == "train.double":
-                message.metadata.__dict__["_src_node_id"] = 1002
-            yield message
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return [
+            None if message.metadata.dst_node_id == 1001 and "train" in message.metadata.message_type else key
+            for message in messages
+            for key in super(Unsent, self).push_messages([message])
+        ]
 
 
-@pytest.mark.parametrize(("grid", "code"), [(Foreign, "run"), (Impostor, "node")])
-def test_a_reply_of_another_run_or_node_is_refused(ward, ask, grid: type[LocalGrid], code: str) -> None:
+@pytest.mark.parametrize(
+    ("grid", "code"),
+    [
+        (altered(1001, lambda message: message.metadata.__dict__.update(_run_id=77)), "run"),
+        (altered(1001, lambda message: message.metadata.__dict__.update(_src_node_id=1002)), "node"),
+        (altered(1001, vanish), "node-unavailable"),
+        (Breaker, "unreadable"),
+        (Unsent, "not-sent"),
+    ],
+)
+def test_what_the_network_does_to_a_reply_is_named(ward, ask, grid: type[LocalGrid], code: str) -> None:
     hospitals = ward(grid=grid).hospitals
     assert [reply.site for reply in hospitals.ask(ask())] == OTHERS
     assert [(failure.site, failure.code) for failure in hospitals.failures] == [("h001", code)]
 
 
-class Backwards(LocalGrid):
-    """Answers only when all have answered, the last first."""
+class Forger(LocalGrid):
+    """A grid that repeats and invents replies."""
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        return list(self.send_and_wait(list(message_ids)))[::-1]
-
-    def send_and_wait(self, ids: list[str]) -> Iterable[Message]:
-        for key in ids:
-            got: list[Message] = []
-            while not got:
-                got = list(super().pull_messages([key]))
-            yield from got
-
-
-def test_replies_that_arrive_backwards_are_put_in_order(ward, ask) -> None:
-    hospitals = ward(count=20, grid=Backwards, options=LocalOptions(workers=1)).hospitals
-    replies = list(hospitals.ask(ask()))
-    assert [reply.site for reply in replies] == [f"h{part:03d}" for part in range(20)]
-    for part, reply in enumerate(replies):
-        np.testing.assert_array_equal(reply.arrays["x"], 2 * X + part)
+        for message in super().pull_messages(message_ids):
+            yield message
+            if message.metadata.message_type != "train.double":
+                continue
+            if message.metadata.src_node_id == 1001:
+                yield message
+            if message.metadata.src_node_id == 1002:
+                stray = Message(message.content, 1, "train.double")
+                stray.metadata.__dict__.update(_reply_to_message_id="never asked", _src_node_id=1002)
+                yield stray
 
 
-def test_own_arrays_reach_only_their_hospital(ward, toy, ask) -> None:
-    got: dict[int, set[str]] = {}
-
-    class Listening(LocalGrid):
-        def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-            kept = list(messages)
-            for message in kept:
-                got[message.metadata.dst_node_id] = {*message.content.array_records.get("arrays", {})}
-            return super().push_messages(kept)
-
-    hospitals = ward(grid=Listening, count=3).hospitals
-    assert len(list(hospitals.ask(ask(own=lambda site: {f"own of {site}": X})))) == 3
-    assert got == {1000 + part: {"x", f"own of h{part:03d}"} for part in range(3)}
+def test_a_duplicate_and_a_foreign_reply_change_nothing(ward, ask) -> None:
+    hospitals = ward(grid=Forger).hospitals
+    assert [reply.site for reply in hospitals.ask(ask())] == ["h000", "h001", "h002", "h003"]
+    failures = sorted((failure.site, failure.code) for failure in hospitals.failures)
+    assert failures == [("h001", "duplicate"), ("h002", "foreign")]
 
 
-def test_the_exception_of_an_unguarded_handler_is_not_told(ward, ask) -> None:
-    def fault(node: int, message: Message) -> Exception | None:
-        late = node == 1001 and message.metadata.message_type == "train.double"
-        return FileNotFoundError("/srv/patients/4711.png") if late else None
-
-    hospitals = ward(options=LocalOptions(fault=fault)).hospitals
-    assert [reply.site for reply in hospitals.ask(ask())] == OTHERS
-    (failure,) = hospitals.failures
-    assert (failure.site, failure.code) == ("h001", "client-error")
-    assert "FileNotFoundError" in failure.text
-    assert "4711" not in failure.text
-
-
-def test_no_hospital_at_all_ends_the_run(ward, toy) -> None:
-    with pytest.raises(RunError, match="0 of 3 hospitals"):
-        ward(toy(join_twist=lambda part, content: RecordDict()), count=3, quorum=0.01)
-
-
-def test_a_hospital_still_at_work_blocks_no_worker_of_the_next_round() -> None:
-    release, app = threading.Event(), ClientApp()
-
-    @app.train()
-    def train(message: Message, context: Context) -> Message:
-        if message.metadata.dst_node_id == 1000:
-            release.wait(20)
-        return Message(RecordDict(), reply_to=message)
-
-    with LocalGrid(app, [{} for _ in range(5)], {}, LocalOptions(workers=2)) as grid:
-        for _ in range(2):
-            sent = [Message(RecordDict(), node, "train") for node in grid.get_node_ids()]
-            answered = {m.metadata.src_node_id for m in grid.send_and_receive(sent, timeout=0.4)}
-            assert answered == {1001, 1002, 1003, 1004}
-        release.set()
-
-
-def test_a_request_of_negative_size_is_refused() -> None:
-    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (-2, -3), }"
-    content = claim(RecordDict({"config": ConfigRecord()}), npy(header), (-2, -3))
-    with LocalGrid(ClientApp(), [], {}):
-        message = Message(content, 1000, "train.x")
-    with pytest.raises(RefusedError, match="disagree"):
-        decode_request(message)
-
-
-def test_flower_s_info_lines_stay_off_the_terminal() -> None:
+def test_flower_s_own_strategy_runs_and_its_info_lines_stay_off_the_terminal() -> None:
     code = """
 import logging
 from flwr.app import ArrayRecord, Array, MetricRecord, Message, RecordDict
@@ -186,14 +188,17 @@ from medtl_core.flower.grid import run_local
 client, server = ClientApp(), ServerApp()
 @client.train()
 def train(message, context):
-    records = {"arrays": message.content["arrays"], "metrics": MetricRecord({"num-examples": 1})}
+    x = Array(message.content["arrays"]["x"].numpy() + context.node_config["partition-id"])
+    records = {"arrays": ArrayRecord({"x": x}), "metrics": MetricRecord({"num-examples": 1})}
     return Message(RecordDict(records), reply_to=message)
 @server.main()
 def main(grid, context):
     logging.getLogger("root").warning("heard")
-    strategy = FedAvg(min_train_nodes=2, min_available_nodes=2, fraction_evaluate=0.0)
-    strategy.start(grid, ArrayRecord({"x": Array(np.zeros(2))}), num_rounds=1)
-run_local(server, client, node_configs=[{}, {}], run_config={})
+    strategy = FedAvg(min_train_nodes=3, min_available_nodes=3, fraction_evaluate=0.0)
+    result = strategy.start(grid, ArrayRecord({"x": Array(np.zeros(2))}), num_rounds=2)
+    np.testing.assert_allclose(result.arrays["x"].numpy(), [2.0, 2.0])
+nodes = [{"partition-id": part} for part in range(3)]
+run_local(server, client, node_configs=nodes, run_config={}, workers=2)
 """
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(

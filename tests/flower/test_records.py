@@ -1,17 +1,12 @@
-import logging
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from medtl_core.errors import DataError
 from medtl_core.federation.hospitals import ArraySpec
 from medtl_core.flower import compat
-from medtl_core.flower.guard import FAULTS, guarded
 from medtl_core.flower.records import (
     Expectation,
     RefusedError,
@@ -50,27 +45,20 @@ def lying(shape: tuple[int, ...], header_shape: tuple[int, ...], dtype: str = "<
     head = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {header_shape}, }}".encode()
     head += b" " * (-(len(head) + 11) % 64) + b"\n"
     data = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + b"\0" * body
-    content = good()
-    content["arrays"] = ArrayRecord({"x": Array("float64", shape, "numpy.ndarray", data)})
-    return content
+    return RecordDict({**good(), "arrays": ArrayRecord({"x": Array("float64", shape, "numpy.ndarray", data)})})
 
 
-def changed(**about: object) -> RecordDict:
-    content = good()
-    content["about"] = ConfigRecord({**content["about"], **about})
-    return content
+def changed(content: RecordDict | None = None, **about: object) -> RecordDict:
+    content = content or good()
+    return RecordDict({**content, "about": ConfigRecord({**content["about"], **about})})
 
 
 def without(record: str) -> RecordDict:
-    content = good()
-    del content[record]
-    return content
+    return RecordDict({name: value for name, value in good().items() if name != record})
 
 
 def arrays(**named: np.ndarray) -> RecordDict:
-    content = good()
-    content["arrays"] = ArrayRecord({name: Array(value) for name, value in named.items()})
-    return content
+    return RecordDict({**good(), "arrays": ArrayRecord({name: Array(value) for name, value in named.items()})})
 
 
 X = np.zeros((2, 3))
@@ -139,13 +127,6 @@ def test_every_hostile_reply_is_refused_by_name(kind: str, wire: bool) -> None:
     assert len(str(refused.value)) < 250
 
 
-def test_a_reply_of_another_run_or_node_is_refused() -> None:
-    for expect, code in ((replace(EXPECT, run=2), "run"), (replace(EXPECT, node=1001), "node")):
-        with pytest.raises(RefusedError) as refused:
-            validate(answer(good()), expect)
-        assert refused.value.code == code
-
-
 @given(data=st.binary(max_size=300), cut=st.integers(0, 200))
 @settings(max_examples=50, deadline=None)
 def test_any_bytes_are_refused_or_right(data: bytes, cut: int) -> None:
@@ -175,17 +156,18 @@ def test_arrays_survive_request_and_wire_exactly(dtype: str, data: st.DataObject
             assert one.flags.writeable
 
 
-def test_a_request_that_lies_is_refused() -> None:
-    for content in (RecordDict(), RecordDict({**lying((2, 3), (10**15,)), "config": ConfigRecord()})):
-        with pytest.raises(RefusedError):
-            decode_request(Message(content, 1000, "train.fit"))
+@pytest.mark.parametrize("content", [RecordDict(), lying((2, 3), (10**15,)), lying((-2, -3), (-2, -3))])
+def test_a_request_that_lies_is_refused(content: RecordDict) -> None:
+    records = {"arrays": content["arrays"], "config": ConfigRecord()} if content else {}
+    with pytest.raises(RefusedError):
+        decode_request(Message(RecordDict(records), 1000, "train.fit"))
 
 
 def test_only_released_values_are_encoded() -> None:
     with pytest.raises(TypeError, match="only a Released value"):
         encode(Update({"x": X}), agreement="agreed", site="a", weight=30)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="'x' has dtype float16"):
-        encode(Released(Update({"x": X.astype(np.float16)})), agreement="agreed", site="a", weight=30)
+    with pytest.raises(TypeError, match="float16"):
+        good(X.astype(np.float16))
 
 
 def test_the_privacy_event_travels_along() -> None:
@@ -195,68 +177,34 @@ def test_the_privacy_event_travels_along() -> None:
     assert good()["about"]["epsilon"] == float("inf")
 
 
-def test_joining_needs_a_name_and_a_weight() -> None:
-    def join(**about: object) -> Message:
-        content = encode(Released(Update({})), agreement="agreed", site="a", weight=30)
-        content["about"] = ConfigRecord({**content["about"], **about})
-        return answer(content)
+def joining(**about: object) -> Message:
+    return answer(changed(encode(Released(Update({})), agreement="agreed", site="a", weight=30), **about))
 
-    assert validate_join(join(), "agreed") == ("a", 30)
-    bad = {
-        "name": [{"site": ""}, {"site": "a/b"}, {"site": "a\nb"}, {"site": "a" * 81}, {"site": 7}],
-        "weight": [{"weight": 0}, {"weight": -1}, {"weight": 1.0}, {"weight": True}],
-        "agreement": [{"agreement": "another"}],
-        "protocol": [{"protocol": 99}],
-    }
-    for code, cases in bad.items():
-        for about in cases:
-            with pytest.raises(RefusedError) as refused:
-                validate_join(join(**about), "agreed")
-            assert refused.value.code == code
-    with pytest.raises(RefusedError, match="holds no array"):
+
+@pytest.mark.parametrize(
+    ("key", "code", "values"),
+    [
+        ("site", "name", ["", "a/b", "a\nb", "a" * 81, 7]),
+        ("weight", "weight", [0, -1, 1.0, True]),
+        ("agreement", "agreement", ["another"]),
+        ("protocol", "protocol", [99]),
+    ],
+)
+def test_joining_needs_a_name_and_a_weight(key: str, code: str, values: list[object]) -> None:
+    assert validate_join(joining(), "agreed") == ("a", 30)
+    for value in values:
+        with pytest.raises(RefusedError) as refused:
+            validate_join(joining(**{key: value}), "agreed")
+        assert refused.value.code == code
+    with pytest.raises(RefusedError, match="no array"):
         validate_join(answer(good()), "agreed")
 
 
 def test_wire_bytes_are_the_bytes_of_the_payload() -> None:
+    from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+
     value = np.zeros((100, 100))
     size = wire_bytes(good(value))
     message = compat.stamp(answer(good(value)), "m1")
-    from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
-
     real = sum(len(part.deflate()) for part in get_all_nested_objects(message).values())
     assert value.nbytes < size < real < size + 1500
-
-
-@pytest.mark.parametrize("code", [*FAULTS, 99])
-def test_error_replies_of_flower_have_a_word(code: int) -> None:
-    message = Message(Error(code=code, reason="\x1b[31mgone\x1b[0m\nline two"), reply_to=question())
-    with pytest.raises(RefusedError, match=r"\(gone\)") as refused:
-        validate(message, EXPECT)
-    assert refused.value.code == FAULTS.get(code, ("unknown-error", ""))[0]
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (DataError("patient 4711 in /data/x.png"), f"DataError: {DataError.public_text}"),
-        (ValueError("patient 4711"), "ValueError: the site met an error"),
-    ],
-)
-def test_a_guarded_handler_tells_no_more_than_its_class(
-    error: Exception, told: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    @guarded
-    def handler(message: Message, context: Context) -> Message:
-        raise error
-
-    with caplog.at_level(logging.ERROR, logger="medtl"), pytest.raises(RuntimeError) as raised:
-        handler(question(), None)  # type: ignore[arg-type]
-    assert "4711" not in str(raised.value)
-    assert raised.value.__cause__ is None
-    assert raised.value.__context__ is None
-    assert "4711" in caplog.text  # the hospital's own log has it all
-    reply = Message(Error(code=2, reason=f"{type(raised.value)}:<'{raised.value}'>"), reply_to=question())
-    with pytest.raises(RefusedError) as refused:
-        validate(reply, EXPECT)
-    assert refused.value.code == "error"
-    assert str(refused.value).startswith(told)

@@ -5,6 +5,7 @@ mark, and by it they are found again.
 """
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -13,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,7 +28,8 @@ PYTHON = "MEDTL_TEST_PYTHON"
 
 #: Ports the kernel does not hand out by itself to outgoing connections (those start at 32768 or above).
 _PORTS = range(20000, 32000)
-_PROC = Path("/proc")
+#: What JSON leaves in a text and Flower or TOML does not bear there: a quote, and whatever ends a line.
+_UNQUOTABLE = re.compile(r'\\"|[\x7f-\x9f\u2028\u2029]')
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 #: Seconds a process has to end by itself after SIGTERM, and after SIGKILL.
 _PATIENCE = 5.0
@@ -138,24 +140,15 @@ def executables() -> Path:
 
 
 def marked(home: Path) -> set[int]:
-    """Returns the ids of live processes marked with a home folder.
-
-    Without a /proc file system (macOS) the environment cannot be read; there a process counts that names the folder in
-    its command line, as the local SuperLink does.
-    """
-    own = os.getpid()
-    if not _PROC.is_dir():
-        listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,command="], capture_output=True, text=True, check=False)
-        rows = (line.split(None, 1) for line in listed.stdout.splitlines())
-        return {int(row[0]) for row in rows if len(row) == 2 and str(home) in row[1]} - {own}
+    """Returns the ids of live processes marked with a home folder; their environment is read from /proc."""
     wanted = f"{MARK}={home}".encode()
     found = set()
-    for entry in _PROC.iterdir():
+    for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):  # ended meanwhile, or not ours to read
                 if wanted in (entry / "environ").read_bytes().split(b"\0"):
                     found.add(int(entry.name))
-    return found - {own}
+    return found - {os.getpid()}
 
 
 def free_ports(count: int) -> list[int]:
@@ -196,14 +189,7 @@ def words(values: Mapping[str, str | int | float | bool]) -> str:
 
 
 def _literal(value: str | int | float | bool) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f'"{"".join(_characters(value))}"'
-    return repr(value)
-
-
-def _characters(text: str) -> Iterable[str]:
-    for one in text:
-        plain = one.isprintable() and one not in '"\\'
-        yield one if plain else f"\\U{ord(one):08X}" if ord(one) > 0xFFFF else f"\\u{ord(one):04X}"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    inside = json.dumps(value, ensure_ascii=False)[1:-1]
+    return '"' + _UNQUOTABLE.sub(lambda found: f"\\u{ord(found[0][-1]):04X}", inside) + '"'
