@@ -10,12 +10,12 @@ from torch import nn
 
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.federation.tasks import SiteData
+from medtl_core.methods.balanced import log_share
 from medtl_core.methods.finetune.activations import Inputs
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.client import DivergedError, TuningRecipe, split, tune
 from medtl_core.methods.finetune.split_backbone import open_backbone
 from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
-from medtl_core.methods.imbalance import log_share
 from medtl_core.values import Array, Released
 from tests.methods.pictures import SETTINGS, VIEWS, make_site
 
@@ -91,10 +91,8 @@ def test_one_step_is_the_step_of_plain_torch() -> None:
 
 def test_the_head_alone_is_trained_on_the_agreed_features() -> None:
     site = make_site("a", 6)
-    recipe = TuningRecipe(
-        scope="head", loss="cross-entropy", epochs=1, batch_size=8, rate=0.1, weight_decay=0.0, clip=1e9
-    )
-    arrays = start(site, recipe)
+    recipe = TuningRecipe(scope="head", epochs=1, batch_size=8, rate=0.1, weight_decay=0.0, clip=1e9)
+    arrays = {**start(site, recipe), "counts": np.ones(3)}  # without a prior it is plain cross-entropy
     after = answer(SiteData(**{**vars(site), "material": None}), recipe, arrays).update.arrays
     inputs = np.concatenate([(site.values - arrays["mean"]) / arrays["scale"], np.ones((6, 1))], axis=1)
     assert list(after) == ["head"]
@@ -160,8 +158,8 @@ def test_the_epoch_that_the_watching_cases_like_best_is_kept(monkeypatch: pytest
     assert released.metrics["epoch"] == 0  # every epoch made it worse: the start goes back
     np.testing.assert_array_equal(released.update.arrays["head"], arrays["head"])
     easy = SiteData(**{**vars(site), "label": np.zeros(12, np.int64)})  # one class: every step helps every case
-    good = TuningRecipe(scope="head", loss="cross-entropy", epochs=3, batch_size=2, rate=0.01)
-    shared = {**start(easy, good), "mean": np.zeros(80)}
+    good = TuningRecipe(scope="head", epochs=3, batch_size=2, rate=0.01)
+    shared = {**start(easy, good), "mean": np.zeros(80), "counts": np.ones(3)}
     assert answer(easy, good, shared).metrics["epoch"] == 3
 
 
