@@ -19,7 +19,8 @@ from medtl_core.heads.linear import Training, class_weights
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.episodes import EpisodeLoss, Side, episodic_sgd
 from medtl_core.methods.local_sgd import descend
-from medtl_core.methods.network import HEAD, NAMES, Network, NetworkTrained, forward, network_of, standardised
+from medtl_core.methods.models.network import HEAD, NAMES, Network, forward, standardised
+from medtl_core.methods.network import NetworkTrained, network_of
 from medtl_core.values import Array, Released, Update
 
 if TYPE_CHECKING:
@@ -39,32 +40,27 @@ class Inner:
         steps: gradient steps on the support cases.
         rate: of each.
         names: arrays that move; `HEAD` makes it ANIL.
-        second_order: whether the meta-gradient goes through the steps; without, they count as constants.
     """
 
     steps: int = 3
     rate: float = INNER_RATE
     names: tuple[str, ...] = NAMES
-    second_order: bool = True
 
     @classmethod
     def of(cls, config: Config) -> "Inner":
         """Reads the loop from a message's config, as `config` writes it."""
-        names = HEAD if config["head-only"] else NAMES
-        return cls(int(config["steps"]), float(config["inner-rate"]), names, bool(config["second-order"]))
+        return cls(int(config["steps"]), float(config["inner-rate"]), HEAD if config["head-only"] else NAMES)
 
     def config(self) -> dict[str, Value]:
-        """Returns the loop as flat values."""
-        return {
-            "steps": self.steps, "inner-rate": self.rate, "head-only": self.names == HEAD,
-            "second-order": self.second_order,
-        }  # fmt: skip
+        """Returns the loop as flat values; the meta-gradient goes through the steps."""
+        told = {"steps": self.steps, "inner-rate": self.rate, "head-only": self.names == HEAD}
+        return {**told, "second-order": True}
 
 
 def adapted(
     arrays: Mapping[str, "Tensor"], side: Side, inner: Inner, columns: "Tensor | None" = None
 ) -> dict[str, "Tensor"]:
-    """Returns the arrays after the inner loop: w <- w - rate grad L(w; side), the graph kept if second order.
+    """Returns the arrays after the inner loop: w <- w - rate grad L(w; side), the graph kept.
 
     Args:
         arrays: tensors that require a gradient, by the names of `NAMES`.
@@ -77,7 +73,7 @@ def adapted(
     current = dict(arrays)
     for _ in range(inner.steps):
         moved = [current[name] for name in inner.names]
-        slopes = torch.autograd.grad(_loss(current, side, columns), moved, create_graph=inner.second_order)
+        slopes = torch.autograd.grad(_loss(current, side, columns), moved, create_graph=True)
         steps = zip(inner.names, moved, slopes, strict=True)
         current |= {name: array - inner.rate * slope for name, array, slope in steps}
     return current
@@ -126,32 +122,25 @@ class Maml(NetworkTrained):
 
     Attributes:
         algorithm: "maml" or "anil".
-        steps: of the inner loop.
-        first: whether second derivatives are left out.
     """
 
-    syntax: ClassVar[str] = (
-        r"(?P<algorithm>maml|anil)-(?P<rounds>[1-9][0-9]{0,3})(?:-steps-(?P<steps>[1-5]))?(?P<first>-first-order)?"
-    )
+    syntax: ClassVar[str] = r"(?P<algorithm>maml|anil)-(?P<rounds>[1-9][0-9]{0,3})"
     example: ClassVar[str] = "anil-2"
     summary: ClassVar[str] = "a network meta-trained to learn from a few steps; the federation then takes them together"
     task: ClassVar[str] = "fit_meta"
     phases: ClassVar[tuple[str, ...]] = ("step",)
 
     algorithm: str
-    first: bool
-    steps: int = 3
 
     @property
-    def inner(self) -> dict[str, Value]:
-        """The inner loop as flat values."""
-        names = HEAD if self.algorithm == "anil" else NAMES
-        return Inner(self.steps, INNER_RATE, names, not self.first).config()
+    def inner(self) -> Inner:
+        """The inner loop of the name."""
+        return Inner(names=HEAD if self.algorithm == "anil" else NAMES)
 
     @property
     def facts(self) -> dict[str, Any]:
         """See NetworkTrained."""
-        return {"rounds": self.rounds, **self.inner}
+        return {"rounds": self.rounds, **self.inner.config()}
 
     def sent(self, study: Study) -> Mapping[str, Array]:
         """See Trained: besides, the weight of each class under which all count alike, [C]."""
@@ -160,14 +149,16 @@ class Maml(NetworkTrained):
 
     def config(self, study: Study) -> Mapping[str, Value]:
         """See Trained."""
+        ways = max(len(study.problem.classes), 2)
         return {
-            **self.inner, "outer-rate": OUTER_RATE, "tasks": TASKS_A_ROUND, "ways": max(len(study.problem.classes), 2),
+            **self.inner.config(), "outer-rate": OUTER_RATE, "tasks": TASKS_A_ROUND, "ways": ways,
             "whole": False, "batch-size": study.settings.batch_size,  # read by hospitals of earlier versions
         }  # fmt: skip
 
     def model(self, study: Study, arrays: Mapping[str, Float]) -> Network:
         """See Trained."""
-        exchange = Exchange("gradient_step", f"step-{self.name}", self.steps, self.inner, self.sent(study))
+        inner = self.inner
+        exchange = Exchange("gradient_step", f"step-{self.name}", inner.steps, inner.config(), self.sent(study))
         return network_of(study, run_rounds(study.hospitals, exchange, arrays).last, self.facts)
 
 
