@@ -11,8 +11,8 @@ from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
 from medtl_core.heads.linear import logistic, to_raw, with_bias
 from medtl_core.methods.adaptation import Support, adapt_metric
-from medtl_core.methods.maml import INNER_RATE, Inner, adapted
-from medtl_core.methods.metric import Metric, unit
+from medtl_core.methods.inner_loop import INNER_RATE, Inner, adapted
+from medtl_core.methods.models.metric import Metric, unit
 from medtl_core.methods.models.network import HEAD, NAMES, Network, standardised
 from medtl_core.values import ABSENT
 

@@ -12,7 +12,7 @@ from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, find_method, read_methods
 from medtl_core.federation.study import Study
-from medtl_core.methods.maml import Inner, adapted
+from medtl_core.methods.inner_loop import Inner, adapted
 from medtl_core.methods.models.network import BODY, HEAD, NAMES, Network, forward
 from tests.memory import make_site
 
