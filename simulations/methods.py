@@ -63,7 +63,7 @@ _ENSEMBLES = (
     "ensemble-weighted",
 )  # fmt: skip
 _ALONE = ("local-logistic", "local-svm", "local-boosting", "local-svm-rbf", "local-knn")
-_RARE = ("fedbal-20", "fedlogit-20", "fedweighted-20")
+_RARE = ("fedlogit-20", "fedweighted-20")
 _ACROSS = ("discriminant-standardised", "discriminant-nuisance", "adversarial-20", "metric", "reptile-20")
 _EPISODES = ("protonet-20", "anil-20", "maml-20")
 _PERSONAL = (

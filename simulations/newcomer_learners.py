@@ -11,9 +11,9 @@ from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
 from medtl_core.heads.linear import logistic, to_raw, with_bias
 from medtl_core.methods.adaptation import Support, adapt_metric
-from medtl_core.methods.maml import INNER_RATE, Inner, adapted
-from medtl_core.methods.metric import Metric, unit
-from medtl_core.methods.network import HEAD, NAMES, Network, standardised
+from medtl_core.methods.inner_loop import INNER_RATE, Inner, adapted
+from medtl_core.methods.models.metric import Metric, unit
+from medtl_core.methods.models.network import HEAD, NAMES, Network, standardised
 from medtl_core.values import ABSENT
 
 Values = NDArray[np.float32]
@@ -94,7 +94,7 @@ def anil(newcomer: Newcomer, values: Values) -> Logits:
     start = {name: array.requires_grad_() for name, array in arrays.items()}
     inputs = standardised(support.values, network.arrays)
     side = torch.from_numpy(inputs), torch.from_numpy(support.label)
-    done = adapted(start, side, Inner(_STEPS, INNER_RATE, HEAD, second_order=False))
+    done = adapted(start, side, Inner(_STEPS, INNER_RATE, HEAD))
     weight, bias = (done[name].detach().numpy().astype(np.float64) for name in ("head.weight", "head.bias"))
     return np.asarray(network.embedded(values) @ weight.T + bias)
 

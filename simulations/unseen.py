@@ -26,8 +26,8 @@ from simulations.intervals import markdown, over
 
 BASELINE = "discriminant"
 METHODS = (
-    BASELINE, "discriminant-standardised", "discriminant-nuisance", "discriminant-nuisance-10",
-    "discriminant-nuisance-cv", "fedavg-20", "network-20", "adversarial-20-0", "adversarial-20", "adversarial-20-1",
+    BASELINE, "discriminant-standardised", "discriminant-nuisance", "discriminant-nuisance-cv", "fedavg-20",
+    "network-20", "adversarial-20-0", "adversarial-20", "adversarial-20-1",
 )  # fmt: skip
 
 #: Unseen site -> method -> seed -> how it did.

@@ -22,7 +22,7 @@ from medtl_core.errors import ConfigError, DataError, MedtlError, RunError, Weig
 from medtl_core.features.spec import feature_facts
 from medtl_core.federation.saved import load_head, load_packed, save_head
 from medtl_core.flower.run import RunPlan
-from medtl_core.methods.metric import Metric
+from medtl_core.methods.models.metric import Metric
 from medtl_core.values import Examples, Task
 
 ROOT = Path(__file__).resolve().parents[1]

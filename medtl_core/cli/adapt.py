@@ -23,7 +23,7 @@ from medtl_core.federation.model import Classifier
 from medtl_core.federation.saved import is_model, load_head, load_packed, save_head, save_model
 from medtl_core.methods.adaptation import Support, adapt_head, adapt_metric, check_support
 from medtl_core.methods.episodes import draw_shots
-from medtl_core.methods.metric import Metric
+from medtl_core.methods.models.metric import Metric
 from medtl_core.rng import stream
 from medtl_core.runtime import one_thread
 from medtl_core.store import file_of, stem_of

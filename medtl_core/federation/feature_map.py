@@ -7,7 +7,7 @@ result equals cross-validation on the pooled cases.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -118,6 +118,7 @@ class Reading:
         sent: arrays the map needs.
         width: number of values d that it reads from a case.
         targets: number of things to tell.
+        config: flat values the map needs.
     """
 
     hospitals: Hospitals
@@ -126,6 +127,7 @@ class Reading:
     sent: Mapping[str, Array]
     width: int
     targets: int
+    config: Config = field(default_factory=dict)
 
     def sums(self, phase: str = "") -> Sums:
         """Returns the summed statistics (phase "NAME_statistics" unless stated)."""
@@ -150,7 +152,7 @@ class Reading:
     def _asked(
         self, step: str, arrays: Mapping[str, Array], expect: Mapping[str, ArraySpec], phase: str
     ) -> dict[str, Array]:
-        request = Request(self.map.task(step), arrays, {"folds": self.folds}, expect, phase)
+        request = Request(self.map.task(step), arrays, {**self.config, "folds": self.folds}, expect, phase)
         return total(reply.arrays for reply in self.hospitals.ask(request))
 
 

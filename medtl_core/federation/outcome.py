@@ -140,7 +140,7 @@ class Outcome:
             cases, and `heads` is empty.
         members: heads that an ensemble is made of; the evaluation says how they differ and what the ensemble gained.
         combine: makes the ensemble where its weights need the server's labelled cases; `heads` is then empty. No case
-            may choose the weights under which it is itself judged (see `methods.ensemble.cross_fitted`).
+            may choose the weights under which it is itself judged (see `methods.cross_fitting.cross_fitted`).
     """
 
     heads: Mapping[str, Classifier]

@@ -11,7 +11,7 @@ from medtl_core.config import Settings
 from medtl_core.evaluation.calibration import log_prior
 from medtl_core.federation.feature_map import IDENTITY, FeatureMap, Reading, Solved, Sums, solve
 from medtl_core.federation.folds import total
-from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request
+from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request, Value
 from medtl_core.federation.outcome import Candidates, Moments, Need, Outcome, Problem, Rounds, Share
 from medtl_core.heads.closed_form import FAMILIES, Family
 from medtl_core.heads.crossval import TEMPERATURES
@@ -79,11 +79,12 @@ class Study:
         return Moments(sums["counts"], mean, np.sqrt(np.maximum(sums["square"] / cases - mean**2, 0.0)) + TINY)
 
     def reading(
-        self, map_: FeatureMap, sent: Mapping[str, Array], *, width: int, targets: int | None = None
-    ) -> Reading:
+        self, map_: FeatureMap, sent: Mapping[str, Array], *, width: int, targets: int | None = None,
+        config: Mapping[str, Value] | None = None,
+    ) -> Reading:  # fmt: skip
         """Returns the hospitals to be asked about a feature map; targets are the classes unless stated."""
         targets = len(self.problem.classes) if targets is None else targets
-        return Reading(self.hospitals, self.settings.folds, map_, sent, width, targets)
+        return Reading(self.hospitals, self.settings.folds, map_, sent, width, targets, config or {})
 
     @cached_property
     def features(self) -> Reading:

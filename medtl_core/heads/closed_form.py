@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from medtl_core.heads.linear import to_raw
 from medtl_core.heads.statistics import Float, Statistics
-from medtl_core.values import ABSENT
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,5 @@ def _class_means(statistics: Statistics) -> tuple[Float, np.ndarray]:
 
 
 def _raw(weights: Float, bias: Float, statistics: Statistics, seen: np.ndarray) -> Float:
-    """Folds the standardisation into heads [s, C, d], [s, C] and marks classes never seen."""
-    raw = weights / statistics.scale
-    shifted = np.where(seen, bias - raw @ statistics.mean, ABSENT)
-    raw = np.where(seen[:, None], raw, 0.0)
-    return np.concatenate([raw, shifted[..., None]], axis=2)
+    """Heads [s, C, d], [s, C] on standardised features as heads on raw ones, classes never seen marked."""
+    return to_raw(np.concatenate([weights, bias[..., None]], axis=2), statistics.mean, statistics.scale, seen)

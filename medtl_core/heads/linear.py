@@ -252,10 +252,10 @@ def local_head(values: NDArray[np.floating[Any]], label: NDArray[np.int64], clas
 def logistic(inputs: Float, label: NDArray[np.int64], classes: int, *, penalty: float = 1e-2) -> Float:
     """Returns scikit-learn's class-balanced logistic regression as a head [C, d + 1]; zeros for a class not shown.
 
-    It minimises the class-weighted mean log-loss plus penalty / 2 times the squared length of the head's weights, the
-    objective of `penalised`. scikit-learn weighs the summed log-loss by C and the squared length by 1 / 2, so that
-    C = 1 / (penalty n). Two classes are one row w to it: the head's rows are -w / 2 and w / 2, whose squared length is
-    half of w's, so that C doubles. L-BFGS needs some tens of steps at such a penalty, as the problem is convex and the
+    It minimises the class-weighted mean log-loss plus penalty / 2 times the squared length of the head's weights, as
+    `pooled-logistic` does. scikit-learn weighs the summed log-loss by C and the squared length by 1 / 2, so that C =
+    1 / (penalty n). Two classes are one row w to it: the head's rows are -w / 2 and w / 2, whose squared length is half
+    of w's, so that C doubles. L-BFGS needs some tens of steps at such a penalty, as the problem is convex and the
     features are of one scale. The weights lie in the span of the cases, so they are sought there: with fewer cases than
     features that has far fewer numbers, and the same answer.
 
@@ -276,10 +276,3 @@ def logistic(inputs: Float, label: NDArray[np.int64], classes: int, *, penalty: 
     rows = np.concatenate([fitted.coef_ @ basis.T, fitted.intercept_[:, None]], axis=1)
     head[seen] = rows if len(seen) > 2 else np.concatenate([-rows / 2, rows / 2])
     return head
-
-
-def penalised(loss: float, gradient: Float, head: Float, cases: float, penalty: float) -> tuple[float, Float]:
-    """Returns the mean loss plus an L2 penalty on the weights (not the bias), and the flat gradient."""
-    weights = head.copy()
-    weights[:, -1] = 0.0
-    return loss / cases + 0.5 * penalty * float((weights**2).sum()), (gradient / cases + penalty * weights).ravel()

@@ -15,7 +15,7 @@ from medtl_core.evaluation.calibration import WORST, log_softmax, temperature
 from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import class_weights, to_raw, with_bias
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.metric import Metric, unit
+from medtl_core.methods.models.metric import Metric, unit
 from medtl_core.methods.personal.interpolated import nearest, pulled
 from medtl_core.values import ABSENT, Array, Head
 
@@ -82,7 +82,7 @@ def check_support(support: Support, known: Sequence[str]) -> None:
             )
 
 
-def adapt_metric(metric: Metric, support: Support, *, rule: str = "", mean_cases: float = MEAN_CASES) -> Metric:
+def adapt_metric(metric: Metric, support: Support, *, mean_cases: float = MEAN_CASES) -> Metric:
     """Returns the federation's metric with the hospital's classes.
 
     A class mean is that of the hospital's own cases and of up to `mean_cases` that the federation's mean stands for; a
@@ -92,7 +92,6 @@ def adapt_metric(metric: Metric, support: Support, *, rule: str = "", mean_cases
     Args:
         metric: of the federation.
         support: the hospital's cases.
-        rule: "unit" or "mahalanobis" instead of the one by the number of cases.
         mean_cases: weight of the federation's class means; 0 = the hospital's own cases alone.
 
     Raises:
@@ -109,7 +108,7 @@ def adapt_metric(metric: Metric, support: Support, *, rule: str = "", mean_cases
     means = (weight * prior[1] + onehot @ standard) / share
     directions = (weight * prior[2] + onehot @ unit(standard @ metric.whitening)) / share
     shots = support.counts[support.counts > 0]
-    chosen = rule or ("mahalanobis" if np.median(shots) >= MANY else "unit")
+    chosen = "mahalanobis" if np.median(shots) >= MANY else "unit"
     within = _posterior(metric.within, standard, support) if chosen == "mahalanobis" else metric.within
     adapted = replace(
         metric, within=within, means=means, directions=directions, counts=counts, rule=chosen, classes=support.classes

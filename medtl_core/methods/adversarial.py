@@ -25,18 +25,8 @@ from medtl_core.heads.closed_form import Discriminant
 from medtl_core.heads.linear import Training
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.local_sgd import Pass, epochs, local_sgd
-from medtl_core.methods.network import (
-    BODY,
-    HIDDEN,
-    NAMES,
-    Network,
-    NetworkTrained,
-    embed,
-    embedded,
-    network_loss,
-    network_of,
-    standardised,
-)
+from medtl_core.methods.models.network import BODY, HIDDEN, NAMES, Network, embed, embedded, network_loss, standardised
+from medtl_core.methods.network import NetworkTrained, network_of
 from medtl_core.rng import bucket
 from medtl_core.values import Array
 

@@ -1,31 +1,98 @@
 """Federated averaging of the linear head for rare classes: each variant changes the hospitals' loss.
 
 All share one task and start from the same recipe and batch order as `fedavg`, so that they differ from it in what
-their name says and in nothing else. Post-hoc correction of the same head is `fedavg-R-adjusted`.
+their name says and in nothing else. Post-hoc correction of the same head is `fedavg-R-adjusted`. A loss gives its value
+to torch and its gradient to numpy, so that the linear head and a fine-tuned backbone minimise the same thing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from medtl_core.errors import DataError
+from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.evaluation.calibration import log_loss
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Method
 from medtl_core.federation.rounds import Trained, recipe_config
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
-from medtl_core.heads.linear import Training, batches, with_bias
+from medtl_core.heads.linear import Training, batches, class_weights, softmax, with_bias
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.imbalance import find_loss
 from medtl_core.rng import stream
 from medtl_core.values import Array, Head, Released, Update
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _ROUNDS = "-(?P<rounds>[1-9][0-9]{0,3})"
-#: Order of the cases, as fedavg's; it travels, since hospitals of earlier versions read it.
-_ORDER = "shuffled"
+#: Smallest class share a loss works with. A class without cases would otherwise be pushed away without limit.
+FLOOR = 1e-2
+
+
+@final
+@dataclass(frozen=True)
+class Loss:
+    """Cross-entropy of logits plus an offset, weighed by class and averaged over the cases of a batch.
+
+    The offset is left out when the classifier answers. The mean is over cases, not over weights: batches then add up.
+
+    Attributes:
+        offset: [C], added to the logits.
+        weight: [C], of a case of each class; None = all alike.
+    """
+
+    offset: Float
+    weight: Float | None = None
+
+    def value(self, logits: "Tensor", label: "Tensor") -> "Tensor":
+        """Returns the mean loss of logits [n, C] and labels [n], a scalar in nats."""
+        from torch.nn.functional import cross_entropy
+
+        shifted = logits + logits.new_tensor(self.offset)
+        if self.weight is None:
+            return cross_entropy(shifted, label)
+        return (cross_entropy(shifted, label, reduction="none") * logits.new_tensor(self.weight)[label]).mean()
+
+    def residual(self, logits: Float, label: NDArray[np.int64]) -> Float:
+        """Returns the gradient of each case's loss by its logits, [n, C]; its mean is the gradient of `value`."""
+        residual = softmax(logits + self.offset)
+        residual[np.arange(len(label)), label] -= 1.0
+        return residual if self.weight is None else residual * self.weight[label][:, None]
+
+
+def log_share(counts: Float) -> Float:
+    """Returns the log share of each class [C], at least log `FLOOR`, also of a class without cases.
+
+    Example:
+        >>> log_share(np.array([1.0, 3.0, 0.0])).round(4).tolist()
+        [-1.3863, -0.2877, -4.6052]
+    """
+    return np.asarray(np.log(np.maximum(counts / counts.sum(), FLOOR)))
+
+
+#: Loss -> what it is for the class counts [C] of all hospitals. The log prior absorbs the imbalance, so that the plain
+#: logits are those of balanced classes (logit-adjusted loss, Menon et al., ICLR 2021, eq. 10).
+LOSSES: Mapping[str, Callable[[Float], Loss]] = {
+    "logit-adjusted": lambda counts: Loss(log_share(counts)),
+    "class-weighted": lambda counts: Loss(np.zeros(len(counts)), class_weights(counts)),
+}
+
+
+def find_loss(name: str, counts: Float) -> Loss:
+    """Returns the loss called `name` for class counts [C].
+
+    Raises:
+        ConfigError: the name is unknown, or the counts are not non-negative numbers with a positive sum.
+    """
+    if name not in LOSSES:
+        raise ConfigError(f"loss {name!r} is not known; {did_you_mean(name, LOSSES)}")
+    known = np.asarray(counts, np.float64)
+    if known.ndim != 1 or not np.isfinite(known).all() or (known < 0).any() or not known.sum() > 0:
+        raise ConfigError(f"loss {name!r} needs one non-negative case count a class with a positive sum, not {counts}")
+    return LOSSES[name](known)
 
 
 @dataclass(frozen=True)
@@ -33,10 +100,8 @@ class Balancing(Trained):
     """What the variants share: rounds of `fit_loss`, then the head on raw features, its logits as trained."""
 
     task: ClassVar[str] = "fit_loss"
-    #: One of `imbalance.LOSSES`.
+    #: One of `LOSSES`.
     loss: ClassVar[str]
-    #: Whose class counts the loss works with: "own" (the hospital's) or "all" (the sum over hospitals).
-    prior: ClassVar[str] = "own"
 
     @property
     def trained_as(self) -> str:
@@ -45,8 +110,8 @@ class Balancing(Trained):
 
     @property
     def told(self) -> dict[str, Value]:
-        """What hospitals are told of the loss, and the facts say."""
-        return {"loss": self.loss, "order": _ORDER, "prior": self.prior}
+        """What hospitals are told of the loss, and the facts say; order and prior are read by earlier versions."""
+        return {"loss": self.loss, "order": "shuffled", "prior": "all"}
 
     def start(self, study: Study) -> Mapping[str, Array]:
         """See Trained."""
@@ -68,17 +133,6 @@ class Balancing(Trained):
 
 @final
 @dataclass(frozen=True)
-class Balanced(Balancing):
-    """Balanced softmax with each hospital's own prior (Ren et al. 2020; as FedLC, Zhang et al. 2022)."""
-
-    syntax: ClassVar[str] = "fedbal" + _ROUNDS
-    example: ClassVar[str] = "fedbal-20"
-    summary: ClassVar[str] = "fedavg whose local loss absorbs the hospital's own class prior (balanced softmax, FedLC)"
-    loss: ClassVar[str] = "balanced-softmax"
-
-
-@final
-@dataclass(frozen=True)
 class LogitAdjusted(Balancing):
     """The logit-adjusted loss with the prior of all hospitals together (Menon et al. 2021)."""
 
@@ -86,7 +140,6 @@ class LogitAdjusted(Balancing):
     example: ClassVar[str] = "fedlogit-20"
     summary: ClassVar[str] = "fedavg whose local loss absorbs the class prior of all hospitals together"
     loss: ClassVar[str] = "logit-adjusted"
-    prior: ClassVar[str] = "all"
 
 
 @final
@@ -98,7 +151,6 @@ class Weighted(Balancing):
     example: ClassVar[str] = "fedweighted-20"
     summary: ClassVar[str] = "fedavg whose local loss weighs classes inversely to their cases at all hospitals"
     loss: ClassVar[str] = "class-weighted"
-    prior: ClassVar[str] = "all"
 
 
 def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -109,9 +161,7 @@ def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """
     if not len(site.label):
         return Released(Update({"head": arrays["head"]}))
-    training = Training.of(config)
-    own = np.bincount(site.label, minlength=site.classes).astype(np.float64)
-    loss = find_loss(str(config["loss"]), own if config["prior"] == "own" else arrays["counts"].astype(np.float64))
+    training, loss = Training.of(config), find_loss(str(config["loss"]), arrays["counts"])
     inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
     rng = stream(site.seed, "fit", site.name, int(config["round"]))
     head = arrays["head"].astype(np.float64)
@@ -127,5 +177,5 @@ def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
     return Released(Update({"head": head.astype(np.float32)}), metrics=metrics)
 
 
-METHODS: tuple[type[Method], ...] = (Balanced, LogitAdjusted, Weighted)
+METHODS: tuple[type[Method], ...] = (LogitAdjusted, Weighted)
 TASKS: Mapping[str, Task] = {"fit_loss": fit_loss}

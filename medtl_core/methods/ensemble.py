@@ -1,49 +1,29 @@
-"""Ensembles of the heads that other methods gave: mean of probabilities, weighed on the server's own labelled cases.
+"""Ensembles of the hospitals' own heads: mean of probabilities, equal or weighed on the server's own labelled cases."""
 
-No case chooses the weights under which it is itself judged.
-"""
-
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
-import numpy as np
-
-from medtl_core.errors import DataError
-from medtl_core.evaluation.calibration import WORST, log_softmax
-from medtl_core.evaluation.formulas import Figure, Float
-from medtl_core.evaluation.intervals import strata
-from medtl_core.evaluation.scores import balanced_accuracy, select
 from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome, Share
+from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.study import Study
-from medtl_core.methods.closed import Local
-from medtl_core.methods.super_learner import Point, best_point, class_sums, least_loss
-from medtl_core.rng import bucket
-from medtl_core.values import Array, Scores
-
-#: Fewer labelled cases than this leave the weights equal: with few, fitted ones are mostly noise (docs/methods.md).
-FEWEST = 200
-
-#: Points of balanced accuracy below the best member from which on a member is dropped.
-MARGIN = 0.03
-
-_ENOUGH = 1e-6
+from medtl_core.methods.cross_fitting import combine, cross_fitted
+from medtl_core.methods.local import Local
+from medtl_core.values import Scores
 
 
 @final
 @dataclass(frozen=True)
 class Ensemble(Method):
-    """A mean of the probabilities of heads that other methods gave.
+    """A mean of the probabilities of the heads that hospitals train alone.
 
     Attributes:
-        members: "local": the hospitals' own heads, weighted equally; "weighted": the same, weighted on the server's
-            cases; "all": these and the one head of every other method that is asked for, weighted likewise.
+        members: "local": weighted equally; "weighted": on the server's cases, the clearly worse ones dropped.
     """
 
-    syntax: ClassVar[str] = "ensemble-(?P<members>local|weighted|all)"
+    syntax: ClassVar[str] = "ensemble-(?P<members>local|weighted)"
     example: ClassVar[str] = "ensemble-weighted"
-    summary: ClassVar[str] = "mean probability of the hospitals' own heads (all: and the federated ones)"
+    summary: ClassVar[str] = "mean probability of the hospitals' own heads (local: equal weights)"
     test: ClassVar[str] = "server"
 
     members: str
@@ -51,13 +31,6 @@ class Ensemble(Method):
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         local = study.outcome(Local("local"))
-        heads, bill = dict(local.heads), dict(local.bill)
-        if self.members == "all":
-            for method in study.methods:
-                if not isinstance(method, Ensemble):
-                    other = study.outcome(method)
-                    heads |= {method.name: other.heads[""]} if "" in other.heads else {}
-                    bill |= dict.fromkeys(other.bill, Share())
 
         def weigh(members: Mapping[str, Scores]) -> tuple[Scores, Mapping[str, Any]]:
             if self.members == "local":
@@ -65,140 +38,7 @@ class Ensemble(Method):
             scores, facts = cross_fitted(members, seed=study.settings.seed)
             return scores, {**facts, "members": list(members)}
 
-        return Outcome({}, bill, members=heads, combine=weigh)
-
-
-def combine(members: Sequence[Scores], weights: Array | None = None) -> Scores:
-    """Returns the members' weighted mean probability, as log-probabilities.
-
-    Args:
-        members: M >= 1 scores of the same cases in the same order.
-        weights: [M], non-negative and summing to one; None = equal.
-
-    Raises:
-        DataError: the members judge different cases, or the weights are not on the simplex.
-
-    Example:
-        >>> one = Scores(np.log([[0.8, 0.2]]), np.array([0]), np.array(["a"]), np.array([0]))
-        >>> other = Scores(np.log([[0.4, 0.6]]), np.array([0]), np.array(["a"]), np.array([0]))
-        >>> np.exp(combine([one, other]).logits).round(3).tolist()
-        [[0.6, 0.4]]
-    """
-    _same_cases(members)
-    weight = equal(members) if weights is None else np.asarray(weights, np.float64)
-    if weight.shape != (len(members),) or not (weight >= 0).all() or abs(weight.sum() - 1.0) > _ENOUGH:
-        raise DataError(f"{len(members)} members need as many non-negative weights summing to 1, not {weight.tolist()}")
-    return replace(members[0], logits=mean_of_probabilities([member.logits for member in members], weight))
-
-
-def mean_of_probabilities(logits: Sequence[Float], weights: Float) -> Float:
-    """Returns the log of members' weighted mean probability [n, C], from their logits, M times [n, C]."""
-    logs = [np.log(weight) + log_softmax(each) for each, weight in zip(logits, weights, strict=True) if weight > 0]
-    return np.asarray(np.logaddexp.reduce(logs, axis=0))
-
-
-def equal(members: Sequence[Scores]) -> Float:
-    """Returns the same weight for every member, [M]."""
-    return np.full(len(members), 1.0 / len(members))
-
-
-def validation_weighted(members: Sequence[Scores]) -> Float:
-    """Returns the weights [M] of the mean probability with the lowest class-balanced log-loss on these cases.
-
-    They are super-learner weights if the members never saw the cases, within 1e-6 nats of the least loss; equal below
-    200 cases. A case costs a member at most 20 nats.
-
-    Raises:
-        DataError: the members judge different cases.
-    """
-    _same_cases(members)
-    label, classes = members[0].label, members[0].logits.shape[1]
-    if len(label) < FEWEST:
-        return equal(members)
-    rows = np.arange(len(label))
-    logs = np.stack([log_softmax(member.logits)[rows, label] for member in members])
-    likelihood = np.exp(np.maximum(logs, -WORST))
-    counts = np.bincount(label, minlength=classes).astype(np.float64)
-
-    def best_of(tried: Float) -> Point:
-        return best_point(tried, class_sums(likelihood, label, classes, tried), counts)
-
-    return least_loss(best_of, len(members), enough=_ENOUGH, rounds=50)[0].weights
-
-
-def drop_rule(accuracies: Mapping[str, Figure]) -> tuple[str, ...]:
-    """Returns the members whose balanced accuracy lies more than `MARGIN` below the best; undefined ones stay.
-
-    An ensemble with a clearly worse member is worse than its best member (docs/methods.md).
-
-    Example:
-        >>> drop_rule({"ridge": 0.60, "local": 0.50, "discriminant": 0.62})
-        ('local',)
-    """
-    defined = {name: value for name, value in accuracies.items() if value is not None}
-    best = max(defined.values(), default=0.0)
-    return tuple(name for name, value in defined.items() if best - value > MARGIN + 1e-12)
-
-
-def cross_fitted(members: Mapping[str, Scores], *, seed: int = 0) -> tuple[Scores, dict[str, Any]]:
-    """Returns the ensemble's scores of all cases, none of which chose its own weights, and the facts on all cases.
-
-    Patients are cut in two halves, alike in classes. Members are dropped and weights fitted on one half and applied to
-    the other, both ways; so the figures of the result are as honest as those of a single member.
-
-    Args:
-        members: name -> scores of the same cases in the same order.
-        seed: of the cut.
-
-    Returns:
-        The scores, and JSON-able facts from all cases together: `weights` of every member, and `dropped`, the names of
-        those that have none.
-
-    Raises:
-        DataError: there is no member, or they judge different cases.
-    """
-    _same_cases(list(members.values()))
-    first = next(iter(members.values()))
-    half = _halves(first, seed)
-    logits = np.empty_like(first.logits, dtype=np.float64)
-    for side in (0, 1):
-        fitted, _ = _fit(members, half != side)
-        judged = [select(member, half == side) for member in members.values()]
-        logits[half == side] = combine(judged, fitted).logits
-    weights, dropped = _fit(members, np.ones(len(half), dtype=np.bool_))
-    facts = {"weights": dict(zip(members, weights.tolist(), strict=True)), "dropped": list(dropped)}
-    return replace(first, logits=logits), facts
-
-
-def _fit(members: Mapping[str, Scores], rows: Array) -> tuple[Float, tuple[str, ...]]:
-    """Weights [M] from some rows, 0 for dropped members, and the names of those."""
-    scores = {name: select(member, rows) for name, member in members.items()}
-    dropped = drop_rule({name: balanced_accuracy(member) for name, member in scores.items()})
-    stay = [name for name in members if name not in dropped]
-    fitted = dict(zip(stay, validation_weighted([scores[name] for name in stay]).tolist(), strict=True))
-    return np.array([fitted.get(name, 0.0) for name in members]), dropped
-
-
-def _halves(scores: Scores, seed: int) -> Array:
-    """Side 0 or 1 of each case [n]: by patient, alternating within the rarest class a patient shows."""
-    patient, stratum = strata(scores)
-    names = np.unique(scores.group)
-    order = sorted(range(len(names)), key=lambda i: (stratum[i], bucket(seed, f"half/{names[i]}", 2**32)))
-    side = np.empty(len(names), dtype=np.int64)
-    side[order] = np.arange(len(order)) % 2
-    return side[patient]
-
-
-def _same_cases(members: Sequence[Scores]) -> None:
-    if not members:
-        raise DataError("an ensemble needs at least one member")
-    first = members[0]
-    for number, member in enumerate(members):
-        same = member.logits.shape == first.logits.shape and all(
-            np.array_equal(getattr(member, name), getattr(first, name)) for name in ("label", "site", "group")
-        )
-        if not same:
-            raise DataError(f"ensemble member {number} judges other cases than member 0; score all on the same cases")
+        return Outcome({}, dict(local.bill), members=dict(local.heads), combine=weigh)
 
 
 METHODS: tuple[type[Method], ...] = (Ensemble,)

@@ -11,7 +11,7 @@ from medtl_core.errors import DataError, positive
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.linear import Training
 from medtl_core.methods.local_sgd import Cost, Pass, local_sgd
-from medtl_core.methods.network import standardised
+from medtl_core.methods.models.network import standardised
 from medtl_core.values import Array
 
 if TYPE_CHECKING:

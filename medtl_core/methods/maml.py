@@ -6,7 +6,7 @@ Every hospital takes the meta-gradient of its own episodes, the server averages 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 
@@ -14,109 +14,17 @@ from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Method
 from medtl_core.federation.rounds import Exchange, run_rounds
 from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
-from medtl_core.heads.linear import Training, class_weights
+from medtl_core.heads.linear import class_weights
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.episodes import EpisodeLoss, Side, episodic_sgd
-from medtl_core.methods.local_sgd import descend
-from medtl_core.methods.network import HEAD, NAMES, Network, NetworkTrained, forward, network_of, standardised
-from medtl_core.values import Array, Released, Update
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from medtl_core.methods.inner_loop import Inner
+from medtl_core.methods.models.network import HEAD, NAMES, Network
+from medtl_core.methods.network import NetworkTrained, network_of
+from medtl_core.values import Array
 
 #: Tasks a hospital takes a meta-gradient of in one round.
 TASKS_A_ROUND = 20
-#: Inner and outer step of plain gradient descent.
-INNER_RATE, OUTER_RATE = 0.2, 0.1
-
-
-@dataclass(frozen=True)
-class Inner:
-    """The inner loop.
-
-    Attributes:
-        steps: gradient steps on the support cases.
-        rate: of each.
-        names: arrays that move; `HEAD` makes it ANIL.
-        second_order: whether the meta-gradient goes through the steps; without, they count as constants.
-    """
-
-    steps: int = 3
-    rate: float = INNER_RATE
-    names: tuple[str, ...] = NAMES
-    second_order: bool = True
-
-    @classmethod
-    def of(cls, config: Config) -> "Inner":
-        """Reads the loop from a message's config, as `config` writes it."""
-        names = HEAD if config["head-only"] else NAMES
-        return cls(int(config["steps"]), float(config["inner-rate"]), names, bool(config["second-order"]))
-
-    def config(self) -> dict[str, Value]:
-        """Returns the loop as flat values."""
-        return {
-            "steps": self.steps, "inner-rate": self.rate, "head-only": self.names == HEAD,
-            "second-order": self.second_order,
-        }  # fmt: skip
-
-
-def adapted(
-    arrays: Mapping[str, "Tensor"], side: Side, inner: Inner, columns: "Tensor | None" = None
-) -> dict[str, "Tensor"]:
-    """Returns the arrays after the inner loop: w <- w - rate grad L(w; side), the graph kept if second order.
-
-    Args:
-        arrays: tensors that require a gradient, by the names of `NAMES`.
-        side: standardised features [n, d] and labels [n].
-        inner: the loop.
-        columns: int [N], the logits that take part; labels are positions in it. None = all.
-    """
-    import torch
-
-    current = dict(arrays)
-    for _ in range(inner.steps):
-        moved = [current[name] for name in inner.names]
-        slopes = torch.autograd.grad(_loss(current, side, columns), moved, create_graph=inner.second_order)
-        steps = zip(inner.names, moved, slopes, strict=True)
-        current |= {name: array - inner.rate * slope for name, array, slope in steps}
-    return current
-
-
-def _loss(arrays: Mapping[str, "Tensor"], side: Side, columns: "Tensor | None") -> "Tensor":
-    from torch.nn.functional import cross_entropy
-
-    logits = forward(arrays, side[0])
-    return cross_entropy(logits if columns is None else logits[:, columns], side[1])
-
-
-def _meta_loss(config: Config) -> EpisodeLoss:
-    inner = Inner.of(config)
-
-    def loss(arrays: Mapping[str, "Tensor"], support: Side, query: Side, classes: "Tensor") -> "Tensor":
-        return _loss(adapted(arrays, support, inner, classes), query, classes)
-
-    return loss
-
-
-def gradient_step(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """One step of gradient descent on all of a hospital's cases, each weighted by its class (`weight` [C]).
-
-    The mean over hospitals, each counting by its cases, is the same step on the pooled cases.
-    """
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    inputs, label = torch.from_numpy(standardised(site.values, arrays)), torch.from_numpy(site.label)
-    weight = torch.from_numpy(np.asarray(arrays["weight"], np.float32))[label]
-
-    def cost(current: Mapping[str, "Tensor"]) -> "Tensor":
-        return (weight * cross_entropy(forward(current, inputs), label, reduction="none")).mean()
-
-    inner = Inner.of(config)
-    training = Training(learning_rate=inner.rate, weight_decay=0.0)
-    moved = descend({name: arrays[name] for name in NAMES}, [[(cost, 1)]], training, inner.names)
-    return Released(Update(moved.arrays), metrics={"loss-before": moved.loss_before})
+#: Outer step of plain gradient descent.
+OUTER_RATE = 0.1
 
 
 @final
@@ -126,32 +34,25 @@ class Maml(NetworkTrained):
 
     Attributes:
         algorithm: "maml" or "anil".
-        steps: of the inner loop.
-        first: whether second derivatives are left out.
     """
 
-    syntax: ClassVar[str] = (
-        r"(?P<algorithm>maml|anil)-(?P<rounds>[1-9][0-9]{0,3})(?:-steps-(?P<steps>[1-5]))?(?P<first>-first-order)?"
-    )
+    syntax: ClassVar[str] = r"(?P<algorithm>maml|anil)-(?P<rounds>[1-9][0-9]{0,3})"
     example: ClassVar[str] = "anil-2"
     summary: ClassVar[str] = "a network meta-trained to learn from a few steps; the federation then takes them together"
     task: ClassVar[str] = "fit_meta"
     phases: ClassVar[tuple[str, ...]] = ("step",)
 
     algorithm: str
-    first: bool
-    steps: int = 3
 
     @property
-    def inner(self) -> dict[str, Value]:
-        """The inner loop as flat values."""
-        names = HEAD if self.algorithm == "anil" else NAMES
-        return Inner(self.steps, INNER_RATE, names, not self.first).config()
+    def inner(self) -> Inner:
+        """The inner loop of the name."""
+        return Inner(names=HEAD if self.algorithm == "anil" else NAMES)
 
     @property
     def facts(self) -> dict[str, Any]:
         """See NetworkTrained."""
-        return {"rounds": self.rounds, **self.inner}
+        return {"rounds": self.rounds, **self.inner.config()}
 
     def sent(self, study: Study) -> Mapping[str, Array]:
         """See Trained: besides, the weight of each class under which all count alike, [C]."""
@@ -160,19 +61,17 @@ class Maml(NetworkTrained):
 
     def config(self, study: Study) -> Mapping[str, Value]:
         """See Trained."""
+        ways = max(len(study.problem.classes), 2)
         return {
-            **self.inner, "outer-rate": OUTER_RATE, "tasks": TASKS_A_ROUND, "ways": max(len(study.problem.classes), 2),
+            **self.inner.config(), "outer-rate": OUTER_RATE, "tasks": TASKS_A_ROUND, "ways": ways,
             "whole": False, "batch-size": study.settings.batch_size,  # read by hospitals of earlier versions
         }  # fmt: skip
 
     def model(self, study: Study, arrays: Mapping[str, Float]) -> Network:
         """See Trained."""
-        exchange = Exchange("gradient_step", f"step-{self.name}", self.steps, self.inner, self.sent(study))
+        inner = self.inner
+        exchange = Exchange("gradient_step", f"step-{self.name}", inner.steps, inner.config(), self.sent(study))
         return network_of(study, run_rounds(study.hospitals, exchange, arrays).last, self.facts)
 
 
 METHODS: tuple[type[Method], ...] = (Maml,)
-TASKS: Mapping[str, Task] = {
-    "fit_meta": episodic_sgd("meta", NAMES, _meta_loss, count="tasks", rate="outer-rate"),
-    "gradient_step": gradient_step,
-}

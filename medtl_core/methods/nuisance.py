@@ -22,8 +22,8 @@ from medtl_core.heads.closed_form import Discriminant
 from medtl_core.heads.statistics import Float, Statistics, collect, square, upper
 from medtl_core.values import Released, Update
 
-#: Penalty where the name states none.
-DEFAULT = "3"
+#: The penalty, unless it is to be chosen.
+PENALTY = 3.0
 #: Penalties among which `-cv` chooses. Its held-out cases come from the training hospitals, so it judges the penalty
 #: on seen scanners and tends to choose less than an unseen one would want.
 GRID = (0.0, 1.0, 3.0, 10.0)
@@ -81,19 +81,19 @@ class NuisanceDiscriminant(Method):
     """The cross-validated discriminant on G + g S_D.
 
     Attributes:
-        penalty: g as written in the name, or "cv" to choose it from `GRID`.
+        cv: whether cross-validation chooses g from `GRID`; else it is `PENALTY`.
     """
 
-    syntax: ClassVar[str] = "discriminant-nuisance(-(?P<penalty>cv|[0-9]{1,4}))?"
+    syntax: ClassVar[str] = "discriminant-nuisance(?P<cv>-cv)?"
     example: ClassVar[str] = "discriminant-nuisance"
     summary: ClassVar[str] = "the discriminant that treats differences between hospitals within a class as noise"
 
-    penalty: str = DEFAULT
+    cv: bool
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         scatters, phase = study.once("nuisance", lambda: scatter(study)), f"validate-{self.name}"
-        grid = GRID if self.penalty == "cv" else (float(self.penalty),)
+        grid = GRID if self.cv else (PENALTY,)
         candidates = {g: (_FAMILY, penalised(study.sums, scatters, g)) for g in grid}
         heads = solve(study.features, candidates, phase)
         best = min(grid, key=lambda g: heads[g].choice.loss)

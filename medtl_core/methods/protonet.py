@@ -14,7 +14,8 @@ from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.episodes import Shape, Side, episodic_sgd
-from medtl_core.methods.network import BODY, HIDDEN, Network, NetworkTrained, embed, embedded, network_of
+from medtl_core.methods.models.network import BODY, HIDDEN, Network, embed, embedded
+from medtl_core.methods.network import NetworkTrained, network_of
 from medtl_core.values import Array, Released, Update
 
 if TYPE_CHECKING:

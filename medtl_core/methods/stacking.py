@@ -23,9 +23,9 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import WORST, choose
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.ensemble import drop_rule
+from medtl_core.methods.cross_fitting import drop_rule
 from medtl_core.methods.gradient import RIVAL
-from medtl_core.methods.mixture import Mixture
+from medtl_core.methods.models.mixture import Mixture
 from medtl_core.methods.super_learner import Point, best_point, class_sums, least_loss
 from medtl_core.values import Array, Released, Update
 

@@ -11,12 +11,12 @@ from medtl_core.heads.linear import (
     local_head,
     logistic,
     loss_and_gradient,
-    penalised,
     softmax,
     to_raw,
     train,
     with_bias,
 )  # fmt: skip
+from medtl_core.methods.pooled_logistic import penalised
 from medtl_core.rng import stream
 from medtl_core.values import ABSENT
 

@@ -12,7 +12,8 @@ from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import answer, find_method
 from medtl_core.federation.tasks import SiteData
 from medtl_core.methods.adversarial import DOMAIN, domain_of, hospital_accuracy, reversal, reversed_gradient, sent_of
-from medtl_core.methods.network import BODY, HEAD, NAMES, start_of
+from medtl_core.methods.models.network import BODY, HEAD, NAMES
+from medtl_core.methods.network import start_of
 from tests.methods.shifted import plain, shifted, study
 
 SIZES = {"a": 30, "b": 24, "c": 40}

@@ -14,7 +14,8 @@ from medtl_core.federation.registry import read_methods, unpack
 from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.statistics import collect
-from medtl_core.methods.metric import LEAST, Metric, _sharpness, moments_of, nearest, shrunk, unit, whitening
+from medtl_core.methods.metric import LEAST, _sharpness, moments_of
+from medtl_core.methods.models.metric import Metric, nearest, shrunk, unit, whitening
 from medtl_core.values import ABSENT
 from tests.memory import PROBLEM, make_site
 

@@ -15,7 +15,7 @@ from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
-from medtl_core.methods.network import BODY, HEAD, NAMES
+from medtl_core.methods.models.network import BODY, HEAD, NAMES
 from medtl_core.methods.personal.client import LocalRound
 from medtl_core.methods.personal.partial import PULL, own_moments
 from server.verdict import judge_all

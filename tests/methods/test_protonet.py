@@ -12,7 +12,7 @@ from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
-from medtl_core.methods.network import BODY, HIDDEN, Network
+from medtl_core.methods.models.network import BODY, HIDDEN, Network
 from medtl_core.methods.protonet import episode_loss
 from tests.memory import make_site
 

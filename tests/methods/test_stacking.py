@@ -17,8 +17,8 @@ from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import choose, fold_of, held_out
 from medtl_core.heads.statistics import collect
-from medtl_core.methods import ensemble
-from medtl_core.methods.mixture import Mixture
+from medtl_core.methods import cross_fitting
+from medtl_core.methods.models.mixture import Mixture
 from medtl_core.values import ABSENT
 from tests.memory import PROBLEM
 
@@ -33,7 +33,7 @@ def outcomes(hospitals: MemoryHospitals, methods: str) -> list[Outcome]:
 def test_members_and_weights_are_those_of_the_pooled_cases(
     hospitals: MemoryHospitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ensemble, "MARGIN", 1.0)  # nobody is dropped
+    monkeypatch.setattr(cross_fitting, "MARGIN", 1.0)  # nobody is dropped
     (outcome,) = outcomes(hospitals, "ensemble-stacked")
     mixture = outcome.heads[""]
     assert isinstance(mixture, Mixture)
@@ -90,7 +90,7 @@ def member(outcome: Outcome) -> np.ndarray:
 def test_fedavg_can_be_a_member_and_shares_the_training_of_auto(
     hospitals: MemoryHospitals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ensemble, "MARGIN", 1.0)
+    monkeypatch.setattr(cross_fitting, "MARGIN", 1.0)
     fedavg, outcome = outcomes(hospitals, "fedavg-20-adjusted,ensemble-stacked-fedavg")
     direct = np.concatenate([fedavg.heads[""].weight, fedavg.heads[""].bias[:, None]], axis=1)
     temperature = np.linalg.norm(member(outcome)) / np.linalg.norm(direct)
@@ -104,7 +104,7 @@ def test_fedavg_can_be_a_member_and_shares_the_training_of_auto(
 
 
 def test_a_single_member_has_all_the_weight(hospitals: MemoryHospitals, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ensemble, "MARGIN", 0.0)
+    monkeypatch.setattr(cross_fitting, "MARGIN", 0.0)
     (outcome,) = outcomes(hospitals, "ensemble-stacked")
     assert list(outcome.facts["weights"].values()) == [1.0]
 

@@ -10,12 +10,12 @@ from torch import nn
 
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.federation.tasks import SiteData
+from medtl_core.methods.balanced import log_share
 from medtl_core.methods.finetune.activations import Inputs
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.client import TuningRecipe, split, tune
 from medtl_core.methods.finetune.split_backbone import open_backbone
 from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
-from medtl_core.methods.imbalance import log_share
 from medtl_core.values import Array, Released
 from tests.methods.pictures import SETTINGS, VIEWS, make_site
 

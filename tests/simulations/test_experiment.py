@@ -15,7 +15,7 @@ from simulations.tables import table
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"data": "phantom", "sites": 3, "shots": 12, "image-size": 32, "features": "4", "bootstrap": 20}
-METHODS = "local,ridge,discriminant,fedavg-2,auto,scaffold-2,ensemble-local,ensemble-weighted,ensemble-all"
+METHODS = "local,ridge,discriminant,fedavg-2,auto,scaffold-2,ensemble-local,ensemble-weighted"
 
 
 def plan(out: Path, cache: Path, seeds: int = 1, workers: int = 1, **changes: object) -> RunPlan:

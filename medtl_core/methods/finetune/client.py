@@ -16,11 +16,11 @@ from medtl_core.features.dataset import Material
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import batches
+from medtl_core.methods.balanced import find_loss
 from medtl_core.methods.finetune.activations import Inputs, averaged
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.split_backbone import open_backbone
 from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix, device
-from medtl_core.methods.imbalance import find_loss
 from medtl_core.rng import stream
 from medtl_core.values import Array, Released, Update
 
@@ -52,7 +52,7 @@ class TuningRecipe:
     Attributes:
         adapter: one of `adapters.ADAPTERS`.
         scope: see `split_backbone.Scope`.
-        loss: one of `imbalance.LOSSES`; "logit-adjusted" works with the class counts of all hospitals.
+        loss: one of `balanced.LOSSES`, for the class counts of all hospitals.
         epochs: passes over the hospital's cases.
         batch_size: cases a step.
         rate: learning rate of the head; the backbone's is `rate` x `Adapter.rate` / `DEPTH_DECAY` ** depth.
@@ -168,9 +168,7 @@ class _Training:
         self._mean, self._scale = (head.new_tensor(arrays[key]) for key in ("mean", "scale"))
         self._label = head.new_tensor(site.label).long()
         self._rows, self._watching = split(site.patients, site.label, site.seed)
-        here = np.bincount(site.label[self._rows], minlength=site.classes).astype(np.float64)
-        counts = np.asarray(arrays["counts"], np.float64) if recipe.loss == "logit-adjusted" else here
-        self._loss = find_loss(recipe.loss, counts).value
+        self._loss = find_loss(recipe.loss, arrays["counts"]).value
 
     def run(self, rng: np.random.Generator) -> Released:
         """Trains; where cases watch, the epoch they like best is kept, the start among the choices."""

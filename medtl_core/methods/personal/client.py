@@ -18,7 +18,7 @@ from medtl_core.federation.rounds import as_float32
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task, judged
 from medtl_core.heads.linear import Training
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.network import Network
+from medtl_core.methods.models.network import Network
 from medtl_core.methods.personal.state import KeptState, PersonalState, StateKey
 from medtl_core.rng import stream
 from medtl_core.values import ABSENT, Array, Head, Released, Update

@@ -12,7 +12,8 @@ from medtl_core.federation.rounds import as_float32
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Task
 from medtl_core.methods.local_sgd import Fitted, descend, epochs
-from medtl_core.methods.network import BODY, HEAD, NAMES, Network, network_loss, standardised, start_of
+from medtl_core.methods.models.network import BODY, HEAD, NAMES, Network, network_loss, standardised
+from medtl_core.methods.network import start_of
 from medtl_core.methods.personal.client import LocalRound, OwnModel, RoundResult, personal_tasks
 from medtl_core.methods.personal.server import ROUNDS, Personal
 from medtl_core.values import Array

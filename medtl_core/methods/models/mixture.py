@@ -1,20 +1,26 @@
 """Several affine heads as one classifier: the weighted mean of their probabilities."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.evaluation.calibration import log_softmax
 from medtl_core.features.dataset import Material
 from medtl_core.federation.model import Model
 from medtl_core.federation.study import Study
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.ensemble import mean_of_probabilities
 from medtl_core.values import Head
 
 _ENOUGH = 1e-6
+
+
+def mean_of_probabilities(logits: Sequence[Float], weights: Float) -> Float:
+    """Returns the log of members' weighted mean probability [n, C], from their logits, M times [n, C]."""
+    logs = [np.log(weight) + log_softmax(each) for each, weight in zip(logits, weights, strict=True) if weight > 0]
+    return np.asarray(np.logaddexp.reduce(logs, axis=0))
 
 
 @final

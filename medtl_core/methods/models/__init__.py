@@ -1,0 +1,1 @@
+"""Classifiers that travel as more than one matrix, beside the methods that make them."""

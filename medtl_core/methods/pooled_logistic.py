@@ -1,0 +1,66 @@
+"""The exact logistic regression on all cases, from sums of gradients: a reference that costs many rounds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import numpy as np
+
+from medtl_core.federation.folds import total
+from medtl_core.federation.hospitals import ArraySpec, Request
+from medtl_core.federation.method import Method
+from medtl_core.federation.outcome import Outcome, Share
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.heads.linear import class_weights, loss_and_gradient, to_raw, with_bias
+from medtl_core.heads.statistics import Float
+from medtl_core.values import Released, Update
+
+
+def gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Summed class-weighted log-loss [1] and its gradient [C, d + 1] at a given head."""
+    inputs = with_bias(site.values, arrays["mean"], arrays["scale"])
+    loss, slope = loss_and_gradient(arrays["head"], inputs, site.label, arrays["weight"])
+    return Released(Update({"loss": np.array([loss]), "gradient": slope}))
+
+
+def penalised(loss: float, gradient: Float, head: Float, cases: float, penalty: float) -> tuple[float, Float]:
+    """Returns the mean loss plus an L2 penalty on the weights (not the bias), and the flat gradient."""
+    weights = head.copy()
+    weights[:, -1] = 0.0
+    return loss / cases + 0.5 * penalty * float((weights**2).sum()), (gradient / cases + penalty * weights).ravel()
+
+
+@final
+@dataclass(frozen=True)
+class PooledLogistic(Method):
+    """Class-balanced logistic regression on all cases, by L-BFGS on summed gradients: exact, but many rounds."""
+
+    syntax: ClassVar[str] = "pooled-logistic"
+    example: ClassVar[str] = "pooled-logistic"
+    summary: ClassVar[str] = "reference: exact logistic regression on all cases, from sums of gradients"
+
+    def outcome(self, study: Study) -> Outcome:
+        """See Method."""
+        from scipy.optimize import minimize
+
+        moments, classes, width = study.moments, len(study.problem.classes), study.problem.width
+        fixed = {"mean": moments.mean, "scale": moments.scale, "weight": class_weights(moments.counts)}
+        expect = {"loss": ArraySpec((1,)), "gradient": ArraySpec((classes, width + 1))}
+
+        def objective(flat: Float) -> tuple[float, Float]:
+            head = flat.reshape(classes, width + 1)
+            request = Request("gradient", arrays={"head": head, **fixed}, expect=expect)
+            sums = total(reply.arrays for reply in study.hospitals.ask(request))
+            return penalised(float(sums["loss"][0]), sums["gradient"], head, float(moments.counts.sum()), 1e-2)
+
+        start = np.zeros(classes * (width + 1))
+        minimum = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60})
+        affine = to_raw(minimum.x.reshape(classes, width + 1), moments.mean, moments.scale, moments.counts > 0)
+        facts = {"evaluations": int(minimum.nfev)}
+        bill = {"moments": Share(), "gradient": Share()}
+        return Outcome({"": study.head(affine, "pooled-logistic", facts)}, bill, 0.0, facts)
+
+
+METHODS: tuple[type[Method], ...] = (PooledLogistic,)
+TASKS: Mapping[str, Task] = {"gradient": gradient}
