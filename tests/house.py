@@ -49,6 +49,12 @@ ROOMS = {
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")
 #: Budgets of sums and of single files: physical lines but for the corridor's, which are lines of code.
 WHOLE, CODE, TESTS, SIMULATIONS, METHOD, METHOD_MEDIAN = 22_000, 6_000, 16_000, 2_900, 250, 60
+#: Sums that are not within their budgets yet: they may shrink, and grow no more.
+CEILINGS = {
+    "medtl_core + server + client, lines": 26_050,
+    "tests, lines": 18_500,
+    "methods, median file": 105,
+}
 
 
 @dataclass(frozen=True)

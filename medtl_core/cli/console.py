@@ -114,12 +114,9 @@ def table_of(*headings: str, title: str | None = None, right: Sequence[str] = ()
     """
     from medtl_core.report.terminal import terminal_table
 
-    table = terminal_table(title=title, title_justify="left")
-    for heading in headings:
-        table.add_column(heading, no_wrap=heading == headings[0])
-    for heading in right:
-        table.add_column(heading, justify="right")
-    return table
+    words: dict[str, Mapping[str, Any]] = {heading: {"no_wrap": heading == headings[0]} for heading in headings}
+    numbers: dict[str, Mapping[str, Any]] = {heading: {"justify": "right"} for heading in right}
+    return terminal_table(words | numbers, (), title=title, title_justify="left")
 
 
 @contextmanager
