@@ -1,5 +1,6 @@
 """A hospital opens its own cases: in a simulation, from its own folder, and with everything that can be wrong."""
 
+import pickle
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client.app import app as client_app
 from client.site import Node, OpenHospitals, Site, open_site
 from medtl_core.config import Settings
 from medtl_core.data.manifest import write_manifest
@@ -125,3 +127,7 @@ def test_a_hospital_that_could_not_be_opened_is_tried_again(hospital, tmp_path: 
         hospitals.open(run, config)
     hospital([0, 1], ["train", "train"])
     assert hospitals.open(run, config).data.label.tolist() == [0, 1]
+
+
+def test_the_app_travels_to_another_process_without_its_hospitals() -> None:
+    assert pickle.loads(pickle.dumps(client_app)) is client_app  # as Ray sends it to its workers
