@@ -13,8 +13,7 @@ from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source
 from medtl_core.data.style import of_hospital
 from medtl_core.errors import ConfigError, DataError
-from medtl_core.features.dataset import Material
-from medtl_core.features.extract import Spec, extract, feature_spec
+from medtl_core.features.dataset import DerivedStore, Material
 from medtl_core.federation.tasks import SiteData
 from medtl_core.fingerprint import agreement
 from medtl_core.values import Examples
@@ -88,6 +87,8 @@ class _Place:
 class OpenHospitals:
     """The hospitals that a process has opened for the run at hand; it lets go of them when another run begins.
 
+    They share one store of what is derived from their cases, and so one limit for the process.
+
     Runs that differ only in what no hospital sees share them. Threads may ask at once: each hospital is opened once.
     """
 
@@ -96,6 +97,7 @@ class OpenHospitals:
         self._run_config: Mapping[str, Value] | None = None
         self._settings, self._state = Settings(), ""
         self._places: dict[Node, _Place] = {}
+        self._store = DerivedStore()
 
     def open(self, run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> Site:
         """Returns a hospital, opened now or before.
@@ -108,24 +110,29 @@ class OpenHospitals:
             if run_config != self._run_config:
                 chosen = settings(run_config)
                 if chosen.of_site() != self._settings:
-                    self._settings, self._places = chosen.of_site(), {}
+                    self._settings, self._places, self._store = chosen.of_site(), {}, DerivedStore()
                 self._run_config, self._state = dict(run_config), chosen.state
-            chosen, state = self._settings, self._state
+            chosen, state, store = self._settings, self._state, self._store
             place = self._places.setdefault(node, _Place())
         with place.lock:
             if place.site is None:
-                place.site = open_site(chosen, node)
+                place.site = open_site(chosen, node, store)
         # the server's settings never name a folder on the disk of a hospital that owns its data
         return place.site.keeping(node.state if node.data_path else state)
 
     def close(self) -> None:
         """Lets go of all of them."""
         with self._lock:
-            self._run_config, self._places = None, {}
+            self._run_config, self._places, self._store = None, {}, DerivedStore()
 
 
-def open_site(settings: Settings, node: Node) -> Site:
+def open_site(settings: Settings, node: Node, store: DerivedStore | None = None) -> Site:
     """Returns the hospital's cases as features, from the cache where they were computed before.
+
+    Args:
+        settings: of the run.
+        node: where the cases come from.
+        store: of what is derived from the cases, shared with other hospitals of the process; None = one of its own.
 
     Raises:
         DataError: the hospital has no usable training case.
@@ -135,14 +142,16 @@ def open_site(settings: Settings, node: Node) -> Site:
     if not len(train):
         raise DataError(f"hospital {name!r} has no training case left; check its manifest's split column and min-cell")
     classes = source.examples.task.classes
-    spec = feature_spec(settings, source.entry.views, source.columns)
-    values, test_values = (_features(part, spec, settings) for part in (train, test))
-    known = (settings, source.entry.views, source.columns, source.entry.modality)
+    entry, store = source.entry, DerivedStore() if store is None else store
+    material = Material(train, settings, entry.views, source.columns, entry.modality, store)
+    held_out = replace(material, examples=test)
+    features = material.features()
+    test_values = held_out.features().values if len(test) else features.values[:0]
     data = SiteData(
-        name, values, train["label"], train["patient"], test_values, test["label"], test["patient"],
-        len(classes), settings.seed, Material(train, *known), Material(test, *known),
+        name, features.values, train["label"], train["patient"], test_values, test["label"], test["patient"],
+        len(classes), settings.seed, material, held_out,
     )  # fmt: skip
-    agreed = agreement(settings, classes, spec.fingerprint)
+    agreed = agreement(settings, classes, features.fingerprint)
     return Site(data, agreed, settings, simulated=node.part >= 0)
 
 
@@ -170,9 +179,3 @@ def _suppress_small(examples: Examples, min_cell: int) -> Examples:
     """Drops classes with fewer cases than the hospital is willing to show in a sum."""
     counts = np.bincount(examples["label"], minlength=len(examples.task.classes))
     return examples.take(counts[examples["label"]] >= min_cell) if min_cell else examples
-
-
-def _features(examples: Examples, spec: Spec, settings: Settings) -> np.ndarray:
-    if not len(examples):
-        return np.zeros((0, spec.width), dtype=np.float32)
-    return extract(examples, spec, settings).values

@@ -11,9 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtl_core.errors import ConfigError, did_you_mean, positive
+from medtl_core.errors import ConfigError, did_you_mean, not_negative, one_of, positive
 
 Value = str | int | float | bool
+
+# What `Settings` checks one by one.
+_POSITIVE = (
+    "sites", "local_epochs", "batch_size", "learning_rate", "alpha", "deadline", "quorum", "bootstrap", "tune_epochs",
+    "tune_rate", "epsilon",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "shots", "image_size", "min_cell", "weight_decay", "proximal", "delta", "colluders", "public_cases",
+)  # fmt: skip
+_WORDS: Mapping[str, tuple[str, ...]] = {
+    "partition": ("natural", "dirichlet", "skewed", "size", "even"),
+    "views": ("auto", "one"),
+    "test": ("server", "sites"),
+    "shift": ("", "scanner"),
+}
+#: Settings that are local to a side, or to the server alone; neither changes what an array means.
+_SERVER = ("methods", "out", "state", "bootstrap", "deadline", "quorum")
+_LOCAL = ("cache", "data_path", "test_path", "weights", *_SERVER)
 
 
 @dataclass(frozen=True)
@@ -114,40 +132,28 @@ class Settings:
     public_images: str = "photos"
 
     def __post_init__(self) -> None:
-        positive(
-            sites=self.sites, local_epochs=self.local_epochs, batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            alpha=self.alpha, deadline=self.deadline, quorum=self.quorum, bootstrap=self.bootstrap,
-            tune_epochs=self.tune_epochs, tune_rate=self.tune_rate,
-        )  # fmt: skip
-        for name in ("shots", "image_size", "min_cell", "weight_decay", "proximal"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name.replace('_', '-')}={getattr(self, name)} must not be negative")
-        if self.quorum > 1:
-            raise ConfigError(f"quorum={self.quorum} is a share of the hospitals and must not exceed 1")
-        if self.folds < 2:
-            raise ConfigError(f"folds={self.folds} must be at least 2: one fold leaves nothing to train on")
-        _one_of("partition", self.partition, ("natural", "dirichlet", "skewed", "size", "even"))
-        _one_of("views", self.views, ("auto", "one"))
-        _one_of("test", self.test, ("server", "sites"))
-        _one_of("shift", self.shift, ("", "scanner"))
-        if self.leave_out and (self.test != "server" or self.test_path):
-            raise ConfigError(f"leave-out={self.leave_out!r} needs test=server and no test-path")
+        positive(**{name: getattr(self, name) for name in _POSITIVE})
+        not_negative(**{name: getattr(self, name) for name in _NOT_NEGATIVE})
+        for name, words in _WORDS.items():
+            one_of(name, getattr(self, name), words)
         for name, path in (("out", self.out), ("state", self.state)):
             if path and not Path(path).is_absolute():
                 raise ConfigError(f"{name}={path!r} must be an absolute path: a Flower process has its own folder")
-        self._check_privacy()
-
-    def _check_privacy(self) -> None:
-        positive(epsilon=self.epsilon)
-        if not 0.0 <= self.delta < 1.0:
-            raise ConfigError(f"delta={self.delta} must lie in [0, 1); 0 = min(1e-5, 1 / (10 x public cases))")
-        if self.colluders < 0 or self.public_cases < 0:
-            raise ConfigError(f"colluders={self.colluders}, public-cases={self.public_cases} must not be negative")
-        if self.privacy != "none" and self.test != "server":
-            raise ConfigError(
-                f"privacy={self.privacy} needs test=server: hospitals' figures on their cases are not free"
-            )
+        for refused, reason in (
+            (self.quorum > 1, f"quorum={self.quorum} is a share of the hospitals and must not exceed 1"),
+            (self.folds < 2, f"folds={self.folds} must be at least 2: one fold leaves nothing to train on"),
+            (not self.delta < 1, f"delta={self.delta} must lie in [0, 1); 0 = min(1e-5, 1 / (10 x public cases))"),
+            (
+                self.leave_out and (self.test != "server" or self.test_path),
+                f"leave-out={self.leave_out!r} needs test=server and no test-path",
+            ),
+            (
+                self.privacy != "none" and self.test != "server",
+                f"privacy={self.privacy} needs test=server: hospitals' figures on their cases are not free",
+            ),
+        ):
+            if refused:
+                raise ConfigError(reason)
 
     def public(self) -> dict[str, Value]:
         """Returns the settings as flat kebab-case keys, the form Flower's run config takes."""
@@ -155,9 +161,7 @@ class Settings:
 
     def agreed(self) -> dict[str, Value]:
         """Returns the settings both sides must share for their arrays to mean the same; paths and output are local."""
-        local = {"out", "state", "cache", "data-path", "test-path", "weights", "methods"}
-        local |= {"bootstrap", "deadline", "quorum"}
-        return {key: value for key, value in self.public().items() if key not in local}
+        return {key: value for key, value in self.public().items() if key.replace("-", "_") not in _LOCAL}
 
     def of_data(self, *, seed: int = 0) -> "Settings":
         """Returns only what decides which cases there are: runs that differ elsewhere can share one load."""
@@ -169,8 +173,7 @@ class Settings:
 
     def of_site(self) -> "Settings":
         """Returns only what a hospital's side depends on: runs that differ elsewhere share its features in memory."""
-        server = ("methods", "out", "state", "bootstrap", "deadline", "quorum")
-        return self.replace(**{name: getattr(Settings, name) for name in server})
+        return self.replace(**{name: getattr(Settings, name) for name in _SERVER})
 
     def replace(self, **changes: Value) -> "Settings":
         """Returns a copy with some fields changed (field names, not kebab-case)."""
@@ -252,8 +255,3 @@ def _coerce(key: str, value: Value, kind: type) -> Value:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{key}={value!r} must be of type {kind.__name__}")
     return value
-
-
-def _one_of(name: str, value: str, options: tuple[str, ...]) -> None:
-    if value not in options:
-        raise ConfigError(f"{name}={value!r} is not known; {did_you_mean(value, options)}")

@@ -5,7 +5,7 @@ identities: `public_text` gives the sentence that may be sent, the exception's o
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 class MedtlError(Exception):
@@ -96,3 +96,16 @@ def positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise ConfigError(f"{name.replace('_', '-')}={value} must be greater than 0")
+
+
+def not_negative(**values: float) -> None:
+    """Raises ConfigError naming the first keyword whose value is less than zero, or no number."""
+    for name, value in values.items():
+        if not value >= 0:
+            raise ConfigError(f"{name.replace('_', '-')}={value} must not be negative")
+
+
+def one_of(name: str, value: str, options: Collection[str]) -> None:
+    """Raises ConfigError where a setting's word is none of its options."""
+    if value not in options:
+        raise ConfigError(f"{name}={value!r} is not known; {did_you_mean(value, options)}")

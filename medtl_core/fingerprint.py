@@ -13,11 +13,5 @@ def agreement(settings: Settings, classes: tuple[str, ...], fingerprint: str) ->
     It covers the protocol, the agreed settings with the seed, the classes in order and the fingerprint of the features
     (weights, taps, pooling, size, views).
     """
-    return digest(
-        {
-            "protocol": PROTOCOL,
-            "settings": settings.agreed(),
-            "classes": list(classes),
-            "features": fingerprint,
-        }
-    )
+    agreed = {"protocol": PROTOCOL, "settings": settings.agreed(), "classes": list(classes), "features": fingerprint}
+    return digest(agreed)

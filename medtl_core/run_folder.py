@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from medtl_core.errors import MedtlError, RunError
@@ -52,22 +51,17 @@ class Run:
         write_json(self.folder / "metrics.json", metrics)
         write_text(self.folder / "report.html", page)
 
-    def fail(self, error: BaseException) -> None:
-        """Leaves the marker `FAILED`: an error's own text where it is meant for people, else only where it arose.
-
-        What another library says may quote a cell of a patient's row.
-        """
-        text = str(error) if isinstance(error, MedtlError) else _place_of(error)
-        write_text(self.folder / FAILED, f"{type(error).__name__}: {text}\n")
-
     def __enter__(self) -> "Run":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if error is not None:
-            # A full or vanished disk must not hide the error that broke the run.
-            with contextlib.suppress(OSError):
-                self.fail(error)
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
+        if error is None:
+            return
+        # What another library says may quote a cell of a patient's row: of its errors only the place is written.
+        text = str(error) if isinstance(error, MedtlError) else _place_of(error)
+        # A full or vanished disk must not hide the error that broke the run.
+        with contextlib.suppress(OSError):
+            write_text(self.folder / FAILED, f"{type(error).__name__}: {text}\n")
 
 
 def _place_of(error: BaseException) -> str:
@@ -95,9 +89,8 @@ def create_run(folder: Path) -> Run:
     except FileExistsError:
         taken = True
     except OSError as error:
-        raise RunError(
-            f"the run folder {folder} cannot be written ({error.strerror}); choose another with --out"
-        ) from (error)
+        remedy = f"cannot be written ({error.strerror}); choose another with --out"
+        raise RunError(f"the run folder {folder} {remedy}") from error
     if taken:
         raise RunError(f"the run folder {folder} is already in use; choose a new or an empty one with --out")
     return Run(folder)

@@ -167,14 +167,13 @@ class ArrayStore:
         manifest, path = self.manifest(stem), file_of(stem, "safetensors")
         try:
             content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest() == manifest["sha256"]:
+                return manifest, load(content)
         except OSError as error:
             raise self.error(f"the {self.what} {path} cannot be read ({error.strerror}); {self.remedy}") from error
-        if hashlib.sha256(content).hexdigest() != manifest["sha256"]:
-            raise self.error(f"{path} is not the file its manifest names (SHA-256 differs); {self.remedy}")
-        try:
-            return manifest, load(content)
         except SafetensorError as error:
             raise self.error(f"{path} is not a safetensors file: {error}; {self.remedy}") from error
+        raise self.error(f"{path} is not the file its manifest names (SHA-256 differs); {self.remedy}")
 
     def manifest(self, stem: Path) -> dict[str, Any]:
         """Returns the manifest alone.

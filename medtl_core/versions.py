@@ -31,14 +31,13 @@ def _commit(checkout: Path) -> str | None:
     """Returns the checkout's commit, with "+" when files differ from it; None outside a checkout of its own."""
     if not (checkout / ".git").exists():
         return None
+    words = (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+    commands = (["git", "-C", str(checkout), *asked] for asked in words)
     try:
-        head = _git(checkout, "rev-parse", "HEAD")
-        changed = _git(checkout, "status", "--porcelain", "--untracked-files=no")
+        head, changed = (
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
+            for command in commands
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return head + ("+" if changed else "")
-
-
-def _git(checkout: Path, *words: str) -> str:
-    command = ["git", "-C", str(checkout), *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()

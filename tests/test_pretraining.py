@@ -19,7 +19,7 @@ from medtl_core.cli import app as cli
 from medtl_core.cli.pretrain import open_public, pretrain
 from medtl_core.cli.trainer import Lesson, sides, train
 from medtl_core.config import Settings
-from medtl_core.data.catalog import PHANTOM
+from medtl_core.data.catalog import catalog
 from medtl_core.data.manifest import write_manifest
 from medtl_core.data.source import Source
 from medtl_core.data.synthetic.phantom import phantom
@@ -45,8 +45,8 @@ def source() -> Source:
     names = np.array([f"p{number}" for number in range(28)])
     split = np.where(np.arange(28) < 20, "train", "test")
     columns = {"label": label.astype(np.int64), "patient": names, "site": np.full(28, "a"), "split": split}
-    task = replace(PHANTOM.task, classes=("dark", "bright"))
-    return Source(replace(PHANTOM, task=task), Examples({**columns, "image": image}, task), ("made up",))
+    task = replace(catalog()["phantom"].task, classes=("dark", "bright"))
+    return Source(replace(catalog()["phantom"], task=task), Examples({**columns, "image": image}, task), ("made up",))
 
 
 # --- the file
@@ -77,7 +77,7 @@ def test_the_manifest_says_what_it_was_made_from(source: Source, home: Path) -> 
     pretrain(source, SMALL, home / "mine.safetensors")
     for folder in (home, own_folder()):
         manifest = json.loads((folder / "mine.json").read_text())
-        assert manifest["data"]["licence"] == PHANTOM.licence
+        assert manifest["data"]["licence"] == catalog()["phantom"].licence
         assert (manifest["classes"], manifest["cases"]) == (["dark", "bright"], {"train": 20, "test": 8})
         assert manifest["start"]["backbone"] == "random:squeezenet1_1"
         assert manifest["settings"]["seed"] == 0 and "weights" not in manifest["settings"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ import numpy as np
 import pytest
 
 from medtl_core.config import settings
-from medtl_core.errors import RunError
 from medtl_core.federation.private import terms_of
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.saved import load_packed
@@ -22,8 +22,9 @@ from medtl_core.privacy.gate import unscaled
 from medtl_core.privacy.identity import PEERS, public_identity
 from medtl_core.privacy.ledger_report import Balance, balance, ledgers
 from medtl_core.privacy.plan import Plan
+from medtl_core.privacy.witnesses import FILE
 from simulations.secure_sight import opened, secrets_of
-from tests.deployed import HOLD, copy_app, kill_node, listening_app, wait_for
+from tests.deployed import HOLD, kill_node, listening_app, wait_for
 from tests.harness.processes import Deployment
 from tests.privacy.made import write_tables
 
@@ -41,12 +42,7 @@ PATIENCE = 400.0
 
 @dataclass(frozen=True)
 class Place:
-    """Where everybody's folders lie.
-
-    Attributes:
-        folder: of all.
-        nodes: node config of every hospital.
-    """
+    """Where everybody's folders lie, and the hospitals' node configs."""
 
     folder: Path
     nodes: tuple[Mapping[str, str], ...]
@@ -136,30 +132,24 @@ def check_sum(place: Place, out: Path, plan: Plan, stayed: Sequence[str], helped
         assert "patient-" not in log.read_text(encoding="utf-8", errors="replace"), log
 
 
-def test_a_deployed_secure_sum_is_paid_for_and_shows_the_server_nothing_but_the_sum(place: Place) -> None:
-    changes = {"secure-sum": True}
+def test_a_deployed_secure_sum_is_paid_for_and_a_ledger_that_is_deleted_then_is_noticed(place: Place) -> None:
+    """The server sees nothing but the sum, and its memory and the hospitals' ledgers meet again in another run."""
+    known = {"secure-sum": True, "state": str(place.folder / "server")}
+    app, plan = listening_app(place.folder), place.plan(**{"secure-sum": True})
     with Deployment(place.nodes, home=place.folder / "flower") as deployment:
-        run_config = place.config("secure", **changes)
-        assert deployment.run(listening_app(place.folder), run_config, timeout=PATIENCE) == "finished:completed"
-    assert result(place.folder / "secure")["failures"] == []
-    check_paid(place, place.plan(**changes))
-    check_sum(place, place.folder / "secure", place.plan(**changes), NAMES)
-
-
-@pytest.mark.slow  # a deployment of its own; tests/client/test_secure_transcript.py does it in process
-def test_a_deployed_hospital_that_fails_after_its_shares_is_left_out_of_the_sum(place: Place) -> None:
-    changes = {"secure-sum": True}
-    (place.states / "south" / "privacy").mkdir(mode=0o700)
-    (place.states / "south" / "privacy" / "sealed").touch(mode=0o600)  # where its answer would be sealed
-    with Deployment(place.nodes, home=place.folder / "flower") as deployment:
-        run_config = place.config("secure", **changes)
-        assert deployment.run(listening_app(place.folder), run_config, timeout=PATIENCE) == "finished:completed"
-    told = [(row["site"], row["text"].partition(":")[0]) for row in result(place.folder / "secure")["failures"]]
-    assert told == [("south", "PrivacyError")]  # who did not answer is not asked again
-    assert {name: (book.reserved, book.released) for name, book in place.books().items()} == {
-        "east": (1, 1), "north": (1, 1), "south": (1, 0),
-    }  # fmt: skip
-    check_sum(place, place.folder / "secure", place.plan(**changes), NAMES[:2])
+        assert deployment.run(app, place.config("secure", **known), timeout=PATIENCE) == "finished:completed"
+        assert result(place.folder / "secure")["failures"] == []
+        check_paid(place, plan)
+        check_sum(place, place.folder / "secure", plan, NAMES)
+        shutil.rmtree(place.states / "north" / "privacy")
+        other = place.config("open", epsilon=0.4, state=known["state"])
+        assert deployment.run(app, other, timeout=PATIENCE) == "finished:completed"
+    failures = [(row["site"], row["text"].partition(":")[0]) for row in result(place.folder / "open")["failures"]]
+    assert failures == [("north", "PrivacyError")]
+    books = place.books()
+    assert {name: book.reserved for name, book in books.items()} == {"east": 2, "north": 0, "south": 2}
+    remembered = json.loads((place.folder / "server" / FILE).read_text(encoding="utf-8"))
+    assert remembered["south"]["witness-seq"] == books["south"].witness[0]
 
 
 @pytest.mark.slow  # Flower takes a minute to notice a SuperNode that is gone
@@ -182,27 +172,3 @@ def test_a_hospital_killed_between_two_stages_changes_nothing_but_who_is_in_the_
     check_sum(place, out, place.plan(**changes), stayed, NAMES[:2])
     books = {name: (book.reserved, book.released) for name, book in place.books().items()}
     assert books == {name: (1, 1) if name in stayed else (0, 0) for name in NAMES}
-
-
-@pytest.mark.slow  # a second deployment; what it adds is refused in process by tests/test_private_runs.py, too
-def test_a_deployed_hospital_pays_once_and_refuses_what_it_cannot_afford(place: Place) -> None:
-    out = place.folder / "open"
-    with Deployment(place.nodes, home=place.folder / "flower") as deployment:
-        app = copy_app(place.folder)
-        assert deployment.run(app, place.config("open"), timeout=PATIENCE) == "finished:completed"
-        check_paid(place, place.plan())
-        assert np.isfinite(head(out)["weight"]).all()
-        # another seed is another run: its release would cost more than any of the three allows
-        for name, changes in {"more": {"seed": 1}, "secure": {"secure-sum": True}}.items():
-            with pytest.raises(RunError, match="is finished:failed"):
-                deployment.run(app, place.config(name, **changes), timeout=PATIENCE)
-            events = [json.loads(line) for line in (place.folder / name / "events.jsonl").read_text().splitlines()]
-            refused = {event["site"]: event["text"] for event in events if event["kind"] == "failure"}
-            assert set(refused) == set(NAMES)
-            assert all(text.startswith("BudgetError") for text in refused.values())
-            assert not (place.folder / name / "heads").exists()
-            check_paid(place, place.plan())  # and nothing more was spent
-        # the same question again is answered with the sealed bytes: the same head, at no cost
-        assert deployment.run(app, place.config("again"), timeout=PATIENCE) == "finished:completed"
-    check_paid(place, place.plan())
-    np.testing.assert_array_equal(head(place.folder / "again")["weight"], head(out)["weight"])

@@ -1,11 +1,11 @@
 """Private runs through the real apps: what travels, what is paid, who sits out, and that no seed touches the noise."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord
 
@@ -17,6 +17,7 @@ from medtl_core.federation.registry import chosen_methods, read_methods
 from medtl_core.federation.saved import load_packed
 from medtl_core.flower.grid import run_local
 from medtl_core.privacy.ledger_report import PRIVATE_OUTBOUND, balance, ledgers
+from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
 from tests.privacy.made import write_table
 
@@ -67,11 +68,6 @@ def write_policy(values: Mapping[str, Any], part: int, text: str) -> str:
     return site.data.name
 
 
-def weights(values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    (manifest,) = (Path(values["out"]) / "heads").glob("*.json")
-    return dict(load_packed(manifest)[1].arrays)
-
-
 @pytest.mark.parametrize("secure", [False, True])
 def test_a_private_run_sends_only_what_is_listed_and_paid_for(tmp_path: Path, place: Path, secure: bool) -> None:
     values, heard = prepared(tmp_path, place, **{"secure-sum": secure, "partition": "size"}), Listening()
@@ -104,26 +100,43 @@ def test_the_seed_never_makes_the_noise(tmp_path: Path, place: Path) -> None:
     first, second = (prepared(tmp_path / name, place, privacy="mean-8", seed=11) for name in ("one", "two"))
     results = [run(first), run(second)]
     assert all(list(result["methods"]) == ["private-mean-8"] for result in results)
-    one, two = weights(first), weights(second)
+    one, two = (
+        load_packed(Path(values["out"]) / "heads" / "private-mean-8.json")[1].arrays for values in (first, second)
+    )
     assert all(one[name].tobytes() == two[name].tobytes() for name in ("mean", "scale", "basis"))
     assert (one["weight"] != two["weight"]).all()
     assert (one["bias"] != two["bias"]).any()
 
 
-@pytest.mark.parametrize("name", ["private-discriminant", "private-prototypes", "private-gradient-5"])
-def test_with_hardly_any_noise_a_private_head_tells_classes_apart(tmp_path: Path, place: Path, name: str) -> None:
-    values = prepared(tmp_path, place, methods=name, epsilon=1e4, **{"public-cases": 18})
-    (found,) = run(values)["methods"].values()
-    assert found["figures"]["balanced_accuracy"] > 0.45  # three classes
-
-
-def test_two_mechanisms_in_one_simulation_have_a_ledger_each(tmp_path: Path, place: Path) -> None:
-    values = prepared(tmp_path, place, methods="private-mean-8,private-gradient-2")
-    result = run(values)
-    assert list(result["methods"]) == ["private-mean-8", "private-gradient-2"]
-    books = list(ledgers(Path(values["state"])))
-    assert sorted({book.name for book in books}) == ["private-gradient-2", "private-mean-8"]
-    assert all(balance(book).spent <= 4.0 for book in books)
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_run_asked_again_gets_the_same_bytes_and_a_deleted_ledger_is_noticed(
+    tmp_path: Path, place: Path, secure: bool
+) -> None:
+    """Every method of a simulation has a ledger as if it ran alone."""
+    values = prepared(tmp_path, place, methods="private-mean,private-gradient-2", **{"secure-sum": secure})
+    heard, books = [], []
+    for _ in range(2):
+        listening, rows = Listening(), []
+        assert run(values, listening)["failures"] == []
+        for task, reply in listening.sent:
+            arrays = {name: array.data for name, array in reply.content.array_records["arrays"].items()}
+            about = reply.content.config_records["about"]
+            rows.append((task, about["site"], about.get("witness-ledger"), arrays))
+        heard.append(sorted(rows, key=lambda row: str(row[:3])))
+        books.append({folder: (folder / "ledger.jsonl").read_bytes() for folder in ledgers(tmp_path / "state")})
+    names = sorted(folder.name for folder in books[0])
+    assert names == ["private-gradient-2"] * HOSPITALS + ["private-mean"] * HOSPITALS
+    assert all(balance(folder).spent <= 4.0 for folder in books[0])
+    assert books[0] == books[1]  # nothing was spent, nothing even written down
+    assert heard[0] == heard[1]
+    owners = {owner for task, _, owner, _ in heard[0] if task != "join"}
+    assert owners == ({"method", None} if secure else {"method"})
+    assert len(json.loads((tmp_path / "state" / FILE).read_text(encoding="utf-8"))) == 2 * HOSPITALS
+    if not secure:
+        folder = next(folder for folder in books[0] if folder.name == "private-mean")
+        name = balance(folder).site
+        shutil.rmtree(folder)
+        assert [row["site"] for row in run({**values, "methods": "private-mean"})["failures"]] == [name]
 
 
 @pytest.mark.parametrize(
@@ -156,16 +169,8 @@ def test_below_the_quorum_the_run_ends_and_says_who_refused(tmp_path: Path, plac
     name = write_policy(values, 0, "max_epsilon = 0.5")
     with pytest.raises(RunError, match=f"{name}.*BudgetError"):
         run(values)
-
-
-def test_without_folders_of_their_own_no_hospital_takes_part(tmp_path: Path, place: Path) -> None:
-    with pytest.raises(RunError, match="PrivacyError"):
-        run({**prepared(tmp_path, place, privacy="mean-8"), "state": ""})
-
-
-def test_figures_of_hospitals_are_refused_under_privacy() -> None:
-    with pytest.raises(ConfigError, match="needs test=server"):
-        settings({**RUN, "test": "sites"})
+    with pytest.raises(RunError, match="PrivacyError"):  # without folders of their own no hospital takes part
+        run({**values, "state": ""})
 
 
 @pytest.mark.parametrize(
@@ -182,6 +187,14 @@ def test_figures_of_hospitals_are_refused_under_privacy() -> None:
 def test_under_privacy_only_mechanisms_run(privacy: str, methods: str, names: list[str]) -> None:
     changed = {"privacy": privacy, **({"methods": methods} if methods else {})}
     assert [method.name for method in chosen_methods(settings({**RUN, **changed}))] == names
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"), [({"privacy": "mena"}, "did you mean 'private-"), ({"test": "sites"}, "test=server")]
+)
+def test_what_privacy_has_not_is_refused(changes: dict[str, str], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        chosen_methods(settings({**RUN, **changes}))
 
 
 @pytest.mark.parametrize("methods", ["private-mean-8", "ridge,private-mean-8"])
@@ -203,16 +216,11 @@ def test_too_few_patients_are_told_with_the_setting_that_helps(tmp_path: Path, p
     values = prepared(tmp_path, place, privacy="mean-8", **{"public-cases": 31, "secure-sum": secure})
     with pytest.raises(RunError, match=r"PatientsError: .*set public-cases") as raised:
         run(values)
-    told = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text(encoding="utf-8").splitlines()]
-    texts = {event["text"] for event in told if event["kind"] == "failure"}
+    events = (json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines())
+    texts = {event["text"] for event in events if event["kind"] == "failure"}
     assert len(texts) == 1
     assert not any(character.isdigit() for character in "".join(texts))  # least of all how many there are
     assert str(raised.value).count("minimum_patients") == 3  # of the first three hospitals, each named once
-
-
-def test_a_mechanism_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'private-"):
-        chosen_methods(settings({**RUN, "privacy": "mena"}))
 
 
 def test_nothing_of_an_exception_leaves(tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

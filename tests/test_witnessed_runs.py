@@ -13,25 +13,23 @@ from client.app import app as client_app
 from medtl_core.config import settings
 from medtl_core.errors import PrivacyError
 from medtl_core.flower.grid import run_local
-from medtl_core.privacy.ledger_report import balance, ledgers
+from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
-from tests.privacy.made import write_table, write_tables
+from tests.privacy.made import write_tables
 
 NAMES = ("east", "north", "south", "west")
-HOSPITALS = len(NAMES)
 RUN: Mapping[str, Any] = {
-    "data": "", "backbone": "table", "sites": HOSPITALS, "shots": 20, "bootstrap": 20, "privacy": "mean",
+    "data": "", "backbone": "table", "sites": len(NAMES), "shots": 20, "bootstrap": 20, "privacy": "mean",
     "epsilon": 0.5, "public-cases": 4, "quorum": 0.5,
 }  # fmt: skip
-MODES = pytest.mark.parametrize("secure", [False, True], ids=["open", "secure"])
 
 
 class Ward:
     """Hospitals with folders of their own, and one server's."""
 
     def __init__(self, folder: Path, place: Path, secure: bool) -> None:
-        self.folder, self.runs, self.names = folder, 0, list(NAMES)
+        self.folder, self.runs, self.names, self.secure = folder, 0, list(NAMES), secure
         places = {"cache": str(place / "cache"), "test-path": str(place / "test.csv"), "state": str(folder / "server")}
         self.values = {**RUN, **places, "secure-sum": secure}
         self.nodes = [
@@ -63,42 +61,29 @@ class Ward:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The hospitals' data, and a table of all for the simulations."""
+    """The hospitals' data."""
     folder = tmp_path_factory.mktemp("witnessed")
     write_tables(folder, *NAMES, patients=20)
-    write_table(folder / "all.csv", HOSPITALS, 20)
     return folder
 
 
-@pytest.fixture
-def ward(tmp_path: Path, place: Path) -> Callable[[bool], Ward]:
-    return lambda secure: Ward(tmp_path, place, secure)
+@pytest.fixture(params=[False, True], ids=["open", "secure"])
+def made(request: pytest.FixtureRequest, tmp_path: Path, place: Path) -> Ward:
+    return Ward(tmp_path, place, request.param)
 
 
 def lacks(name: str) -> list[tuple[str, str]]:
     return [(name, "error: PrivacyError: the site's privacy policy or ledger refused the release")]
 
 
-@MODES
-def test_honest_hospitals_are_remembered_over_runs_and_never_refused(
-    ward: Callable[[bool], Ward], secure: bool
-) -> None:
-    made = ward(secure)
-    seen = []
-    for _ in range(3):
-        assert made.run() == []
-        seen.append(made.remembered())
-        assert seen[-1] == made.stands()
-    assert all(seen[0][name][0] < seen[1][name][0] < seen[2][name][0] for name in made.names)
-
-
-@MODES
-def test_a_ledger_put_back_from_a_copy_is_refused_by_name(ward: Callable[[bool], Ward], secure: bool) -> None:
-    made = ward(secure)
-    made.run()
-    name, *others = made.names
+def test_honest_hospitals_are_remembered_and_a_ledger_put_back_from_a_copy_is_refused_by_name(made: Ward) -> None:
+    assert made.run() == []
+    first, (name, *others) = made.remembered(), made.names
+    assert first == made.stands()
     shutil.copytree(made.home(name), made.folder / "copy")
-    made.run()
+    assert made.run() == []
+    assert made.remembered() == made.stands()
+    assert all(made.remembered()[one][0] > first[one][0] for one in made.names)
     newest = made.folder / "newest"
     made.home(name).rename(newest)
     shutil.copytree(made.folder / "copy", made.home(name))
@@ -112,23 +97,16 @@ def test_a_ledger_put_back_from_a_copy_is_refused_by_name(ward: Callable[[bool],
     assert made.run() == []  # with the newest copy back it takes part again
 
 
-@MODES
-@pytest.mark.parametrize("what", ["privacy", "."])
-def test_a_deleted_ledger_is_refused_by_name(ward: Callable[[bool], Ward], secure: bool, what: str) -> None:
-    made = ward(secure)
+def test_a_deleted_ledger_is_refused_by_name(made: Ward) -> None:
     made.run()
     name = made.names[1]
-    shutil.rmtree(made.home(name) / what)
+    shutil.rmtree(made.home(name) / ("privacy" if made.secure else "."))
     assert made.run() == lacks(name)
     assert balance(made.home(name) / "privacy").reserved == 0
     assert made.run() == lacks(name)  # a new ledger does not become the known one by asking again
 
 
-@MODES
-def test_a_server_that_claims_a_later_record_is_refused_and_nothing_is_spent(
-    ward: Callable[[bool], Ward], secure: bool
-) -> None:
-    made = ward(secure)
+def test_a_server_that_claims_a_later_record_is_refused_and_nothing_is_spent(made: Ward) -> None:
     made.run()
     name, stands = made.names[2], made.stands()
     path = made.folder / "server" / FILE
@@ -140,11 +118,9 @@ def test_a_server_that_claims_a_later_record_is_refused_and_nothing_is_spent(
     assert all(made.stands()[other][0] > stands[other][0] for other in made.names if other != name)
 
 
-@MODES
-def test_without_a_folder_a_server_notices_within_a_run_only(ward: Callable[[bool], Ward], secure: bool) -> None:
-    made = ward(secure)
+def test_without_a_folder_a_server_notices_within_a_run_only(made: Ward) -> None:
     name = made.names[0]
-    last = "train.secure_masked" if secure else "train.private_sums"
+    last = "train.secure_masked" if made.secure else "train.private_sums"
 
     def careless(message: Message, context: Context) -> Message:
         if message.metadata.message_type == last and context.node_config["site-name"] == name:
@@ -168,84 +144,38 @@ def telling(name: str, tell: Callable[[ConfigRecord], Any]) -> Callable[[Message
     return app
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory, place: Path) -> Ward:
+    """One run was made, and the server remembers it."""
+    made = Ward(tmp_path_factory.mktemp("known"), place, False)
+    assert made.run() == []
+    return made
+
+
 @pytest.mark.parametrize(
     ("tell", "match"),
     [
         (lambda about: about.update({"witness-seq": 1}), "before a record that it has shown"),
         (lambda about: about.update({"witness-seq": 3, "witness-hash": "0" * 64}), "before a record"),
         (lambda about: about.update({"witness-seq": "9"}), "number from 1"),
-        (lambda about: about.update({"witness-hash": "../../etc"}), "64 hexadecimal"),
-        (lambda about: about.update({"witness-ledger": "nobody"}), "whose the ledger is"),
-        (lambda about: about.pop("witness-seq"), "number from 1"),
         (lambda about: [about.pop(key) for key in list(about) if key.startswith("witness")], "does not say where"),
     ],
 )
 def test_an_answer_that_tells_it_wrongly_is_refused_by_the_server(
-    ward: Callable[[bool], Ward], tell: Callable[[ConfigRecord], Any], match: str
+    known: Ward, tell: Callable[[ConfigRecord], Any], match: str
 ) -> None:
-    made = ward(False)
-    made.run()
-    name, before = made.names[0], made.remembered()
-    (first, *more) = made.run(telling(name, tell))
+    name, before = known.names[0], known.remembered()
+    (first, *more) = known.run(telling(name, tell))
     assert first[0] == name
     assert first[1].startswith("witness: ")
     assert match in first[1]
     assert {site for site, _ in more} <= {name}
-    assert made.remembered()[name] == before[name]
+    assert known.remembered()[name] == before[name]
 
 
-def simulated(folder: Path, place: Path, app: Any = client_app, **changes: Any) -> list[str]:
-    known = {**RUN, "data-path": str(place / "all.csv"), "cache": str(place / "cache")}
-    known = {**known, "out": str(folder / "out"), "state": str(folder / "state")}
-    values = settings({**known, **changes}).public()
-    nodes = [{"partition-id": part, "num-partitions": HOSPITALS} for part in range(HOSPITALS)]
-    run_local(server_app, app, node_configs=nodes, run_config=values, workers=1)
-    result = json.loads((folder / "out" / "result.json").read_text(encoding="utf-8"))
-    return [row["site"] for row in result["failures"]]
-
-
-@MODES
-def test_a_run_asked_again_gets_the_same_bytes_and_a_simulation_has_many_ledgers(
-    tmp_path: Path, place: Path, secure: bool
-) -> None:
-    heard: list[dict[tuple[str, str], Any]] = []
-    books: list[dict[Path, bytes]] = []
-
-    def listening(message: Message, context: Context) -> Message:
-        reply = client_app(message, context)
-        if message.metadata.message_type != "query.join":
-            config = message.content.config_records["config"]
-            kind = f"{message.metadata.message_type} {config['method']} {config['round']}"
-            arrays = {name: array.data for name, array in reply.content.array_records["arrays"].items()}
-            about = reply.content.config_records["about"]
-            heard[-1][kind, str(about["site"])] = (arrays, about.get("witness-ledger"))
-        return reply
-
-    asked = {"methods": "private-mean,private-gradient-2", "secure-sum": secure}
-    for _ in range(2):
-        heard.append({})
-        assert simulated(tmp_path, place, listening, **asked) == []
-        books.append({folder: (folder / "ledger.jsonl").read_bytes() for folder in ledgers(tmp_path / "state")})
-    assert len(books[0]) == 2 * HOSPITALS
-    assert books[0] == books[1]  # nothing was spent, nothing even written down
-    assert heard[0] == heard[1]
-    assert {owner for _, owner in heard[0].values()} == ({"method", None} if secure else {"method"})
-    assert len(json.loads((tmp_path / "state" / FILE).read_text(encoding="utf-8"))) == 2 * HOSPITALS
-
-
-def test_a_simulated_hospital_whose_ledger_was_deleted_is_refused(tmp_path: Path, place: Path) -> None:
-    assert simulated(tmp_path, place) == []
-    folder, *_ = ledgers(tmp_path / "state")
-    name = balance(folder).site
-    shutil.rmtree(folder)
-    assert simulated(tmp_path, place) == [name]
-
-
-def test_a_damaged_memory_ends_the_run_before_anything_is_asked(ward: Callable[[bool], Ward]) -> None:
-    made = ward(False)
-    made.run()
-    stands = made.stands()
-    (made.folder / "server" / FILE).write_text("{", encoding="utf-8")
+def test_a_damaged_memory_ends_the_run_before_anything_is_asked(known: Ward) -> None:
+    stands = known.stands()
+    (known.folder / "server" / FILE).write_text("{", encoding="utf-8")
     with pytest.raises(PrivacyError, match="damaged"):
-        made.run()
-    assert made.stands() == stands
+        known.run()
+    assert known.stands() == stands

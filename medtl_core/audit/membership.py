@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from medtl_core.audit.finding import FALSE, STANDS, Finding
 from medtl_core.audit.site import AuditedSite
 from medtl_core.errors import PrivacyError
+from medtl_core.evaluation.federated import log_odds
 from medtl_core.federation.private import PrivateMethod
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.linear import local_head
@@ -49,12 +50,7 @@ def confidence(logits: Float, label: NDArray[np.int64]) -> Float:
         >>> confidence(np.array([[2.0, 0.0], [0.0, 0.0]]), np.array([0, 1])).tolist()
         [2.0, 0.0]
     """
-    from scipy.special import logsumexp
-
-    rows = np.arange(len(label))
-    others = np.array(logits, np.float64)
-    others[rows, label] = -np.inf
-    return np.asarray(np.clip(logits[rows, label] - logsumexp(others, axis=1), -_CERTAIN, _CERTAIN))
+    return np.asarray(np.clip(log_odds(logits)[np.arange(len(label)), label], -_CERTAIN, _CERTAIN))
 
 
 def likelihood_ratio(confidences: Float, member: Bools) -> Float:

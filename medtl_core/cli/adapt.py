@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -30,6 +30,7 @@ from medtl_core.store import file_of, stem_of
 from medtl_core.values import ABSENT, Examples, Head, Scores
 
 Index = NDArray[np.int64]
+Logits = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,6 @@ class Adapted:
     judged_on: str
     seconds: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the result as JSON-able values."""
-        return {
-            **vars(self), "saved": str(self.saved), "classes": list(self.classes), "new": list(self.new),
-            "cases": dict(self.cases), "before": dict(self.before), "after": dict(self.after),
-        }  # fmt: skip
-
 
 def adapt(order: AdaptOrder) -> Adapted:
     """Adapts, judges and saves; nothing is written before everything else has succeeded.
@@ -101,43 +95,50 @@ def adapt(order: AdaptOrder) -> Adapted:
     positive(shots=order.shots)
     one_thread()
     started = time.perf_counter()
-    classifier = _load(order.head)
-    out = order.out or Path(f"{stem_of(order.head).name}-{Path(order.data).stem}")
-    _check_free(out)
+    classifier, out = _load(order.head), _free_stem(order)
     settings, views = _settings(classifier, order)
     source = open_source(settings)
     spec = feature_spec(settings, views, source.columns)
     _check_fingerprint(classifier, spec)
-    support_rows, judged_rows, judged_on = _rows(source.examples, order)
-    support = _support(source, support_rows, spec, settings)
-    adapted = _adapted(classifier, support)
-    judged = source.examples.take(judged_rows)
+    drawn, judged, judged_on = _rows(source.examples, order)
+    support, classes = _support(source, drawn, spec, settings), source.examples.task.classes
+    adapted = adapt_metric(classifier, support) if isinstance(classifier, Metric) else adapt_head(classifier, support)
     values = extract(judged, spec, settings).values if len(judged) else support.values[:0]
-    before, after = (_figures(one, values, judged) for one in (_seen_by(classifier, support.classes), adapted))
-    saved = _save(adapted, classifier, out)
+    answers = (_federated_logits(classifier, classes, values), adapted.logits(values))
+    before, after = (_figures(logits, judged) for logits in answers)
     known = _known(classifier)
     return Adapted(
-        saved, adapted.kind, support.classes, tuple(name for name in support.classes if name not in known),
-        {name: int(count) for name, count in zip(support.classes, support.counts, strict=True)},
-        before, after, len(judged), judged_on, time.perf_counter() - started,
-    )  # fmt: skip
+        saved=_save(adapted, classifier, out),
+        kind=adapted.kind,
+        classes=classes,
+        new=tuple(name for name in classes if name not in known),
+        cases={name: int(count) for name, count in zip(classes, support.counts, strict=True)},
+        before=before,
+        after=after,
+        judged=len(judged),
+        judged_on=judged_on,
+        seconds=time.perf_counter() - started,
+    )
 
 
 def lines(adapted: Adapted) -> list[str]:
     """Returns the result as lines for a person."""
     cases = ", ".join(f"{name} {count}" for name, count in adapted.cases.items())
-    text = [f"learnt from  {cases}"]
-    if adapted.new:
-        text.append(f"new classes  {', '.join(adapted.new)}")
-    text.append(f"judged on    {adapted.judged_on}" + (f", {adapted.judged} cases" if adapted.judged else ""))
+    judged_on = adapted.judged_on + (f", {adapted.judged} cases" if adapted.judged else "")
+    figures = []
     if adapted.after:
-        text.append(f"{'':<18}{'before':>8}{'after':>8}")
-        names = {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
-        for key, name in names.items():
-            text.append(
-                f"{name:<18}" + "".join(f"{_percent(side.get(key)):>8}" for side in (adapted.before, adapted.after))
-            )
-    return [*text, f"seconds      {adapted.seconds:.1f}", f"saved        {adapted.saved}"]
+        figures.append(f"{'':<18}{'before':>8}{'after':>8}")
+        for key, name in (("balanced_accuracy", "balanced accuracy"), ("auroc", "AUROC")):
+            sides = [_percent(side.get(key)) for side in (adapted.before, adapted.after)]
+            figures.append(f"{name:<18}{sides[0]:>8}{sides[1]:>8}")
+    return [
+        f"learnt from  {cases}",
+        *([f"new classes  {', '.join(adapted.new)}"] if adapted.new else []),
+        f"judged on    {judged_on}",
+        *figures,
+        f"seconds      {adapted.seconds:.1f}",
+        f"saved        {adapted.saved}",
+    ]
 
 
 def _percent(figure: float | None) -> str:
@@ -156,11 +157,13 @@ def _load(path: Path) -> Metric | Head:
     )
 
 
-def _check_free(out: Path) -> None:
-    for suffix in ("safetensors", "json"):
-        place = file_of(stem_of(out), suffix)
+def _free_stem(order: AdaptOrder) -> Path:
+    """The common name of the two files to write."""
+    stem = stem_of(order.out or Path(f"{stem_of(order.head).name}-{Path(order.data).stem}"))
+    for place in (file_of(stem, "safetensors"), file_of(stem, "json")):
         if place.exists():
             raise RunError(f"{place} exists already; choose another name with --out")
+    return stem
 
 
 def _settings(classifier: Metric | Head, order: AdaptOrder) -> tuple[Settings, tuple[str, ...]]:
@@ -187,8 +190,8 @@ def _check_fingerprint(classifier: Classifier, spec: Spec) -> None:
         )
 
 
-def _rows(examples: Examples, order: AdaptOrder) -> tuple[Index, Index, str]:
-    """Rows to learn from, rows to judge on, and what the latter are."""
+def _rows(examples: Examples, order: AdaptOrder) -> tuple[Index, Examples, str]:
+    """Rows to learn from, the cases to judge on, and what the latter are."""
     held = examples["split"] == "test"
     train = np.flatnonzero(~held)
     rng = stream(order.seed, "adapt")
@@ -199,7 +202,7 @@ def _rows(examples: Examples, order: AdaptOrder) -> tuple[Index, Index, str]:
         mine = np.isin(examples["patient"][train], examples["patient"][drawn])
         judged, words = train[~mine], "its labelled cases that were not used"
     check_leaks(examples, {"the labelled cases": drawn, "the cases to judge on": judged})
-    return drawn, judged, words if len(judged) else "nothing: no labelled case was left"
+    return drawn, examples.take(judged), words if len(judged) else "nothing: no labelled case was left"
 
 
 def _support(source: Source, rows: Index, spec: Spec, settings: Settings) -> Support:
@@ -209,48 +212,30 @@ def _support(source: Source, rows: Index, spec: Spec, settings: Settings) -> Sup
     return Support(extract(part, spec, settings).values, part["label"], part["patient"], classes)
 
 
-def _adapted(classifier: Metric | Head, support: Support) -> Metric | Head:
-    return adapt_metric(classifier, support) if isinstance(classifier, Metric) else adapt_head(classifier, support)
-
-
 def _known(classifier: Metric | Head) -> set[str]:
     seen = classifier.counts > 0 if isinstance(classifier, Metric) else classifier.bias > ABSENT / 2
     return {name for name, here in zip(classifier.classes, seen, strict=True) if here}
 
 
-@dataclass(frozen=True)
-class _SeenBy:
-    """The federation's classifier, answering with the hospital's classes."""
-
-    federated: Metric | Head
-    classes: tuple[str, ...]
-
-    def logits(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
-        found = self.federated.logits(values)
-        where = {name: row for row, name in enumerate(self.federated.classes)}
-        columns = [
-            found[:, where[name]] if name in where else np.full(len(values), ABSENT) for name in self.classes
-        ]  # fmt: skip
-        return np.stack(columns, axis=1)
+def _federated_logits(
+    classifier: Metric | Head, classes: tuple[str, ...], values: NDArray[np.float32]
+) -> Logits | None:
+    """What the federation's classifier answers with the hospital's classes; None where it knows none of them."""
+    if not _known(classifier) & set(classes):
+        return None
+    columns = dict(zip(classifier.classes, classifier.logits(values).T, strict=True))
+    return np.stack([columns.get(name, np.full(len(values), ABSENT)) for name in classes], axis=1)
 
 
-def _seen_by(classifier: Metric | Head, classes: tuple[str, ...]) -> _SeenBy | None:
-    """None where the federation knows none of the hospital's classes: then nothing was there before."""
-    return _SeenBy(classifier, classes) if _known(classifier) & set(classes) else None
-
-
-def _figures(
-    classifier: Metric | Head | _SeenBy | None, values: NDArray[np.float32], judged: Examples
-) -> dict[str, float | None]:
-    if not len(judged) or classifier is None:
+def _figures(logits: Logits | None, judged: Examples) -> dict[str, float | None]:
+    if not len(judged) or logits is None:
         return {}
     group = np.unique(judged["patient"], return_inverse=True)[1].astype(np.int64)
-    scores = Scores(classifier.logits(values), judged["label"], judged["site"], group)
+    scores = Scores(logits, judged["label"], judged["site"], group)
     return {"balanced_accuracy": balanced_accuracy(scores), "auroc": auroc(scores)}
 
 
-def _save(adapted: Metric | Head, classifier: Metric | Head, out: Path) -> Path:
-    stem = stem_of(out)
+def _save(adapted: Metric | Head, classifier: Metric | Head, stem: Path) -> Path:
     adapted = replace(adapted, facts={**adapted.facts, "from": classifier.kind})
     if isinstance(adapted, Metric):
         return save_model(adapted.pack(), adapted.kind, stem.parent, stem.name)
@@ -266,16 +251,14 @@ def adapt_command(
     seed: Annotated[int, typer.Option(help="Of the draw of these cases.")] = 0,
     weights: Annotated[str, typer.Option(metavar="PATH", help="File or folder with the backbone's weights.")] = "",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file; HEAD-DIR here if left out.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")] = False,
+    as_json: console.AsJson = False,
 ) -> None:
     """Give a new hospital its own head in seconds, on its own machine, even with classes nobody has seen."""
     adapted = adapt(AdaptOrder(head, data, shots, seed, out, weights))
     if as_json:
-        console.say_json(adapted.as_dict())
-        return
-    screen = console.console_of()
-    for line in lines(adapted):
-        console.say(screen, line)
+        console.show_json(vars(adapted))
+    else:
+        console.show(*lines(adapted))
 
 
 COMMANDS = {"adapt": console.command(adapt_command)}

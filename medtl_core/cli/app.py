@@ -5,15 +5,11 @@ Results go to standard output, everything else to standard error.
 
 import importlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import click
 
 from medtl_core import __version__
 from medtl_core.errors import MedtlError
-
-if TYPE_CHECKING:
-    pass
 
 #: Every command: its module, and its line in the list of commands.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -55,8 +51,7 @@ class _Commands(click.Group):
         import typer
 
         module = importlib.import_module(f"medtl_core.cli.{COMMANDS[cmd_name][0]}")
-        commands: Mapping[str, typer.Typer] = module.COMMANDS
-        return typer.main.get_command(commands[cmd_name])
+        return typer.main.get_command(module.COMMANDS[cmd_name])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the list of commands from their lines above, without reading one."""

@@ -84,12 +84,8 @@ def write_app(app: Path, folder: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     if source.is_file():
         shutil.copyfile(source, target)
-        return
-
-    def passed_over(place: str, names: list[str]) -> list[str]:
-        return [name for name in names if name == "__pycache__" or Path(place, name) == _CARRIED]
-
-    shutil.copytree(source, target, ignore=passed_over)
+    else:
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", _CARRIED.name))
 
 
 def _with_this_core(app: Path) -> Path:

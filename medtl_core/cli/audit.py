@@ -18,19 +18,16 @@ def audit(
     shots: Annotated[int, typer.Option(help="Cases of the hospital under audit.")] = 60,
     heads: Annotated[int, typer.Option(help="Shadow heads of the membership attack; an even number.")] = 64,
     runs: Annotated[int, typer.Option(help="Releases of either kind in the two-run audit.")] = 20_000,
-    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON and nothing else.")] = False,
+    assignments: console.Assignments = None,
+    as_json: console.AsJson = False,
 ) -> None:
     """Attack what one hospital would send, with and without privacy; a false claim gives exit code 1."""
     order = AuditOrder(data, method, assignments or (), epsilon, shots, heads, runs)
     findings = run_audit(order, name_data(data))
     if as_json:
-        console.say_json(findings)
+        console.show_json(findings)
     else:
-        screen = console.console_of()
-        screen.print(audit_table(findings))
-        for line in [*planted_lines(findings), AUDIT_REMARK]:
-            console.say(screen, line)
+        console.show(audit_table(findings), *planted_lines(findings), AUDIT_REMARK)
     if any(row["held"] is False for row in findings["findings"]):
         raise typer.Exit(1)
 

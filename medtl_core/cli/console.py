@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,24 +23,34 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(metavar="[SCENARIO] [KEY=VALUE]...", help="A scenario's name or TOML file; further settings."),
 ]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. --set shots=90 sites=10.")
+]
 Data = Annotated[str | None, typer.Option(metavar="DIR", help="Folder or file of the data.")]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; new or empty.")]
+Resumable = Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Folder; what is done in it stays.")]
 Workers = Annotated[int | None, typer.Option(help="Hospitals that work at the same time.")]
 App = Annotated[Path | None, typer.Option("--app", metavar="DIR", help="The Flower app to run, e.g. a checkout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
-def group(summary: str | None = None) -> typer.Typer:
-    """Returns an empty group of commands."""
-    return typer.Typer(
-        help=summary, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
-    )
+def group(summary: str) -> typer.Typer:
+    """Returns an empty group of commands; it stays one where it has a single command."""
+    alone = _typer(no_args_is_help=True)
+    alone.callback(help=summary)(lambda: None)
+    return alone
 
 
 def command(function: Callable[..., None], cls: type[TyperCommand] = TyperCommand) -> typer.Typer:
     """Returns the command that a function is."""
-    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    alone = _typer()
     alone.command(cls=cls)(function)
     return alone
+
+
+def _typer(**options: Any) -> typer.Typer:
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
 
 
 def scenario_and_settings(words: Sequence[str], assignments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -58,15 +69,17 @@ def scenario_and_settings(words: Sequence[str], assignments: Sequence[str]) -> t
     return bare[0] if bare else None, [*assignments, *(word for word in words if "=" in word)]
 
 
-def console_of(stderr: bool = False, width: int = 100) -> "Console":
-    """Returns the console of standard output, or of standard error.
+def console_of(stderr: bool = False, width: int = 100, quiet: bool = False) -> "Console":
+    """Returns the console of standard output, or of standard error; a quiet one prints nothing.
 
     A pipe has no width; `width` columns keep every row of a table on one line.
     """
     from rich.console import Console
 
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=width)
+    console = Console(stderr=stderr, highlight=False, quiet=quiet)
+    if not console.is_terminal:
+        console.width = width
+    return console
 
 
 def say(console: "Console", words: str) -> None:
@@ -74,7 +87,17 @@ def say(console: "Console", words: str) -> None:
     console.print(words, markup=False, soft_wrap=True)
 
 
-def say_json(value: Any) -> None:
+def show(*parts: "str | Table", width: int = 100, markup: bool = True) -> None:
+    """Prints tables, and lines as they are, to standard output; `markup` = whether a table's cells may hold some."""
+    console = console_of(width=width)
+    for part in parts:
+        if isinstance(part, str):
+            say(console, part)
+        else:
+            console.print(part, markup=markup)
+
+
+def show_json(value: Any) -> None:
     """Prints a value as JSON, to standard output."""
     from medtl_core.store import to_json
 
@@ -89,11 +112,9 @@ def table_of(*headings: str, title: str | None = None, right: Sequence[str] = ()
         title: above it.
         right: headings of further columns, of numbers.
     """
-    from rich import box
-    from rich.table import Table
+    from medtl_core.report.terminal import terminal_table
 
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.pad_edge, table.show_edge = False, False
+    table = terminal_table(title=title, title_justify="left")
     for heading in headings:
         table.add_column(heading, no_wrap=heading == headings[0])
     for heading in right:
@@ -110,44 +131,31 @@ def progress_shown(console: "Console", quiet: bool = False) -> Iterator[Listener
     if quiet:
         yield lambda event: None
     elif console.is_terminal:
-        with _bars(console) as bars:
-            yield _Bars(bars)
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        words = TextColumn("{task.description}", markup=False)
+        columns = (words, BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as bars:
+            yield _moving(bars)
     else:
-        yield lambda event: _say_seed(console, event)
+        yield partial(_say_seed, console)
 
 
-class _Bars:
+def _moving(bars: "Progress") -> Listener:
     """One bar for the seeds, one for the rounds of the phase at work, one for the hospitals of the round."""
+    tasks = {
+        "seed": bars.add_task("seeds", total=None),
+        "phase": bars.add_task("starting", total=None),
+        "site": bars.add_task("hospitals", total=None, visible=False),
+    }
 
-    def __init__(self, bars: "Progress") -> None:
-        self._bars = bars
-        self._seeds = bars.add_task("seeds", total=None)
-        self._rounds = bars.add_task("starting", total=None)
-        self._sites = bars.add_task("hospitals", total=None, visible=False)
+    def move(event: Event) -> None:
+        kind, done = event.get("kind", ""), event.get("done") or event.get("round") or 0
+        if kind in tasks and (kind != "site" or event.get("of")):
+            words: dict[str, Any] = {} if kind == "seed" else {"description": _phase_of(event), "visible": True}
+            bars.update(tasks[kind], completed=done, total=event.get("of"), **words)
 
-    def __call__(self, event: Event) -> None:
-        kind = event.get("kind")
-        if kind == "seed":
-            self._bars.update(self._seeds, completed=event.get("done", 0), total=event.get("of"))
-        elif kind == "phase":
-            total, number = event.get("of"), event.get("round") or 0
-            self._bars.update(self._rounds, description=_phase_of(event), completed=number, total=total)
-        elif kind == "site" and event.get("of"):
-            done, total = event.get("done", 0), event["of"]
-            self._bars.update(self._sites, completed=done, total=total, visible=True, description=_phase_of(event))
-
-
-def _bars(console: "Console") -> "Progress":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
+    return move
 
 
 def _say_seed(console: "Console", event: Event) -> None:

@@ -1,7 +1,5 @@
 """`medtl data check`, a look at data before they are used: what there is, under which licence, and every fault."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -22,85 +20,37 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-@dataclass(frozen=True)
-class Count:
-    """Cases and patients of one site and split, by class in the task's order."""
-
-    site: str
-    split: str
-    classes: tuple[int, ...]
-    patients: int
-
-
-@dataclass(frozen=True)
-class Inspection:
-    """What a look found.
-
-    Attributes:
-        counts: by site and split, over all cases, unusable ones included.
-        faults: in words; empty when the data can be used as they are.
-    """
-
-    counts: tuple[Count, ...]
-    faults: tuple[str, ...]
-
-
-def inspect(source: Source) -> Inspection:
-    """Returns the counts and faults of a source: unreadable images, and patients or images on two sides."""
-    examples = source.examples
-    faults: list[str] = []
-    usable = examples
+def faults_of(examples: Examples) -> list[str]:
+    """Returns in words what makes cases unusable: unreadable images, and patients or images on two sides."""
     try:
-        usable, skipped = check_images(examples, on_error="skip")
-        faults += skipped
+        usable, faults = check_images(examples, on_error="skip")
     except DataError as error:
-        faults.append(str(error))
-    else:
-        faults += _fault_of(lambda: check_leaks(usable, sides(usable)))
-        faults += _fault_of(lambda: check_leaks(usable, _rows(usable, "site")))
-    return Inspection(_counts(examples), tuple(dict.fromkeys(faults)))
+        return [str(error)]
+    for parts in (sides(usable), _rows(usable, "site")):
+        try:
+            check_leaks(usable, parts)
+        except DataError as error:
+            faults = (*faults, str(error))
+    return list(dict.fromkeys(faults))
 
 
-def inspection_table(source: Source, inspection: Inspection) -> "Table":
-    """Returns the counts as a table for the terminal, one row a site and split."""
-    numbers = (*source.examples.task.classes, "cases", "patients")
-    table = console.table_of("site", "split", title=source.entry.title, right=numbers)
-    for row in inspection.counts:
-        cells = [str(number) for number in row.classes]
-        table.add_row(row.site, row.split, *cells, str(sum(row.classes)), str(row.patients))
-    return table
-
-
-def _counts(examples: Examples) -> tuple[Count, ...]:
-    classes = len(examples.task.classes)
-    counts = []
+def counts_table(source: Source) -> "Table":
+    """Returns the cases and patients of every site and split as a table, over all cases, unusable ones included."""
+    examples, classes = source.examples, source.examples.task.classes
+    table = console.table_of("site", "split", title=source.entry.title, right=(*classes, "cases", "patients"))
     for site, rows in sorted(_rows(examples, "site").items()):
-        for split in np.unique(examples["split"][rows]):
-            same = rows[examples["split"][rows] == split]
-            labels = np.bincount(examples["label"][same], minlength=classes)
-            patients = len(np.unique(examples["patient"][same]))
-            counts.append(Count(site, str(split), tuple(int(number) for number in labels), patients))
-    return tuple(counts)
+        for split, here in _rows(examples.take(rows), "split").items():
+            part = examples.take(rows[here])
+            numbers = [*np.bincount(part["label"], minlength=len(classes)), len(part), len(np.unique(part["patient"]))]
+            table.add_row(site, split, *map(str, numbers))
+    return table
 
 
 def _rows(examples: Examples, column: str) -> dict[str, NDArray[np.int64]]:
     return {str(value): np.flatnonzero(examples[column] == value) for value in np.unique(examples[column])}
 
 
-def _fault_of(checked: Callable[[], None]) -> list[str]:
-    try:
-        checked()
-    except DataError as error:
-        return [str(error)]
-    return []
-
-
 data_app = console.group("Look at data before they are used.")
-
-
-@data_app.callback()
-def _data() -> None:
-    """Look at data before they are used."""
 
 
 @data_app.command("check")
@@ -112,16 +62,11 @@ def check(
     Counts by site, split and class; unreadable images, and patients or images on two sides, are faults (exit code 1).
     """
     source = open_source(settings(name_data(folder)))
-    inspection = inspect(source)
-    screen = console.console_of()
-    screen.print(inspection_table(source, inspection))
-    console.say(screen, f"licence: {source.entry.licence}")
-    for note in source.notes:
-        console.say(screen, f"note: {note}")
-    for fault in inspection.faults:
-        console.say(screen, f"fault: {fault}")
-    console.say(screen, f"{len(inspection.faults)} fault(s)" if inspection.faults else "no fault found")
-    if inspection.faults:
+    faults = faults_of(source.examples)
+    notes = [*(f"note: {note}" for note in source.notes), *(f"fault: {fault}" for fault in faults)]
+    verdict = f"{len(faults)} fault(s)" if faults else "no fault found"
+    console.show(counts_table(source), f"licence: {source.entry.licence}", *notes, verdict)
+    if faults:
         raise typer.Exit(1)
 
 

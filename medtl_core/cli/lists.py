@@ -14,7 +14,7 @@ def backbones() -> None:
     for row in table():
         here = "here" if row["available"] else "not here"
         shown.add_row(row["name"], str(row["size"]), " ".join(row["rich"]), " ".join(row["plain"]), here)
-    console.console_of().print(shown)
+    console.show(shown)
 
 
 def methods() -> None:
@@ -28,7 +28,7 @@ def methods() -> None:
     shown = console.table_of("name", "judged", "what it is")
     for kind in sorted(all_methods(), key=lambda kind: (kind.__module__, kind.example)):
         shown.add_row("\n".join(kind.names()), kind.test, kind.summary)
-    console.console_of().print(shown)
+    console.show(shown)
 
 
 COMMANDS = {"backbones": console.command(backbones), "methods": console.command(methods)}

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from medtl_core.config import Value, read_assignments, read_scenario, settings
 from medtl_core.errors import ConfigError, DataError, did_you_mean, positive
@@ -17,7 +18,8 @@ QUICKSTART = "quickstart"
 _PLACES = ("data-path", "test-path", "weights", "cache", "state")
 
 #: Words after `--set` that are options of the run and not settings.
-_OPTIONS = ("seeds", "workers", "wire", "out")
+_OPTIONS: Mapping[str, type] = {"seeds": int, "workers": int, "wire": bool, "out": str}
+_KINDS: Mapping[type, str] = {int: "a whole number", bool: "true or false"}
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,7 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
     path = _scenario_path(scenario, app) if scenario else None
     written = {**(usual or {}), **(read_scenario(path) if path else {})}
     assigned = _assigned(order.assignments)
-    typed: dict[str, Value | None] = {
-        "seeds": order.seeds, "workers": order.workers, "wire": order.wire, "out": _text(order.out),
-    }  # fmt: skip
+    typed: dict[str, Any] = {**vars(order), "out": None if order.out is None else str(order.out)}
     options = {name: _option(name, typed[name], assigned.pop(name, None), written.pop(name, None)) for name in _OPTIONS}
     if order.data is not None:
         written |= name_data(order.data, str(written.get("data", "")))
@@ -66,10 +66,10 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
     name = path.stem if path else chosen.data or Path(chosen.data_path).stem
     return RunPlan(
         settings=chosen,
-        seeds=_count("seeds", options["seeds"], 1),
-        workers=_count("workers", options["workers"], _cores()),
-        wire=_flag("wire", options["wire"]),
-        out=_default_out(name) if options["out"] is None else Path(str(options["out"])).expanduser().absolute(),
+        seeds=options["seeds"] or 1,
+        workers=options["workers"] or _cores(),
+        wire=bool(options["wire"]),
+        out=new_folder(name) if options["out"] is None else Path(options["out"]).expanduser().absolute(),
         app=app,
         name=name,
     )
@@ -86,14 +86,16 @@ def name_data(text: str, named: str = "") -> dict[str, Value]:
     Raises:
         DataError: there is no such place and no such data set.
     """
-    from medtl_core.data.catalog import CATALOG
+    from medtl_core.data.catalog import catalog
 
     if Path(text).exists():
-        entry = CATALOG.get(named)
+        entry = catalog().get(named)
         return {"data": named if entry is not None and entry.files else "", "data-path": str(Path(text).absolute())}
-    if text in CATALOG:
+    if text in catalog():
         return {"data": text, "data-path": ""}
-    raise DataError(f"there is no folder or file {text!r}, and no data set of that name; {did_you_mean(text, CATALOG)}")
+    raise DataError(
+        f"there is no folder or file {text!r}, and no data set of that name; {did_you_mean(text, catalog())}"
+    )
 
 
 def _scenario_path(scenario: str, app: Path) -> Path:
@@ -112,26 +114,18 @@ def _assigned(words: Sequence[str]) -> dict[str, Value]:
     return values
 
 
-def _option(name: str, typed: Value | None, assigned: Value | None, written: Value | None) -> Value | None:
+def _option(name: str, typed: Value | None, assigned: Value | None, written: Value | None) -> Any:
     """Returns an option as typed or assigned, which must agree, else as the scenario has it."""
     if typed is not None and assigned is not None and typed != assigned:
         raise ConfigError(f"{name} is given as {typed!r} and as {assigned!r}; keep one")
-    return next((value for value in (typed, assigned, written) if value is not None), None)
-
-
-def _count(name: str, value: Value | None, default: int) -> int:
-    if value is None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ConfigError(f"{name}={value!r} must be a whole number")
-    positive(**{name: value})
+    value, kind = next((value for value in (typed, assigned, written) if value is not None), None), _OPTIONS[name]
+    if value is None or kind is str:
+        return None if value is None else str(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{name}={value!r} must be {_KINDS[kind]}")
+    if kind is int and isinstance(value, int):
+        positive(**{name: value})
     return value
-
-
-def _flag(name: str, value: Value | None) -> bool:
-    if value is not None and not isinstance(value, bool):
-        raise ConfigError(f"{name}={value!r} must be true or false")
-    return bool(value)
 
 
 def _absolute(key: str, value: Value) -> Value:
@@ -139,11 +133,8 @@ def _absolute(key: str, value: Value) -> Value:
     return str(Path(str(value)).expanduser().absolute()) if place else value
 
 
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
-def _default_out(name: str) -> Path:
+def new_folder(name: str) -> Path:
+    """Returns a folder below ./runs, named after a run and the moment, that does not exist yet."""
     stem = Path.cwd() / "runs" / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     place, number = stem, 1
     while place.exists():

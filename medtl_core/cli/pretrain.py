@@ -6,6 +6,7 @@ file is read like any other backbone's.
 """
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -166,20 +167,16 @@ def pretrain_command(
     """
     lesson = Lesson(backbone, weights, epochs, after, image_size, batch_size, learning_rate, seed=seed)
     source = open_public(data, declared=public)
-    log = console.console_of(stderr=True)
-    console.say(log, "WARNING: for public cases only. What the network learns from them leaves with its weights.")
-    licence = source.entry.licence
-    console.say(log, f"cases: {source.entry.title}; licence, to be kept for what is made from them: {licence}")
+    say = partial(console.say, console.console_of(stderr=True))
+    say("WARNING: for public cases only. What the network learns from them leaves with its weights.")
+    say(f"cases: {source.entry.title}; licence, to be kept for what is made from them: {source.entry.licence}")
 
     def tell(epoch: int, loss: float, accuracy: float | None) -> None:
         shown = "none held out" if accuracy is None else f"held-out balanced accuracy {100 * accuracy:.1f}"
-        console.say(log, f"epoch {epoch} of {epochs}: loss {loss:.3f}, {shown}")
+        say(f"epoch {epoch} of {epochs}: loss {loss:.3f}, {shown}")
 
-    manifest = pretrain(source, lesson, out, progress=tell)
-    screen = console.console_of()
-    console.say(screen, f"weights   {out.absolute()}")
-    console.say(screen, f"sha256    {manifest['sha256']}")
-    console.say(screen, f"backbone  {manifest['name']}")
+    made = pretrain(source, lesson, out, progress=tell)
+    console.show(f"weights   {out.absolute()}", f"sha256    {made['sha256']}", f"backbone  {made['name']}")
 
 
 COMMANDS = {"pretrain": console.command(pretrain_command)}

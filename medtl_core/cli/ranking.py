@@ -1,6 +1,6 @@
 """Candidates in order of their scores: how far two orders agree, and what choosing by one of them costs."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -49,33 +49,21 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float:
         >>> spearman([1, 2, 3, 4], [10, 20, 40, 30])
         0.8
     """
-    from scipy.stats import spearmanr
-
-    left, right = _pair(first, second)
-    return _defined(spearmanr, left, right)
+    return _correlation("spearmanr", first, second)
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float:
-    """Returns Kendall's tau-b: pairs in the same order less pairs in the other, corrected for ties; NaN if undefined.
-
-    Raises:
-        DataError: as `spearman`.
+    """Returns Kendall's tau-b: pairs in the same order less pairs in the other, corrected for ties; see `spearman`.
 
     Example:
         >>> kendall([1, 2, 3], [1, 3, 2])
         0.333333333333
     """
-    from scipy.stats import kendalltau
-
-    left, right = _pair(first, second)
-    return _defined(kendalltau, left, right)
+    return _correlation("kendalltau", first, second)
 
 
 def regret(score: Sequence[float], measured: Sequence[float]) -> float:
     """Returns the best measured value less that of the candidate with the highest score (the first of equals).
-
-    Raises:
-        DataError: as `spearman`.
 
     Example:
         >>> regret([0.1, 0.9, 0.5], [70.0, 75.0, 78.0])
@@ -87,19 +75,18 @@ def regret(score: Sequence[float], measured: Sequence[float]) -> float:
 
 def ranked(candidates: Sequence[Candidate], by: str) -> list[dict[str, Any]]:
     """Returns one row a candidate, its scores and figures averaged over seeds, the best by one score first."""
-    rows = []
-    for name in dict.fromkeys(candidate.name for candidate in candidates):
-        mine = [candidate for candidate in candidates if candidate.name == name]
-        rows.append(
-            {
-                "backbone": mine[0].backbone,
-                "taps": mine[0].taps,
-                "width": mine[0].width,
-                "scores": _mean([one.scores for one in mine]),
-                "measured": _mean([one.measured for one in mine]),
-            }
-        )
-    return sorted(rows, key=lambda row: -row["scores"][by])
+    rows: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        rows.setdefault(candidate.name, []).append(candidate)
+    means = [
+        {
+            **{key: getattr(row[0], key) for key in ("backbone", "taps", "width")},
+            "scores": _mean([candidate.scores for candidate in row]),
+            "measured": _mean([candidate.measured for candidate in row]),
+        }
+        for row in rows.values()
+    ]
+    return sorted(means, key=lambda row: -row["scores"][by])
 
 
 def agreement(candidates: Sequence[Candidate], figure: str = "balanced_accuracy") -> list[dict[str, Any]]:
@@ -114,23 +101,17 @@ def agreement(candidates: Sequence[Candidate], figure: str = "balanced_accuracy"
     """
     rows = []
     for score in dict.fromkeys(name for candidate in candidates for name in candidate.scores):
-        by_seed = []
-        for seed in dict.fromkeys(candidate.seed for candidate in candidates):
-            mine = [one for one in candidates if one.seed == seed and score in one.scores and figure in one.measured]
-            if len(mine) > 1:
-                left, right = [one.scores[score] for one in mine], [one.measured[figure] for one in mine]
-                by_seed.append((spearman(left, right), kendall(left, right), regret(left, right), len(mine)))
-        if by_seed:
-            rho, tau, loss, counts = zip(*by_seed, strict=True)
-            rows.append(
-                {
-                    "score": score,
-                    "candidates": max(counts),
-                    "spearman": _defined_mean(rho),
-                    "kendall": _defined_mean(tau),
-                    "regret": fmean(loss),
-                }
-            )
+        pairs: dict[int, list[tuple[float, float]]] = {}
+        for candidate in candidates:
+            if score in candidate.scores and figure in candidate.measured:
+                pairs.setdefault(candidate.seed, []).append((candidate.scores[score], candidate.measured[figure]))
+        seeds = [tuple(zip(*pair, strict=True)) for pair in pairs.values() if len(pair) > 1]
+        if seeds:
+            means = {
+                measure.__name__: _defined_mean([measure(*sides) for sides in seeds])
+                for measure in (spearman, kendall, regret)
+            }
+            rows.append({"score": score, "candidates": max(len(by) for by, _ in seeds), **means})
     return rows
 
 
@@ -145,11 +126,14 @@ def _pair(first: Sequence[float], second: Sequence[float]) -> tuple[Float, Float
     return left, right
 
 
-def _defined(statistic: Callable[[Float, Float], Any], left: Float, right: Float) -> float:
-    """A correlation of two sides; where one is constant it has none, and scipy would warn."""
+def _correlation(statistic: str, first: Sequence[float], second: Sequence[float]) -> float:
+    """A correlation of two sides by scipy's name; where one is constant it has none, and scipy would warn."""
+    from scipy import stats
+
+    left, right = _pair(first, second)
     if np.ptp(left) == 0 or np.ptp(right) == 0:
         return float("nan")
-    return round(float(statistic(left, right).statistic), 12)
+    return round(float(getattr(stats, statistic)(left, right).statistic), 12)
 
 
 def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

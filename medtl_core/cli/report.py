@@ -14,10 +14,7 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, as `medtl simulate` printed it.")],
 ) -> None:
     """Write a run's report anew from its stored results."""
-    summary = write_report(run)
-    screen = console.console_of()
-    screen.print(summary_table(summary))
-    console.say(screen, f"report  {run.absolute() / 'report.html'}")
+    console.show(summary_table(write_report(run)), f"report  {run.absolute() / 'report.html'}")
 
 
 COMMANDS = {"report": console.command(report)}

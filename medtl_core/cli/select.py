@@ -7,7 +7,6 @@ discriminant of every candidate is judged on the server's test cases too, and th
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,21 +17,19 @@ from medtl_core.backbones.weights import locate
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
-from medtl_core.cli.plan import RunOrder, make_plan, name_data
+from medtl_core.cli.plan import RunOrder, make_plan, name_data, new_folder
 from medtl_core.cli.ranking import Candidate, agreement, ranked
 from medtl_core.cli.simulate import simulate_shown
-from medtl_core.errors import ConfigError, did_you_mean
+from medtl_core.config import Value
+from medtl_core.errors import ConfigError, did_you_mean, one_of
 from medtl_core.flower.run import RunPlan
 from medtl_core.report.terminal import agreement_table, ranking_table
 from medtl_core.store import read_json, write_json
-
-Run = Callable[[RunPlan], object]
 
 #: The score that orders the table: the one the cheaper ones are held against.
 STANDARD = "cv-loss"
 #: Taps a backbone is judged on at least, where it has so many.
 _LEAST = 4
-_TAPS = ("rich", "all")
 
 
 @dataclass(frozen=True)
@@ -94,8 +91,7 @@ def read_sources(text: str, taps: str = "rich") -> tuple[CandidateTaps, ...]:
         >>> read_sources("lite0")[0].candidates
         ('4', '7', '10', 'final', '4+7+10')
     """
-    if taps not in _TAPS:
-        raise ConfigError(f"taps={taps!r} is not known; {did_you_mean(taps, _TAPS)}")
+    one_of("taps", taps, ("rich", "all"))
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words:
         raise ConfigError("backbones is empty; name at least one, e.g. --backbones lite0,torchvision:squeezenet1_1")
@@ -107,7 +103,7 @@ def read_sources(text: str, taps: str = "rich") -> tuple[CandidateTaps, ...]:
     return sources
 
 
-def select(order: Selection, app: Path, run: Run) -> dict[str, Any]:
+def select(order: Selection, app: Path, run: Callable[[RunPlan], object]) -> dict[str, Any]:
     """Runs every source and returns the ranking, JSON-able; it also lies in the run folder as `selection.json`.
 
     Args:
@@ -118,7 +114,7 @@ def select(order: Selection, app: Path, run: Run) -> dict[str, Any]:
     Raises:
         MedtlError: data, backbone, weights or settings cannot be used; all are checked before the first run.
     """
-    out = order.out or Path.cwd() / "runs" / f"select-{datetime.now():%Y%m%d-%H%M%S}"
+    out = order.out or new_folder("select")
     plans = [(source, _plan(source, order, app, out)) for source in order.sources]
     candidates: list[Candidate] = []
     for source, plan in plans:
@@ -163,24 +159,19 @@ def _plan(source: CandidateTaps, order: Selection, app: Path, out: Path) -> RunP
     backbone = source.backbone
     weights = "" if backbone.source in ("random", "file") else order.weights
     locate(backbone, weights)
-    methods = [f"taps@{taps}" for taps in source.candidates]
-    words = [*order.assignments, f"backbone={backbone.name}", f"features={'+'.join(source.taps)}"]
-    words += [f"methods={','.join(methods)}", *([f"weights={weights}"] if weights else [])]
-    given = {word.partition("=")[0].strip().replace("_", "-") for word in order.assignments}
-    if "partition" not in given:
-        words.append(f"partition={_partition(order.data)}")
-    if "bootstrap" not in given:
-        words.append("bootstrap=1")  # no interval is shown
+    methods = ",".join(f"taps@{taps}" for taps in source.candidates)
+    words = [*order.assignments, f"backbone={backbone.name}", f"features={'+'.join(source.taps)}", f"methods={methods}"]
+    usual: dict[str, Value] = {"partition": _partition(order.data), "bootstrap": 1, "weights": weights}
     folder = out / re.sub(r"[^\w.-]+", "-", backbone.name)
-    return make_plan(RunOrder(None, words, order.data, order.seeds, order.workers, None, folder), app)
+    return make_plan(RunOrder(None, words, order.data, order.seeds, order.workers, None, folder), app, usual)
 
 
 def _partition(data: str) -> str:
     """The split over hospitals that suits the data, as the catalog has it."""
-    from medtl_core.data.catalog import CATALOG, recognise
+    from medtl_core.data.catalog import catalog, recognise
 
     named = name_data(data)
-    entry = CATALOG[str(named["data"])] if named["data"] else recognise(Path(str(named["data-path"])))
+    entry = catalog()[str(named["data"])] if named["data"] else recognise(Path(str(named["data-path"])))
     return entry.partition if entry else "natural"
 
 
@@ -215,11 +206,11 @@ def select_command(
     seed: Annotated[int | None, typer.Option(help="Of the first repetition.")] = None,
     seeds: Annotated[int, typer.Option(help="Repetitions with other draws of the training cases.")] = 1,
     measure: Annotated[bool, typer.Option("--measure", help="Judge every candidate on test cases, too.")] = False,
-    assignments: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting.")] = None,
+    assignments: console.Assignments = None,
     workers: console.Workers = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; what is done in it stays.")] = None,
+    out: console.Resumable = None,
     app: console.App = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the ranking as JSON and nothing else.")] = False,
+    as_json: console.AsJson = False,
     quiet: console.Quiet = False,
 ) -> None:
     """Order backbones and their layers by how well they suit the hospitals' task, from sums only."""
@@ -228,13 +219,10 @@ def select_command(
     order = Selection(data, read_sources(backbones, taps), words, weights, measure, seeds, workers, out)
     selection = select(order, find_app(app), lambda plan: simulate_shown(plan, quiet))
     if as_json:
-        console.say_json(selection)
-        return
-    screen = console.console_of()
-    screen.print(ranking_table(selection))
-    if measure:
-        screen.print(agreement_table(selection))
-    console.say(screen, f"run folder  {selection['out']}")
+        console.show_json(selection)
+    else:
+        tables = [ranking_table(selection), *([agreement_table(selection)] if measure else [])]
+        console.show(*tables, f"run folder  {selection['out']}")
 
 
 COMMANDS = {"select": console.command(select_command)}

@@ -3,7 +3,6 @@
 import sys
 import textwrap
 from contextlib import redirect_stdout
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -40,10 +39,9 @@ def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary
 
 def simulate_shown(plan: RunPlan, quiet: bool) -> "Summary":
     """Runs the plan and shows how it goes; whatever the apps write to standard output goes to standard error."""
-    log = console.console_of(stderr=True)
-    if not quiet:
-        shape = f"{len(plan.methods)} method(s), {plan.seeds} seed(s), {plan.workers} worker(s)"
-        console.say(log, f"{plan.name}: {shape}, results in {plan.out}")
+    log = console.console_of(stderr=True, quiet=quiet)
+    shape = f"{len(plan.methods)} method(s), {plan.seeds} seed(s), {plan.workers} worker(s)"
+    console.say(log, f"{plan.name}: {shape}, results in {plan.out}")
     with redirect_stdout(sys.stderr), console.progress_shown(log, quiet) as progress:
         return simulate(plan, progress)
 
@@ -51,16 +49,13 @@ def simulate_shown(plan: RunPlan, quiet: bool) -> "Summary":
 def simulate_command(
     words: console.Words = None,
     data: console.Data = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. --set shots=90 sites=10 seeds=10."),
-    ] = None,
+    assignments: console.Assignments = None,
     seeds: Annotated[int | None, typer.Option(help="Repetitions with other draws of the training cases.")] = None,
     workers: console.Workers = None,
     wire: Annotated[bool, typer.Option("--wire", help="Serialise every message as a network would.")] = False,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Run folder; new or empty.")] = None,
+    out: console.Out = None,
     app: console.App = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON and nothing else.")] = False,
+    as_json: console.AsJson = False,
     quiet: console.Quiet = False,
 ) -> None:
     """Simulate hospitals that train together, on this machine.
@@ -71,14 +66,12 @@ def simulate_command(
     plan = make_plan(RunOrder(scenario, pairs, data, seeds, workers, wire or None, out), find_app(app))
     summary = simulate_shown(plan, quiet)
     if as_json:
-        console.say_json(summary.as_dict())
+        console.show_json(summary.as_dict())
         return
     from medtl_core.report.terminal import summary_table
 
-    screen = console.console_of()
-    screen.print(summary_table(summary))
-    console.say(screen, f"report      {plan.out / 'report.html'}")
-    console.say(screen, f"run folder  {plan.out}")
+    places = (f"report      {plan.out / 'report.html'}", f"run folder  {plan.out}")
+    console.show(summary_table(summary), *places)
 
 
 class _Simulate(TyperCommand):

@@ -22,20 +22,21 @@ def show(folder: Folder) -> None:
         "site", "ledger", "epsilon spent", "allowed", "delta", "reserved", "released", "last record"
     )
     for place in ledgers(folder):
-        found = balance(place)
+        account = balance(place)
+        (number, name), where = account.witness, str(place.relative_to(folder)) or "."
+        spent = (f"{account.spent:.4g}", f"{account.budget:.4g}", f"{account.delta:g}")
         table.add_row(
-            found.site, str(place.relative_to(folder)) or ".", f"{found.spent:.4g}", f"{found.budget:.4g}",
-            f"{found.delta:g}", str(found.reserved), str(found.released), f"{found.witness[0]} {found.witness[1][:12]}",
-        )  # fmt: skip
-    console.console_of(width=140).print(table, markup=False)
+            account.site, where, *spent, str(account.reserved), str(account.released), f"{number} {name[:12]}"
+        )
+    console.show(table, width=140, markup=False)
 
 
 @ledger_app.command("verify")
 def verify(folder: Folder) -> None:
     """Check every record of every ledger below a folder; damage is an error (exit code 1)."""
     for place in ledgers(folder):
-        found = balance(place)
-        typer.echo(f"whole: {place.relative_to(folder)}: {found.witness[0]} records, last {found.witness[1]}")
+        number, name = balance(place).witness
+        typer.echo(f"whole: {place.relative_to(folder)}: {number} records, last {name}")
 
 
 @ledger_app.command("raise")
@@ -45,8 +46,8 @@ def raise_(
     reason: Annotated[str, typer.Option(help="Who decided, and why; it is written down.")],
 ) -> None:
     """Let a hospital spend more. Only a person at the hospital can; a server has no way to ask for it."""
-    found = raise_budget(folder, epsilon, reason)
-    typer.echo(f"{found.site}: {found.spent:.4g} of {found.budget:.4g} spent")
+    account = raise_budget(folder, epsilon, reason)
+    typer.echo(f"{account.site}: {account.spent:.4g} of {account.budget:.4g} spent")
 
 
 @site_app.command("outbound")
@@ -55,7 +56,7 @@ def outbound() -> None:
     table = console.table_of("answer", "named", "what it is", "paid for")
     for row in PRIVATE_OUTBOUND:
         table.add_row(row.task, row.name, row.what, "by the ledger" if row.private else "not about patients")
-    console.console_of(width=140).print(table, markup=False)
+    console.show(table, width=140, markup=False)
 
 
 @site_app.command("identity")

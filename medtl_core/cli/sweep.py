@@ -3,6 +3,7 @@
 import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.plan import RunOrder, make_plan
 from medtl_core.cli.simulate import simulate
-from medtl_core.errors import ConfigError
+from medtl_core.errors import not_negative
 from medtl_core.sweep.findings import Findings, summary_lines
 from medtl_core.sweep.page import headline, sweep_table
 from medtl_core.sweep.request import MECHANISMS, USUAL, check_assignments, read_sweep
@@ -21,18 +22,11 @@ from medtl_core.sweep.run import carry_out
 sweep_app = console.group("Many runs as one experiment that goes on where it stopped.")
 
 
-@sweep_app.callback()
-def _sweep() -> None:
-    """Many runs as one experiment that goes on where it stopped."""
-
-
 @sweep_app.command("privacy")
 def privacy(
     words: console.Words = None,
     data: console.Data = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting, e.g. --set sites=10.")
-    ] = None,
+    assignments: console.Assignments = None,
     epsilons: Annotated[
         str, typer.Option(metavar="NUMBERS", help="Promised; runs without privacy are always there.")
     ] = "0.5,1,2,4,8,none",
@@ -43,9 +37,9 @@ def privacy(
     seeds: Annotated[int, typer.Option(help="Repetitions with other training cases and other noise.")] = 3,
     minutes: Annotated[float, typer.Option(help="No run starts later; 0 = only tables of what is done.")] = 600.0,
     workers: console.Workers = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder; what is done in it stays.")] = None,
+    out: console.Resumable = None,
     app: console.App = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON and nothing else.")] = False,
+    as_json: console.AsJson = False,
     quiet: console.Quiet = False,
 ) -> None:
     """Measure accuracy against epsilon: mechanisms x epsilon x shots x seeds, with intervals, as CSV, table and page.
@@ -53,23 +47,17 @@ def privacy(
     The same command goes on where it stopped. It says in words where a mechanism is no better than guessing.
     """
     scenario, pairs = console.scenario_and_settings(words or (), assignments or ())
-    if not minutes >= 0:  # nor NaN
-        raise ConfigError(f"minutes={minutes} must not be negative; 0 = only the tables of what is done")
+    not_negative(minutes=minutes)
     check_assignments(pairs, shots)
     plan = make_plan(RunOrder(scenario, pairs, data, seeds, workers, None, out), find_app(app), USUAL)
     if out is None and not any(pair.startswith("out=") for pair in pairs):
         plan = replace(plan, out=Path.cwd() / "runs" / f"sweep-privacy-{plan.name}")
     sweep = read_sweep(plan, epsilons, MECHANISMS if mechanisms is None else mechanisms, shots)
-    log = console.console_of(stderr=True)
-
-    def tell(text: str) -> None:
-        if not quiet:
-            console.say(log, text)
-
+    log = console.console_of(stderr=True, quiet=quiet)
     with redirect_stdout(sys.stderr):
-        findings = carry_out(sweep, simulate, minutes, tell)
+        findings = carry_out(sweep, simulate, minutes, partial(console.say, log))
     if as_json:
-        console.say_json(findings.as_dict())
+        console.show_json(findings.as_dict())
     else:
         _show(findings, sweep.plan.out)
     if findings.broken:
@@ -77,14 +65,10 @@ def privacy(
 
 
 def _show(findings: Findings, out: Path) -> None:
-    screen = console.console_of()
     for count in findings.sweep.shots:
-        console.say(screen, headline(findings, count))
-        screen.print(sweep_table(findings, count))
-    for line in summary_lines(findings):
-        console.say(screen, line)
-    for name, file in (("report", "report.html"), ("rows", "sweep.csv")):
-        console.say(screen, f"{name:<8}{out / file}")
+        console.show(headline(findings, count), sweep_table(findings, count))
+    places = [f"{name:<8}{out / file}" for name, file in (("report", "report.html"), ("rows", "sweep.csv"))]
+    console.show(*summary_lines(findings), *places)
 
 
 COMMANDS = {"sweep": sweep_app}

@@ -13,9 +13,10 @@ from medtl_core.backbones.backbone import Backbone
 from medtl_core.config import Settings
 from medtl_core.data.source import Source
 from medtl_core.data.views import Pixels, normalised
-from medtl_core.errors import ConfigError, RunError, positive
+from medtl_core.errors import ConfigError, RunError, not_negative, positive
 from medtl_core.features.augment import augment_many, recipe_for
 from medtl_core.features.dataset import Material
+from medtl_core.heads.linear import batches, class_weights
 from medtl_core.rng import stream
 from medtl_core.values import Examples
 
@@ -59,10 +60,9 @@ class Lesson:
 
     def __post_init__(self) -> None:
         positive(epochs=self.epochs, batch_size=self.batch_size, learning_rate=self.learning_rate)
+        not_negative(weight_decay=self.weight_decay)
         if self.size and self.size < 32:
             raise ConfigError(f"image-size={self.size} is too small; a backbone needs at least 32 pixels")
-        if self.weight_decay < 0:
-            raise ConfigError(f"weight-decay={self.weight_decay} must not be negative")
 
 
 def train(
@@ -89,7 +89,7 @@ def train(
     taught, test = (source.examples.take(rows) for rows in sides(source.examples).values())
     images, held = (Material(part, Settings(), ()).pixels(size) for part in (taught, test))
     recipe = recipe_for(source.entry.modality, source.entry.views)
-    weight = torch.tensor(_balance(taught["label"], len(source.examples.task.classes)), dtype=torch.float32)
+    weight = _class_weights(taught["label"], len(source.examples.task.classes))
     free = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(free, lesson.learning_rate, weight_decay=lesson.weight_decay)
     steps = lesson.epochs * -(-len(taught) // lesson.batch_size)
@@ -98,7 +98,7 @@ def train(
     with _repeatable():
         for epoch in range(1, lesson.epochs + 1):
             rng, total = stream(lesson.seed, "pretrain", epoch), 0.0
-            for rows in _batches(rng.permutation(len(taught)), lesson.batch_size):
+            for rows in batches(len(taught), lesson.batch_size, rng=rng):
                 shown = _normalised(augment_many(images[rows], recipe, rng=rng), backbone)
                 total += len(rows) * _step(network, optimiser, (shown, taught["label"][rows], weight))
                 schedule.step()
@@ -144,10 +144,8 @@ def _judged(network: "nn.Module", backbone: Backbone, images: Pixels, label: NDA
     if not len(label):
         return None
     with torch.inference_mode():
-        parts = [
-            network(_normalised(images[rows], backbone)).argmax(dim=1).numpy()
-            for rows in _batches(np.arange(len(label)), _JUDGED)
-        ]
+        shown = (images[first : first + _JUDGED] for first in range(0, len(label), _JUDGED))
+        parts = [network(_normalised(part, backbone)).argmax(dim=1).numpy() for part in shown]
     right = np.concatenate(parts) == label
     return float(np.mean([right[label == c].mean() for c in np.unique(label)]))
 
@@ -165,16 +163,11 @@ def _normalised(images: Pixels, backbone: Backbone) -> "Tensor":
     return normalised(torch.from_numpy(images), backbone.mean, backbone.std)
 
 
-def _balance(label: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """Weights [C] that let every class that is there count as much as another."""
-    counts = np.bincount(label, minlength=classes)
-    present = max(int((counts > 0).sum()), 1)
-    return np.asarray(np.where(counts > 0, len(label) / np.maximum(counts, 1) / present, 0.0))
+def _class_weights(label: NDArray[np.int64], classes: int) -> "Tensor":
+    """Float32 [C]."""
+    import torch
 
-
-def _batches(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    for first in range(0, len(rows), size):
-        yield rows[first : first + size]
+    return torch.from_numpy(class_weights(np.bincount(label, minlength=classes).astype(np.float64))).float()
 
 
 @contextmanager

@@ -56,15 +56,15 @@ def check_images(examples: Examples, on_error: str = "refuse") -> tuple[Examples
     """
     if on_error not in ("refuse", "skip"):
         raise ConfigError(f"on-error={on_error!r} must be 'refuse' or 'skip'")
-    column = next((name for name in ("path", "image") if name in examples.columns), None)
-    if column is None:
+    images = images_of(examples)
+    if images is None:
         return examples, ()
     faults: dict[int, str] = {}
-    for index, image in enumerate(examples[column]):
+    for index, image in enumerate(images):
         try:
             decode(image)
         except DataError as error:
-            faults[index] = f"case {index + 1}, {error}" if column == "path" else f"image {index}: {error}"
+            faults[index] = f"case {index + 1}, {error}"
     if faults and on_error == "refuse":
         shown = "; ".join(list(faults.values())[:_SHOWN])
         raise DataError(f"{len(faults)} of {len(examples)} images cannot be used: {shown}. Repair, or skip them")
@@ -72,6 +72,11 @@ def check_images(examples: Examples, on_error: str = "refuse") -> tuple[Examples
     if not len(keep):
         raise DataError(f"none of the {len(examples)} images can be used; first: {next(iter(faults.values()), 'none')}")
     return (examples.take(keep) if faults else examples), tuple(faults.values())
+
+
+def images_of(examples: Examples) -> Array | None:
+    """Returns the images of cases, files [n] or pixels [n, ...]; None where the cases are a table."""
+    return next((examples[name] for name in ("path", "image") if name in examples.columns), None)
 
 
 def content_key(image: Path | str | Array) -> str:

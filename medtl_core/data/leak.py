@@ -28,29 +28,22 @@ def check_leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -
     sides = list(parts_of)
     rows = np.concatenate([np.asarray(parts_of[side], dtype=np.int64) for side in sides]) if sides else np.empty(0, int)
     side = np.repeat(np.arange(len(sides)), [len(parts_of[name]) for name in sides])
-    pair = _shared(examples["patient"][rows], side)
-    if pair is not None:
-        names = [_name(examples, int(rows[position])) for position in pair]
-        raise DataError(
-            f"{names[0]} and {names[1]} are of one patient, in {_both(sides, side, pair)}: keep all of a patient's "
-            "cases on one side; if these are different people, make their ids unique"
-        )
-    keep, keys = _content_keys(examples, rows)
-    pair = _shared(keys, side[keep])
-    if pair is not None:
-        names = [_name(examples, int(rows[keep[position]])) for position in pair]
-        raise DataError(
-            f"{names[0]} and {names[1]} are byte-equal images in {_both(sides, side[keep], pair)}: remove one of them"
-        )
-
-
-def _shared(keys: NDArray[np.str_], side: NDArray[np.int64]) -> tuple[int, int] | None:
-    """Returns two positions with one key on different sides, or None."""
-    order = np.lexsort((side, keys))
-    for one, other in pairwise(order.tolist()):
-        if keys[one] == keys[other] and side[one] != side[other]:
-            return one, other
-    return None
+    same_patient = (
+        "are of one patient, in {}: keep all of a patient's cases on one side; if these are different people, make "
+        "their ids unique"
+    )
+    twins, keys = _content_keys(examples, rows)
+    for places, key, fault in (
+        (np.arange(len(rows)), examples["patient"][rows], same_patient),
+        (twins, keys, "are byte-equal images in {}: remove one of them"),
+    ):
+        order = np.lexsort((side[places], key))
+        for one, other in pairwise(order.tolist()):
+            pair = places[[one, other]]
+            if key[one] == key[other] and side[pair[0]] != side[pair[1]]:
+                both = " and ".join(repr(sides[number]) for number in side[pair].tolist())
+                cases = " and ".join(_name(examples, row) for row in rows[pair].tolist())
+                raise DataError(f"{cases} {fault.format(both)}")
 
 
 def _content_keys(examples: Examples, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
@@ -77,7 +70,3 @@ def _name(examples: Examples, row: int) -> str:
     if "path" in examples.columns:
         return str(examples["path"][row])
     return f"image {row}" if "image" in examples.columns else f"case {row + 1}"
-
-
-def _both(sides: list[str], side: NDArray[np.int64], pair: tuple[int, int]) -> str:
-    return " and ".join(repr(sides[int(side[position])]) for position in pair)

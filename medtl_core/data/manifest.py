@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.data.images import decode
+from medtl_core.data.images import decode, images_of
 from medtl_core.data.table import CsvTable, encode, read_csv, require, splits
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import DataError, did_you_mean
@@ -43,8 +43,7 @@ def read_manifest(path: Path, task: Task | None = None) -> Examples:
     table, columns, task = _opened(path, _NEEDED, task)
     folder = path if path.is_dir() else path.parent
     columns["path"] = np.asarray([str(folder / name) for name in table.filled("path").tolist()])
-    known = {*_NEEDED, *_OPTIONAL}
-    free = {name: values for name, values in table.columns.items() if name not in known}
+    free = table.others({*_NEEDED, *_OPTIONAL})
     clash = sorted(({"patient", "image", "table"} | columns.keys()) & free.keys())
     if clash:
         raise DataError(f"{table.name}: the column name {clash[0]!r} is reserved; rename it (patients: 'patient_id')")
@@ -60,7 +59,7 @@ def read_numbers(path: Path, task: Task | None = None) -> Examples:
         DataError: as `read_manifest`, or a measurement is not a number, or there is none.
     """
     table, columns, task = _opened(path, _NEEDED[1:], task)
-    names = [name for name in table.columns if name not in {*_NEEDED, *_OPTIONAL}]
+    names = table.others({*_NEEDED, *_OPTIONAL})
     if not names:
         raise DataError(f"{table.name}: no column of measurements beside {', '.join(table.columns)}")
     columns["table"] = np.stack([table.numbers(name) for name in names], axis=1)
@@ -101,7 +100,7 @@ def write_manifest(examples: Examples, folder: Path) -> None:
     Raises:
         DataError: the folder exists and is not empty, cannot be written, an image is unusable, or these are no images.
     """
-    source = next((name for name in ("image", "path") if name in examples.columns), None)
+    source = images_of(examples)
     if source is None:
         raise DataError("these cases are a table: only images are written as a manifest folder")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -109,7 +108,7 @@ def write_manifest(examples: Examples, folder: Path) -> None:
     with _appearing(folder) as draft:
         (draft / "images").mkdir()
         names = [f"images/{number:06d}.png" for number in range(len(examples))]
-        for name, image in zip(names, examples[source], strict=True):
+        for name, image in zip(names, source, strict=True):
             _write_png(image, draft / name)
         _write_rows(examples, names, draft / MANIFEST)
         stated = {"name": examples.task.name, "classes": list(examples.task.classes)}
@@ -122,22 +121,17 @@ def _opened(path: Path, needed: Sequence[str], task: Task | None) -> tuple[CsvTa
     require(table, needed, _OPTIONAL)
     columns: dict[str, Array] = {
         "patient": table.filled("patient_id"),
-        "site": table.filled("site") if "site" in table.columns else np.full(len(table), "site"),
+        "site": table.filled("site", "site"),
         "split": splits(table, "split"),
     }
     stated = read_task(path if path.is_dir() else path.parent)
-    if task is None and stated is not None:
-        task = stated[0]
-    columns["label"], task = encode(table, "label", task)
+    columns["label"], task = encode(table, "label", task or (stated[0] if stated else None))
     return table, columns, task
 
 
 def _words(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and all(isinstance(word, str) and word for word in value)
-        and len(set(value)) == len(value)
-    )
+    """Whether it is a list of distinct words."""
+    return isinstance(value, list) and all(isinstance(word, str) and value.count(word) == bool(word) for word in value)
 
 
 @contextmanager

@@ -74,8 +74,11 @@ def partition(examples: Examples, settings: Settings) -> Parts:
         _refuse(settings, "the data", settings.sites, len(pool), len(pool) // settings.sites)
     if settings.partition == "natural":
         return Parts(tuple(_natural(examples, pool, test, settings)), judged)
-    cut = {"dirichlet": _dirichlet, "skewed": _dirichlet, "size": _size, "even": _even}[settings.partition]
-    trains, rng = cut(examples, pool, settings), stream(settings.seed, "partition", "test")
+    if settings.partition == "even":
+        trains = _equal(examples["patient"], pool, settings.sites, settings, "the data", "even")
+    else:
+        trains = (_size if settings.partition == "size" else _dirichlet)(examples, pool, settings)
+    rng = stream(settings.seed, "partition", "test")
     if settings.partition == "skewed":
         tests = _alike(examples, test, trains, rng)
     else:
@@ -143,10 +146,6 @@ def _natural(examples: Examples, pool: Index, test: Index, settings: Settings) -
     return parts
 
 
-def _even(examples: Examples, pool: Index, settings: Settings) -> list[Index]:
-    return _equal(examples["patient"], pool, settings.sites, settings, "the data", "even")
-
-
 def _equal(patient: Array, rows: Index, count: int, settings: Settings, where: str, word: str) -> list[Index]:
     """Deals rows to `count` hospitals alike, each trimmed to `shots`; `where` and `word` name them."""
     shares = _share(patient, rows, count, stream(settings.seed, "partition", word))
@@ -174,21 +173,25 @@ def _size(examples: Examples, pool: Index, settings: Settings) -> list[Index]:
 
 def _dirichlet(examples: Examples, pool: Index, settings: Settings) -> list[Index]:
     rng = stream(settings.seed, "partition", "dirichlet")
-    label, patient = examples["label"], examples["patient"]
-    _, first, code = np.unique(patient[pool], return_index=True, return_inverse=True)
-    stratum = label[pool][first][code]
-    classes = len(examples.task.classes)
-    samplers = [PatientSampler(patient, pool[stratum == number], rng) for number in range(classes)]
+    patient = examples["patient"]
+    samplers = [PatientSampler(patient, rows, rng) for rows in _by_class(examples, pool)]
     trains = []
     for index in range(settings.sites):
         # shots=0: an equal share of what is left, in whole patients.
         left = sum(sampler.left for sampler in samplers)
         cases = settings.shots or -(-left // (settings.sites - index))
-        train = _mixed(samplers, cases, rng.dirichlet([settings.alpha] * classes), rng, trim=settings.shots > 0)
+        train = _mixed(samplers, cases, rng.dirichlet([settings.alpha] * len(samplers)), rng, trim=settings.shots > 0)
         if len(train) < max(settings.shots, 1):
             _refuse(settings, "the data", settings.sites, len(pool), len(train))
         trains.append(train)
     return trains
+
+
+def _by_class(examples: Examples, rows: Index) -> list[Index]:
+    """The rows of each class; a patient of several classes has that of its first case."""
+    _, first, code = np.unique(examples["patient"][rows], return_index=True, return_inverse=True)
+    stratum = examples["label"][rows][first][code]
+    return [rows[stratum == number] for number in range(len(examples.task.classes))]
 
 
 class PatientSampler:
@@ -259,13 +262,10 @@ def _alike(examples: Examples, rows: Index, trains: Sequence[Index], rng: np.ran
 
     Cases of a class that no hospital trains on are dealt to nobody.
     """
-    label, patient = examples["label"], examples["patient"]
-    _, first, code = np.unique(patient[rows], return_index=True, return_inverse=True)
-    stratum = label[rows][first][code]
     own: list[list[Index]] = [[rows[:0]] for _ in trains]
-    for number in range(len(examples.task.classes)):
-        sampler, dealt = PatientSampler(patient, rows[stratum == number], rng), 0
-        held = np.cumsum([(label[train] == number).sum() for train in trains])
+    for number, same in enumerate(_by_class(examples, rows)):
+        sampler, dealt = PatientSampler(examples["patient"], same, rng), 0
+        held = np.cumsum([(examples["label"][train] == number).sum() for train in trains])
         for hospital, due in enumerate(np.rint(held / max(held[-1], 1) * sampler.left).tolist()):
             taken = sampler.take(int(due) - dealt, trim=False)
             own[hospital].append(taken)

@@ -7,7 +7,7 @@ import numpy as np
 
 from medtl_core.config import Settings
 from medtl_core.data.arrays import read_medmnist
-from medtl_core.data.catalog import CATALOG, PHANTOM, Entry, Layout, matches, read_known, recognise
+from medtl_core.data.catalog import Entry, Layout, catalog, matches, read_known, recognise
 from medtl_core.data.folder import read_folder
 from medtl_core.data.manifest import MANIFEST, read_manifest, read_numbers, read_task
 from medtl_core.data.partition import apportion
@@ -52,13 +52,13 @@ def open_source(settings: Settings) -> Source:
         ConfigError: the data are not named, or by an unknown name.
         DataError: the data are missing, not recognised or unusable.
     """
-    if settings.data and settings.data not in CATALOG:
-        raise ConfigError(f"data={settings.data!r} is not in the catalog; {did_you_mean(settings.data, CATALOG)}")
+    if settings.data and settings.data not in catalog():
+        raise ConfigError(f"data={settings.data!r} is not in the catalog; {did_you_mean(settings.data, catalog())}")
     if settings.data_path:
         source = _open_path(Path(settings.data_path), settings)
-    elif settings.data == PHANTOM.name:
+    elif settings.data == "phantom":
         examples = phantom(size=settings.image_size or DEFAULT_SIZE, patients=phantom_patients(settings))
-        source = Source(PHANTOM, examples, (PHANTOM.note,))
+        source = _known(catalog()["phantom"], examples)
     elif settings.data:
         raise ConfigError(f"data={settings.data!r} needs data-path, the folder where the set lies")
     else:
@@ -81,47 +81,38 @@ def phantom_patients(settings: Settings) -> int:
 def _open_path(path: Path, settings: Settings) -> Source:
     if not path.exists():
         raise DataError(f"data-path {path} does not exist")
-    named = CATALOG.get(settings.data)
+    named = catalog().get(settings.data)
     if path.suffix.lower() == ".csv" or (path / MANIFEST).is_file():
         known = recognise(path) if path.is_file() else None
-        return _known(known, path) if known and named in (None, known) else _manifest(path, named, settings)
-    if named is not None:
-        if not matches(named, path):
-            wanted = " or ".join([MANIFEST, *named.files])
-            raise DataError(f"{path} does not hold {named.name}: expected {wanted}; set data='' to recognise it")
-        return _known(named, path)
-    recognised = recognise(path)
-    if recognised is not None:
-        return _known(recognised, path)
-    if path.is_dir():
-        return _own(path, read_folder(path), ("No patient ids: every image counts as one patient.",))
-    if path.suffix.lower() == ".npz":
-        return _own(path, read_medmnist(path), ("No patient ids: every image counts as one patient.",))
+        if known and named in (None, known):
+            return _known(known, read_known(known, path))
+        read = read_numbers if settings.backbone == "table" else read_manifest
+        examples = read(path, named.task if named else None)
+        return _known(named, examples) if named else _own(path, examples)
+    if named is not None and not matches(named, path):
+        wanted = " or ".join([MANIFEST, *named.files])
+        raise DataError(f"{path} does not hold {named.name}: expected {wanted}; set data='' to recognise it")
+    entry = named or recognise(path)
+    if entry is not None:
+        return _known(entry, read_known(entry, path))
+    if path.is_dir() or path.suffix.lower() == ".npz":
+        examples = read_folder(path) if path.is_dir() else read_medmnist(path)
+        return _own(path, examples, "No patient ids: every image counts as one patient.")
     raise DataError(f"{path} is neither a folder, a manifest (.csv) nor an .npz file")
 
 
-def _known(entry: Entry, path: Path) -> Source:
-    return Source(entry, read_known(entry, path), (entry.note,) if entry.note else ())
+def _known(entry: Entry, examples: Examples) -> Source:
+    return Source(entry, examples, (entry.note,) if entry.note else ())
 
 
-def _manifest(path: Path, named: Entry | None, settings: Settings) -> Source:
-    read = read_numbers if settings.backbone == "table" else read_manifest
-    examples = read(path, named.task if named else None)
-    if named:
-        return Source(named, examples, (named.note,) if named.note else ())
-    return _own(path, examples, ())
-
-
-def _own(path: Path, examples: Examples, notes: tuple[str, ...]) -> Source:
+def _own(path: Path, examples: Examples, note: str = "") -> Source:
     """Makes the record of own data; what keeps the label is not known unless `task.json` says so."""
-    folder = path if path.is_dir() else path.parent
-    stated = read_task(folder)
+    stated = read_task(path if path.is_dir() else path.parent)
     views = (stated[1] if stated else ()) or ("identity",)
-    entry = Entry(
-        "own", f"own data: {path.stem}", "not stated", examples.task, (), Layout("own"), "natural", views,
-        "not stated", "", "",
-    )  # fmt: skip
-    return Source(entry, examples, notes)
+    title, unknown = f"own data: {path.stem}", "not stated"
+    layout = Layout("own")
+    entry = Entry("own", title, unknown, examples.task, (), layout, "natural", views, unknown, "", "", note=note)
+    return _known(entry, examples)
 
 
 def _hold_out(source: Source) -> Source:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from medtl_core.config import Settings
-from medtl_core.data.images import content_key, decode
+from medtl_core.data.images import content_key, decode, images_of
 from medtl_core.data.synthetic.scanner import blurred
 from medtl_core.data.views import Pixels, square
 from medtl_core.errors import DataError
@@ -99,12 +99,12 @@ def of_server(examples: Examples, settings: Settings) -> Examples:
 
 def _restyled(examples: Examples, scanners: Sequence[str], settings: Settings) -> Examples:
     """An image's noise depends on the seed, the scanner and the image alone, so that features are cached as ever."""
-    column = next((name for name in ("path", "image") if name in examples.columns), None)
-    if column is None:
+    images = images_of(examples)
+    if images is None:
         raise DataError("the cases hold a table; shift=scanner needs images")
     size, seed = settings.image_size or SIZE, settings.seed
     films = np.zeros((len(examples), size, size, 3), dtype=np.uint8)
-    for index, (image, name) in enumerate(zip(examples[column], scanners, strict=True)):
+    for index, (image, name) in enumerate(zip(images, scanners, strict=True)):
         rng = stream(seed, "scanner-noise", name, content_key(image))
         films[index] = rendered(square(decode(image), size), style(name, seed), rng=rng)
     kept = {name: values for name, values in examples.columns.items() if name not in ("path", "image")}

@@ -3,7 +3,7 @@
 import csv
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,16 +38,26 @@ class CsvTable:
     def __len__(self) -> int:
         return len(self.lines)
 
-    def filled(self, column: str) -> Array:
+    def filled(self, column: str, default: str | Sequence[str] = ()) -> Array:
         """Returns a column (str [n]) in which every cell is filled.
+
+        Args:
+            column: its name.
+            default: the value or values where the table has no such column; () = it must have it.
 
         Raises:
             DataError: a cell is empty or says that the value is missing; the first lines are named.
         """
+        if default and column not in self.columns:
+            return np.full(len(self), default)
         values = self.columns[column]
         empty = np.isin(np.char.lower(values), _EMPTY)
         self.refuse(column, empty, "is empty or NaN", "fill it or drop the row")
         return values
+
+    def others(self, known: Collection[str]) -> dict[str, Array]:
+        """Returns the columns that have another name than those known."""
+        return {name: values for name, values in self.columns.items() if name not in known}
 
     def numbers(self, column: str) -> NDArray[np.float64]:
         """Returns a column of numbers (float64 [n]); a cell that says its value is missing becomes NaN.
@@ -168,9 +178,9 @@ def splits(table: CsvTable, column: str) -> Array:
     Raises:
         DataError: a cell is not train, val or test.
     """
+    values = table.filled(column, "train")
     if column not in table.columns:
-        return np.full(len(table), "train")
-    values = table.filled(column)
+        return values
     table.refuse(column, ~np.isin(values, SPLITS), "holds no split", f"expected one of {', '.join(SPLITS)}")
     return values
 

@@ -19,11 +19,14 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class MethodCost:
-    """What a method would have cost alone: bytes per hospital, exchanges, and seconds over all hospitals together."""
+    """What a method would have cost alone: bytes per hospital, exchanges, and seconds over all hospitals together.
+
+    The mean over several studies may have a broken number of rounds.
+    """
 
     bytes_up: int = 0
     bytes_down: int = 0
-    rounds: int = 0
+    rounds: float = 0
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
 

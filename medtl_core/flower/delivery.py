@@ -112,21 +112,17 @@ def _awaited(grid: Grid, waiting: dict[str, int], end: float, tally: Tally) -> I
                 break  # earlier nodes first: their answers are wanted first
         if late:
             return
-        if came:
-            pause = _FIRST_PAUSE
-        else:
+        if not came:
             time.sleep(max(0.0, min(pause, end - time.monotonic())))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = _FIRST_PAUSE if came else min(2 * pause, _LONGEST_PAUSE)
 
 
 def _send(
     grid: Grid, messages: Mapping[int, tuple[RecordDict, str]], deadline: float, tally: Tally
 ) -> tuple[dict[str, int], list[int]]:
-    sizes: dict[int, int] = {}
-    for content, _ in messages.values():
-        if id(content) not in sizes:
-            sizes[id(content)] = wire_bytes(content)
-        tally.down += sizes[id(content)]
+    different = {id(content): content for content, _ in messages.values()}
+    sizes = {key: wire_bytes(content) for key, content in different.items()}
+    tally.down += sum(sizes[id(content)] for content, _ in messages.values())
     ready = [Message(content, node, kind, ttl=deadline + _GRACE) for node, (content, kind) in messages.items()]
     ids: list[Any] = list(grid.push_messages(ready))  # at once: Flower uploads an array that all share only once
     if len(ids) != len(ready):  # Flower's answer to "payload too large"

@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar, final
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -64,7 +66,15 @@ class ExchangeTerms:
 
 @final
 class GridHospitals(Hospitals):
-    """The hospitals of one run over any Flower grid: in process, Ray or SuperLink."""
+    """The hospitals of one run over any Flower grid: in process, Ray or SuperLink.
+
+    What `Hospitals` tells of them is replaced as the run goes on, never changed in place.
+    """
+
+    weights: Mapping[str, int] = MappingProxyType({})
+    costs: Mapping[str, Cost] = MappingProxyType({})
+    failures: tuple[Failure, ...] = ()
+    history: Sequence[Mapping[str, Any]] = ()
 
     def __init__(
         self, grid: Grid, terms: ExchangeTerms, events: Events | None = None, witnesses: Witnesses | None = None
@@ -73,30 +83,6 @@ class GridHospitals(Hospitals):
         self._witnesses = witnesses or Witnesses(None, terms.agreement)
         self._nodes: dict[str, int] = {}
         self._names: dict[int, str] = {}
-        self._weights: dict[str, int] = {}
-        self._costs: dict[str, Cost] = {}
-        self._failures: list[Failure] = []
-        self._history: list[dict[str, Any]] = []
-
-    @property
-    def weights(self) -> Mapping[str, int]:
-        """See Hospitals."""
-        return dict(self._weights)
-
-    @property
-    def costs(self) -> Mapping[str, Cost]:
-        """See Hospitals."""
-        return dict(self._costs)
-
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """See Hospitals."""
-        return tuple(self._failures)
-
-    @property
-    def history(self) -> Sequence[Mapping[str, Any]]:
-        """See Hospitals."""
-        return self._history
 
     def join(self) -> None:
         """Finds the hospitals, lets each prepare its features, and registers name and number of cases.
@@ -109,9 +95,10 @@ class GridHospitals(Hospitals):
         tally = Tally("join")
         nodes = self._await_nodes()
         content = encode_request({}, {})
+        check = partial(validate_join, agreement=self._terms.agreement)
         joined: list[tuple[str, int, int]] = []
         for delivery in deliver(self._grid, dict.fromkeys(nodes, (content, "query.join")), self._terms.deadline, tally):
-            answer = self._joining(tally, delivery)
+            answer = self._checked(tally, delivery, f"node {delivery.node}", check)
             if answer is not None:
                 joined.append((answer[0], delivery.node, answer[1]))
                 self._events.emit("site", phase="join", site=answer[0], done=len(joined), of=len(nodes))
@@ -121,7 +108,8 @@ class GridHospitals(Hospitals):
                 text = f"{claims[site]} nodes joined as {site!r}; give every hospital its own site-name"
                 self._fail(tally, Failure(site, "duplicate-site", text))
             else:
-                self._nodes[site], self._names[node], self._weights[site] = node, site, weight
+                self._nodes[site], self._names[node] = node, site
+                self.weights = {**self.weights, site: weight}
         self._close(tally, len(self._nodes), self._terms.expected)
 
     def ask(self, request: Request) -> Iterator[Reply]:
@@ -165,19 +153,18 @@ class GridHospitals(Hospitals):
             buffer.close()
 
     def _messages(self, request: Request) -> dict[int, tuple[RecordDict, str]]:
-        kind = f"train.{request.task}"
-        shared, asked = encode_request(request.arrays, request.config), self._asked(request)
-        if request.own is None and not request.ledger:
-            return dict.fromkeys(asked.values(), (shared, kind))
-        return {node: (self._own(request, site, shared), kind) for site, node in asked.items()}
+        shared, kind = encode_request(request.arrays, request.config), f"train.{request.task}"
+        return {node: (self._content(request, site, shared), kind) for site, node in self._asked(request).items()}
 
     def _asked(self, request: Request) -> dict[str, int]:
         """The hospitals that a request is for, by name, with their nodes."""
         only = self._nodes if request.only is None else request.only
         return {site: node for site, node in self._nodes.items() if site in only}
 
-    def _own(self, request: Request, site: str, shared: RecordDict) -> RecordDict:
+    def _content(self, request: Request, site: str, shared: RecordDict) -> RecordDict:
         """What one hospital is sent: what all are, its own arrays, and what it last showed of its ledger."""
+        if request.own is None and not request.ledger:
+            return shared
         arrays, config = shared.array_records["arrays"], shared.config_records["config"]
         if request.own is not None:
             arrays = ArrayRecord({**arrays, **pack(request.own(site))})
@@ -186,17 +173,11 @@ class GridHospitals(Hospitals):
             config = ConfigRecord({**config, **as_values(witness)})
         return RecordDict({"arrays": arrays, "config": config})
 
-    def _joining(self, tally: Tally, delivery: Delivery) -> tuple[str, int] | None:
-        def check(message: Message) -> tuple[str, int]:
-            return validate_join(message, self._terms.agreement)
-
-        return self._checked(tally, delivery, f"node {delivery.node}", check)
-
     def _reply(self, request: Request, tally: Tally, delivery: Delivery) -> Reply | None:
         site, private = self._names.get(delivery.node, f"node {delivery.node}"), bool(request.ledger)
 
         def check(message: Message) -> Reply:
-            run, weight = self._grid.run.run_id, self._weights[site]
+            run, weight = self._grid.run.run_id, self.weights[site]
             expect = Expectation(site, weight, self._terms.agreement, request.expect, delivery.node, run, private)
             reply = validate(message, expect)
             if reply.witness is not None and not self._witnesses.follows(site, request.ledger, reply.witness):
@@ -222,35 +203,33 @@ class GridHospitals(Hospitals):
 
     def _await_nodes(self) -> list[int]:
         """Waits until as many nodes as expected are there; at the deadline the quorum is enough."""
-        end = time.monotonic() + self._terms.deadline
-        while True:
-            nodes = sorted(self._grid.get_node_ids())
-            if len(nodes) >= self._terms.expected or getattr(self._grid, "settled", False):
-                return nodes
-            if time.monotonic() >= end:
-                break
+        terms, settled = self._terms, getattr(self._grid, "settled", False)
+        end = time.monotonic() + terms.deadline
+        nodes = sorted(self._grid.get_node_ids())
+        while len(nodes) < terms.expected and not settled and time.monotonic() < end:
             time.sleep(_PAUSE)
-        needed = self._terms.needed(self._terms.expected)
-        if len(nodes) < needed:
+            nodes = sorted(self._grid.get_node_ids())
+        needed = terms.needed(terms.expected)
+        if len(nodes) < needed and not settled:
             raise RunError(
-                f"{len(nodes)} of {self._terms.expected} hospitals connected within {self._terms.deadline:g} s, the "
-                f"quorum needs {needed}; start their SuperNodes or lower `sites`, or raise `deadline`"
+                f"{len(nodes)} of {terms.expected} hospitals connected within {terms.deadline:g} s, the quorum needs "
+                f"{needed}; start their SuperNodes or lower `sites`, or raise `deadline`"
             )
         return nodes
 
     def _fail(self, tally: Tally, failure: Failure) -> None:
-        self._failures.append(failure)
+        self.failures = (*self.failures, failure)
         tally.failed += 1
         self._events.emit("failure", phase=tally.phase, site=failure.site, code=failure.code, text=failure.text)
 
     def _close(self, tally: Tally, usable: int, of: int) -> None:
         row = tally.row(usable)
-        self._history.append(row)
-        self._costs[tally.phase] = self._costs.get(tally.phase, Cost()) + tally.cost()
+        self.history = (*self.history, row)
+        self.costs = {**self.costs, tally.phase: self.costs.get(tally.phase, Cost()) + tally.cost()}
         self._events.emit("exchange", **row)
         needed = self._terms.needed(of)
         if usable < needed:
-            fresh = self._failures[len(self._failures) - tally.failed :]
+            fresh = self.failures[len(self.failures) - tally.failed :]
             named = sorted(fresh, key=lambda failure: failure.site)[:3]
             why = "".join(f"; {failure.site}: {failure.code}: {failure.text}" for failure in named)
             raise RunError(f"{tally.phase}: {usable} of {of} hospitals answered usably, the quorum needs {needed}{why}")

@@ -3,11 +3,10 @@
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Lock
-from types import TracebackType
 from typing import Self
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfigValue
@@ -122,7 +121,8 @@ class LocalGrid(Grid):
         """
         ids = list(message_ids)
         replies = self._finished(ids)
-        replies += self._answer_quick(ids, self._room - len(replies) - len(self._started))
+        room = self._room - len(replies) - len(self._started)
+        replies += map(self._answer, itertools.islice(self._taken(ids, quick=True), max(room, 0)))
         self._start(ids)
         if replies:
             return replies
@@ -162,7 +162,7 @@ class LocalGrid(Grid):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, kind: object, error: object, at: object) -> None:
         self.close()
 
     def _finished(self, ids: Sequence[str]) -> list[Message]:
@@ -173,26 +173,19 @@ class LocalGrid(Grid):
             self._working = {node: future for node, future in self._working.items() if not future.done()}
         return replies
 
-    def _answer_quick(self, ids: Sequence[str], room: int) -> list[Message]:
-        """Answers what is known to be quick here and now, at most as much as workers would have in hand."""
-        replies: list[Message] = []
+    def _taken(self, ids: Sequence[str], *, quick: bool) -> Iterator[Message]:
+        """Takes messages for hospitals that no worker answers for: those known to be quick, or the others."""
         for message_id in ids:
-            if len(replies) >= room:
-                break
             message = self._waiting.get(message_id)
-            if message is not None and self._is_quick(message) and self._is_free(message):
-                replies.append(self._answer(self._waiting.pop(message_id)))
-        return replies
+            if message is not None and self._is_free(message) and self._is_quick(message) == quick:
+                yield self._waiting.pop(message_id)
 
     def _start(self, ids: Sequence[str]) -> None:
         """Hands what is not known to be quick to workers."""
-        for message_id in ids:
-            if len(self._started) >= self._room:
-                return
-            message = self._waiting.get(message_id)
-            if message is not None and self._is_free(message) and not self._is_quick(message):
-                future = self._pool.submit(self._answer, self._waiting.pop(message_id))
-                self._started[message_id] = self._working[message.metadata.dst_node_id] = future
+        for message in itertools.islice(self._taken(ids, quick=False), max(self._room - len(self._started), 0)):
+            # read before a worker has the message: on the wire it bears another id for a moment
+            message_id, node = message.metadata.message_id, message.metadata.dst_node_id
+            self._started[message_id] = self._working[node] = self._pool.submit(self._answer, message)
 
     def _is_quick(self, message: Message) -> bool:
         return self._seconds.get(_task_of(message), _QUICK) < _QUICK

@@ -38,18 +38,17 @@ def guarded(handler: Handler) -> Handler:
     Flower sends an exception's text to the server. Here the server gets the exception's class name and, for an error of
     medtl, its `public_text`; the traceback goes to the hospital's own log (`logging.getLogger("medtl")`).
     """
+    log = logging.getLogger("medtl")
 
     @functools.wraps(handler)
     def call(message: Message, context: Context) -> Message:
         try:
             return handler(message, context)
-        except MedtlError as error:
-            public = f"[medtl {type(error).__name__}] {error.public_text}"
-            _log(message)
         except Exception as error:
-            public = f"[medtl {type(error).__name__}] {MedtlError.public_text}"
-            _log(message)
-        # outside the handlers: an exception raised inside one carries the first along as its context
+            text = error.public_text if isinstance(error, MedtlError) else MedtlError.public_text
+            public = f"[medtl {type(error).__name__}] {text}"
+            log.exception("the answer to %r failed at this hospital", message.metadata.message_type)
+        # outside the handler: an exception raised inside one carries the first along as its context
         raise RuntimeError(public)
 
     return call
@@ -82,7 +81,3 @@ def failure(site: str, error: Error) -> Failure:
     raised = _RAISED.search(error.reason or "")
     reason = _UNPRINTABLE.sub("", raised[1] if raised else (error.reason or "").split("\n", 1)[0])[:200]
     return Failure(site, word, f"{meaning} ({reason})" if reason else meaning)
-
-
-def _log(message: Message) -> None:
-    logging.getLogger("medtl").exception("the answer to %r failed at this hospital", message.metadata.message_type)

@@ -130,11 +130,11 @@ def validate(message: Message, expect: Expectation) -> Reply:
             "protocol", "agreement", "unknown-site", "weight", "witness", "unknown-array", "missing-array", "dtype",
             "shape", "header" and "not-finite", or a word of `guard.FAULTS`.
     """
-    if message.has_error():
-        fault = failure(expect.site, message.error)
-        raise RefusedError(fault.code, fault.text)
-    _check_origin(message, expect)
-    arrays, metrics, about = _records(message.content)
+    arrays, metrics, about = _records(message, expect.site)
+    if expect.run and message.metadata.run_id != expect.run:
+        raise RefusedError("run", "the reply belongs to another Flower run")
+    if expect.node and message.metadata.src_node_id != expect.node:
+        raise RefusedError("node", "the reply comes from another node than the one asked")
     weight = _check_about(about, expect)
     witness = _witness(about) if expect.witness else None
     unknown, missing = sorted(arrays.keys() - expect.arrays.keys()), sorted(expect.arrays.keys() - arrays.keys())
@@ -155,10 +155,7 @@ def validate_join(message: Message, agreement: str) -> tuple[str, int]:
     Raises:
         RefusedError: as in `validate`; code "name" for a name that is no name, "weight" for one below 1.
     """
-    if message.has_error():
-        fault = failure("", message.error)
-        raise RefusedError(fault.code, fault.text)
-    arrays, _, about = _records(message.content)
+    arrays, _, about = _records(message, "")
     site, weight = about.get("site"), about.get("weight")
     if not isinstance(site, str) or not 0 < len(site) <= 80 or not site.isprintable() or {"/", "\\"} & set(site):
         raise RefusedError("name", "the site's name must be 1 to 80 printable characters without a slash")
@@ -191,15 +188,11 @@ def _value_bytes(value: object) -> int:
     return sum(map(_value_bytes, value)) if isinstance(value, list) else 8
 
 
-def _check_origin(message: Message, expect: Expectation) -> None:
-    metadata = message.metadata
-    if expect.run and metadata.run_id != expect.run:
-        raise RefusedError("run", "the reply belongs to another Flower run")
-    if expect.node and metadata.src_node_id != expect.node:
-        raise RefusedError("node", "the reply comes from another node than the one asked")
-
-
-def _records(content: RecordDict) -> tuple[ArrayRecord, MetricRecord, ConfigRecord]:
+def _records(message: Message, site: str) -> tuple[ArrayRecord, MetricRecord, ConfigRecord]:
+    if message.has_error():
+        fault = failure(site, message.error)
+        raise RefusedError(fault.code, fault.text)
+    content = message.content
     arrays, metrics, about = (content.get(name) for name in ("arrays", "metrics", "about"))
     if (
         isinstance(arrays, ArrayRecord)

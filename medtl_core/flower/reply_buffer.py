@@ -1,6 +1,7 @@
 """Keeps early replies until it is their turn: a few in memory, the rest on disk."""
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,23 +15,19 @@ class ReplyBuffer:
 
     def __init__(self, room: int) -> None:
         self._room = room
-        self._near: dict[int, Reply | None] = {}
-        self._far: dict[int, tuple[Reply, tuple[str, ...]]] = {}
-        self._folder: TemporaryDirectory[str] | None = None
+        self._replies: dict[int, Reply | None] = {}
+        self._on_disk: dict[int, tuple[str, ...]] = {}
 
     def __contains__(self, place: int) -> bool:
-        return place in self._near or place in self._far
+        return place in self._replies
 
     def put(self, place: int, reply: Reply | None) -> None:
         """Keeps a reply, or None for a place whose reply will never come."""
-        if reply is None or sum(early is not None for early in self._near.values()) < self._room:
-            self._near[place] = reply
-            return
-        if self._folder is None:
-            self._folder = TemporaryDirectory(prefix="medtl-replies-")
-        names = tuple(reply.arrays)
-        np.savez(self._file(self._folder, place), *(reply.arrays[name] for name in names))
-        self._far[place] = (replace(reply, arrays={}), names)
+        if reply is not None and self._in_memory() >= self._room:
+            np.savez(self._file(place), *reply.arrays.values())
+            self._on_disk[place] = tuple(reply.arrays)
+            reply = replace(reply, arrays={})
+        self._replies[place] = reply
 
     def pop(self, place: int) -> Reply | None:
         """Gives a reply back, exactly as it was put.
@@ -38,23 +35,28 @@ class ReplyBuffer:
         Raises:
             KeyError: nothing is kept there.
         """
-        if place in self._near or self._folder is None:
-            return self._near.pop(place)
-        bare, names = self._far.pop(place)
-        file = self._file(self._folder, place)
-        with np.load(file, allow_pickle=False) as stored:
+        reply, names = self._replies.pop(place), self._on_disk.pop(place, None)
+        if reply is None or names is None:
+            return reply
+        with np.load(self._file(place), allow_pickle=False) as stored:
             arrays = {name: stored[f"arr_{index}"] for index, name in enumerate(names)}
-        file.unlink()
-        return replace(bare, arrays=arrays)
+        self._file(place).unlink()
+        return replace(reply, arrays=arrays)
 
     def close(self) -> None:
         """Removes what was never taken."""
-        self._near.clear()
-        self._far.clear()
-        if self._folder is not None:
+        self._replies.clear()
+        self._on_disk.clear()
+        if "_folder" in vars(self):
             self._folder.cleanup()
-            self._folder = None
+            del self._folder
 
-    @staticmethod
-    def _file(folder: "TemporaryDirectory[str]", place: int) -> Path:
-        return Path(folder.name) / f"{place}.npz"
+    @cached_property
+    def _folder(self) -> "TemporaryDirectory[str]":
+        return TemporaryDirectory(prefix="medtl-replies-")
+
+    def _file(self, place: int) -> Path:
+        return Path(self._folder.name) / f"{place}.npz"
+
+    def _in_memory(self) -> int:
+        return sum(reply is not None for reply in self._replies.values()) - len(self._on_disk)

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medtl_core.config import Settings
 from medtl_core.errors import RunError
@@ -54,8 +54,7 @@ class RunPlan:
         object.__setattr__(self, "methods", chosen_methods(self.settings))
 
 
-@dataclass(frozen=True)
-class Apps:
+class Apps(NamedTuple):
     """The two sides of a Flower app."""
 
     server: "ServerApp"

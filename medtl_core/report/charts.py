@@ -32,7 +32,7 @@ def forest_plot(summary: Summary, title: str = "Comparison of methods") -> str:
     for number, (figure, heading) in enumerate(_PANELS.items()):
         start = left + number * (width + gap)
         estimates = {name: method.figures[figure] for name, method in summary.methods.items()}
-        axis = Axis(*_extent(estimates.values()), start + 6, start + width - 46)
+        axis = Axis(*extent(estimates.values()), start + 6, start + width - 46)
         shapes.append(text(heading, start + 6, 18, font_weight="600"))
         shapes += svg.axis_below(axis, top, bottom, "{:.2f}".format, svg.ticks(axis.low, axis.high, 4))
         for name, estimate in estimates.items():
@@ -114,18 +114,14 @@ def _dot(name: str, estimate: Estimate, axis: Axis, y: float) -> str:
         return ""
     reference = role(name) != "federated"
     colour = svg.THIRD if reference else svg.FOCUS
-    shape = ""
-    if estimate.ends is not None:
-        low, high = (axis.clip(end) for end in estimate.ends)
-        lines = [(low, y, high, y), (low, y - 4, low, y + 4), (high, y - 4, high, y + 4)]
-        shape = "".join(line(*ends, stroke=colour, stroke_width=2.0) for ends in lines)
+    shape = svg.interval(estimate.ends, axis, y, stroke=colour, stroke_width=2.0)
     # A reference is hollow, so that it differs by shape and not by colour alone.
     fill = svg.PAPER if reference else colour
     shape += element("circle", cx=axis(estimate.mean), cy=y, r=5.0, fill=fill, stroke=colour, stroke_width=2.0)
     return titled(shape, f"{name}: {estimate}")
 
 
-def _extent(estimates: Iterable[Estimate]) -> tuple[float, float]:
+def extent(estimates: Iterable[Estimate]) -> tuple[float, float]:
     """Returns ends that hold every dot and interval, rounded outwards to twentieths inside [0, 1]."""
     known = [value for each in estimates for value in (each.mean, each.low, each.high) if value is not None]
     if not known:

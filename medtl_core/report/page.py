@@ -67,8 +67,8 @@ def _lead(summary: Summary, results: Sequence[Result]) -> str:
     if gain is not None:
         words += f", {abs(gain):.3f} {'more' if gain >= 0 else 'less'} than hospitals that train alone"
     words += "."
-    if method.bytes_up:
-        words += f" Each hospital sent {numerals.size(method.bytes_up)} for it; no case left its hospital."
+    if method.cost.bytes_up:
+        words += f" Each hospital sent {numerals.size(method.cost.bytes_up)} for it; no case left its hospital."
     if chosen != "auto":
         words += f" {chosen} is the best federated method on these very test cases, so expect a little less elsewhere."
     return words

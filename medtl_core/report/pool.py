@@ -6,13 +6,12 @@ from statistics import fmean
 
 import numpy as np
 
-from medtl_core.evaluation.formulas import Curve
+from medtl_core.evaluation.formulas import Curve, mean_curve
 from medtl_core.evaluation.judgement import ALL_SITES, Judgement
 from medtl_core.evaluation.result import Result, RoundTrip
 from medtl_core.report.estimate import Estimate
 
 _BINS = 15
-_GRID = 101
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,7 @@ def roc(results: Sequence[Result], method: str, site: str = ALL_SITES) -> Curve 
         return None
     if len(drawn) == 1:
         return _thinned(drawn[0])
-    grid = np.linspace(0.0, 1.0, _GRID)
-    mean = np.mean([np.interp(grid, *curve) for curve in drawn], axis=0)
-    return [0.0, *grid.tolist()], [0.0, *mean.tolist()]
+    return mean_curve([(curve[0], curve[1]) for curve in drawn])
 
 
 def reliability(results: Sequence[Result], method: str) -> list[CalibrationBin]:

@@ -1,11 +1,11 @@
 """The repetitions of a run, joined: the content of `metrics.json`, of the table in the terminal and of the page."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from medtl_core.errors import RunError
-from medtl_core.evaluation.result import MethodResult, Result
+from medtl_core.evaluation.result import MethodCost, Result
 from medtl_core.report.estimate import Estimate
 
 #: Version of the layout of `metrics.json`.
@@ -31,29 +31,23 @@ class MethodSummary:
     Attributes:
         kind: "federated", "local", "personal" or "ensemble".
         figures: an estimate for each of `FIGURES`.
-        bytes_up, bytes_down: sent by and to a hospital, in the mean.
-        rounds, cpu_seconds, wall_seconds: means.
+        cost: what it took, in the mean.
         interval: what its intervals are, where they are of another kind than the run's.
         gains: figure -> difference to hospitals that train alone, paired by seed; None where there is no such method.
     """
 
     kind: str
     figures: Mapping[str, Estimate]
-    bytes_up: int
-    bytes_down: int
-    rounds: float
-    cpu_seconds: float
-    wall_seconds: float
+    cost: MethodCost
     interval: str = ""
     gains: Mapping[str, Estimate] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what `metrics.json` keeps."""
-        costs = ("bytes_up", "bytes_down", "rounds", "cpu_seconds", "wall_seconds")
         return {
             "kind": self.kind,
             **_as_dicts(self.figures),
-            **{cost: getattr(self, cost) for cost in costs},
+            **vars(self.cost),
             **({"interval": self.interval} if self.interval else {}),
             **({} if self.gains is None else {"versus_local": _as_dicts(self.gains)}),
         }
@@ -156,20 +150,16 @@ def _method(results: Sequence[Result], name: str, reference: str | None) -> Meth
     # An interval from the bootstrap says how sure one seed is; it stands in only when there is no second seed.
     alone = judged[0].judgement.intervals if len(results) == 1 else {}
 
-    def mean(cost: Callable[[MethodResult], float]) -> float:
-        return sum(cost(method) for method in judged) / len(judged)
-
+    costs = [vars(method.cost) for method in judged]
+    means = {key: sum(cost[key] for cost in costs) / len(costs) for key in costs[0]}
+    sizes = {key: round(means[key]) for key in ("bytes_up", "bytes_down")}
     return MethodSummary(
         kind=judged[0].kind,
         figures={
             figure: Estimate.over([method.judgement.figures.get(figure) for method in judged], alone.get(figure))
             for figure in FIGURES
         },
-        bytes_up=round(mean(lambda method: method.cost.bytes_up)),
-        bytes_down=round(mean(lambda method: method.cost.bytes_down)),
-        rounds=mean(lambda method: method.cost.rounds),
-        cpu_seconds=mean(lambda method: method.cost.cpu_seconds),
-        wall_seconds=mean(lambda method: method.cost.wall_seconds),
+        cost=MethodCost(**means | sizes),
         interval=str(judged[0].facts.get("interval", "")) if alone else "",
         gains=None if reference is None or name == reference else _gains(results, name, reference),
     )

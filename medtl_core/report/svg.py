@@ -7,7 +7,6 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
 from xml.sax.saxutils import escape, quoteattr
 
 INK = "var(--ink, #1d2733)"
@@ -50,22 +49,6 @@ class Axis:
     def clip(self, value: float) -> float:
         """Returns the pixel of a value, or the end of the axis beyond which it lies."""
         return self(min(max(value, self.low), self.high))
-
-
-@dataclass(frozen=True)
-class LogAxis(Axis):
-    """An axis whose data ends, and values, are taken by their logarithm."""
-
-    def __call__(self, value: float) -> float:
-        """Returns the pixel of a value above 0."""
-        return Axis(math.log2(self.low), math.log2(self.high), self.start, self.stop)(math.log2(value))
-
-    @classmethod
-    def of(cls, values: Iterable[float], start: float, stop: float, *, room: float) -> Self:
-        """Returns the axis that holds all values, with a share of room at both ends."""
-        logs = [math.log2(value) for value in values] or [0.0]
-        spare = room * (max(logs) - min(logs)) or 1.0
-        return cls(2 ** (min(logs) - spare), 2 ** (max(logs) + spare), start, stop)
 
 
 def element(tag: str, body: str = "", /, **attributes: str | float) -> str:
@@ -184,6 +167,19 @@ def axis_left(axis: Axis, left: float, right: float, write: Write, values: Seque
         + text(write(value), left - 6, axis(value) + 4, text_anchor="end", fill=MUTED)
         for value in values
     ]
+
+
+def interval(
+    ends: tuple[float, float] | None, axis: Axis, place: float, *, upright: bool = False, **style: str | float
+) -> str:
+    """Returns an interval as a line along the axis, at a place across it; it stops where the axis does."""
+    if ends is None:
+        return ""
+    low, high = (axis.clip(end) for end in ends)
+    lines = [(low, place, high, place), *((end, place - 4, end, place + 4) for end in (low, high))]
+    if upright:
+        lines = [(y1, x1, y2, x2) for x1, y1, x2, y2 in lines]
+    return "".join(line(x1, y1, x2, y2, **style) for x1, y1, x2, y2 in lines)
 
 
 def tenths(value: float) -> str:

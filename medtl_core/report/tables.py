@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtl_core.evaluation.result import Result
+from medtl_core.evaluation.result import MethodCost, Result
 from medtl_core.report import numerals
 from medtl_core.report.estimate import Estimate
 from medtl_core.report.pool import CalibrationBin, MeanExchange, SiteSummary
@@ -66,7 +66,7 @@ def method_tables(summary: Summary) -> list[PageTable]:
             for figure, estimate in method.figures.items()
         ]
         judged.append(TableRow(name, cells, style))
-        spent.append(TableRow(name, [*_gains(method), *_costs(method)], style))
+        spent.append(TableRow(name, [*_gains(method), *_costs(method.cost)], style))
     headings = [heading[0].upper() + heading[1:] for heading in FIGURES.values()]
     gains = ["Balanced accuracy, against local", "AUROC, against local"]
     costs = ["Sent by a hospital", "Sent to a hospital", "Rounds", "Hospitals' CPU", "Wall time"]
@@ -160,7 +160,7 @@ def _gains(method: MethodSummary) -> list[TableCell]:
     return cells
 
 
-def _costs(method: MethodSummary) -> list[TableCell]:
-    sizes = (numerals.size(method.bytes_up), numerals.size(method.bytes_down))
-    times = (numerals.seconds(method.cpu_seconds), numerals.seconds(method.wall_seconds))
-    return [TableCell(words) for words in (*sizes, f"{method.rounds:g}", *times)]
+def _costs(cost: MethodCost) -> list[TableCell]:
+    sizes = (numerals.size(cost.bytes_up), numerals.size(cost.bytes_down))
+    times = (numerals.seconds(cost.cpu_seconds), numerals.seconds(cost.wall_seconds))
+    return [TableCell(words) for words in (*sizes, f"{cost.rounds:g}", *times)]

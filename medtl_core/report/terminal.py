@@ -1,6 +1,6 @@
-"""Tables for the terminal: what `medtl simulate` and `report`, `select` and `audit` print."""
+"""Tables for the terminal: what `medtl simulate` and `report`, `select`, `audit` and `sweep` print."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from medtl_core.report import numerals
@@ -16,17 +16,38 @@ AUDIT_REMARK = (
     "The bugs above were planted on purpose; an attack that finds them would have found them in the gate."
 )
 
+#: Columns of words and of numbers that are never broken into lines.
+WORD: Mapping[str, Any] = {"no_wrap": True}
+NUMBER: Mapping[str, Any] = {"no_wrap": True, "justify": "right"}
+#: A column of figures with intervals: at 80 columns these move to a second line, nothing is ever cut off.
+_FIGURE: Mapping[str, Any] = {"justify": "right", "min_width": 9}
+#: A column of numbers that breaks rather than being cut off.
+_FOLDED: Mapping[str, Any] = {"overflow": "fold", "justify": "right"}
+
 #: Scores of sources that are shares of cases, shown in percent.
 _SHARES = ("cv-accuracy", "nearest-mean")
 
 
-def terminal_table(**options: Any) -> "Table":
-    """Returns an empty table as all commands print them: a line under the headings and no other."""
+def terminal_table(
+    columns: Mapping[str, Mapping[str, Any]], rows: Iterable[Sequence[str]], *, bold: str = "", **options: Any
+) -> "Table":
+    """Returns a table as all commands print them: a line under the headings and no other.
+
+    Args:
+        columns: heading -> how rich lays it out, usually `WORD` or `NUMBER`.
+        rows: cells, in rich's markup.
+        bold: first cell of the row that stands out.
+        options: of the table, for rich.
+    """
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, **options)
     table.pad_edge, table.show_edge = False, False
+    for heading, layout in columns.items():
+        table.add_column(heading, **layout)
+    for row in rows:
+        table.add_row(*row, style="bold" if bold and row[0] == bold else "")
     return table
 
 
@@ -35,50 +56,47 @@ def summary_table(summary: Summary) -> "Table":
     failures = f", {summary.failures} failed replies" if summary.failures else ""
     counts = f"{summary.hospitals} hospitals, {summary.test_cases} test cases, {len(summary.classes)} classes"
     caption = f"{counts}{failures}\nranges: {summary.interval_words}"
-    table = terminal_table(caption=caption, caption_justify="left", collapse_padding=True)
-    table.add_column("\nmethod", no_wrap=True)
-    # At 80 columns the intervals move to a second line; nothing is ever cut off.
-    table.add_column("balanced\naccuracy", justify="right", min_width=9)
-    table.add_column("\nAUROC", justify="right", min_width=9)
-    for heading in ("worst\nsite", "\nECE", "vs\nlocal", "sent per\nhospital", "\nrounds"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, method in summary.methods.items():
-        table.add_row(name, *_figures(method), style="bold" if name == summary.focus else "")
-    return table
+    figures = dict.fromkeys(("balanced\naccuracy", "\nAUROC"), _FIGURE)
+    numbers = dict.fromkeys(("worst\nsite", "\nECE", "vs\nlocal", "sent per\nhospital", "\nrounds"), NUMBER)
+    rows = [[name, *_figures(method)] for name, method in summary.methods.items()]
+    options = {"caption": caption, "caption_justify": "left", "collapse_padding": True}
+    return terminal_table({"\nmethod": WORD, **figures, **numbers}, rows, bold=summary.focus, **options)
 
 
 def ranking_table(ranking: Mapping[str, Any]) -> "Table":
     """Returns the order of sources as a table; shares and measured balanced accuracy in percent."""
-    rows = ranking["candidates"]
-    scores = list(dict.fromkeys(name for row in rows for name in row["scores"]))
-    measured = ["test\nacc."] if any(row["measured"] for row in rows) else []
+    scores = list(dict.fromkeys(name for row in ranking["candidates"] for name in row["scores"]))
+    measured = ["test\nacc."] if any(row["measured"] for row in ranking["candidates"]) else []
     # A score's name in words that stand one above the other.
-    headings = [score.replace("accuracy", "acc.").replace("-", "\n") for score in scores]
-    table = _sources_table("source", "taps", *headings, *measured)
-    for row in rows:
+    headings = [*(score.replace("accuracy", "acc.").replace("-", "\n") for score in scores), *measured]
+    rows = []
+    for row in ranking["candidates"]:
         cells = [_number(row["scores"].get(name), name in _SHARES) for name in scores]
         cells += [_number(row["measured"].get("balanced_accuracy"), True) for _ in measured]
-        table.add_row(row["backbone"], row["taps"], *cells)
-    return table
+        rows.append([row["backbone"], row["taps"], *cells])
+    columns = {"source": WORD, "taps": {"overflow": "fold"}, **dict.fromkeys(headings, _FOLDED)}
+    return terminal_table(columns, rows, padding=(0, 1, 0, 0))
 
 
 def agreement_table(ranking: Mapping[str, Any]) -> "Table":
     """Returns how every score's order agrees with the measured result as a table."""
-    table = _sources_table("score", "candidates", "Spearman", "Kendall", "regret (points)")
-    for row in ranking["agreement"]:
-        numbers = [_number(row[key]) for key in ("spearman", "kendall")]
-        table.add_row(row["score"], str(row["candidates"]), *numbers, _number(row["regret"], True))
-    return table
+    columns = {"score": WORD, **dict.fromkeys(("candidates", "Spearman", "Kendall", "regret (points)"), _FOLDED)}
+    rows = [
+        [row["score"], str(row["candidates"]), *(_number(row[key]) for key in ("spearman", "kendall")),
+         _number(row["regret"], True)]
+        for row in ranking["agreement"]
+    ]  # fmt: skip
+    return terminal_table(columns, rows, padding=(0, 1, 0, 0))
 
 
 def audit_table(audit: Mapping[str, Any]) -> "Table":
     """Returns what was tried, what is claimed and what was found as a table, one row an attack."""
-    table = terminal_table(padding=(0, 1, 0, 0))
-    for heading in ("attack", "what was tried", "claim", "found", "verdict"):
-        table.add_column(heading, overflow="fold", ratio=2 if heading in ("what was tried", "found") else 1)
-    for row in audit["findings"]:
-        table.add_row(row["test"], row["tried"], row["claim"] or "none", row["found"], row["verdict"])
-    return table
+    ratios = {"attack": 1, "what was tried": 2, "claim": 1, "found": 2, "verdict": 1}
+    columns = {heading: {"overflow": "fold", "ratio": ratio} for heading, ratio in ratios.items()}
+    rows = [
+        [row["test"], row["tried"], row["claim"] or "none", row["found"], row["verdict"]] for row in audit["findings"]
+    ]
+    return terminal_table(columns, rows, padding=(0, 1, 0, 0))
 
 
 def planted_lines(audit: Mapping[str, Any]) -> list[str]:
@@ -96,8 +114,8 @@ def _figures(method: MethodSummary) -> Sequence[str]:
         figures["worst_site"].figure,
         figures["ece"].figure,
         numerals.signed(gain.mean),
-        numerals.size(method.bytes_up),
-        f"{method.rounds:g}",
+        numerals.size(method.cost.bytes_up),
+        f"{method.cost.rounds:g}",
     ]
 
 
@@ -110,11 +128,3 @@ def _number(value: float | None, share: bool = False) -> str:
     if value is None:
         return "-"
     return f"{100 * value:.1f}" if share else f"{value:.2f}"
-
-
-def _sources_table(*headings: str) -> "Table":
-    table = terminal_table(padding=(0, 1, 0, 0))
-    for heading in headings:
-        name = heading in ("source", "taps", "score")
-        table.add_column(heading, justify="left" if name else "right", no_wrap=heading == "source", overflow="fold")
-    return table

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -72,21 +73,6 @@ class Sweep:
         }
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One run of a sweep: all methods of one mode on the same cases.
-
-    Attributes:
-        shots, epsilon, seed: of the run; epsilon is 0 without privacy.
-        mode: `SECURE`, `OPEN` or `FREE`.
-    """
-
-    shots: int
-    epsilon: float
-    seed: int
-    mode: str
-
-
 def place(out: Path, mode: str, name: str, epsilon: float, seed: int) -> Path:
     """Returns the folder of one run.
 
@@ -97,52 +83,44 @@ def place(out: Path, mode: str, name: str, epsilon: float, seed: int) -> Path:
     return out / mode / f"{name}-{epsilon:g}" / f"seed-{seed}"
 
 
-def cells(sweep: Sweep) -> Iterator[Cell]:
-    """Yields every cell, the first seed of all of them first, so that a short budget covers every row."""
-    start = sweep.plan.settings.seed
-    modes = [mode for mode in (SECURE, OPEN) if sweep.methods(mode)]
-    for seed in range(start, start + sweep.plan.seeds):
-        for shots in sweep.shots:
-            yield Cell(shots, 0.0, seed, FREE)
-            yield from (Cell(shots, epsilon, seed, mode) for epsilon in sweep.epsilons for mode in modes)
-
-
-def job_of(sweep: Sweep, cell: Cell) -> Job:
-    """Returns the run of a cell.
+def jobs(sweep: Sweep) -> Iterator[Job]:
+    """Yields every run, the first seed of all of them first, so that a short budget covers every row.
 
     Raises:
         ConfigError: the settings contradict privacy, or a hospital would have too few patients for it.
         PrivacyError: delta promises nothing to so many patients.
         DataError: the data cannot be used.
     """
-    chosen = _cases_of(sweep, cell).replace(privacy="none", methods=",".join(sweep.methods(cell.mode)))
-    if cell.mode != FREE:
-        public, secure = chosen.public_cases or fewest_patients(sweep, cell), cell.mode == SECURE
-        chosen = chosen.replace(privacy="auto", epsilon=cell.epsilon, secure_sum=secure, public_cases=public)
-        terms_of(chosen, width=1, classes=2)  # what it says of delta holds for any width
-    folder = place(sweep.plan.out, cell.mode, f"{sweep.data}-{cell.shots}", cell.epsilon, cell.seed)
-    return Job(folder, chosen)
+    start = sweep.plan.settings.seed
+    modes = [mode for mode in (SECURE, OPEN) if sweep.methods(mode)]
+    for seed, shots in product(range(start, start + sweep.plan.seeds), sweep.shots):
+        chosen = sweep.plan.settings.replace(shots=shots, seed=seed)
+        yield _job(sweep, FREE, 0.0, chosen)
+        chosen = chosen.replace(public_cases=chosen.public_cases or fewest_patients(chosen))
+        for epsilon, mode in product(sweep.epsilons, modes):
+            private = chosen.replace(privacy="auto", epsilon=epsilon, secure_sum=mode == SECURE)
+            terms_of(private, width=1, classes=2)  # what it says of delta holds for any width
+            yield _job(sweep, mode, epsilon, private)
 
 
-def fewest_patients(sweep: Sweep, cell: Cell) -> int:
-    """Returns how many patients the smallest hospital of a cell has: what a simulation takes as the public number.
+def _job(sweep: Sweep, mode: str, epsilon: float, chosen: Settings) -> Job:
+    folder = place(sweep.plan.out, mode, f"{sweep.data}-{chosen.shots}", epsilon, chosen.seed)
+    return Job(folder, chosen.replace(methods=",".join(sweep.methods(mode))))
+
+
+def fewest_patients(chosen: Settings) -> int:
+    """Returns how many patients the smallest hospital of a run has: what a simulation takes as the public number.
 
     It is looked up in the simulated hospitals' cases, which real hospitals could not do: they agree on a number first.
 
     Raises:
         ConfigError: there are fewer than two.
     """
-    chosen = _cases_of(sweep, cell)
     patient = shared_source(chosen).examples["patient"]
     fewest, name = min((len(np.unique(patient[part.train])), part.name) for part in shared_parts(chosen).sites)
     if fewest < 2:
         raise ConfigError(
-            f"hospital {name!r} has {fewest} patient(s) with shots={cell.shots}, seed={cell.seed}; privacy needs two: "
-            "choose more shots, fewer sites or another partition"
+            f"hospital {name!r} has {fewest} patient(s) with shots={chosen.shots}, seed={chosen.seed}; privacy needs "
+            "two: choose more shots, fewer sites or another partition"
         )
     return fewest
-
-
-def _cases_of(sweep: Sweep, cell: Cell) -> Settings:
-    """The sweep's settings with the cases of one cell."""
-    return sweep.plan.settings.replace(shots=cell.shots, seed=cell.seed)

@@ -8,7 +8,7 @@ from typing import Any
 from medtl_core.evaluation.result import Result
 from medtl_core.report.estimate import Estimate
 from medtl_core.sweep.cells import Sweep
-from medtl_core.sweep.rows import FinishedRun, SweepRow
+from medtl_core.sweep.rows import FIGURES, SweepRow
 from medtl_core.versions import versions
 
 #: Version of the layout of a sweep's `metrics.json`.
@@ -74,30 +74,35 @@ class Findings:
 
     Attributes:
         sweep: what was asked.
-        runs: that are finished; at least one.
+        results: of the finished runs; at least one.
+        rows: of theirs, one a run and method.
         failed: name of a run -> why it failed.
         of: number of runs asked for.
     """
 
     sweep: Sweep
-    runs: tuple[FinishedRun, ...]
+    results: tuple[Result, ...]
+    rows: tuple[SweepRow, ...]
     failed: Mapping[str, str]
     of: int
 
     @property
     def study(self) -> Result:
         """A result of the sweep: data, classes, hospitals and test cases are those of all."""
-        return self.runs[0].result
-
-    @property
-    def rows(self) -> list[SweepRow]:
-        """One row a run and method."""
-        return [row for run in self.runs for row in run.rows]
+        return self.results[0]
 
     @cached_property
     def lines(self) -> tuple[SweepLine, ...]:
         """By number of shots, those without privacy last."""
-        return sweep_lines(self.runs)
+        groups: dict[tuple[int, str, str], dict[float, list[SweepRow]]] = {}
+        for row in self.rows:
+            points = groups.setdefault((row.shots, row.sum, row.method), {})
+            points.setdefault(row.epsilon or 0.0, []).append(row)
+        lines = [
+            SweepLine(*key, tuple(_point(rows, self.chance) for _, rows in sorted(points.items())))
+            for key, points in groups.items()
+        ]
+        return tuple(sorted(lines, key=lambda line: (line.shots, line.sum == "none")))
 
     @property
     def chance(self) -> float:
@@ -117,31 +122,33 @@ class Findings:
     @property
     def absent(self) -> int:
         """Answers that hospitals did not give."""
-        return sum(len(run.result.failures) for run in self.runs)
+        return sum(len(result.failures) for result in self.results)
 
     @property
     def broken(self) -> dict[str, str]:
         """Runs that failed, and promises that a ledger says were broken, each with what happened."""
-        overspent = {
-            f"{row.method}, epsilon {row.epsilon:g}, {row.shots} shots, seed {row.seed}": (
-                f"a ledger accounts for epsilon {row.spent:g}: more than was promised"
-            )
-            for row in self.rows
-            if row.overspent
-        }
-        return {**self.failed, **overspent}
+        broken = dict(self.failed)
+        for row in self.rows:
+            if row.spent is not None and row.epsilon is not None and row.spent > row.epsilon * (1 + 1e-9):
+                name = f"{row.method}, epsilon {row.epsilon:g}, {row.shots} shots, seed {row.seed}"
+                broken[name] = f"a ledger accounts for epsilon {row.spent:g}: more than was promised"
+        return broken
 
     def public_cases(self, *shots: int) -> list[int]:
         """Returns the numbers of patients that hospitals are publicly known to have, for some numbers of shots."""
         return sorted({row.public_cases for row in self.rows if row.shots in shots and row.public_cases is not None})
 
+    def of_shots(self, shots: int | None) -> list[SweepLine]:
+        """Returns the lines of one number of shots, or of all."""
+        return [line for line in self.lines if shots in (line.shots, None)]
+
     def private(self, shots: int | None = None) -> list[SweepLine]:
         """Returns the lines with privacy, of one number of shots or of all."""
-        return [line for line in self.lines if line.sum != "none" and shots in (line.shots, None)]
+        return [line for line in self.of_shots(shots) if line.sum != "none"]
 
     def references(self, shots: int) -> list[SweepLine]:
         """Returns the lines without privacy of one number of shots."""
-        return [line for line in self.lines if line.sum == "none" and line.shots == shots]
+        return [line for line in self.of_shots(shots) if line.sum == "none"]
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what `metrics.json` keeps."""
@@ -163,73 +170,48 @@ class Findings:
             "versions": versions(),
             "lines": [{**vars(line), "points": [point.as_dict() for point in line.points]} for line in self.lines],
             "sentences": list(sentences(self)),
-            "done": len(self.runs),
+            "done": len(self.results),
             "of": self.of,
             "failed": self.broken,
             "absent": self.absent,
         }
 
 
-def sweep_lines(runs: Sequence[FinishedRun]) -> tuple[SweepLine, ...]:
-    """Returns the rows of finished runs by line and point, those without privacy after the others."""
-    groups: dict[tuple[int, str, str], dict[float, list[tuple[FinishedRun, SweepRow]]]] = {}
-    for run in runs:
-        for row in run.rows:
-            points = groups.setdefault((row.shots, row.sum, row.method), {})
-            points.setdefault(row.epsilon or 0.0, []).append((run, row))
-    lines = [
-        SweepLine(*key, tuple(_point(same) for _, same in sorted(points.items()))) for key, points in groups.items()
-    ]
-    return tuple(sorted(lines, key=lambda line: (line.shots, line.sum == "none")))
-
-
-def _point(runs: Sequence[tuple[FinishedRun, SweepRow]]) -> SweepPoint:
-    (first, row), rows = runs[0], [row for _, row in runs]
+def _point(rows: Sequence[SweepRow], chance: float) -> SweepPoint:
+    first = rows[0]
     # With one seed, how sure its figure is comes from the patient bootstrap of its run.
-    intervals = first.result.methods[row.method].judgement.intervals if len(runs) == 1 else {}
-
-    def over(figure: str) -> Estimate:
-        return Estimate.over([getattr(row, figure) for row in rows], intervals.get(figure))
-
-    accuracy, chance = over("balanced_accuracy"), 1 / len(first.result.classes)
+    intervals = first.outcome.judgement.intervals if len(rows) == 1 else {}
+    judged = [row.outcome.judgement.figures for row in rows]
+    figures = {key: Estimate.over([each[key] for each in judged], intervals.get(key)) for key in FIGURES}
+    low = figures["balanced_accuracy"].low
     return SweepPoint(
-        epsilon=row.epsilon,
+        epsilon=first.epsilon,
         spent=max((row.spent for row in rows if row.spent is not None), default=None),
-        delta=row.delta,
-        balanced_accuracy=accuracy,
-        auroc=over("auroc"),
-        worst_site=over("worst_site"),
-        bytes_up=round(sum(row.bytes_up for row in rows) / len(rows)),
+        delta=first.delta,
+        **figures,
+        bytes_up=round(sum(row.outcome.cost.bytes_up for row in rows) / len(rows)),
         seeds=len(rows),
-        at_chance=None if accuracy.low is None else accuracy.low <= chance,
+        at_chance=None if low is None else low <= chance,
     )
 
 
 def sentences(findings: Findings) -> Iterator[str]:
     """Yields one sentence for every mechanism, sum and number of shots: at which epsilons it is at chance."""
+    clauses = {
+        True: f"at chance at {{}} (its 95% interval is not above {findings.chance:.3f}: it cannot be told from "
+        "guessing)",
+        False: "above chance at {}",
+        None: "not known at {}, where there is no interval",
+    }
     lines = findings.private()
     for line in lines:
         place = f" with {line.shots} shots" if len({line.shots for line in lines}) > 1 else ""
-        yield f"{line.method} ({_SUMS[line.sum]}){place}: {_where(line, findings.chance)}."
-
-
-def _where(line: SweepLine, chance: float) -> str:
-    at, above, unknown = (
-        [f"{point.epsilon:g}" for point in line.points if point.at_chance is kind] for kind in (True, False, None)
-    )
-    words = []
-    if at:
-        every = "epsilon" if above or unknown else "every epsilon tried,"
-        words.append(
-            f"at chance at {every} {listed(at)} (its 95% interval is not above {chance:.3f}: it cannot be told from "
-            "guessing)"
-        )
-    if above:
-        every = "epsilon" if at or unknown else "every epsilon tried,"
-        words.append(f"above chance at {every} {listed(above)}")
-    if unknown:
-        words.append(f"not known at epsilon {listed(unknown)}, where there is no interval")
-    return "; ".join(words)
+        every = "every epsilon tried," if len({point.at_chance for point in line.points}) == 1 else "epsilon"
+        words = []
+        for kind, clause in clauses.items():
+            epsilons = [f"{point.epsilon:g}" for point in line.points if point.at_chance is kind]
+            words += [clause.format(f"{every} {listed(epsilons)}")] if epsilons else []
+        yield f"{line.method} ({_SUMS[line.sum]}){place}: {'; '.join(words)}."
 
 
 def listed(words: Sequence[str]) -> str:
@@ -265,8 +247,8 @@ def remarks(findings: Findings) -> Iterator[str]:
         yield f"{findings.absent} answer(s) of hospitals are missing; the events of each run name them"
     for name, why in findings.broken.items():
         yield f"FAILED: {name}: {why}"
-    if findings.of > len(findings.runs) + len(findings.broken):
-        yield f"{len(findings.runs)} of {findings.of} runs are done; the same command goes on"
+    if findings.of > len(findings.results) + len(findings.broken):
+        yield f"{len(findings.results)} of {findings.of} runs are done; the same command goes on"
 
 
 def spending(findings: Findings) -> str:

@@ -3,14 +3,16 @@
 The charts, tables and templates are those of `medtl_core.report`, whose page of a run this one resembles.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from medtl_core.report import numerals, template
+from medtl_core.report.estimate import Estimate
 from medtl_core.report.tables import PageTable, TableCell, TableRow, estimate_cell, plain_table, run_tables
 from medtl_core.report.template import markup
-from medtl_core.report.terminal import terminal_table
-from medtl_core.sweep.chart import accuracy_chart, spent_chart
+from medtl_core.report.terminal import NUMBER, WORD, terminal_table
+from medtl_core.sweep.chart import accuracy_chart
 from medtl_core.sweep.findings import (
     MARK,
     Findings,
@@ -44,21 +46,23 @@ def headline(findings: Findings, shots: int) -> str:
 
 def sweep_table(findings: Findings, shots: int) -> "Table":
     """Returns balanced accuracy by method and epsilon as a table for the terminal, intervals in small print."""
-    table = terminal_table(collapse_padding=True)
-    for heading in ("method", "sum"):
-        table.add_column(heading, no_wrap=True)
-    for heading in (*(f"{epsilon:g}" for epsilon in findings.sweep.epsilons), "none"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for line in [*findings.private(shots), *findings.references(shots)]:
-        cells = [_terminal_cell(line.at(epsilon)) for epsilon in (*findings.sweep.epsilons, None)]
-        table.add_row(line.method, "-" if line.sum == "none" else line.sum, *cells)
-    return table
+    epsilons = (*findings.sweep.epsilons, None)
+    columns = {"method": WORD, "sum": WORD, **{_heading(epsilon, "none"): NUMBER for epsilon in epsilons}}
+    rows = [
+        [line.method, "-" if line.sum == "none" else line.sum, *(_terminal_cell(line.at(each)) for each in epsilons)]
+        for line in findings.of_shots(shots)
+    ]
+    return terminal_table(columns, rows, collapse_padding=True)
+
+
+def _heading(epsilon: float | None, none: str) -> str:
+    return none if epsilon is None else f"{epsilon:g}"
 
 
 def render(findings: Findings) -> str:
     """Returns the report of a sweep: whole in itself, nothing is fetched."""
     study, sweep = findings.study, findings.sweep
-    shots = [count for count in sweep.shots if findings.private(count) or findings.references(count)]
+    shots = [count for count in sweep.shots if findings.of_shots(count)]
     spent, current = spending(findings), versions()
     return template.render(
         "medtl_core.sweep",
@@ -86,72 +90,66 @@ def lead(findings: Findings, shots: int) -> str:
     """Returns the first sentence of the page: the best mechanism at a usual epsilon, beside no privacy and guessing."""
     epsilons = findings.sweep.epsilons
     epsilon = 4.0 if 4.0 in epsilons else epsilons[-1]
-    private = [
-        (point.balanced_accuracy, line.method) for line in findings.private(shots) if (point := line.at(epsilon))
-    ]
-    free = [(line.points[0].balanced_accuracy, line.method) for line in findings.references(shots)]
-    clauses = []
+    private = {line.method: point.balanced_accuracy for line in findings.private(shots) if (point := line.at(epsilon))}
+    free = {line.method: line.points[0].balanced_accuracy for line in findings.references(shots)}
+    words = []
     if private:
-        best, name = max(private, key=lambda pair: pair[0].mean or 0.0)
-        clauses.append(
-            f"With epsilon {epsilon:g} promised to every patient, the best of {len(private)} mechanisms on these test "
-            f"cases, {name}, reached a balanced accuracy of {best.noted}"
-        )
+        name, reached = _best(private)
+        best = f"the best of {len(private)} mechanisms on these test cases, {name}, reached a balanced accuracy of"
+        words.append(f"With epsilon {epsilon:g} promised to every patient, {best} {reached.noted}")
     if free:
-        best, name = max(free, key=lambda pair: pair[0].mean or 0.0)
-        clauses.append(f"without privacy, {name} reached {best.noted}")
-    clauses.append(f"guessing gives {findings.chance:.3f}")
-    sentence = "; ".join(clauses)
+        name, reached = _best(free)
+        words.append(f"without privacy, {name} reached {reached.noted}")
+    sentence = "; ".join([*words, f"guessing gives {findings.chance:.3f}"])
     return f"{sentence[0].upper()}{sentence[1:]}."
 
 
+def _best(reached: Mapping[str, Estimate]) -> tuple[str, Estimate]:
+    return max(reached.items(), key=lambda item: item[1].mean or 0.0)
+
+
 def _section(findings: Findings, shots: int) -> dict[str, Any]:
-    """One number of shots: its charts and its tables."""
-    private, references = findings.private(shots), findings.references(shots)
-    lines, named = [*private, *references], shots_words(shots)
-    title = f"Balanced accuracy against epsilon, {named}"
+    """One number of shots: its chart and its tables."""
+    private, lines, named = findings.private(shots), findings.of_shots(shots), shots_words(shots)
+    promised, title = findings.sweep.epsilons, f"Balanced accuracy against epsilon, {named}"
+    chart = accuracy_chart(private, findings.references(shots), findings.chance, title) if private else ""
+    tables = [
+        _by_epsilon(caption, lines, (*promised, None), partial(_figure, figure=figure))
+        for figure, caption in _FIGURES.items()
+    ]
     return {
         "heading": f"{named} at each hospital",
         "id": f"shots-{shots}",
-        "accuracy": markup(accuracy_chart(private, references, findings.chance, title) if private else ""),
-        "spent": markup(spent_chart(private, f"Epsilon spent against promised, {named}") if private else ""),
-        "tables": [*(_figure_table(findings, lines, figure) for figure in _FIGURES), _cost_table(lines)],
-        "spent_table": _spent_table(findings, private),
+        "accuracy": markup(chart),
+        "tables": [*tables, _cost_table(lines)],
+        "spent_table": _by_epsilon("Epsilon spent, by epsilon promised", private, promised, _spent),
     }
 
 
-def _figure_table(findings: Findings, lines: list[SweepLine], figure: str) -> PageTable:
-    headings = ["Method", *(f"{epsilon:g}" for epsilon in findings.sweep.epsilons), "no privacy"]
-    rows = [
-        TableRow(
-            line.name,
-            [_cell(line.at(epsilon), figure) for epsilon in (*findings.sweep.epsilons, None)],
-            "reference" if line.sum == "none" else "",
-        )
-        for line in lines
-    ]
-    return PageTable(_FIGURES[figure], headings, rows)
+def _by_epsilon(
+    caption: str, lines: Sequence[SweepLine], epsilons: Sequence[float | None], cell: Callable[[SweepPoint], TableCell]
+) -> PageTable:
+    """A table of one row a line and one column an epsilon; empty where no run is finished."""
+    rows = []
+    for line in lines:
+        points = [line.at(epsilon) for epsilon in epsilons]
+        cells = [TableCell("") if point is None else cell(point) for point in points]
+        rows.append(TableRow(line.name, cells, "reference" if line.sum == "none" else ""))
+    return PageTable(caption, ["Method", *(_heading(epsilon, "no privacy") for epsilon in epsilons)], rows)
 
 
-def _cell(point: SweepPoint | None, figure: str) -> TableCell:
-    if point is None:
-        return TableCell("")
+def _figure(point: SweepPoint, figure: str) -> TableCell:
     cell = estimate_cell(getattr(point, figure))
     return TableCell(cell.value + MARK, cell.note) if point.at_chance and figure == "balanced_accuracy" else cell
 
 
-def _cost_table(lines: list[SweepLine]) -> PageTable:
+def _cost_table(lines: Sequence[SweepLine]) -> PageTable:
     rows = [(line.name, numerals.size(max(point.bytes_up for point in line.points))) for line in lines]
     return plain_table("Sent by a hospital, at most", ["Method", "Bytes"], rows)
 
 
-def _spent_table(findings: Findings, private: list[SweepLine]) -> PageTable:
-    def spent(point: SweepPoint | None) -> str:
-        return numerals.UNDEFINED if point is None or point.spent is None else f"{point.spent:.4g}"
-
-    headings = ["Mechanism", *(f"{epsilon:g}" for epsilon in findings.sweep.epsilons)]
-    rows = [(line.name, *(spent(line.at(epsilon)) for epsilon in findings.sweep.epsilons)) for line in private]
-    return plain_table("Epsilon spent, by epsilon promised", headings, rows)
+def _spent(point: SweepPoint) -> TableCell:
+    return TableCell(numerals.UNDEFINED if point.spent is None else f"{point.spent:.4g}")
 
 
 def _terminal_cell(point: SweepPoint | None) -> str:

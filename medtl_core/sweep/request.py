@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from medtl_core.config import Settings, Value
 from medtl_core.errors import ConfigError, did_you_mean
@@ -11,6 +12,8 @@ from medtl_core.federation.registry import all_methods, find_method
 from medtl_core.federation.secure_sum import withstands
 from medtl_core.flower.run import RunPlan
 from medtl_core.sweep.cells import Sweep
+
+Number = TypeVar("Number", int, float)
 
 #: What runs when no mechanism is named.
 MECHANISMS = "private-auto,private-prototypes,private-mean,private-discriminant,private-gradient,private-sgd"
@@ -56,45 +59,34 @@ def read_sweep(plan: RunPlan, epsilons: str, mechanisms: str = MECHANISMS, shots
         )
     decided_by_cells = {name: getattr(Settings, name) for name in (*_SWEPT, "secure_sum")}
     shared = replace(plan, settings=chosen.replace(**decided_by_cells))
-    return Sweep(
-        shared, read_epsilons(epsilons), read_shots(shots) or (chosen.shots,), read_mechanisms(mechanisms), secure
-    )
+    promised = read_numbers("--epsilons", epsilons, float, "0.5,1,2,4,8")
+    if not promised:
+        raise ConfigError(f"--epsilons {epsilons!r} names no number; e.g. --epsilons 0.5,1,2,4,8")
+    cases = read_numbers("--shots", shots, int, "10,25,90") or (chosen.shots,)
+    return Sweep(shared, promised, cases, read_mechanisms(mechanisms), secure)
 
 
-def read_epsilons(text: str) -> tuple[float, ...]:
-    """Returns the epsilons of a comma-separated list, in order and without repeats; "none" is passed over.
+def read_numbers(option: str, text: str, kind: type[Number], example: str) -> tuple[Number, ...]:
+    """Returns the numbers of a comma-separated list, in order and without repeats; "none" is passed over.
 
     Raises:
-        ConfigError: one is not a positive number, or there is none.
+        ConfigError: one is not of the kind, or not above 0.
 
     Example:
-        >>> read_epsilons("4, 0.5,none")
+        >>> read_numbers("--epsilons", "4, 0.5,none", float, "0.5,1")
         (0.5, 4.0)
     """
     values = set()
     for word in (word for word in _words(text) if word != "none"):
         try:
-            value = float(word)
+            value = kind(word)
         except ValueError:
-            raise ConfigError(f"--epsilons {word!r} is not a number; e.g. --epsilons 0.5,1,2,4,8") from None
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"--epsilons {word!r} must be a positive number; without privacy is 'none'")
+            value = kind(0)
+        if not 0 < value < math.inf:
+            whole = "whole " if kind is int else ""
+            raise ConfigError(f"{option} {word!r} must be a {whole}number above 0; e.g. {option} {example}")
         values.add(value)
-    if not values:
-        raise ConfigError(f"--epsilons {text!r} names no number; e.g. --epsilons 0.5,1,2,4,8")
     return tuple(sorted(values))
-
-
-def read_shots(text: str) -> tuple[int, ...]:
-    """Returns the shots of a comma-separated list, in order and without repeats.
-
-    Raises:
-        ConfigError: one is not a whole number above 0.
-    """
-    for word in _words(text):
-        if not word.isdecimal() or not int(word):
-            raise ConfigError(f"--shots {word!r} must be a whole number above 0; e.g. --shots 10,25,90")
-    return tuple(sorted({int(word) for word in _words(text)}))
 
 
 def read_mechanisms(text: str) -> tuple[PrivateMethod, ...]:

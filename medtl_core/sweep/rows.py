@@ -3,15 +3,19 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medtl_core.errors import PrivacyError
-from medtl_core.evaluation.result import Result
+from medtl_core.evaluation.result import MethodResult, Result
 from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.policy import Policy
 from medtl_core.store import write_text
 from medtl_core.sweep.job_queue import Job
+
+#: Figures that a sweep looks at, on the server's test cases; None where not defined.
+FIGURES = ("balanced_accuracy", "auroc", "worst_site")
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,7 @@ class SweepRow:
         spent: the largest epsilon that any hospital's ledger accounts for.
         delta: of both.
         public_cases: patients that every hospital is publicly known to have.
-        balanced_accuracy, auroc, worst_site: figures on the server's test cases; None = not defined.
-        bytes_up: sent by a hospital.
+        outcome: how the method did.
     """
 
     data: str
@@ -41,65 +44,41 @@ class SweepRow:
     spent: float | None
     delta: float | None
     public_cases: int | None
-    balanced_accuracy: float | None
-    auroc: float | None
-    worst_site: float | None
-    bytes_up: int
+    outcome: MethodResult
 
-    @property
-    def overspent(self) -> bool:
-        """Whether a ledger accounts for more than was promised; it never may."""
-        return self.spent is not None and self.spent > (self.epsilon or 0.0) * (1 + 1e-9)
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the columns of `sweep.csv`."""
+        named = {key: value for key, value in vars(self).items() if key != "outcome"}
+        figures = {key: self.outcome.judgement.figures[key] for key in FIGURES}
+        return {**named, **figures, "bytes_up": self.outcome.cost.bytes_up}
 
 
-@dataclass(frozen=True)
-class FinishedRun:
-    """A finished run: its result, and one row a method."""
-
-    result: Result
-    rows: tuple[SweepRow, ...]
-
-
-def result_of(folder: Path, seed: int) -> Result | None:
+def result_of(job: Job) -> Result | None:
     """Returns the result of a run of one seed, or None where it is not finished.
 
     Raises:
         RunError: it is finished but cannot be read.
     """
-    return Result.read(folder / f"seed-{seed}" / "result.json") if (folder / "metrics.json").is_file() else None
+    return Result.read(job.folder / f"seed-{job.settings.seed}" / "result.json") if job.done else None
 
 
-def read_job(job: Job, data: str) -> FinishedRun | None:
-    """Returns what a run of the data set gave, or None where it is not finished.
+def rows_of(job: Job, data: str, result: Result) -> list[SweepRow]:
+    """Returns one row a method of a finished run of the data set.
 
     Raises:
-        RunError, PrivacyError: its result is missing, or a ledger is damaged.
+        PrivacyError: a ledger is missing or damaged.
     """
-    result = result_of(job.folder, job.settings.seed)
-    if result is None:
-        return None
-    return FinishedRun(result, tuple(_row(job.folder, data, result, method) for method in result.methods))
-
-
-def _row(folder: Path, data: str, result: Result, name: str) -> SweepRow:
-    chosen, method = result.settings, result.methods[name]
-    private, figures = chosen["privacy"] != "none", method.judgement.figures
-    delta = float(method.facts["delta"]) if private else None
-    return SweepRow(
-        data=data,
-        shots=int(chosen["shots"]),
-        sum=("secure" if chosen["secure-sum"] else "open") if private else "none",
-        method=name,
-        seed=result.seed,
-        epsilon=float(chosen["epsilon"]) if private else None,
-        spent=None if delta is None else spent(folder, name, delta),
-        delta=delta,
-        public_cases=int(chosen["public-cases"]) if private else None,
-        balanced_accuracy=figures["balanced_accuracy"],
-        auroc=figures["auroc"],
-        worst_site=figures["worst_site"],
-        bytes_up=method.cost.bytes_up,
-    )
+    chosen = result.settings
+    private = chosen["privacy"] != "none"
+    how = ("secure" if chosen["secure-sum"] else "open") if private else "none"
+    rows = []
+    for name, method in result.methods.items():
+        delta = float(method.facts["delta"]) if private else None
+        used = None if delta is None else spent(job.folder, name, delta)
+        epsilon, public = (float(chosen["epsilon"]), int(chosen["public-cases"])) if private else (None, None)
+        shots = int(chosen["shots"])
+        rows.append(SweepRow(data, shots, how, name, result.seed, epsilon, used, delta, public, method))
+    return rows
 
 
 def spent(folder: Path, method: str, delta: float) -> float:
@@ -122,9 +101,9 @@ def spent(folder: Path, method: str, delta: float) -> float:
 
 
 def write_csv(path: Path, rows: Sequence[SweepRow]) -> None:
-    """Writes one line a row, with headings; whole or not at all."""
+    """Writes one line a row, of which there is one at least, with headings; whole or not at all."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(SweepRow))
-    writer.writerows(["" if value is None else value for value in astuple(row)] for row in rows)
+    writer = csv.DictWriter(text, rows[0].as_dict(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.as_dict() for row in rows)
     write_text(path, text.getvalue())

@@ -15,11 +15,11 @@ from medtl_core.errors import RunError
 from medtl_core.flower.run import RunPlan
 from medtl_core.run_folder import FAILED
 from medtl_core.store import read_json, write_json, write_text
-from medtl_core.sweep.cells import Sweep, cells, job_of
+from medtl_core.sweep.cells import Sweep, jobs
 from medtl_core.sweep.findings import Findings
 from medtl_core.sweep.job_queue import Job, work_through
 from medtl_core.sweep.page import render
-from medtl_core.sweep.rows import read_job, write_csv
+from medtl_core.sweep.rows import result_of, rows_of, write_csv
 
 
 def carry_out(sweep: Sweep, run: Callable[[RunPlan], object], minutes: float, say: Callable[[str], None]) -> Findings:
@@ -35,20 +35,21 @@ def carry_out(sweep: Sweep, run: Callable[[RunPlan], object], minutes: float, sa
         ConfigError, DataError: a cell's settings or data cannot be used; all are looked at before the first run.
         RunError: the folder holds something else or is in use, or no cell has ever finished.
     """
-    jobs = [job_of(sweep, cell) for cell in cells(sweep)]
+    todo = list(jobs(sweep))
 
     def do(job: Job) -> None:
         run(replace(sweep.plan, settings=job.settings, seeds=1, out=job.folder))
 
     with claimed(sweep) as out:
-        failed = work_through(jobs, do, minutes, say)
-        finished = tuple(filter(None, (read_job(job, sweep.data) for job in jobs)))
-        failed = {job.name: why for job in jobs if (why := _failure(job))} | failed
-        if not finished:
+        failed = work_through(todo, do, minutes, say)
+        results = [(job, result) for job in todo if (result := result_of(job))]
+        rows = [row for job, result in results for row in rows_of(job, sweep.data, result)]
+        failed = {job.name: why for job in todo if (why := _failure(job))} | failed
+        if not rows:
             why = next(iter(failed.values()), "the time budget was spent before the first ended")
             raise RunError(f"no cell of the sweep in {out} has finished: {why}")
-        findings = Findings(sweep, finished, failed, len(jobs))
-        write_csv(out / "sweep.csv", findings.rows)
+        findings = Findings(sweep, tuple(result for _, result in results), tuple(rows), failed, len(todo))
+        write_csv(out / "sweep.csv", rows)
         write_json(out / "metrics.json", findings.as_dict())
         write_text(out / "report.html", render(findings))
     return findings

@@ -23,14 +23,18 @@ TERMS = Terms(4.0, 1e-5, hospitals=1, colluders=0, cases=20, width=WIDTH, classe
 TASKS = {"private-mean": (private_statistics, {"gram": False}), "private-prototypes": (private_mean, {})}
 
 
-def made(name: str, seed: int = 1) -> Trial:
+def method_of(name: str) -> PrivateMethod:
     method = find_method(name)
     assert isinstance(method, PrivateMethod)
+    return method
+
+
+def made(name: str, seed: int = 1) -> Trial:
     rng = stream(seed, "canary", name)
     site, arrays = hospital(20, rng), map_arrays(rng)
     task, config = TASKS[name]
     sums = [task(one, arrays, config) for one in (site, with_patient(site, "orthogonal", 1, rng))]
-    return trial_of(method.plan(TERMS), 0, sums[0], sums[1], insecure_entropy(seed))
+    return trial_of(method_of(name).plan(TERMS), 0, sums[0], sums[1], insecure_entropy(seed))
 
 
 def claimed(trial: Trial) -> float:
@@ -92,9 +96,7 @@ def test_a_hospitals_own_entropy_has_the_claimed_size() -> None:
 @pytest.mark.parametrize("noisy", [True, False])
 def test_one_run_through_the_gate(noisy: bool) -> None:
     terms = replace(TERMS, epsilon=3.0)
-    method = find_method("private-mean")
-    assert isinstance(method, PrivateMethod)
-    plan = method.plan(terms)
+    plan = method_of("private-mean").plan(terms)
     member = stream(8, "coins").random(1000) < 0.5
     sums = Bounded(Update({"counts": np.zeros(10), "sums": member.reshape(10, 100) * 1.0}), plan.steps[0].sensitivity)
     released = unscaled(noised(sums, plan, 0, insecure_entropy(9)), plan.steps[0])["sums"] if noisy else member * 1.0

@@ -28,7 +28,7 @@ def content() -> bytes:
     return save(state, {"arch": "torchvision:squeezenet1_1"})
 
 
-def test_a_registered_backbone_is_found_by_name_and_read(content: bytes) -> None:
+def test_a_registered_backbone_is_found_by_name_read_and_listed_last(content: bytes) -> None:
     assert own_names() == ()
     path = register("mine", content, {"data": "phantom"})
     backbone = find_backbone("own:mine")
@@ -40,12 +40,11 @@ def test_a_registered_backbone_is_found_by_name_and_read(content: bytes) -> None
     assert json.loads(path.with_suffix(".json").read_text()) == {"data": "phantom", "sha256": sha}
     specs = [feature_spec(Settings(backbone=name), ("identity",)) for name in ("own:mine", f"file:{path}")]
     assert specs[0].fingerprint == specs[1].fingerprint
-
-
-def test_own_backbones_are_listed_last(content: bytes) -> None:
-    register("mine", content, {})
     row = table()[-1]
     assert (row["name"], row["arch"], row["available"]) == ("own:mine", "squeezenet1_1", True)
+    path.write_bytes(content[:-4] + b"\x00\x00\x80\x3f")
+    with pytest.raises(WeightsError, match="damaged or another file"):
+        weights_sha(find_backbone("own:mine"))
 
 
 def test_a_name_may_be_used_anew_and_others_stay(content: bytes) -> None:
@@ -57,13 +56,6 @@ def test_a_name_may_be_used_anew_and_others_stay(content: bytes) -> None:
     (own_folder() / "a.safetensors").unlink()
     register("c", content, {})
     assert "a.safetensors" not in (own_folder() / "SHA256SUMS").read_text()
-
-
-def test_a_damaged_file_is_refused(content: bytes) -> None:
-    path = register("mine", content, {})
-    path.write_bytes(content[:-4] + b"\x00\x00\x80\x3f")
-    with pytest.raises(WeightsError, match="damaged or another file"):
-        weights_sha(find_backbone("own:mine"))
 
 
 def test_an_unknown_name_says_what_is_there(content: bytes) -> None:

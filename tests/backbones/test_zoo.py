@@ -31,22 +31,14 @@ def test_taps_are_modules_of_the_network_from_shallow_to_deep_with_the_announced
     assert len(backbone.plain) == 1
 
 
-def test_lite0_is_what_the_methods_page_measured() -> None:
-    lite0 = find_backbone("lite0")
-    assert lite0.identity == "timm:tf_efficientnet_lite0"
-    assert (*lite0.taps,) == (*map(str, range(16)), "final")
+def test_lite0_is_what_the_methods_page_measured_under_timms_name_too() -> None:
+    lite0, timms = find_backbone("lite0"), find_backbone("timm:tf_efficientnet_lite0")
+    assert lite0.identity == timms.identity == "timm:tf_efficientnet_lite0"
+    assert lite0.source == timms.source == "package"
+    assert (*lite0.taps,) == (*timms.taps,) == (*map(str, range(16)), "final")
     assert (lite0.rich, lite0.plain, lite0.size) == (("4", "7", "10"), ("10",), 224)
     assert [lite0.channels[tap] for tap in lite0.rich] == [40, 80, 112]
     assert lite0.mean == lite0.std == (0.5, 0.5, 0.5)
-
-
-def test_timms_name_of_lite0_is_the_same_backbone() -> None:
-    timms = find_backbone("timm:tf_efficientnet_lite0")
-    assert (timms.identity, timms.taps, timms.source) == (
-        "timm:tf_efficientnet_lite0",
-        BACKBONES["lite0"].taps,
-        "package",
-    )
 
 
 @pytest.mark.parametrize(
@@ -68,48 +60,35 @@ def test_unknown_name_is_refused_with_the_nearest_one(name: str, hint: str) -> N
 
 
 def test_random_weights_need_their_name() -> None:
-    assert [one.name for one in BACKBONES.values() if one.source == "random"] == []
-    random = find_backbone("random:lite0")
-    assert (random.source, random.identity) == ("random", "timm:tf_efficientnet_lite0")
-    assert find_backbone("random:resnet18").identity == "torchvision:resnet18"
-    assert find_backbone("random:torchvision:resnet18").identity == "torchvision:resnet18"
+    assert not [name for name, backbone in BACKBONES.items() if backbone.source == "random"]
+    assert find_backbone("random:lite0").source == "random"
+    for name in ("random:resnet18", "random:torchvision:resnet18"):
+        assert find_backbone(name).identity == "torchvision:resnet18"
 
 
-def test_timms_tables_give_the_maps_of_stride_8_and_16() -> None:
+def test_timms_tables_give_the_maps_of_stride_8_and_16_or_three_blocks_at_most() -> None:
     backbone = find_backbone("random:timm:test_resnet")
-    assert backbone.rich == ("layer2", "layer3")
-    assert backbone.plain == ("layer3",)
-    assert backbone.size == 160
-
-
-def test_a_network_of_one_stride_gives_three_blocks_at_most() -> None:
-    backbone = find_backbone("random:timm:test_vit")
+    assert (backbone.rich, backbone.plain, backbone.size) == (("layer2", "layer3"), ("layer3",), 160)
+    backbone = find_backbone("random:timm:test_vit")  # of one stride
     assert 1 <= len(backbone.rich) <= 3
     assert backbone.rich[-1] == (*backbone.taps,)[-1]
 
 
-def test_a_file_says_what_it_is(tmp_path: Path) -> None:
+def test_a_file_says_what_it_is_or_its_name_does(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     save_file({"a": torch.zeros(1)}, path, metadata={"arch": "torchvision:squeezenet1_1"})
     backbone = find_backbone(f"file:{path}")
     assert (backbone.identity, backbone.source, backbone.files) == ("torchvision:squeezenet1_1", "file", (str(path),))
     assert backbone.taps == BACKBONES["torchvision:squeezenet1_1"].taps
-
-
-def test_a_silent_file_needs_its_architecture_in_the_name(tmp_path: Path) -> None:
-    path = tmp_path / "own.safetensors"
     save_file({"a": torch.zeros(1)}, path)
-    with pytest.raises(WeightsError, match=r"add it to the setting: file:.*own.safetensors#timm:ARCH"):
-        find_backbone(f"file:{path}")
     assert find_backbone(f"file:{path}#torchvision:resnet18").identity == "torchvision:resnet18"
-    with pytest.raises(ConfigError, match="did you mean 'torchvision:resnet18'"):
-        find_backbone(f"file:{path}#torchvision:resnet81")
-
-
-def test_a_file_that_is_missing_or_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"none\.safetensors does not exist"):
-        find_backbone(f"file:{tmp_path}/none.safetensors")
-    path = tmp_path / "text.safetensors"
+    for name, error, words in (
+        (f"{path}", WeightsError, r"add it to the setting: file:.*own.safetensors#timm:ARCH"),
+        (f"{path}#torchvision:resnet81", ConfigError, "did you mean 'torchvision:resnet18'"),
+        (f"{tmp_path}/none.safetensors", WeightsError, r"none\.safetensors does not exist"),
+    ):
+        with pytest.raises(error, match=words):
+            find_backbone(f"file:{name}")
     path.write_text("not weights at all")
     with pytest.raises(WeightsError, match="not a safetensors file"):
         find_backbone(f"file:{path}")

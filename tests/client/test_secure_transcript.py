@@ -1,6 +1,9 @@
-"""All that a curious server sees of a secure sum, also of a drop-out: no hospital's own numbers."""
+"""All that a curious server sees of a secure sum, also of a drop-out, and what one with odd stories is refused."""
 
+import json
+import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import pytest
 from flwr.app import Array, Context, Message
 
 from client.app import app as client_app
+from client.gate import answered
 from client.secure import staged
 from client.site import Node, Site, open_site
 from medtl_core.config import Settings, settings
@@ -20,6 +24,7 @@ from medtl_core.federation.secure_sum import STAGES
 from medtl_core.flower.grid import run_local
 from medtl_core.flower.records import decode_request
 from medtl_core.privacy import masking
+from medtl_core.privacy.identity import PEERS
 from medtl_core.privacy.ledger_report import balance, ledgers
 from medtl_core.privacy.plan import Plan
 from server.app import app as server_app
@@ -29,15 +34,11 @@ from simulations.secure_sight import Sight, opened, secrets_of
 METHOD, HOSPITALS = "private-mean", 5
 
 
-def answered(message: Message, context: Context) -> Message:
-    return client_app(message, context)
-
-
 class Losing:
     """Loses the last answers of some hospitals on their way; the server still gets to see them."""
 
     def __init__(self, *gone: int) -> None:
-        self.sight, self.gone = Sight(answered), gone
+        self.sight, self.gone = Sight(client_app), gone
 
     def __call__(self, message: Message, context: Context) -> Message:
         reply = self.sight(message, context)
@@ -164,7 +165,7 @@ def question(seen: Seen, stage: str) -> tuple[Site, dict[str, np.ndarray], dict[
     return hospital(seen.chosen, name), arrays, dict(config)
 
 
-@pytest.mark.parametrize("stage", STAGES[1:])
+@pytest.mark.parametrize("stage", STAGES)
 def test_the_same_question_gets_the_same_answer(seen: Seen, stage: str) -> None:
     site, arrays, config = question(seen, stage)
     again = staged(site, stage, arrays, config).update.arrays
@@ -193,25 +194,52 @@ def test_a_changed_parcel_is_refused_and_nothing_is_opened(seen: Seen) -> None:
         staged(site, STAGES[2], {**arrays, "parcels": broken}, config)
 
 
-class Lying:
-    """The first hospital in name order tells wrong shares."""
-
-    def __call__(self, message: Message, context: Context) -> Message:
-        reply = client_app(message, context)
-        if message.metadata.message_type.endswith("secure_unmask") and context.node_id == 1000:
-            arrays = reply.content.array_records["arrays"]
-            arrays["shares"] = Array(arrays["shares"].numpy() ^ 1)
-        return reply
-
-
-def test_wrong_shares_give_no_sum(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="masks did not come off"):
-        simulate(tmp_path, Lying())
+def test_a_forged_roster_is_refused(seen: Seen) -> None:
+    site, arrays, config = question(seen, STAGES[1])
+    unsigned = {"roster-signature": arrays["roster-signature"] ^ 1}
+    for forged, told, match in (
+        (unsigned, {}, "not signed"),
+        ({}, {"roster": "/".join(reversed(seen.names))}, "not signed"),
+        ({}, {"roster": "a/b/c/d/e"}, "does not name this hospital"),
+        ({}, {"threshold": 2}, "threshold"),
+    ):
+        with pytest.raises(PrivacyError, match=match):
+            staged(site, STAGES[1], {**arrays, **forged}, {**config, **told})
 
 
-def test_too_few_survivors_give_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="given up and nothing was learnt"):
-        simulate(tmp_path, Losing(1001, 1002))
+def test_the_state_is_the_owners_alone_and_only_trusted_identities_are_masked_with(seen: Seen, tmp_path: Path) -> None:
+    site, arrays, config = question(seen, STAGES[1])
+    assert site.home is not None
+    assert all(path.stat().st_mode & 0o077 == 0 for path in site.home.rglob("*") if path.is_file())
+    wary = replace(site, home=shutil.copytree(site.home, tmp_path / "home"))
+    (tmp_path / "home" / PEERS).write_text(json.dumps({site.data.name: "00"}))
+    with pytest.raises(PrivacyError, match="identity key"):
+        staged(wary, STAGES[1], arrays, config)
+
+
+def test_a_hospital_does_not_release_its_own_noised_sum_beside_the_secure_one(seen: Seen) -> None:
+    site, arrays, config = question(seen, STAGES[2])
+    with pytest.raises(PrivacyError, match="sums securely"):
+        answered(site, str(config["inner"]), arrays, config)
+
+
+def lying(message: Message, context: Context) -> Message:
+    """The real ClientApp; the first hospital in name order tells wrong shares."""
+    reply = client_app(message, context)
+    if message.metadata.message_type.endswith("secure_unmask") and context.node_id == 1000:
+        arrays = reply.content.array_records["arrays"]
+        arrays["shares"] = Array(arrays["shares"].numpy() ^ 1)
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("app", "match"),
+    [(lying, "masks did not come off"), (Losing(1001, 1002), "given up and nothing was learnt")],
+    ids=["wrong shares", "too few survivors"],
+)
+def test_without_enough_true_shares_there_is_no_sum(tmp_path: Path, app: Any, match: str) -> None:
+    with pytest.raises(RunError, match=match):
+        simulate(tmp_path, app)
 
 
 def test_too_many_colluders_are_refused_before_anything_is_asked(tmp_path: Path) -> None:
@@ -223,9 +251,8 @@ def test_too_many_colluders_are_refused_before_anything_is_asked(tmp_path: Path)
 
 def test_who_cannot_pay_says_so_before_the_others_have_paid(tmp_path: Path) -> None:
     """Two of five have no budget: the sum is given up when keys are asked for, and nobody's budget is touched."""
-    case = Case(HOSPITALS, "secure", METHOD)
     write_table(tmp_path / f"table-{HOSPITALS}.csv", HOSPITALS)
-    chosen = settings({**case.settings(tmp_path), "bootstrap": 20})
+    chosen = settings({**Case(HOSPITALS, "secure", METHOD).settings(tmp_path), "bootstrap": 20})
     for part in (1, 3):
         home = open_site(chosen.of_site(), Node("", "", part)).keeping(chosen.state).home
         assert home is not None

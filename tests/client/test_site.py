@@ -52,10 +52,16 @@ def test_one_case_and_one_class_are_legal(tmp_path: Path, settings: Settings) ->
     assert (site.data.label.tolist(), site.data.classes) == ([1], 2)
 
 
-def test_a_hospital_without_training_cases_says_so(tmp_path: Path, settings: Settings) -> None:
-    folder = own_folder(tmp_path, [0, 1], ["a", "b"], ["test", "test"])
-    with pytest.raises(DataError, match="no training case left"):
-        open_site(settings, node(folder))
+@pytest.mark.parametrize(
+    ("patients", "splits", "match"),
+    [(["a", "b"], ["test", "test"], "no training case left"), (["same", "same"], ["train", "test"], "one patient")],
+    ids=["nothing to train on", "a patient on two sides"],
+)
+def test_what_a_hospital_cannot_take_part_with_is_named(
+    tmp_path: Path, settings: Settings, patients: list[str], splits: list[str], match: str
+) -> None:
+    with pytest.raises(DataError, match=match):
+        open_site(settings, node(own_folder(tmp_path, [0, 1], patients, splits)))
 
 
 def test_min_cell_drops_small_classes_before_anything_is_summed(tmp_path: Path, settings: Settings) -> None:
@@ -66,12 +72,6 @@ def test_min_cell_drops_small_classes_before_anything_is_summed(tmp_path: Path, 
         open_site(strict.replace(min_cell=3), node(folder))
 
 
-def test_a_patient_on_two_sides_is_refused_by_name(tmp_path: Path, settings: Settings) -> None:
-    folder = own_folder(tmp_path, [0, 1], ["same", "same"], ["train", "test"])
-    with pytest.raises(DataError, match="same"):
-        open_site(settings, node(folder))
-
-
 def test_a_missing_image_is_refused_by_name(tmp_path: Path, settings: Settings) -> None:
     folder = own_folder(tmp_path, [0, 1], ["a", "b"], ["train", "train"])
     victim = next(folder.rglob("*.png"))
@@ -80,23 +80,14 @@ def test_a_missing_image_is_refused_by_name(tmp_path: Path, settings: Settings) 
         open_site(settings.replace(test_path="elsewhere"), node(folder))
 
 
-def test_a_missing_folder_is_refused(tmp_path: Path, settings: Settings) -> None:
+def test_what_a_node_lacks_is_refused(tmp_path: Path, settings: Settings) -> None:
     with pytest.raises(DataError, match="does not exist"):
         open_site(settings, node(tmp_path / "nowhere"))
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [({}, "neither data-path"), ({"data-path": "/x"}, "no site-name")],
-)
-def test_node_config_is_checked(config: dict[str, str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        Node.of(config)
-
-
-def test_more_nodes_than_sites_are_refused(settings: Settings) -> None:
+    for config, match in (({}, "data-path"), ({"data-path": "/x"}, "site-name")):
+        with pytest.raises(ConfigError, match=match):
+            Node.of(config)
     small = settings.replace(data="phantom", sites=2, shots=4)
-    with pytest.raises(ConfigError, match="start as many nodes as sites"):
+    with pytest.raises(ConfigError, match="as many nodes as sites"):
         open_site(small, Node("", "", 2))
 
 
@@ -105,7 +96,7 @@ def test_a_process_opens_each_hospital_once_and_lets_go_of_another_runs(
 ) -> None:
     opened: list[tuple[int, int]] = []
 
-    def slow(settings: Settings, node: Node) -> Site:
+    def slow(settings: Settings, node: Node, *store: object) -> Site:
         time.sleep(0.05)
         opened.append((settings.seed, node.part))
         return open_site(settings, node)

@@ -1,17 +1,22 @@
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from medtl_core.data.catalog import CATALOG, matches, recognise
+from medtl_core.data.catalog import Entry, Layout, catalog, matches, read_entries, recognise
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import DataError
-
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the real data sets are not on this machine")
+from medtl_core.values import Task
 
 
-@pytest.mark.parametrize("entry", CATALOG.values(), ids=lambda entry: entry.name)
-def test_entries_are_complete(entry) -> None:
+@pytest.mark.parametrize("entry", catalog().values(), ids=lambda entry: entry.name)
+def test_entries_are_complete(entry: Entry) -> None:
+    facts = [value for record in (entry, entry.layout) for value in vars(record).values() if value]
+    assert {type(value) for value in facts} <= {str, bool, tuple, dict, Task, Layout}
+    assert entry.layout.kind in ("images", "table", "arrays", "medmnist", "built-in")
+    assert set(entry.layout.labels.values()) <= set(entry.task.classes)
+    assert bool(entry.files) == (entry.layout.kind != "built-in")
+    assert all(field.scale > 0 and field.name for field in entry.layout.fields)
     assert entry.title and entry.modality and entry.licence and entry.citation
     assert entry.partition in ("natural", "dirichlet", "size", "even")
     assert entry.views[0] == "identity" and set(entry.views) <= set(VIEWS)
@@ -20,15 +25,26 @@ def test_entries_are_complete(entry) -> None:
     assert entry.url.startswith("https://") or entry.synthetic
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('licence = "CC BY 4.0"', 'license = "CC BY 4.0"'),
+        ('citation = "medtl, synthetic phantom"', ""),
+        ('{ name = "sex" }', '{ nam = "sex" }'),
+        ('kind = "arrays"', 'kind = "arrays"\nlabl = "x"'),
+        ("[set.nih_cxr64]", "[set.nih_cxr64"),
+    ],
+)
+def test_a_bad_entry_is_refused(right: str, wrong: str) -> None:
+    text = (files("medtl_core.data") / "catalog.toml").read_text(encoding="utf-8")
+    assert list(read_entries(text)) == list(catalog())
+    with pytest.raises(DataError, match="damaged"):
+        read_entries(text.replace(right, wrong, 1))
+
+
 def test_left_and_right_organs_are_never_mirrored() -> None:
-    assert "kidney-left" in CATALOG["organamnist"].task.classes
-    assert CATALOG["organamnist"].views == ("identity",)
-
-
-def test_one_medmnist_file_is_recognised_in_any_size(tmp_path: Path) -> None:
-    (tmp_path / "pneumoniamnist_224.npz").touch()
-    assert recognise(tmp_path) is CATALOG["pneumoniamnist"]
-    assert recognise(tmp_path / "pneumoniamnist_224.npz") is CATALOG["pneumoniamnist"]
+    assert "kidney-left" in catalog()["organamnist"].task.classes
+    assert catalog()["organamnist"].views == ("identity",)
 
 
 def test_several_sets_in_a_folder_are_refused_by_name(tmp_path: Path) -> None:
@@ -45,11 +61,5 @@ def test_a_metadata_csv_with_another_header_is_not_taken_for_a_known_set(tmp_pat
     (tmp_path / "metadata.csv").write_bytes(b"\xff\xfe\x00")
     assert recognise(tmp_path) is None
     (tmp_path / "metadata.csv").write_text("\ufeffimage_id,lesion_id,dx,site,split\n", encoding="utf-8")
-    assert recognise(tmp_path) is CATALOG["ham10000_sites"]
-    assert not matches(CATALOG["phantom"], tmp_path)
-
-
-@needs_shared
-@pytest.mark.parametrize("name", ["ham10000_sites", "kermany_cxr224", "nih_cxr64", "heart_uci"])
-def test_real_folders_are_recognised(name: str) -> None:
-    assert recognise(SHARED / name) is CATALOG[name]
+    assert recognise(tmp_path) is catalog()["ham10000_sites"]
+    assert not matches(catalog()["phantom"], tmp_path)

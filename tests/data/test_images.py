@@ -61,17 +61,11 @@ def test_palette_and_orientation(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "array",
-    [
-        np.zeros(4, dtype=np.uint8),
-        np.zeros((2, 2, 5), dtype=np.uint8),
-        np.zeros((0, 2), dtype=np.uint8),
-        np.array([["a"]]),
-        np.array([[np.nan, 1.0]]),
-    ],
+    [np.zeros(4, np.uint8), np.zeros((2, 2, 5), np.uint8), np.zeros((0, 2), np.uint8), [["a"]], [[np.nan, 1.0]]],
 )
-def test_arrays_of_other_forms_are_refused(array: np.ndarray) -> None:
+def test_arrays_of_other_forms_are_refused(array: object) -> None:
     with pytest.raises(DataError):
-        decode(array)
+        decode(np.array(array))
 
 
 def test_files_that_are_no_usable_image_are_refused_by_name(tmp_path: Path) -> None:
@@ -79,17 +73,12 @@ def test_files_that_are_no_usable_image_are_refused_by_name(tmp_path: Path) -> N
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not an image")
-    Image.fromarray(GREY).save(tmp_path / "a.gif")
-    frames = [Image.fromarray(GREY), Image.fromarray(GREY[::-1].copy())]
-    frames[0].save(tmp_path / "stack.tiff", save_all=True, append_images=frames[1:])
-    for name, reason in {
-        "missing.png": "no such image file", "cut.png": "damaged", "empty.png": "not an image", "text.png": "JPEG, PNG",
-        "a.gif": "not an image of a known format", "stack.tiff": "2 frames",
-    }.items():  # fmt: skip
-        with pytest.raises(DataError, match=f"{name}.*{reason}"):
+    (tmp_path / "folder.png").mkdir()
+    saved(tmp_path, "a.gif", GREY)
+    saved(tmp_path, "stack.tiff", GREY, save_all=True, append_images=[Image.fromarray(GREY)])
+    for name in ("missing.png", "cut.png", "empty.png", "text.png", "folder.png", "a.gif", "stack.tiff"):
+        with pytest.raises(DataError, match=name):
             decode(tmp_path / name)
-    with pytest.raises(DataError, match="no such image file"):
-        decode(tmp_path)
 
 
 def test_huge_pictures_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,16 +105,13 @@ def test_check_images_refuses_all_faults_at_once_or_skips_them(tmp_path: Path) -
         check_images(given)
     kept, skipped = check_images(given, "skip")
     assert kept["patient"].tolist() == ["1"] and len(skipped) == 2 and "gone.png" in skipped[1]
-    assert check_images(kept) == (kept, ())
+    table = Examples({"label": np.zeros(1, dtype=np.int64), "table": np.zeros((1, 2))}, Task("t", ("x",)))
+    for fine in (kept, table):
+        assert check_images(fine) == (fine, ())
     with pytest.raises(DataError, match="none of the 1 images"):
         check_images(given.take(np.array([0])), "skip")
-    with pytest.raises(ConfigError, match="on-error='maybe'"):
+    with pytest.raises(ConfigError, match="on-error"):
         check_images(kept, "maybe")
-
-
-def test_tables_have_no_images_to_check() -> None:
-    table = Examples({"label": np.zeros(1, dtype=np.int64), "table": np.zeros((1, 2))}, Task("t", ("x",)))
-    assert check_images(table) == (table, ())
 
 
 def test_content_key_depends_on_bytes_and_shape_only(tmp_path: Path) -> None:

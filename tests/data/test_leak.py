@@ -40,11 +40,8 @@ def test_byte_equal_images_are_named(tmp_path: Path) -> None:
         check_leaks(cases(["a", "b", "c", "d"], path=paths), sides)
 
 
-def test_equal_arrays_are_named_by_their_number() -> None:
-    images = np.zeros((2, 4, 4, 1), dtype=np.uint8)
+def test_equal_arrays_are_named_by_their_number_and_equal_table_rows_are_no_leak() -> None:
+    sides = {"a": np.array([0]), "b": np.array([1])}
     with pytest.raises(DataError, match="image 0 and image 1 are byte-equal images in 'a' and 'b'"):
-        check_leaks(cases(["p", "q"], image=images), {"a": np.array([0]), "b": np.array([1])})
-
-
-def test_equal_table_rows_are_no_leak() -> None:
-    check_leaks(cases(["p", "q"], table=np.zeros((2, 3))), {"a": np.array([0]), "b": np.array([1])})
+        check_leaks(cases(["p", "q"], image=np.zeros((2, 4, 4, 1), dtype=np.uint8)), sides)
+    check_leaks(cases(["p", "q"], table=np.zeros((2, 3))), sides)

@@ -1,11 +1,10 @@
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from medtl_core.data.images import check_images, content_key, decode
-from medtl_core.data.manifest import read_manifest, read_numbers, read_task, write_manifest
+from medtl_core.data.manifest import read_manifest, read_numbers, write_manifest
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import DataError
 from medtl_core.values import Examples, Task
@@ -138,37 +137,29 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 def test_numbers_keep_gaps_as_nan(tmp_path: Path) -> None:
     examples = read_numbers(manifest(tmp_path, "label,patient_id,age,bp\nx,1,40,?\ny,2,,1e2\n"))
     np.testing.assert_array_equal(examples["table"], [[40, np.nan], [np.nan, 100]])
-    with pytest.raises(DataError, match="'age' holds no number in line 3"):
-        read_numbers(manifest(tmp_path, "label,patient_id,age\nx,1,40\ny,2,old\n"))
-    with pytest.raises(DataError, match="'age' holds no number in line 2"):
-        read_numbers(manifest(tmp_path, "label,patient_id,age\nx,1,inf\n"))
-    with pytest.raises(DataError, match="no column of measurements"):
-        read_numbers(manifest(tmp_path, "label,patient_id\nx,1\n"))
+    for text, word in {
+        "label,patient_id,age\nx,1,40\ny,2,old\n": "'age' holds no number in line 3",
+        "label,patient_id,age\nx,1,inf\n": "'age' holds no number in line 2",
+        "label,patient_id\nx,1\n": "no column of measurements",
+    }.items():
+        with pytest.raises(DataError, match=word):
+            read_numbers(manifest(tmp_path, text))
 
 
 @pytest.mark.parametrize(
-    ("stated", "message"),
+    "stated",
     [
-        ("{", "not valid JSON"),
-        ("[]", "must be an object"),
-        ('{"name": "t"}', "must be an object"),
-        ('{"name": "t", "classes": ["a"], "colour": 1}', "must be an object"),
-        ('{"name": "t", "classes": ["a", "a"]}', "distinct"),
-        ('{"name": "t", "classes": "ab"}', "distinct"),
-        ('{"name": 3, "classes": ["a", "b"]}', "name must be a word"),
-        ('{"name": "t", "classes": ["a", "b"], "views": ["flip"]}', "unknown view 'flip'; did you mean 'flip-"),
+        "{",
+        "[]",
+        '{"name": "t"}',
+        '{"name": "t", "classes": ["a"], "colour": 1}',
+        '{"name": "t", "classes": ["a", "a"]}',
+        '{"name": "t", "classes": "ab"}',
+        '{"name": 3, "classes": ["a", "b"]}',
+        '{"name": "t", "classes": ["a", "b"], "views": ["flip"]}',
     ],
 )
-def test_bad_task_files_are_refused(tmp_path: Path, stated: str, message: str) -> None:
+def test_bad_task_files_are_refused(tmp_path: Path, stated: str) -> None:
     (tmp_path / "task.json").write_text(stated)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=r"task\.json"):
         read_manifest(manifest(tmp_path, "path,label,patient_id\na,a,1\n"))
-
-
-def test_task_file_fixes_classes_and_views(tmp_path: Path) -> None:
-    stated = {"name": "t", "classes": ["b", "a"], "views": ["identity", "flip-h"]}
-    (tmp_path / "task.json").write_text(json.dumps(stated))
-    examples = read_manifest(manifest(tmp_path, "path,label,patient_id\na,a,1\n"))
-    assert examples["label"].tolist() == [1] and examples.task == Task("t", ("b", "a"))
-    assert read_task(tmp_path) == (examples.task, ("identity", "flip-h"))
-    assert read_task(tmp_path / "elsewhere") is None

@@ -1,4 +1,6 @@
 import time
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,11 +26,12 @@ def cases(site: list[str], patient: list[str], label: list[int] | None = None, t
     return Examples(columns, Task("t", ("a", "b", "c")))
 
 
-def pool(patients: int, seed: int = 0, sites: int = 3) -> Examples:
+@cache
+def pool(patients: int, seed: int = 0) -> Examples:
     """Patients with one to three cases; about a quarter are test patients."""
     rng = np.random.default_rng(seed)
     owner = np.repeat(np.arange(patients), rng.integers(1, 4, patients))
-    at = rng.choice(sites, patients, p=np.arange(1, sites + 1) / (sites * (sites + 1) / 2))[owner]
+    at = rng.choice(3, patients, p=np.arange(1, 4) / 6)[owner]
     split = np.where(rng.random(patients) < 0.25, "test", np.where(rng.random(patients) < 0.2, "val", "train"))[owner]
     columns = {
         "label": rng.integers(0, 3, patients)[owner], "patient": np.char.add("p", owner.astype(str)),
@@ -93,17 +96,15 @@ def test_natural_sites_are_cut_in_proportion_and_named() -> None:
     assert [site.name for site in partition(examples, Settings(sites=1, shots=5)).sites] == ["n"]
 
 
-def test_more_shots_contain_fewer_shots() -> None:
+def test_more_shots_contain_fewer_shots_and_another_seed_draws_others() -> None:
     examples = pool(300)
     for kind in ("natural", "even"):
-        few, more = (partition(examples, Settings(sites=5, shots=shots, partition=kind)) for shots in (5, 20))
+        few, more, other = (
+            partition(examples, Settings(sites=5, shots=shots, partition=kind, seed=seed))
+            for shots, seed in ((5, 0), (20, 0), (5, 1))
+        )
         assert all((a.train == b.train[:5]).all() for a, b in zip(few.sites, more.sites, strict=True))
-
-
-def test_seed_changes_the_draw() -> None:
-    examples = pool(200)
-    one, two = (partition(examples, Settings(seed=seed, sites=4, shots=10, partition="even")) for seed in (0, 1))
-    assert any((a.train != b.train).any() for a, b in zip(one.sites, two.sites, strict=True))
+        assert any((a.train != b.train).any() for a, b in zip(few.sites, other.sites, strict=True))
 
 
 def test_small_alpha_skews_classes_and_large_alpha_does_not() -> None:
@@ -138,13 +139,10 @@ def test_skewed_leaves_a_class_nobody_trains_on_undealt() -> None:
     assert sorted(examples["label"][dealt].tolist()) == [0] * 4 + [1] * 3
 
 
-def test_dirichlet_goes_on_when_a_class_runs_out() -> None:
+def test_dirichlet_goes_on_when_a_class_runs_out_and_sizes_are_unequal() -> None:
     examples = cases(["s"] * 40, [str(i) for i in range(40)], [0] * 36 + [1, 1, 2, 2])
     parts = partition(examples, Settings(partition="dirichlet", alpha=0.01, sites=4, shots=10))
     assert sorted(np.concatenate([site.train for site in parts.sites]).tolist()) == list(range(40))
-
-
-def test_sizes_are_unequal() -> None:
     sizes = [len(site.train) for site in partition(pool(600), Settings(partition="size", sites=6, shots=20)).sites]
     assert max(sizes) > 2 * min(sizes)
 
@@ -156,19 +154,24 @@ def test_too_small_a_pool_is_refused_with_what_there_is(kind: str) -> None:
         partition(examples, Settings(partition=kind, sites=5, shots=7))
     with pytest.raises(ConfigError, match="31 hospitals x all cases asked"):
         partition(examples, Settings(partition=kind, sites=31, shots=0))
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_few_patients_with_many_cases_are_refused(kind: str) -> None:
-    examples = cases(["s"] * 30, ["big"] * 28 + ["p", "q"])
+    crowded = cases(["s"] * 30, ["big"] * 28 + ["p", "q"])  # few patients with many cases
     with pytest.raises(ConfigError, match=r"only 30 training cases are available.*would hold"):
-        partition(examples, Settings(partition=kind, sites=3, shots=10))
+        partition(crowded, Settings(partition=kind, sites=3, shots=10))
 
 
-def test_a_small_natural_site_is_named() -> None:
-    examples = cases(["large"] * 50 + ["small"] * 3, [str(i) for i in range(53)])
-    with pytest.raises(ConfigError, match=r"site 'small': 1 hospital x 5 cases asked.*only 3"):
-        partition(examples, Settings(sites=2, shots=5))
+@pytest.mark.parametrize(
+    ("sites", "asked", "words"),
+    [
+        (["large"] * 50 + ["small"] * 3, {"sites": 2, "shots": 5}, r"site 'small': 1 hospital x 5 cases asked.*only 3"),
+        (["a"] * 20 + ["a-1"] * 10, {"sites": 3, "shots": 2}, "one name"),
+        (["north"] * 6 + ["south"] * 6, {"sites": 1, "shots": 1, "leave_out": "nort"}, "did you mean 'north'"),
+        (["north"] * 6, {"sites": 1, "shots": 1, "leave_out": "north"}, "only 0 training"),
+    ],
+    ids=["small site", "names that collide", "unknown site left out", "only site left out"],
+)
+def test_natural_sites_that_cannot_serve_are_refused(sites: list[str], asked: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        partition(cases(sites, [str(i) for i in range(len(sites))]), Settings(**asked))
 
 
 def test_hospitals_of_one_case_or_one_class_are_legal() -> None:
@@ -176,12 +179,6 @@ def test_hospitals_of_one_case_or_one_class_are_legal() -> None:
     parts = partition(examples, Settings(sites=3, shots=0))
     assert [(site.name, len(site.train)) for site in parts.sites] == [("a", 6), ("b", 1), ("c", 3)]
     assert len(parts.server_test) == 1
-
-
-def test_hospital_names_must_not_collide() -> None:
-    examples = cases(["a"] * 20 + ["a-1"] * 10, [str(i) for i in range(30)])
-    with pytest.raises(ConfigError, match="one name"):
-        partition(examples, Settings(sites=3, shots=2))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -207,32 +204,17 @@ def test_a_site_left_out_is_held_by_nobody_and_judged_by_the_server(seed: int, k
     np.testing.assert_array_equal(parts.server_test, np.flatnonzero(wanted))
 
 
-def test_hospitals_are_apportioned_among_the_sites_that_stay() -> None:
-    examples = pool(300)
-    parts = partition(examples, Settings(sites=4, shots=5, leave_out="z"))
+def test_hospitals_and_the_phantoms_size_follow_the_sites_that_stay() -> None:
+    parts = partition(pool(300), Settings(sites=4, shots=5, leave_out="z"))
     assert [part.name for part in parts.sites] == ["x", "y-1", "y-2", "y-3"]
-
-
-def test_leaving_out_an_unknown_site_suggests_the_nearest() -> None:
-    examples = cases(["north"] * 6 + ["south"] * 6, [f"p{i}" for i in range(12)], test=3)
-    with pytest.raises(ConfigError, match=r"leave-out='nort'.* did you mean 'north'"):
-        partition(examples, Settings(sites=1, shots=1, leave_out="nort"))
-
-
-def test_leaving_out_the_only_site_leaves_too_few_cases() -> None:
-    examples = cases(["north"] * 6, [f"p{i}" for i in range(6)], test=2)
-    with pytest.raises(ConfigError, match="only 0 training"):
-        partition(examples, Settings(sites=1, shots=1, leave_out="north"))
+    asked = Settings(sites=4, shots=100, leave_out="phantom-a", image_size=32)
+    source = open_source(asked).examples
+    parts = partition(source, asked)
+    assert [len(part.train) for part in parts.sites] == [100] * 4
+    assert set(source["site"][parts.server_test]) == {"phantom-a"}
 
 
 @pytest.mark.parametrize("other", [{"test": "sites"}, {"test_path": "/held"}])
 def test_a_site_left_out_needs_a_server_that_judges(other: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="leave-out='x' needs test=server"):
         Settings(leave_out="x").replace(**other)
-
-
-def test_the_phantom_grows_for_the_sites_that_stay() -> None:
-    source = open_source(Settings(sites=4, shots=100, leave_out="phantom-a", image_size=32)).examples
-    parts = partition(source, Settings(sites=4, shots=100, leave_out="phantom-a"))
-    assert [len(part.train) for part in parts.sites] == [100] * 4
-    assert set(source["site"][parts.server_test]) == {"phantom-a"}

@@ -2,11 +2,9 @@ import numpy as np
 import pytest
 
 from medtl_core.data.leak import check_leaks
-from medtl_core.data.synthetic.anatomy import canvas, draw, traits
 from medtl_core.data.synthetic.phantom import SHARES, phantom, train_images
 from medtl_core.data.synthetic.scanner import SCANNERS
 from medtl_core.errors import ConfigError
-from medtl_core.rng import stream
 
 
 @pytest.fixture(scope="module")
@@ -34,39 +32,17 @@ def test_sites_differ_in_class_mix_and_look(small) -> None:
     assert max(brightness) - min(brightness) > 20
 
 
-def test_the_same_seed_draws_the_same_pixels_and_another_seed_others() -> None:
-    one, two, other = (phantom(seed=seed, size=32, patients=20) for seed in (0, 0, 1))
-    assert (one["image"] == two["image"]).all() and (one["label"] == two["label"]).all()
-    assert len(one["image"]) != len(other["image"]) or (one["image"] != other["image"]).any()
-
-
-def test_a_larger_phantom_begins_with_the_smaller_one_and_keeps_its_test_set(small) -> None:
-    large = phantom(size=32, patients=600)
-    held = {id_: image.tobytes() for id_, image in zip(small["patient"], small["image"], strict=True)}
-    again = {id_: image.tobytes() for id_, image in zip(large["patient"], large["image"], strict=True)}
-    assert held.items() <= again.items()
+def test_pixels_follow_the_seed_and_a_larger_phantom_begins_with_the_smaller_one(small) -> None:
+    large, other = phantom(size=32, patients=600), phantom(seed=1, size=32, patients=480)
+    held, again, others = (
+        {id_: image.tobytes() for id_, image in zip(made["patient"], made["image"], strict=True)}
+        for made in (small, large, other)
+    )
+    assert held.items() <= again.items() and not held.items() & others.items()
     keys = [set(examples["patient"][examples["split"] == "test"].tolist()) for examples in (small, large)]
     assert keys[0] == keys[1]
-
-
-def test_train_images_counts_what_phantom_makes(small) -> None:
     train = small["site"][small["split"] == "train"]
     assert train_images(480) == {name: int((train == name).sum()) for name in SCANNERS}
-
-
-def test_findings_change_the_lungs_only_where_they_should() -> None:
-    page, count = canvas(48), 12
-    body = traits(stream(0, "test"), count)
-    body["severity"] = np.ones_like(body["severity"])
-    drawn = [draw(page, body, np.full(count, label), stream(1, "test")) for label in range(3)]
-    added = [np.abs(picture - drawn[0]) for picture in drawn[1:]]
-    assert all((one.reshape(count, -1).max(axis=1) > 0.05).any() for one in added)
-    for one in added:
-        assert one[:, 46:, :].max() == 0 and one[:, :, :2].max() == 0
-    left, right = (added[1][:, :, half].mean() for half in (slice(0, 24), slice(24, 48)))
-    assert 0.5 < left / right < 2
-    share = [(one > 0.02).mean() for one in added]
-    assert share[1] > share[0]
 
 
 @pytest.mark.parametrize("wrong", [{"size": 16}, {"patients": 9}])

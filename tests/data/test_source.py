@@ -1,3 +1,5 @@
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +38,6 @@ def medmnist(path: Path, **changes: np.ndarray) -> Path:
     return path
 
 
-# --- the phantom
-
-
 def test_the_phantom_is_the_default_and_small_enough_to_draw() -> None:
     source = open_source(Settings(image_size=32))
     assert source.entry.name == "phantom" and source.entry.synthetic and "Synthetic" in source.notes[0]
@@ -62,30 +61,25 @@ def test_a_thousand_hospitals_are_sized_without_drawing() -> None:
     assert 16_000 < phantom_patients(Settings(sites=1000, shots=20)) < 30_000
 
 
-# --- naming
-
-
-def test_what_is_not_named_or_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="did you mean 'phantom'"):
-        open_source(Settings(data="fantom"))
-    with pytest.raises(ConfigError, match="needs data-path"):
-        open_source(Settings(data="ham10000_sites"))
-    with pytest.raises(ConfigError, match="no data named"):
-        open_source(Settings(data=""))
-    with pytest.raises(DataError, match="gone does not exist"):
-        opened(tmp_path / "gone")
-    with pytest.raises(DataError, match=r"does not hold phantom: expected manifest.csv"):
-        opened(tmp_path, data="phantom")
-    with pytest.raises(DataError, match=r"does not hold ham10000_sites: expected manifest.csv or metadata.csv"):
-        opened(tmp_path, data="ham10000_sites")
-    with pytest.raises(DataError, match="no known data set"):
-        opened(tmp_path)
+@pytest.mark.parametrize(
+    ("name", "data", "error", "words"),
+    [
+        ("", "fantom", ConfigError, "did you mean 'phantom'"),
+        ("", "ham10000_sites", ConfigError, "needs data-path"),
+        ("", "", ConfigError, "no data named"),
+        ("gone", "", DataError, "gone does not exist"),
+        (".", "phantom", DataError, r"does not hold phantom: expected manifest.csv"),
+        (".", "ham10000_sites", DataError, r"does not hold ham10000_sites: expected manifest.csv or metadata.csv"),
+        (".", "", DataError, "no known data set"),
+        ("notes.txt", "", DataError, "neither a folder"),
+    ],
+)
+def test_what_is_not_named_or_not_there_is_refused(
+    tmp_path: Path, name: str, data: str, error: type[Exception], words: str
+) -> None:
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(DataError, match="neither a folder"):
-        opened(tmp_path / "notes.txt")
-
-
-# --- manifests
+    with pytest.raises(error, match=words):
+        opened(tmp_path / name if name else "", data=data)
 
 
 def test_a_manifest_of_a_named_set_takes_its_classes_and_views(tmp_path: Path) -> None:
@@ -123,16 +117,9 @@ def test_without_a_test_split_the_same_quarter_of_every_site_is_held_out(tmp_pat
     assert (first["split"] == second["split"]).all()
     held = first["split"] == "test"
     assert [int((held & (first["site"] == site)).sum()) for site in "ab"] == [10, 10]
-    check_leaks(without_images(first), {"train": np.flatnonzero(~held), "test": np.flatnonzero(held)})
+    assert not set(first["patient"][held]) & set(first["patient"][~held])
     assert "held out" in opened(tmp_path).notes[-1]
     assert not (opened(tmp_path, test_path="/elsewhere").examples["split"] == "test").any()
-
-
-def without_images(examples):
-    return type(examples)({name: examples[name] for name in ("label", "patient")}, examples.task)
-
-
-# --- class folders
 
 
 def test_class_folders_with_and_without_splits(tmp_path: Path) -> None:
@@ -151,23 +138,19 @@ def test_class_folders_with_and_without_splits(tmp_path: Path) -> None:
 
 
 def test_bad_class_folders_are_refused(tmp_path: Path) -> None:
-    picture(tmp_path / "a" / "train" / "normal" / "0.png")
-    picture(tmp_path / "a" / "test" / "norml" / "0.png")
-    with pytest.raises(DataError, match="'norml' is not known; did you mean 'normal'"):
-        opened(tmp_path / "a")
-    picture(tmp_path / "b" / "test" / "normal" / "0.png")
-    with pytest.raises(DataError, match="no train folder"):
-        opened(tmp_path / "b")
-    picture(tmp_path / "c" / "one" / "0.png")
+    for name in ("a/train/normal", "a/test/norml", "b/test/normal", "c/one", "d/one"):
+        picture(tmp_path / name / "0.png")
     (tmp_path / "c" / "two").mkdir()
-    with pytest.raises(DataError, match=r"two holds no image .*found nothing"):
-        opened(tmp_path / "c")
-    (tmp_path / "c" / "two" / "scan.dcm").touch()
-    with pytest.raises(DataError, match=r"found \.dcm"):
-        opened(tmp_path / "c")
-
-
-# --- arrays
+    (tmp_path / "d" / "two").mkdir()
+    (tmp_path / "d" / "two" / "scan.dcm").touch()
+    for name, words in {
+        "a": "'norml' is not known; did you mean 'normal'",
+        "b": "no train folder",
+        "c": "two holds no image",
+        "d": r"found \.dcm",
+    }.items():
+        with pytest.raises(DataError, match=words):
+            opened(tmp_path / name)
 
 
 def test_medmnist_by_folder_file_and_name(tmp_path: Path) -> None:
@@ -184,14 +167,11 @@ def test_medmnist_by_folder_file_and_name(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"val_labels": np.array([[0, 1], [1, 1]])}, "several labels"),
-        ({"val_labels": np.array([0, 7])}, "the label is no class of task .* first in case 8"),
+        ({"val_labels": np.array([0, 7])}, "first in case 8"),
         ({"val_labels": np.array([0.5, 1])}, "class numbers are needed"),
         ({"val_labels": np.array([0])}, "do not match"),
         ({"val_images": np.zeros((2, 5, 5), dtype=np.uint8)}, "different shapes"),
-        (
-            {f"{s}_images": np.zeros((1, 3, 3, 3, 3), dtype=np.uint8) for s in ("train", "val", "test")},
-            "expected uint8",
-        ),
+        ({f"{s}_images": np.zeros((1, 3, 3, 3, 3), np.uint8) for s in ("train", "val", "test")}, "expected uint8"),
         ({"val_images": np.array([{}], dtype=object)}, "not a readable .npz"),
     ],
 )
@@ -210,15 +190,9 @@ def test_damaged_incomplete_and_huge_archives_are_refused(tmp_path: Path, monkey
     with pytest.raises(DataError, match=r"not a readable .npz"):
         opened(path)
     np.savez(path, train_images=np.zeros(1))
-    with pytest.raises(DataError, match="'train_labels' is missing; found train_images"):
+    with pytest.raises(DataError, match="'train_labels' is missing"):
         opened(path)
-
-
-def test_an_array_header_that_lies_allocates_nothing(tmp_path: Path) -> None:
-    import io
-    import zipfile
-
-    path, head = medmnist(tmp_path / "bloodmnist.npz"), io.BytesIO()
+    head = io.BytesIO()  # a header that lies about its size allocates nothing
     np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": (10**12, 4, 4)})
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("train_images.npy", head.getvalue())
@@ -226,35 +200,20 @@ def test_an_array_header_that_lies_allocates_nothing(tmp_path: Path) -> None:
         opened(path)
 
 
-# --- the real sets
-
-
 @needs_shared
 @pytest.mark.parametrize(
     ("name", "cases", "sites", "test"),
     [("ham10000_sites", 2034, 3, 408), ("kermany_cxr224", 1800, 1, 370), ("nih_cxr64", 1000, 1, 237)],
 )
-def test_real_image_sets(name: str, cases: int, sites: int, test: int) -> None:
-    examples = opened(SHARED / name, data=name).examples
-    held = examples["split"] == "test"
+def test_real_image_sets_are_recognised_and_read(name: str, cases: int, sites: int, test: int) -> None:
+    source = opened(SHARED / name)
+    examples, held = source.examples, source.examples["split"] == "test"
+    assert source.entry.name == name
     assert (len(examples), len(np.unique(examples["site"])), held.sum()) == (cases, sites, test)
     assert set(examples["label"].tolist()) == set(range(len(examples.task.classes)))
     check_leaks(examples, {"train": np.flatnonzero(~held), "test": np.flatnonzero(held)})
     image = examples["path"][0] if "path" in examples.columns else examples["image"][0]
     assert decode(image).shape == ((224, 224, 3) if "path" in examples.columns else (64, 64, 3))
-
-
-@needs_shared
-def test_ham_is_cut_four_four_two() -> None:
-    asked = Settings(sites=10, shots=90, data_path=str(SHARED / "ham10000_sites"), data="")
-    names = [site.name for site in partition(open_source(asked).examples, asked).sites]
-    assert [
-        sum(name.startswith(site) for name in names) for site in ("rosendahl", "vidir_modern", "vidir_molemax")
-    ] == [
-        4,
-        4,
-        2,
-    ]
 
 
 @needs_shared

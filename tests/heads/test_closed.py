@@ -23,34 +23,32 @@ def logits(heads: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
-class TestFamily:
-    def test_one_finite_head_per_strength(self, family: Family) -> None:
-        values, label = cloud()
-        heads = family.heads(collect(values, label, 3))
-        assert heads.shape == (len(family.strengths), 3, 6)
-        assert np.isfinite(heads).all()
-
-    def test_an_unseen_class_is_never_the_answer(self, family: Family) -> None:
-        values, label = cloud()
-        heads = family.heads(collect(values, label, 4))
-        assert (heads[:, 3, -1] == ABSENT).all()
-        assert (logits(heads, values).argmax(axis=2) != 3).all()
-
-    def test_one_case_in_all(self, family: Family) -> None:
-        heads = family.heads(collect(np.array([[1.0, 2.0]]), np.array([1]), 2))
-        assert np.isfinite(heads).all()
-        assert (logits(heads, np.array([[5.0, -1.0]])).argmax(axis=2) == 1).all()
-
-    def test_scaling_a_feature_changes_no_answer(self, family: Family) -> None:
-        values, label = cloud()
-        scale = np.array([1.0, 10.0, 0.1, 3.0, 1.0])
-        plain = logits(family.heads(collect(values, label, 3)), values)
-        scaled = logits(family.heads(collect(values * scale, label, 3)), values * scale)
-        np.testing.assert_allclose(plain, scaled, atol=1e-3)
+def test_every_family_is_finite_knows_no_unseen_class_and_ignores_scales(family: Family) -> None:
+    values, label = cloud()
+    heads = family.heads(collect(values, label, 4))
+    assert heads.shape == (len(family.strengths), 4, 6) and np.isfinite(heads).all()
+    assert (heads[:, 3, -1] == ABSENT).all()
+    assert (logits(heads, values).argmax(axis=2) != 3).all()
+    scale = np.array([1.0, 10.0, 0.1, 3.0, 1.0])
+    plain = logits(family.heads(collect(values, label, 3)), values)
+    scaled = logits(family.heads(collect(values * scale, label, 3)), values * scale)
+    np.testing.assert_allclose(plain, scaled, atol=1e-3)
+    single = family.heads(collect(np.array([[1.0, 2.0]]), np.array([1]), 2))
+    assert np.isfinite(single).all()
+    assert (logits(single, np.array([[5.0, -1.0]])).argmax(axis=2) == 1).all()
 
 
-def standard(values: np.ndarray) -> np.ndarray:
-    return (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
+def test_ridge_and_nearest_mean_equal_sklearns() -> None:
+    values, label = cloud()
+    made, standard = collect(values, label, 3), (values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6)
+    ridge = SklearnRidge(alpha=0.1 * 60).fit(standard, np.eye(3)[label])
+    np.testing.assert_allclose(
+        logits(Ridge(strengths=(0.1,)).heads(made), values)[0], ridge.predict(standard), atol=1e-8
+    )
+    nearest = logits(NearestMean().heads(made), values)[0].argmax(axis=1)
+    assert (nearest == NearestCentroid().fit(standard, label).predict(standard)).all()
+    shrunk = logits(Discriminant(strengths=(1.0,)).heads(made), values)[0]
+    assert (shrunk.argmax(axis=1) == nearest).all()
 
 
 def test_discriminant_equals_sklearn_lda() -> None:
@@ -61,24 +59,3 @@ def test_discriminant_equals_sklearn_lda() -> None:
     centre = lambda z: z - z.mean(axis=1, keepdims=True)  # noqa: E731
     # scikit-learn divides the scatter by N, we by N - C
     np.testing.assert_allclose(centre(ours) * 60 / 57, centre(theirs), rtol=1e-4, atol=1e-4)
-
-
-def test_ridge_equals_sklearn_ridge() -> None:
-    values, label = cloud()
-    ours = logits(Ridge(strengths=(0.1,)).heads(collect(values, label, 3)), values)[0]
-    oracle = SklearnRidge(alpha=0.1 * 60).fit(standard(values), np.eye(3)[label])
-    np.testing.assert_allclose(ours, oracle.predict(standard(values)), atol=1e-8)
-
-
-def test_nearest_mean_equals_sklearn_centroid() -> None:
-    values, label = cloud()
-    ours = logits(NearestMean().heads(collect(values, label, 3)), values)[0].argmax(axis=1)
-    oracle = NearestCentroid().fit(standard(values), label)
-    assert (ours == oracle.predict(standard(values))).all()
-
-
-def test_full_shrinkage_is_nearest_mean_in_ranking() -> None:
-    values, label = cloud()
-    made = collect(values, label, 3)
-    shrunk = logits(Discriminant(strengths=(1.0,)).heads(made), values)[0]
-    assert (shrunk.argmax(axis=1) == logits(NearestMean().heads(made), values)[0].argmax(axis=1)).all()

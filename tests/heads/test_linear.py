@@ -109,10 +109,12 @@ def test_one_batch_of_all_cases_is_plain_gradient_descent(
         np.testing.assert_allclose(ours[number], head, rtol=1e-9, atol=1e-11)
 
 
-def test_cases_that_do_not_fit_one_batch_need_an_order() -> None:
+def test_no_cases_leave_the_head_alone_and_several_batches_need_an_order() -> None:
     values, label = cases(30)
-    with pytest.raises(TypeError, match="order needs rng"):
-        train(np.zeros((1, 3, 4)), values, label, Training(), rng=None)
+    head = np.ones((1, 3, 4))
+    assert train(head, values[:0], label[:0], Training(), rng=stream(0, "t")) is head
+    with pytest.raises(TypeError, match="rng"):
+        train(head, values, label, Training(), rng=None)
 
 
 def test_divergence_is_a_named_error() -> None:
@@ -121,11 +123,6 @@ def test_divergence_is_a_named_error() -> None:
         with np.errstate(all="ignore"), pytest.raises(DataError, match="diverged"):
             train(np.zeros((1, 3, 5)), with_bias(values * 1e200, 0 * values[0], values[0] * 0 + 1), label,
                   Training(batch_size=size, epochs=8, learning_rate=1e200), rng=stream(0, "t"))  # fmt: skip
-
-
-def test_no_cases_leave_the_head_alone() -> None:
-    head = np.ones((1, 2, 3))
-    assert train(head, np.zeros((0, 3)), np.zeros(0, dtype=np.int64), Training(), rng=stream(0, "t")) is head
 
 
 def test_raw_head_reads_raw_features() -> None:
@@ -140,11 +137,10 @@ def test_raw_head_reads_raw_features() -> None:
 def test_each_head_of_a_stack_sees_only_its_cases() -> None:
     values, label = cases(30)
     inputs = with_bias(values, values.mean(0), values.std(0))
-    mine = np.stack([np.full(30, True), np.arange(30) < 15])
-    stacked = train(np.zeros((2, 3, 5)), inputs, label, Training(), rng=stream(0, "t"), mine=mine)
-    alone = train(np.zeros((1, 3, 5)), inputs, label, Training(), rng=stream(0, "t"))
+    mine, blank = np.stack([np.full(30, True), np.arange(30) < 15]), np.zeros((2, 3, 5))
+    stacked = train(blank, inputs, label, Training(), rng=stream(0, "t"), mine=mine)
+    alone = train(blank[:1], inputs, label, Training(), rng=stream(0, "t"))
     np.testing.assert_allclose(stacked[0], alone[0], rtol=1e-9, atol=1e-12)
-    changed = inputs.copy()
-    changed[15:] += 100.0  # cases the second head may not see
-    other = train(np.zeros((2, 3, 5)), changed, label, Training(), rng=stream(0, "t"), mine=mine)
+    inputs[15:] += 100.0  # cases the second head may not see
+    other = train(blank, inputs, label, Training(), rng=stream(0, "t"), mine=mine)
     np.testing.assert_allclose(other[1], stacked[1], rtol=1e-9, atol=1e-12)

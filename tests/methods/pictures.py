@@ -7,7 +7,7 @@ import numpy as np
 from medtl_core.config import Settings
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.features.dataset import Material
-from medtl_core.features.extract import extract, feature_spec
+from medtl_core.features.extract import feature_spec
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import find_method
@@ -28,10 +28,16 @@ def material(count: int = 6, settings: Settings = SETTINGS, first: int = 0) -> M
     return Material(cases().take(np.arange(first, first + count)), settings, VIEWS)
 
 
+@lru_cache
+def features(first: int, count: int, settings: Settings) -> np.ndarray:
+    """The agreed features of these cases; who changes them takes a copy."""
+    return material(count, settings, first).features().values
+
+
 def make_site(name: str, count: int, first: int = 0, settings: Settings = SETTINGS) -> SiteData:
     """A hospital with `count` images; its labels alternate, so that every class is there."""
     own = material(count, settings, first)
-    values = extract(own.examples, feature_spec(settings, VIEWS), settings).values
+    values = features(first, count, settings).copy()
     label = (np.arange(count) % 3).astype(np.int64)
     empty = own.take(np.arange(0))
     return SiteData(

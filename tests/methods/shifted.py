@@ -7,16 +7,12 @@ import numpy as np
 from medtl_core.config import Settings
 from medtl_core.features.dataset import Material
 from medtl_core.federation.memory import MemoryHospitals
-from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.rng import stream
 from medtl_core.values import Examples, Task
-from tests.memory import make_site
-
-CLASSES = ("x", "y", "z")
-PROBLEM = Problem(CLASSES, "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))
+from tests.memory import PROBLEM, make_site
 
 
 def study(sites: list[SiteData], methods: str) -> Study:
@@ -45,4 +41,4 @@ def material(sites: list[str]) -> Material:
         "label": np.zeros(count, np.int64), "patient": np.arange(count).astype(str), "site": np.array(sites),
         "split": np.full(count, "test"), "table": np.zeros((count, 1)),
     }  # fmt: skip
-    return Material(Examples(columns, Task("t", CLASSES)), Settings(backbone="table"), (), 1)
+    return Material(Examples(columns, Task("t", PROBLEM.classes)), Settings(backbone="table"), (), 1)

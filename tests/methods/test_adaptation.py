@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medtl_core.errors import DataError
-from medtl_core.heads.linear import class_weights
+from medtl_core.heads.linear import class_weights, softmax
 from medtl_core.methods.adaptation import (
     BLIND,
     COVARIANCE_CASES,
@@ -70,8 +70,7 @@ def test_the_rule_goes_by_the_cases_a_class(metric: Metric, cases: int, rule: st
 def test_the_covariance_is_the_posterior_one(metric: Metric) -> None:
     own = support([20, 25], ("a", "b"))
     z = metric.standardised(own.values)
-    scatter = sum((z[own.label == one] - z[own.label == one].mean(axis=0)).T @ (
-        z[own.label == one] - z[own.label == one].mean(axis=0)) for one in range(2))  # fmt: skip
+    scatter = 20 * np.cov(z[:20].T, bias=True) + 25 * np.cov(z[20:].T, bias=True)
     expected = (COVARIANCE_CASES * metric.within + scatter) / (COVARIANCE_CASES + 45 - 2)
     np.testing.assert_allclose(adapt_metric(metric, own).within, expected)
     few = support([2, 3], ("a", "b"))
@@ -89,30 +88,9 @@ def test_without_a_prior_the_hospital_is_on_its_own(metric: Metric) -> None:
             adapt_metric(one, support([5, 0], ("a", "b")), mean_cases=weight)
 
 
-def test_more_cases_of_its_own_help_a_shifted_hospital(metric: Metric) -> None:
-    judged = support([200, 200], ("a", "b"), seed=9)
-    accuracy = [
-        (adapt_metric(metric, support([cases, cases], ("a", "b"))).logits(judged.values).argmax(axis=1)
-         == judged.label).mean()
-        for cases in (1, 100)
-    ]  # fmt: skip
-    assert accuracy[1] > accuracy[0]
-
-
-@pytest.mark.parametrize(
-    ("counts", "classes", "message"),
-    [
-        ([], ("a", "b"), "no labelled training case"),
-        ([3], ("a",), "names one class only"),
-        ([3, 0], ("a", "new"), "'new' is new to the federation .* has no labelled case.*label at least one"),
-    ],
-    ids=["unlabelled", "one class", "too few shots of a new class"],
-)
-def test_what_cannot_be_learnt_from_is_refused(
-    metric: Metric, counts: list[int], classes: tuple[str, ...], message: str
-) -> None:
-    with pytest.raises(DataError, match=message):
-        adapt_metric(metric, support(counts, classes))
+def test_one_class_is_refused(metric: Metric) -> None:
+    with pytest.raises(DataError, match="names one class only"):
+        adapt_metric(metric, support([3], ("a",)))
 
 
 def head() -> Head:
@@ -129,19 +107,6 @@ def test_a_head_that_is_right_already_is_kept_and_a_wrong_one_is_moved() -> None
     np.testing.assert_allclose(kept.logits(judged.values), right.logits(judged.values))
     before, after = ((one.logits(judged.values).argmax(axis=1) == judged.label).mean() for one in (wrong, moved))
     assert before < 0.4 and after > 0.6
-
-
-def test_a_head_takes_a_new_class_beside_a_known_one() -> None:
-    own = support([10, 10, 10], ("a", "b", "new"))
-    found = adapt_head(head(), own)
-    assert found.classes == ("a", "b", "new") and found.fingerprint == "f"
-    assert found.facts["pull"] in PULLS
-    assert (found.logits(own.values).argmax(axis=1) == own.label).mean() > 0.7
-
-
-def test_a_head_without_a_class_in_common_is_refused() -> None:
-    with pytest.raises(DataError, match="no class in common"):
-        adapt_head(head(), support([3, 3], ("c", "d")))
 
 
 def test_one_patient_is_no_reason_to_move() -> None:
@@ -170,24 +135,18 @@ def test_one_case_of_a_class_keeps_a_head_that_knows_all_and_moves_one_that_does
 
 
 def test_the_moved_head_minimises_what_it_should() -> None:
-    own = support([30, 44], ("a", "b"))
-    found = adapt_head(replace(head(), weight=-5 * head().weight), own)
-    pull = found.facts["pull"]
-    mean, wide = own.values.astype(np.float64).mean(axis=0), own.values.astype(np.float64)
-    variance = (len(wide) * wide.var(axis=0) + 2 * wide.var(axis=0).mean()) / (len(wide) + 2)
-    scale = np.sqrt(variance) + 1e-6
+    own, wrong = support([30, 44], ("a", "b")), replace(head(), weight=-5 * head().weight)
+    found, wide = adapt_head(wrong, own), own.values.astype(np.float64)
+    mean, variance = wide.mean(axis=0), wide.var(axis=0)
+    scale = np.sqrt((len(wide) * variance + 2 * variance.mean()) / (len(wide) + 2)) + 1e-6
     inputs = np.concatenate([(wide - mean) / scale, np.ones((len(wide), 1))], axis=1)
 
     def standard(one: Head) -> np.ndarray:
         return np.concatenate([one.weight * scale, (one.bias + one.weight @ mean)[:, None]], axis=1)
 
-    head_there, start = standard(found), standard(replace(head(), weight=-5 * head().weight))
     weights = class_weights(own.counts)[own.label] / len(own.label)
-    logits = inputs @ head_there.T
-    residual = np.exp(logits - logits.max(axis=1, keepdims=True))
-    residual /= residual.sum(axis=1, keepdims=True)
-    residual[np.arange(len(own.label)), own.label] -= 1.0
-    slope = (residual * weights[:, None]).T @ inputs + pull * (head_there - start)
+    residual = softmax(inputs @ standard(found).T) - np.eye(2)[own.label]
+    slope = (residual * weights[:, None]).T @ inputs + found.facts["pull"] * (standard(found) - standard(wrong))
     np.testing.assert_allclose(slope, 0.0, atol=1e-4)
 
 

@@ -12,7 +12,6 @@ from medtl_core.config import settings as app_settings
 from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.method import Method
-from medtl_core.federation.model import Packed
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
 from medtl_core.flower.grid import run_local
@@ -34,21 +33,15 @@ def tuned(study: Study, method: Method | None = None) -> Tuned:
     return model
 
 
-# --- names
-
-
-def test_names_say_scope_and_rounds() -> None:
+def test_names_say_scope_and_rounds_and_suggest_the_nearest() -> None:
     method = find_method("finetune-last2-5")
     assert isinstance(method, FineTune)
     assert (method.scope, method.rounds) == ("last2", 5)
     for name in ("lpft-head-3", "lora-all-2", "lpft-last12-1", "finetune-head-1"):
         assert find_method(name).name == name
-
-
-@pytest.mark.parametrize(("name", "near"), [("lora-head-5", "lora-last-5"), ("finetune-lst-5", "finetune-last-5")])
-def test_names_that_mean_nothing_suggest_the_nearest(name: str, near: str) -> None:
-    with pytest.raises(ConfigError, match=f"did you mean '{near}'"):
-        find_method(name)
+    for name, near in (("lora-head-5", "lora-last-5"), ("finetune-lst-5", "finetune-last-5")):
+        with pytest.raises(ConfigError, match=f"did you mean '{near}'"):
+            find_method(name)
 
 
 def test_a_scope_that_the_backbone_lacks_is_refused_before_anybody_trains() -> None:
@@ -58,17 +51,12 @@ def test_a_scope_that_the_backbone_lacks_is_refused_before_anybody_trains() -> N
     assert not tunes(study)
 
 
-# --- what travels and where it starts
-
-
 def test_only_trained_tensors_travel() -> None:
     study = make_study("finetune-last-1")
     model = tuned(study)
-    assert isinstance(study.hospitals, MemoryHospitals)
-    request = study.hospitals.asked[-1]
-    expected = {
-        f"blocks.2.1.{layer}.{part}" for layer in ("conv_pw", "conv_dw", "conv_pwl") for part in ("weight", "bias")
-    }
+    request = study.hospitals.asked[-1]  # type: ignore[attr-defined]
+    layers = ("conv_pw", "conv_dw", "conv_pwl")
+    expected = {f"blocks.2.1.{layer}.{part}" for layer in layers for part in ("weight", "bias")}
     assert set(model.trained) == expected
     assert set(request.expect) == {*expected, "head"}
     assert set(request.arrays) == {*expected, "head", "mean", "scale", "counts"}
@@ -82,25 +70,17 @@ def test_a_warm_start_that_hardly_moves_is_the_discriminant(name: str) -> None:
     np.testing.assert_allclose(warm.logits(values, images), solved.logits(values), rtol=1e-3, atol=1e-3)
 
 
-def test_the_head_alone_stays_affine_on_the_agreed_features() -> None:
-    study = make_study("finetune-head-2")
-    head = study.outcome(study.methods[0]).heads[""]
-    assert isinstance(head, Head)
-    assert head.weight.shape == (3, 80)
-    assert {str(config["scope"]) for config in tunes(study)} == {"head"}
-
-
 def test_rounds_of_one_variant_share_a_course() -> None:
     study = make_study("finetune-head-1", "finetune-head-3", "lpft-head-3")
     outcomes = [study.outcome(method) for method in study.methods]
-    assert len(tunes(study)) == 6
+    assert [config["scope"] for config in tunes(study)] == 6 * ["head"]
     share = outcomes[0].bill["tune-finetune-head"]
     assert (share.rounds, share.work) == pytest.approx((1 / 3, 1 / 3))
     assert "statistics" in outcomes[2].bill and "statistics" not in outcomes[1].bill
     alone = make_study("finetune-head-1")
     first, same = (one.heads[""] for one in (outcomes[0], alone.outcome(alone.methods[0])))
     assert isinstance(first, Head) and isinstance(same, Head)
-    assert first.weight.tobytes() == same.weight.tobytes()
+    assert first.weight.tobytes() == same.weight.tobytes() and first.weight.shape == (3, 80)
 
 
 def test_a_transformer_learns_through_lora_on_its_linear_layers() -> None:
@@ -112,23 +92,19 @@ def test_a_transformer_learns_through_lora_on_its_linear_layers() -> None:
     assert all(np.abs(array).max() > 0 for array in model.trained.values())
 
 
-# --- the model refuses what it cannot answer
-
-
 def test_a_tuned_model_needs_images_of_its_own_features() -> None:
-    model = tuned(make_study("lpft-last-1"))
+    model, values = tuned(make_study("lpft-last-1")), np.zeros((1, 80))
     with pytest.raises(DataError, match="reads images"):
-        model.logits(np.zeros((1, 80)))
+        model.logits(values)
     with pytest.raises(WeightsError, match="tuned from features"):
-        model.logits(np.zeros((1, 80)), material(1, SETTINGS.replace(image_size=40)))
+        model.logits(values, material(1, SETTINGS.replace(image_size=40)))
     with pytest.raises(WeightsError, match="not those of 'lora' in scope 'last'"):
-        replace(model, adapter="lora").logits(np.zeros((1, 80)), material(1))
-    for config in ({}, {"adapter": "lorra", "scope": "last"}):
-        with pytest.raises(WeightsError, match="do not fit"):
-            Tuned.unpack(Packed(model.pack().arrays, config, model.classes, model.fingerprint))
+        replace(model, adapter="lora").logits(values, material(1))
+    with pytest.raises(WeightsError, match="do not fit"):
+        Tuned.unpack(replace(model.pack(), config={"adapter": "lorra", "scope": "last"}))
     diverged = {name: np.full_like(array, np.nan) for name, array in model.trained.items()}
     with pytest.raises(DataError, match="not finite"):
-        replace(model, trained=diverged).logits(np.zeros((1, 80)), material(1))
+        replace(model, trained=diverged).logits(values, material(1))
 
 
 def test_hospitals_whose_training_diverges_are_named_and_sit_out(tmp_path: Path) -> None:

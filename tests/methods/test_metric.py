@@ -4,15 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from medtl_core.config import Settings
 from medtl_core.errors import WeightsError
 from medtl_core.evaluation.calibration import temperature
 from medtl_core.federation.memory import MemoryHospitals
-from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import read_methods, unpack
 from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
@@ -20,9 +17,7 @@ from medtl_core.heads.statistics import collect
 from medtl_core.methods.metric import LEAST, _sharpness, moments_of
 from medtl_core.methods.models.metric import Metric, nearest, shrunk, unit, whitening
 from medtl_core.values import ABSENT
-from tests.memory import make_site
-
-PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 6),))
+from tests.memory import PROBLEM, make_site
 
 
 def gaussian(counts: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -35,8 +30,8 @@ def gaussian(counts: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray, 
 
 
 def make(values: np.ndarray, label: np.ndarray, classes: int, **changes: object) -> Metric:
-    means, within, counts = moments_of(collect(values, label, classes))
     own = collect(values, label, classes)
+    means, within, counts = moments_of(own)
     z = unit((values - own.mean) / own.scale @ whitening(within))
     directions = np.stack([z[label == one].mean(axis=0) if counts[one] else 0 * means[0] for one in range(classes)])
     names = tuple("abcdefg"[:classes])
@@ -44,26 +39,19 @@ def make(values: np.ndarray, label: np.ndarray, classes: int, **changes: object)
     return replace(metric, **changes)  # type: ignore[arg-type]
 
 
+def known(means: np.ndarray, covariance: np.ndarray, counts: np.ndarray) -> Metric:
+    """A metric of these moments in standard units."""
+    ones, names = np.ones(means.shape[1]), tuple("abc"[: len(means)])
+    return Metric(0 * ones, ones, covariance, 0.0, means, 0 * means, counts, "mahalanobis", 1.0, names, "f")
+
+
 def test_with_a_known_covariance_it_is_mahalanobis_nearest_mean() -> None:
     _, _, means, covariance = gaussian([1, 1, 1])
     cases = np.random.default_rng(1).normal(size=(200, 4)) * 2
-    many = np.full(3, 1e12)  # means known exactly
-    metric = Metric(
-        np.zeros(4), np.ones(4), covariance, 0.0, means, np.zeros((3, 4)), many, "mahalanobis", 1.0,
-        ("a", "b", "c"), "f",
-    )  # fmt: skip
     apart = cdist(cases, means, "mahalanobis", VI=np.linalg.inv(covariance)) ** 2
-    logits = metric.logits(cases)
+    logits = known(means, covariance, np.full(3, 1e12)).logits(cases)  # means known exactly
     np.testing.assert_allclose(logits[:, [0]] - logits, 0.5 * (apart - apart[:, [0]]), atol=1e-6)
     np.testing.assert_array_equal(logits.argmax(axis=1), apart.argmin(axis=1))
-
-
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 1000), shrinkage=st.floats(0.01, 1.0))
-def test_whitened_cases_have_the_identity_as_covariance(seed: int, shrinkage: float) -> None:
-    covariance = shrunk(gaussian([1], seed)[3], shrinkage)
-    half = whitening(covariance)
-    np.testing.assert_allclose(half @ covariance @ half, np.eye(4), atol=1e-7)
 
 
 def test_the_moments_are_those_of_scikit_learn() -> None:
@@ -80,13 +68,9 @@ def test_the_moments_are_those_of_scikit_learn() -> None:
 
 def test_lengths_of_class_means_are_unbiased() -> None:
     # E |mean of n cases|^2 = |m|^2 + spread / n: over many draws the corrected length is the true one
-    rng, means = np.random.default_rng(0), np.array([[1.0, 0.0], [0.0, 2.0]])
-    counts, found = np.array([2.0, 8.0]), []
-    for _ in range(4000):
-        drawn = np.stack(
-            [means[0] + rng.normal(size=(2, 2)).mean(axis=0), means[1] + rng.normal(size=(8, 2)).mean(axis=0)]
-        )
-        found.append(-2 * nearest(np.zeros((1, 2)), drawn, counts, 2.0)[0])
+    rng, means, counts = np.random.default_rng(0), np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([2.0, 8.0])
+    drawn = means + rng.normal(size=(4000, 2, 2)) / np.sqrt(counts)[:, None]
+    found = [-2 * nearest(np.zeros((1, 2)), centres, counts, 2.0)[0] for centres in drawn]
     np.testing.assert_allclose(np.mean(found, axis=0), [1.0, 4.0], atol=0.1)
 
 
@@ -106,9 +90,9 @@ def test_a_class_without_cases_is_never_the_answer() -> None:
 
 
 def test_the_unit_rule_by_hand() -> None:
-    metric = Metric(
-        np.array([1.0, 0.0]), np.array([2.0, 1.0]), np.diag([4.0, 1.0]), 0.0, np.zeros((2, 2)),
-        np.array([[1.0, 0.0], [0.0, 0.5]]), np.array([4.0, 4.0]), "unit", 2.0, ("a", "b"), "f",
+    metric = replace(
+        known(np.zeros((2, 2)), np.diag([4.0, 1.0]), np.array([4.0, 4.0])), mean=np.array([1.0, 0.0]),
+        scale=np.array([2.0, 1.0]), directions=np.array([[1.0, 0.0], [0.0, 0.5]]), rule="unit", temperature=2.0,
     )  # fmt: skip
     # z = (4, 1); whitened (2, 1); unit (2, 1) / sqrt 5. The spread, (0 + 0.75) 4 / (3 + 3) = 0.5, over 4 is 0.125.
     u = np.array([2.0, 1.0]) / np.sqrt(5)
@@ -118,36 +102,25 @@ def test_the_unit_rule_by_hand() -> None:
 
 def test_reliability_is_the_share_that_is_not_chance() -> None:
     # classes 2 apart in one of 50 directions of unit variance: |m1 - m2|^2 is 4 + 50 (1 / n1 + 1 / n2) on average
-    rng, found = np.random.default_rng(0), []
-    for _ in range(300):
-        centres = np.zeros((2, 50))
-        centres[1, 0] = 2.0
-        centres += rng.normal(size=(2, 50)) / np.sqrt([[10.0], [20.0]])
-        metric = Metric(
-            np.zeros(50), np.ones(50), np.eye(50), 0.0, centres, 0 * centres, np.array([10.0, 20.0]), "mahalanobis",
-            1.0, ("a", "b"), "f",
-        )  # fmt: skip
-        found.append(metric.reliability)
+    rng, counts, true = np.random.default_rng(0), np.array([10.0, 20.0]), np.zeros((2, 50))
+    true[1, 0] = 2.0
+    drawn = true + rng.normal(size=(300, 2, 50)) / np.sqrt(counts)[:, None]
+    found = [known(centres, np.eye(50), counts).reliability for centres in drawn]
     assert np.mean(found) == pytest.approx(4 / (4 + 50 * 0.15), abs=0.05)
 
 
-def federation() -> tuple[Study, MemoryHospitals, Metric]:
+def test_the_federations_metric_is_that_of_the_pooled_cases() -> None:
     hospitals = MemoryHospitals([make_site(name, cases) for name, cases in {"a": 30, "b": 20, "c": 1}.items()])
     study = Study(hospitals, PROBLEM, Settings(), read_methods("metric,discriminant"))
     metric = study.outcome(study.methods[0]).heads[""]
     assert isinstance(metric, Metric)
-    return study, hospitals, metric
-
-
-def test_the_federations_metric_is_that_of_the_pooled_cases() -> None:
-    study, hospitals, metric = federation()
     values = np.concatenate([site.values for site in hospitals.sites.values()]).astype(np.float64)
     label = np.concatenate([site.label for site in hospitals.sites.values()])
-    means, within, counts = moments_of(collect(values, label, 3))
-    np.testing.assert_allclose(metric.means, means, atol=1e-9)
-    np.testing.assert_allclose(metric.within, within, atol=1e-9)
-    np.testing.assert_array_equal(metric.counts, counts)
-    half = whitening(shrunk(within, metric.shrinkage))
+    pooled = make(values, label, 3)
+    np.testing.assert_allclose(metric.means, pooled.means, atol=1e-9)
+    np.testing.assert_allclose(metric.within, pooled.within, atol=1e-9)
+    np.testing.assert_array_equal(metric.counts, pooled.counts)
+    half = whitening(shrunk(pooled.within, metric.shrinkage))
     z = unit((values - values.mean(axis=0)) / (values.std(axis=0) + 1e-6) @ half)
     directions = np.stack([z[label == one].mean(axis=0) for one in range(3)])
     np.testing.assert_allclose(metric.directions, directions, atol=1e-6)  # the whitening travels as float32
@@ -161,31 +134,15 @@ def test_more_shrinkage_keeps_probabilities_calibrated() -> None:
     rng = np.random.default_rng(0)
     mix, label = np.diag([1.0, 2.0, 0.5]), np.repeat([0, 1], 4000)
     values = label[:, None] * np.array([0.5, 1.0, 0.3]) + rng.normal(size=(8000, 3)) @ mix
-    own = collect(values, label, 2)
-    means, within, counts = moments_of(own)
     for shrinkage in (0.05, 0.7):
-        metric = Metric(
-            own.mean, own.scale, within, shrinkage, means, 0 * means, counts, "mahalanobis", 1.0, ("a", "b"), "f"
-        )
+        metric = make(values, label, 2, shrinkage=shrinkage)
         found = temperature(metric.logits(values), label)
-        assert _sharpness(within, means, shrinkage) == pytest.approx(found, rel=0.05)
+        assert _sharpness(metric.within, metric.means, shrinkage) == pytest.approx(found, rel=0.05)
 
 
-@pytest.mark.parametrize(
-    ("arrays", "config", "message"),
-    [
-        ({"means": np.zeros((2, 6))}, {}, "'means' is"),
-        ({"extra": np.zeros(1)}, {}, "holds"),
-        ({}, {"rule": "nearest"}, "rule is 'nearest'"),
-    ],
-    ids=["shape", "name", "rule"],
-)
-def test_arrays_that_do_not_fit_are_refused(
-    arrays: dict[str, np.ndarray], config: dict[str, str], message: str
-) -> None:
-    metric = federation()[2]
-    packed, values = metric.pack(), np.random.default_rng(0).normal(size=(5, 6))
-    np.testing.assert_array_equal(metric.logits(values), unpack("metric", packed).logits(values))
-    broken = replace(packed, arrays={**packed.arrays, **arrays}, config={**packed.config, **config})
-    with pytest.raises(WeightsError, match=message):
+@pytest.mark.parametrize(("arrays", "rule"), [({"extra": np.zeros(1)}, "unit"), ({}, "nearest")])
+def test_other_arrays_and_another_rule_are_refused(arrays: dict[str, np.ndarray], rule: str) -> None:
+    packed = make(*gaussian([10, 10])[:2], 2).pack()
+    broken = replace(packed, arrays={**packed.arrays, **arrays}, config={**packed.config, "rule": rule})
+    with pytest.raises(WeightsError):
         unpack("metric", broken)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from medtl_core import store
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, StateError
 from medtl_core.federation.folds import weighted_mean
@@ -16,7 +17,6 @@ from medtl_core.federation.hospitals import Request
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import all_methods, answer, read_methods
 from medtl_core.federation.study import Study
-from medtl_core.methods.personal import state as personal_state
 from server.verdict import judge_all
 from tests.memory import make_site
 from tests.methods.personal_sites import (
@@ -167,9 +167,9 @@ def test_damaged_state_is_one_clear_error_in_training_and_in_judgement(tmp_path:
     for what in ("round-3", "final"):
         path = tmp_path / "a" / f"ditto-3.{what}.safetensors"
         path.write_bytes(path.read_bytes()[:-1] + b"x")
-    with pytest.raises(StateError, match="damaged"):
+    with pytest.raises(StateError, match="SHA-256 differs"):
         judged(site, "ditto-3")
-    with pytest.raises(StateError, match=r"damaged.*move the file away"):
+    with pytest.raises(StateError, match=r"SHA-256 differs.*move the file away"):
         ask(site, message("ditto-3", "_finish"))
 
 
@@ -183,7 +183,7 @@ def test_a_full_disk_keeps_the_hospital_out_of_the_round_and_its_state_whole(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(personal_state, "write_bytes", full)
+    monkeypatch.setattr(store, "write_bytes", full)
     with pytest.raises(StateError, match="No space left on device") as caught:
         ask(site, request, round=4)
     assert str(tmp_path) not in caught.value.public_text and "/" not in StateError.public_text

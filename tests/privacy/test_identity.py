@@ -12,24 +12,17 @@ from medtl_core.privacy.identity import IDENTITY, PEERS, own_identity, public_id
 def test_the_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
     home = tmp_path / "state"
     key = own_identity(home)
-    assert own_identity(home) == key
-    assert own_identity(tmp_path / "other") != key
-    assert public_identity(home) == masking.identity_public(key).hex()
-    assert key.hex() not in public_identity(home)
+    assert own_identity(home) == key != own_identity(tmp_path / "other")
+    assert public_identity(home) == masking.identity_public(key).hex() != key.hex()
     assert (home / IDENTITY).stat().st_mode & 0o077 == 0
 
 
-def test_a_damaged_key_is_refused_and_not_replaced(tmp_path: Path) -> None:
+def test_a_damaged_key_is_not_replaced_and_one_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / IDENTITY).write_bytes(b"short")
-    with pytest.raises(PrivacyError, match="no identity key of 32 bytes"):
-        own_identity(tmp_path)
+    for home in (tmp_path, tmp_path / IDENTITY / "below-a-file"):
+        with pytest.raises(PrivacyError):
+            own_identity(home)
     assert (tmp_path / IDENTITY).read_bytes() == b"short"
-
-
-def test_a_key_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(PrivacyError, match="cannot be read or made"):
-        own_identity(tmp_path / "file" / "state")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '"north"', '{"north": 7}', '{"north": null}'])
@@ -38,5 +31,5 @@ def test_whom_it_trusts_is_read_strictly(tmp_path: Path, text: str) -> None:
     (tmp_path / PEERS).write_text('{"north": "ab"}')
     assert trusted_peers(tmp_path) == {"north": "ab"}
     (tmp_path / PEERS).write_text(text)
-    with pytest.raises(PrivacyError, match="nothing is masked"):
+    with pytest.raises(PrivacyError):
         trusted_peers(tmp_path)

@@ -21,10 +21,8 @@ def made(count: int, seed: int) -> tuple[list[Secrets], np.ndarray, np.ndarray]:
     people = [fresh_secrets() for _ in range(count)]
     values = np.random.default_rng(seed).integers(-(2**50), 2**50, (count, SIZE))
     everyone = list(range(count))
-    sent = np.stack(
-        [masking.masked(values[me], me, pair_keys(people, me, everyone), people[me].own) for me in everyone]
-    )
-    return people, values, sent
+    sent = [masking.masked(values[me], me, pair_keys(people, me, everyone), people[me].own) for me in everyone]
+    return people, values, np.stack(sent)
 
 
 def total(rows: np.ndarray) -> np.ndarray:
@@ -32,17 +30,12 @@ def total(rows: np.ndarray) -> np.ndarray:
 
 
 @settings(max_examples=15)
-@given(st.integers(2, 6), st.integers(0, 99))
-def test_masks_cancel_in_the_sum(count: int, seed: int) -> None:
+@given(st.integers(2, 6), st.integers(0, 99), st.booleans())
+def test_masks_cancel_in_the_sum_of_those_who_stay(count: int, seed: int, complete: bool) -> None:
     people, values, sent = made(count, seed)
-    clear = masking.unmasked(total(sent), [one.own for one in people], {})
-    np.testing.assert_array_equal(clear, values.sum(axis=0))
-
-
-def test_a_drop_out_of_five_leaves_the_exact_sum_of_four() -> None:
-    people, values, sent = made(5, 3)
-    stayed = [0, 1, 3, 4]
-    left = {2: pair_keys(people, 2, stayed)}
+    gone = seed % count
+    stayed = [place for place in range(count) if complete or place != gone]
+    left = {} if complete else {gone: pair_keys(people, gone, stayed)}
     clear = masking.unmasked(total(sent[stayed]), [people[place].own for place in stayed], left)
     np.testing.assert_array_equal(clear, values[stayed].sum(axis=0))
 
@@ -67,6 +60,7 @@ def test_any_threshold_of_shares_gives_the_secret_and_fewer_do_not() -> None:
         assert masking.joined({place: shares[place] for place in chosen}) == secret
     assert masking.joined({place: shares[place] for place in (0, 1)}) != secret
     assert len({*shares}) == 5
+    assert masking.to_bytes(masking.to_words(secret)) == secret
 
 
 def test_a_parcel_is_opened_by_its_reader_only_and_unchanged() -> None:
@@ -82,7 +76,7 @@ def test_a_parcel_is_opened_by_its_reader_only_and_unchanged() -> None:
         (key, parcel[:-1] + bytes([parcel[-1] ^ 1])),
     ]
     for other, content in wrong:
-        with pytest.raises(PrivacyError, match="changed on its way"):
+        with pytest.raises(PrivacyError):
             masking.unseal(other, content)
 
 
@@ -92,11 +86,7 @@ def test_keys_that_their_owner_did_not_sign_are_refused() -> None:
     signature = masking.signed(identity, b"statement")
     masking.check_signature(public, signature, b"statement", "north")
     for message, signed in ((b"another", signature), (b"statement", bytes(64))):
-        with pytest.raises(PrivacyError, match="'north' are not signed"):
+        with pytest.raises(PrivacyError, match="north"):
             masking.check_signature(public, signed, message, "north")
-    with pytest.raises(PrivacyError, match="not valid"):
+    with pytest.raises(PrivacyError):
         masking.agreed_key(fresh_secrets().pair, bytes(32), "mask")
-
-
-def test_words_are_the_bytes() -> None:
-    assert masking.to_bytes(masking.to_words(bytes(range(16)))) == bytes(range(16))

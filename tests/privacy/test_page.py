@@ -1,4 +1,4 @@
-"""The page for data-protection officers: its example is a policy, its commands exist, its words are careful."""
+"""The page for data-protection officers: its example is a policy, and its commands and settings exist."""
 
 import re
 import tomllib
@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from medtl_core.cli.app import app
 from medtl_core.config import settings
-from medtl_core.federation.registry import all_methods, find_method
+from medtl_core.federation.registry import find_method
 from medtl_core.privacy.policy import Policy, read_policy
 
 PAGE = (Path(__file__).parents[2] / "docs" / "privacy.md").read_text(encoding="utf-8")
@@ -19,8 +19,7 @@ def test_the_example_is_a_policy(tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text(example, encoding="utf-8")
     found = read_policy(tmp_path)
     assert found == Policy(4.0, 1e-5, 200, 30, 40, ("private-auto", "private-prototypes"), True)
-    known = [kind for kind in all_methods() if kind.example.startswith("private-")]
-    assert all(any(kind.parse(name) for kind in known) for name in found.mechanisms)
+    assert all(find_method(name).name == name for name in found.mechanisms)
 
 
 def test_its_commands_and_settings_exist() -> None:
@@ -37,7 +36,6 @@ def test_its_commands_and_settings_exist() -> None:
     assert all(find_method(f"private-{word}").name == f"private-{word}" for word in words)
 
 
-def test_it_is_short_and_claims_no_certificate() -> None:
-    assert len(PAGE.splitlines()) < 120
+def test_it_claims_no_certificate() -> None:
     before = PAGE.partition("## Words")[0]
     assert not re.search("compliant|certified|anonymous|guaranteed|military|bank-grade", before)

@@ -10,97 +10,73 @@ from medtl_core.errors import PrivacyError
 from medtl_core.privacy.witnesses import FILE, HOSPITAL, METHOD, Witnesses, as_values, from_values
 from medtl_core.values import Witness
 
-RUN = "a" * 64
+RUN, MEAN = "a" * 64, "private-mean"
 
 
 def shown(seq: int, ledger: str = HOSPITAL, word: str = "0") -> Witness:
     return Witness(ledger, seq, word * 64)
 
 
-def test_what_was_shown_survives_a_restart(tmp_path: Path) -> None:
+def test_a_hospital_has_one_ledger_over_runs_and_methods_and_a_simulation_one_for_each(tmp_path: Path) -> None:
     first = Witnesses(tmp_path / "state", RUN)
-    assert first.of("north", "private-mean") is None
-    assert first.follows("north", "private-mean", shown(4))
-    assert first.follows("south", "private-mean", shown(2, METHOD))
+    assert first.of("north", MEAN) is None
+    assert first.follows("north", MEAN, shown(4))
+    assert first.follows("south", MEAN, shown(2, METHOD))
     first.save()
-    again = Witnesses(tmp_path / "state", RUN)
-    assert again.of("north", "private-mean") == shown(4)
-    assert again.of("south", "private-mean") == shown(2, METHOD)
+    again, other = (Witnesses(tmp_path / "state", run) for run in (RUN, "b" * 64))
+    assert again.of("north", MEAN) == other.of("north", "private-discriminant") == shown(4)
+    assert again.of("south", MEAN) == shown(2, METHOD)
+    assert again.of("south", "private-discriminant") is other.of("south", MEAN) is None
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
 
 
-def test_a_hospital_has_one_ledger_over_runs_and_methods_and_a_simulation_one_for_each(tmp_path: Path) -> None:
-    first = Witnesses(tmp_path, RUN)
-    first.follows("north", "private-mean", shown(4))
-    first.follows("south", "private-mean", shown(2, METHOD))
-    first.save()
-    other = Witnesses(tmp_path, "b" * 64)
-    assert other.of("north", "private-discriminant") == shown(4)
-    assert other.of("south", "private-mean") is None
-    assert first.of("south", "private-discriminant") is None
-
-
-def test_without_a_folder_it_lasts_as_long_as_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    found = Witnesses(None, RUN)
-    assert found.follows("north", "private-mean", shown(4))
-    found.save()
-    assert found.of("north", "private-mean") == shown(4)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_ledger_never_goes_back_nor_sideways() -> None:
-    found = Witnesses(None, RUN)
-    assert found.follows("north", "private-mean", shown(4))
-    assert found.follows("north", "private-mean", shown(4))  # a reply sent again
+    found = Witnesses(None, RUN)  # without a folder it lasts as long as the server
+    assert found.follows("north", MEAN, shown(4))
+    assert found.follows("north", MEAN, shown(4))  # a reply sent again
     for other in (shown(3), shown(1), shown(4, word="f")):
-        assert not found.follows("north", "private-mean", other)
-        assert found.of("north", "private-mean") == shown(4)
-    assert found.follows("north", "private-mean", shown(5, word="f"))
+        assert not found.follows("north", MEAN, other)
+        found.save()
+        assert found.of("north", MEAN) == shown(4)
+    assert found.follows("north", MEAN, shown(5, word="f"))
 
 
 def test_two_servers_keep_the_later_record(tmp_path: Path) -> None:
     early, late = Witnesses(tmp_path, RUN), Witnesses(tmp_path, RUN)
-    late.follows("north", "private-mean", shown(9))
+    late.follows("north", MEAN, shown(9))
     late.save()
-    early.follows("north", "private-mean", shown(4))
-    early.follows("south", "private-mean", shown(2))
+    early.follows("north", MEAN, shown(4))
+    early.follows("south", MEAN, shown(2))
     early.save()
-    assert early.of("north", "private-mean") == shown(9)
-    assert Witnesses(tmp_path, RUN).of("south", "private-mean") == shown(2)
+    assert early.of("north", MEAN) == shown(9)
+    assert Witnesses(tmp_path, RUN).of("south", MEAN) == shown(2)
 
 
 def test_many_servers_at_once_lose_nothing(tmp_path: Path) -> None:
     def serve(number: int) -> None:
         mine = Witnesses(tmp_path, RUN)
-        mine.follows(f"h{number}", "private-mean", shown(number + 1))
+        mine.follows(f"h{number}", MEAN, shown(number + 1))
         mine.save()
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(serve, range(24)))
     found = Witnesses(tmp_path, RUN)
-    assert [found.of(f"h{number}", "private-mean") for number in range(24)] == [shown(n + 1) for n in range(24)]
+    assert [found.of(f"h{number}", MEAN) for number in range(24)] == [shown(n + 1) for n in range(24)]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"north": 3}', '{"north": {"witness-seq": 3}}'])
 def test_a_damaged_file_is_not_taken_for_an_empty_one(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
-    with pytest.raises(PrivacyError, match="damaged"):
-        Witnesses(tmp_path, RUN)
+    for folder in (tmp_path, tmp_path / FILE):  # nor is a folder that cannot be written
+        with pytest.raises(PrivacyError):
+            Witnesses(folder, RUN)
     assert (tmp_path / FILE).read_text() == text
 
 
-def test_a_folder_that_cannot_be_written_ends_the_run_before_it_begins(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("no folder")
-    with pytest.raises(PrivacyError, match="cannot be kept in"):
-        Witnesses(tmp_path / "file", RUN)
-
-
-def test_the_form_is_the_same_both_ways(tmp_path: Path) -> None:
-    for witness in (shown(1), shown(2**52, METHOD, "9a"[:1])):
-        assert from_values({**as_values(witness), "method": "x"}) == witness
-        assert json.loads(json.dumps(as_values(witness))) == as_values(witness)
+def test_the_form_is_the_same_both_ways() -> None:
+    for witness in (shown(1), shown(2**52, METHOD, "9")):
+        assert from_values({**json.loads(json.dumps(as_values(witness))), "method": "x"}) == witness
     assert from_values({"method": "x"}) is None
 
 
@@ -114,5 +90,5 @@ def test_the_form_is_the_same_both_ways(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_of_its_form_is_refused(values: dict) -> None:
-    with pytest.raises(PrivacyError, match="witness"):
+    with pytest.raises(PrivacyError):
         from_values({**as_values(shown(3)), **values})

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medtl_core.data.catalog import CATALOG
+from medtl_core.data.catalog import catalog
 from medtl_core.data.views import Pixels
 from medtl_core.errors import ConfigError, DataError
 from simulations.corruption import CORRUPTIONS, RELEVANT, SEVERITIES, corrupt, relevant
@@ -108,7 +108,7 @@ def test_things_in_the_picture_are_where_they_belong() -> None:
 
 
 def test_every_image_set_of_the_catalog_has_corruptions_that_exist() -> None:
-    for entry in CATALOG.values():
+    for entry in catalog().values():
         if entry.modality != "table":
             assert set(relevant(entry.modality)) <= set(CORRUPTIONS)
     assert {name for names in RELEVANT.values() for name in names} == set(CORRUPTIONS)

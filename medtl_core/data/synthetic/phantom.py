@@ -6,7 +6,7 @@ It exists so that everything runs without data. Results on it say nothing about 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.catalog import PHANTOM
+from medtl_core.data.catalog import catalog
 from medtl_core.data.synthetic.anatomy import Canvas, canvas, draw, traits
 from medtl_core.data.synthetic.scanner import SCANNERS, Scanner, expose
 from medtl_core.errors import ConfigError
@@ -62,7 +62,7 @@ def phantom(seed: int = 0, size: int = DEFAULT_SIZE, patients: int = DEFAULT_PAT
         if count
     ]
     columns = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
-    return Examples(columns, PHANTOM.task)
+    return Examples(columns, catalog()["phantom"].task)
 
 
 def train_images(patients: int) -> dict[str, int]:

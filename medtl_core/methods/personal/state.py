@@ -2,7 +2,7 @@
 
 Flower forgets a hospital's state when its process ends and in every new run, so it lies in the hospital's own folder:
 `METHOD.round-R.safetensors` with a manifest `METHOD.round-R.json` for the two newest rounds, and `METHOD.final` for the
-finished model. A manifest is written last: without it the arrays do not count. Files are readable by their owner only.
+finished model. Files are readable by their owner only.
 """
 
 import re
@@ -15,8 +15,8 @@ from medtl_core.errors import ConfigError, StateError
 from medtl_core.store import ArrayStore, file_of
 from medtl_core.values import Array
 
-#: Version of the layout.
-SCHEMA = 1
+_ANEW = "move the file away to let this hospital begin its personal part anew"
+_STORE = ArrayStore("personal state", {"round": int, "facts": dict}, remedy=_ANEW, error=StateError, mode=0o600)
 
 _NAME = re.compile(r"[^\W_][\w@ .,+()-]{0,99}")
 _FINAL = "final"
@@ -24,7 +24,7 @@ _FINAL = "final"
 
 @dataclass(frozen=True)
 class StateKey:
-    """Whose state it is; arrays of another identity are never used.
+    """Whose state it is; arrays of another key are never used.
 
     Attributes:
         method: full name of the method.
@@ -78,13 +78,13 @@ class PersonalState:
         """Returns the newest arrays kept before round `number`, or None: the hospital begins anew.
 
         Raises:
-            StateError: they are damaged, of another identity, or only later rounds are there: the request is stale.
+            StateError: they are damaged, of another key, or only later rounds are there: the request is stale.
         """
         rounds = self._rounds()
-        older = [one for one in rounds if one < number]
+        older = [kept for kept in rounds if kept < number]
         if older and number > 1:
             return self._read(f"round-{older[-1]}")
-        if number > 1 and any(one > number for one in rounds):
+        if number > 1 and any(kept > number for kept in rounds):
             raise StateError(
                 f"round {number} of {self.key.method} was asked for, but {self.folder} is at round {rounds[-1]} "
                 "already; the request is stale. To begin anew start the run again from round 1"
@@ -100,10 +100,10 @@ class PersonalState:
             StateError: the folder cannot be written; what was kept before is still whole.
         """
         self._write(f"round-{number}", KeptState(number, arrays))
-        older = [one for one in self._rounds() if one < number][-1:] if number > 1 else []
-        for one in self._rounds():
-            if one not in (number, *older):
-                self._remove(f"round-{one}")
+        older = [kept for kept in self._rounds() if kept < number][-1:] if number > 1 else []
+        for kept in self._rounds():
+            if kept not in (number, *older):
+                self._remove(f"round-{kept}")
         if number == 1:
             self._remove(_FINAL)
 
@@ -119,12 +119,12 @@ class PersonalState:
         """Returns the finished personal model.
 
         Raises:
-            StateError: there is none, or it is damaged or of another identity.
+            StateError: there is none, or it is damaged or of another key.
         """
-        if not self._path(_FINAL, "json").is_file():
+        if not file_of(self._stem(_FINAL), "json").is_file():
             raise StateError(
-                f"{self.folder} holds no finished model of {self.key.method}: this hospital did not take part to "
-                "the end, or its state-dir has moved"
+                f"{self.folder} holds no finished model of {self.key.method}: this hospital did not take part to the "
+                "end, or its state-dir has moved"
             )
         return self._read(_FINAL)
 
@@ -134,13 +134,10 @@ class PersonalState:
             names = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
         except OSError as error:
             raise StateError(f"the state folder {self.folder} cannot be read ({error.strerror})") from error
-        return sorted(int(found[1]) for found in map(pattern.fullmatch, names) if found)
+        return sorted(int(match[1]) for match in map(pattern.fullmatch, names) if match)
 
     def _stem(self, what: str) -> Path:
         return self.folder / f"{self.key.method}.{what}"
-
-    def _path(self, what: str, suffix: str) -> Path:
-        return file_of(self._stem(what), suffix)
 
     def _write(self, what: str, kept: KeptState) -> None:
         about = {**asdict(self.key), "round": kept.round, "facts": kept.facts}
@@ -148,23 +145,19 @@ class PersonalState:
 
     def _remove(self, what: str) -> None:
         for suffix in ("json", "safetensors"):
+            path = file_of(self._stem(what), suffix)
             try:
-                self._path(what, suffix).unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             except OSError as error:
-                raise StateError(f"{self._path(what, suffix)} cannot be removed ({error.strerror})") from error
+                raise StateError(f"{path} cannot be removed ({error.strerror})") from error
 
     def _read(self, what: str) -> KeptState:
         manifest, arrays = _STORE.read(self._stem(what))
-        path = self._path(what, "json")
-        for key, mine in asdict(self.key).items():
-            other = manifest.get(key)
+        path = file_of(self._stem(what), "json")
+        for name, mine in asdict(self.key).items():
+            other = manifest.get(name)
             if other != (list(mine) if isinstance(mine, tuple) else mine):
-                raise StateError(f"{path} was made for another {key} ({str(other)[:80]}) than this run's; {_ANEW}")
+                raise StateError(f"{path} was made for another {name} ({str(other)[:80]}) than this run's; {_ANEW}")
         if what != _FINAL and manifest["round"] != int(what.removeprefix("round-")):
             raise StateError(f"{path} says it is of round {manifest['round']}; it was renamed; {_ANEW}")
         return KeptState(manifest["round"], arrays, manifest["facts"])
-
-
-_ANEW = "move the file away to let this hospital begin its personal part anew"
-#: Files are readable by their owner only.
-_STORE = ArrayStore("personal state", {"round": int, "facts": dict}, _ANEW, SCHEMA, StateError, mode=0o600)
