@@ -1,6 +1,7 @@
 """Methods on blended features: what is averaged, that both sides average alike, and that the base is the base."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,11 @@ from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, find_method, read_methods, unpack
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
-from medtl_core.methods.models import augmented
-from medtl_core.methods.models.augmented import AugmentedHead, blended
-from medtl_core.values import Examples, Head, Packed, Task
+from medtl_core.methods.models.augmented import blended
+from medtl_core.values import Examples, Task
 
 CHOSEN = Settings(backbone="random:squeezenet1_1", features="3", image_size=32, local_epochs=1)
 VIEWS = ("identity", "flip-h")
-ONE = {"copies": 1, "folds": 2}
 
 
 def cases(count: int, seed: int) -> Material:
@@ -49,10 +48,8 @@ def study(hospitals: MemoryHospitals, names: str) -> Study:
     return Study(hospitals, Problem(("x", "y"), spec.fingerprint, spec.groups, VIEWS), CHOSEN, read_methods(names))
 
 
-def model_of(made: Study, name: str) -> AugmentedHead:
-    model = made.outcome(find_method(name)).heads[""]
-    assert isinstance(model, AugmentedHead)
-    return model
+def model_of(hospitals: MemoryHospitals, name: str) -> Any:
+    return study(hospitals, name).outcome(find_method(name)).heads[""]
 
 
 def test_views_and_pictures_count_alike() -> None:
@@ -63,10 +60,9 @@ def test_views_and_pictures_count_alike() -> None:
 
 def test_the_discriminant_on_blended_features(hospitals: MemoryHospitals) -> None:
     """The same head comes from hospitals whose agreed features are the blended ones."""
-    model = model_of(study(hospitals, "discriminant-augmented-2"), "discriminant-augmented-2")
+    model = model_of(hospitals, "discriminant-augmented-2")
     ready = [replace(one, values=blended(one.values, one.material, 2)) for one in hospitals.sites.values()]  # type: ignore[arg-type]
-    head = study(MemoryHospitals(ready), "discriminant").outcome(find_method("discriminant")).heads[""]
-    assert isinstance(head, Head)
+    head = model_of(MemoryHospitals(ready), "discriminant")
     np.testing.assert_array_equal(model.weight, head.weight)
     new = cases(6, 9)
     values = new.features().values
@@ -81,19 +77,6 @@ def test_the_bill_names_its_own_phases() -> None:
     assert set(bill) == {"statistics-augmented-2", "validate-augmented-2"} == set(hospitals.costs)
 
 
-def test_both_phases_read_pictures_from_the_cases_own_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
-    original = augmented.augmented_features
-    monkeypatch.setattr(augmented, "augmented_features", lambda *a, **k: made.append(1) or original(*a, **k))
-    here = site("a", 3, 5)
-    for _ in range(2):
-        answer("augmented_statistics", here, {}, ONE)
-    assert len(made) == 1
-    answer("augmented_statistics", replace(here, material=cases(3, 6)), {}, ONE)
-    answer("augmented_statistics", site("a", 3, 5), {}, ONE)  # opened anew: what it knew went with it
-    assert len(made) == 3
-
-
 @pytest.mark.parametrize("name", ["discriminant-augmented-0", "local-augmented-8", "fedavg-5-augmented-2"])
 def test_what_cannot_be_augmented_has_no_name(name: str) -> None:
     with pytest.raises(ConfigError, match="unknown method"):
@@ -101,11 +84,10 @@ def test_what_cannot_be_augmented_has_no_name(name: str) -> None:
 
 
 def test_bad_input_is_one_clear_error(hospitals: MemoryHospitals) -> None:
-    model = model_of(study(hospitals, "discriminant-augmented-2"), "discriminant-augmented-2")
+    model = model_of(hospitals, "discriminant-augmented-2")
     with pytest.raises(DataError, match="needs the images"):
         model.logits(np.zeros((1, model.weight.shape[1])))
     with pytest.raises(DataError, match="'a' holds features only"):
-        answer("augmented_statistics", replace(site("a", 2, 0), material=None), {}, ONE)
-    for arrays, copies in (({}, 2), ({"weight": np.zeros((3, 4)), "bias": np.zeros(3)}, 2), (model.pack().arrays, 0)):
-        with pytest.raises(WeightsError, match="do not fit"):
-            unpack("augmented", Packed(arrays, {"copies": copies}, ("x", "y"), "f"))
+        answer("augmented_statistics", replace(site("a", 2, 0), material=None), {}, {"copies": 2, "folds": 2})
+    with pytest.raises(WeightsError, match="do not fit"):
+        unpack("augmented", replace(model.pack(), config={"copies": 0}))

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtl_core.federation.memory import MemoryHospitals
-from medtl_core.federation.tasks import SiteData
 from medtl_core.heads.crossval import fold_of
 from medtl_core.methods import nuisance
 from medtl_core.methods.nuisance import GRID, scatter
@@ -29,11 +28,6 @@ def brute_force(parts: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     return found
 
 
-def without(site: SiteData, fold: int) -> tuple[np.ndarray, np.ndarray]:
-    kept = fold_of(site.patients, site.label, 5, site.seed) != fold
-    return site.values[kept], site.label[kept]
-
-
 @settings(deadline=None, max_examples=8)
 @given(st.integers(0, 1000))
 def test_the_scatter_equals_brute_force_also_without_each_fold(seed: int) -> None:
@@ -41,16 +35,22 @@ def test_the_scatter_equals_brute_force_also_without_each_fold(seed: int) -> Non
     found = scatter(study(sites, "discriminant-nuisance"))
     assert len(found) == 6
     for fold, matrix in enumerate(found, start=-1):
-        wanted = brute_force([without(site, fold) for site in sites])
+        kept = [fold_of(site.patients, site.label, 5, site.seed) != fold for site in sites]
+        wanted = brute_force([(site.values[rows], site.label[rows]) for site, rows in zip(sites, kept, strict=True)])
         np.testing.assert_allclose(matrix, wanted, rtol=1e-7, atol=1e-6 * np.trace(wanted))
         assert np.linalg.eigvalsh(matrix).min() > -1e-6 * np.trace(matrix)
 
 
-def test_nothing_to_tell_apart_is_the_discriminant() -> None:
-    made = study(plain({"only": 40}), "discriminant,discriminant-nuisance")
-    plainly, penalised = (made.outcome(method).heads[""] for method in made.methods)
-    np.testing.assert_allclose(plainly.weight, penalised.weight, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(plainly.bias, penalised.bias, rtol=1e-6)
+def test_no_penalty_or_nothing_to_tell_apart_is_the_discriminant(
+    hospitals: MemoryHospitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, odd = plain({"only": 40}), list(hospitals.sites.values())  # a hospital of one case, one of one class
+    for sites, penalty in ((shifted(plain(SIZES)), 0.0), (one, nuisance.PENALTY), (odd, 0.0)):
+        monkeypatch.setattr(nuisance, "PENALTY", penalty)
+        made = study(sites, "discriminant,discriminant-nuisance")
+        plainly, penalised = (made.outcome(method).heads[""] for method in made.methods)
+        np.testing.assert_allclose(plainly.weight, penalised.weight, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(plainly.bias, penalised.bias, rtol=1e-6)
 
 
 def test_the_direction_of_a_shift_loses_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +80,3 @@ def test_the_penalty_is_fixed_or_the_one_of_the_lowest_cross_validated_loss(monk
     assert (chosen["penalty"], chosen["cv_loss"]) == (best["penalty"], best["cv_loss"])
     tasks = [request.task for request in made.hospitals.asked]  # type: ignore[attr-defined]
     assert tasks.count("nuisance_spread") == tasks.count("statistics") == 1 and tasks.count("validate") == 2
-
-
-def test_odd_hospitals_take_part(hospitals: MemoryHospitals) -> None:
-    made = study(list(hospitals.sites.values()), "discriminant-nuisance")
-    assert np.isfinite(made.outcome(made.methods[0]).heads[""].weight).all()

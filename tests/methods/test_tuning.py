@@ -78,10 +78,8 @@ def test_one_step_is_the_step_of_plain_torch() -> None:
 
 def test_the_head_alone_is_trained_on_the_agreed_features() -> None:
     site = make_site("a", 6)
-    recipe = TuningRecipe(
-        scope="head", loss="cross-entropy", epochs=1, batch_size=8, rate=0.1, weight_decay=0.0, clip=1e9
-    )
-    arrays = start(site, recipe)
+    recipe = TuningRecipe(scope="head", epochs=1, batch_size=8, rate=0.1, weight_decay=0.0, clip=1e9)
+    arrays = {**start(site, recipe), "counts": np.ones(3)}  # without a prior it is plain cross-entropy
     after = answer(replace(site, material=None), recipe, arrays).update.arrays
     inputs = np.concatenate([(site.values - arrays["mean"]) / arrays["scale"], np.ones((6, 1))], axis=1)
     assert list(after) == ["head"]
@@ -128,8 +126,8 @@ def test_the_epoch_that_the_watching_cases_like_best_is_kept(monkeypatch: pytest
     assert released.metrics["epoch"] == 0  # every epoch made it worse: the start goes back
     np.testing.assert_array_equal(released.update.arrays["head"], arrays["head"])
     easy = replace(site, label=np.zeros(12, np.int64))  # one class: every step helps every case
-    good = TuningRecipe(scope="head", loss="cross-entropy", epochs=3, batch_size=2, rate=0.01)
-    shared = {**start(easy, good), "mean": np.zeros(80)}
+    good = TuningRecipe(scope="head", epochs=3, batch_size=2, rate=0.01)
+    shared = {**start(easy, good), "mean": np.zeros(80), "counts": np.ones(3)}
     assert answer(easy, good, shared).metrics["epoch"] == 3
 
 
