@@ -220,7 +220,7 @@ def test_the_command_fails_on_a_false_claim(
         finding = Finding("noise", "tried it", "p > 0.001", "p = 0.5", "a verdict", held, {"no noise": "found"})
         return {"findings": [asdict(finding)]}
 
-    monkeypatch.setattr(command, "audit", audit)
+    monkeypatch.setattr("medtl_core.cli.audit.run_audit", audit)
     monkeypatch.setattr(sys, "argv", ["medtl", "audit", "--epsilon", "2", "--set", "backbone=table", *form])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
