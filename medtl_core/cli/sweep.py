@@ -31,7 +31,7 @@ def privacy(
         str, typer.Option(metavar="NUMBERS", help="Promised; runs without privacy are always there.")
     ] = "0.5,1,2,4,8,none",
     mechanisms: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="Private methods; if left out, seven usual ones.")
+        str | None, typer.Option(metavar="NAMES", help="Private methods; if left out, the six usual ones.")
     ] = None,
     shots: Annotated[str, typer.Option(metavar="NUMBERS", help="Cases a hospital; if left out, as set.")] = "",
     seeds: Annotated[int, typer.Option(help="Repetitions with other training cases and other noise.")] = 3,
