@@ -50,16 +50,14 @@ def table(found: Found, baseline: str) -> str:
     for name in next(iter(found.values())):
         accuracies = {site: _figures(methods[name], "balanced_accuracy") for site, methods in found.items()}
         areas = [value for methods in found.values() for value in _figures(methods[name], "auroc")]
-        facts = [record.facts for methods in found.values() for record in methods[name].values()]
-        told = [fact["hospital_accuracy"] for fact in facts if "hospital_accuracy" in fact]
         rows.append(
             (
                 f"`{name}`", over([value for values in accuracies.values() for value in values]), over(areas),
-                _versus(found, name, baseline), f"{100 * fmean(told):.1f}" if told else "-",
+                _versus(found, name, baseline),
                 *(f"{100 * fmean(accuracies[site]):.1f}" for site in sites),
             )
         )  # fmt: skip
-    return markdown(("method", "balanced accuracy", "AUROC", f"against `{baseline}`", "hospital told", *sites), rows)
+    return markdown(("method", "balanced accuracy", "AUROC", f"against `{baseline}`", *sites), rows)
 
 
 def _figures(by_seed: Mapping[int, MethodResult], name: str) -> list[Any]:

@@ -5,10 +5,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from medtl_core.federation.outcome import Candidates, Need, Outcome, Rounds
+from medtl_core.federation.outcome import Candidates, Need, Outcome, Rounds, Share
 from medtl_core.federation.study import Study
 
-__all__ = ["Candidates", "Method", "Need", "Rounds"]
+__all__ = ["Candidates", "Method", "Need", "Outcome", "Rounds", "Share", "Study"]
 
 
 @dataclass(frozen=True)

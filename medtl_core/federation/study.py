@@ -79,12 +79,11 @@ class Study:
         return Moments(sums["counts"], mean, np.sqrt(np.maximum(sums["square"] / cases - mean**2, 0.0)) + TINY)
 
     def reading(
-        self, map_: FeatureMap, sent: Mapping[str, Array], *, width: int, targets: int | None = None,
-        config: Mapping[str, Value] | None = None,
-    ) -> Reading:  # fmt: skip
-        """Returns the hospitals to be asked about a feature map; targets are the classes unless stated."""
-        targets = len(self.problem.classes) if targets is None else targets
-        return Reading(self.hospitals, self.settings.folds, map_, sent, width, targets, config or {})
+        self, map_: FeatureMap, sent: Mapping[str, Array], *, width: int, config: Mapping[str, Value] | None = None
+    ) -> Reading:
+        """Returns the hospitals to be asked about a feature map."""
+        classes = len(self.problem.classes)
+        return Reading(self.hospitals, self.settings.folds, map_, sent, width, classes, config or {})
 
     @cached_property
     def features(self) -> Reading:

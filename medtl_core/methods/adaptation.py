@@ -16,7 +16,7 @@ from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import class_weights, to_raw, with_bias
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.models.metric import Metric, unit
-from medtl_core.methods.personal.interpolated import nearest, pulled
+from medtl_core.methods.personal.pulled import held_out_costs, nearest, pulled
 from medtl_core.values import ABSENT, Array, Head
 
 #: Cases the federation's covariance counts for beside the hospital's own scatter; chosen on HAM10000.
@@ -35,14 +35,7 @@ _ALONE, _GROUPS = 40, 10
 
 @dataclass(frozen=True)
 class Support:
-    """A hospital's labelled cases.
-
-    Attributes:
-        values: float32 [n, d], features.
-        label: int64 [n], positions in `classes`.
-        patients: str [n].
-        classes: of the hospital, in order.
-    """
+    """A hospital's labelled cases: features [n, d], labels [n] as positions in its `classes`, and patients [n]."""
 
     values: NDArray[np.float32]
     label: NDArray[np.int64]
@@ -60,11 +53,7 @@ class Support:
 
 
 def check_support(support: Support, known: Sequence[str]) -> None:
-    """Refuses what cannot be learnt from.
-
-    Args:
-        support: the hospital's labelled cases.
-        known: classes the federation's classifier can give.
+    """Refuses what cannot be learnt from; `known` are the classes the federation's classifier can give.
 
     Raises:
         DataError: there is no labelled case, the hospital names fewer than two classes, or a class that the federation
@@ -89,10 +78,7 @@ def adapt_metric(metric: Metric, support: Support, *, mean_cases: float = MEAN_C
     new class has its own cases alone. From `MANY` cases a class on (median over its classes) distances are
     Mahalanobis's under (nu0 S + own scatter) / (nu0 + n), nu0 = 50; below, whitened cases are brought to unit length.
 
-    Args:
-        metric: of the federation.
-        support: the hospital's cases.
-        mean_cases: weight of the federation's class means; 0 = the hospital's own cases alone.
+    With `mean_cases` 0 the class means are those of the hospital's own cases alone.
 
     Raises:
         DataError: see `check_support`.
@@ -100,21 +86,23 @@ def adapt_metric(metric: Metric, support: Support, *, mean_cases: float = MEAN_C
     known = [name for name, count in zip(metric.classes, metric.counts, strict=True) if count > 0]
     check_support(support, known if mean_cases > 0 else ())
     standard = metric.standardised(support.values)
-    prior = _rows(metric, support.classes)
-    weight = np.minimum(prior[0], mean_cases)[:, None]
+    counts, means, directions = _rows(metric, support.classes)
+    weight = np.minimum(counts, mean_cases)[:, None]
     onehot = np.eye(len(support.classes))[support.label].T
     counts = weight[:, 0] + support.counts
     share = np.maximum(counts, 1e-9)[:, None]
-    means = (weight * prior[1] + onehot @ standard) / share
-    directions = (weight * prior[2] + onehot @ unit(standard @ metric.whitening)) / share
+    means = (weight * means + onehot @ standard) / share
+    directions = (weight * directions + onehot @ unit(standard @ metric.whitening)) / share
     shots = support.counts[support.counts > 0]
-    chosen = "mahalanobis" if np.median(shots) >= MANY else "unit"
-    within = _posterior(metric.within, standard, support) if chosen == "mahalanobis" else metric.within
+    rule = "mahalanobis" if np.median(shots) >= MANY else "unit"
+    within = _posterior(metric.within, standard, support) if rule == "mahalanobis" else metric.within
     adapted = replace(
-        metric, within=within, means=means, directions=directions, counts=counts, rule=chosen, classes=support.classes
+        metric, within=within, means=means, directions=directions, counts=counts, rule=rule, classes=support.classes
     )
-    factor = _temperature(metric, adapted)
-    facts = {"temperature": factor, "rule": chosen, "shots": int(shots.max()), "cases": len(support.label)}
+    # the federation's factor, carried over to another scale of distances and to class means of fewer cases
+    scale = metric.spread / adapted.spread if min(metric.spread, adapted.spread) > 0 else 1.0
+    factor = float(metric.temperature * scale * adapted.reliability / metric.reliability)
+    facts = {"temperature": factor, "rule": rule, "shots": int(shots.max()), "cases": len(support.label)}
     return replace(adapted, temperature=factor, facts={**metric.facts, **facts})
 
 
@@ -170,27 +158,18 @@ def _posterior(within: Float, standard: Float, support: Support) -> Float:
     return np.asarray((COVARIANCE_CASES * within + rest.T @ rest) / (COVARIANCE_CASES + freedom))
 
 
-def _temperature(metric: Metric, adapted: Metric) -> float:
-    """The federation's factor, carried over to another scale of distances and to class means of fewer cases."""
-    scale = metric.spread / adapted.spread if min(metric.spread, adapted.spread) > 0 else 1.0
-    return float(metric.temperature * scale * adapted.reliability / metric.reliability)
-
-
-def _own_scale(values: NDArray[np.float32]) -> tuple[Float, Float]:
-    """Mean and scale of a few cases; each variance is drawn towards the mean one, as if by two cases more."""
-    wide = np.asarray(values, np.float64)
-    variance = wide.var(axis=0)
-    drawn = (len(wide) * variance + 2.0 * variance.mean()) / (len(wide) + 2.0)
-    return wide.mean(axis=0), np.sqrt(drawn) + 1e-6
-
-
 def _moved(head: Head, support: Support, pulls: tuple[float, ...]) -> Float:
-    """Heads [P, C, d + 1] on raw features, pulled to the cases; a class the head does not know starts from zero."""
-    mean, scale = _own_scale(support.values)
+    """Heads [P, C, d + 1] on raw features, pulled to the cases; a class the head does not know starts from zero.
+
+    Features are standardised by the cases; each variance is drawn towards the mean one, as if by two cases more.
+    """
+    wide = np.asarray(support.values, np.float64)
+    mean, variance = wide.mean(axis=0), wide.var(axis=0)
+    scale = np.sqrt((len(wide) * variance + 2.0 * variance.mean()) / (len(wide) + 2.0)) + 1e-6
     seen = head.bias > ABSENT / 2
     start = np.column_stack([head.weight * scale, head.bias + head.weight @ mean])
     start[~seen, :-1], start[~seen, -1] = 0.0, start[seen, -1].mean()
-    return to_raw(pulled(start, with_bias(support.values, mean, scale), support.label, pulls), mean, scale)
+    return to_raw(pulled(start, with_bias(wide, mean, scale), support.label, pulls), mean, scale)
 
 
 def _best_pull(head: Head, support: Support, new: bool) -> tuple[int, float | None]:
@@ -207,19 +186,13 @@ def _best_pull(head: Head, support: Support, new: bool) -> tuple[int, float | No
     if min(owners) < 2:
         return (PULLS.index(BLIND) + 1 if new else 0), None
     groups = len(patients) if len(patients) <= _ALONE else _GROUPS
-    logits = np.repeat(head.logits(support.values)[None], 1 + len(PULLS), axis=0)
-    fold = fold_of(support.patients, label, groups, 0)
-    for group in range(groups):
-        out = fold == group
-        heads = _moved(head, support.take(~out), PULLS)
-        cases = np.asarray(support.values[out], np.float64)
-        logits[1:, out] = np.einsum("nd,pcd->pnc", cases, heads[..., :-1]) + heads[:, None, :, -1]
-    logits[0] *= temperature(logits[0], label)
-    true = np.arange(len(label)), label
-    costs = np.stack([np.minimum(-log_softmax(scores)[true], WORST) for scores in logits])
+    fold, inputs = fold_of(support.patients, label, groups, 0), np.column_stack([support.values, np.ones(len(label))])
+    costs = held_out_costs(fold, inputs, label, len(PULLS), lambda out: _moved(head, support.take(fold != out), PULLS))
     weight = class_weights(support.counts)[label] / len(label)
-    best = 1 + nearest(costs[1:], weight)
-    gain = (costs[0] - costs[best]) * weight * len(label)
+    best = nearest(costs, weight)
+    logits = head.logits(support.values)
+    federated = np.minimum(-log_softmax(logits * temperature(logits, label))[np.arange(len(label)), label], WORST)
+    gain = (federated - costs[best]) * weight * len(label)
     if not new and gain.mean() < gain.std(ddof=1) / np.sqrt(len(gain)):
-        best = 0
-    return best, float(costs[best] @ weight)
+        return 0, float(federated @ weight)
+    return best + 1, float(costs[best] @ weight)

@@ -1,15 +1,12 @@
 """Heads solved from sums, without a round of training."""
 
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar
 
-from medtl_core.federation.method import Candidates, Method
-from medtl_core.federation.outcome import Outcome
-from medtl_core.federation.study import Study
+from medtl_core.federation.method import Candidates, Method, Outcome, Study
 from medtl_core.heads.closed_form import FAMILIES
 
 
-@final
 @dataclass(frozen=True)
 class Closed(Method):
     """A head solved from sums: the name of one of `heads.closed_form.FAMILIES`."""
@@ -28,27 +25,4 @@ class Closed(Method):
         return Outcome({"": study.head(solved.affine, self.name, solved.facts)}, bill, solved.server_cpu, solved.facts)
 
 
-@final
-@dataclass(frozen=True)
-class Taps(Method):
-    """The discriminant on the run of neighbouring taps that cross-validation prefers."""
-
-    syntax: ClassVar[str] = "discriminant-taps"
-    example: ClassVar[str] = "discriminant-taps"
-    summary: ClassVar[str] = "the discriminant on the taps that cross-validation chooses from the same sums"
-
-    def needs(self, study: Study) -> tuple[Candidates, ...]:
-        """See Method."""
-        return tuple(Candidates("discriminant", taps) for taps in study.runs())
-
-    def outcome(self, study: Study) -> Outcome:
-        """See Method."""
-        heads = {taps: study.solved("discriminant", taps) for taps in study.runs()}
-        best = min(heads, key=lambda taps: heads[taps].choice.loss)
-        facts = {**heads[best].facts, "taps": best}
-        head = study.head(heads[best].affine, "discriminant", facts)
-        spent = sum(solved.server_cpu for solved in heads.values())
-        return Outcome({"": head}, study.closed_bill(self.needs(study)), spent, facts)
-
-
-METHODS: tuple[type[Method], ...] = (Closed, Taps)
+METHODS = (Closed,)

@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar
 
-from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome
-from medtl_core.federation.study import Study
+from medtl_core.federation.method import Method, Outcome, Study
 from medtl_core.methods.cross_fitting import combine, cross_fitted
 from medtl_core.methods.local import Local
 from medtl_core.values import Scores
 
 
-@final
 @dataclass(frozen=True)
 class Ensemble(Method):
     """A mean of the probabilities of the heads that hospitals train alone.
@@ -41,4 +38,4 @@ class Ensemble(Method):
         return Outcome({}, dict(local.bill), members=dict(local.heads), combine=weigh)
 
 
-METHODS: tuple[type[Method], ...] = (Ensemble,)
+METHODS = (Ensemble,)

@@ -2,27 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar
 
 import numpy as np
 
-from medtl_core.federation.method import Method
-from medtl_core.federation.rounds import Trained, as_float32
-from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.federation.method import Study
+from medtl_core.federation.rounds import ROUNDS, Trained, as_float32
+from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import Training
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.local_sgd import Pass, epochs, local_sgd
 from medtl_core.methods.models.network import NAMES, Network, initial, network_loss, standardised
 from medtl_core.rng import stream
 from medtl_core.values import Array
-
-
-def network_of(study: Study, arrays: Arrays, facts: Mapping[str, Any]) -> Network:
-    """Returns trained arrays as a model of this study."""
-    moments, problem = study.moments, study.problem
-    whole = as_float32({name: arrays[name] for name in NAMES}) | moments.standardisation
-    return Network(whole, moments.counts > 0, problem.classes, problem.fingerprint, facts)
 
 
 def start_of(study: Study) -> dict[str, Array]:
@@ -46,23 +38,24 @@ class NetworkTrained(Trained):
 
     def model(self, study: Study, arrays: Mapping[str, Float]) -> Network:
         """See Trained."""
-        return network_of(study, arrays, self.facts)
+        moments, problem = study.moments, study.problem
+        whole = as_float32({name: arrays[name] for name in NAMES}) | moments.standardisation
+        return Network(whole, moments.counts > 0, problem.classes, problem.fingerprint, self.facts)
 
 
 def _passes(site: SiteData, arrays: Arrays, config: Config, rng: np.random.Generator) -> Iterable[Pass]:
     return epochs(standardised(site.values, arrays), site.label, network_loss, Training.of(config), rng=rng)
 
 
-@final
 @dataclass(frozen=True)
 class NetworkMethod(NetworkTrained):
     """Federated averaging of the small network (McMahan et al., AISTATS 2017)."""
 
-    syntax: ClassVar[str] = r"network-(?P<rounds>[1-9][0-9]{0,3})"
+    syntax: ClassVar[str] = f"network{ROUNDS}"
     example: ClassVar[str] = "network-3"
     summary: ClassVar[str] = "one hidden layer on the cached features, trained at hospitals and averaged"
     task: ClassVar[str] = "fit_network"
 
 
-METHODS: tuple[type[Method], ...] = (NetworkMethod,)
-TASKS: Mapping[str, Task] = {"fit_network": local_sgd("network", NAMES, _passes)}
+METHODS = (NetworkMethod,)
+TASKS = {"fit_network": local_sgd("network", NAMES, _passes)}

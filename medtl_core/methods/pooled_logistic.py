@@ -1,17 +1,14 @@
 """The exact logistic regression on all cases, from sums of gradients: a reference that costs many rounds."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar
 
 import numpy as np
 
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
-from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.federation.method import Method, Outcome, Share, Study
+from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import class_weights, loss_and_gradient, to_raw, with_bias
 from medtl_core.heads.statistics import Float
 from medtl_core.values import Released, Update
@@ -31,7 +28,6 @@ def penalised(loss: float, gradient: Float, head: Float, cases: float, penalty: 
     return loss / cases + 0.5 * penalty * float((weights**2).sum()), (gradient / cases + penalty * weights).ravel()
 
 
-@final
 @dataclass(frozen=True)
 class PooledLogistic(Method):
     """Class-balanced logistic regression on all cases, by L-BFGS on summed gradients: exact, but many rounds."""
@@ -62,5 +58,5 @@ class PooledLogistic(Method):
         return Outcome({"": study.head(affine, "pooled-logistic", facts)}, bill, 0.0, facts)
 
 
-METHODS: tuple[type[Method], ...] = (PooledLogistic,)
-TASKS: Mapping[str, Task] = {"gradient": gradient}
+METHODS = (PooledLogistic,)
+TASKS = {"gradient": gradient}
