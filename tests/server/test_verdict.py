@@ -29,7 +29,7 @@ def judged(hospitals: MemoryHospitals, methods: str, *, test: str = "server") ->
 
 
 def test_every_ensemble_tells_diversity_and_gain(hospitals: MemoryHospitals) -> None:
-    names = "local,discriminant,ensemble-local,ensemble-weighted,ensemble-equal,ensemble-equal-fedavg"
+    names = "local,discriminant,ensemble-local,ensemble-weighted,ensemble-equal"
     _, verdicts = judged(hospitals, names)
     assert list(verdicts) == names.split(",")
     for name, verdict in verdicts.items():
@@ -61,8 +61,8 @@ def test_an_ensemble_may_be_named_before_its_members(hospitals: MemoryHospitals)
 
 
 def test_sums_of_the_hospitals_say_the_same_as_the_servers_cases(hospitals: MemoryHospitals) -> None:
-    _, central = judged(hospitals, "ensemble-equal,ensemble-equal-fedavg")
-    study, summed = judged(hospitals, "ensemble-equal,ensemble-equal-fedavg", test="sites")
+    _, central = judged(hospitals, "ensemble-equal")
+    study, summed = judged(hospitals, "ensemble-equal", test="sites")
     for name, verdict in summed.items():
         here, there = verdict.outcome, central[name].outcome
         assert here.facts["diversity"] == pytest.approx(there.facts["diversity"], abs=1e-5)
