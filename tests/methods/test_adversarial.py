@@ -97,7 +97,7 @@ def test_the_adversary_makes_hospitals_harder_to_tell() -> None:
         replace(site, values=site.values + shift * np.eye(6, dtype=np.float32)[0])
         for site, shift in zip(plain(dict.fromkeys("abc", 60)), (-1.5, 0.0, 1.5), strict=True)
     ]
-    made = study(sites, "adversarial-24-0,adversarial-24-1")
+    made = study(sites, "adversarial-40-0,adversarial-40-1")
     hospital, told = np.repeat(np.arange(3), 60), []
     for method in made.methods:
         hidden = np.concatenate([embedded(site.values, made.outcome(method).heads[""].arrays) for site in sites])
