@@ -75,10 +75,9 @@ def adapt_metric(metric: Metric, support: Support, *, mean_cases: float = MEAN_C
     """Returns the federation's metric with the hospital's classes.
 
     A class mean is that of the hospital's own cases and of up to `mean_cases` that the federation's mean stands for; a
-    new class has its own cases alone. From `MANY` cases a class on (median over its classes) distances are
-    Mahalanobis's under (nu0 S + own scatter) / (nu0 + n), nu0 = 50; below, whitened cases are brought to unit length.
-
-    With `mean_cases` 0 the class means are those of the hospital's own cases alone.
+    new class, or with `mean_cases` 0 every class, has the hospital's cases alone. From `MANY` cases a class on (median
+    over its classes) distances are Mahalanobis's under (nu0 S + own scatter) / (nu0 + n), nu0 = 50; below, whitened
+    cases are brought to unit length.
 
     Raises:
         DataError: see `check_support`.
@@ -86,13 +85,12 @@ def adapt_metric(metric: Metric, support: Support, *, mean_cases: float = MEAN_C
     known = [name for name, count in zip(metric.classes, metric.counts, strict=True) if count > 0]
     check_support(support, known if mean_cases > 0 else ())
     standard = metric.standardised(support.values)
-    counts, means, directions = _rows(metric, support.classes)
-    weight = np.minimum(counts, mean_cases)[:, None]
-    onehot = np.eye(len(support.classes))[support.label].T
-    counts = weight[:, 0] + support.counts
+    rows = np.asarray([metric.classes.index(name) if name in metric.classes else -1 for name in support.classes])
+    weight = np.where(rows >= 0, np.minimum(metric.counts[rows], mean_cases), 0.0)
+    onehot, counts = np.eye(len(support.classes))[support.label].T, weight + support.counts
     share = np.maximum(counts, 1e-9)[:, None]
-    means = (weight * means + onehot @ standard) / share
-    directions = (weight * directions + onehot @ unit(standard @ metric.whitening)) / share
+    means = (weight[:, None] * metric.means[rows] + onehot @ standard) / share
+    directions = (weight[:, None] * metric.directions[rows] + onehot @ unit(standard @ metric.whitening)) / share
     shots = support.counts[support.counts > 0]
     rule = "mahalanobis" if np.median(shots) >= MANY else "unit"
     within = _posterior(metric.within, standard, support) if rule == "mahalanobis" else metric.within
@@ -132,21 +130,9 @@ def adapt_head(head: Head, support: Support) -> Head:
 
 def restricted(head: Head, classes: Sequence[str]) -> Head:
     """Returns a head that answers with a hospital's classes; those it does not know are never the answer."""
-    where = {name: row for row, name in enumerate(head.classes)}
-    weight, bias = np.zeros((len(classes), head.weight.shape[1])), np.full(len(classes), ABSENT)
-    for row, name in enumerate(classes):
-        if name in where:
-            weight[row], bias[row] = head.weight[where[name]], head.bias[where[name]]
-    return replace(head, weight=weight, bias=bias, classes=tuple(classes))
-
-
-def _rows(metric: Metric, classes: Sequence[str]) -> tuple[Float, Float, Float]:
-    """Counts, means and directions of some classes; zero where the metric does not know one."""
-    where = {name: row for row, name in enumerate(metric.classes)}
-    index = np.asarray([where.get(name, -1) for name in classes])
-    here = (index >= 0)[:, None]
-    counts = np.where(index >= 0, metric.counts[index], 0.0)
-    return counts, np.where(here, metric.means[index], 0.0), np.where(here, metric.directions[index], 0.0)
+    rows = np.asarray([head.classes.index(name) if name in head.classes else -1 for name in classes])
+    weight = np.where(rows[:, None] >= 0, head.weight[rows], 0.0)
+    return replace(head, weight=weight, bias=np.where(rows >= 0, head.bias[rows], ABSENT), classes=tuple(classes))
 
 
 def _posterior(within: Float, standard: Float, support: Support) -> Float:
@@ -176,10 +162,9 @@ def _best_pull(head: Head, support: Support, new: bool) -> tuple[int, float | No
     """How many of `PULLS` to go through, 0 = the federation's head is kept, and the log-loss there in nats.
 
     Every case is judged by heads made without its patient, down to the standardisation: centred with its own help, a
-    few balanced cases would give its label away. A handful of cases often speaks for leaving a good head by
-    chance: it is left only for a loss lower by a standard error than its own at the temperature that suits these
-    cases best. A class of one patient cannot be left out: then the head is kept, or, with a class `new` to it, moved
-    by `BLIND`.
+    few balanced cases would give its label away. The federation's head is left only for a loss lower by a standard
+    error than its own at the temperature that suits these cases best. A class of one patient cannot be left out: then
+    the head is kept, or, with a class `new` to it, moved by `BLIND`.
     """
     label, patients = support.label, np.unique(support.patients)
     owners = [len(np.unique(support.patients[label == place])) for place in np.unique(label)]

@@ -35,8 +35,8 @@ class FedAvg(LinearTrained):
 
     def start(self, study: Study) -> Mapping[str, Array]:
         """See Trained: one head, and one for each left-out fold where some method wants them cross-validated."""
-        (head,) = super().start(study)["heads"]
-        return {"heads": np.stack([head] * (1 + study.settings.folds * self._folds_train(study)))}
+        heads = super().start(study)["heads"]
+        return {"heads": np.repeat(heads, 1 + study.settings.folds * self._folds_train(study), axis=0)}
 
     def heads(self, study: Study) -> Float:
         """Returns the trained heads on raw features, [M, C, d + 1]: of all cases, then without each fold."""

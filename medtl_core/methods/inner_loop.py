@@ -47,11 +47,7 @@ def adapted(
 ) -> dict[str, "Tensor"]:
     """Returns the arrays after the inner loop: w <- w - rate grad L(w; side), the graph kept.
 
-    Args:
-        arrays: tensors that require a gradient, by the names of `NAMES`.
-        side: standardised features [n, d] and labels [n].
-        inner: the loop.
-        columns: int [N], the logits that take part; labels are positions in it. None = all.
+    Labels are positions among the `columns` [N], the logits that take part; None = all.
     """
     import torch
 

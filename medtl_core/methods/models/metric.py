@@ -63,13 +63,8 @@ def nearest(embedded: Float, centres: Float, counts: Float, spread: float) -> Fl
     """Returns minus half the squared distance of cases [n, d] to class means [C, d], without the part all share.
 
     The mean of n cases lies farther out than the class does: |m|^2 is too large by spread / n on average, which would
-    push cases away from rare classes. That much is taken off again.
-
-    Args:
-        embedded: [n, d].
-        centres: [C, d], each the mean of `counts` cases.
-        counts: [C]; a class without cases is never the answer.
-        spread: mean squared distance of a case to its class's true mean.
+    push cases away from rare classes. That much is taken off again; `spread` is the mean squared distance of a case to
+    its class's true mean. A class without cases is never the answer.
     """
     seen = counts > 0
     length = (centres**2).sum(axis=1) - spread / np.where(seen, counts, 1.0)

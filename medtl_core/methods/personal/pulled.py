@@ -22,7 +22,7 @@ def pulled(head: Float, inputs: Float, label: Index, pulls: tuple[float, ...]) -
         head: [C, d + 1], on the space of the inputs.
         inputs: [n, d + 1], standardised features with a constant last column.
         label: int [n].
-        pulls: in any order; a weaker one starts where the one before ended.
+        pulls: in any order; each starts where the one before ended.
     """
     from scipy.optimize import minimize
 
@@ -50,14 +50,9 @@ def pulled(head: Float, inputs: Float, label: Index, pulls: tuple[float, ...]) -
 def held_out_costs(
     fold: Index, inputs: Float, label: Index, count: int, heads_without: Callable[[int], Float]
 ) -> Float:  # fmt: skip
-    """Returns the log-loss [P, n] of each case by heads that were made without its fold, at most `WORST` nats.
+    """Returns the log-loss [P, n] of cases [n, d + 1], at most `WORST` nats each, by heads made without their fold.
 
-    Args:
-        fold: int [n], of each case.
-        inputs: [n, d + 1], a constant last column.
-        label: int [n].
-        count: the number P of heads.
-        heads_without: gives the heads [P, C, d + 1] that know no case of a fold.
+    `heads_without` gives the P = `count` heads [P, C, d + 1] that know no case of a fold.
     """
     costs = np.zeros((count, len(label)))
     for number in np.unique(fold).tolist():
@@ -72,11 +67,7 @@ def nearest(costs: Float, weight: Float) -> int:
     """Returns the first position whose loss exceeds the smallest by no more than one standard error.
 
     The rule of Breiman et al. (1984, section 3.4.3) with the federated head as the simplest model: a handful of cases
-    does not part a hospital from it by chance.
-
-    Args:
-        costs: [P, n], what each case costs at each position, the federated head first.
-        weight: [n], of the cases, summing to one.
+    does not part a hospital from it by chance. `costs` [P, n] has the federated head first; weights [n] sum to one.
     """
     cases = costs.shape[1]
     if cases < 2:
