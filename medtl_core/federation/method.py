@@ -15,8 +15,8 @@ __all__ = ["Candidates", "Method", "Need", "Outcome", "Rounds", "Share", "Study"
 class Method(ABC):
     """One way to obtain classifiers from hospitals.
 
-    A subclass is a frozen dataclass. Its `syntax` is the regular expression of its names; a named group fills the
-    field of that name, converted to the field's type (a bool field says whether the group is there).
+    A subclass that adds a field is a frozen dataclass. Its `syntax` is the regular expression of its names; a named
+    group fills the field of that name, converted to the field's type (a bool field says whether the group is there).
 
     Attributes:
         name: the full name, as asked for.
@@ -26,12 +26,15 @@ class Method(ABC):
     syntax: ClassVar[str]
     #: A name that matches; shown in messages, and run by the contract test.
     example: ClassVar[str]
-    #: One line for `medtl methods` and the documentation.
+    #: One line for `medtl methods`; the first of the class's description unless stated.
     summary: ClassVar[str] = ""
     #: Where the result can be judged: "any", "server" (needs the server's cases) or "sites" (needs the hospitals').
     test: ClassVar[str] = "any"
 
     name: str
+
+    def __init_subclass__(cls) -> None:
+        cls.summary = vars(cls).get("summary") or (cls.__doc__ or "").partition("\n")[0]
 
     @classmethod
     def parse(cls, name: str) -> Self | None:

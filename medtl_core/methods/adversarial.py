@@ -5,7 +5,7 @@ Naive federated versions diverge, hence the small capped weight and the proximal
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -20,17 +20,16 @@ from medtl_core.values import Array
 
 @dataclass(frozen=True)
 class AdversarialMethod(NetworkTrained):
-    """Federated gradient reversal on the small network; its plain relative is `network-R`.
+    """The small network trained against a federated head that guesses the hospital.
 
     Attributes:
         cap: largest weight of the reversed gradient; with 0 the adapter does not see the domain head: the twin that
             shows what the adversary does.
     """
 
-    syntax: ClassVar[str] = rf"adversarial{ROUNDS}(-(?P<cap>[01](\.[0-9]{{1,3}})?))?"
-    example: ClassVar[str] = "adversarial-3"
-    summary: ClassVar[str] = "the small network trained against a federated head that guesses the hospital"
-    task: ClassVar[str] = "fit_adversarial"
+    syntax = rf"adversarial{ROUNDS}(-(?P<cap>[01](\.[0-9]{{1,3}})?))?"
+    example = "adversarial-3"
+    task = "fit_adversarial"
 
     cap: float = 0.1
 

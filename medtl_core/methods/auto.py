@@ -1,7 +1,6 @@
 """The default: cross-validation chooses the head."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from medtl_core.federation.method import Candidates, Method, Need, Outcome, Share, Study
 from medtl_core.heads.crossval import choose
@@ -10,13 +9,11 @@ from medtl_core.methods.fedavg import RIVAL
 _CLOSED = (Candidates("ridge"), Candidates("discriminant"))
 
 
-@dataclass(frozen=True)
 class Auto(Method):
-    """The head with the lowest cross-validated, class-balanced log-loss among ridge, discriminant and `RIVAL`."""
+    """The default: cross-validation chooses among ridge, discriminant and adjusted FedAvg."""
 
-    syntax: ClassVar[str] = "auto"
-    example: ClassVar[str] = "auto"
-    summary: ClassVar[str] = "the default: cross-validation chooses among ridge, discriminant and adjusted FedAvg"
+    syntax = "auto"
+    example = "auto"
 
     def needs(self, study: Study) -> tuple[Need, ...]:
         """See Method."""

@@ -87,11 +87,10 @@ def find_loss(name: str, counts: Float) -> Loss:
     return LOSSES[name](known)
 
 
-@dataclass(frozen=True)
 class Balanced(Trained):
     """Rounds of `fit_loss`, then the head on raw features, its logits as trained."""
 
-    task: ClassVar[str] = "fit_loss"
+    task = "fit_loss"
     #: One of `LOSSES`.
     loss: ClassVar[str]
 

@@ -1,19 +1,14 @@
 """Heads solved from sums, without a round of training."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from medtl_core.federation.method import Candidates, Method, Outcome, Study
 from medtl_core.heads.closed_form import FAMILIES
 
 
-@dataclass(frozen=True)
 class Closed(Method):
-    """A head solved from sums: the name of one of `heads.closed_form.FAMILIES`."""
+    """Solved by the server from summed statistics; strength and temperature by cross-validation."""
 
-    syntax: ClassVar[str] = "|".join(FAMILIES)
-    example: ClassVar[str] = "discriminant"
-    summary: ClassVar[str] = "solved by the server from summed statistics; strength and temperature by cross-validation"
+    syntax = "|".join(FAMILIES)
+    example = "discriminant"
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:
         """See Method."""

@@ -1,18 +1,13 @@
 """The discriminant on the run of neighbouring taps that cross-validation prefers, all from the same sums."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from medtl_core.federation.method import Candidates, Method, Outcome, Study
 
 
-@dataclass(frozen=True)
 class DiscriminantTaps(Method):
-    """The discriminant at every run of taps, and of those the one of the lowest cross-validated loss."""
+    """The discriminant on the taps that cross-validation chooses from the same sums."""
 
-    syntax: ClassVar[str] = "discriminant-taps"
-    example: ClassVar[str] = "discriminant-taps"
-    summary: ClassVar[str] = "the discriminant on the taps that cross-validation chooses from the same sums"
+    syntax = "discriminant-taps"
+    example = "discriminant-taps"
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:
         """See Method."""

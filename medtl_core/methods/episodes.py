@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from medtl_core.errors import DataError, positive
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.linear import Training
-from medtl_core.methods.local_sgd import Pass, local_sgd
+from medtl_core.methods.local_sgd import Cost, Pass, local_sgd
 from medtl_core.methods.models.network import standardised
 from medtl_core.values import Array
 
@@ -113,12 +113,16 @@ def episodic_sgd(
                 for rows in (task.support, task.query)
             )
             classes = torch.from_numpy(task.classes)
-            yield [(lambda current, task=(support, query, classes): loss(current, *task), 1)]
+            yield [(_cost(loss, support, query, classes), 1)]
 
     def training(config: Config) -> Training:
         return Training(learning_rate=float(config[rate]), weight_decay=0.0)
 
     return local_sgd(word, names, passes, training)
+
+
+def _cost(loss: EpisodeLoss, support: Side, query: Side, classes: "Tensor") -> Cost:
+    return lambda current: loss(current, support, query, classes)
 
 
 def draw_shots(label: Index, patients: Array, shots: int, *, rng: np.random.Generator) -> Index:

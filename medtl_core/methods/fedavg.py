@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -15,16 +14,15 @@ from medtl_core.values import Array, Head
 
 @dataclass(frozen=True)
 class FedAvg(LinearTrained):
-    """The mean of the hospitals' heads after each round.
+    """The linear head trained at hospitals and averaged (-adjusted: without the class prior).
 
     Attributes:
         adjusted: whether the class prior is removed afterwards (Menon et al., ICLR 2021).
         folds: whether the heads without each fold are wanted too, which train along in the same messages.
     """
 
-    syntax: ClassVar[str] = f"fedavg{ROUNDS}(?P<adjusted>-adjusted)?"
-    example: ClassVar[str] = "fedavg-20"
-    summary: ClassVar[str] = "the linear head trained at hospitals and averaged (-adjusted: without the class prior)"
+    syntax = f"fedavg{ROUNDS}(?P<adjusted>-adjusted)?"
+    example = "fedavg-20"
 
     adjusted: bool
     folds: bool = False

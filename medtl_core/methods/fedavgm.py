@@ -1,21 +1,16 @@
 """FedAvgM: the server keeps momentum (Hsu et al., 2019, arXiv:1909.06335)."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from medtl_core.federation.method import Study
 from medtl_core.federation.rounds import ROUNDS
 from medtl_core.federation.server_steps import Momentum, ServerStep
 from medtl_core.methods.gradient import LinearTrained
 
 
-@dataclass(frozen=True)
 class FedAvgM(LinearTrained):
-    """FedAvg whose server adds the change of a round to a running one."""
+    """FedAvg with momentum at the server."""
 
-    syntax: ClassVar[str] = f"fedavgm{ROUNDS}"
-    example: ClassVar[str] = "fedavgm-20"
-    summary: ClassVar[str] = "fedavg with momentum at the server"
+    syntax = f"fedavgm{ROUNDS}"
+    example = "fedavgm-20"
 
     def step(self, study: Study) -> ServerStep:
         """See Trained."""

@@ -1,8 +1,6 @@
 """FedProx: a term of the hospitals' loss holds them near the head a round starts from (Li et al., MLSys 2020)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Study
@@ -10,13 +8,11 @@ from medtl_core.federation.rounds import ROUNDS
 from medtl_core.methods.gradient import LinearTrained
 
 
-@dataclass(frozen=True)
 class FedProx(LinearTrained):
-    """FedAvg with the proximal term of the settings."""
+    """FedAvg whose local training is pulled towards the head of the round's start."""
 
-    syntax: ClassVar[str] = f"fedprox{ROUNDS}"
-    example: ClassVar[str] = "fedprox-20"
-    summary: ClassVar[str] = "fedavg whose local training is pulled towards the head of the round's start"
+    syntax = f"fedprox{ROUNDS}"
+    example = "fedprox-20"
 
     def config(self, study: Study) -> Mapping[str, Value]:
         """See Trained."""

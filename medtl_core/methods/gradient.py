@@ -1,8 +1,6 @@
 """Rounds of the linear head: what `fedavg`, `fedprox`, `fedavgm`, `fedadam` and `scaffold` share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -16,11 +14,10 @@ from medtl_core.rng import stream
 from medtl_core.values import Array, Head, Released, Update
 
 
-@dataclass(frozen=True)
 class LinearTrained(Trained):
     """The linear head trained at hospitals and averaged; a method says by what step of the server, or what loss."""
 
-    task: ClassVar[str] = "fit"
+    task = "fit"
 
     @property
     def trained_as(self) -> str:

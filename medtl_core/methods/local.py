@@ -1,8 +1,5 @@
 """Each hospital's own logistic head, which travels so that it can be judged: what collaboration has to beat."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
@@ -15,13 +12,11 @@ def local(site: SiteData, arrays: Arrays, config: Config) -> Released:
     return Released(Update({"head": local_head(site.values, site.label, site.classes)}))
 
 
-@dataclass(frozen=True)
 class Local(Method):
-    """Every hospital's own logistic head: the reference of no collaboration."""
+    """Each hospital alone: class-balanced logistic regression on its own cases."""
 
-    syntax: ClassVar[str] = "local"
-    example: ClassVar[str] = "local"
-    summary: ClassVar[str] = "each hospital alone: class-balanced logistic regression on its own cases"
+    syntax = "local"
+    example = "local"
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""

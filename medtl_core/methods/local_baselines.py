@@ -4,7 +4,6 @@ Nothing but evaluation sums leaves, so they need `test=sites`: some of the model
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from medtl_core.evaluation.federated import expected_shapes
 from medtl_core.federation.hospitals import ArraySpec, Request
@@ -14,12 +13,11 @@ from medtl_core.values import Update
 
 @dataclass(frozen=True)
 class LocalBaseline(Method):
-    """Every hospital's own model, of a recipe of `baselines.STRENGTHS`; it never leaves."""
+    """Each hospital alone: scikit-learn's classifiers, fitted and judged where the cases are."""
 
-    syntax: ClassVar[str] = "local-(?P<recipe>logistic|svm|svm-rbf|knn|boosting)"
-    example: ClassVar[str] = "local-logistic"
-    summary: ClassVar[str] = "each hospital alone: scikit-learn's classifiers, fitted and judged where the cases are"
-    test: ClassVar[str] = "sites"
+    syntax = "local-(?P<recipe>logistic|svm|svm-rbf|knn|boosting)"
+    example = "local-logistic"
+    test = "sites"
 
     recipe: str
 

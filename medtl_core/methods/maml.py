@@ -6,7 +6,7 @@ Every hospital takes the meta-gradient of its own episodes, the server averages 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -23,13 +23,12 @@ from medtl_core.values import Array
 
 @dataclass(frozen=True)
 class Maml(NetworkTrained):
-    """Meta-training on episodes, then the inner loop on the cases of all hospitals together: "maml" or "anil"."""
+    """A network meta-trained to learn from a few steps; the federation then takes them together."""
 
-    syntax: ClassVar[str] = f"(?P<algorithm>maml|anil){ROUNDS}"
-    example: ClassVar[str] = "anil-2"
-    summary: ClassVar[str] = "a network meta-trained to learn from a few steps; the federation then takes them together"
-    task: ClassVar[str] = "fit_meta"
-    phases: ClassVar[tuple[str, ...]] = ("step",)
+    syntax = f"(?P<algorithm>maml|anil){ROUNDS}"
+    example = "anil-2"
+    task = "fit_meta"
+    phases = ("step",)
 
     algorithm: str
 

@@ -6,9 +6,6 @@ federation never saw (docs/transfer.md), without any meta-training. With many ca
 Mahalanobis's; with few, cases are also brought to unit length (SimpleShot's CL2N, Wang et al. 2019, after whitening).
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from medtl_core.federation.folds import total
@@ -16,7 +13,7 @@ from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Candidates, Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.methods.models.metric import Metric, moments_of, sharpness, shrunk, unit, whitening
-from medtl_core.values import Released, Update
+from medtl_core.values import Array, Released, Update
 
 #: Least shrinkage. What cross-validation finds for the federation's many cases whitens too boldly for a newcomer's few;
 #: chosen on HAM10000 and paediatric chest X-rays, where it also costs the federation itself nothing.
@@ -29,13 +26,11 @@ def direction_sums(site: SiteData, arrays: Arrays, config: Config) -> Released:
     return Released(Update({"sums": np.eye(site.classes)[site.label].T @ unit(standard @ arrays["whitening"])}))
 
 
-@dataclass(frozen=True)
 class FederatedMetric(Method):
-    """Nearest class mean under the federation's covariance, and what `medtl adapt` gives a new hospital."""
+    """Nearest mean in the federation's metric; the start for a new hospital or class."""
 
-    syntax: ClassVar[str] = "metric"
-    example: ClassVar[str] = "metric"
-    summary: ClassVar[str] = "nearest mean in the federation's metric; the start for a new hospital or class"
+    syntax = "metric"
+    example = "metric"
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:
         """See Method."""
@@ -49,7 +44,7 @@ class FederatedMetric(Method):
         temperature = solved.choice.temperature
         temperature *= sharpness(within, apart, shrinkage) / sharpness(within, apart, solved.strength)
         white = whitening(shrunk(within, shrinkage)).astype(np.float32)
-        fixed = {"mean": statistics.mean, "scale": statistics.scale, "whitening": white}
+        fixed: dict[str, Array] = {"mean": statistics.mean, "scale": statistics.scale, "whitening": white}
         request = Request("direction_sums", fixed, {}, {"sums": ArraySpec(means.shape)}, "metric")
         sums = total(reply.arrays for reply in study.hospitals.ask(request))["sums"]
         facts = {"shrinkage": shrinkage, "temperature": temperature, "rule": "mahalanobis"}

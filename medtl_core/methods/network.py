@@ -1,8 +1,7 @@
 """`network-R`: federated averaging of the small network, and what every method that trains it shares."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,6 @@ def start_of(study: Study) -> dict[str, Array]:
     return initial(study.problem.width, len(study.problem.classes), rng=rng)
 
 
-@dataclass(frozen=True)
 class NetworkTrained(Trained):
     """A method that trains the small network, all of it in the hands of the hospitals' task."""
 
@@ -47,14 +45,12 @@ def _passes(site: SiteData, arrays: Arrays, config: Config, rng: np.random.Gener
     return epochs(standardised(site.values, arrays), site.label, network_loss, Training.of(config), rng=rng)
 
 
-@dataclass(frozen=True)
 class NetworkMethod(NetworkTrained):
-    """Federated averaging of the small network (McMahan et al., AISTATS 2017)."""
+    """One hidden layer on the cached features, trained at hospitals and averaged."""
 
-    syntax: ClassVar[str] = f"network{ROUNDS}"
-    example: ClassVar[str] = "network-3"
-    summary: ClassVar[str] = "one hidden layer on the cached features, trained at hospitals and averaged"
-    task: ClassVar[str] = "fit_network"
+    syntax = f"network{ROUNDS}"
+    example = "network-3"
+    task = "fit_network"
 
 
 METHODS = (NetworkMethod,)

@@ -5,7 +5,6 @@ hospitals apart. It costs one more sum, needs no case of an unseen hospital and 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from medtl_core.federation.feature_map import solve
 from medtl_core.federation.method import Method, Outcome, Share, Study
@@ -21,15 +20,14 @@ GRID = (0.0, 1.0, 3.0, 10.0)
 
 @dataclass(frozen=True)
 class NuisanceDiscriminant(Method):
-    """The cross-validated discriminant on G + g S_D.
+    """The discriminant that treats differences between hospitals within a class as noise.
 
     Attributes:
         cv: whether cross-validation chooses g from `GRID`; else it is `PENALTY`.
     """
 
-    syntax: ClassVar[str] = "discriminant-nuisance(?P<cv>-cv)?"
-    example: ClassVar[str] = "discriminant-nuisance"
-    summary: ClassVar[str] = "the discriminant that treats differences between hospitals within a class as noise"
+    syntax = "discriminant-nuisance(?P<cv>-cv)?"
+    example = "discriminant-nuisance"
 
     cv: bool
 

@@ -1,8 +1,5 @@
 """The exact logistic regression on all cases, from sums of gradients: a reference that costs many rounds."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from medtl_core.federation.folds import total
@@ -28,13 +25,11 @@ def penalised(loss: float, gradient: Float, head: Float, cases: float, penalty: 
     return loss / cases + 0.5 * penalty * float((weights**2).sum()), (gradient / cases + penalty * weights).ravel()
 
 
-@dataclass(frozen=True)
 class PooledLogistic(Method):
-    """Class-balanced logistic regression on all cases, by L-BFGS on summed gradients: exact, but many rounds."""
+    """Reference: exact logistic regression on all cases, from sums of gradients."""
 
-    syntax: ClassVar[str] = "pooled-logistic"
-    example: ClassVar[str] = "pooled-logistic"
-    summary: ClassVar[str] = "reference: exact logistic regression on all cases, from sums of gradients"
+    syntax = "pooled-logistic"
+    example = "pooled-logistic"
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""

@@ -1,8 +1,7 @@
 """ProtoNet across hospitals: an embedding trained on episodes, averaged, and one prototype a class from class sums."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -20,15 +19,13 @@ from medtl_core.values import Array
 EPISODES, RATE = 20, 0.05
 
 
-@dataclass(frozen=True)
 class ProtoNet(NetworkTrained):
-    """Federated averaging of an embedding trained on episodes; the federation's prototypes classify."""
+    """An embedding trained on episodes and averaged; the nearest class mean answers."""
 
-    syntax: ClassVar[str] = f"protonet{ROUNDS}"
-    example: ClassVar[str] = "protonet-3"
-    summary: ClassVar[str] = "an embedding trained on episodes and averaged; the nearest class mean answers"
-    task: ClassVar[str] = "fit_protonet"
-    phases: ClassVar[tuple[str, ...]] = ("sums",)
+    syntax = f"protonet{ROUNDS}"
+    example = "protonet-3"
+    task = "fit_protonet"
+    phases = ("sums",)
 
     @property
     def facts(self) -> dict[str, Any]:

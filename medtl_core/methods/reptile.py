@@ -1,7 +1,6 @@
 """Reptile across hospitals: federated averaging in which the server goes only part of the way."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from medtl_core.federation.method import Study
 from medtl_core.federation.rounds import ROUNDS
@@ -12,14 +11,12 @@ from medtl_core.methods.network import NetworkTrained
 RATE = 0.5
 
 
-@dataclass(frozen=True)
 class Reptile(NetworkTrained):
-    """The small network trained at hospitals, the server moving `RATE` of the way to the mean in every round."""
+    """The small network; the server goes half of the way to the mean of the hospitals."""
 
-    syntax: ClassVar[str] = f"reptile{ROUNDS}"
-    example: ClassVar[str] = "reptile-3"
-    summary: ClassVar[str] = "the small network; the server goes half of the way to the mean of the hospitals"
-    task: ClassVar[str] = "fit_network"
+    syntax = f"reptile{ROUNDS}"
+    example = "reptile-3"
+    task = "fit_network"
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -1,8 +1,5 @@
 """SCAFFOLD: hospitals' gradients are corrected by control variates (Karimireddy et al., ICML 2020)."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from medtl_core.federation.method import Study
 from medtl_core.federation.rounds import ROUNDS, recipe_config
 from medtl_core.federation.server_steps import Scaffold, ServerStep
@@ -10,13 +7,11 @@ from medtl_core.heads.linear import Training
 from medtl_core.methods.gradient import LinearTrained
 
 
-@dataclass(frozen=True)
 class ScaffoldMethod(LinearTrained):
-    """FedAvg whose hospitals are told how their gradients differ from everybody's."""
+    """FedAvg corrected for how far each hospital's gradients drift."""
 
-    syntax: ClassVar[str] = f"scaffold{ROUNDS}"
-    example: ClassVar[str] = "scaffold-20"
-    summary: ClassVar[str] = "fedavg corrected for how far each hospital's gradients drift"
+    syntax = f"scaffold{ROUNDS}"
+    example = "scaffold-20"
 
     def step(self, study: Study) -> ServerStep:
         """See Trained."""

@@ -1,7 +1,7 @@
 """Ensembles of heads solved from sums, weighed without a labelled case at the server."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from medtl_core.methods.out_of_fold import fitted_weights
 
 @dataclass(frozen=True)
 class Stacked(Method):
-    """A mean of the probabilities of heads solved from the same sums, without the members that are clearly worse.
+    """Mean probability of closed-form heads and taps; stacked: weights from out-of-fold losses.
 
     Members are every closed-form family on all taps, and the discriminant on every shorter run of taps.
 
@@ -22,9 +22,8 @@ class Stacked(Method):
         weighing: "equal", or "stacked": of least out-of-fold log-loss.
     """
 
-    syntax: ClassVar[str] = "ensemble-(?P<weighing>equal|stacked)"
-    example: ClassVar[str] = "ensemble-stacked"
-    summary: ClassVar[str] = "mean probability of closed-form heads and taps; stacked: weights from out-of-fold losses"
+    syntax = "ensemble-(?P<weighing>equal|stacked)"
+    example = "ensemble-stacked"
 
     weighing: str
 

@@ -5,9 +5,6 @@ Pattern Recognition 80, 2018). A hospital that did not train brings only unlabel
 its own moments.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from medtl_core.federation.feature_map import FeatureMap, solve, tasks_of
 from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, SiteData
@@ -28,13 +25,11 @@ def aligned(site: SiteData, arrays: Arrays) -> Float:
 STANDARDISED = FeatureMap("standardised", lambda site, arrays, config: (aligned(site, arrays), site.label))
 
 
-@dataclass(frozen=True)
 class StandardisedDiscriminant(Method):
-    """The cross-validated discriminant on features that every hospital standardises by its own moments."""
+    """The discriminant on features each hospital, also an unseen one, standardises by itself."""
 
-    syntax: ClassVar[str] = "discriminant-standardised"
-    example: ClassVar[str] = "discriminant-standardised"
-    summary: ClassVar[str] = "the discriminant on features each hospital, also an unseen one, standardises by itself"
+    syntax = "discriminant-standardised"
+    example = "discriminant-standardised"
 
     def outcome(self, study: Study) -> Outcome:
         """See Method: few cases lean on the pooled moments, which travel as float64."""

@@ -6,7 +6,6 @@ against: squared-error evidence ignores rare classes (docs/sources.md has what e
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
@@ -22,11 +21,10 @@ SCORES = ("cv-loss", "cv-accuracy", "nearest-mean", "logme")
 
 @dataclass(frozen=True)
 class TapDiscriminant(Method):
-    """The discriminant on some of the agreed taps, joined by "+", with the scores of their features as facts."""
+    """The discriminant on these taps, with LogME and cross-validated scores of them."""
 
-    syntax: ClassVar[str] = r"taps@(?P<taps>[\w.]+(\+[\w.]+)*)"
-    example: ClassVar[str] = "taps@all"
-    summary: ClassVar[str] = "the discriminant on these taps, with LogME and cross-validated scores of them"
+    syntax = r"taps@(?P<taps>[\w.]+(\+[\w.]+)*)"
+    example = "taps@all"
 
     taps: str
 

@@ -5,8 +5,7 @@ its own cases, min f_k(v) + lambda / 2 ||v - w||^2, from where v was (Li et al.,
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,14 +38,12 @@ def train_both(here: LocalRound) -> RoundResult:
     return {"head": fitted.update.arrays["heads"][0]}, {"head": own}, fitted.metrics
 
 
-@dataclass(frozen=True)
 class Ditto(Personal):
-    """FedAvg's head, and one at each hospital that is pulled towards it."""
+    """Personal: a linear head of one's own, pulled towards fedavg's."""
 
-    word: ClassVar[str] = "ditto"
-    syntax: ClassVar[str] = f"ditto{ROUNDS}"
-    example: ClassVar[str] = "ditto-3"
-    summary: ClassVar[str] = "personal: a linear head of one's own, pulled towards fedavg's"
+    word = "ditto"
+    syntax = f"ditto{ROUNDS}"
+    example = "ditto-3"
 
     def start(self, study: Study) -> Mapping[str, Array]:
         """See Personal."""

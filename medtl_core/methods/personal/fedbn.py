@@ -1,8 +1,7 @@
 """FedBN: the network is averaged, the normalisation of the features stays at the hospital (Li et al., ICLR 2021)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -64,15 +63,13 @@ def network_with_norm(here: LocalRound) -> OwnModel:
     return own_network(here, {**here.sent, **folded, **own_moments(here)}), {}
 
 
-@dataclass(frozen=True)
 class FedBN(PartPersonal):
-    """Everything averaged but the normalisation of the features."""
+    """Personal: each hospital normalises the features by itself; the network is averaged."""
 
-    word: ClassVar[str] = "fedbn"
-    syntax: ClassVar[str] = f"fedbn{ROUNDS}"
-    example: ClassVar[str] = "fedbn-3"
-    summary: ClassVar[str] = "personal: each hospital normalises the features by itself; the network is averaged"
-    averaged: ClassVar[tuple[str, ...]] = NAMES
+    word = "fedbn"
+    syntax = f"fedbn{ROUNDS}"
+    example = "fedbn-3"
+    averaged = NAMES
 
 
 METHODS = (FedBN,)

@@ -5,9 +5,6 @@ The federation's head is the discriminant of all hospitals. A hospital moves awa
 hospital, so the federated end of the scale has no unfair advantage.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import numpy as np
 
 from medtl_core.evaluation.calibration import class_balance
@@ -41,14 +38,12 @@ def moved_head(here: LocalRound) -> OwnModel:
     return here.head(to_raw(head, mean, scale)), {"pull": PULLS[place], **losses}
 
 
-@dataclass(frozen=True)
 class Interpolated(Method):
-    """Each hospital between the discriminant of all and a head of its own, as its own folds decide."""
+    """Personal: the discriminant, moved to the hospital's cases as far as its folds allow."""
 
-    syntax: ClassVar[str] = "interpolated"
-    example: ClassVar[str] = "interpolated"
-    summary: ClassVar[str] = "personal: the discriminant, moved to the hospital's cases as far as its folds allow"
-    test: ClassVar[str] = "sites"
+    syntax = "interpolated"
+    example = "interpolated"
+    test = "sites"
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:
         """See Method."""

@@ -1,7 +1,7 @@
 """Personal methods on the small network: some of its arrays are averaged, the others stay at the hospital."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +18,6 @@ from medtl_core.methods.personal.server import Personal
 from medtl_core.values import Array
 
 
-@dataclass(frozen=True)
 class PartPersonal(Personal):
     """A personal method on the small network."""
 

@@ -1,8 +1,5 @@
 """Each hospital alone, judged on its own cases only: the floor of every personal method."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from medtl_core.federation.method import Method, Outcome, Study
 from medtl_core.heads.linear import local_head
 from medtl_core.methods.personal.client import LocalRound, OwnModel, personal_tasks
@@ -15,14 +12,12 @@ def lone_head(here: LocalRound) -> OwnModel:
     return here.head(local_head(site.values, site.label, site.classes)), {}
 
 
-@dataclass(frozen=True)
 class PersonalLocal(Method):
-    """Every hospital's own logistic head; nothing is learnt from another hospital."""
+    """Personal: each hospital alone, judged on its own held-out cases: the floor."""
 
-    syntax: ClassVar[str] = "personal-local"
-    example: ClassVar[str] = "personal-local"
-    summary: ClassVar[str] = "personal: each hospital alone, judged on its own held-out cases: the floor"
-    test: ClassVar[str] = "sites"
+    syntax = "personal-local"
+    example = "personal-local"
+    test = "sites"
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""

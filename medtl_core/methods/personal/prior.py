@@ -8,7 +8,6 @@ really are as uneven as they seem, and costs balanced accuracy, which counts rar
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import numpy as np
 
@@ -28,14 +27,11 @@ def with_prior(here: LocalRound, prior_of: PriorOf) -> OwnModel:
 
 @dataclass(frozen=True)
 class OwnPrior(Method):
-    """The discriminant of all hospitals, at each with the prior of its scores ("shift") or of its labels ("own")."""
+    """Personal: the discriminant with each hospital's prior, from unlabelled scores or its labels."""
 
-    syntax: ClassVar[str] = "prior-(?P<source>shift|own)"
-    example: ClassVar[str] = "prior-shift"
-    summary: ClassVar[str] = (
-        "personal: the discriminant with each hospital's prior, from unlabelled scores or its labels"
-    )
-    test: ClassVar[str] = "sites"
+    syntax = "prior-(?P<source>shift|own)"
+    example = "prior-shift"
+    test = "sites"
 
     source: str
 

@@ -64,7 +64,7 @@ def finished(study: Study, method: Method, finish: Finish) -> Outcome:
 class Personal(Method):
     """A personal method with so many rounds of training."""
 
-    test: ClassVar[str] = "sites"
+    test = "sites"
     #: First part of the names of the hospitals' tasks.
     word: ClassVar[str]
 
