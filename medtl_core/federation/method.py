@@ -24,7 +24,7 @@ class Method(ABC):
 
     #: Regular expression of the names this class answers to.
     syntax: ClassVar[str]
-    #: A name that matches; shown in messages, and run by the contract test.
+    #: A name that matches, the syntax itself unless stated; shown in messages, and run by the contract test.
     example: ClassVar[str]
     #: One line for `medtl methods`; the first of the class's description unless stated.
     summary: ClassVar[str] = ""
@@ -34,6 +34,8 @@ class Method(ABC):
     name: str
 
     def __init_subclass__(cls) -> None:
+        if "syntax" in vars(cls) and "example" not in vars(cls):
+            cls.example = cls.syntax
         cls.summary = vars(cls).get("summary") or (cls.__doc__ or "").partition("\n")[0]
 
     @classmethod

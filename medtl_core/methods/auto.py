@@ -13,7 +13,6 @@ class Auto(Method):
     """The default: cross-validation chooses among ridge, discriminant and adjusted FedAvg."""
 
     syntax = "auto"
-    example = "auto"
 
     def needs(self, study: Study) -> tuple[Need, ...]:
         """See Method."""

@@ -7,7 +7,6 @@ class DiscriminantTaps(Method):
     """The discriminant on the taps that cross-validation chooses from the same sums."""
 
     syntax = "discriminant-taps"
-    example = "discriminant-taps"
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:
         """See Method."""

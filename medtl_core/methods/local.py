@@ -16,7 +16,6 @@ class Local(Method):
     """Each hospital alone: class-balanced logistic regression on its own cases."""
 
     syntax = "local"
-    example = "local"
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""

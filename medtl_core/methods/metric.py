@@ -30,7 +30,6 @@ class FederatedMetric(Method):
     """Nearest mean in the federation's metric; the start for a new hospital or class."""
 
     syntax = "metric"
-    example = "metric"
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:
         """See Method."""

@@ -29,7 +29,6 @@ class PooledLogistic(Method):
     """Reference: exact logistic regression on all cases, from sums of gradients."""
 
     syntax = "pooled-logistic"
-    example = "pooled-logistic"
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""

@@ -11,15 +11,13 @@ from typing import Any
 from medtl_core.config import Settings
 from medtl_core.federation.hospitals import Reply, Request, Value
 from medtl_core.federation.memory import MemoryHospitals
-from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.fingerprint import agreement
 from medtl_core.values import Released
-from tests.memory import make_site
+from tests.memory import PROBLEM, make_site
 
-PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))
 #: Unequal hospitals; one has one case, one has one class.
 SIZES = {"a": 30, "b": 20, "c": 1, "d": 25, "e": 12}
 SETTINGS = Settings(test="sites", local_epochs=2)

@@ -10,19 +10,17 @@ from torch.nn.functional import cross_entropy
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.federation.memory import MemoryHospitals
-from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, find_method, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.heads.linear import class_weights, softmax, with_bias
 from medtl_core.methods.balanced import LOSSES, find_loss, log_share
 from medtl_core.values import Head
-from tests.memory import make_site
+from tests.memory import PROBLEM, make_site
 
 COUNTS = np.array([30.0, 9.0, 1.0])
 LOGITS = np.array([[2.0, -1.0, 0.5], [0.0, 0.0, 0.0], [-3.0, 4.0, 1.0], [30.0, 0.0, -30.0]])
 LABEL = np.array([0, 1, 2, 0])
-PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 6),))
 CONFIG = {
     "epochs": 3, "batch-size": 8, "learning-rate": 0.05, "weight-decay": 1e-3, "round": 2,
     "loss": "logit-adjusted",

@@ -18,8 +18,8 @@ from medtl_core.methods.models.network import BODY, HEAD, NAMES
 from medtl_core.methods.personal.client import LocalRound
 from medtl_core.methods.personal.fedbn import PULL, own_moments
 from server.verdict import judge_all
-from tests.memory import make_site
-from tests.methods.personal_sites import PROBLEM, ask, message, study, with_state
+from tests.memory import PROBLEM, make_site
+from tests.methods.personal_sites import ask, message, study, with_state
 
 
 def kept(site: SiteData, method: str, what: str) -> dict[str, np.ndarray]:

@@ -16,9 +16,8 @@ from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import all_methods, answer, read_methods
 from medtl_core.federation.study import Study
 from server.verdict import judge_all
-from tests.memory import make_site
+from tests.memory import PROBLEM, make_site
 from tests.methods.personal_sites import (
-    PROBLEM,
     SETTINGS,
     Repeated,
     ask,

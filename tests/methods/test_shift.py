@@ -15,9 +15,8 @@ from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.methods.personal.label_shift import estimate_prior
 from server.verdict import judge_all
-from tests.memory import make_site
+from tests.memory import PROBLEM, make_site
 from tests.methods.personal_sites import (
-    PROBLEM,
     SETTINGS,
     ask,
     finished,

@@ -41,7 +41,6 @@ def train_both(here: LocalRound) -> RoundResult:
 class Ditto(Personal):
     """Personal: a linear head of one's own, pulled towards fedavg's."""
 
-    word = "ditto"
     syntax = f"ditto{ROUNDS}"
     example = "ditto-3"
 

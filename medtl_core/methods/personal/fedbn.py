@@ -66,7 +66,6 @@ def network_with_norm(here: LocalRound) -> OwnModel:
 class FedBN(PartPersonal):
     """Personal: each hospital normalises the features by itself; the network is averaged."""
 
-    word = "fedbn"
     syntax = f"fedbn{ROUNDS}"
     example = "fedbn-3"
     averaged = NAMES

@@ -8,7 +8,6 @@ from medtl_core.methods.personal.partial import PartPersonal, kept_head_tasks
 class FedPer(PartPersonal):
     """Personal: the small network's body is averaged, its head stays at the hospital."""
 
-    word = "fedper"
     syntax = f"fedper{ROUNDS}"
     example = "fedper-3"
 

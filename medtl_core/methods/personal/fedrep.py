@@ -8,7 +8,6 @@ from medtl_core.methods.personal.partial import PartPersonal, kept_head_tasks
 class FedRep(PartPersonal):
     """Personal: as fedper, but each round trains the head first and then the body."""
 
-    word = "fedrep"
     syntax = f"fedrep{ROUNDS}"
     example = "fedrep-3"
 

@@ -42,7 +42,6 @@ class Interpolated(Method):
     """Personal: the discriminant, moved to the hospital's cases as far as its folds allow."""
 
     syntax = "interpolated"
-    example = "interpolated"
     test = "sites"
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:

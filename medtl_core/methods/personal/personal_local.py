@@ -16,7 +16,6 @@ class PersonalLocal(Method):
     """Personal: each hospital alone, judged on its own held-out cases: the floor."""
 
     syntax = "personal-local"
-    example = "personal-local"
     test = "sites"
 
     def outcome(self, study: Study) -> Outcome:

@@ -7,15 +7,13 @@ the server sees of it.
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from medtl_core.federation.hospitals import Request, Value
-from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome, Share
+from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.rounds import Exchange, recipe_config, run_rounds
-from medtl_core.federation.study import Study
 from medtl_core.fingerprint import agreement
 from medtl_core.methods.personal.state import StateKey
 from medtl_core.values import Array
@@ -65,8 +63,6 @@ class Personal(Method):
     """A personal method with so many rounds of training."""
 
     test = "sites"
-    #: First part of the names of the hospitals' tasks.
-    word: ClassVar[str]
 
     rounds: int
 
@@ -81,11 +77,11 @@ class Personal(Method):
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         config = {**identity_config(study, self.name), **recipe_config(study.settings), **self.config(study)}
-        phase = f"fit-{self.name}"
-        exchange = Exchange(f"{self.word}_round", phase, self.rounds, config, study.moments.standardisation)
+        word, phase = self.name.partition("-")[0], f"fit-{self.name}"
+        exchange = Exchange(f"{word}_round", phase, self.rounds, config, study.moments.standardisation)
         course = run_rounds(study.hospitals, exchange, self.start(study))
         late = {site for sites in course.metrics.values() for site, told in sites.items() if told.get("began-late")}
         facts = {"rounds": self.rounds, "began_late": sorted(late)}
         last = {**config, "round": self.rounds + 1}
         arrays = {**exchange.fixed, **course.last}
-        return finished(study, self, Finish(f"{self.word}_finish", arrays, last, {phase: Share()}, facts))
+        return finished(study, self, Finish(f"{word}_finish", arrays, last, {phase: Share()}, facts))
