@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family
@@ -147,7 +146,7 @@ class Reading:
         self, step: str, arrays: Mapping[str, Array], expect: Mapping[str, ArraySpec], phase: str
     ) -> dict[str, Array]:
         request = Request(self.map.task(step), arrays, {**self.config, "folds": self.folds}, expect, phase)
-        return total(reply.arrays for reply in self.hospitals.ask(request))
+        return self.hospitals.total(request)
 
 
 def solve(reading: Reading, candidates: Mapping[_Key, tuple[Family, Sums]], phase: str = "") -> dict[_Key, Solved]:

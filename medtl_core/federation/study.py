@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from medtl_core.config import Settings
 from medtl_core.evaluation.calibration import log_prior
 from medtl_core.federation.feature_map import IDENTITY, FeatureMap, Reading, Solved, Sums, solve
-from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request, Value
 from medtl_core.federation.outcome import Candidates, Moments, Need, Outcome, Problem, Rounds, Share
 from medtl_core.heads.closed_form import FAMILIES, Family
@@ -73,7 +72,7 @@ class Study:
         """Pooled moments of the features (phase "moments")."""
         width, classes = self.problem.width, len(self.problem.classes)
         expect = {"counts": ArraySpec((classes,)), "sum": ArraySpec((width,)), "square": ArraySpec((width,))}
-        sums = total(reply.arrays for reply in self.hospitals.ask(Request("moments", expect=expect)))
+        sums = self.hospitals.total(Request("moments", expect=expect))
         cases = max(float(sums["counts"].sum()), 1.0)
         mean = sums["sum"] / cases
         return Moments(sums["counts"], mean, np.sqrt(np.maximum(sums["square"] / cases - mean**2, 0.0)) + TINY)

@@ -8,7 +8,6 @@ Mahalanobis's; with few, cases are also brought to unit length (SimpleShot's CL2
 
 import numpy as np
 
-from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Candidates, Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
@@ -45,7 +44,7 @@ class FederatedMetric(Method):
         white = whitening(shrunk(within, shrinkage)).astype(np.float32)
         fixed: dict[str, Array] = {"mean": statistics.mean, "scale": statistics.scale, "whitening": white}
         request = Request("direction_sums", fixed, {}, {"sums": ArraySpec(means.shape)}, "metric")
-        sums = total(reply.arrays for reply in study.hospitals.ask(request))["sums"]
+        sums = study.hospitals.total(request)["sums"]
         facts = {"shrinkage": shrinkage, "temperature": temperature, "rule": "mahalanobis"}
         model = Metric(
             statistics.mean, statistics.scale, within, shrinkage, means, sums / np.maximum(counts, 1.0)[:, None],

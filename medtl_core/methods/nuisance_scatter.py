@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 
 from medtl_core.federation.feature_map import Sums
-from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
@@ -37,7 +36,7 @@ def scatter(study: Study) -> list[Float]:
     folds, width = study.settings.folds, study.problem.width
     expect = {"spread": ArraySpec((folds + 1, width * (width + 1) // 2))}
     request = Request("nuisance_spread", config={"folds": folds}, expect=expect)
-    rows = total(reply.arrays for reply in study.hospitals.ask(request))["spread"]
+    rows = study.hospitals.total(request)["spread"]
     pooled = (study.sums.whole, *study.sums.without)
     return [square(row, width) - spread_of_means(part) for row, part in zip(rows, pooled, strict=True)]
 

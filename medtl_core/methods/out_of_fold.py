@@ -9,7 +9,6 @@ gradients and curvatures for the weights they are sent, class by class, which is
 import numpy as np
 
 from medtl_core.evaluation.calibration import WORST, log_softmax
-from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
@@ -33,7 +32,7 @@ def fitted_weights(study: Study, fold_heads: Float, phase: str) -> tuple[Point, 
             "curvature": ArraySpec((len(tried), classes, members, members)),
         }
         request = Request("stacked_losses", arrays, {"folds": study.settings.folds}, expect, phase)
-        sums = total(reply.arrays for reply in study.hospitals.ask(request))
+        sums = study.hospitals.total(request)
         return best_point(tried, sums, study.statistics.counts)
 
     return least_loss(best_of, members, enough=ENOUGH, rounds=ROUNDS)

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
@@ -41,7 +40,7 @@ class PooledLogistic(Method):
         def objective(flat: Float) -> tuple[float, Float]:
             head = flat.reshape(classes, width + 1)
             request = Request("gradient", arrays={"head": head, **fixed}, expect=expect)
-            sums = total(reply.arrays for reply in study.hospitals.ask(request))
+            sums = study.hospitals.total(request)
             return penalised(float(sums["loss"][0]), sums["gradient"], head, float(moments.counts.sum()), 1e-2)
 
         start = np.zeros(classes * (width + 1))

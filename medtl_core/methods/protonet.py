@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request, Value
 from medtl_core.federation.method import Study
 from medtl_core.federation.rounds import ROUNDS, as_float32
@@ -46,7 +45,7 @@ class ProtoNet(NetworkTrained):
         expect = {"sums": ArraySpec((classes, HIDDEN)), "counts": ArraySpec((classes,))}
         sent = {**self.sent(study), **as_float32(arrays)}
         request = Request("protonet_sums", sent, {}, expect, f"sums-{self.name}")
-        sums = total(reply.arrays for reply in study.hospitals.ask(request))
+        sums = study.hospitals.total(request)
         centres = sums["sums"] / np.maximum(sums["counts"], 1.0)[:, None]
         head = {"head.weight": 2.0 * centres, "head.bias": -(centres**2).sum(axis=1)}
         return super().model(study, {**arrays, **head})
