@@ -139,20 +139,6 @@ def test_nothing_runs_behind_the_deepest_tap() -> None:
     assert [path for path in ran if path.startswith(("blocks.4", "blocks.5", "blocks.6", "conv_head"))] == []
 
 
-@pytest.mark.parametrize(
-    ("taps", "pooling", "words"),
-    [
-        (("finale",), "mean", "did you mean 'final'"),
-        (("4",), "mean+sd", r"did you mean 'mean\+std'"),
-        ((), "mean", "must name each tap once"),
-        (("4", "4"), "mean", "must name each tap once"),
-    ],
-)
-def test_unknown_words_are_refused_with_the_nearest_one(taps: tuple[str, ...], pooling: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        load_extractor(find_backbone("random:lite0"), "", taps, pooling)
-
-
 def test_images_a_network_cannot_read_and_wrong_announcements_are_refused() -> None:
     extractor = load_extractor(find_backbone("random:squeezenet1_1"), "", ("12",), "mean")
     with pytest.raises(ConfigError, match="4x4 pixels"):

@@ -78,7 +78,7 @@ def test_a_file_says_what_it_is_or_its_name_does(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     save_file({"a": torch.zeros(1)}, path, metadata={"arch": "torchvision:squeezenet1_1"})
     backbone = find_backbone(f"file:{path}")
-    assert (backbone.identity, backbone.source, backbone.files) == ("torchvision:squeezenet1_1", "file", (str(path),))
+    assert (backbone.identity, backbone.source, backbone.file) == ("torchvision:squeezenet1_1", "file", str(path))
     assert backbone.taps == BACKBONES["torchvision:squeezenet1_1"].taps
     save_file({"a": torch.zeros(1)}, path)
     assert find_backbone(f"file:{path}#torchvision:resnet18").identity == "torchvision:resnet18"

@@ -106,7 +106,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     stored = SMALL.replace(backbone="lite0")
     with pytest.raises(WeightsError, match="changed while the run was starting"):
         extract(cases(pictures(1)), replace(feature_spec(stored, VIEWS), weights_sha="0" * 64), stored)
-    monkeypatch.setattr(module, "_extractor", lambda *rest: lambda batch: torch.full((len(batch), 240), float("nan")))
+    monkeypatch.setattr(module, "_loaded", lambda *rest: lambda batch: torch.full((len(batch), 240), float("nan")))
     with pytest.raises(WeightsError, match="not finite"):
         run(pictures(1))
 
@@ -132,11 +132,9 @@ def test_an_image_has_the_same_features_in_any_company(threads: int) -> None:
 
 def test_equal_images_are_computed_once_and_none_give_no_rows(counted: list[Any]) -> None:
     images = pictures(3)[[0, 1, 0, 2, 1, 0]]
-    steps: list[tuple[int, int]] = []
-    values = run(images, progress=lambda done, total: steps.append((done, total))).values
+    values = run(images).values
     assert len(counted) == 3
     assert values[0].tobytes() == values[2].tobytes() == values[5].tobytes()
-    assert steps == [(0, 3), (3, 3)]
     none = run(images[:0]).values
     assert (none.shape, none.dtype) == ((0, 2 * (40 + 80)), np.float32)
 
@@ -165,23 +163,6 @@ def test_ill_shaped_rows_are_computed_again(tmp_path: Path, counted: list[Any]) 
     for _ in range(2):
         assert run(images, settings).values.tobytes() == expected.tobytes()
     assert len(counted) == 4 + 1
-
-
-def test_an_interrupted_run_keeps_what_it_stored(
-    tmp_path: Path, counted: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 2)
-    images, settings = pictures(5), SMALL.replace(cache=str(tmp_path))
-
-    def impatient(done: int, total: int) -> None:
-        if done == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(images, settings, progress=impatient)
-    assert len(counted) == 4
-    run(images, settings)
-    assert len(counted) == 5
 
 
 def test_a_broken_image_costs_only_its_own_chunk(

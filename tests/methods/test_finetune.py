@@ -15,7 +15,7 @@ from medtl_core.federation.method import Method
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
 from medtl_core.flower.grid import run_local
-from medtl_core.methods.finetune.methods import FineTune
+from medtl_core.methods.finetune.finetune import FineTune
 from medtl_core.methods.finetune.model import Tuned
 from medtl_core.values import Head
 from server.app import app as server_app
