@@ -15,9 +15,6 @@ from medtl_core.data.images import content_key
 from medtl_core.features.extract import extract, feature_spec, images_of
 from medtl_core.values import Examples, Features
 
-#: Bytes that a store keeps.
-LIMIT = 1 << 30
-
 
 @final
 class DerivedStore:
@@ -29,7 +26,7 @@ class DerivedStore:
 
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = 1 << 30) -> None:
         self.limit, self.bytes = limit, 0
         self._entries: OrderedDict[str, tuple[Any, ...]] = OrderedDict()
         self._content: dict[tuple[str, int, int], str] = {}

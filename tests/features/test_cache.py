@@ -152,17 +152,6 @@ def test_pages_damaged_inside_are_noticed(tmp_path: Path, said: pytest.LogCaptur
     assert len(said.records) == 1
 
 
-def test_a_file_with_a_write_ahead_log_as_older_versions_kept_it_still_serves(
-    tmp_path: Path, said: pytest.LogCaptureFixture
-) -> None:
-    cache = FeatureCache(tmp_path)
-    cache.put_many(rows("a"))
-    change(tmp_path, "PRAGMA journal_mode=WAL")
-    cache.put_many(rows("bb"))
-    assert equal(cache.get_many(["a", "bb"]), rows("a", "bb"))
-    assert said.records == []
-
-
 def test_a_folder_or_a_file_that_is_of_no_use_is_done_without(tmp_path: Path, said: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     change(tmp_path, "CREATE TABLE features (other TEXT)")

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
 from medtl_core.data.images import content_key
 from medtl_core.errors import DataError, WeightsError
-from medtl_core.features import cache as cache_module
 from medtl_core.features import extract as module
 from medtl_core.features.cache import FeatureCache
 from medtl_core.features.extract import FeatureSpec, extract, feature_spec
@@ -28,14 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VIEWS = ("identity", "flip-h")
 SMALL = Settings(backbone="random:lite0", features="4+7", image_size=32, cache="off")
 
-
-@pytest.fixture(autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    cache_module._SAID.clear()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def cases(images: NDArray[Any], column: str = "image") -> Examples:
@@ -179,14 +170,6 @@ def test_a_broken_image_costs_only_its_own_chunk(
         with pytest.raises(DataError, match=r"3\.png"):
             extract(files, feature_spec(settings, VIEWS), settings, workers=workers)
     assert len([image for image in counted if str(image).endswith(("0.png", "1.png"))]) == 2
-
-
-def test_the_cache_lies_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEDTL_CACHE", str(tmp_path / "mine"))
-    run(pictures(1), SMALL)
-    assert not (tmp_path / "mine").exists()
-    run(pictures(1), SMALL.replace(cache=""))
-    assert (tmp_path / "mine" / "features.sqlite").is_file()
 
 
 # --- tables

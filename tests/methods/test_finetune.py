@@ -44,24 +44,6 @@ def test_names_say_scope_and_rounds_and_suggest_the_nearest() -> None:
             find_method(name)
 
 
-def test_a_scope_that_the_backbone_lacks_is_refused_before_anybody_trains() -> None:
-    study = make_study("finetune-last20-1")
-    with pytest.raises(ConfigError, match="did you mean 'last6'"):
-        study.outcome(study.methods[0])
-    assert not tunes(study)
-
-
-def test_only_trained_tensors_travel() -> None:
-    study = make_study("finetune-last-1")
-    model = tuned(study)
-    request = study.hospitals.asked[-1]  # type: ignore[attr-defined]
-    layers = ("conv_pw", "conv_dw", "conv_pwl")
-    expected = {f"blocks.2.1.{layer}.{part}" for layer in layers for part in ("weight", "bias")}
-    assert set(model.trained) == expected
-    assert set(request.expect) == {*expected, "head"}
-    assert set(request.arrays) == {*expected, "head", "mean", "scale", "counts"}
-
-
 @pytest.mark.parametrize("name", ["lpft-last-1", "lora-last-1", "lpft-head-1"])
 def test_a_warm_start_that_hardly_moves_is_the_discriminant(name: str) -> None:
     study = make_study("discriminant", name, settings=SETTINGS.replace(tune_rate=1e-7))

@@ -12,16 +12,15 @@ from torch import Tensor, nn
 
 from medtl_core.backbones.frozen import FrozenNorm, freeze
 from medtl_core.config import Settings
-from medtl_core.errors import ConfigError, DataError, WeightsError
-from medtl_core.features.dataset import DerivedStore, Material
+from medtl_core.errors import ConfigError, WeightsError
+from medtl_core.features.dataset import DerivedStore
 from medtl_core.features.extract import FeatureSpec, extract, feature_spec
 from medtl_core.methods.finetune.activations import Inputs, tuned_features
 from medtl_core.methods.finetune.adapters import ADAPTERS, Adapter, find_adapter
 from medtl_core.methods.finetune.layer_order import find_layer_order
 from medtl_core.methods.finetune.split_backbone import SplitBackbone, open_backbone, split
 from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
-from medtl_core.values import Examples
-from tests.methods.pictures import SETTINGS, VIEWS, cases, material
+from tests.methods.pictures import SETTINGS, VIEWS, material
 
 LAST = [f"blocks.2.1.{layer}.{part}" for layer in ("conv_pw", "conv_dw", "conv_pwl") for part in ("weight", "bias")]
 
@@ -76,7 +75,6 @@ def normed() -> nn.Module:
     ("backbone", "features", "scopes"),
     [
         ("lite0", "1+4", ("head", "last", "last4", "all")),
-        ("lite0", "plain", ("last",)),
         ("random:squeezenet1_1", "3+6", ("last4",)),
         ("random:resnet18", "plain", ("last", "all")),
     ],
@@ -309,15 +307,3 @@ def test_one_view_of_each_case_is_a_row_of_all_views() -> None:
     assert every.shape == (4, 40, 4, 4)
     torch.testing.assert_close(one, every[[3, 0]], rtol=0, atol=0)
     torch.testing.assert_close(narrow, wide[[3, 0]], rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("column", "content", "words"),
-    [("path", np.array(["/nowhere/none.png"]), r"none\.png"), ("table", np.zeros((1, 2)), "no images")],
-)
-def test_an_unreadable_image_and_a_table_are_data_errors(column: str, content: np.ndarray, words: str) -> None:
-    chosen = cases().take(np.arange(1))
-    columns = {name: value for name, value in chosen.columns.items() if name != "image"}
-    examples = Examples({**columns, column: content}, chosen.task)
-    with pytest.raises(DataError, match=words):
-        tuned_features(open_backbone(SETTINGS, VIEWS, "last"), Material(examples, SETTINGS, VIEWS))
