@@ -1,7 +1,7 @@
 """One pass through a network, watched: which module read and gave which tensor, and in which order."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -36,22 +36,17 @@ def trace(network: nn.Module, example: Tensor) -> dict[str, ModuleRun]:
     runs: dict[str, ModuleRun] = {}
     clock = count()
 
-    def begin(path: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def note(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            times = runs[path].times + 1 if path in runs else 1
-            runs[path] = ModuleRun(next(clock), _tensor(inputs[0]) if inputs else None, times=times)
+    def begin(path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        times = runs[path].times + 1 if path in runs else 1
+        runs[path] = ModuleRun(next(clock), _tensor(inputs[0]) if inputs else None, times=times)
 
-        return note
-
-    def end(path: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
-        def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            runs[path].ended, runs[path].gave = next(clock), _tensor(output)
-
-        return note
+    def end(path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        runs[path].ended, runs[path].gave = next(clock), _tensor(output)
 
     hooks = []
     for path, module in network.named_modules():
-        hooks += [module.register_forward_pre_hook(begin(path)), module.register_forward_hook(end(path))]
+        hooks.append(module.register_forward_pre_hook(partial(begin, path)))
+        hooks.append(module.register_forward_hook(partial(end, path)))
     try:
         with torch.no_grad():  # not inference mode: its tensors could never be differentiated through
             network(example)

@@ -23,7 +23,6 @@ class DerivedStore:
     It lives in memory as long as the cases that hold it, and is never written to disk: an early layer's activations
     show the image. The least recently used entries are dropped beyond `limit` bytes. Entries are named by content,
     so cases of several hospitals may share one store; threads may, too.
-
     """
 
     def __init__(self, limit: int = 1 << 30) -> None:
