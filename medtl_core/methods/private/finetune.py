@@ -101,7 +101,7 @@ class Blocked(Model):
     Attributes:
         map: from features to rows.
         arrays: of the blocks ("units...") and "head.weight" [C, k], float64.
-        scope: which blocks; one of `split_backbone.SCOPES`.
+        scope: which blocks; see `split_backbone.Scope`.
     """
 
     kind: ClassVar[str] = "blocked"
@@ -157,7 +157,7 @@ class PrivateFineTune(PrivateMethod):
         See PrivateMethod. One release of class counts, then `rounds` releases of a clipped gradient sum.
 
     Attributes:
-        scope: which blocks are trained; one of `split_backbone.SCOPES`.
+        scope: which blocks are trained; see `split_backbone.Scope`.
         rounds: of descent.
     """
 
