@@ -92,8 +92,6 @@ def test_corrupted_cases_are_the_same_cases_with_other_images() -> None:
     assert 28 < difference.std() < 57  # twice noise of 0.12 of 255, clipped at black and white
     again = corrupted(cases.take(np.array([2])), ("gaussian-noise", 3), seed=0)
     np.testing.assert_array_equal(again.examples["image"][0], made.examples["image"][2])
-    other = corrupted(cases, ("gaussian-noise", 3), seed=1)
-    assert (other.examples["image"] != made.examples["image"]).any()
     table_cases = replace(cases, examples=Examples({"table": np.zeros((2, 3))}, Task("t", ("x", "y"))))
     with pytest.raises(DataError, match="no images"):
         corrupted(table_cases, ("jpeg", 1), seed=0)
