@@ -86,9 +86,8 @@ def test_corrupted_cases_are_the_same_cases_with_other_images() -> None:
     made = corrupted(cases, ("gaussian-noise", 3), seed=0)
     assert made.examples["patient"].tolist() == cases.examples["patient"].tolist()
     assert made.settings.cache == "off" and made.features().fingerprint == cases.features().fingerprint
-    difference = (
-        made.examples["image"].astype(float) - corrupted(cases, ("gaussian-noise", 3), seed=1).examples["image"]
-    )
+    other = corrupted(cases, ("gaussian-noise", 3), seed=1)
+    difference = made.examples["image"].astype(float) - other.examples["image"]
     assert 28 < difference.std() < 57  # twice noise of 0.12 of 255, clipped at black and white
     again = corrupted(cases.take(np.array([2])), ("gaussian-noise", 3), seed=0)
     np.testing.assert_array_equal(again.examples["image"][0], made.examples["image"][2])
