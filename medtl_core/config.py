@@ -27,11 +27,12 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "partition": ("natural", "dirichlet", "skewed", "size", "even"),
     "views": ("auto", "one"),
     "test": ("server", "sites"),
-    "shift": ("", "scanner"),
 }
 #: Settings that are local to a side, or to the server alone; neither changes what an array means.
 _SERVER = ("methods", "out", "state", "bootstrap", "deadline", "quorum")
 _LOCAL = ("cache", "data_path", "test_path", "weights", *_SERVER)
+#: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
+_RETIRED: Mapping[str, Value] = {"shift": ""}
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,6 @@ class Settings:
         test_path: data the server judges on when hospitals own their folders; "" = the shared data's test split.
         leave_out: a natural site that no simulated hospital is cut from; the server judges on all its cases, or with
             "SITE:test" on its test cases only. "" = none.
-        shift: "scanner" shows every hospital's images as by a scanner of its own, and the server's test images as by
-            scanners that no hospital has; for experiments. "" = images as they are.
         min_cell: hospitals drop classes with fewer cases than this before anything leaves; 0 = keep all.
         quorum: share of registered hospitals that must answer every round, in (0, 1].
         deadline: seconds a round may take.
@@ -115,7 +114,6 @@ class Settings:
     test: str = "server"
     test_path: str = ""
     leave_out: str = ""
-    shift: str = ""
     min_cell: int = 0
     quorum: float = 0.5
     deadline: float = 600.0
@@ -161,7 +159,8 @@ class Settings:
 
     def agreed(self) -> dict[str, Value]:
         """Returns the settings both sides must share for their arrays to mean the same; paths and output are local."""
-        return {key: value for key, value in self.public().items() if key.replace("-", "_") not in _LOCAL}
+        agreed = {key: value for key, value in self.public().items() if key.replace("-", "_") not in _LOCAL}
+        return agreed | _RETIRED
 
     def of_data(self, *, seed: int = 0) -> "Settings":
         """Returns only what decides which cases there are: runs that differ elsewhere can share one load."""

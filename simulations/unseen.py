@@ -1,11 +1,9 @@
 """The unseen-hospital experiment: train on some hospitals, judge on one that took no part.
 
-`python -m simulations.unseen sites --data DIR` leaves out every natural site in turn and judges on its cases; the
-others train. `python -m simulations.unseen scanner --data DIR` gives every hospital a synthetic scanner of its own and
-judges on scanners that no hospital has. Both run the real server and client apps, keep their runs in `--out` and go on
-where they broke off. The table is Markdown: each method against a baseline, paired by seed and site, with a t-interval
-over seeds x sites. Seeds draw other training cases, not other test cases: the interval says nothing about other
-patients of the unseen sites.
+`python -m simulations.unseen --data DIR` leaves out every natural site in turn and judges on its cases; the others
+train. It runs the real server and client apps, keeps its runs in `--out` and goes on where it broke off. The table is
+Markdown: each method against a baseline, paired by seed and site, with a t-interval over seeds x sites. Seeds draw
+other training cases, not other test cases: the interval says nothing about other patients of the unseen sites.
 """
 
 import argparse
@@ -34,10 +32,8 @@ METHODS = (
 Found = Mapping[str, Mapping[str, Mapping[int, MethodResult]]]
 
 
-def cells(protocol: str, values: Mapping[str, Value], cases: str) -> dict[str, dict[str, Value]]:
-    """Returns what changes in each run: one a natural site for "sites", a single one for "scanner"."""
-    if protocol == "scanner":
-        return {"unseen scanners": {"shift": "scanner"}}
+def cells(values: Mapping[str, Value], cases: str) -> dict[str, dict[str, Value]]:
+    """Returns what changes in each run, one a natural site."""
     names = np.unique(open_source(settings(values)).examples["site"]).tolist()
     ending = {"all": "", "test": ":test"}[cases]
     return {name: {"leave-out": f"{name}{ending}"} for name in names}
@@ -78,9 +74,8 @@ def _versus(found: Found, name: str, baseline: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a protocol and prints its table."""
+    """Runs what is not done and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("protocol", choices=("sites", "scanner"))
     parser.add_argument("--data", required=True, metavar="DIR", help="folder, file or catalog name")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings, as for medtl simulate")
     parser.add_argument("--methods", default=",".join(METHODS))
@@ -93,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         values = {**named(chosen.data), **read_assignments(chosen.set), "methods": chosen.methods}
         found = {}
-        for name, changes in cells(chosen.protocol, values, chosen.cases).items():
+        for name, changes in cells(values, chosen.cases).items():
             out = chosen.out.absolute() / name
             run_once({**values, **changes}, out, name, seeds=chosen.seeds, workers=chosen.workers)
             found[name] = records(out)

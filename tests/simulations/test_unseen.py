@@ -17,7 +17,7 @@ METHODS = "discriminant,discriminant-standardised,adversarial-1"
 def test_every_site_is_left_out_in_turn_and_a_second_call_only_reads(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["sites", "--data", "phantom", "--methods", METHODS, "--seeds", "1", "--out", str(tmp_path), *SMALL]
+    words = ["--data", "phantom", "--methods", METHODS, "--seeds", "1", "--out", str(tmp_path), *SMALL]
     monkeypatch.setattr(unseen, "cells", lambda *given: dict(sorted(cells(*given).items())[:2]))
     assert main(words) == 0
     first = capsys.readouterr().out
@@ -32,17 +32,9 @@ def test_every_site_is_left_out_in_turn_and_a_second_call_only_reads(
     assert main(words) == 0 and capsys.readouterr().out == first
 
 
-def test_scanners_are_unseen_and_one_seed_has_no_t_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["scanner", "--data", "phantom", "--methods", METHODS, "--seeds", "1", "--out", str(tmp_path), *SMALL]
-    assert main(words) == 0
-    assert "±" not in capsys.readouterr().out
-    result = json.loads((tmp_path / "unseen scanners" / "seed-0" / "result.json").read_text())
-    assert result["test"]["sites"] == ["unseen-1", "unseen-2", "unseen-3", "unseen-4"]
-
-
 def test_a_wrong_setting_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["sites", "--data", "phantom", "--out", str(tmp_path), "--set", "shotz=3"])
+        main(["--data", "phantom", "--out", str(tmp_path), "--set", "shotz=3"])
     assert (
         stopped.value.code == 1 and capsys.readouterr().err == "error: unknown setting 'shotz'; did you mean 'shots'?\n"
     )
