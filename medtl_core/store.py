@@ -41,12 +41,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def to_json(value: Any) -> str:
-    """Returns the text `write_json` writes.
-
-    Example:
-        >>> to_json({"auroc": float("nan")})
-        '{\\n  "auroc": null\\n}\\n'
-    """
+    """Returns the text `write_json` writes."""
     return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -65,12 +60,7 @@ def read_json(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value in JSON's own types: arrays as lists, NaN as null, infinities as the words "inf" and "-inf".
-
-    Example:
-        >>> plain({"epsilon": float("inf"), "sites": ("a", "b")})
-        {'epsilon': 'inf', 'sites': ['a', 'b']}
-    """
+    """Returns a value in JSON's own types: arrays as lists, NaN as null, infinities as the words "inf" and "-inf"."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -105,12 +95,7 @@ def file_of(stem: Path, suffix: str) -> Path:
 
 
 def stem_of(path: Path) -> Path:
-    """Returns the common name of a manifest or its weights.
-
-    Example:
-        >>> stem_of(Path("heads/fedavg-20.json")).as_posix()
-        'heads/fedavg-20'
-    """
+    """Returns the common name of a manifest or its weights."""
     return path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
 
 
@@ -119,11 +104,8 @@ class ArrayStore:
     """How one kind of arrays lies on disk: NAME.safetensors, and NAME.json, which says what they are.
 
     Attributes:
-        what: the kind, for messages.
-        entries: what a manifest must hold beside "schema" and "sha256".
-        remedy: what to do about damaged files.
-        schema: version of the manifest.
-        error: what is raised.
+        what: the kind, for messages, which end in `remedy`.
+        entries: what a manifest must hold beside "schema" (its version) and "sha256".
         mode: permissions of the files; whoever may read them may enter a folder that is made for them.
     """
 

@@ -22,12 +22,12 @@ from medtl_core.cli.pretrain import open_public, pretrain
 from medtl_core.cli.trainer import Lesson, sides
 from medtl_core.config import Settings
 from medtl_core.data.catalog import catalog
-from medtl_core.data.manifest import write_manifest
 from medtl_core.data.source import Source
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, MedtlError, RunError, WeightsError
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.values import Examples
+from tests.manifest import write_manifest
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

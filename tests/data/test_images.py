@@ -6,7 +6,7 @@ from PIL import Image
 
 from medtl_core.data import images
 from medtl_core.data.images import check_images, content_key, decode
-from medtl_core.errors import ConfigError, DataError
+from medtl_core.errors import DataError
 from medtl_core.values import Examples, Task
 
 GREY = np.array([[0, 10], [200, 255]], dtype=np.uint8)
@@ -97,21 +97,18 @@ def test_huge_pictures_are_refused_before_decoding(tmp_path: Path, monkeypatch: 
         decode(saved(tmp_path, "b.png", GREY))
 
 
-def test_check_images_refuses_all_faults_at_once_or_skips_them(tmp_path: Path) -> None:
+def test_check_images_names_all_faults_at_once_and_keeps_the_others(tmp_path: Path) -> None:
     good = saved(tmp_path, "good.png", GREY)
     (tmp_path / "bad.png").write_text("x")
     given = cases([tmp_path / "bad.png", good, tmp_path / "gone.png"])
-    with pytest.raises(DataError, match=r"2 of 3 images .*bad\.png.*gone\.png"):
-        check_images(given)
-    kept, skipped = check_images(given, "skip")
-    assert kept["patient"].tolist() == ["1"] and len(skipped) == 2 and "gone.png" in skipped[1]
+    kept, faults = check_images(given)
+    assert kept["patient"].tolist() == ["1"] and len(faults) == 2
+    assert faults[0].startswith("case 1, ") and "gone.png" in faults[1]
     table = Examples({"label": np.zeros(1, dtype=np.int64), "table": np.zeros((1, 2))}, Task("t", ("x",)))
     for fine in (kept, table):
         assert check_images(fine) == (fine, ())
     with pytest.raises(DataError, match="none of the 1 images"):
-        check_images(given.take(np.array([0])), "skip")
-    with pytest.raises(ConfigError, match="on-error"):
-        check_images(kept, "maybe")
+        check_images(given.take(np.array([0])))
 
 
 def test_content_key_depends_on_bytes_and_shape_only(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from medtl_core.config import Settings
 from medtl_core.data import arrays
 from medtl_core.data.images import check_images, decode
 from medtl_core.data.leak import check_leaks
-from medtl_core.data.manifest import write_manifest
 from medtl_core.data.partition import partition
 from medtl_core.data.source import open_source, phantom_patients
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError
+from tests.manifest import write_manifest
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the real data sets are not on this machine")

@@ -17,7 +17,6 @@ from safetensors.numpy import load_file
 from client.app import app as client_app
 from medtl_core.cli.app import app as command_line
 from medtl_core.config import settings
-from medtl_core.data.manifest import write_manifest
 from medtl_core.data.source import open_source
 from medtl_core.features.dataset import Material
 from medtl_core.features.extract import extract, feature_spec
@@ -25,6 +24,7 @@ from medtl_core.federation.registry import unpack
 from medtl_core.federation.saved import is_model, load_head, load_packed
 from medtl_core.flower.grid import run_local
 from server.app import app as server_app
+from tests.manifest import write_manifest
 
 SAMPLES = Path(__file__).parent / "8906598"
 PHANTOM: Mapping[str, Any] = {
