@@ -1,9 +1,10 @@
-"""Cases as a hospital's own folder."""
+"""Cases as a hospital keeps them: a folder with a manifest, or a table of numbers."""
 
 import csv
 import json
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from medtl_core.data.images import decode, images_of
@@ -28,3 +29,18 @@ def write_manifest(examples: Examples, folder: Path) -> None:
             rows.writerow([name, label, *cells])
     stated = {"name": examples.task.name, "classes": list(examples.task.classes)}
     (folder / "task.json").write_text(json.dumps(stated), encoding="utf-8")
+
+
+def write_table(path: Path, sites: str = "abcde", cases: int = 30, columns: int = 3) -> Path:
+    """Writes a CSV of numbers: at each site so many cases of three Gaussian classes, every third one a test case."""
+    rng, lines = (
+        np.random.default_rng(0),
+        [["label", "patient_id", "site", "split", *map("c{}".format, range(columns))]],
+    )
+    for site in sites:
+        for number in range(cases):
+            label, split = number % 3, "test" if number // 3 % 3 == 2 else "train"
+            values = rng.normal(label * np.arange(1, columns + 1) % 3, 1.0)
+            lines.append([str(label), f"{site}-{number}", site, split, *(f"{value:.4f}" for value in values)])
+    path.write_text("\n".join(map(",".join, lines)) + "\n", encoding="utf-8")
+    return path

@@ -33,7 +33,7 @@ def distortion(image: Pixels, name: str, severity: int, seed: int) -> float:
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-@settings(deadline=None, max_examples=4)
+@settings(deadline=None, max_examples=2)
 @given(seed=st.integers(0, 10**6))
 def test_more_severity_is_more_distortion(name: str, seed: int) -> None:
     images = [picture(seed + number) for number in range(3)]

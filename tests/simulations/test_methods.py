@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from medtl_core.config import Settings, settings
+from medtl_core.sweep.job_queue import Job
 from simulations import methods
-from simulations.batch import Job, told, work_through
+from simulations.experiments import work_through
 from simulations.methods import DATA, GROUPS, Cell, Group, cells
 
 SMALL = Group("small", "cached features, 224 pixels", ("ridge", "fedavg-2"), 2)
@@ -48,7 +49,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 def test_a_failed_run_is_told_and_fails_the_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = list(cells([Group("small", SMALL.family, ("ridge",), 1)], [5]))
     jobs = [Job(cell.folder(tmp_path / "out"), settings(cell.settings(tmp_path / "nowhere"))) for cell in found]
-    assert told(work_through(jobs, "small", 1.0)) == 1
+    assert work_through(jobs, "small", 1.0) == 1
     assert capsys.readouterr().out.count("FAILED") == len(DATA)
 
 

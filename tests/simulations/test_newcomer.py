@@ -1,4 +1,6 @@
-"""The newcomer experiment on tiny synthetic images, its splits and its table by hand."""
+"""The newcomer experiment on a small table, its splits and its table by hand."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +13,18 @@ from simulations import newcomer
 from simulations.federation import Cases, federate, load
 from simulations.newcomer import class_splits, hospital_splits, main, table
 from simulations.newcomer_learners import LEARNERS
+from tests.manifest import write_table
 from tests.memory import make_site
-
-SMALL = ["sites=2", "image-size=32", "features=4", "shots=0"]
 
 
 @pytest.fixture(scope="module")
-def cases() -> Cases:
-    return load(settings({"data": "phantom", "sites": 2, "shots": 0, "image-size": 32, "features": "4"}))
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(tmp_path_factory.mktemp("table") / "table.csv", "abc", 60, columns=6)
+
+
+@pytest.fixture(scope="module")
+def cases(path: Path) -> Cases:
+    return load(settings({"data": "", "data-path": str(path), "backbone": "table", "sites": 2, "shots": 0}))
 
 
 def test_one_new_class_stands_among_known_ones_and_nobody_is_on_two_sides(cases: Cases) -> None:
@@ -62,10 +68,13 @@ def test_holding_out_too_much_is_refused(cases: Cases) -> None:
 
 
 def test_every_learner_answers_and_differences_are_paired(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(newcomer, "SHOTS", (1, 3))
-    assert main(["class", "--data", "phantom", "--splits", "2", "--rounds", "1", "--set", *SMALL]) == 0
+    assert (
+        main(["class", "--data", str(path), "--splits", "2", "--rounds", "1", "--set", "backbone=table", "sites=2"])
+        == 0
+    )
     shown = capsys.readouterr().out
     assert "balanced accuracy, new class, 2 splits" in shown and shown.count("\n| ") == 2 + len(LEARNERS)
     assert shown.count(" ± ") == 2 * len(LEARNERS) + 2 * (len(LEARNERS) - 1)  # figures, and differences
