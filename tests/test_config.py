@@ -58,7 +58,11 @@ def test_every_field_is_documented_and_agreed_or_local(name: str) -> None:
     assert (name.replace("_", "-") in Settings().agreed()) == (name not in local)
 
 
-def test_assignments_need_an_equals_sign() -> None:
+def test_assignments_are_numbers_and_words_and_need_an_equals_sign() -> None:
+    words = ["local_epochs=3", "alpha = 1e-1", "partition=even", "secure-sum=True"]
+    assert list(read_assignments(words).items()) == [
+        ("local-epochs", 3), ("alpha", 0.1), ("partition", "even"), ("secure-sum", True),
+    ]  # fmt: skip
     with pytest.raises(ConfigError, match="key=value"):
         read_assignments(["shots"])
 

@@ -33,9 +33,10 @@ def test_lossless_grey_becomes_three_equal_channels(tmp_path: Path, name: str) -
     assert (pixels == GREY[:, :, None]).all() and pixels.shape == (2, 2, 3)
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.webp"])
-def test_lossy_formats_are_read(tmp_path: Path, name: str) -> None:
-    assert decode(saved(tmp_path, name, np.full((8, 8, 3), 99, dtype=np.uint8)))[0, 0, 0] == pytest.approx(99, abs=3)
+def test_lossy_formats_are_read(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.webp"):
+        path = saved(tmp_path, name, np.full((8, 8, 3), 99, dtype=np.uint8))
+        assert decode(path)[0, 0, 0] == pytest.approx(99, abs=3)
 
 
 def test_sixteen_bit_grey_is_stretched_over_its_own_range(tmp_path: Path) -> None:

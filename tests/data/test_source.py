@@ -46,7 +46,7 @@ def test_the_phantom_is_the_default_and_small_enough_to_draw() -> None:
 
 @pytest.mark.parametrize(
     "asked",
-    [Settings(image_size=32, shots=120), Settings(image_size=32, sites=12, shots=40), Settings(image_size=32, shots=0)],
+    [Settings(image_size=32, shots=120), Settings(image_size=32, sites=12, shots=40)],
 )
 def test_the_phantom_grows_with_what_is_asked(asked: Settings) -> None:
     source = open_source(asked)

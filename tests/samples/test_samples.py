@@ -132,25 +132,13 @@ def test_a_stored_head_answers_as_it_did(name: str, cases: Cases) -> None:
     np.testing.assert_allclose(logits, wanted["logits"], rtol=1e-3, atol=1e-4)
 
 
-def test_the_stored_heads_are_all_judged() -> None:
-    assert sorted(stored("logits.json")) == HEADS
-
-
 def test_a_new_hospital_starts_from_a_stored_metric(tmp_path: Path) -> None:
     examples = open_source(settings(PHANTOM)).examples
     there, held_out = examples["site"] == "phantom-e", examples["split"] == "test"
     rows = [np.flatnonzero(there & side)[:8] for side in (~held_out, held_out)]
     write_manifest(examples.take(np.concatenate(rows)), tmp_path / "hospital")
-    words = (
-        "adapt",
-        SAMPLES / "heads" / "metric",
-        "--data",
-        tmp_path / "hospital",
-        "--out",
-        tmp_path / "own",
-        "--json",
-    )
-    told = json.loads(medtl(*words))
+    places = ("--data", tmp_path / "hospital", "--out", tmp_path / "own")
+    told = json.loads(medtl("adapt", SAMPLES / "heads" / "metric", *places, "--json"))
     assert told["judged"] == 8
     assert 0.0 < told["before"]["balanced_accuracy"] < 1.0
     assert list(unpack(*load_packed(tmp_path / "own.json")).classes) == told["classes"]
@@ -202,17 +190,17 @@ def continued(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Continue
     return Continued(result, folder / "state", frozenset(back.used))
 
 
-def test_hospitals_go_on_from_their_stored_personal_state(continued: Continued) -> None:
+def test_hospitals_go_on_from_their_stored_personal_state(continued: Continued, cache: Path) -> None:
     wanted = stored("personal/figures.json")
-    methods = {
-        name: {"figures": row["figures"], "by_site": row["by_site"], "began_late": row["facts"]["began_late"]}
-        for name, row in continued.result["methods"].items()
-    }
-    close({"failures": continued.result["failures"], "methods": methods}, {
-        "failures": wanted["failures"], "methods": wanted["methods"],
-    })  # fmt: skip
+    assert continued.result["failures"] == wanted["failures"]
+    for name, row in continued.result["methods"].items():
+        shown = {"figures": row["figures"], "by_site": row["by_site"], "began_late": row["facts"]["began_late"]}
+        close(shown, wanted["methods"][name], name)
+    assert continued.result["methods"].keys() == wanted["methods"].keys()
     files = {path.name for path in (SAMPLES / "personal" / "state").rglob("*") if path.is_file()}
     assert continued.used == files  # every stored file was on a disk when it was needed
+    assert sum(continued.result["sites"].values()) == 48
+    assert bytes_below(cache) == bytes_below(SAMPLES / "cache")  # and no feature was computed anew
 
 
 def test_personal_state_lies_where_it_lay(continued: Continued) -> None:
@@ -223,11 +211,6 @@ def test_personal_state_lies_where_it_lay(continued: Continued) -> None:
         assert found.keys() == wanted.keys()
         for name, array in wanted.items():
             np.testing.assert_allclose(found[name], array, rtol=1e-3, atol=1e-5, err_msg=f"{path.name}: {name}")
-
-
-def test_a_run_over_the_stored_cache_computes_no_feature(cache: Path, continued: Continued) -> None:
-    assert sum(continued.result["sites"].values()) == 48
-    assert bytes_below(cache) == bytes_below(SAMPLES / "cache")
 
 
 # ---- ledgers ----

@@ -15,15 +15,15 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def picture(seed: int, size: int = 96, grey: bool = False) -> Pixels:
+def picture(seed: int, size: int = 96) -> Pixels:
     """Smooth blobs with fine texture: what blurs, compression and windows act on in a real image."""
     draw, (y, x) = rng(seed), np.mgrid[:size, :size] / size
     layers = []
-    for _ in range(1 if grey else 3):
+    for _ in range(3):
         blobs = [np.exp(-((x - a) ** 2 + (y - b) ** 2) / draw.uniform(0.01, 0.1)) for a, b in draw.random((6, 2))]
         base = np.sum(blobs, axis=0)
         layers.append(base / base.max() * 150 + 20 * np.sin(60 * x + draw.random()) + 50)
-    image = np.stack(layers * (3 if grey else 1), axis=2) + 6 * draw.standard_normal((size, size, 1))
+    image = np.stack(layers, axis=2) + 6 * draw.standard_normal((size, size, 1))
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
@@ -57,21 +57,21 @@ def test_shape_and_type_are_kept_and_draws_repeat(name: str, severity: int, heig
     first, second = (corrupt(image, name, severity, rng=rng(seed)) for _ in range(2))
     assert first.shape == image.shape and first.dtype == np.uint8
     np.testing.assert_array_equal(first, second)
-
-
-@pytest.mark.parametrize("name", [name for name in RELEVANT["chest X-ray"] if name != "jpeg"])
-def test_a_radiograph_stays_grey(name: str) -> None:
-    made = corrupt(picture(1, grey=True), name, 3, rng=rng())
-    assert (made == made[:, :, :1]).all()
+    if name not in ("jpeg", "saturate", "stain"):  # a radiograph stays grey
+        grey = corrupt(np.repeat(image[:, :, :1], 3, axis=2), name, severity, rng=rng(seed))
+        assert (grey == grey[:, :, :1]).all()
 
 
 def test_amounts_by_hand() -> None:
     flat = np.full((8, 8, 3), 100, np.uint8)
-    assert set(corrupt(flat, "brightness-up", 5, rng=rng()).ravel()) == {150}
-    assert set(corrupt(flat, "brightness-down", 5, rng=rng()).ravel()) == {50}
-    assert set(corrupt(flat, "contrast-down", 5, rng=rng()).ravel()) == {100}
-    assert set(corrupt(flat, "gamma-up", 1, rng=rng()).ravel()) == {round(255 * (100 / 255) ** 1.1)}
-    assert set(corrupt(flat, "saturate", 5, rng=rng()).ravel()) == {100}  # grey has no colour to strengthen
+    wanted = {
+        "brightness-up": 150,
+        "brightness-down": 50,
+        "contrast-down": 100,
+        "gamma-up": round(255 * (100 / 255) ** 1.8),
+    }
+    for name, value in {**wanted, "saturate": 100}.items():  # grey has no colour to strengthen
+        assert set(corrupt(flat, name, 5, rng=rng()).ravel()) == {value}, name
     half = np.repeat([[0], [200]], 4, axis=0)[:, :, None].repeat(8, axis=1).repeat(3, axis=2).astype(np.uint8)
     assert set(corrupt(half, "contrast-down", 5, rng=rng()).ravel()) == {60, 140}  # 100 -+ 0.4 * 100
 
@@ -95,16 +95,6 @@ def test_a_blur_keeps_the_light(name: str) -> None:
     assert made.sum() == pytest.approx(point.sum(), rel=0.1) and made.max() < 250
     flat = np.full((30, 20, 3), 77, np.uint8)
     np.testing.assert_array_equal(corrupt(flat, name, 5, rng=rng()), flat)
-
-
-def test_things_in_the_picture_are_where_they_belong() -> None:
-    white = np.full((64, 64, 3), 255, np.uint8)
-    corner = corrupt(white, "black-corner", 5, rng=rng())
-    assert corner[0, 0, 0] == 0 and corner[32, 32, 0] == 255
-    letters = corrupt(white, "characters", 1, rng=rng(2))
-    assert 0 < (letters < 128).mean() < 0.05
-    assert (corrupt(white // 2, "bubbles", 3, rng=rng()) >= white // 2).all()  # rings are bright
-    assert (corrupt(white, "stain", 3, rng=rng()) <= white).all()  # blots are dark
 
 
 def test_every_image_set_of_the_catalog_has_corruptions_that_exist() -> None:
