@@ -39,6 +39,8 @@ def test_scenarios_are_valid_settings(path: Path) -> None:
         ({"shots": True}, "must be of type int"),
         ({"out": "here"}, "absolute path"),
         ({"learning-rate": float("nan")}, "must be greater than 0"),
+        ({"leave-out": "x", "test": "sites"}, "needs test=server"),
+        ({"leave-out": "x", "test-path": "/held"}, "needs test=server"),
     ],
 )
 def test_bad_values_are_named(values: dict, words: str) -> None:

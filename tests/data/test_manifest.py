@@ -119,16 +119,11 @@ def test_numbers_keep_gaps_as_nan(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "stated",
     [
-        "{",
-        "[]",
-        '{"name": "t"}',
-        '{"name": "t", "classes": ["a"], "colour": 1}',
-        '{"name": "t", "classes": ["a", "a"]}',
-        '{"name": "t", "classes": "ab"}',
-        '{"name": 3, "classes": ["a", "b"]}',
+        "{", "[]", '{"name": "t"}', '{"name": "t", "classes": ["a", "b"], "colour": 1}',
+        '{"name": "t", "classes": ["a", "a"]}', '{"name": "t", "classes": "ab"}', '{"name": 3, "classes": ["a", "b"]}',
         '{"name": "t", "classes": ["a", "b"], "views": ["flip"]}',
     ],
-)
+)  # fmt: skip
 def test_bad_task_files_are_refused(tmp_path: Path, stated: str) -> None:
     (tmp_path / "task.json").write_text(stated)
     with pytest.raises(DataError, match=r"task\.json"):

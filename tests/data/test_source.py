@@ -38,18 +38,13 @@ def medmnist(path: Path, **changes: np.ndarray) -> Path:
     return path
 
 
-def test_the_phantom_is_the_default_and_small_enough_to_draw() -> None:
-    source = open_source(Settings(image_size=32))
-    assert source.entry.name == "phantom" and source.entry.synthetic and "Synthetic" in source.notes[0]
-    assert len(np.unique(source.examples["patient"])) == 480
-
-
 @pytest.mark.parametrize(
     "asked",
     [Settings(image_size=32, shots=120), Settings(image_size=32, sites=12, shots=40)],
 )
 def test_the_phantom_grows_with_what_is_asked(asked: Settings) -> None:
     source = open_source(asked)
+    assert source.entry.name == "phantom" and source.entry.synthetic and "Synthetic" in source.notes[0]
     for kind in ("natural", "dirichlet", "size", "even"):
         parts = partition(source.examples, asked.replace(partition=kind))
         assert len(parts.sites) == asked.sites

@@ -3,9 +3,8 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -78,8 +77,7 @@ def medtl(*words: str | Path) -> str:
 # ---- features ----
 
 
-@dataclass(frozen=True)
-class Cases:
+class Cases(NamedTuple):
     """Four held-out cases of the first hospital, as features and as images."""
 
     values: np.ndarray
@@ -170,8 +168,7 @@ class PutBack:
                 self.used.add(path.name)
 
 
-@dataclass(frozen=True)
-class Continued:
+class Continued(NamedTuple):
     result: Mapping[str, Any]
     state: Path
     used: frozenset[str]

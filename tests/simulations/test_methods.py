@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from medtl_core.config import Settings, settings
+from medtl_core.config import settings
 from medtl_core.sweep.job_queue import Job
 from simulations import methods
 from simulations.experiments import work_through
-from simulations.methods import DATA, GROUPS, Cell, Group, cells
+from simulations.methods import DATA, GROUPS, Group, cells
 
 SMALL = Group("small", "cached features, 224 pixels", ("ridge", "fedavg-2"), 2)
 
@@ -28,15 +28,6 @@ def test_every_method_of_the_benchmark_is_known() -> None:
         assert group.family in methods.FAMILIES
         for name in group.methods:
             assert find_method(name).name == name
-
-
-def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
-    job = Job(Cell(SMALL, "ham10000_sites", 5, 0, SMALL.methods).folder(tmp_path), Settings())
-    assert not job.done
-    job.folder.mkdir(parents=True)
-    (job.folder / "metrics.json").write_text("{}")
-    assert job.done
-    assert work_through([job], "small", 1.0) == 0
 
 
 def test_a_failed_run_is_told_and_fails_the_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,18 +13,23 @@ from tests.manifest import write_table
 SMALL = ["--set", "backbone=table", "sites=2", "shots=6", "bootstrap=5"]
 
 
-def test_every_site_is_left_out_in_turn_and_a_second_call_only_reads(
+def test_every_site_is_left_out_once_and_only_what_is_done_is_not_done_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = ["--data", str(write_table(tmp_path / "table.csv", "abc"))]
     words = [*data, "--methods", "discriminant,nearest-mean", "--seeds", "1", "--out", str(tmp_path / "runs")]
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "events.jsonl").write_text("half a run")
+    assert main([*words, *SMALL, "seed=7"]) == 0
+    other = capsys.readouterr().out
     assert main([*words, *SMALL]) == 0
     first = capsys.readouterr().out
     assert [line[4:] for line in first.splitlines() if line[:3] == "###"] == ["all sites", *"abc"]
     for name in "abc":
         result = json.loads((tmp_path / "runs" / name / "seed-0" / "result.json").read_text())
         assert result["test"]["sites"] == [name] and name not in result["sites"]
-    monkeypatch.setattr("medtl_core.cli.simulate.simulate", None)  # would fail if it were called again
+    assert first != other
+    monkeypatch.setattr("simulations.experiments.simulate", None)  # would fail if it were called again
     assert main([*words, *SMALL]) == 0 and capsys.readouterr().out == first
 
 
