@@ -31,13 +31,9 @@ def test_sixteen_bit_grey_is_stretched_over_its_own_range(tmp_path: Path) -> Non
     assert not decode(saved(tmp_path, "b.png", np.full((2, 2), 700, dtype=np.uint16))).any()
 
 
-def test_alpha_is_dropped_not_blended(tmp_path: Path) -> None:
+def test_alpha_is_dropped_not_blended_and_palette_and_orientation_are_followed(tmp_path: Path) -> None:
     pixel = np.full((1, 1, 4), (10, 20, 30, 0), dtype=np.uint8)
-    assert decode(saved(tmp_path, "a.png", pixel)).tolist() == [[[10, 20, 30]]]
-    assert decode(pixel).tolist() == [[[10, 20, 30]]]
-
-
-def test_palette_and_orientation(tmp_path: Path) -> None:
+    assert decode(saved(tmp_path, "a.png", pixel)).tolist() == decode(pixel).tolist() == [[[10, 20, 30]]]
     Image.fromarray(GREY).convert("P").save(tmp_path / "p.png")
     assert (decode(tmp_path / "p.png")[:, :, 0] == GREY).all()
     picture, exif = Image.fromarray(GREY), Image.Exif()

@@ -18,14 +18,12 @@ from medtl_core.values import Examples, Task
 KINDS = ("natural", "dirichlet", "skewed", "size", "even")
 
 
-def cases(site: list[str], label: list[int] | None = None, test: int = 0, patient: list[str] | None = None) -> Examples:
+def cases(site: list[str], label: list[int] | None = None, test: int = 0, **changes: list[str]) -> Examples:
     """Cases of the given sites, one a patient unless said otherwise; the last `test` ones are test cases."""
-    count = len(site)
-    split = np.array(["train"] * (count - test) + ["test"] * test)
-    labels = np.array(label if label is not None else np.arange(count) % 3, dtype=np.int64)
-    patients = np.array(patient or [str(number) for number in range(count)])
-    columns = {"label": labels, "patient": patients, "site": np.array(site), "split": split}
-    return Examples(columns, Task("t", ("a", "b", "c")))
+    number = np.arange(len(site))
+    columns = {"label": number % 3 if label is None else np.array(label), "patient": number.astype(str)}
+    columns |= {"site": np.array(site), "split": np.where(number < len(site) - test, "train", "test")}
+    return Examples(columns | {name: np.array(values) for name, values in changes.items()}, Task("t", ("a", "b", "c")))
 
 
 @cache

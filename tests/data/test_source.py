@@ -90,15 +90,12 @@ def test_a_manifest_of_a_named_set_takes_its_classes_and_views(tmp_path: Path) -
         opened(tmp_path / "site", data="ham10000_sites")
 
 
-def test_an_own_manifest_states_its_views_in_task_json(tmp_path: Path) -> None:
+def test_an_own_manifest_states_its_views_in_task_json_and_a_table_is_read_as_one(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("path,label,patient_id\na.png,x,1\n")
     assert opened(tmp_path).entry.views == ("identity",)
     (tmp_path / "task.json").write_text('{"name": "t", "classes": ["x", "y"], "views": ["identity", "flip-h"]}')
     source = opened(tmp_path)
     assert source.entry.views == ("identity", "flip-h") and source.entry.task.classes == ("x", "y")
-
-
-def test_a_table_is_read_where_the_backbone_is_a_table(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("label,patient_id,age\nx,1,40\ny,2,\n")
     assert opened(tmp_path, backbone="table").examples["table"].shape == (2, 1)
     with pytest.raises(DataError, match="'path' is missing"):
@@ -133,17 +130,12 @@ def test_class_folders_with_and_without_splits(tmp_path: Path) -> None:
 
 
 def test_bad_class_folders_are_refused(tmp_path: Path) -> None:
-    for name in ("a/train/normal", "a/test/norml", "b/test/normal", "c/one", "d/one"):
+    for name in ("a/train/normal", "a/test/norml", "b/test/normal", "c/one"):
         picture(tmp_path / name / "0.png")
     (tmp_path / "c" / "two").mkdir()
-    (tmp_path / "d" / "two").mkdir()
-    (tmp_path / "d" / "two" / "scan.dcm").touch()
-    for name, words in {
-        "a": "'norml' is not known; did you mean 'normal'",
-        "b": "no train folder",
-        "c": "two holds no image",
-        "d": r"found \.dcm",
-    }.items():
+    (tmp_path / "c" / "two" / "scan.dcm").touch()
+    wanted = {"a": "'norml' is not known; did you mean 'normal'", "b": "no train", "c": r"two holds no image.*\.dcm"}
+    for name, words in wanted.items():
         with pytest.raises(DataError, match=words):
             opened(tmp_path / name)
 

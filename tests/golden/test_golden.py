@@ -64,12 +64,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recorded(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """The golden file; with --update-golden what the tests put in is written at their end."""
-    update = request.config.getoption("--update-golden")
+    update = bool(request.config.getoption("--update-golden"))
     known = json.loads(GOLDEN.read_text(encoding="utf-8")) if GOLDEN.exists() else {"machine": "", "runs": {}}
+    yield {**known, "update": update}
     if update:
         known["machine"] = machine()
-    yield known
-    if update:
         known["runs"] = {key: known["runs"][key] for key in sorted(known["runs"])}
         GOLDEN.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -217,8 +216,8 @@ def norms(heads: Path) -> dict[str, float]:
     }
 
 
-def compare(key: str, entry: dict[str, Any], recorded: dict[str, Any], update: bool) -> None:
-    if update:
+def compare(key: str, entry: dict[str, Any], recorded: dict[str, Any]) -> None:
+    if recorded["update"]:
         recorded["runs"][key] = entry
         return
     known = recorded["runs"][key]
@@ -238,11 +237,10 @@ def compare(key: str, entry: dict[str, Any], recorded: dict[str, Any], update: b
 
 @pytest.mark.parametrize(("method", "side"), SIDES, ids=lambda value: value)
 def test_every_method_sends_and_leaves_the_same_bytes(
-    method: str, side: str, folder: Path, recorded: dict[str, Any], request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    method: str, side: str, folder: Path, recorded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     entry = run(method, side, folder, {}, monkeypatch)
-    compare(f"{method}/{side}", entry, recorded, request.config.getoption("--update-golden"))
+    compare(f"{method}/{side}", entry, recorded)
     alone = METHODS[method].test == "any" and entry["kind"] == "federated" and not BATCHED.search(method)
     if side == "sites" and alone:
         # the hospitals share out the very cases the server holds; float32 on the wire may turn a near tie
@@ -251,15 +249,13 @@ def test_every_method_sends_and_leaves_the_same_bytes(
 
 
 def test_a_secure_sum_sends_and_leaves_the_same_bytes(
-    folder: Path, recorded: dict[str, Any], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    folder: Path, recorded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = run("private-auto", "server", folder, {"secure-sum": True}, monkeypatch)
-    compare("private-auto/server/secure", entry, recorded, request.config.getoption("--update-golden"))
+    compare("private-auto/server/secure", entry, recorded)
 
 
-def test_a_report_of_several_methods_keeps_its_bytes(
-    folder: Path, recorded: dict[str, Any], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_of_several_methods_keeps_its_bytes(folder: Path, recorded: dict[str, Any]) -> None:
     """The page of one stored study, its seconds set to zero; on another processor only that it can be drawn."""
     methods = "local,nearest-mean,discriminant,fedavg-2,auto,ensemble-weighted"
     place = folder / "report" / "seed-0"
@@ -268,11 +264,8 @@ def test_a_report_of_several_methods_keeps_its_bytes(
     (place / "result.json").write_text(json.dumps(timeless(result)), encoding="utf-8")
     write_report(place.parent)
     page = (place.parent / "report.html").read_bytes()
-    entry = {"page": short(page)}
-    if request.config.getoption("--update-golden"):
-        recorded["runs"]["report"] = entry
-    elif recorded["machine"] == machine():
-        assert entry == recorded["runs"]["report"]
+    if recorded["update"] or recorded["machine"] == machine():
+        compare("report", {"page": short(page)}, recorded)
     assert len(page) > 10_000
 
 
