@@ -141,20 +141,16 @@ def forked(work: Callable[[], int | None], seconds: float) -> bool:
     return child.exitcode == 0
 
 
-def mutated(path: Path, number: int) -> Callable[[Any, str], Any]:
-    """Returns a loader's `get_code` that compiles one file with one of its changes."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    list(changes(tree))[number][2]()
-    usual = importlib.machinery.SourceFileLoader.get_code
-    code = compile(tree, str(path), "exec")
-    return lambda self, name: code if Path(self.path) == path else usual(self, name)
-
-
 def survives(path: Path, number: int, tests: list[str]) -> bool:
     """Returns whether the tests pass with one change planted."""
 
     def planted() -> int:
-        importlib.machinery.SourceFileLoader.get_code = mutated(path, number)  # type: ignore[method-assign]
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        list(changes(tree))[number][2]()
+        code = compile(tree, str(path), "exec")
+        loader: Any = importlib.machinery.SourceFileLoader
+        usual = loader.get_code
+        loader.get_code = lambda self, name: code if Path(self.path) == path else usual(self, name)
         return run(tests)
 
     return not tests or forked(planted, 60.0 + 10 * SECONDS)

@@ -1,7 +1,7 @@
 """Event files: strict JSON lines, whole from many threads, and read after crashes and strange names."""
 
 import json
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,8 @@ def test_many_threads_write_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     heard: list[Any] = []
     events = Events(path, heard.append)
-    threads = [threading.Thread(target=lambda n=n: [events.emit("x", n=n, i=i) for i in range(50)]) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda n: [events.emit("x", n=n, i=i) for i in range(50)], range(4)))
     assert len(heard) == 200
     lines = sorted((event["n"], event["i"]) for event in read(path))
     assert lines == [(n, i) for n in range(4) for i in range(50)]

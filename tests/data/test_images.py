@@ -1,3 +1,4 @@
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,6 @@ def test_huge_pictures_are_refused_before_decoding(tmp_path: Path, monkeypatch: 
     path = saved(tmp_path, "a.png", GREY)
     content = bytearray(path.read_bytes())
     for side in (40_000, 12_000, 8_100):  # Pillow refuses, Pillow warns, only we refuse
-        import zlib
-
         content[16:24] = side.to_bytes(4, "big") * 2
         content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
         path.write_bytes(content)

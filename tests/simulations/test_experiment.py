@@ -46,16 +46,6 @@ def test_a_run_leaves_results_heads_metrics_and_a_report(tmp_path: Path, images:
     assert costs["fedavg-2"]["cost"]["bytes_up"] < costs["ridge"]["cost"]["bytes_up"]
 
 
-def test_same_seed_same_bytes_whatever_the_workers(tmp_path: Path, images: dict[str, object]) -> None:
-    heads = []
-    for name, workers in (("one", 1), ("two", 2)):
-        simulate(plan(tmp_path / name, images, workers=workers, methods="discriminant,fedavg-2"))
-        folder = tmp_path / name / "seed-0" / "heads"
-        heads.append({path.name: path.read_bytes() for path in folder.glob("*.safetensors")})
-    assert heads[0].keys() == {"discriminant.safetensors", "fedavg-2.safetensors"}
-    assert heads[0] == heads[1]
-
-
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
