@@ -157,7 +157,7 @@ class Settings:
     def agreed(self) -> dict[str, Value]:
         """Returns the settings both sides must share for their arrays to mean the same; paths and output are local."""
         agreed = {key: value for key, value in self.public().items() if key.replace("-", "_") not in _LOCAL}
-        return agreed | _RETIRED
+        return {**agreed, **_RETIRED}
 
     def of_data(self, *, seed: int = 0) -> "Settings":
         """Returns only what decides which cases there are: runs that differ elsewhere can share one load."""
