@@ -19,7 +19,7 @@ from medtl_core.data.source import open_source
 from medtl_core.errors import MedtlError
 from medtl_core.evaluation.result import MethodResult
 from simulations.experiments import records, run_once
-from simulations.paired import comparison
+from simulations.paired import Records, comparison
 
 BASELINE = "discriminant"
 METHODS = (
@@ -43,7 +43,7 @@ def table(found: Found, baseline: str) -> str:
     for site, methods in found.items():
         for name, by_seed in methods.items():
             together.setdefault(name, {}).update({(site, seed): record for seed, record in by_seed.items()})
-    tables = {"all sites": together, **found}
+    tables: dict[str, Records] = {"all sites": together, **found}
     return "\n\n".join(f"### {site}\n\n{comparison(records, [baseline])}" for site, records in tables.items())
 
 
