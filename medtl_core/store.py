@@ -74,21 +74,6 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write_sealed(stem: Path, content: bytes, manifest: Mapping[str, Any], *, mode: int = 0o666) -> dict[str, Any]:
-    """Writes STEM.safetensors and STEM.json; returns the manifest as written, with the content's SHA-256.
-
-    Whenever this breaks off, no manifest calls other weights its own. `mode` as in `write_bytes`.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
-    sealed = {**manifest, "sha256": hashlib.sha256(content).hexdigest()}
-    file_of(stem, "json").unlink(missing_ok=True)
-    write_bytes(file_of(stem, "safetensors"), content, mode=mode)
-    write_bytes(file_of(stem, "json"), to_json(sealed).encode(), mode=mode)
-    return sealed
-
-
 def file_of(stem: Path, suffix: str) -> Path:
     """Returns one of the two files of a common name, in which dots may stand."""
     return stem.with_name(f"{stem.name}.{suffix}")
@@ -129,9 +114,12 @@ class ArrayStore:
             if not np.isfinite(array).all():
                 raise self.error(f"{self.what} {stem.name!r}: {name!r} holds numbers that are not finite; not written")
         content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        sealed = {"schema": self.schema, **manifest, "sha256": hashlib.sha256(content).hexdigest()}
         try:
             stem.parent.mkdir(mode=self.mode | (self.mode & 0o444) >> 2, parents=True, exist_ok=True)
-            write_sealed(stem, content, {"schema": self.schema, **manifest}, mode=self.mode)
+            file_of(stem, "json").unlink(missing_ok=True)  # so that no manifest ever calls other weights its own
+            write_bytes(file_of(stem, "safetensors"), content, mode=self.mode)
+            write_bytes(file_of(stem, "json"), to_json(sealed).encode(), mode=self.mode)
         except OSError as error:
             place = f"the {self.what} {stem} cannot be written ({error.strerror})"
             raise self.error(f"{place}; make room, or choose a folder that this process may write") from error
