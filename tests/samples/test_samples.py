@@ -74,9 +74,6 @@ def medtl(*words: str | Path) -> str:
     return done.output
 
 
-# ---- features ----
-
-
 class Cases(NamedTuple):
     """Four held-out cases of the first hospital, as features and as images."""
 
@@ -116,9 +113,6 @@ def test_cached_features_are_found_and_are_what_the_backbone_gives_today(cache: 
     np.testing.assert_allclose(four_cases("off").values, cases.values, atol=1e-4)
 
 
-# ---- heads ----
-
-
 @pytest.mark.parametrize("name", HEADS)
 def test_a_stored_head_answers_as_it_did(name: str, cases: Cases) -> None:
     path, wanted = SAMPLES / "heads" / f"{name}.json", stored("logits.json")[name]
@@ -140,9 +134,6 @@ def test_a_new_hospital_starts_from_a_stored_metric(tmp_path: Path) -> None:
     assert told["judged"] == 8
     assert 0.0 < told["before"]["balanced_accuracy"] < 1.0
     assert list(unpack(*load_packed(tmp_path / "own.json")).classes) == told["classes"]
-
-
-# ---- personal state ----
 
 
 class PutBack:
@@ -210,9 +201,6 @@ def test_personal_state_lies_where_it_lay(continued: Continued) -> None:
             np.testing.assert_allclose(found[name], array, rtol=1e-3, atol=1e-5, err_msg=f"{path.name}: {name}")
 
 
-# ---- ledgers ----
-
-
 class Ward:
     """The stored hospitals with their ledgers, and the server that remembers them."""
 
@@ -225,13 +213,10 @@ class Ward:
         out = self.folder / f"out-{self.runs}"
         places = {"test-path": self.folder / "data" / "server.csv", "state": self.folder / "server", "out": out}
         values = settings({**TABLES, **{key: str(path) for key, path in places.items()}, **changes}).public()
+        data, homes = self.folder / "data", self.hospitals
         nodes = [
-            {
-                "data-path": str(self.folder / "data" / f"{name}.csv"), "site-name": name,
-                "state-dir": str(self.hospitals / name),
-            }
-            for name in BOOKS
-        ]  # fmt: skip
+            {"data-path": f"{data}/{name}.csv", "site-name": name, "state-dir": f"{homes}/{name}"} for name in BOOKS
+        ]
         run_local(server_app, client_app, node_configs=nodes, run_config=values, wire=True)
         assert json.loads((out / "result.json").read_text(encoding="utf-8"))["failures"] == []
         return out
@@ -287,9 +272,6 @@ def test_another_run_goes_on_with_ledger_identity_and_peers(ward: Ward) -> None:
     ours = bytes_below(ward.hospitals)
     for name in BOOKS:
         assert ours[f"{name}/privacy/ledger.jsonl"].startswith(theirs[f"{name}/privacy/ledger.jsonl"])
-
-
-# ---- run folder ----
 
 
 def test_the_report_of_a_stored_run_is_made_anew(tmp_path: Path) -> None:
