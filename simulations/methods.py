@@ -12,8 +12,8 @@ from pathlib import Path
 
 from medtl_core.config import settings
 from medtl_core.evaluation.result import MethodResult
-from simulations.batch import Job, Values
-from simulations.experiments import carry_out, options, records, where
+from medtl_core.sweep.job_queue import Job
+from simulations.experiments import Values, carry_out, options, records, where
 from simulations.paired import comparison
 
 #: The data sets, their hospitals, and the shots at which methods are compared.
@@ -29,10 +29,7 @@ class Group:
     """Methods that run together.
 
     Attributes:
-        name: of the group.
         family: groups of one family have the same settings, and share a table.
-        methods: in the order of the table.
-        seeds: repetitions.
         apart: whether every method runs by itself, because it takes long.
     """
 

@@ -10,7 +10,6 @@ from safetensors.numpy import load
 
 from client.app import app as client_app
 from medtl_core.config import settings
-from medtl_core.data.manifest import write_manifest
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.errors import DataError, RunError
 from medtl_core.flower.grid import run_local
@@ -18,6 +17,7 @@ from server.app import app as server_app
 from tests.deployed import copy_app
 from tests.harness.children import marked
 from tests.harness.processes import Deployment, flwr_run
+from tests.manifest import write_manifest
 
 pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
 

@@ -36,7 +36,5 @@ def test_a_lucky_rival_is_compared_where_it_was_not_picked() -> None:
 
 def test_too_little_to_compare_is_a_dash() -> None:
     few = {0: 50.0, 2: 50.0}
-    assert against_best({"own": few, "other": few}, "own") == "-"
-    assert against_best({"own": few}, "own") == "-"
-    assert against_best({"other": few}, "own") == "-"
-    assert against_best({"own": few, "other": {0: 1.0, 1: 1.0}}, "own") == "-"
+    for figures in ({"own": few, "other": few}, {"own": few}, {"other": few}, {"own": few, "other": {0: 1.0, 1: 1.0}}):
+        assert against_best(figures, "own") == "-"
