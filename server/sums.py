@@ -3,14 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from medtl_core.evaluation.diversity import diversity, gain, sums_expected
-from medtl_core.evaluation.federated import expected_shapes, judge_sites
-from medtl_core.evaluation.formulas import Figure
-from medtl_core.federation.folds import total
+from medtl_core.evaluation.federated import expected_shapes
 from medtl_core.federation.hospitals import ArraySpec, Request, Value
 from medtl_core.federation.model import Model
 from medtl_core.federation.outcome import Share
@@ -46,20 +42,6 @@ def model_judged(study: Study, model: Model, phase: str) -> SiteSums:
 def personal_judged(study: Study, request: Request, phase: str) -> SiteSums:
     """Returns the sums of what each hospital keeps of a personal method."""
     return _row(_asked(study, replace(request, phase=phase)), 0)
-
-
-def members_compared(
-    study: Study, members: Mapping[str, Head], whole: Mapping[str, Figure], phase: str
-) -> dict[str, Any]:
-    """Returns how an ensemble's members differ and what it gained; what it costs to know is not the method's cost."""
-    if len(members) < 2:
-        return {}
-    heads = list(members.values())
-    judged = [judge_sites(sums, study.problem.classes).figures for sums in heads_judged(study, heads, phase)]
-    expect = {name: ArraySpec(shape) for name, shape in sums_expected(len(heads)).items()}
-    request = Request("diversity_sums", {"heads": _stacked(heads)}, {}, expect, phase)
-    sums = total(reply.arrays for reply in study.hospitals.ask(request))
-    return {"diversity": diversity(sums), "gain": gain(dict(zip(members, judged, strict=True)), whole)}
 
 
 def _stacked(heads: list[Head]) -> Array:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from medtl_core.errors import ConfigError
-from medtl_core.evaluation.diversity import remarks
 from medtl_core.evaluation.federated import judge_sites
 from medtl_core.evaluation.formulas import Figure
 from medtl_core.evaluation.intervals import bootstrap, over_seeds
@@ -17,7 +16,7 @@ from medtl_core.federation.study import Asker, Study
 from medtl_core.rng import stream
 from medtl_core.values import Head, Scores
 
-from .sums import SiteSums, evaluation_share, heads_judged, members_compared, model_judged, personal_judged
+from .sums import SiteSums, evaluation_share, heads_judged, model_judged, personal_judged
 from .testset import TestSet
 
 #: Figures that get a patient-bootstrap interval.
@@ -64,18 +63,17 @@ def _check_judges(method: Asker, *, at_server: bool) -> None:
 
 
 def _on_cases(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
-    heads, members = _scores(outcome.heads, cases), _scores(outcome.members, cases)
+    heads = _scores(outcome.heads, cases)
     if outcome.combine:
-        scores, facts = outcome.combine(members)
-        kind = "ensemble"
+        scores, facts = outcome.combine(_scores(outcome.members, cases))
+        outcome, kind = replace(outcome, facts={**outcome.facts, **facts}), "ensemble"
     elif "" in heads:
-        scores, facts, kind = heads[""], {}, "federated"
+        scores, kind = heads[""], "federated"
     else:
         return _mean_of_hospitals(outcome, heads)
-    facts = {**outcome.facts, **facts, **remarks(members, scores)}
     rng = stream(study.settings.seed, "bootstrap")
     intervals = bootstrap(scores, INTERVALS, resamples=study.settings.bootstrap, rng=rng)
-    return Verdict(kind, replace(judge(scores), intervals=intervals), replace(outcome, facts=facts))
+    return Verdict(kind, replace(judge(scores), intervals=intervals), outcome)
 
 
 def _scores(classifiers: Mapping[str, Classifier], cases: TestSet) -> dict[str, Scores]:
@@ -125,13 +123,10 @@ def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], t
         judged.append(personal_judged(study, outcome.personal, phase))
     judgements = [judge_sites(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
     judgement = judgements[0]
-    compared = members_compared(study, _affine(outcome.members), judgement.figures, f"remarks-{name}")
     if len(judgements) > 1:  # one head a hospital: only the average hospital is told
         judgement = Judgement(_mean([each.figures for each in judgements]))
     kind = "local" if len(judgements) > 1 or outcome.own_sums else "personal" if outcome.personal else "federated"
-    return Verdict(
-        kind, judgement, replace(outcome, bill={**outcome.bill, **bill}, facts={**outcome.facts, **compared})
-    )
+    return Verdict(kind, judgement, replace(outcome, bill={**outcome.bill, **bill}))
 
 
 def _mean(rows: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:

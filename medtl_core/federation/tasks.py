@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.evaluation.diversity import member_sums
 from medtl_core.evaluation.federated import summarise
 from medtl_core.features.dataset import Material
 from medtl_core.heads.crossval import fold_of
@@ -80,13 +79,5 @@ def judged(site: SiteData, logits: NDArray[np.float64]) -> Update:
     return summarise(Scores(logits, site.test_label, np.full(len(site.test_label), site.name), group))
 
 
-def diversity_sums(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """How differently heads [M, C, d + 1] answer this hospital's held-out cases; see `evaluation.diversity`."""
-    values = site.test_values.astype(np.float64)
-    names, group = np.full(len(values), site.name), np.arange(len(values))
-    logits = [values @ head[:, :-1].T + head[:, -1] for head in arrays["heads"].astype(np.float64)]
-    return Released(Update(member_sums([Scores(member, site.test_label, names, group) for member in logits])))
-
-
 Task = Callable[[SiteData, Arrays, Config], Released]
-TASKS: Mapping[str, Task] = {task.__name__: task for task in (moments, evaluate, diversity_sums)}
+TASKS: Mapping[str, Task] = {task.__name__: task for task in (moments, evaluate)}

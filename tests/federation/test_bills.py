@@ -17,10 +17,10 @@ from server.app import app as server_app
 from tests.memory import PROBLEM
 
 NAMES = (
-    "fedavg-2", "fedavg-20-adjusted", "scaffold-3", "fedlogit-2", "ridge", "discriminant", "discriminant-taps", "auto",
-    "metric", "ensemble-stacked-fedavg",
+    "fedavg-2", "fedavg-20-adjusted", "scaffold-3", "fedlogit-2", "ridge", "discriminant", "auto", "metric",
+    "ensemble-stacked-fedavg",
 )  # fmt: skip
-OTHERS = "fedavg-5,fedavg-22,scaffold-5,fedlogit-4,nearest-mean,auto,discriminant-taps,ensemble-stacked-fedavg"
+OTHERS = "fedavg-5,fedavg-22,scaffold-5,fedlogit-4,nearest-mean,auto,ensemble-stacked-fedavg"
 
 
 def billed(hospitals: MemoryHospitals, methods: str, name: str) -> tuple[Cost, MemoryHospitals]:
@@ -55,7 +55,7 @@ def test_on_the_wire_too(tmp_path: Path) -> None:
     }  # fmt: skip
     names = ("fedavg-3", "discriminant")
     bills = []
-    for methods in (*names, ",".join([*names, "auto", "discriminant-taps"])):
+    for methods in (*names, ",".join([*names, "auto"])):
         out = tmp_path / methods
         chosen = settings({**values, "methods": methods, "out": str(out)})
         nodes = [{"partition-id": part, "num-partitions": 3} for part in range(3)]
