@@ -5,9 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medtl_core.evaluation.result import DataSource, FailedReply, MethodCost, MethodResult, Result, RoundTrip
+from medtl_core.evaluation.result import Cost, DataSource, MethodResult, Result
 from medtl_core.features.spec import feature_facts
-from medtl_core.federation.hospitals import Cost
 from medtl_core.federation.model import Classifier, Model
 from medtl_core.federation.saved import save_head, save_model
 from medtl_core.federation.study import Study
@@ -54,8 +53,8 @@ def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) 
         study.problem.width,
         0 if cases is None else len(cases.label),
         () if cases is None else tuple(sorted(set(cases.site.tolist()))),
-        tuple(RoundTrip(**row) for row in hospitals.history),
-        tuple(FailedReply(failure.site, failure.code, failure.text) for failure in hospitals.failures),
+        tuple(hospitals.exchanges),
+        tuple(hospitals.failures),
     )
 
 
@@ -63,15 +62,9 @@ def _method(verdict: Verdict, study: Study) -> MethodResult:
     return MethodResult(verdict.kind, verdict.judgement, _cost(verdict, study), verdict.outcome.facts)
 
 
-def _cost(verdict: Verdict, study: Study) -> MethodCost:
+def _cost(verdict: Verdict, study: Study) -> Cost:
     """What the method would have cost alone: its share of every phase it needs; bytes are per hospital."""
     hospitals, costs, outcome = max(len(study.hospitals.weights), 1), study.hospitals.costs, verdict.outcome
     shares = [share.of(costs.get(phase, Cost()), hospitals) for phase, share in outcome.bill.items()]
-    cost = sum(shares, start=Cost())
-    return MethodCost(
-        round(cost.bytes_up / hospitals),
-        round(cost.bytes_down / hospitals),
-        cost.rounds,
-        cost.cpu_seconds + outcome.server_cpu,
-        cost.wall_seconds,
-    )
+    cost = sum(shares, start=Cost(cpu_seconds=outcome.server_cpu))
+    return replace(cost, bytes_up=round(cost.bytes_up / hospitals), bytes_down=round(cost.bytes_down / hospitals))

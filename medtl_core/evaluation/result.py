@@ -5,7 +5,7 @@ the file has to look into dictionaries. The layout on disk is schema 1.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,10 +18,10 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class MethodCost:
-    """What a method would have cost alone: bytes per hospital, exchanges, and seconds over all hospitals together.
+class Cost:
+    """Bytes, exchanges and seconds: of a phase, over all hospitals, or of a method, had it run alone.
 
-    The mean over several studies may have a broken number of rounds.
+    A method's bytes are those of one hospital, and the mean over several studies may have a broken number of rounds.
     """
 
     bytes_up: int = 0
@@ -29,6 +29,9 @@ class MethodCost:
     rounds: float = 0
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(mine + more for mine, more in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class MethodResult:
 
     kind: str
     judgement: Judgement
-    cost: MethodCost = MethodCost()
+    cost: Cost = Cost()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -71,6 +74,11 @@ class RoundTrip:
     cpu_seconds: float = 0.0
     replies: int = 0
     failures: int = 0
+
+    @property
+    def cost(self) -> Cost:
+        """What it cost."""
+        return Cost(self.bytes_up, self.bytes_down, 1, self.cpu_seconds, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -184,5 +192,5 @@ class Result:
 
 
 def _method(record: Mapping[str, Any]) -> MethodResult:
-    cost = MethodCost(**record.get("cost", {}))
+    cost = Cost(**record.get("cost", {}))
     return MethodResult(record.get("kind", ""), Judgement.from_dict(record), cost, record.get("facts", {}))

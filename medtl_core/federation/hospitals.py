@@ -3,8 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from medtl_core.evaluation.result import Cost, FailedReply, RoundTrip
 from medtl_core.values import Array, Witness
 
 Value = str | int | float | bool
@@ -58,43 +58,6 @@ class Reply:
     witness: Witness | None = None
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a hospital did not contribute to a round."""
-
-    site: str
-    code: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a phase cost over all hospitals.
-
-    Attributes:
-        bytes_up: sent by all hospitals together.
-        bytes_down: received by all hospitals together.
-        wall_seconds: from the first message to the last reply.
-        cpu_seconds: spent by the hospitals' handlers.
-        rounds: number of exchanges.
-    """
-
-    bytes_up: int = 0
-    bytes_down: int = 0
-    wall_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    rounds: int = 0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            self.bytes_up + other.bytes_up,
-            self.bytes_down + other.bytes_down,
-            self.wall_seconds + other.wall_seconds,
-            self.cpu_seconds + other.cpu_seconds,
-            self.rounds + other.rounds,
-        )
-
-
 class Hospitals(ABC):
     """All hospitals of one run, asked together."""
 
@@ -113,15 +76,18 @@ class Hospitals(ABC):
 
     @property
     @abstractmethod
-    def costs(self) -> Mapping[str, Cost]:
-        """What each phase cost so far."""
+    def exchanges(self) -> Sequence[RoundTrip]:
+        """Every exchange so far."""
 
     @property
     @abstractmethod
-    def failures(self) -> tuple[Failure, ...]:
+    def failures(self) -> Sequence[FailedReply]:
         """Every failure so far."""
 
     @property
-    @abstractmethod
-    def history(self) -> Sequence[Mapping[str, Any]]:
-        """One row per exchange: phase, round, seconds, bytes_up, bytes_down, cpu_seconds, replies, failures."""
+    def costs(self) -> Mapping[str, Cost]:
+        """What each phase cost so far."""
+        costs: dict[str, Cost] = {}
+        for exchange in self.exchanges:
+            costs[exchange.phase] = costs.get(exchange.phase, Cost()) + exchange.cost
+        return costs

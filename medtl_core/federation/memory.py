@@ -1,10 +1,10 @@
 """Hospitals in this process, without a network: every task of the real client, none of the wire."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from medtl_core.errors import MedtlError, RunError
-from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
+from medtl_core.evaluation.result import FailedReply, RoundTrip
+from medtl_core.federation.hospitals import Hospitals, Reply, Request
 from medtl_core.federation.registry import answer
 from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.values import Released
@@ -25,8 +25,8 @@ class MemoryHospitals(Hospitals):
         self.sites = {site.name: site for site in sorted(sites, key=lambda site: site.name)}
         self.asked: list[Request] = []
         self._quorum = quorum
-        self._costs: dict[str, Cost] = {}
-        self._failures: list[Failure] = []
+        self._exchanges: list[RoundTrip] = []
+        self._failures: list[FailedReply] = []
 
     def answer(self, site: SiteData, request: Request, arrays: Arrays) -> Released:
         """Returns what one hospital releases."""
@@ -47,39 +47,35 @@ class MemoryHospitals(Hospitals):
         self.asked.append(request)
         phase = request.phase or request.task
         asked = [name for name in self.sites if request.only is None or name in request.only]
-        usable, cost, refusal = 0, Cost(rounds=1), None
+        usable, up, down, refusal = 0, 0, 0, None
         for name in asked:
             arrays = {**request.arrays, **(request.own(name) if request.own else {})}
-            cost += Cost(bytes_down=_size(arrays))
+            down += _size(arrays)
             try:
                 released = self.answer(self.sites[name], request, arrays)
                 _check(request, released.update.arrays)
             except MedtlError as error:
-                self._failures.append(Failure(name, "error", f"{phase}: {error}"))
+                self._failures.append(FailedReply(name, "error", f"{phase}: {error}"))
                 refusal = error
                 continue
-            usable, cost = usable + 1, cost + Cost(bytes_up=_size(released.update.arrays))
+            usable, up = usable + 1, up + _size(released.update.arrays)
             yield Reply(name, released.update.arrays, released.metrics, len(self.sites[name].label))
-        self._costs[phase] = self._costs.get(phase, Cost()) + cost
+        number = int(request.config.get("round", 1))
+        self._exchanges.append(RoundTrip(phase, number, 0.0, up, down, replies=usable, failures=len(asked) - usable))
         if refusal is not None and not usable:
             raise refusal
         if usable < self._quorum * len(asked):
             raise RunError(f"{phase}: {usable} of {len(asked)} hospitals answered, below the quorum") from refusal
 
     @property
-    def costs(self) -> Mapping[str, Cost]:
+    def exchanges(self) -> Sequence[RoundTrip]:
         """See Hospitals; the bytes of the arrays alone, as nothing is sent."""
-        return self._costs
+        return self._exchanges
 
     @property
-    def failures(self) -> tuple[Failure, ...]:
+    def failures(self) -> Sequence[FailedReply]:
         """See Hospitals."""
-        return tuple(self._failures)
-
-    @property
-    def history(self) -> Sequence[Mapping[str, Any]]:
-        """See Hospitals; no exchange took place."""
-        return ()
+        return self._failures
 
 
 def _size(arrays: Arrays) -> int:

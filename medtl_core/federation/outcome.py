@@ -6,7 +6,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from medtl_core.federation.hospitals import Cost, Request
+from medtl_core.evaluation.result import Cost
+from medtl_core.federation.hospitals import Request
 from medtl_core.federation.model import Classifier
 from medtl_core.heads.statistics import Float
 from medtl_core.privacy.patients import PublicMap
@@ -119,9 +120,9 @@ class Share:
         return Cost(
             round(max(cost.bytes_up - messages * self.others_up, 0) * self.rounds),
             round(max(cost.bytes_down - messages * self.others_down, 0) * self.rounds),
-            cost.wall_seconds * self.rounds,
-            cost.cpu_seconds * self.work,
             round(cost.rounds * self.rounds),
+            cost.cpu_seconds * self.work,
+            cost.wall_seconds * self.rounds,
         )
 
 

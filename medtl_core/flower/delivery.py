@@ -8,7 +8,7 @@ from typing import Any
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from medtl_core.federation.hospitals import Cost
+from medtl_core.evaluation.result import RoundTrip
 from medtl_core.flower import compat
 from medtl_core.flower.records import wire_bytes
 
@@ -45,7 +45,7 @@ class Tally:
     """
 
     phase: str
-    number: object = 1
+    number: int = 1
     start: float = field(default_factory=time.monotonic)
     last: float = 0.0
     up: int = 0
@@ -53,21 +53,10 @@ class Tally:
     cpu: float = 0.0
     failed: int = 0
 
-    @property
-    def seconds(self) -> float:
-        """From the first message to the last reply, or to the deadline when one is missing."""
-        return max(self.last - self.start, 0.0)
-
-    def cost(self) -> Cost:
-        """The tally as a cost."""
-        return Cost(self.up, self.down, self.seconds, self.cpu, 1)
-
-    def row(self, replies: int) -> dict[str, Any]:
-        """The tally as one row of the report."""
-        return {
-            "phase": self.phase, "round": self.number, "seconds": self.seconds, "bytes_up": self.up,
-            "bytes_down": self.down, "cpu_seconds": self.cpu, "replies": replies, "failures": self.failed,
-        }  # fmt: skip
+    def booked(self, replies: int) -> RoundTrip:
+        """The tally as it is reported; it lasted to the last reply, or to the deadline when one is missing."""
+        seconds = max(self.last - self.start, 0.0)
+        return RoundTrip(self.phase, self.number, seconds, self.up, self.down, self.cpu, replies, self.failed)
 
 
 def deliver(

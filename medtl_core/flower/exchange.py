@@ -4,18 +4,19 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeVar, final
+from typing import TypeVar, final
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from medtl_core.errors import RunError
+from medtl_core.evaluation.result import FailedReply, RoundTrip
 from medtl_core.events import Events
-from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
+from medtl_core.federation.hospitals import Hospitals, Reply, Request
 from medtl_core.flower.delivery import WINDOW, Delivery, Tally, deliver
 from medtl_core.flower.records import Expectation, RefusedError, encode_request, pack, validate, validate_join
 from medtl_core.flower.reply_buffer import ReplyBuffer
@@ -72,9 +73,8 @@ class GridHospitals(Hospitals):
     """
 
     weights: Mapping[str, int] = MappingProxyType({})
-    costs: Mapping[str, Cost] = MappingProxyType({})
-    failures: tuple[Failure, ...] = ()
-    history: Sequence[Mapping[str, Any]] = ()
+    exchanges: tuple[RoundTrip, ...] = ()
+    failures: tuple[FailedReply, ...] = ()
 
     def __init__(
         self, grid: Grid, terms: ExchangeTerms, events: Events | None = None, witnesses: Witnesses | None = None
@@ -106,7 +106,7 @@ class GridHospitals(Hospitals):
         for site, node, weight in sorted(joined):
             if claims[site] > 1:
                 text = f"{claims[site]} nodes joined as {site!r}; give every hospital its own site-name"
-                self._fail(tally, Failure(site, "duplicate-site", text))
+                self._fail(tally, FailedReply(site, "duplicate-site", text))
             else:
                 self._nodes[site], self._names[node] = node, site
                 self.weights = {**self.weights, site: weight}
@@ -116,7 +116,7 @@ class GridHospitals(Hospitals):
         """See Hospitals."""
         if not self._nodes:
             raise RunError(f"{request.task}: no hospital has joined; call join() first")
-        number = request.config.get("round", 1)
+        number = int(request.config.get("round", 1))
         tally = Tally(request.phase or request.task, number)
         self._events.emit("phase", phase=tally.phase, round=number, of=request.config.get("of", 1))
         usable = 0
@@ -191,7 +191,7 @@ class GridHospitals(Hospitals):
     ) -> _Answer | None:
         """What a delivery holds, if it is what was expected; else its failure is booked."""
         if delivery.message is None:
-            self._fail(tally, Failure(site, delivery.fault, _FAULTS[delivery.fault]))
+            self._fail(tally, FailedReply(site, delivery.fault, _FAULTS[delivery.fault]))
             return None
         try:
             answer = check(delivery.message)
@@ -217,16 +217,15 @@ class GridHospitals(Hospitals):
             )
         return nodes
 
-    def _fail(self, tally: Tally, failure: Failure) -> None:
+    def _fail(self, tally: Tally, failure: FailedReply) -> None:
         self.failures = (*self.failures, failure)
         tally.failed += 1
         self._events.emit("failure", phase=tally.phase, site=failure.site, code=failure.code, text=failure.text)
 
     def _close(self, tally: Tally, usable: int, of: int) -> None:
-        row = tally.row(usable)
-        self.history = (*self.history, row)
-        self.costs = {**self.costs, tally.phase: self.costs.get(tally.phase, Cost()) + tally.cost()}
-        self._events.emit("exchange", **row)
+        booked = tally.booked(usable)
+        self.exchanges = (*self.exchanges, booked)
+        self._events.emit("exchange", **vars(booked))
         needed = self._terms.needed(of)
         if usable < needed:
             fresh = self.failures[len(self.failures) - tally.failed :]
@@ -242,9 +241,9 @@ def _book_cpu(tally: Tally, message: Message) -> None:
         tally.cpu += spent
 
 
-def _refusal(site: str, error: Exception) -> Failure:
+def _refusal(site: str, error: Exception) -> FailedReply:
     """A reply's failure; whatever it makes our own code raise, the run goes on without it."""
     if isinstance(error, RefusedError):
-        return Failure(site, error.code, str(error))
+        return FailedReply(site, error.code, str(error))
     logging.getLogger("medtl").warning("the reply of %s could not be checked", site, exc_info=error)
-    return Failure(site, "malformed", f"checking the reply raised {type(error).__name__}")
+    return FailedReply(site, "malformed", f"checking the reply raised {type(error).__name__}")

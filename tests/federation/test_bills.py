@@ -7,7 +7,7 @@ import pytest
 
 from client.app import app as client_app
 from medtl_core.config import Settings, settings
-from medtl_core.federation.hospitals import Cost
+from medtl_core.evaluation.result import Cost
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Share
 from medtl_core.federation.registry import find_method, read_methods
@@ -43,8 +43,8 @@ def test_neighbours_do_not_change_a_bill(hospitals: MemoryHospitals, name: str) 
 
 def test_a_share_by_hand() -> None:
     share = Share.among(2, 6, up=10, down=100, rounds=0.5)  # 2 of 6 heads, for 4 of 8 rounds with 5 hospitals
-    cost = share.of(Cost(8 * 5 * 67, 8 * 5 * 650, 4.0, 12.0, 8), 5)
-    assert cost == Cost(4 * 5 * 27, 4 * 5 * 250, 2.0, 2.0, 4)
+    cost = share.of(Cost(8 * 5 * 67, 8 * 5 * 650, 8, 12.0, 4.0), 5)
+    assert cost == Cost(4 * 5 * 27, 4 * 5 * 250, 4, 2.0, 2.0)
 
 
 def test_on_the_wire_too(tmp_path: Path) -> None:
