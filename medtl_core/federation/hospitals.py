@@ -24,8 +24,7 @@ class Request:
 
     Attributes:
         task: which client handler answers ("statistics", "fit", ...).
-        arrays: sent to every hospital alike.
-        config: flat values sent along.
+        arrays, config: sent to every hospital alike.
         expect: what each reply must hold, exactly.
         phase: label under which the cost is booked; "" = the task's name.
         own: gives further arrays for one hospital by name (SCAFFOLD's control variates), or None.

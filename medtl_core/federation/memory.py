@@ -14,11 +14,7 @@ class MemoryHospitals(Hospitals):
     """Hospitals that answer in memory: for experiments that set up many federations in a row, for audits and tests.
 
     A hospital that cannot answer sits out, and the quorum decides. A subclass may answer in another way, through a gate
-    for instance.
-
-    Attributes:
-        sites: the hospitals' cases by name, in name order.
-        asked: every request so far.
+    for instance. `sites` are in name order, `asked` are all requests so far.
     """
 
     def __init__(self, sites: Sequence[SiteData], *, quorum: float = 1.0) -> None:

@@ -22,8 +22,6 @@ class Problem:
     """What the server knows of the features without seeing one.
 
     Attributes:
-        classes: in agreed order.
-        fingerprint: of the features.
         groups: (tap, start, stop) of the feature columns.
         views: label-preserving views of the data set.
         modality: the catalog's word for what the images show.
@@ -59,11 +57,10 @@ class Moments:
 
 @dataclass(frozen=True)
 class Candidates:
-    """A need: the heads of a closed-form family on some feature columns, cross-validated (phases of the sums).
+    """A need: a head of `heads.closed_form.FAMILIES`, cross-validated (phases of the sums).
 
     Attributes:
-        family: of `heads.closed_form.FAMILIES`.
-        columns_key: taps as `heads.tap_subsets.column_choices` names them; "" = all columns.
+        columns_key: taps as `heads.closed_form.column_choices` names them; "" = all columns.
     """
 
     family: str
@@ -72,11 +69,9 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Rounds:
-    """A need: the head of a gradient algorithm after so many rounds.
+    """A need: the head of a gradient algorithm after so many rounds; methods of the same algorithm share them.
 
     Attributes:
-        algorithm: what is trained; methods of the same one share their rounds.
-        rounds: after which the head is wanted.
         folds: whether the heads of the cross-validation folds train along in the same messages.
     """
 
@@ -134,12 +129,11 @@ class Outcome:
         heads: one federated classifier under "", or one for each hospital by name.
         bill: what the method needs of each phase.
         server_cpu: CPU seconds the server spent solving.
-        facts: chosen strength, temperature, rounds...
         personal: asks every hospital for the evaluation sums, on its own held-out cases, of a model that it keeps on
             its own disk; `heads` is then empty.
         own_sums: evaluation sums, by hospital, of models that never left; each judged its own on its own held-out
             cases, and `heads` is empty.
-        members: heads that an ensemble is made of; the evaluation says how they differ and what the ensemble gained.
+        members: heads from which `combine` makes an ensemble.
         combine: makes the ensemble where its weights need the server's labelled cases; `heads` is then empty. No case
             may choose the weights under which it is itself judged (see `methods.cross_fitting.cross_fitted`).
     """

@@ -29,11 +29,9 @@ class Exchange:
     Attributes:
         task: the hospital's task; it answers with the trained arrays under their names.
         phase: label under which the cost is booked.
-        rounds: how many.
         config: flat values sent along; "round" and "of" are added.
         fixed: arrays sent along that are not trained.
         keep: rounds whose arrays to return; the last one always is.
-        step: what the server does with the mean change.
     """
 
     task: str
@@ -64,12 +62,7 @@ class Course:
 
 
 def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Array]) -> Course:
-    """Trains named arrays; each hospital's change counts by the number of cases it registered.
-
-    Args:
-        hospitals: who trains.
-        exchange: what they are asked.
-        start: arrays by name; they travel as float32.
+    """Trains named arrays, which travel as float32; a hospital's change counts by the number of cases it registered.
 
     Raises:
         RunError: a round missed its quorum.
@@ -147,9 +140,6 @@ class Trained(Method):
 
     A subclass names the hospitals' `task` and gives `start` and `model`; it says `sent`, `config` or `step` where it
     differs from averaging what the local training of the settings gives.
-
-    Attributes:
-        rounds: of training.
     """
 
     #: What hospitals are asked in every round.

@@ -5,7 +5,6 @@ from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeVar, cast, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medtl_core.config import Settings
 from medtl_core.evaluation.calibration import log_prior
@@ -13,11 +12,10 @@ from medtl_core.federation.feature_map import IDENTITY, FeatureMap, Reading, Sol
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request, Value
 from medtl_core.federation.outcome import Candidates, Moments, Need, Outcome, Problem, Rounds, Share
-from medtl_core.heads.closed_form import FAMILIES, Family
+from medtl_core.heads.closed_form import FAMILIES, Family, OnColumns, column_choices
 from medtl_core.heads.crossval import TEMPERATURES
 from medtl_core.heads.linear import to_raw
-from medtl_core.heads.statistics import TINY, Float, Statistics
-from medtl_core.heads.tap_subsets import OnColumns, column_choices
+from medtl_core.heads.statistics import TINY, Float
 from medtl_core.values import Array, Head
 
 _Made = TypeVar("_Made")
@@ -41,15 +39,7 @@ class Asker(Protocol):
 
 @final
 class Study:
-    """Obtains heads from hospitals. Phases run when first needed and are kept, so methods share what they share.
-
-    Attributes:
-        hospitals: who answers.
-        problem: what the server knows of the features.
-        settings: of the run.
-        methods: asked for.
-        needs: of all methods together.
-    """
+    """Obtains heads from hospitals. Phases run when first needed and are kept, so methods share what they share."""
 
     def __init__(self, hospitals: Hospitals, problem: Problem, settings: Settings, methods: Sequence[Asker]) -> None:
         self.hospitals, self.problem, self.settings = hospitals, problem, settings
@@ -96,11 +86,6 @@ class Study:
         """Pooled statistics of all training cases and without each fold (phase "statistics")."""
         return self.features.sums()
 
-    @property
-    def statistics(self) -> Statistics:
-        """Pooled statistics of all training cases."""
-        return self.sums.whole
-
     def solved(self, family: str, columns_key: str = "") -> Solved:
         """Returns the cross-validated head of a closed-form candidate, as wide as all features (phase "validate").
 
@@ -123,20 +108,16 @@ class Study:
             declared = [need for need in self.needs if isinstance(need, Candidates)]
             fresh = [each for each in dict.fromkeys([*declared, candidate]) if each not in self._solved]
             together = sum(len(FAMILIES[each.family].strengths) for each in fresh)
-            solved = solve(self.features, {each: (self.family(each), self.sums) for each in fresh})
+            solved = solve(self.features, {each: (self._family(each), self.sums) for each in fresh})
             self._solved |= {each: (head, together) for each, head in solved.items()}
         return self._solved[candidate]
 
-    def family(self, candidate: Candidates) -> Family:
-        """Returns the family of a candidate, on its columns."""
+    def _family(self, candidate: Candidates) -> Family:
+        """The family of a candidate, on its columns."""
         family = FAMILIES[candidate.family]
         if not candidate.columns_key:
             return family
-        return OnColumns(family.strengths, family, self.runs()[candidate.columns_key])
-
-    def runs(self) -> dict[str, NDArray[np.int64]]:
-        """Every run of neighbouring taps of a backbone, every union of backbones, and their feature columns."""
-        return column_choices(self.problem.groups)
+        return OnColumns(family.strengths, family, column_choices(self.problem.groups)[candidate.columns_key])
 
     def rounds_needed(self, algorithm: str) -> frozenset[int]:
         """Returns after how many rounds of an algorithm some method wants a head."""
