@@ -48,7 +48,10 @@ def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) 
         DataSource(entry.name, entry.title, entry.licence, entry.synthetic, reference.source.notes),
         study.problem.classes,
         hospitals.weights,
-        {name: _method(verdict, study) for name, verdict in verdicts.items()},
+        {
+            name: MethodResult(verdict.kind, verdict.judgement, _cost(verdict, study), verdict.outcome.facts)
+            for name, verdict in verdicts.items()
+        },
         study.problem.fingerprint,
         study.problem.width,
         0 if cases is None else len(cases.label),
@@ -56,10 +59,6 @@ def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) 
         tuple(hospitals.exchanges),
         tuple(hospitals.failures),
     )
-
-
-def _method(verdict: Verdict, study: Study) -> MethodResult:
-    return MethodResult(verdict.kind, verdict.judgement, _cost(verdict, study), verdict.outcome.facts)
 
 
 def _cost(verdict: Verdict, study: Study) -> Cost:

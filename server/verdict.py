@@ -12,7 +12,7 @@ from medtl_core.evaluation.judgement import Judgement
 from medtl_core.evaluation.scores import judge
 from medtl_core.federation.model import Classifier, Model
 from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.study import Asker, Study
+from medtl_core.federation.study import Study
 from medtl_core.rng import stream
 from medtl_core.values import Head, Scores
 
@@ -25,12 +25,9 @@ INTERVALS = ("balanced_accuracy", "auroc")
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one method did.
+    """How one method did: "federated", "local", "personal" or "ensemble", its figures, and what it gave.
 
-    Attributes:
-        kind: "federated", "local", "personal" or "ensemble".
-        judgement: its figures.
-        outcome: what it gave; with the evaluation's share of its bill, and the evaluation's remarks among its facts.
+    The outcome's bill has the evaluation's share in it, and its facts the evaluation's remarks.
     """
 
     kind: str
@@ -45,18 +42,14 @@ def judge_all(study: Study, cases: TestSet | None) -> dict[str, Verdict]:
         ConfigError: a method can only be judged on cases that nobody here has.
     """
     for method in study.methods:
-        _check_judges(method, at_server=cases is not None)
+        if method.test == "server" and cases is None:
+            raise ConfigError(f"{method.name} needs labelled cases at the server; drop it or set test=server")
+        if method.test == "sites" and cases is not None:
+            raise ConfigError(f"{method.name} is judged by each hospital on its own cases; drop it or set test=sites")
     outcomes = {method.name: study.outcome(method) for method in study.methods}
     if cases is None:
         return _by_sums(study, outcomes)
     return {name: _on_cases(outcome, cases, study) for name, outcome in outcomes.items()}
-
-
-def _check_judges(method: Asker, *, at_server: bool) -> None:
-    if method.test == "server" and not at_server:
-        raise ConfigError(f"{method.name} needs labelled cases at the server; drop it or set test=server")
-    if method.test == "sites" and at_server:
-        raise ConfigError(f"{method.name} is judged by each hospital on its own cases; drop it or set test=sites")
 
 
 # ---- on the server's cases ------------------------------------------------------------------------------------------
@@ -99,15 +92,13 @@ def _by_sums(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Verdict
 
     All affine heads travel in one exchange, of which every method bears its share.
     """
-    affine = {name: _affine(outcome.heads) for name, outcome in outcomes.items()}
-    together = [head for heads in affine.values() for head in heads.values()]
+    affine = {
+        name: [head for head in outcome.heads.values() if isinstance(head, Head)] for name, outcome in outcomes.items()
+    }
+    together = [head for heads in affine.values() for head in heads]
     sums = iter(heads_judged(study, together) if together else ())
     judged = {name: [next(sums) for _ in heads] for name, heads in affine.items()}
     return {name: _summed(study, name, outcome, judged[name], len(together)) for name, outcome in outcomes.items()}
-
-
-def _affine(classifiers: Mapping[str, Classifier]) -> dict[str, Head]:
-    return {name: head for name, head in classifiers.items() if isinstance(head, Head)}
 
 
 def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], together: int) -> Verdict:
@@ -122,10 +113,9 @@ def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], t
     if outcome.personal:
         judged.append(personal_judged(study, outcome.personal, phase))
     judgements = [judge_sites(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
-    judgement = judgements[0]
-    if len(judgements) > 1:  # one head a hospital: only the average hospital is told
-        judgement = Judgement(_mean([each.figures for each in judgements]))
-    kind = "local" if len(judgements) > 1 or outcome.own_sums else "personal" if outcome.personal else "federated"
+    several = len(judgements) > 1  # one head a hospital: only the average hospital is told
+    judgement = Judgement(_mean([each.figures for each in judgements])) if several else judgements[0]
+    kind = "local" if several or outcome.own_sums else "personal" if outcome.personal else "federated"
     return Verdict(kind, judgement, replace(outcome, bill={**outcome.bill, **bill}))
 
 

@@ -177,11 +177,6 @@ def ranked(scores: Scores, cls: int, weight: Float) -> tuple[Float, Float]:
     """Returns weights of cases of `cls` and of the others by rising distinct score of `cls`, [k, B] each.
 
     The score is the difference of logits for two classes, else the log-probability of `cls`.
-
-    Args:
-        scores: n cases.
-        cls: the class.
-        weight: how often each case counts, whole numbers, float64 [n, B].
     """
     logits = scores.logits
     score = logits[:, cls] - logits[:, 1 - cls] if logits.shape[1] == 2 else log_softmax(logits)[:, cls]

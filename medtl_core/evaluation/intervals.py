@@ -6,17 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import ConfigError, DataError, did_you_mean
-from medtl_core.evaluation.counts import FIGURES, checked
+from medtl_core.errors import DataError
+from medtl_core.evaluation.counts import checked
 from medtl_core.evaluation.formulas import Float
 from medtl_core.evaluation.scores import weighted
 from medtl_core.values import Scores
 
 #: Confidence of every interval.
 LEVEL = 0.95
-
-#: Figures that resampling does not bias: calibration error and the worst site it does.
-RESAMPLED = tuple(name for name in FIGURES if name != "ece")
 
 #: Cases x resamples held at a time (8 bytes each, a few copies).
 _BLOCK = 1_000_000
@@ -43,22 +40,16 @@ def bootstrap(
 
     Args:
         scores: with `group`, the patient of each case.
-        names: among `RESAMPLED`.
-        resamples: how many.
+        names: of `counts.FIGURES` that resampling does not bias: calibration error and the worst site it does.
+        resamples: how many, at least 1.
         rng: of the draws.
 
     Returns:
         (low, high) of every figure that is defined on the scores; others are left out.
 
     Raises:
-        ConfigError: a name or the number of resamples is not valid.
         DataError: the scores cannot be judged.
     """
-    for name in names:
-        if name not in RESAMPLED:
-            raise ConfigError(f"no bootstrap interval for {name!r}; {did_you_mean(name, RESAMPLED)}")
-    if resamples < 1:
-        raise ConfigError(f"bootstrap={resamples}: an interval needs at least 1 resample")
     if not len(checked(scores).label):
         return {}
     patient, stratum = strata(scores)
@@ -76,14 +67,7 @@ def bootstrap(
 
 
 def strata(scores: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns the patient of each case [n], numbered from 0, and the rarest class each patient shows [patients].
-
-    Example:
-        >>> label, group = np.array([0, 0, 1, 0]), np.array([7, 7, 7, 3])
-        >>> patient, stratum = strata(Scores(np.zeros((4, 2)), label, np.array(["a"] * 4), group))
-        >>> patient.tolist(), stratum.tolist()
-        ([1, 1, 1, 0], [0, 1])
-    """
+    """Returns the patient of each case [n], numbered from 0, and the rarest class each patient shows [patients]."""
     names, patient = np.unique(scores.group, return_inverse=True)
     counts = np.bincount(scores.label, minlength=scores.logits.shape[1])
     rank = np.argsort(np.argsort(counts, kind="stable"), kind="stable")  # 0 = rarest class
@@ -97,10 +81,6 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
 
     Raises:
         DataError: fewer than two values, or one that is not finite.
-
-    Example:
-        >>> [round(end, 3) for end in over_seeds([0.5, 0.6, 0.7])]
-        [0.6, 0.352, 0.848]
     """
     from scipy.special import stdtrit
 
@@ -116,11 +96,6 @@ def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
 
     Raises:
         DataError: the lengths differ, fewer than two pairs, or a value is not finite.
-
-    Example:
-        >>> difference = paired([0.6, 0.7, 0.8], [0.5, 0.5, 0.5])
-        >>> round(difference.mean, 3), round(difference.p, 3)
-        (0.2, 0.074)
     """
     if len(a) != len(b):
         raise DataError(f"paired values must come from the same seeds; there are {len(a)} and {len(b)}")
@@ -137,10 +112,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
     Raises:
         DataError: a value is outside [0, 1].
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
     """
     p = np.asarray(p_values, np.float64)
     if not ((p >= 0) & (p <= 1)).all():

@@ -30,11 +30,9 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Curves:
-    """What a report draws.
+    """What a report draws: reliability over all sites, and the ROC curves (false and true positive rates).
 
-    Attributes:
-        roc: `ALL_SITES` and each site -> false and true positive rates; sites without a curve are missing.
-        reliability: over all sites.
+    `roc` holds `ALL_SITES` and each site; sites without a curve are missing.
     """
 
     roc: Mapping[str, Curve] = field(default_factory=dict)

@@ -36,14 +36,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """How one method did.
-
-    Attributes:
-        kind: "federated", "local", "personal" or "ensemble".
-        judgement: its figures.
-        cost: what it took.
-        facts: JSON-able remarks.
-    """
+    """How one method did: "federated", "local", "personal" or "ensemble", with JSON-able remarks as facts."""
 
     kind: str
     judgement: Judgement
@@ -95,18 +88,14 @@ class Result:
     """One study, of one seed.
 
     Attributes:
-        seed: of the study.
         settings: as they were public, by their kebab-case names.
         versions: of what ran.
-        data: where the cases come from.
         classes: in agreed order.
         sites: hospital -> training cases.
         methods: name -> how it did, in the order asked for.
-        fingerprint: of the agreed features.
-        width: number of features.
+        fingerprint, width: of the agreed features.
         test_cases: of the server; 0 where hospitals judge.
         test_sites: sites of the server's cases.
-        exchanges: with all hospitals, in order.
         failures: replies that did not come or could not be used.
     """
 
@@ -183,11 +172,7 @@ class Result:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Returns the result of a `result.json`.
-
-        Raises:
-            RunError: the file is missing, is not JSON or not a result of this schema.
-        """
+        """Returns the result of a `result.json`; RunError if it is none of this schema."""
         return cls.from_dict(read_json(path))
 
 

@@ -26,13 +26,7 @@ def plain(scores: Scores, names: Sequence[str]) -> dict[str, Figure]:
 
 
 def weighted(scores: Scores, weight: Float, names: Sequence[str]) -> dict[str, Float]:
-    """Returns figures of the cases counted `weight` times, float64 [B] each, NaN where undefined.
-
-    Args:
-        scores: n cases.
-        weight: whole numbers, float64 [n, B].
-        names: among `counts.FIGURES`, but for `ece`, which counts each case once.
-    """
+    """Returns figures but `ece`, [B] each, NaN where undefined, of cases that count `weight` times, float64 [n, B]."""
     weighed = counted(scores, weight, ranking=not _RANKED.isdisjoint(names))
     return {name: FIGURES[name](weighed) for name in names}
 

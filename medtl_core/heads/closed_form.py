@@ -18,11 +18,7 @@ from medtl_core.heads.statistics import Float, Statistics
 
 @dataclass(frozen=True)
 class Family(ABC):
-    """A kind of closed-form head.
-
-    Attributes:
-        strengths: of its regularisation, among which cross-validation chooses.
-    """
+    """A kind of closed-form head; cross-validation chooses among the strengths of its regularisation."""
 
     strengths: tuple[float, ...]
 
