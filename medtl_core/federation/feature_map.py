@@ -128,10 +128,8 @@ class Reading:
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:
         """Returns summed losses and hits of fold heads [F, S, C, d + 1]; see `heads.crossval.held_out`."""
         strengths = heads.shape[1]
-        expect = {
-            "losses": ArraySpec((strengths, len(TEMPERATURES), self.targets)),
-            "hits": ArraySpec((strengths, self.targets)),
-        }
+        losses = ArraySpec((strengths, len(TEMPERATURES), self.targets))
+        expect = {"losses": losses, "hits": ArraySpec((strengths, self.targets))}
         return self._asked("validate", {**self.sent, "heads": heads.astype(np.float32)}, expect, phase)
 
     def _asked(

@@ -60,10 +60,12 @@ class Reply:
 class Hospitals(ABC):
     """All hospitals of one run, asked together."""
 
-    @property
-    @abstractmethod
-    def weights(self) -> Mapping[str, int]:
-        """Training cases of each hospital by name, in name order, fixed when it joined; the only weight ever used."""
+    #: Training cases of each hospital by name, in name order, fixed when it joined; the only weight ever used.
+    weights: Mapping[str, int]
+    #: Every exchange so far.
+    exchanges: Sequence[RoundTrip]
+    #: Every failure so far.
+    failures: Sequence[FailedReply]
 
     @abstractmethod
     def ask(self, request: Request) -> Iterator[Reply]:
@@ -72,16 +74,6 @@ class Hospitals(ABC):
         Raises:
             RunError: after the stream, when fewer than the quorum answered usably.
         """
-
-    @property
-    @abstractmethod
-    def exchanges(self) -> Sequence[RoundTrip]:
-        """Every exchange so far."""
-
-    @property
-    @abstractmethod
-    def failures(self) -> Sequence[FailedReply]:
-        """Every failure so far."""
 
     @property
     def costs(self) -> Mapping[str, Cost]:

@@ -1,6 +1,6 @@
 """Hospitals in this process, without a network: every task of the real client, none of the wire."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from medtl_core.errors import MedtlError, RunError
 from medtl_core.evaluation.result import FailedReply, RoundTrip
@@ -21,20 +21,16 @@ class MemoryHospitals(Hospitals):
         self.sites = {site.name: site for site in sorted(sites, key=lambda site: site.name)}
         self.asked: list[Request] = []
         self._quorum = quorum
-        self._exchanges: list[RoundTrip] = []
-        self._failures: list[FailedReply] = []
+        self.weights = {name: len(site.label) for name, site in self.sites.items()}
+        self.exchanges: list[RoundTrip] = []
+        self.failures: list[FailedReply] = []
 
     def answer(self, site: SiteData, request: Request, arrays: Arrays) -> Released:
         """Returns what one hospital releases."""
         return answer(request.task, site, arrays, request.config)
 
-    @property
-    def weights(self) -> Mapping[str, int]:
-        """See Hospitals."""
-        return {name: len(site.label) for name, site in self.sites.items()}
-
     def ask(self, request: Request) -> Iterator[Reply]:
-        """See Hospitals; a reply that is not as expected is refused as on the wire.
+        """See Hospitals; a reply that is not as expected is refused as on the wire, and only arrays are billed.
 
         Raises:
             RunError: after the stream, when fewer than the quorum answered usably.
@@ -51,27 +47,17 @@ class MemoryHospitals(Hospitals):
                 released = self.answer(self.sites[name], request, arrays)
                 _check(request, released.update.arrays)
             except MedtlError as error:
-                self._failures.append(FailedReply(name, "error", f"{phase}: {error}"))
+                self.failures.append(FailedReply(name, "error", f"{phase}: {error}"))
                 refusal = error
                 continue
             usable, up = usable + 1, up + _size(released.update.arrays)
-            yield Reply(name, released.update.arrays, released.metrics, len(self.sites[name].label))
+            yield Reply(name, released.update.arrays, released.metrics, self.weights[name])
         number = int(request.config.get("round", 1))
-        self._exchanges.append(RoundTrip(phase, number, 0.0, up, down, replies=usable, failures=len(asked) - usable))
+        self.exchanges.append(RoundTrip(phase, number, 0.0, up, down, replies=usable, failures=len(asked) - usable))
         if refusal is not None and not usable:
             raise refusal
         if usable < self._quorum * len(asked):
             raise RunError(f"{phase}: {usable} of {len(asked)} hospitals answered, below the quorum") from refusal
-
-    @property
-    def exchanges(self) -> Sequence[RoundTrip]:
-        """See Hospitals; the bytes of the arrays alone, as nothing is sent."""
-        return self._exchanges
-
-    @property
-    def failures(self) -> Sequence[FailedReply]:
-        """See Hospitals."""
-        return self._failures
 
 
 def _size(arrays: Arrays) -> int:

@@ -24,7 +24,6 @@ class Problem:
     Attributes:
         groups: (tap, start, stop) of the feature columns.
         views: label-preserving views of the data set.
-        modality: the catalog's word for what the images show.
         public: scale and directions of public images, where they are known; None = a private method reads the images.
     """
 
@@ -92,10 +91,8 @@ class Share:
     this and is divided by the number of heads.
 
     Attributes:
-        rounds: share of the phase's exchanges.
-        work: share of its CPU seconds.
-        others_up: bytes in one reply that only others need.
-        others_down: bytes in one request that only others need.
+        rounds, work: shares of the phase's exchanges and of its CPU seconds.
+        others_up, others_down: bytes in one reply and in one request that only others need.
     """
 
     rounds: float = 1.0
@@ -126,16 +123,14 @@ class Outcome:
     """What a method gave.
 
     Attributes:
-        heads: one federated classifier under "", or one for each hospital by name.
+        heads: one federated classifier under "", or one for each hospital by name; empty with what follows.
         bill: what the method needs of each phase.
         server_cpu: CPU seconds the server spent solving.
-        personal: asks every hospital for the evaluation sums, on its own held-out cases, of a model that it keeps on
-            its own disk; `heads` is then empty.
-        own_sums: evaluation sums, by hospital, of models that never left; each judged its own on its own held-out
-            cases, and `heads` is empty.
-        members: heads from which `combine` makes an ensemble.
-        combine: makes the ensemble where its weights need the server's labelled cases; `heads` is then empty. No case
-            may choose the weights under which it is itself judged (see `methods.cross_fitting.cross_fitted`).
+        personal: asks every hospital for the evaluation sums, on its own held-out cases, of the model on its own disk.
+        own_sums: evaluation sums, by hospital, of models that never left, each judged on its own held-out cases.
+        members: heads of an ensemble whose weights need the server's labelled cases.
+        combine: makes that ensemble. No case may choose the weights under which it is itself judged (see
+            `methods.cross_fitting.cross_fitted`).
     """
 
     heads: Mapping[str, Classifier]

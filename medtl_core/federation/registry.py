@@ -1,8 +1,8 @@
 """The tables of methods, hospital tasks and models: whatever a module of `medtl_core.methods` lists.
 
-A new file in that folder with a table `METHODS` is a new method; nothing else has to know it. The modules import no
-heavy library at their top, and are read only when something is asked for that the usual ones do not have: a deployed
-hospital starts a process for every message, and making their many small classes takes longer than most answers.
+A new file in that folder with a table `METHODS` is a new method; nothing else has to know it. The modules are read only
+when something is asked for that the usual ones do not have: a deployed hospital starts a process for every message, and
+making their many small classes takes longer than most answers.
 """
 
 import importlib
@@ -103,9 +103,8 @@ def find_method(name: str) -> Method:
     Raises:
         ConfigError: no method has that name; the nearest one that can be typed is suggested.
     """
-    usual = [kind for module in _USUAL for kind in importlib.import_module(module).METHODS]
-    for kinds in (lambda: usual, all_methods):
-        for kind in kinds():
+    for module in (*map(importlib.import_module, _USUAL), None):
+        for kind in module.METHODS if module else all_methods():
             method: Method | None = kind.parse(name)
             if method is not None:
                 return method
@@ -132,9 +131,7 @@ def read_methods(text: str) -> tuple[Method, ...]:
 
 
 def chosen_methods(settings: Settings) -> tuple[Method, ...]:
-    """Returns the methods of a run: those named, or under `privacy` its mechanism.
-
-    With privacy=auto or a mechanism's name, `methods` counts only if it names private methods and no others.
+    """Returns the methods of a run: those named; under `privacy` its mechanism, unless all that are named are private.
 
     Raises:
         ConfigError: a name is unknown, or a private method is named where privacy=none.

@@ -56,21 +56,13 @@ class ExchangeTerms:
     deadline: float
 
     def needed(self, of: int) -> int:
-        """Returns how many of `of` hospitals make the quorum, at least one.
-
-        Example:
-            >>> ExchangeTerms("", expected=5, quorum=0.5, deadline=60.0).needed(5)
-            3
-        """
+        """Returns how many of `of` hospitals make the quorum, at least one."""
         return max(1, math.ceil(self.quorum * of - 1e-9))
 
 
 @final
 class GridHospitals(Hospitals):
-    """The hospitals of one run over any Flower grid: in process, Ray or SuperLink.
-
-    What `Hospitals` tells of them is replaced as the run goes on, never changed in place.
-    """
+    """The hospitals of one run over any Flower grid: in process, Ray or SuperLink."""
 
     weights: Mapping[str, int] = MappingProxyType({})
     exchanges: tuple[RoundTrip, ...] = ()
@@ -138,17 +130,12 @@ class GridHospitals(Hospitals):
                 reply = self._reply(request, tally, delivery)
                 if delivery.fault in ("duplicate", "foreign"):
                     continue  # the hospital's own answer came before or is still to come
-                if places[delivery.node] != turn:
-                    buffer.put(places[delivery.node], reply)
-                    continue
-                if reply is not None:
-                    yield reply
-                turn += 1
+                buffer.put(places[delivery.node], reply)
                 while turn in buffer:
-                    early = buffer.pop(turn)
+                    ready = buffer.pop(turn)
                     turn += 1
-                    if early is not None:
-                        yield early
+                    if ready is not None:
+                        yield ready
         finally:
             buffer.close()
 
@@ -163,15 +150,13 @@ class GridHospitals(Hospitals):
 
     def _content(self, request: Request, site: str, shared: RecordDict) -> RecordDict:
         """What one hospital is sent: what all are, its own arrays, and what it last showed of its ledger."""
-        if request.own is None and not request.ledger:
-            return shared
-        arrays, config = shared.array_records["arrays"], shared.config_records["config"]
-        if request.own is not None:
-            arrays = ArrayRecord({**arrays, **pack(request.own(site))})
         witness = self._witnesses.of(site, request.ledger) if request.ledger else None
-        if witness is not None:
-            config = ConfigRecord({**config, **as_values(witness)})
-        return RecordDict({"arrays": arrays, "config": config})
+        if request.own is None and witness is None:
+            return shared
+        own = pack(request.own(site)) if request.own else {}
+        known = {} if witness is None else as_values(witness)
+        arrays = ArrayRecord({**shared.array_records["arrays"], **own})
+        return RecordDict({"arrays": arrays, "config": ConfigRecord({**shared.config_records["config"], **known})})
 
     def _reply(self, request: Request, tally: Tally, delivery: Delivery) -> Reply | None:
         site, private = self._names.get(delivery.node, f"node {delivery.node}"), bool(request.ledger)
@@ -204,12 +189,11 @@ class GridHospitals(Hospitals):
     def _await_nodes(self) -> list[int]:
         """Waits until as many nodes as expected are there; at the deadline the quorum is enough."""
         terms, settled = self._terms, getattr(self._grid, "settled", False)
-        end = time.monotonic() + terms.deadline
-        nodes = sorted(self._grid.get_node_ids())
-        while len(nodes) < terms.expected and not settled and time.monotonic() < end:
+        end, needed = time.monotonic() + terms.deadline, terms.needed(terms.expected)
+        while len(nodes := sorted(self._grid.get_node_ids())) < terms.expected:
+            if settled or time.monotonic() >= end:
+                break
             time.sleep(_PAUSE)
-            nodes = sorted(self._grid.get_node_ids())
-        needed = terms.needed(terms.expected)
         if len(nodes) < needed and not settled:
             raise RunError(
                 f"{len(nodes)} of {terms.expected} hospitals connected within {terms.deadline:g} s, the quorum needs "

@@ -36,7 +36,6 @@ class LocalOptions:
     Attributes:
         workers: threads that answer for the hospitals.
         wire: send every message through Flower's real wire format, as deployed.
-        fault: see `Fault`.
         listener: for the ServerApp, which finds it on the grid and tells it the run's events.
     """
 
@@ -174,11 +173,15 @@ class LocalGrid(Grid):
         return replies
 
     def _taken(self, ids: Sequence[str], *, quick: bool) -> Iterator[Message]:
-        """Takes messages for hospitals that no worker answers for: those known to be quick, or the others."""
-        for message_id in ids:
-            message = self._waiting.get(message_id)
-            if message is not None and self._is_free(message) and self._is_quick(message) == quick:
-                yield self._waiting.pop(message_id)
+        """Takes messages for hospitals that no worker answers for: those known to be quick, or the others.
+
+        To a hospital that a worker answers for, another message would only block a second thread.
+        """
+        for message in filter(None, map(self._waiting.get, ids)):
+            running = self._working.get(message.metadata.dst_node_id)
+            was_quick = self._seconds.get(_task_of(message), _QUICK) < _QUICK
+            if was_quick == quick and (running is None or running.done()):
+                yield self._waiting.pop(message.metadata.message_id)
 
     def _start(self, ids: Sequence[str]) -> None:
         """Hands what is not known to be quick to workers."""
@@ -186,14 +189,6 @@ class LocalGrid(Grid):
             # read before a worker has the message: on the wire it bears another id for a moment
             message_id, node = message.metadata.message_id, message.metadata.dst_node_id
             self._started[message_id] = self._working[node] = self._pool.submit(self._answer, message)
-
-    def _is_quick(self, message: Message) -> bool:
-        return self._seconds.get(_task_of(message), _QUICK) < _QUICK
-
-    def _is_free(self, message: Message) -> bool:
-        """Whether no worker answers for the hospital: another message would only block a second thread."""
-        future = self._working.get(message.metadata.dst_node_id)
-        return future is None or future.done()
 
     def _answer(self, message: Message) -> Message:
         start = time.monotonic()

@@ -23,18 +23,15 @@ class ReplyBuffer:
 
     def put(self, place: int, reply: Reply | None) -> None:
         """Keeps a reply, or None for a place whose reply will never come."""
-        if reply is not None and self._in_memory() >= self._room:
+        in_memory = sum(kept is not None for kept in self._replies.values()) - len(self._on_disk)
+        if reply is not None and in_memory >= self._room:
             np.savez(self._file(place), *reply.arrays.values())
             self._on_disk[place] = tuple(reply.arrays)
             reply = replace(reply, arrays={})
         self._replies[place] = reply
 
     def pop(self, place: int) -> Reply | None:
-        """Gives a reply back, exactly as it was put.
-
-        Raises:
-            KeyError: nothing is kept there.
-        """
+        """Gives a reply back, exactly as it was put."""
         reply, names = self._replies.pop(place), self._on_disk.pop(place, None)
         if reply is None or names is None:
             return reply
@@ -45,11 +42,8 @@ class ReplyBuffer:
 
     def close(self) -> None:
         """Removes what was never taken."""
-        self._replies.clear()
-        self._on_disk.clear()
         if "_folder" in vars(self):
             self._folder.cleanup()
-            del self._folder
 
     @cached_property
     def _folder(self) -> "TemporaryDirectory[str]":
@@ -57,6 +51,3 @@ class ReplyBuffer:
 
     def _file(self, place: int) -> Path:
         return Path(self._folder.name) / f"{place}.npz"
-
-    def _in_memory(self) -> int:
-        return sum(reply is not None for reply in self._replies.values()) - len(self._on_disk)

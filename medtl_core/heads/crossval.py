@@ -62,7 +62,8 @@ def held_out(heads: Float, values: Array, label: NDArray[np.int64], fold: NDArra
     Args:
         heads: [F, S, C, d + 1], heads trained without fold f.
         values: features [n, d].
-        label, fold: int [n].
+        label: int [n].
+        fold: int [n] in [0, F).
 
     Returns:
         `losses` float64 [S, T, C] (summed log-loss by class) and `hits` float64 [S, C] (correct answers by class).
