@@ -22,11 +22,9 @@ _GRACE = 600.0
 
 @dataclass(frozen=True)
 class Delivery:
-    """What came, or did not come, from a node.
+    """What came, or did not come, from a node: a message, or why there is none to use.
 
     Attributes:
-        node: Flower node id.
-        message: the answer; None if there is none to use.
         fault: "" or "not-sent", "missing", "duplicate", "foreign", "unreadable".
     """
 
@@ -37,12 +35,7 @@ class Delivery:
 
 @dataclass
 class Tally:
-    """What one exchange cost, counted while it goes on.
-
-    Attributes:
-        phase: the label it is booked under.
-        number: of the round within the phase.
-    """
+    """What one exchange cost, counted while it goes on: a phase, and the number of the round within it."""
 
     phase: str
     number: int = 1
@@ -64,11 +57,7 @@ def deliver(
 ) -> Iterator[Delivery]:
     """Sends (content, message type) to each node and yields each node's answer once, and every fault.
 
-    Args:
-        grid: any Flower grid.
-        messages: by node id, in the order in which answers are wanted.
-        deadline: seconds from now; later answers are not heard.
-        tally: where bytes and times are booked.
+    Answers are wanted in the order of the messages; those later than the deadline, in seconds from now, are not heard.
     """
     end = time.monotonic() + deadline
     waiting, unsent = _send(grid, messages, deadline, tally)

@@ -49,14 +49,11 @@ class LocalGrid(Grid):
     """Answers messages with a ClientApp in worker threads, one message per node at a time.
 
     A hospital that was quick at a task the last time is answered for by the thread that pulls, the others by workers.
-
     A message starts only when its reply is being pulled, and at most `workers + 2` replies exist that were not: memory
     does not grow with the number of hospitals. Node ids are 1000, 1001, ... in the order of `node_configs`.
-
-    Attributes:
-        settled: every node there will ever be is there; of other grids, which know no such word, a few may be late.
     """
 
+    #: Every node there will ever be is there; of other grids, which know no such word, a few may be late.
     settled = True
 
     def __init__(
@@ -194,8 +191,7 @@ class LocalGrid(Grid):
         start = time.monotonic()
         try:
             reply = self._work(message)
-        except Exception as error:
-            # the form in which flwr-clientapp reports an exception
+        except Exception as error:  # in the form in which flwr-clientapp reports it
             reason = f"{type(error)}:<'{error}'>"
             reply = Message(Error(code=compat.CLIENT_RAISED, reason=reason), reply_to=message)
         self._seconds[_task_of(message)] = time.monotonic() - start
