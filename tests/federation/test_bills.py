@@ -50,7 +50,7 @@ def test_a_share_by_hand() -> None:
 def test_on_the_wire_too(tmp_path: Path) -> None:
     """With headers, settings and the evaluation at the hospitals."""
     values = {
-        "data": "phantom", "sites": 3, "shots": 12, "image-size": 32, "features": "4", "bootstrap": 20,
+        "data": "phantom", "sites": 2, "shots": 12, "image-size": 32, "features": "4", "bootstrap": 20,
         "local-epochs": 1, "test": "sites", "cache": str(tmp_path / "cache"),
     }  # fmt: skip
     names = ("fedavg-3", "discriminant")
@@ -58,7 +58,7 @@ def test_on_the_wire_too(tmp_path: Path) -> None:
     for methods in (*names, ",".join([*names, "auto"])):
         out = tmp_path / methods
         chosen = settings({**values, "methods": methods, "out": str(out)})
-        nodes = [{"partition-id": part, "num-partitions": 3} for part in range(3)]
+        nodes = [{"partition-id": part, "num-partitions": 2} for part in range(2)]
         run_local(server_app, client_app, node_configs=nodes, run_config=chosen.public(), workers=1)
         rows = json.loads((out / "result.json").read_text(encoding="utf-8"))["methods"]
         keys = ("bytes_up", "bytes_down", "rounds")

@@ -30,14 +30,6 @@ def test_each_phase_is_asked_once(hospitals: MemoryHospitals) -> None:
     assert tasks.count("fit") == 5
 
 
-def test_same_seed_same_bytes_and_another_seed_another_head(hospitals: MemoryHospitals) -> None:
-    first, second = (study(hospitals, "fedavg-3").outcome(find_method("fedavg-3")).heads[""] for _ in range(2))
-    assert first.weight.tobytes() == second.weight.tobytes()
-    others = MemoryHospitals([make_site(name, 20, seed=1) for name in "ab"])
-    other = study(others, "fedavg-3").outcome(find_method("fedavg-3")).heads[""]
-    assert other.weight.tobytes() != first.weight.tobytes()
-
-
 def test_heads_do_not_depend_on_neighbours(hospitals: MemoryHospitals) -> None:
     together = study(hospitals, "fedavg-2,fedavg-4,ridge,ensemble-equal")
     for name in ("fedavg-2", "ridge"):

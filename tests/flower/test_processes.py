@@ -13,7 +13,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from medtl_core.errors import RunError
-from tests.harness.children import Children, free_ports, marked, tail, words
+from tests.harness.children import Children, marked, tail, words
 from tests.harness.processes import Deployment
 
 values = st.text(st.characters(exclude_categories=["Cs"])) | st.integers(-(2**62), 2**62) | st.booleans()
@@ -25,22 +25,6 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 @examples(deadline=None, max_examples=50)
 def test_words_come_back_from_flower_as_they_were(config: dict[str, str | int | float | bool]) -> None:
     assert parse_config_args([words(config)]) == config
-
-
-def test_ports_differ_and_a_taken_one_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(set(free_ports(5))) == 5
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        monkeypatch.setattr("tests.harness.children._PORTS", range(port, port + 1))
-        with pytest.raises(RunError, match="no 1 free ports"):
-            free_ports(1)
-
-
-def test_environment_is_quiet_and_its_own(tmp_path: Path) -> None:
-    env = Children(tmp_path).environment("node 1", EXTRA="x")
-    assert env["FLWR_HOME"] == str(tmp_path / "node 1") and Path(env["FLWR_HOME"]).is_dir()
-    assert (env["FLWR_TELEMETRY_ENABLED"], env["FLWR_DISABLE_UPDATE_CHECK"], env["EXTRA"]) == ("0", "1", "x")
 
 
 DETACHED = """
@@ -79,7 +63,7 @@ def test_detached_processes_end_with_the_context(tmp_path: Path) -> None:
 
 
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.harness.children._PATIENCE", 1.0)
+    monkeypatch.setattr("tests.harness.children._PATIENCE", 0.3)
     with Children(tmp_path) as children:
         process = started(children, STUBBORN)
     assert process.returncode == -9
