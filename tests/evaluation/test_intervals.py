@@ -1,4 +1,4 @@
-"""Intervals: against scipy, by and by coverage on made-up patients."""
+"""Intervals: against scipy, and by coverage on made-up patients."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,5 @@
-"""What the harness of real processes promises: words arrive, ports are free, and nothing outlives the context."""
+"""What the harness of real processes promises: words arrive, and nothing outlives the context."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -12,9 +11,7 @@ from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from medtl_core.errors import RunError
 from tests.harness.children import Children, marked, tail, words
-from tests.harness.processes import Deployment
 
 values = st.text(st.characters(exclude_categories=["Cs"])) | st.integers(-(2**62), 2**62) | st.booleans()
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -31,12 +28,6 @@ DETACHED = """
 import subprocess, sys, time
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
 print("\\x1b[31mstarted\\x1b[0m", flush=True)
-time.sleep(60)
-"""
-STUBBORN = """
-import signal, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("started", flush=True)
 time.sleep(60)
 """
 
@@ -60,22 +51,3 @@ def test_detached_processes_end_with_the_context(tmp_path: Path) -> None:
     assert process.returncode is not None
     assert not marked(tmp_path)
     assert children.tails() == "--- python.log\nstarted"
-
-
-def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.harness.children._PATIENCE", 0.3)
-    with Children(tmp_path) as children:
-        process = started(children, STUBBORN)
-    assert process.returncode == -9
-
-
-@pytest.mark.deployed
-def test_a_superlink_that_cannot_start_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        monkeypatch.setattr("tests.harness.processes.free_ports", lambda count: [port] * count)
-        with pytest.raises(RunError, match="SuperLink did not start"), Deployment([], home=tmp_path):
-            pass
-    assert not marked(tmp_path)
