@@ -7,7 +7,7 @@ from typing import Any
 
 from medtl_core.evaluation.result import Cost, DataSource, MethodResult, Result
 from medtl_core.features.spec import feature_facts
-from medtl_core.federation.model import Classifier, Model
+from medtl_core.federation.model import Classifier
 from medtl_core.federation.saved import save_head, save_model
 from medtl_core.federation.study import Study
 from medtl_core.store import write_json
@@ -32,10 +32,8 @@ def _save(classifier: Classifier, folder: Path, name: str, features: Mapping[str
     facts = {**classifier.facts, "features": features}
     if isinstance(classifier, Head):
         save_head(replace(classifier, facts=facts), folder, name)
-    elif isinstance(classifier, Model):
-        save_model(replace(classifier.pack(), facts=facts), classifier.kind, folder, name)
     else:
-        raise TypeError(f"{name}: a classifier must be a Head or a Model, not {type(classifier).__name__}")
+        save_model(replace(classifier.pack(), facts=facts), classifier.kind, folder, name)
 
 
 def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> Result:

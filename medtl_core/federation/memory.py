@@ -42,7 +42,7 @@ class MemoryHospitals(Hospitals):
         usable, up, down, refusal = 0, 0, 0, None
         for name in asked:
             arrays = {**request.arrays, **(request.own(name) if request.own else {})}
-            down += _size(arrays)
+            down += sum(array.nbytes for array in arrays.values())
             try:
                 released = self.answer(self.sites[name], request, arrays)
                 _check(request, released.update.arrays)
@@ -50,7 +50,7 @@ class MemoryHospitals(Hospitals):
                 self.failures.append(FailedReply(name, "error", f"{phase}: {error}"))
                 refusal = error
                 continue
-            usable, up = usable + 1, up + _size(released.update.arrays)
+            usable, up = usable + 1, up + sum(array.nbytes for array in released.update.arrays.values())
             yield Reply(name, released.update.arrays, released.metrics, self.weights[name])
         number = int(request.config.get("round", 1))
         self.exchanges.append(RoundTrip(phase, number, 0.0, up, down, replies=usable, failures=len(asked) - usable))
@@ -58,10 +58,6 @@ class MemoryHospitals(Hospitals):
             raise refusal
         if usable < self._quorum * len(asked):
             raise RunError(f"{phase}: {usable} of {len(asked)} hospitals answered, below the quorum") from refusal
-
-
-def _size(arrays: Arrays) -> int:
-    return sum(array.nbytes for array in arrays.values())
 
 
 def _check(request: Request, arrays: Arrays) -> None:

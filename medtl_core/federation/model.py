@@ -5,42 +5,19 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, ClassVar, Protocol, Self, get_origin
+from typing import Any, ClassVar, Self, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import WeightsError
 from medtl_core.features.dataset import Material
-from medtl_core.values import Array, Packed
+from medtl_core.values import Array, Head, Packed
 
 __all__ = ["Classifier", "Model", "Packed"]
 
 #: Fields that every classifier has, which are no arrays.
 _COMMON = ("classes", "fingerprint", "facts")
-
-
-class Classifier(Protocol):
-    """Whatever turns cases into logits: a `Head` (affine on the agreed features) or a `Model`."""
-
-    @property
-    def kind(self) -> str:
-        """The method that made it."""
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """In order."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the agreed features."""
-
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """JSON-able remarks."""
-
-    def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
-        """Returns float64 [n, C] for the agreed features [n, d] and the cases behind them."""
 
 
 class Model(ABC):
@@ -126,6 +103,10 @@ class Model(ABC):
         return model
 
 
+#: Whatever turns cases into logits: affine on the agreed features, or something else.
+Classifier = Head | Model
+
+
 def _checked(arrays: Mapping[str, Array], axes: Mapping[str, str], classes: int) -> dict[str, Array]:
     """Returns the arrays once they are what `axes` declares, those that may be left out as empty ones.
 
@@ -155,7 +136,7 @@ def _fields(model: type[Model]) -> Iterator[tuple[str, Any, dict[str, str]]]:
     """Yields name and type of each field, and for a record of arrays part -> name on the wire; mappings come last."""
     own = [(field.name, field.type) for field in fields(model) if field.name not in _COMMON]  # type: ignore[arg-type]
     for name, kind in sorted(own, key=lambda field: get_origin(field[1]) is Mapping):
-        parts = [part.name for part in fields(kind)] if is_dataclass(kind) else []  # type: ignore[arg-type]
+        parts = [part.name for part in fields(kind)] if is_dataclass(kind) else []
         yield name, kind, {part: f"{name}-{part}" if f"{name}-{part}" in model.AXES else part for part in parts}
 
 

@@ -87,10 +87,7 @@ class Study:
         return self.features.sums()
 
     def solved(self, family: str, columns_key: str = "") -> Solved:
-        """Returns the cross-validated head of a closed-form candidate, as wide as all features (phase "validate").
-
-        Every candidate that some method declared is judged in the same exchange.
-        """
+        """Returns the cross-validated head of a closed-form candidate, judged together with all that are declared."""
         return self._entry(Candidates(family, columns_key))[0]
 
     def closed_bill(self, candidates: Sequence[Candidates]) -> dict[str, Share]:

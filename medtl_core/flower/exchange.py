@@ -79,10 +79,8 @@ class GridHospitals(Hospitals):
     def join(self) -> None:
         """Finds the hospitals, lets each prepare its features, and registers name and number of cases.
 
-        A name that two nodes claim is refused to both: nothing tells which of them is the hospital.
-
-        Raises:
-            RunError: fewer hospitals than the quorum joined before the deadline.
+        A name that two nodes claim is refused to both: nothing tells which of them is the hospital. A RunError ends a
+        run whose quorum does not join before the deadline.
         """
         tally = Tally("join")
         nodes = self._await_nodes()

@@ -17,8 +17,6 @@ class Training:
     """How a hospital trains the head for one round, by plain gradient descent.
 
     Attributes:
-        epochs: passes over the hospital's cases.
-        batch_size: cases a step.
         weight_decay: L2 coefficient on weights and bias.
         proximal: FedProx coefficient pulling towards the round's starting head (Li et al., MLSys 2020); 0 = off.
     """
@@ -178,7 +176,7 @@ def batches(cases: int, size: int, *, rng: np.random.Generator) -> Iterator[NDAr
 
 def softmax(logits: Float) -> Float:
     """Returns probabilities [..., C] of logits [..., C]."""
-    # in place, and without the method's detour through Python: small hospitals spend their time in this loop
+    # in place, without the method's detour through Python: small hospitals spend their time here
     shifted: Float = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
     np.exp(shifted, out=shifted)
     shifted /= np.add.reduce(shifted, axis=-1, keepdims=True)
@@ -190,14 +188,13 @@ def loss_and_gradient(head: Float, inputs: Float, label: NDArray[np.int64], weig
 
     Sums over hospitals are the pooled ones.
     """
-    logits = inputs @ head.T
+    logits, rows, case_weight = inputs @ head.T, np.arange(len(label)), weight[label]
     logits = logits - logits.max(axis=1, keepdims=True)
     exponent = np.exp(logits)
     total = exponent.sum(axis=1)
-    case_weight = weight[label]
-    loss = float(case_weight @ (np.log(total) - logits[np.arange(len(label)), label]))
+    loss = float(case_weight @ (np.log(total) - logits[rows, label]))
     residual = exponent / total[:, None]
-    residual[np.arange(len(label)), label] -= 1.0
+    residual[rows, label] -= 1.0
     return loss, (residual * case_weight[:, None]).T @ inputs
 
 
@@ -220,8 +217,7 @@ def to_raw(head: Float, mean: Float, scale: Float, seen: NDArray[np.bool_] | Non
 def local_head(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Float:
     """Returns the head one hospital trains alone, [C, d + 1] on raw features [n, d]; see `logistic`.
 
-    Features are standardised by the hospital's own moments. A class it does not show is never answered; if it shows
-    one class, that one always is.
+    Its own moments standardise. A class it does not show is never answered; if it shows one class, that one always is.
     """
     wide = np.asarray(values, dtype=np.float64)
     mean = wide.sum(axis=0) / max(len(wide), 1)

@@ -1,8 +1,8 @@
 """Sufficient statistics of labelled features: what a hospital sums, and what a server can add and subtract.
 
-One message of class counts, class sums and the Gram matrix gives the pooled nearest mean, ridge and discriminant heads
-exactly (docs/methods.md; ridge: Fanì et al., ICML 2024; He et al., "AFL", CVPR 2025). Sent per fold, the same message
-gives exact federated cross-validation, because the training part of a fold is the total minus the fold.
+Class counts, class sums and the Gram matrix give the pooled nearest mean, ridge and discriminant heads exactly
+(docs/methods.md; ridge: Fanì et al., ICML 2024; He et al., "AFL", CVPR 2025). Sent per fold they give exact federated
+cross-validation, because the training part of a fold is the total minus the fold.
 """
 
 from collections.abc import Mapping
@@ -77,13 +77,8 @@ def collect(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes
 
 def pack(folds: list[Statistics]) -> Update:
     """Returns the message of some folds: counts [F, C], sums [F, C, d], upper triangles of the Grams [F, d(d+1)/2]."""
-    return Update(
-        {
-            "counts": np.stack([fold.counts for fold in folds]),
-            "sums": np.stack([fold.sums for fold in folds]),
-            "gram": np.stack([upper(fold.gram) for fold in folds]),
-        }
-    )
+    counts, sums = np.stack([fold.counts for fold in folds]), np.stack([fold.sums for fold in folds])
+    return Update({"counts": counts, "sums": sums, "gram": np.stack([upper(fold.gram) for fold in folds])})
 
 
 def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
