@@ -7,27 +7,10 @@ from hypothesis import strategies as st
 from scipy import special
 from scipy.optimize import minimize_scalar
 from sklearn import metrics as oracle
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.frozen import FrozenEstimator
 
 from medtl_core.evaluation.calibration import class_balance, log_loss, log_softmax, softmax, temperature
 from medtl_core.values import ABSENT
 from tests.evaluation.drawn import FEW, SEEDS
-
-
-class Logits(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A fitted classifier whose features are its logits."""
-
-    def fit(self, values: np.ndarray, label: np.ndarray) -> "Logits":
-        self.classes_ = np.unique(label)
-        return self
-
-    def predict(self, values: np.ndarray) -> np.ndarray:
-        return self.classes_[values.argmax(axis=1)]
-
-    def decision_function(self, values: np.ndarray) -> np.ndarray:
-        return values
 
 
 def draw(cases: int, classes: int, seed: int, gain: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
@@ -61,16 +44,6 @@ def test_balanced_weights_add_to_one_a_class() -> None:
     label = np.array([0, 0, 2, 0])
     weight = class_balance(label, 4)
     assert [weight[label == cls].sum() for cls in (0, 2)] == pytest.approx([0.5, 0.5])
-
-
-@pytest.mark.parametrize("gain", [0.3, 1.0, 10.0])
-def test_temperature_matches_scikit_learn(gain: float) -> None:
-    logits, label = draw(300, 3, 5, gain)
-    model = FrozenEstimator(Logits().fit(logits, label))
-    fitted = CalibratedClassifierCV(model, method="temperature").fit(logits, label)
-    exact = fitted.predict_proba(logits)
-    found = softmax(temperature(logits, label) * logits)  # as many cases of each class
-    np.testing.assert_allclose(found, exact, atol=1e-4)
 
 
 @FEW

@@ -1,4 +1,4 @@
-"""What the harness of real processes promises: words arrive, and nothing outlives the context."""
+"""What the harness of real processes promises: nothing outlives the context."""
 
 import subprocess
 import sys
@@ -6,23 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from flwr.common.config import parse_config_args
-from hypothesis import example, given
-from hypothesis import settings as examples
-from hypothesis import strategies as st
 
-from tests.harness.children import Children, marked, tail, words
-
-values = st.text(st.characters(exclude_categories=["Cs"])) | st.integers(-(2**62), 2**62) | st.booleans()
-finite = st.floats(allow_nan=False, allow_infinity=False)
-
-
-@given(st.dictionaries(st.from_regex(r"[a-z][a-z-]{0,8}", fullmatch=True), values | finite, min_size=1, max_size=4))
-@example({"path": "/srv/the \"old\" ward's/C:\\x=1 y='2'", "end": "a.toml", "line": "one\ntwo\x7f", "rate": 1e-05})
-@examples(deadline=None, max_examples=50)
-def test_words_come_back_from_flower_as_they_were(config: dict[str, str | int | float | bool]) -> None:
-    assert parse_config_args([words(config)]) == config
-
+from tests.harness.children import Children, marked, tail
 
 DETACHED = """
 import subprocess, sys, time

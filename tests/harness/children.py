@@ -28,8 +28,6 @@ PYTHON = "MEDTL_TEST_PYTHON"
 
 #: Ports the kernel does not hand out by itself to outgoing connections (those start at 32768 or above).
 _PORTS = range(20000, 32000)
-#: What JSON leaves in a text and Flower or TOML does not bear there: a quote, and whatever ends a line.
-_UNQUOTABLE = re.compile(r'\\"|[\x7f-\x9f\u2028\u2029]')
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 #: Seconds a process has to end by itself after SIGTERM, and after SIGKILL.
 _PATIENCE = 5.0
@@ -166,15 +164,5 @@ def tail(path: Path, lines: int = _SHOWN) -> str:
 
 
 def words(values: Mapping[str, str | int | float | bool]) -> str:
-    """Returns `key=value` words as Flower's options --run-config and --node-config take them.
-
-    Flower cuts the text at the next double quote before it reads TOML, so one inside a value must be written as a code.
-    """
-    return " ".join(f"{key}={_literal(value)}" for key, value in values.items())
-
-
-def _literal(value: str | int | float | bool) -> str:
-    if not isinstance(value, str):
-        return json.dumps(value)
-    inside = json.dumps(value, ensure_ascii=False)[1:-1]
-    return '"' + _UNQUOTABLE.sub(lambda found: f"\\u{ord(found[0][-1]):04X}", inside) + '"'
+    """Returns `key=value` words as Flower's options --run-config and --node-config take them; no quotes in values."""
+    return " ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
