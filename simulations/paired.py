@@ -5,9 +5,9 @@ from statistics import fmean
 
 import numpy as np
 
-from medtl_core.evaluation.intervals import Paired, holm, paired
 from medtl_core.evaluation.result import MethodResult
 from simulations.intervals import apart, markdown, over
+from simulations.significance import Paired, holm, paired
 
 #: Method -> seed -> how it did.
 Records = Mapping[str, Mapping[int, MethodResult]]

@@ -1,7 +1,6 @@
-"""How sure a figure is: patient bootstrap within one test set, t-intervals and paired tests over seeds."""
+"""How sure a figure is: patient bootstrap within one test set, t-intervals over seeds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +16,6 @@ LEVEL = 0.95
 
 #: Cases x resamples held at a time (8 bytes each, a few copies).
 _BLOCK = 1_000_000
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A paired difference: mean, interval and two-sided p-value."""
-
-    mean: float
-    low: float
-    high: float
-    p: float
 
 
 def bootstrap(
@@ -84,43 +73,9 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
     """
     from scipy.special import stdtrit
 
-    mean, error = _mean_error(values)
+    mean, error = mean_error(values)
     half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * error
     return mean, mean - half, mean + half
-
-
-def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
-    """Returns the mean of a - b over the same seeds, its t-interval and the paired t-test's two-sided p-value.
-
-    Differences that are all alike leave no doubt: p is 0, or 1 if they are all zero.
-
-    Raises:
-        DataError: the lengths differ, fewer than two pairs, or a value is not finite.
-    """
-    if len(a) != len(b):
-        raise DataError(f"paired values must come from the same seeds; there are {len(a)} and {len(b)}")
-    from scipy.special import stdtr
-
-    differences = [ours - theirs for ours, theirs in zip(a, b, strict=True)]
-    mean, error = _mean_error(differences)
-    p = 2.0 * float(stdtr(len(differences) - 1, -abs(mean) / error)) if error else float(mean == 0.0)
-    return Paired(*over_seeds(differences), p)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values adjusted for their number (Holm 1979, step-down Bonferroni), in the order given.
-
-    Raises:
-        DataError: a value is outside [0, 1].
-    """
-    p = np.asarray(p_values, np.float64)
-    if not ((p >= 0) & (p <= 1)).all():
-        raise DataError(f"p-values must lie in [0, 1], these do not: {list(p_values)}")
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return [float(value) for value in adjusted]
 
 
 def _draw(stratum: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> Float:
@@ -134,8 +89,8 @@ def _draw(stratum: NDArray[np.int64], resamples: int, rng: np.random.Generator) 
     return drawn
 
 
-def _mean_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error."""
+def mean_error(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the mean and its standard error; DataError as `over_seeds`."""
     numbers = np.asarray(values, np.float64)
     if len(numbers) < 2 or not np.isfinite(numbers).all():
         raise DataError(f"an interval over seeds needs at least two finite values, got {list(values)}")

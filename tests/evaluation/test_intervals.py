@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from medtl_core.errors import DataError
-from medtl_core.evaluation.intervals import bootstrap, holm, over_seeds, paired
+from medtl_core.evaluation.intervals import bootstrap, over_seeds
 from medtl_core.evaluation.scores import auroc, balanced_accuracy, select
 from medtl_core.rng import stream
 from medtl_core.values import Scores
+from simulations.significance import holm, paired
 from tests.evaluation.drawn import FEW
 
 BOTH = ("balanced_accuracy", "auroc")
