@@ -37,10 +37,7 @@ class Site:
     home: Path | None = None
 
     def keeping(self, folder: str) -> "Site":
-        """Returns the site with a folder of its own, below `folder`, for what must survive between rounds.
-
-        A folder belongs to one agreement: another run, with other settings or seed, never reads it.
-        """
+        """Returns the site with a folder of its own below `folder`, which no run of another agreement reads."""
         if not folder:
             return self
         own = Path(folder) / self.agreement[:16] / self.data.name
@@ -59,11 +56,7 @@ class Node:
 
     @classmethod
     def of(cls, node_config: Mapping[str, object]) -> "Node":
-        """Reads Flower's node config: `data-path` and `site-name` when deployed, else `partition-id`; `state-dir`.
-
-        Raises:
-            ConfigError: neither is there, or a deployed hospital has no name.
-        """
+        """Reads Flower's node config: `data-path` and `site-name` when deployed, else `partition-id`; `state-dir`."""
         path = str(node_config.get("data-path", ""))
         if path:
             name = str(node_config.get("site-name", ""))
@@ -91,11 +84,7 @@ class OpenHospitals:
         self._store = DerivedStore()
 
     def open(self, run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> Site:
-        """Returns a hospital, opened now or before.
-
-        Raises:
-            MedtlError: a setting, the node's config or the hospital's cases cannot be used.
-        """
+        """Returns a hospital, opened now or before; MedtlError if settings, node or cases cannot be used."""
         node = Node.of(node_config)
         with self._lock:
             if run_config != self._run_config:

@@ -11,11 +11,7 @@ _RANKED = frozenset(("auroc", "auprc"))
 
 
 def judge(scores: Scores) -> Judgement:
-    """Returns every figure of the scored cases, without intervals.
-
-    Raises:
-        DataError: the scores are not finite, or labels and logits do not fit each other.
-    """
+    """Returns every figure of the scored cases, without intervals; DataError if they cannot be judged."""
     names = sorted({str(site) for site in scores.site})
     return judgement(counted(scores), {name: counted(select(scores, scores.site == name)) for name in names})
 

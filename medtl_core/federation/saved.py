@@ -20,7 +20,7 @@ def save_head(head: Head, folder: Path, name: str) -> Path:
 
     Raises:
         RunError: the name is not a plain file name.
-        WeightsError: the head holds numbers that are not finite, or cannot be written.
+        WeightsError: the head is none, holds numbers that are not finite, or cannot be written.
     """
     arrays = {"weight": head.weight, "bias": head.bias}
     width = head.weight.shape[-1]

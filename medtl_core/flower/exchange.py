@@ -5,11 +5,14 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import TypeVar, final
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
@@ -19,7 +22,6 @@ from medtl_core.events import Events
 from medtl_core.federation.hospitals import Hospitals, Reply, Request
 from medtl_core.flower.delivery import WINDOW, Delivery, Tally, deliver
 from medtl_core.flower.records import Expectation, RefusedError, encode_request, pack, validate, validate_join
-from medtl_core.flower.reply_buffer import ReplyBuffer
 from medtl_core.privacy.witnesses import Witnesses, as_values
 
 _Answer = TypeVar("_Answer")
@@ -214,6 +216,49 @@ class GridHospitals(Hospitals):
             named = sorted(fresh, key=lambda failure: failure.site)[:3]
             why = "".join(f"; {failure.site}: {failure.code}: {failure.text}" for failure in named)
             raise RunError(f"{tally.phase}: {usable} of {of} hospitals answered usably, the quorum needs {needed}{why}")
+
+
+class ReplyBuffer:
+    """Early replies by place: `room` of them in memory, the others on disk, so that a slow hospital costs no memory."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._replies: dict[int, Reply | None] = {}
+        self._on_disk: dict[int, tuple[str, ...]] = {}
+
+    def __contains__(self, place: int) -> bool:
+        return place in self._replies
+
+    def put(self, place: int, reply: Reply | None) -> None:
+        """Keeps a reply, or None for a place whose reply will never come."""
+        in_memory = sum(kept is not None for kept in self._replies.values()) - len(self._on_disk)
+        if reply is not None and in_memory >= self._room:
+            np.savez(self._file(place), *reply.arrays.values())
+            self._on_disk[place] = tuple(reply.arrays)
+            reply = replace(reply, arrays={})
+        self._replies[place] = reply
+
+    def pop(self, place: int) -> Reply | None:
+        """Gives a reply back, exactly as it was put."""
+        reply, names = self._replies.pop(place), self._on_disk.pop(place, None)
+        if reply is None or names is None:
+            return reply
+        with np.load(self._file(place), allow_pickle=False) as stored:
+            arrays = {name: stored[f"arr_{index}"] for index, name in enumerate(names)}
+        self._file(place).unlink()
+        return replace(reply, arrays=arrays)
+
+    def close(self) -> None:
+        """Removes what was never taken."""
+        if "_folder" in vars(self):
+            self._folder.cleanup()
+
+    @cached_property
+    def _folder(self) -> "TemporaryDirectory[str]":
+        return TemporaryDirectory(prefix="medtl-replies-")
+
+    def _file(self, place: int) -> Path:
+        return Path(self._folder.name) / f"{place}.npz"
 
 
 def _book_cpu(tally: Tally, message: Message) -> None:

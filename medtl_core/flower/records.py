@@ -53,11 +53,7 @@ class Expectation:
 
 
 def encode(released: Released, *, agreement: str, site: str, weight: int) -> RecordDict:
-    """Returns the records of a reply: "arrays", "metrics" and "about".
-
-    Raises:
-        TypeError: `released` is not a `Released` value, or an array has a dtype that does not travel.
-    """
+    """Returns the records of a reply: "arrays", "metrics" and "about"; TypeError for what is not `Released`."""
     if not isinstance(released, Released):
         raise TypeError(f"only a Released value may leave a hospital, not {type(released).__name__}")
     about = _about(agreement, site, int(weight), released.event).copy()
@@ -79,11 +75,7 @@ def encode_request(arrays: Mapping[str, Array], config: Mapping[str, Value]) -> 
 
 
 def decode_request(message: Message) -> tuple[dict[str, Array], dict[str, Value]]:
-    """Returns the arrays and the config of a request; the arrays are the caller's own.
-
-    Raises:
-        RefusedError: the message is not a request of medtl, or an array's bytes are not what they claim.
-    """
+    """Returns arrays of the caller's own and the config of a request; RefusedError if it is none, or an array lies."""
     arrays, config = (message.content.get(name) for name in ("arrays", "config"))
     if not isinstance(arrays, ArrayRecord) or not isinstance(config, ConfigRecord):
         raise RefusedError("malformed", "the request must hold an ArrayRecord 'arrays' and a ConfigRecord 'config'")
@@ -92,11 +84,7 @@ def decode_request(message: Message) -> tuple[dict[str, Array], dict[str, Value]
 
 
 def pack(arrays: Mapping[str, Array]) -> ArrayRecord:
-    """Returns arrays as a Flower record.
-
-    Raises:
-        TypeError: a dtype other than float64, float32 and int64.
-    """
+    """Returns arrays as a Flower record; TypeError for a dtype other than float64, float32 and int64."""
     record = ArrayRecord()  # filled one by one: given all at once, Flower makes every array a second time
     for name, array in arrays.items():
         if array.dtype not in _NAMES:
@@ -146,11 +134,7 @@ def validate(message: Message, expect: Expectation) -> Reply:
 
 
 def validate_join(message: Message, agreement: str) -> tuple[str, int]:
-    """Returns (site name, number of training cases) from the answer to "join".
-
-    Raises:
-        RefusedError: as in `validate`; code "name" for a name that is no name, "weight" for one below 1.
-    """
+    """Returns (site name, number of training cases) from the answer to "join"; refuses as `validate` does."""
     arrays, _, about = _records(message, "")
     site, weight = about.get("site"), about.get("weight")
     if not isinstance(site, str) or not 0 < len(site) <= 80 or not site.isprintable() or {"/", "\\"} & set(site):

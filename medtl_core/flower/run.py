@@ -25,8 +25,7 @@ Progress = Callable[[Mapping[str, Any]], None]
 class RunPlan:
     """What a run is to do, checked.
 
-    Raises:
-        ConfigError: the settings name a method that is not known, or one that they contradict.
+    A ConfigError says that the settings name a method that is not known, or one that they contradict.
 
     Attributes:
         seeds: number of repetitions; repetition i runs under `seed + i` of the settings.

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medtl_core.federation.hospitals import Reply
-from medtl_core.flower.reply_buffer import ReplyBuffer
+from medtl_core.flower.exchange import ReplyBuffer
 
 X = np.arange(6.0).reshape(2, 3)
 
