@@ -1,6 +1,5 @@
 """What the harness of real processes promises: nothing outlives the context."""
 
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,19 +16,13 @@ time.sleep(60)
 """
 
 
-def started(children: Children, code: str) -> subprocess.Popen[bytes]:
-    """A process that has said that it has started."""
-    command = [Path(sys.executable).name, "-c", code]
-    process = children.start("python", command, children.environment("flwr"))
-    end = time.monotonic() + 60
-    while "started" not in tail(children.log("python")) and time.monotonic() < end:
-        time.sleep(0.05)
-    return process
-
-
 def test_detached_processes_end_with_the_context(tmp_path: Path) -> None:
     with pytest.raises(KeyError), Children(tmp_path) as children:
-        process = started(children, DETACHED)
+        command = [Path(sys.executable).name, "-c", DETACHED]
+        process = children.start("python", command, children.environment("flwr"))
+        end = time.monotonic() + 60
+        while "started" not in tail(children.log("python")) and time.monotonic() < end:
+            time.sleep(0.05)
         assert len(marked(tmp_path)) == 2
         assert not children.ended()
         raise KeyError
