@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from medtl_core.config import Settings
-from medtl_core.errors import ConfigError
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import read_methods
 from medtl_core.federation.study import Study
@@ -70,10 +69,3 @@ def test_local_models_that_stay_are_judged_where_they_are(hospitals: MemoryHospi
         assert (verdict.kind, verdict.outcome.heads) == ("local", {})
         assert set(verdict.judgement.by_site) == set("abcde")
         assert 0 <= (verdict.judgement.figures["balanced_accuracy"] or 0) <= 1
-    with pytest.raises(ConfigError, match=r"local-knn is judged by each hospital on its own cases; .*test=sites"):
-        judged(hospitals, "local-knn")
-
-
-def test_weights_that_need_labelled_cases_at_the_server_are_refused_without_them(hospitals: MemoryHospitals) -> None:
-    with pytest.raises(ConfigError, match="ensemble-weighted needs labelled cases at the server"):
-        judged(hospitals, "ensemble-weighted", test="sites")
