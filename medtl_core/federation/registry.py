@@ -104,7 +104,7 @@ def find_method(name: str) -> Method:
         ConfigError: no method has that name; the nearest one that can be typed is suggested.
     """
     for module in (*map(importlib.import_module, _USUAL), None):
-        for kind in module.METHODS if module else all_methods():
+        for kind in getattr(module, "METHODS", ()) if module else all_methods():
             method: Method | None = kind.parse(name)
             if method is not None:
                 return method

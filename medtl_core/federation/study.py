@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeVar, cast, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl_core.config import Settings
 from medtl_core.evaluation.calibration import log_prior
@@ -15,7 +16,7 @@ from medtl_core.federation.outcome import Candidates, Moments, Need, Outcome, Pr
 from medtl_core.heads.closed_form import FAMILIES, Family, OnColumns, column_choices
 from medtl_core.heads.crossval import TEMPERATURES
 from medtl_core.heads.linear import to_raw
-from medtl_core.heads.statistics import TINY, Float
+from medtl_core.heads.statistics import TINY, Float, Statistics
 from medtl_core.values import Array, Head
 
 _Made = TypeVar("_Made")
@@ -86,6 +87,11 @@ class Study:
         """Pooled statistics of all training cases and without each fold (phase "statistics")."""
         return self.features.sums()
 
+    @property
+    def statistics(self) -> Statistics:
+        """Pooled statistics of all training cases."""
+        return self.sums.whole
+
     def solved(self, family: str, columns_key: str = "") -> Solved:
         """Returns the cross-validated head of a closed-form candidate, judged together with all that are declared."""
         return self._entry(Candidates(family, columns_key))[0]
@@ -114,7 +120,11 @@ class Study:
         family = FAMILIES[candidate.family]
         if not candidate.columns_key:
             return family
-        return OnColumns(family.strengths, family, column_choices(self.problem.groups)[candidate.columns_key])
+        return OnColumns(family.strengths, family, self.runs()[candidate.columns_key])
+
+    def runs(self) -> dict[str, NDArray[np.int64]]:
+        """Every run of neighbouring taps of a backbone, every union of backbones, and their feature columns."""
+        return column_choices(self.problem.groups)
 
     def rounds_needed(self, algorithm: str) -> frozenset[int]:
         """Returns after how many rounds of an algorithm some method wants a head."""

@@ -28,7 +28,7 @@ class Auto(Method):
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         stack = RIVAL.heads(study)
-        rival = choose(study.features.judged(stack[1:, None], "validate-rival"), study.sums.whole.counts)
+        rival = choose(study.features.judged(stack[1:, None], "validate-rival"), study.statistics.counts)
         solved = {each.family: study.solved(each.family) for each in _CLOSED}
         losses = {name: head.choice.loss for name, head in solved.items()} | {RIVAL.name: rival.loss}
         best = min(losses, key=lambda name: losses[name])

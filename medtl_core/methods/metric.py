@@ -60,7 +60,7 @@ def federated_metric(study: Study) -> Metric:
 
     The exchange (phase "metric") gives the class means of unit-length cases.
     """
-    solved, statistics = study.solved("discriminant"), study.sums.whole
+    solved, statistics = study.solved("discriminant"), study.statistics
     strength, temperature = solved.strength, solved.choice.temperature
     shrinkage = max(strength, LEAST)
     means, within, counts = moments_of(statistics)

@@ -20,7 +20,7 @@ from medtl_core.federation.method import Candidates, Method, Need
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
-from medtl_core.heads.closed_form import FAMILIES, column_choices
+from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import WORST, choose
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.cross_fitting import drop_rule
@@ -56,9 +56,7 @@ def _likelihood(site: SiteData, heads: Float, folds: int) -> Float:
 
 def _closed(study: Study) -> dict[str, Candidates]:
     """Every closed-form family on all taps, and the discriminant on every shorter run of taps, by name."""
-    shorter = [
-        taps for taps, columns in column_choices(study.problem.groups).items() if len(columns) < study.problem.width
-    ]
+    shorter = [taps for taps, columns in study.runs().items() if len(columns) < study.problem.width]
     members = {name: Candidates(name) for name in FAMILIES}
     return members | {f"discriminant@{taps}": Candidates("discriminant", taps) for taps in shorter}
 
@@ -66,7 +64,7 @@ def _closed(study: Study) -> dict[str, Candidates]:
 def _trained(study: Study) -> Solved:
     """The adjusted FedAvg head, and those of each fold, at the temperature that cross-validation finds."""
     stack = RIVAL.heads(study)
-    choice = choose(study.features.judged(stack[1:, None], "validate-ensemble"), study.sums.whole.counts)
+    choice = choose(study.features.judged(stack[1:, None], "validate-ensemble"), study.statistics.counts)
     stack = stack * choice.temperature
     return Solved(stack[0], stack[1:], choice, 0.0, 0.0)
 
@@ -84,7 +82,7 @@ def fitted_weights(study: Study, fold_heads: Float, phase: str) -> tuple[Point, 
         }
         request = Request("stacked_losses", arrays, {"folds": study.settings.folds}, expect, phase)
         sums = total(reply.arrays for reply in study.hospitals.ask(request))
-        return best_point(tried, sums, study.sums.whole.counts)
+        return best_point(tried, sums, study.statistics.counts)
 
     return least_loss(best_of, members, enough=ENOUGH, rounds=ROUNDS)
 
