@@ -19,9 +19,7 @@ class TestSet:
     """Labelled features the server may judge on.
 
     Attributes:
-        values: float32 [n, d].
-        label: int64 [n].
-        site: str [n].
+        values, label, site: float32 [n, d], int64 [n], str [n].
         group: int64 [n], anonymous patient numbers.
         material: the cases themselves, for models that look deeper.
     """

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from medtl_core.evaluation.intervals import Paired, over_seeds
+from medtl_core.evaluation.intervals import over_seeds
+from simulations.significance import Paired
 
 
 def shown(mean: float, low: float, high: float, *, scale: float = 100.0, sign: str = "") -> str:

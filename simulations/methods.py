@@ -51,7 +51,7 @@ FAMILIES: Mapping[str, Values] = {
 }
 BASELINES = ("fedavg-20", "discriminant")
 _CORE = (
-    "local", "nearest-mean", "ridge", "discriminant", "discriminant-taps", "fedavg-5", "fedavg-20",
+    "local", "nearest-mean", "ridge", "discriminant", "fedavg-5", "fedavg-20",
     "fedavg-20-adjusted", "fedprox-20", "fedavgm-20", "fedadam-20", "scaffold-20", "auto", "pooled-logistic",
     "network-20",
 )  # fmt: skip

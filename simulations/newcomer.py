@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from medtl_core.cli.plan import name_data
 from medtl_core.config import read_assignments, settings
 from medtl_core.errors import ConfigError, MedtlError
-from medtl_core.evaluation.intervals import paired
 from medtl_core.evaluation.scores import balanced_accuracy
 from medtl_core.federation.study import Study
 from medtl_core.methods.episodes import draw_shots
@@ -26,6 +25,7 @@ from medtl_core.rng import stream
 from simulations.federation import Cases, Index, federate, load
 from simulations.intervals import apart, markdown, over
 from simulations.newcomer_learners import LEARNERS, Newcomer
+from simulations.significance import paired
 
 SHOTS = (1, 5, 20)
 #: Learner -> shots -> balanced accuracy, one value a seed.

@@ -123,7 +123,7 @@ def measure(case: Case, folder: Path) -> Cost:
         plan = plan_of(method, study)
         sums = _release(study, method, plan)
         clock.stop()
-    rows = tuple(clock.rows(study.hospitals.history[1:], case.hospitals))
+    rows = tuple(clock.rows(study.hospitals.exchanges[1:], case.hospitals))
     return Cost(case, rows, truth(chosen, plan, sight, sums))
 
 
@@ -193,7 +193,7 @@ class _Clock:
         for place, (task, booked) in enumerate(zip(asked, history, strict=True)):
             work = np.array([row[1:] for row in self._work if row[0] == task])
             (cpu, wall), spent = work.mean(axis=0), np.subtract(self._marks[place + 1], self._marks[place])
-            up, down = booked["bytes_up"] / len(work), booked["bytes_down"] / hospitals
+            up, down = booked.bytes_up / len(work), booked.bytes_down / hospitals
             server = max(float(spent[0] - work[:, 0].sum()), 0.0)
             rows.append(Row(task, up, down, float(cpu), float(wall), server, float(spent[1])))
         return rows

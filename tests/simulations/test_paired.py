@@ -1,13 +1,13 @@
 """Differences are paired by seed, and a rival's luck does not count."""
 
 from medtl_core.evaluation.judgement import Judgement
-from medtl_core.evaluation.result import MethodCost, MethodResult
+from medtl_core.evaluation.result import Cost, MethodResult
 from simulations.paired import against_best, comparison
 
 
 def record(accuracy: float | None) -> MethodResult:
     figures = {"balanced_accuracy": accuracy, "auroc": 0.9, "worst_site": None}
-    return MethodResult("federated", Judgement(figures), MethodCost(bytes_up=1000, cpu_seconds=0.5))
+    return MethodResult("federated", Judgement(figures), Cost(bytes_up=1000, cpu_seconds=0.5))
 
 
 RECORDS = {
