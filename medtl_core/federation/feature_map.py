@@ -62,12 +62,7 @@ def tasks_of(map_: FeatureMap) -> dict[str, Task]:
 
 @dataclass(frozen=True)
 class Sums:
-    """Statistics summed over all hospitals.
-
-    Attributes:
-        whole: of all training cases.
-        without: of all but those of each fold.
-    """
+    """Statistics summed over all hospitals: of all training cases, and of all but those of each fold."""
 
     whole: Statistics
     without: Sequence[Statistics]
@@ -80,8 +75,6 @@ class Solved:
     Attributes:
         affine: float64 [C, d + 1], on what the map reads.
         without: float64 [F, C, d + 1], the same without each fold.
-        choice: what cross-validation says.
-        strength: of the family's regularisation.
         server_cpu: CPU seconds.
     """
 
@@ -105,13 +98,9 @@ class Reading:
     """A feature map as hospitals are asked about it.
 
     Attributes:
-        hospitals: who answers.
-        folds: of the cross-validation.
-        map: how they read their cases.
-        sent: arrays the map needs.
+        sent, config: arrays and flat values the map needs.
         width: number of values d that it reads from a case.
         classes: their number C.
-        config: flat values the map needs.
     """
 
     hospitals: Hospitals
@@ -136,10 +125,8 @@ class Reading:
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:
         """Returns summed losses and hits of fold heads [F, S, C, d + 1]; see `heads.crossval.held_out`."""
         strengths = heads.shape[1]
-        expect = {
-            "losses": ArraySpec((strengths, len(TEMPERATURES), self.classes)),
-            "hits": ArraySpec((strengths, self.classes)),
-        }
+        losses = ArraySpec((strengths, len(TEMPERATURES), self.classes))
+        expect = {"losses": losses, "hits": ArraySpec((strengths, self.classes))}
         return self._asked("validate", {**self.sent, "heads": heads.astype(np.float32)}, expect, phase)
 
     def _asked(
@@ -152,10 +139,7 @@ class Reading:
 def solve(reading: Reading, candidates: Mapping[_Key, tuple[Family, Sums]], phase: str = "") -> dict[_Key, Solved]:
     """Returns the head of each candidate, its strength and temperature cross-validated, all judged in one exchange.
 
-    Args:
-        reading: of the map.
-        candidates: a family and the statistics it is solved from, as `reading.sums` gave them, or changed.
-        phase: under which the exchange is booked; "" = "NAME_validate".
+    A candidate is a family and the statistics it is solved from, as `reading.sums` gave them, or changed.
     """
     start = time.thread_time()
     stacks = {
