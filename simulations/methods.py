@@ -56,8 +56,7 @@ _CORE = (
     "network-20",
 )  # fmt: skip
 _ENSEMBLES = (
-    "ensemble-equal", "ensemble-stacked", "ensemble-equal-fedavg", "ensemble-stacked-fedavg", "ensemble-local",
-    "ensemble-weighted",
+    "ensemble-equal", "ensemble-stacked", "ensemble-local", "ensemble-weighted",
 )  # fmt: skip
 _ALONE = ("local-logistic", "local-svm", "local-boosting", "local-svm-rbf", "local-knn")
 _RARE = ("fedlogit-20", "fedweighted-20")

@@ -13,7 +13,7 @@ from medtl_core.heads.linear import logistic, to_raw, with_bias
 from medtl_core.methods.adaptation import Support, adapt_metric
 from medtl_core.methods.inner_loop import INNER_RATE, Inner, adapted
 from medtl_core.methods.models.metric import Metric, unit
-from medtl_core.methods.models.network import HEAD, NAMES, Network, standardised
+from medtl_core.methods.models.network import HEAD, NAMES, Network, embedded, standardised
 from medtl_core.values import ABSENT
 
 Values = NDArray[np.float32]
@@ -63,7 +63,8 @@ def plain_cl2n(newcomer: Newcomer, values: Values) -> Logits:
 def protonet(newcomer: Newcomer, values: Values) -> Logits:
     """The embedding trained on episodes across the hospitals; prototypes of the newcomer's cases alone."""
     network: Network = newcomer.federated(f"protonet-{newcomer.rounds}")
-    return _nearest(network.embedded(newcomer.support.values), newcomer.support, network.embedded(values))
+    own, queries = (embedded(cases, network.arrays) for cases in (newcomer.support.values, values))
+    return _nearest(own, newcomer.support, queries)
 
 
 def local_logistic(newcomer: Newcomer, values: Values) -> Logits:
@@ -90,12 +91,12 @@ def anil(newcomer: Newcomer, values: Values) -> Logits:
     side = torch.from_numpy(inputs), torch.from_numpy(support.label)
     done = adapted(start, side, Inner(_STEPS, INNER_RATE, HEAD))
     weight, bias = (done[name].detach().numpy().astype(np.float64) for name in ("head.weight", "head.bias"))
-    return np.asarray(network.embedded(values) @ weight.T + bias)
+    return np.asarray(embedded(values, network.arrays) @ weight.T + bias)
 
 
-def _nearest(embedded: NDArray[np.float64], support: Support, queries: NDArray[np.float64]) -> Logits:
+def _nearest(cases: NDArray[np.float64], support: Support, queries: NDArray[np.float64]) -> Logits:
     onehot = np.eye(len(support.classes))[support.label].T
-    centres = (onehot @ embedded) / np.maximum(support.counts, 1.0)[:, None]
+    centres = (onehot @ cases) / np.maximum(support.counts, 1.0)[:, None]
     logits = 2.0 * queries @ centres.T - (centres**2).sum(axis=1)
     return np.asarray(np.where(support.counts > 0, logits, ABSENT))
 

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family
@@ -31,13 +30,11 @@ class FeatureMap:
 
     Attributes:
         name: prefixes the hospital's tasks, NAME_statistics and NAME_validate; "" = the features as they are.
-        read: gives values [n, d] and what is to be told from them, int [n].
-        targets: number of different things to tell; the classes unless stated.
+        read: gives values [n, d] and the classes to be told from them, int [n].
     """
 
     name: str
     read: Read
-    targets: Callable[[SiteData, Arrays], int] = lambda site, arrays: site.classes
 
     def task(self, step: str) -> str:
         """Returns the name of a task on the wire."""
@@ -52,13 +49,13 @@ def tasks_of(map_: FeatureMap) -> dict[str, Task]:
     """Returns what a hospital answers for a map: sums of each fold, and verdicts on heads trained without the fold."""
 
     def statistics(site: SiteData, arrays: Arrays, config: Config) -> Released:
-        folds, (values, target) = int(config["folds"]), map_.read(site, arrays, config)
-        fold, targets = site.fold(folds), map_.targets(site, arrays)
-        return Released(pack([collect(values[fold == f], target[fold == f], targets) for f in range(folds)]))
+        folds, (values, label) = int(config["folds"]), map_.read(site, arrays, config)
+        fold = site.fold(folds)
+        return Released(pack([collect(values[fold == f], label[fold == f], site.classes) for f in range(folds)]))
 
     def validate(site: SiteData, arrays: Arrays, config: Config) -> Released:
-        values, target = map_.read(site, arrays, config)
-        return Released(held_out(arrays["heads"], values, target, site.fold(int(config["folds"]))))
+        values, label = map_.read(site, arrays, config)
+        return Released(held_out(arrays["heads"], values, label, site.fold(int(config["folds"]))))
 
     return {map_.task("statistics"): statistics, map_.task("validate"): validate}
 
@@ -103,7 +100,7 @@ class Reading:
     Attributes:
         sent, config: arrays and flat values the map needs.
         width: number of values d that it reads from a case.
-        targets: number of things to tell.
+        classes: their number C.
     """
 
     hospitals: Hospitals
@@ -111,14 +108,14 @@ class Reading:
     map: FeatureMap
     sent: Mapping[str, Array]
     width: int
-    targets: int
+    classes: int
     config: Config = field(default_factory=dict)
 
     def sums(self, phase: str = "") -> Sums:
         """Returns the summed statistics (phase "NAME_statistics" unless stated)."""
         expect = {
-            "counts": ArraySpec((self.folds, self.targets)),
-            "sums": ArraySpec((self.folds, self.targets, self.width)),
+            "counts": ArraySpec((self.folds, self.classes)),
+            "sums": ArraySpec((self.folds, self.classes, self.width)),
             "gram": ArraySpec((self.folds, self.width * (self.width + 1) // 2)),
         }
         parts = unpack(self._asked("statistics", self.sent, expect, phase))
@@ -128,15 +125,15 @@ class Reading:
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:
         """Returns summed losses and hits of fold heads [F, S, C, d + 1]; see `heads.crossval.held_out`."""
         strengths = heads.shape[1]
-        losses = ArraySpec((strengths, len(TEMPERATURES), self.targets))
-        expect = {"losses": losses, "hits": ArraySpec((strengths, self.targets))}
+        losses = ArraySpec((strengths, len(TEMPERATURES), self.classes))
+        expect = {"losses": losses, "hits": ArraySpec((strengths, self.classes))}
         return self._asked("validate", {**self.sent, "heads": heads.astype(np.float32)}, expect, phase)
 
     def _asked(
         self, step: str, arrays: Mapping[str, Array], expect: Mapping[str, ArraySpec], phase: str
     ) -> dict[str, Array]:
         request = Request(self.map.task(step), arrays, {**self.config, "folds": self.folds}, expect, phase)
-        return total(reply.arrays for reply in self.hospitals.ask(request))
+        return self.hospitals.total(request)
 
 
 def solve(reading: Reading, candidates: Mapping[_Key, tuple[Family, Sums]], phase: str = "") -> dict[_Key, Solved]:

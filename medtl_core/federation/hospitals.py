@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from medtl_core.evaluation.result import Cost, FailedReply, RoundTrip
+from medtl_core.federation.folds import total
 from medtl_core.values import Array, Witness
 
 Value = str | int | float | bool
@@ -74,6 +75,10 @@ class Hospitals(ABC):
         Raises:
             RunError: after the stream, when fewer than the quorum answered usably.
         """
+
+    def total(self, request: Request) -> dict[str, Array]:
+        """Returns what the hospitals answer, summed in float64."""
+        return total(reply.arrays for reply in self.ask(request))
 
     @property
     def costs(self) -> Mapping[str, Cost]:

@@ -5,30 +5,35 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from medtl_core.federation.outcome import Candidates, Need, Outcome, Rounds
+from medtl_core.federation.outcome import Candidates, Need, Outcome, Rounds, Share
 from medtl_core.federation.study import Study
 
-__all__ = ["Candidates", "Method", "Need", "Rounds"]
+__all__ = ["Candidates", "Method", "Need", "Outcome", "Rounds", "Share", "Study"]
 
 
 @dataclass(frozen=True)
 class Method(ABC):
     """One way to obtain classifiers from hospitals.
 
-    A subclass is a frozen dataclass. Its `syntax` is the regular expression of its names; a named group fills the
-    field of that name, converted to the field's type (a bool field says whether the group is there).
+    A subclass that adds a field is a frozen dataclass. Its `syntax` is the regular expression of its names; a named
+    group fills the field of that name, converted to the field's type (a bool field says whether the group is there).
     """
 
     #: Regular expression of the names this class answers to.
     syntax: ClassVar[str]
-    #: A name that matches; shown in messages, and run by the contract test.
+    #: A name that matches, the syntax itself unless stated; shown in messages, and run by the contract test.
     example: ClassVar[str]
-    #: One line for `medtl methods` and the documentation.
+    #: One line for `medtl methods`; the first of the class's description unless stated.
     summary: ClassVar[str] = ""
     #: Where the result can be judged: "any", "server" (needs the server's cases) or "sites" (needs the hospitals').
     test: ClassVar[str] = "any"
 
     name: str
+
+    def __init_subclass__(cls) -> None:
+        if "syntax" in vars(cls) and "example" not in vars(cls):
+            cls.example = cls.syntax
+        cls.summary = vars(cls).get("summary") or (cls.__doc__ or "").partition("\n")[0]
 
     @classmethod
     def parse(cls, name: str) -> Self | None:

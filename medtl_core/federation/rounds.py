@@ -21,6 +21,9 @@ from medtl_core.federation.study import Study
 from medtl_core.heads.statistics import Float
 from medtl_core.values import Array
 
+#: How many rounds, at the end of a method's name.
+ROUNDS = "-(?P<rounds>[1-9][0-9]{0,3})"
+
 
 @dataclass(frozen=True)
 class Exchange:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from medtl_core.config import Settings
 from medtl_core.evaluation.calibration import log_prior
 from medtl_core.federation.feature_map import IDENTITY, FeatureMap, Reading, Solved, Sums, solve
-from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request, Value
 from medtl_core.federation.outcome import Candidates, Moments, Need, Outcome, Problem, Rounds, Share
 from medtl_core.heads.closed_form import FAMILIES, Family, OnColumns, column_choices
@@ -64,18 +63,17 @@ class Study:
         """Pooled moments of the features (phase "moments")."""
         width, classes = self.problem.width, len(self.problem.classes)
         expect = {"counts": ArraySpec((classes,)), "sum": ArraySpec((width,)), "square": ArraySpec((width,))}
-        sums = total(reply.arrays for reply in self.hospitals.ask(Request("moments", expect=expect)))
+        sums = self.hospitals.total(Request("moments", expect=expect))
         cases = max(float(sums["counts"].sum()), 1.0)
         mean = sums["sum"] / cases
         return Moments(sums["counts"], mean, np.sqrt(np.maximum(sums["square"] / cases - mean**2, 0.0)) + TINY)
 
     def reading(
-        self, map_: FeatureMap, sent: Mapping[str, Array], *, width: int, targets: int | None = None,
-        config: Mapping[str, Value] | None = None,
-    ) -> Reading:  # fmt: skip
-        """Returns the hospitals to be asked about a feature map; targets are the classes unless stated."""
-        targets = len(self.problem.classes) if targets is None else targets
-        return Reading(self.hospitals, self.settings.folds, map_, sent, width, targets, config or {})
+        self, map_: FeatureMap, sent: Mapping[str, Array], *, width: int, config: Mapping[str, Value] | None = None
+    ) -> Reading:
+        """Returns the hospitals to be asked about a feature map."""
+        classes = len(self.problem.classes)
+        return Reading(self.hospitals, self.settings.folds, map_, sent, width, classes, config or {})
 
     @cached_property
     def features(self) -> Reading:

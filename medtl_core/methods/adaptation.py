@@ -16,7 +16,7 @@ from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import class_weights, to_raw, with_bias
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.models.metric import Metric, unit
-from medtl_core.methods.personal.interpolated import nearest, pulled
+from medtl_core.methods.personal.pulled import held_out_costs, nearest, pulled
 from medtl_core.values import ABSENT, Array, Head
 
 #: Cases the federation's covariance counts for beside the hospital's own scatter; chosen on HAM10000.
@@ -35,14 +35,7 @@ _ALONE, _GROUPS = 40, 10
 
 @dataclass(frozen=True)
 class Support:
-    """A hospital's labelled cases.
-
-    Attributes:
-        values: float32 [n, d], features.
-        label: int64 [n], positions in `classes`.
-        patients: str [n].
-        classes: of the hospital, in order.
-    """
+    """A hospital's labelled cases: features [n, d], labels [n] as positions in its `classes`, and patients [n]."""
 
     values: NDArray[np.float32]
     label: NDArray[np.int64]
@@ -60,11 +53,7 @@ class Support:
 
 
 def check_support(support: Support, known: Sequence[str]) -> None:
-    """Refuses what cannot be learnt from.
-
-    Args:
-        support: the hospital's labelled cases.
-        known: classes the federation's classifier can give.
+    """Refuses what cannot be learnt from; `known` are the classes the federation's classifier can give.
 
     Raises:
         DataError: there is no labelled case, the hospital names fewer than two classes, or a class that the federation
@@ -86,13 +75,9 @@ def adapt_metric(metric: Metric, support: Support, *, mean_cases: float = MEAN_C
     """Returns the federation's metric with the hospital's classes.
 
     A class mean is that of the hospital's own cases and of up to `mean_cases` that the federation's mean stands for; a
-    new class has its own cases alone. From `MANY` cases a class on (median over its classes) distances are
-    Mahalanobis's under (nu0 S + own scatter) / (nu0 + n), nu0 = 50; below, whitened cases are brought to unit length.
-
-    Args:
-        metric: of the federation.
-        support: the hospital's cases.
-        mean_cases: weight of the federation's class means; 0 = the hospital's own cases alone.
+    new class, or with `mean_cases` 0 every class, has the hospital's cases alone. From `MANY` cases a class on (median
+    over its classes) distances are Mahalanobis's under (nu0 S + own scatter) / (nu0 + n), nu0 = 50; below, whitened
+    cases are brought to unit length.
 
     Raises:
         DataError: see `check_support`.
@@ -100,21 +85,22 @@ def adapt_metric(metric: Metric, support: Support, *, mean_cases: float = MEAN_C
     known = [name for name, count in zip(metric.classes, metric.counts, strict=True) if count > 0]
     check_support(support, known if mean_cases > 0 else ())
     standard = metric.standardised(support.values)
-    prior = _rows(metric, support.classes)
-    weight = np.minimum(prior[0], mean_cases)[:, None]
-    onehot = np.eye(len(support.classes))[support.label].T
-    counts = weight[:, 0] + support.counts
+    rows = np.asarray([metric.classes.index(name) if name in metric.classes else -1 for name in support.classes])
+    weight = np.where(rows >= 0, np.minimum(metric.counts[rows], mean_cases), 0.0)
+    onehot, counts = np.eye(len(support.classes))[support.label].T, weight + support.counts
     share = np.maximum(counts, 1e-9)[:, None]
-    means = (weight * prior[1] + onehot @ standard) / share
-    directions = (weight * prior[2] + onehot @ unit(standard @ metric.whitening)) / share
+    means = (weight[:, None] * metric.means[rows] + onehot @ standard) / share
+    directions = (weight[:, None] * metric.directions[rows] + onehot @ unit(standard @ metric.whitening)) / share
     shots = support.counts[support.counts > 0]
-    chosen = "mahalanobis" if np.median(shots) >= MANY else "unit"
-    within = _posterior(metric.within, standard, support) if chosen == "mahalanobis" else metric.within
+    rule = "mahalanobis" if np.median(shots) >= MANY else "unit"
+    within = _posterior(metric.within, standard, support) if rule == "mahalanobis" else metric.within
     adapted = replace(
-        metric, within=within, means=means, directions=directions, counts=counts, rule=chosen, classes=support.classes
+        metric, within=within, means=means, directions=directions, counts=counts, rule=rule, classes=support.classes
     )
-    factor = _temperature(metric, adapted)
-    facts = {"temperature": factor, "rule": chosen, "shots": int(shots.max()), "cases": len(support.label)}
+    # the federation's factor, carried over to another scale of distances and to class means of fewer cases
+    scale = metric.spread / adapted.spread if min(metric.spread, adapted.spread) > 0 else 1.0
+    factor = float(metric.temperature * scale * adapted.reliability / metric.reliability)
+    facts = {"temperature": factor, "rule": rule, "shots": int(shots.max()), "cases": len(support.label)}
     return replace(adapted, temperature=factor, facts={**metric.facts, **facts})
 
 
@@ -144,21 +130,9 @@ def adapt_head(head: Head, support: Support) -> Head:
 
 def restricted(head: Head, classes: Sequence[str]) -> Head:
     """Returns a head that answers with a hospital's classes; those it does not know are never the answer."""
-    where = {name: row for row, name in enumerate(head.classes)}
-    weight, bias = np.zeros((len(classes), head.weight.shape[1])), np.full(len(classes), ABSENT)
-    for row, name in enumerate(classes):
-        if name in where:
-            weight[row], bias[row] = head.weight[where[name]], head.bias[where[name]]
-    return replace(head, weight=weight, bias=bias, classes=tuple(classes))
-
-
-def _rows(metric: Metric, classes: Sequence[str]) -> tuple[Float, Float, Float]:
-    """Counts, means and directions of some classes; zero where the metric does not know one."""
-    where = {name: row for row, name in enumerate(metric.classes)}
-    index = np.asarray([where.get(name, -1) for name in classes])
-    here = (index >= 0)[:, None]
-    counts = np.where(index >= 0, metric.counts[index], 0.0)
-    return counts, np.where(here, metric.means[index], 0.0), np.where(here, metric.directions[index], 0.0)
+    rows = np.asarray([head.classes.index(name) if name in head.classes else -1 for name in classes])
+    weight = np.where(rows[:, None] >= 0, head.weight[rows], 0.0)
+    return replace(head, weight=weight, bias=np.where(rows >= 0, head.bias[rows], ABSENT), classes=tuple(classes))
 
 
 def _posterior(within: Float, standard: Float, support: Support) -> Float:
@@ -170,56 +144,40 @@ def _posterior(within: Float, standard: Float, support: Support) -> Float:
     return np.asarray((COVARIANCE_CASES * within + rest.T @ rest) / (COVARIANCE_CASES + freedom))
 
 
-def _temperature(metric: Metric, adapted: Metric) -> float:
-    """The federation's factor, carried over to another scale of distances and to class means of fewer cases."""
-    scale = metric.spread / adapted.spread if min(metric.spread, adapted.spread) > 0 else 1.0
-    return float(metric.temperature * scale * adapted.reliability / metric.reliability)
-
-
-def _own_scale(values: NDArray[np.float32]) -> tuple[Float, Float]:
-    """Mean and scale of a few cases; each variance is drawn towards the mean one, as if by two cases more."""
-    wide = np.asarray(values, np.float64)
-    variance = wide.var(axis=0)
-    drawn = (len(wide) * variance + 2.0 * variance.mean()) / (len(wide) + 2.0)
-    return wide.mean(axis=0), np.sqrt(drawn) + 1e-6
-
-
 def _moved(head: Head, support: Support, pulls: tuple[float, ...]) -> Float:
-    """Heads [P, C, d + 1] on raw features, pulled to the cases; a class the head does not know starts from zero."""
-    mean, scale = _own_scale(support.values)
+    """Heads [P, C, d + 1] on raw features, pulled to the cases; a class the head does not know starts from zero.
+
+    Features are standardised by the cases; each variance is drawn towards the mean one, as if by two cases more.
+    """
+    wide = np.asarray(support.values, np.float64)
+    mean, variance = wide.mean(axis=0), wide.var(axis=0)
+    scale = np.sqrt((len(wide) * variance + 2.0 * variance.mean()) / (len(wide) + 2.0)) + 1e-6
     seen = head.bias > ABSENT / 2
     start = np.column_stack([head.weight * scale, head.bias + head.weight @ mean])
     start[~seen, :-1], start[~seen, -1] = 0.0, start[seen, -1].mean()
-    return to_raw(pulled(start, with_bias(support.values, mean, scale), support.label, pulls), mean, scale)
+    return to_raw(pulled(start, with_bias(wide, mean, scale), support.label, pulls), mean, scale)
 
 
 def _best_pull(head: Head, support: Support, new: bool) -> tuple[int, float | None]:
     """How many of `PULLS` to go through, 0 = the federation's head is kept, and the log-loss there in nats.
 
     Every case is judged by heads made without its patient, down to the standardisation: centred with its own help, a
-    few balanced cases would give its label away. A handful of cases often speaks for leaving a good head by
-    chance: it is left only for a loss lower by a standard error than its own at the temperature that suits these
-    cases best. A class of one patient cannot be left out: then the head is kept, or, with a class `new` to it, moved
-    by `BLIND`.
+    few balanced cases would give its label away. The federation's head is left only for a loss lower by a standard
+    error than its own at the temperature that suits these cases best. A class of one patient cannot be left out: then
+    the head is kept, or, with a class `new` to it, moved by `BLIND`.
     """
     label, patients = support.label, np.unique(support.patients)
     owners = [len(np.unique(support.patients[label == place])) for place in np.unique(label)]
     if min(owners) < 2:
         return (PULLS.index(BLIND) + 1 if new else 0), None
     groups = len(patients) if len(patients) <= _ALONE else _GROUPS
-    logits = np.repeat(head.logits(support.values)[None], 1 + len(PULLS), axis=0)
-    fold = fold_of(support.patients, label, groups, 0)
-    for group in range(groups):
-        out = fold == group
-        heads = _moved(head, support.take(~out), PULLS)
-        cases = np.asarray(support.values[out], np.float64)
-        logits[1:, out] = np.einsum("nd,pcd->pnc", cases, heads[..., :-1]) + heads[:, None, :, -1]
-    logits[0] *= temperature(logits[0], label)
-    true = np.arange(len(label)), label
-    costs = np.stack([np.minimum(-log_softmax(scores)[true], WORST) for scores in logits])
+    fold, inputs = fold_of(support.patients, label, groups, 0), np.column_stack([support.values, np.ones(len(label))])
+    costs = held_out_costs(fold, inputs, label, len(PULLS), lambda out: _moved(head, support.take(fold != out), PULLS))
     weight = class_weights(support.counts)[label] / len(label)
-    best = 1 + nearest(costs[1:], weight)
-    gain = (costs[0] - costs[best]) * weight * len(label)
+    best = nearest(costs, weight)
+    logits = head.logits(support.values)
+    federated = np.minimum(-log_softmax(logits * temperature(logits, label))[np.arange(len(label)), label], WORST)
+    gain = (federated - costs[best]) * weight * len(label)
     if not new and gain.mean() < gain.std(ddof=1) / np.sqrt(len(gain)):
-        best = 0
-    return best, float(costs[best] @ weight)
+        return 0, float(federated @ weight)
+    return best + 1, float(costs[best] @ weight)

@@ -1,25 +1,18 @@
 """The default: cross-validation chooses the head."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any
 
-from medtl_core.federation.method import Candidates, Method, Need
-from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.study import Study
+from medtl_core.federation.method import Candidates, Method, Need, Outcome, Share, Study
 from medtl_core.heads.crossval import choose
-from medtl_core.methods.gradient import RIVAL
+from medtl_core.methods.fedavg import RIVAL
 
 _CLOSED = (Candidates("ridge"), Candidates("discriminant"))
 
 
-@final
-@dataclass(frozen=True)
 class Auto(Method):
-    """The head with the lowest cross-validated, class-balanced log-loss among ridge, discriminant and `RIVAL`."""
+    """The default: cross-validation chooses among ridge, discriminant and adjusted FedAvg."""
 
-    syntax: ClassVar[str] = "auto"
-    example: ClassVar[str] = "auto"
-    summary: ClassVar[str] = "the default: cross-validation chooses among ridge, discriminant and adjusted FedAvg"
+    syntax = "auto"
 
     def needs(self, study: Study) -> tuple[Need, ...]:
         """See Method."""
@@ -34,7 +27,7 @@ class Auto(Method):
         best = min(losses, key=lambda name: losses[name])
         facts: dict[str, Any] = {"chosen": best, "losses": losses}
         if best == RIVAL.name:  # its temperature comes from cross-validation too
-            affine, kind = stack[0] * rival.temperature, RIVAL.algorithm
+            affine, kind = stack[0] * rival.temperature, RIVAL.trained_as
             facts |= {"rounds": RIVAL.rounds, "adjusted": RIVAL.adjusted}
         else:
             affine, kind = solved[best].affine, best
@@ -44,4 +37,4 @@ class Auto(Method):
         return Outcome({"": study.head(affine, kind, facts)}, bill, spent, facts)
 
 
-METHODS: tuple[type[Method], ...] = (Auto,)
+METHODS = (Auto,)

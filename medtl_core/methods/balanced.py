@@ -1,8 +1,7 @@
-"""Federated averaging of the linear head for rare classes: each variant changes the hospitals' loss.
+"""Rounds of the linear head with a loss for rare classes: what `fedlogit` and `fedweighted` share.
 
-All share one task and start from the same recipe and batch order as `fedavg`, so that they differ from it in what
-their name says and in nothing else. Post-hoc correction of the same head is `fedavg-R-adjusted`. A loss gives its value
-to torch and its gradient to numpy, so that the linear head and a fine-tuned backbone minimise the same thing.
+They start from the recipe and batch order of `fedavg` and differ from it in the hospitals' loss alone. A loss gives its
+value to torch and its gradient to numpy, so that the linear head and a fine-tuned backbone minimise the same thing.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,10 +14,9 @@ from numpy.typing import NDArray
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.evaluation.calibration import log_loss
 from medtl_core.federation.hospitals import Value
-from medtl_core.federation.method import Method
 from medtl_core.federation.rounds import Trained, recipe_config
 from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import Training, batches, class_weights, softmax, with_bias
 from medtl_core.heads.statistics import Float
 from medtl_core.rng import stream
@@ -27,7 +25,6 @@ from medtl_core.values import Array, Head, Released, Update
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ROUNDS = "-(?P<rounds>[1-9][0-9]{0,3})"
 #: Smallest class share a loss works with. A class without cases would otherwise be pushed away without limit.
 FLOOR = 1e-2
 
@@ -64,12 +61,7 @@ class Loss:
 
 
 def log_share(counts: Float) -> Float:
-    """Returns the log share of each class [C], at least log `FLOOR`, also of a class without cases.
-
-    Example:
-        >>> log_share(np.array([1.0, 3.0, 0.0])).round(4).tolist()
-        [-1.3863, -0.2877, -4.6052]
-    """
+    """Returns the log share of each class [C], at least log `FLOOR`, also of a class without cases."""
     return np.asarray(np.log(np.maximum(counts / counts.sum(), FLOOR)))
 
 
@@ -95,11 +87,10 @@ def find_loss(name: str, counts: Float) -> Loss:
     return LOSSES[name](known)
 
 
-@dataclass(frozen=True)
-class Balancing(Trained):
-    """What the variants share: rounds of `fit_loss`, then the head on raw features, its logits as trained."""
+class Balanced(Trained):
+    """Rounds of `fit_loss`, then the head on raw features, its logits as trained."""
 
-    task: ClassVar[str] = "fit_loss"
+    task = "fit_loss"
     #: One of `LOSSES`.
     loss: ClassVar[str]
 
@@ -107,11 +98,6 @@ class Balancing(Trained):
     def trained_as(self) -> str:
         """See Trained."""
         return self.name.split("-")[0]
-
-    @property
-    def told(self) -> dict[str, Value]:
-        """What hospitals are told of the loss, and the facts say; order and prior are read by earlier versions."""
-        return {"loss": self.loss, "order": "shuffled", "prior": "all"}
 
     def start(self, study: Study) -> Mapping[str, Array]:
         """See Trained."""
@@ -123,34 +109,16 @@ class Balancing(Trained):
 
     def config(self, study: Study) -> Mapping[str, Value]:
         """See Trained."""
-        return {**recipe_config(study.settings), **self.told}
+        return {**recipe_config(study.settings), **self._words}
 
     def model(self, study: Study, arrays: Mapping[str, Float]) -> Head:
         """See Trained."""
-        head = study.finished(arrays["head"].astype(np.float32).astype(np.float64), False)
-        return study.head(head, self.trained_as, {"rounds": self.rounds, **self.told})
+        head = study.finished(arrays["head"].astype(np.float32).astype(np.float64), adjusted=False)
+        return study.head(head, self.trained_as, {"rounds": self.rounds, **self._words})
 
-
-@final
-@dataclass(frozen=True)
-class LogitAdjusted(Balancing):
-    """The logit-adjusted loss with the prior of all hospitals together (Menon et al. 2021)."""
-
-    syntax: ClassVar[str] = "fedlogit" + _ROUNDS
-    example: ClassVar[str] = "fedlogit-20"
-    summary: ClassVar[str] = "fedavg whose local loss absorbs the class prior of all hospitals together"
-    loss: ClassVar[str] = "logit-adjusted"
-
-
-@final
-@dataclass(frozen=True)
-class Weighted(Balancing):
-    """Cross-entropy with weights inverse to the class counts of all hospitals together."""
-
-    syntax: ClassVar[str] = "fedweighted" + _ROUNDS
-    example: ClassVar[str] = "fedweighted-20"
-    summary: ClassVar[str] = "fedavg whose local loss weighs classes inversely to their cases at all hospitals"
-    loss: ClassVar[str] = "class-weighted"
+    @property
+    def _words(self) -> dict[str, Value]:
+        return {"loss": self.loss, "order": "shuffled", "prior": "all"}  # hospitals of earlier versions read all three
 
 
 def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -165,7 +133,7 @@ def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
     inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
     rng = stream(site.seed, "fit", site.name, int(config["round"]))
     head = arrays["head"].astype(np.float64)
-    metrics = {"loss-before": log_loss(inputs @ head.T, site.label)}
+    before = log_loss(inputs @ head.T, site.label)
     for _ in range(training.epochs):
         for rows in batches(len(site.label), training.batch_size, rng=rng):
             residual = loss.residual(inputs[rows] @ head.T, site.label[rows])
@@ -173,9 +141,8 @@ def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
             head -= training.learning_rate * slope
     if not np.isfinite(head).all():
         raise DataError("local training diverged (the head is not finite); lower the learning rate")
-    metrics["loss-after"] = log_loss(inputs @ head.T, site.label)
+    metrics = {"loss-before": before, "loss-after": log_loss(inputs @ head.T, site.label)}
     return Released(Update({"head": head.astype(np.float32)}), metrics=metrics)
 
 
-METHODS: tuple[type[Method], ...] = (LogitAdjusted, Weighted)
-TASKS: Mapping[str, Task] = {"fit_loss": fit_loss}
+TASKS = {"fit_loss": fit_loss}

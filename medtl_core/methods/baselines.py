@@ -1,26 +1,17 @@
-"""Each hospital alone, with scikit-learn's classifiers: what collaboration has to beat.
-
-Nothing but evaluation sums leaves, so they need `test=sites`: some of the models consist of training cases.
-"""
+"""scikit-learn's classifiers, fitted by a hospital on its own cases and judged there; see `local_baselines`."""
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any
 
 import numpy as np
 
 from medtl_core.errors import ConfigError, did_you_mean
-from medtl_core.evaluation.federated import expected_shapes
-from medtl_core.federation.hospitals import ArraySpec, Request
-from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import Arrays, Config, SiteData, Task, judged
+from medtl_core.federation.tasks import Arrays, Config, SiteData, judged
 from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.statistics import TINY, Float
 from medtl_core.rng import stream
-from medtl_core.values import ABSENT, Released, Update
+from medtl_core.values import ABSENT, Released
 
 #: Classifier -> strengths to choose from, the most regularised first.
 STRENGTHS: Mapping[str, tuple[float, ...]] = {
@@ -93,27 +84,4 @@ def _scores(fitted: Any, inputs: Float) -> Float:
     return np.asarray(np.log((share * votes + 0.5) / (votes + 0.5 * share.shape[1])))
 
 
-@final
-@dataclass(frozen=True)
-class LocalBaseline(Method):
-    """Every hospital's own model, of a recipe of `STRENGTHS`; it never leaves."""
-
-    syntax: ClassVar[str] = "local-(?P<recipe>logistic|svm|svm-rbf|knn|boosting)"
-    example: ClassVar[str] = "local-logistic"
-    summary: ClassVar[str] = "each hospital alone: scikit-learn's classifiers, fitted and judged where the cases are"
-    test: ClassVar[str] = "sites"
-
-    recipe: str
-
-    def outcome(self, study: Study) -> Outcome:
-        """See Method."""
-        expect = {key: ArraySpec(shape) for key, shape in expected_shapes(len(study.problem.classes)).items()}
-        replies = list(study.hospitals.ask(Request("local_judged", {}, {"recipe": self.recipe}, expect, self.name)))
-        fitted = {reply.site: {key: reply.metrics[key] for key in ("strength", "not-converged")} for reply in replies}
-        facts = {"judged": "each hospital's own model on its own held-out cases", "hospitals": fitted}
-        sums = {reply.site: Update(reply.arrays) for reply in replies}
-        return Outcome({}, {self.name: Share()}, 0.0, facts, own_sums=sums)
-
-
-METHODS: tuple[type[Method], ...] = (LocalBaseline,)
-TASKS: Mapping[str, Task] = {"local_judged": local_judged}
+TASKS = {"local_judged": local_judged}

@@ -1,22 +1,14 @@
 """Heads solved from sums, without a round of training."""
 
-from dataclasses import dataclass
-from typing import ClassVar, final
-
-from medtl_core.federation.method import Candidates, Method
-from medtl_core.federation.outcome import Outcome
-from medtl_core.federation.study import Study
+from medtl_core.federation.method import Candidates, Method, Outcome, Study
 from medtl_core.heads.closed_form import FAMILIES
 
 
-@final
-@dataclass(frozen=True)
 class Closed(Method):
-    """A head solved from sums: the name of one of `heads.closed_form.FAMILIES`."""
+    """Solved by the server from summed statistics; strength and temperature by cross-validation."""
 
-    syntax: ClassVar[str] = "|".join(FAMILIES)
-    example: ClassVar[str] = "discriminant"
-    summary: ClassVar[str] = "solved by the server from summed statistics; strength and temperature by cross-validation"
+    syntax = "|".join(FAMILIES)
+    example = "discriminant"
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:
         """See Method."""
@@ -28,4 +20,4 @@ class Closed(Method):
         return Outcome({"": study.head(solved.affine, self.name, solved.facts)}, bill, solved.server_cpu, solved.facts)
 
 
-METHODS: tuple[type[Method], ...] = (Closed,)
+METHODS = (Closed,)

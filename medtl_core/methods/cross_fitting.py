@@ -11,7 +11,7 @@ from medtl_core.evaluation.formulas import Figure, Float
 from medtl_core.evaluation.intervals import strata
 from medtl_core.evaluation.scores import balanced_accuracy, select
 from medtl_core.methods.models.mixture import mean_of_probabilities
-from medtl_core.methods.super_learner import Point, best_point, class_sums, least_loss
+from medtl_core.methods.super_learner import best_point, class_sums, least_loss
 from medtl_core.rng import bucket
 from medtl_core.values import Array, Scores
 
@@ -25,25 +25,9 @@ _ENOUGH = 1e-6
 
 
 def combine(members: Sequence[Scores], weights: Array | None = None) -> Scores:
-    """Returns the members' weighted mean probability, as log-probabilities.
-
-    Args:
-        members: M >= 1 scores of the same cases in the same order.
-        weights: [M], non-negative and summing to one; None = equal.
-
-    Example:
-        >>> one = Scores(np.log([[0.8, 0.2]]), np.array([0]), np.array(["a"]), np.array([0]))
-        >>> other = Scores(np.log([[0.4, 0.6]]), np.array([0]), np.array(["a"]), np.array([0]))
-        >>> np.exp(combine([one, other]).logits).round(3).tolist()
-        [[0.6, 0.4]]
-    """
-    weight = equal(members) if weights is None else np.asarray(weights, np.float64)
+    """Returns the mean probability of members' scores of the same cases, as log-probabilities; None = equal weights."""
+    weight = np.full(len(members), 1.0 / len(members)) if weights is None else np.asarray(weights, np.float64)
     return replace(members[0], logits=mean_of_probabilities([member.logits for member in members], weight))
-
-
-def equal(members: Sequence[Scores]) -> Float:
-    """Returns the same weight for every member, [M]."""
-    return np.full(len(members), 1.0 / len(members))
 
 
 def validation_weighted(members: Sequence[Scores]) -> Float:
@@ -54,26 +38,20 @@ def validation_weighted(members: Sequence[Scores]) -> Float:
     """
     label, classes = members[0].label, members[0].logits.shape[1]
     if len(label) < FEWEST:
-        return equal(members)
-    rows = np.arange(len(label))
-    logs = np.stack([log_softmax(member.logits)[rows, label] for member in members])
+        return np.full(len(members), 1.0 / len(members))
+    logs = np.stack([log_softmax(member.logits)[np.arange(len(label)), label] for member in members])
     likelihood = np.exp(np.maximum(logs, -WORST))
     counts = np.bincount(label, minlength=classes).astype(np.float64)
-
-    def best_of(tried: Float) -> Point:
-        return best_point(tried, class_sums(likelihood, label, classes, tried), counts)
-
-    return least_loss(best_of, len(members), enough=_ENOUGH, rounds=50)[0].weights
+    return least_loss(
+        lambda tried: best_point(tried, class_sums(likelihood, label, classes, tried), counts),
+        len(members), enough=_ENOUGH, rounds=50,
+    )[0].weights  # fmt: skip
 
 
 def drop_rule(accuracies: Mapping[str, Figure]) -> tuple[str, ...]:
     """Returns the members whose balanced accuracy lies more than `MARGIN` below the best; undefined ones stay.
 
     An ensemble with a clearly worse member is worse than its best member (docs/methods.md).
-
-    Example:
-        >>> drop_rule({"ridge": 0.60, "local": 0.50, "discriminant": 0.62})
-        ('local',)
     """
     defined = {name: value for name, value in accuracies.items() if value is not None}
     best = max(defined.values(), default=0.0)
@@ -84,19 +62,11 @@ def cross_fitted(members: Mapping[str, Scores], *, seed: int = 0) -> tuple[Score
     """Returns the ensemble's scores of all cases, none of which chose its own weights, and the facts on all cases.
 
     Patients are cut in two halves, alike in classes. Members are dropped and weights fitted on one half and applied to
-    the other, both ways; so the figures of the result are as honest as those of a single member.
-
-    Args:
-        members: name -> scores of the same cases in the same order.
-        seed: of the cut.
-
-    Returns:
-        The scores, and JSON-able facts from all cases together: `weights` of every member, and `dropped`, the names of
-        those that have none.
+    the other, both ways; so the figures of the result are as honest as those of a single member. The facts, from all
+    cases together, are the `weights` of every member and the names of those `dropped`.
     """
     first = next(iter(members.values()))
-    half = _halves(first, seed)
-    logits = np.empty_like(first.logits, dtype=np.float64)
+    half, logits = _halves(first, seed), np.empty_like(first.logits, dtype=np.float64)
     for side in (0, 1):
         fitted, _ = _fit(members, half != side)
         judged = [select(member, half == side) for member in members.values()]
@@ -110,9 +80,9 @@ def _fit(members: Mapping[str, Scores], rows: Array) -> tuple[Float, tuple[str, 
     """Weights [M] from some rows, 0 for dropped members, and the names of those."""
     scores = {name: select(member, rows) for name, member in members.items()}
     dropped = drop_rule({name: balanced_accuracy(member) for name, member in scores.items()})
-    stay = [name for name in members if name not in dropped]
-    fitted = dict(zip(stay, validation_weighted([scores[name] for name in stay]).tolist(), strict=True))
-    return np.array([fitted.get(name, 0.0) for name in members]), dropped
+    weights = np.array([float(name not in dropped) for name in members])
+    weights[weights > 0] = validation_weighted([scores[name] for name in members if name not in dropped])
+    return weights, dropped
 
 
 def _halves(scores: Scores, seed: int) -> Array:

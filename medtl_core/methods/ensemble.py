@@ -2,29 +2,25 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any
 
-from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome
-from medtl_core.federation.study import Study
+from medtl_core.federation.method import Method, Outcome, Study
 from medtl_core.methods.cross_fitting import combine, cross_fitted
 from medtl_core.methods.local import Local
 from medtl_core.values import Scores
 
 
-@final
 @dataclass(frozen=True)
 class Ensemble(Method):
-    """A mean of the probabilities of the heads that hospitals train alone.
+    """Mean probability of the hospitals' own heads (local: equal weights).
 
     Attributes:
         members: "local": weighted equally; "weighted": on the server's cases, the clearly worse ones dropped.
     """
 
-    syntax: ClassVar[str] = "ensemble-(?P<members>local|weighted)"
-    example: ClassVar[str] = "ensemble-weighted"
-    summary: ClassVar[str] = "mean probability of the hospitals' own heads (local: equal weights)"
-    test: ClassVar[str] = "server"
+    syntax = "ensemble-(?P<members>local|weighted)"
+    example = "ensemble-weighted"
+    test = "server"
 
     members: str
 
@@ -41,4 +37,4 @@ class Ensemble(Method):
         return Outcome({}, dict(local.bill), members=dict(local.heads), combine=weigh)
 
 
-METHODS: tuple[type[Method], ...] = (Ensemble,)
+METHODS = (Ensemble,)

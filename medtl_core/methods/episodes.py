@@ -1,5 +1,6 @@
 """Episodes: small classification tasks that a hospital draws from its own cached features, always by patient."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,13 +49,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Episode:
-    """One task.
-
-    Attributes:
-        classes: int64 [N], the classes that take part, ascending.
-        support: int64 [s], rows to learn from.
-        query: int64 [q], rows to be judged on; no patient of theirs has a row in `support`.
-    """
+    """One task: classes [N] that take part, ascending, rows to learn from, rows of other patients to be judged on."""
 
     classes: Index
     support: Index
@@ -72,13 +67,6 @@ def sample(label: Index, patients: Array, shape: Shape, *, rng: np.random.Genera
 
     Raises:
         DataError: fewer than two classes have cases of two patients.
-
-    Example:
-        >>> label = np.repeat([0, 1, 2], 4)
-        >>> names = np.array([f"p{i}" for i in range(12)])
-        >>> task = sample(label, names, Shape(2, 1, 3), rng=np.random.default_rng(0))
-        >>> len(task.classes), len(task.support), len(task.query)
-        (2, 2, 6)
     """
     _, code = np.unique(patients, return_inverse=True)
     owners = {int(name): np.unique(code[label == name]) for name in np.unique(label)}
@@ -141,31 +129,18 @@ def draw_shots(label: Index, patients: Array, shots: int, *, rng: np.random.Gene
     """Returns at most `shots` rows of each class, int64 [m], ascending; a second case of a patient comes last.
 
     The rows of a smaller number of shots are among those of a larger one under the same generator state.
-
-    Example:
-        >>> label, names = np.array([0, 0, 0, 1]), np.array(["a", "a", "b", "c"])
-        >>> rows = draw_shots(label, names, 2, rng=np.random.default_rng(0))
-        >>> len(rows), sorted(names[rows].tolist())
-        (3, ['a', 'b', 'c'])
     """
     positive(shots=shots)
     order = rng.permutation(len(label))
-    kept: list[Index] = []
+    drawn = []
     for name in np.unique(label):
-        mine = order[label[order] == name]
-        turn = _turns(patients[mine])
-        kept.append(mine[np.argsort(turn, kind="stable")][:shots])
-    return np.sort(np.concatenate(kept)).astype(np.int64) if kept else np.zeros(0, dtype=np.int64)
-
-
-def _turns(names: Array) -> Index:
-    """Which case of its patient each is, counted from 0 in the order given."""
-    seen: dict[str, int] = {}
-    turns = []
-    for name in names.tolist():
-        turns.append(seen.get(name, 0))
-        seen[name] = turns[-1] + 1
-    return np.asarray(turns, dtype=np.int64)
+        mine, seen = order[label[order] == name], Counter[str]()
+        turns = []  # which case of its patient each is
+        for patient in patients[mine].tolist():
+            seen[patient] += 1
+            turns.append(seen[patient])
+        drawn.append(mine[np.argsort(turns, kind="stable")][:shots])
+    return np.sort(np.concatenate([np.zeros(0, np.int64), *drawn]))
 
 
 def _take_sides(side: Index, patients: Index, shots: int, rng: np.random.Generator) -> None:

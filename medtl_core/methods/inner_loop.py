@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medtl_core.federation.hospitals import Value
-from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import Training
 from medtl_core.methods.episodes import EpisodeLoss, Side, episodic_sgd
 from medtl_core.methods.local_sgd import descend
@@ -19,17 +19,13 @@ if TYPE_CHECKING:
 
 #: Step of plain gradient descent.
 INNER_RATE = 0.2
+#: Tasks a hospital takes a meta-gradient of in one round, and the step it takes for each, as flat values.
+OUTER: Mapping[str, Value] = {"tasks": 20, "outer-rate": 0.1}
 
 
 @dataclass(frozen=True)
 class Inner:
-    """The inner loop.
-
-    Attributes:
-        steps: gradient steps on the support cases.
-        rate: of each.
-        names: arrays that move; `HEAD` makes it ANIL.
-    """
+    """The inner loop: steps on the support cases, the rate of each, and the arrays that move (`HEAD` makes it ANIL)."""
 
     steps: int = 3
     rate: float = INNER_RATE
@@ -42,8 +38,8 @@ class Inner:
 
     def config(self) -> dict[str, Value]:
         """Returns the loop as flat values; the meta-gradient goes through the steps."""
-        told = {"steps": self.steps, "inner-rate": self.rate, "head-only": self.names == HEAD}
-        return {**told, "second-order": True}
+        head_only = self.names == HEAD
+        return {"steps": self.steps, "inner-rate": self.rate, "head-only": head_only, "second-order": True}
 
 
 def adapted(
@@ -51,11 +47,7 @@ def adapted(
 ) -> dict[str, "Tensor"]:
     """Returns the arrays after the inner loop: w <- w - rate grad L(w; side), the graph kept.
 
-    Args:
-        arrays: tensors that require a gradient, by the names of `NAMES`.
-        side: standardised features [n, d] and labels [n].
-        inner: the loop.
-        columns: int [N], the logits that take part; labels are positions in it. None = all.
+    Labels are positions among the `columns` [N], the logits that take part; None = all.
     """
     import torch
 
@@ -104,7 +96,7 @@ def gradient_step(site: SiteData, arrays: Arrays, config: Config) -> Released:
     return Released(Update(moved.arrays), metrics={"loss-before": moved.loss_before})
 
 
-TASKS: Mapping[str, Task] = {
+TASKS = {
     "fit_meta": episodic_sgd("meta", NAMES, _meta_loss, count="tasks", rate="outer-rate"),
     "gradient_step": gradient_step,
 }

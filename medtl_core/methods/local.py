@@ -1,14 +1,8 @@
 """Each hospital's own logistic head, which travels so that it can be judged: what collaboration has to beat."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, final
-
 from medtl_core.federation.hospitals import ArraySpec, Request
-from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.federation.method import Method, Outcome, Share, Study
+from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import local_head
 from medtl_core.values import Released, Update
 
@@ -18,14 +12,10 @@ def local(site: SiteData, arrays: Arrays, config: Config) -> Released:
     return Released(Update({"head": local_head(site.values, site.label, site.classes)}))
 
 
-@final
-@dataclass(frozen=True)
 class Local(Method):
-    """Every hospital's own logistic head: the reference of no collaboration."""
+    """Each hospital alone: class-balanced logistic regression on its own cases."""
 
-    syntax: ClassVar[str] = "local"
-    example: ClassVar[str] = "local"
-    summary: ClassVar[str] = "each hospital alone: class-balanced logistic regression on its own cases"
+    syntax = "local"
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
@@ -35,5 +25,5 @@ class Local(Method):
         return Outcome(heads, {"local": Share()})
 
 
-METHODS: tuple[type[Method], ...] = (Local,)
-TASKS: Mapping[str, Task] = {"local": local}
+METHODS = (Local,)
+TASKS = {"local": local}

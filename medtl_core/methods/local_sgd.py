@@ -44,13 +44,9 @@ class Fitted:
 
 
 def descend(arrays: Arrays, passes: Iterable[Pass], training: Training, names: Iterable[str] = ()) -> Fitted:
-    """Returns the arrays after w <- w - rate (gradient + decay w + proximal (w - start)) for every step.
+    """Returns the arrays after w <- w - rate (gradient + decay w + proximal (w - start)) for every step, in float32.
 
-    Args:
-        arrays: by name; computed in float32.
-        passes: what is minimised, pass by pass.
-        training: gives rate, decay and the proximal term.
-        names: of the arrays that move; none = all of them.
+    Only the arrays called `names` move; none = all of them.
 
     Raises:
         DataError: the training diverged; the hospital sits out this round.

@@ -36,11 +36,7 @@ def logme(statistics: Statistics) -> float:
 def _evidence(eigen: Float, sums: Float, count: float, cases: float) -> float:
     """The largest evidence of one class's target over the precisions of prior and noise (eq. 2 and algorithm 1).
 
-    Args:
-        eigen: float64 [d], eigenvalues of the Gram matrix, none negative.
-        sums: float64 [d], sum of the class's features in the eigenbasis.
-        count: cases of the class.
-        cases: all cases.
+    From the Gram matrix's eigenvalues [d], none negative, and the sum [d] of the class's features in its eigenbasis.
     """
     solid = eigen > _RANK * max(float(eigen.max()), 1e-300)
     varied, square = eigen[solid], sums[solid] ** 2

@@ -1,15 +1,13 @@
 """`network-R`: federated averaging of the small network, and what every method that trains it shares."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any
 
 import numpy as np
 
-from medtl_core.federation.method import Method
-from medtl_core.federation.rounds import Trained, as_float32
-from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.federation.method import Study
+from medtl_core.federation.rounds import ROUNDS, Trained, as_float32
+from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import Training
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.local_sgd import Pass, epochs, local_sgd
@@ -18,20 +16,12 @@ from medtl_core.rng import stream
 from medtl_core.values import Array
 
 
-def network_of(study: Study, arrays: Arrays, facts: Mapping[str, Any]) -> Network:
-    """Returns trained arrays as a model of this study."""
-    moments, problem = study.moments, study.problem
-    whole = as_float32({name: arrays[name] for name in NAMES}) | moments.standardisation
-    return Network(whole, moments.counts > 0, problem.classes, problem.fingerprint, facts)
-
-
 def start_of(study: Study) -> dict[str, Array]:
     """Returns the untrained network of this study, the same for every method of one seed."""
     rng = stream(study.settings.seed, "network", "initial")
     return initial(study.problem.width, len(study.problem.classes), rng=rng)
 
 
-@dataclass(frozen=True)
 class NetworkTrained(Trained):
     """A method that trains the small network, all of it in the hands of the hospitals' task."""
 
@@ -46,23 +36,22 @@ class NetworkTrained(Trained):
 
     def model(self, study: Study, arrays: Mapping[str, Float]) -> Network:
         """See Trained."""
-        return network_of(study, arrays, self.facts)
+        moments, problem = study.moments, study.problem
+        whole = as_float32({name: arrays[name] for name in NAMES}) | moments.standardisation
+        return Network(whole, moments.counts > 0, problem.classes, problem.fingerprint, self.facts)
 
 
 def _passes(site: SiteData, arrays: Arrays, config: Config, rng: np.random.Generator) -> Iterable[Pass]:
     return epochs(standardised(site.values, arrays), site.label, network_loss, Training.of(config), rng=rng)
 
 
-@final
-@dataclass(frozen=True)
 class NetworkMethod(NetworkTrained):
-    """Federated averaging of the small network (McMahan et al., AISTATS 2017)."""
+    """One hidden layer on the cached features, trained at hospitals and averaged."""
 
-    syntax: ClassVar[str] = r"network-(?P<rounds>[1-9][0-9]{0,3})"
-    example: ClassVar[str] = "network-3"
-    summary: ClassVar[str] = "one hidden layer on the cached features, trained at hospitals and averaged"
-    task: ClassVar[str] = "fit_network"
+    syntax = f"network{ROUNDS}"
+    example = "network-3"
+    task = "fit_network"
 
 
-METHODS: tuple[type[Method], ...] = (NetworkMethod,)
-TASKS: Mapping[str, Task] = {"fit_network": local_sgd("network", NAMES, _passes)}
+METHODS = (NetworkMethod,)
+TASKS = {"fit_network": local_sgd("network", NAMES, _passes)}

@@ -1,17 +1,10 @@
 """The exact logistic regression on all cases, from sums of gradients: a reference that costs many rounds."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, final
-
 import numpy as np
 
-from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Request
-from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.federation.method import Method, Outcome, Share, Study
+from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import class_weights, loss_and_gradient, to_raw, with_bias
 from medtl_core.heads.statistics import Float
 from medtl_core.values import Released, Update
@@ -31,14 +24,10 @@ def penalised(loss: float, gradient: Float, head: Float, cases: float, penalty: 
     return loss / cases + 0.5 * penalty * float((weights**2).sum()), (gradient / cases + penalty * weights).ravel()
 
 
-@final
-@dataclass(frozen=True)
 class PooledLogistic(Method):
-    """Class-balanced logistic regression on all cases, by L-BFGS on summed gradients: exact, but many rounds."""
+    """Reference: exact logistic regression on all cases, from sums of gradients."""
 
-    syntax: ClassVar[str] = "pooled-logistic"
-    example: ClassVar[str] = "pooled-logistic"
-    summary: ClassVar[str] = "reference: exact logistic regression on all cases, from sums of gradients"
+    syntax = "pooled-logistic"
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
@@ -51,7 +40,7 @@ class PooledLogistic(Method):
         def objective(flat: Float) -> tuple[float, Float]:
             head = flat.reshape(classes, width + 1)
             request = Request("gradient", arrays={"head": head, **fixed}, expect=expect)
-            sums = total(reply.arrays for reply in study.hospitals.ask(request))
+            sums = study.hospitals.total(request)
             return penalised(float(sums["loss"][0]), sums["gradient"], head, float(moments.counts.sum()), 1e-2)
 
         start = np.zeros(classes * (width + 1))
@@ -62,5 +51,5 @@ class PooledLogistic(Method):
         return Outcome({"": study.head(affine, "pooled-logistic", facts)}, bill, 0.0, facts)
 
 
-METHODS: tuple[type[Method], ...] = (PooledLogistic,)
-TASKS: Mapping[str, Task] = {"gradient": gradient}
+METHODS = (PooledLogistic,)
+TASKS = {"gradient": gradient}

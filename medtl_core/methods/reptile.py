@@ -1,26 +1,22 @@
 """Reptile across hospitals: federated averaging in which the server goes only part of the way."""
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, final
+from typing import Any
 
-from medtl_core.federation.method import Method
+from medtl_core.federation.method import Study
+from medtl_core.federation.rounds import ROUNDS
 from medtl_core.federation.server_steps import Average, ServerStep
-from medtl_core.federation.study import Study
 from medtl_core.methods.network import NetworkTrained
 
 #: How far the server goes towards the mean in every round.
 RATE = 0.5
 
 
-@final
-@dataclass(frozen=True)
 class Reptile(NetworkTrained):
-    """The small network trained at hospitals, the server moving `RATE` of the way to the mean in every round."""
+    """The small network; the server goes half of the way to the mean of the hospitals."""
 
-    syntax: ClassVar[str] = r"reptile-(?P<rounds>[1-9][0-9]{0,3})"
-    example: ClassVar[str] = "reptile-3"
-    summary: ClassVar[str] = "the small network; the server goes half of the way to the mean of the hospitals"
-    task: ClassVar[str] = "fit_network"
+    syntax = f"reptile{ROUNDS}"
+    example = "reptile-3"
+    task = "fit_network"
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -32,4 +28,4 @@ class Reptile(NetworkTrained):
         return Average(RATE)
 
 
-METHODS: tuple[type[Method], ...] = (Reptile,)
+METHODS = (Reptile,)

@@ -5,100 +5,44 @@ Pattern Recognition 80, 2018). A hospital that did not train brings only unlabel
 its own moments.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, final
-
-import numpy as np
-
-from medtl_core.federation.feature_map import FeatureMap, Solved, solve, tasks_of
-from medtl_core.federation.hospitals import ArraySpec, Request
-from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.study import Study
-from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
+from medtl_core.federation.feature_map import FeatureMap, solve, tasks_of
+from medtl_core.federation.method import Method, Outcome, Share, Study
+from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.heads.closed_form import Discriminant
-from medtl_core.heads.statistics import Statistics
+from medtl_core.heads.statistics import Float
 from medtl_core.methods.models.standardised import Alignment, Standardised, of_batch
-from medtl_core.values import Array, Released, Update
 
 
-def own_moments(site: SiteData, arrays: Arrays) -> Alignment:
-    """A training hospital's standardisation by its own moments; `mean` and `scale` are the pooled ones.
+def aligned(site: SiteData, arrays: Arrays) -> Float:
+    """Returns a training hospital's features [n, d] standardised by its own moments; `mean`, `scale` are the pooled.
 
     All its training cases count, without their labels, so a fold's held-out cases took part: cross-validated losses
     are a little too good by that.
     """
-    return of_batch(site.values, Alignment(arrays["mean"], arrays["scale"]))
+    return of_batch(site.values, Alignment(arrays["mean"], arrays["scale"])).apply(site.values)
 
 
-STANDARDISED = FeatureMap(
-    "standardised", lambda site, arrays, config: (own_moments(site, arrays).apply(site.values), site.label)
-)
+STANDARDISED = FeatureMap("standardised", lambda site, arrays, config: (aligned(site, arrays), site.label))
 
 
-def standardised_moments(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """The alignment itself: unlike sums, it tells the server about one hospital; only `-inductive` asks for it."""
-    own = own_moments(site, arrays)
-    return Released(Update({"location": own.location, "scale": own.scale}))
-
-
-@final
-@dataclass(frozen=True)
 class StandardisedDiscriminant(Method):
-    """The cross-validated discriminant on features that every hospital standardises by its own moments.
+    """The discriminant on features each hospital, also an unseen one, standardises by itself."""
 
-    Attributes:
-        inductive: whether the model remembers the alignments of the training hospitals for their later cases. The
-            server then sees each hospital's alignment, not only sums.
-    """
-
-    syntax: ClassVar[str] = "discriminant-standardised(?P<inductive>-inductive)?"
-    example: ClassVar[str] = "discriminant-standardised"
-    summary: ClassVar[str] = "the discriminant on features each hospital, also an unseen one, standardises by itself"
-
-    inductive: bool
+    syntax = "discriminant-standardised"
 
     def outcome(self, study: Study) -> Outcome:
-        """See Method."""
-        solved, aligned = study.once("aligned/standardised", lambda: self._solved(study))
-        bill = dict.fromkeys(("moments", "standardised_statistics", "standardised_validate"), Share())
-        known: dict[str, Any] = {}
-        if self.inductive:
-            known, bill["standardised_moments"] = _alignments(study), Share()
-        facts = {
-            **solved.facts, "alignment": "standardised", "unseen_site": "moments of its own unlabelled batch",
-            "alignments_shown_to_server": self.inductive,
-        }  # fmt: skip
+        """See Method: few cases lean on the pooled moments, which travel as float64."""
         moments, problem = study.moments, study.problem
-        pooled, target = Alignment(moments.mean, moments.scale), Alignment(aligned.mean, aligned.scale)
-        model = Standardised(solved.affine, pooled, target, problem.classes, problem.fingerprint, **known, facts=facts)
+        reading = study.reading(STANDARDISED, {"mean": moments.mean, "scale": moments.scale}, width=problem.width)
+        sums = reading.sums()
+        solved = solve(reading, {"": (Discriminant(), sums)})[""]
+        pooled, target = Alignment(moments.mean, moments.scale), Alignment(sums.whole.mean, sums.whole.scale)
+        unseen = "moments of its own unlabelled batch"
+        facts = {**solved.facts, "alignment": "standardised", "unseen_site": unseen}
+        model = Standardised(solved.affine, pooled, target, problem.classes, problem.fingerprint, facts)
+        bill = dict.fromkeys(("moments", "standardised_statistics", "standardised_validate"), Share())
         return Outcome({"": model}, bill, solved.server_cpu, facts)
 
-    def _solved(self, study: Study) -> tuple[Solved, Statistics]:
-        """The head, and the statistics of all aligned cases."""
-        reading = study.reading(STANDARDISED, _pooled(study), width=study.problem.width)
-        sums = reading.sums()
-        return solve(reading, {"": (Discriminant(), sums)})[""], sums.whole
 
-
-def _pooled(study: Study) -> dict[str, Array]:
-    """The pooled moments, float64, that few cases lean on."""
-    return {"mean": study.moments.mean, "scale": study.moments.scale}
-
-
-def _alignments(study: Study) -> dict[str, Any]:
-    """What `Standardised` knows of the training hospitals."""
-    width = study.problem.width
-    expect = {"location": ArraySpec((width,)), "scale": ArraySpec((width,))}
-    replies = list(study.hospitals.ask(Request("standardised_moments", _pooled(study), expect=expect)))
-    return {
-        "sites": tuple(reply.site for reply in replies),
-        "locations": np.stack([reply.arrays["location"] for reply in replies]),
-        "scales": np.stack([reply.arrays["scale"] for reply in replies]),
-        "cases": np.array([reply.weight for reply in replies], np.int64),
-    }
-
-
-METHODS: tuple[type[Method], ...] = (StandardisedDiscriminant,)
-TASKS: Mapping[str, Task] = {**tasks_of(STANDARDISED), "standardised_moments": standardised_moments}
+METHODS = (StandardisedDiscriminant,)
+TASKS = tasks_of(STANDARDISED)

@@ -7,7 +7,6 @@ are sums over cases, so hospitals can return them for weights they are sent, and
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +20,9 @@ _PAIRS = 2000
 _FLAT = 1e-12
 
 
-@final
 @dataclass(frozen=True)
 class Point:
-    """What is known of some weights.
-
-    Attributes:
-        weights: float64 [M] on the simplex.
-        loss: mean log-loss, in nats.
-        gradient: float64 [M].
-        curvature: float64 [M, M].
-    """
+    """Weights [M] on the simplex, their mean log-loss in nats, its gradient [M] and curvature [M, M]."""
 
     weights: Float
     loss: float
@@ -45,21 +36,10 @@ class Point:
 
 
 def class_sums(likelihood: Float, label: NDArray[np.int64], classes: int, tried: Float) -> dict[str, Float]:
-    """Returns sums over cases, class by class, for some weights; those of several hospitals add.
+    """Returns sums over cases, class by class, for weights [G, M]; those of several hospitals add.
 
-    Args:
-        likelihood: float64 [M, n], positive: probability of the true class.
-        label: [n].
-        classes: their number C.
-        tried: float64 [G, M].
-
-    Returns:
-        float64 arrays `loss` [G, C], `gradient` [G, C, M] and `curvature` [G, C, M, M].
-
-    Example:
-        >>> sums = class_sums(np.array([[0.5], [1.0]]), np.array([0]), 1, np.array([[0.0, 1.0]]))
-        >>> sums["loss"].tolist(), sums["gradient"].tolist(), sums["curvature"].tolist()
-        ([[-0.0]], [[[-0.5, -1.0]]], [[[[0.25, 0.5], [0.5, 1.0]]]])
+    From the probability [M, n] of each case's true class: `loss` [G, C], `gradient` [G, C, M] and `curvature`
+    [G, C, M, M], float64.
     """
     shape, members = (len(tried), classes), len(likelihood)
     loss, gradient, curvature = np.zeros(shape), np.zeros((*shape, members)), np.zeros((*shape, members, members))
@@ -74,12 +54,9 @@ def class_sums(likelihood: Float, label: NDArray[np.int64], classes: int, tried:
 
 
 def best_point(tried: Float, sums: Mapping[str, Float], counts: Float) -> Point:
-    """Returns the weights of least loss among those tried [G, M], all classes present counting alike.
+    """Returns the weights of least loss among those tried [G, M], from `class_sums` and the cases of each class [C].
 
-    Args:
-        tried: float64 [G, M].
-        sums: as `class_sums` gives them.
-        counts: cases of each class [C].
+    All classes present count alike.
     """
     case = np.where(counts > 0, 1.0 / np.maximum(counts, 1.0), 0.0) / max(int((counts > 0).sum()), 1)
     points = []
@@ -90,7 +67,7 @@ def best_point(tried: Float, sums: Mapping[str, Float], counts: Float) -> Point:
 
 
 def least_loss(best_of: Callable[[Float], Point], members: int, *, enough: float, rounds: int) -> tuple[Point, int]:
-    """Returns the weights of least loss, and how often weights were tried.
+    """Returns the weights [M] of least loss, and how often weights were tried.
 
     Args:
         best_of: the best of some weights [G, M]; asked once a round.
@@ -121,8 +98,7 @@ def _least(point: Point) -> Float:
     """The least of the quadratic model on the simplex, by moving weight between the pair of members that gains most."""
     weights, slope, bend = point.weights.copy(), point.gradient.copy(), point.curvature
     for _ in range(_PAIRS):
-        source = int(np.argmax(np.where(weights > 0, slope, -np.inf)))
-        target = int(np.argmin(slope))
+        source, target = int(np.argmax(np.where(weights > 0, slope, -np.inf))), int(np.argmin(slope))
         if slope[source] - slope[target] <= _FLAT:
             break
         stiff = bend[source, source] + bend[target, target] - 2 * bend[source, target]

@@ -18,9 +18,9 @@ from tests.memory import PROBLEM
 
 NAMES = (
     "fedavg-2", "fedavg-20-adjusted", "scaffold-3", "fedlogit-2", "ridge", "discriminant", "auto", "metric",
-    "ensemble-stacked-fedavg",
+    "ensemble-stacked",
 )  # fmt: skip
-OTHERS = "fedavg-5,fedavg-22,scaffold-5,fedlogit-4,nearest-mean,auto,ensemble-stacked-fedavg"
+OTHERS = "fedavg-5,fedavg-22,scaffold-5,fedlogit-4,nearest-mean,auto,ensemble-stacked"
 
 
 def billed(hospitals: MemoryHospitals, methods: str, name: str) -> tuple[Cost, MemoryHospitals]:

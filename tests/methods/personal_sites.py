@@ -1,6 +1,7 @@
 """Hospitals with a folder for their personal state, and studies over them."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -8,17 +9,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from medtl_core.config import Settings
-from medtl_core.federation.hospitals import Request, Value
+from medtl_core.federation.hospitals import Reply, Request, Value
 from medtl_core.federation.memory import MemoryHospitals
-from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.fingerprint import agreement
 from medtl_core.values import Released
-from tests.memory import make_site
+from tests.memory import PROBLEM, make_site
 
-PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 2), ("7", 2, 4), ("10", 4, 6)))
 #: Unequal hospitals; one has one case, one has one class.
 SIZES = {"a": 30, "b": 20, "c": 1, "d": 25, "e": 12}
 SETTINGS = Settings(test="sites", local_epochs=2)
@@ -46,11 +45,17 @@ def finished(folder: Path, methods: str, settings: Settings = SETTINGS) -> Study
 
 
 class Repeated(MemoryHospitals):
-    """Hospitals that are asked everything twice, as Flower may, and what left them."""
+    """Hospitals that restart before every request and are asked it twice, as Flower may, and what left them."""
 
-    def __init__(self, sites: list[SiteData]) -> None:
-        super().__init__(sites)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(with_state(folder))
+        self.folder = folder
         self.left: list[tuple[str, str, Released]] = []
+
+    def ask(self, request: Request) -> Iterator[Reply]:
+        """See MemoryHospitals."""
+        self.sites = {site.name: site for site in with_state(self.folder)}
+        return super().ask(request)
 
     def answer(self, site: SiteData, request: Request, arrays: Arrays) -> Released:
         """See MemoryHospitals."""

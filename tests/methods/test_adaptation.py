@@ -121,11 +121,11 @@ def test_random_labels_do_not_move_a_head() -> None:
     rng = np.random.default_rng(0)
     wide = Head(rng.normal(size=(2, 200)) * 0.05, np.zeros(2), "ridge", ("a", "b"), "f")
     moved = 0
-    for _ in range(10):
+    for _ in range(5):
         values = rng.normal(size=(10, 200)).astype(np.float32)
         own = Support(values, np.arange(10) % 2, np.asarray([f"p{i}" for i in range(10)]), ("a", "b"))
         moved += adapt_head(wide, own).facts["pull"] is not None
-    assert moved <= 2
+    assert moved <= 1
 
 
 def test_one_case_of_a_class_keeps_a_head_that_knows_all_and_moves_one_that_does_not() -> None:

@@ -1,4 +1,4 @@
-"""Gradient reversal: its sign by autograd, the combined step, the probe, and what a hospital must be told."""
+"""Gradient reversal: its sign by autograd, the combined step, and what a hospital must be told."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.model_selection import cross_val_score
 
-from medtl_core.errors import ConfigError, DataError
+from medtl_core.errors import ConfigError
 from medtl_core.federation.memory import MemoryHospitals
-from medtl_core.federation.registry import answer, find_method
+from medtl_core.federation.registry import answer
 from medtl_core.federation.tasks import SiteData
-from medtl_core.methods.adversarial import DOMAIN, domain_of, hospital_accuracy, reversal, reversed_gradient, sent_of
-from medtl_core.methods.models.network import BODY, HEAD, NAMES
+from medtl_core.methods.models.network import BODY, HEAD, NAMES, embedded
 from medtl_core.methods.network import start_of
+from medtl_core.methods.reversal import DOMAIN, domain_of, reversal, reversed_gradient, sent_of
 from tests.methods.shifted import plain, shifted, study
 
 SIZES = {"a": 30, "b": 24, "c": 40}
@@ -90,31 +92,17 @@ def test_a_hospital_finds_its_own_number_and_a_stranger_is_refused() -> None:
         fitted(plain({"d": 4})[0], arrays)
 
 
-def test_divergence_is_named() -> None:
-    with pytest.raises(DataError, match="diverged"):
-        fitted(plain(SIZES)[0], sent(plain(SIZES)), epochs=9, **{"learning-rate": 1e30})
-
-
-def test_the_probe_tells_shifted_hospitals_and_cannot_tell_equal_ones() -> None:
-    sizes = dict.fromkeys("abc", 90)
-    equal, apart = study(plain(sizes), "network-1"), study(shifted(plain(sizes)), "network-1")
-    assert hospital_accuracy(equal, start_of(equal)) < 0.45
-    assert hospital_accuracy(apart, start_of(apart)) > 0.9
-
-
 def test_the_adversary_makes_hospitals_harder_to_tell() -> None:
     sites = [
         replace(site, values=site.values + shift * np.eye(6, dtype=np.float32)[0])
         for site, shift in zip(plain(dict.fromkeys("abc", 60)), (-1.5, 0.0, 1.5), strict=True)
     ]
     made = study(sites, "adversarial-40-0,adversarial-40-1")
-    told = [made.outcome(method).facts["hospital_accuracy"] for method in made.methods]
+    hospital, told = np.repeat(np.arange(3), 60), []
+    for method in made.methods:
+        hidden = np.concatenate([embedded(site.values, made.outcome(method).heads[""].arrays) for site in sites])
+        told.append(cross_val_score(LinearDiscriminantAnalysis(), hidden, hospital).mean())
     assert told[0] > 0.7 > told[1]
-
-
-def test_the_cap_is_at_most_one() -> None:
-    with pytest.raises(ConfigError, match="unknown method"):
-        find_method("adversarial-20-7")
 
 
 def test_odd_hospitals_take_part_and_the_model_is_the_plain_network(hospitals: MemoryHospitals) -> None:
@@ -123,4 +111,3 @@ def test_odd_hospitals_take_part_and_the_model_is_the_plain_network(hospitals: M
     model = outcome.heads[""]
     assert model.kind == "network" and set(model.arrays) == {*NAMES, "mean", "scale"}
     assert set(outcome.bill) == {"moments", "fit-adversarial-2"}
-    assert outcome.facts["hospital_chance"] == 0.2

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from medtl_core.evaluation.calibration import class_balance, softmax
 from medtl_core.evaluation.scores import balanced_accuracy, select
 from medtl_core.methods import cross_fitting
-from medtl_core.methods.cross_fitting import combine, cross_fitted, drop_rule, equal, validation_weighted
+from medtl_core.methods.cross_fitting import combine, cross_fitted, drop_rule, validation_weighted
 from medtl_core.values import ABSENT, Scores
 
 FEW = settings(max_examples=20, deadline=None)
@@ -45,7 +45,8 @@ def test_weights_lie_on_the_simplex_and_have_the_least_loss(seed: int, gains: li
     assert (weights >= 0).all()
     assert weights.sum() == pytest.approx(1.0)
     best = minimize(
-        lambda w: balanced_loss(members, w), equal(members), method="SLSQP", bounds=[(1e-9, 1)] * len(members),
+        lambda w: balanced_loss(members, w), np.full(len(members), 1 / len(members)), method="SLSQP",
+        bounds=[(1e-9, 1)] * len(members),
         constraints={"type": "eq", "fun": lambda w: w.sum() - 1}, options={"ftol": 1e-12},
     )  # fmt: skip
     assert balanced_loss(members, weights) <= best.fun + 2e-6

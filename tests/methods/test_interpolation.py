@@ -1,6 +1,5 @@
 """Between local and federated: the pulled head against other solvers, the choice of the place, and its limits."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,10 @@ from hypothesis import strategies as st
 
 from medtl_core.federation.registry import answer, find_method
 from medtl_core.heads.closed_form import FAMILIES
-from medtl_core.heads.linear import class_weights, logistic, loss_and_gradient, with_bias
+from medtl_core.heads.linear import class_weights, loss_and_gradient, with_bias
 from medtl_core.heads.statistics import collect
-from medtl_core.methods.personal.interpolated import PULLS, mixed_heads, nearest, pulled, pulled_heads
+from medtl_core.methods.personal.interpolated import PULLS
+from medtl_core.methods.personal.pulled import nearest, pulled
 from tests.memory import make_site
 from tests.methods.personal_sites import finished, judged, last_asked, with_state
 
@@ -38,7 +38,7 @@ def test_around_a_head_it_minimises_the_loss_and_the_distance() -> None:
     rng = np.random.default_rng(1)
     centre = rng.standard_normal((3, 7))
     weight = class_weights(np.bincount(SITE.label, minlength=3).astype(float)) / 24
-    for pull, found in zip(PULLS, pulled(centre, INPUTS, SITE.label), strict=True):
+    for pull, found in zip(PULLS[1:], pulled(centre, INPUTS, SITE.label, PULLS[1:]), strict=True):
         slope = loss_and_gradient(found, INPUTS, SITE.label, weight)[1] + pull * (found - centre)
         assert np.abs(slope).max() < 1e-3
 
@@ -50,11 +50,6 @@ def test_more_features_than_cases_take_the_same_way() -> None:
     slope = loss_and_gradient(found, wide, label, class_weights(np.array([2.0, 3.0])) / 5)[1] + 0.5 * found
     assert np.abs(slope).max() < 1e-4
     assert np.linalg.matrix_rank(np.concatenate([wide, found])) == 5  # in the span of the cases
-
-
-def test_a_weaker_pull_moves_further() -> None:
-    moves = np.linalg.norm(pulled(np.zeros((3, 7)), INPUTS, SITE.label), axis=(1, 2))
-    assert (np.diff(moves) > 0).all()
 
 
 def test_no_case_moves_nothing() -> None:
@@ -81,19 +76,6 @@ def test_a_gain_within_one_standard_error_is_none() -> None:
     assert nearest(np.stack([federated, unsure]), weight) == 0
     assert nearest(np.stack([federated, sure]), weight) == 1
     assert nearest(np.array([[1.0], [0.0]]), np.ones(1)) == 0  # one case has no spread
-
-
-@pytest.mark.parametrize("heads_of", [pulled_heads, mixed_heads])
-def test_the_scale_begins_at_the_federated_head(heads_of: Callable[..., np.ndarray]) -> None:
-    head = np.random.default_rng(0).standard_normal((3, 7))
-    heads = heads_of(head, INPUTS, SITE.label)
-    np.testing.assert_array_equal(heads[0], head)
-    assert heads_of(head, INPUTS[:0], SITE.label[:0]).shape == heads.shape
-
-
-def test_the_last_share_is_the_local_head() -> None:
-    heads = mixed_heads(np.ones((3, 7)), INPUTS, SITE.label)
-    np.testing.assert_allclose(heads[-1], logistic(INPUTS, SITE.label, 3))
 
 
 def test_a_hospital_judges_each_case_by_a_head_made_without_it(tmp_path: Path) -> None:
@@ -128,10 +110,9 @@ def test_the_heads_it_chooses_with_know_no_case_of_the_fold(tmp_path: Path) -> N
 
 
 def test_a_hospital_of_one_class_or_one_case_stays_at_the_federated_head(tmp_path: Path) -> None:
-    made = finished(tmp_path, "interpolated,interpolated-mix")
-    pull, mix = (made.outcome(method).facts["hospitals"] for method in made.methods)
-    assert {pull[name]["pull"] for name in "ce"} == {1e9}
-    assert {mix[name]["local-share"] for name in "ce"} == {0.0}
+    made = finished(tmp_path, "interpolated")
+    told = made.outcome(find_method("interpolated")).facts["hospitals"]
+    assert {told[name]["pull"] for name in "ce"} == {1e9}
     plain = made.outcome(find_method("discriminant")).heads[""]
     heads = np.c_[plain.weight, plain.bias][None].astype(np.float32)
     site = with_state(tmp_path)[2]

@@ -9,14 +9,11 @@ import torch
 from medtl_core.config import Settings
 from medtl_core.errors import DataError
 from medtl_core.federation.memory import MemoryHospitals
-from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, find_method, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.methods.inner_loop import Inner, adapted
 from medtl_core.methods.models.network import BODY, HEAD, NAMES, Network, forward
-from tests.memory import make_site
-
-PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 6),))
+from tests.memory import PROBLEM, make_site
 
 Side = tuple[torch.Tensor, torch.Tensor]
 Arrays = Mapping[str, np.ndarray]

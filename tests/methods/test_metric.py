@@ -14,8 +14,8 @@ from medtl_core.federation.registry import read_methods, unpack
 from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.statistics import collect
-from medtl_core.methods.metric import LEAST, _sharpness, moments_of
-from medtl_core.methods.models.metric import Metric, nearest, shrunk, unit, whitening
+from medtl_core.methods.metric import LEAST
+from medtl_core.methods.models.metric import Metric, moments_of, nearest, sharpness, shrunk, unit, whitening
 from medtl_core.values import ABSENT
 from tests.memory import PROBLEM, make_site
 
@@ -137,7 +137,7 @@ def test_more_shrinkage_keeps_probabilities_calibrated() -> None:
     for shrinkage in (0.05, 0.7):
         metric = make(values, label, 2, shrinkage=shrinkage)
         found = temperature(metric.logits(values), label)
-        assert _sharpness(metric.within, metric.means, shrinkage) == pytest.approx(found, rel=0.05)
+        assert sharpness(metric.within, metric.means, shrinkage) == pytest.approx(found, rel=0.05)
 
 
 @pytest.mark.parametrize(("arrays", "rule"), [({"extra": np.zeros(1)}, "unit"), ({}, "nearest")])

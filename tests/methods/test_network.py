@@ -9,15 +9,13 @@ import torch
 from medtl_core.config import Settings
 from medtl_core.errors import DataError
 from medtl_core.federation.memory import MemoryHospitals
-from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, find_method, read_methods, unpack
 from medtl_core.federation.study import Study
 from medtl_core.methods.models.network import HIDDEN, NAMES, Network, forward, initial
 from medtl_core.rng import stream
 from medtl_core.values import ABSENT
-from tests.memory import make_site
+from tests.memory import PROBLEM, make_site
 
-PROBLEM = Problem(("x", "y", "z"), "features", (("4", 0, 6),))
 SITE = make_site("a", 12)
 CONFIG = {"round": 1, "of": 1, "epochs": 1, "batch-size": 100, "learning-rate": 0.1, "weight-decay": 0.01}
 

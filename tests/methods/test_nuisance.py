@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.heads.crossval import fold_of
 from medtl_core.methods import nuisance
-from medtl_core.methods.nuisance import GRID, scatter
+from medtl_core.methods.nuisance import GRID
+from medtl_core.methods.nuisance_scatter import scatter
 from tests.methods.shifted import plain, shifted, study
 
 SIZES = {"a": 30, "b": 24, "c": 40}

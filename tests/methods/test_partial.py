@@ -9,7 +9,6 @@ from safetensors.numpy import load_file
 
 from medtl_core.config import Settings
 from medtl_core.errors import DataError
-from medtl_core.evaluation.calibration import log_prior
 from medtl_core.federation.hospitals import Request
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import read_methods
@@ -17,10 +16,10 @@ from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.methods.models.network import BODY, HEAD, NAMES
 from medtl_core.methods.personal.client import LocalRound
-from medtl_core.methods.personal.partial import PULL, own_moments
+from medtl_core.methods.personal.fedbn import PULL, own_moments
 from server.verdict import judge_all
-from tests.memory import make_site
-from tests.methods.personal_sites import PROBLEM, ask, last_asked, message, study, with_state
+from tests.memory import PROBLEM, make_site
+from tests.methods.personal_sites import ask, message, study, with_state
 
 
 def kept(site: SiteData, method: str, what: str) -> dict[str, np.ndarray]:
@@ -86,23 +85,9 @@ def test_own_moments_by_hand() -> None:
     assert (lone["scale"] > 0.5 * sent["scale"]).all()  # one case has a spread all the same
 
 
-def test_adjustment_removes_the_hospitals_own_prior(tmp_path: Path) -> None:
-    heads = []
-    for adjusted in (False, True):
-        site = with_state(tmp_path / str(adjusted))[3]  # 25 cases of three classes
-        ask(site, message("fedper-2", "_round"))
-        ask(site, message("fedper-2", "_finish"), adjusted=adjusted)
-        heads.append(kept(site, "fedper-2", "final")["head.bias"])
-    prior = log_prior(np.bincount(site.label, minlength=3).astype(float))
-    np.testing.assert_allclose(heads[0] - heads[1], prior, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["fedper", "fedrep", "fedbn"])
-def test_personal_parts_learn(tmp_path: Path, name: str) -> None:
-    verdicts = judge_all(study(tmp_path, f"{name}-10,personal-local"), None)
-    ours, floor = (verdict.judgement.figures["auroc"] for verdict in verdicts.values())
-    assert ours is not None
-    assert floor is not None
+def test_a_normalisation_of_ones_own_learns(tmp_path: Path) -> None:
+    verdicts = judge_all(study(tmp_path, "fedbn-5,personal-local"), None)
+    ours, floor = (verdict.judgement.figures["auroc"] or 0.0 for verdict in verdicts.values())
     assert ours > max(floor, 0.9)
 
 
@@ -110,22 +95,14 @@ def test_where_hospitals_disagree_a_personal_head_wins(tmp_path: Path) -> None:
     """Two hospitals code the classes the other way round: no common head serves both, a common body does."""
     sites = [replace(make_site(name, 60), state=tmp_path / name) for name in "ab"]
     sites[1] = replace(sites[1], label=(2 - sites[1].label), test_label=(2 - sites[1].test_label))
-    methods = read_methods("network-20,fedper-20,fedrep-20")
+    methods = read_methods("network-8,fedper-8,fedrep-8")
     made = Study(MemoryHospitals(sites), PROBLEM, Settings(test="sites"), methods)
     accuracy = {name: verdict.judgement.figures["balanced_accuracy"] for name, verdict in judge_all(made, None).items()}
-    assert accuracy["fedper-20"] > 0.85 > 0.75 > accuracy["network-20"]  # type: ignore[operator]
-    assert accuracy["fedrep-20"] > 0.85  # type: ignore[operator]
+    assert accuracy["fedper-8"] > 0.85 > 0.75 > accuracy["network-8"]  # type: ignore[operator]
+    assert accuracy["fedrep-8"] > 0.85  # type: ignore[operator]
 
 
 def test_training_that_diverges_keeps_the_hospital_out_and_its_state_unwritten(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="diverged"):
         ask(with_state(tmp_path)[0], message("fedbn-2", "_round"), **{"learning-rate": 1e30})
     assert list(tmp_path.rglob("*.safetensors")) == []
-
-
-def test_hospitals_are_asked_under_the_methods_name(tmp_path: Path) -> None:
-    made = study(tmp_path, "fedrep-2-adjusted")
-    outcome = made.outcome(*made.methods)
-    assert last_asked(made, "fedrep_finish").config["adjusted"] is True
-    assert outcome.personal is not None
-    assert (outcome.personal.config["method"], outcome.facts["rounds"]) == ("fedrep-2-adjusted", 2)

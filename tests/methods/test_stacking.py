@@ -82,27 +82,6 @@ def test_clearly_worse_members_are_dropped_and_told(hospitals: MemoryHospitals) 
     assert tasks.count("stacked_losses") == stacked.facts["rounds"]
 
 
-def member(outcome: Outcome) -> np.ndarray:
-    mixture = outcome.heads[""]
-    return mixture.heads[mixture.members.index("fedavg-20-adjusted")]  # type: ignore[no-any-return]
-
-
-def test_fedavg_can_be_a_member_and_shares_the_training_of_auto(
-    hospitals: MemoryHospitals, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cross_fitting, "MARGIN", 1.0)
-    fedavg, outcome = outcomes(hospitals, "fedavg-20-adjusted,ensemble-stacked-fedavg")
-    direct = np.concatenate([fedavg.heads[""].weight, fedavg.heads[""].bias[:, None]], axis=1)
-    temperature = np.linalg.norm(member(outcome)) / np.linalg.norm(direct)
-    np.testing.assert_allclose(member(outcome), direct * temperature, rtol=1e-3, atol=1e-5)  # float32 on the wire
-    assert {"moments", "ensemble-stacked-fedavg"} <= outcome.bill.keys()
-    hospitals.asked.clear()
-    _, again = outcomes(hospitals, "auto,ensemble-stacked-fedavg")
-    assert [request.task for request in hospitals.asked].count("fit") == 20
-    assert "fit-fedavg" in again.bill
-    np.testing.assert_allclose(member(again), member(outcome), rtol=1e-3, atol=1e-5)
-
-
 def test_a_single_member_has_all_the_weight(hospitals: MemoryHospitals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cross_fitting, "MARGIN", 0.0)
     (outcome,) = outcomes(hospitals, "ensemble-stacked")

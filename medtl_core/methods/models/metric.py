@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medtl_core.features.dataset import Material
 from medtl_core.federation.model import Model
-from medtl_core.heads.statistics import Float
+from medtl_core.heads.statistics import Float, Statistics
 from medtl_core.values import ABSENT
 
 #: Least reliability of class means: with one case a class the estimate is of no use, and the means are of some.
@@ -26,20 +26,31 @@ def shrunk(within: Float, shrinkage: float) -> Float:
 
 
 def whitening(covariance: Float) -> Float:
-    """Returns the symmetric S^-1/2 [d, d].
-
-    Example:
-        >>> whitening(np.diag([4.0, 1.0])).tolist()
-        [[0.5, 0.0], [0.0, 1.0]]
-    """
+    """Returns the symmetric S^-1/2 [d, d]."""
     values, vectors = np.linalg.eigh(covariance)
     return np.asarray((vectors / np.sqrt(np.maximum(values, TINY))) @ vectors.T)
 
 
-def _spread(within: Float, shrinkage: float) -> float:
-    """tr(S_r^-1 S): the mean squared distance of a case to its class's mean."""
-    values = np.maximum(np.linalg.eigvalsh(within), 0.0)
-    return float((values / np.maximum((1 - shrinkage) * values + shrinkage * values.mean(), TINY)).sum())
+def moments_of(statistics: Statistics) -> tuple[Float, Float, Float]:
+    """Returns class means [C, d], pooled within-class covariance [d, d] and counts [C] of standardised features."""
+    standard = statistics.standardised()
+    counts = np.where(standard.counts > 0.5, np.rint(standard.counts), 0.0)
+    means = np.where(counts[:, None] > 0, standard.sums / np.maximum(counts, 1.0)[:, None], 0.0)
+    freedom = max(float(counts.sum() - (counts > 0).sum()), 1.0)
+    within = (standard.gram - (means.T * counts) @ means) / freedom
+    return means, np.asarray((within + within.T) / 2), counts
+
+
+def sharpness(within: Float, means: Float, shrinkage: float) -> float:
+    """Returns the factor that makes log odds of differences of squared distances under S_r, if classes are normal.
+
+    For two classes of covariance S apart by m the difference has mean m'S_r^-1 m / 2 and variance m'S_r^-1 S S_r^-1 m;
+    log odds need twice the mean to equal the variance. Here for the differences of the class means from their centre.
+    """
+    apart = means - means.mean(axis=0)
+    solved = np.linalg.solve(shrunk(within, shrinkage) + TINY * np.eye(len(within)), apart.T)
+    variance = float((solved * (within @ solved)).sum())
+    return float((apart.T * solved).sum()) / variance if variance > 0 else 1.0
 
 
 def unit(rows: Float) -> Float:
@@ -52,17 +63,8 @@ def nearest(embedded: Float, centres: Float, counts: Float, spread: float) -> Fl
     """Returns minus half the squared distance of cases [n, d] to class means [C, d], without the part all share.
 
     The mean of n cases lies farther out than the class does: |m|^2 is too large by spread / n on average, which would
-    push cases away from rare classes. That much is taken off again.
-
-    Args:
-        embedded: [n, d].
-        centres: [C, d], each the mean of `counts` cases.
-        counts: [C]; a class without cases is never the answer.
-        spread: mean squared distance of a case to its class's true mean.
-
-    Example:
-        >>> nearest(np.array([[1.0]]), np.array([[1.0], [3.0]]), np.array([4.0, 4.0]), 0.0).tolist()
-        [[0.5, -1.5]]
+    push cases away from rare classes. That much is taken off again; `spread` is the mean squared distance of a case to
+    its class's true mean. A class without cases is never the answer.
     """
     seen = counts > 0
     length = (centres**2).sum(axis=1) - spread / np.where(seen, counts, 1.0)
@@ -83,7 +85,6 @@ class Metric(Model):
         counts: [C], cases behind each class mean; 0 = never seen.
         rule: "mahalanobis" or "unit" (cases brought to unit length).
         temperature: factor on the logits.
-        classes, fingerprint, facts: see Model.
     """
 
     kind: ClassVar[str] = "metric"
@@ -113,7 +114,9 @@ class Metric(Model):
     def spread(self) -> float:
         """Mean squared distance of a case to its class's mean: tr(S_r^-1 S), or what the class directions lack of 1."""
         if self.rule == "mahalanobis":
-            return _spread(self.within, self.shrinkage)
+            values = np.maximum(np.linalg.eigvalsh(self.within), 0.0)
+            drawn = (1 - self.shrinkage) * values + self.shrinkage * values.mean()
+            return float((values / np.maximum(drawn, TINY)).sum())
         many = self.counts > 1
         if not many.any():
             return 1.0  # an upper bound: nothing shows how far cases of a class lie apart

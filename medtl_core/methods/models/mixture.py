@@ -31,7 +31,6 @@ class Mixture(Model):
         members: names of the heads, M of them.
         heads: float64 [M, C, d + 1] on raw features.
         weights: float64 [M], non-negative and summing to one.
-        classes, fingerprint, facts: as every classifier's.
     """
 
     kind: ClassVar[str] = "mixture"
@@ -47,11 +46,9 @@ class Mixture(Model):
     @classmethod
     def of(cls, study: Study, heads: Mapping[str, Float], weights: Float, facts: Mapping[str, Any]) -> Self:
         """Returns the mixture of named heads [C, d + 1]; `facts` gains their weights by name."""
-        shares = dict(zip(heads, np.asarray(weights, np.float64).tolist(), strict=True))
-        problem = study.problem
-        stack = np.stack(list(heads.values()))
-        known = {**facts, "weights": shares}
-        return cls(tuple(heads), stack, np.asarray(weights, np.float64), problem.classes, problem.fingerprint, known)
+        problem, stack = study.problem, np.stack(list(heads.values()))
+        known = {**facts, "weights": dict(zip(heads, weights.tolist(), strict=True))}
+        return cls(tuple(heads), stack, weights, problem.classes, problem.fingerprint, known)
 
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
         """See Model."""

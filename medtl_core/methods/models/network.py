@@ -28,12 +28,7 @@ NAMES = (*BODY, *HEAD)
 
 
 def initial(width: int, classes: int, *, rng: np.random.Generator) -> dict[str, Array]:
-    """Returns the arrays before training, float32: Glorot-uniform body (Glorot and Bengio 2010), zero head.
-
-    Example:
-        >>> sorted(initial(3, 2, rng=np.random.default_rng(0)))
-        ['body.bias', 'body.weight', 'head.bias', 'head.weight']
-    """
+    """Returns the arrays before training, float32: Glorot-uniform body (Glorot and Bengio 2010), zero head."""
     bound = np.sqrt(6.0 / (width + HIDDEN))
     return {
         "body.weight": rng.uniform(-bound, bound, (HIDDEN, width)).astype(np.float32),
@@ -95,13 +90,9 @@ class Network(Model):
     fingerprint: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def embedded(self, values: NDArray[np.floating[Any]]) -> Float:
-        """Returns the hidden layer [n, h], float64."""
-        return embedded(values, self.arrays)
-
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> Float:
         """See Model."""
-        logits = self.embedded(values) @ self.arrays["head.weight"].T + self.arrays["head.bias"]
+        logits = embedded(values, self.arrays) @ self.arrays["head.weight"].T + self.arrays["head.bias"]
         return np.asarray(np.where(self.seen > 0, logits, ABSENT), np.float64)
 
 

@@ -4,7 +4,6 @@ A method gives pure functions of a `LocalRound`. The tasks made here read what s
 before such a function runs, and write it back after.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,29 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import ConfigError, StateError
-from medtl_core.evaluation.calibration import log_prior
 from medtl_core.federation.model import Packed
 from medtl_core.federation.rounds import as_float32
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task, judged
-from medtl_core.heads.linear import Training
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.models.network import Network
 from medtl_core.methods.personal.state import KeptState, PersonalState, StateKey
 from medtl_core.rng import stream
 from medtl_core.values import ABSENT, Array, Head, Released, Update
 
-#: Smallest class share that `adjusted` removes, so that a class of a handful of cases is not raised without limit.
-FLOOR = 1e-2
-
 
 @dataclass(frozen=True)
 class LocalRound:
-    """One message of the server, and what the hospital has to answer it with.
+    """A message of the server, arrays and flat values, and what the hospital has to answer it with.
 
     Attributes:
-        site: the hospital's cases.
-        sent: arrays that the server sent.
-        config: flat values it sent.
         kept: personal arrays from the round before.
         late: whether the hospital begins its personal part although the rounds have begun before.
     """
@@ -53,17 +44,7 @@ class LocalRound:
     @property
     def key(self) -> StateKey:
         """Whose state this is, as the server names it."""
-        return state_key(self.config)
-
-    @property
-    def training(self) -> Training:
-        """How to train, as the server says."""
-        return Training.of(self.config)
-
-    @property
-    def counts(self) -> Float:
-        """Training cases of each class at this hospital, [C]."""
-        return np.bincount(self.site.label, minlength=self.site.classes).astype(np.float64)
+        return StateKey.of(self.config)
 
     @property
     def seen(self) -> NDArray[np.bool_]:
@@ -75,11 +56,6 @@ class LocalRound:
         """Pooled mean and scale of the features, float64 [d] each."""
         return self.sent["mean"].astype(np.float64), self.sent["scale"].astype(np.float64)
 
-    @property
-    def prior(self) -> Float:
-        """Log class prior [C] of this hospital's training cases if it is to be removed; else zero."""
-        return log_prior(self.counts, floor=FLOOR) if self.config.get("adjusted") else np.zeros(self.site.classes)
-
     def order(self, *words: int) -> np.random.Generator:
         """Returns the generator of the batch order, so that a repeated request repeats it."""
         return stream(self.site.seed, self.key.method, self.site.name, self.number, *words)
@@ -90,35 +66,19 @@ class LocalRound:
         return Head(weight, bias, self.key.method, self.key.classes, self.key.fingerprint)
 
 
-@dataclass(frozen=True)
-class RoundResult:
-    """What a round of training at a hospital gave.
-
-    Attributes:
-        shared: leaves the hospital, as float32.
-        kept: stays on its disk.
-        metrics: losses that ride along.
-    """
-
-    shared: Arrays
-    kept: Arrays
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
+#: What a round of training gave: arrays that leave the hospital, arrays that stay there, and losses to tell.
+RoundResult = tuple[Arrays, Arrays, Mapping[str, float]]
+#: What a hospital begins with that has kept nothing.
+Begin = Callable[[LocalRound], Mapping[str, Array]]
 #: The hospital's own model, and numbers about how it was chosen that may be told.
 OwnModel = tuple[Head | Network, Mapping[str, float]]
-
-
-def no_arrays(here: LocalRound) -> Mapping[str, Array]:
-    """Returns nothing: the method keeps no array between rounds."""
-    return {}
 
 
 def personal_tasks(
     word: str,
     finish: Callable[[LocalRound], OwnModel],
     train: Callable[[LocalRound], RoundResult] | None = None,
-    begin: Callable[[LocalRound], Mapping[str, Array]] = no_arrays,
+    begin: Begin = lambda here: {},
     *,
     joins_late: bool = True,
 ) -> dict[str, Task]:
@@ -140,43 +100,40 @@ def personal_tasks(
                 "it has no personal part to finish; it sits out"
             )
         model, metrics = finish(here)
-        state.finish(_kept(here.number, model))
+        kind = "affine" if isinstance(model, Head) else "network"
+        own = {"weight": model.weight, "bias": model.bias} if isinstance(model, Head) else model.pack().arrays
+        state.finish(KeptState(here.number, own, {"kind": kind}))
         return Released(Update({}), metrics={**metrics, "began-late": float(here.late)})
 
     def train_task(site: SiteData, arrays: Arrays, config: Config) -> Released:
         here, state = _opened(LocalRound(site, arrays, config), begin)
-        trained = train(here) if train else RoundResult({}, {})
-        state.write(here.number, trained.kept)
-        metrics = {**trained.metrics, "began-late": float(here.late)}
-        return Released(Update(as_float32(trained.shared)), metrics=metrics)
+        assert train is not None
+        shared, kept, metrics = train(here)
+        state.write(here.number, kept)
+        return Released(Update(as_float32(shared)), metrics={**metrics, "began-late": float(here.late)})
 
-    rounds: dict[str, Task] = {f"{word}_round": train_task} if train else {}
-    return {**rounds, f"{word}_finish": finish_task}
+    return {f"{word}_finish": finish_task, **({f"{word}_round": train_task} if train else {})}
 
 
 def evaluate_personal(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """Summable evaluation of a hospital's finished personal model on its own held-out cases; see `federated`."""
-    key = state_key(config)
-    logits = _model(_state(site, key).finished(), key).logits(site.test_values)
-    return Released(Update({name: array[None] for name, array in judged(site, logits).arrays.items()}))
-
-
-def state_key(config: Config) -> StateKey:
-    """Returns whose state a message is about.
+    """Summable evaluation of a hospital's finished personal model on its own held-out cases; see `federated`.
 
     Raises:
-        ConfigError: the message does not say.
+        StateError: the hospital has no finished model of this method, or one that cannot be read.
     """
-    try:
-        classes = tuple(json.loads(str(config["classes"])))
-        return StateKey(str(config["method"]), classes, str(config["fingerprint"]), str(config["agreement"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError("the message does not say whose personal state it is about") from error
+    key = StateKey.of(config)
+    kept = _state(site, key).finished()
+    if kept.facts.get("kind") == "network":
+        model: Head | Network = Network.unpack(Packed(kept.arrays, {}, key.classes, key.fingerprint))
+    elif kept.facts.get("kind") == "affine" and set(kept.arrays) == {"weight", "bias"}:
+        model = Head(kept.arrays["weight"], kept.arrays["bias"], "personal", key.classes, key.fingerprint)
+    else:
+        raise StateError(f"the finished model of {key.method} is of no kind that this version of medtl can read")
+    sums = judged(site, model.logits(site.test_values)).arrays
+    return Released(Update({name: array[None] for name, array in sums.items()}))
 
 
-def _opened(
-    here: LocalRound, begin: Callable[[LocalRound], Mapping[str, Array]]
-) -> tuple[LocalRound, PersonalState]:  # fmt: skip
+def _opened(here: LocalRound, begin: Begin) -> tuple[LocalRound, PersonalState]:
     state = _state(here.site, here.key)
     before = state.before(here.number)
     here = replace(here, late=before is None and here.number > 1)
@@ -192,19 +149,5 @@ def _state(site: SiteData, key: StateKey) -> PersonalState:
     return PersonalState(site.state, key)
 
 
-def _kept(number: int, model: Head | Network) -> KeptState:
-    if isinstance(model, Head):
-        return KeptState(number, {"weight": model.weight, "bias": model.bias}, {"kind": "affine"})
-    return KeptState(number, model.pack().arrays, {"kind": "network"})
-
-
-def _model(kept: KeptState, key: StateKey) -> Head | Network:
-    if kept.facts.get("kind") == "network":
-        return Network.unpack(Packed(kept.arrays, {}, key.classes, key.fingerprint))
-    if kept.facts.get("kind") != "affine" or set(kept.arrays) != {"weight", "bias"}:
-        raise StateError(f"the finished model of {key.method} is of no kind that this version of medtl can read")
-    return Head(kept.arrays["weight"], kept.arrays["bias"], "personal", key.classes, key.fingerprint)
-
-
 #: The judgement at the hospital, whatever the method.
-TASKS: Mapping[str, Task] = {"evaluate_personal": evaluate_personal}
+TASKS = {"evaluate_personal": evaluate_personal}

@@ -4,50 +4,37 @@ The finished models stay. Every hospital keeps its own and judges it on its own 
 the server sees of it.
 """
 
-import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from medtl_core.federation.hospitals import Request, Value
-from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome, Share
+from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.rounds import Exchange, recipe_config, run_rounds
-from medtl_core.federation.study import Study
 from medtl_core.fingerprint import agreement
+from medtl_core.methods.personal.state import StateKey
 from medtl_core.values import Array
-
-#: Names of a method with rounds, after its word.
-ROUNDS = r"-(?P<rounds>[1-9][0-9]{0,3})(?P<adjusted>-adjusted)?"
 
 #: Metrics that are told elsewhere or to nobody's use.
 _ASIDE = ("cpu-seconds", "began-late")
 
 
-def identity_config(study: Study, method: str) -> dict[str, Value]:
+def identity_config(study: Study, method: str) -> dict[str, str]:
     """Returns what tells a hospital whose state a message is about, as flat values."""
-    problem = study.problem
-    return {
-        "method": method,
-        "classes": json.dumps(problem.classes),
-        "fingerprint": problem.fingerprint,
-        "agreement": agreement(study.settings, problem.classes, problem.fingerprint),
-    }
+    classes, fingerprint = study.problem.classes, study.problem.fingerprint
+    return StateKey(method, classes, fingerprint, agreement(study.settings, classes, fingerprint)).config()
 
 
 @dataclass(frozen=True)
 class Finish:
-    """What lets every hospital finish its own model.
+    """What lets every hospital finish its own model: its task, and the arrays and flat values it is sent.
 
     Attributes:
-        task: of the hospital.
-        arrays: the shared part, by name.
-        config: flat values sent along.
         bill: what the method needed before.
-        facts: what the server knows of it.
+        facts: what the server knows of the training.
     """
 
     task: str
@@ -73,19 +60,11 @@ def finished(study: Study, method: Method, finish: Finish) -> Outcome:
 
 @dataclass(frozen=True)
 class Personal(Method):
-    """A personal method with rounds.
+    """A personal method with so many rounds of training."""
 
-    Attributes:
-        rounds: of training.
-        adjusted: whether each hospital removes the class prior of its own training cases from its finished model.
-    """
-
-    test: ClassVar[str] = "sites"
-    #: First part of the names of the hospitals' tasks.
-    word: ClassVar[str]
+    test = "sites"
 
     rounds: int
-    adjusted: bool
 
     @abstractmethod
     def start(self, study: Study) -> Mapping[str, Array]:
@@ -97,13 +76,12 @@ class Personal(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        own = self.config(study)
-        config = {**identity_config(study, self.name), **recipe_config(study.settings), **own}
-        phase = f"fit-{self.name}"
-        exchange = Exchange(f"{self.word}_round", phase, self.rounds, config, study.moments.standardisation)
+        config = {**identity_config(study, self.name), **recipe_config(study.settings), **self.config(study)}
+        word, phase = self.name.partition("-")[0], f"fit-{self.name}"
+        exchange = Exchange(f"{word}_round", phase, self.rounds, config, study.moments.standardisation)
         course = run_rounds(study.hospitals, exchange, self.start(study))
         late = {site for sites in course.metrics.values() for site, told in sites.items() if told.get("began-late")}
-        facts = {"rounds": self.rounds, "adjusted": self.adjusted, "began_late": sorted(late)}
-        last = {**config, "adjusted": self.adjusted, "round": self.rounds + 1}
+        facts = {"rounds": self.rounds, "began_late": sorted(late)}
+        last = {**config, "round": self.rounds + 1}
         arrays = {**exchange.fixed, **course.last}
-        return finished(study, self, Finish(f"{self.word}_finish", arrays, last, {phase: Share()}, facts))
+        return finished(study, self, Finish(f"{word}_finish", arrays, last, {phase: Share()}, facts))

@@ -5,6 +5,7 @@ Flower forgets a hospital's state when its process ends and in every new run, so
 finished model. Files are readable by their owner only.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -24,13 +25,9 @@ _FINAL = "final"
 
 @dataclass(frozen=True)
 class StateKey:
-    """Whose state it is; arrays of another key are never used.
+    """Whose state it is: the method's full name, and classes, features and settings of the run in one `agreement`.
 
-    Attributes:
-        method: full name of the method.
-        classes: in the agreed order.
-        fingerprint: of the features.
-        agreement: hash of the run's agreed settings, classes and features.
+    Arrays of another key are never used.
     """
 
     method: str
@@ -38,16 +35,27 @@ class StateKey:
     fingerprint: str
     agreement: str
 
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "StateKey":
+        """Returns whose state a message is about.
+
+        Raises:
+            ConfigError: the message does not say.
+        """
+        try:
+            classes = tuple(json.loads(str(config["classes"])))
+            return cls(str(config["method"]), classes, str(config["fingerprint"]), str(config["agreement"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError("the message does not say whose personal state it is about") from error
+
+    def config(self) -> dict[str, str]:
+        """Returns the key as flat values of a message."""
+        return {**asdict(self), "classes": json.dumps(self.classes)}
+
 
 @dataclass(frozen=True)
 class KeptState:
-    """A hospital's personal arrays.
-
-    Attributes:
-        round: after which they were kept; 0 = none, the method begins.
-        arrays: by name.
-        facts: flat remarks saved with them.
-    """
+    """A hospital's personal arrays, after which round they were kept, and flat remarks saved with them."""
 
     round: int
     arrays: Mapping[str, Array]
@@ -59,11 +67,7 @@ class PersonalState:
     """One method's state in a hospital's folder.
 
     A round reads what the round before left and never its own result, so that a request which Flower repeats, or a
-    server that resumes one round earlier, is answered with the same bytes.
-
-    Attributes:
-        folder: of the hospital; made when first written.
-        key: whose state is read and written.
+    server that resumes one round earlier, is answered with the same bytes. The folder is made when first written.
     """
 
     folder: Path
@@ -108,11 +112,7 @@ class PersonalState:
             self._remove(_FINAL)
 
     def finish(self, kept: KeptState) -> None:
-        """Keeps the finished personal model.
-
-        Raises:
-            StateError: the folder cannot be written.
-        """
+        """Keeps the finished personal model; StateError where the folder cannot be written."""
         self._write(_FINAL, kept)
 
     def finished(self) -> KeptState:
@@ -140,8 +140,7 @@ class PersonalState:
         return self.folder / f"{self.key.method}.{what}"
 
     def _write(self, what: str, kept: KeptState) -> None:
-        about = {**asdict(self.key), "round": kept.round, "facts": kept.facts}
-        _STORE.write(self._stem(what), kept.arrays, about)
+        _STORE.write(self._stem(what), kept.arrays, {**asdict(self.key), "round": kept.round, "facts": kept.facts})
 
     def _remove(self, what: str) -> None:
         for suffix in ("json", "safetensors"):

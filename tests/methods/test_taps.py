@@ -14,7 +14,7 @@ from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.statistics import collect
 from medtl_core.methods.logme import logme
-from medtl_core.methods.transferability import SCORES
+from medtl_core.methods.taps import SCORES
 from tests.memory import PROBLEM, make_site
 
 
