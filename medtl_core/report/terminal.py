@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from medtl_core.report import numerals
 from medtl_core.report.estimate import Estimate
 from medtl_core.report.summary import MethodSummary, Summary
+from medtl_core.report.tables import PageTable, TableCell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,29 +64,22 @@ def summary_table(summary: Summary) -> "Table":
     return terminal_table({"\nmethod": WORD, **figures, **numbers}, rows, bold=summary.focus, **options)
 
 
-def ranking_table(ranking: Mapping[str, Any]) -> "Table":
-    """Returns the order of sources as a table; shares and measured balanced accuracy in percent."""
-    scores = list(dict.fromkeys(name for row in ranking["candidates"] for name in row["scores"]))
-    measured = ["test\nacc."] if any(row["measured"] for row in ranking["candidates"]) else []
+def shown_table(table: PageTable) -> "Table":
+    """Returns a page's table for the terminal, remarks in small print under their values."""
+    columns = {heading: _FOLDED if place else WORD for place, heading in enumerate(table.headings)}
+    rows = [[row.name, *map(_cell, row.cells)] for row in table.rows]
+    return terminal_table(columns, rows, caption=table.caption, caption_justify="left", collapse_padding=True)
+
+
+def ranking_table(candidates: Sequence[Mapping[str, Any]]) -> "Table":
+    """Returns the order of sources as a table, shares in percent."""
+    scores = list(candidates[0]["scores"])
     # A score's name in words that stand one above the other.
-    headings = [*(score.replace("accuracy", "acc.").replace("-", "\n") for score in scores), *measured]
-    rows = []
-    for row in ranking["candidates"]:
-        cells = [_number(row["scores"].get(name), name in _SHARES) for name in scores]
-        cells += [_number(row["measured"].get("balanced_accuracy"), True) for _ in measured]
-        rows.append([row["backbone"], row["taps"], *cells])
-    columns = {"source": WORD, "taps": {"overflow": "fold"}, **dict.fromkeys(headings, _FOLDED)}
-    return terminal_table(columns, rows, padding=(0, 1, 0, 0))
-
-
-def agreement_table(ranking: Mapping[str, Any]) -> "Table":
-    """Returns how every score's order agrees with the measured result as a table."""
-    columns = {"score": WORD, **dict.fromkeys(("candidates", "Spearman", "Kendall", "regret (points)"), _FOLDED)}
+    headings = [score.replace("accuracy", "acc.").replace("-", "\n") for score in scores]
     rows = [
-        [row["score"], str(row["candidates"]), *(_number(row[key]) for key in ("spearman", "kendall")),
-         _number(row["regret"], True)]
-        for row in ranking["agreement"]
-    ]  # fmt: skip
+        [row["backbone"], row["taps"], *(_score(name, row["scores"][name]) for name in scores)] for row in candidates
+    ]
+    columns = {"source": WORD, "taps": {"overflow": "fold"}, **dict.fromkeys(headings, _FOLDED)}
     return terminal_table(columns, rows, padding=(0, 1, 0, 0))
 
 
@@ -119,12 +113,15 @@ def _figures(method: MethodSummary) -> Sequence[str]:
     ]
 
 
+def _cell(cell: TableCell) -> str:
+    interval = cell.note.replace("0.", ".")
+    return cell.value + (f"\n[dim]{interval}[/]" if interval else "")
+
+
 def _with_spread(estimate: Estimate) -> str:
     interval = estimate.spread.replace("0.", ".")
     return estimate.figure + (f" [not bold dim]{interval}[/]" if interval else "")
 
 
-def _number(value: float | None, share: bool = False) -> str:
-    if value is None:
-        return "-"
-    return f"{100 * value:.1f}" if share else f"{value:.2f}"
+def _score(name: str, value: float) -> str:
+    return f"{100 * value:.1f}" if name in _SHARES else f"{value:.2f}"
