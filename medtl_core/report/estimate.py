@@ -9,12 +9,9 @@ from medtl_core.report import numerals
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean and 95% interval of a figure.
+    """Mean and 95% interval of a figure, None where it is not defined or has no interval.
 
-    Attributes:
-        mean: over the repetitions at which the figure is defined; None where there is none.
-        low, high: ends of the interval; None where there is no interval.
-        undefined: repetitions at which the figure is not defined although it is at others.
+    `undefined` counts the repetitions at which the figure is not defined although it is at others.
     """
 
     mean: float | None = None
