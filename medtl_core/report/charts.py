@@ -15,19 +15,13 @@ _PANELS: Mapping[str, str] = {"balanced_accuracy": "Balanced accuracy", "auroc":
 _BARS = ((svg.FOCUS, svg.FOCUS), (svg.GRID, svg.THIRD), (svg.FOCUS_SOFT, svg.FOCUS))
 
 
-def forest_plot(
-    methods: Mapping[str, Mapping[str, Estimate]],
-    references: Collection[str],
-    focus: str = "",
-    title: str = "Comparison of methods",
-) -> str:
+def forest_plot(methods: Mapping[str, Mapping[str, Estimate]], references: Collection[str], focus: str = "") -> str:
     """Returns one dot with its interval for every method, one panel for every figure.
 
     Args:
         methods: name -> figure -> its estimate.
         references: names whose dots are hollow.
         focus: the name on a band of colour, if any.
-        title: names the chart for readers who do not see it.
     """
     left, gap, top, step = svg.names_width(methods), 26.0, 34.0, 27.0
     width = (svg.WIDTH - left - gap * (len(_PANELS) - 1)) / len(_PANELS)
@@ -57,16 +51,11 @@ def forest_plot(
         f"{name}: " + ", ".join(f"{heading} {figures[figure]}" for figure, heading in _PANELS.items())
         for name, figures in methods.items()
     )
-    return svg.picture(shapes, svg.WIDTH, bottom + 26, title, words)
+    return svg.picture(shapes, svg.WIDTH, bottom + 26, "Comparison of methods", words)
 
 
-def site_bars(figures: Mapping[str, Mapping[str, SiteSummary]], title: str = "Balanced accuracy by site") -> str:
-    """Returns horizontal bars, a group for every site and a bar for every method.
-
-    Args:
-        figures: method -> site -> how it did; at most three methods.
-        title: names the chart for readers who do not see it.
-    """
+def site_bars(figures: Mapping[str, Mapping[str, SiteSummary]]) -> str:
+    """Returns horizontal bars, a group for every site and a bar for each of at most three methods (method -> site)."""
     methods = list(figures)[: len(_BARS)]
     sites = list(dict.fromkeys(site for method in methods for site in figures[method]))
     left, thick, gap, top = svg.names_width(sites), 15.0, 14.0, 30.0
@@ -86,10 +75,10 @@ def site_bars(figures: Mapping[str, Mapping[str, SiteSummary]], title: str = "Ba
         for number, (method, value) in enumerate(values.items()):
             shapes.append(_bar(f"{site}, {method}", value, axis, start + number * thick, thick - 2, _BARS[number]))
         words.append(f"{site}: " + ", ".join(f"{name} {numerals.figure(value)}" for name, value in values.items()))
-    return svg.picture(shapes, svg.WIDTH, bottom + 26, title, "; ".join(words))
+    return svg.picture(shapes, svg.WIDTH, bottom + 26, "Balanced accuracy by site", "; ".join(words))
 
 
-def round_bars(exchanges: Sequence[MeanExchange], title: str = "Bytes and seconds of every round") -> str:
+def round_bars(exchanges: Sequence[MeanExchange]) -> str:
     """Returns three strips of bars over the run's exchanges in order: bytes moved either way, and seconds taken."""
     left, top, height, gap = 64.0, 26.0, 92.0, 42.0
     x = Axis(0, max(len(exchanges), 1), left, svg.WIDTH - 6)
@@ -117,6 +106,7 @@ def round_bars(exchanges: Sequence[MeanExchange], title: str = "Bytes and second
         f"{numerals.seconds(item.seconds)}"
         for item in exchanges
     )
+    title = "Bytes and seconds of every round"
     return svg.picture([*shapes, *phases], svg.WIDTH, bottom + 34 + room, title, words)
 
 

@@ -53,7 +53,7 @@ class Estimate:
     @property
     def spread(self) -> str:
         """The interval in words, to three digits; empty where there is none."""
-        return numerals.spread(self.ends)
+        return "–".join(map(numerals.figure, self.ends or ()))  # noqa: RUF001 (an en dash joins the ends of a range)
 
     @property
     def noted(self) -> str:

@@ -29,16 +29,6 @@ def signed(value: float | None) -> str:
     return ("+" if value > 0 else "−") + text  # noqa: RUF001 (a minus sign as wide as the plus)
 
 
-def spread(ends: tuple[float, float] | None) -> str:
-    """Returns an interval, or nothing where there is none.
-
-    Example:
-        >>> spread((0.65, 0.75))
-        '0.650–0.750'
-    """
-    return "" if ends is None else "–".join(map(figure, ends))  # noqa: RUF001 (an en dash joins the ends of a range)
-
-
 def size(count: float) -> str:
     """Returns a number of bytes in decimal units.
 

@@ -28,12 +28,7 @@ _GLYPH = 0.55
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear map from data to pixels.
-
-    Attributes:
-        low, high: data ends.
-        start, stop: pixel ends; `start` may be the larger one, as on a vertical axis.
-    """
+    """A linear map from data, `low` to `high`, to pixels; `start` may be above `stop`, as on a vertical axis."""
 
     low: float
     high: float

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from medtl_core.report import numerals
 from medtl_core.report.estimate import Estimate
 from medtl_core.report.summary import MethodSummary, Summary
-from medtl_core.report.tables import PageTable, TableCell
+from medtl_core.report.tables import PageTable, TableCell, plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,11 +34,8 @@ def terminal_table(
 ) -> "Table":
     """Returns a table as all commands print them: a line under the headings and no other.
 
-    Args:
-        columns: heading -> how rich lays it out, usually `WORD` or `NUMBER`.
-        rows: cells, in rich's markup.
-        bold: first cell of the row that stands out.
-        options: of the table, for rich.
+    Columns are headings with their layout in rich, usually `WORD` or `NUMBER`, cells are in rich's markup; the row
+    whose first cell is `bold` stands out, and options are of rich's table.
     """
     from rich import box
     from rich.table import Table
@@ -72,15 +69,12 @@ def shown_table(table: PageTable) -> "Table":
 
 
 def ranking_table(candidates: Sequence[Mapping[str, Any]]) -> "Table":
-    """Returns the order of sources as a table, shares in percent."""
+    """Returns the order of sources as a table."""
     scores = list(candidates[0]["scores"])
-    # A score's name in words that stand one above the other.
-    headings = [score.replace("accuracy", "acc.").replace("-", "\n") for score in scores]
     rows = [
-        [row["backbone"], row["taps"], *(_score(name, row["scores"][name]) for name in scores)] for row in candidates
+        (row["backbone"], row["taps"], *(_score(name, row["scores"][name]) for name in scores)) for row in candidates
     ]
-    columns = {"source": WORD, "taps": {"overflow": "fold"}, **dict.fromkeys(headings, _FOLDED)}
-    return terminal_table(columns, rows, padding=(0, 1, 0, 0))
+    return shown_table(plain_table("", ["source", "taps", *scores], rows))
 
 
 def audit_table(audit: Mapping[str, Any]) -> "Table":
@@ -114,13 +108,15 @@ def _figures(method: MethodSummary) -> Sequence[str]:
 
 
 def _cell(cell: TableCell) -> str:
-    interval = cell.note.replace("0.", ".")
-    return cell.value + (f"\n[dim]{interval}[/]" if interval else "")
+    return cell.value + (f"\n[dim]{_short(cell.note)}[/]" if cell.note else "")
 
 
 def _with_spread(estimate: Estimate) -> str:
-    interval = estimate.spread.replace("0.", ".")
-    return estimate.figure + (f" [not bold dim]{interval}[/]" if interval else "")
+    return estimate.figure + (f" [not bold dim]{_short(estimate.spread)}[/]" if estimate.spread else "")
+
+
+def _short(interval: str) -> str:
+    return interval.replace("0.", ".")
 
 
 def _score(name: str, value: float) -> str:
