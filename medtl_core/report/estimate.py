@@ -23,9 +23,7 @@ class Estimate:
     def over(cls, values: Sequence[float | None], bootstrap: tuple[float, float] | None = None) -> Self:
         """Returns the estimate from one value a repetition: Student's t-interval over those that are defined.
 
-        Args:
-            values: None where the figure is not defined.
-            bootstrap: interval that a single value brings along.
+        A single value may bring along an interval, its `bootstrap`.
 
         Example:
             >>> Estimate.over([0.5], (0.4, 0.6))
@@ -54,11 +52,6 @@ class Estimate:
     def spread(self) -> str:
         """The interval in words, to three digits; empty where there is none."""
         return "–".join(map(numerals.figure, self.ends or ()))  # noqa: RUF001 (an en dash joins the ends of a range)
-
-    @property
-    def noted(self) -> str:
-        """Both, the interval in brackets: what a sentence says."""
-        return f"{self.figure} ({self.spread})" if self.spread else self.figure
 
     def __str__(self) -> str:
         """Both, side by side: what a plot says."""

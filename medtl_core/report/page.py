@@ -64,7 +64,8 @@ def _lead(summary: Summary, results: Sequence[Result]) -> str:
     """Returns the first sentences of the page: what the method looked at closely reached, and at what cost."""
     chosen, method = summary.focus, summary.methods[summary.focus]
     words = f"With {_training_cases(results)} at each of {summary.hospitals} hospitals, {chosen} reached a balanced "
-    words += f"accuracy of {method.figures['balanced_accuracy'].noted}"
+    reached = method.figures["balanced_accuracy"]
+    words += f"accuracy of {reached.figure}" + (f" ({reached.spread})" if reached.spread else "")
     gain = method.gains["balanced_accuracy"].mean if method.gains else None
     if gain is not None:
         words += f", {abs(gain):.3f} {'more' if gain >= 0 else 'less'} than hospitals that train alone"
