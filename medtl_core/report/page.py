@@ -29,8 +29,8 @@ def render(summary: Summary, results: Sequence[Result]) -> str:
     sites = {method: figures for method in _compared(summary) if (figures := pool.by_site(results, method))}
     drawn = {method: pool.largest(figures, MOST_PANELS) for method, figures in sites.items()}
     exchanges = pool.exchanges(results)
-    figures = {method: outcome.figures for method, outcome in summary.methods.items()}
-    references = [method for method in figures if role(method) != "federated"]
+    estimates = {method: outcome.figures for method, outcome in summary.methods.items()}
+    references = [method for method in estimates if role(method) != "federated"]
     return template.render(
         "medtl_core.report",
         title=f"Federated transfer learning: {name}" if name else "Federated transfer learning",
@@ -45,7 +45,7 @@ def render(summary: Summary, results: Sequence[Result]) -> str:
         method=summary.methods[chosen],
         pooled=next(pooled, None),
         training_cases=_training_cases(results),
-        forest_plot=markup(charts.forest_plot(figures, references, chosen)),
+        forest_plot=markup(charts.forest_plot(estimates, references, chosen)),
         method_tables=tables.method_tables(summary),
         plots={method: _plots(results, method) for method in summary.methods},
         site_bars=markup(charts.site_bars(drawn) if drawn else ""),

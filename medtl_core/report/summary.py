@@ -169,7 +169,7 @@ def _gains(results: Sequence[Result], name: str, reference: str) -> dict[str, Es
     gains = {}
     for figure in ("balanced_accuracy", "auroc"):
         values = [(there.get(figure), alone.get(figure)) for there, alone in pairs]
-        gains[figure] = Estimate.over([None if None in (a, b) else a - b for a, b in values])
+        gains[figure] = Estimate.over([None if a is None or b is None else a - b for a, b in values])
     return gains
 
 
