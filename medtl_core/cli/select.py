@@ -23,10 +23,12 @@ from medtl_core.store import read_json, write_json
 
 #: The score that orders the table (docs/sources.md).
 STANDARD = "cv-loss"
+#: Backbone -> its candidates, the words behind "taps@": single taps by depth, then taps side by side.
+Sources = Mapping[str, Sequence[str]]
 
 
 def read_sources(text: str, taps: str = "rich") -> dict[str, tuple[str, ...]]:
-    """Returns backbone -> its candidates, the words behind "taps@": single taps by depth, then taps side by side.
+    """Returns the sources that a list names, separated by commas.
 
     The text names backbones, or taps of theirs: "NAME@4+7". Else "rich" = the record's rich taps, its deepest, and as
     many more as make four; "all" = every tap. In both the rich taps side by side are one more candidate.
@@ -66,11 +68,7 @@ def _candidates(name: str, asked: str, taps: str) -> tuple[str, ...]:
 
 
 def select(
-    sources: Mapping[str, Sequence[str]],
-    order: RunOrder,
-    app: Path,
-    run: Callable[[RunPlan], object],
-    weights: str = "",
+    sources: Sources, order: RunOrder, app: Path, run: Callable[[RunPlan], object], weights: str = ""
 ) -> dict[str, Any]:
     """Runs every source and returns the ranking, JSON-able; it also lies in the run folder as `selection.json`.
 
@@ -86,8 +84,9 @@ def select(
             run(plan)
         rows += _rows(plan)
     rows.sort(key=lambda row: -row["scores"][STANDARD])
-    write_json(out / "selection.json", {"data": order.data, "seeds": order.seeds, "out": out, "candidates": rows})
-    return read_json(out / "selection.json")
+    selection = {"data": order.data, "seeds": order.seeds, "out": str(out), "candidates": rows}
+    write_json(out / "selection.json", selection)
+    return selection
 
 
 def _plan(name: str, candidates: Sequence[str], order: RunOrder, app: Path, weights: str) -> RunPlan:

@@ -119,7 +119,7 @@ def rows_of(job: Job, data: str, result: Result) -> list[Row]:
     """
     chosen = result.settings
     how = "none" if chosen["privacy"] == "none" else "secure" if chosen["secure-sum"] else "open"
-    rows = []
+    rows: list[Row] = []
     for name, method in result.methods.items():
         promise: dict[str, Any] = dict.fromkeys(("epsilon", "spent", "delta", "public_cases"))
         if how != "none":
