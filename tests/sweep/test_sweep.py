@@ -34,7 +34,9 @@ class Command:
         self.plans.append(plan)
         self.run(plan)
 
-    def __call__(self, *words: str, epsilons: str = "0.5,4", mechanisms: str = "private-mean,private-gradient") -> int:
+    def __call__(
+        self, *words: str, epsilons: str = "0.5,4", mechanisms: str = "private-mean,private-gradient-2"
+    ) -> int:
         """Returns the exit code; what was printed is in `shown` and `said`."""
         small = ("sites=3", "image-size=32", "features=4", "--epsilons", epsilons, "--mechanisms", mechanisms)
         return self.typed(*small, "--app", str(APP), "--out", str(self.out), *words)
@@ -136,7 +138,7 @@ def test_without_words_every_kind_of_mechanism_is_swept_over_the_quickstart(swee
         (("sites=2",), "sweep without it: --set secure-sum=false"),
         (("colluders=3",), "cannot withstand 3 colluders"),
         (("delta=0.5", "image-size=32"), "delta=0.5 promises little"),
-        (("test=sites",), "needs test=server"),
+        (("test=sites", "image-size=32"), "needs test=server"),
         (("shots=1", "image-size=32"), "privacy needs two"),
     ],
 )
@@ -164,7 +166,7 @@ def test_rows_table_and_page_agree(sweep: Command) -> None:
     assert sweep.rows[0]["worst_site"] == sweep.rows[0]["spent"] == ""  # not defined, not zero
     page, shown = sweep.page, [line.split() for line in sweep.shown.splitlines()]
     assert ["Method", "0.5", "4", "none"] in shown
-    assert ["private-mean", "0.340*", "0.710"] in shown and ["private-gradient", "0.560", "0.710"] in shown
+    assert ["private-mean", "0.340*", "0.710"] in shown and ["private-gradient-2", "0.560", "0.710"] in shown
     assert ["discriminant", "0.810"] in shown
     cell = sweep.metrics["cells"][0]
     assert (cell["shots"], cell["epsilon"], cell["seeds"]) == (30, 0.5, [0, 1, 2])
@@ -173,7 +175,9 @@ def test_rows_table_and_page_agree(sweep: Command) -> None:
     ends = "0.315–0.365"  # noqa: RUF001
     for words in ("Synthetic data.", "0.340*", ends, "the range is not above 0.333", "sum securely"):
         assert words in page.text
-    drawn = [f"{name}, epsilon {epsilon}" for name in ("private-mean", "private-gradient") for epsilon in ("0.5", "4")]
+    drawn = [
+        f"{name}, epsilon {epsilon}" for name in ("private-mean", "private-gradient-2") for epsilon in ("0.5", "4")
+    ]
     assert [words for words in page.words if words in drawn] == drawn
     hollow = [attrs for tag, attrs in page.seen if tag == "circle" and (attrs["fill"] or "").startswith("var(--paper")]
     assert len(hollow) == 2 * 3  # the references, in two panels
