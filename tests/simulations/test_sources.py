@@ -1,10 +1,5 @@
 """The experiment on sources: its table from made-up candidates."""
 
-from pathlib import Path
-
-import pytest
-
-from simulations import sources
 from simulations.sources import HABIT, Candidate, agreement_markdown
 
 
@@ -24,10 +19,3 @@ def test_the_table_of_agreement_by_hand() -> None:
     assert f"| always {HABIT} | - / - / 20.0 |" in lines
     assert "| any candidate | - / - / 10.0 |" in lines
     assert lines[-1].endswith("3 candidates, 2 seeds; measured from 50.0 to 70.0")
-
-
-def test_data_that_are_not_there_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "weights").mkdir()
-    words = ["--shared", str(tmp_path), "--out", str(tmp_path / "out")]
-    assert sources.main(words) == 1
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
