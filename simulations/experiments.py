@@ -1,7 +1,6 @@
 """What the experiments share: the data sets' folder, the command line, runs that are done once, and what they left."""
 
 import argparse
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from medtl_core.cli.plan import is_done
 from medtl_core.cli.simulate import simulate
 from medtl_core.config import Settings, settings
 from medtl_core.evaluation.result import MethodResult, Result
@@ -67,14 +67,6 @@ def run_once(
     if not is_done(plan):
         shutil.rmtree(out, ignore_errors=True)
         simulate(plan)
-
-
-def is_done(plan: RunPlan) -> bool:
-    """Returns whether a plan's folder holds its finished run."""
-    if not (plan.out / "metrics.json").is_file():
-        return False
-    config = json.loads((plan.out / "config.json").read_text(encoding="utf-8"))
-    return bool(config["settings"] == plan.settings.public() and config["seeds"] == plan.seeds)
 
 
 def records(run: Path) -> dict[str, dict[int, MethodResult]]:

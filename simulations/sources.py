@@ -1,18 +1,23 @@
 """Choosing the source, judged: `python -m simulations.sources --shared DIR`; prints Markdown, resumable.
 
-Runs `medtl select --measure` for three backbones with at least four taps each on three data sets, and prints how each
-score's order agrees with the measured balanced accuracy.
+Runs `medtl select` for three backbones with at least four taps each on three data sets, and prints how each score's
+order agrees with the balanced accuracy of the candidates' discriminants on test cases.
 """
 
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
-from medtl_core.cli.ranking import Candidate, agreement
-from medtl_core.cli.select import STANDARD, Selection, read_sources, select
+from numpy import nanmean
+
+from medtl_core.cli.plan import RunOrder
+from medtl_core.cli.select import read_sources, select
 from medtl_core.errors import MedtlError
+from medtl_core.evaluation.result import Result
 from medtl_core.flower.run import RunPlan
 from simulations.experiments import ROOT, run_once
 from simulations.intervals import markdown
@@ -20,10 +25,20 @@ from simulations.intervals import markdown
 BACKBONES = "lite0,torchvision:squeezenet1_1,torchvision:mobilenet_v2"
 #: What medtl reads where nobody chooses; a rule that costs nothing, as the yardstick of every score.
 HABIT = "lite0@4+7+10"
+_measured = attrgetter("measured")
 #: Data set -> hospitals, labelled cases of each.
 SELECTION: Mapping[str, tuple[int, int]] = {
     "ham10000_sites": (10, 90), "kermany_cxr224": (8, 50), "nih_cxr64": (6, 100),
 }  # fmt: skip
+
+
+class Candidate(NamedTuple):
+    """One backbone's taps under one seed, e.g. "lite0@4+7"; the higher a score, the better."""
+
+    name: str
+    seed: int
+    scores: Mapping[str, float]
+    measured: float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,17 +59,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _run(plan: RunPlan) -> None:
+    run_once(plan.settings, plan.out, plan.name, workers=1)
+
+
 def agreement_markdown(found: Mapping[str, Sequence[Candidate]], size: int) -> str:
     """Returns the agreement of each score on each set: Spearman / Kendall / regret in points, means over seeds."""
-    rows = {name: {row["score"]: row for row in agreement(part)} for name, part in found.items()}
-    scores = dict.fromkeys(score for part in rows.values() for score in part)
-    lines = [(score, *(_agreed(part.get(score)) for part in rows.values())) for score in scores]
+    scores = next(iter(found.values()))[0].scores
+    lines = [(score, *(_agreed(part, score) for part in found.values())) for score in scores]
     lines.append((f"always {HABIT}", *(f"- / - / {100 * _habit(part):.1f}" for part in found.values())))
     lines.append(("any candidate", *(f"- / - / {100 * _any(part):.1f}" for part in found.values())))
     notes = [
-        f"- {name}: {len({one.name for one in part})} candidates of {len({one.backbone for one in part})} backbones, "
-        f"{len({one.seed for one in part})} seeds; measured from {100 * min(map(_measured, part)):.1f} to "
-        f"{100 * max(map(_measured, part)):.1f}; first by {STANDARD}: {_first(part)}"
+        f"- {name}: {len({one.name for one in part})} candidates, {len({one.seed for one in part})} seeds; measured "
+        f"from {100 * min(map(_measured, part)):.1f} to {100 * max(map(_measured, part)):.1f}"
         for name, part in found.items()
     ]
     title = f"### Scores against measured balanced accuracy ({size} px): Spearman / Kendall / regret in points"
@@ -64,32 +81,28 @@ def agreement_markdown(found: Mapping[str, Sequence[Candidate]], size: int) -> s
 def candidates(chosen: argparse.Namespace, name: str) -> list[Candidate]:
     """Runs a data set seed by seed, so that a broken run loses one; a half-finished one is begun anew."""
     sites, shots = SELECTION[name]
-    found = []
+    found, data, weights = [], *(str(chosen.shared.absolute() / part) for part in (f"data/{name}", "weights"))
     for seed in range(chosen.seeds):
         words = (f"sites={sites}", f"shots={shots}", f"image-size={chosen.size}", f"seed={seed}")
-        order = Selection(
-            str(chosen.shared.absolute() / "data" / name), read_sources(chosen.backbones), words,
-            str(chosen.shared.absolute() / "weights"), True, 1, 1,
-            chosen.out.absolute() / "selection" / name / f"seed-{seed}",
-        )  # fmt: skip
+        out = chosen.out.absolute() / "selection" / name / f"seed-{seed}"
         print(f"{name}, seed {seed} of {chosen.seeds}", file=sys.stderr, flush=True)
-        found += [Candidate(**row) for row in select(order, ROOT, _run)["by_seed"]]
+        select(read_sources(chosen.backbones), RunOrder(None, words, data, 1, 1, None, out), ROOT, _run, weights)
+        for path in sorted(out.glob("*/seed-*/result.json")):
+            result = Result.read(path)
+            for record in result.methods.values():
+                source = f"{result.settings['backbone']}@{record.facts['taps']}"
+                measured = record.judgement.figures["balanced_accuracy"] or 0.0
+                found.append(Candidate(source, seed, record.facts["scores"], measured))
     return found
 
 
-def _run(plan: RunPlan) -> None:
-    run_once(plan.settings, plan.out, plan.name, seeds=plan.seeds, workers=plan.workers)
+def _agreed(part: Sequence[Candidate], score: str) -> str:
+    from scipy import stats
 
-
-def _agreed(row: Mapping[str, float | int | None] | None) -> str:
-    if row is None:
-        return "-"
-    shown = ["-" if row[key] is None else f"{row[key]:+.2f}" for key in ("spearman", "kendall")]
-    return f"{' / '.join(shown)} / {100 * (row['regret'] or 0.0):.1f}"
-
-
-def _measured(one: Candidate) -> float:
-    return one.measured["balanced_accuracy"]
+    pairs = [([one.scores[score] for one in mine], [*map(_measured, mine)]) for mine in _by_seed(part)]
+    orders = [nanmean([order(*pair).statistic for pair in pairs]) for order in (stats.spearmanr, stats.kendalltau)]
+    regret = fmean(max(measured) - measured[by.index(max(by))] for by, measured in pairs)
+    return f"{orders[0]:+.2f} / {orders[1]:+.2f} / {100 * regret:.1f}"
 
 
 def _by_seed(part: Sequence[Candidate]) -> list[list[Candidate]]:
@@ -98,20 +111,13 @@ def _by_seed(part: Sequence[Candidate]) -> list[list[Candidate]]:
 
 def _habit(part: Sequence[Candidate]) -> float:
     """Mean regret of always taking `HABIT`."""
-    return fmean(
-        max(map(_measured, mine)) - next(_measured(one) for one in mine if one.name == HABIT) for mine in _by_seed(part)
-    )
+    pairs = ((max(map(_measured, mine)), [one for one in mine if one.name == HABIT]) for mine in _by_seed(part))
+    return fmean(best - habit.measured for best, [habit] in pairs)
 
 
 def _any(part: Sequence[Candidate]) -> float:
     """Mean regret of a candidate drawn at random."""
     return fmean(max(map(_measured, mine)) - fmean(map(_measured, mine)) for mine in _by_seed(part))
-
-
-def _first(part: Sequence[Candidate]) -> str:
-    """The candidates the standard score puts first, with how often."""
-    names = [max(mine, key=lambda one: one.scores[STANDARD]).name for mine in _by_seed(part)]
-    return ", ".join(f"{name} ({names.count(name)}x)" for name in dict.fromkeys(names))
 
 
 if __name__ == "__main__":

@@ -56,11 +56,20 @@ def test_a_run_leaves_its_record(tmp_path: Path) -> None:
     assert json.loads((run.folder / "versions.json").read_text())["python"]
 
 
-@pytest.mark.parametrize("error, words", [(RunError("no quorum"), "RunError: no quorum"), (KeyboardInterrupt(), "int")])
-def test_a_failed_run_is_marked(tmp_path: Path, error: BaseException, words: str) -> None:
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RunError("no quorum"), "RunError: no quorum"),
+        (KeyboardInterrupt(), "interrupted"),
+        # what another library says may quote a cell of a patient's row
+        (ValueError("could not convert string to float: 'Mrs Miller'"), "ValueError: raised in test_runs.py, line "),
+    ],
+)
+def test_a_failed_run_is_marked_and_quotes_no_cell(tmp_path: Path, error: BaseException, words: str) -> None:
     with pytest.raises(type(error)), create_run(tmp_path / "run"):
         raise error
-    assert words in (tmp_path / "run" / "FAILED").read_text()
+    marker = (tmp_path / "run" / "FAILED").read_text()
+    assert words in marker and "Miller" not in marker
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 

@@ -140,17 +140,14 @@ def progress_shown(console: "Console", quiet: bool = False) -> Iterator[Listener
 
 def _moving(bars: "Progress") -> Listener:
     """One bar for the seeds, one for the rounds of the phase at work, one for the hospitals of the round."""
-    tasks = {
-        "seed": bars.add_task("seeds", total=None),
-        "phase": bars.add_task("starting", total=None),
-        "site": bars.add_task("hospitals", total=None, visible=False),
-    }
+    tasks = {kind: bars.add_task(kind, total=None, visible=kind == "seed") for kind in ("seed", "phase", "site")}
 
     def move(event: Event) -> None:
-        kind, done = event.get("kind", ""), event.get("done") or event.get("round") or 0
-        if kind in tasks and (kind != "site" or event.get("of")):
-            words: dict[str, Any] = {} if kind == "seed" else {"description": _phase_of(event), "visible": True}
-            bars.update(tasks[kind], completed=done, total=event.get("of"), **words)
+        kind, total = event.get("kind", ""), event.get("of")
+        if kind in tasks and total:
+            words = ": ".join(filter(None, (event.get("phase"), event.get("site")))) or "seeds"
+            done = event.get("done") or event.get("round") or 0
+            bars.update(tasks[kind], completed=done, total=total, description=words, visible=True)
 
     return move
 
@@ -158,8 +155,3 @@ def _moving(bars: "Progress") -> Listener:
 def _say_seed(console: "Console", event: Event) -> None:
     if event.get("kind") == "seed":
         say(console, f"seed {event.get('done', '?')} of {event.get('of', '?')} done")
-
-
-def _phase_of(event: Event) -> str:
-    place = f": {event['site']}" if event.get("kind") == "site" and event.get("site") else ""
-    return f"{event.get('phase') or 'hospitals'}{place}"

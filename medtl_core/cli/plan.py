@@ -10,6 +10,7 @@ from typing import Any
 from medtl_core.config import Value, read_assignments, read_scenario, settings
 from medtl_core.errors import ConfigError, DataError, did_you_mean, positive
 from medtl_core.flower.run import RunPlan
+from medtl_core.store import read_json
 
 #: The scenario of a run that names neither a scenario nor data.
 QUICKSTART = "quickstart"
@@ -141,6 +142,14 @@ def new_folder(name: str) -> Path:
         number += 1
         place = stem.with_name(f"{stem.name}-{number}")
     return place
+
+
+def is_done(plan: RunPlan) -> bool:
+    """Returns whether a plan's folder holds its finished run, under the same settings and seeds."""
+    if not (plan.out / "metrics.json").is_file():
+        return False
+    stored = read_json(plan.out / "config.json")
+    return bool(stored["settings"] == plan.settings.public() and stored["seeds"] == plan.seeds)
 
 
 def _cores() -> int:

@@ -1,13 +1,12 @@
 """Charts of figures: the forest plot of methods, balanced accuracy by site, and what every round moved and took."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from medtl_core.report import numerals, svg
 from medtl_core.report.estimate import Estimate
 from medtl_core.report.pool import MeanExchange, SiteSummary
-from medtl_core.report.summary import Summary, role
 from medtl_core.report.svg import Axis, element, line, text, titled
 
 #: Panels of the forest plot.
@@ -16,45 +15,47 @@ _PANELS: Mapping[str, str] = {"balanced_accuracy": "Balanced accuracy", "auroc":
 _BARS = ((svg.FOCUS, svg.FOCUS), (svg.GRID, svg.THIRD), (svg.FOCUS_SOFT, svg.FOCUS))
 
 
-def forest_plot(summary: Summary, title: str = "Comparison of methods") -> str:
-    """Returns one dot with its interval for every method, one panel for every figure; references are hollow."""
-    left, gap, top, step = svg.names_width(summary.methods), 26.0, 34.0, 27.0
+def forest_plot(methods: Mapping[str, Mapping[str, Estimate]], references: Collection[str], focus: str = "") -> str:
+    """Returns one dot with its interval for every method, one panel for every figure.
+
+    Args:
+        methods: name -> figure -> its estimate.
+        references: names whose dots are hollow.
+        focus: the name on a band of colour, if any.
+    """
+    left, gap, top, step = svg.names_width(methods), 26.0, 34.0, 27.0
     width = (svg.WIDTH - left - gap * (len(_PANELS) - 1)) / len(_PANELS)
-    middles = {name: top + step * (number + 0.5) for number, name in enumerate(summary.methods)}
+    middles = {name: top + step * (number + 0.5) for number, name in enumerate(methods)}
     bottom = top + step * len(middles)
-    chosen = summary.focus
-    band: dict[str, str | float] = {"width": svg.WIDTH, "height": step, "rx": 4.0}
-    shapes = [element("rect", x=0.0, y=middles[chosen] - step / 2, **band, fill=svg.FOCUS_SOFT, opacity=0.45)]
+    shapes = []
+    if focus:
+        band: dict[str, str | float] = {"width": svg.WIDTH, "height": step, "rx": 4.0}
+        shapes.append(element("rect", x=0.0, y=middles[focus] - step / 2, **band, fill=svg.FOCUS_SOFT, opacity=0.45))
     for name, y in middles.items():
-        style: dict[str, str | float] = {"text_anchor": "end", "font_weight": "650" if name == chosen else "400"}
-        fill = svg.INK if role(name) == "federated" else svg.MUTED
+        style: dict[str, str | float] = {"text_anchor": "end", "font_weight": "650" if name == focus else "400"}
+        fill = svg.MUTED if name in references else svg.INK
         shapes.append(text(name, left - 12, y + 4.5, font_size=13.0, **style, fill=fill))
     for number, (figure, heading) in enumerate(_PANELS.items()):
         start = left + number * (width + gap)
-        estimates = {name: method.figures[figure] for name, method in summary.methods.items()}
-        axis = Axis(*extent(estimates.values()), start + 6, start + width - 46)
+        estimates = {name: figures[figure] for name, figures in methods.items()}
+        axis = Axis(*_extent(estimates.values()), start + 6, start + width - 46)
         shapes.append(text(heading, start + 6, 18, font_weight="600"))
         shapes += svg.axis_below(axis, top, bottom, "{:.2f}".format, svg.ticks(axis.low, axis.high, 4))
         for name, estimate in estimates.items():
-            weight = "650" if name == chosen else "400"
-            shapes.append(_dot(name, estimate, axis, middles[name]))
+            weight = "650" if name == focus else "400"
+            shapes.append(_dot(name, estimate, axis, middles[name], hollow=name in references))
             shapes.append(
                 text(estimate.figure, start + width, middles[name] + 4.5, text_anchor="end", font_weight=weight)
             )
     words = "; ".join(
-        f"{name}: " + ", ".join(f"{heading} {method.figures[figure]}" for figure, heading in _PANELS.items())
-        for name, method in summary.methods.items()
+        f"{name}: " + ", ".join(f"{heading} {figures[figure]}" for figure, heading in _PANELS.items())
+        for name, figures in methods.items()
     )
-    return svg.picture(shapes, svg.WIDTH, bottom + 26, title, words)
+    return svg.picture(shapes, svg.WIDTH, bottom + 26, "Comparison of methods", words)
 
 
-def site_bars(figures: Mapping[str, Mapping[str, SiteSummary]], title: str = "Balanced accuracy by site") -> str:
-    """Returns horizontal bars, a group for every site and a bar for every method.
-
-    Args:
-        figures: method -> site -> how it did; at most three methods.
-        title: names the chart for readers who do not see it.
-    """
+def site_bars(figures: Mapping[str, Mapping[str, SiteSummary]]) -> str:
+    """Returns horizontal bars, a group for every site and a bar for each of at most three methods (method -> site)."""
     methods = list(figures)[: len(_BARS)]
     sites = list(dict.fromkeys(site for method in methods for site in figures[method]))
     left, thick, gap, top = svg.names_width(sites), 15.0, 14.0, 30.0
@@ -74,10 +75,10 @@ def site_bars(figures: Mapping[str, Mapping[str, SiteSummary]], title: str = "Ba
         for number, (method, value) in enumerate(values.items()):
             shapes.append(_bar(f"{site}, {method}", value, axis, start + number * thick, thick - 2, _BARS[number]))
         words.append(f"{site}: " + ", ".join(f"{name} {numerals.figure(value)}" for name, value in values.items()))
-    return svg.picture(shapes, svg.WIDTH, bottom + 26, title, "; ".join(words))
+    return svg.picture(shapes, svg.WIDTH, bottom + 26, "Balanced accuracy by site", "; ".join(words))
 
 
-def round_bars(exchanges: Sequence[MeanExchange], title: str = "Bytes and seconds of every round") -> str:
+def round_bars(exchanges: Sequence[MeanExchange]) -> str:
     """Returns three strips of bars over the run's exchanges in order: bytes moved either way, and seconds taken."""
     left, top, height, gap = 64.0, 26.0, 92.0, 42.0
     x = Axis(0, max(len(exchanges), 1), left, svg.WIDTH - 6)
@@ -105,23 +106,23 @@ def round_bars(exchanges: Sequence[MeanExchange], title: str = "Bytes and second
         f"{numerals.seconds(item.seconds)}"
         for item in exchanges
     )
+    title = "Bytes and seconds of every round"
     return svg.picture([*shapes, *phases], svg.WIDTH, bottom + 34 + room, title, words)
 
 
-def _dot(name: str, estimate: Estimate, axis: Axis, y: float) -> str:
+def _dot(name: str, estimate: Estimate, axis: Axis, y: float, *, hollow: bool) -> str:
     """Returns the mean as a dot over its interval; nothing where the figure is not defined."""
     if estimate.mean is None:
         return ""
-    reference = role(name) != "federated"
-    colour = svg.THIRD if reference else svg.FOCUS
+    colour = svg.THIRD if hollow else svg.FOCUS
     shape = svg.interval(estimate.ends, axis, y, stroke=colour, stroke_width=2.0)
     # A reference is hollow, so that it differs by shape and not by colour alone.
-    fill = svg.PAPER if reference else colour
+    fill = svg.PAPER if hollow else colour
     shape += element("circle", cx=axis(estimate.mean), cy=y, r=5.0, fill=fill, stroke=colour, stroke_width=2.0)
     return titled(shape, f"{name}: {estimate}")
 
 
-def extent(estimates: Iterable[Estimate]) -> tuple[float, float]:
+def _extent(estimates: Iterable[Estimate]) -> tuple[float, float]:
     """Returns ends that hold every dot and interval, rounded outwards to twentieths inside [0, 1]."""
     known = [value for each in estimates for value in (each.mean, each.low, each.high) if value is not None]
     if not known:

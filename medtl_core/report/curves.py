@@ -13,11 +13,7 @@ def roc_grid(
 ) -> str:
     """Returns one small ROC panel for every site, each before the curve of all sites in grey.
 
-    Args:
-        sites: to draw; where there is none, one panel shows the curve of all sites.
-        curves: of the sites.
-        overall: curve of all sites together.
-        title: names the chart for readers who do not see it.
+    Where there is no site, one panel shows the curve of all of them. The title is for readers who do not see the chart.
     """
     drawn: Mapping[str, SiteSummary | None] = sites or {"all sites": None}
     columns = min(len(drawn), 4)

@@ -9,12 +9,9 @@ from medtl_core.report import numerals
 
 @dataclass(frozen=True)
 class Estimate:
-    """Mean and 95% interval of a figure.
+    """Mean and 95% interval of a figure, None where it is not defined or has no interval.
 
-    Attributes:
-        mean: over the repetitions at which the figure is defined; None where there is none.
-        low, high: ends of the interval; None where there is no interval.
-        undefined: repetitions at which the figure is not defined although it is at others.
+    `undefined` counts the repetitions at which the figure is not defined although it is at others.
     """
 
     mean: float | None = None
@@ -26,9 +23,7 @@ class Estimate:
     def over(cls, values: Sequence[float | None], bootstrap: tuple[float, float] | None = None) -> Self:
         """Returns the estimate from one value a repetition: Student's t-interval over those that are defined.
 
-        Args:
-            values: None where the figure is not defined.
-            bootstrap: interval that a single value brings along.
+        A single value may bring along an interval, its `bootstrap`.
 
         Example:
             >>> Estimate.over([0.5], (0.4, 0.6))
@@ -56,12 +51,7 @@ class Estimate:
     @property
     def spread(self) -> str:
         """The interval in words, to three digits; empty where there is none."""
-        return numerals.spread(self.ends)
-
-    @property
-    def noted(self) -> str:
-        """Both, the interval in brackets: what a sentence says."""
-        return f"{self.figure} ({self.spread})" if self.spread else self.figure
+        return "–".join(map(numerals.figure, self.ends or ()))  # noqa: RUF001 (an en dash joins the ends of a range)
 
     def __str__(self) -> str:
         """Both, side by side: what a plot says."""

@@ -4,17 +4,17 @@
 UNDEFINED = "–"  # noqa: RUF001 (an en dash is the usual sign for "no value")
 
 
-def figure(value: float | None, digits: int = 3) -> str:
-    """Returns a figure between 0 and 1 with fixed digits.
+def figure(value: float | None) -> str:
+    """Returns a figure between 0 and 1 to three digits.
 
     Example:
         >>> figure(0.5), figure(None)
         ('0.500', '–')
     """
-    return UNDEFINED if value is None else f"{value:.{digits}f}"
+    return UNDEFINED if value is None else f"{value:.3f}"
 
 
-def signed(value: float | None, digits: int = 3) -> str:
+def signed(value: float | None) -> str:
     """Returns a difference with its sign; zero has none.
 
     Example:
@@ -23,31 +23,19 @@ def signed(value: float | None, digits: int = 3) -> str:
     """
     if value is None:
         return UNDEFINED
-    text = f"{abs(value):.{digits}f}"
+    text = f"{abs(value):.3f}"
     if not float(text):
         return text
     return ("+" if value > 0 else "−") + text  # noqa: RUF001 (a minus sign as wide as the plus)
 
 
-def spread(ends: tuple[float, float] | None, digits: int = 3) -> str:
-    """Returns an interval, or nothing where there is none.
-
-    Example:
-        >>> spread((0.65, 0.75))
-        '0.650–0.750'
-    """
-    return "" if ends is None else f"{figure(ends[0], digits)}–{figure(ends[1], digits)}"  # noqa: RUF001 (an en dash joins the ends of a range)
-
-
-def size(count: float | None) -> str:
+def size(count: float) -> str:
     """Returns a number of bytes in decimal units.
 
     Example:
         >>> size(512), size(12_345), size(1_900_000)
         ('512 B', '12.3 kB', '1.90 MB')
     """
-    if count is None:
-        return UNDEFINED
     for unit in ("B", "kB", "MB", "GB"):
         if abs(count) < 999.5 or unit == "GB":
             break
@@ -56,15 +44,13 @@ def size(count: float | None) -> str:
     return f"{count:.{digits}f} {unit}"
 
 
-def seconds(value: float | None) -> str:
+def seconds(value: float) -> str:
     """Returns a duration.
 
     Example:
         >>> seconds(0.0123), seconds(4.56), seconds(75)
         ('12 ms', '4.6 s', '1 min 15 s')
     """
-    if value is None:
-        return UNDEFINED
     if not value:
         return "0 s"
     if value < 0.9995:

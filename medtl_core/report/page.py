@@ -26,9 +26,8 @@ def render(summary: Summary, results: Sequence[Result]) -> str:
     data = first.data.title or first.settings.get("data") or Path(f"{first.settings.get('data-path', '')}").name
     name = summary.name or data
     pooled = (method for other, method in summary.methods.items() if role(other) == "pooled")
-    sites = {method: figures for method in _compared(summary) if (figures := pool.by_site(results, method))}
-    drawn = {method: pool.largest(figures, MOST_PANELS) for method, figures in sites.items()}
-    exchanges = pool.exchanges(results)
+    estimates = {method: outcome.figures for method, outcome in summary.methods.items()}
+    references = [method for method in estimates if role(method) != "federated"]
     return template.render(
         "medtl_core.report",
         title=f"Federated transfer learning: {name}" if name else "Federated transfer learning",
@@ -43,26 +42,38 @@ def render(summary: Summary, results: Sequence[Result]) -> str:
         method=summary.methods[chosen],
         pooled=next(pooled, None),
         training_cases=_training_cases(results),
-        forest_plot=markup(charts.forest_plot(summary)),
+        forest_plot=markup(charts.forest_plot(estimates, references, chosen)),
         method_tables=tables.method_tables(summary),
         plots={method: _plots(results, method) for method in summary.methods},
-        site_bars=markup(charts.site_bars(drawn) if drawn else ""),
-        site_table=tables.site_table(sites),
         most_panels=MOST_PANELS,
         reliability_table=tables.reliability_table(pool.reliability(results, chosen)),
-        round_bars=markup(charts.round_bars(exchanges)),
-        phase_table=tables.phase_table(exchanges),
-        exchange_table=tables.exchange_table(exchanges),
         failure_table=tables.failure_table(results),
         fact_tables=tables.fact_tables(first, f" (seed {first.seed})" if len(results) > 1 else ""),
+        **_sites(summary, results),
+        **_exchanges(results),
     )
+
+
+def _sites(summary: Summary, results: Sequence[Result]) -> dict[str, object]:
+    """The chart and the table of sites."""
+    sites = {method: figures for method in _compared(summary) if (figures := pool.by_site(results, method))}
+    drawn = {method: pool.largest(figures, MOST_PANELS) for method, figures in sites.items()}
+    return {"site_bars": markup(charts.site_bars(drawn) if drawn else ""), "site_table": tables.site_table(sites)}
+
+
+def _exchanges(results: Sequence[Result]) -> dict[str, object]:
+    """The chart and the tables of exchanges."""
+    rows = pool.exchanges(results)
+    shown = {"phase_table": tables.phase_table(rows), "exchange_table": tables.exchange_table(rows)}
+    return {"round_bars": markup(charts.round_bars(rows)), **shown}
 
 
 def _lead(summary: Summary, results: Sequence[Result]) -> str:
     """Returns the first sentences of the page: what the method looked at closely reached, and at what cost."""
     chosen, method = summary.focus, summary.methods[summary.focus]
     words = f"With {_training_cases(results)} at each of {summary.hospitals} hospitals, {chosen} reached a balanced "
-    words += f"accuracy of {method.figures['balanced_accuracy'].noted}"
+    reached = method.figures["balanced_accuracy"]
+    words += f"accuracy of {reached.figure}" + (f" ({reached.spread})" if reached.spread else "")
     gain = method.gains["balanced_accuracy"].mean if method.gains else None
     if gain is not None:
         words += f", {abs(gain):.3f} {'more' if gain >= 0 else 'less'} than hospitals that train alone"

@@ -76,17 +76,16 @@ def roc(results: Sequence[Result], method: str, site: str = ALL_SITES) -> Curve 
     if not drawn:
         return None
     if len(drawn) == 1:
-        return _thinned(drawn[0])
+        points = drawn[0].shape[1]
+        thinned = drawn[0][:, np.unique(np.linspace(0, points - 1, min(240, points)).round().astype(int))]
+        return thinned[0].tolist(), thinned[1].tolist()
     return mean_curve([(curve[0], curve[1]) for curve in drawn])
 
 
 def reliability(results: Sequence[Result], method: str) -> list[CalibrationBin]:
     """Returns the non-empty bins of equal width over all seeds together."""
     sums = np.zeros((3, _BINS))
-    for judgement in _judgements(results, method):
-        if judgement.curves is None:
-            continue
-        bins = judgement.curves.reliability
+    for bins in (judgement.curves.reliability for judgement in _judgements(results, method) if judgement.curves):
         for confidence, accuracy, cases in zip(bins.confidence, bins.accuracy, bins.count, strict=True):
             if cases:
                 place = min(int(confidence * _BINS), _BINS - 1)
@@ -113,8 +112,3 @@ def exchanges(results: Sequence[Result]) -> list[MeanExchange]:
 
 def _judgements(results: Sequence[Result], method: str) -> list[Judgement]:
     return [result.methods[method].judgement for result in results if method in result.methods]
-
-
-def _thinned(curve: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]", most: int = 240) -> Curve:
-    kept = np.unique(np.linspace(0, curve.shape[1] - 1, min(most, curve.shape[1])).round().astype(int))
-    return curve[0, kept].tolist(), curve[1, kept].tolist()

@@ -26,12 +26,10 @@ FIGURES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """How one method did over the repetitions of a run.
+    """How one method did over the repetitions of a run: an estimate for each of `FIGURES`, and the mean cost.
 
     Attributes:
         kind: "federated", "local", "personal" or "ensemble".
-        figures: an estimate for each of `FIGURES`.
-        cost: what it took, in the mean.
         interval: what its intervals are, where they are of another kind than the run's.
         gains: figure -> difference to hospitals that train alone, paired by seed; None where there is no such method.
     """
@@ -59,13 +57,10 @@ class Summary:
 
     Attributes:
         name: title of the report; may be empty.
-        seeds: of the repetitions, in order.
         interval: what the intervals are.
-        classes: in agreed order.
-        hospitals: how many.
         test_cases: of the server; 0 where hospitals judge.
         failures: replies that did not come or could not be used.
-        methods: name -> how it did, in the order asked for.
+        methods: in the order asked for.
     """
 
     name: str
@@ -171,14 +166,11 @@ def _gains(results: Sequence[Result], name: str, reference: str) -> dict[str, Es
         for result in results
         if name in result.methods and reference in result.methods
     ]
-    return {
-        figure: Estimate.over([_difference(there.get(figure), alone.get(figure)) for there, alone in pairs])
-        for figure in ("balanced_accuracy", "auroc")
-    }
-
-
-def _difference(value: float | None, reference: float | None) -> float | None:
-    return None if value is None or reference is None else value - reference
+    gains = {}
+    for figure in ("balanced_accuracy", "auroc"):
+        values = [(there.get(figure), alone.get(figure)) for there, alone in pairs]
+        gains[figure] = Estimate.over([None if a is None or b is None else a - b for a, b in values])
+    return gains
 
 
 def _as_dicts(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, Any]]:

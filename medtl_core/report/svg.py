@@ -28,12 +28,7 @@ _GLYPH = 0.55
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear map from data to pixels.
-
-    Attributes:
-        low, high: data ends.
-        start, stop: pixel ends; `start` may be the larger one, as on a vertical axis.
-    """
+    """A linear map from data, `low` to `high`, to pixels; `start` may be above `stop`, as on a vertical axis."""
 
     low: float
     high: float
@@ -93,7 +88,7 @@ def text_width(words: str, size: float = 12.0) -> float:
 
 def names_width(names: Iterable[str]) -> float:
     """Returns the pixels that a column of names at the left of a chart takes."""
-    return min(max((text_width(name, 13) for name in names), default=60.0) + 16, 240.0)
+    return min(max((text_width(name, 13) for name in names), default=60.0) + 16, 320.0)
 
 
 def line(x1: float, y1: float, x2: float, y2: float, **attributes: str | float) -> str:
@@ -169,16 +164,12 @@ def axis_left(axis: Axis, left: float, right: float, write: Write, values: Seque
     ]
 
 
-def interval(
-    ends: tuple[float, float] | None, axis: Axis, place: float, *, upright: bool = False, **style: str | float
-) -> str:
-    """Returns an interval as a line along the axis, at a place across it; it stops where the axis does."""
+def interval(ends: tuple[float, float] | None, axis: Axis, y: float, **style: str | float) -> str:
+    """Returns an interval as a line along a horizontal axis, at a height; it stops where the axis does."""
     if ends is None:
         return ""
     low, high = (axis.clip(end) for end in ends)
-    lines = [(low, place, high, place), *((end, place - 4, end, place + 4) for end in (low, high))]
-    if upright:
-        lines = [(y1, x1, y2, x2) for x1, y1, x2, y2 in lines]
+    lines = [(low, y, high, y), *((end, y - 4, end, y + 4) for end in (low, high))]
     return "".join(line(x1, y1, x2, y2, **style) for x1, y1, x2, y2 in lines)
 
 

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medtl_core.evaluation.result import Cost, Result
 from medtl_core.report import numerals
@@ -133,21 +132,18 @@ def failure_table(results: Sequence[Result]) -> PageTable:
 
 
 def fact_tables(result: Result, seed: str) -> list[PageTable]:
-    """Returns what a run was made of: data, hospitals (of the seed named), settings and versions."""
+    """Returns what a run was made of: data, hospitals (of the seed named), versions, and settings without places."""
     data = {key: getattr(result.data, key) for key in ("name", "title", "licence")}
     facts = {**data, "notes": " ".join(result.data.notes)}
     about = plain_table("Data", ["Fact", "Value"], [(key, value) for key, value in facts.items() if value])
     hospitals = plain_table("Hospitals", ["Hospital", f"Training cases{seed}"], sorted(result.sites.items()))
-    return [*([about] if about.rows else []), hospitals, *run_tables(result.settings, result.versions)]
-
-
-def run_tables(settings: Mapping[str, Any], versions: Mapping[str, str]) -> list[PageTable]:
-    """Returns the settings, without the places on the machine that ran, and the versions of a run."""
-    words = {key: f"{value}" for key, value in sorted(settings.items())}
+    words = {key: f"{value}" for key, value in sorted(result.settings.items())}
     shown = {key: Path(value).name if key in _PLACES else value for key, value in words.items()}
     return [
+        *([about] if about.rows else []),
+        hospitals,
         plain_table("Settings", ["Setting", "Value"], [(key, value or "(default)") for key, value in shown.items()]),
-        plain_table("Versions", ["Part", "Version"], versions.items()),
+        plain_table("Versions", ["Part", "Version"], result.versions.items()),
     ]
 
 

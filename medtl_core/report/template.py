@@ -1,7 +1,5 @@
 """Pages from templates and style sheets that lie beside the code; each is whole in itself and fetches nothing."""
 
-from importlib.resources import files
-
 from medtl_core.report import numerals
 
 
@@ -10,21 +8,12 @@ def render(package: str, **values: object) -> str:
 
     Every value is escaped but charts, which come as `markup`. Templates and style sheets that the package lacks are
     those of this one: `base.html`, which every page extends, `macros.html` and `style.css`.
-
-    Args:
-        package: that holds `page.html`.
-        values: by their names in the template.
     """
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-    folders = [files(package), files("medtl_core.report")]
-
-    def read(name: str) -> str | None:
-        places = [place for folder in folders if (place := folder / name).is_file()]
-        return places[0].read_text(encoding="utf-8") if places else None
-
+    loader = ChoiceLoader([PackageLoader(place, "") for place in (package, "medtl_core.report")])
     environment = Environment(
-        loader=FunctionLoader(read), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters["size"] = numerals.size
     return environment.get_template("page.html").render(UNDEFINED=numerals.UNDEFINED, **values)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from medtl_core.report import numerals
 from medtl_core.report.estimate import Estimate
 from medtl_core.report.summary import MethodSummary, Summary
+from medtl_core.report.tables import PageTable, TableCell, plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,11 +34,8 @@ def terminal_table(
 ) -> "Table":
     """Returns a table as all commands print them: a line under the headings and no other.
 
-    Args:
-        columns: heading -> how rich lays it out, usually `WORD` or `NUMBER`.
-        rows: cells, in rich's markup.
-        bold: first cell of the row that stands out.
-        options: of the table, for rich.
+    Columns are headings with their layout in rich, usually `WORD` or `NUMBER`, cells are in rich's markup; the row
+    whose first cell is `bold` stands out, and options are of rich's table.
     """
     from rich import box
     from rich.table import Table
@@ -63,30 +61,20 @@ def summary_table(summary: Summary) -> "Table":
     return terminal_table({"\nmethod": WORD, **figures, **numbers}, rows, bold=summary.focus, **options)
 
 
-def ranking_table(ranking: Mapping[str, Any]) -> "Table":
-    """Returns the order of sources as a table; shares and measured balanced accuracy in percent."""
-    scores = list(dict.fromkeys(name for row in ranking["candidates"] for name in row["scores"]))
-    measured = ["test\nacc."] if any(row["measured"] for row in ranking["candidates"]) else []
-    # A score's name in words that stand one above the other.
-    headings = [*(score.replace("accuracy", "acc.").replace("-", "\n") for score in scores), *measured]
-    rows = []
-    for row in ranking["candidates"]:
-        cells = [_number(row["scores"].get(name), name in _SHARES) for name in scores]
-        cells += [_number(row["measured"].get("balanced_accuracy"), True) for _ in measured]
-        rows.append([row["backbone"], row["taps"], *cells])
-    columns = {"source": WORD, "taps": {"overflow": "fold"}, **dict.fromkeys(headings, _FOLDED)}
-    return terminal_table(columns, rows, padding=(0, 1, 0, 0))
+def shown_table(table: PageTable) -> "Table":
+    """Returns a page's table for the terminal, remarks in small print under their values."""
+    columns = {heading: _FOLDED if place else WORD for place, heading in enumerate(table.headings)}
+    rows = [[row.name, *map(_cell, row.cells)] for row in table.rows]
+    return terminal_table(columns, rows, caption=table.caption, caption_justify="left", collapse_padding=True)
 
 
-def agreement_table(ranking: Mapping[str, Any]) -> "Table":
-    """Returns how every score's order agrees with the measured result as a table."""
-    columns = {"score": WORD, **dict.fromkeys(("candidates", "Spearman", "Kendall", "regret (points)"), _FOLDED)}
+def ranking_table(candidates: Sequence[Mapping[str, Any]]) -> "Table":
+    """Returns the order of sources as a table."""
+    scores = list(candidates[0]["scores"])
     rows = [
-        [row["score"], str(row["candidates"]), *(_number(row[key]) for key in ("spearman", "kendall")),
-         _number(row["regret"], True)]
-        for row in ranking["agreement"]
-    ]  # fmt: skip
-    return terminal_table(columns, rows, padding=(0, 1, 0, 0))
+        (row["backbone"], row["taps"], *(_score(name, row["scores"][name]) for name in scores)) for row in candidates
+    ]
+    return shown_table(plain_table("", ["source", "taps", *scores], rows))
 
 
 def audit_table(audit: Mapping[str, Any]) -> "Table":
@@ -119,12 +107,17 @@ def _figures(method: MethodSummary) -> Sequence[str]:
     ]
 
 
+def _cell(cell: TableCell) -> str:
+    return cell.value + (f"\n[dim]{_short(cell.note)}[/]" if cell.note else "")
+
+
 def _with_spread(estimate: Estimate) -> str:
-    interval = estimate.spread.replace("0.", ".")
-    return estimate.figure + (f" [not bold dim]{interval}[/]" if interval else "")
+    return estimate.figure + (f" [not bold dim]{_short(estimate.spread)}[/]" if estimate.spread else "")
 
 
-def _number(value: float | None, share: bool = False) -> str:
-    if value is None:
-        return "-"
-    return f"{100 * value:.1f}" if share else f"{value:.2f}"
+def _short(interval: str) -> str:
+    return interval.replace("0.", ".")
+
+
+def _score(name: str, value: float) -> str:
+    return f"{100 * value:.1f}" if name in _SHARES else f"{value:.2f}"

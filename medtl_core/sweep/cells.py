@@ -34,7 +34,7 @@ class Sweep:
         epsilons: promised, in order.
         shots: labelled cases of each hospital, in order.
         mechanisms: private methods.
-        secure: whether those that can are summed securely.
+        secure: whether hospitals' sums are taken securely.
     """
 
     plan: RunPlan
@@ -43,12 +43,6 @@ class Sweep:
     mechanisms: tuple[PrivateMethod, ...]
     secure: bool
 
-    def methods(self, mode: str) -> tuple[str, ...]:
-        """Returns the names of what runs under a mode; mechanisms without a secure sum run open."""
-        if mode == FREE:
-            return REFERENCES
-        return tuple(method.name for method in self.mechanisms if (self.secure and method.secure) == (mode == SECURE))
-
     @property
     def data(self) -> str:
         """Name of the data set, for folders and tables."""
@@ -56,17 +50,12 @@ class Sweep:
         return chosen.data or Path(chosen.data_path).stem
 
     @property
-    def shared_settings(self) -> dict[str, Any]:
-        """What all runs share, by the settings' kebab-case names."""
-        public = self.plan.settings.public()
-        return {key: value for key, value in public.items() if key not in _FREE_SETTINGS}
-
-    @property
     def identity(self) -> dict[str, Any]:
         """What two calls must have in common to be one sweep, JSON-able."""
+        public = self.plan.settings.public()
         return {
             "sweep": "privacy",
-            "settings": self.shared_settings,
+            "settings": {key: value for key, value in public.items() if key not in _FREE_SETTINGS},
             "mechanisms": [method.name for method in self.mechanisms],
             "references": list(REFERENCES),
             "secure-sum": self.secure,
@@ -91,21 +80,21 @@ def jobs(sweep: Sweep) -> Iterator[Job]:
         PrivacyError: delta promises nothing to so many patients.
         DataError: the data cannot be used.
     """
-    start = sweep.plan.settings.seed
-    modes = [mode for mode in (SECURE, OPEN) if sweep.methods(mode)]
-    for seed, shots in product(range(start, start + sweep.plan.seeds), sweep.shots):
-        chosen = sweep.plan.settings.replace(shots=shots, seed=seed)
+    shared = sweep.plan.settings
+    for seed, shots in product(range(sweep.plan.seeds), sweep.shots):
+        chosen = shared.replace(shots=shots, seed=shared.seed + seed)
         yield _job(sweep, FREE, 0.0, chosen)
         chosen = chosen.replace(public_cases=chosen.public_cases or fewest_patients(chosen))
-        for epsilon, mode in product(sweep.epsilons, modes):
-            private = chosen.replace(privacy="auto", epsilon=epsilon, secure_sum=mode == SECURE)
+        for epsilon in sweep.epsilons:
+            private = chosen.replace(privacy="auto", epsilon=epsilon, secure_sum=sweep.secure)
             terms_of(private, width=1, classes=2)  # what it says of delta holds for any width
-            yield _job(sweep, mode, epsilon, private)
+            yield _job(sweep, SECURE if sweep.secure else OPEN, epsilon, private)
 
 
 def _job(sweep: Sweep, mode: str, epsilon: float, chosen: Settings) -> Job:
     folder = place(sweep.plan.out, mode, f"{sweep.data}-{chosen.shots}", epsilon, chosen.seed)
-    return Job(folder, chosen.replace(methods=",".join(sweep.methods(mode))))
+    names = REFERENCES if mode == FREE else [method.name for method in sweep.mechanisms]
+    return Job(folder, chosen.replace(methods=",".join(names)))
 
 
 def fewest_patients(chosen: Settings) -> int:

@@ -13,12 +13,7 @@ from medtl_core.runtime import quiet
 
 @dataclass(frozen=True)
 class Job:
-    """One run.
-
-    Attributes:
-        folder: of the run.
-        settings: with the seed.
-    """
+    """One run: its folder, and its settings with the seed."""
 
     folder: Path
     settings: Settings
@@ -37,16 +32,10 @@ class Job:
 def work_through(
     jobs: Sequence[Job], do: Callable[[Job], object], minutes: float, tell: Callable[[str], None]
 ) -> dict[str, str]:
-    """Runs what is not done until the budget is spent; returns the failed jobs' names, and why each failed.
+    """Runs what is not done, for so many minutes; returns the failed jobs' names, and why each failed.
 
     A failure is told and does not stop the others, whatever it is: one cell of many may meet a case that its method
-    cannot bear. Who sat out, and why, is in each run's events.
-
-    Args:
-        jobs: in order.
-        do: carries one out, in an empty folder; what a broken run left there is removed before.
-        minutes: after which no further run starts.
-        tell: takes a line for every run.
+    cannot bear. What a broken run left in its folder is removed before it runs again.
     """
     end, failed = time.monotonic() + 60 * minutes, {}
     todo = [job for job in jobs if not job.done]

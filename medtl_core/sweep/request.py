@@ -16,7 +16,7 @@ from medtl_core.sweep.cells import Sweep
 Number = TypeVar("Number", int, float)
 
 #: What runs when no mechanism is named.
-MECHANISMS = "private-auto,private-prototypes,private-mean,private-discriminant,private-gradient,private-sgd"
+MECHANISMS = "private-auto,private-prototypes,private-mean,private-gradient"
 
 #: What a sweep does where nobody says otherwise.
 USUAL: Mapping[str, Value] = {"secure-sum": True}
@@ -39,14 +39,10 @@ def check_assignments(words: Sequence[str], shots: str) -> None:
             raise ConfigError(f"shots are given by --shots {shots} and by --set {word}; keep one")
 
 
-def read_sweep(plan: RunPlan, epsilons: str, mechanisms: str = MECHANISMS, shots: str = "") -> Sweep:
-    """Returns the sweep of a plan.
+def read_sweep(plan: RunPlan, epsilons: str, mechanisms: str, shots: str) -> Sweep:
+    """Returns the sweep of a plan, of lists that are separated by commas.
 
-    Args:
-        plan: what all runs share.
-        epsilons: separated by commas; "none" stands for the references, which always run.
-        mechanisms: names separated by commas.
-        shots: separated by commas; "" = those of the plan.
+    The epsilon "none" stands for the references, which always run; no `shots` means those of the plan.
 
     Raises:
         ConfigError: an epsilon, mechanism or number of shots is not valid, or the hospitals cannot sum securely.
@@ -93,7 +89,7 @@ def read_mechanisms(text: str) -> tuple[PrivateMethod, ...]:
     """Returns the private methods of a comma-separated list, without repeats.
 
     Raises:
-        ConfigError: one is unknown (the nearest is suggested) or not private, or the list is empty.
+        ConfigError: one is unknown or not private (the nearest is suggested), or the list is empty.
     """
     known = {*MECHANISMS.split(","), *(kind.example for kind in all_methods() if issubclass(kind, PrivateMethod))}
     mechanisms = []
@@ -103,10 +99,7 @@ def read_mechanisms(text: str) -> tuple[PrivateMethod, ...]:
         except ConfigError:
             raise ConfigError(f"unknown mechanism {name!r}; {did_you_mean(name, known)}") from None
         if not isinstance(method, PrivateMethod):
-            nearest = did_you_mean(f"private-{name}", known)
-            raise ConfigError(
-                f"{name!r} is not private and has no epsilon (references without privacy run in every sweep); {nearest}"
-            )
+            raise ConfigError(f"{name!r} is not private and has no epsilon; {did_you_mean(f'private-{name}', known)}")
         mechanisms.append(method)
     if not mechanisms:
         raise ConfigError("--mechanisms names none; e.g. --mechanisms private-auto,private-mean")

@@ -4,7 +4,9 @@ The folder holds `config.json` (what is swept), `sweep.csv`, `metrics.json`, `re
 free/ one ordinary run folder a cell. Tables are written from what is finished, whenever the command ends.
 """
 
+import csv
 import fcntl
+import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,27 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from medtl_core.errors import RunError
+from medtl_core.evaluation.result import Result
 from medtl_core.flower.run import RunPlan
 from medtl_core.run_folder import FAILED
 from medtl_core.store import read_json, write_json, write_text
 from medtl_core.sweep.cells import Sweep, jobs
-from medtl_core.sweep.findings import Findings
+from medtl_core.sweep.findings import Findings, rows_of
 from medtl_core.sweep.job_queue import Job, work_through
 from medtl_core.sweep.page import render
-from medtl_core.sweep.rows import result_of, rows_of, write_csv
 
 
 def carry_out(sweep: Sweep, run: Callable[[RunPlan], object], minutes: float, say: Callable[[str], None]) -> Findings:
     """Works through a sweep's cells and returns what all finished ones say; it also lies in `metrics.json`.
 
-    Args:
-        sweep: what to run; cells that are done in its folder stay.
-        run: carries out the plan of one cell.
-        minutes: after which no further cell starts; 0 = only the tables of what is there.
-        say: takes a line for every cell.
+    Cells that are done in its folder stay; `run` carries out the plan of one cell, `say` takes a line for each. After
+    so many `minutes` no further cell starts; 0 = only the tables of what is there.
 
     Raises:
         ConfigError, DataError: a cell's settings or data cannot be used; all are looked at before the first run.
+        PrivacyError: a ledger of a finished cell is missing or damaged.
         RunError: the folder holds something else or is in use, or no cell has ever finished.
     """
     todo = list(jobs(sweep))
@@ -42,14 +42,19 @@ def carry_out(sweep: Sweep, run: Callable[[RunPlan], object], minutes: float, sa
 
     with claimed(sweep) as out:
         failed = work_through(todo, do, minutes, say)
-        results = [(job, result) for job in todo if (result := result_of(job))]
-        rows = [row for job, result in results for row in rows_of(job, sweep.data, result)]
+        done = [job for job in todo if job.done]
+        results = [Result.read(job.folder / f"seed-{job.settings.seed}" / "result.json") for job in done]
+        rows = [row for job, result in zip(done, results, strict=True) for row in rows_of(job, sweep.data, result)]
         failed = {job.name: why for job in todo if (why := _failure(job))} | failed
         if not rows:
             why = next(iter(failed.values()), "the time budget was spent before the first ended")
             raise RunError(f"no cell of the sweep in {out} has finished: {why}")
-        findings = Findings(sweep, tuple(result for _, result in results), tuple(rows), failed, len(todo))
-        write_csv(out / "sweep.csv", rows)
+        findings = Findings(sweep, tuple(results), tuple(rows), failed, len(todo))
+        table = io.StringIO()
+        writer = csv.DictWriter(table, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(out / "sweep.csv", table.getvalue())
         write_json(out / "metrics.json", findings.as_dict())
         write_text(out / "report.html", render(findings))
     return findings
@@ -88,29 +93,14 @@ def claimed(sweep: Sweep) -> Iterator[Path]:
 
 
 def _check_folder(out: Path, asked: Mapping[str, Any]) -> None:
-    if out.exists() and not out.is_dir():
-        raise RunError(f"{out} is a file; name a folder with --out")
     if (out / "config.json").is_file():
         stored = read_json(out / "config.json")
-        if stored.get("sweep") != "privacy":
-            raise RunError(f"{out} holds another kind of run; choose a new or an empty folder with --out")
         if stored != asked:
-            raise RunError(
-                f"{out} holds a sweep of other settings ({_difference(stored, asked)}); choose another --out"
+            there, here = ({**record, **record.get("settings", {}), "settings": ""} for record in (stored, asked))
+            differing = (
+                f"{key}: {there.get(key)} there, {here[key]} here" for key in here if there.get(key) != here[key]
             )
+            first = next(differing, "another version")
+            raise RunError(f"{out} holds another run ({first}); choose a new or an empty folder with --out")
     elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise RunError(f"the folder {out} holds something else; choose a new or an empty one with --out")
-
-
-def _difference(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """Returns the first thing in which two sweeps differ, in words."""
-
-    def words(record: Mapping[str, Any], key: str) -> str:
-        value = {**record, **record.get("settings", {})}.get(key)
-        return ",".join(map(str, value)) if isinstance(value, list) else str(value)
-
-    keys = {"mechanisms", "references", "secure-sum", *stored.get("settings", {}), *asked["settings"]}
-    for key in sorted(keys):
-        if words(stored, key) != words(asked, key):
-            return f"{key}: {words(stored, key)} there, {words(asked, key)} here"
-    return "of another version"
