@@ -4,17 +4,16 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from medtl_core.errors import PrivacyError
 from medtl_core.federation.private import PrivateMethod, terms_of
-from medtl_core.federation.registry import answer, find_method, private_task, private_training
+from medtl_core.federation.registry import answer, find_method, private_task
 from medtl_core.federation.tasks import Arrays, Config
 from medtl_core.privacy.bounded import Bounded
-from medtl_core.privacy.gate import Demand, release, train
+from medtl_core.privacy.gate import Demand, release
 from medtl_core.privacy.ledger import Identity, Key, Ledger, fingerprint
 from medtl_core.privacy.noise import system_entropy
 from medtl_core.privacy.plan import Terms
@@ -31,7 +30,7 @@ def answered(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
     Raises:
         PrivacyError: the message asks for something the policy, the agreed plan or the ledger does not allow.
     """
-    if private_task(name) is not None or private_training(name) is not None:
+    if private_task(name) is not None:
         return _private_release(site, name, arrays, config)
     refuse_plain(site, name)
     return answer(name, site.data, arrays, config)
@@ -150,13 +149,8 @@ def _private_release(site: Site, name: str, arrays: Arrays, config: Config) -> R
     if site.settings.secure_sum:
         raise PrivacyError("this run sums securely; a hospital's own noised sums do not leave it")
     request = private_request(site, name, arrays, config)
-    training = private_training(name)
     with request.ledger() as ledger:
-        if training is not None:
-            work = partial(training, site.data, arrays, config)
-            released = train(request.demand, work, ledger, request.key, system_entropy())
-        else:
-            released = release(request.demand, request.sums, ledger, request.key, system_entropy())
+        released = release(request.demand, request.sums, ledger, request.key, system_entropy())
         return replace(released, witness=request.witness(ledger))
 
 

@@ -145,7 +145,7 @@ def test_a_run_asked_again_gets_the_same_bytes_and_a_deleted_ledger_is_noticed(
         ("max_epsilon = 1.0", False),
         ("max_epsilon = 1.0", True),
         ("max_releases = 0", True),
-        ("mechanisms = ['private-discriminant']", False),
+        ("mechanisms = ['private-auto']", False),
     ],
 )
 def test_a_hospital_that_may_not_spend_sits_out_by_name(tmp_path: Path, place: Path, rule: str, secure: bool) -> None:
@@ -180,7 +180,7 @@ def test_below_the_quorum_the_run_ends_and_says_who_refused(tmp_path: Path, plac
         ("auto", "", ["private-auto"]),
         ("mean-8", "ridge", ["private-mean-8"]),
         ("private-gradient-4", "local", ["private-gradient-4"]),
-        ("auto", "private-mean,private-discriminant", ["private-mean", "private-discriminant"]),
+        ("auto", "private-mean,private-auto", ["private-mean", "private-auto"]),
         ("auto", "private-mean,ridge", ["private-auto"]),
     ],
 )

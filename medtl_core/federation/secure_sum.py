@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl_core.errors import RunError
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Reply, Request, Value
@@ -76,11 +77,16 @@ def secure_sum(hospitals: Hospitals, request: Request, plan: Plan) -> dict[str, 
     return unscaled(parted(clear, shapes), plan.steps[int(request.config["step"])])
 
 
-def parted(flat: Ints, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    """Returns named arrays of a vector in which they lie one behind the other, in name order."""
-    names = sorted(shapes)
-    stops = np.cumsum([int(np.prod(shapes[name])) for name in names])[:-1]
-    return {name: part.reshape(shapes[name]) for name, part in zip(names, np.split(flat, stops), strict=True)}
+def parted(vector: NDArray[Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Returns named arrays of a vector in which they lie one behind the other, in the order of `shapes`.
+
+    Example:
+        >>> parted(np.arange(3.0), {"weight": (1, 2), "bias": (1,)})
+        {'weight': array([[0., 1.]]), 'bias': array([2.])}
+    """
+    stops = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1]
+    parts = zip(shapes.items(), np.split(vector, stops), strict=True)
+    return {name: part.reshape(shape) for (name, shape), part in parts}
 
 
 def threshold(plan: Plan) -> int:

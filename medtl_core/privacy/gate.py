@@ -31,13 +31,8 @@ RANGE = 2.0**52
 #: A millionth more noise covers the difference between the discrete and the continuous Gaussian.
 _SLACK = 1.0 + 1e-6
 
-
 #: What becomes of noised integers before they leave.
 Finish = Callable[[Mapping[str, Array], Step], dict[str, Array]]
-
-
-#: Noises one clipped sum; the only way for a task to learn of its own patients what may leave.
-Noising = Callable[[Bounded], dict[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -130,63 +125,28 @@ def release(
     Raises:
         PrivacyError, BudgetError: it is refused; the ledger is intact and nothing is sent.
     """
-
-    def answer(step: Step) -> dict[str, Array]:
-        bounded = task()
-        if entropy.marked:
-            ledger.note("noise of an insecure test stream: this release protects nobody")
-        return finish(noised(bounded, demand.plan, demand.step, entropy), step)
-
-    return _paid(demand, answer, ledger, key)
-
-
-def train(
-    demand: Demand, task: Callable[[Noising], dict[str, Array]], ledger: "Ledger", key: "Key", entropy: "Entropy"
-) -> Released:
-    """Returns what a hospital trained by itself, every gradient noised here, or the sealed answer of the same request.
-
-    The task gets a function that noises one clipped sum; it may call it `inner` times, which were reserved before.
-
-    Raises:
-        PrivacyError, BudgetError: it is refused, or the task asked for more noised sums than the plan has.
-    """
-
-    def answer(step: Step) -> dict[str, Array]:
-        left = step.inner
-
-        def noising(bounded: Bounded) -> dict[str, Array]:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise PrivacyError(f"{step.task} takes more noised sums than the {step.inner} of the plan")
-            return unscaled(noised(bounded, demand.plan, demand.step, entropy), step)
-
-        return task(noising)
-
-    return _paid(demand, answer, ledger, key)
-
-
-def _paid(demand: Demand, answer: Callable[[Step], dict[str, Array]], ledger: "Ledger", key: "Key") -> Released:
-    """Checked, then the sealed reply of the same request; or reserved, answered, sealed and written down."""
     check(demand)
     plan, step = demand.plan, demand.plan.steps[demand.step]
     sealed = ledger.sealed(key)
     if sealed is None:
         ledger.reserve(key, plan, step)
-        sealed = pack(answer(step))
+        bounded = task()
+        if entropy.marked:
+            ledger.note("noise of an insecure test stream: this release protects nobody")
+        sealed = _pack(finish(noised(bounded, plan, demand.step, entropy), step))
         ledger.release(key, sealed)
     event = PrivacyEvent(plan.mechanism, ledger.spent(plan.terms.delta), plan.terms.delta)
-    return Released(Update(unpack(sealed)), event)
+    return Released(Update(_unpack(sealed)), event)
 
 
-def pack(arrays: Mapping[str, Array]) -> bytes:
+def _pack(arrays: Mapping[str, Array]) -> bytes:
     """Returns arrays as the bytes that are sealed: safetensors, the same bytes for the same arrays."""
     from safetensors.numpy import save
 
     return save({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())})
 
 
-def unpack(content: bytes) -> dict[str, Array]:
+def _unpack(content: bytes) -> dict[str, Array]:
     """Returns the arrays of sealed bytes."""
     from safetensors.numpy import load
 

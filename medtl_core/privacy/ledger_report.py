@@ -113,7 +113,6 @@ PRIVATE_OUTBOUND: tuple[Outbound, ...] = (
     Outbound("private_counts", "counts", "noised class counts [C]", True),
     Outbound("private_gradient", "gradient", "noised sum of clipped gradients [C, k], once a round", True),
     Outbound("private_block", "gradient", "noised sum of patients' clipped gradients [D], once a round", True),
-    Outbound("private_training", "head", "head [C, k] made of noised gradients, once a round", True),
     Outbound("secure_keys", "public, identity, signature", "fresh public keys, identity key, signature", False),
     Outbound("secure_shares", "parcels", "sealed shares of mask secrets, one for every hospital", False),
     Outbound("secure_masked", "masked", "the noised sums under masks, uniform to anyone but the sum", True),

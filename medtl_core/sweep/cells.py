@@ -34,7 +34,7 @@ class Sweep:
         epsilons: promised, in order.
         shots: labelled cases of each hospital, in order.
         mechanisms: private methods.
-        secure: whether those that can are summed securely.
+        secure: whether hospitals' sums are taken securely.
     """
 
     plan: RunPlan
@@ -43,11 +43,10 @@ class Sweep:
     mechanisms: tuple[PrivateMethod, ...]
     secure: bool
 
-    def methods(self, mode: str) -> tuple[str, ...]:
-        """Returns the names of what runs under a mode; mechanisms without a secure sum run open."""
-        if mode == FREE:
-            return REFERENCES
-        return tuple(method.name for method in self.mechanisms if (self.secure and method.secure) == (mode == SECURE))
+    @property
+    def mode(self) -> str:
+        """How the hospitals' private answers are added."""
+        return SECURE if self.secure else OPEN
 
     @property
     def data(self) -> str:
@@ -92,20 +91,20 @@ def jobs(sweep: Sweep) -> Iterator[Job]:
         DataError: the data cannot be used.
     """
     start = sweep.plan.settings.seed
-    modes = [mode for mode in (SECURE, OPEN) if sweep.methods(mode)]
     for seed, shots in product(range(start, start + sweep.plan.seeds), sweep.shots):
         chosen = sweep.plan.settings.replace(shots=shots, seed=seed)
         yield _job(sweep, FREE, 0.0, chosen)
         chosen = chosen.replace(public_cases=chosen.public_cases or fewest_patients(chosen))
-        for epsilon, mode in product(sweep.epsilons, modes):
-            private = chosen.replace(privacy="auto", epsilon=epsilon, secure_sum=mode == SECURE)
+        for epsilon in sweep.epsilons:
+            private = chosen.replace(privacy="auto", epsilon=epsilon, secure_sum=sweep.secure)
             terms_of(private, width=1, classes=2)  # what it says of delta holds for any width
-            yield _job(sweep, mode, epsilon, private)
+            yield _job(sweep, sweep.mode, epsilon, private)
 
 
 def _job(sweep: Sweep, mode: str, epsilon: float, chosen: Settings) -> Job:
     folder = place(sweep.plan.out, mode, f"{sweep.data}-{chosen.shots}", epsilon, chosen.seed)
-    return Job(folder, chosen.replace(methods=",".join(sweep.methods(mode))))
+    names = REFERENCES if mode == FREE else [method.name for method in sweep.mechanisms]
+    return Job(folder, chosen.replace(methods=",".join(names)))
 
 
 def fewest_patients(chosen: Settings) -> int:

@@ -16,7 +16,7 @@ from medtl_core.sweep.cells import Sweep
 Number = TypeVar("Number", int, float)
 
 #: What runs when no mechanism is named.
-MECHANISMS = "private-auto,private-prototypes,private-mean,private-discriminant,private-gradient,private-sgd"
+MECHANISMS = "private-auto,private-prototypes,private-mean,private-gradient"
 
 #: What a sweep does where nobody says otherwise.
 USUAL: Mapping[str, Value] = {"secure-sum": True}

@@ -112,7 +112,8 @@ def test_a_clipped_sum_is_that_of_the_body_one_patient_at_a_time(name: str) -> N
     slopes = by_the_body(name, map_, arrays, view)
     middle = float(np.median([np.linalg.norm(slope) for slope in slopes]))
     for clip in (0.3 * middle, 10 * middle):
-        found = clipped_sum(network, Cases(seen, label, patients), clip, batch=4).update.arrays["gradient"]
+        own, units = Cases(seen, label, patients, np.ones(9)), np.ones(len(slopes[0]))
+        found = clipped_sum(network, own, clip, units, batch=4).update.arrays["gradient"]
         expected = summed(slopes, patients, clip)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9 * np.abs(expected).max())
 

@@ -8,22 +8,14 @@ import pytest
 from sklearn.neighbors import NearestCentroid
 
 from medtl_core.config import settings
-from medtl_core.errors import ConfigError
-from medtl_core.federation.registry import all_private_tasks, all_private_training, find_method
+from medtl_core.federation.registry import find_method
 from medtl_core.heads.linear import softmax
-from medtl_core.methods.private import gradient, local_sgd
-from medtl_core.methods.private.auto import PrivateAuto, share_of, signal
-from medtl_core.methods.private.gradient import clipped_gradient
-from medtl_core.methods.private.gram import packed
+from medtl_core.methods.private.auto import PrivateAuto, share_of
+from medtl_core.methods.private.clipped_gradient import RATE, clipped_gradient
 from medtl_core.methods.private.prototypes import Prototypes
-from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.patients import Patients, by_patient, unit
 from medtl_core.privacy.plan import Terms
-from tests.memory import make_site
-from tests.methods.exact_hospitals import SETTINGS, exact_study, trained
-
-#: A public map that leaves six features as they are.
-PLAIN = {"mean": np.zeros(6), "scale": np.ones(6), "basis": np.eye(6)}
+from tests.methods.exact_hospitals import exact_study, trained
 
 
 def test_nearest_mean_is_nearest_centroid() -> None:
@@ -34,25 +26,11 @@ def test_nearest_mean_is_nearest_centroid() -> None:
     np.testing.assert_allclose(logits - logits[:, :1], gaps - gaps[:, :1], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name", ["private-discriminant", "private-prototypes", "private-prototypes-cosine", "private-auto"]
-)
+@pytest.mark.parametrize("name", ["private-prototypes", "private-prototypes-cosine", "private-auto"])
 def test_without_noise_new_cases_are_told_apart(name: str) -> None:
     found = trained(name)
     assert found.accuracy() > 0.7
-    tasks = ["private_statistics"] if name == "private-discriminant" else ["private_mean", "private_sums"]
-    assert found.asked == tasks  # private-auto's choice is made before any hospital is asked
-
-
-def test_the_statistics_are_counts_sums_and_second_moment() -> None:
-    site, task = make_site("a", 12), all_private_tasks()["private_statistics"]
-    found = task(site, PLAIN, {"gram": True}).update.arrays
-    rows = unit(site.values.astype(np.float64))
-    assert found["counts"].tolist() == [4.0, 4.0, 4.0]
-    for number in range(3):
-        np.testing.assert_allclose(found["sums"][number], rows[site.label == number].sum(axis=0))
-    np.testing.assert_allclose(found["gram"], packed(rows.T @ rows))
-    assert "gram" not in task(site, PLAIN, {"gram": False}).update.arrays
+    assert found.asked == ["private_mean", "private_sums"]  # private-auto's choice is made before any hospital is asked
 
 
 def test_a_class_that_noise_made_negative_is_taken_as_a_fifth_of_its_share() -> None:
@@ -104,41 +82,10 @@ def test_without_noise_it_is_plain_descent_on_all_patients() -> None:
     for _ in range(7):  # residuals are shorter than sqrt 2: the first steps are clipped in no patient at a zero head
         residual = softmax(found.rows @ head.T) - np.eye(3)[found.label]
         length = np.linalg.norm(residual, axis=1, keepdims=True)
-        head -= gradient.RATE / len(found.label) * (residual * np.minimum(1, 1 / length)).T @ found.rows
+        head -= RATE / len(found.label) * (residual * np.minimum(1, 1 / length)).T @ found.rows
     np.testing.assert_allclose(found.model.weight, head, rtol=1e-9)
     assert float((found.model.logits(found.values).argmax(axis=1) == found.label).mean()) > 0.5
     assert found.phases == {"private-gradient-7:private_counts", "private-gradient-7:private_gradient"}
-
-
-def test_a_hospitals_steps_use_the_noised_gradient_and_the_public_number_of_cases() -> None:
-    site, head, asked = make_site("a", 9), np.zeros((3, 6)), list[Bounded]()
-
-    def noising(bounded: Bounded) -> dict[str, np.ndarray]:
-        asked.append(bounded)
-        return {"gradient": bounded.update.arrays["gradient"] + 1.0}  # noise of 1 everywhere
-
-    train = all_private_training()["private_training"]
-    found = train(site, {**PLAIN, "head": head}, {"steps": 2, "cases": 20}, noising)["head"]
-    patients = by_patient(unit(site.values.astype(np.float64)), site.label, site.patients)
-    for _ in range(2):
-        head = head - local_sgd.RATE * ((clipped_gradient(head, patients) + 1.0) / 20 + 1e-2 * head)
-    np.testing.assert_allclose(found, head, rtol=1e-12)
-    assert [bounded.sensitivity for bounded in asked] == [{"gradient": 1.0}] * 2
-
-
-def test_the_server_averages_the_heads() -> None:
-    train, message = all_private_training()["private_training"], {**PLAIN, "head": np.zeros((3, 6))}
-    config = {"steps": local_sgd.STEPS, "cases": 20}
-    sites = (make_site(name, 30) for name in "abc")
-    heads = [train(site, message, config, lambda sums: dict(sums.update.arrays))["head"] for site in sites]
-    np.testing.assert_allclose(trained("private-sgd-1").model.weight, np.mean(heads, axis=0), rtol=1e-12)
-
-
-def test_secure_sum_is_refused_before_anyone_is_asked() -> None:
-    study = exact_study("private-sgd", SETTINGS.replace(secure_sum=True))
-    with pytest.raises(ConfigError, match="has no secure sum"):
-        study.outcome(find_method("private-sgd"))
-    assert study.hospitals.asked == []  # type: ignore[attr-defined]
 
 
 # ---- the choice of a mechanism: public facts only, its rule in literals ----
@@ -148,19 +95,17 @@ FACTS = Terms(1.0, 1e-5, hospitals=10, colluders=1, cases=50, width=464, classes
 
 
 @pytest.mark.parametrize(
-    ("changes", "amount", "size", "cosine"),
+    ("changes", "size", "cosine"),
     [
-        ({"epsilon": 4.0, "cases": 90}, 298.3, 100, False),
-        ({"cases": 90}, 86.5, 35, False),
-        ({"cases": 60}, 57.7, 23, False),
-        ({}, 48.0, 19, True),
-        ({"hospitals": 5, "cases": 30}, 13.6, 16, True),
+        ({"epsilon": 4.0, "cases": 90}, 100, False),  # S = 298.3
+        ({"cases": 90}, 35, False),  # 86.5
+        ({"cases": 60}, 23, False),  # 57.7
+        ({}, 19, True),  # 48.0
+        ({"hospitals": 5, "cases": 30}, 16, True),  # 13.6
     ],
 )
-def test_the_rule(changes: dict[str, Any], amount: float, size: int, cosine: bool) -> None:
-    terms = replace(FACTS, **changes)
-    assert signal(terms) == pytest.approx(amount, abs=0.2)
-    assert AUTO.chosen(terms) == Prototypes("private-auto", size, cosine)
+def test_the_rule(changes: dict[str, Any], size: int, cosine: bool) -> None:
+    assert AUTO.chosen(replace(FACTS, **changes)) == Prototypes("private-auto", size, cosine)
 
 
 @pytest.mark.parametrize(

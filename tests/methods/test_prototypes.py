@@ -8,16 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medtl_core.federation.registry import find_method
-from medtl_core.methods.private.gram import packed, positive, unpacked
-from medtl_core.methods.private.prototypes import (
+from medtl_core.methods.private.centred_sums import (
     LEFT,
     TAKEN_OFF,
-    Prototypes,
     angles,
     metric_of,
+    packed,
     patients_of,
+    positive,
     private_sums,
+    unpacked,
 )
+from medtl_core.methods.private.prototypes import Prototypes
 from medtl_core.privacy.patients import unit
 from medtl_core.privacy.plan import Terms
 from tests.memory import make_site

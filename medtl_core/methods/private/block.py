@@ -91,18 +91,14 @@ def placed(backbone: SplitBackbone, arrays: Mapping[str, Array]) -> dict[str, Ar
 
 @final
 class Seen:
-    """What the blocks' network reads of each case, float32 [b, ...] for positions; see `samplegrad.Rows`.
-
-    Attributes:
-        shape: of what the first block reads of one case.
-    """
+    """What the blocks' network reads of each case in one view; `shape` is that of what the first block reads."""
 
     def __init__(self, inputs: Inputs, view: int) -> None:
         self._inputs, self._view = inputs, view
         self.shape = tuple(inputs.batch([0], [view])[0].shape[1:])
 
     def __getitem__(self, rows: NDArray[np.int64], /) -> Array:
-        """See class."""
+        """Returns float32 [b, ...] for positions; see `samplegrad.Rows`."""
         read, shallow = self._inputs.batch(rows, np.full(len(rows), self._view))
         return np.concatenate([read.flatten(1).numpy(), shallow.numpy()], axis=1)
 
