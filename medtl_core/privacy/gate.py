@@ -8,19 +8,16 @@ without a release stays spent.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medtl_core.errors import BudgetError, PrivacyError
 from medtl_core.privacy.accounting import epsilon as epsilon_of
 from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.ledger import Key, Ledger
+from medtl_core.privacy.noise import Entropy, discrete_gaussian
 from medtl_core.privacy.plan import Plan, Step
 from medtl_core.values import Array, PrivacyEvent, Released, Update
-
-if TYPE_CHECKING:
-    from medtl_core.privacy.ledger import Key, Ledger
-    from medtl_core.privacy.noise import Entropy
 
 #: Grid of the fixed-point numbers that noise is added on, as a share of each array's sensitivity.
 GRID = 2.0**-16
@@ -37,12 +34,9 @@ Finish = Callable[[Mapping[str, Array], Step], dict[str, Array]]
 
 @dataclass(frozen=True)
 class Demand:
-    """What a message asks of the gate, in words of the agreed plan.
+    """What a message asks of the gate: a step of the plan, as recomputed at the hospital, and a round, from 1.
 
     Attributes:
-        plan: recomputed at the hospital.
-        step: index into its steps.
-        number: of the round, from 1.
         digest: of the plan the server has in mind; another one is refused.
     """
 
@@ -71,7 +65,7 @@ def check(demand: Demand) -> None:
         raise BudgetError(f"the plan of {plan.mechanism} costs epsilon {cost:.4g}, it promises {plan.terms.epsilon}")
 
 
-def noised(bounded: Bounded, plan: Plan, step: int, entropy: "Entropy") -> dict[str, Array]:
+def noised(bounded: Bounded, plan: Plan, step: int, entropy: Entropy) -> dict[str, Array]:
     """Returns the sums with discrete Gaussian noise, int64 multiples of `GRID` times each array's sensitivity.
 
     Under secure sum this hospital adds its share: variance sigma^2 / (K - t).
@@ -84,8 +78,6 @@ def noised(bounded: Bounded, plan: Plan, step: int, entropy: "Entropy") -> dict[
     Raises:
         PrivacyError: a sum is not finite or beyond the fixed-point range, or the plan names other arrays.
     """
-    from medtl_core.privacy.noise import discrete_gaussian
-
     multipliers, sensitivity = plan.steps[step].noise, plan.steps[step].sensitivity
     if dict(bounded.sensitivity) != dict(sensitivity) or multipliers.keys() != sensitivity.keys():
         raise PrivacyError(f"the plan prices {dict(sensitivity)}, the task sums {dict(bounded.sensitivity)}")
@@ -109,7 +101,7 @@ def unscaled(counts: Mapping[str, Array], step: Step) -> dict[str, Array]:
 
 
 def release(
-    demand: Demand, task: Callable[[], Bounded], ledger: "Ledger", key: "Key", entropy: "Entropy",
+    demand: Demand, task: Callable[[], Bounded], ledger: Ledger, key: Key, entropy: Entropy,
     finish: Finish = unscaled,
 ) -> Released:  # fmt: skip
     """Returns the private answer, new and paid for, or the sealed one of the same request.
@@ -125,6 +117,8 @@ def release(
     Raises:
         PrivacyError, BudgetError: it is refused; the ledger is intact and nothing is sent.
     """
+    from safetensors.numpy import load, save
+
     check(demand)
     plan, step = demand.plan, demand.plan.steps[demand.step]
     sealed = ledger.sealed(key)
@@ -133,21 +127,8 @@ def release(
         bounded = task()
         if entropy.marked:
             ledger.note("noise of an insecure test stream: this release protects nobody")
-        sealed = _pack(finish(noised(bounded, plan, demand.step, entropy), step))
+        leaving = finish(noised(bounded, plan, demand.step, entropy), step)
+        sealed = save({name: np.ascontiguousarray(array) for name, array in sorted(leaving.items())})
         ledger.release(key, sealed)
     event = PrivacyEvent(plan.mechanism, ledger.spent(plan.terms.delta), plan.terms.delta)
-    return Released(Update(_unpack(sealed)), event)
-
-
-def _pack(arrays: Mapping[str, Array]) -> bytes:
-    """Returns arrays as the bytes that are sealed: safetensors, the same bytes for the same arrays."""
-    from safetensors.numpy import save
-
-    return save({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())})
-
-
-def _unpack(content: bytes) -> dict[str, Array]:
-    """Returns the arrays of sealed bytes."""
-    from safetensors.numpy import load
-
-    return dict(load(content))
+    return Released(Update(dict(load(sealed))), event)

@@ -24,14 +24,7 @@ _LINES, _HEAD, _LOCK = "ledger.jsonl", "head.json", "lock"
 
 @dataclass(frozen=True)
 class Record:
-    """One line.
-
-    Attributes:
-        seq: from 1.
-        previous: hash of the record before.
-        hash: of this record.
-        body: what it says; "kind" is always there.
-    """
+    """One line: its number from 1, the hash of the one before and its own, and what it says; "kind" is always there."""
 
     seq: int
     previous: str
@@ -52,12 +45,7 @@ def chained(seq: int, previous: str, body: Mapping[str, Any]) -> Record:
 
 @final
 class Journal:
-    """The journal of one folder, held by one process at a time. Use it as a context manager.
-
-    Attributes:
-        folder: with `ledger.jsonl`, `head.json` and `lock`, mode 0700.
-        records: everything written, in order.
-    """
+    """The journal of one folder, mode 0700, held by one process at a time. Use it as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -25,12 +25,7 @@ UNIT, ADJACENCY = "patient", "add or remove one patient"
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose ledger it is.
-
-    Attributes:
-        site: the hospital's name.
-        fingerprint: keyed hash of its patients; another data set needs a ledger of its own.
-    """
+    """Whose ledger it is: a hospital's, by name, and that of a keyed hash of its patients (see `fingerprint`)."""
 
     site: str
     fingerprint: str
@@ -38,15 +33,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Key:
-    """Which release.
-
-    Attributes:
-        agreement: of the run.
-        plan: digest of the plan.
-        step: index into it.
-        number: of the round.
-        question: hash of the public arrays and values it was asked with.
-    """
+    """Which release: of a run, a plan by its digest, a step, a round; and the hash of what it was asked with."""
 
     agreement: str
     plan: str
@@ -107,11 +94,7 @@ class Ledger:
         return budget_of(self.records, self._policy)
 
     def check_witness(self, seq: int, shown: str) -> None:
-        """Refuses to go on when the server has seen a record that is not here: an older copy was put back.
-
-        Args:
-            seq: number of the record.
-            shown: its hash, as this hospital showed it.
+        """Refuses to go on when the server has seen a record (number, hash) that is not here: an older copy is.
 
         Raises:
             PrivacyError: it has.

@@ -17,17 +17,13 @@ class Balance:
     """One ledger, read and checked.
 
     Attributes:
-        folder: it lies in.
         site: whose it is.
-        budget: epsilon that may be spent.
-        spent: epsilon spent, at the policy's delta.
-        delta: that one.
+        budget, spent: epsilon that may be and that was spent, at the policy's delta.
         reserved, released: how many records of each.
         witness: number and hash of the last record.
         records: everything, in order.
     """
 
-    folder: Path
     site: str
     budget: float
     spent: float
@@ -64,8 +60,8 @@ def balance(folder: Path, policy: Policy | None = None) -> Balance:
         raise PrivacyError(f"the ledger in {folder} was never opened by a hospital")
     kinds = [record.body["kind"] for record in records]
     return Balance(
-        folder, str(opened.body["site"]), budget_of(records, rules), epsilon(events_of(records), rules.delta),
-        rules.delta, kinds.count("reserve"), kinds.count("release"), witness, tuple(r.body for r in records),
+        str(opened.body["site"]), budget_of(records, rules), epsilon(events_of(records), rules.delta), rules.delta,
+        kinds.count("reserve"), kinds.count("release"), witness, tuple(record.body for record in records),
     )  # fmt: skip
 
 
@@ -84,14 +80,7 @@ def raise_budget(folder: Path, to: float, reason: str) -> Balance:
 
 @dataclass(frozen=True)
 class Outbound:
-    """One named value a hospital may send.
-
-    Attributes:
-        task: whose answer it is in.
-        name: of the array or number.
-        what: it is, in words.
-        private: whether the gate noised and counted it.
-    """
+    """A named array or number a hospital may send in a task's answer, in words, and whether the gate noised it."""
 
     task: str
     name: str
@@ -108,8 +97,7 @@ PRIVATE_OUTBOUND: tuple[Outbound, ...] = (
     Outbound("private_mean", "sum, count", "noised sum of patients' rows [k], noised number of patients [1]", True),
     Outbound("private_sums", "sums, gram", "noised class sums [C, k] and packed second moment [k(k+1)/2] of centred "
              "rows of length one", True),
-    Outbound("private_statistics", "counts, sums, gram", "noised class counts [C], class sums [C, k], packed second "
-             "moment", True),
+    Outbound("private_statistics", "counts, sums", "noised class counts [C], class sums [C, k]", True),
     Outbound("private_counts", "counts", "noised class counts [C]", True),
     Outbound("private_gradient", "gradient", "noised sum of clipped gradients [C, k], once a round", True),
     Outbound("private_block", "gradient", "noised sum of patients' clipped gradients [D], once a round", True),

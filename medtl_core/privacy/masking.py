@@ -9,15 +9,20 @@ of 128 bits, X25519's own strength: one share in Shamir's field then carries a w
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from Crypto.Protocol.SecretSharing import Shamir
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from medtl_core.errors import PrivacyError
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 Ints = NDArray[np.int64]
 
@@ -29,10 +34,7 @@ SECRET, KEY, SIGNATURE, PARCEL = 16, 32, 64, 48
 class Secrets:
     """What one hospital draws for one sum; it never leaves the hospital whole.
 
-    Attributes:
-        seal: of the keys that parcels are sealed with.
-        pair: of the pairwise masks.
-        own: of the hospital's own mask.
+    Of the keys that parcels are sealed with, of the pairwise masks, and of the hospital's own mask.
     """
 
     seal: bytes
@@ -47,9 +49,6 @@ def fresh_secrets() -> Secrets:
 
 def derived(material: bytes, purpose: str) -> bytes:
     """Returns a 32-byte key for one purpose (HKDF, RFC 5869)."""
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
     return HKDF(algorithm=SHA256(), length=KEY, salt=None, info=purpose.encode()).derive(material)
 
 
@@ -60,15 +59,11 @@ def public_key(secret: bytes) -> bytes:
 
 def signed(identity: bytes, message: bytes) -> bytes:
     """Returns the Ed25519 signature of a message under a private identity key (RFC 8032)."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     return Ed25519PrivateKey.from_private_bytes(identity).sign(message)
 
 
 def identity_public(identity: bytes) -> bytes:
     """Returns the public part of an Ed25519 identity key."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     return Ed25519PrivateKey.from_private_bytes(identity).public_key().public_bytes_raw()
 
 
@@ -78,9 +73,6 @@ def check_signature(public: bytes, signature: bytes, message: bytes, site: str) 
     Raises:
         PrivacyError: the signature is not valid.
     """
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError) as error:
@@ -93,8 +85,6 @@ def agreed_key(secret: bytes, public: bytes, purpose: str) -> bytes:
     Raises:
         PrivacyError: the other's key is not one.
     """
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-
     try:
         shared = _private(secret).exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
@@ -104,16 +94,11 @@ def agreed_key(secret: bytes, public: bytes, purpose: str) -> bytes:
 
 def stream(key: bytes, size: int) -> Ints:
     """Returns int64 numbers, uniform modulo 2^64, that only holders of the key know; each key is used once."""
-    from cryptography.hazmat.primitives.ciphers import Cipher
-    from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-
     return np.frombuffer(Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor().update(bytes(8 * size)), "<i8")
 
 
 def seal(key: bytes, content: bytes) -> bytes:
     """Returns content encrypted and authenticated under a key that is used for this parcel only."""
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
     return ChaCha20Poly1305(key).encrypt(bytes(12), content, None)
 
 
@@ -123,9 +108,6 @@ def unseal(key: bytes, parcel: bytes) -> bytes:
     Raises:
         PrivacyError: it was changed on its way, or is for another hospital.
     """
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
     try:
         return ChaCha20Poly1305(key).decrypt(bytes(12), parcel, None)
     except InvalidTag as error:
@@ -142,15 +124,11 @@ def split(secret: bytes, threshold: int, holders: int) -> list[bytes]:
         >>> joined({0: shares[0], 2: shares[2]})[:4]
         b'ssss'
     """
-    from Crypto.Protocol.SecretSharing import Shamir
-
     return [share for _, share in sorted(Shamir.split(threshold, holders, secret, False))]
 
 
 def joined(shares: Mapping[int, bytes]) -> bytes:
     """Returns the secret of shares by holder, from 0; with shares of different secrets, noise."""
-    from Crypto.Protocol.SecretSharing import Shamir
-
     return bytes(Shamir.combine([(holder + 1, share) for holder, share in sorted(shares.items())], False))
 
 
@@ -198,7 +176,6 @@ def to_bytes(words: Ints) -> bytes:
     return np.ascontiguousarray(words, "<i8").tobytes()
 
 
-def _private(secret: bytes) -> "X25519PrivateKey":
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+def _private(secret: bytes) -> X25519PrivateKey:
 
     return X25519PrivateKey.from_private_bytes(derived(secret, "x25519"))

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
 from medtl_core.errors import PrivacyError
@@ -45,9 +47,6 @@ class Entropy:
 
 def system_entropy() -> Entropy:
     """Returns the stream of a fresh ChaCha20 key from the operating system (RFC 8439)."""
-    from cryptography.hazmat.primitives.ciphers import Cipher
-    from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-
     stream = Cipher(ChaCha20(os.urandom(32), os.urandom(16)), mode=None).encryptor()
     return Entropy(lambda count: stream.update(bytes(count)))
 

@@ -59,11 +59,9 @@ class Witnesses:
     """
 
     def __init__(self, folder: Path | None, agreement: str) -> None:
-        """Reads what is remembered.
+        """Reads what is remembered in the server's folder; None = remember only as long as this object lives.
 
-        Args:
-            folder: the server's own; None = remember only as long as this object lives.
-            agreement: of the run, which names the ledgers of a simulation.
+        The agreement of the run names the ledgers of a simulation.
 
         Raises:
             PrivacyError: the folder cannot be written, or the file is damaged.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy import accounting
-from medtl_core.privacy.accounting import check_promise, delta_of, epsilon, mu_for, mu_of
+from medtl_core.privacy.accounting import delta_of, epsilon, mu_for, mu_of
 from medtl_core.privacy.plan import GaussianEvent
 
 
@@ -83,12 +83,6 @@ def test_what_promises_nothing_is_refused() -> None:
     for value in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(PrivacyError, match="epsilon"):
             mu_for(value, 1e-5)
-        with pytest.raises(PrivacyError, match="epsilon"):
-            check_promise(value, 1e-5, 10)
-    with pytest.raises(PrivacyError, match="1/100"):  # delta must be below one over the patients
-        check_promise(1.0, 0.01, 100)
-    with pytest.raises(PrivacyError, match="all patients only"):
-        mu_of([GaussianEvent(4.0, 0.2)])
 
 
 def test_an_accountant_that_fails_stops_everything(monkeypatch: pytest.MonkeyPatch) -> None:
