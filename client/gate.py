@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medtl_core.errors import PrivacyError
-from medtl_core.federation.private import PrivateMethod, terms_of
+from medtl_core.federation.private import PrivateMethod, PrivateTask, terms_of
 from medtl_core.federation.registry import answer, find_method, private_task
 from medtl_core.federation.tasks import Arrays, Config
 from medtl_core.privacy.bounded import Bounded
@@ -25,11 +25,7 @@ from .site import Site
 
 
 def answered(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
-    """Returns the release this hospital makes for one message.
-
-    Raises:
-        PrivacyError: the message asks for something the policy, the agreed plan or the ledger does not allow.
-    """
+    """Returns the release this hospital makes for one message, if policy, agreed plan and ledger allow it."""
     if private_task(name) is not None:
         return _private_release(site, name, arrays, config)
     refuse_plain(site, name)
@@ -37,11 +33,7 @@ def answered(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
 
 
 def refuse_plain(site: Site, name: str) -> None:
-    """Refuses a task that is not private where the run or the hospital asks for privacy.
-
-    Raises:
-        PrivacyError: it does.
-    """
+    """Refuses a task that is not private where the run or the hospital asks for privacy."""
     private = site.settings.privacy != "none"
     if private or (site.home is not None and read_policy(site.home).require_private):
         who = "this run" if private else "this hospital's policy"
@@ -67,19 +59,15 @@ class PrivateRequest:
     """One private request, checked against settings and policy: all the gate needs.
 
     Attributes:
-        site: the hospital.
-        home: its own folder, with the policy it wrote.
-        name: of the private task.
+        home: the hospital's own folder, with the policy it wrote.
+        task: the private one.
         arrays, config: the message.
-        demand: of the agreed plan.
-        key: of the release.
         books: folder of the ledger.
-        policy: what the hospital allows.
     """
 
     site: Site
     home: Path
-    name: str
+    task: PrivateTask
     arrays: Arrays
     config: Config
     demand: Demand
@@ -88,15 +76,8 @@ class PrivateRequest:
     policy: Policy
 
     def sums(self) -> Bounded:
-        """Returns the clipped sums, before any noise; for the gate alone.
-
-        Raises:
-            PrivacyError: the task is no private sum, or a case does not fit.
-        """
-        task = private_task(self.name)
-        if task is None:
-            raise PrivacyError(f"{self.name!r} is not a private sum")
-        return task(self.site.data, self.arrays, self.config)
+        """Returns the clipped sums, before any noise; for the gate alone."""
+        return self.task(self.site.data, self.arrays, self.config)
 
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
@@ -126,9 +107,9 @@ def private_request(site: Site, name: str, arrays: Arrays, config: Config) -> Pr
     """
     if site.settings.privacy == "none":  # else the true number of cases and the seconds of the work ride along
         raise PrivacyError(f"{name!r} is private, but this run has privacy=none; set privacy=auto")
-    method = find_method(str(config["method"]))
-    if not isinstance(method, PrivateMethod):
-        raise PrivacyError(f"{method.name} is not a private method; it has no plan")
+    method, task = find_method(str(config["method"])), private_task(name)
+    if not isinstance(method, PrivateMethod) or task is None:
+        raise PrivacyError(f"{method.name} is not a private method, or {name!r} not a private sum; it has no plan")
     terms = _terms(site)
     plan = method.plan(terms)
     demand = Demand(plan, int(config["step"]), int(config["round"]), str(config["plan"]))
@@ -142,7 +123,7 @@ def private_request(site: Site, name: str, arrays: Arrays, config: Config) -> Pr
     policy.admit(plan, len(np.unique(site.data.patients)))
     from_values(config)  # a malformed witness is refused before the ledger is touched
     key = Key(site.agreement, plan.digest, demand.step, demand.number, question_of(arrays, config))
-    return PrivateRequest(site, site.home, name, arrays, config, demand, key, books, policy)
+    return PrivateRequest(site, site.home, task, arrays, config, demand, key, books, policy)
 
 
 def _private_release(site: Site, name: str, arrays: Arrays, config: Config) -> Released:

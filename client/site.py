@@ -24,7 +24,6 @@ class Site:
     """An opened hospital.
 
     Attributes:
-        data: its cases as features.
         agreement: hash of what it understood of the run.
         settings: of the run, as far as a hospital's side depends on them.
         simulated: whether it is a part of shared data and not a hospital of its own.
@@ -38,10 +37,7 @@ class Site:
     home: Path | None = None
 
     def keeping(self, folder: str) -> "Site":
-        """Returns the site with a folder of its own, below `folder`, for what must survive between rounds.
-
-        A folder belongs to one agreement: another run, with other settings or seed, never reads it.
-        """
+        """Returns the site with a folder, below `folder`, for what survives between rounds of one agreement alone."""
         if not folder:
             return self
         own = Path(folder) / self.agreement[:16] / self.data.name
@@ -60,11 +56,7 @@ class Node:
 
     @classmethod
     def of(cls, node_config: Mapping[str, object]) -> "Node":
-        """Reads Flower's node config: `data-path` and `site-name` when deployed, else `partition-id`; `state-dir`.
-
-        Raises:
-            ConfigError: neither is there, or a deployed hospital has no name.
-        """
+        """Reads Flower's node config: `data-path` and `site-name` when deployed, else `partition-id`; `state-dir`."""
         path = str(node_config.get("data-path", ""))
         if path:
             name = str(node_config.get("site-name", ""))
@@ -87,9 +79,8 @@ class _Place:
 class OpenHospitals:
     """The hospitals that a process has opened for the run at hand; it lets go of them when another run begins.
 
-    They share one store of what is derived from their cases, and so one limit for the process.
-
-    Runs that differ only in what no hospital sees share them. Threads may ask at once: each hospital is opened once.
+    They share one store of what is derived from their cases. Runs that differ only in what no hospital sees share them.
+    Threads may ask at once: each hospital is opened once.
     """
 
     def __init__(self) -> None:
@@ -100,11 +91,7 @@ class OpenHospitals:
         self._store = DerivedStore()
 
     def open(self, run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> Site:
-        """Returns a hospital, opened now or before.
-
-        Raises:
-            MedtlError: a setting, the node's config or the hospital's cases cannot be used.
-        """
+        """Returns a hospital, opened now or before."""
         node = Node.of(node_config)
         with self._lock:
             if run_config != self._run_config:
@@ -129,10 +116,7 @@ class OpenHospitals:
 def open_site(settings: Settings, node: Node, store: DerivedStore | None = None) -> Site:
     """Returns the hospital's cases as features, from the cache where they were computed before.
 
-    Args:
-        settings: of the run.
-        node: where the cases come from.
-        store: of what is derived from the cases, shared with other hospitals of the process; None = one of its own.
+    `store` is of what is derived from the cases, shared with other hospitals of the process; None = one of its own.
 
     Raises:
         DataError: the hospital has no usable training case.

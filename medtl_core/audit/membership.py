@@ -33,11 +33,7 @@ _CERTAIN = 100.0
 
 
 def halves(heads: int, patients: int, *, rng: np.random.Generator) -> Bools:
-    """Returns who trains which head, bool [heads, patients]; every patient is in exactly half of the heads.
-
-    Raises:
-        PrivacyError: fewer heads than `FEWEST`, an odd number, or fewer than four patients.
-    """
+    """Returns who trains which head, bool [heads, patients]; every patient is in exactly half of the heads."""
     if heads < FEWEST or heads % 2 or patients < 4:
         raise PrivacyError(f"{heads} shadow heads on {patients} patients: an even number from {FEWEST}, and 4 patients")
     return np.asarray(rng.random((heads, patients)).argsort(axis=0) < heads // 2)

@@ -23,9 +23,6 @@ def chi_square(noise: Array, sigma: float) -> float:
 
     The sum of squares over sigma^2 is chi-square with as many degrees of freedom as there are numbers; 20,000 of them
     show a shortfall of 3 % at p near 1e-9.
-
-    Raises:
-        PrivacyError: there is no noise to judge, or sigma is not positive.
     """
     from scipy.stats import chi2
 
@@ -36,11 +33,7 @@ def chi_square(noise: Array, sigma: float) -> float:
 
 
 def rate_bounds(hits: Array, trials: int, level: float) -> tuple[Float, Float]:
-    """Returns one-sided Clopper-Pearson bounds of rates of `hits`, each wrong with chance `level` at most.
-
-    Raises:
-        PrivacyError: hits do not lie between 0 and trials, or there is no trial.
-    """
+    """Returns one-sided Clopper-Pearson bounds of rates of `hits`, each wrong with chance `level` at most."""
     from scipy.stats import beta
 
     if trials < 1 or hits.min() < 0 or hits.max() > trials:

@@ -44,11 +44,7 @@ class PrivateMethod(Method):
 
 
 def terms_of(settings: Settings, width: int, classes: int) -> Terms:
-    """Returns the public facts of a run.
-
-    Raises:
-        PrivacyError: the public number of cases is not stated, or delta is not below 1 / cases.
-    """
+    """Returns the public facts of a run; refuses one without a public number of cases, or delta from 1 / cases on."""
     cases = settings.public_cases or settings.shots
     if cases < 2:
         raise PrivacyError("privacy needs a public number of patients at every hospital: set public-cases (or shots)")
@@ -69,12 +65,8 @@ def plan_of(method: PrivateMethod, study: Study) -> Plan:
 def sharing(terms: Terms, task: str, shares: Mapping[str, float], *, sensitivity: float = 1.0, count: int = 1) -> Step:
     """Returns the step whose sums, over all its releases together, take some shares of the budget.
 
-    Args:
-        terms: whose epsilon and delta are the budget.
-        task: gives the sums.
-        shares: of mu^2, by name of the sum; those of a plan's steps add up to 1.
-        sensitivity: of each sum.
-        count: of rounds.
+    The task gives the sums, each of one sensitivity, in `count` rounds. Shares are of mu^2 of the terms' epsilon and
+    delta, by name of the sum; those of a plan's steps add up to 1.
 
     Guarantee:
         Steps whose shares add up to 1 are mu-GDP together, with the largest mu that is (epsilon, delta)-DP: mu^2 of a
@@ -91,14 +83,8 @@ def noised_sum(
 ) -> dict[str, Array]:  # fmt: skip
     """Returns the noised sums over all hospitals, float64, of one round of one step of the method's plan.
 
-    Args:
-        study: of the run.
-        method: whose plan it is.
-        step: index into `plan.steps`.
-        arrays: public arrays sent along.
-        shapes: of the sums, by name.
-        number: of the round, from 1 to the step's `count`.
-        config: further public values sent along.
+    `step` is an index into its steps, `number` the round's, from 1 to the step's `count`; public arrays and values are
+    sent along, `shapes` are those of the sums by name.
 
     Raises:
         RunError: a round missed its quorum, or too few hospitals were left for the promise to hold.

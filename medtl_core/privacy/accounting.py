@@ -18,11 +18,7 @@ def default_delta(cases: int) -> float:
 
 
 def delta_of(epsilon: float, mu: float) -> float:
-    """Returns the smallest delta for which a mu-GDP mechanism is (epsilon, delta)-DP.
-
-    Args:
-        epsilon: at least 0.
-        mu: sensitivity over standard deviation; infinity = no noise.
+    """Returns the smallest delta for which a mu-GDP mechanism (infinite mu = no noise) is (epsilon, delta)-DP.
 
     Example:
         >>> round(delta_of(1.0, 0.5), 6)
@@ -66,10 +62,6 @@ def epsilon(events: Sequence[GaussianEvent], delta: float) -> float:
 
     Raises:
         PrivacyError: an event or delta is not valid, or the formula gave no number.
-
-    Example:
-        >>> round(epsilon([GaussianEvent(2.0), GaussianEvent(2.0)], 1e-5), 3)
-        2.943
     """
     _check_promise(1.0, delta)
     mu = mu_of(events)

@@ -47,12 +47,7 @@ class Demand:
 
 
 def check(demand: Demand) -> None:
-    """Refuses what the agreed plan does not hold.
-
-    Raises:
-        PrivacyError: another plan, an unknown step, or a round beyond those planned.
-        BudgetError: the plan as a whole costs more than it promises.
-    """
+    """Refuses what the agreed plan does not hold, and a plan that as a whole costs more than it promises."""
     plan = demand.plan
     if demand.digest != plan.digest:
         raise PrivacyError("the server asks under another plan than the settings give; server and site must agree")
@@ -106,13 +101,8 @@ def release(
 ) -> Released:  # fmt: skip
     """Returns the private answer, new and paid for, or the sealed one of the same request.
 
-    Args:
-        demand: what is asked, checked against the plan first.
-        task: computes the clipped sums.
-        ledger: pays.
-        key: names the release.
-        entropy: of the noise.
-        finish: turns noised integers into what leaves: `unscaled`, or under secure sum the masked vector.
+    `task` computes the clipped sums; `finish` turns noised integers into what leaves: `unscaled`, or under secure sum
+    the masked vector.
 
     Raises:
         PrivacyError, BudgetError: it is refused; the ledger is intact and nothing is sent.

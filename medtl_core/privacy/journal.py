@@ -11,7 +11,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, final
 
 from medtl_core.errors import PrivacyError
@@ -58,11 +57,6 @@ class Journal:
         """Number and hash of the last record; (0, GENESIS) before the first."""
         return (self.records[-1].seq, self.records[-1].hash) if self.records else (0, GENESIS)
 
-    @property
-    def known(self) -> bool:
-        """Whether this folder ever held a journal."""
-        return (self.folder / _HEAD).is_file()
-
     def __enter__(self) -> Self:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -77,7 +71,7 @@ class Journal:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -124,7 +118,7 @@ class Journal:
 
     def _open(self) -> None:
         path = self.folder / _LINES
-        if self.known and not path.is_file():
+        if (self.folder / _HEAD).is_file() and not path.is_file():
             raise PrivacyError(f"{path} is missing, but this hospital has spent budget before; restore it from backup")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         content = path.read_bytes()
@@ -155,11 +149,7 @@ class Journal:
 
 
 def read_lines(lines: list[bytes], path: Path) -> list[Record]:
-    """Returns the records of lines, every one checked against the one before.
-
-    Raises:
-        PrivacyError: a line was changed, exchanged, left out or added.
-    """
+    """Returns the records of lines; refuses one that was changed, exchanged, left out or added."""
     records: list[Record] = []
     previous = GENESIS
     for number, line in enumerate(lines, start=1):

@@ -35,11 +35,7 @@ class Balance:
 
 
 def ledgers(folder: Path) -> Iterator[Path]:
-    """Yields every ledger's folder at or below `folder`.
-
-    Raises:
-        PrivacyError: there is none.
-    """
+    """Yields every ledger's folder at or below `folder`; there must be one."""
     folders = sorted(path.parent for path in folder.rglob("ledger.jsonl"))
     if not folders:
         raise PrivacyError(f"there is no ledger in {folder}; name a hospital's state-dir, or a run's state folder")
@@ -47,11 +43,7 @@ def ledgers(folder: Path) -> Iterator[Path]:
 
 
 def balance(folder: Path, policy: Policy | None = None) -> Balance:
-    """Returns one ledger's balance, every record checked against the one before.
-
-    Raises:
-        PrivacyError: it is damaged, shortened, in use, or no ledger.
-    """
+    """Returns one ledger's balance, every record checked against the one before."""
     rules = policy or read_policy(folder.parent)
     with Journal(folder) as journal:
         records, witness = journal.records, journal.head
@@ -66,11 +58,7 @@ def balance(folder: Path, policy: Policy | None = None) -> Balance:
 
 
 def raise_budget(folder: Path, to: float, reason: str) -> Balance:
-    """Raises a ledger's budget, as only a person at the hospital can, and returns the balance.
-
-    Raises:
-        PrivacyError: it is no raise, or the ledger refuses.
-    """
+    """Raises a ledger's budget, as only a person at the hospital can, and returns the balance."""
     opened = next(body for body in balance(folder).records if body["kind"] == "open")
     identity = Identity(str(opened["site"]), str(opened["fingerprint"]))
     with Ledger(folder, identity, read_policy(folder.parent)) as ledger:

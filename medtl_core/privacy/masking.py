@@ -32,10 +32,7 @@ SECRET, KEY, SIGNATURE, PARCEL = 16, 32, 64, 48
 
 @dataclass(frozen=True)
 class Secrets:
-    """What one hospital draws for one sum; it never leaves the hospital whole.
-
-    Of the keys that parcels are sealed with, of the pairwise masks, and of the hospital's own mask.
-    """
+    """What one hospital draws for one sum: for sealing parcels, for pairwise masks, for its own; never sent whole."""
 
     seal: bytes
     pair: bytes
@@ -68,11 +65,7 @@ def identity_public(identity: bytes) -> bytes:
 
 
 def check_signature(public: bytes, signature: bytes, message: bytes, site: str) -> None:
-    """Refuses keys that their owner did not sign.
-
-    Raises:
-        PrivacyError: the signature is not valid.
-    """
+    """Refuses keys that their owner did not sign."""
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError) as error:
@@ -80,11 +73,7 @@ def check_signature(public: bytes, signature: bytes, message: bytes, site: str) 
 
 
 def agreed_key(secret: bytes, public: bytes, purpose: str) -> bytes:
-    """Returns the 32-byte key two hospitals share for one purpose: X25519, then HKDF.
-
-    Raises:
-        PrivacyError: the other's key is not one.
-    """
+    """Returns the 32-byte key two hospitals share for one purpose, X25519 then HKDF; refuses what is no key."""
     try:
         shared = _private(secret).exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
@@ -103,11 +92,7 @@ def seal(key: bytes, content: bytes) -> bytes:
 
 
 def unseal(key: bytes, parcel: bytes) -> bytes:
-    """Returns the content of a parcel.
-
-    Raises:
-        PrivacyError: it was changed on its way, or is for another hospital.
-    """
+    """Returns the content of a parcel; refuses one that was changed on its way, or is for another hospital."""
     try:
         return ChaCha20Poly1305(key).decrypt(bytes(12), parcel, None)
     except InvalidTag as error:
@@ -118,8 +103,6 @@ def split(secret: bytes, threshold: int, holders: int) -> list[bytes]:
     """Returns one share a holder; any `threshold` of them give the secret, fewer tell nothing (Shamir 1979).
 
     Example:
-        >>> joined({1: split(bytes(16), 2, 3)[1], 2: split(bytes(16), 2, 3)[2]}) == bytes(16)
-        False
         >>> shares = split(b"s" * 16, 2, 3)
         >>> joined({0: shares[0], 2: shares[2]})[:4]
         b'ssss'
@@ -133,13 +116,9 @@ def joined(shares: Mapping[int, bytes]) -> bytes:
 
 
 def masked(values: Ints, me: int, keys: Mapping[int, bytes], own: bytes) -> Ints:
-    """Returns values [n] plus this hospital's own mask, plus the pairwise masks of partners, modulo 2^64.
+    """Returns int64 values [n] of the hospital in place `me` plus its own mask and the pairwise ones, modulo 2^64.
 
-    Args:
-        values: int64 [n].
-        me: this hospital's place among all.
-        keys: pairwise mask key by partner's place.
-        own: secret of the own mask.
+    `keys` are those of pairwise masks by the partner's place, `own` is the secret of the own mask.
     """
     total = values.view(np.uint64) + stream(derived(own, "own"), len(values)).view(np.uint64)
     for place, key in keys.items():

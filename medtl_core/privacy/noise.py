@@ -29,12 +29,7 @@ _BITS = 53
 
 @dataclass(frozen=True)
 class Entropy:
-    """A stream of uniform bits that nobody can predict or repeat.
-
-    Attributes:
-        draw: returns so many bytes.
-        marked: whether it is the insecure stream of a test; whatever it touches must say so.
-    """
+    """A stream of uniform bytes that nobody can predict or repeat; `marked` if it is the insecure one of a test."""
 
     draw: Callable[[int], bytes] = field(repr=False)
     marked: bool = False
@@ -52,12 +47,7 @@ def system_entropy() -> Entropy:
 
 
 def insecure_entropy(seed: int) -> Entropy:
-    """Returns a repeatable stream for tests. It protects nobody: everything it touches is marked.
-
-    Example:
-        >>> insecure_entropy(1).marked, system_entropy().marked
-        (True, False)
-    """
+    """Returns a repeatable stream for tests. It protects nobody: everything it touches is marked."""
     rng = np.random.default_rng(seed)
     return Entropy(rng.bytes, marked=True)
 

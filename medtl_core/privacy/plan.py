@@ -35,8 +35,7 @@ class Step:
             concatenation in units of their sensitivities.
         sensitivity: array name -> the largest L2 norm by which one patient changes it, a constant of the mechanism.
         count: rounds in which it is released.
-        sampling: Poisson sampling rate of the patients.
-        inner: noised sums a hospital takes inside one answer (steps of local training).
+        sampling, inner: 1; words of ledgers, from a Poisson sampling of patients and steps of local training.
     """
 
     task: str

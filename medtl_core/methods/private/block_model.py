@@ -38,12 +38,7 @@ class Blocked(Model):
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> Float:
-        """See Model.
-
-        Raises:
-            DataError: there are no images.
-            WeightsError: the images' features are not those the blocks were trained in, or the arrays do not fit.
-        """
+        """See Model; without images, or with other features than the blocks were trained in, it is refused."""
         images = checked(material, self.fingerprint)
         backbone = open_blocks(images.settings, images.views, self.scope)
         tensors = placed(backbone, {name: array for name, array in self.arrays.items() if name != "head.weight"})

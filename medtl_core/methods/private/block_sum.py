@@ -50,10 +50,8 @@ def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
         latter two made of earlier private releases.
 
     Raises:
-        DataError: the hospital holds no images.
-        PrivacyError: it has fewer than two patients, or a case's features or gradient are not finite.
-        ConfigError: the blocks do not fit the backbone.
-        WeightsError: the arrays are not those of the blocks, or there is not one weight a class.
+        DataError, PrivacyError: the hospital has no images, fewer than two patients, or a case that is not finite.
+        ConfigError, WeightsError: the blocks do not fit the backbone, or the arrays not the blocks and classes.
     """
     enough(site.patients)
     if site.material is None:
@@ -85,10 +83,7 @@ def balanced(noisy: Float, plan: Plan) -> tuple[float, dict[str, Float]]:
     Half of the imbalance is met by weights of at most one (above one, clipping would take what they give), half by an
     offset of the logits that is there in training only (Menon et al., ICLR 2021). A bias that is trained spends the
     first rounds, and half of a clipped gradient, on learning the prior.
-
-    Args:
-        noisy: class counts [C].
-        plan: gives the public number of patients; no class has less than a fifth of its fair share of them.
+    No class has less than a fifth of its fair share of the public number of patients.
     """
     counts = np.maximum(noisy, 0.2 * plan.terms.patients / len(noisy))
     weights = np.sqrt(counts.min() / counts)

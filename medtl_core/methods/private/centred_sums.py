@@ -52,10 +52,6 @@ def packed(gram: Float) -> Float:
     """Returns the upper triangle of a symmetric matrix as a vector of the same Euclidean norm.
 
     Off-diagonals are multiplied by sqrt 2, so that the sensitivity of a sum of outer products v v' stays |v|^2.
-
-    Example:
-        >>> round(float(np.linalg.norm(packed(np.array([[1.0, 2.0], [2.0, 3.0]])))), 6) == round(18**0.5, 6)
-        True
     """
     return np.asarray((gram * _weights(len(gram)))[np.triu_indices(len(gram))])
 
@@ -100,16 +96,11 @@ def metric_of(gram: Float, patients: float, noise: float) -> Float:
 
 
 def angles(sums: Float, metric: Float, noise: float) -> Float:
-    """Returns w_c = A b_c / sqrt(b_c' A b_c - h s^2 tr A), [C, k], of noisy class sums b [C, k].
+    """Returns w_c = A b_c / sqrt(b_c' A b_c - h s^2 tr A), [C, k], of noisy class sums b and a metric A [k, k].
 
-    Classes are compared by angle: no class count is needed. Angles to a noisy class sum shrink with the noise, most
-    where a class has few patients; half of the noise is taken off its squared length, so that rare classes are found
-    too (docs/results-privacy.md, "The mechanisms").
-
-    Args:
-        sums: noisy.
-        metric: A, [k, k].
-        noise: s, the deviation of the noise in an entry of the sums; h is `TAKEN_OFF`.
+    Classes are compared by angle: no class count is needed. Angles to a noisy class sum shrink with the noise, of
+    deviation s in an entry, most where a class has few patients; `TAKEN_OFF` of it is taken off its squared length, so
+    that rare classes are found too (docs/results-privacy.md, "The mechanisms").
     """
     raised = sums @ metric
     energy = (raised * sums).sum(axis=1, keepdims=True)

@@ -29,11 +29,6 @@ def clipped_gradient(head: Float, own: Patients, clip: float = CLIP) -> Float:
 
     Guarantee:
         Sensitivity `clip` for one patient added or removed: each term's Frobenius norm is at most `clip`.
-
-    Example:
-        >>> own = Patients(np.array([[1.0, 0.0]]), np.array([0]))
-        >>> clipped_gradient(np.zeros((2, 2)), own, 10.0).tolist()
-        [[-0.5, 0.0], [0.5, 0.0]]
     """
     residual = softmax(own.rows @ head.T)
     residual[np.arange(len(own.label)), own.label] -= 1.0

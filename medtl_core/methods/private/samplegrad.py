@@ -26,22 +26,15 @@ Float = NDArray[np.float64]
 
 
 class Rows(Protocol):
-    """An array, or something that reads the wanted rows of one only when they are asked for."""
+    """An array, or something that reads rows [b, ...] for positions int64 [b] only when they are asked for."""
 
     def __getitem__(self, rows: Any, /) -> Any:
-        """Returns inputs [b, ...] for positions int64 [b]."""
+        """See class."""
 
 
 @dataclass(frozen=True)
 class Cases:
-    """What a network is trained on.
-
-    Attributes:
-        values: [n, ...], inputs of the network.
-        label: int64 [n].
-        patients: str [n].
-        weight: float64 [n], of each case's log-loss, before clipping.
-    """
+    """Inputs of a network [n, ...], labels int64 [n], patients str [n] and weights of the log-loss float64 [n]."""
 
     values: Rows
     label: NDArray[np.int64]
@@ -89,11 +82,7 @@ def clipped_sum(network: "nn.Module", cases: Cases, clip: float, units: Float, *
 
 
 def enough(patients: Array) -> None:
-    """Refuses the cases of fewer than two patients.
-
-    Raises:
-        PrivacyError: they are of fewer.
-    """
+    """Refuses the cases of fewer than two patients."""
     if len(np.unique(patients)) < 2:
         raise PrivacyError("fewer than two patients: a gradient of one is that patient's own; take no part")
 
@@ -129,13 +118,9 @@ def _means(network: "nn.Module", cases: Cases, owner: NDArray[np.int64], patient
 
 
 def check_network(network: "nn.Module") -> None:
-    """Refuses layers whose output or state would mix patients.
+    """Refuses layers whose output or state would mix patients: a BatchNorm of any kind that is trained or trainable.
 
     Opacus matches exact types and so misses subclasses such as timm's; and it takes frozen ones in training mode.
-
-    Raises:
-        PrivacyError: a BatchNorm of any kind is in training mode or trainable, another layer keeps running statistics,
-            or nothing can be trained.
     """
     from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
