@@ -1,7 +1,6 @@
 """Private runs through the real apps: what travels, what is paid, who sits out, and that no seed touches the noise."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,9 +108,7 @@ def test_the_seed_never_makes_the_noise(tmp_path: Path, place: Path) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_a_run_asked_again_gets_the_same_bytes_and_a_deleted_ledger_is_noticed(
-    tmp_path: Path, place: Path, secure: bool
-) -> None:
+def test_a_run_asked_again_gets_the_same_bytes(tmp_path: Path, place: Path, secure: bool) -> None:
     """Every method of a simulation has a ledger as if it ran alone."""
     values = prepared(tmp_path, place, methods="private-mean,private-gradient-2", **{"secure-sum": secure})
     heard, books = [], []
@@ -132,11 +129,6 @@ def test_a_run_asked_again_gets_the_same_bytes_and_a_deleted_ledger_is_noticed(
     owners = {owner for task, _, owner, _ in heard[0] if task != "join"}
     assert owners == ({"method", None} if secure else {"method"})
     assert len(json.loads((tmp_path / "state" / FILE).read_text(encoding="utf-8"))) == 2 * HOSPITALS
-    if not secure:
-        folder = next(folder for folder in books[0] if folder.name == "private-mean")
-        name = balance(folder).site
-        shutil.rmtree(folder)
-        assert [row["site"] for row in run({**values, "methods": "private-mean"})["failures"]] == [name]
 
 
 @pytest.mark.parametrize(

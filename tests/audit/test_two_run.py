@@ -1,4 +1,4 @@
-"""The auditor itself: on mechanisms of known privacy it never says more than the truth, and it says enough."""
+"""The auditor itself, on mechanisms of known privacy; then one patient through the real gate and planted bugs."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from medtl_core.audit.trial import BUGS, Trial, bound_of, observed, trial_of
 from medtl_core.audit.two_run import chi_square, gaussian_epsilon, rate_bounds, two_run
 from medtl_core.errors import PrivacyError
+from medtl_core.federation.private import PrivateMethod
+from medtl_core.federation.registry import all_private_tasks, find_method
+from medtl_core.privacy.noise import insecure_entropy
+from medtl_core.privacy.plan import Terms
 from medtl_core.rng import stream
+from tests.methods.private_made import CLASSES, WIDTH, hospital, map_arrays, with_patient
+
+TERMS = Terms(4.0, 1e-5, hospitals=1, colluders=0, cases=20, width=WIDTH, classes=CLASSES, secure=False)
+TASKS = {"private-mean": "private_statistics", "private-prototypes": "private_mean"}
+
+
+def made(name: str, seed: int = 1) -> Trial:
+    rng = stream(seed, "canary", name)
+    site, arrays = hospital(20, rng), map_arrays(rng)
+    task, method = all_private_tasks()[TASKS[name]], find_method(name)
+    assert isinstance(method, PrivateMethod)
+    sums = [task(one, arrays, {}) for one in (site, with_patient(site, "orthogonal", 1, rng))]
+    return trial_of(method.plan(TERMS), 0, sums[0], sums[1], insecure_entropy(seed))
 
 
 def test_chi_square_is_scipys_and_right_as_often_as_it_says() -> None:
@@ -64,3 +82,25 @@ def test_two_runs_come_close_to_the_truth() -> None:
 def test_a_perfect_attack_is_limited_by_the_number_of_runs() -> None:
     none_of_1000 = 1 - 0.025 ** (1 / 1000)
     assert two_run(np.zeros(2000), np.ones(2000), 0.05) == pytest.approx(-2 * stats.norm.ppf(none_of_1000))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_the_real_gate_stays_below_its_claim_and_close_to_it(name: str) -> None:
+    trial = made(name)
+    assert trial.exposure == pytest.approx(trial.claim)  # a patient as far out as can be
+    assert 0.8 * trial.claim < bound_of([trial], 20_000, 0.05) < trial.claim
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("bug", BUGS)
+def test_planted_bugs_exceed_the_claim(bug: str, name: str) -> None:
+    trial = BUGS[bug](made(name))
+    assert bound_of([trial], 5_000, 0.05) > trial.claim
+
+
+def test_scores_are_standard_without_the_patient_and_shifted_by_the_exposure_with() -> None:
+    trial = made("private-mean")
+    for present, mean in ((False, 0.0), (True, trial.exposure)):
+        scores = observed(trial, present, 20_000)
+        assert abs(scores.mean() - mean) < 5 / np.sqrt(20_000)
+        assert chi_square(scores - mean, 1.0) > 1e-4

@@ -10,7 +10,7 @@ from torch.nn import functional
 from medtl_core.backbones.suffix import Suffix
 from medtl_core.config import Settings
 from medtl_core.errors import WeightsError
-from medtl_core.methods.finetune.activations import Inputs, tuned_features
+from medtl_core.methods.finetune.activations import Inputs
 from medtl_core.methods.finetune.split_backbone import SplitBackbone, open_backbone
 from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
 from medtl_core.methods.private.block import Seen, network_of, open_blocks, placed, start_of
@@ -81,24 +81,6 @@ def summed(slopes: list[Array], patients: Array, clip: float) -> Array:
         mean = np.mean([slope for slope, own in zip(slopes, patients, strict=True) if own == name], axis=0)
         total += mean * min(1.0, clip / float(np.linalg.norm(mean)))
     return total
-
-
-@pytest.mark.parametrize("name", BACKBONES)
-def test_at_the_start_the_features_are_the_agreed_ones(name: str) -> None:
-    own = material(3, settings(name))
-    agreed = tuned_features(open_backbone(settings(name), VIEWS, "head"), own)
-    body = opened(name)
-    found = tuned_features(body, own, placed(body, start_of(body)))
-    np.testing.assert_allclose(found, agreed, atol=1e-5 * np.abs(agreed).max())
-    width, seen = body.spec.width, Seen(Inputs(body, own), 0)
-    map_ = PublicMap(np.zeros(width), np.ones(width), np.eye(width))
-    head = {"head.weight": np.eye(width), "head.bias": np.zeros(width)}  # tells the rows that the network reads
-    inputs = Inputs(body, own).batch(np.arange(3), np.zeros(3, np.int64))
-    with torch.no_grad():
-        network = network_of(body, map_, {**start_of(body), **head}, seen.shape)
-        rows = network(torch.from_numpy(seen[np.arange(3)]).double())
-        expected = functional.normalize(TrainableSuffix(body)(*inputs).double(), dim=1)
-    torch.testing.assert_close(rows, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from medtl_core.errors import BudgetError, PrivacyError
-from medtl_core.federation.private import PrivateMethod, sharing
+from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import all_methods, all_private_tasks, find_method
 from medtl_core.federation.tasks import Config
 from medtl_core.privacy import gate
@@ -148,15 +148,6 @@ def test_other_public_facts_are_another_plan(name: str) -> None:
     assert len(digests) == 9
 
 
-def test_a_fourth_of_the_budget_is_twice_the_noise_and_so_are_four_times_the_releases() -> None:
-    step = sharing(FACTS, "task", {"few": 0.2, "many": 0.8}, sensitivity=2.0)
-    assert step.noise["few"] == pytest.approx(2 * step.noise["many"], rel=1e-12)
-    assert step.sensitivity == {"few": 2.0, "many": 2.0}
-    often = sharing(FACTS, "task", {"few": 0.2, "many": 0.8}, count=4)
-    assert often.noise["few"] == pytest.approx(2 * step.noise["few"], rel=1e-12)
-    assert (often.event.count, often.one.count) == (4, 1)
-
-
 def blank(step: Step) -> Bounded:
     """A sum of nothing: whatever leaves is noise."""
     return Bounded(Update({name: np.zeros(COORDINATES) for name in step.sensitivity}), dict(step.sensitivity))
@@ -179,18 +170,6 @@ def test_what_leaves_has_the_noise_of_the_plan(name: str, secure: bool) -> None:
         for key in step.noise:  # of K = 5 hospitals t = 2 may know their own noise: three shares are a whole
             promised = step.noise[key] * step.sensitivity[key] * widened
             check_deviation(np.sum([one[key] for one in sums], axis=0), promised)
-
-
-def test_the_check_of_the_noise_would_notice_three_per_cent() -> None:
-    noise = 0.97 * np.random.default_rng(0).standard_normal(COORDINATES)
-    with pytest.raises(AssertionError):
-        check_deviation(noise, 1.0)
-
-
-def test_one_share_alone_is_not_the_whole_noise() -> None:
-    plan = method_of("private-mean").plan(replace(FACTS, secure=True))
-    share = gate.unscaled(gate.noised(blank(plan.steps[0]), plan, 0, system_entropy()), plan.steps[0])["sums"]
-    assert float(share.std()) == pytest.approx(plan.steps[0].noise["sums"] / math.sqrt(3), rel=0.05)
 
 
 @pytest.mark.parametrize(

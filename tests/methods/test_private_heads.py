@@ -1,20 +1,34 @@
 """Private heads without their noise are scikit-learn's, torch's or plain descent, on rows of length one."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.neighbors import NearestCentroid
 
 from medtl_core.config import settings
 from medtl_core.federation.registry import find_method
 from medtl_core.heads.linear import softmax
 from medtl_core.methods.private.auto import PrivateAuto, share_of
+from medtl_core.methods.private.centred_sums import (
+    LEFT,
+    angles,
+    metric_of,
+    packed,
+    patients_of,
+    positive,
+    private_sums,
+    unpacked,
+)
 from medtl_core.methods.private.clipped_gradient import RATE, clipped_gradient
 from medtl_core.methods.private.prototypes import Prototypes
 from medtl_core.privacy.patients import Patients, by_patient, unit
 from medtl_core.privacy.plan import Terms
+from tests.memory import make_site
 from tests.methods.exact_hospitals import exact_study, trained
 
 
@@ -69,14 +83,6 @@ def test_the_closed_form_is_one_at_a_time_backward_and_clip(clip: float, cases: 
         np.testing.assert_allclose(found, by_torch(head, patients, clip), rtol=1e-5, atol=1e-12)
 
 
-def test_nobody_and_a_zero_row_have_no_gradient_and_what_is_not_finite_gives_no_finite_sum() -> None:
-    for patients in (Patients(np.zeros((0, 3)), np.zeros(0, np.int64)), Patients(np.zeros((4, 3)), np.ones(4, int))):
-        assert clipped_gradient(np.ones((2, 3)), patients).tolist() == np.zeros((2, 3)).tolist()
-    patients = Patients(unit(np.ones((2, 3))), np.zeros(2, np.int64))
-    with np.errstate(invalid="ignore"):
-        assert not np.isfinite(clipped_gradient(np.full((2, 3), np.nan), patients)).all()  # the gate refuses it
-
-
 def test_without_noise_it_is_plain_descent_on_all_patients() -> None:
     found, head = trained("private-gradient-7"), np.zeros((3, 6))
     for _ in range(7):  # residuals are shorter than sqrt 2: the first steps are clipped in no patient at a zero head
@@ -120,9 +126,77 @@ def test_where_the_directions_come_from_changes_their_number_and_not_the_plan(
     assert chosen.plan(FACTS) == AUTO.plan(FACTS)
 
 
-def test_the_plan_is_that_of_the_chosen_prototypes_under_its_own_name() -> None:
-    terms = replace(FACTS, cases=90, secure=False)
-    plan = AUTO.plan(terms)
-    assert plan == AUTO.chosen(terms).plan(terms)
-    assert plan.mechanism == "private-auto"
-    assert ["gram" in step.noise for step in plan.steps] == [False, False]
+# ---- prototypes: packing keeps length, post-processing, and what the sums are without noise ----
+
+
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 12))
+def test_packing_keeps_lengths_and_inner_products(seed: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = (half + half.T for half in rng.standard_normal((2, size, size)))
+    assert packed(one).shape == (size * (size + 1) // 2,)
+    assert float(np.linalg.norm(packed(one))) == pytest.approx(float(np.linalg.norm(one)), rel=1e-12)
+    assert float(packed(one) @ packed(other)) == pytest.approx(float((one * other).sum()), rel=1e-9, abs=1e-9)
+    np.testing.assert_allclose(unpacked(packed(one), size), one, rtol=1e-12, atol=1e-15)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_nearest_matrix_without_negative_eigenvalues(seed: int) -> None:
+    half = np.random.default_rng(seed).standard_normal((5, 5))
+    noisy = half + half.T
+    mended = positive(noisy)
+    assert float(np.linalg.eigvalsh(mended).min()) >= -1e-10
+    values, vectors = np.linalg.eigh(noisy)
+    gone = (vectors * np.minimum(values, 0.0)) @ vectors.T  # projection: what is taken off is orthogonal to the rest
+    np.testing.assert_allclose(mended + gone, noisy, atol=1e-10)
+    np.testing.assert_allclose(positive(mended), mended, atol=1e-10)
+
+
+def test_class_sums_of_centred_rows_by_hand() -> None:
+    site = make_site("a", 2, width=2, classes=2)
+    site.values[:] = [[3.0, 4.0], [0.0, 2.0]]
+    site.label[:] = [1, 0]
+    map_ = {"mean": np.zeros(2), "scale": np.ones(2), "basis": np.eye(2), "centre": np.array([0.6, 0.5])}
+    found = private_sums(site, map_, {"gram": True})
+    # rows (.6, .8) and (0, 1); centred (0, .3) and (-.6, .5); of length one
+    side = np.array([-0.6, 0.5]) / math.hypot(0.6, 0.5)
+    np.testing.assert_allclose(found.update.arrays["sums"], [side, [0.0, 1.0]], atol=1e-12)
+    gram = np.outer(side, side) + np.outer([0, 1.0], [0, 1.0])
+    np.testing.assert_allclose(unpacked(found.update.arrays["gram"], 2), gram, atol=1e-12)
+    assert found.sensitivity == {"sums": 1.0, "gram": 1.0}
+
+
+def test_without_noise_cosine_prototypes_are_the_unit_class_means() -> None:
+    found = trained("private-prototypes-cosine", cases=600)  # so many that the noise reckoned with is nothing
+    centre = found.rows.mean(axis=0)
+    off = unit(found.rows - centre)
+    weight = unit(np.stack([off[found.label == number].sum(axis=0) for number in range(3)]))
+    np.testing.assert_allclose(found.model.logits(found.values), (found.rows - centre) @ weight.T, atol=1e-9)
+
+
+def test_the_metric_is_the_inverse_of_the_noisy_second_moment() -> None:
+    half = np.random.default_rng(2).standard_normal((5, 5))
+    gram, patients, noise = half @ half.T, 40.0, 0.7
+    ridge = noise * math.sqrt(10) / patients + 0.1 * float(np.trace(gram)) / patients / 5
+    inverse = np.linalg.inv(gram / patients + ridge * np.eye(5))
+    np.testing.assert_allclose(metric_of(gram, patients, noise), inverse, rtol=1e-9)
+    sums = np.random.default_rng(3).standard_normal((3, 5))
+    weight = angles(sums, inverse, noise=0.0)
+    for found, direction in zip(weight, sums, strict=True):
+        np.testing.assert_allclose(found, inverse @ direction / math.sqrt(direction @ inverse @ direction), rtol=1e-9)
+    # a Gram matrix of noise alone is still a metric
+    assert float(np.linalg.eigvalsh(metric_of(-gram, patients, noise)).min()) > 0
+
+
+def test_half_of_the_noise_is_taken_off_the_length() -> None:
+    sums = np.array([[3.0, 4.0], [0.6, 0.8], [0.3, 0.4]])  # squared lengths 25, 1, .25; noise adds 2 s^2 to each
+    found = np.linalg.norm(angles(sums, np.eye(2), noise=0.8), axis=1)
+    np.testing.assert_allclose(found**2, [25 / (25 - 0.64), 1 / (1 - 0.64), 1 / LEFT], rtol=1e-12)
+
+
+def test_a_count_below_the_public_number_is_noise_unless_it_is_far_below() -> None:
+    plan = Prototypes("private-prototypes").plan(replace(FACTS, epsilon=4.0, cases=90))
+    deviation = plan.steps[0].noise["count"] * math.sqrt(10 / 9)
+    assert patients_of(950.0, plan) == 950.0
+    assert patients_of(900.0 - 2.9 * deviation, plan) == 900.0
+    assert patients_of(900.0 - 3.1 * deviation, plan) == pytest.approx(900.0 - 3.1 * deviation)
+    assert patients_of(-1e9, plan) == 2.0

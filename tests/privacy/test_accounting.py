@@ -9,10 +9,14 @@ from dp_accounting.pld import PLDAccountant
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medtl_core.config import Settings
 from medtl_core.errors import PrivacyError
+from medtl_core.federation.private import terms_of
 from medtl_core.privacy import accounting
-from medtl_core.privacy.accounting import delta_of, epsilon, mu_for, mu_of
+from medtl_core.privacy.accounting import default_delta, delta_of, epsilon, mu_for, mu_of
 from medtl_core.privacy.plan import GaussianEvent
+
+RUN = Settings(sites=3, shots=20, privacy="auto", epsilon=2.0)
 
 
 def pld(events: list[GaussianEvent], delta: float, interval: float) -> float:
@@ -56,13 +60,6 @@ def test_composition_is_one_release_of_the_root_sum_of_squares(multipliers: list
     assert delta_of(together, mu) <= 1e-5 * (1 + 1e-9)
 
 
-@given(st.floats(0.3, 30.0), st.integers(0, 40), st.integers(1, 40))
-def test_more_releases_never_cost_less(multiplier: float, few: int, more: int) -> None:
-    one, other = (epsilon([GaussianEvent(multiplier, count=count)], 1e-5) for count in (few, few + more))
-    assert one <= other
-    assert epsilon([], 1e-5) == epsilon([GaussianEvent(multiplier, count=0)], 1e-5) == 0.0
-
-
 @pytest.mark.parametrize(
     "event",
     [
@@ -90,3 +87,18 @@ def test_an_accountant_that_fails_stops_everything(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(accounting, "_epsilon_of", lambda mu, delta, value=value: value)
         with pytest.raises(PrivacyError, match="nothing may be released"):
             epsilon([GaussianEvent(1.0)], 1e-5)
+
+
+def test_delta_is_far_below_one_over_n_by_default_and_is_part_of_the_promise() -> None:
+    assert terms_of(RUN.replace(public_cases=90_000), 6, 3).delta == pytest.approx(1 / 900_000)
+    assert terms_of(RUN, 6, 3).delta == default_delta(20) == default_delta(90) == 1e-5
+    assert default_delta(10**6) == pytest.approx(1e-7)
+    assert delta_of(2.0, mu_for(2.0, 1e-5)) <= 1e-5
+    assert mu_for(2.0, 1e-7) < mu_for(2.0, 1e-5)  # a smaller delta costs noise: it cannot be read off afterwards
+
+
+@pytest.mark.parametrize(("shots", "delta"), [(1, 0.0), (20, 0.05), (20, 0.5), (1000, 1e-3)])
+def test_a_promise_to_nobody_is_refused(shots: int, delta: float) -> None:
+    """delta = 1/n allows publishing one patient whole."""
+    with pytest.raises(PrivacyError):
+        terms_of(RUN.replace(shots=shots, delta=delta), 6, 3)
