@@ -9,7 +9,7 @@ export OPENBLAS_NUM_THREADS = 1
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
 
-.PHONY: help install demo test lint types test-slow test-wheel clean bench-speed bench-methods bench-finetune \
+.PHONY: help install demo test lint types test-slow test-deploy test-wheel clean bench-speed bench-methods bench-finetune \
   bench-unseen bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills house mutants
 
 help:  ## show what can be made
@@ -30,8 +30,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## five hospitals with synthetic radiographs: summary in the terminal, report as one HTML file
 	$(BIN)/medtl simulate quickstart
 
-test: $(STAMP) lint types  ## everything CI checks: ruff, mypy --strict, doctests, tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not wheel"
+test: $(STAMP) lint types  ## ruff, mypy --strict, doctests, and the tests that start no Flower processes
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not wheel and not deployed"
 
 lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check .
@@ -42,6 +42,9 @@ types: $(STAMP)  ## mypy --strict on our packages
 
 test-slow: $(STAMP)  ## tests that take longer than the default suite allows
 	$(BIN)/python -m pytest -m slow
+
+test-deploy: $(STAMP)  ## real Flower processes on loopback: `flwr run`, SuperLink and SuperNodes against the simulation
+	$(BIN)/python -m pytest -m deployed
 
 test-wheel: $(STAMP)  ## builds the wheel, installs it where no checkout can be seen, and runs quickstart in an empty folder
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py
