@@ -120,7 +120,7 @@ def pictured(rows: np.ndarray, patients: np.ndarray, label: np.ndarray) -> SiteD
     )  # fmt: skip
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), length=st.sampled_from([0.0, 1.0, 1e3]), extra=st.integers(1, 4))
 def test_one_patient_moves_a_sum_by_the_clip_at_most(seed: int, length: float, extra: int) -> None:
     rng = np.random.default_rng(seed)
@@ -198,8 +198,8 @@ def test_one_round_by_hand() -> None:
     np.testing.assert_allclose(model.arrays["head.weight"].ravel(), moved, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["private-finetune-last-4", "private-finetune-last2-4"])
-def test_every_tensor_of_the_block_moves_and_the_loss_falls(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_tensor_of_the_blocks_moves_and_the_loss_falls(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "private-finetune-last2-3"
     monkeypatch.setattr("medtl_core.methods.private.block_sum.BLOCK_RATE", 0.5)  # the full step swings on 21 images
     study, chosen = exact_study(name), method(name)
     outcome = study.outcome(chosen)
@@ -209,7 +209,7 @@ def test_every_tensor_of_the_block_moves_and_the_loss_falls(name: str, monkeypat
     assert outcome.facts["parameters"] == sum(array.size for array in model.arrays.values())
     tasks = [request.task for request in study.hospitals.asked]  # type: ignore[attr-defined]
     assert tasks == ["private_counts"] + chosen.rounds * ["private_block"]
-    first = study.outcome(replace(chosen, rounds=1, name="private-finetune-last-1")).heads[""]
+    first = study.outcome(replace(chosen, rounds=1, name="private-finetune-last2-1")).heads[""]
     assert mean_loss(model, study) < mean_loss(first, study)
 
 
@@ -246,9 +246,6 @@ def test_a_model_is_blocks_map_and_head_and_reads_images_of_its_own_features() -
         model.logits(site.values, material(4, SETTINGS.replace(image_size=64)))
 
 
-def test_what_private_block_saved_is_read_but_for_its_groupnorm() -> None:
-    packed = blocked().pack()
-    for blocks, scope in ((1, "last"), (2, "last2")):
-        assert Blocked.unpack(replace(packed, config={"blocks": blocks, "group": False})).scope == scope
+def test_what_private_block_saved_with_groupnorm_is_not_read() -> None:
     with pytest.raises(WeightsError, match="retired"):
-        Blocked.unpack(replace(packed, config={"blocks": 1, "group": True}))
+        Blocked.unpack(replace(blocked().pack(), config={"blocks": 1, "group": True}))

@@ -13,7 +13,6 @@ from medtl_core.errors import ConfigError
 from medtl_core.features.extract import feature_spec
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
-from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
 from medtl_core.methods.private import public_pca as public
 from medtl_core.methods.private.public_pca import own_patients, photographs, public_map
@@ -62,7 +61,9 @@ def test_photographs_are_the_same_every_time() -> None:
 
 
 def test_a_table_needs_no_public_images() -> None:
-    map_ = public_map(exact_study("private-mean"), 100)
+    known = exact_study("private-mean")
+    map_ = public_map(known, 100)
+    assert known.hospitals.asked == []  # type: ignore[attr-defined]
     assert (map_.mean.tolist(), map_.scale.tolist()) == ([0.0] * 6, [1.0] * 6)
     assert map_.basis.tolist() == np.eye(6).tolist()
 
@@ -90,12 +91,3 @@ def test_public_images_that_are_none_are_refused(tmp_path: Path) -> None:
         pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     assert public_map(study(public_images=str(tmp_path)), 5).basis.shape[1] <= 2
-
-
-def test_nothing_private_reaches_the_map() -> None:
-    """No hospital is asked for it."""
-    made = exact_study("private-mean")
-    public_map(made, 5)
-    assert made.hospitals.asked == []  # type: ignore[attr-defined]
-    made.outcome(find_method("private-mean"))
-    assert [request.task for request in made.hospitals.asked] == ["private_statistics"]  # type: ignore[attr-defined]

@@ -51,7 +51,7 @@ def test_a_single_message_tells_nothing() -> None:
         sent = masking.masked(values, 0, pair_keys(people, 0, [0, 1, 2]), people[0].own)
         top = np.bincount((sent.view(np.uint64) >> np.uint64(60)).astype(int), minlength=16)
         assert np.abs(top - 250).max() < 90
-    # without the pairwise masks of the others nothing comes off: the own mask alone is not enough
+    # without the pairwise masks of the others nothing comes off
     sent = masking.masked(small, 0, pair_keys(people, 0, [0, 1, 2]), people[0].own)
     assert (masking.unmasked(sent, [people[0].own], {}) != small).all()
 
