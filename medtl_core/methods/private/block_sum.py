@@ -40,9 +40,8 @@ _FIXED = ("mean", "scale", "basis", "weights")
 def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
     """Summed clipped gradient [D] of all patients, over blocks and head in the message.
 
-    A round looks at one agreed view of every case, the next round at the next: augmentation without a choice that
-    could depend on patients. Memory: about ten arrays of `ROOM` numbers (300 MB), or of one case's gradient where
-    that is longer, however many patients there are.
+    A round looks at one agreed view of every case, the next round at the next. Memory: about ten arrays of `ROOM`
+    numbers (300 MB), or of one case's gradient where that is longer, however many patients there are.
 
     Guarantee:
         Unit: patient; add or remove one. Sensitivity `CLIP`, see `samplegrad.clipped_sum`: a case passes the frozen

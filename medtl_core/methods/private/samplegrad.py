@@ -54,8 +54,7 @@ def clipped_sum(network: "nn.Module", cases: Cases, clip: float, units: Float, *
         clip: largest length of one patient's gradient.
         units: float64 [D], positive: in which each parameter is counted. Half the unit halves its part of a gradient,
             before clipping.
-        batch: cases that pass the network at once, for memory alone. Gradients and what torch needs to make them fill
-            about ten arrays [batch, D] of float64, however many patients there are.
+        batch: cases that pass the network at once, for memory alone: about ten arrays [batch, D] of float64.
 
     Guarantee:
         Unit: patient; add or remove one. Sensitivity `clip`: a patient adds one vector no longer than `clip`, and no
