@@ -17,7 +17,7 @@ class Backbone:
         arch: name of the architecture in that library.
         source: where its weights come from: "package" (a Python package), "hub" (the library's download cache),
             "file" (the user's own file) or "random" (seeded, untrained).
-        files: file names looked for there; of a "file" backbone, its one path.
+        file: name of the file looked for there; of timm's, the repository on the hub; of a "file" backbone, its path.
         taps: tap name -> path of the module whose output is read, from the shallowest to the deepest.
         channels: tap name -> number of channels of that output.
         size: side of the square input in pixels.
@@ -30,7 +30,7 @@ class Backbone:
     library: str
     arch: str
     source: str
-    files: tuple[str, ...]
+    file: str
     taps: Mapping[str, str]
     channels: Mapping[str, int]
     size: int

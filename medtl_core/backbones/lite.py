@@ -4,8 +4,8 @@ Tan and Le, "EfficientNet", ICML 2019, in Google's Lite form: ReLU6, no squeeze-
 padding. Written out here because importing timm takes longer than reading the features of a small hospital.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
-from typing import final
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,13 +22,12 @@ STAGES = (
 )
 _STEM, _HEAD = 32, 1280
 
-#: How the names of the package's tensors become timm's; the first block has no expansion, so its numbers are one lower.
+#: How the names of the package's tensors become timm's; the first block has no expansion.
 _OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_INSIDE = {
-    "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
-    "_project_conv": "conv_pwl", "_bn2": "bn3",
-}  # fmt: skip
+_THERE = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
+#: timm's names of a block's layers, in the order they run, without and with the expansion.
+_PLAIN = ("conv_dw", "bn1", "conv_pw", "bn2")
+_EXPANDED = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
 
 
 def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -40,7 +39,8 @@ def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if first == "_blocks":
             number = int(rest[0])
             stage, block = places[number]
-            first, rest = f"blocks.{stage}.{block}.{(_INSIDE if number else _FIRST)[rest[1]]}", rest[2:]
+            here = _EXPANDED if number else _PLAIN
+            first, rest = f"blocks.{stage}.{block}.{here[_THERE[-len(here) :].index(rest[1])]}", rest[2:]
         else:
             first = _OUTSIDE[first]
         renamed[".".join([first, *rest])] = tensor
@@ -58,12 +58,7 @@ class Lite0(nn.Module):
         for blocks, kernel, stride, expansion, channels in STAGES:
             stage = []
             for number in range(blocks):
-                step = stride if number == 0 else 1
-                stage.append(
-                    _Separable(width, channels, kernel, step)
-                    if expansion == 1
-                    else _Inverted(width, channels, kernel, step, expansion)
-                )
+                stage.append(_Block(width, channels, kernel, stride if number == 0 else 1, expansion))
                 width = channels
             stages.append(nn.Sequential(*stage))
         self.blocks = nn.Sequential(*stages)
@@ -76,49 +71,21 @@ class Lite0(nn.Module):
         return deep
 
 
-@final
-class Lite0Classifier(Lite0):
-    """Maps float32 [n, 3, h, w] to logits [n, classes]; parameter names as in timm."""
+class _Block(nn.Sequential):
+    """An inverted residual: wider, along the kernel, narrower; the first one of the network is not widened."""
 
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.classifier = nn.Linear(_HEAD, classes)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Returns the logits."""
-        logits: Tensor = self.classifier(super().forward(image).mean(dim=(2, 3)))
-        return logits
-
-
-class _Separable(nn.Module):
-    def __init__(self, width: int, channels: int, kernel: int, stride: int) -> None:
-        super().__init__()
-        self.skip = stride == 1 and width == channels
-        self.conv_dw = _Conv(width, width, kernel, stride=stride, groups=width)
-        self.bn1 = _Norm(width)
-        self.conv_pw = _pointwise(width, channels)
-        self.bn2 = _Norm(channels, act=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.bn2(self.conv_pw(self.bn1(self.conv_dw(x))))
-        return out + x if self.skip else out
-
-
-class _Inverted(nn.Module):
     def __init__(self, width: int, channels: int, kernel: int, stride: int, expansion: int) -> None:
-        super().__init__()
+        middle, names = width * expansion, _PLAIN if expansion == 1 else _EXPANDED
+        wider = [] if expansion == 1 else [_pointwise(width, middle), _Norm(middle)]
+        along = [_Conv(middle, middle, kernel, stride=stride, groups=middle), _Norm(middle)]
+        layers = [*wider, *along, _pointwise(middle, channels), _Norm(channels, act=False)]
+        super().__init__(OrderedDict(zip(names, layers, strict=True)))
         self.skip = stride == 1 and width == channels
-        middle = width * expansion
-        self.conv_pw = _pointwise(width, middle)
-        self.bn1 = _Norm(middle)
-        self.conv_dw = _Conv(middle, middle, kernel, stride=stride, groups=middle)
-        self.bn2 = _Norm(middle)
-        self.conv_pwl = _pointwise(middle, channels)
-        self.bn3 = _Norm(channels, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.bn2(self.conv_dw(self.bn1(self.conv_pw(x))))
-        out = self.bn3(self.conv_pwl(out))
+        out = x
+        for layer in self:
+            out = layer(out)
         return out + x if self.skip else out
 
 

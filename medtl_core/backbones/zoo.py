@@ -1,5 +1,6 @@
 """The table of backbones, and how a name becomes a record."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,11 +10,11 @@ from typing import Any
 
 from medtl_core.backbones import weights
 from medtl_core.backbones.backbone import Backbone
-from medtl_core.backbones.own import own_file, own_names
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 #: Blocks and channels of EfficientNet-Lite0's stages.
 _LITE0 = ((1, 16), (2, 24), (2, 40), (3, 80), (3, 112), (4, 192), (1, 320))
 
@@ -23,9 +24,9 @@ def find_backbone(name: str) -> Backbone:
 
     Args:
         name: a name of `BACKBONES`; "timm:ARCH" (any of timm's, read from its own tables); "file:PATH" (a safetensors
-            file whose metadata names its architecture) or "file:PATH#LIBRARY:ARCH"; "own:NAME" (registered in the
-            user's folder, see `own`); "random:NAME" (the architecture of another backbone with seeded, untrained
-            weights: for tests and as a control).
+            file whose metadata names its architecture) or "file:PATH#LIBRARY:ARCH"; "own:NAME" (such a file in the
+            user's folder, see `own_folder`); "random:NAME" (the architecture of another backbone with seeded,
+            untrained weights: for tests and as a control).
 
     Raises:
         ConfigError: the name or the architecture is unknown; the nearest name is suggested.
@@ -47,16 +48,13 @@ def find_backbone(name: str) -> Backbone:
 
 
 def table() -> list[dict[str, Any]]:
-    """Returns one row a backbone: name, library, arch, size, taps, rich, plain, and if its weights are here.
-
-    The user's own ones come last.
+    """Returns one row a backbone, the user's own last: its record, and as "available" if its weights are here.
 
     Raises:
-        WeightsError: a registered file is no backbone.
+        WeightsError: a file in the user's folder is no backbone.
     """
-    known = [*BACKBONES.values(), *(find_backbone(f"own:{name}") for name in own_names())]
-    shown = ("name", "library", "arch", "size", "taps", "rich", "plain")
-    return [{**{word: getattr(one, word) for word in shown}, "available": _is_here(one)} for one in known]
+    known = [*BACKBONES.values(), *(find_backbone(f"own:{name}") for name in _own_names())]
+    return [{**vars(backbone), "available": _is_here(backbone)} for backbone in known]
 
 
 def _is_here(backbone: Backbone) -> bool:
@@ -69,7 +67,7 @@ def _is_here(backbone: Backbone) -> bool:
 
 def _random(name: str) -> Backbone:
     base = find_backbone(f"torchvision:{name}" if f"torchvision:{name}" in BACKBONES else name)
-    return replace(base, name=f"random:{name}", source="random", files=())
+    return replace(base, name=f"random:{name}", source="random", file="")
 
 
 def _file(text: str) -> Backbone:
@@ -77,13 +75,30 @@ def _file(text: str) -> Backbone:
     return _of_file(f"file:{text}", Path(path), arch)
 
 
+def own_folder() -> Path:
+    """Returns where `own:NAME` lies as NAME.safetensors: $MEDTL_HOME/backbones, or below the user's data folder."""
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(os.environ.get("MEDTL_HOME") or f"{data}/medtl").expanduser() / "backbones"
+
+
+def _own_names() -> list[str]:
+    return sorted(path.stem for path in own_folder().glob("*.safetensors") if _NAME.fullmatch(path.stem))
+
+
 def _own(name: str) -> Backbone:
-    return _of_file(f"own:{name}", own_file(name), "")
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} cannot name a backbone: use letters, digits, dots, dashes and underscores")
+    path, known = own_folder() / f"{name}.safetensors", _own_names()
+    if name not in known:
+        raise WeightsError(
+            f"own:{name} needs the file {path}; {did_you_mean(name, known) if known else 'none is here'}"
+        )
+    return _of_file(f"own:{name}", path, "")
 
 
 def _of_file(name: str, path: Path, arch: str) -> Backbone:
     base = find_backbone(arch or _architecture(path))
-    return replace(base, name=name, source="file", files=(str(path),))
+    return replace(base, name=name, source="file", file=str(path))
 
 
 def _architecture(path: Path) -> str:
@@ -127,7 +142,7 @@ def _timm(arch: str) -> Backbone:
         library="timm",
         arch=arch,
         source="hub",
-        files=(str(facts.hf_hub_id or ""), str(facts.url or "").rsplit("/", 1)[-1]),
+        file=str(facts.hf_hub_id or ""),
         taps=MappingProxyType({tap: tap for tap in taps}),
         channels=MappingProxyType({row["module"]: row["num_chs"] for row in rows}),
         size=facts.input_size[-1],
@@ -157,7 +172,7 @@ def _lite0() -> Backbone:
         library="timm",
         arch="tf_efficientnet_lite0",
         source="package",
-        files=("efficientnet-lite0-57934424.pth",),
+        file="efficientnet-lite0-57934424.pth",
         taps=MappingProxyType(taps),
         channels=MappingProxyType(channels),
         size=224,
@@ -177,7 +192,7 @@ def _torchvision(arch: str, file: str, channels: Mapping[str, int], rich: tuple[
         library="torchvision",
         arch=arch,
         source="hub",
-        files=(f"{file}.pth",),
+        file=f"{file}.pth",
         taps=MappingProxyType(taps),
         channels=MappingProxyType(dict(channels)),
         size=224,

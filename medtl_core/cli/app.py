@@ -17,7 +17,6 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "backbones": ("lists", "List pretrained backbones and where weights are present."),
     "methods": ("lists", "List the methods that `methods=...` can name."),
     "select": ("select", "Order backbones and their layers by how well they suit the hospitals' task, from sums only."),
-    "pretrain": ("pretrain", "Fine-tune a backbone on one public set and register it as a source, own:NAME."),
     "adapt": (
         "adapt",
         "Give a new hospital its own head in seconds, on its own machine, even with classes nobody has seen.",

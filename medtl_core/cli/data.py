@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from medtl_core.cli import console
 from medtl_core.cli.plan import name_data
-from medtl_core.cli.trainer import sides
 from medtl_core.config import settings
 from medtl_core.data.images import check_images
 from medtl_core.data.leak import check_leaks
@@ -26,7 +25,9 @@ def faults_of(examples: Examples) -> list[str]:
         usable, faults = check_images(examples, on_error="skip")
     except DataError as error:
         return [str(error)]
-    for parts in (sides(usable), _rows(usable, "site")):
+    test = usable["split"] == "test"
+    sides = {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
+    for parts in (sides, _rows(usable, "site")):
         try:
             check_leaks(usable, parts)
         except DataError as error:

@@ -37,10 +37,11 @@ _SAID: set[str] = set()
 _TURN = threading.Lock()
 
 
-def default_folder() -> Path:
-    """Returns $MEDTL_CACHE, or medtl below $XDG_CACHE_HOME, or ~/.cache/medtl."""
-    named = os.environ.get("MEDTL_CACHE")
-    if named:
+def cache_folder(setting: str) -> Path | None:
+    """Returns where the setting `cache` keeps features: "off" = nowhere, "" = $MEDTL_CACHE or ~/.cache/medtl."""
+    if setting == "off":
+        return None
+    if named := setting or os.environ.get("MEDTL_CACHE"):
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medtl"
 
@@ -93,25 +94,19 @@ class FeatureCache:
         self._with(write, None)
 
     def _with(self, work: Callable[[sqlite3.Connection], _Result], otherwise: _Result) -> _Result:
-        """Works on an open file; one that is no database is set aside, and the work done on a new one."""
+        """Works on an open file, twice where the first try fails: a damaged file is set aside, and one begun anew."""
         if self.folder is None:
             return otherwise
         with _TURN:
-            return self._tried(self.folder, work, otherwise)
-
-    def _tried(self, folder: Path, work: Callable[[sqlite3.Connection], _Result], otherwise: _Result) -> _Result:
-        for _ in range(3):
-            seen = _inode(folder / _FILE)
-            try:
-                with _opened(folder) as base:
-                    return work(base)
-            except (sqlite3.OperationalError, OSError) as error:
-                if _inode(folder / _FILE) not in (seen, None):
-                    continue  # another one set the file aside or began it meanwhile
-                _say_once(f"the feature cache in {folder} is not used: {error}")
-                return otherwise
-            except sqlite3.DatabaseError as error:
-                _set_aside(folder, seen, str(error))
+            for is_last in (False, True):
+                try:
+                    with _opened(self.folder) as base:
+                        return work(base)
+                except (sqlite3.OperationalError, OSError) as error:
+                    if is_last:
+                        _say_once(f"the feature cache in {self.folder} is not used: {error}")
+                except sqlite3.DatabaseError as error:
+                    _set_aside(self.folder / _FILE, str(error))
         return otherwise
 
 
@@ -130,24 +125,14 @@ def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
         yield base
 
 
-def _set_aside(folder: Path, seen: int | None, reason: str) -> None:
-    """Renames the damaged file, unless another process has put a new one in its place meanwhile."""
-    path = folder / _FILE
-    if seen is None or _inode(path) != seen:
-        return
+def _set_aside(path: Path, reason: str) -> None:
+    """Renames a damaged file; where another process has begun a new one meanwhile, its rows are computed again."""
     with contextlib.suppress(OSError):
         # before the file: afterwards they may be those of a new one; an older medtl kept a write-ahead log
         for suffix in ("-journal", "-wal", "-shm"):
             path.with_name(_FILE + suffix).unlink(missing_ok=True)
-        path.replace(folder / f"{_FILE}.damaged-{seen}")
+        path.replace(path.with_name(f"{_FILE}.damaged"))
     _say_once(f"the feature cache {path} was damaged ({reason}); it is set aside and begun anew")
-
-
-def _inode(path: Path) -> int | None:
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return None
 
 
 def _checksum(key: str, content: bytes) -> bytes:

@@ -5,49 +5,31 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.config import Settings, Value
-from medtl_core.data.images import content_key, decode
-from medtl_core.data.views import Pixels, square
+from medtl_core.config import Settings
+from medtl_core.data.images import content_key
 from medtl_core.features.extract import extract, feature_spec, images_of
 from medtl_core.values import Examples, Features
-
-#: Bytes that a store keeps.
-LIMIT = 1 << 30
-
-
-class Stored(Protocol):
-    """An array or a tensor."""
-
-    @property
-    def nbytes(self) -> int:
-        """Its size in memory."""
 
 
 @final
 class DerivedStore:
-    """What was computed from open cases and will be asked for again: activations, rows of augmented features.
+    """What was computed from open cases and will be asked for again: arrays or tensors, such as activations.
 
     It lives in memory as long as the cases that hold it, and is never written to disk: an early layer's activations
     show the image. The least recently used entries are dropped beyond `limit` bytes. Entries are named by content,
     so cases of several hospitals may share one store; threads may, too.
-
-    Args:
-        limit: bytes of entries kept.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    def __init__(self, limit: int = 1 << 30) -> None:
         self.limit, self.bytes = limit, 0
-        self._entries: OrderedDict[str, tuple[Stored, ...]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[Any, ...]] = OrderedDict()
         self._content: dict[tuple[str, int, int], str] = {}
         self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     def get(self, key: str) -> Any | None:
         """Returns an entry and marks it as used; None if there is none."""
@@ -56,7 +38,7 @@ class DerivedStore:
                 self._entries.move_to_end(key)
             return self._entries.get(key)
 
-    def put(self, key: str, entry: tuple[Stored, ...]) -> None:
+    def put(self, key: str, entry: tuple[Any, ...]) -> None:
         """Keeps an entry, and drops others where it needs their room; one larger than the limit is not kept."""
         size = _size(entry)
         with self._lock:
@@ -81,13 +63,9 @@ class DerivedStore:
         except OSError:
             return content_key(path)  # says what is wrong
         name = (path, status.st_mtime_ns, status.st_size)
-        with self._lock:
-            known = self._content.get(name)
-        if known is None:
-            known = content_key(path)
-            with self._lock:
-                self._content[name] = known
-        return known
+        if name not in self._content:
+            self._content[name] = content_key(path)
+        return self._content[name]
 
 
 @dataclass(frozen=True)
@@ -96,12 +74,11 @@ class Material:
 
     Attributes:
         examples: n cases with a `path`, `image` or `table` column.
-        settings: of the run; they name backbone, taps, size, views and cache.
+        settings: of the run.
         views: label-preserving views of the data set, from its catalog entry.
         columns: number of columns of a table; 0 for images.
         modality: the catalog's word for what the images show, e.g. "chest X-ray".
-        store: what was derived from the cases; it goes with the last object that holds it. Who opens many hospitals
-            in one process gives them one store, and so one limit.
+        store: what was derived from the cases; hospitals of one process share one, and so one limit.
     """
 
     examples: Examples
@@ -127,29 +104,16 @@ class Material:
         images = images_of(self.examples)
         return list(zip(self.store.content_keys(images), images, strict=True))
 
-    def features(self, **changes: Value) -> Features:
-        """Returns features under changed settings (field names: `backbone`, `features`, `image_size`, `views`, ...).
-
-        They are cached on disk as the agreed ones are. Without changes, they are the agreed ones.
+    def features(self) -> Features:
+        """Returns the agreed features of the cases, from the cache where they were computed before.
 
         Raises:
-            ConfigError: a backbone or tap is unknown.
-            WeightsError: the weights are not on this machine.
+            ConfigError, WeightsError, DataError: see `feature_spec` and `extract`.
         """
-        chosen = self.settings.replace(**changes)
-        spec = feature_spec(chosen, self.views, self.columns)
+        spec = feature_spec(self.settings, self.views, self.columns)
         keys = None if "table" in self.examples.columns else self.store.content_keys(images_of(self.examples))
-        return extract(self.examples, spec, chosen, keys=keys)
-
-    def pixels(self, size: int) -> Pixels:
-        """Returns the images as the backbone's square input, uint8 [n, size, size, 3].
-
-        Raises:
-            DataError: an image cannot be decoded, or the cases are a table.
-        """
-        rows = [square(decode(image), size) for image in images_of(self.examples)]
-        return np.stack(rows) if rows else np.zeros((0, size, size, 3), dtype=np.uint8)
+        return extract(self.examples, spec, self.settings, keys=keys)
 
 
-def _size(entry: tuple[Stored, ...]) -> int:
+def _size(entry: tuple[Any, ...]) -> int:
     return sum(part.nbytes for part in entry)

@@ -8,18 +8,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
-from medtl_core.data.images import content_key
-from medtl_core.data.views import Pixels, normalised, views_of
+from medtl_core.data import images as data_images
+from medtl_core.data.views import normalised, views_of
 from medtl_core.errors import DataError, WeightsError
-from medtl_core.features.cache import FeatureCache, Row, default_folder
+from medtl_core.features.cache import FeatureCache, Row, cache_folder
 from medtl_core.features.spec import FeatureSpec, Spec, feature_spec
 from medtl_core.values import Examples, Features, digest
 
@@ -31,11 +30,6 @@ if TYPE_CHECKING:
 #: Images between two writes to the cache: what an interrupted run loses at most.
 _CHUNK = 64
 
-#: Told (images done, images in all) now and then.
-Progress = Callable[[int, int], None]
-#: Content key and image -> row float32 [d].
-ImageReader = Callable[[str, Any], Row]
-
 __all__ = ["FeatureSpec", "Spec", "extract", "feature_spec", "images_of"]
 
 
@@ -46,7 +40,6 @@ def extract(
     *,
     keys: Sequence[str] | None = None,
     workers: int = 1,
-    progress: Progress | None = None,
 ) -> Features:
     """Returns the features of the examples, from the cache where they were computed before.
 
@@ -60,7 +53,6 @@ def extract(
         settings: the same; `cache` says where features are kept.
         keys: `images.content_key` of each image, where the caller knows them already.
         workers: images that are worked on at the same time; the number of torch threads stays the caller's business.
-        progress: called with (images done, images in all) now and then; byte-equal images count once.
 
     Raises:
         DataError: an image cannot be decoded, or the examples hold no column the backbone reads.
@@ -69,68 +61,28 @@ def extract(
     """
     if isinstance(spec, FeatureSpec) and spec.backbone == "table":
         return Features(_table_rows(examples, spec), spec.fingerprint, spec.groups)
-    parts, rows = spec.parts(settings), []
-    images = _keyed(images_of(examples), keys)
-    for number, (record, chosen) in enumerate(parts):
-        opened, report = partial(_image_reader, record, chosen), _shifted(progress, number, len(parts))
-        rows.append(
-            rows_by_content(
-                images, record.fingerprint, record.width, chosen.cache, opened, workers=workers, progress=report
-            )
-        )
+    images = images_of(examples)
+    known = [data_images.content_key(image) for image in images] if keys is None else keys
+    rows = [_rows(known, images, record, chosen, workers) for record, chosen in spec.parts(settings)]
     return Features(rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1), spec.fingerprint, spec.groups)
 
 
-def _keyed(images: Sequence[Any], keys: Sequence[str] | None) -> list[tuple[str, Any]]:
-    known = [content_key(image) for image in images] if keys is None else keys
-    return list(zip(known, images, strict=True))
-
-
-def rows_by_content(
-    images: Sequence[tuple[str, Any]],
-    recipe: Any,
-    width: int,
-    cache: str,
-    opened: Callable[[], ImageReader],
-    *,
-    workers: int = 1,
-    progress: Progress | None = None,
-) -> Row:
-    """Returns a row for each image, float32 [n, width]: from the cache, or computed and kept there.
-
-    Byte-equal images are computed once. A row's key is the digest of the image's content and the recipe.
-
-    Args:
-        images: (content key, file or array).
-        recipe: JSON-able; everything beside the content that decides a row.
-        width: numbers in a row.
-        cache: the setting of that name.
-        opened: called once if a row is missing; returns what makes a row of a content key and an image.
-        workers: images worked on at the same time.
-        progress: called with (images done, images in all) now and then.
-    """
-    keys = [digest([content, recipe]) for content, _ in images]
+def _rows(known: Sequence[str], images: Sequence[Any], spec: FeatureSpec, settings: Settings, workers: int) -> Row:
+    """The features of images under one backbone, float32 [n, d]; byte-equal images are computed once."""
+    recipe, width = spec.fingerprint, spec.width
+    keys = [digest([content, recipe]) for content in known]
     unique = dict(zip(reversed(keys), reversed(images), strict=True))
-    kept = FeatureCache(cache_folder(cache))
+    kept = FeatureCache(cache_folder(settings.cache))
     rows = {key: row for key, row in kept.get_many(unique).items() if row.shape == (width,)}
     todo = [key for key in dict.fromkeys(keys) if key not in rows]
-    if progress:
-        progress(len(rows), len(unique))
     with _mapping(workers) as mapped:
-        read = opened() if todo else None
+        read = _reader(spec, settings) if todo else None
         for first in range(0, len(todo), _CHUNK):
             chunk = todo[first : first + _CHUNK]
-            fresh = dict(zip(chunk, mapped(read, *zip(*(unique[key] for key in chunk), strict=True)), strict=True))
+            fresh = dict(zip(chunk, mapped(read, [unique[key] for key in chunk]), strict=True))
             kept.put_many(fresh)
             rows |= fresh
-            if progress:
-                progress(len(rows), len(unique))
     return np.stack([rows[key] for key in keys]) if keys else np.zeros((0, width), dtype=np.float32)
-
-
-def _shifted(progress: Progress | None, number: int, parts: int) -> Progress | None:
-    """Counts the images of earlier backbones as done."""
-    return progress and (lambda done, total: progress(number * total + done, parts * total))
 
 
 def images_of(examples: Examples) -> Sequence[Any]:
@@ -139,17 +91,10 @@ def images_of(examples: Examples) -> Sequence[Any]:
     Raises:
         DataError: the cases hold only a table.
     """
-    for column in ("path", "image"):
-        if column in examples.columns:
-            return list(examples[column])
-    raise DataError("the cases hold no images, only a table; set backbone=table")
-
-
-def cache_folder(setting: str) -> Path | None:
-    """Returns where the setting `cache` keeps features; None = nowhere."""
-    if setting == "off":
-        return None
-    return Path(setting).expanduser() if setting else default_folder()
+    images = data_images.images_of(examples)
+    if images is None:
+        raise DataError("the cases hold no images, only a table; set backbone=table")
+    return list(images)
 
 
 @contextmanager
@@ -161,24 +106,17 @@ def _mapping(workers: int) -> Iterator[Callable[..., Any]]:
         yield pool.map
 
 
-def _image_reader(spec: FeatureSpec, settings: Settings) -> ImageReader:
-    read = pixel_reader(spec, settings)
-    return lambda key, image: read(views_of(image, spec.size, spec.views))
-
-
-def pixel_reader(spec: FeatureSpec, settings: Settings) -> Callable[[Pixels], Row]:
-    """Returns the function of an image's views: uint8 [views, s, s, 3] in, their mean features float32 [d] out.
-
-    Raises:
-        WeightsError: the weights changed since `feature_spec`; later, if they give numbers that are not finite.
-    """
+def _reader(spec: FeatureSpec, settings: Settings) -> Callable[[Any], Row]:
+    """What makes of an image, a file or an array, the mean features of its views, float32 [d]."""
     import torch
 
-    extractor = _extractor(settings.backbone, settings.weights, spec.weights_sha, spec.taps, spec.pooling)
+    with _LOADING:
+        extractor = _loaded(settings.backbone, settings.weights, spec.weights_sha, spec.taps, spec.pooling)
 
-    def read(pixels: Pixels) -> Row:
+    def read(image: Any) -> Row:
+        pixels = torch.from_numpy(views_of(image, spec.size, spec.views))
         with torch.inference_mode():
-            row: Tensor = extractor(normalised(torch.from_numpy(pixels), spec.mean, spec.std)).mean(dim=0)
+            row: Tensor = extractor(normalised(pixels, spec.mean, spec.std)).mean(dim=0)
         if not bool(row.isfinite().all()):
             raise WeightsError(f"backbone {settings.backbone!r} gives features that are not finite; check its weights")
         values: Row = row.numpy()
@@ -187,23 +125,23 @@ def pixel_reader(spec: FeatureSpec, settings: Settings) -> Callable[[Pixels], Ro
     return read
 
 
-#: Loaded networks are pure functions of their names and stay for the process; threads that ask at once load one.
-_LOADING = threading.Lock()
+def load_agreed(name: str, weights: str, sha: str, taps: tuple[str, ...], pooling: str) -> "Extractor":
+    """Returns the extractor of a backbone's name and setting `weights`, loaded anew; the rest as in a `FeatureSpec`.
 
-
-def _extractor(name: str, weights: str, sha: str, taps: tuple[str, ...], pooling: str) -> "Extractor":
-    with _LOADING:
-        return _loaded(name, weights, sha, taps, pooling)
-
-
-@lru_cache(maxsize=4)
-def _loaded(name: str, weights: str, sha: str, taps: tuple[str, ...], pooling: str) -> "Extractor":
+    Raises:
+        WeightsError: the weights changed since `feature_spec`.
+    """
     from medtl_core.backbones.extractor import load_extractor
 
     extractor = load_extractor(find_backbone(name), weights, taps, pooling)
     if extractor.sha not in ("", sha):
         raise WeightsError(f"the weights of backbone {name!r} changed while the run was starting; start it again")
     return extractor
+
+
+#: Loaded networks are pure functions of their names and stay for the process; threads that ask at once load one.
+_LOADING = threading.Lock()
+_loaded = lru_cache(maxsize=4)(load_agreed)
 
 
 def _table_rows(examples: Examples, spec: FeatureSpec) -> Row:

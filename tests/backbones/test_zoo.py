@@ -36,9 +36,7 @@ def test_lite0_is_what_the_methods_page_measured_under_timms_name_too() -> None:
     assert lite0.identity == timms.identity == "timm:tf_efficientnet_lite0"
     assert lite0.source == timms.source == "package"
     assert (*lite0.taps,) == (*timms.taps,) == (*map(str, range(16)), "final")
-    assert (lite0.rich, lite0.plain, lite0.size) == (("4", "7", "10"), ("10",), 224)
-    assert [lite0.channels[tap] for tap in lite0.rich] == [40, 80, 112]
-    assert lite0.mean == lite0.std == (0.5, 0.5, 0.5)
+    assert (lite0.rich, lite0.plain, lite0.size, lite0.mean) == (("4", "7", "10"), ("10",), 224, (0.5, 0.5, 0.5))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +59,6 @@ def test_unknown_name_is_refused_with_the_nearest_one(name: str, hint: str) -> N
 
 def test_random_weights_need_their_name() -> None:
     assert not [name for name, backbone in BACKBONES.items() if backbone.source == "random"]
-    assert find_backbone("random:lite0").source == "random"
     for name in ("random:resnet18", "random:torchvision:resnet18"):
         assert find_backbone(name).identity == "torchvision:resnet18"
 
@@ -78,7 +75,7 @@ def test_a_file_says_what_it_is_or_its_name_does(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     save_file({"a": torch.zeros(1)}, path, metadata={"arch": "torchvision:squeezenet1_1"})
     backbone = find_backbone(f"file:{path}")
-    assert (backbone.identity, backbone.source, backbone.files) == ("torchvision:squeezenet1_1", "file", (str(path),))
+    assert (backbone.identity, backbone.source, backbone.file) == ("torchvision:squeezenet1_1", "file", str(path))
     assert backbone.taps == BACKBONES["torchvision:squeezenet1_1"].taps
     save_file({"a": torch.zeros(1)}, path)
     assert find_backbone(f"file:{path}#torchvision:resnet18").identity == "torchvision:resnet18"

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
 from medtl_core.data.images import content_key
 from medtl_core.errors import DataError, WeightsError
-from medtl_core.features import cache as cache_module
 from medtl_core.features import extract as module
 from medtl_core.features.cache import FeatureCache
 from medtl_core.features.extract import FeatureSpec, extract, feature_spec
@@ -28,14 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VIEWS = ("identity", "flip-h")
 SMALL = Settings(backbone="random:lite0", features="4+7", image_size=32, cache="off")
 
-
-@pytest.fixture(autouse=True)
-def one_torch_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    cache_module._SAID.clear()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
 def cases(images: NDArray[Any], column: str = "image") -> Examples:
@@ -106,7 +97,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     stored = SMALL.replace(backbone="lite0")
     with pytest.raises(WeightsError, match="changed while the run was starting"):
         extract(cases(pictures(1)), replace(feature_spec(stored, VIEWS), weights_sha="0" * 64), stored)
-    monkeypatch.setattr(module, "_extractor", lambda *rest: lambda batch: torch.full((len(batch), 240), float("nan")))
+    monkeypatch.setattr(module, "_loaded", lambda *rest: lambda batch: torch.full((len(batch), 240), float("nan")))
     with pytest.raises(WeightsError, match="not finite"):
         run(pictures(1))
 
@@ -132,11 +123,9 @@ def test_an_image_has_the_same_features_in_any_company(threads: int) -> None:
 
 def test_equal_images_are_computed_once_and_none_give_no_rows(counted: list[Any]) -> None:
     images = pictures(3)[[0, 1, 0, 2, 1, 0]]
-    steps: list[tuple[int, int]] = []
-    values = run(images, progress=lambda done, total: steps.append((done, total))).values
+    values = run(images).values
     assert len(counted) == 3
     assert values[0].tobytes() == values[2].tobytes() == values[5].tobytes()
-    assert steps == [(0, 3), (3, 3)]
     none = run(images[:0]).values
     assert (none.shape, none.dtype) == ((0, 2 * (40 + 80)), np.float32)
 
@@ -167,23 +156,6 @@ def test_ill_shaped_rows_are_computed_again(tmp_path: Path, counted: list[Any]) 
     assert len(counted) == 4 + 1
 
 
-def test_an_interrupted_run_keeps_what_it_stored(
-    tmp_path: Path, counted: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 2)
-    images, settings = pictures(5), SMALL.replace(cache=str(tmp_path))
-
-    def impatient(done: int, total: int) -> None:
-        if done == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(images, settings, progress=impatient)
-    assert len(counted) == 4
-    run(images, settings)
-    assert len(counted) == 5
-
-
 def test_a_broken_image_costs_only_its_own_chunk(
     tmp_path: Path, counted: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,14 +170,6 @@ def test_a_broken_image_costs_only_its_own_chunk(
         with pytest.raises(DataError, match=r"3\.png"):
             extract(files, feature_spec(settings, VIEWS), settings, workers=workers)
     assert len([image for image in counted if str(image).endswith(("0.png", "1.png"))]) == 2
-
-
-def test_the_cache_lies_where_the_environment_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MEDTL_CACHE", str(tmp_path / "mine"))
-    run(pictures(1), SMALL)
-    assert not (tmp_path / "mine").exists()
-    run(pictures(1), SMALL.replace(cache=""))
-    assert (tmp_path / "mine" / "features.sqlite").is_file()
 
 
 # --- tables

@@ -13,7 +13,6 @@ from medtl_core.values import Array, Packed
 SIZES = {"c": 3, "d": 4, "k": 4, "h": 5, "m": 2, "s": 2}
 #: Flat values of the models that have some.
 VALUES: Mapping[str, Mapping[str, str | int | float]] = {
-    "augmented": {"copies": 2},
     "blocked": {"scope": "last2"},
     "metric": {"shrinkage": 0.7, "rule": "unit", "temperature": 1.0},
     "mixture": {"members": '["a", "b"]'},

@@ -15,7 +15,7 @@ from medtl_core.federation.method import Method
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
 from medtl_core.flower.grid import run_local
-from medtl_core.methods.finetune.methods import FineTune
+from medtl_core.methods.finetune.finetune import FineTune
 from medtl_core.methods.finetune.model import Tuned
 from medtl_core.values import Head
 from server.app import app as server_app
@@ -42,24 +42,6 @@ def test_names_say_scope_and_rounds_and_suggest_the_nearest() -> None:
     for name, near in (("lora-head-5", "lora-last-5"), ("finetune-lst-5", "finetune-last-5")):
         with pytest.raises(ConfigError, match=f"did you mean '{near}'"):
             find_method(name)
-
-
-def test_a_scope_that_the_backbone_lacks_is_refused_before_anybody_trains() -> None:
-    study = make_study("finetune-last20-1")
-    with pytest.raises(ConfigError, match="did you mean 'last6'"):
-        study.outcome(study.methods[0])
-    assert not tunes(study)
-
-
-def test_only_trained_tensors_travel() -> None:
-    study = make_study("finetune-last-1")
-    model = tuned(study)
-    request = study.hospitals.asked[-1]  # type: ignore[attr-defined]
-    layers = ("conv_pw", "conv_dw", "conv_pwl")
-    expected = {f"blocks.2.1.{layer}.{part}" for layer in layers for part in ("weight", "bias")}
-    assert set(model.trained) == expected
-    assert set(request.expect) == {*expected, "head"}
-    assert set(request.arrays) == {*expected, "head", "mean", "scale", "counts"}
 
 
 @pytest.mark.parametrize("name", ["lpft-last-1", "lora-last-1", "lpft-head-1"])
@@ -109,9 +91,9 @@ def test_a_tuned_model_needs_images_of_its_own_features() -> None:
 
 def test_hospitals_whose_training_diverges_are_named_and_sit_out(tmp_path: Path) -> None:
     values = {
-        "sites": 3, "shots": 6, "image-size": 32, "features": "4", "cache": str(tmp_path), "methods": "finetune-last-1",
+        "sites": 2, "shots": 6, "image-size": 32, "features": "4", "cache": str(tmp_path), "methods": "finetune-last-1",
         "tune-rate": 1e30, "bootstrap": 1,
     }  # fmt: skip
-    nodes = [{"partition-id": part, "num-partitions": 3} for part in range(3)]
-    with pytest.raises(RunError, match=r"0 of 3 .* DivergedError: the site's training diverged .* lower tune-rate"):
+    nodes = [{"partition-id": part, "num-partitions": 2} for part in range(2)]
+    with pytest.raises(RunError, match=r"0 of 2 .* DivergedError: the site's training diverged .* lower tune-rate"):
         run_local(server_app, client_app, node_configs=nodes, run_config=app_settings(values).public(), workers=1)

@@ -12,16 +12,15 @@ from torch import Tensor, nn
 
 from medtl_core.backbones.frozen import FrozenNorm, freeze
 from medtl_core.config import Settings
-from medtl_core.errors import ConfigError, DataError, WeightsError
-from medtl_core.features.dataset import DerivedStore, Material
+from medtl_core.errors import ConfigError, WeightsError
+from medtl_core.features.dataset import DerivedStore
 from medtl_core.features.extract import FeatureSpec, extract, feature_spec
 from medtl_core.methods.finetune.activations import Inputs, tuned_features
-from medtl_core.methods.finetune.adapters import ADAPTERS, Adapter, LowRank, find_adapter
+from medtl_core.methods.finetune.adapters import ADAPTERS, Adapter, find_adapter
 from medtl_core.methods.finetune.layer_order import find_layer_order
-from medtl_core.methods.finetune.split_backbone import Scope, SplitBackbone, open_backbone, split
+from medtl_core.methods.finetune.split_backbone import SplitBackbone, open_backbone, split
 from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
-from medtl_core.values import Examples
-from tests.methods.pictures import SETTINGS, VIEWS, cases, material
+from tests.methods.pictures import SETTINGS, VIEWS, material
 
 LAST = [f"blocks.2.1.{layer}.{part}" for layer in ("conv_pw", "conv_dw", "conv_pwl") for part in ("weight", "bias")]
 
@@ -53,7 +52,7 @@ def spec(taps: dict[str, int], size: int = 8) -> FeatureSpec:
 def toy_body(scope: str, network: nn.Module) -> SplitBackbone:
     places = {"a": "act", "b": "last"}
     chain = find_layer_order(network, places, torch.zeros(1, 3, 8, 8))
-    return split(network, chain, spec({"a": 4, "b": 5}), Scope.parse(scope))
+    return split(network, chain, spec({"a": 4, "b": 5}), scope)
 
 
 def batch(count: int = 3) -> Tensor:
@@ -76,7 +75,6 @@ def normed() -> nn.Module:
     ("backbone", "features", "scopes"),
     [
         ("lite0", "1+4", ("head", "last", "last4", "all")),
-        ("lite0", "plain", ("last",)),
         ("random:squeezenet1_1", "3+6", ("last4",)),
         ("random:resnet18", "plain", ("last", "all")),
     ],
@@ -125,8 +123,8 @@ def test_scopes_name_their_tensors_by_module_path() -> None:
         ({}, "lst", "did you mean 'last'"),
         ({}, "last9", "did you mean 'last6' or 'all'"),
         ({"features": "44"}, "last", "did you mean '4'"),
-        ({"backbone": "table"}, "last", "backbone=table has no network"),
-        ({"backbone": "lite0+random:squeezenet1_1"}, "last", "joins several networks"),
+        ({"backbone": "table"}, "last", "backbone='table' is not one network"),
+        ({"backbone": "lite0+random:squeezenet1_1"}, "last", "is not one network"),
     ],
 )
 def test_unknown_scopes_taps_and_tables_are_refused(change: dict[str, str], scope: str, words: str) -> None:
@@ -138,7 +136,7 @@ def test_taps_out_of_order_or_run_twice_are_refused() -> None:
     network, images = normed(), torch.zeros(1, 3, 8, 8)
     chain = find_layer_order(network, {"b": "stage", "a": "act", "c": "last"}, images)
     with pytest.raises(ConfigError, match="out of order"):
-        split(network, chain, spec({"b": 4, "a": 4, "c": 5}), Scope.parse("last2"))
+        split(network, chain, spec({"b": 4, "a": 4, "c": 5}), "last2")
     twice = nn.Sequential(nn.Conv2d(3, 3, 1))
     twice.append(twice[0])
     with pytest.raises(ConfigError, match="must run exactly once"):
@@ -189,8 +187,6 @@ def test_a_part_refuses_what_is_not_its_own_and_impossible_input() -> None:
     for name, shape in (("stem.weight", (4, 3, 3, 3)), ("last.1.weight", (5, 4)), ("last.1.gain", (5,))):
         with pytest.raises(WeightsError):
             part.place({name: torch.zeros(shape)})
-    with pytest.raises(ConfigError, match="cannot run"):
-        part(torch.zeros(1, 9, 8, 8), torch.zeros(1, 0))
     with pytest.raises(ConfigError, match="1x1 pixels"):
         find_layer_order(nn.Conv2d(3, 3, 5), {"a": ""}, torch.zeros(1, 3, 1, 1))
 
@@ -208,7 +204,7 @@ def test_the_layout_of_networks_with_their_channels_last_is_known() -> None:
 
     network = Last().eval()
     chain = find_layer_order(network, {"a": "linear"}, torch.zeros(1, 3, 4, 4))
-    body = split(network, chain, spec({"a": 2}, 4), Scope.parse("last"))
+    body = split(network, chain, spec({"a": 2}, 4), "last")
     maps = torch.randn(2, 4, 4, 3)
     with torch.no_grad():
         expected = network.linear(maps).flatten(1, 2)
@@ -228,38 +224,29 @@ def drawn(adapter: Adapter, seed: int) -> dict[str, torch.Tensor]:
     rng = np.random.default_rng(seed)
     return {
         name: torch.tensor(value + rng.standard_normal(value.shape), dtype=torch.float64)
-        for name, value in adapter.start().items()
+        for name, value in adapter.start.items()
     }
-
-
-def in_double(adapter: Adapter) -> Adapter:
-    """The same adapter over the same frozen values, in double precision: what is tested is the algebra."""
-    tensors = {name: tensor.double() for name, tensor in adapter.backbone.tensors.items()}
-    adapter.backbone = replace(adapter.backbone, tensors=tensors)
-    if isinstance(adapter, LowRank):
-        adapter._factors = {path: factor.double() for path, factor in adapter._factors.items()}
-    return adapter
 
 
 def sequence(*layers: nn.Module) -> SplitBackbone:
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(*layers)).eval().requires_grad_(False)
     chain = find_layer_order(network, {"a": "1"}, torch.zeros(1, 3, 8, 8))
-    return split(network, chain, spec({"a": 4}), Scope.parse("last"))
+    return split(network, chain, spec({"a": 4}), "last")
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_every_adapter_starts_as_the_identity(name: str) -> None:
     adapter = find_adapter(name, last())
-    start = {key: torch.tensor(value) for key, value in adapter.start().items()}
+    start = {key: torch.tensor(value) for key, value in adapter.start.items()}
     effective = {key: tensor.numpy() for key, tensor in adapter.effective(start).items()}
     np.testing.assert_array_equal(tuned_features(last(), material(2), effective), tuned_features(last(), material(2)))
 
 
-@pytest.mark.parametrize("kind", ADAPTERS.values())
+@pytest.mark.parametrize("name", ADAPTERS)
 @hypothesis.given(seed=st.integers(0, 2**32 - 1), share=st.floats(0.05, 0.95))
 @hypothesis.settings(max_examples=15, deadline=None)
-def test_averaging_what_travels_is_averaging_the_merged_weights(kind: type[Adapter], seed: int, share: float) -> None:
-    adapter = in_double(kind(sequence(nn.Conv2d(4, 6, 3, bias=False))))
+def test_averaging_what_travels_is_averaging_the_merged_weights(name: str, seed: int, share: float) -> None:
+    adapter = find_adapter(name, sequence(nn.Conv2d(4, 6, 3, bias=False)))
     first, second = drawn(adapter, seed), drawn(adapter, seed + 1)
     mean = {name: share * first[name] + (1 - share) * second[name] for name in first}
     merged, one, other = (adapter.effective(arrays) for arrays in (mean, first, second))
@@ -269,17 +256,18 @@ def test_averaging_what_travels_is_averaging_the_merged_weights(kind: type[Adapt
 
 def test_lora_trains_dense_convolutions_each_kernel_as_one_low_rank_map() -> None:
     adapter = find_adapter("lora", last())
-    start = {name: torch.tensor(array) for name, array in adapter.start().items()}
+    start = {name: torch.tensor(array) for name, array in adapter.start.items()}
     assert {name: tuple(array.shape) for name, array in start.items()} == {
         "blocks.2.1.conv_pw.lora": (240, 8),
         "blocks.2.1.conv_pwl.lora": (40, 8),
     }
     assert set(adapter.effective(start)) == {"blocks.2.1.conv_pw.weight", "blocks.2.1.conv_pwl.weight"}
-    adapter = in_double(LowRank(sequence(nn.Conv2d(4, 6, 3, padding=1))))
-    change = adapter.effective(drawn(adapter, 0))["1.0.weight"] - adapter.backbone.tensors["1.0.weight"]
+    body = sequence(nn.Conv2d(4, 6, 3, padding=1))
+    adapter = find_adapter("lora", body)
+    change = adapter.effective(drawn(adapter, 0))["1.0.weight"] - body.tensors["1.0.weight"]
     assert change.shape == (6, 4, 3, 3)
     assert np.linalg.matrix_rank(change.reshape(6, -1).numpy()) == 6  # min(8, 6 outputs, 36 inputs)
-    assert LowRank(sequence(nn.Conv2d(4, 32, 1))).start()["1.0.lora"].shape == (32, 4)
+    assert find_adapter("lora", sequence(nn.Conv2d(4, 32, 1))).start["1.0.lora"].shape == (32, 4)
 
 
 def test_lora_where_nothing_is_dense_and_unknown_adapters_are_refused() -> None:
@@ -300,7 +288,7 @@ def test_a_store_drops_the_least_recently_used_beyond_its_limit() -> None:
     for key, floats in (("c", 10), ("a", 3), ("large", 26)):  # "a" is known: nothing changes
         store.put(key, (torch.zeros(floats), torch.zeros(0)))
     assert [key for key in ("a", "b", "c", "large") if store.get(key) is not None] == ["a", "c"]
-    assert (len(store), store.bytes) == (2, 80)
+    assert store.bytes == 80
 
 
 def test_a_store_without_room_gives_the_same_features() -> None:
@@ -309,7 +297,7 @@ def test_a_store_without_room_gives_the_same_features() -> None:
     cramped = replace(whole, store=DerivedStore(limit=0))
     np.testing.assert_array_equal(tuned_features(body, cramped), expected)
     np.testing.assert_array_equal(tuned_features(body, whole), expected)  # what is stored is taken again
-    assert (len(cramped.store), len(whole.store)) == (0, 4)
+    assert cramped.store.bytes == 0 < whole.store.bytes
 
 
 def test_one_view_of_each_case_is_a_row_of_all_views() -> None:
@@ -319,15 +307,3 @@ def test_one_view_of_each_case_is_a_row_of_all_views() -> None:
     assert every.shape == (4, 40, 4, 4)
     torch.testing.assert_close(one, every[[3, 0]], rtol=0, atol=0)
     torch.testing.assert_close(narrow, wide[[3, 0]], rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("column", "content", "words"),
-    [("path", np.array(["/nowhere/none.png"]), r"none\.png"), ("table", np.zeros((1, 2)), "no images")],
-)
-def test_an_unreadable_image_and_a_table_are_data_errors(column: str, content: np.ndarray, words: str) -> None:
-    chosen = cases().take(np.arange(1))
-    columns = {name: value for name, value in chosen.columns.items() if name != "image"}
-    examples = Examples({**columns, column: content}, chosen.task)
-    with pytest.raises(DataError, match=words):
-        tuned_features(open_backbone(SETTINGS, VIEWS, "last"), Material(examples, SETTINGS, VIEWS))

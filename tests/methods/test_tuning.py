@@ -24,9 +24,9 @@ def start(site: SiteData, recipe: TuningRecipe, head: float = 0.0) -> dict[str, 
     """What a server would send first."""
     drawn = head * np.random.default_rng(0).standard_normal((site.classes, site.values.shape[1] + 1))
     fixed = {"mean": site.values.mean(0), "scale": site.values.std(0) + 1e-3, "counts": np.array([3.0, 2.0, 1.0])}
-    trained: dict[str, Array] = {}
+    trained: Mapping[str, Array] = {}
     if recipe.scope != "head":
-        trained = find_adapter(recipe.adapter, open_backbone(SETTINGS, VIEWS, recipe.scope)).start()
+        trained = find_adapter(recipe.adapter, open_backbone(SETTINGS, VIEWS, recipe.scope)).start
     return {"head": drawn.astype(np.float32), **fixed, **trained}
 
 

@@ -86,12 +86,11 @@ def test_corrupted_cases_are_the_same_cases_with_other_images() -> None:
     made = corrupted(cases, ("gaussian-noise", 3), seed=0)
     assert made.examples["patient"].tolist() == cases.examples["patient"].tolist()
     assert made.settings.cache == "off" and made.features().fingerprint == cases.features().fingerprint
-    difference = made.examples["image"].astype(float) - cases.pixels(32)
-    assert 20 < difference.std() < 40  # 0.12 of 255, clipped at black and white
+    other = corrupted(cases, ("gaussian-noise", 3), seed=1)
+    difference = made.examples["image"].astype(float) - other.examples["image"]
+    assert 28 < difference.std() < 57  # twice noise of 0.12 of 255, clipped at black and white
     again = corrupted(cases.take(np.array([2])), ("gaussian-noise", 3), seed=0)
     np.testing.assert_array_equal(again.examples["image"][0], made.examples["image"][2])
-    other = corrupted(cases, ("gaussian-noise", 3), seed=1)
-    assert (other.examples["image"] != made.examples["image"]).any()
     table_cases = replace(cases, examples=Examples({"table": np.zeros((2, 3))}, Task("t", ("x", "y"))))
     with pytest.raises(DataError, match="no images"):
         corrupted(table_cases, ("jpeg", 1), seed=0)

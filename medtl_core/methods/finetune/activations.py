@@ -32,11 +32,7 @@ CASES = 8
 
 @final
 class Inputs:
-    """What a backbone's suffix reads of some cases, by row and view.
-
-    Raises:
-        DataError: on construction, the cases hold no images; later, an image cannot be read.
-    """
+    """What a backbone's suffix reads of some cases, by row and view; DataError if they hold none that can be read."""
 
     def __init__(self, backbone: SplitBackbone, material: Material) -> None:
         self._backbone, self._store = backbone, material.store
@@ -56,7 +52,7 @@ class Inputs:
         """
         import torch
 
-        entries = [self._activations(*self._images[row]) for row in rows]
+        entries = [self._entry(*self._images[row]) for row in rows]
         if views is None:
             read, shallow = (torch.cat(parts) for parts in zip(*entries, strict=True))
         else:
@@ -65,9 +61,8 @@ class Inputs:
         is_map = read.ndim == 4 and read.dtype != torch.uint8
         return read.permute(0, 3, 1, 2) if is_map else read, shallow
 
-    def _activations(self, key: str, image: Any) -> "Activations":
-        entry: Activations | None = self._store.get(key)
-        if entry is None:
+    def _entry(self, key: str, image: Any) -> "Activations":
+        if (entry := self._store.get(key)) is None:
             entry = self._computed(image)
             self._store.put(key, entry)
         return entry
@@ -98,14 +93,9 @@ def averaged(suffix: TrainableSuffix, inputs: Inputs, rows: Rows) -> "Tensor":
 
 
 def tuned_features(
-    backbone: SplitBackbone, material: Material, tensors: Mapping[str, Array] | None = None
+    backbone: SplitBackbone, material: Material, tensors: "Mapping[str, Array | Tensor] | None" = None
 ) -> NDArray[np.float32]:
-    """Returns float32 [n, d], averaged over the agreed views.
-
-    Args:
-        backbone: the frozen rest, and what is trained of it.
-        material: n cases with images.
-        tensors: values in the place of some of `backbone.tensors`; None = as they are frozen.
+    """Returns float32 [n, d] of n cases, averaged over the agreed views, with `tensors` in the place of frozen ones.
 
     Raises:
         DataError: an image cannot be read, or the features are not finite under these tensors.
@@ -115,7 +105,7 @@ def tuned_features(
     inputs, suffix = Inputs(backbone, material), TrainableSuffix(backbone)
     if not len(inputs):
         return np.zeros((0, backbone.spec.width), np.float32)
-    suffix.place({name: torch.tensor(value, device=suffix.device) for name, value in (tensors or {}).items()})
+    suffix.place({name: torch.as_tensor(value, device=suffix.device) for name, value in (tensors or {}).items()})
     values: NDArray[np.float32] = averaged(suffix, inputs, range(len(inputs))).cpu().numpy()
     if not np.isfinite(values).all():
         raise DataError("the tuned backbone gives features that are not finite: its training diverged")

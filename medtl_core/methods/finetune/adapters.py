@@ -5,10 +5,10 @@ mean of the hospitals' trained arrays gives exactly the mean of their networks' 
 of plain LoRA does not (mean(B) mean(A) is not mean(B A)). All start as the identity.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,113 +18,80 @@ from medtl_core.rng import stream
 from medtl_core.values import Array
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-#: Rank of LoRA's factors.
-RANK = 8
+#: Largest rank of LoRA's factors.
+_RANK = 8
 #: Seed of LoRA's frozen factor, agreed by everybody, so that it never travels.
 _SHARED_SEED = 20261
 
 
-class Adapter(ABC):
-    """Turns what is trained into the tensors of a backbone's suffix.
+@dataclass(frozen=True)
+class Adapter:
+    """How what is trained becomes the tensors of a backbone's suffix.
 
     Attributes:
         rate: factor on the backbone's learning rate: small beside weights that were pretrained, larger where training
             starts from nothing.
+        start: what travels, by name, float32 at the identity.
+        effective: trained tensors -> those to place into a suffix, differentiable in the trained ones.
     """
 
-    name: ClassVar[str]
-    rate: ClassVar[float]
-
-    def __init__(self, backbone: SplitBackbone) -> None:
-        self.backbone = backbone
-
-    @abstractmethod
-    def start(self) -> dict[str, Array]:
-        """Returns what travels, by name, as float32 arrays at the identity.
-
-        Raises:
-            ConfigError: nothing in the scope can be adapted.
-        """
-
-    @abstractmethod
-    def effective(self, trained: Mapping[str, "Tensor"]) -> "dict[str, Tensor]":
-        """Returns the tensors to place into a part, differentiable in the trained ones."""
+    rate: float
+    start: Mapping[str, Array]
+    effective: "Callable[[Mapping[str, Tensor]], dict[str, Tensor]]"
 
 
-@final
-class Whole(Adapter):
+def _whole(backbone: SplitBackbone) -> Adapter:
     """Fine-tuning proper: the tensors themselves are trained and travel."""
-
-    name = "finetune"
-    rate = 0.1
-
-    def start(self) -> dict[str, Array]:
-        """See Adapter."""
-        return {name: tensor.numpy().copy() for name, tensor in self.backbone.tensors.items()}
-
-    def effective(self, trained: Mapping[str, "Tensor"]) -> "dict[str, Tensor]":
-        """See Adapter."""
-        return dict(trained)
+    return Adapter(0.1, {name: tensor.numpy().copy() for name, tensor in backbone.tensors.items()}, dict)
 
 
-@final
-class LowRank(Adapter):
+def _low_rank(backbone: SplitBackbone) -> Adapter:
     """FFA-LoRA (Sun et al., ICLR 2024): W + B A with A frozen and known to all; only B is trained and travels.
 
     A is drawn from a shared seed with rows of unit expected length; B starts at zero. Dense convolutions of any kernel
     (A spans channels and kernel) and linear layers are adapted; grouped convolutions, norms and bare parameters stay
     frozen, since a low rank saves nothing there.
     """
+    from torch import nn
 
-    name = "lora"
-    rate = 1.0
+    frozen = {}
+    for name, tensor in backbone.tensors.items():
+        path, _, leaf = name.rpartition(".")
+        layer = backbone.network.get_submodule(path)
+        if leaf == "weight" and (isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)):
+            frozen[path] = tensor
+    if not frozen:
+        raise ConfigError(
+            f"lora adapts dense convolutions and linear layers, but scope {backbone.scope!r} holds none; name a deeper "
+            "scope, or fine-tune the tensors themselves (lpft-...)"
+        )
+    factors = {path: _factor(path, weight) for path, weight in frozen.items()}
+    zeros = {f"{path}.lora": np.zeros((len(frozen[path]), len(a)), np.float32) for path, a in factors.items()}
 
-    def __init__(self, backbone: SplitBackbone) -> None:
-        super().__init__(backbone)
-        self._layers = {path: layer for path, layer in backbone.layers.items() if _is_dense(layer)}
-        if not self._layers:
-            kinds = ", ".join(sorted({type(layer).__name__ for layer in backbone.layers.values()})) or "no layer"
-            raise ConfigError(
-                f"lora adapts dense convolutions and linear layers, but scope {backbone.scope.name!r} holds none "
-                f"({kinds}); name a deeper scope, or fine-tune the tensors themselves (lpft-...)"
-            )
-        self._factors = {path: self._drawn(path) for path in self._layers}
+    def merged(trained: Mapping[str, "Tensor"]) -> "dict[str, Tensor]":
+        tensors = {}
+        for path, weight in frozen.items():
+            mine = trained[f"{path}.lora"]
+            update = mine @ factors[path].to(mine)
+            tensors[f"{path}.weight"] = weight.to(mine) + update.reshape(weight.shape)
+        return tensors
 
-    def start(self) -> dict[str, Array]:
-        """See Adapter."""
-        return {
-            f"{path}.lora": np.zeros((len(self._weight(path)), self._rank(path)), np.float32) for path in self._layers
-        }
-
-    def effective(self, trained: Mapping[str, "Tensor"]) -> "dict[str, Tensor]":
-        """See Adapter."""
-        merged = {}
-        for path, factor in self._factors.items():
-            mine, frozen = trained[f"{path}.lora"], self._weight(path)
-            update = mine @ factor.to(mine.device)
-            merged[f"{path}.weight"] = frozen.to(mine.device) + update.reshape(frozen.shape)
-        return merged
-
-    def _drawn(self, path: str) -> "Tensor":
-        """A of a layer, float32 [rank, inputs x kernel]."""
-        import torch
-
-        inputs = self._weight(path)[0].numel()
-        drawn = stream(_SHARED_SEED, "lora", path).standard_normal((self._rank(path), inputs))
-        return torch.from_numpy((drawn / np.sqrt(inputs)).astype(np.float32))
-
-    def _weight(self, path: str) -> "Tensor":
-        return self.backbone.tensors[f"{path}.weight"]
-
-    def _rank(self, path: str) -> int:
-        weight = self._weight(path)
-        return min(RANK, len(weight), weight[0].numel())
+    return Adapter(1.0, zeros, merged)
 
 
-#: Adapter by the first word of a method's name.
-ADAPTERS: Mapping[str, type[Adapter]] = MappingProxyType({kind.name: kind for kind in (Whole, LowRank)})
+def _factor(path: str, weight: "Tensor") -> "Tensor":
+    """A of a layer, float32 [rank, inputs x kernel]."""
+    import torch
+
+    inputs = weight[0].numel()
+    drawn = stream(_SHARED_SEED, "lora", path).standard_normal((min(_RANK, len(weight), inputs), inputs))
+    return torch.from_numpy((drawn / np.sqrt(inputs)).astype(np.float32))
+
+
+#: Adapter by its name on the wire.
+ADAPTERS: Mapping[str, Callable[[SplitBackbone], Adapter]] = MappingProxyType({"finetune": _whole, "lora": _low_rank})
 
 
 def find_adapter(name: str, backbone: SplitBackbone) -> Adapter:
@@ -136,9 +103,3 @@ def find_adapter(name: str, backbone: SplitBackbone) -> Adapter:
     if name not in ADAPTERS:
         raise ConfigError(f"unknown adapter {name!r}; {did_you_mean(name, ADAPTERS)}")
     return ADAPTERS[name](backbone)
-
-
-def _is_dense(layer: "nn.Module") -> bool:
-    from torch import nn
-
-    return isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)

@@ -4,15 +4,13 @@ Gradients come from one random label-preserving view of each case, which is augm
 mean over all views. What is trained travels, nothing else: the hospital knows the frozen rest.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import TYPE_CHECKING, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import DataError
-from medtl_core.features.dataset import Material
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import batches
@@ -51,7 +49,7 @@ class TuningRecipe:
 
     Attributes:
         adapter: one of `adapters.ADAPTERS`.
-        scope: see `split_backbone.Scope`.
+        scope: one of `split_backbone.SCOPES`.
         loss: one of `balanced.LOSSES`, for the class counts of all hospitals.
         epochs: passes over the hospital's cases.
         batch_size: cases a step.
@@ -76,99 +74,50 @@ class TuningRecipe:
     @classmethod
     def read(cls, config: Config) -> Self:
         """Returns the recipe that `config` made flat."""
-        kinds: dict[Any, Any] = {"str": str, "int": int, "float": float, str: str, int: int, float: float}
-        return cls(**{entry.name: kinds[entry.type](config[entry.name.replace("_", "-")]) for entry in fields(cls)})
+        return cls(**{e.name: type(getattr(cls, e.name))(config[e.name.replace("_", "-")]) for e in fields(cls)})
 
 
 def tune(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Answers one round: the trained arrays under their names, after local training from where the server stands.
 
     Args:
-        site: the hospital.
+        site: who trains.
         arrays: "head" float32 [C, d + 1] on standardised features, the adapter's arrays, and `FIXED`: "mean" and
             "scale" [d] of the features, "counts" [C] of all hospitals' cases.
         config: a `TuningRecipe`, with "round".
 
     Raises:
-        DivergedError: the loss is not finite.
-        DataError: the hospital holds no images.
-        ConfigError: the scope or the adapter does not fit the backbone.
+        DivergedError, DataError, ConfigError: the loss is not finite; there are no images; the recipe does not fit.
     """
     recipe = TuningRecipe.read(config)
     rng = stream(site.seed, "tune", recipe.adapter, recipe.scope, site.name, int(config["round"]))
-    return _Training(_open_source(site, recipe, arrays), site, recipe, arrays).run(rng)
+    return _Training(site, recipe, arrays).run(rng)
 
 
 TASKS = {"tune": tune}
-
-
-@dataclass(frozen=True)
-class _FeatureSource:
-    """Where a step's features come from.
-
-    Attributes:
-        trained: arrays as torch tensors: the head and what the adapter adds.
-        rates: the factor on the learning rate of each.
-        sampled: features [b, d] of rows to learn from, of a random view each, differentiable in `trained`.
-        averaged: features [b, d] of rows to judge on, over all views, without gradients.
-    """
-
-    trained: "dict[str, Tensor]"
-    rates: Mapping[str, float]
-    sampled: "Callable[[Rows, np.random.Generator], Tensor]"
-    averaged: "Callable[[Rows], Tensor]"
-
-
-def _open_source(site: SiteData, recipe: TuningRecipe, arrays: Arrays) -> _FeatureSource:
-    import torch
-
-    trained = {}
-    for name in sorted(arrays.keys() - set(FIXED)):
-        tensor = torch.tensor(arrays[name], device=device())
-        if tensor.ndim == 4:  # as the convolutions read them fastest
-            tensor = tensor.contiguous(memory_format=torch.channels_last)
-        trained[name] = tensor.requires_grad_()
-    if recipe.scope == "head":  # nothing but the head is trained, and no image is opened
-        values = trained["head"].new_tensor(site.values)
-        return _FeatureSource(trained, {"head": 1.0}, lambda rows, rng: values[rows], lambda rows: values[rows])
-    if site.material is None:
-        raise DataError(f"hospital {site.name!r} holds features only; fine-tuning its backbone needs the images")
-    return _deep_source(site.material, recipe, trained)
-
-
-def _deep_source(material: Material, recipe: TuningRecipe, trained: "dict[str, Tensor]") -> _FeatureSource:
-    """The suffix of the backbone on stored prefix activations."""
-    import torch
-
-    backbone = open_backbone(material.settings, material.views, recipe.scope)
-    adapter = find_adapter(recipe.adapter, backbone)
-    inputs, suffix, views = Inputs(backbone, material), TrainableSuffix(backbone), len(backbone.spec.views)
-    deep = {name: tensor for name, tensor in trained.items() if name != "head"}
-
-    def sampled(rows: Rows, rng: np.random.Generator) -> "Tensor":
-        suffix.place(adapter.effective(deep))
-        return suffix(*inputs.batch(rows, rng.integers(views, size=len(rows))))
-
-    def judged(rows: Rows) -> "Tensor":
-        with torch.no_grad():
-            suffix.place(adapter.effective(deep))
-        return averaged(suffix, inputs, rows)
-
-    rates = {name: adapter.rate / DEPTH_DECAY ** backbone.depth(name) for name in deep}
-    return _FeatureSource(trained, {**rates, "head": 1.0}, sampled, judged)
 
 
 @final
 class _Training:
     """The loop: steps on the training cases, and after each epoch a look at the cases that only watch."""
 
-    def __init__(self, source: _FeatureSource, site: SiteData, recipe: TuningRecipe, arrays: Arrays) -> None:
-        head = source.trained["head"]
-        self._source, self._recipe = source, recipe
-        self._mean, self._scale = (head.new_tensor(arrays[key]) for key in ("mean", "scale"))
-        self._label = head.new_tensor(site.label).long()
+    def __init__(self, site: SiteData, recipe: TuningRecipe, arrays: Arrays) -> None:
+        self._trained = {name: _leaf(arrays[name]) for name in sorted(arrays.keys() - set(FIXED))}
+        self._deep = {name: tensor for name, tensor in self._trained.items() if name != "head"}
+        self._recipe, self._head, self._rates = recipe, self._trained["head"], {"head": 1.0}
+        fixed = (arrays["mean"], arrays["scale"], site.values)
+        self._mean, self._scale, self._values = (self._head.new_tensor(value) for value in fixed)
+        self._label = self._head.new_tensor(site.label).long()
         self._rows, self._watching = split(site.patients, site.label, site.seed)
         self._loss = find_loss(recipe.loss, arrays["counts"]).value
+        if recipe.scope == "head":  # no image is opened
+            return
+        if site.material is None:
+            raise DataError(f"hospital {site.name!r} holds features only; fine-tuning its backbone needs the images")
+        backbone = open_backbone(site.material.settings, site.material.views, recipe.scope)
+        self._adapter, self._views = find_adapter(recipe.adapter, backbone), len(backbone.spec.views)
+        self._inputs, self._suffix = Inputs(backbone, site.material), TrainableSuffix(backbone)
+        self._rates |= {name: self._adapter.rate / DEPTH_DECAY ** backbone.depth(name) for name in self._deep}
 
     def run(self, rng: np.random.Generator) -> Released:
         """Trains; where cases watch, the epoch they like best is kept, the start among the choices."""
@@ -190,7 +139,7 @@ class _Training:
         processor = self._label.device.type
         half = processor == "cuda" and torch.cuda.is_bf16_supported()
         with torch.autocast(processor, dtype=torch.bfloat16, enabled=half):
-            features = self._source.sampled(rows, rng)
+            features = self._features(rows, rng)
         loss = self._loss(self._logits(features.float()), self._label[rows])
         value = loss.item()
         if not np.isfinite(value):
@@ -201,37 +150,53 @@ class _Training:
         optimiser.step()
         return value
 
+    def _features(self, rows: Rows, rng: np.random.Generator | None = None) -> "Tensor":
+        """Features [b, d]: of a random view each, differentiable; without `rng`, means over all views, constant."""
+        if self._recipe.scope == "head":
+            return self._values[rows]
+        self._suffix.place(self._adapter.effective(self._deep))
+        if rng is None:
+            return averaged(self._suffix, self._inputs, rows)
+        return self._suffix(*self._inputs.batch(rows, rng.integers(self._views, size=len(rows))))
+
     def _logits(self, features: "Tensor") -> "Tensor":
-        head = self._source.trained["head"]
-        return ((features - self._mean) / self._scale) @ head[:, :-1].T + head[:, -1]
+        return ((features - self._mean) / self._scale) @ self._head[:, :-1].T + self._head[:, -1]
 
     def _watched(self) -> float:
         """Loss on the cases that only watch; 0 where there are none, so that the last epoch counts as the best."""
         import torch
 
-        if not len(self._watching):
+        rows = self._watching
+        if not len(rows):
             return 0.0
         with torch.no_grad():
-            return float(self._loss(self._logits(self._source.averaged(self._watching)), self._label[self._watching]))
+            return float(self._loss(self._logits(self._features(rows)), self._label[rows]))
 
     def _optimiser(self) -> "torch.optim.Optimizer":
         """One group for each learning rate; they are few, and each is clipped by itself."""
         import torch
 
         groups: dict[float, list[Tensor]] = {}
-        for name, tensor in self._source.trained.items():
-            groups.setdefault(self._recipe.rate * self._source.rates[name], []).append(tensor)
-        return torch.optim.SGD(
-            [{"params": tensors, "lr": rate} for rate, tensors in groups.items()],
-            lr=self._recipe.rate,
-            weight_decay=self._recipe.weight_decay,
-        )
+        for name, tensor in self._trained.items():
+            groups.setdefault(self._recipe.rate * self._rates[name], []).append(tensor)
+        options = [{"params": tensors, "lr": rate} for rate, tensors in groups.items()]
+        return torch.optim.SGD(options, lr=self._recipe.rate, weight_decay=self._recipe.weight_decay)
 
     def _arrays(self) -> dict[str, Array]:
-        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self._source.trained.items()}
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self._trained.items()}
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise DivergedError("fine-tuning diverged (a trained tensor is not finite); lower tune-rate")
         return {name: np.array(array, np.float32, order="C") for name, array in arrays.items()}
+
+
+def _leaf(array: Array) -> "Tensor":
+    """A tensor to be trained; a kernel lies as the convolutions read it fastest."""
+    import torch
+
+    tensor = torch.tensor(array, device=device())
+    if tensor.ndim == 4:
+        tensor = tensor.contiguous(memory_format=torch.channels_last)
+    return tensor.requires_grad_()
 
 
 def split(patients: Array, label: NDArray[np.int64], seed: int) -> tuple[Rows, Rows]:

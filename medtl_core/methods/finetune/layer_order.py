@@ -1,13 +1,15 @@
 """Which blocks of a network feed its deepest tap, one after another: found by watching one pass, not by its name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medtl_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from medtl_core.backbones.trace import ModuleRun
 
 
 @dataclass(frozen=True)
@@ -27,17 +29,6 @@ class LayerOrder:
     before: tuple[str, ...]
 
 
-@dataclass
-class _ModuleRun:
-    """One module in one pass: when it began and ended, what it read and gave."""
-
-    began: int
-    read: "Tensor | None"
-    ended: int = -1
-    gave: "Tensor | None" = None
-    times: int = 1
-
-
 def find_layer_order(network: "nn.Module", taps: Mapping[str, str], example: "Tensor") -> LayerOrder:
     """Returns the chain of blocks that ends with the deepest tap.
 
@@ -50,9 +41,15 @@ def find_layer_order(network: "nn.Module", taps: Mapping[str, str], example: "Te
         example: float32 [n, 3, s, s], an image-like input of the size that will be read.
 
     Raises:
-        ConfigError: a tap never runs, or runs more than once.
+        ConfigError: a tap never runs or runs more than once, or the network cannot read images of this size.
     """
-    runs = _watch(network, example)
+    from medtl_core.backbones.trace import trace
+
+    try:
+        runs = trace(network, example)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        size = "x".join(map(str, example.shape[2:]))
+        raise ConfigError(f"the backbone failed on images of {size} pixels: {error}") from error
     resolved = {tap: _last_child(network, path) for tap, path in taps.items()}
     for tap, path in resolved.items():
         if path not in runs or runs[path].times > 1:
@@ -67,44 +64,7 @@ def find_layer_order(network: "nn.Module", taps: Mapping[str, str], example: "Te
     return LayerOrder(tuple(units), blocks, resolved, before)
 
 
-def _watch(network: "nn.Module", example: "Tensor") -> dict[str, _ModuleRun]:
-    """Runs the network once; tensors are kept, so that the identity of each stays its own."""
-    import torch
-
-    runs: dict[str, _ModuleRun] = {}
-    clock = iter(range(10**9))
-
-    def begin(path: str) -> Callable[..., None]:
-        def note(module: "nn.Module", inputs: tuple[Any, ...]) -> None:
-            first = inputs[0] if inputs and isinstance(inputs[0], torch.Tensor) else None
-            times = runs[path].times + 1 if path in runs else 1
-            runs[path] = _ModuleRun(next(clock), first, times=times)
-
-        return note
-
-    def end(path: str) -> Callable[..., None]:
-        def note(module: "nn.Module", inputs: tuple[Any, ...], output: Any) -> None:
-            runs[path].ended = next(clock)
-            runs[path].gave = output if isinstance(output, torch.Tensor) else None
-
-        return note
-
-    hooks = []
-    for path, module in network.named_modules():
-        hooks += [module.register_forward_pre_hook(begin(path)), module.register_forward_hook(end(path))]
-    try:
-        with torch.no_grad():
-            network(example)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        size = "x".join(map(str, example.shape[2:]))
-        raise ConfigError(f"the backbone failed on images of {size} pixels: {error}") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return runs
-
-
-def _feeder(runs: Mapping[str, _ModuleRun], reader: _ModuleRun) -> str | None:
+def _feeder(runs: Mapping[str, "ModuleRun"], reader: "ModuleRun") -> str | None:
     """The module that gave what `reader` read: the last to end, since layers that work in place give one tensor on."""
     feeders = [
         (run.ended, path)

@@ -24,13 +24,11 @@ class Tuned(Model):
     """A fine-tuned backbone with its head: the tensors that were trained, and nothing of the frozen rest.
 
     Attributes:
-        classes: in order.
         fingerprint: of the agreed features, which name the frozen backbone.
         head: float64 [C, d + 1] on the tuned features, the bias last.
         trained: float32 arrays by name; see `adapters`.
         adapter: one of `adapters.ADAPTERS`.
-        scope: see `split_backbone.Scope`.
-        facts: JSON-able remarks.
+        scope: one of `split_backbone.SCOPES`.
     """
 
     kind: ClassVar[str] = "tuned"
@@ -45,27 +43,18 @@ class Tuned(Model):
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
-        """Returns float64 [n, C]; prefix activations are computed once, views are averaged.
-
-        Raises:
-            DataError: there are no images.
-            WeightsError: the images' features are not those the model was tuned from, or its arrays do not fit.
-        """
-        tuned = self.features(checked(material, self.fingerprint))
-        return np.asarray(tuned.astype(np.float64) @ self.head[:, :-1].T + self.head[:, -1])
-
-    def features(self, material: Material) -> NDArray[np.float32]:
-        """Returns the tuned features, float32 [n, d]."""
+        """See Model; WeightsError if the cases' features are not those it was tuned from, or its arrays do not fit."""
         import torch
 
-        backbone = open_backbone(material.settings, material.views, self.scope)
+        images = checked(material, self.fingerprint)
+        backbone = open_backbone(images.settings, images.views, self.scope)
         adapter = find_adapter(self.adapter, backbone)
-        if {name: array.shape for name, array in adapter.start().items()} != {
-            name: array.shape for name, array in self.trained.items()
-        }:
+        shapes = {name: array.shape for name, array in self.trained.items()}
+        if {name: array.shape for name, array in adapter.start.items()} != shapes:
             raise WeightsError(f"the model's arrays are not those of {self.adapter!r} in scope {self.scope!r}")
         effective = adapter.effective({name: torch.tensor(array) for name, array in self.trained.items()})
-        return tuned_features(backbone, material, {name: tensor.numpy() for name, tensor in effective.items()})
+        tuned = tuned_features(backbone, images, effective)
+        return np.asarray(tuned.astype(np.float64) @ self.head[:, :-1].T + self.head[:, -1])
 
     def flaw(self) -> str:
         """See Model."""
@@ -75,13 +64,9 @@ class Tuned(Model):
 def checked(material: Material | None, fingerprint: str) -> Material:
     """Returns the cases a tuned backbone is asked about.
 
-    Args:
-        material: with images.
-        fingerprint: of the features it was tuned from.
-
     Raises:
         DataError: there are no images.
-        WeightsError: the images' features are not those the model was tuned from.
+        WeightsError: the images' features are not those of the fingerprint that the backbone was tuned from.
     """
     if material is None:
         raise DataError("a tuned backbone reads images, and only features are here")

@@ -1,13 +1,5 @@
 """The backbone as something that can be trained: a frozen prefix, a trainable suffix, and the agreed features behind.
 
-    backbone = open_backbone(settings, views, "last2")    # the two blocks that feed the deepest agreed tap
-    backbone.tensors                                      # name -> their frozen values: where training starts
-    tuned_features(backbone, material)                    # float32 [n, d]: the agreed features
-    tuned_features(backbone, material, {name: array})     # the same with other values of those tensors
-    suffix = TrainableSuffix(backbone)                    # a private copy of the suffix to train with:
-    suffix.place(tensors)                                 #   torch tensors, which may require gradients
-    suffix(*Inputs(backbone, material).batch(rows, views))  # float32 [rows, d], one view each
-
 Names are the paths of the frozen network's parameters ("blocks.4.2.conv_pw.weight"), the same on every machine.
 BatchNorm is gone before anything here runs (`backbones.frozen`): folded into convolutions, or constants that no mode
 changes. Only the agreed taps are read; what lies behind the deepest one never runs.
@@ -18,11 +10,12 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Self, final
+from typing import TYPE_CHECKING, final
 
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
-from medtl_core.errors import ConfigError, WeightsError, did_you_mean
+from medtl_core.errors import ConfigError, did_you_mean
+from medtl_core.features.extract import load_agreed
 from medtl_core.features.spec import FeatureSpec, feature_spec
 from medtl_core.methods.finetune.layer_order import LayerOrder, find_layer_order
 
@@ -30,53 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-@dataclass(frozen=True)
-class Scope:
-    """How much of the backbone is trained.
-
-    Attributes:
-        name: "head" (nothing), "last" (the last block that feeds the deepest tap), "last3" (the last three), "all".
-        blocks: number of blocks; None = all of them, and what comes before the first.
-    """
-
-    #: What a method's name may hold.
-    SYNTAX: ClassVar[str] = "head|last(?:[1-9][0-9]?)?|all"
-
-    name: str
-    blocks: int | None
-
-    @classmethod
-    def parse(cls, name: str) -> Self:
-        """Returns the scope a word stands for.
-
-        Raises:
-            ConfigError: it is none; the nearest is suggested.
-
-        Example:
-            >>> Scope.parse("last3").blocks
-            3
-        """
-        if not re.fullmatch(cls.SYNTAX, name):
-            known = ("head", "last", "last2", "last3", "all")
-            raise ConfigError(f"unknown scope {name!r}; {did_you_mean(name, known)}")
-        fixed = {"head": 0, "last": 1, "all": None}
-        return cls(name, fixed[name] if name in fixed else int(name.removeprefix("last")))
-
-    def units(self, order: LayerOrder) -> tuple[str, ...]:
-        """Returns the paths of the modules that are trained, in the order they run; "" = the whole network.
-
-        Raises:
-            ConfigError: the network has fewer blocks.
-        """
-        if self.blocks is None:
-            return ("",)
-        if self.blocks > len(order.blocks):
-            deepest = f"last{len(order.blocks)}" if order.blocks else "head"
-            raise ConfigError(
-                f"scope {self.name!r} asks for {self.blocks} blocks, but only {len(order.blocks)} run one after "
-                f"another up to the deepest tap; did you mean {deepest!r} or 'all'?"
-            )
-        return order.units[order.blocks[-self.blocks] :] if self.blocks else ()
+#: How much of a backbone is trained: "head" (nothing), "last" (the last block that feeds the deepest tap), "last3" (the
+#: last three), "all" (and what comes before the first).
+SCOPES = "head|last(?:[1-9][0-9]?)?|all"
 
 
 @final
@@ -87,7 +36,7 @@ class SplitBackbone:
     Attributes:
         network: the whole frozen network; to be read, never changed.
         spec: of the agreed features.
-        scope: what is trained.
+        scope: what is trained, one of `SCOPES`.
         order: the blocks up to the deepest tap.
         units: paths of the modules that make the suffix, in the order they run; "" = the whole network.
         shallow: taps that are read in the frozen prefix.
@@ -96,17 +45,11 @@ class SplitBackbone:
 
     network: "nn.Module"
     spec: FeatureSpec
-    scope: Scope
+    scope: str
     order: LayerOrder
     units: tuple[str, ...]
     shallow: tuple[str, ...]
     tensors: Mapping[str, "Tensor"]
-
-    @property
-    def layers(self) -> dict[str, "nn.Module"]:
-        """Path -> module of every module in the suffix that holds trainable tensors of its own."""
-        paths = dict.fromkeys(name.rpartition(".")[0] for name in self.tensors)
-        return {path: self.network.get_submodule(path) for path in paths}
 
     def depth(self, name: str) -> int:
         """Returns how many blocks lie between a tensor's own block and the deepest tap; 0 = the last block."""
@@ -119,49 +62,62 @@ def open_backbone(settings: Settings, views: tuple[str, ...], scope: str) -> Spl
     """Returns the backbone of a run's settings, split by a scope; loaded once a process.
 
     Args:
-        settings: `backbone`, `weights`, `features`, `image_size` and `views` are read, as for the agreed features.
-        views: label-preserving views of the data set (`Problem.views`, `Material.views`).
-        scope: see `Scope`.
+        settings: those that decide the agreed features are read.
+        views: label-preserving views of the data set.
+        scope: one of `SCOPES`.
 
     Raises:
         ConfigError: the backbone is a table or several side by side, the scope is unknown or deeper than the network's
             blocks, a tap does not exist, or a BatchNorm is left in the trained part.
         WeightsError: the weights are not on this machine, or are not those that were agreed.
     """
-    if settings.backbone == "table":
-        raise ConfigError("backbone=table has no network to fine-tune; use a method of the head, e.g. lpft-head-5")
-    chosen, spec = Scope.parse(scope), feature_spec(settings, views)
-    if not isinstance(spec, FeatureSpec):
+    spec = feature_spec(settings, views)
+    if not isinstance(spec, FeatureSpec) or spec.backbone == "table":
         raise ConfigError(
-            f"backbone={settings.backbone!r} joins several networks; fine-tuning trains one: name it alone"
+            f"backbone={settings.backbone!r} is not one network, and fine-tuning trains one: name it alone, or use a "
+            "method of the head, e.g. lpft-head-5"
         )
     with _OPENING:
-        return split(*_frozen(settings.backbone, settings.weights, spec), spec, chosen)
+        return split(*_frozen(settings.backbone, settings.weights, spec), spec, scope)
 
 
-def split(network: "nn.Module", order: LayerOrder, spec: FeatureSpec, scope: Scope) -> SplitBackbone:
+def split(network: "nn.Module", order: LayerOrder, spec: FeatureSpec, scope: str) -> SplitBackbone:
     """Returns a frozen network split by a scope.
 
     Raises:
         ConfigError: as for `open_backbone`.
     """
-    units = scope.units(order)
+    units = _units(scope, order)
 
-    def inside(path: str) -> bool:
-        return any(under(path, unit) for unit in units)
-
-    shallow = tuple(tap for tap, path in order.taps.items() if not inside(path))
+    inside = {path for path in order.before if any(under(path, unit) for unit in units)}
+    shallow = tuple(tap for tap, path in order.taps.items() if path not in inside)
     if shallow != spec.taps[: len(shallow)]:
-        raise ConfigError(f"scope {scope.name!r} cuts between taps {'+'.join(spec.taps)} out of order; name one tap")
+        raise ConfigError(f"scope {scope!r} cuts between taps {'+'.join(spec.taps)} out of order; name one tap")
     _refuse_batch_norm(network, units)
     names = [
         f"{path}.{name}".lstrip(".")
         for path in order.before
-        if inside(path)
+        if path in inside
         for name, _ in network.get_submodule(path).named_parameters(recurse=False)
     ]
     tensors = {name: network.get_parameter(name).detach() for name in names}
     return SplitBackbone(network, spec, scope, order, units, shallow, tensors)
+
+
+def _units(scope: str, order: LayerOrder) -> tuple[str, ...]:
+    """The paths of the modules that are trained, in the order they run; "" = the whole network."""
+    if not re.fullmatch(SCOPES, scope):
+        raise ConfigError(f"unknown scope {scope!r}; {did_you_mean(scope, ('head', 'last', 'last2', 'last3', 'all'))}")
+    if scope in ("head", "all"):
+        return () if scope == "head" else ("",)
+    blocks = int(scope.removeprefix("last") or 1)
+    if blocks > len(order.blocks):
+        deepest = f"last{len(order.blocks)}" if order.blocks else "head"
+        raise ConfigError(
+            f"scope {scope!r} asks for {blocks} blocks, but only {len(order.blocks)} run one after another up to the "
+            f"deepest tap; did you mean {deepest!r} or 'all'?"
+        )
+    return order.units[order.blocks[-blocks] :]
 
 
 def under(path: str, unit: str) -> bool:
@@ -183,17 +139,12 @@ def _frozen(backbone: str, weights: str, spec: FeatureSpec) -> tuple["nn.Module"
     """The very network that the agreed features come from, without the extractor's hooks, and its chain of blocks."""
     import torch
 
-    from medtl_core.backbones.extractor import load_extractor
-
-    record = find_backbone(backbone)
-    extractor = load_extractor(record, weights, spec.taps, spec.pooling)
-    if extractor.sha not in ("", spec.weights_sha):
-        raise WeightsError(f"the weights of backbone {backbone!r} changed while the run was starting; start it again")
-    for module in extractor.network.modules():
+    network = load_agreed(backbone, weights, spec.weights_sha, spec.taps, spec.pooling).network
+    for module in network.modules():
         module._forward_hooks.clear()
     example = torch.zeros(1, 3, spec.size, spec.size).to(memory_format=torch.channels_last)
-    taps = {tap: record.taps[tap] for tap in spec.taps}
-    return extractor.network, find_layer_order(extractor.network, taps, example)
+    places = find_backbone(backbone).taps
+    return network, find_layer_order(network, {tap: places[tap] for tap in spec.taps}, example)
 
 
 def _refuse_batch_norm(network: "nn.Module", units: tuple[str, ...]) -> None:

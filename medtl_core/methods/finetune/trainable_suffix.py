@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, final
 
 from medtl_core.data.views import normalised
-from medtl_core.errors import ConfigError, WeightsError
+from medtl_core.errors import WeightsError
 from medtl_core.methods.finetune.split_backbone import SplitBackbone, under
 
 if TYPE_CHECKING:
@@ -56,10 +56,7 @@ class FrozenPrefix:
 class TrainableSuffix:
     """A suffix whose tensors can be replaced, so that gradients reach what they were made from.
 
-    It stays in evaluation mode: no dropout, and norms are constants.
-
-    Attributes:
-        device: where it runs: the GPU if there is one.
+    It stays in evaluation mode: no dropout, and norms are constants. It runs on `device`.
     """
 
     def __init__(self, backbone: SplitBackbone) -> None:
@@ -88,22 +85,15 @@ class TrainableSuffix:
             setattr(owner, leaf, tensor)
 
     def __call__(self, inputs: "Tensor", shallow: "Tensor") -> "Tensor":
-        """Returns features [b, d] for a batch of `Inputs`, one row a view.
-
-        Raises:
-            ConfigError: the network cannot run on such input.
-        """
+        """Returns features [b, d] for a batch of `Inputs`, one row a view."""
         import torch
 
         read = inputs.to(self.device)
         if read.dtype == torch.uint8:
             read = normalised(read, self._spec.mean, self._spec.std)
-        try:
-            with self._reader.reading() as rows:
-                for module in self._modules.values():
-                    read = module(read)
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise ConfigError(f"the trained part of the backbone cannot run here: {error}") from error
+        with self._reader.reading() as rows:
+            for module in self._modules.values():
+                read = module(read)
         return torch.cat([shallow.to(self.device), *(rows[tap] for tap in self._deep)], dim=1)
 
     def _module(self, path: str) -> "nn.Module":

@@ -1,18 +1,17 @@
-"""Fine-tuning of the shared backbone across hospitals: whole tensors or adapters, from nothing or from a solved head.
+"""Fine-tuning of the shared backbone across hospitals: rounds of `client.tune` over named arrays.
 
-`finetune-last2-5` trains the two blocks that feed the deepest agreed tap, and a head from zero, for five rounds.
-`lpft-last2-5` starts from the discriminant that one round of sums gives (LP-FT, Kumar et al., ICLR 2022).
-`lora-last2-5` does the same with low-rank adapters.
+A name says what is trained and for how many rounds: `finetune-last2-5` trains the two blocks that feed the deepest
+agreed tap, and a head, for five.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import ClassVar
 
 import numpy as np
 
 from medtl_core.federation.hospitals import Value
-from medtl_core.federation.method import Candidates, Method, Need
+from medtl_core.federation.method import Candidates, Need
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.rounds import Trained, as_float32
@@ -22,13 +21,13 @@ from medtl_core.heads.statistics import Float
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.client import TuningRecipe
 from medtl_core.methods.finetune.model import Tuned
-from medtl_core.methods.finetune.split_backbone import Scope, open_backbone
+from medtl_core.methods.finetune.split_backbone import open_backbone
 from medtl_core.values import Array
 
 #: The head that warm variants start from.
 _START = Candidates("discriminant")
-_DEEP = "last(?:[1-9][0-9]?)?|all"
-_ROUNDS = "-(?P<rounds>[1-9][0-9]{0,2})"
+#: The part of a method's name that says the rounds.
+ROUNDS = "-(?P<rounds>[1-9][0-9]{0,2})"
 
 
 def warm_head(study: Study) -> Array:
@@ -43,7 +42,7 @@ class Tuning(Trained):
     """What the variants share: rounds of `client.tune`, each hospital's change counting by its cases.
 
     Attributes:
-        scope: what is trained; see `split_backbone.Scope`.
+        scope: what is trained; one of `split_backbone.SCOPES`.
         rounds: of training.
     """
 
@@ -76,7 +75,7 @@ class Tuning(Trained):
         if self.scope == "head":
             return head
         backbone = open_backbone(study.settings, study.problem.views, self.scope)
-        return {**head, **find_adapter(self.adapter, backbone).start()}
+        return {**head, **find_adapter(self.adapter, backbone).start}
 
     def sent(self, study: Study) -> Mapping[str, Array]:
         """Returns mean and scale of the features, and all hospitals' cases of each class."""
@@ -95,9 +94,7 @@ class Tuning(Trained):
         """Returns a head on the agreed features where nothing else was trained, else the backbone with its head."""
         moments, problem, trained = study.moments, study.problem, as_float32(arrays)
         metrics = self.course(study).metrics
-        losses = [
-            float(np.mean([site["loss-last"] for site in metrics[number].values()])) for number in sorted(metrics)
-        ]
+        losses = [float(np.mean([site["loss-last"] for site in metrics[n].values()])) for n in sorted(metrics)]
         facts = {"adapter": self.adapter, "scope": self.scope, "rounds": self.rounds, "losses": losses}
         head = to_raw(trained.pop("head").astype(np.float64), moments.mean, moments.scale, moments.counts > 0)
         if self.scope == "head":
@@ -111,42 +108,3 @@ class Tuning(Trained):
             return outcome
         bill = {**outcome.bill, **study.closed_bill([_START])}
         return replace(outcome, bill=bill, server_cpu=study.solved("discriminant").server_cpu)
-
-
-@final
-@dataclass(frozen=True)
-class FineTune(Tuning):
-    """Fine-tuning from a head of zeros, the plain way."""
-
-    syntax: ClassVar[str] = f"finetune-(?P<scope>{Scope.SYNTAX}){_ROUNDS}"
-    example: ClassVar[str] = "finetune-last-5"
-    summary: ClassVar[str] = "the last blocks of the backbone (or all, or the head) and a head from zero"
-    adapter: ClassVar[str] = "finetune"
-    warm: ClassVar[bool] = False
-
-
-@final
-@dataclass(frozen=True)
-class WarmTune(Tuning):
-    """LP-FT: fine-tuning from the solved head, so that early steps do not spoil the pretrained blocks."""
-
-    syntax: ClassVar[str] = f"lpft-(?P<scope>{Scope.SYNTAX}){_ROUNDS}"
-    example: ClassVar[str] = "lpft-last-5"
-    summary: ClassVar[str] = "the same from the discriminant and its temperature (LP-FT)"
-    adapter: ClassVar[str] = "finetune"
-    warm: ClassVar[bool] = True
-
-
-@final
-@dataclass(frozen=True)
-class LoraTune(Tuning):
-    """Low-rank adapters whose average is exact (FFA-LoRA), from the solved head."""
-
-    syntax: ClassVar[str] = f"lora-(?P<scope>{_DEEP}){_ROUNDS}"
-    example: ClassVar[str] = "lora-last-5"
-    summary: ClassVar[str] = "low-rank adapters in those blocks, one factor frozen (FFA-LoRA), from the discriminant"
-    adapter: ClassVar[str] = "lora"
-    warm: ClassVar[bool] = True
-
-
-METHODS: tuple[type[Method], ...] = (FineTune, WarmTune, LoraTune)
