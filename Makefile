@@ -71,11 +71,9 @@ bench-methods: $(STAMP)  ## every method x shots x data set x seed, then the tab
 bench-finetune: $(STAMP)  ## a federated epoch of fine-tuning over a plain torch epoch
 	$(BIN)/python -m simulations.finetune_speed
 
-bench-unseen: $(STAMP)  ## hospitals the federation never saw: a site left out, and foreign scanners
-	$(BIN)/python -m simulations.unseen sites --data $(DATA)/ham10000_sites --out runs/unseen-site \
+bench-unseen: $(STAMP)  ## hospitals the federation never saw: each site left out in turn
+	$(BIN)/python -m simulations.unseen --data $(DATA)/ham10000_sites --out runs/unseen-site \
 	  --set sites=6 shots=90 partition=natural features=plain bootstrap=10
-	$(BIN)/python -m simulations.unseen scanner --data $(DATA)/kermany_cxr224 --out runs/unseen-scanner \
-	  --set sites=8 shots=50 partition=dirichlet alpha=0.5 features=plain image-size=64 bootstrap=10
 
 bench-newcomer: $(STAMP)  ## a new class, and a new hospital, with 1, 5 and 20 cases
 	$(BIN)/python -m simulations.newcomer class --data $(DATA)/ham10000_sites --set image-size=128

@@ -19,11 +19,7 @@ _PUBLIC = PrivacyEvent("public", 0.0, 0.0)
 
 
 class HospitalApp(ClientApp):
-    """Answers every "train.TASK" with one handler: registering them all would read every method's module.
-
-    Attributes:
-        hospitals: those that this process has opened.
-    """
+    """Answers every "train.TASK" with one handler: registering them all would read every method's module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,11 +61,11 @@ def _reply(message: Message, site: Site, released: Released, started: float) -> 
 def join(message: Message, context: Context) -> Message:
     """Computes the hospital's features once and tells its name, its number of cases and what it understood."""
     started = time.thread_time()
-    site = _open(context)
+    site, released = _open(context), Released(Update({}), _PUBLIC)
     if site.settings.privacy == "none":
         refuse_plain(site, "join")
-        return _reply(message, site, Released(Update({})), started)
-    return _reply(message, site, Released(Update({}), _PUBLIC), started)
+        released = Released(Update({}))
+    return _reply(message, site, released, started)
 
 
 @guarded
@@ -82,5 +78,7 @@ def task(message: Message, context: Context) -> Message:
     if name.startswith("secure_"):
         from .secure import staged
 
-        return _reply(message, site, staged(site, name, arrays, config), started)
-    return _reply(message, site, answered(site, name, arrays, config), started)
+        released = staged(site, name, arrays, config)
+    else:
+        released = answered(site, name, arrays, config)
+    return _reply(message, site, released, started)

@@ -1,7 +1,7 @@
 """A hospital's own side: where its cases are, and their features."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -11,7 +11,6 @@ from medtl_core.config import Settings, Value, settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source
-from medtl_core.data.style import of_hospital
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.dataset import DerivedStore, Material
 from medtl_core.federation.tasks import SiteData
@@ -37,7 +36,7 @@ class Site:
     home: Path | None = None
 
     def keeping(self, folder: str) -> "Site":
-        """Returns the site with a folder, below `folder`, for what survives between rounds of one agreement alone."""
+        """Returns the site with a folder of its own below `folder`, which no run of another agreement reads."""
         if not folder:
             return self
         own = Path(folder) / self.agreement[:16] / self.data.name
@@ -68,55 +67,46 @@ class Node:
         return cls("", "", int(str(node_config["partition-id"])))
 
 
-@dataclass
-class _Place:
-    """Where one hospital's cases stand once they are open."""
-
-    lock: Lock = field(default_factory=Lock)
-    site: Site | None = None
-
-
 class OpenHospitals:
     """The hospitals that a process has opened for the run at hand; it lets go of them when another run begins.
 
-    They share one store of what is derived from their cases. Runs that differ only in what no hospital sees share them.
-    Threads may ask at once: each hospital is opened once.
+    They share one store of what is derived from their cases, and so one limit for the process. Runs that differ only in
+    what no hospital sees share them. Threads may ask at once: each hospital is opened once.
     """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._run_config: Mapping[str, Value] | None = None
         self._settings, self._state = Settings(), ""
-        self._places: dict[Node, _Place] = {}
+        self._opening: dict[Node, Lock] = {}
+        self._sites: dict[Node, Site] = {}
         self._store = DerivedStore()
 
     def open(self, run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> Site:
-        """Returns a hospital, opened now or before."""
+        """Returns a hospital, opened now or before; MedtlError if settings, node or cases cannot be used."""
         node = Node.of(node_config)
         with self._lock:
             if run_config != self._run_config:
                 chosen = settings(run_config)
                 if chosen.of_site() != self._settings:
-                    self._settings, self._places, self._store = chosen.of_site(), {}, DerivedStore()
+                    self._settings, self._sites, self._store = chosen.of_site(), {}, DerivedStore()
                 self._run_config, self._state = dict(run_config), chosen.state
-            chosen, state, store = self._settings, self._state, self._store
-            place = self._places.setdefault(node, _Place())
-        with place.lock:
-            if place.site is None:
-                place.site = open_site(chosen, node, store)
+            chosen, state, store, sites = self._settings, self._state, self._store, self._sites
+            opening = self._opening.setdefault(node, Lock())
+        with opening:
+            if node not in sites:
+                sites[node] = open_site(chosen, node, store)
         # the server's settings never name a folder on the disk of a hospital that owns its data
-        return place.site.keeping(node.state if node.data_path else state)
+        return sites[node].keeping(node.state if node.data_path else state)
 
     def close(self) -> None:
         """Lets go of all of them."""
         with self._lock:
-            self._run_config, self._places, self._store = None, {}, DerivedStore()
+            self._run_config, self._sites, self._store = None, {}, DerivedStore()
 
 
 def open_site(settings: Settings, node: Node, store: DerivedStore | None = None) -> Site:
-    """Returns the hospital's cases as features, from the cache where they were computed before.
-
-    `store` is of what is derived from the cases, shared with other hospitals of the process; None = one of its own.
+    """Returns the hospital's cases as features; `store` keeps what is derived from them, None = one of its own.
 
     Raises:
         DataError: the hospital has no usable training case.
@@ -155,8 +145,7 @@ def _own(source: Source, settings: Settings, node: Node) -> tuple[str, Examples,
         train, test, name = examples.take(~held_out), examples.take(held_out), node.name
     if settings.test != "sites":  # nobody will ask: the server judges on its own cases
         test = test.take(np.zeros(0, dtype=np.int64))
-    kept = _suppress_small(train, settings.min_cell)
-    return name, of_hospital(kept, name, settings), of_hospital(test, name, settings)
+    return name, _suppress_small(train, settings.min_cell), test
 
 
 def _suppress_small(examples: Examples, min_cell: int) -> Examples:

@@ -27,11 +27,12 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "partition": ("natural", "dirichlet", "skewed", "size", "even"),
     "views": ("auto", "one"),
     "test": ("server", "sites"),
-    "shift": ("", "scanner"),
 }
 #: Settings that are local to a side, or to the server alone; neither changes what an array means.
 _SERVER = ("methods", "out", "state", "bootstrap", "deadline", "quorum")
 _LOCAL = ("cache", "data_path", "test_path", "weights", *_SERVER)
+#: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
+_RETIRED: Mapping[str, Value] = {"shift": ""}
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,7 @@ class Settings:
     Attributes:
         data: a catalog name ("phantom", "ham10000_sites", ...) or "" to recognise the folder at `data_path`.
         data_path: absolute folder or file of the data; "" for built-in data.
-        sites: number of simulated hospitals.
-        shots: labelled training cases each hospital holds; 0 = all it has.
+        sites, shots: simulated hospitals, and the labelled training cases each holds; 0 = all it has.
         partition: "natural" (by the site column), "dirichlet" (label skew `alpha`), "skewed" (the same, held-out cases
             too), "size" (unequal sizes) or "even".
         alpha: Dirichlet concentration; small = skewed.
@@ -55,23 +55,19 @@ class Settings:
             with several backbones for each of them, or by name: "lite0:4+torchvision:squeezenet1_1:rich".
         image_size: pixels a side; 0 = what `features` implies.
         views: "auto" (what the catalog states for the modality) or "one".
-        methods: comma-separated method names to compare.
-        folds: cross-validation folds for shrinkage, temperature and the choice of head.
+        methods: names to compare, with commas between.
+        folds: of cross-validation for shrinkage, temperature and the choice of head.
         local_epochs, batch_size, learning_rate, weight_decay: of the linear head trained at a hospital.
         proximal: FedProx coefficient.
-        server_momentum, server_rate: FedAvgM's momentum and server learning rate.
-        adam_rate: FedAdam's server learning rate.
+        server_momentum, server_rate, adam_rate: FedAvgM's momentum, its server learning rate and FedAdam's.
         tune_epochs, tune_rate: of fine-tuning the backbone at a hospital; the rate is the head's, blocks get less.
         test: "server" (central labelled test set) or "sites" (each hospital judges on its own held-out cases).
         test_path: data the server judges on when hospitals own their folders; "" = the shared data's test split.
         leave_out: a natural site that no simulated hospital is cut from; the server judges on all its cases, or with
             "SITE:test" on its test cases only. "" = none.
-        shift: "scanner" shows every hospital's images as by a scanner of its own, and the server's test images as by
-            scanners that no hospital has; for experiments. "" = images as they are.
         min_cell: hospitals drop classes with fewer cases than this before anything leaves; 0 = keep all.
-        quorum: share of registered hospitals that must answer every round, in (0, 1].
-        deadline: seconds a round may take.
-        bootstrap: patient-bootstrap resamples of the central evaluation.
+        quorum, deadline: share of hospitals that must answer every round, in (0, 1], and its seconds.
+        bootstrap: resamples of patients in the central evaluation.
         cache: folder of the feature cache; "" = the user's cache folder, "off" = no cache.
         out: absolute folder the server writes results to; "" = nothing is written.
         state: absolute folder below which simulated hospitals keep their personal state; a deployed hospital names its
@@ -79,8 +75,8 @@ class Settings:
             where hospitals' ledgers stand; "" = for one run only.
         privacy: "none", "auto" or a private mechanism such as "private-mean"; when it is not "none", nothing leaves a
             hospital that its ledger did not pay for.
-        epsilon: of the promise to every patient, over all releases of one method.
-        delta: of the promise; 0 = min(1e-5, 1 / (10 x public cases)).
+        epsilon, delta: of the promise to every patient, over all releases of one method; delta 0 = min(1e-5,
+            1 / (10 x public cases)).
         secure_sum: whether the server sees only the sum over hospitals, which then share the noise.
         colluders: hospitals that may collude with the server or drop out without the promise suffering.
         public_cases: public number of patients at every hospital; 0 = `shots`.
@@ -115,7 +111,6 @@ class Settings:
     test: str = "server"
     test_path: str = ""
     leave_out: str = ""
-    shift: str = ""
     min_cell: int = 0
     quorum: float = 0.5
     deadline: float = 600.0
@@ -161,7 +156,8 @@ class Settings:
 
     def agreed(self) -> dict[str, Value]:
         """Returns the settings both sides must share for their arrays to mean the same; paths and output are local."""
-        return {key: value for key, value in self.public().items() if key.replace("-", "_") not in _LOCAL}
+        agreed = {key: value for key, value in self.public().items() if key.replace("-", "_") not in _LOCAL}
+        return {**agreed, **_RETIRED}
 
     def of_data(self, *, seed: int = 0) -> "Settings":
         """Returns only what decides which cases there are: runs that differ elsewhere can share one load."""
@@ -185,10 +181,6 @@ def settings(values: Mapping[str, Value]) -> Settings:
 
     Raises:
         ConfigError: a key is unknown (the nearest known one is suggested) or a value has the wrong type or range.
-
-    Example:
-        >>> settings({"shots": 90, "sites": 10}).shots
-        90
     """
     fields = {_kebab(field.name): field for field in dataclasses.fields(Settings)}
     known: dict[str, Any] = {}
@@ -200,12 +192,7 @@ def settings(values: Mapping[str, Value]) -> Settings:
 
 
 def read_assignments(assignments: list[str]) -> dict[str, Value]:
-    """Returns settings given as `key=value` words, e.g. from `--set`.
-
-    Example:
-        >>> read_assignments(["shots=90", "partition=dirichlet"])
-        {'shots': 90, 'partition': 'dirichlet'}
-    """
+    """Returns settings given as `key=value` words, e.g. from `--set`; numbers and truth values as such."""
     values: dict[str, Value] = {}
     for word in assignments:
         key, separator, text = word.partition("=")

@@ -73,26 +73,14 @@ class BudgetError(PrivacyError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns a short hint naming the closest known word, or the list of known words.
-
-    Example:
-        >>> did_you_mean("shotz", ["shots", "sites"])
-        "did you mean 'shots'?"
-    """
+    """Returns a short hint naming the closest known word, or the list of known words."""
     options = sorted(known)
     close = difflib.get_close_matches(name, options, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(options)}"
 
 
 def positive(**values: float) -> None:
-    """Raises ConfigError naming the first keyword whose value is not greater than zero.
-
-    Example:
-        >>> positive(shots=0)
-        Traceback (most recent call last):
-        ...
-        medtl_core.errors.ConfigError: shots=0 must be greater than 0
-    """
+    """Raises ConfigError naming the first keyword whose value is not greater than zero."""
     for name, value in values.items():
         if not value > 0:
             raise ConfigError(f"{name.replace('_', '-')}={value} must be greater than 0")

@@ -15,14 +15,7 @@ Listener = Callable[[Event], None]
 
 
 class Events:
-    """Appends events to a file and tells a listener; safe to share between threads.
-
-    Example:
-        >>> seen: list[Event] = []
-        >>> Events(listener=seen.append).emit("joined", site="a", weight=30)
-        >>> seen[0]["kind"], seen[0]["site"]
-        ('joined', 'a')
-    """
+    """Appends events to a file and tells a listener; safe to share between threads."""
 
     def __init__(self, path: Path | None = None, listener: Listener | None = None) -> None:
         self._path, self._listener = path, listener
@@ -45,12 +38,6 @@ class Events:
                     stream.write(json.dumps(plain(event), allow_nan=False, ensure_ascii=False) + "\n")
             if self._listener is not None:
                 self._listener(event)
-
-
-def read_events(path: Path) -> list[dict[str, Any]]:
-    """Returns the events of a file in order; a torn last line, as a crash leaves it, is dropped."""
-    lines = path.read_bytes().split(b"\n")  # bytes: the tear may go through a character
-    return [json.loads(line) for line in lines[:-1] if line]
 
 
 def _drop_torn_line(path: Path) -> None:

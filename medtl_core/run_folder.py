@@ -22,11 +22,7 @@ FAILED = "FAILED"
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder. As a context it marks the run as failed when its body raises.
-
-    Attributes:
-        folder: absolute.
-    """
+    """One run's folder (absolute). As a context it marks the run as failed when its body raises."""
 
     folder: Path
 
@@ -72,10 +68,7 @@ def _place_of(error: BaseException) -> str:
 
 
 def create_run(folder: Path) -> Run:
-    """Claims a folder for one run and returns it.
-
-    Two runs never share a folder, even when they start at the same moment: the exclusive creation of `events.jsonl`
-    decides.
+    """Claims a folder for one run: of two that start at one moment, the exclusive creation of `events.jsonl` decides.
 
     Raises:
         RunError: the folder holds something already, is a file, or cannot be written.

@@ -27,13 +27,7 @@ def one_thread() -> None:
 
 @contextmanager
 def quiet(name: str, level: int) -> Iterator[None]:
-    """Lets only lines of at least this level through one logger meanwhile.
-
-    Example:
-        >>> with quiet("medtl", logging.ERROR):
-        ...     logging.getLogger("medtl").isEnabledFor(logging.WARNING)
-        False
-    """
+    """Lets only lines of at least this level through one logger meanwhile."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(level)

@@ -41,12 +41,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def to_json(value: Any) -> str:
-    """Returns the text `write_json` writes.
-
-    Example:
-        >>> to_json({"auroc": float("nan")})
-        '{\\n  "auroc": null\\n}\\n'
-    """
+    """Returns the text `write_json` writes."""
     return json.dumps(plain(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -65,12 +60,7 @@ def read_json(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Returns a value in JSON's own types: arrays as lists, NaN as null, infinities as the words "inf" and "-inf".
-
-    Example:
-        >>> plain({"epsilon": float("inf"), "sites": ("a", "b")})
-        {'epsilon': 'inf', 'sites': ['a', 'b']}
-    """
+    """Returns a value in JSON's own types: arrays as lists, NaN as null, infinities as the words "inf" and "-inf"."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -84,33 +74,13 @@ def plain(value: Any) -> Any:
     return value
 
 
-def write_sealed(stem: Path, content: bytes, manifest: Mapping[str, Any], *, mode: int = 0o666) -> dict[str, Any]:
-    """Writes STEM.safetensors and STEM.json; returns the manifest as written, with the content's SHA-256.
-
-    Whenever this breaks off, no manifest calls other weights its own. `mode` as in `write_bytes`.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
-    sealed = {**manifest, "sha256": hashlib.sha256(content).hexdigest()}
-    file_of(stem, "json").unlink(missing_ok=True)
-    write_bytes(file_of(stem, "safetensors"), content, mode=mode)
-    write_bytes(file_of(stem, "json"), to_json(sealed).encode(), mode=mode)
-    return sealed
-
-
 def file_of(stem: Path, suffix: str) -> Path:
     """Returns one of the two files of a common name, in which dots may stand."""
     return stem.with_name(f"{stem.name}.{suffix}")
 
 
 def stem_of(path: Path) -> Path:
-    """Returns the common name of a manifest or its weights.
-
-    Example:
-        >>> stem_of(Path("heads/fedavg-20.json")).as_posix()
-        'heads/fedavg-20'
-    """
+    """Returns the common name of a manifest or its weights."""
     return path.with_suffix("") if path.suffix in (".json", ".safetensors") else path
 
 
@@ -119,11 +89,8 @@ class ArrayStore:
     """How one kind of arrays lies on disk: NAME.safetensors, and NAME.json, which says what they are.
 
     Attributes:
-        what: the kind, for messages.
-        entries: what a manifest must hold beside "schema" and "sha256".
-        remedy: what to do about damaged files.
-        schema: version of the manifest.
-        error: what is raised.
+        what: the kind, for messages, which end in `remedy`.
+        entries: what a manifest must hold beside "schema" (its version) and "sha256".
         mode: permissions of the files; whoever may read them may enter a folder that is made for them.
     """
 
@@ -147,9 +114,12 @@ class ArrayStore:
             if not np.isfinite(array).all():
                 raise self.error(f"{self.what} {stem.name!r}: {name!r} holds numbers that are not finite; not written")
         content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        sealed = {"schema": self.schema, **manifest, "sha256": hashlib.sha256(content).hexdigest()}
         try:
             stem.parent.mkdir(mode=self.mode | (self.mode & 0o444) >> 2, parents=True, exist_ok=True)
-            write_sealed(stem, content, {"schema": self.schema, **manifest}, mode=self.mode)
+            file_of(stem, "json").unlink(missing_ok=True)  # so that no manifest ever calls other weights its own
+            write_bytes(file_of(stem, "safetensors"), content, mode=self.mode)
+            write_bytes(file_of(stem, "json"), to_json(sealed).encode(), mode=self.mode)
         except OSError as error:
             place = f"the {self.what} {stem} cannot be written ({error.strerror})"
             raise self.error(f"{place}; make room, or choose a folder that this process may write") from error

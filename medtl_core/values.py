@@ -29,12 +29,9 @@ class Task:
 class Examples:
     """Labelled cases as columns of equal length.
 
-    Attributes:
-        columns: always `label` (int64 [n], index into `task.classes`), `patient`, `site` and `split` (str [n]), and
-            one input: `path` (str [n], image files), `image` (uint8 [n, h, w, c]) or `table`
-            (float64 [n, f], NaN = missing).
-            Further columns (age, sex, ...) are kept as they came.
-        task: the classes the labels point into.
+    Always `label` (int64 [n], index into `task.classes`), `patient`, `site` and `split` (str [n]), and one input:
+    `path` (str [n], image files), `image` (uint8 [n, h, w, c]) or `table` (float64 [n, f], NaN = missing). Others are
+    kept as they came.
     """
 
     columns: Mapping[str, Array]
@@ -53,10 +50,9 @@ class Examples:
 
 @dataclass(frozen=True)
 class Features:
-    """Backbone features of some cases.
+    """Backbone features of some cases, float32 [n, d].
 
     Attributes:
-        values: float32 [n, d].
         fingerprint: hash of everything that made them (weights, taps, pooling, size, views).
         groups: (name, start, stop) of each tap's columns in `values`, in order; they cover [0, d).
     """
@@ -116,8 +112,6 @@ class Released:
     """An update and the privacy event it cost: the only thing the wire accepts.
 
     Attributes:
-        update: the arrays that leave.
-        event: what their release cost.
         metrics: numbers that ride along (losses, seconds); empty under privacy unless paid for.
         witness: where the ledger that paid for it stands; None = no ledger was asked.
     """
@@ -136,7 +130,6 @@ class Head:
         weight: float64 [C, d]. Standardisation and temperature are folded in.
         bias: float64 [C]; `ABSENT` marks a class never seen.
         kind: the method that made it, e.g. "discriminant".
-        classes: in order.
         fingerprint: of the features it reads.
         facts: JSON-able remarks (shrinkage, temperature, rounds...).
     """
@@ -160,8 +153,6 @@ class Packed:
     Attributes:
         arrays: by name; float64, float32 or int64.
         config: flat values that, with the arrays, rebuild the model.
-        classes: in order.
-        fingerprint: of the agreed features.
         facts: JSON-able remarks; saved, not sent.
     """
 
@@ -174,13 +165,9 @@ class Packed:
 
 @dataclass(frozen=True)
 class Scores:
-    """Logits with their labels, ready to be judged; never with a patient's identity.
+    """Logits [n, C] with their labels and sites, ready to be judged; never with a patient's identity.
 
-    Attributes:
-        logits: float64 [n, C].
-        label: int64 [n].
-        site: str [n].
-        group: int64 [n], anonymous patient number for cluster bootstrap.
+    `group` is an anonymous patient number (int64 [n]) for the cluster bootstrap.
     """
 
     logits: NDArray[np.float64]
@@ -190,10 +177,5 @@ class Scores:
 
 
 def digest(value: Any) -> str:
-    """Returns the SHA-256 hex digest of a JSON-able value, independent of key order.
-
-    Example:
-        >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
-        True
-    """
+    """Returns the SHA-256 hex digest of a JSON-able value, independent of key order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -31,13 +31,9 @@ def _commit(checkout: Path) -> str | None:
     """Returns the checkout's commit, with "+" when files differ from it; None outside a checkout of its own."""
     if not (checkout / ".git").exists():
         return None
-    words = (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-    commands = (["git", "-C", str(checkout), *asked] for asked in words)
+    words = ("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
+    command = ["git", "-C", str(checkout), *words]
     try:
-        head, changed = (
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
-            for command in commands
-        )
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return head + ("+" if changed else "")

@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from medtl_core.evaluation.result import DataSource, FailedReply, MethodCost, MethodResult, Result, RoundTrip
+from medtl_core.evaluation.result import Cost, DataSource, MethodResult, Result
 from medtl_core.features.spec import feature_facts
-from medtl_core.federation.hospitals import Cost
-from medtl_core.federation.model import Classifier, Model
+from medtl_core.federation.model import Classifier
 from medtl_core.federation.saved import save_head, save_model
 from medtl_core.federation.study import Study
 from medtl_core.store import write_json
@@ -33,10 +32,8 @@ def _save(classifier: Classifier, folder: Path, name: str, features: Mapping[str
     facts = {**classifier.facts, "features": features}
     if isinstance(classifier, Head):
         save_head(replace(classifier, facts=facts), folder, name)
-    elif isinstance(classifier, Model):
-        save_model(replace(classifier.pack(), facts=facts), classifier.kind, folder, name)
     else:
-        raise TypeError(f"{name}: a classifier must be a Head or a Model, not {type(classifier).__name__}")
+        save_model(replace(classifier.pack(), facts=facts), classifier.kind, folder, name)
 
 
 def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> Result:
@@ -49,29 +46,22 @@ def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) 
         DataSource(entry.name, entry.title, entry.licence, entry.synthetic, reference.source.notes),
         study.problem.classes,
         hospitals.weights,
-        {name: _method(verdict, study) for name, verdict in verdicts.items()},
+        {
+            name: MethodResult(verdict.kind, verdict.judgement, _cost(verdict, study), verdict.outcome.facts)
+            for name, verdict in verdicts.items()
+        },
         study.problem.fingerprint,
         study.problem.width,
         0 if cases is None else len(cases.label),
         () if cases is None else tuple(sorted(set(cases.site.tolist()))),
-        tuple(RoundTrip(**row) for row in hospitals.history),
-        tuple(FailedReply(failure.site, failure.code, failure.text) for failure in hospitals.failures),
+        tuple(hospitals.exchanges),
+        tuple(hospitals.failures),
     )
 
 
-def _method(verdict: Verdict, study: Study) -> MethodResult:
-    return MethodResult(verdict.kind, verdict.judgement, _cost(verdict, study), verdict.outcome.facts)
-
-
-def _cost(verdict: Verdict, study: Study) -> MethodCost:
+def _cost(verdict: Verdict, study: Study) -> Cost:
     """What the method would have cost alone: its share of every phase it needs; bytes are per hospital."""
     hospitals, costs, outcome = max(len(study.hospitals.weights), 1), study.hospitals.costs, verdict.outcome
     shares = [share.of(costs.get(phase, Cost()), hospitals) for phase, share in outcome.bill.items()]
-    cost = sum(shares, start=Cost())
-    return MethodCost(
-        round(cost.bytes_up / hospitals),
-        round(cost.bytes_down / hospitals),
-        cost.rounds,
-        cost.cpu_seconds + outcome.server_cpu,
-        cost.wall_seconds,
-    )
+    cost = sum(shares, start=Cost(cpu_seconds=outcome.server_cpu))
+    return replace(cost, bytes_up=round(cost.bytes_up / hospitals), bytes_down=round(cost.bytes_down / hospitals))

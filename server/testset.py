@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from medtl_core.config import Settings
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source
-from medtl_core.data.style import of_server
 from medtl_core.errors import DataError
 from medtl_core.features.dataset import Material
 from medtl_core.features.extract import Spec, extract, feature_spec
@@ -20,9 +19,7 @@ class TestSet:
     """Labelled features the server may judge on.
 
     Attributes:
-        values: float32 [n, d].
-        label: int64 [n].
-        site: str [n].
+        values, label, site: float32 [n, d], int64 [n], str [n].
         group: int64 [n], anonymous patient numbers.
         material: the cases themselves, for models that look deeper.
     """
@@ -63,7 +60,7 @@ def open_reference(settings: Settings, workers: int) -> Reference:
     rows = np.arange(len(examples)) if settings.test_path else shared_parts(settings).server_test
     if not len(rows):
         raise DataError("the server has no test case: give test-path, a split column with 'test', or test=sites")
-    cases = of_server(examples.take(rows), settings)
+    cases = examples.take(rows)
     values = extract(cases, spec, settings, workers=workers).values
     group = np.unique(cases["patient"], return_inverse=True)[1].astype(np.int64)
     material = Material(cases, settings, source.entry.views, source.columns, source.entry.modality)

@@ -1,24 +1,29 @@
 """The central evaluation: every method judged on the server's cases, or on sums from the hospitals."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+import numpy as np
+
 from medtl_core.errors import ConfigError
-from medtl_core.evaluation.diversity import remarks
-from medtl_core.evaluation.federated import judge_sites
+from medtl_core.evaluation.federated import expected_shapes, judge_sites
 from medtl_core.evaluation.formulas import Figure
 from medtl_core.evaluation.intervals import bootstrap, over_seeds
 from medtl_core.evaluation.judgement import Judgement
 from medtl_core.evaluation.scores import judge
+from medtl_core.federation.hospitals import ArraySpec, Request, Value
 from medtl_core.federation.model import Classifier, Model
 from medtl_core.federation.outcome import Outcome, Share
-from medtl_core.federation.study import Asker, Study
+from medtl_core.federation.study import Study
 from medtl_core.rng import stream
-from medtl_core.values import Head, Scores
+from medtl_core.values import Head, Scores, Update
 
-from .sums import SiteSums, evaluation_share, heads_judged, members_compared, model_judged, personal_judged
 from .testset import TestSet
+
+#: What each hospital summed over its own held-out cases, by site.
+SiteSums = Mapping[str, Update]
 
 #: Figures that get a patient-bootstrap interval.
 INTERVALS = ("balanced_accuracy", "auroc")
@@ -26,12 +31,9 @@ INTERVALS = ("balanced_accuracy", "auroc")
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one method did.
+    """How one method did: "federated", "local", "personal" or "ensemble", its figures, and what it gave.
 
-    Attributes:
-        kind: "federated", "local", "personal" or "ensemble".
-        judgement: its figures.
-        outcome: what it gave; with the evaluation's share of its bill, and the evaluation's remarks among its facts.
+    The outcome's bill has the evaluation's share in it, and its facts the evaluation's remarks.
     """
 
     kind: str
@@ -46,36 +48,31 @@ def judge_all(study: Study, cases: TestSet | None) -> dict[str, Verdict]:
         ConfigError: a method can only be judged on cases that nobody here has.
     """
     for method in study.methods:
-        _check_judges(method, at_server=cases is not None)
+        if method.test == "server" and cases is None:
+            raise ConfigError(f"{method.name} needs labelled cases at the server; drop it or set test=server")
+        if method.test == "sites" and cases is not None:
+            raise ConfigError(f"{method.name} is judged by each hospital on its own cases; drop it or set test=sites")
     outcomes = {method.name: study.outcome(method) for method in study.methods}
     if cases is None:
         return _by_sums(study, outcomes)
     return {name: _on_cases(outcome, cases, study) for name, outcome in outcomes.items()}
 
 
-def _check_judges(method: Asker, *, at_server: bool) -> None:
-    if method.test == "server" and not at_server:
-        raise ConfigError(f"{method.name} needs labelled cases at the server; drop it or set test=server")
-    if method.test == "sites" and at_server:
-        raise ConfigError(f"{method.name} is judged by each hospital on its own cases; drop it or set test=sites")
-
-
 # ---- on the server's cases ------------------------------------------------------------------------------------------
 
 
 def _on_cases(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
-    heads, members = _scores(outcome.heads, cases), _scores(outcome.members, cases)
+    heads = _scores(outcome.heads, cases)
     if outcome.combine:
-        scores, facts = outcome.combine(members)
-        kind = "ensemble"
+        scores, facts = outcome.combine(_scores(outcome.members, cases))
+        outcome, kind = replace(outcome, facts={**outcome.facts, **facts}), "ensemble"
     elif "" in heads:
-        scores, facts, kind = heads[""], {}, "federated"
+        scores, kind = heads[""], "federated"
     else:
         return _mean_of_hospitals(outcome, heads)
-    facts = {**outcome.facts, **facts, **remarks(members, scores)}
     rng = stream(study.settings.seed, "bootstrap")
     intervals = bootstrap(scores, INTERVALS, resamples=study.settings.bootstrap, rng=rng)
-    return Verdict(kind, replace(judge(scores), intervals=intervals), replace(outcome, facts=facts))
+    return Verdict(kind, replace(judge(scores), intervals=intervals), outcome)
 
 
 def _scores(classifiers: Mapping[str, Classifier], cases: TestSet) -> dict[str, Scores]:
@@ -101,15 +98,13 @@ def _by_sums(study: Study, outcomes: Mapping[str, Outcome]) -> dict[str, Verdict
 
     All affine heads travel in one exchange, of which every method bears its share.
     """
-    affine = {name: _affine(outcome.heads) for name, outcome in outcomes.items()}
-    together = [head for heads in affine.values() for head in heads.values()]
-    sums = iter(heads_judged(study, together) if together else ())
+    affine = {
+        name: [head for head in outcome.heads.values() if isinstance(head, Head)] for name, outcome in outcomes.items()
+    }
+    together = [head for heads in affine.values() for head in heads]
+    sums = iter(_heads_judged(study, together) if together else ())
     judged = {name: [next(sums) for _ in heads] for name, heads in affine.items()}
     return {name: _summed(study, name, outcome, judged[name], len(together)) for name, outcome in outcomes.items()}
-
-
-def _affine(classifiers: Mapping[str, Classifier]) -> dict[str, Head]:
-    return {name: head for name, head in classifiers.items() if isinstance(head, Head)}
 
 
 def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], together: int) -> Verdict:
@@ -119,19 +114,47 @@ def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], t
     phase = f"evaluate-{name}" if alone else "evaluate"
     bill: dict[str, Share] = {}
     if not outcome.own_sums:
-        bill[phase] = Share() if alone else evaluation_share(study, len(judged), together)
-    judged = judged + [model_judged(study, model, phase) for model in models]
+        bill[phase] = Share() if alone else _evaluation_share(study, len(judged), together)
+    judged = judged + [_model_judged(study, model, phase) for model in models]
     if outcome.personal:
-        judged.append(personal_judged(study, outcome.personal, phase))
+        judged.append(_asked(study, replace(outcome.personal, phase=phase))[0])
     judgements = [judge_sites(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
-    judgement = judgements[0]
-    compared = members_compared(study, _affine(outcome.members), judgement.figures, f"remarks-{name}")
-    if len(judgements) > 1:  # one head a hospital: only the average hospital is told
-        judgement = Judgement(_mean([each.figures for each in judgements]))
-    kind = "local" if len(judgements) > 1 or outcome.own_sums else "personal" if outcome.personal else "federated"
-    return Verdict(
-        kind, judgement, replace(outcome, bill={**outcome.bill, **bill}, facts={**outcome.facts, **compared})
-    )
+    several = len(judgements) > 1  # one head a hospital: only the average hospital is told
+    judgement = Judgement(_mean([each.figures for each in judgements])) if several else judgements[0]
+    kind = "local" if several or outcome.own_sums else "personal" if outcome.personal else "federated"
+    return Verdict(kind, judgement, replace(outcome, bill={**outcome.bill, **bill}))
+
+
+def _heads_judged(study: Study, heads: list[Head]) -> list[SiteSums]:
+    """The sums of many affine heads, asked for in one exchange; a few kB a head."""
+    stack = np.stack([np.concatenate([head.weight, head.bias[:, None]], axis=1) for head in heads])
+    return _asked(study, Request("evaluate", {"heads": stack.astype(np.float32)}), len(heads))
+
+
+def _evaluation_share(study: Study, heads: int, of: int) -> Share:
+    """The share of a method whose heads were judged in one exchange with others."""
+    classes = len(study.problem.classes)
+    up = 8 * sum(math.prod(shape) for shape in expected_shapes(classes).values())
+    return Share.among(heads, of, up=up, down=4 * classes * (study.problem.width + 1))
+
+
+def _model_judged(study: Study, model: Model, phase: str) -> SiteSums:
+    """The sums of a model, which travels to the hospitals."""
+    packed = model.pack()
+    config: dict[str, Value] = {"model-kind": model.kind, "model-fingerprint": packed.fingerprint}
+    config |= {f"model-{key}": value for key, value in packed.config.items()}
+    return _asked(study, Request("evaluate_model", packed.arrays, config, phase=phase))[0]
+
+
+def _asked(study: Study, request: Request, heads: int = 1) -> list[SiteSums]:
+    """Every hospital's sums on its own held-out cases, head by head."""
+    shapes = expected_shapes(len(study.problem.classes)).items()
+    expect = {name: ArraySpec((heads, *shape)) for name, shape in shapes}
+    replies = list(study.hospitals.ask(replace(request, expect=expect)))
+    return [
+        {reply.site: Update({name: array[row] for name, array in reply.arrays.items()}) for reply in replies}
+        for row in range(heads)
+    ]
 
 
 def _mean(rows: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:

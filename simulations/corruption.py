@@ -8,7 +8,6 @@ not with the papers'.
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,27 +22,8 @@ SEVERITIES = (1, 2, 3, 4, 5)
 Change = Callable[[Float, float, np.random.Generator], Float]
 
 
-@dataclass(frozen=True)
-class Corruption:
-    """One way an image goes wrong.
-
-    Attributes:
-        change: what it does.
-        amounts: how much, at severities 1 to 5, in the unit of `change`.
-    """
-
-    change: Change
-    amounts: tuple[float, float, float, float, float]
-
-
 def corrupt(image: Pixels, name: str, severity: int, *, rng: np.random.Generator) -> Pixels:
     """Returns a corrupted image of the same shape; with equal draws, higher severities differ only in the amount.
-
-    Args:
-        image: uint8 [h, w, 3].
-        name: one of `CORRUPTIONS`.
-        severity: 0 (the image itself) to 5.
-        rng: of noise, places and directions.
 
     Raises:
         ConfigError: no such corruption or severity.
@@ -57,8 +37,8 @@ def corrupt(image: Pixels, name: str, severity: int, *, rng: np.random.Generator
         raise DataError(f"a corruption needs an image uint8 [h, w, 3], not {image.dtype} {image.shape}")
     if not severity:
         return image.copy()
-    made = CORRUPTIONS[name]
-    changed = made.change(image.astype(np.float64), made.amounts[severity - 1], rng)
+    change, amounts = CORRUPTIONS[name]
+    changed = change(image.astype(np.float64), amounts[severity - 1], rng)
     return np.asarray(np.clip(np.rint(changed), 0, 255), np.uint8)
 
 
@@ -71,9 +51,6 @@ def relevant(modality: str) -> tuple[str, ...]:
     if modality not in RELEVANT:
         raise ConfigError(f"no corruption is known for modality {modality!r}; {did_you_mean(modality, RELEVANT)}")
     return RELEVANT[modality]
-
-
-# ---- noise ----------------------------------------------------------------------------------------------------------
 
 
 def _channels(image: Float) -> int:
@@ -105,9 +82,6 @@ def _impulse(image: Float, amount: float, rng: np.random.Generator) -> Float:
 def _stripes(image: Float, amount: float, rng: np.random.Generator) -> Float:
     """Detector columns of unequal gain; amount = the gain's relative standard deviation."""
     return image * (1 + amount * rng.standard_normal((1, image.shape[1], 1)))
-
-
-# ---- blur and resolution --------------------------------------------------------------------------------------------
 
 
 def _gaussian_blur(image: Float, amount: float, rng: np.random.Generator) -> Float:
@@ -167,9 +141,6 @@ def _jpeg(image: Float, amount: float, rng: np.random.Generator) -> Float:
             return np.asarray(stored.convert("RGB"), np.float64)
 
 
-# ---- light and colour -----------------------------------------------------------------------------------------------
-
-
 def _brightness(image: Float, amount: float, rng: np.random.Generator) -> Float:
     """Wrong exposure; amount = factor."""
     return image * amount
@@ -189,9 +160,6 @@ def _saturate(image: Float, amount: float, rng: np.random.Generator) -> Float:
     """Stain or film of stronger colour; amount = factor on the distance from grey."""
     grey = image.mean(axis=2, keepdims=True)
     return np.asarray(grey + amount * (image - grey))
-
-
-# ---- things in the picture ------------------------------------------------------------------------------------------
 
 
 def _black_corner(image: Float, amount: float, rng: np.random.Generator) -> Float:
@@ -240,28 +208,29 @@ def _distance(image: Float, rng: np.random.Generator) -> Float:
     return np.asarray(np.hypot(rows[:, None], columns[None]) / max(height, width))
 
 
-CORRUPTIONS: Mapping[str, Corruption] = {
-    "gaussian-noise": Corruption(_gaussian_noise, (0.04, 0.08, 0.12, 0.18, 0.26)),
-    "speckle-noise": Corruption(_speckle, (0.1, 0.15, 0.2, 0.3, 0.45)),
-    "shot-noise": Corruption(_shot, (1 / 100, 1 / 50, 1 / 25, 1 / 12, 1 / 6)),
-    "impulse-noise": Corruption(_impulse, (0.01, 0.03, 0.06, 0.1, 0.17)),
-    "stripes": Corruption(_stripes, (0.03, 0.06, 0.1, 0.15, 0.2)),
-    "gaussian-blur": Corruption(_gaussian_blur, (0.006, 0.01, 0.014, 0.02, 0.028)),
-    "defocus-blur": Corruption(_defocus, (0.008, 0.014, 0.02, 0.028, 0.036)),
-    "motion-blur": Corruption(_motion, (0.03, 0.05, 0.08, 0.11, 0.15)),
-    "pixelate": Corruption(_pixelate, (0.4, 0.55, 0.65, 0.75, 0.82)),
-    "jpeg": Corruption(_jpeg, (50, 70, 85, 90, 93)),
-    "brightness-up": Corruption(_brightness, (1.1, 1.2, 1.3, 1.4, 1.5)),
-    "brightness-down": Corruption(_brightness, (0.9, 0.8, 0.7, 0.6, 0.5)),
-    "contrast-up": Corruption(_contrast, (1.1, 1.2, 1.3, 1.4, 1.6)),
-    "contrast-down": Corruption(_contrast, (0.85, 0.75, 0.65, 0.55, 0.4)),
-    "gamma-up": Corruption(_gamma, (1.1, 1.2, 1.35, 1.5, 1.8)),
-    "gamma-down": Corruption(_gamma, (0.9, 0.8, 0.7, 0.6, 0.45)),
-    "saturate": Corruption(_saturate, (1.2, 1.4, 1.7, 2.0, 2.5)),
-    "black-corner": Corruption(_black_corner, (0.1, 0.17, 0.24, 0.3, 0.36)),
-    "characters": Corruption(_characters, (1, 2, 4, 6, 9)),
-    "bubbles": Corruption(_bubbles, (2, 4, 7, 11, 16)),
-    "stain": Corruption(_stain, (1, 2, 4, 7, 11)),
+#: Name -> what it does, and how much at severities 1 to 5, in the unit of the function.
+CORRUPTIONS: Mapping[str, tuple[Change, tuple[float, float, float, float, float]]] = {
+    "gaussian-noise": (_gaussian_noise, (0.04, 0.08, 0.12, 0.18, 0.26)),
+    "speckle-noise": (_speckle, (0.1, 0.15, 0.2, 0.3, 0.45)),
+    "shot-noise": (_shot, (1 / 100, 1 / 50, 1 / 25, 1 / 12, 1 / 6)),
+    "impulse-noise": (_impulse, (0.01, 0.03, 0.06, 0.1, 0.17)),
+    "stripes": (_stripes, (0.03, 0.06, 0.1, 0.15, 0.2)),
+    "gaussian-blur": (_gaussian_blur, (0.006, 0.01, 0.014, 0.02, 0.028)),
+    "defocus-blur": (_defocus, (0.008, 0.014, 0.02, 0.028, 0.036)),
+    "motion-blur": (_motion, (0.03, 0.05, 0.08, 0.11, 0.15)),
+    "pixelate": (_pixelate, (0.4, 0.55, 0.65, 0.75, 0.82)),
+    "jpeg": (_jpeg, (50, 70, 85, 90, 93)),
+    "brightness-up": (_brightness, (1.1, 1.2, 1.3, 1.4, 1.5)),
+    "brightness-down": (_brightness, (0.9, 0.8, 0.7, 0.6, 0.5)),
+    "contrast-up": (_contrast, (1.1, 1.2, 1.3, 1.4, 1.6)),
+    "contrast-down": (_contrast, (0.85, 0.75, 0.65, 0.55, 0.4)),
+    "gamma-up": (_gamma, (1.1, 1.2, 1.35, 1.5, 1.8)),
+    "gamma-down": (_gamma, (0.9, 0.8, 0.7, 0.6, 0.45)),
+    "saturate": (_saturate, (1.2, 1.4, 1.7, 2.0, 2.5)),
+    "black-corner": (_black_corner, (0.1, 0.17, 0.24, 0.3, 0.36)),
+    "characters": (_characters, (1, 2, 4, 6, 9)),
+    "bubbles": (_bubbles, (2, 4, 7, 11, 16)),
+    "stain": (_stain, (1, 2, 4, 7, 11)),
 }
 
 _DIGITAL = ("pixelate", "jpeg")

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from medtl_core.config import Settings, settings
 from medtl_core.evaluation.result import MethodResult, Result
 from medtl_core.federation.model import Classifier
 from medtl_core.flower.run import RunPlan
-from simulations.batch import ROOT, Job, Values, told, work_through
+from medtl_core.sweep import job_queue
+from medtl_core.sweep.job_queue import Job
+
+ROOT = Path(__file__).resolve().parents[1]
+Values = dict[str, str | int | float | bool]
 
 
 def options(doc: str | None, out: str, what: Sequence[str] = ()) -> argparse.ArgumentParser:
@@ -32,21 +37,25 @@ def where(data: Path, name: str) -> Values:
     return {"data": name, "data-path": str((data / name).absolute())}
 
 
-def named(text: str) -> Values:
-    """Returns the settings that name a folder, a file or built-in data, as `medtl simulate --data` does."""
-    from medtl_core.cli.plan import name_data
-
-    return name_data(text)
-
-
 def carry_out(parser: argparse.ArgumentParser, chosen: argparse.Namespace, jobs: Iterable[Job], name: str) -> int:
-    """Runs what is not done within the time budget and returns the exit code."""
+    """Runs what is not done, one after the other, until the time budget is spent; returns the exit code."""
     todo = list(jobs)
     paths = dict.fromkeys(Path(job.settings.data_path) for job in todo)
     missing = [path.name for path in paths if not path.exists()]
     if missing:
         parser.error(f"{chosen.data} does not hold {', '.join(missing)}; name the folder of the data sets with --data")
-    return told(work_through(todo, name, chosen.minutes))
+    return work_through(todo, name, chosen.minutes)
+
+
+def work_through(jobs: Sequence[Job], name: str, minutes: float) -> int:
+    """Runs jobs in this process, prints how they ended and returns the exit code; see `sweep.job_queue`."""
+
+    def do(job: Job) -> None:
+        simulate(RunPlan(job.settings, 1, os.cpu_count() or 1, False, job.folder, ROOT, name))
+
+    failed = job_queue.work_through(jobs, do, minutes, partial(print, flush=True))
+    print(f"{len(failed)} run(s) failed" if failed else "no run failed")
+    return int(bool(failed))
 
 
 def run_once(

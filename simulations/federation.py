@@ -23,14 +23,7 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Cases:
-    """A data set with the features of all its cases.
-
-    Attributes:
-        examples: n cases.
-        values: float32 [n, d].
-        fingerprint, groups: of the features.
-        settings: what they were read under.
-    """
+    """A data set with the features of all its cases, float32 [n, d], and the settings they were read under."""
 
     examples: Examples
     values: NDArray[np.float32]

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medtl_core.data.views import views_of
-from simulations.speed import SHARED, Line, printed, run_apps
+from simulations.probe import local
+from simulations.speed import SHARED, Line, printed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -90,7 +91,7 @@ def _federated(values: dict[str, Any], out: Path) -> list[float]:
         if event["kind"] in ("phase", "exchange") and str(event["phase"]).startswith("tune-"):
             stamps.append(time.process_time())
 
-    run_apps(values, out, listen)
+    local({**values, "out": str(out)}, workers=1, listener=listen)
     return [after - before for before, after in zip(stamps[::2], stamps[1::2], strict=True)]
 
 
@@ -104,7 +105,6 @@ class Hospital:
     Attributes:
         inputs: of the trained part, float32 [n, views, c, h, w] or pixels uint8 [n, views, s, s, 3].
         shallow: pooled taps of the frozen part, float32 [n, views, ds].
-        label: int64 [n].
     """
 
     inputs: "Tensor"
@@ -114,14 +114,7 @@ class Hospital:
 
 @dataclass(frozen=True)
 class Plain:
-    """The loop one would write by hand.
-
-    Attributes:
-        network: frozen EfficientNet-Lite0.
-        scope: "last" or "all".
-        views: of every image.
-        classes: number of them.
-    """
+    """The loop one would write by hand, of EfficientNet-Lite0; the scope trained is "last" or "all"."""
 
     network: "nn.Module"
     scope: str

@@ -2,27 +2,17 @@
 
 from collections.abc import Iterable, Sequence
 
-from medtl_core.evaluation.intervals import Paired, over_seeds
+from medtl_core.evaluation.intervals import over_seeds
+from simulations.significance import Paired
 
 
-def shown(mean: float, low: float, high: float, *, scale: float = 100.0, digits: int = 1, sign: str = "") -> str:
-    """Returns "mean ± half-width"; `sign` "+" also marks positive means.
-
-    Example:
-        >>> shown(0.5, 0.25, 0.75), shown(0.5, 0.25, 0.75, scale=1.0, digits=2, sign="+")
-        ('50.0 ± 25.0', '+0.50 ± 0.25')
-    """
-    return f"{scale * mean:{sign}.{digits}f} ± {scale * (high - low) / 2:.{digits}f}"
+def shown(mean: float, low: float, high: float, *, scale: float = 100.0, sign: str = "") -> str:
+    """Returns "mean ± half-width"; `sign` "+" also marks positive means."""
+    return f"{scale * mean:{sign}.1f} ± {scale * (high - low) / 2:.1f}"
 
 
 def over(values: Sequence[float | None], *, scale: float = 100.0, fewest: int = 2, sign: str = "") -> str:
-    """Returns the same of values by seed; of too few the mean alone, and "-" for none.
-
-    Args:
-        values: None where a seed has no such figure.
-        scale: 100 shows shares in percent.
-        fewest: seeds from which an interval is worth printing.
-        sign: "+" also marks positive means.
+    """Returns the same of values by seed, None where there is no such figure; of too few (`fewest`) the mean alone.
 
     Raises:
         DataError: one of several is not finite.
@@ -43,12 +33,5 @@ def apart(pair: Paired) -> str:
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Returns a Markdown table.
-
-    Example:
-        >>> print(markdown(("a", "b"), [("1", "2")]))
-        | a | b |
-        | - | - |
-        | 1 | 2 |
-    """
+    """Returns a Markdown table."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["-"] * len(head), *rows])

@@ -34,11 +34,8 @@ class Toll:
     """What many kills did.
 
     Attributes:
-        kills: how many hit a working child.
-        sent: replies that left.
         missing: replies that left and are not on record with their bytes.
         twice: rounds of which two different replies left.
-        reserved, released: records.
         overspent: whether the spent epsilon exceeds the policy's.
     """
 
@@ -119,11 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         toll = kill_many(Path(folder), chosen.kills, rng=np.random.default_rng(chosen.seed))
-    print(
-        f"{toll.kills} kills: {toll.sent} replies sent, {toll.missing} missing from the ledger, {toll.twice} sent "
-        f"twice with other bytes; {toll.reserved} reserved, {toll.released} released, "
-        f"{'OVERSPENT' if toll.overspent else 'no overspend'}"
-    )
+    print(toll)
     return int(bool(toll.missing or toll.twice or toll.overspent))
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from medtl_core.config import settings
 from medtl_core.evaluation.result import MethodResult
-from simulations.batch import Job, Values
-from simulations.experiments import carry_out, options, records, where
+from medtl_core.sweep.job_queue import Job
+from simulations.experiments import Values, carry_out, options, records, where
 from simulations.paired import comparison
 
 #: The data sets, their hospitals, and the shots at which methods are compared.
@@ -29,10 +29,7 @@ class Group:
     """Methods that run together.
 
     Attributes:
-        name: of the group.
         family: groups of one family have the same settings, and share a table.
-        methods: in the order of the table.
-        seeds: repetitions.
         apart: whether every method runs by itself, because it takes long.
     """
 
@@ -54,7 +51,7 @@ FAMILIES: Mapping[str, Values] = {
 }
 BASELINES = ("fedavg-20", "discriminant")
 _CORE = (
-    "local", "nearest-mean", "ridge", "discriminant", "discriminant-taps", "fedavg-5", "fedavg-20",
+    "local", "nearest-mean", "ridge", "discriminant", "fedavg-5", "fedavg-20",
     "fedavg-20-adjusted", "fedprox-20", "fedavgm-20", "fedadam-20", "scaffold-20", "auto", "pooled-logistic",
     "network-20",
 )  # fmt: skip

@@ -15,17 +15,17 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.cli.plan import name_data
 from medtl_core.config import read_assignments, settings
 from medtl_core.errors import ConfigError, MedtlError
-from medtl_core.evaluation.intervals import paired
 from medtl_core.evaluation.scores import balanced_accuracy
 from medtl_core.federation.study import Study
 from medtl_core.methods.episodes import draw_shots
 from medtl_core.rng import stream
-from simulations.experiments import named
 from simulations.federation import Cases, Index, federate, load
 from simulations.intervals import apart, markdown, over
 from simulations.newcomer_learners import LEARNERS, Newcomer
+from simulations.significance import paired
 
 SHOTS = (1, 5, 20)
 #: Learner -> shots -> balanced accuracy, one value a seed.
@@ -38,11 +38,8 @@ class Split:
 
     Attributes:
         name: what is held out, for the log.
-        base: rows the federation trains on.
-        classes: of the federation.
-        own: of the newcomer.
-        pool: rows the newcomer may draw its labelled cases from.
-        test: rows it is judged on.
+        base, classes: rows the federation trains on, and their classes.
+        own, pool, test: the newcomer's classes, rows it may draw its labelled cases from, and rows it is judged on.
         seed: of the federation and of the draws.
     """
 
@@ -150,7 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=20, help="of meta-training")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="e.g. sites=6 image-size=128")
     given = parser.parse_args(arguments)
-    defaults = {"sites": 6, "shots": 0, **named(given.data)}
+    defaults = {"sites": 6, "shots": 0, **name_data(given.data)}
     cases = load(settings({**defaults, **read_assignments(given.set)}))
     novel = given.novel or (3 if len(cases.examples.task.classes) > 4 else 1)
     made = class_splits(cases, given.splits, novel) if given.what == "class" else hospital_splits(cases, given.splits)

@@ -25,13 +25,7 @@ _STEPS = 10
 
 @dataclass(frozen=True)
 class Newcomer:
-    """A hospital that comes to a federation.
-
-    Attributes:
-        study: the federation's; what several learners need of it is obtained once.
-        support: the newcomer's labelled cases.
-        rounds: of meta-training.
-    """
+    """A hospital that comes to a federation with labelled cases; what several learners need of it is obtained once."""
 
     study: Study
     support: Support

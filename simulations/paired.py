@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
-from medtl_core.evaluation.intervals import Paired, holm, paired
 from medtl_core.evaluation.result import MethodResult
 from simulations.intervals import apart, markdown, over
+from simulations.significance import Paired, holm, paired
 
-#: Method -> seed -> how it did.
-Records = Mapping[str, Mapping[int, MethodResult]]
+#: Method -> seed (or site and seed) -> how it did.
+Records = Mapping[str, Mapping[Any, MethodResult]]
 #: Method -> seed -> percent.
 Figures = Mapping[str, Mapping[int, float]]
 #: Fewer seeds than this give a mean, and no interval worth printing.
@@ -48,7 +49,7 @@ def _versus(records: Records, baseline: str) -> dict[str, str]:
     }
 
 
-def _paired(ours: Mapping[int, MethodResult], theirs: Mapping[int, MethodResult]) -> Paired | None:
+def _paired(ours: Mapping[Any, MethodResult], theirs: Mapping[Any, MethodResult]) -> Paired | None:
     pairs = [
         (ours[seed].judgement.figures["balanced_accuracy"], theirs[seed].judgement.figures["balanced_accuracy"])
         for seed in sorted(ours.keys() & theirs.keys())

@@ -12,8 +12,8 @@ from pathlib import Path
 from medtl_core.config import settings
 from medtl_core.sweep.cells import FREE as NOT_PRIVATE
 from medtl_core.sweep.cells import REFERENCES, SECURE, place
-from simulations.batch import Job, Values, private_settings
-from simulations.experiments import carry_out, options, records, where
+from medtl_core.sweep.job_queue import Job
+from simulations.experiments import Values, carry_out, options, records, where
 from simulations.intervals import markdown, over
 from simulations.paired import against_best
 
@@ -67,7 +67,8 @@ class Cell:
         chosen = {**where(data, self.data), **DATA[self.data], **own}
         if self.mode == NOT_PRIVATE:
             return chosen
-        return {**chosen, **private_settings(self.epsilon, self.mode == SECURE), "delta": 1e-5, "bootstrap": 20}
+        promise: Values = {"privacy": "auto", "epsilon": self.epsilon, "secure-sum": self.mode == SECURE}
+        return {**chosen, **promise, "delta": 1e-5, "bootstrap": 20}
 
 
 def cells(seeds: int) -> Iterator[Cell]:
@@ -93,7 +94,8 @@ def table(out: Path) -> str:
         rows = []
         for (name, mode, method), row in figures.items():
             if name == data:
-                shown = [_shown(row, 0.0 if mode == "free" else epsilon) for epsilon in EPSILONS]
+                by_epsilon = (row.get(0.0 if mode == "free" else epsilon, {}) for epsilon in EPSILONS)
+                shown = (over(list(by_seed.values()), scale=1.0) for by_seed in by_epsilon)
                 rows.append((f"`{method}`", "not private" if mode == "free" else mode, *shown))
         for mode in ("secure", "open"):
             some = {method: row for (name, kind, method), row in figures.items() if (name, kind) == (data, mode)}
@@ -102,10 +104,6 @@ def table(out: Path) -> str:
         title = f"### {data}: balanced accuracy by epsilon, delta 1e-5"
         parts.append(f"{title}\n\n{markdown(('method', 'sum', *(f'{epsilon:g}' for epsilon in EPSILONS)), rows)}")
     return "\n\n".join(parts)
-
-
-def _shown(row: Mapping[float, Mapping[int, float]], epsilon: float) -> str:
-    return over(list(row.get(epsilon, {}).values()), scale=1.0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,13 +11,16 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medtl_core.events import Listener
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def local(values: dict[str, Any]) -> None:
-    """Runs on the in-process grid."""
+def local(values: dict[str, Any], workers: int = 2, listener: "Listener | None" = None) -> None:
+    """Runs both apps on the in-process grid."""
     from client.app import app as client_app
     from medtl_core.config import settings
     from medtl_core.flower.grid import run_local
@@ -25,7 +28,8 @@ def local(values: dict[str, Any]) -> None:
 
     chosen = settings(values)
     nodes = [{"partition-id": part, "num-partitions": chosen.sites} for part in range(chosen.sites)]
-    run_local(server_app, client_app, node_configs=nodes, run_config=chosen.public(), workers=2)
+    config = chosen.public()
+    run_local(server_app, client_app, node_configs=nodes, run_config=config, workers=workers, listener=listener)
 
 
 def ray(values: dict[str, Any]) -> None:

@@ -17,11 +17,7 @@ def run_ray(app: Path, hospitals: int, run_config: Mapping[str, UserConfigValue]
     """Runs an app folder's `server.app:app` and `client.app:app` on Ray, driven from this process.
 
     One CPU per hospital at work. What the run found lies in the folder `run_config["out"]`, as on every other road.
-
-    Args:
-        app: the folder with the app's `pyproject.toml`.
-        hospitals: number of virtual SuperNodes.
-        run_config: values for both apps; keys must stand in the pyproject's `[tool.flwr.app.config]`.
+    Keys must stand in the `[tool.flwr.app.config]` of the folder's pyproject.
 
     Raises:
         RunError: Ray is not installed, or the ServerApp or the simulation itself raised.

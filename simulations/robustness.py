@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medtl_core.cli.plan import name_data
 from medtl_core.config import Settings, read_assignments, settings
 from medtl_core.data.catalog import recognise
 from medtl_core.data.images import content_key, decode
@@ -28,9 +29,8 @@ from medtl_core.runtime import one_thread
 from medtl_core.store import write_json
 from medtl_core.values import Examples
 from server.testset import TestSet, open_reference
-from simulations.batch import Values
 from simulations.corruption import SEVERITIES, corrupt, relevant
-from simulations.experiments import load_classifier, named, run_once
+from simulations.experiments import Values, load_classifier, run_once
 from simulations.intervals import markdown, over
 
 #: (corruption, severity); ("clean", 0) is the images as they are.
@@ -46,8 +46,6 @@ class Trial:
 
     Attributes:
         chosen: settings of the first seed.
-        seeds: how many, counting up from the settings' own.
-        severities: among 1 to 5.
         cases: at most this many test cases, drawn by seed 0; 0 = all.
         out: folder for trained classifiers and judged cells.
     """
@@ -64,10 +62,6 @@ def cells(modality: str, severities: Sequence[int]) -> tuple[Cell, ...]:
 
     Raises:
         ConfigError: the modality has no corruptions, or a severity is not in 1 to 5 or named twice.
-
-    Example:
-        >>> cells("retinal OCT", (1, 5))[:3]
-        (('clean', 0), ('pixelate', 1), ('pixelate', 5))
     """
     if not severities or len(set(severities)) < len(severities) or not set(severities) <= set(SEVERITIES):
         raise ConfigError(f"severities {list(severities)} must be different numbers among {list(SEVERITIES)}")
@@ -184,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     entry = recognise(Path(given.data)) if Path(given.data).exists() else None
     usual: Values = {"partition": entry.partition} if entry else {}
-    usual |= {**named(given.data), "methods": given.methods, "shots": given.shots}
+    usual |= {**name_data(given.data), "methods": given.methods, "shots": given.shots}
     chosen = settings(usual | read_assignments(given.set))
     severities = tuple(int(word) for word in given.severities.split(","))
     print(table(run(Trial(chosen, given.seeds, severities, given.cases, given.out.absolute()))))

@@ -24,6 +24,7 @@ from medtl_core.federation.secure_sum import STAGES
 from medtl_core.federation.study import Study
 from medtl_core.runtime import quiet
 from medtl_core.values import Array
+from simulations.intervals import markdown
 from simulations.secure_sight import Sight, Truth, truth
 
 METHOD = "private-mean"
@@ -34,12 +35,9 @@ _LATE = STAGES[2:]
 
 @dataclass(frozen=True)
 class Case:
-    """One release.
+    """One release: the first step of a private method, by hospitals of which a fifth may collude or drop out.
 
-    Attributes:
-        hospitals: how many take part; a fifth of them may collude or drop out.
-        mode: "open" (every hospital's own noised sums are sent), "secure", or "drop-out" (secure, a fifth is cut off).
-        method: whose first step is released.
+    `mode` is "open" (every hospital's own noised sums are sent), "secure", or "drop-out" (secure, a fifth is cut off).
     """
 
     hospitals: int
@@ -69,10 +67,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """One stage of a release.
+    """One stage of a release, named by its task.
 
     Attributes:
-        stage: its task.
         up, down: payload bytes a hospital sent and received, mean.
         cpu, wall: seconds a hospital worked on its answer, mean of those that answered.
         server: CPU seconds of the server for all hospitals, with its own share of Flower's work.
@@ -104,12 +101,7 @@ class Cost:
 
 
 def measure(case: Case, folder: Path) -> Cost:
-    """Makes one release with the real ClientApp and returns what it cost.
-
-    Args:
-        case: which.
-        folder: for the table and the hospitals' own folders.
-    """
+    """Makes one release with the real ClientApp, in a folder for table and hospitals, and returns what it cost."""
     from medtl_core.config import settings
     from medtl_core.flower.grid import LocalGrid, LocalOptions
 
@@ -130,7 +122,7 @@ def measure(case: Case, folder: Path) -> Cost:
         plan = plan_of(method, study)
         sums = _release(study, method)
         clock.stop()
-    rows = tuple(clock.rows(study.hospitals.history[1:], case.hospitals))
+    rows = tuple(clock.rows(study.hospitals.exchanges[1:], case.hospitals))
     return Cost(case, rows, truth(chosen, plan, sight, sums))
 
 
@@ -199,7 +191,7 @@ class _Clock:
         for place, (task, booked) in enumerate(zip(asked, history, strict=True)):
             work = np.array([row[1:] for row in self._work if row[0] == task])
             (cpu, wall), spent = work.mean(axis=0), np.subtract(self._marks[place + 1], self._marks[place])
-            up, down = booked["bytes_up"] / len(work), booked["bytes_down"] / hospitals
+            up, down = booked.bytes_up / len(work), booked.bytes_down / hospitals
             server = max(float(spent[0] - work[:, 0].sum()), 0.0)
             rows.append(Row(task, up, down, float(cpu), float(wall), server, float(spent[1])))
         return rows
@@ -219,31 +211,20 @@ def write_table(path: Path, hospitals: int) -> None:
 
 
 def table(costs: Sequence[Cost]) -> str:
-    """Returns the costs as two tables: by stage, and what was summed."""
-    lines = [
-        "A hospital's figures are means over those that answered; server CPU and seconds are for all of them together,",
-        "who answer in turn. kB are payload: arrays, values and names.",
-        f"{'hospitals':<10}{'sum':<10}{'stage':<20}{'kB up':>8}{'kB down':>9}{'CPU ms':>8}{'wall ms':>9}"
-        f"{'server CPU ms':>15}{'seconds':>9}",
-    ]
+    """Returns the costs as two Markdown tables: by stage, and what was summed (the goal of the fixed point is 1e-4)."""
+    stages, sums = [], []
     for cost in costs:
-        lines += [
-            f"{cost.case.hospitals:<10}{cost.case.mode:<10}{row.stage:<20}{row.up / 1e3:>8.2f}{row.down / 1e3:>9.2f}"
-            f"{1e3 * row.cpu:>8.1f}{1e3 * row.wall:>9.1f}{1e3 * row.server:>15.1f}{row.seconds:>9.2f}"
-            for row in (*cost.rows, *cost.total)
-        ]
-    lines += [
-        "",
-        f"{'hospitals':<10}{'sum':<10}{'in the sum':>11}{'numbers':>9}{'differ':>8}{'fixed point':>13}{'goal':>9}"
-        f"{'noise / planned':>17}",
-    ]
-    for cost in costs:
-        found = cost.truth
-        lines.append(
-            f"{cost.case.hospitals:<10}{cost.case.mode:<10}{found.summed:>11}{found.numbers:>9}{found.differ:>8}"
-            f"{found.rounding:>13.1e}{'<= 1e-4':>9}{found.noise:>17.3f}"
-        )
-    return "\n".join(lines)
+        case, found = (str(cost.case.hospitals), cost.case.mode), cost.truth
+        for row in (*cost.rows, *cost.total):
+            sizes = (f"{row.up / 1e3:.2f}", f"{row.down / 1e3:.2f}")
+            times = (f"{1e3 * seconds:.1f}" for seconds in (row.cpu, row.wall, row.server))
+            stages.append((*case, row.stage, *sizes, *times, f"{row.seconds:.2f}"))
+        counts = (str(found.summed), str(found.numbers), str(found.differ))
+        sums.append((*case, *counts, f"{found.rounding:.1e}", f"{found.noise:.3f}"))
+    costly = ("hospitals", "sum", "stage", "kB up", "kB down", "CPU ms", "wall ms", "server CPU ms", "seconds")
+    summed = ("hospitals", "sum", "in the sum", "numbers", "differ", "fixed point", "noise / planned")
+    note = "A hospital's figures are means over those that answered; server CPU and seconds are for all, in turn."
+    return f"{note}\n\n{markdown(costly, stages)}\n\n{markdown(summed, sums)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,12 +26,7 @@ Answer = Callable[[Message, Context], Message]
 
 @dataclass
 class Sight:
-    """Keeps what hospitals are asked and what they send.
-
-    Attributes:
-        answer: answers for the hospitals.
-        seen: task -> (question, reply) of every hospital that answered.
-    """
+    """Keeps what hospitals are asked and what they send: task -> (question, reply) of every one that answered."""
 
     answer: Answer
     seen: dict[str, list[tuple[Message, Message]]] = field(default_factory=dict)
@@ -61,8 +56,6 @@ class Truth:
     """What the sum should have been.
 
     Attributes:
-        summed: hospitals in it.
-        numbers: its length.
         differ: integers of the server's sum that are not the sum of the hospitals' own noised integers.
         rounding: what the fixed point changes: largest error of an entry of the hospitals' clipped sums, rounded and
             added without noise, over the array's largest entry; the worst array.
@@ -90,11 +83,7 @@ def opened(
 ) -> dict[str, Ints]:
     """Returns each hospital's noised integers from its masked ones, with everybody's secrets.
 
-    Args:
-        masked: by hospital.
-        secrets: by hospital, of all that are present.
-        present: hospitals that had sent shares, whose pairwise masks are in every vector.
-        plan: of the sum.
+    `present` are the hospitals that had sent shares: their pairwise masks are in every vector.
     """
     public = {name: masking.public_key(secrets[name].pair) for name in present}
     order, clear = sorted(present), {}

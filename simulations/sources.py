@@ -14,8 +14,7 @@ from medtl_core.cli.ranking import Candidate, agreement
 from medtl_core.cli.select import STANDARD, Selection, read_sources, select
 from medtl_core.errors import MedtlError
 from medtl_core.flower.run import RunPlan
-from simulations.batch import ROOT
-from simulations.experiments import run_once
+from simulations.experiments import ROOT, run_once
 from simulations.intervals import markdown
 
 BACKBONES = "lite0,torchvision:squeezenet1_1,torchvision:mobilenet_v2"

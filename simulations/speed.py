@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtl_core.events import Event
-from simulations.probe import measured
+from simulations.probe import local, measured
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "ham10000_sites"
@@ -27,14 +26,7 @@ _BATCH = 4
 
 @dataclass(frozen=True)
 class Line:
-    """One measured ratio.
-
-    Attributes:
-        name: what was compared.
-        value: numerator over denominator.
-        goal: what we want, in words.
-        detail: the two quantities.
-    """
+    """One measured ratio: what was compared, its value, what we want in words, and the two quantities."""
 
     name: str
     value: float
@@ -81,8 +73,9 @@ def training() -> list[Line]:
     """
     with tempfile.TemporaryDirectory() as folder:
         chosen = _small(10, Path(folder), shots=90)
-        run_apps(chosen, Path(folder) / "first")
-        ours = min(_spent(lambda: run_apps(chosen, Path(folder) / "again"), time.process_time) for _ in range(3))
+        local({**chosen, "out": f"{folder}/first"}, workers=1)
+        again = {**chosen, "out": f"{folder}/again"}
+        ours = min(_spent(lambda: local(again, workers=1), time.process_time) for _ in range(3))
         sites = _site_features(chosen)
     loop = min(_spent(lambda: _torch_loop(sites, rounds=20), time.process_time) for _ in range(3))
     cases = sum(len(label) for _, label in sites)
@@ -131,13 +124,12 @@ def sent() -> list[Line]:
     network = load_extractor(backbone, "", tuple(backbone.taps)[-1:], "mean").network
     whole = sum(array.numel() * array.element_size() for array in network.state_dict().values())
     return [
-        Line(f"bytes up, {name} / whole backbone once", found["bytes_up"] / whole, "", _bytes(found, whole))
+        Line(
+            f"bytes up, {name} / whole backbone once", found["bytes_up"] / whole, "",
+            f"{found['bytes_up'] / 1e3:.1f} kB / {whole / 1e6:.1f} MB a hospital, {found['rounds']} rounds",
+        )
         for name, found in metrics["methods"].items()
-    ]
-
-
-def _bytes(found: dict[str, Any], whole: int) -> str:
-    return f"{found['bytes_up'] / 1e3:.1f} kB / {whole / 1e6:.1f} MB a hospital, {found['rounds']} rounds"
+    ]  # fmt: skip
 
 
 def _scenario(**changes: str) -> dict[str, Any]:
@@ -182,19 +174,6 @@ def _simulate(values: dict[str, Any], out: Path) -> dict[str, Any]:
     run_once(values, out, "speed")
     metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     return metrics
-
-
-def run_apps(values: Mapping[str, Any], out: Path, listener: Callable[[Event], None] | None = None) -> None:
-    """Runs both apps in this process with one worker; what hospitals remember does not depend on `out`."""
-    from client.app import app as client_app
-    from medtl_core.config import settings
-    from medtl_core.flower.grid import run_local
-    from server.app import app as server_app
-
-    chosen = settings({**values, "out": str(out)})
-    nodes = [{"partition-id": part, "num-partitions": chosen.sites} for part in range(chosen.sites)]
-    config = chosen.public()
-    run_local(server_app, client_app, node_configs=nodes, run_config=config, workers=1, listener=listener)
 
 
 def _forget() -> None:

@@ -15,12 +15,12 @@ import ast
 import importlib
 import importlib.machinery
 import json
+import multiprocessing
 import os
 import random
 import signal
 import sys
 import threading
-import time
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -127,39 +127,30 @@ def run(tests: list[str], plugin: object = None) -> int:
 
 def forked(work: Callable[[], int | None], seconds: float) -> bool:
     """Returns whether a piece of work ended well, and in time, in a process of its own."""
-    child = os.fork()
-    if not child:
+
+    def alone() -> None:
         os.setsid()
-        code: int | None = 1
-        try:
-            code = work()
-        finally:
-            os._exit(code or 0)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return status == 0
-        time.sleep(0.02)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return False
+        os._exit(work() or 0)
 
-
-def mutated(path: Path, number: int) -> Callable[[Any, str], Any]:
-    """Returns a loader's `get_code` that compiles one file with one of its changes."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    list(changes(tree))[number][2]()
-    usual = importlib.machinery.SourceFileLoader.get_code
-    code = compile(tree, str(path), "exec")
-    return lambda self, name: code if Path(self.path) == path else usual(self, name)
+    child = multiprocessing.get_context("fork").Process(target=alone)
+    child.start()
+    child.join(seconds)
+    if child.is_alive():
+        os.killpg(int(child.pid or 0), signal.SIGKILL)
+        child.join()
+    return child.exitcode == 0
 
 
 def survives(path: Path, number: int, tests: list[str]) -> bool:
     """Returns whether the tests pass with one change planted."""
 
     def planted() -> int:
-        importlib.machinery.SourceFileLoader.get_code = mutated(path, number)  # type: ignore[method-assign]
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        list(changes(tree))[number][2]()
+        code = compile(tree, str(path), "exec")
+        loader: Any = importlib.machinery.SourceFileLoader
+        usual = loader.get_code
+        loader.get_code = lambda self, name: code if Path(self.path) == path else usual(self, name)
         return run(tests)
 
     return not tests or forked(planted, 60.0 + 10 * SECONDS)

@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from medtl_core.cli import app as cli
 from medtl_core.cli.adapt import AdaptOrder, adapt
 from medtl_core.config import Settings, settings
-from medtl_core.data.manifest import write_manifest
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, MedtlError, RunError, WeightsError
 from medtl_core.features.spec import feature_facts
@@ -24,6 +23,7 @@ from medtl_core.federation.saved import load_head, load_packed, save_head
 from medtl_core.flower.run import RunPlan
 from medtl_core.methods.models.metric import Metric
 from medtl_core.values import Examples, Task
+from tests.manifest import write_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -39,6 +39,8 @@ def test_scenarios_are_valid_settings(path: Path) -> None:
         ({"shots": True}, "must be of type int"),
         ({"out": "here"}, "absolute path"),
         ({"learning-rate": float("nan")}, "must be greater than 0"),
+        ({"leave-out": "x", "test": "sites"}, "needs test=server"),
+        ({"leave-out": "x", "test-path": "/held"}, "needs test=server"),
     ],
 )
 def test_bad_values_are_named(values: dict, words: str) -> None:
@@ -58,7 +60,11 @@ def test_every_field_is_documented_and_agreed_or_local(name: str) -> None:
     assert (name.replace("_", "-") in Settings().agreed()) == (name not in local)
 
 
-def test_assignments_need_an_equals_sign() -> None:
+def test_assignments_are_numbers_and_words_and_need_an_equals_sign() -> None:
+    words = ["local_epochs=3", "alpha = 1e-1", "partition=even", "secure-sum=True"]
+    assert list(read_assignments(words).items()) == [
+        ("local-epochs", 3), ("alpha", 0.1), ("partition", "even"), ("secure-sum", True),
+    ]  # fmt: skip
     with pytest.raises(ConfigError, match="key=value"):
         read_assignments(["shots"])
 

@@ -10,22 +10,23 @@ from safetensors.numpy import load
 
 from client.app import app as client_app
 from medtl_core.config import settings
-from medtl_core.data.manifest import write_manifest
 from medtl_core.data.shared import shared_parts, shared_source
-from medtl_core.errors import DataError, RunError
+from medtl_core.errors import DataError
 from medtl_core.flower.grid import run_local
 from server.app import app as server_app
 from tests.deployed import copy_app
 from tests.harness.children import marked
 from tests.harness.processes import Deployment, flwr_run
+from tests.manifest import write_manifest
 
-pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("clean_environment")]
 
 #: Seconds a road may take; much more than it needs, for a busy machine.
-PATIENCE = 400.0
+PATIENCE = 300.0
+#: Every message of a deployed hospital is a new process: few of them, which sum, train and draw an order of the cases.
 RUN: dict[str, Any] = {
-    "data": "phantom", "sites": 2, "shots": 12, "image-size": 64, "methods": "discriminant,fedavg-2",
-    "bootstrap": 20, "deadline": 300.0,
+    "data": "phantom", "sites": 2, "shots": 12, "image-size": 32, "features": "4", "methods": "fedavg-1",
+    "batch-size": 5, "bootstrap": 20, "deadline": 200.0,
 }  # fmt: skip
 
 Heads = dict[str, bytes]
@@ -46,19 +47,6 @@ def reference(folder: Path) -> Heads:
     return in_process(folder, "reference")
 
 
-@pytest.fixture(scope="module")
-def hospitals(folder: Path) -> list[dict[str, str]]:
-    """Every hospital's cases in a folder of its own, with the node config that names it."""
-    chosen = settings(RUN)
-    examples = shared_source(chosen).examples
-    nodes = []
-    for part in shared_parts(chosen).sites:
-        own = folder / "hospitals" / f"the data of {part.name}"
-        write_manifest(examples.take(np.concatenate([part.train, part.test])), own)
-        nodes.append({"data-path": str(own), "site-name": part.name})
-    return nodes
-
-
 def config(folder: Path, road: str) -> dict[str, Any]:
     return {**RUN, "cache": str(folder / "cache"), "out": str(folder / f"out of {road}")}
 
@@ -74,20 +62,13 @@ def heads(run_config: dict[str, Any]) -> Heads:
     return {path.stem: path.read_bytes() for path in (Path(run_config["out"]) / "heads").glob("*.safetensors")}
 
 
-def test_the_reference_holds_a_head_of_every_method(reference: Heads) -> None:
-    assert set(reference) == {"discriminant", "fedavg-2"}
-    for arrays in map(load, reference.values()):
-        assert all(np.isfinite(array).all() for array in arrays.values())
-        assert any(array.any() for array in arrays.values())
+def test_threads_and_the_wire_format_give_the_same_heads(folder: Path, reference: Heads) -> None:
+    (arrays,) = map(load, reference.values())
+    assert all(np.isfinite(array).all() and array.any() for array in arrays.values())
+    assert in_process(folder, "threads", workers=2) == in_process(folder, "wire", wire=True) == reference
 
 
-@pytest.mark.parametrize(("workers", "wire"), [(2, False), (1, True)])
-def test_threads_and_the_wire_format_give_the_same_heads(
-    folder: Path, reference: Heads, workers: int, wire: bool
-) -> None:
-    assert in_process(folder, f"{workers} workers, wire {wire}", workers=workers, wire=wire) == reference
-
-
+@pytest.mark.deployed
 def test_flwr_run_gives_the_same_heads(folder: Path, app: Path, reference: Heads) -> None:
     run_config = config(folder, "flwr run")
     assert flwr_run(app, run_config, nodes=2, home=folder / "ray", timeout=PATIENCE) == "finished:completed"
@@ -95,20 +76,18 @@ def test_flwr_run_gives_the_same_heads(folder: Path, app: Path, reference: Heads
     assert heads(run_config) == reference
 
 
-def test_a_deployment_gives_the_same_heads_and_names_what_goes_wrong(
-    folder: Path, app: Path, reference: Heads, hospitals: list[dict[str, str]]
-) -> None:
+@pytest.mark.deployed
+def test_a_deployment_gives_the_same_heads_and_names_what_goes_wrong(folder: Path, app: Path, reference: Heads) -> None:
     """Each hospital reads its own folder of files, which the server never sees; a third one's is not there."""
     run_config = {**config(folder, "deployment"), "sites": 3, "quorum": 0.5}
-    nodes = [*hospitals, {"data-path": str(folder / "4711"), "site-name": "broken"}]
+    examples, nodes = shared_source(settings(RUN)).examples, []
+    for part in shared_parts(settings(RUN)).sites:
+        own = folder / "hospitals" / f"the data of {part.name}"
+        write_manifest(examples.take(np.concatenate([part.train, part.test])), own)
+        nodes.append({"data-path": str(own), "site-name": part.name})
+    nodes.append({"data-path": str(folder / "4711"), "site-name": "broken"})
     with Deployment(nodes, home=folder / "deployed") as deployment:
         assert deployment.run(app, run_config, timeout=PATIENCE) == "finished:completed"
-        with pytest.raises(RunError, match=r"finished:failed[\s\S]*did you mean 'discriminant'"):
-            deployment.run(app, {**run_config, "methods": "discriminent"}, timeout=PATIENCE)
-        with pytest.raises(RunError, match=r"did not start the run \(exit code 1\)"):
-            deployment.run(app, {"no-such-setting": 1}, timeout=PATIENCE)
-        with pytest.raises(RunError, match="did not end in time"):
-            deployment.run(app, {**run_config, "sites": 4, "quorum": 1.0}, timeout=5)
     assert not marked(folder / "deployed"), "a SuperLink, a SuperNode or what they started outlived the context"
     assert heads(run_config) == reference
     result = (Path(run_config["out"]) / "result.json").read_text(encoding="utf-8")

@@ -161,7 +161,7 @@ def test_the_written_app_is_one_that_flower_bundles(tmp_path: Path) -> None:
     ],
 )
 def test_apps_are_loaded_by_reference_and_from_nowhere_else(app: Path, components: str, words: str) -> None:
-    assert load_apps(ROOT).client is client_app
+    assert load_apps(ROOT)[1] is client_app
     (app / "pyproject.toml").write_text(APP + components)
     with pytest.raises(RunError, match=words):
         load_apps(app)

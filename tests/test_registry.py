@@ -3,9 +3,7 @@
 import ast
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -14,35 +12,12 @@ from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
 from medtl_core.federation import registry
 from medtl_core.federation.memory import MemoryHospitals
-from medtl_core.federation.method import Method
-from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.study import Study
 from server.verdict import judge_all
 from tests.memory import PROBLEM
 
 #: Imports that a hospital's process must not pay for before a task needs them.
 HEAVY = {"torch", "torchvision", "timm", "sklearn", "scipy", "opacus"}
-
-
-@dataclass(frozen=True)
-class Typed(Method):
-    syntax: ClassVar[str] = r"typed-(?P<count>\d+)-(?P<share>[.\d]+)(-(?P<word>[a-z]+))?(?P<flag>!)?"
-    example: ClassVar[str] = "typed-3-0.5"
-
-    count: int
-    share: float
-    word: str = "none"
-    flag: bool = False
-
-    def outcome(self, study: Study) -> Outcome:
-        return Outcome({}, {})
-
-
-def test_groups_fill_fields_by_their_type_and_another_name_is_another_methods() -> None:
-    assert Typed.parse("typed-3-0.5-soft!") == Typed("typed-3-0.5-soft!", 3, 0.5, "soft", True)
-    assert Typed.parse("typed-3-0.5") == Typed("typed-3-0.5", 3, 0.5, "none", False)
-    for name in ("typed-x-0.5", "typed-3-0.5-soft!?", "", "Typed-3-0.5"):
-        assert Typed.parse(name) is None
 
 
 def test_names_are_one_methods_only_and_described() -> None:

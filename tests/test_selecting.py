@@ -13,13 +13,13 @@ from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.ranking import Candidate, agreement, ranked
 from medtl_core.cli.select import Selection, read_sources, select
 from medtl_core.cli.simulate import simulate
-from medtl_core.data.manifest import write_manifest
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
 from medtl_core.flower.run import RunPlan
 from medtl_core.methods.transferability import SCORES
 from medtl_core.report.terminal import agreement_table, ranking_table
 from medtl_core.store import read_json, write_json
+from tests.manifest import write_manifest
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

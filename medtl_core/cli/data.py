@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def faults_of(examples: Examples) -> list[str]:
     """Returns in words what makes cases unusable: unreadable images, and patients or images on two sides."""
     try:
-        usable, faults = check_images(examples, on_error="skip")
+        usable, faults = check_images(examples)
     except DataError as error:
         return [str(error)]
     test = usable["split"] == "test"

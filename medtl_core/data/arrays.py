@@ -20,9 +20,7 @@ _MEDMNIST = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "
 def read_medmnist(path: Path, task: Task | None = None) -> Examples:
     """Returns the cases of a MedMNIST 2-D file; every image counts as one patient, for no ids are published.
 
-    Args:
-        path: the .npz file.
-        task: its classes; None names them by their numbers.
+    Without a task, classes are called by their numbers.
 
     Raises:
         DataError: the file is damaged, too large, three-dimensional, or has several labels an image.

@@ -23,12 +23,10 @@ from medtl_core.values import Array, Examples, Task
 
 @dataclass(frozen=True)
 class Field:
-    """One column of a table: a number as (value - centre) / scale, or one 0/1 column per level.
+    """One CSV column of a table: a number as (value - centre) / scale, or one 0/1 column per level.
 
     Attributes:
-        name: CSV column.
         centre, scale: round figures everyone shares, never fitted to the data, so that 0 means "usual".
-        levels: the values of a categorical column; empty for a number.
         zero_missing: a 0 in this column stands for "not measured".
     """
 
@@ -49,7 +47,6 @@ class Layout:
         label, patient, site, split, image: CSV columns.
         labels: CSV value -> class.
         pattern: image file under the folder, with {} for the image column's value.
-        fields: columns of a table.
     """
 
     kind: str
@@ -70,17 +67,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known about one data set.
+    """What is known about one data set, by the name that `settings.data` takes.
 
     Attributes:
-        name: the word `settings.data` takes.
-        title, modality: for people.
-        task: classes in their agreed order.
         files: marker files that recognise the folder (any one of them for MedMNIST, else all).
-        layout: where the files keep what is read.
         partition: the split over hospitals that suits the set.
         views: label-preserving views.
-        licence, citation, url: terms and source.
         synthetic: True if no patient stands behind it.
         note: caveat shown with results.
     """

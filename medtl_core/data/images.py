@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import ConfigError, DataError
+from medtl_core.errors import DataError
 from medtl_core.values import Array, Examples
 
 #: What may be decoded. Everything else (DICOM, SVG, PDF, GIF ...) is refused: convert it first.
@@ -16,7 +16,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 #: A larger picture is refused before a pixel is decoded: a small file may declare a huge one.
 MAX_PIXELS = 64_000_000
 
-_SHOWN = 5
 _LONGEST_NAME = 100
 
 
@@ -33,29 +32,20 @@ def decode(image: Path | str | Array) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, damaged, too large, of another format or holds several frames; or the array
             has another shape or is not finite.
-
-    Example:
-        >>> decode(np.array([[0, 1000], [2000, 4000]], dtype=np.uint16))[:, :, 0].tolist()
-        [[0, 64], [128, 255]]
     """
     if isinstance(image, np.ndarray):
         return _three_channels(image, "the array")
     return _three_channels(_read(Path(image)), str(image))
 
 
-def check_images(examples: Examples, on_error: str = "refuse") -> tuple[Examples, tuple[str, ...]]:
-    """Decodes every image once and returns the usable cases and what was skipped ("file: reason").
+def check_images(examples: Examples) -> tuple[Examples, tuple[str, ...]]:
+    """Decodes every image once; returns the usable cases, and what is wrong with the others ("case 3, file: reason").
 
-    Args:
-        examples: cases with a `path` or `image` column; a table passes as it is.
-        on_error: "refuse" raises if any image is unusable, "skip" leaves those cases out.
+    A table passes as it is.
 
     Raises:
-        DataError: an image is unusable (all are collected, five are shown), or none is left.
-        ConfigError: `on_error` is another word.
+        DataError: no image can be used.
     """
-    if on_error not in ("refuse", "skip"):
-        raise ConfigError(f"on-error={on_error!r} must be 'refuse' or 'skip'")
     images = images_of(examples)
     if images is None:
         return examples, ()
@@ -65,12 +55,9 @@ def check_images(examples: Examples, on_error: str = "refuse") -> tuple[Examples
             decode(image)
         except DataError as error:
             faults[index] = f"case {index + 1}, {error}"
-    if faults and on_error == "refuse":
-        shown = "; ".join(list(faults.values())[:_SHOWN])
-        raise DataError(f"{len(faults)} of {len(examples)} images cannot be used: {shown}. Repair, or skip them")
-    keep = np.setdiff1d(np.arange(len(examples)), np.fromiter(faults, dtype=np.int64))
-    if not len(keep):
+    if len(faults) == len(examples):
         raise DataError(f"none of the {len(examples)} images can be used; first: {next(iter(faults.values()), 'none')}")
+    keep = np.setdiff1d(np.arange(len(examples)), np.fromiter(faults, dtype=np.int64))
     return (examples.take(keep) if faults else examples), tuple(faults.values())
 
 

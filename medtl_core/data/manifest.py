@@ -5,18 +5,13 @@ Names are never guessed. `task.json` fixes what a hospital cannot know from its 
 in their agreed order, and the views that keep the label.
 """
 
-import csv
 import json
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medtl_core.data.images import decode, images_of
 from medtl_core.data.table import CsvTable, encode, read_csv, require, splits
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import DataError, did_you_mean
@@ -30,11 +25,9 @@ _OPTIONAL = ("site", "split")
 
 
 def read_manifest(path: Path, task: Task | None = None) -> Examples:
-    """Returns the cases of a manifest; images stay files, named in the column `path`.
+    """Returns the cases of a CSV, or of a folder's `manifest.csv`; images stay files, named in the column `path`.
 
-    Args:
-        path: the CSV, or the folder that holds `manifest.csv`. Image paths are relative to its folder.
-        task: the agreed classes; None takes those of `task.json`, and without that file the labels found, sorted.
+    The classes are those of the agreed task, else of `task.json`, else the labels that stand there, sorted.
 
     Raises:
         DataError: a column is missing or misspelt, a cell is empty, a label or split is unknown, or the file or
@@ -92,29 +85,6 @@ def read_task(folder: Path) -> tuple[Task, tuple[str, ...]] | None:
     return Task(stated["name"], tuple(classes)), tuple(views)
 
 
-def write_manifest(examples: Examples, folder: Path) -> None:
-    """Writes cases as PNG files, `manifest.csv` and `task.json`; the folder appears whole or not at all.
-
-    File names are numbers: they carry no patient id.
-
-    Raises:
-        DataError: the folder exists and is not empty, cannot be written, an image is unusable, or these are no images.
-    """
-    source = images_of(examples)
-    if source is None:
-        raise DataError("these cases are a table: only images are written as a manifest folder")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} exists already; name a new folder")
-    with _appearing(folder) as draft:
-        (draft / "images").mkdir()
-        names = [f"images/{number:06d}.png" for number in range(len(examples))]
-        for name, image in zip(names, source, strict=True):
-            _write_png(image, draft / name)
-        _write_rows(examples, names, draft / MANIFEST)
-        stated = {"name": examples.task.name, "classes": list(examples.task.classes)}
-        (draft / TASK).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
-
-
 def _opened(path: Path, needed: Sequence[str], task: Task | None) -> tuple[CsvTable, dict[str, Array], Task]:
     """Returns the table, the columns that every set of cases has, and the task: agreed, stated or found."""
     table = read_csv(path / MANIFEST if path.is_dir() else path)
@@ -132,38 +102,3 @@ def _opened(path: Path, needed: Sequence[str], task: Task | None) -> tuple[CsvTa
 def _words(value: Any) -> bool:
     """Whether it is a list of distinct words."""
     return isinstance(value, list) and all(isinstance(word, str) and value.count(word) == bool(word) for word in value)
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """Yields a draft folder beside `folder` and renames it over the name if all went well."""
-    draft = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
-    try:
-        draft.mkdir(parents=True)
-        yield draft
-        draft.replace(folder)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _write_png(image: Path | str | Array, path: Path) -> None:
-    from PIL import Image
-
-    pixels = decode(image)
-    grey = bool((pixels == pixels[:, :, :1]).all())
-    Image.fromarray(pixels[:, :, 0] if grey else pixels).save(path, format="PNG")
-
-
-def _write_rows(examples: Examples, names: list[str], path: Path) -> None:
-    ours = {"label", "patient", "site", "split", "path", "image"}
-    free = [name for name in examples.columns if name not in ours]
-    classes = examples.task.classes
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        rows = csv.writer(handle, lineterminator="\n")
-        rows.writerow([*_NEEDED, *_OPTIONAL, *free])
-        for index, name in enumerate(names):
-            common = [examples[column][index] for column in ("patient", "site", "split")]
-            own = [examples[column][index] for column in free]
-            rows.writerow([name, classes[int(examples["label"][index])], *common, *own])

@@ -21,13 +21,7 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SitePart:
-    """One hospital's rows.
-
-    Attributes:
-        name: of the hospital.
-        train: int64 [n], its labelled training cases.
-        test: int64 [m], its own held-out cases; disjoint from every other hospital's.
-    """
+    """One hospital's rows: its labelled training cases (int64 [n]), and its own held-out ones (int64 [m])."""
 
     name: str
     train: Index
@@ -39,7 +33,6 @@ class Parts:
     """Who holds which rows.
 
     Attributes:
-        sites: the hospitals.
         server_test: int64 [t], all rows of split "test", of which the hospitals' `test` rows are cut; or the rows of
             the site that was left out.
     """

@@ -22,12 +22,9 @@ HELD_OUT = 0.25
 
 @dataclass(frozen=True)
 class Source:
-    """Cases and what is known about them.
+    """Cases and what is known about them, by the catalog or, of own data, by `task.json`.
 
-    Attributes:
-        entry: the catalog's record, or one made for own data.
-        examples: the cases; images may still be files.
-        notes: what a reader of the results should know, in sentences.
+    `notes` are sentences that a reader of the results should know.
     """
 
     entry: Entry

@@ -23,12 +23,9 @@ _CLASSES = 12
 
 @dataclass(frozen=True)
 class CsvTable:
-    """Columns of stripped text under the file's name. Messages name lines, columns and what is expected, never a cell.
+    """Columns of stripped text, str [n], under the file's name.
 
-    Attributes:
-        name: of the file.
-        columns: column name -> str [n].
-        lines: int64 [n], the line on which each row begins, as an editor numbers them.
+    Messages name lines (int64 [n], where each row begins as an editor numbers them) and columns, never a cell.
     """
 
     name: str
@@ -39,11 +36,7 @@ class CsvTable:
         return len(self.lines)
 
     def filled(self, column: str, default: str | Sequence[str] = ()) -> Array:
-        """Returns a column (str [n]) in which every cell is filled.
-
-        Args:
-            column: its name.
-            default: the value or values where the table has no such column; () = it must have it.
+        """Returns a column (str [n]) in which every cell is filled, or the default where there is no such column.
 
         Raises:
             DataError: a cell is empty or says that the value is missing; the first lines are named.
@@ -72,13 +65,7 @@ class CsvTable:
         return np.asarray(np.where(empty, "nan", values), dtype=np.float64)
 
     def refuse(self, column: str, wrong: NDArray[np.bool_], fault: str, remedy: str) -> None:
-        """Refuses a column of which some cells are wrong; nothing happens where none is.
-
-        Args:
-            column: its name.
-            wrong: bool [n], the cells.
-            fault: what is wrong, after "column 'x'".
-            remedy: what is expected.
+        """Refuses a column of which some cells are wrong (bool [n]); nothing happens where none is.
 
         Raises:
             DataError: names the file, the column and the first lines.
@@ -151,11 +138,7 @@ def encode(
 ) -> tuple[NDArray[np.int64], Task]:
     """Returns the label column as class numbers (int64 [n]) and the task; without a task the found labels, sorted.
 
-    Args:
-        table: the cases.
-        column: holds the labels.
-        task: the agreed classes, or None.
-        labels: file value -> class, where they differ.
+    `labels` says which class a file's value stands for, where they differ.
 
     Raises:
         DataError: a label is empty or not a class of the task.

@@ -28,16 +28,7 @@ VIEWS: Mapping[str, Callable[[Pixels], Pixels]] = MappingProxyType(
 
 
 def square(image: Pixels, size: int) -> Pixels:
-    """Returns an image resized to [size, size, 3], whatever its aspect: bilinear, antialiased when it shrinks.
-
-    Args:
-        image: uint8 [h, w, 3].
-        size: pixels a side.
-
-    Example:
-        >>> square(np.full((3, 5, 3), 7, dtype=np.uint8), 2)[:, :, 0].tolist()
-        [[7, 7], [7, 7]]
-    """
+    """Returns an image [h, w, 3] resized to [size, size, 3]: bilinear, antialiased when it shrinks."""
     if image.shape[:2] == (size, size):
         return image
     from PIL import Image
@@ -46,12 +37,7 @@ def square(image: Pixels, size: int) -> Pixels:
 
 
 def views_of(image: Path | str | Array, size: int, views: Sequence[str]) -> Pixels:
-    """Returns the views of an image as a square, uint8 [views, size, size, 3], in one contiguous array.
-
-    Args:
-        image: a file or an array; see `images.decode`.
-        size: pixels a side.
-        views: names of `VIEWS`.
+    """Returns the `VIEWS` named of an image as a square, uint8 [views, size, size, 3], in one contiguous array.
 
     Raises:
         DataError: the image cannot be decoded.

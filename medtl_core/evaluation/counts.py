@@ -108,15 +108,12 @@ def _curve(counts: Counts) -> Curve | None:
 
 
 def counted(scores: Scores, weight: Float | None = None, *, ranking: bool = True) -> Counts:
-    """Returns the counts of cases at hand.
+    """Returns the counts of n cases at hand; DataError if they cannot be judged.
 
     Args:
-        scores: n cases.
+        scores: of the cases.
         weight: how often each case counts, whole numbers, float64 [n, B]; None = once.
         ranking: whether `ranks` are needed, which take the longest.
-
-    Raises:
-        DataError: the scores cannot be judged.
     """
     checked(scores)
     weight = np.ones((len(scores.label), 1)) if weight is None else weight
@@ -130,11 +127,7 @@ def counted(scores: Scores, weight: Float | None = None, *, ranking: bool = True
 
 
 def checked(scores: Scores) -> Scores:
-    """Returns the scores unchanged.
-
-    Raises:
-        DataError: they cannot be judged; the message says why, without any case's values.
-    """
+    """Returns the scores unchanged; DataError if they cannot be judged, without any case's values."""
     logits, cases = scores.logits, len(scores.label)
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise DataError(f"scores have shape {logits.shape}; judging needs [cases, classes] with at least two classes")
@@ -177,11 +170,6 @@ def ranked(scores: Scores, cls: int, weight: Float) -> tuple[Float, Float]:
     """Returns weights of cases of `cls` and of the others by rising distinct score of `cls`, [k, B] each.
 
     The score is the difference of logits for two classes, else the log-probability of `cls`.
-
-    Args:
-        scores: n cases.
-        cls: the class.
-        weight: how often each case counts, whole numbers, float64 [n, B].
     """
     logits = scores.logits
     score = logits[:, cls] - logits[:, 1 - cls] if logits.shape[1] == 2 else log_softmax(logits)[:, cls]

@@ -19,12 +19,7 @@ _GRID = np.linspace(0.0, 1.0, 101)
 
 
 def rounded(terms: Array) -> Float:
-    """Returns terms rounded to 2^-28, so that sums below 2^25 are exact in any order and over any split.
-
-    Example:
-        >>> float(rounded(np.array([0.1])).sum() * 2**28).is_integer()
-        True
-    """
+    """Returns terms rounded to 2^-28, so that sums below 2^25 are exact in any order and over any split."""
     return np.asarray(np.round(np.asarray(terms, np.float64) * _GRAIN) / _GRAIN)
 
 
@@ -35,32 +30,17 @@ def ratio(part: Float, whole: Float) -> Float:
 
 
 def mean_defined(values: Float) -> Float:
-    """Returns the mean over the first axis of the values that are not NaN; NaN where none is.
-
-    Example:
-        >>> mean_defined(np.array([[0.5, np.nan], [1.0, np.nan]])).tolist()
-        [0.75, nan]
-    """
+    """Returns the mean over the first axis of the values that are not NaN; NaN where none is."""
     return ratio(np.nansum(values, axis=0), np.sum(~np.isnan(values), axis=0))
 
 
 def figure(value: Float | float) -> Figure:
-    """Returns a number, or None for NaN.
-
-    Example:
-        >>> figure(0.5), figure(float("nan"))
-        (0.5, None)
-    """
+    """Returns a number, or None for NaN."""
     return None if np.isnan(value) else float(value)
 
 
 def area_under_roc(positive: Float, negative: Float) -> Float:
-    """Returns the area [...] from case counts [bins, ...] by rising score, ties half; NaN without both sides.
-
-    Example:
-        >>> float(area_under_roc(np.array([0.0, 1.0]), np.array([1.0, 1.0])))
-        0.75
-    """
+    """Returns the area [...] from case counts [bins, ...] by rising score, ties half; NaN without both sides."""
     below = np.cumsum(negative, axis=0)
     below -= 0.5 * negative
     return ratio((positive * below).sum(axis=0), positive.sum(axis=0) * negative.sum(axis=0))
@@ -94,11 +74,6 @@ def from_answers(hits: Float, present: Float, answered: Float) -> dict[str, Floa
         hits: [C, ...], cases of each class that were answered with it.
         present: [C, ...], cases of each class.
         answered: [C, ...], cases answered with each class.
-
-    Example:
-        >>> figures = from_answers(np.array([3.0, 1.0]), np.array([4.0, 2.0]), np.array([4.0, 2.0]))
-        >>> {name: float(value) for name, value in figures.items()}
-        {'balanced_accuracy': 0.625, 'sensitivity': 0.5, 'specificity': 0.75}
     """
     recall = ratio(hits, present)
     rest = present.sum(axis=0) - present

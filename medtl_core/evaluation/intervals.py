@@ -1,13 +1,12 @@
-"""How sure a figure is: patient bootstrap within one test set, t-intervals and paired tests over seeds."""
+"""How sure a figure is: patient bootstrap within one test set, t-intervals over seeds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import ConfigError, DataError, did_you_mean
-from medtl_core.evaluation.counts import FIGURES, checked
+from medtl_core.errors import DataError
+from medtl_core.evaluation.counts import checked
 from medtl_core.evaluation.formulas import Float
 from medtl_core.evaluation.scores import weighted
 from medtl_core.values import Scores
@@ -15,21 +14,8 @@ from medtl_core.values import Scores
 #: Confidence of every interval.
 LEVEL = 0.95
 
-#: Figures that resampling does not bias: calibration error and the worst site it does.
-RESAMPLED = tuple(name for name in FIGURES if name != "ece")
-
 #: Cases x resamples held at a time (8 bytes each, a few copies).
 _BLOCK = 1_000_000
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A paired difference: mean, interval and two-sided p-value."""
-
-    mean: float
-    low: float
-    high: float
-    p: float
 
 
 def bootstrap(
@@ -43,22 +29,16 @@ def bootstrap(
 
     Args:
         scores: with `group`, the patient of each case.
-        names: among `RESAMPLED`.
-        resamples: how many.
+        names: of `counts.FIGURES` that resampling does not bias: calibration error and the worst site it does.
+        resamples: how many, at least 1.
         rng: of the draws.
 
     Returns:
         (low, high) of every figure that is defined on the scores; others are left out.
 
     Raises:
-        ConfigError: a name or the number of resamples is not valid.
         DataError: the scores cannot be judged.
     """
-    for name in names:
-        if name not in RESAMPLED:
-            raise ConfigError(f"no bootstrap interval for {name!r}; {did_you_mean(name, RESAMPLED)}")
-    if resamples < 1:
-        raise ConfigError(f"bootstrap={resamples}: an interval needs at least 1 resample")
     if not len(checked(scores).label):
         return {}
     patient, stratum = strata(scores)
@@ -76,14 +56,7 @@ def bootstrap(
 
 
 def strata(scores: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Returns the patient of each case [n], numbered from 0, and the rarest class each patient shows [patients].
-
-    Example:
-        >>> label, group = np.array([0, 0, 1, 0]), np.array([7, 7, 7, 3])
-        >>> patient, stratum = strata(Scores(np.zeros((4, 2)), label, np.array(["a"] * 4), group))
-        >>> patient.tolist(), stratum.tolist()
-        ([1, 1, 1, 0], [0, 1])
-    """
+    """Returns the patient of each case [n], numbered from 0, and the rarest class each patient shows [patients]."""
     names, patient = np.unique(scores.group, return_inverse=True)
     counts = np.bincount(scores.label, minlength=scores.logits.shape[1])
     rank = np.argsort(np.argsort(counts, kind="stable"), kind="stable")  # 0 = rarest class
@@ -97,59 +70,12 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
 
     Raises:
         DataError: fewer than two values, or one that is not finite.
-
-    Example:
-        >>> [round(end, 3) for end in over_seeds([0.5, 0.6, 0.7])]
-        [0.6, 0.352, 0.848]
     """
     from scipy.special import stdtrit
 
-    mean, error = _mean_error(values)
+    mean, error = mean_error(values)
     half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * error
     return mean, mean - half, mean + half
-
-
-def paired(a: Sequence[float], b: Sequence[float]) -> Paired:
-    """Returns the mean of a - b over the same seeds, its t-interval and the paired t-test's two-sided p-value.
-
-    Differences that are all alike leave no doubt: p is 0, or 1 if they are all zero.
-
-    Raises:
-        DataError: the lengths differ, fewer than two pairs, or a value is not finite.
-
-    Example:
-        >>> difference = paired([0.6, 0.7, 0.8], [0.5, 0.5, 0.5])
-        >>> round(difference.mean, 3), round(difference.p, 3)
-        (0.2, 0.074)
-    """
-    if len(a) != len(b):
-        raise DataError(f"paired values must come from the same seeds; there are {len(a)} and {len(b)}")
-    from scipy.special import stdtr
-
-    differences = [ours - theirs for ours, theirs in zip(a, b, strict=True)]
-    mean, error = _mean_error(differences)
-    p = 2.0 * float(stdtr(len(differences) - 1, -abs(mean) / error)) if error else float(mean == 0.0)
-    return Paired(*over_seeds(differences), p)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values adjusted for their number (Holm 1979, step-down Bonferroni), in the order given.
-
-    Raises:
-        DataError: a value is outside [0, 1].
-
-    Example:
-        >>> holm([0.01, 0.04, 0.03])
-        [0.03, 0.06, 0.06]
-    """
-    p = np.asarray(p_values, np.float64)
-    if not ((p >= 0) & (p <= 1)).all():
-        raise DataError(f"p-values must lie in [0, 1], these do not: {list(p_values)}")
-    order = np.argsort(p, kind="stable")
-    stepped = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(stepped, 1.0)
-    return [float(value) for value in adjusted]
 
 
 def _draw(stratum: NDArray[np.int64], resamples: int, rng: np.random.Generator) -> Float:
@@ -163,8 +89,8 @@ def _draw(stratum: NDArray[np.int64], resamples: int, rng: np.random.Generator) 
     return drawn
 
 
-def _mean_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error."""
+def mean_error(values: Sequence[float]) -> tuple[float, float]:
+    """Returns the mean and its standard error; DataError as `over_seeds`."""
     numbers = np.asarray(values, np.float64)
     if len(numbers) < 2 or not np.isfinite(numbers).all():
         raise DataError(f"an interval over seeds needs at least two finite values, got {list(values)}")

@@ -30,11 +30,9 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Curves:
-    """What a report draws.
+    """What a report draws: reliability over all sites, and the ROC curves (false and true positive rates).
 
-    Attributes:
-        roc: `ALL_SITES` and each site -> false and true positive rates; sites without a curve are missing.
-        reliability: over all sites.
+    `roc` holds `ALL_SITES` and each site; sites without a curve are missing.
     """
 
     roc: Mapping[str, Curve] = field(default_factory=dict)
@@ -43,14 +41,12 @@ class Curves:
 
 @dataclass(frozen=True)
 class Judgement:
-    """All figures of one method.
+    """All figures of one method; without sites and curves where only the average hospital is judged.
 
     Attributes:
-        figures: balanced_accuracy, auroc, auprc, sensitivity, specificity, ece, brier, log_loss (see the functions so
-            named in `evaluation.scores`) and worst_site, the lowest balanced accuracy over the sites that show at least
+        figures: those of `counts.FIGURES` and worst_site, the lowest balanced accuracy of the sites that show at least
             two classes; None where the cases do not define one.
-        by_site: figures on each site's own cases, in name order; empty where only the average hospital is judged.
-        curves: None where only the average hospital is judged.
+        by_site: figures on each site's own cases, in name order.
         intervals: name of a figure -> 95 % interval (low, high), for the figures that have one.
     """
 

@@ -5,7 +5,7 @@ the file has to look into dictionaries. The layout on disk is schema 1.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,10 +18,10 @@ SCHEMA = 1
 
 
 @dataclass(frozen=True)
-class MethodCost:
-    """What a method would have cost alone: bytes per hospital, exchanges, and seconds over all hospitals together.
+class Cost:
+    """Bytes, exchanges and seconds: of a phase, over all hospitals, or of a method, had it run alone.
 
-    The mean over several studies may have a broken number of rounds.
+    A method's bytes are those of one hospital, and the mean over several studies may have a broken number of rounds.
     """
 
     bytes_up: int = 0
@@ -30,21 +30,17 @@ class MethodCost:
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
 
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(*(mine + more for mine, more in zip(astuple(self), astuple(other), strict=True)))
+
 
 @dataclass(frozen=True)
 class MethodResult:
-    """How one method did.
-
-    Attributes:
-        kind: "federated", "local", "personal" or "ensemble".
-        judgement: its figures.
-        cost: what it took.
-        facts: JSON-able remarks.
-    """
+    """How one method did: "federated", "local", "personal" or "ensemble", with JSON-able remarks as facts."""
 
     kind: str
     judgement: Judgement
-    cost: MethodCost = MethodCost()
+    cost: Cost = Cost()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -72,6 +68,11 @@ class RoundTrip:
     replies: int = 0
     failures: int = 0
 
+    @property
+    def cost(self) -> Cost:
+        """What it cost."""
+        return Cost(self.bytes_up, self.bytes_down, 1, self.cpu_seconds, self.seconds)
+
 
 @dataclass(frozen=True)
 class FailedReply:
@@ -87,18 +88,14 @@ class Result:
     """One study, of one seed.
 
     Attributes:
-        seed: of the study.
         settings: as they were public, by their kebab-case names.
         versions: of what ran.
-        data: where the cases come from.
         classes: in agreed order.
         sites: hospital -> training cases.
         methods: name -> how it did, in the order asked for.
-        fingerprint: of the agreed features.
-        width: number of features.
+        fingerprint, width: of the agreed features.
         test_cases: of the server; 0 where hospitals judge.
         test_sites: sites of the server's cases.
-        exchanges: with all hospitals, in order.
         failures: replies that did not come or could not be used.
     """
 
@@ -175,14 +172,10 @@ class Result:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Returns the result of a `result.json`.
-
-        Raises:
-            RunError: the file is missing, is not JSON or not a result of this schema.
-        """
+        """Returns the result of a `result.json`; RunError if it is none of this schema."""
         return cls.from_dict(read_json(path))
 
 
 def _method(record: Mapping[str, Any]) -> MethodResult:
-    cost = MethodCost(**record.get("cost", {}))
+    cost = Cost(**record.get("cost", {}))
     return MethodResult(record.get("kind", ""), Judgement.from_dict(record), cost, record.get("facts", {}))

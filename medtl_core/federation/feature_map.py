@@ -25,10 +25,6 @@ _Key = TypeVar("_Key")
 Read = Callable[[SiteData, Arrays, Config], tuple[NDArray[np.floating[Any]], NDArray[np.int64]]]
 
 
-def _classes(site: SiteData, arrays: Arrays) -> int:
-    return site.classes
-
-
 @dataclass(frozen=True)
 class FeatureMap:
     """How a hospital reads its cases: pure, from what the server sent.
@@ -41,7 +37,7 @@ class FeatureMap:
 
     name: str
     read: Read
-    targets: Callable[[SiteData, Arrays], int] = _classes
+    targets: Callable[[SiteData, Arrays], int] = lambda site, arrays: site.classes
 
     def task(self, step: str) -> str:
         """Returns the name of a task on the wire."""
@@ -69,12 +65,7 @@ def tasks_of(map_: FeatureMap) -> dict[str, Task]:
 
 @dataclass(frozen=True)
 class Sums:
-    """Statistics summed over all hospitals.
-
-    Attributes:
-        whole: of all training cases.
-        without: of all but those of each fold.
-    """
+    """Statistics summed over all hospitals: of all training cases, and of all but those of each fold."""
 
     whole: Statistics
     without: Sequence[Statistics]
@@ -87,8 +78,6 @@ class Solved:
     Attributes:
         affine: float64 [C, d + 1], on what the map reads.
         without: float64 [F, C, d + 1], the same without each fold.
-        choice: what cross-validation says.
-        strength: of the family's regularisation.
         server_cpu: CPU seconds.
     """
 
@@ -112,13 +101,9 @@ class Reading:
     """A feature map as hospitals are asked about it.
 
     Attributes:
-        hospitals: who answers.
-        folds: of the cross-validation.
-        map: how they read their cases.
-        sent: arrays the map needs.
+        sent, config: arrays and flat values the map needs.
         width: number of values d that it reads from a case.
         targets: number of things to tell.
-        config: flat values the map needs.
     """
 
     hospitals: Hospitals
@@ -143,10 +128,8 @@ class Reading:
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:
         """Returns summed losses and hits of fold heads [F, S, C, d + 1]; see `heads.crossval.held_out`."""
         strengths = heads.shape[1]
-        expect = {
-            "losses": ArraySpec((strengths, len(TEMPERATURES), self.targets)),
-            "hits": ArraySpec((strengths, self.targets)),
-        }
+        losses = ArraySpec((strengths, len(TEMPERATURES), self.targets))
+        expect = {"losses": losses, "hits": ArraySpec((strengths, self.targets))}
         return self._asked("validate", {**self.sent, "heads": heads.astype(np.float32)}, expect, phase)
 
     def _asked(
@@ -159,10 +142,7 @@ class Reading:
 def solve(reading: Reading, candidates: Mapping[_Key, tuple[Family, Sums]], phase: str = "") -> dict[_Key, Solved]:
     """Returns the head of each candidate, its strength and temperature cross-validated, all judged in one exchange.
 
-    Args:
-        reading: of the map.
-        candidates: a family and the statistics it is solved from, as `reading.sums` gave them, or changed.
-        phase: under which the exchange is booked; "" = "NAME_validate".
+    A candidate is a family and the statistics it is solved from, as `reading.sums` gave them, or changed.
     """
     start = time.thread_time()
     stacks = {

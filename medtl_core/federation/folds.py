@@ -19,21 +19,12 @@ def total(updates: Iterable[Arrays]) -> dict[str, Array]:
 
     Raises:
         RunError: there was nothing to add.
-
-    Example:
-        >>> total([{"a": np.array([1.0])}, {"a": np.array([2.0])}])["a"].tolist()
-        [3.0]
     """
     return _fold((arrays, 1.0) for arrays in updates)[0]
 
 
 def weighted_mean(updates: Iterable[tuple[Arrays, float]]) -> dict[str, Array]:
-    """Returns the mean of named arrays, each update weighted by the agreed number of its cases.
-
-    Example:
-        >>> weighted_mean([({"a": np.array([1.0])}, 1), ({"a": np.array([4.0])}, 2)])["a"].tolist()
-        [3.0]
-    """
+    """Returns the mean of named arrays, each update weighted by the agreed number of its cases; raises as `total`."""
     running, weight = _fold(updates)
     return {name: array / weight for name, array in running.items()}
 
@@ -45,10 +36,7 @@ def _fold(updates: Iterable[tuple[Arrays, float]]) -> tuple[dict[str, Array], fl
         weight += share
         for name, array in arrays.items():
             part = np.multiply(array, share, dtype=np.float64)
-            if name in running:
-                running[name] += part
-            else:
-                running[name] = part
+            running[name] = np.add(running[name], part, out=running[name]) if name in running else part
     if weight <= 0:
         raise RunError("no usable reply to aggregate; see the failures in events.jsonl")
     return running, weight

@@ -3,8 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from medtl_core.evaluation.result import Cost, FailedReply, RoundTrip
 from medtl_core.values import Array, Witness
 
 Value = str | int | float | bool
@@ -24,8 +24,7 @@ class Request:
 
     Attributes:
         task: which client handler answers ("statistics", "fit", ...).
-        arrays: sent to every hospital alike.
-        config: flat values sent along.
+        arrays, config: sent to every hospital alike.
         expect: what each reply must hold, exactly.
         phase: label under which the cost is booked; "" = the task's name.
         own: gives further arrays for one hospital by name (SCAFFOLD's control variates), or None.
@@ -58,50 +57,15 @@ class Reply:
     witness: Witness | None = None
 
 
-@dataclass(frozen=True)
-class Failure:
-    """Why a hospital did not contribute to a round."""
-
-    site: str
-    code: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a phase cost over all hospitals.
-
-    Attributes:
-        bytes_up: sent by all hospitals together.
-        bytes_down: received by all hospitals together.
-        wall_seconds: from the first message to the last reply.
-        cpu_seconds: spent by the hospitals' handlers.
-        rounds: number of exchanges.
-    """
-
-    bytes_up: int = 0
-    bytes_down: int = 0
-    wall_seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    rounds: int = 0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            self.bytes_up + other.bytes_up,
-            self.bytes_down + other.bytes_down,
-            self.wall_seconds + other.wall_seconds,
-            self.cpu_seconds + other.cpu_seconds,
-            self.rounds + other.rounds,
-        )
-
-
 class Hospitals(ABC):
     """All hospitals of one run, asked together."""
 
-    @property
-    @abstractmethod
-    def weights(self) -> Mapping[str, int]:
-        """Training cases of each hospital by name, in name order, fixed when it joined; the only weight ever used."""
+    #: Training cases of each hospital by name, in name order, fixed when it joined; the only weight ever used.
+    weights: Mapping[str, int]
+    #: Every exchange so far.
+    exchanges: Sequence[RoundTrip]
+    #: Every failure so far.
+    failures: Sequence[FailedReply]
 
     @abstractmethod
     def ask(self, request: Request) -> Iterator[Reply]:
@@ -112,16 +76,9 @@ class Hospitals(ABC):
         """
 
     @property
-    @abstractmethod
     def costs(self) -> Mapping[str, Cost]:
         """What each phase cost so far."""
-
-    @property
-    @abstractmethod
-    def failures(self) -> tuple[Failure, ...]:
-        """Every failure so far."""
-
-    @property
-    @abstractmethod
-    def history(self) -> Sequence[Mapping[str, Any]]:
-        """One row per exchange: phase, round, seconds, bytes_up, bytes_down, cpu_seconds, replies, failures."""
+        costs: dict[str, Cost] = {}
+        for exchange in self.exchanges:
+            costs[exchange.phase] = costs.get(exchange.phase, Cost()) + exchange.cost
+        return costs

@@ -1,10 +1,10 @@
 """Hospitals in this process, without a network: every task of the real client, none of the wire."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from medtl_core.errors import MedtlError, RunError
-from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
+from medtl_core.evaluation.result import FailedReply, RoundTrip
+from medtl_core.federation.hospitals import Hospitals, Reply, Request
 from medtl_core.federation.registry import answer
 from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.values import Released
@@ -14,31 +14,23 @@ class MemoryHospitals(Hospitals):
     """Hospitals that answer in memory: for experiments that set up many federations in a row, for audits and tests.
 
     A hospital that cannot answer sits out, and the quorum decides. A subclass may answer in another way, through a gate
-    for instance.
-
-    Attributes:
-        sites: the hospitals' cases by name, in name order.
-        asked: every request so far.
+    for instance. `sites` are in name order, `asked` are all requests so far.
     """
 
     def __init__(self, sites: Sequence[SiteData], *, quorum: float = 1.0) -> None:
         self.sites = {site.name: site for site in sorted(sites, key=lambda site: site.name)}
         self.asked: list[Request] = []
         self._quorum = quorum
-        self._costs: dict[str, Cost] = {}
-        self._failures: list[Failure] = []
+        self.weights = {name: len(site.label) for name, site in self.sites.items()}
+        self.exchanges: list[RoundTrip] = []
+        self.failures: list[FailedReply] = []
 
     def answer(self, site: SiteData, request: Request, arrays: Arrays) -> Released:
         """Returns what one hospital releases."""
         return answer(request.task, site, arrays, request.config)
 
-    @property
-    def weights(self) -> Mapping[str, int]:
-        """See Hospitals."""
-        return {name: len(site.label) for name, site in self.sites.items()}
-
     def ask(self, request: Request) -> Iterator[Reply]:
-        """See Hospitals; a reply that is not as expected is refused as on the wire.
+        """See Hospitals; a reply that is not as expected is refused as on the wire, and only arrays are billed.
 
         Raises:
             RunError: after the stream, when fewer than the quorum answered usably.
@@ -47,43 +39,25 @@ class MemoryHospitals(Hospitals):
         self.asked.append(request)
         phase = request.phase or request.task
         asked = [name for name in self.sites if request.only is None or name in request.only]
-        usable, cost, refusal = 0, Cost(rounds=1), None
+        usable, up, down, refusal = 0, 0, 0, None
         for name in asked:
             arrays = {**request.arrays, **(request.own(name) if request.own else {})}
-            cost += Cost(bytes_down=_size(arrays))
+            down += sum(array.nbytes for array in arrays.values())
             try:
                 released = self.answer(self.sites[name], request, arrays)
                 _check(request, released.update.arrays)
             except MedtlError as error:
-                self._failures.append(Failure(name, "error", f"{phase}: {error}"))
+                self.failures.append(FailedReply(name, "error", f"{phase}: {error}"))
                 refusal = error
                 continue
-            usable, cost = usable + 1, cost + Cost(bytes_up=_size(released.update.arrays))
-            yield Reply(name, released.update.arrays, released.metrics, len(self.sites[name].label))
-        self._costs[phase] = self._costs.get(phase, Cost()) + cost
+            usable, up = usable + 1, up + sum(array.nbytes for array in released.update.arrays.values())
+            yield Reply(name, released.update.arrays, released.metrics, self.weights[name])
+        number = int(request.config.get("round", 1))
+        self.exchanges.append(RoundTrip(phase, number, 0.0, up, down, replies=usable, failures=len(asked) - usable))
         if refusal is not None and not usable:
             raise refusal
         if usable < self._quorum * len(asked):
             raise RunError(f"{phase}: {usable} of {len(asked)} hospitals answered, below the quorum") from refusal
-
-    @property
-    def costs(self) -> Mapping[str, Cost]:
-        """See Hospitals; the bytes of the arrays alone, as nothing is sent."""
-        return self._costs
-
-    @property
-    def failures(self) -> tuple[Failure, ...]:
-        """See Hospitals."""
-        return tuple(self._failures)
-
-    @property
-    def history(self) -> Sequence[Mapping[str, Any]]:
-        """See Hospitals; no exchange took place."""
-        return ()
-
-
-def _size(arrays: Arrays) -> int:
-    return sum(array.nbytes for array in arrays.values())
 
 
 def _check(request: Request, arrays: Arrays) -> None:

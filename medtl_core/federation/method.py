@@ -17,9 +17,6 @@ class Method(ABC):
 
     A subclass is a frozen dataclass. Its `syntax` is the regular expression of its names; a named group fills the
     field of that name, converted to the field's type (a bool field says whether the group is there).
-
-    Attributes:
-        name: the full name, as asked for.
     """
 
     #: Regular expression of the names this class answers to.
@@ -49,10 +46,7 @@ class Method(ABC):
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Returns a name of every family the class answers to: its example, and what may stand in place of its words.
-
-        Each of them can be typed: of `(?P<algorithm>fedavg|fedprox)-(?P<rounds>[0-9]+)`, e.g. fedavg-20 and fedprox-20.
-        """
+        """Returns a name of every family the class answers to: its example, with every word that may stand in it."""
         example = re.fullmatch(cls.syntax, cls.example)
         assert example is not None, f"{cls.example} is not a name of its own method"
         names = [cls.example, *cls.syntax.split("|")]

@@ -6,7 +6,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from medtl_core.federation.hospitals import Cost, Request
+from medtl_core.evaluation.result import Cost
+from medtl_core.federation.hospitals import Request
 from medtl_core.federation.model import Classifier
 from medtl_core.heads.statistics import Float
 from medtl_core.privacy.patients import PublicMap
@@ -21,11 +22,8 @@ class Problem:
     """What the server knows of the features without seeing one.
 
     Attributes:
-        classes: in agreed order.
-        fingerprint: of the features.
         groups: (tap, start, stop) of the feature columns.
         views: label-preserving views of the data set.
-        modality: the catalog's word for what the images show.
         public: scale and directions of public images, where they are known; None = a private method reads the images.
     """
 
@@ -58,11 +56,10 @@ class Moments:
 
 @dataclass(frozen=True)
 class Candidates:
-    """A need: the heads of a closed-form family on some feature columns, cross-validated (phases of the sums).
+    """A need: a head of `heads.closed_form.FAMILIES`, cross-validated (phases of the sums).
 
     Attributes:
-        family: of `heads.closed_form.FAMILIES`.
-        columns_key: taps as `heads.tap_subsets.column_choices` names them; "" = all columns.
+        columns_key: taps as `heads.closed_form.column_choices` names them; "" = all columns.
     """
 
     family: str
@@ -71,11 +68,9 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Rounds:
-    """A need: the head of a gradient algorithm after so many rounds.
+    """A need: the head of a gradient algorithm after so many rounds; methods of the same algorithm share them.
 
     Attributes:
-        algorithm: what is trained; methods of the same one share their rounds.
-        rounds: after which the head is wanted.
         folds: whether the heads of the cross-validation folds train along in the same messages.
     """
 
@@ -96,10 +91,8 @@ class Share:
     this and is divided by the number of heads.
 
     Attributes:
-        rounds: share of the phase's exchanges.
-        work: share of its CPU seconds.
-        others_up: bytes in one reply that only others need.
-        others_down: bytes in one request that only others need.
+        rounds, work: shares of the phase's exchanges and of its CPU seconds.
+        others_up, others_down: bytes in one reply and in one request that only others need.
     """
 
     rounds: float = 1.0
@@ -119,9 +112,9 @@ class Share:
         return Cost(
             round(max(cost.bytes_up - messages * self.others_up, 0) * self.rounds),
             round(max(cost.bytes_down - messages * self.others_down, 0) * self.rounds),
-            cost.wall_seconds * self.rounds,
-            cost.cpu_seconds * self.work,
             round(cost.rounds * self.rounds),
+            cost.cpu_seconds * self.work,
+            cost.wall_seconds * self.rounds,
         )
 
 
@@ -130,17 +123,14 @@ class Outcome:
     """What a method gave.
 
     Attributes:
-        heads: one federated classifier under "", or one for each hospital by name.
+        heads: one federated classifier under "", or one for each hospital by name; empty with what follows.
         bill: what the method needs of each phase.
         server_cpu: CPU seconds the server spent solving.
-        facts: chosen strength, temperature, rounds...
-        personal: asks every hospital for the evaluation sums, on its own held-out cases, of a model that it keeps on
-            its own disk; `heads` is then empty.
-        own_sums: evaluation sums, by hospital, of models that never left; each judged its own on its own held-out
-            cases, and `heads` is empty.
-        members: heads that an ensemble is made of; the evaluation says how they differ and what the ensemble gained.
-        combine: makes the ensemble where its weights need the server's labelled cases; `heads` is then empty. No case
-            may choose the weights under which it is itself judged (see `methods.cross_fitting.cross_fitted`).
+        personal: asks every hospital for the evaluation sums, on its own held-out cases, of the model on its own disk.
+        own_sums: evaluation sums, by hospital, of models that never left, each judged on its own held-out cases.
+        members: heads of an ensemble whose weights need the server's labelled cases.
+        combine: makes that ensemble. No case may choose the weights under which it is itself judged (see
+            `methods.cross_fitting.cross_fitted`).
     """
 
     heads: Mapping[str, Classifier]

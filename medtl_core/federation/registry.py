@@ -1,13 +1,13 @@
 """The tables of methods, hospital tasks and models: whatever a module of `medtl_core.methods` lists.
 
-A new file in that folder with a table `METHODS` is a new method; nothing else has to know it. The modules import no
-heavy library at their top, and are read only when something is asked for that the usual ones do not have: a deployed
-hospital starts a process for every message, and making their many small classes takes longer than most answers.
+A new file in that folder with a table `METHODS` is a new method; nothing else has to know it. The modules are read only
+when something is asked for that the usual ones do not have: a deployed hospital starts a process for every message, and
+making their many small classes takes longer than most answers.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -92,33 +92,20 @@ def all_models() -> Mapping[str, type[Model]]:
     return _table("MODELS")
 
 
-def _kinds() -> Iterator[type[Method]]:
-    """All classes of methods, the usual ones before another module is read."""
-    for name in _USUAL:
-        yield from importlib.import_module(name).METHODS
-    yield from all_methods()
-
-
 def find_method(name: str) -> Method:
-    """Returns the method a name stands for.
+    """Returns the method a name stands for; the usual ones are tried before another module is read.
 
     Raises:
         ConfigError: no method has that name; the nearest one that can be typed is suggested.
-
-    Example:
-        >>> find_method("fedavg-20-adjusted").rounds
-        20
     """
-    for kind in _kinds():
-        method = kind.parse(name)
-        if method is not None:
-            return method
-    raise ConfigError(f"unknown method {name!r}; {_nearest(name)}")
-
-
-def _nearest(name: str) -> str:
+    for module in (*map(importlib.import_module, _USUAL), None):
+        for kind in getattr(module, "METHODS", ()) if module else all_methods():
+            method: Method | None = kind.parse(name)
+            if method is not None:
+                return method
     longer = [known for known in method_names() if known.startswith(f"{name}-")]
-    return f"did you mean {longer[0]!r}?" if longer else did_you_mean(name, method_names())
+    hint = f"did you mean {longer[0]!r}?" if longer else did_you_mean(name, method_names())
+    raise ConfigError(f"unknown method {name!r}; {hint}")
 
 
 def method_names() -> tuple[str, ...]:
@@ -131,10 +118,6 @@ def read_methods(text: str) -> tuple[Method, ...]:
 
     Raises:
         ConfigError: a name is unknown (the nearest is suggested) or the list is empty.
-
-    Example:
-        >>> [method.name for method in read_methods("ridge, fedavg-5")]
-        ['ridge', 'fedavg-5']
     """
     names = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not names:
@@ -143,9 +126,7 @@ def read_methods(text: str) -> tuple[Method, ...]:
 
 
 def chosen_methods(settings: Settings) -> tuple[Method, ...]:
-    """Returns the methods of a run: those named, or under `privacy` its mechanism.
-
-    With privacy=auto or a mechanism's name, `methods` counts only if it names private methods and no others.
+    """Returns the methods of a run: those named; under `privacy` its mechanism, unless all that are named are private.
 
     Raises:
         ConfigError: a name is unknown, or a private method is named where privacy=none.
@@ -164,11 +145,7 @@ def chosen_methods(settings: Settings) -> tuple[Method, ...]:
 
 
 def unpack(kind: str, packed: Packed) -> Model:
-    """Returns the model of a kind from its arrays.
-
-    Raises:
-        WeightsError: no such kind, or the arrays do not fit it.
-    """
+    """Returns the model of a kind from its arrays; WeightsError: no such kind, or they do not fit it."""
     models = all_models()
     if kind not in models:
         raise WeightsError(f"no model is of kind {kind!r}; {did_you_mean(kind, models)}")
@@ -176,11 +153,7 @@ def unpack(kind: str, packed: Packed) -> Model:
 
 
 def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """Runs the hospital task called `name`.
-
-    Raises:
-        ConfigError: no such task.
-    """
+    """Runs the hospital task called `name`; ConfigError if there is none."""
     known = _usual_tasks() if name in _usual_tasks() else all_tasks()
     if name not in known:
         raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, known)}")

@@ -29,11 +29,9 @@ class Exchange:
     Attributes:
         task: the hospital's task; it answers with the trained arrays under their names.
         phase: label under which the cost is booked.
-        rounds: how many.
         config: flat values sent along; "round" and "of" are added.
         fixed: arrays sent along that are not trained.
         keep: rounds whose arrays to return; the last one always is.
-        step: what the server does with the mean change.
     """
 
     task: str
@@ -47,12 +45,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Course:
-    """What the rounds gave.
-
-    Attributes:
-        exact: float64 arrays by name, after each round asked for.
-        metrics: what each hospital said of its training, by round and site.
-    """
+    """What the rounds gave: float64 arrays by name after each round asked for, and what hospitals said, by round."""
 
     exact: Mapping[int, Mapping[str, Float]]
     metrics: Mapping[int, Mapping[str, Mapping[str, float]]]
@@ -64,12 +57,7 @@ class Course:
 
 
 def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Array]) -> Course:
-    """Trains named arrays; each hospital's change counts by the number of cases it registered.
-
-    Args:
-        hospitals: who trains.
-        exchange: what they are asked.
-        start: arrays by name; they travel as float32.
+    """Trains named arrays, which travel as float32; a hospital's change counts by the number of cases it registered.
 
     Raises:
         RunError: a round missed its quorum.
@@ -95,7 +83,7 @@ def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Arr
 
 @dataclass(frozen=True)
 class _Round:
-    """One round: where it starts as one vector [p], and what is noted of each hospital on the way."""
+    """One round: where it starts, as one vector [p], and what is noted of each hospital on the way."""
 
     step: ServerStep
     shapes: Mapping[str, tuple[int, ...]]
@@ -105,7 +93,7 @@ class _Round:
     metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
 
     def control(self, site: str) -> dict[str, Array]:
-        """Returns the correction of one hospital's gradients, in the shape of the array it trains."""
+        """Returns what corrects one hospital's gradients, in the shape of the array it trains."""
         (control,) = _parted(self.step.correction(site, self.start, self.memory), self.shapes).values()
         return as_float32({"control": control})
 
@@ -147,9 +135,6 @@ class Trained(Method):
 
     A subclass names the hospitals' `task` and gives `start` and `model`; it says `sent`, `config` or `step` where it
     differs from averaging what the local training of the settings gives.
-
-    Attributes:
-        rounds: of training.
     """
 
     #: What hospitals are asked in every round.
@@ -207,11 +192,8 @@ class Trained(Method):
     def bill(self, study: Study) -> dict[str, Share]:
         """Returns what the method needs of each phase."""
         part = self.rounds / max(self.course(study).exact)
-        return {
-            "moments": Share(),
-            self.phase: Share(part, part),
-            **{f"{word}-{self.name}": Share() for word in self.phases},
-        }
+        asked = [f"{word}-{self.name}" for word in self.phases]
+        return {"moments": Share(), self.phase: Share(part, part), **dict.fromkeys(asked, Share())}
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""

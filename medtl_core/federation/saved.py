@@ -3,13 +3,12 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from medtl_core.errors import RunError, WeightsError
 from medtl_core.store import ArrayStore, stem_of
-from medtl_core.values import Head, Packed
+from medtl_core.values import Array, Head, Packed
 
 _COMMON: Mapping[str, type] = {"kind": str, "classes": list, "fingerprint": str, "facts": dict}
 _HEADS = ArrayStore("head", {**_COMMON, "features": int})
@@ -21,20 +20,17 @@ def save_head(head: Head, folder: Path, name: str) -> Path:
 
     Raises:
         RunError: the name is not a plain file name.
-        WeightsError: the head holds numbers that are not finite, or cannot be written.
+        WeightsError: the head is none, holds numbers that are not finite, or cannot be written.
     """
     arrays = {"weight": head.weight, "bias": head.bias}
-    _check_arrays(arrays, len(head.classes), f"head {name!r}")
-    about = {"features": int(head.weight.shape[1]), "fingerprint": head.fingerprint, "facts": head.facts}
+    width = head.weight.shape[-1]
+    _check_arrays(arrays, len(head.classes), width, f"head {name!r}")
+    about = {"features": width, "fingerprint": head.fingerprint, "facts": head.facts}
     return _HEADS.write(_stem(folder, name), arrays, {"kind": head.kind, "classes": list(head.classes), **about})
 
 
 def save_model(packed: Packed, kind: str, folder: Path, name: str) -> Path:
-    """Writes a model, as `save_head` does.
-
-    Raises:
-        RunError, WeightsError: as `save_head`.
-    """
+    """Writes a model, and raises, as `save_head` does."""
     about = {"config": dict(packed.config), "fingerprint": packed.fingerprint, "facts": packed.facts}
     return _MODELS.write(_stem(folder, name), packed.arrays, {"kind": kind, "classes": list(packed.classes), **about})
 
@@ -47,28 +43,20 @@ def load_head(path: Path) -> Head:
             type or values are not those of a head.
     """
     manifest, arrays = _HEADS.read(stem_of(path))
-    _check_arrays(arrays, len(manifest["classes"]), str(stem_of(path)), width=manifest["features"])
+    _check_arrays(arrays, len(manifest["classes"]), manifest["features"], str(stem_of(path)))
     classes, facts = tuple(manifest["classes"]), manifest["facts"]
     return Head(arrays["weight"], arrays["bias"], manifest["kind"], classes, manifest["fingerprint"], facts)
 
 
 def load_packed(path: Path) -> tuple[str, Packed]:
-    """Returns the kind and the parts of a model that `save_model` wrote; `federation.registry.unpack` makes it whole.
-
-    Raises:
-        WeightsError: as in `load_head`.
-    """
+    """Returns the kind and the parts of a saved model, for `registry.unpack`; raises as `load_head`."""
     manifest, arrays = _MODELS.read(stem_of(path))
     classes, facts = tuple(manifest["classes"]), manifest["facts"]
     return manifest["kind"], Packed(arrays, manifest["config"], classes, manifest["fingerprint"], facts)
 
 
 def is_model(path: Path) -> bool:
-    """Says whether the files of that name hold a model and not an affine head.
-
-    Raises:
-        WeightsError: there is no readable manifest.
-    """
+    """Says whether the files of that name hold a model and not a head; WeightsError without a readable manifest."""
     return "config" in ArrayStore("head", {"kind": str}).manifest(stem_of(path))
 
 
@@ -78,16 +66,10 @@ def _stem(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _check_arrays(arrays: Mapping[str, Any], classes: int, where: str, width: int | None = None) -> None:
-    if set(arrays) != {"weight", "bias"}:
-        raise WeightsError(f"{where} must hold exactly 'weight' and 'bias', found {sorted(arrays)}")
-    weight, bias = arrays["weight"], arrays["bias"]
-    columns = weight.shape[1] if width is None and weight.ndim == 2 else width
-    if weight.shape != (classes, columns) or bias.shape != (classes,):
-        raise WeightsError(
-            f"{where}: weight {weight.shape} and bias {bias.shape} do not fit {classes} classes and {columns} features"
-        )
-    if weight.dtype != np.float64 or bias.dtype != np.float64:
-        raise WeightsError(f"{where}: weight is {weight.dtype} and bias is {bias.dtype}; both must be float64")
-    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+def _check_arrays(arrays: Mapping[str, Array], classes: int, width: int, where: str) -> None:
+    needed = {"weight": ((classes, width), "float64"), "bias": ((classes,), "float64")}
+    actual = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
+    if actual != needed:
+        raise WeightsError(f"{where}: its arrays {actual} do not fit the head that it should be, {needed}")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
         raise WeightsError(f"{where}: the head holds numbers that are not finite; it cannot be used")

@@ -25,12 +25,9 @@ class ServerStep(ABC):
 
     @abstractmethod
     def apply(self, current: Float, change: Float, memory: Memory) -> tuple[Float, Memory]:
-        """Returns the next arrays and the step's memory.
+        """Returns the next arrays and the step's memory; the change is the weighted mean of the hospitals'.
 
-        Args:
-            current: where the round started, [p].
-            change: weighted mean of (trained at a hospital - current), [p].
-            memory: what `apply` returned last round, and what `heard` returned since; empty in the first.
+        The memory given is what `apply` returned last round, and what `heard` returned since; empty in the first.
         """
 
     def correction(self, site: str, current: Float, memory: Memory) -> Float:
@@ -47,10 +44,6 @@ class Average(ServerStep):
     """Goes `rate` of the way to the mean: at 1 FedAvg (McMahan et al., AISTATS 2017), below it Reptile's outer step.
 
     Reptile: Nichol et al., 2018, algorithm 2.
-
-    Example:
-        >>> Average(0.5).apply(np.array([1.0]), np.array([2.0]), {})[0].tolist()
-        [2.0]
     """
 
     rate: float = 1.0
@@ -100,11 +93,7 @@ class Scaffold(ServerStep):
     """FedAvg with SCAFFOLD's control variates c and c_k, all kept by the server: it knows every term they are made of.
 
     c_k <- c_k - c + (w - w_k) / (steps_k lr);  c <- mean of c_k over all hospitals (Karimireddy et al., ICML 2020,
-    option II). A hospital's gradients are corrected by c - c_k.
-
-    Attributes:
-        training: of the hospitals, which says how many steps they take.
-        hospitals: number of them; one that never answered has c_k = 0.
+    option II). A hospital's gradients are corrected by c - c_k; one that never answered has c_k = 0.
     """
 
     corrects: ClassVar[bool] = True

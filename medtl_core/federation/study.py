@@ -13,11 +13,10 @@ from medtl_core.federation.feature_map import IDENTITY, FeatureMap, Reading, Sol
 from medtl_core.federation.folds import total
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request, Value
 from medtl_core.federation.outcome import Candidates, Moments, Need, Outcome, Problem, Rounds, Share
-from medtl_core.heads.closed_form import FAMILIES, Family
+from medtl_core.heads.closed_form import FAMILIES, Family, OnColumns, column_choices
 from medtl_core.heads.crossval import TEMPERATURES
 from medtl_core.heads.linear import to_raw
 from medtl_core.heads.statistics import TINY, Float, Statistics
-from medtl_core.heads.tap_subsets import OnColumns, column_choices
 from medtl_core.values import Array, Head
 
 _Made = TypeVar("_Made")
@@ -41,15 +40,7 @@ class Asker(Protocol):
 
 @final
 class Study:
-    """Obtains heads from hospitals. Phases run when first needed and are kept, so methods share what they share.
-
-    Attributes:
-        hospitals: who answers.
-        problem: what the server knows of the features.
-        settings: of the run.
-        methods: asked for.
-        needs: of all methods together.
-    """
+    """Obtains heads from hospitals. Phases run when first needed and are kept, so methods share what they share."""
 
     def __init__(self, hospitals: Hospitals, problem: Problem, settings: Settings, methods: Sequence[Asker]) -> None:
         self.hospitals, self.problem, self.settings = hospitals, problem, settings
@@ -102,10 +93,7 @@ class Study:
         return self.sums.whole
 
     def solved(self, family: str, columns_key: str = "") -> Solved:
-        """Returns the cross-validated head of a closed-form candidate, as wide as all features (phase "validate").
-
-        Every candidate that some method declared is judged in the same exchange.
-        """
+        """Returns the cross-validated head of a closed-form candidate, judged together with all that are declared."""
         return self._entry(Candidates(family, columns_key))[0]
 
     def closed_bill(self, candidates: Sequence[Candidates]) -> dict[str, Share]:
@@ -123,12 +111,12 @@ class Study:
             declared = [need for need in self.needs if isinstance(need, Candidates)]
             fresh = [each for each in dict.fromkeys([*declared, candidate]) if each not in self._solved]
             together = sum(len(FAMILIES[each.family].strengths) for each in fresh)
-            solved = solve(self.features, {each: (self.family(each), self.sums) for each in fresh})
+            solved = solve(self.features, {each: (self._family(each), self.sums) for each in fresh})
             self._solved |= {each: (head, together) for each, head in solved.items()}
         return self._solved[candidate]
 
-    def family(self, candidate: Candidates) -> Family:
-        """Returns the family of a candidate, on its columns."""
+    def _family(self, candidate: Candidates) -> Family:
+        """The family of a candidate, on its columns."""
         family = FAMILIES[candidate.family]
         if not candidate.columns_key:
             return family

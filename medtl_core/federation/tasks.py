@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.evaluation.diversity import member_sums
 from medtl_core.evaluation.federated import summarise
 from medtl_core.features.dataset import Material
 from medtl_core.heads.crossval import fold_of
@@ -27,7 +26,6 @@ class SiteData:
     """A hospital's own cases as features; it never leaves the process that made it.
 
     Attributes:
-        name: of the hospital.
         values: float32 [n, d], training features.
         label: int64 [n].
         patients: str [n].
@@ -35,9 +33,7 @@ class SiteData:
         test_label: int64 [m].
         test_patients: str [m].
         classes: number of classes C.
-        seed: the run's seed.
         material: the training cases themselves, for methods that look deeper than the features.
-        test_material: the held-out cases themselves.
         state: the hospital's own folder for what must survive between rounds; None = it keeps nothing.
     """
 
@@ -80,13 +76,5 @@ def judged(site: SiteData, logits: NDArray[np.float64]) -> Update:
     return summarise(Scores(logits, site.test_label, np.full(len(site.test_label), site.name), group))
 
 
-def diversity_sums(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """How differently heads [M, C, d + 1] answer this hospital's held-out cases; see `evaluation.diversity`."""
-    values = site.test_values.astype(np.float64)
-    names, group = np.full(len(values), site.name), np.arange(len(values))
-    logits = [values @ head[:, :-1].T + head[:, -1] for head in arrays["heads"].astype(np.float64)]
-    return Released(Update(member_sums([Scores(member, site.test_label, names, group) for member in logits])))
-
-
 Task = Callable[[SiteData, Arrays, Config], Released]
-TASKS: Mapping[str, Task] = {task.__name__: task for task in (moments, evaluate, diversity_sums)}
+TASKS: Mapping[str, Task] = {task.__name__: task for task in (moments, evaluate)}

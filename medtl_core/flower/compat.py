@@ -6,7 +6,6 @@ version or a missing name, so that the change is found here and nowhere else.
 
 import sys
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,19 +27,11 @@ from medtl_core.errors import RunError
 
 _Record = TypeVar("_Record", RecordDict, MetricRecord, ConfigRecord)
 
-#: Minor versions of Flower this module was read and run against.
-TESTED = ("1.41", "1.42")
-
 #: What Flower raises over bytes that are no message; a SuperLink that cannot be reached raises other errors.
 UNREADABLE = (ValueError, KeyError, TypeError, IndexError, DecodeError, UnexpectedObjectContentError)
 
 #: What flwr-clientapp answers with when a handler raised.
 CLIENT_RAISED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
-
-
-def flower_version() -> str:
-    """Returns the installed minor version, e.g. "1.41"."""
-    return ".".join(version("flwr").split(".")[:2])
 
 
 def load_app(reference: str, folder: Path) -> Any:
@@ -88,8 +79,7 @@ def stamp(message: Message, message_id: str) -> Message:
 def filled(record: _Record, entries: Mapping[str, Any]) -> _Record:
     """Fills a new record with entries of which the caller knows that their types are right.
 
-    Flower checks each key and value of a record, and each record of a content, anew: for the small message of a small
-    hospital that takes longer than to check the reply.
+    Flower checks each of them anew, which takes longer for a small message than to check the reply.
     """
     vars(record)["_data"].update(entries)
     return record

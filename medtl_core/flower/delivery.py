@@ -8,7 +8,7 @@ from typing import Any
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from medtl_core.federation.hospitals import Cost
+from medtl_core.evaluation.result import RoundTrip
 from medtl_core.flower import compat
 from medtl_core.flower.records import wire_bytes
 
@@ -22,11 +22,9 @@ _GRACE = 600.0
 
 @dataclass(frozen=True)
 class Delivery:
-    """What came, or did not come, from a node.
+    """What came, or did not come, from a node: a message, or why there is none to use.
 
     Attributes:
-        node: Flower node id.
-        message: the answer; None if there is none to use.
         fault: "" or "not-sent", "missing", "duplicate", "foreign", "unreadable".
     """
 
@@ -37,15 +35,10 @@ class Delivery:
 
 @dataclass
 class Tally:
-    """What one exchange cost, counted while it goes on.
-
-    Attributes:
-        phase: the label it is booked under.
-        number: of the round within the phase.
-    """
+    """What one exchange cost, counted while it goes on: a phase, and the number of the round within it."""
 
     phase: str
-    number: object = 1
+    number: int = 1
     start: float = field(default_factory=time.monotonic)
     last: float = 0.0
     up: int = 0
@@ -53,21 +46,10 @@ class Tally:
     cpu: float = 0.0
     failed: int = 0
 
-    @property
-    def seconds(self) -> float:
-        """From the first message to the last reply, or to the deadline when one is missing."""
-        return max(self.last - self.start, 0.0)
-
-    def cost(self) -> Cost:
-        """The tally as a cost."""
-        return Cost(self.up, self.down, self.seconds, self.cpu, 1)
-
-    def row(self, replies: int) -> dict[str, Any]:
-        """The tally as one row of the report."""
-        return {
-            "phase": self.phase, "round": self.number, "seconds": self.seconds, "bytes_up": self.up,
-            "bytes_down": self.down, "cpu_seconds": self.cpu, "replies": replies, "failures": self.failed,
-        }  # fmt: skip
+    def booked(self, replies: int) -> RoundTrip:
+        """The tally as it is reported; it lasted to the last reply, or to the deadline when one is missing."""
+        seconds = max(self.last - self.start, 0.0)
+        return RoundTrip(self.phase, self.number, seconds, self.up, self.down, self.cpu, replies, self.failed)
 
 
 def deliver(
@@ -75,11 +57,7 @@ def deliver(
 ) -> Iterator[Delivery]:
     """Sends (content, message type) to each node and yields each node's answer once, and every fault.
 
-    Args:
-        grid: any Flower grid.
-        messages: by node id, in the order in which answers are wanted.
-        deadline: seconds from now; later answers are not heard.
-        tally: where bytes and times are booked.
+    Answers are wanted in the order of the messages; those later than the deadline, in seconds from now, are not heard.
     """
     end = time.monotonic() + deadline
     waiting, unsent = _send(grid, messages, deadline, tally)

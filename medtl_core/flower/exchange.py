@@ -4,21 +4,24 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import Any, TypeVar, final
+from typing import TypeVar, final
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
 from medtl_core.errors import RunError
+from medtl_core.evaluation.result import FailedReply, RoundTrip
 from medtl_core.events import Events
-from medtl_core.federation.hospitals import Cost, Failure, Hospitals, Reply, Request
+from medtl_core.federation.hospitals import Hospitals, Reply, Request
 from medtl_core.flower.delivery import WINDOW, Delivery, Tally, deliver
 from medtl_core.flower.records import Expectation, RefusedError, encode_request, pack, validate, validate_join
-from medtl_core.flower.reply_buffer import ReplyBuffer
 from medtl_core.privacy.witnesses import Witnesses, as_values
 
 _Answer = TypeVar("_Answer")
@@ -55,26 +58,17 @@ class ExchangeTerms:
     deadline: float
 
     def needed(self, of: int) -> int:
-        """Returns how many of `of` hospitals make the quorum, at least one.
-
-        Example:
-            >>> ExchangeTerms("", expected=5, quorum=0.5, deadline=60.0).needed(5)
-            3
-        """
+        """Returns how many of `of` hospitals make the quorum, at least one."""
         return max(1, math.ceil(self.quorum * of - 1e-9))
 
 
 @final
 class GridHospitals(Hospitals):
-    """The hospitals of one run over any Flower grid: in process, Ray or SuperLink.
-
-    What `Hospitals` tells of them is replaced as the run goes on, never changed in place.
-    """
+    """The hospitals of one run over any Flower grid: in process, Ray or SuperLink."""
 
     weights: Mapping[str, int] = MappingProxyType({})
-    costs: Mapping[str, Cost] = MappingProxyType({})
-    failures: tuple[Failure, ...] = ()
-    history: Sequence[Mapping[str, Any]] = ()
+    exchanges: tuple[RoundTrip, ...] = ()
+    failures: tuple[FailedReply, ...] = ()
 
     def __init__(
         self, grid: Grid, terms: ExchangeTerms, events: Events | None = None, witnesses: Witnesses | None = None
@@ -87,10 +81,8 @@ class GridHospitals(Hospitals):
     def join(self) -> None:
         """Finds the hospitals, lets each prepare its features, and registers name and number of cases.
 
-        A name that two nodes claim is refused to both: nothing tells which of them is the hospital.
-
-        Raises:
-            RunError: fewer hospitals than the quorum joined before the deadline.
+        A name that two nodes claim is refused to both: nothing tells which of them is the hospital. A RunError ends a
+        run whose quorum does not join before the deadline.
         """
         tally = Tally("join")
         nodes = self._await_nodes()
@@ -106,7 +98,7 @@ class GridHospitals(Hospitals):
         for site, node, weight in sorted(joined):
             if claims[site] > 1:
                 text = f"{claims[site]} nodes joined as {site!r}; give every hospital its own site-name"
-                self._fail(tally, Failure(site, "duplicate-site", text))
+                self._fail(tally, FailedReply(site, "duplicate-site", text))
             else:
                 self._nodes[site], self._names[node] = node, site
                 self.weights = {**self.weights, site: weight}
@@ -116,7 +108,7 @@ class GridHospitals(Hospitals):
         """See Hospitals."""
         if not self._nodes:
             raise RunError(f"{request.task}: no hospital has joined; call join() first")
-        number = request.config.get("round", 1)
+        number = int(request.config.get("round", 1))
         tally = Tally(request.phase or request.task, number)
         self._events.emit("phase", phase=tally.phase, round=number, of=request.config.get("of", 1))
         usable = 0
@@ -138,17 +130,12 @@ class GridHospitals(Hospitals):
                 reply = self._reply(request, tally, delivery)
                 if delivery.fault in ("duplicate", "foreign"):
                     continue  # the hospital's own answer came before or is still to come
-                if places[delivery.node] != turn:
-                    buffer.put(places[delivery.node], reply)
-                    continue
-                if reply is not None:
-                    yield reply
-                turn += 1
+                buffer.put(places[delivery.node], reply)
                 while turn in buffer:
-                    early = buffer.pop(turn)
+                    ready = buffer.pop(turn)
                     turn += 1
-                    if early is not None:
-                        yield early
+                    if ready is not None:
+                        yield ready
         finally:
             buffer.close()
 
@@ -163,15 +150,13 @@ class GridHospitals(Hospitals):
 
     def _content(self, request: Request, site: str, shared: RecordDict) -> RecordDict:
         """What one hospital is sent: what all are, its own arrays, and what it last showed of its ledger."""
-        if request.own is None and not request.ledger:
-            return shared
-        arrays, config = shared.array_records["arrays"], shared.config_records["config"]
-        if request.own is not None:
-            arrays = ArrayRecord({**arrays, **pack(request.own(site))})
         witness = self._witnesses.of(site, request.ledger) if request.ledger else None
-        if witness is not None:
-            config = ConfigRecord({**config, **as_values(witness)})
-        return RecordDict({"arrays": arrays, "config": config})
+        if request.own is None and witness is None:
+            return shared
+        own = pack(request.own(site)) if request.own else {}
+        known = {} if witness is None else as_values(witness)
+        arrays = ArrayRecord({**shared.array_records["arrays"], **own})
+        return RecordDict({"arrays": arrays, "config": ConfigRecord({**shared.config_records["config"], **known})})
 
     def _reply(self, request: Request, tally: Tally, delivery: Delivery) -> Reply | None:
         site, private = self._names.get(delivery.node, f"node {delivery.node}"), bool(request.ledger)
@@ -191,7 +176,7 @@ class GridHospitals(Hospitals):
     ) -> _Answer | None:
         """What a delivery holds, if it is what was expected; else its failure is booked."""
         if delivery.message is None:
-            self._fail(tally, Failure(site, delivery.fault, _FAULTS[delivery.fault]))
+            self._fail(tally, FailedReply(site, delivery.fault, _FAULTS[delivery.fault]))
             return None
         try:
             answer = check(delivery.message)
@@ -204,12 +189,11 @@ class GridHospitals(Hospitals):
     def _await_nodes(self) -> list[int]:
         """Waits until as many nodes as expected are there; at the deadline the quorum is enough."""
         terms, settled = self._terms, getattr(self._grid, "settled", False)
-        end = time.monotonic() + terms.deadline
-        nodes = sorted(self._grid.get_node_ids())
-        while len(nodes) < terms.expected and not settled and time.monotonic() < end:
+        end, needed = time.monotonic() + terms.deadline, terms.needed(terms.expected)
+        while len(nodes := sorted(self._grid.get_node_ids())) < terms.expected:
+            if settled or time.monotonic() >= end:
+                break
             time.sleep(_PAUSE)
-            nodes = sorted(self._grid.get_node_ids())
-        needed = terms.needed(terms.expected)
         if len(nodes) < needed and not settled:
             raise RunError(
                 f"{len(nodes)} of {terms.expected} hospitals connected within {terms.deadline:g} s, the quorum needs "
@@ -217,22 +201,64 @@ class GridHospitals(Hospitals):
             )
         return nodes
 
-    def _fail(self, tally: Tally, failure: Failure) -> None:
+    def _fail(self, tally: Tally, failure: FailedReply) -> None:
         self.failures = (*self.failures, failure)
         tally.failed += 1
         self._events.emit("failure", phase=tally.phase, site=failure.site, code=failure.code, text=failure.text)
 
     def _close(self, tally: Tally, usable: int, of: int) -> None:
-        row = tally.row(usable)
-        self.history = (*self.history, row)
-        self.costs = {**self.costs, tally.phase: self.costs.get(tally.phase, Cost()) + tally.cost()}
-        self._events.emit("exchange", **row)
+        booked = tally.booked(usable)
+        self.exchanges = (*self.exchanges, booked)
+        self._events.emit("exchange", **vars(booked))
         needed = self._terms.needed(of)
         if usable < needed:
             fresh = self.failures[len(self.failures) - tally.failed :]
             named = sorted(fresh, key=lambda failure: failure.site)[:3]
             why = "".join(f"; {failure.site}: {failure.code}: {failure.text}" for failure in named)
             raise RunError(f"{tally.phase}: {usable} of {of} hospitals answered usably, the quorum needs {needed}{why}")
+
+
+class ReplyBuffer:
+    """Early replies by place: `room` of them in memory, the others on disk, so that a slow hospital costs no memory."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._replies: dict[int, Reply | None] = {}
+        self._on_disk: dict[int, tuple[str, ...]] = {}
+
+    def __contains__(self, place: int) -> bool:
+        return place in self._replies
+
+    def put(self, place: int, reply: Reply | None) -> None:
+        """Keeps a reply, or None for a place whose reply will never come."""
+        in_memory = sum(kept is not None for kept in self._replies.values()) - len(self._on_disk)
+        if reply is not None and in_memory >= self._room:
+            np.savez(self._file(place), *reply.arrays.values())
+            self._on_disk[place] = tuple(reply.arrays)
+            reply = replace(reply, arrays={})
+        self._replies[place] = reply
+
+    def pop(self, place: int) -> Reply | None:
+        """Gives a reply back, exactly as it was put."""
+        reply, names = self._replies.pop(place), self._on_disk.pop(place, None)
+        if reply is None or names is None:
+            return reply
+        with np.load(self._file(place), allow_pickle=False) as stored:
+            arrays = {name: stored[f"arr_{index}"] for index, name in enumerate(names)}
+        self._file(place).unlink()
+        return replace(reply, arrays=arrays)
+
+    def close(self) -> None:
+        """Removes what was never taken."""
+        if "_folder" in vars(self):
+            self._folder.cleanup()
+
+    @cached_property
+    def _folder(self) -> "TemporaryDirectory[str]":
+        return TemporaryDirectory(prefix="medtl-replies-")
+
+    def _file(self, place: int) -> Path:
+        return Path(self._folder.name) / f"{place}.npz"
 
 
 def _book_cpu(tally: Tally, message: Message) -> None:
@@ -242,9 +268,9 @@ def _book_cpu(tally: Tally, message: Message) -> None:
         tally.cpu += spent
 
 
-def _refusal(site: str, error: Exception) -> Failure:
+def _refusal(site: str, error: Exception) -> FailedReply:
     """A reply's failure; whatever it makes our own code raise, the run goes on without it."""
     if isinstance(error, RefusedError):
-        return Failure(site, error.code, str(error))
+        return FailedReply(site, error.code, str(error))
     logging.getLogger("medtl").warning("the reply of %s could not be checked", site, exc_info=error)
-    return Failure(site, "malformed", f"checking the reply raised {type(error).__name__}")
+    return FailedReply(site, "malformed", f"checking the reply raised {type(error).__name__}")

@@ -36,7 +36,6 @@ class LocalOptions:
     Attributes:
         workers: threads that answer for the hospitals.
         wire: send every message through Flower's real wire format, as deployed.
-        fault: see `Fault`.
         listener: for the ServerApp, which finds it on the grid and tells it the run's events.
     """
 
@@ -50,14 +49,11 @@ class LocalGrid(Grid):
     """Answers messages with a ClientApp in worker threads, one message per node at a time.
 
     A hospital that was quick at a task the last time is answered for by the thread that pulls, the others by workers.
-
     A message starts only when its reply is being pulled, and at most `workers + 2` replies exist that were not: memory
     does not grow with the number of hospitals. Node ids are 1000, 1001, ... in the order of `node_configs`.
-
-    Attributes:
-        settled: every node there will ever be is there; of other grids, which know no such word, a few may be late.
     """
 
+    #: Every node there will ever be is there; of other grids, which know no such word, a few may be late.
     settled = True
 
     def __init__(
@@ -174,11 +170,15 @@ class LocalGrid(Grid):
         return replies
 
     def _taken(self, ids: Sequence[str], *, quick: bool) -> Iterator[Message]:
-        """Takes messages for hospitals that no worker answers for: those known to be quick, or the others."""
-        for message_id in ids:
-            message = self._waiting.get(message_id)
-            if message is not None and self._is_free(message) and self._is_quick(message) == quick:
-                yield self._waiting.pop(message_id)
+        """Takes messages for hospitals that no worker answers for: those known to be quick, or the others.
+
+        To a hospital that a worker answers for, another message would only block a second thread.
+        """
+        for message in filter(None, map(self._waiting.get, ids)):
+            running = self._working.get(message.metadata.dst_node_id)
+            was_quick = self._seconds.get(_task_of(message), _QUICK) < _QUICK
+            if was_quick == quick and (running is None or running.done()):
+                yield self._waiting.pop(message.metadata.message_id)
 
     def _start(self, ids: Sequence[str]) -> None:
         """Hands what is not known to be quick to workers."""
@@ -187,20 +187,11 @@ class LocalGrid(Grid):
             message_id, node = message.metadata.message_id, message.metadata.dst_node_id
             self._started[message_id] = self._working[node] = self._pool.submit(self._answer, message)
 
-    def _is_quick(self, message: Message) -> bool:
-        return self._seconds.get(_task_of(message), _QUICK) < _QUICK
-
-    def _is_free(self, message: Message) -> bool:
-        """Whether no worker answers for the hospital: another message would only block a second thread."""
-        future = self._working.get(message.metadata.dst_node_id)
-        return future is None or future.done()
-
     def _answer(self, message: Message) -> Message:
         start = time.monotonic()
         try:
             reply = self._work(message)
-        except Exception as error:
-            # the form in which flwr-clientapp reports an exception
+        except Exception as error:  # in the form in which flwr-clientapp reports it
             reason = f"{type(error)}:<'{error}'>"
             reply = Message(Error(code=compat.CLIENT_RAISED, reason=reason), reply_to=message)
         self._seconds[_task_of(message)] = time.monotonic() - start

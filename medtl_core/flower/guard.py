@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from flwr.app import Context, Error, Message
 
 from medtl_core.errors import MedtlError
-from medtl_core.federation.hospitals import Failure
+from medtl_core.evaluation.result import FailedReply
 
 Handler = Callable[[Message, Context], Message]
 
@@ -54,30 +54,16 @@ def guarded(handler: Handler) -> Handler:
     return call
 
 
-def public_text(reason: str) -> tuple[str, str] | None:
-    """Returns (class name, public text) of an error that `guarded` raised, found in what Flower made of it, or None.
-
-    Example:
-        >>> public_text("<class 'RuntimeError'>:<'[medtl DataError] the data could not be used'>")
-        ('DataError', 'the data could not be used')
-    """
-    mark = _MARK.search(reason)
-    return (mark[1], mark[2].removesuffix("'>").rstrip()) if mark else None
-
-
-def failure(site: str, error: Error) -> Failure:
+def failure(site: str, error: Error) -> FailedReply:
     """Returns the failure that an error reply stands for.
 
     Of an exception that `guarded` did not catch only the class is told; of Flower's own words the first line.
-
-    Example:
-        >>> failure("a", Error(code=2, reason="<class 'KeyError'>:<'patient 4711'>")).text
-        "the hospital's ClientApp raised an error (KeyError)"
     """
     word, meaning = FAULTS.get(error.code, ("unknown-error", f"error code {error.code}, unknown to this version"))
-    public = public_text(error.reason or "")
-    if public is not None:
-        return Failure(site, "error", _UNPRINTABLE.sub("", f"{public[0]}: {public[1]}"))
-    raised = _RAISED.search(error.reason or "")
-    reason = _UNPRINTABLE.sub("", raised[1] if raised else (error.reason or "").split("\n", 1)[0])[:200]
-    return Failure(site, word, f"{meaning} ({reason})" if reason else meaning)
+    told = error.reason or ""
+    mark, raised = _MARK.search(told), _RAISED.search(told)
+    if mark:
+        public = mark[2].removesuffix("'>").rstrip()
+        return FailedReply(site, "error", _UNPRINTABLE.sub("", f"{mark[1]}: {public}"))
+    reason = _UNPRINTABLE.sub("", raised[1] if raised else told.split("\n", 1)[0])[:200]
+    return FailedReply(site, word, f"{meaning} ({reason})" if reason else meaning)

@@ -36,12 +36,10 @@ class Expectation:
     """What a reply must be, exactly.
 
     Attributes:
-        site: who answers, as registered.
-        weight: the number of cases it registered with.
+        site, weight: who answers, as registered, with the number of cases it registered.
         agreement: hash of what both sides agreed on.
         arrays: every array by name, no more and no fewer.
-        node: Flower node id asked; 0 = not checked.
-        run: Flower run id; 0 = not checked.
+        node, run: ids that Flower gave them; 0 = not checked.
         witness: whether it must say where the hospital's ledger stands.
     """
 
@@ -55,16 +53,11 @@ class Expectation:
 
 
 def encode(released: Released, *, agreement: str, site: str, weight: int) -> RecordDict:
-    """Returns the records of a reply: "arrays", "metrics" and "about".
-
-    Raises:
-        TypeError: `released` is not a `Released` value, or an array has a dtype that does not travel.
-    """
+    """Returns the records of a reply: "arrays", "metrics" and "about"; TypeError for what is not `Released`."""
     if not isinstance(released, Released):
         raise TypeError(f"only a Released value may leave a hospital, not {type(released).__name__}")
     about = _about(agreement, site, int(weight), released.event).copy()
-    for name, value in ({} if released.witness is None else as_values(released.witness)).items():
-        about[name] = value
+    about.update({} if released.witness is None else as_values(released.witness))
     metrics = filled(MetricRecord(), {str(name): float(value) for name, value in released.metrics.items()})
     return filled(RecordDict(), {"arrays": pack(released.update.arrays), "metrics": metrics, "about": about})
 
@@ -82,11 +75,7 @@ def encode_request(arrays: Mapping[str, Array], config: Mapping[str, Value]) -> 
 
 
 def decode_request(message: Message) -> tuple[dict[str, Array], dict[str, Value]]:
-    """Returns the arrays and the config of a request; the arrays are the caller's own.
-
-    Raises:
-        RefusedError: the message is not a request of medtl, or an array's bytes are not what they claim.
-    """
+    """Returns arrays of the caller's own and the config of a request; RefusedError if it is none, or an array lies."""
     arrays, config = (message.content.get(name) for name in ("arrays", "config"))
     if not isinstance(arrays, ArrayRecord) or not isinstance(config, ConfigRecord):
         raise RefusedError("malformed", "the request must hold an ArrayRecord 'arrays' and a ConfigRecord 'config'")
@@ -95,11 +84,7 @@ def decode_request(message: Message) -> tuple[dict[str, Array], dict[str, Value]
 
 
 def pack(arrays: Mapping[str, Array]) -> ArrayRecord:
-    """Returns arrays as a Flower record.
-
-    Raises:
-        TypeError: a dtype other than float64, float32 and int64.
-    """
+    """Returns arrays as a Flower record; TypeError for a dtype other than float64, float32 and int64."""
     record = ArrayRecord()  # filled one by one: given all at once, Flower makes every array a second time
     for name, array in arrays.items():
         if array.dtype not in _NAMES:
@@ -126,9 +111,8 @@ def validate(message: Message, expect: Expectation) -> Reply:
     """Returns the reply in a message, if it is exactly what was expected.
 
     Raises:
-        RefusedError: it is not; its `code` is "error" (the site says it failed) or one of "run", "node", "malformed",
-            "protocol", "agreement", "unknown-site", "weight", "witness", "unknown-array", "missing-array", "dtype",
-            "shape", "header" and "not-finite", or a word of `guard.FAULTS`.
+        RefusedError: it is not; its `code` is "error" (the site says it failed), a word of `guard.FAULTS`, or one that
+            names what is wrong.
     """
     arrays, metrics, about = _records(message, expect.site)
     if expect.run and message.metadata.run_id != expect.run:
@@ -150,11 +134,7 @@ def validate(message: Message, expect: Expectation) -> Reply:
 
 
 def validate_join(message: Message, agreement: str) -> tuple[str, int]:
-    """Returns (site name, number of training cases) from the answer to "join".
-
-    Raises:
-        RefusedError: as in `validate`; code "name" for a name that is no name, "weight" for one below 1.
-    """
+    """Returns (site name, number of training cases) from the answer to "join"; refuses as `validate` does."""
     arrays, _, about = _records(message, "")
     site, weight = about.get("site"), about.get("weight")
     if not isinstance(site, str) or not 0 < len(site) <= 80 or not site.isprintable() or {"/", "\\"} & set(site):
@@ -172,20 +152,16 @@ def wire_bytes(content: RecordDict) -> int:
 
     Flower's own envelope (a few hundred bytes per array) is not counted.
     """
-    size = 0
-    for name, record in content.items():
-        size += len(name)
-        if isinstance(record, ArrayRecord):
-            size += sum(len(key) + len(array.data) for key, array in record.items())
-        else:
-            size += sum(len(key) + _value_bytes(value) for key, value in record.items())
-    return size
+    names = sum(map(len, content))
+    return names + sum(len(key) + _bytes(value) for record in content.values() for key, value in record.items())
 
 
-def _value_bytes(value: object) -> int:
+def _bytes(value: object) -> int:
+    if isinstance(value, FlowerArray):
+        return len(value.data)
     if isinstance(value, str | bytes):
         return len(value)
-    return sum(map(_value_bytes, value)) if isinstance(value, list) else 8
+    return sum(map(_bytes, value)) if isinstance(value, list) else 8
 
 
 def _records(message: Message, site: str) -> tuple[ArrayRecord, MetricRecord, ConfigRecord]:
@@ -193,14 +169,9 @@ def _records(message: Message, site: str) -> tuple[ArrayRecord, MetricRecord, Co
         fault = failure(site, message.error)
         raise RefusedError(fault.code, fault.text)
     content = message.content
-    arrays, metrics, about = (content.get(name) for name in ("arrays", "metrics", "about"))
-    if (
-        isinstance(arrays, ArrayRecord)
-        and isinstance(metrics, MetricRecord)
-        and isinstance(about, ConfigRecord)
-        and len(content) == 3
-    ):
-        return arrays, metrics, about
+    match [content.get(name) for name in ("arrays", "metrics", "about")]:
+        case [ArrayRecord() as arrays, MetricRecord() as metrics, ConfigRecord() as about] if len(content) == 3:
+            return arrays, metrics, about
     raise RefusedError("malformed", "a reply must hold the records 'arrays', 'metrics' and 'about', and nothing else")
 
 
@@ -247,11 +218,8 @@ def _unpack(array: FlowerArray, name: str, spec: ArraySpec | None) -> Array:
     shape, fortran, dtype, start = _header(array.data, name)
     if _NAMES.get(dtype) != array.dtype or not dtype.isnative:
         raise RefusedError("header", f"array {name!r}: the header's dtype is not the declared {array.dtype[:20]!r}")
-    if (
-        shape != tuple(array.shape)
-        or min(shape, default=0) < 0
-        or math.prod(shape) * dtype.itemsize != len(array.data) - start
-    ):
+    size = len(array.data) - start
+    if shape != tuple(array.shape) or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != size:
         raise RefusedError("header", f"array {name!r}: header, declared shape and number of bytes disagree")
     flat = np.frombuffer(array.data, dtype=dtype, offset=start)
     return np.array(flat.reshape(shape, order="F" if fortran else "C"), order="C")

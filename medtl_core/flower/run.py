@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from medtl_core.config import Settings
 from medtl_core.errors import RunError
@@ -25,18 +25,15 @@ Progress = Callable[[Mapping[str, Any]], None]
 class RunPlan:
     """What a run is to do, checked.
 
-    Raises:
-        ConfigError: the settings name a method that is not known, or one that they contradict.
+    A ConfigError says that the settings name a method that is not known, or one that they contradict.
 
     Attributes:
-        settings: of the first repetition.
-        seeds: number of repetitions; repetition i runs under `seed + i`.
+        seeds: number of repetitions; repetition i runs under `seed + i` of the settings.
         workers: hospitals that work at the same time.
         wire: whether every message takes a real round trip through its serialised form.
         out: absolute run folder; it must not exist yet, or be empty.
         app: folder with the `server` and `client` packages and the pyproject.toml that names the two apps.
         name: of the scenario, for titles.
-        methods: the methods to compare, as the settings name them.
     """
 
     settings: Settings
@@ -54,15 +51,8 @@ class RunPlan:
         object.__setattr__(self, "methods", chosen_methods(self.settings))
 
 
-class Apps(NamedTuple):
-    """The two sides of a Flower app."""
-
-    server: "ServerApp"
-    client: "ClientApp"
-
-
-def load_apps(folder: Path) -> Apps:
-    """Loads the apps that a folder's pyproject.toml names, by reference, as Flower does.
+def load_apps(folder: Path) -> "tuple[ServerApp, ClientApp]":
+    """Loads the two apps that a folder's pyproject.toml names, by reference, as Flower does.
 
     Raises:
         RunError: it names none, or what it names is not there or was loaded from another folder before.
@@ -72,7 +62,7 @@ def load_apps(folder: Path) -> Apps:
     try:
         declared = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
         names = declared["tool"]["flwr"]["app"]["components"]
-        return Apps(*(compat.load_app(str(names[side]), folder) for side in ("serverapp", "clientapp")))
+        return compat.load_app(str(names["serverapp"]), folder), compat.load_app(str(names["clientapp"]), folder)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"{folder}/pyproject.toml does not name the apps in [tool.flwr.app.components]") from error
 
@@ -83,8 +73,7 @@ def run_seeds(plan: RunPlan, run: Run, progress: Progress) -> list[Result]:
     Raises:
         MedtlError: anything a user can mend.
     """
-    apps = load_apps(plan.app)
-    events = Events(run.events_path, progress)
+    apps, events = load_apps(plan.app), Events(run.events_path, progress)
     results = []
     for number in range(plan.seeds):
         seeded = plan.settings.replace(seed=plan.settings.seed + number)
@@ -93,14 +82,15 @@ def run_seeds(plan: RunPlan, run: Run, progress: Progress) -> list[Result]:
     return results
 
 
-def _repetition(apps: Apps, seeded: Settings, plan: RunPlan, folder: Path, events: Events) -> Result:
+def _repetition(
+    apps: "tuple[ServerApp, ClientApp]", seeded: Settings, plan: RunPlan, folder: Path, events: Events
+) -> Result:
     """One seed, as on any other road: only the settings reach the apps, only the files come back."""
     from medtl_core.flower.grid import run_local
 
     count = _hospitals(seeded)
     run_local(
-        apps.server,
-        apps.client,
+        *apps,
         node_configs=[{"partition-id": index, "num-partitions": count} for index in range(count)],
         run_config=seeded.replace(out=str(folder), state=str(folder / "state")).public(),
         workers=plan.workers,

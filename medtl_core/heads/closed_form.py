@@ -5,9 +5,12 @@ standardised by the statistics themselves; standardisation is folded into the we
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, combinations, groupby
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl_core.heads.linear import to_raw
 from medtl_core.heads.statistics import Float, Statistics
@@ -15,11 +18,7 @@ from medtl_core.heads.statistics import Float, Statistics
 
 @dataclass(frozen=True)
 class Family(ABC):
-    """A kind of closed-form head.
-
-    Attributes:
-        strengths: of its regularisation, among which cross-validation chooses.
-    """
+    """A kind of closed-form head; cross-validation chooses among the strengths of its regularisation."""
 
     strengths: tuple[float, ...]
 
@@ -83,7 +82,44 @@ class Discriminant(Family):
         return _raw(weights, -0.5 * (weights * means).sum(axis=2), statistics, seen)
 
 
+@dataclass(frozen=True)
+class OnColumns(Family):
+    """A family that reads some feature columns only, int64 [k]; its heads are zero elsewhere."""
+
+    family: Family
+    columns: NDArray[np.int64]
+
+    def heads(self, statistics: Statistics) -> Float:
+        """See Family."""
+        narrow = self.family.heads(statistics.select(self.columns))
+        wide = np.zeros((*narrow.shape[:2], statistics.sums.shape[1] + 1))
+        wide[:, :, self.columns], wide[:, :, -1] = narrow[:, :, :-1], narrow[:, :, -1]
+        return wide
+
+
 FAMILIES: dict[str, Family] = {"nearest-mean": NearestMean(), "ridge": Ridge(), "discriminant": Discriminant()}
+
+
+def column_choices(groups: Sequence[tuple[str, int, int]]) -> dict[str, NDArray[np.int64]]:
+    """Returns every run of neighbouring taps of one backbone, and every union of whole backbones, with its columns.
+
+    Args:
+        groups: (tap, start, stop) of the feature columns; of several backbones, taps are named "BACKBONE:TAP".
+
+    Example:
+        >>> list(column_choices((("4", 0, 2), ("7", 2, 4), ("10", 4, 6))))
+        ['4', '4+7', '4+7+10', '7', '7+10', '10']
+        >>> list(column_choices((("a:1", 0, 2), ("a:2", 2, 4), ("b:1", 4, 6))))
+        ['a:1', 'a:1+a:2', 'a:2', 'b:1', 'a:1+a:2+b:1']
+    """
+    backbones = [list(taps) for _, taps in groupby(groups, key=lambda group: group[0].rpartition(":")[0])]
+    chosen = [taps[a:b] for taps in backbones for a, b in combinations(range(len(taps) + 1), 2)]
+    for size in range(2, len(backbones) + 1):
+        chosen += [list(chain.from_iterable(union)) for union in combinations(backbones, size)]
+    return {
+        "+".join(name for name, _, _ in taps): np.concatenate([np.arange(start, stop) for _, start, stop in taps])
+        for taps in chosen
+    }
 
 
 def _class_means(statistics: Statistics) -> tuple[Float, np.ndarray]:

@@ -30,7 +30,6 @@ class Choice:
 
     Attributes:
         index: position of the best strength.
-        temperature: factor on its logits.
         loss: class-balanced log-loss in nats at that strength and temperature.
         balanced_accuracy: of the same strength over all held-out cases.
     """
@@ -42,13 +41,7 @@ class Choice:
 
 
 def fold_of(patients: Array, label: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """Returns the fold of each case at one hospital, int64 [n]: by patient, and even within each class.
-
-    Example:
-        >>> fold = fold_of(np.array(["a", "b", "a", "c"]), np.array([0, 0, 0, 1]), 2, 0)
-        >>> bool(fold[0] == fold[2]), bool(fold[0] != fold[1])
-        (True, True)
-    """
+    """Returns the fold of each case at one hospital, int64 [n]: by patient, and even within each class."""
     return _fold_of(tuple(patients.tolist()), tuple(label.tolist()), folds, seed)
 
 
@@ -77,10 +70,10 @@ def held_out(heads: Float, values: Array, label: NDArray[np.int64], fold: NDArra
     """
     strengths, classes = heads.shape[1:3]
     losses, hits = np.zeros((strengths, len(TEMPERATURES), classes)), np.zeros((strengths, classes))
-    for index in range(len(heads)):
-        chosen = np.flatnonzero(fold == index)
-        if len(chosen):
-            part = _judge(heads[index].astype(np.float64), np.asarray(values[chosen], np.float64), label[chosen])
+    for index, stack in enumerate(heads):
+        chosen = fold == index
+        if chosen.any():
+            part = _judge(stack.astype(np.float64), np.asarray(values[chosen], np.float64), label[chosen])
             losses, hits = losses + part[0], hits + part[1]
     return Update({"losses": losses, "hits": hits})
 

@@ -14,12 +14,9 @@ from medtl_core.values import ABSENT
 
 @dataclass(frozen=True)
 class Training:
-    """How a hospital trains the head for one round.
+    """How a hospital trains the head for one round, by plain gradient descent.
 
     Attributes:
-        epochs: passes over the hospital's cases.
-        batch_size: cases a step.
-        learning_rate: of plain gradient descent.
         weight_decay: L2 coefficient on weights and bias.
         proximal: FedProx coefficient pulling towards the round's starting head (Li et al., MLSys 2020); 0 = off.
     """
@@ -43,7 +40,7 @@ class Training:
         return self.epochs * -(-cases // self.batch_size)
 
     def shuffles(self, cases: int) -> bool:
-        """Whether the order of so many cases matters; a set that fits one batch has none, since a sum has none."""
+        """Whether the order of so many cases matters: a set that fits one batch has none."""
         return cases > self.batch_size
 
 
@@ -123,9 +120,14 @@ class _Lesson:
 
 def _by_batches(lesson: _Lesson, training: Training, rng: np.random.Generator | None) -> Float:
     """Gradient steps, batch by batch, [M * C, d + 1]."""
-    current, drift = lesson.start.copy(), training.proximal
+    current, drift, cases = lesson.start.copy(), training.proximal, len(lesson.inputs)
+    if rng is None and training.shuffles(cases):
+        raise TypeError("the cases do not fit one batch: their order needs rng")
     for _ in range(training.epochs):
-        for rows in _batches(len(lesson.inputs), training, rng):
+        passes: Iterable[slice | NDArray[np.int64]] = [slice(None)]
+        if rng is not None and training.shuffles(cases):
+            passes = batches(cases, training.batch_size, rng=rng)
+        for rows in passes:
             features = lesson.inputs[rows]
             gradient = lesson.error(features @ current.T, rows).T @ features
             gradient += training.weight_decay * current
@@ -165,15 +167,6 @@ def _within_span(lesson: _Lesson, training: Training) -> Float:
     return trained
 
 
-def _batches(cases: int, training: Training, rng: np.random.Generator | None) -> Iterable[slice | NDArray[np.int64]]:
-    """One pass over the cases."""
-    if not training.shuffles(cases):
-        return [slice(None)]
-    if rng is None:
-        raise TypeError("the cases do not fit one batch: their order needs rng")
-    return batches(cases, training.batch_size, rng=rng)
-
-
 def batches(cases: int, size: int, *, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Yields one pass over the cases in random order, as index arrays."""
     order = rng.permutation(cases)
@@ -182,13 +175,8 @@ def batches(cases: int, size: int, *, rng: np.random.Generator) -> Iterator[NDAr
 
 
 def softmax(logits: Float) -> Float:
-    """Returns probabilities [..., C] of logits [..., C].
-
-    Example:
-        >>> softmax(np.array([[0.0, 0.0]])).tolist()
-        [[0.5, 0.5]]
-    """
-    # in place, and without the method's detour through Python: small hospitals spend their time in this loop
+    """Returns probabilities [..., C] of logits [..., C]."""
+    # in place, without the method's detour through Python: small hospitals spend their time here
     shifted: Float = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
     np.exp(shifted, out=shifted)
     shifted /= np.add.reduce(shifted, axis=-1, keepdims=True)
@@ -196,32 +184,22 @@ def softmax(logits: Float) -> Float:
 
 
 def loss_and_gradient(head: Float, inputs: Float, label: NDArray[np.int64], weight: Float) -> tuple[float, Float]:
-    """Returns the summed class-weighted log-loss and its gradient [C, d + 1]; sums over hospitals are the pooled ones.
+    """Returns the summed log-loss and its gradient [C, d + 1], cases weighted by their class, weight [C].
 
-    Args:
-        head: [C, d + 1].
-        inputs: [n, d + 1].
-        label: int [n].
-        weight: [C], weight of a case of each class.
+    Sums over hospitals are the pooled ones.
     """
-    logits = inputs @ head.T
+    logits, rows, case_weight = inputs @ head.T, np.arange(len(label)), weight[label]
     logits = logits - logits.max(axis=1, keepdims=True)
     exponent = np.exp(logits)
     total = exponent.sum(axis=1)
-    case_weight = weight[label]
-    loss = float(case_weight @ (np.log(total) - logits[np.arange(len(label)), label]))
+    loss = float(case_weight @ (np.log(total) - logits[rows, label]))
     residual = exponent / total[:, None]
-    residual[np.arange(len(label)), label] -= 1.0
+    residual[rows, label] -= 1.0
     return loss, (residual * case_weight[:, None]).T @ inputs
 
 
 def class_weights(counts: Float) -> Float:
-    """Returns the weight of a case of each class so that classes count alike and the weights average to one.
-
-    Example:
-        >>> class_weights(np.array([1.0, 3.0, 0.0])).tolist()
-        [2.0, 0.6666666666666666, 0.0]
-    """
+    """Returns the weight of a case of each class so that classes count alike and the weights average to one."""
     seen = counts > 0
     return np.asarray(np.where(seen, counts.sum() / (max(int(seen.sum()), 1) * np.maximum(counts, 1.0)), 0.0))
 
@@ -239,8 +217,7 @@ def to_raw(head: Float, mean: Float, scale: Float, seen: NDArray[np.bool_] | Non
 def local_head(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Float:
     """Returns the head one hospital trains alone, [C, d + 1] on raw features [n, d]; see `logistic`.
 
-    Features are standardised by the hospital's own moments. A class it does not show is never answered; if it shows
-    one class, that one always is.
+    Its own moments standardise. A class it does not show is never answered; if it shows one class, that one always is.
     """
     wide = np.asarray(values, dtype=np.float64)
     mean = wide.sum(axis=0) / max(len(wide), 1)
@@ -255,8 +232,7 @@ def logistic(inputs: Float, label: NDArray[np.int64], classes: int, *, penalty: 
     It minimises the class-weighted mean log-loss plus penalty / 2 times the squared length of the head's weights, as
     `pooled-logistic` does. scikit-learn weighs the summed log-loss by C and the squared length by 1 / 2, so that C =
     1 / (penalty n). Two classes are one row w to it: the head's rows are -w / 2 and w / 2, whose squared length is half
-    of w's, so that C doubles. L-BFGS needs some tens of steps at such a penalty, as the problem is convex and the
-    features are of one scale. The weights lie in the span of the cases, so they are sought there: with fewer cases than
+    of w's, so that C doubles. The weights lie in the span of the cases, so they are sought there: with fewer cases than
     features that has far fewer numbers, and the same answer.
 
     Args:

@@ -1,8 +1,8 @@
 """Sufficient statistics of labelled features: what a hospital sums, and what a server can add and subtract.
 
-One message of class counts, class sums and the Gram matrix gives the pooled nearest mean, ridge and discriminant heads
-exactly (docs/methods.md; ridge: Fanì et al., ICML 2024; He et al., "AFL", CVPR 2025). Sent per fold, the same message
-gives exact federated cross-validation, because the training part of a fold is the total minus the fold.
+Class counts, class sums and the Gram matrix give the pooled nearest mean, ridge and discriminant heads exactly
+(docs/methods.md; ridge: Fanì et al., ICML 2024; He et al., "AFL", CVPR 2025). Sent per fold they give exact federated
+cross-validation, because the training part of a fold is the total minus the fold.
 """
 
 from collections.abc import Mapping
@@ -69,12 +69,7 @@ class Statistics:
 
 
 def collect(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Statistics:
-    """Returns the statistics of features [n, d] with labels [n], in float64.
-
-    Example:
-        >>> collect(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0, 1]), 2).gram.tolist()
-        [[10.0, 14.0], [14.0, 20.0]]
-    """
+    """Returns the statistics of features [n, d] with labels [n], in float64."""
     wide = np.asarray(values, dtype=np.float64)
     onehot = np.eye(classes)[label]
     return Statistics(onehot.sum(axis=0), onehot.T @ wide, wide.T @ wide)
@@ -82,13 +77,8 @@ def collect(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes
 
 def pack(folds: list[Statistics]) -> Update:
     """Returns the message of some folds: counts [F, C], sums [F, C, d], upper triangles of the Grams [F, d(d+1)/2]."""
-    return Update(
-        {
-            "counts": np.stack([fold.counts for fold in folds]),
-            "sums": np.stack([fold.sums for fold in folds]),
-            "gram": np.stack([upper(fold.gram) for fold in folds]),
-        }
-    )
+    counts, sums = np.stack([fold.counts for fold in folds]), np.stack([fold.sums for fold in folds])
+    return Update({"counts": counts, "sums": sums, "gram": np.stack([upper(fold.gram) for fold in folds])})
 
 
 def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
@@ -103,12 +93,7 @@ def upper(matrix: Float) -> Float:
 
 
 def square(packed: Float, width: int) -> Float:
-    """Returns the symmetric matrix [d, d] of an upper triangle.
-
-    Example:
-        >>> square(np.array([1.0, 2.0, 3.0]), 2).tolist()
-        [[1.0, 2.0], [2.0, 3.0]]
-    """
+    """Returns the symmetric matrix [d, d] of an upper triangle."""
     matrix = np.zeros((width, width))
     matrix[np.triu_indices(width)] = packed
     return np.asarray(matrix + np.triu(matrix, 1).T)

@@ -28,27 +28,4 @@ class Closed(Method):
         return Outcome({"": study.head(solved.affine, self.name, solved.facts)}, bill, solved.server_cpu, solved.facts)
 
 
-@final
-@dataclass(frozen=True)
-class Taps(Method):
-    """The discriminant on the run of neighbouring taps that cross-validation prefers."""
-
-    syntax: ClassVar[str] = "discriminant-taps"
-    example: ClassVar[str] = "discriminant-taps"
-    summary: ClassVar[str] = "the discriminant on the taps that cross-validation chooses from the same sums"
-
-    def needs(self, study: Study) -> tuple[Candidates, ...]:
-        """See Method."""
-        return tuple(Candidates("discriminant", taps) for taps in study.runs())
-
-    def outcome(self, study: Study) -> Outcome:
-        """See Method."""
-        heads = {taps: study.solved("discriminant", taps) for taps in study.runs()}
-        best = min(heads, key=lambda taps: heads[taps].choice.loss)
-        facts = {**heads[best].facts, "taps": best}
-        head = study.head(heads[best].affine, "discriminant", facts)
-        spent = sum(solved.server_cpu for solved in heads.values())
-        return Outcome({"": head}, study.closed_bill(self.needs(study)), spent, facts)
-
-
-METHODS: tuple[type[Method], ...] = (Closed, Taps)
+METHODS: tuple[type[Method], ...] = (Closed,)

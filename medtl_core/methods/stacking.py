@@ -129,7 +129,7 @@ class Stacked(Method):
             facts["cv_gain"] = min(losses.values()) - point.loss
         mixture = Mixture.of(study, {name: member.affine for name, member in stay.items()}, weights, facts)
         spent = sum(member.server_cpu for member in members.values())
-        return Outcome({"": mixture}, bill, spent, mixture.facts, members=mixture.in_use(study))
+        return Outcome({"": mixture}, bill, spent, mixture.facts)
 
 
 METHODS: tuple[type[Method], ...] = (Stacked,)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medtl_core.errors import RunError
-from medtl_core.evaluation.result import MethodCost, Result
+from medtl_core.evaluation.result import Cost, Result
 from medtl_core.report.estimate import Estimate
 
 #: Version of the layout of `metrics.json`.
@@ -38,7 +38,7 @@ class MethodSummary:
 
     kind: str
     figures: Mapping[str, Estimate]
-    cost: MethodCost
+    cost: Cost
     interval: str = ""
     gains: Mapping[str, Estimate] | None = None
 
@@ -159,7 +159,7 @@ def _method(results: Sequence[Result], name: str, reference: str | None) -> Meth
             figure: Estimate.over([method.judgement.figures.get(figure) for method in judged], alone.get(figure))
             for figure in FIGURES
         },
-        cost=MethodCost(**means | sizes),
+        cost=Cost(**means | sizes),
         interval=str(judged[0].facts.get("interval", "")) if alone else "",
         gains=None if reference is None or name == reference else _gains(results, name, reference),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtl_core.evaluation.result import MethodCost, Result
+from medtl_core.evaluation.result import Cost, Result
 from medtl_core.report import numerals
 from medtl_core.report.estimate import Estimate
 from medtl_core.report.pool import CalibrationBin, MeanExchange, SiteSummary
@@ -160,7 +160,7 @@ def _gains(method: MethodSummary) -> list[TableCell]:
     return cells
 
 
-def _costs(cost: MethodCost) -> list[TableCell]:
+def _costs(cost: Cost) -> list[TableCell]:
     sizes = (numerals.size(cost.bytes_up), numerals.size(cost.bytes_down))
     times = (numerals.seconds(cost.cpu_seconds), numerals.seconds(cost.wall_seconds))
     return [TableCell(words) for words in (*sizes, f"{cost.rounds:g}", *times)]

@@ -12,9 +12,9 @@ import pytest
 from client.app import app as client_app
 from client.site import Node, OpenHospitals, Site, open_site
 from medtl_core.config import Settings
-from medtl_core.data.manifest import write_manifest
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.values import Examples, Task
+from tests.manifest import write_manifest
 
 TASK = Task("toy", ("no", "yes"))
 

@@ -33,7 +33,7 @@ def test_sites_differ_in_class_mix_and_look(small) -> None:
 
 
 def test_pixels_follow_the_seed_and_a_larger_phantom_begins_with_the_smaller_one(small) -> None:
-    large, other = phantom(size=32, patients=600), phantom(seed=1, size=32, patients=480)
+    large, other = phantom(size=32, patients=500), phantom(seed=1, size=32, patients=40)
     held, again, others = (
         {id_: image.tobytes() for id_, image in zip(made["patient"], made["image"], strict=True)}
         for made in (small, large, other)
@@ -45,7 +45,7 @@ def test_pixels_follow_the_seed_and_a_larger_phantom_begins_with_the_smaller_one
     assert train_images(480) == {name: int((train == name).sum()) for name in SCANNERS}
 
 
-@pytest.mark.parametrize("wrong", [{"size": 16}, {"patients": 9}])
-def test_too_small_is_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="too small"):
-        phantom(**wrong)
+def test_too_small_is_refused() -> None:
+    for wrong in ({"size": 16}, {"patients": 9}):
+        with pytest.raises(ConfigError, match="too small"):
+            phantom(**wrong)

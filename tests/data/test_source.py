@@ -10,11 +10,11 @@ from medtl_core.config import Settings
 from medtl_core.data import arrays
 from medtl_core.data.images import check_images, decode
 from medtl_core.data.leak import check_leaks
-from medtl_core.data.manifest import write_manifest
 from medtl_core.data.partition import partition
 from medtl_core.data.source import open_source, phantom_patients
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError
+from tests.manifest import write_manifest
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the real data sets are not on this machine")
@@ -38,18 +38,13 @@ def medmnist(path: Path, **changes: np.ndarray) -> Path:
     return path
 
 
-def test_the_phantom_is_the_default_and_small_enough_to_draw() -> None:
-    source = open_source(Settings(image_size=32))
-    assert source.entry.name == "phantom" and source.entry.synthetic and "Synthetic" in source.notes[0]
-    assert len(np.unique(source.examples["patient"])) == 480
-
-
 @pytest.mark.parametrize(
     "asked",
-    [Settings(image_size=32, shots=120), Settings(image_size=32, sites=12, shots=40), Settings(image_size=32, shots=0)],
+    [Settings(image_size=32, shots=120), Settings(image_size=32, sites=12, shots=40)],
 )
 def test_the_phantom_grows_with_what_is_asked(asked: Settings) -> None:
     source = open_source(asked)
+    assert source.entry.name == "phantom" and source.entry.synthetic and "Synthetic" in source.notes[0]
     for kind in ("natural", "dirichlet", "size", "even"):
         parts = partition(source.examples, asked.replace(partition=kind))
         assert len(parts.sites) == asked.sites
@@ -95,15 +90,12 @@ def test_a_manifest_of_a_named_set_takes_its_classes_and_views(tmp_path: Path) -
         opened(tmp_path / "site", data="ham10000_sites")
 
 
-def test_an_own_manifest_states_its_views_in_task_json(tmp_path: Path) -> None:
+def test_an_own_manifest_states_its_views_in_task_json_and_a_table_is_read_as_one(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("path,label,patient_id\na.png,x,1\n")
     assert opened(tmp_path).entry.views == ("identity",)
     (tmp_path / "task.json").write_text('{"name": "t", "classes": ["x", "y"], "views": ["identity", "flip-h"]}')
     source = opened(tmp_path)
     assert source.entry.views == ("identity", "flip-h") and source.entry.task.classes == ("x", "y")
-
-
-def test_a_table_is_read_where_the_backbone_is_a_table(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("label,patient_id,age\nx,1,40\ny,2,\n")
     assert opened(tmp_path, backbone="table").examples["table"].shape == (2, 1)
     with pytest.raises(DataError, match="'path' is missing"):
@@ -138,17 +130,12 @@ def test_class_folders_with_and_without_splits(tmp_path: Path) -> None:
 
 
 def test_bad_class_folders_are_refused(tmp_path: Path) -> None:
-    for name in ("a/train/normal", "a/test/norml", "b/test/normal", "c/one", "d/one"):
+    for name in ("a/train/normal", "a/test/norml", "b/test/normal", "c/one"):
         picture(tmp_path / name / "0.png")
     (tmp_path / "c" / "two").mkdir()
-    (tmp_path / "d" / "two").mkdir()
-    (tmp_path / "d" / "two" / "scan.dcm").touch()
-    for name, words in {
-        "a": "'norml' is not known; did you mean 'normal'",
-        "b": "no train folder",
-        "c": "two holds no image",
-        "d": r"found \.dcm",
-    }.items():
+    (tmp_path / "c" / "two" / "scan.dcm").touch()
+    wanted = {"a": "'norml' is not known; did you mean 'normal'", "b": "no train", "c": r"two holds no image.*\.dcm"}
+    for name, words in wanted.items():
         with pytest.raises(DataError, match=words):
             opened(tmp_path / name)
 

@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medtl_core.errors import DataError, ReplyError
 from medtl_core.evaluation.federated import expected_shapes, judge_sites, log_odds, summarise
 from medtl_core.evaluation.scores import judge, plain, select
-from medtl_core.values import ABSENT, Scores, Update
+from medtl_core.values import ABSENT
 from tests.evaluation.drawn import FEW, SEEDS, alike, draw
 
 
@@ -89,13 +88,3 @@ def test_log_odds_are_those_of_the_probability(seed: int, classes: int) -> None:
     logits = draw(20, classes, seed).logits
     probability = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(log_odds(logits), np.log(probability / (1 - probability)), atol=1e-6)
-
-
-def test_sums_and_scores_that_do_not_fit_are_refused() -> None:
-    sums = summarise(draw(5, 3, 0))
-    with pytest.raises(ReplyError, match="4 classes"):
-        judge_sites({"a": sums}, list("abcd"))
-    with pytest.raises(ReplyError, match="'sums' is missing"):
-        judge_sites({"a": Update({name: a for name, a in sums.arrays.items() if name != "sums"})}, list("abc"))
-    with pytest.raises(DataError, match="finite"):
-        summarise(Scores(np.full((1, 2), np.inf), np.array([0]), np.array(["a"]), np.array([0])))

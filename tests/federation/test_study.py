@@ -1,7 +1,5 @@
 """The study over hospitals in memory: every method, each phase once, and the pooled solution as the yardstick."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,6 @@ from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import find_method, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.heads.linear import logistic, to_raw, with_bias
-from medtl_core.heads.tap_subsets import Groups, column_choices
 from medtl_core.values import ABSENT
 from tests.memory import PROBLEM, make_site
 
@@ -33,16 +30,8 @@ def test_each_phase_is_asked_once(hospitals: MemoryHospitals) -> None:
     assert tasks.count("fit") == 5
 
 
-def test_same_seed_same_bytes_and_another_seed_another_head(hospitals: MemoryHospitals) -> None:
-    first, second = (study(hospitals, "fedavg-3").outcome(find_method("fedavg-3")).heads[""] for _ in range(2))
-    assert first.weight.tobytes() == second.weight.tobytes()
-    others = MemoryHospitals([make_site(name, 20, seed=1) for name in "ab"])
-    other = study(others, "fedavg-3").outcome(find_method("fedavg-3")).heads[""]
-    assert other.weight.tobytes() != first.weight.tobytes()
-
-
 def test_heads_do_not_depend_on_neighbours(hospitals: MemoryHospitals) -> None:
-    together = study(hospitals, "fedavg-2,fedavg-4,ridge,discriminant-taps")
+    together = study(hospitals, "fedavg-2,fedavg-4,ridge,ensemble-equal")
     for name in ("fedavg-2", "ridge"):
         alone, beside = study(hospitals, name), together
         np.testing.assert_array_equal(
@@ -69,32 +58,6 @@ def test_auto_takes_the_lowest_cross_validated_loss(hospitals: MemoryHospitals) 
     losses = outcome.facts["losses"]
     assert set(losses) == {"ridge", "discriminant", "fedavg-20-adjusted"}
     assert outcome.facts["chosen"] == min(losses, key=losses.get)
-
-
-BACKBONES = (("a:4", 0, 1), ("a:7", 1, 2), ("b:2", 2, 4), ("b:3", 4, 5), ("c:9", 5, 6))
-
-
-def test_runs_stay_within_a_backbone_and_backbones_join_whole() -> None:
-    assert {name: columns.tolist() for name, columns in column_choices(BACKBONES).items()} == {
-        "a:4": [0], "a:4+a:7": [0, 1], "a:7": [1],
-        "b:2": [2, 3], "b:2+b:3": [2, 3, 4], "b:3": [4],
-        "c:9": [5],
-        "a:4+a:7+b:2+b:3": [0, 1, 2, 3, 4], "a:4+a:7+c:9": [0, 1, 5], "b:2+b:3+c:9": [2, 3, 4, 5],
-        "a:4+a:7+b:2+b:3+c:9": [0, 1, 2, 3, 4, 5],
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(("groups", "runs"), [(PROBLEM.groups, 6), (BACKBONES, 11)], ids=["one backbone", "three"])
-def test_taps_are_those_of_the_lowest_loss(hospitals: MemoryHospitals, groups: Groups, runs: int) -> None:
-    made = Study(hospitals, replace(PROBLEM, groups=groups), Settings(), read_methods("discriminant-taps"))
-    outcome = made.outcome(made.methods[0])
-    losses = {taps: made.solved("discriminant", taps).choice.loss for taps in column_choices(groups)}
-    assert len(losses) == runs
-    assert outcome.facts["taps"] == min(losses, key=lambda taps: losses[taps])
-    assert outcome.facts["cv_loss"] == min(losses.values())
-    used = np.flatnonzero(np.abs(outcome.heads[""].weight).sum(axis=0))
-    assert used.tolist() == column_choices(groups)[outcome.facts["taps"]].tolist()
-    assert [request.task for request in hospitals.asked] == ["statistics", "validate"]
 
 
 def test_pooled_logistic_equals_logistic_on_pooled_cases(hospitals: MemoryHospitals) -> None:

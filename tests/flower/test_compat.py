@@ -1,15 +1,19 @@
 """What is used of Flower's private names still does what it did."""
 
+from importlib.metadata import version
+
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from medtl_core.flower import compat
 
+#: Versions of Flower that `medtl_core.flower.compat` was read and run against.
+TESTED = ("1.41.", "1.42.")
+
 
 def test_the_installed_flower_is_one_this_was_read_and_run_against() -> None:
-    assert compat.flower_version() in compat.TESTED, (
-        f"flwr {compat.flower_version()} is new here: read medtl_core/flower/compat.py against it, run the deployed "
-        "tests, then add it to TESTED"
+    assert version("flwr").startswith(TESTED), (
+        "this flwr is new here: read medtl_core/flower/compat.py against it, run the deployed tests, add it to TESTED"
     )
 
 

@@ -1,45 +1,24 @@
 """Hostile and unlucky hospitals, and what a network does to messages, over whole exchanges; one reply: test_records."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
 
 from medtl_core.errors import DataError
-from medtl_core.flower.grid import LocalGrid, LocalOptions
+from medtl_core.flower.grid import LocalGrid, LocalOptions, run_local
 
 X = np.arange(6.0).reshape(2, 3)
-TERA = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }"
 OTHERS = ["h000", "h002", "h003"]
 
 
-def arrays(content: RecordDict, **named: np.ndarray) -> RecordDict:
-    return RecordDict({**content, "arrays": ArrayRecord({name: Array(array) for name, array in named.items()})})
-
-
-def claim(content: RecordDict, data: bytes) -> RecordDict:
-    return RecordDict({**content, "arrays": ArrayRecord({"x": Array("float64", (2, 3), "numpy.ndarray", data)})})
-
-
-def about(content: RecordDict, **values: object) -> RecordDict:
-    return RecordDict({**content, "about": ConfigRecord({**content["about"], **values})})
-
-
 HOSTILE = {
-    "shape": lambda content: arrays(content, x=X.T.copy()),
-    "dtype": lambda content: arrays(content, x=X.astype(np.float32)),
-    "not-finite": lambda content: arrays(content, x=np.where(X == 2, np.nan, X)),
-    "header": lambda content: claim(content, TERA.ljust(127) + b"\n" + b"\0" * 48),
-    "missing-array": lambda content: arrays(content),
-    "unknown-array": lambda content: arrays(content, x=X, y=X),
-    "weight": lambda content: about(content, weight=10**12),
-    "agreement": lambda content: about(content, agreement="of another run"),
-    "unknown-site": lambda content: about(content, site="h003"),
+    "shape": lambda content: RecordDict({**content, "arrays": ArrayRecord({"x": Array(X.T.copy())})}),
+    "missing-array": lambda content: RecordDict({**content, "arrays": ArrayRecord()}),
     "malformed": lambda content: RecordDict(),
 }
 
@@ -176,36 +155,23 @@ def test_a_duplicate_and_a_foreign_reply_change_nothing(ward, ask) -> None:
     assert failures == [("h001", "duplicate"), ("h002", "foreign")]
 
 
-def test_flower_s_own_strategy_runs_and_its_info_lines_stay_off_the_terminal() -> None:
-    code = """
-import logging
-from flwr.app import ArrayRecord, Array, MetricRecord, Message, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.serverapp import ServerApp
-from flwr.serverapp.strategy import FedAvg
-import numpy as np
-from medtl_core.flower.grid import run_local
-client, server = ClientApp(), ServerApp()
-@client.train()
-def train(message, context):
-    x = Array(message.content["arrays"]["x"].numpy() + context.node_config["partition-id"])
-    records = {"arrays": ArrayRecord({"x": x}), "metrics": MetricRecord({"num-examples": 1})}
-    return Message(RecordDict(records), reply_to=message)
-@server.main()
-def main(grid, context):
-    logging.getLogger("root").warning("heard")
-    strategy = FedAvg(min_train_nodes=3, min_available_nodes=3, fraction_evaluate=0.0)
-    result = strategy.start(grid, ArrayRecord({"x": Array(np.zeros(2))}), num_rounds=2)
-    np.testing.assert_allclose(result.arrays["x"].numpy(), [2.0, 2.0])
-nodes = [{"partition-id": part} for part in range(3)]
-run_local(server, client, node_configs=nodes, run_config={}, workers=2)
-"""
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True,
-        text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert done.stdout == ""
-    assert done.stderr.startswith("heard\n")  # and then at most what Flower warns of
-    assert "INFO" not in done.stderr
-    assert "Received" not in done.stderr
+def test_flower_s_own_strategy_runs_and_its_info_lines_stay_off_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    client, server = ClientApp(), ServerApp()
+
+    @client.train()
+    def train(message: Message, context: Context) -> Message:
+        x = Array(message.content["arrays"]["x"].numpy() + context.node_config["partition-id"])
+        metrics = MetricRecord({"num-examples": 1})
+        return Message(RecordDict({"arrays": ArrayRecord({"x": x}), "metrics": metrics}), reply_to=message)
+
+    @server.main()
+    def main(grid: Grid, context: Context) -> None:
+        strategy = FedAvg(min_train_nodes=3, min_available_nodes=3, fraction_evaluate=0.0)
+        result = strategy.start(grid, ArrayRecord({"x": Array(np.zeros(2))}), num_rounds=2)
+        np.testing.assert_allclose(result.arrays["x"].numpy(), [2.0, 2.0])
+
+    nodes = [{"partition-id": part} for part in range(3)]
+    run_local(server, client, node_configs=nodes, run_config={}, workers=2)
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "INFO" not in shown.err

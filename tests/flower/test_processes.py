@@ -1,47 +1,12 @@
-"""What the harness of real processes promises: words arrive, ports are free, and nothing outlives the context."""
+"""What the harness of real processes promises: nothing outlives the context."""
 
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from flwr.common.config import parse_config_args
-from hypothesis import example, given
-from hypothesis import settings as examples
-from hypothesis import strategies as st
 
-from medtl_core.errors import RunError
-from tests.harness.children import Children, free_ports, marked, tail, words
-from tests.harness.processes import Deployment
-
-values = st.text(st.characters(exclude_categories=["Cs"])) | st.integers(-(2**62), 2**62) | st.booleans()
-finite = st.floats(allow_nan=False, allow_infinity=False)
-
-
-@given(st.dictionaries(st.from_regex(r"[a-z][a-z-]{0,8}", fullmatch=True), values | finite, min_size=1, max_size=4))
-@example({"path": "/srv/the \"old\" ward's/C:\\x=1 y='2'", "end": "a.toml", "line": "one\ntwo\x7f", "rate": 1e-05})
-@examples(deadline=None, max_examples=50)
-def test_words_come_back_from_flower_as_they_were(config: dict[str, str | int | float | bool]) -> None:
-    assert parse_config_args([words(config)]) == config
-
-
-def test_ports_differ_and_a_taken_one_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(set(free_ports(5))) == 5
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        monkeypatch.setattr("tests.harness.children._PORTS", range(port, port + 1))
-        with pytest.raises(RunError, match="no 1 free ports"):
-            free_ports(1)
-
-
-def test_environment_is_quiet_and_its_own(tmp_path: Path) -> None:
-    env = Children(tmp_path).environment("node 1", EXTRA="x")
-    assert env["FLWR_HOME"] == str(tmp_path / "node 1") and Path(env["FLWR_HOME"]).is_dir()
-    assert (env["FLWR_TELEMETRY_ENABLED"], env["FLWR_DISABLE_UPDATE_CHECK"], env["EXTRA"]) == ("0", "1", "x")
-
+from tests.harness.children import Children, marked, tail
 
 DETACHED = """
 import subprocess, sys, time
@@ -49,49 +14,18 @@ subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_ne
 print("\\x1b[31mstarted\\x1b[0m", flush=True)
 time.sleep(60)
 """
-STUBBORN = """
-import signal, time
-signal.signal(signal.SIGTERM, signal.SIG_IGN)
-print("started", flush=True)
-time.sleep(60)
-"""
-
-
-def started(children: Children, code: str) -> subprocess.Popen[bytes]:
-    """A process that has said that it has started."""
-    command = [Path(sys.executable).name, "-c", code]
-    process = children.start("python", command, children.environment("flwr"))
-    end = time.monotonic() + 60
-    while "started" not in tail(children.log("python")) and time.monotonic() < end:
-        time.sleep(0.05)
-    return process
 
 
 def test_detached_processes_end_with_the_context(tmp_path: Path) -> None:
     with pytest.raises(KeyError), Children(tmp_path) as children:
-        process = started(children, DETACHED)
+        command = [Path(sys.executable).name, "-c", DETACHED]
+        process = children.start("python", command, children.environment("flwr"))
+        end = time.monotonic() + 60
+        while "started" not in tail(children.log("python")) and time.monotonic() < end:
+            time.sleep(0.05)
         assert len(marked(tmp_path)) == 2
         assert not children.ended()
         raise KeyError
     assert process.returncode is not None
     assert not marked(tmp_path)
     assert children.tails() == "--- python.log\nstarted"
-
-
-def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.harness.children._PATIENCE", 1.0)
-    with Children(tmp_path) as children:
-        process = started(children, STUBBORN)
-    assert process.returncode == -9
-
-
-@pytest.mark.deployed
-def test_a_superlink_that_cannot_start_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        monkeypatch.setattr("tests.harness.processes.free_ports", lambda count: [port] * count)
-        with pytest.raises(RunError, match="SuperLink did not start"), Deployment([], home=tmp_path):
-            pass
-    assert not marked(tmp_path)

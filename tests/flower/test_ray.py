@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from medtl_core.errors import ConfigError, RunError
+from medtl_core.errors import RunError
 from medtl_core.flower import compat
 from simulations import ray
 
@@ -26,18 +26,6 @@ def test_the_private_simulation_still_takes_what_is_given() -> None:
     run = compat.empty_run(1)
     assert {"primary_task_id", "federation_id", "override_config"} <= vars(run).keys()
     assert isinstance(NOOP_FEDERATION_ID, type(run.federation_id))
-
-
-@pytest.mark.parametrize("error", [ConfigError("no such data"), ValueError("no such data")])
-def test_what_the_server_raises_ends_the_run(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def broken(*args: object, **more: object) -> None:
-        raise error
-
-    monkeypatch.setattr(ray, "_simulated", broken)
-    monkeypatch.setattr(ray, "find_spec", lambda name: object())
-    with pytest.raises(RunError, match="no such data") as raised:
-        ray.run_ray(Path(), 2, {"out": ""})
-    assert raised.value.__cause__ is error
 
 
 def test_without_ray_the_remedy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,12 +64,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recorded(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """The golden file; with --update-golden what the tests put in is written at their end."""
-    update = request.config.getoption("--update-golden")
+    update = bool(request.config.getoption("--update-golden"))
     known = json.loads(GOLDEN.read_text(encoding="utf-8")) if GOLDEN.exists() else {"machine": "", "runs": {}}
+    yield {**known, "update": update}
     if update:
         known["machine"] = machine()
-    yield known
-    if update:
         known["runs"] = {key: known["runs"][key] for key in sorted(known["runs"])}
         GOLDEN.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -154,6 +153,11 @@ def steady(value: Any, where: str = "") -> Any:
     return [steady(inner) for inner in value] if isinstance(value, list) else value
 
 
+def simulated(app: Any, values: Mapping[str, Any]) -> None:
+    nodes = [{"partition-id": part, "num-partitions": 5} for part in range(5)]
+    run_local(server_app, app, node_configs=nodes, run_config=settings({**SMALL, **values}).public(), workers=1)
+
+
 def run(method: str, side: str, folder: Path, more: Mapping[str, Any], patch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Runs one method's example and returns what the golden file holds of it."""
     name = f"{method}-{side}" + ("-secure" if more.get("secure-sum") else "")
@@ -165,9 +169,7 @@ def run(method: str, side: str, folder: Path, more: Mapping[str, Any], patch: py
         patch.setattr(gate, "system_entropy", transcript.entropy)
         patch.setattr(secure, "system_entropy", transcript.entropy)
         patch.setattr(os, "urandom", transcript.random)
-    chosen = settings({**SMALL, **(PUBLIC if private else {}), **more, "methods": method, "test": side, **places})
-    nodes = [{"partition-id": part, "num-partitions": 5} for part in range(5)]
-    run_local(server_app, transcript, node_configs=nodes, run_config=chosen.public(), workers=1)
+    simulated(transcript, {**(PUBLIC if private else {}), **more, "methods": method, "test": side, **places})
     result = json.loads((out / "result.json").read_text(encoding="utf-8"))
     check_contract(result, out / "heads")
     (judged,) = result["methods"].values()
@@ -214,17 +216,16 @@ def norms(heads: Path) -> dict[str, float]:
     }
 
 
-def compare(key: str, entry: dict[str, Any], recorded: dict[str, Any], update: bool) -> None:
-    if update:
+def compare(key: str, entry: dict[str, Any], recorded: dict[str, Any]) -> None:
+    if recorded["update"]:
         recorded["runs"][key] = entry
         return
     known = recorded["runs"][key]
     if recorded["machine"] == machine():
         assert entry == known
         return
-    assert {task: row[0] for task, row in entry["exchanges"].items()} == {
-        task: row[0] for task, row in known["exchanges"].items()
-    }
+    counts = [{task: row[0] for task, row in one["exchanges"].items()} for one in (entry, known)]
+    assert counts[0] == counts[1]
     assert entry["norms"].keys() == known["norms"].keys()
     assert entry["figures"].keys() == known["figures"].keys()
     if "ledger" in known:  # noise of a sum that differs in its last digit may differ in all
@@ -236,47 +237,35 @@ def compare(key: str, entry: dict[str, Any], recorded: dict[str, Any], update: b
 
 @pytest.mark.parametrize(("method", "side"), SIDES, ids=lambda value: value)
 def test_every_method_sends_and_leaves_the_same_bytes(
-    method: str, side: str, folder: Path, recorded: dict[str, Any], request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    method: str, side: str, folder: Path, recorded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     entry = run(method, side, folder, {}, monkeypatch)
-    compare(f"{method}/{side}", entry, recorded, request.config.getoption("--update-golden"))
-    if (
-        side == "sites"
-        and METHODS[method].test == "any"
-        and entry["kind"] == "federated"
-        and not BATCHED.search(method)
-    ):
+    compare(f"{method}/{side}", entry, recorded)
+    alone = METHODS[method].test == "any" and entry["kind"] == "federated" and not BATCHED.search(method)
+    if side == "sites" and alone:
         # the hospitals share out the very cases the server holds; float32 on the wire may turn a near tie
         central = recorded["runs"][f"{method}/server"]["figures"]["balanced_accuracy"]
         assert entry["figures"]["balanced_accuracy"] == pytest.approx(central, abs=0.02)
 
 
 def test_a_secure_sum_sends_and_leaves_the_same_bytes(
-    folder: Path, recorded: dict[str, Any], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    folder: Path, recorded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = run("private-auto", "server", folder, {"secure-sum": True}, monkeypatch)
-    compare("private-auto/server/secure", entry, recorded, request.config.getoption("--update-golden"))
+    compare("private-auto/server/secure", entry, recorded)
 
 
-def test_a_report_of_several_methods_keeps_its_bytes(
-    folder: Path, recorded: dict[str, Any], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_of_several_methods_keeps_its_bytes(folder: Path, recorded: dict[str, Any]) -> None:
     """The page of one stored study, its seconds set to zero; on another processor only that it can be drawn."""
     methods = "local,nearest-mean,discriminant,fedavg-2,auto,ensemble-weighted"
     place = folder / "report" / "seed-0"
-    chosen = settings({**SMALL, "methods": methods, "cache": str(folder / "cache"), "out": str(place)})
-    nodes = [{"partition-id": part, "num-partitions": 5} for part in range(5)]
-    run_local(server_app, client_app, node_configs=nodes, run_config=chosen.public(), workers=1)
+    simulated(client_app, {"methods": methods, "cache": str(folder / "cache"), "out": str(place)})
     result = json.loads((place / "result.json").read_text(encoding="utf-8"))
     (place / "result.json").write_text(json.dumps(timeless(result)), encoding="utf-8")
     write_report(place.parent)
     page = (place.parent / "report.html").read_bytes()
-    entry = {"page": short(page)}
-    if request.config.getoption("--update-golden"):
-        recorded["runs"]["report"] = entry
-    elif recorded["machine"] == machine():
-        assert entry == recorded["runs"]["report"]
+    if recorded["update"] or recorded["machine"] == machine():
+        compare("report", {"page": short(page)}, recorded)
     assert len(page) > 10_000
 
 
@@ -293,7 +282,5 @@ def timeless(value: Any, key: str = "") -> Any:
 
 
 def test_the_golden_file_holds_these_runs_and_no_others(recorded: dict[str, Any]) -> None:
-    assert recorded["runs"].keys() == {f"{method}/{side}" for method, side in SIDES} | {
-        "private-auto/server/secure",
-        "report",
-    }
+    apart = {"private-auto/server/secure", "report"}
+    assert recorded["runs"].keys() == {f"{method}/{side}" for method, side in SIDES} | apart

@@ -28,8 +28,6 @@ PYTHON = "MEDTL_TEST_PYTHON"
 
 #: Ports the kernel does not hand out by itself to outgoing connections (those start at 32768 or above).
 _PORTS = range(20000, 32000)
-#: What JSON leaves in a text and Flower or TOML does not bear there: a quote, and whatever ends a line.
-_UNQUOTABLE = re.compile(r'\\"|[\x7f-\x9f\u2028\u2029]')
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 #: Seconds a process has to end by itself after SIGTERM, and after SIGKILL.
 _PATIENCE = 5.0
@@ -58,7 +56,6 @@ class Children:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def environment(self, flower_home: str, **own: str) -> dict[str, str]:
-        """Returns the environment of a process whose FLWR_HOME is a folder of that name in the home folder."""
         folder = self.home / flower_home
         folder.mkdir(parents=True, exist_ok=True)
         path = os.pathsep.join([str(executables()), os.environ.get("PATH", os.defpath)])
@@ -82,11 +79,9 @@ class Children:
         return process
 
     def log(self, name: str) -> Path:
-        """Returns where a process's output goes."""
         return self.home / f"{name}.log"
 
     def ended(self) -> dict[str, int]:
-        """Returns the exit codes of the processes that have ended."""
         codes = {name: process.poll() for name, process in self._processes.items()}
         return {name: code for name, code in codes.items() if code is not None}
 
@@ -96,11 +91,7 @@ class Children:
         return "\n".join(f"--- {path.relative_to(self.home)}\n{tail(path)}" for path in logs)
 
     def stop(self) -> None:
-        """Ends every process: SIGTERM, five seconds, SIGKILL.
-
-        Raises:
-            RunError: a process outlived SIGKILL, e.g. because another user owns it.
-        """
+        """Ends every process: SIGTERM, five seconds, SIGKILL."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             end = time.monotonic() + _PATIENCE
             self._send(number)
@@ -152,11 +143,7 @@ def marked(home: Path) -> set[int]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns different ports on which nothing listens.
-
-    Raises:
-        RunError: none was found.
-    """
+    """Returns different ports on which nothing listens."""
     found: list[int] = []
     for port in random.SystemRandom().sample(_PORTS, min(len(_PORTS), 500)):
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -177,19 +164,5 @@ def tail(path: Path, lines: int = _SHOWN) -> str:
 
 
 def words(values: Mapping[str, str | int | float | bool]) -> str:
-    r"""Returns `key=value` words as Flower's options --run-config and --node-config take them.
-
-    Flower cuts the text at the next double quote before it reads TOML, so one inside a value must be written as a code.
-
-    Example:
-        >>> words({"shots": 12, "wire": True, "out": 'a "b" c'})
-        'shots=12 wire=true out="a \\u0022b\\u0022 c"'
-    """
-    return " ".join(f"{key}={_literal(value)}" for key, value in values.items())
-
-
-def _literal(value: str | int | float | bool) -> str:
-    if not isinstance(value, str):
-        return json.dumps(value)
-    inside = json.dumps(value, ensure_ascii=False)[1:-1]
-    return '"' + _UNQUOTABLE.sub(lambda found: f"\\u{ord(found[0][-1]):04X}", inside) + '"'
+    """Returns `key=value` words as Flower's options --run-config and --node-config take them; no quotes in values."""
+    return " ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())

@@ -1,7 +1,4 @@
-"""Runs with real Flower processes on this machine: `flwr run .` with Ray, and SuperLink with SuperNodes.
-
-Both are for tests and for trying out a deployment. A hospital's own start is described in the documentation.
-"""
+"""Runs with real Flower processes on this machine: `flwr run .` with Ray, and SuperLink with SuperNodes."""
 
 import json
 import re
@@ -41,20 +38,8 @@ _START = 90.0
 def flwr_run(app: Path, run_config: Values, *, nodes: int, home: Path, timeout: float) -> str:
     """Runs `flwr run .` with a local SuperLink and Ray of its own; both are ended with it.
 
-    Flower's command exits with 0 also when the run failed; here the true status decides.
-
-    Args:
-        app: folder with the app's pyproject.toml; Flower wants its name to be letters, digits and hyphens.
-        run_config: settings that differ from the app's pyproject.toml.
-        nodes: simulated hospitals.
-        home: folder for logs and Flower's own files.
-        timeout: seconds the whole run may take.
-
-    Returns:
-        The final status, "finished:completed".
-
-    Raises:
-        RunError: the run did not start, failed or took too long; the message ends with the last lines of the logs.
+    Flower's command exits with 0 also when the run failed; here the true status decides. It is "finished:completed", or
+    the RunError ends with the last lines of the logs. Flower wants the app's folder named by letters, digits, hyphens.
     """
     with Children(home) as children:
         (port,) = free_ports(1)
@@ -68,11 +53,7 @@ def flwr_run(app: Path, run_config: Values, *, nodes: int, home: Path, timeout: 
 
 
 class Deployment:
-    """One SuperLink and its SuperNodes as real processes on loopback, without TLS, as a context.
-
-    Attributes:
-        address: of the SuperLink, host:port.
-    """
+    """One SuperLink and its SuperNodes as real processes on loopback, without TLS, as a context."""
 
     def __init__(self, node_configs: Sequence[Values], *, home: Path) -> None:
         self._node_configs = list(node_configs)
@@ -93,7 +74,6 @@ class Deployment:
         self._children.stop()
 
     def run(self, app: Path, run_config: Values, *, timeout: float) -> str:
-        """Runs an app on the SuperNodes; arguments, result and errors are those of `flwr_run`."""
         self._runs += 1
         env = self._children.environment("flwr")
         _connect(Path(env["FLWR_HOME"]), f'address = "{self.address}"\ninsecure = true')
@@ -145,7 +125,6 @@ class _Job:
         return status
 
     def _final(self, run_id: str) -> tuple[str, str]:
-        """Returns status and details of the run once it has finished, or as they are at the deadline."""
         while True:
             status, details = self._status(run_id)
             if status.startswith("finished") or time.monotonic() > self.end:
@@ -171,7 +150,6 @@ class _Job:
 
 
 def _start_link(children: Children, port: int, env: Mapping[str, str], *more: str) -> None:
-    """Starts a SuperLink on loopback and waits until it answers."""
     address = f"127.0.0.1:{port}"
     command = ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port), *more]
     process = children.start("superlink", command, env)

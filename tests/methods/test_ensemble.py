@@ -1,4 +1,4 @@
-"""Ensembles: weights on the simplex, the least loss, no case that chose its own weights; diversity and gain."""
+"""Ensembles: weights on the simplex, the least loss, no case that chose its own weights."""
 
 import json
 from collections.abc import Sequence
@@ -8,15 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
-from scipy.special import rel_entr
 
 from medtl_core.evaluation.calibration import class_balance, softmax
-from medtl_core.evaluation.diversity import diversity, gain, member_sums, remarks, sums_expected
-from medtl_core.evaluation.scores import balanced_accuracy, judge, select
+from medtl_core.evaluation.scores import balanced_accuracy, select
 from medtl_core.methods import cross_fitting
 from medtl_core.methods.cross_fitting import combine, cross_fitted, drop_rule, equal, validation_weighted
 from medtl_core.values import ABSENT, Scores
-from tests.evaluation.drawn import alike
 
 FEW = settings(max_examples=20, deadline=None)
 
@@ -124,58 +121,3 @@ def test_the_order_of_cases_changes_no_weight(seed: int, data: st.DataObject) ->
     shuffled = {name: select(member, order) for name, member in members.items()}
     straight, mixed = cross_fitted(members)[0], cross_fitted(shuffled)[0]
     np.testing.assert_array_equal(straight.logits[order], mixed.logits)
-
-
-def of_pair(answers: list[int], others: list[int], label: list[int]) -> dict[str, float | None]:
-    return diversity(member_sums([alike(4.0 * np.eye(2)[side], label) for side in (answers, others)]))
-
-
-def test_pairs_by_hand() -> None:
-    label = [0, 0, 0, 0, 1, 1, 1, 1]
-    first = [0, 0, 0, 1, 1, 1, 1, 0]  # right: 1 1 1 0 1 1 1 0
-    second = [0, 0, 1, 1, 1, 1, 0, 1]  # right: 1 1 0 0 1 1 0 1
-    pair = of_pair(first, second, label)
-    assert pair["disagreement"] == 3 / 8
-    # both right 4, both wrong 1, only the first 2, only the second 1
-    assert pair["q_statistic"] == (4 * 1 - 2 * 1) / (4 * 1 + 2 * 1)
-    twin = of_pair(first, first, label)
-    assert (twin["disagreement"], twin["q_statistic"]) == (0.0, 1.0)
-    assert twin["jensen_shannon"] == pytest.approx(0.0, abs=1e-12)
-    assert of_pair([0, 1], [1, 0], [0, 0])["q_statistic"] == -1.0
-    assert of_pair([0, 0], [0, 1], [0, 0])["q_statistic"] is None
-
-
-@FEW
-@given(seed=st.integers(0, 1000), count=st.integers(2, 4), cut=st.integers(0, 20))
-def test_divergence_is_the_mean_relative_entropy_to_the_mean_and_sums_add(seed: int, count: int, cut: int) -> None:
-    members, rows = list(draw([0.0] * count, seed, cases=20).values()), np.arange(20) < cut
-    shares = np.stack([softmax(member.logits) for member in members])
-    pooled = diversity(member_sums(members))
-    exact = rel_entr(shares, shares.mean(axis=0)).sum(axis=2).mean()
-    assert pooled["jensen_shannon"] == pytest.approx(exact, abs=1e-12)
-    assert 0 <= pooled["jensen_shannon"] <= np.log(count)
-    sides = [member_sums([select(member, side) for member in members]) for side in (rows, ~rows)]
-    assert {name: array.shape for name, array in sides[0].items()} == sums_expected(count)
-    assert diversity({name: sides[0][name] + sides[1][name] for name in sides[0]}) == pytest.approx(pooled)
-
-
-def test_classes_never_seen_and_no_cases_are_no_error() -> None:
-    members = draw([0.0, 0.0], 1)
-    members["m0"].logits[:, 2] = ABSENT
-    assert np.isfinite(list(diversity(member_sums(list(members.values()))).values())).all()
-    empty = diversity(member_sums(list(draw([0.0, 0.0], 0, cases=0).values())))
-    assert empty == {"disagreement": None, "q_statistic": None, "jensen_shannon": None}
-
-
-def test_gain_over_the_best_and_the_mean_member() -> None:
-    members = draw([0.0, 0.5, 0.2], 3, cases=60)
-    whole = combine(list(members.values()))
-    each = {name: judge(member).figures for name, member in members.items()}
-    gained = gain(each, judge(whole).figures)["balanced_accuracy"]
-    accuracies = {name: figures["balanced_accuracy"] for name, figures in each.items()}
-    best = max(accuracies, key=lambda name: accuracies[name] or 0.0)
-    assert gained["best_member"] == best
-    assert gained["over_best"] == pytest.approx(balanced_accuracy(whole) - accuracies[best])
-    assert gained["over_mean"] == pytest.approx(balanced_accuracy(whole) - np.mean(list(accuracies.values())))
-    assert remarks(members, whole)["gain"]["balanced_accuracy"] == gained
-    assert remarks({"m0": members["m0"]}, whole) == {}

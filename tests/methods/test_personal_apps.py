@@ -147,9 +147,9 @@ def test_a_state_folder_that_cannot_be_written_stops_the_run_with_the_hospitals_
 
 def test_the_server_cannot_name_a_folder_on_a_deployed_hospitals_disk(tmp_path: Path, cache: Path) -> None:
     """A hospital of its own writes where its own node config says, or keeps nothing and is not asked to."""
-    from medtl_core.data.manifest import write_manifest
     from medtl_core.data.shared import shared_parts, shared_source
     from medtl_core.errors import RunError
+    from tests.manifest import write_manifest
 
     values = {**SMALL, "cache": str(cache), "out": str(tmp_path / "out"), "state": str(tmp_path / "of the server")}
     chosen = settings({**values, "methods": "ditto-2"})

@@ -9,12 +9,12 @@ import pytest
 
 from client.app import app as client_app
 from medtl_core.config import settings
-from medtl_core.data.manifest import write_manifest
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.flower.grid import run_local
 from server.app import app as server_app
 from tests.deployed import copy_app
 from tests.harness.processes import Deployment
+from tests.manifest import write_manifest
 from tests.methods.personal_sites import state_bytes
 
 pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]

@@ -3,9 +3,8 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from safetensors.numpy import load_file
 from client.app import app as client_app
 from medtl_core.cli.app import app as command_line
 from medtl_core.config import settings
-from medtl_core.data.manifest import write_manifest
 from medtl_core.data.source import open_source
 from medtl_core.features.dataset import Material
 from medtl_core.features.extract import extract, feature_spec
@@ -25,6 +23,7 @@ from medtl_core.federation.registry import unpack
 from medtl_core.federation.saved import is_model, load_head, load_packed
 from medtl_core.flower.grid import run_local
 from server.app import app as server_app
+from tests.manifest import write_manifest
 
 SAMPLES = Path(__file__).parent / "8906598"
 PHANTOM: Mapping[str, Any] = {
@@ -75,11 +74,7 @@ def medtl(*words: str | Path) -> str:
     return done.output
 
 
-# ---- features ----
-
-
-@dataclass(frozen=True)
-class Cases:
+class Cases(NamedTuple):
     """Four held-out cases of the first hospital, as features and as images."""
 
     values: np.ndarray
@@ -118,9 +113,6 @@ def test_cached_features_are_found_and_are_what_the_backbone_gives_today(cache: 
     np.testing.assert_allclose(four_cases("off").values, cases.values, atol=1e-4)
 
 
-# ---- heads ----
-
-
 @pytest.mark.parametrize("name", HEADS)
 def test_a_stored_head_answers_as_it_did(name: str, cases: Cases) -> None:
     path, wanted = SAMPLES / "heads" / f"{name}.json", stored("logits.json")[name]
@@ -132,31 +124,16 @@ def test_a_stored_head_answers_as_it_did(name: str, cases: Cases) -> None:
     np.testing.assert_allclose(logits, wanted["logits"], rtol=1e-3, atol=1e-4)
 
 
-def test_the_stored_heads_are_all_judged() -> None:
-    assert sorted(stored("logits.json")) == HEADS
-
-
 def test_a_new_hospital_starts_from_a_stored_metric(tmp_path: Path) -> None:
     examples = open_source(settings(PHANTOM)).examples
     there, held_out = examples["site"] == "phantom-e", examples["split"] == "test"
     rows = [np.flatnonzero(there & side)[:8] for side in (~held_out, held_out)]
     write_manifest(examples.take(np.concatenate(rows)), tmp_path / "hospital")
-    words = (
-        "adapt",
-        SAMPLES / "heads" / "metric",
-        "--data",
-        tmp_path / "hospital",
-        "--out",
-        tmp_path / "own",
-        "--json",
-    )
-    told = json.loads(medtl(*words))
+    places = ("--data", tmp_path / "hospital", "--out", tmp_path / "own")
+    told = json.loads(medtl("adapt", SAMPLES / "heads" / "metric", *places, "--json"))
     assert told["judged"] == 8
     assert 0.0 < told["before"]["balanced_accuracy"] < 1.0
     assert list(unpack(*load_packed(tmp_path / "own.json")).classes) == told["classes"]
-
-
-# ---- personal state ----
 
 
 class PutBack:
@@ -182,8 +159,7 @@ class PutBack:
                 self.used.add(path.name)
 
 
-@dataclass(frozen=True)
-class Continued:
+class Continued(NamedTuple):
     result: Mapping[str, Any]
     state: Path
     used: frozenset[str]
@@ -202,17 +178,17 @@ def continued(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Continue
     return Continued(result, folder / "state", frozenset(back.used))
 
 
-def test_hospitals_go_on_from_their_stored_personal_state(continued: Continued) -> None:
+def test_hospitals_go_on_from_their_stored_personal_state(continued: Continued, cache: Path) -> None:
     wanted = stored("personal/figures.json")
-    methods = {
-        name: {"figures": row["figures"], "by_site": row["by_site"], "began_late": row["facts"]["began_late"]}
-        for name, row in continued.result["methods"].items()
-    }
-    close({"failures": continued.result["failures"], "methods": methods}, {
-        "failures": wanted["failures"], "methods": wanted["methods"],
-    })  # fmt: skip
+    assert continued.result["failures"] == wanted["failures"]
+    for name, row in continued.result["methods"].items():
+        shown = {"figures": row["figures"], "by_site": row["by_site"], "began_late": row["facts"]["began_late"]}
+        close(shown, wanted["methods"][name], name)
+    assert continued.result["methods"].keys() == wanted["methods"].keys()
     files = {path.name for path in (SAMPLES / "personal" / "state").rglob("*") if path.is_file()}
     assert continued.used == files  # every stored file was on a disk when it was needed
+    assert sum(continued.result["sites"].values()) == 48
+    assert bytes_below(cache) == bytes_below(SAMPLES / "cache")  # and no feature was computed anew
 
 
 def test_personal_state_lies_where_it_lay(continued: Continued) -> None:
@@ -223,14 +199,6 @@ def test_personal_state_lies_where_it_lay(continued: Continued) -> None:
         assert found.keys() == wanted.keys()
         for name, array in wanted.items():
             np.testing.assert_allclose(found[name], array, rtol=1e-3, atol=1e-5, err_msg=f"{path.name}: {name}")
-
-
-def test_a_run_over_the_stored_cache_computes_no_feature(cache: Path, continued: Continued) -> None:
-    assert sum(continued.result["sites"].values()) == 48
-    assert bytes_below(cache) == bytes_below(SAMPLES / "cache")
-
-
-# ---- ledgers ----
 
 
 class Ward:
@@ -245,13 +213,10 @@ class Ward:
         out = self.folder / f"out-{self.runs}"
         places = {"test-path": self.folder / "data" / "server.csv", "state": self.folder / "server", "out": out}
         values = settings({**TABLES, **{key: str(path) for key, path in places.items()}, **changes}).public()
+        data, homes = self.folder / "data", self.hospitals
         nodes = [
-            {
-                "data-path": str(self.folder / "data" / f"{name}.csv"), "site-name": name,
-                "state-dir": str(self.hospitals / name),
-            }
-            for name in BOOKS
-        ]  # fmt: skip
+            {"data-path": f"{data}/{name}.csv", "site-name": name, "state-dir": f"{homes}/{name}"} for name in BOOKS
+        ]
         run_local(server_app, client_app, node_configs=nodes, run_config=values, wire=True)
         assert json.loads((out / "result.json").read_text(encoding="utf-8"))["failures"] == []
         return out
@@ -307,9 +272,6 @@ def test_another_run_goes_on_with_ledger_identity_and_peers(ward: Ward) -> None:
     ours = bytes_below(ward.hospitals)
     for name in BOOKS:
         assert ours[f"{name}/privacy/ledger.jsonl"].startswith(theirs[f"{name}/privacy/ledger.jsonl"])
-
-
-# ---- run folder ----
 
 
 def test_the_report_of_a_stored_run_is_made_anew(tmp_path: Path) -> None:

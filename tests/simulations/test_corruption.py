@@ -15,96 +15,58 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def picture(seed: int, size: int = 96, grey: bool = False) -> Pixels:
+def picture(seed: int, size: int = 96) -> Pixels:
     """Smooth blobs with fine texture: what blurs, compression and windows act on in a real image."""
     draw, (y, x) = rng(seed), np.mgrid[:size, :size] / size
     layers = []
-    for _ in range(1 if grey else 3):
+    for _ in range(3):
         blobs = [np.exp(-((x - a) ** 2 + (y - b) ** 2) / draw.uniform(0.01, 0.1)) for a, b in draw.random((6, 2))]
         base = np.sum(blobs, axis=0)
         layers.append(base / base.max() * 150 + 20 * np.sin(60 * x + draw.random()) + 50)
-    image = np.stack(layers * (3 if grey else 1), axis=2) + 6 * draw.standard_normal((size, size, 1))
+    image = np.stack(layers, axis=2) + 6 * draw.standard_normal((size, size, 1))
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def distortion(image: Pixels, name: str, severity: int, seed: int) -> float:
-    changed = corrupt(image, name, severity, rng=rng(seed)).astype(float)
-    return float(((changed - image) ** 2).mean())
-
-
 @pytest.mark.parametrize("name", CORRUPTIONS)
-@settings(deadline=None, max_examples=4)
+@settings(deadline=None, max_examples=2)
 @given(seed=st.integers(0, 10**6))
-def test_more_severity_is_more_distortion(name: str, seed: int) -> None:
-    images = [picture(seed + number) for number in range(3)]
-    means = [
-        np.mean([distortion(image, name, severity, seed + number) for number, image in enumerate(images)])
-        for severity in (0, *SEVERITIES)
-    ]
+def test_more_severity_is_more_distortion_and_draws_repeat(name: str, seed: int) -> None:
+    images, means = [picture(seed + number) for number in range(3)], []
+    for severity in (0, *SEVERITIES):
+        first, again = ([corrupt(image, name, severity, rng=rng(seed)) for image in images] for _ in range(2))
+        np.testing.assert_array_equal(first, again)
+        means.append(((np.array(first, float) - images) ** 2).mean())
     assert means[0] == 0 < means[1]
-    assert not np.shares_memory(corrupt(images[0], name, 0, rng=rng()), images[0])
     assert (np.diff(means) >= 0).all(), means
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    st.sampled_from(sorted(CORRUPTIONS)), st.sampled_from(SEVERITIES), st.integers(1, 40), st.integers(1, 40),
-    st.integers(0, 9),
-)  # fmt: skip
-def test_shape_and_type_are_kept_and_draws_repeat(name: str, severity: int, height: int, width: int, seed: int) -> None:
-    image = rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+@given(st.sampled_from(sorted(CORRUPTIONS)), st.sampled_from((0, *SEVERITIES)), st.integers(1, 40), st.integers(1, 40))
+def test_shape_and_type_are_kept_and_grey_stays_grey(name: str, severity: int, height: int, width: int) -> None:
+    image = rng().integers(0, 256, (height, width, 1), dtype=np.uint8).repeat(3, axis=2)
     image.flags.writeable = False
-    first, second = (corrupt(image, name, severity, rng=rng(seed)) for _ in range(2))
-    assert first.shape == image.shape and first.dtype == np.uint8
-    np.testing.assert_array_equal(first, second)
-
-
-@pytest.mark.parametrize("name", [name for name in RELEVANT["chest X-ray"] if name != "jpeg"])
-def test_a_radiograph_stays_grey(name: str) -> None:
-    made = corrupt(picture(1, grey=True), name, 3, rng=rng())
-    assert (made == made[:, :, :1]).all()
+    made = corrupt(image, name, severity, rng=rng())
+    assert made.shape == image.shape and made.dtype == np.uint8 and made.flags.writeable
+    assert name in ("jpeg", "stain") or (made == made[:, :, :1]).all()
 
 
 def test_amounts_by_hand() -> None:
     flat = np.full((8, 8, 3), 100, np.uint8)
-    assert set(corrupt(flat, "brightness-up", 5, rng=rng()).ravel()) == {150}
-    assert set(corrupt(flat, "brightness-down", 5, rng=rng()).ravel()) == {50}
-    assert set(corrupt(flat, "contrast-down", 5, rng=rng()).ravel()) == {100}
-    assert set(corrupt(flat, "gamma-up", 1, rng=rng()).ravel()) == {round(255 * (100 / 255) ** 1.1)}
-    assert set(corrupt(flat, "saturate", 5, rng=rng()).ravel()) == {100}  # grey has no colour to strengthen
+    moved = {"brightness-up": 150, "brightness-down": 50, "gamma-up": round(255 * (100 / 255) ** 1.8)}
+    still = ("contrast-down", "saturate", "gaussian-blur", "defocus-blur", "motion-blur")
+    for name, value in {**moved, **dict.fromkeys(still, 100)}.items():
+        assert set(corrupt(flat, name, 5, rng=rng()).ravel()) == {value}, name
     half = np.repeat([[0], [200]], 4, axis=0)[:, :, None].repeat(8, axis=1).repeat(3, axis=2).astype(np.uint8)
     assert set(corrupt(half, "contrast-down", 5, rng=rng()).ravel()) == {60, 140}  # 100 -+ 0.4 * 100
 
 
 def test_noise_has_the_stated_size() -> None:
     flat = np.full((200, 200, 3), 128, np.uint8)
-    made = corrupt(flat, "gaussian-noise", 1, rng=rng()).astype(float)
-    assert made.std() == pytest.approx(255 * 0.04, rel=0.03)
-    assert corrupt(flat, "speckle-noise", 1, rng=rng()).std() == pytest.approx(128 * 0.1, rel=0.03)
-    photons = 100 * 128 / 255
-    assert corrupt(flat, "shot-noise", 1, rng=rng()).std() == pytest.approx(128 / np.sqrt(photons), rel=0.05)
+    wanted = {"gaussian-noise": 255 * 0.04, "speckle-noise": 128 * 0.1, "shot-noise": 128 / np.sqrt(100 * 128 / 255)}
+    for name, deviation in wanted.items():
+        assert corrupt(flat, name, 1, rng=rng()).std() == pytest.approx(deviation, rel=0.03), name
     dead = corrupt(flat, "impulse-noise", 3, rng=rng())
     assert np.isin(dead, [0, 255]).mean() == pytest.approx(0.06, rel=0.1)
-
-
-@pytest.mark.parametrize("name", ["gaussian-blur", "defocus-blur", "motion-blur"])
-def test_a_blur_keeps_the_light(name: str) -> None:
-    point = np.zeros((101, 101, 3), np.uint8)
-    point[48:53, 48:53] = 250
-    made = corrupt(point, name, 4, rng=rng())
-    assert made.sum() == pytest.approx(point.sum(), rel=0.1) and made.max() < 250
-    flat = np.full((30, 20, 3), 77, np.uint8)
-    np.testing.assert_array_equal(corrupt(flat, name, 5, rng=rng()), flat)
-
-
-def test_things_in_the_picture_are_where_they_belong() -> None:
-    white = np.full((64, 64, 3), 255, np.uint8)
-    corner = corrupt(white, "black-corner", 5, rng=rng())
-    assert corner[0, 0, 0] == 0 and corner[32, 32, 0] == 255
-    letters = corrupt(white, "characters", 1, rng=rng(2))
-    assert 0 < (letters < 128).mean() < 0.05
-    assert (corrupt(white // 2, "bubbles", 3, rng=rng()) >= white // 2).all()  # rings are bright
-    assert (corrupt(white, "stain", 3, rng=rng()) <= white).all()  # blots are dark
 
 
 def test_every_image_set_of_the_catalog_has_corruptions_that_exist() -> None:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from medtl_core.config import Settings, settings
+from medtl_core.config import settings
+from medtl_core.sweep.job_queue import Job
 from simulations import methods
-from simulations.batch import Job, told, work_through
-from simulations.methods import DATA, GROUPS, Cell, Group, cells
+from simulations.experiments import work_through
+from simulations.methods import DATA, GROUPS, Group, cells
 
 SMALL = Group("small", "cached features, 224 pixels", ("ridge", "fedavg-2"), 2)
 
@@ -29,29 +30,8 @@ def test_every_method_of_the_benchmark_is_known() -> None:
             assert find_method(name).name == name
 
 
-def test_settings_of_a_cell_name_everything(tmp_path: Path) -> None:
-    cell = Cell(SMALL, "ham10000_sites", 25, 3, ("ridge",))
-    values = cell.settings(tmp_path)
-    assert (values["shots"], values["seed"], values["methods"], values["sites"]) == (25, 3, "ridge", 10)
-    assert Path(str(values["data-path"])).is_absolute()
-
-
-def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
-    job = Job(Cell(SMALL, "ham10000_sites", 5, 0, SMALL.methods).folder(tmp_path), Settings())
-    assert not job.done
-    job.folder.mkdir(parents=True)
-    (job.folder / "metrics.json").write_text("{}")
-    assert job.done
-    assert work_through([job], "small", 1.0) == 0
-
-
 def test_a_failed_run_is_told_and_fails_the_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = list(cells([Group("small", SMALL.family, ("ridge",), 1)], [5]))
     jobs = [Job(cell.folder(tmp_path / "out"), settings(cell.settings(tmp_path / "nowhere"))) for cell in found]
-    assert told(work_through(jobs, "small", 1.0)) == 1
+    assert work_through(jobs, "small", 1.0) == 1
     assert capsys.readouterr().out.count("FAILED") == len(DATA)
-
-
-def test_a_spent_budget_leaves_the_rest_for_the_next_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert work_through([Job(tmp_path / "one", Settings())], "small", -1.0) == 0
-    assert "1 of 1 runs are left" in capsys.readouterr().out

@@ -1,13 +1,13 @@
 """Differences are paired by seed, and a rival's luck does not count."""
 
 from medtl_core.evaluation.judgement import Judgement
-from medtl_core.evaluation.result import MethodCost, MethodResult
+from medtl_core.evaluation.result import Cost, MethodResult
 from simulations.paired import against_best, comparison
 
 
 def record(accuracy: float | None) -> MethodResult:
     figures = {"balanced_accuracy": accuracy, "auroc": 0.9, "worst_site": None}
-    return MethodResult("federated", Judgement(figures), MethodCost(bytes_up=1000, cpu_seconds=0.5))
+    return MethodResult("federated", Judgement(figures), Cost(bytes_up=1000, cpu_seconds=0.5))
 
 
 RECORDS = {
@@ -36,7 +36,5 @@ def test_a_lucky_rival_is_compared_where_it_was_not_picked() -> None:
 
 def test_too_little_to_compare_is_a_dash() -> None:
     few = {0: 50.0, 2: 50.0}
-    assert against_best({"own": few, "other": few}, "own") == "-"
-    assert against_best({"own": few}, "own") == "-"
-    assert against_best({"other": few}, "own") == "-"
-    assert against_best({"own": few, "other": {0: 1.0, 1: 1.0}}, "own") == "-"
+    for figures in ({"own": few, "other": few}, {"own": few}, {"other": few}, {"own": few, "other": {0: 1.0, 1: 1.0}}):
+        assert against_best(figures, "own") == "-"

@@ -10,57 +10,33 @@ from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.dataset import Material
 from medtl_core.values import Examples, Task
-from simulations import robustness as experiment
+from simulations import robustness
 from simulations.corruption import RELEVANT
 from simulations.robustness import CLEAN, cells, corrupted, main, table
 
-WORDS = ["--data", "phantom", "--methods", "discriminant,local", "--shots", "12", "--seeds", "1"]
-SMALL = ["sites=3", "image-size=32", "features=4", "bootstrap=20"]
-
-
-def arguments(out: Path, *more: str) -> list[str]:
-    return [*WORDS, "--severities", "5", "--cases", "40", "--out", str(out), "--set", *SMALL, *more]
-
-
-def material() -> Material:
-    images = np.random.default_rng(0).integers(0, 256, (3, 40, 36, 3), dtype=np.uint8)
-    columns = {"label": np.arange(3) % 2, "patient": np.array(["p0", "p1", "p2"]), "image": images}
-    chosen = Settings(backbone="random:squeezenet1_1", features="plain", image_size=32)
-    return Material(Examples(columns, Task("t", ("x", "y"))), chosen, ("identity",), 0, "dermoscopy")
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("robustness") / "run"
-    main(arguments(out))
-    return out
+SMALL = ["sites=2", "image-size=32", "features=4", "bootstrap=5", "views=one"]
 
 
 def test_a_finished_study_is_only_read(
-    done: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
-    real = experiment._judged
-
-    def counting(*words: object) -> object:
-        asked.append(1)
-        return real(*words)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(experiment, "_judged", counting)
-    kept = sorted(done.glob("jpeg-5-*.json"))[0]
+    monkeypatch.setitem(RELEVANT, "synthetic chest X-ray", ("jpeg", "stripes"))  # type: ignore[arg-type]
+    out = tmp_path / "run"
+    words = ["--data", "phantom", "--methods", "discriminant,local", "--shots", "6", "--seeds", "1"]
+    words += ["--severities", "5", "--cases", "12", "--out", str(out), "--set", *SMALL]
+    main(words)
+    (kept,) = out.glob("jpeg-5-*.json")
     before = kept.read_text()
     kept.unlink()
-    main(arguments(done))
-    assert len(asked) == 1 and kept.read_text() == before
-    rows = capsys.readouterr().out.strip().splitlines()
-    assert [row.split("|")[1].strip() for row in rows] == ["method", "-", "`discriminant`", "`local`"]
+    first = capsys.readouterr().out
+    asked, judge = [], robustness._judged
+    monkeypatch.setattr(robustness, "_judged", lambda *given: asked.append(1) or judge(*given))
+    main(words)
+    assert len(asked) == 1 and kept.read_text() == before and capsys.readouterr().out == first
+    assert [row.split("|")[1].strip() for row in first.splitlines()] == ["method", "-", "`discriminant`", "`local`"]
     with pytest.raises(ConfigError, match="another robustness study"):
-        main(arguments(done, "seed=7"))
-
-
-def test_an_ensemble_has_no_classifier_to_judge(tmp_path: Path) -> None:
-    words = arguments(tmp_path / "run")
-    words[3] = "discriminant,ensemble-local"
+        main([*words, "seed=7"])
+    words[3], words[words.index(str(out))] = "ensemble-local", str(tmp_path / "other")
     with pytest.raises(ConfigError, match="ensemble-local leaves no classifier"):
         main(words)
 
@@ -81,16 +57,18 @@ def test_cells_are_clean_and_every_relevant_corruption() -> None:
 
 
 def test_corrupted_cases_are_the_same_cases_with_other_images() -> None:
-    cases = material()
+    images = np.random.default_rng(0).integers(0, 256, (3, 40, 36, 3), dtype=np.uint8)
+    examples = Examples({"label": np.arange(3) % 2, "patient": np.arange(3), "image": images}, Task("t", ("x", "y")))
+    chosen = Settings(backbone="random:squeezenet1_1", features="plain", image_size=32)
+    cases = Material(examples, chosen, ("identity",), 0, "dermoscopy")
     assert corrupted(cases, CLEAN, seed=0) is cases
     made = corrupted(cases, ("gaussian-noise", 3), seed=0)
-    assert made.examples["patient"].tolist() == cases.examples["patient"].tolist()
-    assert made.settings.cache == "off" and made.features().fingerprint == cases.features().fingerprint
+    assert made.examples["patient"].tolist() == [0, 1, 2] and made.settings == chosen.replace(cache="off")
     other = corrupted(cases, ("gaussian-noise", 3), seed=1)
     difference = made.examples["image"].astype(float) - other.examples["image"]
     assert 28 < difference.std() < 57  # twice noise of 0.12 of 255, clipped at black and white
     again = corrupted(cases.take(np.array([2])), ("gaussian-noise", 3), seed=0)
     np.testing.assert_array_equal(again.examples["image"][0], made.examples["image"][2])
-    table_cases = replace(cases, examples=Examples({"table": np.zeros((2, 3))}, Task("t", ("x", "y"))))
+    numbers = replace(cases, examples=Examples({"table": np.zeros((2, 3))}, Task("t", ("x", "y"))))
     with pytest.raises(DataError, match="no images"):
-        corrupted(table_cases, ("jpeg", 1), seed=0)
+        corrupted(numbers, ("jpeg", 1), seed=0)

@@ -1,11 +1,6 @@
 """The experiment on sources: its table from made-up candidates."""
 
-from pathlib import Path
-
-import pytest
-
 from medtl_core.cli.ranking import Candidate
-from simulations import sources
 from simulations.sources import HABIT, agreement_markdown
 
 
@@ -29,10 +24,3 @@ def test_the_table_of_agreement_by_hand() -> None:
     assert lines[-1].endswith(
         "3 candidates of 2 backbones, 2 seeds; measured from 50.0 to 70.0; first by cv-loss: b@2 (2x)"
     )
-
-
-def test_data_that_are_not_there_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "weights").mkdir()
-    words = ["--shared", str(tmp_path), "--out", str(tmp_path / "out")]
-    assert sources.main(words) == 1
-    assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")

@@ -1,4 +1,4 @@
-"""The unseen-hospital experiment on tiny synthetic images, and its table by hand."""
+"""The unseen-hospital experiment on tiny synthetic images: each site is left out once, and differences are paired."""
 
 import json
 from pathlib import Path
@@ -7,57 +7,47 @@ import pytest
 
 from medtl_core.evaluation.judgement import Judgement
 from medtl_core.evaluation.result import MethodResult
-from simulations import unseen
-from simulations.unseen import cells, main, table
+from simulations.unseen import main, table
+from tests.manifest import write_table
 
-SMALL = ["--set", "sites=3", "shots=12", "image-size=32", "features=4", "bootstrap=5"]
-METHODS = "discriminant,discriminant-standardised,adversarial-1"
+SMALL = ["--set", "backbone=table", "sites=2", "shots=6", "bootstrap=5"]
 
 
-def test_every_site_is_left_out_in_turn_and_a_second_call_only_reads(
+def test_every_site_is_left_out_once_and_only_what_is_done_is_not_done_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["sites", "--data", "phantom", "--methods", METHODS, "--seeds", "1", "--out", str(tmp_path), *SMALL]
-    monkeypatch.setattr(unseen, "cells", lambda *given: dict(sorted(cells(*given).items())[:2]))
-    assert main(words) == 0
+    data = ["--data", str(write_table(tmp_path / "table.csv", "abc"))]
+    words = [*data, "--methods", "discriminant,nearest-mean", "--seeds", "1", "--out", str(tmp_path / "runs")]
+    (tmp_path / "runs" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "a" / "events.jsonl").write_text("half a run")
+    assert main([*words, *SMALL, "seed=7"]) == 0
+    other = capsys.readouterr().out
+    assert main([*words, *SMALL]) == 0
     first = capsys.readouterr().out
-    lines = [line.split(" | ") for line in first.splitlines()]
-    assert lines[0][-2:] == ["phantom-a", "phantom-b |"] and len(lines) == 5
-    assert lines[2][3] == "-" and "±" in lines[3][3]
-    assert lines[4][4] != "-"  # an adversary is probed
-    for name in ("phantom-a", "phantom-b"):
-        result = json.loads((tmp_path / name / "seed-0" / "result.json").read_text())
-        assert result["test"]["sites"] == [name] and not any(name in site for site in result["sites"])
-    monkeypatch.setattr("medtl_core.cli.simulate.simulate", None)  # would fail if it were called again
-    assert main(words) == 0 and capsys.readouterr().out == first
-
-
-def test_scanners_are_unseen_and_one_seed_has_no_t_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["scanner", "--data", "phantom", "--methods", METHODS, "--seeds", "1", "--out", str(tmp_path), *SMALL]
-    assert main(words) == 0
-    assert "±" not in capsys.readouterr().out
-    result = json.loads((tmp_path / "unseen scanners" / "seed-0" / "result.json").read_text())
-    assert result["test"]["sites"] == ["unseen-1", "unseen-2", "unseen-3", "unseen-4"]
+    assert [line[4:] for line in first.splitlines() if line[:3] == "###"] == ["all sites", *"abc"]
+    for name in "abc":
+        result = json.loads((tmp_path / "runs" / name / "seed-0" / "result.json").read_text())
+        assert result["test"]["sites"] == [name] and name not in result["sites"]
+    assert first != other
+    monkeypatch.setattr("simulations.experiments.simulate", None)  # would fail if it were called again
+    assert main([*words, *SMALL]) == 0 and capsys.readouterr().out == first
 
 
 def test_a_wrong_setting_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["sites", "--data", "phantom", "--out", str(tmp_path), "--set", "shotz=3"])
-    assert (
-        stopped.value.code == 1 and capsys.readouterr().err == "error: unknown setting 'shotz'; did you mean 'shots'?\n"
-    )
+        main(["--data", "phantom", "--out", str(tmp_path), "--set", "shotz=3"])
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err == "error: unknown setting 'shotz'; did you mean 'shots'?\n"
 
 
-def test_the_table_by_hand() -> None:
-    def record(accuracy: float, area: float, **facts: float) -> MethodResult:
-        figures = {"balanced_accuracy": accuracy, "auroc": area}
-        return MethodResult("federated", Judgement(figures), facts=facts)
+def test_differences_are_paired_by_seed_and_site() -> None:
+    def by_seed(*accuracies: float) -> dict[int, MethodResult]:
+        figures = ({"balanced_accuracy": value} for value in accuracies)
+        return {seed: MethodResult("federated", Judgement(figure)) for seed, figure in enumerate(figures)}
 
-    methods = {
-        "plain": {0: record(0.5, 0.7), 1: record(0.6, 0.7)},
-        "other": {0: record(0.6, 0.8, hospital_accuracy=0.25), 1: record(0.6, 0.8, hospital_accuracy=0.35)},
-    }
-    shown = table({"north": methods}, "plain").splitlines()
-    assert shown[0] == "| method | balanced accuracy | AUROC | against `plain` | hospital told |"
-    assert shown[2] == "| `plain` | 55.0 ± 63.5 | 70.0 ± 0.0 | - | - |"
-    assert shown[3] == "| `other` | 60.0 ± 0.0 | 80.0 ± 0.0 | +5.0 ± 63.5 | 30.0 |"
+    north = {"plain": by_seed(0.5, 0.6), "other": by_seed(0.6, 0.7)}
+    south = {"plain": by_seed(0.2, 0.3), "other": by_seed(0.3, 0.4)}
+    whole, *alone = table({"north": north, "south": south}, "plain").split("\n\n### ")
+    assert whole.splitlines()[-1].startswith("| `other` | 4 | 50.0 ± 29.1 |")
+    assert whole.endswith("| +10.0 ± 0.0* |")
+    assert [part.splitlines()[-1][:20] for part in alone] == ["| `other` | 2 | 65.0", "| `other` | 2 | 35.0"]

@@ -6,6 +6,7 @@ patient's right is on the left of the picture, as radiographs are hung.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,7 @@ _LOBES = ((-0.40, -0.32), (-0.38, 0.08), (-0.42, 0.30), (0.40, -0.30), (0.40, 0.
 
 @dataclass(frozen=True)
 class Canvas:
-    """The pixel grid of one image size.
-
-    Attributes:
-        size: pixels a side.
-        x, y: float32 [1, s, s] coordinates.
-    """
+    """The pixel grid of one image size, with coordinates float32 [1, s, s]."""
 
     size: int
     x: Image
@@ -34,7 +30,11 @@ class Canvas:
     def noise(self, rng: np.random.Generator, images: int, cells: int) -> Image:
         """Returns smooth random fields of variance about 1, float32 [images, s, s], with `cells` bumps a side."""
         knots = rng.standard_normal((images, cells + 3, cells + 3), dtype=np.float32) * np.float32(2.1)
-        cell, weights = _spline(self.size, cells)
+        place = (np.arange(self.size) + 0.5) * cells / self.size
+        cell = place.astype(np.int64)
+        t = place - cell
+        pieces = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
+        weights = np.asarray(np.stack(pieces) / 6, dtype=np.float32)  # of a pixel's four uniform cubic B-splines
         # Four taps an axis rather than a matrix product: the same bits whatever the number of BLAS threads.
         rows = sum(weights[tap][:, None] * knots[:, cell + tap, :] for tap in range(4))
         return np.asarray(sum(weights[tap] * np.asarray(rows)[:, :, cell + tap] for tap in range(4)), dtype=np.float32)
@@ -48,10 +48,7 @@ def canvas(size: int) -> Canvas:
 
 def traits(rng: np.random.Generator, patients: int) -> dict[str, Image]:
     """Returns what stays with a patient from one image to the next, float32 [patients, 1, 1] each."""
-
-    def normal(centre: float, spread: float) -> Image:
-        return np.asarray(rng.normal(centre, spread, (patients, 1, 1)), dtype=np.float32)
-
+    normal = partial(_normal, rng, patients)
     return {
         "width": normal(1.0, 0.06), "height": normal(1.0, 0.07), "fat": normal(0.0, 0.05),
         "heart": normal(1.0, 0.11), "heart_turn": normal(0.5, 0.15), "dome": normal(0.50, 0.06),
@@ -66,17 +63,11 @@ def traits(rng: np.random.Generator, patients: int) -> dict[str, Image]:
 def draw(page: Canvas, body: Traits, label: NDArray[np.int64], rng: np.random.Generator) -> Image:
     """Returns radiographs before they meet a scanner, float32 [n, s, s], about 0 (air) to 1 (dense).
 
-    Args:
-        page: the canvas.
-        body: the patients' traits, one row an image.
-        label: int64 [n]: 0 normal, 1 consolidation (one opacity in one lobe), 2 interstitial (fine, both lungs).
-        rng: the image's own randomness: pose, breath, noise, vessels.
+    Labels (int64 [n]) are 0 normal, 1 consolidation (one opacity in one lobe), 2 interstitial (fine, both lungs). What
+    stays with a patient is `body`; pose, breath, noise and vessels are drawn for each image.
     """
     images = len(label)
-
-    def jitter(spread: float) -> Image:
-        return np.asarray(rng.normal(0, spread, (images, 1, 1)), dtype=np.float32)
-
+    jitter = partial(_normal, rng, images, 0.0)
     turn = jitter(0.03)
     u = ((page.x - jitter(0.03)) + turn * page.y) / body["width"]
     v = ((page.y - jitter(0.03)) - turn * page.x) / body["height"]
@@ -91,6 +82,10 @@ def draw(page: Canvas, body: Traits, label: NDArray[np.int64], rng: np.random.Ge
     picture += 0.035 * page.noise(rng, images, 5)
     picture += _findings(page, u, v, lung, body, label, rng)
     return picture
+
+
+def _normal(rng: np.random.Generator, count: int, centre: float, spread: float) -> Image:
+    return np.asarray(rng.normal(centre, spread, (count, 1, 1)), dtype=np.float32)
 
 
 def _lungs(u: Image, v: Image, side: Image, body: Traits, breath: Image) -> tuple[Image, Image]:
@@ -167,24 +162,13 @@ def _strands(page: Canvas, rng: np.random.Generator, images: int, cells: int) ->
 
 def _step(value: Image) -> Image:
     """A smooth step from 0 to 1 as `value` goes from -1/2 to 1/2."""
-    rise = np.asarray(value + np.float32(0.5), dtype=np.float32)
-    np.clip(rise, 0, 1, out=rise)
+    rise = np.clip(np.asarray(value + np.float32(0.5), dtype=np.float32), 0, 1)
     bend = 3 - 2 * rise
     rise *= rise
-    rise *= bend
-    return rise
+    return np.multiply(rise, bend, out=rise)
 
 
 def _band(phase: Image, share: float) -> Image:
     """Soft bands, one a unit of `phase`, `share` of the period wide."""
     distance = np.abs(phase - np.rint(phase))
     return _step((np.float32(share / 2) - distance) * np.float32(8))
-
-
-def _spline(size: int, cells: int) -> tuple[NDArray[np.int64], Image]:
-    """Returns each pixel's first knot, int64 [size], and the weights of its four uniform cubic B-splines, [4, size]."""
-    place = (np.arange(size) + 0.5) * cells / size
-    cell = place.astype(np.int64)
-    t = place - cell
-    pieces = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
-    return cell, np.asarray(np.stack(pieces) / 6, dtype=np.float32)

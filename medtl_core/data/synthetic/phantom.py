@@ -15,50 +15,35 @@ from medtl_core.values import Array, Examples
 
 DEFAULT_PATIENTS = 480
 DEFAULT_SIZE = 128
-
-#: Share of the patients at each site.
 SHARES = {name: scanner.share for name, scanner in SCANNERS.items()}
 
 _TEST_SHARE = 0.3
 #: The test set stops growing here, so that runs with more training patients are judged on the same images.
 _TEST_PATIENTS = 144
-_SMALLEST = 32
 #: Patients are drawn in blocks of their own random stream: a larger phantom begins with the smaller one.
 _BLOCK = 16
 #: Images drawn together: so few that a step's arrays stay in the processor's cache.
 _AT_ONCE = 4
-#: Every fourth patient has a second image.
-_TWICE = 4
 
 
 def phantom(seed: int = 0, size: int = DEFAULT_SIZE, patients: int = DEFAULT_PATIENTS) -> Examples:
     """Returns synthetic frontal chest radiographs: normal, consolidation (one lobe), interstitial (both lungs).
 
-    Sites differ in class mix and in how their equipment renders (contrast, gamma, blur, grain, vignette, zoom, AP or
-    PA heart size, marker). Three patients in ten, at most 144, are test patients. Every fourth patient has two images.
-    A phantom with more patients holds the images of one with fewer, and from 480 on has the same test set.
-
-    Args:
-        seed: of everything drawn.
-        size: pixels a side.
-        patients: over all sites.
-
-    Returns:
-        Cases with a column `image`, uint8 [n, size, size, 1].
+    Sites differ in class mix and in how their equipment renders. Three patients in ten, at most 144, are test patients.
+    Every fourth patient has two images, uint8 [size, size, 1]. A phantom with more patients holds the images of one
+    with fewer, and from 480 on has the same test set.
 
     Raises:
         ConfigError: `size` is below 32 or `patients` below 2 a site.
     """
-    if size < _SMALLEST or patients < 2 * len(SCANNERS):
-        raise ConfigError(
-            f"a phantom of {patients} patients at {size} px is too small: "
-            f"at least {2 * len(SCANNERS)} patients and {_SMALLEST} px"
-        )
+    fewest = 2 * len(SCANNERS)
+    if size < 32 or patients < fewest:
+        raise ConfigError(f"a phantom of {patients} patients at {size} px is too small: at least {fewest} and 32 px")
     page = canvas(size)
     parts = [
         _site(page, name, scanner, split, count, seed)
-        for split, total in _split_sizes(patients).items()
-        for (name, scanner), count in zip(SCANNERS.items(), _counts(total), strict=True)
+        for split, counts in _counts(patients).items()
+        for (name, scanner), count in zip(SCANNERS.items(), counts, strict=True)
         if count
     ]
     columns = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
@@ -66,37 +51,26 @@ def phantom(seed: int = 0, size: int = DEFAULT_SIZE, patients: int = DEFAULT_PAT
 
 
 def train_images(patients: int) -> dict[str, int]:
-    """Returns how many training images each site of a phantom holds.
-
-    Example:
-        >>> sum(train_images(480).values())
-        422
-    """
-    counts = _counts(_split_sizes(patients)["train"])
-    return {name: len(_owners(count)) for name, count in zip(SCANNERS, counts, strict=True)}
+    """Returns how many training images each site of a phantom holds."""
+    return {name: len(_owners(count)) for name, count in zip(SCANNERS, _counts(patients)["train"], strict=True)}
 
 
-def _split_sizes(patients: int) -> dict[str, int]:
-    test = min(round(patients * _TEST_SHARE), _TEST_PATIENTS)
-    return {"train": patients - test, "test": test}
-
-
-def _counts(total: int) -> list[int]:
-    """Cuts `total` by the sites' shares; cumulative rounding, so that the counts add up."""
-    bounds = np.rint(np.cumsum([0.0, *SHARES.values()]) * total).astype(int)
-    return [int(count) for count in np.diff(bounds)]
+def _counts(patients: int) -> dict[str, list[int]]:
+    """Returns the patients of each site by split; cumulative rounding, so that the counts add up."""
+    test, bounds = min(round(patients * _TEST_SHARE), _TEST_PATIENTS), np.cumsum([0.0, *SHARES.values()])
+    sizes = {"train": patients - test, "test": test}
+    return {split: np.diff(np.rint(bounds * total).astype(int)).tolist() for split, total in sizes.items()}
 
 
 def _owners(patients: int) -> NDArray[np.int64]:
-    """Returns each image's patient number."""
-    return np.repeat(np.arange(patients), np.where(np.arange(patients) % _TWICE == 0, 2, 1))
+    """Returns each image's patient number; every fourth patient has a second image."""
+    return np.repeat(np.arange(patients), np.where(np.arange(patients) % 4 == 0, 2, 1))
 
 
 def _site(page: Canvas, name: str, scanner: Scanner, split: str, patients: int, seed: int) -> dict[str, Array]:
     owners = _owners(patients)
-    blocks = [
-        _block(page, scanner, stream(seed, "phantom", name, split, start)) for start in range(0, patients, _BLOCK)
-    ]
+    streams = (stream(seed, "phantom", name, split, start) for start in range(0, patients, _BLOCK))
+    blocks = [_block(page, scanner, rng) for rng in streams]
     images, labels = (np.concatenate(part)[: len(owners)] for part in zip(*blocks, strict=True))
     ids = np.asarray([f"{name}-{split}-{number:05d}" for number in owners])
     return {

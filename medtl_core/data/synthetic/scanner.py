@@ -14,13 +14,9 @@ class Scanner:
     """One hospital's look.
 
     Attributes:
-        share: of all phantom patients.
-        mix: odds of the three classes.
-        contrast, brightness, gamma: of the display curve.
+        share, mix: of all phantom patients, and the odds of their three classes.
         blur: Gaussian, in hundredths of the image side.
         grain: standard deviation of the quantum noise.
-        vignette: darkening towards the corners.
-        zoom: size of the body in the picture.
         heart: magnification of the heart; above 1 for films taken from the front (AP).
         marker: (x, y) of the laterality marker, and its brightness.
     """
@@ -49,16 +45,9 @@ SCANNERS: Mapping[str, Scanner] = {
 
 
 def expose(page: Canvas, picture: Image, scanner: Scanner, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Returns finished radiographs, uint8 [n, s, s].
-
-    Args:
-        page: the canvas.
-        picture: float32 [n, s, s] as drawn.
-        scanner: of the hospital.
-        rng: exposure of the single film and noise.
-    """
+    """Returns finished radiographs, uint8 [n, s, s], of pictures as drawn, float32 [n, s, s]."""
     images = len(picture)
-    film = blurred(picture + _marker(page, scanner), scanner.blur / 100 * page.size)
+    film = _blurred(picture + _marker(page, scanner), scanner.blur / 100 * page.size)
     contrast = scanner.contrast * np.exp(rng.normal(0, 0.06, (images, 1, 1))).astype(np.float32)
     lift = scanner.brightness + rng.normal(0, 0.025, (images, 1, 1)).astype(np.float32)
     film *= contrast
@@ -79,13 +68,14 @@ def _marker(page: Canvas, scanner: Scanner) -> Image:
     return np.asarray((upright | foot) * np.float32(bright), dtype=np.float32)
 
 
-def blurred(picture: Image, sigma: float) -> Image:
+def _blurred(picture: Image, sigma: float) -> Image:
     """Returns the pictures under a Gaussian of `sigma` pixels, edges repeated; sums of shifts, free of BLAS."""
     reach = max(int(2.5 * sigma + 0.5), 1)
     taps = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, 0.1)))
     weights = (taps / taps.sum()).astype(np.float32)
     size = picture.shape[1]
-    wide = np.pad(picture, ((0, 0), (reach, reach), (0, 0)), mode="edge")
-    film = np.asarray(sum(weight * wide[:, shift : shift + size] for shift, weight in enumerate(weights)))
-    wide = np.pad(film, ((0, 0), (0, 0), (reach, reach)), mode="edge")
-    return np.asarray(sum(weight * wide[:, :, shift : shift + size] for shift, weight in enumerate(weights)))
+    for _ in range(2):  # along one axis, then the other
+        wide = np.pad(picture, ((0, 0), (reach, reach), (0, 0)), mode="edge")
+        film = sum(weight * wide[:, shift : shift + size] for shift, weight in enumerate(weights))
+        picture = np.asarray(film).swapaxes(1, 2)
+    return picture

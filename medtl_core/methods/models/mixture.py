@@ -12,7 +12,6 @@ from medtl_core.features.dataset import Material
 from medtl_core.federation.model import Model
 from medtl_core.federation.study import Study
 from medtl_core.heads.statistics import Float
-from medtl_core.values import Head
 
 _ENOUGH = 1e-6
 
@@ -53,11 +52,6 @@ class Mixture(Model):
         stack = np.stack(list(heads.values()))
         known = {**facts, "weights": shares}
         return cls(tuple(heads), stack, np.asarray(weights, np.float64), problem.classes, problem.fingerprint, known)
-
-    def in_use(self, study: Study) -> dict[str, Head]:
-        """Returns the heads that have a weight, by name."""
-        pairs = zip(self.members, self.heads, self.weights, strict=True)
-        return {name: study.head(head, "member", {}) for name, head, weight in pairs if weight > 0}
 
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
         """See Model."""
