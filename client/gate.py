@@ -4,17 +4,16 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from medtl_core.errors import PrivacyError
-from medtl_core.federation.private import PrivateMethod, terms_of
-from medtl_core.federation.registry import answer, find_method, private_task, private_training
+from medtl_core.federation.private import PrivateMethod, PrivateTask, terms_of
+from medtl_core.federation.registry import answer, find_method, private_task
 from medtl_core.federation.tasks import Arrays, Config
 from medtl_core.privacy.bounded import Bounded
-from medtl_core.privacy.gate import Demand, release, train
+from medtl_core.privacy.gate import Demand, release
 from medtl_core.privacy.ledger import Identity, Key, Ledger, fingerprint
 from medtl_core.privacy.noise import system_entropy
 from medtl_core.privacy.plan import Terms
@@ -26,23 +25,15 @@ from .site import Site
 
 
 def answered(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
-    """Returns the release this hospital makes for one message.
-
-    Raises:
-        PrivacyError: the message asks for something the policy, the agreed plan or the ledger does not allow.
-    """
-    if private_task(name) is not None or private_training(name) is not None:
+    """Returns the release this hospital makes for one message, if policy, agreed plan and ledger allow it."""
+    if private_task(name) is not None:
         return _private_release(site, name, arrays, config)
     refuse_plain(site, name)
     return answer(name, site.data, arrays, config)
 
 
 def refuse_plain(site: Site, name: str) -> None:
-    """Refuses a task that is not private where the run or the hospital asks for privacy.
-
-    Raises:
-        PrivacyError: it does.
-    """
+    """Refuses a task that is not private where the run or the hospital asks for privacy."""
     private = site.settings.privacy != "none"
     if private or (site.home is not None and read_policy(site.home).require_private):
         who = "this run" if private else "this hospital's policy"
@@ -68,19 +59,15 @@ class PrivateRequest:
     """One private request, checked against settings and policy: all the gate needs.
 
     Attributes:
-        site: the hospital.
-        home: its own folder, with the policy it wrote.
-        name: of the private task.
+        home: the hospital's own folder, with the policy it wrote.
+        task: the private one.
         arrays, config: the message.
-        demand: of the agreed plan.
-        key: of the release.
         books: folder of the ledger.
-        policy: what the hospital allows.
     """
 
     site: Site
     home: Path
-    name: str
+    task: PrivateTask
     arrays: Arrays
     config: Config
     demand: Demand
@@ -89,15 +76,8 @@ class PrivateRequest:
     policy: Policy
 
     def sums(self) -> Bounded:
-        """Returns the clipped sums, before any noise; for the gate alone.
-
-        Raises:
-            PrivacyError: the task is no private sum, or a case does not fit.
-        """
-        task = private_task(self.name)
-        if task is None:
-            raise PrivacyError(f"{self.name!r} is not a private sum")
-        return task(self.site.data, self.arrays, self.config)
+        """Returns the clipped sums, before any noise; for the gate alone."""
+        return self.task(self.site.data, self.arrays, self.config)
 
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
@@ -127,9 +107,9 @@ def private_request(site: Site, name: str, arrays: Arrays, config: Config) -> Pr
     """
     if site.settings.privacy == "none":  # else the true number of cases and the seconds of the work ride along
         raise PrivacyError(f"{name!r} is private, but this run has privacy=none; set privacy=auto")
-    method = find_method(str(config["method"]))
-    if not isinstance(method, PrivateMethod):
-        raise PrivacyError(f"{method.name} is not a private method; it has no plan")
+    method, task = find_method(str(config["method"])), private_task(name)
+    if not isinstance(method, PrivateMethod) or task is None:
+        raise PrivacyError(f"{method.name} is not a private method, or {name!r} not a private sum; it has no plan")
     terms = _terms(site)
     plan = method.plan(terms)
     demand = Demand(plan, int(config["step"]), int(config["round"]), str(config["plan"]))
@@ -143,20 +123,15 @@ def private_request(site: Site, name: str, arrays: Arrays, config: Config) -> Pr
     policy.admit(plan, len(np.unique(site.data.patients)))
     from_values(config)  # a malformed witness is refused before the ledger is touched
     key = Key(site.agreement, plan.digest, demand.step, demand.number, question_of(arrays, config))
-    return PrivateRequest(site, site.home, name, arrays, config, demand, key, books, policy)
+    return PrivateRequest(site, site.home, task, arrays, config, demand, key, books, policy)
 
 
 def _private_release(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
     if site.settings.secure_sum:
         raise PrivacyError("this run sums securely; a hospital's own noised sums do not leave it")
     request = private_request(site, name, arrays, config)
-    training = private_training(name)
     with request.ledger() as ledger:
-        if training is not None:
-            work = partial(training, site.data, arrays, config)
-            released = train(request.demand, work, ledger, request.key, system_entropy())
-        else:
-            released = release(request.demand, request.sums, ledger, request.key, system_entropy())
+        released = release(request.demand, request.sums, ledger, request.key, system_entropy())
         return replace(released, witness=request.witness(ledger))
 
 

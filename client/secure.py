@@ -31,13 +31,11 @@ from .site import Site
 
 @dataclass(frozen=True)
 class Session:
-    """One secure sum at this hospital.
+    """One secure sum at this hospital: its file, and the secrets drawn for this sum only.
 
     Attributes:
-        path: of its file.
         name: both sides' name for it, in every signature and key.
         site: this hospital's name.
-        secrets: drawn for this sum only.
     """
 
     path: Path
@@ -46,20 +44,12 @@ class Session:
     secrets: Secrets
 
     def agree(self, fact: str, value: Any) -> None:
-        """Fixes a fact the first time, and refuses another value ever after.
-
-        Raises:
-            PrivacyError: the server said something else before.
-        """
+        """Fixes a fact the first time, and refuses another value ever after."""
         if self._once("facts", fact, value) != value:
             raise PrivacyError(f"secure sum: the server changed {fact}; nothing more is told about this sum")
 
     def agreed(self, fact: str) -> Any:
-        """Returns a fact fixed before.
-
-        Raises:
-            PrivacyError: it was not: a stage is missing.
-        """
+        """Returns a fact fixed before; refuses to go on where it was not."""
         facts = json.loads(self.path.read_text(encoding="utf-8"))["facts"]
         if fact not in facts:
             raise PrivacyError(f"secure sum: the server skipped a stage ({fact} is not known)")
@@ -83,15 +73,19 @@ def staged(site: Site, stage: str, arrays: Arrays, config: Config) -> Released:
     Raises:
         PrivacyError: settings, plan, policy, signatures or the server's story do not hold; nothing is told.
     """
-    if not site.settings.secure_sum or site.home is None:
-        raise PrivacyError("a secure sum needs secure-sum=true and a folder of the hospital's own (state-dir)")
-    request = private_request(site, str(config["inner"]), _inner(arrays), _inner_config(config))
+    if not site.settings.secure_sum:
+        raise PrivacyError("a secure sum needs secure-sum=true")
+    # the private task's own question, which the ledger remembers
+    outer = ("roster-", "present", "survivors", "parcels")
+    inner = {name: array for name, array in arrays.items() if not name.startswith(outer)}
+    told = {name: value for name, value in config.items() if name not in ("inner", "roster", "threshold")}
+    request = private_request(site, str(config["inner"]), inner, told)
     check(request.demand)
     if stage == STAGES[0]:
         with request.ledger() as ledger:  # who cannot pay, or has lost records, must not become a drop-out later
             ledger.afford(request.key, request.demand.plan.steps[request.demand.step])
             witness = request.witness(ledger)
-        return replace(_unpaid(_keys(_session(request), site.home)), witness=witness)
+        return replace(_unpaid(_keys(_session(request), request.home)), witness=witness)
     session = _session(request)
     roster = _roster(session, arrays, config, request)
     if stage == STAGES[2]:
@@ -143,13 +137,11 @@ def _roster(session: Session, arrays: Arrays, config: Config, request: PrivateRe
 
 
 def _parcels(session: Session, roster: _Roster, arrays: Arrays) -> dict[str, Array]:
-    count = len(roster.names)
-    parts = [masking.split(secret, roster.threshold, count) for secret in (session.secrets.pair, session.secrets.own)]
-    rows = []
-    for place in range(count):
-        purpose = f"parcel/{session.name}/{session.site}/{roster.names[place]}"
-        key = masking.agreed_key(session.secrets.seal, roster.seal[place], purpose)
-        rows.append(to_words(masking.seal(key, parts[0][place] + parts[1][place])))
+    secrets, rows = session.secrets, []
+    shares = (masking.split(secret, roster.threshold, len(roster.names)) for secret in (secrets.pair, secrets.own))
+    for name, public, pair, own in zip(roster.names, roster.seal, *shares, strict=True):
+        key = masking.agreed_key(secrets.seal, public, f"parcel/{session.name}/{session.site}/{name}")
+        rows.append(to_words(masking.seal(key, pair + own)))
     return session.answer("parcels", np.stack(rows))
 
 
@@ -177,8 +169,8 @@ def _unmasking_shares(session: Session, roster: _Roster, arrays: Arrays) -> dict
     """This hospital's shares: of the survivors' own masks, and of the drop-outs' pairwise keys; never both of one."""
     present = _flags(arrays["present"], roster, "present")
     survivors = _flags(arrays["survivors"], roster, "survivors")
-    if not set(survivors) <= set(present) or len(survivors) < roster.threshold or roster.me not in survivors:
-        raise PrivacyError("secure sum: too few survivors, or not among those present; no mask is taken off")
+    if not set(survivors) <= set(present) or roster.me not in survivors:
+        raise PrivacyError("secure sum: the survivors are not among those present; no mask is taken off")
     session.agree("present", present)
     session.agree("survivors", survivors)
     shares = _shares(session, roster, np.array(session.agreed("parcels-in"), np.int64), present)
@@ -232,13 +224,3 @@ def _write(path: Path, content: Any) -> None:
         write_bytes(path, to_json(content).encode(), mode=0o600)
     except OSError as error:
         raise PrivacyError(f"the secure sum's state cannot be written ({error.strerror}); nothing is told") from error
-
-
-def _inner(arrays: Arrays) -> dict[str, Array]:
-    """The arrays of the private task itself: the question that the ledger remembers."""
-    outer = ("roster-", "present", "survivors", "parcels")
-    return {name: array for name, array in arrays.items() if not name.startswith(outer)}
-
-
-def _inner_config(config: Config) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if name not in ("inner", "roster", "threshold")}

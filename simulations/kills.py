@@ -95,7 +95,7 @@ def judge(book: Path, mailbox: Path, kills: int) -> Toll:
         released = {record.body["key"]["number"]: record.body["sha256"] for record in ledger.records
                     if record.body["kind"] == "release"}  # fmt: skip
         reserved = sum(record.body["kind"] == "reserve" for record in ledger.records)
-        spent = epsilon(ledger.events(), POLICY.delta)
+        spent = ledger.spent(POLICY.delta)
     missing = sum(released.get(number) not in digests for number, digests in sent.items())
     twice = sum(len(digests) > 1 for digests in sent.values())
     return Toll(kills, len(sent), missing, twice, reserved, len(released), not spent <= POLICY.max_epsilon)

@@ -35,10 +35,9 @@ PUBLIC: Mapping[str, str] = {"kermany_cxr224": "nih_cxr64", "nih_cxr64": "kerman
 AUTO = "private-auto"
 MECHANISMS = (
     AUTO, "private-prototypes", "private-prototypes-cosine", "private-prototypes-32-cosine", "private-mean",
-    "private-discriminant", "private-gradient",
+    "private-gradient",
 )  # fmt: skip
-#: What the usual recipe gives, and what no privacy gives.
-RECIPES = ("private-sgd",)
+#: What no privacy gives.
 FREE = REFERENCES
 
 
@@ -54,7 +53,7 @@ class Cell:
     @property
     def methods(self) -> tuple[str, ...]:
         """What is compared in it."""
-        return {"secure": MECHANISMS, "open": (*MECHANISMS, *RECIPES), "free": FREE}[self.mode]
+        return FREE if self.mode == "free" else MECHANISMS
 
     def folder(self, out: Path) -> Path:
         """Returns its run folder."""

@@ -22,13 +22,12 @@ from medtl_core.events import Event
 from medtl_core.federation.private import PrivateMethod, noised_sum, plan_of
 from medtl_core.federation.secure_sum import STAGES
 from medtl_core.federation.study import Study
-from medtl_core.privacy.plan import Plan
 from medtl_core.runtime import quiet
 from medtl_core.values import Array
 from simulations.intervals import markdown
 from simulations.secure_sight import Sight, Truth, truth
 
-METHOD = "private-discriminant"
+METHOD = "private-mean"
 CLASSES, COLUMNS, PATIENTS, TESTED = 3, 50, 12, 30
 #: Stages of the drop-outs' silence: they have sent keys and shares, and nothing after.
 _LATE = STAGES[2:]
@@ -121,7 +120,7 @@ def measure(case: Case, folder: Path) -> Cost:
     with quiet("flwr", logging.WARNING), LocalGrid(app, nodes, chosen.public(), options) as grid:
         study, method = _study(grid, chosen, clock)
         plan = plan_of(method, study)
-        sums = _release(study, method, plan)
+        sums = _release(study, method)
         clock.stop()
     rows = tuple(clock.rows(study.hospitals.exchanges[1:], case.hospitals))
     return Cost(case, rows, truth(chosen, plan, sight, sums))
@@ -149,15 +148,14 @@ def _study(grid: Any, chosen: Any, clock: "_Clock") -> tuple[Study, PrivateMetho
     return Study(hospitals, Problem(task.classes, spec.fingerprint, spec.groups), chosen, (method,)), method
 
 
-def _release(study: Study, method: PrivateMethod, plan: Plan) -> dict[str, Array]:
-    """Asks for the class counts, class sums and second moment, as the mechanism does."""
+def _release(study: Study, method: PrivateMethod) -> dict[str, Array]:
+    """Asks for the class counts and class sums, as the mechanism does."""
     from medtl_core.methods.private.public_pca import public_map
 
     map_ = public_map(study, 2 * COLUMNS)
     classes, size = len(study.problem.classes), map_.basis.shape[1]
-    known = {"counts": (classes,), "sums": (classes, size), "gram": (size * (size + 1) // 2,)}
-    shapes = {name: known[name] for name in plan.steps[0].noise}
-    return noised_sum(study, method, 0, map_.arrays, shapes, config={"gram": "gram" in shapes})
+    shapes = {"counts": (classes,), "sums": (classes, size)}
+    return noised_sum(study, method, 0, map_.arrays, shapes)
 
 
 class _Clock:

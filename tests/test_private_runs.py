@@ -1,7 +1,6 @@
 """Private runs through the real apps: what travels, what is paid, who sits out, and that no seed touches the noise."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -109,11 +108,9 @@ def test_the_seed_never_makes_the_noise(tmp_path: Path, place: Path) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_a_run_asked_again_gets_the_same_bytes_and_a_deleted_ledger_is_noticed(
-    tmp_path: Path, place: Path, secure: bool
-) -> None:
+def test_a_run_asked_again_gets_the_same_bytes(tmp_path: Path, place: Path, secure: bool) -> None:
     """Every method of a simulation has a ledger as if it ran alone."""
-    values = prepared(tmp_path, place, methods="private-mean,private-gradient-2", **{"secure-sum": secure})
+    values = prepared(tmp_path, place, methods="private-mean,private-gradient-1", **{"secure-sum": secure})
     heard, books = [], []
     for _ in range(2):
         listening, rows = Listening(), []
@@ -125,18 +122,13 @@ def test_a_run_asked_again_gets_the_same_bytes_and_a_deleted_ledger_is_noticed(
         heard.append(sorted(rows, key=lambda row: str(row[:3])))
         books.append({folder: (folder / "ledger.jsonl").read_bytes() for folder in ledgers(tmp_path / "state")})
     names = sorted(folder.name for folder in books[0])
-    assert names == ["private-gradient-2"] * HOSPITALS + ["private-mean"] * HOSPITALS
+    assert names == ["private-gradient-1"] * HOSPITALS + ["private-mean"] * HOSPITALS
     assert all(balance(folder).spent <= 4.0 for folder in books[0])
     assert books[0] == books[1]  # nothing was spent, nothing even written down
     assert heard[0] == heard[1]
     owners = {owner for task, _, owner, _ in heard[0] if task != "join"}
     assert owners == ({"method", None} if secure else {"method"})
     assert len(json.loads((tmp_path / "state" / FILE).read_text(encoding="utf-8"))) == 2 * HOSPITALS
-    if not secure:
-        folder = next(folder for folder in books[0] if folder.name == "private-mean")
-        name = balance(folder).site
-        shutil.rmtree(folder)
-        assert [row["site"] for row in run({**values, "methods": "private-mean"})["failures"]] == [name]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +137,7 @@ def test_a_run_asked_again_gets_the_same_bytes_and_a_deleted_ledger_is_noticed(
         ("max_epsilon = 1.0", False),
         ("max_epsilon = 1.0", True),
         ("max_releases = 0", True),
-        ("mechanisms = ['private-discriminant']", False),
+        ("mechanisms = ['private-auto']", False),
     ],
 )
 def test_a_hospital_that_may_not_spend_sits_out_by_name(tmp_path: Path, place: Path, rule: str, secure: bool) -> None:
@@ -180,7 +172,7 @@ def test_below_the_quorum_the_run_ends_and_says_who_refused(tmp_path: Path, plac
         ("auto", "", ["private-auto"]),
         ("mean-8", "ridge", ["private-mean-8"]),
         ("private-gradient-4", "local", ["private-gradient-4"]),
-        ("auto", "private-mean,private-discriminant", ["private-mean", "private-discriminant"]),
+        ("auto", "private-mean,private-auto", ["private-mean", "private-auto"]),
         ("auto", "private-mean,ridge", ["private-auto"]),
     ],
 )

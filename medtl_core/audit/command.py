@@ -7,50 +7,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from medtl_core.audit.canary import noise_finding, one_run_finding, trials_of, two_run_findings
 from medtl_core.audit.finding import Finding
-from medtl_core.audit.leak import leak_plain, leak_private
 from medtl_core.audit.membership import PLAIN, membership_plain, membership_private
-from medtl_core.audit.site import SHOTS, AuditedSite, open_hospital
+from medtl_core.audit.site import AuditedSite, open_hospital
+from medtl_core.audit.trial import noise_finding, trials_of, two_run_findings
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import all_methods, find_method
 from medtl_core.privacy.noise import Entropy, system_entropy
 
-#: The head without privacy that a private one is held against.
-_YARDSTICK = "discriminant"
-
 
 @dataclass(frozen=True)
 class AuditOrder:
-    """What is asked.
-
-    Attributes:
-        data: folder, file or catalog name, as it was given.
-        method: a private method, or one of `PLAIN` for a head without privacy.
-        assignments: further settings, `key=value`.
-        epsilon: claimed.
-        shots: cases of the hospital.
-        heads: shadow heads of the membership attack.
-        runs: of either kind in the two-run audit; fewer where a release is large.
-    """
+    """What is asked, as the command's options say; `data` as it was given, fewer `runs` where a release is large."""
 
     data: str = "phantom"
     method: str = "private-auto"
     assignments: Sequence[str] = ()
     epsilon: float = 4.0
-    shots: int = SHOTS
+    shots: int = 60
     heads: int = 64
     runs: int = 20_000
 
 
 def audit(order: AuditOrder, source: Mapping[str, Any], entropy: Entropy | None = None) -> dict[str, Any]:
-    """Returns every finding, JSON-able.
+    """Returns every finding, JSON-able; `source` are settings that name the data.
 
-    Args:
-        order: what is asked.
-        source: settings that name the data of `order.data`.
-        entropy: of the gate's noise; None = the operating system's.
+    Noise is of `entropy`, or the operating system's.
 
     Raises:
         MedtlError: the data, the method or a setting cannot be used.
@@ -58,7 +41,7 @@ def audit(order: AuditOrder, source: Mapping[str, Any], entropy: Entropy | None 
     method = _method(order.method)
     assignments = [*order.assignments, f"epsilon={order.epsilon}"]
     site = open_hospital(source, assignments, order.shots, entropy or system_entropy())
-    findings = _private(method, site, order) if method else _plain(site, order)
+    findings = _private(method, site, order) if method else [membership_plain(order.method, site, order.heads)]
     return {
         "data": order.data,
         "method": order.method,
@@ -70,23 +53,16 @@ def audit(order: AuditOrder, source: Mapping[str, Any], entropy: Entropy | None 
     }
 
 
-def _plain(site: AuditedSite, order: AuditOrder) -> list[Finding]:
-    return [leak_plain(site), membership_plain(order.method, site, order.heads)]
-
-
 def _private(method: PrivateMethod, site: AuditedSite, order: AuditOrder) -> list[Finding]:
-    """The noise, the two audits, then what heads and updates disclose, each beside a head without privacy."""
+    """The noise, the releases, and what heads disclose, beside a head without privacy."""
     plan, (requests, _) = site.plan(method), site.run(method)
     site = site.informed(requests[0])
     trials = trials_of(site, plan, requests)
     return [
         noise_finding(plan, trials, site.entropy),
         *two_run_findings(trials, plan, order.runs),
-        one_run_finding(site, requests, plan),
-        membership_plain(_YARDSTICK, site, order.heads),
+        membership_plain("discriminant", site, order.heads),
         membership_private(method, site, order.heads),
-        leak_plain(site),
-        leak_private(method, site),
     ]
 
 

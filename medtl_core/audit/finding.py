@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-#: The verdict that must never be read.
-FALSE = "THE CLAIM IS FALSE"
-#: The verdict of a claim that no attack contradicted.
-STANDS = "consistent with the claim"
+#: The verdict that must never be read, and that of a claim that no attack contradicted.
+FALSE, STANDS = "THE CLAIM IS FALSE", "consistent with the claim"
 
 
 @dataclass(frozen=True)
@@ -15,11 +13,7 @@ class Finding:
     """One attack.
 
     Attributes:
-        test: its name.
-        tried: what was done.
         claim: what must not be exceeded; "" = nothing is claimed.
-        found: what was measured.
-        verdict: in plain words.
         held: whether the claim stands; None = there is none.
         planted: bug -> what the same attack finds when it is planted.
         numbers: behind the words.

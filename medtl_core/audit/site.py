@@ -17,7 +17,6 @@ from medtl_core.federation.private import PrivateMethod, terms_of
 from medtl_core.federation.registry import private_task
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, SiteData
-from medtl_core.heads.statistics import Float
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.gate import noised, unscaled
 from medtl_core.privacy.noise import Entropy
@@ -25,8 +24,6 @@ from medtl_core.privacy.patients import PublicMap
 from medtl_core.privacy.plan import Plan
 from medtl_core.values import Array, Released, Update
 
-#: Cases of the hospital that is audited if nobody says how many.
-SHOTS = 60
 #: Fewer patients cannot be told apart from each other's noise, whatever is attacked.
 _FEWEST = 8
 
@@ -36,10 +33,8 @@ class AuditedSite:
     """One hospital, alone with a server that reads everything it sends.
 
     Attributes:
-        data: its cases.
         problem: what the server knows.
         settings: of the run; one hospital, no secure sum, its number of patients public.
-        entropy: of the gate's noise.
     """
 
     data: SiteData
@@ -62,13 +57,6 @@ class AuditedSite:
         data = self.data
         some = {"values": data.values[rows], "label": data.label[rows], "patients": data.patients[rows]}
         return replace(self, data=replace(data, **some))
-
-    def joined(self, row: Float, label: int) -> "AuditedSite":
-        """Returns the hospital with one more patient of one case, features [d]."""
-        data = self.data
-        values = np.concatenate([data.values, row[None].astype(np.float32)])
-        patients = np.append(data.patients, "one more patient")
-        return replace(self, data=replace(data, values=values, label=np.append(data.label, label), patients=patients))
 
     def plan(self, method: PrivateMethod) -> Plan:
         """Returns the method's plan here."""
@@ -93,10 +81,9 @@ class AuditedSite:
         return tuple(hospitals.asked), head
 
     def informed(self, request: Request) -> "AuditedSite":
-        """Returns the hospital with a server that knows its public images already: the directions in a request.
+        """Returns the hospital with a server that has the directions of a request: many runs read the images once.
 
-        Many runs of one method then read the images once. No run may keep more directions than the one of the request:
-        fewer patients never do.
+        No run may keep more directions than the one of the request; fewer patients never do.
         """
         return replace(self, problem=replace(self.problem, public=PublicMap.received(request.arrays)))
 
@@ -110,8 +97,8 @@ class GatedHospital(MemoryHospitals):
 
     def answer(self, site: SiteData, request: Request, arrays: Arrays) -> Released:
         """See MemoryHospitals."""
-        sums = self._site.sums(request)
-        return Released(Update(gated(sums, self._plan, int(request.config["step"]), self._site.entropy)))
+        sums, step = self._site.sums(request), int(request.config["step"])
+        return Released(Update(gated(sums, self._plan, step, self._site.entropy)))
 
 
 def gated(bounded: Bounded, plan: Plan, step: int, entropy: Entropy) -> dict[str, Array]:
@@ -120,13 +107,7 @@ def gated(bounded: Bounded, plan: Plan, step: int, entropy: Entropy) -> dict[str
 
 
 def open_hospital(source: Mapping[str, Any], assignments: Sequence[str], shots: int, entropy: Entropy) -> AuditedSite:
-    """Returns a hospital with some cases of a data set.
-
-    Args:
-        source: settings that name the data.
-        assignments: further settings, `key=value`.
-        shots: cases, of whole patients.
-        entropy: of the gate's noise.
+    """Returns a hospital with `shots` cases, of whole patients, of the data set that settings name.
 
     Raises:
         MedtlError: settings, data, backbone or weights cannot be used.

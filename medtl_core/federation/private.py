@@ -17,16 +17,11 @@ from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.privacy.accounting import default_delta, mu_for
 from medtl_core.privacy.bounded import Bounded
-from medtl_core.privacy.gate import Noising
 from medtl_core.privacy.plan import Plan, Step, Terms
 from medtl_core.values import Array
 
 #: A hospital's private task: clipped sums with their sensitivities; the gate adds the noise.
 PrivateTask = Callable[[SiteData, Arrays, Config], Bounded]
-
-#: A hospital's private training: it may noise as many clipped sums as the plan says, and answers with arrays made of
-#: them alone.
-PrivateTraining = Callable[[SiteData, Arrays, Config, Noising], dict[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -39,8 +34,6 @@ class PrivateMethod(Method):
     """
 
     test: ClassVar[str] = "server"
-    #: Whether it can be summed securely; one that cannot runs with secure-sum=false only.
-    secure: ClassVar[bool] = True
 
     @abstractmethod
     def plan(self, terms: Terms) -> Plan:
@@ -51,11 +44,7 @@ class PrivateMethod(Method):
 
 
 def terms_of(settings: Settings, width: int, classes: int) -> Terms:
-    """Returns the public facts of a run.
-
-    Raises:
-        PrivacyError: the public number of cases is not stated, or delta is not below 1 / cases.
-    """
+    """Returns the public facts of a run; refuses one without a public number of cases, or delta from 1 / cases on."""
     cases = settings.public_cases or settings.shots
     if cases < 2:
         raise PrivacyError("privacy needs a public number of patients at every hospital: set public-cases (or shots)")
@@ -73,61 +62,39 @@ def plan_of(method: PrivateMethod, study: Study) -> Plan:
     return method.plan(terms_of(study.settings, problem.width, len(problem.classes)))
 
 
-def sharing(
-    terms: Terms, task: str, shares: Mapping[str, float], *, sensitivity: float = 1.0, count: int = 1, inner: int = 1
-) -> Step:
+def sharing(terms: Terms, task: str, shares: Mapping[str, float], *, sensitivity: float = 1.0, count: int = 1) -> Step:
     """Returns the step whose sums, over all its releases together, take some shares of the budget.
 
-    Args:
-        terms: whose epsilon and delta are the budget.
-        task: gives the sums.
-        shares: of mu^2, by name of the sum; those of a plan's steps add up to 1.
-        sensitivity: of each sum.
-        count: of rounds.
-        inner: noised sums of one round.
+    The task gives the sums, each of one sensitivity, in `count` rounds. Shares are of mu^2 of the terms' epsilon and
+    delta, by name of the sum; those of a plan's steps add up to 1.
 
     Guarantee:
         Steps whose shares add up to 1 are mu-GDP together, with the largest mu that is (epsilon, delta)-DP: mu^2 of a
         Gaussian release is one over its squared noise multiplier, and adds (`privacy.accounting`).
     """
-    mu, releases = mu_for(terms.epsilon, terms.delta), math.sqrt(count * inner)
+    mu, releases = mu_for(terms.epsilon, terms.delta), math.sqrt(count)
     noise = {name: releases / (mu * math.sqrt(share)) for name, share in shares.items()}
-    return Step(task, noise, dict.fromkeys(shares, sensitivity), count, inner=inner)
-
-
-def request_of(
-    study: Study, method: PrivateMethod, step: int, arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]],
-    *, number: int = 1, config: Mapping[str, Value] | None = None,
-) -> Request:  # fmt: skip
-    """Returns the question for one round of one step of the method's plan.
-
-    Args:
-        study: of the run.
-        method: whose plan it is.
-        step: index into `plan.steps`.
-        arrays: public arrays sent along.
-        shapes: of the answer, by name.
-        number: of the round, from 1 to the step's `count`.
-        config: further public values sent along.
-    """
-    plan = plan_of(method, study)
-    sent = {**(config or {}), "method": method.name, "step": step, "round": number, "plan": plan.digest}
-    expect = {name: ArraySpec(shape) for name, shape in shapes.items()}
-    return Request(plan.steps[step].task, arrays, sent, expect, phase_of(method, plan, step), ledger=method.name)
+    return Step(task, noise, dict.fromkeys(shares, sensitivity), count)
 
 
 def noised_sum(
     study: Study, method: PrivateMethod, step: int, arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]],
     *, number: int = 1, config: Mapping[str, Value] | None = None,
 ) -> dict[str, Array]:  # fmt: skip
-    """Returns the noised sums over all hospitals, float64, of one round of one step; arguments as of `request_of`.
+    """Returns the noised sums over all hospitals, float64, of one round of one step of the method's plan.
+
+    `step` is an index into its steps, `number` the round's, from 1 to the step's `count`; public arrays and values are
+    sent along, `shapes` are those of the sums by name.
 
     Raises:
         RunError: a round missed its quorum, or too few hospitals were left for the promise to hold.
     """
-    request = request_of(study, method, step, arrays, shapes, number=number, config=config)
+    plan = plan_of(method, study)
+    sent = {**(config or {}), "method": method.name, "step": step, "round": number, "plan": plan.digest}
+    expect = {name: ArraySpec(shape) for name, shape in shapes.items()}
+    request = Request(plan.steps[step].task, arrays, sent, expect, _phase(method, plan, step), ledger=method.name)
     if study.settings.secure_sum:
-        return secure_sum(study.hospitals, request, plan_of(method, study))
+        return secure_sum(study.hospitals, request, plan)
     return total(reply.arrays for reply in study.hospitals.ask(request))
 
 
@@ -135,9 +102,9 @@ def bill_of(method: PrivateMethod, study: Study) -> dict[str, Share]:
     """Returns every phase the method's plan needs, with or without secure sum."""
     plan = plan_of(method, study)
     stages = [f":{stage.removeprefix('secure_')}" for stage in STAGES] if study.settings.secure_sum else [""]
-    return {phase_of(method, plan, step) + stage: Share() for step in range(len(plan.steps)) for stage in stages}
+    return {_phase(method, plan, step) + stage: Share() for step in range(len(plan.steps)) for stage in stages}
 
 
-def phase_of(method: PrivateMethod, plan: Plan, step: int) -> str:
-    """Returns the label under which a step is booked."""
+def _phase(method: PrivateMethod, plan: Plan, step: int) -> str:
+    """The label under which a step is booked."""
     return f"{method.name}:{plan.steps[step].task}"

@@ -19,7 +19,7 @@ from medtl_core.federation import tasks
 from medtl_core.federation.feature_map import IDENTITY, tasks_of
 from medtl_core.federation.method import Method
 from medtl_core.federation.model import Model, Packed
-from medtl_core.federation.private import PrivateMethod, PrivateTask, PrivateTraining
+from medtl_core.federation.private import PrivateMethod, PrivateTask
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.values import Released, Update
 
@@ -85,11 +85,6 @@ def all_private_tasks() -> Mapping[str, PrivateTask]:
     if both:
         raise ConfigError(f"task {both[0]!r} is private and plain at once; rename one")
     return private
-
-
-def all_private_training() -> Mapping[str, PrivateTraining]:
-    """Returns what a hospital can be asked to train by itself under privacy, every gradient noised by its gate."""
-    return _table("PRIVATE_TRAINING")
 
 
 def all_models() -> Mapping[str, type[Model]]:
@@ -168,8 +163,3 @@ def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Release
 def private_task(name: str) -> PrivateTask | None:
     """Returns the private task called `name`; None if it is none."""
     return None if name in _usual_tasks() else all_private_tasks().get(name)
-
-
-def private_training(name: str) -> PrivateTraining | None:
-    """Returns the private training called `name`; None if it is none."""
-    return None if name in _usual_tasks() else all_private_training().get(name)

@@ -12,37 +12,13 @@ from medtl_core.errors import PrivacyError
 from medtl_core.privacy.plan import GaussianEvent
 
 
-def check_promise(epsilon: float, delta: float, cases: int) -> None:
-    """Refuses a promise that is none.
-
-    Raises:
-        PrivacyError: epsilon is not positive and finite, or delta not in (0, 1 / cases).
-
-    Example:
-        >>> check_promise(1.0, 1e-5, 100)
-    """
-    if not (epsilon > 0 and math.isfinite(epsilon)):
-        raise PrivacyError(f"epsilon={epsilon} must be a positive number")
-    if not 0 < delta < 1.0 / max(cases, 1):
-        raise PrivacyError(f"delta={delta} must lie in (0, 1/{max(cases, 1)}), below one over the number of patients")
-
-
 def default_delta(cases: int) -> float:
-    """Returns min(1e-5, 1 / (10 cases)), below which a promise to each of so many patients means something.
-
-    Example:
-        >>> default_delta(90), default_delta(1_000_000)
-        (1e-05, 1e-07)
-    """
+    """Returns min(1e-5, 1 / (10 cases)), below which a promise to each of so many patients means something."""
     return min(1e-5, 1.0 / (10.0 * max(cases, 1)))
 
 
 def delta_of(epsilon: float, mu: float) -> float:
-    """Returns the smallest delta for which a mu-GDP mechanism is (epsilon, delta)-DP.
-
-    Args:
-        epsilon: at least 0.
-        mu: sensitivity over standard deviation; infinity = no noise.
+    """Returns the smallest delta for which a mu-GDP mechanism (infinite mu = no noise) is (epsilon, delta)-DP.
 
     Example:
         >>> round(delta_of(1.0, 0.5), 6)
@@ -64,14 +40,15 @@ def mu_for(epsilon: float, delta: float) -> float:
     """Returns the largest mu for which a mu-GDP mechanism is (epsilon, delta)-DP.
 
     Raises:
-        PrivacyError: epsilon is not positive or delta not in (0, 1).
+        PrivacyError: epsilon is not positive and finite, or delta not in (0, 1).
 
     Example:
         >>> round(mu_for(4.0, 1e-5), 3)
         0.925
     """
-    check_promise(epsilon, delta, 1)
     from scipy.optimize import brentq
+
+    _check_promise(epsilon, delta)
 
     def excess(log_mu: float) -> float:
         return _log_ratio(epsilon, math.exp(log_mu), delta)
@@ -81,22 +58,12 @@ def mu_for(epsilon: float, delta: float) -> float:
 
 
 def epsilon(events: Sequence[GaussianEvent], delta: float) -> float:
-    """Returns the epsilon of all events together at `delta`, never below the truth.
-
-    Args:
-        events: in any order; none = 0.
-        delta: in (0, 1).
+    """Returns the epsilon of all events together at `delta`, in any order, never below the truth; of none, 0.
 
     Raises:
         PrivacyError: an event or delta is not valid, or the formula gave no number.
-
-    Example:
-        >>> round(epsilon([GaussianEvent(2.0), GaussianEvent(2.0)], 1e-5), 3)
-        2.943
     """
-    check_promise(1.0, delta, 1)
-    for event in events:
-        _check_event(event)
+    _check_promise(1.0, delta)
     mu = mu_of(events)
     total = 0.0 if delta_of(0.0, mu) <= delta else _epsilon_of(mu, delta)
     if not (math.isfinite(total) and total >= 0.0):
@@ -108,21 +75,24 @@ def mu_of(events: Sequence[GaussianEvent]) -> float:
     """Returns mu of events together.
 
     Raises:
-        PrivacyError: one is of sampled patients.
+        PrivacyError: one has no noise, is of sampled patients, or does not happen a whole number of times.
     """
-    if any(event.sampling != 1.0 for event in events):
-        raise PrivacyError("mu is defined for releases of all patients only")
+    for event in events:
+        multiplier, count = event.noise_multiplier, event.count
+        if not (multiplier > 0 and math.isfinite(multiplier)):
+            raise PrivacyError(f"noise multiplier {multiplier} must be positive: without noise nothing is private")
+        if event.sampling != 1.0:
+            raise PrivacyError(f"sampling rate {event.sampling}: only releases of all patients (rate 1) can be priced")
+        if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+            raise PrivacyError(f"an event happens {count} times; it must be a whole number, not negative")
     return math.sqrt(sum(event.count / event.noise_multiplier**2 for event in events))
 
 
-def _check_event(event: GaussianEvent) -> None:
-    multiplier, rate, count = event.noise_multiplier, event.sampling, event.count
-    if not (multiplier > 0 and math.isfinite(multiplier)):
-        raise PrivacyError(f"noise multiplier {multiplier} must be a positive number: without noise nothing is private")
-    if rate != 1.0:
-        raise PrivacyError(f"sampling rate {rate}: only releases of all patients (rate 1) can be priced")
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise PrivacyError(f"an event happens {count} times; it must be a whole number, not negative")
+def _check_promise(epsilon: float, delta: float) -> None:
+    if not (epsilon > 0 and math.isfinite(epsilon)):
+        raise PrivacyError(f"epsilon={epsilon} must be a positive number")
+    if not 0 < delta < 1.0:
+        raise PrivacyError(f"delta={delta} must lie in (0, 1)")
 
 
 def _epsilon_of(mu: float, delta: float) -> float:

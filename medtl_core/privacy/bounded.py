@@ -8,14 +8,11 @@ from medtl_core.values import Update
 
 @dataclass(frozen=True)
 class Bounded:
-    """Named sums over one hospital's patients, each clipped so that one patient moves it by a known length at most.
-
-    Attributes:
-        update: float64 arrays by name.
-        sensitivity: by the same names, the largest L2 norm by which adding or removing one patient changes the array.
+    """Named float64 sums over one hospital's patients, each clipped so that one patient moves it by so much at most.
 
     Guarantee:
-        None by itself: it holds private values and never leaves the process. `privacy.gate` adds the noise.
+        None by itself: it holds private values and never leaves the process. `privacy.gate` adds the noise. Sensitivity
+        is the largest L2 norm by which adding or removing one patient changes the array of the same name.
     """
 
     update: Update

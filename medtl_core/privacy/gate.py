@@ -8,19 +8,16 @@ without a release stays spent.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medtl_core.errors import BudgetError, PrivacyError
 from medtl_core.privacy.accounting import epsilon as epsilon_of
 from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.ledger import Key, Ledger
+from medtl_core.privacy.noise import Entropy, discrete_gaussian
 from medtl_core.privacy.plan import Plan, Step
 from medtl_core.values import Array, PrivacyEvent, Released, Update
-
-if TYPE_CHECKING:
-    from medtl_core.privacy.ledger import Key, Ledger
-    from medtl_core.privacy.noise import Entropy
 
 #: Grid of the fixed-point numbers that noise is added on, as a share of each array's sensitivity.
 GRID = 2.0**-16
@@ -31,23 +28,15 @@ RANGE = 2.0**52
 #: A millionth more noise covers the difference between the discrete and the continuous Gaussian.
 _SLACK = 1.0 + 1e-6
 
-
 #: What becomes of noised integers before they leave.
 Finish = Callable[[Mapping[str, Array], Step], dict[str, Array]]
 
 
-#: Noises one clipped sum; the only way for a task to learn of its own patients what may leave.
-Noising = Callable[[Bounded], dict[str, Array]]
-
-
 @dataclass(frozen=True)
 class Demand:
-    """What a message asks of the gate, in words of the agreed plan.
+    """What a message asks of the gate: a step of the plan, as recomputed at the hospital, and a round, from 1.
 
     Attributes:
-        plan: recomputed at the hospital.
-        step: index into its steps.
-        number: of the round, from 1.
         digest: of the plan the server has in mind; another one is refused.
     """
 
@@ -58,12 +47,7 @@ class Demand:
 
 
 def check(demand: Demand) -> None:
-    """Refuses what the agreed plan does not hold.
-
-    Raises:
-        PrivacyError: another plan, an unknown step, or a round beyond those planned.
-        BudgetError: the plan as a whole costs more than it promises.
-    """
+    """Refuses what the agreed plan does not hold, and a plan that as a whole costs more than it promises."""
     plan = demand.plan
     if demand.digest != plan.digest:
         raise PrivacyError("the server asks under another plan than the settings give; server and site must agree")
@@ -76,7 +60,7 @@ def check(demand: Demand) -> None:
         raise BudgetError(f"the plan of {plan.mechanism} costs epsilon {cost:.4g}, it promises {plan.terms.epsilon}")
 
 
-def noised(bounded: Bounded, plan: Plan, step: int, entropy: "Entropy") -> dict[str, Array]:
+def noised(bounded: Bounded, plan: Plan, step: int, entropy: Entropy) -> dict[str, Array]:
     """Returns the sums with discrete Gaussian noise, int64 multiples of `GRID` times each array's sensitivity.
 
     Under secure sum this hospital adds its share: variance sigma^2 / (K - t).
@@ -89,8 +73,6 @@ def noised(bounded: Bounded, plan: Plan, step: int, entropy: "Entropy") -> dict[
     Raises:
         PrivacyError: a sum is not finite or beyond the fixed-point range, or the plan names other arrays.
     """
-    from medtl_core.privacy.noise import discrete_gaussian
-
     multipliers, sensitivity = plan.steps[step].noise, plan.steps[step].sensitivity
     if dict(bounded.sensitivity) != dict(sensitivity) or multipliers.keys() != sensitivity.keys():
         raise PrivacyError(f"the plan prices {dict(sensitivity)}, the task sums {dict(bounded.sensitivity)}")
@@ -114,80 +96,29 @@ def unscaled(counts: Mapping[str, Array], step: Step) -> dict[str, Array]:
 
 
 def release(
-    demand: Demand, task: Callable[[], Bounded], ledger: "Ledger", key: "Key", entropy: "Entropy",
+    demand: Demand, task: Callable[[], Bounded], ledger: Ledger, key: Key, entropy: Entropy,
     finish: Finish = unscaled,
 ) -> Released:  # fmt: skip
     """Returns the private answer, new and paid for, or the sealed one of the same request.
 
-    Args:
-        demand: what is asked, checked against the plan first.
-        task: computes the clipped sums.
-        ledger: pays.
-        key: names the release.
-        entropy: of the noise.
-        finish: turns noised integers into what leaves: `unscaled`, or under secure sum the masked vector.
+    `task` computes the clipped sums; `finish` turns noised integers into what leaves: `unscaled`, or under secure sum
+    the masked vector.
 
     Raises:
         PrivacyError, BudgetError: it is refused; the ledger is intact and nothing is sent.
     """
+    from safetensors.numpy import load, save
 
-    def answer(step: Step) -> dict[str, Array]:
-        bounded = task()
-        if entropy.marked:
-            ledger.note("noise of an insecure test stream: this release protects nobody")
-        return finish(noised(bounded, demand.plan, demand.step, entropy), step)
-
-    return _paid(demand, answer, ledger, key)
-
-
-def train(
-    demand: Demand, task: Callable[[Noising], dict[str, Array]], ledger: "Ledger", key: "Key", entropy: "Entropy"
-) -> Released:
-    """Returns what a hospital trained by itself, every gradient noised here, or the sealed answer of the same request.
-
-    The task gets a function that noises one clipped sum; it may call it `inner` times, which were reserved before.
-
-    Raises:
-        PrivacyError, BudgetError: it is refused, or the task asked for more noised sums than the plan has.
-    """
-
-    def answer(step: Step) -> dict[str, Array]:
-        left = step.inner
-
-        def noising(bounded: Bounded) -> dict[str, Array]:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise PrivacyError(f"{step.task} takes more noised sums than the {step.inner} of the plan")
-            return unscaled(noised(bounded, demand.plan, demand.step, entropy), step)
-
-        return task(noising)
-
-    return _paid(demand, answer, ledger, key)
-
-
-def _paid(demand: Demand, answer: Callable[[Step], dict[str, Array]], ledger: "Ledger", key: "Key") -> Released:
-    """Checked, then the sealed reply of the same request; or reserved, answered, sealed and written down."""
     check(demand)
     plan, step = demand.plan, demand.plan.steps[demand.step]
     sealed = ledger.sealed(key)
     if sealed is None:
         ledger.reserve(key, plan, step)
-        sealed = pack(answer(step))
+        bounded = task()
+        if entropy.marked:
+            ledger.note("noise of an insecure test stream: this release protects nobody")
+        leaving = finish(noised(bounded, plan, demand.step, entropy), step)
+        sealed = save({name: np.ascontiguousarray(array) for name, array in sorted(leaving.items())})
         ledger.release(key, sealed)
     event = PrivacyEvent(plan.mechanism, ledger.spent(plan.terms.delta), plan.terms.delta)
-    return Released(Update(unpack(sealed)), event)
-
-
-def pack(arrays: Mapping[str, Array]) -> bytes:
-    """Returns arrays as the bytes that are sealed: safetensors, the same bytes for the same arrays."""
-    from safetensors.numpy import save
-
-    return save({name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())})
-
-
-def unpack(content: bytes) -> dict[str, Array]:
-    """Returns the arrays of sealed bytes."""
-    from safetensors.numpy import load
-
-    return dict(load(content))
+    return Released(Update(dict(load(sealed))), event)

@@ -16,11 +16,7 @@ PEERS = "peers.json"
 
 
 def own_identity(home: Path) -> bytes:
-    """Returns the private identity key in a hospital's folder, drawn from the operating system the first time.
-
-    Raises:
-        PrivacyError: it cannot be read or made, or is not a key.
-    """
+    """Returns the private identity key in a hospital's folder; see `kept_key`."""
     return kept_key(home / IDENTITY, "identity key")
 
 

@@ -11,7 +11,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, final
 
 from medtl_core.errors import PrivacyError
@@ -24,14 +23,7 @@ _LINES, _HEAD, _LOCK = "ledger.jsonl", "head.json", "lock"
 
 @dataclass(frozen=True)
 class Record:
-    """One line.
-
-    Attributes:
-        seq: from 1.
-        previous: hash of the record before.
-        hash: of this record.
-        body: what it says; "kind" is always there.
-    """
+    """One line: its number from 1, the hash of the one before and its own, and what it says; "kind" is always there."""
 
     seq: int
     previous: str
@@ -52,12 +44,7 @@ def chained(seq: int, previous: str, body: Mapping[str, Any]) -> Record:
 
 @final
 class Journal:
-    """The journal of one folder, held by one process at a time. Use it as a context manager.
-
-    Attributes:
-        folder: with `ledger.jsonl`, `head.json` and `lock`, mode 0700.
-        records: everything written, in order.
-    """
+    """The journal of one folder, mode 0700, held by one process at a time. Use it as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -69,11 +56,6 @@ class Journal:
     def head(self) -> tuple[int, str]:
         """Number and hash of the last record; (0, GENESIS) before the first."""
         return (self.records[-1].seq, self.records[-1].hash) if self.records else (0, GENESIS)
-
-    @property
-    def known(self) -> bool:
-        """Whether this folder ever held a journal."""
-        return (self.folder / _HEAD).is_file()
 
     def __enter__(self) -> Self:
         try:
@@ -89,7 +71,7 @@ class Journal:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -136,7 +118,7 @@ class Journal:
 
     def _open(self) -> None:
         path = self.folder / _LINES
-        if self.known and not path.is_file():
+        if (self.folder / _HEAD).is_file() and not path.is_file():
             raise PrivacyError(f"{path} is missing, but this hospital has spent budget before; restore it from backup")
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         content = path.read_bytes()
@@ -167,11 +149,7 @@ class Journal:
 
 
 def read_lines(lines: list[bytes], path: Path) -> list[Record]:
-    """Returns the records of lines, every one checked against the one before.
-
-    Raises:
-        PrivacyError: a line was changed, exchanged, left out or added.
-    """
+    """Returns the records of lines; refuses one that was changed, exchanged, left out or added."""
     records: list[Record] = []
     previous = GENESIS
     for number, line in enumerate(lines, start=1):

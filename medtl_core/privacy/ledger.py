@@ -9,7 +9,6 @@ import hmac
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, final
 
 from medtl_core.errors import BudgetError, PrivacyError
@@ -25,12 +24,7 @@ UNIT, ADJACENCY = "patient", "add or remove one patient"
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose ledger it is.
-
-    Attributes:
-        site: the hospital's name.
-        fingerprint: keyed hash of its patients; another data set needs a ledger of its own.
-    """
+    """Whose ledger it is: a hospital's, by name, and that of a keyed hash of its patients (see `fingerprint`)."""
 
     site: str
     fingerprint: str
@@ -38,15 +32,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Key:
-    """Which release.
-
-    Attributes:
-        agreement: of the run.
-        plan: digest of the plan.
-        step: index into it.
-        number: of the round.
-        question: hash of the public arrays and values it was asked with.
-    """
+    """Which release: of a run, a plan by its digest, a step, a round; and the hash of what it was asked with."""
 
     agreement: str
     plan: str
@@ -56,11 +42,7 @@ class Key:
 
 
 def fingerprint(patients: Iterable[str], folder: Path) -> str:
-    """Returns the keyed hash (HMAC-SHA-256) of a set of patients; the key never leaves `folder`.
-
-    Raises:
-        PrivacyError: the key cannot be read or made.
-    """
+    """Returns the keyed hash (HMAC-SHA-256) of a set of patients; the key never leaves `folder`."""
     secret = kept_key(folder / "site.key", "site key")
     return hmac.new(secret, "\n".join(sorted(set(patients))).encode(), hashlib.sha256).hexdigest()
 
@@ -88,7 +70,7 @@ class Ledger:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._journal.close()
 
     @property
@@ -107,28 +89,16 @@ class Ledger:
         return budget_of(self.records, self._policy)
 
     def check_witness(self, seq: int, shown: str) -> None:
-        """Refuses to go on when the server has seen a record that is not here: an older copy was put back.
-
-        Args:
-            seq: number of the record.
-            shown: its hash, as this hospital showed it.
-
-        Raises:
-            PrivacyError: it has.
-        """
+        """Refuses to go on when the server has seen a record (number, hash) that is not here: an older copy is."""
         if not 1 <= seq <= len(self.records) or self.records[seq - 1].hash != shown:
             raise PrivacyError(
                 f"the ledger in {self._journal.folder} lacks record {seq} that this hospital has shown before: it was "
                 "rolled back, or is another one. Restore the newest copy; other patients need another site-name"
             )
 
-    def events(self) -> tuple[GaussianEvent, ...]:
-        """Returns every event ever reserved."""
-        return events_of(self.records)
-
     def spent(self, delta: float) -> float:
         """Returns the epsilon of everything reserved so far."""
-        return epsilon(self.events(), delta)
+        return epsilon(events_of(self.records), delta)
 
     def sealed(self, key: Key) -> bytes | None:
         """Returns the bytes released under this key, or None if there was no release.
@@ -155,11 +125,7 @@ class Ledger:
         self._journal.append({"kind": "reserve", "key": asdict(key), "event": asdict(step.one), "epsilon": after})
 
     def afford(self, key: Key, step: Step) -> None:
-        """Refuses a release that could not be paid for, before a sum is begun with others; nothing is written.
-
-        Raises:
-            BudgetError: it was not made before, and would cost more than the hospital allows.
-        """
+        """Refuses a release that was not made and could not be paid for, before a sum is begun with others."""
         if not any(_same_release(record.body["key"], key) for record in of_kind(self.records, "release")):
             self._priced(step)
 
@@ -180,11 +146,7 @@ class Ledger:
         self._journal.append({"kind": "release", "key": asdict(key), "sha256": digest, "bytes": len(payload)})
 
     def raise_budget(self, allowed: float, reason: str) -> None:
-        """Lets a person at the hospital allow more; the server has no way to.
-
-        Raises:
-            PrivacyError: it would not be more, or no reason is given.
-        """
+        """Lets a person at the hospital allow more, and say why; the server has no way to."""
         if not self.budget < allowed < float("inf") or not reason.strip():
             raise PrivacyError(f"a raise must exceed the budget of {self.budget:.4g} and give a reason")
         self._journal.append({"kind": "raise", "epsilon": float(allowed), "reason": reason.strip()})
@@ -198,7 +160,7 @@ class Ledger:
         reserved = sum(1 for _ in of_kind(self.records, "reserve"))
         if reserved >= self._policy.max_releases:
             raise BudgetError(f"the policy allows {self._policy.max_releases} releases, and they are used up")
-        after = epsilon([*self.events(), step.one], self._policy.delta)
+        after = epsilon([*events_of(self.records), step.one], self._policy.delta)
         if not after <= self.budget * (1 + 1e-9):  # also refuses NaN
             raise BudgetError(f"the release would bring epsilon to {after:.4g}; the hospital allows {self.budget:.4g}")
         return after

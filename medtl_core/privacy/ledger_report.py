@@ -17,17 +17,13 @@ class Balance:
     """One ledger, read and checked.
 
     Attributes:
-        folder: it lies in.
         site: whose it is.
-        budget: epsilon that may be spent.
-        spent: epsilon spent, at the policy's delta.
-        delta: that one.
+        budget, spent: epsilon that may be and that was spent, at the policy's delta.
         reserved, released: how many records of each.
         witness: number and hash of the last record.
         records: everything, in order.
     """
 
-    folder: Path
     site: str
     budget: float
     spent: float
@@ -39,11 +35,7 @@ class Balance:
 
 
 def ledgers(folder: Path) -> Iterator[Path]:
-    """Yields every ledger's folder at or below `folder`.
-
-    Raises:
-        PrivacyError: there is none.
-    """
+    """Yields every ledger's folder at or below `folder`; there must be one."""
     folders = sorted(path.parent for path in folder.rglob("ledger.jsonl"))
     if not folders:
         raise PrivacyError(f"there is no ledger in {folder}; name a hospital's state-dir, or a run's state folder")
@@ -51,11 +43,7 @@ def ledgers(folder: Path) -> Iterator[Path]:
 
 
 def balance(folder: Path, policy: Policy | None = None) -> Balance:
-    """Returns one ledger's balance, every record checked against the one before.
-
-    Raises:
-        PrivacyError: it is damaged, shortened, in use, or no ledger.
-    """
+    """Returns one ledger's balance, every record checked against the one before."""
     rules = policy or read_policy(folder.parent)
     with Journal(folder) as journal:
         records, witness = journal.records, journal.head
@@ -64,17 +52,13 @@ def balance(folder: Path, policy: Policy | None = None) -> Balance:
         raise PrivacyError(f"the ledger in {folder} was never opened by a hospital")
     kinds = [record.body["kind"] for record in records]
     return Balance(
-        folder, str(opened.body["site"]), budget_of(records, rules), epsilon(events_of(records), rules.delta),
-        rules.delta, kinds.count("reserve"), kinds.count("release"), witness, tuple(r.body for r in records),
+        str(opened.body["site"]), budget_of(records, rules), epsilon(events_of(records), rules.delta), rules.delta,
+        kinds.count("reserve"), kinds.count("release"), witness, tuple(record.body for record in records),
     )  # fmt: skip
 
 
 def raise_budget(folder: Path, to: float, reason: str) -> Balance:
-    """Raises a ledger's budget, as only a person at the hospital can, and returns the balance.
-
-    Raises:
-        PrivacyError: it is no raise, or the ledger refuses.
-    """
+    """Raises a ledger's budget, as only a person at the hospital can, and returns the balance."""
     opened = next(body for body in balance(folder).records if body["kind"] == "open")
     identity = Identity(str(opened["site"]), str(opened["fingerprint"]))
     with Ledger(folder, identity, read_policy(folder.parent)) as ledger:
@@ -84,14 +68,7 @@ def raise_budget(folder: Path, to: float, reason: str) -> Balance:
 
 @dataclass(frozen=True)
 class Outbound:
-    """One named value a hospital may send.
-
-    Attributes:
-        task: whose answer it is in.
-        name: of the array or number.
-        what: it is, in words.
-        private: whether the gate noised and counted it.
-    """
+    """A named array or number a hospital may send in a task's answer, in words, and whether the gate noised it."""
 
     task: str
     name: str
@@ -108,12 +85,10 @@ PRIVATE_OUTBOUND: tuple[Outbound, ...] = (
     Outbound("private_mean", "sum, count", "noised sum of patients' rows [k], noised number of patients [1]", True),
     Outbound("private_sums", "sums, gram", "noised class sums [C, k] and packed second moment [k(k+1)/2] of centred "
              "rows of length one", True),
-    Outbound("private_statistics", "counts, sums, gram", "noised class counts [C], class sums [C, k], packed second "
-             "moment", True),
+    Outbound("private_statistics", "counts, sums", "noised class counts [C], class sums [C, k]", True),
     Outbound("private_counts", "counts", "noised class counts [C]", True),
     Outbound("private_gradient", "gradient", "noised sum of clipped gradients [C, k], once a round", True),
     Outbound("private_block", "gradient", "noised sum of patients' clipped gradients [D], once a round", True),
-    Outbound("private_training", "head", "head [C, k] made of noised gradients, once a round", True),
     Outbound("secure_keys", "public, identity, signature", "fresh public keys, identity key, signature", False),
     Outbound("secure_shares", "parcels", "sealed shares of mask secrets, one for every hospital", False),
     Outbound("secure_masked", "masked", "the noised sums under masks, uniform to anyone but the sum", True),

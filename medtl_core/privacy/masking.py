@@ -9,15 +9,20 @@ of 128 bits, X25519's own strength: one share in Shamir's field then carries a w
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from Crypto.Protocol.SecretSharing import Shamir
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from medtl_core.errors import PrivacyError
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 Ints = NDArray[np.int64]
 
@@ -27,13 +32,7 @@ SECRET, KEY, SIGNATURE, PARCEL = 16, 32, 64, 48
 
 @dataclass(frozen=True)
 class Secrets:
-    """What one hospital draws for one sum; it never leaves the hospital whole.
-
-    Attributes:
-        seal: of the keys that parcels are sealed with.
-        pair: of the pairwise masks.
-        own: of the hospital's own mask.
-    """
+    """What one hospital draws for one sum: for sealing parcels, for pairwise masks, for its own; never sent whole."""
 
     seal: bytes
     pair: bytes
@@ -47,9 +46,6 @@ def fresh_secrets() -> Secrets:
 
 def derived(material: bytes, purpose: str) -> bytes:
     """Returns a 32-byte key for one purpose (HKDF, RFC 5869)."""
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
     return HKDF(algorithm=SHA256(), length=KEY, salt=None, info=purpose.encode()).derive(material)
 
 
@@ -60,27 +56,16 @@ def public_key(secret: bytes) -> bytes:
 
 def signed(identity: bytes, message: bytes) -> bytes:
     """Returns the Ed25519 signature of a message under a private identity key (RFC 8032)."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     return Ed25519PrivateKey.from_private_bytes(identity).sign(message)
 
 
 def identity_public(identity: bytes) -> bytes:
     """Returns the public part of an Ed25519 identity key."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     return Ed25519PrivateKey.from_private_bytes(identity).public_key().public_bytes_raw()
 
 
 def check_signature(public: bytes, signature: bytes, message: bytes, site: str) -> None:
-    """Refuses keys that their owner did not sign.
-
-    Raises:
-        PrivacyError: the signature is not valid.
-    """
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
+    """Refuses keys that their owner did not sign."""
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError) as error:
@@ -88,13 +73,7 @@ def check_signature(public: bytes, signature: bytes, message: bytes, site: str) 
 
 
 def agreed_key(secret: bytes, public: bytes, purpose: str) -> bytes:
-    """Returns the 32-byte key two hospitals share for one purpose: X25519, then HKDF.
-
-    Raises:
-        PrivacyError: the other's key is not one.
-    """
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-
+    """Returns the 32-byte key two hospitals share for one purpose, X25519 then HKDF; refuses what is no key."""
     try:
         shared = _private(secret).exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
@@ -104,28 +83,16 @@ def agreed_key(secret: bytes, public: bytes, purpose: str) -> bytes:
 
 def stream(key: bytes, size: int) -> Ints:
     """Returns int64 numbers, uniform modulo 2^64, that only holders of the key know; each key is used once."""
-    from cryptography.hazmat.primitives.ciphers import Cipher
-    from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-
     return np.frombuffer(Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor().update(bytes(8 * size)), "<i8")
 
 
 def seal(key: bytes, content: bytes) -> bytes:
     """Returns content encrypted and authenticated under a key that is used for this parcel only."""
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
     return ChaCha20Poly1305(key).encrypt(bytes(12), content, None)
 
 
 def unseal(key: bytes, parcel: bytes) -> bytes:
-    """Returns the content of a parcel.
-
-    Raises:
-        PrivacyError: it was changed on its way, or is for another hospital.
-    """
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
+    """Returns the content of a parcel; refuses one that was changed on its way, or is for another hospital."""
     try:
         return ChaCha20Poly1305(key).decrypt(bytes(12), parcel, None)
     except InvalidTag as error:
@@ -136,32 +103,22 @@ def split(secret: bytes, threshold: int, holders: int) -> list[bytes]:
     """Returns one share a holder; any `threshold` of them give the secret, fewer tell nothing (Shamir 1979).
 
     Example:
-        >>> joined({1: split(bytes(16), 2, 3)[1], 2: split(bytes(16), 2, 3)[2]}) == bytes(16)
-        False
         >>> shares = split(b"s" * 16, 2, 3)
         >>> joined({0: shares[0], 2: shares[2]})[:4]
         b'ssss'
     """
-    from Crypto.Protocol.SecretSharing import Shamir
-
     return [share for _, share in sorted(Shamir.split(threshold, holders, secret, False))]
 
 
 def joined(shares: Mapping[int, bytes]) -> bytes:
     """Returns the secret of shares by holder, from 0; with shares of different secrets, noise."""
-    from Crypto.Protocol.SecretSharing import Shamir
-
     return bytes(Shamir.combine([(holder + 1, share) for holder, share in sorted(shares.items())], False))
 
 
 def masked(values: Ints, me: int, keys: Mapping[int, bytes], own: bytes) -> Ints:
-    """Returns values [n] plus this hospital's own mask, plus the pairwise masks of partners, modulo 2^64.
+    """Returns int64 values [n] of the hospital in place `me` plus its own mask and the pairwise ones, modulo 2^64.
 
-    Args:
-        values: int64 [n].
-        me: this hospital's place among all.
-        keys: pairwise mask key by partner's place.
-        own: secret of the own mask.
+    `keys` are those of pairwise masks by the partner's place, `own` is the secret of the own mask.
     """
     total = values.view(np.uint64) + stream(derived(own, "own"), len(values)).view(np.uint64)
     for place, key in keys.items():
@@ -198,7 +155,6 @@ def to_bytes(words: Ints) -> bytes:
     return np.ascontiguousarray(words, "<i8").tobytes()
 
 
-def _private(secret: bytes) -> "X25519PrivateKey":
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+def _private(secret: bytes) -> X25519PrivateKey:
 
     return X25519PrivateKey.from_private_bytes(derived(secret, "x25519"))

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
 from medtl_core.errors import PrivacyError
@@ -27,12 +29,7 @@ _BITS = 53
 
 @dataclass(frozen=True)
 class Entropy:
-    """A stream of uniform bits that nobody can predict or repeat.
-
-    Attributes:
-        draw: returns so many bytes.
-        marked: whether it is the insecure stream of a test; whatever it touches must say so.
-    """
+    """A stream of uniform bytes that nobody can predict or repeat; `marked` if it is the insecure one of a test."""
 
     draw: Callable[[int], bytes] = field(repr=False)
     marked: bool = False
@@ -45,20 +42,12 @@ class Entropy:
 
 def system_entropy() -> Entropy:
     """Returns the stream of a fresh ChaCha20 key from the operating system (RFC 8439)."""
-    from cryptography.hazmat.primitives.ciphers import Cipher
-    from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
-
     stream = Cipher(ChaCha20(os.urandom(32), os.urandom(16)), mode=None).encryptor()
     return Entropy(lambda count: stream.update(bytes(count)))
 
 
 def insecure_entropy(seed: int) -> Entropy:
-    """Returns a repeatable stream for tests. It protects nobody: everything it touches is marked.
-
-    Example:
-        >>> insecure_entropy(1).marked, system_entropy().marked
-        (True, False)
-    """
+    """Returns a repeatable stream for tests. It protects nobody: everything it touches is marked."""
     rng = np.random.default_rng(seed)
     return Entropy(rng.bytes, marked=True)
 

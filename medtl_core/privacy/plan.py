@@ -35,8 +35,7 @@ class Step:
             concatenation in units of their sensitivities.
         sensitivity: array name -> the largest L2 norm by which one patient changes it, a constant of the mechanism.
         count: rounds in which it is released.
-        sampling: Poisson sampling rate of the patients.
-        inner: noised sums a hospital takes inside one answer (steps of local training).
+        sampling, inner: 1; words of ledgers, from a Poisson sampling of patients and steps of local training.
     """
 
     task: str
@@ -103,12 +102,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a hospital will release about its patients for one mechanism.
-
-    Attributes:
-        mechanism: the method's name.
-        terms: the public facts it was made from.
-        steps: in order.
+    """Everything a hospital will release about its patients for one mechanism, in order.
 
     Guarantee:
         Releasing every step as often as `count` says, with noise of at least `noise` times the sensitivity, is

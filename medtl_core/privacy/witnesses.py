@@ -30,15 +30,7 @@ def as_values(witness: Witness) -> dict[str, str | int]:
 
 
 def from_values(values: Mapping[str, object]) -> Witness | None:
-    """Returns the witness among a message's values, or None if there is none.
-
-    Raises:
-        PrivacyError: it is not of the agreed form.
-
-    Example:
-        >>> from_values({"witness-ledger": "hospital", "witness-seq": 3, "witness-hash": "0" * 64}).seq
-        3
-    """
+    """Returns the witness among a message's values, or None if there is none; refuses what is not of its form."""
     owner, seq, shown = (values.get(name) for name in (_OWNER, _SEQ, _HASH))
     if owner is None and seq is None and shown is None:
         return None
@@ -59,11 +51,9 @@ class Witnesses:
     """
 
     def __init__(self, folder: Path | None, agreement: str) -> None:
-        """Reads what is remembered.
+        """Reads what is remembered in the server's folder; None = remember only as long as this object lives.
 
-        Args:
-            folder: the server's own; None = remember only as long as this object lives.
-            agreement: of the run, which names the ledgers of a simulation.
+        The agreement of the run names the ledgers of a simulation.
 
         Raises:
             PrivacyError: the folder cannot be written, or the file is damaged.

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,10 @@ import numpy as np
 import pytest
 
 from medtl_core.audit import command
-from medtl_core.audit.canary import (
-    BUGS,
-    Trial,
-    bounds_of,
-    canaries,
-    exposed,
-    noise_finding,
-    one_run_finding,
-    trials_of,
-    two_run_findings,
-)
 from medtl_core.audit.finding import FALSE, STANDS, Finding
-from medtl_core.audit.leak import leak_plain, leak_private, lonely
-from medtl_core.audit.membership import PLAIN, membership_finding, membership_plain, membership_private, most_auc
+from medtl_core.audit.membership import PLAIN, membership_finding, most_auc
 from medtl_core.audit.site import AuditedSite, open_hospital
-from medtl_core.audit.two_run import gaussian_epsilon
+from medtl_core.audit.trial import BUGS, Trial, trials_of, two_run_findings
 from medtl_core.cli import app as cli
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError, PrivacyError
@@ -40,141 +28,87 @@ from medtl_core.privacy.plan import Plan
 from medtl_core.report.terminal import AUDIT_REMARK, audit_table, planted_lines
 from medtl_core.rng import stream
 
-WIDTH, CLASSES, PATIENTS = 60, 3, 40
-#: The two-run audit does not look at the number of directions: fewer cost less.
-NARROW = 20
+WIDTH, CLASSES, PATIENTS = 20, 3, 40
 
 
-def hospital(epsilon: float = 3.0, width: int = WIDTH) -> AuditedSite:
+def hospital() -> AuditedSite:
     """Patients of one to two cases; the map of a table is the identity, so no image is needed."""
     rng = stream(0, "audit")
     names = np.concatenate([np.arange(PATIENTS), np.arange(0, PATIENTS, 3)])
     label = names % CLASSES
-    values = 0.6 * np.eye(width)[label] + 0.3 * rng.standard_normal((len(names), width))
-    nobody = (np.zeros((0, width), np.float32), np.zeros(0, np.int64), np.zeros(0, str))
+    values = 0.6 * np.eye(WIDTH)[label] + 0.3 * rng.standard_normal((len(names), WIDTH))
+    nobody = (np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int64), np.zeros(0, str))
     data = SiteData("one", values.astype(np.float32), label, names.astype(str), *nobody, CLASSES, 0)
-    chosen = Settings(backbone="table", sites=1, colluders=0, public_cases=PATIENTS, epsilon=epsilon)
-    problem = Problem(("a", "b", "c"), "features", (("table", 0, width),))
+    chosen = Settings(backbone="table", sites=1, colluders=0, public_cases=PATIENTS, epsilon=3.0)
+    problem = Problem(("a", "b", "c"), "features", (("table", 0, WIDTH),))
     return AuditedSite(data, problem, chosen, insecure_entropy(1))
 
 
-@dataclass(frozen=True)
-class Audited:
-    """A private method's run at the made-up hospital."""
-
-    method: PrivateMethod
-    site: AuditedSite
-    plan: Plan
-    requests: tuple[Request, ...]
-    trials: list[Trial]
-
-
 @cache
-def audited(name: str, epsilon: float = 3.0, width: int = WIDTH) -> Audited:
-    method, site = find_method(name), hospital(epsilon, width)
+def audited(name: str) -> tuple[PrivateMethod, Plan, list[Trial]]:
+    method, site = find_method(name), hospital()
     assert isinstance(method, PrivateMethod)
-    plan, (requests, _) = site.plan(method), site.run(method)
-    return Audited(method, site, plan, requests, trials_of(site, plan, requests))
+    return method, site.plan(method), trials_of(site, site.plan(method), site.run(method)[0])
 
 
-SUMS = ("private-auto", "private-mean", "private-prototypes", "private-gradient-3")
+def whole(monkeypatch: pytest.MonkeyPatch, **order: Any) -> dict[str, Any]:
+    """The command's whole answer on the made-up hospital."""
+    monkeypatch.setattr(command, "open_hospital", lambda *given: hospital())
+    return command.audit(command.AuditOrder(epsilon=3.0, heads=16, **order), {})
 
 
-@pytest.mark.parametrize("name", SUMS)
-def test_the_real_method_stays_within_its_claim(name: str) -> None:
-    run = audited(name, width=NARROW)
-    assert len(run.requests) == sum(step.count for step in run.plan.steps)
-    findings = [
-        noise_finding(run.plan, run.trials, run.site.entropy),
-        *two_run_findings(run.trials, run.plan, 2000),
-        one_run_finding(run.site, run.requests, run.plan),
-    ]
-    assert [finding.held for finding in findings] == [True] * len(findings)
-    assert findings[-2].numbers["claim"] == pytest.approx(3.0, rel=1e-6)
-    assert {finding.test for finding in findings} >= {"noise", "two runs: all releases", "one run"}
-    assert findings[0].numbers["short_p"] < 1e-6
-    planted = next(finding.planted for finding in findings if len(finding.planted) == 4)
-    assert all(words.endswith(", found") for bug, words in planted.items() if bug != "half noise")
-
-
-def test_half_noise_in_the_real_method_is_found() -> None:
-    run = audited("private-mean", 4.0, NARROW)
-    bounds = bounds_of([BUGS["half noise"](run.trials[0])], 6000, run.plan.terms.delta, 0.01)
-    assert gaussian_epsilon(bounds.mu, run.plan.terms.delta) > 4.0
+@pytest.mark.parametrize("name", ["private-auto", "private-mean", "private-prototypes", "private-gradient-3"])
+def test_a_real_method_stays_within_its_claim_and_bugs_do_not(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    answer = json.loads(json.dumps(whole(monkeypatch, method=name, runs=2000)))
+    findings = {finding["test"]: finding for finding in answer["findings"]}
+    assert answer["patients"] == PATIENTS and answer["delta"] == 1e-5
+    assert audit_table(answer).row_count == len(findings) == 4 + len(audited(name)[1].steps)
+    plain = findings.pop("membership: discriminant")
+    assert plain["held"] is None and plain["numbers"]["low"] > 0.6
+    assert [finding["held"] for finding in findings.values()] == [True] * len(findings)
+    assert findings["two runs: all releases"]["numbers"]["claim"] == pytest.approx(3.0, rel=1e-6)
+    assert findings["noise"]["numbers"]["short_p"] < 1e-6
+    planted = planted_lines(answer)
+    assert len(planted) == 1 + len(BUGS)
+    assert all(line.endswith(", found") for line in planted if "half noise" not in line)
+    private = findings[f"membership: {name}"]["numbers"]
+    assert private["low"] <= private["most"] and private["auc"] < plain["numbers"]["auc"]
 
 
 def test_a_gate_with_too_little_noise_is_called_false() -> None:
-    run = audited("private-mean", 4.0, NARROW)
-    loose = replace(run.site, settings=run.site.settings.replace(epsilon=12.0)).plan(run.method)
+    method, plan, trials = audited("private-mean")
+    loose = replace(hospital(), settings=hospital().settings.replace(epsilon=9.0)).plan(method)
 
     def careless(trial: Trial) -> Trial:
         """The gate obeys a looser plan than the one that is claimed."""
-        return replace(trial, gate=lambda sums, _, step, block: trial.gate(sums, loose, step, block))
+        return replace(trial, gate=lambda sums, _, step: trial.gate(sums, loose, step))
 
-    findings = two_run_findings([careless(trial) for trial in run.trials], run.plan, 6000)
+    findings = two_run_findings([careless(trial) for trial in trials], plan, 6000)
     assert [finding.held for finding in findings] == [False, False]
     assert {finding.verdict for finding in findings} == {FALSE}
 
 
 def test_the_patient_at_stake_is_the_one_who_shows_most() -> None:
-    run = audited("private-mean")
-    step = replace(run.plan.steps[0], noise={"counts": 1.0, "sums": 1.0})
-    shown = exposed(run.site, run.requests[0], step)
-    assert shown.shape == (PATIENTS,)
-    twice = np.unique(run.site.data.patients[PATIENTS:])  # two cases: their mean is shorter than one
-    order = np.unique(run.site.data.patients)
-    assert shown[np.isin(order, twice)].max() < shown[~np.isin(order, twice)].min() + 1e-12
-    assert shown.max() == pytest.approx(2.0)  # one in the counts, a row of length one in the sums
-
-
-def test_canaries_lie_along_directions_and_classes() -> None:
-    run = audited("private-mean")
-    name, parts = canaries(run.site, run.requests[0], run.plan.steps[0])
-    assert name == "sums"
-    np.testing.assert_allclose(parts, np.eye(CLASSES * WIDTH), atol=1e-9)
-
-
-def test_a_server_that_knows_the_public_images_makes_the_same_head() -> None:
-    run = audited("private-mean")
-    knowing, again = run.site.informed(run.requests[0]), hospital()
-    assert knowing.problem.public is not None
-    heads = [replace(site, entropy=insecure_entropy(5)).run(run.method)[1] for site in (knowing, again)]
-    values = run.site.data.values
-    assert heads[0].logits(values).tobytes() == heads[1].logits(values).tobytes()
-
-
-def test_membership_with_and_without_privacy() -> None:
-    run = audited("private-mean")
-    plain, private = membership_plain("discriminant", run.site, 32), membership_private(run.method, run.site, 32)
-    assert plain.held is None and plain.numbers["low"] > 0.6
-    assert private.held is True and private.numbers["low"] <= private.numbers["most"]
-    assert private.numbers["auc"] < plain.numbers["auc"]
+    """Who has two cases has a mean that is shorter than one: it is one of the others, with the longest row."""
+    shift, names = audited("private-mean")[2][0].shift, hospital().data.patients
+    assert shift["counts"].sum() == pytest.approx(1.0)
+    assert np.linalg.norm(shift["sums"]) == pytest.approx(1.0)
+    lone = [row for row, name in enumerate(names) if (names == name).sum() == 1]
+    unit = hospital().data.values[lone] / np.linalg.norm(hospital().data.values[lone], axis=1, keepdims=True)
+    assert np.abs(unit - shift["sums"].sum(axis=0)).max(axis=1).min() < 1e-6
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_every_plain_head_can_be_attacked(name: str) -> None:
-    assert membership_plain(name, hospital(), 16).numbers["auc"] > 0.5
+def test_every_plain_head_can_be_attacked(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (finding,) = whole(monkeypatch, method=name)["findings"]
+    assert finding["numbers"]["auc"] > 0.5
 
 
 def test_an_attack_above_the_bound_is_called_false() -> None:
-    numbers = {"auc": 0.9, "low": 0.85, "high": 0.95, "caught": 0.5, "caught_sharply": 0.4, "heads": 64, "patients": 60}
+    numbers = {"auc": 0.9, "low": 0.85, "high": 0.95, "caught": 0.5, "heads": 64, "patients": 60}
     found = membership_finding("x", numbers, 0.5)
     assert (found.held, found.verdict, found.claim) == (False, FALSE, f"AUC <= {most_auc(0.5):.3f}")
     assert membership_finding("x", {**numbers, "low": 0.55}, 0.5).verdict == STANDS
-
-
-def test_the_leak_works_without_privacy() -> None:
-    site, rarest = lonely(hospital())  # one case in its rarest class
-    assert np.bincount(site.data.label)[rarest] == 1
-    assert len(site.data.label) < PATIENTS + 14
-    found = leak_plain(hospital()).numbers
-    assert found["counts_exact"] is True
-    assert min(found["cosines"]) > 0.999
-
-
-@pytest.mark.parametrize("name", SUMS)
-def test_the_leak_fails_under_privacy(name: str) -> None:
-    assert abs(leak_private(audited(name).method, hospital()).numbers["mean_cosine"]) < 0.2
 
 
 def test_a_table_is_opened_whole_patients_and_all(tmp_path: Path) -> None:
@@ -196,16 +130,6 @@ def test_what_cannot_be_audited_is_refused() -> None:
     for name in ("fedavg-5", "logistik"):
         with pytest.raises(ConfigError):
             command.audit(command.AuditOrder(method=name), {})
-
-
-@pytest.mark.parametrize(("name", "rows"), [("private-mean", 8), ("logistic", 2)])
-def test_a_whole_audit_is_json_and_a_table(monkeypatch: pytest.MonkeyPatch, name: str, rows: int) -> None:
-    monkeypatch.setattr(command, "open_hospital", lambda *given: hospital(width=NARROW))
-    found = command.audit(command.AuditOrder(method=name, epsilon=3.0, heads=16, runs=500), {})
-    assert json.loads(json.dumps(found))["patients"] == PATIENTS
-    assert len(found["findings"]) == audit_table(found).row_count == rows
-    assert found["delta"] == (1e-5 if name == "private-mean" else None)
-    assert len(planted_lines(found)) == (6 if name == "private-mean" else 0)
 
 
 @pytest.mark.parametrize(("held", "code"), [(True, 0), (None, 0), (False, 1)])

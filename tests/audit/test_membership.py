@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from medtl_core.audit.membership import areas, confidence, halves, likelihood_ratio, membership, most_auc
+from medtl_core.audit.membership import areas, halves, likelihood_ratio, membership, most_auc
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy.accounting import mu_for
 from medtl_core.rng import stream
@@ -20,6 +20,7 @@ def confidences(mu: float, member: np.ndarray, seed: int) -> np.ndarray:
     return level + mu * member + rng.standard_normal(member.shape)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40))
 def test_area_is_sklearns(pairs: list[tuple[int, bool]]) -> None:
     scores, member = np.array([pair[0] for pair in pairs], float), np.array([pair[1] for pair in pairs])
@@ -28,15 +29,6 @@ def test_area_is_sklearns(pairs: list[tuple[int, bool]]) -> None:
         assert np.isnan(area)
     else:
         assert area == pytest.approx(roc_auc_score(member, scores))
-
-
-def test_confidence_is_the_logit_of_the_true_class() -> None:
-    logits = stream(1, "logits").standard_normal((50, 4))
-    label = np.arange(50) % 4
-    share = np.exp(logits)[np.arange(50), label] / np.exp(logits).sum(axis=1)
-    np.testing.assert_allclose(confidence(logits, label), np.log(share / (1 - share)))
-    # a class never seen is a bounded surprise
-    assert confidence(np.array([[0.0, -1e4]]), np.array([1])).tolist() == [-100.0]
 
 
 def test_every_patient_is_in_half_of_the_heads() -> None:
@@ -82,10 +74,3 @@ def test_most_auc_is_that_of_two_gaussians() -> None:
     assert roc_auc_score(np.arange(40_000) >= 20_000, scores) == pytest.approx(most_auc(1.3), abs=0.006)
     # at delta 1e-3, epsilon 1, 3 and 8 allow .61, .75 and .93
     assert [round(most_auc(mu_for(epsilon, 1e-3)), 2) for epsilon in (1.0, 3.0, 8.0)] == [0.61, 0.75, 0.93]
-
-
-def test_a_perfect_attack_finds_everybody() -> None:
-    member = halves(16, 6, rng=stream(5, "halves"))
-    noise = 0.1 * stream(6, "fit").standard_normal(member.shape)
-    found = membership(likelihood_ratio(np.where(member, 5.0, 0.0) + noise, member), member)
-    assert [found[key] for key in ("auc", "caught", "heads", "patients")] == [1.0, 1.0, 16, 6]

@@ -13,7 +13,7 @@ from medtl_core.config import Settings
 from medtl_core.errors import BudgetError, PrivacyError
 from medtl_core.federation.private import terms_of
 from medtl_core.federation.registry import find_method
-from medtl_core.methods.private.gradient import private_gradient
+from medtl_core.methods.private.clipped_gradient import private_gradient
 from medtl_core.values import Released
 from tests.memory import make_site
 

@@ -186,15 +186,12 @@ def test_a_server_that_changes_who_is_there_is_refused(seen: Seen) -> None:
             staged(site, stage, {**arrays, flags: other}, config)
 
 
-def test_a_changed_parcel_is_refused_and_nothing_is_opened(seen: Seen) -> None:
+def test_a_changed_parcel_and_a_forged_roster_are_refused(seen: Seen) -> None:
     site, arrays, config = question(seen, STAGES[2])
     broken = arrays["parcels"].copy()
     broken[seen.names.index(seen.stayed[-1]), 0] ^= 1
     with pytest.raises(PrivacyError, match="changed on its way"):
         staged(site, STAGES[2], {**arrays, "parcels": broken}, config)
-
-
-def test_a_forged_roster_is_refused(seen: Seen) -> None:
     site, arrays, config = question(seen, STAGES[1])
     unsigned = {"roster-signature": arrays["roster-signature"] ^ 1}
     for forged, told, match in (

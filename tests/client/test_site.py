@@ -50,11 +50,6 @@ def test_own_folder_gives_training_cases_only_when_the_server_judges(hospital, s
     assert judged.agreement != site.agreement
 
 
-def test_one_case_and_one_class_are_legal(hospital, settings: Settings) -> None:
-    site = open_site(settings, hospital([1, 0], ["train", "test"]))
-    assert (site.data.label.tolist(), site.data.classes) == ([1], 2)
-
-
 def test_min_cell_drops_small_classes_before_anything_is_summed(hospital, settings: Settings) -> None:
     node, strict = hospital([0, 0, 1], ["train"] * 3), settings.replace(min_cell=2, test_path="elsewhere")
     assert open_site(strict, node).data.label.tolist() == [0, 0]

@@ -10,7 +10,7 @@ from torch.nn import functional
 from medtl_core.backbones.suffix import Suffix
 from medtl_core.config import Settings
 from medtl_core.errors import WeightsError
-from medtl_core.methods.finetune.activations import Inputs, tuned_features
+from medtl_core.methods.finetune.activations import Inputs
 from medtl_core.methods.finetune.split_backbone import SplitBackbone, open_backbone
 from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
 from medtl_core.methods.private.block import Seen, network_of, open_blocks, placed, start_of
@@ -84,24 +84,6 @@ def summed(slopes: list[Array], patients: Array, clip: float) -> Array:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_at_the_start_the_features_are_the_agreed_ones(name: str) -> None:
-    own = material(3, settings(name))
-    agreed = tuned_features(open_backbone(settings(name), VIEWS, "head"), own)
-    body = opened(name)
-    found = tuned_features(body, own, placed(body, start_of(body)))
-    np.testing.assert_allclose(found, agreed, atol=1e-5 * np.abs(agreed).max())
-    width, seen = body.spec.width, Seen(Inputs(body, own), 0)
-    map_ = PublicMap(np.zeros(width), np.ones(width), np.eye(width))
-    head = {"head.weight": np.eye(width), "head.bias": np.zeros(width)}  # tells the rows that the network reads
-    inputs = Inputs(body, own).batch(np.arange(3), np.zeros(3, np.int64))
-    with torch.no_grad():
-        network = network_of(body, map_, {**start_of(body), **head}, seen.shape)
-        rows = network(torch.from_numpy(seen[np.arange(3)]).double())
-        expected = functional.normalize(TrainableSuffix(body)(*inputs).double(), dim=1)
-    torch.testing.assert_close(rows, expected, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("name", BACKBONES)
 def test_a_clipped_sum_is_that_of_the_body_one_patient_at_a_time(name: str) -> None:
     body = opened(name)
     map_, arrays = public(body), arrays_of(body)
@@ -112,7 +94,8 @@ def test_a_clipped_sum_is_that_of_the_body_one_patient_at_a_time(name: str) -> N
     slopes = by_the_body(name, map_, arrays, view)
     middle = float(np.median([np.linalg.norm(slope) for slope in slopes]))
     for clip in (0.3 * middle, 10 * middle):
-        found = clipped_sum(network, Cases(seen, label, patients), clip, batch=4).update.arrays["gradient"]
+        own, units = Cases(seen, label, patients, np.ones(9)), np.ones(len(slopes[0]))
+        found = clipped_sum(network, own, clip, units, batch=4).update.arrays["gradient"]
         expected = summed(slopes, patients, clip)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9 * np.abs(expected).max())
 
@@ -127,11 +110,11 @@ def test_a_row_of_zeros_stays_one() -> None:
 
 def test_arrays_of_another_block_are_refused() -> None:
     body = opened("lite0")
-    arrays, shape = arrays_of(body), Seen(Inputs(body, material(2, settings("lite0"))), 0).shape
+    arrays = arrays_of(body)
     less = {name: array for name, array in arrays.items() if name != "head.bias"}
     other = {**arrays, "units.0.conv_pw.weight": np.zeros((1, 1, 1, 1))}
     for wrong, size in ((less, 4), (other, 4), ({**arrays, "units.7.weight": np.zeros(1)}, 4), (arrays, 5)):
         with pytest.raises(WeightsError, match="not those of the blocks"):
-            network_of(body, public(body, size), wrong, shape)
+            network_of(body, public(body, size), wrong, ())
     with pytest.raises(WeightsError, match="not those of the blocks"):
         placed(body, arrays)

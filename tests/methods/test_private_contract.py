@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from medtl_core.errors import BudgetError, PrivacyError
-from medtl_core.federation.private import PrivateMethod, sharing
-from medtl_core.federation.registry import all_methods, all_private_tasks, all_private_training, find_method
+from medtl_core.federation.private import PrivateMethod
+from medtl_core.federation.registry import all_methods, all_private_tasks, find_method
 from medtl_core.federation.tasks import Config
 from medtl_core.privacy import gate
 from medtl_core.privacy.accounting import epsilon, mu_for
@@ -35,26 +35,24 @@ def centred(rng: np.random.Generator) -> Iterator[Message]:
 
 def headed(rng: np.random.Generator) -> Iterator[Message]:
     for length in (0.0, 1.0, 1e3):
-        yield {**map_arrays(rng), "head": length * rng.standard_normal((CLASSES, SIZE))}, {"steps": 2, "cases": 20}
+        yield {**map_arrays(rng), "head": length * rng.standard_normal((CLASSES, SIZE))}, {}
 
 
 #: Private task -> messages it may be sent. A new task needs a line here.
 MESSAGES: Mapping[str, Callable[[np.random.Generator], Iterator[Message]]] = {
     "private_mean": lambda rng: iter([(map_arrays(rng), {})]),
     "private_sums": centred,
-    "private_statistics": lambda rng: iter([(map_arrays(rng), {"gram": gram}) for gram in (False, True)]),
+    "private_statistics": lambda rng: iter([(map_arrays(rng), {})]),
     "private_counts": lambda rng: iter([(map_arrays(rng), {})]),
     "private_gradient": headed,
 }
 #: Private tasks that read images: `test_private_finetune` holds them to the same.
 DEEPER = {"private_block"}
-#: Private training task -> messages it may be sent.
-TRAINING: Mapping[str, Callable[[np.random.Generator], Iterator[Message]]] = {"private_training": headed}
 #: A name of every form of every private method.
 NAMES = (
-    "private-mean", "private-mean-8", "private-discriminant", "private-prototypes",
+    "private-mean", "private-mean-8", "private-prototypes",
     "private-prototypes-32-cosine", "private-auto", "private-gradient", "private-gradient-3", "private-gradient-200",
-    "private-sgd", "private-sgd-7", "private-finetune-last-3", "private-finetune-last2-40",
+    "private-finetune-last-3", "private-finetune-last2-40",
 )  # fmt: skip
 
 
@@ -73,7 +71,6 @@ def moved(one: Bounded, other: Bounded) -> dict[str, float]:
 
 def test_every_private_task_and_method_is_under_contract() -> None:
     assert set(MESSAGES) | DEEPER == set(all_private_tasks())
-    assert set(TRAINING) == set(all_private_training())
     private = {kind for kind in all_methods() if issubclass(kind, PrivateMethod)}
     assert {type(method_of(name)) for name in NAMES} == private
     assert all(kind.test == "server" for kind in private)
@@ -111,44 +108,15 @@ def test_the_sensitivity_is_no_larger_than_it_has_to_be(task: str) -> None:
     assert all(share >= 0.5 for share in used.values()), used
 
 
-@pytest.mark.parametrize("task", TRAINING)
-@settings(max_examples=20, deadline=None)
-@given(seed=SEED, cases=st.integers(1, 5), kind=st.sampled_from([*PATIENTS]))
-def test_one_patient_moves_every_sum_of_a_training_by_its_sensitivity_at_most(
-    task: str, seed: int, cases: int, kind: str
-) -> None:
-    rng = np.random.default_rng(seed)
-    without = hospital(5, rng)
-    with_ = with_patient(without, kind, cases, rng)
-    train = all_private_training()[task]
-    for arrays, config in TRAINING[task](rng):
-        seen: list[list[Bounded]] = []
-        answers = []
-        for site in (without, with_):
-            asked: list[Bounded] = []
-            fixed = np.random.default_rng(seed)  # both see the same noised sums: what follows must not tell them apart
-
-            def noising(bounded: Bounded, asked: list[Bounded] = asked, fixed: np.random.Generator = fixed) -> dict:
-                asked.append(bounded)
-                return {name: fixed.standard_normal(array.shape) for name, array in bounded.update.arrays.items()}
-
-            answers.append(train(site, arrays, config, noising))
-            seen.append(asked)
-        assert len(seen[0]) == len(seen[1]) == config["steps"]
-        for one, other in zip(*seen, strict=True):
-            assert all(share <= 1 + 1e-6 for share in moved(one, other).values())
-        assert all(np.array_equal(answers[0][name], answers[1][name]) for name in answers[0])
-
-
-@pytest.mark.parametrize("task", [*MESSAGES, *TRAINING])
+@pytest.mark.parametrize("task", MESSAGES)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_case_that_is_not_finite_is_refused(task: str, value: float) -> None:
     rng = np.random.default_rng(0)
-    site, more = hospital(6, rng), [lambda bounded: dict(bounded.update.arrays)] if task in TRAINING else []
+    site = hospital(6, rng)
     site.values[2, 1] = value
-    for arrays, config in {**MESSAGES, **TRAINING}[task](rng):
+    for arrays, config in MESSAGES[task](rng):
         with np.errstate(invalid="ignore"), pytest.raises(PrivacyError, match="not finite"):
-            {**all_private_tasks(), **all_private_training()}[task](site, arrays, config, *more)
+            all_private_tasks()[task](site, arrays, config)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -162,7 +130,7 @@ def test_a_plan_costs_at_most_its_promise_and_is_the_same_on_both_sides(name: st
     assert again == plan
     assert again.digest == plan.digest
     for step in plan.steps:
-        assert step.task in {*MESSAGES, *DEEPER, *TRAINING}
+        assert step.task in {*MESSAGES, *DEEPER}
         assert step.noise.keys() == step.sensitivity.keys()
         assert all(math.isfinite(value) and value > 0 for value in (*step.noise.values(), *step.sensitivity.values()))
         assert step.sampling == 1.0
@@ -180,15 +148,6 @@ def test_other_public_facts_are_another_plan(name: str) -> None:
     assert len(digests) == 9
 
 
-def test_a_fourth_of_the_budget_is_twice_the_noise_and_so_are_four_times_the_releases() -> None:
-    step = sharing(FACTS, "task", {"few": 0.2, "many": 0.8}, sensitivity=2.0)
-    assert step.noise["few"] == pytest.approx(2 * step.noise["many"], rel=1e-12)
-    assert step.sensitivity == {"few": 2.0, "many": 2.0}
-    often = sharing(FACTS, "task", {"few": 0.2, "many": 0.8}, count=2, inner=2)
-    assert often.noise["few"] == pytest.approx(2 * step.noise["few"], rel=1e-12)
-    assert (often.event.count, often.one.count) == (4, 2)  # local steps inside a round are counted
-
-
 def blank(step: Step) -> Bounded:
     """A sum of nothing: whatever leaves is noise."""
     return Bounded(Update({name: np.zeros(COORDINATES) for name in step.sensitivity}), dict(step.sensitivity))
@@ -202,7 +161,7 @@ def check_deviation(noise: np.ndarray, promised: float) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-@pytest.mark.parametrize("name", ["private-mean", "private-auto", "private-gradient-3", "private-sgd"])
+@pytest.mark.parametrize("name", ["private-mean", "private-auto", "private-gradient-3"])
 def test_what_leaves_has_the_noise_of_the_plan(name: str, secure: bool) -> None:
     plan, entropy = method_of(name).plan(replace(FACTS, secure=secure)), insecure_entropy(7)
     for number, step in enumerate(plan.steps):
@@ -211,18 +170,6 @@ def test_what_leaves_has_the_noise_of_the_plan(name: str, secure: bool) -> None:
         for key in step.noise:  # of K = 5 hospitals t = 2 may know their own noise: three shares are a whole
             promised = step.noise[key] * step.sensitivity[key] * widened
             check_deviation(np.sum([one[key] for one in sums], axis=0), promised)
-
-
-def test_the_check_of_the_noise_would_notice_three_per_cent() -> None:
-    noise = 0.97 * np.random.default_rng(0).standard_normal(COORDINATES)
-    with pytest.raises(AssertionError):
-        check_deviation(noise, 1.0)
-
-
-def test_one_share_alone_is_not_the_whole_noise() -> None:
-    plan = method_of("private-mean").plan(replace(FACTS, secure=True))
-    share = gate.unscaled(gate.noised(blank(plan.steps[0]), plan, 0, system_entropy()), plan.steps[0])["sums"]
-    assert float(share.std()) == pytest.approx(plan.steps[0].noise["sums"] / math.sqrt(3), rel=0.05)
 
 
 @pytest.mark.parametrize(

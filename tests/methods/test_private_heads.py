@@ -1,29 +1,35 @@
 """Private heads without their noise are scikit-learn's, torch's or plain descent, on rows of length one."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.neighbors import NearestCentroid
 
 from medtl_core.config import settings
-from medtl_core.errors import ConfigError
-from medtl_core.federation.registry import all_private_tasks, all_private_training, find_method
+from medtl_core.federation.registry import find_method
 from medtl_core.heads.linear import softmax
-from medtl_core.methods.private import gradient, local_sgd
-from medtl_core.methods.private.auto import PrivateAuto, share_of, signal
-from medtl_core.methods.private.gradient import clipped_gradient
-from medtl_core.methods.private.gram import packed
+from medtl_core.methods.private.auto import PrivateAuto, share_of
+from medtl_core.methods.private.centred_sums import (
+    LEFT,
+    angles,
+    metric_of,
+    packed,
+    patients_of,
+    positive,
+    private_sums,
+    unpacked,
+)
+from medtl_core.methods.private.clipped_gradient import RATE, clipped_gradient
 from medtl_core.methods.private.prototypes import Prototypes
-from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.patients import Patients, by_patient, unit
 from medtl_core.privacy.plan import Terms
 from tests.memory import make_site
-from tests.methods.exact_hospitals import SETTINGS, exact_study, trained
-
-#: A public map that leaves six features as they are.
-PLAIN = {"mean": np.zeros(6), "scale": np.ones(6), "basis": np.eye(6)}
+from tests.methods.exact_hospitals import exact_study, trained
 
 
 def test_nearest_mean_is_nearest_centroid() -> None:
@@ -34,25 +40,11 @@ def test_nearest_mean_is_nearest_centroid() -> None:
     np.testing.assert_allclose(logits - logits[:, :1], gaps - gaps[:, :1], atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name", ["private-discriminant", "private-prototypes", "private-prototypes-cosine", "private-auto"]
-)
+@pytest.mark.parametrize("name", ["private-prototypes", "private-prototypes-cosine", "private-auto"])
 def test_without_noise_new_cases_are_told_apart(name: str) -> None:
     found = trained(name)
     assert found.accuracy() > 0.7
-    tasks = ["private_statistics"] if name == "private-discriminant" else ["private_mean", "private_sums"]
-    assert found.asked == tasks  # private-auto's choice is made before any hospital is asked
-
-
-def test_the_statistics_are_counts_sums_and_second_moment() -> None:
-    site, task = make_site("a", 12), all_private_tasks()["private_statistics"]
-    found = task(site, PLAIN, {"gram": True}).update.arrays
-    rows = unit(site.values.astype(np.float64))
-    assert found["counts"].tolist() == [4.0, 4.0, 4.0]
-    for number in range(3):
-        np.testing.assert_allclose(found["sums"][number], rows[site.label == number].sum(axis=0))
-    np.testing.assert_allclose(found["gram"], packed(rows.T @ rows))
-    assert "gram" not in task(site, PLAIN, {"gram": False}).update.arrays
+    assert found.asked == ["private_mean", "private_sums"]  # private-auto's choice is made before any hospital is asked
 
 
 def test_a_class_that_noise_made_negative_is_taken_as_a_fifth_of_its_share() -> None:
@@ -91,54 +83,15 @@ def test_the_closed_form_is_one_at_a_time_backward_and_clip(clip: float, cases: 
         np.testing.assert_allclose(found, by_torch(head, patients, clip), rtol=1e-5, atol=1e-12)
 
 
-def test_nobody_and_a_zero_row_have_no_gradient_and_what_is_not_finite_gives_no_finite_sum() -> None:
-    for patients in (Patients(np.zeros((0, 3)), np.zeros(0, np.int64)), Patients(np.zeros((4, 3)), np.ones(4, int))):
-        assert clipped_gradient(np.ones((2, 3)), patients).tolist() == np.zeros((2, 3)).tolist()
-    patients = Patients(unit(np.ones((2, 3))), np.zeros(2, np.int64))
-    with np.errstate(invalid="ignore"):
-        assert not np.isfinite(clipped_gradient(np.full((2, 3), np.nan), patients)).all()  # the gate refuses it
-
-
 def test_without_noise_it_is_plain_descent_on_all_patients() -> None:
     found, head = trained("private-gradient-7"), np.zeros((3, 6))
     for _ in range(7):  # residuals are shorter than sqrt 2: the first steps are clipped in no patient at a zero head
         residual = softmax(found.rows @ head.T) - np.eye(3)[found.label]
         length = np.linalg.norm(residual, axis=1, keepdims=True)
-        head -= gradient.RATE / len(found.label) * (residual * np.minimum(1, 1 / length)).T @ found.rows
+        head -= RATE / len(found.label) * (residual * np.minimum(1, 1 / length)).T @ found.rows
     np.testing.assert_allclose(found.model.weight, head, rtol=1e-9)
     assert float((found.model.logits(found.values).argmax(axis=1) == found.label).mean()) > 0.5
     assert found.phases == {"private-gradient-7:private_counts", "private-gradient-7:private_gradient"}
-
-
-def test_a_hospitals_steps_use_the_noised_gradient_and_the_public_number_of_cases() -> None:
-    site, head, asked = make_site("a", 9), np.zeros((3, 6)), list[Bounded]()
-
-    def noising(bounded: Bounded) -> dict[str, np.ndarray]:
-        asked.append(bounded)
-        return {"gradient": bounded.update.arrays["gradient"] + 1.0}  # noise of 1 everywhere
-
-    train = all_private_training()["private_training"]
-    found = train(site, {**PLAIN, "head": head}, {"steps": 2, "cases": 20}, noising)["head"]
-    patients = by_patient(unit(site.values.astype(np.float64)), site.label, site.patients)
-    for _ in range(2):
-        head = head - local_sgd.RATE * ((clipped_gradient(head, patients) + 1.0) / 20 + 1e-2 * head)
-    np.testing.assert_allclose(found, head, rtol=1e-12)
-    assert [bounded.sensitivity for bounded in asked] == [{"gradient": 1.0}] * 2
-
-
-def test_the_server_averages_the_heads() -> None:
-    train, message = all_private_training()["private_training"], {**PLAIN, "head": np.zeros((3, 6))}
-    config = {"steps": local_sgd.STEPS, "cases": 20}
-    sites = (make_site(name, 30) for name in "abc")
-    heads = [train(site, message, config, lambda sums: dict(sums.update.arrays))["head"] for site in sites]
-    np.testing.assert_allclose(trained("private-sgd-1").model.weight, np.mean(heads, axis=0), rtol=1e-12)
-
-
-def test_secure_sum_is_refused_before_anyone_is_asked() -> None:
-    study = exact_study("private-sgd", SETTINGS.replace(secure_sum=True))
-    with pytest.raises(ConfigError, match="has no secure sum"):
-        study.outcome(find_method("private-sgd"))
-    assert study.hospitals.asked == []  # type: ignore[attr-defined]
 
 
 # ---- the choice of a mechanism: public facts only, its rule in literals ----
@@ -148,19 +101,17 @@ FACTS = Terms(1.0, 1e-5, hospitals=10, colluders=1, cases=50, width=464, classes
 
 
 @pytest.mark.parametrize(
-    ("changes", "amount", "size", "cosine"),
+    ("changes", "size", "cosine"),
     [
-        ({"epsilon": 4.0, "cases": 90}, 298.3, 100, False),
-        ({"cases": 90}, 86.5, 35, False),
-        ({"cases": 60}, 57.7, 23, False),
-        ({}, 48.0, 19, True),
-        ({"hospitals": 5, "cases": 30}, 13.6, 16, True),
+        ({"epsilon": 4.0, "cases": 90}, 100, False),  # S = 298.3
+        ({"cases": 90}, 35, False),  # 86.5
+        ({"cases": 60}, 23, False),  # 57.7
+        ({}, 19, True),  # 48.0
+        ({"hospitals": 5, "cases": 30}, 16, True),  # 13.6
     ],
 )
-def test_the_rule(changes: dict[str, Any], amount: float, size: int, cosine: bool) -> None:
-    terms = replace(FACTS, **changes)
-    assert signal(terms) == pytest.approx(amount, abs=0.2)
-    assert AUTO.chosen(terms) == Prototypes("private-auto", size, cosine)
+def test_the_rule(changes: dict[str, Any], size: int, cosine: bool) -> None:
+    assert AUTO.chosen(replace(FACTS, **changes)) == Prototypes("private-auto", size, cosine)
 
 
 @pytest.mark.parametrize(
@@ -175,9 +126,77 @@ def test_where_the_directions_come_from_changes_their_number_and_not_the_plan(
     assert chosen.plan(FACTS) == AUTO.plan(FACTS)
 
 
-def test_the_plan_is_that_of_the_chosen_prototypes_under_its_own_name() -> None:
-    terms = replace(FACTS, cases=90, secure=False)
-    plan = AUTO.plan(terms)
-    assert plan == AUTO.chosen(terms).plan(terms)
-    assert plan.mechanism == "private-auto"
-    assert ["gram" in step.noise for step in plan.steps] == [False, False]
+# ---- prototypes: packing keeps length, post-processing, and what the sums are without noise ----
+
+
+@given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 12))
+def test_packing_keeps_lengths_and_inner_products(seed: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = (half + half.T for half in rng.standard_normal((2, size, size)))
+    assert packed(one).shape == (size * (size + 1) // 2,)
+    assert float(np.linalg.norm(packed(one))) == pytest.approx(float(np.linalg.norm(one)), rel=1e-12)
+    assert float(packed(one) @ packed(other)) == pytest.approx(float((one * other).sum()), rel=1e-9, abs=1e-9)
+    np.testing.assert_allclose(unpacked(packed(one), size), one, rtol=1e-12, atol=1e-15)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_nearest_matrix_without_negative_eigenvalues(seed: int) -> None:
+    half = np.random.default_rng(seed).standard_normal((5, 5))
+    noisy = half + half.T
+    mended = positive(noisy)
+    assert float(np.linalg.eigvalsh(mended).min()) >= -1e-10
+    values, vectors = np.linalg.eigh(noisy)
+    gone = (vectors * np.minimum(values, 0.0)) @ vectors.T  # projection: what is taken off is orthogonal to the rest
+    np.testing.assert_allclose(mended + gone, noisy, atol=1e-10)
+    np.testing.assert_allclose(positive(mended), mended, atol=1e-10)
+
+
+def test_class_sums_of_centred_rows_by_hand() -> None:
+    site = make_site("a", 2, width=2, classes=2)
+    site.values[:] = [[3.0, 4.0], [0.0, 2.0]]
+    site.label[:] = [1, 0]
+    map_ = {"mean": np.zeros(2), "scale": np.ones(2), "basis": np.eye(2), "centre": np.array([0.6, 0.5])}
+    found = private_sums(site, map_, {"gram": True})
+    # rows (.6, .8) and (0, 1); centred (0, .3) and (-.6, .5); of length one
+    side = np.array([-0.6, 0.5]) / math.hypot(0.6, 0.5)
+    np.testing.assert_allclose(found.update.arrays["sums"], [side, [0.0, 1.0]], atol=1e-12)
+    gram = np.outer(side, side) + np.outer([0, 1.0], [0, 1.0])
+    np.testing.assert_allclose(unpacked(found.update.arrays["gram"], 2), gram, atol=1e-12)
+    assert found.sensitivity == {"sums": 1.0, "gram": 1.0}
+
+
+def test_without_noise_cosine_prototypes_are_the_unit_class_means() -> None:
+    found = trained("private-prototypes-cosine", cases=600)  # so many that the noise reckoned with is nothing
+    centre = found.rows.mean(axis=0)
+    off = unit(found.rows - centre)
+    weight = unit(np.stack([off[found.label == number].sum(axis=0) for number in range(3)]))
+    np.testing.assert_allclose(found.model.logits(found.values), (found.rows - centre) @ weight.T, atol=1e-9)
+
+
+def test_the_metric_is_the_inverse_of_the_noisy_second_moment() -> None:
+    half = np.random.default_rng(2).standard_normal((5, 5))
+    gram, patients, noise = half @ half.T, 40.0, 0.7
+    ridge = noise * math.sqrt(10) / patients + 0.1 * float(np.trace(gram)) / patients / 5
+    inverse = np.linalg.inv(gram / patients + ridge * np.eye(5))
+    np.testing.assert_allclose(metric_of(gram, patients, noise), inverse, rtol=1e-9)
+    sums = np.random.default_rng(3).standard_normal((3, 5))
+    weight = angles(sums, inverse, noise=0.0)
+    for found, direction in zip(weight, sums, strict=True):
+        np.testing.assert_allclose(found, inverse @ direction / math.sqrt(direction @ inverse @ direction), rtol=1e-9)
+    # a Gram matrix of noise alone is still a metric
+    assert float(np.linalg.eigvalsh(metric_of(-gram, patients, noise)).min()) > 0
+
+
+def test_half_of_the_noise_is_taken_off_the_length() -> None:
+    sums = np.array([[3.0, 4.0], [0.6, 0.8], [0.3, 0.4]])  # squared lengths 25, 1, .25; noise adds 2 s^2 to each
+    found = np.linalg.norm(angles(sums, np.eye(2), noise=0.8), axis=1)
+    np.testing.assert_allclose(found**2, [25 / (25 - 0.64), 1 / (1 - 0.64), 1 / LEFT], rtol=1e-12)
+
+
+def test_a_count_below_the_public_number_is_noise_unless_it_is_far_below() -> None:
+    plan = Prototypes("private-prototypes").plan(replace(FACTS, epsilon=4.0, cases=90))
+    deviation = plan.steps[0].noise["count"] * math.sqrt(10 / 9)
+    assert patients_of(950.0, plan) == 950.0
+    assert patients_of(900.0 - 2.9 * deviation, plan) == 900.0
+    assert patients_of(900.0 - 3.1 * deviation, plan) == pytest.approx(900.0 - 3.1 * deviation)
+    assert patients_of(-1e9, plan) == 2.0

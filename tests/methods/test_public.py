@@ -13,10 +13,8 @@ from medtl_core.errors import ConfigError
 from medtl_core.features.extract import feature_spec
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
-from medtl_core.federation.registry import find_method, unpack
 from medtl_core.federation.study import Study
 from medtl_core.methods.private import public_pca as public
-from medtl_core.methods.private.pca_head import Directions
 from medtl_core.methods.private.public_pca import own_patients, photographs, public_map
 from medtl_core.privacy.patients import PublicMap
 from tests.memory import make_site
@@ -45,14 +43,6 @@ def test_a_case_at_the_public_mean_is_a_zero_row() -> None:
     assert PublicMap(np.ones(2), np.ones(2), np.eye(2)).rows(np.ones((1, 2))).tolist() == [[0.0, 0.0]]
 
 
-def test_a_heads_logits_are_those_of_rows_of_length_one() -> None:
-    public = PublicMap(np.array([1.0, 0.0]), np.array([2.0, 1.0]), np.eye(2))
-    model = Directions(public, np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([0.0, 0.5]), ("a", "b"), "print")
-    assert model.logits(np.array([[7.0, 4.0], [1.0, 0.0]])).round(12).tolist() == [[0.6, 2.1], [0.0, 0.5]]
-    again = unpack("directions", model.pack())
-    assert again.logits(np.eye(2)).tobytes() == model.logits(np.eye(2)).tobytes()
-
-
 def test_a_patients_cases_are_one_row() -> None:
     site = make_site("a", 4, width=2, classes=2)
     site.values[:] = [[2.0, 0.0], [0.0, 3.0], [5.0, 0.0], [-1.0, 0.0]]
@@ -71,7 +61,9 @@ def test_photographs_are_the_same_every_time() -> None:
 
 
 def test_a_table_needs_no_public_images() -> None:
-    map_ = public_map(exact_study("private-mean"), 100)
+    known = exact_study("private-mean")
+    map_ = public_map(known, 100)
+    assert known.hospitals.asked == []  # type: ignore[attr-defined]
     assert (map_.mean.tolist(), map_.scale.tolist()) == ([0.0] * 6, [1.0] * 6)
     assert map_.basis.tolist() == np.eye(6).tolist()
 
@@ -99,18 +91,3 @@ def test_public_images_that_are_none_are_refused(tmp_path: Path) -> None:
         pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
     assert public_map(study(public_images=str(tmp_path)), 5).basis.shape[1] <= 2
-
-
-def test_one_public_image_has_no_spread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(public, "_features", lambda settings, views: np.ones((1, 4), np.float32))
-    with pytest.raises(ConfigError, match="a spread needs two"):
-        public_map(study(), 5)
-
-
-def test_nothing_private_reaches_the_map() -> None:
-    """No hospital is asked for it."""
-    made = exact_study("private-mean")
-    public_map(made, 5)
-    assert made.hospitals.asked == []  # type: ignore[attr-defined]
-    made.outcome(find_method("private-mean"))
-    assert [request.task for request in made.hospitals.asked] == ["private_statistics"]  # type: ignore[attr-defined]

@@ -82,15 +82,6 @@ def test_what_was_not_agreed_is_refused(tmp_path: Path) -> None:
         book.reserve(key(2), plan(), STEP)
 
 
-def test_only_a_person_at_the_hospital_raises_the_budget(tmp_path: Path) -> None:
-    spend(tmp_path, 1, 2, 3, 4)
-    with ledger(tmp_path) as book:
-        book.raise_budget(9.0, "ethics board, minute 12")
-        book.reserve(key(5), plan(), STEP)
-    with ledger(tmp_path) as book:
-        assert book.budget == 9.0
-
-
 def test_files_are_the_owners_alone(tmp_path: Path) -> None:
     spend(tmp_path, 1)
     files = [path for path in (tmp_path / "privacy").rglob("*") if path.is_file()]

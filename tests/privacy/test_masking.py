@@ -1,4 +1,6 @@
-"""Masks cancel, drop-outs are taken out exactly, and nothing but the right key opens anything."""
+"""Masks cancel, drop-outs are taken out exactly, nothing but the right key opens anything; identities stay."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy import masking
+from medtl_core.privacy.identity import IDENTITY, PEERS, own_identity, public_identity, trusted_peers
 from medtl_core.privacy.masking import Secrets, fresh_secrets
 
 SIZE = 11
@@ -48,7 +51,7 @@ def test_a_single_message_tells_nothing() -> None:
         sent = masking.masked(values, 0, pair_keys(people, 0, [0, 1, 2]), people[0].own)
         top = np.bincount((sent.view(np.uint64) >> np.uint64(60)).astype(int), minlength=16)
         assert np.abs(top - 250).max() < 90
-    # without the pairwise masks of the others nothing comes off: the own mask alone is not enough
+    # without the pairwise masks of the others nothing comes off
     sent = masking.masked(small, 0, pair_keys(people, 0, [0, 1, 2]), people[0].own)
     assert (masking.unmasked(sent, [people[0].own], {}) != small).all()
 
@@ -90,3 +93,29 @@ def test_keys_that_their_owner_did_not_sign_are_refused() -> None:
             masking.check_signature(public, signed, message, "north")
     with pytest.raises(PrivacyError):
         masking.agreed_key(fresh_secrets().pair, bytes(32), "mask")
+
+
+def test_the_key_is_made_once_and_is_the_owners_alone(tmp_path: Path) -> None:
+    home = tmp_path / "state"
+    key = own_identity(home)
+    assert own_identity(home) == key != own_identity(tmp_path / "other")
+    assert public_identity(home) == masking.identity_public(key).hex() != key.hex()
+    assert (home / IDENTITY).stat().st_mode & 0o077 == 0
+
+
+def test_a_damaged_key_is_not_replaced_and_one_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / IDENTITY).write_bytes(b"short")
+    for home in (tmp_path, tmp_path / IDENTITY / "below-a-file"):
+        with pytest.raises(PrivacyError):
+            own_identity(home)
+    assert (tmp_path / IDENTITY).read_bytes() == b"short"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '"north"', '{"north": 7}', '{"north": null}'])
+def test_whom_it_trusts_is_read_strictly(tmp_path: Path, text: str) -> None:
+    assert trusted_peers(tmp_path) is None
+    (tmp_path / PEERS).write_text('{"north": "ab"}')
+    assert trusted_peers(tmp_path) == {"north": "ab"}
+    (tmp_path / PEERS).write_text(text)
+    with pytest.raises(PrivacyError):
+        trusted_peers(tmp_path)

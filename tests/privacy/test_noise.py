@@ -47,10 +47,3 @@ def test_two_draws_differ_and_no_seed_is_asked_for() -> None:
 def test_a_scale_that_cannot_be_kept_is_refused(sigma: float) -> None:
     with pytest.raises(PrivacyError, match="grid"):
         discrete_gaussian(sigma, (3,), insecure_entropy(1))
-
-
-def test_uniform_bits() -> None:
-    draw = system_entropy().uniform(SIZE)
-    assert draw.min() >= 0
-    assert draw.max() < 1
-    assert stats.kstest(draw, "uniform").pvalue > 1e-5

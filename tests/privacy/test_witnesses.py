@@ -24,9 +24,9 @@ def test_a_hospital_has_one_ledger_over_runs_and_methods_and_a_simulation_one_fo
     assert first.follows("south", MEAN, shown(2, METHOD))
     first.save()
     again, other = (Witnesses(tmp_path / "state", run) for run in (RUN, "b" * 64))
-    assert again.of("north", MEAN) == other.of("north", "private-discriminant") == shown(4)
+    assert again.of("north", MEAN) == other.of("north", "private-auto") == shown(4)
     assert again.of("south", MEAN) == shown(2, METHOD)
-    assert again.of("south", "private-discriminant") is other.of("south", MEAN) is None
+    assert again.of("south", "private-auto") is other.of("south", MEAN) is None
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
 

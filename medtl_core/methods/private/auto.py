@@ -1,9 +1,8 @@
 """Which private mechanism, from public facts only: as many directions, and a Gram matrix, as the budget carries.
 
-The rule reads the signal S = N mu / sqrt C, with N patients, mu of the budget (divided by sqrt K without secure sum)
-and C classes: how long a class sum is over the noise in one of its directions, up to a constant. The
-noise of a sum grows with every direction kept, what a direction tells shrinks, so the number kept follows S. Choosing
-costs nothing, because nothing private is looked at.
+The rule reads the signal S = N mu / sqrt C, with N patients, mu of the budget (over sqrt K without secure sum) and C
+classes: how long a class sum is over the noise in one of its directions, up to a constant. The noise of a sum grows
+with every direction kept, what a direction tells shrinks, so the number kept follows S.
 """
 
 import math
@@ -21,21 +20,15 @@ from medtl_core.privacy.accounting import mu_for
 from medtl_core.privacy.plan import Plan, Terms
 
 #: Directions for each unit of signal, by where they come from: photographs of anything; public images of the task's own
-#: kind, whose later directions tell more; or a table, two directions a column (value, whether missing) and in no order.
-#: Read from the tables at the end of docs/results-privacy.md.
-GENERAL, OWN_KIND, COLUMNS = 0.4, 1.2, 2.5
-#: Never fewer directions; and the signal from which on the Gram matrix pays for itself.
-FEWEST, GRAM_FROM = 16, 50.0
+#: kind, whose later directions tell more; or a table, two directions a column (value, whether missing) and in no order;
+#: the fewest; and the signal from which on the Gram matrix pays for itself (tables at the end of results-privacy.md).
+GENERAL, OWN_KIND, COLUMNS, FEWEST, GRAM_FROM = 0.4, 1.2, 2.5, 16, 50.0
 
 
 @final
 @dataclass(frozen=True)
 class PrivateAuto(PrivateMethod):
-    """Two-round prototypes in the form that suits the budget.
-
-    Guarantee:
-        See PrivateMethod. The plan is that of the chosen prototypes; the choice depends on public facts only.
-    """
+    """Two-round prototypes in the form that suits the budget; choosing costs nothing, it depends on public facts."""
 
     syntax: ClassVar[str] = "private-auto"
     example: ClassVar[str] = "private-auto"
@@ -43,7 +36,8 @@ class PrivateAuto(PrivateMethod):
 
     def chosen(self, terms: Terms, share: float = GENERAL) -> Prototypes:
         """Returns the prototypes that suit the terms; the plan depends on the Gram matrix, not on the directions."""
-        amount = signal(terms)
+        mu = mu_for(terms.epsilon, terms.delta) / terms.dilution
+        amount = terms.patients * mu / math.sqrt(terms.classes)
         size = min(max(round(share * amount), FEWEST), Prototypes.DIRECTIONS)
         return Prototypes(self.name, size, cosine=amount < GRAM_FROM)
 
@@ -59,21 +53,8 @@ class PrivateAuto(PrivateMethod):
 
 def share_of(settings: Settings) -> float:
     """Returns how many directions a unit of signal carries, by where the directions come from."""
-    if settings.backbone == "table":
-        return COLUMNS
-    return GENERAL if settings.public_images in BUILT_IN else OWN_KIND
-
-
-def signal(terms: Terms) -> float:
-    """Returns S = N mu / sqrt C, the length of a class sum over the noise in one of its directions.
-
-    Example:
-        >>> terms = Terms(4.0, 1e-5, hospitals=10, colluders=1, cases=90, width=464, classes=7, secure=True)
-        >>> round(signal(terms))
-        298
-    """
-    mu = mu_for(terms.epsilon, terms.delta) / terms.dilution
-    return terms.patients * mu / math.sqrt(terms.classes)
+    images = GENERAL if settings.public_images in BUILT_IN else OWN_KIND
+    return COLUMNS if settings.backbone == "table" else images
 
 
 METHODS: tuple[type[Method], ...] = (PrivateAuto,)

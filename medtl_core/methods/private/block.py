@@ -25,12 +25,7 @@ if TYPE_CHECKING:
 
 
 def open_blocks(settings: Settings, views: tuple[str, ...], scope: str) -> SplitBackbone:
-    """Returns `open_backbone`'s, where no tap is read inside a trained block.
-
-    Raises:
-        ConfigError: one is, or as for `open_backbone`.
-        WeightsError: as for `open_backbone`.
-    """
+    """Returns `open_backbone`'s; refuses a tap that is read inside a trained block."""
     backbone = open_backbone(settings, views, scope)
     deep = {tap: path for tap, path in backbone.order.taps.items() if tap not in backbone.shallow}
     inside = [path for path in deep.values() if path not in backbone.units]
@@ -54,11 +49,8 @@ def network_of(
     Args:
         backbone: gives the blocks.
         map_: from features to the rows the head reads.
-        arrays: those of `start_of`, and "head.weight" [C, k], "head.bias" [C].
-        shape: of what the first block reads of one case; see `Seen.shape`.
-
-    Raises:
-        WeightsError: an array is missing, foreign or of another shape.
+        arrays: those of `start_of`, and "head.weight" [C, k], "head.bias" [C]; others are refused.
+        shape: of what the first block reads of one case; see `Seen`.
     """
     import torch
 
@@ -80,29 +72,21 @@ def network_of(
 
 
 def placed(backbone: SplitBackbone, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Returns trained tensors under the names that `tuned_features` knows, float32.
-
-    Raises:
-        WeightsError: they are not those of `start_of`.
-    """
+    """Returns trained tensors, those of `start_of`, under the names that `tuned_features` knows, float32."""
     _check(backbone, arrays, {})
     return {path: arrays[name].astype(np.float32) for name, path in _names(backbone).items()}
 
 
 @final
 class Seen:
-    """What the blocks' network reads of each case, float32 [b, ...] for positions; see `samplegrad.Rows`.
-
-    Attributes:
-        shape: of what the first block reads of one case.
-    """
+    """What the blocks' network reads of each case in one view; `shape` is that of what the first block reads."""
 
     def __init__(self, inputs: Inputs, view: int) -> None:
         self._inputs, self._view = inputs, view
         self.shape = tuple(inputs.batch([0], [view])[0].shape[1:])
 
     def __getitem__(self, rows: NDArray[np.int64], /) -> Array:
-        """See class."""
+        """Returns float32 [b, ...] for positions; see `samplegrad.Rows`."""
         read, shallow = self._inputs.batch(rows, np.full(len(rows), self._view))
         return np.concatenate([read.flatten(1).numpy(), shallow.numpy()], axis=1)
 

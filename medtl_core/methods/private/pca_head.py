@@ -21,13 +21,7 @@ from medtl_core.privacy.patients import PublicMap
 @final
 @dataclass(frozen=True)
 class Directions(Model):
-    """Logits are rows of length one (see `privacy.patients.PublicMap`) times `weight`, plus `bias`.
-
-    Attributes:
-        map: from features to rows.
-        weight: float64 [C, k].
-        bias: float64 [C].
-    """
+    """Logits are rows of length one (see `privacy.patients.PublicMap`) times `weight` [C, k], plus `bias` [C]."""
 
     kind: ClassVar[str] = "directions"
     AXES: ClassVar[Mapping[str, str]] = {"mean": "d", "scale": "d", "basis": "dk", "weight": "ck", "bias": "c"}

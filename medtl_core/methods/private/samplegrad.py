@@ -8,7 +8,7 @@ channels of a depthwise one; so torch's own derivative is taken in its place (`f
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,45 +26,35 @@ Float = NDArray[np.float64]
 
 
 class Rows(Protocol):
-    """An array, or something that reads the wanted rows of one only when they are asked for."""
+    """An array, or something that reads rows [b, ...] for positions int64 [b] only when they are asked for."""
 
     def __getitem__(self, rows: Any, /) -> Any:
-        """Returns inputs [b, ...] for positions int64 [b]."""
+        """See class."""
 
 
 @dataclass(frozen=True)
 class Cases:
-    """What a network is trained on.
-
-    Attributes:
-        values: [n, ...], inputs of the network.
-        label: int64 [n].
-        patients: str [n].
-        weight: float64 [n], of each case's log-loss, before clipping; None = 1 each.
-    """
+    """Inputs of a network [n, ...], labels int64 [n], patients str [n] and weights of the log-loss float64 [n]."""
 
     values: Rows
     label: NDArray[np.int64]
     patients: Array
-    weight: Float | None = None
+    weight: Float
 
 
-def clipped_sum(
-    network: "nn.Module", cases: Cases, clip: float, *, batch: int = 0, units: Float | None = None
-) -> Bounded:
-    """Returns "gradient" [D]: the sum over patients of the clipped gradients of their mean (weighted) log-loss.
+def clipped_sum(network: "nn.Module", cases: Cases, clip: float, units: Float, *, batch: int) -> Bounded:
+    """Returns "gradient" [D]: the sum over patients of the clipped gradients of their mean weighted log-loss.
 
-    All patients take part (full batch). The trainable parameters lie one behind the other as in `parameter_names`; a
+    All patients take part (full batch). The trainable parameters lie one behind the other, in the network's order; a
     patient's gradient is clipped as one vector.
 
     Args:
         network: gives logits [n, C]; it is copied and stays as it is.
         cases: of the hospital; at least two patients, which is public.
         clip: largest length of one patient's gradient.
-        batch: cases that pass the network at once, for memory alone; 0 = all. Gradients and what torch needs to
-            make them fill about ten arrays [batch, D] of float64, however many patients there are.
         units: float64 [D], positive: in which each parameter is counted. Half the unit halves its part of a gradient,
-            before clipping; None = 1 each.
+            before clipping.
+        batch: cases that pass the network at once, for memory alone: about ten arrays [batch, D] of float64.
 
     Guarantee:
         Unit: patient; add or remove one. Sensitivity `clip`: a patient adds one vector no longer than `clip`, and no
@@ -77,15 +67,12 @@ def clipped_sum(
     check_network(network)
     enough(cases.patients)
     owner = np.unique(cases.patients, return_inverse=True)[1]
-    if not 0 <= batch <= len(cases.label):
-        raise PrivacyError(f"batch={batch} is beyond the {len(cases.label)} cases; 0 takes all of them at once")
-    if not (clip > 0 and np.isfinite(clip)):
-        raise PrivacyError(f"clip={clip} must be a positive number")
-    total = np.zeros(len(flat(network)))
-    for patients in _chunks(np.bincount(owner), batch or len(owner)):
-        sums = _means(network, cases, owner, patients, batch or len(owner))
-        if units is not None:
-            sums *= units
+    if not (batch > 0 and clip > 0 and np.isfinite(clip)):
+        raise PrivacyError(f"clip={clip} and batch={batch} must be positive numbers")
+    total = np.zeros(len(units))
+    for patients in _chunks(np.bincount(owner), batch):
+        sums = _means(network, cases, owner, patients, batch)
+        sums *= units
         length = np.sqrt(np.einsum("pd,pd->p", sums, sums))  # without another array of their size
         if not np.isfinite(length).all():  # a factor 0 * infinity would be NaN, and NaN would pass into the sum
             raise PrivacyError("a patient's gradient is not finite; nothing is released")
@@ -94,11 +81,7 @@ def clipped_sum(
 
 
 def enough(patients: Array) -> None:
-    """Refuses the cases of fewer than two patients.
-
-    Raises:
-        PrivacyError: they are of fewer.
-    """
+    """Refuses the cases of fewer than two patients."""
     if len(np.unique(patients)) < 2:
         raise PrivacyError("fewer than two patients: a gradient of one is that patient's own; take no part")
 
@@ -122,67 +105,35 @@ def _chunks(sizes: NDArray[np.int64], batch: int) -> Iterator[range]:
 def _means(network: "nn.Module", cases: Cases, owner: NDArray[np.int64], patients: range, batch: int) -> Float:
     """Each of some patients' mean gradient over their cases, [p, D]."""
     rows = np.flatnonzero((owner >= patients.start) & (owner < patients.stop))
-    sums: Float = np.zeros((len(patients), len(flat(network))))
+    size = sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+    sums: Float = np.zeros((len(patients), size))
     for first in range(0, len(rows), batch):
         part = rows[first : first + batch]
         slopes = _case_gradients(network, cases.values[part], cases.label[part])
-        if cases.weight is not None:
-            slopes *= cases.weight[part, None]
+        slopes *= cases.weight[part, None]
         np.add.at(sums, owner[part] - patients.start, slopes)
     sums /= np.bincount(owner[rows] - patients.start, minlength=len(patients))[:, None]
     return sums
 
 
 def check_network(network: "nn.Module") -> None:
-    """Refuses layers whose output or state would mix patients.
+    """Refuses layers whose output or state would mix patients: a BatchNorm of any kind that is trained or trainable.
 
     Opacus matches exact types and so misses subclasses such as timm's; and it takes frozen ones in training mode.
-
-    Raises:
-        PrivacyError: a BatchNorm of any kind is in training mode or trainable, another layer keeps running statistics,
-            or nothing can be trained.
     """
-    from torch.nn.modules.batchnorm import _NormBase
+    from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
     for path, module in network.named_modules():
         trainable = any(parameter.requires_grad for parameter in module.parameters(recurse=False))
-        if isinstance(module, _NormBase) and _mixes(module) and (module.training or trainable):
+        # InstanceNorm normalises every case by itself, unless it keeps running statistics
+        mixes = isinstance(module, _NormBase) and (isinstance(module, _BatchNorm) or module.track_running_stats)
+        if mixes and (module.training or trainable):
             raise PrivacyError(
                 f"{path or 'the network'} ({type(module).__name__}) averages over patients: freeze it in eval mode, or "
                 "use GroupNorm"
             )
-    if not parameter_names(network):
+    if not any(parameter.requires_grad for parameter in network.parameters()):
         raise PrivacyError("the network has nothing to train; set requires_grad on what should learn")
-
-
-def _mixes(module: "nn.Module") -> bool:
-    """InstanceNorm normalises every case by itself, unless it keeps running statistics."""
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    return isinstance(module, _BatchNorm) or bool(module.track_running_stats)
-
-
-def parameter_names(network: "nn.Module") -> tuple[str, ...]:
-    """Returns the names of the trainable parameters, in order; without Opacus' prefix."""
-    return tuple(name for name, parameter in network.named_parameters() if parameter.requires_grad)
-
-
-def flat(network: "nn.Module") -> Float:
-    """Returns the trainable parameters as one vector, float64."""
-    named = dict(network.named_parameters())
-    return np.concatenate([named[name].detach().double().numpy().ravel() for name in parameter_names(network)])
-
-
-def parted(vector: Float, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Float]:
-    """Returns a vector as named arrays, in the order of `shapes`.
-
-    Example:
-        >>> parted(np.arange(3.0), {"weight": (1, 2), "bias": (1,)})
-        {'weight': array([[0., 1.]]), 'bias': array([2.])}
-    """
-    stops = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])
-    parts = np.split(vector, stops[:-1])
-    return {name: part.reshape(shape) for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 def _case_gradients(network: "nn.Module", values: NDArray[np.floating[Any]], label: NDArray[np.int64]) -> Float:
@@ -199,9 +150,8 @@ def _case_gradients(network: "nn.Module", values: NDArray[np.floating[Any]], lab
     inputs = torch.from_numpy(np.asarray(values, np.float64)).requires_grad_()
     loss = functional.cross_entropy(wrapped(inputs), torch.from_numpy(np.asarray(label)), reduction="sum")
     loss.backward()  # type: ignore[no-untyped-call]
-    named: dict[str, Tensor] = dict(copied.named_parameters())
-    found = [_sample(named[name], len(label)) for name in parameter_names(copied)]
-    slopes: Float = torch.cat(found, dim=1).numpy()
+    trained = [parameter for parameter in copied.parameters() if parameter.requires_grad]
+    slopes: Float = torch.cat([_sample(parameter, len(label)) for parameter in trained], dim=1).numpy()
     wrapped.to_standard_module()  # Opacus' hooks refer to each other and would keep every gradient
     return slopes
 
