@@ -160,10 +160,10 @@ class Settings:
         return {**agreed, **_RETIRED}
 
     def of_data(self, *, seed: int = 0) -> "Settings":
-        """Returns only what decides which cases there are: runs that differ elsewhere can share one load."""
+        """Returns what decides which cases there are and where they are kept; other settings share one load."""
         kept = (
             "data", "data_path", "test_path", "leave_out", "sites", "shots", "partition", "alpha", "image_size",
-            "backbone",
+            "backbone", "cache",
         )  # fmt: skip
         return Settings(seed=seed, **{name: getattr(self, name) for name in kept})
 

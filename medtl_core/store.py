@@ -13,6 +13,15 @@ from typing import Any
 from medtl_core.errors import MedtlError, RunError, WeightsError
 
 
+def cache_folder(setting: str) -> Path | None:
+    """Returns where the setting `cache` keeps things: "off" = nowhere, "" = $MEDTL_CACHE or ~/.cache/medtl."""
+    if setting == "off":
+        return None
+    if named := setting or os.environ.get("MEDTL_CACHE"):
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medtl"
+
+
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o666) -> None:
     """Writes a file whole or not at all: into a neighbour first, then renamed over the name.
 

@@ -14,6 +14,7 @@ from medtl_core.data.partition import apportion
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.rng import stream
+from medtl_core.store import cache_folder
 from medtl_core.values import Examples
 
 #: Share of the patients held out as test where the data name none.
@@ -54,7 +55,8 @@ def open_source(settings: Settings) -> Source:
     if settings.data_path:
         source = _open_path(Path(settings.data_path), settings)
     elif settings.data == "phantom":
-        examples = phantom(size=settings.image_size or DEFAULT_SIZE, patients=phantom_patients(settings))
+        size, patients = settings.image_size or DEFAULT_SIZE, phantom_patients(settings)
+        examples = phantom(size=size, patients=patients, folder=cache_folder(settings.cache))
         source = _known(catalog()["phantom"], examples)
     elif settings.data:
         raise ConfigError(f"data={settings.data!r} needs data-path, the folder where the set lies")

@@ -7,7 +7,6 @@ anew, a folder that cannot be written is done without. Each is said once. Severa
 import contextlib
 import hashlib
 import logging
-import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -35,15 +34,6 @@ _SAID: set[str] = set()
 #: Threads take turns: a damaged file must not be renamed under another open connection of the same process, for old and
 #: new file share the name of their journal (sqlite.org/howtocorrupt.html#unlink).
 _TURN = threading.Lock()
-
-
-def cache_folder(setting: str) -> Path | None:
-    """Returns where the setting `cache` keeps features: "off" = nowhere, "" = $MEDTL_CACHE or ~/.cache/medtl."""
-    if setting == "off":
-        return None
-    if named := setting or os.environ.get("MEDTL_CACHE"):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medtl"
 
 
 @dataclass(frozen=True)

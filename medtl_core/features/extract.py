@@ -18,8 +18,9 @@ from medtl_core.config import Settings
 from medtl_core.data import images as data_images
 from medtl_core.data.views import normalised, views_of
 from medtl_core.errors import DataError, WeightsError
-from medtl_core.features.cache import FeatureCache, Row, cache_folder
+from medtl_core.features.cache import FeatureCache, Row
 from medtl_core.features.spec import FeatureSpec, Spec, feature_spec
+from medtl_core.store import cache_folder
 from medtl_core.values import Examples, Features, digest
 
 if TYPE_CHECKING:

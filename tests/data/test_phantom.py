@@ -1,3 +1,6 @@
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -49,3 +52,18 @@ def test_too_small_is_refused() -> None:
     for wrong in ({"size": 16}, {"patients": 9}):
         with pytest.raises(ConfigError, match="too small"):
             phantom(**wrong)
+
+
+def test_a_drawing_is_kept_and_one_that_is_damaged_is_drawn_again(tmp_path: Path) -> None:
+    first = phantom(size=32, patients=40, folder=tmp_path)
+    assert hashlib.sha256(first["image"].tobytes()).hexdigest()[:16] == "a821e7645fb47494"
+    (kept,) = (tmp_path / "phantom").glob("*.safetensors")
+    day = kept.stat().st_mtime_ns
+    for read in (True, False):
+        again = phantom(size=32, patients=40, folder=tmp_path)
+        assert all(np.array_equal(again[name], values) for name, values in first.columns.items())
+        assert (kept.stat().st_mtime_ns == day) is read
+        kept.write_bytes(kept.read_bytes()[:-1] + b"!")
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    assert np.array_equal(phantom(size=32, patients=40, folder=blocked)["image"], first["image"])

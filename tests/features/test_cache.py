@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from medtl_core.features import cache as module
-from medtl_core.features.cache import FeatureCache, cache_folder
+from medtl_core.features.cache import FeatureCache
+from medtl_core.store import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = "features.sqlite"

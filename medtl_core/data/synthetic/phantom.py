@@ -3,19 +3,26 @@
 It exists so that everything runs without data. Results on it say nothing about medicine.
 """
 
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.data.catalog import catalog
 from medtl_core.data.synthetic.anatomy import Canvas, canvas, draw, traits
 from medtl_core.data.synthetic.scanner import SCANNERS, Scanner, expose
-from medtl_core.errors import ConfigError
+from medtl_core.errors import ConfigError, DataError
 from medtl_core.rng import stream
+from medtl_core.store import ArrayStore
 from medtl_core.values import Array, Examples
 
 DEFAULT_PATIENTS = 480
 DEFAULT_SIZE = 128
 SHARES = {name: scanner.share for name, scanner in SCANNERS.items()}
+#: Raised when a pixel moves, so that no older drawing is read.
+DRAWING = 1
 
 _TEST_SHARE = 0.3
 #: The test set stops growing here, so that runs with more training patients are judged on the same images.
@@ -25,13 +32,23 @@ _BLOCK = 16
 #: Images drawn together: so few that a step's arrays stay in the processor's cache.
 _AT_ONCE = 4
 
+_DRAWINGS = ArrayStore("phantom", error=DataError)
 
-def phantom(seed: int = 0, size: int = DEFAULT_SIZE, patients: int = DEFAULT_PATIENTS) -> Examples:
+
+def phantom(
+    seed: int = 0, size: int = DEFAULT_SIZE, patients: int = DEFAULT_PATIENTS, folder: Path | None = None
+) -> Examples:
     """Returns synthetic frontal chest radiographs: normal, consolidation (one lobe), interstitial (both lungs).
 
     Sites differ in class mix and in how their equipment renders. Three patients in ten, at most 144, are test patients.
     Every fourth patient has two images, uint8 [size, size, 1]. A phantom with more patients holds the images of one
     with fewer, and from 480 on has the same test set.
+
+    Args:
+        seed: of everything drawn.
+        size: pixels a side.
+        patients: over all sites.
+        folder: where drawings are kept for the next time; None = nowhere. One that cannot be read is drawn again.
 
     Raises:
         ConfigError: `size` is below 32 or `patients` below 2 a site.
@@ -39,14 +56,26 @@ def phantom(seed: int = 0, size: int = DEFAULT_SIZE, patients: int = DEFAULT_PAT
     fewest = 2 * len(SCANNERS)
     if size < 32 or patients < fewest:
         raise ConfigError(f"a phantom of {patients} patients at {size} px is too small: at least {fewest} and 32 px")
-    page = canvas(size)
-    parts = [
-        _site(page, name, scanner, split, count, seed)
+    seats = [
+        (name, split, count)
         for split, counts in _counts(patients).items()
-        for (name, scanner), count in zip(SCANNERS.items(), counts, strict=True)
+        for name, count in zip(SCANNERS, counts, strict=True)
         if count
     ]
-    columns = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
+    stem = folder / "phantom" / f"{DRAWING}-{seed}-{size}-{patients}" if folder else None
+    drawn = _kept(stem) if stem else {}
+    if not drawn:
+        parts = [_drawn(canvas(size), *seat, seed) for seat in seats]
+        drawn = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
+        _keep(stem, drawn)
+    owners = [(name, split, owner) for name, split, count in seats for owner in _owners(count)]
+    columns = {
+        "label": drawn["label"],
+        "patient": np.asarray([f"{name}-{split}-{owner:05d}" for name, split, owner in owners]),
+        "site": np.asarray([name for name, _, _ in owners]),
+        "split": np.asarray([split for _, split, _ in owners]),
+        "image": drawn["image"],
+    }
     return Examples(columns, catalog()["phantom"].task)
 
 
@@ -67,20 +96,34 @@ def _owners(patients: int) -> NDArray[np.int64]:
     return np.repeat(np.arange(patients), np.where(np.arange(patients) % 4 == 0, 2, 1))
 
 
-def _site(page: Canvas, name: str, scanner: Scanner, split: str, patients: int, seed: int) -> dict[str, Array]:
-    owners = _owners(patients)
-    streams = (stream(seed, "phantom", name, split, start) for start in range(0, patients, _BLOCK))
-    blocks = [_block(page, scanner, rng) for rng in streams]
-    images, labels = (np.concatenate(part)[: len(owners)] for part in zip(*blocks, strict=True))
-    ids = np.asarray([f"{name}-{split}-{number:05d}" for number in owners])
-    return {
-        "label": labels, "patient": ids, "site": np.full(len(owners), name), "split": np.full(len(owners), split),
-        "image": images[..., None],
-    }  # fmt: skip
+def _keep(stem: Path | None, drawn: Mapping[str, Array]) -> None:
+    with contextlib.suppress(DataError):  # without a place to keep it, it is drawn every time
+        if stem:
+            _DRAWINGS.write(stem, drawn, {})
 
 
-def _block(page: Canvas, scanner: Scanner, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draws one whole block, also where only its beginning is needed: its stream stays in step."""
+def _kept(stem: Path) -> dict[str, Array]:
+    try:
+        return _DRAWINGS.read(stem)[1]
+    except DataError:
+        return {}
+
+
+def _drawn(page: Canvas, name: str, split: str, patients: int, seed: int) -> dict[str, Array]:
+    """Draws the images and labels of a site; the last block no further than it is needed."""
+    scanner, images = SCANNERS[name], len(_owners(patients))
+    blocks: list[tuple[Array, Array]] = []
+    for start in range(0, patients, _BLOCK):
+        rng = stream(seed, "phantom", name, split, start)
+        blocks.append(_block(page, scanner, images - sum(len(films) for films, _ in blocks), rng))
+    films, labels = (np.concatenate(part)[:images] for part in zip(*blocks, strict=True))
+    return {"label": labels, "image": films[..., None]}
+
+
+def _block(
+    page: Canvas, scanner: Scanner, images: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Draws the first images of a block, in whole steps, and all of its labels."""
     owners = _owners(_BLOCK)
     label = rng.choice(len(scanner.mix), size=_BLOCK, p=scanner.mix).astype(np.int64)[owners]
     body = {key: values[owners] for key, values in traits(rng, _BLOCK).items()}
@@ -88,6 +131,7 @@ def _block(page: Canvas, scanner: Scanner, rng: np.random.Generator) -> tuple[ND
     body["heart"] = body["heart"] * scanner.heart
     films = []
     for some in np.split(np.arange(len(label)), range(_AT_ONCE, len(label), _AT_ONCE)):
-        picture = draw(page, {key: values[some] for key, values in body.items()}, label[some], rng)
-        films.append(expose(page, picture, scanner, rng))
+        if some[0] < images:
+            picture = draw(page, {key: values[some] for key, values in body.items()}, label[some], rng)
+            films.append(expose(page, picture, scanner, rng))
     return np.concatenate(films), label
