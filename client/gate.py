@@ -25,7 +25,11 @@ from .site import Site
 
 
 def answered(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
-    """Returns the release this hospital makes for one message, if policy, agreed plan and ledger allow it."""
+    """Returns the release this hospital makes for one message.
+
+    Raises:
+        PrivacyError: the message asks for something the policy, the agreed plan or the ledger does not allow.
+    """
     if private_task(name) is not None:
         return _private_release(site, name, arrays, config)
     refuse_plain(site, name)
@@ -33,7 +37,11 @@ def answered(site: Site, name: str, arrays: Arrays, config: Config) -> Released:
 
 
 def refuse_plain(site: Site, name: str) -> None:
-    """Refuses a task that is not private where the run or the hospital asks for privacy."""
+    """Refuses a task that is not private where the run or the hospital asks for privacy.
+
+    Raises:
+        PrivacyError: the run's settings or the hospital's policy ask for it.
+    """
     private = site.settings.privacy != "none"
     if private or (site.home is not None and read_policy(site.home).require_private):
         who = "this run" if private else "this hospital's policy"
@@ -59,10 +67,14 @@ class PrivateRequest:
     """One private request, checked against settings and policy: all the gate needs.
 
     Attributes:
-        home: the hospital's own folder, with the policy it wrote.
-        task: the private one.
+        site: the hospital.
+        home: its own folder, with the policy it wrote.
+        task: the private one, which gives the clipped sums.
         arrays, config: the message.
+        demand: of the agreed plan.
+        key: of the release.
         books: folder of the ledger.
+        policy: what the hospital allows.
     """
 
     site: Site
@@ -76,7 +88,11 @@ class PrivateRequest:
     policy: Policy
 
     def sums(self) -> Bounded:
-        """Returns the clipped sums, before any noise; for the gate alone."""
+        """Returns the clipped sums, before any noise; for the gate alone.
+
+        Raises:
+            PrivacyError: a case does not fit.
+        """
         return self.task(self.site.data, self.arrays, self.config)
 
     @contextmanager

@@ -31,11 +31,13 @@ from .site import Site
 
 @dataclass(frozen=True)
 class Session:
-    """One secure sum at this hospital: its file, and the secrets drawn for this sum only.
+    """One secure sum at this hospital.
 
     Attributes:
+        path: of its file.
         name: both sides' name for it, in every signature and key.
         site: this hospital's name.
+        secrets: drawn for this sum only.
     """
 
     path: Path
@@ -44,12 +46,20 @@ class Session:
     secrets: Secrets
 
     def agree(self, fact: str, value: Any) -> None:
-        """Fixes a fact the first time, and refuses another value ever after."""
+        """Fixes a fact the first time, and refuses another value ever after.
+
+        Raises:
+            PrivacyError: the server said something else before.
+        """
         if self._once("facts", fact, value) != value:
             raise PrivacyError(f"secure sum: the server changed {fact}; nothing more is told about this sum")
 
     def agreed(self, fact: str) -> Any:
-        """Returns a fact fixed before; refuses to go on where it was not."""
+        """Returns a fact fixed before.
+
+        Raises:
+            PrivacyError: it was not: a stage is missing.
+        """
         facts = json.loads(self.path.read_text(encoding="utf-8"))["facts"]
         if fact not in facts:
             raise PrivacyError(f"secure sum: the server skipped a stage ({fact} is not known)")

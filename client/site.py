@@ -23,6 +23,7 @@ class Site:
     """An opened hospital.
 
     Attributes:
+        data: its cases as features.
         agreement: hash of what it understood of the run.
         settings: of the run, as far as a hospital's side depends on them.
         simulated: whether it is a part of shared data and not a hospital of its own.
@@ -36,7 +37,10 @@ class Site:
     home: Path | None = None
 
     def keeping(self, folder: str) -> "Site":
-        """Returns the site with a folder of its own below `folder`, which no run of another agreement reads."""
+        """Returns the site with a folder of its own, below `folder`, for what must survive between rounds.
+
+        A folder belongs to one agreement: another run, with other settings or seed, never reads it.
+        """
         if not folder:
             return self
         own = Path(folder) / self.agreement[:16] / self.data.name
@@ -55,7 +59,11 @@ class Node:
 
     @classmethod
     def of(cls, node_config: Mapping[str, object]) -> "Node":
-        """Reads Flower's node config: `data-path` and `site-name` when deployed, else `partition-id`; `state-dir`."""
+        """Reads Flower's node config: `data-path` and `site-name` when deployed, else `partition-id`; `state-dir`.
+
+        Raises:
+            ConfigError: neither is there, or a deployed hospital has no name.
+        """
         path = str(node_config.get("data-path", ""))
         if path:
             name = str(node_config.get("site-name", ""))
@@ -83,7 +91,11 @@ class OpenHospitals:
         self._store = DerivedStore()
 
     def open(self, run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> Site:
-        """Returns a hospital, opened now or before; MedtlError if settings, node or cases cannot be used."""
+        """Returns a hospital, opened now or before.
+
+        Raises:
+            MedtlError: a setting, the node's config or the hospital's cases cannot be used.
+        """
         node = Node.of(node_config)
         with self._lock:
             if run_config != self._run_config:
@@ -106,7 +118,12 @@ class OpenHospitals:
 
 
 def open_site(settings: Settings, node: Node, store: DerivedStore | None = None) -> Site:
-    """Returns the hospital's cases as features; `store` keeps what is derived from them, None = one of its own.
+    """Returns the hospital's cases as features, from the cache where they were computed before.
+
+    Args:
+        settings: of the run.
+        node: where the cases come from.
+        store: of what is derived from the cases, shared with other hospitals of the process; None = one of its own.
 
     Raises:
         DataError: the hospital has no usable training case.

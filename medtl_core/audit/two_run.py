@@ -33,7 +33,11 @@ def chi_square(noise: Array, sigma: float) -> float:
 
 
 def rate_bounds(hits: Array, trials: int, level: float) -> tuple[Float, Float]:
-    """Returns one-sided Clopper-Pearson bounds of rates of `hits`, each wrong with chance `level` at most."""
+    """Returns one-sided Clopper-Pearson bounds of rates of `hits`, each wrong with chance `level` at most.
+
+    Raises:
+        PrivacyError: hits do not lie between 0 and trials, or there is no trial.
+    """
     from scipy.stats import beta
 
     if trials < 1 or hits.min() < 0 or hits.max() > trials:

@@ -34,13 +34,27 @@ def softmax(logits: Array) -> Float:
 
 
 def class_balance(label: Array, classes: int) -> Float:
-    """Returns the weight of each case [n], summing to one, under which all classes present count alike."""
+    """Returns the weight of each case [n], summing to one, under which all classes present count alike.
+
+    Example:
+        >>> class_balance(np.array([0, 1, 1]), 3).tolist()
+        [0.5, 0.25, 0.25]
+    """
     counts = np.bincount(label, minlength=classes)
     return np.asarray(1.0 / (counts[label] * max(int((counts > 0).sum()), 1)), np.float64)
 
 
 def log_loss(logits: Array, label: Array) -> float:
-    """Returns the mean negative log-likelihood in nats, of logits [n, C] and labels [n], n > 0."""
+    """Returns the mean negative log-likelihood in nats.
+
+    Args:
+        logits: [n, C], n > 0.
+        label: int [n].
+
+    Example:
+        >>> round(log_loss(np.array([[0.0, 0.0], [0.0, 0.0]]), np.array([0, 1])), 4)
+        0.6931
+    """
     return float(np.ones(len(label)) @ -log_softmax(logits)[np.arange(len(label)), label] / len(label))
 
 

@@ -108,12 +108,15 @@ def _curve(counts: Counts) -> Curve | None:
 
 
 def counted(scores: Scores, weight: Float | None = None, *, ranking: bool = True) -> Counts:
-    """Returns the counts of n cases at hand; DataError if they cannot be judged.
+    """Returns the counts of cases at hand.
 
     Args:
-        scores: of the cases.
+        scores: n cases.
         weight: how often each case counts, whole numbers, float64 [n, B]; None = once.
         ranking: whether `ranks` are needed, which take the longest.
+
+    Raises:
+        DataError: the scores cannot be judged.
     """
     checked(scores)
     weight = np.ones((len(scores.label), 1)) if weight is None else weight
@@ -127,7 +130,11 @@ def counted(scores: Scores, weight: Float | None = None, *, ranking: bool = True
 
 
 def checked(scores: Scores) -> Scores:
-    """Returns the scores unchanged; DataError if they cannot be judged, without any case's values."""
+    """Returns the scores unchanged.
+
+    Raises:
+        DataError: they cannot be judged; the message says why, without any case's values.
+    """
     logits, cases = scores.logits, len(scores.label)
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise DataError(f"scores have shape {logits.shape}; judging needs [cases, classes] with at least two classes")

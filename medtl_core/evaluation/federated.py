@@ -72,7 +72,17 @@ def summarise(scores: Scores) -> Update:
 
 
 def judge_sites(updates: Mapping[str, Update], classes: Sequence[str]) -> Judgement:
-    """Returns the judgement of all sites together from what `summarise` gave at each, of the shapes expected."""
+    """Returns the judgement of all sites together from each site's own sums.
+
+    Args:
+        updates: site -> what `summarise` gave there, of the shapes expected.
+        classes: in the agreed order.
+
+    Example:
+        >>> site = Scores(np.eye(2), np.array([0, 1]), np.array(["a", "a"]), np.array([0, 1]))
+        >>> judge_sites({"a": summarise(site)}, ["no", "yes"]).figures["auroc"]
+        1.0
+    """
     empty = Update({name: np.zeros(shape) for name, shape in expected_shapes(len(classes)).items()})
     sites = [updates[name] for name in sorted(updates)] or [empty]
     everyone = sum(sites[1:], start=sites[0])

@@ -40,7 +40,12 @@ def figure(value: Float | float) -> Figure:
 
 
 def area_under_roc(positive: Float, negative: Float) -> Float:
-    """Returns the area [...] from case counts [bins, ...] by rising score, ties half; NaN without both sides."""
+    """Returns the area [...] from case counts [bins, ...] by rising score, ties half; NaN without both sides.
+
+    Example:
+        >>> float(area_under_roc(np.array([0.0, 1.0]), np.array([1.0, 1.0])))
+        0.75
+    """
     below = np.cumsum(negative, axis=0)
     below -= 0.5 * negative
     return ratio((positive * below).sum(axis=0), positive.sum(axis=0) * negative.sum(axis=0))
@@ -74,6 +79,11 @@ def from_answers(hits: Float, present: Float, answered: Float) -> dict[str, Floa
         hits: [C, ...], cases of each class that were answered with it.
         present: [C, ...], cases of each class.
         answered: [C, ...], cases answered with each class.
+
+    Example:
+        >>> figures = from_answers(np.array([3.0, 1.0]), np.array([4.0, 2.0]), np.array([4.0, 2.0]))
+        >>> {name: float(value) for name, value in figures.items()}
+        {'balanced_accuracy': 0.625, 'sensitivity': 0.5, 'specificity': 0.75}
     """
     recall = ratio(hits, present)
     rest = present.sum(axis=0) - present

@@ -70,6 +70,10 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
 
     Raises:
         DataError: fewer than two values, or one that is not finite.
+
+    Example:
+        >>> [round(end, 3) for end in over_seeds([0.5, 0.6, 0.7])]
+        [0.6, 0.352, 0.848]
     """
     from scipy.special import stdtrit
 

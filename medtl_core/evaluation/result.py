@@ -22,6 +22,13 @@ class Cost:
     """Bytes, exchanges and seconds: of a phase, over all hospitals, or of a method, had it run alone.
 
     A method's bytes are those of one hospital, and the mean over several studies may have a broken number of rounds.
+
+    Attributes:
+        bytes_up: sent by the hospitals.
+        bytes_down: received by the hospitals.
+        rounds: number of exchanges.
+        cpu_seconds: spent by the hospitals' handlers.
+        wall_seconds: from the first message to the last reply.
     """
 
     bytes_up: int = 0
@@ -36,7 +43,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """How one method did: "federated", "local", "personal" or "ensemble", with JSON-able remarks as facts."""
+    """How one method did.
+
+    Attributes:
+        kind: "federated", "local", "personal" or "ensemble".
+        judgement: its figures.
+        cost: what it took.
+        facts: JSON-able remarks.
+    """
 
     kind: str
     judgement: Judgement
@@ -172,7 +186,11 @@ class Result:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Returns the result of a `result.json`; RunError if it is none of this schema."""
+        """Returns the result of a `result.json`.
+
+        Raises:
+            RunError: the file is missing, is not JSON or not a result of this schema.
+        """
         return cls.from_dict(read_json(path))
 
 

@@ -11,7 +11,11 @@ _RANKED = frozenset(("auroc", "auprc"))
 
 
 def judge(scores: Scores) -> Judgement:
-    """Returns every figure of the scored cases, without intervals; DataError if they cannot be judged."""
+    """Returns every figure of the scored cases, without intervals.
+
+    Raises:
+        DataError: the scores are not finite, or labels and logits do not fit each other.
+    """
     names = sorted({str(site) for site in scores.site})
     return judgement(counted(scores), {name: counted(select(scores, scores.site == name)) for name in names})
 
@@ -22,7 +26,13 @@ def plain(scores: Scores, names: Sequence[str]) -> dict[str, Figure]:
 
 
 def weighted(scores: Scores, weight: Float, names: Sequence[str]) -> dict[str, Float]:
-    """Returns figures but `ece`, [B] each, NaN where undefined, of cases that count `weight` times, float64 [n, B]."""
+    """Returns figures of the cases counted `weight` times, float64 [B] each, NaN where undefined.
+
+    Args:
+        scores: n cases.
+        weight: whole numbers, float64 [n, B].
+        names: among `counts.FIGURES`, but for `ece`, which counts each case once.
+    """
     weighed = counted(scores, weight, ranking=not _RANKED.isdisjoint(names))
     return {name: FIGURES[name](weighed) for name in names}
 

@@ -62,7 +62,12 @@ def tasks_of(map_: FeatureMap) -> dict[str, Task]:
 
 @dataclass(frozen=True)
 class Sums:
-    """Statistics summed over all hospitals: of all training cases, and of all but those of each fold."""
+    """Statistics summed over all hospitals.
+
+    Attributes:
+        whole: of all training cases.
+        without: of all but those of each fold.
+    """
 
     whole: Statistics
     without: Sequence[Statistics]
@@ -75,6 +80,8 @@ class Solved:
     Attributes:
         affine: float64 [C, d + 1], on what the map reads.
         without: float64 [F, C, d + 1], the same without each fold.
+        choice: what cross-validation says.
+        strength: of the family's regularisation.
         server_cpu: CPU seconds.
     """
 
@@ -98,6 +105,9 @@ class Reading:
     """A feature map as hospitals are asked about it.
 
     Attributes:
+        hospitals: who answers.
+        folds: of the cross-validation.
+        map: how they read their cases.
         sent, config: arrays and flat values the map needs.
         width: number of values d that it reads from a case.
         classes: their number C.
@@ -139,7 +149,10 @@ class Reading:
 def solve(reading: Reading, candidates: Mapping[_Key, tuple[Family, Sums]], phase: str = "") -> dict[_Key, Solved]:
     """Returns the head of each candidate, its strength and temperature cross-validated, all judged in one exchange.
 
-    A candidate is a family and the statistics it is solved from, as `reading.sums` gave them, or changed.
+    Args:
+        reading: of the map.
+        candidates: a family and the statistics it is solved from, as `reading.sums` gave them, or changed.
+        phase: under which the exchange is booked; "" = "NAME_validate".
     """
     start = time.thread_time()
     stacks = {

@@ -24,7 +24,15 @@ def total(updates: Iterable[Arrays]) -> dict[str, Array]:
 
 
 def weighted_mean(updates: Iterable[tuple[Arrays, float]]) -> dict[str, Array]:
-    """Returns the mean of named arrays, each update weighted by the agreed number of its cases; raises as `total`."""
+    """Returns the mean of named arrays, each update weighted by the agreed number of its cases.
+
+    Raises:
+        RunError: there was nothing to add, as in `total`.
+
+    Example:
+        >>> weighted_mean([({"a": np.array([1.0])}, 1), ({"a": np.array([4.0])}, 2)])["a"].tolist()
+        [3.0]
+    """
     running, weight = _fold(updates)
     return {name: array / weight for name, array in running.items()}
 

@@ -17,6 +17,9 @@ class Method(ABC):
 
     A subclass that adds a field is a frozen dataclass. Its `syntax` is the regular expression of its names; a named
     group fills the field of that name, converted to the field's type (a bool field says whether the group is there).
+
+    Attributes:
+        name: the full name, as asked for.
     """
 
     #: Regular expression of the names this class answers to.

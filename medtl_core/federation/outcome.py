@@ -22,8 +22,11 @@ class Problem:
     """What the server knows of the features without seeing one.
 
     Attributes:
+        classes: in agreed order.
+        fingerprint: of the features.
         groups: (tap, start, stop) of the feature columns.
         views: label-preserving views of the data set.
+        modality: the catalog's word for what the images show.
         public: scale and directions of public images, where they are known; None = a private method reads the images.
     """
 
@@ -56,9 +59,10 @@ class Moments:
 
 @dataclass(frozen=True)
 class Candidates:
-    """A need: a head of `heads.closed_form.FAMILIES`, cross-validated (phases of the sums).
+    """A need: the head of a closed-form family on some feature columns, cross-validated (phases of the sums).
 
     Attributes:
+        family: of `heads.closed_form.FAMILIES`.
         columns_key: taps as `heads.closed_form.column_choices` names them; "" = all columns.
     """
 
@@ -68,9 +72,11 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Rounds:
-    """A need: the head of a gradient algorithm after so many rounds; methods of the same algorithm share them.
+    """A need: the head of a gradient algorithm after so many rounds.
 
     Attributes:
+        algorithm: what is trained; methods of the same one share their rounds.
+        rounds: after which the head is wanted.
         folds: whether the heads of the cross-validation folds train along in the same messages.
     """
 

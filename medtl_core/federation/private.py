@@ -44,7 +44,11 @@ class PrivateMethod(Method):
 
 
 def terms_of(settings: Settings, width: int, classes: int) -> Terms:
-    """Returns the public facts of a run; refuses one without a public number of cases, or delta from 1 / cases on."""
+    """Returns the public facts of a run.
+
+    Raises:
+        PrivacyError: the public number of cases is not stated, or delta is not below 1 / cases.
+    """
     cases = settings.public_cases or settings.shots
     if cases < 2:
         raise PrivacyError("privacy needs a public number of patients at every hospital: set public-cases (or shots)")
@@ -65,8 +69,12 @@ def plan_of(method: PrivateMethod, study: Study) -> Plan:
 def sharing(terms: Terms, task: str, shares: Mapping[str, float], *, sensitivity: float = 1.0, count: int = 1) -> Step:
     """Returns the step whose sums, over all its releases together, take some shares of the budget.
 
-    The task gives the sums, each of one sensitivity, in `count` rounds. Shares are of mu^2 of the terms' epsilon and
-    delta, by name of the sum; those of a plan's steps add up to 1.
+    Args:
+        terms: whose epsilon and delta are the budget.
+        task: gives the sums.
+        shares: of mu^2, by name of the sum; those of a plan's steps add up to 1.
+        sensitivity: of each sum.
+        count: of rounds.
 
     Guarantee:
         Steps whose shares add up to 1 are mu-GDP together, with the largest mu that is (epsilon, delta)-DP: mu^2 of a

@@ -97,6 +97,10 @@ def find_method(name: str) -> Method:
 
     Raises:
         ConfigError: no method has that name; the nearest one that can be typed is suggested.
+
+    Example:
+        >>> find_method("fedavg-20-adjusted").rounds
+        20
     """
     for module in (*map(importlib.import_module, _USUAL), None):
         for kind in getattr(module, "METHODS", ()) if module else all_methods():
@@ -118,6 +122,10 @@ def read_methods(text: str) -> tuple[Method, ...]:
 
     Raises:
         ConfigError: a name is unknown (the nearest is suggested) or the list is empty.
+
+    Example:
+        >>> [method.name for method in read_methods("ridge, fedavg-5")]
+        ['ridge', 'fedavg-5']
     """
     names = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
     if not names:
@@ -126,7 +134,9 @@ def read_methods(text: str) -> tuple[Method, ...]:
 
 
 def chosen_methods(settings: Settings) -> tuple[Method, ...]:
-    """Returns the methods of a run: those named; under `privacy` its mechanism, unless all that are named are private.
+    """Returns the methods of a run: those named, or under `privacy` its mechanism.
+
+    With privacy=auto or a mechanism's name, `methods` counts only if it names private methods and no others.
 
     Raises:
         ConfigError: a name is unknown, or a private method is named where privacy=none.
@@ -145,7 +155,11 @@ def chosen_methods(settings: Settings) -> tuple[Method, ...]:
 
 
 def unpack(kind: str, packed: Packed) -> Model:
-    """Returns the model of a kind from its arrays; WeightsError: no such kind, or they do not fit it."""
+    """Returns the model of a kind from its arrays.
+
+    Raises:
+        WeightsError: no such kind, or the arrays do not fit it.
+    """
     models = all_models()
     if kind not in models:
         raise WeightsError(f"no model is of kind {kind!r}; {did_you_mean(kind, models)}")
@@ -153,7 +167,11 @@ def unpack(kind: str, packed: Packed) -> Model:
 
 
 def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """Runs the hospital task called `name`; ConfigError if there is none."""
+    """Runs the hospital task called `name`.
+
+    Raises:
+        ConfigError: no such task.
+    """
     known = _usual_tasks() if name in _usual_tasks() else all_tasks()
     if name not in known:
         raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, known)}")

@@ -32,9 +32,11 @@ class Exchange:
     Attributes:
         task: the hospital's task; it answers with the trained arrays under their names.
         phase: label under which the cost is booked.
+        rounds: how many.
         config: flat values sent along; "round" and "of" are added.
         fixed: arrays sent along that are not trained.
         keep: rounds whose arrays to return; the last one always is.
+        step: what the server does with the mean change.
     """
 
     task: str
@@ -48,7 +50,12 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Course:
-    """What the rounds gave: float64 arrays by name after each round asked for, and what hospitals said, by round."""
+    """What the rounds gave.
+
+    Attributes:
+        exact: float64 arrays by name, after each round asked for.
+        metrics: what each hospital said of its training, by round and site.
+    """
 
     exact: Mapping[int, Mapping[str, Float]]
     metrics: Mapping[int, Mapping[str, Mapping[str, float]]]
@@ -60,7 +67,12 @@ class Course:
 
 
 def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Array]) -> Course:
-    """Trains named arrays, which travel as float32; a hospital's change counts by the number of cases it registered.
+    """Trains named arrays; each hospital's change counts by the number of cases it registered.
+
+    Args:
+        hospitals: who trains.
+        exchange: what they are asked.
+        start: arrays by name; they travel as float32.
 
     Raises:
         RunError: a round missed its quorum.

@@ -49,14 +49,22 @@ def load_head(path: Path) -> Head:
 
 
 def load_packed(path: Path) -> tuple[str, Packed]:
-    """Returns the kind and the parts of a saved model, for `registry.unpack`; raises as `load_head`."""
+    """Returns the kind and the parts of a model that `save_model` wrote; `federation.registry.unpack` makes it whole.
+
+    Raises:
+        WeightsError: as in `load_head`.
+    """
     manifest, arrays = _MODELS.read(stem_of(path))
     classes, facts = tuple(manifest["classes"]), manifest["facts"]
     return manifest["kind"], Packed(arrays, manifest["config"], classes, manifest["fingerprint"], facts)
 
 
 def is_model(path: Path) -> bool:
-    """Says whether the files of that name hold a model and not a head; WeightsError without a readable manifest."""
+    """Says whether the files of that name hold a model and not an affine head.
+
+    Raises:
+        WeightsError: there is no readable manifest.
+    """
     return "config" in ArrayStore("head", {"kind": str}).manifest(stem_of(path))
 
 

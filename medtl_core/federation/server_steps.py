@@ -25,9 +25,12 @@ class ServerStep(ABC):
 
     @abstractmethod
     def apply(self, current: Float, change: Float, memory: Memory) -> tuple[Float, Memory]:
-        """Returns the next arrays and the step's memory; the change is the weighted mean of the hospitals'.
+        """Returns the next arrays and the step's memory.
 
-        The memory given is what `apply` returned last round, and what `heard` returned since; empty in the first.
+        Args:
+            current: where the round started, [p].
+            change: weighted mean of (trained at a hospital - current), [p].
+            memory: what `apply` returned last round, and what `heard` returned since; empty in the first.
         """
 
     def correction(self, site: str, current: Float, memory: Memory) -> Float:

@@ -39,7 +39,15 @@ class Asker(Protocol):
 
 @final
 class Study:
-    """Obtains heads from hospitals. Phases run when first needed and are kept, so methods share what they share."""
+    """Obtains heads from hospitals. Phases run when first needed and are kept, so methods share what they share.
+
+    Attributes:
+        hospitals: who answers.
+        problem: what the server knows of the features.
+        settings: of the run.
+        methods: asked for.
+        needs: of all methods together.
+    """
 
     def __init__(self, hospitals: Hospitals, problem: Problem, settings: Settings, methods: Sequence[Asker]) -> None:
         self.hospitals, self.problem, self.settings = hospitals, problem, settings
@@ -91,7 +99,10 @@ class Study:
         return self.sums.whole
 
     def solved(self, family: str, columns_key: str = "") -> Solved:
-        """Returns the cross-validated head of a closed-form candidate, judged together with all that are declared."""
+        """Returns the cross-validated head of a closed-form candidate, as wide as all features (phase "validate").
+
+        Every candidate that some method declared is judged in the same exchange.
+        """
         return self._entry(Candidates(family, columns_key))[0]
 
     def closed_bill(self, candidates: Sequence[Candidates]) -> dict[str, Share]:

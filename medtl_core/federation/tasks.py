@@ -26,6 +26,7 @@ class SiteData:
     """A hospital's own cases as features; it never leaves the process that made it.
 
     Attributes:
+        name: of the hospital.
         values: float32 [n, d], training features.
         label: int64 [n].
         patients: str [n].
@@ -33,7 +34,9 @@ class SiteData:
         test_label: int64 [m].
         test_patients: str [m].
         classes: number of classes C.
+        seed: the run's seed.
         material: the training cases themselves, for methods that look deeper than the features.
+        test_material: the held-out cases themselves.
         state: the hospital's own folder for what must survive between rounds; None = it keeps nothing.
     """
 

@@ -75,7 +75,11 @@ def encode_request(arrays: Mapping[str, Array], config: Mapping[str, Value]) -> 
 
 
 def decode_request(message: Message) -> tuple[dict[str, Array], dict[str, Value]]:
-    """Returns arrays of the caller's own and the config of a request; RefusedError if it is none, or an array lies."""
+    """Returns the arrays and the config of a request; the arrays are the caller's own.
+
+    Raises:
+        RefusedError: the message is not a request of medtl, or an array's bytes are not what they claim.
+    """
     arrays, config = (message.content.get(name) for name in ("arrays", "config"))
     if not isinstance(arrays, ArrayRecord) or not isinstance(config, ConfigRecord):
         raise RefusedError("malformed", "the request must hold an ArrayRecord 'arrays' and a ConfigRecord 'config'")
@@ -111,8 +115,9 @@ def validate(message: Message, expect: Expectation) -> Reply:
     """Returns the reply in a message, if it is exactly what was expected.
 
     Raises:
-        RefusedError: it is not; its `code` is "error" (the site says it failed), a word of `guard.FAULTS`, or one that
-            names what is wrong.
+        RefusedError: it is not; its `code` is "error" (the site says it failed) or one of "run", "node", "malformed",
+            "protocol", "agreement", "unknown-site", "weight", "witness", "unknown-array", "missing-array", "dtype",
+            "shape", "header" and "not-finite", or a word of `guard.FAULTS`.
     """
     arrays, metrics, about = _records(message, expect.site)
     if expect.run and message.metadata.run_id != expect.run:
@@ -134,7 +139,11 @@ def validate(message: Message, expect: Expectation) -> Reply:
 
 
 def validate_join(message: Message, agreement: str) -> tuple[str, int]:
-    """Returns (site name, number of training cases) from the answer to "join"; refuses as `validate` does."""
+    """Returns (site name, number of training cases) from the answer to "join".
+
+    Raises:
+        RefusedError: as in `validate`; code "name" for a name that is no name, "weight" for one below 1.
+    """
     arrays, _, about = _records(message, "")
     site, weight = about.get("site"), about.get("weight")
     if not isinstance(site, str) or not 0 < len(site) <= 80 or not site.isprintable() or {"/", "\\"} & set(site):

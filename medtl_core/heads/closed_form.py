@@ -18,7 +18,11 @@ from medtl_core.heads.statistics import Float, Statistics
 
 @dataclass(frozen=True)
 class Family(ABC):
-    """A kind of closed-form head; cross-validation chooses among the strengths of its regularisation."""
+    """A kind of closed-form head.
+
+    Attributes:
+        strengths: of its regularisation, among which cross-validation chooses.
+    """
 
     strengths: tuple[float, ...]
 
@@ -84,7 +88,13 @@ class Discriminant(Family):
 
 @dataclass(frozen=True)
 class OnColumns(Family):
-    """A family that reads some feature columns only, int64 [k]; its heads are zero elsewhere."""
+    """A family that reads some feature columns only; its heads are as wide as all features, zero elsewhere.
+
+    Attributes:
+        strengths: the family's.
+        family: of the heads.
+        columns: int64 [k], that it reads.
+    """
 
     family: Family
     columns: NDArray[np.int64]

@@ -30,6 +30,7 @@ class Choice:
 
     Attributes:
         index: position of the best strength.
+        temperature: factor on its logits.
         loss: class-balanced log-loss in nats at that strength and temperature.
         balanced_accuracy: of the same strength over all held-out cases.
     """
@@ -41,7 +42,13 @@ class Choice:
 
 
 def fold_of(patients: Array, label: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """Returns the fold of each case at one hospital, int64 [n]: by patient, and even within each class."""
+    """Returns the fold of each case at one hospital, int64 [n]: by patient, and even within each class.
+
+    Example:
+        >>> fold = fold_of(np.array(["a", "b", "a", "c"]), np.array([0, 0, 0, 1]), 2, 0)
+        >>> bool(fold[0] == fold[2]), bool(fold[0] != fold[1])
+        (True, True)
+    """
     return _fold_of(tuple(patients.tolist()), tuple(label.tolist()), folds, seed)
 
 

@@ -14,9 +14,12 @@ from medtl_core.values import ABSENT
 
 @dataclass(frozen=True)
 class Training:
-    """How a hospital trains the head for one round, by plain gradient descent.
+    """How a hospital trains the head for one round.
 
     Attributes:
+        epochs: passes over the hospital's cases.
+        batch_size: cases a step.
+        learning_rate: of plain gradient descent.
         weight_decay: L2 coefficient on weights and bias.
         proximal: FedProx coefficient pulling towards the round's starting head (Li et al., MLSys 2020); 0 = off.
     """
@@ -184,9 +187,13 @@ def softmax(logits: Float) -> Float:
 
 
 def loss_and_gradient(head: Float, inputs: Float, label: NDArray[np.int64], weight: Float) -> tuple[float, Float]:
-    """Returns the summed log-loss and its gradient [C, d + 1], cases weighted by their class, weight [C].
+    """Returns the summed class-weighted log-loss and its gradient [C, d + 1]; sums over hospitals are the pooled ones.
 
-    Sums over hospitals are the pooled ones.
+    Args:
+        head: [C, d + 1].
+        inputs: [n, d + 1].
+        label: int [n].
+        weight: [C], weight of a case of each class.
     """
     logits, rows, case_weight = inputs @ head.T, np.arange(len(label)), weight[label]
     logits = logits - logits.max(axis=1, keepdims=True)
@@ -199,7 +206,12 @@ def loss_and_gradient(head: Float, inputs: Float, label: NDArray[np.int64], weig
 
 
 def class_weights(counts: Float) -> Float:
-    """Returns the weight of a case of each class so that classes count alike and the weights average to one."""
+    """Returns the weight of a case of each class so that classes count alike and the weights average to one.
+
+    Example:
+        >>> class_weights(np.array([1.0, 3.0, 0.0])).tolist()
+        [2.0, 0.6666666666666666, 0.0]
+    """
     seen = counts > 0
     return np.asarray(np.where(seen, counts.sum() / (max(int(seen.sum()), 1) * np.maximum(counts, 1.0)), 0.0))
 

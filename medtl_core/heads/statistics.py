@@ -69,7 +69,12 @@ class Statistics:
 
 
 def collect(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Statistics:
-    """Returns the statistics of features [n, d] with labels [n], in float64."""
+    """Returns the statistics of features [n, d] with labels [n], in float64.
+
+    Example:
+        >>> collect(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([0, 1]), 2).gram.tolist()
+        [[10.0, 14.0], [14.0, 20.0]]
+    """
     wide = np.asarray(values, dtype=np.float64)
     onehot = np.eye(classes)[label]
     return Statistics(onehot.sum(axis=0), onehot.T @ wide, wide.T @ wide)
@@ -93,7 +98,12 @@ def upper(matrix: Float) -> Float:
 
 
 def square(packed: Float, width: int) -> Float:
-    """Returns the symmetric matrix [d, d] of an upper triangle."""
+    """Returns the symmetric matrix [d, d] of an upper triangle.
+
+    Example:
+        >>> square(np.array([1.0, 2.0, 3.0]), 2).tolist()
+        [[1.0, 2.0], [2.0, 3.0]]
+    """
     matrix = np.zeros((width, width))
     matrix[np.triu_indices(width)] = packed
     return np.asarray(matrix + np.triu(matrix, 1).T)

@@ -13,12 +13,21 @@ from medtl_core.privacy.plan import GaussianEvent
 
 
 def default_delta(cases: int) -> float:
-    """Returns min(1e-5, 1 / (10 cases)), below which a promise to each of so many patients means something."""
+    """Returns min(1e-5, 1 / (10 cases)), below which a promise to each of so many patients means something.
+
+    Example:
+        >>> default_delta(90), default_delta(1_000_000)
+        (1e-05, 1e-07)
+    """
     return min(1e-5, 1.0 / (10.0 * max(cases, 1)))
 
 
 def delta_of(epsilon: float, mu: float) -> float:
-    """Returns the smallest delta for which a mu-GDP mechanism (infinite mu = no noise) is (epsilon, delta)-DP.
+    """Returns the smallest delta for which a mu-GDP mechanism is (epsilon, delta)-DP.
+
+    Args:
+        epsilon: at least 0.
+        mu: sensitivity over standard deviation; infinity = no noise.
 
     Example:
         >>> round(delta_of(1.0, 0.5), 6)
@@ -58,10 +67,18 @@ def mu_for(epsilon: float, delta: float) -> float:
 
 
 def epsilon(events: Sequence[GaussianEvent], delta: float) -> float:
-    """Returns the epsilon of all events together at `delta`, in any order, never below the truth; of none, 0.
+    """Returns the epsilon of all events together at `delta`, never below the truth.
+
+    Args:
+        events: in any order; none = 0.
+        delta: in (0, 1).
 
     Raises:
         PrivacyError: an event or delta is not valid, or the formula gave no number.
+
+    Example:
+        >>> round(epsilon([GaussianEvent(2.0), GaussianEvent(2.0)], 1e-5), 3)
+        2.943
     """
     _check_promise(1.0, delta)
     mu = mu_of(events)

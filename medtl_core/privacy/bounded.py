@@ -8,11 +8,14 @@ from medtl_core.values import Update
 
 @dataclass(frozen=True)
 class Bounded:
-    """Named float64 sums over one hospital's patients, each clipped so that one patient moves it by so much at most.
+    """Named sums over one hospital's patients, each clipped so that one patient moves it by a known length at most.
+
+    Attributes:
+        update: float64 arrays by name.
+        sensitivity: by the same names, the largest L2 norm by which adding or removing one patient changes the array.
 
     Guarantee:
-        None by itself: it holds private values and never leaves the process. `privacy.gate` adds the noise. Sensitivity
-        is the largest L2 norm by which adding or removing one patient changes the array of the same name.
+        None by itself: it holds private values and never leaves the process. `privacy.gate` adds the noise.
     """
 
     update: Update

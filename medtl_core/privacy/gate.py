@@ -34,9 +34,12 @@ Finish = Callable[[Mapping[str, Array], Step], dict[str, Array]]
 
 @dataclass(frozen=True)
 class Demand:
-    """What a message asks of the gate: a step of the plan, as recomputed at the hospital, and a round, from 1.
+    """What a message asks of the gate, in words of the agreed plan.
 
     Attributes:
+        plan: recomputed at the hospital.
+        step: index into its steps.
+        number: of the round, from 1.
         digest: of the plan the server has in mind; another one is refused.
     """
 
@@ -47,7 +50,12 @@ class Demand:
 
 
 def check(demand: Demand) -> None:
-    """Refuses what the agreed plan does not hold, and a plan that as a whole costs more than it promises."""
+    """Refuses what the agreed plan does not hold.
+
+    Raises:
+        PrivacyError: another plan, an unknown step, or a round beyond those planned.
+        BudgetError: the plan as a whole costs more than it promises.
+    """
     plan = demand.plan
     if demand.digest != plan.digest:
         raise PrivacyError("the server asks under another plan than the settings give; server and site must agree")
@@ -101,8 +109,13 @@ def release(
 ) -> Released:  # fmt: skip
     """Returns the private answer, new and paid for, or the sealed one of the same request.
 
-    `task` computes the clipped sums; `finish` turns noised integers into what leaves: `unscaled`, or under secure sum
-    the masked vector.
+    Args:
+        demand: what is asked, checked against the plan first.
+        task: computes the clipped sums.
+        ledger: pays.
+        key: names the release.
+        entropy: of the noise.
+        finish: turns noised integers into what leaves: `unscaled`, or under secure sum the masked vector.
 
     Raises:
         PrivacyError, BudgetError: it is refused; the ledger is intact and nothing is sent.

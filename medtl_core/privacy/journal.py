@@ -23,7 +23,14 @@ _LINES, _HEAD, _LOCK = "ledger.jsonl", "head.json", "lock"
 
 @dataclass(frozen=True)
 class Record:
-    """One line: its number from 1, the hash of the one before and its own, and what it says; "kind" is always there."""
+    """One line.
+
+    Attributes:
+        seq: from 1.
+        previous: hash of the record before.
+        hash: of this record.
+        body: what it says; "kind" is always there.
+    """
 
     seq: int
     previous: str
@@ -149,7 +156,11 @@ class Journal:
 
 
 def read_lines(lines: list[bytes], path: Path) -> list[Record]:
-    """Returns the records of lines; refuses one that was changed, exchanged, left out or added."""
+    """Returns the records of lines, every one checked against the one before.
+
+    Raises:
+        PrivacyError: a line was changed, exchanged, left out or added.
+    """
     records: list[Record] = []
     previous = GENESIS
     for number, line in enumerate(lines, start=1):

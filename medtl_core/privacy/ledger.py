@@ -32,7 +32,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Key:
-    """Which release: of a run, a plan by its digest, a step, a round; and the hash of what it was asked with."""
+    """Which release.
+
+    Attributes:
+        agreement: of the run.
+        plan: digest of the plan.
+        step: index into it.
+        number: of the round.
+        question: hash of the public arrays and values it was asked with.
+    """
 
     agreement: str
     plan: str
@@ -42,7 +50,11 @@ class Key:
 
 
 def fingerprint(patients: Iterable[str], folder: Path) -> str:
-    """Returns the keyed hash (HMAC-SHA-256) of a set of patients; the key never leaves `folder`."""
+    """Returns the keyed hash (HMAC-SHA-256) of a set of patients; the key never leaves `folder`.
+
+    Raises:
+        PrivacyError: the key cannot be read or made.
+    """
     secret = kept_key(folder / "site.key", "site key")
     return hmac.new(secret, "\n".join(sorted(set(patients))).encode(), hashlib.sha256).hexdigest()
 
@@ -89,7 +101,15 @@ class Ledger:
         return budget_of(self.records, self._policy)
 
     def check_witness(self, seq: int, shown: str) -> None:
-        """Refuses to go on when the server has seen a record (number, hash) that is not here: an older copy is."""
+        """Refuses to go on when the server has seen a record that is not here: an older copy was put back.
+
+        Args:
+            seq: number of the record.
+            shown: its hash, as this hospital showed it.
+
+        Raises:
+            PrivacyError: it has.
+        """
         if not 1 <= seq <= len(self.records) or self.records[seq - 1].hash != shown:
             raise PrivacyError(
                 f"the ledger in {self._journal.folder} lacks record {seq} that this hospital has shown before: it was "
@@ -125,7 +145,11 @@ class Ledger:
         self._journal.append({"kind": "reserve", "key": asdict(key), "event": asdict(step.one), "epsilon": after})
 
     def afford(self, key: Key, step: Step) -> None:
-        """Refuses a release that was not made and could not be paid for, before a sum is begun with others."""
+        """Refuses a release that could not be paid for, before a sum is begun with others; nothing is written.
+
+        Raises:
+            BudgetError: it was not made before, and would cost more than the hospital allows.
+        """
         if not any(_same_release(record.body["key"], key) for record in of_kind(self.records, "release")):
             self._priced(step)
 
@@ -146,7 +170,11 @@ class Ledger:
         self._journal.append({"kind": "release", "key": asdict(key), "sha256": digest, "bytes": len(payload)})
 
     def raise_budget(self, allowed: float, reason: str) -> None:
-        """Lets a person at the hospital allow more, and say why; the server has no way to."""
+        """Lets a person at the hospital allow more; the server has no way to.
+
+        Raises:
+            PrivacyError: it would not be more, or no reason is given.
+        """
         if not self.budget < allowed < float("inf") or not reason.strip():
             raise PrivacyError(f"a raise must exceed the budget of {self.budget:.4g} and give a reason")
         self._journal.append({"kind": "raise", "epsilon": float(allowed), "reason": reason.strip()})

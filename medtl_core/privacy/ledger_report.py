@@ -43,7 +43,11 @@ def ledgers(folder: Path) -> Iterator[Path]:
 
 
 def balance(folder: Path, policy: Policy | None = None) -> Balance:
-    """Returns one ledger's balance, every record checked against the one before."""
+    """Returns one ledger's balance, every record checked against the one before.
+
+    Raises:
+        PrivacyError: it is damaged, shortened, in use, or no ledger.
+    """
     rules = policy or read_policy(folder.parent)
     with Journal(folder) as journal:
         records, witness = journal.records, journal.head
@@ -58,7 +62,11 @@ def balance(folder: Path, policy: Policy | None = None) -> Balance:
 
 
 def raise_budget(folder: Path, to: float, reason: str) -> Balance:
-    """Raises a ledger's budget, as only a person at the hospital can, and returns the balance."""
+    """Raises a ledger's budget, as only a person at the hospital can, and returns the balance.
+
+    Raises:
+        PrivacyError: it is no raise, or the ledger refuses.
+    """
     opened = next(body for body in balance(folder).records if body["kind"] == "open")
     identity = Identity(str(opened["site"]), str(opened["fingerprint"]))
     with Ledger(folder, identity, read_policy(folder.parent)) as ledger:
@@ -68,7 +76,14 @@ def raise_budget(folder: Path, to: float, reason: str) -> Balance:
 
 @dataclass(frozen=True)
 class Outbound:
-    """A named array or number a hospital may send in a task's answer, in words, and whether the gate noised it."""
+    """One named value a hospital may send.
+
+    Attributes:
+        task: whose answer it is in.
+        name: of the array or number.
+        what: it is, in words.
+        private: whether the gate noised and counted it.
+    """
 
     task: str
     name: str

@@ -32,7 +32,13 @@ SECRET, KEY, SIGNATURE, PARCEL = 16, 32, 64, 48
 
 @dataclass(frozen=True)
 class Secrets:
-    """What one hospital draws for one sum: for sealing parcels, for pairwise masks, for its own; never sent whole."""
+    """What one hospital draws for one sum; it never leaves the hospital whole.
+
+    Attributes:
+        seal: of the keys that parcels are sealed with.
+        pair: of the pairwise masks.
+        own: of the hospital's own mask.
+    """
 
     seal: bytes
     pair: bytes
@@ -65,7 +71,11 @@ def identity_public(identity: bytes) -> bytes:
 
 
 def check_signature(public: bytes, signature: bytes, message: bytes, site: str) -> None:
-    """Refuses keys that their owner did not sign."""
+    """Refuses keys that their owner did not sign.
+
+    Raises:
+        PrivacyError: the signature is not valid.
+    """
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (InvalidSignature, ValueError) as error:
@@ -73,7 +83,11 @@ def check_signature(public: bytes, signature: bytes, message: bytes, site: str) 
 
 
 def agreed_key(secret: bytes, public: bytes, purpose: str) -> bytes:
-    """Returns the 32-byte key two hospitals share for one purpose, X25519 then HKDF; refuses what is no key."""
+    """Returns the 32-byte key two hospitals share for one purpose: X25519, then HKDF.
+
+    Raises:
+        PrivacyError: the other's key is not one.
+    """
     try:
         shared = _private(secret).exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError as error:
@@ -92,7 +106,11 @@ def seal(key: bytes, content: bytes) -> bytes:
 
 
 def unseal(key: bytes, parcel: bytes) -> bytes:
-    """Returns the content of a parcel; refuses one that was changed on its way, or is for another hospital."""
+    """Returns the content of a parcel.
+
+    Raises:
+        PrivacyError: it was changed on its way, or is for another hospital.
+    """
     try:
         return ChaCha20Poly1305(key).decrypt(bytes(12), parcel, None)
     except InvalidTag as error:
@@ -116,9 +134,13 @@ def joined(shares: Mapping[int, bytes]) -> bytes:
 
 
 def masked(values: Ints, me: int, keys: Mapping[int, bytes], own: bytes) -> Ints:
-    """Returns int64 values [n] of the hospital in place `me` plus its own mask and the pairwise ones, modulo 2^64.
+    """Returns values [n] plus this hospital's own mask, plus the pairwise masks of partners, modulo 2^64.
 
-    `keys` are those of pairwise masks by the partner's place, `own` is the secret of the own mask.
+    Args:
+        values: int64 [n].
+        me: this hospital's place among all.
+        keys: pairwise mask key by partner's place.
+        own: secret of the own mask.
     """
     total = values.view(np.uint64) + stream(derived(own, "own"), len(values)).view(np.uint64)
     for place, key in keys.items():

@@ -17,7 +17,11 @@ Float = NDArray[np.float64]
 class PublicMap:
     """How features become rows of length one: scale and directions come from public images, not from patients.
 
-    A row is unit(V' (x - m) / s) with mean m [d], deviation s [d] and principal directions V [d, k] of public images.
+    A row is unit(V' (x - m) / s) with mean m, deviation s and principal directions V of public images.
+
+    Attributes:
+        mean, scale: float64 [d], of public features.
+        basis: float64 [d, k], principal directions of the standardised public features.
 
     Guarantee:
         Whatever the map is, a row has length at most one: nothing rests on its being well chosen.
@@ -48,7 +52,12 @@ class PublicMap:
 
 @dataclass(frozen=True)
 class Patients:
-    """One row a patient, float64 [p, d], each of Euclidean norm at most 1, and one label, int64 [p]."""
+    """One row a patient.
+
+    Attributes:
+        rows: float64 [p, d], each of Euclidean norm at most 1.
+        label: int64 [p].
+    """
 
     rows: Float
     label: NDArray[np.int64]
@@ -59,18 +68,28 @@ class Patients:
 
 
 def unit(rows: Float) -> Float:
-    """Returns rows [n, d] of length one; a zero row stays zero."""
+    """Returns rows [n, d] of length one; a zero row stays zero.
+
+    Example:
+        >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+        [[0.6, 0.8], [0.0, 0.0]]
+    """
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def by_patient(rows: Float, label: NDArray[np.int64], patients: Array) -> Patients:
     """Returns one row and one label a patient: the mean of their rows, and their most frequent label.
 
+    Args:
+        rows: float64 [n, d], each of norm at most 1, so that a mean is too.
+        label: int [n].
+        patients: str [n].
+
     Guarantee:
         Unit: patient. Adding or removing one patient adds or removes one row of norm at most 1; no other row changes.
 
     Raises:
-        PrivacyError: a row is not finite or longer than 1, and a mean might be; the rule looks at no other patient.
+        PrivacyError: a row is not finite or longer than 1. The rule looks at no other patient, and nothing is released.
 
     Example:
         >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])

@@ -102,7 +102,12 @@ class Terms:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a hospital will release about its patients for one mechanism, in order.
+    """Everything a hospital will release about its patients for one mechanism.
+
+    Attributes:
+        mechanism: the method's name.
+        terms: the public facts it was made from.
+        steps: in order.
 
     Guarantee:
         Releasing every step as often as `count` says, with noise of at least `noise` times the sensitivity, is

@@ -74,7 +74,11 @@ class Policy:
 
 
 def read_policy(folder: Path, default: Policy | None = None) -> Policy:
-    """Returns the policy in `folder`, checked, or the default where the hospital has written none."""
+    """Returns the policy in `folder`, or the default where the hospital has written none.
+
+    Raises:
+        PrivacyError: the file cannot be read, names an unknown rule or has a value of the wrong type or range.
+    """
     path = folder / POLICY
     if not path.is_file():
         return default or Policy()

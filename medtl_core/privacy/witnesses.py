@@ -30,7 +30,15 @@ def as_values(witness: Witness) -> dict[str, str | int]:
 
 
 def from_values(values: Mapping[str, object]) -> Witness | None:
-    """Returns the witness among a message's values, or None if there is none; refuses what is not of its form."""
+    """Returns the witness among a message's values, or None if there is none.
+
+    Raises:
+        PrivacyError: it is not of the agreed form.
+
+    Example:
+        >>> from_values({"witness-ledger": "hospital", "witness-seq": 3, "witness-hash": "0" * 64}).seq
+        3
+    """
     owner, seq, shown = (values.get(name) for name in (_OWNER, _SEQ, _HASH))
     if owner is None and seq is None and shown is None:
         return None

@@ -28,7 +28,12 @@ GENERAL, OWN_KIND, COLUMNS, FEWEST, GRAM_FROM = 0.4, 1.2, 2.5, 16, 50.0
 @final
 @dataclass(frozen=True)
 class PrivateAuto(PrivateMethod):
-    """Two-round prototypes in the form that suits the budget; choosing costs nothing, it depends on public facts."""
+    """Two-round prototypes in the form that suits the budget.
+
+    Guarantee:
+        See PrivateMethod. The plan is that of the chosen prototypes; the choice depends on public facts only and costs
+        nothing.
+    """
 
     syntax: ClassVar[str] = "private-auto"
     example: ClassVar[str] = "private-auto"

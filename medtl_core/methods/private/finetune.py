@@ -21,7 +21,15 @@ from medtl_core.privacy.plan import Plan, Terms
 @final
 @dataclass(frozen=True)
 class PrivateFineTune(PrivateMethod):
-    """One release of noisy class counts, then `rounds` of a gradient over `scope` and a head without a bias."""
+    """Federated private descent on the last blocks and a head without a bias, every class counting alike in the end.
+
+    Guarantee:
+        See PrivateMethod. One release of class counts, then `rounds` releases of a clipped gradient sum.
+
+    Attributes:
+        scope: which blocks are trained, one of `split_backbone.SCOPES`.
+        rounds: of descent.
+    """
 
     syntax: ClassVar[str] = r"private-finetune-(?P<scope>last(?:[1-9][0-9]?)?)-(?P<rounds>[1-9][0-9]{0,2})"
     example: ClassVar[str] = "private-finetune-last-2"

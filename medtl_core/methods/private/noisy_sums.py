@@ -34,7 +34,11 @@ def private_statistics(site: SiteData, arrays: Arrays, config: Config) -> Bounde
 @final
 @dataclass(frozen=True)
 class NoisySums(PrivateHead):
-    """Nearest class mean; `-D` with D public directions. Guarantee: see PrivateMethod, one release."""
+    """Nearest class mean; `-D` with D public directions.
+
+    Guarantee:
+        See PrivateMethod. One release: class counts and class sums.
+    """
 
     syntax: ClassVar[str] = r"private-mean(-(?P<size>[1-9][0-9]{0,3}))?"
     example: ClassVar[str] = "private-mean"

@@ -24,7 +24,12 @@ MEAN, COUNT, GRAM = 0.20, 0.03, 0.10
 @final
 @dataclass(frozen=True)
 class Prototypes(PrivateHead):
-    """Two releases: mean and number of patients; class sums and, unless `-cosine`, the Gram matrix of centred rows."""
+    """Two-round centred prototypes; `-cosine` without the Gram matrix, `-D` with D public directions.
+
+    Guarantee:
+        See PrivateMethod. Two releases: mean and number of patients; class sums and, unless `-cosine`, the Gram matrix
+        of centred rows.
+    """
 
     syntax: ClassVar[str] = r"private-prototypes(-(?P<size>[1-9][0-9]{0,3}))?(?P<cosine>-cosine)?"
     example: ClassVar[str] = "private-prototypes"
