@@ -16,7 +16,6 @@ VALUES: Mapping[str, Mapping[str, str | int | float]] = {
     "blocked": {"scope": "last2"},
     "metric": {"shrinkage": 0.7, "rule": "unit", "temperature": 1.0},
     "mixture": {"members": '["a", "b"]'},
-    "standardised": {"sites": '["a", "b"]'},
     "tuned": {"adapter": "lora", "scope": "last"},
 }
 

@@ -47,7 +47,8 @@ def stored(name: str) -> Any:
 
 def bytes_below(folder: Path) -> dict[str, bytes]:
     """Every file below a folder but the empty locks."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.endswith("lock")]
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.endswith("lock")]
+    paths = [path for path in files if path.parent.name != "phantom"]  # drawings are kept since
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
