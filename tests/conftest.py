@@ -22,10 +22,13 @@ def hospitals() -> MemoryHospitals:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the user's feature cache or backbones, nor does a process it starts."""
+    """No test reads or writes the user's cache or backbones, nor does a process it starts; workers share one cache."""
+    shared = (
+        tmp_path_factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else tmp_path_factory.mktemp("c")
+    )
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MEDTL_CACHE", "MEDTL_HOME"):
-            patch.setenv(name, str(tmp_path_factory.mktemp(name.lower())))
+        patch.setenv("MEDTL_CACHE", str(shared / "medtl-cache"))
+        patch.setenv("MEDTL_HOME", str(tmp_path_factory.mktemp("medtl-home")))
         yield
 
 

@@ -162,7 +162,7 @@ def run(method: str, side: str, folder: Path, more: Mapping[str, Any], patch: py
     """Runs one method's example and returns what the golden file holds of it."""
     name = f"{method}-{side}" + ("-secure" if more.get("secure-sum") else "")
     out, state = folder / name, folder / f"{name}-state"
-    places = {"cache": str(folder / "cache"), "out": str(out), "state": str(state)}
+    places = {"out": str(out), "state": str(state)}
     transcript = Transcript()
     private = method.startswith("private-")
     if private:
@@ -259,7 +259,7 @@ def test_a_report_of_several_methods_keeps_its_bytes(folder: Path, recorded: dic
     """The page of one stored study, its seconds set to zero; on another processor only that it can be drawn."""
     methods = "local,nearest-mean,discriminant,fedavg-2,auto,ensemble-weighted"
     place = folder / "report" / "seed-0"
-    simulated(client_app, {"methods": methods, "cache": str(folder / "cache"), "out": str(place)})
+    simulated(client_app, {"methods": methods, "out": str(place)})
     result = json.loads((place / "result.json").read_text(encoding="utf-8"))
     (place / "result.json").write_text(json.dumps(timeless(result)), encoding="utf-8")
     write_report(place.parent)

@@ -54,7 +54,7 @@ def test_a_patients_cases_are_one_row() -> None:
 
 
 def test_photographs_are_the_same_every_time() -> None:
-    first, second = photographs(6), photographs(6)
+    first, second = photographs(patches=6), photographs(patches=6)
     assert first["image"].shape == (6, 224, 224, 3)
     assert first["image"].tobytes() == second["image"].tobytes()
     assert len({picture.tobytes() for picture in first["image"]}) == 6

@@ -18,6 +18,7 @@ from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.heads.statistics import TINY
 from medtl_core.privacy.patients import Patients, PublicMap, by_patient
 from medtl_core.rng import stream
+from medtl_core.store import cache_folder
 from medtl_core.values import Examples, Task
 
 #: Patches cut from the photographs, and their smallest and largest side.
@@ -57,7 +58,7 @@ def _features(chosen: Settings, views: tuple[str, ...]) -> NDArray[np.float32]:
     from medtl_core.data.source import open_source
 
     if chosen.public_images in BUILT_IN:
-        examples = BUILT_IN[chosen.public_images]()
+        examples = BUILT_IN[chosen.public_images](cache_folder(chosen.cache))
     elif Path(chosen.public_images).exists():
         own = Settings(data="", data_path=chosen.public_images, backbone=chosen.backbone)
         examples = open_source(own).examples
@@ -66,7 +67,7 @@ def _features(chosen: Settings, views: tuple[str, ...]) -> NDArray[np.float32]:
     return extract(examples, feature_spec(chosen, views), chosen).values
 
 
-def photographs(patches: int = _PATCHES) -> Examples:
+def photographs(folder: Path | None = None, patches: int = _PATCHES) -> Examples:
     """Returns square patches of the two photographs that ship with scikit-learn (CC BY), the same every time."""
     from sklearn.datasets import load_sample_images
 
@@ -83,11 +84,11 @@ def photographs(patches: int = _PATCHES) -> Examples:
     return Examples({**columns, "split": np.full(patches, "train")}, Task("public", ("public",)))
 
 
-def _phantom() -> Examples:
+def _phantom(folder: Path | None) -> Examples:
     from medtl_core.data.synthetic.phantom import phantom
 
-    return phantom(size=224, patients=200)
+    return phantom(size=224, patients=200, folder=folder)
 
 
-#: Values of `public-images` that need no folder: of no medical task, or synthetic.
-BUILT_IN: Mapping[str, Callable[[], Examples]] = {"photos": photographs, "phantom": _phantom}
+#: Values of `public-images` that need no folder of images: of no medical task, or synthetic. Drawings are kept.
+BUILT_IN: Mapping[str, Callable[[Path | None], Examples]] = {"photos": photographs, "phantom": _phantom}
