@@ -8,6 +8,8 @@ export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 export FLWR_TELEMETRY_ENABLED = 0
 export FLWR_DISABLE_UPDATE_CHECK = 1
+# Compiled modules are kept: tests start many short processes
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test lint types test-slow test-deploy test-wheel clean bench-speed bench-methods bench-finetune \
   bench-unseen bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills house mutants
@@ -30,8 +32,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## five hospitals with synthetic radiographs: summary in the terminal, report as one HTML file
 	$(BIN)/medtl simulate quickstart
 
-test: $(STAMP) lint types  ## ruff, mypy --strict, doctests, and the tests that start no Flower processes
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not wheel and not deployed"
+test: $(STAMP) lint  ## ruff, mypy --strict, doctests, and the tests that start no Flower processes
+	@$(BIN)/mypy > .types.log 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not wheel and not deployed"; tests=$$?; \
+	wait $$types; types=$$?; cat .types.log; rm -f .types.log; exit $$((tests | types))
 
 lint: $(STAMP)  ## ruff
 	$(BIN)/ruff check .

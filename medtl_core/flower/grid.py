@@ -55,6 +55,8 @@ class LocalGrid(Grid):
 
     #: Every node there will ever be is there; of other grids, which know no such word, a few may be late.
     settled = True
+    #: `pull_messages` waits by itself, until a reply is there; other grids return at once.
+    waits = True
 
     def __init__(
         self,

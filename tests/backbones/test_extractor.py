@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -54,6 +53,8 @@ def jumbled(network: nn.Module) -> nn.Module:
 
 
 def test_lite0s_taps_are_the_outputs_of_timms_blocks() -> None:
+    import timm
+
     lite0 = find_backbone("lite0")
     oracle: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     oracle.load_state_dict(load_weights(lite0)[0], strict=True)

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn import functional
 
@@ -127,11 +126,17 @@ class Subclassed(nn.BatchNorm1d):
     """As timm's BatchNormAct2d: Opacus compares exact types and does not see it."""
 
 
+def timms_norm() -> nn.Module:
+    from timm.layers import BatchNormAct2d
+
+    return BatchNormAct2d(4)
+
+
 @pytest.mark.parametrize(
     "norm",
     [
         lambda: nn.BatchNorm1d(4), lambda: Subclassed(4), lambda: nn.SyncBatchNorm(4),
-        lambda: nn.InstanceNorm1d(4, affine=True, track_running_stats=True), lambda: BatchNormAct2d(4),
+        lambda: nn.InstanceNorm1d(4, affine=True, track_running_stats=True), timms_norm,
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("state", ["training", "frozen in training mode", "trainable in eval mode"])

@@ -1,0 +1,16 @@
+"""Every example in a docstring gives what it shows."""
+
+import doctest
+import importlib
+
+import pytest
+
+from tests.house import House
+
+EXAMPLES = sorted(name for name, file in House.read().modules.items() if ">>> " in file.text)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_of_a_module(name: str) -> None:
+    tried = doctest.testmod(importlib.import_module(name))
+    assert tried.attempted > 0 and tried.failed == 0
