@@ -45,7 +45,7 @@ types: $(STAMP)  ## mypy --strict on our packages
 	$(BIN)/mypy
 
 test-slow: $(STAMP)  ## tests that take longer than the default suite allows
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not deployed"
 
 test-deploy: $(STAMP)  ## real Flower processes on loopback: `flwr run`, SuperLink and SuperNodes against the simulation
 	$(BIN)/python -m pytest -m deployed

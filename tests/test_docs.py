@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medtl_core.federation.registry import all_methods
-from tests.house import ROOT, House
+from tests.house import ROOT, this_house
 
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md"])
 PACKAGES = r"medtl_core|server|client|simulations|tests|docs"
@@ -18,7 +18,7 @@ def test_named_files_and_modules_exist(page: Path) -> None:
     text = re.sub(r"(`[^`\n]+`\n)?```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     paths = re.findall(rf"`((?:{PACKAGES})/[\w./-]*)`", text)
     assert [path for path in paths if not (ROOT / path).exists()] == []
-    modules = {*House.read().modules, "tests.house", "tests.mutants"}
+    modules = {*this_house().modules, "tests.house", "tests.mutants"}
     for name in re.findall(rf"`(?:python -m )?((?:{PACKAGES}|{ROOMS})(?:\.\w+)+)", text):
         whole = name if re.match(PACKAGES, name) else f"medtl_core.{name}"
         assert {whole, whole.rpartition(".")[0]} & modules, f"{page.name} names {name}"
@@ -49,5 +49,5 @@ def family(name: str) -> str:
 
 def test_no_comment_cites_a_note_that_is_not_in_the_repository() -> None:
     note = re.compile(r"\b(METHODS|LIBRARIES|SAFETY|FLOWER|STYLE)(, | section | )[A-Z]*\s*[0-9]|\(SAFETY\b")
-    cited = {file.name: match[0] for file in House.read().modules.values() if (match := note.search(file.text))}
+    cited = {file.name: match[0] for file in this_house().modules.values() if (match := note.search(file.text))}
     assert cited == {}

@@ -5,9 +5,9 @@ import importlib
 
 import pytest
 
-from tests.house import House
+from tests.house import this_house
 
-EXAMPLES = sorted(name for name, file in House.read().modules.items() if ">>> " in file.text)
+EXAMPLES = sorted(name for name, file in this_house().modules.items() if ">>> " in file.text)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

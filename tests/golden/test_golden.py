@@ -53,6 +53,12 @@ SIDES = [
     for side in ("server", "sites")
     if kind.test in ("any", side)
 ]
+#: The dearest: hospitals train as they do for the server's side, and `make test-slow` looks at how they are judged.
+DEAR = re.compile("finetune|lora|lpft")
+RUNS = [
+    pytest.param(*run, marks=[pytest.mark.slow] if run[1] == "sites" and DEAR.match(run[0]) else [], id="-".join(run))
+    for run in SIDES
+]
 METHODS = {kind.example: kind for kind in registry.all_methods()}
 
 
@@ -235,7 +241,7 @@ def compare(key: str, entry: dict[str, Any], recorded: dict[str, Any]) -> None:
         assert entry["figures"] == pytest.approx(known["figures"], abs=0.03)
 
 
-@pytest.mark.parametrize(("method", "side"), SIDES, ids=lambda value: value)
+@pytest.mark.parametrize(("method", "side"), RUNS)
 def test_every_method_sends_and_leaves_the_same_bytes(
     method: str, side: str, folder: Path, recorded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ def test_a_hospital_finds_its_own_number_and_a_stranger_is_refused() -> None:
         fitted(plain({"d": 4})[0], arrays)
 
 
+@pytest.mark.slow  # forty rounds, twice
 def test_the_adversary_makes_hospitals_harder_to_tell() -> None:
     sites = [
         replace(site, values=site.values + shift * np.eye(6, dtype=np.float32)[0])
