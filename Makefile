@@ -34,7 +34,7 @@ demo: $(STAMP)  ## five hospitals with synthetic radiographs: summary in the ter
 
 test: $(STAMP) lint  ## ruff, mypy --strict, doctests, and the tests that start no Flower processes
 	@$(BIN)/mypy > .types.log 2>&1 & types=$$!; \
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not wheel and not deployed"; tests=$$?; \
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not wheel and not deployed"; tests=$$?; \
 	wait $$types; types=$$?; cat .types.log; rm -f .types.log; exit $$((tests | types))
 
 lint: $(STAMP)  ## ruff

@@ -53,11 +53,10 @@ SIDES = [
     for side in ("server", "sites")
     if kind.test in ("any", side)
 ]
-#: The dearest: hospitals train as they do for the server's side, and `make test-slow` looks at how they are judged.
-DEAR = re.compile("finetune|lora|lpft")
+#: The dearest, which train blocks of the backbone as finetune-last-5-server does; `make test-slow` has them.
+DEAR = re.compile("finetune-last-5-sites|lora|lpft")
 RUNS = [
-    pytest.param(*run, marks=[pytest.mark.slow] if run[1] == "sites" and DEAR.match(run[0]) else [], id="-".join(run))
-    for run in SIDES
+    pytest.param(*run, marks=[pytest.mark.slow] if DEAR.match("-".join(run)) else [], id="-".join(run)) for run in SIDES
 ]
 METHODS = {kind.example: kind for kind in registry.all_methods()}
 
