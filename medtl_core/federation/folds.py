@@ -1,4 +1,4 @@
-"""Running folds over replies: memory holds one total, never a list of all updates.
+"""Named arrays of replies, added as they come: memory holds one total, never a list of all updates.
 
 Replies come in order of hospital name, so the floating-point sum, and with it every head, has the same bytes on every
 road and for every number of workers.
@@ -48,3 +48,15 @@ def _fold(updates: Iterable[tuple[Arrays, float]]) -> tuple[dict[str, Array], fl
     if weight <= 0:
         raise RunError("no usable reply to aggregate; see the failures in events.jsonl")
     return running, weight
+
+
+def parted(vector: Array, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    """Returns named arrays of a vector in which they lie one behind the other, in the order of `shapes`.
+
+    Example:
+        >>> parted(np.arange(3.0), {"weight": (1, 2), "bias": (1,)})
+        {'weight': array([[0., 1.]]), 'bias': array([2.])}
+    """
+    stops = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1]
+    parts = zip(shapes.items(), np.split(vector, stops), strict=True)
+    return {name: part.reshape(shape) for (name, shape), part in parts}

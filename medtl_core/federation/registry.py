@@ -7,7 +7,7 @@ making their many small classes takes longer than most answers.
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -92,6 +92,13 @@ def all_models() -> Mapping[str, type[Model]]:
     return _table("MODELS")
 
 
+def _kinds() -> Iterator[type[Method]]:
+    """All classes of methods, the usual ones before another module is read."""
+    for name in _USUAL:
+        yield from getattr(importlib.import_module(name), "METHODS", ())
+    yield from all_methods()
+
+
 def find_method(name: str) -> Method:
     """Returns the method a name stands for; the usual ones are tried before another module is read.
 
@@ -102,11 +109,10 @@ def find_method(name: str) -> Method:
         >>> find_method("fedavg-20-adjusted").rounds
         20
     """
-    for module in (*map(importlib.import_module, _USUAL), None):
-        for kind in getattr(module, "METHODS", ()) if module else all_methods():
-            method: Method | None = kind.parse(name)
-            if method is not None:
-                return method
+    for kind in _kinds():
+        method = kind.parse(name)
+        if method is not None:
+            return method
     longer = [known for known in method_names() if known.startswith(f"{name}-")]
     hint = f"did you mean {longer[0]!r}?" if longer else did_you_mean(name, method_names())
     raise ConfigError(f"unknown method {name!r}; {hint}")

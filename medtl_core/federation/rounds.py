@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from medtl_core.config import Settings
-from medtl_core.federation.folds import weighted_mean
+from medtl_core.federation.folds import parted, weighted_mean
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Reply, Request, Value
 from medtl_core.federation.method import Method, Need, Rounds
 from medtl_core.federation.model import Classifier
@@ -83,7 +83,7 @@ def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Arr
     exact: dict[int, Mapping[str, Float]] = {}
     metrics: dict[int, Mapping[str, Mapping[str, float]]] = {}
     for number in range(1, exchange.rounds + 1):
-        sent = as_float32(_parted(current, shapes))
+        sent = as_float32(parted(current, shapes))
         config = {**exchange.config, "round": number, "of": exchange.rounds}
         one = _Round(exchange.step, shapes, _joined(sent, shapes), memory)
         own = one.control if exchange.step.corrects else None
@@ -92,7 +92,7 @@ def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Arr
         current, memory = exchange.step.apply(one.start, change, {**memory, **one.heard})
         metrics[number] = one.metrics
         if number in exchange.keep or number == exchange.rounds:
-            exact[number] = _parted(current, shapes)
+            exact[number] = parted(current, shapes)
     return Course(exact, metrics)
 
 
@@ -109,7 +109,7 @@ class _Round:
 
     def control(self, site: str) -> dict[str, Array]:
         """Returns what corrects one hospital's gradients, in the shape of the array it trains."""
-        (control,) = _parted(self.step.correction(site, self.start, self.memory), self.shapes).values()
+        (control,) = parted(self.step.correction(site, self.start, self.memory), self.shapes).values()
         return as_float32({"control": control})
 
     def changes(self, replies: Iterator[Reply]) -> Iterator[tuple[dict[str, Array], float]]:
@@ -124,11 +124,6 @@ class _Round:
 def _joined(arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]) -> Float:
     """Named arrays as one vector, since a step such as Adam has one memory."""
     return np.concatenate([np.asarray(arrays[name], np.float64).ravel() for name in shapes])
-
-
-def _parted(vector: Float, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Float]:
-    parts = np.split(vector, np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1])
-    return {name: part.reshape(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
 
 
 def as_float32(arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medtl_core.errors import RunError
+from medtl_core.federation.folds import parted
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Reply, Request
 from medtl_core.privacy import masking
 from medtl_core.privacy.gate import RANGE, unscaled
@@ -49,18 +49,6 @@ def secure_sum(hospitals: Hospitals, request: Request, plan: Plan) -> dict[str, 
         raise RunError(f"{request.task}: the masks did not come off, a hospital sent wrong shares; the sum is given up")
     shapes = {name: request.expect[name].shape for name in sorted(request.expect)}
     return unscaled(parted(clear, shapes), plan.steps[int(request.config["step"])])
-
-
-def parted(vector: NDArray[Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    """Returns named arrays of a vector in which they lie one behind the other, in the order of `shapes`.
-
-    Example:
-        >>> parted(np.arange(3.0), {"weight": (1, 2), "bias": (1,)})
-        {'weight': array([[0., 1.]]), 'bias': array([2.])}
-    """
-    stops = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1]
-    parts = zip(shapes.items(), np.split(vector, stops), strict=True)
-    return {name: part.reshape(shape) for (name, shape), part in parts}
 
 
 def withstands(hospitals: int, colluders: int) -> bool:

@@ -84,6 +84,20 @@ def test_the_folded_network_is_the_unfolded_one(arch: str) -> None:
         torch.testing.assert_close(mine, theirs, atol=1e-4 * float(theirs.abs().max()), rtol=1e-3)
 
 
+class Twice(nn.Sequential):
+    """A network whose output is no tensor."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return (super().forward(x),) * 2
+
+
+def test_what_cannot_be_compared_is_not_folded() -> None:
+    network = Twice(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
+    frozen = freeze(network, images(1, 8))
+    assert isinstance(frozen[1], FrozenNorm)
+    torch.testing.assert_close(frozen(images(2, 8)), network(images(2, 8)))
+
+
 def test_a_convolution_that_feeds_two_is_not_folded() -> None:
     class Fork(nn.Module):
         def __init__(self) -> None:

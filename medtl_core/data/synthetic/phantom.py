@@ -4,7 +4,7 @@ It exists so that everything runs without data. Results on it say nothing about 
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,12 +62,8 @@ def phantom(
         for name, count in zip(SCANNERS, counts, strict=True)
         if count
     ]
-    stem = folder / "phantom" / f"{DRAWING}-{seed}-{size}-{patients}" if folder else None
-    drawn = _kept(stem) if stem else {}
-    if not drawn:
-        parts = [_drawn(canvas(size), *seat, seed) for seat in seats]
-        drawn = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
-        _keep(stem, drawn)
+    kept = folder / "phantom" / f"{DRAWING}-{seed}-{size}-{patients}" if folder else None
+    drawn = _drawing(seats, size, seed, kept)
     owners = [(name, split, owner) for name, split, count in seats for owner in _owners(count)]
     columns = {
         "label": drawn["label"],
@@ -96,17 +92,18 @@ def _owners(patients: int) -> NDArray[np.int64]:
     return np.repeat(np.arange(patients), np.where(np.arange(patients) % 4 == 0, 2, 1))
 
 
-def _keep(stem: Path | None, drawn: Mapping[str, Array]) -> None:
-    with contextlib.suppress(DataError):  # without a place to keep it, it is drawn every time
-        if stem:
-            _DRAWINGS.write(stem, drawn, {})
-
-
-def _kept(stem: Path) -> dict[str, Array]:
-    try:
-        return _DRAWINGS.read(stem)[1]
-    except DataError:
-        return {}
+def _drawing(seats: Sequence[tuple[str, str, int]], size: int, seed: int, kept: Path | None) -> dict[str, Array]:
+    """The images and labels of (site, split, patients), one seat behind the other; drawn unless they are kept."""
+    if kept:
+        with contextlib.suppress(DataError):  # none there, or a damaged one
+            return _DRAWINGS.read(kept)[1]
+    page = canvas(size)
+    parts = [_drawn(page, *seat, seed) for seat in seats]
+    drawn = {column: np.concatenate([part[column] for part in parts]) for column in parts[0]}
+    if kept:
+        with contextlib.suppress(DataError):  # without a place to keep it, it is drawn every time
+            _DRAWINGS.write(kept, drawn, {})
+    return drawn
 
 
 def _drawn(page: Canvas, name: str, split: str, patients: int, seed: int) -> dict[str, Array]:

@@ -10,7 +10,7 @@ from medtl_core.methods.finetune.tuning import ROUNDS, Tuning
 @final
 @dataclass(frozen=True)
 class LoraTune(Tuning):
-    """One factor of a low-rank change of each dense layer; see `adapters.LowRank` and Tuning."""
+    """One factor of a low-rank change of each dense layer; see `adapters` and Tuning."""
 
     syntax: ClassVar[str] = f"lora-(?P<scope>last(?:[1-9][0-9]?)?|all){ROUNDS}"
     example: ClassVar[str] = "lora-last-5"

@@ -5,10 +5,10 @@ from typing import ClassVar, final
 
 import numpy as np
 
+from medtl_core.federation.folds import parted
 from medtl_core.federation.method import Method
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.private import PrivateMethod, bill_of, noised_sum, plan_of
-from medtl_core.federation.secure_sum import parted
 from medtl_core.federation.study import Study
 from medtl_core.methods.private.block import open_blocks, start_of
 from medtl_core.methods.private.block_model import Blocked
