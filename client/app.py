@@ -1,5 +1,6 @@
 """The hospital's ClientApp. Start-up is paid for every message of a deployed hospital, so heavy imports wait."""
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from medtl_core.runtime import one_thread
 from medtl_core.values import PrivacyEvent, Released, Update
 
 from .gate import answered, public_weight, refuse_plain
-from .site import OpenHospitals, Site
+from .site import OpenHospitals, Site, is_private
 
 #: Joining under privacy tells public facts only: no release, and no cost.
 _PUBLIC = PrivacyEvent("public", 0.0, 0.0)
@@ -43,6 +44,10 @@ def _app_of_this_process() -> HospitalApp:
     return app
 
 
+#: Under privacy no error tells its class.
+_told = functools.partial(guarded, private=lambda context: is_private(context.run_config, context.node_config))
+
+
 def _open(context: Context) -> Site:
     one_thread()
     return app.hospitals.open(context.run_config, context.node_config)
@@ -57,7 +62,7 @@ def _reply(message: Message, site: Site, released: Released, started: float) -> 
 
 
 @app.query("join")
-@guarded
+@_told
 def join(message: Message, context: Context) -> Message:
     """Computes the hospital's features once and tells its name, its number of cases and what it understood."""
     started = time.thread_time()
@@ -68,7 +73,7 @@ def join(message: Message, context: Context) -> Message:
     return _reply(message, site, released, started)
 
 
-@guarded
+@_told
 def task(message: Message, context: Context) -> Message:
     """Answers one task of the server; see `medtl_core.federation.registry.all_tasks`."""
     started = time.thread_time()
