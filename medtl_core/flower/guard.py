@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from flwr.app import Context, Error, Message
 
-from medtl_core.errors import BudgetError, MedtlError, PatientsError, PrivacyError
+from medtl_core.errors import BudgetError, MedtlError, PatientsError, PrivacyError, ProtocolError
 from medtl_core.evaluation.result import FailedReply
 
 Handler = Callable[[Message, Context], Message]
@@ -27,8 +27,8 @@ FAULTS: Mapping[int, tuple[str, str]] = {
     8: ("client-crashed", "the hospital's ClientApp process died, perhaps out of memory"),
 }
 
-#: Errors that tell of public numbers, or of what was spent, and of no patient.
-_PUBLIC = (BudgetError, PatientsError)
+#: Errors that tell of versions, of public numbers or of what was spent, and of no patient.
+_PUBLIC = (ProtocolError, BudgetError, PatientsError)
 
 _UNPRINTABLE = re.compile(r"\x1b\[[0-9;]*m|[^\x20-\x7e]")
 #: How Flower words an exception; what follows the class may hold a path or a value and is dropped.
@@ -43,7 +43,7 @@ def guarded(handler: Handler, *, private: Callable[[Context], bool] = lambda con
 
     Guarantee:
         Where `private` says so of a message's context, every error is told as a PrivacyError, but for those that follow
-        from public numbers and the ledger: BudgetError and PatientsError.
+        from the message, public numbers and the ledger: ProtocolError, BudgetError and PatientsError.
     """
     log = logging.getLogger("medtl")
 
@@ -52,11 +52,9 @@ def guarded(handler: Handler, *, private: Callable[[Context], bool] = lambda con
         try:
             return handler(message, context)
         except Exception as error:
-            kind = type(error)
-            if private(context) and kind not in _PUBLIC:
-                kind = PrivacyError
-            text = kind.public_text if issubclass(kind, MedtlError) else MedtlError.public_text
-            public = f"[medtl {kind.__name__}] {text}"
+            told = PrivacyError() if private(context) and type(error) not in _PUBLIC else error
+            text = told.public_text if isinstance(told, MedtlError) else MedtlError.public_text
+            public = f"[medtl {type(told).__name__}] {text}"
             log.exception("the answer to %r failed at this hospital", message.metadata.message_type)
         # outside the handler: an exception raised inside one carries the first along as its context
         raise RuntimeError(public)
