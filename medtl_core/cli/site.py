@@ -12,7 +12,7 @@ from medtl_core.privacy.ledger_report import PRIVATE_OUTBOUND, balance, ledgers,
 ledger_app = console.group("The privacy ledger of a hospital: what was spent on its patients.")
 site_app = console.group("What concerns one hospital.")
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A hospital's state-dir, or a folder above ledgers.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A hospital's folder, or one above several.")]
 
 
 @ledger_app.command("show")
@@ -41,7 +41,7 @@ def verify(folder: Folder) -> None:
 
 @ledger_app.command("raise")
 def raise_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of one ledger.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's folder.")],
     epsilon: Annotated[float, typer.Option(help="What may be spent from now on, in all.")],
     reason: Annotated[str, typer.Option(help="Who decided, and why; it is written down.")],
 ) -> None:
@@ -61,7 +61,7 @@ def outbound() -> None:
 
 @site_app.command("identity")
 def identity(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's own state-dir.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's folder.")],
 ) -> None:
     """Print the hospital's public key, for the `peers.json` of the others; the private one never leaves DIR."""
     typer.echo(public_identity(folder))

@@ -137,7 +137,7 @@ def _remainders(bits: int, size: int, entropy: Entropy) -> Ints:
 
     def kept(missing: int) -> Ints:
         below = (entropy.words(int(missing * 1.6) + 64) >> np.uint64(64 - bits)).astype(np.int64)
-        return below[_below_one(below * 2.0**-bits, entropy)]
+        return below[_below_one(below.astype(np.float64) * 2.0**-bits, entropy)]
 
     return _drawn(size, kept) if bits else np.zeros(size, np.int64)
 
