@@ -102,9 +102,9 @@ def _free_stem(path: Path) -> Path:
 
 def _settings(classifier: Metric | Head, head: Path, data: str, weights: str) -> tuple[Settings, tuple[str, ...]]:
     """The settings under which the hospital's features are the federation's, and the views of the federation's data."""
-    facts = classifier.facts.get("features")
-    views = facts.get("entry_views") if isinstance(facts, Mapping) else None
-    if not isinstance(views, list | tuple) or not facts.keys() >= {*FEATURE_SETTINGS}:
+    facts: Any = classifier.facts.get("features")
+    told = isinstance(facts, Mapping) and {*FEATURE_SETTINGS, "entry_views"} <= facts.keys()
+    if not told or not isinstance(facts["entry_views"], list | tuple):
         why = "does not say how its features are made; train and save it with this version of medtl"
         raise WeightsError(f"the manifest of {head} {why}")
     read = {name.replace("_", "-"): facts[name] for name in FEATURE_SETTINGS}
@@ -113,7 +113,7 @@ def _settings(classifier: Metric | Head, head: Path, data: str, weights: str) ->
         chosen = settings({**name_data(data), **read, "weights": weights, "test-path": data})
     except ConfigError as error:
         raise WeightsError(f"the manifest of {head} asks for features that cannot be made: {error}") from error
-    return chosen, tuple(str(view) for view in views)
+    return chosen, tuple(str(view) for view in facts["entry_views"])
 
 
 def _rows(examples: Examples, shots: int, seed: int) -> tuple[Examples, Examples, str]:
