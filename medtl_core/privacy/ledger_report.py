@@ -44,7 +44,7 @@ def ledgers(folder: Path) -> tuple[Path, ...]:
         PrivacyError: there is none.
     """
     files = (*folder.rglob("ledger.jsonl"), *folder.rglob("head.json"))
-    folders = {path.parent for path in files if path.stat().st_size}
+    folders = {path.parent for path in files if path.is_file() and path.stat().st_size}
     if not folders:
         raise PrivacyError(f"there is no ledger in {folder}; name a hospital's folder, or a run's state folder")
     return tuple(sorted(folders))
