@@ -3,10 +3,12 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from medtl_core.cli.app_folder import write_app
 from tests.harness.children import marked
+from tests.harness.processes import SITE
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,11 +75,16 @@ def listening_app(folder: Path) -> Path:
     return app
 
 
-def kill_node(home: Path, number: int) -> None:
-    """Ends a SuperNode and whatever it has started, as a power cut would: SIGKILL, nobody is told."""
-    wanted = f"FLWR_HOME={home / f'supernode-{number}'}".encode()
-    for pid in marked(home):
-        if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+def node_processes(home: Path, hospital: Path) -> list[int]:
+    """Returns the ids of a hospital's processes, oldest first: the resident, its SuperNode, and who answers now."""
+    wanted = f"{SITE}={hospital}".encode()
+    return [pid for pid in sorted(marked(home)) if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")]
+
+
+def kill_node(home: Path, hospital: Path) -> None:
+    """Ends a hospital's node and whatever it has started, as a power cut would: SIGKILL, nobody is told."""
+    for pid in node_processes(home, hospital):
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
