@@ -75,6 +75,42 @@ def listening_app(folder: Path) -> Path:
     return app
 
 
+#: A ServerApp that sends what `out`.ask says, one message after another, and writes the answers down as `out`.
+ASKING = """
+import json
+import time
+from pathlib import Path
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import ServerApp
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid, context):
+    out, answers = Path(context.run_config["out"]), []
+    while not (nodes := list(grid.get_node_ids())):
+        time.sleep(0.1)
+    for kind, group in json.loads(out.with_suffix(".ask").read_text()):
+        content = RecordDict({"arrays": ArrayRecord({}), "config": ConfigRecord({})})
+        wanted = set(grid.push_messages([Message(content, nodes[0], kind, group_id=group)]))
+        while not (replies := list(grid.pull_messages(wanted))):
+            time.sleep(0.1)
+        (reply,) = replies
+        shown = {name: dict(row) for name, row in reply.content.config_records.items()} if reply.has_content() else {}
+        answers.append({"error": reply.error.reason if reply.has_error() else "", **shown})
+    out.write_text(json.dumps(answers))
+"""
+
+
+def asking_app(folder: Path) -> Path:
+    """Returns a copy of the app whose server asks whatever it is told to ask."""
+    app = copy_app(folder)
+    (app / "server" / "app.py").write_text(ASKING, encoding="utf-8")
+    return app
+
+
 def node_processes(home: Path, hospital: Path) -> list[int]:
     """Returns the ids of a hospital's processes, oldest first: the resident, its SuperNode, and who answers now."""
     wanted = f"{SITE}={hospital}".encode()
