@@ -12,8 +12,8 @@ from medtl_core.cli.app import app
 from medtl_core.errors import PrivacyError
 from medtl_core.federation.registry import all_private_tasks
 from medtl_core.federation.secure_sum import STAGES
-from medtl_core.privacy.journal import Journal
 from medtl_core.privacy.ledger_report import PRIVATE_OUTBOUND
+from tests.hospital import made_hospital
 from tests.privacy.made import key, ledger, plan
 
 RUN = CliRunner()
@@ -37,9 +37,8 @@ def said(*words: object) -> str:
 
 
 def test_the_commands_take_a_hospitals_folder_and_reading_changes_nothing(tmp_path: Path) -> None:
-    home = tmp_path / "north"
-    with Journal(home / "privacy") as journal:
-        journal.begin()
+    home = tmp_path / "clinic"
+    made_hospital(home, "north", tmp_path)
     (home / "ledger.jsonl").touch()  # an older medtl left it there when it was asked to raise
     for words in (["north", "privacy", "0", "4"], ["north", "privacy", "1.827", "4"]):
         before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
@@ -65,7 +64,7 @@ def test_no_command_makes_what_is_not_there(tmp_path: Path) -> None:
         ):
             with pytest.raises(PrivacyError, match="no ledger"):
                 said(*words, folder)
-    with pytest.raises(PrivacyError, match="spelt"):
+    with pytest.raises(PrivacyError, match="no identity key"):
         said("site", "identity", tmp_path / "misspelt")
     assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
 

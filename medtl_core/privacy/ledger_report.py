@@ -7,6 +7,7 @@ from typing import Any
 
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy.accounting import epsilon
+from medtl_core.privacy.hospital_file import HOSPITAL, is_deployed, read_toml
 from medtl_core.privacy.journal import GENESIS, Journal, Record, read_journal
 from medtl_core.privacy.ledger import budget_of, events_of, of_kind
 from medtl_core.privacy.policy import Policy, read_policy
@@ -20,7 +21,7 @@ class Balance:
     """One ledger, read and checked.
 
     Attributes:
-        site: whose it is; the folder's name before the first release.
+        site: whose it is.
         budget, spent: epsilon that may be and that was spent, at the policy's delta.
         reserved, released: how many records of each.
         witness: number and hash of the last record.
@@ -61,7 +62,7 @@ def balance(folder: Path, policy: Policy | None = None) -> Balance:
     opened = next(of_kind(records, "open"), None)
     kinds = [record.body["kind"] for record in records]
     return Balance(
-        str(opened.body["site"]) if opened else folder.resolve().parent.name, budget_of(records, rules),
+        str(opened.body["site"]) if opened else _name_of(folder.resolve().parent), budget_of(records, rules),
         epsilon(events_of(records), rules.delta), rules.delta, kinds.count("reserve"), kinds.count("release"),
         (records[-1].seq, records[-1].hash) if records else (0, GENESIS), tuple(record.body for record in records),
     )  # fmt: skip
@@ -87,6 +88,11 @@ def raise_budget(folder: Path, to: float, reason: str) -> Balance:
         body = {"kind": "raise", "epsilon": float(to), "reason": reason.strip(), "policy": policy.max_epsilon}
         journal.append(body)
     return balance(place)
+
+
+def _name_of(home: Path) -> str:
+    """What a hospital calls itself, or its folder is called."""
+    return str(read_toml(home / HOSPITAL, PrivacyError).get("name")) if is_deployed(home) else home.name
 
 
 def _policy_of(folder: Path, records: Iterable[Record]) -> Policy:
