@@ -5,11 +5,15 @@ The cases are those of one hospital; the releases come out of the real tasks, th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+from medtl_core.audit.door import Door
 from medtl_core.audit.finding import Finding
-from medtl_core.audit.membership import PLAIN, membership_plain, membership_private
-from medtl_core.audit.site import AuditedSite, open_hospital
+from medtl_core.audit.membership import PLAIN, membership_plain, membership_private, plainly, privately
+from medtl_core.audit.neighbours import door_finding, neighbours
+from medtl_core.audit.origin import origin
+from medtl_core.audit.site import AuditedData, open_data
 from medtl_core.audit.trial import noise_finding, trials_of, two_run_findings
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.federation.private import PrivateMethod
@@ -30,18 +34,20 @@ class AuditOrder:
     runs: int = 20_000
 
 
-def audit(order: AuditOrder, source: Mapping[str, Any], entropy: Entropy | None = None) -> dict[str, Any]:
+def audit(order: AuditOrder, source: Mapping[str, Any], app: Path, entropy: Entropy | None = None) -> dict[str, Any]:
     """Returns every finding, JSON-able; `source` are settings that name the data.
 
-    Noise is of `entropy`, or the operating system's.
+    Hospitals answer with the ClientApp of the folder `app`. Noise is of `entropy`, or the operating system's.
 
     Raises:
-        MedtlError: the data, the method or a setting cannot be used.
+        MedtlError: the data, the method, a setting or the app cannot be used.
     """
     method = _method(order.method)
     assignments = [*order.assignments, f"epsilon={order.epsilon}"]
-    site = open_hospital(source, assignments, order.shots, entropy or system_entropy())
-    findings = _private(method, site, order) if method else [membership_plain(order.method, site, order.heads)]
+    with Door.opened(app) as door:
+        data = open_data(source, assignments, order.shots, entropy or system_entropy(), door)
+        findings = _private(method, data, order) if method else _plain(data, order)
+    site = data.site
     return {
         "data": order.data,
         "method": order.method,
@@ -53,17 +59,24 @@ def audit(order: AuditOrder, source: Mapping[str, Any], entropy: Entropy | None 
     }
 
 
-def _private(method: PrivateMethod, site: AuditedSite, order: AuditOrder) -> list[Finding]:
-    """The noise, the releases, and what heads disclose, beside a head without privacy."""
+def _private(method: PrivateMethod, data: AuditedData, order: AuditOrder) -> list[Finding]:
+    """The door, the noise, the releases, and what heads disclose, beside a head without privacy."""
+    known = data.site.directions(method)
+    site, pooled = data.site.on_directions(known), data.pooled.on_directions(known)
     plan, (requests, _) = site.plan(method), site.run(method)
-    site = site.informed(requests[0])
-    trials = trials_of(site, plan, requests)
-    return [
-        noise_finding(plan, trials, site.entropy),
-        *two_run_findings(trials, plan, order.runs),
-        membership_plain("discriminant", site, order.heads),
-        membership_private(method, site, order.heads),
-    ]
+    run = neighbours(site, requests)
+    findings = [door_finding(site, method, run)]
+    if trials := trials_of(plan, run, site.entropy):
+        findings += [noise_finding(plan, trials, site.entropy), *two_run_findings(trials, plan, order.runs)]
+    findings.append(membership_plain("discriminant", data.site, order.heads))
+    findings.append(membership_private(method, site, order.heads))
+    return findings + origin(method.name, data, privately(method, pooled))
+
+
+def _plain(data: AuditedData, order: AuditOrder) -> list[Finding]:
+    """What a head without privacy discloses."""
+    name = order.method
+    return [membership_plain(name, data.site, order.heads), *origin(name, data, plainly(name, data.pooled))]
 
 
 def _method(name: str) -> PrivateMethod | None:

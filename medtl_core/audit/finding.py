@@ -27,3 +27,8 @@ class Finding:
     held: bool | None = None
     planted: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def caught(found: bool) -> str:
+    """Returns the word for whether an attack saw a bug planted on purpose."""
+    return "found" if found else "NOT found"

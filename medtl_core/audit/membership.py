@@ -6,7 +6,6 @@ head is about a patient it has seen and about one it has not; two Gaussians, and
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,11 +90,15 @@ def most_auc(mu: float) -> float:
     return float(ndtr(mu / math.sqrt(2.0)))
 
 
-def membership_plain(name: str, site: AuditedSite, heads: int) -> Finding:
-    """Returns how well members of a head without privacy, one of `PLAIN`, can be told; at its middle strength."""
+#: From which of a hospital's cases train, bool [n], to the logits of all of them, [n, C], by the head that comes of it.
+Trained = Callable[[Bools], Float]
 
-    def logits(half: AuditedSite) -> Float:
-        data = half.data
+
+def plainly(name: str, site: AuditedSite) -> Trained:
+    """Returns how cases of a hospital train a head without privacy, one of `PLAIN`; at its middle strength."""
+
+    def logits(rows: Bools) -> Float:
+        data = site.keeping(rows).data
         if name in FAMILIES:
             strengths = FAMILIES[name].heads(collect(data.values, data.label, data.classes))
             head = strengths[len(strengths) // 2]
@@ -103,20 +106,31 @@ def membership_plain(name: str, site: AuditedSite, heads: int) -> Finding:
             head = local_head(data.values, data.label, data.classes)
         return np.asarray(site.data.values.astype(np.float64) @ head[:, :-1].T + head[:, -1])
 
-    return membership_finding(name, _attacked(site, heads, logits), None)
+    return logits
+
+
+def privately(method: PrivateMethod, site: AuditedSite) -> Trained:
+    """Returns how cases of a hospital train a private head, all of them at a hospital's door."""
+
+    def logits(rows: Bools) -> Float:
+        some = site.keeping(rows)
+        return some.public(some.patients).run(method)[1].logits(site.data.values)
+
+    return logits
+
+
+def membership_plain(name: str, site: AuditedSite, heads: int) -> Finding:
+    """Returns how well members of a head without privacy can be told."""
+    return membership_finding(name, _attacked(site, heads, plainly(name, site)), None)
 
 
 def membership_private(method: PrivateMethod, site: AuditedSite, heads: int) -> Finding:
     """Returns how well members of a private head can be told, against the most that its claim allows."""
-
-    def logits(half: AuditedSite) -> Float:
-        settings = half.settings.replace(public_cases=max(half.patients, 2))
-        return replace(half, settings=settings).run(method)[1].logits(site.data.values)
-
-    return membership_finding(method.name, _attacked(site, heads, logits), mu_of(site.plan(method).events))
+    attacked = _attacked(site, heads, privately(method, site))
+    return membership_finding(method.name, attacked, mu_of(site.plan(method).events))
 
 
-def _attacked(site: AuditedSite, heads: int, logits: Callable[[AuditedSite], Float]) -> dict[str, float]:
+def _attacked(site: AuditedSite, heads: int, logits: Trained) -> dict[str, float]:
     """Trains shadow heads on halves of the patients and attacks each; `logits` are of all cases, by a half's head.
 
     Confidence is log(p / (1 - p)) of the true class's probability, near Gaussian where p is not, mean over a patient.
@@ -125,7 +139,7 @@ def _attacked(site: AuditedSite, heads: int, logits: Callable[[AuditedSite], Flo
     member = halves(heads, site.patients, rng=stream(site.settings.seed, "audit", "halves"))
     confidences = []
     for row in member:
-        odds = log_odds(logits(site.keeping(row[owner])))[np.arange(len(label)), label]
+        odds = log_odds(logits(row[owner]))[np.arange(len(label)), label]
         confidences.append(np.bincount(owner, np.clip(odds, -_CERTAIN, _CERTAIN)) / np.bincount(owner))
     return membership(likelihood_ratio(np.stack(confidences), member), member)
 
@@ -138,5 +152,6 @@ def membership_finding(name: str, numbers: Mapping[str, float], mu: float | None
     verdict = {None: nothing, True: STANDS, False: FALSE}[held]
     tried = "likelihood ratios of {heads} shadow heads on halves of {patients} patients".format(**numbers)
     claim = "" if most is None else f"AUC <= {most:.3f}"
-    words = "AUC {auc:.3f} [{low:.3f}, {high:.3f}]; found at 1 % false alarms {caught:.1%}".format(**numbers)
+    tried += "; {caught:.1%} are found where 1 % of the others are accused".format(**numbers)
+    words = "AUC {auc:.3f} [{low:.3f}, {high:.3f}]".format(**numbers)
     return Finding(f"membership: {name}", tried, claim, words, verdict, held, {}, {**numbers, "most": most})

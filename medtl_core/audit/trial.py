@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medtl_core.audit.finding import FALSE, STANDS, Finding
-from medtl_core.audit.site import AuditedSite, gated
+from medtl_core.audit.finding import FALSE, STANDS, Finding, caught
+from medtl_core.audit.neighbours import Neighbours, Seen
 from medtl_core.audit.two_run import chi_square, gaussian_epsilon, two_run
-from medtl_core.federation.hospitals import Request
 from medtl_core.heads.statistics import Float
 from medtl_core.privacy.accounting import mu_of
 from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.gate import noised, unscaled
 from medtl_core.privacy.noise import Entropy
 from medtl_core.privacy.plan import Plan, Step
 from medtl_core.values import Array, Update
@@ -40,14 +40,12 @@ class Trial:
 
     Attributes:
         step: index into the steps of the mechanism's plan.
-        without: the sums over everybody else.
-        shift: by name, what the patient adds to them.
+        shift: by name, what the patient adds to the sums over everybody else, which the attacker knows.
         gate: what the sums pass.
     """
 
     plan: Plan
     step: int
-    without: Bounded
     shift: Mapping[str, Array]
     gate: Gate
 
@@ -73,33 +71,43 @@ def in_noise(sums: Mapping[str, Array], step: Step, runs: int = 1) -> Float:
     return np.concatenate([(sums[name] / sigma[name]).reshape(runs, -1) for name in sigma], axis=1)
 
 
-def trial_of(plan: Plan, step: int, without: Bounded, present: Bounded, entropy: Entropy) -> Trial:
+def trial_of(plan: Plan, step: int, shift: Mapping[str, Array], entropy: Entropy) -> Trial:
     """Returns the trial of a release through the real gate."""
-    shift = {name: present.update.arrays[name] - array for name, array in without.update.arrays.items()}
-    return Trial(plan, step, without, shift, lambda sums, plan, step: gated(sums, plan, step, entropy))
+    return Trial(plan, step, shift, lambda sums, plan, step: gated(sums, plan, step, entropy))
 
 
-def trials_of(site: AuditedSite, plan: Plan, requests: Sequence[Request]) -> list[Trial]:
-    """Returns the trial of every release of a run, all of them about the patient who shows most."""
-    present = [(int(request.config["step"]), request, site.sums(request)) for request in requests]
+def gated(bounded: Bounded, plan: Plan, step: int, entropy: Entropy) -> dict[str, Array]:
+    """Returns what the gate lets out of clipped sums, float64, in the units they were summed in."""
+    return unscaled(noised(bounded, plan, step, entropy), plan.steps[step])
 
-    def trials(patient: int) -> list[Trial]:
-        without = site.keeping(site.owner != patient)
-        return [trial_of(plan, step, without.sums(request), sums, site.entropy) for step, request, sums in present]
 
-    shown = [sum(trial.exposure**2 for trial in trials(patient)) for patient in range(site.patients)]
-    return trials(int(np.argmax(shown)))
+def trials_of(plan: Plan, run: Neighbours, entropy: Entropy) -> list[Trial]:
+    """Returns the trial of every release of a run, all of them about the patient who shows most.
+
+    What a patient adds is the difference of answers at the door, the same noise in both. There are none where no
+    hospital without a patient answers as the whole one does.
+    """
+
+    def trials(answers: Sequence[Seen]) -> list[Trial]:
+        return [
+            trial_of(plan, int(request.config["step"]), one.less(other), entropy)
+            for request, one, other in zip(run.requests, run.whole, answers, strict=True)
+        ]
+
+    able = [answers for answers in run.without.values() if all(map(Seen.alike, run.whole, answers))]
+    return max(map(trials, able), key=lambda one: sum(trial.exposure**2 for trial in one), default=[])
 
 
 def observed(trial: Trial, present: bool, runs: int) -> Float:
     """Returns the attacker's score of every run, float64 [runs]: without the patient N(0, 1) if the claim is true."""
-    base, shift = trial.without.update.arrays, in_noise(trial.shift, trial.planned)[0]
+    shift = in_noise(trial.shift, trial.planned)[0]
     block, scores = max(_BLOCK // len(shift), 1), []
     for count in (min(block, runs - first) for first in range(0, runs, block)):
-        sums = {name: base[name] + present * moved for name, moved in trial.shift.items()}
-        repeated = {name: np.broadcast_to(array, (count, *array.shape)) for name, array in sums.items()}
-        seen = trial.gate(Bounded(Update(repeated), trial.without.sensitivity), trial.plan, trial.step)
-        scores.append(in_noise({name: seen[name] - base[name] for name in seen}, trial.planned, count) @ shift)
+        repeated = {
+            name: np.broadcast_to(present * moved, (count, *moved.shape)) for name, moved in trial.shift.items()
+        }
+        seen = trial.gate(Bounded(Update(repeated), trial.planned.sensitivity), trial.plan, trial.step)
+        scores.append(in_noise(seen, trial.planned, count) @ shift)
     return np.concatenate(scores) / max(trial.exposure, 1e-12)
 
 
@@ -147,7 +155,7 @@ def noise_finding(plan: Plan, trials: Sequence[Trial], entropy: Entropy) -> Find
     (p, short), count = p_values, sum(noise.size for noise in drawn)
     verdict = "the noise has the size it claims" if p > _SMALL else "THE NOISE IS NOT OF THE CLAIMED SIZE"
     tried = f"chi-square on {count} numbers that the gate adds to zeros"
-    planted = {"3 % less noise": f"p = {short:.1g}, {_caught(short <= _SMALL)}"}
+    planted = {"3 % less noise": f"p = {short:.1g}, {caught(short <= _SMALL)}"}
     numbers = {"p": p, "short_p": short, "count": count}
     return Finding("noise", tried, f"p > {_SMALL:g}", f"p = {p:.2g}", verdict, p > _SMALL, planted, numbers)
 
@@ -169,14 +177,10 @@ def two_run_findings(trials: Sequence[Trial], plan: Plan, wanted: int) -> list[F
     claim, bugs = gaussian_epsilon(costliest.claim, delta), {}
     for name, bug in BUGS.items():
         bound = gaussian_epsilon(bound_of([bug(costliest)], runs), delta)
-        bugs[name] = f"epsilon >= {bound:.3g}, claimed {claim:.3g}, {_caught(bound > claim)}"
+        bugs[name] = f"epsilon >= {bound:.3g}, claimed {claim:.3g}, {caught(bound > claim)}"
     kinds = sorted({trial.step: trial for trial in reversed(trials)}.items())
     each = [
         finding(trial.planned.task, [trial], trial.claim, bugs if step == costliest.step else {})
         for step, trial in kinds
     ]
     return [*each, finding("all releases", trials, mu_of(plan.events), {})]
-
-
-def _caught(found: bool) -> str:
-    return "found" if found else "NOT found"

@@ -7,8 +7,9 @@ import typer
 from medtl_core.audit.command import AuditOrder
 from medtl_core.audit.command import audit as run_audit
 from medtl_core.cli import console
+from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.plan import name_data
-from medtl_core.report.terminal import AUDIT_REMARK, audit_table, planted_lines
+from medtl_core.report.terminal import AUDIT_REMARK, audit_table, audit_verdict, planted_lines, tried_lines
 
 
 def audit(
@@ -19,15 +20,17 @@ def audit(
     heads: Annotated[int, typer.Option(help="Shadow heads of the membership attack; an even number.")] = 64,
     runs: Annotated[int, typer.Option(help="Releases of either kind in the two-run audit.")] = 20_000,
     assignments: console.Assignments = None,
+    app: console.App = None,
     as_json: console.AsJson = False,
 ) -> None:
     """Attack what one hospital would send, with and without privacy; a false claim gives exit code 1."""
     order = AuditOrder(data, method, assignments or (), epsilon, shots, heads, runs)
-    findings = run_audit(order, name_data(data))
+    findings = run_audit(order, name_data(data), find_app(app))
     if as_json:
         console.show_json(findings)
     else:
-        console.show(audit_table(findings), *planted_lines(findings), AUDIT_REMARK)
+        console.show(audit_verdict(findings), "", audit_table(findings), "")
+        console.show(*tried_lines(findings), "", *planted_lines(findings), "", AUDIT_REMARK)
     if any(row["held"] is False for row in findings["findings"]):
         raise typer.Exit(1)
 

@@ -77,14 +77,30 @@ def ranking_table(candidates: Sequence[Mapping[str, Any]]) -> "Table":
     return shown_table(plain_table("", ["source", "taps", *scores], rows))
 
 
+def audit_verdict(audit: Mapping[str, Any]) -> str:
+    """Returns what an audit comes to, in one line: which claims are false, or that none was contradicted."""
+    claims = [row for row in audit["findings"] if row["held"] is not None]
+    wrong = [row["test"] for row in claims if not row["held"]]
+    weak = [bug for row in claims for bug, seen in row["planted"].items() if seen.endswith("NOT found")]
+    if wrong:
+        return f"A CLAIM IS FALSE: {len(wrong)} of {len(claims)} do not hold ({'; '.join(wrong)})."
+    if not claims:
+        return "Nothing is claimed here, so nothing can be false; the figures say what is disclosed."
+    too_weak = f" These attacks are too weak to see: {', '.join(weak)}, planted on purpose." if weak else ""
+    return f"No claim was contradicted: all {len(claims)} stand.{too_weak}"
+
+
 def audit_table(audit: Mapping[str, Any]) -> "Table":
-    """Returns what was tried, what is claimed and what was found as a table, one row an attack."""
-    ratios = {"attack": 1, "what was tried": 2, "claim": 1, "found": 2, "verdict": 1}
-    columns = {heading: {"overflow": "fold", "ratio": ratio} for heading, ratio in ratios.items()}
-    rows = [
-        [row["test"], row["tried"], row["claim"] or "none", row["found"], row["verdict"]] for row in audit["findings"]
-    ]
-    return terminal_table(columns, rows, padding=(0, 1, 0, 0))
+    """Returns what is claimed and what was found as a table, one row an attack."""
+    columns = {"attack": WORD, "claim": {"overflow": "fold"}, "found": {"overflow": "fold"}, "verdict": WORD}
+    words = {True: "stands", False: "[bold]FALSE[/]", None: "no claim"}
+    rows = [[row["test"], row["claim"], row["found"], words[row["held"]]] for row in audit["findings"]]
+    return terminal_table(columns, rows)
+
+
+def tried_lines(audit: Mapping[str, Any]) -> list[str]:
+    """Returns one line an attack: how it was made, and what follows."""
+    return [f"{row['test']}: {row['tried']}; {row['verdict']}" for row in audit["findings"]]
 
 
 def planted_lines(audit: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import asdict, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,95 +12,93 @@ import pytest
 from medtl_core.audit import command
 from medtl_core.audit.finding import FALSE, STANDS, Finding
 from medtl_core.audit.membership import PLAIN, membership_finding, most_auc
-from medtl_core.audit.site import AuditedSite, open_hospital
-from medtl_core.audit.trial import BUGS, Trial, trials_of, two_run_findings
+from medtl_core.audit.neighbours import neighbours
+from medtl_core.audit.site import AuditedData, open_data
+from medtl_core.audit.trial import BUGS, trials_of, two_run_findings
 from medtl_core.cli import app as cli
-from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError, PrivacyError
 from medtl_core.federation.hospitals import Request
-from medtl_core.federation.outcome import Problem
+from medtl_core.federation.outcome import Need, Outcome
 from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import find_method
-from medtl_core.federation.tasks import SiteData
+from medtl_core.federation.study import Study
 from medtl_core.privacy.noise import insecure_entropy
-from medtl_core.privacy.plan import Plan
-from medtl_core.report.terminal import AUDIT_REMARK, audit_table, planted_lines
-from medtl_core.rng import stream
-
-WIDTH, CLASSES, PATIENTS = 20, 3, 40
+from medtl_core.report.terminal import AUDIT_REMARK, audit_table, audit_verdict, planted_lines, tried_lines
+from tests.audit.made import PATIENTS, ROOT, data_set, door, hospital
 
 
-def hospital() -> AuditedSite:
-    """Patients of one to two cases; the map of a table is the identity, so no image is needed."""
-    rng = stream(0, "audit")
-    names = np.concatenate([np.arange(PATIENTS), np.arange(0, PATIENTS, 3)])
-    label = names % CLASSES
-    values = 0.6 * np.eye(WIDTH)[label] + 0.3 * rng.standard_normal((len(names), WIDTH))
-    nobody = (np.zeros((0, WIDTH), np.float32), np.zeros(0, np.int64), np.zeros(0, str))
-    data = SiteData("one", values.astype(np.float32), label, names.astype(str), *nobody, CLASSES, 0)
-    chosen = Settings(backbone="table", sites=1, colluders=0, public_cases=PATIENTS, epsilon=3.0)
-    problem = Problem(("a", "b", "c"), "features", (("table", 0, WIDTH),))
-    return AuditedSite(data, problem, chosen, insecure_entropy(1))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("audited")
 
 
-@cache
-def audited(name: str) -> tuple[PrivateMethod, Plan, list[Trial]]:
-    method, site = find_method(name), hospital()
-    assert isinstance(method, PrivateMethod)
-    return method, site.plan(method), trials_of(site, site.plan(method), site.run(method)[0])
-
-
-def whole(monkeypatch: pytest.MonkeyPatch, **order: Any) -> dict[str, Any]:
+def whole(monkeypatch: pytest.MonkeyPatch, folder: Path, **order: Any) -> dict[str, Any]:
     """The command's whole answer on the made-up hospital."""
-    monkeypatch.setattr(command, "open_hospital", lambda *given: hospital())
-    return command.audit(command.AuditOrder(epsilon=3.0, heads=16, **order), {})
+    monkeypatch.setattr(command, "open_data", lambda *given: data_set(folder))
+    return command.audit(command.AuditOrder(epsilon=3.0, heads=16, **order), {}, ROOT)
 
 
-@pytest.mark.parametrize("name", ["private-auto", "private-mean", "private-prototypes", "private-gradient-3"])
-def test_a_real_method_stays_within_its_claim_and_bugs_do_not(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    answer = json.loads(json.dumps(whole(monkeypatch, method=name, runs=2000)))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "private-auto",
+        *(
+            pytest.param(name, marks=pytest.mark.door)
+            for name in ("private-mean", "private-prototypes", "private-gradient-3")
+        ),
+    ],
+)
+def test_a_real_method_stays_within_its_claim_and_bugs_do_not(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, name: str
+) -> None:
+    answer = json.loads(json.dumps(whole(monkeypatch, folder, method=name, runs=2000)))
     findings = {finding["test"]: finding for finding in answer["findings"]}
+    steps = 1 if name == "private-mean" else 2
     assert answer["patients"] == PATIENTS and answer["delta"] == 1e-5
-    assert audit_table(answer).row_count == len(findings) == 4 + len(audited(name)[1].steps)
-    plain = findings.pop("membership: discriminant")
+    assert audit_table(answer).row_count == len(findings) == len(tried_lines(answer)) == 6 + steps
+    assert audit_verdict(answer).startswith("No claim was contradicted: all")
+    plain, where = findings.pop("membership: discriminant"), findings.pop(f"which hospital: {name}")
     assert plain["held"] is None and plain["numbers"]["low"] > 0.6
+    assert where["held"] is None and where["numbers"]["chance"] == 0.5
     assert [finding["held"] for finding in findings.values()] == [True] * len(findings)
     assert findings["two runs: all releases"]["numbers"]["claim"] == pytest.approx(3.0, rel=1e-6)
     assert findings["noise"]["numbers"]["short_p"] < 1e-6
     planted = planted_lines(answer)
-    assert len(planted) == 1 + len(BUGS)
+    assert len(planted) == 2 + len(BUGS)
     assert all(line.endswith(", found") for line in planted if "half noise" not in line)
     private = findings[f"membership: {name}"]["numbers"]
     assert private["low"] <= private["most"] and private["auc"] < plain["numbers"]["auc"]
 
 
-def test_a_gate_with_too_little_noise_is_called_false() -> None:
-    method, plan, trials = audited("private-mean")
-    loose = replace(hospital(), settings=hospital().settings.replace(epsilon=9.0)).plan(method)
+def test_the_patient_at_stake_is_the_one_who_shows_most_and_a_gate_with_too_little_noise_is_called_false(
+    folder: Path,
+) -> None:
+    """Who has two cases has a mean that is shorter than one: it is one of the others, with the longest row."""
+    method, site = find_method("private-mean"), hospital(folder)
+    assert isinstance(method, PrivateMethod)
+    table = site.on_directions(site.directions(method))
+    plan, run = table.plan(method), neighbours(table, table.run(method)[0])
+    (trial,) = trials_of(plan, run, table.entropy)
+    assert trial.shift["counts"].sum() == pytest.approx(1.0, abs=1e-4)
+    assert np.linalg.norm(trial.shift["sums"]) == pytest.approx(1.0, abs=1e-4)
+    names, values = site.data.patients, site.data.values
+    lone = [row for row, name in enumerate(names) if (names == name).sum() == 1]
+    unit = values[lone] / np.linalg.norm(values[lone], axis=1, keepdims=True)
+    assert np.abs(unit - trial.shift["sums"].sum(axis=0)).max(axis=1).min() < 1e-4
 
-    def careless(trial: Trial) -> Trial:
-        """The gate obeys a looser plan than the one that is claimed."""
-        return replace(trial, gate=lambda sums, _, step: trial.gate(sums, loose, step))
-
-    findings = two_run_findings([careless(trial) for trial in trials], plan, 6000)
+    loose = replace(table, settings=table.settings.replace(epsilon=9.0)).plan(method)
+    careless = replace(trial, gate=lambda sums, _, step: trial.gate(sums, loose, step))
+    findings = two_run_findings([careless], plan, 6000)
     assert [finding.held for finding in findings] == [False, False]
     assert {finding.verdict for finding in findings} == {FALSE}
 
 
-def test_the_patient_at_stake_is_the_one_who_shows_most() -> None:
-    """Who has two cases has a mean that is shorter than one: it is one of the others, with the longest row."""
-    shift, names = audited("private-mean")[2][0].shift, hospital().data.patients
-    assert shift["counts"].sum() == pytest.approx(1.0)
-    assert np.linalg.norm(shift["sums"]) == pytest.approx(1.0)
-    lone = [row for row, name in enumerate(names) if (names == name).sum() == 1]
-    unit = hospital().data.values[lone] / np.linalg.norm(hospital().data.values[lone], axis=1, keepdims=True)
-    assert np.abs(unit - shift["sums"].sum(axis=0)).max(axis=1).min() < 1e-6
-
-
 @pytest.mark.parametrize("name", PLAIN)
-def test_every_plain_head_can_be_attacked(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    (finding,) = whole(monkeypatch, method=name)["findings"]
-    assert finding["numbers"]["auc"] > 0.5
+def test_every_plain_head_can_be_attacked(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str) -> None:
+    answer = whole(monkeypatch, folder, method=name)
+    members, where = answer["findings"]
+    assert members["numbers"]["auc"] > 0.5 and where["test"] == f"which hospital: {name}"
+    assert audit_verdict(answer).startswith("Nothing is claimed")
 
 
 def test_an_attack_above_the_bound_is_called_false() -> None:
@@ -113,23 +110,45 @@ def test_an_attack_above_the_bound_is_called_false() -> None:
 
 def test_a_table_is_opened_whole_patients_and_all(tmp_path: Path) -> None:
     rows = ["patient_id,site,split,label,x,y"]
-    rows += [f"p{n // 2},north,train,{'ab'[n // 2 % 2]},{n * 0.1},{-n}" for n in range(60)]
+    rows += [f"p{n // 2},{'north' if n < 60 else 'south'},train,{'ab'[n // 2 % 2]},{n * 0.1},{-n}" for n in range(90)]
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
-    opened = open_hospital({"data": "", "data-path": str(tmp_path)}, ["backbone=table"], 20, insecure_entropy(0))
-    assert len(opened.data.label) == 20
-    assert opened.settings.public_cases == opened.patients == len(np.unique(opened.data.patients)) >= 10
+
+    def opened(*words: str, shots: int = 20) -> AuditedData:
+        source = {"data": "", "data-path": str(tmp_path)}
+        return open_data(source, ["backbone=table", *words], shots, insecure_entropy(0), door(tmp_path))
+
+    data = opened()
+    assert len(data.site.data.label) == 20
+    assert data.site.settings.public_cases == data.site.patients - 1 >= 9
+    assert np.unique(data.where, return_counts=True)[1].tolist() == [20, 20]
+    for name, place in zip(data.pooled.data.patients.tolist(), data.where.tolist(), strict=True):
+        assert (int(name[1:]) < 30) == (place == "north")
     with pytest.raises(DataError, match="too few"):
-        open_hospital({"data": "", "data-path": str(tmp_path)}, ["backbone=table"], 6, insecure_entropy(0))
-
-
-def test_what_cannot_be_audited_is_refused() -> None:
+        opened(shots=6)
     with pytest.raises(ConfigError, match="one hospital"):
-        open_hospital({"data": "phantom"}, ["secure-sum=true"], 20, insecure_entropy(0))
-    with pytest.raises(PrivacyError, match="not a private sum"):
-        hospital().sums(Request("moments", config={"step": 0}))
+        opened("secure-sum=true")
+
+
+def test_what_cannot_be_audited_is_refused(folder: Path) -> None:
+    with pytest.raises(PrivacyError, match="no sums of rows"):
+        hospital(folder).directions(Plain())  # type: ignore[arg-type]
     for name in ("fedavg-5", "logistik"):
         with pytest.raises(ConfigError):
-            command.audit(command.AuditOrder(method=name), {})
+            command.audit(command.AuditOrder(method=name), {}, folder)
+
+
+class Plain:
+    """A method that asks for something else first."""
+
+    name = "plain"
+    test = "server"
+
+    def needs(self, study: Study) -> tuple[Need, ...]:
+        return ()
+
+    def outcome(self, study: Study) -> Outcome:
+        study.hospitals.total(Request("moments"))
+        raise AssertionError("somebody answered")
 
 
 @pytest.mark.parametrize(("held", "code"), [(True, 0), (None, 0), (False, 1)])
@@ -144,15 +163,18 @@ def test_the_command_fails_on_a_false_claim(
         finding = Finding("noise", "tried it", "p > 0.001", "p = 0.5", "a verdict", held, {"no noise": "found"})
         return {"findings": [asdict(finding)]}
 
+    words = {True: "No claim was contradicted", None: "Nothing is claimed here", False: "A CLAIM IS FALSE: 1 of 1"}
+
     monkeypatch.setattr("medtl_core.cli.audit.run_audit", audit)
     monkeypatch.setattr(sys, "argv", ["medtl", "audit", "--epsilon", "2", "--set", "backbone=table", *form])
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert (stopped.value.code or 0) == code
     order = command.AuditOrder(assignments=["backbone=table"], epsilon=2.0)
-    assert asked == [(order, {"data": "phantom", "data-path": ""})]
+    assert asked == [(order, {"data": "phantom", "data-path": ""}, ROOT)]
     shown = capsys.readouterr().out
     if form:
         assert json.loads(shown)["findings"][0]["verdict"] == "a verdict"
     else:
-        assert "a verdict" in shown and "planted in noise: no noise: found" in shown and AUDIT_REMARK in shown
+        assert shown.startswith(words[held])
+        assert "tried it; a verdict" in shown and "planted in noise: no noise: found" in shown and AUDIT_REMARK in shown

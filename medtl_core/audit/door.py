@@ -1,0 +1,129 @@
+"""Hospitals as they are deployed, each a folder on disk, and the real ClientApp that answers for them by message.
+
+Their cases are a table: what of a case a private sum reads are its coordinates on public directions, whatever it was.
+"""
+
+import csv
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
+
+import numpy as np
+
+from medtl_core.config import Value
+from medtl_core.data.manifest import MANIFEST, TASK
+from medtl_core.errors import PrivacyError
+from medtl_core.federation.tasks import SiteData
+from medtl_core.flower.grid import LocalGrid, LocalOptions
+from medtl_core.flower.run import load_apps
+from medtl_core.privacy.hospital import LEDGER, Hospital, initialise
+from medtl_core.privacy.noise import Entropy
+from medtl_core.privacy.policy import Policy
+from medtl_core.runtime import quiet
+
+#: What every audited hospital is called.
+NAME = "audited"
+#: More than any audit asks for: what the ledger refuses would hide what the gate does.
+_PLENTY, _RELEASES = 1e9, 10**9
+#: Hospitals that answer at the same time.
+_WORKERS = 2
+#: What `client` calls to draw noise.
+_DRAW = "system_entropy"
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where the audited hospitals stand.
+
+    Attributes:
+        app: the ClientApp that a hospital runs.
+        folder: below which every hospital gets one of its own.
+    """
+
+    app: Any
+    folder: Path
+
+    @classmethod
+    @contextmanager
+    def opened(cls, app: Path) -> Iterator["Door"]:
+        """Yields the door of the app in a folder; the hospitals are gone afterwards.
+
+        Raises:
+            RunError: the folder holds no app of medtl.
+        """
+        with TemporaryDirectory(prefix="medtl-audit-") as folder:
+            yield cls(load_apps(app)[1], Path(folder))
+
+    def deploy(self, cases: SiteData, classes: Sequence[str], public: int, delta: float) -> Path:
+        """Returns the folder of a new hospital with these cases.
+
+        Args:
+            cases: their features are a table's (value, then 1 if missing); held-out ones are left out.
+            classes: by which labels are called.
+            public: the number of patients that it has made public.
+            delta: of its policy.
+        """
+        home = Path(mkdtemp(dir=self.folder))
+        data = home / "data"
+        data.mkdir()
+        (data / TASK).write_text(json.dumps({"name": "audit", "classes": list(classes)}), encoding="utf-8")
+        values, missing = cases.values[:, ::2].tolist(), (cases.values[:, 1::2] > 0).tolist()
+        with (data / MANIFEST).open("w", encoding="utf-8", newline="") as stream:
+            table = csv.writer(stream)
+            table.writerow(["label", "patient_id", *(f"direction-{number}" for number in range(len(values[0])))])
+            for label, patient, row, gaps in zip(cases.label, cases.patients, values, missing, strict=True):
+                cells = ["" if gap else repr(value) for value, gap in zip(row, gaps, strict=True)]
+                table.writerow([classes[label], patient, *cells])
+        policy = Policy(_PLENTY, delta, _RELEASES, public_patients=public, require_private=True)
+        initialise(Hospital(home, NAME, str(data), cache="off", policy=policy))
+        return home
+
+    @contextmanager
+    def asked(self, config: Mapping[str, Value], homes: Sequence[Path]) -> Iterator[LocalGrid]:
+        """Yields a grid to some hospitals, nodes in their order, under a run's config.
+
+        What the hospitals write into their own log is not shown: many a question here is one that they refuse.
+        """
+        nodes = [{"hospital": str(home)} for home in homes]
+        with (
+            quiet("flwr", logging.WARNING),
+            quiet("medtl", logging.CRITICAL + 1),
+            LocalGrid(self.app, nodes, config, LocalOptions(_WORKERS)) as grid,
+        ):
+            yield grid
+
+    @contextmanager
+    def drawing(self, draw: Callable[[], Entropy]) -> Iterator[None]:
+        """Lets the hospitals draw their noise from elsewhere, a fresh stream for every release; no message can do that.
+
+        Raises:
+            PrivacyError: the app has no place where it draws noise, as far as this is known.
+        """
+        package = type(self.app).__module__.partition(".")[0]
+        loaded = [module for name, module in sorted(sys.modules.items()) if name.startswith(f"{package}.")]
+        places = {module: getattr(module, _DRAW) for module in loaded if hasattr(module, _DRAW)}
+        if not places:
+            raise PrivacyError(f"the app in {package!r} draws its noise where this audit cannot watch it")
+        for module in places:
+            setattr(module, _DRAW, draw)
+        try:
+            yield
+        finally:
+            for module, before in places.items():
+                setattr(module, _DRAW, before)
+
+
+def ledger_length(home: Path) -> int:
+    """Returns how many records the ledger of a hospital holds."""
+    return (home / LEDGER / "ledger.jsonl").read_bytes().count(b"\n")
+
+
+def as_table(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Returns numbers [n, k] as a table's features [n, 2 k]: every value, and 0 for "it is not missing"."""
+    return np.stack([values, np.zeros_like(values)], axis=2).reshape(len(values), -1)
