@@ -64,7 +64,7 @@ class Door:
         """Returns the folder of a new hospital with these cases.
 
         Args:
-            cases: their features are a table's (value, then 1 if missing); held-out ones are left out.
+            cases: their features are those of a table in which nothing is missing; see `as_table`.
             classes: by which labels are called.
             public: the number of patients that it has made public.
             delta: of its policy.
@@ -73,13 +73,12 @@ class Door:
         data = home / "data"
         data.mkdir()
         (data / TASK).write_text(json.dumps({"name": "audit", "classes": list(classes)}), encoding="utf-8")
-        values, missing = cases.values[:, ::2].tolist(), (cases.values[:, 1::2] > 0).tolist()
+        values = cases.values[:, ::2].tolist()
         with (data / MANIFEST).open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream)
             table.writerow(["label", "patient_id", *(f"direction-{number}" for number in range(len(values[0])))])
-            for label, patient, row, gaps in zip(cases.label, cases.patients, values, missing, strict=True):
-                cells = ["" if gap else repr(value) for value, gap in zip(row, gaps, strict=True)]
-                table.writerow([classes[label], patient, *cells])
+            for label, patient, row in zip(cases.label, cases.patients, values, strict=True):
+                table.writerow([classes[label], patient, *row])
         policy = Policy(_PLENTY, delta, _RELEASES, public_patients=public, require_private=True)
         initialise(Hospital(home, NAME, str(data), cache="off", policy=policy))
         return home

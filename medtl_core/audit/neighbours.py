@@ -33,7 +33,7 @@ _MESSAGES, _FEWEST = 48, 4
 _SLACK = 1e-6
 #: Of the noise that cancels.
 _SEED = 1
-#: Numbers of patients that no hospital has: the square of one leaves float32, the other is none there.
+#: Numbers of patients that no hospital has: the square of one leaves float32, the other does so itself.
 _FAR, _UNREADABLE = 1e30, 1e39
 #: A number of a request that makes of such a patient what is no float64.
 _HUGE = 1e300
@@ -69,13 +69,8 @@ class Seen:
         return {name: array - other.arrays[name] for name, array in self.arrays.items()}
 
 
-@dataclass(frozen=True)
-class Question:
-    """Something to ask two neighbours: a request under the config of a run; a request without a task is a "join"."""
-
-    name: str
-    request: Request
-    run: Mapping[str, Value]
+#: Something to ask: its name, a request (a "join" if it names no task), and the config of the run it belongs to.
+Question = tuple[str, Request, Mapping[str, Value]]
 
 
 @dataclass(frozen=True)
@@ -118,11 +113,11 @@ def door_finding(site: AuditedSite, method: PrivateMethod, run: Neighbours) -> F
     variants, pairs = _variants(site)
     homes = [variant.deployed() for variant in variants]
     seed = site.settings.seed + 1
-    for question in _questions(site, run.requests):
-        step = steps[int(question.request.config.get("step", 0))]
-        seen = [answer for (answer,) in _answers(site, homes, [question.request], {**question.run, "seed": seed})]
+    for name, request, config in _questions(site, run.requests):
+        step = steps[int(request.config.get("step", 0))]
+        seen = [answer for (answer,) in _answers(site, homes, [request], {**config, "seed": seed})]
         for with_it, without in pairs:
-            compare(question.name, step, seen[with_it], seen[without])
+            compare(name, step, seen[with_it], seen[without])
         seed += any(answer.records for answer in seen)  # a release is not made twice: the next one is another run's
     first, *others = run.without.values()
     exchanged = max(first[place].shift(other[place], step) for other in others for place, step in enumerate(of_run))
@@ -199,12 +194,8 @@ def _variants(site: AuditedSite) -> tuple[list[AuditedSite], list[tuple[int, int
     alone = owner == owner[label == last][0] if (label == last).any() else owner == 0
     rare = replace(site, data=replace(site.data, label=np.where(alone, last, np.where(label == last, 0, label))))
     beyond = [_with(site, value) for value in (_FAR, _UNREADABLE)]
-    return [site, _without(site, _outermost(site)), rare, rare.keeping(~alone), *beyond], [
-        (0, 1),
-        (2, 3),
-        (4, 0),
-        (5, 0),
-    ]
+    sites = [site, _without(site, _outermost(site)), rare, rare.keeping(~alone), *beyond]
+    return sites, [(0, 1), (2, 3), (4, 0), (5, 0)]
 
 
 def _outermost(site: AuditedSite) -> int:
@@ -222,11 +213,11 @@ def _questions(site: AuditedSite, requests: Sequence[Request]) -> Iterator[Quest
     }  # fmt: skip
     for name, changed in words.items():
         config = {**run, **changed}
-        yield Question(f"{name}: join", Request(""), config)
-        yield Question(f"{name}: {first.task}", first, config)
+        yield f"{name}: join", Request(""), config
+        yield f"{name}: {first.task}", first, config
     for request in {request.config["step"]: request for request in reversed(requests)}.values():
         for how, spoilt in _spoilt(site, request).items():
-            yield Question(f"{request.task}: {how}", spoilt, run)
+            yield f"{request.task}: {how}", spoilt, run
 
 
 def _spoilt(site: AuditedSite, request: Request) -> dict[str, Request]:

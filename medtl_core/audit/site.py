@@ -199,16 +199,11 @@ def open_data(
 
 
 def _of_every_place(where: Array, patients: Array, shots: int, seed: int) -> NDArray[np.int64]:
-    """Rows of about `shots` cases of every place, whole patients; none where there is one place only."""
-    names = np.unique(where)
-    if len(names) < 2:
-        return np.zeros(0, np.int64)
-    taken = []
-    for name in names:
+    """Rows of `shots` cases of every place, patient by patient; none where there is one place only."""
+    names, taken = np.unique(where), [np.zeros(0, np.int64)]
+    for name in names if len(names) > 1 else ():
         rows = np.flatnonzero(where == name)
         own, owner = np.unique(patients[rows], return_inverse=True)
         turn = stream(seed, "audit", "place", str(name)).permutation(len(own))[owner]
-        ordered = rows[np.argsort(turn, kind="stable")]
-        last = ordered[: shots or None][-1]
-        taken.append(ordered[np.sort(turn) <= turn[rows == last]])
+        taken.append(rows[np.argsort(turn, kind="stable")][: shots or None])
     return np.concatenate(taken)

@@ -29,8 +29,10 @@ def audit(
     if as_json:
         console.show_json(findings)
     else:
-        console.show(audit_verdict(findings), "", audit_table(findings), "")
-        console.show(*tried_lines(findings), "", *planted_lines(findings), "", AUDIT_REMARK)
+        planted = planted_lines(findings)
+        console.show(audit_verdict(findings), "", audit_table(findings), "", *tried_lines(findings))
+        if planted:
+            console.show("", *planted, "", AUDIT_REMARK)
     if any(row["held"] is False for row in findings["findings"]):
         raise typer.Exit(1)
 
