@@ -40,14 +40,14 @@ _HUGE = 1e300
 
 
 @dataclass(frozen=True)
-class Seen:
+class Shown:
     """What a server sees of an answer but its noise: every word of it, and how many records it added to the ledger."""
 
     words: str
     records: int
     arrays: Mapping[str, Array]
 
-    def shift(self, other: "Seen", step: Step) -> float:
+    def shift(self, other: "Shown", step: Step) -> float:
         """Returns by how much the numbers differ, of the stated sensitivity and what rounding to the grid adds.
 
         Infinite where anything else differs: the words, the arrays' shapes, or the number of records.
@@ -60,11 +60,11 @@ class Seen:
         ]
         return max(shifts, default=0.0)
 
-    def alike(self, other: "Seen") -> bool:
+    def alike(self, other: "Shown") -> bool:
         """Returns whether nothing but the numbers differs."""
         return (self.words, self.records) == (other.words, other.records)
 
-    def less(self, other: "Seen") -> dict[str, Array]:
+    def less(self, other: "Shown") -> dict[str, Array]:
         """Returns the difference of the numbers: the noise is gone where both drew the same."""
         return {name: array - other.arrays[name] for name, array in self.arrays.items()}
 
@@ -84,8 +84,8 @@ class Neighbours:
     """
 
     requests: Sequence[Request]
-    whole: Sequence[Seen]
-    without: Mapping[int, Sequence[Seen]]
+    whole: Sequence[Shown]
+    without: Mapping[int, Sequence[Shown]]
 
 
 def neighbours(site: AuditedSite, requests: Sequence[Request]) -> Neighbours:
@@ -103,7 +103,7 @@ def door_finding(site: AuditedSite, method: PrivateMethod, run: Neighbours) -> F
     of_run = [steps[int(request.config["step"])] for request in run.requests]
     told: dict[str, float] = {}
 
-    def compare(question: str, step: Step, one: Seen, other: Seen) -> None:
+    def compare(question: str, step: Step, one: Shown, other: Shown) -> None:
         shift = one.shift(other, step)
         told[question] = max(told.get(question, 0.0), shift if shift >= 0 else float("inf"))  # NaN is told, too
 
@@ -142,11 +142,11 @@ def _finding(told: Mapping[str, float], pairs: int, exchanged: float) -> Finding
 
 def _answers(
     site: AuditedSite, homes: Sequence[Path], requests: Sequence[Request], run: Mapping[str, Value]
-) -> list[list[Seen]]:
+) -> list[list[Shown]]:
     """What each of some hospitals answers to each request; all draw the same noise for the same one."""
     door = site.door
     with door.asked(run, homes) as grid, door.drawing(lambda: insecure_entropy(_SEED)):
-        nodes: dict[int, list[Seen]] = {node: [] for node in grid.get_node_ids()}
+        nodes: dict[int, list[Shown]] = {node: [] for node in grid.get_node_ids()}
         places = dict(zip(nodes, homes, strict=True))
         for request in requests:
             content = encode_request(request.arrays, request.config)
@@ -159,16 +159,16 @@ def _answers(
     return list(nodes.values())
 
 
-def _seen(reply: Any, records: int) -> Seen:
+def _seen(reply: Any, records: int) -> Shown:
     """What is in a message: of an error class and text, of an answer all but the bytes of its arrays."""
     if reply.has_error():
         fault = failure("", reply.error)
-        return Seen(f"{fault.code}: {fault.text}", records, {})
+        return Shown(f"{fault.code}: {fault.text}", records, {})
     arrays = {name: array.numpy() for name, array in reply.content["arrays"].items()}
     about = {name: value for name, value in reply.content["about"].items() if name != "witness-hash"}
     specs = {name: [array.dtype.name, array.shape] for name, array in arrays.items()}
     words = [specs, about, dict(reply.content["metrics"]), wire_bytes(reply.content)]
-    return Seen(json.dumps(words, sort_keys=True), records, arrays)
+    return Shown(json.dumps(words, sort_keys=True), records, arrays)
 
 
 def _without(site: AuditedSite, patient: int) -> AuditedSite:

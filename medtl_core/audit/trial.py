@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from medtl_core.audit.finding import FALSE, STANDS, Finding, caught
-from medtl_core.audit.neighbours import Neighbours, Seen
+from medtl_core.audit.neighbours import Neighbours, Shown
 from medtl_core.audit.two_run import chi_square, gaussian_epsilon, two_run
 from medtl_core.heads.statistics import Float
 from medtl_core.privacy.accounting import mu_of
@@ -88,13 +88,13 @@ def trials_of(plan: Plan, run: Neighbours, entropy: Entropy) -> list[Trial]:
     hospital without a patient answers as the whole one does.
     """
 
-    def trials(answers: Sequence[Seen]) -> list[Trial]:
+    def trials(answers: Sequence[Shown]) -> list[Trial]:
         return [
             trial_of(plan, int(request.config["step"]), one.less(other), entropy)
             for request, one, other in zip(run.requests, run.whole, answers, strict=True)
         ]
 
-    able = [answers for answers in run.without.values() if all(map(Seen.alike, run.whole, answers))]
+    able = [answers for answers in run.without.values() if all(map(Shown.alike, run.whole, answers))]
     return max(map(trials, able), key=lambda one: sum(trial.exposure**2 for trial in one), default=[])
 
 

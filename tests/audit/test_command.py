@@ -33,7 +33,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def whole(monkeypatch: pytest.MonkeyPatch, folder: Path, **order: Any) -> dict[str, Any]:
-    """The command's whole answer on the made-up hospital."""
+    """The command's whole answer on the made-up hospital; few hospitals without a patient are enough."""
+    monkeypatch.setattr("medtl_core.audit.neighbours._MESSAGES", 12)
     monkeypatch.setattr(command, "open_data", lambda *given: data_set(folder))
     return command.audit(command.AuditOrder(epsilon=3.0, heads=16, **order), {}, ROOT)
 
@@ -74,7 +75,7 @@ def test_the_patient_at_stake_is_the_one_who_shows_most_and_a_gate_with_too_litt
     folder: Path,
 ) -> None:
     """Who has two cases has a mean that is shorter than one: it is one of the others, with the longest row."""
-    method, site = find_method("private-mean"), hospital(folder)
+    method, site = find_method("private-mean"), hospital(folder, patients=16)
     assert isinstance(method, PrivateMethod)
     table = site.on_directions(site.directions(method))
     plan, run = table.plan(method), neighbours(table, table.run(method)[0])
