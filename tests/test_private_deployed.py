@@ -35,7 +35,7 @@ RUN: Mapping[str, Any] = {
     "data": "", "backbone": "table", "sites": 3, "shots": 40, "privacy": "mean", "epsilon": 1.0, "public-cases": 40,
     "bootstrap": 20, "deadline": 300.0, "secure-sum": True,
 }  # fmt: skip
-POLICY = Policy(max_epsilon=1.2, mechanisms=("private-mean",), require_private=True)
+POLICY = Policy(max_epsilon=1.2, public_patients=40, mechanisms=("private-mean",), require_private=True)
 PATIENCE = 400.0
 
 
