@@ -15,7 +15,8 @@ from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.dataset import DerivedStore, Material
 from medtl_core.federation.tasks import SiteData
 from medtl_core.fingerprint import agreement
-from medtl_core.values import Examples
+from medtl_core.store import file_names
+from medtl_core.values import Examples, site_name
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Site:
         """
         if not folder:
             return self
-        own = Path(folder) / self.agreement[:16] / self.data.name
+        own = Path(folder) / self.agreement[:16] / file_names([self.data.name])[self.data.name]
         home = own if self.simulated else Path(folder)  # a hospital has one ledger over all its runs
         return replace(self, data=replace(self.data, state=own), home=home)
 
@@ -62,14 +63,14 @@ class Node:
         """Reads Flower's node config: `data-path` and `site-name` when deployed, else `partition-id`; `state-dir`.
 
         Raises:
-            ConfigError: neither is there, or a deployed hospital has no name.
+            ConfigError: neither is there, or a deployed hospital has no name, or one that is none.
         """
         path = str(node_config.get("data-path", ""))
         if path:
             name = str(node_config.get("site-name", ""))
             if not name:
                 raise ConfigError("node config has data-path but no site-name; start the SuperNode with both")
-            return cls(name, path, -1, str(node_config.get("state-dir", "")))
+            return cls(site_name(name), path, -1, str(node_config.get("state-dir", "")))
         if "partition-id" not in node_config:
             raise ConfigError("node config has neither data-path (deployed) nor partition-id (simulation)")
         return cls("", "", int(str(node_config["partition-id"])))

@@ -100,10 +100,12 @@ def test_honest_hospitals_are_remembered_and_a_ledger_put_back_from_a_copy_is_re
 def test_a_deleted_ledger_is_refused_by_name(made: Ward) -> None:
     made.run()
     name = made.names[1]
-    shutil.rmtree(made.home(name) / ("privacy" if made.secure else "."))
+    shutil.rmtree(made.home(name) / "privacy")
     assert made.run() == lacks(name)
     assert balance(made.home(name) / "privacy").reserved == 0
     assert made.run() == lacks(name)  # a new ledger does not become the known one by asking again
+    shutil.rmtree(made.home(name))  # with the identity key: whoever this is now, the name is another's
+    assert [(site, text[:9]) for site, text in made.run()] == [(name, "identity:")]
 
 
 def test_a_server_that_claims_a_later_record_is_refused_and_nothing_is_spent(made: Ward) -> None:

@@ -17,8 +17,12 @@ from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.privacy.accounting import default_delta, mu_for
 from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.gate import GRID
 from medtl_core.privacy.plan import Plan, Step, Terms
 from medtl_core.values import Array
+
+#: More patients than a hospital has; deviations that Gaussian noise never reaches (2^-1158); sums of nothing negative.
+_PATIENTS, _DEVIATIONS, _COUNTED = 2.0**20, 40.0, ("count", "counts")
 
 #: A hospital's private task: clipped sums with their sensitivities; the gate adds the noise.
 PrivateTask = Callable[[SiteData, Arrays, Config], Bounded]
@@ -99,11 +103,19 @@ def noised_sum(
     """
     plan = plan_of(method, study)
     sent = {**(config or {}), "method": method.name, "step": step, "round": number, "plan": plan.digest}
-    expect = {name: ArraySpec(shape) for name, shape in shapes.items()}
+    expect = {name: _released(plan.steps[step], name, shape) for name, shape in shapes.items()}
     request = Request(plan.steps[step].task, arrays, sent, expect, _phase(method, plan, step), ledger=method.name)
     if study.settings.secure_sum:
         return secure_sum(study.hospitals, request, plan)
     return total(reply.arrays for reply in study.hospitals.ask(request))
+
+
+def _released(step: Step, name: str, shape: tuple[int, ...]) -> ArraySpec:
+    """What a hospital's noised sum can be: whole units of the grid, of so many patients and so much noise at most."""
+    unit = step.sensitivity[name]
+    noise = _DEVIATIONS * step.noise[name] * unit
+    most = _PATIENTS * unit + noise
+    return ArraySpec(shape, least=-noise if name in _COUNTED else -most, most=most, step=unit * GRID)
 
 
 def bill_of(method: PrivateMethod, study: Study) -> dict[str, Share]:

@@ -1,6 +1,7 @@
-"""What a server remembers of hospitals' ledgers: one record each, so that an older copy put back is noticed.
+"""What a server remembers of hospitals: the last record of each one's ledger, and the identity key of its name.
 
-It is no secret and no safeguard against a server: it lets an honest one tell a hospital that its disk has forgotten.
+So an older ledger that was put back is noticed, and a node that takes another hospital's name. It is no secret and no
+safeguard against a server: it lets an honest one tell a hospital that its disk has forgotten.
 """
 
 import fcntl
@@ -10,14 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-from medtl_core.errors import PrivacyError, RunError
+from medtl_core.errors import ConfigError, PrivacyError, RunError
 from medtl_core.store import read_json, to_json, write_bytes
-from medtl_core.values import Witness
+from medtl_core.values import Witness, site_name
 
 #: Whose a ledger is: the hospital's, for all its runs; or in a simulation one method's of one run.
 HOSPITAL, METHOD = "hospital", "method"
 #: The file in the server's folder, and the lock beside it.
 FILE, _LOCK = "witnesses.json", "witnesses.lock"
+#: The file beside it with the public identity keys by which names are known, as hex: a person may write it before.
+IDENTITIES = "identities.json"
 #: The three values as they travel, either way.
 _OWNER, _SEQ, _HASH = "witness-ledger", "witness-seq", "witness-hash"
 #: More records than a ledger can have.
@@ -51,11 +54,11 @@ def from_values(values: Mapping[str, object]) -> Witness | None:
 
 @final
 class Witnesses:
-    """The last record every hospital showed of its ledger; it only ever goes forward.
+    """The last record every hospital showed of its ledger, which only ever goes forward, and its key, which stays.
 
     Guarantee:
-        None about patients: a number of records and a hash that begins with a keyed one. Two servers of one folder
-        never undo what the other wrote.
+        None about patients: a number of records, a hash that begins with a keyed one, a public key. Two servers of one
+        folder never undo what the other wrote.
     """
 
     def __init__(self, folder: Path | None, agreement: str) -> None:
@@ -64,10 +67,11 @@ class Witnesses:
         The agreement of the run names the ledgers of a simulation.
 
         Raises:
-            PrivacyError: the folder cannot be written, or the file is damaged.
+            PrivacyError: the folder cannot be written, or a file is damaged.
         """
         self._folder, self._run = folder, agreement[:16]
         self._seen: dict[str, Witness] = {}
+        self._keys: dict[str, str] = {}
         self.save()
 
     def of(self, site: str, method: str) -> Witness | None:
@@ -83,11 +87,19 @@ class Witnesses:
         self._seen[key] = shown
         return True
 
+    def key_of(self, site: str) -> str | None:
+        """Returns the public identity key that the hospital's name is bound to, or None."""
+        return self._keys.get(site)
+
+    def bind(self, site: str, key: str) -> None:
+        """Binds a name to the first key that is heard under it."""
+        self._keys.setdefault(site, key)
+
     def save(self) -> None:
         """Writes what is remembered to disk, joined with what another server wrote there meanwhile.
 
         Raises:
-            PrivacyError: it cannot be written, or the file is damaged.
+            PrivacyError: it cannot be written, or a file is damaged.
         """
         if self._folder is None:
             return
@@ -97,6 +109,7 @@ class Witnesses:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._join(self._folder / FILE)
+                self._join_keys(self._folder / IDENTITIES)
             finally:
                 os.close(lock)
         except OSError as error:
@@ -113,6 +126,12 @@ class Witnesses:
             content = {key: as_values(self._seen[key]) for key in sorted(self._seen)}
             write_bytes(path, to_json(content).encode(), mode=0o600)
 
+    def _join_keys(self, path: Path) -> None:
+        written = _read_keys(path)
+        self._keys = {**self._keys, **written}
+        if self._keys != written:
+            write_bytes(path, to_json(dict(sorted(self._keys.items()))).encode(), mode=0o600)
+
     def _key(self, site: str, method: str, ledger: str) -> str:
         """A site's name holds no slash."""
         return site if ledger == HOSPITAL else f"{self._run}/{method}/{site}"
@@ -128,3 +147,15 @@ def _read(path: Path) -> dict[str, Witness]:
     except (AttributeError, PrivacyError, RunError) as error:
         why = f"{path} is damaged; put it back from a backup, or remove it to believe every hospital's ledger anew"
         raise PrivacyError(why) from error
+
+
+def _read_keys(path: Path) -> dict[str, str]:
+    """The keys by name, of the form of a hospital's own file of trusted peers."""
+    if not path.is_file():
+        return {}
+    try:
+        keys = {site_name(name): bytes.fromhex(key).hex() for name, key in read_json(path).items()}
+    except (AttributeError, TypeError, ValueError, ConfigError, RunError) as error:
+        why = f"{path} must be a JSON object of hospital names and their public identity keys as hex; put it back"
+        raise PrivacyError(f"{why} from a backup, or remove it to believe the next who joins under a name") from error
+    return keys
