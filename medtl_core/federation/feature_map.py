@@ -16,8 +16,17 @@ from numpy.typing import NDArray
 from medtl_core.federation.hospitals import ArraySpec, Check, Hospitals, Request
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family
-from medtl_core.heads.crossval import TEMPERATURES, Choice, choose, held_out
-from medtl_core.heads.statistics import Float, Statistics, collect, contradiction, diagonal, pack, unpack
+from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
+from medtl_core.heads.statistics import (
+    ROUNDING,
+    Float,
+    Statistics,
+    collect,
+    contradiction,
+    diagonal,
+    pack,
+    unpack,
+)  # fmt: skip
 from medtl_core.values import Array, Released
 
 _Key = TypeVar("_Key")
@@ -142,7 +151,13 @@ class Reading:
         strengths = heads.shape[1]
         losses = ArraySpec((strengths, len(TEMPERATURES), self.classes), least=0.0)
         expect = {"losses": losses, "hits": ArraySpec((strengths, self.classes), least=0.0, step=1.0)}
-        return self._asked("validate", {**self.sent, "heads": heads.astype(np.float32)}, expect, phase)
+
+        def check(arrays: Mapping[str, Array], cases: int) -> str:
+            most = {"losses": WORST * cases * (1.0 + ROUNDING), "hits": float(cases)}
+            more = [name for name in most if (arrays[name].sum(axis=-1) > most[name]).any()]
+            return f"its {more[0]} are more than its cases can give" if more else ""
+
+        return self._asked("validate", {**self.sent, "heads": heads.astype(np.float32)}, expect, phase, check)
 
     def _asked(
         self, step: str, arrays: Mapping[str, Array], expect: Mapping[str, ArraySpec], phase: str,

@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from medtl_core.config import Settings
@@ -15,6 +16,7 @@ from medtl_core.federation.outcome import Share
 from medtl_core.federation.secure_sum import STAGES, secure_sum
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
+from medtl_core.heads.statistics import diagonal
 from medtl_core.privacy.accounting import default_delta, mu_for
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.gate import GRID
@@ -104,7 +106,8 @@ def noised_sum(
     plan = plan_of(method, study)
     sent = {**(config or {}), "method": method.name, "step": step, "round": number, "plan": plan.digest}
     expect = {name: _released(plan.steps[step], name, shape) for name, shape in shapes.items()}
-    request = Request(plan.steps[step].task, arrays, sent, expect, _phase(method, plan, step), ledger=method.name)
+    phase, check = _phase(method, plan, step), partial(_negative_gram, plan.steps[step])
+    request = Request(plan.steps[step].task, arrays, sent, expect, phase, ledger=method.name, check=check)
     if study.settings.secure_sum:
         return secure_sum(study.hospitals, request, plan)
     return total(reply.arrays for reply in study.hospitals.ask(request))
@@ -112,10 +115,21 @@ def noised_sum(
 
 def _released(step: Step, name: str, shape: tuple[int, ...]) -> ArraySpec:
     """What a hospital's noised sum can be: whole units of the grid, of so many patients and so much noise at most."""
-    unit = step.sensitivity[name]
-    noise = _DEVIATIONS * step.noise[name] * unit
+    unit, noise = step.sensitivity[name], _largest_noise(step, name)
     most = _PATIENTS * unit + noise
     return ArraySpec(shape, least=-noise if name in _COUNTED else -most, most=most, step=unit * GRID)
+
+
+def _negative_gram(step: Step, sums: Mapping[str, Array], cases: int) -> str:
+    """Refuses a packed Gram matrix whose diagonal, a sum of squares, is less than noise makes of nothing."""
+    if "gram" not in sums:
+        return ""
+    squares = diagonal(sums["gram"], math.isqrt(2 * len(sums["gram"])))
+    return "its Gram matrix is negative" if (squares < -_largest_noise(step, "gram")).any() else ""
+
+
+def _largest_noise(step: Step, name: str) -> float:
+    return _DEVIATIONS * step.noise[name] * step.sensitivity[name]
 
 
 def bill_of(method: PrivateMethod, study: Study) -> dict[str, Share]:

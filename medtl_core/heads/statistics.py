@@ -17,7 +17,7 @@ from medtl_core.values import Array, Update
 Float = NDArray[np.float64]
 
 #: By how much, relatively, sums of a few thousand rounded numbers may be off.
-_ROUNDING = 1e-6
+ROUNDING = 1e-6
 
 #: Added to every standard deviation, so that a constant feature divides by something.
 TINY = 1e-6
@@ -113,7 +113,7 @@ def contradiction(counts: Float, sums: Float, squares: Float, cases: int) -> str
     if sums[counts == 0].any():
         return "it sums features of a class of which it counts no case"
     least = (sums**2 / np.maximum(counts, 1.0)[..., None]).sum(axis=1)  # Cauchy and Schwarz, class by class
-    if (least > squares * (1.0 + _ROUNDING) + _ROUNDING).any():
+    if (least > squares * (1.0 + ROUNDING) + ROUNDING).any():
         return "its sums of squares are less than its sums imply"
     return ""
 
