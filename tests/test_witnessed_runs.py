@@ -13,9 +13,12 @@ from client.app import app as client_app
 from medtl_core.config import settings
 from medtl_core.errors import PrivacyError
 from medtl_core.flower.grid import run_local
+from medtl_core.privacy.journal import Journal
 from medtl_core.privacy.ledger_report import balance
+from medtl_core.privacy.policy import Policy
 from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
+from tests.hospital import made_hospital
 from tests.privacy.made import write_tables
 
 NAMES = ("east", "north", "south", "west")
@@ -23,6 +26,7 @@ RUN: Mapping[str, Any] = {
     "data": "", "backbone": "table", "sites": len(NAMES), "shots": 20, "bootstrap": 20, "privacy": "mean",
     "epsilon": 0.5, "public-cases": 4, "quorum": 0.5,
 }  # fmt: skip
+POLICY = Policy(public_patients=40)
 
 
 class Ward:
@@ -30,10 +34,10 @@ class Ward:
 
     def __init__(self, folder: Path, place: Path, secure: bool) -> None:
         self.folder, self.runs, self.names, self.secure = folder, 0, list(NAMES), secure
-        places = {"cache": str(place / "cache"), "test-path": str(place / "test.csv"), "state": str(folder / "server")}
+        places = {"test-path": str(place / "test.csv"), "state": str(folder / "server")}
         self.values = {**RUN, **places, "secure-sum": secure}
         self.nodes = [
-            {"data-path": str(place / f"{name}.csv"), "site-name": name, "state-dir": str(self.home(name))}
+            made_hospital(self.home(name), name, place / f"{name}.csv", cache=str(place / "cache"), policy=POLICY)
             for name in NAMES
         ]
 
@@ -100,12 +104,11 @@ def test_honest_hospitals_are_remembered_and_a_ledger_put_back_from_a_copy_is_re
 def test_a_deleted_ledger_is_refused_by_name(made: Ward) -> None:
     made.run()
     name = made.names[1]
-    shutil.rmtree(made.home(name) / "privacy")
-    assert made.run() == lacks(name)
-    assert balance(made.home(name) / "privacy").reserved == 0
-    assert made.run() == lacks(name)  # a new ledger does not become the known one by asking again
-    shutil.rmtree(made.home(name))  # with the identity key: whoever this is now, the name is another's
-    assert [(site, text[:9]) for site, text in made.run()] == [(name, "identity:")]
+    shutil.rmtree(made.home(name) / ("privacy" if made.secure else "."))
+    for _ in range(2):  # it does not even join, and nothing is begun anew by asking again
+        ((_, why),) = made.run()
+        assert why.startswith("error: PrivacyError")
+        assert not (made.home(name) / "privacy").exists()
 
 
 def test_a_server_that_claims_a_later_record_is_refused_and_nothing_is_spent(made: Ward) -> None:
@@ -125,8 +128,10 @@ def test_without_a_folder_a_server_notices_within_a_run_only(made: Ward) -> None
     last = "train.secure_masked" if made.secure else "train.private_sums"
 
     def careless(message: Message, context: Context) -> Message:
-        if message.metadata.message_type == last and context.node_config["site-name"] == name:
+        if message.metadata.message_type == last and Path(str(context.node_config["hospital"])).name == name:
             shutil.rmtree(made.home(name) / "privacy")
+            with Journal(made.home(name) / "privacy") as journal:
+                journal.begin()
         return client_app(message, context)
 
     assert made.run(careless, state="", privacy="auto") == lacks(name)
@@ -139,7 +144,10 @@ def telling(name: str, tell: Callable[[ConfigRecord], Any]) -> Callable[[Message
 
     def app(message: Message, context: Context) -> Message:
         reply = client_app(message, context)
-        if message.metadata.message_type.startswith("train.") and context.node_config["site-name"] == name:
+        if (
+            message.metadata.message_type.startswith("train.")
+            and Path(str(context.node_config["hospital"])).name == name
+        ):
             tell(reply.content.config_records["about"])
         return reply
 

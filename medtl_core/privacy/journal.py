@@ -102,7 +102,7 @@ class Journal:
                 raise OSError(28, "No space left on device")
             os.fsync(self._file)
             _sync_folder(self.folder)
-            self._write_head(record)
+            self._write_head(record.seq, record.hash)
         except OSError as error:
             self._undo()
             raise PrivacyError(
@@ -120,8 +120,13 @@ class Journal:
         except OSError:
             self.close()
 
-    def _write_head(self, record: Record) -> None:
-        write_bytes(self.folder / _HEAD, to_json({"seq": record.seq, "hash": record.hash}).encode(), mode=0o600)
+    def begin(self) -> None:
+        """Lets a journal without a record be known as one that was begun; see `is_begun`."""
+        if not self.records:
+            self._write_head(0, GENESIS)
+
+    def _write_head(self, seq: int, last: str) -> None:
+        write_bytes(self.folder / _HEAD, to_json({"seq": seq, "hash": last}).encode(), mode=0o600)
 
     def _open(self) -> None:
         path = self.folder / _LINES
@@ -142,7 +147,7 @@ class Journal:
             os.fsync(self._file)
         self.records = tuple(records)
         if len(records) == head_seq + 1:  # the line is whole, only its head was not written any more
-            self._write_head(records[-1])
+            self._write_head(records[-1].seq, records[-1].hash)
 
     def _read_head(self) -> tuple[int, str]:
         path = self.folder / _HEAD
@@ -153,6 +158,11 @@ class Journal:
             return int(head["seq"]), str(head["hash"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise PrivacyError(f"{path} is damaged; restore it from backup") from error
+
+
+def is_begun(folder: Path) -> bool:
+    """Returns whether a journal was begun in a folder and is still there; the folder may be gone, or not mounted."""
+    return (folder / _LINES).is_file() and (folder / _HEAD).is_file()
 
 
 def read_lines(lines: list[bytes], path: Path) -> list[Record]:

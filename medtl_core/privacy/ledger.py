@@ -19,6 +19,8 @@ from medtl_core.privacy.plan import GaussianEvent, Plan, Step
 from medtl_core.privacy.policy import Policy
 from medtl_core.store import write_bytes
 
+#: File in the folder of a hospital with the key of its fingerprints.
+SITE_KEY = "site.key"
 UNIT, ADJACENCY = "patient", "add or remove one patient"
 
 
@@ -55,7 +57,7 @@ def fingerprint(patients: Iterable[str], folder: Path) -> str:
     Raises:
         PrivacyError: the key cannot be read or made.
     """
-    secret = kept_key(folder / "site.key", "site key")
+    secret = kept_key(folder / SITE_KEY, "site key")
     return hmac.new(secret, "\n".join(sorted(set(patients))).encode(), hashlib.sha256).hexdigest()
 
 
