@@ -37,6 +37,9 @@ _PAUSE = 0.5
 #: More processor seconds than one answer can take; a hospital's word above it is not booked.
 _MOST_SECONDS = 1e8
 
+#: Faults that no honest hospital's reply has; who shows one is not asked again in this run.
+_UNTRUE = ("range", "step", "untrue")
+
 _FAULTS: Mapping[str, str] = {
     "not-sent": "Flower did not take the message for this hospital",
     "missing": "no answer before the deadline",
@@ -83,6 +86,7 @@ class GridHospitals(Hospitals):
         self._nodes: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._signed: set[str] = set()
+        self._left_out: set[str] = set()
 
     def join(self) -> None:
         """Finds the hospitals, lets each prepare its features, and registers name and number of cases.
@@ -167,9 +171,9 @@ class GridHospitals(Hospitals):
         return {node: (self._content(request, site, shared), kind) for site, node in self._asked(request).items()}
 
     def _asked(self, request: Request) -> dict[str, int]:
-        """The hospitals that a request is for, by name, with their nodes."""
+        """The hospitals that a request is for, by name, with their nodes; none whose earlier reply was untrue."""
         only = self._nodes if request.only is None else request.only
-        return {site: node for site, node in self._nodes.items() if site in only}
+        return {site: node for site, node in self._nodes.items() if site in only and site not in self._left_out}
 
     def _content(self, request: Request, site: str, shared: RecordDict) -> RecordDict:
         """What one hospital is sent: what all are, its own arrays, and what it last showed of its ledger."""
@@ -210,7 +214,10 @@ class GridHospitals(Hospitals):
             answer = check(delivery.message)
             _book_cpu(tally, delivery.message)
         except Exception as error:
-            self._fail(tally, _refusal(site, error))
+            failure = _refusal(site, error)
+            if failure.code in _UNTRUE:
+                self._left_out.add(site)
+            self._fail(tally, failure)
             return None
         return answer
 
@@ -256,6 +263,7 @@ def _book_cpu(tally: Tally, message: Message) -> None:
 def _refusal(site: str, error: Exception) -> FailedReply:
     """A reply's failure; whatever it makes our own code raise, the run goes on without it."""
     if isinstance(error, RefusedError):
-        return FailedReply(site, error.code, str(error))
+        left_out = "; it is not asked again in this run" if error.code in _UNTRUE else ""
+        return FailedReply(site, error.code, f"{error}{left_out}")
     logging.getLogger("medtl").warning("the reply of %s could not be checked", site, exc_info=error)
     return FailedReply(site, "malformed", f"checking the reply raised {type(error).__name__}")
