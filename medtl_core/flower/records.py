@@ -11,7 +11,7 @@ from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 from medtl_core.errors import ConfigError, PrivacyError, ReplyError
-from medtl_core.federation.hospitals import ArraySpec, Check, Reply, Value
+from medtl_core.federation.hospitals import LARGEST, ArraySpec, Check, Reply, Value
 from medtl_core.fingerprint import PROTOCOL
 from medtl_core.flower.compat import filled
 from medtl_core.flower.guard import failure
@@ -21,8 +21,8 @@ from medtl_core.values import Array, PrivacyEvent, Released, Witness, site_name
 
 #: The dtypes that may travel.
 DTYPES = ("float64", "float32", "int64")
-#: More training cases than a hospital has.
-_MOST_CASES = 10**9
+#: More training cases than a hospital has, and more metrics than any task has.
+_MOST_CASES, _MOST_METRICS = 10**9, 64
 #: What is told of numbers that an array cannot hold.
 _FAULTS = {
     "not-finite": "holds NaN or infinity",
@@ -242,11 +242,13 @@ def _witness(about: ConfigRecord) -> Witness:
 
 def _metrics(record: MetricRecord) -> dict[str, float]:
     values = {}
+    if len(record) > _MOST_METRICS:
+        raise RefusedError("malformed", f"it holds more than {_MOST_METRICS} metrics")
     for name, value in record.items():
         if not isinstance(value, int | float):
             raise RefusedError("malformed", f"metric {name[:60]!r} must be one number")
-        if not math.isfinite(value):
-            raise RefusedError("not-finite", f"metric {name[:60]!r} is NaN or infinite")
+        if not abs(value) <= LARGEST:  # nor NaN
+            raise RefusedError("not-finite", f"metric {name[:60]!r} is NaN, infinite or beyond {LARGEST:g}")
         values[name] = float(value)
     return values
 

@@ -93,6 +93,9 @@ HOSTILE = {
     "another protocol": ("protocol", changed(protocol=99)),
     "another site": ("unknown-site", changed(site="b")),
     "metric NaN": ("not-finite", good(loss=float("nan"))),
+    "metric beyond all measure": ("not-finite", good(loss=1e300)),
+    "a hundred metrics": ("malformed", good(**{f"m{number}": 0.0 for number in range(100)})),
+    "beyond all measure": ("range", arrays(x=X + 1e300)),
     "no arrays record": ("malformed", without("arrays")),
     "a record more": ("malformed", RecordDict({**good(), "more": ConfigRecord()})),
     "nothing": ("malformed", RecordDict()),
@@ -176,8 +179,8 @@ def joining(**about: object) -> Message:
 @pytest.mark.parametrize(
     ("key", "code", "values"),
     [
-        ("site", "name", ["", "a/b", "a\nb", "a" * 81, 7]),
-        ("weight", "weight", [0, -1, 1.0, True]),
+        ("site", "name", ["", "a/b", "a\nb", "a" * 81, 7, "..", "Su\u0308d"]),
+        ("weight", "weight", [0, -1, 1.0, True, 10**10]),
         ("agreement", "agreement", ["another"]),
         ("protocol", "protocol", [99]),
     ],
