@@ -26,8 +26,7 @@ from medtl_core.flower.records import (
     validate,
     validate_join,
 )  # fmt: skip
-from medtl_core.privacy.registration import rightful
-from medtl_core.privacy.witnesses import HOSPITAL, IDENTITIES, Witnesses, as_values
+from medtl_core.privacy.witnesses import HOSPITAL, KEYS, Witnesses, as_values
 
 _Answer = TypeVar("_Answer")
 
@@ -115,21 +114,21 @@ class GridHospitals(Hospitals):
     def _register(self, tally: Tally, site: str, claims: Sequence[tuple[int, Joined]]) -> None:
         """Gives a name to the one node that may have it, and refuses it to the others."""
         known = self._witnesses.key_of(site)
-        chosen = rightful([answer.key for _, answer in claims], known)
-        for place, (node, answer) in enumerate(claims):
-            if place in chosen:
+        rightful = [node for node, answer in claims if known in (None, answer.key)]
+        for node, answer in claims:
+            if node not in rightful:
+                text = f"node {node} joined as {site!r} without the identity key that this name is bound to"
+                remedy = f"if the hospital has a new key, a person removes the name from {KEYS} in `state`"
+                self._fail(tally, FailedReply(site, "identity", f"{text}; {remedy}"))
+            elif len(rightful) > 1:
+                text = f"{len(rightful)} nodes joined as {site!r}; give every hospital its own name"
+                self._fail(tally, FailedReply(site, "duplicate-site", text))
+            else:
                 self._nodes[site], self._names[node] = node, site
                 self.weights = {**self.weights, site: answer.weight}
                 if answer.key:
                     self._signed.add(site)
                     self._witnesses.bind(site, answer.key)
-            elif known in (None, answer.key):
-                text = f"{len(claims)} nodes joined as {site!r}; give every hospital its own name"
-                self._fail(tally, FailedReply(site, "duplicate-site", text))
-            else:
-                text = f"node {node} joined as {site!r} without the identity key that this name is bound to"
-                remedy = f"if the hospital has a new key, a person removes the name from {IDENTITIES} in `state`"
-                self._fail(tally, FailedReply(site, "identity", f"{text}; {remedy}"))
 
     def ask(self, request: Request) -> Iterator[Reply]:
         """See Hospitals."""

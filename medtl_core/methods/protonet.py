@@ -8,7 +8,7 @@ import numpy as np
 from medtl_core.federation.hospitals import ArraySpec, Request, Value
 from medtl_core.federation.method import Study
 from medtl_core.federation.rounds import ROUNDS, as_float32
-from medtl_core.heads.statistics import Float, contradiction
+from medtl_core.heads.statistics import Float
 from medtl_core.methods.episodes import Shape
 from medtl_core.methods.models.network import BODY, HIDDEN, Network
 from medtl_core.methods.network import NetworkTrained, start_of
@@ -44,11 +44,7 @@ class ProtoNet(NetworkTrained):
         classes = len(study.problem.classes)
         expect = {"sums": ArraySpec((classes, HIDDEN)), "counts": ArraySpec((classes,), least=0.0, step=1.0)}
         sent = {**self.sent(study), **as_float32(arrays)}
-
-        def check(arrays: Mapping[str, Array], cases: int) -> str:
-            return contradiction(arrays["counts"][None], arrays["sums"][None], np.full((1, HIDDEN), np.inf), cases)
-
-        request = Request("protonet_sums", sent, {}, expect, f"sums-{self.name}", check=check)
+        request = Request("protonet_sums", sent, {}, expect, f"sums-{self.name}")
         sums = study.hospitals.total(request)
         centres = sums["sums"] / np.maximum(sums["counts"], 1.0)[:, None]
         head = {"head.weight": 2.0 * centres, "head.bias": -(centres**2).sum(axis=1)}

@@ -7,7 +7,7 @@ where it does not.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,18 +68,3 @@ def introduced(values: Mapping[str, object], claim: Claim) -> str:
     except (ValueError, PrivacyError) as error:
         raise PrivacyError("the answer is not signed by the identity key that it names") from error
     return public.hex()
-
-
-def rightful(keys: Sequence[str], known: str | None) -> set[int]:
-    """Returns the places of those that may have a name, one at most, among the keys ("" = none) that claim it.
-
-    Args:
-        keys: of all nodes that claim the name.
-        known: the key that the name is bound to, or None.
-
-    Example:
-        >>> rightful(["a", "b"], "b"), rightful(["a", ""], None), rightful([""], None), rightful(["b", "b"], "b")
-        ({1}, set(), {0}, set())
-    """
-    places = {place for place, key in enumerate(keys) if known in (None, key)}
-    return places if len(places) == 1 else set()

@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-from medtl_core.errors import ConfigError, PrivacyError, RunError
+from medtl_core.errors import PrivacyError, RunError
 from medtl_core.store import read_json, to_json, write_bytes
-from medtl_core.values import Witness, site_name
+from medtl_core.values import Witness
 
 #: Whose a ledger is: the hospital's, for all its runs; or in a simulation one method's of one run.
 HOSPITAL, METHOD = "hospital", "method"
 #: The file in the server's folder, and the lock beside it.
 FILE, _LOCK = "witnesses.json", "witnesses.lock"
-#: The file beside it with the public identity keys by which names are known, as hex: a person may write it before.
-IDENTITIES = "identities.json"
+#: The file beside it with the identity keys of names, of the form of a hospital's trusted peers: a person may write it.
+KEYS = "peers.json"
 #: The three values as they travel, either way.
 _OWNER, _SEQ, _HASH = "witness-ledger", "witness-seq", "witness-hash"
 #: More records than a ledger can have.
@@ -109,7 +109,7 @@ class Witnesses:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._join(self._folder / FILE)
-                self._join_keys(self._folder / IDENTITIES)
+                self._join_keys(self._folder)
             finally:
                 os.close(lock)
         except OSError as error:
@@ -126,11 +126,13 @@ class Witnesses:
             content = {key: as_values(self._seen[key]) for key in sorted(self._seen)}
             write_bytes(path, to_json(content).encode(), mode=0o600)
 
-    def _join_keys(self, path: Path) -> None:
-        written = _read_keys(path)
+    def _join_keys(self, folder: Path) -> None:
+        from medtl_core.privacy.identity import trusted_peers
+
+        written = trusted_peers(folder) or {}
         self._keys = {**self._keys, **written}
         if self._keys != written:
-            write_bytes(path, to_json(dict(sorted(self._keys.items()))).encode(), mode=0o600)
+            write_bytes(folder / KEYS, to_json(dict(sorted(self._keys.items()))).encode(), mode=0o600)
 
     def _key(self, site: str, method: str, ledger: str) -> str:
         """A site's name holds no slash."""
@@ -147,15 +149,3 @@ def _read(path: Path) -> dict[str, Witness]:
     except (AttributeError, PrivacyError, RunError) as error:
         why = f"{path} is damaged; put it back from a backup, or remove it to believe every hospital's ledger anew"
         raise PrivacyError(why) from error
-
-
-def _read_keys(path: Path) -> dict[str, str]:
-    """The keys by name, of the form of a hospital's own file of trusted peers."""
-    if not path.is_file():
-        return {}
-    try:
-        keys = {site_name(name): bytes.fromhex(key).hex() for name, key in read_json(path).items()}
-    except (AttributeError, TypeError, ValueError, ConfigError, RunError) as error:
-        why = f"{path} must be a JSON object of hospital names and their public identity keys as hex; put it back"
-        raise PrivacyError(f"{why} from a backup, or remove it to believe the next who joins under a name") from error
-    return keys
