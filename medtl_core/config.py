@@ -184,13 +184,13 @@ class Settings:
         sides agree on the word; only a server opens it.
 
         Raises:
-            ConfigError: the backbone is a file's path, or under privacy a place is named that is the hospital's own.
+            ConfigError: the backbone is a file's path, or under privacy a place that is the hospital's to name.
         """
         if "file:" in self.backbone:
             raise ConfigError("backbone=file:PATH names a place on a hospital's disk; keep the file there as own:NAME")
         for name in _HOSPITALS_PLACES:
             if self.privacy != "none" and getattr(self, name) != getattr(Settings, name):
-                raise ConfigError(f"under privacy no run sets {name}: each hospital's hospital.toml does")
+                raise ConfigError(f"under privacy no run sets {name}: each hospital's own file does")
         places = dict.fromkeys((*_SERVERS_PLACES, *_HOSPITALS_PLACES), "")
         return self.replace(**{**places, "test_path": "of the server" if self.test_path else ""})
 

@@ -223,7 +223,8 @@ def _is_loopback(address: str) -> bool:
 def _text(hospital: Hospital) -> str:
     """What `hospital.toml` says; every rule stands in it, the default ones too."""
     lines = ["# What each rule means: docs/privacy.md of medtl. Relative paths begin at this folder."]
-    lines += [f"{name} = {_toml(getattr(hospital, name))}" for name in _WORDS]
+    below = f"{hospital.folder}/"
+    lines += [f"{name} = {_toml(getattr(hospital, name).removeprefix(below))}" for name in _WORDS]
     for name in ("server", "policy"):
         table = getattr(hospital, name)
         lines += ["", f"[{name}]", *(f"{one.name} = {_toml(getattr(table, one.name))}" for one in fields(table))]

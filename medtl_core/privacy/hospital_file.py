@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from medtl_core.errors import ConfigError, MedtlError, did_you_mean
+from medtl_core.errors import MedtlError, did_you_mean
 
 #: Name of the file in the folder of a deployed hospital.
 HOSPITAL = "hospital.toml"
@@ -30,15 +30,15 @@ def read_toml(path: Path, error: type[MedtlError]) -> dict[str, Any]:
         raise error(f"{path} cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
 
 
-def table_of(folder: Path, name: str, error: type[MedtlError] = ConfigError) -> dict[str, Any]:
-    """Returns one table of a deployed hospital's file.
+def table_of(folder: Path, name: str, error: type[MedtlError]) -> dict[str, Any]:
+    """Returns one table of a deployed hospital's file, empty where it does not stand there.
 
     Raises:
-        MedtlError: the file cannot be read, or lacks the table; of the class given.
+        MedtlError: the file cannot be read, or has a word in its place; of the class given.
     """
-    table = read_toml(folder / HOSPITAL, error).get(name)
+    table = read_toml(folder / HOSPITAL, error).get(name, {})
     if not isinstance(table, dict):
-        raise error(f"{folder / HOSPITAL} lacks its table [{name}]; `medtl site init` writes one")
+        raise error(f"{folder / HOSPITAL}: {name!r} must be a table, [{name}]")
     return table
 
 

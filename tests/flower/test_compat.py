@@ -1,5 +1,6 @@
 """What is used of Flower's private names still does what it did."""
 
+import inspect
 from importlib.metadata import version
 
 import pytest
@@ -25,6 +26,31 @@ def test_the_private_names_still_do_what_is_used_of_them() -> None:
     message = Message(RecordDict({"config": ConfigRecord({"a": 1})}), 1000, "train.x")
     assert (message.metadata.run_id, compat.stamp(message, "m1").metadata.message_id) == (7, "m1")
     assert compat.CLIENT_RAISED == 2
+
+
+@pytest.mark.door  # reads Flower's whole SuperNode
+def test_the_private_names_of_a_hospitals_node_still_are_what_they_were() -> None:
+    from flwr.common.config import parse_config_args
+    from flwr.supercore.constant import TaskType
+    from flwr.supernode import start_client_internal
+    from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
+    from flwr.supernode.runtime import run_clientapp
+
+    def arguments(name: str) -> list[str]:
+        return list(inspect.signature(getattr(run_clientapp, name)).parameters)
+
+    assert arguments("pull_task_input") == ["client"]
+    assert arguments("push_message") == ["client", "message", "context"]
+    assert arguments("push_task_output") == ["client", "context", "sub_status", "details"]
+    # what pulls the input must not be what unpacks it
+    assert not {"install", "fab.content", "load"} & set(inspect.getsource(run_clientapp.pull_task_input).split())
+    assert "time.sleep(3)" in inspect.getsource(start_client_internal)
+    assert {kind.value for kind in TaskType} >= {"flwr-clientapp", "flwr-agentapp"}
+    known = _parse_args_run_supernode().parse_args(
+        ["--isolation", "process", "--superexec-auth-secret-file", "f", "--node-config", "n.toml", "--port", "1"]
+    )
+    assert not known.runtime_dependency_install
+    assert parse_config_args(["a='b c'"]) == {"a": "b c"}
 
 
 @pytest.mark.parametrize("copy", [compat.isolate, compat.round_trip])
