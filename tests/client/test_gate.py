@@ -64,6 +64,13 @@ def test_a_repeated_message_is_answered_with_the_same_bytes(tmp_path: Path) -> N
         gate.answered(site(tmp_path / "one"), "private_gradient", {**ARRAYS, "head": np.ones((3, 6))}, message())
 
 
+def test_noise_of_a_tests_stream_is_noted_in_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = replace(gate.system_entropy(), marked=True)
+    monkeypatch.setattr(gate, "system_entropy", lambda: stream)
+    ask(site(tmp_path))
+    assert sorted(book(tmp_path)) == ["note", "open", "plan", "release", "reserve"]
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
