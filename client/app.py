@@ -10,6 +10,7 @@ from flwr.clientapp import ClientApp
 from medtl_core.fingerprint import check_protocol
 from medtl_core.flower.guard import guarded
 from medtl_core.flower.records import decode_request, encode
+from medtl_core.privacy.registration import Claim, introduction
 from medtl_core.runtime import one_thread
 from medtl_core.values import PrivacyEvent, Released, Update
 
@@ -65,14 +66,21 @@ def _reply(message: Message, site: Site, released: Released, started: float) -> 
 @app.query("join")
 @_told
 def join(message: Message, context: Context) -> Message:
-    """Computes the hospital's features once and tells its name, its number of cases and what it understood."""
+    """Computes the hospital's features once and tells its name, its number of cases and what it understood.
+
+    A hospital with a folder of its own proves that the name is its: it signs with its identity key.
+    """
     started = time.thread_time()
     check_protocol(message.metadata.group_id)
     site, released = _open(context), Released(Update({}), _PUBLIC)
     if site.settings.privacy == "none":
         refuse_plain(site, "join")
         released = Released(Update({}))
-    return _reply(message, site, released, started)
+    reply = _reply(message, site, released, started)
+    if site.home is not None and not site.simulated:
+        claim = Claim(site.data.name, site.agreement, message.metadata.run_id, message.metadata.dst_node_id)
+        reply.content.config_records["about"].update(introduction(site.home, claim))
+    return reply
 
 
 @_told

@@ -17,6 +17,7 @@ from medtl_core.federation.tasks import SiteData
 from medtl_core.fingerprint import agreement
 from medtl_core.privacy.hospital import Hospital, read_hospital
 from medtl_core.privacy.policy import Policy
+from medtl_core.store import file_names
 from medtl_core.values import Array, Examples
 
 
@@ -51,7 +52,7 @@ class Site:
         if self.hospital is None and not folder:
             return self
         place = Path(folder) if self.hospital is None else self.hospital.folder
-        state = place / self.agreement[:16] / self.data.name
+        state = place / self.agreement[:16] / file_names([self.data.name])[self.data.name]
         home = state if self.hospital is None else place
         return replace(self, data=replace(self.data, state=state), home=home)
 

@@ -6,6 +6,7 @@ in their agreed order, and the views that keep the label.
 """
 
 import json
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def _opened(
     require(table, needed, _OPTIONAL)
     columns: dict[str, Array] = {
         "patient": table.filled("patient_id"),
-        "site": table.filled("site", "site"),
+        "site": np.asarray([unicodedata.normalize("NFC", name) for name in table.filled("site", "site").tolist()]),
         "split": splits(table, "split"),
     }
     stated = read_task(path if path.is_dir() else path.parent)

@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -17,9 +18,10 @@ from medtl_core.federation.outcome import Share
 from medtl_core.federation.secure_sum import STAGES, secure_sum
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.statistics import TINY
+from medtl_core.heads.statistics import TINY, diagonal
 from medtl_core.privacy.accounting import default_delta, mu_for
 from medtl_core.privacy.bounded import Bounded
+from medtl_core.privacy.gate import GRID
 from medtl_core.privacy.plan import Plan, Step, Terms
 from medtl_core.values import Array
 
@@ -32,6 +34,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {"scale": (TINY, LARGEST), "weights
 _WORDS: Mapping[str, type] = {"method": str, "step": int, "round": int, "plan": str}
 #: How the words of a ledger's witness begin; see `privacy.witnesses.from_values`.
 _WITNESS = "witness-"
+#: More patients than a hospital has; deviations that Gaussian noise never reaches (2^-1158); sums of nothing negative.
+_PATIENTS, _DEVIATIONS, _COUNTED = 2.0**20, 40.0, ("count", "counts")
 
 
 @dataclass(frozen=True)
@@ -194,12 +198,32 @@ def noised_sum(
     """
     plan = plan_of(method, study)
     sent = {**(config or {}), "method": method.name, "step": step, "round": number, "plan": plan.digest}
-    expect = {name: ArraySpec(shape) for name, shape in shapes.items()}
+    expect = {name: _released(plan.steps[step], name, shape) for name, shape in shapes.items()}
     read = {name: np.clip(array, -LARGEST, LARGEST) for name, array in arrays.items()}
-    request = Request(plan.steps[step].task, read, sent, expect, _phase(method, plan, step), ledger=method.name)
+    phase, check = _phase(method, plan, step), partial(_negative_gram, plan.steps[step])
+    request = Request(plan.steps[step].task, read, sent, expect, phase, ledger=method.name, check=check)
     if study.settings.secure_sum:
         return secure_sum(study.hospitals, request, plan)
     return total(reply.arrays for reply in study.hospitals.ask(request))
+
+
+def _released(step: Step, name: str, shape: tuple[int, ...]) -> ArraySpec:
+    """What a hospital's noised sum can be: whole units of the grid, of so many patients and so much noise at most."""
+    unit, noise = step.sensitivity[name], _largest_noise(step, name)
+    most = _PATIENTS * unit + noise
+    return ArraySpec(shape, least=-noise if name in _COUNTED else -most, most=most, step=unit * GRID)
+
+
+def _negative_gram(step: Step, sums: Mapping[str, Array], cases: int) -> str:
+    """Refuses a packed Gram matrix whose diagonal, a sum of squares, is less than noise makes of nothing."""
+    if "gram" not in sums:
+        return ""
+    squares = diagonal(sums["gram"], math.isqrt(2 * len(sums["gram"])))
+    return "its Gram matrix is negative" if (squares < -_largest_noise(step, "gram")).any() else ""
+
+
+def _largest_noise(step: Step, name: str) -> float:
+    return _DEVIATIONS * step.noise[name] * step.sensitivity[name]
 
 
 def bill_of(method: PrivateMethod, study: Study) -> dict[str, Share]:

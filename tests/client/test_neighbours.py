@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
@@ -61,7 +61,7 @@ def check(place: Path, ward: Ward, drawn: Mapping[str, Any], seed: int) -> None:
 def run(place: Path, count: int, phases: tuple[Phase, ...] = (Phase.generate, Phase.shrink)) -> None:
     @examples(
         max_examples=count, deadline=None, database=None, phases=phases, report_multiple_bugs=False,
-        derandomize=True, suppress_health_check=[],
+        derandomize=True, suppress_health_check=[HealthCheck.too_slow],
     )  # fmt: skip
     @given(ward=wards(), drawn=ORDERS, seed=st.integers(0, 2**32 - 1))
     def holds(ward: Ward, drawn: Mapping[str, Any], seed: int) -> None:

@@ -172,8 +172,8 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_neighbours_answer_refuse_and_pay_alike(place: Path) -> None:
-    run(place, at_the_gate, 150, 0)
-    run(place, at_the_door, 50, 1)
+    run(place, at_the_gate, 180, 0)
+    run(place, at_the_door, 30, 1)
 
 
 @pytest.mark.door
