@@ -6,6 +6,7 @@ Their cases are a table: what of a case a private sum reads are its coordinates 
 import csv
 import json
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from medtl_core.federation.tasks import SiteData
 from medtl_core.flower.grid import LocalGrid, LocalOptions
 from medtl_core.flower.run import load_apps
 from medtl_core.privacy.hospital import LEDGER, Hospital, initialise
+from medtl_core.privacy.identity import IDENTITY, own_identity
 from medtl_core.privacy.noise import Entropy
 from medtl_core.privacy.policy import Policy
 from medtl_core.runtime import quiet
@@ -61,7 +63,7 @@ class Door:
             yield cls(load_apps(app)[1], Path(folder))
 
     def deploy(self, cases: SiteData, classes: Sequence[str], public: int, delta: float) -> Path:
-        """Returns the folder of a new hospital with these cases.
+        """Returns the folder of a new hospital with these cases; all of them share one identity, as one hospital's.
 
         Args:
             cases: their features are those of a table in which nothing is missing; see `as_table`.
@@ -79,6 +81,8 @@ class Door:
             table.writerow(["label", "patient_id", *(f"direction-{number}" for number in range(len(values[0])))])
             for label, patient, row in zip(cases.label, cases.patients, values, strict=True):
                 table.writerow([classes[label], patient, *row])
+        own_identity(self.folder)
+        shutil.copy(self.folder / IDENTITY, home / IDENTITY)
         policy = Policy(_PLENTY, delta, _RELEASES, public_patients=public, require_private=True)
         initialise(Hospital(home, NAME, str(data), cache="off", policy=policy))
         return home

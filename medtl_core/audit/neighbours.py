@@ -31,6 +31,8 @@ from medtl_core.values import Array
 _MESSAGES, _FEWEST = 48, 4
 #: Beyond the stated sensitivity; sums of float64 in another order are no leak.
 _SLACK = 1e-6
+#: Words of an answer that differ for every hospital: of a chain under its own key, and a signature over its node.
+_OF_NODE = ("witness-hash", "identity-signature")
 #: Of the noise that cancels.
 _SEED = 1
 #: Numbers of patients that no hospital has: the square of one leaves float32, the other does so itself.
@@ -165,7 +167,7 @@ def _seen(reply: Any, records: int) -> Shown:
         fault = failure("", reply.error)
         return Shown(f"{fault.code}: {fault.text}", records, {})
     arrays = {name: array.numpy() for name, array in reply.content["arrays"].items()}
-    about = {name: value for name, value in reply.content["about"].items() if name != "witness-hash"}
+    about = {name: value for name, value in reply.content["about"].items() if name not in _OF_NODE}
     specs = {name: [array.dtype.name, array.shape] for name, array in arrays.items()}
     words = [specs, about, dict(reply.content["metrics"]), wire_bytes(reply.content)]
     return Shown(json.dumps(words, sort_keys=True), records, arrays)
