@@ -44,7 +44,7 @@ def verify(folder: Folder) -> None:
 
 @ledger_app.command("raise")
 def raise_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of one ledger.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's folder.")],
     epsilon: Annotated[float, typer.Option(help="What may be spent from now on, in all.")],
     reason: Annotated[str, typer.Option(help="Who decided, and why; it is written down.")],
 ) -> None:

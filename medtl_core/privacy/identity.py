@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,16 @@ def own_identity(home: Path) -> bytes:
 def kept_key(path: Path, what: str) -> bytes:
     """Returns the secret key of 32 bytes in a file, drawn from the operating system the first time.
 
+    Of two processes that begin at once, one draws it, and both return that one.
+
     Raises:
         PrivacyError: it cannot be read or made, or is not a key.
     """
     try:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_bytes(path, os.urandom(masking.KEY), mode=0o600)
+            with suppress(FileExistsError):
+                write_bytes(path, os.urandom(masking.KEY), mode=0o600, new=True)
         key = path.read_bytes()
     except OSError as error:
         raise PrivacyError(f"the {what} {path} cannot be read or made ({error.strerror})") from error
