@@ -15,6 +15,7 @@ from medtl_core.errors import PrivacyError
 from medtl_core.flower.grid import run_local
 from medtl_core.privacy.journal import Journal
 from medtl_core.privacy.ledger_report import balance
+from medtl_core.privacy.policy import Policy
 from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
 from tests.hospital import made_hospital
@@ -25,17 +26,19 @@ RUN: Mapping[str, Any] = {
     "data": "", "backbone": "table", "sites": len(NAMES), "shots": 20, "bootstrap": 20, "privacy": "mean",
     "epsilon": 0.5, "public-cases": 4, "quorum": 0.5,
 }  # fmt: skip
+POLICY = Policy(public_patients=40)
 
 
 class Ward:
     """Hospitals with folders of their own, and one server's."""
 
     def __init__(self, folder: Path, place: Path, secure: bool) -> None:
-        self.folder, self.runs, self.names, self.secure = folder, 0, list(NAMES), secure
+        self.folder, self.data, self.runs, self.names, self.secure = folder, place, 0, list(NAMES), secure
         places = {"test-path": str(place / "test.csv"), "state": str(folder / "server")}
         self.values = {**RUN, **places, "secure-sum": secure}
         self.nodes = [
-            made_hospital(self.home(name), name, place / f"{name}.csv", cache=str(place / "cache")) for name in NAMES
+            made_hospital(self.home(name), name, place / f"{name}.csv", cache=str(place / "cache"), policy=POLICY)
+            for name in NAMES
         ]
 
     def run(self, app: Any = client_app, **changes: Any) -> list[tuple[str, str]]:
@@ -104,7 +107,7 @@ def test_a_deleted_ledger_is_refused_by_name(made: Ward) -> None:
     shutil.rmtree(made.home(name) / ("privacy" if made.secure else "."))
     for _ in range(2):  # it does not even join, and nothing is begun anew by asking again
         ((_, why),) = made.run()
-        assert why.startswith("error: ConfigError" if not made.secure else "error: PrivacyError")
+        assert why.startswith("error: PrivacyError")
         assert not (made.home(name) / "privacy").exists()
 
 
@@ -178,6 +181,21 @@ def test_an_answer_that_tells_it_wrongly_is_refused_by_the_server(
     assert match in first[1]
     assert {site for site, _ in more} <= {name}
     assert known.remembered()[name] == before[name]
+
+
+def test_an_impostor_cannot_poison_what_the_server_knows_of_an_absent_hospital(known: Ward) -> None:
+    name, before = known.names[1], known.remembered()
+    (place,) = (number for number, home in enumerate(known.nodes) if Path(home["hospital"]).name == name)
+    true, fake = known.nodes[place], known.folder / "impostor" / name
+    known.nodes[place] = made_hospital(fake, name, known.data / "west.csv", cache=str(known.data / "cache"))
+    (failure,) = known.run(telling(name, lambda about: about.update({"witness-seq": 2**52})))
+    assert failure[0] == name
+    assert failure[1].startswith("identity: node ")
+    assert known.remembered()[name] == before[name]
+    assert balance(fake / "privacy").reserved == 0
+    known.nodes[place] = true
+    assert known.run() == []
+    assert known.remembered() == known.stands()
 
 
 def test_a_damaged_memory_ends_the_run_before_anything_is_asked(known: Ward) -> None:
