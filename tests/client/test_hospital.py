@@ -242,7 +242,7 @@ def test_a_run_of_another_protocol_is_refused_with_both_versions(folder: Path) -
         asked(folder, "protocol-2")
     with pytest.raises(RuntimeError, match=f"no protocol that is known, this site {PROTOCOL_MARK}"):
         asked(folder, "<script>")
-    with pytest.raises(RuntimeError, match="ConfigError"):
+    with pytest.raises(RuntimeError, match="PrivacyError"):
         asked(folder, **{"another-word": "1"})
 
 
