@@ -15,6 +15,7 @@ from medtl_core.federation.outcome import Share
 from medtl_core.federation.secure_sum import STAGES, secure_sum
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
+from medtl_core.fingerprint import agreement
 from medtl_core.privacy.accounting import default_delta, mu_for
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.plan import Plan, Step, Terms
@@ -102,7 +103,9 @@ def noised_sum(
     expect = {name: ArraySpec(shape) for name, shape in shapes.items()}
     request = Request(plan.steps[step].task, arrays, sent, expect, _phase(method, plan, step), ledger=method.name)
     if study.settings.secure_sum:
-        return secure_sum(study.hospitals, request, plan)
+        problem = study.problem
+        agreed = agreement(study.settings, problem.classes, problem.fingerprint)
+        return secure_sum(study.hospitals, request, plan, agreed)
     return total(reply.arrays for reply in study.hospitals.ask(request))
 
 

@@ -41,12 +41,14 @@ class Demand:
         step: index into its steps.
         number: of the round, from 1.
         digest: of the plan the server has in mind; another one is refused.
+        sharers: hospitals that share the noise of a secure sum, whoever else adds some; 0 = those of the plan.
     """
 
     plan: Plan
     step: int
     number: int
     digest: str
+    sharers: int = 0
 
 
 def check(demand: Demand) -> None:
@@ -68,15 +70,15 @@ def check(demand: Demand) -> None:
         raise BudgetError(f"the plan of {plan.mechanism} costs epsilon {cost:.4g}, it promises {plan.terms.epsilon}")
 
 
-def noised(bounded: Bounded, plan: Plan, step: int, entropy: Entropy) -> dict[str, Array]:
+def noised(bounded: Bounded, plan: Plan, step: int, entropy: Entropy, sharers: int = 0) -> dict[str, Array]:
     """Returns the sums with discrete Gaussian noise, int64 multiples of `GRID` times each array's sensitivity.
 
-    Under secure sum this hospital adds its share: variance sigma^2 / (K - t).
+    Under secure sum this hospital adds its share: variance sigma^2 / sharers (0 = K - t of the plan).
 
     Guarantee:
         For one patient added or removed, sensitivity as stated by `bounded`, enlarged by the rounding of d numbers to
         the grid (sqrt(d) times the grid), for which the noise is enlarged alike. Without secure sum the release has
-        at least the step's noise multipliers; under secure sum the sum of K - t hospitals' releases has.
+        at least the step's noise multipliers; under secure sum the sum of that many hospitals' releases has.
 
     Raises:
         PrivacyError: a sum is not finite or beyond the fixed-point range, or the plan names other arrays.
@@ -84,7 +86,7 @@ def noised(bounded: Bounded, plan: Plan, step: int, entropy: Entropy) -> dict[st
     multipliers, sensitivity = plan.steps[step].noise, plan.steps[step].sensitivity
     if dict(bounded.sensitivity) != dict(sensitivity) or multipliers.keys() != sensitivity.keys():
         raise PrivacyError(f"the plan prices {dict(sensitivity)}, the task sums {dict(bounded.sensitivity)}")
-    share = 1.0 / math.sqrt(plan.terms.honest) if plan.terms.secure else 1.0
+    share = 1.0 / math.sqrt(sharers or plan.terms.honest) if plan.terms.secure else 1.0
     released = {}
     for name, array in bounded.update.arrays.items():
         if not np.isfinite(array).all():
@@ -130,7 +132,7 @@ def release(
         bounded = task()
         if entropy.marked:
             ledger.note("noise of an insecure test stream: this release protects nobody")
-        leaving = finish(noised(bounded, plan, demand.step, entropy), step)
+        leaving = finish(noised(bounded, plan, demand.step, entropy, demand.sharers), step)
         sealed = save({name: np.ascontiguousarray(array) for name, array in sorted(leaving.items())})
         ledger.release(key, sealed)
     event = PrivacyEvent(plan.mechanism, ledger.spent(plan.terms.delta), plan.terms.delta)

@@ -25,6 +25,10 @@ class Policy:
             more for granted is then refused without a look at the patients, so that asking again tells nothing.
         mechanisms: names of private methods it takes part in; empty = every one medtl has.
         require_private: whether everything that is not private is refused, whatever the run's settings say.
+        secure_sum: whether it takes part in secure sums, whose noise it shares with the hospitals it has exchanged
+            identities with; without, its own noise alone keeps the promise.
+        minimum_colluders: of those hospitals, how many may pool what they know with a dishonest server; a run whose
+            `colluders` is below is refused, and what it is above is left for hospitals that drop out of a sum.
     """
 
     max_epsilon: float = 4.0
@@ -34,13 +38,16 @@ class Policy:
     public_patients: int = 0
     mechanisms: tuple[str, ...] = ()
     require_private: bool = False
+    secure_sum: bool = False
+    minimum_colluders: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.max_epsilon < float("inf") or not 0 < self.delta < 1:
             raise PrivacyError(f"policy: max_epsilon={self.max_epsilon}, delta={self.delta} are not a budget")
-        if self.max_releases < 0 or self.minimum_patients < 1 or self.public_patients < 0:
+        if min(self.max_releases, self.minimum_patients - 1, self.public_patients, self.minimum_colluders) < 0:
             raise PrivacyError(
-                "policy: max_releases and public_patients must not be negative, minimum_patients must be at least 1"
+                "policy: max_releases, public_patients and minimum_colluders must not be negative, "
+                "minimum_patients must be at least 1"
             )
 
     def admit(self, plan: Plan, patients: int) -> None:
