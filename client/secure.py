@@ -60,11 +60,14 @@ def staged(site: Site, stage: str, arrays: Arrays, config: Config) -> Released:
             ledger.afford(request.key, request.demand.plan.steps[request.demand.step])
             witness = request.witness(ledger)
         return replace(_unpaid(_keys(session, request)), witness=witness)
-    roster = _roster(session, arrays, config, request, trusted)
+    roster = _roster(session, arrays, config, request)
+    if stage == _SHARES:
+        return _unpaid(_parcels(session, roster, request, trusted))
+    if session.agreed("roster") != roster.digest:
+        raise PrivacyError("secure sum: the server changed the roster; nothing more is told about this sum")
     if stage == _MASKED:
         return _masked(session, roster, arrays, request)
-    answers = {_SHARES: _parcels, _SURVIVORS: _signature, _UNMASK: _unmasking_shares}
-    return _unpaid(answers[stage](session, roster, arrays, request))
+    return _unpaid((_signature if stage == _SURVIVORS else _unmasking_shares)(session, roster, arrays, request))
 
 
 def _trusted(request: PrivateRequest) -> Mapping[str, str] | None:
@@ -103,35 +106,36 @@ def _keys(session: Session, request: PrivateRequest) -> dict[str, Array]:
     return session.answer(_KEYS, make)
 
 
-def _roster(
-    session: Session, arrays: Arrays, config: Config, request: PrivateRequest, trusted: Mapping[str, str] | None
-) -> Roster:
+def _roster(session: Session, arrays: Arrays, config: Config, request: PrivateRequest) -> Roster:
     names, terms = str(config.get("roster")).split("/"), request.demand.plan.terms
     if len({*names}) < len(names) or session.site not in names or not terms.honest <= len(names) <= terms.hospitals:
         raise PrivacyError("secure sum: the roster does not name this hospital among enough others, each once")
-    roster = Roster.read(names, arrays, terms.colluders)
-    if session.knows("roster"):
-        session.agree(roster=roster.digest)
-        return roster
-    for place, name in enumerate(names):
+    return Roster.read(names, arrays, terms.colluders)
+
+
+def _parcels(
+    session: Session, roster: Roster, request: PrivateRequest, trusted: Mapping[str, str] | None
+) -> dict[str, Array]:
+    """Sealed shares for everyone in the roster, or whose identity is not the one that was exchanged."""
+    for place, name in enumerate(roster.names):
         check_keys(session.name, name, roster.row(place), roster.colluders)
-        if trusted is not None and trusted.get(name) != to_bytes(roster.keys["identity"][place]).hex():
-            raise PrivacyError(f"secure sum: {name!r} does not have the identity key in {PEERS}; nothing is masked")
-    own, me = _keys(session, request), roster.row(names.index(session.site))
+    own, me = _keys(session, request), roster.row(roster.names.index(session.site))
     if any((own[key] != me[key]).any() for key in own):
         raise PrivacyError("secure sum: the roster has other keys of this hospital than it sent")
+    identities = zip(roster.names, roster.keys["identity"], strict=True)
+    strangers = [name for name, key in identities if trusted is not None and trusted.get(name) != to_bytes(key).hex()]
+    if strangers:
+        rows = np.zeros((len(roster.names), masking.PARCEL // 8), np.int64)
+        return {"parcels": rows, "strangers": roster.flags(strangers)}
     session.agree(roster=roster.digest)
-    return roster
 
-
-def _parcels(session: Session, roster: Roster, arrays: Arrays, request: PrivateRequest) -> dict[str, Array]:
     def make() -> dict[str, Ints]:
         secrets, rows = session.secrets, []
         shares = (masking.split(secret, roster.quorum, len(roster.names)) for secret in (secrets.pair, secrets.own))
         for place, (pair, own) in enumerate(zip(*shares, strict=True)):
             key = _parcel_key(session, roster, place, sender=session.site, receiver=roster.names[place])
             rows.append(to_words(masking.seal(key, pair + own)))
-        return {"parcels": np.stack(rows)}
+        return {"parcels": np.stack(rows), "strangers": np.zeros(len(rows), np.int64)}
 
     return session.answer(_SHARES, make)
 

@@ -16,7 +16,7 @@ from medtl_core.flower.grid import run_local
 from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
-from tests.privacy.made import write_tables
+from tests.privacy.made import exchange_identities, write_tables
 
 NAMES = ("east", "north", "south", "west")
 RUN: Mapping[str, Any] = {
@@ -36,6 +36,8 @@ class Ward:
             {"data-path": str(place / f"{name}.csv"), "site-name": name, "state-dir": str(self.home(name))}
             for name in NAMES
         ]
+        if secure:  # one of the four may drop out, and nobody is taken for a colluder
+            exchange_identities({name: self.home(name) for name in NAMES}, "minimum_colluders = 0")
 
     def run(self, app: Any = client_app, **changes: Any) -> list[tuple[str, str]]:
         """One more run, under another agreement, with a server that starts anew; returns who failed, and how."""

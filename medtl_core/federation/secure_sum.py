@@ -8,7 +8,7 @@ are left.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass
 from itertools import chain, combinations, islice
 from typing import Any
@@ -48,8 +48,7 @@ def secure_sum(hospitals: Hospitals, request: Request, plan: Plan, agreement: st
     """
     step, number = int(request.config["step"]), int(request.config["round"])
     exchange = _Exchange(hospitals, request, plan, session_of(agreement, plan.digest, step, number))
-    roster = _keys(exchange)
-    parcels = _shares(exchange, roster)
+    roster, parcels = _shares(exchange, _keys(exchange))
     total, standing = _masked(exchange, roster, parcels)
     signatures = _signatures(exchange, roster, standing)
     clear = masking.unmasked(total, *_masks(exchange, roster, standing, signatures))
@@ -99,6 +98,18 @@ class _Exchange:
         """Names a hospital that did not keep to the protocol."""
         self.hospitals.blame(self.phase(stage), FailedReply(site, code, text))
 
+    def quarrel(self, stage: int, reports: Mapping[str, Collection[str]], code: str, text: str) -> Set[str]:
+        """Names the hospital in most of the quarrels, and returns the other ones that reported some.
+
+        One liar is in all of them. Of a single one it is taken to be the one that is reported.
+        """
+        reported = Counter(chain.from_iterable(reports.values()))
+        quarrels = reported + Counter({name: len(others) for name, others in reports.items()})
+        liars = sorted(quarrels, key=lambda name: (-quarrels[name], -reported[name], name))[:1]
+        for liar in liars:
+            self.blame(stage, liar, code, f"{text} ({', '.join(sorted(reports))})")
+        return reports.keys() - {*liars}
+
     def check(self, names: Collection[str], what: str, least: int) -> None:
         """Refuses to go on with too few hospitals."""
         if len(names) < least:
@@ -127,36 +138,49 @@ def _keys(exchange: _Exchange) -> Roster:
     return Roster.of(keys, terms.colluders)
 
 
-def _shares(exchange: _Exchange, roster: Roster) -> dict[str, Ints]:
-    """Each hospital's parcels for all others, [n, PARCEL / 8]; the server cannot open them."""
-    replies = exchange.ask(1, roster, {}, {"parcels": (len(roster.names), _PARCEL)}, only=roster.names)
-    return {reply.site: reply.arrays["parcels"] for reply in replies}
+def _shares(exchange: _Exchange, roster: Roster) -> tuple[Roster, dict[str, Ints]]:
+    """The roster that its hospitals trust, and each one's parcels for all, [n, PARCEL / 8]: they open for nobody else.
+
+    A hospital that knows another identity of someone's says so, and is asked again for a roster without that one.
+    """
+    while True:
+        exchange.check(roster.names, "sent keys", exchange.plan.terms.honest)
+        parcels, strangers = dict[str, Ints](), dict[str, list[str]]()
+        expect = {"parcels": (len(roster.names), _PARCEL), "strangers": (len(roster.names),)}
+        for reply in exchange.ask(1, roster, {}, expect, only=roster.names):
+            if unknown := roster.at(reply.arrays["strangers"]):
+                strangers[reply.site] = unknown
+            else:
+                parcels[reply.site] = reply.arrays["parcels"]
+        if not strangers:
+            return roster, parcels
+        others = exchange.quarrel(1, strangers, "identity", "its identity key is not the one that was exchanged")
+        if len(parcels) >= max(exchange.plan.terms.honest, roster.quorum):
+            return roster, parcels
+        roster = roster.among(others)
 
 
 def _masked(exchange: _Exchange, roster: Roster, parcels: Mapping[str, Ints]) -> tuple[Ints, Standing]:
     """The sum of masked vectors modulo 2^64, and who is in it.
 
     A hospital to which a parcel did not open has not paid yet, and says whose it was. If too few are left without it,
-    the others are asked once more, for a sum without whoever is to blame.
+    those that have not are asked again, for a sum without whoever is to blame.
     """
-    request, present = exchange.request, set(parcels)
+    request, present = exchange.request, parcels.keys()
     size = sum(int(np.prod(spec.shape)) for spec in request.expect.values())
     while True:
         exchange.check(present, "have each other's shares", max(exchange.plan.terms.honest, roster.quorum))
-        total, survivors, closed = np.zeros(size, np.uint64), set[str](), dict[str, list[str]]()
+        total, survivors, closed = np.zeros(size, np.uint64), list[str](), dict[str, list[str]]()
         for reply in _masked_replies(exchange, roster, {name: parcels[name] for name in present}, size):
-            if unopened := [roster.names[place] for place in places(reply.arrays["closed"])]:
-                closed[reply.site] = unopened
+            if senders := roster.at(reply.arrays["closed"]):
+                closed[reply.site] = senders
             else:
                 total = total + reply.arrays["masked"].view(np.uint64)
-                survivors.add(reply.site)
-        if closed:
-            liar = _blamed(closed)
-            text = f"its sealed shares and those for it do not open: {', '.join(sorted(closed))} cannot sum with it"
-            exchange.blame(2, liar, "parcels", text)
+                survivors.append(reply.site)
+        others = exchange.quarrel(2, closed, "parcels", "its sealed shares, or those for it, do not open")
         if not closed or len(survivors) >= roster.least(len(present)):
             break
-        present = closed.keys() - {liar}  # who has masked among the old ones cannot do so among others
+        present = others
     exchange.check(survivors, "sent masked sums", roster.least(len(present)))
     return total.view(np.int64), Standing(roster.flags(present), roster.flags(survivors))
 
@@ -169,13 +193,6 @@ def _masked_replies(exchange: _Exchange, roster: Roster, parcels: Mapping[str, I
     request, expect = exchange.request, {"masked": (size,), "closed": (len(roster.names),)}
     arrays = {**request.arrays, "present": roster.flags(parcels)}
     return exchange.ask(2, roster, arrays, expect, own=parcels_for, ledger=request.ledger, only=tuple(parcels))
-
-
-def _blamed(closed: Mapping[str, Collection[str]]) -> str:
-    """The hospital in most quarrels: one liar is in each of them. Of a single quarrel it is the sender."""
-    senders = Counter(chain.from_iterable(closed.values()))
-    quarrels = senders + Counter({receiver: len(names) for receiver, names in closed.items()})
-    return max(sorted(quarrels), key=lambda name: (quarrels[name], senders[name]))
 
 
 def _signatures(exchange: _Exchange, roster: Roster, standing: Standing) -> dict[str, Ints]:

@@ -107,6 +107,7 @@ PRIVATE_OUTBOUND: tuple[Outbound, ...] = (
     Outbound("secure_keys", "public, identity, least, signature", "fresh public keys with a hash of the own mask's "
              "secret, identity key, the policy's minimum_colluders, signature", False),
     Outbound("secure_shares", "parcels", "sealed shares of mask secrets, one for every hospital", False),
+    Outbound("secure_shares", "strangers", "who has another identity than the one exchanged", False),
     Outbound("secure_masked", "masked", "the noised sums under masks, uniform to anyone but the sum", True),
     Outbound("secure_masked", "closed", "whose sealed shares did not open", False),
     Outbound("secure_survivors", "signature", "of the list of hospitals in the sum", False),

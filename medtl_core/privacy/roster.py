@@ -136,6 +136,12 @@ class Roster:
         """
         return max(self.quorum, present - self.colluders + int(self.keys["least"].max()))
 
+    def among(self, names: Collection[str]) -> "Roster":
+        """Returns the roster of some of its hospitals."""
+        return Roster.of(
+            {name: self.row(place) for place, name in enumerate(self.names) if name in names}, self.colluders
+        )
+
     def row(self, place: int) -> dict[str, Array]:
         """Returns what one hospital has sent of itself."""
         return {key: array[place] for key, array in self.keys.items()}
@@ -147,6 +153,10 @@ class Roster:
     def flags(self, names: Collection[str]) -> Ints:
         """Returns which of the hospitals are among some, int64 [n]."""
         return np.array([name in names for name in self.names], np.int64)
+
+    def at(self, flags: Array) -> list[str]:
+        """Returns the names of hospitals by flags."""
+        return [self.names[place] for place in places(flags)]
 
     def signed(self, place: int, signature: Array, statement: bytes) -> bool:
         """Returns whether a signature, int64 [8], of a hospital holds."""
