@@ -85,8 +85,11 @@ def _trusted(request: PrivateRequest) -> Mapping[str, str] | None:
             return None
         raise PrivacyError(f"secure sum: this hospital has exchanged no identity keys; write the others' into {PEERS}")
     trusted = {request.site.data.name: public_identity(request.home), **peers}
-    if terms.hospitals > (known := len({*trusted.values()})):
-        raise PrivacyError(f"secure sum: the run has sites={terms.hospitals}, {PEERS} and this hospital make {known}")
+    if terms.hospitals > len(trusted) or len({*trusted.values()}) < len(trusted):
+        raise PrivacyError(
+            f"secure sum: the run has sites={terms.hospitals}; {PEERS} and this hospital must make as many, each with "
+            "an identity of its own"
+        )
     return trusted
 
 

@@ -8,7 +8,7 @@ are left.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, combinations, islice
 from typing import Any
@@ -98,7 +98,7 @@ class _Exchange:
         """Names a hospital that did not keep to the protocol."""
         self.hospitals.blame(self.phase(stage), FailedReply(site, code, text))
 
-    def quarrel(self, stage: int, reports: Mapping[str, Collection[str]], code: str, text: str) -> Set[str]:
+    def quarrel(self, stage: int, reports: Mapping[str, Collection[str]], code: str, text: str) -> set[str]:
         """Names the hospital in most of the quarrels, and returns the other ones that reported some.
 
         One liar is in all of them. Of a single one it is taken to be the one that is reported.
@@ -108,7 +108,7 @@ class _Exchange:
         liars = sorted(quarrels, key=lambda name: (-quarrels[name], -reported[name], name))[:1]
         for liar in liars:
             self.blame(stage, liar, code, f"{text} ({', '.join(sorted(reports))})")
-        return reports.keys() - {*liars}
+        return {*reports} - {*liars}
 
     def check(self, names: Collection[str], what: str, least: int) -> None:
         """Refuses to go on with too few hospitals."""
@@ -166,7 +166,7 @@ def _masked(exchange: _Exchange, roster: Roster, parcels: Mapping[str, Ints]) ->
     A hospital to which a parcel did not open has not paid yet, and says whose it was. If too few are left without it,
     those that have not are asked again, for a sum without whoever is to blame.
     """
-    request, present = exchange.request, parcels.keys()
+    request, present = exchange.request, {*parcels}
     size = sum(int(np.prod(spec.shape)) for spec in request.expect.values())
     while True:
         exchange.check(present, "have each other's shares", max(exchange.plan.terms.honest, roster.quorum))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Array as FlowerArray
 from flwr.app import Context, Message
 
 from client.app import app as client_app
@@ -197,9 +198,9 @@ def test_a_server_that_changes_who_is_there_is_refused(seen: Seen) -> None:
 def test_a_forged_roster_is_refused(seen: Seen) -> None:
     site, arrays, config = question(seen, STAGES[1])
     for forged, told, match in (
-        ({"roster-signature": arrays["roster-signature"] ^ 1}, {}, "changed roster"),
+        ({"roster-signature": arrays["roster-signature"] ^ 1}, {}, "not signed"),
         ({"roster-least": arrays["roster-least"][:-1]}, {}, "as int64"),
-        ({}, {"roster": "/".join(reversed(seen.names))}, "changed roster"),
+        ({}, {"roster": "/".join(reversed(seen.names))}, "not signed"),
         ({}, {"roster": "a/b/c/d/e"}, "does not name this hospital"),
         ({}, {"roster": "/".join([*seen.names, "f"])}, "does not name this hospital"),
     ):
@@ -215,6 +216,22 @@ def test_a_hospital_does_not_release_its_own_noised_sum_beside_the_secure_one(se
     site, arrays, config = question(seen, STAGES[2])
     with pytest.raises(PrivacyError, match="sums securely"):
         answered(site, str(config["inner"]), arrays, config)
+
+
+def test_one_liar_of_five_is_named_and_the_run_goes_on_without_it(tmp_path: Path) -> None:
+    def lying(message: Message, context: Context) -> Message:
+        reply = client_app(message, context)
+        if message.metadata.message_type.endswith(STAGES[1]) and context.node_id == 1000:
+            arrays = reply.content.array_records["arrays"]
+            arrays["parcels"] = FlowerArray(arrays["parcels"].numpy() ^ 1)
+        return reply
+
+    chosen = simulate(tmp_path, lying)
+    result = json.loads((Path(chosen.out) / "result.json").read_text(encoding="utf-8"))
+    (liar,) = {(failure["site"], failure["code"]) for failure in result["failures"]}
+    assert liar[1] == "parcels"
+    books = {one.site: (one.reserved, one.released) for one in map(balance, ledgers(Path(chosen.state)))}
+    assert books == {name: (0, 0) if name == liar[0] else (1, 1) for name in books} and len(books) == HOSPITALS
 
 
 def test_without_enough_survivors_there_is_no_sum(tmp_path: Path) -> None:
