@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Session:
                 drawn = {part: secret.hex() for part, secret in vars(masking.fresh_secrets()).items()}
                 _write(self.path, {"secrets": drawn, "facts": {}, "answers": {}})
 
-    @property
+    @cached_property
     def secrets(self) -> Secrets:
         """Drawn for this sum only.
 
