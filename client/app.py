@@ -6,6 +6,7 @@ from collections.abc import Callable
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
+from medtl_core.fingerprint import check_protocol
 from medtl_core.flower.guard import guarded
 from medtl_core.flower.records import decode_request, encode
 from medtl_core.runtime import one_thread
@@ -61,6 +62,7 @@ def _reply(message: Message, site: Site, released: Released, started: float) -> 
 def join(message: Message, context: Context) -> Message:
     """Computes the hospital's features once and tells its name, its number of cases and what it understood."""
     started = time.thread_time()
+    check_protocol(message.metadata.group_id)
     site, released = _open(context), Released(Update({}), _PUBLIC)
     if site.settings.privacy == "none":
         refuse_plain(site, "join")

@@ -16,7 +16,7 @@ from medtl_core.federation.secure_sum import STAGES
 from medtl_core.federation.tasks import Arrays, Config
 from medtl_core.privacy import masking
 from medtl_core.privacy.gate import check, release
-from medtl_core.privacy.identity import PEERS, own_identity, public_identity, trusted_peers
+from medtl_core.privacy.identity import own_identity, public_identity, trusted_peers
 from medtl_core.privacy.masking import Ints, to_bytes, to_words
 from medtl_core.privacy.noise import system_entropy
 from medtl_core.privacy.plan import Step
@@ -83,12 +83,12 @@ def _trusted(request: PrivateRequest) -> Mapping[str, str] | None:
     if peers is None:
         if simulated:
             return None
-        raise PrivacyError(f"secure sum: this hospital has exchanged no identity keys; write the others' into {PEERS}")
+        raise PrivacyError("secure sum: this hospital has exchanged no identity keys; write the others' under [peers]")
     trusted = {request.site.data.name: public_identity(request.home), **peers}
     if terms.hospitals > len(trusted) or len({*trusted.values()}) < len(trusted):
         raise PrivacyError(
-            f"secure sum: the run has sites={terms.hospitals}; {PEERS} and this hospital must make as many, each with "
-            "an identity of its own"
+            f"secure sum: the run has sites={terms.hospitals}; peers and this hospital must make as many, each with an "
+            "identity of its own"
         )
     return trusted
 

@@ -15,6 +15,7 @@ from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.dataset import DerivedStore, Material
 from medtl_core.federation.tasks import SiteData
 from medtl_core.fingerprint import agreement
+from medtl_core.privacy.hospital import Hospital, read_hospital
 from medtl_core.values import Examples
 
 
@@ -28,6 +29,7 @@ class Site:
         settings: of the run, as far as a hospital's side depends on them.
         simulated: whether it is a part of shared data and not a hospital of its own.
         home: its own folder, for policy and ledger; None = it has none.
+        hospital: what a deployed one decides by itself; None in a simulation.
     """
 
     data: SiteData
@@ -35,44 +37,69 @@ class Site:
     settings: Settings
     simulated: bool = True
     home: Path | None = None
+    hospital: Hospital | None = None
 
     def keeping(self, folder: str) -> "Site":
-        """Returns the site with a folder of its own, below `folder`, for what must survive between rounds.
+        """Returns the site with a folder for what must survive between rounds.
 
-        A folder belongs to one agreement: another run, with other settings or seed, never reads it.
+        A deployed hospital has its own, with one ledger over all its runs; a simulated one's lies below `folder`. A
+        folder belongs to one agreement: another run, with other settings or seed, never reads it.
         """
-        if not folder:
+        if self.hospital is None and not folder:
             return self
-        own = Path(folder) / self.agreement[:16] / self.data.name
-        home = own if self.simulated else Path(folder)  # a hospital has one ledger over all its runs
-        return replace(self, data=replace(self.data, state=own), home=home)
+        place = Path(folder) if self.hospital is None else self.hospital.folder
+        state = place / self.agreement[:16] / self.data.name
+        home = state if self.hospital is None else place
+        return replace(self, data=replace(self.data, state=state), home=home)
 
 
 @dataclass(frozen=True)
 class Node:
-    """Where a hospital's cases come from: its own folder, or one part of shared data in a simulation."""
+    """Where a hospital's cases come from: its own folder, or one part of shared data in a simulation.
+
+    Attributes:
+        name, data_path: of a hospital of its own.
+        part: of shared data; -1 = a hospital of its own.
+        hospital: what it decides by itself; None in a simulation.
+    """
 
     name: str
     data_path: str
     part: int
-    state: str = ""
+    hospital: Hospital | None = None
 
     @classmethod
     def of(cls, node_config: Mapping[str, object]) -> "Node":
-        """Reads Flower's node config: `data-path` and `site-name` when deployed, else `partition-id`; `state-dir`.
+        """Reads Flower's node config: `hospital`, the folder of a deployed hospital, or `partition-id`.
 
         Raises:
-            ConfigError: neither is there, or a deployed hospital has no name.
+            ConfigError: neither is there, or something beside the folder; or see `read_hospital`.
+            PrivacyError: see `read_hospital`.
         """
-        path = str(node_config.get("data-path", ""))
-        if path:
-            name = str(node_config.get("site-name", ""))
-            if not name:
-                raise ConfigError("node config has data-path but no site-name; start the SuperNode with both")
-            return cls(name, path, -1, str(node_config.get("state-dir", "")))
+        if "hospital" in node_config:
+            if len(node_config) > 1:
+                raise ConfigError("a node config with hospital=DIR holds nothing else; DIR/hospital.toml has the rest")
+            hospital = read_hospital(Path(str(node_config["hospital"])))
+            return cls(hospital.name, hospital.data, -1, hospital)
+        if old := {"data-path", "site-name", "state-dir"} & node_config.keys():
+            raise ConfigError(
+                f"node config has {sorted(old)[0]}: a hospital's own words stand in its folder now; write it with "
+                "medtl site init DIR, and start the node with medtl site run DIR"
+            )
         if "partition-id" not in node_config:
-            raise ConfigError("node config has neither data-path (deployed) nor partition-id (simulation)")
+            raise ConfigError("node config has neither hospital (deployed) nor partition-id (simulation)")
         return cls("", "", int(str(node_config["partition-id"])))
+
+    def ordered(self, asked: Settings) -> Settings:
+        """Returns the settings that hold here: a deployed hospital's places are its own, whatever the run says.
+
+        Raises:
+            ConfigError: see `Settings.without_places`.
+        """
+        if self.hospital is None:
+            return asked
+        own = {"cache": self.hospital.cache, "weights": self.hospital.weights, "data_path": self.data_path}
+        return asked.without_places().replace(**own)
 
 
 class OpenHospitals:
@@ -107,9 +134,8 @@ class OpenHospitals:
             opening = self._opening.setdefault(node, Lock())
         with opening:
             if node not in sites:
-                sites[node] = open_site(chosen, node, store)
-        # the server's settings never name a folder on the disk of a hospital that owns its data
-        return sites[node].keeping(node.state if node.data_path else state)
+                sites[node] = open_site(node.ordered(chosen), node, store)
+        return sites[node].keeping(state)
 
     def close(self) -> None:
         """Lets go of all of them."""
@@ -143,7 +169,7 @@ def open_site(settings: Settings, node: Node, store: DerivedStore | None = None)
         len(classes), settings.seed, material, held_out,
     )  # fmt: skip
     agreed = agreement(settings, classes, features.fingerprint)
-    return Site(data, agreed, settings, simulated=node.part >= 0)
+    return Site(data, agreed, settings, simulated=node.part >= 0, hospital=node.hospital)
 
 
 def _own(source: Source, settings: Settings, node: Node) -> tuple[str, Examples, Examples]:

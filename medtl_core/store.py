@@ -22,10 +22,18 @@ def cache_folder(setting: str) -> Path | None:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medtl"
 
 
-def write_bytes(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+def write_bytes(path: Path, content: bytes, *, mode: int = 0o666, new: bool = False) -> None:
     """Writes a file whole or not at all: into a neighbour first, then renamed over the name.
 
-    `mode` are its permissions before the process's umask; 0o600 = the owner's alone, from the first byte on.
+    Args:
+        path: of the file.
+        content: all of it.
+        mode: permissions before the process's umask; 0o600 = the owner's alone, from the first byte on. Such files are
+            keys and records: when this returns, no power cut takes them away again.
+        new: whether a file of that name is left as it is.
+
+    Raises:
+        OSError: it cannot be written; with `new`, FileExistsError: there is one.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
@@ -33,10 +41,25 @@ def write_bytes(path: Path, content: bytes, *, mode: int = 0o666) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        if new:
+            path.hardlink_to(temporary)
+            temporary.unlink()
+        else:
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if not mode & 0o077:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings the names in a folder to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:

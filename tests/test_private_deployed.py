@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +18,42 @@ from medtl_core.federation.saved import load_packed
 from medtl_core.federation.secure_sum import parted
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.gate import unscaled
-from medtl_core.privacy.identity import PEERS
 from medtl_core.privacy.ledger_report import balance, ledgers
 from medtl_core.privacy.masking import Secrets
+from medtl_core.privacy.policy import Policy
 from medtl_core.privacy.witnesses import FILE
 from simulations.secure_sight import opened, secrets_of
 from tests.deployed import HOLD, kill_node, listening_app, wait_for
 from tests.harness.processes import Deployment
-from tests.privacy.made import exchange_identities, write_tables
+from tests.hospital import made_hospital, peers_of
+from tests.privacy.made import write_tables
 
 pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
 
 NAMES = ("east", "north", "south")
 #: Three are the fewest of which one may collude; of four one may also be lost, if nobody is taken for a colluder.
-FOUR, LOSSES = (*NAMES, "west"), "minimum_colluders = 0\n"
+FOUR = (*NAMES, "west")
 RUN: Mapping[str, Any] = {
     "data": "", "backbone": "table", "sites": 3, "shots": 40, "privacy": "mean", "epsilon": 1.0, "public-cases": 40,
     "bootstrap": 20, "deadline": 300.0, "secure-sum": True,
 }  # fmt: skip
-POLICY = "max_epsilon = 1.2\nmechanisms = ['private-mean']\nrequire_private = true\n"
+POLICY = Policy(max_epsilon=1.2, mechanisms=("private-mean",), require_private=True, secure_sum=True)
 PATIENCE = 400.0
 
 
 class Place:
     """Hospitals with 40 patients each, and the server's own test cases: everybody's folders."""
 
-    def __init__(self, folder: Path, names: Sequence[str] = NAMES, rules: str = "") -> None:
+    def __init__(self, folder: Path, names: Sequence[str] = NAMES, policy: Policy = POLICY) -> None:
         write_tables(folder, *names)
         self.names, self.secrets = names, dict[str, Secrets]()
         self.folder, self.states, self.home, self.out = (folder / name for name in ("", "states", "flower", "out"))
-        exchange_identities({name: self.states / name for name in names}, POLICY + rules)
+        peers = peers_of(self.states / name for name in names)
         self.nodes = [
-            {"data-path": str(folder / f"{name}.csv"), "site-name": name, "state-dir": str(self.states / name)}
+            made_hospital(self.states / name, name, folder / f"{name}.csv", policy=policy, peers=peers)
             for name in names
         ]
-        places = {"test-path": folder / "test.csv", "cache": folder / "cache", "out": self.out, "state": folder / "srv"}
+        places = {"test-path": folder / "test.csv", "out": self.out, "state": folder / "srv"}
         self.config = {**RUN, "sites": len(names), **{name: str(path) for name, path in places.items()}}
         self.plan = find_method("private-mean").plan(terms_of(settings(self.config), 4, 2))  # type: ignore[attr-defined]
 
@@ -102,7 +104,7 @@ def test_a_deployed_secure_sum_is_paid_for_and_remembered(place: Place) -> None:
     remembered = json.loads((place.folder / "srv" / FILE).read_text(encoding="utf-8"))
     assert {name: row["witness-seq"] for name, row in remembered.items()} == {n: b.witness[0] for n, b in books.items()}
     for path in place.states.rglob("*"):
-        assert not path.is_file() or path.name in ("policy.toml", PEERS) or path.stat().st_mode & 0o077 == 0, path
+        assert path.stat().st_mode & 0o077 == 0, path
     for log in [*place.home.glob("*.log"), place.out / "events.jsonl", place.out / "result.json"]:
         assert "patient-" not in log.read_text(encoding="utf-8", errors="replace"), log
 
@@ -112,8 +114,8 @@ def test_a_deployed_secure_sum_is_paid_for_and_remembered(place: Place) -> None:
 def test_a_hospital_killed_between_two_stages_changes_nothing_but_who_is_in_the_sum(
     tmp_path: Path, last: str, gone: Sequence[str]
 ) -> None:
-    place = Place(tmp_path, FOUR, LOSSES)
-    place.run(f"{last}--south", lambda: kill_node(place.home, FOUR.index("south")))
+    place = Place(tmp_path, FOUR, replace(POLICY, minimum_colluders=0))
+    place.run(f"{last}--south", lambda: kill_node(place.home, place.states / "south"))
     stayed = [name for name in FOUR if name not in gone]
     assert {*place.failures()} == {"south"}
     place.check_sum(stayed)

@@ -13,6 +13,8 @@ from medtl_core.values import Array, Examples, Task
 
 #: An archive that declares more is refused before anything is read: take a smaller file of the set.
 MAX_BYTES = 4 << 30
+#: So is one that declares more than this and unpacks to over ten times its size, as images do not.
+MAX_SHRUNK_BYTES = 1 << 30
 
 _MEDMNIST = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "labels"))
 
@@ -87,7 +89,7 @@ def _labels(path: Path, labels: Array) -> Array:
 def _load(path: Path, names: tuple[str, ...]) -> Mapping[str, Array]:
     try:
         declared = _declared_bytes(path)
-        if declared > MAX_BYTES:
+        if declared > min(MAX_BYTES, max(MAX_SHRUNK_BYTES, 10 * path.stat().st_size)):
             raise DataError(f"{path}: {declared / 2**30:.1f} GiB unpacked is too much; take a smaller image size")
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive]

@@ -9,6 +9,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from medtl_core.evaluation.result import RoundTrip
+from medtl_core.fingerprint import PROTOCOL_MARK
 from medtl_core.flower import compat
 from medtl_core.flower.records import wire_bytes
 
@@ -101,7 +102,10 @@ def _send(
     different = {id(content): content for content, _ in messages.values()}
     sizes = {key: wire_bytes(content) for key, content in different.items()}
     tally.down += sum(sizes[id(content)] for content, _ in messages.values())
-    ready = [Message(content, node, kind, ttl=deadline + _GRACE) for node, (content, kind) in messages.items()]
+    ready = [
+        Message(content, node, kind, ttl=deadline + _GRACE, group_id=PROTOCOL_MARK)
+        for node, (content, kind) in messages.items()
+    ]
     ids: list[Any] = list(grid.push_messages(ready))  # at once: Flower uploads an array that all share only once
     if len(ids) != len(ready):  # Flower's answer to "payload too large"
         ids = [next(iter(grid.push_messages([message])), None) for message in ready]

@@ -55,7 +55,7 @@ def check(demand: Demand) -> None:
     """Refuses what the agreed plan does not hold.
 
     Raises:
-        PrivacyError: another plan, an unknown step, or a round beyond those planned.
+        PrivacyError: another plan, an unknown step, a round beyond those planned, or a step that counts on a sampling.
         BudgetError: the plan as a whole costs more than it promises.
     """
     plan = demand.plan
@@ -65,6 +65,8 @@ def check(demand: Demand) -> None:
         raise PrivacyError(f"step {demand.step} is not in the plan of {plan.mechanism}, which has {len(plan.steps)}")
     if not 1 <= demand.number <= plan.steps[demand.step].count:
         raise PrivacyError(f"round {demand.number} of step {demand.step} is beyond the plan of {plan.mechanism}")
+    if any((step.sampling, step.inner) != (1, 1) for step in plan.steps):
+        raise PrivacyError(f"the plan of {plan.mechanism} counts on a sampling of patients, which no release does")
     cost = epsilon_of(plan.events, plan.terms.delta)
     if not cost <= plan.terms.epsilon:  # also refuses NaN
         raise BudgetError(f"the plan of {plan.mechanism} costs epsilon {cost:.4g}, it promises {plan.terms.epsilon}")

@@ -1,14 +1,16 @@
 """The hospital's own policy: a file the hospital writes, which always wins over what a server asks."""
 
-import tomllib
-from dataclasses import dataclass, fields
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtl_core.errors import BudgetError, PatientsError, PrivacyError, did_you_mean
+from medtl_core.errors import BudgetError, PatientsError, PrivacyError
+from medtl_core.privacy.hospital_file import HOSPITAL, checked, is_deployed, kinds_of, read_toml, table_of
 from medtl_core.privacy.plan import Plan
 
-#: Name of the policy's file in the hospital's folder.
+#: Name of the policy's file in the folder of a simulated hospital.
 POLICY = "policy.toml"
 
 
@@ -81,31 +83,30 @@ class Policy:
 
 
 def read_policy(folder: Path, default: Policy | None = None) -> Policy:
-    """Returns the policy in `folder`, or the default where the hospital has written none.
+    """Returns the policy of a hospital's folder.
+
+    A deployed hospital states it in its `hospital.toml`, and no rule counts that does not stand there. A simulated one
+    may have a `POLICY`; else the default holds.
 
     Raises:
-        PrivacyError: the file cannot be read, names an unknown rule or has a value of the wrong type or range.
+        PrivacyError: it cannot be read, names an unknown rule or has a value of the wrong type or range, or a deployed
+            hospital states no budget.
     """
+    if is_deployed(folder):
+        return deployed_policy(table_of(folder, "policy", PrivacyError), f"{folder / HOSPITAL} [policy]")
     path = folder / POLICY
-    if not path.is_file():
+    if not os.path.lexists(path):
         return default or Policy()
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PrivacyError(f"the policy {path} cannot be read: {error}") from error
-    known = {field.name: field.default for field in fields(Policy)}
-    for key, value in values.items():
-        if key not in known:
-            raise PrivacyError(f"the policy {path} has an unknown rule {key!r}; {did_you_mean(key, known)}")
-        values[key] = _coerced(path, key, value, type(known[key]))
-    return Policy(**values)
+    return Policy(**checked(kinds_of(Policy), read_toml(path, PrivacyError), f"the policy {path}", PrivacyError))
 
 
-def _coerced(path: Path, key: str, value: Any, kind: type) -> Any:
-    if kind is tuple and isinstance(value, list) and all(isinstance(word, str) for word in value):
-        return tuple(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        raise PrivacyError(f"the policy {path}: {key}={value!r} must be a {kind.__name__}")
-    return value
+def deployed_policy(table: Mapping[str, Any], where: str) -> Policy:
+    """Returns the policy in the table of a deployed hospital, which must state the budget itself.
+
+    Raises:
+        PrivacyError: see `read_policy`.
+    """
+    for rule in ("max_epsilon", "delta"):
+        if rule not in table:
+            raise PrivacyError(f"{where} states no {rule}; a budget is never taken for granted: write it down")
+    return Policy(**checked(kinds_of(Policy), table, where, PrivacyError))

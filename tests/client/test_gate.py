@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,13 @@ def test_a_repeated_message_is_answered_with_the_same_bytes(tmp_path: Path) -> N
     assert book(tmp_path / "one") == ["open", "plan", "reserve", "release"]
     with pytest.raises(PrivacyError, match="another question"):
         gate.answered(site(tmp_path / "one"), "private_gradient", {**ARRAYS, "head": np.ones((3, 6))}, message())
+
+
+def test_noise_of_a_tests_stream_is_noted_in_the_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = replace(gate.system_entropy(), marked=True)
+    monkeypatch.setattr(gate, "system_entropy", lambda: stream)
+    ask(site(tmp_path))
+    assert sorted(book(tmp_path)) == ["note", "open", "plan", "release", "reserve"]
 
 
 @pytest.mark.parametrize(

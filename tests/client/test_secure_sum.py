@@ -28,26 +28,29 @@ from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.privacy import masking
 from medtl_core.privacy.gate import noised
-from medtl_core.privacy.identity import PEERS, own_identity
+from medtl_core.privacy.identity import own_identity
 from medtl_core.privacy.ledger_report import balance
+from medtl_core.privacy.policy import Policy
 from medtl_core.privacy.roster import Roster, Standing, session_of
 from medtl_core.values import Array, Released, Update
 from server.testset import open_reference
 from simulations.secure_cost import CLASSES, COLUMNS, Case, write_table
-from tests.privacy.made import exchange_identities
+from tests.hospital import made_hospital, peers_of
 
 KEYS, SHARES, MASKED, SURVIVORS, UNMASK = STAGES
 WIDTH, EPSILON = 2 * COLUMNS, 1e5
 PUBLIC = {"mean": np.zeros(WIDTH), "scale": np.ones(WIDTH), "basis": np.eye(WIDTH)}
 SHAPES = {"counts": (CLASSES,), "sums": (CLASSES, WIDTH)}
-POLICY = f"max_epsilon = {EPSILON}\n"
+POLICY = Policy(max_epsilon=EPSILON, secure_sum=True)
+#: Who takes nobody for a colluder leaves room for one that drops out.
+TRUSTING = replace(POLICY, minimum_colluders=0)
 #: What a liar makes of its answer to a task.
 Lie = Callable[[str, dict[str, Array]], dict[str, Array]]
 
 
 @dataclass
 class Ward:
-    """Hospitals of their own, by name, each with its folder, policy and peers."""
+    """Hospitals of their own, by name, each with its folder."""
 
     sites: dict[str, Site]
     study: Study
@@ -56,10 +59,10 @@ class Ward:
     def names(self) -> list[str]:
         return sorted(self.sites)
 
-    def write(self, name: str, file: str, content: str) -> None:
+    def home(self, name: str) -> Path:
         home = self.sites[name].home
         assert home is not None
-        (home / file).write_text(content, encoding="utf-8")
+        return home
 
     def sum(self, lies: Mapping[str, Lie]) -> dict[str, Array]:
         """One private-mean of all of them, of whom some lie."""
@@ -107,14 +110,19 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, int], tup
 
 @pytest.fixture
 def made(tmp_path: Path, opened: Any) -> Callable[..., Ward]:
-    """Makes hospitals that own their data and have exchanged identities."""
+    """Makes hospitals that own their data and have exchanged identities; the `first` may say otherwise."""
 
-    def ward(count: int = 5, colluders: int = 1, policy: str = POLICY) -> Ward:
+    def ward(
+        count: int = 5, colluders: int = 1, policy: Policy = POLICY, first: Mapping[str, Any] | None = None
+    ) -> Ward:
         chosen, sites, problem = opened(count, colluders)
         homes = {site.data.name: tmp_path / site.data.name for site in sites}
-        exchange_identities(homes, policy)
-        own = {site.data.name: replace(site, simulated=False, home=homes[site.data.name]) for site in sites}
-        return Ward(own, Study(MemoryHospitals([]), problem, chosen, ()))
+        own = {"policy": policy, "peers": peers_of(homes.values())}
+        for name, home in homes.items():
+            words = {**own, **(first or {} if name == min(homes) else {})}
+            made_hospital(home, name, Path(chosen.data_path), **words)
+        wards = {site.data.name: replace(site, simulated=False, home=homes[site.data.name]) for site in sites}
+        return Ward(wards, Study(MemoryHospitals([]), problem, chosen, ()))
 
     return ward
 
@@ -208,7 +216,7 @@ def test_shares_that_never_gave_the_secret_end_the_sum_with_their_owners_name(
 
 def test_a_quarrel_of_two_leaves_one_out_and_names_the_sender(made: Any) -> None:
     """Nobody can tell which of the two lies; with nobody taken for a colluder one may be missing."""
-    ward = made(policy=POLICY + "minimum_colluders = 0\n")
+    ward = made(policy=TRUSTING)
     sender, receiver = ward.names[:2]
 
     def lie(task: str, told: dict[str, Array]) -> dict[str, Array]:
@@ -223,11 +231,13 @@ def test_a_quarrel_of_two_leaves_one_out_and_names_the_sender(made: Any) -> None
 
 
 @pytest.mark.parametrize(
-    ("colluders", "policy", "given_up"), [(1, "", True), (2, "", False), (1, "minimum_colluders = 0", False)]
+    ("colluders", "policy", "given_up"), [(1, POLICY, True), (2, POLICY, False), (1, TRUSTING, False)]
 )
-def test_what_is_left_above_the_colluders_may_drop_out(made: Any, colluders: int, policy: str, given_up: bool) -> None:
+def test_what_is_left_above_the_colluders_may_drop_out(
+    made: Any, colluders: int, policy: Policy, given_up: bool
+) -> None:
     """Colluders and drop-outs are together at most t, also if it is the server that leaves hospitals out."""
-    ward = made(colluders=colluders, policy=POLICY + policy)
+    ward = made(colluders=colluders, policy=policy)
     gone, *stayed = ward.names
     if given_up:
         with pytest.raises(RunError, match="given up and nothing was learnt"):
@@ -252,43 +262,31 @@ def test_the_noise_is_shared_by_those_who_are_there(made: Any, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("changes", "match"),
+    ("rules", "trust", "match"),
     [
-        ({"policy.toml": POLICY}, "secure_sum = true"),
-        ({"policy.toml": POLICY + "secure_sum = true\nminimum_colluders = 2\n"}, "minimum_colluders=2"),
-        ({PEERS: None}, "exchanged no identity keys"),
-        ({PEERS: "four"}, "must make as many"),
-        ({PEERS: "twice"}, "must make as many"),
-        ({PEERS: "{"}, "cannot be read"),
+        ({"secure_sum": False}, None, "secure_sum = true"),
+        ({"minimum_colluders": 2}, None, "minimum_colluders=2"),
+        ({}, {}, "exchanged no identity keys"),
+        ({}, {"east": "0" * 64}, "must make as many"),
+        ({}, dict.fromkeys(("east", "north", "south", "west"), "0" * 64), "must make as many"),  # one under four names
     ],
 )
 def test_a_hospital_that_does_not_trust_the_others_says_so_before_anyone_pays(
-    made: Any, changes: dict[str, Any], match: str
+    made: Any, rules: dict[str, Any], trust: dict[str, str] | None, match: str
 ) -> None:
     """A server that poses as the other hospitals would get one share of the noise for the whole of it."""
-    ward = made()
-    name, home = ward.names[0], ward.sites[ward.names[0]].home
-    for file, content in changes.items():
-        peers = json.loads((home / PEERS).read_text(encoding="utf-8"))
-        if content == "four":
-            content = json.dumps({one: key for one, key in peers.items() if one != ward.names[-1]})
-        if content == "twice":  # one key under two names is one hospital
-            content = json.dumps({**peers, ward.names[-1]: peers[ward.names[-2]]})
-        if content is None:
-            (home / file).unlink()
-        else:
-            ward.write(name, file, content)
+    ward = made(first={"policy": replace(POLICY, **rules)} | ({} if trust is None else {"peers": trust}))
     for stage in STAGES:
         with pytest.raises(PrivacyError, match=match):
-            Dishonest(ward).ask(name, stage, {})
-    assert not (home / "secure").exists()
-    assert ward.paid() == {}
+            Dishonest(ward).ask(ward.names[0], stage, {})
+    assert not (ward.home(ward.names[0]) / "secure").exists()
+    assert {*ward.paid().values()} <= {(0, 0)}
 
 
 def test_nobody_is_masked_with_who_is_not_who_its_name_says(made: Any) -> None:
     ward = made()
     *others, stranger = ward.names
-    (ward.sites[stranger].home / "identity.key").write_bytes(bytes(32))
+    (ward.home(stranger) / "identity.key").write_bytes(bytes(32))
     server = Dishonest(ward)
     server.roster = Roster.of({name: server.ask(name, KEYS, {}) for name in ward.names}, 1)
     server.config["roster"] = "/".join(ward.names)
@@ -301,7 +299,7 @@ def test_nobody_is_masked_with_who_is_not_who_its_name_says(made: Any) -> None:
 
 def test_of_two_stories_about_who_is_there_a_mask_comes_off_in_one(made: Any) -> None:
     """Of four hospitals the last, 3, colludes: it signs and tells whatever the server likes."""
-    server = Dishonest(made(4, policy=POLICY + "minimum_colluders = 0")).masked()
+    server = Dishonest(made(4, policy=TRUSTING)).masked()
     signed = {place: server.sign(place, "013") for place in (0, 1, 3)}
     assert server.unmask(0, "013", signed).any()
     with pytest.raises(PrivacyError, match="changed survivors"):
@@ -310,8 +308,7 @@ def test_of_two_stories_about_who_is_there_a_mask_comes_off_in_one(made: Any) ->
         server.sign(2, "013")  # nor that it has left
     with pytest.raises(PrivacyError, match="too few hospitals survived"):
         server.sign(2, "23")
-    assert server.ward.sites[server.names[3]].home is not None
-    identity = own_identity(server.ward.sites[server.names[3]].home)
+    identity = own_identity(server.ward.home(server.names[3]))
     statement = server.standing("123").statement(session_of_sum(server), server.roster.digest)
     forged = {2: server.sign(2, "123"), 3: masking.to_words(masking.signed(identity, statement)), 1: signed[1]}
     with pytest.raises(PrivacyError, match="have signed"):
@@ -335,7 +332,7 @@ def test_a_server_cannot_leave_hospitals_out_where_one_may_collude(made: Any, ev
 
 
 def test_two_stories_at_once_are_one_story(made: Any) -> None:
-    server = Dishonest(made(4, policy=POLICY + "minimum_colluders = 0")).masked()
+    server = Dishonest(made(4, policy=TRUSTING)).masked()
 
     def sign(survivors: str) -> int:
         try:
@@ -359,7 +356,7 @@ def test_two_quorums_share_an_honest_hospital(hospitals: int) -> None:
 
 def test_secrets_of_a_sum_that_was_given_up_go_after_a_week(made: Any) -> None:
     server = Dishonest(made(3)).masked()
-    (path,) = (server.ward.sites[server.names[0]].home / "secure").glob("*.json")
+    (path,) = (server.ward.home(server.names[0]) / "secure").glob("*.json")
     kept = json.loads(path.read_text(encoding="utf-8"))["secrets"]
     session = Session.of(path.parent, "another", server.names[0])
     session.begin()

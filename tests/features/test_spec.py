@@ -76,7 +76,7 @@ def test_every_setting_that_decides_features_is_in_the_fingerprint(monkeypatch: 
         ({"backbone": "lite0", "features": "ritch"}, "did you mean 'rich'"),
         ({"backbone": "lite0", "features": "4+4"}, "names a tap twice"),
         ({"backbone": "lite1"}, "did you mean 'lite0'"),
-        ({"image_size": 31}, "image-size=31 is too small"),
+        ({"image_size": 31}, "image-size=31 must be from 32 to 2048"),
         ({"backbone": "random:lite0+table"}, "a table has no backbone to join"),
         ({"backbone": "random:lite0+random:lite0"}, "names a backbone twice"),
         ({"backbone": "random:lite0+random:lite1"}, "did you mean 'lite0'"),

@@ -197,3 +197,10 @@ def test_a_plan_that_costs_more_than_it_promises_opens_no_gate() -> None:
         plan = Plan("private-x", FACTS, (step,))
         with pytest.raises(BudgetError, match="promises 2"):
             gate.check(gate.Demand(plan, 0, 1, plan.digest))
+
+
+@pytest.mark.parametrize("changes", [{"sampling": 0.5}, {"inner": 2}])
+def test_a_plan_that_counts_on_what_no_release_does_opens_no_gate(changes: dict[str, float]) -> None:
+    plan = Plan("private-x", FACTS, (Step("x", {"sums": 100.0}, {"sums": 1.0}, **changes),))  # type: ignore[arg-type]
+    with pytest.raises(PrivacyError, match="sampling"):
+        gate.check(gate.Demand(plan, 0, 1, plan.digest))

@@ -1,16 +1,13 @@
 """Plans, keys, ledgers and tables for tests."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from medtl_core.privacy.accounting import mu_for
-from medtl_core.privacy.identity import PEERS, public_identity
 from medtl_core.privacy.ledger import Identity, Key, Ledger
 from medtl_core.privacy.plan import Plan, Step, Terms
-from medtl_core.privacy.policy import POLICY, Policy
+from medtl_core.privacy.policy import Policy
 
 TERMS = Terms(4.0, 1e-5, hospitals=3, colluders=1, cases=20, width=6, classes=3, secure=False)
 SITE = Identity("north", "f" * 64)
@@ -28,14 +25,6 @@ def key(number: int = 1, question: str = "q", made: Plan | None = None) -> Key:
 
 def ledger(folder: Path, policy: Policy | None = None, identity: Identity = SITE) -> Ledger:
     return Ledger(folder / "privacy", identity, policy or Policy())
-
-
-def exchange_identities(homes: Mapping[str, Path], rules: str) -> None:
-    """Lets hospitals, by name, trust each other for secure sums, under a policy of further rules."""
-    peers = json.dumps({name: public_identity(home) for name, home in homes.items()})
-    for home in homes.values():
-        (home / POLICY).write_text(f"secure_sum = true\n{rules}", encoding="utf-8")
-        (home / PEERS).write_text(peers, encoding="utf-8")
 
 
 def write_tables(folder: Path, *names: str, patients: int = 40) -> None:
