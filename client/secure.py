@@ -5,6 +5,7 @@ other survivors) is refused, because two stories together would open a hospital'
 hospitals apart: masks are taken off only for survivors that a quorum of the roster has signed (`privacy.roster`).
 """
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -174,7 +175,7 @@ def _masked(session: Session, roster: Roster, arrays: Arrays, request: PrivateRe
 
 
 def _closed(request: PrivateRequest, closed: Ints) -> Released:
-    size = sum(array.size for array in request.sums().update.arrays.values())
+    size = sum(math.prod(shape) for shape in request.demand.shapes.values())
     with request.ledger() as ledger:
         witness = request.witness(ledger)
     return replace(_unpaid({"masked": np.zeros(size, np.int64), "closed": closed}), witness=witness)

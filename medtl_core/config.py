@@ -151,6 +151,7 @@ class Settings:
                 self.privacy != "none" and self.test != "server",
                 f"privacy={self.privacy} needs test=server: hospitals' figures on their cases are not free",
             ),
+            (self.privacy != "none" and self.min_cell, "privacy needs min-cell=0: who is summed hangs on nobody else"),
         ):
             if refused:
                 raise ConfigError(reason)

@@ -4,13 +4,21 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
-from collections.abc import Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medtl_core.errors import MedtlError, RunError, WeightsError
+
+#: What no file's name holds as it is.
+_SIGNS = re.compile(r"[^\w@ .,+()-]|^\.")
+#: Bytes of a file's name to which an ending and a temporary mark can be added: disks allow 255.
+_LONGEST_FILE = 228
 
 
 def cache_folder(setting: str) -> Path | None:
@@ -104,6 +112,35 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return value
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Returns what files of such names, hospitals' for instance, are called on any disk, by name.
+
+    Letters, digits, spaces and _@.,+()- stay, every other sign and a first dot is percent-encoded. A name too long for
+    a disk is cut, and names that a disk may take for one (it may not tell capitals) are told apart by a hash.
+
+    Example:
+        >>> file_names(["local@King's College"])["local@King's College"]
+        'local@King%27s College'
+        >>> sorted(file_names(["north", "North"]).values())
+        ['North~43f853bb', 'north~dc365e79']
+    """
+    encoded = {
+        name: _SIGNS.sub(lambda sign: "".join(f"%{byte:02X}" for byte in sign[0].encode()), name) for name in names
+    }
+    alike = Counter(map(_folded, encoded.values()))
+    files = {}
+    for name, file in encoded.items():
+        unlike = alike[_folded(file)] == 1 and len(file.encode()) <= _LONGEST_FILE
+        mark = hashlib.sha256(name.encode()).hexdigest()[:8]  # no sign stays a tilde, so that a mark is one
+        files[name] = file if unlike else f"{file.encode()[: _LONGEST_FILE - 9].decode(errors='ignore')}~{mark}"
+    return files
+
+
+def _folded(file: str) -> str:
+    """What names have in common that a disk may take for one."""
+    return unicodedata.normalize("NFC", file.casefold())
 
 
 def file_of(stem: Path, suffix: str) -> Path:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx import HTTPStatusError
 
 from medtl_core.fingerprint import PROTOCOL_MARK
+from medtl_core.flower import compat
 from medtl_core.privacy.policy import Policy
 from tests.deployed import asking_app, node_processes
 from tests.harness.children import tail
@@ -110,6 +112,14 @@ def test_a_bundle_with_other_code_is_neither_unpacked_nor_run_nor_installed(door
     assert f"this site {PROTOCOL_MARK}" in old["error"]
     assert "is not unpacked" in door.log()
     assert not list(door.hospital.rglob("*.py"))  # no file of the bundle anywhere in the hospital's folder
+
+
+def test_nobody_else_on_the_machine_takes_the_hospitals_messages(door: Door) -> None:
+    _, node, *_ = door.processes()
+    words = Path(f"/proc/{node}/cmdline").read_text(encoding="utf-8").split("\0")
+    address = f"127.0.0.1:{words[words.index('--port') + 1]}"
+    with pytest.raises(HTTPStatusError, match="401"):
+        compat.task_source(address, b"a guess")()
 
 
 def test_a_killed_process_costs_one_message_and_the_node_hears_of_it_at_once(door: Door) -> None:

@@ -18,12 +18,13 @@ from medtl_core.federation.saved import load_packed
 from medtl_core.federation.secure_sum import parted
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.gate import unscaled
+from medtl_core.privacy.identity import public_identity
 from medtl_core.privacy.ledger_report import balance, ledgers
 from medtl_core.privacy.masking import Secrets
 from medtl_core.privacy.policy import Policy
-from medtl_core.privacy.witnesses import FILE
+from medtl_core.privacy.witnesses import FILE, KEYS
 from simulations.secure_sight import opened, secrets_of
-from tests.deployed import HOLD, kill_node, listening_app, wait_for
+from tests.deployed import HOLD, copy_app, kill_node, listening_app, wait_for
 from tests.harness.processes import Deployment
 from tests.hospital import made_hospital, peers_of
 from tests.privacy.made import write_tables
@@ -37,7 +38,9 @@ RUN: Mapping[str, Any] = {
     "data": "", "backbone": "table", "sites": 3, "shots": 40, "privacy": "mean", "epsilon": 1.0, "public-cases": 40,
     "bootstrap": 20, "deadline": 300.0, "secure-sum": True,
 }  # fmt: skip
-POLICY = Policy(max_epsilon=1.2, mechanisms=("private-mean",), require_private=True, secure_sum=True)
+POLICY = Policy(
+    max_epsilon=1.2, mechanisms=("private-mean",), require_private=True, public_patients=40, secure_sum=True
+)
 PATIENCE = 400.0
 
 
@@ -107,6 +110,24 @@ def test_a_deployed_secure_sum_is_paid_for_and_remembered(place: Place) -> None:
         assert path.stat().st_mode & 0o077 == 0, path
     for log in [*place.home.glob("*.log"), place.out / "events.jsonl", place.out / "result.json"]:
         assert "patient-" not in log.read_text(encoding="utf-8", errors="replace"), log
+
+
+@pytest.mark.door
+def test_a_second_node_under_a_bound_name_is_refused_and_the_hospital_takes_part(place: Place) -> None:
+    (place.folder / "srv").mkdir()
+    bound = {"north": public_identity(place.states / "north")}  # a person wrote it before the first run
+    (place.folder / "srv" / KEYS).write_text(json.dumps(bound), encoding="utf-8")
+    fake = made_hospital(place.folder / "impostor", "north", place.folder / "east.csv", policy=POLICY)
+    config = {**place.config, "secure-sum": False, "sites": 4, "quorum": 0.75, "epsilon": 0.9}
+    with Deployment([fake, *place.nodes], home=place.home) as deployment:
+        assert deployment.run(copy_app(place.folder), config, timeout=PATIENCE) == "finished:completed"
+    stored = json.loads((place.out / "result.json").read_text(encoding="utf-8"))
+    assert [(row["site"], row["code"]) for row in stored["failures"]] == [("north", "identity")]
+    assert list(stored["sites"]) == [*NAMES]
+    keys = {name: public_identity(place.states / name) for name in NAMES}
+    assert json.loads((place.folder / "srv" / KEYS).read_text(encoding="utf-8")) == keys
+    books = {book.site: (book.reserved, book.released) for book in map(balance, ledgers(place.states))}
+    assert books == dict.fromkeys(NAMES, (1, 1))
 
 
 @pytest.mark.slow  # Flower takes a minute to notice a SuperNode that is gone

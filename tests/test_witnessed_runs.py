@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,18 @@ RUN: Mapping[str, Any] = {
     "data": "", "backbone": "table", "sites": len(NAMES), "shots": 20, "bootstrap": 20, "privacy": "mean",
     "epsilon": 0.5, "public-cases": 4, "quorum": 0.5,
 }  # fmt: skip
+POLICY = Policy(public_patients=40)
 
 
 class Ward:
     """Hospitals with folders of their own, and one server's."""
 
     def __init__(self, folder: Path, place: Path, secure: bool) -> None:
-        self.folder, self.runs, self.names, self.secure = folder, 0, list(NAMES), secure
+        self.folder, self.data, self.runs, self.names, self.secure = folder, place, 0, list(NAMES), secure
         places = {"test-path": str(place / "test.csv"), "state": str(folder / "server")}
         self.values = {**RUN, **places, "secure-sum": secure}
         # in a secure sum one of the four may drop out, if nobody is taken for a colluder
-        policy = Policy(secure_sum=secure, minimum_colluders=0)
+        policy = replace(POLICY, secure_sum=secure, minimum_colluders=0)
         own = {"cache": str(place / "cache"), "policy": policy, "peers": peers_of(map(self.home, NAMES))}
         self.nodes = [made_hospital(self.home(name), name, place / f"{name}.csv", **own) for name in NAMES]
 
@@ -106,7 +108,7 @@ def test_a_deleted_ledger_is_refused_by_name(made: Ward) -> None:
     shutil.rmtree(made.home(name) / ("privacy" if made.secure else "."))
     for _ in range(2):  # it does not even join, and nothing is begun anew by asking again
         ((_, why),) = made.run()
-        assert why.startswith("error: ConfigError" if not made.secure else "error: PrivacyError")
+        assert why.startswith("error: PrivacyError")
         assert not (made.home(name) / "privacy").exists()
 
 
@@ -180,6 +182,21 @@ def test_an_answer_that_tells_it_wrongly_is_refused_by_the_server(
     assert match in first[1]
     assert {site for site, _ in more} <= {name}
     assert known.remembered()[name] == before[name]
+
+
+def test_an_impostor_cannot_poison_what_the_server_knows_of_an_absent_hospital(known: Ward) -> None:
+    name, before = known.names[1], known.remembered()
+    (place,) = (number for number, home in enumerate(known.nodes) if Path(home["hospital"]).name == name)
+    true, fake = known.nodes[place], known.folder / "impostor" / name
+    known.nodes[place] = made_hospital(fake, name, known.data / "west.csv", cache=str(known.data / "cache"))
+    (failure,) = known.run(telling(name, lambda about: about.update({"witness-seq": 2**52})))
+    assert failure[0] == name
+    assert failure[1].startswith("identity: node ")
+    assert known.remembered()[name] == before[name]
+    assert balance(fake / "privacy").reserved == 0
+    known.nodes[place] = true
+    assert known.run() == []
+    assert known.remembered() == known.stands()
 
 
 def test_a_damaged_memory_ends_the_run_before_anything_is_asked(known: Ward) -> None:

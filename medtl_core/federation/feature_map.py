@@ -13,11 +13,20 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request
+from medtl_core.federation.hospitals import ArraySpec, Check, Hospitals, Request
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family
-from medtl_core.heads.crossval import TEMPERATURES, Choice, choose, held_out
-from medtl_core.heads.statistics import Float, Statistics, collect, pack, unpack
+from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
+from medtl_core.heads.statistics import (
+    ROUNDING,
+    Float,
+    Statistics,
+    collect,
+    contradiction,
+    diagonal,
+    pack,
+    unpack,
+)  # fmt: skip
 from medtl_core.values import Array, Released
 
 _Key = TypeVar("_Key")
@@ -124,25 +133,38 @@ class Reading:
     def sums(self, phase: str = "") -> Sums:
         """Returns the summed statistics (phase "NAME_statistics" unless stated)."""
         expect = {
-            "counts": ArraySpec((self.folds, self.classes)),
+            "counts": ArraySpec((self.folds, self.classes), least=0.0, step=1.0),
             "sums": ArraySpec((self.folds, self.classes, self.width)),
             "gram": ArraySpec((self.folds, self.width * (self.width + 1) // 2)),
         }
-        parts = unpack(self._asked("statistics", self.sent, expect, phase))
+
+        def check(arrays: Mapping[str, Array], cases: int) -> str:
+            squares = diagonal(arrays["gram"], self.width)
+            return contradiction(arrays["counts"], arrays["sums"], squares, cases)
+
+        parts = unpack(self._asked("statistics", self.sent, expect, phase, check))
         whole = sum(parts[1:], start=parts[0])
         return Sums(whole, [whole - part for part in parts])
 
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:
         """Returns summed losses and hits of fold heads [F, S, C, d + 1]; see `heads.crossval.held_out`."""
         strengths = heads.shape[1]
-        losses = ArraySpec((strengths, len(TEMPERATURES), self.classes))
-        expect = {"losses": losses, "hits": ArraySpec((strengths, self.classes))}
-        return self._asked("validate", {**self.sent, "heads": heads.astype(np.float32)}, expect, phase)
+        losses = ArraySpec((strengths, len(TEMPERATURES), self.classes), least=0.0)
+        expect = {"losses": losses, "hits": ArraySpec((strengths, self.classes), least=0.0, step=1.0)}
+
+        def check(arrays: Mapping[str, Array], cases: int) -> str:
+            most = {"losses": WORST * cases * (1.0 + ROUNDING), "hits": float(cases)}
+            more = [name for name in most if (arrays[name].sum(axis=-1) > most[name]).any()]
+            return f"its {more[0]} are more than its cases can give" if more else ""
+
+        return self._asked("validate", {**self.sent, "heads": heads.astype(np.float32)}, expect, phase, check)
 
     def _asked(
-        self, step: str, arrays: Mapping[str, Array], expect: Mapping[str, ArraySpec], phase: str
-    ) -> dict[str, Array]:
-        request = Request(self.map.task(step), arrays, {**self.config, "folds": self.folds}, expect, phase)
+        self, step: str, arrays: Mapping[str, Array], expect: Mapping[str, ArraySpec], phase: str,
+        check: Check | None = None,
+    ) -> dict[str, Array]:  # fmt: skip
+        config = {**self.config, "folds": self.folds}
+        request = Request(self.map.task(step), arrays, config, expect, phase, check=check)
         return self.hospitals.total(request)
 
 

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def serve(hospital: Hospital, app_folder: Path) -> None:
         try:
             while True:
                 if token := node.next_task():
-                    tasks.add(_forked(lambda token=token: _keep(app, node.address, token)))  # type: ignore[misc]
+                    tasks.add(_forked(partial(_keep, app, node.address, token)))
                 tasks -= _ended(tasks)
                 time.sleep(_PAUSE)
         finally:
@@ -137,7 +138,7 @@ def _keep(app: App, address: str, token: str) -> int:
         "run %d, %r: answered by the installed medtl; the run's bundle, SHA-256 %s, is not unpacked",
         task.message.metadata.run_id, task.message.metadata.message_type, task.bundle,
     )  # fmt: skip
-    worker = _forked(lambda: _work(app, task))
+    worker = _forked(partial(_work, app, task))
     with task.alive():
         _, status = os.waitpid(worker, 0)
     if status:

@@ -16,6 +16,9 @@ from medtl_core.values import Array, Update
 
 Float = NDArray[np.float64]
 
+#: By how much, relatively, sums of a few thousand rounded numbers may be off.
+ROUNDING = 1e-6
+
 #: Added to every standard deviation, so that a constant feature divides by something.
 TINY = 1e-6
 
@@ -90,6 +93,34 @@ def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
     """Returns the folds of a message made by `pack`, or of a sum of such messages."""
     rows = zip(arrays["counts"], arrays["sums"], arrays["gram"], strict=True)
     return [Statistics(counts, sums, square(packed, sums.shape[1])) for counts, sums, packed in rows]
+
+
+def contradiction(counts: Float, sums: Float, squares: Float, cases: int) -> str:
+    """Returns why sums over parts of a hospital's cases cannot be true, or "".
+
+    Args:
+        counts: [F, C] cases of each class in each part.
+        sums: [F, C, d] of their features.
+        squares: [F, d] sums of the squared features of each part.
+        cases: of the hospital, which are those of all parts and classes together.
+
+    Example:
+        >>> contradiction(np.array([[2.0]]), np.array([[[3.0]]]), np.array([[4.0]]), 2)
+        'its sums of squares are less than its sums imply'
+    """
+    if counts.sum() != cases:
+        return "its class counts do not add up to the number of cases it registered"
+    if sums[counts == 0].any():
+        return "it sums features of a class of which it counts no case"
+    least = (sums**2 / np.maximum(counts, 1.0)[..., None]).sum(axis=1)  # Cauchy and Schwarz, class by class
+    if (least > squares * (1.0 + ROUNDING) + ROUNDING).any():
+        return "its sums of squares are less than its sums imply"
+    return ""
+
+
+def diagonal(packed: Float, width: int) -> Float:
+    """Returns the diagonals [..., d] of packed upper triangles [..., d(d+1)/2]."""
+    return np.asarray(packed[..., np.cumsum([0, *range(width, 1, -1)])])
 
 
 def upper(matrix: Float) -> Float:

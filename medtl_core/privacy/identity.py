@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -70,7 +71,7 @@ def trusted_peers(home: Path) -> Mapping[str, str] | None:
         raise PrivacyError(f"{path} cannot be read; nothing is masked") from error
     if not isinstance(peers, dict) or not all(isinstance(key, str) for key in peers.values()):
         raise PrivacyError(f"{path} must be a JSON object of hospital names and their public keys; nothing is masked")
-    return peers
+    return _composed(peers)
 
 
 def deployed_peers(table: Mapping[str, Any], where: str) -> Mapping[str, str]:
@@ -82,4 +83,9 @@ def deployed_peers(table: Mapping[str, Any], where: str) -> Mapping[str, str]:
     for name, key in table.items():
         if not isinstance(key, str) or not _KEY.fullmatch(key):
             raise PrivacyError(f"{where}: {name!r} must be a public key, the 64 digits `medtl site identity` prints")
-    return dict(table)
+    return _composed(table)
+
+
+def _composed(peers: Mapping[str, str]) -> Mapping[str, str]:
+    """The names as hospitals bear them: composed, however a person's keyboard or disk has written them."""
+    return {unicodedata.normalize("NFC", name): key for name, key in peers.items()}

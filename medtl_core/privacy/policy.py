@@ -22,11 +22,13 @@ class Policy:
         max_epsilon: that all releases about its patients may cost together, over all runs and for ever.
         delta: at which they are counted; a plan with a larger delta is refused.
         max_releases: how many releases there may be.
-        minimum_patients: fewer than this, and the hospital takes no part.
-        public_patients: the number of patients it has made public, at most those it has; 0 = none. A run that takes
-            more for granted is then refused without a look at the patients, so that asking again tells nothing.
+        minimum_patients: with fewer public ones than this the hospital takes no part.
+        public_patients: the number of patients it has made public, at most those it has; 0 = none: then a hospital that
+            owns its data takes no part. A run that takes more for granted is refused without a look at the patients.
         mechanisms: names of private methods it takes part in; empty = every one medtl has.
         require_private: whether everything that is not private is refused, whatever the run's settings say.
+        one_image_per_patient: whether data without patient ids may be summed privately, every case as a patient of its
+            own. A patient with several cases is then protected less than promised.
         secure_sum: whether it takes part in secure sums, whose noise it shares with the hospitals it has exchanged
             identities with; without, its own noise alone keeps the promise.
         minimum_colluders: of those hospitals, how many may pool what they know with a dishonest server; a run whose
@@ -40,6 +42,7 @@ class Policy:
     public_patients: int = 0
     mechanisms: tuple[str, ...] = ()
     require_private: bool = False
+    one_image_per_patient: bool = False
     secure_sum: bool = False
     minimum_colluders: int = 1
 
@@ -52,24 +55,39 @@ class Policy:
                 "minimum_patients must be at least 1"
             )
 
-    def admit(self, plan: Plan, patients: int) -> None:
-        """Refuses a plan the hospital does not take part in.
+    def check_promises(self, patients: int) -> None:
+        """Refuses a policy that promises the public what the hospital does not have; a matter of its own, untold.
 
         Raises:
-            PrivacyError: the mechanism is not allowed, delta is larger than the policy's, or the policy itself does not
-                fit the patients.
-            PatientsError: there are too few patients, or fewer than the run takes as public.
+            PrivacyError: the hospital has fewer patients than it made public, or delta is not below one over them.
+        """
+        if patients < self.public_patients or self.delta * patients >= 1:
+            raise PrivacyError(
+                f"policy: public_patients={self.public_patients} is more than the {patients} patients here, or "
+                f"delta={self.delta} is not below one over them; correct the policy"
+            )
+
+    def admit(self, plan: Plan, patients: int | None = None) -> None:
+        """Refuses a plan the hospital does not take part in.
+
+        Args:
+            plan: of the run.
+            patients: of a simulated hospital. None = the hospital owns its data: how many patients it has is looked at
+                by itself alone, when it starts (`check_promises`), and never for an answer.
+
+        Raises:
+            PrivacyError: the mechanism is not allowed, delta is larger than the policy's, no number of patients is
+                public, or the policy of a simulated hospital does not fit its patients.
+            PatientsError: there are fewer public patients than the run takes for granted or the policy asks for.
             BudgetError: the plan alone promises less than the policy asks for.
         """
         if self.mechanisms and plan.mechanism not in self.mechanisms:
             allowed = ", ".join(self.mechanisms)
             raise PrivacyError(f"policy: mechanism {plan.mechanism!r} is not allowed here, only {allowed}")
-        if patients < self.public_patients or self.delta * patients >= 1:  # whatever the run asks
-            raise PrivacyError(
-                f"policy: public_patients={self.public_patients} is more than the {patients} patients here, or "
-                f"delta={self.delta} is not below one over them; correct the policy"
-            )
         known = self.public_patients or patients
+        if known is None:
+            raise PrivacyError("policy: no number of patients is public; set public_patients to one you surely have")
+        self.check_promises(known if patients is None else patients)  # whatever the run asks
         if known < max(self.minimum_patients, plan.terms.cases):
             raise PatientsError(
                 f"policy: {known} patients; at least {max(self.minimum_patients, plan.terms.cases)} are needed: "

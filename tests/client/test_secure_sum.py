@@ -27,7 +27,7 @@ from medtl_core.federation.secure_sum import STAGES
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.privacy import masking
-from medtl_core.privacy.gate import noised
+from medtl_core.privacy.gate import noise_of
 from medtl_core.privacy.identity import own_identity
 from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.policy import Policy
@@ -41,7 +41,7 @@ KEYS, SHARES, MASKED, SURVIVORS, UNMASK = STAGES
 WIDTH, EPSILON = 2 * COLUMNS, 1e5
 PUBLIC = {"mean": np.zeros(WIDTH), "scale": np.ones(WIDTH), "basis": np.eye(WIDTH)}
 SHAPES = {"counts": (CLASSES,), "sums": (CLASSES, WIDTH)}
-POLICY = Policy(max_epsilon=EPSILON, secure_sum=True)
+POLICY = Policy(max_epsilon=EPSILON, public_patients=2, secure_sum=True)
 #: Who takes nobody for a colluder leaves room for one that drops out.
 TRUSTING = replace(POLICY, minimum_colluders=0)
 #: What a liar makes of its answer to a task.
@@ -67,7 +67,8 @@ class Ward:
     def sum(self, lies: Mapping[str, Lie]) -> dict[str, Array]:
         """One private-mean of all of them, of whom some lie."""
         self.study.hospitals = Staged(self.sites, lies)
-        return noised_sum(self.study, find_method("private-mean"), 0, PUBLIC, SHAPES)  # type: ignore[arg-type]
+        method = find_method("private-mean")
+        return noised_sum(self.study, method, 0, PUBLIC, SHAPES, config={"gram": False})  # type: ignore[arg-type]
 
     def counts(self, names: Sequence[str]) -> Array:
         """The true numbers of patients of each class at some hospitals."""
@@ -135,7 +136,7 @@ class Dishonest:
         method = find_method("private-mean")
         self.plan = plan_of(method, ward.study)  # type: ignore[arg-type]
         self.config = {"method": method.name, "step": 0, "round": 1, "plan": self.plan.digest}
-        self.config |= {"inner": "private_statistics"}
+        self.config |= {"inner": "private_statistics", "gram": False}
 
     def masked(self) -> "Dishonest":
         """The sum up to its third stage, by the book."""
@@ -255,7 +256,7 @@ def test_who_left_before_anyone_masked_costs_nothing_but_its_noise(made: Any) ->
 
 def test_the_noise_is_shared_by_those_who_are_there(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shared: list[int] = []
-    monkeypatch.setattr("medtl_core.privacy.gate.noised", lambda *told: shared.append(told[-1]) or noised(*told))
+    monkeypatch.setattr("medtl_core.privacy.gate.noise_of", lambda *told: shared.append(told[-1]) or noise_of(*told))
     ward = made(colluders=2)
     ward.sum({ward.names[0]: silent(SHARES)})
     assert shared == [4 - 2] * 4

@@ -350,9 +350,24 @@ def test_the_policy_wins(policy: Policy, patients: int) -> None:
         policy.admit(plan(terms=TERMS), patients)
 
 
+def test_of_a_hospital_that_owns_its_data_only_public_numbers_count() -> None:
+    Policy(public_patients=20).admit(plan(terms=TERMS))
+    for policy, error in (
+        (Policy(), PrivacyError), (Policy(public_patients=19), PatientsError),
+        (Policy(public_patients=20, minimum_patients=21), PatientsError),
+        (Policy(public_patients=20, delta=0.05), PrivacyError),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            policy.admit(plan(terms=TERMS))
+    for policy, patients in ((Policy(public_patients=20), 19), (Policy(delta=0.05), 20)):  # at its start, by itself
+        policy.check_promises(500 if policy.public_patients else 19)
+        with pytest.raises(PrivacyError, match="correct the policy"):
+            policy.check_promises(patients)
+
+
 def test_with_a_public_number_no_answer_depends_on_the_patients() -> None:
     policy = Policy(public_patients=30)
-    for patients in (30, 31, 500):
+    for patients in (None, 30, 31, 500):
         policy.admit(plan(terms=replace(TERMS, cases=30)), patients)
         with pytest.raises(PatientsError, match="30 patients; at least 31"):
             policy.admit(plan(terms=replace(TERMS, cases=31)), patients)
