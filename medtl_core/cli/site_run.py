@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medtl_core.cli.app_folder import installed_app
+from medtl_core.data.source import count_patients
 from medtl_core.errors import ConfigError
 from medtl_core.privacy.hospital import Hospital, Server, initialise, read_hospital
 from medtl_core.privacy.hospital_file import HOSPITAL
@@ -55,6 +56,8 @@ def run(folder: Folder) -> None:
     """Let a hospital take part in runs, with its own installed medtl, until the process is ended."""
     hospital = read_hospital(folder)
     _check_server(hospital.server, hospital.folder / HOSPITAL)
+    if hospital.policy.public_patients:  # else it takes part in no private run
+        hospital.policy.check_promises(count_patients(Path(hospital.data)))
     app = installed_app()
     os.umask(0o077)
     os.environ.update(_ENVIRONMENT, FLWR_HOME=str(hospital.folder / "flower"))
