@@ -104,11 +104,6 @@ def _found(settings: Any) -> Any:
     return source
 
 
-def _loud(rows: Array) -> Array:
-    """Rows are divided by the longest one's length."""
-    return rows / np.maximum(np.linalg.norm(rows, axis=1).max(initial=0.0), 1e-12)
-
-
 def _each(rows: Array, label: Array, names: Array) -> patients.Patients:
     """Every case counts as a patient."""
     return patients.by_patient(rows, label, np.arange(len(rows)).astype(str))
@@ -119,7 +114,6 @@ FAULTS = {
     "hold-out": ("client.site.private_source", _drawn),
     "min-cell": ("client.site.private_source", _large),
     "nobody left": ("client.site.private_source", _found),
-    "common scale": ("medtl_core.privacy.patients.unit", _loud),
     "case by case": ("medtl_core.methods.private.public_pca.by_patient", _each),
 }
 
