@@ -38,17 +38,19 @@ ONLY = {
     "opacus": ("medtl_core.methods.private",),
 }
 
-#: Physical lines of a room; the sum is the budget of the whole.
+#: Physical lines of a room; the sum is at most the budget of the whole.
 ROOMS = {
-    "base": 1050, "data": 1600, "data/synthetic": 450, "backbones": 1100, "features": 1050, "heads": 580,
-    "evaluation": 1150, "privacy": 1900, "federation": 1500, "flower": 1150, "methods": 2250, "methods/finetune": 1050,
-    "methods/personal": 900, "methods/private": 800, "audit": 900, "report": 1400, "sweep": 600, "cli": 1550,
-    "server": 450, "client": 570,
+    "base": 1150, "data": 1650, "data/synthetic": 450, "backbones": 1150, "features": 1050, "heads": 680,
+    "evaluation": 1150, "privacy": 2600, "federation": 2200, "flower": 1680, "methods": 2800, "methods/finetune": 1080,
+    "methods/personal": 950, "methods/private": 1150, "audit": 1300, "report": 1400, "sweep": 600, "cli": 1550,
+    "server": 450, "client": 950,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")
 #: Budgets of sums and of single files: physical lines but for the corridor's, which are lines of code.
 WHOLE, CODE, TESTS, SIMULATIONS, METHOD, METHOD_MEDIAN = 22_000, 6_000, 16_000, 2_900, 250, 60
+#: What each capability since the redesign may add to the whole and to the tests; the corridor's budget stays.
+ADDED = {"the hospital's door: its code, rules, budget, audit": (4_000, 3_200)}
 
 
 @dataclass(frozen=True)
@@ -216,11 +218,12 @@ class House:
     def sums(self) -> dict[str, tuple[float, float]]:
         """Returns what is measured over several rooms: a figure and its budget."""
         methods = [file.lines for file in self.method_files] or [0]
+        more, more_tests = (sum(added) for added in zip(*ADDED.values(), strict=True))
         return {
-            "medtl_core + server + client, lines": (sum(f.lines for room in ROOMS for f in self.of(room)), WHOLE),
+            "medtl_core + server + client, lines": (sum(f.lines for room in ROOMS for f in self.of(room)), WHOLE + more),
             "corridor, lines of code": (sum(file.code for room in READ for file in self.of(room)), CODE),
             "simulations, lines": (sum(file.lines for file in self.of("simulations")), SIMULATIONS),
-            "tests, lines": (sum(_lines(path) for path in (ROOT / "tests").rglob("*.py")), TESTS),
+            "tests, lines": (sum(_lines(path) for path in (ROOT / "tests").rglob("*.py")), TESTS + more_tests),
             "methods, median file": (median(methods), METHOD_MEDIAN),
             "methods, longest file": (methods[-1], METHOD),
             "imports against the order": (len(self.breaches()), 0),
