@@ -220,7 +220,10 @@ class House:
         methods = [file.lines for file in self.method_files] or [0]
         more, more_tests = (sum(added) for added in zip(*ADDED.values(), strict=True))
         return {
-            "medtl_core + server + client, lines": (sum(f.lines for room in ROOMS for f in self.of(room)), WHOLE + more),
+            "medtl_core + server + client, lines": (
+                sum(f.lines for room in ROOMS for f in self.of(room)),
+                WHOLE + more,
+            ),
             "corridor, lines of code": (sum(file.code for room in READ for file in self.of(room)), CODE),
             "simulations, lines": (sum(file.lines for file in self.of("simulations")), SIMULATIONS),
             "tests, lines": (sum(_lines(path) for path in (ROOT / "tests").rglob("*.py")), TESTS + more_tests),
