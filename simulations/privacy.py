@@ -111,6 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = options(__doc__, "privacy", ("run", "table"))
     parser.add_argument("--sets", default=",".join(DATA), help="data sets to run, with commas between")
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--epsilons", default="", help="only these, with commas between")
+    parser.add_argument("--modes", default="", help="only these of free, secure and open")
+    parser.add_argument("--methods", default="", help="only these mechanisms")
     chosen = parser.parse_args(arguments)
     if chosen.what == "table":
         print(table(chosen.out))
@@ -119,8 +122,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := sorted(set(wanted) - set(DATA)):
         parser.error(f"--sets knows {', '.join(DATA)}, not {', '.join(unknown)}")
     out = chosen.out.absolute()
-    asked = (cell for cell in cells(chosen.seeds) if cell.data in wanted)
-    jobs = (Job(cell.folder(out), settings(cell.settings(chosen.data))) for cell in asked)
+    epsilons, modes = [float(word) for word in chosen.epsilons.split(",") if word], chosen.modes.split(",")
+    asked = (
+        cell
+        for cell in cells(chosen.seeds)
+        if cell.data in wanted and (not epsilons or cell.epsilon in epsilons) and (not modes[0] or cell.mode in modes)
+    )
+    only = {"methods": chosen.methods} if chosen.methods else {}
+    jobs = (Job(cell.folder(out), settings({**cell.settings(chosen.data), **only})) for cell in asked)
     return carry_out(parser, chosen, jobs, "privacy")
 
 
