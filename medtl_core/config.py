@@ -36,6 +36,8 @@ _LOCAL = ("cache", "data_path", "test_path", "weights", *_SERVER)
 _SERVERS_PLACES = ("data_path", "test_path", "out", "state")
 #: ... and these it names itself.
 _HOSPITALS_PLACES = ("cache", "weights")
+#: Words of a promise: without one they would be ignored.
+_PROMISE = ("epsilon", "delta", "secure_sum", "colluders")
 #: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
 _RETIRED: Mapping[str, Value] = {"shift": ""}
 
@@ -193,6 +195,20 @@ class Settings:
                 raise ConfigError(f"under privacy no run sets {name}: each hospital's own file does")
         places = dict.fromkeys((*_SERVERS_PLACES, *_HOSPITALS_PLACES), "")
         return self.replace(**{**places, "test_path": "of the server" if self.test_path else ""})
+
+    def without_promise(self) -> "Settings":
+        """Returns them without privacy, and without the words that only a promise needs."""
+        return self.replace(privacy="none", **{name: getattr(Settings, name) for name in _PROMISE})
+
+    def check_promise(self) -> None:
+        """Refuses words of a promise where none is made.
+
+        Raises:
+            ConfigError: names the first.
+        """
+        idle = [name for name in _PROMISE if getattr(self, name) != getattr(Settings, name)]
+        if self.privacy == "none" and idle:
+            raise ConfigError(f"{_kebab(idle[0])} has no effect with privacy=none; set privacy=auto, or leave it out")
 
     def replace(self, **changes: Value) -> "Settings":
         """Returns a copy with some fields changed (field names, not kebab-case)."""

@@ -28,6 +28,7 @@ def main(grid: Grid, context: Context) -> None:
     """Runs one study; what it found lies in the settings' `out` folder."""
     one_thread()
     chosen = settings(context.run_config)
+    chosen.check_promise()
     methods = chosen_methods(chosen)
     out = Path(chosen.out) if chosen.out else None
     events = Events(out / "events.jsonl" if out else None, getattr(grid, "listener", None))

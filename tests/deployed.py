@@ -75,31 +75,44 @@ def listening_app(folder: Path) -> Path:
     return app
 
 
-#: A ServerApp that sends what `out`.ask says, one message after another, and writes the answers down as `out`.
+#: A ServerApp that sends what `out`.ask says to every node, one message after another, and writes the answers down as
+#: `out`: of each question one a node, in the order of their ids.
 ASKING = """
 import json
 import time
 from pathlib import Path
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import ServerApp
 
 app = ServerApp()
 
 
+def shown(reply):
+    if reply.has_error():
+        return {"error": reply.error.reason}
+    words = {name: dict(row) for name, row in reply.content.config_records.items()}
+    arrays = {name: [one.dtype, *one.shape] for name, one in reply.content.array_records["arrays"].items()}
+    return {"error": "", **words, "arrays": arrays}
+
+
 @app.main()
 def main(grid, context):
     out, answers = Path(context.run_config["out"]), []
-    while not (nodes := list(grid.get_node_ids())):
+    while len(nodes := sorted(grid.get_node_ids())) < context.run_config["sites"]:
         time.sleep(0.1)
-    for kind, group in json.loads(out.with_suffix(".ask").read_text()):
-        content = RecordDict({"arrays": ArrayRecord({}), "config": ConfigRecord({})})
-        wanted = set(grid.push_messages([Message(content, nodes[0], kind, group_id=group)]))
-        while not (replies := list(grid.pull_messages(wanted))):
+    for kind, group, *more in json.loads(out.with_suffix(".ask").read_text()):
+        arrays, config = more or ({}, {})
+        sent = ArrayRecord({name: Array(np.array(value, np.float64)) for name, value in arrays.items()})
+        content = RecordDict({"arrays": sent, "config": ConfigRecord(config)})
+        wanted = dict(zip(grid.push_messages([Message(content, node, kind, group_id=group) for node in nodes]), nodes))
+        found = {}
+        while wanted:
             time.sleep(0.1)
-        (reply,) = replies
-        shown = {name: dict(row) for name, row in reply.content.config_records.items()} if reply.has_content() else {}
-        answers.append({"error": reply.error.reason if reply.has_error() else "", **shown})
+            for reply in grid.pull_messages(list(wanted)):
+                found[wanted.pop(reply.metadata.reply_to_message_id)] = shown(reply)
+        answers.append([found[node] for node in nodes])
     out.write_text(json.dumps(answers))
 """
 

@@ -129,6 +129,13 @@ def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
         ("data check", 2, ""),
         ("report", 2, ""),
         ("simulate --set shotz=5", 1, "error: unknown setting 'shotz'; did you mean 'shots'?\n"),
+        ("simulate epsilon=4", 1, "error: epsilon has no effect with privacy=none; set privacy=auto"),
+        ("simulate methods=ridge secure-sum=true", 1, "error: secure-sum has no effect with privacy=none"),
+        (
+            "simulate methods=ridge,auto privacy=auto public-cases=20",
+            1,
+            "error: methods names ridge, which is not private",
+        ),
         ("simulate nothere", 1, "error: no scenario 'nothere'"),
         ("simulate --data nowhere", 1, "error: there is no folder or file 'nowhere'"),
         ("data check nowhere", 1, "error: there is no folder or file 'nowhere'"),

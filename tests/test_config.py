@@ -78,3 +78,11 @@ def test_scenario_errors(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "nested.toml").write_text("[a]\nb = 1\n")
     with pytest.raises(ConfigError, match=words):
         read_scenario(tmp_path / f"{name}.toml")
+
+
+@pytest.mark.parametrize("words", [{"epsilon": 2.0}, {"secure_sum": True}, {"delta": 1e-6}, {"colluders": 2}])
+def test_words_of_a_promise_are_refused_where_none_is_made(words: dict[str, float]) -> None:
+    Settings(privacy="auto", **words).check_promise()  # type: ignore[arg-type]
+    Settings(**words).without_promise().check_promise()  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="has no effect with privacy=none"):
+        Settings(**words).check_promise()  # type: ignore[arg-type]

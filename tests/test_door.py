@@ -11,9 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from medtl_core.config import settings
+from medtl_core.federation.private import terms_of
+from medtl_core.federation.registry import find_method
 from medtl_core.fingerprint import PROTOCOL_MARK
+from medtl_core.privacy.hospital import LEDGER
+from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.policy import Policy
 from tests.deployed import asking_app, node_processes
 from tests.harness.children import tail
@@ -67,8 +73,7 @@ class Door:
         out.with_suffix(".ask").write_text(json.dumps(questions), encoding="utf-8")
         values = {**RUN, "test-path": str(self.folder / "test.csv"), "out": str(out)}
         assert self.deployment.run(app, values, timeout=300) == "finished:completed"
-        answers: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))
-        return answers
+        return [answer for (answer,) in json.loads(out.read_text(encoding="utf-8"))]
 
     def processes(self) -> list[int]:
         return node_processes(self.home, self.hospital)
@@ -110,7 +115,7 @@ def test_a_bundle_with_other_code_is_neither_unpacked_nor_run_nor_installed(door
         "at-server"
     ]  # where whoever submits a run runs code of their own
     assert joined["about"]["site"] == "north"
-    assert joined.keys() == {"error", "about"}
+    assert joined.keys() == {"error", "about", "arrays"}
     assert stolen.keys() == old.keys() == newer.keys() == {"error"}
     assert f"speaks protocol-7, this site {PROTOCOL_MARK}" in newer["error"]
     assert f"this site {PROTOCOL_MARK}" in old["error"]
@@ -154,3 +159,56 @@ def test_the_node_ends_with_a_resident_that_was_killed(door: Door) -> None:
     while door.processes():
         assert time.monotonic() < end, door.log()
         time.sleep(0.1)
+
+
+#: What tells two hospitals apart whatever their patients are: their names, keys and the hashes of their ledgers.
+OWN = ("site", "witness-hash", "identity", "identity-signature")
+WIDTH, PATIENTS = 4, 24
+
+
+def hostile_questions(values: dict[str, Any]) -> list[list[Any]]:
+    """What a server may ask to learn of one patient from who answers: the right question, overflow, NaN, shapes."""
+    plan = find_method("private-mean").plan(terms_of(settings(values), WIDTH, 2))  # type: ignore[attr-defined]
+    config = {"method": "private-mean", "step": 0, "round": 1, "plan": plan.digest, "gram": False}
+    right = {"mean": [0.0] * WIDTH, "scale": [1.0] * WIDTH, "basis": np.eye(WIDTH).tolist()}
+    wide, big = np.zeros((WIDTH, 1)), 1e306
+    wide[0] = np.sqrt(big)
+    asked = [
+        right,
+        {**right, "scale": [1 / np.sqrt(big)] * WIDTH, "basis": wide.tolist()},
+        {**right, "mean": [float("nan")] * WIDTH},
+        *({**right, "mean": [[0.0] * WIDTH] * cases} for cases in (PATIENTS - 1, PATIENTS)),
+        {**right, "head": [[0.0] * WIDTH]},
+        {},
+    ]
+    return [[*JOIN], *(["train.private_statistics", PROTOCOL_MARK, arrays, config] for arrays in asked)]
+
+
+def test_real_hospitals_that_differ_in_one_patient_are_not_told_apart(tmp_path: Path) -> None:
+    write_tables(tmp_path, "north", patients=PATIENTS - 1)
+    rows = (tmp_path / "north.csv").read_text(encoding="utf-8")
+    (tmp_path / "south.csv").write_text(f"{rows}\n1,patient-extreme,south,train,1e30,-97.31", encoding="utf-8")
+    policy = Policy(public_patients=20, require_private=True)
+    nodes = [
+        made_hospital(tmp_path / name, name, tmp_path / f"{name}.csv", policy=policy) for name in ("north", "south")
+    ]
+    out, place = tmp_path / "out.json", tmp_path / "place"
+    base = {**RUN, "sites": 2, "privacy": "mean", "epsilon": 0.5, "out": str(out)}
+    runs = [(base, hostile_questions(base)), (base | {"min-cell": 12}, [JOIN]), (base | {"cache": str(place)}, [JOIN])]
+    with Deployment(nodes, home=tmp_path / "flower") as deployment:
+        for number, (values, questions) in enumerate(runs):
+            out.with_suffix(".ask").write_text(json.dumps(questions), encoding="utf-8")
+            app = asking_app(tmp_path / f"run-{number}")
+            assert deployment.run(app, values, timeout=300) == "finished:completed"
+            for question, pair in zip(questions, json.loads(out.read_text(encoding="utf-8")), strict=True):
+                one, other = ({**answer, "about": without(answer.get("about", {}))} for answer in pair)
+                assert one == other, question
+                assert bool(one["error"]) == (number > 0 or question not in questions[:2]), question
+    assert not place.exists()
+    first, second = (balance(tmp_path / name / LEDGER) for name in ("north", "south"))
+    assert (first.reserved, first.released, first.spent) == (second.reserved, second.released, second.spent)
+    assert first.released == 1
+
+
+def without(about: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in about.items() if name not in OWN}

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from medtl_core.config import Value, read_assignments, read_scenario, settings
+from medtl_core.config import Settings, Value, read_assignments, read_scenario, settings
 from medtl_core.errors import ConfigError, DataError, did_you_mean, positive
 from medtl_core.flower.run import RunPlan
 from medtl_core.store import read_json
@@ -74,6 +74,26 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
         app=app,
         name=name,
     )
+
+
+def check_effect(assignments: Sequence[str], chosen: Settings) -> None:
+    """Refuses words that a person typed and a run under such settings would ignore.
+
+    Raises:
+        ConfigError: a word of privacy without privacy, or a method that is not private with it.
+    """
+    from medtl_core.federation.registry import chosen_methods, read_methods
+
+    typed = _assigned(assignments)
+    if chosen.privacy == "none":
+        idle = [word for word in ("epsilon", "delta", "secure-sum", "colluders", "public-cases") if word in typed]
+        if idle:
+            raise ConfigError(f"{idle[0]} has no effect with privacy=none; set privacy=auto, or leave it out")
+    elif "methods" in typed:
+        run = {method.name for method in chosen_methods(chosen)}
+        left = [method.name for method in read_methods(chosen.methods) if method.name not in run]
+        if left:
+            raise ConfigError(f"methods names {left[0]}, which is not private; with privacy name private methods only")
 
 
 def name_data(text: str, named: str = "") -> dict[str, Value]:

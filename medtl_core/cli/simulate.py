@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
-from medtl_core.cli.plan import RunOrder, make_plan
+from medtl_core.cli.plan import RunOrder, check_effect, make_plan
 from medtl_core.flower.run import Progress, RunPlan, run_seeds
 from medtl_core.run_folder import create_run
 
@@ -64,6 +64,7 @@ def simulate_command(
     """
     scenario, pairs = console.scenario_and_settings(words or (), assignments or ())
     plan = make_plan(RunOrder(scenario, pairs, data, seeds, workers, wire or None, out), find_app(app))
+    check_effect(pairs, plan.settings)
     summary = simulate_shown(plan, quiet)
     if as_json:
         console.show_json(summary.as_dict())

@@ -83,7 +83,7 @@ def jobs(sweep: Sweep) -> Iterator[Job]:
     shared = sweep.plan.settings
     for seed, shots in product(range(sweep.plan.seeds), sweep.shots):
         chosen = shared.replace(shots=shots, seed=shared.seed + seed)
-        yield _job(sweep, FREE, 0.0, chosen)
+        yield _job(sweep, FREE, 0.0, chosen.without_promise())
         chosen = chosen.replace(public_cases=chosen.public_cases or fewest_patients(chosen))
         for epsilon in sweep.epsilons:
             private = chosen.replace(privacy="auto", epsilon=epsilon, secure_sum=sweep.secure)
