@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from flwr.app import ConfigRecord, RecordDict
@@ -96,13 +97,14 @@ def test_a_signature_is_good_for_its_own_key_name_run_and_node_only(
 
 
 def test_a_signature_that_was_overheard_is_of_no_use_to_another_node(ward, toy, keys: dict[str, Path]) -> None:
-    heard: dict[str, str] = {}
+    heard: Queue[dict[str, str]] = Queue()  # hospitals answer in threads: the second waits for what the first said
 
     def repeat(part: int, content: RecordDict) -> RecordDict:
         about = content["about"]
         if part == 0:
-            heard.update({key: about[key] for key in ("identity", "identity-signature")})
-        return content if part == 0 else RecordDict({**content, "about": ConfigRecord({**about, **heard})})
+            heard.put({key: about[key] for key in ("identity", "identity-signature")})
+            return content
+        return RecordDict({**content, "about": ConfigRecord({**about, **heard.get(timeout=10)})})
 
     hospitals = ward(toy(**named("north", "north"), homes={0: keys["north"]}, join_twist=repeat), 2).hospitals
     assert (list(hospitals.weights), told(hospitals)) == (["north"], [("node 1001", "identity")])
