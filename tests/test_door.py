@@ -195,6 +195,9 @@ def test_real_hospitals_that_differ_in_one_patient_are_not_told_apart(tmp_path: 
     out, place = tmp_path / "out.json", tmp_path / "place"
     base = {**RUN, "sites": 2, "privacy": "mean", "epsilon": 0.5, "out": str(out)}
     runs = [(base, hostile_questions(base)), (base | {"min-cell": 12}, [JOIN]), (base | {"cache": str(place)}, [JOIN])]
+    kind, mark, arrays, config = hostile_questions(base)[1]
+    keys = ["train.secure_keys", mark, arrays, config | {"inner": kind.partition(".")[2]}]
+    runs.append((base | {"secure-sum": True}, [keys]))
     with Deployment(nodes, home=tmp_path / "flower") as deployment:
         for number, (values, questions) in enumerate(runs):
             out.with_suffix(".ask").write_text(json.dumps(questions), encoding="utf-8")
