@@ -51,7 +51,7 @@ test-deploy: $(STAMP)  ## real Flower processes on loopback: `flwr run`, SuperLi
 	$(BIN)/python -m pytest -m "deployed and not door"
 
 test-door: $(STAMP)  ## attacks on a hospital's door: real processes, thousands of neighbouring data sets and fuzzed requests
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m door
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m door
 
 test-wheel: $(STAMP)  ## builds the wheel, installs it where no checkout can be seen, and runs quickstart in an empty folder
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py

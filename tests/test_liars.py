@@ -10,9 +10,7 @@ from tests.deployed import copy_app
 from tests.harness.processes import Deployment
 from tests.test_private_deployed import PATIENCE, Place
 
-pytestmark = [
-    pytest.mark.deployed, pytest.mark.door, pytest.mark.timeout(600), pytest.mark.usefixtures("clean_environment")
-]  # fmt: skip
+pytestmark = [pytest.mark.deployed, pytest.mark.timeout(600), pytest.mark.usefixtures("clean_environment")]
 
 NAMES = ("A&E", "King's College", "east", "liar", "north")
 LIAR = """
