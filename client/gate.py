@@ -14,7 +14,7 @@ from medtl_core.federation.registry import answer, find_method, private_task
 from medtl_core.federation.tasks import Arrays, Config
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.gate import Demand, release
-from medtl_core.privacy.ledger import Identity, Key, Ledger, fingerprint
+from medtl_core.privacy.ledger import LEDGER, Identity, Key, Ledger, fingerprint
 from medtl_core.privacy.noise import system_entropy
 from medtl_core.privacy.plan import Terms
 from medtl_core.privacy.policy import Policy, read_policy
@@ -134,7 +134,7 @@ def private_request(site: Site, name: str, arrays: Arrays, config: Config) -> Pr
         raise PrivacyError(f"the plan of {method.name} does not hold {name!r} as step {step}")
     if site.home is None:
         raise PrivacyError("privacy needs a folder for every hospital's ledger: name one with state=FOLDER")
-    books = site.home / "privacy" / method.name if site.simulated else site.home / "privacy"
+    books = site.home / LEDGER / (method.name if site.simulated else "")
     default = Policy(terms.epsilon, terms.delta, secure_sum=True, minimum_colluders=0) if site.simulated else None
     policy = read_policy(site.home, default)
     policy.admit(plan, len(np.unique(site.data.patients)) if site.simulated else None)

@@ -4,9 +4,7 @@ The messages of a sum may be processes of their own. What was answered is answer
 was told once stays; then the secrets go, so that a later copy of the folder opens nothing.
 """
 
-import fcntl
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,7 +18,7 @@ import numpy as np
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy import masking
 from medtl_core.privacy.masking import Ints, Secrets
-from medtl_core.store import to_json, write_bytes
+from medtl_core.store import locked, to_json, write_bytes
 from medtl_core.values import Array
 
 #: Seconds after which a sum that nobody came back to has no secrets any more: a week.
@@ -123,12 +121,8 @@ class Session:
         """Two messages at once, of two processes, must not both be the first."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = os.open(self.path.parent / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with locked(self.path.parent / "lock"):
                 yield
-            finally:
-                os.close(lock)
         except OSError as error:
             raise PrivacyError(
                 f"the secure sum's state cannot be written ({error.strerror}); nothing is told"

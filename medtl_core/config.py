@@ -6,7 +6,7 @@ roads read one vocabulary. An unknown key is refused with the nearest known name
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,15 +200,16 @@ class Settings:
         """Returns them without privacy, and without the words that only a promise needs."""
         return self.replace(privacy="none", **{name: getattr(Settings, name) for name in _PROMISE})
 
-    def check_promise(self) -> None:
-        """Refuses words of a promise where none is made.
+    def check_promise(self, typed: Collection[str] = ()) -> None:
+        """Refuses words of a promise where none is made: those that differ from the usual, and those a person typed.
 
         Raises:
             ConfigError: names the first.
         """
-        idle = [name for name in _PROMISE if getattr(self, name) != getattr(Settings, name)]
+        idle = [_kebab(name) for name in _PROMISE if getattr(self, name) != getattr(Settings, name)]
+        idle += [word for word in map(_kebab, (*_PROMISE, "public_cases")) if word in typed]
         if self.privacy == "none" and idle:
-            raise ConfigError(f"{_kebab(idle[0])} has no effect with privacy=none; set privacy=auto, or leave it out")
+            raise ConfigError(f"{idle[0]} has no effect with privacy=none; set privacy=auto, or leave it out")
 
     def replace(self, **changes: Value) -> "Settings":
         """Returns a copy with some fields changed (field names, not kebab-case)."""

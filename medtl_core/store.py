@@ -1,5 +1,6 @@
 """Files that appear whole or not at all, strict JSON, and arrays beside a manifest that holds their SHA-256."""
 
+import fcntl
 import hashlib
 import json
 import math
@@ -8,7 +9,8 @@ import re
 import secrets
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,21 @@ def write_bytes(path: Path, content: bytes, *, mode: int = 0o666, new: bool = Fa
         raise
     if not mode & 0o077:
         sync_folder(path.parent)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock of a file meanwhile, and waits for other processes that do; the file is made, its owner's alone.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,7 +13,8 @@ from medtl_core.federation.registry import chosen_methods
 from medtl_core.federation.study import Study
 from medtl_core.fingerprint import agreement
 from medtl_core.flower.exchange import ExchangeTerms, GridHospitals
-from medtl_core.privacy.witnesses import KEYS, Witnesses
+from medtl_core.privacy.identity import PEERS
+from medtl_core.privacy.witnesses import Witnesses
 from medtl_core.runtime import one_thread
 
 from .results import write
@@ -36,7 +37,7 @@ def main(grid: Grid, context: Context) -> None:
     task, spec = reference.source.examples.task, reference.spec
     agreed = agreement(chosen, task.classes, spec.fingerprint)
     state = Path(chosen.state) if chosen.state else None
-    remembers = state and (chosen.privacy != "none" or (state / KEYS).is_file())
+    remembers = state and (chosen.privacy != "none" or (state / PEERS).is_file())
     terms = ExchangeTerms(agreed, chosen.sites, chosen.quorum, chosen.deadline)
     hospitals = GridHospitals(grid, terms, events, Witnesses(state if remembers else None, agreed))
     hospitals.join()

@@ -18,7 +18,7 @@ from medtl_core.config import settings
 from medtl_core.federation.private import terms_of
 from medtl_core.federation.registry import find_method
 from medtl_core.fingerprint import PROTOCOL_MARK
-from medtl_core.privacy.hospital import LEDGER
+from medtl_core.privacy.ledger import LEDGER
 from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.policy import Policy
 from tests.deployed import asking_app, node_processes

@@ -18,11 +18,11 @@ from medtl_core.federation.saved import load_packed
 from medtl_core.federation.secure_sum import parted
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.gate import unscaled
-from medtl_core.privacy.identity import public_identity
+from medtl_core.privacy.identity import PEERS, public_identity
 from medtl_core.privacy.ledger_report import balance, ledgers
 from medtl_core.privacy.masking import Secrets
 from medtl_core.privacy.policy import Policy
-from medtl_core.privacy.witnesses import FILE, KEYS
+from medtl_core.privacy.witnesses import FILE
 from simulations.secure_sight import opened, secrets_of
 from tests.deployed import HOLD, copy_app, kill_node, listening_app, wait_for
 from tests.harness.processes import Deployment
@@ -116,7 +116,7 @@ def test_a_deployed_secure_sum_is_paid_for_and_remembered(place: Place) -> None:
 def test_a_second_node_under_a_bound_name_is_refused_and_the_hospital_takes_part(place: Place) -> None:
     (place.folder / "srv").mkdir()
     bound = {"north": public_identity(place.states / "north")}  # a person wrote it before the first run
-    (place.folder / "srv" / KEYS).write_text(json.dumps(bound), encoding="utf-8")
+    (place.folder / "srv" / PEERS).write_text(json.dumps(bound), encoding="utf-8")
     fake = made_hospital(place.folder / "impostor", "north", place.folder / "east.csv", policy=POLICY)
     config = {**place.config, "secure-sum": False, "sites": 4, "quorum": 0.75, "epsilon": 0.9}
     with Deployment([fake, *place.nodes], home=place.home) as deployment:
@@ -125,7 +125,7 @@ def test_a_second_node_under_a_bound_name_is_refused_and_the_hospital_takes_part
     assert [(row["site"], row["code"]) for row in stored["failures"]] == [("north", "identity")]
     assert list(stored["sites"]) == [*NAMES]
     keys = {name: public_identity(place.states / name) for name in NAMES}
-    assert json.loads((place.folder / "srv" / KEYS).read_text(encoding="utf-8")) == keys
+    assert json.loads((place.folder / "srv" / PEERS).read_text(encoding="utf-8")) == keys
     books = {book.site: (book.reserved, book.released) for book in map(balance, ledgers(place.states))}
     assert books == dict.fromkeys(NAMES, (1, 1))
 

@@ -23,8 +23,10 @@ from medtl_core.errors import PrivacyError
 from medtl_core.federation.tasks import SiteData
 from medtl_core.flower.grid import LocalGrid, LocalOptions
 from medtl_core.flower.run import load_apps
-from medtl_core.privacy.hospital import LEDGER, Hospital, initialise
+from medtl_core.privacy.hospital import Hospital, initialise
 from medtl_core.privacy.identity import IDENTITY, own_identity
+from medtl_core.privacy.journal import LINES
+from medtl_core.privacy.ledger import LEDGER
 from medtl_core.privacy.noise import Entropy
 from medtl_core.privacy.policy import Policy
 from medtl_core.runtime import quiet
@@ -124,7 +126,7 @@ class Door:
 
 def ledger_length(home: Path) -> int:
     """Returns how many records the ledger of a hospital holds."""
-    return (home / LEDGER / "ledger.jsonl").read_bytes().count(b"\n")
+    return (home / LEDGER / LINES).read_bytes().count(b"\n")
 
 
 def as_table(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

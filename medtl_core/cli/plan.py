@@ -85,11 +85,8 @@ def check_effect(assignments: Sequence[str], chosen: Settings) -> None:
     from medtl_core.federation.registry import chosen_methods, read_methods
 
     typed = _assigned(assignments)
-    if chosen.privacy == "none":
-        idle = [word for word in ("epsilon", "delta", "secure-sum", "colluders", "public-cases") if word in typed]
-        if idle:
-            raise ConfigError(f"{idle[0]} has no effect with privacy=none; set privacy=auto, or leave it out")
-    elif "methods" in typed:
+    chosen.check_promise(typed)
+    if chosen.privacy != "none" and "methods" in typed:
         run = {method.name for method in chosen_methods(chosen)}
         left = [method.name for method in read_methods(chosen.methods) if method.name not in run]
         if left:

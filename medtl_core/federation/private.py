@@ -29,8 +29,8 @@ from medtl_core.values import Array
 #: The arrays of a public map (`privacy.patients.PublicMap`), which every private request brings.
 MAP: Mapping[str, str] = {"mean": "d", "scale": "d", "basis": "dk"}
 #: Every number of a request lies within this, and some within less: nothing made of them leaves float64.
-LARGEST = 1e6
-_RANGES: Mapping[str, tuple[float, float]] = {"scale": (TINY, LARGEST), "weights": (0.0, 1.0)}
+LARGEST_ASKED = 1e6
+_RANGES: Mapping[str, tuple[float, float]] = {"scale": (TINY, LARGEST_ASKED), "weights": (0.0, 1.0)}
 #: What every private request says: the method, where in its plan it stands, and which plan the server has in mind.
 _WORDS: Mapping[str, type] = {"method": str, "step": int, "round": int, "plan": str}
 #: How the words of a ledger's witness begin; see `privacy.witnesses.from_values`.
@@ -133,7 +133,7 @@ def _check_arrays(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> None
     if arrays.keys() != shapes.keys():
         raise PrivacyError(f"the request must hold the arrays {sorted(shapes)}, and no others")
     for name, shape in shapes.items():
-        low, high = _RANGES.get(name, (-LARGEST, LARGEST))
+        low, high = _RANGES.get(name, (-LARGEST_ASKED, LARGEST_ASKED))
         array = arrays[name]
         if array.dtype != np.float64 or array.shape != shape:
             raise PrivacyError(f"the request's {name!r} is {array.dtype} {array.shape}, not float64 {shape}")
@@ -200,7 +200,7 @@ def noised_sum(
     plan = plan_of(method, study)
     sent = {**(config or {}), "method": method.name, "step": step, "round": number, "plan": plan.digest}
     expect = {name: _released(plan.steps[step], name, shape) for name, shape in shapes.items()}
-    read = {name: np.clip(array, -LARGEST, LARGEST) for name, array in arrays.items()}
+    read = {name: np.clip(array, -LARGEST_ASKED, LARGEST_ASKED) for name, array in arrays.items()}
     phase, check = _phase(method, plan, step), partial(_negative_gram, plan.steps[step])
     request = Request(plan.steps[step].task, read, sent, expect, phase, ledger=method.name, check=check)
     if study.settings.secure_sum:

@@ -26,7 +26,8 @@ from medtl_core.flower.records import (
     validate,
     validate_join,
 )  # fmt: skip
-from medtl_core.privacy.witnesses import HOSPITAL, KEYS, Witnesses, as_values
+from medtl_core.privacy.identity import PEERS
+from medtl_core.privacy.witnesses import HOSPITAL, Witnesses, as_values
 
 _Answer = TypeVar("_Answer")
 
@@ -118,7 +119,7 @@ class GridHospitals(Hospitals):
         for node, answer in claims:
             if node not in rightful:
                 text = f"node {node} joined as {site!r} without the identity key that this name is bound to"
-                remedy = f"if the hospital has a new key, a person removes the name from {KEYS} in `state`"
+                remedy = f"if the hospital has a new key, a person removes the name from {PEERS} in `state`"
                 self._fail(tally, FailedReply(site, "identity", f"{text}; {remedy}"))
             elif len(rightful) > 1:
                 text = f"{len(rightful)} nodes joined as {site!r}; give every hospital its own name"

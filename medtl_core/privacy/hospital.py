@@ -18,13 +18,11 @@ from medtl_core.errors import ConfigError, PrivacyError
 from medtl_core.privacy.hospital_file import HOSPITAL, checked, is_deployed, kinds_of, read_toml
 from medtl_core.privacy.identity import IDENTITY, PEERS, deployed_peers, kept_key, own_identity, trusted_peers
 from medtl_core.privacy.journal import Journal, is_begun
-from medtl_core.privacy.ledger import SITE_KEY
+from medtl_core.privacy.ledger import LEDGER, SITE_KEY
 from medtl_core.privacy.policy import POLICY, Policy, deployed_policy, read_policy
 from medtl_core.store import write_bytes
 from medtl_core.values import site_name
 
-#: Folder of the ledger, in the hospital's.
-LEDGER = "privacy"
 _WORDS = ("name", "data", "cache", "weights", "device")
 _TABLES = ("server", "policy", "peers")
 

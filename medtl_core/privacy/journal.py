@@ -18,7 +18,8 @@ from medtl_core.store import sync_folder, to_json, write_bytes
 
 #: The hash before the first record.
 GENESIS = "0" * 64
-_LINES, _HEAD, _LOCK = "ledger.jsonl", "head.json", "lock"
+#: The journal's files in its folder.
+LINES, HEAD, _LOCK = "ledger.jsonl", "head.json", "lock"
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,10 @@ class Journal:
             self.close()
 
     def _write_head(self, seq: int, last: str) -> None:
-        write_bytes(self.folder / _HEAD, to_json({"seq": seq, "hash": last}).encode(), mode=0o600)
+        write_bytes(self.folder / HEAD, to_json({"seq": seq, "hash": last}).encode(), mode=0o600)
 
     def _open(self) -> None:
-        path, head = self.folder / _LINES, _read_head(self.folder)
+        path, head = self.folder / LINES, _read_head(self.folder)
         new = not path.is_file()
         if new and head is not None:
             raise _missing(path)
@@ -159,7 +160,7 @@ def read_journal(folder: Path) -> tuple[Record, ...]:
     Raises:
         PrivacyError: there is none, or it is damaged or shortened.
     """
-    path = folder / _LINES
+    path = folder / LINES
     try:
         while True:
             head, content = _read_head(folder), path.read_bytes()
@@ -173,12 +174,12 @@ def read_journal(folder: Path) -> tuple[Record, ...]:
 
 def is_begun(folder: Path) -> bool:
     """Returns whether a journal was begun in a folder and is still there; the folder may be gone, or not mounted."""
-    return (folder / _LINES).is_file() and (folder / _HEAD).is_file()
+    return (folder / LINES).is_file() and (folder / HEAD).is_file()
 
 
 def _read_head(folder: Path) -> tuple[int, str] | None:
     """Number and hash of the last record that was acknowledged, or None where no record ever was."""
-    path = folder / _HEAD
+    path = folder / HEAD
     if not path.is_file():
         return None
     try:

@@ -19,8 +19,9 @@ from medtl_core.privacy.plan import GaussianEvent, Plan, Step
 from medtl_core.privacy.policy import Policy
 from medtl_core.store import write_bytes
 
-#: File in the folder of a hospital with the key of its fingerprints.
-SITE_KEY = "site.key"
+#: In the folder of a hospital: the folder of its one ledger (a simulated hospital's has one a method in it), and the
+#: file with the key of its fingerprints.
+LEDGER, SITE_KEY = "privacy", "site.key"
 UNIT, ADJACENCY = "patient", "add or remove one patient"
 
 

@@ -8,12 +8,9 @@ from typing import Any
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.hospital_file import HOSPITAL, is_deployed, read_toml
-from medtl_core.privacy.journal import GENESIS, Journal, Record, read_journal
-from medtl_core.privacy.ledger import budget_of, events_of, of_kind
+from medtl_core.privacy.journal import GENESIS, HEAD, LINES, Journal, Record, read_journal
+from medtl_core.privacy.ledger import LEDGER, budget_of, events_of, of_kind
 from medtl_core.privacy.policy import Policy, read_policy
-
-#: Folder of a deployed hospital's one ledger, in the hospital's; a simulated one has a folder a method in it.
-_DEPLOYED = "privacy"
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def ledgers(folder: Path) -> tuple[Path, ...]:
     Raises:
         PrivacyError: there is none.
     """
-    files = (*folder.rglob("ledger.jsonl"), *folder.rglob("head.json"))
+    files = (*folder.rglob(LINES), *folder.rglob(HEAD))
     folders = {path.parent for path in files if path.is_file() and path.stat().st_size}
     if not folders:
         raise PrivacyError(f"there is no ledger in {folder}; name a hospital's folder, or a run's state folder")
@@ -98,7 +95,7 @@ def _name_of(home: Path) -> str:
 def _policy_of(folder: Path, records: Iterable[Record]) -> Policy:
     """The rules that hold for a ledger: those its hospital wrote, or else what a simulated one promised last."""
     home = folder.resolve().parent
-    if folder.resolve().name == _DEPLOYED:
+    if folder.resolve().name == LEDGER:
         return read_policy(home)
     terms = [record.body["terms"] for record in of_kind(records, "plan")][-1:]
     return read_policy(home.parent, *(Policy(max_epsilon=last["epsilon"], delta=last["delta"]) for last in terms))

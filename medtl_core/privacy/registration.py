@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medtl_core.errors import PrivacyError
+from medtl_core.privacy import masking
+from medtl_core.privacy.identity import own_identity
 
 _KEY, _SIGNATURE = "identity", "identity-signature"
 
@@ -43,9 +45,6 @@ def introduction(home: Path, claim: Claim) -> dict[str, str]:
     Raises:
         PrivacyError: the identity key in the hospital's folder cannot be read or made.
     """
-    from medtl_core.privacy import masking
-    from medtl_core.privacy.identity import own_identity
-
     identity = own_identity(home)
     signature = masking.signed(identity, claim.statement)
     return {_KEY: masking.identity_public(identity).hex(), _SIGNATURE: signature.hex()}
@@ -60,8 +59,6 @@ def introduced(values: Mapping[str, object], claim: Claim) -> str:
     key, signature = values.get(_KEY), values.get(_SIGNATURE)
     if key is None and signature is None:
         return ""
-    from medtl_core.privacy import masking
-
     try:
         public = bytes.fromhex(str(key))
         masking.check_signature(public, bytes.fromhex(str(signature)), claim.statement, claim.site)

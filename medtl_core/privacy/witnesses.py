@@ -4,23 +4,20 @@ So an older ledger that was put back is noticed, and a node that takes another h
 safeguard against a server: it lets an honest one tell a hospital that its disk has forgotten.
 """
 
-import fcntl
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
 from medtl_core.errors import PrivacyError, RunError
-from medtl_core.store import read_json, to_json, write_bytes
+from medtl_core.privacy.identity import PEERS, trusted_peers
+from medtl_core.store import locked, read_json, to_json, write_bytes
 from medtl_core.values import Witness
 
 #: Whose a ledger is: the hospital's, for all its runs; or in a simulation one method's of one run.
 HOSPITAL, METHOD = "hospital", "method"
 #: The file in the server's folder, and the lock beside it.
 FILE, _LOCK = "witnesses.json", "witnesses.lock"
-#: The file beside it with the identity keys of names, of the form of a hospital's trusted peers: a person may write it.
-KEYS = "peers.json"
 #: The three values as they travel, either way.
 _OWNER, _SEQ, _HASH = "witness-ledger", "witness-seq", "witness-hash"
 #: More records than a ledger can have.
@@ -105,13 +102,9 @@ class Witnesses:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with locked(self._folder / _LOCK):
                 self._join(self._folder / FILE)
                 self._join_keys(self._folder)
-            finally:
-                os.close(lock)
         except OSError as error:
             why = f"what is remembered of hospitals' ledgers cannot be kept in {self._folder} ({error.strerror})"
             raise PrivacyError(f"{why}; make the folder writable, or name another with `state`") from error
@@ -127,12 +120,11 @@ class Witnesses:
             write_bytes(path, to_json(content).encode(), mode=0o600)
 
     def _join_keys(self, folder: Path) -> None:
-        from medtl_core.privacy.identity import trusted_peers
-
+        """The keys lie in a file of the form of a hospital's trusted peers, which a person may write."""
         written = trusted_peers(folder) or {}
         self._keys = {**self._keys, **written}
         if self._keys != written:
-            write_bytes(folder / KEYS, to_json(dict(sorted(self._keys.items()))).encode(), mode=0o600)
+            write_bytes(folder / PEERS, to_json(dict(sorted(self._keys.items()))).encode(), mode=0o600)
 
     def _key(self, site: str, method: str, ledger: str) -> str:
         """A site's name holds no slash."""

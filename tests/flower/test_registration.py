@@ -8,8 +8,8 @@ import pytest
 from flwr.app import ConfigRecord, RecordDict
 
 from medtl_core.errors import PrivacyError
-from medtl_core.privacy.identity import public_identity
-from medtl_core.privacy.witnesses import KEYS, Witnesses
+from medtl_core.privacy.identity import PEERS, public_identity
+from medtl_core.privacy.witnesses import Witnesses
 from tests.flower.conftest import AGREED
 
 RUN = "a" * 64
@@ -38,14 +38,14 @@ def test_a_name_is_bound_at_first_use_and_an_impostor_of_an_absent_hospital_is_r
     state = tmp_path / "state"
     both = toy(**named("north", "south"), homes={0: keys["north"], 1: keys["south"]})
     assert told(ward(both, 2, witnesses=Witnesses(state, RUN)).hospitals) == []
-    bound = json.loads((state / KEYS).read_text(encoding="utf-8"))
+    bound = json.loads((state / PEERS).read_text(encoding="utf-8"))
     assert bound == {name: public_identity(keys[name]) for name in ("north", "south")}
     for homes in ({0: keys["impostor"], 1: keys["south"]}, {1: keys["south"]}):  # another key, and none
         hospitals = ward(toy(**named("north", "south"), homes=homes), 2, witnesses=Witnesses(state, RUN)).hospitals
         assert (list(hospitals.weights), told(hospitals)) == (["south"], [("north", "identity")])
     hospitals = ward(both, 2, witnesses=Witnesses(state, "b" * 64)).hospitals  # another run: the true one is welcome
     assert (list(hospitals.weights), told(hospitals)) == (["north", "south"], [])
-    assert json.loads((state / KEYS).read_text(encoding="utf-8")) == bound
+    assert json.loads((state / PEERS).read_text(encoding="utf-8")) == bound
 
 
 @pytest.mark.parametrize("impostor", [True, False], ids=["another key", "no key"])
@@ -125,7 +125,7 @@ def test_a_hospital_s_ledger_is_believed_only_of_who_signed(ward, toy, ask, keys
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"north": 3}'])
 def test_a_damaged_file_of_keys_ends_the_run_before_anything_is_asked(tmp_path: Path, text: str) -> None:
-    (tmp_path / KEYS).write_text(text, encoding="utf-8")
-    with pytest.raises(PrivacyError, match=KEYS):
+    (tmp_path / PEERS).write_text(text, encoding="utf-8")
+    with pytest.raises(PrivacyError, match=PEERS):
         Witnesses(tmp_path, RUN)
-    assert (tmp_path / KEYS).read_text(encoding="utf-8") == text
+    assert (tmp_path / PEERS).read_text(encoding="utf-8") == text
