@@ -112,6 +112,7 @@ def open_hospital(source: Mapping[str, Any], assignments: Sequence[str], shots: 
     Raises:
         MedtlError: settings, data, backbone or weights cannot be used.
     """
+    from medtl_core.data.images import images_of
     from medtl_core.data.partition import partition
     from medtl_core.data.source import open_source
     from medtl_core.features.extract import extract, feature_spec
@@ -121,7 +122,7 @@ def open_hospital(source: Mapping[str, Any], assignments: Sequence[str], shots: 
     if chosen.sites != 1 or chosen.secure_sum:
         raise ConfigError("an audit watches what one hospital sends by itself: leave out sites and secure-sum")
     opened = open_source(chosen)
-    if opened.columns:
+    if images_of(opened.examples) is None:
         chosen = chosen.replace(backbone="table")
     cases = opened.examples.take(partition(opened.examples, chosen).sites[0].train)
     features = extract(cases, feature_spec(chosen, opened.entry.views, opened.columns), chosen)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from medtl_core.cli import console
 from medtl_core.cli.plan import name_data
-from medtl_core.config import Settings, Value
+from medtl_core.config import Settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, RunError, WeightsError, positive
 from medtl_core.evaluation.scores import auroc, balanced_accuracy
 from medtl_core.features.extract import extract, feature_spec
-from medtl_core.features.spec import FEATURE_SETTINGS
+from medtl_core.features.spec import FEATURE_SETTINGS, stated_settings
 from medtl_core.federation.saved import is_model, load_head, load_packed, save_head, save_model
 from medtl_core.methods.adaptation import Support, adapt_head, adapt_metric
 from medtl_core.methods.episodes import draw_shots
@@ -107,9 +107,8 @@ def _settings(classifier: Metric | Head, head: Path, data: str, weights: str) ->
         why = "does not say how its features are made; train and save it with this version of medtl"
         raise WeightsError(f"the manifest of {head} {why}")
     named = {key.replace("-", "_"): value for key, value in name_data(data).items()}
-    read: dict[str, Value] = {name: facts[name] for name in FEATURE_SETTINGS}
     # `test_path` says that cases to judge on are found here, so that none is held out of the labelled ones
-    chosen = Settings().replace(**{**named, **read, "weights": weights, "test_path": data})
+    chosen = Settings().replace(**{**named, **stated_settings(facts), "weights": weights, "test_path": data})
     return chosen, tuple(str(view) for view in facts["entry_views"])
 
 
