@@ -163,7 +163,8 @@ class GridHospitals(Hospitals):
 
         def check(message: Message) -> Reply:
             run, weight = self._grid.run.run_id, self.weights[site]
-            expect = Expectation(site, weight, self._terms.agreement, request.expect, delivery.node, run, private)
+            wanted = request.expected(weight)
+            expect = Expectation(site, weight, self._terms.agreement, wanted, delivery.node, run, private)
             reply = validate(message, expect)
             if reply.witness is not None and not self._witnesses.follows(site, request.ledger, reply.witness):
                 raise RefusedError("witness", "its ledger stands before a record that it has shown already")
