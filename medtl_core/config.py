@@ -246,7 +246,7 @@ def _literal(text: str) -> Value:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def _coerce(key: str, value: Value, kind: Any) -> Value:
+def _coerce(key: str, value: Value, kind: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):

@@ -70,15 +70,14 @@ class Descent:
         zeros = np.zeros((sets, len(PENALTIES), classes, width + 1))
         return cls(zeros, zeros, np.ones(zeros.shape[:2]))
 
-    def stepped(self, gradient: Float, cases: Float, curvature: Curvature) -> Self:
+    def stepped(self, gradient: Float, curvature: Curvature) -> Self:
         """Returns the heads after one step.
 
         Args:
-            gradient: [S, P, C, d + 1], of the summed log-loss of each set's cases at `ahead`.
-            cases: [S], their number.
+            gradient: [S, P, C, d + 1], of the mean log-loss of each set's cases at `ahead`.
             curvature: of the inputs.
         """
-        slope = gradient / cases[:, None, None, None]
+        slope = gradient.copy()
         slope[..., :-1] += np.asarray(PENALTIES)[:, None, None] * self.ahead[..., :-1]
         heads = self.ahead - curvature.step(slope)
         uphill = (slope * (heads - self.heads)).sum(axis=(2, 3)) > 0
@@ -103,6 +102,5 @@ def errors(heads: Float, offset: Float, inputs: Float, label: NDArray[np.int64],
     flat = heads.reshape(-1, heads.shape[-1])
     residual = softmax((inputs @ flat.T).reshape(len(inputs), *heads.shape[:3]) + offset[:, None])
     residual[np.arange(len(label)), :, :, label] -= 1.0
-    rows = np.arange(len(label))
-    residual[rows, fold + 1] = 0.0
+    residual[np.arange(len(label)), fold + 1] = 0.0
     return residual

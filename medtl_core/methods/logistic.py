@@ -6,7 +6,7 @@ that the plain logits are those of balanced classes (logit-adjusted loss, Menon 
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import log_share, to_raw, with_bias
 from medtl_core.heads.logistic import PENALTIES, Curvature, Descent, errors
 from medtl_core.heads.statistics import Float, is_few, roots
-from medtl_core.values import Released, Update
+from medtl_core.values import Array, Released, Update
 
 #: Exchanges unless stated.
 USUAL = 5
@@ -66,51 +66,50 @@ class _Exchanges:
     needs: tuple[Penalised, ...]
 
     def grids(self) -> dict[Penalised, Grid]:
+        """Returns what each choice of columns gave."""
         start = time.thread_time()
-        study, sums = self.study, self.study.sums
-        width, classes = study.problem.width, len(study.problem.classes)
-        gram, mean, scale = sums.whole.standardised().gram, sums.whole.mean, sums.whole.scale
-        every = np.arange(width)
+        study, whole = self.study, self.study.statistics
+        sets, every = (whole, *study.sums.without), np.arange(study.problem.width)
         columns = [study.runs()[need.columns_key] if need.columns_key else every for need in self.needs]
-        curvatures = [Curvature.of(gram, sums.whole.cases, each) for each in columns]
-        sets = (sums.whole, *sums.without)
-        cases = np.array([part.cases for part in sets])
-        ways = [Descent.start(len(sets), classes, width) for _ in self.needs]
-        rows = {site: [_standard(part, mean, scale) for part in parts] for site, parts in sums.rows.items()}
+        gram, mean, scale = whole.standardised().gram, whole.mean, whole.scale
+        bounds = [Curvature.of(gram, whole.cases, each) for each in columns]
+        ways = [Descent.start(len(sets), len(study.problem.classes), len(every)) for _ in bounds]
         fixed = {"mean": mean, "scale": scale, "offset": np.stack([log_share(part.counts) for part in sets])}
         for _ in range(self.rounds):
-            heads = np.concatenate([way.ahead for way in ways], axis=1)
-            gradient = self._gradient({**fixed, "heads": heads.astype(np.float32)}, rows)
-            parts = np.split(gradient, len(ways), axis=1)
-            ways = [w.stepped(part, cases, bound) for w, part, bound in zip(ways, parts, curvatures, strict=True)]
+            heads = np.concatenate([way.ahead for way in ways], axis=1).astype(np.float32)
+            gradients = np.split(self._gradient({**fixed, "heads": heads}), len(ways), axis=1)
+            ways = [way.stepped(*terms) for way, *terms in zip(ways, gradients, bounds, strict=True)]
         raw = [
-            np.stack([to_raw(h, mean, scale, part.counts > 0.5) for h, part in zip(way.heads, sets, strict=True)])
+            np.stack(
+                [to_raw(heads, mean, scale, part.counts > 0.5) for heads, part in zip(way.heads, sets, strict=True)]
+            )
             for way in ways
         ]
         cpu = (time.thread_time() - start) / len(ways)
         return {need: Grid(PENALTIES, heads[0], heads[1:], cpu) for need, heads in zip(self.needs, raw, strict=True)}
 
-    def _gradient(self, arrays: Arrays, rows: Mapping[str, Sequence[Float]]) -> Float:
-        """The summed gradient [S, H, C, d + 1] at the heads sent."""
+    def _gradient(self, arrays: Arrays) -> Float:
+        """The gradient [S, H, C, d + 1] of the mean log-loss, over the cases of the hospitals that answer."""
         sets, stack, classes, wide = arrays["heads"].shape
-        config = {"in-rows": bool(rows)}
+        known = self.study.sums.rows
 
         def shapes(cases: int) -> dict[str, ArraySpec]:
-            if rows and is_few(cases, wide - 1):
-                return {"rows": ArraySpec((cases, sets - 1, stack, classes), "float32")}
-            return {"gradient": ArraySpec((sets, stack, classes, wide), "float32")}
+            counts = {"cases": ArraySpec((sets,))}
+            if known and is_few(cases, wide - 1):
+                return {**counts, "rows": ArraySpec((cases, sets - 1, stack, classes), "float32")}
+            return {**counts, "gradient": ArraySpec((sets, stack, classes, wide), "float32")}
 
-        total = np.zeros((sets, stack, classes, wide))
-        request = Request("logistic_gradient", arrays, config, phase=f"logistic-{self.rounds}", by_cases=shapes)
+        total, seen, phase = np.zeros((sets, stack, classes, wide)), np.zeros(sets), f"logistic-{self.rounds}"
+        request = Request("logistic_gradient", arrays, {"in-rows": bool(known)}, phase=phase, by_cases=shapes)
         for reply in self.study.hospitals.ask(request):
             if "gradient" in reply.arrays:
                 total += reply.arrays["gradient"]
+            elif reply.site in known:
+                total += _told(reply.arrays["rows"], known[reply.site], arrays)
+            else:  # its sums never came
                 continue
-            known = rows[reply.site]
-            told = np.split(reply.arrays["rows"].astype(np.float64), np.cumsum([len(part) for part in known])[:-1])
-            for index, (part, error) in enumerate(zip(known, told, strict=True)):
-                total[_without(index, sets)] += np.tensordot(error, part, axes=(0, 0))
-        return total
+            seen += reply.arrays["cases"]
+        return total / np.maximum(seen, 1.0)[:, None, None, None]
 
     def share(self, count: int) -> Share:
         """What a method that needs `count` of the choices would have cost alone."""
@@ -122,9 +121,14 @@ class _Exchanges:
         return Share.among(heads * count, heads * len(self.needs), up=up / max(len(weights), 1), down=whole)
 
 
-def _standard(rows: Float, mean: Float, scale: Float) -> Float:
-    """A root's rows [n, d + 1] as those of the standardised cases."""
-    return np.concatenate([(rows[:, :-1] - rows[:, -1:] * mean) / scale, rows[:, -1:]], axis=1)
+def _told(told: Array, rows: Sequence[Float], arrays: Arrays) -> Float:
+    """The gradient [S, H, C, d + 1] of a hospital that tells it in the basis of its roots."""
+    sets, parts = len(arrays["heads"]), np.split(told, np.cumsum([len(part) for part in rows])[:-1])
+    total = np.zeros(arrays["heads"].shape)
+    for fold, (raw, error) in enumerate(zip(rows, parts, strict=True)):
+        standard = np.concatenate([(raw[:, :-1] - raw[:, -1:] * arrays["mean"]) / arrays["scale"], raw[:, -1:]], axis=1)
+        total[_without(fold, sets)] += np.tensordot(error.astype(np.float64), standard, axes=(0, 0))
+    return total
 
 
 def _without(fold: int, sets: int) -> list[int]:
@@ -137,18 +141,20 @@ def logistic_gradient(site: SiteData, arrays: Arrays, config: Config) -> Release
 
     Set 0 holds all cases, set s > 0 those outside fold s - 1. A hospital with few cases, whose roots the server keeps
     ("in-rows"), tells each sum in the basis of the fold's root, `rows` [n, S - 1, H, C] for the sets that hold it;
-    others tell `gradient` [S, H, C, d + 1].
+    others tell `gradient` [S, H, C, d + 1]. Beside stand the `cases` [S] of each set.
     """
     heads, folds = arrays["heads"].astype(np.float64), len(arrays["heads"]) - 1
     fold, inputs = site.fold(folds), with_bias(site.values, arrays["mean"], arrays["scale"])
     error = errors(heads, arrays["offset"], inputs, site.label, fold)
+    cases = np.array([len(fold), *(np.sum(fold != index) for index in range(folds))], np.float64)
     if not (config["in-rows"] and is_few(len(inputs), site.values.shape[1])):
-        return Released(Update({"gradient": np.tensordot(error, inputs, axes=(0, 0)).astype(np.float32)}))
+        gradient = np.tensordot(error, inputs, axes=(0, 0)).astype(np.float32)
+        return Released(Update({"cases": cases, "gradient": gradient}))
     told = [
         np.tensordot(root.basis.T, error[fold == index][:, _without(index, folds + 1)], axes=(1, 0))
         for index, root in enumerate(roots(site.values, fold, folds))
     ]
-    return Released(Update({"rows": np.concatenate(told).astype(np.float32)}))
+    return Released(Update({"cases": cases, "rows": np.concatenate(told).astype(np.float32)}))
 
 
 @dataclass(frozen=True)

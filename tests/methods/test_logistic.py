@@ -9,16 +9,18 @@ from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 
 from medtl_core.config import Settings
-from medtl_core.errors import ConfigError
+from medtl_core.errors import ConfigError, DataError
+from medtl_core.federation.hospitals import Request
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, find_method, read_methods
 from medtl_core.federation.study import Candidates, Study
+from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.heads.crossval import advantage, paired
 from medtl_core.heads.logistic import PENALTIES
 from medtl_core.methods.auto import _sizes
 from medtl_core.methods.logistic import Penalised
-from medtl_core.values import ABSENT
+from medtl_core.values import ABSENT, Released
 from tests.memory import make_site
 
 WIDTH = 24
@@ -77,6 +79,24 @@ def test_many_exchanges_are_the_solution_of_all_cases_and_without_each_fold(
             direct = inputs @ least(inputs[of], label[of], np.log(share), penalty).T
             ours = values @ head[:, :-1].T + head[:, -1]
             np.testing.assert_allclose(centred(ours), centred(direct), atol=2e-6)
+
+
+def test_hospitals_that_drop_out_take_their_cases_with_them() -> None:
+    """One whose sums never came has no say in rows either; one that leaves later is missed."""
+
+    class Failing(MemoryHospitals):
+        def answer(self, site: SiteData, request: Request, arrays: Arrays) -> Released:
+            late = sum(one.task == "logistic_gradient" for one in self.asked) > 2
+            if (site.name == "few" and request.task == "statistics") or (site.name == "one" and late):
+                raise DataError("sits out")
+            return super().answer(site, request, arrays)
+
+    sites = [make_site(name, cases, width=WIDTH) for name, cases in SIZES.items()]
+    hospitals = Failing(sites, quorum=0.3)
+    made = Study(hospitals, ALONE, Settings(folds=3), read_methods("logistic-5"))
+    head = made.outcome(find_method("logistic-5")).heads[""]
+    values, label, _ = pooled(hospitals)
+    assert (head.logits(values).argmax(axis=1) == label).mean() > 0.9
 
 
 def test_with_equal_shares_it_is_scikit_learns() -> None:
