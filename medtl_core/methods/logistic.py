@@ -17,7 +17,7 @@ from medtl_core.federation.method import Candidates, Method, Outcome, Share, Stu
 from medtl_core.federation.rounds import ROUNDS
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import log_share, to_raw, with_bias
-from medtl_core.heads.logistic import PENALTIES, Curvature, Descent, errors
+from medtl_core.heads.logistic import PENALTIES, Curvature, Descent, errors, slope_at_zero
 from medtl_core.heads.statistics import Float, is_few, roots
 from medtl_core.values import Array, Released, Update
 
@@ -71,9 +71,11 @@ class _Exchanges:
         study, whole = self.study, self.study.statistics
         sets, every = (whole, *study.sums.without), np.arange(study.problem.width)
         columns = [study.runs()[need.columns_key] if need.columns_key else every for need in self.needs]
-        gram, mean, scale = whole.standardised().gram, whole.mean, whole.scale
-        bounds = [Curvature.of(gram, whole.cases, each) for each in columns]
-        ways = [Descent.start(len(sets), len(study.problem.classes), len(every)) for _ in bounds]
+        standard, mean, scale = whole.standardised(), whole.mean, whole.scale
+        bounds = [Curvature.of(standard, each) for each in columns]
+        begin = Descent.start(len(sets), len(study.problem.classes), len(every))
+        first = np.stack([slope_at_zero(part, mean, scale) for part in sets])[:, None]
+        ways = [begin.stepped(np.broadcast_to(first, begin.heads.shape), bound) for bound in bounds]
         fixed = {"mean": mean, "scale": scale, "offset": np.stack([log_share(part.counts) for part in sets])}
         for _ in range(self.rounds):
             heads = np.concatenate([way.ahead for way in ways], axis=1).astype(np.float32)
