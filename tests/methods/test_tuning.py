@@ -127,13 +127,13 @@ def test_the_epoch_that_the_watching_cases_like_best_is_kept(monkeypatch: pytest
     np.testing.assert_array_equal(released.update.arrays["head"], arrays["head"])
     easy = replace(site, label=np.zeros(12, np.int64))  # one class: every step helps every case
     good = TuningRecipe(scope="head", epochs=3, batch_size=2, rate=0.01)
-    shared = {**start(easy, good), "mean": np.zeros(80), "counts": np.ones(3)}
+    shared = {**start(easy, good), "mean": np.zeros(120), "counts": np.ones(3)}
     assert answer(easy, good, shared).metrics["epoch"] == 3
 
 
 def test_a_hospital_with_one_case_takes_part() -> None:
     site, recipe = make_site("a", 1), TuningRecipe(scope="last", epochs=2)
-    arrays = {**start(site, recipe, 0.1), "scale": np.ones(80)}
+    arrays = {**start(site, recipe, 0.1), "scale": np.ones(120)}
     after = answer(site, recipe, arrays).update.arrays
     assert all(np.isfinite(array).all() for array in after.values())
     assert not np.array_equal(after["head"], arrays["head"])
