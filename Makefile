@@ -11,7 +11,7 @@ export FLWR_DISABLE_UPDATE_CHECK = 1
 # Compiled modules are kept: tests start many short processes
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test lint types test-slow test-deploy test-wheel clean bench-speed bench-methods bench-finetune \
+.PHONY: help install demo test lint types test-slow test-deploy test-door test-wheel clean bench-speed bench-methods bench-finetune \
   bench-unseen bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills house mutants
 
 help:  ## show what can be made
@@ -34,7 +34,7 @@ demo: $(STAMP)  ## five hospitals with synthetic radiographs: summary in the ter
 
 test: $(STAMP) lint  ## ruff, mypy --strict, doctests, and the tests that start no Flower processes
 	@$(BIN)/mypy > .types.log 2>&1 & types=$$!; \
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not wheel and not deployed"; tests=$$?; \
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not slow and not wheel and not deployed and not door"; tests=$$?; \
 	wait $$types; types=$$?; cat .types.log; rm -f .types.log; exit $$((tests | types))
 
 lint: $(STAMP)  ## ruff
@@ -45,10 +45,13 @@ types: $(STAMP)  ## mypy --strict on our packages
 	$(BIN)/mypy
 
 test-slow: $(STAMP)  ## tests that take longer than the default suite allows
-	$(BIN)/python -m pytest -m "slow and not deployed"
+	$(BIN)/python -m pytest -m "slow and not deployed and not door"
 
 test-deploy: $(STAMP)  ## real Flower processes on loopback: `flwr run`, SuperLink and SuperNodes against the simulation
-	$(BIN)/python -m pytest -m deployed
+	$(BIN)/python -m pytest -m "deployed and not door"
+
+test-door: $(STAMP)  ## attacks on a hospital's door: real processes, thousands of neighbouring data sets and fuzzed requests
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m door
 
 test-wheel: $(STAMP)  ## builds the wheel, installs it where no checkout can be seen, and runs quickstart in an empty folder
 	$(BIN)/python -m pytest -m wheel tests/test_wheel.py

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from medtl_core.errors import PrivacyError
-from medtl_core.federation.private import PrivateMethod, PrivateTask, terms_of
+from medtl_core.federation.private import PrivateMethod, PrivateTask, check_words, terms_of
 from medtl_core.federation.registry import answer, find_method, private_task
 from medtl_core.federation.tasks import Arrays, Config
 from medtl_core.privacy.bounded import Bounded
@@ -88,17 +88,14 @@ class PrivateRequest:
     policy: Policy
 
     def sums(self) -> Bounded:
-        """Returns the clipped sums, before any noise; for the gate alone.
-
-        Raises:
-            PrivacyError: a case does not fit.
-        """
+        """Returns the clipped sums, before any noise; for the gate alone."""
         return self.task(self.site.data, self.arrays, self.config)
 
     @contextmanager
     def ledger(self) -> Iterator[Ledger]:
         """Opens the hospital's ledger, and checks what the server has seen of it."""
-        identity = Identity(self.site.data.name, fingerprint(self.site.data.patients.tolist(), self.home))
+        patients = self.site.data.patients if self.site.patients is None else self.site.patients
+        identity = Identity(self.site.data.name, fingerprint(patients.tolist(), self.home))
         seen = from_values(self.config)
         with Ledger(self.books, identity, self.policy) as ledger:
             if seen is not None and seen.ledger == self._owner:
@@ -117,27 +114,33 @@ class PrivateRequest:
 def private_request(site: Site, name: str, arrays: Arrays, config: Config) -> PrivateRequest:
     """Returns a request for the private task `name`. In a simulation every method has a ledger as if it ran alone.
 
+    Guarantee:
+        Whether it is refused depends on message, settings and policy; of a hospital that owns its data, on no patient.
+
     Raises:
-        PrivacyError: the run has no privacy, the method is not private, the plan does not hold the task, the witness
-            is malformed, the hospital has no folder of its own, or its policy refuses or cannot be read.
+        PrivacyError: the run has no privacy, the method is not private, the plan does not hold the task, arrays, values
+            or witness are not what it is asked with, the hospital has no folder of its own, or its policy refuses or
+            cannot be read.
     """
     if site.settings.privacy == "none":  # else the true number of cases and the seconds of the work ride along
         raise PrivacyError(f"{name!r} is private, but this run has privacy=none; set privacy=auto")
+    check_words(config)
     method, task = find_method(str(config["method"])), private_task(name)
     if not isinstance(method, PrivateMethod) or task is None:
         raise PrivacyError(f"{method.name} is not a private method, or {name!r} not a private sum; it has no plan")
     terms = _terms(site)
-    plan = method.plan(terms)
-    demand = Demand(plan, int(config["step"]), int(config["round"]), str(config["plan"]))
-    if not 0 <= demand.step < len(plan.steps) or plan.steps[demand.step].task != name:
-        raise PrivacyError(f"the plan of {method.name} does not hold {name!r} as step {demand.step}")
+    plan, step = method.plan(terms), int(config["step"])
+    if not 0 <= step < len(plan.steps) or plan.steps[step].task != name:
+        raise PrivacyError(f"the plan of {method.name} does not hold {name!r} as step {step}")
     if site.home is None:
         raise PrivacyError("privacy needs a folder of the hospital's own: set state-dir in its node config")
     books = site.home / "privacy" / method.name if site.simulated else site.home / "privacy"
     default = Policy(max_epsilon=terms.epsilon, delta=terms.delta) if site.simulated else None
     policy = read_policy(site.home, default)
-    policy.admit(plan, len(np.unique(site.data.patients)))
+    policy.admit(plan, len(np.unique(site.data.patients)) if site.simulated else None)
     from_values(config)  # a malformed witness is refused before the ledger is touched
+    shapes = task.admit(site.data, arrays, config, method, plan.steps[step])
+    demand = Demand(plan, step, int(config["round"]), str(config["plan"]), shapes)
     key = Key(site.agreement, plan.digest, demand.step, demand.number, question_of(arrays, config))
     return PrivateRequest(site, site.home, task, arrays, config, demand, key, books, policy)
 
@@ -146,6 +149,8 @@ def _private_release(site: Site, name: str, arrays: Arrays, config: Config) -> R
     if site.settings.secure_sum:
         raise PrivacyError("this run sums securely; a hospital's own noised sums do not leave it")
     request = private_request(site, name, arrays, config)
+    if not request.demand.shapes:
+        raise PrivacyError(f"{name!r} was asked without its arrays")
     with request.ledger() as ledger:
         released = release(request.demand, request.sums, ledger, request.key, system_entropy())
         return replace(released, witness=request.witness(ledger))

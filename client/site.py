@@ -10,12 +10,15 @@ import numpy as np
 from medtl_core.config import Settings, Value, settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.shared import shared_parts, shared_source
-from medtl_core.data.source import Source
-from medtl_core.errors import ConfigError, DataError
+from medtl_core.data.source import Source, private_source
+from medtl_core.errors import ConfigError, DataError, PrivacyError
 from medtl_core.features.dataset import DerivedStore, Material
 from medtl_core.federation.tasks import SiteData
 from medtl_core.fingerprint import agreement
-from medtl_core.values import Examples
+from medtl_core.privacy.hospital import Hospital, read_hospital
+from medtl_core.privacy.policy import Policy
+from medtl_core.store import file_names
+from medtl_core.values import Array, Examples
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Site:
         settings: of the run, as far as a hospital's side depends on them.
         simulated: whether it is a part of shared data and not a hospital of its own.
         home: its own folder, for policy and ledger; None = it has none.
+        hospital: what a deployed one decides by itself; None in a simulation.
+        patients: str [m], whose ledger it is, where that is more than the patients a run can use; None = these.
     """
 
     data: SiteData
@@ -35,44 +40,70 @@ class Site:
     settings: Settings
     simulated: bool = True
     home: Path | None = None
+    hospital: Hospital | None = None
+    patients: Array | None = None
 
     def keeping(self, folder: str) -> "Site":
-        """Returns the site with a folder of its own, below `folder`, for what must survive between rounds.
+        """Returns the site with a folder for what must survive between rounds.
 
-        A folder belongs to one agreement: another run, with other settings or seed, never reads it.
+        A deployed hospital has its own, with one ledger over all its runs; a simulated one's lies below `folder`. A
+        folder belongs to one agreement: another run, with other settings or seed, never reads it.
         """
-        if not folder:
+        if self.hospital is None and not folder:
             return self
-        own = Path(folder) / self.agreement[:16] / self.data.name
-        home = own if self.simulated else Path(folder)  # a hospital has one ledger over all its runs
-        return replace(self, data=replace(self.data, state=own), home=home)
+        place = Path(folder) if self.hospital is None else self.hospital.folder
+        state = place / self.agreement[:16] / file_names([self.data.name])[self.data.name]
+        home = state if self.hospital is None else place
+        return replace(self, data=replace(self.data, state=state), home=home)
 
 
 @dataclass(frozen=True)
 class Node:
-    """Where a hospital's cases come from: its own folder, or one part of shared data in a simulation."""
+    """Where a hospital's cases come from: its own folder, or one part of shared data in a simulation.
+
+    Attributes:
+        name, data_path: of a hospital of its own.
+        part: of shared data; -1 = a hospital of its own.
+        hospital: what it decides by itself; None in a simulation.
+    """
 
     name: str
     data_path: str
     part: int
-    state: str = ""
+    hospital: Hospital | None = None
 
     @classmethod
     def of(cls, node_config: Mapping[str, object]) -> "Node":
-        """Reads Flower's node config: `data-path` and `site-name` when deployed, else `partition-id`; `state-dir`.
+        """Reads Flower's node config: `hospital`, the folder of a deployed hospital, or `partition-id`.
 
         Raises:
-            ConfigError: neither is there, or a deployed hospital has no name.
+            ConfigError: neither is there, or something beside the folder; or see `read_hospital`.
+            PrivacyError: see `read_hospital`.
         """
-        path = str(node_config.get("data-path", ""))
-        if path:
-            name = str(node_config.get("site-name", ""))
-            if not name:
-                raise ConfigError("node config has data-path but no site-name; start the SuperNode with both")
-            return cls(name, path, -1, str(node_config.get("state-dir", "")))
+        if "hospital" in node_config:
+            if len(node_config) > 1:
+                raise ConfigError("a node config with hospital=DIR holds nothing else; DIR/hospital.toml has the rest")
+            hospital = read_hospital(Path(str(node_config["hospital"])))
+            return cls(hospital.name, hospital.data, -1, hospital)
+        if old := {"data-path", "site-name", "state-dir"} & node_config.keys():
+            raise ConfigError(
+                f"node config has {sorted(old)[0]}: a hospital's own words stand in its folder now; write it with "
+                "medtl site init DIR, and start the node with medtl site run DIR"
+            )
         if "partition-id" not in node_config:
-            raise ConfigError("node config has neither data-path (deployed) nor partition-id (simulation)")
+            raise ConfigError("node config has neither hospital (deployed) nor partition-id (simulation)")
         return cls("", "", int(str(node_config["partition-id"])))
+
+    def ordered(self, asked: Settings) -> Settings:
+        """Returns the settings that hold here: a deployed hospital's places are its own, whatever the run says.
+
+        Raises:
+            ConfigError: see `Settings.without_places`.
+        """
+        if self.hospital is None:
+            return asked
+        own = {"cache": self.hospital.cache, "weights": self.hospital.weights, "data_path": self.data_path}
+        return asked.without_places().replace(**own)
 
 
 class OpenHospitals:
@@ -107,9 +138,8 @@ class OpenHospitals:
             opening = self._opening.setdefault(node, Lock())
         with opening:
             if node not in sites:
-                sites[node] = open_site(chosen, node, store)
-        # the server's settings never name a folder on the disk of a hospital that owns its data
-        return sites[node].keeping(node.state if node.data_path else state)
+                sites[node] = open_site(node.ordered(chosen), node, store)
+        return sites[node].keeping(state)
 
     def close(self) -> None:
         """Lets go of all of them."""
@@ -125,28 +155,57 @@ def open_site(settings: Settings, node: Node, store: DerivedStore | None = None)
         node: where the cases come from.
         store: of what is derived from the cases, shared with other hospitals of the process; None = one of its own.
 
+    Guarantee:
+        Unit: patient. Under privacy, a hospital that owns its data opens with each case or without it by what that case
+        holds, and refuses for reasons of settings, folder and policy only; see `private_source`. Public: nothing.
+
     Raises:
-        DataError: the hospital has no usable training case.
+        DataError: the data cannot be used, or without privacy the hospital has no usable training case.
+        PrivacyError: under privacy, the data do not say whose each case is, and the policy does not allow that.
     """
-    source = shared_source(settings if node.part >= 0 else settings.replace(data_path=node.data_path))
-    name, train, test = _own(source, settings, node)
-    if not len(train):
-        raise DataError(f"hospital {name!r} has no training case left; check its manifest's split column and min-cell")
-    classes = source.examples.task.classes
-    entry, store = source.entry, DerivedStore() if store is None else store
+    private = node.part < 0 and settings.privacy != "none"
+    source, name, train, test = (_private if private else _plain)(settings, node)
+    classes, entry, store = source.examples.task.classes, source.entry, DerivedStore() if store is None else store
     material = Material(train, settings, entry.views, source.columns, entry.modality, store)
-    held_out = replace(material, examples=test)
-    features = material.features()
+    material, features = material.readable() if private else (material, material.features())
+    train, held_out = material.examples, replace(material, examples=test)
     test_values = held_out.features().values if len(test) else features.values[:0]
     data = SiteData(
         name, features.values, train["label"], train["patient"], test_values, test["label"], test["patient"],
         len(classes), settings.seed, material, held_out,
     )  # fmt: skip
     agreed = agreement(settings, classes, features.fingerprint)
-    return Site(data, agreed, settings, simulated=node.part >= 0)
+    everyone = source.patients if private else None
+    return Site(data, agreed, settings, node.part >= 0, hospital=node.hospital, patients=everyone)
 
 
-def _own(source: Source, settings: Settings, node: Node) -> tuple[str, Examples, Examples]:
+def is_private(run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> bool:
+    """Returns whether the run asks for privacy, or a hospital that owns its data does; then no error tells its class.
+
+    A policy that cannot be read asks for it.
+    """
+    if run_config.get("privacy", "none") != "none":
+        return True
+    try:
+        hospital = Node.of(node_config).hospital
+        return hospital is not None and hospital.policy.require_private
+    except Exception:
+        return True
+
+
+def _private(settings: Settings, node: Node) -> tuple[Source, str, Examples, Examples]:
+    source = private_source(settings.replace(data_path=node.data_path))
+    policy = Policy() if node.hospital is None else node.hospital.policy
+    if not source.has_patients and not policy.one_image_per_patient:
+        raise PrivacyError(
+            f"{node.data_path} does not say whose each case is: give it a manifest.csv with patient_id, or set "
+            f"one_image_per_patient in the policy if no patient has two cases"
+        )
+    return source, node.name, source.examples, source.examples.take(np.zeros(0, dtype=np.int64))
+
+
+def _plain(settings: Settings, node: Node) -> tuple[Source, str, Examples, Examples]:
+    source = shared_source(settings if node.part >= 0 else settings.replace(data_path=node.data_path))
     examples = source.examples
     if node.part >= 0:
         parts = shared_parts(settings).sites
@@ -162,7 +221,10 @@ def _own(source: Source, settings: Settings, node: Node) -> tuple[str, Examples,
         train, test, name = examples.take(~held_out), examples.take(held_out), node.name
     if settings.test != "sites":  # nobody will ask: the server judges on its own cases
         test = test.take(np.zeros(0, dtype=np.int64))
-    return name, _suppress_small(train, settings.min_cell), test
+    train = _suppress_small(train, settings.min_cell)
+    if not len(train):
+        raise DataError(f"hospital {name!r} has no training case left; check its manifest's split column and min-cell")
+    return source, name, train, test
 
 
 def _suppress_small(examples: Examples, min_cell: int) -> Examples:

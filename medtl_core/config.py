@@ -32,6 +32,11 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 #: Settings that are local to a side, or to the server alone; neither changes what an array means.
 _SERVER = ("methods", "out", "state", "bootstrap", "deadline", "quorum")
 _LOCAL = ("cache", "data_path", "test_path", "weights", *_SERVER)
+#: Settings that name places on a disk. A hospital that owns its data takes none of them from a run: these are the
+#: server's own, which it never looks at, ...
+_SERVERS_PLACES = ("data_path", "test_path", "out", "state")
+#: ... and these it names itself.
+_HOSPITALS_PLACES = ("cache", "weights")
 #: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
 _RETIRED: Mapping[str, Value] = {"shift": ""}
 
@@ -72,8 +77,8 @@ class Settings:
         bootstrap: resamples of patients in the central evaluation.
         cache: folder of the feature cache; "" = the user's cache folder, "off" = no cache.
         out: absolute folder the server writes results to; "" = nothing is written.
-        state: absolute folder below which simulated hospitals keep their personal state; a deployed hospital names its
-            own with `state-dir`. "" = methods that need one are refused. Under privacy the server remembers there
+        state: absolute folder below which simulated hospitals keep their personal state; a deployed hospital has its
+            own. "" = methods that need one are refused. Under privacy the server remembers there
             where hospitals' ledgers stand; "" = for one run only.
         privacy: "none", "auto" or a private mechanism such as "private-mean"; when it is not "none", nothing leaves a
             hospital that its ledger did not pay for.
@@ -152,6 +157,7 @@ class Settings:
                 self.privacy != "none" and self.test != "server",
                 f"privacy={self.privacy} needs test=server: hospitals' figures on their cases are not free",
             ),
+            (self.privacy != "none" and self.min_cell, "privacy needs min-cell=0: who is summed hangs on nobody else"),
         ):
             if refused:
                 raise ConfigError(reason)
@@ -182,6 +188,23 @@ class Settings:
     def of_site(self) -> "Settings":
         """Returns only what a hospital's side depends on: runs that differ elsewhere share its features in memory."""
         return self.replace(**{name: getattr(Settings, name) for name in _SERVER})
+
+    def without_places(self) -> "Settings":
+        """Returns what a run may order of a hospital that owns its data: what to compute, and no place on its disk.
+
+        Of `test_path` it stays known that the server judges on cases of its own. `public_images` stays, since both
+        sides agree on the word; only a server opens it.
+
+        Raises:
+            ConfigError: the backbone is a file's path, or under privacy a place that is the hospital's to name.
+        """
+        if "file:" in self.backbone:
+            raise ConfigError("backbone=file:PATH names a place on a hospital's disk; keep the file there as own:NAME")
+        for name in _HOSPITALS_PLACES:
+            if self.privacy != "none" and getattr(self, name) != getattr(Settings, name):
+                raise ConfigError(f"under privacy no run sets {name}: each hospital's own file does")
+        places = dict.fromkeys((*_SERVERS_PLACES, *_HOSPITALS_PLACES), "")
+        return self.replace(**{**places, "test_path": "of the server" if self.test_path else ""})
 
     def replace(self, **changes: Value) -> "Settings":
         """Returns a copy with some fields changed (field names, not kebab-case)."""

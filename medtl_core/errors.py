@@ -21,6 +21,14 @@ class ConfigError(MedtlError):
     public_text = "the site refused the configuration; its own log names the setting"
 
 
+class ProtocolError(MedtlError):
+    """The run's messages are of another version than this hospital's; both versions are public."""
+
+    def __init__(self, asked: str, spoken: str) -> None:
+        self.public_text = f"the run speaks {asked}, this site {spoken}; install one version of medtl on both"
+        super().__init__(self.public_text)
+
+
 class DataError(MedtlError):
     """Input data cannot be used: missing, unreadable, mislabelled or leaking."""
 

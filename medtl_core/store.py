@@ -4,13 +4,21 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
-from collections.abc import Mapping
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medtl_core.errors import MedtlError, RunError, WeightsError
+
+#: What no file's name holds as it is.
+_SIGNS = re.compile(r"[^\w@ .,+()-]|^\.")
+#: Bytes of a file's name to which an ending and a temporary mark can be added: disks allow 255.
+_LONGEST_FILE = 228
 
 
 def cache_folder(setting: str) -> Path | None:
@@ -22,10 +30,18 @@ def cache_folder(setting: str) -> Path | None:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medtl"
 
 
-def write_bytes(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+def write_bytes(path: Path, content: bytes, *, mode: int = 0o666, new: bool = False) -> None:
     """Writes a file whole or not at all: into a neighbour first, then renamed over the name.
 
-    `mode` are its permissions before the process's umask; 0o600 = the owner's alone, from the first byte on.
+    Args:
+        path: of the file.
+        content: all of it.
+        mode: permissions before the process's umask; 0o600 = the owner's alone, from the first byte on. Such files are
+            keys and records: when this returns, no power cut takes them away again.
+        new: whether a file of that name is left as it is.
+
+    Raises:
+        OSError: it cannot be written; with `new`, FileExistsError: there is one.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
@@ -33,10 +49,25 @@ def write_bytes(path: Path, content: bytes, *, mode: int = 0o666) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        if new:
+            path.hardlink_to(temporary)
+            temporary.unlink()
+        else:
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    if not mode & 0o077:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings the names in a folder to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -81,6 +112,35 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return value
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Returns what files of such names, hospitals' for instance, are called on any disk, by name.
+
+    Letters, digits, spaces and _@.,+()- stay, every other sign and a first dot is percent-encoded. A name too long for
+    a disk is cut, and names that a disk may take for one (it may not tell capitals) are told apart by a hash.
+
+    Example:
+        >>> file_names(["local@King's College"])["local@King's College"]
+        'local@King%27s College'
+        >>> sorted(file_names(["north", "North"]).values())
+        ['North~43f853bb', 'north~dc365e79']
+    """
+    encoded = {
+        name: _SIGNS.sub(lambda sign: "".join(f"%{byte:02X}" for byte in sign[0].encode()), name) for name in names
+    }
+    alike = Counter(map(_folded, encoded.values()))
+    files = {}
+    for name, file in encoded.items():
+        unlike = alike[_folded(file)] == 1 and len(file.encode()) <= _LONGEST_FILE
+        mark = hashlib.sha256(name.encode()).hexdigest()[:8]  # no sign stays a tilde, so that a mark is one
+        files[name] = file if unlike else f"{file.encode()[: _LONGEST_FILE - 9].decode(errors='ignore')}~{mark}"
+    return files
+
+
+def _folded(file: str) -> str:
+    """What names have in common that a disk may take for one."""
+    return unicodedata.normalize("NFC", file.casefold())
 
 
 def file_of(stem: Path, suffix: str) -> Path:

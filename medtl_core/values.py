@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import ReplyError
+from medtl_core.errors import ConfigError, ReplyError
 
 Array = NDArray[Any]
 
 #: Bias of a class that no hospital has shown: finite, so that it survives the wire, yet never the answer.
 ABSENT = -1.0e4
+
+#: Characters of a hospital's name.
+_LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,27 @@ class Scores:
     label: NDArray[np.int64]
     site: Array
     group: NDArray[np.int64]
+
+
+def site_name(text: str) -> str:
+    """Returns a hospital's name in the one form in which it is compared and signed: Unicode's composed form (NFC).
+
+    Raises:
+        ConfigError: it is not 1 to 80 printable characters, begins or ends with a space, holds a slash or backslash, or
+            is "." or "..".
+
+    Example:
+        >>> site_name("King's College"), site_name("Klinikum Su\\u0308d")
+        ("King's College", 'Klinikum Süd')
+    """
+    name = unicodedata.normalize("NFC", text)
+    if not 0 < len(name) <= _LONGEST_NAME or not name.isprintable() or name != name.strip():
+        raise ConfigError(f"the name of a hospital must be 1 to {_LONGEST_NAME} printable characters; rename it")
+    if {"/", "\\"} & set(name) or name in (".", ".."):
+        raise ConfigError(
+            f"the name of a hospital, {name!r}, must not hold a slash or backslash nor be dots; rename it"
+        )
+    return name
 
 
 def digest(value: Any) -> str:

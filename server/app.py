@@ -13,7 +13,7 @@ from medtl_core.federation.registry import chosen_methods
 from medtl_core.federation.study import Study
 from medtl_core.fingerprint import agreement
 from medtl_core.flower.exchange import ExchangeTerms, GridHospitals
-from medtl_core.privacy.witnesses import Witnesses
+from medtl_core.privacy.witnesses import KEYS, Witnesses
 from medtl_core.runtime import one_thread
 
 from .results import write
@@ -34,9 +34,10 @@ def main(grid: Grid, context: Context) -> None:
     reference = open_reference(chosen, workers=getattr(grid, "workers", None) or os.cpu_count() or 1)
     task, spec = reference.source.examples.task, reference.spec
     agreed = agreement(chosen, task.classes, spec.fingerprint)
-    remembered = Path(chosen.state) if chosen.state and chosen.privacy != "none" else None
+    state = Path(chosen.state) if chosen.state else None
+    remembers = state and (chosen.privacy != "none" or (state / KEYS).is_file())
     terms = ExchangeTerms(agreed, chosen.sites, chosen.quorum, chosen.deadline)
-    hospitals = GridHospitals(grid, terms, events, Witnesses(remembered, agreed))
+    hospitals = GridHospitals(grid, terms, events, Witnesses(state if remembers else None, agreed))
     hospitals.join()
     entry = reference.source.entry
     problem = Problem(task.classes, spec.fingerprint, spec.groups, entry.views, entry.modality)

@@ -1,16 +1,17 @@
-"""What a study leaves on disk: one result.json and the heads, whole or not at all."""
+"""What a study leaves on disk: one result.json and the heads, each whole or not at all."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medtl_core.errors import MedtlError, RunError
 from medtl_core.evaluation.result import Cost, DataSource, MethodResult, Result
 from medtl_core.features.spec import feature_facts
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.saved import save_head, save_model
 from medtl_core.federation.study import Study
-from medtl_core.store import write_json
+from medtl_core.store import file_names, write_json
 from medtl_core.values import Head
 from medtl_core.versions import versions
 
@@ -19,12 +20,26 @@ from .verdict import Verdict
 
 
 def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> None:
-    """Writes the heads and then `result.json` into folder `out`; the last file marks the study as complete."""
+    """Writes the heads and then `result.json` into folder `out`; the last file marks the study as complete.
+
+    Raises:
+        RunError: some heads could not be saved; everything else was.
+    """
     features = feature_facts(study.settings, study.problem.views)
-    for name, verdict in verdicts.items():
-        for site, head in verdict.outcome.heads.items():
-            _save(head, out / "heads", f"{name}@{site}" if site else name, features)
+    heads = {
+        f"{name}@{site}" if site else name: head
+        for name, verdict in verdicts.items()
+        for site, head in verdict.outcome.heads.items()
+    }
+    files, lost = file_names(heads), []
+    for name, head in heads.items():
+        try:
+            _save(head, out / "heads", files[name], features)
+        except MedtlError as error:
+            lost.append(str(error))
     write_json(out / "result.json", result(study, verdicts, reference).as_dict())
+    if lost:
+        raise RunError(f"{len(lost)} of {len(heads)} heads could not be saved, all figures were; the first: {lost[0]}")
 
 
 def _save(classifier: Classifier, folder: Path, name: str, features: Mapping[str, Any]) -> None:

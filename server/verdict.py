@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 
 from medtl_core.errors import ConfigError
-from medtl_core.evaluation.federated import expected_shapes, judge_sites
+from medtl_core.evaluation.federated import contradiction, expected_shapes, judge_sites
 from medtl_core.evaluation.formulas import Figure
 from medtl_core.evaluation.intervals import bootstrap, over_seeds
 from medtl_core.evaluation.judgement import Judgement
@@ -149,8 +149,8 @@ def _model_judged(study: Study, model: Model, phase: str) -> SiteSums:
 def _asked(study: Study, request: Request, heads: int = 1) -> list[SiteSums]:
     """Every hospital's sums on its own held-out cases, head by head."""
     shapes = expected_shapes(len(study.problem.classes)).items()
-    expect = {name: ArraySpec((heads, *shape)) for name, shape in shapes}
-    replies = list(study.hospitals.ask(replace(request, expect=expect)))
+    expect = {name: ArraySpec((heads, *shape), least=0.0) for name, shape in shapes}
+    replies = list(study.hospitals.ask(replace(request, expect=expect, check=contradiction)))
     return [
         {reply.site: Update({name: array[row] for name, array in reply.arrays.items()}) for reply in replies}
         for row in range(heads)

@@ -3,10 +3,12 @@
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from medtl_core.cli.app_folder import write_app
 from tests.harness.children import marked
+from tests.harness.processes import SITE
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,11 +75,52 @@ def listening_app(folder: Path) -> Path:
     return app
 
 
-def kill_node(home: Path, number: int) -> None:
-    """Ends a SuperNode and whatever it has started, as a power cut would: SIGKILL, nobody is told."""
-    wanted = f"FLWR_HOME={home / f'supernode-{number}'}".encode()
-    for pid in marked(home):
-        if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+#: A ServerApp that sends what `out`.ask says, one message after another, and writes the answers down as `out`.
+ASKING = """
+import json
+import time
+from pathlib import Path
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import ServerApp
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid, context):
+    out, answers = Path(context.run_config["out"]), []
+    while not (nodes := list(grid.get_node_ids())):
+        time.sleep(0.1)
+    for kind, group in json.loads(out.with_suffix(".ask").read_text()):
+        content = RecordDict({"arrays": ArrayRecord({}), "config": ConfigRecord({})})
+        wanted = set(grid.push_messages([Message(content, nodes[0], kind, group_id=group)]))
+        while not (replies := list(grid.pull_messages(wanted))):
+            time.sleep(0.1)
+        (reply,) = replies
+        shown = {name: dict(row) for name, row in reply.content.config_records.items()} if reply.has_content() else {}
+        answers.append({"error": reply.error.reason if reply.has_error() else "", **shown})
+    out.write_text(json.dumps(answers))
+"""
+
+
+def asking_app(folder: Path) -> Path:
+    """Returns a copy of the app whose server asks whatever it is told to ask."""
+    app = copy_app(folder)
+    (app / "server" / "app.py").write_text(ASKING, encoding="utf-8")
+    return app
+
+
+def node_processes(home: Path, hospital: Path) -> list[int]:
+    """Returns the ids of a hospital's processes, oldest first: the resident, its SuperNode, and who answers now."""
+    wanted = f"{SITE}={hospital}".encode()
+    return [pid for pid in sorted(marked(home)) if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")]
+
+
+def kill_node(home: Path, hospital: Path) -> None:
+    """Ends a hospital's node and whatever it has started, as a power cut would: SIGKILL, nobody is told."""
+    for pid in node_processes(home, hospital):
+        with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 

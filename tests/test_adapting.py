@@ -157,6 +157,19 @@ def test_a_head_that_cannot_be_adapted(
     assert not list(tmp_path.glob("own*"))
 
 
+def test_a_foreign_manifest_cannot_ask_for_what_is_no_setting(heads: Path, data: Path, tmp_path: Path) -> None:
+    head = load_head(heads / "discriminant")
+    for number, (name, value) in enumerate([
+        ("image_size", "large"), ("image_size", 10**9), ("image_size", True), ("backbone", 3.5), ("features", {}),
+        ("views", "all"), ("entry_views", 3), ("entry_views", [["identity"]]),
+    ]):  # fmt: skip
+        facts = {**head.facts, "features": {**head.facts["features"], name: value}}
+        save_head(replace(head, facts=facts), tmp_path, f"foreign-{number}")
+        with pytest.raises((ConfigError, WeightsError)):
+            adapt(tmp_path / f"foreign-{number}", str(data), out=tmp_path / "own")
+    assert not list(tmp_path.glob("own*"))
+
+
 def test_what_is_in_the_way_stays(heads: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text("mine")
     with pytest.raises(RunError, match="exists already"):

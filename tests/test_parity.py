@@ -17,6 +17,7 @@ from server.app import app as server_app
 from tests.deployed import copy_app
 from tests.harness.children import marked
 from tests.harness.processes import Deployment, flwr_run
+from tests.hospital import made_hospital
 from tests.manifest import write_manifest
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("clean_environment")]
@@ -84,8 +85,10 @@ def test_a_deployment_gives_the_same_heads_and_names_what_goes_wrong(folder: Pat
     for part in shared_parts(settings(RUN)).sites:
         own = folder / "hospitals" / f"the data of {part.name}"
         write_manifest(examples.take(np.concatenate([part.train, part.test])), own)
-        nodes.append({"data-path": str(own), "site-name": part.name})
-    nodes.append({"data-path": str(folder / "4711"), "site-name": "broken"})
+        nodes.append(made_hospital(folder / "own" / part.name, part.name, own))
+    (folder / "4711").mkdir()
+    nodes.append(made_hospital(folder / "own" / "broken", "broken", folder / "4711"))
+    (folder / "4711").rmdir()
     with Deployment(nodes, home=folder / "deployed") as deployment:
         assert deployment.run(app, run_config, timeout=PATIENCE) == "finished:completed"
     assert not marked(folder / "deployed"), "a SuperLink, a SuperNode or what they started outlived the context"

@@ -17,12 +17,14 @@ from medtl_core.federation.saved import load_packed
 from medtl_core.federation.secure_sum import parted
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.gate import unscaled
-from medtl_core.privacy.identity import PEERS, public_identity
+from medtl_core.privacy.identity import public_identity
 from medtl_core.privacy.ledger_report import balance, ledgers
-from medtl_core.privacy.witnesses import FILE
+from medtl_core.privacy.policy import Policy
+from medtl_core.privacy.witnesses import FILE, KEYS
 from simulations.secure_sight import opened, secrets_of
-from tests.deployed import HOLD, kill_node, listening_app, wait_for
+from tests.deployed import HOLD, copy_app, kill_node, listening_app, wait_for
 from tests.harness.processes import Deployment
+from tests.hospital import made_hospital
 from tests.privacy.made import write_tables
 
 pytestmark = [pytest.mark.deployed, pytest.mark.timeout(900), pytest.mark.usefixtures("clean_environment")]
@@ -33,7 +35,7 @@ RUN: Mapping[str, Any] = {
     "data": "", "backbone": "table", "sites": 3, "shots": 40, "privacy": "mean", "epsilon": 1.0, "public-cases": 40,
     "bootstrap": 20, "deadline": 300.0, "secure-sum": True,
 }  # fmt: skip
-POLICY = "max_epsilon = 1.2\nmechanisms = ['private-mean']\nrequire_private = true\n"
+POLICY = Policy(max_epsilon=1.2, mechanisms=("private-mean",), require_private=True, public_patients=40)
 PATIENCE = 400.0
 
 
@@ -43,15 +45,12 @@ class Place:
     def __init__(self, folder: Path) -> None:
         write_tables(folder, *NAMES)
         self.folder, self.states, self.home, self.out = (folder / name for name in ("", "states", "flower", "out"))
-        peers = json.dumps({name: public_identity(self.states / name) for name in NAMES})
-        for name in NAMES:
-            (self.states / name / "policy.toml").write_text(POLICY, encoding="utf-8")
-            (self.states / name / PEERS).write_text(peers, encoding="utf-8")
+        peers = {name: public_identity(self.states / name) for name in NAMES}
         self.nodes = [
-            {"data-path": str(folder / f"{name}.csv"), "site-name": name, "state-dir": str(self.states / name)}
+            made_hospital(self.states / name, name, folder / f"{name}.csv", policy=POLICY, peers=peers)
             for name in NAMES
         ]
-        places = {"test-path": folder / "test.csv", "cache": folder / "cache", "out": self.out, "state": folder / "srv"}
+        places = {"test-path": folder / "test.csv", "out": self.out, "state": folder / "srv"}
         self.config = {**RUN, **{name: str(path) for name, path in places.items()}}
         self.plan = find_method("private-mean").plan(terms_of(settings(self.config), 4, 2))  # type: ignore[attr-defined]
 
@@ -91,9 +90,27 @@ def test_a_deployed_secure_sum_is_paid_for_and_remembered(place: Place) -> None:
     remembered = json.loads((place.folder / "srv" / FILE).read_text(encoding="utf-8"))
     assert {name: row["witness-seq"] for name, row in remembered.items()} == {n: b.witness[0] for n, b in books.items()}
     for path in place.states.rglob("*"):
-        assert not path.is_file() or path.name in ("policy.toml", PEERS) or path.stat().st_mode & 0o077 == 0, path
+        assert path.stat().st_mode & 0o077 == 0, path
     for log in [*place.home.glob("*.log"), place.out / "events.jsonl", place.out / "result.json"]:
         assert "patient-" not in log.read_text(encoding="utf-8", errors="replace"), log
+
+
+@pytest.mark.door
+def test_a_second_node_under_a_bound_name_is_refused_and_the_hospital_takes_part(place: Place) -> None:
+    (place.folder / "srv").mkdir()
+    bound = {"north": public_identity(place.states / "north")}  # a person wrote it before the first run
+    (place.folder / "srv" / KEYS).write_text(json.dumps(bound), encoding="utf-8")
+    fake = made_hospital(place.folder / "impostor", "north", place.folder / "east.csv", policy=POLICY)
+    config = {**place.config, "secure-sum": False, "sites": 4, "quorum": 0.75, "epsilon": 0.9}
+    with Deployment([fake, *place.nodes], home=place.home) as deployment:
+        assert deployment.run(copy_app(place.folder), config, timeout=PATIENCE) == "finished:completed"
+    stored = json.loads((place.out / "result.json").read_text(encoding="utf-8"))
+    assert [(row["site"], row["code"]) for row in stored["failures"]] == [("north", "identity")]
+    assert list(stored["sites"]) == [*NAMES]
+    keys = {name: public_identity(place.states / name) for name in NAMES}
+    assert json.loads((place.folder / "srv" / KEYS).read_text(encoding="utf-8")) == keys
+    books = {book.site: (book.reserved, book.released) for book in map(balance, ledgers(place.states))}
+    assert books == dict.fromkeys(NAMES, (1, 1))
 
 
 @pytest.mark.slow  # Flower takes a minute to notice a SuperNode that is gone
@@ -107,7 +124,7 @@ def test_a_hospital_killed_between_two_stages_changes_nothing_but_who_is_in_the_
     with Deployment(place.nodes, home=place.home) as deployment, ThreadPoolExecutor(1) as pool:
         running = pool.submit(deployment.run, listening_app(place.folder), place.config, timeout=PATIENCE)
         wait_for(place.out / "transcript" / f"{last}--south.npz", PATIENCE)
-        kill_node(place.home, NAMES.index("south"))
+        kill_node(place.home, place.states / "south")
         hold.unlink()
         assert running.result() == "finished:completed"
     assert place.failures() == ["south"]

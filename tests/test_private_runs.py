@@ -216,14 +216,13 @@ def test_too_few_patients_are_told_with_the_setting_that_helps(tmp_path: Path, p
 
 
 def test_nothing_of_an_exception_leaves(tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(site: Any, arrays: Any, config: Any) -> Any:
-        raise ValueError(f"patient {site.patients[0]} has value {site.values[0, 0]}")
+    def broken(site: Any) -> Any:
+        raise ValueError(f"patient {site.data.patients[0]} has value {site.data.values[0, 0]}")
 
-    monkeypatch.setattr("client.gate.private_task", lambda name: broken if name == "private_statistics" else None)
+    monkeypatch.setattr("client.app.public_weight", broken)
     with pytest.raises(RunError) as raised:
         run(prepared(tmp_path, place, privacy="mean-8"))
-    assert "ValueError: the site met an error" in str(raised.value)
+    assert "PrivacyError: the site's privacy policy or ledger refused" in str(raised.value)  # not even the class
     assert "patient" not in str(raised.value)
     events = (tmp_path / "out" / "events.jsonl").read_text(encoding="utf-8")
     assert "has value" not in events
-    assert all(balance(book).reserved == 1 for book in ledgers(tmp_path / "state"))  # spent: nobody knows what left

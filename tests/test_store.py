@@ -35,6 +35,23 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "a.json").read_text() == "old"
 
 
+def test_a_private_file_is_on_disk_with_its_name_and_never_taken_for_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[bool, list[str]]] = []
+
+    def fsync(handle: int) -> None:
+        synced.append((stat.S_ISDIR(os.fstat(handle).st_mode), sorted(path.name for path in tmp_path.glob("[a-z]*"))))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    store.write_bytes(tmp_path / "key", b"one", mode=0o600)
+    assert synced == [(False, []), (True, ["key"])]
+    with pytest.raises(FileExistsError):
+        store.write_bytes(tmp_path / "key", b"two", mode=0o600, new=True)
+    store.write_bytes(tmp_path / "other", b"two", mode=0o600, new=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"key": b"one", "other": b"two"}
+
+
 def test_json_knows_numpy_and_no_nan() -> None:
     value = {
         "a": np.float32(0.5), "b": np.array([1, 2]), "c": float("nan"), "d": -np.inf, "e": Path("x"), "f": (1,),

@@ -12,6 +12,7 @@ import pytest
 
 from tests.harness.children import PYTHON
 from tests.harness.processes import Deployment
+from tests.privacy.made import write_tables
 
 pytestmark = [pytest.mark.wheel, pytest.mark.timeout(1200)]
 
@@ -104,8 +105,12 @@ def test_flwr_run_starts_the_written_app_on_a_deployment(
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.setenv(PYTHON, str(installed.python))
     out = installed.work / "deployed"
-    values = {"sites": 2, "shots": 12, "image-size": 32, "bootstrap": 5, "methods": "ridge", "out": str(out)}
-    nodes = [{"partition-id": part} for part in range(2)]
+    write_tables(installed.work, "north", "south")
+    values = {"data": "", "backbone": "table", "sites": 2, "shots": 12, "bootstrap": 5, "methods": "ridge"}
+    values |= {"test-path": str(installed.work / "test.csv"), "out": str(out)}
+    for name in ("north", "south"):
+        installed.medtl("site", "init", name, "--name", name, "--data", f"{name}.csv")
+    nodes = [{"hospital": str(installed.work / name)} for name in ("north", "south")]
     with Deployment(nodes, home=installed.home / "flower") as deployment:
         assert deployment.run(app, values, timeout=400) == "finished:completed"
     assert list((out / "heads").glob("ridge.json"))

@@ -13,9 +13,12 @@ from client.app import app as client_app
 from medtl_core.config import settings
 from medtl_core.errors import PrivacyError
 from medtl_core.flower.grid import run_local
+from medtl_core.privacy.journal import Journal
 from medtl_core.privacy.ledger_report import balance
+from medtl_core.privacy.policy import Policy
 from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
+from tests.hospital import made_hospital
 from tests.privacy.made import write_tables
 
 NAMES = ("east", "north", "south", "west")
@@ -23,17 +26,18 @@ RUN: Mapping[str, Any] = {
     "data": "", "backbone": "table", "sites": len(NAMES), "shots": 20, "bootstrap": 20, "privacy": "mean",
     "epsilon": 0.5, "public-cases": 4, "quorum": 0.5,
 }  # fmt: skip
+POLICY = Policy(public_patients=40)
 
 
 class Ward:
     """Hospitals with folders of their own, and one server's."""
 
     def __init__(self, folder: Path, place: Path, secure: bool) -> None:
-        self.folder, self.runs, self.names, self.secure = folder, 0, list(NAMES), secure
-        places = {"cache": str(place / "cache"), "test-path": str(place / "test.csv"), "state": str(folder / "server")}
+        self.folder, self.data, self.runs, self.names, self.secure = folder, place, 0, list(NAMES), secure
+        places = {"test-path": str(place / "test.csv"), "state": str(folder / "server")}
         self.values = {**RUN, **places, "secure-sum": secure}
         self.nodes = [
-            {"data-path": str(place / f"{name}.csv"), "site-name": name, "state-dir": str(self.home(name))}
+            made_hospital(self.home(name), name, place / f"{name}.csv", cache=str(place / "cache"), policy=POLICY)
             for name in NAMES
         ]
 
@@ -101,9 +105,10 @@ def test_a_deleted_ledger_is_refused_by_name(made: Ward) -> None:
     made.run()
     name = made.names[1]
     shutil.rmtree(made.home(name) / ("privacy" if made.secure else "."))
-    assert made.run() == lacks(name)
-    assert balance(made.home(name) / "privacy").reserved == 0
-    assert made.run() == lacks(name)  # a new ledger does not become the known one by asking again
+    for _ in range(2):  # it does not even join, and nothing is begun anew by asking again
+        ((_, why),) = made.run()
+        assert why.startswith("error: PrivacyError")
+        assert not (made.home(name) / "privacy").exists()
 
 
 def test_a_server_that_claims_a_later_record_is_refused_and_nothing_is_spent(made: Ward) -> None:
@@ -123,8 +128,10 @@ def test_without_a_folder_a_server_notices_within_a_run_only(made: Ward) -> None
     last = "train.secure_masked" if made.secure else "train.private_sums"
 
     def careless(message: Message, context: Context) -> Message:
-        if message.metadata.message_type == last and context.node_config["site-name"] == name:
+        if message.metadata.message_type == last and Path(str(context.node_config["hospital"])).name == name:
             shutil.rmtree(made.home(name) / "privacy")
+            with Journal(made.home(name) / "privacy") as journal:
+                journal.begin()
         return client_app(message, context)
 
     assert made.run(careless, state="", privacy="auto") == lacks(name)
@@ -137,7 +144,10 @@ def telling(name: str, tell: Callable[[ConfigRecord], Any]) -> Callable[[Message
 
     def app(message: Message, context: Context) -> Message:
         reply = client_app(message, context)
-        if message.metadata.message_type.startswith("train.") and context.node_config["site-name"] == name:
+        if (
+            message.metadata.message_type.startswith("train.")
+            and Path(str(context.node_config["hospital"])).name == name
+        ):
             tell(reply.content.config_records["about"])
         return reply
 
@@ -171,6 +181,21 @@ def test_an_answer_that_tells_it_wrongly_is_refused_by_the_server(
     assert match in first[1]
     assert {site for site, _ in more} <= {name}
     assert known.remembered()[name] == before[name]
+
+
+def test_an_impostor_cannot_poison_what_the_server_knows_of_an_absent_hospital(known: Ward) -> None:
+    name, before = known.names[1], known.remembered()
+    (place,) = (number for number, home in enumerate(known.nodes) if Path(home["hospital"]).name == name)
+    true, fake = known.nodes[place], known.folder / "impostor" / name
+    known.nodes[place] = made_hospital(fake, name, known.data / "west.csv", cache=str(known.data / "cache"))
+    (failure,) = known.run(telling(name, lambda about: about.update({"witness-seq": 2**52})))
+    assert failure[0] == name
+    assert failure[1].startswith("identity: node ")
+    assert known.remembered()[name] == before[name]
+    assert balance(fake / "privacy").reserved == 0
+    known.nodes[place] = true
+    assert known.run() == []
+    assert known.remembered() == known.stands()
 
 
 def test_a_damaged_memory_ends_the_run_before_anything_is_asked(known: Ward) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medtl_core.cli import console
 from medtl_core.cli.plan import name_data
-from medtl_core.config import Settings
+from medtl_core.config import Settings, settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, RunError, WeightsError, positive
@@ -44,14 +44,14 @@ def adapt(
     one_thread()
     classifier = _load(head)
     stem = _free_stem(out or Path(f"{stem_of(head).name}-{Path(data).stem}"))
-    settings, views = _settings(classifier, head, data, weights)
-    source = open_source(settings)
-    spec, classes = feature_spec(settings, views, source.columns), source.examples.task.classes
+    chosen, views = _settings(classifier, head, data, weights)
+    source = open_source(chosen)
+    spec, classes = feature_spec(chosen, views, source.columns), source.examples.task.classes
     _check_fingerprint(spec.fingerprint, classifier.fingerprint)
     drawn, judged, judged_on = _rows(source.examples, shots, seed)
-    support = Support(extract(drawn, spec, settings).values, drawn["label"], drawn["patient"], classes)
+    support = Support(extract(drawn, spec, chosen).values, drawn["label"], drawn["patient"], classes)
     adapted = adapt_metric(classifier, support) if isinstance(classifier, Metric) else adapt_head(classifier, support)
-    values = extract(judged, spec, settings).values
+    values = extract(judged, spec, chosen).values
     known, logits = _answers(classifier, classes, values)
     return {
         "saved": _save(adapted, classifier.kind, stem),
@@ -102,13 +102,17 @@ def _free_stem(path: Path) -> Path:
 
 def _settings(classifier: Metric | Head, head: Path, data: str, weights: str) -> tuple[Settings, tuple[str, ...]]:
     """The settings under which the hospital's features are the federation's, and the views of the federation's data."""
-    facts = classifier.facts.get("features")
-    if not isinstance(facts, Mapping) or not {*FEATURE_SETTINGS, "entry_views"} <= facts.keys():
+    facts: Any = classifier.facts.get("features")
+    told = isinstance(facts, Mapping) and {*FEATURE_SETTINGS, "entry_views"} <= facts.keys()
+    if not told or not isinstance(facts["entry_views"], list | tuple):
         why = "does not say how its features are made; train and save it with this version of medtl"
         raise WeightsError(f"the manifest of {head} {why}")
-    named = {key.replace("-", "_"): value for key, value in name_data(data).items()}
-    # `test_path` says that cases to judge on are found here, so that none is held out of the labelled ones
-    chosen = Settings().replace(**{**named, **stated_settings(facts), "weights": weights, "test_path": data})
+    try:
+        read = {name.replace("_", "-"): value for name, value in stated_settings(facts).items()}
+        # `test-path` says that cases to judge on are found here, so that none is held out of the labelled ones
+        chosen = settings({**name_data(data), **read, "weights": weights, "test-path": data})
+    except ConfigError as error:
+        raise WeightsError(f"the manifest of {head} asks for features that cannot be made: {error}") from error
     return chosen, tuple(str(view) for view in facts["entry_views"])
 
 

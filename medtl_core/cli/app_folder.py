@@ -36,7 +36,16 @@ def find_app(given: Path | None = None) -> Path:
         if not is_app(given):
             raise ConfigError(f"{given} is not an app of medtl: its pyproject.toml lacks [tool.flwr.app] of medtl")
         return _with_this_core(given.resolve())
-    for place in (Path.cwd(), _PACKAGE.parent, _CARRIED):
+    return _with_this_core(Path.cwd().resolve()) if is_app(Path.cwd()) else installed_app()
+
+
+def installed_app() -> Path:
+    """Returns the app that belongs to this package, wherever the process was started.
+
+    Raises:
+        ConfigError: it is gone.
+    """
+    for place in (_PACKAGE.parent, _CARRIED):
         if is_app(place):
             return _with_this_core(place.resolve())
     raise ConfigError(f"this medtl has lost its app, {_CARRIED}; install it again, or name a checkout with --app")

@@ -12,15 +12,15 @@ from medtl_core.config import settings
 from medtl_core.data.images import check_images
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.source import Source, open_source
-from medtl_core.errors import DataError
-from medtl_core.values import Examples
+from medtl_core.errors import ConfigError, DataError
+from medtl_core.values import Examples, site_name
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 def faults_of(examples: Examples) -> list[str]:
-    """Returns in words what makes cases unusable: unreadable images, and patients or images on two sides."""
+    """Returns in words what makes cases unusable: unreadable images, patients or images on two sides, sites' names."""
     try:
         usable, faults = check_images(examples)
     except DataError as error:
@@ -31,6 +31,11 @@ def faults_of(examples: Examples) -> list[str]:
         try:
             check_leaks(usable, parts)
         except DataError as error:
+            faults = (*faults, str(error))
+    for site in np.unique(examples["site"]).tolist():
+        try:
+            site_name(site)
+        except ConfigError as error:
             faults = (*faults, str(error))
     return list(dict.fromkeys(faults))
 
@@ -60,7 +65,8 @@ def check(
 ) -> None:
     """Count the cases and name every fault.
 
-    Counts by site, split and class; unreadable images, and patients or images on two sides, are faults (exit code 1).
+    Counts by site, split and class; unreadable images, patients or images on two sides, and names
+    that no hospital can have are faults (exit code 1).
     """
     source = open_source(settings(name_data(folder)))
     faults = faults_of(source.examples)

@@ -1,18 +1,21 @@
-"""The hospital's own commands: `medtl ledger show|verify|raise` and `medtl site outbound|identity`."""
+"""The hospital's own commands: `medtl ledger show|verify|raise` and `medtl site init|run|outbound|identity`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medtl_core.cli import console
-from medtl_core.privacy.identity import public_identity
+from medtl_core.cli import console, site_run
+from medtl_core.errors import PrivacyError
+from medtl_core.privacy.identity import IDENTITY, public_identity
 from medtl_core.privacy.ledger_report import PRIVATE_OUTBOUND, balance, ledgers, raise_budget
 
 ledger_app = console.group("The privacy ledger of a hospital: what was spent on its patients.")
 site_app = console.group("What concerns one hospital.")
+site_app.command("init")(site_run.init)
+site_app.command("run")(site_run.run)
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A hospital's state-dir, or a folder above ledgers.")]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A hospital's folder, or one above several.")]
 
 
 @ledger_app.command("show")
@@ -41,7 +44,7 @@ def verify(folder: Folder) -> None:
 
 @ledger_app.command("raise")
 def raise_(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of one ledger.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's folder.")],
     epsilon: Annotated[float, typer.Option(help="What may be spent from now on, in all.")],
     reason: Annotated[str, typer.Option(help="Who decided, and why; it is written down.")],
 ) -> None:
@@ -61,9 +64,11 @@ def outbound() -> None:
 
 @site_app.command("identity")
 def identity(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's own state-dir.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's own folder.")],
 ) -> None:
-    """Print the hospital's public key, for the `peers.json` of the others; the private one never leaves DIR."""
+    """Print the hospital's public key, which the others write into their [peers]; the private one never leaves DIR."""
+    if not (folder / IDENTITY).is_file():
+        raise PrivacyError(f"{folder} holds no identity key; spell it as it was, or make it with medtl site init")
     typer.echo(public_identity(folder))
 
 

@@ -1,5 +1,6 @@
 """Image sets kept in one .npz file: MedMNIST's layout, and images with labels and patients."""
 
+import logging
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,20 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.data.table import SPLITS
+from medtl_core.data.table import SPLITS, USABLE
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Examples, Task
 
 #: An archive that declares more is refused before anything is read: take a smaller file of the set.
 MAX_BYTES = 4 << 30
+#: So is one that declares more than this and unpacks to over ten times its size, as images do not.
+MAX_SHRUNK_BYTES = 1 << 30
 
+_LOG = logging.getLogger("medtl")
 _MEDMNIST = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "labels"))
 
 
-def read_medmnist(path: Path, task: Task | None = None) -> Examples:
+def read_medmnist(path: Path, task: Task | None = None, *, lenient: bool = False) -> Examples:
     """Returns the cases of a MedMNIST 2-D file; every image counts as one patient, for no ids are published.
 
-    Without a task, classes are called by their numbers.
+    Without a task, classes are called by their numbers. A lenient reader marks usable cases, see `read_manifest`.
 
     Raises:
         DataError: the file is damaged, too large, three-dimensional, or has several labels an image.
@@ -35,11 +39,13 @@ def read_medmnist(path: Path, task: Task | None = None) -> Examples:
     images = _images(path, np.concatenate([arrays[f"{split}_images"] for split in SPLITS]))
     counts = [len(arrays[f"{split}_images"]) for split in SPLITS]
     patient = np.asarray([f"image-{number}" for number in range(len(images))])
-    return _examples(path, task, images, label, (patient, np.repeat(np.asarray(SPLITS), counts)))
+    return _examples(path, task, images, label, (patient, np.repeat(np.asarray(SPLITS), counts)), lenient)
 
 
-def read_arrays(path: Path, task: Task) -> Examples:
+def read_arrays(path: Path, task: Task, *, lenient: bool = False) -> Examples:
     """Returns the cases of a file with images [n, h, w(, c)], labels [n], patient [n] and is_test [n].
+
+    A lenient reader marks usable cases, see `read_manifest`.
 
     Raises:
         DataError: the file is damaged, too large, or its arrays do not fit together.
@@ -47,23 +53,29 @@ def read_arrays(path: Path, task: Task) -> Examples:
     arrays = _load(path, ("images", "labels", "patient", "is_test"))
     split = np.where(arrays["is_test"].astype(bool), "test", "train")
     images, label = _images(path, arrays["images"]), _labels(path, arrays["labels"])
-    return _examples(path, task, images, label, (arrays["patient"].astype(str), split))
+    return _examples(path, task, images, label, (arrays["patient"].astype(str), split), lenient)
 
 
-def _examples(path: Path, task: Task, images: Array, label: Array, known: tuple[Array, Array]) -> Examples:
+def _examples(
+    path: Path, task: Task, images: Array, label: Array, known: tuple[Array, Array], lenient: bool
+) -> Examples:
     patient, split = known
     if not len(images) == len(label) == len(patient) == len(split):
         raise DataError(f"{path}: {len(images)} images, {len(label)} labels and {len(patient)} patients do not match")
-    if not len(images):
+    if not len(images) and not lenient:
         raise DataError(f"{path} holds no image")
     wrong = (label < 0) | (label >= len(task.classes))
     if wrong.any():
-        raise DataError(
+        text = (
             f"{path}: the label is no class of task {task.name!r} (0..{len(task.classes) - 1}) in {int(wrong.sum())} "
             f"cases, first in case {int(np.flatnonzero(wrong)[0]) + 1}"
         )
+        if not lenient:
+            raise DataError(text)
+        _LOG.warning("%s; left out", text)
     site = np.full(len(label), path.stem.split("_")[0])
-    return Examples({"label": label, "patient": patient, "site": site, "split": split, "image": images}, task)
+    columns = {"label": label, "patient": patient, "site": site, "split": split, "image": images}
+    return Examples(columns | ({USABLE: ~wrong} if lenient else {}), task)
 
 
 def _images(path: Path, images: Array) -> Array:
@@ -87,7 +99,7 @@ def _labels(path: Path, labels: Array) -> Array:
 def _load(path: Path, names: tuple[str, ...]) -> Mapping[str, Array]:
     try:
         declared = _declared_bytes(path)
-        if declared > MAX_BYTES:
+        if declared > min(MAX_BYTES, max(MAX_SHRUNK_BYTES, 10 * path.stat().st_size)):
             raise DataError(f"{path}: {declared / 2**30:.1f} GiB unpacked is too much; take a smaller image size")
         with np.load(path, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive]

@@ -167,18 +167,18 @@ def _header_fits(entry: Entry, folder: Path) -> bool:
     return set(entry.layout.columns) <= header
 
 
-def read_known(entry: Entry, path: Path) -> Examples:
-    """Returns the cases of a catalogued set from its folder, or from its own file.
+def read_known(entry: Entry, path: Path, *, lenient: bool = False) -> Examples:
+    """Returns the cases of a catalogued set from its folder, or from its own file; for `lenient` see `read_manifest`.
 
     Raises:
         DataError: a file is missing or damaged, or says something the catalog does not know.
     """
     folder = path if path.is_dir() else path.parent
     if entry.layout.kind == "medmnist":
-        return read_medmnist(_largest(entry, path), entry.task)
+        return read_medmnist(_largest(entry, path), entry.task, lenient=lenient)
     if entry.layout.kind == "arrays":
-        return read_arrays(folder / entry.files[0], entry.task)
-    table, layout = read_csv(folder / entry.files[0]), entry.layout
+        return read_arrays(folder / entry.files[0], entry.task, lenient=lenient)
+    table, layout = read_csv(folder / entry.files[0], lenient=lenient), entry.layout
     names = [one.name for one in layout.fields]
     require(table, [*layout.columns, *names])
     label, task = encode(table, layout.label, entry.task, layout.labels)
@@ -192,8 +192,8 @@ def read_known(entry: Entry, path: Path) -> Examples:
         columns["table"] = np.concatenate([_measured(table, one) for one in layout.fields], axis=1)
     else:
         images = table.filled(layout.image).tolist()
-        columns["path"] = np.asarray([str(folder / layout.pattern.format(name)) for name in images])
-    return Examples({**columns, **table.others({*layout.columns, *names, *columns})}, task)
+        columns["path"] = np.asarray([str(folder / layout.pattern.format(name)) for name in images], dtype=np.str_)
+    return Examples({**columns, **table.others({*layout.columns, *names, *columns}), **table.marks}, task)
 
 
 def _largest(entry: Entry, path: Path) -> Path:

@@ -1,6 +1,7 @@
 """Reading single images: decode, check, and the key of their content."""
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 #: A larger picture is refused before a pixel is decoded: a small file may declare a huge one.
 MAX_PIXELS = 64_000_000
+#: Pictures of more than 8 bits a channel take more memory a pixel: 32 million of 16 bits, 16 million of 32 bits.
+MAX_WIDE_BYTES = 64_000_000
 
+#: A large picture is worked on in bands of so many pixels, or a copy would be made of all at every step.
+_BAND = 1 << 20
 _LONGEST_NAME = 100
 
 
@@ -100,7 +105,8 @@ def _read(path: Path) -> Array:
         with Image.open(path, formats=FORMATS) as picture:
             _check_frame(picture, path)
             picture.load()
-            return _pixels(ImageOps.exif_transpose(picture))
+            ImageOps.exif_transpose(picture, in_place=True)
+            return _pixels(picture)
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -115,12 +121,31 @@ def _check_frame(picture: Any, path: Path) -> None:
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise DataError(f"{path}: {width} x {height} pixels are more than {MAX_PIXELS:,}")
+    depth = 2 if ";16" in picture.mode else 4
+    if picture.mode.startswith(("I", "F")) and width * height * depth > MAX_WIDE_BYTES:
+        limit = f"{MAX_WIDE_BYTES // depth:,} of {8 * depth} bits"
+        raise DataError(f"{path}: {width} x {height} pixels are more than {limit}; save it with 8 bits, or smaller")
     # MPO is how some cameras pack a JPEG with its preview: the first frame is the picture.
     if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
         raise DataError(f"{path}: holds {picture.n_frames} frames; export the one to use")
 
 
 def _pixels(picture: Any) -> Array:
+    width, height = picture.size
+    for rows in _bands(height, width):
+        band = _channels(picture.crop((0, rows.start, width, min(rows.stop, height))))
+        if rows.start == 0:
+            pixels = np.empty((height, *band.shape[1:]), band.dtype)
+        pixels[rows] = band
+    return pixels
+
+
+def _bands(height: int, width: int) -> Iterator[slice]:
+    rows = max(_BAND // max(width, 1), 1)
+    return (slice(top, top + rows) for top in range(0, height, rows))
+
+
+def _channels(picture: Any) -> Array:
     if picture.mode.startswith(("I", "F")):
         return np.asarray(picture)
     if picture.mode in ("1", "L", "LA"):
@@ -147,10 +172,11 @@ def _three_channels(image: Array, name: str) -> NDArray[np.uint8]:
 def _stretch(image: Array, name: str) -> NDArray[np.uint8]:
     if image.dtype.kind not in "biuf":
         raise DataError(f"{name}: pixels of type {image.dtype} are not numbers")
-    values = image.astype(np.float64)
-    low, high = float(values.min()), float(values.max())
+    low, high = float(image.min()), float(image.max())
     if not np.isfinite([low, high]).all():
         raise DataError(f"{name}: pixels are not finite")
-    if high == low:
-        return np.zeros(image.shape, dtype=np.uint8)
-    return np.rint((values - low) * (255.0 / (high - low))).astype(np.uint8)
+    stretched = np.zeros(image.shape, dtype=np.uint8)
+    if low < high:
+        for rows in _bands(len(image), image[0].size):
+            stretched[rows] = np.rint((image[rows].astype(np.float64) - low) * (255.0 / (high - low)))
+    return stretched

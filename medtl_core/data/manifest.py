@@ -6,6 +6,7 @@ in their agreed order, and the views that keep the label.
 """
 
 import json
+import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,43 +26,45 @@ _NEEDED = ("path", "label", "patient_id")
 _OPTIONAL = ("site", "split")
 
 
-def read_manifest(path: Path, task: Task | None = None, *, numbers: bool = False) -> Examples:
+def read_manifest(path: Path, task: Task | None = None, *, numbers: bool = False, lenient: bool = False) -> Examples:
     """Returns the cases of a CSV, or of a folder's `manifest.csv`; images stay files, named in the column `path`.
 
-    The classes are those of the agreed task, else of `task.json`, else the labels that stand there, sorted.
+    The classes are those of the agreed task, else of `task.json`, else the labels that stand there, sorted. A lenient
+    reader marks the rows it could read in the column `table.USABLE`, and guesses no classes.
 
     Args:
         path: of the file, or of its folder.
         task: the agreed one.
         numbers: whether the further columns are measurements, as in `read_numbers`, beside the images.
+        lenient: see above.
 
     Raises:
         DataError: a column is missing or misspelt, a cell is empty, a label or split is unknown, a measurement is not
             a number, or the file or `task.json` cannot be read. Image files are looked at by `check_images`, not here.
     """
-    table, columns, task = _opened(path, _NEEDED, task)
+    table, columns, task = _opened(path, _NEEDED, task, lenient)
     folder = path if path.is_dir() else path.parent
-    columns["path"] = np.asarray([str(folder / name) for name in table.filled("path").tolist()])
+    columns["path"] = np.asarray([str(folder / name) for name in table.filled("path").tolist()], dtype=np.str_)
     free = table.others({*_NEEDED, *_OPTIONAL})
     if numbers:
-        return Examples({**columns, "table": _measurements(table, free)}, task)
+        return Examples({**columns, "table": _measurements(table, free), **table.marks}, task)
     clash = sorted(({"patient", "image", "table"} | columns.keys()) & free.keys())
     if clash:
         raise DataError(f"{table.name}: the column name {clash[0]!r} is reserved; rename it (patients: 'patient_id')")
-    return Examples({**columns, **free}, task)
+    return Examples({**columns, **free, **table.marks}, task)
 
 
-def read_numbers(path: Path, task: Task | None = None) -> Examples:
+def read_numbers(path: Path, task: Task | None = None, *, lenient: bool = False) -> Examples:
     """Returns the cases of a CSV of numbers (columns label, patient_id, site?, split?, then one column a measurement).
 
-    Values are taken as they are: scale them alike at every hospital. Empty cells become NaN.
+    Values are taken as they are: scale them alike at every hospital. Empty cells become NaN. See `read_manifest`.
 
     Raises:
         DataError: as `read_manifest`, or a measurement is not a number, or there is none.
     """
-    table, columns, task = _opened(path, _NEEDED[1:], task)
+    table, columns, task = _opened(path, _NEEDED[1:], task, lenient)
     columns["table"] = _measurements(table, table.others({*_NEEDED, *_OPTIONAL}))
-    return Examples(columns, task)
+    return Examples({**columns, **table.marks}, task)
 
 
 def read_task(folder: Path) -> tuple[Task, tuple[str, ...]] | None:
@@ -90,13 +93,15 @@ def read_task(folder: Path) -> tuple[Task, tuple[str, ...]] | None:
     return Task(stated["name"], tuple(classes)), tuple(views)
 
 
-def _opened(path: Path, needed: Sequence[str], task: Task | None) -> tuple[CsvTable, dict[str, Array], Task]:
+def _opened(
+    path: Path, needed: Sequence[str], task: Task | None, lenient: bool
+) -> tuple[CsvTable, dict[str, Array], Task]:
     """Returns the table, the columns that every set of cases has, and the task: agreed, stated or found."""
-    table = read_csv(path / MANIFEST if path.is_dir() else path)
+    table = read_csv(path / MANIFEST if path.is_dir() else path, lenient=lenient)
     require(table, needed, _OPTIONAL)
     columns: dict[str, Array] = {
         "patient": table.filled("patient_id"),
-        "site": table.filled("site", "site"),
+        "site": np.asarray([unicodedata.normalize("NFC", name) for name in table.filled("site", "site").tolist()]),
         "split": splits(table, "split"),
     }
     stated = read_task(path if path.is_dir() else path.parent)

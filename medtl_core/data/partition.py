@@ -4,6 +4,7 @@ Dirichlet label skew follows Hsu, Qi, Brown (2019, arXiv:1909.06335): every hosp
 """
 
 import heapq
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.rng import stream
-from medtl_core.values import Array, Examples
+from medtl_core.values import Array, Examples, site_name
 
 Index = NDArray[np.int64]
 
@@ -82,6 +83,7 @@ def partition(examples: Examples, settings: Settings) -> Parts:
 
 def _left_out(examples: Examples, name: str) -> tuple[NDArray[np.bool_], Index]:
     """Returns which rows belong to the site left out [n], and the rows the server judges on."""
+    name = unicodedata.normalize("NFC", name)
     site, held_out = examples["site"], examples["split"] == "test"
     if not name:
         return np.zeros(len(site), dtype=bool), np.flatnonzero(held_out)
@@ -133,7 +135,7 @@ def _natural(examples: Examples, pool: Index, test: Index, settings: Settings) -
         tests = _share(patient, held, count, stream(settings.seed, "partition", name, "test"))
         labels = [name] if count == 1 else _numbered(name, count)
         for label, train, own in zip(labels, trains, tests, strict=True):
-            parts.append(SitePart(label, train, own))
+            parts.append(SitePart(site_name(label), train, own))
     if len({part.name for part in parts}) < len(parts):
         raise ConfigError("two hospitals would have one name: rename the sites that end in a number like '-1'")
     return parts

@@ -1,6 +1,6 @@
 """From settings to cases: the phantom, a known data set, a manifest, class folders or an .npz file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ from medtl_core.data.folder import read_folder
 from medtl_core.data.manifest import MANIFEST, read_manifest, read_numbers, read_task
 from medtl_core.data.partition import apportion
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
+from medtl_core.data.table import USABLE
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.rng import stream
 from medtl_core.store import cache_folder
-from medtl_core.values import Examples
+from medtl_core.values import Array, Examples
 
 #: Share of the patients held out as test where the data name none.
 HELD_OUT = 0.25
@@ -25,12 +26,17 @@ HELD_OUT = 0.25
 class Source:
     """Cases and what is known about them, by the catalog or, of own data, by `task.json`.
 
-    `notes` are sentences that a reader of the results should know.
+    Attributes:
+        notes: sentences that a reader of the results should know.
+        has_patients: whether the data say whose each case is; else every case counts as one patient.
+        patients: str [m], of all cases that are there, whether or not they can be used.
     """
 
     entry: Entry
     examples: Examples
     notes: tuple[str, ...] = ()
+    has_patients: bool = True
+    patients: Array = field(default_factory=lambda: np.zeros(0, np.str_))
 
     @property
     def columns(self) -> int:
@@ -50,10 +56,9 @@ def open_source(settings: Settings) -> Source:
         ConfigError: the data are not named, or by an unknown name.
         DataError: the data are missing, not recognised or unusable.
     """
-    if settings.data and settings.data not in catalog():
-        raise ConfigError(f"data={settings.data!r} is not in the catalog; {did_you_mean(settings.data, catalog())}")
+    named = _named(settings)
     if settings.data_path:
-        source = _open_path(Path(settings.data_path), settings)
+        source = _open_path(Path(settings.data_path), named, settings)
     elif settings.data == "phantom":
         size, patients = max(settings.sizes, default=DEFAULT_SIZE), phantom_patients(settings)
         examples = phantom(size=size, patients=patients, folder=cache_folder(settings.cache))
@@ -64,6 +69,37 @@ def open_source(settings: Settings) -> Source:
         raise ConfigError("no data named: set data to a catalog name, or data-path to a folder or file")
     held = (source.examples["split"] == "test").any() or settings.test_path
     return source if held else _hold_out(source)
+
+
+def private_source(settings: Settings) -> Source:
+    """Returns the training cases of a hospital that owns its data, as private sums read them.
+
+    Nothing is held out but what a split column says, no setting chooses cases, and a case that cannot be read is left
+    out and logged. Image files are looked at by `Material.readable`, not here.
+
+    Guarantee:
+        Unit: patient. Which of a patient's cases are returned, and with which label, depends on their own rows, on
+        `settings` and on what the folder says of all cases (file names, header, `task.json`); so does a refusal on the
+        latter two only. Public: nothing; no text of an error or of the log leaves the hospital.
+
+    Raises:
+        ConfigError: the data are named by an unknown name.
+        DataError: the file as a whole is missing or unusable, or the classes are not stated, or two ways.
+    """
+    path, named = Path(settings.data_path), _named(settings)
+    stated = read_task(path if path.is_dir() else path.parent) if path.exists() else None
+    if stated and named and stated[0].classes != named.task.classes:
+        raise DataError(f"task.json at {path} states other classes than data={settings.data!r}; leave one of them out")
+    source = _open_path(path, named, settings, lenient=True)
+    used = source.examples[USABLE] & (source.examples["split"] != "test")
+    return replace(source, examples=source.examples.take(used), patients=source.examples["patient"])
+
+
+def _named(settings: Settings) -> Entry | None:
+    """The catalog's entry that settings name."""
+    if settings.data and settings.data not in catalog():
+        raise ConfigError(f"data={settings.data!r} is not in the catalog; {did_you_mean(settings.data, catalog())}")
+    return catalog().get(settings.data)
 
 
 def phantom_patients(settings: Settings) -> int:
@@ -77,30 +113,39 @@ def phantom_patients(settings: Settings) -> int:
     return patients
 
 
-def _open_path(path: Path, settings: Settings) -> Source:
+def _open_path(path: Path, named: Entry | None, settings: Settings, *, lenient: bool = False) -> Source:
     if not path.exists():
         raise DataError(f"data-path {path} does not exist")
-    named = catalog().get(settings.data)
     if path.suffix.lower() == ".csv" or (path / MANIFEST).is_file():
         known = recognise(path) if path.is_file() else None
         if known and named in (None, known):
-            return _known(known, read_known(known, path))
+            return _catalogued(known, path, lenient)
         task, words = named.task if named else None, settings.backbone.split("+")
         if words == ["table"]:
-            examples = read_numbers(path, task)
+            examples = read_numbers(path, task, lenient=lenient)
         else:
-            examples = read_manifest(path, task, numbers="table" in words)
+            examples = read_manifest(path, task, numbers="table" in words, lenient=lenient)
         return _known(named, examples) if named else _own(path, examples)
     if named is not None and not matches(named, path):
         wanted = " or ".join([MANIFEST, *named.files])
         raise DataError(f"{path} does not hold {named.name}: expected {wanted}; set data='' to recognise it")
     entry = named or recognise(path)
     if entry is not None:
-        return _known(entry, read_known(entry, path))
+        return _catalogued(entry, path, lenient)
     if path.is_dir() or path.suffix.lower() == ".npz":
-        examples = read_folder(path) if path.is_dir() else read_medmnist(path)
-        return _own(path, examples, "No patient ids: every image counts as one patient.")
+        stated = read_task(path if path.is_dir() else path.parent) if lenient else None
+        if lenient and stated is None:
+            raise DataError(f"{path}: the classes are not stated; list them in task.json")
+        open_ = read_folder if path.is_dir() else read_medmnist
+        examples = open_(path, stated[0] if stated else None, lenient=lenient)
+        source = _own(path, examples, "No patient ids: every image counts as one patient.")
+        return replace(source, has_patients=False)
     raise DataError(f"{path} is neither a folder, a manifest (.csv) nor an .npz file")
+
+
+def _catalogued(entry: Entry, path: Path, lenient: bool) -> Source:
+    layout, source = entry.layout, _known(entry, read_known(entry, path, lenient=lenient))
+    return replace(source, has_patients=layout.kind == "arrays" or bool(layout.patient))
 
 
 def _known(entry: Entry, examples: Examples) -> Source:

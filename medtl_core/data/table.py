@@ -1,8 +1,12 @@
-"""A CSV file as columns of text, with the checks every reader needs: header, empty cells, labels, splits."""
+"""A CSV file as columns of text, with the checks every reader needs: header, empty cells, labels, splits.
+
+A file that cannot be read is always refused. A row that cannot be read refuses the file too, or where the reader is
+lenient is left out, by what stands in that row alone: then the log names it and nobody else is told.
+"""
 
 import csv
 import difflib
-import math
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +23,23 @@ _EMPTY = ("", "nan", "na", "n/a", "null", "?")
 _SHOWN = 5
 #: Classes named where a label is none of them.
 _CLASSES = 12
+_LOG = logging.getLogger("medtl")
+#: Column of the rows that were read whole, where others are left out.
+USABLE = "usable"
 
 
 @dataclass(frozen=True)
 class CsvTable:
     """Columns of stripped text, str [n], under the file's name.
 
-    Messages name lines (int64 [n], where each row begins as an editor numbers them) and columns, never a cell.
+    Messages name lines (int64 [n], where each row begins as an editor numbers them) and columns, never a cell. `usable`
+    (bool [n]) are the rows without a fault as far as columns were read; None = a fault refuses the file.
     """
 
     name: str
     columns: Mapping[str, Array]
     lines: NDArray[np.int64]
+    usable: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -52,20 +61,27 @@ class CsvTable:
         """Returns the columns that have another name than those known."""
         return {name: values for name, values in self.columns.items() if name not in known}
 
+    @property
+    def marks(self) -> dict[str, Array]:
+        """The column `USABLE`, once all others were read; none where a fault refuses the file."""
+        return {} if self.usable is None else {USABLE: self.usable}
+
     def numbers(self, column: str) -> NDArray[np.float64]:
         """Returns a column of numbers (float64 [n]); a cell that says its value is missing becomes NaN.
 
         Raises:
-            DataError: a cell is not a finite number.
+            DataError: a cell is not a finite number; of one too large for float32 only a lenient reader minds.
         """
         values = self.columns[column]
         empty = np.isin(np.char.lower(values), _EMPTY)
-        wrong = np.asarray([not (gap or _is_number(value)) for value, gap in zip(values, empty, strict=True)])
+        largest = float(np.finfo(np.float64 if self.usable is None else np.float32).max)
+        cells = zip(values.tolist(), empty.tolist(), strict=True)
+        wrong = np.asarray([not (gap or _is_number(value, largest)) for value, gap in cells], dtype=bool)
         self.refuse(column, wrong, "holds no number", "a finite number or an empty cell is expected")
-        return np.asarray(np.where(empty, "nan", values), dtype=np.float64)
+        return np.asarray(np.where(empty | wrong, "nan", values), dtype=np.float64)
 
     def refuse(self, column: str, wrong: NDArray[np.bool_], fault: str, remedy: str) -> None:
-        """Refuses a column of which some cells are wrong (bool [n]); nothing happens where none is.
+        """Refuses a column of which some cells are wrong (bool [n]), or leaves out their rows.
 
         Raises:
             DataError: names the file, the column and the first lines.
@@ -74,11 +90,15 @@ class CsvTable:
         if lines:
             shown = ", ".join(map(str, lines[:_SHOWN])) + (f" and {len(lines) - _SHOWN} more" if lines[_SHOWN:] else "")
             place = f"line{'s' if len(lines) > 1 else ''} {shown}"
-            raise DataError(f"{self.name}: column {column!r} {fault} in {place} (as an editor counts); {remedy}")
+            text = f"{self.name}: column {column!r} {fault} in {place} (as an editor counts); {remedy}"
+            if self.usable is None:
+                raise DataError(text)
+            _LOG.warning("%s; left out", text)
+            self.usable[np.flatnonzero(wrong)] = False
 
 
-def read_csv(path: Path) -> CsvTable:
-    """Returns a comma-separated UTF-8 file with a header.
+def read_csv(path: Path, *, lenient: bool = False) -> CsvTable:
+    """Returns a comma-separated UTF-8 file with a header; a lenient reader leaves out what is wrong with single rows.
 
     Raises:
         DataError: the file is missing, empty, not CSV, has a doubled column or a row of another length.
@@ -95,16 +115,25 @@ def read_csv(path: Path) -> CsvTable:
         raise DataError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a readable UTF-8 CSV file: {error}") from error
-    if len(rows) < 2:
+    if len(rows) < (1 if lenient else 2):
         raise DataError(f"{path} holds no rows: a header and at least one case are needed")
     header = [cell.strip() for cell in rows[0][1]]
     _check_header(path, header)
+    whole = []
     for line, cells in rows[1:]:
-        if len(cells) != len(header):
-            raise DataError(f"{path}: the row on line {line} has {len(cells)} cells, the header has {len(header)}")
-    columns = zip(header, zip(*(cells for _, cells in rows[1:]), strict=True), strict=True)
-    lines = np.asarray([line for line, _ in rows[1:]], dtype=np.int64)
-    return CsvTable(path.name, {name: np.char.strip(np.asarray(column)) for name, column in columns}, lines)
+        if len(cells) == len(header):
+            whole.append((line, cells))
+            continue
+        text = f"{path}: the row on line {line} has {len(cells)} cells, the header has {len(header)}"
+        if not lenient:
+            raise DataError(text)
+        _LOG.warning("%s; left out", text)
+    columns = {
+        name: np.char.strip(np.asarray([cells[place] for _, cells in whole], dtype=np.str_))
+        for place, name in enumerate(header)
+    }
+    lines = np.asarray([line for line, _ in whole], dtype=np.int64)
+    return CsvTable(path.name, columns, lines, np.ones(len(lines), dtype=bool) if lenient else None)
 
 
 def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
@@ -141,8 +170,10 @@ def encode(
     `labels` says which class a file's value stands for, where they differ.
 
     Raises:
-        DataError: a label is empty or not a class of the task.
+        DataError: a label is empty or not a class of the task, or a lenient reader knows no classes.
     """
+    if task is None and table.usable is not None:  # the labels of all rows would say what every single one means
+        raise DataError(f"{table.name}: the classes are not stated; list them in task.json beside it")
     values = table.filled(column)
     if labels:
         values = np.asarray([labels.get(value, value) for value in values.tolist()])
@@ -152,7 +183,7 @@ def encode(
     unknown = ~np.isin(values, task.classes)
     table.refuse(column, unknown, f"holds no class of task {task.name!r}", f"expected one of {expected}")
     number = {name: index for index, name in enumerate(task.classes)}
-    return np.asarray([number[value] for value in values.tolist()], dtype=np.int64), task
+    return np.asarray([number.get(value, 0) for value in values.tolist()], dtype=np.int64), task
 
 
 def splits(table: CsvTable, column: str) -> Array:
@@ -168,9 +199,9 @@ def splits(table: CsvTable, column: str) -> Array:
     return values
 
 
-def _is_number(text: str) -> bool:
+def _is_number(text: str, largest: float) -> bool:
     try:
-        return math.isfinite(float(text))
+        return abs(float(text)) <= largest
     except ValueError:
         return False
 

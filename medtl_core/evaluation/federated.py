@@ -71,6 +71,25 @@ def summarise(scores: Scores) -> Update:
     return Update({name: np.asarray(array, np.float64) for name, array in arrays.items()})
 
 
+def contradiction(arrays: Mapping[str, Float], cases: int) -> str:
+    """Returns why a hospital's evaluation sums, of one head or of many [H, ...], cannot be true, or "".
+
+    How many cases it held out nobody knows but the hospital; `cases`, those it trains on, say nothing of them.
+    """
+    of_class, total = arrays["confusion"].sum(axis=-1), arrays["sums"][..., 0]
+    inside, outside = (arrays[side].sum(axis=-1) for side in ("positive", "negative"))
+    binned = arrays["calibration"][..., 0, :].sum(axis=-1)
+    if all(
+        map(
+            np.array_equal,
+            (inside, outside, of_class.sum(axis=-1), binned),
+            (of_class, total[..., None] - of_class, total, total),
+        )
+    ):
+        return ""
+    return "its evaluation counts other cases in one sum than in another"
+
+
 def judge_sites(updates: Mapping[str, Update], classes: Sequence[str]) -> Judgement:
     """Returns the judgement of all sites together from each site's own sums.
 

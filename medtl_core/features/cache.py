@@ -7,6 +7,7 @@ anew, a folder that cannot be written is done without. Each is said once. Severa
 import contextlib
 import hashlib
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -106,10 +107,15 @@ def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
 
     The journal stays SQLite's default, which works on every file system. A write-ahead log lets readers pass a writer,
     but whoever opens and closes the file anew makes and removes the log and its memory map each time: that took twice
-    as long as reading a hospital's rows, and a writer here is done in milliseconds.
+    as long as reading a hospital's rows, and a writer here is done in milliseconds. Folder and file are their owner's
+    alone.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(sqlite3.connect(folder / _FILE, timeout=_PATIENCE)) as base:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder / _FILE
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's journal takes its mode from the file
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)  # an older medtl let others read patients' features
+    with contextlib.closing(sqlite3.connect(path, timeout=_PATIENCE)) as base:
         base.execute("PRAGMA synchronous=NORMAL")
         base.execute(_SCHEMA)
         yield base

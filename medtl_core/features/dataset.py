@@ -1,5 +1,6 @@
 """The cases behind the features, for methods that look deeper than the agreed features."""
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from medtl_core.config import Settings
 from medtl_core.data.images import content_key
 from medtl_core.features.extract import FeatureSpec, extract, feature_spec, images_of
 from medtl_core.values import Examples, Features
+
+_LOG = logging.getLogger("medtl")
 
 
 @final
@@ -114,6 +117,33 @@ class Material:
         alone = isinstance(spec, FeatureSpec) and spec.backbone == "table"
         keys = None if alone else self.store.content_keys(images_of(self.examples))
         return extract(self.examples, spec, self.settings, keys=keys)
+
+    def readable(self) -> tuple["Material", Features]:
+        """Returns the cases whose features can be made, and these; any other case is left out, and the log says why.
+
+        Whether a case is left out depends on that case alone, for its features do. What is wrong with settings or
+        weights shows on a blank case, whoever the patients are.
+
+        Raises:
+            ConfigError, WeightsError: see `feature_spec` and `extract`.
+        """
+        blank = {"table": np.zeros((1, self.columns))} if self.columns else {"image": np.zeros((1, 32, 32), np.uint8)}
+        features = replace(self, examples=Examples({"label": np.zeros(1), **blank}, self.examples.task)).features()
+        rows, values = self._readable(np.arange(len(self)), features.values[:0])
+        return self.take(rows), replace(features, values=values)
+
+    def _readable(
+        self, rows: NDArray[np.int64], none: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The rows whose features can be made, and these; a half that fails is halved again."""
+        try:
+            return rows, self.take(rows).features().values if len(rows) else none
+        except Exception as error:
+            if len(rows) == 1:
+                _LOG.warning("a case cannot be read and is left out: %s", error)
+                return rows[:0], none
+        halves = [self._readable(part, none) for part in np.array_split(rows, 2)]
+        return np.concatenate([part for part, _ in halves]), np.concatenate([values for _, values in halves])
 
 
 def _size(entry: tuple[Any, ...]) -> int:

@@ -157,7 +157,7 @@ def _table_rows(examples: Examples, spec: FeatureSpec) -> Row:
     if not np.isfinite(filled).all():
         column = int(np.flatnonzero(~np.isfinite(filled).all(axis=0))[0])
         raise DataError(f"table column {column} holds values too large for float32; rescale it")
-    values = np.stack([filled, missing.astype(np.float32)], axis=2).reshape(len(table), -1)
+    values = np.stack([filled, missing.astype(np.float32)], axis=2).reshape(len(table), 2 * table.shape[1])
     if values.shape[1] != spec.width:
         raise DataError(f"the table has {table.shape[1]} columns where {spec.width // 2} were agreed")
     return values

@@ -26,7 +26,7 @@ _FIRST = 2
 _SIDE = {(_FIRST, "tf_efficientnet_lite0"): 224}
 #: Side of "plain" features; enough for one middle tap, and a third of the pixels of 224.
 _PLAIN_SIZE = 128
-_SMALLEST = 32
+_SMALLEST, _LARGEST = 32, 2048
 
 #: Settings that decide features; with the data set's views, a manifest keeps them under "features".
 FEATURE_SETTINGS = ("backbone", "features", "image_size", "views")
@@ -190,8 +190,10 @@ def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: int
     plain = features == "plain"
     usual = _PLAIN_SIZE if plain else _SIDE.get((version, backbone.arch), backbone.size)
     size = next(iter(settings.sizes), usual)
-    if size < _SMALLEST:
-        raise ConfigError(f"image-size={size} is too small; a backbone needs at least {_SMALLEST} pixels")
+    if not _SMALLEST <= size <= _LARGEST:
+        raise ConfigError(
+            f"image-size={size} must be from {_SMALLEST} to {_LARGEST}; a backbone takes no other picture"
+        )
     views = ("identity",) if plain or settings.views == "one" or not entry_views else entry_views
     for view in views:
         if view not in VIEWS:

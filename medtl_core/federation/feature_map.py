@@ -13,12 +13,12 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request
+from medtl_core.federation.hospitals import ArraySpec, Check, Hospitals, Request
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family
-from medtl_core.heads.crossval import TEMPERATURES, Choice, choose, held_out
+from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
 from medtl_core.heads.linear import tempered
-from medtl_core.heads.statistics import Float, Statistics, by_fold, is_few, pack, unpack
+from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, unpack, untrue
 from medtl_core.values import Array, Released
 
 _Key = TypeVar("_Key")
@@ -152,7 +152,7 @@ class Reading:
         folds, classes, width = self.folds, self.classes, self.width
 
         def shapes(cases: int) -> dict[str, ArraySpec]:
-            counts = {"counts": ArraySpec((folds, classes))}
+            counts = {"counts": ArraySpec((folds, classes), least=0.0, step=1.0)}
             if is_few(cases, width):
                 return {**counts, "labels": ArraySpec((cases, classes)), "rows": ArraySpec((cases, width + 1))}
             gram = ArraySpec((folds, width * (width + 1) // 2))
@@ -160,7 +160,7 @@ class Reading:
 
         none = Statistics(np.zeros(classes), np.zeros((classes, width)), np.zeros((width, width)))
         parts, rows = [none] * folds, {}
-        for reply in self.hospitals.ask(self._request("statistics", self.sent, phase, by_cases=shapes)):
+        for reply in self.hospitals.ask(self._request("statistics", self.sent, phase, by_cases=shapes, check=untrue)):
             parts = [part + own for part, own in zip(parts, unpack(reply.arrays), strict=True)]
             if keep and "rows" in reply.arrays:
                 rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
@@ -170,13 +170,26 @@ class Reading:
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:
         """Returns summed losses and hits of fold heads [F, S, C, d + 1]; see `heads.crossval.held_out`."""
         strengths = heads.shape[1]
-        losses = ArraySpec((strengths, len(TEMPERATURES), self.classes))
-        expect = {"losses": losses, "hits": ArraySpec((strengths, self.classes))}
+        losses = ArraySpec((strengths, len(TEMPERATURES), self.classes), least=0.0)
+        expect = {"losses": losses, "hits": ArraySpec((strengths, self.classes), least=0.0, step=1.0)}
         arrays = {**self.sent, "heads": heads.astype(np.float32)}
-        return self.hospitals.total(self._request("validate", arrays, phase, expect=expect))
+        check = at_most({"losses": WORST, "hits": 1.0})
+        return self.hospitals.total(self._request("validate", arrays, phase, expect=expect, check=check))
 
     def _request(self, step: str, arrays: Mapping[str, Array], phase: str, **replies: Any) -> Request:
         return Request(self.map.task(step), arrays, {**self.config, "folds": self.folds}, phase=phase, **replies)
+
+
+def at_most(costs: Mapping[str, float]) -> Check:
+    """Returns a check that sums over classes [..., C] are not more than so much for each of the hospital's cases."""
+
+    def check(arrays: Mapping[str, Array], cases: int) -> str:
+        more = [
+            name for name, most in costs.items() if (arrays[name].sum(axis=-1) > most * cases * (1.0 + ROUNDING)).any()
+        ]
+        return f"its {more[0]} are more than its cases can give" if more else ""
+
+    return check
 
 
 def solve(reading: Reading, grids: Mapping[_Key, Grid], counts: Float, phase: str = "") -> dict[_Key, Solved]:

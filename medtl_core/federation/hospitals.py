@@ -4,19 +4,44 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from medtl_core.evaluation.result import Cost, FailedReply, RoundTrip
 from medtl_core.federation.folds import total
 from medtl_core.values import Array, Witness
 
 Value = str | int | float | bool
+#: Says of a reply's arrays, and the number of cases its hospital registered, why they cannot be true; "" = they can.
+Check = Callable[[Mapping[str, Array], int], str]
+
+
+#: No number of a reply is larger: sums of it, and their squares and cubes, stay far from what float64 can hold.
+LARGEST = 1e30
 
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """The exact shape and dtype name an array in a reply must have."""
+    """What an array in a reply must be: its exact shape and dtype name, and what its numbers can be.
+
+    Attributes:
+        least, most: between which its numbers lie, both included.
+        step: of which they are whole multiples; 0 = any. With `int64` nothing but the shape is asked.
+    """
 
     shape: tuple[int, ...]
     dtype: str = "float64"
+    least: float = -LARGEST
+    most: float = LARGEST
+    step: float = 0.0
+
+    def fault(self, array: Array) -> str:
+        """Returns what is wrong with the numbers of an array: "", "not-finite", "range" or "step"."""
+        if self.dtype == "int64":
+            return ""
+        low, high = np.minimum.reduce(array, None, initial=0.0), np.maximum.reduce(array, None, initial=0.0)
+        if not (self.least <= low and high <= self.most):  # nor NaN, which both reductions hand on
+            return "range" if np.isfinite(array).all() else "not-finite"
+        return "step" if self.step and not np.array_equal(np.rint(array / self.step) * self.step, array) else ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +59,7 @@ class Request:
         only: names of the hospitals that are asked; None = all.
         by_cases: gives what a reply must hold from the hospital's number of cases, in place of `expect`; None = all
             replies are alike.
+        check: refuses replies that cannot be true, or None.
     """
 
     task: str
@@ -45,6 +71,7 @@ class Request:
     ledger: str = ""
     only: Collection[str] | None = None
     by_cases: Callable[[int], Mapping[str, ArraySpec]] | None = None
+    check: Check | None = None
 
     def expected(self, cases: int) -> Mapping[str, ArraySpec]:
         """Returns what the reply of a hospital with so many cases must hold, exactly."""
@@ -53,7 +80,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """A validated answer: arrays as expected, finite, of this run, and with the weight agreed at the start.
+    """A validated answer: arrays as expected, within their range, of this run, and with the weight agreed at the start.
 
     `witness` is where the hospital's ledger stands; None unless the request names one.
     """

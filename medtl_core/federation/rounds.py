@@ -23,6 +23,8 @@ from medtl_core.values import Array
 
 #: How many rounds, at the end of a method's name.
 ROUNDS = "-(?P<rounds>[1-9][0-9]{0,3})"
+#: No trained number is larger, short of training that has run away: its square still is a float32.
+LARGEST_TRAINED = 1e12
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Arr
     """
     shapes = {name: np.shape(start[name]) for name in sorted(start)}
     current, memory = _joined(start, shapes), Memory()
-    expect = {name: ArraySpec(shape, "float32") for name, shape in shapes.items()}
+    expect = {name: ArraySpec(shape, "float32", -LARGEST_TRAINED, LARGEST_TRAINED) for name, shape in shapes.items()}
     exact: dict[int, Mapping[str, Float]] = {}
     metrics: dict[int, Mapping[str, Mapping[str, float]]] = {}
     for number in range(1, exchange.rounds + 1):

@@ -1,6 +1,5 @@
 """Classifiers on disk: `NAME.safetensors` with its manifest `NAME.json`, an affine head or a model of another kind."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -69,8 +68,8 @@ def is_model(path: Path) -> bool:
 
 
 def _stem(folder: Path, name: str) -> Path:
-    if not re.fullmatch(r"[^\W_][\w@ .,+()-]*", name):
-        raise RunError(f"head name {name!r} cannot be a file name: use letters, digits, spaces and any of _@.,+()-")
+    if not name.isprintable() or {"/", "\\"} & set(name) or name[:1] in ("", "."):
+        raise RunError(f"head name {name!r} cannot be a file name: name a file, without a folder or a first dot")
     return folder / name
 
 

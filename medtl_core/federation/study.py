@@ -16,7 +16,7 @@ from medtl_core.federation.outcome import Moments, Outcome, Problem, Rounds, Sha
 from medtl_core.heads.closed_form import FAMILIES, OnColumns, column_choices
 from medtl_core.heads.crossval import TEMPERATURES
 from medtl_core.heads.linear import to_raw
-from medtl_core.heads.statistics import TINY, Float, Statistics
+from medtl_core.heads.statistics import TINY, Float, Statistics, contradiction
 from medtl_core.values import Array, Head
 
 _Made = TypeVar("_Made")
@@ -105,8 +105,16 @@ class Study:
     def moments(self) -> Moments:
         """Pooled moments of the features (phase "moments")."""
         width, classes = self.problem.width, len(self.problem.classes)
-        expect = {"counts": ArraySpec((classes,)), "sum": ArraySpec((width,)), "square": ArraySpec((width,))}
-        sums = self.hospitals.total(Request("moments", expect=expect))
+        expect = {
+            "counts": ArraySpec((classes,), least=0.0, step=1.0),
+            "sum": ArraySpec((width,)), "square": ArraySpec((width,), least=0.0),
+        }  # fmt: skip
+
+        def check(arrays: Mapping[str, Array], cases: int) -> str:
+            number = arrays["counts"].sum().reshape(1, 1)
+            return contradiction(number, arrays["sum"][None, None], arrays["square"][None], cases)
+
+        sums = self.hospitals.total(Request("moments", expect=expect, check=check))
         cases = max(float(sums["counts"].sum()), 1.0)
         mean = sums["sum"] / cases
         return Moments(sums["counts"], mean, np.sqrt(np.maximum(sums["square"] / cases - mean**2, 0.0)) + TINY)

@@ -4,12 +4,16 @@ Flower's internals were renamed within months before; `tests/flower/test_compat.
 version or a missing name, so that the change is found here and nowhere else.
 """
 
+import hashlib
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict, UserConfig
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict, UserConfig
 from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_object import (
@@ -25,6 +29,9 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from medtl_core.errors import RunError
 
+if TYPE_CHECKING:
+    from flwr.supercore.runtime import RuntimeHttpClient
+
 _Record = TypeVar("_Record", RecordDict, MetricRecord, ConfigRecord)
 
 #: What Flower raises over bytes that are no message; a SuperLink that cannot be reached raises other errors.
@@ -32,6 +39,8 @@ UNREADABLE = (ValueError, KeyError, TypeError, IndexError, DecodeError, Unexpect
 
 #: What flwr-clientapp answers with when a handler raised.
 CLIENT_RAISED: int = ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+#: What a SuperNode answers with when the process of a ClientApp died.
+CLIENT_CRASHED: int = ErrorCode.CLIENT_APP_CRASHED
 
 
 def load_app(reference: str, folder: Path) -> Any:
@@ -42,15 +51,21 @@ def load_app(reference: str, folder: Path) -> Any:
     """
     module = reference.partition(":")[0]
     package = module.partition(".")[0]
-    loaded = getattr(sys.modules.get(package), "__file__", None)
-    if loaded and not Path(loaded).resolve().is_relative_to(folder.resolve()):
-        raise RunError(f"another package named {package!r} was loaded from {Path(loaded).parent}; start in {folder}")
+    _refuse_stranger(package, folder)
     try:
-        return load_object(reference, RunError, folder)
+        app = load_object(reference, RunError, folder)
+        _refuse_stranger(package, folder)  # Python's path may name another folder before this one
+        return app
     except ModuleNotFoundError as error:
         if error.name not in (module, package):
             raise
         raise RunError(f"{folder} has no {module.replace('.', '/')}.py; is the app complete?") from error
+
+
+def _refuse_stranger(package: str, folder: Path) -> None:
+    loaded = getattr(sys.modules.get(package), "__file__", None)
+    if loaded and not Path(loaded).resolve().is_relative_to(folder.resolve()):
+        raise RunError(f"another package named {package!r} was loaded from {Path(loaded).parent}; start in {folder}")
 
 
 def empty_run(run_id: int) -> Run:
@@ -113,3 +128,98 @@ def round_trip(message: Message) -> Message:
         raise TypeError(f"the wire gave a {type(arrived).__name__} for a message; Flower's format has changed")
     stamp(message, message_id)
     return stamp(arrived, message_id)
+
+
+def run_supernode(arguments: list[str], pause: float) -> None:
+    """Runs Flower's own SuperNode in this process, with the longest pause it makes between two looks for a message."""
+    from flwr.supernode import start_client_internal
+    from flwr.supernode.cli import flower_supernode
+
+    quick = {**vars(time), "sleep": lambda seconds: time.sleep(min(seconds, pause))}
+    setattr(start_client_internal, "time", SimpleNamespace(**quick))  # noqa: B010 - it is a module for mypy
+    sys.argv = ["flower-supernode", *arguments]
+    flower_supernode()
+
+
+def task_source(address: str, secret: bytes) -> Callable[[], str]:
+    """Returns what asks a SuperNode, started with the same secret, for a task: its token, or "" where there is none.
+
+    It takes tasks of every type, so that none is left to anybody else.
+    """
+    import flwr.supernode.runtime.run_clientapp  # noqa: F401 - read once: forks of this process have it then
+    from flwr.proto.runtime_pb2 import AcquireTaskRequest
+    from flwr.supercore.constant import TaskType
+    from flwr.supercore.interceptors import SuperExecAuthHttpInterceptor
+    from httpx import TransportError
+
+    methods = ("/flwr.proto.Runtime/AcquireTask",)
+    client = _runtime(address, SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods=methods))
+    request = AcquireTaskRequest(supported_task_types=list(TaskType))
+
+    def next_token() -> str:
+        try:
+            return str(client.AcquireTask(request).token)
+        except TransportError:  # the SuperNode is starting, or it has ended
+            return ""
+
+    return next_token
+
+
+class ClientTask:
+    """One message that a SuperNode has for a ClientApp, and the way back; the run's bundle is hashed and dropped.
+
+    Attributes:
+        message: to be answered.
+        context: of the run, with empty state.
+        bundle: SHA-256 of the app bundle that came with the run.
+    """
+
+    def __init__(self, address: str, token: str) -> None:
+        from flwr.supernode.runtime.run_clientapp import pull_task_input
+
+        self._address, self._token = address, token
+        with closing(self._client()) as client:
+            self.message, context, _, bundle = pull_task_input(client)
+        self.context = node_context(context.run_id, context.node_id, context.node_config, context.run_config)
+        self.bundle = hashlib.sha256(bundle.content).hexdigest()
+
+    def answer(self, reply: Message) -> None:
+        """Sends the reply, and no state: nothing is kept for the next message."""
+        from flwr.common.constant import SubStatus
+        from flwr.supernode.runtime.run_clientapp import push_message, push_task_output
+
+        status, why = (SubStatus.FAILED, reply.error.reason) if reply.has_error() else (SubStatus.COMPLETED, "")
+        with closing(self._client()) as client:
+            push_message(client, reply, self.context)
+            push_task_output(client, None, status, why or "")
+
+    def fail(self, code: int, reason: str) -> None:
+        """Sends an error."""
+        self.answer(Message(Error(code=code, reason=reason), reply_to=self.message))
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Tells the SuperNode meanwhile that the task is still worked on."""
+        from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+
+        with closing(self._client()) as client:
+            sender = HeartbeatSender(make_task_heartbeat_fn_http(client))
+            sender.start()
+            try:
+                yield
+            finally:
+                if sender.is_running:
+                    sender.stop()
+
+    def _client(self) -> "RuntimeHttpClient":
+        from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor
+
+        return _runtime(self._address, RuntimeTokenHttpInterceptor(self._token))
+
+
+def _runtime(address: str, *more: Any) -> "RuntimeHttpClient":
+    from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+    from flwr.supercore.runtime import RuntimeHttpClient
+
+    interceptors = [RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"), *more]
+    return RuntimeHttpClient.from_server_address(address, True, None, interceptors)

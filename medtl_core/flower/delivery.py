@@ -2,13 +2,19 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from medtl_core.evaluation.result import RoundTrip
+from medtl_core.federation.hospitals import Reply
+from medtl_core.fingerprint import PROTOCOL_MARK
 from medtl_core.flower import compat
 from medtl_core.flower.records import wire_bytes
 
@@ -50,6 +56,49 @@ class Tally:
         """The tally as it is reported; it lasted to the last reply, or to the deadline when one is missing."""
         seconds = max(self.last - self.start, 0.0)
         return RoundTrip(self.phase, self.number, seconds, self.up, self.down, self.cpu, replies, self.failed)
+
+
+class ReplyBuffer:
+    """Early replies by place: `room` of them in memory, the others on disk, so that a slow hospital costs no memory."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._replies: dict[int, Reply | None] = {}
+        self._on_disk: dict[int, tuple[str, ...]] = {}
+
+    def __contains__(self, place: int) -> bool:
+        return place in self._replies
+
+    def put(self, place: int, reply: Reply | None) -> None:
+        """Keeps a reply, or None for a place whose reply will never come."""
+        in_memory = sum(kept is not None for kept in self._replies.values()) - len(self._on_disk)
+        if reply is not None and in_memory >= self._room:
+            np.savez(self._file(place), *reply.arrays.values())
+            self._on_disk[place] = tuple(reply.arrays)
+            reply = replace(reply, arrays={})
+        self._replies[place] = reply
+
+    def pop(self, place: int) -> Reply | None:
+        """Gives a reply back, exactly as it was put."""
+        reply, names = self._replies.pop(place), self._on_disk.pop(place, None)
+        if reply is None or names is None:
+            return reply
+        with np.load(self._file(place), allow_pickle=False) as stored:
+            arrays = {name: stored[f"arr_{index}"] for index, name in enumerate(names)}
+        self._file(place).unlink()
+        return replace(reply, arrays=arrays)
+
+    def close(self) -> None:
+        """Removes what was never taken."""
+        if "_folder" in vars(self):
+            self._folder.cleanup()
+
+    @cached_property
+    def _folder(self) -> "TemporaryDirectory[str]":
+        return TemporaryDirectory(prefix="medtl-replies-")
+
+    def _file(self, place: int) -> Path:
+        return Path(self._folder.name) / f"{place}.npz"
 
 
 def deliver(
@@ -101,7 +150,10 @@ def _send(
     different = {id(content): content for content, _ in messages.values()}
     sizes = {key: wire_bytes(content) for key, content in different.items()}
     tally.down += sum(sizes[id(content)] for content, _ in messages.values())
-    ready = [Message(content, node, kind, ttl=deadline + _GRACE) for node, (content, kind) in messages.items()]
+    ready = [
+        Message(content, node, kind, ttl=deadline + _GRACE, group_id=PROTOCOL_MARK)
+        for node, (content, kind) in messages.items()
+    ]
     ids: list[Any] = list(grid.push_messages(ready))  # at once: Flower uploads an array that all share only once
     if len(ids) != len(ready):  # Flower's answer to "payload too large"
         ids = [next(iter(grid.push_messages([message])), None) for message in ready]

@@ -3,16 +3,12 @@
 import logging
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TypeVar, final
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
@@ -20,9 +16,17 @@ from medtl_core.errors import RunError
 from medtl_core.evaluation.result import FailedReply, RoundTrip
 from medtl_core.events import Events
 from medtl_core.federation.hospitals import Hospitals, Reply, Request
-from medtl_core.flower.delivery import WINDOW, Delivery, Tally, deliver
-from medtl_core.flower.records import Expectation, RefusedError, encode_request, pack, validate, validate_join
-from medtl_core.privacy.witnesses import Witnesses, as_values
+from medtl_core.flower.delivery import WINDOW, Delivery, ReplyBuffer, Tally, deliver
+from medtl_core.flower.records import (
+    Expectation,
+    Joined,
+    RefusedError,
+    encode_request,
+    pack,
+    validate,
+    validate_join,
+)  # fmt: skip
+from medtl_core.privacy.witnesses import HOSPITAL, KEYS, Witnesses, as_values
 
 _Answer = TypeVar("_Answer")
 
@@ -31,6 +35,9 @@ _PAUSE = 0.5
 
 #: More processor seconds than one answer can take; a hospital's word above it is not booked.
 _MOST_SECONDS = 1e8
+
+#: Faults that no honest hospital's reply has; who shows one is not asked again in this run.
+_UNTRUE = ("range", "step", "untrue")
 
 _FAULTS: Mapping[str, str] = {
     "not-sent": "Flower did not take the message for this hospital",
@@ -77,32 +84,51 @@ class GridHospitals(Hospitals):
         self._witnesses = witnesses or Witnesses(None, terms.agreement)
         self._nodes: dict[str, int] = {}
         self._names: dict[int, str] = {}
+        self._signed: set[str] = set()
+        self._left_out: set[str] = set()
 
     def join(self) -> None:
         """Finds the hospitals, lets each prepare its features, and registers name and number of cases.
 
-        A name that two nodes claim is refused to both: nothing tells which of them is the hospital. A RunError ends a
+        A name is bound to the identity key first heard under it, and refused to every other node. Where it is not bound
+        and two nodes claim it, it is refused to both: nothing tells which of them is the hospital. A RunError ends a
         run whose quorum does not join before the deadline.
         """
         tally = Tally("join")
         nodes = self._await_nodes()
         content = encode_request({}, {})
-        check = partial(validate_join, agreement=self._terms.agreement)
-        joined: list[tuple[str, int, int]] = []
+        claims: dict[str, list[tuple[int, Joined]]] = {}
         for delivery in deliver(self._grid, dict.fromkeys(nodes, (content, "query.join")), self._terms.deadline, tally):
-            answer = self._checked(tally, delivery, f"node {delivery.node}", check)
+            run, node = self._grid.run.run_id, delivery.node
+            check = partial(validate_join, agreement=self._terms.agreement, run=run, node=node)
+            answer = self._checked(tally, delivery, f"node {node}", check)
             if answer is not None:
-                joined.append((answer[0], delivery.node, answer[1]))
-                self._events.emit("site", phase="join", site=answer[0], done=len(joined), of=len(nodes))
-        claims = Counter(site for site, _, _ in joined)
-        for site, node, weight in sorted(joined):
-            if claims[site] > 1:
-                text = f"{claims[site]} nodes joined as {site!r}; give every hospital its own site-name"
+                claims.setdefault(answer.site, []).append((node, answer))
+                done = sum(map(len, claims.values()))
+                self._events.emit("site", phase="join", site=answer.site, done=done, of=len(nodes))
+        for site in sorted(claims):
+            self._register(tally, site, claims[site])
+        self._witnesses.save()
+        self._close(tally, len(self._nodes), self._terms.expected)
+
+    def _register(self, tally: Tally, site: str, claims: Sequence[tuple[int, Joined]]) -> None:
+        """Gives a name to the one node that may have it, and refuses it to the others."""
+        known = self._witnesses.key_of(site)
+        rightful = [node for node, answer in claims if known in (None, answer.key)]
+        for node, answer in claims:
+            if node not in rightful:
+                text = f"node {node} joined as {site!r} without the identity key that this name is bound to"
+                remedy = f"if the hospital has a new key, a person removes the name from {KEYS} in `state`"
+                self._fail(tally, FailedReply(site, "identity", f"{text}; {remedy}"))
+            elif len(rightful) > 1:
+                text = f"{len(rightful)} nodes joined as {site!r}; give every hospital its own name"
                 self._fail(tally, FailedReply(site, "duplicate-site", text))
             else:
                 self._nodes[site], self._names[node] = node, site
-                self.weights = {**self.weights, site: weight}
-        self._close(tally, len(self._nodes), self._terms.expected)
+                self.weights = {**self.weights, site: answer.weight}
+                if answer.key:
+                    self._signed.add(site)
+                    self._witnesses.bind(site, answer.key)
 
     def ask(self, request: Request) -> Iterator[Reply]:
         """See Hospitals."""
@@ -144,9 +170,9 @@ class GridHospitals(Hospitals):
         return {node: (self._content(request, site, shared), kind) for site, node in self._asked(request).items()}
 
     def _asked(self, request: Request) -> dict[str, int]:
-        """The hospitals that a request is for, by name, with their nodes."""
+        """The hospitals that a request is for, by name, with their nodes; none whose earlier reply was untrue."""
         only = self._nodes if request.only is None else request.only
-        return {site: node for site, node in self._nodes.items() if site in only}
+        return {site: node for site, node in self._nodes.items() if site in only and site not in self._left_out}
 
     def _content(self, request: Request, site: str, shared: RecordDict) -> RecordDict:
         """What one hospital is sent: what all are, its own arrays, and what it last showed of its ledger."""
@@ -163,9 +189,13 @@ class GridHospitals(Hospitals):
 
         def check(message: Message) -> Reply:
             run, weight = self._grid.run.run_id, self.weights[site]
-            wanted = request.expected(weight)
-            expect = Expectation(site, weight, self._terms.agreement, wanted, delivery.node, run, private)
+            agreement, node, wanted = self._terms.agreement, delivery.node, request.expected(weight)
+            expect = Expectation(site, weight, agreement, wanted, node, run, private, request.check)
             reply = validate(message, expect)
+            if reply.witness is not None and reply.witness.ledger == HOSPITAL and site not in self._signed:
+                raise RefusedError(
+                    "identity", "a hospital's ledger is believed only of who joined with an identity key"
+                )
             if reply.witness is not None and not self._witnesses.follows(site, request.ledger, reply.witness):
                 raise RefusedError("witness", "its ledger stands before a record that it has shown already")
             return reply
@@ -183,7 +213,10 @@ class GridHospitals(Hospitals):
             answer = check(delivery.message)
             _book_cpu(tally, delivery.message)
         except Exception as error:
-            self._fail(tally, _refusal(site, error))
+            failure = _refusal(site, error)
+            if failure.code in _UNTRUE:
+                self._left_out.add(site)
+            self._fail(tally, failure)
             return None
         return answer
 
@@ -219,49 +252,6 @@ class GridHospitals(Hospitals):
             raise RunError(f"{tally.phase}: {usable} of {of} hospitals answered usably, the quorum needs {needed}{why}")
 
 
-class ReplyBuffer:
-    """Early replies by place: `room` of them in memory, the others on disk, so that a slow hospital costs no memory."""
-
-    def __init__(self, room: int) -> None:
-        self._room = room
-        self._replies: dict[int, Reply | None] = {}
-        self._on_disk: dict[int, tuple[str, ...]] = {}
-
-    def __contains__(self, place: int) -> bool:
-        return place in self._replies
-
-    def put(self, place: int, reply: Reply | None) -> None:
-        """Keeps a reply, or None for a place whose reply will never come."""
-        in_memory = sum(kept is not None for kept in self._replies.values()) - len(self._on_disk)
-        if reply is not None and in_memory >= self._room:
-            np.savez(self._file(place), *reply.arrays.values())
-            self._on_disk[place] = tuple(reply.arrays)
-            reply = replace(reply, arrays={})
-        self._replies[place] = reply
-
-    def pop(self, place: int) -> Reply | None:
-        """Gives a reply back, exactly as it was put."""
-        reply, names = self._replies.pop(place), self._on_disk.pop(place, None)
-        if reply is None or names is None:
-            return reply
-        with np.load(self._file(place), allow_pickle=False) as stored:
-            arrays = {name: stored[f"arr_{index}"] for index, name in enumerate(names)}
-        self._file(place).unlink()
-        return replace(reply, arrays=arrays)
-
-    def close(self) -> None:
-        """Removes what was never taken."""
-        if "_folder" in vars(self):
-            self._folder.cleanup()
-
-    @cached_property
-    def _folder(self) -> "TemporaryDirectory[str]":
-        return TemporaryDirectory(prefix="medtl-replies-")
-
-    def _file(self, place: int) -> Path:
-        return Path(self._folder.name) / f"{place}.npz"
-
-
 def _book_cpu(tally: Tally, message: Message) -> None:
     metrics = message.content["metrics"]
     spent = metrics.get("cpu-seconds", 0.0) if isinstance(metrics, MetricRecord) else 0.0
@@ -272,6 +262,7 @@ def _book_cpu(tally: Tally, message: Message) -> None:
 def _refusal(site: str, error: Exception) -> FailedReply:
     """A reply's failure; whatever it makes our own code raise, the run goes on without it."""
     if isinstance(error, RefusedError):
-        return FailedReply(site, error.code, str(error))
+        left_out = "; it is not asked again in this run" if error.code in _UNTRUE else ""
+        return FailedReply(site, error.code, f"{error}{left_out}")
     logging.getLogger("medtl").warning("the reply of %s could not be checked", site, exc_info=error)
     return FailedReply(site, "malformed", f"checking the reply raised {type(error).__name__}")

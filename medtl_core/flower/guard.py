@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from flwr.app import Context, Error, Message
 
-from medtl_core.errors import MedtlError
+from medtl_core.errors import BudgetError, MedtlError, PatientsError, PrivacyError, ProtocolError
 from medtl_core.evaluation.result import FailedReply
 
 Handler = Callable[[Message, Context], Message]
@@ -27,16 +27,23 @@ FAULTS: Mapping[int, tuple[str, str]] = {
     8: ("client-crashed", "the hospital's ClientApp process died, perhaps out of memory"),
 }
 
+#: Errors that tell of versions, of public numbers or of what was spent, and of no patient.
+_PUBLIC = (ProtocolError, BudgetError, PatientsError)
+
 _UNPRINTABLE = re.compile(r"\x1b\[[0-9;]*m|[^\x20-\x7e]")
 #: How Flower words an exception; what follows the class may hold a path or a value and is dropped.
 _RAISED = re.compile(r"<class '([\w.]{1,100})'>")
 
 
-def guarded(handler: Handler) -> Handler:
+def guarded(handler: Handler, *, private: Callable[[Context], bool] = lambda context: False) -> Handler:
     """Wraps a client handler so that no value, path or identity leaves in an error.
 
     Flower sends an exception's text to the server. Here the server gets the exception's class name and, for an error of
     medtl, its `public_text`; the traceback goes to the hospital's own log (`logging.getLogger("medtl")`).
+
+    Guarantee:
+        Where `private` says so of a message's context, every error is told as a PrivacyError, but for those that follow
+        from the message, public numbers and the ledger: ProtocolError, BudgetError and PatientsError.
     """
     log = logging.getLogger("medtl")
 
@@ -45,8 +52,9 @@ def guarded(handler: Handler) -> Handler:
         try:
             return handler(message, context)
         except Exception as error:
-            text = error.public_text if isinstance(error, MedtlError) else MedtlError.public_text
-            public = f"[medtl {type(error).__name__}] {text}"
+            told = PrivacyError() if private(context) and type(error) not in _PUBLIC else error
+            text = told.public_text if isinstance(told, MedtlError) else MedtlError.public_text
+            public = f"[medtl {type(told).__name__}] {text}"
             log.exception("the answer to %r failed at this hospital", message.metadata.message_type)
         # outside the handler: an exception raised inside one carries the first along as its context
         raise RuntimeError(public)

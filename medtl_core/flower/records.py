@@ -10,16 +10,25 @@ import numpy as np
 from flwr.app import Array as FlowerArray
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-from medtl_core.errors import PrivacyError, ReplyError
-from medtl_core.federation.hospitals import ArraySpec, Reply, Value
+from medtl_core.errors import ConfigError, PrivacyError, ReplyError
+from medtl_core.federation.hospitals import LARGEST, ArraySpec, Check, Reply, Value
 from medtl_core.fingerprint import PROTOCOL
 from medtl_core.flower.compat import filled
 from medtl_core.flower.guard import failure
+from medtl_core.privacy.registration import Claim, introduced
 from medtl_core.privacy.witnesses import as_values, from_values
-from medtl_core.values import Array, PrivacyEvent, Released, Witness
+from medtl_core.values import Array, PrivacyEvent, Released, Witness, site_name
 
 #: The dtypes that may travel.
 DTYPES = ("float64", "float32", "int64")
+#: More training cases than a hospital has, and more metrics than any task has.
+_MOST_CASES, _MOST_METRICS = 10**9, 64
+#: What is told of numbers that an array cannot hold.
+_FAULTS = {
+    "not-finite": "holds NaN or infinity",
+    "range": "holds a number that no honest hospital could have sent",
+    "step": "holds numbers that are no whole multiples of their unit",
+}
 _NAMES = {np.dtype(name): name for name in DTYPES}
 
 
@@ -41,6 +50,7 @@ class Expectation:
         arrays: every array by name, no more and no fewer.
         node, run: ids that Flower gave them; 0 = not checked.
         witness: whether it must say where the hospital's ledger stands.
+        check: see Request.
     """
 
     site: str
@@ -50,6 +60,7 @@ class Expectation:
     node: int = 0
     run: int = 0
     witness: bool = False
+    check: Check | None = None
 
 
 def encode(released: Released, *, agreement: str, site: str, weight: int) -> RecordDict:
@@ -117,7 +128,7 @@ def validate(message: Message, expect: Expectation) -> Reply:
     Raises:
         RefusedError: it is not; its `code` is "error" (the site says it failed) or one of "run", "node", "malformed",
             "protocol", "agreement", "unknown-site", "weight", "witness", "unknown-array", "missing-array", "dtype",
-            "shape", "header" and "not-finite", or a word of `guard.FAULTS`.
+            "shape", "header", "not-finite", "range", "step" and "untrue", or a word of `guard.FAULTS`.
     """
     arrays, metrics, about = _records(message, expect.site)
     if expect.run and message.metadata.run_id != expect.run:
@@ -133,27 +144,49 @@ def validate(message: Message, expect: Expectation) -> Reply:
         raise RefusedError("missing-array", f"array {missing[0]!r} is missing")
     values = {name: _unpack(arrays[name], name, spec) for name, spec in expect.arrays.items()}
     for name, value in values.items():
-        if not np.isfinite(value).all():
-            raise RefusedError("not-finite", f"array {name!r} holds NaN or infinity")
+        if fault := expect.arrays[name].fault(value):
+            raise RefusedError(fault, f"array {name!r} {_FAULTS[fault]}")
+    if expect.check is not None and (why := expect.check(values, weight)):
+        raise RefusedError("untrue", why)
     return Reply(expect.site, values, _metrics(metrics), weight, witness)
 
 
-def validate_join(message: Message, agreement: str) -> tuple[str, int]:
-    """Returns (site name, number of training cases) from the answer to "join".
+@dataclass(frozen=True)
+class Joined:
+    """A hospital's answer to "join": its name, its number of training cases, the identity key it signed with or ""."""
+
+    site: str
+    weight: int
+    key: str = ""
+
+
+def validate_join(message: Message, agreement: str, *, run: int = 0, node: int = 0) -> Joined:
+    """Returns the answer of a node to "join".
 
     Raises:
-        RefusedError: as in `validate`; code "name" for a name that is no name, "weight" for one below 1.
+        RefusedError: as in `validate`; code "name" for a name that is no name, "weight" for one that is not between 1
+            and a billion, "identity" for a signature that is not its key's over this run and node.
     """
     arrays, _, about = _records(message, "")
     site, weight = about.get("site"), about.get("weight")
-    if not isinstance(site, str) or not 0 < len(site) <= 80 or not site.isprintable() or {"/", "\\"} & set(site):
-        raise RefusedError("name", "the site's name must be 1 to 80 printable characters without a slash")
-    if type(weight) is not int or weight < 1:
-        raise RefusedError("weight", "the site's number of training cases must be a whole number of at least 1")
+    if not isinstance(site, str) or not _is_name(site):
+        raise RefusedError("name", "the site's name must be 1 to 80 printable characters without a slash, in NFC")
+    if type(weight) is not int or not 1 <= weight <= _MOST_CASES:
+        raise RefusedError("weight", "the site's number of training cases must be a whole number from 1 to a billion")
     _check_about(about, Expectation(site, weight, agreement, {}))
     if arrays:
         raise RefusedError("unknown-array", "an answer to 'join' holds no array")
-    return site, weight
+    try:
+        return Joined(site, weight, introduced(about, Claim(site, agreement, run, node)))
+    except PrivacyError as error:
+        raise RefusedError("identity", str(error)) from error
+
+
+def _is_name(site: str) -> bool:
+    try:
+        return site_name(site) == site
+    except ConfigError:
+        return False
 
 
 def wire_bytes(content: RecordDict) -> int:
@@ -209,11 +242,13 @@ def _witness(about: ConfigRecord) -> Witness:
 
 def _metrics(record: MetricRecord) -> dict[str, float]:
     values = {}
+    if len(record) > _MOST_METRICS:
+        raise RefusedError("malformed", f"it holds more than {_MOST_METRICS} metrics")
     for name, value in record.items():
         if not isinstance(value, int | float):
             raise RefusedError("malformed", f"metric {name[:60]!r} must be one number")
-        if not math.isfinite(value):
-            raise RefusedError("not-finite", f"metric {name[:60]!r} is NaN or infinite")
+        if not abs(value) <= LARGEST:  # nor NaN
+            raise RefusedError("not-finite", f"metric {name[:60]!r} is NaN, infinite or beyond {LARGEST:g}")
         values[name] = float(value)
     return values
 

@@ -20,6 +20,9 @@ from medtl_core.values import Array, Update
 
 Float = NDArray[np.float64]
 
+#: By how much, relatively, sums of a few thousand rounded numbers may be off.
+ROUNDING = 1e-6
+
 #: Added to every standard deviation, so that a constant feature divides by something.
 TINY = 1e-6
 #: Singular values below this share of the largest are rounding.
@@ -155,6 +158,47 @@ def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
 def by_fold(rows: Array, counts: Array) -> Sequence[Array]:
     """Returns rows [n, ...] that lie fold after fold, fold by fold; counts [F, C] say how many each has."""
     return np.split(rows, np.cumsum(np.maximum(counts.sum(axis=1), 0).astype(np.int64))[:-1])
+
+
+def contradiction(counts: Float, sums: Float, squares: Float, cases: int) -> str:
+    """Returns why sums over parts of a hospital's cases cannot be true, or "".
+
+    Args:
+        counts: [F, C] cases of each class in each part.
+        sums: [F, C, d] of their features.
+        squares: [F, d] sums of the squared features of each part.
+        cases: of the hospital, which are those of all parts and classes together.
+
+    Example:
+        >>> contradiction(np.array([[2.0]]), np.array([[[3.0]]]), np.array([[4.0]]), 2)
+        'its sums of squares are less than its sums imply'
+    """
+    if counts.sum() != cases:
+        return "its class counts do not add up to the number of cases it registered"
+    if sums[counts == 0].any():
+        return "it sums features of a class of which it counts no case"
+    least = (sums**2 / np.maximum(counts, 1.0)[..., None]).sum(axis=1)  # Cauchy and Schwarz, class by class
+    if (least > squares * (1.0 + ROUNDING) + ROUNDING).any():
+        return "its sums of squares are less than its sums imply"
+    return ""
+
+
+def untrue(arrays: Mapping[str, Array], cases: int) -> str:
+    """Returns why a message made by `pack` cannot be of a hospital with so many cases, or ""."""
+    counts = arrays["counts"]
+    if "rows" not in arrays:
+        return contradiction(counts, arrays["sums"], diagonal(arrays["gram"], arrays["sums"].shape[2]), cases)
+    parts = zip(*(by_fold(arrays[name], counts) for name in ("labels", "rows")), strict=True)
+    told = [(labels.T @ rows, (rows[:, :-1] ** 2).sum(axis=0)) for labels, rows in parts]
+    sums, squares = (np.stack(each) for each in zip(*told, strict=True))
+    if (np.abs(sums[:, :, -1] - counts) > ROUNDING * cases).any():  # the constant column, summed by class
+        return "its roots do not hold the cases it counts"
+    return contradiction(counts, sums[:, :, :-1], squares, cases)
+
+
+def diagonal(packed: Float, width: int) -> Float:
+    """Returns the diagonals [..., d] of packed upper triangles [..., d(d+1)/2]."""
+    return np.asarray(packed[..., np.cumsum([0, *range(width, 1, -1)])])
 
 
 def upper(matrix: Float) -> Float:

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.federation.feature_map import Solved
+from medtl_core.federation.feature_map import Solved, at_most
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Candidates, Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.crossval import advantage, paired
+from medtl_core.heads.crossval import WORST, advantage, paired
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.logistic import USUAL, Penalised
 from medtl_core.values import Released
@@ -59,8 +59,9 @@ def _taken(study: Study, heads: Mapping[str, Sequence[Solved]]) -> tuple[str, di
     """The candidate that is taken, and by how much each differs from the usual one."""
     folds: Float = np.stack([np.mean([head.without for head in mixed], axis=0) for mixed in heads.values()], axis=1)
     shape = (len(heads), len(study.problem.classes))
-    expect = {"losses": ArraySpec(shape), "squares": ArraySpec(shape)}
-    request = Request("compare", {"heads": folds.astype(np.float32)}, expect=expect)
+    expect = dict.fromkeys(("losses", "squares"), ArraySpec(shape, least=0.0))
+    check = at_most({"losses": WORST, "squares": WORST**2})
+    request = Request("compare", {"heads": folds.astype(np.float32)}, expect=expect, check=check)
     counts = study.statistics.counts
     sums = study.hospitals.total(request)
     gain, error = advantage(sums, counts)

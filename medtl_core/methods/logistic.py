@@ -18,7 +18,7 @@ from medtl_core.federation.rounds import ROUNDS
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import log_share, to_raw, with_bias
 from medtl_core.heads.logistic import PENALTIES, Curvature, Descent, errors, slope_at_zero
-from medtl_core.heads.statistics import Float, is_few, roots
+from medtl_core.heads.statistics import ROUNDING, Float, is_few, roots
 from medtl_core.values import Array, Released, Update
 
 #: Exchanges unless stated.
@@ -80,7 +80,7 @@ class _Exchanges:
         for _ in range(self.rounds):
             heads = np.concatenate([way.ahead for way in ways], axis=1).astype(np.float32)
             gradients = np.split(self._gradient({**fixed, "heads": heads}), len(ways), axis=1)
-            ways = [way.stepped(*terms) for way, *terms in zip(ways, gradients, bounds, strict=True)]
+            ways = [way.stepped(slope, bound) for way, slope, bound in zip(ways, gradients, bounds, strict=True)]
         raw = [
             np.stack(
                 [to_raw(heads, mean, scale, part.counts > 0.5) for heads, part in zip(way.heads, sets, strict=True)]
@@ -96,9 +96,10 @@ class _Exchanges:
         known = self.study.sums.rows
 
         def shapes(cases: int) -> dict[str, ArraySpec]:
-            counts = {"cases": ArraySpec((sets,))}
+            counts = {"cases": ArraySpec((sets,), least=0.0, most=cases, step=1.0)}
             if known and is_few(cases, wide - 1):
-                return {**counts, "rows": ArraySpec((cases, sets - 1, stack, classes), "float32")}
+                most = np.sqrt(cases) * (1.0 + ROUNDING)  # a direction of a case's error, which is at most one
+                return {**counts, "rows": ArraySpec((cases, sets - 1, stack, classes), "float32", -most, most)}
             return {**counts, "gradient": ArraySpec((sets, stack, classes, wide), "float32")}
 
         total, seen, phase = np.zeros((sets, stack, classes, wide)), np.zeros(sets), f"logistic-{self.rounds}"

@@ -28,8 +28,8 @@ def fitted_weights(study: Study, fold_heads: Float, phase: str) -> tuple[Point, 
         arrays: dict[str, Array] = {"heads": fold_heads.astype(np.float32), "weights": tried}
         expect = {
             "loss": ArraySpec((len(tried), classes)),
-            "gradient": ArraySpec((len(tried), classes, members)),
-            "curvature": ArraySpec((len(tried), classes, members, members)),
+            "gradient": ArraySpec((len(tried), classes, members), most=0.0),
+            "curvature": ArraySpec((len(tried), classes, members, members), least=0.0),
         }
         request = Request("stacked_losses", arrays, {"folds": study.settings.folds}, expect, phase)
         sums = study.hospitals.total(request)

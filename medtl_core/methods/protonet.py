@@ -42,7 +42,7 @@ class ProtoNet(NetworkTrained):
     def model(self, study: Study, arrays: Mapping[str, Float]) -> Network:
         """See Trained: the affine head that answers with the nearest prototype p of an embedded case h, 2 p'h - p'p."""
         classes = len(study.problem.classes)
-        expect = {"sums": ArraySpec((classes, HIDDEN)), "counts": ArraySpec((classes,))}
+        expect = {"sums": ArraySpec((classes, HIDDEN)), "counts": ArraySpec((classes,), least=0.0, step=1.0)}
         sent = {**self.sent(study), **as_float32(arrays)}
         request = Request("protonet_sums", sent, {}, expect, f"sums-{self.name}")
         sums = study.hospitals.total(request)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from medtl_core.errors import PrivacyError
-from medtl_core.store import to_json, write_bytes
+from medtl_core.store import sync_folder, to_json, write_bytes
 
 #: The hash before the first record.
 GENESIS = "0" * 64
@@ -92,7 +92,8 @@ class Journal:
         """Writes one record and returns it once it is on disk.
 
         Raises:
-            PrivacyError: it could not be written (disk full, folder gone); the journal is as it was.
+            PrivacyError: it could not be written (disk full, folder gone). The journal is as it was, or holds the
+                record all the same: nothing that was spent is given back.
         """
         record = chained(self.head[0] + 1, self.head[1], body)
         line = record.line()
@@ -101,58 +102,105 @@ class Journal:
             if written != len(line):
                 raise OSError(28, "No space left on device")
             os.fsync(self._file)
-            _sync_folder(self.folder)
-            self._write_head(record)
+            self._write_head(record.seq, record.hash)
         except OSError as error:
-            self._undo()
+            self._undo(record)
             raise PrivacyError(
                 f"the privacy ledger in {self.folder} cannot be written ({error.strerror}); nothing is released"
             ) from error
-        self._length += len(line)
-        self.records = (*self.records, record)
+        self._count(record)
         return record
 
-    def _undo(self) -> None:
-        """Cuts what a failed append left; if even that fails, the next opening does."""
+    def begin(self) -> None:
+        """Lets a journal without a record be known as one that was begun; see `is_begun`."""
+        if not self.records:
+            self._write_head(0, GENESIS)
+
+    def _count(self, record: Record) -> None:
+        self._length += len(record.line())
+        self.records = (*self.records, record)
+
+    def _undo(self, record: Record) -> None:
+        """Cuts what a failed append left, unless the head names it already; if that fails, the next opening does."""
         try:
-            os.ftruncate(self._file, self._length)
-            os.fsync(self._file)
-        except OSError:
+            if _read_head(self.folder) == (record.seq, record.hash):
+                self._count(record)
+            else:
+                os.ftruncate(self._file, self._length)
+                os.fsync(self._file)
+        except (OSError, PrivacyError):
             self.close()
 
-    def _write_head(self, record: Record) -> None:
-        write_bytes(self.folder / _HEAD, to_json({"seq": record.seq, "hash": record.hash}).encode(), mode=0o600)
+    def _write_head(self, seq: int, last: str) -> None:
+        write_bytes(self.folder / _HEAD, to_json({"seq": seq, "hash": last}).encode(), mode=0o600)
 
     def _open(self) -> None:
-        path = self.folder / _LINES
-        if (self.folder / _HEAD).is_file() and not path.is_file():
-            raise PrivacyError(f"{path} is missing, but this hospital has spent budget before; restore it from backup")
+        path, head = self.folder / _LINES, _read_head(self.folder)
+        new = not path.is_file()
+        if new and head is not None:
+            raise _missing(path)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if new:
+            sync_folder(self.folder)
+            sync_folder(self.folder.parent)
         content = path.read_bytes()
-        *lines, tail = content.split(b"\n")
-        records = read_lines(lines, path)
-        head_seq, head_hash = self._read_head()
-        if len(records) < head_seq or (head_seq and records[head_seq - 1].hash != head_hash):
-            raise PrivacyError(f"{path} lacks records that were acknowledged, or was exchanged; restore it from backup")
-        if len(records) > head_seq + 1:
-            raise PrivacyError(f"{path} holds {len(records)} records where {head_seq} were acknowledged; it was edited")
-        self._length = len(content) - len(tail)
-        if tail:  # a torn last write, which nobody was told of: the head does not know it
+        self.records = _checked(content, head, path)
+        self._length = content.rfind(b"\n") + 1
+        if self._length < len(content):  # a torn last write, which nobody was told of: the head does not know it
             os.ftruncate(self._file, self._length)
             os.fsync(self._file)
-        self.records = tuple(records)
-        if len(records) == head_seq + 1:  # the line is whole, only its head was not written any more
-            self._write_head(records[-1])
+        if self.records and self.head != head:  # the line is whole, only its head was not written any more
+            self._write_head(*self.head)
 
-    def _read_head(self) -> tuple[int, str]:
-        path = self.folder / _HEAD
-        if not path.is_file():
-            return 0, GENESIS
-        try:
-            head = json.loads(path.read_text(encoding="utf-8"))
-            return int(head["seq"]), str(head["hash"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PrivacyError(f"{path} is damaged; restore it from backup") from error
+
+def read_journal(folder: Path) -> tuple[Record, ...]:
+    """Returns the records of a journal as they stand, and changes nothing; another process may be writing.
+
+    Raises:
+        PrivacyError: there is none, or it is damaged or shortened.
+    """
+    path = folder / _LINES
+    try:
+        while True:
+            head, content = _read_head(folder), path.read_bytes()
+            if _read_head(folder) == head:
+                return _checked(content, head, path)
+    except FileNotFoundError:
+        raise (_missing(path) if head else PrivacyError(f"there is no ledger in {folder}")) from None
+    except OSError as error:
+        raise PrivacyError(f"the privacy ledger in {folder} cannot be read ({error.strerror})") from error
+
+
+def is_begun(folder: Path) -> bool:
+    """Returns whether a journal was begun in a folder and is still there; the folder may be gone, or not mounted."""
+    return (folder / _LINES).is_file() and (folder / _HEAD).is_file()
+
+
+def _read_head(folder: Path) -> tuple[int, str] | None:
+    """Number and hash of the last record that was acknowledged, or None where no record ever was."""
+    path = folder / _HEAD
+    if not path.is_file():
+        return None
+    try:
+        head = json.loads(path.read_text(encoding="utf-8"))
+        return int(head["seq"]), str(head["hash"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PrivacyError(f"{path} is damaged; restore it from backup") from error
+
+
+def _checked(content: bytes, head: tuple[int, str] | None, path: Path) -> tuple[Record, ...]:
+    """The whole lines of a journal, among which the head's must be the last or the one before."""
+    records = read_lines(content.split(b"\n")[:-1], path)
+    seq, last = head or (0, GENESIS)
+    if not 0 <= seq <= len(records) or (seq and records[seq - 1].hash != last):
+        raise PrivacyError(f"{path} lacks records that were acknowledged, or was exchanged; restore it from backup")
+    if len(records) > seq + 1:
+        raise PrivacyError(f"{path} holds {len(records)} records where {seq} were acknowledged; it was edited")
+    return tuple(records)
+
+
+def _missing(path: Path) -> PrivacyError:
+    return PrivacyError(f"{path} is missing, but this hospital has spent budget before; restore it from backup")
 
 
 def read_lines(lines: list[bytes], path: Path) -> list[Record]:
@@ -183,11 +231,3 @@ def _lock(descriptor: int, folder: Path) -> None:
     except BlockingIOError as error:
         why = f"the privacy ledger in {folder} is in use by another process; stop it: two would spend the same budget"
         raise PrivacyError(why) from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,6 +19,8 @@ from medtl_core.privacy.plan import GaussianEvent, Plan, Step
 from medtl_core.privacy.policy import Policy
 from medtl_core.store import write_bytes
 
+#: File in the folder of a hospital with the key of its fingerprints.
+SITE_KEY = "site.key"
 UNIT, ADJACENCY = "patient", "add or remove one patient"
 
 
@@ -55,7 +57,7 @@ def fingerprint(patients: Iterable[str], folder: Path) -> str:
     Raises:
         PrivacyError: the key cannot be read or made.
     """
-    secret = kept_key(folder / "site.key", "site key")
+    secret = kept_key(folder / SITE_KEY, "site key")
     return hmac.new(secret, "\n".join(sorted(set(patients))).encode(), hashlib.sha256).hexdigest()
 
 
@@ -97,7 +99,7 @@ class Ledger:
 
     @property
     def budget(self) -> float:
-        """The epsilon that may be spent: the policy's, or what a person at the hospital raised it to."""
+        """The epsilon that may be spent; see `budget_of`."""
         return budget_of(self.records, self._policy)
 
     def check_witness(self, seq: int, shown: str) -> None:
@@ -169,16 +171,6 @@ class Ledger:
             raise PrivacyError(f"the reply cannot be sealed to disk ({error.strerror}); it is not sent") from error
         self._journal.append({"kind": "release", "key": asdict(key), "sha256": digest, "bytes": len(payload)})
 
-    def raise_budget(self, allowed: float, reason: str) -> None:
-        """Lets a person at the hospital allow more; the server has no way to.
-
-        Raises:
-            PrivacyError: it would not be more, or no reason is given.
-        """
-        if not self.budget < allowed < float("inf") or not reason.strip():
-            raise PrivacyError(f"a raise must exceed the budget of {self.budget:.4g} and give a reason")
-        self._journal.append({"kind": "raise", "epsilon": float(allowed), "reason": reason.strip()})
-
     def note(self, text: str) -> None:
         """Writes down what a reader should know, e.g. that a test's insecure noise was used."""
         self._journal.append({"kind": "note", "text": text})
@@ -245,5 +237,12 @@ def events_of(records: Iterable[Record]) -> tuple[GaussianEvent, ...]:
 
 
 def budget_of(records: Iterable[Record], policy: Policy) -> float:
-    """Returns the epsilon that may be spent: the policy's, or what a person at the hospital raised it to."""
-    return max([policy.max_epsilon, *(float(record.body["epsilon"]) for record in of_kind(records, "raise"))])
+    """Returns the epsilon that may be spent: the policy's, or what a person at the hospital raised it to since.
+
+    A raise holds while the policy says the `max_epsilon` under which it was made; whoever writes another one there,
+    more or less, wants that one. (A raise of an older medtl names none, and holds while it is the larger.)
+    """
+    last = next(of_kind(reversed(tuple(records)), "raise"), None)
+    if last is None or last.body.get("policy", policy.max_epsilon) != policy.max_epsilon:
+        return policy.max_epsilon
+    return max(policy.max_epsilon, float(last.body["epsilon"]))

@@ -1,15 +1,19 @@
 """What a person at the hospital asks of its ledgers: show, verify, raise; and what may leave at all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy.accounting import epsilon
-from medtl_core.privacy.journal import Journal
-from medtl_core.privacy.ledger import Identity, Ledger, budget_of, events_of, of_kind
+from medtl_core.privacy.hospital_file import HOSPITAL, is_deployed, read_toml
+from medtl_core.privacy.journal import GENESIS, Journal, Record, read_journal
+from medtl_core.privacy.ledger import budget_of, events_of, of_kind
 from medtl_core.privacy.policy import Policy, read_policy
+
+#: Folder of a deployed hospital's one ledger, in the hospital's; a simulated one has a folder a method in it.
+_DEPLOYED = "privacy"
 
 
 @dataclass(frozen=True)
@@ -34,44 +38,70 @@ class Balance:
     records: tuple[Mapping[str, Any], ...]
 
 
-def ledgers(folder: Path) -> Iterator[Path]:
-    """Yields every ledger's folder at or below `folder`; there must be one."""
-    folders = sorted(path.parent for path in folder.rglob("ledger.jsonl"))
+def ledgers(folder: Path) -> tuple[Path, ...]:
+    """Returns the folder of every ledger at or below `folder`; nothing is made or changed there.
+
+    Raises:
+        PrivacyError: there is none.
+    """
+    files = (*folder.rglob("ledger.jsonl"), *folder.rglob("head.json"))
+    folders = {path.parent for path in files if path.is_file() and path.stat().st_size}
     if not folders:
-        raise PrivacyError(f"there is no ledger in {folder}; name a hospital's state-dir, or a run's state folder")
-    yield from folders
+        raise PrivacyError(f"there is no ledger in {folder}; name a hospital's folder, or a run's state folder")
+    return tuple(sorted(folders))
 
 
 def balance(folder: Path, policy: Policy | None = None) -> Balance:
-    """Returns one ledger's balance, every record checked against the one before.
+    """Returns one ledger's balance, every record checked against the one before; nothing is made or changed there.
 
     Raises:
-        PrivacyError: it is damaged, shortened, in use, or no ledger.
+        PrivacyError: it is damaged, shortened, or no ledger.
     """
-    rules = policy or read_policy(folder.parent)
-    with Journal(folder) as journal:
-        records, witness = journal.records, journal.head
+    records = read_journal(folder)
+    rules = policy or _policy_of(folder, records)
     opened = next(of_kind(records, "open"), None)
-    if opened is None:
-        raise PrivacyError(f"the ledger in {folder} was never opened by a hospital")
     kinds = [record.body["kind"] for record in records]
     return Balance(
-        str(opened.body["site"]), budget_of(records, rules), epsilon(events_of(records), rules.delta), rules.delta,
-        kinds.count("reserve"), kinds.count("release"), witness, tuple(record.body for record in records),
+        str(opened.body["site"]) if opened else _name_of(folder.resolve().parent), budget_of(records, rules),
+        epsilon(events_of(records), rules.delta), rules.delta, kinds.count("reserve"), kinds.count("release"),
+        (records[-1].seq, records[-1].hash) if records else (0, GENESIS), tuple(record.body for record in records),
     )  # fmt: skip
 
 
 def raise_budget(folder: Path, to: float, reason: str) -> Balance:
-    """Raises a ledger's budget, as only a person at the hospital can, and returns the balance.
+    """Raises the budget of the one ledger at or below `folder`, as only a person at the hospital can.
+
+    Returns:
+        The balance after it.
 
     Raises:
-        PrivacyError: it is no raise, or the ledger refuses.
+        PrivacyError: there are several ledgers or none, it is no raise, or the ledger is in use or damaged.
     """
-    opened = next(body for body in balance(folder).records if body["kind"] == "open")
-    identity = Identity(str(opened["site"]), str(opened["fingerprint"]))
-    with Ledger(folder, identity, read_policy(folder.parent)) as ledger:
-        ledger.raise_budget(to, reason)
-    return balance(folder)
+    place, *others = ledgers(folder)
+    if others:
+        raise PrivacyError(f"{folder} holds {1 + len(others)} ledgers; name the folder of one hospital")
+    with Journal(place) as journal:
+        policy = _policy_of(place, journal.records)
+        budget = budget_of(journal.records, policy)
+        if not budget < to < float("inf") or not reason.strip():
+            raise PrivacyError(f"a raise must exceed the budget of {budget:.4g} and give a reason")
+        body = {"kind": "raise", "epsilon": float(to), "reason": reason.strip(), "policy": policy.max_epsilon}
+        journal.append(body)
+    return balance(place)
+
+
+def _name_of(home: Path) -> str:
+    """What a hospital calls itself, or its folder is called."""
+    return str(read_toml(home / HOSPITAL, PrivacyError).get("name")) if is_deployed(home) else home.name
+
+
+def _policy_of(folder: Path, records: Iterable[Record]) -> Policy:
+    """The rules that hold for a ledger: those its hospital wrote, or else what a simulated one promised last."""
+    home = folder.resolve().parent
+    if folder.resolve().name == _DEPLOYED:
+        return read_policy(home)
+    terms = [record.body["terms"] for record in of_kind(records, "plan")][-1:]
+    return read_policy(home.parent, *(Policy(max_epsilon=last["epsilon"], delta=last["delta"]) for last in terms))
 
 
 @dataclass(frozen=True)

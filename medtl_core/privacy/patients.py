@@ -7,7 +7,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import PrivacyError
 from medtl_core.values import Array
 
 Float = NDArray[np.float64]
@@ -47,7 +46,8 @@ class PublicMap:
 
     def rows(self, values: NDArray[np.floating]) -> Float:
         """Returns rows of length one, float64 [n, k], for features [n, d]."""
-        return unit(((np.asarray(values, np.float64) - self.mean) / self.scale) @ self.basis)
+        with np.errstate(all="ignore"):
+            return unit(((np.asarray(values, np.float64) - self.mean) / self.scale) @ self.basis)
 
 
 @dataclass(frozen=True)
@@ -68,28 +68,28 @@ class Patients:
 
 
 def unit(rows: Float) -> Float:
-    """Returns rows [n, d] of length one; a zero row stays zero.
+    """Returns rows [n, d] of length one; a row of zeros, or one whose length is not finite, becomes one of zeros.
 
     Example:
-        >>> unit(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-        [[0.6, 0.8], [0.0, 0.0]]
+        >>> unit(np.array([[3.0, 4.0], [0.0, 0.0], [0.0, np.inf]])).tolist()
+        [[0.6, 0.8], [0.0, 0.0], [0.0, 0.0]]
     """
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.where(np.isfinite(length), rows / np.maximum(length, 1e-12), 0.0)
 
 
 def by_patient(rows: Float, label: NDArray[np.int64], patients: Array) -> Patients:
     """Returns one row and one label a patient: the mean of their rows, and their most frequent label.
 
     Args:
-        rows: float64 [n, d], each of norm at most 1, so that a mean is too.
+        rows: float64 [n, d], each of norm at most 1, so that a mean is too; any other row counts as one of zeros.
         label: int [n].
         patients: str [n].
 
     Guarantee:
         Unit: patient. Adding or removing one patient adds or removes one row of norm at most 1; no other row changes.
-
-    Raises:
-        PrivacyError: a row is not finite or longer than 1. The rule looks at no other patient, and nothing is released.
+        Nothing a row holds makes it fail.
 
     Example:
         >>> rows = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
@@ -97,8 +97,9 @@ def by_patient(rows: Float, label: NDArray[np.int64], patients: Array) -> Patien
         >>> found.rows.tolist(), found.label.tolist()
         ([[0.5, 0.5], [0.0, 1.0]], [1, 0])
     """
-    if not np.isfinite(rows).all() or (len(rows) and np.linalg.norm(rows, axis=1).max() > 1.0 + 1e-9):
-        raise PrivacyError("a case's features are not finite or not clipped; mend or remove the case")
+    with np.errstate(over="ignore", invalid="ignore"):
+        clipped = np.linalg.norm(rows, axis=1, keepdims=True) <= 1.0 + 1e-9  # also tells NaN and infinity
+    rows = np.where(clipped, rows, 0.0)
     names, owner = np.unique(patients, return_inverse=True)
     classes = int(label.max()) + 1 if len(label) else 1
     counts = np.zeros((len(names), classes), np.int64)

@@ -1,14 +1,16 @@
 """The hospital's own policy: a file the hospital writes, which always wins over what a server asks."""
 
-import tomllib
-from dataclasses import dataclass, fields
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medtl_core.errors import BudgetError, PatientsError, PrivacyError, did_you_mean
+from medtl_core.errors import BudgetError, PatientsError, PrivacyError
+from medtl_core.privacy.hospital_file import HOSPITAL, checked, is_deployed, kinds_of, read_toml, table_of
 from medtl_core.privacy.plan import Plan
 
-#: Name of the policy's file in the hospital's folder.
+#: Name of the policy's file in the folder of a simulated hospital.
 POLICY = "policy.toml"
 
 
@@ -20,11 +22,13 @@ class Policy:
         max_epsilon: that all releases about its patients may cost together, over all runs and for ever.
         delta: at which they are counted; a plan with a larger delta is refused.
         max_releases: how many releases there may be.
-        minimum_patients: fewer than this, and the hospital takes no part.
-        public_patients: the number of patients it has made public, at most those it has; 0 = none. A run that takes
-            more for granted is then refused without a look at the patients, so that asking again tells nothing.
+        minimum_patients: with fewer public ones than this the hospital takes no part.
+        public_patients: the number of patients it has made public, at most those it has; 0 = none: then a hospital that
+            owns its data takes no part. A run that takes more for granted is refused without a look at the patients.
         mechanisms: names of private methods it takes part in; empty = every one medtl has.
         require_private: whether everything that is not private is refused, whatever the run's settings say.
+        one_image_per_patient: whether data without patient ids may be summed privately, every case as a patient of its
+            own. A patient with several cases is then protected less than promised.
     """
 
     max_epsilon: float = 4.0
@@ -34,6 +38,7 @@ class Policy:
     public_patients: int = 0
     mechanisms: tuple[str, ...] = ()
     require_private: bool = False
+    one_image_per_patient: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.max_epsilon < float("inf") or not 0 < self.delta < 1:
@@ -43,24 +48,39 @@ class Policy:
                 "policy: max_releases and public_patients must not be negative, minimum_patients must be at least 1"
             )
 
-    def admit(self, plan: Plan, patients: int) -> None:
-        """Refuses a plan the hospital does not take part in.
+    def check_promises(self, patients: int) -> None:
+        """Refuses a policy that promises the public what the hospital does not have; a matter of its own, untold.
 
         Raises:
-            PrivacyError: the mechanism is not allowed, delta is larger than the policy's, or the policy itself does not
-                fit the patients.
-            PatientsError: there are too few patients, or fewer than the run takes as public.
+            PrivacyError: the hospital has fewer patients than it made public, or delta is not below one over them.
+        """
+        if patients < self.public_patients or self.delta * patients >= 1:
+            raise PrivacyError(
+                f"policy: public_patients={self.public_patients} is more than the {patients} patients here, or "
+                f"delta={self.delta} is not below one over them; correct the policy"
+            )
+
+    def admit(self, plan: Plan, patients: int | None = None) -> None:
+        """Refuses a plan the hospital does not take part in.
+
+        Args:
+            plan: of the run.
+            patients: of a simulated hospital. None = the hospital owns its data: how many patients it has is looked at
+                by itself alone, when it starts (`check_promises`), and never for an answer.
+
+        Raises:
+            PrivacyError: the mechanism is not allowed, delta is larger than the policy's, no number of patients is
+                public, or the policy of a simulated hospital does not fit its patients.
+            PatientsError: there are fewer public patients than the run takes for granted or the policy asks for.
             BudgetError: the plan alone promises less than the policy asks for.
         """
         if self.mechanisms and plan.mechanism not in self.mechanisms:
             allowed = ", ".join(self.mechanisms)
             raise PrivacyError(f"policy: mechanism {plan.mechanism!r} is not allowed here, only {allowed}")
-        if patients < self.public_patients or self.delta * patients >= 1:  # whatever the run asks
-            raise PrivacyError(
-                f"policy: public_patients={self.public_patients} is more than the {patients} patients here, or "
-                f"delta={self.delta} is not below one over them; correct the policy"
-            )
         known = self.public_patients or patients
+        if known is None:
+            raise PrivacyError("policy: no number of patients is public; set public_patients to one you surely have")
+        self.check_promises(known if patients is None else patients)  # whatever the run asks
         if known < max(self.minimum_patients, plan.terms.cases):
             raise PatientsError(
                 f"policy: {known} patients; at least {max(self.minimum_patients, plan.terms.cases)} are needed: "
@@ -74,31 +94,30 @@ class Policy:
 
 
 def read_policy(folder: Path, default: Policy | None = None) -> Policy:
-    """Returns the policy in `folder`, or the default where the hospital has written none.
+    """Returns the policy of a hospital's folder.
+
+    A deployed hospital states it in its `hospital.toml`, and no rule counts that does not stand there. A simulated one
+    may have a `POLICY`; else the default holds.
 
     Raises:
-        PrivacyError: the file cannot be read, names an unknown rule or has a value of the wrong type or range.
+        PrivacyError: it cannot be read, names an unknown rule or has a value of the wrong type or range, or a deployed
+            hospital states no budget.
     """
+    if is_deployed(folder):
+        return deployed_policy(table_of(folder, "policy", PrivacyError), f"{folder / HOSPITAL} [policy]")
     path = folder / POLICY
-    if not path.is_file():
+    if not os.path.lexists(path):
         return default or Policy()
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PrivacyError(f"the policy {path} cannot be read: {error}") from error
-    known = {field.name: field.default for field in fields(Policy)}
-    for key, value in values.items():
-        if key not in known:
-            raise PrivacyError(f"the policy {path} has an unknown rule {key!r}; {did_you_mean(key, known)}")
-        values[key] = _coerced(path, key, value, type(known[key]))
-    return Policy(**values)
+    return Policy(**checked(kinds_of(Policy), read_toml(path, PrivacyError), f"the policy {path}", PrivacyError))
 
 
-def _coerced(path: Path, key: str, value: Any, kind: type) -> Any:
-    if kind is tuple and isinstance(value, list) and all(isinstance(word, str) for word in value):
-        return tuple(value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not kind:
-        raise PrivacyError(f"the policy {path}: {key}={value!r} must be a {kind.__name__}")
-    return value
+def deployed_policy(table: Mapping[str, Any], where: str) -> Policy:
+    """Returns the policy in the table of a deployed hospital, which must state the budget itself.
+
+    Raises:
+        PrivacyError: see `read_policy`.
+    """
+    for rule in ("max_epsilon", "delta"):
+        if rule not in table:
+            raise PrivacyError(f"{where} states no {rule}; a budget is never taken for granted: write it down")
+    return Policy(**checked(kinds_of(Policy), table, where, PrivacyError))

@@ -1,6 +1,7 @@
-"""What a server remembers of hospitals' ledgers: one record each, so that an older copy put back is noticed.
+"""What a server remembers of hospitals: the last record of each one's ledger, and the identity key of its name.
 
-It is no secret and no safeguard against a server: it lets an honest one tell a hospital that its disk has forgotten.
+So an older ledger that was put back is noticed, and a node that takes another hospital's name. It is no secret and no
+safeguard against a server: it lets an honest one tell a hospital that its disk has forgotten.
 """
 
 import fcntl
@@ -18,6 +19,8 @@ from medtl_core.values import Witness
 HOSPITAL, METHOD = "hospital", "method"
 #: The file in the server's folder, and the lock beside it.
 FILE, _LOCK = "witnesses.json", "witnesses.lock"
+#: The file beside it with the identity keys of names, of the form of a hospital's trusted peers: a person may write it.
+KEYS = "peers.json"
 #: The three values as they travel, either way.
 _OWNER, _SEQ, _HASH = "witness-ledger", "witness-seq", "witness-hash"
 #: More records than a ledger can have.
@@ -51,11 +54,11 @@ def from_values(values: Mapping[str, object]) -> Witness | None:
 
 @final
 class Witnesses:
-    """The last record every hospital showed of its ledger; it only ever goes forward.
+    """The last record every hospital showed of its ledger, which only ever goes forward, and its key, which stays.
 
     Guarantee:
-        None about patients: a number of records and a hash that begins with a keyed one. Two servers of one folder
-        never undo what the other wrote.
+        None about patients: a number of records, a hash that begins with a keyed one, a public key. Two servers of one
+        folder never undo what the other wrote.
     """
 
     def __init__(self, folder: Path | None, agreement: str) -> None:
@@ -64,10 +67,11 @@ class Witnesses:
         The agreement of the run names the ledgers of a simulation.
 
         Raises:
-            PrivacyError: the folder cannot be written, or the file is damaged.
+            PrivacyError: the folder cannot be written, or a file is damaged.
         """
         self._folder, self._run = folder, agreement[:16]
         self._seen: dict[str, Witness] = {}
+        self._keys: dict[str, str] = {}
         self.save()
 
     def of(self, site: str, method: str) -> Witness | None:
@@ -83,11 +87,19 @@ class Witnesses:
         self._seen[key] = shown
         return True
 
+    def key_of(self, site: str) -> str | None:
+        """Returns the public identity key that the hospital's name is bound to, or None."""
+        return self._keys.get(site)
+
+    def bind(self, site: str, key: str) -> None:
+        """Binds a name to the first key that is heard under it."""
+        self._keys.setdefault(site, key)
+
     def save(self) -> None:
         """Writes what is remembered to disk, joined with what another server wrote there meanwhile.
 
         Raises:
-            PrivacyError: it cannot be written, or the file is damaged.
+            PrivacyError: it cannot be written, or a file is damaged.
         """
         if self._folder is None:
             return
@@ -97,6 +109,7 @@ class Witnesses:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._join(self._folder / FILE)
+                self._join_keys(self._folder)
             finally:
                 os.close(lock)
         except OSError as error:
@@ -112,6 +125,14 @@ class Witnesses:
         if self._seen != written:
             content = {key: as_values(self._seen[key]) for key in sorted(self._seen)}
             write_bytes(path, to_json(content).encode(), mode=0o600)
+
+    def _join_keys(self, folder: Path) -> None:
+        from medtl_core.privacy.identity import trusted_peers
+
+        written = trusted_peers(folder) or {}
+        self._keys = {**self._keys, **written}
+        if self._keys != written:
+            write_bytes(folder / KEYS, to_json(dict(sorted(self._keys.items()))).encode(), mode=0o600)
 
     def _key(self, site: str, method: str, ledger: str) -> str:
         """A site's name holds no slash."""

@@ -14,6 +14,7 @@ from client.site import Node, OpenHospitals, Site, open_site
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.values import Examples, Task
+from tests.hospital import made_hospital
 from tests.manifest import write_manifest
 
 TASK = Task("toy", ("no", "yes"))
@@ -35,7 +36,7 @@ def hospital(tmp_path: Path) -> Callable[..., Node]:
             "site": np.full(len(label), "own"), "image": images,
         }  # fmt: skip
         write_manifest(Examples(columns, TASK), tmp_path / "hospital")
-        return Node.of({"data-path": str(tmp_path / "hospital"), "site-name": "north"})
+        return Node("north", str(tmp_path / "hospital"), -1)
 
     return make
 
@@ -76,10 +77,18 @@ def test_a_missing_image_and_a_missing_folder_are_refused_by_name(hospital, sett
     with pytest.raises(DataError, match=victim.name):
         open_site(settings.replace(test_path="elsewhere"), node)
     with pytest.raises(DataError, match="nowhere"):
-        open_site(settings, Node.of({"data-path": str(tmp_path / "nowhere"), "site-name": "north"}))
+        open_site(settings, Node("north", str(tmp_path / "nowhere"), -1))
 
 
-@pytest.mark.parametrize(("config", "words"), [({}, "neither data-path"), ({"data-path": "/x"}, "no site-name")])
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, "neither hospital"),
+        ({"data-path": "/x", "site-name": "north"}, "medtl site init DIR"),
+        ({"state-dir": "/x", "partition-id": "0"}, "medtl site run DIR"),
+        ({"hospital": "/x", "partition-id": "0"}, "nothing else"),
+    ],
+)
 def test_node_config_is_checked(config: dict[str, str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Node.of(config)
@@ -116,8 +125,11 @@ def test_a_process_opens_each_hospital_once_and_lets_go_of_another_runs(
 
 
 def test_a_hospital_that_could_not_be_opened_is_tried_again(hospital, tmp_path: Path) -> None:
-    hospitals, config = OpenHospitals(), {"data-path": str(tmp_path / "hospital"), "site-name": "north"}
-    run = {"data": "", "image-size": 32, "features": "4", "cache": str(tmp_path / "cache")}
+    data = tmp_path / "hospital"
+    data.mkdir()
+    hospitals, config = OpenHospitals(), made_hospital(tmp_path / "own", "north", data)
+    data.rmdir()
+    run = {"data": "", "image-size": 32, "features": "4"}
     with pytest.raises(DataError):
         hospitals.open(run, config)
     hospital([0, 1], ["train", "train"])

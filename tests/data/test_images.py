@@ -1,3 +1,4 @@
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -77,6 +78,41 @@ def test_huge_pictures_are_refused_before_decoding(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(images, "MAX_PIXELS", 3)
     with pytest.raises(DataError, match="2 x 2 pixels are more than 3"):
         decode(saved(tmp_path, "b.png", GREY))
+
+
+def test_more_bits_a_pixel_are_fewer_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert images.MAX_WIDE_BYTES == 64_000_000
+    monkeypatch.setattr(images, "MAX_WIDE_BYTES", 32)
+    for kind, side in ((np.float32, 2), (np.int32, 2), (np.uint16, 4)):
+        decode(saved(tmp_path, "a.tiff", np.zeros((side, 4), kind), compression="tiff_deflate"))
+        with pytest.raises(DataError, match="8 bits"):
+            decode(saved(tmp_path, "a.tiff", np.zeros((side + 1, 4), kind), compression="tiff_deflate"))
+    decode(saved(tmp_path, "a.png", np.zeros((5, 8), np.uint8)))
+
+
+def test_a_large_picture_is_the_same_in_bands_and_takes_no_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (23, 9, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    paths = []
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "I;16", "F"):
+        grey = Image.fromarray(pixels).convert("L")
+        picture = grey.convert(mode) if mode in ("I", "I;16", "F") else Image.fromarray(pixels).convert(mode)
+        picture.save(tmp_path / f"{len(paths)}.tiff", exif=exif)
+        paths.append(tmp_path / f"{len(paths)}.tiff")
+    whole = [decode(path) for path in paths]
+    assert whole[0].shape == (9, 23, 3)
+    monkeypatch.setattr(images, "_BAND", 50)
+    assert all(np.array_equal(decode(path), image) for path, image in zip(paths, whole, strict=True))
+    path = saved(tmp_path, "large.tiff", np.eye(500, dtype=np.float32))
+    monkeypatch.setattr(images, "_BAND", 5000)
+    tracemalloc.start()
+    decode(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 500 * 500  # bytes: four of the file, one stretched, three channels
 
 
 def test_check_images_names_all_faults_at_once_and_keeps_the_others(tmp_path: Path) -> None:

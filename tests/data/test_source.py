@@ -170,6 +170,12 @@ def test_damaged_incomplete_and_huge_archives_are_refused(tmp_path: Path, monkey
     with pytest.raises(DataError, match="smaller image size"):
         opened(path)
     monkeypatch.undo()
+    monkeypatch.setattr(arrays, "MAX_SHRUNK_BYTES", 100)
+    opened(path)
+    np.savez_compressed(tmp_path / "shrunk.npz", train_images=np.zeros((1000, 28, 28), np.uint8))
+    with pytest.raises(DataError, match="smaller image size"):
+        opened(tmp_path / "shrunk.npz")
+    monkeypatch.undo()
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(DataError, match=r"not a readable .npz"):
         opened(path)

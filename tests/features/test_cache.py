@@ -52,6 +52,15 @@ def change(folder: Path, statement: str, *values: object) -> None:
 # --- what it keeps
 
 
+def test_patients_features_are_their_owners_alone_and_an_older_file_is_mended(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    FeatureCache(folder).put_many(rows("a"))
+    assert (folder.stat().st_mode & 0o777, (folder / FILE).stat().st_mode & 0o777) == (0o700, 0o600)
+    (folder / FILE).chmod(0o644)
+    assert FeatureCache(folder).get_many(["a"])
+    assert (folder / FILE).stat().st_mode & 0o777 == 0o600
+
+
 def test_what_was_put_comes_back_byte_for_byte(tmp_path: Path) -> None:
     special = np.array([0.0, -0.0, 1e-45, np.pi, -3.4e38], dtype=np.float32)
     FeatureCache(tmp_path).put_many({"a": special, **rows("bb")})

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from medtl_core.flower.exchange import ExchangeTerms, GridHospitals
 from medtl_core.flower.grid import LocalGrid, LocalOptions
 from medtl_core.flower.guard import guarded
 from medtl_core.flower.records import decode_request, encode
+from medtl_core.privacy.registration import Claim, introduction
+from medtl_core.privacy.witnesses import Witnesses
 from medtl_core.values import Released, Update
 
 AGREED = "the same hash on both sides"
@@ -33,6 +36,7 @@ class Toy:
     join_twist: Callable[[int, RecordDict], Any] = no_twist
     seconds: Mapping[int, float] = field(default_factory=dict)
     name: Callable[[int], str] = "h{:03d}".format
+    homes: Mapping[int, Path] = field(default_factory=dict)
     asked: list[tuple[int, str]] = field(default_factory=list)
 
     def app(self) -> ClientApp:
@@ -43,6 +47,9 @@ class Toy:
         def join(message: Message, context: Context) -> Message:
             part = int(str(context.node_config["partition-id"]))
             content = encode(Released(Update({})), agreement=AGREED, site=self.name(part), weight=10 + part)
+            if part in self.homes:
+                claim = Claim(self.name(part), AGREED, message.metadata.run_id, message.metadata.dst_node_id)
+                content["about"].update(introduction(self.homes[part], claim))
             return Message(self.join_twist(part, content), reply_to=message)
 
         @app.train("double")
@@ -82,13 +89,13 @@ def ward() -> Iterator[Callable[..., Ward]]:
     def make(
         toy: Toy | None = None, count: int = 4, *, grid: type[LocalGrid] = LocalGrid, quorum: float = 0.5,
         deadline: float = 20.0, options: LocalOptions | None = None, join: bool = True,
+        witnesses: Witnesses | None = None,
     ) -> Ward:  # fmt: skip
         nodes: Sequence[dict[str, int]] = [{"partition-id": part} for part in range(count)]
         grids.append(grid((toy or Toy()).app(), nodes, {}, options or LocalOptions(workers=2)))
         events: list[Mapping[str, Any]] = []
-        hospitals = GridHospitals(
-            grids[-1], ExchangeTerms(AGREED, count, quorum, deadline), Events(listener=events.append)
-        )
+        terms = ExchangeTerms(AGREED, count, quorum, deadline)
+        hospitals = GridHospitals(grids[-1], terms, Events(listener=events.append), witnesses)
         if join:
             hospitals.join()
         return Ward(hospitals, grids[-1], events)

@@ -1,20 +1,48 @@
 """What is used of Flower's private names still does what it did."""
 
+import inspect
+import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from packaging.requirements import Requirement
 
 from medtl_core.flower import compat
 
-#: Versions of Flower that `medtl_core.flower.compat` was read and run against.
-TESTED = ("1.41.", "1.42.")
+#: Minor versions of Flower that `medtl_core.flower.compat` was read and run against.
+TESTED = ("1.41",)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def required() -> list[Requirement]:
+    """What a person's `pip install medtl` may choose from."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [line for lines in project["optional-dependencies"].values() for line in lines]
+    return [Requirement(line) for line in (*project["dependencies"], *extras)]
 
 
 def test_the_installed_flower_is_one_this_was_read_and_run_against() -> None:
-    assert version("flwr").startswith(TESTED), (
-        "this flwr is new here: read medtl_core/flower/compat.py against it, run the deployed tests, add it to TESTED"
+    assert version("flwr").startswith(tuple(f"{minor}." for minor in TESTED)), (
+        "this flwr is new here: read medtl_core/flower/compat.py against it, run the deployed tests, add it to TESTED "
+        "and to pyproject.toml"
     )
+
+
+def test_no_flower_may_be_installed_that_was_not_tested() -> None:
+    minors = [f"{major}.{minor}" for major in (1, 2) for minor in range(100)]
+    ranges = [requirement.specifier for requirement in required() if requirement.name == "flwr"]
+    assert len(ranges) == 3
+    for allowed in ranges:
+        assert tuple(minor for minor in minors if f"{minor}.1" in allowed) == TESTED
+
+
+def test_what_ci_installs_may_be_installed() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = dict(line.split("==") for line in lines)
+    for requirement in required():
+        assert pinned[requirement.name] in requirement.specifier, str(requirement)
 
 
 def test_the_private_names_still_do_what_is_used_of_them() -> None:
@@ -25,6 +53,31 @@ def test_the_private_names_still_do_what_is_used_of_them() -> None:
     message = Message(RecordDict({"config": ConfigRecord({"a": 1})}), 1000, "train.x")
     assert (message.metadata.run_id, compat.stamp(message, "m1").metadata.message_id) == (7, "m1")
     assert compat.CLIENT_RAISED == 2
+
+
+@pytest.mark.door  # reads Flower's whole SuperNode
+def test_the_private_names_of_a_hospitals_node_still_are_what_they_were() -> None:
+    from flwr.common.config import parse_config_args
+    from flwr.supercore.constant import TaskType
+    from flwr.supernode import start_client_internal
+    from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
+    from flwr.supernode.runtime import run_clientapp
+
+    def arguments(name: str) -> list[str]:
+        return list(inspect.signature(getattr(run_clientapp, name)).parameters)
+
+    assert arguments("pull_task_input") == ["client"]
+    assert arguments("push_message") == ["client", "message", "context"]
+    assert arguments("push_task_output") == ["client", "context", "sub_status", "details"]
+    # what pulls the input must not be what unpacks it
+    assert not {"install", "fab.content", "load"} & set(inspect.getsource(run_clientapp.pull_task_input).split())
+    assert "time.sleep(3)" in inspect.getsource(start_client_internal)
+    assert {kind.value for kind in TaskType} >= {"flwr-clientapp", "flwr-agentapp"}
+    known = _parse_args_run_supernode().parse_args(
+        ["--isolation", "process", "--superexec-auth-secret-file", "f", "--node-config", "n.toml", "--port", "1"]
+    )
+    assert not known.runtime_dependency_install
+    assert parse_config_args(["a='b c'"]) == {"a": "b c"}
 
 
 @pytest.mark.parametrize("copy", [compat.isolate, compat.round_trip])

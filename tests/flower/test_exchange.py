@@ -14,8 +14,8 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from medtl_core.errors import RunError
 from medtl_core.federation.hospitals import ArraySpec, Reply, Request
 from medtl_core.flower import exchange
-from medtl_core.flower.delivery import WINDOW
-from medtl_core.flower.exchange import ExchangeTerms, GridHospitals, ReplyBuffer
+from medtl_core.flower.delivery import WINDOW, ReplyBuffer
+from medtl_core.flower.exchange import ExchangeTerms, GridHospitals
 from medtl_core.flower.grid import LocalGrid, LocalOptions
 
 X = np.arange(6.0).reshape(2, 3)

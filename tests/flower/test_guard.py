@@ -5,7 +5,15 @@ import logging
 import pytest
 from flwr.app import Context, Error, Message, RecordDict
 
-from medtl_core.errors import DataError
+from medtl_core.errors import (
+    BudgetError,
+    ConfigError,
+    DataError,
+    MedtlError,
+    PatientsError,
+    PrivacyError,
+    ProtocolError,
+)  # fmt: skip
 from medtl_core.flower import compat
 from medtl_core.flower.guard import FAULTS, failure, guarded
 
@@ -35,6 +43,25 @@ def test_a_guarded_handler_tells_no_more_than_its_class(
     heard = failure("a", Error(code=2, reason=f"{type(raised.value)}:<'{raised.value}'>"))
     assert heard.code == "error"
     assert heard.text.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        *((error, PrivacyError) for error in (DataError("4711"), ConfigError(), ValueError("4711"), MemoryError())),
+        *((error, type(error)) for error in (BudgetError("4711"), PatientsError("4711"), ProtocolError("7", "1"))),
+        (type("OtherError", (BudgetError,), {})(), PrivacyError),
+    ],
+)
+def test_under_privacy_one_class_is_told_but_for_what_is_public(error: Exception, told: type[MedtlError]) -> None:
+    def handler(message: Message, context: Context) -> Message:
+        raise error
+
+    compat.take_identity(1, 1)
+    with pytest.raises(RuntimeError) as raised:
+        guarded(handler, private=lambda context: True)(Message(RecordDict(), 1, "train.fit"), None)  # type: ignore[arg-type]
+    text = error.public_text if isinstance(error, told) and told is type(error) else told.public_text
+    assert str(raised.value) == f"[medtl {told.__name__}] {text}"
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 6])

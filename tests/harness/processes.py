@@ -12,25 +12,19 @@ from types import TracebackType
 from typing import Any, Self
 
 from medtl_core.errors import RunError
+from medtl_core.privacy.hospital_file import HOSPITAL
 from tests.harness.children import Children, executables, free_ports, words
 
 Values = Mapping[str, str | int | float | bool]
 
+#: Environment variable that names the hospital of a process.
+SITE = "MEDTL_TEST_SITE"
 #: The name of the connection in Flower's own configuration file.
 _CONNECTION = "medtl"
 _STARTED = re.compile(r"Successfully started run (\d+)")
 _COMPLETED = "finished:completed"
 #: Seconds between two looks at a run's status, once its log has ended.
 _PAUSE = 0.2
-#: Flower's own SuperNode, which looks for messages every fifth of a second and not every third second.
-_SUPERNODE = """
-import time, types
-from flwr.supernode import start_client_internal
-from flwr.supernode.cli import flower_supernode
-quick = lambda seconds: time.sleep(min(seconds, 0.2))
-start_client_internal.time = types.SimpleNamespace(**{**vars(time), "sleep": quick})
-flower_supernode()
-"""
 #: Seconds for a SuperLink to listen, and for a question to it.
 _START = 90.0
 
@@ -53,10 +47,10 @@ def flwr_run(app: Path, run_config: Values, *, nodes: int, home: Path, timeout: 
 
 
 class Deployment:
-    """One SuperLink and its SuperNodes as real processes on loopback, without TLS, as a context."""
+    """One SuperLink and hospitals (`medtl site run`) as real processes on loopback, without TLS, as a context."""
 
-    def __init__(self, node_configs: Sequence[Values], *, home: Path) -> None:
-        self._node_configs = list(node_configs)
+    def __init__(self, hospitals: Sequence[Values], *, home: Path) -> None:
+        self._folders = [Path(str(hospital["hospital"])) for hospital in hospitals]
         self._children = Children(home)
         self._runs = 0
         self.address = ""
@@ -82,18 +76,13 @@ class Deployment:
 
     def _start(self) -> None:
         children = self._children
-        link, *nodes = free_ports(1 + len(self._node_configs))
+        (link,) = free_ports(1)
         self.address = f"127.0.0.1:{link}"
         _start_link(children, link, children.environment("superlink"))
-        for number, (port, config) in enumerate(zip(nodes, self._node_configs, strict=True)):
-            children.start(
-                f"supernode-{number}",
-                [
-                    "python", "-c", _SUPERNODE, "--insecure", "--superlink", self.address, "--port", str(port),
-                    "--node-config", words(config),
-                ],
-                children.environment(f"supernode-{number}"),
-            )  # fmt: skip
+        for folder in self._folders:
+            connect(folder, self.address)
+            env = children.environment(f"site-{folder.name}", **{SITE: str(folder)})
+            children.start(f"site-{folder.name}", ["medtl", "site", "run", str(folder)], env)
 
 
 @dataclass(frozen=True)
@@ -163,6 +152,13 @@ def _start_link(children: Children, port: int, env: Mapping[str, str], *more: st
 def _connect(flower_home: Path, connection: str) -> None:
     text = f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n{connection}\n'
     (flower_home / "config.toml").write_text(text, encoding="utf-8")
+
+
+def connect(folder: Path, address: str) -> None:
+    """Names a server on this machine in a hospital's file."""
+    path = folder / HOSPITAL
+    text = re.sub(r'(?m)^address = ".*"$', f'address = "{address}"', path.read_text(encoding="utf-8"))
+    path.write_text(text.replace("insecure = false", "insecure = true"), encoding="utf-8")
 
 
 def _healthy(address: str) -> bool:

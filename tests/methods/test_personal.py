@@ -116,9 +116,7 @@ def test_a_model_of_an_unknown_kind_is_not_judged(tmp_path: Path) -> None:
 
 
 def test_without_a_state_folder_the_method_is_refused_with_the_remedy() -> None:
-    with pytest.raises(
-        ConfigError, match=r"fedper-3 keeps .* start its SuperNode with state-dir .* or set state=FOLDER"
-    ):
+    with pytest.raises(ConfigError, match=r"fedper-3 keeps .* medtl site run, or set state=FOLDER"):
         ask(make_site("a", 9), message("fedper-3", "_round"))
 
 

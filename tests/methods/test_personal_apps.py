@@ -146,9 +146,9 @@ def test_a_state_folder_that_cannot_be_written_stops_the_run_with_the_hospitals_
 
 
 def test_the_server_cannot_name_a_folder_on_a_deployed_hospitals_disk(tmp_path: Path, cache: Path) -> None:
-    """A hospital of its own writes where its own node config says, or keeps nothing and is not asked to."""
+    """A hospital of its own writes into its own folder, and into nothing that a run names."""
     from medtl_core.data.shared import shared_parts, shared_source
-    from medtl_core.errors import RunError
+    from tests.hospital import made_hospital
     from tests.manifest import write_manifest
 
     values = {**SMALL, "cache": str(cache), "out": str(tmp_path / "out"), "state": str(tmp_path / "of the server")}
@@ -157,11 +157,7 @@ def test_the_server_cannot_name_a_folder_on_a_deployed_hospitals_disk(tmp_path: 
     for part in shared_parts(chosen).sites:
         own = tmp_path / "hospitals" / part.name
         write_manifest(examples.take(np.concatenate([part.train, part.test])), own)
-        nodes.append({"data-path": str(own), "site-name": part.name})
-    with pytest.raises(RunError, match="refused the configuration"):
-        run_local(server_app, client_app, node_configs=nodes, run_config=chosen.public(), workers=1)
-    assert not (tmp_path / "of the server").exists()
-    own_state = [{**node, "state-dir": str(tmp_path / "own")} for node in nodes]
-    run_local(server_app, client_app, node_configs=own_state, run_config=chosen.public(), workers=1)
+        nodes.append(made_hospital(tmp_path / "own" / part.name, part.name, own, cache=str(cache)))
+    run_local(server_app, client_app, node_configs=nodes, run_config=chosen.public(), workers=1)
     assert not (tmp_path / "of the server").exists()
     assert len(list((tmp_path / "own").rglob("ditto-2.final.json"))) == 3

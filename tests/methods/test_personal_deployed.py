@@ -14,6 +14,7 @@ from medtl_core.flower.grid import run_local
 from server.app import app as server_app
 from tests.deployed import copy_app
 from tests.harness.processes import Deployment
+from tests.hospital import made_hospital
 from tests.manifest import write_manifest
 from tests.methods.personal_sites import state_bytes
 
@@ -31,8 +32,7 @@ def test_a_deployed_hospital_ends_with_the_bytes_of_the_simulation(tmp_path: Pat
     for part in shared_parts(chosen).sites:
         own = tmp_path / "hospitals" / part.name
         write_manifest(examples.take(np.concatenate([part.train, part.test])), own)
-        state = str(tmp_path / "deployed" / "state of its own")
-        nodes.append({"data-path": str(own), "site-name": part.name, "state-dir": state})
+        nodes.append(made_hospital(tmp_path / "deployed" / part.name, part.name, own))
     simulated = {**RUN, "cache": cache, "out": str(tmp_path / "one"), "state": str(tmp_path / "simulated")}
     parts = [{"partition-id": index, "num-partitions": 2} for index in range(2)]
     run_local(server_app, client_app, node_configs=parts, run_config=simulated, workers=1)
@@ -42,4 +42,6 @@ def test_a_deployed_hospital_ends_with_the_bytes_of_the_simulation(tmp_path: Pat
     one, two = (json.loads((tmp_path / name / "result.json").read_text(encoding="utf-8")) for name in ("one", "two"))
     assert two["failures"] == []
     assert two["methods"]["fedper-2"]["figures"] == one["methods"]["fedper-2"]["figures"]
-    assert state_bytes(tmp_path / "deployed" / "state of its own") == state_bytes(tmp_path / "simulated")
+    of_each = [state_bytes(Path(node["hospital"])) for node in nodes]
+    kept = {name: content for files in of_each for name, content in files.items() if "fedper" in name}
+    assert kept == state_bytes(tmp_path / "simulated")

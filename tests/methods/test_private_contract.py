@@ -110,13 +110,29 @@ def test_the_sensitivity_is_no_larger_than_it_has_to_be(task: str) -> None:
 
 @pytest.mark.parametrize("task", MESSAGES)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_case_that_is_not_finite_is_refused(task: str, value: float) -> None:
+def test_a_case_that_is_not_finite_changes_no_other_patients_part(task: str, value: float) -> None:
     rng = np.random.default_rng(0)
-    site = hospital(6, rng)
-    site.values[2, 1] = value
+    whole = hospital(6, rng)
+    others = whole.patients != "p2"
+    some = {name: getattr(whole, name)[others] for name in ("values", "label", "patients")}
+    rest = replace(whole, **some)
+    whole.values[~others, 1] = value
     for arrays, config in MESSAGES[task](rng):
-        with np.errstate(invalid="ignore"), pytest.raises(PrivacyError, match="not finite"):
-            all_private_tasks()[task](site, arrays, config)
+        pair = [all_private_tasks()[task](site, arrays, config) for site in (whole, rest)]
+        assert all(np.isfinite(array).all() for array in pair[0].update.arrays.values())
+        assert all(share <= 1 + 1e-6 for share in moved(*pair).values())
+
+
+@pytest.mark.parametrize("task", MESSAGES)
+def test_what_a_task_gives_is_what_it_declares_whoever_the_patients_are(task: str) -> None:
+    rng, declared = np.random.default_rng(1), all_private_tasks()[task]
+    sizes = {"k": SIZE, "c": CLASSES, "1": 1, "g": SIZE * (SIZE + 1) // 2}
+    for patients in (0, 1, 7):
+        for arrays, config in MESSAGES[task](rng):
+            given = declared(hospital(patients, rng), arrays, config).update.arrays
+            assert list(given) == [name for name in declared.sums if name in given]  # noise is drawn in this order
+            for name, array in given.items():
+                assert array.shape == tuple(sizes[axis] for axis in declared.sums[name])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -197,3 +213,10 @@ def test_a_plan_that_costs_more_than_it_promises_opens_no_gate() -> None:
         plan = Plan("private-x", FACTS, (step,))
         with pytest.raises(BudgetError, match="promises 2"):
             gate.check(gate.Demand(plan, 0, 1, plan.digest))
+
+
+@pytest.mark.parametrize("changes", [{"sampling": 0.5}, {"inner": 2}])
+def test_a_plan_that_counts_on_what_no_release_does_opens_no_gate(changes: dict[str, float]) -> None:
+    plan = Plan("private-x", FACTS, (Step("x", {"sums": 100.0}, {"sums": 1.0}, **changes),))  # type: ignore[arg-type]
+    with pytest.raises(PrivacyError, match="sampling"):
+        gate.check(gate.Demand(plan, 0, 1, plan.digest))

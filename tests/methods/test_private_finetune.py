@@ -19,7 +19,7 @@ from medtl_core.federation.tasks import SiteData
 from medtl_core.methods.finetune.activations import tuned_features
 from medtl_core.methods.private.block import open_blocks, placed, start_of
 from medtl_core.methods.private.block_model import Blocked
-from medtl_core.methods.private.block_sum import BLOCK_RATE, DRIFT, UNIT, block_rate, private_block
+from medtl_core.methods.private.block_sum import BLOCK_RATE, DRIFT, PRIVATE_TASKS, UNIT, block_rate, private_block
 from medtl_core.methods.private.clipped_gradient import CLIP, RATE
 from medtl_core.methods.private.finetune import PrivateFineTune
 from medtl_core.privacy.accounting import mu_for
@@ -149,23 +149,31 @@ def test_rounds_look_at_one_view_after_another_however_many_cases_pass_at_once(
         np.testing.assert_allclose(again, views[number - 3], rtol=1e-9, atol=1e-15)
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_nobody_and_a_single_patient_take_no_part(count: int) -> None:
-    rows = np.arange(3 * count)
-    site = pictured(rows, np.full(3 * count, "p"), rows % 3)
-    with pytest.raises(PrivacyError, match="fewer than two patients"):
-        private_block(site, message(), config())
+def test_nobody_gives_zeros_and_a_single_patient_a_gradient_of_at_most_the_clip() -> None:
+    rows = np.arange(3)
+    alone = private_block(pictured(rows, np.full(3, "p"), rows), message(), config()).update.arrays["gradient"]
+    assert 0 < np.linalg.norm(alone) <= CLIP * (1 + 1e-9)
+    nobody = private_block(pictured(rows[:0], np.full(0, "p"), rows[:0]), message(), config()).update.arrays["gradient"]
+    assert nobody.shape == alone.shape
+    assert not nobody.any()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_case_or_a_message_that_is_not_finite_gives_no_sum(value: float) -> None:
-    site = make_site("north", 6)
-    site.values[2, 1] = value
-    with pytest.raises(PrivacyError, match="not finite"):
-        private_block(site, message(), config())
-    sent = {**message(), "units.0.conv_pwl.bias": np.full(40, value)}
-    with np.errstate(invalid="ignore"), pytest.raises(PrivacyError, match="not finite"):
-        private_block(make_site("north", 6), sent, config())
+def test_a_request_is_admitted_with_the_blocks_of_the_methods_own_scope_only() -> None:
+    site, task, chosen = make_site("north", 6), PRIVATE_TASKS["private_block"], method("private-finetune-last-1")
+    step = chosen.plan(Terms(2.0, 1e-5, 3, 1, 30, 80, 3, False)).steps[1]
+    sent = {**message(), "head.bias": np.zeros(3)}
+    shapes = task.admit(site, sent, {"scope": "last"}, chosen, step)
+    assert shapes == {"gradient": private_block(site, sent, config()).update.arrays["gradient"].shape}
+    for arrays, told in (
+        (sent, {"scope": "last2"}),
+        (sent, {}),
+        ({**sent, "units.0.conv_pwl.bias": np.zeros(41)}, {"scope": "last"}),
+        ({**sent, "units.0.conv_pwl.bias": np.full(40, np.inf)}, {"scope": "last"}),
+        ({**sent, "weights": np.full(3, 1.5)}, {"scope": "last"}),
+        ({**sent, "units.1.conv_pwl.bias": np.zeros(40)}, {"scope": "last"}),
+    ):
+        with pytest.raises(PrivacyError):
+            task.admit(site, arrays, told, chosen, step)
 
 
 def test_without_images_and_under_other_arrays_there_is_no_sum() -> None:
@@ -174,8 +182,6 @@ def test_without_images_and_under_other_arrays_there_is_no_sum() -> None:
         private_block(replace(site, material=None), message(), config())
     with pytest.raises(WeightsError, match="not those of the blocks"):
         private_block(site, message(), {"scope": "last2", "round": 1})
-    with pytest.raises(WeightsError, match="one weight for each of 3 classes"):
-        private_block(site, {**message(), "weights": np.ones(2)}, config())
 
 
 # --- the descent

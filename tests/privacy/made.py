@@ -31,6 +31,7 @@ def write_tables(folder: Path, *names: str, patients: int = 40) -> None:
     """Hospitals' tables, NAME.csv, and the server's test.csv: two numbers tell two classes apart."""
     rng = np.random.default_rng(4)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "task.json").write_text('{"name": "label", "classes": ["0", "1"]}', encoding="utf-8")
     for first, name in enumerate((*names, "test"), start=1):
         rows = ["label,patient_id,site,split,a,b"]
         for number in range(patients):

@@ -2,18 +2,25 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from medtl_core.errors import BudgetError, PatientsError, PrivacyError
 from medtl_core.privacy.accounting import epsilon
+from medtl_core.privacy.identity import own_identity
+from medtl_core.privacy.journal import Journal
 from medtl_core.privacy.ledger import Identity, fingerprint
+from medtl_core.privacy.ledger_report import balance, raise_budget
 from medtl_core.privacy.policy import Policy, read_policy
 from tests.privacy.made import SITE, TERMS, key, ledger, plan
 
@@ -177,36 +184,123 @@ def test_the_fingerprint_is_keyed_and_of_the_set(tmp_path: Path) -> None:
     assert (tmp_path / "one" / "site.key").stat().st_mode & 0o077 == 0
 
 
+def test_of_two_first_starts_at_once_both_hold_the_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both, random, keys = threading.Barrier(2), os.urandom, []
+
+    def drawn_together(count: int) -> bytes:
+        both.wait(10)  # neither has found a key
+        return random(count)
+
+    monkeypatch.setattr(os, "urandom", drawn_together)
+    starts = [threading.Thread(target=lambda: keys.append(own_identity(tmp_path / "home"))) for _ in range(2)]
+    for start in starts:
+        start.start()
+    for start in starts:
+        start.join()
+    assert keys == [own_identity(tmp_path / "home")] * 2
+    assert [path.name for path in (tmp_path / "home").iterdir()] == ["identity.key"]
+    assert (tmp_path / "home" / "identity.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_raise_holds_until_the_policy_is_changed(tmp_path: Path) -> None:
+    spend(tmp_path, 1)
+    raise_budget(tmp_path, 6.0, "board")
+
+    def budget(allowed: float) -> float:
+        with ledger(tmp_path, Policy(max_epsilon=allowed)) as book:
+            return book.budget
+
+    assert [budget(allowed) for allowed in (4.0, 3.0, 5.0, 8.0, 4.0)] == [6.0, 3.0, 5.0, 8.0, 6.0]
+    (tmp_path / "policy.toml").write_text("max_epsilon = 1")
+    assert balance(tmp_path / "privacy").budget == 1.0
+    with ledger(tmp_path, Policy(max_epsilon=1.0)) as book, pytest.raises(BudgetError, match="allows 1"):
+        book.reserve(key(2), plan(), STEP)
+    raise_budget(tmp_path, 2.0, "board, again")
+    assert [budget(allowed) for allowed in (1.0, 4.0)] == [2.0, 4.0]
+
+
+def test_a_raise_of_an_older_medtl_holds_while_it_is_the_larger(tmp_path: Path) -> None:
+    spend(tmp_path, 1)
+    with Journal(tmp_path / "privacy") as journal:
+        journal.append({"kind": "raise", "epsilon": 6.0, "reason": "board"})
+    for allowed, budget in ((4.0, 6.0), (2.0, 6.0), (8.0, 8.0)):
+        with ledger(tmp_path, Policy(max_epsilon=allowed)) as book:
+            assert book.budget == budget
+
+
 def full(*words: object, **named: object) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-WRITE = os.pwrite
+class Killed(BaseException):
+    """Nothing more is done, not even to tidy up."""
 
 
-@pytest.mark.parametrize(
-    ("where", "call", "does"),
-    [
-        (os, "pwrite", full), (os, "fsync", full), (Path, "replace", full),
-        (os, "pwrite", lambda file, line, at: WRITE(file, line[:20], at)),
-    ],
-    ids=["pwrite", "fsync", "replace", "half a line"],
-)  # fmt: skip
-def test_a_full_disk_at_any_write_refuses_and_harms_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, call: str, does: object
+class Disk:
+    """Counts what is asked of the disk, and fails from one call on: once, for good, or as if killed."""
+
+    CALLS = ((os, "open"), (os, "pwrite"), (os, "fsync"), (os, "ftruncate"), (Path, "replace"), (Path, "mkdir"),
+             (Path, "unlink"))  # fmt: skip
+
+    def __init__(self, patch: pytest.MonkeyPatch, first: int = 10**9, how: str = "once") -> None:
+        self.calls, self.first, self.how = 0, first, how
+        for place, name in self.CALLS:
+            patch.setattr(place, name, self.counted(getattr(place, name)))
+
+    def counted(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(*words: Any, **named: Any) -> Any:
+            number, self.calls = self.calls, self.calls + 1
+            if number == self.first or (number > self.first and self.how != "once"):
+                if call is WRITE:
+                    WRITE(words[0], words[1][:20], words[2])
+                raise Killed if self.how == "killed" else OSError(errno.ENOSPC, "No space left on device")
+            return None if call is SYNC else call(*words, **named)
+
+        return asked
+
+
+WRITE, SYNC = os.pwrite, os.fsync
+
+
+def answered(folder: Path, acknowledged: list[str]) -> bytes:
+    """What a hospital sends for a request, as the gate does it; noise differs every time."""
+    with ledger(folder) as book:
+        payload = book.sealed(key(2))
+        if payload is None:
+            book.reserve(key(2), plan(), STEP)
+            acknowledged.append("reserve")
+            payload = os.urandom(8)
+            book.release(key(2), payload)
+            acknowledged.append("release")
+        return payload
+
+
+@pytest.mark.parametrize("how", ["once", "for good", "killed"])
+def test_a_disk_that_fails_at_any_call_loses_nothing_and_renews_no_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    spend(tmp_path, 1)
-    whole = written(tmp_path).read_bytes()
-    with ledger(tmp_path) as book:
-        with monkeypatch.context() as patched:
-            patched.setattr(where, call, does)
-            with pytest.raises(PrivacyError):
-                book.reserve(key(2), plan(), STEP)
-        assert len(book.records) == 4
-    # what could not even be cut is cut on the next opening
-    assert written(tmp_path).read_bytes() == whole or call == "fsync"
-    with ledger(tmp_path) as book:
-        book.reserve(key(2), plan(), STEP)
+    monkeypatch.setattr("medtl_core.privacy.ledger.epsilon", lambda events, delta: float(len(list(events))) / 2)
+    spend(tmp_path / "whole", 1)
+    with monkeypatch.context() as patch:
+        disk = Disk(patch)
+        answered(shutil.copytree(tmp_path / "whole", tmp_path / "counted"), [])
+    assert disk.calls > 20
+    for first in range(disk.calls):
+        folder = shutil.copytree(tmp_path / "whole", tmp_path / str(first))
+        acknowledged: list[str] = []
+        sent: list[bytes] = []
+        with monkeypatch.context() as patch:
+            Disk(patch, first, how)
+            with pytest.raises((PrivacyError, Killed)):
+                sent.append(answered(folder, acknowledged))
+        with monkeypatch.context() as patch:
+            Disk(patch)
+            sent += [answered(folder, []), answered(folder, [])]
+            with ledger(folder) as book:
+                kinds = [record.body["kind"] for record in book.records]
+        assert len(set(sent)) == 1
+        assert 1 + len({"reserve"} & {*acknowledged}) <= kinds.count("reserve") <= 3
+        assert kinds.count("release") == 2, "every answer that left is on record, once"
 
 
 def test_a_sealed_reply_that_was_not_written_or_is_damaged_is_not_sent(
@@ -256,9 +350,24 @@ def test_the_policy_wins(policy: Policy, patients: int) -> None:
         policy.admit(plan(terms=TERMS), patients)
 
 
+def test_of_a_hospital_that_owns_its_data_only_public_numbers_count() -> None:
+    Policy(public_patients=20).admit(plan(terms=TERMS))
+    for policy, error in (
+        (Policy(), PrivacyError), (Policy(public_patients=19), PatientsError),
+        (Policy(public_patients=20, minimum_patients=21), PatientsError),
+        (Policy(public_patients=20, delta=0.05), PrivacyError),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            policy.admit(plan(terms=TERMS))
+    for policy, patients in ((Policy(public_patients=20), 19), (Policy(delta=0.05), 20)):  # at its start, by itself
+        policy.check_promises(500 if policy.public_patients else 19)
+        with pytest.raises(PrivacyError, match="correct the policy"):
+            policy.check_promises(patients)
+
+
 def test_with_a_public_number_no_answer_depends_on_the_patients() -> None:
     policy = Policy(public_patients=30)
-    for patients in (30, 31, 500):
+    for patients in (None, 30, 31, 500):
         policy.admit(plan(terms=replace(TERMS, cases=30)), patients)
         with pytest.raises(PatientsError, match="30 patients; at least 31"):
             policy.admit(plan(terms=replace(TERMS, cases=31)), patients)

@@ -1,6 +1,7 @@
 """The noise is what it says: its distribution, its scale to a few percent, its source, and its limits."""
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -13,13 +14,30 @@ from medtl_core.privacy.noise import discrete_gaussian, insecure_entropy, system
 SIZE = 40_000
 
 
-def test_small_sigma_has_the_exact_probabilities() -> None:
-    sigma = 1.3
+@pytest.mark.parametrize("sigma", [1.0, 1.5, 20.0])
+def test_small_sigma_has_the_exact_probabilities(sigma: float) -> None:
     noise = discrete_gaussian(sigma, (200_000,), insecure_entropy(5))
-    support = np.arange(-8, 9)
+    support = np.arange(-int(3.5 * sigma), int(3.5 * sigma) + 1)
     weight = np.exp(-(support**2) / (2 * sigma**2))
     seen = np.array([(noise == value).sum() for value in support])
     assert stats.chisquare(seen, weight / weight.sum() * seen.sum()).pvalue > 1e-4
+    assert abs(noise.var() / sigma**2 - 1) < 5 * math.sqrt(2 / len(noise))
+
+
+def test_the_tail_of_a_large_sigma_is_the_normal_one() -> None:
+    sigma = 2.0**17
+    noise = discrete_gaussian(sigma, (400_000,), insecure_entropy(6)) / sigma
+    edges = np.array([-np.inf, -4, -3.5, -3, -2, -1, 0, 1, 2, 3, 3.5, 4, np.inf])
+    seen = np.histogram(noise, edges)[0]
+    assert stats.chisquare(seen, len(noise) * np.diff(stats.norm.cdf(edges))).pvalue > 1e-4
+    assert abs(noise.var() - 1) < 5 * math.sqrt(2 / len(noise))
+
+
+def test_no_word_of_the_operating_system_shortens_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "urandom", lambda count: b"\xff" * count)  # a counter of blocks would be at its end
+    entropy = system_entropy()
+    assert discrete_gaussian(2.0**17, (2000,), entropy).std() > 1e5
+    assert len(entropy.draw(1 << 22)) == 1 << 22
 
 
 @pytest.mark.parametrize("sigma", [1.0, 7.5, 1e4, 3e9])

@@ -153,21 +153,36 @@ def test_a_norm_over_patients_is_refused(norm: Callable[[], nn.Module], state: s
 @pytest.mark.parametrize(
     ("patients", "changes"),
     [
-        (0, {}), (1, {}),
         (4, {"batch": -1}),
         *((4, {"clip": clip}) for clip in (0.0, -1.0, np.nan, np.inf)),
     ],
 )  # fmt: skip
-def test_too_few_patients_a_wrong_batch_and_a_clip_that_is_none_are_refused(patients: int, changes: dict) -> None:
+def test_a_wrong_batch_and_a_clip_that_is_none_are_refused(patients: int, changes: dict) -> None:
     with pytest.raises(PrivacyError):
         summed(made(linear), cases(patients, 3), **{"clip": 1.0, **changes})
 
 
-def test_a_broken_case_and_nothing_to_train_give_no_sum() -> None:
-    for value in (np.nan, np.inf):
-        own = cases(4, 3)
-        own.values[5, 2] = value
-        with pytest.raises(PrivacyError, match="not finite"):
-            summed(made(hidden), own, 1.0)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+@pytest.mark.parametrize("batch", [0, 4])
+def test_a_patient_without_a_finite_gradient_adds_nothing_and_changes_no_other(value: float, batch: int) -> None:
+    own = cases(4, 3)
+    own.values[5, 2] = value  # type: ignore[index]
+    others = own.patients != own.patients[5]
+    rest = Cases(own.values[others], own.label[others], own.patients[others], own.weight[others])
+    found, wanted = (summed(made(linear), some, 1.0, batch=batch).update.arrays["gradient"] for some in (own, rest))
+    if value < np.inf:  # the loss of one case is linear far out, and so its gradient is finite
+        assert np.isfinite(found).all()
+        assert np.linalg.norm(found - wanted) <= 1.0 + 1e-9
+    else:
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def test_nobody_and_a_single_patient_are_summed_like_all() -> None:
+    assert not summed(made(linear), cases(0, 3), 1.0).update.arrays["gradient"].any()
+    alone = summed(made(linear), cases(1, 3), 1.0).update.arrays["gradient"]
+    np.testing.assert_allclose(alone, one_at_a_time(made(linear), cases(1, 3), 1.0), rtol=1e-9)
+
+
+def test_nothing_to_train_gives_no_sum() -> None:
     with pytest.raises(PrivacyError, match="nothing to train"):
         summed(made(linear).requires_grad_(False), cases(3, 1), 1.0)

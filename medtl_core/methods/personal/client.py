@@ -143,8 +143,8 @@ def _opened(here: LocalRound, begin: Begin) -> tuple[LocalRound, PersonalState]:
 def _state(site: SiteData, key: StateKey) -> PersonalState:
     if site.state is None:
         raise ConfigError(
-            f"{key.method} keeps a personal part at the hospital, but {site.name!r} has no folder for it: start its "
-            "SuperNode with state-dir in the node config, or set state=FOLDER in a simulation"
+            f"{key.method} keeps a personal part at the hospital, but {site.name!r} has no folder for it: start it "
+            "with medtl site run, or set state=FOLDER in a simulation"
         )
     return PersonalState(site.state, key)
 

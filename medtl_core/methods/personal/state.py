@@ -124,7 +124,7 @@ class PersonalState:
         if not file_of(self._stem(_FINAL), "json").is_file():
             raise StateError(
                 f"{self.folder} holds no finished model of {self.key.method}: this hospital did not take part to the "
-                "end, or its state-dir has moved"
+                "end, or its folder has moved"
             )
         return self._read(_FINAL)
 

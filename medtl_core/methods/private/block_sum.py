@@ -10,18 +10,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from medtl_core.errors import DataError, PrivacyError, WeightsError
+from medtl_core.errors import DataError
 from medtl_core.evaluation.calibration import log_prior
-from medtl_core.federation.private import PrivateTask
+from medtl_core.federation.private import MAP, PrivateTask
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.finetune.activations import Inputs
-from medtl_core.methods.private.block import Seen, network_of, open_blocks
+from medtl_core.methods.finetune.split_backbone import SplitBackbone
+from medtl_core.methods.private.block import Seen, network_of, open_blocks, start_of
 from medtl_core.methods.private.clipped_gradient import CLIP
-from medtl_core.methods.private.samplegrad import Cases, clipped_sum, enough
+from medtl_core.methods.private.samplegrad import Cases, clipped_sum
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.patients import PublicMap
 from medtl_core.privacy.plan import Plan
+from medtl_core.values import Update
 
 #: In which the blocks' numbers are counted: as they are, their part of a gradient would leave the head's little of the
 #: clipped length, and the less the more noise the head has. Their largest step in these units; and how far noise may
@@ -49,24 +51,25 @@ def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
         latter two made of earlier private releases.
 
     Raises:
-        DataError, PrivacyError: the hospital has no images, fewer than two patients, or a case that is not finite.
+        DataError: the hospital has no images.
         ConfigError, WeightsError: the blocks do not fit the backbone, or the arrays not the blocks and classes.
     """
-    enough(site.patients)
-    if site.material is None:
-        raise DataError(f"hospital {site.name!r} holds features only; training blocks of its backbone needs the images")
-    if not np.isfinite(site.values).all():
-        raise PrivacyError("a case's features are not finite; mend or remove the case")
-    backbone = open_blocks(site.material.settings, site.material.views, str(config["scope"]))
-    seen = Seen(Inputs(backbone, site.material), (int(config["round"]) - 1) % len(backbone.spec.views))
+    backbone = _backbone(site, config)
     trained = {name: array for name, array in arrays.items() if name not in _FIXED}
-    network = network_of(backbone, PublicMap.received(arrays), trained, seen.shape)
-    if arrays["weights"].shape != (site.classes,):
-        raise WeightsError(f"the loss needs one weight for each of {site.classes} classes")
-    weight = arrays["weights"].astype(np.float64)[site.label]
     units = units_of({name: array.shape for name, array in trained.items() if name != "head.bias"})
+    if site.material is None or not len(site.label):
+        return Bounded(Update({"gradient": np.zeros(len(units))}), {"gradient": CLIP})
+    seen = Seen(Inputs(backbone, site.material), (int(config["round"]) - 1) % len(backbone.spec.views))
+    network = network_of(backbone, PublicMap.received(arrays), trained, seen.shape)
+    weight = arrays["weights"].astype(np.float64)[site.label]
     batch = max(1, min(ROOM // len(units), len(site.label)))
     return clipped_sum(network, Cases(seen, site.label, site.patients, weight), CLIP, units, batch=batch)
+
+
+def _backbone(site: SiteData, config: Config) -> SplitBackbone:
+    if site.material is None:
+        raise DataError(f"hospital {site.name!r} holds features only; training blocks of its backbone needs the images")
+    return open_blocks(site.material.settings, site.material.views, str(config["scope"]))
 
 
 def units_of(shapes: Mapping[str, tuple[int, ...]]) -> Float:
@@ -96,4 +99,12 @@ def block_rate(plan: Plan, cases: float) -> float:
     return min(BLOCK_RATE, DRIFT / walk)
 
 
-PRIVATE_TASKS: Mapping[str, PrivateTask] = {"private_block": private_block}
+PRIVATE_TASKS: Mapping[str, PrivateTask] = {
+    "private_block": PrivateTask(
+        private_block,
+        {"gradient": "n"},
+        {**MAP, "weights": "c", "head.weight": "ck", "head.bias": "c"},
+        words=lambda method, step: {"scope": getattr(method, "scope", "")},
+        blocks=lambda site, config: start_of(_backbone(site, config)),
+    )
+}

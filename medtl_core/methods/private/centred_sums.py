@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from medtl_core.federation.private import PrivateTask
+from medtl_core.federation.private import MAP, PrivateTask
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.private.public_pca import own_patients
@@ -108,4 +108,10 @@ def angles(sums: Float, metric: Float, noise: float) -> Float:
     return np.asarray(raised / np.sqrt(np.maximum(signal, 1e-12)))
 
 
-PRIVATE_TASKS: Mapping[str, PrivateTask] = {"private_mean": private_mean, "private_sums": private_sums}
+PRIVATE_TASKS: Mapping[str, PrivateTask] = {
+    "private_mean": PrivateTask(private_mean, {"sum": "k", "count": "1"}),
+    "private_sums": PrivateTask(
+        private_sums, {"sums": "ck", "gram": "g"}, {**MAP, "centre": "k"},
+        words=lambda method, step: {"gram": "gram" in step.noise},
+    ),
+}  # fmt: skip

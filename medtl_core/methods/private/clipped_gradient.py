@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.federation.private import PrivateTask, sharing
+from medtl_core.federation.private import MAP, PrivateTask, sharing
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import softmax
 from medtl_core.heads.statistics import Float
@@ -67,4 +67,7 @@ def counted_descent(name: str, terms: Terms, task: str, rounds: int) -> Plan:
     return Plan(name, terms, (counts, descent))
 
 
-PRIVATE_TASKS: Mapping[str, PrivateTask] = {"private_counts": private_counts, "private_gradient": private_gradient}
+PRIVATE_TASKS: Mapping[str, PrivateTask] = {
+    "private_counts": PrivateTask(private_counts, {"counts": "c"}),
+    "private_gradient": PrivateTask(private_gradient, {"gradient": "ck"}, {**MAP, "head": "ck"}),
+}

@@ -61,4 +61,8 @@ class NoisySums(PrivateHead):
 
 
 METHODS: tuple[type[Method], ...] = (NoisySums,)
-PRIVATE_TASKS: Mapping[str, PrivateTask] = {"private_statistics": private_statistics}
+PRIVATE_TASKS: Mapping[str, PrivateTask] = {
+    "private_statistics": PrivateTask(
+        private_statistics, {"counts": "c", "sums": "ck"}, words=lambda method, step: {"gram": False}
+    )
+}

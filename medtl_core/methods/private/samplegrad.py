@@ -50,22 +50,21 @@ def clipped_sum(network: "nn.Module", cases: Cases, clip: float, units: Float, *
 
     Args:
         network: gives logits [n, C]; it is copied and stays as it is.
-        cases: of the hospital; at least two patients, which is public.
+        cases: of the hospital, of any number of patients.
         clip: largest length of one patient's gradient.
         units: float64 [D], positive: in which each parameter is counted. Half the unit halves its part of a gradient,
             before clipping.
         batch: cases that pass the network at once, for memory alone: about ten arrays [batch, D] of float64.
 
     Guarantee:
-        Unit: patient; add or remove one. Sensitivity `clip`: a patient adds one vector no longer than `clip`, and no
-        layer mixes cases. Public: the network's parameters, made of earlier private releases.
+        Unit: patient; add or remove one. Sensitivity `clip`: a patient adds one vector no longer than `clip`, or zeros
+        where it is not finite, and no layer mixes cases. Public: the network's parameters, made of earlier private
+        releases.
 
     Raises:
-        PrivacyError: a norm would mix or remember cases, `clip` or `batch` is none, there are fewer than two patients,
-            or a gradient is not finite.
+        PrivacyError: a norm would mix or remember cases, or `clip` or `batch` is none.
     """
     check_network(network)
-    enough(cases.patients)
     owner = np.unique(cases.patients, return_inverse=True)[1]
     if not (batch > 0 and clip > 0 and np.isfinite(clip)):
         raise PrivacyError(f"clip={clip} and batch={batch} must be positive numbers")
@@ -74,16 +73,10 @@ def clipped_sum(network: "nn.Module", cases: Cases, clip: float, units: Float, *
         sums = _means(network, cases, owner, patients, batch)
         sums *= units
         length = np.sqrt(np.einsum("pd,pd->p", sums, sums))  # without another array of their size
-        if not np.isfinite(length).all():  # a factor 0 * infinity would be NaN, and NaN would pass into the sum
-            raise PrivacyError("a patient's gradient is not finite; nothing is released")
+        wild = ~np.isfinite(length)
+        sums[wild], length[wild] = 0.0, 0.0  # a factor 0 * infinity would be NaN, and NaN would pass into the sum
         total += (clip / np.maximum(length, clip)) @ sums
     return Bounded(Update({"gradient": total}), {"gradient": clip})
-
-
-def enough(patients: Array) -> None:
-    """Refuses the cases of fewer than two patients."""
-    if len(np.unique(patients)) < 2:
-        raise PrivacyError("fewer than two patients: a gradient of one is that patient's own; take no part")
 
 
 def _chunks(sizes: NDArray[np.int64], batch: int) -> Iterator[range]:

@@ -1,0 +1,151 @@
+"""A hospital's door with real processes: whoever may submit a run chooses messages and settings, never the code."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx import HTTPStatusError
+
+from medtl_core.fingerprint import PROTOCOL_MARK
+from medtl_core.flower import compat
+from medtl_core.privacy.policy import Policy
+from tests.deployed import asking_app, node_processes
+from tests.harness.children import tail
+from tests.harness.processes import SITE, Deployment
+from tests.hospital import made_hospital
+from tests.privacy.made import write_tables
+
+pytestmark = [
+    pytest.mark.deployed, pytest.mark.door, pytest.mark.timeout(600), pytest.mark.usefixtures("clean_environment")
+]  # fmt: skip
+
+JOIN = ("query.join", PROTOCOL_MARK)
+RUN: dict[str, Any] = {"data": "", "backbone": "table", "sites": 1, "shots": 20, "public-cases": 20, "privacy": "auto"}
+#: What a foreign bundle would do wherever it is imported: it leaves a mark that tells whose process it was in.
+MARKING = """
+import os as _os, pathlib as _pathlib
+(_pathlib.Path({folder!r}) / ("at-" + (_os.environ.get({site!r}) and "hospital" or "server"))).write_text("here")
+"""
+THIEF = """
+from pathlib import Path
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+app = ClientApp()
+
+
+def steal(message, context):
+    home = Path(str(context.node_config["hospital"]))
+    loot = {name: (home / name).read_bytes().hex() for name in ("identity.key", "hospital.toml")}
+    return Message(RecordDict({"loot": ConfigRecord(loot)}), reply_to=message)
+
+
+app.query("join")(steal)
+app.query("loot")(steal)
+"""
+
+
+class Door:
+    """One hospital that allows next to nothing, its node, and whoever may submit a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home, self.data = folder, folder / "flower", folder / "north.csv"
+        write_tables(folder, "north", patients=20)
+        policy = Policy(max_epsilon=0.01, max_releases=0, require_private=True)
+        self.hospital = folder / "north"
+        self.deployment = Deployment([made_hospital(self.hospital, "north", self.data, policy=policy)], home=self.home)
+
+    def ask(self, app: Path, *questions: tuple[str, str]) -> list[dict[str, Any]]:
+        """One run of an app; returns what its server was answered."""
+        out = self.folder / f"{app.parent.name}.json"
+        out.with_suffix(".ask").write_text(json.dumps(questions), encoding="utf-8")
+        values = {**RUN, "test-path": str(self.folder / "test.csv"), "out": str(out)}
+        assert self.deployment.run(app, values, timeout=300) == "finished:completed"
+        answers: list[dict[str, Any]] = json.loads(out.read_text(encoding="utf-8"))
+        return answers
+
+    def processes(self) -> list[int]:
+        return node_processes(self.home, self.hospital)
+
+    def log(self) -> str:
+        return tail(self.home / "site-north.log", lines=10_000)
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    made = Door(tmp_path_factory.mktemp("door"))
+    with made.deployment:
+        yield made
+
+
+def test_a_bundle_with_other_code_is_neither_unpacked_nor_run_nor_installed(door: Door) -> None:
+    app, marks = asking_app(door.folder / "thief"), door.folder / "marks"
+    marks.mkdir()
+    marking = MARKING.format(folder=str(marks), site=SITE)
+    (app / "client" / "app.py").write_text(marking + THIEF, encoding="utf-8")
+    core = app / "medtl_core" / "__init__.py"
+    core.write_text(core.read_text(encoding="utf-8") + marking, encoding="utf-8")
+    server = app / "server" / "app.py"
+    server.write_text("import medtl_core\n" + server.read_text(encoding="utf-8"), encoding="utf-8")
+    package = door.folder / "package"
+    package.mkdir()
+    (package / "setup.py").write_text(marking + "from setuptools import setup; setup(name='mark')", encoding="utf-8")
+    project = app / "pyproject.toml"
+    text = project.read_text(encoding="utf-8")
+    project.write_text(text.replace("dependencies = [", f'dependencies = [\n  "mark @ {package.as_uri()}",', 1))
+    joined, stolen, old, newer = door.ask(
+        app, JOIN, ("query.loot", PROTOCOL_MARK), ("query.join", ""), ("query.join", "protocol-7")
+    )
+    assert [path.name for path in marks.iterdir()] == [
+        "at-server"
+    ]  # where whoever submits a run runs code of their own
+    assert joined["about"]["site"] == "north"
+    assert joined.keys() == {"error", "about"}
+    assert stolen.keys() == old.keys() == newer.keys() == {"error"}
+    assert f"speaks protocol-7, this site {PROTOCOL_MARK}" in newer["error"]
+    assert f"this site {PROTOCOL_MARK}" in old["error"]
+    assert "is not unpacked" in door.log()
+    assert not list(door.hospital.rglob("*.py"))  # no file of the bundle anywhere in the hospital's folder
+
+
+def test_nobody_else_on_the_machine_takes_the_hospitals_messages(door: Door) -> None:
+    _, node, *_ = door.processes()
+    words = Path(f"/proc/{node}/cmdline").read_text(encoding="utf-8").split("\0")
+    address = f"127.0.0.1:{words[words.index('--port') + 1]}"
+    with pytest.raises(HTTPStatusError, match="401"):
+        compat.task_source(address, b"a guess")()
+
+
+def test_a_killed_process_costs_one_message_and_the_node_hears_of_it_at_once(door: Door) -> None:
+    safe = door.data.rename(door.folder / "safe.csv")
+    os.mkfifo(door.data)  # who opens it waits
+    before, started = len(door.processes()), time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(door.ask, asking_app(door.folder / "killed"), JOIN, JOIN)
+        while len(door.processes()) < before + 2:
+            assert time.monotonic() - started < 200, door.log()
+            time.sleep(0.05)
+        safe.replace(door.data)
+        killed = time.monotonic()
+        os.kill(door.processes()[-1], signal.SIGKILL)
+        lost, found = running.result()
+    assert "died" in lost["error"]
+    assert found["about"]["site"] == "north"
+    assert time.monotonic() - killed < 50  # Flower alone notices after a minute
+    assert len(door.processes()) == before
+
+
+def test_the_node_ends_with_a_resident_that_was_killed(door: Door) -> None:
+    resident, *others = door.processes()
+    assert others
+    os.kill(resident, signal.SIGKILL)
+    end = time.monotonic() + 60
+    while door.processes():
+        assert time.monotonic() < end, door.log()
+        time.sleep(0.1)
