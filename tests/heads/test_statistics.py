@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medtl_core.heads.statistics import collect, pack, roots, unpack
+from medtl_core.heads.statistics import collect, pack, roots, unpack, untrue
 from medtl_core.rng import stream
 
 VALUES = np.array([[1.0, 0.0], [3.0, 2.0], [5.0, 1.0]])
@@ -58,3 +58,13 @@ def test_a_root_tells_equal_cases_as_their_sum() -> None:
     one, other = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 5.0, 3.0, 1.0])  # the same sums over features
     np.testing.assert_allclose(root.basis.T @ one, root.basis.T @ other, atol=1e-12)
     assert np.linalg.matrix_rank(root.basis) == 3
+
+
+def test_roots_that_cannot_be_true_are_named() -> None:
+    rng = stream(0, "untrue")
+    values, label, fold = rng.standard_normal((5, 8)), np.array([0, 1, 1, 2, 0]), np.array([0, 0, 1, 1, 1])
+    told = dict(pack(values, label, 3, fold, 2).arrays)
+    assert untrue(told, 5) == ""
+    assert "do not add up" in untrue(told, 6)
+    assert "do not hold the cases" in untrue({**told, "labels": 2.0 * told["labels"]}, 5)
+    assert "do not hold the cases" in untrue({**told, "counts": told["counts"][::-1]}, 5)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from medtl_core.backbones.taps import centre_weights
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.federation.tasks import SiteData
-from medtl_core.methods.balanced import log_share
+from medtl_core.heads.linear import log_share
 from medtl_core.methods.finetune.activations import Inputs
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.client import TuningRecipe, split, tune
@@ -64,7 +65,8 @@ def test_one_step_is_the_step_of_plain_torch() -> None:
     for layer in (block.conv_pw, block.bn1, block.conv_dw, block.bn2, block.conv_pwl):
         out = layer(out)  # type: ignore[operator]
     flat = (out + maps).flatten(2)
-    features = torch.cat([flat.mean(2), flat.var(2, unbiased=False).sqrt()], dim=1)
+    centre = flat @ torch.from_numpy(centre_weights(*maps.shape[2:]))
+    features = torch.cat([flat.mean(2), flat.var(2, unbiased=False).sqrt(), centre], dim=1)
     standard = (features - torch.tensor(arrays["mean"])) / torch.tensor(arrays["scale"])
     logits = standard @ head[:, :-1].T + head[:, -1] + torch.tensor(log_share(arrays["counts"]), dtype=torch.float32)
     nn.functional.cross_entropy(logits, torch.tensor(site.label)).backward()
