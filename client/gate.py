@@ -135,7 +135,7 @@ def private_request(site: Site, name: str, arrays: Arrays, config: Config) -> Pr
     if site.home is None:
         raise PrivacyError("privacy needs a folder of the hospital's own: set state-dir in its node config")
     books = site.home / "privacy" / method.name if site.simulated else site.home / "privacy"
-    default = Policy(max_epsilon=terms.epsilon, delta=terms.delta) if site.simulated else None
+    default = Policy(terms.epsilon, terms.delta, secure_sum=True, minimum_colluders=0) if site.simulated else None
     policy = read_policy(site.home, default)
     policy.admit(plan, len(np.unique(site.data.patients)) if site.simulated else None)
     from_values(config)  # a malformed witness is refused before the ledger is touched

@@ -155,7 +155,7 @@ def _release(study: Study, method: PrivateMethod) -> dict[str, Array]:
     map_ = public_map(study, 2 * COLUMNS)
     classes, size = len(study.problem.classes), map_.basis.shape[1]
     shapes = {"counts": (classes,), "sums": (classes, size)}
-    return noised_sum(study, method, 0, map_.arrays, shapes)
+    return noised_sum(study, method, 0, map_.arrays, shapes, config={"gram": False})
 
 
 class _Clock:

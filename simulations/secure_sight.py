@@ -26,16 +26,22 @@ Answer = Callable[[Message, Context], Message]
 
 @dataclass
 class Sight:
-    """Keeps what hospitals are asked and what they send: task -> (question, reply) of every one that answered."""
+    """Keeps what hospitals are asked and what they send: task -> (question, reply) of every one that answered.
+
+    `secrets` are those of the first sum, read from the hospitals' folders before a mask comes off: then they are gone.
+    """
 
     answer: Answer
     seen: dict[str, list[tuple[Message, Message]]] = field(default_factory=dict)
+    secrets: dict[str, Secrets] = field(default_factory=dict)
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Lets the hospital answer."""
-        reply = self.answer(message, context)
+        reply, task = self.answer(message, context), message.metadata.message_type.partition(".")[2]
         if reply.has_content():
-            self.seen.setdefault(message.metadata.message_type.partition(".")[2], []).append((message, reply))
+            self.seen.setdefault(task, []).append((message, reply))
+        if task == "secure_masked" and not self.secrets:
+            self.secrets = secrets_of(Path(str(context.run_config["state"])))
         return reply
 
     def sent(self, task: str) -> dict[str, dict[str, Array]]:
@@ -106,7 +112,7 @@ def truth(chosen: Settings, plan: Plan, sight: Sight, sums: Mapping[str, Array])
     if chosen.secure_sum:
         present = sorted(sight.sent("secure_shares"))
         masked = {site: arrays["masked"] for site, arrays in sight.sent("secure_masked").items()}
-        own = opened(masked, secrets_of(Path(chosen.state)), present, plan)
+        own = opened(masked, sight.secrets, present, plan)
         arrays, config = sight.asked("secure_masked")
     else:
         own = {

@@ -30,6 +30,17 @@ def test_links_lead_to_files(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_every_attack_of_the_threat_model_has_its_test() -> None:
+    text = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
+    words, place, missing = re.findall(r"`(tests/[\w/]*\.py)?(?:::(\w+))?`", text), "", []
+    for path, name in (word for word in words if any(word)):
+        place = path or place
+        source = ROOT / place
+        if not source.is_file() or (name and f"def {name}(" not in source.read_text(encoding="utf-8")):
+            missing.append(f"{place}::{name}")
+    assert missing == []
+
+
 def test_every_method_has_a_row_of_results_or_is_listed_as_having_none() -> None:
     pages = [
         page.read_text(encoding="utf-8").partition("\n## Retired")[0] for page in (ROOT / "docs").glob("results*.md")

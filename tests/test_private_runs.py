@@ -14,6 +14,7 @@ from medtl_core.config import settings
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.federation.registry import chosen_methods, read_methods
 from medtl_core.federation.saved import load_packed
+from medtl_core.federation.secure_sum import STAGES
 from medtl_core.flower.grid import run_local
 from medtl_core.privacy.ledger_report import PRIVATE_OUTBOUND, balance, ledgers
 from medtl_core.privacy.witnesses import FILE
@@ -73,11 +74,12 @@ def test_a_private_run_sends_only_what_is_listed_and_paid_for(tmp_path: Path, pl
     result = run(values, heard)
     assert result["failures"] == []
     assert list(result["methods"]) == ["private-auto"]
-    listed = {row.task: {*row.name.split(", ")} for row in PRIVATE_OUTBOUND}
+    listed = {row.task: set[str]() for row in PRIVATE_OUTBOUND}
+    for row in PRIVATE_OUTBOUND:
+        listed[row.task] |= {*row.name.split(", ")}
     always, standing = ({*row.name.split(", ")} for row in PRIVATE_OUTBOUND if row.task == "every reply")
     tasks = {name for name, _ in heard.sent}
-    assert tasks == {"join", *(("secure_keys", "secure_shares", "secure_masked", "secure_unmask") if secure else
-                               ("private_mean", "private_sums"))}  # fmt: skip
+    assert tasks == {"join", *(STAGES if secure else ("private_mean", "private_sums"))}
     for name, reply in heard.sent:
         records = dict(reply.content.items())
         assert set(records) == {"arrays", "metrics", "about"}
@@ -86,7 +88,7 @@ def test_a_private_run_sends_only_what_is_listed_and_paid_for(tmp_path: Path, pl
         assert set(arrays) <= listed.get(name, set()), name
         assert dict(metrics) == {}  # no loss, no accuracy, not even the seconds of the work
         assert about["weight"] == 4  # hospitals of very different size tell the same public number
-        assert set(about) == (always if name in ("join", "secure_shares", "secure_unmask") else always | standing)
+        assert set(about) == (always if name in ("join", *STAGES[1::2], STAGES[4]) else always | standing)
         assert about["epsilon"] <= 4.0
         if name == "join":  # answers nothing about patients, and says so
             assert (about["mechanism"], about["epsilon"], about["delta"]) == ("public", 0.0, 0.0)

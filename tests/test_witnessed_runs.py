@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.policy import Policy
 from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
-from tests.hospital import made_hospital
+from tests.hospital import made_hospital, peers_of
 from tests.privacy.made import write_tables
 
 NAMES = ("east", "north", "south", "west")
@@ -36,10 +37,10 @@ class Ward:
         self.folder, self.data, self.runs, self.names, self.secure = folder, place, 0, list(NAMES), secure
         places = {"test-path": str(place / "test.csv"), "state": str(folder / "server")}
         self.values = {**RUN, **places, "secure-sum": secure}
-        self.nodes = [
-            made_hospital(self.home(name), name, place / f"{name}.csv", cache=str(place / "cache"), policy=POLICY)
-            for name in NAMES
-        ]
+        # in a secure sum one of the four may drop out, if nobody is taken for a colluder
+        policy = replace(POLICY, secure_sum=secure, minimum_colluders=0)
+        own = {"cache": str(place / "cache"), "policy": policy, "peers": peers_of(map(self.home, NAMES))}
+        self.nodes = [made_hospital(self.home(name), name, place / f"{name}.csv", **own) for name in NAMES]
 
     def run(self, app: Any = client_app, **changes: Any) -> list[tuple[str, str]]:
         """One more run, under another agreement, with a server that starts anew; returns who failed, and how."""

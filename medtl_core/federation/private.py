@@ -18,6 +18,7 @@ from medtl_core.federation.outcome import Share
 from medtl_core.federation.secure_sum import STAGES, secure_sum
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
+from medtl_core.fingerprint import agreement
 from medtl_core.heads.statistics import TINY, diagonal
 from medtl_core.privacy.accounting import default_delta, mu_for
 from medtl_core.privacy.bounded import Bounded
@@ -203,7 +204,9 @@ def noised_sum(
     phase, check = _phase(method, plan, step), partial(_negative_gram, plan.steps[step])
     request = Request(plan.steps[step].task, read, sent, expect, phase, ledger=method.name, check=check)
     if study.settings.secure_sum:
-        return secure_sum(study.hospitals, request, plan)
+        problem = study.problem
+        agreed = agreement(study.settings, problem.classes, problem.fingerprint)
+        return secure_sum(study.hospitals, request, plan, agreed)
     return total(reply.arrays for reply in study.hospitals.ask(request))
 
 

@@ -235,10 +235,14 @@ class GridHospitals(Hospitals):
             )
         return nodes
 
+    def blame(self, phase: str, failure: FailedReply) -> None:
+        """See Hospitals."""
+        super().blame(phase, failure)
+        self._events.emit("failure", phase=phase, site=failure.site, code=failure.code, text=failure.text)
+
     def _fail(self, tally: Tally, failure: FailedReply) -> None:
-        self.failures = (*self.failures, failure)
         tally.failed += 1
-        self._events.emit("failure", phase=tally.phase, site=failure.site, code=failure.code, text=failure.text)
+        self.blame(tally.phase, failure)
 
     def _close(self, tally: Tally, usable: int, of: int) -> None:
         booked = tally.booked(usable)

@@ -46,6 +46,7 @@ class Demand:
         number: of the round, from 1.
         digest: of the plan the server has in mind; another one is refused.
         shapes: of the sums, by name, as settings and message give them; no patient has a part in them.
+        sharers: hospitals that share the noise of a secure sum, whoever else adds some; 0 = those of the plan.
     """
 
     plan: Plan
@@ -53,6 +54,7 @@ class Demand:
     number: int
     digest: str
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    sharers: int = 0
 
 
 def check(demand: Demand) -> None:
@@ -90,15 +92,17 @@ def noised(bounded: Bounded, plan: Plan, step: int, entropy: Entropy) -> dict[st
     return {name: array + noise[name] for name, array in whole.items()}
 
 
-def noise_of(shapes: Mapping[str, tuple[int, ...]], plan: Plan, step: int, entropy: Entropy) -> dict[str, Array]:
+def noise_of(
+    shapes: Mapping[str, tuple[int, ...]], plan: Plan, step: int, entropy: Entropy, sharers: int = 0
+) -> dict[str, Array]:
     """Returns the discrete Gaussian noise of one step's sums, int64 multiples of `GRID` times each sensitivity.
 
-    Under secure sum this hospital adds its share: variance sigma^2 / (K - t).
+    Under secure sum this hospital adds its share: variance sigma^2 / sharers (0 = K - t of the plan).
 
     Guarantee:
         For one patient added or removed, sensitivity as stated by the plan, enlarged by the rounding of d numbers to
         the grid (sqrt(d) times the grid), for which the noise is enlarged alike. Without secure sum the release has
-        at least the step's noise multipliers; under secure sum the sum of K - t hospitals' releases has.
+        at least the step's noise multipliers; under secure sum the sum of that many hospitals' releases has.
 
     Raises:
         PrivacyError: the plan names other sums, or their noise cannot be drawn.
@@ -106,7 +110,7 @@ def noise_of(shapes: Mapping[str, tuple[int, ...]], plan: Plan, step: int, entro
     multipliers = plan.steps[step].noise
     if shapes.keys() != multipliers.keys():
         raise PrivacyError(f"the plan has noise for {sorted(multipliers)}, the sums are {sorted(shapes)}")
-    share, noise = 1.0 / math.sqrt(plan.terms.honest) if plan.terms.secure else 1.0, {}
+    share, noise = 1.0 / math.sqrt(sharers or plan.terms.honest) if plan.terms.secure else 1.0, {}
     for name, shape in shapes.items():
         widened = 1.0 / GRID + math.sqrt(math.prod(shape))  # sensitivity in grid units, after rounding
         noise[name] = discrete_gaussian(_SLACK * multipliers[name] * widened * share, shape, entropy)
@@ -165,7 +169,7 @@ def release(
     plan, step = demand.plan, demand.plan.steps[demand.step]
     sealed = ledger.sealed(key)
     if sealed is None:
-        noise = noise_of(demand.shapes, plan, demand.step, entropy)
+        noise = noise_of(demand.shapes, plan, demand.step, entropy, demand.sharers)
         ledger.reserve(key, plan, step)
         sums = _sums(demand, task)
         if entropy.marked:

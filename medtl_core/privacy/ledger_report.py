@@ -134,8 +134,12 @@ PRIVATE_OUTBOUND: tuple[Outbound, ...] = (
     Outbound("private_counts", "counts", "noised class counts [C]", True),
     Outbound("private_gradient", "gradient", "noised sum of clipped gradients [C, k], once a round", True),
     Outbound("private_block", "gradient", "noised sum of patients' clipped gradients [D], once a round", True),
-    Outbound("secure_keys", "public, identity, signature", "fresh public keys, identity key, signature", False),
+    Outbound("secure_keys", "public, identity, least, signature", "fresh public keys with a hash of the own mask's "
+             "secret, identity key, the policy's minimum_colluders, signature", False),
     Outbound("secure_shares", "parcels", "sealed shares of mask secrets, one for every hospital", False),
+    Outbound("secure_shares", "strangers", "who has another identity than the one exchanged", False),
     Outbound("secure_masked", "masked", "the noised sums under masks, uniform to anyone but the sum", True),
+    Outbound("secure_masked", "closed", "whose sealed shares did not open", False),
+    Outbound("secure_survivors", "signature", "of the list of hospitals in the sum", False),
     Outbound("secure_unmask", "shares", "shares of survivors' own masks and of drop-outs' pairwise keys", False),
 )  # fmt: skip

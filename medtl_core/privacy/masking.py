@@ -60,6 +60,11 @@ def public_key(secret: bytes) -> bytes:
     return _private(secret).public_key().public_bytes_raw()
 
 
+def commitment(secret: bytes) -> bytes:
+    """Returns what binds a hospital to the secret of its own mask, and tells nothing of it."""
+    return derived(secret, "commitment")
+
+
 def signed(identity: bytes, message: bytes) -> bytes:
     """Returns the Ed25519 signature of a message under a private identity key (RFC 8032)."""
     return Ed25519PrivateKey.from_private_bytes(identity).sign(message)

@@ -29,6 +29,10 @@ class Policy:
         require_private: whether everything that is not private is refused, whatever the run's settings say.
         one_image_per_patient: whether data without patient ids may be summed privately, every case as a patient of its
             own. A patient with several cases is then protected less than promised.
+        secure_sum: whether it takes part in secure sums, whose noise it shares with the hospitals it has exchanged
+            identities with; without, its own noise alone keeps the promise.
+        minimum_colluders: of those hospitals, how many may pool what they know with a dishonest server; a run whose
+            `colluders` is below is refused, and what it is above is left for hospitals that drop out of a sum.
     """
 
     max_epsilon: float = 4.0
@@ -39,13 +43,16 @@ class Policy:
     mechanisms: tuple[str, ...] = ()
     require_private: bool = False
     one_image_per_patient: bool = False
+    secure_sum: bool = False
+    minimum_colluders: int = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.max_epsilon < float("inf") or not 0 < self.delta < 1:
             raise PrivacyError(f"policy: max_epsilon={self.max_epsilon}, delta={self.delta} are not a budget")
-        if self.max_releases < 0 or self.minimum_patients < 1 or self.public_patients < 0:
+        if min(self.max_releases, self.minimum_patients - 1, self.public_patients, self.minimum_colluders) < 0:
             raise PrivacyError(
-                "policy: max_releases and public_patients must not be negative, minimum_patients must be at least 1"
+                "policy: max_releases, public_patients and minimum_colluders must not be negative, "
+                "minimum_patients must be at least 1"
             )
 
     def check_promises(self, patients: int) -> None:

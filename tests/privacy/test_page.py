@@ -18,7 +18,7 @@ def test_the_example_is_a_policy(tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "policy.toml").write_text(example, encoding="utf-8")
     found = read_policy(tmp_path)
-    assert found == Policy(4.0, 1e-5, 200, 30, 40, ("private-auto", "private-prototypes"), True)
+    assert found == Policy(4.0, 1e-5, 200, 30, 40, ("private-auto", "private-prototypes"), True, secure_sum=True)
     assert all(find_method(name).name == name for name in found.mechanisms)
 
 
