@@ -83,20 +83,22 @@ class Grid:
         strengths: of its regularisation, S of them.
         whole: float64 [S, C, d + 1], of all training cases.
         without: float64 [F, S, C, d + 1], without each fold.
+        counts: float64 [C], cases of each class.
         server_cpu: CPU seconds.
     """
 
     strengths: tuple[float, ...]
     whole: Float
     without: Float
-    server_cpu: float = 0.0
+    counts: Float
+    server_cpu: float
 
     @classmethod
     def of(cls, family: Family, sums: Sums) -> Self:
         """Returns the heads of a closed-form family."""
         start = time.thread_time()
         whole, without = family.heads(sums.whole), np.stack([family.heads(part) for part in sums.without])
-        return cls(family.strengths, whole, without, time.thread_time() - start)
+        return cls(family.strengths, whole, without, sums.whole.counts, time.thread_time() - start)
 
 
 @dataclass(frozen=True)
@@ -192,20 +194,19 @@ def at_most(costs: Mapping[str, float]) -> Check:
     return check
 
 
-def solve(reading: Reading, grids: Mapping[_Key, Grid], counts: Float, phase: str = "") -> dict[_Key, Solved]:
+def solve(reading: Reading, grids: Mapping[_Key, Grid], phase: str = "") -> dict[_Key, Solved]:
     """Returns the head of each candidate, its strength and temperature cross-validated, all judged in one exchange.
 
     Args:
         reading: of the map.
         grids: candidates over their strengths.
-        counts: [C], cases of each class.
         phase: under which the exchange is booked; "" = "NAME_validate".
     """
     answers = reading.judged(np.concatenate([grid.without for grid in grids.values()], axis=1), phase)
     solved, first = {}, 0
     for key, grid in grids.items():
         last = first + len(grid.strengths)
-        choice = choose({name: array[first:last] for name, array in answers.items()}, counts)
+        choice = choose({name: array[first:last] for name, array in answers.items()}, grid.counts)
         index, first = choice.index, last
         affine, without = (tempered(heads, choice.temperature) for heads in (grid.whole[index], grid.without[:, index]))
         solved[key] = Solved(affine, without, choice, grid.strengths[index], grid.server_cpu)

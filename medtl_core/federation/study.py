@@ -168,7 +168,7 @@ class Study:
             declared = [need for need in self.needs if isinstance(need, Candidates)]
             fresh = [each for each in dict.fromkeys([*declared, candidate]) if each not in self._solved]
             together = sum(len(each.strengths) for each in fresh)
-            solved = solve(self.features, {each: each.grid(self) for each in fresh}, self.statistics.counts)
+            solved = solve(self.features, {each: each.grid(self) for each in fresh})
             self._solved |= {each: (head, together) for each, head in solved.items()}
         return self._solved[candidate]
 

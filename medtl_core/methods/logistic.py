@@ -88,7 +88,10 @@ class _Exchanges:
             for way in ways
         ]
         cpu = (time.thread_time() - start) / len(ways)
-        return {need: Grid(PENALTIES, heads[0], heads[1:], cpu) for need, heads in zip(self.needs, raw, strict=True)}
+        return {
+            need: Grid(PENALTIES, heads[0], heads[1:], whole.counts, cpu)
+            for need, heads in zip(self.needs, raw, strict=True)
+        }
 
     def _gradient(self, arrays: Arrays) -> Float:
         """The gradient [S, H, C, d + 1] of the mean log-loss, over the cases of the hospitals that answer."""

@@ -36,7 +36,7 @@ class NuisanceDiscriminant(Method):
         scatters, phase = study.once("nuisance", lambda: scatter(study)), f"validate-{self.name}"
         grid = GRID if self.cv else (PENALTY,)
         grids = {g: Grid.of(Discriminant(), penalised(study.sums, scatters, g)) for g in grid}
-        heads = solve(study.features, grids, study.statistics.counts, phase)
+        heads = solve(study.features, grids, phase)
         best = min(grid, key=lambda g: heads[g].choice.loss)
         facts = {"penalty": best, **heads[best].facts}
         head = study.head(heads[best].affine, "discriminant-nuisance", facts)

@@ -35,7 +35,7 @@ class StandardisedDiscriminant(Method):
         moments, problem = study.moments, study.problem
         reading = study.reading(STANDARDISED, {"mean": moments.mean, "scale": moments.scale}, width=problem.width)
         sums = reading.sums()
-        solved = solve(reading, {"": Grid.of(Discriminant(), sums)}, sums.whole.counts)[""]
+        solved = solve(reading, {"": Grid.of(Discriminant(), sums)})[""]
         pooled, target = Alignment(moments.mean, moments.scale), Alignment(sums.whole.mean, sums.whole.scale)
         unseen = "moments of its own unlabelled batch"
         facts = {**solved.facts, "alignment": "standardised", "unseen_site": unseen}

@@ -40,7 +40,7 @@ class TapDiscriminant(Method):
         sums = reading.sums(phases[0])
         evidence = logme(sums.whole)  # refuses a single class before anything more is asked
         grids = {name: Grid.of(FAMILIES[name], sums) for name in ("nearest-mean", "discriminant")}
-        nearest, best = solve(reading, grids, sums.whole.counts, phases[1]).values()
+        nearest, best = solve(reading, grids, phases[1]).values()
         wide = np.zeros((len(best.affine), study.problem.width + 1))
         wide[:, columns], wide[:, -1] = best.affine[:, :-1], best.affine[:, -1]
         scores = (-best.choice.loss, best.choice.balanced_accuracy, nearest.choice.balanced_accuracy, evidence)

@@ -39,7 +39,7 @@ def test_the_head_is_the_cross_validated_one_of_the_pooled_cases(
     reading = Reading(hospitals, 5, map_, sent, width, 3)
     sums = reading.sums("counted")
     grids = {name: Grid.of(family, sums) for name, family in FAMILIES.items()}
-    solved = solve(reading, grids, sums.whole.counts, "judged")
+    solved = solve(reading, grids, "judged")
     exchanges = [(map_.task("statistics"), "counted"), (map_.task("validate"), "judged")]
     assert [(request.task, request.phase) for request in hospitals.asked] == exchanges
     specs = [request.expected(cases).items() for request in hospitals.asked for cases in (3, 30)]
