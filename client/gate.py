@@ -133,7 +133,7 @@ def private_request(site: Site, name: str, arrays: Arrays, config: Config) -> Pr
     if not 0 <= step < len(plan.steps) or plan.steps[step].task != name:
         raise PrivacyError(f"the plan of {method.name} does not hold {name!r} as step {step}")
     if site.home is None:
-        raise PrivacyError("privacy needs a folder of the hospital's own: set state-dir in its node config")
+        raise PrivacyError("privacy needs a folder for every hospital's ledger: name one with state=FOLDER")
     books = site.home / "privacy" / method.name if site.simulated else site.home / "privacy"
     default = Policy(terms.epsilon, terms.delta, secure_sum=True, minimum_colluders=0) if site.simulated else None
     policy = read_policy(site.home, default)

@@ -113,8 +113,12 @@ def asking_app(folder: Path) -> Path:
 
 def node_processes(home: Path, hospital: Path) -> list[int]:
     """Returns the ids of a hospital's processes, oldest first: the resident, its SuperNode, and who answers now."""
-    wanted = f"{SITE}={hospital}".encode()
-    return [pid for pid in sorted(marked(home)) if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")]
+    wanted, found = f"{SITE}={hospital}".encode(), []
+    for pid in sorted(marked(home)):
+        with suppress(OSError):  # ended meanwhile
+            if wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(pid)
+    return found
 
 
 def kill_node(home: Path, hospital: Path) -> None:

@@ -184,9 +184,14 @@ def test_under_privacy_only_mechanisms_run(privacy: str, methods: str, names: li
 
 
 @pytest.mark.parametrize(
-    ("changes", "match"), [({"privacy": "mena"}, "did you mean 'private-"), ({"test": "sites"}, "test=server")]
+    ("changes", "match"),
+    [
+        ({"privacy": "mena"}, "did you mean 'private-"),
+        ({"test": "sites"}, "test=server"),
+        ({"min-cell": 2}, "min-cell=0"),
+    ],
 )
-def test_what_privacy_has_not_is_refused(changes: dict[str, str], match: str) -> None:
+def test_what_privacy_has_not_is_refused(changes: dict[str, Any], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
         chosen_methods(settings({**RUN, **changes}))
 

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from medtl_core.cli.app_folder import installed_app
+from medtl_core.data.source import count_patients
 from medtl_core.errors import ConfigError
 from medtl_core.privacy.hospital import Hospital, Server, initialise, read_hospital
 from medtl_core.privacy.hospital_file import HOSPITAL
+from medtl_core.privacy.policy import Policy
 
 #: What holds in the processes of a hospital's node: no word to Flower's makers, nothing installed, one numeric thread.
 _ENVIRONMENT = {
@@ -33,13 +35,17 @@ def init(
     certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="The server's root certificate.")] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key the server knows the node by.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="No TLS; for a server on this machine only.")] = False,
+    public_patients: Annotated[
+        int, typer.Option(help="How many patients the hospital tells the world it has, at most those it has.")
+    ] = 0,
 ) -> None:
     """Make a hospital's folder: rules with a budget, keys, and the ledger. Nothing is ever written over."""
     certificates = {"certificate": certificate, "key": key}
     where = Server(
         server, insecure=insecure, **{what: str(path.absolute()) for what, path in certificates.items() if path}
     )
-    old = initialise(Hospital(folder, name, str(data.absolute()), server=where))
+    policy = Policy(public_patients=public_patients)
+    old = initialise(Hospital(folder, name, str(data.absolute()), server=where, policy=policy))
     hospital = read_hospital(folder)
     for file in old:
         typer.echo(f"taken over: the rules of {file}, which is {file}.old now")
@@ -49,12 +55,16 @@ def init(
         f"{folder / HOSPITAL}: {hospital.name} may spend epsilon {rules.max_epsilon:g} at delta {rules.delta:g} on a "
         f"patient, over all runs and for ever, and {plain} runs without privacy; to change that, edit [policy] now"
     )
+    if not rules.public_patients:
+        typer.echo("it takes part in no private run until [policy] says public_patients, a number it surely has")
 
 
 def run(folder: Folder) -> None:
     """Let a hospital take part in runs, with its own installed medtl, until the process is ended."""
     hospital = read_hospital(folder)
     _check_server(hospital.server, hospital.folder / HOSPITAL)
+    if hospital.policy.public_patients:  # else it takes part in no private run
+        hospital.policy.check_promises(count_patients(Path(hospital.data)))
     app = installed_app()
     os.umask(0o077)
     os.environ.update(_ENVIRONMENT, FLWR_HOME=str(hospital.folder / "flower"))

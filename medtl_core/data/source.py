@@ -12,7 +12,7 @@ from medtl_core.data.folder import read_folder
 from medtl_core.data.manifest import MANIFEST, read_manifest, read_numbers, read_task
 from medtl_core.data.partition import apportion
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
-from medtl_core.data.table import USABLE
+from medtl_core.data.table import USABLE, read_csv
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.rng import stream
 from medtl_core.store import cache_folder
@@ -93,6 +93,24 @@ def private_source(settings: Settings) -> Source:
     source = _open_path(path, named, settings, lenient=True)
     used = source.examples[USABLE] & (source.examples["split"] != "test")
     return replace(source, examples=source.examples.take(used), patients=source.examples["patient"])
+
+
+def count_patients(path: Path) -> int:
+    """Returns how many patients a hospital's own data hold to train on, for its own eyes: an upper bound, if rows fail.
+
+    Data that do not say whose each case is have as many patients as cases.
+
+    Raises:
+        DataError: the file as a whole cannot be read.
+    """
+    if path.suffix.lower() != ".csv" and not (path / MANIFEST).is_file():
+        examples = open_source(Settings(data="", data_path=str(path), test_path="of the server")).examples
+        return len(np.unique(examples["patient"][examples["split"] != "test"]))
+    known = recognise(path) if path.is_file() else None
+    table = read_csv(path if path.is_file() else path / MANIFEST, lenient=True)
+    patient, split = (known.layout.patient, known.layout.split) if known else ("patient_id", "split")
+    trains = table.columns[split] != "test" if split in table.columns else np.ones(len(table), dtype=bool)
+    return len({*table.columns[patient][trains].tolist()} - {""}) if patient in table.columns else int(trains.sum())
 
 
 def _named(settings: Settings) -> Entry | None:

@@ -115,7 +115,7 @@ class Ledger:
         if not 1 <= seq <= len(self.records) or self.records[seq - 1].hash != shown:
             raise PrivacyError(
                 f"the ledger in {self._journal.folder} lacks record {seq} that this hospital has shown before: it was "
-                "rolled back, or is another one. Restore the newest copy; other patients need another site-name"
+                "rolled back, or is another one. Restore the newest copy; other patients need a folder of their own"
             )
 
     def spent(self, delta: float) -> float:
@@ -193,7 +193,7 @@ class Ledger:
         elif {name: opened.body.get(name) for name in mine} != mine:
             raise PrivacyError(
                 f"the ledger in {self._journal.folder} belongs to another site or other patients; "
-                "give every data set a state-dir of its own"
+                "give every data set a folder of its own"
             )
 
     def _freeze(self, key: Key, plan: Plan) -> None:

@@ -195,6 +195,24 @@ def test_a_node_does_not_start_without_a_server_it_can_trust(tmp_path: Path, ser
     assert code == 1 and words in told
 
 
+@pytest.mark.parametrize("patients", [20, 21, 500])
+def test_a_node_does_not_start_on_a_promise_of_more_patients_than_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patients: int
+) -> None:
+    write_tables(tmp_path, "north", patients=20)
+    with (tmp_path / "north.csv").open("a") as table:
+        table.write("\n0,patient-1000,north,train,1,1\n0,tested,north,test,1,1\n0,,north,train,1,1\n0,short\n")
+    near, rules = Server("[::1]:1", insecure=True), Policy(public_patients=patients)
+    made_hospital(tmp_path / "own", "north", tmp_path / "north.csv", server=near, policy=rules)
+    monkeypatch.setattr("medtl_core.cli.site_run.installed_app", lambda: pytest.fail("it starts"))
+    if patients == 20:
+        with pytest.raises(pytest.fail.Exception, match="it starts"):
+            medtl("site", "run", tmp_path / "own")
+        return
+    code, told = medtl("site", "run", tmp_path / "own")
+    assert code == 1 and "more than the 20 patients here" in told
+
+
 @pytest.mark.parametrize("address", ["10.0.0.1:80", "localhost.evil.example:80", "[::2]:80", "127.0.0.1.evil:80"])
 def test_no_hospital_talks_openly_over_a_network(address: str) -> None:
     with pytest.raises(ConfigError, match="insecure"):
@@ -242,7 +260,7 @@ def test_a_run_of_another_protocol_is_refused_with_both_versions(folder: Path) -
         asked(folder, "protocol-2")
     with pytest.raises(RuntimeError, match=f"no protocol that is known, this site {PROTOCOL_MARK}"):
         asked(folder, "<script>")
-    with pytest.raises(RuntimeError, match="ConfigError"):
+    with pytest.raises(RuntimeError, match="PrivacyError"):
         asked(folder, **{"another-word": "1"})
 
 

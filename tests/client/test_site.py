@@ -4,15 +4,19 @@ import pickle
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from client.app import app as client_app
 from client.site import Node, OpenHospitals, Site, open_site
 from medtl_core.config import Settings
-from medtl_core.errors import ConfigError, DataError
+from medtl_core.errors import ConfigError, DataError, PrivacyError
+from medtl_core.privacy.hospital import Hospital
+from medtl_core.privacy.policy import Policy
 from medtl_core.values import Examples, Task
 from tests.hospital import made_hospital
 from tests.manifest import write_manifest
@@ -78,6 +82,79 @@ def test_a_missing_image_and_a_missing_folder_are_refused_by_name(hospital, sett
         open_site(settings.replace(test_path="elsewhere"), node)
     with pytest.raises(DataError, match="nowhere"):
         open_site(settings, Node("north", str(tmp_path / "nowhere"), -1))
+
+
+# --- under privacy: each case by itself
+
+
+@pytest.fixture
+def private(settings: Settings) -> Settings:
+    return settings.replace(privacy="auto", public_cases=4, sites=3)
+
+
+def allowing(node: Node) -> Node:
+    """The node of a hospital without patient ids, whose policy says that this is right."""
+    policy = Policy(one_image_per_patient=True)
+    return replace(node, hospital=Hospital(Path(node.data_path), "north", node.data_path, policy=policy))
+
+
+def test_a_picture_that_cannot_be_read_costs_its_own_case_only(
+    hospital, private: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = hospital([0, 1, 1], ["train"] * 3)
+    whole = open_site(private, node)
+    gone, broken, kept = sorted((tmp_path / "hospital").rglob("*.png"))
+    gone.unlink()
+    broken.write_bytes(broken.read_bytes()[:60])
+    site = open_site(private, node)
+    assert site.data.patients.tolist() == ["c"]
+    assert (site.data.values == whole.data.values[2:]).all()
+    assert site.data.material is not None and len(site.data.material) == 1  # nor is it looked at later
+    assert site.agreement == whole.agreement
+    assert site.patients is not None and site.patients.tolist() == ["a", "b", "c"]  # whose ledger it is
+    assert gone.name in caplog.text and broken.name in caplog.text
+    kept.unlink()
+    nobody = open_site(private, node).data
+    assert nobody.values.shape == (0, 80) and not len(nobody.label)
+
+
+def test_nothing_is_held_out_but_what_a_row_says(hospital, private: Settings, tmp_path: Path) -> None:
+    node = hospital([0, 1, 0], ["train", "test", "val"], "sst")
+    assert open_site(private, node).data.patients.tolist() == ["s", "t"]  # a patient on both sides is no matter
+    table = tmp_path / "hospital" / "manifest.csv"
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    table.write_text("\n".join(",".join(row[:3]) for row in rows))
+    for chosen in (private, private.replace(test_path="elsewhere"), private.replace(shots=1, partition="even", seed=3)):
+        assert open_site(chosen, node).data.patients.tolist() == ["s", "s", "t"]
+
+
+def test_classes_are_stated_one_way(hospital, private: Settings, tmp_path: Path) -> None:
+    node = hospital([0, 1, 1], ["train"] * 3)
+    with pytest.raises(DataError, match="leave one of them out"):
+        open_site(private.replace(data="phantom"), node)
+    (tmp_path / "hospital" / "task.json").unlink()
+    with pytest.raises(DataError, match=r"task\.json"):
+        open_site(private, node)
+    assert len(open_site(private.replace(privacy="none", test_path="elsewhere"), node).data.label) == 3
+    assert not len(open_site(private.replace(data="phantom"), node).data.label)  # classes of another name
+
+
+def test_without_patient_ids_the_hospital_itself_must_say_that_images_are_patients(
+    private: Settings, tmp_path: Path
+) -> None:
+    folder, (one, two) = tmp_path / "hospital", np.random.default_rng(0).integers(0, 255, (2, 32, 32), dtype=np.uint8)
+    for name in ("yes", "no", "perhaps", "empty"):
+        (folder / name).mkdir(parents=True)
+    for place, image in (("yes/1", one), ("no/2", two), ("perhaps/3", one)):
+        Image.fromarray(image).save(folder / f"{place}.png")
+    node = Node("north", str(folder), -1)
+    with pytest.raises(DataError, match=r"task\.json"):
+        open_site(private, allowing(node))
+    (folder / "task.json").write_text('{"name": "toy", "classes": ["no", "yes"]}')
+    with pytest.raises(PrivacyError, match="one_image_per_patient"):
+        open_site(private, node)
+    data = open_site(private, allowing(node)).data
+    assert list(zip(data.patients.tolist(), data.label.tolist(), strict=True)) == [("no/2.png", 0), ("yes/1.png", 1)]
 
 
 @pytest.mark.parametrize(

@@ -210,8 +210,13 @@ class Ward:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.hospitals, self.runs = folder, folder / "hospitals", 0
+        task = {"name": "stored", "classes": ["0", "1"]}
+        (folder / "data" / "task.json").write_text(json.dumps(task), encoding="utf-8")
         for name in BOOKS:  # from the folder of an older medtl
             made_hospital(self.hospitals / name, name, folder / "data" / f"{name}.csv", cache="off")
+            file = self.hospitals / name / "hospital.toml"
+            text = file.read_text(encoding="utf-8").replace("public_patients = 0", "public_patients = 20")
+            file.write_text(text.replace("secure_sum = false", "secure_sum = true"), encoding="utf-8")
 
     def run(self, **changes: Any) -> Path:
         """One run of everybody; returns its folder."""

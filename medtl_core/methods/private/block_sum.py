@@ -12,6 +12,7 @@ import numpy as np
 
 from medtl_core.errors import DataError
 from medtl_core.evaluation.calibration import log_prior
+from medtl_core.features.dataset import Material
 from medtl_core.federation.private import MAP, PrivateTask
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.statistics import Float
@@ -54,22 +55,22 @@ def private_block(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
         DataError: the hospital has no images.
         ConfigError, WeightsError: the blocks do not fit the backbone, or the arrays not the blocks and classes.
     """
-    backbone = _backbone(site, config)
+    backbone, material = _opened(site, config)
     trained = {name: array for name, array in arrays.items() if name not in _FIXED}
     units = units_of({name: array.shape for name, array in trained.items() if name != "head.bias"})
-    if site.material is None or not len(site.label):
+    if not len(site.label):
         return Bounded(Update({"gradient": np.zeros(len(units))}), {"gradient": CLIP})
-    seen = Seen(Inputs(backbone, site.material), (int(config["round"]) - 1) % len(backbone.spec.views))
+    seen = Seen(Inputs(backbone, material), (int(config["round"]) - 1) % len(backbone.spec.views))
     network = network_of(backbone, PublicMap.received(arrays), trained, seen.shape)
     weight = arrays["weights"].astype(np.float64)[site.label]
     batch = max(1, min(ROOM // len(units), len(site.label)))
     return clipped_sum(network, Cases(seen, site.label, site.patients, weight), CLIP, units, batch=batch)
 
 
-def _backbone(site: SiteData, config: Config) -> SplitBackbone:
+def _opened(site: SiteData, config: Config) -> tuple[SplitBackbone, Material]:
     if site.material is None:
         raise DataError(f"hospital {site.name!r} holds features only; training blocks of its backbone needs the images")
-    return open_blocks(site.material.settings, site.material.views, str(config["scope"]))
+    return open_blocks(site.material.settings, site.material.views, str(config["scope"])), site.material
 
 
 def units_of(shapes: Mapping[str, tuple[int, ...]]) -> Float:
@@ -105,6 +106,6 @@ PRIVATE_TASKS: Mapping[str, PrivateTask] = {
         {"gradient": "n"},
         {**MAP, "weights": "c", "head.weight": "ck", "head.bias": "c"},
         words=lambda method, step: {"scope": getattr(method, "scope", "")},
-        blocks=lambda site, config: start_of(_backbone(site, config)),
+        blocks=lambda site, config: start_of(_opened(site, config)[0]),
     )
 }
