@@ -5,6 +5,7 @@ roads read one vocabulary. An unknown key is refused with the nearest known name
 """
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ _POSITIVE = (
     "tune_rate", "epsilon",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "shots", "image_size", "min_cell", "weight_decay", "proximal", "delta", "colluders", "public_cases",
+    "shots", "min_cell", "weight_decay", "proximal", "delta", "colluders", "public_cases",
 )  # fmt: skip
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "partition": ("natural", "dirichlet", "skewed", "size", "even"),
@@ -55,12 +56,13 @@ class Settings:
         alpha: Dirichlet concentration; small = skewed.
         seed: of partition, folds and training order; never of privacy noise.
         backbone: "lite0", "torchvision:NAME", "timm:NAME", "file:PATH", "own:NAME", "random:ARCH" or "table"; several
-            side by side are joined by "+".
+            side by side are joined by "+", a table among them.
         weights: file or folder with the backbone's weights, or a folder of folders named by architecture; "" = where
             the backbone's record says.
-        features: "rich" (several taps, mean and standard deviation), "plain" (one tap, mean) or taps such as "4+10";
-            with several backbones for each of them, or by name: "lite0:4+torchvision:squeezenet1_1:rich".
-        image_size: pixels a side; 0 = what `features` implies.
+        features: "rich" (several taps; mean, standard deviation and centre), "plain" (one tap, mean) or taps such as
+            "4+10"; with several backbones for each of them, or by name: "lite0:4+torchvision:squeezenet1_1:rich". With
+            "@2" behind, as version 2 of the features made them.
+        image_size: pixels a side; 0 = what `features` implies; "128+224" = every backbone at both, side by side.
         views: "auto" (what the catalog states for the modality) or "one".
         methods: names to compare, with commas between.
         folds: of cross-validation for shrinkage, temperature and the choice of head.
@@ -101,7 +103,7 @@ class Settings:
     backbone: str = "lite0"
     weights: str = ""
     features: str = "rich"
-    image_size: int = 0
+    image_size: int | str = 0
     views: str = "auto"
     methods: str = "local,nearest-mean,ridge,discriminant,fedavg-5,fedavg-20,fedavg-20-adjusted,auto,pooled-logistic"
     folds: int = 5
@@ -136,6 +138,10 @@ class Settings:
     def __post_init__(self) -> None:
         positive(**{name: getattr(self, name) for name in _POSITIVE})
         not_negative(**{name: getattr(self, name) for name in _NOT_NEGATIVE})
+        if self.image_size != 0 and not re.fullmatch(r"[1-9]\d*(\+[1-9]\d*)*", str(self.image_size)):
+            raise ConfigError(f"image-size={self.image_size} must be pixels a side, 0, or several such as 128+224")
+        if len(set(self.sizes)) != len(self.sizes):
+            raise ConfigError(f"image-size={self.image_size} names a size twice")
         for name, words in _WORDS.items():
             one_of(name, getattr(self, name), words)
         for name, path in (("out", self.out), ("state", self.state)):
@@ -158,6 +164,11 @@ class Settings:
             if refused:
                 raise ConfigError(reason)
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sides in pixels that `image_size` names; none = what `features` implies."""
+        return tuple(int(word) for word in str(self.image_size).split("+") if word != "0")
+
     def public(self) -> dict[str, Value]:
         """Returns the settings as flat kebab-case keys, the form Flower's run config takes."""
         return {_kebab(name): value for name, value in dataclasses.asdict(self).items()}
@@ -165,6 +176,7 @@ class Settings:
     def agreed(self) -> dict[str, Value]:
         """Returns the settings both sides must share for their arrays to mean the same; paths and output are local."""
         agreed = {key: value for key, value in self.public().items() if key.replace("-", "_") not in _LOCAL}
+        agreed["features"] = self.features.removesuffix("@2")  # the fingerprint of the features says which version
         return {**agreed, **_RETIRED}
 
     def of_data(self, *, seed: int = 0) -> "Settings":
@@ -227,7 +239,7 @@ def settings(values: Mapping[str, Value]) -> Settings:
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(f"unknown setting {key!r}; {did_you_mean(key, fields)}")
-        known[fields[key].name] = _coerce(key, value, type(fields[key].default))
+        known[fields[key].name] = _coerce(key, value, fields[key].type)
     return Settings(**known)
 
 
@@ -274,11 +286,11 @@ def _literal(text: str) -> Value:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def _coerce(key: str, value: Value, kind: type) -> Value:
+def _coerce(key: str, value: Value, kind: Any) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{key}={value!r} must be of type {kind.__name__}")
+        raise ConfigError(f"{key}={value!r} must be of type {getattr(kind, '__name__', kind)}")
     return value

@@ -7,7 +7,7 @@ from medtl_core.errors import ProtocolError
 from medtl_core.values import digest
 
 #: Version of the messages; a change in any task's arrays raises it.
-PROTOCOL = 1
+PROTOCOL = 2
 #: What a server marks each of its messages with (Flower's group id): read before anything of a message is understood.
 PROTOCOL_MARK = f"protocol-{PROTOCOL}"
 _MARK = re.compile(r"protocol-[0-9]{1,6}")
@@ -16,10 +16,11 @@ _MARK = re.compile(r"protocol-[0-9]{1,6}")
 def agreement(settings: Settings, classes: tuple[str, ...], fingerprint: str) -> str:
     """Returns the hash both sides compute for themselves; a reply with another one is of a foreign run.
 
-    It covers the protocol, the agreed settings with the seed, the classes in order and the fingerprint of the features
+    It covers the agreed settings with the seed, the classes in order and the fingerprint of the features
     (weights, taps, pooling, size, views).
     """
-    agreed = {"protocol": PROTOCOL, "settings": settings.agreed(), "classes": list(classes), "features": fingerprint}
+    # every message states its protocol beside; this one's hash stays, so that state and ledgers on disk are found again
+    agreed = {"protocol": 1, "settings": settings.agreed(), "classes": list(classes), "features": fingerprint}
     return digest(agreed)
 
 

@@ -180,7 +180,8 @@ def test_what_is_in_the_way_stays(heads: Path, data: Path, tmp_path: Path) -> No
 def test_the_manifest_says_how_features_are_made_and_no_path() -> None:
     told = feature_facts(Settings(data_path="/secret/place", weights="/secret/weights"), ("identity",))
     assert told == {
-        "backbone": "lite0", "features": "rich", "image_size": 0, "views": "auto", "entry_views": ["identity"],
+        "backbone": "lite0", "features": "rich", "image_size": 0, "views": "auto", "version": 3,
+        "entry_views": ["identity"],
     }  # fmt: skip
 
 

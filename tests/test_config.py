@@ -31,6 +31,9 @@ def test_scenarios_are_valid_settings(path: Path) -> None:
     [
         ({"shotz": 3}, "did you mean 'shots'"),
         ({"shots": -1}, "must not be negative"),
+        ({"image-size": "128+"}, "several such as 128\\+224"),
+        ({"image-size": -1}, "must be pixels a side"),
+        ({"image-size": "96+96"}, "names a size twice"),
         ({"sites": 0}, "must be greater than 0"),
         ({"folds": 1}, "must be at least 2"),
         ({"quorum": 1.5}, "must not exceed 1"),

@@ -167,6 +167,7 @@ def open_data(
     Raises:
         MedtlError: settings, data, backbone or weights cannot be used.
     """
+    from medtl_core.data.images import images_of
     from medtl_core.data.partition import partition
     from medtl_core.data.source import open_source
     from medtl_core.features.extract import extract
@@ -176,7 +177,7 @@ def open_data(
     if chosen.sites != 1 or chosen.secure_sum:
         raise ConfigError("an audit watches what one hospital sends by itself: leave out sites and secure-sum")
     opened = open_source(chosen)
-    if opened.columns:
+    if images_of(opened.examples) is None:
         chosen = chosen.replace(backbone="table")
     examples, entry = opened.examples, opened.entry
     train = partition(examples, chosen).sites[0].train

@@ -28,7 +28,7 @@ class Extractor(nn.Module):
         super().__init__()
         self.network = hasten(network).to(memory_format=torch.channels_last)
         self.taps = tuple(taps)
-        self.width = sum(channels[tap] for tap in taps) * (2 if pooling == "mean+std" else 1)
+        self.width = sum(channels[tap] for tap in taps) * len(pooling.split("+"))
         self.sha = ""
         modules = {tap: network.get_submodule(path) for tap, path in taps.items()}
         self._reader = TapReader(modules, pooling_of(network, pooling), stops=True)
@@ -65,7 +65,7 @@ def load_extractor(backbone: Backbone, weights: str, taps: tuple[str, ...], pool
         backbone: from `find_backbone`.
         weights: file or folder; "" = where the backbone's record says.
         taps: names of `backbone.taps`, each once.
-        pooling: "mean" over the positions of each tap, or "mean+std", with the population standard deviation behind.
+        pooling: "mean" over the positions of each tap, "mean+std" or "mean+std+centre"; see `taps.pooling_of`.
 
     Raises:
         WeightsError: the weights are missing, damaged or of another architecture.

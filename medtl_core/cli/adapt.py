@@ -17,7 +17,7 @@ from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, RunError, WeightsError, positive
 from medtl_core.evaluation.scores import auroc, balanced_accuracy
 from medtl_core.features.extract import extract, feature_spec
-from medtl_core.features.spec import FEATURE_SETTINGS
+from medtl_core.features.spec import FEATURE_SETTINGS, stated_settings
 from medtl_core.federation.saved import is_model, load_head, load_packed, save_head, save_model
 from medtl_core.methods.adaptation import Support, adapt_head, adapt_metric
 from medtl_core.methods.episodes import draw_shots
@@ -107,8 +107,8 @@ def _settings(classifier: Metric | Head, head: Path, data: str, weights: str) ->
     if not told or not isinstance(facts["entry_views"], list | tuple):
         why = "does not say how its features are made; train and save it with this version of medtl"
         raise WeightsError(f"the manifest of {head} {why}")
-    read = {name.replace("_", "-"): facts[name] for name in FEATURE_SETTINGS}
     try:
+        read = {name.replace("_", "-"): value for name, value in stated_settings(facts).items()}
         # `test-path` says that cases to judge on are found here, so that none is held out of the labelled ones
         chosen = settings({**name_data(data), **read, "weights": weights, "test-path": data})
     except ConfigError as error:

@@ -7,11 +7,12 @@ in their agreed order, and the views that keep the label.
 
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl_core.data.table import CsvTable, encode, read_csv, require, splits
 from medtl_core.data.views import VIEWS
@@ -25,20 +26,28 @@ _NEEDED = ("path", "label", "patient_id")
 _OPTIONAL = ("site", "split")
 
 
-def read_manifest(path: Path, task: Task | None = None, *, lenient: bool = False) -> Examples:
+def read_manifest(path: Path, task: Task | None = None, *, numbers: bool = False, lenient: bool = False) -> Examples:
     """Returns the cases of a CSV, or of a folder's `manifest.csv`; images stay files, named in the column `path`.
 
     The classes are those of the agreed task, else of `task.json`, else the labels that stand there, sorted. A lenient
     reader marks the rows it could read in the column `table.USABLE`, and guesses no classes.
 
+    Args:
+        path: of the file, or of its folder.
+        task: the agreed one.
+        numbers: whether the further columns are measurements, as in `read_numbers`, beside the images.
+        lenient: see above.
+
     Raises:
-        DataError: a column is missing or misspelt, a cell is empty, a label or split is unknown, or the file or
-            `task.json` cannot be read. Image files are looked at by `check_images`, not here.
+        DataError: a column is missing or misspelt, a cell is empty, a label or split is unknown, a measurement is not
+            a number, or the file or `task.json` cannot be read. Image files are looked at by `check_images`, not here.
     """
     table, columns, task = _opened(path, _NEEDED, task, lenient)
     folder = path if path.is_dir() else path.parent
     columns["path"] = np.asarray([str(folder / name) for name in table.filled("path").tolist()], dtype=np.str_)
     free = table.others({*_NEEDED, *_OPTIONAL})
+    if numbers:
+        return Examples({**columns, "table": _measurements(table, free), **table.marks}, task)
     clash = sorted(({"patient", "image", "table"} | columns.keys()) & free.keys())
     if clash:
         raise DataError(f"{table.name}: the column name {clash[0]!r} is reserved; rename it (patients: 'patient_id')")
@@ -54,10 +63,7 @@ def read_numbers(path: Path, task: Task | None = None, *, lenient: bool = False)
         DataError: as `read_manifest`, or a measurement is not a number, or there is none.
     """
     table, columns, task = _opened(path, _NEEDED[1:], task, lenient)
-    names = table.others({*_NEEDED, *_OPTIONAL})
-    if not names:
-        raise DataError(f"{table.name}: no column of measurements beside {', '.join(table.columns)}")
-    columns["table"] = np.stack([table.numbers(name) for name in names], axis=1)
+    columns["table"] = _measurements(table, table.others({*_NEEDED, *_OPTIONAL}))
     return Examples({**columns, **table.marks}, task)
 
 
@@ -101,6 +107,13 @@ def _opened(
     stated = read_task(path if path.is_dir() else path.parent)
     columns["label"], task = encode(table, "label", task or (stated[0] if stated else None))
     return table, columns, task
+
+
+def _measurements(table: CsvTable, names: Collection[str]) -> NDArray[np.float64]:
+    """The columns that are measurements, float64 [n, columns]."""
+    if not names:
+        raise DataError(f"{table.name}: no column of measurements beside {', '.join(table.columns)}")
+    return np.stack([table.numbers(name) for name in names], axis=1)
 
 
 def _words(value: Any) -> bool:

@@ -60,7 +60,7 @@ def open_source(settings: Settings) -> Source:
     if settings.data_path:
         source = _open_path(Path(settings.data_path), named, settings)
     elif settings.data == "phantom":
-        size, patients = settings.image_size or DEFAULT_SIZE, phantom_patients(settings)
+        size, patients = max(settings.sizes, default=DEFAULT_SIZE), phantom_patients(settings)
         examples = phantom(size=size, patients=patients, folder=cache_folder(settings.cache))
         source = _known(catalog()["phantom"], examples)
     elif settings.data:
@@ -138,8 +138,11 @@ def _open_path(path: Path, named: Entry | None, settings: Settings, *, lenient: 
         known = recognise(path) if path.is_file() else None
         if known and named in (None, known):
             return _catalogued(known, path, lenient)
-        read = read_numbers if settings.backbone == "table" else read_manifest
-        examples = read(path, named.task if named else None, lenient=lenient)
+        task, words = named.task if named else None, settings.backbone.split("+")
+        if words == ["table"]:
+            examples = read_numbers(path, task, lenient=lenient)
+        else:
+            examples = read_manifest(path, task, numbers="table" in words, lenient=lenient)
         return _known(named, examples) if named else _own(path, examples)
     if named is not None and not matches(named, path):
         wanted = " or ".join([MANIFEST, *named.files])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medtl_core.config import Settings
 from medtl_core.data.images import content_key
-from medtl_core.features.extract import extract, feature_spec, images_of
+from medtl_core.features.extract import FeatureSpec, extract, feature_spec, images_of
 from medtl_core.values import Examples, Features
 
 _LOG = logging.getLogger("medtl")
@@ -114,7 +114,8 @@ class Material:
             ConfigError, WeightsError, DataError: see `feature_spec` and `extract`.
         """
         spec = feature_spec(self.settings, self.views, self.columns)
-        keys = None if "table" in self.examples.columns else self.store.content_keys(images_of(self.examples))
+        alone = isinstance(spec, FeatureSpec) and spec.backbone == "table"
+        keys = None if alone else self.store.content_keys(images_of(self.examples))
         return extract(self.examples, spec, self.settings, keys=keys)
 
     def readable(self) -> tuple["Material", Features]:

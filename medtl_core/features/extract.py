@@ -45,8 +45,8 @@ def extract(
     """Returns the features of the examples, from the cache where they were computed before.
 
     An image's features are the same bytes whatever else is in the call, on one machine with one number of torch
-    threads. A table's are, column by column, its value (0 if missing) and 1 if it is missing, else 0. Several backbones
-    stand side by side, and each has its own rows in the cache, whatever it is joined to.
+    threads. A table's are, column by column, its value (0 if missing) and 1 if it is missing, else 0. Records that
+    stand side by side have their own rows in the cache, whatever they are joined to.
 
     Args:
         examples: n cases with a `path`, `image` or `table` column.
@@ -60,11 +60,13 @@ def extract(
         WeightsError: the weights changed since `feature_spec`, or give numbers that are not finite.
         ConfigError: the backbone cannot read images of this size.
     """
-    if isinstance(spec, FeatureSpec) and spec.backbone == "table":
-        return Features(_table_rows(examples, spec), spec.fingerprint, spec.groups)
-    images = images_of(examples)
+    parts = spec.parts(settings)
+    images = images_of(examples) if any(record.backbone != "table" for record, _ in parts) else ()
     known = [data_images.content_key(image) for image in images] if keys is None else keys
-    rows = [_rows(known, images, record, chosen, workers) for record, chosen in spec.parts(settings)]
+    rows = [
+        _table_rows(examples, record) if record.backbone == "table" else _rows(known, images, record, chosen, workers)
+        for record, chosen in parts
+    ]
     return Features(rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1), spec.fingerprint, spec.groups)
 
 

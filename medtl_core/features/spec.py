@@ -1,6 +1,10 @@
-"""What decides features, and nothing of where files lie: one backbone's record, or several backbones side by side."""
+"""What decides features, and nothing of where files lie: one record, or several side by side.
 
-from collections.abc import Sequence
+Side by side stand several backbones, one backbone at several sizes, and a table beside images.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -8,13 +12,18 @@ from typing import Any, final
 from medtl_core.backbones.backbone import Backbone
 from medtl_core.backbones.weights import in_folder, weights_sha
 from medtl_core.backbones.zoo import find_backbone
-from medtl_core.config import Settings
+from medtl_core.config import Settings, Value
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
 from medtl_core.values import digest
 
-#: Raised when the same settings begin to give other features; it is part of every fingerprint.
-VERSION = 2
+#: Raised when the same settings begin to give other features; it is part of every fingerprint. `features=rich@2` gives
+#: those that the settings gave in version 2, which heads of that time read.
+VERSION = 3
+#: The first version that is still made; tables are read as they were then.
+_FIRST = 2
+#: (version, architecture) -> side that "rich" implied where it was not the backbone's own of today.
+_SIDE = {(_FIRST, "tf_efficientnet_lite0"): 224}
 #: Side of "plain" features; enough for one middle tap, and a third of the pixels of 224.
 _PLAIN_SIZE = 128
 _SMALLEST, _LARGEST = 32, 2048
@@ -35,10 +44,11 @@ class FeatureSpec:
         weights_sha: names the weights.
         taps: in order of depth.
         channels: of each tap.
-        pooling: "mean" or "mean+std" over the positions of a tap.
+        pooling: of a tap over its positions: "mean", "mean+std" or "mean+std+centre"; see `backbones.taps`.
         size: side of the square input in pixels.
         mean, std: of the normalisation.
         views: names of the views whose features are averaged.
+        version: of the features; tables are read as ever.
     """
 
     backbone: str
@@ -50,18 +60,19 @@ class FeatureSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     views: tuple[str, ...]
+    version: int = VERSION
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the record: equal fingerprints mean that features may be mixed."""
-        return digest({**vars(self), "version": VERSION})
+        return digest(vars(self))
 
     @property
     def groups(self) -> Groups:
-        """(tap, start, stop) of each tap's columns: its means, then its standard deviations."""
+        """(tap, start, stop) of each tap's columns: its means, then its standard deviations, then its centre means."""
         groups, start = [], 0
         for tap, channels in zip(self.taps, self.channels, strict=True):
-            stop = start + channels * (2 if self.pooling == "mean+std" else 1)
+            stop = start + channels * len(self.pooling.split("+"))
             groups.append((tap, start, stop))
             start = stop
         return tuple(groups)
@@ -79,14 +90,16 @@ class FeatureSpec:
 @final
 @dataclass(frozen=True)
 class JoinedSpec:
-    """Several backbones side by side: their features one after the other, each group named "BACKBONE:TAP".
+    """Several records side by side: their features one after the other, each group named "NAME:TAP".
 
     Attributes:
-        names: of the backbones, as the setting has them.
-        records: one a backbone.
+        names: of the records: a backbone as the setting has it, with "@SIZE" behind where it is read at several sizes.
+        backbones: of the records, as the setting has them.
+        records: their own.
     """
 
     names: tuple[str, ...]
+    backbones: tuple[str, ...]
     records: tuple[FeatureSpec, ...]
 
     @property
@@ -96,7 +109,7 @@ class JoinedSpec:
 
     @property
     def groups(self) -> Groups:
-        """(backbone:tap, start, stop) of each tap's columns."""
+        """(name:tap, start, stop) of each tap's columns."""
         groups, start = [], 0
         for name, record in zip(self.names, self.records, strict=True):
             groups += [(f"{name}:{tap}", start + first, start + last) for tap, first, last in record.groups]
@@ -111,8 +124,8 @@ class JoinedSpec:
     def parts(self, settings: Settings) -> Sequence[tuple[FeatureSpec, Settings]]:
         """See FeatureSpec."""
         return [
-            (record, settings.replace(backbone=name, weights=_weights_of(name, settings.weights)))
-            for name, record in zip(self.names, self.records, strict=True)
+            (record, settings.replace(backbone=name, weights=_weights_of(name, settings)))
+            for name, record in zip(self.backbones, self.records, strict=True)
         ]
 
 
@@ -123,50 +136,60 @@ Spec = FeatureSpec | JoinedSpec
 def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: int = 0) -> Spec:
     """Returns what the settings mean for a data set, without running or importing torch.
 
-    "rich" joins the backbone's middle taps by mean and standard deviation over its views at full size; "plain" is one
+    "rich" joins the backbone's middle taps by mean, standard deviation and centre mean over its views; "plain" is one
     tap, its mean, one view, 128 pixels; "4+10" names taps, otherwise as "rich".
 
-    `backbone` may join several with "+": their features stand side by side. `features` then goes for each of them; a
-    word such as "lite0:4" goes for one. `weights` is then a folder (see `weights.in_folder`); what it lacks is looked
-    for where the backbone's record says.
+    `backbone` may join several with "+", a table among them, and `image_size` several sizes: their features stand side
+    by side. `features` then goes for each backbone; a word such as "lite0:4" goes for one. `weights` is then a folder
+    (see `weights.in_folder`); what it lacks is looked for where the backbone's record says.
 
     Args:
         settings: `backbone`, `weights`, `features`, `image_size` and `views` are read.
         entry_views: label-preserving views of the data set, from its catalog entry.
-        columns: of the table, if `backbone` is "table".
+        columns: of the table, if `backbone` names one.
 
     Raises:
         ConfigError: a backbone, tap or view is unknown, or the images would be too small.
         WeightsError: the weights are not on this machine.
     """
-    names = tuple(settings.backbone.split("+"))
-    if len(names) == 1:
+    names, sizes = settings.backbone.split("+"), settings.sizes
+    if len(names) == 1 and len(sizes) < 2:
         return backbone_spec(settings, entry_views, columns)
-    if "table" in names:
-        raise ConfigError(f"backbone={settings.backbone!r}: a table has no backbone to join; name image backbones only")
     if len(set(names)) != len(names):
         raise ConfigError(f"backbone={settings.backbone!r} names a backbone twice")
-    words = [word.rpartition(":") for word in settings.features.split("+")]
+    rows: list[tuple[str, str, FeatureSpec]] = []
+    for chosen in _alone(settings, names):
+        several = len(sizes) > 1 and chosen.backbone != "table"
+        for size in sizes if several else (settings.image_size,):
+            record = backbone_spec(chosen.replace(image_size=size), entry_views, columns)
+            rows.append((f"{chosen.backbone}@{size}" if several else chosen.backbone, chosen.backbone, record))
+    labels, backbones, records = zip(*rows, strict=True)
+    return JoinedSpec(labels, backbones, records)
+
+
+def _alone(settings: Settings, names: Sequence[str]) -> Iterator[Settings]:
+    """Yields the settings under which each of several backbones is read."""
+    text, version = _versioned(settings.features)
+    words = [word.rpartition(":") for word in text.split("+")]
     strange = [backbone for backbone, _, _ in words if backbone and backbone not in names]
     if strange:
-        raise ConfigError(f"features={settings.features!r}: {strange[0]!r} is of none of the backbones {list(names)}")
-    records = []
+        raise ConfigError(f"features={settings.features!r}: {strange[0]!r} is of none of the backbones {names}")
     for name in names:
         mine = [tap for backbone, _, tap in words if backbone in ("", name)]
-        if not mine:
+        if not mine and name != "table":
             raise ConfigError(f"features={settings.features!r} names no tap of backbone {name!r}; leave it out")
-        chosen = {"backbone": name, "features": "+".join(mine), "weights": _weights_of(name, settings.weights)}
-        records.append(backbone_spec(settings.replace(**chosen), entry_views))
-    return JoinedSpec(names, tuple(records))
+        features = f"{'+'.join(mine)}@{version}"
+        yield settings.replace(backbone=name, features=features, weights=_weights_of(name, settings))
 
 
 def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: int = 0) -> FeatureSpec:
-    """Returns `feature_spec` of a single backbone."""
+    """Returns `feature_spec` of a single backbone at a single size."""
     if settings.backbone == "table":
-        return FeatureSpec("table", "", ("table",), (2 * columns,), "mean", 0, (), (), ())
-    backbone = find_backbone(settings.backbone)
-    plain = settings.features == "plain"
-    size = settings.image_size or (_PLAIN_SIZE if plain else backbone.size)
+        return FeatureSpec("table", "", ("table",), (2 * columns,), "mean", 0, (), (), (), _FIRST)
+    backbone, (features, version) = find_backbone(settings.backbone), _versioned(settings.features)
+    plain = features == "plain"
+    usual = _PLAIN_SIZE if plain else _SIDE.get((version, backbone.arch), backbone.size)
+    size = next(iter(settings.sizes), usual)
     if not _SMALLEST <= size <= _LARGEST:
         raise ConfigError(
             f"image-size={size} must be from {_SMALLEST} to {_LARGEST}; a backbone takes no other picture"
@@ -175,29 +198,49 @@ def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: int
     for view in views:
         if view not in VIEWS:
             raise ConfigError(f"view {view!r} is not known; {did_you_mean(view, VIEWS)}")
-    taps = _taps(backbone, settings.features)
+    taps = _taps(backbone, features)
     return FeatureSpec(
         backbone=backbone.identity,
         weights_sha=weights_sha(backbone, settings.weights),
         taps=taps,
         channels=tuple(backbone.channels[tap] for tap in taps),
-        pooling="mean" if plain else "mean+std",
+        pooling="mean" if plain else "mean+std" if version == _FIRST else "mean+std+centre",
         size=size,
         mean=backbone.mean,
         std=backbone.std,
         views=views,
+        version=version,
     )
+
+
+def _versioned(features: str) -> tuple[str, int]:
+    """The words of the setting `features`, and the version that "@2" behind them asks for."""
+    match = re.fullmatch(r"(.*)@(\d+)", features)
+    if match is None:
+        return features, VERSION
+    if not _FIRST <= int(match[2]) <= VERSION:
+        raise ConfigError(f"features={features!r}: this medtl makes features of the versions {_FIRST} to {VERSION}")
+    return match[1], int(match[2])
 
 
 def feature_facts(settings: Settings, views: Sequence[str]) -> dict[str, Any]:
     """Returns what a manifest must say of settings and a data set's views, so that others make the same features."""
-    return {**{name: getattr(settings, name) for name in FEATURE_SETTINGS}, "entry_views": list(views)}
+    words, version = _versioned(settings.features)
+    named = {name: getattr(settings, name) for name in FEATURE_SETTINGS}
+    return {**named, "features": words, "version": version, "entry_views": list(views)}
 
 
-def _weights_of(name: str, weights: str) -> str:
+def stated_settings(facts: Mapping[str, Any]) -> dict[str, Value]:
+    """Returns the settings that a manifest's `feature_facts` state; before version 3 they stated none."""
+    named = {name: facts[name] for name in FEATURE_SETTINGS}
+    return {**named, "features": f"{named['features']}@{facts.get('version', _FIRST)}"}
+
+
+def _weights_of(name: str, settings: Settings) -> str:
     """Where the weights of one of several backbones are: in the folder for all, or "", the record's own place."""
-    if not weights:
-        return ""
+    weights = "" if name == "table" else settings.weights
+    if not weights or {*settings.backbone.split("+")} <= {name, "table"}:  # a single one may have a file
+        return weights
     folder, backbone = Path(weights).expanduser(), find_backbone(name)
     if not folder.is_dir():
         raise WeightsError(f"weights={weights!r} must be a folder that holds a file for each of the backbones joined")

@@ -8,7 +8,7 @@ result equals cross-validation on the pooled cases.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,8 @@ from medtl_core.federation.hospitals import ArraySpec, Check, Hospitals, Request
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family
 from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
-from medtl_core.heads.statistics import (
-    ROUNDING,
-    Float,
-    Statistics,
-    collect,
-    contradiction,
-    diagonal,
-    pack,
-    unpack,
-)  # fmt: skip
+from medtl_core.heads.linear import tempered
+from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, unpack, untrue
 from medtl_core.values import Array, Released
 
 _Key = TypeVar("_Key")
@@ -59,8 +51,7 @@ def tasks_of(map_: FeatureMap) -> dict[str, Task]:
 
     def statistics(site: SiteData, arrays: Arrays, config: Config) -> Released:
         folds, (values, label) = int(config["folds"]), map_.read(site, arrays, config)
-        fold = site.fold(folds)
-        return Released(pack([collect(values[fold == f], label[fold == f], site.classes) for f in range(folds)]))
+        return Released(pack(values, label, site.classes, site.fold(folds), folds))
 
     def validate(site: SiteData, arrays: Arrays, config: Config) -> Released:
         values, label = map_.read(site, arrays, config)
@@ -76,15 +67,43 @@ class Sums:
     Attributes:
         whole: of all training cases.
         without: of all but those of each fold.
+        rows: hospital -> rows of each fold's root, of those that sent roots (see `heads.statistics`); kept on request.
     """
 
     whole: Statistics
     without: Sequence[Statistics]
+    rows: Mapping[str, Sequence[Float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The heads of one kind over its strengths, among which cross-validation chooses.
+
+    Attributes:
+        strengths: of its regularisation, S of them.
+        whole: float64 [S, C, d + 1], of all training cases.
+        without: float64 [F, S, C, d + 1], without each fold.
+        counts: float64 [C], cases of each class.
+        server_cpu: CPU seconds.
+    """
+
+    strengths: tuple[float, ...]
+    whole: Float
+    without: Float
+    counts: Float
+    server_cpu: float
+
+    @classmethod
+    def of(cls, family: Family, sums: Sums) -> Self:
+        """Returns the heads of a closed-form family."""
+        start = time.thread_time()
+        whole, without = family.heads(sums.whole), np.stack([family.heads(part) for part in sums.without])
+        return cls(family.strengths, whole, without, sums.whole.counts, time.thread_time() - start)
 
 
 @dataclass(frozen=True)
 class Solved:
-    """A closed-form head at its cross-validated strength and temperature.
+    """A head at its cross-validated strength and temperature.
 
     Attributes:
         affine: float64 [C, d + 1], on what the map reads.
@@ -130,66 +149,65 @@ class Reading:
     classes: int
     config: Config = field(default_factory=dict)
 
-    def sums(self, phase: str = "") -> Sums:
-        """Returns the summed statistics (phase "NAME_statistics" unless stated)."""
-        expect = {
-            "counts": ArraySpec((self.folds, self.classes), least=0.0, step=1.0),
-            "sums": ArraySpec((self.folds, self.classes, self.width)),
-            "gram": ArraySpec((self.folds, self.width * (self.width + 1) // 2)),
-        }
+    def sums(self, phase: str = "", *, keep: bool = False) -> Sums:
+        """Returns the summed statistics (phase "NAME_statistics" unless stated), and the roots' rows where kept."""
+        folds, classes, width = self.folds, self.classes, self.width
 
-        def check(arrays: Mapping[str, Array], cases: int) -> str:
-            squares = diagonal(arrays["gram"], self.width)
-            return contradiction(arrays["counts"], arrays["sums"], squares, cases)
+        def shapes(cases: int) -> dict[str, ArraySpec]:
+            counts = {"counts": ArraySpec((folds, classes), least=0.0, step=1.0)}
+            if is_few(cases, width):
+                return {**counts, "labels": ArraySpec((cases, classes)), "rows": ArraySpec((cases, width + 1))}
+            gram = ArraySpec((folds, width * (width + 1) // 2))
+            return {**counts, "sums": ArraySpec((folds, classes, width)), "gram": gram}
 
-        parts = unpack(self._asked("statistics", self.sent, expect, phase, check))
+        none = Statistics(np.zeros(classes), np.zeros((classes, width)), np.zeros((width, width)))
+        parts, rows = [none] * folds, {}
+        for reply in self.hospitals.ask(self._request("statistics", self.sent, phase, by_cases=shapes, check=untrue)):
+            parts = [part + own for part, own in zip(parts, unpack(reply.arrays), strict=True)]
+            if keep and "rows" in reply.arrays:
+                rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
         whole = sum(parts[1:], start=parts[0])
-        return Sums(whole, [whole - part for part in parts])
+        return Sums(whole, [whole - part for part in parts], rows)
 
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:
         """Returns summed losses and hits of fold heads [F, S, C, d + 1]; see `heads.crossval.held_out`."""
         strengths = heads.shape[1]
         losses = ArraySpec((strengths, len(TEMPERATURES), self.classes), least=0.0)
         expect = {"losses": losses, "hits": ArraySpec((strengths, self.classes), least=0.0, step=1.0)}
+        arrays = {**self.sent, "heads": heads.astype(np.float32)}
+        check = at_most({"losses": WORST, "hits": 1.0})
+        return self.hospitals.total(self._request("validate", arrays, phase, expect=expect, check=check))
 
-        def check(arrays: Mapping[str, Array], cases: int) -> str:
-            most = {"losses": WORST * cases * (1.0 + ROUNDING), "hits": float(cases)}
-            more = [name for name in most if (arrays[name].sum(axis=-1) > most[name]).any()]
-            return f"its {more[0]} are more than its cases can give" if more else ""
-
-        return self._asked("validate", {**self.sent, "heads": heads.astype(np.float32)}, expect, phase, check)
-
-    def _asked(
-        self, step: str, arrays: Mapping[str, Array], expect: Mapping[str, ArraySpec], phase: str,
-        check: Check | None = None,
-    ) -> dict[str, Array]:  # fmt: skip
-        config = {**self.config, "folds": self.folds}
-        request = Request(self.map.task(step), arrays, config, expect, phase, check=check)
-        return self.hospitals.total(request)
+    def _request(self, step: str, arrays: Mapping[str, Array], phase: str, **replies: Any) -> Request:
+        return Request(self.map.task(step), arrays, {**self.config, "folds": self.folds}, phase=phase, **replies)
 
 
-def solve(reading: Reading, candidates: Mapping[_Key, tuple[Family, Sums]], phase: str = "") -> dict[_Key, Solved]:
+def at_most(costs: Mapping[str, float]) -> Check:
+    """Returns a check that sums over classes [..., C] are not more than so much for each of the hospital's cases."""
+
+    def check(arrays: Mapping[str, Array], cases: int) -> str:
+        more = [
+            name for name, most in costs.items() if (arrays[name].sum(axis=-1) > most * cases * (1.0 + ROUNDING)).any()
+        ]
+        return f"its {more[0]} are more than its cases can give" if more else ""
+
+    return check
+
+
+def solve(reading: Reading, grids: Mapping[_Key, Grid], phase: str = "") -> dict[_Key, Solved]:
     """Returns the head of each candidate, its strength and temperature cross-validated, all judged in one exchange.
 
     Args:
         reading: of the map.
-        candidates: a family and the statistics it is solved from, as `reading.sums` gave them, or changed.
+        grids: candidates over their strengths.
         phase: under which the exchange is booked; "" = "NAME_validate".
     """
-    start = time.thread_time()
-    stacks = {
-        key: np.stack([family.heads(statistics) for statistics in sums.without])
-        for key, (family, sums) in candidates.items()
-    }
-    spent = time.thread_time() - start
-    answers = reading.judged(np.concatenate(list(stacks.values()), axis=1), phase)
+    answers = reading.judged(np.concatenate([grid.without for grid in grids.values()], axis=1), phase)
     solved, first = {}, 0
-    for key, (family, sums) in candidates.items():
-        last = first + stacks[key].shape[1]
-        choice = choose({name: array[first:last] for name, array in answers.items()}, sums.whole.counts)
-        start, first = time.thread_time(), last
-        affine = family.heads(sums.whole)[choice.index] * choice.temperature
-        cpu = spent / len(candidates) + time.thread_time() - start
-        without = stacks[key][:, choice.index] * choice.temperature
-        solved[key] = Solved(affine, without, choice, family.strengths[choice.index], cpu)
+    for key, grid in grids.items():
+        last = first + len(grid.strengths)
+        choice = choose({name: array[first:last] for name, array in answers.items()}, grid.counts)
+        index, first = choice.index, last
+        affine, without = (tempered(heads, choice.temperature) for heads in (grid.whole[index], grid.without[:, index]))
+        solved[key] = Solved(affine, without, choice, grid.strengths[index], grid.server_cpu)
     return solved

@@ -57,6 +57,8 @@ class Request:
         ledger: the private method whose ledger is opened at the hospitals; "" = none. What a hospital last showed of
             it is sent along, and its answer must show where it stands.
         only: names of the hospitals that are asked; None = all.
+        by_cases: gives what a reply must hold from the hospital's number of cases, in place of `expect`; None = all
+            replies are alike.
         check: refuses replies that cannot be true, or None.
     """
 
@@ -68,7 +70,12 @@ class Request:
     own: Callable[[str], Mapping[str, Array]] | None = None
     ledger: str = ""
     only: Collection[str] | None = None
+    by_cases: Callable[[int], Mapping[str, ArraySpec]] | None = None
     check: Check | None = None
+
+    def expected(self, cases: int) -> Mapping[str, ArraySpec]:
+        """Returns what the reply of a hospital with so many cases must hold, exactly."""
+        return self.expect if self.by_cases is None else self.by_cases(cases)
 
 
 @dataclass(frozen=True)

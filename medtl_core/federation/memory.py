@@ -45,7 +45,7 @@ class MemoryHospitals(Hospitals):
             down += sum(array.nbytes for array in arrays.values())
             try:
                 released = self.answer(self.sites[name], request, arrays)
-                _check(request, released.update.arrays)
+                _check(request, released.update.arrays, self.weights[name])
             except MedtlError as error:
                 self.failures.append(FailedReply(name, "error", f"{phase}: {error}"))
                 refusal = error
@@ -60,9 +60,9 @@ class MemoryHospitals(Hospitals):
             raise RunError(f"{phase}: {usable} of {len(asked)} hospitals answered, below the quorum") from refusal
 
 
-def _check(request: Request, arrays: Arrays) -> None:
+def _check(request: Request, arrays: Arrays, cases: int) -> None:
     """Raises RunError for a reply that is not what the request expects."""
-    for name, spec in request.expect.items():
+    for name, spec in request.expected(cases).items():
         array = arrays.get(name)
         if array is None or (array.shape, array.dtype.name) != (spec.shape, spec.dtype):
             shown = "nothing" if array is None else f"{array.dtype.name} {array.shape}"

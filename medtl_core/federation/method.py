@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from medtl_core.federation.outcome import Candidates, Need, Outcome, Rounds, Share
-from medtl_core.federation.study import Study
+from medtl_core.federation.outcome import Outcome, Rounds, Share
+from medtl_core.federation.study import Candidates, Need, Study
 
 __all__ = ["Candidates", "Method", "Need", "Outcome", "Rounds", "Share", "Study"]
 

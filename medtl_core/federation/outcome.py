@@ -58,34 +58,16 @@ class Moments:
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """A need: the head of a closed-form family on some feature columns, cross-validated (phases of the sums).
-
-    Attributes:
-        family: of `heads.closed_form.FAMILIES`.
-        columns_key: taps as `heads.closed_form.column_choices` names them; "" = all columns.
-    """
-
-    family: str
-    columns_key: str = ""
-
-
-@dataclass(frozen=True)
 class Rounds:
     """A need: the head of a gradient algorithm after so many rounds.
 
     Attributes:
         algorithm: what is trained; methods of the same one share their rounds.
         rounds: after which the head is wanted.
-        folds: whether the heads of the cross-validation folds train along in the same messages.
     """
 
     algorithm: str
     rounds: int
-    folds: bool = False
-
-
-Need = Candidates | Rounds
 
 
 @dataclass(frozen=True)
@@ -98,16 +80,17 @@ class Share:
 
     Attributes:
         rounds, work: shares of the phase's exchanges and of its CPU seconds.
-        others_up, others_down: bytes in one reply and in one request that only others need.
+        others_up, others_down: bytes in one reply, over all hospitals on average, and in one request that only others
+            need.
     """
 
     rounds: float = 1.0
     work: float = 1.0
-    others_up: int = 0
-    others_down: int = 0
+    others_up: float = 0
+    others_down: float = 0
 
     @classmethod
-    def among(cls, alone: int, together: int, *, up: int, down: int, rounds: float = 1.0) -> Self:
+    def among(cls, alone: int, together: int, *, up: float, down: float, rounds: float = 1.0) -> Self:
         """Returns the share of a method that needs `alone` of `together` heads, each of so many bytes up and down."""
         others = together - alone
         return cls(rounds, rounds * alone / together, others * up, others * down)

@@ -1,6 +1,7 @@
 """A study: what the server asks so that every requested method gets its head, each phase asked once."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeVar, cast, final
 
@@ -9,16 +10,50 @@ from numpy.typing import NDArray
 
 from medtl_core.config import Settings
 from medtl_core.evaluation.calibration import log_prior
-from medtl_core.federation.feature_map import IDENTITY, FeatureMap, Reading, Solved, Sums, solve
+from medtl_core.federation.feature_map import IDENTITY, FeatureMap, Grid, Reading, Solved, Sums, solve
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request, Value
-from medtl_core.federation.outcome import Candidates, Moments, Need, Outcome, Problem, Rounds, Share
-from medtl_core.heads.closed_form import FAMILIES, Family, OnColumns, column_choices
+from medtl_core.federation.outcome import Moments, Outcome, Problem, Rounds, Share
+from medtl_core.heads.closed_form import FAMILIES, OnColumns, column_choices
 from medtl_core.heads.crossval import TEMPERATURES
 from medtl_core.heads.linear import to_raw
 from medtl_core.heads.statistics import TINY, Float, Statistics, contradiction
 from medtl_core.values import Array, Head
 
 _Made = TypeVar("_Made")
+
+#: Bytes up to which the server keeps the rows of hospitals' roots; beyond, gradients travel whole.
+_KEPT = 1 << 30
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A need: heads of a kind on some feature columns over its strengths, cross-validated (phases of the sums).
+
+    Attributes:
+        family: of `heads.closed_form.FAMILIES`; a subclass knows others.
+        columns_key: taps as `heads.closed_form.column_choices` names them; "" = all columns.
+    """
+
+    #: Whether the rows of the hospitals' roots are read.
+    rows: ClassVar[bool] = False
+
+    family: str
+    columns_key: str = ""
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """Of the regularisation."""
+        return FAMILIES[self.family].strengths
+
+    def grid(self, study: "Study") -> Grid:
+        """Returns the heads, as wide as all features."""
+        family = FAMILIES[self.family]
+        if self.columns_key:
+            family = OnColumns(family.strengths, family, study.runs()[self.columns_key])
+        return Grid.of(family, study.sums)
+
+
+Need = Candidates | Rounds
 
 
 class Asker(Protocol):
@@ -99,7 +134,8 @@ class Study:
     @cached_property
     def sums(self) -> Sums:
         """Pooled statistics of all training cases and without each fold (phase "statistics")."""
-        return self.features.sums()
+        room = 8 * sum(self.hospitals.weights.values()) * (self.problem.width + 1) <= _KEPT
+        return self.features.sums(keep=room and any(isinstance(need, Candidates) and need.rows for need in self.needs))
 
     @property
     def statistics(self) -> Statistics:
@@ -107,15 +143,19 @@ class Study:
         return self.sums.whole
 
     def solved(self, family: str, columns_key: str = "") -> Solved:
-        """Returns the cross-validated head of a closed-form candidate, as wide as all features (phase "validate").
+        """Returns the cross-validated head of a closed-form candidate, as wide as all features (phase "validate")."""
+        return self.chosen(Candidates(family, columns_key))
+
+    def chosen(self, candidate: Candidates) -> Solved:
+        """Returns the cross-validated head of a candidate.
 
         Every candidate that some method declared is judged in the same exchange.
         """
-        return self._entry(Candidates(family, columns_key))[0]
+        return self._entry(candidate)[0]
 
     def closed_bill(self, candidates: Sequence[Candidates]) -> dict[str, Share]:
-        """Returns the bill of a method that needs these candidates."""
-        alone = sum(len(FAMILIES[each.family].strengths) for each in candidates)
+        """Returns the bill of a method that needs these candidates, but for what a kind of them asks by itself."""
+        alone = sum(len(each.strengths) for each in candidates)
         together = self._entry(candidates[0])[1]
         classes = len(self.problem.classes)
         up = 8 * classes * (len(TEMPERATURES) + 1)
@@ -127,17 +167,10 @@ class Study:
         if candidate not in self._solved:
             declared = [need for need in self.needs if isinstance(need, Candidates)]
             fresh = [each for each in dict.fromkeys([*declared, candidate]) if each not in self._solved]
-            together = sum(len(FAMILIES[each.family].strengths) for each in fresh)
-            solved = solve(self.features, {each: (self._family(each), self.sums) for each in fresh})
+            together = sum(len(each.strengths) for each in fresh)
+            solved = solve(self.features, {each: each.grid(self) for each in fresh})
             self._solved |= {each: (head, together) for each, head in solved.items()}
         return self._solved[candidate]
-
-    def _family(self, candidate: Candidates) -> Family:
-        """The family of a candidate, on its columns."""
-        family = FAMILIES[candidate.family]
-        if not candidate.columns_key:
-            return family
-        return OnColumns(family.strengths, family, self.runs()[candidate.columns_key])
 
     def runs(self) -> dict[str, NDArray[np.int64]]:
         """Every run of neighbouring taps of a backbone, every union of backbones, and their feature columns."""
@@ -145,14 +178,8 @@ class Study:
 
     def rounds_needed(self, algorithm: str) -> frozenset[int]:
         """Returns after how many rounds of an algorithm some method wants a head."""
-        return frozenset(need.rounds for need in self._trained(algorithm))
-
-    def folds_needed(self, algorithm: str) -> bool:
-        """Returns whether some method wants an algorithm's heads cross-validated: fold heads then train along."""
-        return any(need.folds for need in self._trained(algorithm))
-
-    def _trained(self, algorithm: str) -> list[Rounds]:
-        return [need for need in self.needs if isinstance(need, Rounds) and need.algorithm == algorithm]
+        trained = [need for need in self.needs if isinstance(need, Rounds) and need.algorithm == algorithm]
+        return frozenset(need.rounds for need in trained)
 
     def finished(self, heads: Float, adjusted: bool) -> Float:
         """Gradient heads on raw features, without their class prior if `adjusted` (Menon et al., ICLR 2021)."""

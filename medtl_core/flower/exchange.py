@@ -190,8 +190,8 @@ class GridHospitals(Hospitals):
 
         def check(message: Message) -> Reply:
             run, weight = self._grid.run.run_id, self.weights[site]
-            agreement, node = self._terms.agreement, delivery.node
-            expect = Expectation(site, weight, agreement, request.expect, node, run, private, request.check)
+            agreement, node, wanted = self._terms.agreement, delivery.node, request.expected(weight)
+            expect = Expectation(site, weight, agreement, wanted, node, run, private, request.check)
             reply = validate(message, expect)
             if reply.witness is not None and reply.witness.ledger == HOSPITAL and site not in self._signed:
                 raise RefusedError(

@@ -11,6 +11,9 @@ from medtl_core.errors import DataError
 from medtl_core.heads.statistics import TINY, Float
 from medtl_core.values import ABSENT
 
+#: Smallest class share a loss works with. A class without cases would otherwise be pushed away without limit.
+_SHARE = 1e-2
+
 
 @dataclass(frozen=True)
 class Training:
@@ -58,7 +61,7 @@ def with_bias(values: NDArray[np.floating[Any]], mean: Float, scale: Float) -> F
 
 def train(
     heads: Float, inputs: Float, label: NDArray[np.int64], training: Training, *, rng: np.random.Generator | None,
-    mine: NDArray[np.bool_] | None = None, control: Float | None = None,
+    control: Float | None = None,
 ) -> Float:  # fmt: skip
     """Returns a stack of heads after one round of local training, all stepping through the same batches.
 
@@ -68,7 +71,6 @@ def train(
         label: int [n].
         training: the round's recipe.
         rng: of the batch order; None where `training.shuffles` says that there is none.
-        mine: bool [M, n], the cases each head may see (a cross-validation head leaves out its fold); None = all.
         control: [M, C, d + 1] added to every gradient (SCAFFOLD, Karimireddy et al., ICML 2020: c - c_k), or None.
 
     Raises:
@@ -79,7 +81,6 @@ def train(
     stack, classes, width = heads.shape
     lesson = _Lesson(
         heads.reshape(-1, width), inputs, np.eye(classes)[label][:, None],
-        None if mine is None else mine.T.astype(np.float64),
         None if control is None else control.reshape(-1, width),
     )  # fmt: skip
     # the steps within the span of the cases need the products of all pairs of cases, but then fewer others
@@ -98,14 +99,12 @@ class _Lesson:
         start: [M * C, d + 1].
         inputs: [n, d + 1].
         onehot: [n, 1, C].
-        seen: float64 [n, M], 1 where a head may see the case, else 0; or None.
         shift: [M * C, d + 1] added to every gradient, or None.
     """
 
     start: Float
     inputs: Float
     onehot: Float
-    seen: Float | None
     shift: Float | None
 
     def error(self, logits: Float, rows: slice | NDArray[np.int64]) -> Float:
@@ -113,11 +112,7 @@ class _Lesson:
         cases = len(logits)
         residual = softmax(logits.reshape(cases, -1, self.onehot.shape[2]))
         residual -= self.onehot[rows]
-        if self.seen is None:
-            residual /= cases
-        else:  # a head's mean is over the cases of the batch that it may see
-            seen = self.seen[rows]
-            residual *= (seen / np.maximum(np.add.reduce(seen, axis=0), 1.0))[..., None]
+        residual /= cases
         return residual.reshape(cases, -1)
 
 
@@ -205,6 +200,11 @@ def loss_and_gradient(head: Float, inputs: Float, label: NDArray[np.int64], weig
     return loss, (residual * case_weight[:, None]).T @ inputs
 
 
+def log_share(counts: Float) -> Float:
+    """Returns the log share of each class [C], at least log `_SHARE`, also of a class without cases."""
+    return np.asarray(np.log(np.maximum(counts / counts.sum(), _SHARE)))
+
+
 def class_weights(counts: Float) -> Float:
     """Returns the weight of a case of each class so that classes count alike and the weights average to one.
 
@@ -224,6 +224,13 @@ def to_raw(head: Float, mean: Float, scale: Float, seen: NDArray[np.bool_] | Non
     if seen is not None:
         raw[..., ~seen, :-1], raw[..., ~seen, -1] = 0.0, ABSENT
     return raw
+
+
+def tempered(head: Float, temperature: float) -> Float:
+    """Returns a head [..., C, d + 1] with its logits times a factor; classes never seen keep their mark."""
+    scaled = head * temperature
+    scaled[..., -1] = np.where(head[..., -1] <= ABSENT, ABSENT, scaled[..., -1])
+    return scaled
 
 
 def local_head(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Float:

@@ -3,9 +3,13 @@
 Class counts, class sums and the Gram matrix give the pooled nearest mean, ridge and discriminant heads exactly
 (docs/methods.md; ridge: Fanì et al., ICML 2024; He et al., "AFL", CVPR 2025). Sent per fold they give exact federated
 cross-validation, because the training part of a fold is the total minus the fold.
+
+A hospital with fewer cases than features sends a square root of each fold's Gram matrix, which is smaller, and from
+which the same sums follow: with the singular value decomposition [X, 1] = U S V' of a fold, S V' and U' of what is
+summed over its cases.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +25,8 @@ ROUNDING = 1e-6
 
 #: Added to every standard deviation, so that a constant feature divides by something.
 TINY = 1e-6
+#: Singular values below this share of the largest are rounding.
+_RANK = 1e-12
 
 
 @dataclass(frozen=True)
@@ -83,16 +89,75 @@ def collect(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes
     return Statistics(onehot.sum(axis=0), onehot.T @ wide, wide.T @ wide)
 
 
-def pack(folds: list[Statistics]) -> Update:
-    """Returns the message of some folds: counts [F, C], sums [F, C, d], upper triangles of the Grams [F, d(d+1)/2]."""
-    counts, sums = np.stack([fold.counts for fold in folds]), np.stack([fold.sums for fold in folds])
-    return Update({"counts": counts, "sums": sums, "gram": np.stack([upper(fold.gram) for fold in folds])})
+@dataclass(frozen=True)
+class Root:
+    """A fold's cases [n, d], with a constant column behind, as basis @ rows.
+
+    Both have as many rows as the fold has cases. Directions that the cases do not span are zero in both, so that a sum
+    over cases told in the basis, basis.T @ terms, tells no more than rows.T @ basis.T @ terms, the sum over features.
+
+    Attributes:
+        basis: float64 [n, n].
+        rows: float64 [n, d + 1]; its Gram matrix is that of the cases.
+    """
+
+    basis: Float
+    rows: Float
+
+
+def is_few(cases: int, width: int) -> bool:
+    """Whether a hospital's folds travel as roots: it has no more cases than features."""
+    return cases <= width
+
+
+def roots(values: NDArray[np.floating[Any]], fold: NDArray[np.int64], folds: int) -> list[Root]:
+    """Returns the root of each fold of few cases [n, d]; the same cases give the same root every time."""
+    wide = np.column_stack([np.asarray(values, np.float64), np.ones(len(values))])
+    return [_root(wide[fold == index]) for index in range(folds)]
+
+
+def _root(cases: Float) -> Root:
+    if not len(cases):
+        return Root(np.zeros((0, 0)), cases)
+    left, size, right = np.linalg.svd(cases, full_matrices=False)
+    spans = size > _RANK * size[0]
+    return Root(left * spans, (size * spans)[:, None] * right)
+
+
+def pack(
+    values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int, fold: NDArray[np.int64], folds: int
+) -> Update:
+    """Returns the message of a hospital's cases [n, d] with labels and folds [n].
+
+    It holds counts [F, C] and, of few cases, rows [n, d + 1] and labels [n, C] of the roots, fold after fold; else sums
+    [F, C, d] and upper triangles of the Gram matrices, gram [F, d (d + 1) / 2].
+    """
+    onehot = np.eye(classes)[label]
+    counts = np.stack([onehot[fold == index].sum(axis=0) for index in range(folds)])
+    if is_few(len(values), values.shape[1]):
+        parts = roots(values, fold, folds)
+        labels = [part.basis.T @ onehot[fold == index] for index, part in enumerate(parts)]
+        rows = np.concatenate([part.rows for part in parts])
+        return Update({"counts": counts, "labels": np.concatenate(labels), "rows": rows})
+    whole = [collect(values[fold == index], label[fold == index], classes) for index in range(folds)]
+    sums, gram = np.stack([part.sums for part in whole]), np.stack([upper(part.gram) for part in whole])
+    return Update({"counts": counts, "sums": sums, "gram": gram})
 
 
 def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
-    """Returns the folds of a message made by `pack`, or of a sum of such messages."""
-    rows = zip(arrays["counts"], arrays["sums"], arrays["gram"], strict=True)
-    return [Statistics(counts, sums, square(packed, sums.shape[1])) for counts, sums, packed in rows]
+    """Returns the folds of a message made by `pack`."""
+    if "rows" in arrays:
+        parts = zip(*(by_fold(arrays[name], arrays["counts"]) for name in ("labels", "rows")), strict=True)
+        wide = [(labels.T @ rows, rows.T @ rows) for labels, rows in parts]
+        folds = zip(arrays["counts"], wide, strict=True)
+        return [Statistics(counts, sums[:, :-1], gram[:-1, :-1]) for counts, (sums, gram) in folds]
+    whole = zip(arrays["counts"], arrays["sums"], arrays["gram"], strict=True)
+    return [Statistics(counts, sums, square(packed, sums.shape[1])) for counts, sums, packed in whole]
+
+
+def by_fold(rows: Array, counts: Array) -> Sequence[Array]:
+    """Returns rows [n, ...] that lie fold after fold, fold by fold; counts [F, C] say how many each has."""
+    return np.split(rows, np.cumsum(np.maximum(counts.sum(axis=1), 0).astype(np.int64))[:-1])
 
 
 def contradiction(counts: Float, sums: Float, squares: Float, cases: int) -> str:
@@ -116,6 +181,19 @@ def contradiction(counts: Float, sums: Float, squares: Float, cases: int) -> str
     if (least > squares * (1.0 + ROUNDING) + ROUNDING).any():
         return "its sums of squares are less than its sums imply"
     return ""
+
+
+def untrue(arrays: Mapping[str, Array], cases: int) -> str:
+    """Returns why a message made by `pack` cannot be of a hospital with so many cases, or ""."""
+    counts = arrays["counts"]
+    if "rows" not in arrays:
+        return contradiction(counts, arrays["sums"], diagonal(arrays["gram"], arrays["sums"].shape[2]), cases)
+    parts = zip(*(by_fold(arrays[name], counts) for name in ("labels", "rows")), strict=True)
+    told = [(labels.T @ rows, (rows[:, :-1] ** 2).sum(axis=0)) for labels, rows in parts]
+    sums, squares = (np.stack(each) for each in zip(*told, strict=True))
+    if (np.abs(sums[:, :, -1] - counts) > ROUNDING * cases).any():  # the constant column, summed by class
+        return "its roots do not hold the cases it counts"
+    return contradiction(counts, sums[:, :, :-1], squares, cases)
 
 
 def diagonal(packed: Float, width: int) -> Float:

@@ -17,16 +17,13 @@ from medtl_core.federation.hospitals import Value
 from medtl_core.federation.rounds import Trained, recipe_config
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import Training, batches, class_weights, softmax, with_bias
+from medtl_core.heads.linear import Training, batches, class_weights, log_share, softmax, with_bias
 from medtl_core.heads.statistics import Float
 from medtl_core.rng import stream
 from medtl_core.values import Array, Head, Released, Update
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-#: Smallest class share a loss works with. A class without cases would otherwise be pushed away without limit.
-FLOOR = 1e-2
 
 
 @final
@@ -58,11 +55,6 @@ class Loss:
         residual = softmax(logits + self.offset)
         residual[np.arange(len(label)), label] -= 1.0
         return residual if self.weight is None else residual * self.weight[label][:, None]
-
-
-def log_share(counts: Float) -> Float:
-    """Returns the log share of each class [C], at least log `FLOOR`, also of a class without cases."""
-    return np.asarray(np.log(np.maximum(counts / counts.sum(), FLOOR)))
 
 
 #: Loss -> what it is for the class counts [C] of all hospitals. The log prior absorbs the imbalance, so that the plain

@@ -39,18 +39,14 @@ class LinearTrained(Trained):
 
 
 def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """One round of local training of a stack of heads [M, C, d + 1]; head m > 0 leaves out fold m - 1."""
+    """One round of local training of a stack of heads [M, C, d + 1]."""
     training = Training.of(config)
     inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
     stack = arrays["heads"].astype(np.float64)
-    mine = None
-    if len(stack) > 1:
-        fold = site.fold(len(stack) - 1)
-        mine = np.stack([np.full(len(fold), True), *(fold != index for index in range(len(stack) - 1))])
     control = arrays.get("control")
     shuffled = training.shuffles(len(site.label))
     trained = train(
-        stack, inputs, site.label, training, mine=mine,
+        stack, inputs, site.label, training,
         rng=stream(site.seed, "fit", site.name, int(config["round"])) if shuffled else None,
         control=None if control is None else control.astype(np.float64),
     )  # fmt: skip

@@ -6,7 +6,7 @@ hospitals apart. It costs one more sum, needs no case of an unseen hospital and 
 
 from dataclasses import dataclass
 
-from medtl_core.federation.feature_map import solve
+from medtl_core.federation.feature_map import Grid, solve
 from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.heads.closed_form import Discriminant
 from medtl_core.methods.nuisance_scatter import penalised, scatter
@@ -35,8 +35,8 @@ class NuisanceDiscriminant(Method):
         """See Method."""
         scatters, phase = study.once("nuisance", lambda: scatter(study)), f"validate-{self.name}"
         grid = GRID if self.cv else (PENALTY,)
-        candidates = {g: (Discriminant(), penalised(study.sums, scatters, g)) for g in grid}
-        heads = solve(study.features, candidates, phase)
+        grids = {g: Grid.of(Discriminant(), penalised(study.sums, scatters, g)) for g in grid}
+        heads = solve(study.features, grids, phase)
         best = min(grid, key=lambda g: heads[g].choice.loss)
         facts = {"penalty": best, **heads[best].facts}
         head = study.head(heads[best].affine, "discriminant-nuisance", facts)

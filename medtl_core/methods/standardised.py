@@ -5,7 +5,7 @@ Pattern Recognition 80, 2018). A hospital that did not train brings only unlabel
 its own moments.
 """
 
-from medtl_core.federation.feature_map import FeatureMap, solve, tasks_of
+from medtl_core.federation.feature_map import FeatureMap, Grid, solve, tasks_of
 from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.heads.closed_form import Discriminant
@@ -35,7 +35,7 @@ class StandardisedDiscriminant(Method):
         moments, problem = study.moments, study.problem
         reading = study.reading(STANDARDISED, {"mean": moments.mean, "scale": moments.scale}, width=problem.width)
         sums = reading.sums()
-        solved = solve(reading, {"": (Discriminant(), sums)})[""]
+        solved = solve(reading, {"": Grid.of(Discriminant(), sums)})[""]
         pooled, target = Alignment(moments.mean, moments.scale), Alignment(sums.whole.mean, sums.whole.scale)
         unseen = "moments of its own unlabelled batch"
         facts = {**solved.facts, "alignment": "standardised", "unseen_site": unseen}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medtl_core.federation.feature_map import solve
+from medtl_core.federation.feature_map import Grid, solve
 from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.methods.logme import logme
@@ -39,8 +39,8 @@ class TapDiscriminant(Method):
         reading = study.reading(TAPS, {"columns": columns}, width=len(columns))
         sums = reading.sums(phases[0])
         evidence = logme(sums.whole)  # refuses a single class before anything more is asked
-        candidates = {name: (FAMILIES[name], sums) for name in ("nearest-mean", "discriminant")}
-        nearest, best = solve(reading, candidates, phases[1]).values()
+        grids = {name: Grid.of(FAMILIES[name], sums) for name in ("nearest-mean", "discriminant")}
+        nearest, best = solve(reading, grids, phases[1]).values()
         wide = np.zeros((len(best.affine), study.problem.width + 1))
         wide[:, columns], wide[:, -1] = best.affine[:, :-1], best.affine[:, -1]
         scores = (-best.choice.loss, best.choice.balanced_accuracy, nearest.choice.balanced_accuracy, evidence)

@@ -51,7 +51,7 @@ def test_own_folder_gives_training_cases_only_when_the_server_judges(hospital, s
     assert (site.data.name, site.data.label.tolist(), len(site.data.test_label)) == ("north", [0, 1], 0)
     judged = open_site(settings.replace(test="sites"), node)
     assert judged.data.test_label.tolist() == [1]
-    assert judged.data.test_values.shape == (1, 80)
+    assert judged.data.test_values.shape == (1, 120)
     assert judged.agreement != site.agreement
 
 

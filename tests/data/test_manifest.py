@@ -3,8 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medtl_core.config import Settings
 from medtl_core.data.images import check_images, content_key, decode
 from medtl_core.data.manifest import read_manifest, read_numbers
+from medtl_core.data.source import open_source
 from medtl_core.errors import DataError
 from medtl_core.values import Task
 
@@ -102,6 +104,17 @@ def test_a_note_in_the_place_of_a_file_name_is_not_quoted(tmp_path: Path) -> Non
         with pytest.raises(DataError, match=r"ends in \.jpg") as caught:
             act()
         assert "Smith" not in str(caught.value)
+
+
+def test_measurements_stand_beside_images_where_they_are_asked_for(tmp_path: Path) -> None:
+    text = "path,label,patient_id,age,bp\na.png,x,1,40,?\nb.png,y,2,50,1e2\n"
+    settings = Settings(data="", data_path=str(manifest(tmp_path, text)), backbone="lite0+table", test_path="elsewhere")
+    source = open_source(settings)
+    np.testing.assert_array_equal(source.examples["table"], [[40, np.nan], [50, 100]])
+    assert source.columns == 2 and source.examples["path"][0].endswith("a.png")
+    assert "table" not in open_source(settings.replace(backbone="lite0")).examples.columns
+    with pytest.raises(DataError, match="'age' holds no number in line 3"):
+        read_manifest(manifest(tmp_path, text.replace("50", "old")), numbers=True)
 
 
 def test_numbers_keep_gaps_as_nan(tmp_path: Path) -> None:

@@ -62,6 +62,13 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 # --- what is computed
 
 
+def centre(maps: torch.Tensor) -> torch.Tensor:
+    """The mean of maps [n, c, h, w] under a Gaussian at their middle, as wide as .12 of the side."""
+    y, x = ((torch.arange(length) + 0.5) / length - 0.5 for length in maps.shape[2:])
+    weights = torch.exp(-(y[:, None] ** 2 + x[None] ** 2) / (2 * 0.12**2))
+    return (maps * weights).sum((2, 3)) / weights.sum()
+
+
 def test_features_are_those_of_timms_network_on_images_prepared_by_hand() -> None:
     import timm
 
@@ -81,10 +88,40 @@ def test_features_are_those_of_timms_network_on_images_prepared_by_hand() -> Non
         batch = torch.tensor(np.stack(turned).transpose(0, 3, 1, 2) * 2 - 1, dtype=torch.float32)
         with torch.no_grad():
             network(batch)
-        parts = [part for n in range(3) for part in (maps[n].mean((2, 3)), maps[n].flatten(2).std(2, correction=0))]
+        parts = [
+            part
+            for n in range(3)
+            for part in (maps[n].mean((2, 3)), maps[n].flatten(2).std(2, correction=0), centre(maps[n]))
+        ]
         np.testing.assert_allclose(row, torch.cat(parts, dim=1).mean(dim=0).numpy(), atol=1e-4, rtol=1e-4)
-    assert found.groups == (("4", 0, 80), ("7", 80, 240), ("10", 240, 464))
+    assert found.groups == (("4", 0, 120), ("7", 120, 360), ("10", 360, 696))
     assert found.values.dtype == np.float32
+
+
+def test_sizes_and_a_table_stand_beside_the_images() -> None:
+    sized = SMALL.replace(image_size="32+48")
+    images = pictures(2)
+    both = run(images, sized)
+    apart = [run(images, SMALL.replace(image_size=size)).values for size in (32, 48)]
+    np.testing.assert_array_equal(both.values, np.concatenate(apart, axis=1))
+    assert [name for name, _, _ in both.groups] == [f"random:lite0@{size}:{tap}" for size in (32, 48) for tap in (4, 7)]
+    examples = cases(images)
+    table = np.array([[1.5, np.nan], [-2.0, 4.0]])
+    known = Examples({**examples.columns, "table": table}, examples.task)
+    beside = SMALL.replace(backbone="random:lite0+table")
+    found = extract(known, feature_spec(beside, VIEWS, 2), beside)
+    np.testing.assert_array_equal(found.values[:, :-4], apart[0])
+    assert found.values[:, -4:].tolist() == [[1.5, 0.0, 0.0, 1.0], [-2.0, 0.0, 4.0, 0.0]]
+    assert found.groups[-1][0] == "table:table"
+    with pytest.raises(DataError, match="not a table"):
+        extract(examples, feature_spec(beside, VIEWS, 2), beside)
+
+
+def test_features_of_version_2_are_those_without_the_centre() -> None:
+    images = pictures(1)
+    now, then = run(images, SMALL), run(images, SMALL.replace(features="4+7@2"))
+    np.testing.assert_array_equal(then.values, np.delete(now.values, np.r_[80:120, 280:360], axis=1))
+    assert then.fingerprint != now.fingerprint
 
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +164,7 @@ def test_equal_images_are_computed_once_and_none_give_no_rows(counted: list[Any]
     assert len(counted) == 3
     assert values[0].tobytes() == values[2].tobytes() == values[5].tobytes()
     none = run(images[:0]).values
-    assert (none.shape, none.dtype) == ((0, 2 * (40 + 80)), np.float32)
+    assert (none.shape, none.dtype) == ((0, 3 * (40 + 80)), np.float32)
 
 
 # --- the cache

@@ -34,14 +34,16 @@ def pictures(count: int) -> Examples:
 
 def test_rich_plain_and_named_taps() -> None:
     rich = feature_spec(Settings(), VIEWS)
-    assert (rich.taps, rich.pooling, rich.size, rich.views) == (("4", "7", "10"), "mean+std", 224, VIEWS)
-    assert rich.width == 464
+    assert (rich.taps, rich.pooling, rich.size, rich.views) == (("4", "7", "10"), "mean+std+centre", 128, VIEWS)
+    assert rich.width == 696
     plain = feature_spec(Settings(features="plain"), VIEWS)
     assert (plain.taps, plain.pooling, plain.size, plain.views) == (("10",), "mean", 128, ("identity",))
     assert plain.groups == (("10", 0, 112),)
     named = feature_spec(Settings(features="10+4", image_size=96, views="one"), VIEWS)
-    assert (named.taps, named.pooling, named.size, named.views) == (("4", "10"), "mean+std", 96, ("identity",))
+    assert (named.taps, named.pooling, named.size, named.views) == (("4", "10"), "mean+std+centre", 96, ("identity",))
     assert feature_spec(Settings(), ()).views == ("identity",)
+    before = feature_spec(Settings(features="rich@2"), VIEWS)
+    assert (before.pooling, before.size, before.width, before.version) == ("mean+std", 224, 464, 2)
 
 
 def test_every_setting_that_decides_features_is_in_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +53,9 @@ def test_every_setting_that_decides_features_is_in_the_fingerprint(monkeypatch: 
         Settings(features="plain"),
         Settings(features="4+10"),
         Settings(image_size=96),
+        Settings(image_size="96+128"),
+        Settings(image_size="128+96"),
+        Settings(features="rich@2"),
         Settings(views="one"),
         Settings(backbone="random:lite0"),
         Settings(backbone="random:resnet18"),
@@ -77,7 +82,8 @@ def test_every_setting_that_decides_features_is_in_the_fingerprint(monkeypatch: 
         ({"backbone": "lite0", "features": "4+4"}, "names a tap twice"),
         ({"backbone": "lite1"}, "did you mean 'lite0'"),
         ({"image_size": 31}, "image-size=31 must be from 32 to 2048"),
-        ({"backbone": "random:lite0+table"}, "a table has no backbone to join"),
+        ({"image_size": "64+31"}, "image-size=31 must be from 32 to 2048"),
+        ({"features": "rich@1"}, "of the versions 2 to 3"),
         ({"backbone": "random:lite0+random:lite0"}, "names a backbone twice"),
         ({"backbone": "random:lite0+random:lite1"}, "did you mean 'lite0'"),
         ({"features": "4+10"}, "has no tap '4'"),
@@ -112,7 +118,7 @@ def test_features_stand_side_by_side_and_each_backbone_has_its_own_rows(
     monkeypatch.setattr(module, "_reader", refuse)
     alone = [extract(examples, feature_spec(one, VIEWS), one).values for one in (lite, squeeze)]
     np.testing.assert_array_equal(joined.values, np.concatenate(alone, axis=1))
-    assert joined.groups == (("random:lite0:4", 0, 80), (f"{SQUEEZE}:4", 80, 336))
+    assert joined.groups == (("random:lite0:4", 0, 120), (f"{SQUEEZE}:4", 120, 504))
     turned = settings.replace(backbone=f"{SQUEEZE}+random:lite0")
     other = extract(examples, feature_spec(turned, VIEWS), turned)  # another combination of the same rows
     np.testing.assert_array_equal(other.values, np.concatenate(alone[::-1], axis=1))
@@ -124,7 +130,7 @@ def test_words_go_for_each_backbone_or_for_one() -> None:
     rich = feature_spec(Settings(backbone=both), VIEWS)
     assert isinstance(rich, JoinedSpec)
     assert [record.taps for record in rich.records] == [("4", "7", "10"), ("layer2", "layer3")]
-    assert rich.width == 464 + 768 == rich.groups[-1][2]
+    assert rich.width == 696 + 1152 == rich.groups[-1][2]
     plain = feature_spec(Settings(backbone=both, features="plain"), VIEWS)
     assert [(name, stop) for name, _, stop in plain.groups] == [
         ("random:lite0:10", 112), ("random:resnet18:layer3", 368)

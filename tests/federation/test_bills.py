@@ -17,10 +17,10 @@ from server.app import app as server_app
 from tests.memory import PROBLEM
 
 NAMES = (
-    "fedavg-2", "fedavg-20-adjusted", "scaffold-3", "fedlogit-2", "ridge", "discriminant", "auto", "metric",
-    "ensemble-stacked",
+    "fedavg-2", "fedavg-20-adjusted", "scaffold-3", "fedlogit-2", "ridge", "discriminant", "logistic-5", "auto",
+    "metric", "ensemble-stacked",
 )  # fmt: skip
-OTHERS = "fedavg-5,fedavg-22,scaffold-5,fedlogit-4,nearest-mean,auto,ensemble-stacked"
+OTHERS = "fedavg-5,fedavg-22,logistic-3,scaffold-5,fedlogit-4,nearest-mean,auto,ensemble-stacked"
 
 
 def billed(hospitals: MemoryHospitals, methods: str, name: str) -> tuple[Cost, MemoryHospitals]:

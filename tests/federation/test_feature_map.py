@@ -7,7 +7,7 @@ import pytest
 from scipy.special import log_softmax
 from sklearn.metrics import recall_score
 
-from medtl_core.federation.feature_map import IDENTITY, FeatureMap, Reading, solve, tasks_of
+from medtl_core.federation.feature_map import IDENTITY, FeatureMap, Grid, Reading, solve, tasks_of
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import all_tasks
 from medtl_core.heads.closed_form import FAMILIES
@@ -28,7 +28,7 @@ MAPS: list[tuple[FeatureMap, Mapping[str, np.ndarray], int]] = [
 
 @pytest.fixture
 def hospitals() -> MemoryHospitals:
-    sizes = {"a": 30, "b": 21, "c": 24}
+    sizes = {"a": 30, "b": 21, "c": 24, "d": 3}  # one sends roots
     return MemoryHospitals([make_site(name, cases) for name, cases in sizes.items()])
 
 
@@ -38,13 +38,14 @@ def test_the_head_is_the_cross_validated_one_of_the_pooled_cases(
 ) -> None:
     reading = Reading(hospitals, 5, map_, sent, width, 3)
     sums = reading.sums("counted")
-    solved = solve(reading, {name: (family, sums) for name, family in FAMILIES.items()}, "judged")
+    grids = {name: Grid.of(family, sums) for name, family in FAMILIES.items()}
+    solved = solve(reading, grids, "judged")
     exchanges = [(map_.task("statistics"), "counted"), (map_.task("validate"), "judged")]
     assert [(request.task, request.phase) for request in hospitals.asked] == exchanges
-    shapes = {name: spec.shape for request in hospitals.asked for name, spec in request.expect.items()}
-    assert shapes == {  # sums, and nothing else
+    specs = [request.expected(cases).items() for request in hospitals.asked for cases in (3, 30)]
+    assert {name: spec.shape for one in specs for name, spec in one} == {  # sums, and nothing else
         "counts": (5, 3), "sums": (5, 3, width), "gram": (5, width * (width + 1) // 2),
-        "losses": (18, len(TEMPERATURES), 3), "hits": (18, 3),
+        "labels": (3, 3), "rows": (3, width + 1), "losses": (18, len(TEMPERATURES), 3), "hits": (18, 3),
     }  # fmt: skip
     assert tasks_of(map_).keys() <= all_tasks().keys()
     sites = hospitals.sites.values()

@@ -2,8 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medtl_core.federation.folds import total
-from medtl_core.heads.statistics import collect, pack, unpack
+from medtl_core.heads.statistics import collect, pack, roots, unpack, untrue
 from medtl_core.rng import stream
 
 VALUES = np.array([[1.0, 0.0], [3.0, 2.0], [5.0, 1.0]])
@@ -31,13 +30,41 @@ def test_standardised_equals_statistics_of_standardised_features() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(cases=st.integers(1, 40), width=st.integers(1, 7), cut=st.integers(0, 40), seed=st.integers(0, 99))
-def test_sum_of_messages_is_the_pooled_message(cases: int, width: int, cut: int, seed: int) -> None:
+@given(cases=st.integers(1, 40), width=st.integers(1, 20), folds=st.integers(2, 5), seed=st.integers(0, 99))
+def test_a_message_holds_the_sums_of_each_fold(cases: int, width: int, folds: int, seed: int) -> None:
     rng = stream(seed, "test")
-    values, label = rng.standard_normal((cases, width)), rng.integers(0, 3, cases)
-    parts = [collect(values[rows], label[rows], 3) for rows in (slice(0, cut), slice(cut, None))]
-    summed, pooled = unpack(total(pack([part]).arrays for part in parts))[0], collect(values, label, 3)
-    np.testing.assert_allclose(summed.gram, pooled.gram, rtol=1e-10, atol=1e-10)
-    np.testing.assert_array_equal(summed.gram, summed.gram.T)
-    assert summed.counts.tolist() == pooled.counts.tolist()
-    np.testing.assert_allclose((pooled - parts[0]).sums, parts[1].sums, atol=1e-9)
+    values, label, fold = (
+        rng.standard_normal((cases, width)) + 5,
+        rng.integers(0, 3, cases),
+        rng.integers(0, folds, cases),
+    )
+    update = pack(values, label, 3, fold, folds)
+    assert ("gram" in update.arrays) == (cases > width)
+    parts = unpack(update.arrays)
+    for index, part in enumerate(parts):
+        known = collect(values[fold == index], label[fold == index], 3)
+        np.testing.assert_allclose(part.gram, known.gram, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(part.sums, known.sums, rtol=1e-10, atol=1e-10)
+        assert part.counts.tolist() == known.counts.tolist()
+    pooled = collect(values, label, 3)
+    np.testing.assert_allclose((pooled - parts[0]).sums, sum(parts[2:], start=parts[1]).sums, atol=1e-9)
+
+
+def test_a_root_tells_equal_cases_as_their_sum() -> None:
+    """What is summed over cases is told in a fold's basis; cases that features cannot tell apart are not told apart."""
+    values = stream(0, "root").standard_normal((3, 6))[[0, 1, 2, 1]]
+    (root,) = roots(values, np.zeros(4, np.int64), 1)
+    np.testing.assert_allclose(root.basis @ root.rows, np.column_stack([values, np.ones(4)]), atol=1e-12)
+    one, other = np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 5.0, 3.0, 1.0])  # the same sums over features
+    np.testing.assert_allclose(root.basis.T @ one, root.basis.T @ other, atol=1e-12)
+    assert np.linalg.matrix_rank(root.basis) == 3
+
+
+def test_roots_that_cannot_be_true_are_named() -> None:
+    rng = stream(0, "untrue")
+    values, label, fold = rng.standard_normal((5, 8)), np.array([0, 1, 1, 2, 0]), np.array([0, 0, 1, 1, 1])
+    told = dict(pack(values, label, 3, fold, 2).arrays)
+    assert untrue(told, 5) == ""
+    assert "do not add up" in untrue(told, 6)
+    assert "do not hold the cases" in untrue({**told, "labels": 2.0 * told["labels"]}, 5)
+    assert "do not hold the cases" in untrue({**told, "counts": told["counts"][::-1]}, 5)

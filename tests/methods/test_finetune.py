@@ -62,7 +62,7 @@ def test_rounds_of_one_variant_share_a_course() -> None:
     alone = make_study("finetune-head-1")
     first, same = (one.heads[""] for one in (outcomes[0], alone.outcome(alone.methods[0])))
     assert isinstance(first, Head) and isinstance(same, Head)
-    assert first.weight.tobytes() == same.weight.tobytes() and first.weight.shape == (3, 80)
+    assert first.weight.tobytes() == same.weight.tobytes() and first.weight.shape == (3, 120)
 
 
 def test_a_transformer_learns_through_lora_on_its_linear_layers() -> None:
@@ -75,7 +75,7 @@ def test_a_transformer_learns_through_lora_on_its_linear_layers() -> None:
 
 
 def test_a_tuned_model_needs_images_of_its_own_features() -> None:
-    model, values = tuned(make_study("lpft-last-1")), np.zeros((1, 80))
+    model, values = tuned(make_study("lpft-last-1")), np.zeros((1, 120))
     with pytest.raises(DataError, match="reads images"):
         model.logits(values)
     with pytest.raises(WeightsError, match="tuned from features"):

@@ -64,10 +64,10 @@ def public() -> PublicMap:
 def message(seed: int = 0, *, length: float = 1.0) -> dict[str, Array]:
     """A map, blocks at their start and some head."""
     rng = np.random.default_rng(seed)
-    map_ = {"mean": rng.standard_normal(80) * 0.1, "scale": rng.uniform(0.5, 2.0, 80)}
+    map_ = {"mean": rng.standard_normal(120) * 0.1, "scale": rng.uniform(0.5, 2.0, 120)}
     head = {"head.weight": length * rng.standard_normal((3, 4)), "head.bias": length * rng.standard_normal(3)}
     start = start_of(open_blocks(SETTINGS, VIEWS, "last"))
-    basis = np.linalg.qr(rng.standard_normal((80, 4)))[0]
+    basis = np.linalg.qr(rng.standard_normal((120, 4)))[0]
     return {**map_, "basis": basis, "weights": np.array([0.25, 1.0, 0.5]), **start, **head}
 
 
@@ -114,7 +114,7 @@ def pictured(rows: np.ndarray, patients: np.ndarray, label: np.ndarray) -> SiteD
         "image": images()[rows],
     }  # fmt: skip
     own = Material(Examples(columns, cases().task), SETTINGS, VIEWS)
-    values, nobody = np.zeros((len(rows), 80), np.float32), np.zeros(0, np.int64)
+    values, nobody = np.zeros((len(rows), 120), np.float32), np.zeros(0, np.int64)
     return SiteData(
         "north", values, label, patients, values[:0], nobody, patients[:0], 3, 0, own, own.take(nobody)
     )  # fmt: skip

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from medtl_core.backbones.taps import centre_weights
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.federation.tasks import SiteData
-from medtl_core.methods.balanced import log_share
+from medtl_core.heads.linear import log_share
 from medtl_core.methods.finetune.activations import Inputs
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.client import TuningRecipe, split, tune
@@ -64,7 +65,8 @@ def test_one_step_is_the_step_of_plain_torch() -> None:
     for layer in (block.conv_pw, block.bn1, block.conv_dw, block.bn2, block.conv_pwl):
         out = layer(out)  # type: ignore[operator]
     flat = (out + maps).flatten(2)
-    features = torch.cat([flat.mean(2), flat.var(2, unbiased=False).sqrt()], dim=1)
+    centre = flat @ torch.from_numpy(centre_weights(*maps.shape[2:]))
+    features = torch.cat([flat.mean(2), flat.var(2, unbiased=False).sqrt(), centre], dim=1)
     standard = (features - torch.tensor(arrays["mean"])) / torch.tensor(arrays["scale"])
     logits = standard @ head[:, :-1].T + head[:, -1] + torch.tensor(log_share(arrays["counts"]), dtype=torch.float32)
     nn.functional.cross_entropy(logits, torch.tensor(site.label)).backward()
@@ -127,13 +129,13 @@ def test_the_epoch_that_the_watching_cases_like_best_is_kept(monkeypatch: pytest
     np.testing.assert_array_equal(released.update.arrays["head"], arrays["head"])
     easy = replace(site, label=np.zeros(12, np.int64))  # one class: every step helps every case
     good = TuningRecipe(scope="head", epochs=3, batch_size=2, rate=0.01)
-    shared = {**start(easy, good), "mean": np.zeros(80), "counts": np.ones(3)}
+    shared = {**start(easy, good), "mean": np.zeros(120), "counts": np.ones(3)}
     assert answer(easy, good, shared).metrics["epoch"] == 3
 
 
 def test_a_hospital_with_one_case_takes_part() -> None:
     site, recipe = make_site("a", 1), TuningRecipe(scope="last", epochs=2)
-    arrays = {**start(site, recipe, 0.1), "scale": np.ones(80)}
+    arrays = {**start(site, recipe, 0.1), "scale": np.ones(120)}
     after = answer(site, recipe, arrays).update.arrays
     assert all(np.isfinite(array).all() for array in after.values())
     assert not np.array_equal(after["head"], arrays["head"])

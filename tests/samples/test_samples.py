@@ -30,7 +30,7 @@ from tests.manifest import write_manifest
 
 SAMPLES = Path(__file__).parent / "8906598"
 PHANTOM: Mapping[str, Any] = {
-    "data": "phantom", "sites": 2, "shots": 24, "image-size": 32, "features": "0", "folds": 2, "bootstrap": 20,
+    "data": "phantom", "sites": 2, "shots": 24, "image-size": 32, "features": "0@2", "folds": 2, "bootstrap": 20,
 }  # fmt: skip
 PERSONAL = ("fedper-3", "fedbn-3", "ditto-3", "interpolated", "prior-own")
 TABLES: Mapping[str, Any] = {

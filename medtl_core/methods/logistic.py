@@ -1,0 +1,193 @@
+"""Logistic regression on all hospitals' cases, exact and cross-validated, in a handful of exchanges.
+
+Hospitals sum the gradients of one stack of heads: for each penalty that of all cases and, for the cross-validation,
+those without each fold. The server takes the steps (`heads.logistic`). The loss absorbs the prior of all hospitals, so
+that the plain logits are those of balanced classes (logit-adjusted loss, Menon et al., ICLR 2021).
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medtl_core.federation.feature_map import Grid
+from medtl_core.federation.hospitals import ArraySpec, Request
+from medtl_core.federation.method import Candidates, Method, Outcome, Share, Study
+from medtl_core.federation.rounds import ROUNDS
+from medtl_core.federation.tasks import Arrays, Config, SiteData
+from medtl_core.heads.linear import log_share, to_raw, with_bias
+from medtl_core.heads.logistic import PENALTIES, Curvature, Descent, errors, slope_at_zero
+from medtl_core.heads.statistics import ROUNDING, Float, is_few, roots
+from medtl_core.values import Array, Released, Update
+
+#: Exchanges unless stated.
+USUAL = 5
+
+
+@dataclass(frozen=True)
+class Penalised(Candidates):
+    """A need: the logistic head after so many exchanges, at every penalty (phase "logistic-R")."""
+
+    rows = True
+
+    rounds: int = USUAL
+
+    @classmethod
+    def after(cls, rounds: int, columns_key: str = "") -> "Penalised":
+        """Returns the need."""
+        return cls(f"logistic-{rounds}", columns_key, rounds)
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """The penalties."""
+        return PENALTIES
+
+    def grid(self, study: Study) -> Grid:
+        """See Candidates: all that some method declared go through the same exchanges."""
+        return study.once(self.family, lambda: _Exchanges(study, self.rounds, self._together(study)).grids())[self]
+
+    def bill(self, study: Study, count: int = 1) -> dict[str, Share]:
+        """Returns the bill of the exchanges for a method that needs `count` choices of columns."""
+        exchanges = _Exchanges(study, self.rounds, self._together(study))
+        return {self.family: exchanges.share(count)}
+
+    def _together(self, study: Study) -> tuple["Penalised", ...]:
+        same = [need for need in study.needs if isinstance(need, Penalised) and need.rounds == self.rounds]
+        return tuple(dict.fromkeys(same)) or (self,)
+
+
+@dataclass(frozen=True)
+class _Exchanges:
+    """The exchanges in which some choices of columns are solved side by side."""
+
+    study: Study
+    rounds: int
+    needs: tuple[Penalised, ...]
+
+    def grids(self) -> dict[Penalised, Grid]:
+        """Returns what each choice of columns gave."""
+        start = time.thread_time()
+        study, whole = self.study, self.study.statistics
+        sets, every = (whole, *study.sums.without), np.arange(study.problem.width)
+        columns = [study.runs()[need.columns_key] if need.columns_key else every for need in self.needs]
+        standard, mean, scale = whole.standardised(), whole.mean, whole.scale
+        bounds = [Curvature.of(standard, each) for each in columns]
+        begin = Descent.start(len(sets), len(study.problem.classes), len(every))
+        first = np.stack([slope_at_zero(part, mean, scale) for part in sets])[:, None]
+        ways = [begin.stepped(np.broadcast_to(first, begin.heads.shape), bound) for bound in bounds]
+        fixed = {"mean": mean, "scale": scale, "offset": np.stack([log_share(part.counts) for part in sets])}
+        for _ in range(self.rounds):
+            heads = np.concatenate([way.ahead for way in ways], axis=1).astype(np.float32)
+            gradients = np.split(self._gradient({**fixed, "heads": heads}), len(ways), axis=1)
+            ways = [way.stepped(slope, bound) for way, slope, bound in zip(ways, gradients, bounds, strict=True)]
+        raw = [
+            np.stack(
+                [to_raw(heads, mean, scale, part.counts > 0.5) for heads, part in zip(way.heads, sets, strict=True)]
+            )
+            for way in ways
+        ]
+        cpu = (time.thread_time() - start) / len(ways)
+        return {
+            need: Grid(PENALTIES, heads[0], heads[1:], whole.counts, cpu)
+            for need, heads in zip(self.needs, raw, strict=True)
+        }
+
+    def _gradient(self, arrays: Arrays) -> Float:
+        """The gradient [S, H, C, d + 1] of the mean log-loss, over the cases of the hospitals that answer."""
+        sets, stack, classes, wide = arrays["heads"].shape
+        known = self.study.sums.rows
+
+        def shapes(cases: int) -> dict[str, ArraySpec]:
+            counts = {"cases": ArraySpec((sets,), least=0.0, most=cases, step=1.0)}
+            if known and is_few(cases, wide - 1):
+                most = np.sqrt(cases) * (1.0 + ROUNDING)  # a direction of a case's error, which is at most one
+                return {**counts, "rows": ArraySpec((cases, sets - 1, stack, classes), "float32", -most, most)}
+            return {**counts, "gradient": ArraySpec((sets, stack, classes, wide), "float32")}
+
+        total, seen, phase = np.zeros((sets, stack, classes, wide)), np.zeros(sets), f"logistic-{self.rounds}"
+        request = Request("logistic_gradient", arrays, {"in-rows": bool(known)}, phase=phase, by_cases=shapes)
+        for reply in self.study.hospitals.ask(request):
+            if "gradient" in reply.arrays:
+                total += reply.arrays["gradient"]
+            elif reply.site in known:
+                total += _told(reply.arrays["rows"], known[reply.site], arrays)
+            else:  # its sums never came
+                continue
+            seen += reply.arrays["cases"]
+        return total / np.maximum(seen, 1.0)[:, None, None, None]
+
+    def share(self, count: int) -> Share:
+        """What a method that needs `count` of the choices would have cost alone."""
+        study, heads = self.study, len(PENALTIES)
+        sets, classes, width = study.settings.folds + 1, len(study.problem.classes), study.problem.width
+        whole, weights = 4 * sets * classes * (width + 1), study.hospitals.weights.values()
+        few = [cases for cases in weights if study.sums.rows and is_few(cases, width)]
+        up = 4 * (sets - 1) * classes * sum(few) + whole * (len(weights) - len(few))
+        return Share.among(heads * count, heads * len(self.needs), up=up / max(len(weights), 1), down=whole)
+
+
+def _told(told: Array, rows: Sequence[Float], arrays: Arrays) -> Float:
+    """The gradient [S, H, C, d + 1] of a hospital that tells it in the basis of its roots."""
+    sets, parts = len(arrays["heads"]), np.split(told, np.cumsum([len(part) for part in rows])[:-1])
+    total = np.zeros(arrays["heads"].shape)
+    for fold, (raw, error) in enumerate(zip(rows, parts, strict=True)):
+        standard = np.concatenate([(raw[:, :-1] - raw[:, -1:] * arrays["mean"]) / arrays["scale"], raw[:, -1:]], axis=1)
+        total[_without(fold, sets)] += np.tensordot(error.astype(np.float64), standard, axes=(0, 0))
+    return total
+
+
+def _without(fold: int, sets: int) -> list[int]:
+    """The sets of cases that hold a fold."""
+    return [index for index in range(sets) if index != fold + 1]
+
+
+def logistic_gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
+    """Summed gradients of heads [S, H, C, d + 1] on inputs standardised by `mean` and `scale`, plus `offset` [S, C].
+
+    Set 0 holds all cases, set s > 0 those outside fold s - 1. A hospital with few cases, whose roots the server keeps
+    ("in-rows"), tells each sum in the basis of the fold's root, `rows` [n, S - 1, H, C] for the sets that hold it;
+    others tell `gradient` [S, H, C, d + 1]. Beside stand the `cases` [S] of each set.
+    """
+    heads, folds = arrays["heads"].astype(np.float64), len(arrays["heads"]) - 1
+    fold, inputs = site.fold(folds), with_bias(site.values, arrays["mean"], arrays["scale"])
+    error = errors(heads, arrays["offset"], inputs, site.label, fold)
+    cases = np.array([len(fold), *(np.sum(fold != index) for index in range(folds))], np.float64)
+    if not (config["in-rows"] and is_few(len(inputs), site.values.shape[1])):
+        gradient = np.tensordot(error, inputs, axes=(0, 0)).astype(np.float32)
+        return Released(Update({"cases": cases, "gradient": gradient}))
+    told = [
+        np.tensordot(root.basis.T, error[fold == index][:, _without(index, folds + 1)], axes=(1, 0))
+        for index, root in enumerate(roots(site.values, fold, folds))
+    ]
+    return Released(Update({"cases": cases, "rows": np.concatenate(told).astype(np.float32)}))
+
+
+@dataclass(frozen=True)
+class Logistic(Method):
+    """Logistic regression on all cases, for balanced classes; penalty and temperature by cross-validation.
+
+    Attributes:
+        rounds: exchanges of gradients.
+    """
+
+    syntax = f"logistic(?:{ROUNDS})?"
+    example = "logistic-5"
+
+    rounds: int = USUAL
+
+    def needs(self, study: Study) -> tuple[Candidates, ...]:
+        """See Method."""
+        return (Penalised.after(self.rounds),)
+
+    def outcome(self, study: Study) -> Outcome:
+        """See Method."""
+        need = Penalised.after(self.rounds)
+        solved = study.chosen(need)
+        facts = {"exchanges": self.rounds, **solved.facts}
+        bill = {**study.closed_bill([need]), **need.bill(study)}
+        return Outcome({"": study.head(solved.affine, "logistic", facts)}, bill, solved.server_cpu, facts)
+
+
+METHODS = (Logistic,)
+TASKS = {logistic_gradient.__name__: logistic_gradient}
