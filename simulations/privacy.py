@@ -92,7 +92,7 @@ def table(out: Path) -> str:
             done = {seed: 100 * accuracy for seed, accuracy in accuracies.items() if accuracy is not None}
             figures.setdefault((cell.data, cell.mode, method), {}).setdefault(cell.epsilon, {}).update(done)
     parts = []
-    for data in DATA:
+    for data in dict.fromkeys(data for data, _, _ in figures):
         rows = []
         for (name, mode, method), row in figures.items():
             if name == data:
@@ -102,7 +102,8 @@ def table(out: Path) -> str:
         for mode in ("secure", "open"):
             some = {method: row for (name, kind, method), row in figures.items() if (name, kind) == (data, mode)}
             rivals = ({method: row.get(epsilon, {}) for method, row in some.items()} for epsilon in EPSILONS)
-            rows.append((f"`{AUTO}` minus the best of the others", mode, *(against_best(one, AUTO) for one in rivals)))
+            ahead = (against_best(row, AUTO) for row in rivals)
+            rows += [(f"`{AUTO}` minus the best of the others", mode, *ahead)] if len(some) > 1 else []
         title = f"### {data}: balanced accuracy by epsilon, delta 1e-5"
         parts.append(f"{title}\n\n{markdown(('method', 'sum', *(f'{epsilon:g}' for epsilon in EPSILONS)), rows)}")
     return "\n\n".join(parts)
@@ -113,10 +114,10 @@ def jobs(chosen: argparse.Namespace) -> list[Job]:
     sets, modes = chosen.sets.split(","), chosen.modes.split(",")
     epsilons, asked = [0.0, *(float(word) for word in chosen.epsilons.split(","))], []
     for cell in cells(chosen.seeds):
-        only = {} if cell.mode == NOT_PRIVATE else {"methods": chosen.methods}
         if cell.data in sets and cell.mode in modes and cell.epsilon in epsilons:
-            values = settings({**cell.settings(chosen.data), **only})
-            asked.append(Job(cell.folder(chosen.out.absolute()), values))
+            methods = ",".join(cell.methods) if cell.mode == NOT_PRIVATE else chosen.methods
+            values = {**cell.settings(chosen.data), "methods": methods}
+            asked.append(Job(cell.folder(chosen.out.absolute()), settings(values)))
     return asked
 
 
@@ -135,10 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := sorted(set(chosen.sets.split(",")) - set(DATA)):
         parser.error(f"--sets knows {', '.join(DATA)}, not {', '.join(unknown)}")
     asked = jobs(chosen)
-    if short := [
-        job.name for job in asked if job.done and set(job.settings.methods.split(",")) - set(records(job.folder))
-    ]:
-        print(f"{len(short)} cells, such as {short[0]}, are done without all these methods, and are not run again")
+    if short := [job for job in asked if job.done and not {*job.settings.methods.split(",")} <= {*records(job.folder)}]:
+        print(f"{len(short)} cells, such as {short[0].name}, are done without all these methods and not run again")
     return carry_out(parser, chosen, asked, "privacy")
 
 
