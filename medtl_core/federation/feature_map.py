@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medtl_core.federation.hospitals import ArraySpec, Check, Hospitals, Request
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
-from medtl_core.heads.closed_form import Family
+from medtl_core.heads.closed_form import Family, widened
 from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
 from medtl_core.heads.linear import tempered
 from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, unpack, untrue
@@ -94,11 +94,14 @@ class Grid:
     server_cpu: float
 
     @classmethod
-    def of(cls, family: Family, sums: Sums) -> Self:
-        """Returns the heads of a closed-form family."""
-        start = time.thread_time()
-        whole, without = family.heads(sums.whole), np.stack([family.heads(part) for part in sums.without])
-        return cls(family.strengths, whole, without, sums.whole.counts, time.thread_time() - start)
+    def of(cls, family: Family, sums: Sums, columns: NDArray[np.int64] | None = None) -> Self:
+        """Returns the heads of a closed-form family, as wide as all features where they read some columns only."""
+        start, parts, width = time.thread_time(), [sums.whole, *sums.without], sums.whole.sums.shape[1]
+        if columns is None:
+            heads = [family.heads(part) for part in parts]
+        else:
+            heads = [widened(family.heads(part.select(columns)), columns, width) for part in parts]
+        return cls(family.strengths, heads[0], np.stack(heads[1:]), sums.whole.counts, time.thread_time() - start)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,6 @@ from medtl_core.errors import DataError
 from medtl_core.heads.statistics import TINY, Float
 from medtl_core.values import ABSENT
 
-#: Smallest class share a loss works with. A class without cases would otherwise be pushed away without limit.
-_SHARE = 1e-2
-
 
 @dataclass(frozen=True)
 class Training:
@@ -179,41 +176,6 @@ def softmax(logits: Float) -> Float:
     np.exp(shifted, out=shifted)
     shifted /= np.add.reduce(shifted, axis=-1, keepdims=True)
     return shifted
-
-
-def loss_and_gradient(head: Float, inputs: Float, label: NDArray[np.int64], weight: Float) -> tuple[float, Float]:
-    """Returns the summed class-weighted log-loss and its gradient [C, d + 1]; sums over hospitals are the pooled ones.
-
-    Args:
-        head: [C, d + 1].
-        inputs: [n, d + 1].
-        label: int [n].
-        weight: [C], weight of a case of each class.
-    """
-    logits, rows, case_weight = inputs @ head.T, np.arange(len(label)), weight[label]
-    logits = logits - logits.max(axis=1, keepdims=True)
-    exponent = np.exp(logits)
-    total = exponent.sum(axis=1)
-    loss = float(case_weight @ (np.log(total) - logits[rows, label]))
-    residual = exponent / total[:, None]
-    residual[rows, label] -= 1.0
-    return loss, (residual * case_weight[:, None]).T @ inputs
-
-
-def log_share(counts: Float) -> Float:
-    """Returns the log share of each class [C], at least log `_SHARE`, also of a class without cases."""
-    return np.asarray(np.log(np.maximum(counts / counts.sum(), _SHARE)))
-
-
-def class_weights(counts: Float) -> Float:
-    """Returns the weight of a case of each class so that classes count alike and the weights average to one.
-
-    Example:
-        >>> class_weights(np.array([1.0, 3.0, 0.0])).tolist()
-        [2.0, 0.6666666666666666, 0.0]
-    """
-    seen = counts > 0
-    return np.asarray(np.where(seen, counts.sum() / (max(int(seen.sum()), 1) * np.maximum(counts, 1.0)), 0.0))
 
 
 def to_raw(head: Float, mean: Float, scale: Float, seen: NDArray[np.bool_] | None = None) -> Float:
