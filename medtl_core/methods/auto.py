@@ -2,7 +2,8 @@
 
 The mean of the log-probabilities of discriminant and logistic regression is an affine head again, for it is the mean of
 their logits. With few cases, a choice among many candidates is worth less than one good candidate (docs/methods.md); so
-another one is taken only where its loss on the same held-out cases is lower by more than a standard error.
+another one, or the mean on images of two sizes, is taken only where its loss on the same held-out cases is lower by
+more than a standard error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,17 +52,18 @@ class Auto(Method):
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:
         """See Method."""
-        keys = ("", *_sizes(study.problem.groups).values())
+        keys = _columns(study.problem.groups).values()
         return tuple(need for key in keys for need in (Candidates("discriminant", key), Penalised.after(USUAL, key)))
 
     def outcome(self, study: Study) -> Outcome:
         """See Method: one exchange beyond the two heads' own says how far the candidates lie apart."""
         needs = self.needs(study)
         solved = {need: study.solved(need) for need in needs}
-        first = {need.family: solved[need] for need in needs[:2]}
-        heads = {MEAN: list(first.values()), **{family: [head] for family, head in first.items()}}
-        for size, key in _sizes(study.problem.groups).items():
-            heads[f"{MEAN}@{size}"] = [head for need, head in solved.items() if need.columns_key == key]
+        heads = {
+            name: [head for need, head in solved.items() if need.columns_key == key]
+            for name, key in _columns(study.problem.groups).items()
+        }
+        heads |= {need.family: [solved[need]] for need in needs[:2]}
         taken, facts = _taken(study, heads)
         parts = {need.family: head.facts for need, head in solved.items() if any(head is one for one in heads[taken])}
         facts = {"chosen": taken, **facts, "parts": parts}
@@ -93,16 +95,17 @@ def _taken(study: Study, heads: Mapping[str, Sequence[Solved]]) -> tuple[str, di
     return min(better, key=lambda name: loss[name]) if better else MEAN, {"losses": loss, "gains": gains}
 
 
-def _sizes(groups: Sequence[tuple[str, int, int]]) -> dict[str, str]:
-    """Each of several image sizes, with the key of its columns and of those that have no size (a table's)."""
-    own = {name: name.rpartition(":")[0].rpartition("@")[2] for name, _, _ in groups if "@" in name}
-    sizes = [size for size in dict.fromkeys(own.values()) if size.isdecimal()]
-    if len(sizes) < 2:
-        return {}
-    return {
-        size: "+".join(name for name, _, _ in groups if own.get(name) not in sizes or own[name] == size)
-        for size in sizes
-    }
+def _columns(groups: Sequence[tuple[str, int, int]]) -> dict[str, str]:
+    """The mean's name -> the key of the columns that it reads, "" = all; the usual one reads one size of images.
+
+    Of several sizes that is the first, with the columns that have no size (a table's).
+    """
+    sizes = {name: name.rpartition(":")[0].rpartition("@")[2] for name, _, _ in groups if "@" in name}
+    several = list(dict.fromkeys(size for size in sizes.values() if size.isdecimal()))
+    if len(several) < 2:
+        return {MEAN: ""}
+    usual = [name for name, _, _ in groups if sizes.get(name) not in several[1:]]
+    return {MEAN: "+".join(usual), f"{MEAN}@{'+'.join(several)}": ""}
 
 
 METHODS = (Auto,)

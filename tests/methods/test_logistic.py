@@ -16,7 +16,6 @@ from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, find_method, read_methods
 from medtl_core.federation.study import Candidates, Study
 from medtl_core.federation.tasks import Arrays, SiteData
-from medtl_core.methods.auto import _sizes
 from medtl_core.methods.descent import PENALTIES
 from medtl_core.methods.logistic import Penalised
 from medtl_core.values import ABSENT, Released
@@ -189,12 +188,10 @@ def test_the_error_of_a_difference_is_over_patients() -> None:
     np.testing.assert_allclose(again["squares"], told[0]["squares"], rtol=1e-6, atol=1e-15)
 
 
-def test_of_two_sizes_each_is_weighed_alone_in_the_same_exchanges() -> None:
-    assert _sizes(PROBLEM.groups) == {"32": "a@32:4+table:table", "64": "a@64:4+table:table"}
-    assert _sizes(ALONE.groups) == {}
+def test_two_sizes_are_weighed_against_the_first_in_the_same_exchanges() -> None:
     made, hospitals = study("auto", PROBLEM)
     facts = made.outcome(find_method("auto")).facts
-    assert set(facts["gains"]) == {"discriminant", "logistic-5", "mean@32", "mean@64"}
+    assert set(facts["gains"]) == {"discriminant", "logistic-5", "mean@32+64"}
     assert len(hospitals.asked) == 8
     solved = made.solved(Penalised.after(5, "a@32:4+table:table"))
     assert not solved.affine[:, 12:22].any() and solved.affine[:, :12].all()

@@ -8,15 +8,16 @@ from medtl_core.config import settings
 from medtl_core.sweep.job_queue import Job
 from simulations import methods
 from simulations.experiments import work_through
-from simulations.methods import DATA, GROUPS, Group, cells
+from simulations.methods import GROUPS, SHOTS, Group, cells
 
 SMALL = Group("small", "cached features, 224 pixels", ("ridge", "fedavg-2"), 2)
 
 
 def test_every_cell_once_and_first_seeds_first() -> None:
     found = list(cells([SMALL], [5, 10]))
-    assert len(found) == len({cell.folder(Path("out")) for cell in found}) == 2 * 2 * len(DATA)
+    assert len(found) == len({cell.folder(Path("out")) for cell in found}) == 2 * 2 * len(SHOTS)
     assert [cell.seed for cell in found] == sorted(cell.seed for cell in found)
+    assert {(cell.data, cell.shots) for cell in cells(GROUPS) if cell.group.name == "default"} >= {("heart_uci", 40)}
     apart = list(cells([Group("small", SMALL.family, SMALL.methods, 1, apart=True)], [5]))
     assert {cell.methods for cell in apart} == {("ridge",), ("fedavg-2",)}
 
@@ -34,4 +35,4 @@ def test_a_failed_run_is_told_and_fails_the_benchmark(tmp_path: Path, capsys: py
     found = list(cells([Group("small", SMALL.family, ("ridge",), 1)], [5]))
     jobs = [Job(cell.folder(tmp_path / "out"), settings(cell.settings(tmp_path / "nowhere"))) for cell in found]
     assert work_through(jobs, "small", 1.0) == 1
-    assert capsys.readouterr().out.count("FAILED") == len(DATA)
+    assert capsys.readouterr().out.count("FAILED") == len(SHOTS)
