@@ -2,7 +2,8 @@
 
 `python -m simulations.methods run --data DIR` works through its cells, one seed of all of them before the next, until
 none is left or the time budget is spent; what is done is never done again. `... table` prints Markdown of what is
-there. Methods of one family and data set read the same features and cases, so differences are paired by seed.
+there, `... bytes` what a hospital sends for the default. Methods of one family and data set read the same features and
+cases, so differences are paired by seed.
 """
 
 import sys
@@ -10,10 +11,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from medtl_core.config import settings
+import numpy as np
+
+from medtl_core.config import Settings, settings
 from medtl_core.evaluation.result import MethodResult
+from medtl_core.federation.memory import MemoryHospitals
+from medtl_core.federation.outcome import Problem
+from medtl_core.federation.registry import read_methods
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import SiteData
+from medtl_core.rng import stream
 from medtl_core.sweep.job_queue import Job
 from simulations.experiments import Values, carry_out, options, records, where
+from simulations.intervals import markdown
 from simulations.paired import comparison
 
 #: The data sets and their hospitals.
@@ -152,12 +162,29 @@ def table(families: Sequence[str], shots: Sequence[int], out: Path) -> str:
     return "\n".join(parts)
 
 
+def sent(cases: Sequence[int], method: str = "auto", classes: int = 7, width: int = 696) -> str:
+    """Returns what a hospital sends for a method, as Markdown; made-up features, arrays without their envelopes."""
+    row = [f"`{method}`"]
+    for count in cases:
+        rng, label = stream(0, "sent", str(count)), np.arange(count) % classes
+        values, patients = rng.standard_normal((count, width), np.float32), np.arange(count).astype(np.str_)
+        site = SiteData("hospital", values, label, patients, values[:0], label[:0], patients[:0], classes, 0)
+        hospitals, names = MemoryHospitals([site]), tuple(map(str, range(classes)))
+        study = Study(hospitals, Problem(names, "", (("features", 0, width),)), Settings(), read_methods(method))
+        study.outcome(study.methods[0])
+        row.append(f"{sum(exchange.bytes_up for exchange in hospitals.exchanges) / 1e3:,.0f} kB")
+    return markdown((f"sent by a hospital, {classes} classes", *(f"{count:,} cases" for count in cases)), [row])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs cells, or prints the tables of what is done."""
-    parser = options(__doc__, "methods", ("run", "table"))
+    parser = options(__doc__, "methods", ("run", "table", "bytes"))
     parser.add_argument("--groups", nargs="*", default=[group.name for group in GROUPS])
     parser.add_argument("--shots", nargs="*", type=int, default=[])
     chosen = parser.parse_args(arguments)
+    if chosen.what == "bytes":
+        print(sent((10, 25, 90, 1_000)))
+        return 0
     groups = [group for group in GROUPS if group.name in chosen.groups]
     if len(groups) < len(set(chosen.groups)):
         parser.error(f"known groups: {', '.join(group.name for group in GROUPS)}")

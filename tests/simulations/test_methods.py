@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from medtl_core.config import settings
+from medtl_core.heads.crossval import TEMPERATURES
 from medtl_core.sweep.job_queue import Job
 from simulations import methods
 from simulations.experiments import work_through
@@ -29,6 +30,15 @@ def test_every_method_of_the_benchmark_is_known() -> None:
         assert group.family in methods.FAMILIES
         for name in group.methods:
             assert find_method(name).name == name
+
+
+def test_what_the_default_sends_is_counted() -> None:
+    cases, classes, width, folds, penalties, strengths = 8, 2, 40, 5, 5, 9
+    sums = 8 * (folds * classes + cases * classes + cases * (width + 1))
+    gradients = 5 * (8 * (folds + 1) + 4 * cases * folds * penalties * classes)
+    verdicts = 8 * (penalties + strengths) * classes * (len(TEMPERATURES) + 1) + 8 * 3 * (classes + 1)
+    table = methods.sent((cases,), classes=classes, width=width)
+    assert f"| `auto` | {(sums + gradients + verdicts) / 1e3:,.0f} kB |" in table
 
 
 def test_a_failed_run_is_told_and_fails_the_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
