@@ -170,8 +170,7 @@ class Study:
 
     def rounds_needed(self, algorithm: str) -> frozenset[int]:
         """Returns after how many rounds of an algorithm some method wants a head."""
-        trained = [need for need in self.needs if isinstance(need, Rounds) and need.algorithm == algorithm]
-        return frozenset(need.rounds for need in trained)
+        return frozenset(each.rounds for each in self.needs if isinstance(each, Rounds) and each.algorithm == algorithm)
 
     def finished(self, heads: Float) -> Float:
         """Gradient heads on raw features."""
