@@ -14,7 +14,8 @@ from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 
 from medtl_core import __version__
-from medtl_core.backbones.manifest import BACKBONE_FILES
+from medtl_core.backbones.manifest import BACKBONE_FILES, described
+from medtl_core.backbones.zoo import find_backbone
 from medtl_core.errors import ConfigError, WeightsError
 from medtl_core.recipes.installation import check_free, install, installed_from, sha256_of, staging
 from medtl_core.recipes.recipe import Recipe
@@ -22,7 +23,7 @@ from medtl_core.store import file_of, locked, write_json
 
 #: Seconds to connect, and between two bytes.
 _PATIENCE = (20, 60)
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 #: What went wrong on the way, in words: an error of the library may quote an address that is itself a key.
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (requests.exceptions.SSLError, "its certificate is not trusted here"),
@@ -56,27 +57,27 @@ def fetch(recipe: Recipe, accepted: str, folder: Path, progress: Callable[[int],
             f"({recipe.licence_url or 'above'}), then say --accept-licence {recipe.licence}"
         )
     token = _token(recipe)
+    described(find_backbone(recipe.facts["architecture"]), manifest(recipe, ""), f"recipe {recipe.name}")
     with staging(folder) as stage, locked(folder / ".fetching"):
         stem, part = stage / recipe.name, folder / f".{recipe.sha256}.part"
         if installed_from(folder / recipe.name) == recipe.sha256:
             return file_of(folder / recipe.name, "safetensors")
         check_free(folder / recipe.name)
         _download(recipe, part, token, progress)
-        if (sha := sha256_of(part)) != recipe.sha256:
-            part.unlink()
+        whole = stage / "whole"
+        part.replace(whole)
+        if (sha := sha256_of(whole)) != recipe.sha256:
             raise WeightsError(
                 f"the file at {recipe.url} is not the one that is known: SHA-256 {sha}, expected {recipe.sha256}; "
                 "nothing was kept. Fetch it again; if it stays so, its owner has changed it"
             )
         file = file_of(stem, "safetensors")
         if recipe.is_safetensors:
-            part.replace(file)
+            whole.replace(file)
         else:
-            _convert(recipe, part, file)
+            _convert(recipe, whole, file)
         write_json(file_of(stem, "json"), manifest(recipe, sha256_of(file)))
-        place = install(stem, folder)
-        part.unlink(missing_ok=True)
-    return place
+        return install(stem, folder)
 
 
 def manifest(recipe: Recipe, sha256: str) -> dict[str, Any]:
@@ -169,13 +170,13 @@ def _receive(answer: requests.Response, recipe: Recipe, part: Path, progress: Ca
     raise WeightsError(f"{recipe.url} sends more than the {recipe.bytes:,} bytes that are known; nothing was kept")
 
 
-def _convert(recipe: Recipe, part: Path, file: Path) -> None:
+def _convert(recipe: Recipe, whole: Path, file: Path) -> None:
     """Writes a `.pth` whose SHA-256 has just been found to be the known one as safetensors."""
     import torch
     from safetensors.torch import save_file
 
     try:
-        state = torch.load(part, map_location="cpu", weights_only=True)
+        state = torch.load(whole, map_location="cpu", weights_only=True)
         state = state[recipe.inside] if recipe.inside else state
         tensors = {_renamed(name, recipe.rename): tensor.clone().contiguous() for name, tensor in state.items()}
         save_file(tensors, file)

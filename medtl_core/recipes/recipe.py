@@ -112,6 +112,10 @@ def _recipe(name: str, row: Any, where: str, licences: Mapping[str, str]) -> Rec
         (not row["url"].startswith("https://"), "url must begin with https://; nothing is fetched in the open"),
         (not re.fullmatch(r"[0-9a-f]{64}", row["sha256"]), "sha256 must be 64 small hexadecimal digits"),
         (not row["licence"].strip(), "licence must name a licence"),
+        (
+            not re.match("(timm|torchvision):", row["architecture"]),
+            "architecture is not timm:NAME or torchvision:NAME",
+        ),
         (not row.get("bytes", 1) > 0, "bytes must be above 0"),
     ):
         if wrong:
