@@ -53,7 +53,11 @@ def described(base: Backbone, facts: Mapping[str, Any], where: str) -> Backbone:
         )
     except (TypeError, ValueError, AttributeError) as error:
         raise WeightsError(f"{where}: a fact has another form than it must have ({error})") from error
-    unknown = next((name for name in facts if name not in (*FACTS, *ORIGIN)), "")
+    _check(record, next((name for name in facts if name not in (*FACTS, *ORIGIN)), ""), where)
+    return record
+
+
+def _check(record: Backbone, unknown: str, where: str) -> None:
     for wrong, words in (
         (unknown, f"unknown fact {unknown!r}; {did_you_mean(unknown, [*FACTS, *ORIGIN])}"),
         (min(record.std) <= 0, "std must be above 0"),
@@ -62,7 +66,6 @@ def described(base: Backbone, facts: Mapping[str, Any], where: str) -> Backbone:
     ):
         if wrong:
             raise WeightsError(f"{where}: {words}")
-    return record
 
 
 def _listed(value: Any) -> list[Any]:

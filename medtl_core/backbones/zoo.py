@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from medtl_core.backbones.backbone import Backbone
+from medtl_core.backbones.libraries.timm_table import timm_record
 from medtl_core.backbones.manifest import BACKBONE_FILES, described
-from medtl_core.backbones.timm_table import timm_record
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
 from medtl_core.store import file_of, stem_of
 
@@ -24,7 +24,7 @@ def find_backbone(name: str) -> Backbone:
     """Returns the record of a backbone.
 
     Args:
-        name: a name of `BACKBONES`; "timm:ARCH" or "timm:hf-hub:OWNER/NAME" (see `timm_table.timm_record`);
+        name: a name of `BACKBONES`; "timm:ARCH" or "timm:hf-hub:OWNER/NAME" (see `libraries.timm_table`);
             "file:PATH" (a safetensors file whose manifest or metadata names its architecture) or
             "file:PATH#LIBRARY:ARCH"; "own:NAME" (such a file in the user's folder, see `own_folder`); "random:NAME"
             (the architecture of another backbone with seeded, untrained weights: for tests and as a control).

@@ -77,8 +77,8 @@ class DataSource:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what `result.json` keeps."""
-        facts = {**vars(self), "notes": list(self.notes)}
-        return facts if self.contamination else {name: facts[name] for name in facts if name != "contamination"}
+        facts = {name: value for name, value in vars(self).items() if value or name != "contamination"}
+        return {**facts, "notes": list(self.notes)}
 
 
 @dataclass(frozen=True)

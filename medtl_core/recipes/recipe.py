@@ -6,21 +6,21 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from medtl_core.backbones.manifest import BACKBONE_FILES
 from medtl_core.backbones.zoo import check_name
 from medtl_core.errors import ConfigError, did_you_mean
 
 #: A file of unknown size may have so many bytes.
 MOST_BYTES = 16_000_000_000
-#: Facts of a recipe that its manifest keeps; what describes the network is read by `backbones.manifest`.
-_KEPT = ("architecture", "url", "revision", "licence", "redistribution")
-_TYPES: Mapping[str, type] = {
-    "url": str, "sha256": str, "licence": str, "architecture": str, "revision": str, "bytes": int, "licence_url": str,
-    "licence_text": str, "redistribution": bool, "gate": str, "gate_url": str, "inside": str, "rename": dict,
+#: What a recipe must say, and what it may; what describes the network besides is read by `backbones.manifest`.
+_NEEDED: Mapping[str, type] = {"url": str, "sha256": str, "licence": str, "architecture": str}
+_OPTIONS: Mapping[str, type] = {
+    "bytes": int, "licence_url": str, "licence_text": str, "gate": str, "gate_url": str, "inside": str,
 }  # fmt: skip
 
 
@@ -30,7 +30,7 @@ class Recipe:
 
     Attributes:
         name: of the backbone, which becomes own:NAME.
-        url: of the file, HTTPS.
+        url: of the file, HTTPS; one that ends in .safetensors is kept as it is, any other is converted.
         sha256: of the file.
         licence: its short name, which a person accepts.
         facts: what the manifest beside the weights will say.
@@ -39,7 +39,6 @@ class Recipe:
         gate: environment variable with the token that the file needs; "" = none.
         gate_url: where a person asks for access.
         inside: key of the table of tensors in a `.pth`; "" = it is the file itself.
-        rename: beginning of a tensor's name -> what stands in its place.
     """
 
     name: str
@@ -48,17 +47,11 @@ class Recipe:
     licence: str
     facts: Mapping[str, Any]
     bytes: int = MOST_BYTES
-    licence_text: str = ""
     licence_url: str = ""
+    licence_text: str = ""
     gate: str = ""
     gate_url: str = ""
     inside: str = ""
-    rename: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def is_safetensors(self) -> bool:
-        """Whether the file is kept as it is; anything else is converted."""
-        return self.url.partition("?")[0].endswith(".safetensors")
 
 
 def recipes(file: Path | None = None) -> Mapping[str, Recipe]:
@@ -100,27 +93,20 @@ def _read(text: str, where: str) -> dict[str, Recipe]:
 
 def _recipe(name: str, row: Any, where: str, licences: Mapping[str, str]) -> Recipe:
     check_name(name)
-    if not isinstance(row, dict):
-        raise ConfigError(f"{where} must be a table of facts")
-    for key in ("url", "sha256", "licence", "architecture"):
-        if key not in row:
-            raise ConfigError(f"{where} lacks {key!r}")
-    for key, value in row.items():
-        if key in _TYPES and type(value) is not _TYPES[key]:
-            raise ConfigError(f"{where}: {key} must be of type {_TYPES[key].__name__}")
+    row = row if isinstance(row, dict) else {}
+    for key, kind in {**_NEEDED, **_OPTIONS}.items():
+        if (key in row or key in _NEEDED) and type(row.get(key)) is not kind:
+            raise ConfigError(f"{where} must say {key!r}, of type {kind.__name__}")
     for wrong, words in (
         (not row["url"].startswith("https://"), "url must begin with https://; nothing is fetched in the open"),
         (not re.fullmatch(r"[0-9a-f]{64}", row["sha256"]), "sha256 must be 64 small hexadecimal digits"),
         (not row["licence"].strip(), "licence must name a licence"),
-        (
-            not re.match("(timm|torchvision):", row["architecture"]),
-            "architecture is not timm:NAME or torchvision:NAME",
-        ),
-        (not row.get("bytes", 1) > 0, "bytes must be above 0"),
+        (not re.match("timm:|torchvision:", row["architecture"]), "architecture is not timm:NAME or torchvision:NAME"),
     ):
         if wrong:
             raise ConfigError(f"{where}: {words}")
     words = row.get("licence_text") or licences.get(row["licence"], "")
-    facts = {key: value for key, value in row.items() if key in _KEPT or key not in _TYPES}
-    options = {key: row[key] for key in _TYPES if key in row and key not in (*_KEPT, "sha256", "licence_text")}
-    return Recipe(name, row["url"], row["sha256"], row["licence"], facts, licence_text=words, **options)
+    facts = {key: value for key, value in row.items() if key not in _OPTIONS}
+    facts |= {"schema": BACKBONE_FILES.schema, "licence_text": words, "source_sha256": row["sha256"]}
+    options = {key: row[key] for key in _OPTIONS if key in row}
+    return Recipe(name, row["url"], row["sha256"], row["licence"], facts, **{**options, "licence_text": words})

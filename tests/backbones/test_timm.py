@@ -24,7 +24,7 @@ def images(size: int, n: int = 2) -> Tensor:
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("size", [64, 100, 160, 224])
+@pytest.mark.parametrize("size", [100, 224])
 def test_a_transformer_reads_any_size_as_timm_does_with_resampled_positions(size: int) -> None:
     import timm
 
@@ -53,13 +53,13 @@ def test_a_class_token_is_one_group_of_its_width_in_the_features_record() -> Non
 
 
 def test_networks_of_any_stride_have_taps_in_their_middle_and_a_sane_size() -> None:
-    for name, rich, size in (
-        ("vit_small_patch14_dinov2.lvd142m", ("blocks.5", "blocks.8", "blocks.11"), 224),
-        ("vit_base_patch32_224", ("blocks.5", "blocks.8", "blocks.11"), 224),
-        ("test_resnet", ("layer2", "layer3"), 160),
-    ):
-        backbone = find_backbone(f"timm:{name}")
-        assert (backbone.rich, backbone.plain, backbone.size) == (rich, rich[-1:], size)
+    backbone = find_backbone("timm:vit_small_patch14_dinov2.lvd142m")  # its own stride is 14, its own side 518
+    assert (backbone.rich, backbone.plain, backbone.size) == (
+        ("blocks.5", "blocks.8", "blocks.11"),
+        ("blocks.11",),
+        224,
+    )
+    assert (backbone.licence, (*backbone.taps,)[-1]) == ("apache-2.0", "norm.cls")
 
 
 def test_constructor_arguments_are_part_of_a_networks_identity_and_the_odd_ones_refused(tmp_path: Path) -> None:
@@ -128,6 +128,7 @@ def test_a_network_that_reads_grey_gives_the_luma_of_colours_to_its_first_layer(
         load_network(find_backbone(f"file:{tmp_path}/grey.safetensors#timm:test_resnet"))
 
 
+@pytest.mark.slow
 def test_torchvisions_own_files_of_densenet_are_read(tmp_path: Path) -> None:
     backbone = find_backbone("random:densenet121")
     state = load_network(backbone)[0].state_dict()

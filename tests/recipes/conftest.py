@@ -27,10 +27,7 @@ def weights() -> dict[str, bytes]:
     from medtl_core.backbones.zoo import find_backbone
 
     state = load_network(find_backbone(f"random:{ARCH}"))[0].state_dict()
-    tables: dict[str, Any] = {
-        "/a.pth": dict(state),
-        "/inside.pth": {"model": {f"module.{k}": v for k, v in state.items()}},
-    }
+    tables: dict[str, Any] = {"/a.pth": dict(state), "/inside.pth": {"model": dict(state)}}
     files = {"/a.safetensors": save({name: value.contiguous() for name, value in state.items()})}
     for path, table in tables.items():
         buffer = io.BytesIO()
@@ -78,8 +75,6 @@ def recipe(tmp_path: Path, server: FileServer) -> Callable[..., Path]:
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f'"{key}" = {_toml(inner)}' for key, inner in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)

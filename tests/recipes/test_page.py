@@ -48,7 +48,7 @@ def test_the_pages_commands_run_one_after_the_other(
 def test_the_pages_recipe_and_manifest_are_read(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text(block("toml"))
     mine = find_recipe("mine", tmp_path / "mine.toml")
-    assert (mine.gate, mine.inside, mine.rename) == ("HF_TOKEN", "model", {"backbone.": ""})
+    assert (mine.gate, mine.inside) == ("HF_TOKEN", "model")
     manifest = json.loads(block("json"))
     for facts, rich in ((mine.facts, ("blocks.5", "blocks.8", "norm.cls")), (manifest, ("layer2", "layer3"))):
         backbone = described(find_backbone(facts["architecture"]), facts, "the page")

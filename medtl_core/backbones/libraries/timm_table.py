@@ -47,19 +47,16 @@ def build(arch: str, arguments: Mapping[str, Value]) -> "nn.Module":
     import timm.layers
 
     chosen: dict[str, Any] = dict(arguments)
-    foreign = next(filter(_FOREIGN.match, arguments), None)
-    refused: Exception = ValueError(f"{foreign!r} is no argument of a network's shape")
+    refused = next((f"{name!r} is no argument of a network's shape" for name in arguments if _FOREIGN.match(name)), "")
     if isinstance(layer := getattr(timm.layers, str(chosen.get("mlp_layer")), None), type):
         chosen["mlp_layer"] = layer
-    for flexible in () if foreign else _ANY_SIZE:
+    for flexible in () if refused else _ANY_SIZE:
         try:
-            network: nn.Module = timm.create_model(arch, pretrained=False, **{**flexible, **chosen})
+            return timm.create_model(arch, pretrained=False, **{**flexible, **chosen})  # type: ignore[no-any-return]
         except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError, ArithmeticError) as error:
-            refused = error
-        else:
-            return network
+            refused = str(error)
     words = ", ".join(f"{name}={value}" for name, value in arguments.items())
-    raise ConfigError(f"timm cannot build {arch!r} with {words or 'no arguments'}: {refused}") from refused
+    raise ConfigError(f"timm cannot build {arch!r} with {words or 'no arguments'}: {refused}")
 
 
 @lru_cache(maxsize=64)
@@ -89,16 +86,12 @@ def timm_record(text: str) -> Backbone:
     rows = list(getattr(info, "info", info) or ())
     if not rows:
         raise ConfigError(f"timm's {arch!r} does not say where its features are; choose another backbone")
-    blocks = [row["module"] for row in rows]
-    middle = [row["module"] for row in rows if row["reduction"] in _MIDDLE] or blocks[-1:]
-    if len(middle) > 3 or len({row["reduction"] for row in rows}) == 1:
-        middle = list(dict.fromkeys(blocks[place] for place in (len(blocks) // 2 - 1, 3 * len(blocks) // 4 - 1, -1)))
     size = facts.get("input_size", (3, _SIDE, _SIDE))[-1]
     known = {
         "size": min(size, _SIDE) if getattr(network, "dynamic_img_size", False) else size,
         **{name: [*facts[name]] for name in ("mean", "std") if name in facts},
         "modules": _modules(network, rows),
-        "taps": middle,
+        "taps": _middle(rows),
         "channels": inputs,
         "licence": facts.get("license", ""),
         "trained_on": [name for word, name in _SETS.items() if word in facts.get("tag", "")],
@@ -106,6 +99,15 @@ def timm_record(text: str) -> Backbone:
     half = (0.5,)
     base = Backbone(f"timm:{text}", "timm", arch, "hub", facts.get("hf_hub_id", ""), {}, {}, 0, half, half, (), ())
     return described(replace(base, arguments=MappingProxyType(arguments)), known, text)
+
+
+def _middle(rows: list[Any]) -> list[str]:
+    """The blocks that "rich" reads."""
+    blocks = [row["module"] for row in rows]
+    middle = [row["module"] for row in rows if row["reduction"] in _MIDDLE] or blocks[-1:]
+    if len(middle) > 3 or len({row["reduction"] for row in rows}) == 1:
+        middle = list(dict.fromkeys(blocks[place] for place in (len(blocks) // 2 - 1, 3 * len(blocks) // 4 - 1, -1)))
+    return middle
 
 
 def _modules(network: "nn.Module", rows: list[Any]) -> dict[str, list[Any]]:
