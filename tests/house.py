@@ -43,8 +43,7 @@ ROOMS = {
     "base": 1150, "data": 1650, "data/synthetic": 450, "backbones": 1150, "backbones/libraries": 150, "features": 1050,
     "heads": 680, "evaluation": 1150, "privacy": 2600, "federation": 2200, "flower": 1680, "methods": 2800,
     "methods/finetune": 1080, "methods/personal": 950, "methods/private": 1150, "audit": 1300, "report": 1400,
-    "sweep": 600, "recipes": 500, "cli": 1550,
-    "server": 450, "client": 950,
+    "sweep": 600, "recipes": 500, "cli": 1550, "server": 450, "client": 950,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")

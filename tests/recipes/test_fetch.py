@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from timm.models import is_model
 
 from medtl_core.backbones.networks import load_network
 from medtl_core.backbones.zoo import find_backbone, own_names
@@ -158,6 +157,8 @@ def test_another_backbone_of_that_name_stays(home: Path, recipe: Recipe, call: C
 
 
 def test_the_recipes_that_come_with_medtl_are_whole_and_listed(home: Path, call: Call) -> None:
+    from timm.models import is_model
+
     shown = call("list")
     for name, each in recipes().items():
         assert name in shown and each.licence_url.startswith("https://")
