@@ -1,6 +1,6 @@
 """What a manifest says of a backbone: a row of `zoo.toml`, or NAME.json beside one's own NAME.safetensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from types import MappingProxyType
@@ -13,29 +13,32 @@ from medtl_core.store import ArrayStore
 #: A backbone of one's own on disk.
 BACKBONE_FILES = ArrayStore("backbone", {"architecture": str})
 #: Facts that describe a network, and those of where a file comes from and what one may do with it.
-FACTS = ("size", "mean", "std", "channels", "taps", "pooling", "licence", "trained_on", "modules")
+FACTS = ("size", "mean", "std", "channels", "taps", "pooling", "licence", "trained_on")
 ORIGIN = (
     "schema", "architecture", "source", "file", "sha256", "source_sha256", "url", "revision", "licence_text",
     "redistribution",
 )  # fmt: skip
+Modules = Mapping[str, Sequence[Any]]
 _POOLINGS = ("", "mean", "mean+std", "mean+std+centre")
 
 
-def described(base: Backbone, facts: Mapping[str, Any], where: str) -> Backbone:
+def described(
+    base: Backbone, facts: Mapping[str, Any], where: str, modules: Modules = MappingProxyType({})
+) -> Backbone:
     """Returns a record as facts describe it; what they leave out stays, but for the licence and the sets learnt from.
 
     Args:
         base: the architecture.
         facts: "size" in pixels; "mean" and "std", a list of one number a channel or one for all; "channels" of the
             image, 1 or 3; "taps", what "rich" reads, the last of them "plain"; "pooling"; "licence"; "trained_on", a
-            list of public sets; "modules", further taps -> [path, channels of the output]; and those of `ORIGIN`.
+            list of public sets; and those of `ORIGIN`.
         where: they stand, for messages.
+        modules: tap -> (path of a module, channels of its output), behind the taps that the architecture has.
 
     Raises:
         WeightsError: a fact is unknown or has no such value.
     """
     try:
-        modules = {tap: (str(path), int(width)) for tap, (path, width) in facts.get("modules", {}).items()}
         rich = tuple(_listed(facts["taps"])) if "taps" in facts else base.rich
         record = replace(
             base,

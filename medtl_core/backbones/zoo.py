@@ -101,7 +101,8 @@ def _own(name: str) -> Backbone:
     path, known = own_folder() / f"{check_name(name)}.safetensors", own_names()
     if name not in known:
         raise WeightsError(
-            f"own:{name} needs the file {path}; {did_you_mean(name, known) if known else 'none is here'}"
+            f"own:{name} needs the file {path}, which `medtl backbones fetch` or `unpack` writes; "
+            + (did_you_mean(name, known) if known else "none is here")
         )
     return backbone_file(f"own:{name}", path)
 
@@ -132,10 +133,11 @@ def _architecture(path: Path) -> str:
 
 
 def _row(name: str, facts: Mapping[str, Any]) -> Backbone:
+    stated, modules = {key: value for key, value in facts.items() if key != "modules"}, facts["modules"]
     library, _, arch = facts.get("architecture", name).partition(":")
     source, file = facts.get("source", "hub"), facts["file"]
     base = Backbone(name, library, arch, source, file, {}, {}, 224, *_IMAGENET, (), ())
-    return replace(described(base, facts, name), sha=facts.get("sha256", ""))
+    return replace(described(base, stated, name, modules), sha=facts.get("sha256", ""))
 
 
 _TABLE = tomllib.loads((files("medtl_core.backbones") / "zoo.toml").read_text(encoding="utf-8"))

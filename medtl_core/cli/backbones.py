@@ -74,8 +74,9 @@ def fetch(
     from medtl_core.recipes.recipe import find_recipe
 
     chosen, log = find_recipe(name, recipe), console.console_of(stderr=True, quiet=quiet)
-    accepted = accept_licence or _asked(chosen)
     console.say(log, f"{chosen.url}, SHA-256 {chosen.sha256}")
+    console.say(log, f"licence of {name}: {chosen.licence} {chosen.licence_url}")
+    accepted = accept_licence or _asked(chosen)
     last = 0
 
     def shown(size: int) -> None:
@@ -91,7 +92,7 @@ def fetch(
 
 def _asked(recipe: "Recipe") -> str:
     """The licence that a person at a terminal accepts when asked; "" where nobody can be asked."""
-    console.show(f"licence of {recipe.name}: {recipe.licence} {recipe.licence_url}", recipe.licence_text)
+    console.show(recipe.licence_text)
     if not sys.stdin.isatty():
         return ""
     return str(click.prompt(f"type {recipe.licence} to accept it", default="", show_default=False))

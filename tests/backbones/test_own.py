@@ -80,7 +80,7 @@ def described(home: Path) -> Callable[..., None]:
 def test_a_manifest_says_how_a_backbone_is_read(described: Callable[..., None], home: Path) -> None:
     described(
         size=96, mean=[0.5], std=[0.1, 0.2, 0.3], taps=["blocks.3", "norm.cls"], pooling="mean", licence="MIT",
-        trained_on=["phantom"], modules={"first": ["patch_embed", 64]},
+        trained_on=["phantom"],
     )  # fmt: skip
     spec = feature_spec(Settings(backbone="own:mine"), ("identity",))
     assert (spec.size, spec.pooling, spec.taps, spec.width) == (96, "mean", ("blocks.3", "norm.cls"), 128)
@@ -89,7 +89,6 @@ def test_a_manifest_says_how_a_backbone_is_read(described: Callable[..., None], 
     assert (plain.taps, plain.pooling) == (("norm.cls",), "mean")
     examples = Examples({"image": np.zeros((1, 9, 9, 3), np.uint8)}, Task("t", ("a",)))
     assert extract(examples, spec, Settings(backbone="own:mine", cache="off")).values.shape == (1, 128)
-    assert feature_spec(Settings(backbone="own:mine", features="first"), ("identity",)).width == 64
     assert find_backbone(f"file:{home}/mine.safetensors").size == 96
     described(channels=1, mean=[0.5], std=[0.000488])
     assert find_backbone("own:mine").identity == "timm:test_vit:in_chans=1"
@@ -106,7 +105,7 @@ def test_a_manifest_says_how_a_backbone_is_read(described: Callable[..., None], 
         ({"channels": 2}, "channels must be 3, or 1"),
         ({"pooling": "max"}, "pooling must be one of mean, mean"),
         ({"licenses": "MIT"}, "unknown fact 'licenses'; did you mean 'licence'"),
-        ({"modules": {"a": "blocks.0"}}, "another form"),
+        ({"modules": {"a": ["blocks.0", 64]}}, "unknown fact 'modules'"),
         ({"architecture": "own:mine"}, "architecture must be timm:NAME or torchvision:NAME"),
         ({"architecture": 3}, "lacks 'architecture' as str"),
         ({"schema": 2}, "not the manifest of a backbone"),

@@ -29,6 +29,7 @@ _ANY_SIZE: tuple[dict[str, bool], ...] = (
 )
 #: A network of any size reads a picture of this side where its own is larger.
 _SIDE = 224
+_HALF = (0.5, 0.5, 0.5)
 #: Strides of the maps that "rich" reads of a network of several.
 _MIDDLE = range(6, 24)
 #: Arguments that say where weights are or what comes back, and nothing of the architecture.
@@ -37,15 +38,22 @@ _FOREIGN = re.compile(r"model_name|pretrained|checkpoint|cache|feature|out_ind|d
 _SETS = {"in1k": "ImageNet-1k", "in12k": "ImageNet-12k", "in21k": "ImageNet-21k", "in22k": "ImageNet-22k"}
 
 
+def _timm() -> Any:
+    """The library, which asks no hub from now on."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import timm.layers
+    import timm.models
+
+    return timm
+
+
 def build(arch: str, arguments: Mapping[str, Value]) -> "nn.Module":
     """Returns one of timm's networks, seeded by torch's random state; it reads images of any size where it can.
 
     Raises:
         ConfigError: timm does not build it with these arguments of its constructor.
     """
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    import timm.layers
-
+    timm = _timm()
     chosen: dict[str, Any] = dict(arguments)
     refused = next((f"{name!r} is no argument of a network's shape" for name in arguments if _FOREIGN.match(name)), "")
     if isinstance(layer := getattr(timm.layers, str(chosen.get("mlp_layer")), None), type):
@@ -70,35 +78,35 @@ def timm_record(text: str) -> Backbone:
         WeightsError: the repository's `config.json` is not in the hub's cache, or is damaged.
     """
     import torch
-    from timm.models import get_pretrained_cfg, is_model, list_models
 
+    models = _timm().models
     named, *words = text.removeprefix("hf-hub:").split(":")
     arch, arguments, facts = _of_hub(named) if text.startswith("hf-hub:") else (named, {}, {})
-    if not is_model(arch):
-        hint = did_you_mean(arch, list_models())
+    if not models.is_model(arch):
+        hint = did_you_mean(arch, models.list_models())
         raise ConfigError(f"timm has no architecture {arch!r}; {hint if 'mean' in hint else 'see timm.list_models()'}")
     arguments |= {name.replace("-", "_"): value for name, value in read_assignments(words).items()}
-    inputs = int(arguments.pop("in_chans", 3))
+    inputs = arguments.pop("in_chans", 3)
     with torch.device("meta"):
         network = build(arch, arguments)
-    facts = facts or get_pretrained_cfg(arch).to_dict()
+    facts = facts or models.get_pretrained_cfg(arch).to_dict()
+    size = facts.get("input_size", [_SIDE])[-1]
     info = getattr(network, "feature_info", None)
     rows = list(getattr(info, "info", info) or ())
     if not rows:
         raise ConfigError(f"timm's {arch!r} does not say where its features are; choose another backbone")
-    size = facts.get("input_size", (3, _SIDE, _SIDE))[-1]
     known = {
         "size": min(size, _SIDE) if getattr(network, "dynamic_img_size", False) else size,
-        **{name: [*facts[name]] for name in ("mean", "std") if name in facts},
-        "modules": _modules(network, rows),
+        "mean": [*facts.get("mean", _HALF)],
+        "std": [*facts.get("std", _HALF)],
         "taps": _middle(rows),
         "channels": inputs,
-        "licence": facts.get("license", ""),
-        "trained_on": [name for word, name in _SETS.items() if word in facts.get("tag", "")],
+        "licence": facts.get("license") or "",
+        "trained_on": [name for word, name in _SETS.items() if word in (facts.get("tag") or "")],
     }
-    half = (0.5,)
-    base = Backbone(f"timm:{text}", "timm", arch, "hub", facts.get("hf_hub_id", ""), {}, {}, 0, half, half, (), ())
-    return described(replace(base, arguments=MappingProxyType(arguments)), known, text)
+    base = Backbone(f"timm:{text}", "timm", arch, "hub", facts.get("hf_hub_id", ""), {}, {}, 0, _HALF, _HALF, (), ())
+    base = replace(base, arguments=MappingProxyType(arguments))
+    return described(base, known, f"timm:{text}", _modules(network, rows))
 
 
 def _middle(rows: list[Any]) -> list[str]:
@@ -134,7 +142,10 @@ def _of_hub(repository: str) -> tuple[str, dict[str, Value], Mapping[str, Any]]:
         )
     try:
         facts = json.loads(places[0].read_text(encoding="utf-8"))
-        weights = {**facts.get("pretrained_cfg", {}), "hf_hub_id": repository}
-        return str(facts["architecture"]), dict(facts.get("model_args") or {}), weights
+        weights = facts.get("pretrained_cfg") or {}
+        shape = {"input_size": [_SIDE], "mean": _HALF, "std": _HALF}
+        known = {name: [*(weights.get(name) or usual)] for name, usual in shape.items()}
+        arguments = dict(facts.get("model_args") or {})
+        return str(facts["architecture"]), arguments, {**weights, **known, "hf_hub_id": repository}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(f"{places[0]} does not say which of timm's networks it describes: {error!r}") from error
