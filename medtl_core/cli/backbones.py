@@ -77,15 +77,7 @@ def fetch(
     console.say(log, f"{chosen.url}, SHA-256 {chosen.sha256}")
     console.say(log, f"licence of {name}: {chosen.licence} {chosen.licence_url}")
     accepted = accept_licence or _asked(chosen)
-    last = 0
-
-    def shown(size: int) -> None:
-        nonlocal last
-        if size // 50_000_000 > last // 50_000_000:
-            console.say(log, f"{size / 1e6:.0f} MB")
-        last = size
-
-    place = fetching.fetch(chosen, accepted, to or own_folder(), shown)
+    place = fetching.fetch(chosen, accepted, to or own_folder(), lambda size: console.say(log, f"{size / 1e6:.0f} MB"))
     use = f"backbone=own:{name}" if to is None else f"backbone=file:{place}"
     console.show(f"weights  {place}", f"licence  {chosen.licence}", f"use      {use}")
 

@@ -6,13 +6,13 @@ No run comes here. Proxies and certificates are those of the environment (`HTTPS
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 from requests.exceptions import InvalidSchema
 
 from medtl_core import __version__
@@ -26,6 +26,8 @@ from medtl_core.store import file_of, locked, write_json
 #: Seconds to connect, and between two bytes.
 _PATIENCE = (20, 60)
 _CHUNK = 1 << 16
+#: Bytes between two words about how much has come.
+_SAID = 50_000_000
 
 
 def fetch(recipe: Recipe, accepted: str, folder: Path, progress: Callable[[int], None] = lambda size: None) -> Path:
@@ -35,7 +37,7 @@ def fetch(recipe: Recipe, accepted: str, folder: Path, progress: Callable[[int],
         recipe: of the weights.
         accepted: name of the licence that a person accepted.
         folder: where they go as NAME.safetensors and NAME.json; see `zoo.own_folder`.
-        progress: hears how many bytes have come.
+        progress: hears now and then how many bytes have come.
 
     Raises:
         ConfigError: the licence is not accepted, a gate's token is not set, or other weights have the name.
@@ -85,17 +87,6 @@ def _token(recipe: Recipe) -> str:
     return token
 
 
-class _Bearer(AuthBase):
-    """Shows a token to the host of the recipe; `requests` takes it away where another host is asked."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
-
-
 class _NeverInTheOpen(HTTPAdapter):
     """Refuses plain HTTP, wherever an answer sends us."""
 
@@ -110,7 +101,7 @@ def _download(recipe: Recipe, part: Path, token: str, progress: Callable[[int], 
     headers |= {"Range": f"bytes={begun}-"} if begun else {}
     with requests.Session() as session:
         session.mount("http://", _NeverInTheOpen())
-        auth = _Bearer(token) if token else None
+        auth = partial(_with, token) if token else None
         try:
             with session.get(recipe.url, headers=headers, stream=True, timeout=_PATIENCE, auth=auth) as answer:
                 # where nothing is missing, whether it is the file, its hash says
@@ -123,6 +114,12 @@ def _download(recipe: Recipe, part: Path, token: str, progress: Callable[[int], 
             host = urlsplit(recipe.url).hostname
             raise WeightsError(f"{recipe.name!r} cannot be fetched from {host}: {kind}{stays}") from None
     return part
+
+
+def _with(token: str, request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Shows the token to the recipe's host; `requests` takes it away where another host is asked."""
+    request.headers["Authorization"] = f"Bearer {token}"
+    return request
 
 
 def _checked(answer: requests.Response, recipe: Recipe) -> requests.Response:
@@ -143,7 +140,8 @@ def _receive(answer: requests.Response, recipe: Recipe, part: Path, progress: Ca
                 part.unlink()
                 raise WeightsError(f"{recipe.url} sends more than the {recipe.bytes:,} bytes that are known")
             stream.write(chunk)
-            progress(stream.tell())
+            if stream.tell() % _SAID < _CHUNK:
+                progress(stream.tell())
 
 
 def _as_safetensors(recipe: Recipe, whole: Path, file: Path) -> None:

@@ -92,16 +92,11 @@ def _checked(packed: zipfile.ZipFile, archive: Path) -> str:
     if names != sorted([_LICENCE, f"{stem}.json", f"{stem}.safetensors"]):
         raise WeightsError(f"{archive} must hold NAME.safetensors, NAME.json and {_LICENCE} and nothing else")
     for entry in entries:
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        for wrong, words in (
-            (kind not in (0, stat.S_IFREG), "a link or another thing that is no file"),
-            (entry.compress_type != zipfile.ZIP_STORED, "compressed"),
-            (entry.flag_bits & 1, "encrypted"),
-            (entry.file_size != entry.compress_size, "of another size than it says"),
-            (not entry.filename.endswith(".safetensors") and entry.file_size > _MOST_WORDS, "too large"),
-        ):
-            if wrong:
-                raise WeightsError(f"{archive}: {entry.filename} is {words}; it was not packed by medtl")
+        ours = stat.S_IFMT(entry.external_attr >> 16) in (0, stat.S_IFREG) and not entry.flag_bits & 1
+        stored = entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size
+        words = entry.filename.endswith(".safetensors") or entry.file_size <= _MOST_WORDS
+        if not (ours and stored and words):
+            raise WeightsError(f"{archive}: {entry.filename} is a link, compressed, encrypted or too large")
     if sum(entry.file_size for entry in entries) > archive.stat().st_size:
-        raise WeightsError(f"{archive} says it holds more than its own size; it was not packed by medtl")
+        raise WeightsError(f"{archive} says it holds more than its own size")
     return stem

@@ -15,14 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 @dataclass
 class FileServer:
-    """What is served, how, and what was asked: [path, range, authorization].
+    """What is served by path: content, where it is sent on to, once after how many bytes the connection breaks off.
 
-    Attributes:
-        port: of the server, with `host` in front its address.
-        files: path -> content.
-        moved: path -> address it is sent on to.
-        cut: path -> bytes after which the connection breaks off; used up once.
-        token: that every file needs; "" = none.
+    `token` is what every file needs; `asked` says path, range and authorization of every request.
     """
 
     port: int = 0

@@ -13,6 +13,7 @@ from medtl_core.errors import ConfigError, WeightsError
 from tests.recipes.conftest import Call
 
 Recipe = Callable[..., Path]
+WORDS = {"mine.json": "{}", "LICENSE.txt": ""}
 NAMES = ("LICENSE.txt", "mine.json", "mine.safetensors")
 
 
@@ -68,15 +69,14 @@ def entry(name: str, mode: int = 0, kind: int = zipfile.ZIP_STORED) -> zipfile.Z
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ({"LICENSE.txt": "", "mine.json": "{}"}, "nothing else"),
+        (WORDS, "nothing else"),
         ({"../mine.safetensors": "", "../mine.json": "{}", "LICENSE.txt": ""}, "cannot name a backbone"),
         ({"/mine.safetensors": "", "/mine.json": "{}", "LICENSE.txt": ""}, "cannot name a backbone"),
-        ({"mine.safetensors": "", "mine.json": "{}", "LICENSE.txt": "", "more": ""}, "nothing else"),
-        ({"mine.safetensors": "", "mine.json": "{}", "LICENSE.txt": "", "../../more": ""}, "nothing else"),
-        ({"mine.safetensors": stat.S_IFLNK | 0o777, "mine.json": "{}", "LICENSE.txt": ""}, "a link"),
-        ({"mine.safetensors": None, "mine.json": "{}", "LICENSE.txt": ""}, "is compressed"),
-        ({"mine.safetensors": "", "mine.json": " " * 1_000_001, "LICENSE.txt": ""}, "too large"),
-        ({"mine.safetensors": "", "mine.json": "{}", "LICENSE.txt": ""}, "not the manifest of a backbone"),
+        ({"mine.safetensors": "", **WORDS, "../../more": ""}, "nothing else"),
+        ({"mine.safetensors": stat.S_IFLNK | 0o777, **WORDS}, r"mine\.safetensors is a link"),
+        ({"mine.safetensors": None, **WORDS}, r"mine\.safetensors is a link, compressed"),
+        ({"mine.safetensors": "", **WORDS, "mine.json": " " * 1_000_001}, r"mine\.json is .*too large"),
+        ({"mine.safetensors": "", **WORDS}, "not the manifest of a backbone"),
     ],
 )
 def test_an_archive_that_is_not_ours_is_refused_and_nothing_is_written(
