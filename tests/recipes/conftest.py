@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,18 +67,12 @@ def recipe(tmp_path: Path, server: FileServer) -> Callable[..., Path]:
             "architecture": ARCH, "licence": "Test-1.0", "licence_text": "Do as you like.", "redistribution": True,
         }  # fmt: skip
         rows = {key: value for key, value in {**known, **facts}.items() if value is not None}
-        text = "".join(f"{key} = {_toml(value)}\n" for key, value in rows.items())
+        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items())
         file = tmp_path / "recipes.toml"
         file.write_text(f"[mine]\n{text}")
         return file
 
     return write
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return str(value).lower() if isinstance(value, bool) else f'"{value}"' if isinstance(value, str) else str(value)
 
 
 @pytest.fixture
