@@ -18,8 +18,9 @@ from medtl_core.methods.balanced import find_loss
 from medtl_core.methods.finetune.activations import Inputs, averaged
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.split_backbone import open_backbone
-from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix, device
+from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
 from medtl_core.rng import stream
+from medtl_core.runtime import CPU, processor
 from medtl_core.values import Array, Released, Update
 
 if TYPE_CHECKING:
@@ -102,7 +103,10 @@ class _Training:
     """The loop: steps on the training cases, and after each epoch a look at the cases that only watch."""
 
     def __init__(self, site: SiteData, recipe: TuningRecipe, arrays: Arrays) -> None:
-        self._trained = {name: _leaf(arrays[name]) for name in sorted(arrays.keys() - set(FIXED))}
+        opened = site.material if recipe.scope != "head" else None
+        self._processor = processor(opened.settings.device) if opened else CPU
+        place = self._processor.place
+        self._trained = {name: _leaf(arrays[name], place) for name in sorted(arrays.keys() - set(FIXED))}
         self._deep = {name: tensor for name, tensor in self._trained.items() if name != "head"}
         self._recipe, self._head, self._rates = recipe, self._trained["head"], {"head": 1.0}
         fixed = (arrays["mean"], arrays["scale"], site.values)
@@ -136,9 +140,7 @@ class _Training:
         import torch
 
         optimiser.zero_grad(set_to_none=True)
-        processor = self._label.device.type
-        half = processor == "cuda" and torch.cuda.is_bf16_supported()
-        with torch.autocast(processor, dtype=torch.bfloat16, enabled=half):
+        with torch.autocast(self._processor.kind, dtype=torch.bfloat16, enabled=self._processor.half):
             features = self._features(rows, rng)
         loss = self._loss(self._logits(features.float()), self._label[rows])
         value = loss.item()
@@ -189,11 +191,11 @@ class _Training:
         return {name: np.array(array, np.float32, order="C") for name, array in arrays.items()}
 
 
-def _leaf(array: Array) -> "Tensor":
+def _leaf(array: Array, place: str) -> "Tensor":
     """A tensor to be trained; a kernel lies as the convolutions read it fastest."""
     import torch
 
-    tensor = torch.tensor(array, device=device())
+    tensor = torch.tensor(array, device=place)
     if tensor.ndim == 4:
         tensor = tensor.contiguous(memory_format=torch.channels_last)
     return tensor.requires_grad_()
