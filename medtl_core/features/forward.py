@@ -100,7 +100,7 @@ class Forward:
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=half):
             batch = normalised(pixels.to(self._processor.place), self._spec.mean, self._spec.std)
             rows: Tensor = self._extractor(batch, 0 if self.fed else views)
-        return list(rows.float().cpu().split(views))
+        return [*torch.split(rows.float().cpu(), views)]
 
 
 def load_agreed(
