@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from simulations.probe import local, measured
+from simulations.speed_device import device
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "ham10000_sites"
@@ -36,7 +37,14 @@ class Line:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the parts asked for and prints their ratios."""
-    parts = {"features": features, "training": training, "grid": grid, "memory": memory, "bytes": sent}
+    parts = {
+        "features": features,
+        "training": training,
+        "grid": grid,
+        "memory": memory,
+        "bytes": sent,
+        "device": device,
+    }
     return printed(parts, __doc__, arguments)
 
 

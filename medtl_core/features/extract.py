@@ -119,7 +119,7 @@ def _read(images: Sequence[Any], run: Forward, spec: FeatureSpec) -> list[Row]:
     counts = [len(each) // len(spec.views) for each in views]
     rows = iter(run([part for each, count in zip(views, counts, strict=True) for part in np.split(each, count)]))
     means = [torch.cat([next(rows) for _ in range(count)]).mean(dim=0) for count in counts]
-    if not all(bool(row.isfinite().all()) for row in means):
+    if not bool(torch.stack(means).isfinite().all()):
         raise WeightsError(f"backbone {spec.backbone!r} gives features that are not finite; check its weights")
     return [row.numpy() for row in means]
 

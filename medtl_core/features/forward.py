@@ -48,6 +48,7 @@ class Forward:
         pixels = len(spec.views) * spec.size**2
         self.batch = max(1, min(_PIXELS[processor.kind] // pixels, _MOST[processor.kind]))
         self._agrees: bool | None = None
+        self._instead: Forward | None = None
         self._turns = BoundedSemaphore(2)  # one computes while the other carries
 
     def __call__(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
@@ -56,10 +57,9 @@ class Forward:
         Raises:
             ConfigError: the backbone cannot read images of this size.
         """
-        rows: list[Tensor] = []
-        for first in range(0, len(pictures), self.batch):
-            rows += self._pass(pictures[first : first + self.batch])
-        return rows
+        batch = self.batch  # another thread may meet the end of the memory meanwhile
+        passes = [pictures[first : first + batch] for first in range(0, len(pictures), batch)]
+        return [row for some in passes for row in self._pass(some)]
 
     def _pass(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
         if self.fed:
@@ -79,13 +79,16 @@ class Forward:
         """The rows from passes so short that the GPU's memory holds them, or from the processor."""
         from torch import OutOfMemoryError
 
+        if self._instead is not None:
+            return self._instead(pictures)
         try:
             return self._rows(pictures)
         except OutOfMemoryError:
             half = len(pictures) // 2
         if not half:
-            _LOG.warning("the GPU's memory holds not one picture of %d pixels; the CPU reads it", self._spec.size)
-            return forward(*self._named, self._spec, CPU)(pictures)
+            _LOG.warning("the GPU's memory holds not one picture of %d pixels; the CPU reads all", self._spec.size)
+            self._instead = forward(*self._named, self._spec, CPU)
+            return self._instead(pictures)
         if half < self.batch:
             self.batch = half
             _LOG.warning("the GPU's memory is short; %d pictures at a time from here on", half)
