@@ -6,22 +6,24 @@ the fastest batch counts. Ours is `features.extract.extract` without a cache, de
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from medtl_core.backbones.extractor import Extractor
-    from simulations.speed import Line
-
+_Line = TypeVar("_Line")
 _SIZE = 224
 #: Images that are worth a GPU, what a CPU is given in their stead, and what the CPU checks of a GPU's.
 _MANY, _FEW, _CHECKED = 10_000, 48, 64
 
 
-def device(word: str = "auto", size: int = _SIZE, few: int = _FEW) -> "list[Line]":
-    """Measures a device; without a GPU only few images, and the lines say so."""
+def device(
+    line: Callable[[str, float, str, str], _Line], word: str = "auto", size: int = _SIZE, few: int = _FEW
+) -> list[_Line]:
+    """Measures a device, and makes lines of it: name, value, goal, detail. Without a GPU few images do."""
     from medtl_core.backbones.extractor import load_extractor
     from medtl_core.backbones.zoo import find_backbone
     from medtl_core.config import Settings
@@ -29,7 +31,6 @@ def device(word: str = "auto", size: int = _SIZE, few: int = _FEW) -> "list[Line
     from medtl_core.features.extract import extract, feature_spec
     from medtl_core.runtime import processor
     from medtl_core.values import Examples, Task
-    from simulations.speed import Line
 
     place = processor(word)
     gpu = place.kind == "cuda"
@@ -55,11 +56,9 @@ def device(word: str = "auto", size: int = _SIZE, few: int = _FEW) -> "list[Line
     note = "" if gpu else f"; no GPU is here: {len(images)} images in place of {_MANY:,}"
     loops = ", ".join(f"{batch}: {spent:.2f} s" for batch, spent in grid.items())
     return [
-        Line(
-            "extraction / best plain loop on the device", seconds / best, "<= 1.15", f"{seconds:.2f} s, {where}{note}"
-        ),
-        Line("plain loop, images a second", len(images) / best, "", f"by batch, {loops}"),
-        Line("features' distance from the CPU's, in spreads", apart, "<= 0.001", f"of {checked} images, the largest"),
+        line("extraction / best plain loop on the device", seconds / best, "<= 1.15", where + note),
+        line("plain loop, images a second", len(images) / best, "", f"by batch, {loops}"),
+        line("features' distance from the CPU's, in spreads", apart, "<= 0.001", f"of {checked} images, the largest"),
     ]
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from threading import BoundedSemaphore, Lock
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,7 +26,6 @@ _MOST = {"cpu": 32, "cuda": 64}
 _LOG = logging.getLogger("medtl")
 
 
-@final
 class Forward:
     """Runs an extractor over pictures. Threads may share one.
 
@@ -62,18 +61,16 @@ class Forward:
         return [row for some in passes for row in self._pass(some)]
 
     def _pass(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
+        full = [*pictures, *[pictures[-1]] * (self.batch - len(pictures))]  # passes of one length round alike
         if self.fed:
             with self._turns:
-                return self._fitting(pictures)
-        if self._agrees is False or 2 * len(pictures) <= self.batch or self.batch == 1:
-            return [self._rows([picture])[0] for picture in pictures]
-        full = [*pictures, *[pictures[-1]] * (self.batch - len(pictures))]  # a pass of another length may add otherwise
-        rows = self._rows(full)
-        if self._agrees is None:
+                return self._fitting(full)[: len(pictures)]
+        alone = self._agrees is False or self.batch == 1 or 2 * len(pictures) <= self.batch
+        rows = [] if alone else self._rows(full)
+        if rows and self._agrees is None:
             places = (0, self.batch // 2, self.batch - 1)
             self._agrees = all(rows[place].equal(self._rows([full[place]])[0]) for place in places)
-            return rows[: len(pictures)] if self._agrees else self._pass(pictures)
-        return rows[: len(pictures)]
+        return rows[: len(pictures)] if rows and self._agrees else [self._rows([each])[0] for each in pictures]
 
     def _fitting(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
         """The rows from passes so short that the GPU's memory holds them, or from the processor."""

@@ -12,6 +12,7 @@ from PIL import Image
 
 from medtl_core.cli import app as cli
 from medtl_core.features import extract as module
+from simulations.speed import Line
 from simulations.speed_device import device
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +93,6 @@ def test_a_first_run_reads_of_torch_only_what_computes(tmp_path: Path) -> None:
 
 
 def test_the_benchmark_of_a_device_runs_on_the_cpu_and_says_so() -> None:
-    ratio, loop, apart = device("cpu", size=32, few=2)
+    ratio, loop, apart = device(Line, "cpu", size=32, few=2)
     assert ratio.value > 0 and loop.value > 0 and apart.value == 0
     assert "no GPU is here: 2 images in place of 10,000" in ratio.detail
