@@ -38,15 +38,8 @@ class Line:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the parts asked for and prints their ratios."""
-    parts = {
-        "features": features,
-        "training": training,
-        "grid": grid,
-        "memory": memory,
-        "bytes": sent,
-        "device": device,
-    }
-    return printed(parts, __doc__, arguments)
+    parts = {"features": features, "training": training, "grid": grid, "memory": memory, "bytes": sent}
+    return printed({**parts, "device": partial(device, Line)}, __doc__, arguments)
 
 
 def printed(parts: Mapping[str, Callable[[], list[Line]]], doc: str | None, arguments: Sequence[str] | None) -> int:

@@ -28,7 +28,8 @@ def device(
     from medtl_core.backbones.zoo import find_backbone
     from medtl_core.config import Settings
     from medtl_core.data.images import content_key
-    from medtl_core.features.extract import extract, feature_spec
+    from medtl_core.features.extract import extract
+    from medtl_core.features.spec import backbone_spec
     from medtl_core.runtime import processor
     from medtl_core.values import Examples, Task
 
@@ -36,7 +37,7 @@ def device(
     gpu = place.kind == "cuda"
     images = synthetic(_MANY if gpu else few, size)
     chosen = Settings(image_size=size, views="one", cache="off", device=word)
-    spec, keys = feature_spec(chosen, ()), [content_key(image) for image in images]
+    spec, keys = backbone_spec(chosen, ()), [content_key(image) for image in images]
 
     def ours(count: int, settings: Settings) -> NDArray[np.float32]:
         examples = Examples({"image": images[:count]}, Task("", ("a",)))
