@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import textwrap
-from contextlib import nullcontext, redirect_stdout
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -16,6 +16,7 @@ from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.plan import RunOrder, check_effect, make_plan
 from medtl_core.config import Settings
+from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
 from medtl_core.features.cache import is_begun
 from medtl_core.flower.run import Progress, RunPlan, run_seeds
 from medtl_core.run_folder import create_run
@@ -53,13 +54,15 @@ def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary
 
 
 def _read_ahead(chosen: Settings) -> None:
-    """Reads torch while another process draws the built-in images, on a machine where no feature was ever computed."""
+    """Reads torch while another process draws the built-in images, on a machine without features."""
     folder = cache_folder(chosen.cache)
-    if folder is None or is_begun(folder) or chosen.backbone == "table" or "torch" in sys.modules:
+    drawn = (
+        chosen.data == "phantom" and not chosen.data_path and max(chosen.sizes, default=DEFAULT_SIZE) >= DEFAULT_SIZE
+    )
+    if not drawn or folder is None or is_begun(folder) or chosen.backbone == "table" or "torch" in sys.modules:
         return
-    words = json.dumps(chosen.of_data().public())
-    ahead = [sys.executable, "-P", "-c", _DRAWING, words] if chosen.data == "phantom" and not chosen.data_path else []
-    with subprocess.Popen(ahead, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) if ahead else nullcontext():
+    ahead = [sys.executable, "-P", "-c", _DRAWING, json.dumps(chosen.of_data().public())]
+    with subprocess.Popen(ahead, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         importlib.import_module("torch")
 
 

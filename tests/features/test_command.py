@@ -88,7 +88,7 @@ def test_a_run_on_a_full_cache_never_reads_torch(folder: Path, tmp_path: Path, m
 def test_a_first_run_reads_of_torch_only_what_computes(tmp_path: Path) -> None:
     words = (*SMALL, *RUN, f"cache={tmp_path / 'cache'}", "--out", tmp_path / "run", "--quiet")
     assert read_by("simulate", *words) == ["torch"]
-    assert len(list((tmp_path / "cache" / "phantom").glob("*.json"))) == 1  # drawn once, by the process beside
+    assert len(list((tmp_path / "cache" / "phantom").glob("*.json"))) == 1
     assert read_by("simulate", *words[:-2], tmp_path / "again", "--quiet") == []
 
 
