@@ -27,6 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  $(PYTHON) -m venv $(VENV) && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
 	fi
+	@$(BIN)/python -m compileall -q medtl_core client server  # else the first run compiles them
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## five hospitals with synthetic radiographs: summary in the terminal, report as one HTML file

@@ -12,10 +12,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from simulations.probe import local, measured
+from simulations.speed_device import device
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data" / "ham10000_sites"
@@ -37,7 +39,7 @@ class Line:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the parts asked for and prints their ratios."""
     parts = {"features": features, "training": training, "grid": grid, "memory": memory, "bytes": sent}
-    return printed(parts, __doc__, arguments)
+    return printed({**parts, "device": partial(device, Line)}, __doc__, arguments)
 
 
 def printed(parts: Mapping[str, Callable[[], list[Line]]], doc: str | None, arguments: Sequence[str] | None) -> int:

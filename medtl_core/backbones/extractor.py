@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from medtl_core.backbones.backbone import Backbone
+from medtl_core.backbones.backbone import Backbone, features_of
 from medtl_core.backbones.frozen import freeze
 from medtl_core.backbones.networks import load_network
 from medtl_core.backbones.pointwise import hasten
@@ -28,21 +28,28 @@ class Extractor(nn.Module):
         super().__init__()
         self.network = hasten(network).to(memory_format=torch.channels_last)
         self.taps = tuple(taps)
-        self.width = sum(channels[tap] for tap in taps) * len(pooling.split("+"))
+        self.width = sum(features_of(tap, channels[tap], pooling) for tap in taps)
         self.sha = ""
         modules = {tap: network.get_submodule(path) for tap, path in taps.items()}
-        self._reader = TapReader(modules, pooling_of(network, pooling), stops=True)
+        self._reader = TapReader(modules, {tap: pooling_of(network, tap, pooling) for tap in taps}, stops=True)
         super().train(False)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, apart: int = 0) -> Tensor:
         """Returns float32 [n, width] for normalised images, float32 [n, 3, h, w].
+
+        Args:
+            images: the batch.
+            apart: so many images are pooled by themselves, then as many again; 0 = all at once, which may round them
+                otherwise.
 
         Raises:
             ConfigError: the network cannot read images of this size.
         """
         try:
-            with self._reader.reading() as rows:
+            with self._reader.reading(apart) as rows:
                 self.network(images)
+        except torch.OutOfMemoryError:  # says nothing of the network
+            raise
         except (RuntimeError, AssertionError, ValueError) as error:
             size = "x".join(map(str, images.shape[2:]))
             raise ConfigError(f"the backbone failed on images of {size} pixels: {error}") from error

@@ -14,7 +14,7 @@ from medtl_core.errors import MedtlError
 #: Every command: its module, and its line in the list of commands.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "simulate": ("simulate", "Simulate hospitals that train together, on this machine."),
-    "backbones": ("lists", "List pretrained backbones and where weights are present."),
+    "backbones": ("backbones", "List pretrained backbones; fetch, pack and unpack weights before a run."),
     "methods": ("lists", "List the methods that `methods=...` can name."),
     "select": ("select", "Order backbones and their layers by how well they suit the hospitals' task, from sums only."),
     "adapt": (
@@ -28,6 +28,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "report": ("report", "Write a run's report anew from its stored results."),
     "app": ("app_folder", "Write the Flower app out, for `flwr run` and a deployment."),
     "data": ("data", "Look at data before they are used."),
+    "features": (
+        "features",
+        "Compute the features of all cases and keep them: a run on this cache opens no network and needs no GPU.",
+    ),
     "ledger": ("site", "The privacy ledger of a hospital: what was spent on its patients."),
     "site": ("site", "What concerns one hospital."),
     "sweep": ("sweep", "Many runs as one experiment that goes on where it stopped."),

@@ -43,6 +43,11 @@ def decode(image: Path | str | Array) -> NDArray[np.uint8]:
     return _three_channels(_read(Path(image)), str(image))
 
 
+def read_pictures(image: Path | str | Array) -> Iterator[NDArray[np.uint8]]:
+    """Yields the pictures of a case, uint8 [h, w, 3]: that of a file or an array; see `decode`."""
+    yield decode(image)
+
+
 def check_images(examples: Examples) -> tuple[Examples, tuple[str, ...]]:
     """Decodes every image once; returns the usable cases, and what is wrong with the others ("case 3, file: reason").
 

@@ -35,6 +35,7 @@ def render(summary: Summary, results: Sequence[Result]) -> str:
         classes=summary.classes,
         repetitions=f"{seeds} seeds" if seeds > 1 else f"seed {summary.seeds[0]}",
         synthetic=any(result.data.synthetic or result.settings.get("data") == "phantom" for result in results),
+        contamination=summary.contamination,
         lead=_lead(summary, results),
         versions=first.versions,
         summary=summary,
@@ -78,6 +79,8 @@ def _lead(summary: Summary, results: Sequence[Result]) -> str:
     if gain is not None:
         words += f", {abs(gain):.3f} {'more' if gain >= 0 else 'less'} than hospitals that train alone"
     words += "."
+    if method.taken:
+        words += f" By cross-validation it took {method.taken}."
     if method.cost.bytes_up:
         words += f" Each hospital sent {numerals.size(method.cost.bytes_up)} for it; no case left its hospital."
     if chosen != "auto":

@@ -136,9 +136,9 @@ BROKEN: list[tuple[str, Callable[[Path], object], type[MedtlError], str]] = [
     ("a budget that is none", said("max_epsilon = 4.0", "max_epsilon = nan"), PrivacyError, "not a budget"),
     ("wrong type", said("max_epsilon = 4.0", "max_epsilon = true"), PrivacyError, "must be a float"),
     ("a huge number", said("max_epsilon = 4.0", f"max_epsilon = 1{'0' * 400}"), PrivacyError, "must be a float"),
-    ("a table for a word", said('device = "cpu"', "[device]"), ConfigError, "must be a str"),
+    ("a table for a word", said('device = "auto"', "[device]"), ConfigError, "must be a str"),
     ("a word for a table", lambda f: (f / "hospital.toml").write_text("name = 'a'\npeers = 3"), ConfigError, "table"),
-    ("another device", said('device = "cpu"', 'device = "cuda"'), ConfigError, "cpu"),
+    ("another device", said('device = "auto"', 'device = "tpu"'), ConfigError, "cuda"),
     ("a name with a slash", said('"north"', '"north/2"'), ConfigError, "slash"),
     ("a peer's key", said("[peers]", '[peers]\nsouth = "abc"'), PrivacyError, "64 digits"),
     ("insecure from afar", said(OPEN[0], OPEN[1]), ConfigError, "insecure"),
@@ -256,8 +256,8 @@ def test_under_privacy_a_run_that_names_a_place_here_is_refused(folder: Path, or
 
 
 def test_a_run_of_another_protocol_is_refused_with_both_versions(folder: Path) -> None:
-    with pytest.raises(RuntimeError, match=f"speaks protocol-2, this site {PROTOCOL_MARK}"):
-        asked(folder, "protocol-2")
+    with pytest.raises(RuntimeError, match=f"speaks protocol-1, this site {PROTOCOL_MARK}"):
+        asked(folder, "protocol-1")
     with pytest.raises(RuntimeError, match=f"no protocol that is known, this site {PROTOCOL_MARK}"):
         asked(folder, "<script>")
     with pytest.raises(RuntimeError, match="PrivacyError"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medtl_core.errors import DataError
-from medtl_core.heads.linear import class_weights, softmax
+from medtl_core.heads.linear import softmax
 from medtl_core.methods.adaptation import (
     BLIND,
     COVARIANCE_CASES,
@@ -17,6 +17,7 @@ from medtl_core.methods.adaptation import (
     adapt_metric,
     restricted,
 )
+from medtl_core.methods.balanced import class_weights
 from medtl_core.methods.models.metric import Metric, unit
 from medtl_core.values import ABSENT, Head
 

@@ -32,7 +32,7 @@ ROUNDS = "-(?P<rounds>[1-9][0-9]{0,2})"
 
 def warm_head(study: Study) -> Array:
     """Returns the discriminant with its temperature, on standardised features, [C, d + 1]."""
-    affine, moments = study.solved("discriminant").affine, study.moments
+    affine, moments = study.solved(_START).affine, study.moments
     bias = affine[:, -1] + affine[:, :-1] @ moments.mean
     return np.concatenate([affine[:, :-1] * moments.scale, bias[:, None]], axis=1)
 
@@ -109,4 +109,4 @@ class Tuning(Trained):
         if not self.warm:
             return outcome
         bill = {**outcome.bill, **study.closed_bill([_START])}
-        return replace(outcome, bill=bill, server_cpu=study.solved("discriminant").server_cpu)
+        return replace(outcome, bill=bill, server_cpu=study.solved(_START).server_cpu)

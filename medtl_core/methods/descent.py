@@ -11,17 +11,21 @@ Nesterov's extrapolation, restarted where it leads uphill (O'Donoghue and Candè
 head that answers like the solution. The first is free: at a head of zeros the gradient follows from the class sums.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.heads.linear import log_share, softmax
+from medtl_core.heads.linear import softmax
 from medtl_core.heads.statistics import Float, Statistics
+from medtl_core.methods.balanced import log_share
 
 #: Of the weights' squared length, half of which is added to the mean log-loss; the bias is free.
-PENALTIES = (0.1, 0.3, 1.0, 3.0)
+PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0)
+#: The penalties beside heads [S, P, C, d].
+_PENALTY = np.asarray(PENALTIES)[:, None, None]
 #: Of the inputs' mean outer product in the curvature that is assumed, at least: from here on no step diverges.
 _SHARE = 0.25
 
@@ -52,9 +56,8 @@ class Curvature:
     def step(self, slope: Float) -> Float:
         """Returns how far to go against the slope [S, P, C, d + 1] of the penalised mean loss at each penalty."""
         far = np.zeros_like(slope)
-        bound = self.share * self.values + np.asarray(PENALTIES)[:, None, None]
-        far[..., self.columns] = ((slope[..., self.columns] @ self.vectors) / bound) @ self.vectors.T
-        far[..., -1] = slope[..., -1] / self.share
+        scaled = (slope[..., self.columns] @ self.vectors) / (self.share * self.values + _PENALTY)
+        far[..., self.columns], far[..., -1] = scaled @ self.vectors.T, slope[..., -1] / self.share
         return far
 
 
@@ -63,62 +66,43 @@ class Descent:
     """Heads on their way: for each of S sets of cases and P penalties one, on standardised inputs.
 
     Attributes:
+        curvature: of the inputs.
         heads: float64 [S, P, C, d + 1].
         ahead: the same shape: where the next gradient is taken; numbers that float32 holds.
         momentum: float64 [S, P].
     """
 
+    curvature: Curvature
     heads: Float
     ahead: Float
     momentum: Float
 
     @classmethod
-    def start(cls, sets: int, classes: int, width: int) -> Self:
-        """Returns heads of zeros."""
-        zeros = np.zeros((sets, len(PENALTIES), classes, width + 1))
-        return cls(zeros, zeros, np.ones(zeros.shape[:2]))
+    def start(cls, curvature: Curvature, sets: Sequence[Statistics], mean: Float, scale: Float) -> Self:
+        """Returns heads after one step from zero, from the sums of each set and what standardises the inputs."""
+        slope = np.stack([_slope_at_zero(part, mean, scale) for part in sets])[:, None]
+        zeros = np.zeros((len(slope), len(PENALTIES), *slope.shape[2:]))
+        begin = cls(curvature, zeros, zeros, np.ones(zeros.shape[:2]))
+        return begin.stepped(np.broadcast_to(slope, zeros.shape))
 
-    def stepped(self, gradient: Float, curvature: Curvature) -> Self:
+    def stepped(self, gradient: Float) -> Self:
         """Returns the heads after one step.
 
         Args:
             gradient: [S, P, C, d + 1], of the mean log-loss of each set's cases at `ahead`.
-            curvature: of the inputs.
         """
         slope = gradient.copy()
-        slope[..., :-1] += np.asarray(PENALTIES)[:, None, None] * self.ahead[..., :-1]
-        heads = self.ahead - curvature.step(slope)
+        slope[..., :-1] += _PENALTY * self.ahead[..., :-1]
+        heads = self.ahead - self.curvature.step(slope)
         uphill = (slope * (heads - self.heads)).sum(axis=(2, 3)) > 0
         momentum = np.where(uphill, 1.0, (1.0 + np.sqrt(1.0 + 4.0 * self.momentum**2)) / 2.0)
         share = np.where(uphill, 0.0, (self.momentum - 1.0) / momentum)[..., None, None]
         ahead = (heads + share * (heads - self.heads)).astype(np.float32).astype(np.float64)
-        return type(self)(heads, ahead, momentum)
+        return type(self)(self.curvature, heads, ahead, momentum)
 
 
-def slope_at_zero(statistics: Statistics, mean: Float, scale: Float) -> Float:
-    """Returns the gradient [C, d + 1] of the mean log-loss at a head of zeros, whose answer is the prior.
-
-    Inputs are standardised by `mean` and `scale`; the prior is that of the cases behind the statistics.
-    """
+def _slope_at_zero(statistics: Statistics, mean: Float, scale: Float) -> Float:
+    """The gradient [C, d + 1] of the mean log-loss at a head of zeros, whose answer is the prior of the cases."""
     sums = np.column_stack([(statistics.sums - np.outer(statistics.counts, mean)) / scale, statistics.counts])
     prior = softmax(log_share(statistics.counts))
     return np.asarray((np.outer(prior, sums.sum(axis=0)) - sums) / max(statistics.cases, 1.0))
-
-
-def errors(heads: Float, offset: Float, inputs: Float, label: NDArray[np.int64], fold: NDArray[np.int64]) -> Float:
-    """Returns the gradient of each case's log-loss by its logits, [n, S, H, C].
-
-    Set 0 holds all cases, set s > 0 those outside fold s - 1; a case outside a set counts 0 there.
-
-    Args:
-        heads: [S, H, C, d + 1].
-        offset: [S, C], added to the logits.
-        inputs: [n, d + 1], with a constant last column.
-        label: int64 [n].
-        fold: int64 [n].
-    """
-    flat = heads.reshape(-1, heads.shape[-1])
-    residual = softmax((inputs @ flat.T).reshape(len(inputs), *heads.shape[:3]) + offset[:, None])
-    residual[np.arange(len(label)), :, :, label] -= 1.0
-    residual[np.arange(len(label)), fold + 1] = 0.0
-    return residual
