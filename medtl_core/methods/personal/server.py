@@ -80,8 +80,7 @@ class Personal(Method):
         word, phase = self.name.partition("-")[0], f"fit-{self.name}"
         exchange = Exchange(f"{word}_round", phase, self.rounds, config, study.moments.standardisation)
         course = run_rounds(study.hospitals, exchange, self.start(study))
-        late = {site for sites in course.metrics.values() for site, told in sites.items() if told.get("began-late")}
-        facts = {"rounds": self.rounds, "began_late": sorted(late)}
+        facts = {"rounds": self.rounds, "began_late": sorted(course.flagged.get("began-late", ()))}
         last = {**config, "round": self.rounds + 1}
         arrays = {**exchange.fixed, **course.last}
         return finished(study, self, Finish(f"{word}_finish", arrays, last, {phase: Share()}, facts))
