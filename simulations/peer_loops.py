@@ -9,7 +9,7 @@ images. Each runs the network once over each image, and takes the cases of a rou
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ def features(job: Job, images: Any, batch: int = 64) -> "Tensor":
     return ((torch.cat(rows) - torch.from_numpy(job["mean"])) / torch.from_numpy(job["scale"])).clone()
 
 
-@lru_cache(maxsize=None)
+@cache
 def hospital(folder: str, number: int) -> tuple["Tensor", "Tensor"]:
     """Returns a hospital's features and labels, computed once a process."""
     import torch
@@ -183,7 +183,7 @@ def pfl(folder: str) -> Weights:
     local = functools.partial(torch.optim.SGD, weight_decay=float(job["decay"]))
     model = PyTorchModel(head, local, torch.optim.SGD(head.parameters(), lr=1.0))
     users = FederatedDataset(cases_of, get_user_sampler("minimize_reuse", list(range(hospitals))))
-    parameters = NNAlgorithmParams(rounds, 0, hospitals, 0)
+    parameters = NNAlgorithmParams(rounds, rounds + 1, hospitals, 0)
     recipe = NNTrainHyperParams(
         local_batch_size=int(job["batch"]), local_num_epochs=1, local_learning_rate=float(job["rate"])
     )

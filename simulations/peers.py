@@ -3,7 +3,7 @@
 Every framework trains the linear head of `simulations.peer_loops`' job in a process of its own, one numeric thread,
 and is timed from the interpreter's start to the judged head: CPU seconds of all its processes, wall time, and peak
 memory of the first process. Each must end with the same head. What is nobody's own work, drawing the images, is done
-before. `--pfl PYTHON` names an interpreter that has pfl, if this one has not: pfl wants older versions of some packages.
+before. `--pfl PYTHON` names an interpreter that has pfl, which wants older versions of some packages.
 """
 
 import argparse
@@ -78,7 +78,9 @@ def write_job(folder: Path, hospitals: int, cases: int, rounds: int) -> None:
     values = np.concatenate([site.values for site in opened]).astype(np.float64)
     orders = [
         [
-            np.concatenate(list(batches(cases, chosen.batch_size, rng=stream(chosen.seed, "fit", site.name, number + 1))))
+            np.concatenate(
+                list(batches(cases, chosen.batch_size, rng=stream(chosen.seed, "fit", site.name, number + 1)))
+            )
             for site in opened
         ]
         for number in range(rounds)
@@ -144,7 +146,14 @@ def table(spent: Mapping[str, Spent]) -> tuple[str, int]:
     """Returns the figures as Markdown with a sentence for every limit, and how many limits were missed."""
     base = spent["plain"]
     rows = [
-        (name, f"{row.cpu:.2f}", f"{row.cpu / base.cpu:.2f}", f"{row.wall:.2f}", f"{row.megabytes:.0f}", f"{row.off:.1e}")
+        (
+            name,
+            f"{row.cpu:.2f}",
+            f"{row.cpu / base.cpu:.2f}",
+            f"{row.wall:.2f}",
+            f"{row.megabytes:.0f}",
+            f"{row.off:.1e}",
+        )
         for name, row in spent.items()
     ]
     head = ("framework", "CPU s", "/ plain", "wall s", "peak MB", "head off by")
@@ -172,7 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         note_spent(given.medtl / "medtl.spent")
         return 0
     pythons = {name: given.pfl if name == "pfl" else sys.executable for name in dict.fromkeys(given.frameworks)}
-    if "pfl" in pythons and subprocess.run([given.pfl, "-c", "import pfl"], capture_output=True, check=False).returncode:
+    if (
+        "pfl" in pythons
+        and subprocess.run([given.pfl, "-c", "import pfl"], capture_output=True, check=False).returncode
+    ):
         print("pfl is not installed for this interpreter; name another with --pfl PYTHON")
         pythons.pop("pfl")
     with tempfile.TemporaryDirectory() as name:

@@ -41,7 +41,7 @@ def test_the_mean_is_weighted_by_agreed_cases_and_kept_where_it_is_wanted() -> N
     np.testing.assert_allclose(course.exact[1]["weight"], np.full((2, 3), 3.25))
     np.testing.assert_allclose(course.last["bias"], [7.5, 7.5])
     assert course.last["bias"].dtype == np.float32
-    assert course.metrics[2] == {"loss": 2.5}
+    assert course.metrics[2] == {"loss": 2.5} and course.flagged == {"loss": {"a", "b"}}
 
 
 def test_fixed_arrays_are_sent_and_not_expected_back() -> None:
