@@ -9,7 +9,7 @@ images. Each runs the network once over each image, and takes the cases of a rou
 import sys
 import time
 from collections.abc import Callable, Mapping
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,11 +118,11 @@ def flower(folder: str) -> Weights:
     from flwr.serverapp.strategy import FedAvg
     from flwr.simulation import run_simulation
 
-    job, head = read_job(folder), {}
+    job, head = read_job(folder), dict[str, Any]()
     rounds, hospitals, cases = job["orders"].shape
     client, server = ClientApp(), ServerApp()
 
-    @client.train()  # type: ignore[untyped-decorator]
+    @client.train()
     def train(message: Any, context: Any) -> Any:
         from simulations import peer_loops
 
@@ -132,21 +132,19 @@ def flower(folder: str) -> Weights:
         content = {"arrays": ArrayRecord({"weight": weight, "bias": bias})}
         return Message(RecordDict({**content, "metrics": MetricRecord({"num-examples": cases})}), reply_to=message)
 
-    @server.main()  # type: ignore[untyped-decorator]
+    @server.main()
     def main(grid: Any, context: Any) -> None:
         strategy = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, min_available_nodes=hospitals)
         start = ArrayRecord(dict(zip(("weight", "bias"), zeros(job), strict=True)))
         head.update(strategy.start(grid, start, num_rounds=rounds).arrays.to_torch_state_dict())
 
-    resources = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"num_cpus": 2}}
+    resources: Any = {"client_resources": {"num_cpus": 1, "num_gpus": 0.0}, "init_args": {"num_cpus": 2}}
     run_simulation(server, client, num_supernodes=hospitals, backend_config=resources)
     return torch.as_tensor(head["weight"]), torch.as_tensor(head["bias"])
 
 
 def pfl(folder: str) -> Weights:
     """Apple's pfl: its FederatedAveraging and SimulatedBackend."""
-    import functools
-
     import torch
     from pfl.aggregate.simulate import SimulatedBackend
     from pfl.algorithm.base import NNAlgorithmParams
@@ -155,20 +153,9 @@ def pfl(folder: str) -> Weights:
     from pfl.data.federated_dataset import FederatedDataset
     from pfl.data.sampling import get_user_sampler
     from pfl.hyperparam import NNEvalHyperParams, NNTrainHyperParams
-    from pfl.metrics import Weighted
-    from pfl.model.pytorch import PyTorchModel
 
     job, asked = read_job(folder), dict[int, int]()
     rounds, hospitals, cases = job["orders"].shape
-
-    class Head(torch.nn.Linear):
-        """The head, with the two methods pfl asks for."""
-
-        def loss(self, values: Any, label: Any) -> Any:
-            return torch.nn.functional.cross_entropy(self(values), label)
-
-        def metrics(self, values: Any, label: Any) -> Any:
-            return {"loss": Weighted(float(self.loss(values, label)) * len(label), len(label))}
 
     def cases_of(number: int) -> Any:
         values, label = hospital(folder, number)
@@ -176,22 +163,39 @@ def pfl(folder: str) -> Weights:
         asked[number] = asked.get(number, 0) + 1
         return Dataset(raw_data=(values[order], label[order]), user_id=str(number))
 
-    head, start = Head(len(job["mean"]), len(zeros(job)[1])), zeros(job)
+    users = FederatedDataset(cases_of, get_user_sampler("minimize_reuse", list(range(hospitals))))
+    model = _pfl_model(job)
+    FederatedAveraging().run(
+        NNAlgorithmParams(rounds, rounds + 1, hospitals, 0), SimulatedBackend(users, None), model,
+        model_train_params=NNTrainHyperParams(
+            local_batch_size=int(job["batch"]), local_num_epochs=1, local_learning_rate=float(job["rate"])
+        ),
+        model_eval_params=NNEvalHyperParams(cases), callbacks=[],
+    )  # fmt: skip
+    head = model.pytorch_model
+    return head.weight.detach(), head.bias.detach()
+
+
+def _pfl_model(job: Job) -> Any:
+    """The linear head as pfl wants it: with a loss, with metrics, and with both sides' optimisers."""
+    import torch
+    from pfl.metrics import Weighted
+    from pfl.model.pytorch import PyTorchModel
+
+    class Head(torch.nn.Linear):
+        def loss(self, values: Any, label: Any) -> Any:
+            return torch.nn.functional.cross_entropy(self(values), label)
+
+        def metrics(self, values: Any, label: Any) -> Any:
+            return {"loss": Weighted(float(self.loss(values, label)) * len(label), len(label))}
+
+    start = zeros(job)
+    head = Head(start[0].shape[1], len(start[1]))
     with torch.no_grad():
         head.weight.copy_(start[0])
         head.bias.copy_(start[1])
-    local = functools.partial(torch.optim.SGD, weight_decay=float(job["decay"]))
-    model = PyTorchModel(head, local, torch.optim.SGD(head.parameters(), lr=1.0))
-    users = FederatedDataset(cases_of, get_user_sampler("minimize_reuse", list(range(hospitals))))
-    parameters = NNAlgorithmParams(rounds, rounds + 1, hospitals, 0)
-    recipe = NNTrainHyperParams(
-        local_batch_size=int(job["batch"]), local_num_epochs=1, local_learning_rate=float(job["rate"])
-    )
-    backend = SimulatedBackend(training_data=users, val_data=None)
-    FederatedAveraging().run(
-        parameters, backend, model, model_train_params=recipe, model_eval_params=NNEvalHyperParams(cases), callbacks=[]
-    )
-    return head.weight.detach(), head.bias.detach()
+    local = partial(torch.optim.SGD, weight_decay=float(job["decay"]))
+    return PyTorchModel(head, local, torch.optim.SGD(head.parameters(), lr=1.0))
 
 
 LOOPS: Mapping[str, Callable[[str], Weights]] = {"plain": plain, "flower": flower, "pfl": pfl}

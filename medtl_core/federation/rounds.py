@@ -64,11 +64,6 @@ class Course:
     metrics: Mapping[int, Mapping[str, float]]
     flagged: Mapping[str, Collection[str]]
 
-    @property
-    def last(self) -> Mapping[str, Array]:
-        """The float32 arrays after the last round."""
-        return as_float32(self.exact[max(self.exact)])
-
 
 def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Array]) -> Course:
     """Trains named arrays; each hospital's change counts by the number of cases it registered.

@@ -227,7 +227,7 @@ def run_local(
     listener: Listener | None = None,
 ) -> LocalGrid:
     """Runs a ServerApp here over a `LocalGrid`; its exceptions come through. Returns the grid, closed."""
-    options = LocalOptions(workers, wire, fault, listener)
-    with quiet("flwr", logging.WARNING), LocalGrid(client_app, node_configs, run_config, options) as grid:
+    grid = LocalGrid(client_app, node_configs, run_config, LocalOptions(workers, wire, fault, listener))
+    with quiet("flwr", logging.WARNING), grid:
         server_app(grid, compat.node_context(_RUN_ID, _SERVER_ID, {}, dict(run_config)))
     return grid

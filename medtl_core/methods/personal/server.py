@@ -13,7 +13,7 @@ import numpy as np
 
 from medtl_core.federation.hospitals import Request, Value
 from medtl_core.federation.method import Method, Outcome, Share, Study
-from medtl_core.federation.rounds import Exchange, recipe_config, run_rounds
+from medtl_core.federation.rounds import Exchange, as_float32, recipe_config, run_rounds
 from medtl_core.fingerprint import agreement
 from medtl_core.methods.personal.state import StateKey
 from medtl_core.values import Array
@@ -82,5 +82,5 @@ class Personal(Method):
         course = run_rounds(study.hospitals, exchange, self.start(study))
         facts = {"rounds": self.rounds, "began_late": sorted(course.flagged.get("began-late", ()))}
         last = {**config, "round": self.rounds + 1}
-        arrays = {**exchange.fixed, **course.last}
+        arrays = {**exchange.fixed, **as_float32(course.exact[self.rounds])}
         return finished(study, self, Finish(f"{word}_finish", arrays, last, {phase: Share()}, facts))
