@@ -36,7 +36,7 @@ def test_lite0_is_what_the_methods_page_measured_under_timms_name_too() -> None:
     assert lite0.identity == timms.identity == "timm:tf_efficientnet_lite0"
     assert lite0.source == timms.source == "package"
     assert (*lite0.taps,) == (*timms.taps,) == (*map(str, range(16)), "final")
-    assert (lite0.rich, lite0.plain, lite0.size, lite0.mean) == (("4", "7", "10"), ("10",), 224, (0.5, 0.5, 0.5))
+    assert (lite0.rich, lite0.plain, lite0.size, lite0.mean) == (("4", "7", "10"), ("10",), 128, (0.5, 0.5, 0.5))
 
 
 @pytest.mark.parametrize(
