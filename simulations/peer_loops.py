@@ -124,8 +124,11 @@ def flower(folder: str) -> Weights:
 
     @client.train()
     def train(message: Any, context: Any) -> Any:
+        import torch
+
         from simulations import peer_loops
 
+        torch.set_num_threads(1)
         arrays = message.content["arrays"].to_torch_state_dict()
         number, round_ = int(context.node_config["partition-id"]), int(message.content["config"]["server-round"]) - 1
         weight, bias = peer_loops.trained(folder, number, round_, (arrays["weight"], arrays["bias"]))

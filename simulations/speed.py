@@ -121,11 +121,11 @@ def features() -> list[Line]:
 def best_loop(forward: Callable[[Loop, Sequence[Any]], Spent], images: Sequence[Any]) -> Loop:
     """Tries plain loops on a sample of the images, prints them, and returns the one that took least CPU.
 
-    Loops that are far from the best after a sixth of the sample are not tried on the rest.
+    Loops that are far from the best after a twelfth of the sample are not tried on the rest.
     """
     cores = os.cpu_count() or 1
     sample = list(images[:: max(len(images) // _SAMPLE, 1)])[:_SAMPLE]
-    first, few = Loop(1, 1, 1), sample[: len(sample) // 6 or 1]
+    first, few = Loop(1, 1, 1), sample[: len(sample) // 12 or 1]
     forward(first, few)  # what is set up once
     best, found, base = first, float("inf"), {1, cores}
     print(f"{'threads':>7}{'workers':>8}{'batch':>6}{'CPU ms':>9}{'wall ms':>9}  an image")

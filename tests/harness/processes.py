@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,12 +40,13 @@ def flwr_run(
     Flower's command exits with 0 also when the run failed; here the true status decides. It is "finished:completed", or
     the RunError ends with the last lines of the logs. Flower wants the app's folder named by letters, digits, hyphens.
     """
-    with Children(home) as children:
+    # Ray's sockets need a short path, and others on this machine must not find the cluster in Ray's usual folder
+    with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short, Children(home) as children:
         (port,) = free_ports(1)
         env = children.environment("flwr", FLWR_LOCAL_SUPERLINK_HTTP_API_PORT=str(port))
         _connect(Path(env["FLWR_HOME"]), 'address = ":local:"')
         if cluster:
-            env["RAY_ADDRESS"] = _start_ray(children, cluster)
+            env["RAY_ADDRESS"] = _start_ray(children, cluster, short)
         # `flwr run` would start the same SuperLink, but waits only 15 s for it; it takes one that is there already
         _start_link(children, port, env, "--simulation")
         simulation = {"num-supernodes": nodes, "client-resources-num-cpus": 1}
@@ -153,12 +155,13 @@ class _Job:
         return RunError(f"{text}{gone}\n{self.children.tails()}")
 
 
-def _start_ray(children: Children, cluster: Sequence[int]) -> str:
+def _start_ray(children: Children, cluster: Sequence[int], folder: str) -> str:
     """Starts the nodes of a Ray cluster, one after the other, and returns its address."""
     ports = free_ports(1 + 2 * len(cluster))
     address = f"127.0.0.1:{ports[0]}"
     for number, cpus in enumerate(cluster):
-        place = [f"--address={address}"] if number else ["--head", f"--port={ports[0]}", "--include-dashboard=false"]
+        head = ["--head", f"--port={ports[0]}", "--include-dashboard=false", f"--temp-dir={folder}"]
+        place = [f"--address={address}"] if number else head
         more = [f"--num-cpus={cpus}", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
         more += [
             f"--dashboard-agent-listen-port={ports[1 + 2 * number]}",

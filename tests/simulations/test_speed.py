@@ -35,6 +35,6 @@ def test_the_baseline_is_the_loop_with_the_least_cpu_and_hopeless_ones_are_given
         return Spent(each * len(images), 0.5 * each * len(images))
 
     assert best_loop(forward, range(300)) == Loop(1, 1, 16)
-    assert len(seen) == 16 and {count for loop, count in seen.items() if loop.threads == 2} == {16}
+    assert len(seen) == 16 and {count for loop, count in seen.items() if loop.threads == 2} == {8}
     rows = capsys.readouterr().out.splitlines()
     assert len(rows) == 17 and rows[3].split() == ["1", "1", "16", "2100.00", "1050.00"]
