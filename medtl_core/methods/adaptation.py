@@ -14,8 +14,8 @@ from medtl_core.errors import DataError
 from medtl_core.evaluation.calibration import WORST, log_softmax, temperature
 from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import to_raw, with_bias
+from medtl_core.heads.logistic import class_weights
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.balanced import class_weights
 from medtl_core.methods.models.metric import Metric, unit
 from medtl_core.methods.personal.pulled import held_out_costs, nearest, pulled
 from medtl_core.values import ABSENT, Array, Head

@@ -18,6 +18,7 @@ from medtl_core.federation.rounds import Trained, recipe_config
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import Training, batches, softmax, with_bias
+from medtl_core.heads.logistic import class_weights
 from medtl_core.heads.statistics import Float
 from medtl_core.rng import stream
 from medtl_core.values import Array, Head, Released, Update
@@ -32,17 +33,6 @@ _SHARE = 1e-2
 def log_share(counts: Float) -> Float:
     """Returns the log share of each class [C], at least log `_SHARE`, also of a class without cases."""
     return np.asarray(np.log(np.maximum(counts / counts.sum(), _SHARE)))
-
-
-def class_weights(counts: Float) -> Float:
-    """Returns the weight of a case of each class so that classes count alike and the weights average to one.
-
-    Example:
-        >>> class_weights(np.array([1.0, 3.0, 0.0])).tolist()
-        [2.0, 0.6666666666666666, 0.0]
-    """
-    seen = counts > 0
-    return np.asarray(np.where(seen, counts.sum() / (max(int(seen.sum()), 1) * np.maximum(counts, 1.0)), 0.0))
 
 
 @final

@@ -1,14 +1,13 @@
 """The exact logistic regression on all cases, from sums of gradients: a reference that costs many rounds."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import to_raw, with_bias
+from medtl_core.heads.logistic import class_weights, loss_and_gradient
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.balanced import class_weights
 from medtl_core.values import Released, Update
 
 
@@ -17,25 +16,6 @@ def gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
     inputs = with_bias(site.values, arrays["mean"], arrays["scale"])
     loss, slope = loss_and_gradient(arrays["head"], inputs, site.label, arrays["weight"])
     return Released(Update({"loss": np.array([loss]), "gradient": slope}))
-
-
-def loss_and_gradient(head: Float, inputs: Float, label: NDArray[np.int64], weight: Float) -> tuple[float, Float]:
-    """Returns the summed class-weighted log-loss and its gradient [C, d + 1]; sums over hospitals are the pooled ones.
-
-    Args:
-        head: [C, d + 1].
-        inputs: [n, d + 1].
-        label: int [n].
-        weight: [C], weight of a case of each class.
-    """
-    logits, rows, case_weight = inputs @ head.T, np.arange(len(label)), weight[label]
-    logits = logits - logits.max(axis=1, keepdims=True)
-    exponent = np.exp(logits)
-    total = exponent.sum(axis=1)
-    loss = float(case_weight @ (np.log(total) - logits[rows, label]))
-    residual = exponent / total[:, None]
-    residual[rows, label] -= 1.0
-    return loss, (residual * case_weight[:, None]).T @ inputs
 
 
 def penalised(loss: float, gradient: Float, head: Float, cases: float, penalty: float) -> tuple[float, Float]:

@@ -14,8 +14,8 @@ from medtl_core.heads.linear import (
     train,
     with_bias,
 )  # fmt: skip
-from medtl_core.methods.balanced import class_weights
-from medtl_core.methods.pooled_logistic import loss_and_gradient, penalised
+from medtl_core.heads.logistic import class_weights, loss_and_gradient
+from medtl_core.methods.pooled_logistic import penalised
 from medtl_core.rng import stream
 from medtl_core.values import ABSENT
 

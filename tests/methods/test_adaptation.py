@@ -7,6 +7,7 @@ import pytest
 
 from medtl_core.errors import DataError
 from medtl_core.heads.linear import softmax
+from medtl_core.heads.logistic import class_weights
 from medtl_core.methods.adaptation import (
     BLIND,
     COVARIANCE_CASES,
@@ -17,7 +18,6 @@ from medtl_core.methods.adaptation import (
     adapt_metric,
     restricted,
 )
-from medtl_core.methods.balanced import class_weights
 from medtl_core.methods.models.metric import Metric, unit
 from medtl_core.values import ABSENT, Head
 

@@ -11,11 +11,10 @@ from medtl_core.federation.method import Candidates
 from medtl_core.federation.registry import answer, find_method
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.linear import with_bias
+from medtl_core.heads.logistic import class_weights, loss_and_gradient
 from medtl_core.heads.statistics import collect
-from medtl_core.methods.balanced import class_weights
 from medtl_core.methods.personal.interpolated import PULLS
 from medtl_core.methods.personal.pulled import nearest, pulled
-from medtl_core.methods.pooled_logistic import loss_and_gradient
 from tests.memory import make_site
 from tests.methods.personal_sites import finished, judged, last_asked, with_state
 

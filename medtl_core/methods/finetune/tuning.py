@@ -94,9 +94,7 @@ class Tuning(Trained):
         """Returns a head on the agreed features where nothing else was trained, else the backbone with its head."""
         moments, problem, trained = study.moments, study.problem, as_float32(arrays)
         metrics = self.course(study).metrics
-        losses = [
-            float(np.mean([site.get("loss-last", np.nan) for site in metrics[n].values()])) for n in sorted(metrics)
-        ]
+        losses = [metrics[number].get("loss-last", np.nan) for number in sorted(metrics)]
         facts = {"adapter": self.adapter, "scope": self.scope, "rounds": self.rounds, "losses": losses}
         head = to_raw(trained.pop("head").astype(np.float64), moments.mean, moments.scale, moments.counts > 0)
         if self.scope == "head":

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.evaluation.calibration import WORST, log_softmax
+from medtl_core.heads.logistic import class_weights, loss_and_gradient
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.balanced import class_weights
-from medtl_core.methods.pooled_logistic import loss_and_gradient
 
 Index = NDArray[np.int64]
 
