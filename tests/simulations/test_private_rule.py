@@ -22,7 +22,7 @@ def classes(images: str) -> Cases:
     columns = {
         "label": label,
         "patient": names,
-        "site": names,
+        "site": np.full(ROWS, images),
         "split": np.where(np.arange(ROWS) < ROWS // 2, "test", "train"),
     }
     return Cases(Examples(columns, Task(images, ("a", "b", "c"))), values, "f", (("tap", 0, 6),), Settings())
@@ -37,7 +37,7 @@ def _no_images(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("method", ["private-auto", "private-prototypes-4-cosine"])
 def test_accuracy_falls_with_epsilon_and_comes_back(method: str) -> None:
     trial = Trial("made", 3, 30)
-    strong, weak = (np.mean([accuracy(trial, method, epsilon, seed) for seed in range(6)]) for epsilon in (0.05, 50.0))
+    strong, weak = (np.mean([accuracy(trial, method, epsilon, seed) for seed in range(2)]) for epsilon in (0.05, 50.0))
     assert strong < 50 < 80 < weak
     assert accuracy(trial, method, 1.0, 3) == accuracy(trial, method, 1.0, 3)
 
