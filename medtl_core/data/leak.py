@@ -51,7 +51,7 @@ def check_leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -
 
 
 def joined(*parts: Examples, patients: bool) -> Examples:
-    """Returns the cases of several sets, as far as sides are compared: images of one kind and, where known, patients."""
+    """Returns the cases of several sets, as far as sides are compared: images and, where known, patients."""
     kinds = [name for name in ("path", "image") if all(name in part.columns for part in parts)]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in ("label", "patient")}
     if not patients:
