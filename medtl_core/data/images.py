@@ -170,9 +170,10 @@ def _read(path: Path) -> tuple[Array, bool]:
 def _may_end_early(picture: Any) -> bool:
     """Whether a picture seems to lack its last lines, which Pillow leaves black in a PNG and mid-grey in a JPEG."""
     width, height = picture.size
+    if picture.format == "JPEG" and picture.mode in ("L", "RGB"):  # the last block of eight by eight
+        last = np.asarray(picture.crop(((width - 1) // 8 * 8, (height - 1) // 8 * 8, width, height)))
+        return bool((last == _NOTHING).all()) and picture.getcolors(1) is None
     last = np.asarray(picture.crop((0, height - 1, width, height)))
-    if picture.format == "JPEG":
-        return picture.mode in ("L", "RGB") and bool((last == _NOTHING).all()) and len(picture.getcolors(1) or ()) != 1
     return picture.format == "PNG" and bool(picture.info.get("interlace") or not last.any())
 
 

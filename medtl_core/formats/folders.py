@@ -41,7 +41,8 @@ class ClassFolders(Reader):
         faults.place = lambda row: _shown(str(files[row][0].relative_to(path)))
         for row, ((file, _), parts) in enumerate(zip(files, inner, strict=True)):
             if parts[0] not in task.classes or len(parts) != 2 or file.is_dir():
-                hint = did_you_mean(parts[0], task.classes) if len(parts) > 1 else "move it into its class's folder"
+                strange = len(parts) > 1 and parts[0] not in task.classes
+                hint = did_you_mean(parts[0], task.classes) if strange else "move it into its class's folder"
                 faults.case(row, "the image lies in no folder of a class, or deeper", hint)
             elif not file.is_file():
                 faults.case(row, "the file is a link to nothing", "mount or fetch what it names")
