@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from medtl_core.config import Settings, Value, read_assignments, read_scenario, read_value, settings
+from medtl_core.config import Settings, Value, parsed, read_assignments, read_scenario, settings
 from medtl_core.errors import ConfigError, DataError, did_you_mean, positive
 from medtl_core.flower.run import RunPlan
 from medtl_core.store import expanded, read_json
@@ -127,20 +127,21 @@ def _assigned(words: Sequence[str]) -> dict[str, Value]:
     for word in words:
         for key, value in read_assignments([word]).items():
             if key in values and values[key] != value:
-                raise ConfigError(f"{key} is set to {values[key]!r} and to {value!r}; keep one")
+                raise ConfigError(f"{key} is set to {values[key]} and to {value}; keep one")
             values[key] = value
     return values
 
 
 def _option(name: str, typed: Value | None, assigned: Value | None, written: Value | None) -> Any:
     """Returns an option as typed or assigned, which must agree, else as the scenario has it."""
+    kind = _OPTIONS[name]
+    if isinstance(assigned, str):
+        assigned = parsed(assigned, kind)
     if typed is not None and assigned is not None and typed != assigned:
         raise ConfigError(f"{name} is given as {typed!r} and as {assigned!r}; keep one")
-    value, kind = next((value for value in (typed, assigned, written) if value is not None), None), _OPTIONS[name]
+    value = next((value for value in (typed, assigned, written) if value is not None), None)
     if value is None or kind is str:
         return None if value is None else str(value)
-    if isinstance(value, str):
-        value = read_value(name, value, kind)
     if type(value) is not kind:
         raise ConfigError(f"{name}={value!r} must be {_KINDS[kind]}")
     if kind is int and isinstance(value, int):
