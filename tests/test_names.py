@@ -15,6 +15,7 @@ from medtl_core.cli.data import faults_of
 from medtl_core.cli.simulate import simulate
 from medtl_core.config import Settings
 from medtl_core.config import settings as chosen
+from medtl_core.data.faults import Faults
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.federation.saved import load_head
@@ -34,7 +35,6 @@ NAMES = [
     DECOMPOSED,
     "東京 大学",
     "north",
-    "North",
     "x" * 80,
 ]
 WIDE = "字" * 80
@@ -86,12 +86,12 @@ def test_a_name_that_none_can_be_is_refused(name: str) -> None:
 
 
 def test_it_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    path, out = write_sites(tmp_path / "table.csv", ["Cardiology/East", "north"]), tmp_path / "out"
-    with pytest.raises(ConfigError, match="slash"):
+    path, out = write_sites(tmp_path / "table.csv", [WIDE + "x", "north"]), tmp_path / "out"
+    with pytest.raises(ConfigError, match="80 printable"):
         simulated(path, out, sites=2)
     assert (out / "events.jsonl").read_text(encoding="utf-8") == ""
-    (fault,) = faults_of(open_source(table_settings(path, 2)).examples)
-    assert "slash" in fault
+    (fault,) = faults_of(open_source(table_settings(path, 2)), Faults())
+    assert "80 printable" in fault
 
 
 def test_figures_are_kept_where_a_head_cannot_be_saved(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from medtl_core.config import Value
-from medtl_core.data.manifest import MANIFEST, TASK
+from medtl_core.data.task import MANIFEST, TASK
 from medtl_core.errors import PrivacyError
 from medtl_core.federation.tasks import SiteData
 from medtl_core.flower.grid import LocalGrid, LocalOptions
@@ -39,6 +39,11 @@ _PLENTY, _RELEASES = 1e9, 10**9
 _WORKERS = 2
 #: What `client` calls to draw noise.
 _DRAW = "system_entropy"
+
+
+def directions(count: int) -> tuple[str, ...]:
+    """Returns the names of a hospital's columns, whose order is that of the names."""
+    return tuple(f"direction-{number:05d}" for number in range(count))
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Door:
         values = cases.values[:, ::2].tolist()
         with (data / MANIFEST).open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream)
-            table.writerow(["label", "patient_id", *(f"direction-{number}" for number in range(len(values[0])))])
+            table.writerow(["label", "patient_id", *directions(len(values[0]))])
             for label, patient, row in zip(cases.label, cases.patients, values, strict=True):
                 table.writerow([classes[label], patient, *row])
         own_identity(self.folder)

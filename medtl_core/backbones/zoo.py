@@ -14,7 +14,7 @@ from medtl_core.backbones.backbone import Backbone
 from medtl_core.backbones.libraries.timm_table import timm_record
 from medtl_core.backbones.manifest import BACKBONE_FILES, described
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
-from medtl_core.store import file_of, stem_of
+from medtl_core.store import expanded, file_of, stem_of
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -51,7 +51,7 @@ def find_backbone(name: str) -> Backbone:
 def own_folder() -> Path:
     """Returns where `own:NAME` lies as NAME.safetensors: $MEDTL_HOME/backbones, or below the user's data folder."""
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(os.environ.get("MEDTL_HOME") or f"{data}/medtl").expanduser() / "backbones"
+    return expanded(os.environ.get("MEDTL_HOME") or f"{data}/medtl") / "backbones"
 
 
 def own_names() -> list[str]:

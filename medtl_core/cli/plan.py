@@ -7,10 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from medtl_core.config import Settings, Value, read_assignments, read_scenario, settings
+from medtl_core.config import Settings, Value, parsed, read_assignments, read_scenario, settings
 from medtl_core.errors import ConfigError, DataError, did_you_mean, positive
 from medtl_core.flower.run import RunPlan
-from medtl_core.store import read_json
+from medtl_core.store import expanded, read_json
 
 #: The scenario of a run that names neither a scenario nor data.
 QUICKSTART = "quickstart"
@@ -70,7 +70,7 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
         seeds=options["seeds"] or 1,
         workers=options["workers"] or cores(),
         wire=bool(options["wire"]),
-        out=new_folder(name) if options["out"] is None else Path(options["out"]).expanduser().absolute(),
+        out=new_folder(name) if options["out"] is None else expanded(options["out"]).absolute(),
         app=app,
         name=name,
     )
@@ -127,16 +127,19 @@ def _assigned(words: Sequence[str]) -> dict[str, Value]:
     for word in words:
         for key, value in read_assignments([word]).items():
             if key in values and values[key] != value:
-                raise ConfigError(f"{key} is set to {values[key]!r} and to {value!r}; keep one")
+                raise ConfigError(f"{key} is set to {values[key]} and to {value}; keep one")
             values[key] = value
     return values
 
 
 def _option(name: str, typed: Value | None, assigned: Value | None, written: Value | None) -> Any:
     """Returns an option as typed or assigned, which must agree, else as the scenario has it."""
+    kind = _OPTIONS[name]
+    if isinstance(assigned, str):
+        assigned = parsed(assigned, kind)
     if typed is not None and assigned is not None and typed != assigned:
         raise ConfigError(f"{name} is given as {typed!r} and as {assigned!r}; keep one")
-    value, kind = next((value for value in (typed, assigned, written) if value is not None), None), _OPTIONS[name]
+    value = next((value for value in (typed, assigned, written) if value is not None), None)
     if value is None or kind is str:
         return None if value is None else str(value)
     if type(value) is not kind:
@@ -149,7 +152,7 @@ def _option(name: str, typed: Value | None, assigned: Value | None, written: Val
 def absolute(key: str, value: Value) -> Value:
     """Returns a setting's value; a place that is meant from the current directory becomes absolute."""
     place = key in _PLACES and isinstance(value, str) and value not in ("", "off")
-    return str(Path(str(value)).expanduser().absolute()) if place else value
+    return str(expanded(str(value)).absolute()) if place else value
 
 
 def new_folder(name: str) -> Path:

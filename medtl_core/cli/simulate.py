@@ -20,7 +20,7 @@ from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
 from medtl_core.features.cache import is_begun
 from medtl_core.flower.run import Progress, RunPlan, run_seeds
 from medtl_core.run_folder import create_run
-from medtl_core.store import cache_folder
+from medtl_core.store import cache_folder, read_json
 
 if TYPE_CHECKING:
     from medtl_core.report.summary import Summary
@@ -97,11 +97,24 @@ def simulate_command(
     summary = simulate_shown(plan, quiet)
     if as_json:
         console.show_json(summary.as_dict())
-        return
-    from medtl_core.report.terminal import summary_table
+    else:
+        from medtl_core.report.terminal import summary_table
 
-    places = (f"report      {plan.out / 'report.html'}", f"run folder  {plan.out}")
-    console.show(summary_table(summary), *places)
+        places = (f"report      {plan.out / 'report.html'}", f"run folder  {plan.out}")
+        console.show(summary_table(summary), *places)
+    tell_failures(plan)
+
+
+def tell_failures(plan: RunPlan) -> None:
+    """Names every hospital that failed to answer; where one took no part at all, the exit code is 1."""
+    lost = False
+    for path in sorted(plan.out.glob("seed-*/result.json")):
+        result = read_json(path)
+        for text in dict.fromkeys(f"{row['site']}: {row['code']}: {row['text']}" for row in result["failures"]):
+            console.say(console.console_of(stderr=True), f"failed: {text}")
+        lost = lost or any(row["site"] not in result["sites"] for row in result["failures"])
+    if lost:
+        raise typer.Exit(1)
 
 
 class _Simulate(TyperCommand):

@@ -1,13 +1,16 @@
 """Reading single images: decode, check, and the key of their content."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.data.depth import bands, deep_channels, is_whole_png, windowed
+from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Examples
 
@@ -19,56 +22,79 @@ MAX_PIXELS = 64_000_000
 #: Pictures of more than 8 bits a channel take more memory a pixel: 32 million of 16 bits, 16 million of 32 bits.
 MAX_WIDE_BYTES = 64_000_000
 
-#: A large picture is worked on in bands of so many pixels, or a copy would be made of all at every step.
-_BAND = 1 << 20
 _LONGEST_NAME = 100
+#: What a JPEG shows where its data are missing.
+_NOTHING = 128
+#: TIFF's tag that says, with 0, that white is the smallest value.
+_PHOTOMETRIC = 262
 
 
-def decode(image: Path | str | Array) -> NDArray[np.uint8]:
+def decode(image: Path | str | Array, *, robust: bool = True) -> NDArray[np.uint8]:
     """Returns an image as uint8 [h, w, 3].
 
-    Grey becomes three equal channels, alpha is dropped, EXIF orientation is applied. Images of more than 8 bits a
-    pixel (16-bit grey, 32-bit integer, float) carry no agreed window, so they are stretched from their own smallest
-    to their own largest value onto 0..255; a constant one becomes 0.
+    Grey becomes three equal channels, alpha is dropped, EXIF orientation is applied, white is the largest value. Images
+    of more than 8 bits a channel (16-bit grey or colour, 32-bit integer, float) carry no agreed window; see `windowed`.
 
     Args:
         image: a file, or an array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
+        robust: whether that window leaves out padding and outliers, as features do since version 3.
 
     Raises:
         DataError: the file is missing, damaged, too large, of another format or holds several frames; or the array
             has another shape or is not finite.
     """
-    if isinstance(image, np.ndarray):
-        return _three_channels(image, "the array")
-    return _three_channels(_read(Path(image)), str(image))
+    if not isinstance(image, np.ndarray) and not is_file(image):
+        raise no_such_file(Path(image))
+    try:
+        return _decoded(image, robust)
+    except DataError as error:
+        raise DataError(f"{'the array' if isinstance(image, np.ndarray) else image}: {error}") from error
 
 
-def read_pictures(image: Path | str | Array) -> Iterator[NDArray[np.uint8]]:
+def read_pictures(image: Path | str | Array, *, robust: bool = True) -> Iterator[NDArray[np.uint8]]:
     """Yields the pictures of a case, uint8 [h, w, 3]: that of a file or an array; see `decode`."""
-    yield decode(image)
+    yield decode(image, robust=robust)
 
 
-def check_images(examples: Examples) -> tuple[Examples, tuple[str, ...]]:
-    """Decodes every image once; returns the usable cases, and what is wrong with the others ("case 3, file: reason").
-
-    A table passes as it is.
-
-    Raises:
-        DataError: no image can be used.
-    """
+def check_images(examples: Examples, rows: Iterable[int], faults: Faults) -> None:
+    """Decodes the images of these rows; those that cannot be used are at fault. A file is decoded once as it stands."""
     images = images_of(examples)
     if images is None:
-        return examples, ()
-    faults: dict[int, str] = {}
-    for index, image in enumerate(images):
-        try:
-            decode(image)
-        except DataError as error:
-            faults[index] = f"case {index + 1}, {error}"
-    if len(faults) == len(examples):
-        raise DataError(f"none of the {len(examples)} images can be used; first: {next(iter(faults.values()), 'none')}")
-    keep = np.setdiff1d(np.arange(len(examples)), np.fromiter(faults, dtype=np.int64))
-    return (examples.take(keep) if faults else examples), tuple(faults.values())
+        return
+    for row in rows:
+        cause = _cause_in_file(images[row]) if isinstance(images[row], str) else _cause(images[row])
+        if cause:
+            faults.case(row, cause, "export it anew, or leave it out")
+
+
+def _cause_in_file(path: str) -> str:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return "no such image file"
+    return _cause_as_it_stands(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1 << 20)
+def _cause_as_it_stands(path: str, changed: int, size: int) -> str:
+    del changed, size
+    return _cause(path)
+
+
+def _cause(image: str | Array) -> str:
+    """What is wrong with an image; "" = nothing."""
+    try:
+        _decoded(image)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _decoded(image: Path | str | Array, robust: bool = True) -> NDArray[np.uint8]:
+    if isinstance(image, np.ndarray):
+        return _three_channels(image, robust)
+    pixels, inverted = _read(Path(image))
+    return ~_three_channels(pixels, robust) if inverted else _three_channels(pixels, robust)
 
 
 def images_of(examples: Examples) -> Array | None:
@@ -94,60 +120,85 @@ def content_key(image: Path | str | Array) -> str:
         raise DataError(f"{image}: cannot be read ({error.strerror or 'unreadable'})") from error
 
 
+def is_file(path: Path | str) -> bool:
+    """Returns whether a file is there; text that can be no name of one names none."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file_name(text: str) -> bool:
+    """Returns whether text looks like an image file's name; other text may be another cell, and is not quoted."""
+    path = Path(text)
+    return path.suffix.lower() in SUFFIXES and len(path.name) <= _LONGEST_NAME and path.name.isprintable()
+
+
 def no_such_file(path: Path) -> DataError:
-    """Returns the error of an image that is not there; what looks like no file name may be another cell, not quoted."""
-    if path.suffix.lower() in SUFFIXES and len(path.name) <= _LONGEST_NAME and path.name.isprintable():
+    """Returns the error of an image that is not there."""
+    if is_file_name(str(path)):
         return DataError(f"{path}: no such image file")
     return DataError(f"no such image file: a name that ends in {', '.join(SUFFIXES)} is expected")
 
 
-def _read(path: Path) -> Array:
+def _read(path: Path) -> tuple[Array, bool]:
+    """The pixels of a file, and whether their largest value is black, as Pillow inverts those of 8 bits only."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if not path.is_file():
-        raise no_such_file(path)
     try:
         with Image.open(path, formats=FORMATS) as picture:
-            _check_frame(picture, path)
+            _check_frame(picture)
+            deep = deep_channels(path, picture)
+            if deep is not None:
+                return deep, False
+            inverted = picture.mode.startswith(("I", "F")) and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0
             picture.load()
+            if _may_end_early(picture) and not (picture.format == "PNG" and is_whole_png(path)):
+                raise DataError("the file ends before its last line")
             ImageOps.exif_transpose(picture, in_place=True)
-            return _pixels(picture)
+            return _pixels(picture), inverted
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path}: declares more than {MAX_PIXELS:,} pixels") from error
+        raise DataError(f"declares more than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not an image of a known format ({', '.join(FORMATS)})") from error
+        raise DataError(f"not an image of a known format ({', '.join(FORMATS)})") from error
     except Exception as error:  # a damaged file makes a decoder raise almost anything
-        raise DataError(f"{path}: damaged or unreadable image ({error})") from error
+        raise DataError("damaged or unreadable image") from error
 
 
-def _check_frame(picture: Any, path: Path) -> None:
+def _may_end_early(picture: Any) -> bool:
+    """Whether a picture seems to lack its last lines, which Pillow leaves black in a PNG and mid-grey in a JPEG."""
+    width, height = picture.size
+    if picture.format == "JPEG" and picture.mode in ("L", "RGB"):  # the last block of eight by eight
+        last = np.asarray(picture.crop(((width - 1) // 8 * 8, (height - 1) // 8 * 8, width, height)))
+        return bool((last == _NOTHING).all()) and picture.getcolors(1) is None
+    last = np.asarray(picture.crop((0, height - 1, width, height)))
+    return picture.format == "PNG" and bool(picture.info.get("interlace") or not last.any())
+
+
+def _check_frame(picture: Any) -> None:
     width, height = picture.size
     if width * height > MAX_PIXELS:
-        raise DataError(f"{path}: {width} x {height} pixels are more than {MAX_PIXELS:,}")
-    depth = 2 if ";16" in picture.mode else 4
-    if picture.mode.startswith(("I", "F")) and width * height * depth > MAX_WIDE_BYTES:
+        raise DataError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
+    deep = any(";16" in str(tile.args) for tile in picture.tile)
+    depth = (2 if deep or ";16" in picture.mode else 4) * len(picture.getbands())
+    if (deep or picture.mode.startswith(("I", "F"))) and width * height * depth > MAX_WIDE_BYTES:
         limit = f"{MAX_WIDE_BYTES // depth:,} of {8 * depth} bits"
-        raise DataError(f"{path}: {width} x {height} pixels are more than {limit}; save it with 8 bits, or smaller")
+        raise DataError(f"{width} x {height} pixels are more than {limit}; save it with 8 bits, or smaller")
     # MPO is how some cameras pack a JPEG with its preview: the first frame is the picture.
     if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
-        raise DataError(f"{path}: holds {picture.n_frames} frames; export the one to use")
+        raise DataError(f"holds {picture.n_frames} frames; export the one to use")
 
 
 def _pixels(picture: Any) -> Array:
     width, height = picture.size
-    for rows in _bands(height, width):
+    for rows in bands(height, width):
         band = _channels(picture.crop((0, rows.start, width, min(rows.stop, height))))
         if rows.start == 0:
             pixels = np.empty((height, *band.shape[1:]), band.dtype)
         pixels[rows] = band
     return pixels
-
-
-def _bands(height: int, width: int) -> Iterator[slice]:
-    rows = max(_BAND // max(width, 1), 1)
-    return (slice(top, top + rows) for top in range(0, height, rows))
 
 
 def _channels(picture: Any) -> Array:
@@ -160,28 +211,15 @@ def _channels(picture: Any) -> Array:
     return np.asarray(picture.convert("RGB"))
 
 
-def _three_channels(image: Array, name: str) -> NDArray[np.uint8]:
+def _three_channels(image: Array, robust: bool) -> NDArray[np.uint8]:
     if image.ndim == 3 and image.shape[2] in (1, 3, 4):
         image = image[:, :, :3]
     elif image.ndim == 2:
         image = image[:, :, None]
     else:
-        raise DataError(f"{name}: shape {image.shape} is not [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]")
+        raise DataError(f"shape {image.shape} is not [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]")
     if not image.size:
-        raise DataError(f"{name}: shape {image.shape} holds no pixel")
+        raise DataError(f"shape {image.shape} holds no pixel")
     if image.dtype != np.uint8:
-        image = _stretch(image, name)
+        image = windowed(image, robust=robust)
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
-
-
-def _stretch(image: Array, name: str) -> NDArray[np.uint8]:
-    if image.dtype.kind not in "biuf":
-        raise DataError(f"{name}: pixels of type {image.dtype} are not numbers")
-    low, high = float(image.min()), float(image.max())
-    if not np.isfinite([low, high]).all():
-        raise DataError(f"{name}: pixels are not finite")
-    stretched = np.zeros(image.shape, dtype=np.uint8)
-    if low < high:
-        for rows in _bands(len(image), image[0].size):
-            stretched[rows] = np.rint((image[rows].astype(np.float64) - low) * (255.0 / (high - low)))
-    return stretched

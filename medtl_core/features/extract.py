@@ -115,7 +115,7 @@ def _read(images: Sequence[Any], run: Forward, spec: FeatureSpec) -> list[Row]:
     """The features of a few images, files or arrays: means over the views of all pictures of each, float32 [d]."""
     import torch
 
-    views = [views_of(image, spec.size, spec.views) for image in images]
+    views = [views_of(image, spec.size, spec.views, robust=spec.version > 2) for image in images]
     counts = [len(each) // len(spec.views) for each in views]
     rows = iter(run([part for each, count in zip(views, counts, strict=True) for part in np.split(each, count)]))
     means = [torch.cat([next(rows) for _ in range(count)]).mean(dim=0) for count in counts]

@@ -6,7 +6,6 @@ Side by side stand several backbones, one backbone at several sizes, and a table
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
 from medtl_core.backbones.backbone import Backbone, features_of
@@ -15,12 +14,13 @@ from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings, Value
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
+from medtl_core.store import expanded
 from medtl_core.values import digest
 
 #: Raised when the same settings begin to give other features; it is part of every fingerprint. `features=rich@2` gives
 #: those that the settings gave in version 2, which heads of that time read.
 VERSION = 3
-#: The first version that is still made; tables are read as they were then.
+#: The first version that is still made.
 _FIRST = 2
 #: (version, architecture) -> side that "rich" implied where it was not the backbone's own of today.
 _SIDE = {(_FIRST, "tf_efficientnet_lite0"): 224}
@@ -41,14 +41,14 @@ class FeatureSpec:
 
     Attributes:
         backbone: architecture, e.g. "timm:tf_efficientnet_lite0"; "table" for tables.
-        weights_sha: names the weights.
+        weights_sha: names the weights, or a table's columns in their order.
         taps: in order of depth.
         channels: of each tap.
         pooling: of a tap over its positions: "mean", "mean+std" or "mean+std+centre"; see `backbones.taps`.
         size: side of the square input in pixels.
         mean, std: of the normalisation.
         views: names of the views whose features are averaged.
-        version: of the features; tables are read as ever.
+        version: of the features.
     """
 
     backbone: str
@@ -133,7 +133,7 @@ class JoinedSpec:
 Spec = FeatureSpec | JoinedSpec
 
 
-def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: int = 0) -> Spec:
+def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequence[str] = ()) -> Spec:
     """Returns what the settings mean for a data set, without running or importing torch.
 
     "rich" joins the backbone's middle taps by mean, standard deviation and centre mean over its views; "plain" is one
@@ -146,7 +146,7 @@ def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: int 
     Args:
         settings: `backbone`, `weights`, `features`, `image_size` and `views` are read.
         entry_views: label-preserving views of the data set, from its catalog entry.
-        columns: of the table, if `backbone` names one.
+        columns: names of the table's columns, in order, if `backbone` names one.
 
     Raises:
         ConfigError: a backbone, tap or view is unknown, or the images would be too small.
@@ -182,11 +182,13 @@ def _alone(settings: Settings, names: Sequence[str]) -> Iterator[Settings]:
         yield settings.replace(backbone=name, features=features, weights=_weights_of(name, settings))
 
 
-def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: int = 0) -> FeatureSpec:
+def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequence[str] = ()) -> FeatureSpec:
     """Returns `feature_spec` of a single backbone at a single size."""
+    features, version = _versioned(settings.features)
     if settings.backbone == "table":
-        return FeatureSpec("table", "", ("table",), (2 * columns,), "mean", 0, (), (), (), _FIRST)
-    backbone, (features, version) = find_backbone(settings.backbone), _versioned(settings.features)
+        named = digest([*columns]) if version > _FIRST else ""
+        return FeatureSpec("table", named, ("table",), (2 * len(columns),), "mean", 0, (), (), (), version)
+    backbone = find_backbone(settings.backbone)
     plain = features == "plain"
     usual = _PLAIN_SIZE if plain else _SIDE.get((version, backbone.arch), backbone.size)
     size = next(iter(settings.sizes), usual)
@@ -241,7 +243,7 @@ def _weights_of(name: str, settings: Settings) -> str:
     weights = "" if name == "table" else settings.weights
     if not weights or {*settings.backbone.split("+")} <= {name, "table"}:  # a single one may have a file
         return weights
-    folder, backbone = Path(weights).expanduser(), find_backbone(name)
+    folder, backbone = expanded(weights), find_backbone(name)
     if not folder.is_dir():
         raise WeightsError(f"weights={weights!r} must be a folder that holds a file for each of the backbones joined")
     return weights if backbone.source not in ("random", "file") and in_folder(backbone, folder) else ""

@@ -22,7 +22,9 @@ NodeConfig = Mapping[str, UserConfigValue]
 #: A test's hook, called with the node id and its message; an exception it returns is what the node's process meets.
 Fault = Callable[[int, Message], Exception | None]
 
-_RUN_ID, _SERVER_ID, _FIRST_NODE = 1, 1, 1000
+_RUN_ID, _SERVER_ID = 1, 1
+#: Node of the first hospital; the others follow in order.
+FIRST_NODE = 1000
 #: A task that takes less is answered in the caller's thread: handing it over would cost more than the task itself.
 _QUICK = 0.01
 #: Seconds a pull waits for the first running reply that is not quick, so that nobody has to sleep and poll.
@@ -72,7 +74,7 @@ class LocalGrid(Grid):
         shared = dict(run_config)  # one for all: of ten thousand hospitals it would be most of what they take
         self.contexts: dict[int, Context] = {
             node: compat.node_context(_RUN_ID, node, dict(config), shared)
-            for node, config in enumerate(node_configs, _FIRST_NODE)
+            for node, config in enumerate(node_configs, FIRST_NODE)
         }
         self._app = client_app
         self._run = compat.empty_run(_RUN_ID)

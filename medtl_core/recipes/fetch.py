@@ -21,7 +21,7 @@ from medtl_core.backbones.zoo import find_backbone
 from medtl_core.errors import ConfigError, WeightsError
 from medtl_core.recipes.installation import check_free, install, installed_from, sha256_of, staging
 from medtl_core.recipes.recipe import Recipe
-from medtl_core.store import file_of, locked, write_json
+from medtl_core.store import expanded, file_of, locked, write_json
 
 #: Seconds to connect, and between two bytes.
 _PATIENCE = (20, 60)
@@ -75,7 +75,7 @@ def _token(recipe: Recipe) -> str:
     value, file = os.environ.get(recipe.gate, ""), os.environ.get(f"{recipe.gate}_FILE")
     if file and not value:
         try:
-            value = Path(file).expanduser().read_text(encoding="utf-8")
+            value = expanded(file).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{recipe.gate}_FILE={file} cannot be read ({type(error).__name__})") from error
     if not re.fullmatch("[!-~]+", token := value.strip()):

@@ -14,6 +14,7 @@ from typing import Any
 from medtl_core.backbones.manifest import BACKBONE_FILES
 from medtl_core.backbones.zoo import check_name
 from medtl_core.errors import ConfigError, did_you_mean
+from medtl_core.store import expanded
 
 #: A file of unknown size may have so many bytes.
 MOST_BYTES = 16_000_000_000
@@ -64,7 +65,7 @@ def recipes(file: Path | None = None) -> Mapping[str, Recipe]:
     if file is None:
         return known
     try:
-        return {**known, **_read(file.expanduser().read_text(encoding="utf-8"), str(file))}
+        return {**known, **_read(expanded(file).read_text(encoding="utf-8"), str(file))}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the recipes {file} cannot be read: {error}") from error
 

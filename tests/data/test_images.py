@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medtl_core.data import images
+from medtl_core.data import depth, images
+from medtl_core.data.faults import Faults
 from medtl_core.data.images import check_images, content_key, decode
 from medtl_core.errors import DataError
 from medtl_core.values import Examples, Task
@@ -104,10 +105,10 @@ def test_a_large_picture_is_the_same_in_bands_and_takes_no_copies(
         paths.append(tmp_path / f"{len(paths)}.tiff")
     whole = [decode(path) for path in paths]
     assert whole[0].shape == (9, 23, 3)
-    monkeypatch.setattr(images, "_BAND", 50)
+    monkeypatch.setattr(depth, "BAND", 50)
     assert all(np.array_equal(decode(path), image) for path, image in zip(paths, whole, strict=True))
     path = saved(tmp_path, "large.tiff", np.eye(500, dtype=np.float32))
-    monkeypatch.setattr(images, "_BAND", 5000)
+    monkeypatch.setattr(depth, "BAND", 5000)
     tracemalloc.start()
     decode(path)
     peak = tracemalloc.get_traced_memory()[1]
@@ -120,14 +121,13 @@ def test_check_images_names_all_faults_at_once_and_keeps_the_others(tmp_path: Pa
     (tmp_path / "bad.png").write_text("x")
     paths = np.array([str(path) for path in (tmp_path / "bad.png", good, tmp_path / "gone.png")])
     given = Examples({"label": np.arange(3), "path": paths}, Task("t", ("x", "y", "z")))
-    kept, faults = check_images(given)
-    assert kept["label"].tolist() == [1] and len(faults) == 2
-    assert faults[0].startswith("case 1, ") and "gone.png" in faults[1]
+    faults = Faults()
+    check_images(given, range(3), faults)
+    assert faults.rows.tolist() == [0, 2] and faults.usable(3).tolist() == [1]
+    assert [fault.places for fault in faults.causes] == [("case 1",), ("case 3",)]
     table = Examples({"label": np.zeros(1, dtype=np.int64), "table": np.zeros((1, 2))}, Task("t", ("x",)))
-    for fine in (kept, table):
-        assert check_images(fine) == (fine, ())
-    with pytest.raises(DataError, match="none of the 1 images"):
-        check_images(given.take(np.array([0])))
+    check_images(table, range(1), none := Faults())
+    assert none.causes == ()
 
 
 def test_content_key_depends_on_bytes_and_shape_only(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Names of classes, sites and patients in the one form in which they are compared.
+
+Two cells that a person cannot tell apart are one name: Unicode's composed form (NFC), without invisible signs, with one
+plain space between words. Names that differ only in case, compatibility forms or a trailing ".0" look alike: classes
+and sites that do are refused. Patients' ids that do, or differ only in leading zeros, are one patient.
+"""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.values import Array
+
+#: What a cell says, whatever its case, whose value is missing: of spreadsheets, statistics programs and pandas.
+MISSING = frozenset((
+    "", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "n.a.", "nat", "none", "null", "nil", "?", "-", "--", ".",
+    "#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!", "missing",
+))  # fmt: skip
+_NUMBER = re.compile(r"(\d+)(?:[.,]0*)?")
+
+
+def missing(values: Array) -> NDArray[np.bool_]:
+    """Returns which cells (str [n]) are empty or say that the value is missing."""
+    return np.asarray([value.lower() in MISSING for value in values.tolist()], dtype=bool)
+
+
+def plain_name(text: str) -> str:
+    """Returns a name without what nobody sees.
+
+    Example:
+        >>> plain_name("Klinikum\\u00a0 Su\\u0308d\\u200b ")
+        'Klinikum Süd'
+    """
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()
+    signs = (sign for sign in unicodedata.normalize("NFC", text) if unicodedata.category(sign) != "Cf")
+    return " ".join("".join(signs).split())
+
+
+def plain_names(values: Array) -> Array:
+    """Returns every name (str [n]) in that form."""
+    return np.asarray([plain_name(text) for text in values.tolist()], dtype=np.str_)
+
+
+def hospital_names(values: Array) -> Array:
+    """Returns names of hospitals (str [n]) as they may stand on the wire and in places: a slash becomes a dash."""
+    return np.asarray([plain_name(text).replace("/", "-").replace("\\", "-") for text in values.tolist()], np.str_)
+
+
+def look(name: str) -> str:
+    """Returns what names that look alike have in common.
+
+    Example:
+        >>> look("Normal") == look("normal"), look("7") == look("7.0"), look("1.5") == look("1.50")
+        (True, True, False)
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    number = _NUMBER.fullmatch(folded)
+    return number[1] if number else folded
+
+
+def _look_of_id(name: str) -> str:
+    look_alike = look(name)
+    return look_alike.lstrip("0") or "0" if look_alike.isdecimal() else look_alike
+
+
+def alike(names: Iterable[str], of: Callable[[str], str] = look) -> list[tuple[str, ...]]:
+    """Returns the groups of different names that look alike."""
+    groups = defaultdict(set)
+    for name in names:
+        groups[of(name)].add(name)
+    return [tuple(sorted(group)) for _, group in sorted(groups.items()) if len(group) > 1]
+
+
+def one_patient_each(values: Array) -> Array:
+    """Returns ids (str [n]) of which those that look alike are one, spelt as the first of them in order.
+
+    Guarantee:
+        Unit: patient. What a row becomes hangs on the rows of its own patient only: those whose ids look alike.
+    """
+    spelt = {name: group[0] for group in alike({*values.tolist()}, _look_of_id) for name in group}
+    return np.asarray([spelt.get(name, name) for name in values.tolist()], dtype=np.str_) if spelt else values

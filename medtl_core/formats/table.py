@@ -1,0 +1,220 @@
+"""A CSV file as columns of text, with the checks every reader needs: header, empty cells, labels, splits.
+
+A file that cannot be read as a whole is refused. A row that cannot be read is a case at fault: it goes to `Faults`, and
+reading goes on. No message quotes a cell.
+"""
+
+import csv
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.data.faults import Faults
+from medtl_core.data.names import MISSING, missing, plain_name, plain_names
+from medtl_core.errors import DataError
+from medtl_core.values import Array, Task
+
+SPLITS = ("train", "val", "test")
+
+_EMPTY = ("is empty or NaN", "fill it or drop the row")
+_SHOWN = 5
+#: Classes named where a label is none of them.
+_CLASSES = 12
+_LARGEST = float(np.finfo(np.float32).max)
+#: Signs of a cell that is a name or a file's; a longer one is a text in the wrong column.
+_LONGEST = 500
+csv.field_size_limit(1 << 27)  # a report text may be longer than the usual limit; memory grows with the file only
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """Columns of stripped text, str [n] as Python has it, under the file's name.
+
+    Attributes:
+        whole: bool [n], the rows as long as the header; the cells of the others are empty.
+        faults: where a row goes that cannot be used.
+    """
+
+    name: str
+    columns: Mapping[str, Sequence[str]]
+    whole: NDArray[np.bool_]
+    faults: Faults
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def names(self, column: str, default: str | Sequence[str] = ()) -> Array:
+        """Returns a column (str [n]) in the form in which names are compared, or the default where there is none.
+
+        An empty cell is a fault.
+        """
+        if default and column not in self.columns:
+            return np.full(len(self), default)
+        return self.filled(column, plain_names(self.texts(column)))
+
+    def filled(self, column: str, values: Array) -> Array:
+        """Returns what stands in a column (str [n]); where that is empty or says so, it is a fault."""
+        self.fault(column, missing(values), *_EMPTY)
+        return values
+
+    def texts(self, column: str) -> Array:
+        """Returns a column as it is (str [n]); a cell too long for a name is a fault, and empty."""
+        cells = self.columns[column]
+        long = np.asarray([len(cell) > _LONGEST for cell in cells], dtype=bool)
+        self.fault(column, long, f"holds more than {_LONGEST} signs", "a name is expected")
+        return np.asarray([cell if len(cell) <= _LONGEST else "" for cell in cells], dtype=np.str_)
+
+    def others(self, known: Collection[str]) -> dict[str, Array]:
+        """Returns the columns that have another name than those known, as objects: one long text costs its own room."""
+        return {name: np.asarray(cells, dtype=object) for name, cells in self.columns.items() if name not in known}
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """Returns a column of numbers (float64 [n]), NaN where a cell says that its value is missing.
+
+        A cell that holds no finite number, or one too large for float32, is a fault.
+        """
+        values = np.asarray([_number(cell) for cell in self.columns[column]], dtype=np.float64)
+        wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values)
+        self.fault(column, wrong, "holds no number", "a finite number or an empty cell is expected")
+        values[wrong] = np.nan
+        return values
+
+    def fault(self, column: str, wrong: NDArray[np.bool_], what: str, remedy: str) -> None:
+        """Notes the rows of which a column's cell is wrong (bool [n])."""
+        self.faults.case(np.flatnonzero(wrong & self.whole), f"{self.name}: column {column!r} {what}", remedy)
+
+
+def read_csv(path: Path, faults: Faults) -> CsvTable:
+    """Returns a comma-separated UTF-8 file with a header; rows of another length than it are at fault.
+
+    Raises:
+        DataError: the file is missing, without a header, not CSV, or has a doubled column.
+    """
+    header: list[str] = []
+    lines: list[int] = []
+    whole: list[bool] = []
+    columns: list[list[str]] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            reader, last = csv.reader(handle, strict=True), 0
+            for cells in reader:
+                line, last = last + 1, reader.line_num
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if not header:
+                    header = [plain_name(cell) for cell in cells]
+                    columns = [[] for _ in header]
+                    continue
+                lines.append(line)
+                whole.append(len(cells) == len(header))
+                for column, cell in zip(columns, cells if whole[-1] else [""] * len(header), strict=True):
+                    column.append(cell.strip())
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a readable UTF-8 CSV file: {error}") from error
+    if not header:
+        raise DataError(f"{path} holds no rows: a header and at least one case are needed")
+    _check_header(path, header)
+    faults.place = lambda row: f"row {lines[row]}"
+    fits = np.asarray(whole, dtype=bool)
+    faults.case(np.flatnonzero(~fits), f"{path.name}: the row is longer or shorter than the header", "mend its commas")
+    return CsvTable(path.name, dict(zip(header, columns, strict=True)), fits, faults)
+
+
+#: Words for a column that are near enough to be meant.
+_MEANT = {
+    "site": ("hospital", "centre", "center", "institution", "institute", "clinic", "klinik", "facility", "krankenhaus"),
+    "split": ("fold", "set", "subset", "partition"),
+    "patient_id": ("patient", "subject", "subject_id", "pid", "person", "person_id", "mrn", "case_id", "study_id"),
+}
+
+
+def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
+    """Refuses a table that lacks a needed column, or that seems to misspell an optional one.
+
+    Names are never guessed: a column that looks like `site` but is not called so would silently make one hospital.
+
+    Raises:
+        DataError: names what is expected, what is there, and the nearest name.
+    """
+    present = list(table.columns)
+    missing = [name for name in needed if name not in present]
+    if missing:
+        free = [name for name in present if name not in needed]
+        # Without one known name, the first line may be no header but a patient's row: it is not quoted.
+        known = len(missing) < len(needed) or any(name in present for name in optional)
+        seen = f"found {', '.join(present)}" if known else "its first line names none of these"
+        raise DataError(
+            f"{table.name}: column {missing[0]!r} is missing; expected {', '.join([*needed, *optional])}; "
+            f"{seen}; {_nearest(missing[0], free)}"
+        )
+    for name in optional:
+        near = difflib.get_close_matches(name, [column.lower() for column in present], n=1, cutoff=0.8)
+        meant = [column for column in present if column.lower() in (*near, *_MEANT.get(name, ()))]
+        if name not in present and meant:
+            raise DataError(
+                f"{table.name}: column {meant[0]!r} looks like {name!r}; rename it to {name!r}, or otherwise"
+            )
+
+
+def encode(
+    table: CsvTable, column: str, task: Task | None, labels: Mapping[str, str] | None = None
+) -> tuple[NDArray[np.int64], Task]:
+    """Returns the label column as class numbers (int64 [n]) and the task; without a task the found labels, sorted.
+
+    A label that is empty or no class of the task is a fault. `labels` says which class a file's value stands for,
+    where they differ.
+    """
+    values = plain_names(table.texts(column))
+    empty = missing(values) & ~np.isin(values, task.classes if task else ())
+    table.fault(column, empty, *_EMPTY)
+    if labels:
+        values = np.asarray([labels.get(value, value) for value in values.tolist()])
+    task = task or Task(column, tuple(sorted({*values[~empty].tolist()})))
+    expected = ", ".join(task.classes[:_CLASSES]) + (" ..." if task.classes[_CLASSES:] else "")
+    unknown = ~np.isin(values, task.classes) & ~empty
+    table.fault(column, unknown, f"holds no class of task {task.name!r}", f"expected one of {expected}")
+    number = {name: index for index, name in enumerate(task.classes)}
+    return np.asarray([number.get(value, 0) for value in values.tolist()], dtype=np.int64), task
+
+
+def splits(table: CsvTable, column: str) -> Array:
+    """Returns the split column (str [n]): "train" where there is no such column; a cell that is no split is a fault."""
+    values = table.names(column, "train")
+    if column in table.columns:
+        wrong = ~np.isin(values, SPLITS) & ~missing(values)
+        table.fault(column, wrong, "holds no split", f"expected one of {', '.join(SPLITS)}")
+    return values
+
+
+def _number(text: str) -> float:
+    """A cell as a number: NaN where it says that it is missing, infinity where it is none."""
+    text = text if text.isascii() else plain_name(text)
+    if text.lower() in MISSING:
+        return float("nan")
+    try:
+        return float("inf") if "_" in text else float(text)
+    except ValueError:
+        return float("inf")
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+        raise DataError(f"{path}: its first line is one column; separate columns by commas")
+    wrong = [str(place) for place, name in enumerate(header, start=1) if not name or header.count(name) > 1]
+    if wrong:
+        raise DataError(f"{path}: column names must be filled and distinct; see columns {', '.join(wrong[:_SHOWN])}")
+
+
+def _nearest(name: str, present: list[str]) -> str:
+    """Also finds `patient` for `patient_id`, which differ by more than difflib's usual cut-off allows."""
+    low = {column.lower(): column for column in present}
+    close = difflib.get_close_matches(name, list(low), n=1, cutoff=0.55)
+    if not close:
+        return f"rename the right column to {name!r}"
+    return f"did you mean {low[close[0]]!r}? Rename it to {name!r}"
