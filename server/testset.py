@@ -34,7 +34,8 @@ class TestSet:
 
     def scores(self, logits: NDArray[np.float64]) -> Scores:
         """Returns logits [n, C] with what they are judged against."""
-        return Scores(logits, self.label, self.site, self.group)
+        times = self.material.examples.columns.get("time") if self.material else None
+        return Scores(logits, self.label, self.site, self.group, times)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from medtl_core.evaluation.concordance import judge_times, share
 from medtl_core.evaluation.counts import FIGURES, counted, figures, judgement
 from medtl_core.evaluation.formulas import Figure, Float
 from medtl_core.evaluation.judgement import Judgement
@@ -11,13 +12,15 @@ _RANKED = frozenset(("auroc", "auprc"))
 
 
 def judge(scores: Scores) -> Judgement:
-    """Returns every figure of the scored cases, without intervals.
+    """Returns every figure of the scored cases, without intervals; of cases followed over time, their concordance.
 
     Raises:
         DataError: the scores are not finite, or labels and logits do not fit each other.
     """
-    names = sorted({str(site) for site in scores.site})
-    return judgement(counted(scores), {name: counted(select(scores, scores.site == name)) for name in names})
+    parts = {name: select(scores, scores.site == name) for name in sorted({str(site) for site in scores.site})}
+    if scores.time is not None:
+        return judge_times(scores, parts)
+    return judgement(counted(scores), {name: counted(part) for name, part in parts.items()})
 
 
 def plain(scores: Scores, names: Sequence[str]) -> dict[str, Figure]:
@@ -31,8 +34,10 @@ def weighted(scores: Scores, weight: Float, names: Sequence[str]) -> dict[str, F
     Args:
         scores: n cases.
         weight: whole numbers, float64 [n, B].
-        names: among `counts.FIGURES`, but for `ece`, which counts each case once.
+        names: among `counts.FIGURES`, but for `ece`, which counts each case once; or "concordance" alone.
     """
+    if "concordance" in names:
+        return {"concordance": share(scores, weight)}
     weighed = counted(scores, weight, ranking=not _RANKED.isdisjoint(names))
     return {name: FIGURES[name](weighed) for name in names}
 
@@ -49,4 +54,5 @@ def auroc(scores: Scores) -> Figure:
 
 def select(scores: Scores, index: Array) -> Scores:
     """Returns the scored cases at `index` (int or bool [m])."""
-    return Scores(scores.logits[index], scores.label[index], scores.site[index], scores.group[index])
+    time = None if scores.time is None else scores.time[index]
+    return Scores(scores.logits[index], scores.label[index], scores.site[index], scores.group[index], time)
