@@ -1,5 +1,6 @@
 """The server's own labelled cases, on which the federation's heads are judged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +9,10 @@ from numpy.typing import NDArray
 from medtl_core.config import Settings
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source
-from medtl_core.errors import DataError
+from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.dataset import Material
 from medtl_core.features.extract import Spec, extract, feature_spec
+from medtl_core.federation.method import Method
 from medtl_core.values import Array, Scores
 
 
@@ -45,6 +47,23 @@ class Reference:
     source: Source
     spec: Spec
     cases: TestSet | None
+
+    @property
+    def followed(self) -> bool:
+        """Whether cases were followed over time."""
+        return "time" in self.source.examples.columns
+
+    def check(self, methods: Sequence[Method]) -> None:
+        """Refuses methods that need other cases.
+
+        Raises:
+            ConfigError: names the first.
+        """
+        there = {"any": True, "table": "table" in self.source.examples.columns, "followed": self.followed}
+        for method in methods:
+            if not there[method.cases]:
+                needed = "a table (records)" if method.cases == "table" else "records with an event and a time"
+                raise ConfigError(f"{method.name} needs {needed}; drop it, or name such data")
 
 
 def open_reference(settings: Settings, workers: int) -> Reference:

@@ -137,7 +137,7 @@ def _heads_judged(study: Study, heads: list[Head]) -> list[SiteSums]:
 def _evaluation_share(study: Study, heads: int, of: int) -> Share:
     """The share of a method whose heads were judged in one exchange with others."""
     classes = len(study.problem.classes)
-    up = 8 * sum(math.prod(shape) for shape in expected_shapes(classes).values())
+    up = 8 * sum(math.prod(shape) for shape in expected_shapes(classes, study.problem.followed).values())
     return Share.among(heads, of, up=up, down=4 * classes * (study.problem.width + 1))
 
 
@@ -151,7 +151,7 @@ def _model_judged(study: Study, model: Model, phase: str) -> SiteSums:
 
 def _asked(study: Study, request: Request, heads: int = 1) -> list[SiteSums]:
     """Every hospital's sums on its own held-out cases, head by head."""
-    shapes = expected_shapes(len(study.problem.classes)).items()
+    shapes = expected_shapes(len(study.problem.classes), study.problem.followed).items()
     expect = {name: ArraySpec((heads, *shape), least=0.0) for name, shape in shapes}
     replies = list(study.hospitals.ask(replace(request, expect=expect, check=contradiction)))
     return [

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from medtl_core.evaluation.counts import checked
 from medtl_core.evaluation.formulas import Float, figure, ratio
 from medtl_core.evaluation.judgement import Judgement, SiteJudgement
 from medtl_core.values import Scores
@@ -18,7 +17,12 @@ _BLOCK = 512
 
 
 def share(scores: Scores, weight: Float | None = None) -> Float:
-    """Returns the concordant share of the pairs that can be compared, [B]; NaN where there is none.
+    """Returns the concordant share of the pairs that can be compared, [B]; NaN where there is none. See `pairs`."""
+    return ratio(*pairs(scores, weight))
+
+
+def pairs(scores: Scores, weight: Float | None = None) -> Float:
+    """Returns how many pairs are concordant, and how many can be compared, [2, B].
 
     Args:
         scores: n cases of two classes with times; the risk is the log-odds of class 1, the event.
@@ -27,29 +31,27 @@ def share(scores: Scores, weight: Float | None = None) -> Float:
     risk, event = scores.logits[:, 1] - scores.logits[:, 0], scores.label == 1
     times = np.zeros(len(risk)) if scores.time is None else scores.time
     weight = np.ones((len(risk), 1)) if weight is None else weight
-    concordant, comparable = np.zeros((2, weight.shape[1]))
+    counts = np.zeros((2, weight.shape[1]))
     seen = np.flatnonzero(event)
     for first in range(0, len(seen), _BLOCK):
         rows = seen[first : first + _BLOCK, None]
         pair = (times[rows] < times) | ((times[rows] == times) & ~event)
         higher = pair * (0.5 + 0.5 * np.sign(risk[rows] - risk))
-        concordant += (weight[rows[:, 0]] * (higher @ weight)).sum(axis=0)
-        comparable += (weight[rows[:, 0]] * (pair @ weight)).sum(axis=0)
-    return ratio(concordant, comparable)
+        counts += [(weight[rows[:, 0]] * (part @ weight)).sum(axis=0) for part in (higher, pair)]
+    return counts
 
 
-def judge_times(scores: Scores, sites: Mapping[str, Scores]) -> Judgement:
-    """Returns the concordance of all cases and within each site.
+def judge_pairs(everyone: Float, sites: Mapping[str, Float], cases: Mapping[str, int]) -> Judgement:
+    """Returns the concordance of all cases and within each site, from pairs [2].
 
     Figures are `concordance`, `mean_of_sites`, the mean over the sites that have a pair to compare, and worst_site, the
     lowest of these. Whether a censored case was answered rightly nobody knows, so there are no others.
     """
-    alone = {name: figure(share(checked(part))[0]) for name, part in sites.items()}
+    alone = {name: figure(ratio(*sites[name])) for name in sorted(sites)}
     known = [value for value in alone.values() if value is not None]
     figures = {
-        "concordance": figure(share(checked(scores))[0]),
+        "concordance": figure(ratio(*everyone)),
         "mean_of_sites": float(np.mean(known)) if known else None,
         "worst_site": min(known, default=None),
     }
-    rows = {name: SiteJudgement(None, None, len(sites[name].label), value) for name, value in alone.items()}
-    return Judgement(figures, rows)
+    return Judgement(figures, {name: SiteJudgement(None, None, cases[name], value) for name, value in alone.items()})

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from medtl_core.evaluation.concordance import judge_times, share
-from medtl_core.evaluation.counts import FIGURES, counted, figures, judgement
+from medtl_core.evaluation.concordance import judge_pairs, pairs, share
+from medtl_core.evaluation.counts import FIGURES, checked, counted, figures, judgement
 from medtl_core.evaluation.formulas import Figure, Float
 from medtl_core.evaluation.judgement import Judgement
 from medtl_core.values import Array, Scores
@@ -17,9 +17,11 @@ def judge(scores: Scores) -> Judgement:
     Raises:
         DataError: the scores are not finite, or labels and logits do not fit each other.
     """
-    parts = {name: select(scores, scores.site == name) for name in sorted({str(site) for site in scores.site})}
+    names = sorted({str(site) for site in checked(scores).site})
+    parts = {name: select(scores, scores.site == name) for name in names}
     if scores.time is not None:
-        return judge_times(scores, parts)
+        sites = {name: pairs(part)[:, 0] for name, part in parts.items()}
+        return judge_pairs(pairs(scores)[:, 0], sites, {name: len(part.label) for name, part in parts.items()})
     return judgement(counted(scores), {name: counted(part) for name, part in parts.items()})
 
 

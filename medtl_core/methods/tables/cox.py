@@ -8,7 +8,6 @@ likelihood (Verweij and van Houwelingen, Statistics in Medicine 12, 1993).
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +48,7 @@ def likelihood(inputs: Float, times: Float, event: NDArray[np.bool_], weights: F
     np.add.at(by_moment, moment, hazard[:, None] * inputs)
     mean = np.cumsum(by_moment, axis=0) / total[:, None]
     at_risk = np.cumsum((deaths / total)[::-1])[::-1][moment]  # the baseline hazard up to a case's own time
-    value = float(risk[event].sum() - deaths @ (np.log(total) + shift))
+    value = min(float(risk[event].sum() - deaths @ (np.log(total) + shift)), 0.0)  # of one case, 0 but for rounding
     gradient = inputs[event].sum(axis=0) - deaths @ mean
     hessian = (inputs.T * (hazard * at_risk)) @ inputs - (mean.T * deaths) @ mean
     return value, gradient, hessian
@@ -58,14 +57,18 @@ def likelihood(inputs: Float, times: Float, event: NDArray[np.bool_], weights: F
 def cox_sums(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Partial log-likelihood, gradient and negative Hessian at `weights` [F + 1, P, d], by set of cases and penalty.
 
-    Set 0 holds all cases of the hospital, set s > 0 those outside fold s - 1.
+    Set 0 holds all cases of the hospital, set s > 0 those outside fold s - 1. Of a Hessian its upper triangle is sent.
     """
     weights = arrays["weights"].astype(np.float64)
     cases, fold = _followed(site, arrays), site.fold(len(weights) - 1)
     rows = [np.arange(len(fold)), *(np.flatnonzero(fold != index) for index in range(len(weights) - 1))]
-    sums = [[likelihood(*(part[keep] for part in cases), at) for at in stack] for keep, stack in zip(rows, weights, strict=True)]
-    parts = zip(("value", "gradient", "hessian"), range(3), strict=True)
-    return Released(Update({name: np.array([[one[place] for one in row] for row in sums]) for name, place in parts}))
+    upper = np.triu_indices(weights.shape[2])
+    value, gradient, hessian = np.zeros(weights.shape[:2]), np.zeros(weights.shape), np.zeros((*weights.shape[:2], len(upper[0])))
+    for place in np.ndindex(weights.shape[:2]):
+        kept = [part[rows[place[0]]] for part in cases]
+        value[place], gradient[place], full = likelihood(*kept, weights[place])
+        hessian[place] = full[upper]
+    return Released(Update({"value": value, "gradient": gradient, "hessian": hessian}))
 
 
 def cox_validate(site: SiteData, arrays: Arrays, config: Config) -> Released:
@@ -91,6 +94,7 @@ class Cox(Method):
     """Survival: Cox regression stratified by hospital, Breslow ties, penalty by cross-validated partial likelihood."""
 
     syntax = "cox"
+    cases = "followed"
 
     def outcome(self, study: Study) -> Outcome:
         """See Method: a case's logit is its log hazard ratio to one that is usual in everything."""
@@ -119,7 +123,7 @@ def _fit(study: Study, scaling: Scaling) -> tuple[Float, int]:
     shape = (sets, len(PENALTIES))
     expect = {
         "value": ArraySpec(shape, most=0.0),
-        "gradient": ArraySpec((*shape, width)), "hessian": ArraySpec((*shape, width, width)),
+        "gradient": ArraySpec((*shape, width)), "hessian": ArraySpec((*shape, width * (width + 1) // 2)),
     }  # fmt: skip
     cases, penalty = float(sum(study.hospitals.weights.values())), np.asarray(PENALTIES)
     held = ahead = np.zeros((*shape, width))
@@ -142,9 +146,12 @@ def _newton(sums: Mapping[str, Array], weights: Float, cases: float) -> Float:
     """Newton's step [F + 1, P, d] for the penalised mean log-likelihood."""
     penalty = np.asarray(PENALTIES)[:, None]
     slope = sums["gradient"] / cases - penalty * weights
-    curve = sums["hessian"] / cases + penalty[..., None] * np.eye(weights.shape[2])
+    width = weights.shape[2]
+    curve, upper = np.zeros((*weights.shape, width)), np.triu_indices(width)
+    curve[..., upper[0], upper[1]] = curve[..., upper[1], upper[0]] = sums["hessian"] / cases
+    curve += penalty[..., None] * np.eye(width)
     return np.asarray(np.linalg.solve(curve, slope[..., None])[..., 0])
 
 
 METHODS = (Cox,)
-TASKS: Mapping[str, Any] = {task.__name__: task for task in (cox_sums, cox_validate)}
+TASKS = {task.__name__: task for task in (cox_sums, cox_validate)}

@@ -54,6 +54,7 @@ class Records(Method):
     """Discriminant or ridge on a table scaled by all hospitals' medians and quartiles, in float64."""
 
     syntax = "records"
+    cases = "table"
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
