@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import DataError, WeightsError
-from medtl_core.values import Array
 
 Float = NDArray[np.float64]
 #: Of the ridge that tells the source's classes apart, a case; and the least spread, against rounding.
@@ -87,7 +86,7 @@ class Encoder:
         """Writes a safetensors file and returns its SHA-256."""
         from safetensors.numpy import save
 
-        arrays: dict[str, Array] = {"fill": self.fill, "scale": self.scale, "weight": self.weight}
+        arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in ("fill", "scale", "weight")}
         content = save(arrays, {"format": "medtl table encoder 1", "columns": json.dumps(self.columns)})
         path.write_bytes(content)
         return hashlib.sha256(content).hexdigest()

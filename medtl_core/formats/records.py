@@ -64,13 +64,13 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
     """
     table, roles = read_csv(path, faults), schema.roles
     require(table, [*roles.headers, *(column.header for column in schema.columns)])
-    for header in roles.headers:
-        _refuse_formulas(table, header)
+    for header in set(roles.headers) - {roles.time}:
+        _formulas(table, header)
     label, task = encode(_coded(table, roles.label or roles.event), roles.label or roles.event, task or schema.task, schema.labels)
     columns: dict[str, Array] = {
         "label": label,
         "patient": table.filled(roles.id, [f"row-{number + 1}" for number in range(len(table))]),
-        "site": np.asarray([unicodedata.normalize("NFC", name) for name in table.filled(roles.site, path.stem).tolist()]),
+        "site": _composed(table.filled(roles.site, path.stem)),
         "split": _splits(table, schema),
     }
     if schema.time is not None:
@@ -88,12 +88,9 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
 
 def _measured(table: CsvTable, column: Column) -> NDArray[np.float64]:
     """A column's numbers, float64 [n, 1 or levels]; NaN where it was not measured."""
-    _refuse_formulas(table, column.header)
     if column.kind == "number":
         return ((_numbers(table, column) - column.centre) / column.scale)[:, None]
-    cells = table.columns[column.header]
-    words, place = np.unique(cells, return_inverse=True)
-    gap = _gaps(words, column)
+    words, place, gap = _cells(table, column)
     coded = [code(word).lower() if column.kind == "flag" else code(word) for word in words.tolist()]
     levels = column.levels or ("1",)
     known = np.asarray([column.codes.get(word, "") for word in coded], np.str_)
@@ -107,9 +104,8 @@ def _measured(table: CsvTable, column: Column) -> NDArray[np.float64]:
 
 def _numbers(table: CsvTable, column: Column) -> NDArray[np.float64]:
     """A number in the agreed unit, float64 [n]; what is out of range is at fault."""
-    cells = table.columns[column.header]
-    words, place = np.unique(cells, return_inverse=True)
-    blank = replace(table, columns={column.header: np.where(_gaps(words, column), "", words)[place]})
+    words, place, gap = _cells(table, column)
+    blank = replace(table, columns={column.header: np.where(gap, "", words)[place]})
     written = blank.numbers(column.header)
     values = column.convert(written)
     wrong = (values < column.low) | (values > column.high)
@@ -131,7 +127,6 @@ def _unit_hint(written: NDArray[np.float64], share: float, column: Column) -> st
 
 def _time(table: CsvTable, column: Column) -> NDArray[np.float64]:
     """The time of the event or of the last contact, float64 [n]."""
-    _refuse_formulas(table, column.header)
     values = _numbers(table, column)
     gap = np.isnan(values)
     table.fault(column.header, gap, "holds no time", "every case needs a time: of the event, or of the last contact")
@@ -147,8 +142,18 @@ def _splits(table: CsvTable, schema: Schema) -> Array:
     return splits(replace(table, columns={header: np.asarray(cells, np.str_)}), header)
 
 
-def _gaps(words: Array, column: Column) -> NDArray[np.bool_]:
-    return missing(words) | np.isin([code(word) for word in words.tolist()], column.missing)
+def _cells(table: CsvTable, column: Column) -> tuple[Array, NDArray[np.int64], NDArray[np.bool_]]:
+    """Distinct words of a column, the word of each row, and which words are no value."""
+    _formulas(table, column.header)
+    words, place = np.unique(table.columns[column.header], return_inverse=True)
+    coded = [code(word) for word in words.tolist()]
+    return words, place, missing(words) | np.isin(coded, column.missing) | _computed(words)
+
+
+def _composed(names: Array) -> Array:
+    """Names in Unicode's composed form."""
+    words, place = np.unique(names, return_inverse=True)
+    return np.asarray([unicodedata.normalize("NFC", word) for word in words.tolist()], np.str_)[place]
 
 
 def _coded(table: CsvTable, header: str) -> CsvTable:
@@ -158,11 +163,18 @@ def _coded(table: CsvTable, header: str) -> CsvTable:
     return replace(table, columns={**table.columns, header: coded})
 
 
-def _refuse_formulas(table: CsvTable, header: str) -> None:
-    words, place = np.unique(table.columns[header], return_inverse=True)
-    gap = missing(words).tolist()
-    wrong = np.asarray([not empty and bool(_FORMULA.match(word)) for word, empty in zip(words.tolist(), gap, strict=True)])
-    table.fault(header, wrong[place], "holds a formula or a spreadsheet's error", "save the sheet with values only")
+def _formulas(table: CsvTable, header: str) -> None:
+    wrong = _computed(table.columns[header])
+    table.fault(header, wrong, "holds a formula or a spreadsheet's error", "save the sheet with values only")
+
+
+def _computed(cells: Array) -> NDArray[np.bool_]:
+    """Which cells hold what a spreadsheet computes or failed to compute, and no word for a missing value."""
+    wrong = np.isin(cells.astype("U1"), list("=@+-#"))
+    suspects = cells[wrong]
+    formula = [bool(_FORMULA.match(cell)) for cell in suspects.tolist()]
+    wrong[wrong] = np.asarray(formula, dtype=bool) & ~missing(suspects)
+    return np.asarray(wrong)
 
 
 def _others(column: Column, shown: NDArray[np.float64]) -> str:
