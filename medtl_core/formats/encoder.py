@@ -119,4 +119,5 @@ def load_encoder(path: Path, sha256: str, columns: Sequence[str]) -> Encoder:
     if differ or len(known) != len(columns):
         there, here = differ or (f"{len(known)} columns", f"{len(columns)}")
         raise DataError(f"{path.name} was fitted to {there!r} where the schema has {here!r}")
-    return Encoder(known, *arrays, sha256=actual)
+    fill, scale, weight = arrays
+    return Encoder(known, fill, scale, weight, actual)

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.data.catalog import Entry, Layout
 from medtl_core.data.faults import Faults
 from medtl_core.data.readers import Facts, Reader
 from medtl_core.data.table import CsvTable, encode, missing, read_csv, require, splits
+from medtl_core.data.task import SCHEMA
 from medtl_core.formats.encoder import load_encoder
-from medtl_core.formats.schema import OTHER, SCHEMA, Column, Schema
+from medtl_core.formats.schema import OTHER, Column, Schema
 from medtl_core.formats.schema_file import code, read_schema
 from medtl_core.formats.units import alternatives
 from medtl_core.values import Array, Examples, Task
@@ -43,7 +45,12 @@ class Records(Reader):
         """See `Reader`."""
         folder = path if path.is_dir() else path.parent
         schema = read_schema(folder / SCHEMA)
-        return read_records(schema, folder / schema.csv, task, faults)
+        examples, facts = read_records(schema, folder / schema.csv, task, faults)
+        entry = Entry(
+            "own", f"own records: {folder.name}", "table", examples.task, (schema.csv,), Layout(self.name), "natural",
+            ("identity",), "not stated", "", "",
+        )  # fmt: skip
+        return examples, replace(facts, entry=entry)
 
 
 def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
@@ -66,7 +73,8 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
     require(table, [*roles.headers, *(column.header for column in schema.columns)])
     for header in set(roles.headers) - {roles.time}:
         _formulas(table, header)
-    label, task = encode(_coded(table, roles.label or roles.event), roles.label or roles.event, task or schema.task, schema.labels)
+    diagnosis = roles.label or roles.event
+    label, task = encode(_coded(table, diagnosis), diagnosis, task or schema.task, schema.labels)
     columns: dict[str, Array] = {
         "label": label,
         "patient": table.filled(roles.id, [f"row-{number + 1}" for number in range(len(table))]),

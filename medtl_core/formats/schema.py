@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from medtl_core.formats.units import Conversion
 from medtl_core.values import Task
 
-SCHEMA = "schema.toml"
 #: The level that stands for every code which the vocabulary does not know.
 OTHER = "other"
 
@@ -43,7 +42,7 @@ class Column:
     high: float = 1.0
     centre: float = 0.0
     scale: float = 1.0
-    convert: Conversion = Conversion()
+    convert: Conversion = field(default_factory=Conversion)
     missing: tuple[str, ...] = ()
     levels: tuple[str, ...] = ()
     codes: Mapping[str, str] = field(default_factory=dict)

@@ -17,10 +17,10 @@ _TRUE, _FALSE = ("1", "true", "yes", "y"), ("0", "false", "no", "n")
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
 
 
-def shipped(name: str) -> Schema | None:
-    """Returns the schema of a known set, which comes with medtl; None if it has none."""
+def shipped(name: str) -> Schema:
+    """Returns the schema of a known set, which comes with medtl."""
     place = files("medtl_core.formats") / "schemas" / f"{name}.toml"
-    return parse(place.read_text(encoding="utf-8"), f"{name}.toml") if place.is_file() else None
+    return parse(place.read_text(encoding="utf-8"), f"{name}.toml")
 
 
 def read_schema(path: Path) -> Schema:

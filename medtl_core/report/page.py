@@ -74,7 +74,9 @@ def _lead(summary: Summary, results: Sequence[Result]) -> str:
     chosen, method = summary.focus, summary.methods[summary.focus]
     words = f"With {_training_cases(results)} at each of {summary.hospitals} hospitals, {chosen} reached a "
     reached = method.figures[summary.main]
-    words += f"{summary.headings[summary.main]} of {reached.figure}" + (f" ({reached.spread})" if reached.spread else "")
+    words += f"{summary.headings[summary.main]} of {reached.figure}" + (
+        f" ({reached.spread})" if reached.spread else ""
+    )
     gain = method.gains[summary.main].mean if method.gains else None
     if gain is not None:
         words += f", {abs(gain):.3f} {'more' if gain >= 0 else 'less'} than hospitals that train alone"

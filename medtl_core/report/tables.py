@@ -57,7 +57,11 @@ def estimate_cell(estimate: Estimate) -> TableCell:
 
 def method_tables(summary: Summary) -> list[PageTable]:
     """Returns the table of judged figures and the table of gains and costs."""
-    judged, spent, compared = [], [], [summary.main] if summary.main == "concordance" else ["balanced_accuracy", "auroc"]
+    judged, spent, compared = (
+        [],
+        [],
+        [summary.main] if summary.main == "concordance" else ["balanced_accuracy", "auroc"],
+    )
     for name, method in summary.methods.items():
         style = "focus" if name == summary.focus else "" if role(name) == "federated" else "reference"
         cells = [

@@ -59,8 +59,10 @@ def many(site: str, cases: int, seed: int = 0, *, event: bool = False) -> list[s
     for number in range(cases):
         glucose, smoker, stage = rng.normal(6, 1.5), rng.integers(2), rng.choice(["I", "II", "III"])
         risk = glucose - 6 + smoker + (stage == "III")
-        end = f"{int(risk + rng.normal() > 0.7)},{rng.exponential(300) / np.exp(risk / 2):.0f}" if event else (
-            "yes" if risk + rng.normal() > 0.7 else "no"
+        end = (
+            f"{int(risk + rng.normal() > 0.7)},{rng.exponential(300) / np.exp(risk / 2):.0f}"
+            if event
+            else ("yes" if risk + rng.normal() > 0.7 else "no")
         )
         split = "test" if number % 3 == 0 else "train"
         lines.append(f"{site}{number},{site},{end},{np.clip(glucose, 1, 40):.2f},{smoker},{stage},{split}")

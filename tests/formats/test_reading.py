@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from medtl_core.errors import DataError
-from medtl_core.formats.schema_file import shipped
 from tests.formats.clinic import ROWS, SCHEMA, clinic, read
 
 
@@ -103,9 +102,3 @@ def test_whether_a_row_counts_is_for_that_row_to_say(tmp_path: Path) -> None:
         rest, _, faults = read(clinic(tmp_path / f"{row}", "".join(lines[: row + 1] + lines[row + 2 :])))
         np.testing.assert_array_equal(rest["table"], np.delete(whole["table"], row, axis=0))
         assert faults.causes == ()
-
-
-def test_the_known_tables_are_read_by_their_shipped_schemas() -> None:
-    for name in ("heart_uci", "tcga_brca"):
-        schema = shipped(name)
-        assert schema is not None and len(schema.features) in (22, 39)

@@ -8,7 +8,7 @@ import pytest
 
 from medtl_core.errors import DataError
 from medtl_core.federation.registry import answer
-from medtl_core.methods.tables.cox import PENALTIES, likelihood
+from medtl_core.methods.tables.cox import PENALTIES, Followed, likelihood
 from medtl_core.methods.tables.records import TableHead
 from tests.methods.followed import TRUE, WIDTH, opened, outcome, site, tables
 
@@ -67,13 +67,13 @@ def test_ties_are_breslows_and_the_hessian_is_the_gradients_slope() -> None:
     x = np.array([[0.0], [1.0], [2.0], [3.0]])
     times, event = np.array([1.0, 1.0, 2.0, 2.0]), np.array([True, True, True, False])
     # at 0 every hazard is 1: two events share the risk set of all four, one has that of the last two
-    value, gradient, hessian = likelihood(x, times, event, np.zeros(1))
+    value, gradient, hessian = likelihood(Followed(x, times, event), np.zeros(1))
     assert value == pytest.approx(-2 * np.log(4) - np.log(2))
     assert gradient == pytest.approx([3.0 - 2 * 1.5 - 2.5])
     assert hessian.tolist() == [[pytest.approx(2 * 1.25 + 0.25)]]
-    assert likelihood(x, times, np.zeros(4, bool), np.ones(1))[0] == 0.0
-    far = likelihood(x + 1000.0, times, event, np.ones(1))  # hazards that no float holds
-    assert far[0] == pytest.approx(likelihood(x, times, event, np.ones(1))[0])
+    assert likelihood(Followed(x, times, np.zeros(4, bool)), np.ones(1))[0] == 0.0
+    far = likelihood(Followed(x + 1000.0, times, event), np.ones(1))  # hazards that no float holds
+    assert far[0] == pytest.approx(likelihood(Followed(x, times, event), np.ones(1))[0])
 
 
 def test_a_hospital_without_an_event_or_without_times() -> None:

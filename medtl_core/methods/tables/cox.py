@@ -8,6 +8,8 @@ likelihood (Verweij and van Houwelingen, Statistics in Medicine 12, 1993).
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,18 +29,31 @@ PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3)
 _EXCHANGES, _ARRIVED = 25, 1e-9
 
 
-def likelihood(inputs: Float, times: Float, event: NDArray[np.bool_], weights: Float) -> tuple[float, Float, Float]:
-    """Returns Cox's partial log-likelihood, its gradient [d] and its negative Hessian [d, d].
+@dataclass(frozen=True)
+class Followed:
+    """Cases that were followed over time.
 
-    Args:
+    Attributes:
         inputs: float64 [n, d].
         times: float64 [n], of the event, or until when none was seen.
         event: bool [n].
-        weights: float64 [d].
     """
+
+    inputs: Float
+    times: Float
+    event: NDArray[np.bool_]
+
+    def take(self, index: Array) -> Self:
+        """Returns the cases at `index` (int or bool [m])."""
+        return type(self)(self.inputs[index], self.times[index], self.event[index])
+
+
+def likelihood(cases: Followed, weights: Float) -> tuple[float, Float, Float]:
+    """Returns Cox's partial log-likelihood at weights [d], its gradient [d] and its negative Hessian [d, d]."""
+    inputs, event = cases.inputs, cases.event
     if not event.any():
         return 0.0, np.zeros(len(weights)), np.zeros((len(weights), len(weights)))
-    moments, moment = np.unique(-times, return_inverse=True)  # latest first: a risk set is all that came before
+    moments, moment = np.unique(-cases.times, return_inverse=True)  # latest first: a risk set is all that came before
     deaths = np.bincount(moment, event, len(moments))
     risk = inputs @ weights
     shift = float(risk.max())
@@ -63,10 +78,13 @@ def cox_sums(site: SiteData, arrays: Arrays, config: Config) -> Released:
     cases, fold = _followed(site, arrays), site.fold(len(weights) - 1)
     rows = [np.arange(len(fold)), *(np.flatnonzero(fold != index) for index in range(len(weights) - 1))]
     upper = np.triu_indices(weights.shape[2])
-    value, gradient, hessian = np.zeros(weights.shape[:2]), np.zeros(weights.shape), np.zeros((*weights.shape[:2], len(upper[0])))
+    value, gradient, hessian = (
+        np.zeros(weights.shape[:2]),
+        np.zeros(weights.shape),
+        np.zeros((*weights.shape[:2], len(upper[0]))),
+    )
     for place in np.ndindex(weights.shape[:2]):
-        kept = [part[rows[place[0]]] for part in cases]
-        value[place], gradient[place], full = likelihood(*kept, weights[place])
+        value[place], gradient[place], full = likelihood(cases.take(rows[place[0]]), weights[place])
         hessian[place] = full[upper]
     return Released(Update({"value": value, "gradient": gradient, "hessian": hessian}))
 
@@ -77,17 +95,16 @@ def cox_validate(site: SiteData, arrays: Arrays, config: Config) -> Released:
     cases, fold = _followed(site, arrays), site.fold(len(weights))
     added = np.zeros(weights.shape[1])
     for index, stack in enumerate(weights):
-        rest = [part[fold != index] for part in cases]
-        added += [likelihood(*cases, at)[0] - likelihood(*rest, at)[0] for at in stack]
+        rest = cases.take(fold != index)
+        added += [likelihood(cases, at)[0] - likelihood(rest, at)[0] for at in stack]
     return Released(Update({"added": added}))
 
 
-def _followed(site: SiteData, arrays: Arrays) -> tuple[Float, Float, NDArray[np.bool_]]:
-    """Inputs [n, d], times [n] and whether the event was seen [n]."""
+def _followed(site: SiteData, arrays: Arrays) -> Followed:
     inputs, event = SCALED.read(site, arrays, {})
     if site.material is None or "time" not in site.material.examples.columns:
         raise DataError("the cases hold no times; name the columns of event and time in schema.toml")
-    return np.asarray(inputs, np.float64), site.material.examples["time"], event.astype(bool)
+    return Followed(np.asarray(inputs, np.float64), site.material.examples["time"], event.astype(bool))
 
 
 class Cox(Method):
@@ -128,7 +145,9 @@ def _fit(study: Study, scaling: Scaling) -> tuple[Float, int]:
     cases, penalty = float(sum(study.hospitals.weights.values())), np.asarray(PENALTIES)
     held = ahead = np.zeros((*shape, width))
     best, step = np.full(shape, -np.inf), np.zeros((*shape, width))
-    for exchange in range(1, _EXCHANGES + 1):
+    exchanges = 0
+    while exchanges < _EXCHANGES:
+        exchanges += 1
         request = Request("cox_sums", {**scaling.arrays, "weights": ahead}, expect=expect, phase="cox")
         sums = study.hospitals.total(request)
         value = sums["value"] / cases - penalty * np.square(ahead).sum(axis=2) / 2
@@ -139,7 +158,7 @@ def _fit(study: Study, scaling: Scaling) -> tuple[Float, int]:
         if np.abs(step).max() < _ARRIVED:
             break
         ahead = held + step
-    return held, exchange
+    return held, exchanges
 
 
 def _newton(sums: Mapping[str, Array], weights: Float, cases: float) -> Float:
