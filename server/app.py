@@ -39,7 +39,7 @@ def main(grid: Grid, context: Context) -> None:
     agreed = agreement(chosen, task.classes, spec.fingerprint)
     state = Path(chosen.state) if chosen.state else None
     remembers = state and (chosen.privacy != "none" or (state / PEERS).is_file())
-    terms = ExchangeTerms(agreed, chosen.sites, chosen.quorum, chosen.deadline)
+    terms = ExchangeTerms(agreed, chosen.sites, chosen.quorum, chosen.deadline, reference.columns)
     hospitals = GridHospitals(grid, terms, events, Witnesses(state if remembers else None, agreed))
     hospitals.join()
     entry = reference.source.entry

@@ -50,6 +50,12 @@ class Reference:
     cases: TestSet | None
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the table's columns, where the features read one."""
+        reads = any(name.endswith("table") for name, _, _ in self.spec.groups)
+        return self.source.columns if reads else ()
+
+    @property
     def followed(self) -> bool:
         """Whether cases were followed over time."""
         return "time" in self.source.examples.columns
