@@ -5,7 +5,6 @@ Values come in the agreed unit as (value - centre) / scale, a category as one co
 """
 
 import re
-import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 
 from medtl_core.data.catalog import Entry, Layout
 from medtl_core.data.faults import Faults
-from medtl_core.data.readers import Facts, Reader
+from medtl_core.data.names import one_patient_each
+from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.table import CsvTable, encode, missing, read_csv, require, splits
 from medtl_core.data.task import SCHEMA
 from medtl_core.formats.encoder import load_encoder
@@ -23,8 +23,8 @@ from medtl_core.formats.schema_file import code, read_schema
 from medtl_core.formats.units import alternatives
 from medtl_core.values import Array, Examples, Task
 
-#: What a spreadsheet computes or failed to compute, where a value should stand.
-_FORMULA = re.compile(r"[=@]|[+-][^\d.,\s]|#[A-Z]")
+#: What a spreadsheet computes where a value should stand.
+_FORMULA = re.compile(r"[=@]|[+-][^\d.,\s]")
 #: Share of the values out of range that another unit must explain to be suggested.
 _EXPLAINED = 0.9
 
@@ -75,10 +75,11 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
         _formulas(table, header)
     diagnosis = roles.label or roles.event
     label, task = encode(_coded(table, diagnosis), diagnosis, task or schema.task, schema.labels)
+    rows = np.asarray([f"row-{number + 1}" for number in range(len(table))], np.str_)
     columns: dict[str, Array] = {
         "label": label,
-        "patient": table.filled(roles.id, [f"row-{number + 1}" for number in range(len(table))]),
-        "site": _composed(table.filled(roles.site, path.stem)),
+        "patient": one_patient_each(table.names(roles.id)) if roles.id else rows,
+        "site": table.names(roles.site, path.stem),
         "split": _splits(table, schema),
     }
     if schema.time is not None:
@@ -90,7 +91,7 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
         encoder = load_encoder(path.parent / schema.encoder, schema.sha256, names)
         columns["table"], names = encoder.encoded(columns["table"]), encoder.names
     free = table.others({*roles.headers, *(column.header for column in schema.columns), *columns})
-    notes = tuple(filter(None, map(_others, schema.columns, measured)))
+    notes = (*(() if roles.id else (NO_PATIENTS,)), *filter(None, map(_others, schema.columns, measured)))
     return Examples({**columns, **free}, task), Facts(notes=notes, has_patients=bool(roles.id), columns=names)
 
 
@@ -113,7 +114,7 @@ def _measured(table: CsvTable, column: Column) -> NDArray[np.float64]:
 def _numbers(table: CsvTable, column: Column) -> NDArray[np.float64]:
     """A number in the agreed unit, float64 [n]; what is out of range is at fault."""
     words, place, gap = _cells(table, column)
-    blank = replace(table, columns={column.header: np.where(gap, "", words)[place]})
+    blank = replace(table, columns={column.header: np.where(gap, "", words)[place].tolist()})
     written = blank.numbers(column.header)
     values = column.convert(written)
     wrong = (values < column.low) | (values > column.high)
@@ -146,39 +147,31 @@ def _splits(table: CsvTable, schema: Schema) -> Array:
     header = schema.roles.split
     if not header or not schema.splits:
         return splits(table, header)
-    cells = [schema.splits.get(word, word) for word in table.columns[header].tolist()]
-    return splits(replace(table, columns={header: np.asarray(cells, np.str_)}), header)
+    cells = [schema.splits.get(word, word) for word in table.columns[header]]
+    return splits(replace(table, columns={header: cells}), header)
 
 
 def _cells(table: CsvTable, column: Column) -> tuple[Array, NDArray[np.int64], NDArray[np.bool_]]:
     """Distinct words of a column, the word of each row, and which words are no value."""
     _formulas(table, column.header)
-    words, place = np.unique(table.columns[column.header], return_inverse=True)
+    words, place = np.unique(table.texts(column.header), return_inverse=True)
     coded = [code(word) for word in words.tolist()]
     return words, place, missing(words) | np.isin(coded, column.missing) | _computed(words)
 
 
-def _composed(names: Array) -> Array:
-    """Names in Unicode's composed form."""
-    words, place = np.unique(names, return_inverse=True)
-    return np.asarray([unicodedata.normalize("NFC", word) for word in words.tolist()], np.str_)[place]
-
-
 def _coded(table: CsvTable, header: str) -> CsvTable:
     """The table with a column's codes in the form in which they are compared."""
-    words, place = np.unique(table.columns[header], return_inverse=True)
-    coded = np.asarray([code(word) for word in words.tolist()], np.str_)[place]
-    return replace(table, columns={**table.columns, header: coded})
+    return replace(table, columns={**table.columns, header: [code(cell) for cell in table.columns[header]]})
 
 
 def _formulas(table: CsvTable, header: str) -> None:
-    wrong = _computed(table.columns[header])
-    table.fault(header, wrong, "holds a formula or a spreadsheet's error", "save the sheet with values only")
+    wrong = _computed(table.texts(header))
+    table.fault(header, wrong, "holds a formula", "save the sheet with values only")
 
 
 def _computed(cells: Array) -> NDArray[np.bool_]:
-    """Which cells hold what a spreadsheet computes or failed to compute, and no word for a missing value."""
-    wrong = np.isin(cells.astype("U1"), list("=@+-#"))
+    """Which cells (str [n]) hold what a spreadsheet computes, and no word for a missing value."""
+    wrong = np.isin(cells.astype("U1"), list("=@+-"))
     suspects = cells[wrong]
     formula = [bool(_FORMULA.match(cell)) for cell in suspects.tolist()]
     wrong[wrong] = np.asarray(formula, dtype=bool) & ~missing(suspects)
