@@ -50,7 +50,7 @@ class TableHead(Model):
         return "" if (self.scaling.scale > 0).all() else "a scale is not positive"
 
 
-class Records(Method):
+class ScaledRecords(Method):
     """Discriminant or ridge on a table scaled by all hospitals' medians and quartiles, in float64."""
 
     syntax = "records"
@@ -70,6 +70,6 @@ class Records(Method):
         return Outcome({"": model}, bill, sum(head.server_cpu for head in solved.values()), facts)
 
 
-METHODS = (Records,)
+METHODS = (ScaledRecords,)
 MODELS = (TableHead,)
 TASKS = tasks_of(SCALED)
