@@ -174,7 +174,11 @@ def _method(results: Sequence[Result], name: str, reference: str | None) -> Meth
     return MethodSummary(
         kind=judged[0].kind,
         figures={
-            figure: Estimate.over([method.judgement.figures.get(figure) for method in judged], alone.get(figure))
+            figure: Estimate.over(
+                [method.judgement.figures.get(figure) for method in judged],
+                alone.get(figure),
+                (0.0, 2.0 if figure == "brier" else 1.0),
+            )
             for figure in (FOLLOWED if "concordance" in judged[0].judgement.figures else FIGURES)
         },
         cost=Cost(**means | sizes),
@@ -186,7 +190,10 @@ def _method(results: Sequence[Result], name: str, reference: str | None) -> Meth
 
 def _sites(judged: Sequence[Mapping[str, SiteJudgement]]) -> dict[str, Estimate]:
     followed = dict.fromkeys(name for sites in judged for name, row in sites.items() if row.concordance is not None)
-    return {name: Estimate.over([sites[name].concordance for sites in judged if name in sites]) for name in followed}
+    return {
+        name: Estimate.over([sites[name].concordance for sites in judged if name in sites], limits=(0.0, 1.0))
+        for name in followed
+    }
 
 
 def _gains(results: Sequence[Result], name: str, reference: str) -> dict[str, Estimate]:
@@ -199,7 +206,8 @@ def _gains(results: Sequence[Result], name: str, reference: str) -> dict[str, Es
     followed = any("concordance" in there for there, _ in pairs)
     for figure in ("concordance",) if followed else _GAINS:
         values = [(there.get(figure), alone.get(figure)) for there, alone in pairs]
-        gains[figure] = Estimate.over([None if a is None or b is None else a - b for a, b in values])
+        differences = [None if a is None or b is None else a - b for a, b in values]
+        gains[figure] = Estimate.over(differences, limits=(-1.0, 1.0))
     return gains
 
 
