@@ -5,6 +5,7 @@ Values come in the agreed unit as (value - centre) / scale, a category as one co
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from medtl_core.formats.schema_file import code, read_schema
 from medtl_core.formats.units import alternatives
 from medtl_core.values import Array, Examples, Task
 
-#: What a spreadsheet computes where a value should stand.
-_FORMULA = re.compile(r"[=@]|[+-][^\d.,\s]")
+#: What a spreadsheet computes where a value should stand: how it begins, what it is, and what is said of it.
+_SIGNS, _COMPUTED = ("=", "@", "+", "-"), re.compile(r"[=@].|[+-][^\d.,\s+-]")
+_FORMULA = ("holds a formula", "save the sheet with values only")
 #: Share of the values out of range that another unit must explain to be suggested.
 _EXPLAINED = 0.9
 
@@ -72,7 +74,7 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
     table, roles = read_csv(path, faults), schema.roles
     require(table, [*roles.headers, *(column.header for column in schema.columns)])
     for header in set(roles.headers) - {roles.time}:
-        _formulas(table, header)
+        table.fault(header, _formulas(table.columns[header]), *_FORMULA)
     diagnosis = roles.label or roles.event
     label, task = encode(_coded(table, diagnosis), diagnosis, task or schema.task, schema.labels)
     rows = np.asarray([f"row-{number + 1}" for number in range(len(table))], np.str_)
@@ -153,29 +155,22 @@ def _splits(table: CsvTable, schema: Schema) -> Array:
 
 def _cells(table: CsvTable, column: Column) -> tuple[Array, NDArray[np.int64], NDArray[np.bool_]]:
     """Distinct words of a column, the word of each row, and which words are no value."""
-    _formulas(table, column.header)
     words, place = np.unique(table.texts(column.header), return_inverse=True)
+    formula = _formulas(words.tolist())
+    table.fault(column.header, formula[place], *_FORMULA)
     coded = [code(word) for word in words.tolist()]
-    return words, place, missing(words) | np.isin(coded, column.missing) | _computed(words)
+    return words, place, missing(words) | np.isin(coded, column.missing) | formula
 
 
 def _coded(table: CsvTable, header: str) -> CsvTable:
     """The table with a column's codes in the form in which they are compared."""
-    return replace(table, columns={**table.columns, header: [code(cell) for cell in table.columns[header]]})
+    coded = {cell: code(cell) for cell in {*table.columns[header]}}
+    return replace(table, columns={**table.columns, header: [coded[cell] for cell in table.columns[header]]})
 
 
-def _formulas(table: CsvTable, header: str) -> None:
-    wrong = _computed(table.texts(header))
-    table.fault(header, wrong, "holds a formula", "save the sheet with values only")
-
-
-def _computed(cells: Array) -> NDArray[np.bool_]:
-    """Which cells (str [n]) hold what a spreadsheet computes, and no word for a missing value."""
-    wrong = np.isin(cells.astype("U1"), list("=@+-"))
-    suspects = cells[wrong]
-    formula = [bool(_FORMULA.match(cell)) for cell in suspects.tolist()]
-    wrong[wrong] = np.asarray(formula, dtype=bool) & ~missing(suspects)
-    return np.asarray(wrong)
+def _formulas(cells: Sequence[str]) -> NDArray[np.bool_]:
+    """Which cells hold what a spreadsheet computes; "-" and the like stand for a missing value."""
+    return np.asarray([cell[:1] in _SIGNS and bool(_COMPUTED.match(cell)) for cell in cells], dtype=bool)
 
 
 def _others(column: Column, shown: NDArray[np.float64]) -> str:

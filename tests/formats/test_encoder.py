@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medtl_core.errors import DataError, WeightsError
+from medtl_core.cli.encode import encode
+from medtl_core.errors import ConfigError, DataError, WeightsError
 from medtl_core.formats.encoder import Encoder, load_encoder
 from tests.formats.clinic import SCHEMA, clinic, many, read
 
@@ -52,12 +53,19 @@ def test_another_file_or_other_columns_are_refused(tmp_path: Path) -> None:
         Encoder.fit(np.zeros((3, 8)), np.zeros(3, np.int64), COLUMNS)
 
 
-def test_a_schema_carries_an_encoder_by_its_hash(tmp_path: Path) -> None:
+def test_one_site_fits_an_encoder_and_another_carries_it_by_its_hash(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     header = "patient,hospital,relapse,glucose,smoker,stage,split\n"
-    folder = clinic(tmp_path, header + "\n".join(many("a", 60)))
-    examples, facts, _ = read(folder)
-    encoder = Encoder.fit(examples["table"], examples["label"], facts.columns, components=1)
-    sha = encoder.save(folder / "source.safetensors")
-    carried = f'[encoder]\nfile = "source.safetensors"\nsha256 = "{sha}"\n[roles]'
-    coded, named, _ = read(clinic(folder, header + "\n".join(many("b", 20)), SCHEMA.replace("[roles]", carried)))
-    assert coded["table"].shape == (20, 2) and all(sha[:16] in name for name in named.columns)
+    both = clinic(tmp_path / "source", header + "\n".join([*many("a", 60), *many("c", 30)]))
+    target = clinic(tmp_path / "target", header + "\n".join(many("b", 20)))
+    with pytest.raises(ConfigError, match="'x'"):
+        encode(str(both), target / "a.safetensors", "x", 1)
+    encode(str(both), target / "a.safetensors", "a", 1)
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    carried = "\n".join([*lines[lines.index("[encoder]") :], "[roles]"])
+    coded, facts, _ = read(clinic(target, header + "\n".join(many("b", 20)), SCHEMA.replace("[roles]", carried)))
+    assert coded["table"].shape == (20, 2) and len({name.split()[1] for name in facts.columns}) == 1
+    (target / "a.safetensors").write_bytes(b"another")
+    with pytest.raises(WeightsError, match="SHA-256"):
+        read(target)

@@ -11,6 +11,7 @@ import pytest
 
 from client.app import app as client_app
 from client.site import Node, open_site
+from medtl_core.cli.plan import RunOrder, make_plan
 from medtl_core.config import Settings, settings
 from medtl_core.errors import ConfigError
 from medtl_core.evaluation.result import Result
@@ -22,6 +23,7 @@ from medtl_core.report.summary import summarise
 from medtl_core.report.terminal import summary_table
 from server.app import app as server_app
 from tests.formats.clinic import SCHEMA, clinic, many
+from tests.house import ROOT
 
 PLAIN = SCHEMA.replace('site = "hospital"', 'site = "hospital"\nsplit = "split"')
 FOLLOWED = (
@@ -78,6 +80,17 @@ def test_survival_is_told_by_concordance_pooled_and_for_each_hospital(tmp_path: 
 def test_survival_without_times_is_refused_before_a_hospital_is_asked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cox"):
         run(folder(tmp_path / "data"), tmp_path / "out", methods="cox")
+
+
+def test_records_need_no_word_about_backbone_or_methods(tmp_path: Path) -> None:
+    for event, method in ((False, "records"), (True, "cox")):
+        plan = make_plan(RunOrder(data=str(folder(tmp_path / method, event=event))), ROOT)
+        assert (plan.settings.backbone, plan.settings.shots) == ("table", 0)
+        assert method in plan.settings.methods.split(",")
+    assert (
+        make_plan(RunOrder(data=str(tmp_path / "cox"), assignments=["methods=ridge"]), ROOT).settings.methods == "ridge"
+    )
+    assert make_plan(RunOrder(), ROOT).settings.backbone == "lite0"
 
 
 def test_hospitals_agree_on_units_ranges_and_vocabularies_and_the_log_names_the_column(
