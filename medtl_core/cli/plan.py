@@ -59,7 +59,7 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
     fitting = _of_records(assigned if order.data is None else name_data(order.data))
     scenario = order.scenario or (None if order.data or fitting else QUICKSTART)
     path = _scenario_path(scenario, app) if scenario else None
-    written = {**(usual or {}), **fitting, **(read_scenario(path) if path else {})}
+    written = {**fitting, **(usual or {}), **(read_scenario(path) if path else {})}
     typed: dict[str, Any] = {**vars(order), "out": None if order.out is None else str(order.out)}
     options = {name: _option(name, typed[name], assigned.pop(name, None), written.pop(name, None)) for name in _OPTIONS}
     if order.data is not None:

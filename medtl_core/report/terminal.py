@@ -63,8 +63,9 @@ def summary_table(summary: Summary) -> "Table":
     failures = f", {summary.failures} failed replies" if summary.failures else ""
     counts = f"{summary.hospitals} hospitals, {summary.test_cases} test cases, {len(summary.classes)} classes"
     sites = ", ".join(f"{site} {figure.figure}" for site, figure in summary.methods[summary.focus].sites.items())
-    each = f"\n{summary.focus} by site: {sites}" if sites else ""
-    caption = f"{counts}{failures}{each}\nranges: {summary.interval_words}"
+    each = f"{summary.focus} by site: {sites}" if sites else ""
+    lines = (f"{counts}{failures}", each, f"ranges: {summary.interval_words}", summary.contamination)
+    caption = "\n".join(filter(None, lines))
     shown = _FOLLOWED if summary.main == "concordance" else _SHOWN
     wide = {heading: _FIGURE for heading, interval in shown.values() if interval}
     small = [heading for heading, interval in shown.values() if not interval]
