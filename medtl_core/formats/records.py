@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from medtl_core.data.catalog import Entry, Layout
 from medtl_core.data.faults import Faults
-from medtl_core.data.names import one_patient_each
+from medtl_core.data.names import missing, one_patient_each
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import SCHEMA
 from medtl_core.formats.encoder import load_encoder
 from medtl_core.formats.schema import OTHER, Column, Schema
 from medtl_core.formats.schema_file import code, read_schema
-from medtl_core.formats.table import CsvTable, encode, missing, read_csv, require, splits
+from medtl_core.formats.table import CsvTable, encode, read_csv, require, splits
 from medtl_core.formats.units import alternatives
 from medtl_core.values import Array, Examples, Task
 
