@@ -1,6 +1,7 @@
 """The hospital's ClientApp. Start-up is paid for every message of a deployed hospital, so heavy imports wait."""
 
 import functools
+import json
 import time
 from collections.abc import Callable
 
@@ -73,6 +74,7 @@ def join(message: Message, context: Context) -> Message:
     started = time.thread_time()
     check_protocol(message.metadata.group_id)
     site, released = _open(context), Released(Update({}), _PUBLIC)
+    site.compare(json.loads(str(decode_request(message)[1].get("columns", "[]"))))
     if site.settings.privacy == "none":
         refuse_plain(site, "join")
         released = Released(Update({}))

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from threading import Lock
 
@@ -23,6 +24,8 @@ from medtl_core.store import file_names
 from medtl_core.values import Array, Examples, Features
 
 _LOG = logging.getLogger("medtl")
+#: Characters of a server's text that are logged.
+_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,15 @@ class Site:
     home: Path | None = None
     hospital: Hospital | None = None
     patients: Array | None = None
+
+    def compare(self, columns: Sequence[str]) -> None:
+        """Says in the hospital's own log which column of a table the server means otherwise."""
+        own = self.data.material.columns if self.data.material else ()
+        for there, here in zip_longest(columns, own if columns else (), fillvalue="no column"):
+            if there != here:
+                said = str(there)[:_SHOWN]
+                _LOG.warning("the server's table has %r where this hospital's has %r; agree on schema.toml", said, here)
+                return
 
     def keeping(self, folder: str) -> "Site":
         """Returns the site with a folder for what must survive between rounds.

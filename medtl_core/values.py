@@ -180,13 +180,15 @@ class Packed:
 class Scores:
     """Logits [n, C] with their labels and sites, ready to be judged; never with a patient's identity.
 
-    `group` is an anonymous patient number (int64 [n]) for the cluster bootstrap.
+    `group` is an anonymous patient number (int64 [n]) for the cluster bootstrap. Where cases were followed over time,
+    `time` (float64 [n]) says when the event of class 1 was seen, or until when it was not.
     """
 
     logits: NDArray[np.float64]
     label: NDArray[np.int64]
     site: Array
     group: NDArray[np.int64]
+    time: NDArray[np.float64] | None = None
 
 
 def site_name(text: str) -> str:

@@ -34,15 +34,16 @@ def main(grid: Grid, context: Context) -> None:
     out = Path(chosen.out) if chosen.out else None
     events = Events(out / "events.jsonl" if out else None, getattr(grid, "listener", None))
     reference = open_reference(chosen, workers=getattr(grid, "workers", None) or os.cpu_count() or 1)
+    reference.check(methods)
     task, spec = reference.source.examples.task, reference.spec
     agreed = agreement(chosen, task.classes, spec.fingerprint)
     state = Path(chosen.state) if chosen.state else None
     remembers = state and (chosen.privacy != "none" or (state / PEERS).is_file())
-    terms = ExchangeTerms(agreed, chosen.sites, chosen.quorum, chosen.deadline)
+    terms = ExchangeTerms(agreed, chosen.sites, chosen.quorum, chosen.deadline, reference.columns)
     hospitals = GridHospitals(grid, terms, events, Witnesses(state if remembers else None, agreed))
     hospitals.join()
     entry = reference.source.entry
-    problem = Problem(task.classes, spec.fingerprint, spec.groups, entry.views, entry.modality)
+    problem = Problem(task.classes, spec.fingerprint, spec.groups, entry.views, entry.modality, reference.followed)
     study = Study(hospitals, problem, chosen, methods)
     verdicts = judge_all(study, reference.cases)
     if out:

@@ -1,5 +1,6 @@
 """The server's own labelled cases, on which the federation's heads are judged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,9 +10,10 @@ from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
 from medtl_core.data.shared import judged_rows, readable_rows, shared_parts, shared_source
 from medtl_core.data.source import Source
-from medtl_core.errors import DataError
+from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.dataset import Material
 from medtl_core.features.extract import Spec, extract, feature_spec
+from medtl_core.federation.method import Method
 from medtl_core.values import Array, Scores
 
 
@@ -35,7 +37,8 @@ class TestSet:
 
     def scores(self, logits: NDArray[np.float64]) -> Scores:
         """Returns logits [n, C] with what they are judged against."""
-        return Scores(logits, self.label, self.site, self.group)
+        times = self.material.examples.columns.get("time") if self.material else None
+        return Scores(logits, self.label, self.site, self.group, times)
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,29 @@ class Reference:
     source: Source
     spec: Spec
     cases: TestSet | None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the table's columns, where the features read one."""
+        reads = any(name.endswith("table") for name, _, _ in self.spec.groups)
+        return self.source.columns if reads else ()
+
+    @property
+    def followed(self) -> bool:
+        """Whether cases were followed over time."""
+        return "time" in self.source.examples.columns
+
+    def check(self, methods: Sequence[Method]) -> None:
+        """Refuses methods that need other cases.
+
+        Raises:
+            ConfigError: names the first.
+        """
+        there = {"any": True, "table": "table" in self.source.examples.columns, "followed": self.followed}
+        for method in methods:
+            if not there[method.cases]:
+                needed = "a table (records)" if method.cases == "table" else "records with an event and a time"
+                raise ConfigError(f"{method.name} needs {needed}; drop it, or name such data")
 
 
 def open_reference(settings: Settings, workers: int) -> Reference:

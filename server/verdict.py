@@ -25,8 +25,9 @@ from .testset import TestSet
 #: What each hospital summed over its own held-out cases, by site.
 SiteSums = Mapping[str, Update]
 
-#: Figures that get a patient-bootstrap interval.
+#: Figures that get a patient-bootstrap interval, and that of cases followed over time.
 INTERVALS = ("balanced_accuracy", "auroc")
+FOLLOWED = ("concordance",)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def _on_cases(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
     else:
         return _mean_of_hospitals(outcome, heads)
     rng = stream(study.settings.seed, "bootstrap")
-    intervals = bootstrap(scores, INTERVALS, resamples=study.settings.bootstrap, rng=rng)
+    names = INTERVALS if scores.time is None else FOLLOWED
+    intervals = bootstrap(scores, names, resamples=study.settings.bootstrap, rng=rng)
     return Verdict(kind, replace(judge(scores), intervals=intervals), outcome)
 
 
@@ -83,8 +85,9 @@ def _mean_of_hospitals(outcome: Outcome, scores: Mapping[str, Scores]) -> Verdic
     """A method without exchange: the average hospital, each judged with the head it has."""
     hospitals = {name: judge(part).figures for name, part in scores.items()}
     figures = _mean(list(hospitals.values()))
-    defined = {key: [value for row in hospitals.values() if (value := row[key]) is not None] for key in INTERVALS}
-    figures["worst_site"] = min(defined["balanced_accuracy"], default=None)
+    names = FOLLOWED if FOLLOWED[0] in figures else INTERVALS
+    defined = {key: [value for row in hospitals.values() if (value := row[key]) is not None] for key in names}
+    figures["worst_site"] = min(defined[names[0]], default=None)
     intervals = {key: within(over_seeds(values)[1:]) for key, values in defined.items() if len(values) > 1}
     facts = {**outcome.facts, "interval": "t-interval over hospitals", "hospitals": hospitals}
     return Verdict("local", Judgement(figures, intervals=intervals), replace(outcome, facts=facts))
@@ -134,7 +137,7 @@ def _heads_judged(study: Study, heads: list[Head]) -> list[SiteSums]:
 def _evaluation_share(study: Study, heads: int, of: int) -> Share:
     """The share of a method whose heads were judged in one exchange with others."""
     classes = len(study.problem.classes)
-    up = 8 * sum(math.prod(shape) for shape in expected_shapes(classes).values())
+    up = 8 * sum(math.prod(shape) for shape in expected_shapes(classes, study.problem.followed).values())
     return Share.among(heads, of, up=up, down=4 * classes * (study.problem.width + 1))
 
 
@@ -148,7 +151,7 @@ def _model_judged(study: Study, model: Model, phase: str) -> SiteSums:
 
 def _asked(study: Study, request: Request, heads: int = 1) -> list[SiteSums]:
     """Every hospital's sums on its own held-out cases, head by head."""
-    shapes = expected_shapes(len(study.problem.classes)).items()
+    shapes = expected_shapes(len(study.problem.classes), study.problem.followed).items()
     expect = {name: ArraySpec((heads, *shape), least=0.0) for name, shape in shapes}
     replies = list(study.hospitals.ask(replace(request, expect=expect, check=contradiction)))
     return [

@@ -55,10 +55,11 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
         ConfigError: a setting, method or scenario is unknown, or an option is given twice with different values.
         DataError: `data` is neither a place nor the name of a known set.
     """
-    scenario = order.scenario or (None if order.data else QUICKSTART)
-    path = _scenario_path(scenario, app) if scenario else None
-    written = {**(usual or {}), **(read_scenario(path) if path else {})}
     assigned = _assigned(order.assignments)
+    fitting = _of_records(assigned if order.data is None else name_data(order.data))
+    scenario = order.scenario or (None if order.data or fitting else QUICKSTART)
+    path = _scenario_path(scenario, app) if scenario else None
+    written = {**fitting, **(usual or {}), **(read_scenario(path) if path else {})}
     typed: dict[str, Any] = {**vars(order), "out": None if order.out is None else str(order.out)}
     options = {name: _option(name, typed[name], assigned.pop(name, None), written.pop(name, None)) for name in _OPTIONS}
     if order.data is not None:
@@ -114,6 +115,24 @@ def name_data(text: str, named: str = "") -> dict[str, Value]:
     raise DataError(
         f"there is no folder or file {text!r}, and no data set of that name; {did_you_mean(text, catalog())}"
     )
+
+
+def _of_records(named: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns the settings that suit records, where the data named are such; an event is followed over time."""
+    from medtl_core.data.catalog import catalog, recognise
+    from medtl_core.data.task import SCHEMA
+    from medtl_core.formats.schema_file import read_schema, shipped
+
+    name, path = (str(named.get(key, "")) for key in ("data", "data-path"))
+    entry = catalog().get(name) if name or not path else recognise(Path(path))
+    if path and (Path(path) / SCHEMA).is_file():
+        schema = read_schema(Path(path) / SCHEMA)
+    elif entry is not None and entry.layout.kind == "records":
+        schema = shipped(entry.name)
+    else:
+        return {}
+    methods = "local,ridge,cox" if schema.time else "local,ridge,discriminant,records,fedavg-5,auto,pooled-logistic"
+    return {"backbone": "table", "shots": 0, "methods": methods}
 
 
 def _scenario_path(scenario: str, app: Path) -> Path:

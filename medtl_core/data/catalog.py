@@ -18,28 +18,13 @@ from medtl_core.values import Task
 
 
 @dataclass(frozen=True)
-class Field:
-    """One CSV column of a table: a number as (value - centre) / scale, or one 0/1 column per level.
-
-    Attributes:
-        centre, scale: round figures everyone shares, never fitted to the data, so that 0 means "usual".
-        zero_missing: a 0 in this column stands for "not measured".
-    """
-
-    name: str
-    centre: float = 0.0
-    scale: float = 1.0
-    levels: tuple[float, ...] = ()
-    zero_missing: bool = False
-
-
-@dataclass(frozen=True)
 class Layout:
     """Where a set's files keep what medtl reads; an empty column name means the set has none.
 
     Attributes:
-        kind: "images" (a CSV naming image files), "table" (a CSV of numbers), "arrays" (one npz with images, labels,
-            patient, is_test), "medmnist" (one npz of MedMNIST), "built-in" or "own" (not in the catalog).
+        kind: "images" (a CSV naming image files), "records" (a CSV and a schema that comes with medtl), "arrays" (one
+            npz with images, labels, patient, is_test), "medmnist" (one npz of MedMNIST), "built-in" or "own" (not in
+            the catalog).
         label, patient, site, split, image: CSV columns.
         labels: CSV value -> class.
         pattern: image file under the folder, with {} for the image column's value.
@@ -53,11 +38,10 @@ class Layout:
     image: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     pattern: str = "{}"
-    fields: tuple[Field, ...] = ()
 
     @property
     def columns(self) -> list[str]:
-        """The CSV columns that the set has, but for those of `fields`."""
+        """The CSV columns that the set has."""
         return [name for name in (self.label, self.patient, self.site, self.split, self.image) if name]
 
 
@@ -114,9 +98,7 @@ def read_entries(text: str) -> Mapping[str, Entry]:
 
 
 def _entry(name: str, **facts: Any) -> Entry:
-    layout = facts.pop("layout")
-    fields = tuple(Field(**_tuples(row)) for row in layout.get("fields", ()))
-    facts["layout"] = Layout(**layout | {"fields": fields})
+    facts["layout"] = Layout(**facts["layout"])
     facts["task"] = Task(facts.pop("task", name), tuple(facts.pop("classes")))
     facts["title"] = facts["title"].replace("{name}", name)
     facts["files"] = [file.replace("{name}", name) for file in facts["files"]]

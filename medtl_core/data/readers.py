@@ -20,6 +20,7 @@ from medtl_core.values import Examples, Task
 #: Reader -> its module. A place is read by the first one that knows it.
 _MODULES = {
     "known": "known",
+    "records": "records",
     "images": "manifest",
     "table": "manifest",
     "images+table": "manifest",

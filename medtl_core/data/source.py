@@ -13,7 +13,7 @@ from medtl_core.data.names import alike, missing
 from medtl_core.data.partition import apportion
 from medtl_core.data.readers import Reader, known_reader, reader_of
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
-from medtl_core.data.task import MANIFEST, read_task
+from medtl_core.data.task import MANIFEST, SCHEMA, read_task
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.rng import stream
 from medtl_core.store import cache_folder
@@ -181,6 +181,10 @@ def _look_over(source: Source, faults: Faults) -> None:
 
 
 def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:
+    if (path.parent / SCHEMA).is_file() or (path / SCHEMA).is_file():
+        records = reader_of(path, "records")
+        if records.matches(path):
+            return records
     csv = path.suffix.lower() == ".csv" or (path / MANIFEST).is_file()
     known = None if csv and path.is_dir() else named if named and matches(named, path) else recognise(path)
     if known and named in (None, known):

@@ -13,6 +13,8 @@ from medtl_core.values import Task
 
 MANIFEST = "manifest.csv"
 TASK = "task.json"
+#: What the columns of a table of records mean.
+SCHEMA = "schema.toml"
 
 
 def read_task(path: Path) -> tuple[Task, tuple[str, ...]] | None:

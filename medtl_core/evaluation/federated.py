@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 
 from medtl_core.evaluation.calibration import log_softmax
+from medtl_core.evaluation.concordance import judge_pairs, pairs
 from medtl_core.evaluation.counts import BINS, Counts, calibration_bins, case_losses, checked, confusion, judgement
 from medtl_core.evaluation.formulas import Float
 from medtl_core.evaluation.judgement import Judgement
@@ -25,9 +26,10 @@ SCORE_BINS = 256
 _HALF = 3.0
 
 
-def expected_shapes(classes: int) -> dict[str, tuple[int, ...]]:
+def expected_shapes(classes: int, followed: bool = False) -> dict[str, tuple[int, ...]]:
     """Returns the shape of each float64 array of `summarise`, for the server to expect."""
     return {
+        **({"pairs": (2,)} if followed else {}),
         "positive": (classes, SCORE_BINS),
         "negative": (classes, SCORE_BINS),
         "confusion": (classes, classes),
@@ -44,8 +46,8 @@ def summarise(scores: Scores) -> Update:
 
     Returns:
         float64 arrays `positive` and `negative` [C, 256] (cases of the class, and others, by the class's score),
-        `confusion` [C, C] (true class, answer), `calibration` [3, 15] (cases, confidence, correct) and `sums` [3]
-        (cases, Brier score, log-loss).
+        `confusion` [C, C] (true class, answer), `calibration` [3, 15] (cases, confidence, correct), `sums` [3]
+        (cases, Brier score, log-loss) and, of cases followed over time, `pairs` [2] (see `concordance.pairs`).
 
     Raises:
         DataError: the scores cannot be judged.
@@ -67,6 +69,7 @@ def summarise(scores: Scores) -> Update:
         "confusion": confusion(scores),
         "calibration": calibration_bins(scores),
         "sums": case_losses(scores).sum(axis=1),
+        **({} if scores.time is None else {"pairs": pairs(scores)[:, 0]}),
     }
     return Update({name: np.asarray(array, np.float64) for name, array in arrays.items()})
 
@@ -79,7 +82,8 @@ def contradiction(arrays: Mapping[str, Float], cases: int) -> str:
     of_class, total = arrays["confusion"].sum(axis=-1), arrays["sums"][..., 0]
     inside, outside = (arrays[side].sum(axis=-1) for side in ("positive", "negative"))
     binned = arrays["calibration"][..., 0, :].sum(axis=-1)
-    if all(
+    concordant, comparable = np.moveaxis(arrays.get("pairs", np.zeros(2)), -1, 0)
+    if (concordant <= comparable).all() and all(
         map(
             np.array_equal,
             (inside, outside, of_class.sum(axis=-1), binned),
@@ -102,9 +106,13 @@ def judge_sites(updates: Mapping[str, Update], classes: Sequence[str]) -> Judgem
         >>> judge_sites({"a": summarise(site)}, ["no", "yes"]).figures["auroc"]
         1.0
     """
-    empty = Update({name: np.zeros(shape) for name, shape in expected_shapes(len(classes)).items()})
+    followed = any("pairs" in update.arrays for update in updates.values())
+    empty = Update({name: np.zeros(shape) for name, shape in expected_shapes(len(classes), followed).items()})
     sites = [updates[name] for name in sorted(updates)] or [empty]
     everyone = sum(sites[1:], start=sites[0])
+    if followed:
+        cases = {name: int(sums.arrays["sums"][0]) for name, sums in updates.items()}
+        return judge_pairs(everyone.arrays["pairs"], {name: s.arrays["pairs"] for name, s in updates.items()}, cases)
     return judgement(_counts(everyone), {name: _counts(sums) for name, sums in updates.items()})
 
 

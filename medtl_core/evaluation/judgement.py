@@ -12,11 +12,16 @@ ALL_SITES = "all"
 
 @dataclass(frozen=True)
 class SiteJudgement:
-    """A method on one site's test cases: two figures, None where undefined, and the number of cases."""
+    """A method on one site's test cases: figures, None where undefined, and the number of cases."""
 
     balanced_accuracy: Figure
     auroc: Figure
     n: int
+    concordance: Figure = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the figures as `result.json` keeps them; a concordance only where cases were followed over time."""
+        return {name: value for name, value in vars(self).items() if name != "concordance" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Judgement:
 
     Attributes:
         figures: those of `counts.FIGURES` and worst_site, the lowest balanced accuracy of the sites that show at least
-            two classes; None where the cases do not define one.
+            two classes; None where the cases do not define one. Of cases followed over time, see `concordance`.
         by_site: figures on each site's own cases, in name order.
         intervals: name of a figure -> 95 % interval (low, high), for the figures that have one.
     """
@@ -61,7 +66,7 @@ class Judgement:
         return {
             "figures": dict(self.figures),
             "intervals": {name: list(pair) for name, pair in self.intervals.items()},
-            "by_site": {site: dict(vars(row)) for site, row in self.by_site.items()},
+            "by_site": {site: row.as_dict() for site, row in self.by_site.items()},
             "curves": {}
             if curves is None
             else {

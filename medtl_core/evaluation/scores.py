@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from medtl_core.evaluation.counts import FIGURES, counted, figures, judgement
+from medtl_core.evaluation.concordance import judge_pairs, pairs, share
+from medtl_core.evaluation.counts import FIGURES, checked, counted, figures, judgement
 from medtl_core.evaluation.formulas import Figure, Float
 from medtl_core.evaluation.judgement import Judgement
 from medtl_core.values import Array, Scores
@@ -11,13 +12,17 @@ _RANKED = frozenset(("auroc", "auprc"))
 
 
 def judge(scores: Scores) -> Judgement:
-    """Returns every figure of the scored cases, without intervals.
+    """Returns every figure of the scored cases, without intervals; of cases followed over time, their concordance.
 
     Raises:
         DataError: the scores are not finite, or labels and logits do not fit each other.
     """
-    names = sorted({str(site) for site in scores.site})
-    return judgement(counted(scores), {name: counted(select(scores, scores.site == name)) for name in names})
+    names = sorted({str(site) for site in checked(scores).site})
+    parts = {name: select(scores, scores.site == name) for name in names}
+    if scores.time is not None:
+        sites = {name: pairs(part)[:, 0] for name, part in parts.items()}
+        return judge_pairs(pairs(scores)[:, 0], sites, {name: len(part.label) for name, part in parts.items()})
+    return judgement(counted(scores), {name: counted(part) for name, part in parts.items()})
 
 
 def plain(scores: Scores, names: Sequence[str]) -> dict[str, Figure]:
@@ -31,8 +36,10 @@ def weighted(scores: Scores, weight: Float, names: Sequence[str]) -> dict[str, F
     Args:
         scores: n cases.
         weight: whole numbers, float64 [n, B].
-        names: among `counts.FIGURES`, but for `ece`, which counts each case once.
+        names: among `counts.FIGURES`, but for `ece`, which counts each case once; or "concordance" alone.
     """
+    if "concordance" in names:
+        return {"concordance": share(scores, weight)}
     weighed = counted(scores, weight, ranking=not _RANKED.isdisjoint(names))
     return {name: FIGURES[name](weighed) for name in names}
 
@@ -49,4 +56,5 @@ def auroc(scores: Scores) -> Figure:
 
 def select(scores: Scores, index: Array) -> Scores:
     """Returns the scored cases at `index` (int or bool [m])."""
-    return Scores(scores.logits[index], scores.label[index], scores.site[index], scores.group[index])
+    time = None if scores.time is None else scores.time[index]
+    return Scores(scores.logits[index], scores.label[index], scores.site[index], scores.group[index], time)

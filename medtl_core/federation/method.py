@@ -30,6 +30,8 @@ class Method(ABC):
     summary: ClassVar[str] = ""
     #: Where the result can be judged: "any", "server" (needs the server's cases) or "sites" (needs the hospitals').
     test: ClassVar[str] = "any"
+    #: Cases that it needs: "any", "table" (records) or "followed" (records with an event and a time).
+    cases: ClassVar[str] = "any"
 
     name: str
 

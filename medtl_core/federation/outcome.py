@@ -27,6 +27,7 @@ class Problem:
         groups: (tap, start, stop) of the feature columns.
         views: label-preserving views of the data set.
         modality: the catalog's word for what the images show.
+        followed: whether cases were followed over time.
         public: scale and directions of public images, where they are known; None = a private method reads the images.
     """
 
@@ -35,6 +36,7 @@ class Problem:
     groups: tuple[tuple[str, int, int], ...]
     views: tuple[str, ...] = ("identity",)
     modality: str = "not stated"
+    followed: bool = False
     public: PublicMap | None = field(default=None, compare=False, repr=False)
 
     @property

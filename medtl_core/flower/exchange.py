@@ -1,5 +1,6 @@
 """Hospitals behind a Flower grid: join once, then ask; every reply is checked, every absence has a name."""
 
+import json
 import logging
 import math
 import time
@@ -57,12 +58,14 @@ class ExchangeTerms:
         expected: how many hospitals the run waits for.
         quorum: share that must take part: of those expected when joining, of those joined in every round.
         deadline: seconds a round may take.
+        columns: of a table, in words: a hospital that reads another one can then name the column in its own log.
     """
 
     agreement: str
     expected: int
     quorum: float
     deadline: float
+    columns: tuple[str, ...] = ()
 
     def needed(self, of: int) -> int:
         """Returns how many of `of` hospitals make the quorum, at least one."""
@@ -96,7 +99,7 @@ class GridHospitals(Hospitals):
         """
         tally = Tally("join")
         nodes = self._await_nodes()
-        content = encode_request({}, {})
+        content = encode_request({}, {"columns": json.dumps(self._terms.columns)} if self._terms.columns else {})
         claims: dict[str, list[tuple[int, Joined]]] = {}
         for delivery in deliver(self._grid, dict.fromkeys(nodes, (content, "query.join")), self._terms.deadline, tally):
             run, node = self._grid.run.run_id, delivery.node

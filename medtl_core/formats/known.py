@@ -1,17 +1,17 @@
 """The known sets: files in the layout that the catalog states."""
 
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from medtl_core.data.catalog import Entry, Field, recognise
+from medtl_core.data.catalog import Entry, recognise
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import hospital_names
 from medtl_core.data.readers import Facts, Reader
 from medtl_core.errors import DataError
 from medtl_core.formats.arrays import MedMnist, read_arrays
 from medtl_core.formats.manifest import image_files
+from medtl_core.formats.records import read_records
+from medtl_core.formats.schema_file import shipped
 from medtl_core.formats.table import CsvTable, encode, read_csv, require, splits
 from medtl_core.values import Array, Examples, Task
 
@@ -44,28 +44,26 @@ class KnownSet(Reader):
             return examples, Facts(entry, notes, has_patients=False)
         if layout.kind == "arrays":
             return read_arrays(folder / entry.files[0], entry.task, faults), Facts(entry, notes)
+        if layout.kind == "records":
+            examples, facts = read_records(shipped(entry.name), folder / entry.files[0], entry.task, faults)
+            return examples, replace(facts, entry=entry, notes=(*notes, *facts.notes))
         examples = _listed(entry, folder, read_csv(folder / entry.files[0], faults))
-        columns = [name for field in layout.fields for name in _columns(field)]
-        return examples, Facts(entry, notes, bool(layout.patient), tuple(columns))
+        return examples, Facts(entry, notes, bool(layout.patient))
 
 
 def _listed(entry: Entry, folder: Path, table: CsvTable) -> Examples:
-    """The cases of a CSV that names image files or holds numbers."""
+    """The cases of a CSV that names image files."""
     layout = entry.layout
-    names = [field.name for field in layout.fields]
-    require(table, [*layout.columns, *names])
+    require(table, layout.columns)
     label, task = encode(table, layout.label, entry.task, layout.labels)
     columns: dict[str, Array] = {
         "label": label,
         "patient": table.names(layout.patient, [f"row-{number + 1}" for number in range(len(table))]),
         "site": hospital_names(table.names(layout.site, entry.name)),
         "split": splits(table, layout.split),
+        "path": image_files(table, layout.image, folder, layout.pattern),
     }
-    if layout.kind == "table":
-        columns["table"] = np.concatenate([_measured(table, field) for field in layout.fields], axis=1)
-    else:
-        columns["path"] = image_files(table, layout.image, folder, layout.pattern)
-    return Examples({**columns, **table.others({*layout.columns, *names, *columns})}, task)
+    return Examples({**columns, **table.others({*layout.columns, *columns})}, task)
 
 
 def _largest(entry: Entry, path: Path) -> Path:
@@ -75,21 +73,6 @@ def _largest(entry: Entry, path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     raise DataError(f"{path} holds none of {', '.join(entry.files)}")
-
-
-def _columns(field: Field) -> list[str]:
-    return [f"{field.name}={level:g}" for level in field.levels] or [field.name]
-
-
-def _measured(table: CsvTable, field: Field) -> NDArray[np.float64]:
-    """Returns a field's columns, float64 [n, 1 or number of levels]; NaN where it was not measured."""
-    values = table.numbers(field.name)
-    if field.zero_missing:
-        values = np.where(values == 0, np.nan, values)
-    if not field.levels:
-        return ((values - field.centre) / field.scale)[:, None]
-    shown = (values[:, None] == np.asarray(field.levels)).astype(np.float64)
-    return np.where(np.isnan(values)[:, None], np.nan, shown)
 
 
 READERS = (KnownSet(),)

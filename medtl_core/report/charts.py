@@ -10,7 +10,7 @@ from medtl_core.report.pool import MeanExchange, SiteSummary
 from medtl_core.report.svg import Axis, element, line, text, titled
 
 #: Panels of the forest plot.
-_PANELS: Mapping[str, str] = {"balanced_accuracy": "Balanced accuracy", "auroc": "AUROC"}
+_PANELS: Mapping[str, str] = {"balanced_accuracy": "Balanced accuracy", "auroc": "AUROC", "concordance": "Concordance"}
 #: Fill and outline of the bars of up to three methods; they differ in lightness as well as in colour.
 _BARS = ((svg.FOCUS, svg.FOCUS), (svg.GRID, svg.THIRD), (svg.FOCUS_SOFT, svg.FOCUS))
 
@@ -24,7 +24,8 @@ def forest_plot(methods: Mapping[str, Mapping[str, Estimate]], references: Colle
         focus: the name on a band of colour, if any.
     """
     left, gap, top, step = svg.names_width(methods), 26.0, 34.0, 27.0
-    width = (svg.WIDTH - left - gap * (len(_PANELS) - 1)) / len(_PANELS)
+    panels = {figure: heading for figure, heading in _PANELS.items() if all(figure in row for row in methods.values())}
+    width = (svg.WIDTH - left - gap * (len(panels) - 1)) / len(panels)
     middles = {name: top + step * (number + 0.5) for number, name in enumerate(methods)}
     bottom = top + step * len(middles)
     shapes = []
@@ -35,7 +36,7 @@ def forest_plot(methods: Mapping[str, Mapping[str, Estimate]], references: Colle
         style: dict[str, str | float] = {"text_anchor": "end", "font_weight": "650" if name == focus else "400"}
         fill = svg.MUTED if name in references else svg.INK
         shapes.append(text(name, left - 12, y + 4.5, font_size=13.0, **style, fill=fill))
-    for number, (figure, heading) in enumerate(_PANELS.items()):
+    for number, (figure, heading) in enumerate(panels.items()):
         start = left + number * (width + gap)
         estimates = {name: figures[figure] for name, figures in methods.items()}
         axis = Axis(*_extent(estimates.values()), start + 6, start + width - 46)
@@ -48,13 +49,13 @@ def forest_plot(methods: Mapping[str, Mapping[str, Estimate]], references: Colle
                 text(estimate.figure, start + width, middles[name] + 4.5, text_anchor="end", font_weight=weight)
             )
     words = "; ".join(
-        f"{name}: " + ", ".join(f"{heading} {figures[figure]}" for figure, heading in _PANELS.items())
+        f"{name}: " + ", ".join(f"{heading} {figures[figure]}" for figure, heading in panels.items())
         for name, figures in methods.items()
     )
     return svg.picture(shapes, svg.WIDTH, bottom + 26, "Comparison of methods", words)
 
 
-def site_bars(figures: Mapping[str, Mapping[str, SiteSummary]]) -> str:
+def site_bars(figures: Mapping[str, Mapping[str, SiteSummary]], figure: str = "balanced_accuracy") -> str:
     """Returns horizontal bars, a group for every site and a bar for each of at most three methods (method -> site)."""
     methods = list(figures)[: len(_BARS)]
     sites = list(dict.fromkeys(site for method in methods for site in figures[method]))
@@ -69,13 +70,13 @@ def site_bars(figures: Mapping[str, Mapping[str, SiteSummary]]) -> str:
         middle = start + thick * len(methods) / 2 + 4.5
         shapes.append(text(site, left - 10, middle, text_anchor="end", font_size=13.0))
         values = {
-            method: figures[method][site].balanced_accuracy.mean if site in figures[method] else None
+            method: getattr(figures[method][site], figure).mean if site in figures[method] else None
             for method in methods
         }
         for number, (method, value) in enumerate(values.items()):
             shapes.append(_bar(f"{site}, {method}", value, axis, start + number * thick, thick - 2, _BARS[number]))
         words.append(f"{site}: " + ", ".join(f"{name} {numerals.figure(value)}" for name, value in values.items()))
-    return svg.picture(shapes, svg.WIDTH, bottom + 26, "Balanced accuracy by site", "; ".join(words))
+    return svg.picture(shapes, svg.WIDTH, bottom + 26, f"{_PANELS[figure]} by site", "; ".join(words))
 
 
 def round_bars(exchanges: Sequence[MeanExchange]) -> str:

@@ -59,7 +59,8 @@ def _sites(summary: Summary, results: Sequence[Result]) -> dict[str, object]:
     """The chart and the table of sites."""
     sites = {method: figures for method in _compared(summary) if (figures := pool.by_site(results, method))}
     drawn = {method: pool.largest(figures, MOST_PANELS) for method, figures in sites.items()}
-    return {"site_bars": markup(charts.site_bars(drawn) if drawn else ""), "site_table": tables.site_table(sites)}
+    bars = charts.site_bars(drawn, summary.main) if drawn else ""
+    return {"site_bars": markup(bars), "site_table": tables.site_table(sites)}
 
 
 def _exchanges(results: Sequence[Result]) -> dict[str, object]:
@@ -72,10 +73,12 @@ def _exchanges(results: Sequence[Result]) -> dict[str, object]:
 def _lead(summary: Summary, results: Sequence[Result]) -> str:
     """Returns the first sentences of the page: what the method looked at closely reached, and at what cost."""
     chosen, method = summary.focus, summary.methods[summary.focus]
-    words = f"With {_training_cases(results)} at each of {summary.hospitals} hospitals, {chosen} reached a balanced "
-    reached = method.figures["balanced_accuracy"]
-    words += f"accuracy of {reached.figure}" + (f" ({reached.spread})" if reached.spread else "")
-    gain = method.gains["balanced_accuracy"].mean if method.gains else None
+    words = f"With {_training_cases(results)} at each of {summary.hospitals} hospitals, {chosen} reached a "
+    reached = method.figures[summary.main]
+    words += f"{summary.headings[summary.main]} of {reached.figure}" + (
+        f" ({reached.spread})" if reached.spread else ""
+    )
+    gain = method.gains[summary.main].mean if method.gains else None
     if gain is not None:
         words += f", {abs(gain):.3f} {'more' if gain >= 0 else 'less'} than hospitals that train alone"
     words += "."

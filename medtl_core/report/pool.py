@@ -1,7 +1,7 @@
 """Curves, sites and exchanges of several repetitions, joined into what one plot shows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 
 import numpy as np
@@ -43,6 +43,7 @@ class SiteSummary:
     balanced_accuracy: Estimate
     auroc: Estimate
     cases: float
+    concordance: Estimate = field(default_factory=Estimate)
 
 
 def by_site(results: Sequence[Result], method: str) -> dict[str, SiteSummary]:
@@ -55,6 +56,7 @@ def by_site(results: Sequence[Result], method: str) -> dict[str, SiteSummary]:
             Estimate.over([row.balanced_accuracy for row in rows]),
             Estimate.over([row.auroc for row in rows]),
             fmean(row.n for row in rows),
+            Estimate.over([row.concordance for row in rows]),
         )
     return summaries
 

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
 from medtl_core.errors import RunError
+from medtl_core.evaluation.judgement import SiteJudgement
 from medtl_core.evaluation.result import Cost, Result
 from medtl_core.report.estimate import Estimate
 
@@ -24,17 +25,26 @@ FIGURES: Mapping[str, str] = {
     "ece": "calibration error",
     "brier": "Brier score",
 }
+#: The same of cases followed over time.
+FOLLOWED: Mapping[str, str] = {
+    "concordance": "concordance",
+    "mean_of_sites": "mean of sites",
+    "worst_site": "worst site",
+}
+#: Figures of which differences to hospitals that train alone are told.
+_GAINS = ("balanced_accuracy", "auroc")
 
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """How one method did over the repetitions of a run: an estimate for each of `FIGURES`, and the mean cost.
+    """How one method did over the repetitions of a run: an estimate for each figure, and the mean cost.
 
     Attributes:
         kind: "federated", "local", "personal" or "ensemble".
         interval: what its intervals are, where they are of another kind than the run's.
         gains: figure -> difference to hospitals that train alone, paired by seed; None where there is no such method.
         taken: what it took of its candidates, and by how much these differ; "" = it weighs none.
+        sites: concordance within each site, of cases followed over time.
     """
 
     kind: str
@@ -43,6 +53,7 @@ class MethodSummary:
     interval: str = ""
     gains: Mapping[str, Estimate] | None = None
     taken: str = ""
+    sites: Mapping[str, Estimate] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what `metrics.json` keeps."""
@@ -53,6 +64,7 @@ class MethodSummary:
             **({"interval": self.interval} if self.interval else {}),
             **({} if self.gains is None else {"versus_local": _as_dicts(self.gains)}),
             **({"taken": self.taken} if self.taken else {}),
+            **({"by_site": _as_dicts(self.sites)} if self.sites else {}),
         }
 
 
@@ -82,10 +94,21 @@ class Summary:
     @property
     def focus(self) -> str:
         """The method a report looks at closely: `auto` where it took part, else the best federated one."""
-        if "auto" in self.methods:
+        if "auto" in self.methods and self.main != "concordance":
             return "auto"
         federated = [name for name in self.methods if role(name) == "federated"] or list(self.methods)
-        return max(federated, key=lambda name: self.methods[name].figures["balanced_accuracy"].mean or 0.0)
+        return max(federated, key=lambda name: self.methods[name].figures[self.main].mean or 0.0)
+
+    @property
+    def headings(self) -> Mapping[str, str]:
+        """The figures and their headings, in the order in which tables show them, the most important one first."""
+        figures = next(iter(self.methods.values())).figures
+        return FOLLOWED if "concordance" in figures else FIGURES
+
+    @property
+    def main(self) -> str:
+        """The most important figure."""
+        return next(iter(self.headings))
 
     @property
     def interval_words(self) -> str:
@@ -165,12 +188,13 @@ def _method(results: Sequence[Result], name: str, reference: str | None) -> Meth
                 alone.get(figure),
                 (0.0, 2.0 if figure == "brier" else 1.0),
             )
-            for figure in FIGURES
+            for figure in (FOLLOWED if "concordance" in judged[0].judgement.figures else FIGURES)
         },
         cost=Cost(**means | sizes),
         interval=str(judged[0].facts.get("interval", "")) if alone else "",
         gains=None if reference is None or name == reference else _gains(results, name, reference),
         taken=_taken([method.facts for method in judged if "gains" in method.facts]),
+        sites=_sites([method.judgement.by_site for method in judged]),
     )
 
 
@@ -188,6 +212,14 @@ def _taken(facts: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(name + seeds.format(times) for name, times in often) + f" (nats gained: {differences})"
 
 
+def _sites(judged: Sequence[Mapping[str, SiteJudgement]]) -> dict[str, Estimate]:
+    followed = dict.fromkeys(name for sites in judged for name, row in sites.items() if row.concordance is not None)
+    return {
+        name: Estimate.over([sites[name].concordance for sites in judged if name in sites], limits=(0.0, 1.0))
+        for name in followed
+    }
+
+
 def _gains(results: Sequence[Result], name: str, reference: str) -> dict[str, Estimate]:
     pairs = [
         (result.methods[name].judgement.figures, result.methods[reference].judgement.figures)
@@ -195,7 +227,8 @@ def _gains(results: Sequence[Result], name: str, reference: str) -> dict[str, Es
         if name in result.methods and reference in result.methods
     ]
     gains = {}
-    for figure in ("balanced_accuracy", "auroc"):
+    followed = any("concordance" in there for there, _ in pairs)
+    for figure in ("concordance",) if followed else _GAINS:
         values = [(there.get(figure), alone.get(figure)) for there, alone in pairs]
         differences = [None if a is None or b is None else a - b for a, b in values]
         gains[figure] = Estimate.over(differences, limits=(-1.0, 1.0))

@@ -9,10 +9,10 @@ from medtl_core.evaluation.result import Cost, Result
 from medtl_core.report import numerals
 from medtl_core.report.estimate import Estimate
 from medtl_core.report.pool import CalibrationBin, MeanExchange, SiteSummary
-from medtl_core.report.summary import FIGURES, MethodSummary, Summary, role
+from medtl_core.report.summary import MethodSummary, Summary, role
 
 #: Figures shown with their interval in the wide table; `metrics.json` holds the intervals of all.
-_WITH_INTERVAL = ("balanced_accuracy", "auroc", "auprc", "worst_site")
+_WITH_INTERVAL = ("balanced_accuracy", "auroc", "auprc", "concordance", "worst_site")
 #: Settings whose values are places on the machine that ran; a page shows their last part only.
 _PLACES = ("out", "cache", "data-path", "test-path", "weights")
 
@@ -57,7 +57,11 @@ def estimate_cell(estimate: Estimate) -> TableCell:
 
 def method_tables(summary: Summary) -> list[PageTable]:
     """Returns the table of judged figures and the table of gains and costs."""
-    judged, spent = [], []
+    judged, spent, compared = (
+        [],
+        [],
+        [summary.main] if summary.main == "concordance" else ["balanced_accuracy", "auroc"],
+    )
     for name, method in summary.methods.items():
         style = "focus" if name == summary.focus else "" if role(name) == "federated" else "reference"
         cells = [
@@ -65,9 +69,9 @@ def method_tables(summary: Summary) -> list[PageTable]:
             for figure, estimate in method.figures.items()
         ]
         judged.append(TableRow(name, cells, style))
-        spent.append(TableRow(name, [*_gains(method), *_costs(method.cost)], style))
-    headings = [heading[0].upper() + heading[1:] for heading in FIGURES.values()]
-    gains = ["Balanced accuracy, against local", "AUROC, against local"]
+        spent.append(TableRow(name, [*_gains(method, compared), *_costs(method.cost)], style))
+    headings = [_capital(heading) for heading in summary.headings.values()]
+    gains = [f"{_capital(summary.headings[figure])}, against local" for figure in compared]
     costs = ["Sent by a hospital", "Sent to a hospital", "Rounds", "Hospitals' CPU", "Wall time"]
     return [
         PageTable("The same numbers, and the other figures", ["Method", *headings], judged),
@@ -77,15 +81,16 @@ def method_tables(summary: Summary) -> list[PageTable]:
 
 def site_table(figures: Mapping[str, Mapping[str, SiteSummary]]) -> PageTable:
     """Returns how methods (method -> site -> figures) did on each site's test cases."""
-    rows = []
+    rows, every = [], [summary for sites in figures.values() for summary in sites.values()]
+    followed = any(summary.concordance.mean is not None for summary in every)
+    shown = {"concordance": "concordance"} if followed else {"balanced_accuracy": "balanced accuracy", "auroc": "AUROC"}
     for site in dict.fromkeys(site for sites in figures.values() for site in sites):
         there = [sites.get(site) for sites in figures.values()]
         cells = [TableCell(f"{max(summary.cases for summary in there if summary):.0f}")]
         for summary in there:
-            pair = (summary.balanced_accuracy, summary.auroc) if summary else (Estimate(), Estimate())
-            cells += [estimate_cell(estimate) for estimate in pair]
+            cells += [estimate_cell(getattr(summary, figure) if summary else Estimate()) for figure in shown]
         rows.append(TableRow(site, cells))
-    headings = [f"{method}: {figure}" for method in figures for figure in ("balanced accuracy", "AUROC")]
+    headings = [f"{method}: {heading}" for method in figures for heading in shown.values()]
     return PageTable("Test cases of each site", ["Site", "Cases", *headings], rows)
 
 
@@ -147,9 +152,13 @@ def fact_tables(result: Result, seed: str) -> list[PageTable]:
     ]
 
 
-def _gains(method: MethodSummary) -> list[TableCell]:
+def _capital(heading: str) -> str:
+    return heading[0].upper() + heading[1:]
+
+
+def _gains(method: MethodSummary, figures: Sequence[str]) -> list[TableCell]:
     cells = []
-    for figure in ("balanced_accuracy", "auroc"):
+    for figure in figures:
         gain = (method.gains or {}).get(figure, Estimate())
         note = f"{numerals.signed(gain.low)} to {numerals.signed(gain.high)}" if gain.ends else ""
         cells.append(TableCell(numerals.signed(gain.mean), note))

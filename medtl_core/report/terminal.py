@@ -25,6 +25,15 @@ _FIGURE: Mapping[str, Any] = {"justify": "right", "min_width": 9}
 #: A column of numbers that breaks rather than being cut off.
 _FOLDED: Mapping[str, Any] = {"overflow": "fold", "justify": "right"}
 
+#: Figures of a run: heading, and whether the interval stands beside; first all that have one.
+_SHOWN = {
+    "balanced_accuracy": ("balanced\naccuracy", True), "auroc": ("\nAUROC", True),
+    "worst_site": ("worst\nsite", False), "ece": ("\nECE", False),
+}  # fmt: skip
+_FOLLOWED = {
+    "concordance": ("\nconcordance", True), "mean_of_sites": ("mean of\nsites", False),
+    "worst_site": ("worst\nsite", False),
+}  # fmt: skip
 #: Scores of sources that are shares of cases, shown in percent.
 _SHARES = ("cv-accuracy", "nearest-mean")
 
@@ -54,13 +63,17 @@ def summary_table(summary: Summary) -> "Table":
     failures = f", {summary.failures} failed replies" if summary.failures else ""
     counts = f"{summary.hospitals} hospitals, {summary.test_cases} test cases, {len(summary.classes)} classes"
     taken = (f"{name} took {method.taken}" for name, method in summary.methods.items() if method.taken)
-    lines = (f"{counts}{failures}", f"ranges: {summary.interval_words}", *taken, summary.contamination)
+    sites = ", ".join(f"{site} {figure.figure}" for site, figure in summary.methods[summary.focus].sites.items())
+    each = f"{summary.focus} by site: {sites}" if sites else ""
+    lines = (f"{counts}{failures}", each, f"ranges: {summary.interval_words}", *taken, summary.contamination)
     caption = "\n".join(filter(None, lines))
-    figures = dict.fromkeys(("balanced\naccuracy", "\nAUROC"), _FIGURE)
-    numbers = dict.fromkeys(("worst\nsite", "\nECE", "vs\nlocal", "sent per\nhospital", "\nrounds"), NUMBER)
-    rows = [[name, *_figures(method)] for name, method in summary.methods.items()]
+    shown = _FOLLOWED if summary.main == "concordance" else _SHOWN
+    wide = {heading: _FIGURE for heading, interval in shown.values() if interval}
+    small = [heading for heading, interval in shown.values() if not interval]
+    numbers = dict.fromkeys((*small, "vs\nlocal", "sent per\nhospital", "\nrounds"), NUMBER)
+    rows = [[name, *_figures(method, summary.main, shown)] for name, method in summary.methods.items()]
     options = {"caption": caption, "caption_justify": "left", "collapse_padding": True}
-    return terminal_table({"\nmethod": WORD, **figures, **numbers}, rows, bold=summary.focus, **options)
+    return terminal_table({"\nmethod": WORD, **wide, **numbers}, rows, bold=summary.focus, **options)
 
 
 def shown_table(table: PageTable) -> "Table":
@@ -112,13 +125,11 @@ def planted_lines(audit: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _figures(method: MethodSummary) -> Sequence[str]:
-    figures, gain = method.figures, (method.gains or {}).get("balanced_accuracy", Estimate())
+def _figures(method: MethodSummary, main: str, shown: Mapping[str, tuple[str, bool]]) -> Sequence[str]:
+    gain = (method.gains or {}).get(main, Estimate())
     return [
-        _with_spread(figures["balanced_accuracy"]),
-        _with_spread(figures["auroc"]),
-        figures["worst_site"].figure,
-        figures["ece"].figure,
+        *(_with_spread(method.figures[key]) for key, (_, interval) in shown.items() if interval),
+        *(method.figures[key].figure for key, (_, interval) in shown.items() if not interval),
         numerals.signed(gain.mean),
         numerals.size(method.cost.bytes_up),
         f"{method.cost.rounds:g}",
