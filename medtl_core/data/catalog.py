@@ -4,6 +4,7 @@ Their facts stand in `catalog.toml`; the reader of known sets only follows them.
 is recognised where it lies.
 """
 
+import csv
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from medtl_core.data.table import read_header
 from medtl_core.errors import DataError
 from medtl_core.values import Task
 
@@ -155,4 +155,12 @@ def _header_fits(entry: Entry, folder: Path) -> bool:
     tables = [name for name in entry.files if name.endswith(".csv")]
     if not tables:
         return True
-    return {*entry.layout.columns} <= {*read_header(folder / tables[0])}
+    return {*entry.layout.columns} <= {*_header(folder / tables[0])}
+
+
+def _header(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            return [cell.strip() for cell in next(csv.reader(lines), [])]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
