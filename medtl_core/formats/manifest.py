@@ -65,6 +65,7 @@ class Manifest(Reader):
         facts = Facts(notes=table.notes if stated else (*table.notes, NO_PATIENTS), has_patients=stated)
         free = table.others({*_NEEDED, *_OPTIONAL})
         if self.numbers:
+            columns |= {"modality": free.pop("modality")} if "modality" in free else {}
             names = sorted(free)  # hospitals may have them in any order
             return Examples({**columns, "table": _measurements(table, names)}, task), replace(
                 facts, columns=tuple(names)

@@ -257,3 +257,11 @@ def _nearest(name: str, present: list[str]) -> str:
     if not close:
         return f"rename the right column to {name!r}"
     return f"did you mean {low[close[0]]!r}? Rename it to {name!r}"
+
+
+def count_rows(path: Path) -> int:
+    """Returns how many rows a file has below its header; 0 of one that cannot be read."""
+    try:
+        return len(read_csv(path, Faults()))
+    except DataError:
+        return 0
