@@ -16,7 +16,7 @@ from medtl_core.errors import MedtlError
 #: Every command: its module, and its line in the list of commands.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "simulate": ("simulate", "Simulate hospitals that train together, on this machine."),
-    "backbones": ("lists", "List pretrained backbones and where weights are present."),
+    "backbones": ("backbones", "List pretrained backbones; fetch, pack and unpack weights before a run."),
     "methods": ("lists", "List the methods that `methods=...` can name."),
     "settings": ("lists", "List the settings, each with its usual value and what it means."),
     "scenarios": ("lists", "List the scenarios that `medtl simulate NAME` runs, each with what it is and sets."),

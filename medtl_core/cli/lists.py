@@ -1,27 +1,12 @@
-"""Commands that only list: `medtl backbones`, `medtl methods`, `medtl settings`, `medtl scenarios`."""
+"""Commands that only list: `medtl methods`, `medtl settings`, `medtl scenarios`."""
 
 import inspect
 import re
 
 from medtl_core.cli import console
 
-
 #: Signs of a usual value that are shown.
 _LONGEST = 30
-
-
-def backbones() -> None:
-    """List pretrained backbones and where weights are present.
-
-    "rich" and "plain" are the layers that the setting `features` reads. Own weights: backbone=file:PATH, timm:ARCH.
-    """
-    from medtl_core.backbones.zoo import table
-
-    shown = console.table_of("backbone", "pixels", "rich", "plain", "weights")
-    for row in table():
-        here = "here" if row["available"] else "not here"
-        shown.add_row(row["name"], str(row["size"]), " ".join(row["rich"]), " ".join(row["plain"]), here)
-    console.show(shown)
 
 
 def methods() -> None:
@@ -75,7 +60,6 @@ def scenarios(app: console.App = None) -> None:
 
 
 COMMANDS = {
-    "backbones": console.command(backbones),
     "methods": console.command(methods),
     "settings": console.command(settings),
     "scenarios": console.command(scenarios),

@@ -23,6 +23,11 @@ MISSING = frozenset((
 _NUMBER = re.compile(r"(\d+)(?:[.,]0*)?")
 
 
+def missing(values: Array) -> NDArray[np.bool_]:
+    """Returns which cells (str [n]) are empty or say that the value is missing."""
+    return np.asarray([value.lower() in MISSING for value in values.tolist()], dtype=bool)
+
+
 def plain_name(text: str) -> str:
     """Returns a name without what nobody sees.
 
@@ -43,7 +48,7 @@ def plain_names(values: Array) -> Array:
 
 def hospital_names(values: Array) -> Array:
     """Returns names of hospitals (str [n]) as they may stand on the wire and in places: a slash becomes a dash."""
-    return np.char.replace(np.char.replace(plain_names(values), "/", "-"), "\\", "-")
+    return np.asarray([plain_name(text).replace("/", "-").replace("\\", "-") for text in values.tolist()], np.str_)
 
 
 def look(name: str) -> str:
@@ -79,8 +84,3 @@ def one_patient_each(values: Array) -> Array:
     """
     spelt = {name: group[0] for group in alike({*values.tolist()}, _look_of_id) for name in group}
     return np.asarray([spelt.get(name, name) for name in values.tolist()], dtype=np.str_) if spelt else values
-
-
-def missing(values: Array) -> NDArray[np.bool_]:
-    """Returns which cells (str [n]) are empty or say that the value is missing."""
-    return np.asarray([value.lower() in MISSING for value in values.tolist()], dtype=bool)
