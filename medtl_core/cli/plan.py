@@ -158,25 +158,30 @@ def _assigned(words: Sequence[str]) -> dict[str, Value]:
     for word in words:
         for key, value in read_assignments([word]).items():
             if key in values and values[key] != value:
-                raise ConfigError(f"{key} is set to {values[key]!r} and to {value!r}; keep one")
+                raise ConfigError(f"{key} is set to {values[key]} and to {value}; keep one")
             values[key] = value
     return values
 
 
 def _option(name: str, typed: Value | None, assigned: Value | None, written: Value | None) -> Any:
     """Returns an option as typed or assigned, which must agree, else as the scenario has it."""
-    if typed is not None and assigned is not None and typed != assigned:
-        raise ConfigError(f"{name} is given as {typed!r} and as {assigned!r}; keep one")
-    value, kind = next((value for value in (typed, assigned, written) if value is not None), None), _OPTIONS[name]
-    if value is None or kind is str:
-        return None if value is None else str(value)
-    if isinstance(value, str):
-        value = read_value(name, value, kind)
-    if type(value) is not kind:
-        raise ConfigError(f"{name}={value!r} must be {_KINDS[kind]}")
-    if kind is int and isinstance(value, int):
-        positive(**{name: value})
-    return value
+    values = [None if value is None else _of_kind(name, value) for value in (typed, assigned, written)]
+    if None not in values[:2] and values[0] != values[1]:
+        raise ConfigError(f"{name} is given as {values[0]!r} and as {values[1]!r}; keep one")
+    return next((value for value in values if value is not None), None)
+
+
+def _of_kind(name: str, value: Value) -> Value:
+    kind = _OPTIONS[name]
+    if kind is str:
+        return str(value)
+    try:
+        read: Value = read_value(name, value, kind)
+    except ConfigError:
+        raise ConfigError(f"{name}={value!r} must be {_KINDS[kind]}") from None
+    if kind is int and isinstance(read, int):
+        positive(**{name: read})
+    return read
 
 
 def _absolute(key: str, value: Value) -> Value:
