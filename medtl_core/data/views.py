@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.images import decode
+from medtl_core.data.images import read_pictures
 from medtl_core.values import Array
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def square(image: Pixels, size: int) -> Pixels:
 def views_of(image: Path | str | Array, size: int, views: Sequence[str], *, robust: bool = True) -> Pixels:
     """Returns the `VIEWS` named of an image as a square, uint8 [views, size, size, 3], in one contiguous array.
 
-    For `robust` see `images.decode`.
+    Those of a case of several pictures stand one picture behind the other. For `robust` see `images.decode`.
 
     Raises:
         DataError: the image cannot be decoded.
@@ -49,8 +49,8 @@ def views_of(image: Path | str | Array, size: int, views: Sequence[str], *, robu
         >>> views_of(image, 2, ("identity", "flip-h"))[:, 0, :, 0].tolist()
         [[0, 1], [1, 0]]
     """
-    picture = square(decode(image, robust=robust), size)
-    return np.stack([VIEWS[name](picture) for name in views])
+    pictures = (square(picture, size) for picture in read_pictures(image, robust=robust))
+    return np.stack([VIEWS[name](picture) for picture in pictures for name in views])
 
 
 def normalised(pixels: "Tensor", mean: Sequence[float], std: Sequence[float]) -> "Tensor":
