@@ -31,9 +31,9 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "views": ("auto", "one"),
     "test": ("server", "sites"),
 }
-#: Settings that are local to a side, or to the server alone; neither changes what an array means.
+#: Settings that are local to a side, or to the server alone; what an array means, its fingerprint tells.
 _SERVER = ("methods", "out", "state", "bootstrap", "deadline", "quorum")
-_LOCAL = ("cache", "data_path", "device", "test_path", "weights", *_SERVER)
+_LOCAL = ("modality", "cache", "data_path", "device", "test_path", "weights", *_SERVER)
 #: Settings that name places, on a disk or in a machine. A hospital that owns its data takes none of them from a run:
 #: these are the server's own, which it never looks at, ...
 _SERVERS_PLACES = ("data_path", "test_path", "out", "state")
@@ -53,6 +53,7 @@ class Settings:
     Attributes:
         data: a catalog name ("phantom", "ham10000_sites", ...) or "" to recognise the folder at `data_path`.
         data_path: absolute folder or file of the data; "" for built-in data.
+        modality: what own images show, e.g. "dermoscopy": their views and augmentation. "" = what the data say.
         sites, shots: simulated hospitals, and the labelled training cases each holds; 0 = all it has.
         partition: "natural" (by the site column), "dirichlet" (label skew `alpha`), "skewed" (the same, held-out cases
             too), "size" (unequal sizes) or "even".
@@ -99,6 +100,7 @@ class Settings:
 
     data: str = "phantom"
     data_path: str = ""
+    modality: str = ""
     sites: int = 5
     shots: int = 30
     partition: str = "natural"
@@ -191,8 +193,8 @@ class Settings:
     def of_data(self, *, seed: int = 0) -> "Settings":
         """Returns what decides which cases there are and where they are kept; other settings share one load."""
         kept = (
-            "data", "data_path", "test_path", "leave_out", "sites", "shots", "partition", "alpha", "image_size",
-            "backbone", "cache",
+            "data", "data_path", "modality", "test_path", "leave_out", "sites", "shots", "partition", "alpha",
+            "image_size", "backbone", "cache",
         )  # fmt: skip
         return Settings(seed=seed, **{name: getattr(self, name) for name in kept})
 

@@ -27,6 +27,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (scenarios / "dermoscopy.toml").write_text('data = "ham10000_sites"\nshots = 90\nseeds = 3\n')
     (tmp_path / "elsewhere" / "data").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "elsewhere")
+    Path("data", "manifest.csv").write_text("label,site,a\n" + "x,north,1\ny,north,2\nx,south,1\ny,south,2\n" * 3)
     Path("mine.toml").write_text('data = "phantom"\nshots = 7\n')
     return tmp_path / "app"
 

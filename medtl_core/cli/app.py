@@ -18,6 +18,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "simulate": ("simulate", "Simulate hospitals that train together, on this machine."),
     "backbones": ("backbones", "List pretrained backbones; fetch, pack and unpack weights before a run."),
     "methods": ("lists", "List the methods that `methods=...` can name."),
+    "settings": ("lists", "List the settings, each with its usual value and what it means."),
+    "scenarios": ("lists", "List the scenarios that `medtl simulate NAME` runs, each with what it is and sets."),
     "select": ("select", "Order backbones and their layers by how well they suit the hospitals' task, from sums only."),
     "adapt": (
         "adapt",

@@ -1,5 +1,7 @@
-"""`medtl data check`, a look at data before they are used: what there is, under which licence, and every fault."""
+"""`medtl data`, a look at data before they are used: what there is, every fault, and drafts of what they need."""
 
+from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -7,13 +9,18 @@ import typer
 from numpy.typing import NDArray
 
 from medtl_core.cli import console
+from medtl_core.cli.draft import draft_command
+from medtl_core.cli.fitting import views_words
 from medtl_core.cli.plan import name_data
-from medtl_core.config import settings
+from medtl_core.config import Settings, settings
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import check_images
-from medtl_core.data.leak import check_leaks
+from medtl_core.data.leak import leaks
+from medtl_core.data.readers import reader_of
 from medtl_core.data.source import Source, open_source
+from medtl_core.data.task import MANIFEST
 from medtl_core.errors import ConfigError, DataError
+from medtl_core.formats.survey import look, survey
 from medtl_core.values import Examples, site_name
 
 if TYPE_CHECKING:
@@ -21,18 +28,22 @@ if TYPE_CHECKING:
 
 
 def faults_of(source: Source, faults: Faults) -> list[str]:
-    """Returns in words what is wrong with data: cases that cannot be used, leaks between sides, sites' names."""
+    """Returns in words what is wrong with data, by cause: cases that cannot be used, leaks between sides, names.
+
+    Args:
+        source: all cases, those at fault among them or not.
+        faults: what reading them told.
+    """
     examples = source.examples
     faults.place = lambda row: str(examples["path"][row])
     check_images(examples, range(len(examples)) if "path" in examples.columns else (), faults)
-    words = [str(fault) for fault in faults.causes]
+    words = _causes(faults)
     test = examples["split"] == "test"
-    sides = {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
-    for parts in (sides, _rows(examples, "site")):
-        try:
-            check_leaks(examples, parts)
-        except DataError as error:
-            words.append(str(error))
+    for parts in ({"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}, _rows(examples, "site")):
+        shared = defaultdict[str, list[str]](list)
+        for cases, fault in leaks(examples, parts):
+            shared[fault].append(cases)
+        words += [f"{len(cases)} pair(s), such as {cases[0]}, {fault}" for fault, cases in shared.items()]
     for site in np.unique(examples["site"]).tolist():
         try:
             site_name(site)
@@ -42,7 +53,7 @@ def faults_of(source: Source, faults: Faults) -> list[str]:
 
 
 def counts_table(source: Source) -> "Table":
-    """Returns the cases and patients of every site and split as a table, over all cases, unusable ones included."""
+    """Returns the cases and patients of every site and split as a table, over all usable cases."""
     examples, classes = source.examples, source.examples.task.classes
     table = console.table_of("site", "split", title=source.entry.title, right=(*classes, "cases", "patients"))
     for site, rows in sorted(_rows(examples, "site").items()):
@@ -63,20 +74,63 @@ data_app = console.group("Look at data before they are used.")
 @data_app.command("check")
 def check(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder or file of the data.")],
+    word: Annotated[
+        str, typer.Option("--as", metavar="KIND", help="images, table, dicom, volumes, records, ...; else recognised.")
+    ] = "",
 ) -> None:
     """Count the cases and name every fault.
 
-    Counts by site, split and class; unreadable images, patients or images on two sides, and names
-    that no hospital can have are faults (exit code 1).
+    Reads as a run reads. Counts by site, split and class; every cause of a fault with the number of cases, examples and
+    the remedy (exit code 1); how the files are written; the nearest layout where none fits.
     """
-    found = Faults()
-    source = open_source(settings(name_data(folder)), found)
-    faults = faults_of(source, found)
-    notes = [*(f"note: {note}" for note in source.notes), *(f"fault: {fault}" for fault in faults)]
+    chosen, seen = settings(name_data(folder)), Faults()
+    try:
+        source = open_source(chosen, seen, word)
+    except DataError as error:
+        causes = [f"fault: {fault}" for fault in (error, *_causes(seen))]
+        console.show(*causes, *_nearest(chosen, error), markup=False)
+        raise typer.Exit(1) from None
+    faults = faults_of(source, seen)
     verdict = f"{len(faults)} fault(s)" if faults else "no fault found"
-    console.show(counts_table(source), f"licence: {source.entry.licence}", *notes, verdict, markup=False)
+    kind = _kind(source, chosen, word)
+    lines = [
+        f"read as: {kind}",
+        *([f"views: {views_words(source, chosen)}"] if {"path", "image"} & source.examples.columns.keys() else []),
+        f"licence: {source.entry.licence}",
+        *(f"note: {note}" for note in source.notes),
+        *_beside(kind, chosen),
+        *(f"fault: {fault}" for fault in faults),
+        verdict,
+    ]
+    console.show(counts_table(source), *lines, markup=False)
     if faults:
         raise typer.Exit(1)
 
 
+def _causes(faults: Faults) -> list[str]:
+    """Every cause, with the number of cases that it costs."""
+    return [f"{len(fault.places)} case(s): {fault}" if fault.places else str(fault) for fault in faults.causes]
+
+
+def _kind(source: Source, chosen: Settings, word: str) -> str:
+    if word or not chosen.data_path or source.entry.files:
+        return word or source.entry.name
+    return reader_of(Path(chosen.data_path)).name
+
+
+def _nearest(chosen: Settings, error: DataError) -> list[str]:
+    """What there is, where neither the error nor a manifest says so already."""
+    place = Path(chosen.data_path)
+    if not chosen.data_path or (place / MANIFEST).is_file() or "; there: " in str(error):
+        return []
+    return [f"there: {survey(place)}"]
+
+
+def _beside(kind: str, chosen: Settings) -> list[str]:
+    """Tables that lie among class folders and would be read as a manifest only."""
+    tables = look(Path(chosen.data_path)).tables if kind == "folders" else ()
+    return [f"note: {table.name} lies beside the images and is not read; manifest.csv would be" for table in tables]
+
+
+data_app.command("draft")(draft_command)
 COMMANDS = {"data": data_app}

@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 
 from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
+from medtl_core.cli.fitting import outlook
 from medtl_core.cli.plan import RunOrder, check_effect, make_plan
 from medtl_core.config import Settings
 from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
@@ -71,6 +72,8 @@ def simulate_shown(plan: RunPlan, quiet: bool) -> "Summary":
     log = console.console_of(stderr=True, quiet=quiet)
     shape = f"{len(plan.methods)} method(s), {plan.seeds} seed(s), {plan.workers} worker(s)"
     console.say(log, f"{plan.name}: {shape}, results in {plan.out}")
+    for line in outlook(plan.settings):
+        console.say(log, line)
     with redirect_stdout(sys.stderr), console.progress_shown(log, quiet) as progress:
         return simulate(plan, progress)
 

@@ -75,7 +75,25 @@ class Entry:
 @cache
 def catalog() -> Mapping[str, Entry]:
     """Returns every known set by name, in the order of `catalog.toml`, which is read once."""
-    return read_entries((files("medtl_core.data") / "catalog.toml").read_text(encoding="utf-8"))
+    return read_entries(_text())
+
+
+@cache
+def modalities() -> Mapping[str, tuple[str, ...]]:
+    """Returns what own data may state as their modality, with the views that keep a label of it."""
+    return _tuples(tomllib.loads(_text())["modality"])
+
+
+def find_modality(word: str) -> str:
+    """Returns a modality as the catalog spells it, whatever the case, dashes and spaces of the word.
+
+    Raises:
+        DataError: it is none of them; the word is not quoted, for it may be a patient's cell.
+    """
+    for name in modalities():
+        if _letters(name) == _letters(word):
+            return name
+    raise DataError(f"modality must be one of {', '.join(modalities())}")
 
 
 def read_entries(text: str) -> Mapping[str, Entry]:
@@ -132,18 +150,25 @@ def recognise(path: Path) -> Entry | None:
     return present[0] if present else None
 
 
-def read_header(path: Path) -> list[str]:
-    """Returns the names in a CSV file's first line; none of a file that cannot be read."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            return [cell.strip() for cell in next(csv.reader(lines), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
-
-
 def _header_fits(entry: Entry, folder: Path) -> bool:
     """Tells sets apart whose CSV files share a name; an unreadable header fits nothing."""
     tables = [name for name in entry.files if name.endswith(".csv")]
     if not tables:
         return True
-    return {*entry.layout.columns} <= {*read_header(folder / tables[0])}
+    return {*entry.layout.columns} <= {*_header(folder / tables[0])}
+
+
+def _text() -> str:
+    return (files("medtl_core.data") / "catalog.toml").read_text(encoding="utf-8")
+
+
+def _letters(word: str) -> str:
+    return "".join(filter(str.isalnum, word.casefold()))
+
+
+def _header(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            return [cell.strip() for cell in next(csv.reader(lines), [])]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []

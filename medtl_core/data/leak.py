@@ -1,6 +1,6 @@
 """No patient and no picture on two sides of a partition, and no picture with two labels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -24,8 +24,14 @@ def check_leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -
         parts_of: side name -> rows (int64). Rows on no side are not looked at.
 
     Raises:
-        DataError: names the two cases and the two sides. This text stays in the building.
+        DataError: names the first two cases and their sides. This text stays in the building.
     """
+    for cases, fault in leaks(examples, parts_of):
+        raise DataError(f"{cases} {fault}")
+
+
+def leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> Iterator[tuple[str, str]]:
+    """Yields every two cases that sides share, and what is wrong with them; arguments as in `check_leaks`."""
     sides = list(parts_of)
     rows = np.concatenate([np.asarray(parts_of[side], dtype=np.int64) for side in sides]) if sides else np.empty(0, int)
     side = np.repeat(np.arange(len(sides)), [len(parts_of[name]) for name in sides])
@@ -46,9 +52,9 @@ def check_leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -
             cases = " and ".join(_name(examples, row) for row in rows[pair].tolist())
             if side[pair[0]] != side[pair[1]]:
                 both = " and ".join(repr(sides[number]) for number in side[pair].tolist())
-                raise DataError(f"{cases} {fault.format(both)}")
-            if key is keys and examples["label"][rows[pair[0]]] != examples["label"][rows[pair[1]]]:
-                raise DataError(f"{cases} are byte-equal images with different labels: keep the one that is right")
+                yield cases, fault.format(both)
+            elif key is keys and examples["label"][rows[pair[0]]] != examples["label"][rows[pair[1]]]:
+                yield cases, "are byte-equal images with different labels: keep the one that is right"
 
 
 def joined(*parts: Examples, patients: bool) -> Examples:

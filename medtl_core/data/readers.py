@@ -13,7 +13,6 @@ from typing import Any
 
 from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
-from medtl_core.data.task import MANIFEST
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.values import Examples, Task
 
@@ -88,7 +87,7 @@ def reader_of(path: Path, word: str = "") -> Reader:
     for reader in _readers(word):
         if word or reader.matches(path):
             return reader
-    raise DataError(f"{path} is no known data set: no {MANIFEST}, no .npz of a known set and no class folders in it")
+    raise DataError(f"{path} is in no layout that medtl reads; there: {_module('survey').survey(path)}")
 
 
 def known_reader(entry: Entry) -> Reader:

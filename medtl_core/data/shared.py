@@ -19,14 +19,17 @@ from medtl_core.data.source import Source, open_source
 from medtl_core.errors import DataError
 from medtl_core.values import Examples
 
+#: Settings that decide how cases are cut, at their usual values: they choose none that lie in a folder.
+_CUTS = {name: getattr(Settings, name) for name in ("sites", "shots", "partition", "alpha", "leave_out", "image_size")}
 #: Hospitals simulated in threads arrive together; the first loads, the others wait for it.
 _LOADING = RLock()
 
 
 def shared_source(settings: Settings) -> Source:
     """Returns the cases `settings` name, loaded once for all settings that name the same cases."""
+    chosen = settings.of_data()
     with _LOADING:
-        return _source(settings.of_data())
+        return _source(chosen.replace(**_CUTS) if chosen.data_path else chosen)
 
 
 def shared_parts(settings: Settings) -> Parts:

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 
 from medtl_core.config import Settings
-from medtl_core.data.catalog import Entry, Layout, catalog, matches, recognise
+from medtl_core.data.catalog import Entry, Layout, catalog, find_modality, matches, modalities, recognise
 from medtl_core.data.faults import Fault, Faults
 from medtl_core.data.names import alike, missing
 from medtl_core.data.partition import apportion
 from medtl_core.data.readers import Reader, known_reader, reader_of
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
-from medtl_core.data.task import MANIFEST, SCHEMA, read_task
+from medtl_core.data.task import MANIFEST, SCHEMA, Statement, read_task
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.rng import stream
 from medtl_core.store import cache_folder
-from medtl_core.values import Array, Examples, Task
+from medtl_core.values import Array, Examples
 
 #: Share of the patients held out as test where the data name none.
 HELD_OUT = 0.25
@@ -47,7 +47,7 @@ class Source:
     faults: tuple[Fault, ...] = ()
 
 
-def open_source(settings: Settings, faults: Faults | None = None) -> Source:
+def open_source(settings: Settings, faults: Faults | None = None, word: str = "") -> Source:
     """Returns the cases `settings` name, less those at fault; no image file is opened yet.
 
     `data` names a catalog entry, or is "" to recognise `data_path`. A name beside a folder with `manifest.csv` takes
@@ -58,6 +58,7 @@ def open_source(settings: Settings, faults: Faults | None = None) -> Source:
     Args:
         settings: of the run.
         faults: where cases at fault are told, however many; None = more than `faults.LIMIT` of them are refused.
+        word: of the reader; "" = the one that knows the place.
 
     Raises:
         ConfigError: the data are not named, or by an unknown name.
@@ -66,8 +67,8 @@ def open_source(settings: Settings, faults: Faults | None = None) -> Source:
     named = _named(settings)
     if settings.data_path:
         path, seen = Path(settings.data_path), Faults() if faults is None else faults
-        source = _read(path, named, settings, seen)
-        _look_over(source, seen)
+        source = _read(path, named, settings, seen, word)
+        _look_over(source, seen, read_task(path))
         if faults is None:
             seen.check(str(path), len(source.examples))
         left = source.examples.take(seen.usable(len(source.examples)))
@@ -145,26 +146,30 @@ def phantom_patients(settings: Settings) -> int:
     return patients
 
 
-def _read(path: Path, named: Entry | None, settings: Settings, faults: Faults) -> Source:
+def _read(path: Path, named: Entry | None, settings: Settings, faults: Faults, word: str = "") -> Source:
     """All cases of a place, those at fault among them."""
     if not path.exists():
         raise DataError(f"data-path {path} does not exist")
     stated = read_task(path)
-    task = named.task if named else stated[0] if stated else None
-    examples, facts = _reader(path, named, settings).read(path, task, faults)
-    entry = facts.entry or named or _own(path, examples.task, stated[1] if stated else ())
-    if stated and stated[0].classes != entry.task.classes:
+    task = named.task if named else stated.task if stated else None
+    examples, facts = (reader_of(path, word) if word else _reader(path, named, settings)).read(path, task, faults)
+    entry = facts.entry or named or _own(path, examples, stated, settings)
+    if settings.modality and entry.name != "own":
+        raise ConfigError(f"modality has no effect on {entry.name!r}, whose modality is known; leave it out")
+    if stated and stated.task.classes != entry.task.classes:
         raise DataError(f"task.json at {path} states other classes than {entry.name!r} has; leave one of them out")
     notes = facts.notes or ((entry.note,) if entry.note else ())
     return Source(entry, examples, notes, facts.has_patients, columns=facts.columns)
 
 
-def _look_over(source: Source, faults: Faults) -> None:
+def _look_over(source: Source, faults: Faults, stated: Statement | None) -> None:
     """Notes what only all cases together show: one class, names that look alike, one image with two labels."""
     rows = faults.usable(len(source.examples))
     left = source.examples.take(rows)
     if len(left.task.classes) < 2:
         faults.whole("all cases are of one class", "cases of two are needed, or task.json with all classes")
+    if stated and stated.one_patient_a_row and len(np.unique(left["patient"])) < len(left):
+        faults.whole("task.json says one patient a row, and a patient has several", "mend patient_id, or task.json")
     for kind, names in (("classes", left.task.classes), ("hospitals", np.unique(left["site"]).tolist())):
         for group in alike(names):
             faults.whole(f"the {kind} {' and '.join(map(repr, group))} look alike", "spell them the same, or otherwise")
@@ -197,10 +202,20 @@ def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:
     return reader_of(path, word if csv else "")
 
 
-def _own(path: Path, task: Task, views: tuple[str, ...]) -> Entry:
-    """The record of own data; what keeps the label is not known unless `task.json` says so."""
+def _own(path: Path, examples: Examples, stated: Statement | None, settings: Settings) -> Entry:
+    """The record of own data: what keeps the label follows from what a setting, `task.json` or a column says they are.
+
+    Under privacy no column says it, for that would be every patient's word about all others.
+    """
+    cells = examples.columns.get("modality", ()) if settings.privacy == "none" else ()
+    words = (settings.modality, stated.modality if stated else "", *{*map(str, cells)})
+    names = {find_modality(word) for word in words if word}
+    if len(names) > 1:
+        raise DataError(f"{path}: modality is stated as {' and as '.join(sorted(names))}; keep one")
+    modality = next(iter(names), "not stated")
+    views = (stated.views if stated else ()) or modalities().get(modality, ("identity",))
     title, unknown, layout = f"own data: {path.stem}", "not stated", Layout("own")
-    return Entry("own", title, unknown, task, (), layout, "natural", views or ("identity",), unknown, "", "")
+    return Entry("own", title, modality, examples.task, (), layout, "natural", views, unknown, "", "")
 
 
 def _hold_out(source: Source) -> Source:

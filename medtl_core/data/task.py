@@ -1,9 +1,10 @@
-"""What a folder says of its cases: the task's name, its classes in their agreed order, the views that keep the label.
+"""What a folder says of its cases: the task's name, its classes in their agreed order, the modality and its views.
 
 A hospital cannot know these from its own cases: it may lack a class that the federation has.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +16,48 @@ MANIFEST = "manifest.csv"
 TASK = "task.json"
 #: What the columns of a table of records mean.
 SCHEMA = "schema.toml"
+_MORE = {"modality": "", "views": [], "one_patient_a_row": False}
 
 
-def read_task(path: Path) -> tuple[Task, tuple[str, ...]] | None:
-    """Returns the task and the views that `task.json` in a folder, or beside a file, states; None without that file.
+@dataclass(frozen=True)
+class Statement:
+    """What `task.json` says; no views = those of the modality, and "" = it states none."""
+
+    task: Task
+    views: tuple[str, ...] = ()
+    modality: str = ""
+    one_patient_a_row: bool = False
+
+
+def read_task(path: Path) -> Statement | None:
+    """Returns what `task.json` in a folder, or beside a file, states; None without that file.
 
     Raises:
-        DataError: the file is not JSON of the form {"name": ..., "classes": [...], "views": [...]}.
+        DataError: it is not JSON of the form {"name": ..., "classes": [...], "modality": ..., "views": [...]}.
     """
     path = (path if path.is_dir() else path.parent) / TASK
     if not path.is_file():
         return None
     try:
-        stated = json.loads(path.read_text(encoding="utf-8"))
+        stated = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(stated, dict) or not {"name", "classes"} <= stated.keys() <= {"name", "classes", "views"}:
-        raise DataError(f"{path} must be an object with name, classes and, optionally, views")
-    classes, views = stated["classes"], stated.get("views", [])
+    if not isinstance(stated, dict) or not {"name", "classes"} <= stated.keys() <= {"name", "classes", *_MORE}:
+        raise DataError(f"{path} must be an object with name, classes and, optionally, {', '.join(_MORE)}")
+    stated = {**_MORE, **stated}
+    classes, views = stated["classes"], stated["views"]
     if not _words(classes) or len(classes) < 2:
         raise DataError(f"{path}: classes must be a list of at least two distinct words")
-    if not isinstance(stated["name"], str) or not (views == [] or _words(views)):
-        raise DataError(f"{path}: name must be a word, views a list of words")
+    if not all(isinstance(stated[name], str) for name in ("name", "modality")) or not (views == [] or _words(views)):
+        raise DataError(f"{path}: name and modality must be words, views a list of words")
+    if not isinstance(stated["one_patient_a_row"], bool):
+        raise DataError(f"{path}: one_patient_a_row must be true or false")
     for view in views:
         if view not in VIEWS:
             raise DataError(f"{path}: unknown view {view!r}; {did_you_mean(view, VIEWS)}")
-    return Task(stated["name"], tuple(classes)), tuple(views)
+    return Statement(
+        Task(stated["name"], tuple(classes)), tuple(views), stated["modality"], stated["one_patient_a_row"]
+    )
 
 
 def _words(value: Any) -> bool:

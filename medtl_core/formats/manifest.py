@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.catalog import read_header
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import is_file, is_file_name
 from medtl_core.data.names import hospital_names, missing, one_patient_each
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
-from medtl_core.formats.table import CsvTable, encode, read_csv, require, splits
+from medtl_core.formats.table import CsvTable, encode, read_csv, read_header, require, splits
 from medtl_core.values import Array, Examples, Task
 
 _NEEDED = ("path", "label")
@@ -63,9 +62,10 @@ class Manifest(Reader):
             columns["path"] = image_files(table, "path", _file(path).parent)
         each = columns["path"] if self.images else np.asarray([f"row-{row + 1}" for row in range(len(table))], np.str_)
         columns["patient"] = one_patient_each(table.names("patient_id")) if stated else each
-        facts = Facts() if stated else Facts(notes=(NO_PATIENTS,), has_patients=False)
+        facts = Facts(notes=table.notes if stated else (*table.notes, NO_PATIENTS), has_patients=stated)
         free = table.others({*_NEEDED, *_OPTIONAL})
         if self.numbers:
+            columns |= {"modality": free.pop("modality")} if "modality" in free else {}
             names = sorted(free)  # hospitals may have them in any order
             return Examples({**columns, "table": _measurements(table, names)}, task), replace(
                 facts, columns=tuple(names)

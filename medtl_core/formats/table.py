@@ -6,8 +6,11 @@ reading goes on. No message quotes a cell.
 
 import csv
 import difflib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +19,15 @@ from numpy.typing import NDArray
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import MISSING, missing, plain_name, plain_names
 from medtl_core.errors import DataError
+from medtl_core.formats.dialect import Dialect, read_dialect, read_lines
 from medtl_core.values import Array, Task
 
 SPLITS = ("train", "val", "test")
 
 _EMPTY = ("is empty or NaN", "fill it or drop the row")
+#: Numbers of a spreadsheet whose decimal mark is a comma, and such as have a point in them.
+_COMMA = re.compile(r"[+-]?(?:\d*|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?")
+_POINT = re.compile(r"[+-]?\d+(?:\.\d+)+")
 _SHOWN = 5
 #: Classes named where a label is none of them.
 _CLASSES = 12
@@ -37,12 +44,16 @@ class CsvTable:
     Attributes:
         whole: bool [n], the rows as long as the header; the cells of the others are empty.
         faults: where a row goes that cannot be used.
+        dialect: how the file is written.
+        old_lines: how many of its lines are Windows-1252.
     """
 
     name: str
     columns: Mapping[str, Sequence[str]]
     whole: NDArray[np.bool_]
     faults: Faults
+    dialect: Dialect
+    old_lines: int = 0
 
     def __len__(self) -> int:
         return len(self.whole)
@@ -75,13 +86,31 @@ class CsvTable:
     def numbers(self, column: str) -> NDArray[np.float64]:
         """Returns a column of numbers (float64 [n]), NaN where a cell says that its value is missing.
 
-        A cell that holds no finite number, or one too large for float32, is a fault.
+        Where columns are not separated by commas a number may have a decimal comma. A cell that holds no finite number,
+        or one too large for float32, is a fault.
         """
-        values = np.asarray([_number(cell) for cell in self.columns[column]], dtype=np.float64)
+        cells, comma = self.columns[column], self.dialect.separator != ","
+        values = np.asarray([_number(cell, comma) for cell in cells], dtype=np.float64)
         wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values)
         self.fault(column, wrong, "holds no number", "a finite number or an empty cell is expected")
         values[wrong] = np.nan
+        if comma and any(map(_POINT.fullmatch, cells)) and self.has_decimal_commas:
+            cause = f"{self.name}: numbers have points in column {column!r}, and the file has decimal commas"
+            self.faults.whole(cause, "write one decimal mark everywhere, and nothing between thousands")
         return values
+
+    @cached_property
+    def has_decimal_commas(self) -> bool:
+        """Whether a number in the file has one."""
+        cells = chain.from_iterable(self.columns.values())
+        return self.dialect.separator != "," and any(map(_COMMA.fullmatch, cells))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about how the file is written, in a sentence; none if nothing is."""
+        words = [*self.dialect.words, *(["decimal commas"] if self.has_decimal_commas else [])]
+        words += [f"{self.old_lines} lines in Windows-1252"] if self.old_lines else []
+        return (f"{self.name} is read as: {', '.join(words)}.",) if words else ()
 
     def fault(self, column: str, wrong: NDArray[np.bool_], what: str, remedy: str) -> None:
         """Notes the rows of which a column's cell is wrong (bool [n])."""
@@ -89,7 +118,7 @@ class CsvTable:
 
 
 def read_csv(path: Path, faults: Faults) -> CsvTable:
-    """Returns a comma-separated UTF-8 file with a header; rows of another length than it are at fault.
+    """Returns a CSV file with a header, in any dialect; rows of another length than the header are at fault.
 
     Raises:
         DataError: the file is missing, without a header, not CSV, or has a doubled column.
@@ -99,31 +128,31 @@ def read_csv(path: Path, faults: Faults) -> CsvTable:
     whole: list[bool] = []
     columns: list[list[str]] = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader, last = csv.reader(handle, strict=True), 0
-            for cells in reader:
-                line, last = last + 1, reader.line_num
-                if not any(cell.strip() for cell in cells):
-                    continue
-                if not header:
-                    header = [plain_name(cell) for cell in cells]
-                    columns = [[] for _ in header]
-                    continue
-                lines.append(line)
-                whole.append(len(cells) == len(header))
-                for column, cell in zip(columns, cells if whole[-1] else [""] * len(header), strict=True):
-                    column.append(cell.strip())
+        dialect, old, last = read_dialect(path), list[int](), 0
+        reader = csv.reader(read_lines(path, dialect, old), delimiter=dialect.separator, strict=True)
+        for cells in reader:
+            line, last = last + 1, reader.line_num
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not header:
+                header = [plain_name(cell) for cell in cells]
+                columns = [[] for _ in header]
+                continue
+            lines.append(line)
+            whole.append(len(cells) == len(header))
+            for column, cell in zip(columns, cells if whole[-1] else [""] * len(header), strict=True):
+                column.append(cell.strip())
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a readable UTF-8 CSV file: {error}") from error
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a readable CSV file: {error}") from error
     if not header:
         raise DataError(f"{path} holds no rows: a header and at least one case are needed")
     _check_header(path, header)
     faults.place = lambda row: f"row {lines[row]}"
     fits = np.asarray(whole, dtype=bool)
-    faults.case(np.flatnonzero(~fits), f"{path.name}: the row is longer or shorter than the header", "mend its commas")
-    return CsvTable(path.name, dict(zip(header, columns, strict=True)), fits, faults)
+    faults.case(np.flatnonzero(~fits), f"{path.name}: the row is longer or shorter than the header", "mend its cells")
+    return CsvTable(path.name, dict(zip(header, columns, strict=True)), fits, faults, dialect, len(old))
 
 
 #: Words for a column that are near enough to be meant.
@@ -132,6 +161,16 @@ _MEANT = {
     "split": ("fold", "set", "subset", "partition"),
     "patient_id": ("patient", "subject", "subject_id", "pid", "person", "person_id", "mrn", "case_id", "study_id"),
 }
+
+
+def read_header(path: Path) -> list[str]:
+    """Returns the names in a CSV file's first line; none of a file that cannot be read."""
+    try:
+        dialect = read_dialect(path)
+        rows = csv.reader(read_lines(path, dialect, []), delimiter=dialect.separator)
+        return next(([cell.strip() for cell in row] for row in rows if any(map(str.strip, row))), [])
+    except (OSError, UnicodeError, csv.Error, DataError):
+        return []
 
 
 def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
@@ -192,11 +231,13 @@ def splits(table: CsvTable, column: str) -> Array:
     return values
 
 
-def _number(text: str) -> float:
+def _number(text: str, comma: bool) -> float:
     """A cell as a number: NaN where it says that it is missing, infinity where it is none."""
     text = text if text.isascii() else plain_name(text)
     if text.lower() in MISSING:
         return float("nan")
+    if comma and _COMMA.fullmatch(text):
+        text = text.replace(".", "").replace(",", ".")
     try:
         return float("inf") if "_" in text else float(text)
     except ValueError:
@@ -204,8 +245,6 @@ def _number(text: str) -> float:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
-        raise DataError(f"{path}: its first line is one column; separate columns by commas")
     wrong = [str(place) for place, name in enumerate(header, start=1) if not name or header.count(name) > 1]
     if wrong:
         raise DataError(f"{path}: column names must be filled and distinct; see columns {', '.join(wrong[:_SHOWN])}")
@@ -218,3 +257,11 @@ def _nearest(name: str, present: list[str]) -> str:
     if not close:
         return f"rename the right column to {name!r}"
     return f"did you mean {low[close[0]]!r}? Rename it to {name!r}"
+
+
+def count_rows(path: Path) -> int:
+    """Returns how many rows a file has below its header; 0 of one that cannot be read."""
+    try:
+        return len(read_csv(path, Faults()))
+    except DataError:
+        return 0

@@ -53,11 +53,11 @@ def test_site_and_split_may_be_absent_and_the_task_orders_the_classes(tmp_path: 
         ("path,diagnosis,patient_id\na,b,c\n", "'label' is missing.*expected path, label, patient_id"),
         ("path,label,patient_id,Site\na,b,c,d\n", "'Site' looks like 'site'"),
         ("path,label,patient_id,splits\na,b,c,train\n", "'splits' looks like 'split'"),
-        ("path;label;patient_id\na;b;c\n", "separate columns by commas"),
+        ("path:label:patient_id\na:b:c\n", "first line names none of these"),
         ("path,label,patient_id,label\na,b,c,b\n", "distinct; see columns 2, 4"),
         ("path,label,patient_id,\na,b,c,\n", "must be filled"),
         ("path,label,patient_id,patient\na,b,c,d\n", "'patient' is reserved"),
-        (HEADER + 'a,"x,1,s,train\n', "not a readable UTF-8 CSV"),
+        (HEADER + 'a,"x,1,s,train\n', "not a readable CSV"),
     ],
 )
 def test_bad_manifests_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -97,8 +97,8 @@ def opened(path: Path) -> Examples:
 def test_a_missing_or_binary_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         read(tmp_path, word="images")
-    (tmp_path / "manifest.csv").write_bytes(b"path,label\xff\xfe")
-    with pytest.raises(DataError, match="UTF-8"):
+    (tmp_path / "manifest.csv").write_bytes(b"path,label\n\0\xff\xfe")
+    with pytest.raises(DataError, match="line 2 holds binary data"):
         read(tmp_path, word="images")
 
 

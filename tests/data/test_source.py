@@ -63,8 +63,8 @@ def test_a_thousand_hospitals_are_sized_without_drawing() -> None:
         ("gone", "", DataError, "gone does not exist"),
         (".", "phantom", DataError, r"does not hold phantom: expected manifest.csv"),
         (".", "ham10000_sites", DataError, r"does not hold ham10000_sites: expected manifest.csv or metadata.csv"),
-        (".", "", DataError, "no known data set"),
-        ("notes.txt", "", DataError, "no known data set"),
+        (".", "", DataError, "no layout that medtl reads; there: 1 file of no kind"),
+        ("notes.txt", "", DataError, r"of no kind that is read \(.txt\)"),
     ],
 )
 def test_what_is_not_named_or_not_there_is_refused(

@@ -1,0 +1,82 @@
+"""Settings that suit own data where nobody says otherwise, and what a run will do with the data, in words."""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from medtl_core.config import Settings, Value
+
+if TYPE_CHECKING:
+    from medtl_core.data.source import Source
+
+#: Hospitals that data of one hospital are cut into.
+_CUT = 5
+#: Training cases of a hospital, if it has as many.
+_SHOTS = 30
+
+
+def fit(chosen: Settings, said: Collection[str]) -> Settings:
+    """Returns settings for data in a folder with what nobody said taken from the data.
+
+    Hospitals are those that the data name, or five cut out of one; each has 30 training cases, or as many as the
+    smallest has; a table is read as one.
+
+    Args:
+        chosen: with a `data_path`.
+        said: keys that a person or a scenario set.
+
+    Raises:
+        MedtlError: the data cannot be read.
+    """
+    import numpy as np
+
+    from medtl_core.data.partition import partition
+    from medtl_core.data.shared import shared_source
+
+    source, changes = shared_source(chosen), dict[str, Value]()
+    examples = source.examples
+    if "backbone" not in said and not {"path", "image"} & examples.columns.keys():
+        changes["backbone"] = "table"
+    pool = (examples["split"] != "test") & (examples["site"] != chosen.leave_out.removesuffix(":test"))
+    names, patients = (len(np.unique(examples[name][pool])) for name in ("site", "patient"))
+    if "sites" not in said:
+        natural = chosen.partition == "natural" and names > 1
+        changes["sites"] = names if natural else max(min(_CUT, patients), 1)
+    if "shots" not in said and chosen.partition in ("natural", "even"):
+        parts = partition(examples, chosen.replace(**{**changes, "shots": 0}))
+        changes["shots"] = min(_SHOTS, *(len(site.train) for site in parts.sites))
+    return chosen.replace(**changes)
+
+
+def outlook(chosen: Settings) -> list[str]:
+    """Returns what a run under these settings does with the cases: hospitals, training cases, test cases, views.
+
+    Raises:
+        MedtlError: the data cannot be read or cut.
+    """
+    if not chosen.data_path:
+        return [f"hospitals   {chosen.sites} of {chosen.data}, {_cases(chosen)}"]
+    from medtl_core.data.partition import partition
+    from medtl_core.data.shared import shared_source
+
+    source = shared_source(chosen)
+    parts = partition(source.examples, chosen)
+    names = [site.name for site in parts.sites]
+    listed = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
+    judged = f"the cases of {chosen.test_path}" if chosen.test_path else f"{len(parts.server_test)} cases"
+    lines = [f"hospitals   {len(names)}: {listed}; {_cases(chosen)}", f"test        {judged}"]
+    lines += [f"note        {note}" for note in source.notes]
+    if "path" in source.examples.columns or "image" in source.examples.columns:
+        lines.append(f"views       {views_words(source, chosen)}")
+    return lines
+
+
+def views_words(source: "Source", chosen: Settings) -> str:
+    """Returns the views of each image, which are its augmentation too, and what chose them."""
+    entry = source.entry
+    if entry.modality == "not stated" and entry.views == ("identity",):
+        return "the image as it is, nothing augmented; modality=WORD or task.json says what the images show"
+    return f"{', '.join(('identity',) if chosen.views == 'one' else entry.views)} (modality: {entry.modality})"
+
+
+def _cases(chosen: Settings) -> str:
+    return f"{chosen.shots} training cases each (shots=0: all)" if chosen.shots else "all their training cases"

@@ -1,0 +1,118 @@
+"""What lies in a place that no reader knows, and the layout that is nearest to it."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from medtl_core.data.images import SUFFIXES
+from medtl_core.formats.table import count_rows, read_header
+
+#: Files looked at; a larger place is described by its first ones.
+_MOST = 20_000
+#: DICOM headers that are read to tell series apart.
+_HEADERS = 500
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The files of a place, by what they are; hidden ones do not count."""
+
+    tables: Sequence[Path]
+    images: Sequence[Path]
+    dicom: Sequence[Path]
+    volumes: Sequence[Path]
+    arrays: Sequence[Path]
+    others: Sequence[Path]
+
+
+def look(path: Path) -> Survey:
+    """Returns what lies in a folder and below, or the one file."""
+    kinds: dict[str, list[Path]] = {name: [] for name in ("tables", "images", "dicom", "volumes", "arrays", "others")}
+    for number, file in enumerate(_files(path)):
+        if number == _MOST:
+            break
+        kinds[_kind(file)].append(file)
+    return Survey(**kinds)
+
+
+def survey(path: Path) -> str:
+    """Returns what lies there and what brings it nearest to a layout, in words that quote no cell."""
+    there = look(path)
+    nearest = {
+        f"DICOM file|{_series(there.dicom)}": "sort them as CLASS/SERIES/FILE, or name each by its sop_instance_uid or "
+        "accession_number in manifest.csv",
+        "NIfTI volume|": "sort them as CLASS/FILE, or name each by its path in manifest.csv",
+        "image|": "sort them into a folder a class, or let `medtl data draft` list them in manifest.csv",
+        "array file|": "MedMNIST's layout is read, with arrays train_images, train_labels and so on",
+    }
+    words = []
+    for files, (what, hint) in zip(
+        (there.dicom, there.volumes, there.images, there.arrays), nearest.items(), strict=True
+    ):
+        name, _, more = what.partition("|")
+        words += [f"{_count(len(files), name)}{more and ', '}{more}: {hint}"] if files else []
+    words += [_tables(there.tables)] if there.tables else []
+    if there.others and not words:
+        names = sorted({file.suffix or "no suffix" for file in there.others})[:5]
+        words.append(f"{_count(len(there.others), 'file')} of no kind that is read ({', '.join(names)})")
+    return "; ".join(words) or "no file"
+
+
+def _tables(files: Sequence[Path]) -> str:
+    if len(files) > 1:
+        return f"{len(files)} CSV files ({', '.join(file.name for file in files[:5])}): name the one that is meant"
+    columns, rows = len(read_header(files[0])), count_rows(files[0])
+    return (
+        f"one CSV of {_count(columns, 'column')} and {_count(rows, 'row')} ({files[0].name}): rename its column of "
+        "classes to 'label', or let `medtl data draft` make manifest.csv of it; a table of records may have schema.toml"
+    )
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    for place, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
+
+
+def _kind(file: Path) -> str:
+    suffix = file.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        return "tables"
+    if suffix in SUFFIXES:
+        return "images"
+    if file.name.lower().endswith((".nii", ".nii.gz")):
+        return "volumes"
+    if suffix == ".npz":
+        return "arrays"
+    return "dicom" if suffix in (".dcm", ".dicom") or _is_dicom(file) else "others"
+
+
+def _is_dicom(file: Path) -> bool:
+    try:
+        with file.open("rb") as handle:
+            handle.seek(128)
+            return handle.read(4) == b"DICM"
+    except OSError:
+        return False
+
+
+def _series(files: Sequence[Path]) -> str:
+    """How many series there are, where the headers can be read, else how many folders: they say about as much."""
+    folders = f"in {_count(len({file.parent for file in files}), 'folder')}"
+    if len(files) > _HEADERS or not find_spec("pydicom"):
+        return folders
+    from pydicom import dcmread
+
+    try:
+        heads = [dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"]) for file in files]
+    except Exception:  # whatever a damaged header does to the library
+        return folders
+    return f"{len({str(head.get('SeriesInstanceUID')) for head in heads})} series"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
