@@ -1,5 +1,6 @@
 """A hospital's own side: where its cases are, and their features."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from threading import Lock
 import numpy as np
 
 from medtl_core.config import Settings, Value, settings
+from medtl_core.data.faults import Faults
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source, private_source
@@ -18,7 +20,9 @@ from medtl_core.fingerprint import agreement
 from medtl_core.privacy.hospital import Hospital, read_hospital
 from medtl_core.privacy.policy import Policy
 from medtl_core.store import file_names
-from medtl_core.values import Array, Examples
+from medtl_core.values import Array, Examples, Features
+
+_LOG = logging.getLogger("medtl")
 
 
 @dataclass(frozen=True)
@@ -167,16 +171,27 @@ def open_site(settings: Settings, node: Node, store: DerivedStore | None = None)
     source, name, train, test = (_private if private else _plain)(settings, node)
     classes, entry, store = source.examples.task.classes, source.entry, DerivedStore() if store is None else store
     material = Material(train, settings, entry.views, source.columns, entry.modality, store)
-    material, features = material.readable() if private else (material, material.features())
-    train, held_out = material.examples, replace(material, examples=test)
-    test_values = held_out.features().values if len(test) else features.values[:0]
+    held_out, judged = _readable(replace(material, examples=test), name, private=private)
+    material, features = _readable(material, name, private=private)
+    train, test = material.examples, held_out.examples
     data = SiteData(
-        name, features.values, train["label"], train["patient"], test_values, test["label"], test["patient"],
+        name, features.values, train["label"], train["patient"], judged.values, test["label"], test["patient"],
         len(classes), settings.seed, material, held_out,
     )  # fmt: skip
     agreed = agreement(settings, classes, features.fingerprint)
     everyone = source.patients if private else None
     return Site(data, agreed, settings, node.part >= 0, hospital=node.hospital, patients=everyone)
+
+
+def _readable(material: Material, name: str, *, private: bool) -> tuple[Material, Features]:
+    """The cases whose features can be made, and these; the others are named in the log, which nobody else reads."""
+    faults = Faults()
+    usable, features = material.readable(faults, private=private)
+    if not private:
+        faults.check(name, len(material))
+    for fault in faults.causes:
+        _LOG.warning("%s; left out", fault)
+    return usable, features
 
 
 def is_private(run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> bool:

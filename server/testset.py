@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.config import Settings
-from medtl_core.data.shared import shared_parts, shared_source
+from medtl_core.data.faults import Faults
+from medtl_core.data.shared import readable_rows, shared_parts, shared_source
 from medtl_core.data.source import Source
 from medtl_core.errors import DataError
 from medtl_core.features.dataset import Material
@@ -57,7 +58,10 @@ def open_reference(settings: Settings, workers: int) -> Reference:
     if settings.test != "server":
         return Reference(source, spec, None)
     examples = source.examples
-    rows = np.arange(len(examples)) if settings.test_path else shared_parts(settings).server_test
+    if settings.test_path:
+        rows = readable_rows(examples, np.arange(len(examples)), "test", Faults())
+    else:
+        rows = shared_parts(settings).server_test
     if not len(rows):
         raise DataError("the server has no test case: give test-path, a split column with 'test', or test=sites")
     cases = examples.take(rows)

@@ -15,6 +15,7 @@ from medtl_core.cli.data import faults_of
 from medtl_core.cli.simulate import simulate
 from medtl_core.config import Settings
 from medtl_core.config import settings as chosen
+from medtl_core.data.faults import Faults
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.federation.saved import load_head
@@ -90,7 +91,7 @@ def test_it_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="slash"):
         simulated(path, out, sites=2)
     assert (out / "events.jsonl").read_text(encoding="utf-8") == ""
-    (fault,) = faults_of(open_source(table_settings(path, 2)).examples)
+    (fault,) = faults_of(open_source(table_settings(path, 2)), Faults())
     assert "slash" in fault
 
 

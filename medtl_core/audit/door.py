@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from medtl_core.config import Value
-from medtl_core.data.manifest import MANIFEST, TASK
+from medtl_core.data.task import MANIFEST, TASK
 from medtl_core.errors import PrivacyError
 from medtl_core.federation.tasks import SiteData
 from medtl_core.flower.grid import LocalGrid, LocalOptions

@@ -118,7 +118,7 @@ class AuditedSite:
         size = seen.shape[1]
         places = dict.fromkeys(("data", "data_path", "test_path", "cache", "weights"), "")
         chosen = self.settings.replace(**places, backbone="table", features="rich", privacy="auto")
-        spec = feature_spec(chosen, ("identity",), size)
+        spec = feature_spec(chosen, ("identity",), ("direction",) * size)
         selected = np.zeros((2 * size, size))
         selected[np.arange(0, 2 * size, 2), np.arange(size)] = 1.0
         public = PublicMap(np.zeros(2 * size), np.ones(2 * size), selected)

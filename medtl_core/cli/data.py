@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from medtl_core.cli import console
 from medtl_core.cli.plan import name_data
 from medtl_core.config import settings
+from medtl_core.data.faults import Faults
 from medtl_core.data.images import check_images
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.source import Source, open_source
@@ -19,25 +20,25 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def faults_of(examples: Examples) -> list[str]:
-    """Returns in words what makes cases unusable: unreadable images, patients or images on two sides, sites' names."""
-    try:
-        usable, faults = check_images(examples)
-    except DataError as error:
-        return [str(error)]
-    test = usable["split"] == "test"
+def faults_of(source: Source, faults: Faults) -> list[str]:
+    """Returns in words what is wrong with data: cases that cannot be used, leaks between sides, sites' names."""
+    examples = source.examples
+    faults.place = lambda row: str(examples["path"][row])
+    check_images(examples, range(len(examples)) if "path" in examples.columns else (), faults)
+    words = [str(fault) for fault in faults.causes]
+    test = examples["split"] == "test"
     sides = {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
-    for parts in (sides, _rows(usable, "site")):
+    for parts in (sides, _rows(examples, "site")):
         try:
-            check_leaks(usable, parts)
+            check_leaks(examples, parts)
         except DataError as error:
-            faults = (*faults, str(error))
+            words.append(str(error))
     for site in np.unique(examples["site"]).tolist():
         try:
             site_name(site)
         except ConfigError as error:
-            faults = (*faults, str(error))
-    return list(dict.fromkeys(faults))
+            words.append(str(error))
+    return list(dict.fromkeys(words))
 
 
 def counts_table(source: Source) -> "Table":
@@ -68,8 +69,9 @@ def check(
     Counts by site, split and class; unreadable images, patients or images on two sides, and names
     that no hospital can have are faults (exit code 1).
     """
-    source = open_source(settings(name_data(folder)))
-    faults = faults_of(source.examples)
+    found = Faults()
+    source = open_source(settings(name_data(folder)), found)
+    faults = faults_of(source, found)
     notes = [*(f"note: {note}" for note in source.notes), *(f"fault: {fault}" for fault in faults)]
     verdict = f"{len(faults)} fault(s)" if faults else "no fault found"
     console.show(counts_table(source), f"licence: {source.entry.licence}", *notes, verdict)

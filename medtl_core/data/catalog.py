@@ -1,7 +1,7 @@
 """The known data sets: what they hold, how their files are laid out, under which licence they come.
 
-Their facts stand in `catalog.toml`; `read_known` only follows them. Nothing is ever downloaded: a set is recognised
-where it lies.
+Their facts stand in `catalog.toml`; the reader of known sets only follows them. Nothing is ever downloaded: a set
+is recognised where it lies.
 """
 
 import tomllib
@@ -12,13 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from medtl_core.data.arrays import read_arrays, read_medmnist
-from medtl_core.data.table import CsvTable, encode, read_csv, require, splits
+from medtl_core.data.table import read_header
 from medtl_core.errors import DataError
-from medtl_core.values import Array, Examples, Task
+from medtl_core.values import Task
 
 
 @dataclass(frozen=True)
@@ -159,58 +155,4 @@ def _header_fits(entry: Entry, folder: Path) -> bool:
     tables = [name for name in entry.files if name.endswith(".csv")]
     if not tables:
         return True
-    try:
-        with (folder / tables[0]).open(encoding="utf-8-sig") as lines:
-            header = {cell.strip() for cell in lines.readline().split(",")}
-    except (OSError, UnicodeDecodeError):
-        return False
-    return set(entry.layout.columns) <= header
-
-
-def read_known(entry: Entry, path: Path, *, lenient: bool = False) -> Examples:
-    """Returns the cases of a catalogued set from its folder, or from its own file; for `lenient` see `read_manifest`.
-
-    Raises:
-        DataError: a file is missing or damaged, or says something the catalog does not know.
-    """
-    folder = path if path.is_dir() else path.parent
-    if entry.layout.kind == "medmnist":
-        return read_medmnist(_largest(entry, path), entry.task, lenient=lenient)
-    if entry.layout.kind == "arrays":
-        return read_arrays(folder / entry.files[0], entry.task, lenient=lenient)
-    table, layout = read_csv(folder / entry.files[0], lenient=lenient), entry.layout
-    names = [one.name for one in layout.fields]
-    require(table, [*layout.columns, *names])
-    label, task = encode(table, layout.label, entry.task, layout.labels)
-    columns: dict[str, Array] = {
-        "label": label,
-        "patient": table.filled(layout.patient, [f"row-{number + 1}" for number in range(len(table))]),
-        "site": table.filled(layout.site, entry.name),
-        "split": splits(table, layout.split),
-    }
-    if layout.kind == "table":
-        columns["table"] = np.concatenate([_measured(table, one) for one in layout.fields], axis=1)
-    else:
-        images = table.filled(layout.image).tolist()
-        columns["path"] = np.asarray([str(folder / layout.pattern.format(name)) for name in images], dtype=np.str_)
-    return Examples({**columns, **table.others({*layout.columns, *names, *columns}), **table.marks}, task)
-
-
-def _largest(entry: Entry, path: Path) -> Path:
-    if path.is_file():
-        return path
-    for name in reversed(entry.files):
-        if (path / name).is_file():
-            return path / name
-    raise DataError(f"{path} holds none of {', '.join(entry.files)}")
-
-
-def _measured(table: CsvTable, one: Field) -> NDArray[np.float64]:
-    """Returns a field's columns, float64 [n, 1 or number of levels]; NaN where it was not measured."""
-    values = table.numbers(one.name)
-    if one.zero_missing:
-        values = np.where(values == 0, np.nan, values)
-    if not one.levels:
-        return ((values - one.centre) / one.scale)[:, None]
-    shown = (values[:, None] == np.asarray(one.levels)).astype(np.float64)
-    return np.where(np.isnan(values)[:, None], np.nan, shown)
+    return {*entry.layout.columns} <= {*read_header(folder / tables[0])}

@@ -1,19 +1,23 @@
 """Reading single images: decode, check, and the key of their content."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Examples
 
 #: What may be decoded. Everything else (DICOM, SVG, PDF, GIF ...) is refused: convert it first.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+#: What scans are called, where their names end in something; these are read behind the door to `formats`.
+SCANS = (".dcm", ".nii", ".gz")
 #: A larger picture is refused before a pixel is decoded: a small file may declare a huge one.
 MAX_PIXELS = 64_000_000
 #: Pictures of more than 8 bits a channel take more memory a pixel: 32 million of 16 bits, 16 million of 32 bits.
@@ -35,35 +39,74 @@ def decode(image: Path | str | Array) -> NDArray[np.uint8]:
         image: a file, or an array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
 
     Raises:
-        DataError: the file is missing, damaged, too large, of another format or holds several frames; or the array
+        DataError: the file is missing, damaged, too large, of another format or holds several pictures; or the array
             has another shape or is not finite.
     """
-    if isinstance(image, np.ndarray):
-        return _three_channels(image, "the array")
-    return _three_channels(_read(Path(image)), str(image))
+    pictures = read_pictures(image)
+    if len(pictures) > 1:
+        raise DataError(f"{image}: holds {len(pictures)} pictures where one is expected")
+    return pictures[0]
 
 
-def check_images(examples: Examples) -> tuple[Examples, tuple[str, ...]]:
-    """Decodes every image once; returns the usable cases, and what is wrong with the others ("case 3, file: reason").
-
-    A table passes as it is.
+def read_pictures(image: Path | str | Array) -> Sequence[NDArray[np.uint8]]:
+    """Returns the pictures of a case, each as `decode` returns one: several of a scan (a DICOM or NIfTI file, or the
+    folder of a DICOM series), which a process of its own reads (see `formats.child`), else one.
 
     Raises:
-        DataError: no image can be used.
+        DataError: see `decode`, or the scan is refused.
     """
+    if not isinstance(image, np.ndarray) and not Path(image).is_dir() and not is_file(image):
+        raise no_such_file(Path(image))
+    try:
+        return _pictures(image)
+    except DataError as error:
+        raise DataError(f"{'the array' if isinstance(image, np.ndarray) else image}: {error}") from error
+
+
+def check_images(examples: Examples, rows: Iterable[int], faults: Faults) -> None:
+    """Decodes the images of these rows; those that cannot be used are at fault. A file is decoded once as it stands."""
     images = images_of(examples)
     if images is None:
-        return examples, ()
-    faults: dict[int, str] = {}
-    for index, image in enumerate(images):
-        try:
-            decode(image)
-        except DataError as error:
-            faults[index] = f"case {index + 1}, {error}"
-    if len(faults) == len(examples):
-        raise DataError(f"none of the {len(examples)} images can be used; first: {next(iter(faults.values()), 'none')}")
-    keep = np.setdiff1d(np.arange(len(examples)), np.fromiter(faults, dtype=np.int64))
-    return (examples.take(keep) if faults else examples), tuple(faults.values())
+        return
+    for row in rows:
+        cause = _cause_in_file(images[row]) if isinstance(images[row], str) else _cause(images[row])
+        if cause:
+            faults.case(row, cause, "export it anew, or leave it out")
+
+
+def _cause_in_file(path: str) -> str:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return "no such image file"
+    return _cause_as_it_stands(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1 << 20)
+def _cause_as_it_stands(path: str, changed: int, size: int) -> str:
+    del changed, size
+    return _cause(path)
+
+
+def _cause(image: str | Array) -> str:
+    """What is wrong with an image; "" = nothing."""
+    try:
+        _pictures(image)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _pictures(image: Path | str | Array) -> Sequence[NDArray[np.uint8]]:
+    if isinstance(image, np.ndarray):
+        return [_three_channels(image)]
+    path = Path(image)
+    if path.suffix.lower() not in SUFFIXES:
+        from medtl_core.formats.decoder import decoder, kind_of
+
+        if kind_of(path):
+            return [_three_channels(picture) for picture in decoder().ask("pictures", path)[1]]
+    return [_three_channels(_read(path))]
 
 
 def images_of(examples: Examples) -> Array | None:
@@ -72,7 +115,7 @@ def images_of(examples: Examples) -> Array | None:
 
 
 def content_key(image: Path | str | Array) -> str:
-    """Returns the SHA-256 hex digest of a file's bytes, or of an array's type, shape and bytes.
+    """Returns the SHA-256 hex digest of a file's bytes, of all files' in a folder, or of an array's type, shape and bytes.
 
     Raises:
         DataError: the file cannot be read.
@@ -80,6 +123,8 @@ def content_key(image: Path | str | Array) -> str:
     if isinstance(image, np.ndarray):
         head = f"{image.dtype.str}{image.shape}".encode()
         return hashlib.sha256(head + np.ascontiguousarray(image).tobytes()).hexdigest()
+    if Path(image).is_dir():
+        return hashlib.sha256("".join(sorted(map(content_key, Path(image).iterdir()))).encode()).hexdigest()
     try:
         with Path(image).open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
@@ -89,9 +134,23 @@ def content_key(image: Path | str | Array) -> str:
         raise DataError(f"{image}: cannot be read ({error.strerror or 'unreadable'})") from error
 
 
+def is_file(path: Path | str) -> bool:
+    """Returns whether a file is there; text that can be no name of one names none."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file_name(text: str) -> bool:
+    """Returns whether text looks like an image file's name; other text may be another cell, and is not quoted."""
+    path = Path(text)
+    return path.suffix.lower() in (*SUFFIXES, *SCANS) and len(path.name) <= _LONGEST_NAME and path.name.isprintable()
+
+
 def no_such_file(path: Path) -> DataError:
-    """Returns the error of an image that is not there; what looks like no file name may be another cell, not quoted."""
-    if path.suffix.lower() in SUFFIXES and len(path.name) <= _LONGEST_NAME and path.name.isprintable():
+    """Returns the error of an image that is not there."""
+    if is_file_name(str(path)):
         return DataError(f"{path}: no such image file")
     return DataError(f"no such image file: a name that ends in {', '.join(SUFFIXES)} is expected")
 
@@ -99,35 +158,33 @@ def no_such_file(path: Path) -> DataError:
 def _read(path: Path) -> Array:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if not path.is_file():
-        raise no_such_file(path)
     try:
         with Image.open(path, formats=FORMATS) as picture:
-            _check_frame(picture, path)
+            _check_frame(picture)
             picture.load()
             ImageOps.exif_transpose(picture, in_place=True)
             return _pixels(picture)
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{path}: declares more than {MAX_PIXELS:,} pixels") from error
+        raise DataError(f"declares more than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not an image of a known format ({', '.join(FORMATS)})") from error
+        raise DataError(f"not an image of a known format ({', '.join(FORMATS)})") from error
     except Exception as error:  # a damaged file makes a decoder raise almost anything
-        raise DataError(f"{path}: damaged or unreadable image ({error})") from error
+        raise DataError("damaged or unreadable image") from error
 
 
-def _check_frame(picture: Any, path: Path) -> None:
+def _check_frame(picture: Any) -> None:
     width, height = picture.size
     if width * height > MAX_PIXELS:
-        raise DataError(f"{path}: {width} x {height} pixels are more than {MAX_PIXELS:,}")
+        raise DataError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
     depth = 2 if ";16" in picture.mode else 4
     if picture.mode.startswith(("I", "F")) and width * height * depth > MAX_WIDE_BYTES:
         limit = f"{MAX_WIDE_BYTES // depth:,} of {8 * depth} bits"
-        raise DataError(f"{path}: {width} x {height} pixels are more than {limit}; save it with 8 bits, or smaller")
+        raise DataError(f"{width} x {height} pixels are more than {limit}; save it with 8 bits, or smaller")
     # MPO is how some cameras pack a JPEG with its preview: the first frame is the picture.
     if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
-        raise DataError(f"{path}: holds {picture.n_frames} frames; export the one to use")
+        raise DataError(f"holds {picture.n_frames} frames; export the one to use")
 
 
 def _pixels(picture: Any) -> Array:
@@ -155,26 +212,26 @@ def _channels(picture: Any) -> Array:
     return np.asarray(picture.convert("RGB"))
 
 
-def _three_channels(image: Array, name: str) -> NDArray[np.uint8]:
+def _three_channels(image: Array) -> NDArray[np.uint8]:
     if image.ndim == 3 and image.shape[2] in (1, 3, 4):
         image = image[:, :, :3]
     elif image.ndim == 2:
         image = image[:, :, None]
     else:
-        raise DataError(f"{name}: shape {image.shape} is not [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]")
+        raise DataError(f"shape {image.shape} is not [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]")
     if not image.size:
-        raise DataError(f"{name}: shape {image.shape} holds no pixel")
+        raise DataError(f"shape {image.shape} holds no pixel")
     if image.dtype != np.uint8:
-        image = _stretch(image, name)
+        image = _stretch(image)
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
 
 
-def _stretch(image: Array, name: str) -> NDArray[np.uint8]:
+def _stretch(image: Array) -> NDArray[np.uint8]:
     if image.dtype.kind not in "biuf":
-        raise DataError(f"{name}: pixels of type {image.dtype} are not numbers")
+        raise DataError(f"pixels of type {image.dtype} are not numbers")
     low, high = float(image.min()), float(image.max())
     if not np.isfinite([low, high]).all():
-        raise DataError(f"{name}: pixels are not finite")
+        raise DataError("pixels are not finite")
     stretched = np.zeros(image.shape, dtype=np.uint8)
     if low < high:
         for rows in _bands(len(image), image[0].size):

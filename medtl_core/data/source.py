@@ -1,25 +1,27 @@
-"""From settings to cases: the phantom, a known data set, a manifest, class folders or an .npz file."""
+"""From settings to cases: the phantom, or what a reader makes of a folder or file, less the cases at fault."""
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from medtl_core.config import Settings
-from medtl_core.data.arrays import read_medmnist
-from medtl_core.data.catalog import Entry, Layout, catalog, matches, read_known, recognise
-from medtl_core.data.folder import read_folder
-from medtl_core.data.manifest import MANIFEST, read_manifest, read_numbers, read_task
+from medtl_core.data.catalog import Entry, Layout, catalog, matches, recognise
+from medtl_core.data.faults import Fault, Faults
 from medtl_core.data.partition import apportion
+from medtl_core.data.readers import Reader, known_reader, reader_of
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
-from medtl_core.data.table import USABLE, read_csv
+from medtl_core.data.table import missing
+from medtl_core.data.task import MANIFEST, read_task
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.rng import stream
 from medtl_core.store import cache_folder
-from medtl_core.values import Array, Examples
+from medtl_core.values import Array, Examples, Task
 
 #: Share of the patients held out as test where the data name none.
 HELD_OUT = 0.25
+_LOG = logging.getLogger("medtl")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Source:
         notes: sentences that a reader of the results should know.
         has_patients: whether the data say whose each case is; else every case counts as one patient.
         patients: str [m], of all cases that are there, whether or not they can be used.
+        columns: names of a table's columns; none for images.
+        faults: what cost cases that are not among the examples. It stays in the building.
     """
 
     entry: Entry
@@ -37,20 +41,21 @@ class Source:
     notes: tuple[str, ...] = ()
     has_patients: bool = True
     patients: Array = field(default_factory=lambda: np.zeros(0, np.str_))
-
-    @property
-    def columns(self) -> int:
-        """Number of columns of a table; 0 for images."""
-        return int(self.examples["table"].shape[1]) if "table" in self.examples.columns else 0
+    columns: tuple[str, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
-def open_source(settings: Settings) -> Source:
-    """Returns the cases `settings` name; no image file is opened yet.
+def open_source(settings: Settings, faults: Faults | None = None) -> Source:
+    """Returns the cases `settings` name, less those at fault; no image file is opened yet.
 
     `data` names a catalog entry, or is "" to recognise `data_path`. A name beside a folder with `manifest.csv` takes
     the task and views of that entry and the cases of the manifest: so hospitals that own parts of one set agree on
     its classes. Where the data name no test case and no `test_path` is given, a quarter of the patients of every site
     is held out, the same ones for every seed.
+
+    Args:
+        settings: of the run.
+        faults: where cases at fault are told, however many; None = more than `faults.LIMIT` of them are refused.
 
     Raises:
         ConfigError: the data are not named, or by an unknown name.
@@ -58,15 +63,22 @@ def open_source(settings: Settings) -> Source:
     """
     named = _named(settings)
     if settings.data_path:
-        source = _open_path(Path(settings.data_path), named, settings)
+        path, seen = Path(settings.data_path), Faults() if faults is None else faults
+        source = _read(path, named, settings, seen)
+        if faults is None:
+            seen.check(str(path), len(source.examples))
+        left = source.examples.take(seen.usable(len(source.examples)))
+        source = replace(source, examples=left, faults=seen.causes)
     elif settings.data == "phantom":
         size, patients = max(settings.sizes, default=DEFAULT_SIZE), phantom_patients(settings)
         examples = phantom(size=size, patients=patients, folder=cache_folder(settings.cache))
-        source = _known(catalog()["phantom"], examples)
+        source = Source(catalog()["phantom"], examples, (catalog()["phantom"].note,))
     elif settings.data:
         raise ConfigError(f"data={settings.data!r} needs data-path, the folder where the set lies")
     else:
         raise ConfigError("no data named: set data to a catalog name, or data-path to a folder or file")
+    if not len(source.examples):
+        raise DataError(f"{settings.data_path} holds no case that can be used")
     held = (source.examples["split"] == "test").any() or settings.test_path
     return source if held else _hold_out(source)
 
@@ -75,7 +87,7 @@ def private_source(settings: Settings) -> Source:
     """Returns the training cases of a hospital that owns its data, as private sums read them.
 
     Nothing is held out but what a split column says, no setting chooses cases, and a case that cannot be read is left
-    out and logged. Image files are looked at by `Material.readable`, not here.
+    out and logged, however many there are. Image files are looked at by `Material.readable`, not here.
 
     Guarantee:
         Unit: patient. Which of a patient's cases are returned, and with which label, depends on their own rows, on
@@ -87,12 +99,18 @@ def private_source(settings: Settings) -> Source:
         DataError: the file as a whole is missing or unusable, or the classes are not stated, or two ways.
     """
     path, named = Path(settings.data_path), _named(settings)
-    stated = read_task(path if path.is_dir() else path.parent) if path.exists() else None
+    stated = read_task(path) if path.exists() else None
     if stated and named and stated[0].classes != named.task.classes:
         raise DataError(f"task.json at {path} states other classes than data={settings.data!r}; leave one of them out")
-    source = _open_path(path, named, settings, lenient=True)
-    used = source.examples[USABLE] & (source.examples["split"] != "test")
-    return replace(source, examples=source.examples.take(used), patients=source.examples["patient"])
+    faults = Faults()
+    source = _read(path, named, settings, faults)
+    if not (stated or named or source.entry.files):  # the labels of all rows would say what every single one means
+        raise DataError(f"{path}: the classes are not stated; list them in task.json")
+    for fault in faults.causes:
+        _LOG.warning("%s; left out", fault)
+    trains, everyone = source.examples["split"] != "test", source.examples["patient"]
+    trains[faults.rows] = False
+    return replace(source, examples=source.examples.take(trains), patients=everyone[~missing(everyone)])
 
 
 def count_patients(path: Path) -> int:
@@ -103,14 +121,9 @@ def count_patients(path: Path) -> int:
     Raises:
         DataError: the file as a whole cannot be read.
     """
-    if path.suffix.lower() != ".csv" and not (path / MANIFEST).is_file():
-        examples = open_source(Settings(data="", data_path=str(path), test_path="of the server")).examples
-        return len(np.unique(examples["patient"][examples["split"] != "test"]))
-    known = recognise(path) if path.is_file() else None
-    table = read_csv(path if path.is_file() else path / MANIFEST, lenient=True)
-    patient, split = (known.layout.patient, known.layout.split) if known else ("patient_id", "split")
-    trains = table.columns[split] != "test" if split in table.columns else np.ones(len(table), dtype=bool)
-    return len({*table.columns[patient][trains].tolist()} - {""}) if patient in table.columns else int(trains.sum())
+    examples = _read(path, None, Settings(data="", data_path=str(path)), Faults()).examples
+    patient = examples["patient"][examples["split"] != "test"]
+    return len(np.unique(patient[~missing(patient)]))
 
 
 def _named(settings: Settings) -> Entry | None:
@@ -131,53 +144,35 @@ def phantom_patients(settings: Settings) -> int:
     return patients
 
 
-def _open_path(path: Path, named: Entry | None, settings: Settings, *, lenient: bool = False) -> Source:
+def _read(path: Path, named: Entry | None, settings: Settings, faults: Faults) -> Source:
+    """All cases of a place, those at fault among them."""
     if not path.exists():
         raise DataError(f"data-path {path} does not exist")
-    if path.suffix.lower() == ".csv" or (path / MANIFEST).is_file():
-        known = recognise(path) if path.is_file() else None
-        if known and named in (None, known):
-            return _catalogued(known, path, lenient)
-        task, words = named.task if named else None, settings.backbone.split("+")
-        if words == ["table"]:
-            examples = read_numbers(path, task, lenient=lenient)
-        else:
-            examples = read_manifest(path, task, numbers="table" in words, lenient=lenient)
-        return _known(named, examples) if named else _own(path, examples)
-    if named is not None and not matches(named, path):
+    stated = read_task(path)
+    task = named.task if named else stated[0] if stated else None
+    examples, facts = _reader(path, named, settings).read(path, task, faults)
+    entry = facts.entry or named or _own(path, examples.task, stated[1] if stated else ())
+    notes = facts.notes or ((entry.note,) if entry.note else ())
+    return Source(entry, examples, notes, facts.has_patients, columns=facts.columns)
+
+
+def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:
+    csv = path.suffix.lower() == ".csv" or (path / MANIFEST).is_file()
+    known = None if csv and path.is_dir() else named if named and matches(named, path) else recognise(path)
+    if known and named in (None, known):
+        return known_reader(known)
+    if named and not csv:
         wanted = " or ".join([MANIFEST, *named.files])
         raise DataError(f"{path} does not hold {named.name}: expected {wanted}; set data='' to recognise it")
-    entry = named or recognise(path)
-    if entry is not None:
-        return _catalogued(entry, path, lenient)
-    if path.is_dir() or path.suffix.lower() == ".npz":
-        stated = read_task(path if path.is_dir() else path.parent) if lenient else None
-        if lenient and stated is None:
-            raise DataError(f"{path}: the classes are not stated; list them in task.json")
-        open_ = read_folder if path.is_dir() else read_medmnist
-        examples = open_(path, stated[0] if stated else None, lenient=lenient)
-        source = _own(path, examples, "No patient ids: every image counts as one patient.")
-        return replace(source, has_patients=False)
-    raise DataError(f"{path} is neither a folder, a manifest (.csv) nor an .npz file")
+    backbones = settings.backbone.split("+")
+    word = "table" if backbones == ["table"] else "images+table" if "table" in backbones else ""
+    return reader_of(path, word if csv else "")
 
 
-def _catalogued(entry: Entry, path: Path, lenient: bool) -> Source:
-    layout, source = entry.layout, _known(entry, read_known(entry, path, lenient=lenient))
-    return replace(source, has_patients=layout.kind == "arrays" or bool(layout.patient))
-
-
-def _known(entry: Entry, examples: Examples) -> Source:
-    return Source(entry, examples, (entry.note,) if entry.note else ())
-
-
-def _own(path: Path, examples: Examples, note: str = "") -> Source:
-    """Makes the record of own data; what keeps the label is not known unless `task.json` says so."""
-    stated = read_task(path if path.is_dir() else path.parent)
-    views = (stated[1] if stated else ()) or ("identity",)
-    title, unknown = f"own data: {path.stem}", "not stated"
-    layout = Layout("own")
-    entry = Entry("own", title, unknown, examples.task, (), layout, "natural", views, unknown, "", "", note=note)
-    return _known(entry, examples)
+def _own(path: Path, task: Task, views: tuple[str, ...]) -> Entry:
+    """The record of own data; what keeps the label is not known unless `task.json` says so."""
+    title, unknown, layout = f"own data: {path.stem}", "not stated", Layout("own")
+    return Entry("own", title, unknown, task, (), layout, "natural", views or ("identity",), unknown, "", "")
 
 
 def _hold_out(source: Source) -> Source:
@@ -193,4 +188,4 @@ def _hold_out(source: Source) -> Source:
     split = np.where(held[code], "test", examples["split"])
     note = f"No test split in the data: {HELD_OUT:.0%} of the patients of every site are held out."
     columns = {**examples.columns, "split": split}
-    return Source(source.entry, Examples(columns, examples.task), (*source.notes, note))
+    return replace(source, examples=Examples(columns, examples.task), notes=(*source.notes, note))

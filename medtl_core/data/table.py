@@ -1,12 +1,11 @@
 """A CSV file as columns of text, with the checks every reader needs: header, empty cells, labels, splits.
 
-A file that cannot be read is always refused. A row that cannot be read refuses the file too, or where the reader is
-lenient is left out, by what stands in that row alone: then the log names it and nobody else is told.
+A file that cannot be read as a whole is refused. A row that cannot be read is a case at fault: it goes to `Faults`, and
+reading goes on. No message quotes a cell.
 """
 
 import csv
 import difflib
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Task
 
@@ -23,85 +23,60 @@ _EMPTY = ("", "nan", "na", "n/a", "null", "?")
 _SHOWN = 5
 #: Classes named where a label is none of them.
 _CLASSES = 12
-_LOG = logging.getLogger("medtl")
-#: Column of the rows that were read whole, where others are left out.
-USABLE = "usable"
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class CsvTable:
     """Columns of stripped text, str [n], under the file's name.
 
-    Messages name lines (int64 [n], where each row begins as an editor numbers them) and columns, never a cell. `usable`
-    (bool [n]) are the rows without a fault as far as columns were read; None = a fault refuses the file.
+    Attributes:
+        whole: bool [n], the rows as long as the header; the cells of the others are empty.
+        faults: where a row goes that cannot be used.
     """
 
     name: str
     columns: Mapping[str, Array]
-    lines: NDArray[np.int64]
-    usable: NDArray[np.bool_] | None = None
+    whole: NDArray[np.bool_]
+    faults: Faults
 
     def __len__(self) -> int:
-        return len(self.lines)
+        return len(self.whole)
 
     def filled(self, column: str, default: str | Sequence[str] = ()) -> Array:
-        """Returns a column (str [n]) in which every cell is filled, or the default where there is no such column.
-
-        Raises:
-            DataError: a cell is empty or says that the value is missing; the first lines are named.
-        """
+        """Returns a column (str [n]), or the default where there is no such column; an empty cell is a fault."""
         if default and column not in self.columns:
             return np.full(len(self), default)
         values = self.columns[column]
-        empty = np.isin(np.char.lower(values), _EMPTY)
-        self.refuse(column, empty, "is empty or NaN", "fill it or drop the row")
+        self.fault(column, missing(values), "is empty or NaN", "fill it or drop the row")
         return values
 
     def others(self, known: Collection[str]) -> dict[str, Array]:
         """Returns the columns that have another name than those known."""
         return {name: values for name, values in self.columns.items() if name not in known}
 
-    @property
-    def marks(self) -> dict[str, Array]:
-        """The column `USABLE`, once all others were read; none where a fault refuses the file."""
-        return {} if self.usable is None else {USABLE: self.usable}
-
     def numbers(self, column: str) -> NDArray[np.float64]:
-        """Returns a column of numbers (float64 [n]); a cell that says its value is missing becomes NaN.
+        """Returns a column of numbers (float64 [n]), NaN where a cell says that its value is missing.
 
-        Raises:
-            DataError: a cell is not a finite number; of one too large for float32 only a lenient reader minds.
+        A cell that holds no finite number, or one too large for float32, is a fault.
         """
         values = self.columns[column]
-        empty = np.isin(np.char.lower(values), _EMPTY)
-        largest = float(np.finfo(np.float64 if self.usable is None else np.float32).max)
+        empty = missing(values)
         cells = zip(values.tolist(), empty.tolist(), strict=True)
-        wrong = np.asarray([not (gap or _is_number(value, largest)) for value, gap in cells], dtype=bool)
-        self.refuse(column, wrong, "holds no number", "a finite number or an empty cell is expected")
+        wrong = np.asarray([not (gap or _is_number(value)) for value, gap in cells], dtype=bool)
+        self.fault(column, wrong, "holds no number", "a finite number or an empty cell is expected")
         return np.asarray(np.where(empty | wrong, "nan", values), dtype=np.float64)
 
-    def refuse(self, column: str, wrong: NDArray[np.bool_], fault: str, remedy: str) -> None:
-        """Refuses a column of which some cells are wrong (bool [n]), or leaves out their rows.
-
-        Raises:
-            DataError: names the file, the column and the first lines.
-        """
-        lines = self.lines[np.flatnonzero(wrong)].tolist()
-        if lines:
-            shown = ", ".join(map(str, lines[:_SHOWN])) + (f" and {len(lines) - _SHOWN} more" if lines[_SHOWN:] else "")
-            place = f"line{'s' if len(lines) > 1 else ''} {shown}"
-            text = f"{self.name}: column {column!r} {fault} in {place} (as an editor counts); {remedy}"
-            if self.usable is None:
-                raise DataError(text)
-            _LOG.warning("%s; left out", text)
-            self.usable[np.flatnonzero(wrong)] = False
+    def fault(self, column: str, wrong: NDArray[np.bool_], what: str, remedy: str) -> None:
+        """Notes the rows of which a column's cell is wrong (bool [n])."""
+        self.faults.case(np.flatnonzero(wrong & self.whole), f"{self.name}: column {column!r} {what}", remedy)
 
 
-def read_csv(path: Path, *, lenient: bool = False) -> CsvTable:
-    """Returns a comma-separated UTF-8 file with a header; a lenient reader leaves out what is wrong with single rows.
+def read_csv(path: Path, faults: Faults) -> CsvTable:
+    """Returns a comma-separated UTF-8 file with a header; rows of another length than it are at fault.
 
     Raises:
-        DataError: the file is missing, empty, not CSV, has a doubled column or a row of another length.
+        DataError: the file is missing, without a header, not CSV, or has a doubled column.
     """
     rows: list[tuple[int, list[str]]] = []
     try:
@@ -115,25 +90,29 @@ def read_csv(path: Path, *, lenient: bool = False) -> CsvTable:
         raise DataError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a readable UTF-8 CSV file: {error}") from error
-    if len(rows) < (1 if lenient else 2):
+    if not rows:
         raise DataError(f"{path} holds no rows: a header and at least one case are needed")
-    header = [cell.strip() for cell in rows[0][1]]
+    header = [cell.strip() for cell in rows.pop(0)[1]]
     _check_header(path, header)
-    whole = []
-    for line, cells in rows[1:]:
-        if len(cells) == len(header):
-            whole.append((line, cells))
-            continue
-        text = f"{path}: the row on line {line} has {len(cells)} cells, the header has {len(header)}"
-        if not lenient:
-            raise DataError(text)
-        _LOG.warning("%s; left out", text)
+    faults.place = lambda row: f"row {rows[row][0]}"
+    whole = np.asarray([len(cells) == len(header) for _, cells in rows], dtype=bool)
+    faults.case(np.flatnonzero(~whole), f"{path.name}: the row is longer or shorter than the header", "mend its commas")
     columns = {
-        name: np.char.strip(np.asarray([cells[place] for _, cells in whole], dtype=np.str_))
+        name: np.char.strip(
+            np.asarray([cells[place] if fits else "" for (_, cells), fits in zip(rows, whole, strict=True)], np.str_)
+        )
         for place, name in enumerate(header)
     }
-    lines = np.asarray([line for line, _ in whole], dtype=np.int64)
-    return CsvTable(path.name, columns, lines, np.ones(len(lines), dtype=bool) if lenient else None)
+    return CsvTable(path.name, columns, whole, faults)
+
+
+def read_header(path: Path) -> list[str]:
+    """Returns the names in a CSV file's first line; none of a file that cannot be read."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            return [cell.strip() for cell in next(csv.reader(lines), [])]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
 
 
 def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
@@ -167,41 +146,37 @@ def encode(
 ) -> tuple[NDArray[np.int64], Task]:
     """Returns the label column as class numbers (int64 [n]) and the task; without a task the found labels, sorted.
 
-    `labels` says which class a file's value stands for, where they differ.
-
-    Raises:
-        DataError: a label is empty or not a class of the task, or a lenient reader knows no classes.
+    A label that is empty or no class of the task is a fault. `labels` says which class a file's value stands for,
+    where they differ.
     """
-    if task is None and table.usable is not None:  # the labels of all rows would say what every single one means
-        raise DataError(f"{table.name}: the classes are not stated; list them in task.json beside it")
     values = table.filled(column)
     if labels:
         values = np.asarray([labels.get(value, value) for value in values.tolist()])
-    if task is None:
-        task = Task(column, tuple(sorted(set(values.tolist()))))
+    task = task or Task(column, tuple(sorted({*values[~missing(values)].tolist()})))
     expected = ", ".join(task.classes[:_CLASSES]) + (" ..." if task.classes[_CLASSES:] else "")
-    unknown = ~np.isin(values, task.classes)
-    table.refuse(column, unknown, f"holds no class of task {task.name!r}", f"expected one of {expected}")
+    unknown = ~np.isin(values, task.classes) & ~missing(values)
+    table.fault(column, unknown, f"holds no class of task {task.name!r}", f"expected one of {expected}")
     number = {name: index for index, name in enumerate(task.classes)}
     return np.asarray([number.get(value, 0) for value in values.tolist()], dtype=np.int64), task
 
 
 def splits(table: CsvTable, column: str) -> Array:
-    """Returns the split column (str [n]); every case is "train" if there is no such column.
-
-    Raises:
-        DataError: a cell is not train, val or test.
-    """
+    """Returns the split column (str [n]): "train" where there is no such column; a cell that is no split is a fault."""
     values = table.filled(column, "train")
-    if column not in table.columns:
-        return values
-    table.refuse(column, ~np.isin(values, SPLITS), "holds no split", f"expected one of {', '.join(SPLITS)}")
+    if column in table.columns:
+        wrong = ~np.isin(values, SPLITS) & ~missing(values)
+        table.fault(column, wrong, "holds no split", f"expected one of {', '.join(SPLITS)}")
     return values
 
 
-def _is_number(text: str, largest: float) -> bool:
+def missing(values: Array) -> NDArray[np.bool_]:
+    """Returns which cells (str [n]) are empty or say that the value is missing."""
+    return np.isin(np.char.lower(values), _EMPTY)
+
+
+def _is_number(text: str) -> bool:
     try:
-        return abs(float(text)) <= largest
+        return abs(float(text)) <= _LARGEST
     except ValueError:
         return False
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.images import decode
+from medtl_core.data.images import read_pictures
 from medtl_core.values import Array
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def square(image: Pixels, size: int) -> Pixels:
 def views_of(image: Path | str | Array, size: int, views: Sequence[str]) -> Pixels:
     """Returns the `VIEWS` named of an image as a square, uint8 [views, size, size, 3], in one contiguous array.
 
+    Those of a case of several pictures stand one picture behind the other.
+
     Raises:
         DataError: the image cannot be decoded.
 
@@ -47,8 +49,8 @@ def views_of(image: Path | str | Array, size: int, views: Sequence[str]) -> Pixe
         >>> views_of(image, 2, ("identity", "flip-h"))[:, 0, :, 0].tolist()
         [[0, 1], [1, 0]]
     """
-    picture = square(decode(image), size)
-    return np.stack([VIEWS[name](picture) for name in views])
+    pictures = (square(picture, size) for picture in read_pictures(image))
+    return np.stack([VIEWS[name](picture) for picture in pictures for name in views])
 
 
 def normalised(pixels: "Tensor", mean: Sequence[float], std: Sequence[float]) -> "Tensor":

@@ -1,9 +1,8 @@
 """The cases behind the features, for methods that look deeper than the agreed features."""
 
-import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
@@ -12,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.config import Settings
+from medtl_core.data.faults import Faults
 from medtl_core.data.images import content_key
+from medtl_core.errors import DataError
 from medtl_core.features.extract import FeatureSpec, extract, feature_spec, images_of
 from medtl_core.values import Examples, Features
-
-_LOG = logging.getLogger("medtl")
 
 
 @final
@@ -79,7 +78,7 @@ class Material:
         examples: n cases with a `path`, `image` or `table` column.
         settings: of the run.
         views: label-preserving views of the data set, from its catalog entry.
-        columns: number of columns of a table; 0 for images.
+        columns: names of a table's columns; none for images.
         modality: the catalog's word for what the images show, e.g. "chest X-ray".
         store: what was derived from the cases; hospitals of one process share one, and so one limit.
     """
@@ -87,7 +86,7 @@ class Material:
     examples: Examples
     settings: Settings
     views: tuple[str, ...]
-    columns: int = 0
+    columns: tuple[str, ...] = ()
     modality: str = "not stated"
     store: DerivedStore = field(default_factory=DerivedStore, repr=False, compare=False)
 
@@ -118,32 +117,42 @@ class Material:
         keys = None if alone else self.store.content_keys(images_of(self.examples))
         return extract(self.examples, spec, self.settings, keys=keys)
 
-    def readable(self) -> tuple["Material", Features]:
-        """Returns the cases whose features can be made, and these; any other case is left out, and the log says why.
+    def readable(self, faults: Faults, *, private: bool) -> tuple["Material", Features]:
+        """Returns the cases whose features can be made, and these; any other case is at fault.
 
-        Whether a case is left out depends on that case alone, for its features do. What is wrong with settings or
-        weights shows on a blank case, whoever the patients are.
+        Guarantee:
+            Unit: patient. Whether a case is left out depends on that case alone, for its features do. What is wrong
+            with settings or weights shows, under privacy, on a blank case first, whoever the patients are. Public:
+            nothing.
 
         Raises:
             ConfigError, WeightsError: see `feature_spec` and `extract`.
         """
-        blank = {"table": np.zeros((1, self.columns))} if self.columns else {"image": np.zeros((1, 32, 32), np.uint8)}
-        features = replace(self, examples=Examples({"label": np.zeros(1), **blank}, self.examples.task)).features()
-        rows, values = self._readable(np.arange(len(self)), features.values[:0])
-        return self.take(rows), replace(features, values=values)
-
-    def _readable(
-        self, rows: NDArray[np.int64], none: NDArray[np.float32]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The rows whose features can be made, and these; a half that fails is halved again."""
+        if "path" in self.examples.columns:
+            faults.place = lambda row: str(self.examples["path"][row])
+        if private:
+            image, table = np.zeros((1, 32, 32), np.uint8), np.zeros((1, len(self.columns)))
+            blank = Examples({"label": np.zeros(1), "image": image, "table": table}, self.examples.task)
+            replace(self, examples=blank).features()
+        caught = Exception if private else DataError
         try:
-            return rows, self.take(rows).features().values if len(rows) else none
-        except Exception as error:
+            return self, self.features()
+        except caught:
+            for row, error in self._at_fault(np.arange(len(self)), caught):
+                faults.case(row, str(error), "export it anew, or leave it out")
+        usable = self.take(faults.usable(len(self)))
+        return usable, usable.features()
+
+    def _at_fault(self, rows: NDArray[np.int64], caught: type[Exception]) -> Iterator[tuple[int, Exception]]:
+        """Every case whose features cannot be made, and why; a half that fails is halved again."""
+        try:
+            self.take(rows).features()
+        except caught as error:
             if len(rows) == 1:
-                _LOG.warning("a case cannot be read and is left out: %s", error)
-                return rows[:0], none
-        halves = [self._readable(part, none) for part in np.array_split(rows, 2)]
-        return np.concatenate([part for part, _ in halves]), np.concatenate([values for _, values in halves])
+                yield int(rows[0]), error
+                return
+            for half in np.array_split(rows, 2):
+                yield from self._at_fault(half, caught)
 
 
 def _size(entry: tuple[Any, ...]) -> int:

@@ -133,7 +133,7 @@ class JoinedSpec:
 Spec = FeatureSpec | JoinedSpec
 
 
-def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: int = 0) -> Spec:
+def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequence[str] = ()) -> Spec:
     """Returns what the settings mean for a data set, without running or importing torch.
 
     "rich" joins the backbone's middle taps by mean, standard deviation and centre mean over its views; "plain" is one
@@ -146,7 +146,7 @@ def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: int 
     Args:
         settings: `backbone`, `weights`, `features`, `image_size` and `views` are read.
         entry_views: label-preserving views of the data set, from its catalog entry.
-        columns: of the table, if `backbone` names one.
+        columns: names of the table's columns, in order, if `backbone` names one.
 
     Raises:
         ConfigError: a backbone, tap or view is unknown, or the images would be too small.
@@ -182,10 +182,10 @@ def _alone(settings: Settings, names: Sequence[str]) -> Iterator[Settings]:
         yield settings.replace(backbone=name, features=features, weights=_weights_of(name, settings))
 
 
-def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: int = 0) -> FeatureSpec:
+def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequence[str] = ()) -> FeatureSpec:
     """Returns `feature_spec` of a single backbone at a single size."""
     if settings.backbone == "table":
-        return FeatureSpec("table", "", ("table",), (2 * columns,), "mean", 0, (), (), (), _FIRST)
+        return FeatureSpec("table", "", ("table",), (2 * len(columns),), "mean", 0, (), (), (), _FIRST)
     backbone, (features, version) = find_backbone(settings.backbone), _versioned(settings.features)
     plain = features == "plain"
     usual = _PLAIN_SIZE if plain else _SIDE.get((version, backbone.arch), backbone.size)

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,13 @@ from medtl_core.errors import RunError
 from medtl_core.evaluation.result import Result
 from medtl_core.events import Events
 from medtl_core.run_folder import Run
+from medtl_core.store import write_json
 
 if TYPE_CHECKING:
     from flwr.clientapp import ClientApp
     from flwr.serverapp import ServerApp
 
+    from medtl_core.data.faults import Fault
     from medtl_core.federation.method import Method
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -88,7 +90,7 @@ def _repetition(
     """One seed, as on any other road: only the settings reach the apps, only the files come back."""
     from medtl_core.flower.grid import run_local
 
-    count = _hospitals(seeded)
+    count, faults = _hospitals(seeded)
     run_local(
         *apps,
         node_configs=[{"partition-id": index, "num-partitions": count} for index in range(count)],
@@ -97,14 +99,19 @@ def _repetition(
         wire=plan.wire,
         listener=lambda event: events.emit(**{"seed": seeded.seed, **event}),
     )
-    return Result.read(folder / "result.json")
+    result = Result.read(folder / "result.json")
+    if faults:  # the server does not know of them; in a simulation the files are this machine's own
+        notes = (*result.data.notes, *map("Left out: {}.".format, faults))
+        result = replace(result, data=replace(result.data, notes=notes))
+        write_json(folder / "result.json", result.as_dict())
+    return result
 
 
-def _hospitals(seeded: Settings) -> int:
-    """How many hospitals the partition gives; wrong or leaking data are refused here, before anything starts."""
+def _hospitals(seeded: Settings) -> "tuple[int, tuple[Fault, ...]]":
+    """How many hospitals the partition gives, and what cost cases; wrong or leaking data are refused at once."""
     from medtl_core.data.leak import check_leaks
     from medtl_core.data.shared import shared_parts, shared_source
 
     source, parts = shared_source(seeded), shared_parts(seeded)
     check_leaks(source.examples, parts.sides())
-    return len(parts.sites)
+    return len(parts.sites), (*source.faults, *parts.faults)

@@ -30,17 +30,21 @@ Reply = tuple[dict[str, Any], list[NDArray[np.uint8]]]
 
 
 def kind_of(path: Path) -> str:
-    """Returns "volumes" for a NIfTI file, "dicom" for a DICOM file or a folder, "" for anything else; by name and mark."""
+    """Returns "volumes" for a NIfTI file, "dicom" for a DICOM file or a folder, "" for others; by name and mark."""
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")) and path.is_file():
         return "volumes"
     if path.is_dir() or (name.endswith((".dcm", ".dicom", ".ima")) and path.is_file()):
         return "dicom"
     try:
-        with path.open("rb") as file:
-            return "dicom" if path.is_file() and file.read(132)[128:] == b"DICM" else ""
+        return "dicom" if path.is_file() and _starts(path)[128:] == b"DICM" else ""
     except OSError:
         return ""
+
+
+def _starts(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(132)
 
 
 @final

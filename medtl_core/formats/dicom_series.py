@@ -155,6 +155,11 @@ def ordered(slices: Sequence[Slice]) -> list[Slice]:
             raise DataError(
                 f"{one.path.name}: a slice of another orientation than the others in its series; leave one kind out"
             )
+    return _stacked(slices)
+
+
+def _stacked(slices: Sequence[Slice]) -> list[Slice]:
+    """Slices of one size and orientation by position, none missing and none twice."""
     slices = sorted(slices, key=lambda one: one.depth)
     steps = np.diff([one.depth for one in slices])
     usual = float(np.median(steps))

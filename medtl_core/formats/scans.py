@@ -4,13 +4,13 @@ A case is one file, or a folder with the slices of one series. Files are decoded
 """
 
 import hmac
-import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from medtl_core.backbones.zoo import own_folder
 from medtl_core.data.faults import Faults
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.table import encode, missing, read_csv, read_header, require, splits
@@ -56,7 +56,7 @@ class Scans(Reader):
         roots = class_roots(path)
         found = [(case, split) for split, root in roots.items() for case in _cases(root)]
         words = [case.parent.name for case, _ in found]
-        task = task or Task(path.name, tuple(sorted({word for word, (_, split) in zip(words, found) if split == "train"})))
+        task = task or Task(path.name, tuple(sorted({case.parent.name for case, split in found if split == "train"})))
         faults.place = lambda row: str(found[row][0].relative_to(path))
         unknown = [row for row, word in enumerate(words) if word not in task.classes]
         faults.case(unknown, "the scan lies in no folder of a class", f"expected one of {', '.join(task.classes)}")
@@ -66,21 +66,18 @@ class Scans(Reader):
             "label": np.asarray([task.classes.index(word) if word in task.classes else 0 for word in words], np.int64),
             "path": np.asarray([str(case) for case, _ in found], np.str_),
             "split": np.asarray([split for _, split in found], np.str_),
-            "patient": patients or np.asarray([str(case.relative_to(path)) for case, _ in found], np.str_),
+            "patient": np.asarray(patients or [str(case.relative_to(path)) for case, _ in found], np.str_),
             "site": np.full(len(found), "site"),
         }
         facts = Facts() if patients else Facts(notes=(NO_PATIENTS,), has_patients=False)
         return Examples(columns, task), facts
 
 
-def _cases(root: Path) -> Iterator[Path]:
+def _cases(root: Path) -> list[Path]:
     """Files and folders of series in the folders of classes."""
-    for file in files_below(root):
-        if len(file.relative_to(root).parts) <= 2:
-            yield file
-    for place in sorted(root.glob("*/*/")):
-        if not place.name.startswith("."):
-            yield place
+    files = [file for file in files_below(root) if len(file.relative_to(root).parts) <= 2]
+    folders = [place for place in root.glob("*/*/") if not place.name.startswith(".")]
+    return sorted([*files, *folders])
 
 
 def _first(case: Path) -> Path:
@@ -135,7 +132,8 @@ def _patients(ids: Sequence[str], path: Path, faults: Faults) -> list[str]:
     """Whose cases are, by the ids in their headers; none where no header says. One that does not is then at fault."""
     if not any(ids):
         return []
-    faults.case([row for row, one in enumerate(ids) if not one], "the header holds no patient id", "state it in a manifest")
+    lacking = [row for row, one in enumerate(ids) if not one]
+    faults.case(lacking, "the header holds no patient id, or is refused", "state all ids in a manifest")
     key = kept_key(_hospital(path) / PATIENTS_KEY, "key of patients")
     return ["patient-" + hmac.digest(key, one.encode(), "sha256").hex()[:16] for one in ids]
 
@@ -143,8 +141,7 @@ def _patients(ids: Sequence[str], path: Path, faults: Faults) -> list[str]:
 def _hospital(path: Path) -> Path:
     """The folder of the hospital that data lie in, else the user's own."""
     within = next((place for place in path.absolute().parents if is_deployed(place)), None)
-    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return within or Path(os.environ.get("MEDTL_HOME") or f"{data}/medtl").expanduser()
+    return within or own_folder().parent
 
 
 READERS = (Scans("dicom"), Scans("volumes"))

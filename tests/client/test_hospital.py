@@ -256,8 +256,8 @@ def test_under_privacy_a_run_that_names_a_place_here_is_refused(folder: Path, or
 
 
 def test_a_run_of_another_protocol_is_refused_with_both_versions(folder: Path) -> None:
-    with pytest.raises(RuntimeError, match=f"speaks protocol-2, this site {PROTOCOL_MARK}"):
-        asked(folder, "protocol-2")
+    with pytest.raises(RuntimeError, match=f"speaks protocol-1, this site {PROTOCOL_MARK}"):
+        asked(folder, "protocol-1")
     with pytest.raises(RuntimeError, match=f"no protocol that is known, this site {PROTOCOL_MARK}"):
         asked(folder, "<script>")
     with pytest.raises(RuntimeError, match="PrivacyError"):

@@ -115,7 +115,7 @@ def test_a_picture_that_cannot_be_read_costs_its_own_case_only(
     assert gone.name in caplog.text and broken.name in caplog.text
     kept.unlink()
     nobody = open_site(private, node).data
-    assert nobody.values.shape == (0, 80) and not len(nobody.label)
+    assert nobody.values.shape == (0, 120) and not len(nobody.label)
 
 
 def test_nothing_is_held_out_but_what_a_row_says(hospital, private: Settings, tmp_path: Path) -> None:

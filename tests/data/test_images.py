@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from medtl_core.data import images
+from medtl_core.data.faults import Faults
 from medtl_core.data.images import check_images, content_key, decode
 from medtl_core.errors import DataError
 from medtl_core.values import Examples, Task
@@ -120,14 +121,13 @@ def test_check_images_names_all_faults_at_once_and_keeps_the_others(tmp_path: Pa
     (tmp_path / "bad.png").write_text("x")
     paths = np.array([str(path) for path in (tmp_path / "bad.png", good, tmp_path / "gone.png")])
     given = Examples({"label": np.arange(3), "path": paths}, Task("t", ("x", "y", "z")))
-    kept, faults = check_images(given)
-    assert kept["label"].tolist() == [1] and len(faults) == 2
-    assert faults[0].startswith("case 1, ") and "gone.png" in faults[1]
+    faults = Faults()
+    check_images(given, range(3), faults)
+    assert faults.rows.tolist() == [0, 2] and faults.usable(3).tolist() == [1]
+    assert [fault.places for fault in faults.causes] == [("case 1",), ("case 3",)]
     table = Examples({"label": np.zeros(1, dtype=np.int64), "table": np.zeros((1, 2))}, Task("t", ("x",)))
-    for fine in (kept, table):
-        assert check_images(fine) == (fine, ())
-    with pytest.raises(DataError, match="none of the 1 images"):
-        check_images(given.take(np.array([0])))
+    check_images(table, range(1), none := Faults())
+    assert none.causes == ()
 
 
 def test_content_key_depends_on_bytes_and_shape_only(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import pytest
 from PIL import Image
 
 from medtl_core.config import Settings
-from medtl_core.data import arrays
+from medtl_core.data.faults import Faults
 from medtl_core.data.images import check_images, decode
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.partition import partition
 from medtl_core.data.source import open_source, phantom_patients
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError
+from medtl_core.formats import arrays
 from tests.manifest import write_manifest
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -63,7 +64,7 @@ def test_a_thousand_hospitals_are_sized_without_drawing() -> None:
         (".", "phantom", DataError, r"does not hold phantom: expected manifest.csv"),
         (".", "ham10000_sites", DataError, r"does not hold ham10000_sites: expected manifest.csv or metadata.csv"),
         (".", "", DataError, "no known data set"),
-        ("notes.txt", "", DataError, "neither a folder"),
+        ("notes.txt", "", DataError, "no known data set"),
     ],
 )
 def test_what_is_not_named_or_not_there_is_refused(
@@ -89,18 +90,21 @@ def test_a_manifest_of_a_named_set_takes_its_classes_and_views(tmp_path: Path) -
 
 def test_an_own_manifest_states_its_views_in_task_json_and_a_table_is_read_as_one(tmp_path: Path) -> None:
     (tmp_path / "manifest.csv").write_text("path,label,patient_id\na.png,x,1\n")
+    picture(tmp_path / "a.png")
     assert opened(tmp_path).entry.views == ("identity",)
     (tmp_path / "task.json").write_text('{"name": "t", "classes": ["x", "y"], "views": ["identity", "flip-h"]}')
     source = opened(tmp_path)
     assert source.entry.views == ("identity", "flip-h") and source.entry.task.classes == ("x", "y")
     (tmp_path / "manifest.csv").write_text("label,patient_id,age\nx,1,40\ny,2,\n")
-    assert opened(tmp_path, backbone="table").examples["table"].shape == (2, 1)
+    for backbone in ("table", "lite0"):  # the header says what it is
+        assert opened(tmp_path, backbone=backbone).examples["table"].shape == (2, 1)
     with pytest.raises(DataError, match="'path' is missing"):
-        opened(tmp_path)
+        opened(tmp_path, backbone="lite0+table")
 
 
 def test_without_a_test_split_the_same_quarter_of_every_site_is_held_out(tmp_path: Path) -> None:
-    rows = [f"{i}.png,{'xy'[i % 2]},{i // 2 if i < 40 else i},{'ab'[i >= 40]}" for i in range(80)]
+    picture(tmp_path / "0.png")
+    rows = [f"0.png,{'xy'[i % 2]},{i // 2 if i < 40 else i},{'ab'[i >= 40]}" for i in range(80)]
     (tmp_path / "manifest.csv").write_text("path,label,patient_id,site\n" + "\n".join(rows) + "\n")
     first, second = (opened(tmp_path, seed=seed).examples for seed in (0, 1))
     assert (first["split"] == second["split"]).all()
@@ -123,7 +127,8 @@ def test_class_folders_with_and_without_splits(tmp_path: Path) -> None:
     assert source.examples["patient"].tolist()[0] == str(Path("train") / "fit" / "0.png")
     plain = opened(tmp_path / "plain")
     assert plain.examples["label"].tolist() == [0, 0, 1, 1] and len(np.unique(plain.examples["patient"])) == 4
-    assert check_images(plain.examples)[1] == ()
+    check_images(plain.examples, range(4), faults := Faults())
+    assert faults.causes == ()
 
 
 def test_bad_class_folders_are_refused(tmp_path: Path) -> None:
@@ -131,7 +136,11 @@ def test_bad_class_folders_are_refused(tmp_path: Path) -> None:
         picture(tmp_path / name / "0.png")
     (tmp_path / "c" / "two").mkdir()
     (tmp_path / "c" / "two" / "scan.dcm").touch()
-    wanted = {"a": "'norml' is not known; did you mean 'normal'", "b": "no train", "c": r"two holds no image.*\.dcm"}
+    wanted = {
+        "a": r"lies in no folder of a class.* test/norml/0.png; did you mean 'normal'",
+        "b": "no train",
+        "c": r"no image .* two/scan.dcm; convert it; its name ends in '\.dcm'",
+    }
     for name, words in wanted.items():
         with pytest.raises(DataError, match=words):
             opened(tmp_path / name)
@@ -151,7 +160,7 @@ def test_medmnist_by_folder_file_and_name(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"val_labels": np.array([[0, 1], [1, 1]])}, "several labels"),
-        ({"val_labels": np.array([0, 7])}, "first in case 8"),
+        ({"val_labels": np.array([7, -1])}, "no class of task .* in case 7, case 8;"),
         ({"val_labels": np.array([0.5, 1])}, "class numbers are needed"),
         ({"val_labels": np.array([0])}, "do not match"),
         ({"val_images": np.zeros((2, 5, 5), dtype=np.uint8)}, "different shapes"),

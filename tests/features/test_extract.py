@@ -109,12 +109,12 @@ def test_sizes_and_a_table_stand_beside_the_images() -> None:
     table = np.array([[1.5, np.nan], [-2.0, 4.0]])
     known = Examples({**examples.columns, "table": table}, examples.task)
     beside = SMALL.replace(backbone="random:lite0+table")
-    found = extract(known, feature_spec(beside, VIEWS, 2), beside)
+    found = extract(known, feature_spec(beside, VIEWS, ("a", "b")), beside)
     np.testing.assert_array_equal(found.values[:, :-4], apart[0])
     assert found.values[:, -4:].tolist() == [[1.5, 0.0, 0.0, 1.0], [-2.0, 0.0, 4.0, 0.0]]
     assert found.groups[-1][0] == "table:table"
     with pytest.raises(DataError, match="not a table"):
-        extract(examples, feature_spec(beside, VIEWS, 2), beside)
+        extract(examples, feature_spec(beside, VIEWS, ("a", "b")), beside)
 
 
 def test_features_of_version_2_are_those_without_the_centre() -> None:
@@ -213,7 +213,7 @@ def test_a_broken_image_costs_only_its_own_chunk(
 
 
 def table_spec(columns: int) -> FeatureSpec:
-    return feature_spec(Settings(backbone="table"), (), columns)
+    return feature_spec(Settings(backbone="table"), (), list("abcd")[:columns])
 
 
 def test_a_table_becomes_its_values_and_their_gaps() -> None:

@@ -1,5 +1,6 @@
 """Invented DICOM files and NIfTI volumes."""
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 Pixels = NDArray[Any]
 
@@ -17,9 +18,9 @@ def dataset(pixels: Pixels, photometric: str = "MONOCHROME2", bits: int = 0, **t
     made = Dataset()
     made.file_meta = FileMetaDataset()
     made.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made.SOPClassUID, made.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid(entropy_srcs=[str(tags)])
-    made.SeriesInstanceUID, made.Modality = "1.2.3", "OT"
     made.set_pixel_data(pixels, photometric, bits or 8 * pixels.dtype.itemsize)
+    made.SOPClassUID, made.SOPInstanceUID = SecondaryCaptureImageStorage, f"1.2.{zlib.crc32(str(tags).encode())}"
+    made.SeriesInstanceUID, made.Modality = "1.2.3", "OT"
     for name, value in tags.items():
         setattr(made, name, value)
     return made

@@ -41,4 +41,4 @@ def material(sites: list[str]) -> Material:
         "label": np.zeros(count, np.int64), "patient": np.arange(count).astype(str), "site": np.array(sites),
         "split": np.full(count, "test"), "table": np.zeros((count, 1)),
     }  # fmt: skip
-    return Material(Examples(columns, Task("t", PROBLEM.classes)), Settings(backbone="table"), (), 1)
+    return Material(Examples(columns, Task("t", PROBLEM.classes)), Settings(backbone="table"), (), ("x",))

@@ -60,7 +60,7 @@ def test_corrupted_cases_are_the_same_cases_with_other_images() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 40, 36, 3), dtype=np.uint8)
     examples = Examples({"label": np.arange(3) % 2, "patient": np.arange(3), "image": images}, Task("t", ("x", "y")))
     chosen = Settings(backbone="random:squeezenet1_1", features="plain", image_size=32)
-    cases = Material(examples, chosen, ("identity",), 0, "dermoscopy")
+    cases = Material(examples, chosen, ("identity",), (), "dermoscopy")
     assert corrupted(cases, CLEAN, seed=0) is cases
     made = corrupted(cases, ("gaussian-noise", 3), seed=0)
     assert made.examples["patient"].tolist() == [0, 1, 2] and made.settings == chosen.replace(cache="off")

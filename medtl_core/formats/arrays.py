@@ -1,6 +1,5 @@
 """Image sets kept in one .npz file: MedMNIST's layout, and images with labels and patients."""
 
-import logging
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.data.table import SPLITS, USABLE
+from medtl_core.data.faults import Faults
+from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
+from medtl_core.data.table import SPLITS
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Examples, Task
 
@@ -17,65 +18,63 @@ MAX_BYTES = 4 << 30
 #: So is one that declares more than this and unpacks to over ten times its size, as images do not.
 MAX_SHRUNK_BYTES = 1 << 30
 
-_LOG = logging.getLogger("medtl")
 _MEDMNIST = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "labels"))
 
 
-def read_medmnist(path: Path, task: Task | None = None, *, lenient: bool = False) -> Examples:
-    """Returns the cases of a MedMNIST 2-D file; every image counts as one patient, for no ids are published.
+class MedMnist(Reader):
+    """One .npz file as MedMNIST has it; every image counts as one patient, for no ids are published.
 
-    Without a task, classes are called by their numbers. A lenient reader marks usable cases, see `read_manifest`.
-
-    Raises:
-        DataError: the file is damaged, too large, three-dimensional, or has several labels an image.
+    Without a task, classes are called by their numbers.
     """
-    arrays = _load(path, _MEDMNIST)
-    label = np.concatenate([_labels(path, arrays[f"{split}_labels"]) for split in SPLITS])
-    if task is None:
-        task = Task(path.stem, tuple(str(number) for number in range(int(label.max(initial=0)) + 1)))
-    shapes = {arrays[f"{split}_images"].shape[1:] for split in SPLITS}
-    if len(shapes) > 1:
-        raise DataError(f"{path}: the splits hold images of different shapes {sorted(shapes)}")
-    images = _images(path, np.concatenate([arrays[f"{split}_images"] for split in SPLITS]))
-    counts = [len(arrays[f"{split}_images"]) for split in SPLITS]
-    patient = np.asarray([f"image-{number}" for number in range(len(images))])
-    return _examples(path, task, images, label, (patient, np.repeat(np.asarray(SPLITS), counts)), lenient)
+
+    name = "arrays"
+
+    def matches(self, path: Path) -> bool:
+        """See `Reader`."""
+        return path.suffix.lower() == ".npz" and path.is_file()
+
+    def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
+        """See `Reader`; three-dimensional images, and several labels an image, are refused."""
+        arrays = _load(path, _MEDMNIST)
+        label = np.concatenate([_labels(path, arrays[f"{split}_labels"]) for split in SPLITS])
+        if task is None:
+            task = Task(path.stem, tuple(str(number) for number in range(int(label.max(initial=0)) + 1)))
+        shapes = {arrays[f"{split}_images"].shape[1:] for split in SPLITS}
+        if len(shapes) > 1:
+            raise DataError(f"{path}: the splits hold images of different shapes {sorted(shapes)}")
+        images = _images(path, np.concatenate([arrays[f"{split}_images"] for split in SPLITS]))
+        counts = [len(arrays[f"{split}_images"]) for split in SPLITS]
+        patient = np.asarray([f"image-{number}" for number in range(len(images))])
+        columns = {"label": label, "patient": patient, "split": np.repeat(np.asarray(SPLITS), counts), "image": images}
+        return _examples(path, task, columns, faults), Facts(notes=(NO_PATIENTS,), has_patients=False)
 
 
-def read_arrays(path: Path, task: Task, *, lenient: bool = False) -> Examples:
+def read_arrays(path: Path, task: Task, faults: Faults) -> Examples:
     """Returns the cases of a file with images [n, h, w(, c)], labels [n], patient [n] and is_test [n].
-
-    A lenient reader marks usable cases, see `read_manifest`.
 
     Raises:
         DataError: the file is damaged, too large, or its arrays do not fit together.
     """
     arrays = _load(path, ("images", "labels", "patient", "is_test"))
-    split = np.where(arrays["is_test"].astype(bool), "test", "train")
-    images, label = _images(path, arrays["images"]), _labels(path, arrays["labels"])
-    return _examples(path, task, images, label, (arrays["patient"].astype(str), split), lenient)
+    columns = {
+        "label": _labels(path, arrays["labels"]),
+        "patient": arrays["patient"].astype(str),
+        "split": np.where(arrays["is_test"].astype(bool), "test", "train"),
+        "image": _images(path, arrays["images"]),
+    }
+    return _examples(path, task, columns, faults)
 
 
-def _examples(
-    path: Path, task: Task, images: Array, label: Array, known: tuple[Array, Array], lenient: bool
-) -> Examples:
-    patient, split = known
-    if not len(images) == len(label) == len(patient) == len(split):
-        raise DataError(f"{path}: {len(images)} images, {len(label)} labels and {len(patient)} patients do not match")
-    if not len(images) and not lenient:
-        raise DataError(f"{path} holds no image")
+def _examples(path: Path, task: Task, columns: Mapping[str, Array], faults: Faults) -> Examples:
+    label = columns["label"]
+    if len({len(column) for column in columns.values()}) > 1:
+        lengths = ", ".join(f"{len(column)} of {name}" for name, column in columns.items())
+        raise DataError(f"{path}: arrays of other lengths do not match: {lengths}")
     wrong = (label < 0) | (label >= len(task.classes))
-    if wrong.any():
-        text = (
-            f"{path}: the label is no class of task {task.name!r} (0..{len(task.classes) - 1}) in {int(wrong.sum())} "
-            f"cases, first in case {int(np.flatnonzero(wrong)[0]) + 1}"
-        )
-        if not lenient:
-            raise DataError(text)
-        _LOG.warning("%s; left out", text)
+    cause = f"{path.name}: the label is no class of task {task.name!r}"
+    faults.case(np.flatnonzero(wrong), cause, f"expected 0..{len(task.classes) - 1}")
     site = np.full(len(label), path.stem.split("_")[0])
-    columns = {"label": label, "patient": patient, "site": site, "split": split, "image": images}
-    return Examples(columns | ({USABLE: ~wrong} if lenient else {}), task)
+    return Examples({**columns, "label": np.where(wrong, 0, label), "site": site}, task)
 
 
 def _images(path: Path, images: Array) -> Array:
@@ -127,3 +126,6 @@ def _header_bytes(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> int:
             raise ValueError(f"unknown array format {version}")
         shape, _, dtype = read[version](stream)
     return int(np.prod(shape, dtype=np.float64)) * int(dtype.itemsize)
+
+
+READERS = (MedMnist(),)

@@ -1,0 +1,89 @@
+"""What is wrong with single cases: collected while data are read, and settled in one place.
+
+Reading goes on past a bad case, so that all are known at once. A file that cannot be read as a whole is a `DataError`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.errors import DataError
+
+#: A larger share of cases at fault than this refuses the data: then the file is wrong, and not single cases.
+LIMIT = 0.1
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One cause, and the cases that it costs.
+
+    Attributes:
+        cause: a sentence that quotes no cell of a patient's.
+        remedy: what a person can do about it.
+        places: of each case: "row 7" as an editor numbers the lines of a file, or a file's name.
+    """
+
+    cause: str
+    remedy: str
+    places: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = f" and {len(self.places) - _SHOWN} more" if len(self.places) > _SHOWN else ""
+        return f"{self.cause} in {', '.join(self.places[:_SHOWN])}{more}; {self.remedy}"
+
+
+@final
+class Faults:
+    """What was found wrong with single cases, by cause.
+
+    Guarantee:
+        Unit: patient. Whether a case is at fault is for its reader to say by that case alone. Texts may name places:
+        they stay in the building.
+    """
+
+    def __init__(self) -> None:
+        #: What a reader calls the case of a row; it sets this before it names any.
+        self.place: Callable[[int], str] = lambda row: f"case {row + 1}"
+        self._rows: dict[tuple[str, str], dict[int, str]] = {}
+
+    def case(self, rows: int | Iterable[int], cause: str, remedy: str) -> None:
+        """Notes that the cases of these rows (positions in the `Examples` that are read) cannot be used."""
+        named = {int(row): self.place(int(row)) for row in np.atleast_1d(np.asarray(rows))}
+        if named:
+            self._rows.setdefault((cause, remedy), {}).update(named)
+
+    def add(self, other: "Faults") -> None:
+        """Notes all that another one holds."""
+        for cause, rows in other._rows.items():
+            self._rows.setdefault(cause, {}).update(rows)
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """The rows at fault, int64 [m], each once."""
+        return np.asarray(sorted({row for rows in self._rows.values() for row in rows}), dtype=np.int64)
+
+    @property
+    def causes(self) -> tuple[Fault, ...]:
+        """Every cause with the places of its cases, in the order of reading."""
+        return tuple(Fault(*key, tuple(rows[row] for row in sorted(rows))) for key, rows in self._rows.items())
+
+    def usable(self, count: int) -> NDArray[np.int64]:
+        """Returns which of `count` cases are left, int64 [m]."""
+        return np.setdiff1d(np.arange(count), self.rows)
+
+    def check(self, where: str, count: int) -> None:
+        """Refuses data of `count` cases of which too many are at fault.
+
+        Raises:
+            DataError: more than `LIMIT` of them are; the first cause is named.
+        """
+        bad = len(self.rows)
+        if bad > LIMIT * count:
+            first, *others = self.causes
+            more = f" ({len(others)} more causes: medtl data check names all)" if others else ""
+            raise DataError(f"{where}: {bad} of {count} cases cannot be used, more than {LIMIT:.0%}: {first}{more}")

@@ -1,0 +1,105 @@
+"""A folder with one sub-folder a class, optionally below train, val and test."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from medtl_core.data.faults import Faults
+from medtl_core.data.images import SUFFIXES
+from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
+from medtl_core.data.table import SPLITS
+from medtl_core.errors import DataError, did_you_mean
+from medtl_core.values import Examples, Task
+
+#: What else people call the folders of a split.
+_ALSO = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test", "tests": "test"}
+#: What lies beside images and is no case.
+_BESIDE = (".txt", ".md", ".csv", ".json", ".toml", ".xml", ".html", ".pdf", ".db", ".ini", ".log")
+
+
+class ClassFolders(Reader):
+    """CLASS/*.png or SPLIT/CLASS/*.png, split being train, val or test.
+
+    Nothing says whose image it is, so every file counts as one patient, and all are one site. Give a `manifest.csv`
+    where a patient has several images.
+    """
+
+    name = "folders"
+
+    def matches(self, path: Path) -> bool:
+        """See `Reader`."""
+        return path.is_dir() and bool(_folders(path))
+
+    def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
+        """See `Reader`; the classes found are those of train where there are splits."""
+        roots = class_roots(path)
+        task = task or Task(path.name, tuple(_folders(roots["train"])))
+        files = [(file, split) for split, root in roots.items() for file in files_below(root)]
+        inner = [file.relative_to(roots[split]).parts for file, split in files]
+        faults.place = lambda row: str(files[row][0].relative_to(path))
+        for row, ((file, _), parts) in enumerate(zip(files, inner, strict=True)):
+            if parts[0] not in task.classes or len(parts) != 2:
+                hint = did_you_mean(parts[0], task.classes) if len(parts) > 1 else "move it into its class's folder"
+                faults.case(row, "the image lies in no folder of a class, or deeper", hint)
+            elif not file.is_file():
+                faults.case(row, "the file is a link to nothing", "mount or fetch what it names")
+            elif file.suffix.lower() not in SUFFIXES:
+                faults.case(row, f"no image ({', '.join(SUFFIXES)})", f"convert it; its name ends in {file.suffix!r}")
+        label = [task.classes.index(parts[0]) if parts[0] in task.classes else 0 for parts in inner]
+        columns = {
+            "label": np.asarray(label, dtype=np.int64),
+            "path": np.asarray([str(file) for file, _ in files], dtype=np.str_),
+            "split": np.asarray([split for _, split in files], dtype=np.str_),
+            "patient": np.asarray([str(file.relative_to(path)) for file, _ in files], dtype=np.str_),
+            "site": np.full(len(files), "site"),
+        }
+        return Examples(columns, task), Facts(notes=(NO_PATIENTS,), has_patients=False)
+
+
+def class_roots(folder: Path) -> dict[str, Path]:
+    """Returns the folder that holds the classes of each split, all under "train" where there are no splits.
+
+    Raises:
+        DataError: a folder's name is near to a split's, train is missing, or there is no folder of a class.
+    """
+    names = _folders(folder)
+    splits = [name for name in SPLITS if name in names]
+    near = [name for name in names if name not in SPLITS and _ALSO.get(name.lower(), name.lower()) in SPLITS]
+    if near or (splits and set(names) - {*splits}):
+        strange = (near or sorted(set(names) - {*splits}))[0]
+        meant = _ALSO.get(strange.lower(), strange.lower())
+        hint = f"rename it to {meant!r}" if meant in SPLITS else did_you_mean(strange, SPLITS)
+        raise DataError(f"{folder}: the folder {strange!r} is no split (train, val, test); {hint}")
+    if splits and "train" not in splits:
+        raise DataError(f"{folder} has {', '.join(splits)} but no train folder")
+    roots = {name: folder / name for name in splits} or {"train": folder}
+    if not _folders(roots["train"]):
+        raise DataError(f"{roots['train']} holds no folder of a class")
+    return roots
+
+
+def _folders(root: Path) -> list[str]:
+    """The names of the folders in one, sorted; a link to nothing is refused, for it may be one."""
+    places = sorted(place for place in root.iterdir() if not _hidden(place.name))
+    for place in places:
+        if not place.exists() and not place.suffix:
+            raise DataError(f"{place} is a link to nothing; mount or fetch what it names")
+    return [place.name for place in places if place.is_dir()]
+
+
+def files_below(root: Path) -> Iterator[Path]:
+    """Yields every file below a folder, in order, but what usually lies beside images."""
+    for place, folders, names in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if not _hidden(name))
+        for name in sorted(names):
+            if not _hidden(name) and Path(name).suffix.lower() not in _BESIDE:
+                yield Path(place) / name
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__"))
+
+
+READERS = (ClassFolders(),)

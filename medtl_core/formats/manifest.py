@@ -1,0 +1,100 @@
+"""The project's own format: a CSV file, or a folder with `manifest.csv`, with images or with measurements.
+
+A manifest of images has the columns path, label, patient_id and, optionally, site and split, then any further columns.
+A table has the same but for path, and its further columns are measurements. Names are never guessed.
+"""
+
+import re
+import unicodedata
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.data.faults import Faults
+from medtl_core.data.images import is_file, is_file_name
+from medtl_core.data.readers import Facts, Reader
+from medtl_core.data.table import CsvTable, encode, missing, read_csv, read_header, require, splits
+from medtl_core.data.task import MANIFEST
+from medtl_core.errors import DataError
+from medtl_core.values import Array, Examples, Task
+
+_NEEDED = ("path", "label", "patient_id")
+_OPTIONAL = ("site", "split")
+#: What else people call the column `path`: then it is no table that lacks it.
+_PATHS = ("path", "filepath", "file", "filename", "image", "imagepath", "imagefile", "imageid", "img", "picture")
+
+
+class Manifest(Reader):
+    """A CSV of cases.
+
+    Attributes:
+        images: whether the column `path` names an image of each case.
+        numbers: whether the further columns are measurements; else they are kept as text.
+    """
+
+    def __init__(self, name: str, *, images: bool, numbers: bool) -> None:
+        self.name, self.images, self.numbers = name, images, numbers
+
+    def matches(self, path: Path) -> bool:
+        """See `Reader`: measurements beside images must be asked for."""
+        file = _file(path)
+        if not file.is_file() or file.suffix.lower() != ".csv":
+            return False
+        names = [re.sub("[^a-z]", "", name.lower()) for name in read_header(file)]
+        images = any(name in _PATHS for name in names) or {*names} <= {"label", "patientid", *_OPTIONAL}
+        return self.images != self.numbers and self.images == images
+
+    def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
+        """See `Reader`."""
+        table = read_csv(_file(path), faults)
+        needed = _NEEDED if self.images else _NEEDED[1:]
+        require(table, needed, _OPTIONAL)
+        columns: dict[str, Array] = {
+            "patient": table.filled("patient_id"),
+            "site": np.asarray([unicodedata.normalize("NFC", name) for name in table.filled("site", "site").tolist()]),
+            "split": splits(table, "split"),
+        }
+        columns["label"], task = encode(table, "label", task)
+        if self.images:
+            columns["path"] = image_files(table, "path", _file(path).parent)
+        free = table.others({*_NEEDED, *_OPTIONAL})
+        if self.numbers:
+            return Examples({**columns, "table": _measurements(table, free)}, task), Facts(columns=tuple(free))
+        clash = sorted(({"patient", "image", "table"} | columns.keys()) & free.keys())
+        if clash:
+            raise DataError(
+                f"{table.name}: the column name {clash[0]!r} is reserved; rename it (patients: 'patient_id')"
+            )
+        return Examples({**columns, **free}, task), Facts()
+
+
+def image_files(table: CsvTable, column: str, folder: Path, pattern: str = "{}") -> Array:
+    """Returns the files (str [n]) that a column names by a pattern; one that is not there is a fault."""
+    names = table.filled(column)
+    files = [str(folder / pattern.format(name)) for name in names.tolist()]
+    gone = np.asarray([not (is_file(file) or Path(file).is_dir()) for file in files], dtype=bool) & ~missing(names)
+    line = table.faults.place
+    table.faults.place = lambda row: f"{line(row)} ({names[row]})" if is_file_name(names[row]) else line(row)
+    table.fault(column, gone, "names no file that is there", "a name below the folder of the CSV file is expected")
+    table.faults.place = line
+    return np.asarray(files, dtype=np.str_)
+
+
+def _file(path: Path) -> Path:
+    return path / MANIFEST if path.is_dir() else path
+
+
+def _measurements(table: CsvTable, names: Collection[str]) -> NDArray[np.float64]:
+    """The columns that are measurements, float64 [n, columns]."""
+    if not names:
+        raise DataError(f"{table.name}: no column of measurements beside {', '.join(table.columns)}")
+    return np.stack([table.numbers(name) for name in names], axis=1)
+
+
+READERS = (
+    Manifest("table", images=False, numbers=True),
+    Manifest("images", images=True, numbers=False),
+    Manifest("images+table", images=True, numbers=True),
+)
