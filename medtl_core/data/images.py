@@ -115,7 +115,7 @@ def images_of(examples: Examples) -> Array | None:
 
 
 def content_key(image: Path | str | Array) -> str:
-    """Returns the SHA-256 hex digest of a file's bytes, of all files' in a folder, or of an array's type, shape and bytes.
+    """Returns the SHA-256 hex digest of a file's bytes, of a folder's files', or of an array's type, shape and bytes.
 
     Raises:
         DataError: the file cannot be read.

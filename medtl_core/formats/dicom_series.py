@@ -26,7 +26,7 @@ from medtl_core.values import Array
 VOLUMES = ("CT", "MR", "PT")
 #: Files of one folder.
 _MOST = 4096
-#: Two slices whose distance is more than this many times the usual one lack a slice between them.
+#: Two slices whose distance is more than this many times the least one lack a slice between them.
 _GAP = 1.5
 
 
@@ -162,13 +162,12 @@ def _stacked(slices: Sequence[Slice]) -> list[Slice]:
     """Slices of one size and orientation by position, none missing and none twice."""
     slices = sorted(slices, key=lambda one: one.depth)
     steps = np.diff([one.depth for one in slices])
-    usual = float(np.median(steps))
-    if (steps < 1e-3).any() or usual <= 0:
+    if steps.min() < 1e-3:
         twice = slices[int(np.argmin(steps)) + 1]
         raise DataError(
             f"{twice.path.name}: two slices lie at one place; export one echo, phase or reconstruction alone"
         )
-    if (steps > _GAP * usual).any():
+    if steps.max() > _GAP * steps.min():
         before = slices[int(np.argmax(steps))]
         raise DataError(
             f"{before.path.name}: a slice is missing after this one ({len(slices)} there); export the series again"

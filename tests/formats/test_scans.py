@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
-from medtl_core.data.images import content_key, read_pictures
+from medtl_core.data.images import check_images, content_key, read_pictures
 from medtl_core.data.source import Source, open_source
 from medtl_core.data.views import views_of
 from medtl_core.errors import DataError
-from tests.formats.dicom_made import ct_series, dicom, nifti
+from tests.formats.dicom_made import ct_series, dataset, dicom, nifti
 
 REMOVED = {"PatientIdentityRemoved": "YES"}
 
@@ -97,3 +98,66 @@ def test_class_folders_of_volumes(tmp_path: Path) -> None:
     source = opened(tmp_path)
     assert source.examples["label"].tolist() == [0, 1]
     assert not source.has_patients
+
+
+#: What a patient is called in each test below: a name, a number, a date.
+PLANTED = ("QUENBY", "884422", "19310713")
+
+
+def _planted(folder: Path, count: int) -> None:
+    """Class folders whose every text-bearing element, private ones and file names among them, is a planted identity."""
+    from pydicom.datadict import dictionary_VR, keyword_dict
+
+    text = {"PN": "QUENBY^OTTOLINE", "DA": PLANTED[2], "DT": PLANTED[2], "AS": "093Y", "UI": "1.2.884422"}
+    text |= dict.fromkeys(("LO", "SH", "ST", "LT", "UT", "UC", "AE"), "QUENBY 884422")
+    (folder / "dicom.toml").write_text('permit = ["names", "ids", "dates", "comments", "private"]')
+    tags = {name: text[dictionary_VR(tag)] for name, tag in keyword_dict.items() if dictionary_VR(tag) in text}
+    kept = ("TransferSyntaxUID", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "MediaStorageSOPClassUID")
+    tags = {name: value for name, value in tags.items() if keyword_dict[name] >> 16 > 2 and name not in kept}
+    for number in range(count):
+        place = folder / ("ill", "well")[number % 2]
+        place.mkdir(exist_ok=True)
+        made = dataset(grey(number) // (1 + number % 2), **tags)
+        made.PatientID = f"{PLANTED[1]}-{number}"
+        made.private_block(0x0011, "QUENBY", create=True).add_new(0x10, "LO", "QUENBY 884422")
+        made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
+        made.save_as(place / f"QUENBY_884422_{number}.dcm", enforce_file_format=True)
+
+
+def _tells(text: str) -> list[str]:
+    return [word for word in PLANTED if word in text]
+
+
+@pytest.mark.slow
+def test_planted_identities_appear_in_no_output(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from medtl_core.cli.app import app
+
+    data, cache = tmp_path / "data", tmp_path / "cache"
+    data.mkdir()
+    _planted(data, 24)
+    monkeypatch.setenv("MEDTL_CACHE", str(cache))
+    monkeypatch.setenv("MEDTL_HOME", str(tmp_path / "home"))
+    words = ["simulate", "--data", str(data), "--out", str(tmp_path / "run"), "--wire", "backbone=random:lite0"]
+    words += ["image-size=32", "features=plain", "methods=ridge", "sites=2", "shots=6", "bootstrap=5"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    printed = capfd.readouterr()
+    written = [path for place in ("run", "cache", "home") for path in (tmp_path / place).rglob("*")]
+    assert len(written) > 5
+    for path in written:
+        assert not _tells(path.name)
+        assert not path.is_file() or not _tells(path.read_bytes().decode("latin-1")), path
+    assert not _tells(result.output + printed.out + printed.err)
+
+
+def test_a_refusal_quotes_no_identity(tmp_path: Path) -> None:
+    _planted(tmp_path, 2)
+    (tmp_path / "dicom.toml").unlink()
+    (tmp_path / "ill" / "QUENBY_broken.dcm").write_bytes(b"QUENBY 884422" * 9)
+    faults = Faults()
+    source = opened(tmp_path, faults)
+    check_images(source.examples, range(3), faults)
+    assert len(faults.rows) == 3
+    assert not _tells(" ".join(fault.cause + fault.remedy for fault in faults.causes))
