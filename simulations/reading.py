@@ -2,10 +2,10 @@
 
     python -m simulations.reading --data ../shared/data        # make bench-read
 
-All are measured in one run, on the same files, the best of some rounds. `medtl` reads DICOM in limited processes, checks
-the header for identities and returns pictures ready to look at; bare pydicom stops at stored numbers ("pixels"), or goes
-on to the same windows ("windowed"). With two readers, as features are computed by two workers, two files are read at a
-time; bare is one.
+All are measured in one run, on the same files, the best of some rounds. `medtl` reads DICOM in limited processes,
+checks the header for identities and returns pictures ready to look at; bare pydicom stops at stored numbers ("pixels"),
+or goes on to the same windows ("windowed"). With two readers, as features are computed by two workers, two files are
+read at a time; bare pydicom and Pillow read one.
 """
 
 import argparse

@@ -25,7 +25,7 @@ class Fault:
     Attributes:
         cause: a sentence that quotes no cell of a patient's.
         remedy: what a person can do about it.
-        places: of each case: "row 7" as an editor numbers the lines of a file, or a file's name.
+        places: of each case: "row 7" as an editor numbers the lines of a file, or a file's name; none = all together.
     """
 
     cause: str
@@ -34,7 +34,8 @@ class Fault:
 
     def __str__(self) -> str:
         more = f" and {len(self.places) - _SHOWN} more" if len(self.places) > _SHOWN else ""
-        return f"{self.cause} in {', '.join(self.places[:_SHOWN])}{more}; {self.remedy}"
+        where = f" in {', '.join(self.places[:_SHOWN])}{more}" if self.places else ""
+        return f"{self.cause}{where}; {self.remedy}"
 
 
 @final
@@ -57,6 +58,10 @@ class Faults:
         if named:
             self._rows.setdefault((cause, remedy), {}).update(named)
 
+    def whole(self, cause: str, remedy: str) -> None:
+        """Notes what is wrong with all cases together."""
+        self._rows[cause, remedy] = {}
+
     def add(self, other: "Faults") -> None:
         """Notes all that another one holds."""
         for cause, rows in other._rows.items():
@@ -77,7 +82,7 @@ class Faults:
         return np.setdiff1d(np.arange(count), self.rows)
 
     def check(self, where: str, count: int) -> None:
-        """Refuses data of `count` cases of which too many are at fault.
+        """Refuses data of `count` cases of which too many are at fault, or all together.
 
         Raises:
             DataError: more than `LIMIT` of them are; the first cause is named.
@@ -87,3 +92,6 @@ class Faults:
             first, *others = self.causes
             more = f" ({len(others)} more causes: medtl data check names all)" if others else ""
             raise DataError(f"{where}: {bad} of {count} cases cannot be used, more than {LIMIT:.0%}: {first}{more}")
+        for fault in self.causes:
+            if not fault.places:
+                raise DataError(f"{where}: {fault}")

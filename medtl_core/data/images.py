@@ -55,7 +55,7 @@ def read_pictures(image: Path | str | Array) -> Sequence[NDArray[np.uint8]]:
     Raises:
         DataError: see `decode`, or the scan is refused.
     """
-    if not isinstance(image, np.ndarray) and not Path(image).is_dir() and not is_file(image):
+    if not isinstance(image, np.ndarray) and not is_file(image, or_folder=True):
         raise no_such_file(Path(image))
     try:
         return _pictures(image)
@@ -134,10 +134,10 @@ def content_key(image: Path | str | Array) -> str:
         raise DataError(f"{image}: cannot be read ({error.strerror or 'unreadable'})") from error
 
 
-def is_file(path: Path | str) -> bool:
-    """Returns whether a file is there; text that can be no name of one names none."""
+def is_file(path: Path | str, *, or_folder: bool = False) -> bool:
+    """Returns whether a file, or if wished a folder, is there; text that can be no name of one names none."""
     try:
-        return Path(path).is_file()
+        return Path(path).is_file() or (or_folder and Path(path).is_dir())
     except (OSError, ValueError):
         return False
 

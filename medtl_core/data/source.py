@@ -9,6 +9,7 @@ import numpy as np
 from medtl_core.config import Settings
 from medtl_core.data.catalog import Entry, Layout, catalog, matches, recognise
 from medtl_core.data.faults import Fault, Faults
+from medtl_core.data.names import alike
 from medtl_core.data.partition import apportion
 from medtl_core.data.readers import Reader, known_reader, reader_of
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
@@ -65,6 +66,7 @@ def open_source(settings: Settings, faults: Faults | None = None) -> Source:
     if settings.data_path:
         path, seen = Path(settings.data_path), Faults() if faults is None else faults
         source = _read(path, named, settings, seen)
+        _look_over(source, seen)
         if faults is None:
             seen.check(str(path), len(source.examples))
         left = source.examples.take(seen.usable(len(source.examples)))
@@ -98,13 +100,9 @@ def private_source(settings: Settings) -> Source:
         ConfigError: the data are named by an unknown name.
         DataError: the file as a whole is missing or unusable, or the classes are not stated, or two ways.
     """
-    path, named = Path(settings.data_path), _named(settings)
-    stated = read_task(path) if path.exists() else None
-    if stated and named and stated[0].classes != named.task.classes:
-        raise DataError(f"task.json at {path} states other classes than data={settings.data!r}; leave one of them out")
-    faults = Faults()
+    path, named, faults = Path(settings.data_path), _named(settings), Faults()
     source = _read(path, named, settings, faults)
-    if not (stated or named or source.entry.files):  # the labels of all rows would say what every single one means
+    if not (named or source.entry.files or read_task(path)):  # all rows' labels would say what every single one means
         raise DataError(f"{path}: the classes are not stated; list them in task.json")
     for fault in faults.causes:
         _LOG.warning("%s; left out", fault)
@@ -152,8 +150,25 @@ def _read(path: Path, named: Entry | None, settings: Settings, faults: Faults) -
     task = named.task if named else stated[0] if stated else None
     examples, facts = _reader(path, named, settings).read(path, task, faults)
     entry = facts.entry or named or _own(path, examples.task, stated[1] if stated else ())
+    if stated and stated[0].classes != entry.task.classes:
+        raise DataError(f"task.json at {path} states other classes than {entry.name!r} has; leave one of them out")
     notes = facts.notes or ((entry.note,) if entry.note else ())
     return Source(entry, examples, notes, facts.has_patients, columns=facts.columns)
+
+
+def _look_over(source: Source, faults: Faults) -> None:
+    """Notes what only all cases together show: one class, names that look alike, one image with two labels."""
+    rows = faults.usable(len(source.examples))
+    left = source.examples.take(rows)
+    if len(left.task.classes) < 2:
+        faults.whole("all cases are of one class", "cases of two are needed, or task.json with all classes")
+    for kind, names in (("classes", left.task.classes), ("hospitals", np.unique(left["site"]).tolist())):
+        for group in alike(names):
+            faults.whole(f"the {kind} {' and '.join(map(repr, group))} look alike", "spell them the same, or otherwise")
+    if "path" in left.columns:
+        _, first, image = np.unique(left["path"], return_index=True, return_inverse=True)
+        several = np.isin(image, image[left["label"] != left["label"][first][image]])
+        faults.case(rows[several], "an image is listed with several labels", "keep the row with the right one")
 
 
 def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:

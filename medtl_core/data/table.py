@@ -14,21 +14,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.data.faults import Faults
+from medtl_core.data.names import plain_name, plain_names
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Task
 
 SPLITS = ("train", "val", "test")
 
-_EMPTY = ("", "nan", "na", "n/a", "null", "?")
+#: What a cell says, whatever its case, whose value is missing: of spreadsheets, statistics programs and pandas.
+_MISSING = frozenset((
+    "", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "n.a.", "nat", "none", "null", "nil", "?", "-", "--", ".",
+    "#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!", "missing",
+))  # fmt: skip
+_EMPTY = ("is empty or NaN", "fill it or drop the row")
 _SHOWN = 5
 #: Classes named where a label is none of them.
 _CLASSES = 12
 _LARGEST = float(np.finfo(np.float32).max)
+#: Signs of a cell that is a name or a file's; a longer one is a text in the wrong column.
+_LONGEST = 500
+csv.field_size_limit(1 << 27)  # a report text may be longer than the usual limit; memory grows with the file only
 
 
 @dataclass(frozen=True)
 class CsvTable:
-    """Columns of stripped text, str [n], under the file's name.
+    """Columns of stripped text, str [n] as Python has it, under the file's name.
 
     Attributes:
         whole: bool [n], the rows as long as the header; the cells of the others are empty.
@@ -36,36 +45,48 @@ class CsvTable:
     """
 
     name: str
-    columns: Mapping[str, Array]
+    columns: Mapping[str, Sequence[str]]
     whole: NDArray[np.bool_]
     faults: Faults
 
     def __len__(self) -> int:
         return len(self.whole)
 
-    def filled(self, column: str, default: str | Sequence[str] = ()) -> Array:
-        """Returns a column (str [n]), or the default where there is no such column; an empty cell is a fault."""
+    def names(self, column: str, default: str | Sequence[str] = ()) -> Array:
+        """Returns a column (str [n]) in the form in which names are compared, or the default where there is none.
+
+        An empty cell is a fault.
+        """
         if default and column not in self.columns:
             return np.full(len(self), default)
-        values = self.columns[column]
-        self.fault(column, missing(values), "is empty or NaN", "fill it or drop the row")
+        return self.filled(column, plain_names(self.texts(column)))
+
+    def filled(self, column: str, values: Array) -> Array:
+        """Returns what stands in a column (str [n]); where that is empty or says so, it is a fault."""
+        self.fault(column, missing(values), *_EMPTY)
         return values
 
+    def texts(self, column: str) -> Array:
+        """Returns a column as it is (str [n]); a cell too long for a name is a fault, and empty."""
+        cells = self.columns[column]
+        long = np.asarray([len(cell) > _LONGEST for cell in cells], dtype=bool)
+        self.fault(column, long, f"holds more than {_LONGEST} signs", "a name is expected")
+        return np.asarray([cell if len(cell) <= _LONGEST else "" for cell in cells], dtype=np.str_)
+
     def others(self, known: Collection[str]) -> dict[str, Array]:
-        """Returns the columns that have another name than those known."""
-        return {name: values for name, values in self.columns.items() if name not in known}
+        """Returns the columns that have another name than those known, as objects: one long text costs its own room."""
+        return {name: np.asarray(cells, dtype=object) for name, cells in self.columns.items() if name not in known}
 
     def numbers(self, column: str) -> NDArray[np.float64]:
         """Returns a column of numbers (float64 [n]), NaN where a cell says that its value is missing.
 
         A cell that holds no finite number, or one too large for float32, is a fault.
         """
-        values = self.columns[column]
-        empty = missing(values)
-        cells = zip(values.tolist(), empty.tolist(), strict=True)
-        wrong = np.asarray([not (gap or _is_number(value)) for value, gap in cells], dtype=bool)
+        values = np.asarray([_number(cell) for cell in self.columns[column]], dtype=np.float64)
+        wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values)
         self.fault(column, wrong, "holds no number", "a finite number or an empty cell is expected")
-        return np.asarray(np.where(empty | wrong, "nan", values), dtype=np.float64)
+        values[wrong] = np.nan
+        return values
 
     def fault(self, column: str, wrong: NDArray[np.bool_], what: str, remedy: str) -> None:
         """Notes the rows of which a column's cell is wrong (bool [n])."""
@@ -78,32 +99,44 @@ def read_csv(path: Path, faults: Faults) -> CsvTable:
     Raises:
         DataError: the file is missing, without a header, not CSV, or has a doubled column.
     """
-    rows: list[tuple[int, list[str]]] = []
+    header: list[str] = []
+    lines: list[int] = []
+    whole: list[bool] = []
+    columns: list[list[str]] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             reader, last = csv.reader(handle, strict=True), 0
             for cells in reader:
                 line, last = last + 1, reader.line_num
-                if any(cell.strip() for cell in cells):
-                    rows.append((line, cells))
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if not header:
+                    header = [plain_name(cell) for cell in cells]
+                    columns = [[] for _ in header]
+                    continue
+                lines.append(line)
+                whole.append(len(cells) == len(header))
+                for column, cell in zip(columns, cells if whole[-1] else [""] * len(header), strict=True):
+                    column.append(cell.strip())
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a readable UTF-8 CSV file: {error}") from error
-    if not rows:
+    if not header:
         raise DataError(f"{path} holds no rows: a header and at least one case are needed")
-    header = [cell.strip() for cell in rows.pop(0)[1]]
     _check_header(path, header)
-    faults.place = lambda row: f"row {rows[row][0]}"
-    whole = np.asarray([len(cells) == len(header) for _, cells in rows], dtype=bool)
-    faults.case(np.flatnonzero(~whole), f"{path.name}: the row is longer or shorter than the header", "mend its commas")
-    columns = {
-        name: np.char.strip(
-            np.asarray([cells[place] if fits else "" for (_, cells), fits in zip(rows, whole, strict=True)], np.str_)
-        )
-        for place, name in enumerate(header)
-    }
-    return CsvTable(path.name, columns, whole, faults)
+    faults.place = lambda row: f"row {lines[row]}"
+    fits = np.asarray(whole, dtype=bool)
+    faults.case(np.flatnonzero(~fits), f"{path.name}: the row is longer or shorter than the header", "mend its commas")
+    return CsvTable(path.name, dict(zip(header, columns, strict=True)), fits, faults)
+
+
+#: Words for a column that are near enough to be meant.
+_MEANT = {
+    "site": ("hospital", "centre", "center", "institution", "institute", "clinic", "klinik", "facility", "krankenhaus"),
+    "split": ("fold", "set", "subset", "partition"),
+    "patient_id": ("patient", "subject", "subject_id", "pid", "person", "person_id", "mrn", "case_id", "study_id"),
+}
 
 
 def read_header(path: Path) -> list[str]:
@@ -135,10 +168,12 @@ def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()
             f"{seen}; {_nearest(missing[0], free)}"
         )
     for name in optional:
-        close = difflib.get_close_matches(name, [column.lower() for column in present], n=1, cutoff=0.8)
-        if name not in present and close:
-            actual = next(column for column in present if column.lower() == close[0])
-            raise DataError(f"{table.name}: column {actual!r} looks like {name!r}; rename it to {name!r}, or otherwise")
+        near = difflib.get_close_matches(name, [column.lower() for column in present], n=1, cutoff=0.8)
+        meant = [column for column in present if column.lower() in (*near, *_MEANT.get(name, ()))]
+        if name not in present and meant:
+            raise DataError(
+                f"{table.name}: column {meant[0]!r} looks like {name!r}; rename it to {name!r}, or otherwise"
+            )
 
 
 def encode(
@@ -149,12 +184,14 @@ def encode(
     A label that is empty or no class of the task is a fault. `labels` says which class a file's value stands for,
     where they differ.
     """
-    values = table.filled(column)
+    values = plain_names(table.texts(column))
+    empty = missing(values) & ~np.isin(values, task.classes if task else ())
+    table.fault(column, empty, *_EMPTY)
     if labels:
         values = np.asarray([labels.get(value, value) for value in values.tolist()])
-    task = task or Task(column, tuple(sorted({*values[~missing(values)].tolist()})))
+    task = task or Task(column, tuple(sorted({*values[~empty].tolist()})))
     expected = ", ".join(task.classes[:_CLASSES]) + (" ..." if task.classes[_CLASSES:] else "")
-    unknown = ~np.isin(values, task.classes) & ~missing(values)
+    unknown = ~np.isin(values, task.classes) & ~empty
     table.fault(column, unknown, f"holds no class of task {task.name!r}", f"expected one of {expected}")
     number = {name: index for index, name in enumerate(task.classes)}
     return np.asarray([number.get(value, 0) for value in values.tolist()], dtype=np.int64), task
@@ -162,7 +199,7 @@ def encode(
 
 def splits(table: CsvTable, column: str) -> Array:
     """Returns the split column (str [n]): "train" where there is no such column; a cell that is no split is a fault."""
-    values = table.filled(column, "train")
+    values = table.names(column, "train")
     if column in table.columns:
         wrong = ~np.isin(values, SPLITS) & ~missing(values)
         table.fault(column, wrong, "holds no split", f"expected one of {', '.join(SPLITS)}")
@@ -171,14 +208,18 @@ def splits(table: CsvTable, column: str) -> Array:
 
 def missing(values: Array) -> NDArray[np.bool_]:
     """Returns which cells (str [n]) are empty or say that the value is missing."""
-    return np.isin(np.char.lower(values), _EMPTY)
+    return np.asarray([value.lower() in _MISSING for value in values.tolist()], dtype=bool)
 
 
-def _is_number(text: str) -> bool:
+def _number(text: str) -> float:
+    """A cell as a number: NaN where it says that it is missing, infinity where it is none."""
+    text = text if text.isascii() else plain_name(text)
+    if text.lower() in _MISSING:
+        return float("nan")
     try:
-        return abs(float(text)) <= _LARGEST
+        return float("inf") if "_" in text else float(text)
     except ValueError:
-        return False
+        return float("inf")
 
 
 def _check_header(path: Path, header: list[str]) -> None:

@@ -20,7 +20,7 @@ from medtl_core.values import digest
 #: Raised when the same settings begin to give other features; it is part of every fingerprint. `features=rich@2` gives
 #: those that the settings gave in version 2, which heads of that time read.
 VERSION = 3
-#: The first version that is still made; tables are read as they were then.
+#: The first version that is still made.
 _FIRST = 2
 #: (version, architecture) -> side that "rich" implied where it was not the backbone's own of today.
 _SIDE = {(_FIRST, "tf_efficientnet_lite0"): 224}
@@ -41,14 +41,14 @@ class FeatureSpec:
 
     Attributes:
         backbone: architecture, e.g. "timm:tf_efficientnet_lite0"; "table" for tables.
-        weights_sha: names the weights.
+        weights_sha: names the weights, or a table's columns in their order.
         taps: in order of depth.
         channels: of each tap.
         pooling: of a tap over its positions: "mean", "mean+std" or "mean+std+centre"; see `backbones.taps`.
         size: side of the square input in pixels.
         mean, std: of the normalisation.
         views: names of the views whose features are averaged.
-        version: of the features; tables are read as ever.
+        version: of the features.
     """
 
     backbone: str
@@ -184,9 +184,11 @@ def _alone(settings: Settings, names: Sequence[str]) -> Iterator[Settings]:
 
 def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequence[str] = ()) -> FeatureSpec:
     """Returns `feature_spec` of a single backbone at a single size."""
+    features, version = _versioned(settings.features)
     if settings.backbone == "table":
-        return FeatureSpec("table", "", ("table",), (2 * len(columns),), "mean", 0, (), (), (), _FIRST)
-    backbone, (features, version) = find_backbone(settings.backbone), _versioned(settings.features)
+        named = digest([*columns]) if version > _FIRST else ""
+        return FeatureSpec("table", named, ("table",), (2 * len(columns),), "mean", 0, (), (), (), version)
+    backbone = find_backbone(settings.backbone)
     plain = features == "plain"
     usual = _PLAIN_SIZE if plain else _SIDE.get((version, backbone.arch), backbone.size)
     size = next(iter(settings.sizes), usual)

@@ -19,7 +19,7 @@ from medtl_core.errors import DataError
 
 #: What one case may take.
 SECONDS = 60
-MEMORY = 4 << 30
+MEMORY = 3 << 30
 #: Children that decode side by side, for as many threads that ask.
 _MOST = min(4, os.cpu_count() or 1)
 #: Bytes of pictures that may be under way from a child.

@@ -56,8 +56,8 @@ def _listed(entry: Entry, folder: Path, table: CsvTable) -> Examples:
     label, task = encode(table, layout.label, entry.task, layout.labels)
     columns: dict[str, Array] = {
         "label": label,
-        "patient": table.filled(layout.patient, [f"row-{number + 1}" for number in range(len(table))]),
-        "site": table.filled(layout.site, entry.name),
+        "patient": table.names(layout.patient, [f"row-{number + 1}" for number in range(len(table))]),
+        "site": table.names(layout.site, entry.name),
         "split": splits(table, layout.split),
     }
     if layout.kind == "table":

@@ -1,12 +1,13 @@
 """The project's own format: a CSV file, or a folder with `manifest.csv`, with images or with measurements.
 
-A manifest of images has the columns path, label, patient_id and, optionally, site and split, then any further columns.
-A table has the same but for path, and its further columns are measurements. Names are never guessed.
+A manifest of images has the columns path and label and, optionally, patient_id, site and split, then any further
+columns. A table has the same but for path, and its further columns are measurements. Names are never guessed.
 """
 
+import os
 import re
-import unicodedata
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,15 @@ from numpy.typing import NDArray
 
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import is_file, is_file_name
-from medtl_core.data.readers import Facts, Reader
+from medtl_core.data.names import one_patient_each
+from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.table import CsvTable, encode, missing, read_csv, read_header, require, splits
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Examples, Task
 
-_NEEDED = ("path", "label", "patient_id")
-_OPTIONAL = ("site", "split")
+_NEEDED = ("path", "label")
+_OPTIONAL = ("patient_id", "site", "split")
 #: What else people call the column `path`: then it is no table that lacks it.
 _PATHS = ("path", "filepath", "file", "filename", "image", "imagepath", "imagefile", "imageid", "img", "picture")
 
@@ -43,41 +45,46 @@ class Manifest(Reader):
         if not file.is_file() or file.suffix.lower() != ".csv":
             return False
         names = [re.sub("[^a-z]", "", name.lower()) for name in read_header(file)]
-        images = any(name in _PATHS for name in names) or {*names} <= {"label", "patientid", *_OPTIONAL}
+        images = any(name in _PATHS for name in names) or {*names} <= {"label", "patientid", "site", "split"}
         return self.images != self.numbers and self.images == images
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`."""
         table = read_csv(_file(path), faults)
-        needed = _NEEDED if self.images else _NEEDED[1:]
-        require(table, needed, _OPTIONAL)
+        require(table, _NEEDED if self.images else _NEEDED[1:], _OPTIONAL)
+        stated = "patient_id" in table.columns
         columns: dict[str, Array] = {
-            "patient": table.filled("patient_id"),
-            "site": np.asarray([unicodedata.normalize("NFC", name) for name in table.filled("site", "site").tolist()]),
+            "site": table.names("site", "site"),
             "split": splits(table, "split"),
         }
         columns["label"], task = encode(table, "label", task)
         if self.images:
             columns["path"] = image_files(table, "path", _file(path).parent)
+        each = columns["path"] if self.images else np.asarray([f"row-{row + 1}" for row in range(len(table))], np.str_)
+        columns["patient"] = one_patient_each(table.names("patient_id")) if stated else each
+        facts = Facts() if stated else Facts(notes=(NO_PATIENTS,), has_patients=False)
         free = table.others({*_NEEDED, *_OPTIONAL})
         if self.numbers:
-            return Examples({**columns, "table": _measurements(table, free)}, task), Facts(columns=tuple(free))
+            names = sorted(free)  # hospitals may have them in any order
+            return Examples({**columns, "table": _measurements(table, names)}, task), replace(
+                facts, columns=tuple(names)
+            )
         clash = sorted(({"patient", "image", "table"} | columns.keys()) & free.keys())
         if clash:
             raise DataError(
                 f"{table.name}: the column name {clash[0]!r} is reserved; rename it (patients: 'patient_id')"
             )
-        return Examples({**columns, **free}, task), Facts()
+        return Examples({**columns, **free}, task), facts
 
 
 def image_files(table: CsvTable, column: str, folder: Path, pattern: str = "{}") -> Array:
     """Returns the files (str [n]) that a column names by a pattern; one that is not there is a fault."""
-    names = table.filled(column)
-    files = [str(folder / pattern.format(name)) for name in names.tolist()]
-    gone = np.asarray([not (is_file(file) or Path(file).is_dir()) for file in files], dtype=bool) & ~missing(names)
+    names = table.filled(column, table.texts(column))
+    files = [os.path.normpath(folder / pattern.format(name)) for name in names.tolist()]
+    gone = np.asarray([not is_file(file, or_folder=True) for file in files], dtype=bool) & ~missing(names)
     line = table.faults.place
     table.faults.place = lambda row: f"{line(row)} ({names[row]})" if is_file_name(names[row]) else line(row)
-    table.fault(column, gone, "names no file that is there", "a name below the folder of the CSV file is expected")
+    table.fault(column, gone, "names no file that is there", "name it from the CSV file's folder, with / between")
     table.faults.place = line
     return np.asarray(files, dtype=np.str_)
 

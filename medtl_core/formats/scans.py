@@ -12,6 +12,7 @@ import numpy as np
 
 from medtl_core.backbones.zoo import own_folder
 from medtl_core.data.faults import Faults
+from medtl_core.data.names import one_patient_each
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.table import encode, missing, read_csv, read_header, require, splits
 from medtl_core.data.task import MANIFEST
@@ -101,7 +102,7 @@ def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     for file in files_below(path):
         ids = _ids(file)
         files[ids.get(_NUMBERS[column], "")].append((file, ids.get("PatientID", "")))
-    refused, numbers = len(files.pop("", ())), table.filled(column)
+    refused, numbers = len(files.pop("", ())), table.filled(column, table.texts(column))
     cases = [_case_of(files.get(number, ())) for number in numbers.tolist()]
     gone = np.asarray([case is None for case in cases], bool) & ~missing(numbers)
     remedy = f"{refused} files have none, or are refused: `medtl data check` on a manifest of paths says why"
@@ -110,12 +111,12 @@ def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     columns: dict[str, Array] = {
         "label": label,
         "path": np.asarray([str(case or path) for case in cases], np.str_),
-        "site": table.filled("site", "site"),
+        "site": table.names("site", "site"),
         "split": splits(table, "split"),
     }
     own = [files[number][0][1] if case else "-" for case, number in zip(cases, numbers.tolist(), strict=True)]
     stated = "patient_id" in table.columns
-    patients = table.filled("patient_id") if stated else _patients(own, path, faults)
+    patients = one_patient_each(table.names("patient_id")) if stated else _patients(own, path, faults)
     columns["patient"] = np.asarray(patients if len(patients) else numbers, np.str_)
     return Examples(columns, task), Facts(has_patients=bool(len(patients)))
 

@@ -48,7 +48,7 @@ def test_site_and_split_may_be_absent_and_the_task_orders_the_classes(tmp_path: 
     ("text", "message"),
     [
         ("", "holds no rows"),
-        ("path,label,patient\na,b,c\n", "'patient_id' is missing.*found path, label, patient; did you mean 'patient'"),
+        ("path,label,patient\na,b,c\n", "'patient' looks like 'patient_id'"),
         ("file_path,label,patient_id\na,b,c\n", "'path' is missing.*did you mean 'file_path'"),
         ("path,diagnosis,patient_id\na,b,c\n", "'label' is missing.*expected path, label, patient_id"),
         ("path,label,patient_id,Site\na,b,c,d\n", "'Site' looks like 'site'"),
@@ -134,6 +134,7 @@ def test_no_message_quotes_a_patients_cell(tmp_path: Path, text: str, line: int)
 
 def test_a_note_in_the_place_of_a_file_name_is_not_quoted(tmp_path: Path) -> None:
     folder = manifest(tmp_path, HEADER + f'"{NOTE}",x,1,s,train\n')
+    (folder / "task.json").write_text('{"name": "t", "classes": ["x", "y"]}')
     cases = read(folder)[0]
     with pytest.raises(DataError, match=r"'path' names no file that is there in row 2") as refused:
         opened(folder)

@@ -83,14 +83,16 @@ def test_a_manifest_of_a_named_set_takes_its_classes_and_views(tmp_path: Path) -
         source = opened(path, data="phantom")
         assert source.entry.name == "phantom" and source.examples.task == given.task
         assert set(source.examples["label"]) == {0}
-    assert opened(tmp_path / "site").examples.task.classes == ("normal",)
+    with pytest.raises(DataError, match="all cases are of one class"):
+        opened(tmp_path / "site")
     with pytest.raises(DataError, match="'label' holds no class of task 'skin-lesion'"):
         opened(tmp_path / "site", data="ham10000_sites")
 
 
 def test_an_own_manifest_states_its_views_in_task_json_and_a_table_is_read_as_one(tmp_path: Path) -> None:
-    (tmp_path / "manifest.csv").write_text("path,label,patient_id\na.png,x,1\n")
-    picture(tmp_path / "a.png")
+    (tmp_path / "manifest.csv").write_text("path,label,patient_id\na.png,x,1\nb.png,y,1\n")
+    for name in "ab":
+        picture(tmp_path / f"{name}.png")
     assert opened(tmp_path).entry.views == ("identity",)
     (tmp_path / "task.json").write_text('{"name": "t", "classes": ["x", "y"], "views": ["identity", "flip-h"]}')
     source = opened(tmp_path)
@@ -103,8 +105,9 @@ def test_an_own_manifest_states_its_views_in_task_json_and_a_table_is_read_as_on
 
 
 def test_without_a_test_split_the_same_quarter_of_every_site_is_held_out(tmp_path: Path) -> None:
-    picture(tmp_path / "0.png")
-    rows = [f"0.png,{'xy'[i % 2]},{i // 2 if i < 40 else i},{'ab'[i >= 40]}" for i in range(80)]
+    for number in (0, 1):
+        picture(tmp_path / f"{number}.png")
+    rows = [f"{i % 2}.png,{'xy'[i % 2]},{i // 2 if i < 40 else i},{'ab'[i >= 40]}" for i in range(80)]
     (tmp_path / "manifest.csv").write_text("path,label,patient_id,site\n" + "\n".join(rows) + "\n")
     first, second = (opened(tmp_path, seed=seed).examples for seed in (0, 1))
     assert (first["split"] == second["split"]).all()

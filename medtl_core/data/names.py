@@ -1,0 +1,65 @@
+"""Names of classes, sites and patients in the one form in which they are compared.
+
+Two cells that a person cannot tell apart are one name: Unicode's composed form (NFC), without invisible signs, with one
+plain space between words. Names that differ only in case, compatibility forms, leading zeros or a trailing ".0" look
+alike: of patients they are one, of classes and sites they are refused.
+"""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from medtl_core.values import Array
+
+_NUMBER = re.compile(r"0*(\d+)(?:[.,]0*)?")
+
+
+def plain_name(text: str) -> str:
+    """Returns a name without what nobody sees.
+
+    Example:
+        >>> plain_name("Klinikum\\u00a0 Su\\u0308d\\u200b ")
+        'Klinikum Süd'
+    """
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text.strip()
+    signs = (sign for sign in unicodedata.normalize("NFC", text) if unicodedata.category(sign) != "Cf")
+    return " ".join("".join(signs).split())
+
+
+def plain_names(values: Array) -> Array:
+    """Returns every name (str [n]) in that form."""
+    return np.asarray([plain_name(text) for text in values.tolist()], dtype=np.str_)
+
+
+def look(name: str) -> str:
+    """Returns what names that look alike have in common.
+
+    Example:
+        >>> look("Normal") == look("normal"), look("007") == look("7.0"), look("1.5") == look("1.50")
+        (True, True, False)
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    number = _NUMBER.fullmatch(folded)
+    return number[1] if number else folded
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Returns the groups of different names that look alike."""
+    groups = defaultdict(set)
+    for name in names:
+        groups[look(name)].add(name)
+    return [tuple(sorted(group)) for _, group in sorted(groups.items()) if len(group) > 1]
+
+
+def one_patient_each(values: Array) -> Array:
+    """Returns ids (str [n]) of which those that look alike are one, spelt as the first of them in order.
+
+    Guarantee:
+        Unit: patient. What a row becomes hangs on the rows of its own patient only: those whose ids look alike.
+    """
+    spelt = {name: group[0] for group in alike({*values.tolist()}) for name in group}
+    return np.asarray([spelt.get(name, name) for name in values.tolist()], dtype=np.str_) if spelt else values
