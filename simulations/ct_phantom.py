@@ -62,7 +62,7 @@ def _hounsfield(series: Path) -> NDArray[np.float32]:
 
 def _small(pixels: NDArray[Any]) -> NDArray[np.float32]:
     step = pixels.shape[0] // SIDE
-    return pixels.reshape(SIDE, step, SIDE, step).mean(axis=(1, 3)).astype(np.float32)
+    return np.asarray(pixels.reshape(SIDE, step, SIDE, step).mean(axis=(1, 3)), np.float32)
 
 
 def _cut(real: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from pydicom.uid import (
 from medtl_core.errors import DataError
 from medtl_core.formats.dicom_pixels import check_image, picture, read_dataset, stored_frame, upright
 from medtl_core.formats.dicom_scale import scale_of
+from medtl_core.formats.nifti import read_nifti
 from medtl_core.formats.windows import CT_WINDOWS, Window, robust_window
 from tests.formats.dicom_made import dataset
 
@@ -69,7 +70,7 @@ def test_samples_equal_another_decoder_or_are_refused() -> None:
         theirs = _independent(path)
         assert np.allclose(ours, theirs.reshape(ours.shape), atol=1e-6 * np.abs(ours).max()), path
         equal += 1
-    assert equal >= 72, equal
+    assert equal >= 76, equal
     assert {*refused.values()} <= {
         "not a DICOM file (its preamble is missing)",
         "holds no picture (a report, plan or waveform), or its header is damaged",
@@ -78,6 +79,23 @@ def test_samples_equal_another_decoder_or_are_refused() -> None:
         "32 bits a sample are not read; read are 8 to 16, in colour 8",
         "its pixels are cut off, damaged or compressed in a way that is not read",
     }
+
+
+@pytest.mark.slow
+def test_nifti_samples_equal_another_reader_or_are_refused() -> None:
+    files = [*SHARED.glob("nifti_samples/*.nii*"), *sorted(SHARED.glob("mri_hippocampus/images/*"))[:20]]
+    refused = []
+    for path in files:
+        try:
+            values, _ = read_nifti(path)
+        except DataError as error:
+            refused.append(str(error))
+            continue
+        theirs = _independent(path).transpose(2, 1, 0)
+        assert np.allclose(values, theirs, rtol=1e-6), path
+    assert not files or (
+        len(files) == 31 and sorted(refused) == [f"holds {n} volumes; export the one to use" for n in (2, 20, 7)]
+    )
 
 
 @pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])

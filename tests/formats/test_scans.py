@@ -161,3 +161,33 @@ def test_a_refusal_quotes_no_identity(tmp_path: Path) -> None:
     check_images(source.examples, range(3), faults)
     assert len(faults.rows) == 3
     assert not _tells(" ".join(fault.cause + fault.remedy for fault in faults.causes))
+
+
+def _example(heading: str, place: int) -> str:
+    """One of the code blocks below a heading of docs/data.md."""
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    return section.split("```\n")[2 * place + 1]
+
+
+@pytest.mark.parametrize(("heading", "place"), [("DICOM", 0), ("DICOM", 1), ("CT", 0), ("MRI", 0)])
+def test_the_examples_of_the_page_are_read(tmp_path: Path, heading: str, place: int) -> None:
+    text = _example(heading, place)
+    (tmp_path / "manifest.csv").write_text(text)
+    (tmp_path / "dicom.toml").write_text(_example("DICOM", 2))
+    for number, line in enumerate(text.splitlines()[1:]):
+        file = tmp_path / line.partition(",")[0]
+        file.parent.mkdir(exist_ok=True)
+        if "accession" in text:
+            dicom(file, grey(number), AccessionNumber=file.name, PatientID=file.name, StudyDate="20240131")
+        elif file.name.endswith(".nii.gz"):
+            nifti(file, np.random.default_rng(number).random((10, 11, 12)))
+        elif file.suffix:
+            dicom(file, grey(number), PatientID="7")
+        else:
+            ct_series(file, 3 + number, PatientID="8")
+    faults = Faults()
+    examples = opened(tmp_path, faults).examples
+    check_images(examples, range(len(examples)), faults)
+    assert not faults.causes
+    assert len(set(examples["label"].tolist())) == 2
