@@ -5,6 +5,7 @@ roads read one vocabulary. An unknown key is refused with the nearest known name
 """
 
 import dataclasses
+import math
 import re
 import tomllib
 from collections.abc import Collection, Mapping
@@ -19,10 +20,10 @@ Value = str | int | float | bool
 # What `Settings` checks one by one.
 _POSITIVE = (
     "sites", "local_epochs", "batch_size", "learning_rate", "alpha", "deadline", "quorum", "bootstrap", "tune_epochs",
-    "tune_rate", "epsilon",
+    "tune_rate", "epsilon", "server_rate", "adam_rate",
 )  # fmt: skip
 _NOT_NEGATIVE = (
-    "shots", "min_cell", "weight_decay", "proximal", "delta", "colluders", "public_cases",
+    "shots", "min_cell", "weight_decay", "proximal", "delta", "colluders", "public_cases", "server_momentum",
 )  # fmt: skip
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "partition": ("natural", "dirichlet", "skewed", "size", "even"),
@@ -41,6 +42,7 @@ _HOSPITALS_PLACES = ("cache", "weights")
 _PROMISE = ("epsilon", "delta", "secure_sum", "colluders")
 #: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
 _RETIRED: Mapping[str, Value] = {"shift": ""}
+_TRUTH = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,9 @@ class Settings:
     public_images: str = "photos"
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{_kebab(name)}={value} must be a finite number")
         positive(**{name: getattr(self, name) for name in _POSITIVE})
         not_negative(**{name: getattr(self, name) for name in _NOT_NEGATIVE})
         if self.image_size != 0 and not re.fullmatch(r"[1-9]\d*(\+[1-9]\d*)*", str(self.image_size)):
@@ -239,18 +244,18 @@ def settings(values: Mapping[str, Value]) -> Settings:
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(f"unknown setting {key!r}; {did_you_mean(key, fields)}")
-        known[fields[key].name] = _coerce(key, value, fields[key].type)
+        known[fields[key].name] = read_value(key, value, fields[key].type)
     return Settings(**known)
 
 
 def read_assignments(assignments: list[str]) -> dict[str, Value]:
-    """Returns settings given as `key=value` words, e.g. from `--set`; numbers and truth values as such."""
+    """Returns settings given as `key=value` words, e.g. from `--set`, as they were typed."""
     values: dict[str, Value] = {}
     for word in assignments:
         key, separator, text = word.partition("=")
         if not separator:
             raise ConfigError(f"{word!r} is not of the form key=value")
-        values[key.strip().replace("_", "-")] = _literal(text.strip())
+        values[key.strip().replace("_", "-")] = text.strip()
     return values
 
 
@@ -264,9 +269,9 @@ def read_scenario(path: Path) -> dict[str, Value]:
         options = [entry.stem for entry in path.parent.glob("*.toml")]
         raise ConfigError(f"no scenario {path.stem!r} in {path.parent}; {did_you_mean(path.stem, options)}")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"scenario {path.name} is not valid TOML: {error}") from error
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"scenario {path.name} cannot be read as TOML in UTF-8: {error}") from error
     nested = [key for key, value in values.items() if isinstance(value, dict | list)]
     if nested:
         raise ConfigError(f"scenario {path.name}: {nested[0]!r} must be a single value, not a table or list")
@@ -277,16 +282,14 @@ def _kebab(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _literal(text: str) -> Value:
-    for cast in (int, float):
-        try:
-            return cast(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False}.get(text.lower(), text)
+def read_value(key: str, value: Value, kind: Any) -> Any:
+    """Returns a value of the type that a key has; text is read as such, so that a name may look like a number.
 
-
-def _coerce(key: str, value: Value, kind: Any) -> Any:
+    Raises:
+        ConfigError: it cannot be one.
+    """
+    if isinstance(value, str) and kind is not str:
+        value = _parsed(value, kind)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
@@ -294,3 +297,12 @@ def _coerce(key: str, value: Value, kind: Any) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ConfigError(f"{key}={value!r} must be of type {getattr(kind, '__name__', kind)}")
     return value
+
+
+def _parsed(text: str, kind: Any) -> Value:
+    if kind is bool:
+        return _TRUTH.get(text.lower(), text)
+    try:
+        return float(text) if kind is float else int(text)
+    except ValueError:
+        return text

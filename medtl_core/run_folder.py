@@ -43,9 +43,9 @@ class Run:
         write_json(self.folder / "versions.json", versions())
 
     def finish(self, metrics: Mapping[str, Any], page: str) -> None:
-        """Writes `metrics.json` and `report.html`."""
-        write_json(self.folder / "metrics.json", metrics)
+        """Writes `report.html` and then `metrics.json`, which marks the run as complete."""
         write_text(self.folder / "report.html", page)
+        write_json(self.folder / "metrics.json", metrics)
 
     def __enter__(self) -> "Run":
         return self

@@ -23,13 +23,22 @@ _SIGNS = re.compile(r"[^\w@ .,+()-]|^\.")
 _LONGEST_FILE = 228
 
 
+def expanded(place: Path | str) -> Path:
+    """Returns a place with the user's home for ~; as it is, where the user has none."""
+    return Path(os.path.expanduser(place))  # noqa: PTH111 (pathlib's own raises where there is no home)
+
+
 def cache_folder(setting: str) -> Path | None:
-    """Returns where the setting `cache` keeps things: "off" = nowhere, "" = $MEDTL_CACHE or ~/.cache/medtl."""
+    """Returns where the setting `cache` keeps things: "off" = nowhere, "" = $MEDTL_CACHE or ~/.cache/medtl.
+
+    A user without a home has no cache unless one is named.
+    """
     if setting == "off":
         return None
     if named := setting or os.environ.get("MEDTL_CACHE"):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "medtl"
+        return expanded(named)
+    caches = expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return caches / "medtl" if caches.is_absolute() else None
 
 
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o666, new: bool = False) -> None:

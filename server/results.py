@@ -67,11 +67,17 @@ def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) 
         },
         study.problem.fingerprint,
         study.problem.width,
-        0 if cases is None else len(cases.label),
+        _judged(verdicts) if cases is None else len(cases.label),
         () if cases is None else tuple(sorted(set(cases.site.tolist()))),
         tuple(hospitals.exchanges),
         tuple(hospitals.failures),
     )
+
+
+def _judged(verdicts: Mapping[str, Verdict]) -> int:
+    """How many cases the hospitals judged on, by what they told of themselves."""
+    rows = (verdict.judgement.by_site.values() for verdict in verdicts.values())
+    return max((sum(row.n for row in sites) for sites in rows), default=0)
 
 
 def _cost(verdict: Verdict, study: Study) -> Cost:

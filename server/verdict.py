@@ -10,7 +10,7 @@ import numpy as np
 from medtl_core.errors import ConfigError
 from medtl_core.evaluation.federated import contradiction, expected_shapes, judge_sites
 from medtl_core.evaluation.formulas import Figure
-from medtl_core.evaluation.intervals import bootstrap, over_seeds
+from medtl_core.evaluation.intervals import bootstrap, over_seeds, within
 from medtl_core.evaluation.judgement import Judgement
 from medtl_core.evaluation.scores import judge
 from medtl_core.federation.hospitals import ArraySpec, Request, Value
@@ -85,7 +85,7 @@ def _mean_of_hospitals(outcome: Outcome, scores: Mapping[str, Scores]) -> Verdic
     figures = _mean(list(hospitals.values()))
     defined = {key: [value for row in hospitals.values() if (value := row[key]) is not None] for key in INTERVALS}
     figures["worst_site"] = min(defined["balanced_accuracy"], default=None)
-    intervals = {key: over_seeds(values)[1:] for key, values in defined.items() if len(values) > 1}
+    intervals = {key: within(over_seeds(values)[1:]) for key, values in defined.items() if len(values) > 1}
     facts = {**outcome.facts, "interval": "t-interval over hospitals", "hospitals": hospitals}
     return Verdict("local", Judgement(figures, intervals=intervals), replace(outcome, facts=facts))
 

@@ -41,7 +41,7 @@ def test_scenarios_are_valid_settings(path: Path) -> None:
         ({"shots": "many"}, "must be of type int"),
         ({"shots": True}, "must be of type int"),
         ({"out": "here"}, "absolute path"),
-        ({"learning-rate": float("nan")}, "must be greater than 0"),
+        ({"learning-rate": float("nan")}, "must be a finite number"),
         ({"leave-out": "x", "test": "sites"}, "needs test=server"),
         ({"leave-out": "x", "test-path": "/held"}, "needs test=server"),
     ],
@@ -63,18 +63,41 @@ def test_every_field_is_documented_and_agreed_or_local(name: str) -> None:
     assert (name.replace("_", "-") in Settings().agreed()) == (name not in local)
 
 
-def test_assignments_are_numbers_and_words_and_need_an_equals_sign() -> None:
+def test_assignments_are_kept_as_typed_and_need_an_equals_sign() -> None:
     words = ["local_epochs=3", "alpha = 1e-1", "partition=even", "secure-sum=True"]
     assert list(read_assignments(words).items()) == [
-        ("local-epochs", 3), ("alpha", 0.1), ("partition", "even"), ("secure-sum", True),
+        ("local-epochs", "3"), ("alpha", "1e-1"), ("partition", "even"), ("secure-sum", "True"),
     ]  # fmt: skip
+    chosen = settings(read_assignments(words))
+    assert (chosen.local_epochs, chosen.alpha, chosen.partition, chosen.secure_sum) == (3, 0.1, "even", True)
+
+
+@pytest.mark.parametrize(
+    ("word", "name", "value"),
+    [("leave-out=01", "leave_out", "01"), ("out=/007", "out", "/007"), ("cache=1e3", "cache", "1e3"),
+     ("data=true", "data", "true"), ("image-size=96", "image_size", 96), ("image-size=96+128", "image_size", "96+128"),
+     ("shots=007", "shots", 7), ("alpha=1", "alpha", 1.0)],
+)  # fmt: skip
+def test_a_setting_is_read_by_its_own_type(word: str, name: str, value: object) -> None:
+    chosen = getattr(settings(read_assignments([word])), name)
+    assert chosen == value and type(chosen) is type(value)
+
+
+@pytest.mark.parametrize("key", ["server-rate", "server-momentum", "adam-rate", "learning-rate", "alpha", "epsilon"])
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "-1", "one", "true"])
+def test_a_rate_that_is_no_rate_is_refused_by_name(key: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        settings(read_assignments([f"{key}={text}"]))
+
+
+def test_assignments_need_an_equals_sign() -> None:
     with pytest.raises(ConfigError, match="key=value"):
         read_assignments(["shots"])
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("quick", "not valid TOML"), ("nested", "single value"), ("quik", "did you mean 'quick'")],
+    [("quick", "cannot be read as TOML"), ("nested", "single value"), ("quik", "did you mean 'quick'")],
 )
 def test_scenario_errors(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "quick.toml").write_text("shots = ")

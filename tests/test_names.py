@@ -87,12 +87,12 @@ def test_a_name_that_none_can_be_is_refused(name: str) -> None:
 
 
 def test_it_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    path, out = write_sites(tmp_path / "table.csv", ["Cardiology/East", "north"]), tmp_path / "out"
-    with pytest.raises(ConfigError, match="slash"):
+    path, out = write_sites(tmp_path / "table.csv", [WIDE + "x", "north"]), tmp_path / "out"
+    with pytest.raises(ConfigError, match="80 printable"):
         simulated(path, out, sites=2)
     assert (out / "events.jsonl").read_text(encoding="utf-8") == ""
     (fault,) = faults_of(open_source(table_settings(path, 2)), Faults())
-    assert "slash" in fault
+    assert "80 printable" in fault
 
 
 def test_figures_are_kept_where_a_head_cannot_be_saved(tmp_path: Path) -> None:

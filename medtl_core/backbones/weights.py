@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from medtl_core.backbones.backbone import RANDOM_SEED, Backbone
 from medtl_core.errors import ConfigError, WeightsError
+from medtl_core.store import expanded
 from medtl_core.values import digest
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def locate(backbone: Backbone, weights: str = "") -> Path | None:
     if weights:
         if backbone.source in ("random", "file"):
             raise ConfigError(f"weights={weights!r} contradicts backbone {backbone.name!r}; leave one of them out")
-        return _given(backbone, Path(weights).expanduser())
+        return _given(backbone, expanded(weights))
     if backbone.source == "random":
         return None
     places, remedy = _PLACES[backbone.source if backbone.source != "hub" else backbone.library](backbone)
@@ -134,7 +135,7 @@ def _of_torchvision(backbone: Backbone) -> tuple[list[Path], str]:
 
 def _of_timm(backbone: Backbone) -> tuple[list[Path], str]:
     named = os.environ.get("HF_HUB_CACHE")
-    hub = Path(named).expanduser() if named else _library_folder("HF_HOME", "huggingface") / "hub"
+    hub = expanded(named) if named else _library_folder("HF_HOME", "huggingface") / "hub"
     snapshots = hub / f"models--{backbone.file.replace('/', '--')}" / "snapshots"
     return sorted(snapshots.glob("*/model.safetensors"), reverse=True), (
         f"model.safetensors of {backbone.file} in {hub}. On a connected machine run `hf download {backbone.file} "
@@ -143,7 +144,7 @@ def _of_timm(backbone: Backbone) -> tuple[list[Path], str]:
 
 
 def _own_file(backbone: Backbone) -> tuple[list[Path], str]:
-    return [Path(backbone.file).expanduser()], backbone.file
+    return [expanded(backbone.file)], backbone.file
 
 
 _PLACES = {"package": _in_package, "torchvision": _of_torchvision, "timm": _of_timm, "file": _own_file}
@@ -152,7 +153,7 @@ _PLACES = {"package": _in_package, "torchvision": _of_torchvision, "timm": _of_t
 def _library_folder(variable: str, name: str) -> Path:
     """A library's folder: what its environment variable says, or its name in the user's cache."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get(variable) or f"{caches}/{name}").expanduser()
+    return expanded(os.environ.get(variable) or f"{caches}/{name}")
 
 
 @lru_cache(maxsize=8)

@@ -11,6 +11,7 @@ from typing import Any
 from medtl_core.backbones import weights
 from medtl_core.backbones.backbone import Backbone
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
+from medtl_core.store import expanded
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -78,7 +79,7 @@ def _file(text: str) -> Backbone:
 def own_folder() -> Path:
     """Returns where `own:NAME` lies as NAME.safetensors: $MEDTL_HOME/backbones, or below the user's data folder."""
     data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(os.environ.get("MEDTL_HOME") or f"{data}/medtl").expanduser() / "backbones"
+    return expanded(os.environ.get("MEDTL_HOME") or f"{data}/medtl") / "backbones"
 
 
 def _own_names() -> list[str]:

@@ -4,6 +4,8 @@ Results go to standard output, everything else to standard error.
 """
 
 import importlib
+import io
+import sys
 from collections.abc import Mapping
 
 import click
@@ -71,10 +73,17 @@ def app() -> None:
 
 def main() -> None:
     """Runs the command line; an error a user can mend is one line on standard error and exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a sign that a terminal has no place for is no error
+            stream.reconfigure(errors="replace")
     try:
         code = app.main(prog_name="medtl", standalone_mode=False)
     except MedtlError as error:
         click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise SystemExit(1) from None
+    except OSError as error:
+        place = f" {error.filename}" if error.filename else ""
+        click.echo(f"error: a file{place} cannot be read or written: {error.strerror or error}", err=True)
         raise SystemExit(1) from None
     except click.ClickException as error:
         error.show()

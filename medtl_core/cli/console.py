@@ -94,7 +94,20 @@ def show(*parts: "str | Table", width: int = 100, markup: bool = True) -> None:
         if isinstance(part, str):
             say(console, part)
         else:
+            _fit(part, console)
             console.print(part, markup=markup)
+
+
+def _fit(table: "Table", console: "Console") -> None:
+    """Lets every number and name be whole: a pipe is as wide as the table, on a terminal long cells are folded."""
+    from rich.measure import Measurement
+
+    natural = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    if natural > console.width and not console.is_terminal:
+        console.width = natural
+    elif natural > console.width:
+        for column in table.columns:
+            column.no_wrap, column.overflow = False, "fold"
 
 
 def show_json(value: Any) -> None:

@@ -74,7 +74,7 @@ def check(
     faults = faults_of(source, found)
     notes = [*(f"note: {note}" for note in source.notes), *(f"fault: {fault}" for fault in faults)]
     verdict = f"{len(faults)} fault(s)" if faults else "no fault found"
-    console.show(counts_table(source), f"licence: {source.entry.licence}", *notes, verdict)
+    console.show(counts_table(source), f"licence: {source.entry.licence}", *notes, verdict, markup=False)
     if faults:
         raise typer.Exit(1)
 

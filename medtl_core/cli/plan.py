@@ -7,10 +7,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from medtl_core.config import Settings, Value, read_assignments, read_scenario, settings
+from medtl_core.config import Settings, Value, read_assignments, read_scenario, read_value, settings
 from medtl_core.errors import ConfigError, DataError, did_you_mean, positive
 from medtl_core.flower.run import RunPlan
-from medtl_core.store import read_json
+from medtl_core.store import expanded, read_json
 
 #: The scenario of a run that names neither a scenario nor data.
 QUICKSTART = "quickstart"
@@ -70,7 +70,7 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
         seeds=options["seeds"] or 1,
         workers=options["workers"] or _cores(),
         wire=bool(options["wire"]),
-        out=new_folder(name) if options["out"] is None else Path(options["out"]).expanduser().absolute(),
+        out=new_folder(name) if options["out"] is None else expanded(options["out"]).absolute(),
         app=app,
         name=name,
     )
@@ -139,6 +139,8 @@ def _option(name: str, typed: Value | None, assigned: Value | None, written: Val
     value, kind = next((value for value in (typed, assigned, written) if value is not None), None), _OPTIONS[name]
     if value is None or kind is str:
         return None if value is None else str(value)
+    if isinstance(value, str):
+        value = read_value(name, value, kind)
     if type(value) is not kind:
         raise ConfigError(f"{name}={value!r} must be {_KINDS[kind]}")
     if kind is int and isinstance(value, int):
@@ -148,7 +150,7 @@ def _option(name: str, typed: Value | None, assigned: Value | None, written: Val
 
 def _absolute(key: str, value: Value) -> Value:
     place = key in _PLACES and isinstance(value, str) and value not in ("", "off")
-    return str(Path(str(value)).expanduser().absolute()) if place else value
+    return str(expanded(str(value)).absolute()) if place else value
 
 
 def new_folder(name: str) -> Path:

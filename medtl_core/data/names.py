@@ -1,20 +1,20 @@
 """Names of classes, sites and patients in the one form in which they are compared.
 
 Two cells that a person cannot tell apart are one name: Unicode's composed form (NFC), without invisible signs, with one
-plain space between words. Names that differ only in case, compatibility forms, leading zeros or a trailing ".0" look
-alike: of patients they are one, of classes and sites they are refused.
+plain space between words. Names that differ only in case, compatibility forms or a trailing ".0" look alike: classes
+and sites that do are refused. Patients' ids that do, or differ only in leading zeros, are one patient.
 """
 
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from medtl_core.values import Array
 
-_NUMBER = re.compile(r"0*(\d+)(?:[.,]0*)?")
+_NUMBER = re.compile(r"(\d+)(?:[.,]0*)?")
 
 
 def plain_name(text: str) -> str:
@@ -35,11 +35,16 @@ def plain_names(values: Array) -> Array:
     return np.asarray([plain_name(text) for text in values.tolist()], dtype=np.str_)
 
 
+def hospital_names(values: Array) -> Array:
+    """Returns names of hospitals (str [n]) as they may stand on the wire and in places: a slash becomes a dash."""
+    return np.char.replace(np.char.replace(plain_names(values), "/", "-"), "\\", "-")
+
+
 def look(name: str) -> str:
     """Returns what names that look alike have in common.
 
     Example:
-        >>> look("Normal") == look("normal"), look("007") == look("7.0"), look("1.5") == look("1.50")
+        >>> look("Normal") == look("normal"), look("7") == look("7.0"), look("1.5") == look("1.50")
         (True, True, False)
     """
     folded = unicodedata.normalize("NFKC", name).casefold()
@@ -47,11 +52,16 @@ def look(name: str) -> str:
     return number[1] if number else folded
 
 
-def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
+def _look_of_id(name: str) -> str:
+    look_alike = look(name)
+    return look_alike.lstrip("0") or "0" if look_alike.isdecimal() else look_alike
+
+
+def alike(names: Iterable[str], of: Callable[[str], str] = look) -> list[tuple[str, ...]]:
     """Returns the groups of different names that look alike."""
     groups = defaultdict(set)
     for name in names:
-        groups[look(name)].add(name)
+        groups[of(name)].add(name)
     return [tuple(sorted(group)) for _, group in sorted(groups.items()) if len(group) > 1]
 
 
@@ -61,5 +71,5 @@ def one_patient_each(values: Array) -> Array:
     Guarantee:
         Unit: patient. What a row becomes hangs on the rows of its own patient only: those whose ids look alike.
     """
-    spelt = {name: group[0] for group in alike({*values.tolist()}) for name in group}
+    spelt = {name: group[0] for group in alike({*values.tolist()}, _look_of_id) for name in group}
     return np.asarray([spelt.get(name, name) for name in values.tolist()], dtype=np.str_) if spelt else values

@@ -4,7 +4,6 @@ Dirichlet label skew follows Hsu, Qi, Brown (2019, arXiv:1909.06335): every hosp
 """
 
 import heapq
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from medtl_core.config import Settings
 from medtl_core.data.faults import Fault
+from medtl_core.data.names import plain_name
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.rng import stream
 from medtl_core.values import Array, Examples, site_name
@@ -86,7 +86,7 @@ def partition(examples: Examples, settings: Settings) -> Parts:
 
 def _left_out(examples: Examples, name: str) -> tuple[NDArray[np.bool_], Index]:
     """Returns which rows belong to the site left out [n], and the rows the server judges on."""
-    name = unicodedata.normalize("NFC", name)
+    name = plain_name(name)
     site, held_out = examples["site"], examples["split"] == "test"
     if not name:
         return np.zeros(len(site), dtype=bool), np.flatnonzero(held_out)

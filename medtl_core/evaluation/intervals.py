@@ -65,6 +65,16 @@ def strata(scores: Scores) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return patient.astype(np.int64), np.argsort(counts, kind="stable")[lowest].astype(np.int64)
 
 
+def within(ends: tuple[float, float], low: float = 0.0, high: float = 1.0) -> tuple[float, float]:
+    """Returns an interval cut to what its figure can be; a t-interval of few values knows nothing of that.
+
+    Example:
+        >>> within((-1.2, 0.9))
+        (0.0, 0.9)
+    """
+    return max(ends[0], low), min(ends[1], high)
+
+
 def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
     """Returns mean, low and high of Student's t-interval over repetitions.
 

@@ -6,7 +6,6 @@ Side by side stand several backbones, one backbone at several sizes, and a table
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
 from medtl_core.backbones.backbone import Backbone
@@ -15,6 +14,7 @@ from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings, Value
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
+from medtl_core.store import expanded
 from medtl_core.values import digest
 
 #: Raised when the same settings begin to give other features; it is part of every fingerprint. `features=rich@2` gives
@@ -243,7 +243,7 @@ def _weights_of(name: str, settings: Settings) -> str:
     weights = "" if name == "table" else settings.weights
     if not weights or {*settings.backbone.split("+")} <= {name, "table"}:  # a single one may have a file
         return weights
-    folder, backbone = Path(weights).expanduser(), find_backbone(name)
+    folder, backbone = expanded(weights), find_backbone(name)
     if not folder.is_dir():
         raise WeightsError(f"weights={weights!r} must be a folder that holds a file for each of the backbones joined")
     return weights if backbone.source not in ("random", "file") and in_folder(backbone, folder) else ""

@@ -24,7 +24,7 @@ _MEDMNIST = tuple(f"{split}_{what}" for split in SPLITS for what in ("images", "
 class MedMnist(Reader):
     """One .npz file as MedMNIST has it; every image counts as one patient, for no ids are published.
 
-    Without a task, classes are called by their numbers.
+    Without a task, the classes are the numbers that occur.
     """
 
     name = "arrays"
@@ -37,8 +37,12 @@ class MedMnist(Reader):
         """See `Reader`; three-dimensional images, and several labels an image, are refused."""
         arrays = _load(path, _MEDMNIST)
         label = np.concatenate([_labels(path, arrays[f"{split}_labels"]) for split in SPLITS])
+        notes = [NO_PATIENTS]
         if task is None:
-            task = Task(path.stem, tuple(str(number) for number in range(int(label.max(initial=0)) + 1)))
+            numbers, label = np.unique(label, return_inverse=True)
+            task = Task(path.stem, tuple(map(str, numbers.tolist())))
+            if len(numbers) and not np.array_equal(numbers, np.arange(len(numbers))):
+                notes.append(f"The labels have gaps; the classes are {', '.join(task.classes)}.")
         shapes = {arrays[f"{split}_images"].shape[1:] for split in SPLITS}
         if len(shapes) > 1:
             raise DataError(f"{path}: the splits hold images of different shapes {sorted(shapes)}")
@@ -46,7 +50,7 @@ class MedMnist(Reader):
         counts = [len(arrays[f"{split}_images"]) for split in SPLITS]
         patient = np.asarray([f"image-{number}" for number in range(len(images))])
         columns = {"label": label, "patient": patient, "split": np.repeat(np.asarray(SPLITS), counts), "image": images}
-        return _examples(path, task, columns, faults), Facts(notes=(NO_PATIENTS,), has_patients=False)
+        return _examples(path, task, columns, faults), Facts(notes=tuple(notes), has_patients=False)
 
 
 def read_arrays(path: Path, task: Task, faults: Faults) -> Examples:

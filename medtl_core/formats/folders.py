@@ -38,7 +38,7 @@ class ClassFolders(Reader):
         task = task or Task(path.name, tuple(_folders(roots["train"])))
         files = [(file, split) for split, root in roots.items() for file in files_below(root)]
         inner = [file.relative_to(roots[split]).parts for file, split in files]
-        faults.place = lambda row: str(files[row][0].relative_to(path))
+        faults.place = lambda row: _shown(str(files[row][0].relative_to(path)))
         for row, ((file, _), parts) in enumerate(zip(files, inner, strict=True)):
             if parts[0] not in task.classes or len(parts) != 2:
                 hint = did_you_mean(parts[0], task.classes) if len(parts) > 1 else "move it into its class's folder"
@@ -52,7 +52,7 @@ class ClassFolders(Reader):
             "label": np.asarray(label, dtype=np.int64),
             "path": np.asarray([str(file) for file, _ in files], dtype=np.str_),
             "split": np.asarray([split for _, split in files], dtype=np.str_),
-            "patient": np.asarray([str(file.relative_to(path)) for file, _ in files], dtype=np.str_),
+            "patient": np.asarray([_shown(str(file.relative_to(path))) for file, _ in files], dtype=np.str_),
             "site": np.full(len(files), "site"),
         }
         return Examples(columns, task), Facts(notes=(NO_PATIENTS,), has_patients=False)
@@ -84,6 +84,8 @@ def _folders(root: Path) -> list[str]:
     """The names of the folders in one, sorted; a link to nothing is refused, for it may be one."""
     places = sorted(place for place in root.iterdir() if not _hidden(place.name))
     for place in places:
+        if _shown(place.name) != place.name:
+            raise DataError(f"the folder {_shown(str(place))} has a name that is not UTF-8; rename it")
         if not place.exists() and not place.suffix:
             raise DataError(f"{place} is a link to nothing; mount or fetch what it names")
     return [place.name for place in places if place.is_dir()]
@@ -96,6 +98,11 @@ def files_below(root: Path) -> Iterator[Path]:
         for name in sorted(names):
             if not _hidden(name) and Path(name).suffix.lower() not in _BESIDE:
                 yield Path(place) / name
+
+
+def _shown(name: str) -> str:
+    """A name that can be written down: bytes that are no UTF-8 as their numbers."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _hidden(name: str) -> bool:

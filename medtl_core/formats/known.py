@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from medtl_core.data.catalog import Entry, Field, recognise
 from medtl_core.data.faults import Faults
+from medtl_core.data.names import hospital_names
 from medtl_core.data.readers import Facts, Reader
 from medtl_core.data.table import CsvTable, encode, read_csv, require, splits
 from medtl_core.errors import DataError
@@ -57,7 +58,7 @@ def _listed(entry: Entry, folder: Path, table: CsvTable) -> Examples:
     columns: dict[str, Array] = {
         "label": label,
         "patient": table.names(layout.patient, [f"row-{number + 1}" for number in range(len(table))]),
-        "site": table.names(layout.site, entry.name),
+        "site": hospital_names(table.names(layout.site, entry.name)),
         "split": splits(table, layout.split),
     }
     if layout.kind == "table":

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import is_file, is_file_name
-from medtl_core.data.names import one_patient_each
+from medtl_core.data.names import hospital_names, one_patient_each
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.table import CsvTable, encode, missing, read_csv, read_header, require, splits
 from medtl_core.data.task import MANIFEST
@@ -54,7 +54,7 @@ class Manifest(Reader):
         require(table, _NEEDED if self.images else _NEEDED[1:], _OPTIONAL)
         stated = "patient_id" in table.columns
         columns: dict[str, Array] = {
-            "site": table.names("site", "site"),
+            "site": hospital_names(table.names("site", "site")),
             "split": splits(table, "split"),
         }
         columns["label"], task = encode(table, "label", task)

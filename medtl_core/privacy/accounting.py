@@ -62,7 +62,11 @@ def mu_for(epsilon: float, delta: float) -> float:
     def excess(log_mu: float) -> float:
         return _log_ratio(epsilon, math.exp(log_mu), delta)
 
-    root = math.exp(float(brentq(excess, math.log(1e-6), math.log(1e3), xtol=1e-13, rtol=1e-13)))
+    try:
+        highest = math.log(max(1e3, 10.0 * math.sqrt(epsilon)))  # mu of a large epsilon is about sqrt(2 epsilon)
+        root = math.exp(float(brentq(excess, math.log(1e-6), highest, xtol=1e-13, rtol=1e-13)))
+    except (ArithmeticError, ValueError) as error:
+        raise PrivacyError(f"epsilon={epsilon:g} cannot be priced at delta {delta:g}; take one between") from error
     return root * (1 - 1e-9)  # on the safe side of the root, also after a split into many releases
 
 

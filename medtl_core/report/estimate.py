@@ -20,21 +20,27 @@ class Estimate:
     undefined: int = 0
 
     @classmethod
-    def over(cls, values: Sequence[float | None], bootstrap: tuple[float, float] | None = None) -> Self:
+    def over(
+        cls,
+        values: Sequence[float | None],
+        bootstrap: tuple[float, float] | None = None,
+        limits: tuple[float, float] = (0.0, 1.0),
+    ) -> Self:
         """Returns the estimate from one value a repetition: Student's t-interval over those that are defined.
 
-        A single value may bring along an interval, its `bootstrap`.
+        A single value may bring along an interval, its `bootstrap`. No interval leaves the figure's `limits`.
 
         Example:
             >>> Estimate.over([0.5], (0.4, 0.6))
             Estimate(mean=0.5, low=0.4, high=0.6, undefined=0)
         """
-        from medtl_core.evaluation.intervals import over_seeds
+        from medtl_core.evaluation.intervals import over_seeds, within
 
         defined = [float(value) for value in values if value is not None]
         undefined = len(values) - len(defined) if defined else 0
         if len(defined) > 1:
-            return cls(*over_seeds(defined), undefined)
+            mean, *ends = over_seeds(defined)
+            return cls(mean, *within((ends[0], ends[1]), *limits), undefined)
         low, high = bootstrap if bootstrap and defined else (None, None)
         return cls(defined[0] if defined else None, low, high, undefined)
 

@@ -151,7 +151,11 @@ def _method(results: Sequence[Result], name: str, reference: str | None) -> Meth
     return MethodSummary(
         kind=judged[0].kind,
         figures={
-            figure: Estimate.over([method.judgement.figures.get(figure) for method in judged], alone.get(figure))
+            figure: Estimate.over(
+                [method.judgement.figures.get(figure) for method in judged],
+                alone.get(figure),
+                (0.0, 2.0 if figure == "brier" else 1.0),
+            )
             for figure in FIGURES
         },
         cost=Cost(**means | sizes),
@@ -169,7 +173,8 @@ def _gains(results: Sequence[Result], name: str, reference: str) -> dict[str, Es
     gains = {}
     for figure in ("balanced_accuracy", "auroc"):
         values = [(there.get(figure), alone.get(figure)) for there, alone in pairs]
-        gains[figure] = Estimate.over([None if a is None or b is None else a - b for a, b in values])
+        differences = [None if a is None or b is None else a - b for a, b in values]
+        gains[figure] = Estimate.over(differences, limits=(-1.0, 1.0))
     return gains
 
 
