@@ -1,6 +1,6 @@
 """The process in which files from outside are decoded: it has little time and memory, and may write nothing.
 
-    python -m medtl_core.formats.child      # requests on stdin, replies on stdout; see `decoder`
+    python -m medtl_core.formats.child SECONDS BYTES     # requests on stdin, replies on stdout; see `decoder`
 
 A file that is built to break a decoder breaks this process, and the hospital goes on without that case.
 """
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from medtl_core.errors import MedtlError
-from medtl_core.formats.decoder import MEMORY, SECONDS
 from medtl_core.formats.dicom_identity import check_identity
 from medtl_core.formats.dicom_pixels import check_image, read_dataset
 from medtl_core.formats.dicom_series import pictures_of_dicom
@@ -27,22 +26,23 @@ IDS = ("SOPInstanceUID", "AccessionNumber", "SeriesInstanceUID", "PatientID")
 
 
 def main() -> None:
-    """Answers requests until there are no more."""
-    limits = {resource.RLIMIT_AS: MEMORY, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 64}
+    """Answers requests until there are no more; the words of the command are seconds a request and bytes of memory."""
+    seconds, memory = int(sys.argv[1]), int(sys.argv[2])
+    limits = {resource.RLIMIT_AS: memory, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 64}
     for kind, limit in limits.items():
         hard = resource.getrlimit(kind)[1]
         least = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (least, least))
     warnings.simplefilter("ignore")  # they quote the header
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills, wherever the decoder hangs
-    answer(sys.stdin.buffer, sys.stdout.buffer)
+    answer(sys.stdin.buffer, sys.stdout.buffer, seconds)
 
 
-def answer(requests: BinaryIO, replies: BinaryIO) -> None:
+def answer(requests: BinaryIO, replies: BinaryIO, seconds: int) -> None:
     """Answers lines of JSON {"job": name, "path": path}, each by a line and the bytes of the pictures it announces."""
     for line in requests:
         request = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
         reply, pictures = _done(_JOBS[request["job"]], Path(request["path"]))
         signal.setitimer(signal.ITIMER_REAL, 0)
         shapes = [picture.shape for picture in pictures]
@@ -85,7 +85,7 @@ def _done(job: Callable[[Path], tuple[dict[str, Any], Sequence[Array]]], path: P
     except ModuleNotFoundError:
         return {"fault": "medtl is installed without the libraries for it: pip install 'medtl[dicom,volumes]'"}, ()
     except MemoryError:
-        return {"fault": f"takes more than {MEMORY >> 30} GiB to decode; export it smaller"}, ()
+        return {"fault": "takes more memory to decode than it may"}, ()
     except Exception:  # whatever a damaged file makes a decoder raise; its text may quote the file
         return {"fault": "damaged: it cannot be decoded"}, ()
 

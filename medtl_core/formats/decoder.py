@@ -55,7 +55,8 @@ class Decoder:
         The child's own errors go nowhere: they may quote a header. What it replies is checked for shape, not trusted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: int = SECONDS, memory: int = MEMORY) -> None:
+        self._seconds, self._memory = seconds, memory
         self._lock, self._places = Lock(), BoundedSemaphore(_MOST)
         self._idle: list[subprocess.Popen[bytes]] = []
         self._owner = os.getpid()
@@ -72,15 +73,14 @@ class Decoder:
             DataError: the case cannot be used, or the child died of it.
         """
         with self._places:
-            with self._lock:
-                child = self._idle.pop() if self._idle else _started()
+            child = self._free()
             try:
                 reply, pictures = _asked(child, json.dumps({"job": job, "path": str(path)}).encode() + b"\n")
             except BaseException as error:
                 _end(child)
                 if not isinstance(error, OSError | ValueError | EOFError):
                     raise
-                raise DataError(_cause(child.returncode)) from error
+                raise DataError(self._cause(child.returncode)) from error
             with self._lock:
                 self._idle.append(child)
         if "fault" in reply:
@@ -94,6 +94,32 @@ class Decoder:
                 while self._idle:
                     _end(self._idle.pop())
 
+    def _free(self) -> "subprocess.Popen[bytes]":
+        with self._lock:
+            while self._idle:
+                child = self._idle.pop()
+                if child.poll() is None:
+                    return child
+                _end(child)  # of something else than a file
+        return self._started()
+
+    def _started(self) -> "subprocess.Popen[bytes]":
+        places = os.pathsep.join(place for place in sys.path if place)
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", _CHILD, str(self._seconds), str(self._memory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            pipesize=_PIPE,
+        )
+
+    def _cause(self, code: int | None) -> str:
+        """What a child died of, for a person."""
+        if code == -signal.SIGALRM:
+            return f"takes more than {self._seconds} s to decode"
+        return f"breaks the decoder: it is damaged, or takes more than {self._memory >> 30} GiB"
+
 
 def decoder() -> Decoder:
     """Returns this process' decoder; a forked process has its own."""
@@ -103,18 +129,6 @@ def decoder() -> Decoder:
 @cache
 def _decoder_of(process: int) -> Decoder:
     return Decoder()
-
-
-def _started() -> "subprocess.Popen[bytes]":
-    places = os.pathsep.join(place for place in sys.path if place)
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", _CHILD],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        pipesize=_PIPE,
-    )
 
 
 def _asked(child: "subprocess.Popen[bytes]", request: bytes) -> Reply:
@@ -149,10 +163,3 @@ def _end(child: "subprocess.Popen[bytes]") -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
-
-
-def _cause(code: int | None) -> str:
-    """What a child died of, for a person."""
-    if code == -signal.SIGALRM:
-        return f"takes more than {SECONDS} s to decode"
-    return f"breaks the decoder: it is damaged, or takes more than {MEMORY >> 30} GiB"

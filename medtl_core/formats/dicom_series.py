@@ -132,9 +132,9 @@ def ordered(slices: Sequence[Slice]) -> list[Slice]:
     """
     first = slices[0]
     for name, text in (
-        ("series", "holds two series; give each its own folder"),
-        ("patient", "holds slices of two patients; give each their own folder"),
-        ("modality", "holds two modalities; give each its own folder"),
+        ("series", "holds two series, where each needs its own folder"),
+        ("patient", "holds slices of two patients, where each needs an own folder"),
+        ("modality", "holds two modalities, where each needs its own folder"),
     ):
         if any(getattr(one, name) != getattr(first, name) for one in slices):
             raise DataError(text)
@@ -146,15 +146,11 @@ def ordered(slices: Sequence[Slice]) -> list[Slice]:
             or len(one.orientation) != 6
             or not np.isfinite([*one.position, *one.orientation]).all()
         ):
-            raise DataError(f"{one.path.name}: a slice without position or orientation; export the original series")
+            raise DataError(f"{one.path.name}: a slice without position or orientation")
         if one.size != first.size:
-            raise DataError(
-                f"{one.path.name}: a slice of another size than the others in its series; leave one kind out"
-            )
+            raise DataError(f"{one.path.name}: a slice of another size than the others in its series")
         if not np.allclose(one.orientation, first.orientation, atol=1e-3):
-            raise DataError(
-                f"{one.path.name}: a slice of another orientation than the others in its series; leave one kind out"
-            )
+            raise DataError(f"{one.path.name}: a slice of another orientation than the others in its series")
     return _stacked(slices)
 
 
@@ -164,20 +160,16 @@ def _stacked(slices: Sequence[Slice]) -> list[Slice]:
     steps = np.diff([one.depth for one in slices])
     if steps.min() < 1e-3:
         twice = slices[int(np.argmin(steps)) + 1]
-        raise DataError(
-            f"{twice.path.name}: two slices lie at one place; export one echo, phase or reconstruction alone"
-        )
+        raise DataError(f"{twice.path.name}: lies where another slice does (an echo, phase or reconstruction too many)")
     if steps.max() > _GAP * steps.min():
         before = slices[int(np.argmax(steps))]
-        raise DataError(
-            f"{before.path.name}: a slice is missing after this one ({len(slices)} there); export the series again"
-        )
+        raise DataError(f"{before.path.name}: a slice is missing after this one, of which {len(slices)} are there")
     return slices
 
 
 def _frames(path: Path, files: Files) -> Iterator[Slice]:
     if path.is_dir():
-        raise DataError(f"{path.name}: a folder inside a series; give each series its own folder")
+        raise DataError(f"{path.name}: a folder inside a series")
     dataset = files.header(path)
     ids = (str(dataset.get(name) or "") for name in ("SeriesInstanceUID", "PatientID", "Modality"))
     series, patient, modality = ids

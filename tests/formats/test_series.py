@@ -4,14 +4,17 @@ import io
 import json
 import os
 import signal
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from medtl_core.errors import DataError
 from medtl_core.formats import child
@@ -20,7 +23,7 @@ from medtl_core.formats.dicom_series import pictures_of_dicom
 from medtl_core.formats.nifti import pictures_of_nifti, read_nifti
 from medtl_core.formats.volumes import canonical
 from medtl_core.formats.windows import CT_WINDOWS
-from tests.formats.dicom_made import ct_series, dicom, nifti
+from tests.formats.dicom_made import ct_series, dataset, dicom, nifti
 
 
 def test_a_ct_series_is_sorted_and_windowed(tmp_path: Path) -> None:
@@ -42,7 +45,7 @@ def test_a_long_series_gives_twelve_slices(tmp_path: Path) -> None:
         ({"SeriesInstanceUID": "1.2.99"}, "two series"),
         ({"PatientID": "8", "PatientIdentityRemoved": "YES"}, "two patients"),
         ({"ImageOrientationPatient": [0, 1, 0, 1, 0, 0]}, "another orientation"),
-        ({"ImagePositionPatient": [0, 0, 6.0]}, "at one place"),
+        ({"ImagePositionPatient": [0, 0, 6.0]}, "where another slice"),
         ({"ImagePositionPatient": None}, "without position"),
         ({"Rows": 8, "Columns": 24}, "another size"),
         ({"Modality": "MR"}, "two modalities"),
@@ -52,8 +55,6 @@ def test_a_long_series_gives_twelve_slices(tmp_path: Path) -> None:
     ],
 )
 def test_a_series_at_fault_is_one_error_with_its_file(tmp_path: Path, change: Any, words: str) -> None:
-    import pydicom
-
     folder = ct_series(tmp_path / "study", 6)
     path = folder / "97.dcm"  # slice 2
     if change is None:
@@ -195,7 +196,7 @@ def test_nifti_values_equal_another_reader(tmp_path: Path) -> None:
 def _answers(*requests: dict[str, str]) -> list[dict[str, Any]]:
     lines = "".join(json.dumps(request) + "\n" for request in requests)
     replies = io.BytesIO()
-    child.answer(io.BytesIO(lines.encode()), replies)
+    child.answer(io.BytesIO(lines.encode()), replies, 60)
     replies.seek(0)
     answers = []
     for _ in requests:
@@ -235,16 +236,41 @@ def test_a_child_decodes_and_is_used_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_bomb_or_a_hanging_file_costs_the_child_and_not_the_hospital(tmp_path: Path) -> None:
-    own = Decoder()
-    fifo = tmp_path / "hangs.dcm"
-    os.mkfifo(fifo)
-    path = ct_series(tmp_path / "study", 3)
+def test_a_child_that_was_killed_costs_no_case(tmp_path: Path) -> None:
+    own, path = Decoder(), ct_series(tmp_path / "study", 3)
     assert own.ask("pictures", path)[1]
     (running,) = own._idle
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
-    with pytest.raises(DataError, match="breaks the decoder"):
-        own.ask("pictures", path)
     assert own.ask("pictures", path)[1]
     own.close()
+
+
+@pytest.mark.slow
+def test_a_bomb_or_a_file_without_end_costs_its_case_only(tmp_path: Path) -> None:
+    own, path = Decoder(5, 1 << 30), ct_series(tmp_path / "study", 3)
+    assert own.ask("pictures", path)[1]
+    os.mkfifo(tmp_path / "endless.dcm")
+    with pytest.raises(DataError, match="more than 5 s"):
+        own.ask("pictures", tmp_path / "endless.dcm")
+    own.close()
+    own = Decoder(100, 640 << 20)
+    with pytest.raises(DataError, match="more memory"):
+        own.ask("pictures", _bomb(tmp_path / "bomb.dcm", 700 << 20))
+    assert own.ask("pictures", path)[1]
+    own.close()
+
+
+def _bomb(path: Path, size: int) -> Path:
+    """A small deflated file that unpacks to so many bytes."""
+    made = dataset(np.zeros((8, 8), np.uint8))
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID
+    made.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    pydicom.dcmwrite(path, made, enforce_file_format=True)
+    content = path.read_bytes()
+    start = 144 + int.from_bytes(content[140:144], "little")
+    inner, packer = zlib.decompress(content[start:], -15), zlib.compressobj(9, zlib.DEFLATED, -15)
+    head = inner[: inner.index(b"\xe0\x7f\x10\x00")] + b"\xe0\x7f\x10\x00OB\x00\x00" + size.to_bytes(4, "little")
+    blocks = (packer.compress(bytes(1 << 20)) for _ in range(size >> 20))
+    path.write_bytes(content[:start] + packer.compress(head) + b"".join(blocks) + packer.flush())
+    return path
