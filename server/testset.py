@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
-from medtl_core.data.shared import readable_rows, shared_parts, shared_source
+from medtl_core.data.shared import judged_rows, readable_rows, shared_parts, shared_source
 from medtl_core.data.source import Source
 from medtl_core.errors import DataError
 from medtl_core.features.dataset import Material
@@ -59,7 +59,7 @@ def open_reference(settings: Settings, workers: int) -> Reference:
         return Reference(source, spec, None)
     examples = source.examples
     if settings.test_path:
-        rows = readable_rows(examples, np.arange(len(examples)), "test", Faults())
+        rows = readable_rows(examples, judged_rows(examples), "test-path", Faults())
     else:
         rows = shared_parts(settings).server_test
     if not len(rows):

@@ -35,7 +35,6 @@ NAMES = [
     DECOMPOSED,
     "東京 大学",
     "north",
-    "North",
     "x" * 80,
 ]
 WIDE = "字" * 80

@@ -1,7 +1,7 @@
 """Reading single images: decode, check, and the key of their content."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.data.depth import bands, deep_channels, is_whole_png, windowed
 from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Examples
@@ -23,32 +24,32 @@ MAX_PIXELS = 64_000_000
 #: Pictures of more than 8 bits a channel take more memory a pixel: 32 million of 16 bits, 16 million of 32 bits.
 MAX_WIDE_BYTES = 64_000_000
 
-#: A large picture is worked on in bands of so many pixels, or a copy would be made of all at every step.
-_BAND = 1 << 20
 _LONGEST_NAME = 100
+#: TIFF's tag that says, with 0, that white is the smallest value.
+_PHOTOMETRIC = 262
 
 
-def decode(image: Path | str | Array) -> NDArray[np.uint8]:
+def decode(image: Path | str | Array, *, robust: bool = True) -> NDArray[np.uint8]:
     """Returns an image as uint8 [h, w, 3].
 
-    Grey becomes three equal channels, alpha is dropped, EXIF orientation is applied. Images of more than 8 bits a
-    pixel (16-bit grey, 32-bit integer, float) carry no agreed window, so they are stretched from their own smallest
-    to their own largest value onto 0..255; a constant one becomes 0.
+    Grey becomes three equal channels, alpha is dropped, EXIF orientation is applied, white is the largest value. Images
+    of more than 8 bits a channel (16-bit grey or colour, 32-bit integer, float) carry no agreed window; see `windowed`.
 
     Args:
         image: a file, or an array [h, w], [h, w, 1], [h, w, 3] or [h, w, 4].
+        robust: whether that window leaves out padding and outliers, as features do since version 3.
 
     Raises:
         DataError: the file is missing, damaged, too large, of another format or holds several pictures; or the array
             has another shape or is not finite.
     """
-    pictures = read_pictures(image)
+    pictures = read_pictures(image, robust=robust)
     if len(pictures) > 1:
         raise DataError(f"{image}: holds {len(pictures)} pictures where one is expected")
     return pictures[0]
 
 
-def read_pictures(image: Path | str | Array) -> Sequence[NDArray[np.uint8]]:
+def read_pictures(image: Path | str | Array, *, robust: bool = True) -> Sequence[NDArray[np.uint8]]:
     """Returns the pictures of a case, each as `decode` returns one: several of a scan (a DICOM or NIfTI file, or the
     folder of a DICOM series), which a process of its own reads (see `formats.child`), else one.
 
@@ -58,7 +59,7 @@ def read_pictures(image: Path | str | Array) -> Sequence[NDArray[np.uint8]]:
     if not isinstance(image, np.ndarray) and not is_file(image, or_folder=True):
         raise no_such_file(Path(image))
     try:
-        return _pictures(image)
+        return _pictures(image, robust)
     except DataError as error:
         raise DataError(f"{'the array' if isinstance(image, np.ndarray) else image}: {error}") from error
 
@@ -97,16 +98,17 @@ def _cause(image: str | Array) -> str:
     return ""
 
 
-def _pictures(image: Path | str | Array) -> Sequence[NDArray[np.uint8]]:
+def _pictures(image: Path | str | Array, robust: bool = True) -> Sequence[NDArray[np.uint8]]:
     if isinstance(image, np.ndarray):
-        return [_three_channels(image)]
+        return [_three_channels(image, robust)]
     path = Path(image)
     if path.suffix.lower() not in SUFFIXES:
         from medtl_core.formats.decoder import decoder, kind_of
 
         if kind_of(path):
-            return [_three_channels(picture) for picture in decoder().ask("pictures", path)[1]]
-    return [_three_channels(_read(path))]
+            return [_three_channels(picture, robust) for picture in decoder().ask("pictures", path)[1]]
+    pixels, inverted = _read(path)
+    return [~_three_channels(pixels, robust) if inverted else _three_channels(pixels, robust)]
 
 
 def images_of(examples: Examples) -> Array | None:
@@ -155,15 +157,22 @@ def no_such_file(path: Path) -> DataError:
     return DataError(f"no such image file: a name that ends in {', '.join(SUFFIXES)} is expected")
 
 
-def _read(path: Path) -> Array:
+def _read(path: Path) -> tuple[Array, bool]:
+    """The pixels of a file, and whether their largest value is black, as Pillow inverts those of 8 bits only."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(path, formats=FORMATS) as picture:
             _check_frame(picture)
+            deep = deep_channels(path, picture)
+            if deep is not None:
+                return deep, False
+            inverted = picture.mode.startswith(("I", "F")) and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0
             picture.load()
+            if picture.format == "PNG" and _ends_black(picture) and not is_whole_png(path):
+                raise DataError("the file ends before its last line")
             ImageOps.exif_transpose(picture, in_place=True)
-            return _pixels(picture)
+            return _pixels(picture), inverted
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -174,12 +183,19 @@ def _read(path: Path) -> Array:
         raise DataError("damaged or unreadable image") from error
 
 
+def _ends_black(picture: Any) -> bool:
+    """Whether a picture may lack its last lines: these are empty, or it was saved in passes."""
+    width, height = picture.size
+    return bool(picture.info.get("interlace")) or not np.asarray(picture.crop((0, height - 1, width, height))).any()
+
+
 def _check_frame(picture: Any) -> None:
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise DataError(f"{width} x {height} pixels are more than {MAX_PIXELS:,}")
-    depth = 2 if ";16" in picture.mode else 4
-    if picture.mode.startswith(("I", "F")) and width * height * depth > MAX_WIDE_BYTES:
+    deep = any(";16" in str(tile.args) for tile in picture.tile)
+    depth = (2 if deep or ";16" in picture.mode else 4) * len(picture.getbands())
+    if (deep or picture.mode.startswith(("I", "F"))) and width * height * depth > MAX_WIDE_BYTES:
         limit = f"{MAX_WIDE_BYTES // depth:,} of {8 * depth} bits"
         raise DataError(f"{width} x {height} pixels are more than {limit}; save it with 8 bits, or smaller")
     # MPO is how some cameras pack a JPEG with its preview: the first frame is the picture.
@@ -189,17 +205,12 @@ def _check_frame(picture: Any) -> None:
 
 def _pixels(picture: Any) -> Array:
     width, height = picture.size
-    for rows in _bands(height, width):
+    for rows in bands(height, width):
         band = _channels(picture.crop((0, rows.start, width, min(rows.stop, height))))
         if rows.start == 0:
             pixels = np.empty((height, *band.shape[1:]), band.dtype)
         pixels[rows] = band
     return pixels
-
-
-def _bands(height: int, width: int) -> Iterator[slice]:
-    rows = max(_BAND // max(width, 1), 1)
-    return (slice(top, top + rows) for top in range(0, height, rows))
 
 
 def _channels(picture: Any) -> Array:
@@ -212,7 +223,7 @@ def _channels(picture: Any) -> Array:
     return np.asarray(picture.convert("RGB"))
 
 
-def _three_channels(image: Array) -> NDArray[np.uint8]:
+def _three_channels(image: Array, robust: bool) -> NDArray[np.uint8]:
     if image.ndim == 3 and image.shape[2] in (1, 3, 4):
         image = image[:, :, :3]
     elif image.ndim == 2:
@@ -222,18 +233,5 @@ def _three_channels(image: Array) -> NDArray[np.uint8]:
     if not image.size:
         raise DataError(f"shape {image.shape} holds no pixel")
     if image.dtype != np.uint8:
-        image = _stretch(image)
+        image = windowed(image, robust=robust)
     return np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3)))
-
-
-def _stretch(image: Array) -> NDArray[np.uint8]:
-    if image.dtype.kind not in "biuf":
-        raise DataError(f"pixels of type {image.dtype} are not numbers")
-    low, high = float(image.min()), float(image.max())
-    if not np.isfinite([low, high]).all():
-        raise DataError("pixels are not finite")
-    stretched = np.zeros(image.shape, dtype=np.uint8)
-    if low < high:
-        for rows in _bands(len(image), image[0].size):
-            stretched[rows] = np.rint((image[rows].astype(np.float64) - low) * (255.0 / (high - low)))
-    return stretched

@@ -1,7 +1,7 @@
-"""No patient and no picture on two sides of a partition."""
+"""No patient and no picture on two sides of a partition, and no picture with two labels."""
 
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +40,27 @@ def check_leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -
         order = np.lexsort((side[places], key))
         for one, other in pairwise(order.tolist()):
             pair = places[[one, other]]
-            if key[one] == key[other] and side[pair[0]] != side[pair[1]]:
+            if key[one] != key[other]:
+                continue
+            cases = " and ".join(_name(examples, row) for row in rows[pair].tolist())
+            if side[pair[0]] != side[pair[1]]:
                 both = " and ".join(repr(sides[number]) for number in side[pair].tolist())
-                cases = " and ".join(_name(examples, row) for row in rows[pair].tolist())
                 raise DataError(f"{cases} {fault.format(both)}")
+            if key is keys and examples["label"][rows[pair[0]]] != examples["label"][rows[pair[1]]]:
+                raise DataError(f"{cases} are byte-equal images with different labels: keep the one that is right")
+
+
+def joined(*parts: Examples, patients: bool) -> Examples:
+    """Returns the cases of several sets, as far as sides are compared: images of one kind and, where known, patients."""
+    kinds = [name for name in ("path", "image") if all(name in part.columns for part in parts)]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in ("label", "patient")}
+    if not patients:
+        columns["patient"] = np.arange(len(columns["label"])).astype(str)
+    for name in kinds:
+        columns[name] = np.empty(sum(map(len, parts)), dtype=object)  # images may differ in size
+        for row, image in enumerate(chain(*(part[name] for part in parts))):
+            columns[name][row] = image
+    return Examples(columns, parts[0].task)
 
 
 def _content_keys(examples: Examples, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.str_]]:

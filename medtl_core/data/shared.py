@@ -13,8 +13,10 @@ import numpy as np
 from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import check_images
+from medtl_core.data.leak import check_leaks, joined
 from medtl_core.data.partition import Index, Parts, partition
 from medtl_core.data.source import Source, open_source
+from medtl_core.errors import DataError
 from medtl_core.values import Examples
 
 #: Hospitals simulated in threads arrive together; the first loads, the others wait for it.
@@ -31,6 +33,35 @@ def shared_parts(settings: Settings) -> Parts:
     """Returns which hospital holds which rows of `shared_source`, drawn once per seed, less images at fault."""
     with _LOADING:
         return _parts(settings.of_data(seed=settings.seed))
+
+
+def judged_rows(examples: Examples) -> Index:
+    """Returns the rows of a `test_path` that are judged: its test split, or all where it states none."""
+    test = np.flatnonzero(examples["split"] == "test")
+    return test if len(test) else np.arange(len(examples))
+
+
+def check_sides(settings: Settings) -> None:
+    """Refuses a simulation of which two sides share a patient or an image, or measure other things.
+
+    Raises:
+        DataError: names the cases and the sides, or the columns or classes that differ between data and `test_path`.
+    """
+    source, parts = shared_source(settings), shared_parts(settings)
+    check_leaks(source.examples, parts.sides())
+    if settings.test_path:
+        test = shared_source(settings.replace(data_path=settings.test_path))
+        for what, here, there in (
+            ("columns", source.columns, test.columns),
+            ("classes", source.examples.task.classes, test.examples.task.classes),
+        ):
+            if here != there:
+                strange = ", ".join(sorted({*here} ^ {*there})[:5]) or "their order"
+                raise DataError(f"test-path {settings.test_path} has other {what} than the data: {strange}")
+        trains = np.concatenate([site.train for site in parts.sites])
+        sides = {"train": trains, "test-path": len(source.examples) + judged_rows(test.examples)}
+        known = source.has_patients and test.has_patients
+        check_leaks(joined(source.examples, test.examples, patients=known), sides)
 
 
 def readable_rows(examples: Examples, rows: Index, owner: str, faults: Faults) -> Index:

@@ -22,6 +22,8 @@ from medtl_core.values import Array, Examples, Task
 
 #: Share of the patients held out as test where the data name none.
 HELD_OUT = 0.25
+#: A column of a table that varies less, by itself or ten times less beside its mean, is lost in rounding.
+SMALLEST = 1e-4
 _LOG = logging.getLogger("medtl")
 
 
@@ -165,6 +167,12 @@ def _look_over(source: Source, faults: Faults) -> None:
     for kind, names in (("classes", left.task.classes), ("hospitals", np.unique(left["site"]).tolist())):
         for group in alike(names):
             faults.whole(f"the {kind} {' and '.join(map(repr, group))} look alike", "spell them the same, or otherwise")
+    for name, column in zip(source.columns, left["table"].T if source.columns else (), strict=True):
+        spread = float(np.nanstd(column)) if np.isfinite(column).any() else 0.0
+        if 0.0 < spread < max(SMALLEST, SMALLEST * 0.1 * abs(float(np.nanmean(column)))):
+            faults.whole(
+                f"column {name!r} varies by only {spread:.1g}", "give it in a smaller unit, or less its usual value"
+            )
     if "path" in left.columns:
         _, first, image = np.unique(left["path"], return_index=True, return_inverse=True)
         several = np.isin(image, image[left["label"] != left["label"][first][image]])

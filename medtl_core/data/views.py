@@ -36,10 +36,10 @@ def square(image: Pixels, size: int) -> Pixels:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
-def views_of(image: Path | str | Array, size: int, views: Sequence[str]) -> Pixels:
+def views_of(image: Path | str | Array, size: int, views: Sequence[str], *, robust: bool = True) -> Pixels:
     """Returns the `VIEWS` named of an image as a square, uint8 [views, size, size, 3], in one contiguous array.
 
-    Those of a case of several pictures stand one picture behind the other.
+    Those of a case of several pictures stand one picture behind the other. For `robust` see `images.decode`.
 
     Raises:
         DataError: the image cannot be decoded.
@@ -49,7 +49,7 @@ def views_of(image: Path | str | Array, size: int, views: Sequence[str]) -> Pixe
         >>> views_of(image, 2, ("identity", "flip-h"))[:, 0, :, 0].tolist()
         [[0, 1], [1, 0]]
     """
-    pictures = (square(picture, size) for picture in read_pictures(image))
+    pictures = (square(picture, size) for picture in read_pictures(image, robust=robust))
     return np.stack([VIEWS[name](picture) for picture in pictures for name in views])
 
 

@@ -117,7 +117,7 @@ def _reader(spec: FeatureSpec, settings: Settings) -> Callable[[Any], Row]:
         extractor = _loaded(settings.backbone, settings.weights, spec.weights_sha, spec.taps, spec.pooling)
 
     def read(image: Any) -> Row:
-        pixels = torch.from_numpy(views_of(image, spec.size, spec.views))
+        pixels = torch.from_numpy(views_of(image, spec.size, spec.views, robust=spec.version > 2))
         with torch.inference_mode():
             row: Tensor = extractor(normalised(pixels, spec.mean, spec.std)).mean(dim=0)
         if not bool(row.isfinite().all()):

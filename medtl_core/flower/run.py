@@ -109,9 +109,8 @@ def _repetition(
 
 def _hospitals(seeded: Settings) -> "tuple[int, tuple[Fault, ...]]":
     """How many hospitals the partition gives, and what cost cases; wrong or leaking data are refused at once."""
-    from medtl_core.data.leak import check_leaks
-    from medtl_core.data.shared import shared_parts, shared_source
+    from medtl_core.data.shared import check_sides, shared_parts, shared_source
 
+    check_sides(seeded)
     source, parts = shared_source(seeded), shared_parts(seeded)
-    check_leaks(source.examples, parts.sides())
     return len(parts.sites), (*source.faults, *parts.faults)

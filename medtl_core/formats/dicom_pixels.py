@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.data.depth import windowed
 from medtl_core.data.images import MAX_PIXELS
 from medtl_core.errors import DataError
 from medtl_core.formats.dicom_scale import Scale, frame_facts, scale_of, table_of
-from medtl_core.formats.windows import CT_WINDOWS, Window, robust_window
+from medtl_core.formats.windows import CT_WINDOWS, Window
 from medtl_core.values import Array
 
 Pixels = NDArray[np.uint8]
@@ -97,7 +98,7 @@ def picture(dataset: Any, index: int = 0) -> Pixels:
     """Returns one frame as it is to be looked at: uint8 [h, w, 1], or [h, w, 3] in colour and of CT.
 
     CT is shown through the three `CT_WINDOWS`. Anything else grey is shown through the window or table that its header
-    states first, else, with more than 8 bits, through its `robust_window`. Padding is black, so are the low values of
+    states first, else as other pictures are: see `data.depth.windowed`. Padding is black, so are the low values of
     MONOCHROME2 and the high ones of MONOCHROME1.
 
     Args:
@@ -108,12 +109,17 @@ def picture(dataset: Any, index: int = 0) -> Pixels:
         DataError: see `stored_frame` and `scale_of`, or the stated window has no width.
     """
     stored = stored_frame(dataset, index)
-    if stored.ndim == 2:
-        scale = scale_of(dataset, index)
-        is_ct = str(dataset.get("Modality", "")) == "CT"
-        windows = CT_WINDOWS if is_ct else (_stated(dataset, index, scale) or _robust(stored, scale),)
-        stored = show(stored, scale, windows, inverted=str(dataset.PhotometricInterpretation) == "MONOCHROME1")
-    return stored
+    if stored.ndim > 2:
+        return stored
+    scale, inverted = scale_of(dataset, index), str(dataset.PhotometricInterpretation) == "MONOCHROME1"
+    is_ct = str(dataset.get("Modality", "")) == "CT"
+    window = None if is_ct else _stated(dataset, index, scale)
+    if is_ct or window:
+        return show(stored, scale, CT_WINDOWS if window is None else (window,), inverted=inverted)
+    padding = scale.is_padding(stored)[..., None]
+    values = np.asarray(scale.measure(stored), np.float64)[..., None]
+    shown = windowed(np.where(padding, values.min(where=~padding, initial=np.inf), values))
+    return np.where(padding, np.uint8(0), ~shown if inverted else shown)
 
 
 def upright(flat: Pixels, dataset: Any) -> Pixels:
@@ -142,11 +148,11 @@ class GreyTable:
     grey: bytes
 
 
-Shown = Window | GreyTable | None
+Shown = Window | GreyTable
 
 
-def _stated(dataset: Any, index: int, scale: Scale) -> Shown:
-    """The first window or table that the header states; None where it states none."""
+def _stated(dataset: Any, index: int, scale: Scale) -> Shown | None:
+    """The first window or table that the header states, else all of 8 bits; None where there are more."""
     facts = frame_facts(dataset, index, "FrameVOILUTSequence")
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -157,7 +163,8 @@ def _stated(dataset: Any, index: int, scale: Scale) -> Shown:
                 return GreyTable(np.rint(shown).astype(np.uint8).tobytes())
             centre, width = (np.atleast_1d(facts.get(f"Window{name}", ())) for name in ("Center", "Width"))
             if not (centre.size and width.size and centre[0] is not None and width[0] is not None):
-                return None
+                ends = scale.measured[[0, -1]]
+                return Window(float(ends.mean()), float(np.ptp(ends)), "LINEAR_EXACT") if len(scale) < 257 else None
             return Window(float(centre[0]), float(width[0]), str(facts.get("VOILUTFunction") or "LINEAR").strip())
     except DataError:
         raise
@@ -165,21 +172,10 @@ def _stated(dataset: Any, index: int, scale: Scale) -> Shown:
         raise DataError("its header states a damaged window") from error
 
 
-def _robust(stored: Array, scale: Scale) -> Shown:
-    """What shows a frame of which no window is known: all of 8 bits, else between percentiles."""
-    if scale.high - scale.low < 256:
-        ends = scale.measured[[0, -1]]
-        return Window(float(ends.mean()), float(np.ptp(ends)), "LINEAR_EXACT")
-    return robust_window(scale.measure(stored), ~scale.is_padding(stored))
-
-
 @lru_cache(maxsize=32)
 def _grey_table(scale: Scale, window: Shown, inverted: bool) -> Pixels:
-    """The grey of every number that can be stored, uint8 [high - low + 1]; black without a window."""
-    if isinstance(window, GreyTable):
-        grey = np.frombuffer(window.grey, np.uint8)
-    else:
-        grey = window.grey(scale.measured) if window else np.zeros(scale.high - scale.low + 1, np.uint8)
+    """The grey of every number that can be stored, uint8 [high - low + 1]."""
+    grey = np.frombuffer(window.grey, np.uint8) if isinstance(window, GreyTable) else window.grey(scale.measured)
     if inverted:
         grey = 255 - grey
     return np.where(scale.is_padding(np.arange(scale.low, scale.high + 1)), np.uint8(0), grey)
@@ -188,7 +184,7 @@ def _grey_table(scale: Scale, window: Shown, inverted: bool) -> Pixels:
 @lru_cache(maxsize=8)
 def _grey_tables(scale: Scale, windows: "tuple[Shown, ...]", inverted: bool) -> NDArray[np.uint32]:
     """Up to four tables of grey side by side, as one of four bytes an entry."""
-    tables = np.zeros((scale.high - scale.low + 1, 4), np.uint8)
+    tables = np.zeros((len(scale), 4), np.uint8)
     for channel, window in enumerate(windows):
         tables[:, channel] = _grey_table(scale, window, inverted)
     return tables.view(np.uint32)[:, 0]

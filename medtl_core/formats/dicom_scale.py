@@ -32,6 +32,9 @@ class Scale:
     first: int = 0
     padding: tuple[int, int] | None = None
 
+    def __len__(self) -> int:
+        return self.high - self.low + 1
+
     @property
     def measured(self) -> NDArray[np.float64]:
         """The measured value of every number that can be stored, float64 [high - low + 1]."""

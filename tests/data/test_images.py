@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medtl_core.data import images
+from medtl_core.data import depth, images
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import check_images, content_key, decode
 from medtl_core.errors import DataError
@@ -105,10 +105,10 @@ def test_a_large_picture_is_the_same_in_bands_and_takes_no_copies(
         paths.append(tmp_path / f"{len(paths)}.tiff")
     whole = [decode(path) for path in paths]
     assert whole[0].shape == (9, 23, 3)
-    monkeypatch.setattr(images, "_BAND", 50)
+    monkeypatch.setattr(depth, "BAND", 50)
     assert all(np.array_equal(decode(path), image) for path, image in zip(paths, whole, strict=True))
     path = saved(tmp_path, "large.tiff", np.eye(500, dtype=np.float32))
-    monkeypatch.setattr(images, "_BAND", 5000)
+    monkeypatch.setattr(depth, "BAND", 5000)
     tracemalloc.start()
     decode(path)
     peak = tracemalloc.get_traced_memory()[1]

@@ -22,6 +22,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from medtl_core.data.images import decode
 from medtl_core.errors import DataError
 from medtl_core.formats.dicom_pixels import check_image, picture, read_dataset, stored_frame, upright
 from medtl_core.formats.dicom_scale import scale_of
@@ -232,18 +233,24 @@ def test_rescale_polarity_and_padding() -> None:
     assert picture(made)[..., 0].tolist() == [[0, 127], [0, 0]]
 
 
-def test_without_a_window_padding_and_an_outlier_do_not_decide() -> None:
+def test_without_a_window_a_picture_looks_as_it_would_in_another_format() -> None:
     pixels = np.tile(np.arange(1000, 1100, dtype=np.uint16), (100, 1))
-    plain = picture(dataset(pixels))
-    pixels = np.vstack([pixels, np.full((50, 100), 63, np.uint16)])
     pixels[3, 3] = 65535
-    padded = picture(dataset(pixels, PixelPaddingValue=63))
-    assert np.abs(padded[:100].astype(int) - plain)[4:].max() <= 3
-    assert not padded[100:].any()
+    expected = decode(pixels)[..., :1]
+    assert expected[9, 99, 0] > 120  # one outlier does not make all others black
+    padded = np.vstack([pixels, np.full((50, 100), 63, np.uint16)])
+    assert np.array_equal(picture(dataset(padded, PixelPaddingValue=63)), np.pad(expected, ((0, 50), (0, 0), (0, 0))))
+    inverted = picture(dataset(padded, "MONOCHROME1", PixelPaddingValue=63))
+    assert np.array_equal(inverted, np.pad(~expected, ((0, 50), (0, 0), (0, 0))))
     assert picture(dataset(np.full((4, 4), 9, np.uint16))).max() == 0
     eight = np.arange(256, dtype=np.uint8).reshape(16, 16)
     assert np.array_equal(picture(dataset(eight))[..., 0], eight)
-    assert robust_window(np.array([np.nan, *range(101)])) == Window(50.0, 98.0, "LINEAR_EXACT")
+
+
+def test_a_robust_window_lies_between_percentiles() -> None:
+    values = np.array([np.nan, *range(101), 9e9])
+    assert robust_window(values, values < 1e9) == Window(50.0, 98.0, "LINEAR_EXACT")
+    assert robust_window(np.zeros(9)) is None
 
 
 def test_tables() -> None:
