@@ -47,7 +47,7 @@ class Scale:
     def measure(self, stored: Array) -> Array:
         """Returns what stored numbers measure."""
         plain = self.table is None and (self.slope, self.intercept) == (1.0, 0.0)
-        return stored if plain else self.measured[stored.astype(np.int64) - self.low]
+        return stored if plain else self.measured.take(stored.astype(np.int64) - self.low, mode="clip")
 
     def is_padding(self, stored: Array) -> NDArray[np.bool_]:
         """Returns which stored numbers stand for no measurement."""

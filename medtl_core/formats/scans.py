@@ -6,6 +6,7 @@ A case is one file, or a folder with the slices of one series. Files are decoded
 import hmac
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,15 @@ from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.decoder import decoder, kind_of
 from medtl_core.formats.folders import class_roots, files_below
+from medtl_core.formats.manifest import Manifest
 from medtl_core.privacy.hospital_file import is_deployed
 from medtl_core.privacy.identity import kept_key
 from medtl_core.values import Array, Examples, Task
 
 #: File in the hospital's folder with the key under which patients of its headers are known.
 PATIENTS_KEY = "patients.key"
+#: Headers that are read at the same time.
+_READERS = 4
 #: Column of a manifest -> the header's word that it is compared with.
 _NUMBERS = {"sop_instance_uid": "SOPInstanceUID", "accession_number": "AccessionNumber"}
 
@@ -45,13 +49,17 @@ class Scans(Reader):
 
     def matches(self, path: Path) -> bool:
         """See `Reader`."""
-        if (path / MANIFEST).is_file():
-            return self.name == "dicom" and bool(_NUMBERS.keys() & {*read_header(path / MANIFEST)})
+        if _manifest(path).is_file():
+            return self.name == "dicom" and bool(_NUMBERS.keys() & {*read_header(_manifest(path))})
         return path.is_dir() and next((kind_of(file) for file in files_below(path)), "") == self.name
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`; the classes found are those of train where there are splits."""
-        return _numbered(path, task, faults) if (path / MANIFEST).is_file() else self._in_folders(path, task, faults)
+        if not _manifest(path).is_file():
+            return self._in_folders(path, task, faults)
+        if _NUMBERS.keys() & {*read_header(_manifest(path))}:
+            return _numbered(_manifest(path), task, faults)
+        return Manifest("images", images=True, numbers=False).read(path, task, faults)
 
     def _in_folders(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         roots = class_roots(path)
@@ -61,7 +69,7 @@ class Scans(Reader):
         faults.place = lambda row: str(found[row][0].relative_to(path))
         unknown = [row for row, word in enumerate(words) if word not in task.classes]
         faults.case(unknown, "the scan lies in no folder of a class", f"expected one of {', '.join(task.classes)}")
-        ids = [_ids(_first(case)) for case, _ in found] if self.name == "dicom" else []
+        ids = _ids([_first(case) for case, _ in found]) if self.name == "dicom" else ()
         patients = _patients([one.get("PatientID", "") for one in ids], path, faults)
         columns = {
             "label": np.asarray([task.classes.index(word) if word in task.classes else 0 for word in words], np.int64),
@@ -85,22 +93,31 @@ def _first(case: Path) -> Path:
     return next(files_below(case), case) if case.is_dir() else case
 
 
-def _ids(file: Path) -> Mapping[str, str]:
-    """The numbers in a DICOM file's header; none of a file that is refused."""
-    try:
-        return decoder().ask("ids", file)[0]
-    except DataError:
-        return {}
+def _ids(files: Sequence[Path]) -> list[Mapping[str, str]]:
+    """The numbers in DICOM files' headers; none of a file that is refused."""
+
+    def ids(file: Path) -> Mapping[str, str]:
+        try:
+            return decoder().ask("ids", file)[0]
+        except DataError:
+            return {}
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(ids, files))
+
+
+def _manifest(path: Path) -> Path:
+    return path if path.suffix.lower() == ".csv" else path / MANIFEST
 
 
 def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
     """The cases of a manifest that names DICOM files by a number in their headers."""
-    table = read_csv(path / MANIFEST, faults)
+    table = read_csv(path, faults)
     column = next(name for name in _NUMBERS if name in table.columns)
     require(table, (column, "label"), ("patient_id", "site", "split"))
     files: dict[str, list[tuple[Path, str]]] = defaultdict(list)
-    for file in files_below(path):
-        ids = _ids(file)
+    inside = list(files_below(path.parent))
+    for file, ids in zip(inside, _ids(inside), strict=True):
         files[ids.get(_NUMBERS[column], "")].append((file, ids.get("PatientID", "")))
     refused, numbers = len(files.pop("", ())), table.filled(column, table.texts(column))
     cases = [_case_of(files.get(number, ())) for number in numbers.tolist()]
@@ -141,7 +158,7 @@ def _patients(ids: Sequence[str], path: Path, faults: Faults) -> list[str]:
 
 def _hospital(path: Path) -> Path:
     """The folder of the hospital that data lie in, else the user's own."""
-    within = next((place for place in path.absolute().parents if is_deployed(place)), None)
+    within = next((place for place in (path.absolute(), *path.absolute().parents) if is_deployed(place)), None)
     return within or own_folder().parent
 
 

@@ -66,11 +66,11 @@ def test_a_manifest_names_files_by_number(tmp_path: Path, column: str) -> None:
     rows = [f"1.2.{number},{'ill' if number % 2 else 'well'}" for number in range(4)]
     (tmp_path / "manifest.csv").write_text("\n".join([f"{column},label", *rows, "1.2.77,ill"]))
     faults = Faults()
-    examples = opened(tmp_path, faults).examples if column else None
-    assert examples is not None
+    examples = opened(tmp_path, faults).examples
     assert examples["label"].tolist() == [1, 0, 1, 0]
     assert [Path(path).name for path in examples["path"].tolist()] == ["0", "1", "2", "3"]
     assert len(set(examples["patient"].tolist())) == 2
+    assert opened(tmp_path / "manifest.csv").examples["patient"].tolist() == examples["patient"].tolist()
     (fault,) = faults.causes
     assert fault.places == ("row 6",)
     assert "no readable file" in fault.cause
