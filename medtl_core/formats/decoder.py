@@ -104,7 +104,7 @@ class Decoder:
         return self._started()
 
     def _started(self) -> "subprocess.Popen[bytes]":
-        places = os.pathsep.join(place for place in sys.path if place)
+        places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
         return subprocess.Popen(
             [sys.executable, "-P", "-m", _CHILD, str(self._seconds), str(self._memory)],
             stdin=subprocess.PIPE,
@@ -118,6 +118,8 @@ class Decoder:
         """What a child died of, for a person."""
         if code == -signal.SIGALRM:
             return f"takes more than {self._seconds} s to decode"
+        if code is not None and code > 0:
+            return f"the process that decodes files cannot run here (exit code {code}); install medtl again"
         return f"breaks the decoder: it is damaged, or takes more than {self._memory >> 30} GiB"
 
 
