@@ -94,15 +94,15 @@ def show(*parts: "str | Table", width: int = 100, markup: bool = True) -> None:
         if isinstance(part, str):
             say(console, part)
         else:
-            _fit(part, console)
+            _fit(part, console, markup)
             console.print(part, markup=markup)
 
 
-def _fit(table: "Table", console: "Console") -> None:
+def _fit(table: "Table", console: "Console", markup: bool) -> None:
     """Lets every number and name be whole: a pipe is as wide as the table, on a terminal long cells are folded."""
     from rich.measure import Measurement
 
-    natural = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    natural = Measurement.get(console, console.options.update(max_width=10_000, markup=markup), table).maximum
     if natural > console.width and not console.is_terminal:
         console.width = natural
     elif natural > console.width:

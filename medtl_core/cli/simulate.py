@@ -14,6 +14,7 @@ from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.plan import RunOrder, check_effect, make_plan
 from medtl_core.flower.run import Progress, RunPlan, run_seeds
 from medtl_core.run_folder import create_run
+from medtl_core.store import read_json
 
 if TYPE_CHECKING:
     from medtl_core.report.summary import Summary
@@ -68,11 +69,24 @@ def simulate_command(
     summary = simulate_shown(plan, quiet)
     if as_json:
         console.show_json(summary.as_dict())
-        return
-    from medtl_core.report.terminal import summary_table
+    else:
+        from medtl_core.report.terminal import summary_table
 
-    places = (f"report      {plan.out / 'report.html'}", f"run folder  {plan.out}")
-    console.show(summary_table(summary), *places)
+        places = (f"report      {plan.out / 'report.html'}", f"run folder  {plan.out}")
+        console.show(summary_table(summary), *places)
+    _tell_failures(plan)
+
+
+def _tell_failures(plan: RunPlan) -> None:
+    """Names every hospital that failed to answer; where one took no part at all, the exit code is 1."""
+    lost = False
+    for path in sorted(plan.out.glob("seed-*/result.json")):
+        result = read_json(path)
+        for text in dict.fromkeys(f"{row['site']}: {row['code']}: {row['text']}" for row in result["failures"]):
+            console.say(console.console_of(stderr=True), f"failed: {text}")
+        lost = lost or any(row["site"] not in result["sites"] for row in result["failures"])
+    if lost:
+        raise typer.Exit(1)
 
 
 class _Simulate(TyperCommand):

@@ -4,6 +4,7 @@ Their facts stand in `catalog.toml`; the reader of known sets only follows them.
 is recognised where it lies.
 """
 
+import csv
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from medtl_core.data.table import read_header
 from medtl_core.errors import DataError
 from medtl_core.values import Task
 
@@ -149,6 +149,15 @@ def recognise(path: Path) -> Entry | None:
         names = ", ".join(entry.name for entry in present)
         raise DataError(f"{path} holds several known sets ({names}): set data to one of these names")
     return present[0] if present else None
+
+
+def read_header(path: Path) -> list[str]:
+    """Returns the names in a CSV file's first line; none of a file that cannot be read."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as lines:
+            return [cell.strip() for cell in next(csv.reader(lines), [])]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
 
 
 def _header_fits(entry: Entry, folder: Path) -> bool:

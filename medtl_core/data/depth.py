@@ -59,7 +59,7 @@ def _window(sample: NDArray[np.float64], low: float, high: float) -> tuple[float
             sample = rest
             low, high = (float(rest.min()), high) if end == low else (low, float(rest.max()))
     first, last = np.percentile(sample, _RARE, method="lower"), np.percentile(sample, 100 - _RARE, method="higher")
-    return max(low, first - (last - first)), min(high, last + (last - first))
+    return (first if low < 2 * first - last else low), (last if high > 2 * last - first else high)
 
 
 def deep_channels(path: Path, picture: Any) -> Array | None:
@@ -70,7 +70,7 @@ def deep_channels(path: Path, picture: Any) -> Array | None:
     raws = {_raw(tile) for tile in picture.tile}
     if not any(";16" in raw for raw in raws) or picture.mode.startswith(("I", "F")):
         return None
-    if picture.mode == "LA":  # two channels of two bytes are four of one
+    if raws == {"LA;16B"}:  # two channels of two bytes are four of one
         grey = _loaded(path, lambda raw: "RGBA", "RGBA")
         return grey[:, :, :1].astype(np.uint16) << 8 | grey[:, :, 1:2]
     if picture.mode not in ("RGB", "RGBA", "RGBX") or not all(raw.endswith(tuple(_OTHER)) for raw in raws):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.data.images import content_key, no_such_file
+from medtl_core.data.names import one_patient_each
 from medtl_core.errors import DataError
 from medtl_core.values import Examples
 
@@ -51,11 +52,11 @@ def check_leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -
 
 
 def joined(*parts: Examples, patients: bool) -> Examples:
-    """Returns the cases of several sets, as far as sides are compared: images of one kind and, where known, patients."""
+    """Returns the cases of several sets, as far as sides are compared: images and, where known, patients."""
     kinds = [name for name in ("path", "image") if all(name in part.columns for part in parts)]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in ("label", "patient")}
-    if not patients:
-        columns["patient"] = np.arange(len(columns["label"])).astype(str)
+    nobodys = np.arange(len(columns["label"])).astype(str)
+    columns["patient"] = one_patient_each(columns["patient"]) if patients else nobodys
     for name in kinds:
         columns[name] = np.empty(sum(map(len, parts)), dtype=object)  # images may differ in size
         for row, image in enumerate(chain(*(part[name] for part in parts))):

@@ -11,10 +11,21 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl_core.values import Array
 
+#: What a cell says, whatever its case, whose value is missing: of spreadsheets, statistics programs and pandas.
+MISSING = frozenset((
+    "", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "n.a.", "nat", "none", "null", "nil", "?", "-", "--", ".",
+    "#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!", "missing",
+))  # fmt: skip
 _NUMBER = re.compile(r"(\d+)(?:[.,]0*)?")
+
+
+def missing(values: Array) -> NDArray[np.bool_]:
+    """Returns which cells (str [n]) are empty or say that the value is missing."""
+    return np.asarray([value.lower() in MISSING for value in values.tolist()], dtype=bool)
 
 
 def plain_name(text: str) -> str:

@@ -9,11 +9,10 @@ import numpy as np
 from medtl_core.config import Settings
 from medtl_core.data.catalog import Entry, Layout, catalog, matches, recognise
 from medtl_core.data.faults import Fault, Faults
-from medtl_core.data.names import alike
+from medtl_core.data.names import alike, missing
 from medtl_core.data.partition import apportion
 from medtl_core.data.readers import Reader, known_reader, reader_of
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
-from medtl_core.data.table import missing
 from medtl_core.data.task import MANIFEST, read_task
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.rng import stream

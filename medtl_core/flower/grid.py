@@ -22,7 +22,9 @@ NodeConfig = Mapping[str, UserConfigValue]
 #: A test's hook, called with the node id and its message; an exception it returns is what the node's process meets.
 Fault = Callable[[int, Message], Exception | None]
 
-_RUN_ID, _SERVER_ID, _FIRST_NODE = 1, 1, 1000
+_RUN_ID, _SERVER_ID = 1, 1
+#: Node of the first hospital; the others follow in order.
+FIRST_NODE = 1000
 #: A task that takes less is answered in the caller's thread: handing it over would cost more than the task itself.
 _QUICK = 0.01
 #: Seconds a pull waits for the first running reply that is not quick, so that nobody has to sleep and poll.
@@ -70,7 +72,7 @@ class LocalGrid(Grid):
         self.listener, self.workers = self._options.listener, self._options.workers
         self._room = self.workers + 2
         self.contexts: dict[int, Context] = {
-            _FIRST_NODE + index: compat.node_context(_RUN_ID, _FIRST_NODE + index, dict(config), dict(run_config))
+            FIRST_NODE + index: compat.node_context(_RUN_ID, FIRST_NODE + index, dict(config), dict(run_config))
             for index, config in enumerate(node_configs)
         }
         self._app = client_app

@@ -1,5 +1,6 @@
 """One scenario under several seeds, in this process, with the ServerApp and the ClientApp that an app folder names."""
 
+import logging
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from medtl_core.data.faults import Fault
     from medtl_core.federation.method import Method
+
+_LOG = logging.getLogger("medtl")
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -88,29 +91,33 @@ def _repetition(
     apps: "tuple[ServerApp, ClientApp]", seeded: Settings, plan: RunPlan, folder: Path, events: Events
 ) -> Result:
     """One seed, as on any other road: only the settings reach the apps, only the files come back."""
-    from medtl_core.flower.grid import run_local
+    from medtl_core.flower.grid import FIRST_NODE, run_local
 
-    count, faults = _hospitals(seeded)
+    names, faults = _hospitals(seeded)
     run_local(
         *apps,
-        node_configs=[{"partition-id": index, "num-partitions": count} for index in range(count)],
+        node_configs=[{"partition-id": index, "num-partitions": len(names)} for index in range(len(names))],
         run_config=seeded.replace(out=str(folder), state=str(folder / "state")).public(),
         workers=plan.workers,
         wire=plan.wire,
         listener=lambda event: events.emit(**{"seed": seeded.seed, **event}),
     )
     result = Result.read(folder / "result.json")
-    if faults:  # the server does not know of them; in a simulation the files are this machine's own
+    if faults or result.failures:  # what the server does not know; in a simulation the files are this machine's own
+        called = {f"node {FIRST_NODE + index}": name for index, name in enumerate(names)}
+        failures = tuple(replace(failure, site=called.get(failure.site, failure.site)) for failure in result.failures)
         notes = (*result.data.notes, *map("Left out: {}.".format, faults))
-        result = replace(result, data=replace(result.data, notes=notes))
+        result = replace(result, data=replace(result.data, notes=notes), failures=failures)
         write_json(folder / "result.json", result.as_dict())
+    for fault in faults:
+        _LOG.warning("left out: %s", fault)
     return result
 
 
-def _hospitals(seeded: Settings) -> "tuple[int, tuple[Fault, ...]]":
-    """How many hospitals the partition gives, and what cost cases; wrong or leaking data are refused at once."""
+def _hospitals(seeded: Settings) -> "tuple[list[str], tuple[Fault, ...]]":
+    """The hospitals that the partition gives, and what cost cases; wrong or leaking data are refused at once."""
     from medtl_core.data.shared import check_sides, shared_parts, shared_source
 
     check_sides(seeded)
     source, parts = shared_source(seeded), shared_parts(seeded)
-    return len(parts.sites), (*source.faults, *parts.faults)
+    return [site.name for site in parts.sites], (*source.faults, *parts.faults)

@@ -9,8 +9,8 @@ import numpy as np
 
 from medtl_core.data.faults import Faults
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
-from medtl_core.data.table import SPLITS
 from medtl_core.errors import DataError
+from medtl_core.formats.table import SPLITS
 from medtl_core.values import Array, Examples, Task
 
 #: An archive that declares more is refused before anything is read: take a smaller file of the set.

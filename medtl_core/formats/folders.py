@@ -9,8 +9,8 @@ import numpy as np
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import SUFFIXES
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
-from medtl_core.data.table import SPLITS
 from medtl_core.errors import DataError, did_you_mean
+from medtl_core.formats.table import SPLITS
 from medtl_core.values import Examples, Task
 
 #: What else people call the folders of a split.

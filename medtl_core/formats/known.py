@@ -9,10 +9,10 @@ from medtl_core.data.catalog import Entry, Field, recognise
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import hospital_names
 from medtl_core.data.readers import Facts, Reader
-from medtl_core.data.table import CsvTable, encode, read_csv, require, splits
 from medtl_core.errors import DataError
 from medtl_core.formats.arrays import MedMnist, read_arrays
 from medtl_core.formats.manifest import image_files
+from medtl_core.formats.table import CsvTable, encode, read_csv, require, splits
 from medtl_core.values import Array, Examples, Task
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.data.catalog import read_header
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import is_file, is_file_name
-from medtl_core.data.names import hospital_names, one_patient_each
+from medtl_core.data.names import hospital_names, missing, one_patient_each
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
-from medtl_core.data.table import CsvTable, encode, missing, read_csv, read_header, require, splits
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
+from medtl_core.formats.table import CsvTable, encode, read_csv, require, splits
 from medtl_core.values import Array, Examples, Task
 
 _NEEDED = ("path", "label")

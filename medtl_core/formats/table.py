@@ -14,17 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.data.faults import Faults
-from medtl_core.data.names import plain_name, plain_names
+from medtl_core.data.names import MISSING, missing, plain_name, plain_names
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Task
 
 SPLITS = ("train", "val", "test")
 
-#: What a cell says, whatever its case, whose value is missing: of spreadsheets, statistics programs and pandas.
-_MISSING = frozenset((
-    "", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "n.a.", "nat", "none", "null", "nil", "?", "-", "--", ".",
-    "#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!", "missing",
-))  # fmt: skip
 _EMPTY = ("is empty or NaN", "fill it or drop the row")
 _SHOWN = 5
 #: Classes named where a label is none of them.
@@ -139,15 +134,6 @@ _MEANT = {
 }
 
 
-def read_header(path: Path) -> list[str]:
-    """Returns the names in a CSV file's first line; none of a file that cannot be read."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            return [cell.strip() for cell in next(csv.reader(lines), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
-
-
 def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
     """Refuses a table that lacks a needed column, or that seems to misspell an optional one.
 
@@ -206,15 +192,10 @@ def splits(table: CsvTable, column: str) -> Array:
     return values
 
 
-def missing(values: Array) -> NDArray[np.bool_]:
-    """Returns which cells (str [n]) are empty or say that the value is missing."""
-    return np.asarray([value.lower() in _MISSING for value in values.tolist()], dtype=bool)
-
-
 def _number(text: str) -> float:
     """A cell as a number: NaN where it says that it is missing, infinity where it is none."""
     text = text if text.isascii() else plain_name(text)
-    if text.lower() in _MISSING:
+    if text.lower() in MISSING:
         return float("nan")
     try:
         return float("inf") if "_" in text else float(text)
