@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from medtl_core.backbones.zoo import own_folder
+from medtl_core.data.catalog import read_header
 from medtl_core.data.faults import Faults
-from medtl_core.data.names import one_patient_each
+from medtl_core.data.names import hospital_names, missing, one_patient_each
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
-from medtl_core.data.table import encode, missing, read_csv, read_header, require, splits
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.decoder import decoder, kind_of
 from medtl_core.formats.folders import class_roots, files_below
 from medtl_core.formats.manifest import Manifest
+from medtl_core.formats.table import encode, read_csv, require, splits
 from medtl_core.privacy.hospital_file import is_deployed
 from medtl_core.privacy.identity import kept_key
 from medtl_core.values import Array, Examples, Task
@@ -128,7 +129,7 @@ def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     columns: dict[str, Array] = {
         "label": label,
         "path": np.asarray([str(case or path) for case in cases], np.str_),
-        "site": table.names("site", "site"),
+        "site": hospital_names(table.names("site", "site")),
         "split": splits(table, "split"),
     }
     own = [files[number][0][1] if case else "-" for case, number in zip(cases, numbers.tolist(), strict=True)]
