@@ -18,6 +18,8 @@ from medtl_core.values import Array
 
 Pixels = NDArray[np.uint8]
 
+#: Frames of a file; they are decoded one by one.
+MAX_FRAMES = 4096
 _SHAPE = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -67,8 +69,9 @@ def check_image(dataset: Any) -> int:
         raise DataError(f"its photometric interpretation is not read; read are {', '.join(_GREY + _COLOUR)}")
     if not (allocated in (8, 16) and 2 <= stored <= allocated) or (samples == 3 and allocated != 8):
         raise DataError(f"{stored} bits a sample are not read; read are 8 to 16, in colour 8")
-    if min(rows, columns, frames) < 1 or rows * columns * samples * frames > MAX_PIXELS:
-        raise DataError(f"{frames} frames of {columns} x {rows} pixels are none, or more than {MAX_PIXELS:,}")
+    if min(rows, columns, frames) < 1 or rows * columns > MAX_PIXELS or frames > MAX_FRAMES:
+        most = f"{MAX_FRAMES:,} of {MAX_PIXELS:,}"
+        raise DataError(f"{frames} frames of {columns} x {rows} pixels are none, or more than {most}")
     return frames
 
 
