@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from medtl_core.errors import MedtlError
 from medtl_core.formats.dicom_identity import check_identity
 from medtl_core.formats.dicom_pixels import check_image, read_dataset
@@ -48,7 +50,7 @@ def answer(requests: BinaryIO, replies: BinaryIO, seconds: int) -> None:
         shapes = [picture.shape for picture in pictures]
         replies.write(json.dumps({**reply, "shapes": shapes}).encode() + b"\n")
         for picture in pictures:
-            replies.write(picture.tobytes())
+            replies.write(np.ascontiguousarray(picture).data)
         replies.flush()
 
 

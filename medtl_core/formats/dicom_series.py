@@ -174,7 +174,7 @@ def _frames(path: Path, files: Files) -> Iterator[Slice]:
     ids = (str(dataset.get(name) or "") for name in ("SeriesInstanceUID", "PatientID", "Modality"))
     series, patient, modality = ids
     size, number = (int(dataset.Rows), int(dataset.Columns)), next(iter(_floats(dataset, "InstanceNumber")), 0.0)
-    for frame in range(check_image(dataset)):
+    for frame in range(int(dataset.get("NumberOfFrames") or 1)):
         position = frame_facts(dataset, frame, "PlanePositionSequence")
         orientation = frame_facts(dataset, frame, "PlaneOrientationSequence")
         places = _floats(orientation, "ImageOrientationPatient"), _floats(position, "ImagePositionPatient")
