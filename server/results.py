@@ -11,6 +11,7 @@ from medtl_core.features.spec import feature_facts
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.saved import save_head, save_model
 from medtl_core.federation.study import Study
+from medtl_core.recipes.contamination import contamination
 from medtl_core.store import file_names, write_json
 from medtl_core.values import Head
 from medtl_core.versions import versions
@@ -58,7 +59,14 @@ def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) 
         study.settings.seed,
         study.settings.public(),
         versions(),
-        DataSource(entry.name, entry.title, entry.licence, entry.synthetic, reference.source.notes),
+        DataSource(
+            entry.name,
+            entry.title,
+            entry.licence,
+            entry.synthetic,
+            reference.source.notes,
+            contamination(study.settings, entry),
+        ),
         study.problem.classes,
         hospitals.weights,
         {

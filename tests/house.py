@@ -22,7 +22,7 @@ CORE = "medtl_core"
 #: A file imports its own room and rooms to the left.
 CORRIDOR = ("base", "data", "backbones", "features", "heads", "evaluation", "privacy", "federation", "flower")
 #: A leaf imports the corridor and no other leaf; the command line, at the top, may import every room.
-LEAVES = ("formats", "methods", "audit", "report", "sweep", "cli")
+LEAVES = ("formats", "methods", "audit", "report", "sweep", "recipes", "cli")
 #: Leaves that stand on another leaf: the sweep's page is drawn with the report's tables and charts.
 BESIDE = {"sweep": ("report",)}
 #: What a top-level package may import of the others.
@@ -44,10 +44,10 @@ ONLY = {
 
 #: Physical lines of a room; the sum is at most the budget of the whole.
 ROOMS = {
-    "base": 1150, "data": 1650, "data/synthetic": 450, "backbones": 1150, "features": 1050, "heads": 680,
-    "evaluation": 1150, "privacy": 2600, "federation": 2200, "flower": 1680, "formats": 600, "methods": 2800,
-    "methods/finetune": 1080, "methods/personal": 950, "methods/private": 1150, "audit": 1300, "report": 1400,
-    "sweep": 600, "cli": 1550, "server": 450, "client": 950,
+    "base": 1150, "data": 1650, "data/synthetic": 450, "backbones": 1150, "backbones/libraries": 150, "features": 1050,
+    "heads": 680, "evaluation": 1150, "privacy": 2600, "federation": 2200, "flower": 1680, "formats": 600,
+    "methods": 2800, "methods/finetune": 1080, "methods/personal": 950, "methods/private": 1150, "audit": 1300,
+    "report": 1400, "sweep": 600, "recipes": 500, "cli": 1550, "server": 450, "client": 950,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")

@@ -192,7 +192,7 @@ def test_methods_and_help_list_every_family_and_backbones_are_listed(call: Call)
         assert set(method_names()) <= set(out.replace(",", " ").split())
     code, out, _ = call("backbones")
     assert code == 0
-    assert out.splitlines()[2].split() == ["lite0", "224", "4", "7", "10", "10", "here"]
+    assert out.splitlines()[2].split() == ["lite0", "128", "4", "7", "10", "10", "here", "Apache-2.0", "ImageNet-1k"]
 
 
 def write_table(folder: Path, last: str) -> None:

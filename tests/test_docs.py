@@ -10,7 +10,7 @@ from tests.house import ROOT, this_house
 
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md"])
 PACKAGES = r"medtl_core|server|client|simulations|tests|docs"
-ROOMS = r"data|backbones|features|heads|evaluation|privacy|federation|flower|methods|audit|report|sweep|cli"
+ROOMS = r"data|backbones|features|heads|evaluation|privacy|federation|flower|methods|audit|report|sweep|recipes|cli"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

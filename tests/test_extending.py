@@ -16,7 +16,7 @@ from tests.deployed import ROOT, copy_app
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 #: A block of the page with the last path named before it.
 BLOCKS = re.findall(
-    r"`(medtl_core/[\w/]+\.py)`(?:(?!`medtl_core)(?!```).)*?```(python|diff)\n(.*?)```", PAGE, re.DOTALL
+    r"`(medtl_core/[\w/]+\.(?:py|toml))`(?:(?!`medtl_core)(?!```).)*?```(python|diff)\n(.*?)```", PAGE, re.DOTALL
 )
 
 

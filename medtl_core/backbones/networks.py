@@ -1,5 +1,6 @@
 """Architectures become networks with weights."""
 
+import re
 import threading
 from collections.abc import Mapping
 
@@ -7,12 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from medtl_core.backbones.backbone import RANDOM_SEED, Backbone
+from medtl_core.backbones.libraries.timm_table import build
 from medtl_core.backbones.lite import Lite0
 from medtl_core.backbones.weights import load_weights
 from medtl_core.errors import WeightsError
 
 #: Classifiers by their name in the known libraries; features never run through them.
 _CLASSIFIERS = ("classifier.", "fc.", "head.", "heads.")
+#: Shares of red, green and blue in grey (ITU-R BT.601), as image libraries convert.
+_LUMA = (0.299, 0.587, 0.114)
+#: torchvision's files of DenseNet write "norm.1" where its networks say "norm1".
+_DENSE = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 _BUILDING = threading.Lock()
 
 
@@ -37,21 +43,25 @@ def _built(backbone: Backbone) -> nn.Module:
         torch.default_generator.manual_seed(RANDOM_SEED)
         if backbone.identity == "timm:tf_efficientnet_lite0":
             return Lite0()
-        network: nn.Module
         if backbone.library == "timm":
-            import timm
+            return build(backbone.arch, backbone.arguments)
+        from torchvision.models import get_model
 
-            network = timm.create_model(backbone.arch, pretrained=False)
-        else:
-            from torchvision.models import get_model
-
-            network = get_model(backbone.arch, weights=None)
+        network: nn.Module = get_model(backbone.arch, weights=None)
     return network
 
 
 def _fill(network: nn.Module, state: Mapping[str, Tensor], backbone: Backbone) -> None:
-    """Gives the network its weights, but for the classifier's."""
-    body = {name: tensor for name, tensor in state.items() if not name.startswith(_CLASSIFIERS)}
+    """Gives the network its weights, but for the classifier's; what reads grey reads the luma of colours."""
+    own = network.state_dict()
+    body = {}
+    for old, tensor in state.items():
+        name = _DENSE.sub(r"\1\2", old)
+        if name.startswith(_CLASSIFIERS):
+            continue
+        body[name] = tensor
+        if backbone.inputs == 1 and name in own and (tensor.shape[1:2], own[name].shape[1:2]) == ((1,), (3,)):
+            body[name] = tensor * torch.tensor(_LUMA).view(1, 3, *(1 for _ in tensor.shape[2:]))
     try:
         fault = network.load_state_dict(body, strict=False)
     except RuntimeError as error:

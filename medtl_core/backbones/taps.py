@@ -12,7 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medtl_core.backbones.backbone import CLASS_TOKEN
 from medtl_core.errors import ConfigError
+
+Pool = Callable[[Tensor], Tensor]
 
 #: Width of the centre's Gaussian, as a share of the side (docs/methods.md).
 _CENTRE = 0.12
@@ -28,13 +31,13 @@ class TapReader:
 
     Args:
         modules: tap -> module whose output is read.
-        pool: makes rows [n, channels] of an output; see `pooling_of`.
+        pools: tap -> what makes rows [n, channels] of its output; see `pooling_of`.
         stops: whether a pass ends when every tap has been read; else `EnoughRead` may be raised by another hook.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], pool: Callable[[Tensor], Tensor], *, stops: bool) -> None:
+    def __init__(self, modules: Mapping[str, nn.Module], pools: Mapping[str, Pool], *, stops: bool) -> None:
         self._pass = threading.local()
-        self._pool, self._taps, self._stops = pool, len(modules), stops
+        self._pools, self._stops = pools, stops
         for tap, module in modules.items():
             module.register_forward_hook(self._hook(tap))
 
@@ -52,20 +55,22 @@ class TapReader:
     def _hook(self, tap: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def read(module: nn.Module, inputs: Any, output: Tensor) -> None:
             rows: dict[str, Tensor] = self._pass.rows
-            rows[tap] = self._pool(output)
-            if self._stops and len(rows) == self._taps:
+            rows[tap] = self._pools[tap](output)
+            if self._stops and len(rows) == len(self._pools):
                 raise EnoughRead
 
         return read
 
 
-def pooling_of(network: nn.Module, pooling: str, floor: float = 0.0) -> Callable[[Tensor], Tensor]:
+def pooling_of(network: nn.Module, tap: str, pooling: str, floor: float = 0.0) -> Pool:
     """Returns what makes rows of a tap's output: [n, channels], or [n, 2 or 3 channels] where more stands behind.
 
-    An output is a map [n, c, h, w] ([n, h, w, c] where the network says so), tokens [n, tokens, c] or rows [n, c].
+    An output is a map [n, c, h, w] ([n, h, w, c] where the network says so), tokens [n, tokens, c] or rows [n, c]. Of a
+    class token's tap, the token itself is read.
 
     Args:
         network: says how its maps lie and which tokens are no positions.
+        tap: its name.
         pooling: "mean" over positions; "mean+std", with the population standard deviation behind; "mean+std+centre",
             behind these the mean weighted by a Gaussian at the image's centre, where what an image was taken of lies.
             Its weights are a constant of the map's shape.
@@ -73,6 +78,8 @@ def pooling_of(network: nn.Module, pooling: str, floor: float = 0.0) -> Callable
     """
     tokens = int(getattr(network, "num_prefix_tokens", 0) or 0)
     channels_last = getattr(network, "output_fmt", None) == "NHWC"
+    if tap.endswith(CLASS_TOKEN):
+        return lambda output: output[:, 0]
 
     def pool(output: Tensor) -> Tensor:
         places, grid = _positions(output, tokens, channels_last)

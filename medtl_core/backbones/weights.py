@@ -133,12 +133,20 @@ def _of_torchvision(backbone: Backbone) -> tuple[list[Path], str]:
     )
 
 
-def _of_timm(backbone: Backbone) -> tuple[list[Path], str]:
+def hub_files(repository: str, name: str) -> list[Path]:
+    """Returns the copies of a repository's file in the hub's cache on this machine."""
+    snapshots = _hub() / f"models--{repository.replace('/', '--')}" / "snapshots"
+    return sorted(snapshots.glob(f"*/{name}"), reverse=True)
+
+
+def _hub() -> Path:
     named = os.environ.get("HF_HUB_CACHE")
-    hub = expanded(named) if named else _library_folder("HF_HOME", "huggingface") / "hub"
-    snapshots = hub / f"models--{backbone.file.replace('/', '--')}" / "snapshots"
-    return sorted(snapshots.glob("*/model.safetensors"), reverse=True), (
-        f"model.safetensors of {backbone.file} in {hub}. On a connected machine run `hf download {backbone.file} "
+    return expanded(named) if named else _library_folder("HF_HOME", "huggingface") / "hub"
+
+
+def _of_timm(backbone: Backbone) -> tuple[list[Path], str]:
+    return hub_files(backbone.file, "model.safetensors"), (
+        f"model.safetensors of {backbone.file} in {_hub()}. On a connected machine run `hf download {backbone.file} "
         "model.safetensors --local-dir .`, bring the file here and set weights=FILE to it"
     )
 
@@ -164,27 +172,20 @@ def _file_sha(path: Path, modified: int, size: int) -> str:
 
 
 def _check_sha(backbone: Backbone, path: Path, sha: str) -> None:
-    """Compares with what is known of a file; a pickle must be known by its record, not by a list that came with it."""
-    known = _known_sha(backbone, path)
+    """Compares with what is known of a file; a pickle must be known by its record, not by a list that came with it.
+
+    The hub writes the first digits of a file's SHA-256 into its name.
+    """
+    digits = re.search(r"-([0-9a-f]{8,64})\.pth$", path.name) if backbone.source == "hub" else None
+    known = (backbone.sha or (digits[1] if digits else "")) if path.name == Path(backbone.file).name else ""
     expected = known or _listed_sha(path)
     if not sha.startswith(expected):
         raise WeightsError(f"{path} is damaged or another file: SHA-256 {sha}, expected {expected}; fetch it again")
     if path.suffix != ".safetensors" and not known:
         raise WeightsError(
             f"{path} is not safetensors and its SHA-256 is not known, so it will not be opened (a pickle can run "
-            'code). Convert it on a machine you can afford to lose: `python -c "import torch, safetensors.torch as s; '
-            "s.save_file(torch.load('IN.pth', weights_only=True), 'OUT.safetensors')\"`"
+            "code); convert it on a machine you can afford to lose, see docs/backbones.md"
         )
-
-
-def _known_sha(backbone: Backbone, path: Path) -> str:
-    """The SHA-256, or its first digits, that a file the record names must have; the hub writes it into the name."""
-    if path.name != backbone.file:
-        return ""
-    if backbone.source == "package":
-        return _PACKAGE_SHA
-    match = re.search(r"-([0-9a-f]{8,64})\.pth$", path.name)
-    return match[1] if match and backbone.source == "hub" else ""
 
 
 def _listed_sha(path: Path) -> str:

@@ -16,7 +16,7 @@ from medtl_core.errors import MedtlError
 #: Every command: its module, and its line in the list of commands.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "simulate": ("simulate", "Simulate hospitals that train together, on this machine."),
-    "backbones": ("lists", "List pretrained backbones and where weights are present."),
+    "backbones": ("backbones", "List pretrained backbones; fetch, pack and unpack weights before a run."),
     "methods": ("lists", "List the methods that `methods=...` can name."),
     "select": ("select", "Order backbones and their layers by how well they suit the hospitals' task, from sums only."),
     "adapt": (

@@ -1,20 +1,6 @@
-"""Commands that only list: `medtl backbones`, `medtl methods`."""
+"""`medtl methods`, a command that only lists."""
 
 from medtl_core.cli import console
-
-
-def backbones() -> None:
-    """List pretrained backbones and where weights are present.
-
-    "rich" and "plain" are the layers that the setting `features` reads. Own weights: backbone=file:PATH, timm:ARCH.
-    """
-    from medtl_core.backbones.zoo import table
-
-    shown = console.table_of("backbone", "pixels", "rich", "plain", "weights")
-    for row in table():
-        here = "here" if row["available"] else "not here"
-        shown.add_row(row["name"], str(row["size"]), " ".join(row["rich"]), " ".join(row["plain"]), here)
-    console.show(shown)
 
 
 def methods() -> None:
@@ -31,4 +17,4 @@ def methods() -> None:
     console.show(shown)
 
 
-COMMANDS = {"backbones": console.command(backbones), "methods": console.command(methods)}
+COMMANDS = {"methods": console.command(methods)}

@@ -60,13 +60,25 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where the cases come from, in words; `synthetic` says that a program made them."""
+    """Where the cases come from, in words.
+
+    Attributes:
+        synthetic: whether a program made them.
+        notes: sentences that a reader of the results should know.
+        contamination: which backbone learnt from them; "" = none is known to.
+    """
 
     name: str = ""
     title: str = ""
     licence: str = ""
     synthetic: bool = False
     notes: Sequence[str] = ()
+    contamination: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns what `result.json` keeps."""
+        facts = {name: value for name, value in vars(self).items() if value or name != "contamination"}
+        return {**facts, "notes": list(self.notes)}
 
 
 @dataclass(frozen=True)
@@ -134,7 +146,7 @@ class Result:
             "seed": self.seed,
             "settings": dict(self.settings),
             "versions": dict(self.versions),
-            "data": {**vars(self.data), "notes": list(self.data.notes)},
+            "data": self.data.as_dict(),
             "classes": list(self.classes),
             "features": {"fingerprint": self.fingerprint, "width": self.width},
             "sites": dict(self.sites),

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
-from medtl_core.backbones.backbone import Backbone
+from medtl_core.backbones.backbone import Backbone, features_of
 from medtl_core.backbones.weights import in_folder, weights_sha
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings, Value
@@ -72,7 +72,7 @@ class FeatureSpec:
         """(tap, start, stop) of each tap's columns: its means, then its standard deviations, then its centre means."""
         groups, start = [], 0
         for tap, channels in zip(self.taps, self.channels, strict=True):
-            stop = start + channels * len(self.pooling.split("+"))
+            stop = start + features_of(tap, channels, self.pooling)
             groups.append((tap, start, stop))
             start = stop
         return tuple(groups)
@@ -206,7 +206,7 @@ def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: Seq
         weights_sha=weights_sha(backbone, settings.weights),
         taps=taps,
         channels=tuple(backbone.channels[tap] for tap in taps),
-        pooling="mean" if plain else "mean+std" if version == _FIRST else "mean+std+centre",
+        pooling="mean" if plain else "mean+std" if version == _FIRST else backbone.pooling or "mean+std+centre",
         size=size,
         mean=backbone.mean,
         std=backbone.std,

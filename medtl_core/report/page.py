@@ -35,6 +35,7 @@ def render(summary: Summary, results: Sequence[Result]) -> str:
         classes=summary.classes,
         repetitions=f"{seeds} seeds" if seeds > 1 else f"seed {summary.seeds[0]}",
         synthetic=any(result.data.synthetic or result.settings.get("data") == "phantom" for result in results),
+        contamination=summary.contamination,
         lead=_lead(summary, results),
         versions=first.versions,
         summary=summary,

@@ -61,6 +61,7 @@ class Summary:
         test_cases: of the server; 0 where hospitals judge.
         failures: replies that did not come or could not be used.
         methods: in the order asked for.
+        contamination: a sentence, where a backbone learnt from the run's data.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Summary:
     test_cases: int
     failures: int
     methods: Mapping[str, MethodSummary]
+    contamination: str = ""
 
     @property
     def focus(self) -> str:
@@ -89,7 +91,8 @@ class Summary:
     def as_dict(self) -> dict[str, Any]:
         """Returns what `metrics.json` keeps."""
         methods = {name: method.as_dict() for name, method in self.methods.items()}
-        return {"name": self.name, "schema": SCHEMA, **vars(self), "methods": methods}
+        facts = {"name": self.name, "schema": SCHEMA, **vars(self), "methods": methods}
+        return {key: value for key, value in facts.items() if value or key != "contamination"}
 
 
 def role(name: str) -> str:
@@ -124,6 +127,7 @@ def summarise(results: Sequence[Result], name: str = "") -> Summary:
         test_cases=ordered[0].test_cases,
         failures=sum(len(result.failures) for result in ordered),
         methods={name: _method(ordered, name, reference) for name in names},
+        contamination=next((result.data.contamination for result in ordered if result.data.contamination), ""),
     )
 
 

@@ -18,7 +18,7 @@ from medtl_core.audit.trial import BUGS, trials_of, two_run_findings
 from medtl_core.cli import app as cli
 from medtl_core.errors import ConfigError, DataError, PrivacyError
 from medtl_core.federation.hospitals import Request
-from medtl_core.federation.outcome import Need, Outcome
+from medtl_core.federation.method import Need, Outcome
 from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study

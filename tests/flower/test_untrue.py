@@ -22,7 +22,7 @@ from medtl_core.evaluation.federated import summarise
 from medtl_core.federation.hospitals import ArraySpec
 from medtl_core.flower.grid import run_local
 from medtl_core.flower.records import pack
-from medtl_core.heads.statistics import collect, contradiction, diagonal, square
+from medtl_core.heads.statistics import contradiction, diagonal, unpack, untrue, upper
 from medtl_core.heads.statistics import pack as folded
 from medtl_core.privacy.gate import GRID
 from medtl_core.values import Array, Scores
@@ -128,17 +128,19 @@ def test_true_sums_are_never_refused_and_lies_are(data: st.DataObject, cases: in
     values = scale * (rng.normal(0, 1, (cases, width)) + data.draw(st.sampled_from([0.0, 1.0, 1e6])))
     values[:, 0] = scale  # a constant feature
     label, fold = rng.integers(0, classes, cases), rng.integers(0, 3, cases)
-    parts = [collect(values[fold == index].astype(np.float32), label[fold == index], classes) for index in range(3)]
-    sums = folded(parts).arrays
-    squares = diagonal(sums["gram"], width)
-    np.testing.assert_array_equal(squares, [np.diag(square(row, width)) for row in sums["gram"]])
-    assert contradiction(sums["counts"], sums["sums"], squares, cases) == ""
-    assert ArraySpec(sums["counts"].shape, least=0.0, step=1.0).fault(sums["counts"]) == ""
-    assert all(ArraySpec(array.shape).fault(array) == "" for array in sums.values())
-    assert "registered" in contradiction(sums["counts"], sums["sums"], squares, cases + 1)
-    assert "imply" in contradiction(sums["counts"], sums["sums"], squares - 0.1 * squares.max() - 1e-3, cases)
-    absent, more = sums["counts"] == 0, sums["sums"] + (sums["counts"] == 0)[..., None]
-    assert not absent.any() or "no case" in contradiction(sums["counts"], more, squares, cases)
+    message = folded(values.astype(np.float32), label, classes, fold, 3).arrays  # sums, or roots of few cases
+    assert untrue(message, cases) == ""
+    assert ArraySpec(message["counts"].shape, least=0.0, step=1.0).fault(message["counts"]) == ""
+    assert all(ArraySpec(array.shape).fault(array) == "" for array in message.values())
+    parts = unpack(message)
+    counts, sums = np.stack([part.counts for part in parts]), np.stack([part.sums for part in parts])
+    squares = diagonal(np.stack([upper(part.gram) for part in parts]), width)
+    np.testing.assert_array_equal(squares, [np.diag(part.gram) for part in parts])
+    assert contradiction(counts, sums, squares, cases) == ""
+    assert "registered" in contradiction(counts, sums, squares, cases + 1)
+    assert "imply" in contradiction(counts, sums, squares - 0.1 * squares.max() - 1e-3, cases)
+    absent, more = counts == 0, sums + (counts == 0)[..., None]
+    assert not absent.any() or "no case" in contradiction(counts, more, squares, cases)
 
 
 @given(seed=st.integers(0, 2**32), cases=st.integers(0, 30), classes=st.integers(2, 4))

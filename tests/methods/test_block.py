@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-from medtl_core.backbones.suffix import Suffix
 from medtl_core.config import Settings
 from medtl_core.errors import WeightsError
 from medtl_core.methods.finetune.activations import Inputs
@@ -16,6 +15,7 @@ from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
 from medtl_core.methods.private.block import Seen, network_of, open_blocks, placed, start_of
 from medtl_core.methods.private.samplegrad import Cases, clipped_sum
 from medtl_core.privacy.patients import PublicMap
+from medtl_core.privacy.suffix import Suffix
 from medtl_core.values import Array
 from tests.methods.pictures import SETTINGS, VIEWS, material
 
@@ -102,7 +102,7 @@ def test_a_clipped_sum_is_that_of_the_body_one_patient_at_a_time(name: str) -> N
 
 def test_a_row_of_zeros_stays_one() -> None:
     constants = {"mean": torch.zeros(3), "scale": torch.ones(3), "basis": torch.eye(3)}
-    network = Suffix([torch.nn.Identity()], (2, 1, 1), {0: lambda output: output.flatten(1)}, constants, 2)
+    network = Suffix([torch.nn.Identity()], (2, 1, 1), {0: [lambda output: output.flatten(1)]}, constants, 2)
     with torch.no_grad():
         network.head.bias.copy_(torch.tensor([0.0, 10.0]))
     assert network(torch.zeros(1, 3)).tolist() == [[0.0, 10.0]]

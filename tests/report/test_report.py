@@ -126,6 +126,14 @@ def test_synthetic_cases_are_called_so(report: Report) -> None:
     assert "Synthetic data." in report.of(results).page.text
 
 
+def test_cases_that_a_backbone_learnt_from_are_called_so_everywhere(report: Report) -> None:
+    results = made_up.results(1)
+    assert "contamination" not in report.of(results).metrics
+    results[0]["data"]["contamination"] = words = "Contaminated: own:mine learnt from ham10000_sites."
+    assert words in report.of(results).page.text
+    assert (report.metrics["contamination"], words in report.terminal) == (words, True)
+
+
 def test_names_from_hospitals_cannot_become_markup(report: Report) -> None:
     evil = "<script>alert(1)</script>\"'&"
     results = made_up.results(1)

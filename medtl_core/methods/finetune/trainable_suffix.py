@@ -117,4 +117,5 @@ def _own_copy(module: "nn.Module") -> "nn.Module":
 def _tap_reader(taps: Mapping[str, Any], backbone: SplitBackbone, *, stops: bool) -> "TapReader":
     from medtl_core.backbones.taps import TapReader, pooling_of
 
-    return TapReader(taps, pooling_of(backbone.network, backbone.spec.pooling, FLAT), stops=stops)
+    pools = {tap: pooling_of(backbone.network, tap, backbone.spec.pooling, FLAT) for tap in taps}
+    return TapReader(taps, pools, stops=stops)

@@ -21,7 +21,8 @@ from medtl_core.privacy.patients import PublicMap
 from medtl_core.values import Array
 
 if TYPE_CHECKING:
-    from medtl_core.backbones.suffix import Suffix
+    from medtl_core.backbones.taps import Pool
+    from medtl_core.privacy.suffix import Suffix
 
 
 def open_blocks(settings: Settings, views: tuple[str, ...], scope: str) -> SplitBackbone:
@@ -54,17 +55,18 @@ def network_of(
     """
     import torch
 
-    from medtl_core.backbones.suffix import Suffix, separate
     from medtl_core.backbones.taps import pooling_of
+    from medtl_core.privacy.suffix import Suffix, separate
 
     classes = len(arrays.get("head.bias", ()))
     _check(backbone, arrays, {"head.weight": (classes, map_.basis.shape[1]), "head.bias": (classes,)})
-    taps = [backbone.units.index(backbone.order.taps[tap]) for tap in backbone.spec.taps if tap not in backbone.shallow]
+    pools: dict[int, list[Pool]] = {}
+    for tap in backbone.spec.taps[len(backbone.shallow) :]:
+        pool = pooling_of(backbone.network, tap, backbone.spec.pooling, FLAT)
+        pools.setdefault(backbone.units.index(backbone.order.taps[tap]), []).append(pool)
     units = [separate(copy.deepcopy(backbone.network.get_submodule(path))) for path in backbone.units]
     constants = {name: torch.from_numpy(np.asarray(array, np.float64)) for name, array in map_.arrays.items()}
-    network = Suffix(
-        units, shape, dict.fromkeys(taps, pooling_of(backbone.network, backbone.spec.pooling, FLAT)), constants, classes
-    )
+    network = Suffix(units, shape, pools, constants, classes)
     state = {name: torch.from_numpy(np.array(array, np.float64)) for name, array in arrays.items()}
     network.double().load_state_dict(state, strict=False)
     network.requires_grad_(True).head.bias.requires_grad_(False)

@@ -1,11 +1,13 @@
 """The last blocks of a backbone and a head as one network: what private training differentiates, case by case."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import final
 
 from torch import Tensor, cat, nn
 from torch.nn import functional
+
+from medtl_core.backbones.taps import Pool
 
 #: Keeps a row of zeros finite.
 _TINY = 1e-12
@@ -20,8 +22,8 @@ class Suffix(nn.Module):
     Args:
         units: in the order they run.
         shape: of what the first unit reads of one case.
-        pools: position of a unit whose output is read -> from that output to [n, channels], the shallowest first; no
-            case may touch another.
+        pools: position of a unit whose output is read -> ways from that output to [n, channels], the shallowest first;
+            no case may touch another.
         constants: "mean" [d], "scale" [d] and "basis" [d, k] of the map.
         classes: number C.
     """
@@ -34,7 +36,7 @@ class Suffix(nn.Module):
         self,
         units: Sequence[nn.Module],
         shape: tuple[int, ...],
-        pools: Mapping[int, Callable[[Tensor], Tensor]],
+        pools: Mapping[int, Sequence[Pool]],
         constants: Mapping[str, Tensor],
         classes: int,
     ) -> None:
@@ -51,8 +53,7 @@ class Suffix(nn.Module):
         read, features = values[:, :size].reshape(-1, *self._shape), [values[:, size:]]
         for place, unit in enumerate(self.units):
             read = unit(read)
-            if place in self._pools:
-                features.append(self._pools[place](read))
+            features += [pool(read) for pool in self._pools.get(place, ())]
         rows = ((cat(features, dim=1) - self.mean) / self.scale) @ self.basis
         logits: Tensor = self.head(functional.normalize(rows, dim=1, eps=_TINY))
         return logits

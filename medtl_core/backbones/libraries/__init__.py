@@ -1,0 +1,1 @@
+"""Records of networks that a library knows and no table of ours lists."""
