@@ -56,7 +56,7 @@ def read_pictures(image: Path | str | Array, *, robust: bool = True) -> Sequence
     Raises:
         DataError: see `decode`, or the scan is refused.
     """
-    if not isinstance(image, np.ndarray) and not is_file(image, or_folder=True):
+    if not isinstance(image, np.ndarray) and not is_there(image):
         raise no_such_file(Path(image))
     try:
         return _pictures(image, robust)
@@ -136,10 +136,10 @@ def content_key(image: Path | str | Array) -> str:
         raise DataError(f"{image}: cannot be read ({error.strerror or 'unreadable'})") from error
 
 
-def is_file(path: Path | str, *, or_folder: bool = False) -> bool:
-    """Returns whether a file, or if wished a folder, is there; text that can be no name of one names none."""
+def is_there(path: Path | str) -> bool:
+    """Returns whether a file or folder is there; text that can be no name of one names none."""
     try:
-        return Path(path).is_file() or (or_folder and Path(path).is_dir())
+        return Path(path).is_file() or Path(path).is_dir()
     except (OSError, ValueError):
         return False
 
