@@ -1,7 +1,7 @@
 """A hospital's own side: where its cases are, and their features."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 
 from medtl_core.config import Settings, Value, settings
-from medtl_core.data.faults import Faults
+from medtl_core.data.faults import Fault, Faults
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source, private_source
@@ -189,9 +189,13 @@ def _readable(material: Material, name: str, *, private: bool) -> tuple[Material
     usable, features = material.readable(faults, private=private)
     if not private:
         faults.check(name, len(material))
-    for fault in faults.causes:
-        _LOG.warning("%s; left out", fault)
+    _log(faults.causes)
     return usable, features
+
+
+def _log(faults: Sequence[Fault]) -> None:
+    for fault in faults:
+        _LOG.warning("left out: %s", fault)
 
 
 def is_private(run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> bool:
@@ -234,6 +238,7 @@ def _plain(settings: Settings, node: Node) -> tuple[Source, str, Examples, Examp
         held_out = examples["split"] == "test"
         check_leaks(examples, {"train": np.flatnonzero(~held_out), "test": np.flatnonzero(held_out)})
         train, test, name = examples.take(~held_out), examples.take(held_out), node.name
+        _log(source.faults)
     if settings.test != "sites":  # nobody will ask: the server judges on its own cases
         test = test.take(np.zeros(0, dtype=np.int64))
     train = _suppress_small(train, settings.min_cell)

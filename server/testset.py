@@ -1,6 +1,6 @@
 """The server's own labelled cases, on which the federation's heads are judged."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +58,11 @@ def open_reference(settings: Settings, workers: int) -> Reference:
     if settings.test != "server":
         return Reference(source, spec, None)
     examples = source.examples
-    if settings.test_path:
-        rows = readable_rows(examples, judged_rows(examples), "test-path", Faults())
+    if settings.test_path:  # the server's own cases
+        faults = Faults()
+        rows = readable_rows(examples, judged_rows(examples), "test-path", faults)
+        left_out = [f"Left out: {fault}." for fault in (*source.faults, *faults.causes)]
+        source = replace(source, notes=(*source.notes, *left_out))
     else:
         rows = shared_parts(settings).server_test
     if not len(rows):

@@ -6,17 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from rich.console import Console
 
 from medtl_core.cli import app, console
-from medtl_core.config import read_scenario
+from medtl_core.cli.simulate import simulate, tell_failures
+from medtl_core.config import Settings, read_scenario, settings
 from medtl_core.data.catalog import Entry, Layout
 from medtl_core.data.source import Source
 from medtl_core.errors import ConfigError, PrivacyError
+from medtl_core.flower.run import RunPlan
 from medtl_core.privacy.accounting import delta_of, mu_for
 from medtl_core.report.estimate import Estimate
-from medtl_core.store import cache_folder
+from medtl_core.store import cache_folder, write_json
 from medtl_core.values import Examples, Task
+from tests.manifest import write_table
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def counts(classes: list[str], cases: int) -> Source:
@@ -113,3 +119,34 @@ def test_no_interval_leaves_what_its_figure_can_be(values: list[float]) -> None:
     assert figure.ends is not None and gain.ends is not None
     assert 0.0 <= figure.ends[0] <= np.mean(values) <= figure.ends[1] <= 1.0
     assert -1.0 <= gain.ends[0] < gain.ends[1] <= 1.0
+
+
+@pytest.mark.parametrize("cell", ["zwölf", '"=1+1"'])
+def test_a_case_left_out_is_said_in_the_log_and_in_the_report(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, cell: str
+) -> None:
+    table = write_table(tmp_path / "table.csv", "ab", 45)
+    lines = table.read_text().splitlines()
+    lines[4] = f"{lines[4].rpartition(',')[0]},{cell}"
+    table.write_text("\n".join(lines) + "\n")
+    values = {"data": "", "data-path": str(table), "backbone": "table", "sites": 2, "shots": 0, "methods": "ridge"}
+    simulate(RunPlan(settings({**values, "bootstrap": 5, "cache": "off"}), 1, 1, False, tmp_path / "out", ROOT, "left"))
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for said in (caplog.text, page.replace("&#39;", "'")):
+        assert "column 'c2' holds no number in row 5" in said.replace("&#x27;", "'") and cell.strip('"') not in said
+
+
+@pytest.mark.parametrize(("sites", "code"), [({"north": 3}, 1), ({"north": 3, "south": 2}, 0)])
+def test_a_hospital_that_took_no_part_is_named_and_the_exit_code_is_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sites: dict[str, int], code: int
+) -> None:
+    failure = {"site": "south", "code": "data", "text": "its data could not be used"}
+    (tmp_path / "seed-0").mkdir()
+    write_json(tmp_path / "seed-0" / "result.json", {"sites": sites, "failures": [failure, failure]})
+    plan = RunPlan(Settings(), 1, 1, False, tmp_path, ROOT, "lost")
+    try:
+        tell_failures(plan)
+        assert code == 0
+    except typer.Exit as ended:
+        assert ended.exit_code == code
+    assert capsys.readouterr().err == "failed: south: data: its data could not be used\n"

@@ -74,10 +74,10 @@ def simulate_command(
 
         places = (f"report      {plan.out / 'report.html'}", f"run folder  {plan.out}")
         console.show(summary_table(summary), *places)
-    _tell_failures(plan)
+    tell_failures(plan)
 
 
-def _tell_failures(plan: RunPlan) -> None:
+def tell_failures(plan: RunPlan) -> None:
     """Names every hospital that failed to answer; where one took no part at all, the exit code is 1."""
     lost = False
     for path in sorted(plan.out.glob("seed-*/result.json")):

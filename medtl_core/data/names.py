@@ -48,7 +48,7 @@ def plain_names(values: Array) -> Array:
 
 def hospital_names(values: Array) -> Array:
     """Returns names of hospitals (str [n]) as they may stand on the wire and in places: a slash becomes a dash."""
-    return np.char.replace(np.char.replace(plain_names(values), "/", "-"), "\\", "-")
+    return np.asarray([plain_name(text).replace("/", "-").replace("\\", "-") for text in values.tolist()], np.str_)
 
 
 def look(name: str) -> str:

@@ -106,7 +106,7 @@ def private_source(settings: Settings) -> Source:
     if not (named or source.entry.files or read_task(path)):  # all rows' labels would say what every single one means
         raise DataError(f"{path}: the classes are not stated; list them in task.json")
     for fault in faults.causes:
-        _LOG.warning("%s; left out", fault)
+        _LOG.warning("left out: %s", fault)
     trains, everyone = source.examples["split"] != "test", source.examples["patient"]
     trains[faults.rows] = False
     return replace(source, examples=source.examples.take(trains), patients=everyone[~missing(everyone)])
@@ -118,9 +118,11 @@ def count_patients(path: Path) -> int:
     Data that do not say whose each case is have as many patients as cases.
 
     Raises:
-        DataError: the file as a whole cannot be read.
+        DataError: the file as a whole cannot be read, or too many of its cases cannot be used.
     """
-    examples = _read(path, None, Settings(data="", data_path=str(path)), Faults()).examples
+    faults = Faults()
+    examples = _read(path, None, Settings(data="", data_path=str(path)), faults).examples
+    faults.check(str(path), len(examples))
     patient = examples["patient"][examples["split"] != "test"]
     return len(np.unique(patient[~missing(patient)]))
 

@@ -36,6 +36,8 @@ _SHOWN = 25
 
 #: No telemetry, no update check, no installing while a run starts, one numeric thread a process, quick hand-over.
 _QUIET = {
+    "no_proxy": "127.0.0.1,localhost",
+    "NO_PROXY": "127.0.0.1,localhost",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",
