@@ -37,12 +37,11 @@ def main(words: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as made:
         for name, files, bare in _kinds(chosen.data, Path(made)):
-            one, two = _rate(files, _read, 1), _rate(files, _read, 2)
-            alone = "  ".join(f"{word} {_rate(files, read, 1):7.0f}" for word, read in bare.items())
-            ratios = " ".join(
-                f"{one / _rate(files, read, 1):.2f} {two / _rate(files, read, 1):.2f}" for read in bare.values()
-            )
-            print(f"{name:24} medtl {one:7.0f}, two readers {two:7.0f}; bare {alone}; ratios {ratios}")
+            rates = {"medtl": _rate(files, _read, 1), "two readers": _rate(files, _read, 2)}
+            alone = {f"bare {word}": _rate(files, read, 1) for word, read in bare.items()}
+            shown = "  ".join(f"{word} {rate:.0f}" for word, rate in (rates | alone).items())
+            ratios = [f"{rates[mine] / rate:.2f}" for rate in alone.values() for mine in rates]
+            print(f"{name:24} files/s: {shown}; ratios of the first two to each bare one: {' '.join(ratios)}")
         print(_table(Path(made), chosen.rows))
 
 

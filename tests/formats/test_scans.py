@@ -13,6 +13,7 @@ from medtl_core.data.images import check_images, content_key, read_pictures
 from medtl_core.data.source import Source, open_source
 from medtl_core.data.views import views_of
 from medtl_core.errors import DataError
+from simulations.ct_phantom import write_set
 from tests.formats.dicom_made import ct_series, dataset, dicom, nifti
 
 REMOVED = {"PatientIdentityRemoved": "YES"}
@@ -98,6 +99,13 @@ def test_class_folders_of_volumes(tmp_path: Path) -> None:
     source = opened(tmp_path)
     assert source.examples["label"].tolist() == [0, 1]
     assert not source.has_patients
+
+
+def test_the_synthetic_ct_set_is_a_known_one(tmp_path: Path) -> None:
+    write_set(tmp_path / "ct", 1)
+    source = opened(tmp_path / "ct")
+    assert (source.entry.name, source.examples["label"].tolist()) == ("ct_phantom", [0])
+    assert {len(read_pictures(path)) for path in source.examples["path"].tolist()} == {12}
 
 
 #: What a patient is called in each test below: a name, a number, a date.
