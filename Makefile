@@ -11,8 +11,9 @@ export FLWR_DISABLE_UPDATE_CHECK = 1
 # Compiled modules are kept: tests start many short processes
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install demo test lint types test-slow test-deploy test-door test-wheel clean bench-speed bench-methods bench-finetune \
-  bench-unseen bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills bench-read house mutants
+.PHONY: help install demo test lint types test-slow test-deploy test-door test-wheel clean bench-speed bench-peers bench-scale \
+  bench-methods bench-finetune bench-unseen bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills \
+  bench-read house mutants
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -27,6 +28,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  $(PYTHON) -m venv $(VENV) && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
 	fi
+	@$(BIN)/python -m compileall -q medtl_core client server  # else the first run compiles them
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## five hospitals with synthetic radiographs: summary in the terminal, report as one HTML file
@@ -63,8 +65,14 @@ mutants: $(STAMP)  ## 200 small mistakes, planted one at a time: how many the te
 	@mkdir -p runs && rm -f runs/mutants.json
 	$(BIN)/python -m tests.mutants --map runs/mutants.json
 
-bench-speed: $(STAMP)  ## ratios against plain torch and Flower's Ray simulation, measured in one run
+bench-speed: $(STAMP)  ## ratios against the best of a grid of plain torch loops, measured in one run
 	$(BIN)/python -m simulations.speed
+
+bench-peers: $(STAMP)  ## the same FedAvg through plain torch, Flower's Ray simulation, medtl, and pfl where PFL=PYTHON has it
+	$(BIN)/python -m simulations.peers $(if $(PFL),--pfl $(PFL))
+
+bench-scale: $(STAMP)  ## memory of 10,000 simulated hospitals over that of 10, in process (ROADS="local ray": on Ray too)
+	$(BIN)/python -m simulations.scale $(if $(ROADS),--roads $(ROADS))
 
 # The benchmarks below need the real data sets: make bench-methods DATA=folder. Each goes on where it stopped.
 DATA ?= ../shared/data

@@ -106,8 +106,8 @@ class Node:
         """
         if self.hospital is None:
             return asked
-        own = {"cache": self.hospital.cache, "weights": self.hospital.weights, "data_path": self.data_path}
-        return asked.without_places().replace(**own)
+        own = {name: getattr(self.hospital, name) for name in ("cache", "weights", "device")}
+        return asked.without_places().replace(**own, data_path=self.data_path)
 
 
 class OpenHospitals:

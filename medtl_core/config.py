@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl_core.errors import ConfigError, did_you_mean, not_negative, one_of, positive
+from medtl_core.runtime import check_device
 
 Value = str | int | float | bool
 
@@ -32,12 +33,12 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 }
 #: Settings that are local to a side, or to the server alone; neither changes what an array means.
 _SERVER = ("methods", "out", "state", "bootstrap", "deadline", "quorum")
-_LOCAL = ("cache", "data_path", "test_path", "weights", *_SERVER)
-#: Settings that name places on a disk. A hospital that owns its data takes none of them from a run: these are the
-#: server's own, which it never looks at, ...
+_LOCAL = ("cache", "data_path", "device", "test_path", "weights", *_SERVER)
+#: Settings that name places, on a disk or in a machine. A hospital that owns its data takes none of them from a run:
+#: these are the server's own, which it never looks at, ...
 _SERVERS_PLACES = ("data_path", "test_path", "out", "state")
 #: ... and these it names itself.
-_HOSPITALS_PLACES = ("cache", "weights")
+_HOSPITALS_PLACES = ("cache", "weights", "device")
 #: Words of a promise: without one they would be ignored.
 _PROMISE = ("epsilon", "delta", "secure_sum", "colluders")
 #: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
@@ -80,6 +81,7 @@ class Settings:
         quorum, deadline: share of hospitals that must answer every round, in (0, 1], and its seconds.
         bootstrap: resamples of patients in the central evaluation.
         cache: folder of the feature cache; "" = the user's cache folder, "off" = no cache.
+        device: of features and training: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N"; see docs/data.md.
         out: absolute folder the server writes results to; "" = nothing is written.
         state: absolute folder below which simulated hospitals keep their personal state; a deployed hospital has its
             own. "" = methods that need one are refused. Under privacy the server remembers there
@@ -127,6 +129,7 @@ class Settings:
     deadline: float = 600.0
     bootstrap: int = 200
     cache: str = ""
+    device: str = "auto"
     out: str = ""
     state: str = ""
     privacy: str = "none"
@@ -143,6 +146,7 @@ class Settings:
                 raise ConfigError(f"{_kebab(name)}={value} must be a finite number")
         positive(**{name: getattr(self, name) for name in _POSITIVE})
         not_negative(**{name: getattr(self, name) for name in _NOT_NEGATIVE})
+        check_device(self.device)
         if self.image_size != 0 and not re.fullmatch(r"[1-9]\d*(\+[1-9]\d*)*", str(self.image_size)):
             raise ConfigError(f"image-size={self.image_size} must be pixels a side, 0, or several such as 128+224")
         if len(set(self.sizes)) != len(self.sizes):
@@ -210,7 +214,7 @@ class Settings:
         for name in _HOSPITALS_PLACES:
             if self.privacy != "none" and getattr(self, name) != getattr(Settings, name):
                 raise ConfigError(f"under privacy no run sets {name}: each hospital's own file does")
-        places = dict.fromkeys((*_SERVERS_PLACES, *_HOSPITALS_PLACES), "")
+        places = {name: getattr(Settings, name) for name in (*_SERVERS_PLACES, *_HOSPITALS_PLACES)}
         return self.replace(**{**places, "test_path": "of the server" if self.test_path else ""})
 
     def without_promise(self) -> "Settings":

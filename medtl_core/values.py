@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import ConfigError, ReplyError
+from medtl_core.errors import ConfigError, DataError, ReplyError
 
 Array = NDArray[Any]
 
@@ -36,10 +36,19 @@ class Examples:
     Always `label` (int64 [n], index into `task.classes`), `patient`, `site` and `split` (str [n]), and one input:
     `path` (str [n], image files), `image` (uint8 [n, h, w, c]) or `table` (float64 [n, f], NaN = missing). Others are
     kept as they came.
+
+    Raises:
+        DataError: the columns are not equally long, as when a table has other rows than the images beside it.
     """
 
     columns: Mapping[str, Array]
     task: Task
+
+    def __post_init__(self) -> None:
+        rows = {name: len(column) for name, column in self.columns.items()}
+        if len(set(rows.values())) > 1:
+            told = ", ".join(f"{name} {count}" for name, count in rows.items())
+            raise DataError(f"every case needs one row in every column; there are other numbers of rows: {told}")
 
     def __len__(self) -> int:
         return len(self.columns["label"])

@@ -2,26 +2,41 @@
 
 `python -m simulations.methods run --data DIR` works through its cells, one seed of all of them before the next, until
 none is left or the time budget is spent; what is done is never done again. `... table` prints Markdown of what is
-there. Methods of one family and data set read the same features and cases, so differences are paired by seed.
+there, `... bytes` what a hospital sends for the default. Methods of one family and data set read the same features and
+cases, so differences are paired by seed.
 """
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from medtl_core.config import settings
+import numpy as np
+
+from medtl_core.config import Settings, settings
 from medtl_core.evaluation.result import MethodResult
+from medtl_core.federation.memory import MemoryHospitals
+from medtl_core.federation.outcome import Problem
+from medtl_core.federation.registry import read_methods
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import SiteData
+from medtl_core.rng import stream
 from medtl_core.sweep.job_queue import Job
 from simulations.experiments import Values, carry_out, options, records, where
+from simulations.intervals import markdown
 from simulations.paired import comparison
 
-#: The data sets, their hospitals, and the shots at which methods are compared.
+#: The data sets and their hospitals.
 DATA: Mapping[str, Values] = {
     "ham10000_sites": {"sites": 10, "partition": "natural"},
     "kermany_cxr224": {"sites": 8, "partition": "dirichlet", "alpha": 0.3},
+    "heart_uci": {"sites": 4, "partition": "natural", "backbone": "table"},
 }
-SHOTS = (5, 10, 25, 50, 90)
+#: Data set -> the shots at which methods are compared.
+Shots = Mapping[str, tuple[int, ...]]
+SHOTS: Shots = dict.fromkeys(("ham10000_sites", "kermany_cxr224"), (5, 10, 25, 50, 90))
+#: Where the default is judged.
+DEFAULT: Shots = {"ham10000_sites": (25, 90), "kermany_cxr224": (10, 25, 100), "heart_uci": (40,)}
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,7 @@ class Group:
     Attributes:
         family: groups of one family have the same settings, and share a table.
         apart: whether every method runs by itself, because it takes long.
+        shots: at which, a data set.
     """
 
     name: str
@@ -38,6 +54,7 @@ class Group:
     methods: tuple[str, ...]
     seeds: int
     apart: bool = False
+    shots: Shots = field(default_factory=lambda: SHOTS)
 
 
 #: A hospital whose cases cannot fill an episode sits out, named; the benchmark goes on with the others.
@@ -45,9 +62,11 @@ _SHARED: Values = {"quorum": 0.1}
 
 #: What differs between families, beyond the data set's own settings.
 FAMILIES: Mapping[str, Values] = {
-    "cached features, 224 pixels": {},
-    "trained backbone, 128 pixels": {"image-size": 128},
-    "own cases": {"test": "sites"},
+    "default features": {},
+    "two sizes, 128+224 pixels": {"image-size": "128+224"},
+    "cached features, 224 pixels": {"features": "rich@2"},
+    "trained backbone, 128 pixels": {"features": "rich@2", "image-size": 128},
+    "own cases": {"features": "rich@2", "test": "sites"},
 }
 BASELINES = ("fedavg-20", "discriminant")
 _CORE = (
@@ -66,7 +85,10 @@ _PERSONAL = (
     "personal-local", "interpolated", "prior-shift", "ditto-20", "fedper-20", "fedrep-20", "fedbn-20",
 )  # fmt: skip
 _DEEP = ("lpft-head-5", "finetune-last-5", "lpft-last-5", "lora-last-5")
+_WEIGHED = ("auto", "discriminant", "logistic-5", "fedavg-20")
 GROUPS: tuple[Group, ...] = (
+    Group("default", "default features", _WEIGHED, 10, shots=DEFAULT),
+    Group("sizes", "two sizes, 128+224 pixels", _WEIGHED, 10, shots={"ham10000_sites": (25, 90)}),
     Group("heads", "cached features, 224 pixels", _CORE, 10),
     Group("rare", "cached features, 224 pixels", _RARE, 10),
     Group("across", "cached features, 224 pixels", _ACROSS, 10),
@@ -102,13 +124,18 @@ class Cell:
         return {**DATA[self.data], **FAMILIES[self.group.family], **where(data, self.data), **own}
 
 
-def cells(groups: Sequence[Group], shots: Sequence[int]) -> Iterator[Cell]:
-    """Yields every cell: the first seed of all of them, then the second, so that a short budget covers all rows."""
+def cells(groups: Sequence[Group], shots: Sequence[int] = ()) -> Iterator[Cell]:
+    """Yields every cell: the first seed of all of them, then the second, so that a short budget covers all rows.
+
+    Args:
+        groups: of methods.
+        shots: to which the cells are limited, if any are named.
+    """
     for seed in range(max((group.seeds for group in groups), default=0)):
         for group in groups:
-            for count in shots:
-                for data in DATA:
-                    if seed < group.seeds:
+            for data, counts in group.shots.items():
+                for count in counts:
+                    if seed < group.seeds and (not shots or count in shots):
                         parts = [(method,) for method in group.methods] if group.apart else [group.methods]
                         yield from (Cell(group, data, count, seed, part) for part in parts)
 
@@ -128,19 +155,36 @@ def table(families: Sequence[str], shots: Sequence[int], out: Path) -> str:
     parts = []
     for family in families:
         for data in DATA:
-            for count in shots:
+            for count in shots or sorted({count for group in GROUPS for count in group.shots.get(data, ())}):
                 done = results(family, data, count, out)
                 if done:
                     parts.append(f"### {family}: {data}, {count} shots\n\n{comparison(done, BASELINES)}\n")
     return "\n".join(parts)
 
 
+def sent(cases: Sequence[int], method: str = "auto", classes: int = 7, width: int = 696) -> str:
+    """Returns what a hospital sends for a method, as Markdown; made-up features, arrays without their envelopes."""
+    row = [f"`{method}`"]
+    for count in cases:
+        rng, label = stream(0, "sent", str(count)), np.arange(count) % classes
+        values, patients = rng.standard_normal((count, width), np.float32), np.arange(count).astype(np.str_)
+        site = SiteData("hospital", values, label, patients, values[:0], label[:0], patients[:0], classes, 0)
+        hospitals, names = MemoryHospitals([site]), tuple(map(str, range(classes)))
+        study = Study(hospitals, Problem(names, "", (("features", 0, width),)), Settings(), read_methods(method))
+        study.outcome(study.methods[0])
+        row.append(f"{sum(exchange.bytes_up for exchange in hospitals.exchanges) / 1e3:,.0f} kB")
+    return markdown((f"sent by a hospital, {classes} classes", *(f"{count:,} cases" for count in cases)), [row])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs cells, or prints the tables of what is done."""
-    parser = options(__doc__, "methods", ("run", "table"))
+    parser = options(__doc__, "methods", ("run", "table", "bytes"))
     parser.add_argument("--groups", nargs="*", default=[group.name for group in GROUPS])
-    parser.add_argument("--shots", nargs="*", type=int, default=list(SHOTS))
+    parser.add_argument("--shots", nargs="*", type=int, default=[])
     chosen = parser.parse_args(arguments)
+    if chosen.what == "bytes":
+        print(sent((10, 25, 90, 1_000)))
+        return 0
     groups = [group for group in GROUPS if group.name in chosen.groups]
     if len(groups) < len(set(chosen.groups)):
         parser.error(f"known groups: {', '.join(group.name for group in GROUPS)}")

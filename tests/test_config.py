@@ -59,7 +59,19 @@ def test_flat_keys_round_trip() -> None:
 @given(st.sampled_from([field.name for field in dataclasses.fields(Settings)]))
 def test_every_field_is_documented_and_agreed_or_local(name: str) -> None:
     assert name.split("_")[0] in (Settings.__doc__ or "")
-    local = {"out", "state", "cache", "data_path", "test_path", "weights", "bootstrap", "deadline", "quorum", "methods"}
+    local = {
+        "out",
+        "state",
+        "cache",
+        "device",
+        "data_path",
+        "test_path",
+        "weights",
+        "bootstrap",
+        "deadline",
+        "quorum",
+        "methods",
+    }
     assert (name.replace("_", "-") in Settings().agreed()) == (name not in local)
 
 

@@ -78,6 +78,17 @@ def test_flwr_run_gives_the_same_heads(folder: Path, app: Path, reference: Heads
 
 
 @pytest.mark.deployed
+def test_a_ray_cluster_of_two_nodes_gives_the_same_heads(folder: Path, app: Path, reference: Heads) -> None:
+    """The head node has no CPU for hospitals: the other one answers for all of them."""
+    pytest.importorskip("ray", reason="needs medtl[ray]")
+    run_config = config(folder, "cluster")
+    home, cluster = folder / "nodes", (0, 2)
+    assert flwr_run(app, run_config, nodes=2, home=home, timeout=PATIENCE, cluster=cluster) == "finished:completed"
+    assert not marked(home), "a node of the Ray cluster outlived the run"
+    assert heads(run_config) == reference
+
+
+@pytest.mark.deployed
 def test_a_deployment_gives_the_same_heads_and_names_what_goes_wrong(folder: Path, app: Path, reference: Heads) -> None:
     """Each hospital reads its own folder of files, which the server never sees; a third one's is not there."""
     run_config = {**config(folder, "deployment"), "sites": 3, "quorum": 0.5}

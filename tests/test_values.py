@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from medtl_core.config import Settings
-from medtl_core.errors import ConfigError, did_you_mean, positive
+from medtl_core.errors import ConfigError, DataError, did_you_mean, positive
 from medtl_core.fingerprint import agreement
 from medtl_core.rng import bucket, stream
+from medtl_core.values import Examples, Task
 
 
 def test_streams_are_independent_of_order_and_named() -> None:
@@ -13,6 +14,12 @@ def test_streams_are_independent_of_order_and_named() -> None:
     np.testing.assert_array_equal(stream(0, "a").random(3), first)
     assert not np.array_equal(stream(1, "a").random(3), first)
     assert not np.array_equal(stream(0, "ab").random(3), stream(0, "a", "b").random(3))
+
+
+def test_a_table_with_other_rows_than_the_images_is_refused() -> None:
+    columns = {"label": np.zeros(2, np.int64), "image": np.zeros((2, 8, 8, 3), np.uint8), "table": np.zeros((3, 4))}
+    with pytest.raises(DataError, match="label 2, image 2, table 3"):
+        Examples(columns, Task("", ("x",)))
 
 
 def test_buckets_are_even_enough() -> None:

@@ -16,7 +16,7 @@ from medtl_core.errors import PrivacyError
 from medtl_core.evaluation.federated import log_odds
 from medtl_core.federation.private import PrivateMethod
 from medtl_core.heads.closed_form import FAMILIES
-from medtl_core.heads.linear import local_head
+from medtl_core.heads.logistic import local_head
 from medtl_core.heads.statistics import Float, collect
 from medtl_core.privacy.accounting import mu_of
 from medtl_core.rng import stream

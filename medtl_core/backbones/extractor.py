@@ -34,15 +34,22 @@ class Extractor(nn.Module):
         self._reader = TapReader(modules, {tap: pooling_of(network, tap, pooling) for tap in taps}, stops=True)
         super().train(False)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, apart: int = 0) -> Tensor:
         """Returns float32 [n, width] for normalised images, float32 [n, 3, h, w].
+
+        Args:
+            images: the batch.
+            apart: so many images are pooled by themselves, then as many again; 0 = all at once, which may round them
+                otherwise.
 
         Raises:
             ConfigError: the network cannot read images of this size.
         """
         try:
-            with self._reader.reading() as rows:
+            with self._reader.reading(apart) as rows:
                 self.network(images)
+        except torch.OutOfMemoryError:  # says nothing of the network
+            raise
         except (RuntimeError, AssertionError, ValueError) as error:
             size = "x".join(map(str, images.shape[2:]))
             raise ConfigError(f"the backbone failed on images of {size} pixels: {error}") from error

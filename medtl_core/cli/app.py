@@ -30,6 +30,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "report": ("report", "Write a run's report anew from its stored results."),
     "app": ("app_folder", "Write the Flower app out, for `flwr run` and a deployment."),
     "data": ("data", "Look at data before they are used."),
+    "features": (
+        "features",
+        "Compute the features of all cases and keep them: a run on this cache opens no network and needs no GPU.",
+    ),
     "ledger": ("site", "The privacy ledger of a hospital: what was spent on its patients."),
     "site": ("site", "What concerns one hospital."),
     "sweep": ("sweep", "Many runs as one experiment that goes on where it stopped."),

@@ -63,12 +63,12 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
     options = {name: _option(name, typed[name], assigned.pop(name, None), written.pop(name, None)) for name in _OPTIONS}
     if order.data is not None:
         written |= name_data(order.data, str(written.get("data", "")))
-    chosen = settings({key: _absolute(key, value) for key, value in (written | assigned).items()})
+    chosen = settings({key: absolute(key, value) for key, value in (written | assigned).items()})
     name = path.stem if path else chosen.data or Path(chosen.data_path).stem
     return RunPlan(
         settings=chosen,
         seeds=options["seeds"] or 1,
-        workers=options["workers"] or _cores(),
+        workers=options["workers"] or cores(),
         wire=bool(options["wire"]),
         out=new_folder(name) if options["out"] is None else expanded(options["out"]).absolute(),
         app=app,
@@ -148,7 +148,8 @@ def _option(name: str, typed: Value | None, assigned: Value | None, written: Val
     return value
 
 
-def _absolute(key: str, value: Value) -> Value:
+def absolute(key: str, value: Value) -> Value:
+    """Returns a setting's value; a place that is meant from the current directory becomes absolute."""
     place = key in _PLACES and isinstance(value, str) and value not in ("", "off")
     return str(expanded(str(value)).absolute()) if place else value
 
@@ -171,6 +172,7 @@ def is_done(plan: RunPlan) -> bool:
     return bool(stored["settings"] == plan.settings.public() and stored["seeds"] == plan.seeds)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Returns how many hospitals, or images, are worked on at the same time unless stated."""
     # More than eight hospitals at once rarely helps and multiplies memory.
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)

@@ -25,6 +25,8 @@ MAX_PIXELS = 64_000_000
 MAX_WIDE_BYTES = 64_000_000
 
 _LONGEST_NAME = 100
+#: What a JPEG shows where its data are missing.
+_NOTHING = 128
 #: TIFF's tag that says, with 0, that white is the smallest value.
 _PHOTOMETRIC = 262
 
@@ -169,7 +171,7 @@ def _read(path: Path) -> tuple[Array, bool]:
                 return deep, False
             inverted = picture.mode.startswith(("I", "F")) and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0
             picture.load()
-            if picture.format == "PNG" and _ends_black(picture) and not is_whole_png(path):
+            if _may_end_early(picture) and not (picture.format == "PNG" and is_whole_png(path)):
                 raise DataError("the file ends before its last line")
             ImageOps.exif_transpose(picture, in_place=True)
             return _pixels(picture), inverted
@@ -183,10 +185,14 @@ def _read(path: Path) -> tuple[Array, bool]:
         raise DataError("damaged or unreadable image") from error
 
 
-def _ends_black(picture: Any) -> bool:
-    """Whether a picture may lack its last lines: these are empty, or it was saved in passes."""
+def _may_end_early(picture: Any) -> bool:
+    """Whether a picture seems to lack its last lines, which Pillow leaves black in a PNG and mid-grey in a JPEG."""
     width, height = picture.size
-    return bool(picture.info.get("interlace")) or not np.asarray(picture.crop((0, height - 1, width, height))).any()
+    if picture.format == "JPEG" and picture.mode in ("L", "RGB"):  # the last block of eight by eight
+        last = np.asarray(picture.crop(((width - 1) // 8 * 8, (height - 1) // 8 * 8, width, height)))
+        return bool((last == _NOTHING).all()) and picture.getcolors(1) is None
+    last = np.asarray(picture.crop((0, height - 1, width, height)))
+    return picture.format == "PNG" and bool(picture.info.get("interlace") or not last.any())
 
 
 def _check_frame(picture: Any) -> None:

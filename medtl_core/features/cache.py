@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 Row = NDArray[np.float32]
 _Result = TypeVar("_Result")
 
-_FILE = "features.sqlite"
+#: Name of the file in a cache folder; it may be copied into another.
+FILE = "features.sqlite"
 #: Seconds a process waits for another one's write before it goes on without the cache.
 _PATIENCE = 20.0
 #: Keys in one query; SQLite's own limit is far higher.
@@ -97,8 +98,13 @@ class FeatureCache:
                     if is_last:
                         _say_once(f"the feature cache in {self.folder} is not used: {error}")
                 except sqlite3.DatabaseError as error:
-                    _set_aside(self.folder / _FILE, str(error))
+                    _set_aside(self.folder / FILE, str(error))
         return otherwise
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a folder holds features."""
+    return (folder / FILE).exists()
 
 
 @contextlib.contextmanager
@@ -111,7 +117,7 @@ def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
     alone.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / _FILE
+    path = folder / FILE
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # SQLite's journal takes its mode from the file
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)  # an older medtl let others read patients' features
@@ -126,8 +132,8 @@ def _set_aside(path: Path, reason: str) -> None:
     with contextlib.suppress(OSError):
         # before the file: afterwards they may be those of a new one; an older medtl kept a write-ahead log
         for suffix in ("-journal", "-wal", "-shm"):
-            path.with_name(_FILE + suffix).unlink(missing_ok=True)
-        path.replace(path.with_name(f"{_FILE}.damaged"))
+            path.with_name(FILE + suffix).unlink(missing_ok=True)
+        path.replace(path.with_name(f"{FILE}.damaged"))
     _say_once(f"the feature cache {path} was damaged ({reason}); it is set aside and begun anew")
 
 

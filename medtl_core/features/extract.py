@@ -1,35 +1,33 @@
-"""Examples become features: decode, resize, normalise, view, run the frozen backbone, average the views.
+"""Examples become features: decode, resize, view, run the frozen backbone, average views and pictures of a case.
 
-One image with all its views is one forward pass, so its features cannot depend on what else is in the call, and the
-batch has one shape. On one thread this is also faster than larger batches (the maps stay in the CPU's cache).
+A worker decodes a few images and runs the backbone over them (`features.forward`), beside others who do the same.
 """
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
-from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
 from medtl_core.data import images as data_images
-from medtl_core.data.views import normalised, views_of
+from medtl_core.data.views import views_of
 from medtl_core.errors import DataError, WeightsError
 from medtl_core.features.cache import FeatureCache, Row
+from medtl_core.features.forward import Forward, forward
 from medtl_core.features.spec import FeatureSpec, Spec, feature_spec
+from medtl_core.runtime import processor
 from medtl_core.store import cache_folder
 from medtl_core.values import Examples, Features, digest
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from medtl_core.backbones.extractor import Extractor
-
-#: Images between two writes to the cache: what an interrupted run loses at most.
+#: Images a worker has between two writes to the cache: what an interrupted run loses at most.
 _CHUNK = 64
+#: Workers that decode for a GPU.
+_FEEDERS = 8
+#: Ending of a device whose features are too coarse to stand for others'.
+_COARSE = ":bf16"
 
 __all__ = ["FeatureSpec", "Spec", "extract", "feature_spec", "images_of"]
 
@@ -73,18 +71,15 @@ def extract(
 def _rows(known: Sequence[str], images: Sequence[Any], spec: FeatureSpec, settings: Settings, workers: int) -> Row:
     """The features of images under one backbone, float32 [n, d]; byte-equal images are computed once."""
     recipe, width = spec.fingerprint, spec.width
-    keys = [digest([content, recipe]) for content in known]
+    coarse = [_COARSE] if settings.device.endswith(_COARSE) else []
+    keys = [digest([content, recipe, *coarse]) for content in known]
     unique = dict(zip(reversed(keys), reversed(images), strict=True))
     kept = FeatureCache(cache_folder(settings.cache))
     rows = {key: row for key, row in kept.get_many(unique).items() if row.shape == (width,)}
     todo = [key for key in dict.fromkeys(keys) if key not in rows]
-    with _mapping(workers) as mapped:
-        read = _reader(spec, settings) if todo else None
-        for first in range(0, len(todo), _CHUNK):
-            chunk = todo[first : first + _CHUNK]
-            fresh = dict(zip(chunk, mapped(read, [unique[key] for key in chunk]), strict=True))
-            kept.put_many(fresh)
-            rows |= fresh
+    for chunk in _computed({key: unique[key] for key in todo}, spec, settings, workers) if todo else ():
+        kept.put_many(chunk)
+        rows |= chunk
     return np.stack([rows[key] for key in keys]) if keys else np.zeros((0, width), dtype=np.float32)
 
 
@@ -100,51 +95,33 @@ def images_of(examples: Examples) -> Sequence[Any]:
     return list(images)
 
 
-@contextmanager
-def _mapping(workers: int) -> Iterator[Callable[..., Any]]:
-    if workers <= 1:
-        yield map
-        return
+def _computed(
+    images: Mapping[str, Any], spec: FeatureSpec, settings: Settings, workers: int
+) -> Iterator[dict[str, Row]]:
+    """Yields the features of images by key, so many at a time as an interrupted run may lose."""
+    run, keys = forward(settings.backbone, settings.weights, spec, processor(settings.device)), list(images)
+    if run.fed:
+        workers = max(workers, min(os.cpu_count() or 1, _FEEDERS))
     with ThreadPoolExecutor(workers, thread_name_prefix="medtl-features") as pool:
-        yield pool.map
+        mapped = pool.map if workers > 1 else map
+        for first in range(0, len(keys), _CHUNK * workers):
+            chunk = keys[first : first + _CHUNK * workers]
+            batches = [chunk[start : start + run.batch] for start in range(0, len(chunk), run.batch)]
+            rows = mapped(lambda batch: _read([images[key] for key in batch], run, spec), batches)
+            yield dict(zip(chunk, chain.from_iterable(rows), strict=True))
 
 
-def _reader(spec: FeatureSpec, settings: Settings) -> Callable[[Any], Row]:
-    """What makes of an image, a file or an array, the mean features of its views, float32 [d]."""
+def _read(images: Sequence[Any], run: Forward, spec: FeatureSpec) -> list[Row]:
+    """The features of a few images, files or arrays: means over the views of all pictures of each, float32 [d]."""
     import torch
 
-    with _LOADING:
-        extractor = _loaded(settings.backbone, settings.weights, spec.weights_sha, spec.taps, spec.pooling)
-
-    def read(image: Any) -> Row:
-        pixels = torch.from_numpy(views_of(image, spec.size, spec.views, robust=spec.version > 2))
-        with torch.inference_mode():
-            row: Tensor = extractor(normalised(pixels, spec.mean, spec.std)).mean(dim=0)
-        if not bool(row.isfinite().all()):
-            raise WeightsError(f"backbone {settings.backbone!r} gives features that are not finite; check its weights")
-        values: Row = row.numpy()
-        return values
-
-    return read
-
-
-def load_agreed(name: str, weights: str, sha: str, taps: tuple[str, ...], pooling: str) -> "Extractor":
-    """Returns the extractor of a backbone's name and setting `weights`, loaded anew; the rest as in a `FeatureSpec`.
-
-    Raises:
-        WeightsError: the weights changed since `feature_spec`.
-    """
-    from medtl_core.backbones.extractor import load_extractor
-
-    extractor = load_extractor(find_backbone(name), weights, taps, pooling)
-    if extractor.sha not in ("", sha):
-        raise WeightsError(f"the weights of backbone {name!r} changed while the run was starting; start it again")
-    return extractor
-
-
-#: Loaded networks are pure functions of their names and stay for the process; threads that ask at once load one.
-_LOADING = threading.Lock()
-_loaded = lru_cache(maxsize=4)(load_agreed)
+    views = [views_of(image, spec.size, spec.views, robust=spec.version > 2) for image in images]
+    counts = [len(each) // len(spec.views) for each in views]
+    rows = iter(run([part for each, count in zip(views, counts, strict=True) for part in np.split(each, count)]))
+    means = [torch.cat([next(rows) for _ in range(count)]).mean(dim=0) for count in counts]
+    if not bool(torch.stack(means).isfinite().all()):
+        raise WeightsError(f"backbone {spec.backbone!r} gives features that are not finite; check its weights")
+    return [row.numpy() for row in means]
 
 
 def _table_rows(examples: Examples, spec: FeatureSpec) -> Row:

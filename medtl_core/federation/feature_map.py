@@ -5,8 +5,10 @@ the fold that was left out, and the best strength is solved from all cases. Two 
 result equals cross-validation on the pooled cases.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from medtl_core.federation.hospitals import ArraySpec, Check, Hospitals, Request
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
-from medtl_core.heads.closed_form import Family
+from medtl_core.heads.closed_form import Family, widened
 from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
 from medtl_core.heads.linear import tempered
 from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, unpack, untrue
@@ -94,11 +96,23 @@ class Grid:
     server_cpu: float
 
     @classmethod
-    def of(cls, family: Family, sums: Sums) -> Self:
-        """Returns the heads of a closed-form family."""
-        start = time.thread_time()
-        whole, without = family.heads(sums.whole), np.stack([family.heads(part) for part in sums.without])
-        return cls(family.strengths, whole, without, sums.whole.counts, time.thread_time() - start)
+    def of(cls, family: Family, sums: Sums, columns: NDArray[np.int64] | None = None) -> Self:
+        """Returns the heads of a closed-form family, for each set of cases in a thread.
+
+        Of a family that reads some columns only they are as wide as all features.
+        """
+        width = sums.whole.sums.shape[1]
+
+        def heads(cases: Statistics) -> tuple[Float, float]:
+            start = time.thread_time()
+            solved = (
+                family.heads(cases) if columns is None else widened(family.heads(cases.select(columns)), columns, width)
+            )
+            return solved, time.thread_time() - start
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            (whole, *without), seconds = zip(*pool.map(heads, (sums.whole, *sums.without)), strict=True)
+        return cls(family.strengths, whole, np.stack(without), sums.whole.counts, sum(seconds))
 
 
 @dataclass(frozen=True)

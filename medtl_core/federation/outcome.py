@@ -90,10 +90,10 @@ class Share:
     others_down: float = 0
 
     @classmethod
-    def among(cls, alone: int, together: int, *, up: float, down: float, rounds: float = 1.0) -> Self:
+    def among(cls, alone: int, together: int, *, up: float, down: float) -> Self:
         """Returns the share of a method that needs `alone` of `together` heads, each of so many bytes up and down."""
         others = together - alone
-        return cls(rounds, rounds * alone / together, others * up, others * down)
+        return cls(1.0, alone / together, others * up, others * down)
 
     def of(self, cost: Cost, hospitals: int) -> Cost:
         """Returns this method's part of what a phase cost over so many hospitals."""

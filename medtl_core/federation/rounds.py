@@ -4,7 +4,7 @@ Broadcast, train at every hospital, average the changes, repeat.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -56,16 +56,13 @@ class Course:
 
     Attributes:
         exact: float64 arrays by name, after each round asked for.
-        metrics: what each hospital said of its training, by round and site.
+        metrics: what hospitals said of their training, by round and name: the mean over those that said it.
+        flagged: the sites for which a metric was ever other than 0, by its name.
     """
 
     exact: Mapping[int, Mapping[str, Float]]
-    metrics: Mapping[int, Mapping[str, Mapping[str, float]]]
-
-    @property
-    def last(self) -> Mapping[str, Array]:
-        """The float32 arrays after the last round."""
-        return as_float32(self.exact[max(self.exact)])
+    metrics: Mapping[int, Mapping[str, float]]
+    flagged: Mapping[str, Collection[str]]
 
 
 def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Array]) -> Course:
@@ -83,19 +80,20 @@ def run_rounds(hospitals: Hospitals, exchange: Exchange, start: Mapping[str, Arr
     current, memory = _joined(start, shapes), Memory()
     expect = {name: ArraySpec(shape, "float32", -LARGEST_TRAINED, LARGEST_TRAINED) for name, shape in shapes.items()}
     exact: dict[int, Mapping[str, Float]] = {}
-    metrics: dict[int, Mapping[str, Mapping[str, float]]] = {}
+    metrics: dict[int, Mapping[str, float]] = {}
+    flagged: dict[str, set[str]] = {}
     for number in range(1, exchange.rounds + 1):
         sent = as_float32(parted(current, shapes))
         config = {**exchange.config, "round": number, "of": exchange.rounds}
-        one = _Round(exchange.step, shapes, _joined(sent, shapes), memory)
+        one = _Round(exchange.step, shapes, _joined(sent, shapes), memory, flagged)
         own = one.control if exchange.step.corrects else None
         request = Request(exchange.task, {**exchange.fixed, **sent}, config, expect, exchange.phase, own)
         change = weighted_mean(one.changes(hospitals.ask(request)))[""]
         current, memory = exchange.step.apply(one.start, change, {**memory, **one.heard})
-        metrics[number] = one.metrics
+        metrics[number] = {name: float(np.mean(values)) for name, values in one.metrics.items()}
         if number in exchange.keep or number == exchange.rounds:
             exact[number] = parted(current, shapes)
-    return Course(exact, metrics)
+    return Course(exact, metrics, flagged)
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,9 @@ class _Round:
     shapes: Mapping[str, tuple[int, ...]]
     start: Float
     memory: Memory
+    flagged: dict[str, set[str]]
     heard: Memory = field(default_factory=dict)
-    metrics: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
 
     def control(self, site: str) -> dict[str, Array]:
         """Returns what corrects one hospital's gradients, in the shape of the array it trains."""
@@ -118,7 +117,10 @@ class _Round:
         """Yields how far each hospital moved, and its agreed weight."""
         for reply in replies:
             change = _joined(reply.arrays, self.shapes) - self.start
-            self.metrics[reply.site] = reply.metrics
+            for name, value in reply.metrics.items():
+                self.metrics.setdefault(name, []).append(value)
+                if value:
+                    self.flagged.setdefault(name, set()).add(reply.site)
             self.heard.update(self.step.heard(reply.site, change, reply.weight, self.memory))
             yield {"": change}, reply.weight
 

@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.config import Settings
-from medtl_core.evaluation.calibration import log_prior
 from medtl_core.federation.feature_map import IDENTITY, FeatureMap, Grid, Reading, Solved, Sums, solve
 from medtl_core.federation.hospitals import ArraySpec, Hospitals, Request, Value
 from medtl_core.federation.outcome import Moments, Outcome, Problem, Rounds, Share
-from medtl_core.heads.closed_form import FAMILIES, OnColumns, column_choices
+from medtl_core.heads.closed_form import FAMILIES, column_choices
 from medtl_core.heads.crossval import TEMPERATURES
 from medtl_core.heads.linear import to_raw
 from medtl_core.heads.statistics import TINY, Float, Statistics, contradiction
@@ -47,10 +46,7 @@ class Candidates:
 
     def grid(self, study: "Study") -> Grid:
         """Returns the heads, as wide as all features."""
-        family = FAMILIES[self.family]
-        if self.columns_key:
-            family = OnColumns(family.strengths, family, study.runs()[self.columns_key])
-        return Grid.of(family, study.sums)
+        return Grid.of(FAMILIES[self.family], study.sums, study.runs()[self.columns_key] if self.columns_key else None)
 
 
 Need = Candidates | Rounds
@@ -142,12 +138,8 @@ class Study:
         """Pooled statistics of all training cases."""
         return self.sums.whole
 
-    def solved(self, family: str, columns_key: str = "") -> Solved:
-        """Returns the cross-validated head of a closed-form candidate, as wide as all features (phase "validate")."""
-        return self.chosen(Candidates(family, columns_key))
-
-    def chosen(self, candidate: Candidates) -> Solved:
-        """Returns the cross-validated head of a candidate.
+    def solved(self, candidate: Candidates) -> Solved:
+        """Returns the cross-validated head of a candidate, as wide as all features (phase "validate").
 
         Every candidate that some method declared is judged in the same exchange.
         """
@@ -178,16 +170,11 @@ class Study:
 
     def rounds_needed(self, algorithm: str) -> frozenset[int]:
         """Returns after how many rounds of an algorithm some method wants a head."""
-        trained = [need for need in self.needs if isinstance(need, Rounds) and need.algorithm == algorithm]
-        return frozenset(need.rounds for need in trained)
+        return frozenset(each.rounds for each in self.needs if isinstance(each, Rounds) and each.algorithm == algorithm)
 
-    def finished(self, heads: Float, adjusted: bool) -> Float:
-        """Gradient heads on raw features, without their class prior if `adjusted` (Menon et al., ICLR 2021)."""
-        moments = self.moments
-        raw = to_raw(heads, moments.mean, moments.scale, moments.counts > 0)
-        if adjusted:
-            raw[..., -1] -= log_prior(moments.counts)
-        return raw
+    def finished(self, heads: Float) -> Float:
+        """Gradient heads on raw features."""
+        return to_raw(heads, self.moments.mean, self.moments.scale, self.moments.counts > 0)
 
     def head(self, affine: Float, kind: str, facts: Mapping[str, Any]) -> Head:
         """Returns an affine head [C, d + 1] on raw features as a value of this study."""

@@ -79,10 +79,8 @@ def take_identity(run_id: int, node_id: int) -> None:
 
 
 def node_context(run_id: int, node_id: int, node_config: UserConfig, run_config: UserConfig) -> Context:
-    """Returns the context of one node of one run, with empty state."""
-    return Context(
-        run_id=run_id, node_id=node_id, node_config=dict(node_config), state=RecordDict(), run_config=dict(run_config)
-    )
+    """Returns the context of one node of one run, with empty state; nodes of one process may share the configs."""
+    return Context(run_id=run_id, node_id=node_id, node_config=node_config, state=RecordDict(), run_config=run_config)
 
 
 def stamp(message: Message, message_id: str) -> Message:

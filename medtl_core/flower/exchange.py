@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import TypeVar, final
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -74,7 +73,6 @@ class ExchangeTerms:
 class GridHospitals(Hospitals):
     """The hospitals of one run over any Flower grid: in process, Ray or SuperLink."""
 
-    weights: Mapping[str, int] = MappingProxyType({})
     exchanges: tuple[RoundTrip, ...] = ()
     failures: tuple[FailedReply, ...] = ()
 
@@ -87,6 +85,7 @@ class GridHospitals(Hospitals):
         self._names: dict[int, str] = {}
         self._signed: set[str] = set()
         self._left_out: set[str] = set()
+        self.weights: dict[str, int] = {}
 
     def join(self) -> None:
         """Finds the hospitals, lets each prepare its features, and registers name and number of cases.
@@ -126,7 +125,7 @@ class GridHospitals(Hospitals):
                 self._fail(tally, FailedReply(site, "duplicate-site", text))
             else:
                 self._nodes[site], self._names[node] = node, site
-                self.weights = {**self.weights, site: answer.weight}
+                self.weights[site] = answer.weight
                 if answer.key:
                     self._signed.add(site)
                     self._witnesses.bind(site, answer.key)

@@ -71,9 +71,10 @@ class LocalGrid(Grid):
         self._options = options or LocalOptions()
         self.listener, self.workers = self._options.listener, self._options.workers
         self._room = self.workers + 2
+        shared = dict(run_config)  # one for all: of ten thousand hospitals it would be most of what they take
         self.contexts: dict[int, Context] = {
-            FIRST_NODE + index: compat.node_context(_RUN_ID, FIRST_NODE + index, dict(config), dict(run_config))
-            for index, config in enumerate(node_configs)
+            node: compat.node_context(_RUN_ID, node, dict(config), shared)
+            for node, config in enumerate(node_configs, FIRST_NODE)
         }
         self._app = client_app
         self._run = compat.empty_run(_RUN_ID)
@@ -228,7 +229,7 @@ def run_local(
     listener: Listener | None = None,
 ) -> LocalGrid:
     """Runs a ServerApp here over a `LocalGrid`; its exceptions come through. Returns the grid, closed."""
-    options = LocalOptions(workers, wire, fault, listener)
-    with quiet("flwr", logging.WARNING), LocalGrid(client_app, node_configs, run_config, options) as grid:
+    grid = LocalGrid(client_app, node_configs, run_config, LocalOptions(workers, wire, fault, listener))
+    with quiet("flwr", logging.WARNING), grid:
         server_app(grid, compat.node_context(_RUN_ID, _SERVER_ID, {}, dict(run_config)))
     return grid

@@ -40,8 +40,9 @@ class ClassFolders(Reader):
         inner = [file.relative_to(roots[split]).parts for file, split in files]
         faults.place = lambda row: _shown(str(files[row][0].relative_to(path)))
         for row, ((file, _), parts) in enumerate(zip(files, inner, strict=True)):
-            if parts[0] not in task.classes or len(parts) != 2:
-                hint = did_you_mean(parts[0], task.classes) if len(parts) > 1 else "move it into its class's folder"
+            if parts[0] not in task.classes or len(parts) != 2 or file.is_dir():
+                strange = len(parts) > 1 and parts[0] not in task.classes
+                hint = did_you_mean(parts[0], task.classes) if strange else "move it into its class's folder"
                 faults.case(row, "the image lies in no folder of a class, or deeper", hint)
             elif not file.is_file():
                 faults.case(row, "the file is a link to nothing", "mount or fetch what it names")
@@ -92,12 +93,14 @@ def _folders(root: Path) -> list[str]:
 
 
 def files_below(root: Path) -> Iterator[Path]:
-    """Yields every file below a folder, in order, but what usually lies beside images."""
-    for place, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not _hidden(name))
-        for name in sorted(names):
-            if not _hidden(name) and Path(name).suffix.lower() not in _BESIDE:
-                yield Path(place) / name
+    """Yields every file below a folder and its classes, in order, but what lies beside images; links lead no deeper."""
+    for top in (root, *(root / name for name in _folders(root))):
+        for place, folders, names in os.walk(top):
+            deeper = [name for name in folders if top != root and Path(place, name).is_symlink()]
+            folders[:] = [] if top == root else sorted(name for name in folders if not _hidden(name))
+            for name in sorted([*names, *deeper]):
+                if not _hidden(name) and Path(name).suffix.lower() not in _BESIDE:
+                    yield Path(place) / name
 
 
 def _shown(name: str) -> str:

@@ -86,28 +86,14 @@ class Discriminant(Family):
         return _raw(weights, -0.5 * (weights * means).sum(axis=2), statistics, seen)
 
 
-@dataclass(frozen=True)
-class OnColumns(Family):
-    """A family that reads some feature columns only; its heads are as wide as all features, zero elsewhere.
-
-    Attributes:
-        strengths: the family's.
-        family: of the heads.
-        columns: int64 [k], that it reads.
-    """
-
-    family: Family
-    columns: NDArray[np.int64]
-
-    def heads(self, statistics: Statistics) -> Float:
-        """See Family."""
-        narrow = self.family.heads(statistics.select(self.columns))
-        wide = np.zeros((*narrow.shape[:2], statistics.sums.shape[1] + 1))
-        wide[:, :, self.columns], wide[:, :, -1] = narrow[:, :, :-1], narrow[:, :, -1]
-        return wide
-
-
 FAMILIES: dict[str, Family] = {"nearest-mean": NearestMean(), "ridge": Ridge(), "discriminant": Discriminant()}
+
+
+def widened(heads: Float, columns: NDArray[np.int64], width: int) -> Float:
+    """Returns heads on some feature columns, [..., C, k + 1], as heads on all `width` features, zero elsewhere."""
+    wide = np.zeros((*heads.shape[:-1], width + 1))
+    wide[..., columns], wide[..., -1] = heads[..., :-1], heads[..., -1]
+    return wide
 
 
 def column_choices(groups: Sequence[tuple[str, int, int]]) -> dict[str, NDArray[np.int64]]:

@@ -93,42 +93,6 @@ def choose(sums: Mapping[str, Array], counts: Float) -> Choice:
     return Choice(int(index), TEMPERATURES[temperature], float(losses.min()), float(accuracy[index]))
 
 
-def paired(heads: Float, values: Array, label: NDArray[np.int64], fold: NDArray[np.int64]) -> Update:
-    """Returns a hospital's answer: how far candidates lie apart on its cases, each judged by the heads of its own fold.
-
-    Args:
-        heads: [F, M, C, d + 1], heads trained without fold f, the logits of each at its own temperature.
-        values: features [n, d].
-        label: int [n].
-        fold: int [n] in [0, F).
-
-    Returns:
-        `losses` float64 [M, C] (summed log-loss by class) and `squares` float64 [M, C] (summed squares of the case's
-        loss less that of the first candidate).
-    """
-    costs = np.zeros((heads.shape[1], len(label)))
-    for index, stack in enumerate(heads.astype(np.float64)):
-        rows = np.flatnonzero(fold == index)
-        logits = np.asarray(values[rows], np.float64) @ stack[:, :, :-1].swapaxes(1, 2) + stack[:, None, :, -1]
-        logits -= logits.max(axis=2, keepdims=True)
-        costs[:, rows] = np.log(np.exp(logits).sum(axis=2)) - logits[:, np.arange(len(rows)), label[rows]]
-    costs, onehot = np.minimum(costs, WORST), np.eye(heads.shape[2])[label]
-    return Update({"losses": costs @ onehot, "squares": (costs - costs[0]) ** 2 @ onehot})
-
-
-def advantage(sums: Mapping[str, Array], counts: Float) -> tuple[Float, Float]:
-    """Returns by how many nats each candidate's loss lies below the first one's, and the standard error, both [M].
-
-    The loss is class-balanced; its error is that of a mean over the cases of each class, from summed answers of
-    `paired` and the class counts [C] of all cases. A class with one case counts by its square.
-    """
-    seen = counts > 0
-    losses, squares, cases = sums["losses"][:, seen], sums["squares"][:, seen], counts[seen]
-    apart = losses[0] - losses
-    spread = np.maximum(squares - apart**2 / cases * (cases > 1), 0.0) / np.maximum(cases - 1, 1)
-    return (apart / cases).mean(axis=1), np.sqrt((spread / cases).sum(axis=1)) / len(cases)
-
-
 def _judge(heads: Float, values: Float, label: NDArray[np.int64]) -> tuple[Float, Float]:
     onehot = np.eye(heads.shape[1])[label]
     logits = np.einsum("nd,scd->snc", values, heads[:, :, :-1], optimize=True) + heads[:, None, :, -1]

@@ -8,11 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import DataError
-from medtl_core.heads.statistics import TINY, Float
+from medtl_core.heads.statistics import Float
 from medtl_core.values import ABSENT
-
-#: Smallest class share a loss works with. A class without cases would otherwise be pushed away without limit.
-_SHARE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -181,41 +178,6 @@ def softmax(logits: Float) -> Float:
     return shifted
 
 
-def loss_and_gradient(head: Float, inputs: Float, label: NDArray[np.int64], weight: Float) -> tuple[float, Float]:
-    """Returns the summed class-weighted log-loss and its gradient [C, d + 1]; sums over hospitals are the pooled ones.
-
-    Args:
-        head: [C, d + 1].
-        inputs: [n, d + 1].
-        label: int [n].
-        weight: [C], weight of a case of each class.
-    """
-    logits, rows, case_weight = inputs @ head.T, np.arange(len(label)), weight[label]
-    logits = logits - logits.max(axis=1, keepdims=True)
-    exponent = np.exp(logits)
-    total = exponent.sum(axis=1)
-    loss = float(case_weight @ (np.log(total) - logits[rows, label]))
-    residual = exponent / total[:, None]
-    residual[rows, label] -= 1.0
-    return loss, (residual * case_weight[:, None]).T @ inputs
-
-
-def log_share(counts: Float) -> Float:
-    """Returns the log share of each class [C], at least log `_SHARE`, also of a class without cases."""
-    return np.asarray(np.log(np.maximum(counts / counts.sum(), _SHARE)))
-
-
-def class_weights(counts: Float) -> Float:
-    """Returns the weight of a case of each class so that classes count alike and the weights average to one.
-
-    Example:
-        >>> class_weights(np.array([1.0, 3.0, 0.0])).tolist()
-        [2.0, 0.6666666666666666, 0.0]
-    """
-    seen = counts > 0
-    return np.asarray(np.where(seen, counts.sum() / (max(int(seen.sum()), 1) * np.maximum(counts, 1.0)), 0.0))
-
-
 def to_raw(head: Float, mean: Float, scale: Float, seen: NDArray[np.bool_] | None = None) -> Float:
     """Folds the standardisation into a head [..., C, d + 1] and marks classes never seen."""
     weight = head[..., :-1] / scale
@@ -231,43 +193,3 @@ def tempered(head: Float, temperature: float) -> Float:
     scaled = head * temperature
     scaled[..., -1] = np.where(head[..., -1] <= ABSENT, ABSENT, scaled[..., -1])
     return scaled
-
-
-def local_head(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Float:
-    """Returns the head one hospital trains alone, [C, d + 1] on raw features [n, d]; see `logistic`.
-
-    Its own moments standardise. A class it does not show is never answered; if it shows one class, that one always is.
-    """
-    wide = np.asarray(values, dtype=np.float64)
-    mean = wide.sum(axis=0) / max(len(wide), 1)
-    scale = np.sqrt(((wide - mean) ** 2).sum(axis=0) / max(len(wide), 1)) + TINY
-    head = logistic(with_bias(wide, mean, scale), label, classes)
-    return to_raw(head, mean, scale, np.bincount(label, minlength=classes) > 0)
-
-
-def logistic(inputs: Float, label: NDArray[np.int64], classes: int, *, penalty: float = 1e-2) -> Float:
-    """Returns scikit-learn's class-balanced logistic regression as a head [C, d + 1]; zeros for a class not shown.
-
-    It minimises the class-weighted mean log-loss plus penalty / 2 times the squared length of the head's weights, as
-    `pooled-logistic` does. scikit-learn weighs the summed log-loss by C and the squared length by 1 / 2, so that C =
-    1 / (penalty n). Two classes are one row w to it: the head's rows are -w / 2 and w / 2, whose squared length is half
-    of w's, so that C doubles. The weights lie in the span of the cases, so they are sought there: with fewer cases than
-    features that has far fewer numbers, and the same answer.
-
-    Args:
-        inputs: float64 [n, d + 1], standardised features with a constant last column.
-        label: int64 [n].
-        classes: number of classes C.
-        penalty: on the weights, not on the bias.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    head, seen = np.zeros((classes, inputs.shape[1])), np.unique(label)
-    if len(seen) < 2:
-        return head
-    strength = (2.0 if len(seen) == 2 else 1.0) / (penalty * len(label))
-    basis = np.linalg.qr(inputs[:, :-1].T)[0]
-    fitted = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000).fit(inputs[:, :-1] @ basis, label)
-    rows = np.concatenate([fitted.coef_ @ basis.T, fitted.intercept_[:, None]], axis=1)
-    head[seen] = rows if len(seen) > 2 else np.concatenate([-rows / 2, rows / 2])
-    return head

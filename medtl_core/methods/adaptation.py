@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from medtl_core.errors import DataError
 from medtl_core.evaluation.calibration import WORST, log_softmax, temperature
 from medtl_core.heads.crossval import fold_of
-from medtl_core.heads.linear import class_weights, to_raw, with_bias
+from medtl_core.heads.linear import to_raw, with_bias
+from medtl_core.heads.logistic import class_weights
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.models.metric import Metric, unit
 from medtl_core.methods.personal.pulled import held_out_costs, nearest, pulled

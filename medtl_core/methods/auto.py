@@ -2,7 +2,8 @@
 
 The mean of the log-probabilities of discriminant and logistic regression is an affine head again, for it is the mean of
 their logits. With few cases, a choice among many candidates is worth less than one good candidate (docs/methods.md); so
-another one is taken only where its loss on the same held-out cases is lower by more than a standard error.
+another one, or the mean on images of two sizes, is taken only where its loss on the same held-out cases is lower by
+more than a standard error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +15,34 @@ from medtl_core.federation.feature_map import Solved, at_most
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Candidates, Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.crossval import WORST, advantage, paired
+from medtl_core.heads.crossval import WORST
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.logistic import USUAL, Penalised
-from medtl_core.values import Released
+from medtl_core.values import Released, Update
 
 #: The usual candidate.
 MEAN = "mean"
 
 
 def compare(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """How far candidates lie apart on this hospital's held-out cases; see `heads.crossval.paired`."""
-    return Released(paired(arrays["heads"], site.values, site.label, site.fold(len(arrays["heads"]))))
+    """How far candidates lie apart on a hospital's cases, each judged by the heads made without the case's fold.
+
+    Reads `heads` [F, M, C, d + 1], the logits of each at its own temperature, and `weight` [C], of a case of each class
+    in the loss. Answers `losses` [M, C], summed by class, and `squares` [M]: over patients, the squares of what the
+    first candidate's weighted loss on all cases of the patient exceeds another's by.
+    """
+    label, costs = site.label, np.zeros((arrays["heads"].shape[1], len(site.label)))
+    fold = site.fold(len(arrays["heads"]))
+    for index, stack in enumerate(arrays["heads"].astype(np.float64)):
+        rows = np.flatnonzero(fold == index)
+        logits = np.asarray(site.values[rows], np.float64) @ stack[:, :, :-1].swapaxes(1, 2) + stack[:, None, :, -1]
+        logits -= logits.max(axis=2, keepdims=True)
+        costs[:, rows] = np.log(np.exp(logits).sum(axis=2)) - logits[:, np.arange(len(rows)), label[rows]]
+    costs = np.minimum(costs, WORST)
+    patient = np.unique(site.patients, return_inverse=True)[1]
+    apart = (costs[0] - costs) * arrays["weight"][label]
+    squares = np.array([(np.bincount(patient, weights=row) ** 2).sum() for row in apart])
+    return Released(Update({"losses": costs @ np.eye(site.classes)[label], "squares": squares}))
 
 
 class Auto(Method):
@@ -35,17 +52,18 @@ class Auto(Method):
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:
         """See Method."""
-        keys = ("", *_sizes(study.problem.groups).values())
+        keys = _columns(study.problem.groups).values()
         return tuple(need for key in keys for need in (Candidates("discriminant", key), Penalised.after(USUAL, key)))
 
     def outcome(self, study: Study) -> Outcome:
         """See Method: one exchange beyond the two heads' own says how far the candidates lie apart."""
         needs = self.needs(study)
-        solved = {need: study.chosen(need) for need in needs}
-        first = {need.family: solved[need] for need in needs[:2]}
-        heads = {MEAN: list(first.values()), **{family: [head] for family, head in first.items()}}
-        for size, key in _sizes(study.problem.groups).items():
-            heads[f"{MEAN}@{size}"] = [head for need, head in solved.items() if need.columns_key == key]
+        solved = {need: study.solved(need) for need in needs}
+        heads = {
+            name: [head for need, head in solved.items() if need.columns_key == key]
+            for name, key in _columns(study.problem.groups).items()
+        }
+        heads |= {need.family: [solved[need]] for need in needs[:2]}
         taken, facts = _taken(study, heads)
         parts = {need.family: head.facts for need, head in solved.items() if any(head is one for one in heads[taken])}
         facts = {"chosen": taken, **facts, "parts": parts}
@@ -56,32 +74,38 @@ class Auto(Method):
 
 
 def _taken(study: Study, heads: Mapping[str, Sequence[Solved]]) -> tuple[str, dict[str, Any]]:
-    """The candidate that is taken, and by how much each differs from the usual one."""
+    """The candidate that is taken, and by how much each differs from the usual one.
+
+    The standard error is that of a sum over patients if the candidates do not differ: then its terms have mean zero.
+    """
     folds: Float = np.stack([np.mean([head.without for head in mixed], axis=0) for mixed in heads.values()], axis=1)
-    shape = (len(heads), len(study.problem.classes))
-    expect = dict.fromkeys(("losses", "squares"), ArraySpec(shape, least=0.0))
-    check = at_most({"losses": WORST, "squares": WORST**2})
-    request = Request("compare", {"heads": folds.astype(np.float32)}, expect=expect, check=check)
     counts = study.statistics.counts
-    sums = study.hospitals.total(request)
-    gain, error = advantage(sums, counts)
-    losses = dict(zip(heads, (sums["losses"][:, counts > 0] / counts[counts > 0]).mean(axis=1).tolist(), strict=True))
-    better = [name for name, g, e in zip(heads, gain, error, strict=True) if g > e]
-    taken = min(better, key=lambda name: losses[name]) if better else MEAN
-    apart = {name: {"gain": float(g), "error": float(e)} for name, g, e in zip(heads, gain, error, strict=True)}
-    return taken, {"losses": losses, "gains": {name: row for name, row in apart.items() if name != MEAN}}
-
-
-def _sizes(groups: Sequence[tuple[str, int, int]]) -> dict[str, str]:
-    """Each of several image sizes, with the key of its columns and of those that have no size (a table's)."""
-    own = {name: name.rpartition(":")[0].rpartition("@")[2] for name, _, _ in groups if "@" in name}
-    sizes = [size for size in dict.fromkeys(own.values()) if size.isdecimal()]
-    if len(sizes) < 2:
-        return {}
-    return {
-        size: "+".join(name for name, _, _ in groups if own.get(name) not in sizes or own[name] == size)
-        for size in sizes
+    weight = np.where(counts > 0, 1.0 / np.maximum(counts, 1.0), 0.0) / (counts > 0).sum()
+    losses = ArraySpec((len(heads), len(counts)), least=0.0)
+    expect = {"losses": losses, "squares": ArraySpec((len(heads),), least=0.0, most=WORST**2)}
+    arrays = {"heads": folds.astype(np.float32), "weight": weight}
+    sums = study.hospitals.total(Request("compare", arrays, expect=expect, check=at_most({"losses": WORST})))
+    loss = dict(zip(heads, (sums["losses"] @ weight).tolist(), strict=True))
+    gains = {
+        name: {"gain": loss[MEAN] - loss[name], "error": float(np.sqrt(square))}
+        for name, square in zip(heads, sums["squares"], strict=True)
+        if name != MEAN
     }
+    better = [name for name, row in gains.items() if row["gain"] > row["error"]]
+    return min(better, key=lambda name: loss[name]) if better else MEAN, {"losses": loss, "gains": gains}
+
+
+def _columns(groups: Sequence[tuple[str, int, int]]) -> dict[str, str]:
+    """The mean's name -> the key of the columns that it reads, "" = all; the usual one reads one size of images.
+
+    Of several sizes that is the first, with the columns that have no size (a table's).
+    """
+    sizes = {name: name.rpartition(":")[0].rpartition("@")[2] for name, _, _ in groups if "@" in name}
+    several = list(dict.fromkeys(size for size in sizes.values() if size.isdecimal()))
+    if len(several) < 2:
+        return {MEAN: ""}
+    usual = [name for name, _, _ in groups if sizes.get(name) not in several[1:]]
+    return {MEAN: "+".join(usual), f"{MEAN}@{'+'.join(several)}": ""}
 
 
 METHODS = (Auto,)

@@ -17,13 +17,22 @@ from medtl_core.federation.hospitals import Value
 from medtl_core.federation.rounds import Trained, recipe_config
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import Training, batches, class_weights, log_share, softmax, with_bias
+from medtl_core.heads.linear import Training, batches, softmax, with_bias
+from medtl_core.heads.logistic import class_weights
 from medtl_core.heads.statistics import Float
 from medtl_core.rng import stream
 from medtl_core.values import Array, Head, Released, Update
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+#: Smallest class share a loss works with. A class without cases would otherwise be pushed away without limit.
+_SHARE = 1e-2
+
+
+def log_share(counts: Float) -> Float:
+    """Returns the log share of each class [C], at least log `_SHARE`, also of a class without cases."""
+    return np.asarray(np.log(np.maximum(counts / counts.sum(), _SHARE)))
 
 
 @final
@@ -105,7 +114,7 @@ class Balanced(Trained):
 
     def model(self, study: Study, arrays: Mapping[str, Float]) -> Head:
         """See Trained."""
-        head = study.finished(arrays["head"].astype(np.float32).astype(np.float64), adjusted=False)
+        head = study.finished(arrays["head"].astype(np.float32).astype(np.float64))
         return study.head(head, self.trained_as, {"rounds": self.rounds, **self._words})
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from medtl_core.evaluation.calibration import log_prior
 from medtl_core.federation.method import Study
 from medtl_core.federation.rounds import ROUNDS
 from medtl_core.heads.statistics import Float
@@ -25,7 +26,9 @@ class FedAvg(LinearTrained):
 
     def model(self, study: Study, arrays: Mapping[str, Float]) -> Head:
         """See Trained."""
-        raw = study.finished(arrays["heads"], self.adjusted)
+        raw = study.finished(arrays["heads"])
+        if self.adjusted:
+            raw[..., -1] -= log_prior(study.moments.counts)
         return study.head(raw[0], "fedavg", {"rounds": self.rounds, "adjusted": self.adjusted})
 
 

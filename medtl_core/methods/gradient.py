@@ -34,7 +34,7 @@ class LinearTrained(Trained):
 
     def model(self, study: Study, arrays: Mapping[str, Float]) -> Head:
         """See Trained."""
-        raw = study.finished(arrays["heads"], adjusted=False)
+        raw = study.finished(arrays["heads"])
         return study.head(raw[0], self.trained_as, {"rounds": self.rounds})
 
 

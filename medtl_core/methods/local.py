@@ -3,7 +3,7 @@
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import local_head
+from medtl_core.heads.logistic import local_head
 from medtl_core.values import Released, Update
 
 

@@ -10,16 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl_core.federation.feature_map import Grid
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Candidates, Method, Outcome, Share, Study
 from medtl_core.federation.rounds import ROUNDS
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import log_share, to_raw, with_bias
-from medtl_core.heads.logistic import PENALTIES, Curvature, Descent, errors, slope_at_zero
+from medtl_core.heads.linear import softmax, to_raw, with_bias
 from medtl_core.heads.statistics import ROUNDING, Float, is_few, roots
+from medtl_core.methods.balanced import log_share
+from medtl_core.methods.descent import PENALTIES, Curvature, Descent
 from medtl_core.values import Array, Released, Update
+
+Index = NDArray[np.int64]
 
 #: Exchanges unless stated.
 USUAL = 5
@@ -69,29 +73,21 @@ class _Exchanges:
         """Returns what each choice of columns gave."""
         start = time.thread_time()
         study, whole = self.study, self.study.statistics
-        sets, every = (whole, *study.sums.without), np.arange(study.problem.width)
-        columns = [study.runs()[need.columns_key] if need.columns_key else every for need in self.needs]
-        standard, mean, scale = whole.standardised(), whole.mean, whole.scale
-        bounds = [Curvature.of(standard, each) for each in columns]
-        begin = Descent.start(len(sets), len(study.problem.classes), len(every))
-        first = np.stack([slope_at_zero(part, mean, scale) for part in sets])[:, None]
-        ways = [begin.stepped(np.broadcast_to(first, begin.heads.shape), bound) for bound in bounds]
+        sets, standard, mean, scale = (whole, *study.sums.without), whole.standardised(), whole.mean, whole.scale
+        every, runs, ways = np.arange(study.problem.width), study.runs(), {}
+        for need in self.needs:
+            bound = Curvature.of(standard, runs[need.columns_key] if need.columns_key else every)
+            ways[need] = Descent.start(bound, sets, mean, scale)
         fixed = {"mean": mean, "scale": scale, "offset": np.stack([log_share(part.counts) for part in sets])}
         for _ in range(self.rounds):
-            heads = np.concatenate([way.ahead for way in ways], axis=1).astype(np.float32)
+            heads = np.concatenate([way.ahead for way in ways.values()], axis=1).astype(np.float32)
             gradients = np.split(self._gradient({**fixed, "heads": heads}), len(ways), axis=1)
-            ways = [way.stepped(slope, bound) for way, slope, bound in zip(ways, gradients, bounds, strict=True)]
-        raw = [
-            np.stack(
-                [to_raw(heads, mean, scale, part.counts > 0.5) for heads, part in zip(way.heads, sets, strict=True)]
-            )
-            for way in ways
-        ]
-        cpu = (time.thread_time() - start) / len(ways)
-        return {
-            need: Grid(PENALTIES, heads[0], heads[1:], whole.counts, cpu)
-            for need, heads in zip(self.needs, raw, strict=True)
-        }
+            ways = {need: way.stepped(slope) for (need, way), slope in zip(ways.items(), gradients, strict=True)}
+        cpu, seen, grids = (time.thread_time() - start) / len(ways), [part.counts > 0.5 for part in sets], {}
+        for need, way in ways.items():
+            raw = np.stack([to_raw(heads, mean, scale, of) for heads, of in zip(way.heads, seen, strict=True)])
+            grids[need] = Grid(PENALTIES, raw[0], raw[1:], whole.counts, cpu)
+        return grids
 
     def _gradient(self, arrays: Arrays) -> Float:
         """The gradient [S, H, C, d + 1] of the mean log-loss, over the cases of the hospitals that answer."""
@@ -151,7 +147,7 @@ def logistic_gradient(site: SiteData, arrays: Arrays, config: Config) -> Release
     """
     heads, folds = arrays["heads"].astype(np.float64), len(arrays["heads"]) - 1
     fold, inputs = site.fold(folds), with_bias(site.values, arrays["mean"], arrays["scale"])
-    error = errors(heads, arrays["offset"], inputs, site.label, fold)
+    error = _errors(heads, arrays["offset"], inputs, site.label, fold)
     cases = np.array([len(fold), *(np.sum(fold != index) for index in range(folds))], np.float64)
     if not (config["in-rows"] and is_few(len(inputs), site.values.shape[1])):
         gradient = np.tensordot(error, inputs, axes=(0, 0)).astype(np.float32)
@@ -161,6 +157,15 @@ def logistic_gradient(site: SiteData, arrays: Arrays, config: Config) -> Release
         for index, root in enumerate(roots(site.values, fold, folds))
     ]
     return Released(Update({"cases": cases, "rows": np.concatenate(told).astype(np.float32)}))
+
+
+def _errors(heads: Float, offset: Float, inputs: Float, label: Index, fold: Index) -> Float:
+    """The gradient of each case's log-loss by its logits, [n, S, H, C]; a case outside a set counts 0 there."""
+    residual = softmax((inputs @ heads.reshape(-1, heads.shape[-1]).T).reshape(-1, *heads.shape[:3]) + offset[:, None])
+    rows = np.arange(len(label))
+    residual[rows, :, :, label] -= 1.0
+    residual[rows, fold + 1] = 0.0
+    return residual
 
 
 @dataclass(frozen=True)
@@ -183,7 +188,7 @@ class Logistic(Method):
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         need = Penalised.after(self.rounds)
-        solved = study.chosen(need)
+        solved = study.solved(need)
         facts = {"exchanges": self.rounds, **solved.facts}
         bill = {**study.closed_bill([need]), **need.bill(study)}
         return Outcome({"": study.head(solved.affine, "logistic", facts)}, bill, solved.server_cpu, facts)

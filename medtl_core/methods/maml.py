@@ -13,7 +13,7 @@ import numpy as np
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Study
 from medtl_core.federation.rounds import ROUNDS, Exchange, run_rounds
-from medtl_core.heads.linear import class_weights
+from medtl_core.heads.logistic import class_weights
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.inner_loop import OUTER, Inner
 from medtl_core.methods.models.network import HEAD, NAMES, Network

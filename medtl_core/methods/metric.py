@@ -36,7 +36,7 @@ class FederatedMetric(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method: one exchange beyond the discriminant's gives the class means of unit-length cases."""
-        problem, solved, statistics = study.problem, study.solved("discriminant"), study.statistics
+        problem, solved, statistics = study.problem, study.solved(Candidates("discriminant")), study.statistics
         means, within, counts = moments_of(statistics)
         shrinkage, apart = max(solved.strength, LEAST), means[counts > 0]
         temperature = solved.choice.temperature

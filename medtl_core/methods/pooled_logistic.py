@@ -5,7 +5,8 @@ import numpy as np
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import class_weights, loss_and_gradient, to_raw, with_bias
+from medtl_core.heads.linear import to_raw, with_bias
+from medtl_core.heads.logistic import class_weights, loss_and_gradient
 from medtl_core.heads.statistics import Float
 from medtl_core.values import Released, Update
 

@@ -35,10 +35,7 @@ class Stacked(Method):
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         needs = self.needs(study)
-        members = {
-            f"{need.family}@{need.columns_key}".rstrip("@"): study.solved(need.family, need.columns_key)
-            for need in needs
-        }
+        members = {f"{need.family}@{need.columns_key}".rstrip("@"): study.solved(need) for need in needs}
         bill = study.closed_bill(needs)
         dropped = drop_rule({name: member.choice.balanced_accuracy for name, member in members.items()})
         stay = {name: member for name, member in members.items() if name not in dropped}

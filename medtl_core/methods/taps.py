@@ -7,11 +7,9 @@ against: squared-error evidence ignores rare classes (docs/sources.md has what e
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from medtl_core.federation.feature_map import Grid, solve
 from medtl_core.federation.method import Method, Outcome, Share, Study
-from medtl_core.heads.closed_form import FAMILIES
+from medtl_core.heads.closed_form import FAMILIES, widened
 from medtl_core.methods.logme import logme
 from medtl_core.methods.tap_columns import TAPS, columns_of
 
@@ -41,8 +39,7 @@ class TapDiscriminant(Method):
         evidence = logme(sums.whole)  # refuses a single class before anything more is asked
         grids = {name: Grid.of(FAMILIES[name], sums) for name in ("nearest-mean", "discriminant")}
         nearest, best = solve(reading, grids, phases[1]).values()
-        wide = np.zeros((len(best.affine), study.problem.width + 1))
-        wide[:, columns], wide[:, -1] = best.affine[:, :-1], best.affine[:, -1]
+        wide = widened(best.affine, columns, study.problem.width)
         scores = (-best.choice.loss, best.choice.balanced_accuracy, nearest.choice.balanced_accuracy, evidence)
         facts = {
             "taps": self.taps, "width": len(columns), "strength": best.strength,

@@ -20,6 +20,7 @@ from medtl_core.privacy.identity import IDENTITY, PEERS, deployed_peers, kept_ke
 from medtl_core.privacy.journal import Journal, is_begun
 from medtl_core.privacy.ledger import LEDGER, SITE_KEY
 from medtl_core.privacy.policy import POLICY, Policy, deployed_policy, read_policy
+from medtl_core.runtime import check_device
 from medtl_core.store import write_bytes
 from medtl_core.values import site_name
 
@@ -63,7 +64,7 @@ class Hospital:
         data: folder or file of its cases.
         cache: folder of its features; "off" = none are kept.
         weights: as in `Settings`.
-        device: where features are computed; only "cpu" is known.
+        device: what computes its features, as in `Settings`; no run says that.
         server: where its node connects to.
         policy: what it allows.
         peers: public identity keys of the hospitals it trusts, by name.
@@ -74,7 +75,7 @@ class Hospital:
     data: str
     cache: str = "cache"
     weights: str = ""
-    device: str = "cpu"
+    device: str = "auto"
     server: Server = Server()
     policy: Policy = field(default_factory=Policy)
     peers: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -84,8 +85,7 @@ class Hospital:
         object.__setattr__(self, "name", site_name(self.name))
         if not self.data:
             raise ConfigError(f"hospital {self.name!r} names no data; write `data`, the folder or file of its cases")
-        if self.device != "cpu":
-            raise ConfigError(f"device={self.device!r} is not known; features are computed on the cpu")
+        check_device(self.device)
         for place in ("data", "weights", "cache"):
             value = getattr(self, place)
             if value and not (place == "cache" and value == "off"):

@@ -79,6 +79,8 @@ def _lead(summary: Summary, results: Sequence[Result]) -> str:
     if gain is not None:
         words += f", {abs(gain):.3f} {'more' if gain >= 0 else 'less'} than hospitals that train alone"
     words += "."
+    if method.taken:
+        words += f" By cross-validation it took {method.taken}."
     if method.cost.bytes_up:
         words += f" Each hospital sent {numerals.size(method.cost.bytes_up)} for it; no case left its hospital."
     if chosen != "auto":

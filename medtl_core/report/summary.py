@@ -1,7 +1,9 @@
 """The repetitions of a run, joined: the content of `metrics.json`, of the table in the terminal and of the page."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from medtl_core.errors import RunError
@@ -32,6 +34,7 @@ class MethodSummary:
         kind: "federated", "local", "personal" or "ensemble".
         interval: what its intervals are, where they are of another kind than the run's.
         gains: figure -> difference to hospitals that train alone, paired by seed; None where there is no such method.
+        taken: what it took of its candidates, and by how much these differ; "" = it weighs none.
     """
 
     kind: str
@@ -39,6 +42,7 @@ class MethodSummary:
     cost: Cost
     interval: str = ""
     gains: Mapping[str, Estimate] | None = None
+    taken: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what `metrics.json` keeps."""
@@ -48,6 +52,7 @@ class MethodSummary:
             **vars(self.cost),
             **({"interval": self.interval} if self.interval else {}),
             **({} if self.gains is None else {"versus_local": _as_dicts(self.gains)}),
+            **({"taken": self.taken} if self.taken else {}),
         }
 
 
@@ -165,7 +170,22 @@ def _method(results: Sequence[Result], name: str, reference: str | None) -> Meth
         cost=Cost(**means | sizes),
         interval=str(judged[0].facts.get("interval", "")) if alone else "",
         gains=None if reference is None or name == reference else _gains(results, name, reference),
+        taken=_taken([method.facts for method in judged if "gains" in method.facts]),
     )
+
+
+def _taken(facts: Sequence[Mapping[str, Any]]) -> str:
+    """What was taken at how many seeds, and by how many nats candidates are better than the usual one, on average."""
+    if not facts:
+        return ""
+    often = Counter(each["chosen"] for each in facts).most_common()
+    seeds = f" at {{}} of {len(facts)} seeds" if len(facts) > 1 else ""
+    apart = {
+        name: [fmean(each["gains"][name][key] for each in facts) for key in ("gain", "error")]
+        for name in facts[0]["gains"]
+    }
+    differences = ", ".join(f"{name} {gain:+.3f} ± {error:.3f}" for name, (gain, error) in apart.items())
+    return ", ".join(name + seeds.format(times) for name, times in often) + f" (nats gained: {differences})"
 
 
 def _gains(results: Sequence[Result], name: str, reference: str) -> dict[str, Estimate]:

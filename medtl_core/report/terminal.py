@@ -53,7 +53,8 @@ def summary_table(summary: Summary) -> "Table":
     """Returns a run as a table: one row a method, small figures are intervals."""
     failures = f", {summary.failures} failed replies" if summary.failures else ""
     counts = f"{summary.hospitals} hospitals, {summary.test_cases} test cases, {len(summary.classes)} classes"
-    lines = (f"{counts}{failures}", f"ranges: {summary.interval_words}", summary.contamination)
+    taken = (f"{name} took {method.taken}" for name, method in summary.methods.items() if method.taken)
+    lines = (f"{counts}{failures}", f"ranges: {summary.interval_words}", *taken, summary.contamination)
     caption = "\n".join(filter(None, lines))
     figures = dict.fromkeys(("balanced\naccuracy", "\nAUROC"), _FIGURE)
     numbers = dict.fromkeys(("worst\nsite", "\nECE", "vs\nlocal", "sent per\nhospital", "\nrounds"), NUMBER)

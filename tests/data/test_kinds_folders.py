@@ -60,6 +60,13 @@ def test_links_to_nothing_are_counted_and_named(folder: Path, links: int, suffix
     assert fault.places[0] == f"sick/gone-0{suffix}"
 
 
+def test_links_that_lead_in_circles_end(folder: Path) -> None:
+    (folder / "sick" / "up").symlink_to(folder, target_is_directory=True)
+    (folder / "fit" / "here").symlink_to(folder / "fit", target_is_directory=True)
+    (fault,) = opened(folder).faults
+    assert fault.places == ("fit/here", "sick/up") and "or deeper" in fault.cause
+
+
 def test_links_to_something_are_read(folder: Path) -> None:
     (folder / "sick" / "linked.png").symlink_to(folder / "fit" / "0.png")
     (folder / "well").symlink_to(folder / "fit", target_is_directory=True)

@@ -154,6 +154,23 @@ def test_a_png_saved_in_passes_has_all_of_them(tmp_path: Path, lines: int | None
             decode(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_that_ends_too_early_and_is_closed_properly_is_refused(tmp_path: Path, share: float, mode: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).convert(mode).save(tmp_path / "a.jpg")
+    whole = (tmp_path / "a.jpg").read_bytes()
+    decode(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes(whole[: int(len(whole) * share)] + b"\xff\xd9")
+    with pytest.raises(DataError, match=r"a\.jpg: the file ends before its last line"):
+        decode(tmp_path / "a.jpg")
+
+
+def test_a_jpeg_may_be_grey_all_over(tmp_path: Path) -> None:
+    Image.new("L", (16, 16), 128).save(tmp_path / "a.jpg")
+    assert (decode(tmp_path / "a.jpg") == 128).all()
+
+
 @pytest.mark.parametrize("rows", [0, 1, 8])
 def test_a_png_may_end_black(tmp_path: Path, rows: int) -> None:
     pixels = LEVELS.copy()

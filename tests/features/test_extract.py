@@ -20,6 +20,7 @@ from medtl_core.errors import DataError, WeightsError
 from medtl_core.features import extract as module
 from medtl_core.features.cache import FeatureCache
 from medtl_core.features.extract import FeatureSpec, extract, feature_spec
+from medtl_core.features.forward import Forward
 from medtl_core.values import Examples, Features, Task, digest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,7 +135,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     stored = SMALL.replace(backbone="lite0")
     with pytest.raises(WeightsError, match="changed while the run was starting"):
         extract(cases(pictures(1)), replace(feature_spec(stored, VIEWS), weights_sha="0" * 64), stored)
-    monkeypatch.setattr(module, "_loaded", lambda *rest: lambda batch: torch.full((len(batch), 240), float("nan")))
+    monkeypatch.setattr(Forward, "_rows", lambda self, batch: [torch.full((2, 240), float("nan")) for _ in batch])
     with pytest.raises(WeightsError, match="not finite"):
         run(pictures(1))
 

@@ -115,7 +115,7 @@ def test_features_stand_side_by_side_and_each_backbone_has_its_own_rows(
     def refuse(*rest: Any) -> Any:
         raise AssertionError("an image ran through a backbone again")
 
-    monkeypatch.setattr(module, "_reader", refuse)
+    monkeypatch.setattr(module, "_computed", refuse)
     alone = [extract(examples, feature_spec(one, VIEWS), one).values for one in (lite, squeeze)]
     np.testing.assert_array_equal(joined.values, np.concatenate(alone, axis=1))
     assert joined.groups == (("random:lite0:4", 0, 120), (f"{SQUEEZE}:4", 120, 504))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from medtl_core.errors import DataError
-from medtl_core.heads.linear import class_weights, softmax
+from medtl_core.heads.linear import softmax
+from medtl_core.heads.logistic import class_weights
 from medtl_core.methods.adaptation import (
     BLIND,
     COVARIANCE_CASES,

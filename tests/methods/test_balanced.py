@@ -13,8 +13,9 @@ from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import answer, find_method, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
-from medtl_core.heads.linear import class_weights, log_share, softmax, with_bias
-from medtl_core.methods.balanced import LOSSES, find_loss
+from medtl_core.heads.linear import softmax, with_bias
+from medtl_core.heads.logistic import class_weights
+from medtl_core.methods.balanced import LOSSES, find_loss, log_share
 from medtl_core.values import Head
 from tests.memory import PROBLEM, make_site
 

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medtl_core.federation.method import Candidates
 from medtl_core.federation.registry import answer, find_method
 from medtl_core.heads.closed_form import FAMILIES
-from medtl_core.heads.linear import class_weights, loss_and_gradient, with_bias
+from medtl_core.heads.linear import with_bias
+from medtl_core.heads.logistic import class_weights, loss_and_gradient
 from medtl_core.heads.statistics import collect
 from medtl_core.methods.personal.interpolated import PULLS
 from medtl_core.methods.personal.pulled import nearest, pulled
@@ -104,7 +106,7 @@ def test_the_heads_it_chooses_with_know_no_case_of_the_fold(tmp_path: Path) -> N
         (site.values[own != fold], site.label[own != fold]) for site in with_state(tmp_path) for own in [site.fold(5)]
     ]
     values, label = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    choice = made.solved("discriminant").choice
+    choice = made.solved(Candidates("discriminant")).choice
     direct = FAMILIES["discriminant"].heads(collect(values, label, 3))[choice.index] * choice.temperature
     np.testing.assert_allclose(last.arrays["heads"][1 + fold], direct, rtol=1e-4, atol=1e-4)
 

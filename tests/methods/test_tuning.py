@@ -11,7 +11,7 @@ from torch import nn
 from medtl_core.backbones.taps import centre_weights
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.federation.tasks import SiteData
-from medtl_core.heads.linear import log_share
+from medtl_core.methods.balanced import log_share
 from medtl_core.methods.finetune.activations import Inputs
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.client import TuningRecipe, split, tune

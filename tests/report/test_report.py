@@ -109,6 +109,21 @@ def test_the_lead_says_what_came_out(report: Report) -> None:
     assert "very test cases" not in text
 
 
+def test_what_auto_took_and_by_how_much_is_said(report: Report) -> None:
+    results = made_up.results(2)
+    for result, chosen, gain in zip(results, ("mean", "logistic-5"), (-0.01, 0.05), strict=True):
+        gains = {"discriminant": {"gain": -0.2, "error": 0.1}, "logistic-5": {"gain": gain, "error": 0.02}}
+        method(result, "auto")["facts"] = {"chosen": chosen, "gains": gains}
+    made = report.of(results)
+    words = (
+        "mean at 1 of 2 seeds, logistic-5 at 1 of 2 seeds (nats gained: discriminant -0.200 ± 0.100, logistic-5 +0.020"
+    )
+    assert f"By cross-validation it took {words}" in made.page.text and "auto took mean at 1 of 2" in made.terminal
+    assert (
+        made.metrics["methods"]["auto"]["taken"].startswith(words) and "taken" not in made.metrics["methods"]["ridge"]
+    )
+
+
 def test_a_method_picked_on_the_test_cases_is_called_so(report: Report) -> None:
     results = made_up.results(1)
     del results[0]["methods"]["auto"]

@@ -5,18 +5,20 @@ from pathlib import Path
 import pytest
 
 from medtl_core.config import settings
+from medtl_core.heads.crossval import TEMPERATURES
 from medtl_core.sweep.job_queue import Job
 from simulations import methods
 from simulations.experiments import work_through
-from simulations.methods import DATA, GROUPS, Group, cells
+from simulations.methods import GROUPS, SHOTS, Group, cells
 
 SMALL = Group("small", "cached features, 224 pixels", ("ridge", "fedavg-2"), 2)
 
 
 def test_every_cell_once_and_first_seeds_first() -> None:
     found = list(cells([SMALL], [5, 10]))
-    assert len(found) == len({cell.folder(Path("out")) for cell in found}) == 2 * 2 * len(DATA)
+    assert len(found) == len({cell.folder(Path("out")) for cell in found}) == 2 * 2 * len(SHOTS)
     assert [cell.seed for cell in found] == sorted(cell.seed for cell in found)
+    assert {(cell.data, cell.shots) for cell in cells(GROUPS) if cell.group.name == "default"} >= {("heart_uci", 40)}
     apart = list(cells([Group("small", SMALL.family, SMALL.methods, 1, apart=True)], [5]))
     assert {cell.methods for cell in apart} == {("ridge",), ("fedavg-2",)}
 
@@ -30,8 +32,17 @@ def test_every_method_of_the_benchmark_is_known() -> None:
             assert find_method(name).name == name
 
 
+def test_what_the_default_sends_is_counted() -> None:
+    cases, classes, width, folds, penalties, strengths = 8, 2, 40, 5, 5, 9
+    sums = 8 * (folds * classes + cases * classes + cases * (width + 1))
+    gradients = 5 * (8 * (folds + 1) + 4 * cases * folds * penalties * classes)
+    verdicts = 8 * (penalties + strengths) * classes * (len(TEMPERATURES) + 1) + 8 * 3 * (classes + 1)
+    table = methods.sent((cases,), classes=classes, width=width)
+    assert f"| `auto` | {(sums + gradients + verdicts) / 1e3:,.0f} kB |" in table
+
+
 def test_a_failed_run_is_told_and_fails_the_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = list(cells([Group("small", SMALL.family, ("ridge",), 1)], [5]))
     jobs = [Job(cell.folder(tmp_path / "out"), settings(cell.settings(tmp_path / "nowhere"))) for cell in found]
     assert work_through(jobs, "small", 1.0) == 1
-    assert capsys.readouterr().out.count("FAILED") == len(DATA)
+    assert capsys.readouterr().out.count("FAILED") == len(SHOTS)

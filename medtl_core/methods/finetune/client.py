@@ -18,12 +18,12 @@ from medtl_core.methods.balanced import find_loss
 from medtl_core.methods.finetune.activations import Inputs, averaged
 from medtl_core.methods.finetune.adapters import find_adapter
 from medtl_core.methods.finetune.split_backbone import open_backbone
-from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix, device
+from medtl_core.methods.finetune.trainable_suffix import TrainableSuffix
 from medtl_core.rng import stream
+from medtl_core.runtime import CPU, processor
 from medtl_core.values import Array, Released, Update
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 Rows = NDArray[np.int64]
@@ -102,7 +102,10 @@ class _Training:
     """The loop: steps on the training cases, and after each epoch a look at the cases that only watch."""
 
     def __init__(self, site: SiteData, recipe: TuningRecipe, arrays: Arrays) -> None:
-        self._trained = {name: _leaf(arrays[name]) for name in sorted(arrays.keys() - set(FIXED))}
+        opened = site.material if recipe.scope != "head" else None
+        self._processor = processor(opened.settings.device) if opened else CPU
+        place = self._processor.place
+        self._trained = {name: _leaf(arrays[name], place) for name in sorted(arrays.keys() - set(FIXED))}
         self._deep = {name: tensor for name, tensor in self._trained.items() if name != "head"}
         self._recipe, self._head, self._rates = recipe, self._trained["head"], {"head": 1.0}
         fixed = (arrays["mean"], arrays["scale"], site.values)
@@ -121,33 +124,30 @@ class _Training:
 
     def run(self, rng: np.random.Generator) -> Released:
         """Trains; where cases watch, the epoch they like best is kept, the start among the choices."""
-        optimiser, losses = self._optimiser(), []
+        losses = []
         best, kept, least = 0, self._arrays(), self._watched()
         for epoch in range(1, self._recipe.epochs + 1):
             order = batches(len(self._rows), self._recipe.batch_size, rng=rng)
-            losses.append(float(np.mean([self._step(optimiser, self._rows[batch], rng) for batch in order])))
+            losses.append(float(np.mean([self._step(self._rows[batch], rng) for batch in order])))
             loss = self._watched()
             if loss <= least:
                 best, kept, least = epoch, self._arrays(), loss
         metrics = {"loss-first": losses[0], "loss-last": losses[-1], "epoch": float(best)}
         return Released(Update(kept), metrics=metrics)
 
-    def _step(self, optimiser: "torch.optim.Optimizer", rows: Rows, rng: np.random.Generator) -> float:
+    def _step(self, rows: Rows, rng: np.random.Generator) -> float:
         import torch
 
-        optimiser.zero_grad(set_to_none=True)
-        processor = self._label.device.type
-        half = processor == "cuda" and torch.cuda.is_bf16_supported()
-        with torch.autocast(processor, dtype=torch.bfloat16, enabled=half):
+        for tensor in self._trained.values():
+            tensor.grad = None
+        with torch.autocast(self._processor.kind, dtype=torch.bfloat16, enabled=self._processor.half):
             features = self._features(rows, rng)
         loss = self._loss(self._logits(features.float()), self._label[rows])
         value = loss.item()
         if not np.isfinite(value):
             raise DivergedError("fine-tuning diverged (the loss is not finite); lower tune-rate")
         loss.backward()  # type: ignore[no-untyped-call]
-        for group in optimiser.param_groups:
-            torch.nn.utils.clip_grad_norm_(group["params"], self._recipe.clip)
-        optimiser.step()
+        self._descend()
         return value
 
     def _features(self, rows: Rows, rng: np.random.Generator | None = None) -> "Tensor":
@@ -172,15 +172,22 @@ class _Training:
         with torch.no_grad():
             return float(self._loss(self._logits(self._features(rows)), self._label[rows]))
 
-    def _optimiser(self) -> "torch.optim.Optimizer":
-        """One group for each learning rate; they are few, and each is clipped by itself."""
+    def _descend(self) -> None:
+        """Plain gradient descent, the tensors of one learning rate clipped together.
+
+        Written out, because an optimiser of torch's reads its compiler, which takes as long as to import torch.
+        """
         import torch
 
         groups: dict[float, list[Tensor]] = {}
         for name, tensor in self._trained.items():
             groups.setdefault(self._recipe.rate * self._rates[name], []).append(tensor)
-        options = [{"params": tensors, "lr": rate} for rate, tensors in groups.items()]
-        return torch.optim.SGD(options, lr=self._recipe.rate, weight_decay=self._recipe.weight_decay)
+        with torch.no_grad():
+            for rate, tensors in groups.items():
+                torch.nn.utils.clip_grad_norm_(tensors, self._recipe.clip)
+                for tensor in tensors:
+                    if tensor.grad is not None:
+                        tensor.add_(tensor.grad.add(tensor, alpha=self._recipe.weight_decay), alpha=-rate)
 
     def _arrays(self) -> dict[str, Array]:
         arrays = {name: tensor.detach().cpu().numpy() for name, tensor in self._trained.items()}
@@ -189,11 +196,11 @@ class _Training:
         return {name: np.array(array, np.float32, order="C") for name, array in arrays.items()}
 
 
-def _leaf(array: Array) -> "Tensor":
+def _leaf(array: Array, place: str) -> "Tensor":
     """A tensor to be trained; a kernel lies as the convolutions read it fastest."""
     import torch
 
-    tensor = torch.tensor(array, device=device())
+    tensor = torch.tensor(array, device=place)
     if tensor.ndim == 4:
         tensor = tensor.contiguous(memory_format=torch.channels_last)
     return tensor.requires_grad_()

@@ -8,16 +8,17 @@ changes. Only the agreed taps are read; what lies behind the deepest one never r
 import re
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, final
 
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, did_you_mean
-from medtl_core.features.extract import load_agreed
+from medtl_core.features.forward import load_agreed
 from medtl_core.features.spec import FeatureSpec, feature_spec
 from medtl_core.methods.finetune.layer_order import LayerOrder, find_layer_order
+from medtl_core.runtime import CPU, Processor, processor
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,6 +42,7 @@ class SplitBackbone:
         units: paths of the modules that make the suffix, in the order they run; "" = the whole network.
         shallow: taps that are read in the frozen prefix.
         tensors: name -> frozen value of every trainable tensor, in a fixed order.
+        processor: that runs copies of both parts.
     """
 
     network: "nn.Module"
@@ -50,6 +52,7 @@ class SplitBackbone:
     units: tuple[str, ...]
     shallow: tuple[str, ...]
     tensors: Mapping[str, "Tensor"]
+    processor: Processor = CPU
 
     def depth(self, name: str) -> int:
         """Returns how many blocks lie between a tensor's own block and the deepest tap; 0 = the last block."""
@@ -78,7 +81,8 @@ def open_backbone(settings: Settings, views: tuple[str, ...], scope: str) -> Spl
             "method of the head, e.g. lpft-head-5"
         )
     with _OPENING:
-        return split(*_frozen(settings.backbone, settings.weights, spec), spec, scope)
+        whole = split(*_frozen(settings.backbone, settings.weights, spec), spec, scope)
+    return replace(whole, processor=processor(settings.device))
 
 
 def split(network: "nn.Module", order: LayerOrder, spec: FeatureSpec, scope: str) -> SplitBackbone:

@@ -9,7 +9,6 @@ from medtl_core.errors import WeightsError
 from medtl_core.methods.finetune.split_backbone import SplitBackbone, under
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from medtl_core.backbones.taps import TapReader
@@ -24,7 +23,7 @@ class FrozenPrefix:
     """Runs a copy of the network up to the suffix: pixels in, the suffix's input and the shallow taps out."""
 
     def __init__(self, backbone: SplitBackbone) -> None:
-        network = _own_copy(backbone.network)
+        self._place, network = backbone.processor.place, _own_copy(backbone.network, backbone)
         self._network, self._spec, self._shallow = network, backbone.spec, backbone.shallow
         taps = {tap: network.get_submodule(backbone.order.taps[tap]) for tap in backbone.shallow}
         self._reader = _tap_reader(taps, backbone, stops=not backbone.units)
@@ -38,7 +37,7 @@ class FrozenPrefix:
 
         self._suffix_input.clear()
         with torch.no_grad():
-            images = normalised(pixels.to(device()), self._spec.mean, self._spec.std)
+            images = normalised(pixels.to(self._place), self._spec.mean, self._spec.std)
             with self._reader.reading() as rows:
                 self._network(images)
             none = images.new_zeros(len(images), 0)
@@ -56,14 +55,17 @@ class FrozenPrefix:
 class TrainableSuffix:
     """A suffix whose tensors can be replaced, so that gradients reach what they were made from.
 
-    It stays in evaluation mode: no dropout, and norms are constants. It runs on `device`.
+    It stays in evaluation mode: no dropout, and norms are constants.
+
+    Attributes:
+        device: that it runs on.
     """
 
     def __init__(self, backbone: SplitBackbone) -> None:
-        self.device = device()
+        self.device = backbone.processor.place
         self._spec = backbone.spec
         self._modules: Mapping[str, nn.Module] = {
-            path: _own_copy(backbone.network.get_submodule(path)) for path in backbone.units
+            path: _own_copy(backbone.network.get_submodule(path), backbone) for path in backbone.units
         }
         self._deep = tuple(tap for tap in backbone.spec.taps if tap not in backbone.shallow)
         taps = {tap: self._module(backbone.order.taps[tap]) for tap in self._deep}
@@ -103,15 +105,8 @@ class TrainableSuffix:
         return self._modules[unit].get_submodule(path[len(unit) :].lstrip("."))
 
 
-def device() -> "torch.device":
-    """Returns the GPU if there is one, else the CPU."""
-    import torch
-
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _own_copy(module: "nn.Module") -> "nn.Module":
-    return copy.deepcopy(module).eval().to(device())
+def _own_copy(module: "nn.Module", backbone: SplitBackbone) -> "nn.Module":
+    return copy.deepcopy(module).eval().to(backbone.processor.place)
 
 
 def _tap_reader(taps: Mapping[str, Any], backbone: SplitBackbone, *, stops: bool) -> "TapReader":

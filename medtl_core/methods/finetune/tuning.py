@@ -32,7 +32,7 @@ ROUNDS = "-(?P<rounds>[1-9][0-9]{0,2})"
 
 def warm_head(study: Study) -> Array:
     """Returns the discriminant with its temperature, on standardised features, [C, d + 1]."""
-    affine, moments = study.solved("discriminant").affine, study.moments
+    affine, moments = study.solved(_START).affine, study.moments
     bias = affine[:, -1] + affine[:, :-1] @ moments.mean
     return np.concatenate([affine[:, :-1] * moments.scale, bias[:, None]], axis=1)
 
@@ -94,9 +94,7 @@ class Tuning(Trained):
         """Returns a head on the agreed features where nothing else was trained, else the backbone with its head."""
         moments, problem, trained = study.moments, study.problem, as_float32(arrays)
         metrics = self.course(study).metrics
-        losses = [
-            float(np.mean([site.get("loss-last", np.nan) for site in metrics[n].values()])) for n in sorted(metrics)
-        ]
+        losses = [metrics[number].get("loss-last", np.nan) for number in sorted(metrics)]
         facts = {"adapter": self.adapter, "scope": self.scope, "rounds": self.rounds, "losses": losses}
         head = to_raw(trained.pop("head").astype(np.float64), moments.mean, moments.scale, moments.counts > 0)
         if self.scope == "head":
@@ -109,4 +107,4 @@ class Tuning(Trained):
         if not self.warm:
             return outcome
         bill = {**outcome.bill, **study.closed_bill([_START])}
-        return replace(outcome, bill=bill, server_cpu=study.solved("discriminant").server_cpu)
+        return replace(outcome, bill=bill, server_cpu=study.solved(_START).server_cpu)

@@ -50,7 +50,7 @@ class Interpolated(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        solved, bill = study.solved("discriminant"), study.closed_bill(self.needs(study))
+        solved, bill = study.solved(Candidates("discriminant")), study.closed_bill(self.needs(study))
         heads = np.stack([solved.affine, *solved.without]).astype(np.float32)
         arrays = {"heads": heads, **study.moments.standardisation}
         return finished(

@@ -41,7 +41,7 @@ class OwnPrior(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        solved, bill = study.solved("discriminant"), study.closed_bill(self.needs(study))
+        solved, bill = study.solved(Candidates("discriminant")), study.closed_bill(self.needs(study))
         arrays = {"head": solved.affine.astype(np.float32)}
         return finished(study, self, Finish(f"prior_{self.source}_finish", arrays, {}, bill, solved.facts))
 

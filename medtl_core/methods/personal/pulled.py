@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.evaluation.calibration import WORST, log_softmax
-from medtl_core.heads.linear import class_weights, loss_and_gradient
+from medtl_core.heads.logistic import class_weights, loss_and_gradient
 from medtl_core.heads.statistics import Float
 
 Index = NDArray[np.int64]

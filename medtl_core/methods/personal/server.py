@@ -13,7 +13,7 @@ import numpy as np
 
 from medtl_core.federation.hospitals import Request, Value
 from medtl_core.federation.method import Method, Outcome, Share, Study
-from medtl_core.federation.rounds import Exchange, recipe_config, run_rounds
+from medtl_core.federation.rounds import Exchange, as_float32, recipe_config, run_rounds
 from medtl_core.fingerprint import agreement
 from medtl_core.methods.personal.state import StateKey
 from medtl_core.values import Array
@@ -80,8 +80,7 @@ class Personal(Method):
         word, phase = self.name.partition("-")[0], f"fit-{self.name}"
         exchange = Exchange(f"{word}_round", phase, self.rounds, config, study.moments.standardisation)
         course = run_rounds(study.hospitals, exchange, self.start(study))
-        late = {site for sites in course.metrics.values() for site, told in sites.items() if told.get("began-late")}
-        facts = {"rounds": self.rounds, "began_late": sorted(late)}
+        facts = {"rounds": self.rounds, "began_late": sorted(course.flagged.get("began-late", ()))}
         last = {**config, "round": self.rounds + 1}
-        arrays = {**exchange.fixed, **course.last}
+        arrays = {**exchange.fixed, **as_float32(course.exact[self.rounds])}
         return finished(study, self, Finish(f"{word}_finish", arrays, last, {phase: Share()}, facts))

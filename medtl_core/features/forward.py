@@ -1,0 +1,125 @@
+"""A frozen backbone on a device: pictures, each with all its views, become rows of features, several in one pass."""
+
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from threading import BoundedSemaphore, Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medtl_core.backbones.zoo import find_backbone
+from medtl_core.data.views import Pixels, normalised
+from medtl_core.errors import WeightsError
+from medtl_core.features.spec import FeatureSpec
+from medtl_core.runtime import CPU, Processor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from medtl_core.backbones.extractor import Extractor
+
+#: Pixels of a pass: on a processor so few that the maps stay in its cache, on a GPU so many that it is busy.
+_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 24}
+#: Pictures of a pass at most.
+_MOST = {"cpu": 32, "cuda": 64}
+_LOG = logging.getLogger("medtl")
+
+
+class Forward:
+    """Runs an extractor over pictures. Threads may share one.
+
+    On a processor a picture's rows are the same bytes whatever else is in the pass. Taps are pooled picture by picture,
+    and the first full pass is compared with three of its pictures alone: where a kernel adds in another order for a
+    batch, as 3x3 convolutions may, every picture has a pass of its own. A GPU's rows agree with a processor's to a
+    thousandth of their spread; where its memory is short, passes are halved, and the rest runs on the processor.
+
+    Attributes:
+        batch: pictures of a full pass.
+        fed: whether a device of its own computes, which other threads feed.
+    """
+
+    def __init__(self, name: str, weights: str, spec: FeatureSpec, processor: Processor) -> None:
+        self._named, self._spec, self._processor = (name, weights), spec, processor
+        with _LOADING:
+            self._extractor = _loaded(name, weights, spec.weights_sha, spec.taps, spec.pooling, processor.place)
+        self.fed = processor.kind == "cuda"
+        pixels = len(spec.views) * spec.size**2
+        self.batch = max(1, min(_PIXELS[processor.kind] // pixels, _MOST[processor.kind]))
+        self._agrees: bool | None = None
+        self._instead: Forward | None = None
+        self._turns = BoundedSemaphore(2)  # one computes while the other carries
+
+    def __call__(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
+        """Returns rows, float32 [v, d], of each picture's views, uint8 [v, s, s, 3].
+
+        Raises:
+            ConfigError: the backbone cannot read images of this size.
+        """
+        batch = self.batch  # another thread may meet the end of the memory meanwhile
+        passes = [pictures[first : first + batch] for first in range(0, len(pictures), batch)]
+        return [row for some in passes for row in self._pass(some)]
+
+    def _pass(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
+        full = [*pictures, *[pictures[-1]] * (self.batch - len(pictures))]  # passes of one length round alike
+        if self.fed:
+            with self._turns:
+                return self._fitting(full)[: len(pictures)]
+        alone = self._agrees is False or self.batch == 1 or 2 * len(pictures) <= self.batch
+        rows = [] if alone else self._rows(full)
+        if rows and self._agrees is None:
+            places = (0, self.batch // 2, self.batch - 1)
+            self._agrees = all(rows[place].equal(self._rows([full[place]])[0]) for place in places)
+        return rows[: len(pictures)] if rows and self._agrees else [self._rows([each])[0] for each in pictures]
+
+    def _fitting(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
+        """The rows from passes so short that the GPU's memory holds them, or from the processor."""
+        from torch import OutOfMemoryError
+
+        if self._instead is not None:
+            return self._instead(pictures)
+        try:
+            return self._rows(pictures)
+        except OutOfMemoryError:
+            half = len(pictures) // 2
+        if not half:
+            _LOG.warning("the GPU's memory holds not one picture of %d pixels; the CPU reads all", self._spec.size)
+            self._instead = forward(*self._named, self._spec, CPU)
+            return self._instead(pictures)
+        if half < self.batch:
+            self.batch = half
+            _LOG.warning("the GPU's memory is short; %d pictures at a time from here on", half)
+        return [*self._fitting(pictures[:half]), *self._fitting(pictures[half:])]
+
+    def _rows(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
+        import torch
+
+        views = len(self._spec.views)
+        pixels = torch.from_numpy(pictures[0] if len(pictures) == 1 else np.concatenate(pictures))
+        kind, half = self._processor.kind, self._processor.half
+        with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=half):
+            batch = normalised(pixels.to(self._processor.place), self._spec.mean, self._spec.std)
+            rows: Tensor = self._extractor(batch, 0 if self.fed else views)
+        return [*torch.split(rows.float().cpu(), views)]
+
+
+def load_agreed(
+    name: str, weights: str, sha: str, taps: tuple[str, ...], pooling: str, place: str = "cpu"
+) -> "Extractor":
+    """Returns the extractor of a backbone's name and setting `weights`, loaded anew; the rest as in a `FeatureSpec`.
+
+    Raises:
+        WeightsError: the weights changed since `feature_spec`.
+    """
+    from medtl_core.backbones.extractor import load_extractor
+
+    extractor = load_extractor(find_backbone(name), weights, taps, pooling)
+    if extractor.sha not in ("", sha):
+        raise WeightsError(f"the weights of backbone {name!r} changed while the run was starting; start it again")
+    return extractor.to(place)
+
+
+#: Loaded networks are pure functions of their names and stay for the process; threads that ask at once load one.
+_LOADING = Lock()
+_loaded = lru_cache(maxsize=4)(load_agreed)
+forward = lru_cache(maxsize=8)(Forward)
