@@ -78,6 +78,7 @@ bench-scale: $(STAMP)  ## memory of 10,000 simulated hospitals over that of 10, 
 DATA ?= ../shared/data
 MINUTES ?= 600
 SEEDS ?= 10
+ONLY ?=
 
 bench-methods: $(STAMP)  ## every method x shots x data set x seed, then the tables (MINUTES=... is the time budget)
 	$(BIN)/python -m simulations.methods run --data $(DATA) --minutes $(MINUTES)
@@ -101,8 +102,8 @@ bench-sources: $(STAMP)  ## which backbone and layer: scores from sums against m
 bench-robustness: $(STAMP)  ## heads on corrupted test images
 	$(BIN)/python -m simulations.robustness --data $(DATA)/kermany_cxr224 --methods discriminant,fedavg-20 --shots 25 --seeds 3 --out runs/robustness
 
-bench-privacy: $(STAMP)  ## private mechanisms by epsilon, SEEDS=10 of each, then the tables
-	@failed=0; $(BIN)/python -m simulations.privacy run --data $(DATA) --seeds $(SEEDS) --minutes $(MINUTES) || failed=$$?; \
+bench-privacy: $(STAMP)  ## private mechanisms by epsilon, SEEDS=10 of each, then the tables (ONLY="--modes secure" narrows)
+	@failed=0; $(BIN)/python -m simulations.privacy run --data $(DATA) --seeds $(SEEDS) --minutes $(MINUTES) $(ONLY) || failed=$$?; \
 	$(BIN)/python -m simulations.privacy table; exit $$failed
 
 bench-secure: $(STAMP)  ## bytes, CPU and exactness of the secure sum for 5, 20 and 50 hospitals, with drop-outs

@@ -137,7 +137,7 @@ def flower(folder: str) -> Weights:
 
     @server.main()
     def main(grid: Any, context: Any) -> None:
-        strategy = FedAvg(fraction_train=1.0, fraction_evaluate=0.0, min_available_nodes=hospitals)
+        strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=hospitals, min_available_nodes=hospitals)
         start = ArrayRecord(dict(zip(("weight", "bias"), zeros(job), strict=True)))
         head.update(strategy.start(grid, start, num_rounds=rounds).arrays.to_torch_state_dict())
 

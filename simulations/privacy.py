@@ -4,12 +4,14 @@
 `secure` the server sees only sums and hospitals share the noise; `open` is without.
 """
 
+import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medtl_core.config import settings
+from medtl_core.features.spec import VERSION
 from medtl_core.sweep.cells import FREE as NOT_PRIVATE
 from medtl_core.sweep.cells import REFERENCES, SECURE, place
 from medtl_core.sweep.job_queue import Job
@@ -53,7 +55,7 @@ class Cell:
     @property
     def methods(self) -> tuple[str, ...]:
         """What is compared in it."""
-        return FREE if self.mode == "free" else MECHANISMS
+        return FREE if self.mode == NOT_PRIVATE else MECHANISMS
 
     def folder(self, out: Path) -> Path:
         """Returns its run folder."""
@@ -90,7 +92,7 @@ def table(out: Path) -> str:
             done = {seed: 100 * accuracy for seed, accuracy in accuracies.items() if accuracy is not None}
             figures.setdefault((cell.data, cell.mode, method), {}).setdefault(cell.epsilon, {}).update(done)
     parts = []
-    for data in DATA:
+    for data in dict.fromkeys(data for data, _, _ in figures):
         rows = []
         for (name, mode, method), row in figures.items():
             if name == data:
@@ -100,37 +102,43 @@ def table(out: Path) -> str:
         for mode in ("secure", "open"):
             some = {method: row for (name, kind, method), row in figures.items() if (name, kind) == (data, mode)}
             rivals = ({method: row.get(epsilon, {}) for method, row in some.items()} for epsilon in EPSILONS)
-            rows.append((f"`{AUTO}` minus the best of the others", mode, *(against_best(one, AUTO) for one in rivals)))
+            ahead = (against_best(row, AUTO) for row in rivals)
+            rows += [(f"`{AUTO}` minus the best of the others", mode, *ahead)] if len(some) > 1 else []
         title = f"### {data}: balanced accuracy by epsilon, delta 1e-5"
         parts.append(f"{title}\n\n{markdown(('method', 'sum', *(f'{epsilon:g}' for epsilon in EPSILONS)), rows)}")
     return "\n\n".join(parts)
 
 
+def jobs(chosen: argparse.Namespace) -> list[Job]:
+    """Returns the runs of the cells that the command line asks for; one without privacy has no epsilon to ask for."""
+    sets, modes = chosen.sets.split(","), chosen.modes.split(",")
+    epsilons, asked = [0.0, *(float(word) for word in chosen.epsilons.split(","))], []
+    for cell in cells(chosen.seeds):
+        if cell.data in sets and cell.mode in modes and cell.epsilon in epsilons:
+            methods = ",".join(cell.methods) if cell.mode == NOT_PRIVATE else chosen.methods
+            values = {**cell.settings(chosen.data), "methods": methods}
+            asked.append(Job(cell.folder(chosen.out.absolute()), settings(values)))
+    return asked
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs cells, or prints the tables of what is done."""
-    parser = options(__doc__, "privacy", ("run", "table"))
+    parser = options(__doc__, f"privacy-{VERSION}", ("run", "table"))  # other features' runs are not these cells
     parser.add_argument("--sets", default=",".join(DATA), help="data sets to run, with commas between")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--epsilons", default="", help="only these, with commas between")
-    parser.add_argument("--modes", default="", help="only these of free, secure and open")
-    parser.add_argument("--methods", default="", help="only these mechanisms")
+    parser.add_argument("--epsilons", default=",".join(map(str, EPSILONS)), help="only these, with commas between")
+    parser.add_argument("--modes", default="free,secure,open", help="only these")
+    parser.add_argument("--methods", default=",".join(MECHANISMS), help="only these mechanisms")
     chosen = parser.parse_args(arguments)
     if chosen.what == "table":
         print(table(chosen.out))
         return 0
-    wanted = chosen.sets.split(",")
-    if unknown := sorted(set(wanted) - set(DATA)):
+    if unknown := sorted(set(chosen.sets.split(",")) - set(DATA)):
         parser.error(f"--sets knows {', '.join(DATA)}, not {', '.join(unknown)}")
-    out = chosen.out.absolute()
-    epsilons, modes = [float(word) for word in chosen.epsilons.split(",") if word], chosen.modes.split(",")
-    asked = (
-        cell
-        for cell in cells(chosen.seeds)
-        if cell.data in wanted and (not epsilons or cell.epsilon in epsilons) and (not modes[0] or cell.mode in modes)
-    )
-    only = {"methods": chosen.methods} if chosen.methods else {}
-    jobs = (Job(cell.folder(out), settings({**cell.settings(chosen.data), **only})) for cell in asked)
-    return carry_out(parser, chosen, jobs, "privacy")
+    asked = jobs(chosen)
+    if short := [job for job in asked if job.done and not {*job.settings.methods.split(",")} <= {*records(job.folder)}]:
+        print(f"{len(short)} cells, such as {short[0].name}, are done without all these methods and not run again")
+    return carry_out(parser, chosen, asked, "privacy")
 
 
 if __name__ == "__main__":

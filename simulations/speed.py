@@ -80,7 +80,11 @@ class Work:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the parts asked for and prints their ratios."""
-    parts = {"features": features, "bytes": sent, "device": partial(device, Line)}
+    parts: Mapping[str, Callable[[], list[Line]]] = {
+        "features": features,
+        "bytes": sent,
+        "device": partial(device, Line),
+    }
     return printed(parts, __doc__, arguments)
 
 

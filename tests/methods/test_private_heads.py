@@ -97,16 +97,16 @@ def test_without_noise_it_is_plain_descent_on_all_patients() -> None:
 # ---- the choice of a mechanism: public facts only, its rule in literals ----
 
 AUTO = PrivateAuto("private-auto")
-FACTS = Terms(1.0, 1e-5, hospitals=10, colluders=1, cases=50, width=464, classes=7, secure=True)
+FACTS = Terms(1.0, 1e-5, hospitals=10, colluders=1, cases=50, width=696, classes=7, secure=True)
 
 
 @pytest.mark.parametrize(
     ("changes", "size", "cosine"),
     [
         ({"epsilon": 4.0, "cases": 90}, 100, False),  # S = 298.3
-        ({"cases": 90}, 35, False),  # 86.5
-        ({"cases": 60}, 23, False),  # 57.7
-        ({}, 19, True),  # 48.0
+        ({"cases": 90}, 52, False),  # 86.5
+        ({"cases": 60}, 35, False),  # 57.7
+        ({}, 29, True),  # 48.0
         ({"hospitals": 5, "cases": 30}, 16, True),  # 13.6
     ],
 )
@@ -116,7 +116,7 @@ def test_the_rule(changes: dict[str, Any], size: int, cosine: bool) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "size"),
-    [({}, 19), ({"public-images": "own/folder"}, 58), ({"backbone": "table", "data": "heart_uci"}, 100)],
+    [({}, 29), ({"public-images": "own/folder"}, 58), ({"backbone": "table", "data": "heart_uci"}, 100)],
 )
 def test_where_the_directions_come_from_changes_their_number_and_not_the_plan(
     changes: dict[str, str], size: int

@@ -22,7 +22,7 @@ from medtl_core.privacy.plan import Plan, Terms
 #: Directions for each unit of signal, by where they come from: photographs of anything; public images of the task's own
 #: kind, whose later directions tell more; or a table, two directions a column (value, whether missing) and in no order;
 #: the fewest; and the signal from which on the Gram matrix pays for itself (tables at the end of results-privacy.md).
-GENERAL, OWN_KIND, COLUMNS, FEWEST, GRAM_FROM = 0.4, 1.2, 2.5, 16, 50.0
+GENERAL, OWN_KIND, COLUMNS, FEWEST, GRAM_FROM = 0.6, 1.2, 2.5, 16, 50.0
 
 
 @final
@@ -41,8 +41,7 @@ class PrivateAuto(PrivateMethod):
 
     def chosen(self, terms: Terms, share: float = GENERAL) -> Prototypes:
         """Returns the prototypes that suit the terms; the plan depends on the Gram matrix, not on the directions."""
-        mu = mu_for(terms.epsilon, terms.delta) / terms.dilution
-        amount = terms.patients * mu / math.sqrt(terms.classes)
+        amount = signal(terms)
         size = min(max(round(share * amount), FEWEST), Prototypes.DIRECTIONS)
         return Prototypes(self.name, size, cosine=amount < GRAM_FROM)
 
@@ -54,6 +53,11 @@ class PrivateAuto(PrivateMethod):
         """See Method."""
         terms = terms_of(study.settings, study.problem.width, len(study.problem.classes))
         return self.chosen(terms, share_of(study.settings)).outcome(study)
+
+
+def signal(terms: Terms) -> float:
+    """Returns S = N mu / sqrt C."""
+    return terms.patients * mu_for(terms.epsilon, terms.delta) / (terms.dilution * math.sqrt(terms.classes))
 
 
 def share_of(settings: Settings) -> float:

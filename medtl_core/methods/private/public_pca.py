@@ -46,11 +46,17 @@ def _read(study: Study) -> PublicMap:
     chosen, width = study.settings, study.problem.width
     if chosen.backbone == "table":
         return PublicMap(np.zeros(width), np.ones(width), np.eye(width))
-    values = _features(chosen, study.problem.views).astype(np.float64)
+    values = _features(chosen, study.problem.views)
     if len(values) < 2:
         raise ConfigError(f"public-images={chosen.public_images!r} holds {len(values)} image(s); a spread needs two")
-    mean, scale = values.mean(axis=0), values.std(axis=0) + TINY
-    _, _, directions = np.linalg.svd((values - mean) / scale, full_matrices=False)
+    return map_of(values)
+
+
+def map_of(values: NDArray[np.floating]) -> PublicMap:
+    """Returns mean, deviation and principal directions, the first first, of public features [n, d]."""
+    wide = values.astype(np.float64)
+    mean, scale = wide.mean(axis=0), wide.std(axis=0) + TINY
+    _, _, directions = np.linalg.svd((wide - mean) / scale, full_matrices=False)
     return PublicMap(mean, scale, directions.T)
 
 
