@@ -12,7 +12,8 @@ export FLWR_DISABLE_UPDATE_CHECK = 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test lint types test-slow test-deploy test-door test-wheel clean bench-speed bench-peers bench-scale \
-  bench-methods bench-finetune bench-unseen bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills house mutants
+  bench-methods bench-finetune bench-unseen bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills \
+  bench-read house mutants
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -110,6 +111,9 @@ bench-secure: $(STAMP)  ## bytes, CPU and exactness of the secure sum for 5, 20 
 
 bench-kills: $(STAMP)  ## SIGKILL at a thousand random moments: what the privacy ledger lost
 	$(BIN)/python -m simulations.kills --kills 1000
+
+bench-read: $(STAMP)  ## images a second against bare Pillow and pydicom, and a table of a million rows
+	$(BIN)/python -m simulations.reading --data $(DATA)
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -246,6 +246,8 @@ RELEVANT: Mapping[str, tuple[str, ...]] = {
     "abdominal CT, axial": _GREY,
     "abdominal CT, coronal": _GREY,
     "abdominal CT, sagittal": _GREY,
+    "chest CT": _GREY,
+    "MRI, T1-weighted": _GREY,
     "dermoscopy": (*_DIGITAL, *_NOISE, "defocus-blur", "motion-blur", *_LIGHT, "black-corner", "characters"),
     "histology": _SLIDE,
     "blood microscopy": _SLIDE,

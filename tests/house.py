@@ -28,7 +28,11 @@ BESIDE = {"sweep": ("report",)}
 #: What a top-level package may import of the others.
 BELOW = {CORE: (), "server": (CORE,), "client": (CORE,), "simulations": (CORE, "server", "client")}
 #: The files that reach a leaf, by name, and so may import a module whose name they compute.
-DOORS = {"medtl_core.federation.registry": "methods", "medtl_core.data.readers": "formats"}
+DOORS = {
+    "medtl_core.federation.registry": "methods",
+    "medtl_core.data.readers": "formats",
+    "medtl_core.data.images": "formats",
+}
 #: The command line reads a command's module when it is called; it may import every room, so nothing is hidden by that.
 COMMANDS = "medtl_core.cli.app"
 #: Who may import a library: modules or packages, by their names' beginnings.

@@ -22,9 +22,9 @@ class Layout:
     """Where a set's files keep what medtl reads; an empty column name means the set has none.
 
     Attributes:
-        kind: "images" (a CSV naming image files), "records" (a CSV and a schema that comes with medtl), "arrays" (one
-            npz with images, labels, patient, is_test), "medmnist" (one npz of MedMNIST), "built-in" or "own" (not in
-            the catalog).
+        kind: "images" (a CSV naming image files), "volumes" (a CSV naming NIfTI files or folders of DICOM series),
+            "records" (a CSV and a schema that comes with medtl), "arrays" (one npz with images, labels, patient,
+            is_test), "medmnist" (one npz of MedMNIST), "built-in" or "own" (not in the catalog).
         label, patient, site, split, image: CSV columns.
         labels: CSV value -> class.
         pattern: image file under the folder, with {} for the image column's value.

@@ -1,7 +1,7 @@
 """Reading single images: decode, check, and the key of their content."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from medtl_core.values import Array, Examples
 #: What may be decoded. Everything else (DICOM, SVG, PDF, GIF ...) is refused: convert it first.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+#: What scans are called, where their names end in something; these are read behind the door to `formats`.
+SCANS = (".dcm", ".nii", ".gz")
 #: A larger picture is refused before a pixel is decoded: a small file may declare a huge one.
 MAX_PIXELS = 64_000_000
 #: Pictures of more than 8 bits a channel take more memory a pixel: 32 million of 16 bits, 16 million of 32 bits.
@@ -40,20 +42,28 @@ def decode(image: Path | str | Array, *, robust: bool = True) -> NDArray[np.uint
         robust: whether that window leaves out padding and outliers, as features do since version 3.
 
     Raises:
-        DataError: the file is missing, damaged, too large, of another format or holds several frames; or the array
+        DataError: the file is missing, damaged, too large, of another format or holds several pictures; or the array
             has another shape or is not finite.
     """
-    if not isinstance(image, np.ndarray) and not is_file(image):
+    pictures = read_pictures(image, robust=robust)
+    if len(pictures) > 1:
+        raise DataError(f"{image}: holds {len(pictures)} pictures where one is expected")
+    return pictures[0]
+
+
+def read_pictures(image: Path | str | Array, *, robust: bool = True) -> Sequence[NDArray[np.uint8]]:
+    """Returns the pictures of a case, each as `decode` returns one: several of a scan (a DICOM or NIfTI file, or the
+    folder of a DICOM series), which a process of its own reads (see `formats.child`), else one.
+
+    Raises:
+        DataError: see `decode`, or the scan is refused.
+    """
+    if not isinstance(image, np.ndarray) and not is_there(image):
         raise no_such_file(Path(image))
     try:
-        return _decoded(image, robust)
+        return _pictures(image, robust)
     except DataError as error:
         raise DataError(f"{'the array' if isinstance(image, np.ndarray) else image}: {error}") from error
-
-
-def read_pictures(image: Path | str | Array, *, robust: bool = True) -> Iterator[NDArray[np.uint8]]:
-    """Yields the pictures of a case, uint8 [h, w, 3]: that of a file or an array; see `decode`."""
-    yield decode(image, robust=robust)
 
 
 def check_images(examples: Examples, rows: Iterable[int], faults: Faults) -> None:
@@ -84,17 +94,23 @@ def _cause_as_it_stands(path: str, changed: int, size: int) -> str:
 def _cause(image: str | Array) -> str:
     """What is wrong with an image; "" = nothing."""
     try:
-        _decoded(image)
+        _pictures(image)
     except DataError as error:
         return str(error)
     return ""
 
 
-def _decoded(image: Path | str | Array, robust: bool = True) -> NDArray[np.uint8]:
+def _pictures(image: Path | str | Array, robust: bool = True) -> Sequence[NDArray[np.uint8]]:
     if isinstance(image, np.ndarray):
-        return _three_channels(image, robust)
-    pixels, inverted = _read(Path(image))
-    return ~_three_channels(pixels, robust) if inverted else _three_channels(pixels, robust)
+        return [_three_channels(image, robust)]
+    path = Path(image)
+    if path.suffix.lower() not in SUFFIXES:
+        from medtl_core.formats.decoder import decoder, kind_of
+
+        if kind_of(path):
+            return [_three_channels(picture, robust) for picture in decoder().ask("pictures", path)[1]]
+    pixels, inverted = _read(path)
+    return [~_three_channels(pixels, robust) if inverted else _three_channels(pixels, robust)]
 
 
 def images_of(examples: Examples) -> Array | None:
@@ -103,7 +119,7 @@ def images_of(examples: Examples) -> Array | None:
 
 
 def content_key(image: Path | str | Array) -> str:
-    """Returns the SHA-256 hex digest of a file's bytes, or of an array's type, shape and bytes.
+    """Returns the SHA-256 hex digest of a file's bytes, of a folder's files', or of an array's type, shape and bytes.
 
     Raises:
         DataError: the file cannot be read.
@@ -111,6 +127,8 @@ def content_key(image: Path | str | Array) -> str:
     if isinstance(image, np.ndarray):
         head = f"{image.dtype.str}{image.shape}".encode()
         return hashlib.sha256(head + np.ascontiguousarray(image).tobytes()).hexdigest()
+    if Path(image).is_dir():
+        return hashlib.sha256("".join(sorted(map(content_key, Path(image).iterdir()))).encode()).hexdigest()
     try:
         with Path(image).open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
@@ -120,10 +138,10 @@ def content_key(image: Path | str | Array) -> str:
         raise DataError(f"{image}: cannot be read ({error.strerror or 'unreadable'})") from error
 
 
-def is_file(path: Path | str) -> bool:
-    """Returns whether a file is there; text that can be no name of one names none."""
+def is_there(path: Path | str) -> bool:
+    """Returns whether a file or folder is there; text that can be no name of one names none."""
     try:
-        return Path(path).is_file()
+        return Path(path).is_file() or Path(path).is_dir()
     except (OSError, ValueError):
         return False
 
@@ -131,7 +149,7 @@ def is_file(path: Path | str) -> bool:
 def is_file_name(text: str) -> bool:
     """Returns whether text looks like an image file's name; other text may be another cell, and is not quoted."""
     path = Path(text)
-    return path.suffix.lower() in SUFFIXES and len(path.name) <= _LONGEST_NAME and path.name.isprintable()
+    return path.suffix.lower() in (*SUFFIXES, *SCANS) and len(path.name) <= _LONGEST_NAME and path.name.isprintable()
 
 
 def no_such_file(path: Path) -> DataError:

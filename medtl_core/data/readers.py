@@ -20,6 +20,8 @@ from medtl_core.values import Examples, Task
 _MODULES = {
     "known": "known",
     "records": "records",
+    "dicom": "scans",
+    "volumes": "scans",
     "images": "manifest",
     "table": "manifest",
     "images+table": "manifest",

@@ -1,1 +1,1 @@
-"""Formats: how files of each kind become cases; `medtl_core.data.readers` reaches them by name."""
+"""A hospital's own file formats: DICOM files and series, NIfTI volumes, and what of them becomes pictures."""

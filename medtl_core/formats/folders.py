@@ -34,9 +34,9 @@ class ClassFolders(Reader):
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`; the classes found are those of train where there are splits."""
-        roots = _roots(path)
+        roots = class_roots(path)
         task = task or Task(path.name, tuple(_folders(roots["train"])))
-        files = [(file, split) for split, root in roots.items() for file in _files(root)]
+        files = [(file, split) for split, root in roots.items() for file in files_below(root)]
         inner = [file.relative_to(roots[split]).parts for file, split in files]
         faults.place = lambda row: _shown(str(files[row][0].relative_to(path)))
         for row, ((file, _), parts) in enumerate(zip(files, inner, strict=True)):
@@ -59,8 +59,12 @@ class ClassFolders(Reader):
         return Examples(columns, task), Facts(notes=(NO_PATIENTS,), has_patients=False)
 
 
-def _roots(folder: Path) -> dict[str, Path]:
-    """Split -> the folder that holds its classes; a folder that a split's name is near to is refused."""
+def class_roots(folder: Path) -> dict[str, Path]:
+    """Returns the folder that holds the classes of each split, all under "train" where there are no splits.
+
+    Raises:
+        DataError: a folder's name is near to a split's, train is missing, or there is no folder of a class.
+    """
     names = _folders(folder)
     splits = [name for name in SPLITS if name in names]
     near = [name for name in names if name not in SPLITS and _ALSO.get(name.lower(), name.lower()) in SPLITS]
@@ -88,8 +92,8 @@ def _folders(root: Path) -> list[str]:
     return [place.name for place in places if place.is_dir()]
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """Every file below a folder and its classes, in order, but what lies beside images; links lead no deeper."""
+def files_below(root: Path) -> Iterator[Path]:
+    """Yields every file below a folder and its classes, in order, but what lies beside images; links lead no deeper."""
     for top in (root, *(root / name for name in _folders(root))):
         for place, folders, names in os.walk(top):
             deeper = [name for name in folders if top != root and Path(place, name).is_symlink()]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.data.faults import Faults
-from medtl_core.data.images import is_file, is_file_name
+from medtl_core.data.images import is_file_name, is_there
 from medtl_core.data.names import hospital_names, missing, one_patient_each
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
@@ -82,7 +82,7 @@ def image_files(table: CsvTable, column: str, folder: Path, pattern: str = "{}")
     """Returns the files (str [n]) that a column names by a pattern; one that is not there is a fault."""
     names = table.filled(column, table.texts(column))
     files = [os.path.normpath(folder / pattern.format(name)) for name in names.tolist()]
-    gone = np.asarray([not is_file(file) for file in files], dtype=bool) & ~missing(names)
+    gone = np.asarray([not is_there(file) for file in files], dtype=bool) & ~missing(names)
     line = table.faults.place
     table.faults.place = lambda row: f"{line(row)} ({names[row]})" if is_file_name(names[row]) else line(row)
     table.fault(column, gone, "names no file that is there", "name it from the CSV file's folder, with / between")

@@ -13,7 +13,7 @@ from medtl_core.values import Task
 def test_entries_are_complete(entry: Entry) -> None:
     facts = [value for record in (entry, entry.layout) for value in vars(record).values() if value]
     assert {type(value) for value in facts} <= {str, bool, tuple, dict, Task, Layout}
-    assert entry.layout.kind in ("images", "records", "arrays", "medmnist", "built-in")
+    assert entry.layout.kind in ("images", "volumes", "records", "arrays", "medmnist", "built-in")
     assert set(entry.layout.labels.values()) <= set(entry.task.classes)
     assert bool(entry.files) == (entry.layout.kind != "built-in")
     assert entry.title and entry.modality and entry.licence and entry.citation
@@ -21,7 +21,7 @@ def test_entries_are_complete(entry: Entry) -> None:
     assert entry.views[0] == "identity" and set(entry.views) <= set(VIEWS)
     assert entry.views == ("identity",) or not any("left" in name for name in entry.task.classes)  # nor mirrored
     assert len(set(entry.task.classes)) == len(entry.task.classes) >= 2
-    assert entry.synthetic == (entry.name == "phantom")
+    assert entry.synthetic == (entry.name in ("phantom", "ct_phantom"))
     assert entry.url.startswith("https://") or entry.synthetic
 
 

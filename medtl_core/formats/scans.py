@@ -1,0 +1,166 @@
+"""DICOM and NIfTI files as cases: a folder a class, or a manifest that names them by number.
+
+A case is one file, or a folder with the slices of one series. Files are decoded later, in a limited process.
+"""
+
+import hmac
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from medtl_core.backbones.zoo import own_folder
+from medtl_core.data.catalog import read_header
+from medtl_core.data.faults import Faults
+from medtl_core.data.names import hospital_names, missing, one_patient_each
+from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
+from medtl_core.data.task import MANIFEST
+from medtl_core.errors import DataError
+from medtl_core.formats.decoder import decoder, kind_of
+from medtl_core.formats.folders import class_roots, files_below
+from medtl_core.formats.manifest import Manifest
+from medtl_core.formats.table import encode, read_csv, require, splits
+from medtl_core.privacy.hospital_file import is_deployed
+from medtl_core.privacy.identity import kept_key
+from medtl_core.values import Array, Examples, Task
+
+#: File in the hospital's folder with the key under which patients of its headers are known.
+PATIENTS_KEY = "patients.key"
+#: Headers that are read at the same time.
+_READERS = 4
+#: Column of a manifest -> the header's word that it is compared with.
+_NUMBERS = {"sop_instance_uid": "SOPInstanceUID", "accession_number": "AccessionNumber"}
+
+
+class Scans(Reader):
+    """Files of one kind, "dicom" or "volumes": CLASS/FILE, CLASS/SERIES/FILE or either below train, val and test.
+
+    DICOM files may also be named by a `manifest.csv` with the column sop_instance_uid or accession_number, label, and
+    optionally patient_id, site and split. Where nothing else says whose a DICOM file is, its header does.
+
+    Guarantee:
+        A header's patient id is kept as a hash under the hospital's own key, which lies in its folder and is never
+        sent; the id itself is written nowhere.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def matches(self, path: Path) -> bool:
+        """See `Reader`."""
+        if _manifest(path).is_file():
+            return self.name == "dicom" and bool(_NUMBERS.keys() & {*read_header(_manifest(path))})
+        return path.is_dir() and next((kind_of(file) for file in files_below(path)), "") == self.name
+
+    def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
+        """See `Reader`; the classes found are those of train where there are splits."""
+        if not _manifest(path).is_file():
+            return self._in_folders(path, task, faults)
+        if _NUMBERS.keys() & {*read_header(_manifest(path))}:
+            return _numbered(_manifest(path), task, faults)
+        return Manifest("images", images=True, numbers=False).read(path, task, faults)
+
+    def _in_folders(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
+        roots = class_roots(path)
+        found = [(case, split) for split, root in roots.items() for case in _cases(root)]
+        words = [case.parent.name for case, _ in found]
+        task = task or Task(path.name, tuple(sorted({case.parent.name for case, split in found if split == "train"})))
+        faults.place = lambda row: str(found[row][0].relative_to(path))
+        unknown = [row for row, word in enumerate(words) if word not in task.classes]
+        faults.case(unknown, "the scan lies in no folder of a class", f"expected one of {', '.join(task.classes)}")
+        ids = _ids([_first(case) for case, _ in found]) if self.name == "dicom" else ()
+        patients = _patients([one.get("PatientID", "") for one in ids], path, faults)
+        columns = {
+            "label": np.asarray([task.classes.index(word) if word in task.classes else 0 for word in words], np.int64),
+            "path": np.asarray([str(case) for case, _ in found], np.str_),
+            "split": np.asarray([split for _, split in found], np.str_),
+            "patient": np.asarray(patients or [str(case.relative_to(path)) for case, _ in found], np.str_),
+            "site": np.full(len(found), "site"),
+        }
+        facts = Facts() if patients else Facts(notes=(NO_PATIENTS,), has_patients=False)
+        return Examples(columns, task), facts
+
+
+def _cases(root: Path) -> list[Path]:
+    """Files and folders of series in the folders of classes."""
+    files = [file for file in files_below(root) if len(file.relative_to(root).parts) <= 2]
+    folders = [place for place in root.glob("*/*/") if not place.name.startswith(".")]
+    return sorted([*files, *folders])
+
+
+def _first(case: Path) -> Path:
+    return next(files_below(case), case) if case.is_dir() else case
+
+
+def _ids(files: Sequence[Path]) -> list[Mapping[str, str]]:
+    """The numbers in DICOM files' headers; none of a file that is refused."""
+
+    def ids(file: Path) -> Mapping[str, str]:
+        try:
+            return decoder().ask("ids", file)[0]
+        except DataError:
+            return {}
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(ids, files))
+
+
+def _manifest(path: Path) -> Path:
+    return path if path.suffix.lower() == ".csv" else path / MANIFEST
+
+
+def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
+    """The cases of a manifest that names DICOM files by a number in their headers."""
+    table = read_csv(path, faults)
+    column = next(name for name in _NUMBERS if name in table.columns)
+    require(table, (column, "label"), ("patient_id", "site", "split"))
+    files: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+    inside = list(files_below(path.parent))
+    for file, ids in zip(inside, _ids(inside), strict=True):
+        files[ids.get(_NUMBERS[column], "")].append((file, ids.get("PatientID", "")))
+    refused, numbers = len(files.pop("", ())), table.filled(column, table.texts(column))
+    cases = [_case_of(files.get(number, ())) for number in numbers.tolist()]
+    gone = np.asarray([case is None for case in cases], bool) & ~missing(numbers)
+    remedy = f"{refused} files have none, or are refused: `medtl data check` on a manifest of paths says why"
+    table.fault(column, gone, "names no readable file, or one study of several folders", remedy)
+    label, task = encode(table, "label", task)
+    columns: dict[str, Array] = {
+        "label": label,
+        "path": np.asarray([str(case or path) for case in cases], np.str_),
+        "site": hospital_names(table.names("site", "site")),
+        "split": splits(table, "split"),
+    }
+    own = [files[number][0][1] if case else "-" for case, number in zip(cases, numbers.tolist(), strict=True)]
+    stated = "patient_id" in table.columns
+    patients = one_patient_each(table.names("patient_id")) if stated else _patients(own, path, faults)
+    columns["patient"] = np.asarray(patients if len(patients) else numbers, np.str_)
+    return Examples(columns, task), Facts(has_patients=bool(len(patients)))
+
+
+def _case_of(files: Sequence[tuple[Path, str]]) -> Path | None:
+    """The one file there is, or the folder that holds these files and no other; None where there is neither."""
+    places = {file.parent for file, _ in files}
+    if len(files) == 1:
+        return files[0][0]
+    return places.pop() if len(places) == 1 and len(files) == len([*files_below(*places)]) else None
+
+
+def _patients(ids: Sequence[str], path: Path, faults: Faults) -> list[str]:
+    """Whose cases are, by the ids in their headers; none where no header says. One that does not is then at fault."""
+    if not any(ids):
+        return []
+    lacking = [row for row, one in enumerate(ids) if not one]
+    faults.case(lacking, "the header holds no patient id, or is refused", "state all ids in a manifest")
+    key = kept_key(_hospital(path) / PATIENTS_KEY, "key of patients")
+    return ["patient-" + hmac.digest(key, one.encode(), "sha256").hex()[:16] for one in ids]
+
+
+def _hospital(path: Path) -> Path:
+    """The folder of the hospital that data lie in, else the user's own."""
+    within = next((place for place in (path.absolute(), *path.absolute().parents) if is_deployed(place)), None)
+    return within or own_folder().parent
+
+
+READERS = (Scans("dicom"), Scans("volumes"))
