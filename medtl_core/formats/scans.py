@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from medtl_core.backbones.zoo import own_folder
-from medtl_core.data.catalog import read_header
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import hospital_names, missing, one_patient_each
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
@@ -21,7 +20,7 @@ from medtl_core.errors import DataError
 from medtl_core.formats.decoder import decoder, kind_of
 from medtl_core.formats.folders import class_roots, files_below
 from medtl_core.formats.manifest import Manifest
-from medtl_core.formats.table import encode, read_csv, require, splits
+from medtl_core.formats.table import encode, read_csv, read_header, require, splits
 from medtl_core.privacy.hospital_file import is_deployed
 from medtl_core.privacy.identity import kept_key
 from medtl_core.values import Array, Examples, Task
