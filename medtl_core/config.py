@@ -250,7 +250,7 @@ def settings(values: Mapping[str, Value]) -> Settings:
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(f"unknown setting {key!r}; {did_you_mean(key, fields)}")
-        known[fields[key].name] = read_value(key, value, fields[key].type)
+        known[fields[key].name] = _read_value(key, value, fields[key].type)
     return Settings(**known)
 
 
@@ -288,14 +288,14 @@ def _kebab(name: str) -> str:
     return name.replace("_", "-")
 
 
-def read_value(key: str, value: Value, kind: Any) -> Any:
+def _read_value(key: str, value: Value, kind: Any) -> Any:
     """Returns a value of the type that a key has; text is read as such, so that a name may look like a number.
 
     Raises:
         ConfigError: it cannot be one.
     """
-    if isinstance(value, str) and kind is not str:
-        value = _parsed(value, kind)
+    if isinstance(value, str):
+        value = parsed(value, kind)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind is str and isinstance(value, int | float) and not isinstance(value, bool):
@@ -305,7 +305,10 @@ def read_value(key: str, value: Value, kind: Any) -> Any:
     return value
 
 
-def _parsed(text: str, kind: Any) -> Value:
+def parsed(text: str, kind: Any) -> Value:
+    """Returns text as a value of a type; as it is where it can be none."""
+    if kind is str:
+        return text
     if kind is bool:
         return _TRUTH.get(text.lower(), text)
     try:

@@ -41,6 +41,11 @@ _WORKERS = 2
 _DRAW = "system_entropy"
 
 
+def directions(count: int) -> tuple[str, ...]:
+    """Returns the names of a hospital's columns, whose order is that of the names."""
+    return tuple(f"direction-{number:05d}" for number in range(count))
+
+
 @dataclass(frozen=True)
 class Door:
     """Where the audited hospitals stand.
@@ -80,7 +85,7 @@ class Door:
         values = cases.values[:, ::2].tolist()
         with (data / MANIFEST).open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream)
-            table.writerow(["label", "patient_id", *(f"direction-{number}" for number in range(len(values[0])))])
+            table.writerow(["label", "patient_id", *directions(len(values[0]))])
             for label, patient, row in zip(cases.label, cases.patients, values, strict=True):
                 table.writerow([classes[label], patient, *row])
         own_identity(self.folder)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.audit.door import NAME, Door, as_table
+from medtl_core.audit.door import NAME, Door, as_table, directions
 from medtl_core.config import Settings, read_assignments, settings
 from medtl_core.errors import ConfigError, DataError, PrivacyError, RunError
 from medtl_core.features.spec import feature_spec
@@ -118,7 +118,7 @@ class AuditedSite:
         size = seen.shape[1]
         places = dict.fromkeys(("data", "data_path", "test_path", "cache", "weights"), "")
         chosen = self.settings.replace(**places, backbone="table", features="rich", privacy="auto")
-        spec = feature_spec(chosen, ("identity",), ("direction",) * size)
+        spec = feature_spec(chosen, ("identity",), directions(size))
         selected = np.zeros((2 * size, size))
         selected[np.arange(0, 2 * size, 2), np.arange(size)] = 1.0
         public = PublicMap(np.zeros(2 * size), np.ones(2 * size), selected)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl_core.cli.fitting import fit
-from medtl_core.config import Settings, Value, read_assignments, read_scenario, read_value, settings
+from medtl_core.config import Settings, Value, parsed, read_assignments, read_scenario, settings
 from medtl_core.errors import ConfigError, DataError, did_you_mean, positive
 from medtl_core.flower.run import RunPlan
 from medtl_core.store import expanded, read_json
@@ -165,23 +165,19 @@ def _assigned(words: Sequence[str]) -> dict[str, Value]:
 
 def _option(name: str, typed: Value | None, assigned: Value | None, written: Value | None) -> Any:
     """Returns an option as typed or assigned, which must agree, else as the scenario has it."""
-    values = [None if value is None else _of_kind(name, value) for value in (typed, assigned, written)]
-    if None not in values[:2] and values[0] != values[1]:
-        raise ConfigError(f"{name} is given as {values[0]!r} and as {values[1]!r}; keep one")
-    return next((value for value in values if value is not None), None)
-
-
-def _of_kind(name: str, value: Value) -> Value:
     kind = _OPTIONS[name]
-    if kind is str:
-        return str(value)
-    try:
-        read: Value = read_value(name, value, kind)
-    except ConfigError:
-        raise ConfigError(f"{name}={value!r} must be {_KINDS[kind]}") from None
-    if kind is int and isinstance(read, int):
-        positive(**{name: read})
-    return read
+    if isinstance(assigned, str):
+        assigned = parsed(assigned, kind)
+    if typed is not None and assigned is not None and typed != assigned:
+        raise ConfigError(f"{name} is given as {typed!r} and as {assigned!r}; keep one")
+    value = next((value for value in (typed, assigned, written) if value is not None), None)
+    if value is None or kind is str:
+        return None if value is None else str(value)
+    if type(value) is not kind:
+        raise ConfigError(f"{name}={value!r} must be {_KINDS[kind]}")
+    if kind is int and isinstance(value, int):
+        positive(**{name: value})
+    return value
 
 
 def absolute(key: str, value: Value) -> Value:

@@ -52,9 +52,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     seen: list[Any] = []
     original = module.views_of
 
-    def counting(image: Any, size: int, views: tuple[str, ...]) -> NDArray[np.uint8]:
+    def counting(image: Any, size: int, views: tuple[str, ...], **how: bool) -> NDArray[np.uint8]:
         seen.append(image)
-        return original(image, size, views)
+        return original(image, size, views, **how)
 
     monkeypatch.setattr(module, "views_of", counting)
     return seen
