@@ -13,10 +13,11 @@ from PIL import Image
 from medtl_core.cli.fitting import outlook
 from medtl_core.cli.plan import RunOrder, check_effect, make_plan
 from medtl_core.config import Settings
-from medtl_core.data.catalog import catalog, modalities
+from medtl_core.data.catalog import catalog
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.spec import feature_spec
+from medtl_core.formats.own import modalities
 from tests.cli.conftest import Call
 
 ALL = ("identity", "flip-h", "flip-v", "transpose")
