@@ -12,11 +12,11 @@ import typer
 
 from medtl_core.cli import console
 from medtl_core.config import Settings
-from medtl_core.data.catalog import find_modality, modalities
 from medtl_core.data.faults import Faults
 from medtl_core.data.source import Source, open_source
 from medtl_core.data.task import MANIFEST, TASK
 from medtl_core.errors import DataError
+from medtl_core.formats.own import find_modality, modalities
 from medtl_core.formats.survey import Survey, look, survey
 from medtl_core.store import to_json
 

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from medtl_core.config import Settings, Value
+from medtl_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from medtl_core.data.source import Source
@@ -25,7 +26,7 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
         said: keys that a person or a scenario set.
 
     Raises:
-        MedtlError: the data cannot be read.
+        MedtlError: the data cannot be read, or their modality is known.
     """
     import numpy as np
 
@@ -33,6 +34,8 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
     from medtl_core.data.shared import shared_source
 
     source, changes = shared_source(chosen), dict[str, Value]()
+    if chosen.modality and source.entry.files:
+        raise ConfigError(f"modality has no effect on {source.entry.name!r}, whose modality is known; leave it out")
     examples = source.examples
     if "backbone" not in said and not {"path", "image"} & examples.columns.keys():
         changes["backbone"] = "table"

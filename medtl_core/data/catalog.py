@@ -75,25 +75,7 @@ class Entry:
 @cache
 def catalog() -> Mapping[str, Entry]:
     """Returns every known set by name, in the order of `catalog.toml`, which is read once."""
-    return read_entries(_text())
-
-
-@cache
-def modalities() -> Mapping[str, tuple[str, ...]]:
-    """Returns what own data may state as their modality, with the views that keep a label of it."""
-    return _tuples(tomllib.loads(_text())["modality"])
-
-
-def find_modality(word: str) -> str:
-    """Returns a modality as the catalog spells it, whatever the case, dashes and spaces of the word.
-
-    Raises:
-        DataError: it is none of them; the word is not quoted, for it may be a patient's cell.
-    """
-    for name in modalities():
-        if _letters(name) == _letters(word):
-            return name
-    raise DataError(f"modality must be one of {', '.join(modalities())}")
+    return read_entries((files("medtl_core.data") / "catalog.toml").read_text(encoding="utf-8"))
 
 
 def read_entries(text: str) -> Mapping[str, Entry]:
@@ -156,14 +138,6 @@ def _header_fits(entry: Entry, folder: Path) -> bool:
     if not tables:
         return True
     return {*entry.layout.columns} <= {*_header(folder / tables[0])}
-
-
-def _text() -> str:
-    return (files("medtl_core.data") / "catalog.toml").read_text(encoding="utf-8")
-
-
-def _letters(word: str) -> str:
-    return "".join(filter(str.isalnum, word.casefold()))
 
 
 def _header(path: Path) -> list[str]:

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medtl_core.config import Settings
 from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
+from medtl_core.data.task import Statement
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.values import Examples, Task
 
@@ -96,6 +98,12 @@ def known_reader(entry: Entry) -> Reader:
     """Returns the reader of one set of the catalog."""
     reader: Reader = _module("known").KnownSet(entry)
     return reader
+
+
+def own_entry(path: Path, examples: Examples, stated: Statement | None, settings: Settings) -> Entry:
+    """Returns the record of data that are not in the catalog; arguments and errors as in `formats.own`."""
+    entry: Entry = _module("own").own_entry(path, examples, stated, settings)
+    return entry
 
 
 def _readers(word: str) -> Iterator[Reader]:

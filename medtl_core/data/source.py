@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from medtl_core.config import Settings
-from medtl_core.data.catalog import Entry, Layout, catalog, find_modality, matches, modalities, recognise
+from medtl_core.data.catalog import Entry, catalog, matches, recognise
 from medtl_core.data.faults import Fault, Faults
 from medtl_core.data.names import alike, missing
 from medtl_core.data.partition import apportion
-from medtl_core.data.readers import Reader, known_reader, reader_of
+from medtl_core.data.readers import Reader, known_reader, own_entry, reader_of
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
 from medtl_core.data.task import MANIFEST, SCHEMA, Statement, read_task
 from medtl_core.errors import ConfigError, DataError, did_you_mean
@@ -153,9 +153,7 @@ def _read(path: Path, named: Entry | None, settings: Settings, faults: Faults, w
     stated = read_task(path)
     task = named.task if named else stated.task if stated else None
     examples, facts = (reader_of(path, word) if word else _reader(path, named, settings)).read(path, task, faults)
-    entry = facts.entry or named or _own(path, examples, stated, settings)
-    if settings.modality and entry.name != "own":
-        raise ConfigError(f"modality has no effect on {entry.name!r}, whose modality is known; leave it out")
+    entry = facts.entry or named or own_entry(path, examples, stated, settings)
     if stated and stated.task.classes != entry.task.classes:
         raise DataError(f"task.json at {path} states other classes than {entry.name!r} has; leave one of them out")
     notes = facts.notes or ((entry.note,) if entry.note else ())
@@ -200,22 +198,6 @@ def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:
     backbones = settings.backbone.split("+")
     word = "table" if backbones == ["table"] else "images+table" if "table" in backbones else ""
     return reader_of(path, word if csv else "")
-
-
-def _own(path: Path, examples: Examples, stated: Statement | None, settings: Settings) -> Entry:
-    """The record of own data: what keeps the label follows from what a setting, `task.json` or a column says they are.
-
-    Under privacy no column says it, for that would be every patient's word about all others.
-    """
-    cells = examples.columns.get("modality", ()) if settings.privacy == "none" else ()
-    words = (settings.modality, stated.modality if stated else "", *{*map(str, cells)})
-    names = {find_modality(word) for word in words if word}
-    if len(names) > 1:
-        raise DataError(f"{path}: modality is stated as {' and as '.join(sorted(names))}; keep one")
-    modality = next(iter(names), "not stated")
-    views = (stated.views if stated else ()) or modalities().get(modality, ("identity",))
-    title, unknown, layout = f"own data: {path.stem}", "not stated", Layout("own")
-    return Entry("own", title, modality, examples.task, (), layout, "natural", views, unknown, "", "")
 
 
 def _hold_out(source: Source) -> Source:

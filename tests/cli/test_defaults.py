@@ -13,10 +13,11 @@ from PIL import Image
 from medtl_core.cli.fitting import outlook
 from medtl_core.cli.plan import RunOrder, check_effect, make_plan
 from medtl_core.config import Settings
-from medtl_core.data.catalog import catalog, modalities
+from medtl_core.data.catalog import catalog
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.spec import feature_spec
+from medtl_core.formats.own import modalities
 from tests.cli.conftest import Call
 
 ALL = ("identity", "flip-h", "flip-v", "transpose")
@@ -187,3 +188,26 @@ def test_every_scenario_is_listed_with_its_line(call: Call) -> None:
     for path in (root / "simulations" / "scenarios").glob("*.toml"):
         (line,) = [line for line in shown.splitlines() if line.startswith(path.stem)]
         assert len(line.split()) > 6 and "data=" in line
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+
+
+def test_the_page_lists_every_modality_with_its_views() -> None:
+    rows = re.findall(r"^\| (.+) \| (identity.*) \|$", PAGE, flags=re.M)
+    stated = {name: tuple(views.split(", ")) for names, views in rows for name in names.split(", ")}
+    assert stated == modalities()
+
+
+def test_the_pages_examples_of_what_is_recognised_are_read(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```\n(label;.*?)```", PAGE, flags=re.S)
+    (tmp_path / "manifest.csv").write_text(text, encoding="cp1252")
+    (stated,) = re.findall(r'```\n(\{"name": .*?)```', PAGE, flags=re.S)
+    (tmp_path / "task.json").write_text(stated.replace("normal", "gesund").replace('"pneumonia"]', '"krank"]'))
+    source = open_source(Settings(data="", data_path=str(tmp_path), test_path="elsewhere"))
+    assert source.examples["table"].tolist() == [[1.5], [1234.5]] and source.entry.modality == "chest X-ray"
+
+
+def test_the_pages_commands_are_those_there_are(call: Call) -> None:
+    for words in {*re.findall(r"(?:`|^)medtl ((?:data )?[a-z]+)", PAGE, flags=re.M)}:
+        assert call(*words.split(), "--help")[0] == 0, words
