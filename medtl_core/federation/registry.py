@@ -24,7 +24,10 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.values import Released, Update
 
 #: Modules whose methods most runs name; they are read before the others, and alone where they suffice.
-_USUAL = tuple(f"{methods.__name__}.{name}" for name in ("local", "closed", "gradient", "fedavg", "logistic", "auto"))
+_USUAL = tuple(
+    f"{methods.__name__}.{name}"
+    for name in ("local", "closed", "gradient", "fedavg", "balanced", "descent", "logistic", "auto")
+)
 
 
 @cache

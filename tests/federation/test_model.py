@@ -11,6 +11,8 @@ from medtl_core.federation.registry import all_models, unpack
 from medtl_core.values import Array, Packed
 
 SIZES = {"c": 3, "d": 4, "k": 4, "h": 5, "m": 2, "s": 2}
+#: Of the models whose axes are not those of all others: a table's head has two inputs a column.
+OTHER_SIZES: Mapping[str, Mapping[str, int]] = {"table": {"d": 8}}
 #: Flat values of the models that have some.
 VALUES: Mapping[str, Mapping[str, str | int | float]] = {
     "blocked": {"scope": "last2"},
@@ -24,7 +26,8 @@ def packed(kind: str) -> Packed:
     """Arrays as the kind declares them: positive, those of "m" entries summing to one."""
     arrays: dict[str, Array] = {}
     for name, letters in all_models()[kind].AXES.items():
-        sizes = [SIZES[one] + (letters[at + 1 : at + 2] == "+") for at, one in enumerate(letters) if one in SIZES]
+        lengths = SIZES | OTHER_SIZES.get(kind, {})
+        sizes = [lengths[one] + (letters[at + 1 : at + 2] == "+") for at, one in enumerate(letters) if one in SIZES]
         arrays[name] = np.full(sizes, 0.5)
     return Packed(arrays, VALUES.get(kind, {}), ("x", "y", "z"), "print", {"remark": 1})
 

@@ -20,7 +20,8 @@ def required() -> list[Requirement]:
     """What a person's `pip install medtl` may choose from."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
-    return [Requirement(line) for line in (*project["dependencies"], *extras)]
+    named = [Requirement(line) for line in (*project["dependencies"], *extras)]
+    return [requirement for requirement in named if requirement.name != project["name"]]
 
 
 def test_the_installed_flower_is_one_this_was_read_and_run_against() -> None:

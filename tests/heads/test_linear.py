@@ -7,14 +7,12 @@ from sklearn.linear_model import LogisticRegression
 from medtl_core.errors import DataError
 from medtl_core.heads.linear import (
     Training,
-    local_head,
-    logistic,
     softmax,
     to_raw,
     train,
     with_bias,
 )  # fmt: skip
-from medtl_core.heads.logistic import class_weights, loss_and_gradient
+from medtl_core.heads.logistic import class_weights, local_head, logistic, loss_and_gradient
 from medtl_core.methods.pooled_logistic import penalised
 from medtl_core.rng import stream
 from medtl_core.values import ABSENT

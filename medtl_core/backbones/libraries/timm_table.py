@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from medtl_core.backbones.backbone import CLASS_TOKEN, Backbone
 from medtl_core.backbones.manifest import described
 from medtl_core.backbones.weights import hub_files
-from medtl_core.config import Value, read_assignments
+from medtl_core.config import Value, parsed, read_assignments
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def timm_record(text: str) -> Backbone:
     if not models.is_model(arch):
         hint = did_you_mean(arch, models.list_models())
         raise ConfigError(f"timm has no architecture {arch!r}; {hint if 'mean' in hint else 'see timm.list_models()'}")
-    arguments |= {name.replace("-", "_"): value for name, value in read_assignments(words).items()}
+    arguments |= {name.replace("-", "_"): _constant(value) for name, value in read_assignments(words).items()}
     inputs = arguments.pop("in_chans", 3)
     with torch.device("meta"):
         network = build(arch, arguments)
@@ -107,6 +107,12 @@ def timm_record(text: str) -> Backbone:
     base = Backbone(f"timm:{text}", "timm", arch, "hub", facts.get("hf_hub_id", ""), {}, {}, 0, _HALF, _HALF, (), ())
     base = replace(base, arguments=MappingProxyType(arguments))
     return described(base, known, f"timm:{text}", _modules(network, rows))
+
+
+def _constant(text: Value) -> Value:
+    """Text as the truth value or number that it looks like, as a constructor wants it."""
+    words = (parsed(str(text), kind) for kind in (bool, int, float))
+    return next((word for word in words if not isinstance(word, str)), text)
 
 
 def _middle(rows: list[Any]) -> list[str]:
