@@ -94,7 +94,7 @@ class CsvTable:
         wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values)
         self.fault(column, wrong, "holds no number", "a finite number or an empty cell is expected")
         values[wrong] = np.nan
-        if comma and any(map(_POINT.fullmatch, cells)) and self.has_decimal_commas:
+        if comma and any("." in cell and _POINT.fullmatch(cell) for cell in cells) and self.has_decimal_commas:
             cause = f"{self.name}: numbers have points in column {column!r}, and the file has decimal commas"
             self.faults.whole(cause, "write one decimal mark everywhere, and nothing between thousands")
         return values
@@ -233,13 +233,21 @@ def splits(table: CsvTable, column: str) -> Array:
 
 def _number(text: str, comma: bool) -> float:
     """A cell as a number: NaN where it says that it is missing, infinity where it is none."""
+    try:
+        return float("inf") if "_" in text else float(text.replace(",", ".") if comma and "." not in text else text)
+    except ValueError:
+        return _unusual(text, comma)
+
+
+def _unusual(text: str, comma: bool) -> float:
+    """A cell that is no plain number: with signs that nobody sees, points between thousands, or a word for missing."""
     text = text if text.isascii() else plain_name(text)
     if text.lower() in MISSING:
         return float("nan")
     if comma and _COMMA.fullmatch(text):
         text = text.replace(".", "").replace(",", ".")
     try:
-        return float("inf") if "_" in text else float(text)
+        return float(text)
     except ValueError:
         return float("inf")
 
