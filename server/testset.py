@@ -1,5 +1,6 @@
 """The server's own labelled cases, on which the federation's heads are judged."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,8 @@ from medtl_core.features.dataset import Material
 from medtl_core.features.extract import Spec, extract, feature_spec
 from medtl_core.federation.method import Method
 from medtl_core.values import Array, Scores
+
+_LOG = logging.getLogger("medtl")
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,10 @@ def open_reference(settings: Settings, workers: int) -> Reference:
     if settings.test_path:  # the server's own cases
         faults = Faults()
         rows = readable_rows(examples, judged_rows(examples), "test-path", faults)
-        left_out = [f"Left out: {fault}." for fault in (*source.faults, *faults.causes)]
+        causes = (*source.faults, *faults.causes)
+        for fault in causes:
+            _LOG.warning("left out: %s", fault)
+        left_out = [f"Left out: {fault.counted}." for fault in causes]
         source = replace(source, notes=(*source.notes, *left_out))
     else:
         rows = shared_parts(settings).server_test

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from medtl_core.backbones.backbone import RANDOM_SEED, Backbone
+from medtl_core.backbones.libraries.lite import Lite0
 from medtl_core.backbones.libraries.timm_table import build
-from medtl_core.backbones.lite import Lite0
 from medtl_core.backbones.weights import load_weights
 from medtl_core.errors import WeightsError
 

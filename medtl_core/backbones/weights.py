@@ -96,7 +96,7 @@ def load_weights(backbone: Backbone, weights: str = "") -> tuple[dict[str, "Tens
     if faulty:
         raise WeightsError(f"{path} holds values that are not finite, first in {faulty[0]!r}; fetch the file again")
     if sha == _PACKAGE_SHA:
-        from medtl_core.backbones.lite import timm_names
+        from medtl_core.backbones.libraries.lite import timm_names
 
         return timm_names(state), LITE0_SHA
     return state, sha

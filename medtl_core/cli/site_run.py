@@ -77,7 +77,7 @@ def run(folder: Folder) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.info("%s answers %s with the medtl in %s", hospital.name, hospital.server.address, app)
-    from medtl_core.flower.resident import serve  # Flower reads its environment when it is imported
+    from medtl_core.flower.node.resident import serve  # Flower reads its environment when it is imported
 
     serve(hospital, app)
 

@@ -32,6 +32,12 @@ class Fault:
     remedy: str
     places: tuple[str, ...]
 
+    @property
+    def counted(self) -> str:
+        """What a report may show: a file's name may be a person's, so cases are counted and not named."""
+        cases = "1 case" if len(self.places) == 1 else f"{len(self.places)} cases"
+        return f"{self.cause} ({cases})" if self.places else self.cause
+
     def __str__(self) -> str:
         more = f" and {len(self.places) - _SHOWN} more" if len(self.places) > _SHOWN else ""
         where = f" in {', '.join(self.places[:_SHOWN])}{more}" if self.places else ""

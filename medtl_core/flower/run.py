@@ -106,7 +106,7 @@ def _repetition(
     if faults or result.failures:  # what the server does not know; in a simulation the files are this machine's own
         called = {f"node {FIRST_NODE + index}": name for index, name in enumerate(names)}
         failures = tuple(replace(failure, site=called.get(failure.site, failure.site)) for failure in result.failures)
-        notes = (*result.data.notes, *map("Left out: {}.".format, faults))
+        notes = (*result.data.notes, *(f"Left out: {fault.counted}." for fault in faults))
         result = replace(result, data=replace(result.data, notes=notes), failures=failures)
         write_json(folder / "result.json", result.as_dict())
     for fault in faults:

@@ -1,1 +1,1 @@
-"""Records of networks that a library knows and no table of ours lists."""
+"""Networks of other packages: EfficientNet-Lite0 written out, and records of what timm knows."""

@@ -1,4 +1,4 @@
-"""Flower's SuperNode as a child of the resident process: `python -m medtl_core.flower.supernode PARENT ...`."""
+"""Flower's SuperNode as a child of the resident process: `python -m medtl_core.flower.node.supernode PARENT ...`."""
 
 import os
 import signal

@@ -26,7 +26,7 @@ from typing import Any
 
 from medtl_core.errors import ConfigError
 from medtl_core.flower import compat
-from medtl_core.flower.supernode import end_with
+from medtl_core.flower.node.supernode import end_with
 from medtl_core.privacy.hospital import Hospital
 from medtl_core.store import to_json, write_bytes
 
@@ -104,7 +104,14 @@ class _Node:
             return
         port, self._started = _free_port(), now
         self.address = f"127.0.0.1:{port}"
-        command = [sys.executable, "-P", "-m", "medtl_core.flower.supernode", str(os.getpid()), *self._options(port)]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "medtl_core.flower.node.supernode",
+            str(os.getpid()),
+            *self._options(port),
+        ]
         self._process = subprocess.Popen(command, cwd=self._home, stdin=subprocess.DEVNULL)
         self._ask = compat.task_source(self.address, self._secret)
 
