@@ -34,19 +34,14 @@ class Extractor(nn.Module):
         self._reader = TapReader(modules, {tap: pooling_of(network, tap, pooling) for tap in taps}, stops=True)
         super().train(False)
 
-    def forward(self, images: Tensor, apart: int = 0) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Returns float32 [n, width] for normalised images, float32 [n, 3, h, w].
-
-        Args:
-            images: the batch.
-            apart: so many images are pooled by themselves, then as many again; 0 = all at once, which may round them
-                otherwise.
 
         Raises:
             ConfigError: the network cannot read images of this size.
         """
         try:
-            with self._reader.reading(apart) as rows:
+            with self._reader.reading() as rows:
                 self.network(images)
         except torch.OutOfMemoryError:  # says nothing of the network
             raise

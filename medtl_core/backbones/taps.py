@@ -42,12 +42,9 @@ class TapReader:
             module.register_forward_hook(self._hook(tap))
 
     @contextmanager
-    def reading(self, apart: int = 0) -> Iterator[dict[str, Tensor]]:
-        """Yields what fills with the rows of each tap while the network runs inside; ends when enough is read.
-
-        So many rows of an output are pooled `apart`, then as many again; 0 = all at once.
-        """
-        self._pass.rows, self._pass.apart = (rows := dict[str, Tensor]()), apart
+    def reading(self) -> Iterator[dict[str, Tensor]]:
+        """Yields what fills with the rows of each tap while the network runs inside; ends when enough is read."""
+        self._pass.rows = rows = dict[str, Tensor]()
         try:
             yield rows
         except EnoughRead:
@@ -58,8 +55,7 @@ class TapReader:
     def _hook(self, tap: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def read(module: nn.Module, inputs: Any, output: Tensor) -> None:
             rows: dict[str, Tensor] = self._pass.rows
-            parts = torch.split(output, self._pass.apart or len(output))
-            rows[tap] = torch.cat([self._pools[tap](part) for part in parts])
+            rows[tap] = self._pools[tap](output)
             if self._stops and len(rows) == len(self._pools):
                 raise EnoughRead
 

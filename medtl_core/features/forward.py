@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
     from medtl_core.backbones.extractor import Extractor
 
-#: Pixels of a pass: on a processor so few that the maps stay in its cache, on a GPU so many that it is busy.
-_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 24}
+#: Pixels of a pass: on a processor so few that the maps stay in its cache and blanks cost little (one picture of 224
+#: pixels, six of 128), on a GPU so many that it is busy.
+_PIXELS = {"cpu": 3 << 15, "cuda": 1 << 24}
 #: Pictures of a pass at most.
 _MOST = {"cpu": 32, "cuda": 64}
 _LOG = logging.getLogger("medtl")
@@ -29,9 +30,9 @@ _LOG = logging.getLogger("medtl")
 class Forward:
     """Runs an extractor over pictures. Threads may share one.
 
-    On a processor a picture's rows are the same bytes whatever else is in the pass. Taps are pooled picture by picture,
-    and the first full pass is compared with three of its pictures alone: where a kernel adds in another order for a
-    batch, as 3x3 convolutions may, every picture has a pass of its own. A GPU's rows agree with a processor's to a
+    On a processor a picture's rows are the same bytes whatever else is read. Kernels add in another order for another
+    number of pictures, but not at another place or beside others: so every pass has the same length, which follows from
+    the size of the pictures alone, and a short one is filled up with blanks. A GPU's rows agree with a processor's to a
     thousandth of their spread; where its memory is short, passes are halved, and the rest runs on the processor.
 
     Attributes:
@@ -46,7 +47,6 @@ class Forward:
         self.fed = processor.kind == "cuda"
         pixels = len(spec.views) * spec.size**2
         self.batch = max(1, min(_PIXELS[processor.kind] // pixels, _MOST[processor.kind]))
-        self._agrees: bool | None = None
         self._instead: Forward | None = None
         self._turns = BoundedSemaphore(2)  # one computes while the other carries
 
@@ -61,16 +61,11 @@ class Forward:
         return [row for some in passes for row in self._pass(some)]
 
     def _pass(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
-        full = [*pictures, *[pictures[-1]] * (self.batch - len(pictures))]  # passes of one length round alike
-        if self.fed:
-            with self._turns:
-                return self._fitting(full)[: len(pictures)]
-        alone = self._agrees is False or self.batch == 1 or 2 * len(pictures) <= self.batch
-        rows = [] if alone else self._rows(full)
-        if rows and self._agrees is None:
-            places = (0, self.batch // 2, self.batch - 1)
-            self._agrees = all(rows[place].equal(self._rows([full[place]])[0]) for place in places)
-        return rows[: len(pictures)] if rows and self._agrees else [self._rows([each])[0] for each in pictures]
+        full = [*pictures, *[np.zeros_like(pictures[0])] * (self.batch - len(pictures))]
+        if not self.fed:
+            return self._rows(full)[: len(pictures)]
+        with self._turns:
+            return self._fitting(full)[: len(pictures)]
 
     def _fitting(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
         """The rows from passes so short that the GPU's memory holds them, or from the processor."""
@@ -94,13 +89,12 @@ class Forward:
     def _rows(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
         import torch
 
-        views = len(self._spec.views)
         pixels = torch.from_numpy(pictures[0] if len(pictures) == 1 else np.concatenate(pictures))
         kind, half = self._processor.kind, self._processor.half
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=half):
             batch = normalised(pixels.to(self._processor.place), self._spec.mean, self._spec.std)
-            rows: Tensor = self._extractor(batch, 0 if self.fed else views)
-        return [*torch.split(rows.float().cpu(), views)]
+            rows: Tensor = self._extractor(batch)
+        return [*torch.split(rows.float().cpu(), len(self._spec.views))]
 
 
 def load_agreed(

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -181,7 +181,13 @@ class Reading:
             if keep and "rows" in reply.arrays:
                 rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
         whole = sum(parts[1:], start=parts[0])
-        return Sums(whole, [whole - part for part in parts], rows)
+        without = [whole - part for part in parts]
+        spans = [np.concatenate(of_fold) for of_fold in zip(*rows.values(), strict=True)]
+        if spans and sum(map(len, spans)) == whole.cases:
+            whole = replace(whole, span=np.concatenate(spans))
+            others = [[*spans[:fold], *spans[fold + 1 :]] for fold in range(folds)]
+            without = [replace(part, span=np.concatenate(rest)) for part, rest in zip(without, others, strict=True)]
+        return Sums(whole, without, rows)
 
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:
         """Returns summed losses and hits of fold heads [F, S, C, d + 1]; see `heads.crossval.held_out`."""

@@ -2,6 +2,7 @@
 
 Each family turns statistics into one head per strength of its regularisation, from one eigendecomposition, on features
 standardised by the statistics themselves; standardisation is folded into the weights, so a head reads raw features.
+Fewer cases than features span a space in which the same heads are solved sooner.
 """
 
 from abc import ABC, abstractmethod
@@ -51,11 +52,11 @@ class Ridge(Family):
 
     def heads(self, statistics: Statistics) -> Float:
         """See Family."""
-        centred = statistics.standardised()
+        centred, basis = statistics.narrowed()
         values, vectors = np.linalg.eigh(centred.gram)
         rotated = centred.sums @ vectors
         penalty = np.asarray(self.strengths)[:, None] * centred.cases
-        weights = (rotated[None] / (np.maximum(values, 0.0) + penalty)[:, None]) @ vectors.T
+        weights = (rotated[None] / (np.maximum(values, 0.0) + penalty)[:, None]) @ vectors.T @ basis.T
         share = statistics.counts / max(statistics.cases, 1.0)
         bias = np.broadcast_to(share, weights.shape[:2])
         return _raw(weights, bias, statistics, statistics.counts > 0)
@@ -73,17 +74,17 @@ class Discriminant(Family):
 
     def heads(self, statistics: Statistics) -> Float:
         """See Family."""
-        standard = statistics.standardised()
+        standard, basis = statistics.narrowed()
         means, seen = _class_means(standard)
         freedom = max(standard.cases - seen.sum(), 1.0)
         within = (standard.gram - (means.T * standard.counts) @ means) / freedom
         values, vectors = np.linalg.eigh(within)
         rotated = means @ vectors
         shrink = np.asarray(self.strengths)[:, None]
-        spread = max(float(np.trace(within)) / len(within), 1e-12)  # one case a class leaves no scatter
+        spread = max(float(np.trace(within)) / len(basis), 1e-12)  # one case a class leaves no scatter
         eigen = np.maximum((1 - shrink) * np.maximum(values, 0.0) + shrink * spread, 1e-12)
         weights = (rotated[None] / eigen[:, None]) @ vectors.T
-        return _raw(weights, -0.5 * (weights * means).sum(axis=2), statistics, seen)
+        return _raw(weights @ basis.T, -0.5 * (weights * means).sum(axis=2), statistics, seen)
 
 
 FAMILIES: dict[str, Family] = {"nearest-mean": NearestMean(), "ridge": Ridge(), "discriminant": Discriminant()}

@@ -37,11 +37,14 @@ class Statistics:
         counts: float64 [C], cases of each class.
         sums: float64 [C, d], sum of the features of each class.
         gram: float64 [d, d], sum of outer products of the features.
+        span: float64 [n, d + 1], rows in whose span all cases lie with a constant behind, where those are few and
+            known, as the roots of all hospitals are; a sum or difference does not know them.
     """
 
     counts: Float
     sums: Float
     gram: Float
+    span: Float | None = None
 
     def __add__(self, other: "Statistics") -> "Statistics":
         return Statistics(self.counts + other.counts, self.sums + other.sums, self.gram + other.gram)
@@ -67,7 +70,8 @@ class Statistics:
 
     def select(self, columns: NDArray[np.int64]) -> "Statistics":
         """Returns the statistics of some feature columns: a sub-block, so one message serves every choice of taps."""
-        return Statistics(self.counts, self.sums[:, columns], self.gram[np.ix_(columns, columns)])
+        span = None if self.span is None else self.span[:, [*columns, -1]]
+        return Statistics(self.counts, self.sums[:, columns], self.gram[np.ix_(columns, columns)], span)
 
     def standardised(self) -> "Statistics":
         """Returns the statistics of (x - mean) / scale, computed from the sums alone."""
@@ -75,6 +79,14 @@ class Statistics:
         sums = (self.sums - np.outer(self.counts, mean)) / scale
         gram = (self.gram - self.cases * np.outer(mean, mean)) / np.outer(scale, scale)
         return Statistics(self.counts, sums, gram)
+
+    def narrowed(self) -> tuple["Statistics", Float]:
+        """Returns the standardised statistics in a basis of the space that the cases span, and the basis [d, k]."""
+        standard = self.standardised()
+        if self.span is None or len(self.span) >= len(self.gram):
+            return standard, np.eye(len(self.gram))
+        basis = np.linalg.qr(((self.span[:, :-1] - self.span[:, -1:] * self.mean) / self.scale).T)[0]
+        return Statistics(self.counts, standard.sums @ basis, basis.T @ standard.gram @ basis), basis
 
 
 def collect(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Statistics:

@@ -15,7 +15,7 @@ from medtl_core.data import views as views_module
 from medtl_core.errors import ConfigError
 from medtl_core.features import extract as module
 from medtl_core.features.extract import FeatureSpec, extract, feature_spec
-from medtl_core.features.forward import Forward, forward
+from medtl_core.features.forward import Forward
 from medtl_core.runtime import CPU, Processor, processor
 from medtl_core.values import Examples, Task
 
@@ -68,33 +68,42 @@ def card(monkeypatch: pytest.MonkeyPatch) -> list[Card]:
     return cards
 
 
-def test_a_pass_of_many_pictures_moves_no_byte_and_a_rest_is_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    lengths: list[int] = []
-    original = Forward._rows
+@pytest.mark.parametrize(
+    ("name", "views"),
+    [
+        ("lite0", VIEWS[:1]),
+        ("random:resnet18", VIEWS),
+        ("random:timm:test_vit", VIEWS),
+        pytest.param("lite0", VIEWS, marks=pytest.mark.slow),
+        pytest.param("random:resnet18", VIEWS[:1], marks=pytest.mark.slow),
+        pytest.param("random:timm:test_vit", VIEWS[:1], marks=pytest.mark.slow),
+        pytest.param("random:mobilenet_v2", VIEWS[:1], marks=pytest.mark.slow),
+        pytest.param("random:squeezenet1_1", VIEWS, marks=pytest.mark.slow),
+        pytest.param("random:densenet121", VIEWS[:1], marks=pytest.mark.slow),
+    ],
+)
+def test_a_picture_has_the_same_bytes_at_every_place_in_any_company(name: str, views: tuple[str, ...]) -> None:
+    spec = feature_spec(Settings(backbone=name, image_size=64), views)
+    assert isinstance(spec, FeatureSpec)
+    network = Forward(name, "", spec, CPU)
+    assert network.batch == 24 // len(views)
+    prepared = [views_module.views_of(image, 64, views) for image in pictures(network.batch)]
+    together = [row.numpy().tobytes() for row in network(prepared)]
+    for shift in (1, network.batch // 2):
+        turned = [*prepared[shift:], *prepared[:shift]]
+        expected = [*together[shift:], *together[:shift]]
+        assert [row.numpy().tobytes() for row in network(turned)] == expected
+        beside_blanks = network(turned[:1])
+        assert [row.numpy().tobytes() for row in beside_blanks] == expected[:1]
 
-    def counted(self: Forward, some: Any) -> Any:
-        lengths.append(len(some))
-        return original(self, some)
 
-    images = pictures(20)
-    alone = np.concatenate([run(images[place : place + 1]) for place in range(20)])
-    monkeypatch.setattr(Forward, "_rows", counted)
-    forward.cache_clear()
-    assert run(images).tobytes() == alone.tobytes()
-    assert lengths[0] == 32  # one full pass of 20 pictures; then three alone, to see that they agree, or all
-    assert lengths[1:] in ([1] * 3, [1] * 23)
-
-
-def test_where_a_batch_is_rounded_otherwise_every_picture_has_its_own_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Forward._rows
-    images = pictures(20)
-    alone = run(images)
-    monkeypatch.setattr(
-        Forward, "_rows", lambda self, some: [row + 1e-6 * (len(some) > 1) for row in original(self, some)]
-    )
-    forward.cache_clear()
-    assert run(images).tobytes() == alone.tobytes()
-    forward.cache_clear()
+def test_how_many_pictures_pass_at_once_follows_from_their_size_alone() -> None:
+    lengths = []
+    for size in (32, 128, 224):
+        spec = feature_spec(SMALL.replace(image_size=size), VIEWS)
+        assert isinstance(spec, FeatureSpec)
+        lengths.append(Forward(SMALL.backbone, "", spec, CPU).batch)
+    assert lengths == [32, 3, 1]
 
 
 def test_a_card_agrees_with_the_processor_to_a_thousandth_of_the_spread(card: list[Card]) -> None:

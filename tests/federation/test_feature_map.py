@@ -69,5 +69,17 @@ def test_the_head_is_the_cross_validated_one_of_the_pooled_cases(
         assert solved[name].facts["strength"] == family.strengths[best.index]
 
 
+def test_roots_of_few_cases_in_all_give_the_heads_of_the_whole_sums() -> None:
+    sites = [make_site(name, cases, width=60) for name, cases in {"a": 9, "b": 0, "c": 14}.items()]
+    reading = Reading(MemoryHospitals(sites), 4, IDENTITY, {}, 60, 3)
+    known, summed = reading.sums(keep=True), reading.sums()
+    assert {len(part.gram) for part in (known.whole.narrowed()[0], summed.whole.narrowed()[0])} == {23, 60}
+    for family in FAMILIES.values():
+        for columns in (None, np.arange(2, 50, 2)):
+            expected, found = Grid.of(family, summed, columns), Grid.of(family, known, columns)
+            np.testing.assert_allclose(found.whole, expected.whole, rtol=1e-8, atol=1e-10)
+            np.testing.assert_allclose(found.without, expected.without, rtol=1e-8, atol=1e-10)
+
+
 def log_loss(logits: np.ndarray, label: np.ndarray, weight: np.ndarray) -> float:
     return float(-weight @ log_softmax(logits, axis=1)[np.arange(len(label)), label] / weight.sum())

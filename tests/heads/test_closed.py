@@ -1,5 +1,7 @@
 """Contract of every closed-form family, then what is special to each; scikit-learn is the oracle."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -7,7 +9,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.neighbors import NearestCentroid
 
 from medtl_core.heads.closed_form import FAMILIES, Discriminant, Family, NearestMean, Ridge
-from medtl_core.heads.statistics import collect
+from medtl_core.heads.statistics import collect, roots
 from medtl_core.rng import stream
 from medtl_core.values import ABSENT
 
@@ -36,6 +38,19 @@ def test_every_family_is_finite_knows_no_unseen_class_and_ignores_scales(family:
     single = family.heads(collect(np.array([[1.0, 2.0]]), np.array([1]), 2))
     assert np.isfinite(single).all()
     assert (logits(single, np.array([[5.0, -1.0]])).argmax(axis=2) == 1).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+@pytest.mark.parametrize("chosen", [np.arange(40), np.arange(3, 37, 2)], ids=["all", "some"])
+def test_in_the_span_of_few_cases_the_heads_are_the_same(family: Family, chosen: np.ndarray) -> None:
+    values, label = cloud(12, 40)
+    values[3] = values[0]
+    cases = collect(values, label, 4)
+    spanned = replace(cases, span=np.concatenate([root.rows for root in roots(values, label, 3)]))
+    expected = family.heads(cases.select(chosen))
+    np.testing.assert_allclose(
+        family.heads(spanned.select(chosen)), expected, atol=1e-10 * np.abs(expected[:, :3]).max()
+    )
 
 
 def test_ridge_and_nearest_mean_equal_sklearns() -> None:
