@@ -22,7 +22,7 @@ from medtl_core.runtime import processor
 from medtl_core.store import cache_folder
 from medtl_core.values import Examples, Features, digest
 
-#: Images a worker has between two writes to the cache: what an interrupted run loses at most.
+#: Images a worker has between two writes to the cache: what an interrupted run loses, or one pass.
 _CHUNK = 64
 #: Workers that decode for a GPU.
 _FEEDERS = 8
@@ -104,8 +104,9 @@ def _computed(
         workers = max(workers, min(os.cpu_count() or 1, _FEEDERS))
     with ThreadPoolExecutor(workers, thread_name_prefix="medtl-features") as pool:
         mapped = pool.map if workers > 1 else map
-        for first in range(0, len(keys), _CHUNK * workers):
-            chunk = keys[first : first + _CHUNK * workers]
+        step = max(_CHUNK // run.batch, 1) * run.batch * workers  # whole passes
+        for first in range(0, len(keys), step):
+            chunk = keys[first : first + step]
             batches = [chunk[start : start + run.batch] for start in range(0, len(chunk), run.batch)]
             rows = mapped(lambda batch: _read([images[key] for key in batch], run, spec), batches)
             yield dict(zip(chunk, chain.from_iterable(rows), strict=True))

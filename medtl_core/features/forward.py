@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING
@@ -62,9 +63,7 @@ class Forward:
 
     def _pass(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
         full = [*pictures, *[np.zeros_like(pictures[0])] * (self.batch - len(pictures))]
-        if not self.fed:
-            return self._rows(full)[: len(pictures)]
-        with self._turns:
+        with self._turns if self.fed else nullcontext():
             return self._fitting(full)[: len(pictures)]
 
     def _fitting(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
