@@ -34,9 +34,11 @@ class Fault:
 
     @property
     def counted(self) -> str:
-        """What a report may show: a file's name may be a person's, so cases are counted and not named."""
+        """What a report may show: rows by number; files are counted, for a file's name may be a person's."""
+        if all(place.startswith("row ") for place in self.places):
+            return str(self)
         cases = "1 case" if len(self.places) == 1 else f"{len(self.places)} cases"
-        return f"{self.cause} ({cases})" if self.places else self.cause
+        return f"{self.cause} ({cases}); {self.remedy}"
 
     def __str__(self) -> str:
         more = f" and {len(self.places) - _SHOWN} more" if len(self.places) > _SHOWN else ""

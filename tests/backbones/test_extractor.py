@@ -52,6 +52,7 @@ def jumbled(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
+@pytest.mark.slow  # timm is imported
 def test_lite0s_taps_are_the_outputs_of_timms_blocks() -> None:
     import timm
 

@@ -72,7 +72,7 @@ def card(monkeypatch: pytest.MonkeyPatch) -> list[Card]:
     ("name", "views"),
     [
         ("lite0", VIEWS[:1]),
-        ("random:resnet18", VIEWS),
+        pytest.param("random:resnet18", VIEWS, marks=pytest.mark.slow),
         ("random:timm:test_vit", VIEWS),
         pytest.param("lite0", VIEWS, marks=pytest.mark.slow),
         pytest.param("random:resnet18", VIEWS[:1], marks=pytest.mark.slow),

@@ -240,7 +240,10 @@ def compare(key: str, entry: dict[str, Any], recorded: dict[str, Any]) -> None:
         assert entry["figures"] == pytest.approx(known["figures"], abs=0.03)
 
 
-@pytest.mark.parametrize(("method", "side"), RUNS)
+@pytest.mark.parametrize(
+    ("method", "side"),
+    [pytest.param(*row, marks=pytest.mark.slow if row[0].startswith("private-finetune") else ()) for row in RUNS],
+)
 def test_every_method_sends_and_leaves_the_same_bytes(
     method: str, side: str, folder: Path, recorded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def test_holding_out_too_much_is_refused(cases: Cases) -> None:
             list(class_splits(cases, 1, novel))
 
 
+@pytest.mark.slow
 def test_every_learner_answers_and_differences_are_paired(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
