@@ -112,6 +112,18 @@ def test_a_deployed_secure_sum_is_paid_for_and_remembered(place: Place) -> None:
         assert "patient-" not in log.read_text(encoding="utf-8", errors="replace"), log
 
 
+def test_a_proxy_of_the_house_does_not_catch_what_stays_on_this_machine(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody listens
+        monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
+    with Deployment(place.nodes, home=place.home) as deployment:
+        config = {**place.config, "secure-sum": False}
+        assert deployment.run(copy_app(place.folder), config, timeout=PATIENCE) == "finished:completed"
+    assert place.failures() == []
+
+
 @pytest.mark.door
 def test_a_second_node_under_a_bound_name_is_refused_and_the_hospital_takes_part(place: Place) -> None:
     (place.folder / "srv").mkdir()
