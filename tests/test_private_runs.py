@@ -16,7 +16,7 @@ from medtl_core.federation.registry import chosen_methods, read_methods
 from medtl_core.federation.saved import load_packed
 from medtl_core.federation.secure_sum import STAGES
 from medtl_core.flower.grid import run_local
-from medtl_core.privacy.ledger_report import PRIVATE_OUTBOUND, balance, ledgers
+from medtl_core.privacy.ledger_report import DEFAULT_OUTBOUND, PRIVATE_OUTBOUND, balance, ledgers
 from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
 from tests.privacy.made import write_table
@@ -57,6 +57,19 @@ def run(values: Mapping[str, Any], app: Any = client_app) -> dict[str, Any]:
     nodes = [{"partition-id": part, "num-partitions": HOSPITALS} for part in range(HOSPITALS)]
     run_local(server_app, app, node_configs=nodes, run_config=settings(dict(values)).public(), workers=1)
     return json.loads((Path(values["out"]) / "result.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("shots", "few"), [(6, True), (30, False)])
+def test_the_default_sends_what_is_listed(tmp_path: Path, place: Path, shots: int, few: bool) -> None:
+    heard = Listening()
+    promised = ("privacy", "epsilon", "public-cases")
+    values = {name: value for name, value in prepared(tmp_path, place).items() if name not in promised}
+    assert run({**values, "methods": "auto", "shots": shots}, heard)["failures"] == []
+    listed = {(row.task, frozenset(row.name.split(", "))) for row in DEFAULT_OUTBOUND}
+    sent = {(name, frozenset(reply.content["arrays"])) for name, reply in heard.sent if name != "join"}
+    assert sent <= listed
+    assert {name for name, _ in sent} == {row.task for row in DEFAULT_OUTBOUND}
+    assert any("labels" in arrays for _, arrays in sent) == few
 
 
 def write_policy(values: Mapping[str, Any], part: int, text: str) -> str:

@@ -1,7 +1,7 @@
 """Logistic regression on all hospitals' cases, exact and cross-validated, in a handful of exchanges.
 
 Hospitals sum the gradients of one stack of heads: for each penalty that of all cases and, for the cross-validation,
-those without each fold. The server takes the steps (`heads.logistic`). The loss absorbs the prior of all hospitals, so
+those without each fold. The server takes the steps (`methods.descent`). The loss absorbs the prior of all hospitals, so
 that the plain logits are those of balanced classes (logit-adjusted loss, Menon et al., ICLR 2021).
 """
 

@@ -118,6 +118,23 @@ class Outbound:
     private: bool
 
 
+#: What the default method, `auto`, sends without privacy, of F folds; tests hold it to that.
+#: A fold's root has the Gram matrix of its cases, and so tells what the matrix tells, in fewer numbers.
+DEFAULT_OUTBOUND: tuple[Outbound, ...] = (
+    Outbound("statistics", "counts, labels, rows", "of no more cases than features: class counts [F, C], and of each "
+             "fold's cases the root: rows [n, d + 1], labels [n, C]", False),
+    Outbound("statistics", "counts, sums, gram", "of more cases: class counts [F, C], class sums [F, C, d], Gram "
+             "matrices, packed [F, d(d+1)/2]", False),
+    Outbound("logistic_gradient", "cases, rows", "of no more cases than features, five times: cases [F], slopes in "
+             "the rows of the roots, n numbers a class and head", False),
+    Outbound("logistic_gradient", "cases, gradient", "of more cases, five times: cases [F], gradients [C, d + 1] of "
+             "every head", False),
+    Outbound("validate", "losses, hits", "of the folds' heads on the cases left out: losses, right answers by class",
+             False),
+    Outbound("compare", "losses, squares", "of candidates on the cases left out: losses, and squares of patients' "
+             "differences, by class", False),
+)  # fmt: skip
+
 #: Everything that may leave under privacy, and nothing else: tests hold the wire to it.
 PRIVATE_OUTBOUND: tuple[Outbound, ...] = (
     Outbound("every reply", "protocol, agreement, site, weight, mechanism, epsilon, delta", "version, hash of agreed "
