@@ -70,6 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"summary": json.loads(done.stdout), "result": json.loads(record.read_text(encoding="utf-8"))}
 
 
+@pytest.mark.slow
 def test_one_new_file_of_at_most_40_lines_is_a_new_method(run: dict[str, Any]) -> None:
     (code,) = [text for path, kind, text in BLOCKS if "/methods/" in path and kind == "python"]
     assert len(code.splitlines()) <= 40
@@ -79,6 +80,7 @@ def test_one_new_file_of_at_most_40_lines_is_a_new_method(run: dict[str, Any]) -
     assert methods["projected-32"]["rounds"] == 2
 
 
+@pytest.mark.slow
 def test_a_new_reader_finds_the_cases(run: dict[str, Any]) -> None:
     result = run["result"]
     assert (result["classes"], result["test"]["cases"], result["data"]["title"]) == (
@@ -88,9 +90,11 @@ def test_a_new_reader_finds_the_cases(run: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_new_backbone_can_be_named(run: dict[str, Any]) -> None:
     assert run["result"]["settings"]["backbone"] == "random:squeezenet1_0"
 
 
+@pytest.mark.slow
 def test_a_new_metric_is_judged_with_the_others(run: dict[str, Any]) -> None:
     assert 0.0 < run["result"]["methods"]["projected-32"]["figures"]["kappa"] <= 1.0  # by chance it is 0

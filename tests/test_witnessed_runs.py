@@ -72,7 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=[False, True], ids=["open", "secure"])
+@pytest.fixture(params=[False, pytest.param(True, marks=pytest.mark.slow)], ids=["open", "secure"])
 def made(request: pytest.FixtureRequest, tmp_path: Path, place: Path) -> Ward:
     return Ward(tmp_path, place, request.param)
 

@@ -94,7 +94,7 @@ def test_the_patient_at_stake_is_the_one_who_shows_most_and_a_gate_with_too_litt
     assert {finding.verdict for finding in findings} == {FALSE}
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("name", [PLAIN[0], *(pytest.param(name, marks=pytest.mark.slow) for name in PLAIN[1:])])
 def test_every_plain_head_can_be_attacked(monkeypatch: pytest.MonkeyPatch, folder: Path, name: str) -> None:
     answer = whole(monkeypatch, folder, method=name)
     members, where = answer["findings"]

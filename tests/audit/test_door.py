@@ -114,7 +114,10 @@ def test_nothing_tells_two_neighbours_apart_at_the_real_door(tmp_path: Path, nam
     assert found.planted["another patient comes in exchange"].endswith(", found")
 
 
-@pytest.mark.parametrize("plant", [hold_out, min_cell, refusal, shapes_unchecked])
+@pytest.mark.parametrize(
+    "plant",
+    [hold_out, *(pytest.param(plant, marks=pytest.mark.door) for plant in (min_cell, refusal, shapes_unchecked))],
+)
 def test_a_fault_at_the_door_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plant: Callable[[pytest.MonkeyPatch], str]
 ) -> None:

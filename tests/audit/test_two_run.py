@@ -67,7 +67,7 @@ def test_rates_are_clopper_pearson(trials: int, data: st.DataObject, level: floa
     assert high[0] == pytest.approx(exact.high, abs=1e-9)
 
 
-@pytest.mark.parametrize("mu", [0.0, 0.925, 2.0])
+@pytest.mark.parametrize("mu", [0.925, *(pytest.param(mu, marks=pytest.mark.slow) for mu in (0.0, 2.0))])
 def test_two_runs_stay_below_the_truth(mu: float) -> None:
     rng = stream(3, "two-run", str(mu))
     bounds = [two_run(rng.standard_normal(600), rng.standard_normal(600) + mu, 0.05) for _ in range(100)]

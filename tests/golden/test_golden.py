@@ -53,8 +53,8 @@ SIDES = [
     for side in ("server", "sites")
     if kind.test in ("any", side) and kind.cases == "any"  # here all cases are images
 ]
-#: The dearest, which train blocks of the backbone as finetune-last-5-server does; `make test-slow` has them.
-DEAR = re.compile("finetune-last-5-sites|lora|lpft")
+#: The dearest, which train blocks of the backbone; `make test-slow` has them.
+DEAR = re.compile("(private-)?finetune-last|lora|lpft")
 RUNS = [
     pytest.param(*run, marks=[pytest.mark.slow] if DEAR.match("-".join(run)) else [], id="-".join(run)) for run in SIDES
 ]
@@ -240,10 +240,7 @@ def compare(key: str, entry: dict[str, Any], recorded: dict[str, Any]) -> None:
         assert entry["figures"] == pytest.approx(known["figures"], abs=0.03)
 
 
-@pytest.mark.parametrize(
-    ("method", "side"),
-    [pytest.param(*row, marks=pytest.mark.slow if row[0].startswith("private-finetune") else ()) for row in RUNS],
-)
+@pytest.mark.parametrize(("method", "side"), RUNS)
 def test_every_method_sends_and_leaves_the_same_bytes(
     method: str, side: str, folder: Path, recorded: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,7 +59,7 @@ def centred(logits: np.ndarray) -> np.ndarray:
     return logits - logits.mean(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("rows", [True, False], ids=["in rows", "whole"])
+@pytest.mark.parametrize("rows", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["in rows", "whole"])
 def test_many_exchanges_are_the_solution_of_all_cases_and_without_each_fold(
     rows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -204,6 +204,7 @@ def test_one_round_by_hand() -> None:
     np.testing.assert_allclose(model.arrays["head.weight"].ravel(), moved, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_every_tensor_of_the_blocks_moves_and_the_loss_falls(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "private-finetune-last2-3"
     monkeypatch.setattr("medtl_core.methods.private.block_sum.BLOCK_RATE", 0.5)  # the full step swings on 21 images

@@ -75,8 +75,8 @@ def normed() -> nn.Module:
     ("backbone", "features", "scopes"),
     [
         ("lite0", "1+4", ("head", "last", "last4", "all")),
-        ("random:squeezenet1_1", "3+6", ("last4",)),
-        ("random:resnet18", "plain", ("last", "all")),
+        pytest.param("random:squeezenet1_1", "3+6", ("last4",), marks=pytest.mark.slow),
+        pytest.param("random:resnet18", "plain", ("last", "all"), marks=pytest.mark.slow),
     ],
 )
 def test_an_untrained_backbone_gives_the_agreed_features(backbone: str, features: str, scopes: tuple[str, ...]) -> None:
@@ -90,6 +90,7 @@ def test_an_untrained_backbone_gives_the_agreed_features(backbone: str, features
         assert tuned_features(body, material(0, settings)).shape == (0, agreed.shape[1])
 
 
+@pytest.mark.slow
 def test_a_transformers_body_gives_the_agreed_features_and_trains_its_tokens_under_all() -> None:
     settings = Settings(backbone="random:timm:test_vit", image_size=160, cache="off")
     agreed = extract(material(2).examples, feature_spec(settings, VIEWS), settings).values

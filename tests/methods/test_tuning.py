@@ -35,7 +35,10 @@ def answer(site: SiteData, recipe: TuningRecipe, arrays: Mapping[str, Array], nu
     return tune(site, arrays, {**recipe.config(), "round": number, "of": 9})
 
 
-@pytest.mark.parametrize(("adapter", "scope"), [("finetune", "last"), ("lora", "last2"), ("finetune", "all")])
+@pytest.mark.parametrize(
+    ("adapter", "scope"),
+    [("lora", "last2"), *(pytest.param("finetune", scope, marks=pytest.mark.slow) for scope in ("last", "all"))],
+)
 def test_training_lowers_the_loss_and_answers_with_what_is_trained(adapter: str, scope: str) -> None:
     site, recipe = make_site("a", 12), TuningRecipe(adapter, scope, epochs=6, batch_size=4, rate=0.05)
     network, before = open_backbone(SETTINGS, VIEWS, scope).network, start(site, recipe)

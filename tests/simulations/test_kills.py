@@ -16,6 +16,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Toll]:
     return folder, kill_many(folder, KILLS, rng=np.random.default_rng(5))
 
 
+@pytest.mark.slow
 def test_killed_at_random_nothing_sent_is_missing_from_the_ledger(killed: tuple[Path, Toll]) -> None:
     _, toll = killed
     assert toll.sent > 5
@@ -23,6 +24,7 @@ def test_killed_at_random_nothing_sent_is_missing_from_the_ledger(killed: tuple[
     assert (toll.missing, toll.twice, toll.overspent) == (0, 0, False)
 
 
+@pytest.mark.slow
 def test_the_judge_notices_a_reply_that_is_not_on_record(killed: tuple[Path, Toll]) -> None:
     mailbox = killed[0] / "sent.txt"
     with mailbox.open("a") as post:
