@@ -20,7 +20,7 @@ from tests.hospital import made_hospital
 from tests.test_private_deployed import PATIENCE, POLICY, Place
 
 pytestmark = [
-    pytest.mark.deployed, pytest.mark.door, pytest.mark.timeout(600), pytest.mark.usefixtures("clean_environment")
+    pytest.mark.deployed, pytest.mark.timeout(600), pytest.mark.usefixtures("clean_environment")
 ]  # fmt: skip
 
 NAMES = ("east", "north", "south", "west")
