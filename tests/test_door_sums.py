@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from medtl_core.privacy.policy import Policy
 from tests.deployed import asking_app, copy_app
 from tests.harness.processes import Deployment
 from tests.hospital import made_hospital
+from tests.privacy.made import write_tables
 from tests.test_private_deployed import PATIENCE, POLICY, Place
 
 pytestmark = [
@@ -90,6 +94,9 @@ def test_a_server_that_tells_two_stories_takes_no_mask_off(tmp_path: Path) -> No
 #: Read by Python as it starts: the operating system gives noise the highest number that there is, and nothing else.
 HIGHEST = """
 import os
+import shutil
+import subprocess
+import sys
 import sys
 
 urandom = os.urandom
@@ -147,3 +154,23 @@ def test_class_folders_say_nothing_of_patients_and_are_summed_only_where_the_hos
     joined = [answer for answer in answers if not answer["error"]]
     assert [answer["about"]["site"] for answer in joined] == ["said"]
     assert not (tmp_path / "silent" / LEDGER).exists() or balance(tmp_path / "silent" / LEDGER).reserved == 0
+
+
+@pytest.mark.parametrize("fault", ["policy.toml", "privacy", "mistyped"])
+def test_the_process_of_a_hospital_whose_folder_is_not_whole_does_not_start(tmp_path: Path, fault: str) -> None:
+    write_tables(tmp_path, "north", patients=20)
+    folder = tmp_path / "hospital"
+    made_hospital(folder, "north", tmp_path / "north.csv", policy=POLICY)
+    named = folder
+    if fault == "policy.toml":
+        (folder / fault).symlink_to(tmp_path / "nowhere")
+    elif fault == "privacy":
+        shutil.rmtree(folder / fault)
+    else:
+        named = tmp_path / "hospitol"
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    command = [sys.executable, "-m", "medtl_core.cli.app", "site", "run", str(named)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert len(ended.stderr.strip().splitlines()) == 1
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
