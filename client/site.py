@@ -40,6 +40,7 @@ class Site:
         home: its own folder, for policy and ledger; None = it has none.
         hospital: what a deployed one decides by itself; None in a simulation.
         patients: str [m], whose ledger it is, where that is more than the patients a run can use; None = these.
+        left_out: what cost cases whose features cannot be made; it stays here.
     """
 
     data: SiteData
@@ -49,6 +50,7 @@ class Site:
     home: Path | None = None
     hospital: Hospital | None = None
     patients: Array | None = None
+    left_out: tuple[Fault, ...] = ()
 
     def compare(self, columns: Sequence[str]) -> None:
         """Says in the hospital's own log which column of a table the server means otherwise."""
@@ -149,6 +151,8 @@ class OpenHospitals:
                 chosen = settings(run_config)
                 if chosen.of_site() != self._settings:
                     self._settings, self._sites, self._store = chosen.of_site(), {}, DerivedStore()
+                for site in self._sites.values():  # every run's log tells what it goes without
+                    _log(site.left_out)
                 self._run_config, self._state = dict(run_config), chosen.state
             chosen, state, store, sites = self._settings, self._state, self._store, self._sites
             opening = self._opening.setdefault(node, Lock())
@@ -183,8 +187,10 @@ def open_site(settings: Settings, node: Node, store: DerivedStore | None = None)
     source, name, train, test = (_private if private else _plain)(settings, node)
     classes, entry, store = source.examples.task.classes, source.entry, DerivedStore() if store is None else store
     material = Material(train, settings, entry.views, source.columns, entry.modality, store)
-    held_out, judged = _readable(replace(material, examples=test), name, private=private)
-    material, features = _readable(material, name, private=private)
+    held_out, judged, unjudged = _readable(replace(material, examples=test), name, private=private)
+    material, features, untrained = _readable(material, name, private=private)
+    left_out = (*unjudged, *untrained)
+    _log(left_out)
     train, test = material.examples, held_out.examples
     data = SiteData(
         name, features.values, train["label"], train["patient"], judged.values, test["label"], test["patient"],
@@ -192,22 +198,21 @@ def open_site(settings: Settings, node: Node, store: DerivedStore | None = None)
     )  # fmt: skip
     agreed = agreement(settings, classes, features.fingerprint)
     everyone = source.patients if private else None
-    return Site(data, agreed, settings, node.part >= 0, hospital=node.hospital, patients=everyone)
+    return Site(data, agreed, settings, node.part >= 0, hospital=node.hospital, patients=everyone, left_out=left_out)
 
 
-def _readable(material: Material, name: str, *, private: bool) -> tuple[Material, Features]:
-    """The cases whose features can be made, and these; the others are named in the log, which nobody else reads."""
+def _readable(material: Material, name: str, *, private: bool) -> tuple[Material, Features, tuple[Fault, ...]]:
+    """The cases whose features can be made, and these; the others are for the log, which nobody else reads."""
     faults = Faults()
     usable, features = material.readable(faults, private=private)
     if not private:
         faults.check(name, len(material))
-    _log(faults.causes)
-    return usable, features
+    return usable, features, faults.causes
 
 
 def _log(faults: Sequence[Fault]) -> None:
     for fault in faults:
-        _LOG.warning("left out: %s", fault)
+        _LOG.warning("left out: %s", fault, extra={"fault": fault})
 
 
 def is_private(run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> bool:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
-from medtl_core.data.shared import judged_rows, readable_rows, shared_parts, shared_source
+from medtl_core.data.shared import judged_rows, shared_parts, shared_source
 from medtl_core.data.source import Source
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.dataset import Material
-from medtl_core.features.extract import Spec, extract, feature_spec
+from medtl_core.features.extract import Spec, feature_spec
 from medtl_core.federation.method import Method
 from medtl_core.values import Array, Scores
 
@@ -86,21 +86,19 @@ def open_reference(settings: Settings, workers: int) -> Reference:
     spec = feature_spec(settings, source.entry.views, source.columns)
     if settings.test != "server":
         return Reference(source, spec, None)
-    examples = source.examples
-    if settings.test_path:  # the server's own cases
-        faults = Faults()
-        rows = readable_rows(examples, judged_rows(examples), "test-path", faults)
-        causes = (*source.faults, *faults.causes)
-        for fault in causes:
-            _LOG.warning("left out: %s", fault)
-        left_out = [f"Left out: {fault.counted}." for fault in causes]
-        source = replace(source, notes=(*source.notes, *left_out))
-    else:
-        rows = shared_parts(settings).server_test
+    own = bool(settings.test_path)
+    rows = judged_rows(source.examples) if own else shared_parts(settings).server_test
     if not len(rows):
         raise DataError("the server has no test case: give test-path, a split column with 'test', or test=sites")
-    cases = examples.take(rows)
-    values = extract(cases, spec, settings, workers=workers).values
+    entry, faults = source.entry, Faults()
+    asked = Material(source.examples.take(rows), settings, entry.views, source.columns, entry.modality)
+    material, features = asked.readable(faults, private=False, workers=workers)
+    faults.check("test-path" if own else "test", len(rows))
+    left_out = (*(source.faults if own else ()), *faults.causes)
+    for fault in left_out:
+        _LOG.warning("left out: %s", fault)
+    notes = (*source.notes, *(f"Left out: {fault.counted}." for fault in left_out))
+    cases = material.examples
     group = np.unique(cases["patient"], return_inverse=True)[1].astype(np.int64)
-    material = Material(cases, settings, source.entry.views, source.columns, source.entry.modality)
-    return Reference(source, spec, TestSet(values, cases["label"], cases["site"], group, material))
+    judged = TestSet(features.values, cases["label"], cases["site"], group, material)
+    return Reference(replace(source, notes=notes), spec, judged)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.images import content_key, no_such_file
+from medtl_core.data.images import content_key
 from medtl_core.data.names import one_patient_each
 from medtl_core.errors import DataError
 from medtl_core.values import Examples
@@ -79,15 +79,16 @@ def _content_keys(examples: Examples, rows: NDArray[np.int64]) -> tuple[NDArray[
     paths = examples["path"][rows]
     sizes = np.asarray([_size(Path(path)) for path in paths], dtype=np.int64)
     _, code, counts = np.unique(sizes, return_inverse=True, return_counts=True)
-    keep = np.flatnonzero(counts[code] > 1)
+    keep = np.flatnonzero((counts[code] > 1) & (sizes > 0))
     return keep, np.asarray([content_key(path) for path in paths[keep]], dtype=np.str_)
 
 
 def _size(path: Path) -> int:
+    """Bytes of a file; 0 = it is empty or not there, which is its reader's to say."""
     try:
         return path.stat().st_size
-    except OSError as error:
-        raise no_such_file(path) from error
+    except OSError:
+        return 0
 
 
 def _name(examples: Examples, row: int) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.config import Settings
-from medtl_core.data.faults import Fault
 from medtl_core.data.names import plain_name
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.rng import stream
@@ -37,12 +36,10 @@ class Parts:
     Attributes:
         server_test: int64 [t], all rows of split "test", of which the hospitals' `test` rows are cut; or the rows of
             the site that was left out.
-        faults: what cost cases that are on no side.
     """
 
     sites: tuple[SitePart, ...]
     server_test: Index
-    faults: tuple[Fault, ...] = ()
 
     def sides(self) -> dict[str, Index]:
         """Returns the sets that must not share a patient: each hospital's training cases, and the test."""

@@ -3,16 +3,12 @@
 What is kept are pure functions of the settings, a few of them; nothing asks whether a load was remembered.
 """
 
-from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
 from threading import RLock
 
 import numpy as np
 
 from medtl_core.config import Settings
-from medtl_core.data.faults import Faults
-from medtl_core.data.images import check_images
 from medtl_core.data.leak import check_leaks, joined
 from medtl_core.data.partition import Index, Parts, partition
 from medtl_core.data.source import Source, open_source
@@ -33,7 +29,7 @@ def shared_source(settings: Settings) -> Source:
 
 
 def shared_parts(settings: Settings) -> Parts:
-    """Returns which hospital holds which rows of `shared_source`, drawn once per seed, less images at fault."""
+    """Returns which hospital holds which rows of `shared_source`, drawn once per seed."""
     with _LOADING:
         return _parts(settings.of_data(seed=settings.seed))
 
@@ -67,22 +63,6 @@ def check_sides(settings: Settings) -> None:
         check_leaks(joined(source.examples, test.examples, patients=known), sides)
 
 
-def readable_rows(examples: Examples, rows: Index, owner: str, faults: Faults) -> Index:
-    """Returns the rows whose images can be used; the others are at fault, named by file and owner.
-
-    Raises:
-        DataError: too many are at fault.
-    """
-    if "path" not in examples.columns:  # arrays were looked at when they were read
-        return rows
-    seen = Faults()
-    seen.place = lambda row: f"{Path(str(examples['path'][row])).name} ({owner})"
-    check_images(examples, rows.tolist(), seen)
-    seen.check(owner, len(rows))
-    faults.add(seen)
-    return rows[~np.isin(rows, seen.rows)]
-
-
 @lru_cache(maxsize=2)
 def _source(settings: Settings) -> Source:
     return open_source(settings)
@@ -90,15 +70,4 @@ def _source(settings: Settings) -> Source:
 
 @lru_cache(maxsize=16)
 def _parts(settings: Settings) -> Parts:
-    examples, faults = shared_source(settings).examples, Faults()
-    parts = partition(examples, settings)
-    judged = readable_rows(examples, parts.server_test, "test", faults)
-    sites = [
-        replace(
-            site,
-            train=readable_rows(examples, site.train, site.name, faults),
-            test=readable_rows(examples, site.test, site.name, faults),
-        )
-        for site in parts.sites
-    ]
-    return Parts(tuple(sites), judged, faults.causes)
+    return partition(shared_source(settings).examples, settings)

@@ -106,8 +106,11 @@ class Material:
         images = images_of(self.examples)
         return list(zip(self.store.content_keys(images), images, strict=True))
 
-    def features(self) -> Features:
+    def features(self, workers: int = 1) -> Features:
         """Returns the agreed features of the cases, from the cache where they were computed before.
+
+        Args:
+            workers: images that are worked on at the same time.
 
         Raises:
             ConfigError, WeightsError, DataError: see `feature_spec` and `extract`.
@@ -115,9 +118,9 @@ class Material:
         spec = feature_spec(self.settings, self.views, self.columns)
         alone = isinstance(spec, FeatureSpec) and spec.backbone == "table"
         keys = None if alone else self.store.content_keys(images_of(self.examples))
-        return extract(self.examples, spec, self.settings, keys=keys)
+        return extract(self.examples, spec, self.settings, keys=keys, workers=workers)
 
-    def readable(self, faults: Faults, *, private: bool) -> tuple["Material", Features]:
+    def readable(self, faults: Faults, *, private: bool, workers: int = 1) -> tuple["Material", Features]:
         """Returns the cases whose features can be made, and these; any other case is at fault.
 
         Guarantee:
@@ -136,10 +139,11 @@ class Material:
             replace(self, examples=blank).features()
         caught = Exception if private else DataError
         try:
-            return self, self.features()
+            return self, self.features(workers)
         except caught:
             for row, error in self._at_fault(np.arange(len(self)), caught):
-                faults.case(row, str(error), "export it anew, or leave it out")
+                cause = str(error).removeprefix(f"{faults.place(row)}: ")  # of many cases one cause
+                faults.case(row, cause, "export it anew, or leave it out")
         usable = self.take(faults.usable(len(self)))
         return usable, usable.features()
 

@@ -2,7 +2,8 @@
 
 import logging
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,14 +95,18 @@ def _repetition(
     from medtl_core.flower.grid import FIRST_NODE, run_local
 
     names, faults = _hospitals(seeded)
-    run_local(
-        *apps,
-        node_configs=[{"partition-id": index, "num-partitions": len(names)} for index in range(len(names))],
-        run_config=seeded.replace(out=str(folder), state=str(folder / "state")).public(),
-        workers=plan.workers,
-        wire=plan.wire,
-        listener=lambda event: events.emit(**{"seed": seeded.seed, **event}),
-    )
+    for fault in faults:
+        _LOG.warning("left out: %s", fault)
+    with _left_out() as told:
+        run_local(
+            *apps,
+            node_configs=[{"partition-id": index, "num-partitions": len(names)} for index in range(len(names))],
+            run_config=seeded.replace(out=str(folder), state=str(folder / "state")).public(),
+            workers=plan.workers,
+            wire=plan.wire,
+            listener=lambda event: events.emit(**{"seed": seeded.seed, **event}),
+        )
+    faults = (*faults, *_by_cause(told))
     result = Result.read(folder / "result.json")
     if faults or result.failures:  # what the server does not know; in a simulation the files are this machine's own
         called = {f"node {FIRST_NODE + index}": name for index, name in enumerate(names)}
@@ -109,15 +114,40 @@ def _repetition(
         notes = (*result.data.notes, *(f"Left out: {fault.counted}." for fault in faults))
         result = replace(result, data=replace(result.data, notes=notes), failures=failures)
         write_json(folder / "result.json", result.as_dict())
-    for fault in faults:
-        _LOG.warning("left out: %s", fault)
     return result
 
 
+@contextmanager
+def _left_out() -> "Iterator[list[Fault]]":
+    """What the hospitals of this process say to their log about cases that they cannot use."""
+    told: list[Fault] = []
+
+    def keep(record: logging.LogRecord) -> bool:
+        if hasattr(record, "fault"):
+            told.append(record.fault)
+        return True
+
+    _LOG.addFilter(keep)
+    try:
+        yield told
+    finally:
+        _LOG.removeFilter(keep)
+
+
+def _by_cause(faults: "Iterable[Fault]") -> "Iterator[Fault]":
+    """The same, each cause once with all its cases; a hospital that was opened twice tells its own once."""
+    from medtl_core.data.faults import Fault
+
+    places: dict[tuple[str, str], dict[str, None]] = {}
+    for fault in faults:
+        places.setdefault((fault.cause, fault.remedy), {}).update(dict.fromkeys(fault.places))
+    return (Fault(*key, tuple(found)) for key, found in places.items())
+
+
 def _hospitals(seeded: Settings) -> "tuple[list[str], tuple[Fault, ...]]":
-    """The hospitals that the partition gives, and what cost cases; wrong or leaking data are refused at once."""
+    """The hospitals that the partition gives, and what cost rows; wrong or leaking data are refused at once."""
     from medtl_core.data.shared import check_sides, shared_parts, shared_source
 
     check_sides(seeded)
     source, parts = shared_source(seeded), shared_parts(seeded)
-    return [site.name for site in parts.sites], (*source.faults, *parts.faults)
+    return [site.name for site in parts.sites], source.faults

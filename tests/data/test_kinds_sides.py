@@ -1,14 +1,20 @@
-"""What a simulation looks at before it starts: images that cannot be read, and a test-path that was trained on."""
+"""What a simulation looks at: images that cannot be read, and a test-path that was trained on."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from medtl_core.cli.simulate import simulate
 from medtl_core.config import Settings
 from medtl_core.data.shared import check_sides, judged_rows, shared_parts, shared_source
 from medtl_core.errors import DataError
+from medtl_core.flower.run import RunPlan
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def pictures(folder: Path, cases: int = 24, *, first: int = 0, patient: str = "p", split: str = "train") -> Path:
@@ -30,24 +36,36 @@ def simulation(folder: Path, test: Path | None = None, **more: str | int) -> Set
     return Settings(data="", sites=2, shots=0).replace(**places | more)
 
 
+def run(data: Path, out: Path, test: str = "") -> dict[str, Any]:
+    """The result of a small simulation of `data` under a network of random weights."""
+    values = {"backbone": "lite0", "methods": "local", "cache": "off", "bootstrap": 5, "image_size": 32}
+    settings = simulation(data, data, **values).replace(test_path=test)
+    simulate(RunPlan(settings, 1, 1, False, out, ROOT, "damaged"))
+    return json.loads((out / "seed-0" / "result.json").read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("damage", [b"", b"not an image", None])
-def test_one_broken_image_costs_that_case_and_is_named_with_its_hospital(tmp_path: Path, damage: bytes | None) -> None:
-    settings = simulation(pictures(tmp_path / "data", 48))
-    whole = (tmp_path / "data" / "0.png").read_bytes()
-    (tmp_path / "data" / "0.png").write_bytes(whole[: len(whole) // 2] if damage is None else damage)
-    parts = shared_parts(settings)
-    (fault,) = parts.faults
-    assert fault.places == ("0.png (north)",)
-    assert {site.name: len(site.train) for site in parts.sites} == {"north": 23, "south": 24}
+def test_one_broken_image_costs_that_case_and_is_named_at_its_hospital(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes | None
+) -> None:
+    data = pictures(tmp_path / "data", 48)
+    pixels = (data / "0.png").read_bytes()
+    (data / "0.png").write_bytes(pixels[: len(pixels) // 2] if damage is None else damage)
+    result = run(data, tmp_path / "out")
+    assert caplog.text.count("left out:") == caplog.text.count("0.png") == 1
+    (note,) = [note for note in result["data"]["notes"] if note.startswith("Left out")]
+    assert "(1 case)" in note and "0.png" not in note
+    assert sum(result["sites"].values()) + result["test"]["cases"] == 47
 
 
 @pytest.mark.parametrize("broken", [3, 12])
 def test_more_than_a_tenth_of_broken_images_stops_their_hospital(tmp_path: Path, broken: int) -> None:
-    pictures(tmp_path / "data")
+    data = pictures(tmp_path / "data")
     for number in range(broken):
-        (tmp_path / "data" / f"{number}.png").write_bytes(b"")
-    with pytest.raises(DataError, match=rf"north: {broken} of 12 cases cannot be used, more than 10%"):
-        shared_parts(simulation(tmp_path / "data"))
+        (data / f"{number}.png").write_bytes(b"")
+    result = run(data, tmp_path / "out", str(pictures(tmp_path / "test", first=9, patient="q")))
+    assert list(result["sites"]) == ["south"]
+    assert {failure["site"] for failure in result["failures"]} == {"north"}
 
 
 @pytest.mark.parametrize("change", ["all", "patient", "bytes", "id as a number"])

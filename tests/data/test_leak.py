@@ -35,9 +35,10 @@ def test_byte_equal_images_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"one\.png and .*two\.png are byte-equal images in 'train' and 'test'"):
         check_leaks(cases(["a", "b", "c", "d"], path=paths), sides)
     check_leaks(cases(["a", "b", "c", "d"], path=paths), {"train": np.array([0, 1, 3]), "test": np.array([2])})
-    (tmp_path / "four.png").unlink()
-    with pytest.raises(DataError, match=r"four\.png: no such image"):
-        check_leaks(cases(["a", "b", "c", "d"], path=paths), sides)
+    for name in ("one.png", "two.png"):  # an empty file is no picture, and its reader's to name
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "four.png").unlink()  # no more is one that is not there
+    check_leaks(cases(["a", "b", "c", "d"], path=paths), sides)
 
 
 def test_equal_arrays_are_named_by_their_number_and_equal_table_rows_are_no_leak() -> None:
