@@ -154,7 +154,7 @@ def _read(path: Path, named: Entry | None, settings: Settings, faults: Faults, w
     task = named.task if named else stated.task if stated else None
     examples, facts = (reader_of(path, word) if word else _reader(path, named, settings)).read(path, task, faults)
     entry = facts.entry or named or own_entry(path, examples, stated, settings)
-    if stated and stated.task.classes != entry.task.classes:
+    if stated and stated.task.agreed != entry.task.agreed:
         raise DataError(f"task.json at {path} states other classes than {entry.name!r} has; leave one of them out")
     notes = facts.notes or ((entry.note,) if entry.note else ())
     return Source(entry, examples, notes, facts.has_patients, columns=facts.columns)
