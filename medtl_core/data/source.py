@@ -179,7 +179,8 @@ def _look_over(source: Source, faults: Faults, stated: Statement | None) -> None
             )
     if "path" in left.columns:
         _, first, image = np.unique(left["path"], return_index=True, return_inverse=True)
-        several = np.isin(image, image[left["label"] != left["label"][first][image]])
+        told = left.columns.get("labels", left["label"][:, None])
+        several = np.isin(image, image[(told != told[first][image]).any(axis=1)])
         faults.case(rows[several], "an image is listed with several labels", "keep the row with the right one")
 
 
