@@ -69,7 +69,7 @@ class _Exchanges:
         mean, scale = whole.mean, whole.scale
         bound = Curvature.of(whole.standardised(), np.arange(len(mean)))
         ways = [Descent.start(self._bound(bound, at), sums.told_apart(at), mean, scale) for at in findings]
-        shares = [[log_share(counts) if counts.any() else np.zeros(2) for counts in part] for part in sums.counts]
+        shares = [[log_share(counts) for counts in part] for part in sums.counts]
         fixed = {"mean": mean, "scale": scale, "offset": np.diff(np.array(shares), axis=2)[..., 0]}
         for _ in range(self.rounds):
             heads = np.stack([way.ahead[:, :, 1] - way.ahead[:, :, 0] for way in ways], axis=2).astype(np.float32)
