@@ -50,7 +50,7 @@ def label_gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
 
 
 @dataclass(frozen=True)
-class _Exchanges:
+class _LabelExchanges:
     """The exchanges in which all findings are solved side by side."""
 
     study: Study
@@ -113,7 +113,7 @@ class _Exchanges:
 
 def logistic_grid(study: Study, rounds: int) -> tuple[Grid, str]:
     """Returns the heads after so many exchanges, which a study has once, and the label of these."""
-    exchanges = _Exchanges(study, rounds, sums_of(study))
+    exchanges = _LabelExchanges(study, rounds, sums_of(study))
     return study.once(exchanges.phase, exchanges.grid), exchanges.phase
 
 
