@@ -161,5 +161,6 @@ def _counts(update: Update) -> Counts:
         (np.diagonal(arrays["confusion"])[:, None], table.sum(axis=1), table.sum(axis=0)),
         arrays["sums"][:, None],
         arrays["calibration"],
+        arrays["confusion"],
         binned=True,
     )

@@ -46,6 +46,7 @@ class MethodSummary:
         taken: what it took of its candidates, and by how much these differ; "" = it weighs none.
         sites: concordance within each site, of cases followed over time.
         labels: of a multi-label task, finding -> figure -> estimate.
+        hospitals: balanced accuracy on each hospital's own test cases, of those that show two classes at least.
     """
 
     kind: str
@@ -56,6 +57,21 @@ class MethodSummary:
     taken: str = ""
     sites: Mapping[str, Estimate] = field(default_factory=dict)
     labels: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    hospitals: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def mean_of_hospitals(self) -> Estimate:
+        """The mean over hospitals, each counting alike, between the least and the largest; nothing of a single one."""
+        values = list(self.hospitals.values())
+        return Estimate(fmean(values), min(values), max(values)) if len(values) > 1 else Estimate()
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """Hospitals at which the balanced accuracy lies below the interval of that of all cases."""
+        pooled = self.figures.get("balanced_accuracy", Estimate())
+        low = pooled.low if pooled.low is not None else pooled.mean
+        several = low is not None and len(self.hospitals) > 1
+        return tuple(name for name, value in self.hospitals.items() if several and value < (low or 0.0))
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what `metrics.json` keeps."""
@@ -67,6 +83,7 @@ class MethodSummary:
             **({} if self.gains is None else {"versus_local": _as_dicts(self.gains)}),
             **({"taken": self.taken} if self.taken else {}),
             **({"by_site": _as_dicts(self.sites)} if self.sites else {}),
+            **({"hospitals": dict(self.hospitals)} if self.hospitals else {}),
             **({"by_label": {name: _as_dicts(row) for name, row in self.labels.items()}} if self.labels else {}),
         }
 
@@ -192,6 +209,7 @@ def _method(results: Sequence[Result], name: str, reference: str | None) -> Meth
         taken=_taken([method.facts for method in judged if "gains" in method.facts]),
         sites=_sites([method.judgement.by_site for method in judged]),
         labels=_labels([method.judgement for method in judged]),
+        hospitals=_hospitals([method.judgement.by_site for method in judged]),
     )
 
 
@@ -232,6 +250,16 @@ def _sites(judged: Sequence[Mapping[str, SiteJudgement]]) -> dict[str, Estimate]
         name: Estimate.over([sites[name].concordance for sites in judged if name in sites], limits=(0.0, 1.0))
         for name in followed
     }
+
+
+def _hospitals(judged: Sequence[Mapping[str, SiteJudgement]]) -> dict[str, float]:
+    """Guessing the one class that a hospital shows would look perfect, so it needs two."""
+    rows: dict[str, list[float]] = {}
+    for sites in judged:
+        for name, row in sites.items():
+            if row.balanced_accuracy is not None and sum(any(line) for line in row.confusion) > 1:
+                rows.setdefault(name, []).append(row.balanced_accuracy)
+    return {name: fmean(values) for name, values in sorted(rows.items())}
 
 
 def _gains(results: Sequence[Result], name: str, reference: str) -> dict[str, Estimate]:

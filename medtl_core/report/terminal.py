@@ -72,7 +72,14 @@ def summary_table(summary: Summary) -> "Table":
     taken = (f"{name} took {method.taken}" for name, method in summary.methods.items() if method.taken)
     sites = ", ".join(f"{site} {figure.figure}" for site, figure in summary.methods[summary.focus].sites.items())
     each = f"{summary.focus} by site: {sites}" if sites else ""
-    lines = (f"{counts}{failures}", each, f"ranges: {summary.interval_words}", *taken, summary.contamination)
+    lines = (
+        f"{counts}{failures}",
+        _beside(summary),
+        each,
+        f"ranges: {summary.interval_words}",
+        *taken,
+        summary.contamination,
+    )
     caption = "\n".join(filter(None, lines))
     shown = _FOLLOWED if summary.main == "concordance" else _SHOWN
     wide = {heading: _FIGURE for heading, interval in shown.values() if interval}
@@ -81,6 +88,16 @@ def summary_table(summary: Summary) -> "Table":
     rows = [[name, *_figures(method, summary.main, shown)] for name, method in summary.methods.items()]
     options = {"caption": caption, "caption_justify": "left", "collapse_padding": True}
     return terminal_table({"\nmethod": WORD, **wide, **numbers}, rows, bold=summary.focus, **options)
+
+
+def _beside(summary: Summary) -> str:
+    """What the figure over all cases hides: the mean of hospitals, and how many lie below it."""
+    method = summary.methods[summary.focus]
+    mean, below = method.mean_of_hospitals, len(method.below)
+    if mean.mean is None:
+        return ""
+    words = f"{summary.focus}, mean of hospitals: {mean.figure} ({mean.spread})"
+    return f"{words}, below the interval at {below} of {len(method.hospitals)}" if below else words
 
 
 def shown_table(table: PageTable) -> "Table":
