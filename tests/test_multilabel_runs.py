@@ -66,7 +66,7 @@ def run(out: Path, nodes: list[Any] | None = None, **values: Any) -> dict[str, A
     return result
 
 
-@pytest.mark.parametrize("test", ["server", "sites"])
+@pytest.mark.parametrize("test", ["server", pytest.param("sites", marks=pytest.mark.slow)])
 def test_every_finding_has_a_row_in_result_terminal_and_page(tmp_path: Path, test: str) -> None:
     result = run(tmp_path / "out", **{"data-path": str(write_cases(tmp_path / "data")), "test": test})
     assert result["failures"] == []
