@@ -1,0 +1,96 @@
+"""What a head says of one case."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from medtl_core.errors import ConfigError, did_you_mean
+from medtl_core.evaluation.calibration import softmax
+from medtl_core.values import ABSENT, Array
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Probabilities of a case, or why there are none.
+
+    Attributes:
+        name: of the case: its file as given, or the row of its table.
+        probabilities: of every class that the federation has seen; empty where the case cannot be answered.
+        fault: why it cannot be; "" = it is.
+        doubt: why the likeliest class should not be taken as the answer; "" = it may.
+    """
+
+    name: str
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    fault: str = ""
+    doubt: str = ""
+
+    @property
+    def likeliest(self) -> str:
+        """The class of the largest probability; "" = none, or the answer is in doubt."""
+        if self.doubt or not self.probabilities:
+            return ""
+        return max(self.probabilities, key=lambda name: self.probabilities[name])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the answer as it is written as JSON."""
+        return {
+            "case": self.name,
+            "answer": self.likeliest or None,
+            "probabilities": dict(self.probabilities),
+            "doubt": self.doubt or None,
+            "fault": self.fault or None,
+        }
+
+
+def log_prevalence(prevalence: Mapping[str, float], classes: Sequence[str]) -> Array:
+    """Returns the log share of each class [C] where a head is used, less that of equally common classes.
+
+    A head's answer takes all classes as equally common. Bayes' rule turns it into that of a place where they are not
+    (Saerens et al., Neural Computation 2002, eq. 2.4). Without a prevalence nothing is changed.
+
+    Raises:
+        ConfigError: a class is unknown or left out, or the shares are not positive or do not sum to 1.
+
+    Example:
+        >>> log_prevalence({"ill": 0.5, "well": 0.5}, ("ill", "well")).tolist()
+        [0.0, 0.0]
+    """
+    if not prevalence:
+        return np.zeros(len(classes))
+    for name in prevalence:
+        if name not in classes:
+            raise ConfigError(
+                f"prevalence names {name!r}, which is no class of the head; {did_you_mean(name, classes)}"
+            )
+    left = [name for name in classes if name not in prevalence]
+    if left:
+        raise ConfigError(f"prevalence leaves out {left[0]!r}; name a share of every class")
+    shares = np.asarray([prevalence[name] for name in classes], np.float64)
+    if not (np.isfinite(shares).all() and (shares > 0).all() and abs(shares.sum() - 1) < 1e-3):
+        raise ConfigError("prevalence must be positive shares that sum to 1")
+    return np.asarray(np.log(shares * len(classes)))
+
+
+def answers_of(names: Sequence[str], logits: Array, classes: Sequence[str], least: float) -> list[Answer]:
+    """Returns the answers of cases from their logits [n, C]; a class that no hospital has shown is not named.
+
+    Args:
+        names: of the cases, n.
+        logits: with the prevalence in.
+        classes: C names.
+        least: probability below which the likeliest class is in doubt.
+    """
+    seen = np.flatnonzero((logits > ABSENT / 2).any(axis=0))
+    told = [classes[column] for column in seen.tolist()]
+    rows = softmax(logits[:, seen]) if len(logits) else np.zeros((0, len(told)))
+    return [
+        Answer(
+            name,
+            dict(zip(told, map(float, row), strict=True)),
+            doubt=f"its likeliest class has a probability below {least:g}" if row.max() < least else "",
+        )
+        for name, row in zip(names, rows, strict=True)
+    ]
