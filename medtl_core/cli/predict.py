@@ -11,10 +11,13 @@ from medtl_core.cli import console
 from medtl_core.cli.plan import cores
 from medtl_core.errors import ConfigError, RunError, did_you_mean
 from medtl_core.predict.answer import Answer
+from medtl_core.predict.attribution import save_picture
 from medtl_core.predict.output import FORMS, NOTICE, Heading
 from medtl_core.predict.predictor import Predictor, load
 
 _EQUAL = "All classes are taken as equally common; say how common they are where you work with --prevalence."
+#: Files that are named of those that were left.
+_SHOWN = 3
 
 
 def read_prevalence(words: Sequence[str]) -> dict[str, float]:
@@ -46,6 +49,29 @@ def heading_of(predictor: Predictor, prevalence: dict[str, float]) -> Heading:
     return Heading(predictor.classes, predictor.version, f"Prevalence as given: {told}." if told else _EQUAL)
 
 
+def drawn(answers: Iterator[Answer], predictor: Predictor, folder: Path) -> Iterator[Answer]:
+    """Passes answers on, and writes into a new folder what speaks for each one's likeliest class, as pictures.
+
+    Raises:
+        ConfigError: the head is not affine on pooled maps.
+    """
+    explain, number = predictor.attributor().explain, 0
+    folder.mkdir(parents=True)
+    for answer in answers:
+        if answer.probabilities and Path(answer.name).exists():
+            likeliest = max(answer.probabilities, key=lambda name: answer.probabilities[name])
+            for one in explain(answer.name, likeliest):
+                number += 1
+                save_picture(one.shown(), folder / f"{number:05d} {Path(answer.name).stem}.png")
+        yield answer
+
+
+def _tell_left(left: Sequence[str]) -> None:
+    if left:
+        more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+        console.say(console.console_of(stderr=True), f"left as no case: {', '.join(left[:_SHOWN])}{more}")
+
+
 def _counted(answers: Iterator[Answer], faults: list[str]) -> Iterator[Answer]:
     for answer in answers:
         if answer.fault:
@@ -64,6 +90,9 @@ def predict(
         list[str] | None, typer.Option(metavar="CLASS=SHARE,...", help="How common each class is there.")
     ] = None,
     least: Annotated[float, typer.Option(help="Answer nothing where the likeliest class is less probable.")] = 0.0,
+    maps: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="New folder of pictures that show where each answer comes from.")
+    ] = None,
     weights: Annotated[str, typer.Option(metavar="PATH", help="File or folder with the backbone's weights.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -73,15 +102,15 @@ def predict(
     """
     if form not in FORMS:
         raise ConfigError(f"--format {form!r} is unknown; {did_you_mean(form, FORMS)}")
-    if out is not None and out.exists():
-        raise RunError(f"{out} exists already; choose another name with --out")
+    for option, place in (("out", out), ("maps", maps)):
+        if place is not None and place.exists():
+            raise RunError(f"{place} exists already; choose another name with --{option}")
     shares, predictor = read_prevalence(prevalence or ()), load(head, weights=weights, device=device)
-    left = predictor.cases(inputs).left
-    if left:
-        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-        console.say(console.console_of(stderr=True), f"left as no case: {', '.join(left[:3])}{more}")
+    _tell_left(predictor.cases(inputs).left)
     faults: list[str] = []
     answers = predictor.answers(inputs, prevalence=shares, least=least, workers=cores())
+    if maps is not None:
+        answers = drawn(answers, predictor, maps)
     lines = FORMS[form](_counted(answers, faults), heading_of(predictor, shares))
     if out is None:
         for line in lines:

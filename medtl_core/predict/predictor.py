@@ -18,10 +18,11 @@ from medtl_core.federation.model import Classifier
 from medtl_core.federation.registry import unpack
 from medtl_core.federation.saved import is_model, load_head, load_packed
 from medtl_core.predict.answer import Answer, answers_of, log_prevalence
+from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import NewCases, image_cases, phantom_cases, table_cases
 from medtl_core.runtime import one_thread
 from medtl_core.store import file_of, read_json, stem_of
-from medtl_core.values import Array
+from medtl_core.values import Array, Head
 
 #: NewCases whose features are made together.
 _TOGETHER = 256
@@ -88,6 +89,19 @@ class Predictor:
         if not 0 <= least <= 1:
             raise ConfigError(f"the least probability must be from 0 to 1, not {least:g}")
         return chain.from_iterable(self._answered(cases, shift, least, workers) for cases in self._cases(list(inputs)))
+
+    def attributor(self) -> Attributor:
+        """Returns what shows where in a picture an answer comes from.
+
+        Raises:
+            ConfigError: the head is not affine on pooled maps of images.
+        """
+        if not isinstance(self.classifier, Head) or self.columns:
+            raise ConfigError(
+                f"maps are made of affine heads on images; this is a model of kind {self.classifier.kind}"
+            )
+        spec = feature_spec(self.settings, self.views, self.columns)
+        return Attributor(self.classifier, spec, self.settings)
 
     def cases(self, inputs: Sequence[Path | str]) -> NewCases:
         """Returns the cases that inputs name; see `answers`."""
