@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from medtl_core.federation.hospitals import ArraySpec, Request, Value
 from medtl_core.federation.model import Classifier, Model
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
+from medtl_core.predict.conformal import Conformal
 from medtl_core.rng import stream
 from medtl_core.values import Head, Scores, Update
 
@@ -69,12 +71,19 @@ def _on_cases(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
         outcome, kind = replace(outcome, facts={**outcome.facts, **facts}), "ensemble"
     elif "" in heads:
         scores, kind = heads[""], "federated"
+        outcome = _promising(outcome, Conformal.of_scores(scores))
     else:
         return _mean_of_hospitals(outcome, heads)
     rng = stream(study.settings.seed, "bootstrap")
     names = INTERVALS if scores.time is None else FOLLOWED
     intervals = bootstrap(scores, names, resamples=study.settings.bootstrap, rng=rng)
     return Verdict(kind, replace(judge(scores), intervals=intervals), outcome)
+
+
+def _promising(outcome: Outcome, conformal: Conformal) -> Outcome:
+    """The same with floors for sets of classes among the facts of its head."""
+    head: Any = outcome.heads[""]
+    return replace(outcome, heads={"": replace(head, facts={**head.facts, "conformal": conformal.as_facts()})})
 
 
 def _scores(classifiers: Mapping[str, Classifier], cases: TestSet) -> dict[str, Scores]:
@@ -123,6 +132,9 @@ def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], t
         judged.append(_asked(study, replace(outcome.personal, phase=phase))[0])
     judgements = [judge_sites(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
     several = len(judgements) > 1  # one head a hospital: only the average hospital is told
+    if judged and not several and "" in outcome.heads:
+        positive = np.sum([sums.arrays["positive"] for sums in judged[0].values()], axis=0)
+        outcome = _promising(outcome, Conformal.of_sums(positive))
     judgement = Judgement(_mean([each.figures for each in judgements])) if several else judgements[0]
     kind = "local" if several or outcome.own_sums else "personal" if outcome.personal else "federated"
     return Verdict(kind, judgement, replace(outcome, bill={**outcome.bill, **bill}))

@@ -46,7 +46,20 @@ def read_prevalence(words: Sequence[str]) -> dict[str, float]:
 def heading_of(predictor: Predictor, prevalence: dict[str, float]) -> Heading:
     """Returns what stands above a predictor's answers."""
     told = ", ".join(f"{name} {share:g}" for name, share in prevalence.items())
-    return Heading(predictor.classes, predictor.version, f"Prevalence as given: {told}." if told else _EQUAL)
+    basis = f"Prevalence as given: {told}." if told else _EQUAL
+    return Heading(predictor.classes, predictor.version, basis, _promise(predictor))
+
+
+def _promise(predictor: Predictor) -> str:
+    """What the sets of likely classes promise, and of which classes they cannot."""
+    conformal = predictor.conformal
+    if conformal is None:
+        return ""
+    text = (
+        f"The right class is among the likely ones in {conformal.level:.0%} of cases like those the head was judged on."
+    )
+    few = conformal.unpromised(predictor.classes)
+    return f"{text} Too few cases to promise that of {', '.join(few)}, always named." if few else text
 
 
 def drawn(answers: Iterator[Answer], predictor: Predictor, folder: Path) -> Iterator[Answer]:

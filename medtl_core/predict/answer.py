@@ -18,12 +18,15 @@ class Answer:
     Attributes:
         name: of the case: its file as given, or the row of its table.
         probabilities: of every class that the federation has seen; empty where the case cannot be answered.
+        likely: the classes that hold the right one as often as the head promises; see `conformal`. Empty where the case
+            is like none of them, or the head promises nothing.
         fault: why it cannot be; "" = it is.
         doubt: why the likeliest class should not be taken as the answer; "" = it may.
     """
 
     name: str
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    likely: tuple[str, ...] = ()
     fault: str = ""
     doubt: str = ""
 
@@ -40,6 +43,7 @@ class Answer:
             "case": self.name,
             "answer": self.likeliest or None,
             "probabilities": dict(self.probabilities),
+            "likely": list(self.likely),
             "doubt": self.doubt or None,
             "fault": self.fault or None,
         }
@@ -74,7 +78,9 @@ def log_prevalence(prevalence: Mapping[str, float], classes: Sequence[str]) -> A
     return np.asarray(np.log(shares * len(classes)))
 
 
-def answers_of(names: Sequence[str], logits: Array, classes: Sequence[str], least: float) -> list[Answer]:
+def answers_of(
+    names: Sequence[str], logits: Array, classes: Sequence[str], least: float, inside: Array | None = None
+) -> list[Answer]:
     """Returns the answers of cases from their logits [n, C]; a class that no hospital has shown is not named.
 
     Args:
@@ -82,15 +88,17 @@ def answers_of(names: Sequence[str], logits: Array, classes: Sequence[str], leas
         logits: with the prevalence in.
         classes: C names.
         least: probability below which the likeliest class is in doubt.
+        inside: bool [n, C], the classes in each case's set; None = nothing is promised.
     """
     seen = np.flatnonzero((logits > ABSENT / 2).any(axis=0))
     told = [classes[column] for column in seen.tolist()]
-    rows = softmax(logits[:, seen]) if len(logits) else np.zeros((0, len(told)))
-    return [
-        Answer(
-            name,
-            dict(zip(told, map(float, row), strict=True)),
-            doubt=f"its likeliest class has a probability below {least:g}" if row.max() < least else "",
-        )
-        for name, row in zip(names, rows, strict=True)
-    ]
+    shares = softmax(logits[:, seen]) if len(logits) else np.zeros((0, len(told)))
+    sets = np.zeros(shares.shape, bool) if inside is None else inside[:, seen]
+    answers = []
+    for name, row, members in zip(names, shares, sets, strict=True):
+        likely = tuple(told[column] for column in np.flatnonzero(members).tolist())
+        doubt = f"its likeliest class has a probability below {least:g}" if row.max() < least else ""
+        if inside is not None and not likely:
+            doubt = "it is like none of the classes: each one's cases have higher log-odds"
+        answers.append(Answer(name, dict(zip(told, map(float, row), strict=True)), likely, doubt=doubt))
+    return answers

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from medtl_core.predict.answer import Answer
 
@@ -31,11 +32,13 @@ class Heading:
         classes: in the head's order.
         version: of the head; see `Predictor.version`.
         basis: what the probabilities take for granted, in a sentence.
+        promise: what the sets of likely classes promise, in a sentence; "" = there are none.
     """
 
     classes: tuple[str, ...]
     version: str
     basis: str
+    promise: str = ""
 
 
 def json_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
@@ -46,7 +49,8 @@ def json_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
 
 def json_text(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
     """Yields one JSON document in lines: the head, what the probabilities take for granted, and the answers."""
-    about = {"head": heading.version, "classes": heading.classes, "basis": heading.basis, "notice": NOTICE}
+    about: dict[str, Any] = {"head": heading.version, "classes": heading.classes, "basis": heading.basis}
+    about |= {"promise": heading.promise or None, "notice": NOTICE}
     yield json.dumps(about, ensure_ascii=False, indent=1)[:-2] + ',\n "answers": ['
     last = ""
     for answer in answers:
@@ -63,25 +67,38 @@ def csv_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
 
     A cell that a spreadsheet would take for a formula has an apostrophe before it.
     """
-    yield _csv(["case", "answer", *heading.classes, "doubt", "fault", "head"])
+    yield _csv(["case", "answer", *heading.classes, "likely", "doubt", "fault", "head"])
     for answer in answers:
         shares = [
             f"{answer.probabilities[name]:.6g}" if name in answer.probabilities else "" for name in heading.classes
         ]
-        yield _csv([answer.name, answer.likeliest, *shares, answer.doubt, answer.fault, heading.version])
+        yield _csv(
+            [
+                answer.name,
+                answer.likeliest,
+                *shares,
+                " | ".join(answer.likely),
+                answer.doubt,
+                answer.fault,
+                heading.version,
+            ]
+        )
 
 
 def text_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
     """Yields a line a case: its answer, then every class with its probability, the likeliest first."""
     yield f"head     {heading.version}"
     yield f"basis    {heading.basis}"
+    if heading.promise:
+        yield f"likely   {heading.promise}"
     for answer in answers:
         if answer.fault:
             yield f"{answer.name}  no answer: {answer.fault}"
             continue
         ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
         shares = ", ".join(f"{name} {share:.3f}" for name, share in ranked)
-        yield f"{answer.name}  {f'no answer: {answer.doubt}' if answer.doubt else answer.likeliest}  ({shares})"
+        likely = f"; likely: {', '.join(answer.likely)}" if answer.likely else ""
+        yield f"{answer.name}  {f'no answer: {answer.doubt}' if answer.doubt else answer.likeliest}  ({shares}){likely}"
 
 
 def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
@@ -93,14 +110,16 @@ def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Answers of a head</title><style>{_STYLE}</style></head>\n<body><main><h1>Answers</h1>"
     )
-    yield f"<p><strong>{NOTICE}</strong></p><p>Head: {escape(heading.version)}. {escape(heading.basis)}</p>"
+    about = f"Head: {heading.version}. {heading.basis} {heading.promise}"
+    yield f"<p><strong>{NOTICE}</strong></p><p>{escape(about)}</p>"
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in heading.classes)
     yield '<div class="wide"><table><caption>Probability of each class</caption><thead><tr>'
-    yield f'<th scope="col">case</th><th scope="col">answer</th>{names}</tr></thead><tbody>'
+    yield f'<th scope="col">case</th><th scope="col">answer</th><th scope="col">likely</th>{names}</tr></thead><tbody>'
     for answer in answers:
         said = escape(answer.likeliest or f"no answer: {answer.fault or answer.doubt}")
+        likely = escape(", ".join(answer.likely))
         cells = [f'<td class="number">{_share(answer, name)}</td>' for name in heading.classes]
-        yield f'<tr><th scope="row">{escape(answer.name)}</th><td>{said}</td>{"".join(cells)}</tr>'
+        yield f'<tr><th scope="row">{escape(answer.name)}</th><td>{said}</td><td>{likely}</td>{"".join(cells)}</tr>'
     yield "</tbody></table></div></main></body>\n</html>"
 
 

@@ -20,6 +20,7 @@ from medtl_core.federation.saved import is_model, load_head, load_packed
 from medtl_core.predict.answer import Answer, answers_of, log_prevalence
 from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import NewCases, image_cases, phantom_cases, table_cases
+from medtl_core.predict.conformal import Conformal
 from medtl_core.runtime import one_thread
 from medtl_core.store import file_of, read_json, stem_of
 from medtl_core.values import Array, Head
@@ -45,6 +46,7 @@ class Predictor:
         columns: names of the table's columns, in order; none for images.
         modality: what the federation's images show.
         sha256: of the head's arrays, which names this very head.
+        conformal: what the sets of likely classes promise; None = nothing.
     """
 
     classifier: Classifier
@@ -53,6 +55,7 @@ class Predictor:
     columns: tuple[str, ...] = ()
     modality: str = "not stated"
     sha256: str = ""
+    conformal: Conformal | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -131,8 +134,9 @@ class Predictor:
         for fault in faults.causes:  # a row of a table is at fault for what its image is
             wrong |= {name: fault.cause for name, path in zip(cases.names, paths, strict=True) if path in fault.places}
         told = [name for name in cases.names if name not in wrong]
-        logits = self.classifier.logits(features.values, material) + shift if told else np.zeros((0, len(shift)))
-        answered = iter(answers_of(told, logits, self.classes, least))
+        logits = self.classifier.logits(features.values, material) if told else np.zeros((0, len(shift)))
+        inside = self.conformal.inside(logits) if self.conformal and told else None
+        answered = iter(answers_of(told, logits + shift, self.classes, least, inside))
         for name, path in zip(cases.names, paths, strict=True):
             answer = Answer(name, fault=wrong[name]) if name in wrong else next(answered)
             strange = not answer.fault and self._is_grey and has_colour(Path(path))
@@ -173,7 +177,8 @@ def load(path: Path | str, *, weights: str = "", device: str = "auto", cache: st
             "backbone weights, another network or another version; give the federation's weights, or train anew"
         )
     sha256 = str(read_json(file_of(stem_of(Path(path)), "json"))["sha256"])
-    return Predictor(classifier, chosen, views, columns, str(facts.get("modality", "not stated")), sha256)
+    conformal = Conformal.of_facts(classifier.facts.get("conformal", {}), len(classifier.classes))
+    return Predictor(classifier, chosen, views, columns, str(facts.get("modality", "not stated")), sha256, conformal)
 
 
 def has_colour(path: Path) -> bool:
