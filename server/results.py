@@ -26,7 +26,11 @@ def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: R
     Raises:
         RunError: some heads could not be saved; everything else was.
     """
-    features = feature_facts(study.settings, study.problem.views)
+    features = {
+        **feature_facts(study.settings, study.problem.views),
+        "columns": list(reference.columns),
+        "modality": study.problem.modality,
+    }
     heads = {
         f"{name}@{site}" if site else name: head
         for name, verdict in verdicts.items()
@@ -44,7 +48,7 @@ def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: R
 
 
 def _save(classifier: Classifier, folder: Path, name: str, features: Mapping[str, Any]) -> None:
-    """Saves a classifier with what another machine needs to make its features, for `medtl adapt`."""
+    """Saves a classifier with what another machine needs to make its features, to adapt it or to use it."""
     facts = {**classifier.facts, "features": features}
     if isinstance(classifier, Head):
         save_head(replace(classifier, facts=facts), folder, name)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from medtl_core.federation.hospitals import ArraySpec, Request, Value
 from medtl_core.federation.model import Classifier, Model
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
+from medtl_core.predict.conformal import Conformal
 from medtl_core.rng import stream
 from medtl_core.values import Head, Scores, Update
 
@@ -68,6 +70,7 @@ def _on_cases(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
         outcome, kind = replace(outcome, facts={**outcome.facts, **facts}), "ensemble"
     elif "" in heads:
         scores, kind = heads[""], "federated"
+        outcome = outcome if study.problem.multi_label else _promising(outcome, Conformal.of_scores(scores))
     else:
         return _mean_of_hospitals(outcome, heads, study.problem.classes)
     return Verdict(kind, _judged(scores, study), outcome)
@@ -87,6 +90,12 @@ def _judged(scores: Scores, study: Study) -> Judgement:
         name: replace(label, intervals=bootstrap(part, names, resamples, rng=rng)) for (name, label), (_, part) in parts
     }
     return replace(whole, intervals=told, by_label=labels)
+
+
+def _promising(outcome: Outcome, conformal: Conformal) -> Outcome:
+    """The same with floors for sets of classes among the facts of its head."""
+    head: Any = outcome.heads[""]
+    return replace(outcome, heads={"": replace(head, facts={**head.facts, "conformal": conformal.as_facts()})})
 
 
 def _scores(classifiers: Mapping[str, Classifier], cases: TestSet) -> dict[str, Scores]:
@@ -137,6 +146,9 @@ def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], t
     judges = judge_finding_sums if study.problem.multi_label else judge_sites
     judgements = [judges(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
     several = len(judgements) > 1  # one head a hospital: only the average hospital is told
+    if judged and not several and "" in outcome.heads and not study.problem.multi_label:
+        positive = np.sum([sums.arrays["positive"] for sums in judged[0].values()], axis=0)
+        outcome = _promising(outcome, Conformal.of_sums(positive))
     judgement = average(judgements) if several else judgements[0]
     kind = "local" if several or outcome.own_sums else "personal" if outcome.personal else "federated"
     return Verdict(kind, judgement, replace(outcome, bill={**outcome.bill, **bill}))

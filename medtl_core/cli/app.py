@@ -25,6 +25,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "adapt",
         "Give a new hospital its own head in seconds, on its own machine, even with classes nobody has seen.",
     ),
+    "predict": (
+        "predict",
+        "Let a saved head answer new cases, on this machine; a case that cannot be read costs that case only.",
+    ),
     "audit": (
         "audit",
         "Attack what one hospital would send, with and without privacy; a false claim gives exit code 1.",

@@ -137,6 +137,11 @@ def log_odds(logits: Float) -> Float:
     return np.asarray(odds)
 
 
+def lower_edges() -> Float:
+    """Returns the least log-odds of each bin of `summarise`; of the first one -inf."""
+    return np.asarray([-np.inf, *_edges()])
+
+
 @cache
 def _edges() -> Float:
     """Inner edges of the bins on the log-odds."""
