@@ -42,9 +42,9 @@ def over_labels(labels: Mapping[str, Judgement]) -> Judgement:
     sites = {}
     for name in dict.fromkeys(name for label in labels.values() for name in label.by_site):
         rows = [label.by_site[name] for label in labels.values() if name in label.by_site]
-        told = [row for row in rows if row.auroc is not None]
+        defined = [row for row in rows if row.auroc is not None]
         names = ("balanced_accuracy", "auroc")
-        mean = mean_figures([{name: getattr(row, name) for name in names} for row in told] or [dict.fromkeys(names)])
+        mean = mean_figures([{name: getattr(row, name) for name in names} for row in defined] or [dict.fromkeys(names)])
         sites[name] = SiteJudgement(mean["balanced_accuracy"], mean["auroc"], max(row.n for row in rows))
     known = [row.balanced_accuracy for row in sites.values() if row.balanced_accuracy is not None]
     drawn = {name: label.curves.roc.get(ALL_SITES) for name, label in labels.items() if label.curves}
