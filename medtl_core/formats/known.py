@@ -1,15 +1,24 @@
 """The known sets: files in the layout that the catalog states."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medtl_core.data.catalog import Entry, recognise
+import numpy as np
+
+from medtl_core.data.catalog import Entry, Layout
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import hospital_names
 from medtl_core.data.readers import Facts, Reader
 from medtl_core.errors import DataError
 from medtl_core.formats.arrays import MedMnist, read_arrays
+from medtl_core.formats.findings import finding_matrix, one_label
+from medtl_core.formats.joined import LEFT_OUT, kept, left_out, places
+from medtl_core.formats.layouts import recognise
+from medtl_core.formats.lesions import ham10000, isic2019
 from medtl_core.formats.manifest import image_files
+from medtl_core.formats.numbered import numbered
+from medtl_core.formats.radiographs import chest_xray14, chexpert, covid_cxr, mimic_cxr
 from medtl_core.formats.records import read_records
 from medtl_core.formats.schema_file import shipped
 from medtl_core.formats.table import CsvTable, encode, read_csv, require, splits
@@ -47,23 +56,88 @@ class KnownSet(Reader):
         if layout.kind == "records":
             examples, facts = read_records(shipped(entry.name), folder / entry.files[0], entry.task, faults)
             return examples, replace(facts, entry=entry, notes=(*notes, *facts.notes))
-        examples = _listed(entry, folder, read_csv(folder / entry.files[0], faults))
-        return examples, Facts(entry, notes, bool(layout.patient))
+        table = _TABLES[layout.kind](entry, folder)
+        examples, left = _listed(entry, folder, table, faults)
+        return examples, Facts(entry, (*notes, *left), has_patients=bool(layout.patient) or layout.kind in _TABLES)
 
 
-def _listed(entry: Entry, folder: Path, table: CsvTable) -> Examples:
-    """The cases of a CSV that names image files."""
+def _plain(entry: Entry, folder: Path) -> CsvTable:
+    """The one table of a set that has no more."""
+    table = read_csv(folder / entry.files[0], Faults())
+    require(table, entry.layout.columns)
+    return table
+
+
+#: Kind of a layout -> what makes one table of it, a row an image, with the columns of the layout; those it does not
+#: name stand under label, patient, site, split and image.
+_TABLES: Mapping[str, Callable[[Entry, Path], CsvTable]] = {
+    "images": _plain,
+    "volumes": _plain,
+    "mimic-cxr": mimic_cxr,
+    "chest-xray14": chest_xray14,
+    "chexpert": chexpert,
+    "covid-cxr": covid_cxr,
+    "isic2019": isic2019,
+    "ham10000": ham10000,
+    "numbered": numbered,
+}
+
+
+def _listed(entry: Entry, folder: Path, whole: CsvTable, faults: Faults) -> tuple[Examples, list[str]]:
+    """The cases of a table that names image files, and in sentences which images are left out.
+
+    Guarantee:
+        Unit: patient. Whether an image is left out follows from its patient's own rows and files.
+    """
     layout = entry.layout
-    require(table, layout.columns)
-    label, task = encode(table, layout.label, entry.task, layout.labels)
+    name = {what: getattr(layout, what) or what for what in ("label", "patient", "site", "split", "image")}
+    images = places(whole, name["image"], folder, layout.pattern)
+    whole = replace(whole, columns={**whole.columns, name["image"]: images})
+    reasons = left_out(whole, name, folder, layout)
+    matrix = finding_matrix(whole, layout) if layout.findings else None
+    if matrix:
+        made, unclear, why = one_label(matrix.values, layout)
+        reasons.append((unclear, why))
+    rows, left = _told(reasons, whole.whole)
+    table = kept(whole, rows, faults)
+    if matrix:
+        matrix.fault(table, rows)
+        label, task = made[rows], entry.task
+    else:
+        label, task = encode(table, name["label"], entry.task, layout.labels)
+    table = _with_split(table, name, layout)
     columns: dict[str, Array] = {
         "label": label,
-        "patient": table.names(layout.patient, [f"row-{number + 1}" for number in range(len(table))]),
-        "site": hospital_names(table.names(layout.site, entry.name)),
-        "split": splits(table, layout.split),
-        "path": image_files(table, layout.image, folder, layout.pattern),
+        "patient": table.names(name["patient"], [f"row-{number + 1}" for number in range(len(table))]),
+        "site": hospital_names(table.names(name["site"], entry.name.partition(":")[0])),
+        "split": splits(table, name["split"]),
+        "path": image_files(table, name["image"], folder),
     }
-    return Examples({**columns, **table.others({*layout.columns, *columns})}, task)
+    if matrix:
+        columns["findings"] = matrix.values[rows]
+    read = {*layout.columns, *layout.findings, *name.values(), *columns, LEFT_OUT}
+    return Examples({**columns, **table.others(read)}, task), left
+
+
+def _told(reasons: Sequence[tuple[Array, str]], whole: Array) -> tuple[Array, list[str]]:
+    """Which rows are read (bool [n]), and a sentence for every reason that leaves out some; broken rows are faults."""
+    rows, left = np.ones(len(whole), dtype=bool), []
+    for those, why in reasons:
+        count = int((those & rows & whole).sum())
+        rows &= ~those | ~whole
+        left += [f"{count} image(s) {why} are left out."] if count else []
+    return rows, left
+
+
+def _with_split(table: CsvTable, name: Mapping[str, str], layout: Layout) -> CsvTable:
+    """The table, with a split also where the official lists name none: then that is the fault."""
+    cells = table.columns.get(name["split"], ())
+    if not layout.beside or not cells:
+        return table
+    lacks = np.asarray([not cell for cell in cells], dtype=bool)
+    what = f"names an image that has no split in {' and '.join(layout.beside)}"
+    table.fault(name["image"], lacks, what, "fetch these files again")
+    return replace(table, columns={**table.columns, name["split"]: [cell or "train" for cell in cells]})
 
 
 def _largest(entry: Entry, path: Path) -> Path:

@@ -1,0 +1,116 @@
+"""Tables joined and cut before their cases are read: a public set says in several files what a case is.
+
+Rows keep their places in their own file, by which a fault is named.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.data.catalog import Layout
+from medtl_core.data.faults import Faults
+from medtl_core.data.images import is_there
+from medtl_core.errors import DataError
+from medtl_core.formats.dialect import Dialect
+from medtl_core.formats.table import CsvTable
+from medtl_core.values import Array
+
+#: Column in which a set says, in words, why it leaves a row out.
+LEFT_OUT = "left out"
+
+
+def kept(table: CsvTable, rows: NDArray[np.bool_], faults: Faults) -> CsvTable:
+    """Returns the rows (bool [n]) of a table, whose faults then go to `faults`; they are still named by their file."""
+    left, place = np.flatnonzero(rows), table.faults.place
+    faults.place = lambda row: place(int(left[row]))
+    columns = {name: [cells[row] for row in left.tolist()] for name, cells in table.columns.items()}
+    whole = table.whole[left]
+    faults.case(np.flatnonzero(~whole), f"{table.name}: the row is longer or shorter than the header", "mend its cells")
+    return replace(table, columns=columns, whole=whole, faults=faults)
+
+
+def stacked(tables: Sequence[CsvTable]) -> CsvTable:
+    """Returns the rows of all tables below each other, with the columns of the first."""
+    ends = list(accumulate(len(table) for table in tables))
+
+    def place(row: int) -> str:
+        number = next(number for number, end in enumerate(ends) if row < end)
+        start = ends[number] - len(tables[number])
+        return f"{tables[number].name} {tables[number].faults.place(row - start)}"
+
+    faults = Faults()
+    faults.place = place
+    columns = {name: [cell for table in tables for cell in table.columns[name]] for name in tables[0].columns}
+    name, whole = " and ".join(table.name for table in tables), np.concatenate([table.whole for table in tables])
+    return replace(tables[0], name=name, columns=columns, whole=whole, faults=faults)
+
+
+def listing(name: str, columns: dict[str, list[str]]) -> CsvTable:
+    """Returns a table of what no file lists, such as a folder's files; each is named by the first column."""
+    faults, first = Faults(), next(iter(columns.values()))
+    faults.place = lambda row: first[row]
+    return CsvTable(name, columns, np.ones(len(first), dtype=bool), faults, Dialect("utf-8", ","))
+
+
+def looked_up(cells: Sequence[str], table: CsvTable, key: str, column: str) -> list[str]:
+    """Returns what another table says of every cell, "" where it says nothing.
+
+    Raises:
+        DataError: the other table names something twice, or a row of it is longer or shorter than its header.
+    """
+    ragged = np.flatnonzero(~table.whole)
+    if len(ragged):
+        place = table.faults.place(int(ragged[0]))
+        raise DataError(f"{table.name}: {place} is longer or shorter than the header; fetch the file again")
+    known = dict(zip(table.columns[key], table.columns[column], strict=True))
+    if len(known) < len(table):
+        twice = len(table) - len(known)
+        raise DataError(f"{table.name}: {twice} row(s) repeat what column {key!r} names already; keep one of each")
+    return [known.get(cell, "") for cell in cells]
+
+
+def places(table: CsvTable, column: str, folder: Path, pattern: str) -> list[str]:
+    """Returns the file of every image below a folder, by a pattern as in `Layout`; what is not there is not looked for.
+
+    Args:
+        table: of the images.
+        column: names an image in each row.
+        folder: of the set.
+        pattern: * stands for any folder, and | separates places.
+    """
+    first, *more = pattern.split("|")
+    if not more and "*" not in first:
+        return [cell and first.format(cell) for cell in table.columns[column]]
+    files = [file for each in (first, *more) for file in sorted(folder.glob(each.format("*")))]
+    known = {file.name: str(file.relative_to(folder)) for file in reversed(files)}
+    last = PurePosixPath(first).name
+    return [cell and known.get(last.format(cell), first.format(cell)) for cell in table.columns[column]]
+
+
+def left_out(table: CsvTable, name: Mapping[str, str], folder: Path, layout: Layout) -> list[tuple[Array, str]]:
+    """Returns which rows (bool [n]) a public set's layout leaves out, and in words why.
+
+    Args:
+        table: whose images are named by their files.
+        name: what each of patient, split and image is called there.
+        folder: of the set.
+        layout: of the set.
+    """
+    reasons: list[tuple[Array, str]] = []
+    if layout.view:
+        shown = np.isin(np.asarray(table.columns[layout.view], np.str_), layout.shown)
+        reasons.append((~shown, f"that do not show {' or '.join(layout.shown)}"))
+    said = np.asarray(table.columns.get(LEFT_OUT, [""] * len(table)), np.str_)
+    reasons += [(said == why, why) for why in np.unique(said).tolist() if why]
+    patient, split = (np.asarray(table.columns.get(name[what], [""] * len(table))) for what in ("patient", "split"))
+    if layout.partial:
+        there = np.asarray([is_there(folder / file) for file in table.columns[name["image"]]], dtype=bool)
+        reasons.append((there.any() & ~np.isin(patient, patient[there]), "of patients of whom no image is there"))
+    if layout.apart:
+        test = split == "test"
+        reasons.append((~test & np.isin(patient, patient[test]), "to train on, of somebody in the official test,"))
+    return reasons
