@@ -40,8 +40,8 @@ class TestSet:
 
     def scores(self, logits: NDArray[np.float64]) -> Scores:
         """Returns logits [n, C] with what they are judged against."""
-        times = self.material.examples.columns.get("time") if self.material else None
-        return Scores(logits, self.label, self.site, self.group, times)
+        more = [self.material.examples.columns.get(name) if self.material else None for name in ("time", "labels")]
+        return Scores(logits, self.label, self.site, self.group, *more)
 
 
 @dataclass(frozen=True)

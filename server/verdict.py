@@ -3,16 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 import numpy as np
 
 from medtl_core.errors import ConfigError
 from medtl_core.evaluation.federated import contradiction, expected_shapes, judge_sites
-from medtl_core.evaluation.formulas import Figure
 from medtl_core.evaluation.intervals import bootstrap, over_seeds, within
-from medtl_core.evaluation.judgement import Judgement
-from medtl_core.evaluation.scores import judge
+from medtl_core.evaluation.judgement import Judgement, mean_figures
+from medtl_core.evaluation.scores import each_finding, judge
 from medtl_core.federation.hospitals import ArraySpec, Request, Value
 from medtl_core.federation.model import Classifier, Model
 from medtl_core.federation.outcome import Outcome, Share
@@ -70,27 +68,40 @@ def _on_cases(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
     elif "" in heads:
         scores, kind = heads[""], "federated"
     else:
-        return _mean_of_hospitals(outcome, heads)
-    rng = stream(study.settings.seed, "bootstrap")
+        return _mean_of_hospitals(outcome, heads, study.problem.classes)
+    return Verdict(kind, _judged(scores, study), outcome)
+
+
+def _judged(scores: Scores, study: Study) -> Judgement:
+    """The figures of scored cases with their intervals, those of each finding too."""
+    rng, resamples = stream(study.settings.seed, "bootstrap"), study.settings.bootstrap
     names = INTERVALS if scores.time is None else FOLLOWED
-    intervals = bootstrap(scores, names, resamples=study.settings.bootstrap, rng=rng)
-    return Verdict(kind, replace(judge(scores), intervals=intervals), outcome)
+    whole, told = judge(scores, study.problem.classes), bootstrap(scores, names, resamples, rng=rng)
+    parts = () if scores.labels is None else zip(whole.by_label.items(), each_finding(scores), strict=True)
+    labels = {
+        name: replace(label, intervals=bootstrap(part, names, resamples, rng=rng)) for (name, label), (_, part) in parts
+    }
+    return replace(whole, intervals=told, by_label=labels)
 
 
 def _scores(classifiers: Mapping[str, Classifier], cases: TestSet) -> dict[str, Scores]:
     return {name: cases.scores(head.logits(cases.values, cases.material)) for name, head in classifiers.items()}
 
 
-def _mean_of_hospitals(outcome: Outcome, scores: Mapping[str, Scores]) -> Verdict:
+def _mean_of_hospitals(outcome: Outcome, scores: Mapping[str, Scores], classes: Sequence[str]) -> Verdict:
     """A method without exchange: the average hospital, each judged with the head it has."""
-    hospitals = {name: judge(part).figures for name, part in scores.items()}
-    figures = _mean(list(hospitals.values()))
+    judged = [judge(part, classes) for part in scores.values()]
+    hospitals = dict(zip(scores, (each.figures for each in judged), strict=True))
+    labels = {
+        name: Judgement(mean_figures([each.by_label[name].figures for each in judged])) for name in judged[0].by_label
+    }
+    figures = mean_figures(list(hospitals.values()))
     names = FOLLOWED if FOLLOWED[0] in figures else INTERVALS
     defined = {key: [value for row in hospitals.values() if (value := row[key]) is not None] for key in names}
     figures["worst_site"] = min(defined[names[0]], default=None)
     intervals = {key: within(over_seeds(values)[1:]) for key, values in defined.items() if len(values) > 1}
     facts = {**outcome.facts, "interval": "t-interval over hospitals", "hospitals": hospitals}
-    return Verdict("local", Judgement(figures, intervals=intervals), replace(outcome, facts=facts))
+    return Verdict("local", Judgement(figures, intervals=intervals, by_label=labels), replace(outcome, facts=facts))
 
 
 # ---- on sums from the hospitals -------------------------------------------------------------------------------------
@@ -123,7 +134,7 @@ def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], t
         judged.append(_asked(study, replace(outcome.personal, phase=phase))[0])
     judgements = [judge_sites(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
     several = len(judgements) > 1  # one head a hospital: only the average hospital is told
-    judgement = Judgement(_mean([each.figures for each in judgements])) if several else judgements[0]
+    judgement = Judgement(mean_figures([each.figures for each in judgements])) if several else judgements[0]
     kind = "local" if several or outcome.own_sums else "personal" if outcome.personal else "federated"
     return Verdict(kind, judgement, replace(outcome, bill={**outcome.bill, **bill}))
 
@@ -137,8 +148,14 @@ def _heads_judged(study: Study, heads: list[Head]) -> list[SiteSums]:
 def _evaluation_share(study: Study, heads: int, of: int) -> Share:
     """The share of a method whose heads were judged in one exchange with others."""
     classes = len(study.problem.classes)
-    up = 8 * sum(math.prod(shape) for shape in expected_shapes(classes, study.problem.followed).values())
+    up = 8 * sum(math.prod(shape) for shape in _shapes(study).values())
     return Share.among(heads, of, up=up, down=4 * classes * (study.problem.width + 1))
+
+
+def _shapes(study: Study) -> dict[str, tuple[int, ...]]:
+    """The shapes of the sums that judge a classifier."""
+    problem = study.problem
+    return expected_shapes(len(problem.classes), problem.followed, problem.multi_label)
 
 
 def _model_judged(study: Study, model: Model, phase: str) -> SiteSums:
@@ -151,16 +168,9 @@ def _model_judged(study: Study, model: Model, phase: str) -> SiteSums:
 
 def _asked(study: Study, request: Request, heads: int = 1) -> list[SiteSums]:
     """Every hospital's sums on its own held-out cases, head by head."""
-    shapes = expected_shapes(len(study.problem.classes), study.problem.followed).items()
-    expect = {name: ArraySpec((heads, *shape), least=0.0) for name, shape in shapes}
+    expect = {name: ArraySpec((heads, *shape), least=0.0) for name, shape in _shapes(study).items()}
     replies = list(study.hospitals.ask(replace(request, expect=expect, check=contradiction)))
     return [
         {reply.site: Update({name: array[row] for name, array in reply.arrays.items()}) for reply in replies}
         for row in range(heads)
     ]
-
-
-def _mean(rows: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
-    """The mean of each figure over the rows that define it."""
-    known = {key: [value for row in rows if (value := row[key]) is not None] for key in rows[0]}
-    return {key: fmean(values) if values else None for key, values in known.items()}

@@ -21,7 +21,7 @@ from medtl_core.data.source import Source, open_source
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.formats.survey import look, survey
-from medtl_core.values import Examples, site_name
+from medtl_core.values import MULTI_LABEL, UNKNOWN, Examples, site_name
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,9 +59,18 @@ def counts_table(source: Source) -> "Table":
     for site, rows in sorted(_rows(examples, "site").items()):
         for split, here in _rows(examples.take(rows), "split").items():
             part = examples.take(rows[here])
-            numbers = [*np.bincount(part["label"], minlength=len(classes)), len(part), len(np.unique(part["patient"]))]
+            numbers = [*_shown(part), len(part), len(np.unique(part["patient"]))]
             table.add_row(site, split, *map(str, numbers))
     return table
+
+
+def _shown(part: Examples) -> list[object]:
+    """Cases of each class; of a multi-label task those with a finding, of those of which it is known."""
+    if part.task.kind != MULTI_LABEL:
+        return [*np.bincount(part["label"], minlength=len(part.task.classes))]
+    labels = part["labels"]
+    known, there = (labels != UNKNOWN).sum(axis=0).tolist(), (labels == 1).sum(axis=0).tolist()
+    return [f"{count} of {cases}" for count, cases in zip(there, known, strict=True)]
 
 
 def _rows(examples: Examples, column: str) -> dict[str, NDArray[np.int64]]:

@@ -107,8 +107,9 @@ def catalog() -> Mapping[str, Entry]:
 def read_entries(text: str) -> Mapping[str, Entry]:
     """Returns the entries of a catalog in TOML.
 
-    A set's table holds the attributes of its `Entry`, and instead of the task its name (that of the set if left out)
-    and its classes. What a set leaves out is taken from its `family`, whose title and files may say {name}.
+    A set's table holds the attributes of its `Entry`, and instead of the task its name (that of the set if left out),
+    its classes and its kind ("classes" if left out). What a set leaves out is taken from its `family`, whose title and
+    files may say {name}.
 
     Raises:
         DataError: it is not TOML, or an entry lacks a fact or states one that no entry has.
@@ -125,7 +126,7 @@ def read_entries(text: str) -> Mapping[str, Entry]:
 
 def _entry(name: str, **facts: Any) -> Entry:
     facts["layout"] = Layout(**_tuples(facts["layout"]))
-    facts["task"] = Task(facts.pop("task", name), tuple(facts.pop("classes")))
+    facts["task"] = Task(facts.pop("task", name), tuple(facts.pop("classes")), facts.pop("kind", "classes"))
     facts["title"] = facts["title"].replace("{name}", name)
     facts["files"] = [file.replace("{name}", name) for file in facts["files"]]
     return Entry(name, **_tuples(facts))

@@ -60,7 +60,8 @@ def leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> Iter
 def joined(*parts: Examples, patients: bool) -> Examples:
     """Returns the cases of several sets, as far as sides are compared: images and, where known, patients."""
     kinds = [name for name in ("path", "image") if all(name in part.columns for part in parts)]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in ("label", "patient")}
+    told = [name for name in ("label", "labels", "patient") if name in parts[0].columns]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in told}
     nobodys = np.arange(len(columns["label"])).astype(str)
     columns["patient"] = one_patient_each(columns["patient"]) if patients else nobodys
     for name in kinds:

@@ -152,7 +152,7 @@ def _read(path: Path, named: Entry | None, settings: Settings, faults: Faults, w
     task = named.task if named else stated.task if stated else None
     examples, facts = (reader_of(path, word) if word else _reader(path, named, settings)).read(path, task, faults)
     entry = facts.entry or named or own_entry(path, examples, stated, settings)
-    if stated and stated.task.classes != entry.task.classes:
+    if stated and stated.task.agreed != entry.task.agreed:
         raise DataError(f"task.json at {path} states other classes than {entry.name!r} has; leave one of them out")
     notes = facts.notes or ((entry.note,) if entry.note else ())
     return Source(entry, examples, notes, facts.has_patients, columns=facts.columns)
@@ -177,7 +177,8 @@ def _look_over(source: Source, faults: Faults, stated: Statement | None) -> None
             )
     if "path" in left.columns:
         _, first, image = np.unique(left["path"], return_index=True, return_inverse=True)
-        several = np.isin(image, image[left["label"] != left["label"][first][image]])
+        told = left.columns.get("labels", left["label"][:, None])
+        several = np.isin(image, image[(told != told[first][image]).any(axis=1)])
         faults.case(rows[several], "an image is listed with several labels", "keep the row with the right one")
 
 

@@ -76,8 +76,10 @@ def evaluate(site: SiteData, arrays: Arrays, config: Config) -> Released:
 def judged(site: SiteData, logits: NDArray[np.float64]) -> Update:
     """Returns summable evaluation of logits [m, C] of this hospital's held-out cases; see `evaluation.federated`."""
     group = np.unique(site.test_patients, return_inverse=True)[1].astype(np.int64)
-    times = site.test_material.examples.columns.get("time") if site.test_material else None
-    return summarise(Scores(logits, site.test_label, np.full(len(site.test_label), site.name), group, times))
+    more = [
+        site.test_material.examples.columns.get(name) if site.test_material else None for name in ("time", "labels")
+    ]
+    return summarise(Scores(logits, site.test_label, np.full(len(site.test_label), site.name), group, *more))
 
 
 Task = Callable[[SiteData, Arrays, Config], Released]

@@ -1,110 +1,79 @@
-"""Findings of images that may show several at once: one matrix, and the one task that is made of it today.
+"""The diagnoses of a CSV's cases: one class each, or of a multi-label task which findings are there.
 
-Labels that a program read from reports are known in four ways; what the matrix says of each is kept apart until a
-policy is chosen.
+Findings have a column each, named as they are, with 1, 0 or an empty cell where nobody knows; or all stand in one
+column as "A|B", where those that are not named are not there.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.catalog import Layout
-from medtl_core.data.names import MISSING
-from medtl_core.formats.table import CsvTable
-from medtl_core.values import Array
+from medtl_core.data.names import missing, plain_name, plain_names
+from medtl_core.errors import DataError
+from medtl_core.formats.table import CsvTable, encode
+from medtl_core.values import MULTI_LABEL, UNKNOWN, Array, Task, any_finding
 
-#: What a report says of a finding: it is there, it is not, it may be, or nothing.
-PRESENT, ABSENT, UNCERTAIN, NOT_SAID = 1, 0, -1, -2
-#: The word, and where findings are columns the column, by which a report says that it found none.
-NO_FINDING = "No Finding"
+#: What stands in a finding's own column.
+CELLS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0}
+#: What stands in place of findings where none is there.
+NONE = ("no finding",)
+#: Between findings in one cell.
+_BETWEEN = "|"
 
-_CODES = {"1": PRESENT, "0": ABSENT, "-1": UNCERTAIN}
-_SEPARATOR = "|"
 
+def diagnosis_columns(header: Collection[str], task: Task | None, column: str = "label") -> tuple[str, ...]:
+    """Returns the columns of a CSV that hold its diagnoses.
 
-@dataclass(frozen=True)
-class FindingMatrix:
-    """What is known of every image and finding.
-
-    Attributes:
-        values: int8 [n, findings], of `PRESENT`, `ABSENT`, `UNCERTAIN` and `NOT_SAID`.
-        wrong: bool [n, columns], the cells that say none of these.
-        columns: the columns of the table that were read.
+    Raises:
+        DataError: findings stand in columns of their own and in one column.
     """
-
-    values: NDArray[np.int8]
-    wrong: NDArray[np.bool_]
-    columns: tuple[str, ...]
-
-    def fault(self, table: CsvTable, rows: NDArray[np.bool_]) -> None:
-        """Notes the cells that cannot be read, of a table that holds these rows (bool [n]) only."""
-        what, remedy = "holds no label", "expected 1, 0, -1 (uncertain) or an empty cell"
-        if len(self.columns) < self.values.shape[1]:
-            what, remedy = (
-                "names no finding of the set",
-                f"expected {NO_FINDING}, or some with {_SEPARATOR} between",
-            )
-        for column, wrong in zip(self.columns, self.wrong[rows].T, strict=True):
-            table.fault(column, wrong, what, remedy)
+    own = [plain_name(name) for name in task.classes] if task and task.kind == MULTI_LABEL else []
+    if not own or not {*own} & {*header}:
+        return (column,)
+    if column in header and column not in own:
+        raise DataError(f"findings have columns of their own, and there is a column {column!r}; leave one of them out")
+    return tuple(own)
 
 
-def finding_matrix(table: CsvTable, layout: Layout) -> FindingMatrix:
-    """Returns the findings of every row, in the order of `layout.findings`.
+def diagnoses(table: CsvTable, task: Task | None, column: str = "label") -> tuple[dict[str, Array], Task]:
+    """Returns the columns of `Examples` that say what each case shows, and the task.
 
-    They stand in a column each (1.0, 0.0, -1.0 or empty), or all in the column `layout.label`, with bars between: then
-    what is not named is absent.
+    Raises:
+        DataError: see `diagnosis_columns`.
     """
-    if layout.label:
-        return _named(table.columns[layout.label], layout)
-    columns = [_coded(np.asarray(table.columns[name], np.str_)) for name in layout.findings]
-    values = np.stack([values for values, _ in columns], axis=1)
-    return FindingMatrix(values, np.stack([wrong for _, wrong in columns], axis=1), layout.findings)
+    if task is None or task.kind != MULTI_LABEL:
+        label, task = encode(table, column, task)
+        return {"label": label}, task
+    names = diagnosis_columns(table.columns, task, column)
+    labels = joined(table, column, task) if names == (column,) else separate(table, names)
+    return {"labels": labels, "label": any_finding(labels)}, task
 
 
-def one_label(values: NDArray[np.int8], layout: Layout) -> tuple[NDArray[np.int64], NDArray[np.bool_], str]:
-    """Returns the classes (int64 [n]) of one task made of the matrix, which cases it leaves out (bool [n]), and why.
+def separate(table: CsvTable, names: Collection[str]) -> NDArray[np.int8]:
+    """Returns labels (int8 [n, L]) from a column for each finding; a cell that is no label is a fault."""
+    labels = np.full((len(table), len(names)), UNKNOWN, np.int8)
+    for place, name in enumerate(names):
+        cells = table.texts(name)
+        known = np.isin(cells, list(CELLS))
+        table.fault(name, ~known & ~missing(cells), "holds no label", "1, 0 or an empty cell is expected")
+        labels[known, place] = [CELLS[cell] for cell in cells[known].tolist()]
+    return labels
 
-    With `layout.finding`, whether that is present: 1, where it is or may be and the policy says "ones"; else 0, also
-    where a report does not name it. A case of which it is uncertain is left out under "ignore". Without, whether there
-    is any finding: 0 where the report says that it found none. A case without any label is always left out.
 
-    Guarantee:
-        Unit: patient. What a case becomes follows from its own row and the stated policy.
+def joined(table: CsvTable, column: str, task: Task) -> NDArray[np.int8]:
+    """Returns labels (int8 [n, L]) from cells that name every finding there is; "No Finding" is none of them.
+
+    A cell that is empty, or names what is no finding of the task, is a fault.
     """
-    silent = (values == NOT_SAID).all(axis=1)
-    why = "without any label"
-    if not layout.finding:
-        if NO_FINDING in layout.findings:
-            return (values[:, layout.findings.index(NO_FINDING)] != PRESENT).astype(np.int64), silent, why
-        return (values == PRESENT).any(axis=1).astype(np.int64), silent, why
-    asked = values[:, layout.findings.index(layout.finding)]
-    policy, uncertain = layout.uncertain.get(layout.finding, "ignore"), asked == UNCERTAIN
-    label = (asked == PRESENT) | (uncertain & (policy == "ones"))
-    if policy == "ignore":
-        silent, why = silent | uncertain, f"without any label, or whose report is uncertain of {layout.finding!r}"
-    return label.astype(np.int64), silent, why
-
-
-def _coded(cells: Array) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
-    """One column's codes, and which cells hold none."""
-    words, place = np.unique(cells, return_inverse=True)
-    plain = [word.removesuffix(".0").removesuffix(".00") for word in words.tolist()]
-    codes = [NOT_SAID if word.lower() in MISSING else _CODES.get(word, 2) for word in plain]
-    known = np.asarray(codes, np.int8)[place]
-    return np.where(known > PRESENT, np.int8(NOT_SAID), known), known > PRESENT
-
-
-def _named(cells: Sequence[str], layout: Layout) -> FindingMatrix:
-    """The findings that each cell names."""
-    place = {name: number for number, name in enumerate(layout.findings)}
-    values = np.full((len(cells), len(place)), ABSENT, np.int8)
-    wrong = np.zeros((len(cells), 1), dtype=bool)
-    for row, cell in enumerate(cells):
-        for word in cell.split(_SEPARATOR):
-            if word.strip() in place:
-                values[row, place[word.strip()]] = PRESENT
-            elif word.strip() != NO_FINDING:
-                wrong[row] = True
-    return FindingMatrix(values, wrong, (layout.label,))
+    cells = table.filled(column, plain_names(table.texts(column)))
+    place = {name: number for number, name in enumerate(task.classes)}
+    labels, wrong = np.zeros((len(table), len(place)), np.int8), missing(cells)
+    for row, cell in enumerate(cells.tolist()):
+        words = [word.strip() for word in cell.split(_BETWEEN)]
+        there = [place[word] for word in words if word in place]
+        labels[row, there] = 1
+        wrong[row] |= len(there) < len(words) and (len(words) > 1 or cell.lower() not in NONE)
+    unknown = f"names what is no finding of task {task.name!r}"
+    table.fault(column, wrong & ~missing(cells), unknown, 'findings of task.json with "|" between, or No Finding')
+    return labels

@@ -12,7 +12,7 @@ from medtl_core.data.names import hospital_names
 from medtl_core.data.readers import Facts, Reader
 from medtl_core.errors import DataError
 from medtl_core.formats.arrays import MedMnist, read_arrays
-from medtl_core.formats.findings import finding_matrix, one_label
+from medtl_core.formats.report_labels import finding_matrix, one_label
 from medtl_core.formats.joined import LEFT_OUT, kept, left_out, places
 from medtl_core.formats.layouts import recognise
 from medtl_core.formats.lesions import ham10000, isic2019

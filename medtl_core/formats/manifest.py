@@ -19,7 +19,8 @@ from medtl_core.data.names import hospital_names, missing, one_patient_each
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
-from medtl_core.formats.table import CsvTable, encode, read_csv, read_header, require, splits
+from medtl_core.formats.findings import diagnoses, diagnosis_columns
+from medtl_core.formats.table import CsvTable, read_csv, read_header, require, splits
 from medtl_core.values import Array, Examples, Task
 
 _NEEDED = ("path", "label")
@@ -51,26 +52,28 @@ class Manifest(Reader):
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`."""
         table = read_csv(_file(path), faults)
-        require(table, _NEEDED if self.images else _NEEDED[1:], _OPTIONAL)
+        told = diagnosis_columns(table.columns, task)
+        require(table, (*_NEEDED[:1], *told) if self.images else told, _OPTIONAL)
         stated = "patient_id" in table.columns
         columns: dict[str, Array] = {
             "site": hospital_names(table.names("site", "site")),
             "split": splits(table, "split"),
         }
-        columns["label"], task = encode(table, "label", task)
+        diagnosed, task = diagnoses(table, task)
+        columns |= diagnosed
         if self.images:
             columns["path"] = image_files(table, "path", _file(path).parent)
         each = columns["path"] if self.images else np.asarray([f"row-{row + 1}" for row in range(len(table))], np.str_)
         columns["patient"] = one_patient_each(table.names("patient_id")) if stated else each
         facts = Facts(notes=table.notes if stated else (*table.notes, NO_PATIENTS), has_patients=stated)
-        free = table.others({*_NEEDED, *_OPTIONAL})
+        free = table.others({*_NEEDED, *told, *_OPTIONAL})
         if self.numbers:
             columns |= {"modality": free.pop("modality")} if "modality" in free else {}
             names = sorted(free)  # hospitals may have them in any order
             return Examples({**columns, "table": _measurements(table, names)}, task), replace(
                 facts, columns=tuple(names)
             )
-        clash = sorted(({"patient", "image", "table"} | columns.keys()) & free.keys())
+        clash = sorted(({"patient", "image", "table", "labels"} | columns.keys()) & free.keys())
         if clash:
             raise DataError(
                 f"{table.name}: the column name {clash[0]!r} is reserved; rename it (patients: 'patient_id')"

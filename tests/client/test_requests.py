@@ -157,7 +157,7 @@ def quick(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> 
     caplog.set_level(logging.CRITICAL, logger="medtl")
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr("client.gate.find_method", cache(find_method))
-    for place in ("federation.private", "methods.private.auto"):
+    for place in ("methods.private.planned_sums", "methods.private.auto"):
         monkeypatch.setattr(f"medtl_core.{place}.mu_for", cache(mu_for))
     for place in ("gate.epsilon_of", "ledger.epsilon"):
         monkeypatch.setattr(f"medtl_core.privacy.{place}", lambda events, delta: spent(tuple(events), delta))
