@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from medtl_core.cli import console
 from medtl_core.cli.draft import draft_command
 from medtl_core.cli.fitting import views_words
+from medtl_core.cli.known import list_command
 from medtl_core.cli.plan import name_data
 from medtl_core.config import Settings, settings
 from medtl_core.data.faults import Faults
@@ -142,4 +143,5 @@ def _beside(kind: str, chosen: Settings) -> list[str]:
 
 
 data_app.command("draft")(draft_command)
+data_app.command("list")(list_command)
 COMMANDS = {"data": data_app}

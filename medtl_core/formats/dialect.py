@@ -10,10 +10,10 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BufferedReader, RawIOBase, TextIOWrapper
+from io import BytesIO, TextIOWrapper
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from medtl_core.errors import DataError
 
@@ -23,7 +23,7 @@ _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (code
 #: Cells by which the right separator is known where two give as many columns.
 _KNOWN = {"path", "label", "patient_id", "site", "split"}
 #: A packed table that holds more is refused: a small file may unpack to a huge one.
-MAX_UNPACKED = 1 << 30
+MAX_UNPACKED = 1 << 29
 #: How the files of spreadsheet programs begin, which are no text.
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
@@ -106,35 +106,20 @@ def _lines(path: Path, encoding: str) -> Iterator[tuple[str, bool]]:
                     yield line.decode("cp1252", errors="replace"), True
 
 
-class _Packed(RawIOBase):
-    """The bytes of a packed file (.gz), up to a limit."""
+def _opened(path: Path) -> BinaryIO:
+    """A file's bytes; those of one whose name ends in .gz are unpacked, in memory.
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._left = path, MAX_UNPACKED
-        self._stream = gzip.open(path)  # noqa: SIM115 - closed with this one
-
-    def readable(self) -> bool:
-        """See `RawIOBase`."""
-        return True
-
-    def readinto(self, room: Any) -> int:
-        """See `RawIOBase`."""
-        try:
-            part = self._stream.read(len(room))
-        except (EOFError, zlib.error) as error:
-            raise OSError("it is cut off or damaged") from error
-        self._left -= len(part)
-        if self._left < 0:
-            raise DataError(f"{self._path} unpacks to more than {MAX_UNPACKED >> 20} MiB; unpack it yourself")
-        room[: len(part)] = part
-        return len(part)
-
-    def close(self) -> None:
-        """See `RawIOBase`."""
-        self._stream.close()
-        super().close()
-
-
-def _opened(path: Path) -> BufferedReader:
-    """A file's bytes; those of one whose name ends in .gz are unpacked."""
-    return BufferedReader(_Packed(path)) if path.suffix.lower() == ".gz" else path.open("rb")
+    Raises:
+        DataError: it unpacks to too much.
+        OSError: it cannot be read.
+    """
+    if path.suffix.lower() != ".gz":
+        return path.open("rb")
+    try:
+        with gzip.open(path) as packed:
+            content = packed.read(MAX_UNPACKED + 1)
+    except (EOFError, zlib.error) as error:
+        raise OSError("it is cut off or damaged") from error
+    if len(content) > MAX_UNPACKED:
+        raise DataError(f"{path} unpacks to more than {MAX_UNPACKED >> 20} MiB; unpack it yourself")
+    return BytesIO(content)

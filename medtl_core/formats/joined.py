@@ -3,9 +3,9 @@
 Rows keep their places in their own file, by which a fault is named.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, compress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -23,14 +23,19 @@ from medtl_core.values import Array
 LEFT_OUT = "left out"
 
 
+def with_columns(table: CsvTable, columns: Mapping[str, Iterable[str]]) -> CsvTable:
+    """Returns the table with these columns added, or in place of its own."""
+    return replace(table, columns={**table.columns, **{name: [*cells] for name, cells in columns.items()}})
+
+
 def kept(table: CsvTable, rows: NDArray[np.bool_], faults: Faults) -> CsvTable:
     """Returns the rows (bool [n]) of a table, whose faults then go to `faults`; they are still named by their file."""
     left, place = np.flatnonzero(rows), table.faults.place
     faults.place = lambda row: place(int(left[row]))
-    columns = {name: [cells[row] for row in left.tolist()] for name, cells in table.columns.items()}
+    columns = {name: compress(cells, rows.tolist()) for name, cells in table.columns.items()}
     whole = table.whole[left]
     faults.case(np.flatnonzero(~whole), f"{table.name}: the row is longer or shorter than the header", "mend its cells")
-    return replace(table, columns=columns, whole=whole, faults=faults)
+    return with_columns(replace(table, whole=whole, faults=faults), columns)
 
 
 def stacked(tables: Sequence[CsvTable]) -> CsvTable:
@@ -46,17 +51,17 @@ def stacked(tables: Sequence[CsvTable]) -> CsvTable:
     faults.place = place
     columns = {name: [cell for table in tables for cell in table.columns[name]] for name in tables[0].columns}
     name, whole = " and ".join(table.name for table in tables), np.concatenate([table.whole for table in tables])
-    return replace(tables[0], name=name, columns=columns, whole=whole, faults=faults)
+    return with_columns(replace(tables[0], name=name, columns={}, whole=whole, faults=faults), columns)
 
 
 def listing(name: str, columns: dict[str, list[str]]) -> CsvTable:
     """Returns a table of what no file lists, such as a folder's files; each is named by the first column."""
     faults, first = Faults(), next(iter(columns.values()))
     faults.place = lambda row: first[row]
-    return CsvTable(name, columns, np.ones(len(first), dtype=bool), faults, Dialect("utf-8", ","))
+    return with_columns(CsvTable(name, {}, np.ones(len(first), dtype=bool), faults, Dialect("utf-8", ",")), columns)
 
 
-def looked_up(cells: Sequence[str], table: CsvTable, key: str, column: str) -> list[str]:
+def looked_up(cells: Iterable[str], table: CsvTable, key: str, column: str) -> list[str]:
     """Returns what another table says of every cell, "" where it says nothing.
 
     Raises:
@@ -102,11 +107,11 @@ def left_out(table: CsvTable, name: Mapping[str, str], folder: Path, layout: Lay
     """
     reasons: list[tuple[Array, str]] = []
     if layout.view:
-        shown = np.isin(np.asarray(table.columns[layout.view], np.str_), layout.shown)
-        reasons.append((~shown, f"that do not show {' or '.join(layout.shown)}"))
-    said = np.asarray(table.columns.get(LEFT_OUT, [""] * len(table)), np.str_)
+        shown = np.isin(_cells(table, layout.view), layout.shown)
+        reasons.append((~shown, f"of other views than {', '.join(layout.shown)}"))
+    said = _cells(table, LEFT_OUT)
     reasons += [(said == why, why) for why in np.unique(said).tolist() if why]
-    patient, split = (np.asarray(table.columns.get(name[what], [""] * len(table))) for what in ("patient", "split"))
+    patient, split = (_cells(table, name[what]) for what in ("patient", "split"))
     if layout.partial:
         there = np.asarray([is_there(folder / file) for file in table.columns[name["image"]]], dtype=bool)
         reasons.append((there.any() & ~np.isin(patient, patient[there]), "of patients of whom no image is there"))
@@ -114,3 +119,8 @@ def left_out(table: CsvTable, name: Mapping[str, str], folder: Path, layout: Lay
         test = split == "test"
         reasons.append((~test & np.isin(patient, patient[test]), "to train on, of somebody in the official test,"))
     return reasons
+
+
+def _cells(table: CsvTable, column: str) -> Array:
+    """A column as it is (str [n]), empty where there is none."""
+    return np.asarray([*table.columns.get(column, [""] * len(table))], np.str_)

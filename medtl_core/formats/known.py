@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl_core.data.catalog import Entry, Layout
 from medtl_core.data.faults import Faults
@@ -12,17 +13,17 @@ from medtl_core.data.names import hospital_names
 from medtl_core.data.readers import Facts, Reader
 from medtl_core.errors import DataError
 from medtl_core.formats.arrays import MedMnist, read_arrays
-from medtl_core.formats.report_labels import finding_matrix, one_label
-from medtl_core.formats.joined import LEFT_OUT, kept, left_out, places
+from medtl_core.formats.joined import LEFT_OUT, kept, left_out, places, with_columns
 from medtl_core.formats.layouts import recognise
 from medtl_core.formats.lesions import ham10000, isic2019
 from medtl_core.formats.manifest import image_files
 from medtl_core.formats.numbered import numbered
 from medtl_core.formats.radiographs import chest_xray14, chexpert, covid_cxr, mimic_cxr
 from medtl_core.formats.records import read_records
+from medtl_core.formats.report_labels import finding_matrix, one_label, settled, unlabelled
 from medtl_core.formats.schema_file import shipped
 from medtl_core.formats.table import CsvTable, encode, read_csv, require, splits
-from medtl_core.values import Array, Examples, Task
+from medtl_core.values import MULTI_LABEL, Array, Examples, Task, any_finding
 
 
 class KnownSet(Reader):
@@ -49,16 +50,16 @@ class KnownSet(Reader):
         layout, notes = entry.layout, (entry.note,) if entry.note else ()
         folder = path if path.is_dir() else path.parent
         if layout.kind == "medmnist":
-            examples, _ = MedMnist().read(_largest(entry, path), entry.task, faults)
-            return examples, Facts(entry, notes, has_patients=False)
+            examples, _ = MedMnist().read(file := _largest(entry, path), entry.task, faults)
+            return examples, Facts(entry, (*notes, f"Read from {file.name}."), has_patients=False)
         if layout.kind == "arrays":
             return read_arrays(folder / entry.files[0], entry.task, faults), Facts(entry, notes)
         if layout.kind == "records":
             examples, facts = read_records(shipped(entry.name), folder / entry.files[0], entry.task, faults)
             return examples, replace(facts, entry=entry, notes=(*notes, *facts.notes))
-        table = _TABLES[layout.kind](entry, folder)
+        table = KINDS[layout.kind](entry, folder)
         examples, left = _listed(entry, folder, table, faults)
-        return examples, Facts(entry, (*notes, *left), has_patients=bool(layout.patient) or layout.kind in _TABLES)
+        return examples, Facts(entry, (*notes, *left), has_patients="patient" in table.columns or bool(layout.patient))
 
 
 def _plain(entry: Entry, folder: Path) -> CsvTable:
@@ -70,7 +71,7 @@ def _plain(entry: Entry, folder: Path) -> CsvTable:
 
 #: Kind of a layout -> what makes one table of it, a row an image, with the columns of the layout; those it does not
 #: name stand under label, patient, site, split and image.
-_TABLES: Mapping[str, Callable[[Entry, Path], CsvTable]] = {
+KINDS: Mapping[str, Callable[[Entry, Path], CsvTable]] = {
     "images": _plain,
     "volumes": _plain,
     "mimic-cxr": mimic_cxr,
@@ -92,34 +93,39 @@ def _listed(entry: Entry, folder: Path, whole: CsvTable, faults: Faults) -> tupl
     layout = entry.layout
     name = {what: getattr(layout, what) or what for what in ("label", "patient", "site", "split", "image")}
     images = places(whole, name["image"], folder, layout.pattern)
-    whole = replace(whole, columns={**whole.columns, name["image"]: images})
+    whole = with_columns(whole, {name["image"]: images})
     reasons = left_out(whole, name, folder, layout)
     matrix = finding_matrix(whole, layout) if layout.findings else None
     if matrix:
-        made, unclear, why = one_label(matrix.values, layout)
-        reasons.append((unclear, why))
-    rows, left = _told(reasons, whole.whole)
+        reasons.append(unlabelled(matrix, layout))
+    rows, left = _read_rows(reasons, whole.whole)
     table = kept(whole, rows, faults)
     if matrix:
         matrix.fault(table, rows)
-        label, task = made[rows], entry.task
+        told = _told(matrix.values[rows], entry)
     else:
-        label, task = encode(table, name["label"], entry.task, layout.labels)
+        told = {"label": encode(table, name["label"], entry.task, layout.labels)[0]}
     table = _with_split(table, name, layout)
     columns: dict[str, Array] = {
-        "label": label,
+        **told,
         "patient": table.names(name["patient"], [f"row-{number + 1}" for number in range(len(table))]),
         "site": hospital_names(table.names(name["site"], entry.name.partition(":")[0])),
         "split": splits(table, name["split"]),
         "path": image_files(table, name["image"], folder),
     }
-    if matrix:
-        columns["findings"] = matrix.values[rows]
     read = {*layout.columns, *layout.findings, *name.values(), *columns, LEFT_OUT}
-    return Examples({**columns, **table.others(read)}, task), left
+    return Examples({**columns, **table.others(read)}, entry.task), left
 
 
-def _told(reasons: Sequence[tuple[Array, str]], whole: Array) -> tuple[Array, list[str]]:
+def _told(values: NDArray[np.int8], entry: Entry) -> dict[str, Array]:
+    """The columns of `Examples` that say what images show, from the matrix of findings, which is kept."""
+    if entry.task.kind == MULTI_LABEL:
+        labels = settled(values, entry.layout)
+        return {"labels": labels, "label": any_finding(labels), "findings": values}
+    return {"label": one_label(values, entry.layout), "findings": values}
+
+
+def _read_rows(reasons: Sequence[tuple[Array, str]], whole: Array) -> tuple[Array, list[str]]:
     """Which rows are read (bool [n]), and a sentence for every reason that leaves out some; broken rows are faults."""
     rows, left = np.ones(len(whole), dtype=bool), []
     for those, why in reasons:
@@ -137,7 +143,7 @@ def _with_split(table: CsvTable, name: Mapping[str, str], layout: Layout) -> Csv
     lacks = np.asarray([not cell for cell in cells], dtype=bool)
     what = f"names an image that has no split in {' and '.join(layout.beside)}"
     table.fault(name["image"], lacks, what, "fetch these files again")
-    return replace(table, columns={**table.columns, name["split"]: [cell or "train" for cell in cells]})
+    return with_columns(table, {name["split"]: [cell or "train" for cell in cells]})
 
 
 def _largest(entry: Entry, path: Path) -> Path:

@@ -1,13 +1,12 @@
 """Public dermoscopy as its publishers lay it out. A lesion stands for a patient: no set says whose it is."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import MISSING
-from medtl_core.formats.joined import looked_up
+from medtl_core.formats.joined import looked_up, with_columns
 from medtl_core.formats.layouts import needed
 from medtl_core.formats.table import CsvTable, read_csv, require
 
@@ -21,24 +20,21 @@ def isic2019(entry: Entry, folder: Path) -> CsvTable:
     lesions = read_csv(needed(entry, folder, entry.layout.beside[0]), Faults())
     require(table, [*entry.task.classes, *entry.layout.columns])
     require(lesions, ["image", "lesion_id"])
-    columns = dict(table.columns)
-    known = looked_up(columns["image"], lesions, "image", "lesion_id")
-    columns["patient"] = [
-        image if one.lower() in MISSING else one for one, image in zip(known, columns["image"], strict=True)
-    ]
-    columns["label"] = _marked(table, entry.task.classes)
+    images = table.columns["image"]
+    known = zip(looked_up(images, lesions, "image", "lesion_id"), images, strict=True)
+    patients = [image if lesion.lower() in MISSING else lesion for lesion, image in known]
+    columns = {"patient": patients, "label": _marked(table, entry.task.classes)}
     if site := entry.layout.site:
         names = {str(number): name for number, name in enumerate(_CENTRES)}
-        columns[site] = [names.get(cell.removesuffix(".0"), cell) for cell in columns[site]]
-    return replace(table, columns=columns)
+        columns[site] = [names.get(cell.removesuffix(".0"), cell) for cell in table.columns[site]]
+    return with_columns(table, columns)
 
 
 def ham10000(entry: Entry, folder: Path) -> CsvTable:
     """Returns HAM10000; its later editions say in the column `dataset` where an image was taken."""
     table = read_csv(needed(entry, folder, entry.files[0]), Faults())
     require(table, entry.layout.columns)
-    place = {"site": table.columns["dataset"]} if "dataset" in table.columns else {}
-    return replace(table, columns={**table.columns, **place})
+    return with_columns(table, {"site": table.columns["dataset"]}) if "dataset" in table.columns else table
 
 
 def _marked(table: CsvTable, names: Sequence[str]) -> list[str]:

@@ -1,7 +1,6 @@
 """Public chest radiographs as their publishers lay them out: each becomes one table, a row an image."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy as np
 from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError
-from medtl_core.formats.joined import LEFT_OUT, looked_up, stacked
+from medtl_core.formats.joined import LEFT_OUT, looked_up, stacked, with_columns
 from medtl_core.formats.layouts import needed
 from medtl_core.formats.table import CsvTable, read_csv, require
 
@@ -25,14 +24,13 @@ def mimic_cxr(entry: Entry, folder: Path) -> CsvTable:
     require(images, [*entry.layout.columns, "study_id"])
     require(labels, ["study_id", *entry.layout.findings])
     require(splits, ["dicom_id", "split"])
-    columns = dict(images.columns)
-    studies = columns["study_id"]
-    columns |= {name: looked_up(studies, labels, "study_id", name) for name in entry.layout.findings}
-    words = looked_up(columns["dicom_id"], splits, "dicom_id", "split")
+    studies, dicoms = images.columns["study_id"], images.columns["dicom_id"]
+    columns = {name: looked_up(studies, labels, "study_id", name) for name in entry.layout.findings}
+    words = looked_up(dicoms, splits, "dicom_id", "split")
     columns["split"] = ["val" if word == "validate" else word for word in words]
-    rows = zip(columns["subject_id"], studies, columns["dicom_id"], strict=True)
+    rows = zip(images.columns["subject_id"], studies, dicoms, strict=True)
     columns["dicom_id"] = [f"files/p{one[:2]}/p{one}/s{study}/{image}.jpg" for one, study, image in rows]
-    return replace(images, columns=columns)
+    return with_columns(images, columns)
 
 
 def chest_xray14(entry: Entry, folder: Path) -> CsvTable:
@@ -47,7 +45,7 @@ def chest_xray14(entry: Entry, folder: Path) -> CsvTable:
         )
     images = table.columns[entry.layout.image]
     split = ["train" if name in listed[0] else "test" if name in listed[1] else "" for name in images]
-    return replace(table, columns={**table.columns, "split": split})
+    return with_columns(table, {"split": split})
 
 
 def chexpert(entry: Entry, folder: Path) -> CsvTable:
@@ -58,12 +56,11 @@ def chexpert(entry: Entry, folder: Path) -> CsvTable:
     table = stacked(tables)
     paths = [_CHEXPERT.fullmatch(path) for path in table.columns["Path"]]
     columns = {
-        **table.columns,
         "Path": [path[1] if path else "" for path in paths],
         "patient": [path[2] if path else "" for path in paths],
         "split": np.repeat(["train", "test"], [len(each) for each in tables]).tolist(),
     }
-    return replace(table, columns=columns)
+    return with_columns(table, columns)
 
 
 def covid_cxr(entry: Entry, folder: Path) -> CsvTable:
@@ -78,7 +75,7 @@ def covid_cxr(entry: Entry, folder: Path) -> CsvTable:
     left = ["whose finding is not known" if each[0].lower() in _OPEN else "" for each in words]
     files = table.columns.get("file", table.columns[entry.layout.image])  # of copies under other names
     more = {entry.layout.label: label, entry.layout.view: view, entry.layout.image: files, LEFT_OUT: left}
-    return replace(table, columns={**table.columns, **more})
+    return with_columns(table, more)
 
 
 def _tables(entry: Entry, folder: Path) -> list[CsvTable]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from medtl_core.data.catalog import Layout
 from medtl_core.data.names import MISSING
 from medtl_core.formats.table import CsvTable
-from medtl_core.values import Array
+from medtl_core.values import UNKNOWN, Array, any_finding
 
 #: What a report says of a finding: it is there, it is not, it may be, or nothing.
 PRESENT, ABSENT, UNCERTAIN, NOT_SAID = 1, 0, -1, -2
@@ -57,34 +57,47 @@ def finding_matrix(table: CsvTable, layout: Layout) -> FindingMatrix:
     what is not named is absent.
     """
     if layout.label:
-        return _named(table.columns[layout.label], layout)
-    columns = [_coded(np.asarray(table.columns[name], np.str_)) for name in layout.findings]
+        return _named([*table.columns[layout.label]], layout)
+    columns = [_coded(np.asarray([*table.columns[name]], np.str_)) for name in layout.findings]
     values = np.stack([values for values, _ in columns], axis=1)
     return FindingMatrix(values, np.stack([wrong for _, wrong in columns], axis=1), layout.findings)
 
 
-def one_label(values: NDArray[np.int8], layout: Layout) -> tuple[NDArray[np.int64], NDArray[np.bool_], str]:
-    """Returns the classes (int64 [n]) of one task made of the matrix, which cases it leaves out (bool [n]), and why.
+def settled(values: NDArray[np.int8], layout: Layout) -> NDArray[np.int8]:
+    """Returns the labels of a multi-label task (int8 [n, findings]): 1, 0, or `UNKNOWN` where the policy ignores it.
 
-    With `layout.finding`, whether that is present: 1, where it is or may be and the policy says "ones"; else 0, also
-    where a report does not name it. A case of which it is uncertain is left out under "ignore". Without, whether there
-    is any finding: 0 where the report says that it found none. A case without any label is always left out.
+    What a report does not name counts as absent, as Irvin et al. (2019) train on it.
 
     Guarantee:
         Unit: patient. What a case becomes follows from its own row and the stated policy.
     """
-    silent = (values == NOT_SAID).all(axis=1)
-    why = "without any label"
-    if not layout.finding:
-        if NO_FINDING in layout.findings:
-            return (values[:, layout.findings.index(NO_FINDING)] != PRESENT).astype(np.int64), silent, why
-        return (values == PRESENT).any(axis=1).astype(np.int64), silent, why
-    asked = values[:, layout.findings.index(layout.finding)]
-    policy, uncertain = layout.uncertain.get(layout.finding, "ignore"), asked == UNCERTAIN
-    label = (asked == PRESENT) | (uncertain & (policy == "ones"))
-    if policy == "ignore":
-        silent, why = silent | uncertain, f"without any label, or whose report is uncertain of {layout.finding!r}"
-    return label.astype(np.int64), silent, why
+    count = {"ones": 1, "zeros": 0, "ignore": UNKNOWN}
+    unclear = [count[layout.uncertain.get(name, "ignore")] for name in layout.findings]
+    labels = np.where(values == UNCERTAIN, np.asarray(unclear, np.int8), values)
+    return np.where(values == NOT_SAID, np.int8(0), labels)
+
+
+def unlabelled(matrix: FindingMatrix, layout: Layout) -> tuple[NDArray[np.bool_], str]:
+    """Returns which cases (bool [n]) are left out, and in words why: no label at all, or an ignored one asked for."""
+    values, why = matrix.values, "without any label"
+    silent = (values == NOT_SAID).all(axis=1) & ~matrix.wrong.any(axis=1)
+    if layout.finding and layout.uncertain.get(layout.finding, "ignore") == "ignore":
+        asked = values[:, layout.findings.index(layout.finding)]
+        return silent | (asked == UNCERTAIN), f"{why}, or whose report is uncertain of {layout.finding!r}"
+    return silent, why
+
+
+def one_label(values: NDArray[np.int8], layout: Layout) -> NDArray[np.int64]:
+    """Returns the classes (int64 [n]) of one task made of the matrix, for cases that are labelled.
+
+    With `layout.finding`, 1 where that is present, else 0. Without, 0 where the report says that it found none, 1 where
+    there is any finding, or may be.
+    """
+    if layout.finding:
+        return settled(values, layout)[:, layout.findings.index(layout.finding)].astype(np.int64)
+    if NO_FINDING in layout.findings:
+        return np.asarray(values[:, layout.findings.index(NO_FINDING)] != PRESENT, np.int64)
+    return any_finding(values)
 
 
 def _coded(cells: Array) -> tuple[NDArray[np.int8], NDArray[np.bool_]]:
