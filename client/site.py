@@ -16,12 +16,13 @@ from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source, private_source
 from medtl_core.errors import ConfigError, DataError, PrivacyError
 from medtl_core.features.dataset import DerivedStore, Material
+from medtl_core.federation.registry import NOT_PRIVATE
 from medtl_core.federation.tasks import SiteData
 from medtl_core.fingerprint import agreement
 from medtl_core.privacy.hospital import Hospital, read_hospital
 from medtl_core.privacy.policy import Policy
 from medtl_core.store import file_names
-from medtl_core.values import Array, Examples, Features
+from medtl_core.values import MULTI_LABEL, UNKNOWN, Array, Examples, Features
 
 _LOG = logging.getLogger("medtl")
 #: Characters of a server's text that are logged.
@@ -185,7 +186,7 @@ def open_site(settings: Settings, node: Node, store: DerivedStore | None = None)
     """
     private = node.part < 0 and settings.privacy != "none"
     source, name, train, test = (_private if private else _plain)(settings, node)
-    classes, entry, store = source.examples.task.classes, source.entry, DerivedStore() if store is None else store
+    task, entry, store = source.examples.task, source.entry, DerivedStore() if store is None else store
     material = Material(train, settings, entry.views, source.columns, entry.modality, store)
     held_out, judged, unjudged = _readable(replace(material, examples=test), name, private=private)
     material, features, untrained = _readable(material, name, private=private)
@@ -194,9 +195,9 @@ def open_site(settings: Settings, node: Node, store: DerivedStore | None = None)
     train, test = material.examples, held_out.examples
     data = SiteData(
         name, features.values, train["label"], train["patient"], judged.values, test["label"], test["patient"],
-        len(classes), settings.seed, material, held_out,
+        len(task.classes), settings.seed, material, held_out,
     )  # fmt: skip
-    agreed = agreement(settings, classes, features.fingerprint)
+    agreed = agreement(settings, task.agreed, features.fingerprint)
     everyone = source.patients if private else None
     return Site(data, agreed, settings, node.part >= 0, hospital=node.hospital, patients=everyone, left_out=left_out)
 
@@ -231,6 +232,8 @@ def is_private(run_config: Mapping[str, Value], node_config: Mapping[str, object
 
 def _private(settings: Settings, node: Node) -> tuple[Source, str, Examples, Examples]:
     source = private_source(settings.replace(data_path=node.data_path))
+    if source.examples.task.kind == MULTI_LABEL:
+        raise PrivacyError(NOT_PRIVATE)
     policy = Policy() if node.hospital is None else node.hospital.policy
     if not source.has_patients and not policy.one_image_per_patient:
         raise PrivacyError(
@@ -266,5 +269,11 @@ def _plain(settings: Settings, node: Node) -> tuple[Source, str, Examples, Examp
 
 def _suppress_small(examples: Examples, min_cell: int) -> Examples:
     """Drops classes with fewer cases than the hospital is willing to show in a sum."""
+    if not min_cell:
+        return examples
+    if examples.task.kind == MULTI_LABEL:  # where few cases have a finding, or few lack it, that is not told of them
+        labels, counted = examples["labels"], [(examples["labels"] == side).sum(axis=0) for side in (0, 1)]
+        few = np.where(labels == 1, counted[1] < min_cell, counted[0] < min_cell)
+        return Examples({**examples.columns, "labels": np.where(few, np.int8(UNKNOWN), labels)}, examples.task)
     counts = np.bincount(examples["label"], minlength=len(examples.task.classes))
-    return examples.take(counts[examples["label"]] >= min_cell) if min_cell else examples
+    return examples.take(counts[examples["label"]] >= min_cell)

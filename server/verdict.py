@@ -90,18 +90,23 @@ def _scores(classifiers: Mapping[str, Classifier], cases: TestSet) -> dict[str, 
 
 def _mean_of_hospitals(outcome: Outcome, scores: Mapping[str, Scores], classes: Sequence[str]) -> Verdict:
     """A method without exchange: the average hospital, each judged with the head it has."""
-    judged = [judge(part, classes) for part in scores.values()]
-    hospitals = dict(zip(scores, (each.figures for each in judged), strict=True))
-    labels = {
-        name: Judgement(mean_figures([each.by_label[name].figures for each in judged])) for name in judged[0].by_label
-    }
-    figures = mean_figures(list(hospitals.values()))
+    judged = {name: judge(part, classes) for name, part in scores.items()}
+    hospitals, average = {name: each.figures for name, each in judged.items()}, _average([*judged.values()])
+    figures = dict(average.figures)
     names = FOLLOWED if FOLLOWED[0] in figures else INTERVALS
     defined = {key: [value for row in hospitals.values() if (value := row[key]) is not None] for key in names}
     figures["worst_site"] = min(defined[names[0]], default=None)
     intervals = {key: within(over_seeds(values)[1:]) for key, values in defined.items() if len(values) > 1}
     facts = {**outcome.facts, "interval": "t-interval over hospitals", "hospitals": hospitals}
-    return Verdict("local", Judgement(figures, intervals=intervals, by_label=labels), replace(outcome, facts=facts))
+    return Verdict("local", replace(average, figures=figures, intervals=intervals), replace(outcome, facts=facts))
+
+
+def _average(judged: Sequence[Judgement]) -> Judgement:
+    """The mean of each figure over the hospitals, of each finding's too."""
+    labels = {name: [each.by_label[name] for each in judged] for name in judged[0].by_label}
+    return Judgement(
+        mean_figures([each.figures for each in judged]), by_label={name: _average(own) for name, own in labels.items()}
+    )
 
 
 # ---- on sums from the hospitals -------------------------------------------------------------------------------------
@@ -134,7 +139,7 @@ def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], t
         judged.append(_asked(study, replace(outcome.personal, phase=phase))[0])
     judgements = [judge_sites(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
     several = len(judgements) > 1  # one head a hospital: only the average hospital is told
-    judgement = Judgement(mean_figures([each.figures for each in judgements])) if several else judgements[0]
+    judgement = _average(judgements) if several else judgements[0]
     kind = "local" if several or outcome.own_sums else "personal" if outcome.personal else "federated"
     return Verdict(kind, judgement, replace(outcome, bill={**outcome.bill, **bill}))
 

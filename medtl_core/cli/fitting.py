@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 _CUT = 5
 #: Training cases of a hospital, if it has as many.
 _SHOTS = 30
+#: Methods of a multi-label task.
+_OF_FINDINGS = "local,discriminant,logistic-5,fedavg-20,auto"
 
 
 def fit(chosen: Settings, said: Collection[str]) -> Settings:
     """Returns settings for data in a folder with what nobody said taken from the data.
 
     Hospitals are those that the data name, or five cut out of one; each has 30 training cases, or as many as the
-    smallest has; a table is read as one.
+    smallest has; a table is read as one. A multi-label task is answered by all methods that can.
 
     Args:
         chosen: with a `data_path`.
@@ -32,11 +34,14 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
 
     from medtl_core.data.partition import partition
     from medtl_core.data.shared import shared_source
+    from medtl_core.values import MULTI_LABEL
 
     source, changes = shared_source(chosen), dict[str, Value]()
     if chosen.modality and source.entry.files:
         raise ConfigError(f"modality has no effect on {source.entry.name!r}, whose modality is known; leave it out")
     examples = source.examples
+    if "methods" not in said and examples.task.kind == MULTI_LABEL:
+        changes["methods"] = _OF_FINDINGS
     if "backbone" not in said and not {"path", "image"} & examples.columns.keys():
         changes["backbone"] = "table"
     pool = (examples["split"] != "test") & (examples["site"] != chosen.leave_out.removesuffix(":test"))

@@ -101,10 +101,10 @@ def simulate_command(
     if as_json:
         console.show_json(summary.as_dict())
     else:
-        from medtl_core.report.terminal import summary_table
+        from medtl_core.report.terminal import summary_tables
 
         places = (f"report      {plan.out / 'report.html'}", f"run folder  {plan.out}")
-        console.show(summary_table(summary), *places)
+        console.show(*summary_tables(summary), *places)
     tell_failures(plan)
 
 

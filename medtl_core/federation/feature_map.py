@@ -76,6 +76,18 @@ class Sums:
     without: Sequence[Statistics]
     rows: Mapping[str, Sequence[Float]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, parts: Sequence[Statistics], rows: Mapping[str, Sequence[Float]]) -> Self:
+        """Returns the sums of all folds from those of each."""
+        whole = sum(parts[1:], start=parts[0])
+        without = [whole - part for part in parts]
+        spans = [np.concatenate(of_fold) for of_fold in zip(*rows.values(), strict=True)]
+        if spans and sum(map(len, spans)) == whole.cases:
+            whole = replace(whole, span=np.concatenate(spans))
+            others = [[*spans[:fold], *spans[fold + 1 :]] for fold in range(len(parts))]
+            without = [replace(part, span=np.concatenate(rest)) for part, rest in zip(without, others, strict=True)]
+        return cls(whole, without, rows)
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -180,14 +192,7 @@ class Reading:
             parts = [part + own for part, own in zip(parts, unpack(reply.arrays), strict=True)]
             if keep and "rows" in reply.arrays:
                 rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
-        whole = sum(parts[1:], start=parts[0])
-        without = [whole - part for part in parts]
-        spans = [np.concatenate(of_fold) for of_fold in zip(*rows.values(), strict=True)]
-        if spans and sum(map(len, spans)) == whole.cases:
-            whole = replace(whole, span=np.concatenate(spans))
-            others = [[*spans[:fold], *spans[fold + 1 :]] for fold in range(folds)]
-            without = [replace(part, span=np.concatenate(rest)) for part, rest in zip(without, others, strict=True)]
-        return Sums(whole, without, rows)
+        return Sums.of(parts, rows)
 
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:
         """Returns summed losses and hits of fold heads [F, S, C, d + 1]; see `heads.crossval.held_out`."""

@@ -7,7 +7,7 @@ making their many small classes takes longer than most answers.
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -27,6 +27,13 @@ from medtl_core.values import Released, Update
 _USUAL = tuple(
     f"{methods.__name__}.{name}"
     for name in ("local", "closed", "gradient", "fedavg", "balanced", "descent", "logistic", "auto")
+)
+
+
+#: Why a private run of a multi-label task is refused.
+NOT_PRIVATE = (
+    "private methods tell classes apart; a patient of a multi-label task changes the sums of every finding, which no "
+    "method here accounts for: set privacy=none, or make one finding the task"
 )
 
 
@@ -161,6 +168,23 @@ def chosen_methods(settings: Settings) -> tuple[Method, ...]:
         return methods
     name = settings.privacy
     return (find_method(name if name.startswith("private-") else f"private-{name}"),)
+
+
+def multi_label(methods: Sequence[Method]) -> tuple[Method, ...]:
+    """Returns the methods of the same names that answer multi-label tasks.
+
+    Raises:
+        ConfigError: names the first that has no such twin.
+    """
+    kinds = [kind for module in _modules() for kind in getattr(module, "LABEL_METHODS", ())]
+    found = [next(filter(None, (kind.parse(method.name) for kind in kinds)), method) for method in methods]
+    for method, twin in zip(methods, found, strict=True):
+        if isinstance(method, PrivateMethod):
+            raise ConfigError(NOT_PRIVATE)
+        if twin is method:
+            known = ", ".join(sorted(kind.example for kind in kinds))
+            raise ConfigError(f"{method.name} does not answer multi-label tasks; those that do: {known}")
+    return tuple(found)
 
 
 def unpack(kind: str, packed: Packed) -> Model:

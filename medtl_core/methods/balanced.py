@@ -32,7 +32,7 @@ _SHARE = 1e-2
 
 def log_share(counts: Float) -> Float:
     """Returns the log share of each class [C], at least log `_SHARE`, also of a class without cases."""
-    return np.asarray(np.log(np.maximum(counts / counts.sum(), _SHARE)))
+    return np.asarray(np.log(np.maximum(counts / max(counts.sum(), 1.0), _SHARE)))
 
 
 @final

@@ -107,7 +107,7 @@ class _Exchanges:
             if "gradient" in reply.arrays:
                 total += reply.arrays["gradient"]
             elif reply.site in known:
-                total += _told(reply.arrays["rows"], known[reply.site], arrays)
+                total += told_gradient(reply.arrays["rows"], known[reply.site], arrays)
             else:  # its sums never came
                 continue
             seen += reply.arrays["cases"]
@@ -123,18 +123,18 @@ class _Exchanges:
         return Share.among(heads * count, heads * len(self.needs), up=up / max(len(weights), 1), down=whole)
 
 
-def _told(told: Array, rows: Sequence[Float], arrays: Arrays) -> Float:
-    """The gradient [S, H, C, d + 1] of a hospital that tells it in the basis of its roots."""
+def told_gradient(told: Array, rows: Sequence[Float], arrays: Arrays) -> Float:
+    """Returns the gradient [S, H, C, d + 1] of a hospital that tells it in the basis of roots with these rows."""
     sets, parts = len(arrays["heads"]), np.split(told, np.cumsum([len(part) for part in rows])[:-1])
     total = np.zeros(arrays["heads"].shape)
     for fold, (raw, error) in enumerate(zip(rows, parts, strict=True)):
         standard = np.concatenate([(raw[:, :-1] - raw[:, -1:] * arrays["mean"]) / arrays["scale"], raw[:, -1:]], axis=1)
-        total[_without(fold, sets)] += np.tensordot(error.astype(np.float64), standard, axes=(0, 0))
+        total[without_fold(fold, sets)] += np.tensordot(error.astype(np.float64), standard, axes=(0, 0))
     return total
 
 
-def _without(fold: int, sets: int) -> list[int]:
-    """The sets of cases that hold a fold."""
+def without_fold(fold: int, sets: int) -> list[int]:
+    """Returns the sets of cases that hold a fold."""
     return [index for index in range(sets) if index != fold + 1]
 
 
@@ -153,7 +153,7 @@ def logistic_gradient(site: SiteData, arrays: Arrays, config: Config) -> Release
         gradient = np.tensordot(error, inputs, axes=(0, 0)).astype(np.float32)
         return Released(Update({"cases": cases, "gradient": gradient}))
     told = [
-        np.tensordot(root.basis.T, error[fold == index][:, _without(index, folds + 1)], axes=(1, 0))
+        np.tensordot(root.basis.T, error[fold == index][:, without_fold(index, folds + 1)], axes=(1, 0))
         for index, root in enumerate(roots(site.values, fold, folds))
     ]
     return Released(Update({"cases": cases, "rows": np.concatenate(told).astype(np.float32)}))

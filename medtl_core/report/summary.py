@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from medtl_core.errors import RunError
-from medtl_core.evaluation.judgement import SiteJudgement
+from medtl_core.evaluation.judgement import Judgement, SiteJudgement
 from medtl_core.evaluation.result import Cost, Result
 from medtl_core.report.estimate import Estimate
 
@@ -45,6 +45,7 @@ class MethodSummary:
         gains: figure -> difference to hospitals that train alone, paired by seed; None where there is no such method.
         taken: what it took of its candidates, and by how much these differ; "" = it weighs none.
         sites: concordance within each site, of cases followed over time.
+        labels: of a multi-label task, finding -> figure -> estimate.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class MethodSummary:
     gains: Mapping[str, Estimate] | None = None
     taken: str = ""
     sites: Mapping[str, Estimate] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what `metrics.json` keeps."""
@@ -65,6 +67,7 @@ class MethodSummary:
             **({} if self.gains is None else {"versus_local": _as_dicts(self.gains)}),
             **({"taken": self.taken} if self.taken else {}),
             **({"by_site": _as_dicts(self.sites)} if self.sites else {}),
+            **({"by_label": {name: _as_dicts(row) for name, row in self.labels.items()}} if self.labels else {}),
         }
 
 
@@ -182,20 +185,31 @@ def _method(results: Sequence[Result], name: str, reference: str | None) -> Meth
     sizes = {key: round(means[key]) for key in ("bytes_up", "bytes_down")}
     return MethodSummary(
         kind=judged[0].kind,
-        figures={
-            figure: Estimate.over(
-                [method.judgement.figures.get(figure) for method in judged],
-                alone.get(figure),
-                (0.0, 2.0 if figure == "brier" else 1.0),
-            )
-            for figure in (FOLLOWED if "concordance" in judged[0].judgement.figures else FIGURES)
-        },
+        figures=_figures([method.judgement for method in judged], alone),
         cost=Cost(**means | sizes),
         interval=str(judged[0].facts.get("interval", "")) if alone else "",
         gains=None if reference is None or name == reference else _gains(results, name, reference),
         taken=_taken([method.facts for method in judged if "gains" in method.facts]),
         sites=_sites([method.judgement.by_site for method in judged]),
+        labels=_labels([method.judgement for method in judged]),
     )
+
+
+def _figures(judged: Sequence[Judgement], alone: Mapping[str, tuple[float, float]]) -> dict[str, Estimate]:
+    """The estimate of each figure; a single seed's interval is that of its bootstrap."""
+    return {
+        figure: Estimate.over(
+            [judgement.figures.get(figure) for judgement in judged],
+            alone.get(figure),
+            (0.0, 2.0 if figure == "brier" else 1.0),
+        )
+        for figure in (FOLLOWED if "concordance" in judged[0].figures else FIGURES)
+    }
+
+
+def _labels(judged: Sequence[Judgement]) -> dict[str, dict[str, Estimate]]:
+    labels = {name: [judgement.by_label[name] for judgement in judged] for name in judged[0].by_label}
+    return {name: _figures(own, own[0].intervals if len(own) == 1 else {}) for name, own in labels.items()}
 
 
 def _taken(facts: Sequence[Mapping[str, Any]]) -> str:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from medtl_core.report import numerals
 from medtl_core.report.estimate import Estimate
+from medtl_core.report.labels import label_tables
 from medtl_core.report.summary import MethodSummary, Summary
 from medtl_core.report.tables import PageTable, TableCell, plain_table
 
@@ -58,10 +59,16 @@ def terminal_table(
     return table
 
 
+def summary_tables(summary: Summary) -> list["Table"]:
+    """Returns a run as tables: of its methods and, of a multi-label task, of each finding."""
+    return [summary_table(summary), *map(shown_table, label_tables(summary))]
+
+
 def summary_table(summary: Summary) -> "Table":
     """Returns a run as a table: one row a method, small figures are intervals."""
     failures = f", {summary.failures} failed replies" if summary.failures else ""
-    counts = f"{summary.hospitals} hospitals, {summary.test_cases} test cases, {len(summary.classes)} classes"
+    classes = f"{len(summary.classes)} {'findings' if summary.methods[summary.focus].labels else 'classes'}"
+    counts = f"{summary.hospitals} hospitals, {summary.test_cases} test cases, {classes}"
     taken = (f"{name} took {method.taken}" for name, method in summary.methods.items() if method.taken)
     sites = ", ".join(f"{site} {figure.figure}" for site, figure in summary.methods[summary.focus].sites.items())
     each = f"{summary.focus} by site: {sites}" if sites else ""
