@@ -43,6 +43,15 @@ class Task:
         """What all sides must mean alike: the classes, behind the kind of a task that has another one."""
         return (self.kind, *self.classes) if self.kind == MULTI_LABEL else self.classes
 
+    def tell_classes(self, what: str) -> None:
+        """Refuses findings for what reads one class of each case.
+
+        Raises:
+            ConfigError: names it.
+        """
+        if self.kind == MULTI_LABEL:
+            raise ConfigError(f"{what} reads one class of each case, and task {self.name!r} is multi-label")
+
 
 @dataclass(frozen=True)
 class Examples:

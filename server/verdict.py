@@ -9,7 +9,7 @@ import numpy as np
 from medtl_core.errors import ConfigError
 from medtl_core.evaluation.federated import contradiction, expected_shapes, judge_sites
 from medtl_core.evaluation.intervals import bootstrap, over_seeds, within
-from medtl_core.evaluation.judgement import Judgement, mean_figures
+from medtl_core.evaluation.judgement import Judgement
 from medtl_core.evaluation.scores import each_finding, judge
 from medtl_core.federation.hospitals import ArraySpec, Request, Value
 from medtl_core.federation.model import Classifier, Model
@@ -18,6 +18,7 @@ from medtl_core.federation.study import Study
 from medtl_core.rng import stream
 from medtl_core.values import Head, Scores, Update
 
+from .findings import average, judge_finding_sums, judge_findings
 from .testset import TestSet
 
 #: What each hospital summed over its own held-out cases, by site.
@@ -72,12 +73,16 @@ def _on_cases(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
     return Verdict(kind, _judged(scores, study), outcome)
 
 
+def _judge(scores: Scores, classes: Sequence[str]) -> Judgement:
+    return judge(scores) if scores.labels is None else judge_findings(scores, classes)
+
+
 def _judged(scores: Scores, study: Study) -> Judgement:
     """The figures of scored cases with their intervals, those of each finding too."""
     rng, resamples = stream(study.settings.seed, "bootstrap"), study.settings.bootstrap
     names = INTERVALS if scores.time is None else FOLLOWED
-    whole, told = judge(scores, study.problem.classes), bootstrap(scores, names, resamples, rng=rng)
-    parts = () if scores.labels is None else zip(whole.by_label.items(), each_finding(scores), strict=True)
+    whole, told = _judge(scores, study.problem.classes), bootstrap(scores, names, resamples, rng=rng)
+    parts = zip(whole.by_label.items(), each_finding(scores), strict=True) if whole.by_label else ()
     labels = {
         name: replace(label, intervals=bootstrap(part, names, resamples, rng=rng)) for (name, label), (_, part) in parts
     }
@@ -90,23 +95,15 @@ def _scores(classifiers: Mapping[str, Classifier], cases: TestSet) -> dict[str, 
 
 def _mean_of_hospitals(outcome: Outcome, scores: Mapping[str, Scores], classes: Sequence[str]) -> Verdict:
     """A method without exchange: the average hospital, each judged with the head it has."""
-    judged = {name: judge(part, classes) for name, part in scores.items()}
-    hospitals, average = {name: each.figures for name, each in judged.items()}, _average([*judged.values()])
-    figures = dict(average.figures)
+    judged = {name: _judge(part, classes) for name, part in scores.items()}
+    hospitals, mean = {name: each.figures for name, each in judged.items()}, average([*judged.values()])
+    figures = dict(mean.figures)
     names = FOLLOWED if FOLLOWED[0] in figures else INTERVALS
     defined = {key: [value for row in hospitals.values() if (value := row[key]) is not None] for key in names}
     figures["worst_site"] = min(defined[names[0]], default=None)
     intervals = {key: within(over_seeds(values)[1:]) for key, values in defined.items() if len(values) > 1}
     facts = {**outcome.facts, "interval": "t-interval over hospitals", "hospitals": hospitals}
-    return Verdict("local", replace(average, figures=figures, intervals=intervals), replace(outcome, facts=facts))
-
-
-def _average(judged: Sequence[Judgement]) -> Judgement:
-    """The mean of each figure over the hospitals, of each finding's too."""
-    labels = {name: [each.by_label[name] for each in judged] for name in judged[0].by_label}
-    return Judgement(
-        mean_figures([each.figures for each in judged]), by_label={name: _average(own) for name, own in labels.items()}
-    )
+    return Verdict("local", replace(mean, figures=figures, intervals=intervals), replace(outcome, facts=facts))
 
 
 # ---- on sums from the hospitals -------------------------------------------------------------------------------------
@@ -137,9 +134,10 @@ def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], t
     judged = judged + [_model_judged(study, model, phase) for model in models]
     if outcome.personal:
         judged.append(_asked(study, replace(outcome.personal, phase=phase))[0])
-    judgements = [judge_sites(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
+    judges = judge_finding_sums if study.problem.multi_label else judge_sites
+    judgements = [judges(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
     several = len(judgements) > 1  # one head a hospital: only the average hospital is told
-    judgement = _average(judgements) if several else judgements[0]
+    judgement = average(judgements) if several else judgements[0]
     kind = "local" if several or outcome.own_sums else "personal" if outcome.personal else "federated"
     return Verdict(kind, judgement, replace(outcome, bill={**outcome.bill, **bill}))
 

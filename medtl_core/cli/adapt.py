@@ -46,6 +46,7 @@ def adapt(
     stem = _free_stem(out or Path(f"{stem_of(head).name}-{Path(data).stem}"))
     chosen, views = _settings(classifier, head, data, weights)
     source = open_source(chosen)
+    source.examples.task.tell_classes("medtl adapt")
     spec, classes = feature_spec(chosen, views, source.columns), source.examples.task.classes
     _check_fingerprint(spec.fingerprint, classifier.fingerprint)
     drawn, judged, judged_on = _rows(source.examples, shots, seed)

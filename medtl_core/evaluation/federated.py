@@ -113,13 +113,6 @@ def judge_sites(updates: Mapping[str, Update], classes: Sequence[str]) -> Judgem
         >>> judge_sites({"a": summarise(site)}, ["no", "yes"]).figures["auroc"]
         1.0
     """
-    if any(update.arrays["confusion"].ndim > 2 for update in updates.values()):
-        alone = [
-            {site: Update({key: array[row] for key, array in sums.arrays.items()}) for site, sums in updates.items()}
-            for row in range(len(classes))
-        ]
-        labels = zip(classes, alone, strict=True)
-        return Judgement.over_labels({name: judge_sites(sums, ("absent", "present")) for name, sums in labels})
     followed = any("pairs" in update.arrays for update in updates.values())
     empty = Update({name: np.zeros(shape) for name, shape in expected_shapes(len(classes), followed).items()})
     sites = [updates[name] for name in sorted(updates)] or [empty]

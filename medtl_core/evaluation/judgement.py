@@ -1,8 +1,7 @@
 """The record of a judgement: every figure of merit of one method, as scored, written, read back and reported."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from statistics import fmean
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from medtl_core.evaluation.formulas import Curve, Figure
@@ -63,35 +62,6 @@ class Judgement:
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     by_label: Mapping[str, "Judgement"] = field(default_factory=dict)
 
-    @classmethod
-    def over_labels(cls, labels: Mapping[str, "Judgement"]) -> Self:
-        """Returns the judgement of a multi-label task from those of its findings, in the agreed order.
-
-        A figure is the mean over the findings of which the cases show some that are there and some that are not, so at
-        each site too; its cases are those of the finding that is known of most.
-        """
-        told = [label for label in labels.values() if label.figures["auroc"] is not None]
-        figures = (
-            mean_figures([label.figures for label in told])
-            if told
-            else dict.fromkeys(next(iter(labels.values())).figures)
-        )
-        sites = {}
-        for name in dict.fromkeys(name for label in labels.values() for name in label.by_site):
-            rows = [label.by_site[name] for label in labels.values() if name in label.by_site]
-            mean = mean_figures([vars(row) for row in rows if row.auroc is not None] or [dict.fromkeys(vars(rows[0]))])
-            sites[name] = SiteJudgement(mean["balanced_accuracy"], mean["auroc"], max(row.n for row in rows))
-        known = [row.balanced_accuracy for row in sites.values() if row.balanced_accuracy is not None]
-        drawn = {
-            name: label.curves.roc[ALL_SITES] for name, label in labels.items() if label.curves and label.curves.roc
-        }
-        return cls(
-            {**figures, "worst_site": min(known, default=None)},
-            sites,
-            Curves(drawn),
-            by_label={name: replace(label, curves=None) for name, label in labels.items()},
-        )
-
     def as_dict(self) -> dict[str, Any]:
         """Returns the judgement as `result.json` keeps it, JSON-able."""
         curves = self.curves
@@ -124,9 +94,3 @@ class Judgement:
             {name: (pair[0], pair[1]) for name, pair in record.get("intervals", {}).items()},
             {name: cls.from_dict(part) for name, part in record.get("by_label", {}).items()},
         )
-
-
-def mean_figures(rows: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
-    """Returns the mean of each figure over the rows that define it."""
-    known = {key: [value for row in rows if (value := row[key]) is not None] for key in rows[0]}
-    return {key: fmean(values) if values else None for key, values in known.items()}

@@ -13,19 +13,12 @@ from medtl_core.values import UNKNOWN, Array, Scores
 _RANKED = frozenset(("auroc", "auprc"))
 
 
-def judge(scores: Scores, classes: Sequence[str] = ()) -> Judgement:
+def judge(scores: Scores) -> Judgement:
     """Returns every figure of the scored cases, without intervals; of cases followed over time, their concordance.
-
-    Args:
-        scores: of the cases.
-        classes: in the agreed order; a multi-label task's judgement names them.
 
     Raises:
         DataError: the scores are not finite, or labels and logits do not fit each other.
     """
-    if scores.labels is not None:
-        findings = zip(classes, each_finding(checked(scores)), strict=True)
-        return Judgement.over_labels({name: judge(part) for name, (_, part) in findings})
     names = sorted({str(site) for site in checked(scores).site})
     parts = {name: select(scores, scores.site == name) for name in names}
     if scores.time is not None:

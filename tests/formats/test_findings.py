@@ -1,6 +1,7 @@
 """Manifests of multi-label tasks: a column a finding, or findings in one cell; what is wrong costs that case."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
 from medtl_core.data.source import Source, open_source
 from medtl_core.errors import DataError
+from tests.house import ROOT
 
 CLASSES = ("Edema", "Pleural effusion", "Nodule")
 
@@ -104,3 +106,18 @@ def test_layouts_that_tell_one_class_a_case_refuse_the_task(tmp_path: Path) -> N
     (tmp_path / "task.json").write_text(json.dumps({**stated, "kind": "several"}), encoding="utf-8")
     with pytest.raises(DataError, match="kind must be classes or multi-label"):
         open_source(Settings(data="", data_path=str(tmp_path)))
+
+
+def test_the_examples_of_the_documentation_are_read(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Several findings a case\n")[2].partition("\n## ")[0]
+    task, columns, cells = re.findall(r"```\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "images").mkdir()
+    for at in (1, 2):
+        Image.fromarray(np.full((8, 8), 90 * at, np.uint8)).save(tmp_path / "images" / f"000{at}.png")
+    (tmp_path / "task.json").write_text(task, encoding="utf-8")
+    for text, expected in ((columns, [[1, 0, -1], [0, 0, 0]]), (cells, [[1, 0, 1], [0, 0, 0]])):
+        (tmp_path / "manifest.csv").write_text(text, encoding="utf-8")
+        source = open_source(Settings(data="", data_path=str(tmp_path)))
+        assert source.examples["labels"].tolist() == expected
+        assert source.entry.modality == "chest X-ray"

@@ -46,7 +46,9 @@ def test_each_finding_has_the_discriminant_of_the_pooled_cases(sites: list) -> N
         assert head.logits(values)[:, place] == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("sites", [WHOLE, GAPS], ids=["all-known", "some-unknown"])
+@pytest.mark.parametrize(
+    "sites", [pytest.param(WHOLE, marks=pytest.mark.slow), GAPS], ids=["all-known", "some-unknown"]
+)
 def test_each_finding_has_the_logistic_regression_of_the_cases_that_it_is_known_of(sites: list) -> None:
     values, labels = pooled(sites)
     inputs = standardised(values)

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, roc_auc_score
 
-from medtl_core.evaluation.federated import contradiction, expected_shapes, judge_sites, summarise
+from medtl_core.evaluation.federated import contradiction, expected_shapes, summarise
 from medtl_core.evaluation.intervals import bootstrap
 from medtl_core.evaluation.judgement import Judgement
-from medtl_core.evaluation.scores import each_finding, judge, select
+from medtl_core.evaluation.scores import each_finding, select
 from medtl_core.rng import stream
 from medtl_core.values import UNKNOWN, Scores, any_finding
+from server.findings import judge_finding_sums, judge_findings
 
 NAMES = ("edema", "effusion", "nodule", "rare")
 
@@ -26,7 +27,7 @@ def scored(cases: int = 400) -> Scores:
 
 def test_each_finding_is_scikit_learns_and_the_mean_is_of_those_that_can_be_judged() -> None:
     scores = scored()
-    judged = judge(scores, NAMES)
+    judged = judge_findings(scores, NAMES)
     assert scores.labels is not None
     rows = []
     for place, name in enumerate(NAMES[:3]):
@@ -42,7 +43,7 @@ def test_each_finding_is_scikit_learns_and_the_mean_is_of_those_that_can_be_judg
     assert judged.by_label["rare"].figures["auroc"] is None
     for key in ("auroc", "auprc", "balanced_accuracy", "brier", "log_loss", "ece"):
         assert judged.figures[key] == pytest.approx(np.mean([row[key] for row in rows]))
-    site = judge(select(scores, scores.site == "a"), NAMES)
+    site = judge_findings(select(scores, scores.site == "a"), NAMES)
     assert judged.by_site["a"].auroc == pytest.approx(site.figures["auroc"])
     assert judged.figures["worst_site"] == min(row.balanced_accuracy for row in judged.by_site.values())  # type: ignore[type-var]
     assert Judgement.from_dict(judged.as_dict()).as_dict() == judged.as_dict()
@@ -55,7 +56,7 @@ def test_sums_of_hospitals_give_the_pooled_figures() -> None:
     for update in sums.values():
         assert {name: array.shape for name, array in update.arrays.items()} == shapes
         assert contradiction({name: array[None] for name, array in update.arrays.items()}, 0) == ""
-    apart, whole = judge_sites(sums, NAMES), judge(scores, NAMES)
+    apart, whole = judge_finding_sums(sums, NAMES), judge_findings(scores, NAMES)
     for key, value in whole.figures.items():
         assert apart.figures[key] == pytest.approx(value, abs=2e-3), key
     for name in NAMES[:3]:
@@ -69,11 +70,14 @@ def test_what_is_unknown_never_counts() -> None:
     scores = scored()
     assert scores.labels is not None
     odds = np.where(scores.labels == UNKNOWN, 1e3, scores.logits)
-    assert judge(Scores(odds, *list(vars(scores).values())[1:]), NAMES).figures == judge(scores, NAMES).figures
+    assert (
+        judge_findings(Scores(odds, *list(vars(scores).values())[1:]), NAMES).figures
+        == judge_findings(scores, NAMES).figures
+    )
 
 
 def test_patients_are_drawn_whole_for_all_findings_together() -> None:
-    scores, judged = scored(), judge(scored(), NAMES)
+    scores, judged = scored(), judge_findings(scored(), NAMES)
     intervals = bootstrap(scores, ("auroc", "balanced_accuracy"), 100, rng=stream(0, "draws"))
     for key, (low, high) in intervals.items():
         assert low < judged.figures[key] < high  # type: ignore[operator]
