@@ -41,7 +41,9 @@ def _facts(entry: Entry) -> dict[str, str]:
         "title": entry.title,
         "modality": entry.modality,
         "findings" if entry.task.kind == MULTI_LABEL else "classes": ", ".join(entry.task.classes),
-        "one finding": f"data={first}:FINDING, of {', '.join(layout.findings)}" if layout.findings else "",
+        "one finding": f"data={first}:any, or {first}:FINDING of {', '.join(layout.findings)}"
+        if layout.findings
+        else "",
         "uncertain": f"{', '.join(policy)}; others ignore" if policy else "",
         "hospitals": entry.hospitals,
         "recognised by": " or ".join(entry.files) if layout.kind == "medmnist" else ", ".join(entry.files),

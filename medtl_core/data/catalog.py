@@ -34,7 +34,7 @@ class Layout:
         shown: values of the view column that are read.
         findings: what an image may show at once, by the names of the set.
         uncertain: finding -> "ones", "zeros" or "ignore", where a report is not certain; "ignore" unless stated.
-        finding: the one that is the task; "" = whether there is any.
+        finding: the one that is the task, if it is one.
         partial: whether copies with some of the patients are usual.
         apart: whether training cases of somebody in the official test are left out.
     """
@@ -108,8 +108,8 @@ def read_entries(text: str) -> Mapping[str, Entry]:
     """Returns the entries of a catalog in TOML.
 
     A set's table holds the attributes of its `Entry`, and instead of the task its name (that of the set if left out),
-    its classes and its kind ("classes" if left out). What a set leaves out is taken from its `family`, whose title and
-    files may say {name}.
+    its classes (the layout's findings if left out) and its kind ("classes" if left out). What a set leaves out is taken
+    from its `family`, whose title and files may say {name}.
 
     Raises:
         DataError: it is not TOML, or an entry lacks a fact or states one that no entry has.
@@ -126,7 +126,8 @@ def read_entries(text: str) -> Mapping[str, Entry]:
 
 def _entry(name: str, **facts: Any) -> Entry:
     facts["layout"] = Layout(**_tuples(facts["layout"]))
-    facts["task"] = Task(facts.pop("task", name), tuple(facts.pop("classes")), facts.pop("kind", "classes"))
+    classes = facts.pop("classes", facts["layout"].findings)
+    facts["task"] = Task(facts.pop("task", name), tuple(classes), facts.pop("kind", "classes"))
     facts["title"] = facts["title"].replace("{name}", name)
     facts["files"] = [file.replace("{name}", name) for file in facts["files"]]
     return Entry(name, **_tuples(facts))

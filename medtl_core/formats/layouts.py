@@ -12,6 +12,8 @@ from medtl_core.values import Task
 
 #: What an uncertain finding counts as: as there, as not there, or the case is left out.
 POLICIES = ("ones", "zeros", "ignore")
+#: In place of a finding: whether there is any.
+ANY = "any"
 #: A table of which more than this share of the columns is there is meant, and one that lacks some is refused by name.
 _MEANT = 0.5
 
@@ -82,8 +84,8 @@ def needed(entry: Entry, folder: Path, name: str) -> Path:
 def named_entry(word: str) -> Entry:
     """Returns the known set that the setting `data` names.
 
-    Where an image may show several findings, the one that is the task follows behind a colon, and behind another what
-    counts where a report is not certain of it: "chexpert:Edema", "chexpert:Edema:zeros".
+    Where an image may show several findings, one may be made the task: it follows behind a colon, and behind another
+    what counts where a report is not certain of it: "chexpert:Edema", "chexpert:Edema:zeros", or "chexpert:any".
 
     Raises:
         ConfigError: there is no set, finding or policy of that name.
@@ -96,6 +98,8 @@ def named_entry(word: str) -> Entry:
     if word == name:
         return entry
     layout = entry.layout
+    if layout.findings and word == f"{name}:{ANY}":
+        return replace(entry, name=word, task=Task("chest-finding", ("no-finding", "finding")))
     if finding not in layout.findings:
         raise ConfigError(f"data={word!r}: {name} has no such finding; {did_you_mean(finding, layout.findings)}")
     if policy:

@@ -15,8 +15,7 @@ FINDINGS = (
 
 def picture(path: Path, value: int = 0) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.add.outer(np.arange(16), np.arange(16)) * 3 + value % 128
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(value).integers(0, 256, (16, 16), np.uint8)).save(path)
 
 
 def write(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]], end: str = "") -> None:
@@ -72,7 +71,7 @@ def chexpert(folder: Path, patients: int = 8) -> Path:
                 path = f"{part}/patient{number + 500 * (part == 'valid'):05}/study1/view_{view}.jpg"
                 said = [cell or "0.0" for cell in STUDIES[number % 4]] if part == "valid" else STUDIES[number % 4]
                 rows.append([f"CheXpert-v1.0-small/{path}", "Male", 60, view.title(), side, *said])
-                picture(folder / path, number + 50 * (part == "valid"))
+                picture(folder / path, 2 * number + (view == "lateral") + 10_000 * (part == "valid"))
         write(folder / f"{part}.csv", header, rows)
     return folder
 

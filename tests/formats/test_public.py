@@ -18,6 +18,7 @@ from medtl_core.formats import dialect
 from medtl_core.formats.layouts import named_entry, recognise
 from medtl_core.formats.report_labels import ABSENT, NOT_SAID, PRESENT, UNCERTAIN
 from medtl_core.recipes.contamination import contamination
+from medtl_core.values import MULTI_LABEL, UNKNOWN
 from tests.formats import public
 from tests.formats.public import FINDINGS
 
@@ -80,7 +81,7 @@ def test_what_reports_say_is_kept_in_four_ways_and_one_finding_is_the_task(tmp_p
         found = opened(tmp_path / folder).examples["findings"]
         assert found.dtype == np.int8 and found.shape[1] == 14
         assert found[:4, edema].tolist() == [NOT_SAID, PRESENT, UNCERTAIN, ABSENT]
-        assert opened(tmp_path / folder).examples["label"][:4].tolist() == [0, 1, 1, 1]  # any finding
+        assert opened(tmp_path / folder, f"{name}:any").examples["label"][:4].tolist() == [0, 1, 1, 1]
         for word, label in (
             ("Edema", [0, 1, 1, 0]),  # stated: uncertain counts as there
             ("Edema:ones", [0, 1, 1, 0]),
@@ -97,9 +98,23 @@ def test_what_reports_say_is_kept_in_four_ways_and_one_finding_is_the_task(tmp_p
 
 def test_findings_in_one_cell_are_apart(tmp_path: Path) -> None:
     public.chest14(tmp_path)
-    assert opened(tmp_path).examples["label"].tolist()[:3] == [0, 1, 1]
+    assert opened(tmp_path, "chest_xray14:any").examples["label"].tolist()[:3] == [0, 1, 1]
     assert opened(tmp_path, "chest_xray14:Emphysema").examples["label"].tolist()[:3] == [0, 1, 0]
-    assert opened(tmp_path).examples["findings"][:3].sum(axis=1).tolist() == [0, 2, 1]
+    for column in ("findings", "labels"):
+        assert opened(tmp_path).examples[column][:3].sum(axis=1).tolist() == [0, 2, 1]
+
+
+@pytest.mark.parametrize("name", ["mimic_cxr", "chexpert", "chest_xray14"])
+def test_all_findings_are_one_task_of_several_labels(tmp_path: Path, name: str) -> None:
+    task = opened(LAYOUTS[name](tmp_path)).examples.task
+    assert (task.kind, task.classes) == (MULTI_LABEL, catalog()[name].layout.findings) and len(task.classes) == 14
+
+
+def test_an_uncertain_label_counts_as_the_stated_policy_says(tmp_path: Path) -> None:
+    labels = opened(public.mimic(tmp_path)).examples["labels"]
+    assert labels[:4, FINDINGS.index("Edema")].tolist() == [0, 1, 1, 0]  # ones; not named: absent
+    assert labels[:4, FINDINGS.index("Fracture")].tolist() == [0, 0, 0, UNKNOWN]  # ignore
+    assert labels[:4, FINDINGS.index("No Finding")].tolist() == [1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -319,6 +334,7 @@ def test_a_backbone_that_learnt_from_the_same_pictures_is_named(monkeypatch: pyt
         assert bool(contamination(Settings(), catalog()["fed_isic2019"])) is said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the real data sets are not on this machine")
 def test_real_names_of_kermanys_x_rays_say_whose_they_are(tmp_path: Path) -> None:
     rows = [line.split(",") for line in (SHARED / "kermany_cxr224" / "metadata.csv").read_text().splitlines()[1:]]
