@@ -34,7 +34,7 @@ STUDIES = (
     labels(no="1.0"),
     labels(edema="1.0", fracture="0.0"),
     labels(edema="-1.0"),
-    labels(pleural="1.0", edema="0.0"),
+    labels(cardiomegaly="1.0", edema="0.0", fracture="-1.0"),
 )
 
 

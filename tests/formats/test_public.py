@@ -21,6 +21,7 @@ from medtl_core.recipes.contamination import contamination
 from medtl_core.values import MULTI_LABEL, UNKNOWN
 from tests.formats import public
 from tests.formats.public import FINDINGS
+from tests.house import ROOT
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 Layout = Callable[[Path], Path]
@@ -353,3 +354,13 @@ def test_real_names_of_kermanys_x_rays_say_whose_they_are(tmp_path: Path) -> Non
 def test_the_real_collection_of_covid_x_rays_is_read() -> None:
     source = opened(SHARED / "covid_cxr_cc")
     assert (source.entry.name, len(source.examples), int(source.examples["label"].sum())) == ("covid_cxr", 44, 20)
+
+
+def test_the_page_has_every_layout_with_the_columns_that_are_read() -> None:
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8").partition("\n## Public sets\n")[2]
+    for name in LAYOUTS:
+        layout = catalog()[name].layout
+        assert f"| `{name}` |" in page
+        (text,) = re.findall(rf"\n`{name}`: [^\n]*\n```\n(.*?)```", page, re.DOTALL) or [""]
+        words = {word for line in text.splitlines() for word in line.split(",")}
+        assert {*layout.columns} <= words
