@@ -8,7 +8,14 @@ import typer
 from medtl_core.cli import console, site_run
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy.identity import IDENTITY, public_identity
-from medtl_core.privacy.ledger_report import DEFAULT_OUTBOUND, PRIVATE_OUTBOUND, balance, ledgers, raise_budget
+from medtl_core.privacy.ledger_report import (
+    DEFAULT_OUTBOUND,
+    LABEL_OUTBOUND,
+    PRIVATE_OUTBOUND,
+    balance,
+    ledgers,
+    raise_budget,
+)
 
 ledger_app = console.group("The privacy ledger of a hospital: what was spent on its patients.")
 site_app = console.group("What concerns one hospital.")
@@ -59,7 +66,7 @@ def outbound() -> None:
     table = console.table_of("answer", "named", "what it is", "paid for")
     for row in PRIVATE_OUTBOUND:
         table.add_row(row.task, row.name, row.what, "by the ledger" if row.private else "not about patients")
-    for row in DEFAULT_OUTBOUND:
+    for row in (*DEFAULT_OUTBOUND, *LABEL_OUTBOUND):
         table.add_row(row.task, row.name, row.what, "not private: only in a run without privacy")
     console.show(table, width=140, markup=False)
 

@@ -170,13 +170,18 @@ def chosen_methods(settings: Settings) -> tuple[Method, ...]:
     return (find_method(name if name.startswith("private-") else f"private-{name}"),)
 
 
+def label_methods() -> tuple[type[Method], ...]:
+    """Returns every class of methods that answer multi-label tasks."""
+    return tuple(kind for module in _modules() for kind in getattr(module, "LABEL_METHODS", ()))
+
+
 def multi_label(methods: Sequence[Method]) -> tuple[Method, ...]:
     """Returns the methods of the same names that answer multi-label tasks.
 
     Raises:
         ConfigError: names the first that has no such twin.
     """
-    kinds = [kind for module in _modules() for kind in getattr(module, "LABEL_METHODS", ())]
+    kinds = label_methods()
     found = [next(filter(None, (kind.parse(method.name) for kind in kinds)), method) for method in methods]
     for method, twin in zip(methods, found, strict=True):
         if isinstance(method, PrivateMethod):

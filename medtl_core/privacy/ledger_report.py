@@ -135,6 +135,19 @@ DEFAULT_OUTBOUND: tuple[Outbound, ...] = (
              "differences, by class", False),
 )  # fmt: skip
 
+#: The same of a task of L findings: `auto` sends of all cases together what it sends of a class, and of each finding:
+LABEL_OUTBOUND: tuple[Outbound, ...] = (
+    Outbound("label_statistics", "counts, labels, rows, known, known-labels", "of no more cases than features: roots, "
+             "and of each finding cases without and with it [F, L, 2], told in the roots [n, L, 2]", False),
+    Outbound("label_statistics", "counts, sums, gram, known, known-sums", "of more cases: sums and Gram matrices, and "
+             "of each finding cases without and with it [F, L, 2], their sums [F, L, 2, d]", False),
+    Outbound("label_gradient", "known, rows", "of no more cases than features, five times: slopes in the rows of the "
+             "roots, n numbers a finding and head", False),
+    Outbound("label_gradient", "known, gradient", "of more cases, five times: gradients [L, d + 1] of each head", False),
+    Outbound("label_validate", "losses, hits", "of the folds' heads on the cases left out, by finding and side", False),
+    Outbound("label_compare", "losses, squares", "of candidates on the cases left out, by finding and side", False),
+)  # fmt: skip
+
 #: Everything that may leave under privacy, and nothing else: tests hold the wire to it.
 PRIVATE_OUTBOUND: tuple[Outbound, ...] = (
     Outbound("every reply", "protocol, agreement, site, weight, mechanism, epsilon, delta", "version, hash of agreed "

@@ -9,8 +9,10 @@ from sklearn.linear_model import LogisticRegression
 
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.federation.model import Classifier
-from medtl_core.federation.registry import multi_label, read_methods, unpack
+from medtl_core.federation.registry import answer, multi_label, read_methods, unpack
+from medtl_core.federation.tasks import SiteData
 from medtl_core.heads.statistics import TINY, Float
+from medtl_core.privacy.ledger_report import LABEL_OUTBOUND
 from medtl_core.values import MULTI_LABEL, UNKNOWN, Examples, Task
 from tests.methods.labelled import TASK, WIDTH, opened, outcome, pooled, site, study
 
@@ -148,3 +150,30 @@ def test_the_model_travels_whole() -> None:
     values = np.ones((2, WIDTH))
     assert np.array_equal(again.logits(values), head.logits(values))
     assert again.classes == TASK.classes
+
+
+@pytest.mark.parametrize("hospital", GAPS, ids=lambda one: f"{len(one.label)}-cases")
+def test_sums_that_cannot_be_true_are_refused(hospital: SiteData) -> None:
+    made = study(GAPS, "discriminant")
+    made.outcome(made.methods[0])
+    request, cases = made.hospitals.asked[0], len(hospital.label)  # type: ignore[attr-defined]
+    told = dict(answer(request.task, hospital, {}, request.config).update.arrays)
+    more, other, (name,) = told["known"] + cases, told["known"].copy(), told.keys() & {"known-sums", "known-labels"}
+    other[0, 0] = other[0, 0, ::-1]
+    none = {**told, "known": np.where(np.arange(3)[:, None] == 0, 0.0, told["known"]), name: told[name] + 0.1}
+    assert request.check(told, cases) == ""
+    assert "more cases" in request.check({**told, "known": more}, cases)
+    assert "no case" in request.check(none, cases)
+    if name == "known-labels":
+        assert "roots" in request.check({**told, "known": other}, cases)
+
+
+def test_a_hospital_sends_for_the_default_what_is_listed_and_no_more() -> None:
+    made = study(GAPS, "auto")
+    made.outcome(made.methods[0])
+    sent = set()
+    for request in made.hospitals.asked:  # type: ignore[attr-defined]
+        for one in GAPS:
+            arrays = answer(request.task, one, request.arrays, request.config).update.arrays
+            sent.add((request.task, frozenset(arrays)))
+    assert sent == {(row.task, frozenset(row.name.split(", "))) for row in LABEL_OUTBOUND}

@@ -17,7 +17,7 @@ from medtl_core.federation.feature_map import Sums
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.statistics import Float, Statistics, by_fold, is_few, pack, roots, unpack, untrue
+from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, roots, unpack, untrue
 from medtl_core.values import Array, Released, Update
 
 PHASE = "label_statistics"
@@ -127,8 +127,13 @@ def _known_sums(arrays: Mapping[str, Array]) -> Float:
 
 def _untrue(arrays: Mapping[str, Array], cases: int) -> str:
     """Why a hospital's message cannot be true, or ""."""
-    if (arrays["known"].sum(axis=2) > arrays["counts"]).any():
+    known, sums = arrays["known"], _known_sums(arrays)
+    if (known.sum(axis=2) > arrays["counts"]).any():
         return "it counts more cases of a finding than it has"
+    if sums[known == 0].any():
+        return "it sums features of a finding of which it counts no case"
+    if "rows" in arrays and (np.abs(sums[..., -1] - known) > ROUNDING * cases).any():  # the constant column
+        return "its roots do not hold the cases of a finding that it counts"
     return untrue(arrays, cases)
 
 
