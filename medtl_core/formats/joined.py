@@ -3,6 +3,7 @@
 Rows keep their places in their own file, by which a fault is named.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, compress
@@ -14,13 +15,14 @@ from numpy.typing import NDArray
 from medtl_core.data.catalog import Layout
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import is_there
-from medtl_core.errors import DataError
 from medtl_core.formats.dialect import Dialect
 from medtl_core.formats.table import CsvTable
 from medtl_core.values import Array
 
 #: Column in which a set says, in words, why it leaves a row out.
 LEFT_OUT = "left out"
+#: Column in which a set says, in words, what is wrong with the image of a row.
+FAULT = "at fault"
 
 
 def with_columns(table: CsvTable, columns: Mapping[str, Iterable[str]]) -> CsvTable:
@@ -62,20 +64,16 @@ def listing(name: str, columns: dict[str, list[str]]) -> CsvTable:
 
 
 def looked_up(cells: Iterable[str], table: CsvTable, key: str, column: str) -> list[str]:
-    """Returns what another table says of every cell, "" where it says nothing.
-
-    Raises:
-        DataError: the other table names something twice, or a row of it is longer or shorter than its header.
-    """
-    ragged = np.flatnonzero(~table.whole)
-    if len(ragged):
-        place = table.faults.place(int(ragged[0]))
-        raise DataError(f"{table.name}: {place} is longer or shorter than the header; fetch the file again")
+    """Returns what another table says of every cell, "" where it says nothing."""
     known = dict(zip(table.columns[key], table.columns[column], strict=True))
-    if len(known) < len(table):
-        twice = len(table) - len(known)
-        raise DataError(f"{table.name}: {twice} row(s) repeat what column {key!r} names already; keep one of each")
     return [known.get(cell, "") for cell in cells]
+
+
+def unclear(cells: Iterable[str], table: CsvTable, key: str, *, needed: bool = True) -> list[str]:
+    """Returns in words why another table cannot be asked of a cell: it stands there twice or, if needed, not at all."""
+    counts = Counter(table.columns[key])
+    words = {0: f"names what is not in {table.name}" if needed else "", 1: ""}
+    return [words.get(counts[cell], f"names what stands several times in {table.name}") for cell in cells]
 
 
 def places(table: CsvTable, column: str, folder: Path, pattern: str) -> list[str]:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.catalog import Entry, Layout
+from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import hospital_names
 from medtl_core.data.readers import Facts, Reader
 from medtl_core.errors import DataError
 from medtl_core.formats.arrays import MedMnist, read_arrays
-from medtl_core.formats.joined import LEFT_OUT, kept, left_out, places, with_columns
+from medtl_core.formats.joined import FAULT, LEFT_OUT, kept, left_out, places, with_columns
 from medtl_core.formats.layouts import recognise
 from medtl_core.formats.lesions import ham10000, isic2019
 from medtl_core.formats.manifest import image_files
@@ -105,7 +105,9 @@ def _listed(entry: Entry, folder: Path, whole: CsvTable, faults: Faults) -> tupl
         told = _told(matrix.values[rows], entry)
     else:
         told = {"label": encode(table, name["label"], entry.task, layout.labels)[0]}
-    table = _with_split(table, name, layout)
+    said = np.asarray([*table.columns.get(FAULT, ())], np.str_)
+    for what in filter(None, np.unique(said).tolist()):
+        table.fault(name["image"], said == what, what, "fetch the files of the set again")
     columns: dict[str, Array] = {
         **told,
         "patient": table.names(name["patient"], [f"row-{number + 1}" for number in range(len(table))]),
@@ -113,7 +115,7 @@ def _listed(entry: Entry, folder: Path, whole: CsvTable, faults: Faults) -> tupl
         "split": splits(table, name["split"]),
         "path": image_files(table, name["image"], folder),
     }
-    read = {*layout.columns, *layout.findings, *name.values(), *columns, LEFT_OUT}
+    read = {*layout.columns, *layout.findings, *name.values(), *columns, LEFT_OUT, FAULT}
     return Examples({**columns, **table.others(read)}, entry.task), left
 
 
@@ -133,17 +135,6 @@ def _read_rows(reasons: Sequence[tuple[Array, str]], whole: Array) -> tuple[Arra
         rows &= ~those | ~whole
         left += [f"{count} image(s) {why} are left out."] if count else []
     return rows, left
-
-
-def _with_split(table: CsvTable, name: Mapping[str, str], layout: Layout) -> CsvTable:
-    """The table, with a split also where the official lists name none: then that is the fault."""
-    cells = table.columns.get(name["split"], ())
-    if not layout.beside or not cells:
-        return table
-    lacks = np.asarray([not cell for cell in cells], dtype=bool)
-    what = f"names an image that has no split in {' and '.join(layout.beside)}"
-    table.fault(name["image"], lacks, what, "fetch these files again")
-    return with_columns(table, {name["split"]: [cell or "train" for cell in cells]})
 
 
 def _largest(entry: Entry, path: Path) -> Path:

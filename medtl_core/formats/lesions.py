@@ -6,7 +6,7 @@ from pathlib import Path
 from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import MISSING
-from medtl_core.formats.joined import looked_up, with_columns
+from medtl_core.formats.joined import FAULT, looked_up, unclear, with_columns
 from medtl_core.formats.layouts import needed
 from medtl_core.formats.table import CsvTable, read_csv, require
 
@@ -23,7 +23,8 @@ def isic2019(entry: Entry, folder: Path) -> CsvTable:
     images = table.columns["image"]
     known = zip(looked_up(images, lesions, "image", "lesion_id"), images, strict=True)
     patients = [image if lesion.lower() in MISSING else lesion for lesion, image in known]
-    columns = {"patient": patients, "label": _marked(table, entry.task.classes)}
+    fault = unclear(images, lesions, "image")
+    columns = {"patient": patients, "label": _marked(table, entry.task.classes), FAULT: fault}
     if site := entry.layout.site:
         names = {str(number): name for number, name in enumerate(_CENTRES)}
         columns[site] = [names.get(cell.removesuffix(".0"), cell) for cell in table.columns[site]]

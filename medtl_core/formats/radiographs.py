@@ -8,7 +8,7 @@ import numpy as np
 from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError
-from medtl_core.formats.joined import LEFT_OUT, looked_up, stacked, with_columns
+from medtl_core.formats.joined import FAULT, LEFT_OUT, looked_up, stacked, unclear, with_columns
 from medtl_core.formats.layouts import needed
 from medtl_core.formats.table import CsvTable, read_csv, require
 
@@ -27,7 +27,9 @@ def mimic_cxr(entry: Entry, folder: Path) -> CsvTable:
     studies, dicoms = images.columns["study_id"], images.columns["dicom_id"]
     columns = {name: looked_up(studies, labels, "study_id", name) for name in entry.layout.findings}
     words = looked_up(dicoms, splits, "dicom_id", "split")
-    columns["split"] = ["val" if word == "validate" else word for word in words]
+    columns["split"] = ["val" if word == "validate" else word or "train" for word in words]
+    asked = zip(unclear(studies, labels, "study_id", needed=False), unclear(dicoms, splits, "dicom_id"), strict=True)
+    columns[FAULT] = [one or other for one, other in asked]
     rows = zip(images.columns["subject_id"], studies, dicoms, strict=True)
     columns["dicom_id"] = [f"files/p{one[:2]}/p{one}/s{study}/{image}.jpg" for one, study, image in rows]
     return with_columns(images, columns)
@@ -37,15 +39,11 @@ def chest_xray14(entry: Entry, folder: Path) -> CsvTable:
     """Returns NIH ChestX-ray14: its table, with the split of the two official lists."""
     table = read_csv(needed(entry, folder, entry.files[0]), Faults())
     require(table, entry.layout.columns)
-    listed = [_lines(needed(entry, folder, name)) for name in entry.layout.beside]
-    if listed[0] & listed[1]:
-        both = len(listed[0] & listed[1])
-        raise DataError(
-            f"{folder}: {both} image(s) stand in both of {' and '.join(entry.layout.beside)}; fetch them again"
-        )
-    images = table.columns[entry.layout.image]
-    split = ["train" if name in listed[0] else "test" if name in listed[1] else "" for name in images]
-    return with_columns(table, {"split": split})
+    train, test = (_lines(needed(entry, folder, name)) for name in entry.layout.beside)
+    images, lists = table.columns[entry.layout.image], " and ".join(entry.layout.beside)
+    words = {2: f"stands in both of {lists}", 0: f"stands in neither of {lists}"}
+    fault = [words.get((image in train) + (image in test), "") for image in images]
+    return with_columns(table, {"split": ["test" if image in test else "train" for image in images], FAULT: fault})
 
 
 def chexpert(entry: Entry, folder: Path) -> CsvTable:
