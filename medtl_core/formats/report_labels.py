@@ -1,4 +1,4 @@
-"""Findings of images that may show several at once: one matrix, and the one task that is made of it today.
+"""Findings of images that may show several at once: one matrix, and the tasks that are made of it.
 
 Labels that a program read from reports are known in four ways; what the matrix says of each is kept apart until a
 policy is chosen.
@@ -42,10 +42,7 @@ class FindingMatrix:
         """Notes the cells that cannot be read, of a table that holds these rows (bool [n]) only."""
         what, remedy = "holds no label", "expected 1, 0, -1 (uncertain) or an empty cell"
         if len(self.columns) < self.values.shape[1]:
-            what, remedy = (
-                "names no finding of the set",
-                f"expected {NO_FINDING}, or some with {_SEPARATOR} between",
-            )
+            what, remedy = "names no finding of the set", f"expected {NO_FINDING}, or some with {_SEPARATOR} between"
         for column, wrong in zip(self.columns, self.wrong[rows].T, strict=True):
             table.fault(column, wrong, what, remedy)
 
