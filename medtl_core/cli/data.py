@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from medtl_core.cli import console
 from medtl_core.cli.draft import draft_command
 from medtl_core.cli.fitting import views_words
+from medtl_core.cli.known import list_command
 from medtl_core.cli.plan import name_data
 from medtl_core.config import Settings, settings
+from medtl_core.data.catalog import catalog
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import check_images
 from medtl_core.data.leak import leaks
@@ -84,7 +86,8 @@ data_app = console.group("Look at data before they are used.")
 def check(
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Folder or file of the data.")],
     word: Annotated[
-        str, typer.Option("--as", metavar="KIND", help="images, table, dicom, volumes, records, ...; else recognised.")
+        str,
+        typer.Option("--as", metavar="KIND", help="images, table, dicom, records, ..., or a known set."),
     ] = "",
 ) -> None:
     """Count the cases and name every fault.
@@ -92,7 +95,9 @@ def check(
     Reads as a run reads. Counts by site, split and class; every cause of a fault with the number of cases, examples and
     the remedy (exit code 1); how the files are written; the nearest layout where none fits.
     """
-    chosen, seen = settings(name_data(folder)), Faults()
+    known = word.partition(":")[0] in catalog()
+    chosen, seen = settings(name_data(folder) | ({"data": word} if known else {})), Faults()
+    word = "" if known else word
     try:
         source = open_source(chosen, seen, word)
     except DataError as error:
@@ -142,4 +147,5 @@ def _beside(kind: str, chosen: Settings) -> list[str]:
 
 
 data_app.command("draft")(draft_command)
+data_app.command("list")(list_command)
 COMMANDS = {"data": data_app}

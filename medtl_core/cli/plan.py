@@ -1,6 +1,7 @@
 """From the words of a command line to the plan of a run."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,7 +83,7 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
     chosen = settings({key: absolute(key, value) for key, value in said.items()})
     if chosen.data_path and not scenario:
         chosen = fit(chosen, said)
-    name = path.stem if path else chosen.data or Path(chosen.data_path).stem
+    name = path.stem if path else re.sub(r"[^\w.-]+", "-", chosen.data) or Path(chosen.data_path).stem
     return RunPlan(
         settings=chosen,
         seeds=options["seeds"] or 1,
@@ -139,9 +140,9 @@ def name_data(text: str, named: str = "") -> dict[str, Value]:
     from medtl_core.data.catalog import catalog
 
     if Path(text).exists():
-        entry = catalog().get(named)
+        entry = catalog().get(named.partition(":")[0])
         return {"data": named if entry is not None and entry.files else "", "data-path": str(Path(text).absolute())}
-    if text in catalog():
+    if text.partition(":")[0] in catalog():
         return {"data": text, "data-path": ""}
     raise DataError(
         f"there is no folder or file {text!r}, and no data set of that name; {did_you_mean(text, catalog())}"
@@ -150,12 +151,13 @@ def name_data(text: str, named: str = "") -> dict[str, Value]:
 
 def _of_records(named: Mapping[str, Value]) -> dict[str, Value]:
     """Returns the settings that suit records, where the data named are such; an event is followed over time."""
-    from medtl_core.data.catalog import catalog, recognise
+    from medtl_core.data.catalog import catalog
+    from medtl_core.data.readers import recognise
     from medtl_core.data.task import SCHEMA
     from medtl_core.formats.schema_file import read_schema, shipped
 
     name, path = (str(named.get(key, "")) for key in ("data", "data-path"))
-    entry = catalog().get(name) if name or not path else recognise(Path(path))
+    entry = catalog().get(name.partition(":")[0]) if name or not path else recognise(Path(path))
     if path and (Path(path) / SCHEMA).is_file():
         schema = read_schema(Path(path) / SCHEMA)
     elif entry is not None and entry.layout.kind == "records":

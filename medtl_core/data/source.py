@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from medtl_core.config import Settings
-from medtl_core.data.catalog import Entry, catalog, matches, recognise
+from medtl_core.data.catalog import Entry, catalog
 from medtl_core.data.faults import Fault, Faults
 from medtl_core.data.names import alike, missing
 from medtl_core.data.partition import apportion
-from medtl_core.data.readers import Reader, known_reader, own_entry, reader_of
+from medtl_core.data.readers import Reader, known_reader, named_entry, own_entry, reader_of, recognise
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
 from medtl_core.data.task import MANIFEST, SCHEMA, Statement, read_task
-from medtl_core.errors import ConfigError, DataError, did_you_mean
+from medtl_core.errors import ConfigError, DataError
 from medtl_core.rng import stream
 from medtl_core.store import cache_folder
 from medtl_core.values import Array, Examples
@@ -130,9 +130,7 @@ def count_patients(path: Path) -> int:
 
 def _named(settings: Settings) -> Entry | None:
     """The catalog's entry that settings name."""
-    if settings.data and settings.data not in catalog():
-        raise ConfigError(f"data={settings.data!r} is not in the catalog; {did_you_mean(settings.data, catalog())}")
-    return catalog().get(settings.data)
+    return named_entry(settings.data) if settings.data else None
 
 
 def phantom_patients(settings: Settings) -> int:
@@ -190,7 +188,7 @@ def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:
         if records.matches(path):
             return records
     csv = path.suffix.lower() == ".csv" or (path / MANIFEST).is_file()
-    known = None if csv and path.is_dir() else named if named and matches(named, path) else recognise(path)
+    known = None if csv and path.is_dir() else recognise(path, named)
     if known and named in (None, known):
         return known_reader(known)
     if named and not csv:

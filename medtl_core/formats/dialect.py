@@ -6,10 +6,14 @@ how another's is read.
 
 import codecs
 import csv
+import gzip
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO, TextIOWrapper
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 from medtl_core.errors import DataError
 
@@ -18,6 +22,8 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 #: Cells by which the right separator is known where two give as many columns.
 _KNOWN = {"path", "label", "patient_id", "site", "split"}
+#: A packed table that holds more is refused: a small file may unpack to a huge one.
+MAX_UNPACKED = 1 << 29
 #: How the files of spreadsheet programs begin, which are no text.
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
@@ -51,7 +57,7 @@ def read_dialect(path: Path) -> Dialect:
         DataError: it is a workbook, and no text.
         OSError, UnicodeError: it cannot be read.
     """
-    with path.open("rb") as handle:
+    with _opened(path) as handle:
         first = handle.read(4)
     if first.startswith(_WORKBOOKS):
         raise DataError(f"{path} is a workbook; in the spreadsheet program save it as CSV UTF-8")
@@ -87,10 +93,10 @@ def read_lines(path: Path, dialect: Dialect, old: list[int]) -> Iterator[str]:
 def _lines(path: Path, encoding: str) -> Iterator[tuple[str, bool]]:
     """Every line, and whether it is Windows-1252."""
     if not encoding.startswith("utf-8"):
-        with path.open(newline="", encoding=encoding) as text:
+        with TextIOWrapper(_opened(path), newline="", encoding=encoding) as text:
             yield from ((line.removeprefix("\ufeff"), False) for line in text)
         return
-    with path.open("rb") as handle:
+    with _opened(path) as handle:
         for number, chunk in enumerate(handle):
             raw = chunk.removeprefix(codecs.BOM_UTF8) if not number else chunk
             for line in raw.splitlines(keepends=True):
@@ -98,3 +104,22 @@ def _lines(path: Path, encoding: str) -> Iterator[tuple[str, bool]]:
                     yield line.decode(), False
                 except UnicodeDecodeError:
                     yield line.decode("cp1252", errors="replace"), True
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A file's bytes; those of one whose name ends in .gz are unpacked, in memory.
+
+    Raises:
+        DataError: it unpacks to too much.
+        OSError: it cannot be read.
+    """
+    if path.suffix.lower() != ".gz":
+        return path.open("rb")
+    try:
+        with gzip.open(path) as packed:
+            content = packed.read(MAX_UNPACKED + 1)
+    except (EOFError, zlib.error) as error:
+        raise OSError("it is cut off or damaged") from error
+    if len(content) > MAX_UNPACKED:
+        raise DataError(f"{path} unpacks to more than {MAX_UNPACKED >> 20} MiB; unpack it yourself")
+    return BytesIO(content)

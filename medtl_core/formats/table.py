@@ -136,9 +136,11 @@ def read_csv(path: Path, faults: Faults) -> CsvTable:
                 continue
             if not header:
                 header = [plain_name(cell) for cell in cells]
+                header = header if header[-1] else header[:-1]  # every line ends with a separator
                 columns = [[] for _ in header]
                 continue
             lines.append(line)
+            cells = cells[:-1] if len(cells) == len(header) + 1 and not cells[-1].strip() else cells
             whole.append(len(cells) == len(header))
             for column, cell in zip(columns, cells if whole[-1] else [""] * len(header), strict=True):
                 column.append(cell.strip())

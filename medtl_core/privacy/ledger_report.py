@@ -143,7 +143,7 @@ LABEL_OUTBOUND: tuple[Outbound, ...] = (
              "of each finding cases without and with it [F, L, 2], their sums [F, L, 2, d]", False),
     Outbound("label_gradient", "known, rows", "of no more cases than features, five times: slopes in the rows of the "
              "roots, n numbers a finding and head", False),
-    Outbound("label_gradient", "known, gradient", "of more cases, five times: gradients [L, d + 1] of each head", False),
+    Outbound("label_gradient", "known, gradient", "of more cases, five times: gradients [L, d + 1] of heads", False),
     Outbound("label_validate", "losses, hits", "of the folds' heads on the cases left out, by finding and side", False),
     Outbound("label_compare", "losses, squares", "of candidates on the cases left out, by finding and side", False),
 )  # fmt: skip
