@@ -20,7 +20,7 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family, widened
 from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
 from medtl_core.heads.linear import tempered
-from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, unpack, untrue
+from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, rounded, unpack, untrue
 from medtl_core.values import Array, Released
 
 _Key = TypeVar("_Key")
@@ -53,7 +53,8 @@ def tasks_of(map_: FeatureMap) -> dict[str, Task]:
 
     def statistics(site: SiteData, arrays: Arrays, config: Config) -> Released:
         folds, (values, label) = int(config["folds"]), map_.read(site, arrays, config)
-        return Released(pack(values, label, site.classes, site.fold(folds), folds))
+        sums = pack(values, label, site.classes, site.fold(folds), folds)
+        return Released(rounded(sums) if config.get("in-float32") else sums)
 
     def validate(site: SiteData, arrays: Arrays, config: Config) -> Released:
         values, label = map_.read(site, arrays, config)
@@ -166,13 +167,14 @@ class Reading:
     def sums(self, phase: str = "", *, keep: bool = False) -> Sums:
         """Returns the summed statistics (phase "NAME_statistics" unless stated), and the roots' rows where kept."""
         folds, classes, width = self.folds, self.classes, self.width
+        dtype = "float32" if self.config.get("in-float32") else "float64"
 
         def shapes(cases: int) -> dict[str, ArraySpec]:
             counts = {"counts": ArraySpec((folds, classes), least=0.0, step=1.0)}
             if is_few(cases, width):
-                return {**counts, "labels": ArraySpec((cases, classes)), "rows": ArraySpec((cases, width + 1))}
-            gram = ArraySpec((folds, width * (width + 1) // 2))
-            return {**counts, "sums": ArraySpec((folds, classes, width)), "gram": gram}
+                return {**counts, "labels": ArraySpec((cases, classes)), "rows": ArraySpec((cases, width + 1), dtype)}
+            gram = ArraySpec((folds, width * (width + 1) // 2), dtype)
+            return {**counts, "sums": ArraySpec((folds, classes, width), dtype), "gram": gram}
 
         none = Statistics(np.zeros(classes), np.zeros((classes, width)), np.zeros((width, width)))
         parts, rows = [none] * folds, {}

@@ -125,7 +125,8 @@ class Study:
     @cached_property
     def features(self) -> Reading:
         """The agreed features as they are."""
-        return self.reading(IDENTITY, {}, width=self.problem.width)
+        exact = {"in-float32": True} if self.problem.in_float32 else None
+        return self.reading(IDENTITY, {}, width=self.problem.width, config=exact)
 
     @cached_property
     def sums(self) -> Sums:
