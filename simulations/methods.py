@@ -36,7 +36,10 @@ DATA: Mapping[str, Values] = {
 Shots = Mapping[str, tuple[int, ...]]
 SHOTS: Shots = dict.fromkeys(("ham10000_sites", "kermany_cxr224"), (5, 10, 25, 50, 90))
 #: Where the default is judged.
-DEFAULT: Shots = {"ham10000_sites": (25, 90), "kermany_cxr224": (10, 25, 100), "heart_uci": (40,)}
+DEFAULT: Shots = {"ham10000_sites": (25, 50, 90), "kermany_cxr224": (10, 25, 50, 100), "heart_uci": (40,)}
+
+#: Where two sizes are.
+SIZES: Shots = {"ham10000_sites": (25, 50, 90), "kermany_cxr224": (50, 100)}
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ _DEEP = ("lpft-head-5", "finetune-last-5", "lpft-last-5", "lora-last-5")
 _WEIGHED = ("auto", "discriminant", "logistic-5", "fedavg-20")
 GROUPS: tuple[Group, ...] = (
     Group("default", "default features", _WEIGHED, 10, shots=DEFAULT),
-    Group("sizes", "two sizes, 128+224 pixels", _WEIGHED, 10, shots={"ham10000_sites": (25, 90)}),
+    Group("sizes", "two sizes, 128+224 pixels", _WEIGHED, 10, shots=SIZES),
     Group("heads", "cached features, 224 pixels", _CORE, 10),
     Group("rare", "cached features, 224 pixels", _RARE, 10),
     Group("across", "cached features, 224 pixels", _ACROSS, 10),
