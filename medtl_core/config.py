@@ -44,6 +44,9 @@ _PROMISE = ("epsilon", "delta", "secure_sum", "colluders")
 #: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
 _RETIRED: Mapping[str, Value] = {"shift": ""}
 _TRUTH = {"true": True, "false": False}
+#: Two sides in pixels, the second for `auto` to take or leave, from so many shots on, and under which settings.
+_SIZES, _SIZES_FROM = "128+224", 50
+_SIZES_FOR = {"methods": "auto", "backbone": "lite0", "features": "rich", "image_size": 0, "privacy": "none"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Settings:
         features: "rich" (several taps; mean, standard deviation and centre), "plain" (one tap, mean) or taps such as
             "4+10"; with several backbones for each of them, or by name: "lite0:4+torchvision:squeezenet1_1:rich". With
             "@2" behind, as version 2 of the features made them.
-        image_size: pixels a side; 0 = what `features` implies; "128+224" = every backbone at both, side by side.
+        image_size: pixels a side; "128+224" = every backbone at both, side by side; 0 = what `features` implies, and
+            both for rich features of lite0 from 50 shots on where `auto` is the only method, without privacy.
         views: "auto" (what the catalog states for the modality) or "one".
         methods: names to compare, with commas between.
         folds: of cross-validation for shrinkage, temperature and the choice of head.
@@ -251,7 +255,9 @@ def settings(values: Mapping[str, Value]) -> Settings:
         if key not in fields:
             raise ConfigError(f"unknown setting {key!r}; {did_you_mean(key, fields)}")
         known[fields[key].name] = _read_value(key, value, fields[key].type)
-    return Settings(**known)
+    chosen = Settings(**known)
+    several = chosen.shots >= _SIZES_FROM and vars(chosen).items() >= _SIZES_FOR.items()
+    return chosen.replace(image_size=_SIZES) if several else chosen
 
 
 def read_assignments(assignments: list[str]) -> dict[str, Value]:

@@ -193,9 +193,7 @@ def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: Seq
     usual = _PLAIN_SIZE if plain else _SIDE.get((version, backbone.arch), backbone.size)
     size = next(iter(settings.sizes), usual)
     if not _SMALLEST <= size <= _LARGEST:
-        raise ConfigError(
-            f"image-size={size} must be from {_SMALLEST} to {_LARGEST}; a backbone takes no other picture"
-        )
+        raise ConfigError(f"image-size={size} must be from {_SMALLEST} to {_LARGEST}, which a backbone takes")
     views = ("identity",) if plain or settings.views == "one" or not entry_views else entry_views
     for view in views:
         if view not in VIEWS:

@@ -44,11 +44,6 @@ class Problem:
         """Number of features d."""
         return self.groups[-1][2]
 
-    @property
-    def in_float32(self) -> bool:
-        """Whether sums of the features travel as float32: a network made all; a table's columns have offsets."""
-        return all(tap.rpartition(":")[2] != "table" for tap, _, _ in self.groups)
-
 
 @dataclass(frozen=True)
 class Moments:
