@@ -86,12 +86,10 @@ def test_what_a_run_does_is_said_with_the_split_and_the_views(tmp_path: Path) ->
 
 
 def test_two_sizes_are_said_and_a_table_has_none(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
     words = "pixels      128+224, side by side; image-size=128 reads one size"
-    assert words in outlook(planned(images(tmp_path), "image-size=128+224"))
-    rows = table(tmp_path, {"n": 80, "s": 80})
-    for file in tmp_path.glob("*.png"):
-        file.unlink()
-    chosen = planned(rows, "methods=auto", "shots=50")
+    assert words in outlook(planned(images(tmp_path / "images"), "image-size=128+224"))
+    chosen = planned(table(tmp_path, {"n": 80, "s": 80}), "methods=auto", "shots=50")
     assert (chosen.backbone, chosen.image_size) == ("table", 0)
 
 
