@@ -162,19 +162,14 @@ class Settings:
         for name, path in (("out", self.out), ("state", self.state)):
             if path and not Path(path).is_absolute():
                 raise ConfigError(f"{name}={path!r} must be an absolute path: a Flower process has its own folder")
+        judged, private = self.test == "server", self.privacy != "none"
         for refused, reason in (
             (self.quorum > 1, f"quorum={self.quorum} is a share of the hospitals and must not exceed 1"),
             (self.folds < 2, f"folds={self.folds} must be at least 2: one fold leaves nothing to train on"),
             (not self.delta < 1, f"delta={self.delta} must lie in [0, 1); 0 = min(1e-5, 1 / (10 x public cases))"),
-            (
-                self.leave_out and (self.test != "server" or self.test_path),
-                f"leave-out={self.leave_out!r} needs test=server and no test-path",
-            ),
-            (
-                self.privacy != "none" and self.test != "server",
-                f"privacy={self.privacy} needs test=server: hospitals' figures on their cases are not free",
-            ),
-            (self.privacy != "none" and self.min_cell, "privacy needs min-cell=0: who is summed hangs on nobody else"),
+            (self.leave_out and (not judged or self.test_path), "leave-out needs test=server and no test-path"),
+            (private and not judged, "privacy needs test=server: hospitals' figures on their cases are not free"),
+            (private and self.min_cell, "privacy needs min-cell=0: who is summed hangs on nobody else"),
         ):
             if refused:
                 raise ConfigError(reason)

@@ -252,10 +252,8 @@ def _taps(backbone: Backbone, features: str) -> tuple[str, ...]:
     asked = [tap for word in features.split("+") for tap in known.get(word, (word,))]
     for tap in asked:
         if tap not in backbone.taps:
-            raise ConfigError(
-                f"features={features!r}: backbone {backbone.name!r} has no tap {tap!r}; "
-                f"{did_you_mean(tap, ['rich', 'plain', *backbone.taps])}"
-            )
+            hint = did_you_mean(tap, ["rich", "plain", *backbone.taps])
+            raise ConfigError(f"features={features!r}: backbone {backbone.name!r} has no tap {tap!r}; {hint}")
     if len(set(asked)) != len(asked):
         raise ConfigError(f"features={features!r} names a tap twice")
     return tuple(tap for tap in backbone.taps if tap in asked)

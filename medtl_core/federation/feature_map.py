@@ -137,10 +137,9 @@ class Solved:
     @property
     def facts(self) -> dict[str, Any]:
         """What a head's facts say of it."""
-        return {
-            "strength": self.strength, "temperature": self.choice.temperature, "cv_loss": self.choice.loss,
-            "cv_balanced_accuracy": self.choice.balanced_accuracy,
-        }  # fmt: skip
+        choice = self.choice
+        facts = {"strength": self.strength, "temperature": choice.temperature, "cv_loss": choice.loss}
+        return {**facts, "cv_balanced_accuracy": choice.balanced_accuracy}
 
 
 @dataclass(frozen=True)

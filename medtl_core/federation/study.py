@@ -101,10 +101,8 @@ class Study:
     def moments(self) -> Moments:
         """Pooled moments of the features (phase "moments")."""
         width, classes = self.problem.width, len(self.problem.classes)
-        expect = {
-            "counts": ArraySpec((classes,), least=0.0, step=1.0),
-            "sum": ArraySpec((width,)), "square": ArraySpec((width,), least=0.0),
-        }  # fmt: skip
+        counts = ArraySpec((classes,), least=0.0, step=1.0)
+        expect = {"counts": counts, "sum": ArraySpec((width,)), "square": ArraySpec((width,), least=0.0)}
 
         def check(arrays: Mapping[str, Array], cases: int) -> str:
             number = arrays["counts"].sum().reshape(1, 1)
