@@ -207,9 +207,8 @@ def at_most(costs: Mapping[str, float]) -> Check:
     """Returns a check that sums over classes [..., C] are not more than so much for each of the hospital's cases."""
 
     def check(arrays: Mapping[str, Array], cases: int) -> str:
-        more = [
-            name for name, most in costs.items() if (arrays[name].sum(axis=-1) > most * cases * (1.0 + ROUNDING)).any()
-        ]
+        room = cases * (1.0 + ROUNDING)
+        more = [name for name, most in costs.items() if (arrays[name].sum(axis=-1) > most * room).any()]
         return f"its {more[0]} are more than its cases can give" if more else ""
 
     return check
