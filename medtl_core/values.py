@@ -197,6 +197,11 @@ class Head:
     fingerprint: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Which classes some hospital showed, bool [C]; a bias below the mark is that of inputs with an offset."""
+        return np.asarray(self.weight.any(axis=1) | (self.bias > ABSENT / 2))
+
     def logits(self, values: NDArray[np.floating[Any]], material: object = None) -> NDArray[np.float64]:
         """Returns float64 [n, C] for features [n, d]; an affine head needs nothing else of the cases."""
         return np.asarray(values, dtype=np.float64) @ self.weight.T + self.bias

@@ -71,7 +71,7 @@ def _answers(
     classifier: Metric | Head, classes: Sequence[str], values: NDArray[np.float32]
 ) -> tuple[set[str], NDArray[np.float64]]:
     """The classes that the federation's classifier knows, and what it answers [n, C] with the hospital's classes."""
-    seen = classifier.counts > 0 if isinstance(classifier, Metric) else classifier.bias > ABSENT / 2
+    seen = classifier.counts > 0 if isinstance(classifier, Metric) else classifier.seen
     columns = dict(zip(classifier.classes, classifier.logits(values).T, strict=True))
     logits = np.stack([columns.get(name, np.full(len(values), ABSENT)) for name in classes], axis=1)
     return {name for name, here in zip(classifier.classes, seen, strict=True) if here}, logits

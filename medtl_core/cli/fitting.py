@@ -44,6 +44,7 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
         changes["methods"] = _OF_FINDINGS
     if "backbone" not in said and not {"path", "image"} & examples.columns.keys():
         changes["backbone"] = "table"
+        changes["image_size"] = chosen.image_size if "image-size" in said else 0
     pool = (examples["split"] != "test") & (examples["site"] != chosen.leave_out.removesuffix(":test"))
     names, patients = (len(np.unique(examples[name][pool])) for name in ("site", "patient"))
     if "sites" not in said:
@@ -75,6 +76,8 @@ def outlook(chosen: Settings) -> list[str]:
     lines += [f"note        {note}" for note in source.notes]
     if "path" in source.examples.columns or "image" in source.examples.columns:
         lines.append(f"views       {views_words(source, chosen)}")
+    if len(chosen.sizes) > 1:
+        lines.append(f"pixels      {chosen.image_size}, side by side; image-size={chosen.sizes[0]} reads one size")
     return lines
 
 

@@ -20,7 +20,7 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family, widened
 from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
 from medtl_core.heads.linear import tempered
-from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, unpack, untrue
+from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, rounded, unpack, untrue
 from medtl_core.values import Array, Released
 
 _Key = TypeVar("_Key")
@@ -53,7 +53,8 @@ def tasks_of(map_: FeatureMap) -> dict[str, Task]:
 
     def statistics(site: SiteData, arrays: Arrays, config: Config) -> Released:
         folds, (values, label) = int(config["folds"]), map_.read(site, arrays, config)
-        return Released(pack(values, label, site.classes, site.fold(folds), folds))
+        sums = pack(values, label, site.classes, site.fold(folds), folds)
+        return Released(rounded(sums) if config.get("in-float32") else sums)
 
     def validate(site: SiteData, arrays: Arrays, config: Config) -> Released:
         values, label = map_.read(site, arrays, config)
@@ -148,10 +149,9 @@ class Solved:
     @property
     def facts(self) -> dict[str, Any]:
         """What a head's facts say of it."""
-        return {
-            "strength": self.strength, "temperature": self.choice.temperature, "cv_loss": self.choice.loss,
-            "cv_balanced_accuracy": self.choice.balanced_accuracy,
-        }  # fmt: skip
+        choice = self.choice
+        facts = {"strength": self.strength, "temperature": choice.temperature, "cv_loss": choice.loss}
+        return {**facts, "cv_balanced_accuracy": choice.balanced_accuracy}
 
 
 @dataclass(frozen=True)
@@ -178,13 +178,14 @@ class Reading:
     def sums(self, phase: str = "", *, keep: bool = False) -> Sums:
         """Returns the summed statistics (phase "NAME_statistics" unless stated), and the roots' rows where kept."""
         folds, classes, width = self.folds, self.classes, self.width
+        dtype = "float32" if self.config.get("in-float32") else "float64"
 
         def shapes(cases: int) -> dict[str, ArraySpec]:
             counts = {"counts": ArraySpec((folds, classes), least=0.0, step=1.0)}
             if is_few(cases, width):
-                return {**counts, "labels": ArraySpec((cases, classes)), "rows": ArraySpec((cases, width + 1))}
-            gram = ArraySpec((folds, width * (width + 1) // 2))
-            return {**counts, "sums": ArraySpec((folds, classes, width)), "gram": gram}
+                return {**counts, "labels": ArraySpec((cases, classes)), "rows": ArraySpec((cases, width + 1), dtype)}
+            gram = ArraySpec((folds, width * (width + 1) // 2), dtype)
+            return {**counts, "sums": ArraySpec((folds, classes, width), dtype), "gram": gram}
 
         none = Statistics(np.zeros(classes), np.zeros((classes, width)), np.zeros((width, width)))
         parts, rows = [none] * folds, {}
@@ -211,9 +212,8 @@ def at_most(costs: Mapping[str, float]) -> Check:
     """Returns a check that sums over classes [..., C] are not more than so much for each of the hospital's cases."""
 
     def check(arrays: Mapping[str, Array], cases: int) -> str:
-        more = [
-            name for name, most in costs.items() if (arrays[name].sum(axis=-1) > most * cases * (1.0 + ROUNDING)).any()
-        ]
+        room = cases * (1.0 + ROUNDING)
+        more = [name for name, most in costs.items() if (arrays[name].sum(axis=-1) > most * room).any()]
         return f"its {more[0]} are more than its cases can give" if more else ""
 
     return check

@@ -122,9 +122,9 @@ class Outbound:
 #: A fold's root has the Gram matrix of its cases, and so tells what the matrix tells, in fewer numbers.
 DEFAULT_OUTBOUND: tuple[Outbound, ...] = (
     Outbound("statistics", "counts, labels, rows", "of no more cases than features: class counts [F, C], and of each "
-             "fold's cases the root: rows [n, d + 1], labels [n, C]", False),
+             "fold's cases the root: rows [n, d + 1] (float32 of images), labels [n, C]", False),
     Outbound("statistics", "counts, sums, gram", "of more cases: class counts [F, C], class sums [F, C, d], Gram "
-             "matrices, packed [F, d(d+1)/2]", False),
+             "matrices, packed [F, d(d+1)/2] (float32 of images)", False),
     Outbound("logistic_gradient", "cases, rows", "of no more cases than features, five times: cases [F], slopes in "
              "the rows of the roots, n numbers a class and head", False),
     Outbound("logistic_gradient", "cases, gradient", "of more cases, five times: cases [F], gradients [C, d + 1] of "

@@ -85,6 +85,14 @@ def test_what_a_run_does_is_said_with_the_split_and_the_views(tmp_path: Path) ->
     assert outlook(Settings())[0] == "hospitals   5 of phantom, 30 training cases each (shots=0: all)"
 
 
+def test_two_sizes_are_said_and_a_table_has_none(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    words = "pixels      128+224, side by side; image-size=128 reads one size"
+    assert words in outlook(planned(images(tmp_path / "images"), "image-size=128+224"))
+    chosen = planned(table(tmp_path, {"n": 80, "s": 80}), "methods=auto", "shots=50")
+    assert (chosen.backbone, chosen.image_size) == ("table", 0)
+
+
 def test_a_run_says_it_before_it_starts(tmp_path: Path, call: Call) -> None:
     table(tmp_path, {"n": 20, "s": 24})
     root = Path(__file__).resolve().parents[2]
