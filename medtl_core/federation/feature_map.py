@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -76,6 +77,13 @@ class Sums:
     without: Sequence[Statistics]
     rows: Mapping[str, Sequence[Float]] = field(default_factory=dict)
 
+    @cached_property
+    def decomposed(self) -> Self:
+        """The same with every spectrum, each found in a thread; all families of heads read them."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            whole, *without = pool.map(Statistics.decomposed, (self.whole, *self.without))
+        return replace(self, whole=whole, without=without)
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -97,22 +105,20 @@ class Grid:
 
     @classmethod
     def of(cls, family: Family, sums: Sums, columns: NDArray[np.int64] | None = None) -> Self:
-        """Returns the heads of a closed-form family, for each set of cases in a thread.
+        """Returns the heads of a closed-form family.
 
         Of a family that reads some columns only they are as wide as all features.
         """
-        width = sums.whole.sums.shape[1]
-
-        def heads(cases: Statistics) -> tuple[Float, float]:
-            start = time.thread_time()
-            solved = (
-                family.heads(cases) if columns is None else widened(family.heads(cases.select(columns)), columns, width)
-            )
-            return solved, time.thread_time() - start
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            (whole, *without), seconds = zip(*pool.map(heads, (sums.whole, *sums.without)), strict=True)
-        return cls(family.strengths, whole, np.stack(without), sums.whole.counts, sum(seconds))
+        width, start = sums.whole.sums.shape[1], time.thread_time()
+        if columns is not None:
+            sums = Sums(sums.whole.select(columns), [part.select(columns) for part in sums.without])
+        spent = time.thread_time() - start
+        sums = sums.decomposed if family.spectral else sums
+        sets, start = (sums.whole, *sums.without), time.thread_time()
+        heads = np.stack([family.heads(cases) for cases in sets])
+        heads = heads if columns is None else widened(heads, columns, width)
+        spent += time.thread_time() - start + sum(part.spectrum.seconds for part in sets if part.spectrum)
+        return cls(family.strengths, heads[0], heads[1:], sums.whole.counts, spent)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ which the same sums follow: with the singular value decomposition [X, 1] = U S V
 summed over its cases.
 """
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,21 @@ _RANK = 1e-12
 
 
 @dataclass(frozen=True)
+class Spectrum:
+    """A standardised Gram matrix by its own axes, as far as the cases span them.
+
+    Attributes:
+        values: float64 [k], none negative.
+        vectors: float64 [d, k], orthonormal columns.
+        seconds: CPU seconds that it took.
+    """
+
+    values: Float
+    vectors: Float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Statistics:
     """Sums over labelled feature vectors.
 
@@ -39,12 +55,14 @@ class Statistics:
         gram: float64 [d, d], sum of outer products of the features.
         span: float64 [n, d + 1], rows in whose span all cases lie with a constant behind, where those are few and
             known, as the roots of all hospitals are; a sum or difference does not know them.
+        spectrum: of the standardised Gram matrix, where it was computed; see `decomposed`.
     """
 
     counts: Float
     sums: Float
     gram: Float
     span: Float | None = None
+    spectrum: Spectrum | None = None
 
     def __add__(self, other: "Statistics") -> "Statistics":
         return Statistics(self.counts + other.counts, self.sums + other.sums, self.gram + other.gram)
@@ -76,17 +94,26 @@ class Statistics:
     def standardised(self) -> "Statistics":
         """Returns the statistics of (x - mean) / scale, computed from the sums alone."""
         mean, scale = self.mean, self.scale
-        sums = (self.sums - np.outer(self.counts, mean)) / scale
         gram = (self.gram - self.cases * np.outer(mean, mean)) / np.outer(scale, scale)
-        return Statistics(self.counts, sums, gram)
+        return Statistics(self.counts, self.standard_sums(), gram)
 
-    def narrowed(self) -> tuple["Statistics", Float]:
-        """Returns the standardised statistics in a basis of the space that the cases span, and the basis [d, k]."""
-        standard = self.standardised()
+    def standard_sums(self) -> Float:
+        """Returns the class sums [C, d] of (x - mean) / scale."""
+        return np.asarray((self.sums - np.outer(self.counts, self.mean)) / self.scale)
+
+    def decomposed(self) -> "Statistics":
+        """Returns the statistics with the spectrum, which few cases have in the space that they span."""
+        if self.spectrum is not None:
+            return self
+        start = time.thread_time()
         if self.span is None or len(self.span) >= len(self.gram):
-            return standard, np.eye(len(self.gram))
-        basis = np.linalg.qr(((self.span[:, :-1] - self.span[:, -1:] * self.mean) / self.scale).T)[0]
-        return Statistics(self.counts, standard.sums @ basis, basis.T @ standard.gram @ basis), basis
+            values, vectors = np.linalg.eigh(self.standardised().gram)
+        else:
+            standard = (self.span[:, :-1] - self.span[:, -1:] * self.mean) / self.scale
+            basis, rows = np.linalg.qr(standard.T)
+            values, vectors = np.linalg.eigh(rows @ rows.T)
+            vectors = basis @ vectors
+        return replace(self, spectrum=Spectrum(np.maximum(values, 0.0), vectors, time.thread_time() - start))
 
 
 def collect(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Statistics:

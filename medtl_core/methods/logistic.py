@@ -8,6 +8,7 @@ that the plain logits are those of balanced classes (logit-adjusted loss, Menon 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from medtl_core.federation.method import Candidates, Method, Outcome, Share, Stu
 from medtl_core.federation.rounds import ROUNDS
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import softmax, to_raw, with_bias
-from medtl_core.heads.statistics import ROUNDING, Float, is_few, roots
+from medtl_core.heads.statistics import ROUNDING, Float, Spectrum, is_few, roots
 from medtl_core.methods.balanced import log_share
 from medtl_core.methods.descent import PENALTIES, Curvature, Descent
 from medtl_core.values import Array, Released, Update
@@ -73,10 +74,14 @@ class _Exchanges:
         """Returns what each choice of columns gave."""
         start = time.thread_time()
         study, whole = self.study, self.study.statistics
-        sets, standard, mean, scale = (whole, *study.sums.without), whole.standardised(), whole.mean, whole.scale
+        sets, mean, scale = (whole, *study.sums.without), whole.mean, whole.scale
         every, runs, ways = np.arange(study.problem.width), study.runs(), {}
+        if any(type(need) is Candidates for need in study.needs):  # whose closed-form heads take every set's spectrum
+            whole = study.sums.decomposed.whole
         for need in self.needs:
-            bound = Curvature.of(standard, runs[need.columns_key] if need.columns_key else every)
+            columns = runs[need.columns_key] if need.columns_key else every
+            part = whole.select(columns) if need.columns_key else whole
+            bound = Curvature.of(cast(Spectrum, part.decomposed().spectrum), whole.counts, columns)
             ways[need] = Descent.start(bound, sets, mean, scale)
         fixed = {"mean": mean, "scale": scale, "offset": np.stack([log_share(part.counts) for part in sets])}
         for _ in range(self.rounds):
