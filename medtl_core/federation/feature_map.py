@@ -21,7 +21,7 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family, widened
 from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
 from medtl_core.heads.linear import tempered
-from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, unpack, untrue
+from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, merged, pack, unpack, untrue
 from medtl_core.values import Array, Released
 
 _Key = TypeVar("_Key")
@@ -181,11 +181,17 @@ class Reading:
             return {**counts, "sums": ArraySpec((folds, classes, width)), "gram": gram}
 
         none = Statistics(np.zeros(classes), np.zeros((classes, width)), np.zeros((width, width)))
-        parts, rows = [none] * folds, {}
+        parts, rows, waiting = [none] * folds, {}, []
         for reply in self.hospitals.ask(self._request("statistics", self.sent, phase, by_cases=shapes, check=untrue)):
-            parts = [part + own for part, own in zip(parts, unpack(reply.arrays), strict=True)]
-            if keep and "rows" in reply.arrays:
+            if "rows" not in reply.arrays:
+                parts = _added(parts, reply.arrays)
+                continue
+            waiting.append(reply.arrays)  # as many rows as features take no more room than one fold's matrix
+            if sum(len(each["rows"]) for each in waiting) > width:
+                parts, waiting = _added(parts, merged(waiting)), []
+            if keep:
                 rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
+        parts = _added(parts, merged(waiting)) if waiting else parts
         whole = sum(parts[1:], start=parts[0])
         without = [whole - part for part in parts]
         spans = [np.concatenate(of_fold) for of_fold in zip(*rows.values(), strict=True)]
@@ -206,6 +212,10 @@ class Reading:
 
     def _request(self, step: str, arrays: Mapping[str, Array], phase: str, **replies: Any) -> Request:
         return Request(self.map.task(step), arrays, {**self.config, "folds": self.folds}, phase=phase, **replies)
+
+
+def _added(parts: Sequence[Statistics], message: Mapping[str, Array]) -> list[Statistics]:
+    return [part + own for part, own in zip(parts, unpack(message), strict=True)]
 
 
 def at_most(costs: Mapping[str, float]) -> Check:

@@ -12,6 +12,7 @@ summed over its cases.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -192,6 +193,13 @@ def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
         return [Statistics(counts, sums[:, :-1], gram[:-1, :-1]) for counts, (sums, gram) in folds]
     whole = zip(arrays["counts"], arrays["sums"], arrays["gram"], strict=True)
     return [Statistics(counts, sums, square(packed, sums.shape[1])) for counts, sums, packed in whole]
+
+
+def merged(messages: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """Returns one message of few cases, made by `pack`, in place of several; it unpacks to the sum."""
+    parts = {name: [by_fold(each[name], each["counts"]) for each in messages] for name in ("labels", "rows")}
+    joined = {name: np.concatenate([*chain(*zip(*folds, strict=True))]) for name, folds in parts.items()}
+    return {"counts": np.sum([each["counts"] for each in messages], axis=0), **joined}
 
 
 def by_fold(rows: Array, counts: Array) -> Sequence[Array]:

@@ -6,7 +6,7 @@ that the plain logits are those of balanced classes (logit-adjusted loss, Menon 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -18,8 +18,8 @@ from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Candidates, Method, Outcome, Share, Study
 from medtl_core.federation.rounds import ROUNDS
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import softmax, to_raw, with_bias
-from medtl_core.heads.statistics import ROUNDING, Float, Spectrum, is_few, roots
+from medtl_core.heads.linear import softmax, to_raw
+from medtl_core.heads.statistics import ROUNDING, Float, Spectrum, is_few
 from medtl_core.methods.balanced import log_share
 from medtl_core.methods.descent import PENALTIES, Curvature, Descent
 from medtl_core.values import Array, Released, Update
@@ -107,15 +107,18 @@ class _Exchanges:
             return {**counts, "gradient": ArraySpec((sets, stack, classes, wide), "float32")}
 
         total, seen, phase = np.zeros((sets, stack, classes, wide)), np.zeros(sets), f"logistic-{self.rounds}"
+        told: dict[str, Array] = {}
         request = Request("logistic_gradient", arrays, {"in-rows": bool(known)}, phase=phase, by_cases=shapes)
         for reply in self.study.hospitals.ask(request):
             if "gradient" in reply.arrays:
                 total += reply.arrays["gradient"]
             elif reply.site in known:
-                total += _told(reply.arrays["rows"], known[reply.site], arrays)
+                told[reply.site] = reply.arrays["rows"]
             else:  # its sums never came
                 continue
             seen += reply.arrays["cases"]
+        if told:
+            total += _told(told, known, arrays)
         return total / np.maximum(seen, 1.0)[:, None, None, None]
 
     def share(self, count: int) -> Share:
@@ -128,13 +131,17 @@ class _Exchanges:
         return Share.among(heads * count, heads * len(self.needs), up=up / max(len(weights), 1), down=whole)
 
 
-def _told(told: Array, rows: Sequence[Float], arrays: Arrays) -> Float:
-    """The gradient [S, H, C, d + 1] of a hospital that tells it in the basis of its roots."""
-    sets, parts = len(arrays["heads"]), np.split(told, np.cumsum([len(part) for part in rows])[:-1])
+def _told(told: Mapping[str, Array], known: Mapping[str, Sequence[Float]], arrays: Arrays) -> Float:
+    """The gradient [S, H, C, d + 1] of hospitals that tell it in the basis of their roots, all of a fold together."""
     total = np.zeros(arrays["heads"].shape)
-    for fold, (raw, error) in enumerate(zip(rows, parts, strict=True)):
-        standard = np.concatenate([(raw[:, :-1] - raw[:, -1:] * arrays["mean"]) / arrays["scale"], raw[:, -1:]], axis=1)
-        total[_without(fold, sets)] += np.tensordot(error.astype(np.float64), standard, axes=(0, 0))
+    parts = [np.split(told[site], np.cumsum([len(part) for part in known[site]])[:-1]) for site in told]
+    for fold, errors in enumerate(zip(*parts, strict=True)):
+        rows = np.concatenate([known[site][fold] for site in told])
+        rows[:, :-1] -= rows[:, -1:] * arrays["mean"]
+        rows[:, :-1] /= arrays["scale"]
+        part = np.tensordot(np.concatenate(errors).astype(np.float64), rows, axes=(0, 0))
+        total[: fold + 1] += part[: fold + 1]
+        total[fold + 2 :] += part[fold + 1 :]
     return total
 
 
@@ -151,7 +158,7 @@ def logistic_gradient(site: SiteData, arrays: Arrays, config: Config) -> Release
     others tell `gradient` [S, H, C, d + 1]. Beside stand the `cases` [S] of each set.
     """
     heads, folds = arrays["heads"].astype(np.float64), len(arrays["heads"]) - 1
-    fold, inputs = site.fold(folds), with_bias(site.values, arrays["mean"], arrays["scale"])
+    fold, inputs = site.fold(folds), site.standardised(arrays["mean"], arrays["scale"])
     error = _errors(heads, arrays["offset"], inputs, site.label, fold)
     cases = np.array([len(fold), *(np.sum(fold != index) for index in range(folds))], np.float64)
     if not (config["in-rows"] and is_few(len(inputs), site.values.shape[1])):
@@ -159,7 +166,7 @@ def logistic_gradient(site: SiteData, arrays: Arrays, config: Config) -> Release
         return Released(Update({"cases": cases, "gradient": gradient}))
     told = [
         np.tensordot(root.basis.T, error[fold == index][:, _without(index, folds + 1)], axes=(1, 0))
-        for index, root in enumerate(roots(site.values, fold, folds))
+        for index, root in enumerate(site.roots(folds))
     ]
     return Released(Update({"cases": cases, "rows": np.concatenate(told).astype(np.float32)}))
 

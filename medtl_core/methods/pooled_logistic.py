@@ -5,7 +5,7 @@ import numpy as np
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import to_raw, with_bias
+from medtl_core.heads.linear import to_raw
 from medtl_core.heads.logistic import class_weights, loss_and_gradient
 from medtl_core.heads.quasi_newton import minimise
 from medtl_core.heads.statistics import Float
@@ -14,7 +14,7 @@ from medtl_core.values import Released, Update
 
 def gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Summed class-weighted log-loss [1] and its gradient [C, d + 1] at a given head."""
-    inputs = with_bias(site.values, arrays["mean"], arrays["scale"])
+    inputs = site.standardised(arrays["mean"], arrays["scale"])
     loss, slope = loss_and_gradient(arrays["head"], inputs, site.label, arrays["weight"])
     return Released(Update({"loss": np.array([loss]), "gradient": slope}))
 
