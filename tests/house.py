@@ -44,9 +44,9 @@ ONLY = {
 
 #: Physical lines of a room; the sum is at most the budget of the whole.
 ROOMS = {
-    "base": 1250, "data": 1680, "data/synthetic": 450, "backbones": 1050, "backbones/libraries": 320, "features": 900,
-    "heads": 780, "evaluation": 1130, "privacy": 2650, "federation": 2250, "flower": 1430, "flower/node": 290,
-    "formats": 3150, "methods": 3500, "methods/finetune": 1080, "methods/personal": 950, "methods/private": 1150,
+    "base": 1250, "data": 1680, "data/synthetic": 400, "backbones": 1010, "backbones/libraries": 320, "features": 880,
+    "heads": 760, "evaluation": 1120, "privacy": 2650, "federation": 2280, "flower": 1430, "flower/node": 290,
+    "formats": 3150, "methods": 3610, "methods/finetune": 1080, "methods/personal": 950, "methods/private": 1150,
     "audit": 1300, "report": 1460, "sweep": 600, "recipes": 500, "cli": 2120, "server": 450, "client": 950,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.

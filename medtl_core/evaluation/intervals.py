@@ -110,12 +110,11 @@ def _student(freedom: int) -> float:
     Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4. To import scipy's takes longer.
     """
     odd, low, high = freedom % 2, 0.0, math.pi / 2
+    powers = np.arange(odd + 2, freedom - 1, 2)
     while low < (angle := (low + high) / 2) < high:
-        term = total = 0.0 if freedom == 1 else math.cos(angle) if odd else 1.0
-        for power in range(odd + 2, freedom - 1, 2):
-            term *= math.cos(angle) ** 2 * (power - 1) / power
-            total += term
-        inside = (2 / math.pi) * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
+        series = 1.0 + float(np.cumprod(math.cos(angle) ** 2 * (powers - 1) / powers).sum()) if freedom > 1 else 0.0
+        inside = math.sin(angle) * math.cos(angle) ** odd * series
+        inside = (inside + angle) * 2 / math.pi if odd else inside
         low, high = (angle, high) if inside < LEVEL else (low, angle)
     return math.tan(high) * math.sqrt(freedom)
 

@@ -7,7 +7,7 @@ result equals cross-validation on the pooled cases.
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +21,7 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family, widened
 from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
 from medtl_core.heads.linear import tempered
-from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, merged, pack, unpack, untrue
+from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, unpacked, untrue
 from medtl_core.values import Array, Released
 
 _Key = TypeVar("_Key")
@@ -71,18 +71,21 @@ class Sums:
         whole: of all training cases.
         without: of all but those of each fold.
         rows: hospital -> rows of each fold's root, of those that sent roots (see `heads.statistics`); kept on request.
+        seconds: of CPU that the axes took.
     """
 
     whole: Statistics
     without: Sequence[Statistics]
     rows: Mapping[str, Sequence[Float]] = field(default_factory=dict)
+    seconds: float = 0.0
 
     @cached_property
     def decomposed(self) -> Self:
-        """The same with every spectrum, each found in a thread; all families of heads read them."""
+        """The same with all axes, each set's found in a thread; every family of heads reads them."""
+        start = time.process_time()
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             whole, *without = pool.map(Statistics.decomposed, (self.whole, *self.without))
-        return replace(self, whole=whole, without=without)
+        return replace(self, whole=whole, without=without, seconds=time.process_time() - start)
 
 
 @dataclass(frozen=True)
@@ -109,15 +112,13 @@ class Grid:
 
         Of a family that reads some columns only they are as wide as all features.
         """
-        width, start = sums.whole.sums.shape[1], time.thread_time()
+        start, width = time.thread_time(), sums.whole.sums.shape[1]
         if columns is not None:
             sums = Sums(sums.whole.select(columns), [part.select(columns) for part in sums.without])
-        spent = time.thread_time() - start
         sums = sums.decomposed if family.spectral else sums
-        sets, start = (sums.whole, *sums.without), time.thread_time()
-        heads = np.stack([family.heads(cases) for cases in sets])
+        heads = np.stack([family.heads(cases) for cases in (sums.whole, *sums.without)])
         heads = heads if columns is None else widened(heads, columns, width)
-        spent += time.thread_time() - start + sum(part.spectrum.seconds for part in sets if part.spectrum)
+        spent = time.thread_time() - start + sums.seconds
         return cls(family.strengths, heads[0], heads[1:], sums.whole.counts, spent)
 
 
@@ -181,17 +182,17 @@ class Reading:
             return {**counts, "sums": ArraySpec((folds, classes, width)), "gram": gram}
 
         none = Statistics(np.zeros(classes), np.zeros((classes, width)), np.zeros((width, width)))
-        parts, rows, waiting = [none] * folds, {}, []
-        for reply in self.hospitals.ask(self._request("statistics", self.sent, phase, by_cases=shapes, check=untrue)):
-            if "rows" not in reply.arrays:
-                parts = _added(parts, reply.arrays)
-                continue
-            waiting.append(reply.arrays)  # as many rows as features take no more room than one fold's matrix
-            if sum(len(each["rows"]) for each in waiting) > width:
-                parts, waiting = _added(parts, merged(waiting)), []
-            if keep:
-                rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
-        parts = _added(parts, merged(waiting)) if waiting else parts
+        parts, rows = [none] * folds, dict[str, Sequence[Float]]()
+        request = self._request("statistics", self.sent, phase, by_cases=shapes, check=untrue)
+
+        def heard() -> Iterator[Mapping[str, Array]]:
+            for reply in self.hospitals.ask(request):
+                if keep and "rows" in reply.arrays:
+                    rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
+                yield reply.arrays
+
+        for each in unpacked(heard(), width):
+            parts = [part + own for part, own in zip(parts, each, strict=True)]
         whole = sum(parts[1:], start=parts[0])
         without = [whole - part for part in parts]
         spans = [np.concatenate(of_fold) for of_fold in zip(*rows.values(), strict=True)]
@@ -212,10 +213,6 @@ class Reading:
 
     def _request(self, step: str, arrays: Mapping[str, Array], phase: str, **replies: Any) -> Request:
         return Request(self.map.task(step), arrays, {**self.config, "folds": self.folds}, phase=phase, **replies)
-
-
-def _added(parts: Sequence[Statistics], message: Mapping[str, Array]) -> list[Statistics]:
-    return [part + own for part, own in zip(parts, unpack(message), strict=True)]
 
 
 def at_most(costs: Mapping[str, float]) -> Check:

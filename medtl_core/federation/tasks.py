@@ -5,7 +5,7 @@ privacy is claimed, and the event says so.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.evaluation.federated import summarise
-from medtl_core.features.dataset import Material
+from medtl_core.features.dataset import DerivedStore, Material
 from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import with_bias
-from medtl_core.heads.statistics import Float, Root, roots
+from medtl_core.heads.statistics import Float
 from medtl_core.values import Array, Released, Scores, Update
 
 Config = Mapping[str, Any]
@@ -61,33 +61,14 @@ class SiteData:
         return fold_of(self.patients, self.label, folds, self.seed)
 
     def standardised(self, mean: Array, scale: Array) -> Float:
-        """Returns `heads.linear.with_bias` of the training features, read-only: every round asks for the same."""
-        moments = [np.ascontiguousarray(array, np.float64) for array in (mean, scale)]
-        word = hashlib.sha256(moments[0].tobytes() + moments[1].tobytes()).hexdigest()
-        return self._once(word, lambda: [with_bias(self.values, *moments)])[0]
-
-    def roots(self, folds: int) -> list[Root]:
-        """Returns the roots of the folds, see `heads.statistics.roots`; every round asks for the same."""
-        made = self._once(
-            f"roots-{folds}",
-            lambda: [
-                array for root in roots(self.values, self.fold(folds), folds) for array in (root.basis, root.rows)
-            ],
-        )
-        return [Root(*pair) for pair in zip(made[::2], made[1::2], strict=True)]
-
-    def _once(self, word: str, make: Callable[[], list[Float]]) -> Sequence[Float]:
-        """What `make` makes of the features, kept while the hospital is open and the store has room."""
-        if self.material is None:
-            return make()
-        store, key = self.material.store, f"{self.name}/{word}"
+        """Returns `heads.linear.with_bias` of the training features, not to be changed: every round asks for it."""
+        store = self.material.store if self.material else DerivedStore(0)
+        key = f"{self.name}/{hashlib.sha256(mean.tobytes() + scale.tobytes()).hexdigest()}"
         entry = store.get(key)
         if entry is None or entry[0] is not self.values:  # other features of the same hospital
-            entry = (self.values, *make())
-            for array in entry[1:]:
-                array.flags.writeable = False
+            entry = self.values, with_bias(self.values, mean, scale)
             store.put(key, entry)
-        return entry[1:]
+        return np.asarray(entry[1])
 
 
 def moments(site: SiteData, arrays: Arrays, config: Config) -> Released:

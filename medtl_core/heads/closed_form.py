@@ -9,13 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, groupby
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.heads.linear import to_raw
-from medtl_core.heads.statistics import Float, Spectrum, Statistics
+from medtl_core.heads.statistics import Float, Statistics
 
 #: Least scatter within classes that a covariance is shrunk towards, as a share of all.
 _SCATTER = 1e-6
@@ -61,10 +61,10 @@ class Ridge(Family):
 
     def heads(self, statistics: Statistics) -> Float:
         """See Family."""
-        axes = _axes(statistics)
-        rotated = statistics.standard_sums() @ axes.vectors
+        values, vectors = statistics.spectrum()
+        rotated = statistics.standard_sums() @ vectors
         penalty = np.asarray(self.strengths)[:, None] * statistics.cases
-        weights = (rotated[None] / (axes.values + penalty)[:, None]) @ axes.vectors.T
+        weights = (rotated[None] / (values + penalty)[:, None]) @ vectors.T
         share = statistics.counts / max(statistics.cases, 1.0)
         bias = np.broadcast_to(share, weights.shape[:2])
         return _raw(weights, bias, statistics, statistics.counts > 0)
@@ -82,19 +82,19 @@ class Discriminant(Family):
 
     def heads(self, statistics: Statistics) -> Float:
         """See Family."""
-        axes = _axes(statistics)
-        means, seen = _class_means(statistics.counts, statistics.standard_sums() @ axes.vectors)
+        values, vectors = statistics.spectrum()
+        means, seen = _class_means(statistics.counts, statistics.standard_sums() @ vectors)
         counts = np.where(seen, statistics.counts, 0.0)
         freedom = max(statistics.cases - seen.sum(), 1.0)
-        scatter = float(axes.values.sum()) - float(counts @ (means**2).sum(axis=1))
+        scatter = float(values.sum()) - float(counts @ (means**2).sum(axis=1))
         # one case a class leaves no scatter
-        spread = max(scatter, _SCATTER * float(axes.values.sum()), _SCATTER) / (freedom * len(axes.vectors))
+        spread = max(scatter, _SCATTER * float(values.sum()), _SCATTER) / (freedom * len(vectors))
         shrink = np.asarray(self.strengths)[:, None]
         # S_r is that of all cases less that of the class means, which has as many axes as classes (Woodbury's identity)
-        around = means[None] / ((1 - shrink) / freedom * axes.values + shrink * spread)[:, None]
+        around = means[None] / ((1 - shrink) / freedom * values + shrink * spread)[:, None]
         between = (around @ means.T) * ((1 - shrink) / freedom * counts)[:, None]
         weights = np.linalg.solve(np.eye(len(means)) - between, around)
-        return _raw(weights @ axes.vectors.T, -0.5 * (weights * means).sum(axis=2), statistics, seen)
+        return _raw(weights @ vectors.T, -0.5 * (weights * means).sum(axis=2), statistics, seen)
 
 
 FAMILIES: dict[str, Family] = {"nearest-mean": NearestMean(), "ridge": Ridge(), "discriminant": Discriminant()}
@@ -127,10 +127,6 @@ def column_choices(groups: Sequence[tuple[str, int, int]]) -> dict[str, NDArray[
         "+".join(name for name, _, _ in taps): np.concatenate([np.arange(start, stop) for _, start, stop in taps])
         for taps in chosen
     }
-
-
-def _axes(statistics: Statistics) -> Spectrum:
-    return statistics.spectrum or cast(Spectrum, statistics.decomposed().spectrum)
 
 
 def _class_means(counts: Float, sums: Float) -> tuple[Float, np.ndarray]:

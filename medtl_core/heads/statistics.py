@@ -9,8 +9,7 @@ which the same sums follow: with the singular value decomposition [X, 1] = U S V
 summed over its cases.
 """
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -27,23 +26,8 @@ ROUNDING = 1e-6
 
 #: Added to every standard deviation, so that a constant feature divides by something.
 TINY = 1e-6
-#: Singular values below this share of the largest are rounding.
-_RANK = 1e-12
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """A standardised Gram matrix by its own axes, as far as the cases span them.
-
-    Attributes:
-        values: float64 [k], none negative.
-        vectors: float64 [d, k], orthonormal columns.
-        seconds: CPU seconds that it took.
-    """
-
-    values: Float
-    vectors: Float
-    seconds: float
+#: Squares of singular values below this share of the largest are rounding.
+_RANK = 1e-13
 
 
 @dataclass(frozen=True)
@@ -56,14 +40,14 @@ class Statistics:
         gram: float64 [d, d], sum of outer products of the features.
         span: float64 [n, d + 1], rows in whose span all cases lie with a constant behind, where those are few and
             known, as the roots of all hospitals are; a sum or difference does not know them.
-        spectrum: of the standardised Gram matrix, where it was computed; see `decomposed`.
+        axes: eigenvalues [k] and eigenvectors [d, k] of the standardised Gram matrix, where they were computed.
     """
 
     counts: Float
     sums: Float
     gram: Float
     span: Float | None = None
-    spectrum: Spectrum | None = None
+    axes: tuple[Float, Float] | None = None
 
     def __add__(self, other: "Statistics") -> "Statistics":
         return Statistics(self.counts + other.counts, self.sums + other.sums, self.gram + other.gram)
@@ -102,19 +86,23 @@ class Statistics:
         """Returns the class sums [C, d] of (x - mean) / scale."""
         return np.asarray((self.sums - np.outer(self.counts, self.mean)) / self.scale)
 
+    def spectrum(self) -> tuple[Float, Float]:
+        """Returns the axes; few cases have theirs in the space that they span."""
+        if self.axes is None and self.span is not None and len(self.span) < len(self.gram):
+            return axes_of((self.span[:, :-1] - self.span[:, -1:] * self.mean) / self.scale)
+        values, vectors = self.axes or np.linalg.eigh(self.standardised().gram)
+        return np.maximum(values, 0.0), vectors
+
     def decomposed(self) -> "Statistics":
-        """Returns the statistics with the spectrum, which few cases have in the space that they span."""
-        if self.spectrum is not None:
-            return self
-        start = time.thread_time()
-        if self.span is None or len(self.span) >= len(self.gram):
-            values, vectors = np.linalg.eigh(self.standardised().gram)
-        else:
-            standard = (self.span[:, :-1] - self.span[:, -1:] * self.mean) / self.scale
-            basis, rows = np.linalg.qr(standard.T)
-            values, vectors = np.linalg.eigh(rows @ rows.T)
-            vectors = basis @ vectors
-        return replace(self, spectrum=Spectrum(np.maximum(values, 0.0), vectors, time.thread_time() - start))
+        """Returns the statistics with their axes."""
+        return replace(self, axes=self.spectrum())
+
+
+def axes_of(rows: Float) -> tuple[Float, Float]:
+    """Returns the eigenvalues [k] and eigenvectors [d, k] of the Gram matrix of rows [n, d], in the rows' span."""
+    basis, narrow = np.linalg.qr(rows.T)
+    values, vectors = np.linalg.eigh(narrow @ narrow.T)
+    return np.maximum(values, 0.0), basis @ vectors
 
 
 def collect(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Statistics:
@@ -159,9 +147,9 @@ def roots(values: NDArray[np.floating[Any]], fold: NDArray[np.int64], folds: int
 def _root(cases: Float) -> Root:
     if not len(cases):
         return Root(np.zeros((0, 0)), cases)
-    left, size, right = np.linalg.svd(cases, full_matrices=False)
-    spans = size > _RANK * size[0]
-    return Root(left * spans, (size * spans)[:, None] * right)
+    values, left = np.linalg.eigh(cases @ cases.T)
+    basis = left * (values > _RANK * values[-1])
+    return Root(basis, basis.T @ cases)
 
 
 def pack(
@@ -195,8 +183,22 @@ def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
     return [Statistics(counts, sums, square(packed, sums.shape[1])) for counts, sums, packed in whole]
 
 
-def merged(messages: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """Returns one message of few cases, made by `pack`, in place of several; it unpacks to the sum."""
+def unpacked(messages: Iterable[Mapping[str, Array]], width: int) -> Iterator[list[Statistics]]:
+    """Yields the folds of messages; of few cases many at once, whose rows take no more room than a Gram matrix."""
+    waiting: list[Mapping[str, Array]] = []
+    for message in messages:
+        if "rows" not in message:
+            yield unpack(message)
+            continue
+        waiting.append(message)
+        if sum(len(each["rows"]) for each in waiting) > width:
+            yield unpack(_merged(waiting))
+            waiting = []
+    if waiting:
+        yield unpack(_merged(waiting))
+
+
+def _merged(messages: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     parts = {name: [by_fold(each[name], each["counts"]) for each in messages] for name in ("labels", "rows")}
     joined = {name: np.concatenate([*chain(*zip(*folds, strict=True))]) for name, folds in parts.items()}
     return {"counts": np.sum([each["counts"] for each in messages], axis=0), **joined}

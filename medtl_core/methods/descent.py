@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.heads.linear import softmax
-from medtl_core.heads.statistics import Float, Spectrum, Statistics
+from medtl_core.heads.statistics import Float, Statistics
 from medtl_core.methods.balanced import log_share
 
 #: Of the weights' squared length, half of which is added to the mean log-loss; the bias is free.
@@ -47,12 +47,12 @@ class Curvature:
     share: float
 
     @classmethod
-    def of(cls, axes: Spectrum, counts: Float, columns: NDArray[np.int64]) -> Self:
-        """Returns the curvature for the standardised inputs of all cases, whose spectrum and class counts are these."""
+    def of(cls, axes: tuple[Float, Float], counts: Float, columns: NDArray[np.int64]) -> Self:
+        """Returns the curvature for the standardised inputs of all cases, whose axes and class counts are these."""
         cases = counts.sum()
         prior = counts / cases
         share = float(np.linalg.eigvalsh(np.diag(prior) - np.outer(prior, prior))[-1])
-        return cls(columns, axes.values / cases, axes.vectors, max(share, _SHARE))
+        return cls(columns, axes[0] / cases, axes[1], max(share, _SHARE))
 
     def step(self, slope: Float) -> Float:
         """Returns how far to go against the slope [S, P, C, d + 1] of the penalised mean loss at each penalty."""

@@ -8,7 +8,6 @@ that the plain logits are those of balanced classes (logit-adjusted loss, Menon 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from medtl_core.federation.method import Candidates, Method, Outcome, Share, Stu
 from medtl_core.federation.rounds import ROUNDS
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import softmax, to_raw
-from medtl_core.heads.statistics import ROUNDING, Float, Spectrum, is_few
+from medtl_core.heads.statistics import ROUNDING, Float, is_few, roots
 from medtl_core.methods.balanced import log_share
 from medtl_core.methods.descent import PENALTIES, Curvature, Descent
 from medtl_core.values import Array, Released, Update
@@ -81,7 +80,7 @@ class _Exchanges:
         for need in self.needs:
             columns = runs[need.columns_key] if need.columns_key else every
             part = whole.select(columns) if need.columns_key else whole
-            bound = Curvature.of(cast(Spectrum, part.decomposed().spectrum), whole.counts, columns)
+            bound = Curvature.of(part.spectrum(), whole.counts, columns)
             ways[need] = Descent.start(bound, sets, mean, scale)
         fixed = {"mean": mean, "scale": scale, "offset": np.stack([log_share(part.counts) for part in sets])}
         for _ in range(self.rounds):
@@ -166,7 +165,7 @@ def logistic_gradient(site: SiteData, arrays: Arrays, config: Config) -> Release
         return Released(Update({"cases": cases, "gradient": gradient}))
     told = [
         np.tensordot(root.basis.T, error[fold == index][:, _without(index, folds + 1)], axes=(1, 0))
-        for index, root in enumerate(site.roots(folds))
+        for index, root in enumerate(roots(site.values, fold, folds))
     ]
     return Released(Update({"cases": cases, "rows": np.concatenate(told).astype(np.float32)}))
 

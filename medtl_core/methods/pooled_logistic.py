@@ -7,8 +7,8 @@ from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import to_raw
 from medtl_core.heads.logistic import class_weights, loss_and_gradient
-from medtl_core.heads.quasi_newton import minimise
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.quasi_newton import minimise
 from medtl_core.values import Released, Update
 
 
