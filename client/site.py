@@ -138,6 +138,7 @@ class OpenHospitals:
         self._settings, self._state = Settings(), ""
         self._opening: dict[Node, Lock] = {}
         self._sites: dict[Node, Site] = {}
+        self._kept: dict[Node, Site] = {}
         self._store = DerivedStore()
 
     def open(self, run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> Site:
@@ -154,18 +155,20 @@ class OpenHospitals:
                     self._settings, self._sites, self._store = chosen.of_site(), {}, DerivedStore()
                 for site in self._sites.values():  # every run's log tells what it goes without
                     _log(site.left_out)
-                self._run_config, self._state = dict(run_config), chosen.state
-            chosen, state, store, sites = self._settings, self._state, self._store, self._sites
+                self._run_config, self._state, self._kept = dict(run_config), chosen.state, {}
+            chosen, state, store, sites, kept = self._settings, self._state, self._store, self._sites, self._kept
             opening = self._opening.setdefault(node, Lock())
         with opening:
             if node not in sites:
                 sites[node] = open_site(node.ordered(chosen), node, store)
-        return sites[node].keeping(state)
+            if node not in kept:
+                kept[node] = sites[node].keeping(state)
+        return kept[node]
 
     def close(self) -> None:
         """Lets go of all of them."""
         with self._lock:
-            self._run_config, self._sites, self._store = None, {}, DerivedStore()
+            self._run_config, self._sites, self._kept, self._store = None, {}, {}, DerivedStore()
 
 
 def open_site(settings: Settings, node: Node, store: DerivedStore | None = None) -> Site:

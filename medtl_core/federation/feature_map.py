@@ -7,9 +7,10 @@ result equals cross-validation on the pooled cases.
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family, widened
 from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
 from medtl_core.heads.linear import tempered
-from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, rounded, unpack, untrue
+from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, rounded, unpacked, untrue
 from medtl_core.values import Array, Released
 
 _Key = TypeVar("_Key")
@@ -71,11 +72,21 @@ class Sums:
         whole: of all training cases.
         without: of all but those of each fold.
         rows: hospital -> rows of each fold's root, of those that sent roots (see `heads.statistics`); kept on request.
+        seconds: of CPU that the axes took.
     """
 
     whole: Statistics
     without: Sequence[Statistics]
     rows: Mapping[str, Sequence[Float]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @cached_property
+    def decomposed(self) -> Self:
+        """The same with all axes, each set's found in a thread; every family of heads reads them."""
+        start = time.process_time()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            whole, *without = pool.map(Statistics.decomposed, (self.whole, *self.without))
+        return replace(self, whole=whole, without=without, seconds=time.process_time() - start)
 
     @classmethod
     def of(cls, parts: Sequence[Statistics], rows: Mapping[str, Sequence[Float]]) -> Self:
@@ -110,22 +121,18 @@ class Grid:
 
     @classmethod
     def of(cls, family: Family, sums: Sums, columns: NDArray[np.int64] | None = None) -> Self:
-        """Returns the heads of a closed-form family, for each set of cases in a thread.
+        """Returns the heads of a closed-form family.
 
         Of a family that reads some columns only they are as wide as all features.
         """
-        width = sums.whole.sums.shape[1]
-
-        def heads(cases: Statistics) -> tuple[Float, float]:
-            start = time.thread_time()
-            solved = (
-                family.heads(cases) if columns is None else widened(family.heads(cases.select(columns)), columns, width)
-            )
-            return solved, time.thread_time() - start
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            (whole, *without), seconds = zip(*pool.map(heads, (sums.whole, *sums.without)), strict=True)
-        return cls(family.strengths, whole, np.stack(without), sums.whole.counts, sum(seconds))
+        start, width = time.thread_time(), sums.whole.sums.shape[1]
+        if columns is not None:
+            sums = Sums(sums.whole.select(columns), [part.select(columns) for part in sums.without])
+        sums = sums.decomposed if family.spectral else sums
+        heads = np.stack([family.heads(cases) for cases in (sums.whole, *sums.without)])
+        heads = heads if columns is None else widened(heads, columns, width)
+        spent = time.thread_time() - start + sums.seconds
+        return cls(family.strengths, heads[0], heads[1:], sums.whole.counts, spent)
 
 
 @dataclass(frozen=True)
@@ -188,11 +195,17 @@ class Reading:
             return {**counts, "sums": ArraySpec((folds, classes, width), dtype), "gram": gram}
 
         none = Statistics(np.zeros(classes), np.zeros((classes, width)), np.zeros((width, width)))
-        parts, rows = [none] * folds, {}
-        for reply in self.hospitals.ask(self._request("statistics", self.sent, phase, by_cases=shapes, check=untrue)):
-            parts = [part + own for part, own in zip(parts, unpack(reply.arrays), strict=True)]
-            if keep and "rows" in reply.arrays:
-                rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
+        parts, rows = [none] * folds, dict[str, Sequence[Float]]()
+        request = self._request("statistics", self.sent, phase, by_cases=shapes, check=untrue)
+
+        def heard() -> Iterator[Mapping[str, Array]]:
+            for reply in self.hospitals.ask(request):
+                if keep and "rows" in reply.arrays:
+                    rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
+                yield reply.arrays
+
+        for each in unpacked(heard(), width):
+            parts = [part + own for part, own in zip(parts, each, strict=True)]
         return Sums.of(parts, rows)
 
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:

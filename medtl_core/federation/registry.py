@@ -7,8 +7,9 @@ making their many small classes takes longer than most answers.
 
 import importlib
 import pkgutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -38,11 +39,15 @@ NOT_PRIVATE = (
 
 
 @cache
-def _modules() -> tuple[ModuleType, ...]:
+def _names() -> tuple[str, ...]:
     """Every module of `medtl_core.methods`, the usual ones first."""
     walked = pkgutil.walk_packages(methods.__path__, f"{methods.__name__}.")
-    names = sorted(info.name for info in walked if not info.ispkg)
-    return tuple(importlib.import_module(name) for name in dict.fromkeys([*_USUAL, *names]))
+    return tuple(dict.fromkeys([*_USUAL, *sorted(info.name for info in walked if not info.ispkg)]))
+
+
+@cache
+def _modules() -> tuple[ModuleType, ...]:
+    return tuple(map(importlib.import_module, _names()))
 
 
 @cache
@@ -102,9 +107,10 @@ def all_models() -> Mapping[str, type[Model]]:
     return _table("MODELS")
 
 
-def _kinds() -> Iterator[type[Method]]:
-    """All classes of methods, the usual ones before another module is read."""
-    for name in _USUAL:
+def _kinds(word: str) -> Iterator[type[Method]]:
+    """All classes of methods, the usual ones and those of a module called as a method's name begins before others."""
+    begins = word.replace("-", "_")
+    for name in (*_USUAL, *(each for each in _names() if begins.startswith(each.rpartition(".")[2]))):
         yield from getattr(importlib.import_module(name), "METHODS", ())
     yield from all_methods()
 
@@ -119,7 +125,7 @@ def find_method(name: str) -> Method:
         >>> find_method("fedavg-20-adjusted").rounds
         20
     """
-    for kind in _kinds():
+    for kind in _kinds(name):
         method = kind.parse(name)
         if method is not None:
             return method
@@ -210,12 +216,21 @@ def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Release
     Raises:
         ConfigError: no such task.
     """
-    known = _usual_tasks() if name in _usual_tasks() else all_tasks()
-    if name not in known:
-        raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, known)}")
-    return known[name](site, arrays, config)
+    task = _plain_task(name)
+    if task is None:
+        raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, all_tasks())}")
+    return task(site, arrays, config)
 
 
 def private_task(name: str) -> PrivateTask | None:
     """Returns the private task called `name`; None if it is none."""
-    return None if name in _usual_tasks() else all_private_tasks().get(name)
+    return all_private_tasks().get(name) if _plain_task(name) is None else None
+
+
+@lru_cache(maxsize=256)
+def _plain_task(name: str) -> Task | None:
+    """The task that is not private; the usual ones and those of modules that were read come before all others."""
+    if name in _usual_tasks():
+        return _usual_tasks()[name]
+    read = (getattr(sys.modules.get(module), "TASKS", {}) for module in _names())
+    return next((known[name] for known in read if name in known), None) or all_tasks().get(name)

@@ -9,8 +9,9 @@ which the same sums follow: with the singular value decomposition [X, 1] = U S V
 summed over its cases.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,8 @@ ROUNDING = 1e-6
 
 #: Added to every standard deviation, so that a constant feature divides by something.
 TINY = 1e-6
-#: Singular values below this share of the largest are rounding.
-_RANK = 1e-12
+#: Squares of singular values below this share of the largest are rounding.
+_RANK = 1e-13
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Statistics:
         gram: float64 [d, d], sum of outer products of the features.
         span: float64 [n, d + 1], rows in whose span all cases lie with a constant behind, where those are few and
             known, as the roots of all hospitals are; a sum or difference does not know them.
+        axes: eigenvalues [k] and eigenvectors [d, k] of the standardised Gram matrix, where they were computed.
     """
 
     counts: Float
     sums: Float
     gram: Float
     span: Float | None = None
+    axes: tuple[Float, Float] | None = None
 
     def __add__(self, other: "Statistics") -> "Statistics":
         return Statistics(self.counts + other.counts, self.sums + other.sums, self.gram + other.gram)
@@ -76,17 +79,30 @@ class Statistics:
     def standardised(self) -> "Statistics":
         """Returns the statistics of (x - mean) / scale, computed from the sums alone."""
         mean, scale = self.mean, self.scale
-        sums = (self.sums - np.outer(self.counts, mean)) / scale
         gram = (self.gram - self.cases * np.outer(mean, mean)) / np.outer(scale, scale)
-        return Statistics(self.counts, sums, gram)
+        return Statistics(self.counts, self.standard_sums(), gram)
 
-    def narrowed(self) -> tuple["Statistics", Float]:
-        """Returns the standardised statistics in a basis of the space that the cases span, and the basis [d, k]."""
-        standard = self.standardised()
-        if self.span is None or len(self.span) >= len(self.gram):
-            return standard, np.eye(len(self.gram))
-        basis = np.linalg.qr(((self.span[:, :-1] - self.span[:, -1:] * self.mean) / self.scale).T)[0]
-        return Statistics(self.counts, standard.sums @ basis, basis.T @ standard.gram @ basis), basis
+    def standard_sums(self) -> Float:
+        """Returns the class sums [C, d] of (x - mean) / scale."""
+        return np.asarray((self.sums - np.outer(self.counts, self.mean)) / self.scale)
+
+    def spectrum(self) -> tuple[Float, Float]:
+        """Returns the axes; few cases have theirs in the space that they span."""
+        if self.axes is None and self.span is not None and len(self.span) < len(self.gram):
+            return axes_of((self.span[:, :-1] - self.span[:, -1:] * self.mean) / self.scale)
+        values, vectors = self.axes or np.linalg.eigh(self.standardised().gram)
+        return np.maximum(values, 0.0), vectors
+
+    def decomposed(self) -> "Statistics":
+        """Returns the statistics with their axes."""
+        return replace(self, axes=self.spectrum())
+
+
+def axes_of(rows: Float) -> tuple[Float, Float]:
+    """Returns the eigenvalues [k] and eigenvectors [d, k] of the Gram matrix of rows [n, d], in the rows' span."""
+    basis, narrow = np.linalg.qr(rows.T)
+    values, vectors = np.linalg.eigh(narrow @ narrow.T)
+    return np.maximum(values, 0.0), basis @ vectors
 
 
 def collect(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Statistics:
@@ -131,9 +147,9 @@ def roots(values: NDArray[np.floating[Any]], fold: NDArray[np.int64], folds: int
 def _root(cases: Float) -> Root:
     if not len(cases):
         return Root(np.zeros((0, 0)), cases)
-    left, size, right = np.linalg.svd(cases, full_matrices=False)
-    spans = size > _RANK * size[0]
-    return Root(left * spans, (size * spans)[:, None] * right)
+    values, left = np.linalg.eigh(cases @ cases.T)
+    basis = left * (values > _RANK * values[-1])
+    return Root(basis, basis.T @ cases)
 
 
 def pack(
@@ -174,6 +190,27 @@ def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
         return [Statistics(counts, sums[:, :-1], gram[:-1, :-1]) for counts, (sums, gram) in folds]
     whole = zip(arrays["counts"], arrays["sums"], arrays["gram"], strict=True)
     return [Statistics(counts, sums, square(packed, sums.shape[1])) for counts, sums, packed in whole]
+
+
+def unpacked(messages: Iterable[Mapping[str, Array]], width: int) -> Iterator[list[Statistics]]:
+    """Yields the folds of messages; of few cases many at once, whose rows take no more room than a Gram matrix."""
+    waiting: list[Mapping[str, Array]] = []
+    for message in messages:
+        if "rows" not in message:
+            yield unpack(message)
+            continue
+        waiting.append(message)
+        if sum(len(each["rows"]) for each in waiting) > width:
+            yield unpack(_merged(waiting))
+            waiting = []
+    if waiting:
+        yield unpack(_merged(waiting))
+
+
+def _merged(messages: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    parts = {name: [by_fold(each[name], each["counts"]) for each in messages] for name in ("labels", "rows")}
+    joined = {name: np.concatenate([*chain(*zip(*folds, strict=True))]) for name, folds in parts.items()}
+    return {"counts": np.sum([each["counts"] for each in messages], axis=0), **joined}
 
 
 def by_fold(rows: Array, counts: Array) -> Sequence[Array]:

@@ -31,24 +31,22 @@ def discriminants(cases: Statistics, counts: Float, sums: Float) -> Float:
         counts: [L, 2], cases without and with each finding.
         sums: [L, 2, d], of their features.
     """
-    (standard, basis), mean, scale = cases.narrowed(), cases.mean, cases.scale
-    values, vectors = np.linalg.eigh(standard.gram)
-    own = ((sums - counts[..., None] * mean) / scale) @ (basis @ vectors)
+    (total, vectors), mean, scale = cases.spectrum(), cases.mean, cases.scale
+    own = ((sums - counts[..., None] * mean) / scale) @ vectors
     sizes = np.concatenate([counts, cases.cases - counts.sum(axis=1, keepdims=True)], axis=1)
     groups = np.concatenate([own, -own.sum(axis=1, keepdims=True)], axis=1)  # standardised, all cases sum to zero
     seen = sizes > 0.5
     means = np.where(seen[..., None], groups / np.maximum(sizes, 1.0)[..., None], 0.0)
     freedom = np.maximum(cases.cases - seen.sum(axis=1), 1.0)
-    total = np.maximum(values, 0.0)
     within = total.sum() - (sizes * (means**2).sum(axis=2)).sum(axis=1)
-    spread = np.maximum(within, 1e-9 * total.sum()) / freedom / len(values) + 1e-12
+    spread = np.maximum(within, 1e-9 * total.sum()) / freedom / len(total) + 1e-12
     shrink = np.asarray(STRENGTHS)[:, None, None]
     eigen = (1 - shrink) * total / freedom[:, None] + shrink * spread[:, None]
     away = np.sqrt((1 - shrink) * np.where(seen, sizes, 0.0) / freedom[:, None])[..., None] * means
     weights = _solve(eigen, away, means[:, :2])
     biases = -0.5 * (weights * means[:, :2]).sum(axis=3)
     weight, bias = weights[:, :, 1] - weights[:, :, 0], biases[:, :, 1] - biases[:, :, 0]
-    heads = np.concatenate([weight @ (basis @ vectors).T, bias[..., None]], axis=2)
+    heads = np.concatenate([weight @ vectors.T, bias[..., None]], axis=2)
     return marked(to_raw(heads, mean, scale), counts)
 
 

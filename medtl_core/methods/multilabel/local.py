@@ -5,14 +5,14 @@ import numpy as np
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.logistic import local_head
+from medtl_core.methods.local import local_head
 from medtl_core.methods.multilabel.model import FindingsHead, marked
 from medtl_core.methods.multilabel.sums import labels_of
 from medtl_core.values import Released, Update
 
 
 def label_local(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """The heads that this hospital would train alone, [L, d + 1]; see `heads.logistic.local_head`."""
+    """The heads that this hospital would train alone, [L, d + 1]; see `methods.local.local_head`."""
     heads = []
     for label in labels_of(site.material).T:
         rows = np.flatnonzero(label >= 0)

@@ -67,7 +67,7 @@ class _LabelExchanges:
         start, sums = time.thread_time(), self.sums
         whole, findings = sums.shared.whole, range(sums.counts.shape[1])
         mean, scale = whole.mean, whole.scale
-        bound = Curvature.of(whole.standardised(), np.arange(len(mean)))
+        bound = Curvature.of(whole.spectrum(), whole.counts, np.arange(len(mean)))
         ways = [Descent.start(self._bound(bound, at), sums.told_apart(at), mean, scale) for at in findings]
         shares = [[log_share(counts) for counts in part] for part in sums.counts]
         fixed = {"mean": mean, "scale": scale, "offset": np.diff(np.array(shares), axis=2)[..., 0]}
@@ -104,7 +104,7 @@ class _LabelExchanges:
             if "gradient" in reply.arrays:
                 total += reply.arrays["gradient"]
             elif reply.site in rows:
-                total += told_gradient(reply.arrays["rows"], rows[reply.site], arrays)
+                total += told_gradient({reply.site: reply.arrays["rows"]}, rows, arrays)
             else:  # its sums never came
                 continue
             known += reply.arrays["known"]
