@@ -3,7 +3,8 @@
 import functools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -11,11 +12,13 @@ from flwr.clientapp import ClientApp
 from medtl_core.fingerprint import check_protocol
 from medtl_core.flower.guard import guarded
 from medtl_core.flower.records import decode_request, encode
+from medtl_core.privacy.asker import Asker
 from medtl_core.privacy.registration import Claim, introduction
 from medtl_core.runtime import one_thread
 from medtl_core.values import PrivacyEvent, Released, Update
 
 from .gate import answered, public_weight, refuse_plain
+from .receipts import refusal_noted, reply_noted
 from .site import OpenHospitals, Site, is_private
 
 #: Joining under privacy tells public facts only: no release, and no cost.
@@ -30,10 +33,14 @@ class HospitalApp(ClientApp):
         self.hospitals = OpenHospitals()
 
     def __call__(self, message: Message, context: Context) -> Message:
-        """Answers one message, see `ClientApp`."""
-        if message.metadata.message_type.startswith("train."):
-            return task(message, context)
-        return super().__call__(message, context)
+        """Answers one message, see `ClientApp`; what leaves is written down first, a refusal too."""
+        try:
+            if message.metadata.message_type.startswith("train."):
+                return task(message, context)
+            return super().__call__(message, context)
+        except Exception as error:
+            refusal_noted(message, context, error)
+            raise
 
     def __reduce__(self) -> "tuple[Callable[[], HospitalApp], tuple[()]]":
         """Another process, as one of Ray's, answers with its own app: open hospitals do not travel."""
@@ -53,14 +60,19 @@ _told = functools.partial(guarded, private=lambda context: is_private(context.ru
 
 def _open(context: Context) -> Site:
     one_thread()
-    return app.hospitals.open(context.run_config, context.node_config)
+    site = app.hospitals.open(context.run_config, context.node_config)
+    return replace(site, asker=Asker.of(context.run_id, context.run_config.get("study")))
 
 
-def _reply(message: Message, site: Site, released: Released, started: float) -> Message:
+def _reply(
+    message: Message, site: Site, released: Released, started: float, proof: Mapping[str, str] | None = None
+) -> Message:
     if site.settings.privacy == "none":  # else not even the seconds of the work leave
         spent = {**released.metrics, "cpu-seconds": time.thread_time() - started}
         released = Released(released.update, released.event, spent)
     content = encode(released, agreement=site.agreement, site=site.data.name, weight=public_weight(site))
+    content.config_records["about"].update(proof or {})
+    reply_noted(message, site, content, released.event)
     return Message(content, reply_to=message)
 
 
@@ -78,11 +90,11 @@ def join(message: Message, context: Context) -> Message:
     if site.settings.privacy == "none":
         refuse_plain(site, "join")
         released = Released(Update({}))
-    reply = _reply(message, site, released, started)
+    proof = None
     if site.home is not None and not site.simulated:
         claim = Claim(site.data.name, site.agreement, message.metadata.run_id, message.metadata.dst_node_id)
-        reply.content.config_records["about"].update(introduction(site.home, claim))
-    return reply
+        proof = introduction(site.home, claim)
+    return _reply(message, site, released, started, proof)
 
 
 @_told

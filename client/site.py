@@ -18,6 +18,7 @@ from medtl_core.errors import ConfigError, DataError, PrivacyError
 from medtl_core.features.dataset import DerivedStore, Material
 from medtl_core.federation.tasks import SiteData
 from medtl_core.fingerprint import agreement
+from medtl_core.privacy.asker import Asker
 from medtl_core.privacy.hospital import Hospital, read_hospital
 from medtl_core.privacy.policy import Policy
 from medtl_core.store import file_names
@@ -41,6 +42,7 @@ class Site:
         hospital: what a deployed one decides by itself; None in a simulation.
         patients: str [m], whose ledger it is, where that is more than the patients a run can use; None = these.
         left_out: what cost cases whose features cannot be made; it stays here.
+        asker: whose message is answered, by the server's own words.
     """
 
     data: SiteData
@@ -51,6 +53,7 @@ class Site:
     hospital: Hospital | None = None
     patients: Array | None = None
     left_out: tuple[Fault, ...] = ()
+    asker: Asker = Asker()
 
     def compare(self, columns: Sequence[str]) -> None:
         """Says in the hospital's own log which column of a table the server means otherwise."""

@@ -7,8 +7,9 @@ from typing import Any
 
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy.accounting import epsilon
+from medtl_core.privacy.asker import now
 from medtl_core.privacy.hospital_file import HOSPITAL, is_deployed, read_toml
-from medtl_core.privacy.journal import GENESIS, HEAD, LINES, Journal, Record, read_journal
+from medtl_core.privacy.journal import GENESIS, HEAD, LINES, VERSION, Journal, Record, read_journal
 from medtl_core.privacy.ledger import LEDGER, budget_of, events_of, of_kind
 from medtl_core.privacy.policy import Policy, read_policy
 
@@ -82,8 +83,8 @@ def raise_budget(folder: Path, to: float, reason: str) -> Balance:
         budget = budget_of(journal.records, policy)
         if not budget < to < float("inf") or not reason.strip():
             raise PrivacyError(f"a raise must exceed the budget of {budget:.4g} and give a reason")
-        body = {"kind": "raise", "epsilon": float(to), "reason": reason.strip(), "policy": policy.max_epsilon}
-        journal.append(body)
+        said = {"epsilon": float(to), "reason": reason.strip(), "policy": policy.max_epsilon}
+        journal.append({"kind": "raise", **said, "version": VERSION, "at": now()})
     return balance(place)
 
 
