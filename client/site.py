@@ -18,9 +18,9 @@ from medtl_core.errors import ConfigError, DataError, PrivacyError
 from medtl_core.features.dataset import DerivedStore, Material
 from medtl_core.federation.tasks import SiteData
 from medtl_core.fingerprint import agreement
-from medtl_core.privacy.asker import Asker
 from medtl_core.privacy.hospital import Hospital, read_hospital
 from medtl_core.privacy.policy import Policy
+from medtl_core.privacy.requester import NOBODY, Requester
 from medtl_core.store import file_names
 from medtl_core.values import Array, Examples, Features
 
@@ -53,7 +53,7 @@ class Site:
     hospital: Hospital | None = None
     patients: Array | None = None
     left_out: tuple[Fault, ...] = ()
-    asker: Asker = Asker()
+    asker: Requester = NOBODY
 
     def compare(self, columns: Sequence[str]) -> None:
         """Says in the hospital's own log which column of a table the server means otherwise."""

@@ -43,7 +43,6 @@ _HOSPITALS_PLACES = ("cache", "weights", "device")
 _PROMISE = ("epsilon", "delta", "secure_sum", "colluders")
 #: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
 _RETIRED: Mapping[str, Value] = {"shift": ""}
-_TRUTH = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -312,7 +311,7 @@ def parsed(text: str, kind: Any) -> Value:
     if kind is str:
         return text
     if kind is bool:
-        return _TRUTH.get(text.lower(), text)
+        return {"true": True, "false": False}.get(text.lower(), text)
     try:
         return float(text) if kind is float else int(text)
     except ValueError:

@@ -13,11 +13,11 @@ from typing import Any, Self, final
 
 from medtl_core.errors import BudgetError, PrivacyError
 from medtl_core.privacy.accounting import epsilon
-from medtl_core.privacy.asker import Asker, now
 from medtl_core.privacy.identity import kept_key
 from medtl_core.privacy.journal import VERSION, Journal, Record
 from medtl_core.privacy.plan import GaussianEvent, Plan, Step
 from medtl_core.privacy.policy import Policy
+from medtl_core.privacy.requester import NOBODY, Requester, now
 from medtl_core.store import write_bytes
 
 #: In the folder of a hospital: the folder of its one ledger (a simulated hospital's has one a method in it), and the
@@ -75,7 +75,7 @@ class Ledger:
         written, by one look at the clock, before any patient is looked at: the hash tells no time of the work.
     """
 
-    def __init__(self, folder: Path, identity: Identity, policy: Policy, asker: Asker = Asker()) -> None:
+    def __init__(self, folder: Path, identity: Identity, policy: Policy, asker: Requester = NOBODY) -> None:
         self._journal, self._identity, self._policy = Journal(folder), identity, policy
         self._about = {"version": VERSION, "at": now(), "asked": asker.values}
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy import masking
-from medtl_core.privacy.asker import Asker, now
 from medtl_core.privacy.identity import IDENTITY, own_identity
 from medtl_core.privacy.journal import GENESIS, VERSION, Record, chained, parsed_line
+from medtl_core.privacy.requester import Requester, now
 from medtl_core.store import locked, sync_folder
 from medtl_core.values import PrivacyEvent
 
@@ -45,11 +45,11 @@ class Sent:
     """
 
     task: str
-    asker: Asker
+    asker: Requester
     arrays: Mapping[str, tuple[str, tuple[int, ...], bytes]] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
     size: int = 0
-    event: PrivacyEvent = PrivacyEvent()
+    event: PrivacyEvent = field(default_factory=PrivacyEvent)
     secure: bool = False
     refused: str = ""
 
@@ -186,7 +186,7 @@ class Receipts:
 
     Attributes:
         records: in order; the first may follow on others whose files a person has moved away.
-        signed: number of the last one that the hospital's signature covers; a process that was killed leaves later ones.
+        signed: number of the last one that the hospital's signature covers; one killed meanwhile leaves later ones.
     """
 
     records: tuple[Record, ...]
@@ -223,7 +223,9 @@ def read_receipts(home: Path) -> Receipts:
 
 def _check_signature(home: Path, statement: bytes, signature: bytes) -> None:
     try:
-        masking.check_signature(masking.identity_public((home / IDENTITY).read_bytes()), signature, statement, home.name)
+        masking.check_signature(
+            masking.identity_public((home / IDENTITY).read_bytes()), signature, statement, home.name
+        )
     except (OSError, ValueError, PrivacyError) as error:
         path = home / SENT / HEAD
         raise PrivacyError(f"{path} is not signed by the identity key of this folder; it was changed") from error

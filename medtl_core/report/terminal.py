@@ -59,7 +59,7 @@ def terminal_table(
 
 
 def summary_table(summary: Summary) -> "Table":
-    """Returns a run as a table: one row a method, small figures are intervals."""
+    """Returns a run as a table: one row a method, small figures are intervals; a private one's promise is its title."""
     failures = f", {summary.failures} failed replies" if summary.failures else ""
     counts = f"{summary.hospitals} hospitals, {summary.test_cases} test cases, {len(summary.classes)} classes"
     taken = (f"{name} took {method.taken}" for name, method in summary.methods.items() if method.taken)
@@ -72,7 +72,9 @@ def summary_table(summary: Summary) -> "Table":
     small = [heading for heading, interval in shown.values() if not interval]
     numbers = dict.fromkeys((*small, "vs\nlocal", "sent per\nhospital", "\nrounds"), NUMBER)
     rows = [[name, *_figures(method, summary.main, shown)] for name, method in summary.methods.items()]
-    options = {"caption": caption, "caption_justify": "left", "collapse_padding": True}
+    options = {"caption": caption, "caption_justify": "left", "collapse_padding": True, "title_justify": "left"}
+    if summary.promise:
+        options |= {"title": "\n".join((*summary.promise, "")), "title_style": "none"}
     return terminal_table({"\nmethod": WORD, **wide, **numbers}, rows, bold=summary.focus, **options)
 
 

@@ -11,7 +11,7 @@ _LONGEST = 80
 
 
 @dataclass(frozen=True)
-class Asker:
+class Requester:
     """Who asked.
 
     Guarantee:
@@ -26,11 +26,11 @@ class Asker:
     study: str = ""
 
     @classmethod
-    def of(cls, run: int, said: object) -> "Asker":
+    def of(cls, run: int, said: object) -> "Requester":
         """Returns who asked, of a name one line of at most 80 printable characters and no double quotes.
 
         Example:
-            >>> Asker.of(7, 'A\\x1b[2J "study"  of\\nlungs').study
+            >>> Requester.of(7, 'A\\x1b[2J "study"  of\\nlungs').study
             "A[2J 'study' of lungs"
         """
         text = " ".join(unicodedata.normalize("NFC", str(said or "")).split()).replace('"', "'")
@@ -42,11 +42,14 @@ class Asker:
         return {"run": str(self.run), **({"study": self.study} if self.study else {})}
 
 
+NOBODY = Requester()
+
+
 def asked_by(values: Mapping[str, Any] | None) -> str:
     """Returns who asked, in words, from what records keep of it; "" where they keep nothing."""
     if not values or values.get("run") in (None, "0"):
         return ""
-    named = Asker.of(0, values.get("study")).study
+    named = Requester.of(0, values.get("study")).study
     return f"run {values['run']}" + (f', by the server\'s own words "{named}"' if named else "")
 
 
