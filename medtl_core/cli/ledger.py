@@ -59,11 +59,14 @@ def account_lines(account: Balance, entries: tuple[LedgerEntry, ...]) -> Iterato
     number, name = account.witness
     yield f"{number} records{f', the last {name[:12]}' if number else ': nothing was asked privately yet'}"
     yield ""
+    asked = ""
     for entry in entries:
+        if entry.asked not in ("", asked):
+            asked = entry.asked
+            yield from _wrapped(f"asked by {asked}:")
         at = f"{entry.at[:10]} {entry.at[11:16]}" if entry.at else "no date kept"
-        asked = f"; asked by {entry.asked}" if entry.asked else ""
         words = f"{entry.mechanism}: {entry.what}" if entry.mechanism not in entry.what else entry.what
-        yield from _wrapped(f"{entry.number:>3}  {at:16}  {words}{asked}; {entry.left:.4g} left", 23)
+        yield from _wrapped(f"{entry.number:>3}  {at:16}  {words}; {entry.left:.4g} left", 23)
 
 
 def _wrapped(text: str, indent: int = 0) -> list[str]:

@@ -15,22 +15,23 @@ from medtl_core.privacy.receipt import SENT, read_receipts
 from medtl_core.privacy.requester import asked_by, shown_time
 
 _WIDTH = 80
+#: Above what leaves where nothing private is asked.
+_PLAIN = (
+    "Without privacy (privacy=none), by the default method; a hospital whose policy says require_private = true sends "
+    "none of it. Other methods send other sums, or weights; `medtl site sent DIR` lists what really left:"
+)
 
 
 def outbound() -> None:
     """List everything a hospital may send, privately and not, and what could be learnt from it about a patient."""
     console.show("Under privacy, and nothing else:", "", *_rows(PRIVATE_OUTBOUND))
-    console.show(
-        "Without privacy (privacy=none), by the default method; a hospital whose policy says require_private = true",
-        "sends none of it. Other methods send other sums, or weights; `medtl site sent DIR` lists what really left:",
-        "", *_rows(DEFAULT_OUTBOUND),
-    )  # fmt: skip
+    console.show(*_wrapped(_PLAIN, 0), "", *_rows(DEFAULT_OUTBOUND))
 
 
 def _rows(rows: Sequence[Outbound]) -> Iterator[str]:
     for row in rows:
         paid = "noised, and paid for by the ledger" if row.private else "not noised"
-        yield f"{row.task}: {row.name}"
+        yield from _wrapped(f"{row.task}: {row.name}", 0)
         for heading, words in (("what it is", row.what), ("what could be learnt about a patient", row.learnt)):
             yield from _wrapped(f"{heading}: {words}")
         yield from _wrapped(paid)

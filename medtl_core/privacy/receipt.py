@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,10 +69,7 @@ class Sent:
 
 
 def payload_hash(sent: Sent) -> str:
-    """Returns the SHA-256 of what a reply holds: each array's name and bytes, in order of the names, then the values.
-
-    Whoever received the reply can compute it.
-    """
+    """Returns the SHA-256 of a reply, as its receiver can: each array's name and bytes by name, then the values."""
     total = hashlib.sha256()
     for name, (_, _, content) in sorted(sent.arrays.items()):
         total.update(b"%s\0%d\0" % (name.encode(), len(content)))
@@ -87,17 +85,17 @@ def write_receipt(home: Path, sent: Sent) -> None:
     whole, and after a power cut it may name an earlier line, which is still one of the chain.
 
     Guarantee:
-        A line holds no value that depends on a patient but through the SHA-256 of what is sent anyway, and never leaves
-        the hospital. Whether it can be written depends on the disk, and on no patient.
+        A line never leaves the hospital. Of a private reply it holds nothing that depends on a patient but the SHA-256
+        of what is sent anyway; whether it can be written depends on the disk alone.
 
     Raises:
         PrivacyError: it cannot be written, or the receipts are damaged or full; the reply must not be sent.
     """
-    folder = home / SENT
+    folder, body = home / SENT, sent.body
     try:
         folder.mkdir(exist_ok=True, mode=0o700)
         with locked(folder / "lock"):
-            _append(folder, own_identity(home), sent.body)
+            _append(folder, own_identity(home), body)
     except OSError as error:
         raise PrivacyError(f"the receipt in {folder} cannot be written ({error.strerror}); nothing is sent") from error
 
@@ -151,11 +149,10 @@ def _check_head(folder: Path, last: Record | None) -> None:
 
 def _write_head(folder: Path, identity: bytes, record: Record) -> None:
     """One write to a file of one length: it is there whole, or as it was."""
-    signature = masking.signed(identity, _statement(record.seq, record.hash)).hex()
-    head = json.dumps({"seq": f"{record.seq:012d}", "hash": record.hash, "signature": signature})
+    head = _head_text(record.seq, record.hash, masking.signed(identity, _statement(record.seq, record.hash)))
     descriptor = os.open(folder / HEAD, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        os.pwrite(descriptor, head.encode(), 0)
+        os.pwrite(descriptor, head, 0)
     finally:
         os.close(descriptor)
 
@@ -165,11 +162,17 @@ def _head(folder: Path) -> tuple[int, str, bytes]:
     path = folder / HEAD
     if not path.is_file():
         return 0, GENESIS, b""
-    try:
-        head = json.loads(path.read_bytes())
-        return int(head["seq"]), str(head["hash"]), bytes.fromhex(head["signature"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise PrivacyError(f"{path} is damaged; put it back from a copy") from error
+    content = path.read_bytes()
+    with suppress(ValueError, KeyError, TypeError):
+        head = json.loads(content)
+        found = int(head["seq"]), str(head["hash"]), bytes.fromhex(head["signature"])
+        if _head_text(*found) == content:
+            return found
+    raise PrivacyError(f"{path} is damaged; put it back from a copy")
+
+
+def _head_text(seq: int, last: str, signature: bytes) -> bytes:
+    return json.dumps({"seq": f"{seq:012d}", "hash": last, "signature": signature.hex()}).encode()
 
 
 def _statement(seq: int, last: str) -> bytes:
@@ -182,11 +185,9 @@ def _files(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Receipts:
-    """What a hospital has sent.
+    """What a hospital has sent, in order; the first may follow on others whose files a person has moved away.
 
-    Attributes:
-        records: in order; the first may follow on others whose files a person has moved away.
-        signed: number of the last one that the hospital's signature covers; one killed meanwhile leaves later ones.
+    The hospital's signature covers all up to number `signed`; a process that was killed leaves a later one.
     """
 
     records: tuple[Record, ...]

@@ -12,10 +12,7 @@ _LONGEST = 80
 
 @dataclass(frozen=True)
 class Requester:
-    """Who asked.
-
-    Guarantee:
-        None: both are a server's own words. They are written down for people, and nothing is decided by them.
+    """Who asked, by a server's own words: they are written down for people, and nothing is decided by them.
 
     Attributes:
         run: Flower's number of the run; 0 = not known.
@@ -59,10 +56,5 @@ def now() -> str:
 
 
 def shown_time(at: str) -> str:
-    """Returns a kept time for people; records of an older medtl keep none.
-
-    Example:
-        >>> shown_time("2026-11-29T12:51:07Z"), shown_time("")
-        ('2026-11-29 12:51 UTC', 'no date kept')
-    """
+    """Returns a kept time for people; records of an older medtl keep none, ""."""
     return f"{at[:10]} {at[11:16]} UTC" if at else "no date kept"
