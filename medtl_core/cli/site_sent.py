@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,9 +79,7 @@ def _run(bodies: Sequence[Mapping[str, Any]], *, whole: bool) -> Iterator[str]:
     costs = [body["event"] for body in replies if body["event"]]
     plain = sum(body["event"] is None for body in replies)
     spent = max((cost[1] for cost in costs), default=0.0)
-    sums = (
-        f"{len(replies)} replies, {sum(map(_numbers, replies))} numbers, {sum(body['bytes'] for body in replies)} bytes"
-    )
+    sums = f"{len(replies)} replies, {_total(replies, 'numbers')} numbers, {_total(replies, 'bytes')} bytes"
     yield from _wrapped(f"{sums}; {len(bodies) - len(replies)} refusals")
     if costs:
         yield from _wrapped(f"private: the ledger stood at epsilon {spent:.4g} after it")
@@ -106,11 +103,10 @@ def _phase(task: str, same: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     else:
         how = f"noised ({event[0]}), paid for by the ledger"
     how += "; under a secure sum" if secure else ""
-    size = f"{len(same)} times, {sum(map(_numbers, same))} numbers, {sum(body['bytes'] for body in same)} bytes"
+    size = f"{len(same)} times, {_total(same, 'numbers')} numbers, {_total(same, 'bytes')} bytes"
     yield from _wrapped(f"{task}: {said_of(task, names)}; {size}; {how}", 2)
     yield from _wrapped(f"SHA-256 of the last: {same[-1]['sha256']}", 4)
 
 
-def _numbers(body: Mapping[str, Any]) -> int:
-    """How many numbers the arrays of a reply held, by their shapes."""
-    return sum(prod(shape) for _, *shape in body["arrays"].values())
+def _total(bodies: Sequence[Mapping[str, Any]], name: str) -> int:
+    return sum(body[name] for body in bodies)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,11 @@ class Sent:
         if self.refused:
             return {**about, "kind": "refusal", "told": self.refused[:200]}
         shapes = {name: [dtype, *shape] for name, (dtype, shape, _) in sorted(self.arrays.items())[:_NAMED]}
-        numbers = sum(len(content) for _, _, content in self.arrays.values())
+        numbers = sum(prod(shape) for _, shape, _ in self.arrays.values())
         event = self.event
         cost = None if event.mechanism == "none" else [event.mechanism, event.epsilon, event.delta]
-        told = {"arrays": shapes, "values": sorted(self.values), "bytes": self.size, "array-bytes": numbers}
+        told = {"arrays": shapes, "values": sorted(self.values), "bytes": self.size, "numbers": numbers}
+        told |= {"unnamed-arrays": len(self.arrays) - _NAMED} if len(self.arrays) > _NAMED else {}
         return {**about, "kind": "reply", **told, "event": cost, "secure": self.secure, "sha256": payload_hash(self)}
 
 

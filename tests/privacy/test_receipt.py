@@ -204,3 +204,11 @@ def test_files_are_bounded_and_old_ones_may_be_moved_away(home: Path, monkeypatc
     files[2].unlink()
     with pytest.raises(PrivacyError, match="changed at receipt"):
         read_receipts(home)
+
+
+def test_a_reply_of_very_many_arrays_is_counted_whole(home: Path) -> None:
+    arrays = {f"units.{number}.weight": ("float64", (2, 3), b"0" * 48) for number in range(900)}
+    write_receipt(home, Sent("fit", Requester(6), arrays, {}, 900 * 48))
+    write_receipt(home, reply(7))
+    body = read_receipts(home).records[-2].body
+    assert (body["numbers"], len(body["arrays"]), body["unnamed-arrays"]) == (5400, 64, 836)
