@@ -21,6 +21,7 @@ from medtl_core.federation.tasks import SiteData
 from medtl_core.fingerprint import agreement
 from medtl_core.privacy.hospital import Hospital, read_hospital
 from medtl_core.privacy.policy import Policy
+from medtl_core.privacy.requester import NOBODY, Requester
 from medtl_core.store import file_names
 from medtl_core.values import MULTI_LABEL, UNKNOWN, Array, Examples, Features
 
@@ -42,6 +43,7 @@ class Site:
         hospital: what a deployed one decides by itself; None in a simulation.
         patients: str [m], whose ledger it is, where that is more than the patients a run can use; None = these.
         left_out: what cost cases whose features cannot be made; it stays here.
+        asker: whose message is answered, by the server's own words.
     """
 
     data: SiteData
@@ -52,6 +54,7 @@ class Site:
     hospital: Hospital | None = None
     patients: Array | None = None
     left_out: tuple[Fault, ...] = ()
+    asker: Requester = NOBODY
 
     def compare(self, columns: Sequence[str]) -> None:
         """Says in the hospital's own log which column of a table the server means otherwise."""

@@ -32,7 +32,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "test": ("server", "sites"),
 }
 #: Settings that are local to a side, or to the server alone; what an array means, its fingerprint tells.
-_SERVER = ("methods", "out", "state", "bootstrap", "deadline", "quorum")
+_SERVER = ("methods", "out", "state", "study", "bootstrap", "deadline", "quorum")
 _LOCAL = ("modality", "cache", "data_path", "device", "test_path", "weights", *_SERVER)
 #: Settings that name places, on a disk or in a machine. A hospital that owns its data takes none of them from a run:
 #: these are the server's own, which it never looks at, ...
@@ -43,7 +43,6 @@ _HOSPITALS_PLACES = ("cache", "weights", "device")
 _PROMISE = ("epsilon", "delta", "secure_sum", "colluders")
 #: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
 _RETIRED: Mapping[str, Value] = {"shift": ""}
-_TRUTH = {"true": True, "false": False}
 #: Two sides in pixels, the second for `auto` to take or leave, from so many shots on, and under which settings.
 _SIZES, _SIZES_FROM = "128+224", 50
 _SIZES_FOR = {"methods": "auto", "backbone": "lite0", "features": "rich", "image_size": 0, "privacy": "none"}
@@ -91,6 +90,7 @@ class Settings:
         state: absolute folder below which simulated hospitals keep their personal state; a deployed hospital has its
             own. "" = methods that need one are refused. Under privacy the server remembers there
             where hospitals' ledgers stand; "" = for one run only.
+        study: what the run is called in the ledgers and receipts of hospitals, which keep 80 signs of it; "" = nothing.
         privacy: "none", "auto" or a private mechanism such as "private-mean"; when it is not "none", nothing leaves a
             hospital that its ledger did not pay for.
         epsilon, delta: of the promise to every patient, over all releases of one method; delta 0 = min(1e-5,
@@ -138,6 +138,7 @@ class Settings:
     device: str = "auto"
     out: str = ""
     state: str = ""
+    study: str = ""
     privacy: str = "none"
     epsilon: float = 4.0
     delta: float = 0.0
@@ -311,7 +312,7 @@ def parsed(text: str, kind: Any) -> Value:
     if kind is str:
         return text
     if kind is bool:
-        return _TRUTH.get(text.lower(), text)
+        return {"true": True, "false": False}.get(text.lower(), text)
     try:
         return float(text) if kind is float else int(text)
     except ValueError:

@@ -84,6 +84,7 @@ def test_every_field_is_documented_and_agreed_or_local(name: str) -> None:
         "modality",  # it shows in the fingerprint of the features
         "out",
         "state",
+        "study",
         "cache",
         "device",
         "data_path",

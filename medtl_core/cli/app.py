@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Compute the features of all cases and keep them: a run on this cache opens no network and needs no GPU.",
     ),
     "encode": ("encode", "Fit an encoder of records at one site, for others to carry."),
-    "ledger": ("site", "The privacy ledger of a hospital: what was spent on its patients."),
+    "ledger": ("ledger", "The privacy ledger of a hospital: what was spent on its patients."),
     "site": ("site", "What concerns one hospital."),
     "sweep": ("sweep", "Many runs as one experiment that goes on where it stopped."),
 }

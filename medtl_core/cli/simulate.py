@@ -49,7 +49,7 @@ def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary
         shape = {"seeds": plan.seeds, "workers": plan.workers, "settings": plan.settings.public()}
         run.begin({"name": plan.name, **shape})
         results = run_seeds(plan, run, progress)
-        summary = summarise(results, plan.name)
+        summary = summarise(results, plan.name, plan.out)
         run.finish(summary.as_dict(), render(summary, results))
     return summary
 

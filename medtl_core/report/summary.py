@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -10,6 +11,7 @@ from medtl_core.errors import RunError
 from medtl_core.evaluation.judgement import Judgement, SiteJudgement
 from medtl_core.evaluation.result import Cost, Result
 from medtl_core.report.estimate import Estimate
+from medtl_core.report.promise import promise_lines
 
 #: Version of the layout of `metrics.json`.
 SCHEMA = 1
@@ -99,6 +101,7 @@ class Summary:
         failures: replies that did not come or could not be used.
         methods: in the order asked for.
         contamination: a sentence, where a backbone learnt from the run's data.
+        promise: sentences on what a private run promises to the patients.
     """
 
     name: str
@@ -110,6 +113,7 @@ class Summary:
     failures: int
     methods: Mapping[str, MethodSummary]
     contamination: str = ""
+    promise: tuple[str, ...] = ()
 
     @property
     def focus(self) -> str:
@@ -140,7 +144,7 @@ class Summary:
         """Returns what `metrics.json` keeps."""
         methods = {name: method.as_dict() for name, method in self.methods.items()}
         facts = {"name": self.name, "schema": SCHEMA, **vars(self), "methods": methods}
-        return {key: value for key, value in facts.items() if value or key != "contamination"}
+        return {key: value for key, value in facts.items() if value or key not in ("contamination", "promise")}
 
 
 def role(name: str) -> str:
@@ -153,8 +157,8 @@ def role(name: str) -> str:
     return next((kind for kind in ("local", "pooled") if name.split("-")[0] == kind), "federated")
 
 
-def summarise(results: Sequence[Result], name: str = "") -> Summary:
-    """Returns the summary of a run from the results of its repetitions, one per seed.
+def summarise(results: Sequence[Result], name: str = "", folder: Path | None = None) -> Summary:
+    """Returns the summary of a run from the results of its repetitions, one per seed, and from its folder.
 
     With several seeds, a figure's interval is a t-interval over the seeds at which the figure is defined; with one, it
     is that seed's patient bootstrap, or there is none where none was taken.
@@ -176,6 +180,7 @@ def summarise(results: Sequence[Result], name: str = "") -> Summary:
         failures=sum(len(result.failures) for result in ordered),
         methods={name: _method(ordered, name, reference) for name in names},
         contamination=next((result.data.contamination for result in ordered if result.data.contamination), ""),
+        promise=promise_lines(ordered, folder),
     )
 
 

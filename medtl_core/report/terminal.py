@@ -65,7 +65,7 @@ def summary_tables(summary: Summary) -> list["Table"]:
 
 
 def summary_table(summary: Summary) -> "Table":
-    """Returns a run as a table: one row a method, small figures are intervals."""
+    """Returns a run as a table: one row a method, small figures are intervals; a private one's promise is its title."""
     failures = f", {summary.failures} failed replies" if summary.failures else ""
     classes = f"{len(summary.classes)} {'findings' if summary.methods[summary.focus].labels else 'classes'}"
     counts = f"{summary.hospitals} hospitals, {summary.test_cases} test cases, {classes}"
@@ -86,7 +86,9 @@ def summary_table(summary: Summary) -> "Table":
     small = [heading for heading, interval in shown.values() if not interval]
     numbers = dict.fromkeys((*small, "vs\nlocal", "sent per\nhospital", "\nrounds"), NUMBER)
     rows = [[name, *_figures(method, summary.main, shown)] for name, method in summary.methods.items()]
-    options = {"caption": caption, "caption_justify": "left", "collapse_padding": True}
+    options = {"caption": caption, "caption_justify": "left", "collapse_padding": True, "title_justify": "left"}
+    if summary.promise:
+        options |= {"title": "\n".join((*summary.promise, "")), "title_style": "none"}
     return terminal_table({"\nmethod": WORD, **wide, **numbers}, rows, bold=summary.focus, **options)
 
 

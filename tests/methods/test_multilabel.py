@@ -12,7 +12,7 @@ from medtl_core.federation.model import Classifier
 from medtl_core.federation.registry import answer, multi_label, read_methods, unpack
 from medtl_core.federation.tasks import SiteData
 from medtl_core.heads.statistics import TINY, Float
-from medtl_core.privacy.ledger_report import LABEL_OUTBOUND
+from medtl_core.privacy.outbound import LABEL_OUTBOUND
 from medtl_core.values import MULTI_LABEL, UNKNOWN, Examples, Task
 from tests.methods.labelled import TASK, WIDTH, opened, outcome, pooled, site, study
 
