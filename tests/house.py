@@ -22,7 +22,7 @@ CORE = "medtl_core"
 #: A file imports its own room and rooms to the left.
 CORRIDOR = ("base", "data", "backbones", "features", "heads", "evaluation", "privacy", "federation", "flower")
 #: A leaf imports the corridor and no other leaf; the command line, at the top, may import every room.
-LEAVES = ("formats", "methods", "audit", "report", "sweep", "recipes", "cli")
+LEAVES = ("formats", "methods", "audit", "report", "sweep", "recipes", "deploy", "cli")
 #: Leaves that stand on another leaf: the sweep's page is drawn with the report's tables and charts.
 BESIDE = {"sweep": ("report",)}
 #: What a top-level package may import of the others.
@@ -48,6 +48,7 @@ ROOMS = {
     "heads": 780, "evaluation": 1130, "privacy": 2650, "federation": 2250, "flower": 1430, "flower/node": 290,
     "formats": 3150, "methods": 3500, "methods/finetune": 1080, "methods/personal": 950, "methods/private": 1150,
     "audit": 1300, "report": 1460, "sweep": 600, "recipes": 500, "cli": 2120, "server": 450, "client": 950,
+    "deploy": 1300,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")
@@ -59,6 +60,7 @@ ADDED = {
     "the hospital's door: its code, rules, budget, audit": (4_000, 3_200, 0),
     "the default: features, logistic head, devices, weights people have, yardsticks": (2_000, 1_700, 700),
     "every input: readers of formats, one check, records, scans": (4_800, 3_600, 250),
+    "joining, running and seeing a federation": (3_500, 2_600, 250),
 }
 
 
