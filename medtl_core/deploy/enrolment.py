@@ -3,11 +3,16 @@
 The private key never leaves the hospital. `POST https://ADDRESS/enrol` with JSON `{"hospital", "token", "key",
 "identity"}` is answered 200 with `{"node": "..."}`, or 403 with `{"reason", "message"}`, where the reason is one of
 `REFUSALS`. The same key with the same token is let in again, so that a lost answer costs nothing.
+
+`GET https://ADDRESS/standing`, signed with that key, tells a hospital whether it is registered, and what time it is
+there.
 """
 
+import base64
 import json
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -15,8 +20,11 @@ import httpx
 from medtl_core.deploy.invitation import Invitation
 from medtl_core.errors import MedtlError
 
-#: Where a coordinator takes keys.
-PATH = "/enrol"
+#: Where a coordinator takes keys, and where it tells a hospital whether it is registered.
+PATH, STANDING = "/enrol", "/standing"
+#: Headers of a question about one's standing: the public key (PEM) and the signature of the time, both in base64, and
+#: the time in ISO form.
+KEY, TIME, SIGNATURE = "medtl-key", "medtl-time", "medtl-signature"
 #: Seconds that the coordinator has to answer.
 _PATIENCE = 20.0
 #: Why a coordinator lets a key not in, and what to do; `{name}` is the hospital's.
@@ -27,6 +35,7 @@ REFUSALS = {
     "revoked": "the coordinator has revoked {name}; ask it why",
     "other-name": "the invitation is for another hospital than {name}; use the one that names it",
     "known-key": "this key is another hospital's in this federation; make a folder with keys of its own",
+    "unregistered": "the coordinator does not know this node's key; enrol {name} with its invitation",
     "malformed": "the coordinator could not read the request; install the same version of medtl on both sides",
 }
 #: What may go wrong before the coordinator has said a word.
@@ -82,27 +91,78 @@ def enrol(invitation: Invitation, public_key: str, identity: str) -> Enrolled:
     Raises:
         EnrolmentError: the coordinator refused, or could not be reached in the way the invitation says.
     """
-    if invitation.expired():
-        raise EnrolmentError("expired", REFUSALS["expired"])
     request = {
         "hospital": invitation.hospital,
         "token": invitation.token,
         "key": public_key,
         "identity": identity,
     }
+    with _client(invitation.ca) as client:
+        said = _asked(
+            client.build_request("POST", _url(invitation.address, PATH), json=request), client, invitation.hospital
+        )
+    return Enrolled(str(said.get("node", "")))
+
+
+def ask_standing(address: str, ca: str, hospital: str, private_key: bytes) -> datetime:
+    """Returns the coordinator's time, once it has said that this hospital's key is registered under its name.
+
+    Args:
+        address: HOST:PORT of the coordinator.
+        ca: root certificate (PEM) that the coordinator's own must descend from.
+        hospital: by which the federation knows it.
+        private_key: of the node, PEM.
+
+    Raises:
+        EnrolmentError: "unregistered", "revoked" or "other-name", or the coordinator could not be reached.
+    """
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = serialization.load_pem_private_key(private_key, None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise EnrolmentError("malformed", "the node's private key is no ECDSA key; make a folder with keys of its own")
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    public, now = key.public_key().public_bytes(serialization.Encoding.PEM, form), datetime.now(UTC).isoformat()
+    signature = key.sign(signed_words(hospital, now), ec.ECDSA(hashes.SHA256()))
+    words = {KEY: base64.b64encode(public).decode(), TIME: now, SIGNATURE: base64.b64encode(signature).decode()}
+    with _client(ca) as client:
+        question = client.build_request("GET", _url(address, STANDING), headers=words, params={"hospital": hospital})
+        said = _asked(question, client, hospital)
     try:
-        with httpx.Client(verify=pinned(invitation.ca), timeout=_PATIENCE) as client:
-            answer = client.post(f"https://{invitation.address}{PATH}", json=request)
+        return datetime.fromisoformat(str(said.get("time")))
+    except ValueError as error:
+        raise EnrolmentError("odd-answer", FAILURES["odd-answer"].format(address=address)) from error
+
+
+def signed_words(hospital: str, time: str) -> bytes:
+    """Returns what a hospital signs when it asks for its standing."""
+    return f"medtl standing {hospital} {time}".encode()
+
+
+def _client(ca: str) -> httpx.Client:
+    return httpx.Client(verify=pinned(ca), timeout=_PATIENCE)
+
+
+def _url(address: str, path: str) -> str:
+    return f"https://{address}{path}"
+
+
+def _asked(request: httpx.Request, client: httpx.Client, hospital: str) -> dict[str, Any]:
+    """What the coordinator said to a request that it granted."""
+    address = request.url.netloc.decode()
+    try:
+        answer = client.send(request)
     except httpx.TransportError as error:
         reason = failure_of(error)
-        raise EnrolmentError(reason, FAILURES[reason].format(address=invitation.address)) from error
+        raise EnrolmentError(reason, FAILURES[reason].format(address=address)) from error
     said = _said(answer)
-    if answer.status_code == httpx.codes.OK and isinstance(said.get("node"), str):
-        return Enrolled(said["node"])
+    if answer.status_code == httpx.codes.OK and said:
+        return said
     refusal = str(said.get("reason"))
     if answer.status_code == httpx.codes.FORBIDDEN and refusal in REFUSALS:
-        raise EnrolmentError(refusal, REFUSALS[refusal].format(name=invitation.hospital))
-    raise EnrolmentError("odd-answer", FAILURES["odd-answer"].format(address=invitation.address))
+        raise EnrolmentError(refusal, REFUSALS[refusal].format(name=hospital))
+    raise EnrolmentError("odd-answer", FAILURES["odd-answer"].format(address=address))
 
 
 def pinned(ca: str) -> ssl.SSLContext:
