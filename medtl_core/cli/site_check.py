@@ -20,6 +20,7 @@ from medtl_core.deploy.status import Standing
 from medtl_core.errors import ConfigError
 from medtl_core.flower.node.presence import FLOWER, last_process, running
 from medtl_core.privacy.hospital import Hospital, read_hospital
+from medtl_core.privacy.hospital_file import HOSPITAL
 
 #: Seconds that a node has to end in order.
 _PATIENCE = 60.0
@@ -29,7 +30,12 @@ def _data(subject: Subject) -> list[Finding]:
     """What `medtl data check` would say, and whether there are cases to judge on."""
     if subject.hospital is None:
         return []
-    source, faults = data_faults(settings(name_data(subject.hospital.data)))
+    place = subject.hospital.data
+    if not Path(place).exists():
+        return [
+            Finding(f"the data {place} do not exist", f"mount them, or correct `data` in {subject.folder / HOSPITAL}")
+        ]
+    source, faults = data_faults(settings(name_data(place)))
     found = [Finding.of(fault, "see docs/data.md", "fault") for fault in faults]
     if source is not None and any(note.startswith("No test split") for note in source.notes):
         found.append(Finding("no case is marked as test: a run with test=sites leaves this hospital out", "", "note"))

@@ -172,6 +172,7 @@ def _ledger(subject: Subject) -> Iterator[Finding]:
         f"medtl ledger raise {subject.folder} --epsilon E --reason WHO-AND-WHY, if the hospital wants to spend more"
     )
     said = f"epsilon {account.spent:.3g} of {account.budget:.3g} is spent"
+    asked = min(rules.max_epsilon, account.budget)
     if left < _LEFT * account.budget:
         yield Finding(f"the ledger cannot pay for another private run: {said}", raising)
     elif account.reserved >= rules.max_releases:
@@ -179,7 +180,11 @@ def _ledger(subject: Subject) -> Iterator[Finding]:
             f"the ledger cannot pay for another private run: max_releases = {rules.max_releases} are used up",
             "raise max_releases in [policy], if the hospital wants to release more",
         )
-    elif account.spent:
+    elif left >= asked * (1 - 1e-6):
+        yield Finding(
+            f"the ledger can pay for a run of epsilon {asked:.3g}, all that the policy allows: {said}", "", "note"
+        )
+    else:
         yield Finding(
             f"{said}; a new run may ask for {left:.3g} at most, and the same run again costs nothing", "", "note"
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 from medtl_core.data.names import alike
 from medtl_core.data.source import count_patients
 from medtl_core.deploy.check import Check, Finding, Subject
-from medtl_core.errors import ConfigError, MedtlError
+from medtl_core.errors import ConfigError, MedtlError, PrivacyError
 from medtl_core.privacy.hospital import Hospital
 from medtl_core.privacy.hospital_file import HOSPITAL
 from medtl_core.privacy.identity import IDENTITY, public_identity
@@ -53,7 +53,7 @@ def _mechanisms(hospital: Hospital, where: str) -> Iterator[Finding]:
         try:
             private = isinstance(find_method(name), PrivateMethod)
         except ConfigError as error:
-            yield Finding(f"{where}: mechanisms: {error}", "spell it as `medtl methods` does")
+            yield Finding.of(f"{where}: mechanisms: {error}", "spell it as `medtl methods` does", "fault")
             continue
         if not private:
             yield Finding(
@@ -68,8 +68,10 @@ def _patients(subject: Subject) -> Iterator[Finding]:
         return
     try:
         hospital.policy.check_promises(count_patients(Path(hospital.data)))
-    except MedtlError as error:
+    except PrivacyError as error:
         yield Finding.of(error, "correct the policy")
+    except MedtlError as error:
+        yield Finding.of(error, f"medtl data check {hospital.data} names every fault")
 
 
 def _peers(subject: Subject) -> Iterator[Finding]:

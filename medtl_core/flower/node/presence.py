@@ -33,7 +33,7 @@ def alone(home: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process does.
     """
-    with (home / _LOCK).open("a+") as lock:
+    with os.fdopen(os.open(home / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
