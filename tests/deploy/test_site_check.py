@@ -25,14 +25,24 @@ from tests.privacy.made import key, ledger, plan
 Inject = Callable[[Joined, pytest.MonkeyPatch, ExitStack], object]
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
+    """A hospital that has joined, to be copied."""
+    with hospital(tmp_path_factory.mktemp("once") / "base") as joined:
+        shutil.copytree(joined.base, joined.base.with_name("copy"))
+        yield joined
+
+
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Joined]:
+def site(once: Joined, monkeypatch: pytest.MonkeyPatch) -> Joined:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         for spelt in (name, name.upper()):
             monkeypatch.delenv(spelt, raising=False)
             monkeypatch.setenv(spelt, "")  # what a command sets is taken back
-    with hospital(tmp_path) as joined:
-        yield joined
+    shutil.rmtree(once.base)
+    shutil.copytree(once.base.with_name("copy"), once.base)
+    once.port.answers = dict(granted())
+    return once
 
 
 def file(old: str, new: str, name: str = "own/hospital.toml") -> Inject:
