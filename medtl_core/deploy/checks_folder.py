@@ -20,6 +20,7 @@ from medtl_core.privacy.accounting import epsilon, mu_for
 from medtl_core.privacy.hospital import Hospital, Server, read_hospital
 from medtl_core.privacy.hospital_file import HOSPITAL, checked, kinds_of, read_toml
 from medtl_core.privacy.identity import IDENTITY, deployed_peers, kept_key
+from medtl_core.privacy.journal import read_journal
 from medtl_core.privacy.ledger import LEDGER, SITE_KEY
 from medtl_core.privacy.ledger_report import Balance, balance
 from medtl_core.privacy.plan import GaussianEvent
@@ -158,15 +159,20 @@ def _keys(subject: Subject) -> Iterator[Finding]:
 
 
 def _ledger(subject: Subject) -> Iterator[Finding]:
-    """A ledger that is damaged, or can pay no more."""
+    """A ledger that is damaged or shortened."""
+    if subject.hospital is not None and subject.hospital.ledger.is_dir():
+        try:
+            read_journal(subject.hospital.ledger)
+        except PrivacyError as error:
+            yield Finding.of(error, "restore it from backup")
+
+
+def _budget(subject: Subject) -> Iterator[Finding]:
+    """A ledger that can pay no more."""
     hospital = subject.hospital
-    if hospital is None or not hospital.ledger.is_dir():
+    if hospital is None or any(_ledger(subject)) or not hospital.ledger.is_dir():
         return
-    try:
-        account = balance(hospital.ledger, hospital.policy)
-    except PrivacyError as error:
-        yield Finding.of(error, "restore it from backup")
-        return
+    account = balance(hospital.ledger, hospital.policy)
     rules, left = hospital.policy, left_of(account)
     raising = (
         f"medtl ledger raise {subject.folder} --epsilon E --reason WHO-AND-WHY, if the hospital wants to spend more"
@@ -250,6 +256,7 @@ CHECKS = (
     Check("permissions", _permissions, quick=True, always=True),
     Check("keys", _keys, quick=True, always=True),
     Check("ledger", _ledger, quick=True),
+    Check("budget", _budget),
     Check("disk", _disk, quick=True),
     Check("process", _process),
 )
