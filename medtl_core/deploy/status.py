@@ -61,9 +61,10 @@ class Standing:
 
     @property
     def connected(self) -> bool:
-        """Whether the node runs and the server answers it."""
+        """Whether the node runs, and the server answers it and lets it in."""
         last = self.contact.get("last")
-        return bool(self.process) and isinstance(last, float) and time.time() - last < _SILENT
+        well = isinstance(last, float) and time.time() - last < _SILENT and not self.contact.get("fault")
+        return bool(self.process) and well
 
     def lines(self) -> dict[str, str]:
         """Returns what a person wants to know, by what it is."""

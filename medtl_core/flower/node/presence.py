@@ -22,6 +22,12 @@ from medtl_core.store import to_json, write_bytes
 #: of itself, of its last message, and of the server.
 FLOWER, _LOCK = "flower", "lock"
 NODE, MESSAGE, CONTACT = "node.json", "message.json", "contact.json"
+#: What Flower says of a node that it does not let in, and what that means.
+_REFUSED = "[code: 2004]"
+_ONLINE = (
+    "the server does not let this node in: it counts it as online still, for a minute after a node has died, or its "
+    "key is not registered"
+)
 #: Seconds between two notes that the server answers, while nothing changes.
 _PERIOD = 5.0
 
@@ -119,7 +125,8 @@ class Contact(logging.Handler):
                 code = int(str(record.args[3]))
                 self._note("" if code < 400 else f"the server answered {code}", answered=code < 500)
             elif record.name == "flwr" and record.levelno >= logging.WARNING:
-                self._note(" ".join(record.getMessage().split())[:300], answered=False)
+                text = record.getMessage()
+                self._note(_ONLINE if _REFUSED in text else " ".join(text.split())[:300], answered=False)
 
     def _note(self, fault: str, *, answered: bool) -> None:
         if fault != self._told or time.monotonic() > self._due:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl_core.flower import compat
-from medtl_core.flower.node.presence import FLOWER, MESSAGE, NODE, LeftOut, alone, note, noted
+from medtl_core.flower.node.presence import CONTACT, FLOWER, MESSAGE, NODE, LeftOut, alone, note, noted
 from medtl_core.flower.node.supernode import end_with
 from medtl_core.privacy.hospital import Hospital
 from medtl_core.store import to_json, write_bytes
@@ -97,7 +97,8 @@ class _Node:
         now = time.monotonic()
         if self._process is not None:
             self._pause = _FIRST_PAUSE if now - self._started > _WELL else min(2 * self._pause, _LONGEST_PAUSE)
-            _LOG.warning("the SuperNode ended (%s); it starts again in %g s", self._process.returncode, self._pause)
+            why = noted(self._home, CONTACT).get("fault") or f"exit code {self._process.returncode}"
+            _LOG.warning("the SuperNode ended (%s); it starts again in %g s", why, self._pause)
             note(self._home, NODE, up=False)
             self._process, self._due, self._ask = None, now + self._pause, str
         if now < self._due:
