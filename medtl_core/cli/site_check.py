@@ -11,12 +11,11 @@ import typer
 from medtl_core.cli import console
 from medtl_core.cli.data import data_faults
 from medtl_core.cli.plan import name_data
-from medtl_core.cli.site_run import Folder, Page, beside_loopback
 from medtl_core.config import settings
 from medtl_core.deploy import checks_folder, checks_machine, checks_rules, checks_server
-from medtl_core.deploy.check import Check, Finding, Subject, findings
+from medtl_core.deploy.check import Check, CheckResult, Subject, findings
 from medtl_core.deploy.checks_folder import read_subject
-from medtl_core.deploy.status import Standing
+from medtl_core.deploy.status import SiteStatus
 from medtl_core.errors import ConfigError
 from medtl_core.flower.node.presence import FLOWER, last_process, running
 from medtl_core.privacy.hospital import Hospital, read_hospital
@@ -24,21 +23,35 @@ from medtl_core.privacy.hospital_file import HOSPITAL
 
 #: Seconds that a node has to end in order.
 _PATIENCE = 60.0
+_LOOPBACK = "127.0.0.1,localhost,::1"
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's own folder.")]
+Page = Annotated[int, typer.Option("--status", metavar="PORT", help="Show how it stands at http://127.0.0.1:PORT.")]
 
 
-def _data(subject: Subject) -> list[Finding]:
+def beside_loopback() -> None:
+    """Lets no proxy stand between processes of this machine."""
+    for variable in ("no_proxy", "NO_PROXY"):
+        os.environ[variable] = ",".join(filter(None, [os.environ.get(variable), _LOOPBACK]))
+
+
+def _data(subject: Subject) -> list[CheckResult]:
     """What `medtl data check` would say, and whether there are cases to judge on."""
     if subject.hospital is None:
         return []
     place = subject.hospital.data
     if not Path(place).exists():
         return [
-            Finding(f"the data {place} do not exist", f"mount them, or correct `data` in {subject.folder / HOSPITAL}")
+            CheckResult(
+                f"the data {place} do not exist", f"mount them, or correct `data` in {subject.folder / HOSPITAL}"
+            )
         ]
     source, faults = data_faults(settings(name_data(place)))
-    found = [Finding.of(fault, "see docs/data.md", "fault") for fault in faults]
+    found = [CheckResult.of(fault, "see docs/data.md", "fault") for fault in faults]
     if source is not None and any(note.startswith("No test split") for note in source.notes):
-        found.append(Finding("no case is marked as test: a run with test=sites leaves this hospital out", "", "note"))
+        found.append(
+            CheckResult("no case is marked as test: a run with test=sites leaves this hospital out", "", "note")
+        )
     return found
 
 
@@ -90,7 +103,7 @@ def refuse_fatal(folder: Path, page: int = 0) -> Hospital:
 
 def status(folder: Folder, as_json: console.AsJson = False) -> None:
     """Show how the hospital stands: last contact, run and stage, cases left out, epsilon; exit code 1 if cut off."""
-    standing = Standing.of(folder)
+    standing = SiteStatus.of(folder)
     if as_json:
         console.show_json({**standing.lines(), "connected": standing.connected})
     else:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from medtl_core.cli.app_folder import installed_app
+from medtl_core.cli.site_check import Folder, Page, beside_loopback, refuse_fatal
 from medtl_core.errors import ConfigError
 from medtl_core.privacy.hospital import Hospital, Server, initialise, read_hospital
 from medtl_core.privacy.hospital_file import HOSPITAL, is_deployed
@@ -22,10 +23,6 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-_LOOPBACK = "127.0.0.1,localhost,::1"
-
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's own folder.")]
-Page = Annotated[int, typer.Option("--status", metavar="PORT", help="Show how it stands at http://127.0.0.1:PORT.")]
 
 
 def init(
@@ -106,7 +103,6 @@ def _enrol(folder: Path) -> None:
 
 def run(folder: Folder, status: Page = 0) -> None:
     """Let a hospital take part in runs, with its own installed medtl, until the process is ended."""
-    from medtl_core.cli.site_check import refuse_fatal
     from medtl_core.deploy.membership import Membership
     from medtl_core.deploy.page import serve_page
 
@@ -127,9 +123,3 @@ def run(folder: Folder, status: Page = 0) -> None:
     from medtl_core.flower.node.resident import serve  # Flower reads its environment when it is imported
 
     serve(hospital, app, [partial(serve_page, hospital.folder, status)] if status else [])
-
-
-def beside_loopback() -> None:
-    """Lets no proxy stand between processes of this machine."""
-    for variable in ("no_proxy", "NO_PROXY"):
-        os.environ[variable] = ",".join(filter(None, [os.environ.get(variable), _LOOPBACK]))

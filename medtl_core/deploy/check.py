@@ -14,7 +14,7 @@ _LOG = logging.getLogger("medtl")
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One thing that a check found.
 
     Attributes:
@@ -28,7 +28,7 @@ class Finding:
     kind: Literal["fatal", "fault", "note"] = "fault"
 
     @classmethod
-    def of(cls, error: MedtlError | str, cure: str, kind: Literal["fatal", "fault", "note"] = "fatal") -> "Finding":
+    def of(cls, error: MedtlError | str, cure: str, kind: Literal["fatal", "fault", "note"] = "fatal") -> "CheckResult":
         """Returns an error as a finding; its own remedy, behind the first semicolon, goes before the one given."""
         cause, _, remedy = str(error).partition("; ")
         return cls(cause, remedy or cure, kind)
@@ -52,7 +52,7 @@ class Subject:
     folder: Path
     hospital: Hospital | None = None
     table: Mapping[str, Any] = field(default_factory=dict)
-    found: tuple[Finding, ...] = ()
+    found: tuple[CheckResult, ...] = ()
     page: int = 0
 
 
@@ -69,15 +69,15 @@ class Check:
     """
 
     name: str
-    run: Callable[[Subject], Iterable[Finding]]
+    run: Callable[[Subject], Iterable[CheckResult]]
     quick: bool = False
     seconds: float = 20.0
     always: bool = False
 
 
-def findings(subject: Subject, checks: Sequence[Check]) -> dict[str, tuple[Finding, ...]]:
+def findings(subject: Subject, checks: Sequence[Check]) -> dict[str, tuple[CheckResult, ...]]:
     """Runs checks side by side and returns what each found, by name, in their order; none takes longer than it may."""
-    found: dict[str, tuple[Finding, ...]] = {}
+    found: dict[str, tuple[CheckResult, ...]] = {}
     able = [check for check in checks if check.always or subject.hospital is not None]
 
     def look(check: Check) -> None:
@@ -103,18 +103,20 @@ def _join(threads: Sequence[threading.Thread], checks: Sequence[Check]) -> None:
 _LOOK = 0.02
 
 
-def _told(check: Check, subject: Subject) -> tuple[Finding, ...]:
+def _told(check: Check, subject: Subject) -> tuple[CheckResult, ...]:
     try:
         return tuple(check.run(subject))
     except MedtlError as error:
-        return (Finding.of(error, "mend it, and check again", "fault"),)
+        return (CheckResult.of(error, "mend it, and check again", "fault"),)
     except Exception as error:
         _LOG.debug("the check of %s failed", check.name, exc_info=True)
-        return (Finding(f"{check.name} could not be looked at ({error})", "tell the makers of medtl, with this line"),)
+        return (
+            CheckResult(f"{check.name} could not be looked at ({error})", "tell the makers of medtl, with this line"),
+        )
 
 
-def _late(check: Check) -> Finding:
-    return Finding(
+def _late(check: Check) -> CheckResult:
+    return CheckResult(
         f"{check.name} could not be looked at within {check.seconds:g} s",
         "a slow or absent disk or network does that; see whether it answers, and check again",
     )

@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from medtl_core.deploy.check import Check, Finding, Subject
+from medtl_core.deploy.check import Check, CheckResult, Subject
 from medtl_core.deploy.membership import INVITATION, NODE_KEY, node_key
 from medtl_core.errors import ConfigError, MedtlError, PrivacyError
 from medtl_core.flower.node.presence import FLOWER, last_process, running
@@ -41,7 +41,7 @@ def read_subject(folder: Path, page: int = 0) -> Subject:
     try:
         return Subject(folder, read_hospital(folder), _table(folder), page=page)
     except MedtlError as error:
-        first = Finding.of(error, "put the newest copy back")
+        first = CheckResult.of(error, "put the newest copy back")
     table = _table(folder)
     found = {str(first): first}
     words, more = _readable(folder, table)
@@ -60,9 +60,9 @@ def _table(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _readable(folder: Path, table: Mapping[str, Any]) -> tuple[dict[str, Any], list[Finding]]:
+def _readable(folder: Path, table: Mapping[str, Any]) -> tuple[dict[str, Any], list[CheckResult]]:
     """What a file with faults says all the same, and each fault, word by word."""
-    path, found = folder / HOSPITAL, list[Finding]()
+    path, found = folder / HOSPITAL, list[CheckResult]()
     plain = {field.name: str for field in fields(Hospital) if field.name not in ("folder", "server", "policy", "peers")}
     tables = {name: table.get(name, {}) for name in ("server", "policy", "peers")}
     words: dict[str, Any] = _each(plain, {key: table[key] for key in table.keys() - tables.keys()}, str(path), found)
@@ -82,11 +82,11 @@ def _readable(folder: Path, table: Mapping[str, Any]) -> tuple[dict[str, Any], l
     return words, found
 
 
-def _each(kinds: Mapping[str, type], values: Any, where: str, found: list[Finding]) -> dict[str, Any]:
+def _each(kinds: Mapping[str, type], values: Any, where: str, found: list[CheckResult]) -> dict[str, Any]:
     """The values that are known and of the right type; the others are told."""
     good: dict[str, Any] = {}
     if not isinstance(values, dict):
-        found.append(Finding(f"{where} is no table", _REPAIR, "fatal"))
+        found.append(CheckResult(f"{where} is no table", _REPAIR, "fatal"))
         return good
     for key, value in values.items():
         with _noted(found):
@@ -97,21 +97,21 @@ def _each(kinds: Mapping[str, type], values: Any, where: str, found: list[Findin
 class _noted(suppress):  # noqa: N801 - it reads as the function it stands for
     """Suppresses an error of medtl, and tells it as a finding."""
 
-    def __init__(self, found: list[Finding]) -> None:
+    def __init__(self, found: list[CheckResult]) -> None:
         super().__init__(MedtlError)
         self._found = found
 
     def __exit__(self, kind: Any, error: Any, at: Any) -> bool:
         if isinstance(error, MedtlError):
-            self._found.append(Finding.of(error, _REPAIR))
+            self._found.append(CheckResult.of(error, _REPAIR))
         return super().__exit__(kind, error, at)
 
 
-def _file(subject: Subject) -> Iterator[Finding]:
+def _file(subject: Subject) -> Iterator[CheckResult]:
     yield from subject.found
 
 
-def _permissions(subject: Subject) -> Iterator[Finding]:
+def _permissions(subject: Subject) -> Iterator[CheckResult]:
     """Secrets that others may read, and a folder that is another user's."""
     folder = subject.folder
     if not folder.is_dir():
@@ -124,11 +124,13 @@ def _permissions(subject: Subject) -> Iterator[Finding]:
         with suppress(FileNotFoundError):
             mode = stat.S_IMODE(path.stat().st_mode)
             if mode & 0o077:
-                yield Finding(f"{path} can be read by others than its owner", f"chmod {mode & 0o700:o} {path}", "fatal")
+                yield CheckResult(
+                    f"{path} can be read by others than its owner", f"chmod {mode & 0o700:o} {path}", "fatal"
+                )
     for path in (folder, folder / HOSPITAL):
         owner = path.stat().st_uid if path.exists() else os.geteuid()
         if owner != os.geteuid():
-            yield Finding(
+            yield CheckResult(
                 f"{path} belongs to {_user(owner)}, and this is {_user(os.geteuid())}",
                 f"run medtl as {_user(owner)}, or give the folder to the one who runs it (chown -R)",
             )
@@ -141,33 +143,33 @@ def _user(number: int) -> str:
         return f"user {number}"
 
 
-def _keys(subject: Subject) -> Iterator[Finding]:
+def _keys(subject: Subject) -> Iterator[CheckResult]:
     """Keys that are gone, cut, or of another kind."""
     for name, what in ((IDENTITY, "identity key"), (SITE_KEY, "site key")):
         if (subject.folder / name).is_file():
             try:
                 kept_key(subject.folder / name, what)
             except PrivacyError as error:
-                yield Finding.of(error, "put it back from a copy")
+                yield CheckResult.of(error, "put it back from a copy")
     key = subject.hospital.server.key if subject.hospital else ""
     if not key:
         return
     try:
         node_key(Path(key))
     except ConfigError as error:
-        yield Finding.of(error, "put it back from a copy")
+        yield CheckResult.of(error, "put it back from a copy")
 
 
-def _ledger(subject: Subject) -> Iterator[Finding]:
+def _ledger(subject: Subject) -> Iterator[CheckResult]:
     """A ledger that is damaged or shortened."""
     if subject.hospital is not None and subject.hospital.ledger.is_dir():
         try:
             read_journal(subject.hospital.ledger)
         except PrivacyError as error:
-            yield Finding.of(error, "restore it from backup")
+            yield CheckResult.of(error, "restore it from backup")
 
 
-def _budget(subject: Subject) -> Iterator[Finding]:
+def _budget(subject: Subject) -> Iterator[CheckResult]:
     """A ledger that can pay no more."""
     hospital = subject.hospital
     if hospital is None or any(_ledger(subject)) or not hospital.ledger.is_dir():
@@ -180,18 +182,18 @@ def _budget(subject: Subject) -> Iterator[Finding]:
     said = f"epsilon {account.spent:.3g} of {account.budget:.3g} is spent"
     asked = min(rules.max_epsilon, account.budget)
     if left < _LEFT * account.budget:
-        yield Finding(f"the ledger cannot pay for another private run: {said}", raising)
+        yield CheckResult(f"the ledger cannot pay for another private run: {said}", raising)
     elif account.reserved >= rules.max_releases:
-        yield Finding(
+        yield CheckResult(
             f"the ledger cannot pay for another private run: max_releases = {rules.max_releases} are used up",
             "raise max_releases in [policy], if the hospital wants to release more",
         )
     elif left >= asked * (1 - 1e-6):
-        yield Finding(
+        yield CheckResult(
             f"the ledger can pay for a run of epsilon {asked:.3g}, all that the policy allows: {said}", "", "note"
         )
     else:
-        yield Finding(
+        yield CheckResult(
             f"{said}; a new run may ask for {left:.3g} at most, and the same run again costs nothing", "", "note"
         )
 
@@ -203,7 +205,7 @@ def left_of(account: Balance) -> float:
     return epsilon([GaussianEvent(1.0 / math.sqrt(left))], account.delta) if left > 1e-9 else 0.0
 
 
-def _disk(subject: Subject) -> Iterator[Finding]:
+def _disk(subject: Subject) -> Iterator[CheckResult]:
     """Disks that are full, or cannot be written."""
     hospital = subject.hospital
     if hospital is None or not subject.folder.is_dir():
@@ -213,13 +215,13 @@ def _disk(subject: Subject) -> Iterator[Finding]:
         there = next(parent for parent in (place, *place.parents) if parent.exists())
         if why := _unwritable(there):
             cure = "make it writable for who runs medtl" + (", or name another place in `cache`" * (what == "cache"))
-            yield Finding(
+            yield CheckResult(
                 f"the {what} {place} cannot be written ({why})", cure, "fatal" if what == "folder" else "fault"
             )
             continue
         free = shutil.disk_usage(there).free
         if free < _FREE:
-            yield Finding(
+            yield CheckResult(
                 f"only {free / 2**20:.0f} MiB are free at {there}, where the {what} lies",
                 f"free {_FREE / 2**30:.0f} GiB there, or put the {what} on another disk",
             )
@@ -241,14 +243,14 @@ def _unwritable(folder: Path) -> str:
     return ""
 
 
-def _process(subject: Subject) -> Iterator[Finding]:
+def _process(subject: Subject) -> Iterator[CheckResult]:
     """Whether the hospital runs already, or ended without a word."""
     home = subject.folder / FLOWER
     pid, left = running(home), last_process(home)
     if pid:
-        yield Finding(f"the hospital takes part already (process {pid})", "", "note")
+        yield CheckResult(f"the hospital takes part already (process {pid})", "", "note")
     elif left:
-        yield Finding(f"process {left} of this hospital ended without a word; it can start again", "", "note")
+        yield CheckResult(f"process {left} of this hospital ended without a word; it can start again", "", "note")
 
 
 CHECKS = (

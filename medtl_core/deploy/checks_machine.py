@@ -10,7 +10,7 @@ from pathlib import Path
 from medtl_core.backbones.weights import weights_sha
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.data.readers import reader_of
-from medtl_core.deploy.check import Check, Finding, Subject
+from medtl_core.deploy.check import Check, CheckResult, Subject
 from medtl_core.deploy.versions import unfit
 from medtl_core.errors import MedtlError
 from medtl_core.runtime import processor
@@ -21,21 +21,21 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _GROUP = Path("/sys/fs/cgroup")
 
 
-def _versions(subject: Subject) -> Iterator[Finding]:
+def _versions(subject: Subject) -> Iterator[CheckResult]:
     del subject
     for name, here, asked in unfit():
         what = f"{name} {here} is installed, and medtl asks for {asked}" if here else f"{name} is not installed"
-        yield Finding(what, f"pip install '{name}{asked}'", "fatal" if name == "flwr" else "fault")
+        yield CheckResult(what, f"pip install '{name}{asked}'", "fatal" if name == "flwr" else "fault")
     asked = metadata.metadata("medtl")["Requires-Python"] or ""
     if asked.startswith(">=") and platform.python_version_tuple() < tuple(asked[2:].split(".")):
-        yield Finding(f"this is Python {platform.python_version()}, and medtl asks for {asked}", "install that one")
+        yield CheckResult(f"this is Python {platform.python_version()}, and medtl asks for {asked}", "install that one")
 
 
-def _memory(subject: Subject) -> Iterator[Finding]:
+def _memory(subject: Subject) -> Iterator[CheckResult]:
     del subject
     free = free_memory()
     if free < _MEMORY:
-        yield Finding(
+        yield CheckResult(
             f"only {free / 2**20:.0f} MiB of memory are free, and a run takes up to {_MEMORY / 2**20:.0f} MiB",
             "end what else runs here, or give the machine (or its container) more",
         )
@@ -60,24 +60,24 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def _threads(subject: Subject) -> Iterator[Finding]:
+def _threads(subject: Subject) -> Iterator[CheckResult]:
     del subject
     for name in _THREADS:
         if os.environ.get(name, "1") != "1":
-            yield Finding(
+            yield CheckResult(
                 f"{name}={os.environ[name]} has no effect here: medtl site run computes on one thread", "", "note"
             )
 
 
-def _home(subject: Subject) -> Iterator[Finding]:
+def _home(subject: Subject) -> Iterator[CheckResult]:
     del subject
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 (pathlib's own raises where there is no home)
     if not (home.is_dir() and os.access(home, os.W_OK)):
         cure = "medtl keeps nothing there; weights that lie in a cache below it are not found: name them in `weights`"
-        yield Finding(f"the home folder {home} is not there, or cannot be written", cure, "note")
+        yield CheckResult(f"the home folder {home} is not there, or cannot be written", cure, "note")
 
 
-def _ports(subject: Subject) -> Iterator[Finding]:
+def _ports(subject: Subject) -> Iterator[CheckResult]:
     """The loopback device, which the node's processes talk over, and the port of the status page."""
     for port in {0, subject.page}:
         try:
@@ -91,18 +91,18 @@ def _ports(subject: Subject) -> Iterator[Finding]:
                 if port
                 else f"no loopback ({why})"
             )
-            yield Finding(what, "name another port" if port else "bring up the loopback device (lo)", "fatal")
+            yield CheckResult(what, "name another port" if port else "bring up the loopback device (lo)", "fatal")
 
 
-def _device(subject: Subject) -> Iterator[Finding]:
+def _device(subject: Subject) -> Iterator[CheckResult]:
     if subject.hospital and subject.hospital.device != "auto":
         try:
             processor(subject.hospital.device)
         except MedtlError as error:
-            yield Finding.of(error, 'set device = "auto"', "fault")
+            yield CheckResult.of(error, 'set device = "auto"', "fault")
 
 
-def _weights(subject: Subject) -> Iterator[Finding]:
+def _weights(subject: Subject) -> Iterator[CheckResult]:
     """Weights that are not there, or not those that are known."""
     hospital = subject.hospital
     if hospital is None:
@@ -118,7 +118,7 @@ def _weights(subject: Subject) -> Iterator[Finding]:
         else:
             weights_sha(find_backbone("lite0"), str(place))
     except MedtlError as error:
-        yield Finding.of(error, "bring the right file here, or correct `weights`", "fault")
+        yield CheckResult.of(error, "bring the right file here, or correct `weights`", "fault")
 
 
 def _is_table(data: Path) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from medtl_core.data.names import alike
 from medtl_core.data.source import count_patients
-from medtl_core.deploy.check import Check, Finding, Subject
+from medtl_core.deploy.check import Check, CheckResult, Subject
 from medtl_core.errors import ConfigError, MedtlError, PrivacyError
 from medtl_core.privacy.hospital import Hospital
 from medtl_core.privacy.hospital_file import HOSPITAL
@@ -15,35 +15,35 @@ from medtl_core.privacy.identity import IDENTITY, public_identity
 _LEAST = 3
 
 
-def _rules(subject: Subject) -> Iterator[Finding]:
+def _rules(subject: Subject) -> Iterator[CheckResult]:
     hospital = subject.hospital
     if hospital is None:
         return
     rules, where = hospital.policy, f"{subject.folder / HOSPITAL} [policy]"
     known = rules.public_patients
     if not known and rules.require_private:
-        yield Finding(
+        yield CheckResult(
             f"{where}: require_private = true with public_patients = 0 takes part in no run at all",
             "write into public_patients a number of patients that the hospital surely has and may tell",
         )
     elif not known:
-        yield Finding("it takes part in no private run until [policy] says public_patients", "", "note")
+        yield CheckResult("it takes part in no private run until [policy] says public_patients", "", "note")
     if 0 < known < rules.minimum_patients:
-        yield Finding(
+        yield CheckResult(
             f"{where}: public_patients = {known} is below minimum_patients = {rules.minimum_patients}",
             "lower minimum_patients, or raise public_patients if there are so many",
         )
     if known and rules.delta * known >= 1:
-        yield Finding(
+        yield CheckResult(
             f"{where}: delta = {rules.delta:g} is not below one over {known} patients",
             f"write delta = {0.1 / known:.0e}",
         )
     if not rules.max_releases:
-        yield Finding(f"{where}: max_releases = 0 allows no private run", "raise it; 1000 is usual")
+        yield CheckResult(f"{where}: max_releases = 0 allows no private run", "raise it; 1000 is usual")
     yield from _mechanisms(hospital, where)
 
 
-def _mechanisms(hospital: Hospital, where: str) -> Iterator[Finding]:
+def _mechanisms(hospital: Hospital, where: str) -> Iterator[CheckResult]:
     if not hospital.policy.mechanisms:
         return
     from medtl_core.federation.private import PrivateMethod
@@ -53,15 +53,15 @@ def _mechanisms(hospital: Hospital, where: str) -> Iterator[Finding]:
         try:
             private = isinstance(find_method(name), PrivateMethod)
         except ConfigError as error:
-            yield Finding.of(f"{where}: mechanisms: {error}", "spell it as `medtl methods` does", "fault")
+            yield CheckResult.of(f"{where}: mechanisms: {error}", "spell it as `medtl methods` does", "fault")
             continue
         if not private:
-            yield Finding(
+            yield CheckResult(
                 f"{where}: mechanisms: {name!r} is not a private method", "name those that `medtl methods` has"
             )
 
 
-def _patients(subject: Subject) -> Iterator[Finding]:
+def _patients(subject: Subject) -> Iterator[CheckResult]:
     """More patients promised to the public than there are."""
     hospital = subject.hospital
     if hospital is None or not hospital.policy.public_patients:
@@ -69,12 +69,12 @@ def _patients(subject: Subject) -> Iterator[Finding]:
     try:
         hospital.policy.check_promises(count_patients(Path(hospital.data)))
     except PrivacyError as error:
-        yield Finding.of(error, "correct the policy")
+        yield CheckResult.of(error, "correct the policy")
     except MedtlError as error:
-        yield Finding.of(error, f"medtl data check {hospital.data} names every fault")
+        yield CheckResult.of(error, f"medtl data check {hospital.data} names every fault")
 
 
-def _peers(subject: Subject) -> Iterator[Finding]:
+def _peers(subject: Subject) -> Iterator[CheckResult]:
     """Whom the hospital trusts in a secure sum."""
     hospital = subject.hospital
     if hospital is None:
@@ -84,23 +84,23 @@ def _peers(subject: Subject) -> Iterator[Finding]:
         "write there what `medtl site identity` prints at each hospital, passed on by another way than the server"
     )
     for group in alike(peers):
-        yield Finding(
+        yield CheckResult(
             f"{where}: {' and '.join(map(repr, group))} look alike", "keep the one that the hospital is called"
         )
     twice = sorted(name for name, key in peers.items() if list(peers.values()).count(key) > 1)
     if twice:
-        yield Finding(f"{where}: {' and '.join(map(repr, twice))} have one key", print_keys)
+        yield CheckResult(f"{where}: {' and '.join(map(repr, twice))} have one key", print_keys)
     if peers and (subject.folder / IDENTITY).is_file():
         own = public_identity(subject.folder)
         if hospital.name not in peers:
-            yield Finding(f"{where} lacks {hospital.name!r} itself", f'add this line: "{hospital.name}" = "{own}"')
+            yield CheckResult(f"{where} lacks {hospital.name!r} itself", f'add this line: "{hospital.name}" = "{own}"')
         elif peers[hospital.name] != own:
-            yield Finding(
+            yield CheckResult(
                 f"{where}: the key of {hospital.name!r} is not this folder's", f"it is {own}; correct that line"
             )
     least = max(_LEAST, 2 * rules.minimum_colluders + 1)
     if rules.secure_sum and len(peers) < least:
-        yield Finding(
+        yield CheckResult(
             f"{where} names {len(peers)} hospitals, and a secure sum under these rules needs {least}",
             f"{print_keys}; or set secure_sum = false",
         )

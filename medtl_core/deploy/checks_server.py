@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medtl_core.deploy.check import Check, Finding, Subject
+from medtl_core.deploy.check import Check, CheckResult, Subject
 from medtl_core.deploy.enrolment import FAILURES, EnrolmentError, failure_of, pinned
 from medtl_core.deploy.invitation import host_port
 from medtl_core.deploy.membership import Membership
@@ -37,29 +37,29 @@ _ASK = "ask the coordinator for a new invitation, and take it in: medtl site ini
 _CLOCK = "set this machine's clock (chrony or systemd-timesyncd keep it)"
 
 
-def _address(subject: Subject) -> Iterator[Finding]:
+def _address(subject: Subject) -> Iterator[CheckResult]:
     """An address that is none, and certificates that cannot be used."""
     if subject.hospital is None:
         return
     server, path = subject.hospital.server, subject.folder / HOSPITAL
     if not server.address:
-        yield Finding(f"{path} names no server", "write its address, HOST:PORT, into [server]", "fatal")
+        yield CheckResult(f"{path} names no server", "write its address, HOST:PORT, into [server]", "fatal")
         return
     try:
         host_port(server.address)
     except ConfigError as error:
-        yield Finding.of(error, "write HOST:PORT", "fatal")
+        yield CheckResult.of(error, "write HOST:PORT", "fatal")
     if not server.insecure:
         yield from _root(server, path)
 
 
-def _root(server: Server, path: Path) -> Iterator[Finding]:
+def _root(server: Server, path: Path) -> Iterator[CheckResult]:
     """The root certificate: not there, unreadable, or out of its time."""
     place = Path(server.certificate) if server.certificate else None
     if place is None or not place.is_file():
         gone = f" ({place} is gone)" if place else ""
         what = f"{path} [server]: certificate must name the file of the server's root certificate (PEM){gone}"
-        yield Finding(what, f"put it there, or {_ASK}", "fatal")
+        yield CheckResult(what, f"put it there, or {_ASK}", "fatal")
         return
     try:
         from cryptography import x509
@@ -67,12 +67,12 @@ def _root(server: Server, path: Path) -> Iterator[Finding]:
         roots = x509.load_pem_x509_certificates(place.read_bytes())
         pinned(place.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        yield Finding(f"{place} is no certificate in PEM form", f"put the right file there, or {_ASK}", "fatal")
+        yield CheckResult(f"{place} is no certificate in PEM form", f"put the right file there, or {_ASK}", "fatal")
         return
     if all(now_invalid(root) for root in roots):
-        yield Finding(f"the root certificate {place} {now_invalid(roots[0])}", f"{_CLOCK}; if it is right, {_ASK}")
+        yield CheckResult(f"the root certificate {place} {now_invalid(roots[0])}", f"{_CLOCK}; if it is right, {_ASK}")
     elif roots[0].not_valid_after_utc - datetime.now(UTC) < _SOON:
-        yield Finding(f"the root certificate {place} ends on {roots[0].not_valid_after_utc:%Y-%m-%d}", _ASK, "note")
+        yield CheckResult(f"the root certificate {place} ends on {roots[0].not_valid_after_utc:%Y-%m-%d}", _ASK, "note")
 
 
 def now_invalid(certificate: "Certificate") -> str:
@@ -83,7 +83,7 @@ def now_invalid(certificate: "Certificate") -> str:
     return f"expired on {last:%Y-%m-%d %H:%M} UTC; this machine's clock says {now:%Y-%m-%d %H:%M}" if now > last else ""
 
 
-def _way(subject: Subject) -> Iterator[Finding]:
+def _way(subject: Subject) -> Iterator[CheckResult]:
     """Whether the server answers, is the right one, keeps the same time, and runs versions that fit."""
     import httpx
 
@@ -103,12 +103,12 @@ def _way(subject: Subject) -> Iterator[Finding]:
             yield _why(error, server.address, host, port)
         return
     if proxy:
-        yield Finding(f"the connection goes through {proxy}", "", "note")
+        yield CheckResult(f"the connection goes through {proxy}", "", "note")
     if context is not None and (shown := _certificate(host, port)) and not proxy:
         left = shown.not_valid_after_utc - datetime.now(UTC)
         if left < _SOON:
             what = f"the certificate at {server.address} ends on {shown.not_valid_after_utc:%Y-%m-%d}"
-            yield Finding(what, "tell the coordinator", "note")
+            yield CheckResult(what, "tell the coordinator", "note")
     yield from _clocks(ahead, server.address)
     yield from _versions(answer, subject)
 
@@ -138,7 +138,7 @@ def _proxy(host: str, scheme: str) -> str:
     return f"{kind}_proxy={proxies[kind].rpartition('@')[2]}"
 
 
-def _swallowed(server: Server, context: ssl.SSLContext | None, proxy: str, host: str) -> Finding:
+def _swallowed(server: Server, context: ssl.SSLContext | None, proxy: str, host: str) -> CheckResult:
     import httpx
 
     try:
@@ -146,14 +146,16 @@ def _swallowed(server: Server, context: ssl.SSLContext | None, proxy: str, host:
     except httpx.TransportError as error:
         why = failure_of(error)
         cause = f"{server.address} is reached neither through {proxy} nor past it ({why})"
-        return Finding(
+        return CheckResult(
             cause, "ask the network's people to let this machine reach that port, and the coordinator if it is up"
         )
     cure = f"add {host} to no_proxy and NO_PROXY where medtl site run is started"
-    return Finding(f"the proxy variable {proxy} swallows the connection to {server.address}, which works without", cure)
+    return CheckResult(
+        f"the proxy variable {proxy} swallows the connection to {server.address}, which works without", cure
+    )
 
 
-def _why(error: Exception, address: str, host: str, port: int) -> Finding:
+def _why(error: Exception, address: str, host: str, port: int) -> CheckResult:
     """What a failed connection met, as exactly as can be told."""
     import httpx
 
@@ -161,11 +163,11 @@ def _why(error: Exception, address: str, host: str, port: int) -> Finding:
     shown = _certificate(host, port) if reason in ("stale", "wrong-name") else None
     if reason == "stale" and shown is not None:
         why = now_invalid(shown) or "or its root is not valid at this machine's time"
-        return Finding(
+        return CheckResult(
             f"the certificate at {address} {why}", f"{_CLOCK}; if it is right, the coordinator needs a new one"
         )
     if reason == "wrong-name" and shown is not None:
-        return Finding(
+        return CheckResult(
             f"the certificate at {address} was made for {_names(shown)}, not for {host}",
             "write one of these names into [server] address, or ask the coordinator for the address in it",
         )
@@ -174,12 +176,14 @@ def _why(error: Exception, address: str, host: str, port: int) -> Finding:
             socket.getaddrinfo(host, port)
         except OSError:
             cure = "is it spelt right, and does this network's name server know it? Ask its people, or the coordinator"
-            return Finding(f"the name {host} is not known here", cure)
+            return CheckResult(f"the name {host} is not known here", cure)
         if isinstance(error, httpx.TimeoutException):
             cure = f"a firewall drops it: ask the network's people to let this machine reach {address}, outbound TCP"
-            return Finding(f"nothing came back from {address} within {_PATIENCE:g} s", cure)
+            return CheckResult(f"nothing came back from {address} within {_PATIENCE:g} s", cure)
     cause, _, cure = FAILURES[reason].format(address=address).partition(": ")
-    return Finding(cause, cure or "ask the coordinator which server answers there, and compare its root certificate")
+    return CheckResult(
+        cause, cure or "ask the coordinator which server answers there, and compare its root certificate"
+    )
 
 
 def _certificate(host: str, port: int) -> "Certificate | None":
@@ -208,43 +212,43 @@ def _names(certificate: "Certificate") -> str:
     return ", ".join(str(name.value) for name in names)
 
 
-def _clocks(ahead: float, address: str) -> Iterator[Finding]:
+def _clocks(ahead: float, address: str) -> Iterator[CheckResult]:
     if not -_BEHIND < ahead < _AHEAD:
         side = "ahead of" if ahead > 0 else "behind"
         cause = f"this machine's clock is {abs(ahead):.0f} s {side} that of {address}, which will refuse its messages"
-        yield Finding(cause, f"{_CLOCK}; or ask the coordinator to set its own")
+        yield CheckResult(cause, f"{_CLOCK}; or ask the coordinator to set its own")
 
 
-def _versions(answer: "httpx.Response", subject: Subject) -> Iterator[Finding]:
+def _versions(answer: "httpx.Response", subject: Subject) -> Iterator[CheckResult]:
     try:
         said: Any = answer.json()
     except ValueError:
         said = None
     if isinstance(said, dict):
         for name, there, here in differing(said):
-            yield Finding(
+            yield CheckResult(
                 f"the coordinator runs {name} {there}, and this hospital {here}",
                 f"install the same version here: pip install {name}=={there}" * (name in ("medtl", "flwr"))
                 or f"agree with the coordinator on one version of {name}",
             )
     elif subject.hospital and Membership.of(subject.hospital):
-        yield Finding(
+        yield CheckResult(
             f"{subject.hospital.server.address} answered as no coordinator of medtl does ({answer.status_code})",
             "is the address right? Ask the coordinator, and whoever runs a proxy on the way",
         )
 
 
-def _registration(subject: Subject) -> Iterator[Finding]:
+def _registration(subject: Subject) -> Iterator[CheckResult]:
     """Whether the coordinator knows the node's key; where it has not been asked yet, it is asked now."""
     membership = Membership.of(subject.hospital) if subject.hospital else None
     if membership is None:
         if subject.hospital and not subject.hospital.server.key and not subject.hospital.server.insecure:
-            yield Finding(
+            yield CheckResult(
                 "no key by which the server knows this node; a server that asks for one refuses it", "", "note"
             )
         return
     if not membership.enrolled and membership.invitation.expired():
-        yield Finding(
+        yield CheckResult(
             f"the invitation expired on {membership.invitation.expires:%Y-%m-%d}, and nobody has used it", _ASK
         )
         return
@@ -253,9 +257,11 @@ def _registration(subject: Subject) -> Iterator[Finding]:
         there = membership.standing()
     except EnrolmentError as error:
         if error.reason not in FAILURES:
-            yield Finding.of(error, _ASK, "fault")
+            yield CheckResult.of(error, _ASK, "fault")
         elif not membership.enrolled:
-            yield Finding("the hospital is not enrolled yet: the coordinator cannot be reached", "see the other faults")
+            yield CheckResult(
+                "the hospital is not enrolled yet: the coordinator cannot be reached", "see the other faults"
+            )
         return
     yield from _clocks((datetime.now(UTC) - there).total_seconds(), membership.hospital.server.address)
 

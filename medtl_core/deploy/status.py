@@ -33,7 +33,7 @@ td{{overflow-wrap:anywhere}}
 
 
 @dataclass(frozen=True)
-class Standing:
+class SiteStatus:
     """A hospital at this moment.
 
     Attributes:
@@ -49,7 +49,7 @@ class Standing:
     message: Mapping[str, Any]
 
     @classmethod
-    def of(cls, folder: Path) -> "Standing":
+    def of(cls, folder: Path) -> "SiteStatus":
         """Returns how the hospital of a folder stands.
 
         Raises:
@@ -121,7 +121,7 @@ def _moment(seconds: float) -> str:
 def page(folder: Path) -> str:
     """Returns the status page of a hospital: static HTML without a script, which loads itself again."""
     try:
-        lines = Standing.of(folder).lines()
+        lines = SiteStatus.of(folder).lines()
     except MedtlError as error:
         lines = {"hospital": str(error)}
     rows = "".join(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from medtl_core.deploy import check, checks_machine, checks_server, enrolment, versions
-from medtl_core.deploy.check import Check, Finding, Subject, findings
+from medtl_core.deploy.check import Check, CheckResult, Subject, findings
 from medtl_core.privacy.ledger import Identity
 from medtl_core.privacy.policy import Policy
 from tests.deploy.joined import Joined, hospital
@@ -310,7 +310,7 @@ def test_what_keeps_nobody_from_taking_part_is_a_note(
 
 
 def test_no_check_takes_longer_than_it_may_and_none_takes_the_others_down() -> None:
-    def broken(subject: Subject) -> list[Finding]:
+    def broken(subject: Subject) -> list[CheckResult]:
         raise ZeroDivisionError("division by zero")
 
     checks = [
@@ -324,7 +324,7 @@ def test_no_check_takes_longer_than_it_may_and_none_takes_the_others_down() -> N
     assert time.monotonic() - started < 2
     assert "within 0.1 s" in found["slow"][0].cause and "division" in found["broken"][0].cause
     assert found["well"] == () and "of the file" not in found
-    assert check.Finding("a").kind == "fault"
+    assert check.CheckResult("a").kind == "fault"
 
 
 @pytest.mark.parametrize(

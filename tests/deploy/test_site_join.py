@@ -28,6 +28,7 @@ from medtl_core.privacy.identity import public_identity
 from tests.deploy.joined import Joined, hospital, medtl
 from tests.deploy.tls_made import DAY, granted
 from tests.harness.children import Children, free_ports
+from tests.house import ROOT
 
 
 @pytest.fixture
@@ -230,6 +231,38 @@ def test_the_page_is_for_this_machine_alone(site: Joined) -> None:
         assert get("/hospital.toml")[0] == 404
         assert get(Host="evil.example")[0] == 403
         server.shutdown()
+
+
+def commands() -> list[list[str]]:
+    """What docs/deploy.md lets a hospital's people type, in order."""
+    text = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8").partition("\n## The hospital\n")[2]
+    blocks = re.findall(r"```(\w*)\n(.*?)```", text.partition("\n## ")[0], re.DOTALL)
+    return [line.split() for kind, block in blocks if not kind for line in block.splitlines()]
+
+
+@pytest.mark.deployed
+@pytest.mark.timeout(240)
+def test_a_hospitals_commands_in_the_documents_run_as_they_stand(tmp_path: Path) -> None:
+    with hospital(tmp_path, joined=False) as site, Children(tmp_path / "home") as children:
+        site.invited().write(children.home / "north.invitation.toml")
+        site.invited().write(children.home / "north-2.invitation.toml")
+        env, (page,) = children.environment("flower"), free_ports(1)
+        places = {"/srv/hospital": str(site.own), "/srv/cases": str(tmp_path / "north.csv"), "8600": str(page)}
+        ended = {}
+        for number, typed in enumerate(commands()):
+            if typed[0] == "pip":  # the test of the wheel installs it
+                continue
+            process = children.start(f"{number}", [places.get(word, word) for word in typed], env)
+            if typed[:3] != ["medtl", "site", "run"]:
+                ended[" ".join(typed[2:])] = process.wait(60)
+            elif not process.poll():
+                running_ = process
+                while not running(site.own / "flower"):
+                    time.sleep(0.1)
+        assert [command.split()[0] for command in ended] == ["init", "check", "init", "status", "stop"]
+        assert {command: code for command, code in ended.items() if code and "status" not in command} == {}
+        assert ended["status /srv/hospital"] == 1  # what answers here is no SuperLink
+        assert running_.wait(10) == 0
 
 
 @pytest.mark.deployed
