@@ -117,9 +117,9 @@ def run(folder: Folder, status: Page = 0) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
-    if membership := Membership.of(hospital):
-        membership.wait()
+    membership = Membership.of(hospital)
     log.info("%s answers %s with the medtl in %s", hospital.name, hospital.server.address, app)
     from medtl_core.flower.node.resident import serve  # Flower reads its environment when it is imported
 
-    serve(hospital, app, [partial(serve_page, hospital.folder, status)] if status else [])
+    first = membership.wait if membership else lambda: None
+    serve(hospital, app, first=first, beside=[partial(serve_page, hospital.folder, status)] if status else [])

@@ -71,7 +71,7 @@ def _readable(folder: Path, table: Mapping[str, Any]) -> tuple[dict[str, Any], l
         with _noted(found):
             words[name] = record(**said)
     with _noted(found):
-        deployed_policy(tables["policy"], f"{path} [policy]")
+        deployed_policy(tables["policy"] if isinstance(tables["policy"], dict) else {}, f"{path} [policy]")
     peers = tables["peers"] if isinstance(tables["peers"], dict) else {}
     for peer, key in peers.items():
         with _noted(found):

@@ -1,6 +1,7 @@
 """Every fault that keeps a hospital from taking part, injected one by one: it is named with cause and cure."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -13,9 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
-from medtl_core.deploy import check, checks_machine, checks_server, enrolment, versions
+from medtl_core.deploy import check, checks_folder, checks_machine, checks_rules, checks_server, enrolment, versions
 from medtl_core.deploy.check import Check, CheckResult, Subject, findings
+from medtl_core.deploy.checks_folder import read_subject
 from medtl_core.privacy.ledger import Identity
 from medtl_core.privacy.policy import Policy
 from tests.deploy.joined import Joined, hospital
@@ -281,6 +286,38 @@ def test_all_faults_are_named_at_once(site: Joined, monkeypatch: pytest.MonkeyPa
             FAULTS[name][0](site, monkeypatch, stack)
         _, said = site.check()
     assert [name for name in several if name != "revoked" and FAULTS[name][1] not in said] == []
+
+
+WORD = st.sampled_from(
+    ["name", "data", "cache", "device", "weights", "server", "policy", "peers", "address", "insecure", "certificate",
+     "key", "max_epsilon", "delta", "public_patients", "mechanisms", "secure_sum", "north", "else"]
+)  # fmt: skip
+PLAIN = st.one_of(
+    st.integers(-9, 10**20), st.floats(), st.booleans(), st.text(max_size=9), st.lists(st.text(), max_size=2)
+)
+TABLE = st.dictionaries(WORD, PLAIN | st.dictionaries(WORD, PLAIN, max_size=4), max_size=6)
+
+
+def written(values: Any) -> str:
+    if isinstance(values, dict):
+        return "{" + ", ".join(f"{key} = {written(value)}" for key, value in values.items()) + "}"
+    if isinstance(values, list):
+        return f"[{', '.join(map(written, values))}]"
+    return json.dumps(values) if isinstance(values, str | bool) else str(values)
+
+
+@hypothesis_settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(TABLE)
+def test_whatever_a_file_says_it_is_looked_at_to_its_end(site: Joined, table: dict[str, Any]) -> None:
+    text = "\n".join(f"{key} = {written(value)}" for key, value in table.items())
+    (site.own / "hospital.toml").write_text(text, encoding="utf-8")
+    subject = read_subject(site.own)
+    told = [one for found in findings(subject, (*checks_folder.CHECKS, *checks_rules.CHECKS)).values() for one in found]
+    assert subject.found  # none of these files is whole
+    assert all(one.cause and (one.cure or one.kind == "note") for one in told)
+    assert not [one for one in told if "could not be looked at" in one.cause]
 
 
 def test_a_taken_port_is_named(site: Joined) -> None:

@@ -43,12 +43,19 @@ _PATIENCE = 8.0
 _LOG = logging.getLogger("medtl")
 
 
-def serve(hospital: Hospital, app_folder: Path, beside: Sequence[Callable[[], int]] = ()) -> None:
+def serve(
+    hospital: Hospital,
+    app_folder: Path,
+    *,
+    first: Callable[[], None] = lambda: None,
+    beside: Sequence[Callable[[], int]] = (),
+) -> None:
     """Lets a hospital take part in runs until the process is told to end.
 
     Args:
         hospital: read from its folder.
         app_folder: of the installed Flower app.
+        first: what is done before the node starts, and may wait.
         beside: what else runs meanwhile, each in a fork of its own; the fork ends with this process.
 
     Raises:
@@ -59,14 +66,16 @@ def serve(hospital: Hospital, app_folder: Path, beside: Sequence[Callable[[], in
     home.mkdir(mode=0o700, exist_ok=True)
     signal.signal(signal.SIGTERM, _end)
     tasks: set[int] = set()
-    with alone(home), _Node(hospital, home) as node:
+    with alone(home):
+        tasks |= {_forked(work) for work in beside}
         try:
-            tasks |= {_forked(work) for work in beside}
-            while True:
-                if token := node.next_task():
-                    tasks.add(_forked(partial(_keep, app, node.address, token, home)))
-                tasks -= _ended(tasks)
-                time.sleep(_PAUSE)
+            first()
+            with _Node(hospital, home) as node:
+                while True:
+                    if token := node.next_task():
+                        tasks.add(_forked(partial(_keep, app, node.address, token, home)))
+                    tasks -= _ended(tasks)
+                    time.sleep(_PAUSE)
         finally:
             for task in tasks:
                 with suppress(ProcessLookupError):
