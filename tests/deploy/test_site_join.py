@@ -1,6 +1,7 @@
 """From an invitation to a hospital that runs, sees how it stands, and ends: the three commands, and status and stop."""
 
 import json
+import logging
 import os
 import re
 import stat
@@ -15,6 +16,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_private_key
 
+from client.site import Node, open_site
+from medtl_core.config import Settings
 from medtl_core.data.faults import Fault
 from medtl_core.deploy import status
 from medtl_core.deploy.enrolment import EnrolmentError
@@ -186,26 +189,33 @@ def test_status_says_what_the_node_has_noted_and_nothing_of_a_patient(site: Join
     assert {stat.S_IMODE(path.stat().st_mode) for path in home.glob("*.json")} == {0o600}
 
 
-def test_what_was_left_out_is_told_by_cause_and_count() -> None:
-    seen = LeftOut()
-    seen.emit(presence.logging.makeLogRecord({"fault": Fault("unreadable", "mend it", ("Meyer.png", "row 7"))}))
-    seen.emit(presence.logging.makeLogRecord({"msg": "else"}))
+def test_what_was_left_out_is_told_by_cause_and_count(site: Joined) -> None:
+    seen, log = LeftOut(), logging.getLogger("medtl")
+    site.said("\n0,patient-1002,north,train,", "\n0,patient-1002,north,train,x", "north.csv")
+    log.addHandler(seen)
+    for private in ("none", "mean"):
+        open_site(Settings(data="", backbone="table", privacy=private), Node("north", str(site.base / "north.csv"), -1))
+        assert any("row 4" in cause for cause in seen.causes)
+        seen.causes.clear()
+    log.removeHandler(seen)
+    seen.emit(logging.makeLogRecord({"fault": Fault("unreadable", "mend it", ("Meyer.png", "row 7"))}))
+    seen.emit(logging.makeLogRecord({"msg": "else"}))
     assert list(seen.causes) == ["unreadable (2 cases); mend it"]
 
 
 def test_the_servers_answers_are_noted_from_the_log(tmp_path: Path) -> None:
     contact = presence.Contact(tmp_path)
     answer = {"name": "httpx", "levelno": 20, "args": ("POST", "https://x", "HTTP/1.1", 200, "OK")}
-    contact.emit(presence.logging.makeLogRecord(answer))
+    contact.emit(logging.makeLogRecord(answer))
     first = noted(tmp_path, CONTACT)
     assert first["fault"] == "" and time.time() - first["last"] < 5
-    contact.emit(presence.logging.makeLogRecord({"name": "flwr", "levelno": 30, "msg": "Connection attempt\nfailed"}))
+    contact.emit(logging.makeLogRecord({"name": "flwr", "levelno": 30, "msg": "Connection attempt\nfailed"}))
     assert noted(tmp_path, CONTACT) == {
         **noted(tmp_path, CONTACT),
         "last": first["last"],
         "fault": "Connection attempt failed",
     }
-    contact.emit(presence.logging.makeLogRecord({**answer, "args": ("POST", "https://x", "HTTP/1.1", 401, "No")}))
+    contact.emit(logging.makeLogRecord({**answer, "args": ("POST", "https://x", "HTTP/1.1", 401, "No")}))
     assert "401" in noted(tmp_path, CONTACT)["fault"]
 
 
