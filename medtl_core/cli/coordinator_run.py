@@ -134,7 +134,7 @@ class _Shown:
         elif kind == "failure":
             console.say(self._log, f"{phase}: {event['site']} dropped out: {event['code']}: {event['text']}")
         elif kind == "exchange":
-            answered = f"{event['replies']} answered" + (f", {event['failed']} failed" if event["failed"] else "")
+            answered = f"{event['replies']} answered" + (f", {event['failures']} failed" if event["failures"] else "")
             console.say(self._log, f"{phase}: {answered} in {event['seconds']:.1f} s")
 
 

@@ -184,7 +184,8 @@ def bundle(app: Path) -> bytes:
     declared = tomllib.loads((app / "pyproject.toml").read_text(encoding="utf-8"))
     flower = {key: value for key, value in declared["tool"]["flwr"]["app"].items() if key != "fab-include"}
     project = {key: declared["project"][key] for key in ("name", "version", "description", "license")}
-    text = tomli_w.dumps({"project": {**project, "dependencies": []}, "tool": {"flwr": {"app": flower}}})
+    project["dependencies"] = [one for one in declared["project"]["dependencies"] if one.startswith("flwr")]
+    text = tomli_w.dumps({"project": project, "tool": {"flwr": {"app": flower}}})
     empty = dict.fromkeys(("server/__init__.py", "server/app.py", "client/__init__.py", "client/app.py"), b"")
     licence = (app / "LICENSE").read_bytes()
     return bytes(build_fab_from_files({"pyproject.toml": text.encode(), "LICENSE": licence, **empty})[0])
