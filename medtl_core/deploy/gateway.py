@@ -5,13 +5,16 @@ stand before it: `Gateway`, for the world, lets through what registered SuperNod
 `Desk`, on loopback, lets through this machine's own processes, control calls only with the secret of the folder.
 """
 
+import asyncio
 import base64
 import json
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -25,12 +28,47 @@ from medtl_core.values import site_name
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Pages = Callable[[str], tuple[str, bytes] | None]
 
 #: Bytes that a request to enrol may have.
 _LONGEST = 16_384
 #: Seconds for which Flower takes a signed header for good: as long a second request with it is refused here.
 _GOOD = 310.0
+#: A question for messages names at most those that the asker waits for.
+_LONGEST_QUESTION = 1_000_000
+#: Seconds for which a question for messages is held where there is none; Flower's clients wait 30.
+_HOLD = 12.0
+#: Seconds without a further part after which a message counts as whole.
+_SETTLED = 0.03
+#: How paths end at which messages are asked for, and at which they and their arrays come.
+_PULL, _PUSHES = "/pull-messages", ("/push-messages", "/push-object")
 _LOG = logging.getLogger("medtl")
+
+
+class Bell:
+    """Rings when a message has come in whole: those who wait for one ask again then, and not several times a second."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Event] = set()
+        self._later: asyncio.TimerHandle | None = None
+
+    def ring(self) -> None:
+        """Wakes all who wait, soon: a message and its arrays come one after the other."""
+        if self._later is not None:
+            self._later.cancel()
+        self._later = asyncio.get_running_loop().call_later(_SETTLED, self._wake)
+
+    async def wait(self, patience: float) -> None:
+        """Returns at the next ring, or when patience is over."""
+        rung = asyncio.Event()
+        self._waiting.add(rung)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(rung.wait(), patience)
+        self._waiting.discard(rung)
+
+    def _wake(self) -> None:
+        for rung in self._waiting:
+            rung.set()
 
 
 class Gateway:
@@ -41,7 +79,7 @@ class Gateway:
         a signed header opens it once.
     """
 
-    def __init__(self, link: Any, folder: Any, paths: str, headers: tuple[str, str]) -> None:
+    def __init__(self, link: Any, folder: Path, paths: str, headers: tuple[str, str], bells: tuple[Bell, Bell]) -> None:
         """Stands before a SuperLink.
 
         Args:
@@ -49,7 +87,9 @@ class Gateway:
             folder: of the coordinator.
             paths: beginning of the paths that SuperNodes ask at.
             headers: by which a SuperNode shows its key and its signature.
+            bells: that ring for messages to hospitals, and for answers from them.
         """
+        self._questions, self._answers = bells
         self._link, self._folder, self._paths = link, folder, paths
         self._key, self._signature = (header.encode() for header in headers)
         self._roster, self._read = Roster(), -1
@@ -84,12 +124,15 @@ class Gateway:
         name = self.roster().holder(_decoded(headers.get(self._key, b""))).name
         self._check_fresh(headers.get(self._signature, b""))
 
-        async def watched(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 200:
-                self.contacts.heard(name, goodbye=scope["path"].endswith("/deactivate-node"))
-            await send(message)
-
-        await self._link.app(scope, receive, watched)
+        path: str = scope["path"]
+        if path.endswith(_PULL):
+            status = await held(self._link.app, scope, receive, send, self._questions)
+        else:
+            status = await passed(self._link.app, scope, receive, send)
+        if status == 200:
+            self.contacts.heard(name, goodbye=path.endswith("/deactivate-node"))
+            if path.endswith(_PUSHES):
+                self._answers.ring()
 
     def _check_fresh(self, signature: bytes) -> None:
         """Refuses a signed header that was here before: Flower's signature is of the time alone."""
@@ -155,7 +198,7 @@ class Desk:
     """The ASGI app on loopback: the status page, what the person's own commands ask, and the ServerApp's requests."""
 
     def __init__(
-        self, link: Any, control: str, secret: tuple[str, bytes], pages: Callable[[str], tuple[str, bytes] | None]
+        self, link: Any, control: str, secret: tuple[str, bytes], pages: Pages, bells: tuple[Bell, Bell]
     ) -> None:
         """Stands before the same SuperLink.
 
@@ -164,7 +207,9 @@ class Desk:
             control: beginning of the paths of control calls.
             secret: header that a control call must bear, and its value.
             pages: gives content type and content for a path, None where it has none.
+            bells: as the gateway's.
         """
+        self._questions, self._answers = bells
         self._link, self._control, self._pages = link, control, pages
         self._header, self._secret = secret[0].encode(), secret[1]
 
@@ -182,8 +227,64 @@ class Desk:
             page = self._pages(scope["path"]) if scope["method"] == "GET" else None
             if page is not None:
                 await _respond(send, 200, *page)
-                return
+            elif scope["path"].endswith(_PULL):
+                await held(self._link.app, scope, receive, send, self._answers)
+            else:
+                await passed(self._link.app, scope, receive, send)
+                if scope["path"].endswith(_PUSHES):
+                    self._questions.ring()
+            return
         await self._link.app(scope, receive, send)
+
+
+async def passed(app: Any, scope: Scope, receive: Receive, send: Send) -> int:
+    """Lets an app answer, and returns with which status it did."""
+    status = 0
+
+    async def watched(message: MutableMapping[str, Any]) -> None:
+        nonlocal status
+        status = message.get("status", status)
+        await send(message)
+
+    await app(scope, receive, watched)
+    return status
+
+
+async def held(app: Any, scope: Scope, receive: Receive, send: Send, bell: Bell) -> int:
+    """Lets an app answer a question for messages; where there is none, it is asked once more when the bell has rung.
+
+    Returns:
+        With which status it answered.
+    """
+    body = await _body(receive, _LONGEST_QUESTION)
+    said: list[MutableMapping[str, Any]] = []
+
+    async def ask() -> bytes:
+        said.clear()
+        again = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def repeat() -> MutableMapping[str, Any]:
+            if not again:
+                await asyncio.sleep(_HOLD)  # the app asks whether its client has gone: that is seen below
+            return again.pop() if again else {"type": "http.disconnect"}
+
+        async def keep(message: MutableMapping[str, Any]) -> None:
+            said.append(message)
+
+        await app(dict(scope, state=dict(scope.get("state", {}))), repeat, keep)
+        return b"".join(message.get("body", b"") for message in said)
+
+    if not await ask() and said[0].get("status") == 200:
+        gone, rung = asyncio.ensure_future(receive()), asyncio.ensure_future(bell.wait(_HOLD))
+        await asyncio.wait((gone, rung), return_when=asyncio.FIRST_COMPLETED)
+        rung.cancel()
+        if gone.done():  # a message must not be given to nobody
+            return 0
+        gone.cancel()
+        await ask()
+    for message in said:
+        await send(message)
+    return int(said[0].get("status", 0))
 
 
 async def answer(send: Send, status: int, words: dict[str, str]) -> None:
@@ -199,12 +300,12 @@ async def _respond(send: Send, status: int, kind: str, content: bytes) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive, longest: int = _LONGEST) -> bytes:
     content = b""
     while True:
         message = await receive()
         content += bytes(message.get("body", b""))
-        if len(content) > _LONGEST:
+        if len(content) > longest:
             raise refusal("malformed", "the hospital")
         if not message.get("more_body"):
             return content

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl_core.deploy.coordinator import DATABASE, Coordinator, read_coordinator
-from medtl_core.deploy.gateway import Desk, Gateway
+from medtl_core.deploy.gateway import Bell, Desk, Gateway
 from medtl_core.deploy.overview import Contacts, overview, page
 from medtl_core.errors import MedtlError
 
@@ -27,10 +27,11 @@ def serve(coordinator: Coordinator) -> None:
 
     coordinator.certified()
     link = superlink.SuperLink(coordinator.folder / DATABASE, coordinator.secret)
-    gateway = Gateway(link, coordinator.folder, superlink.FLEET_PATHS, (superlink.KEY, superlink.SIGNATURE))
+    headers, bells = (superlink.KEY, superlink.SIGNATURE), (Bell(), Bell())
+    gateway = Gateway(link, coordinator.folder, superlink.FLEET_PATHS, headers, bells)
     gateway.register_all()
     pages = partial(_page, coordinator, gateway.contacts)
-    desk = Desk(link, superlink.CONTROL_PATHS, (SECRET, coordinator.secret), pages)
+    desk = Desk(link, superlink.CONTROL_PATHS, (SECRET, coordinator.secret), pages, bells)
     usual: dict[str, Any] = {"access_log": False, "log_level": "warning", "server_header": False, "ws": "none"}
     host, port = coordinator.listen
     tls: dict[str, Any] = {"ssl_certfile": coordinator.place("certificate"), "ssl_keyfile": coordinator.place("key")}

@@ -119,6 +119,9 @@ class _Secret:
 class FederationGrid(HttpGrid):
     """Flower's grid, limited to the nodes of the hospitals that a run was started with."""
 
+    #: The coordinator's port holds a question for messages until there are some.
+    waits = True
+
     def __init__(self, address: str, token: str, nodes: Iterable[int], listener: Listener | None) -> None:
         super().__init__(address, insecure=True, token=token)
         self._nodes = frozenset(nodes)
