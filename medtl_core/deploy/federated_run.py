@@ -15,7 +15,7 @@ from medtl_core.deploy.roster import read_roster
 from medtl_core.deploy.supervisor import see
 from medtl_core.errors import RunError
 from medtl_core.evaluation.result import Result
-from medtl_core.events import Listener
+from medtl_core.events import Event, Events, Listener
 from medtl_core.privacy.identity import PEERS
 from medtl_core.run_folder import Run
 from medtl_core.store import to_json, write_bytes, write_json
@@ -50,13 +50,18 @@ class Federation:
         """
         from medtl_core.flower.link.task import Link, run_server_app
 
-        coordinator, folder = self.coordinator, run.seed_folder(self.settings.seed)
+        coordinator, folder, seed = self.coordinator, run.seed_folder(self.settings.seed), self.settings.seed
+        events = Events(run.events_path, listener)
         bind_names(coordinator)
         chosen = self.settings.replace(sites=len(self.hospitals), out=str(folder), state=str(coordinator.state))
         link = Link(coordinator.local, coordinator.secret)
         number = link.submit(self.app, chosen.without_places().public())
         write_json(run.folder / STARTED, {"hospitals": [*self.hospitals], "pid": os.getpid(), "run": str(number)})
-        run_server_app(link, number, self.app, chosen.public(), self.hospitals.values(), listener)
+
+        def told(event: Event) -> None:
+            events.emit(**{"seed": seed, **event})
+
+        run_server_app(link, number, self.app, chosen.public(), self.hospitals.values(), told)
         return Result.read(folder / "result.json")
 
 

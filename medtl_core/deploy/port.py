@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medtl_core.deploy.coordinator import DATABASE, Coordinator, read_coordinator
+from medtl_core.deploy.coordinator import Coordinator, read_coordinator
 from medtl_core.deploy.gateway import Bell, Desk, Gateway
 from medtl_core.deploy.overview import Contacts, overview, page
 from medtl_core.errors import MedtlError
@@ -26,7 +26,7 @@ def serve(coordinator: Coordinator) -> None:
     from medtl_core.flower.link.task import SECRET
 
     coordinator.certified()
-    link = superlink.SuperLink(coordinator.folder / DATABASE, coordinator.secret)
+    link = superlink.SuperLink(coordinator.secret)
     headers, bells = (superlink.KEY, superlink.SIGNATURE), (Bell(), Bell())
     gateway = Gateway(link, coordinator.folder, superlink.FLEET_PATHS, headers, bells)
     gateway.register_all()
