@@ -52,6 +52,16 @@ def faults_of(source: Source, faults: Faults) -> list[str]:
     return list(dict.fromkeys(words))
 
 
+def data_faults(chosen: Settings, word: str = "") -> tuple[Source | None, list[str]]:
+    """Returns the cases that settings name, None where they cannot be read at all, and in words what is wrong."""
+    seen = Faults()
+    try:
+        source = open_source(chosen, seen, word)
+    except DataError as error:
+        return None, [str(error), *_causes(seen)]
+    return source, faults_of(source, seen)
+
+
 def counts_table(source: Source) -> "Table":
     """Returns the cases and patients of every site and split as a table, over all usable cases."""
     examples, classes = source.examples, source.examples.task.classes
@@ -83,14 +93,11 @@ def check(
     Reads as a run reads. Counts by site, split and class; every cause of a fault with the number of cases, examples and
     the remedy (exit code 1); how the files are written; the nearest layout where none fits.
     """
-    chosen, seen = settings(name_data(folder)), Faults()
-    try:
-        source = open_source(chosen, seen, word)
-    except DataError as error:
-        causes = [f"fault: {fault}" for fault in (error, *_causes(seen))]
-        console.show(*causes, *_nearest(chosen, error), markup=False)
-        raise typer.Exit(1) from None
-    faults = faults_of(source, seen)
+    chosen = settings(name_data(folder))
+    source, faults = data_faults(chosen, word)
+    if source is None:
+        console.show(*(f"fault: {fault}" for fault in faults), *_nearest(chosen, faults[0]), markup=False)
+        raise typer.Exit(1)
     verdict = f"{len(faults)} fault(s)" if faults else "no fault found"
     kind = _kind(source, chosen, word)
     lines = [
@@ -118,10 +125,10 @@ def _kind(source: Source, chosen: Settings, word: str) -> str:
     return reader_of(Path(chosen.data_path)).name
 
 
-def _nearest(chosen: Settings, error: DataError) -> list[str]:
+def _nearest(chosen: Settings, error: str) -> list[str]:
     """What there is, where neither the error nor a manifest says so already."""
     place = Path(chosen.data_path)
-    if not chosen.data_path or (place / MANIFEST).is_file() or "; there: " in str(error):
+    if not chosen.data_path or (place / MANIFEST).is_file() or "; there: " in error:
         return []
     return [f"there: {survey(place)}"]
 

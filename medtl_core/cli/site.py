@@ -1,11 +1,11 @@
-"""The hospital's own commands: `medtl ledger show|verify|raise` and `medtl site init|run|outbound|identity`."""
+"""The hospital's own commands: `medtl ledger show|verify|raise`, and all of `medtl site`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from medtl_core.cli import console, site_run
+from medtl_core.cli import console, site_check, site_run
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy.identity import IDENTITY, public_identity
 from medtl_core.privacy.ledger_report import DEFAULT_OUTBOUND, PRIVATE_OUTBOUND, balance, ledgers, raise_budget
@@ -13,7 +13,10 @@ from medtl_core.privacy.ledger_report import DEFAULT_OUTBOUND, PRIVATE_OUTBOUND,
 ledger_app = console.group("The privacy ledger of a hospital: what was spent on its patients.")
 site_app = console.group("What concerns one hospital.")
 site_app.command("init")(site_run.init)
+site_app.command("check")(site_check.check)
 site_app.command("run")(site_run.run)
+site_app.command("status")(site_check.status)
+site_app.command("stop")(site_check.stop)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A hospital's folder, or one above several.")]
 

@@ -1,10 +1,12 @@
 """Flower's SuperNode as a child of the resident process: `python -m medtl_core.flower.node.supernode PARENT ...`."""
 
+import logging
 import os
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 #: Seconds of the SuperNode's longest pause between two looks for a message; Flower's own is 3.
 _PAUSE = 0.2
@@ -27,6 +29,11 @@ def end_with(parent: int) -> None:
 
 if __name__ == "__main__":
     from medtl_core.flower.compat import run_supernode
+    from medtl_core.flower.node.presence import Contact
 
     end_with(int(sys.argv[1]))
+    contact = Contact(Path.cwd())  # it is started in the hospital's folder for Flower
+    for name in ("httpx", "flwr"):  # each answer of the server is a line of httpx, each trouble one of Flower
+        logging.getLogger(name).addHandler(contact)
+    logging.getLogger("httpx").setLevel(logging.INFO)
     run_supernode(sys.argv[2:], _PAUSE)
