@@ -12,7 +12,7 @@ from pathlib import Path
 from medtl_core.deploy import certificate as certificates
 from medtl_core.deploy.certificate import Pair, check_server, is_local, new_authority, new_server, read_pair
 from medtl_core.deploy.invitation import Invitation, host_port, invite
-from medtl_core.deploy.roster import ROSTER, Roster, change_roster, write_roster
+from medtl_core.deploy.roster import ROSTER, Members, change_roster, write_roster
 from medtl_core.errors import ConfigError
 from medtl_core.privacy.hospital_file import checked, kinds_of, read_toml
 from medtl_core.store import write_bytes
@@ -170,7 +170,7 @@ def initialise_coordinator(
             for file, content in ((CA, authority.certificate), (CERTIFICATE, pair.certificate)):
                 write_bytes(folder / file, content, mode=0o644)
         write_bytes(folder / SECRET, secrets.token_hex(32).encode(), mode=0o600)
-        write_roster(folder, Roster())
+        write_roster(folder, Members())
         write_bytes(folder / COORDINATOR, _text(coordinator.words).encode(), mode=0o600)
     except OSError as error:
         raise ConfigError(f"the coordinator's folder {folder} cannot be made ({error.strerror})") from error

@@ -21,7 +21,8 @@ from urllib.parse import parse_qs
 from medtl_core.deploy import enrolment
 from medtl_core.deploy.enrolment import EnrolmentError
 from medtl_core.deploy.overview import Contacts
-from medtl_core.deploy.roster import ROSTER, Roster, change_roster, read_roster, refusal
+from medtl_core.deploy.roster import ROSTER, Members, change_roster, read_roster, refusal
+from medtl_core.deploy.versions import spoken
 from medtl_core.errors import MedtlError
 from medtl_core.values import site_name
 
@@ -92,7 +93,7 @@ class Gateway:
         self._questions, self._answers = bells
         self._link, self._folder, self._paths = link, folder, paths
         self._key, self._signature = (header.encode() for header in headers)
-        self._roster, self._read = Roster(), -1
+        self._roster, self._read = Members(), -1
         self._seen: OrderedDict[bytes, float] = OrderedDict()
         self.contacts = Contacts()
 
@@ -105,7 +106,7 @@ class Gateway:
             if path.startswith(self._paths):
                 await self._fleet(scope, receive, send)
             elif (method, path) == ("GET", "/health"):
-                await answer(send, 200, {"status": "ok"})
+                await answer(send, 200, {"status": "ok", **spoken()})
             elif (method, path) == ("POST", enrolment.PATH):
                 await answer(send, 200, self._enrol(await _body(receive)))
             elif (method, path) == ("GET", enrolment.STANDING):
@@ -178,7 +179,7 @@ class Gateway:
             raise refusal("other-name", name)
         return {"hospital": name, "time": now.isoformat()}
 
-    def roster(self) -> Roster:
+    def roster(self) -> Members:
         """Returns who may pass now: the file is read anew when another process has written it."""
         written = (self._folder / ROSTER).stat().st_mtime_ns
         if written != self._read:

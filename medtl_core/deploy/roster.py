@@ -53,12 +53,12 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Roster:
+class Members:
     """All hospitals, by name; every change gives a new one."""
 
     members: Mapping[str, Member] = field(default_factory=dict)
 
-    def invited(self, invitation: Invitation) -> "Roster":
+    def invited(self, invitation: Invitation) -> "Members":
         """Returns the roster with a fresh invitation; a key that the hospital has stays good until another enrols."""
         old = self.members.get(invitation.hospital)
         expires = invitation.expires.astimezone(UTC).isoformat()
@@ -67,7 +67,7 @@ class Roster:
             fresh = replace(fresh, key=old.key, identity=old.identity)
         return self._with(fresh)
 
-    def enrolled(self, name: str, token: str, key: str, identity: str, now: datetime) -> "Roster":
+    def enrolled(self, name: str, token: str, key: str, identity: str, now: datetime) -> "Members":
         """Returns the roster with a hospital's keys.
 
         Raises:
@@ -94,7 +94,7 @@ class Roster:
             raise refusal("known-key", name)
         return self._with(replace(member, key=key, identity=identity, enrolled=now.isoformat(timespec="seconds")))
 
-    def revoked(self, name: str, now: datetime) -> "Roster":
+    def revoked(self, name: str, now: datetime) -> "Members":
         """Returns the roster in which a hospital's key and invitation open nothing any more.
 
         Raises:
@@ -126,8 +126,8 @@ class Roster:
                 return one
         raise refusal("unregistered", "the hospital")
 
-    def _with(self, member: Member) -> "Roster":
-        return Roster(dict(sorted({**self.members, member.name: member}.items())))
+    def _with(self, member: Member) -> "Members":
+        return Members(dict(sorted({**self.members, member.name: member}.items())))
 
 
 def refusal(reason: str, name: str) -> EnrolmentError:
@@ -160,7 +160,7 @@ def checked_key(text: str) -> str:
     return key.public_bytes(serialization.Encoding.PEM, form).decode()
 
 
-def read_roster(folder: Path) -> Roster:
+def read_roster(folder: Path) -> Members:
     """Returns the roster of a coordinator's folder.
 
     Raises:
@@ -172,7 +172,7 @@ def read_roster(folder: Path) -> Roster:
     try:
         if stored["version"] != _VERSION:
             raise ConfigError(f"{path} was written by another version of medtl; install that one")
-        return Roster({name: _member(name, row) for name, row in stored["hospitals"].items()})
+        return Members({name: _member(name, row) for name, row in stored["hospitals"].items()})
     except (LookupError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is damaged; put the newest copy back") from error
 
@@ -184,7 +184,7 @@ def _member(name: str, row: Mapping[str, Any]) -> Member:
     return Member(**words)
 
 
-def write_roster(folder: Path, roster: Roster) -> None:
+def write_roster(folder: Path, roster: Members) -> None:
     """Writes the roster, whole or not at all."""
     stored = {"version": _VERSION, "hospitals": {name: asdict(one) for name, one in roster.members.items()}}
     write_bytes(folder / ROSTER, to_json(stored).encode(), mode=0o600)
@@ -196,7 +196,7 @@ def _turn(folder: Path) -> Iterator[None]:
         yield
 
 
-def change_roster(folder: Path, change: Callable[[Roster], Roster]) -> Roster:
+def change_roster(folder: Path, change: Callable[[Members], Members]) -> Members:
     """Changes the roster in the file, one process at a time, and returns the new one."""
     with _turn(folder):
         old = read_roster(folder)

@@ -57,4 +57,3 @@ class SuperLink:
 
     def _state(self) -> Any:
         return self.app.state.linkstate_factory.state()
-

@@ -6,9 +6,10 @@ installed medtl, in the process of the person who typed the command: what it sho
 
 import time
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ from medtl_core.flower import compat
 #: Header by which a control call shows that it comes from the coordinator's own folder.
 SECRET = "medtl-secret"
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+#: Seconds for which a coordinator may be away in mid-run.
+_LOST = 60.0
 #: Seconds that the SuperLink has to give out the task of a run it has taken.
 _PATIENCE = 30.0
 
@@ -124,12 +127,20 @@ class FederationGrid(HttpGrid):
 
     def __init__(self, address: str, token: str, nodes: Iterable[int], listener: Listener | None) -> None:
         super().__init__(address, insecure=True, token=token)
-        self._nodes = frozenset(nodes)
+        self._nodes, self._retry_invoker.max_time = frozenset(nodes), _LOST
         self.listener = listener
 
     def get_node_ids(self) -> list[int]:
         """Returns the ids of those that are there now."""
         return sorted(self._nodes.intersection(super().get_node_ids()))
+
+    def end(self, heartbeat: HeartbeatSender, status: str, why: str) -> None:
+        """Tells the SuperLink, once, how the run's ServerApp ended."""
+        if heartbeat.is_running:
+            heartbeat.stop()
+        self._retry_invoker.max_tries = 1
+        with suppress(httpx.HTTPError, KeyboardInterrupt):  # it was stopped, or has given the run up
+            self.client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=why))
 
     @property
     def client(self) -> RuntimeHttpClient:
@@ -155,7 +166,7 @@ def run_server_app(
     """
     server_app = compat.load_app("server.app:app", app)
     with closing(FederationGrid(link.address, link.token(run), nodes, listener)) as grid:
-        heartbeat = HeartbeatSender(make_task_heartbeat_fn_http(grid.client))
+        heartbeat = HeartbeatSender(partial(_alive, make_task_heartbeat_fn_http(grid.client)))
         heartbeat.start()
         status, why = SubStatus.FAILED, "interrupted"
         try:
@@ -166,20 +177,33 @@ def run_server_app(
             grid.set_run(run_from_proto(given.run))
             server_app(grid=grid, context=context)
             status, why = SubStatus.COMPLETED, ""
+        except (KeyboardInterrupt, httpx.HTTPError) as error:
+            raise _told(link, run, error) from error
         except Exception as error:
             why = type(error).__name__
             raise
         finally:
-            _end(grid, heartbeat, status, why)
+            grid.end(heartbeat, status, why)
 
 
-def _end(grid: FederationGrid, heartbeat: HeartbeatSender, status: str, why: str) -> None:
-    if heartbeat.is_running:
-        heartbeat.stop()
+def _told(link: Link, run: int, error: BaseException) -> BaseException:
+    """What ended a run: the person at this process, or the SuperLink, which Flower's client takes for one."""
     try:
-        grid.client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=why))
-    except httpx.HTTPError:
-        return  # the SuperLink was stopped, or has given the run up: it says so by itself
+        if link.status(run) == "running":
+            return error
+    except (RunError, KeyError, ValueError):
+        pass
+    return RunError(
+        "the coordinator went down, or ended the run, in the middle of it; what was released stays spent. Start it, and "
+        "run the same again: private answers that were given are given again at no cost"
+    )
+
+
+def _alive(tell: Callable[[], bool]) -> bool:
+    try:
+        return tell()
+    except httpx.HTTPError:  # the run's own requests meet the same, and say so
+        return False
 
 
 def bundle(app: Path) -> bytes:
