@@ -84,7 +84,7 @@ class Children:
         return self.home / f"{name}.log"
 
     def wait(self, name: str, word: str, patience: float) -> None:
-        """Returns once a process has said something; raises RunError where it ends before, or does not say it in time."""
+        """Returns once a process has said something; raises RunError where it does not in time, or ends before."""
         end = time.monotonic() + patience
         while word not in self.log(name).read_text(encoding="utf-8", errors="replace"):
             if self._processes[name].poll() is not None or time.monotonic() > end:

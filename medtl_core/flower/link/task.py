@@ -194,7 +194,7 @@ def _told(link: Link, run: int, error: BaseException) -> BaseException:
     except (RunError, KeyError, ValueError):
         pass
     return RunError(
-        "the coordinator went down, or ended the run, in the middle of it; what was released stays spent. Start it, and "
+        "the coordinator went down, or ended the run, in the middle of it; what was released stays spent. Start it and "
         "run the same again: private answers that were given are given again at no cost"
     )
 
