@@ -72,7 +72,7 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
     assigned = _assigned(order.assignments)
     fitting = _of_records(assigned if order.data is None else name_data(order.data))
     scenario = order.scenario or (None if order.data or fitting else QUICKSTART)
-    path = _scenario_path(scenario, app) if scenario else None
+    path = scenario_path(scenario, app) if scenario else None
     written = {**fitting, **(usual or {}), **(read_scenario(path) if path else {})}
     typed: dict[str, Any] = {**vars(order), "out": None if order.out is None else str(order.out)}
     options = {name: _option(name, typed[name], assigned.pop(name, None), written.pop(name, None)) for name in _OPTIONS}
@@ -166,7 +166,8 @@ def _of_records(named: Mapping[str, Value]) -> dict[str, Value]:
     return {"backbone": "table", "shots": 0, "methods": methods}
 
 
-def _scenario_path(scenario: str, app: Path) -> Path:
+def scenario_path(scenario: str, app: Path) -> Path:
+    """Returns the file of a scenario: a name in the app's `simulations/scenarios`, or a path."""
     if scenario.endswith(".toml") or os.sep in scenario:
         return Path(scenario)
     return app / "simulations" / "scenarios" / f"{scenario}.toml"

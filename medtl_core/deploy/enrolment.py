@@ -36,6 +36,7 @@ REFUSALS = {
     "other-name": "the invitation is for another hospital than {name}; use the one that names it",
     "known-key": "this key is another hospital's in this federation; make a folder with keys of its own",
     "unregistered": "the coordinator does not know this node's key; enrol {name} with its invitation",
+    "replayed": "a signed request was sent a second time; something on the way repeats requests",
     "malformed": "the coordinator could not read the request; install the same version of medtl on both sides",
 }
 #: What may go wrong before the coordinator has said a word.
@@ -111,7 +112,7 @@ def ask_standing(address: str, ca: str, hospital: str, private_key: bytes) -> da
         address: HOST:PORT of the coordinator.
         ca: root certificate (PEM) that the coordinator's own must descend from.
         hospital: by which the federation knows it.
-        private_key: of the node, PEM.
+        private_key: of the node: OpenSSH's form, as Flower reads it, or PKCS 8.
 
     Raises:
         EnrolmentError: "unregistered", "revoked" or "other-name", or the coordinator could not be reached.
@@ -119,7 +120,8 @@ def ask_standing(address: str, ca: str, hospital: str, private_key: bytes) -> da
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    key = serialization.load_pem_private_key(private_key, None)
+    ssh = b"OPENSSH" in private_key
+    key = (serialization.load_ssh_private_key if ssh else serialization.load_pem_private_key)(private_key, None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise EnrolmentError("malformed", "the node's private key is no ECDSA key; make a folder with keys of its own")
     form = serialization.PublicFormat.SubjectPublicKeyInfo

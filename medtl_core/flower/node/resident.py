@@ -12,6 +12,7 @@ Guarantee:
 
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -25,14 +26,14 @@ from typing import Any
 
 from medtl_core.flower import compat
 from medtl_core.flower.node.presence import CONTACT, FLOWER, MESSAGE, NODE, LeftOut, alone, note, noted
-from medtl_core.flower.node.supernode import end_with
+from medtl_core.flower.node.supernode import BELL, end_with
 from medtl_core.privacy.hospital import Hospital
 from medtl_core.store import to_json, write_bytes
 
 App = Callable[..., Any]
 
-#: Seconds between two looks for a task.
-_PAUSE = 0.1
+#: Seconds between two looks for a task for which nobody has rung.
+_PAUSE = 1.0
 #: Seconds before a SuperNode that has ended starts again: the first, and the most. Flower lets a known node rejoin only
 #: a minute after it went away (its exit 305); so long it is tried again and again.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
@@ -75,7 +76,7 @@ def serve(
                     if token := node.next_task():
                         tasks.add(_forked(partial(_keep, app, node.address, token, home)))
                     tasks -= _ended(tasks)
-                    time.sleep(_PAUSE)
+                    node.rest()
         finally:
             for task in tasks:
                 with suppress(ProcessLookupError):
@@ -88,6 +89,7 @@ class _Node:
     def __init__(self, hospital: Hospital, home: Path) -> None:
         self._server, self._home, self._secret = hospital.server, home, os.urandom(32).hex().encode()
         self._process: subprocess.Popen[bytes] | None = None
+        self._bell, self._rope = os.pipe()
         self._started = self._due = 0.0
         self._pause = _FIRST_PAUSE
         self._ask: Callable[[], str] = str
@@ -101,6 +103,11 @@ class _Node:
         if self._process is None or self._process.poll() is not None:
             self._restart()
         return self._ask()
+
+    def rest(self) -> None:
+        """Returns when the SuperNode has rung for something to answer, or after a while."""
+        if select.select([self._bell], [], [], _PAUSE)[0]:
+            os.read(self._bell, 4096)
 
     def _restart(self) -> None:
         now = time.monotonic()
@@ -122,7 +129,8 @@ class _Node:
             str(os.getpid()),
             *self._options(port),
         ]
-        self._process = subprocess.Popen(command, cwd=self._home, stdin=subprocess.DEVNULL)
+        env, rope = {**os.environ, BELL: str(self._rope)}, (self._rope,)
+        self._process = subprocess.Popen(command, cwd=self._home, env=env, stdin=subprocess.DEVNULL, pass_fds=rope)
         note(self._home, NODE, up=True)
         self._ask = compat.task_source(self.address, self._secret)
 
