@@ -11,7 +11,7 @@ from medtl_core.backbones.weights import weights_sha
 from medtl_core.backbones.zoo import find_backbone
 from medtl_core.data.readers import reader_of
 from medtl_core.deploy.check import Check, CheckResult, Subject
-from medtl_core.deploy.versions import unfit
+from medtl_core.deploy.versions import fits, unfit
 from medtl_core.errors import MedtlError
 from medtl_core.runtime import processor
 
@@ -27,7 +27,7 @@ def _versions(subject: Subject) -> Iterator[CheckResult]:
         what = f"{name} {here} is installed, and medtl asks for {asked}" if here else f"{name} is not installed"
         yield CheckResult(what, f"pip install '{name}{asked}'", "fatal" if name == "flwr" else "fault")
     asked = metadata.metadata("medtl")["Requires-Python"] or ""
-    if asked.startswith(">=") and platform.python_version_tuple() < tuple(asked[2:].split(".")):
+    if not fits(platform.python_version(), asked):
         yield CheckResult(f"this is Python {platform.python_version()}, and medtl asks for {asked}", "install that one")
 
 

@@ -45,8 +45,13 @@ def unfit(distribution: str = "medtl") -> Iterator[tuple[str, str, str]]:
         if match is None or "extra ==" in line:
             continue
         here = _installed(match[1])
-        if not here or not all(_holds(here, *bound) for bound in _BOUND.findall(match[2])):
+        if not here or not fits(here, match[2]):
             yield match[1], here, match[2].strip()
+
+
+def fits(version: str, asked: str) -> bool:
+    """Returns whether a version lies within bounds such as ">=1.41,<1.42"; they are compared by their numbers."""
+    return all(_holds(version, *bound) for bound in _BOUND.findall(asked))
 
 
 def _installed(name: str) -> str:
