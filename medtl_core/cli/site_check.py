@@ -92,7 +92,7 @@ def refuse_fatal(folder: Path, page: int = 0) -> Hospital:
         ConfigError: it has; each was said on standard error, in the words of `check`.
     """
     subject = read_subject(folder, page)
-    found = findings(subject, [one for one in CHECKS if one.quick])
+    found = findings(subject, [one for one in CHECKS if one.quick], limited=False)
     fatal = [one for several in found.values() for one in several if one.kind == "fatal"]
     for one in fatal:
         typer.echo(f"fault: {one}", err=True)

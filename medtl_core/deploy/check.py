@@ -1,7 +1,9 @@
 """What may keep a hospital from taking part, found before it joins: a table of small checks, run at once."""
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,8 +77,11 @@ class Check:
     always: bool = False
 
 
-def findings(subject: Subject, checks: Sequence[Check]) -> dict[str, tuple[CheckResult, ...]]:
-    """Runs checks side by side and returns what each found, by name, in their order; none takes longer than it may."""
+def findings(subject: Subject, checks: Sequence[Check], *, limited: bool = True) -> dict[str, tuple[CheckResult, ...]]:
+    """Runs checks side by side and returns what each found, by name, in their order.
+
+    None takes longer than it may, unless all are to be waited for.
+    """
     found: dict[str, tuple[CheckResult, ...]] = {}
     able = [check for check in checks if check.always or subject.hospital is not None]
 
@@ -86,21 +91,16 @@ def findings(subject: Subject, checks: Sequence[Check]) -> dict[str, tuple[Check
     threads = [threading.Thread(target=look, args=(check,), daemon=True) for check in able]
     for thread in threads:
         thread.start()
-    _join(threads, able)
+    _join(threads, [check.seconds if limited else math.inf for check in able])
     return {check.name: found[check.name] if check.name in found else (_late(check),) for check in able}
 
 
-def _join(threads: Sequence[threading.Thread], checks: Sequence[Check]) -> None:
-    """Waits for every check as long as it may take, counted from now."""
-    waited = 0.0
-    for thread, check in sorted(zip(threads, checks, strict=True), key=lambda pair: pair[1].seconds):
-        while thread.is_alive() and waited < check.seconds:
-            thread.join(_LOOK)
-            waited += _LOOK
-
-
-#: Seconds between two looks whether a check has ended.
-_LOOK = 0.02
+def _join(threads: Sequence[threading.Thread], seconds: Sequence[float]) -> None:
+    """Waits for every thread, at most so many seconds from now."""
+    started = time.monotonic()
+    for thread, allowed in zip(threads, seconds, strict=True):
+        left = started + allowed - time.monotonic()
+        thread.join(max(left, 0.0) if math.isfinite(left) else None)
 
 
 def _told(check: Check, subject: Subject) -> tuple[CheckResult, ...]:
@@ -111,7 +111,7 @@ def _told(check: Check, subject: Subject) -> tuple[CheckResult, ...]:
     except Exception as error:
         _LOG.debug("the check of %s failed", check.name, exc_info=True)
         return (
-            CheckResult(f"{check.name} could not be looked at ({error})", "tell the makers of medtl, with this line"),
+            CheckResult(f"{check.name} could not be looked at ({error})", "tell the makers of medtl of it", "fatal"),
         )
 
 

@@ -7,7 +7,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ def read_subject(folder: Path, page: int = 0) -> Subject:
     table = _table(folder)
     found = {str(first): first}
     words, more = _readable(folder, table)
-    for finding in more:
-        found.setdefault(str(finding), finding)
+    for one in more:
+        found.setdefault(str(one), one)
     hospital = None
     with suppress(MedtlError):
         hospital = Hospital(folder, **words) if {"name", "data"} <= words.keys() else None
@@ -94,17 +94,13 @@ def _each(kinds: Mapping[str, type], values: Any, where: str, found: list[CheckR
     return good
 
 
-class _noted(suppress):  # noqa: N801 - it reads as the function it stands for
-    """Suppresses an error of medtl, and tells it as a finding."""
-
-    def __init__(self, found: list[CheckResult]) -> None:
-        super().__init__(MedtlError)
-        self._found = found
-
-    def __exit__(self, kind: Any, error: Any, at: Any) -> bool:
-        if isinstance(error, MedtlError):
-            self._found.append(CheckResult.of(error, _REPAIR))
-        return super().__exit__(kind, error, at)
+@contextmanager
+def _noted(found: list[CheckResult]) -> Iterator[None]:
+    """Goes on after an error of medtl, and tells it."""
+    try:
+        yield
+    except MedtlError as error:
+        found.append(CheckResult.of(error, _REPAIR))
 
 
 def _file(subject: Subject) -> Iterator[CheckResult]:

@@ -105,6 +105,18 @@ def test_a_refusal_is_an_error_and_the_folder_waits_for_a_new_invitation(site: J
     assert site.init()[0] == 1  # nothing is written over
 
 
+@pytest.mark.parametrize("left", [[], ["node.key"], ["node.key", "ca.pem"]])
+def test_an_init_that_was_killed_is_taken_up_again(site: Joined, left: list[str]) -> None:
+    site.init()
+    for name in {"node.key", "ca.pem", "invitation.toml", "enrolled.json"} - {*left}:
+        (site.own / name).unlink()
+    if "ca.pem" not in left:
+        code, said = site.check()
+        assert code == 1 and "medtl site init DIR --invitation FILE" in said
+    assert medtl("site", "init", site.own, "--invitation", site.invitation())[0] == 0
+    assert site.check()[0] == 0
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
