@@ -20,9 +20,9 @@ from medtl_core.privacy.identity import PEERS
 from medtl_core.run_folder import Run
 from medtl_core.store import to_json, write_bytes, write_json
 
-#: Seconds since a hospital was heard, above which it is not taken to be there when a run starts: an idle SuperNode asks
-#: for messages several times a second.
-_FRESH = 8.0
+#: Seconds since a hospital was heard, above which it is not taken to be there when a run starts: an idle SuperNode is
+#: heard every twelve seconds.
+_FRESH = 20.0
 _LOCK = "run.lock"
 
 

@@ -130,6 +130,8 @@ class Gateway:
             status = await held(self._link.app, scope, receive, send, self._questions)
         else:
             status = await passed(self._link.app, scope, receive, send)
+        if not status:
+            self.contacts.left.add(name)  # its connection broke while it waited
         if status == 200:
             self.contacts.heard(name, goodbye=path.endswith("/deactivate-node"))
             if path.endswith(_PUSHES):
@@ -187,12 +189,10 @@ class Gateway:
         return self._roster
 
     def register_all(self) -> None:
-        """Makes the SuperLink know the keys of the roster, and no revoked one."""
+        """Makes a SuperLink that has just begun know the keys of the roster, and no revoked one."""
         for member in self.roster().members.values():
             if member.registered:
                 self.contacts.nodes[member.name] = str(self._link.register(member.key, member.name))
-            elif member.key:
-                self._link.forget(member.key)
 
 
 class Desk:

@@ -37,9 +37,6 @@ class StubLink:
     def register(self, key: str, name: str) -> int:
         return self.keys.setdefault(key, 100 + len(self.keys))
 
-    def forget(self, key: str) -> None:
-        self.keys.pop(key, None)
-
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         self.asked.append(scope["path"])
         await send({"type": "http.response.start", "status": 200, "headers": []})

@@ -109,9 +109,17 @@ def test_invitations(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("version = 1", "version = 2"), ('sha256 = "', 'sha256 = "0'), ("[invitation]", "[other]"),
-     ("hospital =", "hospitals ="), ('token = "', 'token = "!'), ("expires = 2", "expires = \"2\" # "), (":8443", ""), ("BEGIN", "GIN")],
-)  # fmt: skip
+    [
+        ("version = 1", "version = 2"),
+        ('sha256 = "', 'sha256 = "0'),
+        ("[invitation]", "[other]"),
+        ("hospital =", "hospitals ="),
+        ('token = "', 'token = "!'),
+        ("expires = 2", 'expires = "2" # '),
+        (":8443", ""),
+        ("BEGIN", "GIN"),
+    ],
+)
 def test_a_damaged_invitation_is_told(tmp_path: Path, old: str, new: str) -> None:
     path = tmp_path / "i.toml"
     root = made("root").pem

@@ -48,12 +48,5 @@ class SuperLink:
             known = state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, public, HEARTBEAT_DEFAULT_INTERVAL, name=name)
         return int(known)
 
-    def forget(self, key: str) -> None:
-        """Lets the holder of a public key connect no more."""
-        state = self._state()
-        known = state.get_node_id_by_public_key(key.encode())
-        if known is not None:
-            state.delete_node(NOOP_FLWR_AID, known)
-
     def _state(self) -> Any:
         return self.app.state.linkstate_factory.state()
