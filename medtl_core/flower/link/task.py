@@ -38,7 +38,7 @@ from medtl_core.flower import compat
 SECRET = "medtl-secret"
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 #: Seconds for which a coordinator may be away in mid-run.
-_LOST = 60.0
+_LOST = 40.0
 #: Seconds that the SuperLink has to give out the task of a run it has taken.
 _PATIENCE = 30.0
 
@@ -136,9 +136,9 @@ class FederationGrid(HttpGrid):
 
     def end(self, heartbeat: HeartbeatSender, status: str, why: str) -> None:
         """Tells the SuperLink, once, how the run's ServerApp ended."""
+        self._retry_invoker.max_tries = 1
         if heartbeat.is_running:
             heartbeat.stop()
-        self._retry_invoker.max_tries = 1
         with suppress(httpx.HTTPError, KeyboardInterrupt):  # it was stopped, or has given the run up
             self.client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=why))
 
