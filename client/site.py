@@ -29,6 +29,14 @@ _LOG = logging.getLogger("medtl")
 #: Characters of a server's text that are logged.
 _SHOWN = 200
 
+_TEST_REMEDY = "give some of its patients split=test, or judge on the server's cases (test-path, without test=sites)"
+
+
+class NoTestCasesError(DataError):
+    """A run judges at the hospitals (test=sites), and this one has set no case aside for that."""
+
+    public_text = f"the site has no test cases, and this run judges at the sites: {_TEST_REMEDY}"
+
 
 @dataclass(frozen=True)
 class Site:
@@ -267,6 +275,8 @@ def _plain(settings: Settings, node: Node) -> tuple[Source, str, Examples, Examp
         _log(source.faults)
     if settings.test != "sites":  # nobody will ask: the server judges on its own cases
         test = test.take(np.zeros(0, dtype=np.int64))
+    elif node.part < 0 and not len(test):
+        raise NoTestCasesError(f"hospital {name!r} marks no case as test, and this run judges on such; {_TEST_REMEDY}")
     train = _suppress_small(train, settings.min_cell)
     if not len(train):
         raise DataError(f"hospital {name!r} has no training case left; check its manifest's split column and min-cell")

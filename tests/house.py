@@ -22,7 +22,7 @@ CORE = "medtl_core"
 #: A file imports its own room and rooms to the left.
 CORRIDOR = ("base", "data", "backbones", "features", "heads", "evaluation", "privacy", "federation", "flower")
 #: A leaf imports the corridor and no other leaf; the command line, at the top, may import every room.
-LEAVES = ("formats", "methods", "audit", "report", "sweep", "recipes", "predict", "cli")
+LEAVES = ("formats", "methods", "audit", "report", "sweep", "recipes", "predict", "deploy", "cli")
 #: Leaves that stand on another leaf: the sweep's page is drawn with the report's tables and charts, and
 #: new cases are read as a hospital's are.
 BESIDE = {"sweep": ("report",), "predict": ("formats",)}
@@ -46,10 +46,10 @@ ONLY = {
 #: Physical lines of a room; the sum is at most the budget of the whole.
 ROOMS = {
     "base": 1290, "data": 1680, "data/synthetic": 450, "backbones": 1050, "backbones/libraries": 320, "features": 900,
-    "heads": 780, "evaluation": 1180, "privacy": 3000, "federation": 2280, "flower": 1450, "flower/node": 290,
+    "heads": 780, "evaluation": 1180, "privacy": 3000, "federation": 2280, "flower": 1450, "flower/node": 420,
     "formats": 3840, "methods": 3610, "methods/multilabel": 760, "methods/finetune": 1080, "methods/personal": 950,
-    "methods/private": 1240, "audit": 1300, "report": 1740, "sweep": 600, "recipes": 500, "predict": 900, "cli": 2470,
-    "server": 530, "client": 970,
+    "methods/private": 1240, "audit": 1300, "report": 1740, "sweep": 600, "recipes": 500, "predict": 900, "cli": 2580,
+    "server": 530, "client": 970, "flower/link": 280, "deploy": 3250,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")

@@ -43,6 +43,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "encode": ("encode", "Fit an encoder of records at one site, for others to carry."),
     "ledger": ("ledger", "The privacy ledger of a hospital: what was spent on its patients."),
     "site": ("site", "What concerns one hospital."),
+    "coordinator": ("coordinator", "A federation of hospitals: invite them, open the port, run, see how it stands."),
     "sweep": ("sweep", "Many runs as one experiment that goes on where it stopped."),
 }
 

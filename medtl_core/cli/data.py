@@ -54,6 +54,16 @@ def faults_of(source: Source, faults: Faults) -> list[str]:
     return list(dict.fromkeys(words))
 
 
+def data_faults(chosen: Settings, word: str = "") -> tuple[Source | None, list[str]]:
+    """Returns the cases that settings name, None where they cannot be read at all, and in words what is wrong."""
+    seen = Faults()
+    try:
+        source = open_source(chosen, seen, word)
+    except DataError as error:
+        return None, [str(error), *_causes(seen)]
+    return source, faults_of(source, seen)
+
+
 def counts_table(source: Source) -> "Table":
     """Returns the cases and patients of every site and split as a table, over all usable cases."""
     examples, classes = source.examples, source.examples.task.classes
@@ -96,15 +106,12 @@ def check(
     the remedy (exit code 1); how the files are written; the nearest layout where none fits.
     """
     known = word.partition(":")[0] in catalog()
-    chosen, seen = settings(name_data(folder) | ({"data": word} if known else {})), Faults()
+    chosen = settings(name_data(folder) | ({"data": word} if known else {}))
     word = "" if known else word
-    try:
-        source = open_source(chosen, seen, word)
-    except DataError as error:
-        causes = [f"fault: {fault}" for fault in (error, *_causes(seen))]
-        console.show(*causes, *_nearest(chosen, error), markup=False)
-        raise typer.Exit(1) from None
-    faults = faults_of(source, seen)
+    source, faults = data_faults(chosen, word)
+    if source is None:
+        console.show(*(f"fault: {fault}" for fault in faults), *_nearest(chosen, faults[0]), markup=False)
+        raise typer.Exit(1)
     verdict = f"{len(faults)} fault(s)" if faults else "no fault found"
     kind = _kind(source, chosen, word)
     lines = [
@@ -132,10 +139,10 @@ def _kind(source: Source, chosen: Settings, word: str) -> str:
     return reader_of(Path(chosen.data_path)).name
 
 
-def _nearest(chosen: Settings, error: DataError) -> list[str]:
+def _nearest(chosen: Settings, error: str) -> list[str]:
     """What there is, where neither the error nor a manifest says so already."""
     place = Path(chosen.data_path)
-    if not chosen.data_path or (place / MANIFEST).is_file() or "; there: " in str(error):
+    if not chosen.data_path or (place / MANIFEST).is_file() or "; there: " in error:
         return []
     return [f"there: {survey(place)}"]
 

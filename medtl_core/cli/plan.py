@@ -169,7 +169,7 @@ def _of_records(named: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def scenario_path(scenario: str, app: Path) -> Path:
-    """Returns the file of a scenario, by its name or its path."""
+    """Returns the file of a scenario: a name in the app's `simulations/scenarios`, or a path."""
     if scenario.endswith(".toml") or os.sep in scenario:
         return Path(scenario)
     return app / "simulations" / "scenarios" / f"{scenario}.toml"

@@ -107,7 +107,7 @@ def private_source(settings: Settings) -> Source:
     if not (named or source.entry.files or read_task(path)):  # all rows' labels would say what every single one means
         raise DataError(f"{path}: the classes are not stated; list them in task.json")
     for fault in faults.causes:
-        _LOG.warning("left out: %s", fault)
+        _LOG.warning("left out: %s", fault, extra={"fault": fault})
     trains, everyone = source.examples["split"] != "test", source.examples["patient"]
     trains[faults.rows] = False
     return replace(source, examples=source.examples.take(trains), patients=everyone[~missing(everyone)])
