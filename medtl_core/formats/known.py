@@ -51,7 +51,15 @@ class KnownSet(Reader):
         folder = path if path.is_dir() else path.parent
         if layout.kind == "medmnist":
             examples, _ = MedMnist().read(file := _largest(entry, path), entry.task, faults)
-            patients = bool(layout.patient) or "patient" in table.columns
+            return examples, Facts(entry, (*notes, f"Read from {file.name}."), has_patients=False)
+        if layout.kind == "arrays":
+            return read_arrays(folder / entry.files[0], entry.task, faults), Facts(entry, notes)
+        if layout.kind == "records":
+            examples, facts = read_records(shipped(entry.name), folder / entry.files[0], entry.task, faults)
+            return examples, replace(facts, entry=entry, notes=(*notes, *facts.notes))
+        table = KINDS[layout.kind](entry, folder)
+        examples, left = _listed(entry, folder, table, faults)
+        patients = bool(layout.patient) or "patient" in table.columns
         return examples, Facts(entry, (*notes, *table.notes, *left), patients)
 
 
