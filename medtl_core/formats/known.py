@@ -59,7 +59,8 @@ class KnownSet(Reader):
             return examples, replace(facts, entry=entry, notes=(*notes, *facts.notes))
         table = KINDS[layout.kind](entry, folder)
         examples, left = _listed(entry, folder, table, faults)
-        return examples, Facts(entry, (*notes, *left), has_patients="patient" in table.columns or bool(layout.patient))
+        patients = bool(layout.patient) or "patient" in table.columns
+        return examples, Facts(entry, (*notes, *table.notes, *left), patients)
 
 
 def _plain(entry: Entry, folder: Path) -> CsvTable:
