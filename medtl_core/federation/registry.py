@@ -27,7 +27,7 @@ from medtl_core.values import Released, Update
 #: Modules whose methods most runs name; they are read before the others, and alone where they suffice.
 _USUAL = tuple(
     f"{methods.__name__}.{name}"
-    for name in ("local", "closed", "gradient", "fedavg", "balanced", "descent", "logistic", "auto")
+    for name in ("quasi_newton", "local", "closed", "gradient", "fedavg", "balanced", "descent", "logistic", "auto")
 )
 
 
@@ -110,8 +110,11 @@ def all_models() -> Mapping[str, type[Model]]:
 def _kinds(word: str) -> Iterator[type[Method]]:
     """All classes of methods, the usual ones and those of a module called as a method's name begins before others."""
     begins = word.replace("-", "_")
-    for name in (*_USUAL, *(each for each in _names() if begins.startswith(each.rpartition(".")[2]))):
+    for name in _USUAL:
         yield from getattr(importlib.import_module(name), "METHODS", ())
+    for name in _names():
+        if begins.startswith(name.rpartition(".")[2]):
+            yield from getattr(importlib.import_module(name), "METHODS", ())
     yield from all_methods()
 
 
