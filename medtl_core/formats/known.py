@@ -58,7 +58,7 @@ def _listed(entry: Entry, folder: Path, table: CsvTable) -> Examples:
     label, task = encode(table, layout.label, entry.task, layout.labels)
     columns: dict[str, Array] = {
         "label": label,
-        "patient": table.names(layout.patient, [f"row-{number + 1}" for number in range(len(table))]),
+        "patient": table.names(layout.patient) if layout.patient else table.row_names(),
         "site": hospital_names(table.names(layout.site, entry.name)),
         "split": splits(table, layout.split),
         "path": image_files(table, layout.image, folder, layout.pattern),

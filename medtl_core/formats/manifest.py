@@ -60,16 +60,19 @@ class Manifest(Reader):
         columns["label"], task = encode(table, "label", task)
         if self.images:
             columns["path"] = image_files(table, "path", _file(path).parent)
-        each = columns["path"] if self.images else np.asarray([f"row-{row + 1}" for row in range(len(table))], np.str_)
-        columns["patient"] = one_patient_each(table.names("patient_id")) if stated else each
+        if stated:
+            columns["patient"] = one_patient_each(table.names("patient_id"))
+        else:
+            columns["patient"] = columns["path"] if self.images else table.row_names()
         facts = Facts(notes=table.notes if stated else (*table.notes, NO_PATIENTS), has_patients=stated)
-        free = table.others({*_NEEDED, *_OPTIONAL})
         if self.numbers:
-            columns |= {"modality": free.pop("modality")} if "modality" in free else {}
-            names = sorted(free)  # hospitals may have them in any order
+            known = {*_NEEDED, *_OPTIONAL, "modality"}
+            columns |= table.others({*table.columns} - {"modality"})
+            names = sorted({*table.columns} - known)  # hospitals may have them in any order
             return Examples({**columns, "table": _measurements(table, names)}, task), replace(
                 facts, columns=tuple(names)
             )
+        free = table.others({*_NEEDED, *_OPTIONAL})
         clash = sorted(({"patient", "image", "table"} | columns.keys()) & free.keys())
         if clash:
             raise DataError(
@@ -98,7 +101,10 @@ def _measurements(table: CsvTable, names: Collection[str]) -> NDArray[np.float64
     """The columns that are measurements, float64 [n, columns]."""
     if not names:
         raise DataError(f"{table.name}: no column of measurements beside {', '.join(table.columns)}")
-    return np.stack([table.numbers(name) for name in names], axis=1)
+    values = np.empty((len(table), len(names)))
+    for place, name in enumerate(names):
+        values[:, place] = table.numbers(name)
+    return values
 
 
 READERS = (

@@ -77,10 +77,9 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
         table.fault(header, _formulas(table.columns[header]), *_FORMULA)
     diagnosis = roles.label or roles.event
     label, task = encode(_coded(table, diagnosis), diagnosis, task or schema.task, schema.labels)
-    rows = np.asarray([f"row-{number + 1}" for number in range(len(table))], np.str_)
     columns: dict[str, Array] = {
         "label": label,
-        "patient": one_patient_each(table.names(roles.id)) if roles.id else rows,
+        "patient": one_patient_each(table.names(roles.id)) if roles.id else table.row_names(),
         "site": hospital_names(table.names(roles.site, path.stem)),
         "split": _splits(table, schema),
     }
@@ -116,8 +115,7 @@ def _measured(table: CsvTable, column: Column) -> NDArray[np.float64]:
 def _numbers(table: CsvTable, column: Column) -> NDArray[np.float64]:
     """A number in the agreed unit, float64 [n]; what is out of range is at fault."""
     words, place, gap = _cells(table, column)
-    blank = replace(table, columns={column.header: np.where(gap, "", words)[place].tolist()})
-    written = blank.numbers(column.header)
+    written = table.replaced(column.header, np.where(gap, "", words)[place].tolist()).numbers(column.header)
     values = column.convert(written)
     wrong = (values < column.low) | (values > column.high)
     what = f"is out of its range, {column.low:g} to {column.high:g} {column.unit}".rstrip()
@@ -149,8 +147,8 @@ def _splits(table: CsvTable, schema: Schema) -> Array:
     header = schema.roles.split
     if not header or not schema.splits:
         return splits(table, header)
-    cells = [schema.splits.get(word, word) for word in table.columns[header]]
-    return splits(replace(table, columns={header: cells}), header)
+    cells = (schema.splits.get(word, word) for word in table.columns[header])
+    return splits(table.replaced(header, cells), header)
 
 
 def _cells(table: CsvTable, column: Column) -> tuple[Array, NDArray[np.int64], NDArray[np.bool_]]:
@@ -165,7 +163,7 @@ def _cells(table: CsvTable, column: Column) -> tuple[Array, NDArray[np.int64], N
 def _coded(table: CsvTable, header: str) -> CsvTable:
     """The table with a column's codes in the form in which they are compared."""
     coded = {cell: code(cell) for cell in {*table.columns[header]}}
-    return replace(table, columns={**table.columns, header: [coded[cell] for cell in table.columns[header]]})
+    return table.replaced(header, map(coded.__getitem__, table.columns[header]))
 
 
 def _formulas(cells: Sequence[str]) -> NDArray[np.bool_]:

@@ -7,10 +7,9 @@ reading goes on. No message quotes a cell.
 import csv
 import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import MISSING, missing, plain_name, plain_names
 from medtl_core.errors import DataError
-from medtl_core.formats.dialect import Dialect, read_dialect, read_lines
+from medtl_core.formats.cells import Cells
+from medtl_core.formats.dialect import Dialect, Lines, read_dialect
 from medtl_core.values import Array, Task
 
 SPLITS = ("train", "val", "test")
@@ -39,7 +39,7 @@ csv.field_size_limit(1 << 27)  # a report text may be longer than the usual limi
 
 @dataclass(frozen=True)
 class CsvTable:
-    """Columns of stripped text, str [n] as Python has it, under the file's name.
+    """Columns of stripped text under the file's name.
 
     Attributes:
         whole: bool [n], the rows as long as the header; the cells of the others are empty.
@@ -49,7 +49,7 @@ class CsvTable:
     """
 
     name: str
-    columns: Mapping[str, Sequence[str]]
+    columns: Mapping[str, Cells]
     whole: NDArray[np.bool_]
     faults: Faults
     dialect: Dialect
@@ -74,14 +74,24 @@ class CsvTable:
 
     def texts(self, column: str) -> Array:
         """Returns a column as it is (str [n]); a cell too long for a name is a fault, and empty."""
-        cells = self.columns[column]
-        long = np.asarray([len(cell) > _LONGEST for cell in cells], dtype=bool)
+        cells: Sequence[str] = self.columns[column]
+        long = self.columns[column].lengths() > _LONGEST
         self.fault(column, long, f"holds more than {_LONGEST} signs", "a name is expected")
-        return np.asarray([cell if len(cell) <= _LONGEST else "" for cell in cells], dtype=np.str_)
+        if long.any():
+            cells = ["" if len(cell) > _LONGEST else cell for cell in cells]
+        return np.asarray([*cells], dtype=np.str_)
 
     def others(self, known: Collection[str]) -> dict[str, Array]:
         """Returns the columns that have another name than those known, as objects: one long text costs its own room."""
-        return {name: np.asarray(cells, dtype=object) for name, cells in self.columns.items() if name not in known}
+        return {name: np.asarray([*cells], dtype=object) for name, cells in self.columns.items() if name not in known}
+
+    def row_names(self) -> Array:
+        """Returns a name of each row (str [n]), where nobody says whose it is."""
+        return np.asarray([f"row-{row + 1}" for row in range(len(self))], np.str_)
+
+    def replaced(self, column: str, cells: Iterable[str]) -> "CsvTable":
+        """Returns the table with other cells in a column."""
+        return replace(self, columns={**self.columns, column: Cells.of(cells)})
 
     def numbers(self, column: str) -> NDArray[np.float64]:
         """Returns a column of numbers (float64 [n]), NaN where a cell says that its value is missing.
@@ -89,12 +99,12 @@ class CsvTable:
         Where columns are not separated by commas a number may have a decimal comma. A cell that holds no finite number,
         or one too large for float32, is a fault.
         """
-        cells, comma = self.columns[column], self.dialect.separator != ","
-        values = np.asarray([_number(cell, comma) for cell in cells], dtype=np.float64)
+        blocks, comma = self.columns[column].blocks, self.dialect.separator != ","
+        values = np.concatenate([np.zeros(0), *(_numbers(block, comma) for block in blocks)])
         wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values)
         self.fault(column, wrong, "holds no number", "a finite number or an empty cell is expected")
         values[wrong] = np.nan
-        if comma and any("." in cell and _POINT.fullmatch(cell) for cell in cells) and self.has_decimal_commas:
+        if self.has_decimal_commas and any(map(_POINT.fullmatch, self.columns[column].with_sign("."))):
             cause = f"{self.name}: numbers have points in column {column!r}, and the file has decimal commas"
             self.faults.whole(cause, "write one decimal mark everywhere, and nothing between thousands")
         return values
@@ -102,8 +112,8 @@ class CsvTable:
     @cached_property
     def has_decimal_commas(self) -> bool:
         """Whether a number in the file has one."""
-        cells = chain.from_iterable(self.columns.values())
-        return self.dialect.separator != "," and any(map(_COMMA.fullmatch, cells))
+        commas = self.dialect.separator != ","
+        return commas and any(any(map(_COMMA.fullmatch, cells.with_sign(","))) for cells in self.columns.values())
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -123,36 +133,91 @@ def read_csv(path: Path, faults: Faults) -> CsvTable:
     Raises:
         DataError: the file is missing, without a header, not CSV, or has a doubled column.
     """
-    header: list[str] = []
-    lines: list[int] = []
-    whole: list[bool] = []
-    columns: list[list[str]] = []
     try:
-        dialect, old, last = read_dialect(path), list[int](), 0
-        reader = csv.reader(read_lines(path, dialect, old), delimiter=dialect.separator, strict=True)
-        for cells in reader:
-            line, last = last + 1, reader.line_num
-            if not any(cell.strip() for cell in cells):
-                continue
-            if not header:
-                header = [plain_name(cell) for cell in cells]
-                columns = [[] for _ in header]
-                continue
-            lines.append(line)
-            whole.append(len(cells) == len(header))
-            for column, cell in zip(columns, cells if whole[-1] else [""] * len(header), strict=True):
-                column.append(cell.strip())
+        dialect = read_dialect(path)
+        source = Lines(path, dialect)
+        rows = _read(source, dialect.separator, path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, UnicodeError, csv.Error) as error:
         raise DataError(f"{path} is not a readable CSV file: {error}") from error
-    if not header:
-        raise DataError(f"{path} holds no rows: a header and at least one case are needed")
-    _check_header(path, header)
+    lines, whole = np.concatenate([np.zeros(0, np.int64), *rows.lines]), np.concatenate([np.zeros(0, bool), *rows.whole])
     faults.place = lambda row: f"row {lines[row]}"
-    fits = np.asarray(whole, dtype=bool)
-    faults.case(np.flatnonzero(~fits), f"{path.name}: the row is longer or shorter than the header", "mend its cells")
-    return CsvTable(path.name, dict(zip(header, columns, strict=True)), fits, faults, dialect, len(old))
+    faults.case(np.flatnonzero(~whole), f"{path.name}: the row is longer or shorter than the header", "mend its cells")
+    columns = {name: Cells(blocks) for name, blocks in zip(rows.header, rows.blocks, strict=True)}
+    return CsvTable(path.name, columns, whole, faults, dialect, source.old)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What stands below a header: blocks of each column; for each row its line's number, and whether it is whole."""
+
+    header: list[str]
+    blocks: list[list[str]]
+    lines: list[NDArray[np.int64]]
+    whole: list[NDArray[np.bool_]]
+
+    def add(self, columns: Sequence[Sequence[str]], lines: NDArray[np.int64], whole: NDArray[np.bool_]) -> None:
+        """Adds rows, less those that are blank: in which no cell is filled."""
+        if not columns[0]:
+            return
+        if "" in columns[0]:
+            filled = [place for place, cells in enumerate(zip(*columns, strict=True)) if any(cells) or not whole[place]]
+            columns = [[column[place] for place in filled] for column in columns]
+            lines, whole = lines[filled], whole[filled]
+        for blocks, cells in zip(self.blocks if len(lines) else (), columns, strict=False):
+            blocks.append(Cells.join(cells))
+        self.lines.append(lines)
+        self.whole.append(whole)
+
+
+def _read(source: Lines, separator: str, path: Path) -> _Rows:
+    """Reads a file block by block: one in which a sign may mean more than it seems, row by row.
+
+    Raises:
+        DataError: there is no header, or none that names each column once.
+        csv.Error: it is not CSV.
+    """
+    reader, rows = csv.reader(source, delimiter=separator, strict=True), _Rows([], [], [], [])
+    while source.left() or source.more():
+        if rows.header and (columns := _columns(source.rest(), separator, len(rows.header))):
+            lines = np.arange(len(columns[0])) + source.number + 1
+            source.skip(len(lines))
+            rows.add(columns, lines, np.ones(len(lines), dtype=bool))
+        elif rows.header:
+            _read_rows(source, reader, rows)
+        elif any(map(str.strip, cells := next(reader))):
+            rows.header.extend(map(plain_name, cells))
+            rows.blocks.extend([] for _ in cells)
+            _check_header(path, rows.header)
+    if not rows.header:
+        raise DataError(f"{path} holds no rows: a header and at least one case are needed")
+    return rows
+
+
+def _columns(text: str, separator: str, width: int) -> list[list[str]]:
+    """The columns of lines in which nothing is quoted and that are all as long as the header; none of others."""
+    if '"' in text or len(text) > csv.field_size_limit():
+        return []
+    text = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+    if any(line.count(separator) != width - 1 for line in text.split("\n")):
+        return []
+    cells = [*map(str.strip, text.replace("\n", separator).split(separator))]
+    return [cells[column::width] for column in range(width)]
+
+
+def _read_rows(source: Lines, reader: Iterator[list[str]], rows: _Rows) -> None:
+    """Reads what is left of a block row by row; a row that ends in the next one brings that along."""
+    width, found, lines = len(rows.header), list[list[str]](), list[int]()
+    while source.left():
+        line = source.number + 1
+        cells = [cell.strip() for cell in next(reader)]
+        if any(cells):
+            found.append(cells)
+            lines.append(line)
+    whole = np.asarray([len(cells) == width for cells in found], dtype=bool)
+    columns = [*zip(*(cells if len(cells) == width else [""] * width for cells in found), strict=True)]
+    rows.add(columns or [()], np.asarray(lines, dtype=np.int64), whole)
 
 
 #: Words for a column that are near enough to be meant.
@@ -167,7 +232,7 @@ def read_header(path: Path) -> list[str]:
     """Returns the names in a CSV file's first line; none of a file that cannot be read."""
     try:
         dialect = read_dialect(path)
-        rows = csv.reader(read_lines(path, dialect, []), delimiter=dialect.separator)
+        rows = csv.reader(Lines(path, dialect, 1 << 14), delimiter=dialect.separator)
         return next(([cell.strip() for cell in row] for row in rows if any(map(str.strip, row))), [])
     except (OSError, UnicodeError, csv.Error, DataError):
         return []
@@ -229,6 +294,19 @@ def splits(table: CsvTable, column: str) -> Array:
         wrong = ~np.isin(values, SPLITS) & ~missing(values)
         table.fault(column, wrong, "holds no split", f"expected one of {', '.join(SPLITS)}")
     return values
+
+
+def _numbers(block: str, comma: bool) -> NDArray[np.float64]:
+    """The cells of a block as numbers, as `_number` has each of them."""
+    one_mark = not (comma and "," in block and "." in block)
+    cells = Cells.split(block.replace(",", ".") if comma and one_mark else block)
+    try:
+        if one_mark and "_" not in block:
+            return np.fromiter(map(float, cells), np.float64, len(cells))
+    except ValueError:
+        pass
+    known = {cell: _number(cell, comma) for cell in {*Cells.split(block)}}
+    return np.fromiter(map(known.__getitem__, Cells.split(block)), np.float64, len(cells))
 
 
 def _number(text: str, comma: bool) -> float:
