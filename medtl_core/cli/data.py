@@ -39,12 +39,13 @@ def faults_of(source: Source, faults: Faults) -> list[str]:
     check_images(examples, range(len(examples)) if "path" in examples.columns else (), faults)
     words = _causes(faults)
     test = examples["split"] == "test"
-    for parts in ({"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}, _rows(examples, "site")):
+    sides = _rows(examples, "site")
+    for parts in ({"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}, sides):
         shared = defaultdict[str, list[str]](list)
         for cases, fault in leaks(examples, parts):
             shared[fault].append(cases)
         words += [f"{len(cases)} pair(s), such as {cases[0]}, {fault}" for fault, cases in shared.items()]
-    for site in np.unique(examples["site"]).tolist():
+    for site in sides:
         try:
             site_name(site)
         except ConfigError as error:
@@ -59,13 +60,13 @@ def counts_table(source: Source) -> "Table":
     for site, rows in sorted(_rows(examples, "site").items()):
         for split, here in _rows(examples.take(rows), "split").items():
             part = examples.take(rows[here])
-            numbers = [*np.bincount(part["label"], minlength=len(classes)), len(part), len(np.unique(part["patient"]))]
+            numbers = [*np.bincount(part["label"], minlength=len(classes)), len(part), len({*part["patient"].tolist()})]
             table.add_row(site, split, *map(str, numbers))
     return table
 
 
 def _rows(examples: Examples, column: str) -> dict[str, NDArray[np.int64]]:
-    return {str(value): np.flatnonzero(examples[column] == value) for value in np.unique(examples[column])}
+    return {name: np.flatnonzero(examples[column] == name) for name in sorted({*examples[column].tolist()})}
 
 
 data_app = console.group("Look at data before they are used.")

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -205,11 +206,11 @@ def _hold_out(source: Source) -> Source:
     examples = source.examples
     _, first, code = np.unique(examples["patient"], return_index=True, return_inverse=True)
     held = np.zeros(len(first), dtype=bool)
-    strata = np.unique(np.stack([examples["site"], examples["label"].astype(str)], axis=1)[first], axis=0)
-    for site, label in strata:
-        patients = np.flatnonzero((examples["site"][first] == site) & (examples["label"][first] == int(label)))
+    places, label = examples["site"][first], examples["label"][first]
+    for site, number in product(np.unique(places).tolist(), range(len(examples.task.classes))):
+        patients = np.flatnonzero((places == site) & (label == number))
         count = int(len(patients) * HELD_OUT + 0.5) if len(patients) > 1 else 0
-        held[stream(0, "hold-out", site, label).permutation(patients)[:count]] = True
+        held[stream(0, "hold-out", site, number).permutation(patients)[:count]] = True
     split = np.where(held[code], "test", examples["split"])
     note = f"No test split in the data: {HELD_OUT:.0%} of the patients of every site are held out."
     columns = {**examples.columns, "split": split}
