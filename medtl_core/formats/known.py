@@ -47,8 +47,8 @@ class KnownSet(Reader):
         if layout.kind == "records":
             examples, facts = read_records(shipped(entry.name), folder / entry.files[0], entry.task, faults)
             return examples, replace(facts, entry=entry, notes=(*notes, *facts.notes))
-        examples = _listed(entry, folder, read_csv(folder / entry.files[0], faults))
-        return examples, Facts(entry, notes, bool(layout.patient))
+        table = read_csv(folder / entry.files[0], faults)
+        return _listed(entry, folder, table), Facts(entry, (*notes, *table.notes), bool(layout.patient))
 
 
 def _listed(entry: Entry, folder: Path, table: CsvTable) -> Examples:

@@ -33,7 +33,7 @@ _SHOWN = 5
 _CLASSES = 12
 _LARGEST = float(np.finfo(np.float32).max)
 #: Signs of a cell that is a name or a file's; a longer one is a text in the wrong column.
-_LONGEST = 500
+LONGEST = 500
 csv.field_size_limit(1 << 27)  # a report text may be longer than the usual limit; memory grows with the file only
 
 
@@ -74,16 +74,28 @@ class CsvTable:
 
     def texts(self, column: str) -> Array:
         """Returns a column as it is (str [n]); a cell too long for a name is a fault, and empty."""
-        cells: Sequence[str] = self.columns[column]
-        long = self.columns[column].lengths() > _LONGEST
-        self.fault(column, long, f"holds more than {_LONGEST} signs", "a name is expected")
-        if long.any():
-            cells = ["" if len(cell) > _LONGEST else cell for cell in cells]
-        return np.asarray([*cells], dtype=np.str_)
+        return np.asarray(self._texts(column), dtype=np.str_)
+
+    def words(self, column: str, rows: NDArray[np.bool_] | None = None) -> tuple[list[str], NDArray[np.int64]]:
+        """Returns the different texts of a column, and each row's (int64 [n]); "" of rows that are not among these."""
+        texts = self._texts(column)
+        if rows is not None:
+            texts = [text if there else "" for text, there in zip(texts, rows.tolist(), strict=True)]
+        number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        return [*number], np.fromiter(map(number.__getitem__, texts), np.int64, len(texts))
+
+    def _texts(self, column: str) -> list[str]:
+        cells, long = [*self.columns[column]], self.columns[column].lengths() > LONGEST
+        self.fault(column, long, f"holds more than {LONGEST} signs", "a name is expected")
+        return ["" if len(cell) > LONGEST else cell for cell in cells] if long.any() else cells
 
     def others(self, known: Collection[str]) -> dict[str, Array]:
-        """Returns the columns that have another name than those known, as objects: one long text costs its own room."""
-        return {name: np.asarray([*cells], dtype=object) for name, cells in self.columns.items() if name not in known}
+        """Returns the columns that have another name than those known, as objects: equal cells share their room."""
+        free = {name: dict[str, str]() for name in self.columns if name not in known}
+        return {
+            name: np.asarray([one.setdefault(cell, cell) for cell in self.columns[name]], dtype=object)
+            for name, one in free.items()
+        }
 
     def row_names(self) -> Array:
         """Returns a name of each row (str [n]), where nobody says whose it is."""
@@ -93,14 +105,22 @@ class CsvTable:
         """Returns the table with other cells in a column."""
         return replace(self, columns={**self.columns, column: Cells.of(cells)})
 
-    def numbers(self, column: str) -> NDArray[np.float64]:
-        """Returns a column of numbers (float64 [n]), NaN where a cell says that its value is missing.
+    def parsed(self, column: str) -> NDArray[np.float64]:
+        """Returns a column of numbers (float64 [n]): NaN where a cell says that it is missing, infinity where none is.
 
-        Where columns are not separated by commas a number may have a decimal comma. A cell that holds no finite number,
-        or one too large for float32, is a fault.
+        Where columns are not separated by commas a number may have a decimal comma.
         """
         blocks, comma = self.columns[column].blocks, self.dialect.separator != ","
-        values = np.concatenate([np.zeros(0), *(_numbers(block, comma) for block in blocks)])
+        return np.concatenate([np.zeros(0), *(_numbers(block, comma) for block in blocks)])
+
+    def numbers(self, column: str, gap: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """Returns a column of numbers (float64 [n]), NaN where a value is missing: in `gap` (bool [n]), or by its cell.
+
+        A cell that holds no finite number, or one too large for float32, is a fault.
+        """
+        values = self.parsed(column)
+        if gap is not None:
+            values[gap] = np.nan
         wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values)
         self.fault(column, wrong, "holds no number", "a finite number or an empty cell is expected")
         values[wrong] = np.nan
@@ -141,7 +161,10 @@ def read_csv(path: Path, faults: Faults) -> CsvTable:
         raise DataError(f"{path} does not exist") from None
     except (OSError, UnicodeError, csv.Error) as error:
         raise DataError(f"{path} is not a readable CSV file: {error}") from error
-    lines, whole = np.concatenate([np.zeros(0, np.int64), *rows.lines]), np.concatenate([np.zeros(0, bool), *rows.whole])
+    lines, whole = (
+        np.concatenate([np.zeros(0, np.int64), *rows.lines]),
+        np.concatenate([np.zeros(0, bool), *rows.whole]),
+    )
     faults.place = lambda row: f"row {lines[row]}"
     faults.case(np.flatnonzero(~whole), f"{path.name}: the row is longer or shorter than the header", "mend its cells")
     columns = {name: Cells(blocks) for name, blocks in zip(rows.header, rows.blocks, strict=True)}
@@ -297,7 +320,7 @@ def splits(table: CsvTable, column: str) -> Array:
 
 
 def _numbers(block: str, comma: bool) -> NDArray[np.float64]:
-    """The cells of a block as numbers, as `_number` has each of them."""
+    """The cells of a block as numbers, as `number` has each of them."""
     one_mark = not (comma and "," in block and "." in block)
     cells = Cells.split(block.replace(",", ".") if comma and one_mark else block)
     try:
@@ -305,12 +328,12 @@ def _numbers(block: str, comma: bool) -> NDArray[np.float64]:
             return np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:
         pass
-    known = {cell: _number(cell, comma) for cell in {*Cells.split(block)}}
+    known = {cell: number(cell, comma) for cell in {*Cells.split(block)}}
     return np.fromiter(map(known.__getitem__, Cells.split(block)), np.float64, len(cells))
 
 
-def _number(text: str, comma: bool) -> float:
-    """A cell as a number: NaN where it says that it is missing, infinity where it is none."""
+def number(text: str, comma: bool) -> float:
+    """Returns a cell as a number: NaN where it says that it is missing, infinity where it is none."""
     try:
         return float("inf") if "_" in text else float(text.replace(",", ".") if comma and "." not in text else text)
     except ValueError:
