@@ -84,7 +84,7 @@ class Lines(Iterator[str]):
         OSError, UnicodeError: the file cannot be read.
     """
 
-    def __init__(self, path: Path, dialect: Dialect, size: int = 1 << 20) -> None:
+    def __init__(self, path: Path, dialect: Dialect, size: int) -> None:
         self.number = self.old = 0
         self._path, self._stated = path, dialect.stated
         self._blocks = _blocks(path, dialect.encoding, size)

@@ -29,6 +29,8 @@ _EMPTY = ("is empty or NaN", "fill it or drop the row")
 _COMMA = re.compile(r"[+-]?(?:\d*|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?")
 _POINT = re.compile(r"[+-]?\d+(?:\.\d+)+")
 _SHOWN = 5
+#: Bytes of a file that are taken apart at once.
+BLOCK = 1 << 20
 #: Classes named where a label is none of them.
 _CLASSES = 12
 _LARGEST = float(np.finfo(np.float32).max)
@@ -155,7 +157,7 @@ def read_csv(path: Path, faults: Faults) -> CsvTable:
     """
     try:
         dialect = read_dialect(path)
-        source = Lines(path, dialect)
+        source = Lines(path, dialect, BLOCK)
         rows = _read(source, dialect.separator, path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
@@ -255,7 +257,7 @@ def read_header(path: Path) -> list[str]:
     """Returns the names in a CSV file's first line; none of a file that cannot be read."""
     try:
         dialect = read_dialect(path)
-        rows = csv.reader(Lines(path, dialect, 1 << 14), delimiter=dialect.separator)
+        rows = csv.reader(Lines(path, dialect, BLOCK >> 6), delimiter=dialect.separator)
         return next(([cell.strip() for cell in row] for row in rows if any(map(str.strip, row))), [])
     except (OSError, UnicodeError, csv.Error, DataError):
         return []
