@@ -32,6 +32,7 @@ DOORS = {
     "medtl_core.federation.registry": "methods",
     "medtl_core.data.readers": "formats",
     "medtl_core.data.images": "formats",
+    "medtl_core.data.catalog": "formats",
 }
 #: The command line reads a command's module when it is called; it may import every room, so nothing is hidden by that.
 COMMANDS = "medtl_core.cli.app"

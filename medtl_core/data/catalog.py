@@ -4,7 +4,6 @@ Their facts stand in `catalog.toml`; the reader of known sets only follows them.
 is recognised where it lies.
 """
 
-import csv
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -134,15 +133,7 @@ def recognise(path: Path) -> Entry | None:
 
 def _header_fits(entry: Entry, folder: Path) -> bool:
     """Tells sets apart whose CSV files share a name; an unreadable header fits nothing."""
+    from medtl_core.formats.table import read_header
+
     tables = [name for name in entry.files if name.endswith(".csv")]
-    if not tables:
-        return True
-    return {*entry.layout.columns} <= {*_header(folder / tables[0])}
-
-
-def _header(path: Path) -> list[str]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            return [cell.strip() for cell in next(csv.reader(lines), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
+    return not tables or {*entry.layout.columns} <= {*read_header(folder / tables[0])}

@@ -4,7 +4,7 @@ Reading goes on past a bad case, so that all are known at once. A file that cann
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -18,6 +18,20 @@ LIMIT = 0.1
 _SHOWN = 5
 
 
+@final
+class Row(str):
+    """The place of a case in a file: the row, as an editor numbers lines, and the image it names, if any."""
+
+    __slots__ = ("number",)
+    number: int
+
+    def __new__(cls, number: int, image: str = "") -> "Row":
+        """Makes the words of a row's number, and of the image's file name if it may be told."""
+        row = super().__new__(cls, f"row {number} ({image})" if image else f"row {number}")
+        row.number = number
+        return row
+
+
 @dataclass(frozen=True)
 class Fault:
     """One cause, and the cases that it costs.
@@ -25,7 +39,7 @@ class Fault:
     Attributes:
         cause: a sentence that quotes no cell of a patient's.
         remedy: what a person can do about it.
-        places: of each case: "row 7" as an editor numbers the lines of a file, or a file's name; none = all together.
+        places: of each case: a `Row`, or a file's name; none = all together.
     """
 
     cause: str
@@ -35,8 +49,9 @@ class Fault:
     @property
     def counted(self) -> str:
         """What a report may show: rows by number; files are counted, for a file's name may be a person's."""
-        if all(place.startswith("row ") for place in self.places):
-            return str(self)
+        rows = tuple(Row(place.number) for place in self.places if isinstance(place, Row))
+        if len(rows) == len(self.places):
+            return str(replace(self, places=rows))
         cases = "1 case" if len(self.places) == 1 else f"{len(self.places)} cases"
         return f"{self.cause} ({cases}); {self.remedy}"
 
@@ -87,7 +102,9 @@ class Faults:
 
     def usable(self, count: int) -> NDArray[np.int64]:
         """Returns which of `count` cases are left, int64 [m]."""
-        return np.setdiff1d(np.arange(count), self.rows)
+        left = np.ones(count, dtype=bool)
+        left[self.rows] = False
+        return np.flatnonzero(left)
 
     def check(self, where: str, count: int) -> None:
         """Refuses data of `count` cases of which too many are at fault, or all together.

@@ -71,6 +71,8 @@ def look(name: str) -> str:
 
 
 def _look_of_id(name: str) -> str:
+    if name.isascii() and not name[:1].isdigit():
+        return name.lower()
     look_alike = look(name)
     return look_alike.lstrip("0") or "0" if look_alike.isdecimal() else look_alike
 

@@ -173,8 +173,9 @@ def _look_over(source: Source, faults: Faults, stated: Statement | None) -> None
         for group in alike(names):
             faults.whole(f"the {kind} {' and '.join(map(repr, group))} look alike", "spell them the same, or otherwise")
     for name, column in zip(source.columns, left["table"].T if source.columns else (), strict=True):
-        spread = float(np.nanstd(column)) if np.isfinite(column).any() else 0.0
-        if 0.0 < spread < max(SMALLEST, SMALLEST * 0.1 * abs(float(np.nanmean(column)))):
+        known = column[np.isfinite(column)]
+        spread = float(known.std()) if len(known) else 0.0
+        if 0.0 < spread < max(SMALLEST, SMALLEST * 0.1 * abs(float(known.mean()))):
             faults.whole(
                 f"column {name!r} varies by only {spread:.1g}", "give it in a smaller unit, or less its usual value"
             )

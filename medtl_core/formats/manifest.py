@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.faults import Faults
+from medtl_core.data.faults import Faults, Row
 from medtl_core.data.images import is_file_name, is_there
 from medtl_core.data.names import hospital_names, missing, one_patient_each
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
@@ -87,7 +87,7 @@ def image_files(table: CsvTable, column: str, folder: Path, pattern: str = "{}")
     files = [os.path.normpath(folder / pattern.format(name)) for name in names.tolist()]
     gone = np.asarray([not is_there(file) for file in files], dtype=bool) & ~missing(names)
     line = table.faults.place
-    table.faults.place = lambda row: f"{line(row)} ({names[row]})" if is_file_name(names[row]) else line(row)
+    table.faults.place = lambda row: Row(int(table.lines[row]), names[row] if is_file_name(names[row]) else "")
     table.fault(column, gone, "names no file that is there", "name it from the CSV file's folder, with / between")
     table.faults.place = line
     return np.asarray(files, dtype=np.str_)
