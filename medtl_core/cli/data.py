@@ -18,8 +18,8 @@ from medtl_core.data.images import check_images
 from medtl_core.data.leak import leaks
 from medtl_core.data.readers import reader_of
 from medtl_core.data.source import Source, open_source
-from medtl_core.data.task import MANIFEST
-from medtl_core.errors import ConfigError, DataError
+from medtl_core.data.task import MANIFEST, read_task
+from medtl_core.errors import ConfigError, DataError, MedtlError
 from medtl_core.formats.survey import look, survey
 from medtl_core.values import Examples, site_name
 
@@ -27,14 +27,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def faults_of(source: Source, faults: Faults) -> list[str]:
+def faults_of(examples: Examples, faults: Faults) -> list[str]:
     """Returns in words what is wrong with data, by cause: cases that cannot be used, leaks between sides, names.
 
     Args:
-        source: all cases, those at fault among them or not.
+        examples: all cases, those at fault among them or not.
         faults: what reading them told.
     """
-    examples = source.examples
     faults.place = lambda row: str(examples["path"][row])
     check_images(examples, range(len(examples)) if "path" in examples.columns else (), faults)
     words = _causes(faults)
@@ -88,10 +87,10 @@ def check(
     try:
         source = open_source(chosen, seen, word)
     except DataError as error:
-        causes = [f"fault: {fault}" for fault in (error, *_causes(seen))]
-        console.show(*causes, *_nearest(chosen, error), markup=False)
+        causes = dict.fromkeys([*error.args, *_each(Path(chosen.data_path), word)])
+        console.show(*(f"fault: {cause}" for cause in causes), *_nearest(chosen, error), markup=False)
         raise typer.Exit(1) from None
-    faults = faults_of(source, seen)
+    faults = faults_of(source.examples, seen)
     verdict = f"{len(faults)} fault(s)" if faults else "no fault found"
     kind = _kind(source, chosen, word)
     lines = [
@@ -106,6 +105,22 @@ def check(
     console.show(counts_table(source), *lines, markup=False)
     if faults:
         raise typer.Exit(1)
+
+
+def _each(place: Path, word: str) -> list[str]:
+    """All that is wrong with a place that cannot be used as it is: with its task.json, its table and its cases."""
+    causes, stated, faults = list[str](), None, Faults()
+    if not place.is_absolute() or not place.exists():
+        return causes
+    try:
+        stated = read_task(place)
+    except DataError as error:
+        causes += error.args
+    try:
+        examples, _ = reader_of(place, word).read(place, stated.task if stated else None, faults)
+        return causes + faults_of(examples.take(faults.usable(len(examples))), faults)
+    except MedtlError as error:
+        return [*causes, *error.args, *_causes(faults)]
 
 
 def _causes(faults: Faults) -> list[str]:

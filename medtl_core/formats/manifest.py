@@ -75,9 +75,8 @@ class Manifest(Reader):
         free = table.others({*_NEEDED, *_OPTIONAL})
         clash = sorted(({"patient", "image", "table"} | columns.keys()) & free.keys())
         if clash:
-            raise DataError(
-                f"{table.name}: the column name {clash[0]!r} is reserved; rename it (patients: 'patient_id')"
-            )
+            remedy = "is reserved; rename it (patients: 'patient_id')"
+            raise DataError(*(f"{table.name}: the column name {name!r} {remedy}" for name in clash))
         return Examples({**columns, **free}, task), facts
 
 

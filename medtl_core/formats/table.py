@@ -271,26 +271,24 @@ def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()
     Names are never guessed: a column that looks like `site` but is not called so would silently make one hospital.
 
     Raises:
-        DataError: names what is expected, what is there, and the nearest name.
+        DataError: names what is expected, what is there, and the nearest name, for each column.
     """
-    present = list(table.columns)
+    present, causes = list(table.columns), list[str]()
     missing = [name for name in needed if name not in present]
     if missing:
         free = [name for name in present if name not in needed]
         # Without one known name, the first line may be no header but a patient's row: it is not quoted.
         known = len(missing) < len(needed) or any(name in present for name in optional)
         seen = f"found {', '.join(present)}" if known else "its first line names none of these"
-        raise DataError(
-            f"{table.name}: column {missing[0]!r} is missing; expected {', '.join([*needed, *optional])}; "
-            f"{seen}; {_nearest(missing[0], free)}"
-        )
+        wanted = f"expected {', '.join([*needed, *optional])}; {seen}"
+        causes += [f"{table.name}: column {name!r} is missing; {wanted}; {_nearest(name, free)}" for name in missing]
     for name in optional:
         near = difflib.get_close_matches(name, [column.lower() for column in present], n=1, cutoff=0.8)
         meant = [column for column in present if column.lower() in (*near, *_MEANT.get(name, ()))]
         if name not in present and meant:
-            raise DataError(
-                f"{table.name}: column {meant[0]!r} looks like {name!r}; rename it to {name!r}, or otherwise"
-            )
+            causes.append(f"{table.name}: column {meant[0]!r} looks like {name!r}; rename it to {name!r}, or otherwise")
+    if causes:
+        raise DataError(*causes)
 
 
 def encode(
