@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from medtl_core.cli.app_folder import installed_app
-from medtl_core.data.source import count_patients
+from medtl_core.config import Settings
+from medtl_core.data.faults import Faults
+from medtl_core.data.names import missing
+from medtl_core.data.source import read_cases
 from medtl_core.errors import ConfigError
 from medtl_core.privacy.hospital import Hospital, Server, initialise, read_hospital
 from medtl_core.privacy.hospital_file import HOSPITAL
@@ -59,12 +62,24 @@ def init(
         typer.echo("it takes part in no private run until [policy] says public_patients, a number it surely has")
 
 
+def _patients(data: Path) -> int:
+    """How many patients a hospital's own data hold to train on, for its own eyes: an upper bound, if rows fail.
+
+    Data that do not say whose each case is have as many patients as cases. Too many cases at fault are refused.
+    """
+    faults = Faults()
+    examples = read_cases(data, None, Settings(data="", data_path=str(data)), faults).examples
+    faults.check(str(data), len(examples))
+    patient = examples["patient"][examples["split"] != "test"]
+    return len({*patient[~missing(patient)].tolist()})
+
+
 def run(folder: Folder) -> None:
     """Let a hospital take part in runs, with its own installed medtl, until the process is ended."""
     hospital = read_hospital(folder)
     _check_server(hospital.server, hospital.folder / HOSPITAL)
     if hospital.policy.public_patients:  # else it takes part in no private run
-        hospital.policy.check_promises(count_patients(Path(hospital.data)))
+        hospital.policy.check_promises(_patients(Path(hospital.data)))
     app = installed_app()
     os.umask(0o077)
     os.environ.update(_ENVIRONMENT, FLWR_HOME=str(hospital.folder / "flower"))

@@ -20,16 +20,9 @@ _SHOWN = 5
 
 @final
 class Row(str):
-    """The place of a case in a file: the row, as an editor numbers lines, and the image it names, if any."""
+    """The place of a case in a file: "row 7", as an editor numbers lines; in brackets the image it names, if any."""
 
-    __slots__ = ("number",)
-    number: int
-
-    def __new__(cls, number: int, image: str = "") -> "Row":
-        """Makes the words of a row's number, and of the image's file name if it may be told."""
-        row = super().__new__(cls, f"row {number} ({image})" if image else f"row {number}")
-        row.number = number
-        return row
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +42,7 @@ class Fault:
     @property
     def counted(self) -> str:
         """What a report may show: rows by number; files are counted, for a file's name may be a person's."""
-        rows = tuple(Row(place.number) for place in self.places if isinstance(place, Row))
+        rows = tuple(place.partition(" (")[0] for place in self.places if isinstance(place, Row))
         if len(rows) == len(self.places):
             return str(replace(self, places=rows))
         cases = "1 case" if len(self.places) == 1 else f"{len(self.places)} cases"
@@ -85,11 +78,6 @@ class Faults:
         """Notes what is wrong with all cases together."""
         self._rows[cause, remedy] = {}
 
-    def add(self, other: "Faults") -> None:
-        """Notes all that another one holds."""
-        for cause, rows in other._rows.items():
-            self._rows.setdefault(cause, {}).update(rows)
-
     @property
     def rows(self) -> NDArray[np.int64]:
         """The rows at fault, int64 [m], each once."""
@@ -102,9 +90,7 @@ class Faults:
 
     def usable(self, count: int) -> NDArray[np.int64]:
         """Returns which of `count` cases are left, int64 [m]."""
-        left = np.ones(count, dtype=bool)
-        left[self.rows] = False
-        return np.flatnonzero(left)
+        return np.delete(np.arange(count), self.rows)
 
     def check(self, where: str, count: int) -> None:
         """Refuses data of `count` cases of which too many are at fault, or all together.

@@ -51,8 +51,7 @@ def leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> Iter
         for pair in np.flatnonzero((key[order[:-1]] == key[order[1:]]) & (apart | strange)).tolist():
             cases = " and ".join(_name(examples, row) for row in rows[[ones[pair], others[pair]]].tolist())
             if apart[pair]:
-                both = " and ".join(repr(sides[number]) for number in (side[ones[pair]], side[others[pair]]))
-                yield cases, fault.format(both)
+                yield cases, fault.format(" and ".join(repr(sides[side[one[pair]]]) for one in (ones, others)))
             else:
                 yield cases, "are byte-equal images with different labels: keep the one that is right"
 

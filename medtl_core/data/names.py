@@ -25,9 +25,7 @@ _NUMBER = re.compile(r"(\d+)(?:[.,]0*)?")
 
 def missing(values: Array) -> NDArray[np.bool_]:
     """Returns which cells (str [n]) are empty or say that the value is missing."""
-    cells = values.tolist()
-    said = {cell for cell in {*cells} if cell.lower() in MISSING}
-    return np.asarray([cell in said for cell in cells], dtype=bool)
+    return np.asarray([value.lower() in MISSING for value in values.tolist()], dtype=bool)
 
 
 def plain_name(text: str) -> str:
@@ -71,8 +69,6 @@ def look(name: str) -> str:
 
 
 def _look_of_id(name: str) -> str:
-    if name.isascii() and not name[:1].isdigit():
-        return name.lower()
     look_alike = look(name)
     return look_alike.lstrip("0") or "0" if look_alike.isdecimal() else look_alike
 

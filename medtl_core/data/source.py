@@ -68,7 +68,7 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
     named = _named(settings)
     if settings.data_path:
         path, seen = Path(settings.data_path), Faults() if faults is None else faults
-        source = _read(path, named, settings, seen, word)
+        source = read_cases(path, named, settings, seen, word)
         _look_over(source, seen, read_task(path))
         if faults is None:
             seen.check(str(path), len(source.examples))
@@ -104,7 +104,7 @@ def private_source(settings: Settings) -> Source:
         DataError: the file as a whole is missing or unusable, or the classes are not stated, or two ways.
     """
     path, named, faults = Path(settings.data_path), _named(settings), Faults()
-    source = _read(path, named, settings, faults)
+    source = read_cases(path, named, settings, faults)
     if not (named or source.entry.files or read_task(path)):  # all rows' labels would say what every single one means
         raise DataError(f"{path}: the classes are not stated; list them in task.json")
     for fault in faults.causes:
@@ -112,21 +112,6 @@ def private_source(settings: Settings) -> Source:
     trains, everyone = source.examples["split"] != "test", source.examples["patient"]
     trains[faults.rows] = False
     return replace(source, examples=source.examples.take(trains), patients=everyone[~missing(everyone)])
-
-
-def count_patients(path: Path) -> int:
-    """Returns how many patients a hospital's own data hold to train on, for its own eyes: an upper bound, if rows fail.
-
-    Data that do not say whose each case is have as many patients as cases.
-
-    Raises:
-        DataError: the file as a whole cannot be read, or too many of its cases cannot be used.
-    """
-    faults = Faults()
-    examples = _read(path, None, Settings(data="", data_path=str(path)), faults).examples
-    faults.check(str(path), len(examples))
-    patient = examples["patient"][examples["split"] != "test"]
-    return len(np.unique(patient[~missing(patient)]))
 
 
 def _named(settings: Settings) -> Entry | None:
@@ -147,8 +132,8 @@ def phantom_patients(settings: Settings) -> int:
     return patients
 
 
-def _read(path: Path, named: Entry | None, settings: Settings, faults: Faults, word: str = "") -> Source:
-    """All cases of a place, those at fault among them."""
+def read_cases(path: Path, named: Entry | None, settings: Settings, faults: Faults, word: str = "") -> Source:
+    """Returns all cases of a place, those at fault among them; for errors see `open_source`."""
     if not path.exists():
         raise DataError(f"data-path {path} does not exist")
     stated = read_task(path)

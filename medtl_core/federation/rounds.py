@@ -141,10 +141,8 @@ RECIPE = ("local-epochs", "batch-size", "learning-rate", "weight-decay")
 
 def recipe_config(settings: Settings) -> dict[str, Value]:
     """Returns the local training of the settings as flat values for a message."""
-    return {
-        "epochs": settings.local_epochs, "batch-size": settings.batch_size, "learning-rate": settings.learning_rate,
-        "weight-decay": settings.weight_decay,
-    }  # fmt: skip
+    public = settings.public()
+    return {word.removeprefix("local-"): public[word] for word in RECIPE}
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def image_files(table: CsvTable, column: str, folder: Path, pattern: str = "{}")
     files = [os.path.normpath(folder / pattern.format(name)) for name in names.tolist()]
     gone = np.asarray([not is_there(file) for file in files], dtype=bool) & ~missing(names)
     line = table.faults.place
-    table.faults.place = lambda row: Row(int(table.lines[row]), names[row] if is_file_name(names[row]) else "")
+    table.faults.place = lambda row: Row(f"{line(row)} ({names[row]})") if is_file_name(names[row]) else line(row)
     table.fault(column, gone, "names no file that is there", "name it from the CSV file's folder, with / between")
     table.faults.place = line
     return np.asarray(files, dtype=np.str_)

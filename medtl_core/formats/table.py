@@ -45,7 +45,6 @@ class CsvTable:
 
     Attributes:
         whole: bool [n], the rows as long as the header; the cells of the others are empty.
-        lines: int64 [n], where each row begins in the file, from 1.
         faults: where a row goes that cannot be used.
         dialect: how the file is written.
         old_lines: how many of its lines are Windows-1252.
@@ -54,7 +53,6 @@ class CsvTable:
     name: str
     columns: Mapping[str, Cells]
     whole: NDArray[np.bool_]
-    lines: NDArray[np.int64]
     faults: Faults
     dialect: Dialect
     old_lines: int = 0
@@ -169,10 +167,10 @@ def read_csv(path: Path, faults: Faults) -> CsvTable:
         np.concatenate([np.zeros(0, np.int64), *rows.lines]),
         np.concatenate([np.zeros(0, bool), *rows.whole]),
     )
-    faults.place = lambda row: Row(int(lines[row]))
+    faults.place = lambda row: Row(f"row {lines[row]}")
     faults.case(np.flatnonzero(~whole), f"{path.name}: the row is longer or shorter than the header", "mend its cells")
     columns = {name: Cells(blocks) for name, blocks in zip(rows.header, rows.blocks, strict=True)}
-    return CsvTable(path.name, columns, whole, lines, faults, dialect, source.old)
+    return CsvTable(path.name, columns, whole, faults, dialect, source.old)
 
 
 @dataclass(frozen=True)
