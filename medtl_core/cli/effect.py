@@ -59,8 +59,8 @@ RULES = (
         "set partition=dirichlet or skewed",
     ),
     Rule(
-        ("bootstrap", "test-path"), lambda chosen: chosen.test == "sites",
-        "with test=sites, where the server judges no case", "set test=server",
+        ("test-path",), lambda chosen: chosen.test == "sites", "with test=sites, where the server judges no case",
+        "set test=server",
     ),
     Rule(("quorum",), lambda chosen: chosen.sites == 1, "with one hospital", "set sites to more"),
 )  # fmt: skip
