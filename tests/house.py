@@ -47,8 +47,8 @@ ONLY = {
 ROOMS = {
     "base": 1250, "data": 1680, "data/synthetic": 450, "backbones": 1050, "backbones/libraries": 320, "features": 900,
     "heads": 780, "evaluation": 1130, "privacy": 2650, "federation": 2250, "flower": 1430, "flower/node": 290,
-    "formats": 3400, "methods": 3520, "methods/finetune": 1080, "methods/personal": 950, "methods/private": 1150,
-    "audit": 1300, "report": 1460, "sweep": 600, "recipes": 500, "cli": 2200, "server": 450, "client": 950,
+    "formats": 3370, "methods": 3620, "methods/finetune": 1080, "methods/personal": 950, "methods/private": 1150,
+    "audit": 1300, "report": 1460, "sweep": 600, "recipes": 500, "cli": 2110, "server": 450, "client": 950,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")

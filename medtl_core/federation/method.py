@@ -32,7 +32,7 @@ class Method(ABC):
     test: ClassVar[str] = "any"
     #: Cases that it needs: "any", "table" (records) or "followed" (records with an event and a time).
     cases: ClassVar[str] = "any"
-    #: Settings (kebab-case) that it reads, beside those that say what is asked of whom: see `cli.effect`.
+    #: Settings (kebab-case) that it reads, beside those that say what is asked of whom: see `methods.effect`.
     reads: ClassVar[tuple[str, ...]] = ()
 
     name: str

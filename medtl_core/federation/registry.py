@@ -7,7 +7,7 @@ making their many small classes takes longer than most answers.
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -161,6 +161,11 @@ def chosen_methods(settings: Settings) -> tuple[Method, ...]:
         return methods
     name = settings.privacy
     return (find_method(name if name.startswith("private-") else f"private-{name}"),)
+
+
+def check_effect(typed: Collection[str], chosen: Settings) -> None:
+    """Refuses words that nothing in a run would read; see `methods.effect.check_effect`."""
+    importlib.import_module(f"{methods.__name__}.effect").check_effect(typed, chosen)
 
 
 def unpack(kind: str, packed: Packed) -> Model:

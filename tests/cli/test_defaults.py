@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medtl_core.cli.effect import check_effect
 from medtl_core.cli.fitting import outlook
 from medtl_core.cli.plan import RunOrder, make_plan, read_words
 from medtl_core.config import Settings
@@ -19,6 +18,7 @@ from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.spec import feature_spec
 from medtl_core.formats.own import modalities
+from medtl_core.methods.effect import check_effect
 from tests.cli.conftest import Call
 
 ALL = ("identity", "flip-h", "flip-v", "transpose")

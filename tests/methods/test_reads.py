@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from medtl_core.cli.effect import OF_METHODS
 from medtl_core.config import Settings
 from medtl_core.federation.hospitals import Request
 from medtl_core.federation.memory import MemoryHospitals
@@ -17,6 +16,7 @@ from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import all_methods, find_method
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, SiteData
+from medtl_core.methods.effect import OF_METHODS
 from medtl_core.values import Released
 from tests.methods import followed, pictures
 from tests.methods.personal_sites import state_bytes

@@ -1,7 +1,8 @@
 """Words without effect: a setting that a person typed and that the run would not read is refused.
 
 A method declares what it reads (`Method.reads`); which other settings are read follows from the settings themselves.
-What a scenario file states, or what is usual, is never refused: only words that a person typed for this one run.
+What a scenario file states, or what is usual, is never refused: only words that a person typed for this one run. Under
+`flwr run` settings that are not as usual are taken as typed, for nothing else tells them apart.
 """
 
 from collections.abc import Callable, Collection
@@ -51,7 +52,7 @@ RULES = (
         lambda chosen: chosen.backbone == "table", "on a table", "name a backbone that reads images",
     ),
     Rule(
-        ("modality",), lambda chosen: not chosen.data_path, "on {data}, whose modality is known",
+        ("modality",), lambda chosen: bool(chosen.data) and not chosen.data_path, "on {data}, whose modality is known",
         "give --data FOLDER with images of your own",
     ),
     Rule(
