@@ -9,7 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 from medtl_core.config import settings
 from medtl_core.events import Events
 from medtl_core.federation.outcome import Problem
-from medtl_core.federation.registry import chosen_methods
+from medtl_core.federation.registry import check_effect, chosen_methods
 from medtl_core.federation.study import Study
 from medtl_core.fingerprint import agreement
 from medtl_core.flower.exchange import ExchangeTerms, GridHospitals
@@ -31,6 +31,9 @@ def main(grid: Grid, context: Context) -> None:
     one_thread()
     chosen = settings(context.run_config)
     chosen.check_promise()
+    if not getattr(grid, "settled", False):  # of `flwr run`: the command line has looked at its own words
+        usual = settings({}).public()
+        check_effect([word for word, value in chosen.public().items() if value != usual[word]], chosen)
     methods = chosen_methods(chosen)
     out = Path(chosen.out) if chosen.out else None
     events = Events(out / "events.jsonl" if out else None, getattr(grid, "listener", None))

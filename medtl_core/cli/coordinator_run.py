@@ -13,9 +13,10 @@ import typer
 
 from medtl_core.cli import console
 from medtl_core.cli.app_folder import installed_app
-from medtl_core.cli.plan import absolute, check_effect, scenario_path
+from medtl_core.cli.plan import absolute, read_words, scenario_path
 from medtl_core.config import Settings, Value, read_assignments, read_scenario, settings
 from medtl_core.errors import ConfigError
+from medtl_core.federation.registry import check_effect
 
 if TYPE_CHECKING:
     from medtl_core.evaluation.result import Result
@@ -50,7 +51,7 @@ def run(
     coordinator, app = read_coordinator(folder), installed_app()
     scenario, pairs = console.scenario_and_settings(words or (), assignments or ())
     chosen = _settings(scenario, pairs, app)
-    check_effect(pairs, chosen)
+    check_effect(read_words(pairs), chosen)
     quieten(coordinator.folder / "flower")
     signal.signal(signal.SIGTERM, _terminated)
     log = console.console_of(stderr=True, quiet=quiet)

@@ -20,8 +20,8 @@ from medtl_core.data.images import check_images
 from medtl_core.data.leak import leaks
 from medtl_core.data.readers import reader_of
 from medtl_core.data.source import Source, open_source
-from medtl_core.data.task import MANIFEST
-from medtl_core.errors import ConfigError, DataError
+from medtl_core.data.task import MANIFEST, read_task
+from medtl_core.errors import ConfigError, DataError, MedtlError
 from medtl_core.formats.survey import look, survey
 from medtl_core.values import MULTI_LABEL, UNKNOWN, Examples, site_name
 
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def faults_of(source: Source, faults: Faults) -> list[str]:
+def faults_of(examples: Examples, faults: Faults) -> list[str]:
     """Returns in words what is wrong with data, by cause: cases that cannot be used, leaks between sides, names.
 
     Args:
-        source: all cases, those at fault among them or not.
+        examples: all cases, those at fault among them or not.
         faults: what reading them told.
     """
-    examples = source.examples
     faults.place = lambda row: str(examples["path"][row])
     check_images(examples, range(len(examples)) if "path" in examples.columns else (), faults)
     words = _causes(faults)
     test = examples["split"] == "test"
-    for parts in ({"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}, _rows(examples, "site")):
+    sides = _rows(examples, "site")
+    for parts in ({"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}, sides):
         shared = defaultdict[str, list[str]](list)
         for cases, fault in leaks(examples, parts):
             shared[fault].append(cases)
         words += [f"{len(cases)} pair(s), such as {cases[0]}, {fault}" for fault, cases in shared.items()]
-    for site in np.unique(examples["site"]).tolist():
+    for site in sides:
         try:
             site_name(site)
         except ConfigError as error:
@@ -60,8 +60,8 @@ def data_faults(chosen: Settings, word: str = "") -> tuple[Source | None, list[s
     try:
         source = open_source(chosen, seen, word)
     except DataError as error:
-        return None, [str(error), *_causes(seen)]
-    return source, faults_of(source, seen)
+        return None, [*dict.fromkeys([*error.args, *_each(Path(chosen.data_path), word), *_causes(seen)])]
+    return source, faults_of(source.examples, seen)
 
 
 def counts_table(source: Source) -> "Table":
@@ -71,7 +71,7 @@ def counts_table(source: Source) -> "Table":
     for site, rows in sorted(_rows(examples, "site").items()):
         for split, here in _rows(examples.take(rows), "split").items():
             part = examples.take(rows[here])
-            numbers = [*_shown(part), len(part), len(np.unique(part["patient"]))]
+            numbers = [*_shown(part), len(part), len({*part["patient"].tolist()})]
             table.add_row(site, split, *map(str, numbers))
     return table
 
@@ -86,7 +86,7 @@ def _shown(part: Examples) -> list[object]:
 
 
 def _rows(examples: Examples, column: str) -> dict[str, NDArray[np.int64]]:
-    return {str(value): np.flatnonzero(examples[column] == value) for value in np.unique(examples[column])}
+    return {name: np.flatnonzero(examples[column] == name) for name in sorted({*examples[column].tolist()})}
 
 
 data_app = console.group("Look at data before they are used.")
@@ -126,6 +126,22 @@ def check(
     console.show(counts_table(source), *lines, markup=False)
     if faults:
         raise typer.Exit(1)
+
+
+def _each(place: Path, word: str) -> list[str]:
+    """All that is wrong with a place that cannot be used as it is: with its task.json, its table and its cases."""
+    causes, stated, faults = list[str](), None, Faults()
+    if not place.is_absolute() or not place.exists():
+        return causes
+    try:
+        stated = read_task(place)
+    except DataError as error:
+        causes += error.args
+    try:
+        examples, _ = reader_of(place, word).read(place, stated.task if stated else None, faults)
+        return causes + faults_of(examples.take(faults.usable(len(examples))), faults)
+    except MedtlError as error:
+        return [*causes, *error.args, *_causes(faults)]
 
 
 def _causes(faults: Faults) -> list[str]:

@@ -1,6 +1,7 @@
 """Settings that suit own data where nobody says otherwise, and what a run will do with the data, in words."""
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medtl_core.config import Settings, Value
@@ -33,9 +34,12 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
     import numpy as np
 
     from medtl_core.data.partition import partition
+    from medtl_core.data.readers import reader_of
     from medtl_core.data.shared import shared_source
     from medtl_core.values import MULTI_LABEL
 
+    if "backbone" not in said and not chosen.data and reader_of(Path(chosen.data_path)).name == "table":
+        chosen = chosen.replace(backbone="table")  # before it is read, for a table is not read twice
     source, changes = shared_source(chosen), dict[str, Value]()
     if chosen.modality and source.entry.files:
         raise ConfigError(f"modality has no effect on {source.entry.name!r}, whose modality is known; leave it out")

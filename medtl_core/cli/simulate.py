@@ -15,11 +15,12 @@ from typer.core import TyperCommand
 from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.fitting import outlook
-from medtl_core.cli.plan import RunOrder, check_effect, make_plan
+from medtl_core.cli.plan import RunOrder, make_plan, read_words
 from medtl_core.config import Settings
 from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
 from medtl_core.features.cache import is_begun
 from medtl_core.flower.run import Progress, RunPlan, run_seeds
+from medtl_core.methods.effect import RULES, SIMULATED, check_effect
 from medtl_core.run_folder import create_run
 from medtl_core.store import cache_folder, read_json
 
@@ -96,7 +97,7 @@ def simulate_command(
     """
     scenario, pairs = console.scenario_and_settings(words or (), assignments or ())
     plan = make_plan(RunOrder(scenario, pairs, data, seeds, workers, wire or None, out), find_app(app))
-    check_effect(pairs, plan.settings)
+    check_effect(read_words(pairs), plan.settings, RULES + SIMULATED)
     summary = simulate_shown(plan, quiet)
     if as_json:
         console.show_json(summary.as_dict())

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
     named = _named(settings)
     if settings.data_path:
         path, seen = Path(settings.data_path), Faults() if faults is None else faults
-        source = _read(path, named, settings, seen, word)
+        source = read_cases(path, named, settings, seen, word)
         _look_over(source, seen, read_task(path))
         if faults is None:
             seen.check(str(path), len(source.examples))
@@ -103,7 +104,7 @@ def private_source(settings: Settings) -> Source:
         DataError: the file as a whole is missing or unusable, or the classes are not stated, or two ways.
     """
     path, named, faults = Path(settings.data_path), _named(settings), Faults()
-    source = _read(path, named, settings, faults)
+    source = read_cases(path, named, settings, faults)
     if not (named or source.entry.files or read_task(path)):  # all rows' labels would say what every single one means
         raise DataError(f"{path}: the classes are not stated; list them in task.json")
     for fault in faults.causes:
@@ -111,21 +112,6 @@ def private_source(settings: Settings) -> Source:
     trains, everyone = source.examples["split"] != "test", source.examples["patient"]
     trains[faults.rows] = False
     return replace(source, examples=source.examples.take(trains), patients=everyone[~missing(everyone)])
-
-
-def count_patients(path: Path) -> int:
-    """Returns how many patients a hospital's own data hold to train on, for its own eyes: an upper bound, if rows fail.
-
-    Data that do not say whose each case is have as many patients as cases.
-
-    Raises:
-        DataError: the file as a whole cannot be read, or too many of its cases cannot be used.
-    """
-    faults = Faults()
-    examples = _read(path, None, Settings(data="", data_path=str(path)), faults).examples
-    faults.check(str(path), len(examples))
-    patient = examples["patient"][examples["split"] != "test"]
-    return len(np.unique(patient[~missing(patient)]))
 
 
 def _named(settings: Settings) -> Entry | None:
@@ -144,8 +130,8 @@ def phantom_patients(settings: Settings) -> int:
     return patients
 
 
-def _read(path: Path, named: Entry | None, settings: Settings, faults: Faults, word: str = "") -> Source:
-    """All cases of a place, those at fault among them."""
+def read_cases(path: Path, named: Entry | None, settings: Settings, faults: Faults, word: str = "") -> Source:
+    """Returns all cases of a place, those at fault among them; for errors see `open_source`."""
     if not path.exists():
         raise DataError(f"data-path {path} does not exist")
     stated = read_task(path)
@@ -170,8 +156,9 @@ def _look_over(source: Source, faults: Faults, stated: Statement | None) -> None
         for group in alike(names):
             faults.whole(f"the {kind} {' and '.join(map(repr, group))} look alike", "spell them the same, or otherwise")
     for name, column in zip(source.columns, left["table"].T if source.columns else (), strict=True):
-        spread = float(np.nanstd(column)) if np.isfinite(column).any() else 0.0
-        if 0.0 < spread < max(SMALLEST, SMALLEST * 0.1 * abs(float(np.nanmean(column)))):
+        known = column[np.isfinite(column)]
+        spread = float(known.std()) if len(known) else 0.0
+        if 0.0 < spread < max(SMALLEST, SMALLEST * 0.1 * abs(float(known.mean()))):
             faults.whole(
                 f"column {name!r} varies by only {spread:.1g}", "give it in a smaller unit, or less its usual value"
             )
@@ -204,11 +191,11 @@ def _hold_out(source: Source) -> Source:
     examples = source.examples
     _, first, code = np.unique(examples["patient"], return_index=True, return_inverse=True)
     held = np.zeros(len(first), dtype=bool)
-    strata = np.unique(np.stack([examples["site"], examples["label"].astype(str)], axis=1)[first], axis=0)
-    for site, label in strata:
-        patients = np.flatnonzero((examples["site"][first] == site) & (examples["label"][first] == int(label)))
+    places, label = examples["site"][first], examples["label"][first]
+    for site, number in product(np.unique(places).tolist(), range(len(examples.task.classes))):
+        patients = np.flatnonzero((places == site) & (label == number))
         count = int(len(patients) * HELD_OUT + 0.5) if len(patients) > 1 else 0
-        held[stream(0, "hold-out", site, label).permutation(patients)[:count]] = True
+        held[stream(0, "hold-out", site, number).permutation(patients)[:count]] = True
     split = np.where(held[code], "test", examples["split"])
     note = f"No test split in the data: {HELD_OUT:.0%} of the patients of every site are held out."
     columns = {**examples.columns, "split": split}

@@ -47,17 +47,20 @@ def read_task(path: Path) -> Statement | None:
         raise DataError(f"{path} must be an object with name, classes and, optionally, {', '.join(_MORE)}")
     stated = {**_MORE, **stated}
     classes, views = stated["classes"], stated["views"]
-    if not _words(classes) or len(classes) < 2:
-        raise DataError(f"{path}: classes must be a list of at least two distinct words")
+    wrong = [] if _words(classes) and len(classes) > 1 else ["classes must be a list of at least two distinct words"]
     if not all(isinstance(stated[name], str) for name in ("name", "modality")) or not (views == [] or _words(views)):
-        raise DataError(f"{path}: name and modality must be words, views a list of words")
+        wrong.append("name and modality must be words, views a list of words")
     if stated["kind"] not in (_MORE["kind"], MULTI_LABEL):
-        raise DataError(f"{path}: kind must be {_MORE['kind']} or {MULTI_LABEL}")
+        wrong.append(f"kind must be {_MORE['kind']} or {MULTI_LABEL}")
     if not isinstance(stated["one_patient_a_row"], bool):
-        raise DataError(f"{path}: one_patient_a_row must be true or false")
-    for view in views:
-        if view not in VIEWS:
-            raise DataError(f"{path}: unknown view {view!r}; {did_you_mean(view, VIEWS)}")
+        wrong.append("one_patient_a_row must be true or false")
+    wrong += [
+        f"unknown view {view!r}; {did_you_mean(view, VIEWS)}"
+        for view in (views if _words(views) else ())
+        if view not in VIEWS
+    ]
+    if wrong:
+        raise DataError(*(f"{path}: {cause}" for cause in wrong))
     task = Task(stated["name"], tuple(classes), stated["kind"])
     return Statement(task, tuple(views), stated["modality"], stated["one_patient_a_row"])
 

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from medtl_core.data.names import alike
-from medtl_core.data.source import count_patients
+from medtl_core.config import Settings
+from medtl_core.data.faults import Faults
+from medtl_core.data.names import alike, missing
+from medtl_core.data.source import read_cases
 from medtl_core.deploy.check import Check, CheckResult, Subject
 from medtl_core.errors import ConfigError, MedtlError, PrivacyError
 from medtl_core.privacy.hospital import Hospital
@@ -72,6 +74,18 @@ def _patients(subject: Subject) -> Iterator[CheckResult]:
         yield CheckResult.of(error, "correct the policy")
     except MedtlError as error:
         yield CheckResult.of(error, f"medtl data check {hospital.data} names every fault")
+
+
+def count_patients(data: Path) -> int:
+    """Returns how many patients a hospital's own data hold to train on, for its own eyes: an upper bound, if rows fail.
+
+    Data that do not say whose each case is have as many patients as cases. Too many cases at fault are refused.
+    """
+    faults = Faults()
+    examples = read_cases(data, None, Settings(data="", data_path=str(data)), faults).examples
+    faults.check(str(data), len(examples))
+    patient = examples["patient"][examples["split"] != "test"]
+    return len({*patient[~missing(patient)].tolist()})
 
 
 def _peers(subject: Subject) -> Iterator[CheckResult]:

@@ -8,7 +8,7 @@ making their many small classes takes longer than most answers.
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
@@ -199,6 +199,11 @@ def multi_label(methods: Sequence[Method]) -> tuple[Method, ...]:
             known = ", ".join(sorted(kind.example for kind in kinds))
             raise ConfigError(f"{method.name} does not answer multi-label tasks; those that do: {known}")
     return tuple(found)
+
+
+def check_effect(typed: Collection[str], chosen: Settings) -> None:
+    """Refuses words that nothing in a run would read; see `methods.effect.check_effect`."""
+    importlib.import_module(f"{methods.__name__}.effect").check_effect(typed, chosen)
 
 
 def unpack(kind: str, packed: Packed) -> Model:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from medtl_core.data.catalog import Layout
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import is_there
+from medtl_core.formats.cells import Cells
 from medtl_core.formats.dialect import Dialect
 from medtl_core.formats.table import CsvTable
 from medtl_core.values import Array
@@ -27,7 +28,7 @@ FAULT = "at fault"
 
 def with_columns(table: CsvTable, columns: Mapping[str, Iterable[str]]) -> CsvTable:
     """Returns the table with these columns added, or in place of its own."""
-    return replace(table, columns={**table.columns, **{name: [*cells] for name, cells in columns.items()}})
+    return replace(table, columns={**table.columns, **{name: Cells.of(cells) for name, cells in columns.items()}})
 
 
 def kept(table: CsvTable, rows: NDArray[np.bool_], faults: Faults) -> CsvTable:

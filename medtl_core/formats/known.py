@@ -111,7 +111,7 @@ def _listed(entry: Entry, folder: Path, whole: CsvTable, faults: Faults) -> tupl
         table.fault(name["image"], said == what, what, "fetch the files of the set again")
     columns: dict[str, Array] = {
         **told,
-        "patient": table.names(name["patient"], [f"row-{number + 1}" for number in range(len(table))]),
+        "patient": table.names(name["patient"], table.row_names().tolist()),
         "site": hospital_names(table.names(name["site"], entry.name.partition(":")[0])),
         "split": splits(table, name["split"]),
         "path": image_files(table, name["image"], folder),

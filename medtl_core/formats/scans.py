@@ -136,7 +136,7 @@ def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     stated = "patient_id" in table.columns
     patients = one_patient_each(table.names("patient_id")) if stated else _patients(own, path, faults)
     columns["patient"] = np.asarray(patients if len(patients) else numbers, np.str_)
-    return Examples(columns, task), Facts(has_patients=bool(len(patients)))
+    return Examples(columns, task), Facts(notes=table.notes, has_patients=bool(len(patients)))
 
 
 def _case_of(files: Sequence[tuple[Path, str]]) -> Path | None:

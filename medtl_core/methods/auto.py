@@ -49,6 +49,7 @@ class Auto(Method):
     """The default: mean log-probability of discriminant and logistic, or one of them where it is clearly better."""
 
     syntax = "auto"
+    reads = ("folds",)
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:
         """See Method."""

@@ -188,6 +188,7 @@ class Logistic(Method):
     """
 
     syntax = f"logistic(?:{ROUNDS})?"
+    reads = ("folds",)
     example = "logistic-5"
 
     rounds: int = USUAL

@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from medtl_core.cli.fitting import outlook
-from medtl_core.cli.plan import RunOrder, check_effect, make_plan
+from medtl_core.cli.plan import RunOrder, make_plan, read_words
 from medtl_core.config import Settings
 from medtl_core.data.catalog import catalog
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.spec import feature_spec
 from medtl_core.formats.own import modalities
+from medtl_core.methods.effect import check_effect
 from tests.cli.conftest import Call
 
 ALL = ("identity", "flip-h", "flip-v", "transpose")
@@ -158,13 +159,29 @@ def test_views_that_are_stated_win_and_without_a_word_nothing_is_augmented(tmp_p
     ("words", "said"),
     [
         (("alpha=1",), "alpha has no effect with partition=natural"),
-        (("proximal=1", "methods=ridge"), "proximal has no effect on these methods; fedprox"),
+        (
+            ("proximal=1", "methods=ridge"),
+            "proximal has no effect on these methods; adversarial-3, fedprox-20 would read it",
+        ),
         (("server-rate=1", "methods=ridge,fedadam-3"), "server-rate has no effect on these methods; fedavgm"),
         (("tune-epochs=1",), "tune-epochs has no effect on these methods; finetune"),
         (("public-images=phantom",), "public-images has no effect with privacy=none"),
         (("image-size=64",), "image-size has no effect on a table"),
         (("views=one",), "views has no effect on a table"),
         (("epsilon=4",), "epsilon has no effect with privacy=none"),
+        (("local-epochs=2", "methods=ridge,anil-2"), "local-epochs has no effect on these methods; fedavg"),
+        (("weight-decay=0.1", "methods=auto"), "weight-decay has no effect on these methods"),
+        (("folds=3", "methods=local,fedavg-2"), "folds has no effect on these methods; discriminant"),
+        (("features=plain",), "features has no effect on a table; name a backbone"),
+        (("cache=off",), "cache has no effect on a table"),
+        (("quorum=1", "sites=1"), "quorum has no effect with one hospital"),
+        (("colluders=2", "privacy=auto"), "colluders has no effect without a secure sum; set secure-sum=true"),
+        (("folds=3", "privacy=auto"), "folds has no effect on these methods"),
+        (("min-cell=0", "privacy=auto"), "min-cell has no effect under privacy"),
+        (("methods=ridge", "privacy=auto"), "methods names ridge, which is not private"),
+        (("local-epochs=2", "methods=ridge,fedavg-2"), ""),
+        (("folds=3", "methods=local,ridge"), ""),
+        (("colluders=2", "privacy=auto", "secure-sum=true"), ""),
         (("alpha=1", "partition=skewed"), ""),
         (("proximal=1", "methods=fedprox-3"), ""),
         (("adam-rate=1", "methods=fedadam-3"), ""),
@@ -173,12 +190,12 @@ def test_views_that_are_stated_win_and_without_a_word_nothing_is_augmented(tmp_p
 def test_words_without_effect_are_refused(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     chosen = planned(table(tmp_path, {"n": 40, "s": 40}), *words)
     with pytest.raises(ConfigError, match=said) if said else nullcontext():
-        check_effect(words, chosen)
+        check_effect(read_words(words), chosen)
 
 
 def test_a_modality_has_no_effect_on_known_data() -> None:
     with pytest.raises(ConfigError, match="modality has no effect on phantom"):
-        check_effect(["modality=CT"], Settings(modality="CT"))
+        check_effect(["modality"], Settings(modality="CT"))
 
 
 def test_every_setting_is_listed_with_its_line(call: Call) -> None:
