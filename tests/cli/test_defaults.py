@@ -202,7 +202,7 @@ def test_the_page_lists_every_modality_with_its_views() -> None:
 def test_the_pages_examples_of_what_is_recognised_are_read(tmp_path: Path) -> None:
     (text,) = re.findall(r"```\n(label;.*?)```", PAGE, flags=re.S)
     (tmp_path / "manifest.csv").write_text(text, encoding="cp1252")
-    (stated,) = re.findall(r'```\n(\{"name": .*?)```', PAGE, flags=re.S)
+    stated, _ = re.findall(r'```\n(\{"name": .*?)```', PAGE, flags=re.S)
     (tmp_path / "task.json").write_text(stated.replace("normal", "gesund").replace('"pneumonia"]', '"krank"]'))
     source = open_source(Settings(data="", data_path=str(tmp_path), test_path="elsewhere"))
     assert source.examples["table"].tolist() == [[1.5], [1234.5]] and source.entry.modality == "chest X-ray"
