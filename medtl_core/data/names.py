@@ -43,9 +43,6 @@ def plain_name(text: str) -> str:
 
 def plain_names(values: Array, change: Callable[[str], str] = plain_name) -> Array:
     """Returns every name (str [n]) in that form, or changed another way; equal ones are changed once."""
-    signs = np.ascontiguousarray(values).view(np.uint32) if values.dtype.itemsize else np.zeros(0, np.uint32)
-    if change is plain_name and np.all((signs == 0) | (signs - 33 < 94)):  # as ASCII without spaces is
-        return values
     cells = values.tolist()
     names = {cell: change(cell) for cell in {*cells}}
     return np.asarray([names[cell] for cell in cells], dtype=np.str_)
