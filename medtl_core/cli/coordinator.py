@@ -146,7 +146,7 @@ def stop(folder: Folder) -> None:
     typer.echo("stopped" if end(read_coordinator(folder)) else "it was not up")
 
 
-_group = console.group("A federation of hospitals: invite them, open the port, run, and see how it stands.")
+_group = console.group("A federation of hospitals: invite them, open the port, run, see how it stands.")
 for _command in (init, up, invite, revoke, run, status, stop):
     _group.command()(_command)
 COMMANDS = {"coordinator": _group}
