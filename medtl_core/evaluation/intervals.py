@@ -1,8 +1,6 @@
 """How sure a figure is: patient bootstrap within one test set, t-intervals over seeds."""
 
-import math
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +86,9 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
         [0.6, 0.352, 0.848]
     """
     mean, error = mean_error(values)
-    half = _student(len(values) - 1) * error
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * error
     return mean, mean - half, mean + half
 
 
@@ -101,22 +101,6 @@ def _draw(stratum: NDArray[np.int64], resamples: int, rng: np.random.Generator) 
         pick = rng.integers(size, size=(resamples, size)) + size * np.arange(resamples)[:, None]
         drawn[members] = np.bincount(pick.ravel(), minlength=resamples * size).reshape(resamples, size).T
     return drawn
-
-
-@cache
-def _student(freedom: int) -> float:
-    """What a variable of Student's distribution exceeds in size with probability 1 - LEVEL, by bisection of the angle.
-
-    Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4. To import scipy's takes longer.
-    """
-    odd, low, high = freedom % 2, 0.0, math.pi / 2
-    powers = np.arange(odd + 2, freedom - 1, 2)
-    while low < (angle := (low + high) / 2) < high:
-        series = 1.0 + float(np.cumprod(math.cos(angle) ** 2 * (powers - 1) / powers).sum()) if freedom > 1 else 0.0
-        inside = math.sin(angle) * math.cos(angle) ** odd * series
-        inside = (inside + angle) * 2 / math.pi if odd else inside
-        low, high = (angle, high) if inside < LEVEL else (low, angle)
-    return math.tan(high) * math.sqrt(freedom)
 
 
 def mean_error(values: Sequence[float]) -> tuple[float, float]:

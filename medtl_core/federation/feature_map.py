@@ -7,7 +7,7 @@ result equals cross-validation on the pooled cases.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,7 +21,7 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family, widened
 from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
 from medtl_core.heads.linear import tempered
-from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, rounded, unpacked, untrue
+from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, rounded, unpack, untrue
 from medtl_core.values import Array, Released
 
 _Key = TypeVar("_Key")
@@ -196,16 +196,10 @@ class Reading:
 
         none = Statistics(np.zeros(classes), np.zeros((classes, width)), np.zeros((width, width)))
         parts, rows = [none] * folds, dict[str, Sequence[Float]]()
-        request = self._request("statistics", self.sent, phase, by_cases=shapes, check=untrue)
-
-        def heard() -> Iterator[Mapping[str, Array]]:
-            for reply in self.hospitals.ask(request):
-                if keep and "rows" in reply.arrays:
-                    rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
-                yield reply.arrays
-
-        for each in unpacked(heard(), width):
-            parts = [part + own for part, own in zip(parts, each, strict=True)]
+        for reply in self.hospitals.ask(self._request("statistics", self.sent, phase, by_cases=shapes, check=untrue)):
+            parts = [part + own for part, own in zip(parts, unpack(reply.arrays), strict=True)]
+            if keep and "rows" in reply.arrays:
+                rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
         return Sums.of(parts, rows)
 
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:

@@ -9,9 +9,8 @@ which the same sums follow: with the singular value decomposition [X, 1] = U S V
 summed over its cases.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -190,27 +189,6 @@ def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
         return [Statistics(counts, sums[:, :-1], gram[:-1, :-1]) for counts, (sums, gram) in folds]
     whole = zip(arrays["counts"], arrays["sums"], arrays["gram"], strict=True)
     return [Statistics(counts, sums, square(packed, sums.shape[1])) for counts, sums, packed in whole]
-
-
-def unpacked(messages: Iterable[Mapping[str, Array]], width: int) -> Iterator[list[Statistics]]:
-    """Yields the folds of messages; of few cases many at once, whose rows take no more room than a Gram matrix."""
-    waiting: list[Mapping[str, Array]] = []
-    for message in messages:
-        if "rows" not in message:
-            yield unpack(message)
-            continue
-        waiting.append(message)
-        if sum(len(each["rows"]) for each in waiting) > width:
-            yield unpack(_merged(waiting))
-            waiting = []
-    if waiting:
-        yield unpack(_merged(waiting))
-
-
-def _merged(messages: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    parts = {name: [by_fold(each[name], each["counts"]) for each in messages] for name in ("labels", "rows")}
-    joined = {name: np.concatenate([*chain(*zip(*folds, strict=True))]) for name, folds in parts.items()}
-    return {"counts": np.sum([each["counts"] for each in messages], axis=0), **joined}
 
 
 def by_fold(rows: Array, counts: Array) -> Sequence[Array]:
