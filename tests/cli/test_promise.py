@@ -25,7 +25,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def simulated(call: Call, table: Path, out: Path, *words: str) -> tuple[str, str, Any]:
-    more = ("--set", "backbone=table", "sites=3", "shots=24", "bootstrap=20", "cache=off", *words)
+    more = ("--set", "backbone=table", "sites=3", "shots=24", "bootstrap=20", *words)
     code, shown = call("simulate", "--quiet", "--data", table, "--out", out, *more)
     assert code == 0, shown
     return shown, words_of(out / "report.html"), json.loads((out / "metrics.json").read_text(encoding="utf-8"))
