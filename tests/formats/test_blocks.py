@@ -66,6 +66,7 @@ def by_rows(text: str, separator: str) -> tuple[Sequence[Sequence[str]], list[in
     for cells in reader:
         line, last = last + 1, reader.line_num
         if any(map(str.strip, cells)):
+            cells = cells[:3] if len(cells) == 4 and not cells[3].strip() else cells  # a separator ends the line
             rows.append([cell.strip() for cell in cells] if len(cells) == 3 else [""] * 3)
             lines.append(line)
     return ([*zip(*rows[1:], strict=True)] or [()] * 3), lines[1:]
