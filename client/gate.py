@@ -97,7 +97,7 @@ class PrivateRequest:
         patients = self.site.data.patients if self.site.patients is None else self.site.patients
         identity = Identity(self.site.data.name, fingerprint(patients.tolist(), self.home))
         seen = from_values(self.config)
-        with Ledger(self.books, identity, self.policy) as ledger:
+        with Ledger(self.books, identity, self.policy, self.site.asker) as ledger:
             if seen is not None and seen.ledger == self._owner:
                 ledger.check_witness(seen.seq, seen.hash)
             yield ledger

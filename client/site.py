@@ -16,16 +16,26 @@ from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.source import Source, private_source
 from medtl_core.errors import ConfigError, DataError, PrivacyError
 from medtl_core.features.dataset import DerivedStore, Material
+from medtl_core.federation.registry import NOT_PRIVATE
 from medtl_core.federation.tasks import SiteData
 from medtl_core.fingerprint import agreement
 from medtl_core.privacy.hospital import Hospital, read_hospital
 from medtl_core.privacy.policy import Policy
+from medtl_core.privacy.requester import NOBODY, Requester
 from medtl_core.store import file_names
-from medtl_core.values import Array, Examples, Features
+from medtl_core.values import MULTI_LABEL, UNKNOWN, Array, Examples, Features
 
 _LOG = logging.getLogger("medtl")
 #: Characters of a server's text that are logged.
 _SHOWN = 200
+
+_TEST_REMEDY = "give some of its patients split=test, or judge on the server's cases (test-path, without test=sites)"
+
+
+class NoTestCasesError(DataError):
+    """A run judges at the hospitals (test=sites), and this one has set no case aside for that."""
+
+    public_text = f"the site has no test cases, and this run judges at the sites: {_TEST_REMEDY}"
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,7 @@ class Site:
         hospital: what a deployed one decides by itself; None in a simulation.
         patients: str [m], whose ledger it is, where that is more than the patients a run can use; None = these.
         left_out: what cost cases whose features cannot be made; it stays here.
+        asker: whose message is answered, by the server's own words.
     """
 
     data: SiteData
@@ -51,6 +62,7 @@ class Site:
     hospital: Hospital | None = None
     patients: Array | None = None
     left_out: tuple[Fault, ...] = ()
+    asker: Requester = NOBODY
 
     def compare(self, columns: Sequence[str]) -> None:
         """Says in the hospital's own log which column of a table the server means otherwise."""
@@ -137,6 +149,7 @@ class OpenHospitals:
         self._settings, self._state = Settings(), ""
         self._opening: dict[Node, Lock] = {}
         self._sites: dict[Node, Site] = {}
+        self._kept: dict[Node, Site] = {}
         self._store = DerivedStore()
 
     def open(self, run_config: Mapping[str, Value], node_config: Mapping[str, object]) -> Site:
@@ -153,18 +166,20 @@ class OpenHospitals:
                     self._settings, self._sites, self._store = chosen.of_site(), {}, DerivedStore()
                 for site in self._sites.values():  # every run's log tells what it goes without
                     _log(site.left_out)
-                self._run_config, self._state = dict(run_config), chosen.state
-            chosen, state, store, sites = self._settings, self._state, self._store, self._sites
+                self._run_config, self._state, self._kept = dict(run_config), chosen.state, {}
+            chosen, state, store, sites, kept = self._settings, self._state, self._store, self._sites, self._kept
             opening = self._opening.setdefault(node, Lock())
         with opening:
             if node not in sites:
                 sites[node] = open_site(node.ordered(chosen), node, store)
-        return sites[node].keeping(state)
+            if node not in kept:
+                kept[node] = sites[node].keeping(state)
+        return kept[node]
 
     def close(self) -> None:
         """Lets go of all of them."""
         with self._lock:
-            self._run_config, self._sites, self._store = None, {}, DerivedStore()
+            self._run_config, self._sites, self._kept, self._store = None, {}, {}, DerivedStore()
 
 
 def open_site(settings: Settings, node: Node, store: DerivedStore | None = None) -> Site:
@@ -185,7 +200,7 @@ def open_site(settings: Settings, node: Node, store: DerivedStore | None = None)
     """
     private = node.part < 0 and settings.privacy != "none"
     source, name, train, test = (_private if private else _plain)(settings, node)
-    classes, entry, store = source.examples.task.classes, source.entry, DerivedStore() if store is None else store
+    task, entry, store = source.examples.task, source.entry, DerivedStore() if store is None else store
     material = Material(train, settings, entry.views, source.columns, entry.modality, store)
     held_out, judged, unjudged = _readable(replace(material, examples=test), name, private=private)
     material, features, untrained = _readable(material, name, private=private)
@@ -194,9 +209,9 @@ def open_site(settings: Settings, node: Node, store: DerivedStore | None = None)
     train, test = material.examples, held_out.examples
     data = SiteData(
         name, features.values, train["label"], train["patient"], judged.values, test["label"], test["patient"],
-        len(classes), settings.seed, material, held_out,
+        len(task.classes), settings.seed, material, held_out,
     )  # fmt: skip
-    agreed = agreement(settings, classes, features.fingerprint)
+    agreed = agreement(settings, task.agreed, features.fingerprint)
     everyone = source.patients if private else None
     return Site(data, agreed, settings, node.part >= 0, hospital=node.hospital, patients=everyone, left_out=left_out)
 
@@ -231,6 +246,8 @@ def is_private(run_config: Mapping[str, Value], node_config: Mapping[str, object
 
 def _private(settings: Settings, node: Node) -> tuple[Source, str, Examples, Examples]:
     source = private_source(settings.replace(data_path=node.data_path))
+    if source.examples.task.kind == MULTI_LABEL:
+        raise PrivacyError(NOT_PRIVATE)
     policy = Policy() if node.hospital is None else node.hospital.policy
     if not source.has_patients and not policy.one_image_per_patient:
         raise PrivacyError(
@@ -258,6 +275,8 @@ def _plain(settings: Settings, node: Node) -> tuple[Source, str, Examples, Examp
         _log(source.faults)
     if settings.test != "sites":  # nobody will ask: the server judges on its own cases
         test = test.take(np.zeros(0, dtype=np.int64))
+    elif node.part < 0 and not len(test):
+        raise NoTestCasesError(f"hospital {name!r} marks no case as test, and this run judges on such; {_TEST_REMEDY}")
     train = _suppress_small(train, settings.min_cell)
     if not len(train):
         raise DataError(f"hospital {name!r} has no training case left; check its manifest's split column and min-cell")
@@ -266,5 +285,11 @@ def _plain(settings: Settings, node: Node) -> tuple[Source, str, Examples, Examp
 
 def _suppress_small(examples: Examples, min_cell: int) -> Examples:
     """Drops classes with fewer cases than the hospital is willing to show in a sum."""
+    if not min_cell:
+        return examples
+    if examples.task.kind == MULTI_LABEL:  # where few cases have a finding, or few lack it, that is not told of them
+        labels, counted = examples["labels"], [(examples["labels"] == side).sum(axis=0) for side in (0, 1)]
+        few = np.where(labels == 1, counted[1] < min_cell, counted[0] < min_cell)
+        return Examples({**examples.columns, "labels": np.where(few, np.int8(UNKNOWN), labels)}, examples.task)
     counts = np.bincount(examples["label"], minlength=len(examples.task.classes))
-    return examples.take(counts[examples["label"]] >= min_cell) if min_cell else examples
+    return examples.take(counts[examples["label"]] >= min_cell)

@@ -32,7 +32,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "test": ("server", "sites"),
 }
 #: Settings that are local to a side, or to the server alone; what an array means, its fingerprint tells.
-_SERVER = ("methods", "out", "state", "bootstrap", "deadline", "quorum")
+_SERVER = ("methods", "out", "state", "study", "bootstrap", "deadline", "quorum")
 _LOCAL = ("modality", "cache", "data_path", "device", "test_path", "weights", *_SERVER)
 #: Settings that name places, on a disk or in a machine. A hospital that owns its data takes none of them from a run:
 #: these are the server's own, which it never looks at, ...
@@ -43,7 +43,9 @@ _HOSPITALS_PLACES = ("cache", "weights", "device")
 _PROMISE = ("epsilon", "delta", "secure_sum", "colluders")
 #: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
 _RETIRED: Mapping[str, Value] = {"shift": ""}
-_TRUTH = {"true": True, "false": False}
+#: Two sides in pixels, the second for `auto` to take or leave, from so many shots on, and under which settings.
+_SIZES, _SIZES_FROM = "128+224", 50
+_SIZES_FOR = {"methods": "auto", "backbone": "lite0", "features": "rich", "image_size": 0, "privacy": "none"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Settings:
         features: "rich" (several taps; mean, standard deviation and centre), "plain" (one tap, mean) or taps such as
             "4+10"; with several backbones for each of them, or by name: "lite0:4+torchvision:squeezenet1_1:rich". With
             "@2" behind, as version 2 of the features made them.
-        image_size: pixels a side; 0 = what `features` implies; "128+224" = every backbone at both, side by side.
+        image_size: pixels a side; "128+224" = every backbone at both, side by side; 0 = what `features` implies, and
+            both for rich features of lite0 from 50 shots on where `auto` is the only method, without privacy.
         views: "auto" (what the catalog states for the modality) or "one".
         methods: names to compare, with commas between.
         folds: of cross-validation for shrinkage, temperature and the choice of head.
@@ -87,6 +90,7 @@ class Settings:
         state: absolute folder below which simulated hospitals keep their personal state; a deployed hospital has its
             own. "" = methods that need one are refused. Under privacy the server remembers there
             where hospitals' ledgers stand; "" = for one run only.
+        study: what the run is called in the ledgers and receipts of hospitals, which keep 80 signs of it; "" = nothing.
         privacy: "none", "auto" or a private mechanism such as "private-mean"; when it is not "none", nothing leaves a
             hospital that its ledger did not pay for.
         epsilon, delta: of the promise to every patient, over all releases of one method; delta 0 = min(1e-5,
@@ -134,6 +138,7 @@ class Settings:
     device: str = "auto"
     out: str = ""
     state: str = ""
+    study: str = ""
     privacy: str = "none"
     epsilon: float = 4.0
     delta: float = 0.0
@@ -158,19 +163,14 @@ class Settings:
         for name, path in (("out", self.out), ("state", self.state)):
             if path and not Path(path).is_absolute():
                 raise ConfigError(f"{name}={path!r} must be an absolute path: a Flower process has its own folder")
+        judged, private = self.test == "server", self.privacy != "none"
         for refused, reason in (
             (self.quorum > 1, f"quorum={self.quorum} is a share of the hospitals and must not exceed 1"),
             (self.folds < 2, f"folds={self.folds} must be at least 2: one fold leaves nothing to train on"),
             (not self.delta < 1, f"delta={self.delta} must lie in [0, 1); 0 = min(1e-5, 1 / (10 x public cases))"),
-            (
-                self.leave_out and (self.test != "server" or self.test_path),
-                f"leave-out={self.leave_out!r} needs test=server and no test-path",
-            ),
-            (
-                self.privacy != "none" and self.test != "server",
-                f"privacy={self.privacy} needs test=server: hospitals' figures on their cases are not free",
-            ),
-            (self.privacy != "none" and self.min_cell, "privacy needs min-cell=0: who is summed hangs on nobody else"),
+            (self.leave_out and (not judged or self.test_path), "leave-out needs test=server and no test-path"),
+            (private and not judged, "privacy needs test=server: hospitals' figures on their cases are not free"),
+            (private and self.min_cell, "privacy needs min-cell=0: who is summed hangs on nobody else"),
         ):
             if refused:
                 raise ConfigError(reason)
@@ -251,7 +251,9 @@ def settings(values: Mapping[str, Value]) -> Settings:
         if key not in fields:
             raise ConfigError(f"unknown setting {key!r}; {did_you_mean(key, fields)}")
         known[fields[key].name] = _read_value(key, value, fields[key].type)
-    return Settings(**known)
+    chosen = Settings(**known)
+    several = chosen.shots >= _SIZES_FROM and vars(chosen).items() >= _SIZES_FOR.items()
+    return chosen.replace(image_size=_SIZES) if several else chosen
 
 
 def read_assignments(assignments: list[str]) -> dict[str, Value]:
@@ -310,7 +312,7 @@ def parsed(text: str, kind: Any) -> Value:
     if kind is str:
         return text
     if kind is bool:
-        return _TRUTH.get(text.lower(), text)
+        return {"true": True, "false": False}.get(text.lower(), text)
     try:
         return float(text) if kind is float else int(text)
     except ValueError:

@@ -30,9 +30,16 @@ class ProtocolError(MedtlError):
 
 
 class DataError(MedtlError):
-    """Input data cannot be used: missing, unreadable, mislabelled or leaking."""
+    """Input data cannot be used: missing, unreadable, mislabelled or leaking.
+
+    `args` are all causes that were found together, a sentence each; the text is the first one, and how many follow.
+    """
 
     public_text = "the site's data could not be used; its own log names the file or row"
+
+    def __str__(self) -> str:
+        others = len(self.args) - 1
+        return f"{self.args[0]} ({others} more: `medtl data check` names all)" if others > 0 else super().__str__()
 
 
 class WeightsError(MedtlError):

@@ -17,16 +17,40 @@ Array = NDArray[Any]
 #: Bias of a class that no hospital has shown: finite, so that it survives the wire, yet never the answer.
 ABSENT = -1.0e4
 
+#: Kind of a task whose findings are each there or not, or unknown; and what then stands for unknown.
+MULTI_LABEL, UNKNOWN = "multi-label", -1
+
 #: Characters of a hospital's name.
 _LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is being diagnosed: a name and its classes in their agreed order."""
+    """What is being diagnosed.
+
+    Attributes:
+        name: of the task.
+        classes: in their agreed order; of a multi-label task the findings, at least two, each there or not by itself.
+        kind: "classes" (a case is of one of them) or `MULTI_LABEL`; see `Examples`.
+    """
 
     name: str
     classes: tuple[str, ...]
+    kind: str = "classes"
+
+    @property
+    def agreed(self) -> tuple[str, ...]:
+        """What all sides must mean alike: the classes, behind the kind of a task that has another one."""
+        return (self.kind, *self.classes) if self.kind == MULTI_LABEL else self.classes
+
+    def tell_classes(self, what: str) -> None:
+        """Refuses findings for what reads one class of each case.
+
+        Raises:
+            ConfigError: names it.
+        """
+        if self.kind == MULTI_LABEL:
+            raise ConfigError(f"{what} reads one class of each case, and task {self.name!r} is multi-label")
 
 
 @dataclass(frozen=True)
@@ -37,8 +61,14 @@ class Examples:
     `path` (str [n], image files), `image` (uint8 [n, h, w, c]) or `table` (float64 [n, f], NaN = missing). Others are
     kept as they came.
 
+    Cases of a multi-label task have `labels` (int8 [n, L]) beside: for each finding of `task.classes` 1 if it is there,
+    0 if it is not, `UNKNOWN` (-1) where nobody says, also where a set's policy leaves an uncertain one out. Their
+    `label` says whether a case has any finding (see `any_finding`): splits and folds keep that share alike. No method
+    or figure reads it as a diagnosis.
+
     Raises:
-        DataError: the columns are not equally long, as when a table has other rows than the images beside it.
+        DataError: the columns are not equally long, as when a table has other rows than the images beside it; or a
+            multi-label task has no column of `labels` with a finding for each class.
     """
 
     columns: Mapping[str, Array]
@@ -49,6 +79,9 @@ class Examples:
         if len(set(rows.values())) > 1:
             told = ", ".join(f"{name} {count}" for name, count in rows.items())
             raise DataError(f"every case needs one row in every column; there are other numbers of rows: {told}")
+        labels = self.columns.get("labels", np.zeros(0))
+        if self.task.kind == MULTI_LABEL and labels.shape[1:] != (len(self.task.classes),):
+            raise DataError("a multi-label task needs each case's findings, one column a class; see docs/data.md")
 
     def __len__(self) -> int:
         return len(self.columns["label"])
@@ -59,6 +92,16 @@ class Examples:
     def take(self, index: Array) -> "Examples":
         """Returns the cases at `index` (int or bool [m]), in that order."""
         return Examples({name: column[index] for name, column in self.columns.items()}, self.task)
+
+
+def any_finding(labels: Array) -> NDArray[np.int64]:
+    """Returns 1 for each case with at least one finding that is there, else 0, int64 [n], from labels [n, L].
+
+    Example:
+        >>> any_finding(np.array([[1, UNKNOWN], [0, UNKNOWN]])).tolist()
+        [1, 0]
+    """
+    return np.asarray((labels == 1).any(axis=1), np.int64)
 
 
 @dataclass(frozen=True)
@@ -154,6 +197,11 @@ class Head:
     fingerprint: str
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Which classes some hospital showed, bool [C]; a bias below the mark is that of inputs with an offset."""
+        return np.asarray(self.weight.any(axis=1) | (self.bias > ABSENT / 2))
+
     def logits(self, values: NDArray[np.floating[Any]], material: object = None) -> NDArray[np.float64]:
         """Returns float64 [n, C] for features [n, d]; an affine head needs nothing else of the cases."""
         return np.asarray(values, dtype=np.float64) @ self.weight.T + self.bias
@@ -181,7 +229,8 @@ class Scores:
     """Logits [n, C] with their labels and sites, ready to be judged; never with a patient's identity.
 
     `group` is an anonymous patient number (int64 [n]) for the cluster bootstrap. Where cases were followed over time,
-    `time` (float64 [n]) says when the event of class 1 was seen, or until when it was not.
+    `time` (float64 [n]) says when the event of class 1 was seen, or until when it was not. Of a multi-label task the
+    logits are log-odds of each finding [n, L], and `labels` (int8 [n, L]) says which are there; see `Examples`.
     """
 
     logits: NDArray[np.float64]
@@ -189,6 +238,7 @@ class Scores:
     site: Array
     group: NDArray[np.int64]
     time: NDArray[np.float64] | None = None
+    labels: NDArray[np.int8] | None = None
 
 
 def site_name(text: str) -> str:

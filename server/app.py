@@ -9,13 +9,14 @@ from flwr.serverapp import Grid, ServerApp
 from medtl_core.config import settings
 from medtl_core.events import Events
 from medtl_core.federation.outcome import Problem
-from medtl_core.federation.registry import chosen_methods
+from medtl_core.federation.registry import check_effect, chosen_methods
 from medtl_core.federation.study import Study
 from medtl_core.fingerprint import agreement
 from medtl_core.flower.exchange import ExchangeTerms, GridHospitals
 from medtl_core.privacy.identity import PEERS
 from medtl_core.privacy.witnesses import Witnesses
 from medtl_core.runtime import one_thread
+from medtl_core.values import MULTI_LABEL
 
 from .results import write
 from .testset import open_reference
@@ -30,20 +31,26 @@ def main(grid: Grid, context: Context) -> None:
     one_thread()
     chosen = settings(context.run_config)
     chosen.check_promise()
+    if not getattr(grid, "settled", False):  # of `flwr run`: the command line has looked at its own words
+        usual = settings({}).public()
+        check_effect([word for word, value in chosen.public().items() if value != usual[word]], chosen)
     methods = chosen_methods(chosen)
     out = Path(chosen.out) if chosen.out else None
     events = Events(out / "events.jsonl" if out else None, getattr(grid, "listener", None))
     reference = open_reference(chosen, workers=getattr(grid, "workers", None) or os.cpu_count() or 1)
-    reference.check(methods)
+    methods = reference.fitting(methods)
     task, spec = reference.source.examples.task, reference.spec
-    agreed = agreement(chosen, task.classes, spec.fingerprint)
+    agreed = agreement(chosen, task.agreed, spec.fingerprint)
     state = Path(chosen.state) if chosen.state else None
     remembers = state and (chosen.privacy != "none" or (state / PEERS).is_file())
     terms = ExchangeTerms(agreed, chosen.sites, chosen.quorum, chosen.deadline, reference.columns)
     hospitals = GridHospitals(grid, terms, events, Witnesses(state if remembers else None, agreed))
     hospitals.join()
     entry = reference.source.entry
-    problem = Problem(task.classes, spec.fingerprint, spec.groups, entry.views, entry.modality, reference.followed)
+    problem = Problem(
+        task.classes, spec.fingerprint, spec.groups, entry.views, entry.modality, reference.followed,
+        task.kind == MULTI_LABEL,
+    )  # fmt: skip
     study = Study(hospitals, problem, chosen, methods)
     verdicts = judge_all(study, reference.cases)
     if out:

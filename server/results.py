@@ -26,7 +26,11 @@ def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: R
     Raises:
         RunError: some heads could not be saved; everything else was.
     """
-    features = feature_facts(study.settings, study.problem.views)
+    features = {
+        **feature_facts(study.settings, study.problem.views),
+        "columns": list(reference.columns),
+        "modality": study.problem.modality,
+    }
     heads = {
         f"{name}@{site}" if site else name: head
         for name, verdict in verdicts.items()
@@ -44,7 +48,7 @@ def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: R
 
 
 def _save(classifier: Classifier, folder: Path, name: str, features: Mapping[str, Any]) -> None:
-    """Saves a classifier with what another machine needs to make its features, for `medtl adapt`."""
+    """Saves a classifier with what another machine needs to make its features, to adapt it or to use it."""
     facts = {**classifier.facts, "features": features}
     if isinstance(classifier, Head):
         save_head(replace(classifier, facts=facts), folder, name)
@@ -55,6 +59,7 @@ def _save(classifier: Classifier, folder: Path, name: str, features: Mapping[str
 def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> Result:
     """Returns the record of the study: figures, curves, costs, failures and what it ran on."""
     cases, entry, hospitals = reference.cases, reference.source.entry, study.hospitals
+    costs = hospitals.costs
     return Result(
         study.settings.seed,
         study.settings.public(),
@@ -70,7 +75,9 @@ def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) 
         study.problem.classes,
         hospitals.weights,
         {
-            name: MethodResult(verdict.kind, verdict.judgement, _cost(verdict, study), verdict.outcome.facts)
+            name: MethodResult(
+                verdict.kind, verdict.judgement, _cost(verdict, costs, len(hospitals.weights)), verdict.outcome.facts
+            )
             for name, verdict in verdicts.items()
         },
         study.problem.fingerprint,
@@ -88,9 +95,9 @@ def _judged(verdicts: Mapping[str, Verdict]) -> int:
     return max((sum(row.n for row in sites) for sites in rows), default=0)
 
 
-def _cost(verdict: Verdict, study: Study) -> Cost:
+def _cost(verdict: Verdict, costs: Mapping[str, Cost], hospitals: int) -> Cost:
     """What the method would have cost alone: its share of every phase it needs; bytes are per hospital."""
-    hospitals, costs, outcome = max(len(study.hospitals.weights), 1), study.hospitals.costs, verdict.outcome
+    hospitals, outcome = max(hospitals, 1), verdict.outcome
     shares = [share.of(costs.get(phase, Cost()), hospitals) for phase, share in outcome.bill.items()]
     cost = sum(shares, start=Cost(cpu_seconds=outcome.server_cpu))
     return replace(cost, bytes_up=round(cost.bytes_up / hospitals), bytes_down=round(cost.bytes_down / hospitals))

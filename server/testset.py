@@ -15,7 +15,8 @@ from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.dataset import Material
 from medtl_core.features.extract import Spec, feature_spec
 from medtl_core.federation.method import Method
-from medtl_core.values import Array, Scores
+from medtl_core.federation.registry import multi_label
+from medtl_core.values import MULTI_LABEL, Array, Scores
 
 _LOG = logging.getLogger("medtl")
 
@@ -40,8 +41,8 @@ class TestSet:
 
     def scores(self, logits: NDArray[np.float64]) -> Scores:
         """Returns logits [n, C] with what they are judged against."""
-        times = self.material.examples.columns.get("time") if self.material else None
-        return Scores(logits, self.label, self.site, self.group, times)
+        more = [self.material.examples.columns.get(name) if self.material else None for name in ("time", "labels")]
+        return Scores(logits, self.label, self.site, self.group, *more)
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,18 @@ class Reference:
         """Whether cases were followed over time."""
         return "time" in self.source.examples.columns
 
-    def check(self, methods: Sequence[Method]) -> None:
-        """Refuses methods that need other cases.
+    def fitting(self, methods: Sequence[Method]) -> tuple[Method, ...]:
+        """Returns the methods, of a multi-label task those of the same names that answer it.
 
         Raises:
-            ConfigError: names the first.
+            ConfigError: one needs other cases; names the first.
         """
         there = {"any": True, "table": "table" in self.source.examples.columns, "followed": self.followed}
         for method in methods:
             if not there[method.cases]:
                 needed = "a table (records)" if method.cases == "table" else "records with an event and a time"
                 raise ConfigError(f"{method.name} needs {needed}; drop it, or name such data")
+        return multi_label(methods) if self.source.examples.task.kind == MULTI_LABEL else tuple(methods)
 
 
 def open_reference(settings: Settings, workers: int) -> Reference:

@@ -3,23 +3,24 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
+from typing import Any
 
 import numpy as np
 
 from medtl_core.errors import ConfigError
 from medtl_core.evaluation.federated import contradiction, expected_shapes, judge_sites
-from medtl_core.evaluation.formulas import Figure
 from medtl_core.evaluation.intervals import bootstrap, over_seeds, within
 from medtl_core.evaluation.judgement import Judgement
-from medtl_core.evaluation.scores import judge
+from medtl_core.evaluation.scores import each_finding, judge
 from medtl_core.federation.hospitals import ArraySpec, Request, Value
 from medtl_core.federation.model import Classifier, Model
 from medtl_core.federation.outcome import Outcome, Share
 from medtl_core.federation.study import Study
+from medtl_core.predict.conformal import Conformal
 from medtl_core.rng import stream
 from medtl_core.values import Head, Scores, Update
 
+from .findings import average, judge_finding_sums, judge_findings
 from .testset import TestSet
 
 #: What each hospital summed over its own held-out cases, by site.
@@ -69,28 +70,49 @@ def _on_cases(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
         outcome, kind = replace(outcome, facts={**outcome.facts, **facts}), "ensemble"
     elif "" in heads:
         scores, kind = heads[""], "federated"
+        outcome = outcome if study.problem.multi_label else _promising(outcome, Conformal.of_scores(scores))
     else:
-        return _mean_of_hospitals(outcome, heads)
-    rng = stream(study.settings.seed, "bootstrap")
+        return _mean_of_hospitals(outcome, heads, study.problem.classes)
+    return Verdict(kind, _judged(scores, study), outcome)
+
+
+def _judge(scores: Scores, classes: Sequence[str]) -> Judgement:
+    return judge(scores) if scores.labels is None else judge_findings(scores, classes)
+
+
+def _judged(scores: Scores, study: Study) -> Judgement:
+    """The figures of scored cases with their intervals, those of each finding too."""
+    rng, resamples = stream(study.settings.seed, "bootstrap"), study.settings.bootstrap
     names = INTERVALS if scores.time is None else FOLLOWED
-    intervals = bootstrap(scores, names, resamples=study.settings.bootstrap, rng=rng)
-    return Verdict(kind, replace(judge(scores), intervals=intervals), outcome)
+    whole, told = _judge(scores, study.problem.classes), bootstrap(scores, names, resamples, rng=rng)
+    parts = zip(whole.by_label.items(), each_finding(scores), strict=True) if whole.by_label else ()
+    labels = {
+        name: replace(label, intervals=bootstrap(part, names, resamples, rng=rng)) for (name, label), (_, part) in parts
+    }
+    return replace(whole, intervals=told, by_label=labels)
+
+
+def _promising(outcome: Outcome, conformal: Conformal) -> Outcome:
+    """The same with floors for sets of classes among the facts of its head."""
+    head: Any = outcome.heads[""]
+    return replace(outcome, heads={"": replace(head, facts={**head.facts, "conformal": conformal.as_facts()})})
 
 
 def _scores(classifiers: Mapping[str, Classifier], cases: TestSet) -> dict[str, Scores]:
     return {name: cases.scores(head.logits(cases.values, cases.material)) for name, head in classifiers.items()}
 
 
-def _mean_of_hospitals(outcome: Outcome, scores: Mapping[str, Scores]) -> Verdict:
+def _mean_of_hospitals(outcome: Outcome, scores: Mapping[str, Scores], classes: Sequence[str]) -> Verdict:
     """A method without exchange: the average hospital, each judged with the head it has."""
-    hospitals = {name: judge(part).figures for name, part in scores.items()}
-    figures = _mean(list(hospitals.values()))
+    judged = {name: _judge(part, classes) for name, part in scores.items()}
+    hospitals, mean = {name: each.figures for name, each in judged.items()}, average([*judged.values()])
+    figures = dict(mean.figures)
     names = FOLLOWED if FOLLOWED[0] in figures else INTERVALS
     defined = {key: [value for row in hospitals.values() if (value := row[key]) is not None] for key in names}
     figures["worst_site"] = min(defined[names[0]], default=None)
     intervals = {key: within(over_seeds(values)[1:]) for key, values in defined.items() if len(values) > 1}
     facts = {**outcome.facts, "interval": "t-interval over hospitals", "hospitals": hospitals}
-    return Verdict("local", Judgement(figures, intervals=intervals), replace(outcome, facts=facts))
+    return Verdict("local", replace(mean, figures=figures, intervals=intervals), replace(outcome, facts=facts))
 
 
 # ---- on sums from the hospitals -------------------------------------------------------------------------------------
@@ -121,9 +143,13 @@ def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], t
     judged = judged + [_model_judged(study, model, phase) for model in models]
     if outcome.personal:
         judged.append(_asked(study, replace(outcome.personal, phase=phase))[0])
-    judgements = [judge_sites(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
+    judges = judge_finding_sums if study.problem.multi_label else judge_sites
+    judgements = [judges(sums, study.problem.classes) for sums in judged or [outcome.own_sums]]
     several = len(judgements) > 1  # one head a hospital: only the average hospital is told
-    judgement = Judgement(_mean([each.figures for each in judgements])) if several else judgements[0]
+    if judged and not several and "" in outcome.heads and not study.problem.multi_label:
+        positive = np.sum([sums.arrays["positive"] for sums in judged[0].values()], axis=0)
+        outcome = _promising(outcome, Conformal.of_sums(positive))
+    judgement = average(judgements) if several else judgements[0]
     kind = "local" if several or outcome.own_sums else "personal" if outcome.personal else "federated"
     return Verdict(kind, judgement, replace(outcome, bill={**outcome.bill, **bill}))
 
@@ -137,8 +163,14 @@ def _heads_judged(study: Study, heads: list[Head]) -> list[SiteSums]:
 def _evaluation_share(study: Study, heads: int, of: int) -> Share:
     """The share of a method whose heads were judged in one exchange with others."""
     classes = len(study.problem.classes)
-    up = 8 * sum(math.prod(shape) for shape in expected_shapes(classes, study.problem.followed).values())
+    up = 8 * sum(math.prod(shape) for shape in _shapes(study).values())
     return Share.among(heads, of, up=up, down=4 * classes * (study.problem.width + 1))
+
+
+def _shapes(study: Study) -> dict[str, tuple[int, ...]]:
+    """The shapes of the sums that judge a classifier."""
+    problem = study.problem
+    return expected_shapes(len(problem.classes), problem.followed, problem.multi_label)
 
 
 def _model_judged(study: Study, model: Model, phase: str) -> SiteSums:
@@ -151,16 +183,9 @@ def _model_judged(study: Study, model: Model, phase: str) -> SiteSums:
 
 def _asked(study: Study, request: Request, heads: int = 1) -> list[SiteSums]:
     """Every hospital's sums on its own held-out cases, head by head."""
-    shapes = expected_shapes(len(study.problem.classes), study.problem.followed).items()
-    expect = {name: ArraySpec((heads, *shape), least=0.0) for name, shape in shapes}
+    expect = {name: ArraySpec((heads, *shape), least=0.0) for name, shape in _shapes(study).items()}
     replies = list(study.hospitals.ask(replace(request, expect=expect, check=contradiction)))
     return [
         {reply.site: Update({name: array[row] for name, array in reply.arrays.items()}) for reply in replies}
         for row in range(heads)
     ]
-
-
-def _mean(rows: Sequence[Mapping[str, Figure]]) -> dict[str, Figure]:
-    """The mean of each figure over the rows that define it."""
-    known = {key: [value for row in rows if (value := row[key]) is not None] for key in rows[0]}
-    return {key: fmean(values) if values else None for key, values in known.items()}

@@ -36,7 +36,10 @@ DATA: Mapping[str, Values] = {
 Shots = Mapping[str, tuple[int, ...]]
 SHOTS: Shots = dict.fromkeys(("ham10000_sites", "kermany_cxr224"), (5, 10, 25, 50, 90))
 #: Where the default is judged.
-DEFAULT: Shots = {"ham10000_sites": (25, 90), "kermany_cxr224": (10, 25, 100), "heart_uci": (40,)}
+DEFAULT: Shots = {"ham10000_sites": (25, 50, 90), "kermany_cxr224": (10, 25, 50, 100), "heart_uci": (40,)}
+
+#: Where two sizes are.
+SIZES: Shots = {"ham10000_sites": (25, 50, 90), "kermany_cxr224": (50, 100)}
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ _DEEP = ("lpft-head-5", "finetune-last-5", "lpft-last-5", "lora-last-5")
 _WEIGHED = ("auto", "discriminant", "logistic-5", "fedavg-20")
 GROUPS: tuple[Group, ...] = (
     Group("default", "default features", _WEIGHED, 10, shots=DEFAULT),
-    Group("sizes", "two sizes, 128+224 pixels", _WEIGHED, 10, shots={"ham10000_sites": (25, 90)}),
+    Group("sizes", "two sizes, 128+224 pixels", _WEIGHED, 10, shots=SIZES),
     Group("heads", "cached features, 224 pixels", _CORE, 10),
     Group("rare", "cached features, 224 pixels", _RARE, 10),
     Group("across", "cached features, 224 pixels", _ACROSS, 10),
@@ -164,16 +167,20 @@ def table(families: Sequence[str], shots: Sequence[int], out: Path) -> str:
 
 def sent(cases: Sequence[int], method: str = "auto", classes: int = 7, width: int = 696) -> str:
     """Returns what a hospital sends for a method, as Markdown; made-up features, arrays without their envelopes."""
-    row = [f"`{method}`"]
-    for count in cases:
-        rng, label = stream(0, "sent", str(count)), np.arange(count) % classes
-        values, patients = rng.standard_normal((count, width), np.float32), np.arange(count).astype(np.str_)
-        site = SiteData("hospital", values, label, patients, values[:0], label[:0], patients[:0], classes, 0)
-        hospitals, names = MemoryHospitals([site]), tuple(map(str, range(classes)))
-        study = Study(hospitals, Problem(names, "", (("features", 0, width),)), Settings(), read_methods(method))
-        study.outcome(study.methods[0])
-        row.append(f"{sum(exchange.bytes_up for exchange in hospitals.exchanges) / 1e3:,.0f} kB")
-    return markdown((f"sent by a hospital, {classes} classes", *(f"{count:,} cases" for count in cases)), [row])
+    rows = []
+    for sizes in (("128",), ("128", "224")):
+        groups = tuple((f"lite0@{size}:all", width * at, width * (at + 1)) for at, size in enumerate(sizes))
+        row = [f"`{method}`, {'+'.join(sizes)} pixels"]
+        for count in cases:
+            rng, label = stream(0, "sent", str(count)), np.arange(count) % classes
+            values, patients = rng.standard_normal((count, groups[-1][2]), np.float32), np.arange(count).astype(np.str_)
+            site = SiteData("hospital", values, label, patients, values[:0], label[:0], patients[:0], classes, 0)
+            hospitals, names = MemoryHospitals([site]), tuple(map(str, range(classes)))
+            study = Study(hospitals, Problem(names, "", groups), Settings(), read_methods(method))
+            study.outcome(study.methods[0])
+            row.append(f"{sum(exchange.bytes_up for exchange in hospitals.exchanges) / 1e3:,.0f} kB")
+        rows.append(row)
+    return markdown((f"sent by a hospital, {classes} classes", *(f"{count:,} cases" for count in cases)), rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

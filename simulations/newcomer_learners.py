@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
 from medtl_core.heads.linear import to_raw, with_bias
-from medtl_core.heads.logistic import logistic
 from medtl_core.methods.adaptation import Support, adapt_metric
 from medtl_core.methods.inner_loop import INNER_RATE, Inner, adapted
+from medtl_core.methods.local import logistic
 from medtl_core.methods.models.metric import Metric, unit
 from medtl_core.methods.models.network import HEAD, NAMES, Network, embedded, standardised
 from medtl_core.values import ABSENT

@@ -1,16 +1,17 @@
 """How fast files are read: images a second against bare Pillow and bare pydicom, and a table of a million rows.
 
     python -m simulations.reading --data ../shared/data        # make bench-read
+    python -m simulations.reading --only table                 # the table alone
 
 All are measured in one run, on the same files, the best of some rounds. `medtl` reads DICOM in limited processes,
 checks the header for identities and returns pictures ready to look at; bare pydicom stops at stored numbers ("pixels"),
 or goes on to the same windows ("windowed"). With two readers, as features are computed by two workers, two files are
-read at a time; bare pydicom and Pillow read one.
+read at a time; bare pydicom and Pillow read one. The table is written anew, no two rows alike, and `medtl data check`
+on it is compared with readers that only make numbers of its columns of numbers and check nothing.
 """
 
 import argparse
-import resource
-import subprocess
+import os
 import sys
 import tempfile
 import time
@@ -27,22 +28,44 @@ from medtl_core.formats.windows import CT_WINDOWS
 _ROUNDS = 5
 _MOST = 200
 _ROWS, _COLUMNS = 1_000_000, 8
+#: What a person would write to read the columns of numbers, by what it needs; {path}, {first} and {last} are filled in.
+_BARE = {
+    "csv and float": """
+import csv, numpy
+with open({path!r}, encoding="utf-8", newline="") as lines:
+    rows = csv.reader(lines)
+    next(rows)
+    table = numpy.array([[float(cell) for cell in row[{first}:{last}]] for row in rows])
+""",
+    "numpy.loadtxt": """
+import numpy
+table = numpy.loadtxt({path!r}, delimiter=",", skiprows=1, usecols=range({first}, {last}))
+""",
+    "pandas": """
+import pandas
+table = pandas.read_csv({path!r}).iloc[:, {first}:{last}].to_numpy()
+""",
+}
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Prints a line a kind of file, then one for the table."""
+    """Prints a line a kind of file, then some for the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with ham10000_sites and dicom_series")
+    parser.add_argument(
+        "--data", type=Path, default=Path("../shared/data"), help="with ham10000_sites and dicom_series"
+    )
+    parser.add_argument("--only", choices=("table", "files"), help="leave the other out")
     parser.add_argument("--rows", type=int, default=_ROWS, help="rows of the table")
     chosen = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as made:
-        for name, files, bare in _kinds(chosen.data, Path(made)):
+        for name, files, bare in _kinds(chosen.data, Path(made)) if chosen.only != "table" else ():
             rates = {"medtl": _rate(files, _read, 1), "two readers": _rate(files, _read, 2)}
             alone = {f"bare {word}": _rate(files, read, 1) for word, read in bare.items()}
             shown = "  ".join(f"{word} {rate:.0f}" for word, rate in (rates | alone).items())
             ratios = [f"{rates[mine] / rate:.2f}" for rate in alone.values() for mine in rates]
             print(f"{name:24} files/s: {shown}; ratios of the first two to each bare one: {' '.join(ratios)}")
-        print(_table(Path(made), chosen.rows))
+        if chosen.only != "files":
+            print(*_table(Path(made), chosen.rows), sep="\n")
 
 
 def _kinds(data: Path, made: Path) -> Iterator[tuple[str, list[Path], dict[str, Callable[[Path], Any]]]]:
@@ -104,21 +127,36 @@ def _rate(files: Sequence[Path], read: Callable[[Path], Any], readers: int) -> f
     return len(files) / min(seconds)
 
 
-def _table(folder: Path, rows: int) -> str:
-    """Seconds and memory of `medtl data check` on a table, in a process of its own."""
-    path = folder / "manifest.csv"
-    values = np.random.default_rng(0).normal(size=(1000, _COLUMNS)).round(3)
-    lines = [",".join(map(str, row)) for row in values.tolist()]
+def _table(folder: Path, rows: int) -> Iterator[str]:
+    """Yields what `medtl data check` costs on a table, then the same of bare readers; each in a process of its own."""
+    path, rng = folder / "manifest.csv", np.random.default_rng(0)
     with path.open("w", encoding="utf-8") as handle:
         handle.write("label,patient_id,site," + ",".join(f"m{number}" for number in range(_COLUMNS)) + "\n")
-        handle.writelines(f"{('well', 'ill')[n % 2]},p{n},site-{n % 4},{lines[n % 1000]}\n" for n in range(rows))
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "medtl_core.cli.app", "data", "check", str(folder)], capture_output=True
-    )
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    return f"table of {rows:,} rows: exit {done.returncode}, {seconds:.1f} s, {peak:.2f} GiB (peak of any child)"
+        for start in range(0, rows, 1000):
+            values = rng.normal(size=(min(1000, rows - start), _COLUMNS)).round(3).tolist()
+            for n, row in enumerate(values, start):
+                handle.write(f"{('well', 'ill')[n % 2]},p{n},site-{n // 2 % 4},{','.join(map(str, row))}\n")
+    check = "import sys; from medtl_core.cli.app import main; sys.argv = ['medtl', 'data', 'check', {folder!r}]; main()"
+    yield f"table of {rows:,} rows, {path.stat().st_size / 2**20:.0f} MiB; no two rows alike"
+    own = 0.0
+    for name, code in {"medtl data check": check, **_BARE}.items():
+        cost = _cost(code.format(folder=str(folder), path=str(path), first=3, last=3 + _COLUMNS))
+        if cost is None:
+            yield f"  {name:18} does not run here"
+            continue
+        seconds, processor, peak = cost
+        own = own or processor
+        ratio = f", {own / processor:.1f} times as much processor time for medtl" if own != processor else ""
+        yield f"  {name:18} {seconds:.1f} s, {processor:.1f} s of processor, {peak:.2f} GiB{ratio}"
+
+
+def _cost(code: str) -> tuple[float, float, float] | None:
+    """Seconds, seconds of processor and GiB of a process that runs some code; None where it fails."""
+    start, quiet = time.perf_counter(), (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)
+    child = os.posix_spawn(sys.executable, [sys.executable, "-c", code], os.environ, file_actions=[quiet])
+    _, status, used = os.wait4(child, 0)
+    peak = used.ru_maxrss / 2**20
+    return None if status else (time.perf_counter() - start, used.ru_utime + used.ru_stime, peak)
 
 
 if __name__ == "__main__":

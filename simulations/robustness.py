@@ -15,8 +15,8 @@ import numpy as np
 
 from medtl_core.cli.plan import name_data
 from medtl_core.config import Settings, read_assignments, settings
-from medtl_core.data.catalog import recognise
 from medtl_core.data.images import content_key, decode
+from medtl_core.data.readers import recognise
 from medtl_core.data.views import square
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.evaluation.scores import balanced_accuracy

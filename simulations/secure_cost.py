@@ -19,9 +19,10 @@ import numpy as np
 from flwr.app import Context, Message
 
 from medtl_core.events import Event
-from medtl_core.federation.private import PrivateMethod, noised_sum, plan_of
+from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.secure_sum import STAGES
 from medtl_core.federation.study import Study
+from medtl_core.methods.private.planned_sums import noised_sum, plan_of
 from medtl_core.runtime import quiet
 from medtl_core.values import Array
 from simulations.intervals import markdown

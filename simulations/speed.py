@@ -214,16 +214,16 @@ def _work(values: dict[str, Any]) -> tuple[Work, list[Any]]:
 def _forward(work: Work, loop: Loop, images: Sequence[Any]) -> Spent:
     """Decodes, and runs the frozen network over every image and view; nothing else."""
     import torch
-    from torch.nn import functional
 
     from medtl_core.data.images import decode
+    from medtl_core.data.views import square
 
     def pass_over(batch: Sequence[Any]) -> None:
-        pixels = [torch.tensor(decode(image)).permute(2, 0, 1)[None].float() / 127.5 - 1 for image in batch]
-        sized = [functional.interpolate(one, (work.size,) * 2, mode="bilinear", antialias=True) for one in pixels]
+        pixels = torch.from_numpy(np.stack([square(decode(image), work.size) for image in batch]))
         with torch.inference_mode():
+            ready = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1  # "channels last" in memory, as the pixels lie
             for _ in range(work.views):
-                work.extractor(torch.cat(sized).contiguous(memory_format=torch.channels_last))
+                work.extractor(ready)
 
     torch.set_num_threads(loop.threads)
     batches = [images[first : first + loop.batch] for first in range(0, len(images), loop.batch)]

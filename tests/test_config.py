@@ -51,6 +51,27 @@ def test_bad_values_are_named(values: dict, words: str) -> None:
         settings(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "size"),
+    [
+        ({}, "128+224"),
+        ({"shots": 49}, 0),
+        ({"shots": 0}, 0),  # all cases: how many those are is not known here
+        ({"image-size": 128}, 128),
+        ({"methods": "auto,discriminant"}, 0),
+        ({"methods": "discriminant"}, 0),
+        ({"privacy": "auto"}, 0),
+        ({"backbone": "table"}, 0),
+        ({"features": "rich@2"}, 0),
+        ({"features": "plain"}, 0),
+    ],
+)
+def test_auto_alone_reads_two_sizes_where_there_is_something_to_gain(values: dict, size: int | str) -> None:
+    chosen = settings({"methods": "auto", "shots": 50, **values})
+    assert chosen.image_size == size
+    assert settings(chosen.public()) == chosen  # a run's other side understands the same
+
+
 def test_flat_keys_round_trip() -> None:
     chosen = Settings(shots=90, alpha=0.1, views="one")
     assert settings(chosen.public()) == chosen
@@ -63,6 +84,7 @@ def test_every_field_is_documented_and_agreed_or_local(name: str) -> None:
         "modality",  # it shows in the fingerprint of the features
         "out",
         "state",
+        "study",
         "cache",
         "device",
         "data_path",

@@ -90,7 +90,7 @@ def test_it_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="80 printable"):
         simulated(path, out, sites=2)
     assert (out / "events.jsonl").read_text(encoding="utf-8") == ""
-    (fault,) = faults_of(open_source(table_settings(path, 2)), Faults())
+    (fault,) = faults_of(open_source(table_settings(path, 2)).examples, Faults())
     assert "80 printable" in fault
 
 

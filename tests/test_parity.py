@@ -11,6 +11,7 @@ from safetensors.numpy import load
 from client.app import app as client_app
 from medtl_core.config import settings
 from medtl_core.data.shared import shared_parts, shared_source
+from medtl_core.deploy.status import SiteStatus
 from medtl_core.errors import DataError
 from medtl_core.flower.grid import run_local
 from server.app import app as server_app
@@ -108,3 +109,6 @@ def test_a_deployment_gives_the_same_heads_and_names_what_goes_wrong(folder: Pat
     (failure,) = json.loads(result)["failures"]
     assert (failure["code"], failure["text"]) == ("error", f"DataError: {DataError.public_text}")
     assert "4711" not in result
+    stages = [SiteStatus.of(Path(str(node["hospital"]))).lines()["stage"] for node in nodes]
+    assert ["refused or failed" in stage for stage in stages] == [False] * (len(nodes) - 1) + [True]
+    assert all("answered at" in stage for stage in stages[:-1])

@@ -15,13 +15,14 @@ from medtl_core.config import settings
 from medtl_core.federation.private import terms_of
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.saved import load_packed
-from medtl_core.federation.secure_sum import parted
+from medtl_core.federation.secure_sum import STAGES, parted
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.gate import unscaled
 from medtl_core.privacy.identity import PEERS, public_identity
 from medtl_core.privacy.ledger_report import balance, ledgers
 from medtl_core.privacy.masking import Secrets
 from medtl_core.privacy.policy import Policy
+from medtl_core.privacy.receipt import read_receipts
 from medtl_core.privacy.witnesses import FILE
 from simulations.secure_sight import opened, secrets_of
 from tests.deployed import HOLD, copy_app, kill_node, listening_app, wait_for
@@ -36,7 +37,7 @@ NAMES = ("east", "north", "south")
 FOUR = (*NAMES, "west")
 RUN: Mapping[str, Any] = {
     "data": "", "backbone": "table", "sites": 3, "shots": 40, "privacy": "mean", "epsilon": 1.0, "public-cases": 40,
-    "bootstrap": 20, "deadline": 300.0, "secure-sum": True,
+    "bootstrap": 20, "deadline": 300.0, "secure-sum": True, "study": "wards",
 }  # fmt: skip
 POLICY = Policy(
     max_epsilon=1.2, mechanisms=("private-mean",), require_private=True, public_patients=40, secure_sum=True
@@ -106,9 +107,24 @@ def test_a_deployed_secure_sum_is_paid_for_and_remembered(place: Place) -> None:
         assert 0.9 < book.spent <= 1.0
     remembered = json.loads((place.folder / "srv" / FILE).read_text(encoding="utf-8"))
     assert {name: row["witness-seq"] for name, row in remembered.items()} == {n: b.witness[0] for n, b in books.items()}
+    for name in NAMES:  # each message was answered by a process of its own
+        receipts = read_receipts(place.states / name)
+        bodies = [record.body for record in receipts.records]
+        assert [body["task"] for body in bodies] == ["join", *STAGES] and receipts.signed == len(bodies)
+        assert {body["asked"]["study"] for body in bodies} == {"wards"} and len(
+            {body["asked"]["run"] for body in bodies}
+        ) == 1
+        for body in bodies[1:]:
+            with np.load(place.out / "transcript" / f"{body['task']}--{name}.npz") as arrays:
+                assert body["arrays"] == {key: [str(arrays[key].dtype), *arrays[key].shape] for key in arrays}
     for path in place.states.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
-    for log in [*place.home.glob("*.log"), place.out / "events.jsonl", place.out / "result.json"]:
+    for log in [
+        *place.home.glob("*.log"),
+        *place.states.rglob("sent/*"),
+        place.out / "events.jsonl",
+        place.out / "result.json",
+    ]:
         assert "patient-" not in log.read_text(encoding="utf-8", errors="replace"), log
 
 

@@ -16,7 +16,8 @@ from medtl_core.federation.registry import chosen_methods, read_methods
 from medtl_core.federation.saved import load_packed
 from medtl_core.federation.secure_sum import STAGES
 from medtl_core.flower.grid import run_local
-from medtl_core.privacy.ledger_report import DEFAULT_OUTBOUND, PRIVATE_OUTBOUND, balance, ledgers
+from medtl_core.privacy.ledger_report import balance, ledgers
+from medtl_core.privacy.outbound import DEFAULT_OUTBOUND, PRIVATE_OUTBOUND
 from medtl_core.privacy.witnesses import FILE
 from server.app import app as server_app
 from tests.privacy.made import write_table
@@ -65,10 +66,13 @@ def test_the_default_sends_what_is_listed(tmp_path: Path, place: Path, shots: in
     promised = ("privacy", "epsilon", "public-cases")
     values = {name: value for name, value in prepared(tmp_path, place).items() if name not in promised}
     assert run({**values, "methods": "auto", "shots": shots}, heard)["failures"] == []
-    listed = {(row.task, frozenset(row.name.split(", "))) for row in DEFAULT_OUTBOUND}
+    every, *rows = DEFAULT_OUTBOUND
+    listed = {(row.task, frozenset(row.name.split(", "))) for row in rows}
     sent = {(name, frozenset(reply.content["arrays"])) for name, reply in heard.sent if name != "join"}
     assert sent <= listed
-    assert {name for name, _ in sent} == {row.task for row in DEFAULT_OUTBOUND}
+    assert {name for name, _ in sent} == {row.task for row in rows}
+    said = {name for _, reply in heard.sent for record in ("about", "metrics") for name in reply.content[record]}
+    assert said == {*every.name.split(", ")}
     assert any("labels" in arrays for _, arrays in sent) == few
 
 

@@ -6,6 +6,7 @@ Their cases are a table: what of a case a private sum reads are its coordinates 
 import csv
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ from medtl_core.runtime import quiet
 
 #: What every audited hospital is called.
 NAME = "audited"
+#: Bytes of a folder in memory that are enough for the hospitals of an audit.
+_ROOM = 2**30
 #: More than any audit asks for: what the ledger refuses would hide what the gate does.
 _PLENTY, _RELEASES = 1e9, 10**9
 #: Hospitals that answer at the same time.
@@ -66,7 +69,7 @@ class Door:
         Raises:
             RunError: the folder holds no app of medtl.
         """
-        with TemporaryDirectory(prefix="medtl-audit-") as folder:
+        with TemporaryDirectory(prefix="medtl-audit-", dir=_in_memory()) as folder:
             yield cls(load_apps(app)[1], Path(folder))
 
     def deploy(self, cases: SiteData, classes: Sequence[str], public: int, delta: float) -> Path:
@@ -127,6 +130,14 @@ class Door:
         finally:
             for module, before in places.items():
                 setattr(module, _DRAW, before)
+
+
+def _in_memory() -> str | None:
+    """A folder in memory, where there is one with room: nothing here outlives the audit, and every answer waits for its
+    ledger and its receipt to be on disk. None = where temporary folders usually are.
+    """
+    place = Path("/dev/shm")
+    return str(place) if os.access(place, os.W_OK) and shutil.disk_usage(place).free > _ROOM else None
 
 
 def ledger_length(home: Path) -> int:

@@ -15,8 +15,8 @@ from medtl_core.audit.site import AuditedSite
 from medtl_core.errors import PrivacyError
 from medtl_core.evaluation.federated import log_odds
 from medtl_core.federation.private import PrivateMethod
+from medtl_core.federation.registry import answer
 from medtl_core.heads.closed_form import FAMILIES
-from medtl_core.heads.logistic import local_head
 from medtl_core.heads.statistics import Float, collect
 from medtl_core.privacy.accounting import mu_of
 from medtl_core.rng import stream
@@ -103,7 +103,7 @@ def plainly(name: str, site: AuditedSite) -> Trained:
             strengths = FAMILIES[name].heads(collect(data.values, data.label, data.classes))
             head = strengths[len(strengths) // 2]
         else:
-            head = local_head(data.values, data.label, data.classes)
+            head = answer("local", data, {}, {}).update.arrays["head"]
         return np.asarray(site.data.values.astype(np.float64) @ head[:, :-1].T + head[:, -1])
 
     return logits

@@ -177,6 +177,7 @@ def open_data(
     if chosen.sites != 1 or chosen.secure_sum:
         raise ConfigError("an audit watches what one hospital sends by itself: leave out sites and secure-sum")
     opened = open_source(chosen)
+    opened.examples.task.tell_classes("medtl audit")
     if images_of(opened.examples) is None:
         chosen = chosen.replace(backbone="table")
     examples, entry = opened.examples, opened.entry

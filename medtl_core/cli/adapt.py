@@ -46,6 +46,7 @@ def adapt(
     stem = _free_stem(out or Path(f"{stem_of(head).name}-{Path(data).stem}"))
     chosen, views = _settings(classifier, head, data, weights)
     source = open_source(chosen)
+    source.examples.task.tell_classes("medtl adapt")
     spec, classes = feature_spec(chosen, views, source.columns), source.examples.task.classes
     _check_fingerprint(spec.fingerprint, classifier.fingerprint)
     drawn, judged, judged_on = _rows(source.examples, shots, seed)
@@ -70,7 +71,7 @@ def _answers(
     classifier: Metric | Head, classes: Sequence[str], values: NDArray[np.float32]
 ) -> tuple[set[str], NDArray[np.float64]]:
     """The classes that the federation's classifier knows, and what it answers [n, C] with the hospital's classes."""
-    seen = classifier.counts > 0 if isinstance(classifier, Metric) else classifier.bias > ABSENT / 2
+    seen = classifier.counts > 0 if isinstance(classifier, Metric) else classifier.seen
     columns = dict(zip(classifier.classes, classifier.logits(values).T, strict=True))
     logits = np.stack([columns.get(name, np.full(len(values), ABSENT)) for name in classes], axis=1)
     return {name for name, here in zip(classifier.classes, seen, strict=True) if here}, logits

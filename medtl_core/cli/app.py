@@ -25,6 +25,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "adapt",
         "Give a new hospital its own head in seconds, on its own machine, even with classes nobody has seen.",
     ),
+    "predict": (
+        "predict",
+        "Let a saved head answer new cases, on this machine; a case that cannot be read costs that case only.",
+    ),
     "audit": (
         "audit",
         "Attack what one hospital would send, with and without privacy; a false claim gives exit code 1.",
@@ -37,8 +41,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Compute the features of all cases and keep them: a run on this cache opens no network and needs no GPU.",
     ),
     "encode": ("encode", "Fit an encoder of records at one site, for others to carry."),
-    "ledger": ("site", "The privacy ledger of a hospital: what was spent on its patients."),
+    "ledger": ("ledger", "The privacy ledger of a hospital: what was spent on its patients."),
     "site": ("site", "What concerns one hospital."),
+    "coordinator": ("coordinator", "A federation of hospitals: invite them, open the port, run, see how it stands."),
     "sweep": ("sweep", "Many runs as one experiment that goes on where it stopped."),
 }
 

@@ -113,6 +113,14 @@ def _fingerprint(package: Path) -> str:
     return total.hexdigest()
 
 
+def code_fingerprint() -> str:
+    """Returns the SHA-256 of this package's code and of the two apps that belong to it."""
+    folder, total = installed_app(), hashlib.sha256(_fingerprint(_PACKAGE).encode())
+    for name in ("client", "server"):
+        total.update(_fingerprint(folder / name).encode())
+    return total.hexdigest()
+
+
 def app(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder; Flower limits its name.")],
     source: Annotated[Path | None, typer.Option("--app", metavar="DIR", help="The Flower app to copy.")] = None,

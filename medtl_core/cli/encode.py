@@ -26,6 +26,7 @@ def encode(
     """
     source = open_source(settings({**name_data(folder), "backbone": "table"}))
     examples = source.examples
+    examples.task.tell_classes("medtl encode")
     chosen = examples["split"] != "test"
     if site:
         chosen &= examples["site"] == site

@@ -1,6 +1,7 @@
 """Settings that suit own data where nobody says otherwise, and what a run will do with the data, in words."""
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medtl_core.config import Settings, Value
@@ -13,13 +14,15 @@ if TYPE_CHECKING:
 _CUT = 5
 #: Training cases of a hospital, if it has as many.
 _SHOTS = 30
+#: Methods of a multi-label task.
+_OF_FINDINGS = "local,discriminant,logistic-5,fedavg-20,auto"
 
 
 def fit(chosen: Settings, said: Collection[str]) -> Settings:
     """Returns settings for data in a folder with what nobody said taken from the data.
 
     Hospitals are those that the data name, or five cut out of one; each has 30 training cases, or as many as the
-    smallest has; a table is read as one.
+    smallest has; a table is read as one. A multi-label task is answered by all methods that can.
 
     Args:
         chosen: with a `data_path`.
@@ -31,14 +34,21 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
     import numpy as np
 
     from medtl_core.data.partition import partition
+    from medtl_core.data.readers import reader_of
     from medtl_core.data.shared import shared_source
+    from medtl_core.values import MULTI_LABEL
 
+    if "backbone" not in said and not chosen.data and reader_of(Path(chosen.data_path)).name == "table":
+        chosen = chosen.replace(backbone="table")  # before it is read, for a table is not read twice
     source, changes = shared_source(chosen), dict[str, Value]()
     if chosen.modality and source.entry.files:
         raise ConfigError(f"modality has no effect on {source.entry.name!r}, whose modality is known; leave it out")
     examples = source.examples
+    if "methods" not in said and examples.task.kind == MULTI_LABEL:
+        changes["methods"] = _OF_FINDINGS
     if "backbone" not in said and not {"path", "image"} & examples.columns.keys():
         changes["backbone"] = "table"
+        changes["image_size"] = chosen.image_size if "image-size" in said else 0
     pool = (examples["split"] != "test") & (examples["site"] != chosen.leave_out.removesuffix(":test"))
     names, patients = (len(np.unique(examples[name][pool])) for name in ("site", "patient"))
     if "sites" not in said:
@@ -70,6 +80,8 @@ def outlook(chosen: Settings) -> list[str]:
     lines += [f"note        {note}" for note in source.notes]
     if "path" in source.examples.columns or "image" in source.examples.columns:
         lines.append(f"views       {views_words(source, chosen)}")
+    if len(chosen.sizes) > 1:
+        lines.append(f"pixels      {chosen.image_size}, side by side; image-size={chosen.sizes[0]} reads one size")
     return lines
 
 

@@ -15,12 +15,13 @@ def methods() -> None:
     One name of every family; a number in it is its rounds or size. "judged" says whose labelled cases a method needs
     (the setting `test`).
     """
-    from medtl_core.federation.registry import all_methods
+    from medtl_core.federation.registry import all_methods, label_methods
 
     shown = console.table_of("name", "judged", "what it is")
     for kind in sorted(all_methods(), key=lambda kind: (kind.__module__, kind.example)):
         shown.add_row("\n".join(kind.names()), kind.test, kind.summary)
-    console.show(shown)
+    several = ", ".join(sorted(kind.example for kind in label_methods()))
+    console.show(shown, f"Of several findings a case (multi-label tasks): {several}")
 
 
 def settings() -> None:

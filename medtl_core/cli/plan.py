@@ -1,6 +1,7 @@
 """From the words of a command line to the plan of a run."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medtl_core.cli.fitting import fit
-from medtl_core.config import Settings, Value, parsed, read_assignments, read_scenario, settings
+from medtl_core.config import Value, parsed, read_assignments, read_scenario, settings
 from medtl_core.errors import ConfigError, DataError, did_you_mean, positive
 from medtl_core.flower.run import RunPlan
 from medtl_core.store import expanded, read_json
@@ -18,19 +19,6 @@ QUICKSTART = "quickstart"
 
 #: Settings that are places; a relative one is meant from the current directory.
 _PLACES = ("data-path", "test-path", "weights", "cache", "state")
-
-_TUNING = ("finetune", "lora", "lpft", "private-finetune")
-#: Settings -> the methods that read them, by how their names begin.
-_READ_BY: Mapping[str, tuple[str, ...]] = {
-    "proximal": ("fedprox", "adversarial"),
-    "server-momentum": ("fedavgm",),
-    "server-rate": ("fedavgm",),
-    "adam-rate": ("fedadam",),
-    "tune-epochs": _TUNING,
-    "tune-rate": _TUNING,
-}
-#: Settings of images.
-_OF_IMAGES = ("image-size", "views", "weights", "modality")
 
 #: Words after `--set` that are options of the run and not settings.
 _OPTIONS: Mapping[str, type] = {"seeds": int, "workers": int, "wire": bool, "out": str}
@@ -69,10 +57,10 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
         ConfigError: a setting, method or scenario is unknown, or an option is given twice with different values.
         DataError: `data` is neither a place nor the name of a known set.
     """
-    assigned = _assigned(order.assignments)
+    assigned = read_words(order.assignments)
     fitting = _of_records(assigned if order.data is None else name_data(order.data))
     scenario = order.scenario or (None if order.data or fitting else QUICKSTART)
-    path = _scenario_path(scenario, app) if scenario else None
+    path = scenario_path(scenario, app) if scenario else None
     written = {**fitting, **(usual or {}), **(read_scenario(path) if path else {})}
     typed: dict[str, Any] = {**vars(order), "out": None if order.out is None else str(order.out)}
     options = {name: _option(name, typed[name], assigned.pop(name, None), written.pop(name, None)) for name in _OPTIONS}
@@ -82,7 +70,7 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
     chosen = settings({key: absolute(key, value) for key, value in said.items()})
     if chosen.data_path and not scenario:
         chosen = fit(chosen, said)
-    name = path.stem if path else chosen.data or Path(chosen.data_path).stem
+    name = path.stem if path else re.sub(r"[^\w.-]+", "-", chosen.data) or Path(chosen.data_path).stem
     return RunPlan(
         settings=chosen,
         seeds=options["seeds"] or 1,
@@ -92,37 +80,6 @@ def make_plan(order: RunOrder, app: Path, usual: Mapping[str, Value] | None = No
         app=app,
         name=name,
     )
-
-
-def check_effect(assignments: Sequence[str], chosen: Settings) -> None:
-    """Refuses words that a person typed and a run under such settings would ignore.
-
-    Raises:
-        ConfigError: a word of privacy without privacy, a method that is not private with it, or a word that no method
-            and no case of the run reads.
-    """
-    from medtl_core.federation.registry import chosen_methods, read_methods
-
-    typed = _assigned(assignments)
-    chosen.check_promise(typed)
-    names = [method.name for method in chosen_methods(chosen)]
-    if chosen.privacy != "none" and "methods" in typed:
-        left = [method.name for method in read_methods(chosen.methods) if method.name not in names]
-        if left:
-            raise ConfigError(f"methods names {left[0]}, which is not private; with privacy name private methods only")
-    idle = {
-        "alpha": "" if chosen.partition in ("dirichlet", "skewed") else f"with partition={chosen.partition}",
-        "public-images": "with privacy=none" if chosen.privacy == "none" else "",
-        "modality": "" if chosen.data_path else f"on {chosen.data}, whose modality is known",
-    }
-    if chosen.backbone == "table":
-        idle |= dict.fromkeys(_OF_IMAGES, "on a table")
-    for word, readers in _READ_BY.items():
-        read = any(name.startswith(readers) for name in names)
-        idle[word] = "" if read else f"on these methods; {', '.join(readers)} would read it"
-    for word in typed:
-        if idle.get(word):
-            raise ConfigError(f"{word} has no effect {idle[word]}; leave it out")
 
 
 def name_data(text: str, named: str = "") -> dict[str, Value]:
@@ -139,9 +96,9 @@ def name_data(text: str, named: str = "") -> dict[str, Value]:
     from medtl_core.data.catalog import catalog
 
     if Path(text).exists():
-        entry = catalog().get(named)
+        entry = catalog().get(named.partition(":")[0])
         return {"data": named if entry is not None and entry.files else "", "data-path": str(Path(text).absolute())}
-    if text in catalog():
+    if text.partition(":")[0] in catalog():
         return {"data": text, "data-path": ""}
     raise DataError(
         f"there is no folder or file {text!r}, and no data set of that name; {did_you_mean(text, catalog())}"
@@ -150,12 +107,13 @@ def name_data(text: str, named: str = "") -> dict[str, Value]:
 
 def _of_records(named: Mapping[str, Value]) -> dict[str, Value]:
     """Returns the settings that suit records, where the data named are such; an event is followed over time."""
-    from medtl_core.data.catalog import catalog, recognise
+    from medtl_core.data.catalog import catalog
+    from medtl_core.data.readers import recognise
     from medtl_core.data.task import SCHEMA
     from medtl_core.formats.schema_file import read_schema, shipped
 
     name, path = (str(named.get(key, "")) for key in ("data", "data-path"))
-    entry = catalog().get(name) if name or not path else recognise(Path(path))
+    entry = catalog().get(name.partition(":")[0]) if name or not path else recognise(Path(path))
     if path and (Path(path) / SCHEMA).is_file():
         schema = read_schema(Path(path) / SCHEMA)
     elif entry is not None and entry.layout.kind == "records":
@@ -166,13 +124,15 @@ def _of_records(named: Mapping[str, Value]) -> dict[str, Value]:
     return {"backbone": "table", "shots": 0, "methods": methods}
 
 
-def _scenario_path(scenario: str, app: Path) -> Path:
+def scenario_path(scenario: str, app: Path) -> Path:
+    """Returns the file of a scenario: a name in the app's `simulations/scenarios`, or a path."""
     if scenario.endswith(".toml") or os.sep in scenario:
         return Path(scenario)
     return app / "simulations" / "scenarios" / f"{scenario}.toml"
 
 
-def _assigned(words: Sequence[str]) -> dict[str, Value]:
+def read_words(words: Sequence[str]) -> dict[str, Value]:
+    """Returns the settings and options of `key=value` words, none of them given two ways."""
     values: dict[str, Value] = {}
     for word in words:
         for key, value in read_assignments([word]).items():

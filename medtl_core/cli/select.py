@@ -91,13 +91,13 @@ def select(
 
 def _plan(name: str, candidates: Sequence[str], order: RunOrder, app: Path, weights: str) -> RunPlan:
     """The plan of one source; its weights are looked for now, so that nothing runs before all of them are here."""
-    from medtl_core.data.catalog import catalog, recognise
+    from medtl_core.data.readers import named_entry, recognise
 
     backbone = find_backbone(name)
     place = "" if backbone.source in ("random", "file") else weights
     locate(backbone, place)
     named = name_data(order.data or "")
-    entry = catalog()[str(named["data"])] if named["data"] else recognise(Path(str(named["data-path"])))
+    entry = named_entry(str(named["data"])) if named["data"] else recognise(Path(str(named["data-path"])))
     usual: dict[str, Value] = {"partition": entry.partition if entry else "natural", "bootstrap": 1, "weights": place}
     features = "+".join(taps for taps in candidates if "+" not in taps)
     methods = ",".join(f"taps@{taps}" for taps in candidates)

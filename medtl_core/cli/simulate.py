@@ -15,11 +15,12 @@ from typer.core import TyperCommand
 from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.fitting import outlook
-from medtl_core.cli.plan import RunOrder, check_effect, make_plan
+from medtl_core.cli.plan import RunOrder, make_plan, read_words
 from medtl_core.config import Settings
 from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
 from medtl_core.features.cache import is_begun
 from medtl_core.flower.run import Progress, RunPlan, run_seeds
+from medtl_core.methods.effect import RULES, SIMULATED, check_effect
 from medtl_core.run_folder import create_run
 from medtl_core.store import cache_folder, read_json
 
@@ -49,7 +50,7 @@ def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary
         shape = {"seeds": plan.seeds, "workers": plan.workers, "settings": plan.settings.public()}
         run.begin({"name": plan.name, **shape})
         results = run_seeds(plan, run, progress)
-        summary = summarise(results, plan.name)
+        summary = summarise(results, plan.name, plan.out)
         run.finish(summary.as_dict(), render(summary, results))
     return summary
 
@@ -96,15 +97,15 @@ def simulate_command(
     """
     scenario, pairs = console.scenario_and_settings(words or (), assignments or ())
     plan = make_plan(RunOrder(scenario, pairs, data, seeds, workers, wire or None, out), find_app(app))
-    check_effect(pairs, plan.settings)
+    check_effect(read_words(pairs), plan.settings, RULES + SIMULATED)
     summary = simulate_shown(plan, quiet)
     if as_json:
         console.show_json(summary.as_dict())
     else:
-        from medtl_core.report.terminal import summary_table
+        from medtl_core.report.terminal import summary_tables
 
         places = (f"report      {plan.out / 'report.html'}", f"run folder  {plan.out}")
-        console.show(summary_table(summary), *places)
+        console.show(*summary_tables(summary), *places)
     tell_failures(plan)
 
 

@@ -2,16 +2,17 @@
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medtl_core.cli.app_folder import installed_app
-from medtl_core.data.source import count_patients
+from medtl_core.cli.site_check import Folder, Page, beside_loopback, refuse_fatal
 from medtl_core.errors import ConfigError
 from medtl_core.privacy.hospital import Hospital, Server, initialise, read_hospital
-from medtl_core.privacy.hospital_file import HOSPITAL
+from medtl_core.privacy.hospital_file import HOSPITAL, is_deployed
 from medtl_core.privacy.policy import Policy
 
 #: What holds in the processes of a hospital's node: no word to Flower's makers, nothing installed, one numeric thread.
@@ -22,15 +23,15 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-_LOOPBACK = "127.0.0.1,localhost,::1"
-
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's own folder.")]
 
 
 def init(
     folder: Folder,
-    name: Annotated[str, typer.Option(help="By which the federation knows the hospital.")],
-    data: Annotated[Path, typer.Option(metavar="PATH", help="Folder or file of its cases.")],
+    data: Annotated[Path | None, typer.Option(metavar="PATH", help="Folder or file of its cases.")] = None,
+    invitation: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="From the coordinator: says name, server and certificate.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="By which the federation knows the hospital.")] = "",
     server: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where its node connects to.")] = "",
     certificate: Annotated[Path | None, typer.Option(metavar="FILE", help="The server's root certificate.")] = None,
     key: Annotated[Path | None, typer.Option(metavar="FILE", help="Private key the server knows the node by.")] = None,
@@ -39,13 +40,38 @@ def init(
         int, typer.Option(help="How many patients the hospital tells the world it has, at most those it has.")
     ] = 0,
 ) -> None:
-    """Make a hospital's folder: rules with a budget, keys, and the ledger. Nothing is ever written over."""
+    """Make a hospital's folder: rules with a budget, keys, and the ledger. Nothing is ever written over.
+
+    With an invitation it enrols, too. A hospital that is invited anew names its folder and the new invitation alone.
+    """
     certificates = {"certificate": certificate, "key": key}
     where = Server(
         server, insecure=insecure, **{what: str(path.absolute()) for what, path in certificates.items() if path}
     )
     policy = Policy(public_patients=public_patients)
-    old = initialise(Hospital(folder, name, str(data.absolute()), server=where, policy=policy))
+    if invitation is None:
+        _make(folder, name, data, where, policy)
+        return
+    from medtl_core.deploy.invitation import read_invitation
+    from medtl_core.deploy.membership import accept, server_of
+
+    invited = read_invitation(invitation)
+    if where != Server() or name not in ("", invited.hospital):
+        raise ConfigError("the invitation says name, server, certificate and key; leave these options out")
+    if invited.expired():
+        raise ConfigError(f"the invitation expired on {invited.expires:%Y-%m-%d}; ask the coordinator for a new one")
+    if not is_deployed(folder) or data is not None:
+        _make(folder, invited.hospital, data, server_of(invited), policy)
+    accept(folder, invited, read_hospital(folder))
+    typer.echo(f"the root certificate of {invited.federation}, to be compared over the telephone: {invited.sha256}")
+    _enrol(folder)
+
+
+def _make(folder: Path, name: str, data: Path | None, server: Server, policy: Policy) -> None:
+    """Makes the folder and says the budget in it."""
+    if data is None:
+        raise ConfigError("name the folder or file of the hospital's cases: --data PATH")
+    old = initialise(Hospital(folder, name, str(data.absolute()), server=server, policy=policy))
     hospital = read_hospital(folder)
     for file in old:
         typer.echo(f"taken over: the rules of {file}, which is {file}.old now")
@@ -59,33 +85,41 @@ def init(
         typer.echo("it takes part in no private run until [policy] says public_patients, a number it surely has")
 
 
-def run(folder: Folder) -> None:
+def _enrol(folder: Path) -> None:
+    """Enrols a hospital, if its coordinator can be reached now."""
+    from medtl_core.deploy.enrolment import EnrolmentError
+    from medtl_core.deploy.membership import PASSING, Membership
+
+    beside_loopback()
+    try:
+        if membership := Membership.of(read_hospital(folder)):
+            membership.enrol()
+            typer.echo(f"enrolled with {membership.invitation.federation}; next: medtl site check {folder}")
+    except EnrolmentError as error:
+        if error.reason not in PASSING:
+            raise
+        typer.echo(f"not enrolled yet: {error} Both medtl site check {folder} and medtl site run enrol later")
+
+
+def run(folder: Folder, status: Page = 0) -> None:
     """Let a hospital take part in runs, with its own installed medtl, until the process is ended."""
-    hospital = read_hospital(folder)
-    _check_server(hospital.server, hospital.folder / HOSPITAL)
-    if hospital.policy.public_patients:  # else it takes part in no private run
-        hospital.policy.check_promises(count_patients(Path(hospital.data)))
+    from medtl_core.deploy.membership import Membership
+    from medtl_core.deploy.page import serve_page
+
+    hospital = refuse_fatal(folder, status)
     app = installed_app()
     os.umask(0o077)
     os.environ.update(_ENVIRONMENT, FLWR_HOME=str(hospital.folder / "flower"))
-    for variable in ("no_proxy", "NO_PROXY"):  # the node's two processes talk to each other on this machine
-        os.environ[variable] = ",".join(filter(None, [os.environ.get(variable), _LOOPBACK]))
+    beside_loopback()
     log = logging.getLogger("medtl")
     log.setLevel(logging.INFO)
     log.propagate = False
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
+    membership = Membership.of(hospital)
     log.info("%s answers %s with the medtl in %s", hospital.name, hospital.server.address, app)
     from medtl_core.flower.node.resident import serve  # Flower reads its environment when it is imported
 
-    serve(hospital, app)
-
-
-def _check_server(server: Server, path: Path) -> None:
-    if not server.address:
-        raise ConfigError(f"{path} names no server; write its address, HOST:PORT, into [server]")
-    if not server.insecure and not Path(server.certificate or os.devnull).is_file():
-        raise ConfigError(f"{path} [server]: certificate must name the file of the server's root certificate (PEM)")
-    if server.key and not Path(server.key).is_file():
-        raise ConfigError(f"{path} [server]: there is no key {server.key}")
+    first = membership.wait if membership else lambda: None
+    serve(hospital, app, first=first, beside=[partial(serve_page, hospital.folder, status)] if status else [])

@@ -4,13 +4,11 @@ Their facts stand in `catalog.toml`; the reader of known sets only follows them.
 is recognised where it lies.
 """
 
-import csv
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from medtl_core.errors import DataError
@@ -24,10 +22,21 @@ class Layout:
     Attributes:
         kind: "images" (a CSV naming image files), "volumes" (a CSV naming NIfTI files or folders of DICOM series),
             "records" (a CSV and a schema that comes with medtl), "arrays" (one npz with images, labels, patient,
-            is_test), "medmnist" (one npz of MedMNIST), "built-in" or "own" (not in the catalog).
-        label, patient, site, split, image: CSV columns.
+            is_test), "medmnist" (one npz of MedMNIST), "built-in" or "own" (not in the catalog), or one of those in
+            `formats.known`, where a set needs more than one table.
+        label, patient, site, split, image, view: CSV columns.
         labels: CSV value -> class.
-        pattern: image file under the folder, with {} for the image column's value.
+        pattern: image file under the folder, with {} for the image column's value; * stands for any folder, and |
+            separates the places that are looked into.
+        number: pattern of a file's name whose groups say whose it is.
+        beside: files that must be there besides those that recognise the set.
+        without: files that are not there; else it is another set.
+        shown: values of the view column that are read.
+        findings: what an image may show at once, by the names of the set.
+        uncertain: finding -> "ones", "zeros" or "ignore", where a report is not certain; "ignore" unless stated.
+        finding: the one that is the task, if it is one.
+        partial: whether copies with some of the patients are usual.
+        apart: whether training cases of somebody in the official test are left out.
     """
 
     kind: str
@@ -36,13 +45,23 @@ class Layout:
     site: str = ""
     split: str = ""
     image: str = ""
+    view: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     pattern: str = "{}"
+    number: str = ""
+    beside: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    shown: tuple[str, ...] = ()
+    findings: tuple[str, ...] = ()
+    uncertain: Mapping[str, str] = field(default_factory=dict)
+    finding: str = ""
+    partial: bool = False
+    apart: bool = False
 
     @property
     def columns(self) -> list[str]:
         """The CSV columns that the set has."""
-        return [name for name in (self.label, self.patient, self.site, self.split, self.image) if name]
+        return [name for name in (self.label, self.patient, self.site, self.split, self.image, self.view) if name]
 
 
 @dataclass(frozen=True)
@@ -50,11 +69,15 @@ class Entry:
     """What is known about one data set, by the name that `settings.data` takes.
 
     Attributes:
-        files: marker files that recognise the folder (any one of them for MedMNIST, else all).
+        files: marker files that recognise the folder (any one of them for MedMNIST, else all); * stands for anything,
+            and a CSV file may be packed (.csv.gz).
         partition: the split over hospitals that suits the set.
         views: label-preserving views.
         synthetic: True if no patient stands behind it.
-        note: caveat shown with results.
+        note: caveat shown with results: how patients are known, what leaks.
+        hospitals: which hospitals the data tell apart, in words.
+        obtain: how a person comes by the set, in words.
+        same: other names of the pictures, by which a backbone may say that it learnt from them.
     """
 
     name: str
@@ -70,6 +93,9 @@ class Entry:
     url: str
     synthetic: bool = False
     note: str = ""
+    hospitals: str = "one"
+    obtain: str = ""
+    same: tuple[str, ...] = ()
 
 
 @cache
@@ -81,8 +107,9 @@ def catalog() -> Mapping[str, Entry]:
 def read_entries(text: str) -> Mapping[str, Entry]:
     """Returns the entries of a catalog in TOML.
 
-    A set's table holds the attributes of its `Entry`, and instead of the task its name (that of the set if left out)
-    and its classes. What a set leaves out is taken from its `family`, whose title and files may say {name}.
+    A set's table holds the attributes of its `Entry`, and instead of the task its name (that of the set if left out),
+    its classes (the layout's findings if left out) and its kind ("classes" if left out). What a set leaves out is taken
+    from its `family`, whose title and files may say {name}.
 
     Raises:
         DataError: it is not TOML, or an entry lacks a fact or states one that no entry has.
@@ -98,8 +125,9 @@ def read_entries(text: str) -> Mapping[str, Entry]:
 
 
 def _entry(name: str, **facts: Any) -> Entry:
-    facts["layout"] = Layout(**facts["layout"])
-    facts["task"] = Task(facts.pop("task", name), tuple(facts.pop("classes")))
+    facts["layout"] = Layout(**_tuples(facts["layout"]))
+    classes = facts.pop("classes", facts["layout"].findings)
+    facts["task"] = Task(facts.pop("task", name), tuple(classes), facts.pop("kind", "classes"))
     facts["title"] = facts["title"].replace("{name}", name)
     facts["files"] = [file.replace("{name}", name) for file in facts["files"]]
     return Entry(name, **_tuples(facts))
@@ -107,42 +135,3 @@ def _entry(name: str, **facts: Any) -> Entry:
 
 def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-
-
-def matches(entry: Entry, path: Path) -> bool:
-    """Says whether `path` (a folder, or one of the entry's own files) holds the data set."""
-    if path.is_file():
-        return path.name in entry.files and _header_fits(entry, path.parent)
-    if not entry.files:
-        return False
-    present = [(path / name).exists() for name in entry.files]
-    return any(present) if entry.layout.kind == "medmnist" else all(present) and _header_fits(entry, path)
-
-
-def recognise(path: Path) -> Entry | None:
-    """Returns the catalog's entry for a folder or file, or None if it is not one of the known sets.
-
-    Raises:
-        DataError: the folder holds several known sets.
-    """
-    present = [entry for entry in catalog().values() if matches(entry, path)]
-    if len(present) > 1:
-        names = ", ".join(entry.name for entry in present)
-        raise DataError(f"{path} holds several known sets ({names}): set data to one of these names")
-    return present[0] if present else None
-
-
-def _header_fits(entry: Entry, folder: Path) -> bool:
-    """Tells sets apart whose CSV files share a name; an unreadable header fits nothing."""
-    tables = [name for name in entry.files if name.endswith(".csv")]
-    if not tables:
-        return True
-    return {*entry.layout.columns} <= {*_header(folder / tables[0])}
-
-
-def _header(path: Path) -> list[str]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            return [cell.strip() for cell in next(csv.reader(lines), [])]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []

@@ -4,7 +4,7 @@ Reading goes on past a bad case, so that all are known at once. A file that cann
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -18,6 +18,13 @@ LIMIT = 0.1
 _SHOWN = 5
 
 
+@final
+class Row(str):
+    """The place of a case in a file: "row 7", as an editor numbers lines; in brackets the image it names, if any."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Fault:
     """One cause, and the cases that it costs.
@@ -25,7 +32,7 @@ class Fault:
     Attributes:
         cause: a sentence that quotes no cell of a patient's.
         remedy: what a person can do about it.
-        places: of each case: "row 7" as an editor numbers the lines of a file, or a file's name; none = all together.
+        places: of each case: a `Row`, or a file's name; none = all together.
     """
 
     cause: str
@@ -35,8 +42,9 @@ class Fault:
     @property
     def counted(self) -> str:
         """What a report may show: rows by number; files are counted, for a file's name may be a person's."""
-        if all(place.startswith("row ") for place in self.places):
-            return str(self)
+        rows = tuple(place.partition(" (")[0] for place in self.places if isinstance(place, Row))
+        if len(rows) == len(self.places):
+            return str(replace(self, places=rows))
         cases = "1 case" if len(self.places) == 1 else f"{len(self.places)} cases"
         return f"{self.cause} ({cases}); {self.remedy}"
 
@@ -70,11 +78,6 @@ class Faults:
         """Notes what is wrong with all cases together."""
         self._rows[cause, remedy] = {}
 
-    def add(self, other: "Faults") -> None:
-        """Notes all that another one holds."""
-        for cause, rows in other._rows.items():
-            self._rows.setdefault(cause, {}).update(rows)
-
     @property
     def rows(self) -> NDArray[np.int64]:
         """The rows at fault, int64 [m], each once."""
@@ -87,7 +90,7 @@ class Faults:
 
     def usable(self, count: int) -> NDArray[np.int64]:
         """Returns which of `count` cases are left, int64 [m]."""
-        return np.setdiff1d(np.arange(count), self.rows)
+        return np.delete(np.arange(count), self.rows)
 
     def check(self, where: str, count: int) -> None:
         """Refuses data of `count` cases of which too many are at fault, or all together.

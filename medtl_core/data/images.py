@@ -102,6 +102,10 @@ def _cause(image: str | Array) -> str:
 
 def _pictures(image: Path | str | Array, robust: bool = True) -> Sequence[NDArray[np.uint8]]:
     if isinstance(image, np.ndarray):
+        if image.ndim == 3 and image.shape[2] > 4:
+            from medtl_core.formats.volumes import grey_planes
+
+            return grey_planes(image)
         return [_three_channels(image, robust)]
     path = Path(image)
     if path.suffix.lower() not in SUFFIXES:

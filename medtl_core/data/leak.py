@@ -1,7 +1,7 @@
 """No patient and no picture on two sides of a partition, and no picture with two labels."""
 
 from collections.abc import Iterator, Mapping
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -45,22 +45,22 @@ def leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> Iter
         (twins, keys, "are byte-equal images in {}: remove one of them"),
     ):
         order = np.lexsort((side[places], key))
-        for one, other in pairwise(order.tolist()):
-            pair = places[[one, other]]
-            if key[one] != key[other]:
-                continue
-            cases = " and ".join(_name(examples, row) for row in rows[pair].tolist())
-            if side[pair[0]] != side[pair[1]]:
-                both = " and ".join(repr(sides[number]) for number in side[pair].tolist())
-                yield cases, fault.format(both)
-            elif key is keys and examples["label"][rows[pair[0]]] != examples["label"][rows[pair[1]]]:
+        ones, others = places[order[:-1]], places[order[1:]]
+        apart = side[ones] != side[others]
+        strange = examples["label"][rows[ones]] != examples["label"][rows[others]] if key is keys else apart
+        for pair in np.flatnonzero((key[order[:-1]] == key[order[1:]]) & (apart | strange)).tolist():
+            cases = " and ".join(_name(examples, row) for row in rows[[ones[pair], others[pair]]].tolist())
+            if apart[pair]:
+                yield cases, fault.format(" and ".join(repr(sides[side[one[pair]]]) for one in (ones, others)))
+            else:
                 yield cases, "are byte-equal images with different labels: keep the one that is right"
 
 
 def joined(*parts: Examples, patients: bool) -> Examples:
     """Returns the cases of several sets, as far as sides are compared: images and, where known, patients."""
     kinds = [name for name in ("path", "image") if all(name in part.columns for part in parts)]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in ("label", "patient")}
+    told = [name for name in ("label", "labels", "patient") if name in parts[0].columns]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in told}
     nobodys = np.arange(len(columns["label"])).astype(str)
     columns["patient"] = one_patient_each(columns["patient"]) if patients else nobodys
     for name in kinds:

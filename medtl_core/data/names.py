@@ -41,14 +41,16 @@ def plain_name(text: str) -> str:
     return " ".join("".join(signs).split())
 
 
-def plain_names(values: Array) -> Array:
-    """Returns every name (str [n]) in that form."""
-    return np.asarray([plain_name(text) for text in values.tolist()], dtype=np.str_)
+def plain_names(values: Array, change: Callable[[str], str] = plain_name) -> Array:
+    """Returns every name (str [n]) in that form, or changed another way; equal ones are changed once."""
+    cells = values.tolist()
+    names = {cell: change(cell) for cell in {*cells}}
+    return np.asarray([names[cell] for cell in cells], dtype=np.str_)
 
 
 def hospital_names(values: Array) -> Array:
     """Returns names of hospitals (str [n]) as they may stand on the wire and in places: a slash becomes a dash."""
-    return np.asarray([plain_name(text).replace("/", "-").replace("\\", "-") for text in values.tolist()], np.str_)
+    return plain_names(values, lambda text: plain_name(text).replace("/", "-").replace("\\", "-"))
 
 
 def look(name: str) -> str:
@@ -58,7 +60,7 @@ def look(name: str) -> str:
         >>> look("Normal") == look("normal"), look("7") == look("7.0"), look("1.5") == look("1.50")
         (True, True, False)
     """
-    folded = unicodedata.normalize("NFKC", name).casefold()
+    folded = name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
     number = _NUMBER.fullmatch(folded)
     return number[1] if number else folded
 
@@ -70,10 +72,11 @@ def _look_of_id(name: str) -> str:
 
 def alike(names: Iterable[str], of: Callable[[str], str] = look) -> list[tuple[str, ...]]:
     """Returns the groups of different names that look alike."""
-    groups = defaultdict(set)
+    first, groups = dict[str, str](), defaultdict[str, set[str]](set)
     for name in names:
-        groups[of(name)].add(name)
-    return [tuple(sorted(group)) for _, group in sorted(groups.items()) if len(group) > 1]
+        if (other := first.setdefault(of(name), name)) != name:
+            groups[of(name)] |= {other, name}
+    return [tuple(sorted(group)) for _, group in sorted(groups.items())]
 
 
 def one_patient_each(values: Array) -> Array:
@@ -83,4 +86,4 @@ def one_patient_each(values: Array) -> Array:
         Unit: patient. What a row becomes hangs on the rows of its own patient only: those whose ids look alike.
     """
     spelt = {name: group[0] for group in alike({*values.tolist()}, _look_of_id) for name in group}
-    return np.asarray([spelt.get(name, name) for name in values.tolist()], dtype=np.str_) if spelt else values
+    return plain_names(values, lambda name: spelt.get(name, name)) if spelt else values

@@ -94,6 +94,18 @@ def reader_of(path: Path, word: str = "") -> Reader:
     raise DataError(f"{path} is in no layout that medtl reads; there: {_module('survey').survey(path)}")
 
 
+def recognise(path: Path, named: Entry | None = None) -> Entry | None:
+    """Returns the set that lies in a place, the named one if it does; arguments and errors as in `formats.layouts`."""
+    entry: Entry | None = _module("layouts").recognise(path, named)
+    return entry
+
+
+def named_entry(word: str) -> Entry:
+    """Returns the known set that the setting `data` names; errors as in `formats.layouts`."""
+    entry: Entry = _module("layouts").named_entry(word)
+    return entry
+
+
 def known_reader(entry: Entry) -> Reader:
     """Returns the reader of one set of the catalog."""
     reader: Reader = _module("known").KnownSet(entry)

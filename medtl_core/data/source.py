@@ -2,19 +2,20 @@
 
 import logging
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from medtl_core.config import Settings
-from medtl_core.data.catalog import Entry, catalog, matches, recognise
+from medtl_core.data.catalog import Entry, catalog
 from medtl_core.data.faults import Fault, Faults
 from medtl_core.data.names import alike, missing
 from medtl_core.data.partition import apportion
-from medtl_core.data.readers import Reader, known_reader, own_entry, reader_of
+from medtl_core.data.readers import Reader, known_reader, named_entry, own_entry, reader_of, recognise
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
 from medtl_core.data.task import MANIFEST, SCHEMA, Statement, read_task
-from medtl_core.errors import ConfigError, DataError, did_you_mean
+from medtl_core.errors import ConfigError, DataError
 from medtl_core.rng import stream
 from medtl_core.store import cache_folder
 from medtl_core.values import Array, Examples
@@ -67,7 +68,7 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
     named = _named(settings)
     if settings.data_path:
         path, seen = Path(settings.data_path), Faults() if faults is None else faults
-        source = _read(path, named, settings, seen, word)
+        source = read_cases(path, named, settings, seen, word)
         _look_over(source, seen, read_task(path))
         if faults is None:
             seen.check(str(path), len(source.examples))
@@ -103,36 +104,19 @@ def private_source(settings: Settings) -> Source:
         DataError: the file as a whole is missing or unusable, or the classes are not stated, or two ways.
     """
     path, named, faults = Path(settings.data_path), _named(settings), Faults()
-    source = _read(path, named, settings, faults)
+    source = read_cases(path, named, settings, faults)
     if not (named or source.entry.files or read_task(path)):  # all rows' labels would say what every single one means
         raise DataError(f"{path}: the classes are not stated; list them in task.json")
     for fault in faults.causes:
-        _LOG.warning("left out: %s", fault)
+        _LOG.warning("left out: %s", fault, extra={"fault": fault})
     trains, everyone = source.examples["split"] != "test", source.examples["patient"]
     trains[faults.rows] = False
     return replace(source, examples=source.examples.take(trains), patients=everyone[~missing(everyone)])
 
 
-def count_patients(path: Path) -> int:
-    """Returns how many patients a hospital's own data hold to train on, for its own eyes: an upper bound, if rows fail.
-
-    Data that do not say whose each case is have as many patients as cases.
-
-    Raises:
-        DataError: the file as a whole cannot be read, or too many of its cases cannot be used.
-    """
-    faults = Faults()
-    examples = _read(path, None, Settings(data="", data_path=str(path)), faults).examples
-    faults.check(str(path), len(examples))
-    patient = examples["patient"][examples["split"] != "test"]
-    return len(np.unique(patient[~missing(patient)]))
-
-
 def _named(settings: Settings) -> Entry | None:
     """The catalog's entry that settings name."""
-    if settings.data and settings.data not in catalog():
-        raise ConfigError(f"data={settings.data!r} is not in the catalog; {did_you_mean(settings.data, catalog())}")
-    return catalog().get(settings.data)
+    return named_entry(settings.data) if settings.data else None
 
 
 def phantom_patients(settings: Settings) -> int:
@@ -146,15 +130,15 @@ def phantom_patients(settings: Settings) -> int:
     return patients
 
 
-def _read(path: Path, named: Entry | None, settings: Settings, faults: Faults, word: str = "") -> Source:
-    """All cases of a place, those at fault among them."""
+def read_cases(path: Path, named: Entry | None, settings: Settings, faults: Faults, word: str = "") -> Source:
+    """Returns all cases of a place, those at fault among them; for errors see `open_source`."""
     if not path.exists():
         raise DataError(f"data-path {path} does not exist")
     stated = read_task(path)
     task = named.task if named else stated.task if stated else None
     examples, facts = (reader_of(path, word) if word else _reader(path, named, settings)).read(path, task, faults)
     entry = facts.entry or named or own_entry(path, examples, stated, settings)
-    if stated and stated.task.classes != entry.task.classes:
+    if stated and stated.task.agreed != entry.task.agreed:
         raise DataError(f"task.json at {path} states other classes than {entry.name!r} has; leave one of them out")
     notes = facts.notes or ((entry.note,) if entry.note else ())
     return Source(entry, examples, notes, facts.has_patients, columns=facts.columns)
@@ -172,14 +156,16 @@ def _look_over(source: Source, faults: Faults, stated: Statement | None) -> None
         for group in alike(names):
             faults.whole(f"the {kind} {' and '.join(map(repr, group))} look alike", "spell them the same, or otherwise")
     for name, column in zip(source.columns, left["table"].T if source.columns else (), strict=True):
-        spread = float(np.nanstd(column)) if np.isfinite(column).any() else 0.0
-        if 0.0 < spread < max(SMALLEST, SMALLEST * 0.1 * abs(float(np.nanmean(column)))):
+        known = column[np.isfinite(column)]
+        spread = float(known.std()) if len(known) else 0.0
+        if 0.0 < spread < max(SMALLEST, SMALLEST * 0.1 * abs(float(known.mean()))):
             faults.whole(
                 f"column {name!r} varies by only {spread:.1g}", "give it in a smaller unit, or less its usual value"
             )
     if "path" in left.columns:
         _, first, image = np.unique(left["path"], return_index=True, return_inverse=True)
-        several = np.isin(image, image[left["label"] != left["label"][first][image]])
+        told = left.columns.get("labels", left["label"][:, None])
+        several = np.isin(image, image[(told != told[first][image]).any(axis=1)])
         faults.case(rows[several], "an image is listed with several labels", "keep the row with the right one")
 
 
@@ -189,7 +175,7 @@ def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:
         if records.matches(path):
             return records
     csv = path.suffix.lower() == ".csv" or (path / MANIFEST).is_file()
-    known = None if csv and path.is_dir() else named if named and matches(named, path) else recognise(path)
+    known = None if csv and path.is_dir() else recognise(path, named)
     if known and named in (None, known):
         return known_reader(known)
     if named and not csv:
@@ -205,11 +191,11 @@ def _hold_out(source: Source) -> Source:
     examples = source.examples
     _, first, code = np.unique(examples["patient"], return_index=True, return_inverse=True)
     held = np.zeros(len(first), dtype=bool)
-    strata = np.unique(np.stack([examples["site"], examples["label"].astype(str)], axis=1)[first], axis=0)
-    for site, label in strata:
-        patients = np.flatnonzero((examples["site"][first] == site) & (examples["label"][first] == int(label)))
+    places, label = examples["site"][first], examples["label"][first]
+    for site, number in product(np.unique(places).tolist(), range(len(examples.task.classes))):
+        patients = np.flatnonzero((places == site) & (label == number))
         count = int(len(patients) * HELD_OUT + 0.5) if len(patients) > 1 else 0
-        held[stream(0, "hold-out", site, label).permutation(patients)[:count]] = True
+        held[stream(0, "hold-out", site, number).permutation(patients)[:count]] = True
     split = np.where(held[code], "test", examples["split"])
     note = f"No test split in the data: {HELD_OUT:.0%} of the patients of every site are held out."
     columns = {**examples.columns, "split": split}

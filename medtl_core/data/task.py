@@ -10,13 +10,13 @@ from typing import Any
 
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import DataError, did_you_mean
-from medtl_core.values import Task
+from medtl_core.values import MULTI_LABEL, Task
 
 MANIFEST = "manifest.csv"
 TASK = "task.json"
 #: What the columns of a table of records mean.
 SCHEMA = "schema.toml"
-_MORE = {"modality": "", "views": [], "one_patient_a_row": False}
+_MORE = {"modality": "", "views": [], "one_patient_a_row": False, "kind": "classes"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ def read_task(path: Path) -> Statement | None:
     """Returns what `task.json` in a folder, or beside a file, states; None without that file.
 
     Raises:
-        DataError: it is not JSON of the form {"name": ..., "classes": [...], "modality": ..., "views": [...]}.
+        DataError: it is not JSON of the form {"name": ..., "classes": [...], "modality": ..., "views": [...]}. With
+            "kind": "multi-label" the classes are findings, each there or not by itself.
     """
     path = (path if path.is_dir() else path.parent) / TASK
     if not path.is_file():
@@ -46,18 +47,22 @@ def read_task(path: Path) -> Statement | None:
         raise DataError(f"{path} must be an object with name, classes and, optionally, {', '.join(_MORE)}")
     stated = {**_MORE, **stated}
     classes, views = stated["classes"], stated["views"]
-    if not _words(classes) or len(classes) < 2:
-        raise DataError(f"{path}: classes must be a list of at least two distinct words")
+    wrong = [] if _words(classes) and len(classes) > 1 else ["classes must be a list of at least two distinct words"]
     if not all(isinstance(stated[name], str) for name in ("name", "modality")) or not (views == [] or _words(views)):
-        raise DataError(f"{path}: name and modality must be words, views a list of words")
+        wrong.append("name and modality must be words, views a list of words")
+    if stated["kind"] not in (_MORE["kind"], MULTI_LABEL):
+        wrong.append(f"kind must be {_MORE['kind']} or {MULTI_LABEL}")
     if not isinstance(stated["one_patient_a_row"], bool):
-        raise DataError(f"{path}: one_patient_a_row must be true or false")
-    for view in views:
-        if view not in VIEWS:
-            raise DataError(f"{path}: unknown view {view!r}; {did_you_mean(view, VIEWS)}")
-    return Statement(
-        Task(stated["name"], tuple(classes)), tuple(views), stated["modality"], stated["one_patient_a_row"]
-    )
+        wrong.append("one_patient_a_row must be true or false")
+    wrong += [
+        f"unknown view {view!r}; {did_you_mean(view, VIEWS)}"
+        for view in (views if _words(views) else ())
+        if view not in VIEWS
+    ]
+    if wrong:
+        raise DataError(*(f"{path}: {cause}" for cause in wrong))
+    task = Task(stated["name"], tuple(classes), stated["kind"])
+    return Statement(task, tuple(views), stated["modality"], stated["one_patient_a_row"])
 
 
 def _words(value: Any) -> bool:

@@ -30,7 +30,7 @@ from medtl_core.evaluation.formulas import (
     roc_points,
     rounded,
 )
-from medtl_core.evaluation.judgement import ALL_SITES, Curves, Judgement, Reliability, SiteJudgement
+from medtl_core.evaluation.judgement import ALL_SITES, Confusion, Curves, Judgement, Reliability, SiteJudgement
 from medtl_core.values import Scores
 
 #: Bins of equal width for calibration, by confidence of the answer.
@@ -46,6 +46,7 @@ class Counts:
         answers: cases of each class that were answered with it, cases of it, and cases answered with it, [C, B] each.
         sums: cases, Brier score and log-loss, [3, B].
         calibration: cases, summed confidence and correct answers by confidence of the answer [3, bins], each case once.
+        table: cases by true class (row) and answer [C, C], each case once.
         binned: whether one step of `ranks` may hold different scores.
     """
 
@@ -53,6 +54,7 @@ class Counts:
     answers: tuple[Float, Float, Float]
     sums: Float
     calibration: Float
+    table: Float
     binned: bool = False
 
 
@@ -91,12 +93,20 @@ def judgement(everyone: Counts, sites: Mapping[str, Counts]) -> Judgement:
     curves = {ALL_SITES: _curve(everyone), **{name: _curve(sites[name]) for name in alone}}
     return Judgement(
         {**figures(everyone), "worst_site": min(accuracies, default=None)},
-        {name: SiteJudgement(**row, n=int(shown[name].sum())) for name, row in alone.items()},
+        {
+            name: SiteJudgement(**row, n=int(shown[name].sum()), confusion=_rows(sites[name]))
+            for name, row in alone.items()
+        },
         Curves(
             {name: curve for name, curve in curves.items() if curve},
             Reliability(*reliability_points(everyone.calibration)),
         ),
+        confusion=_rows(everyone),
     )
+
+
+def _rows(counts: Counts) -> Confusion:
+    return tuple(tuple(map(int, row)) for row in counts.table)
 
 
 def _curve(counts: Counts) -> Curve | None:
@@ -126,7 +136,7 @@ def counted(scores: Scores, weight: Float | None = None, *, ranking: bool = True
     judged = (1,) if classes == 2 else range(classes)
     ranks = [ranked(scores, cls, weight) for cls in judged] if ranking else []
     sums = np.stack([loss @ weight for loss in case_losses(scores)])
-    return Counts(ranks, (hits, cases, answers), sums, calibration_bins(scores))
+    return Counts(ranks, (hits, cases, answers), sums, calibration_bins(scores), confusion(scores))
 
 
 def checked(scores: Scores) -> Scores:

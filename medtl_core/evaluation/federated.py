@@ -17,6 +17,7 @@ from medtl_core.evaluation.concordance import judge_pairs, pairs
 from medtl_core.evaluation.counts import BINS, Counts, calibration_bins, case_losses, checked, confusion, judgement
 from medtl_core.evaluation.formulas import Float
 from medtl_core.evaluation.judgement import Judgement
+from medtl_core.evaluation.scores import each_finding
 from medtl_core.values import Scores, Update
 
 #: Bins a class.
@@ -26,8 +27,10 @@ SCORE_BINS = 256
 _HALF = 3.0
 
 
-def expected_shapes(classes: int, followed: bool = False) -> dict[str, tuple[int, ...]]:
+def expected_shapes(classes: int, followed: bool = False, multi_label: bool = False) -> dict[str, tuple[int, ...]]:
     """Returns the shape of each float64 array of `summarise`, for the server to expect."""
+    if multi_label:
+        return {name: (classes, *shape) for name, shape in expected_shapes(2).items()}
     return {
         **({"pairs": (2,)} if followed else {}),
         "positive": (classes, SCORE_BINS),
@@ -47,7 +50,8 @@ def summarise(scores: Scores) -> Update:
     Returns:
         float64 arrays `positive` and `negative` [C, 256] (cases of the class, and others, by the class's score),
         `confusion` [C, C] (true class, answer), `calibration` [3, 15] (cases, confidence, correct), `sums` [3]
-        (cases, Brier score, log-loss) and, of cases followed over time, `pairs` [2] (see `concordance.pairs`).
+        (cases, Brier score, log-loss) and, of cases followed over time, `pairs` [2] (see `concordance.pairs`). Of a
+        multi-label task, the same of each finding as two classes, [L, ...].
 
     Raises:
         DataError: the scores cannot be judged.
@@ -56,6 +60,9 @@ def summarise(scores: Scores) -> Update:
         None. A histogram of few cases tells where each of them scored; a release mechanism has to come on top.
     """
     classes = checked(scores).logits.shape[1]
+    if scores.labels is not None:
+        each = [summarise(part).arrays for _, part in each_finding(scores)]
+        return Update({name: np.stack([arrays[name] for arrays in each]) for name in each[0]})
     place = np.searchsorted(_edges(), log_odds(scores.logits), side="right")
     inside = scores.label[:, None] == np.arange(classes)
     cell = place + SCORE_BINS * np.arange(classes)
@@ -130,6 +137,11 @@ def log_odds(logits: Float) -> Float:
     return np.asarray(odds)
 
 
+def lower_edges() -> Float:
+    """Returns the least log-odds of each bin of `summarise`; of the first one -inf."""
+    return np.asarray([-np.inf, *_edges()])
+
+
 @cache
 def _edges() -> Float:
     """Inner edges of the bins on the log-odds."""
@@ -147,5 +159,6 @@ def _counts(update: Update) -> Counts:
         (np.diagonal(arrays["confusion"])[:, None], table.sum(axis=1), table.sum(axis=0)),
         arrays["sums"][:, None],
         arrays["calibration"],
+        arrays["confusion"],
         binned=True,
     )

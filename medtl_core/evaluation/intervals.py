@@ -85,9 +85,9 @@ def over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
         >>> [round(end, 3) for end in over_seeds([0.5, 0.6, 0.7])]
         [0.6, 0.352, 0.848]
     """
+    mean, error = mean_error(values)
     from scipy.special import stdtrit
 
-    mean, error = mean_error(values)
     half = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2)) * error
     return mean, mean - half, mean + half
 

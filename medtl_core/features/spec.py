@@ -193,9 +193,7 @@ def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: Seq
     usual = _PLAIN_SIZE if plain else _SIDE.get((version, backbone.arch), backbone.size)
     size = next(iter(settings.sizes), usual)
     if not _SMALLEST <= size <= _LARGEST:
-        raise ConfigError(
-            f"image-size={size} must be from {_SMALLEST} to {_LARGEST}; a backbone takes no other picture"
-        )
+        raise ConfigError(f"image-size={size} must be from {_SMALLEST} to {_LARGEST}, which a backbone takes")
     views = ("identity",) if plain or settings.views == "one" or not entry_views else entry_views
     for view in views:
         if view not in VIEWS:
@@ -254,10 +252,8 @@ def _taps(backbone: Backbone, features: str) -> tuple[str, ...]:
     asked = [tap for word in features.split("+") for tap in known.get(word, (word,))]
     for tap in asked:
         if tap not in backbone.taps:
-            raise ConfigError(
-                f"features={features!r}: backbone {backbone.name!r} has no tap {tap!r}; "
-                f"{did_you_mean(tap, ['rich', 'plain', *backbone.taps])}"
-            )
+            hint = did_you_mean(tap, ["rich", "plain", *backbone.taps])
+            raise ConfigError(f"features={features!r}: backbone {backbone.name!r} has no tap {tap!r}; {hint}")
     if len(set(asked)) != len(asked):
         raise ConfigError(f"features={features!r} names a tap twice")
     return tuple(tap for tap in backbone.taps if tap in asked)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.closed_form import Family, widened
 from medtl_core.heads.crossval import TEMPERATURES, WORST, Choice, choose, held_out
 from medtl_core.heads.linear import tempered
-from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, unpack, untrue
+from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, rounded, unpack, untrue
 from medtl_core.values import Array, Released
 
 _Key = TypeVar("_Key")
@@ -53,7 +54,8 @@ def tasks_of(map_: FeatureMap) -> dict[str, Task]:
 
     def statistics(site: SiteData, arrays: Arrays, config: Config) -> Released:
         folds, (values, label) = int(config["folds"]), map_.read(site, arrays, config)
-        return Released(pack(values, label, site.classes, site.fold(folds), folds))
+        sums = pack(values, label, site.classes, site.fold(folds), folds)
+        return Released(rounded(sums) if config.get("in-float32") else sums)
 
     def validate(site: SiteData, arrays: Arrays, config: Config) -> Released:
         values, label = map_.read(site, arrays, config)
@@ -70,11 +72,33 @@ class Sums:
         whole: of all training cases.
         without: of all but those of each fold.
         rows: hospital -> rows of each fold's root, of those that sent roots (see `heads.statistics`); kept on request.
+        seconds: of CPU that the axes took.
     """
 
     whole: Statistics
     without: Sequence[Statistics]
     rows: Mapping[str, Sequence[Float]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @cached_property
+    def decomposed(self) -> Self:
+        """The same with all axes, each set's found in a thread; every family of heads reads them."""
+        start = time.process_time()
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            whole, *without = pool.map(Statistics.decomposed, (self.whole, *self.without))
+        return replace(self, whole=whole, without=without, seconds=time.process_time() - start)
+
+    @classmethod
+    def of(cls, parts: Sequence[Statistics], rows: Mapping[str, Sequence[Float]]) -> Self:
+        """Returns the sums of all folds from those of each."""
+        whole = sum(parts[1:], start=parts[0])
+        without = [whole - part for part in parts]
+        spans = [np.concatenate(of_fold) for of_fold in zip(*rows.values(), strict=True)]
+        if spans and sum(map(len, spans)) == whole.cases:
+            whole = replace(whole, span=np.concatenate(spans))
+            others = [[*spans[:fold], *spans[fold + 1 :]] for fold in range(len(parts))]
+            without = [replace(part, span=np.concatenate(rest)) for part, rest in zip(without, others, strict=True)]
+        return cls(whole, without, rows)
 
 
 @dataclass(frozen=True)
@@ -97,22 +121,18 @@ class Grid:
 
     @classmethod
     def of(cls, family: Family, sums: Sums, columns: NDArray[np.int64] | None = None) -> Self:
-        """Returns the heads of a closed-form family, for each set of cases in a thread.
+        """Returns the heads of a closed-form family.
 
         Of a family that reads some columns only they are as wide as all features.
         """
-        width = sums.whole.sums.shape[1]
-
-        def heads(cases: Statistics) -> tuple[Float, float]:
-            start = time.thread_time()
-            solved = (
-                family.heads(cases) if columns is None else widened(family.heads(cases.select(columns)), columns, width)
-            )
-            return solved, time.thread_time() - start
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            (whole, *without), seconds = zip(*pool.map(heads, (sums.whole, *sums.without)), strict=True)
-        return cls(family.strengths, whole, np.stack(without), sums.whole.counts, sum(seconds))
+        start, width = time.thread_time(), sums.whole.sums.shape[1]
+        if columns is not None:
+            sums = Sums(sums.whole.select(columns), [part.select(columns) for part in sums.without])
+        sums = sums.decomposed if family.spectral else sums
+        heads = np.stack([family.heads(cases) for cases in (sums.whole, *sums.without)])
+        heads = heads if columns is None else widened(heads, columns, width)
+        spent = time.thread_time() - start + sums.seconds
+        return cls(family.strengths, heads[0], heads[1:], sums.whole.counts, spent)
 
 
 @dataclass(frozen=True)
@@ -136,10 +156,9 @@ class Solved:
     @property
     def facts(self) -> dict[str, Any]:
         """What a head's facts say of it."""
-        return {
-            "strength": self.strength, "temperature": self.choice.temperature, "cv_loss": self.choice.loss,
-            "cv_balanced_accuracy": self.choice.balanced_accuracy,
-        }  # fmt: skip
+        choice = self.choice
+        facts = {"strength": self.strength, "temperature": choice.temperature, "cv_loss": choice.loss}
+        return {**facts, "cv_balanced_accuracy": choice.balanced_accuracy}
 
 
 @dataclass(frozen=True)
@@ -166,28 +185,22 @@ class Reading:
     def sums(self, phase: str = "", *, keep: bool = False) -> Sums:
         """Returns the summed statistics (phase "NAME_statistics" unless stated), and the roots' rows where kept."""
         folds, classes, width = self.folds, self.classes, self.width
+        dtype = "float32" if self.config.get("in-float32") else "float64"
 
         def shapes(cases: int) -> dict[str, ArraySpec]:
             counts = {"counts": ArraySpec((folds, classes), least=0.0, step=1.0)}
             if is_few(cases, width):
-                return {**counts, "labels": ArraySpec((cases, classes)), "rows": ArraySpec((cases, width + 1))}
-            gram = ArraySpec((folds, width * (width + 1) // 2))
-            return {**counts, "sums": ArraySpec((folds, classes, width)), "gram": gram}
+                return {**counts, "labels": ArraySpec((cases, classes)), "rows": ArraySpec((cases, width + 1), dtype)}
+            gram = ArraySpec((folds, width * (width + 1) // 2), dtype)
+            return {**counts, "sums": ArraySpec((folds, classes, width), dtype), "gram": gram}
 
         none = Statistics(np.zeros(classes), np.zeros((classes, width)), np.zeros((width, width)))
-        parts, rows = [none] * folds, {}
+        parts, rows = [none] * folds, dict[str, Sequence[Float]]()
         for reply in self.hospitals.ask(self._request("statistics", self.sent, phase, by_cases=shapes, check=untrue)):
             parts = [part + own for part, own in zip(parts, unpack(reply.arrays), strict=True)]
             if keep and "rows" in reply.arrays:
                 rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
-        whole = sum(parts[1:], start=parts[0])
-        without = [whole - part for part in parts]
-        spans = [np.concatenate(of_fold) for of_fold in zip(*rows.values(), strict=True)]
-        if spans and sum(map(len, spans)) == whole.cases:
-            whole = replace(whole, span=np.concatenate(spans))
-            others = [[*spans[:fold], *spans[fold + 1 :]] for fold in range(folds)]
-            without = [replace(part, span=np.concatenate(rest)) for part, rest in zip(without, others, strict=True)]
-        return Sums(whole, without, rows)
+        return Sums.of(parts, rows)
 
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:
         """Returns summed losses and hits of fold heads [F, S, C, d + 1]; see `heads.crossval.held_out`."""
@@ -206,9 +219,8 @@ def at_most(costs: Mapping[str, float]) -> Check:
     """Returns a check that sums over classes [..., C] are not more than so much for each of the hospital's cases."""
 
     def check(arrays: Mapping[str, Array], cases: int) -> str:
-        more = [
-            name for name, most in costs.items() if (arrays[name].sum(axis=-1) > most * cases * (1.0 + ROUNDING)).any()
-        ]
+        room = cases * (1.0 + ROUNDING)
+        more = [name for name, most in costs.items() if (arrays[name].sum(axis=-1) > most * room).any()]
         return f"its {more[0]} are more than its cases can give" if more else ""
 
     return check

@@ -32,6 +32,8 @@ class Method(ABC):
     test: ClassVar[str] = "any"
     #: Cases that it needs: "any", "table" (records) or "followed" (records with an event and a time).
     cases: ClassVar[str] = "any"
+    #: Settings (kebab-case) that it reads, beside those that say what is asked of whom: see `methods.effect`.
+    reads: ClassVar[tuple[str, ...]] = ()
 
     name: str
 

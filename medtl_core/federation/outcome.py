@@ -28,6 +28,7 @@ class Problem:
         views: label-preserving views of the data set.
         modality: the catalog's word for what the images show.
         followed: whether cases were followed over time.
+        multi_label: whether the classes are findings, each there or not by itself.
         public: scale and directions of public images, where they are known; None = a private method reads the images.
     """
 
@@ -37,6 +38,7 @@ class Problem:
     views: tuple[str, ...] = ("identity",)
     modality: str = "not stated"
     followed: bool = False
+    multi_label: bool = False
     public: PublicMap | None = field(default=None, compare=False, repr=False)
 
     @property

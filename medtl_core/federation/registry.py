@@ -7,8 +7,9 @@ making their many small classes takes longer than most answers.
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
-from functools import cache
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -26,16 +27,27 @@ from medtl_core.values import Released, Update
 #: Modules whose methods most runs name; they are read before the others, and alone where they suffice.
 _USUAL = tuple(
     f"{methods.__name__}.{name}"
-    for name in ("local", "closed", "gradient", "fedavg", "balanced", "descent", "logistic", "auto")
+    for name in ("quasi_newton", "local", "closed", "gradient", "fedavg", "balanced", "descent", "logistic", "auto")
+)
+
+
+#: Why a private run of a multi-label task is refused.
+NOT_PRIVATE = (
+    "private methods tell classes apart; a patient of a multi-label task changes the sums of every finding, which no "
+    "method here accounts for: set privacy=none, or make one finding the task"
 )
 
 
 @cache
-def _modules() -> tuple[ModuleType, ...]:
+def _names() -> tuple[str, ...]:
     """Every module of `medtl_core.methods`, the usual ones first."""
     walked = pkgutil.walk_packages(methods.__path__, f"{methods.__name__}.")
-    names = sorted(info.name for info in walked if not info.ispkg)
-    return tuple(importlib.import_module(name) for name in dict.fromkeys([*_USUAL, *names]))
+    return tuple(dict.fromkeys([*_USUAL, *sorted(info.name for info in walked if not info.ispkg)]))
+
+
+@cache
+def _modules() -> tuple[ModuleType, ...]:
+    return tuple(map(importlib.import_module, _names()))
 
 
 @cache
@@ -95,10 +107,14 @@ def all_models() -> Mapping[str, type[Model]]:
     return _table("MODELS")
 
 
-def _kinds() -> Iterator[type[Method]]:
-    """All classes of methods, the usual ones before another module is read."""
+def _kinds(word: str) -> Iterator[type[Method]]:
+    """All classes of methods, the usual ones and those of a module called as a method's name begins before others."""
+    begins = word.replace("-", "_")
     for name in _USUAL:
         yield from getattr(importlib.import_module(name), "METHODS", ())
+    for name in _names():
+        if begins.startswith(name.rpartition(".")[2]):
+            yield from getattr(importlib.import_module(name), "METHODS", ())
     yield from all_methods()
 
 
@@ -112,7 +128,7 @@ def find_method(name: str) -> Method:
         >>> find_method("fedavg-20-adjusted").rounds
         20
     """
-    for kind in _kinds():
+    for kind in _kinds(name):
         method = kind.parse(name)
         if method is not None:
             return method
@@ -163,6 +179,33 @@ def chosen_methods(settings: Settings) -> tuple[Method, ...]:
     return (find_method(name if name.startswith("private-") else f"private-{name}"),)
 
 
+def label_methods() -> tuple[type[Method], ...]:
+    """Returns every class of methods that answer multi-label tasks."""
+    return tuple(kind for module in _modules() for kind in getattr(module, "LABEL_METHODS", ()))
+
+
+def multi_label(methods: Sequence[Method]) -> tuple[Method, ...]:
+    """Returns the methods of the same names that answer multi-label tasks.
+
+    Raises:
+        ConfigError: names the first that has no such twin.
+    """
+    kinds = label_methods()
+    found = [next(filter(None, (kind.parse(method.name) for kind in kinds)), method) for method in methods]
+    for method, twin in zip(methods, found, strict=True):
+        if isinstance(method, PrivateMethod):
+            raise ConfigError(NOT_PRIVATE)
+        if twin is method:
+            known = ", ".join(sorted(kind.example for kind in kinds))
+            raise ConfigError(f"{method.name} does not answer multi-label tasks; those that do: {known}")
+    return tuple(found)
+
+
+def check_effect(typed: Collection[str], chosen: Settings) -> None:
+    """Refuses words that nothing in a run would read; see `methods.effect.check_effect`."""
+    importlib.import_module(f"{methods.__name__}.effect").check_effect(typed, chosen)
+
+
 def unpack(kind: str, packed: Packed) -> Model:
     """Returns the model of a kind from its arrays.
 
@@ -181,12 +224,21 @@ def answer(name: str, site: SiteData, arrays: Arrays, config: Config) -> Release
     Raises:
         ConfigError: no such task.
     """
-    known = _usual_tasks() if name in _usual_tasks() else all_tasks()
-    if name not in known:
-        raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, known)}")
-    return known[name](site, arrays, config)
+    task = _plain_task(name)
+    if task is None:
+        raise ConfigError(f"the server asked for an unknown task {name!r}; {did_you_mean(name, all_tasks())}")
+    return task(site, arrays, config)
 
 
 def private_task(name: str) -> PrivateTask | None:
     """Returns the private task called `name`; None if it is none."""
-    return None if name in _usual_tasks() else all_private_tasks().get(name)
+    return all_private_tasks().get(name) if _plain_task(name) is None else None
+
+
+@lru_cache(maxsize=256)
+def _plain_task(name: str) -> Task | None:
+    """The task that is not private; the usual ones and those of modules that were read come before all others."""
+    if name in _usual_tasks():
+        return _usual_tasks()[name]
+    read = (getattr(sys.modules.get(module), "TASKS", {}) for module in _names())
+    return next((known[name] for known in read if name in known), None) or all_tasks().get(name)

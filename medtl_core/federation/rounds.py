@@ -135,12 +135,14 @@ def as_float32(arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
 
+#: Settings of the local training.
+RECIPE = ("local-epochs", "batch-size", "learning-rate", "weight-decay")
+
+
 def recipe_config(settings: Settings) -> dict[str, Value]:
     """Returns the local training of the settings as flat values for a message."""
-    return {
-        "epochs": settings.local_epochs, "batch-size": settings.batch_size, "learning-rate": settings.learning_rate,
-        "weight-decay": settings.weight_decay,
-    }  # fmt: skip
+    public = settings.public()
+    return {word.removeprefix("local-"): public[word] for word in RECIPE}
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ class Trained(Method):
     task: ClassVar[str]
     #: First words of the phases in which `model` asks hospitals once more, each booked as WORD-NAME.
     phases: ClassVar[tuple[str, ...]] = ()
+    reads: ClassVar[tuple[str, ...]] = RECIPE
 
     rounds: int
 

@@ -101,10 +101,8 @@ class Study:
     def moments(self) -> Moments:
         """Pooled moments of the features (phase "moments")."""
         width, classes = self.problem.width, len(self.problem.classes)
-        expect = {
-            "counts": ArraySpec((classes,), least=0.0, step=1.0),
-            "sum": ArraySpec((width,)), "square": ArraySpec((width,), least=0.0),
-        }  # fmt: skip
+        counts = ArraySpec((classes,), least=0.0, step=1.0)
+        expect = {"counts": counts, "sum": ArraySpec((width,)), "square": ArraySpec((width,), least=0.0)}
 
         def check(arrays: Mapping[str, Array], cases: int) -> str:
             number = arrays["counts"].sum().reshape(1, 1)
@@ -124,8 +122,9 @@ class Study:
 
     @cached_property
     def features(self) -> Reading:
-        """The agreed features as they are."""
-        return self.reading(IDENTITY, {}, width=self.problem.width)
+        """The agreed features as they are; sums travel as float32 unless there are a table's columns, with offsets."""
+        single = all(tap.rpartition(":")[2] != "table" for tap, _, _ in self.problem.groups)
+        return self.reading(IDENTITY, {}, width=self.problem.width, config={"in-float32": single})
 
     @cached_property
     def sums(self) -> Sums:

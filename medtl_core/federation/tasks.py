@@ -4,6 +4,7 @@ These are the only computations that end in something leaving the building. Each
 privacy is claimed, and the event says so.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.evaluation.federated import summarise
-from medtl_core.features.dataset import Material
+from medtl_core.features.dataset import DerivedStore, Material
 from medtl_core.heads.crossval import fold_of
+from medtl_core.heads.linear import with_bias
+from medtl_core.heads.statistics import Float
 from medtl_core.values import Array, Released, Scores, Update
 
 Config = Mapping[str, Any]
@@ -57,6 +60,16 @@ class SiteData:
         """Returns the cross-validation fold of each training case, int64 [n]; see `heads.crossval.fold_of`."""
         return fold_of(self.patients, self.label, folds, self.seed)
 
+    def standardised(self, mean: Array, scale: Array) -> Float:
+        """Returns `heads.linear.with_bias` of the training features, not to be changed: every round asks for it."""
+        store = self.material.store if self.material else DerivedStore(0)
+        key = f"{self.name}/{hashlib.sha256(mean.tobytes() + scale.tobytes()).hexdigest()}"
+        entry = store.get(key)
+        if entry is None or entry[0] is not self.values:  # other features of the same hospital
+            entry = self.values, with_bias(self.values, mean, scale)
+            store.put(key, entry)
+        return np.asarray(entry[1])
+
 
 def moments(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Counts [C], sum [d] and sum of squares [d] of the features: what federated standardisation needs."""
@@ -76,8 +89,10 @@ def evaluate(site: SiteData, arrays: Arrays, config: Config) -> Released:
 def judged(site: SiteData, logits: NDArray[np.float64]) -> Update:
     """Returns summable evaluation of logits [m, C] of this hospital's held-out cases; see `evaluation.federated`."""
     group = np.unique(site.test_patients, return_inverse=True)[1].astype(np.int64)
-    times = site.test_material.examples.columns.get("time") if site.test_material else None
-    return summarise(Scores(logits, site.test_label, np.full(len(site.test_label), site.name), group, times))
+    more = [
+        site.test_material.examples.columns.get(name) if site.test_material else None for name in ("time", "labels")
+    ]
+    return summarise(Scores(logits, site.test_label, np.full(len(site.test_label), site.name), group, *more))
 
 
 Task = Callable[[SiteData, Arrays, Config], Released]

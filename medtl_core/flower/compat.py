@@ -128,13 +128,12 @@ def round_trip(message: Message) -> Message:
     return stamp(arrived, message_id)
 
 
-def run_supernode(arguments: list[str], pause: float) -> None:
-    """Runs Flower's own SuperNode in this process, with the longest pause it makes between two looks for a message."""
+def run_supernode(arguments: list[str], rest: Callable[[float], None]) -> None:
+    """Runs Flower's own SuperNode in this process; `rest` takes the seconds of each pause that it makes."""
     from flwr.supernode import start_client_internal
     from flwr.supernode.cli import flower_supernode
 
-    quick = {**vars(time), "sleep": lambda seconds: time.sleep(min(seconds, pause))}
-    setattr(start_client_internal, "time", SimpleNamespace(**quick))  # noqa: B010 - it is a module for mypy
+    setattr(start_client_internal, "time", SimpleNamespace(**{**vars(time), "sleep": rest}))  # noqa: B010 - mypy: module
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
 

@@ -11,6 +11,7 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.errors import DataError
 from medtl_core.formats.table import SPLITS
+from medtl_core.formats.volumes import THINNEST
 from medtl_core.values import Array, Examples, Task
 
 #: An archive that declares more is refused before anything is read: take a smaller file of the set.
@@ -34,7 +35,7 @@ class MedMnist(Reader):
         return path.suffix.lower() == ".npz" and path.is_file()
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
-        """See `Reader`; three-dimensional images, and several labels an image, are refused."""
+        """See `Reader`; of volumes see `volumes.grey_planes`. Several labels an image are refused."""
         arrays = _load(path, _MEDMNIST)
         label = np.concatenate([_labels(path, arrays[f"{split}_labels"]) for split in SPLITS])
         notes = [NO_PATIENTS]
@@ -84,8 +85,11 @@ def _examples(path: Path, task: Task, columns: Mapping[str, Array], faults: Faul
 def _images(path: Path, images: Array) -> Array:
     if images.ndim == 3:
         images = images[..., None]
+    if images.dtype == np.uint8 and images.ndim == 4 and min(images.shape[1:]) >= THINNEST:
+        return images  # volumes
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
-        raise DataError(f"{path}: images are {images.dtype} {images.shape}; expected uint8 [n, h, w] or [n, h, w, 1|3]")
+        expected = "expected uint8 [n, h, w], [n, h, w, 1|3] or volumes [n, d, h, w]"
+        raise DataError(f"{path}: images are {images.dtype} {images.shape}; {expected}")
     return images
 
 

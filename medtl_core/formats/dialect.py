@@ -6,10 +6,13 @@ how another's is read.
 
 import codecs
 import csv
+import gzip
+import io
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
+from typing import BinaryIO, final
 
 from medtl_core.errors import DataError
 
@@ -18,6 +21,10 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 #: Cells by which the right separator is known where two give as many columns.
 _KNOWN = {"path", "label", "patient_id", "site", "split"}
+#: A packed table that holds more is refused: a small file may unpack to a huge one.
+MAX_UNPACKED = 1 << 29
+#: Bytes in which the header is looked for first.
+_HEADER = 1 << 14
 #: How the files of spreadsheet programs begin, which are no text.
 _WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
@@ -51,50 +58,119 @@ def read_dialect(path: Path) -> Dialect:
         DataError: it is a workbook, and no text.
         OSError, UnicodeError: it cannot be read.
     """
-    with path.open("rb") as handle:
+    with _opened(path) as handle:
         first = handle.read(4)
     if first.startswith(_WORKBOOKS):
         raise DataError(f"{path} is a workbook; in the spreadsheet program save it as CSV UTF-8")
     encoding = next((name for mark, name in _MARKS if first.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in first:  # UTF-16 without its mark: a header is mostly ASCII
         encoding = "utf-16-be" if first.startswith(b"\0") else "utf-16-le"
-    line = next((line for line, _ in _lines(path, encoding) if line.strip(" \t\r\n\ufeff,;|")), "").strip("\r\n\ufeff")
+    lines = (line for text, _ in _blocks(path, encoding, _HEADER) for line in io.StringIO(text, newline=""))
+    line = next((line for line in lines if line.strip(" \t\r\n\ufeff,;|")), "").strip("\r\n\ufeff")
     if line.lower().startswith("sep=") and line[4:5] in _SEPARATORS and len(line) == len("sep=;"):
         return Dialect(encoding, line[4], stated=True)
     cells = {sign: [cell.strip() for cell in next(csv.reader([line], delimiter=sign), [])] for sign in _SEPARATORS}
     return Dialect(encoding, max(cells, key=lambda sign: (len(_KNOWN & {*cells[sign]}), len(cells[sign]))))
 
 
-def read_lines(path: Path, dialect: Dialect, old: list[int]) -> Iterator[str]:
-    """Yields a file's lines with their ends; the numbers of those that are Windows-1252 are added to `old`.
+@final
+class Lines(Iterator[str]):
+    """A file's lines with their ends, to be taken one by one, or all that are left of the block that is in memory.
 
     A first line that says the separator is blank.
 
+    Attributes:
+        number: of the line that was taken last, as an editor has it.
+        old: how many lines so far are Windows-1252.
+
     Raises:
-        DataError: a line holds binary data.
-        OSError, UnicodeError: it cannot be read.
+        DataError: when a line that holds binary data is come to.
+        OSError, UnicodeError: the file cannot be read.
     """
-    lines = _lines(path, dialect.encoding)
-    blank = [("\n", False)] if dialect.stated and next(lines, None) else []
-    for number, (line, is_old) in enumerate(chain(blank, lines), start=1):
-        if "\0" in line:
-            raise DataError(f"{path}: line {number} holds binary data; export the file as CSV UTF-8")
-        if is_old:
-            old.append(number)
-        yield line
+
+    def __init__(self, path: Path, dialect: Dialect, size: int) -> None:
+        self.number = self.old = 0
+        self._path, self._stated = path, dialect.stated
+        self._blocks = _blocks(path, dialect.encoding, size)
+        self._text, self._size = io.StringIO(), 0
+
+    def __next__(self) -> str:
+        if not self.left() and not self.more():
+            raise StopIteration
+        self.number += 1
+        return self._text.readline()
+
+    def left(self) -> bool:
+        """Returns whether a line of the block is left."""
+        return self._text.tell() < self._size
+
+    def more(self) -> bool:
+        """Returns whether there is a next block, and goes on to it."""
+        text, old = next(self._blocks, ("", 0))
+        if not text:
+            return False
+        if "\0" in text:
+            number = self.number + len([*io.StringIO(text[: text.index("\0") + 1], newline="")])
+            raise DataError(f"{self._path}: line {number} holds binary data; export the file as CSV UTF-8")
+        if self._stated and not self.number:
+            text = "\n" + text[len(io.StringIO(text, newline="").readline()) :]
+        self.old += old
+        self._text, self._size = io.StringIO(text, newline=""), len(text)
+        return True
+
+    def rest(self) -> str:
+        """Returns what is left of the block, and does not take it."""
+        place = self._text.tell()
+        rest = self._text.read()
+        self._text.seek(place)
+        return rest
+
+    def skip(self, count: int) -> None:
+        """Takes what is left of the block: that many lines."""
+        self._text.seek(self._size)
+        self.number += count
 
 
-def _lines(path: Path, encoding: str) -> Iterator[tuple[str, bool]]:
-    """Every line, and whether it is Windows-1252."""
+def _blocks(path: Path, encoding: str, size: int) -> Iterator[tuple[str, int]]:
+    """Yields texts of whole lines, of about that size, and how many lines of each are Windows-1252."""
     if not encoding.startswith("utf-8"):
-        with path.open(newline="", encoding=encoding) as text:
-            yield from ((line.removeprefix("\ufeff"), False) for line in text)
+        with io.TextIOWrapper(_opened(path), newline="", encoding=encoding) as handle:
+            while lines := handle.readlines(size):
+                yield "".join(line.removeprefix("\ufeff") for line in lines), 0
         return
-    with path.open("rb") as handle:
-        for number, chunk in enumerate(handle):
-            raw = chunk.removeprefix(codecs.BOM_UTF8) if not number else chunk
-            for line in raw.splitlines(keepends=True):
-                try:
-                    yield line.decode(), False
-                except UnicodeDecodeError:
-                    yield line.decode("cp1252", errors="replace"), True
+    with _opened(path) as handle:
+        first = handle.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+        handle.seek(len(codecs.BOM_UTF8) if first else 0)
+        while raw := b"".join(handle.readlines(size)):
+            try:
+                yield raw.decode(), 0
+            except UnicodeDecodeError:
+                old = [_old(line) for line in raw.splitlines(keepends=True)]
+                yield "".join(text for text, _ in old), sum(is_old for _, is_old in old)
+
+
+def _old(line: bytes) -> tuple[str, bool]:
+    """A line as text, and whether it is Windows-1252."""
+    try:
+        return line.decode(), False
+    except UnicodeDecodeError:
+        return line.decode("cp1252", errors="replace"), True
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A file's bytes; those of one whose name ends in .gz are unpacked, in memory.
+
+    Raises:
+        DataError: it unpacks to too much.
+        OSError: it cannot be read.
+    """
+    if path.suffix.lower() != ".gz":
+        return path.open("rb")
+    try:
+        with gzip.open(path) as packed:
+            content = packed.read(MAX_UNPACKED + 1)
+    except (EOFError, zlib.error) as error:
+        raise OSError("it is cut off or damaged") from error
+    if len(content) > MAX_UNPACKED:
+        raise DataError(f"{path} unpacks to more than {MAX_UNPACKED >> 20} MiB; unpack it yourself")
+    return io.BytesIO(content)

@@ -69,10 +69,10 @@ def class_roots(folder: Path) -> dict[str, Path]:
     splits = [name for name in SPLITS if name in names]
     near = [name for name in names if name not in SPLITS and _ALSO.get(name.lower(), name.lower()) in SPLITS]
     if near or (splits and set(names) - {*splits}):
-        strange = (near or sorted(set(names) - {*splits}))[0]
-        meant = _ALSO.get(strange.lower(), strange.lower())
-        hint = f"rename it to {meant!r}" if meant in SPLITS else did_you_mean(strange, SPLITS)
-        raise DataError(f"{folder}: the folder {strange!r} is no split (train, val, test); {hint}")
+        strange = sorted({*near, *(set(names) - {*splits} if splits else ())})
+        raise DataError(
+            *(f"{folder}: the folder {name!r} is no split (train, val, test); {_hint(name)}" for name in strange)
+        )
     if splits and "train" not in splits:
         raise DataError(f"{folder} has {', '.join(splits)} but no train folder")
     roots = {name: folder / name for name in splits} or {"train": folder}
@@ -81,14 +81,23 @@ def class_roots(folder: Path) -> dict[str, Path]:
     return roots
 
 
+def _hint(name: str) -> str:
+    meant = _ALSO.get(name.lower(), name.lower())
+    return f"rename it to {meant!r}" if meant in SPLITS else did_you_mean(name, SPLITS)
+
+
 def _folders(root: Path) -> list[str]:
     """The names of the folders in one, sorted; a link to nothing is refused, for it may be one."""
     places = sorted(place for place in root.iterdir() if not _hidden(place.name))
-    for place in places:
-        if _shown(place.name) != place.name:
-            raise DataError(f"the folder {_shown(str(place))} has a name that is not UTF-8; rename it")
-        if not place.exists() and not place.suffix:
-            raise DataError(f"{place} is a link to nothing; mount or fetch what it names")
+    causes = [
+        f"the folder {_shown(str(place))} has a name that is not UTF-8; rename it"
+        for place in places
+        if _shown(place.name) != place.name
+    ]
+    gone = [place for place in places if not place.exists() and not place.suffix]
+    causes += [f"{_shown(str(place))} is a link to nothing; mount or fetch what it names" for place in gone]
+    if causes:
+        raise DataError(*causes)
     return [place.name for place in places if place.is_dir()]
 
 

@@ -1,19 +1,29 @@
 """The known sets: files in the layout that the catalog states."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medtl_core.data.catalog import Entry, recognise
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import hospital_names
 from medtl_core.data.readers import Facts, Reader
 from medtl_core.errors import DataError
 from medtl_core.formats.arrays import MedMnist, read_arrays
+from medtl_core.formats.joined import FAULT, LEFT_OUT, kept, left_out, places, with_columns
+from medtl_core.formats.layouts import recognise
+from medtl_core.formats.lesions import ham10000, isic2019
 from medtl_core.formats.manifest import image_files
+from medtl_core.formats.numbered import numbered
+from medtl_core.formats.radiographs import chest_xray14, chexpert, covid_cxr, mimic_cxr
 from medtl_core.formats.records import read_records
+from medtl_core.formats.report_labels import finding_matrix, one_label, settled, unlabelled
 from medtl_core.formats.schema_file import shipped
 from medtl_core.formats.table import CsvTable, encode, read_csv, require, splits
-from medtl_core.values import Array, Examples, Task
+from medtl_core.values import MULTI_LABEL, Array, Examples, Task, any_finding
 
 
 class KnownSet(Reader):
@@ -40,30 +50,92 @@ class KnownSet(Reader):
         layout, notes = entry.layout, (entry.note,) if entry.note else ()
         folder = path if path.is_dir() else path.parent
         if layout.kind == "medmnist":
-            examples, _ = MedMnist().read(_largest(entry, path), entry.task, faults)
-            return examples, Facts(entry, notes, has_patients=False)
+            examples, _ = MedMnist().read(file := _largest(entry, path), entry.task, faults)
+            return examples, Facts(entry, (*notes, f"Read from {file.name}."), has_patients=False)
         if layout.kind == "arrays":
             return read_arrays(folder / entry.files[0], entry.task, faults), Facts(entry, notes)
         if layout.kind == "records":
             examples, facts = read_records(shipped(entry.name), folder / entry.files[0], entry.task, faults)
             return examples, replace(facts, entry=entry, notes=(*notes, *facts.notes))
-        examples = _listed(entry, folder, read_csv(folder / entry.files[0], faults))
-        return examples, Facts(entry, notes, bool(layout.patient))
+        table = KINDS[layout.kind](entry, folder)
+        examples, left = _listed(entry, folder, table, faults)
+        patients = bool(layout.patient) or "patient" in table.columns
+        return examples, Facts(entry, (*notes, *table.notes, *left), patients)
 
 
-def _listed(entry: Entry, folder: Path, table: CsvTable) -> Examples:
-    """The cases of a CSV that names image files."""
+def _plain(entry: Entry, folder: Path) -> CsvTable:
+    """The one table of a set that has no more."""
+    table = read_csv(folder / entry.files[0], Faults())
+    require(table, entry.layout.columns)
+    return table
+
+
+#: Kind of a layout -> what makes one table of it, a row an image, with the columns of the layout; those it does not
+#: name stand under label, patient, site, split and image.
+KINDS: Mapping[str, Callable[[Entry, Path], CsvTable]] = {
+    "images": _plain,
+    "volumes": _plain,
+    "mimic-cxr": mimic_cxr,
+    "chest-xray14": chest_xray14,
+    "chexpert": chexpert,
+    "covid-cxr": covid_cxr,
+    "isic2019": isic2019,
+    "ham10000": ham10000,
+    "numbered": numbered,
+}
+
+
+def _listed(entry: Entry, folder: Path, whole: CsvTable, faults: Faults) -> tuple[Examples, list[str]]:
+    """The cases of a table that names image files, and in sentences which images are left out.
+
+    Guarantee:
+        Unit: patient. Whether an image is left out follows from its patient's own rows and files.
+    """
     layout = entry.layout
-    require(table, layout.columns)
-    label, task = encode(table, layout.label, entry.task, layout.labels)
+    name = {what: getattr(layout, what) or what for what in ("label", "patient", "site", "split", "image")}
+    images = places(whole, name["image"], folder, layout.pattern)
+    whole = with_columns(whole, {name["image"]: images})
+    reasons = left_out(whole, name, folder, layout)
+    matrix = finding_matrix(whole, layout) if layout.findings else None
+    if matrix:
+        reasons.append(unlabelled(matrix, layout))
+    rows, left = _read_rows(reasons, whole.whole)
+    table = kept(whole, rows, faults)
+    if matrix:
+        matrix.fault(table, rows)
+        told = _told(matrix.values[rows], entry)
+    else:
+        told = {"label": encode(table, name["label"], entry.task, layout.labels)[0]}
+    said = np.asarray([*table.columns.get(FAULT, ())], np.str_)
+    for what in filter(None, np.unique(said).tolist()):
+        table.fault(name["image"], said == what, what, "fetch the files of the set again")
     columns: dict[str, Array] = {
-        "label": label,
-        "patient": table.names(layout.patient, [f"row-{number + 1}" for number in range(len(table))]),
-        "site": hospital_names(table.names(layout.site, entry.name)),
-        "split": splits(table, layout.split),
-        "path": image_files(table, layout.image, folder, layout.pattern),
+        **told,
+        "patient": table.names(name["patient"], table.row_names().tolist()),
+        "site": hospital_names(table.names(name["site"], entry.name.partition(":")[0])),
+        "split": splits(table, name["split"]),
+        "path": image_files(table, name["image"], folder),
     }
-    return Examples({**columns, **table.others({*layout.columns, *columns})}, task)
+    read = {*layout.columns, *layout.findings, *name.values(), *columns, LEFT_OUT, FAULT}
+    return Examples({**columns, **table.others(read)}, entry.task), left
+
+
+def _told(values: NDArray[np.int8], entry: Entry) -> dict[str, Array]:
+    """The columns of `Examples` that say what images show, from the matrix of findings, which is kept."""
+    if entry.task.kind == MULTI_LABEL:
+        labels = settled(values, entry.layout)
+        return {"labels": labels, "label": any_finding(labels), "findings": values}
+    return {"label": one_label(values, entry.layout), "findings": values}
+
+
+def _read_rows(reasons: Sequence[tuple[Array, str]], whole: Array) -> tuple[Array, list[str]]:
+    """Which rows are read (bool [n]), and a sentence for every reason that leaves out some; broken rows are faults."""
+    rows, left = np.ones(len(whole), dtype=bool), []
+    for those, why in reasons:
+        count = int((those & rows & whole).sum())
+        rows &= ~those | ~whole
+        left += [f"{count} image(s) {why} are left out."] if count else []
+    return rows, left
 
 
 def _largest(entry: Entry, path: Path) -> Path:

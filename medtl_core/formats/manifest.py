@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.faults import Faults
+from medtl_core.data.faults import Faults, Row
 from medtl_core.data.images import is_file_name, is_there
 from medtl_core.data.names import hospital_names, missing, one_patient_each
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
-from medtl_core.formats.table import CsvTable, encode, read_csv, read_header, require, splits
+from medtl_core.formats.findings import diagnoses, diagnosis_columns
+from medtl_core.formats.table import CsvTable, read_csv, read_header, require, splits
 from medtl_core.values import Array, Examples, Task
 
 _NEEDED = ("path", "label")
@@ -51,30 +52,34 @@ class Manifest(Reader):
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`."""
         table = read_csv(_file(path), faults)
-        require(table, _NEEDED if self.images else _NEEDED[1:], _OPTIONAL)
+        told = diagnosis_columns(table.columns, task)
+        require(table, (*_NEEDED[:1], *told) if self.images else told, _OPTIONAL)
         stated = "patient_id" in table.columns
         columns: dict[str, Array] = {
             "site": hospital_names(table.names("site", "site")),
             "split": splits(table, "split"),
         }
-        columns["label"], task = encode(table, "label", task)
+        diagnosed, task = diagnoses(table, task)
+        columns |= diagnosed
         if self.images:
             columns["path"] = image_files(table, "path", _file(path).parent)
-        each = columns["path"] if self.images else np.asarray([f"row-{row + 1}" for row in range(len(table))], np.str_)
-        columns["patient"] = one_patient_each(table.names("patient_id")) if stated else each
+        if stated:
+            columns["patient"] = one_patient_each(table.names("patient_id"))
+        else:
+            columns["patient"] = columns["path"] if self.images else table.row_names()
         facts = Facts(notes=table.notes if stated else (*table.notes, NO_PATIENTS), has_patients=stated)
-        free = table.others({*_NEEDED, *_OPTIONAL})
         if self.numbers:
-            columns |= {"modality": free.pop("modality")} if "modality" in free else {}
-            names = sorted(free)  # hospitals may have them in any order
+            known = {*_NEEDED, *told, *_OPTIONAL, "modality"}
+            columns |= table.others({*table.columns} - {"modality"})
+            names = sorted({*table.columns} - known)  # hospitals may have them in any order
             return Examples({**columns, "table": _measurements(table, names)}, task), replace(
                 facts, columns=tuple(names)
             )
-        clash = sorted(({"patient", "image", "table"} | columns.keys()) & free.keys())
+        free = table.others({*_NEEDED, *told, *_OPTIONAL})
+        clash = sorted(({"patient", "image", "table", "labels"} | columns.keys()) & free.keys())
         if clash:
-            raise DataError(
-                f"{table.name}: the column name {clash[0]!r} is reserved; rename it (patients: 'patient_id')"
-            )
+            remedy = "is reserved; rename it (patients: 'patient_id')"
+            raise DataError(*(f"{table.name}: the column name {name!r} {remedy}" for name in clash))
         return Examples({**columns, **free}, task), facts
 
 
@@ -84,7 +89,7 @@ def image_files(table: CsvTable, column: str, folder: Path, pattern: str = "{}")
     files = [os.path.normpath(folder / pattern.format(name)) for name in names.tolist()]
     gone = np.asarray([not is_there(file) for file in files], dtype=bool) & ~missing(names)
     line = table.faults.place
-    table.faults.place = lambda row: f"{line(row)} ({names[row]})" if is_file_name(names[row]) else line(row)
+    table.faults.place = lambda row: Row(f"{line(row)} ({names[row]})") if is_file_name(names[row]) else line(row)
     table.fault(column, gone, "names no file that is there", "name it from the CSV file's folder, with / between")
     table.faults.place = line
     return np.asarray(files, dtype=np.str_)
@@ -98,7 +103,10 @@ def _measurements(table: CsvTable, names: Collection[str]) -> NDArray[np.float64
     """The columns that are measurements, float64 [n, columns]."""
     if not names:
         raise DataError(f"{table.name}: no column of measurements beside {', '.join(table.columns)}")
-    return np.stack([table.numbers(name) for name in names], axis=1)
+    values = np.empty((len(table), len(names)))
+    for place, name in enumerate(names):
+        values[:, place] = table.numbers(name)
+    return values
 
 
 READERS = (

@@ -20,7 +20,7 @@ from medtl_core.data.task import SCHEMA
 from medtl_core.formats.encoder import load_encoder
 from medtl_core.formats.schema import OTHER, Column, Schema
 from medtl_core.formats.schema_file import code, read_schema
-from medtl_core.formats.table import CsvTable, encode, read_csv, require, splits
+from medtl_core.formats.table import LONGEST, CsvTable, encode, number, read_csv, require, splits
 from medtl_core.formats.units import alternatives
 from medtl_core.values import Array, Examples, Task
 
@@ -77,10 +77,9 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
         table.fault(header, _formulas(table.columns[header]), *_FORMULA)
     diagnosis = roles.label or roles.event
     label, task = encode(_coded(table, diagnosis), diagnosis, task or schema.task, schema.labels)
-    rows = np.asarray([f"row-{number + 1}" for number in range(len(table))], np.str_)
     columns: dict[str, Array] = {
         "label": label,
-        "patient": one_patient_each(table.names(roles.id)) if roles.id else rows,
+        "patient": one_patient_each(table.names(roles.id)) if roles.id else table.row_names(),
         "site": hospital_names(table.names(roles.site, path.stem)),
         "split": _splits(table, schema),
     }
@@ -93,7 +92,7 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
         encoder = load_encoder(path.parent / schema.encoder, schema.sha256, names)
         columns["table"], names = encoder.encoded(columns["table"]), encoder.names
     free = table.others({*roles.headers, *(column.header for column in schema.columns), *columns})
-    notes = (*(() if roles.id else (NO_PATIENTS,)), *filter(None, map(_others, schema.columns, measured)))
+    notes = (*table.notes, *(() if roles.id else (NO_PATIENTS,)), *filter(None, map(_others, schema.columns, measured)))
     return Examples({**columns, **free}, task), Facts(notes=notes, has_patients=bool(roles.id), columns=names)
 
 
@@ -101,8 +100,10 @@ def _measured(table: CsvTable, column: Column) -> NDArray[np.float64]:
     """A column's numbers, float64 [n, 1 or levels]; NaN where it was not measured."""
     if column.kind == "number":
         return ((_numbers(table, column) - column.centre) / column.scale)[:, None]
-    words, place, gap = _cells(table, column)
-    coded = [code(word).lower() if column.kind == "flag" else code(word) for word in words.tolist()]
+    words, place = table.words(column.header)
+    gap, formula = _gaps(words, column)
+    table.fault(column.header, formula[place], *_FORMULA)
+    coded = [code(word).lower() if column.kind == "flag" else code(word) for word in words]
     levels = column.levels or ("1",)
     known = np.asarray([column.codes.get(word, "") for word in coded], np.str_)
     if OTHER in levels:
@@ -115,9 +116,16 @@ def _measured(table: CsvTable, column: Column) -> NDArray[np.float64]:
 
 def _numbers(table: CsvTable, column: Column) -> NDArray[np.float64]:
     """A number in the agreed unit, float64 [n]; what is out of range is at fault."""
-    words, place, gap = _cells(table, column)
-    blank = replace(table, columns={column.header: np.where(gap, "", words)[place].tolist()})
-    written = blank.numbers(column.header)
+    plain, codes = table.parsed(column.header), [number(word, comma=True) for word in column.missing]
+    # What is a finite number of usual length, and none of the codes, is no word and no formula.
+    doubt = ~np.isfinite(plain) | np.isin(plain, codes) | (table.columns[column.header].lengths() > LONGEST)
+    gap = doubt
+    if doubt.any():
+        words, place = table.words(column.header, doubt)
+        gaps, formula = _gaps(words, column)
+        table.fault(column.header, formula[place], *_FORMULA)
+        gap = doubt & gaps[place]
+    written = table.numbers(column.header, gap)
     values = column.convert(written)
     wrong = (values < column.low) | (values > column.high)
     what = f"is out of its range, {column.low:g} to {column.high:g} {column.unit}".rstrip()
@@ -149,23 +157,21 @@ def _splits(table: CsvTable, schema: Schema) -> Array:
     header = schema.roles.split
     if not header or not schema.splits:
         return splits(table, header)
-    cells = [schema.splits.get(word, word) for word in table.columns[header]]
-    return splits(replace(table, columns={header: cells}), header)
+    cells = (schema.splits.get(word, word) for word in table.columns[header])
+    return splits(table.replaced(header, cells), header)
 
 
-def _cells(table: CsvTable, column: Column) -> tuple[Array, NDArray[np.int64], NDArray[np.bool_]]:
-    """Distinct words of a column, the word of each row, and which words are no value."""
-    words, place = np.unique(table.texts(column.header), return_inverse=True)
-    formula = _formulas(words.tolist())
-    table.fault(column.header, formula[place], *_FORMULA)
-    coded = [code(word) for word in words.tolist()]
-    return words, place, missing(words) | np.isin(coded, column.missing) | formula
+def _gaps(words: Sequence[str], column: Column) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which words are no value, and which of these hold a formula."""
+    formula = _formulas(words)
+    coded = np.asarray([code(word) in column.missing for word in words], dtype=bool)
+    return missing(np.asarray(words, np.str_)) | coded | formula, formula
 
 
 def _coded(table: CsvTable, header: str) -> CsvTable:
     """The table with a column's codes in the form in which they are compared."""
     coded = {cell: code(cell) for cell in {*table.columns[header]}}
-    return replace(table, columns={**table.columns, header: [coded[cell] for cell in table.columns[header]]})
+    return table.replaced(header, map(coded.__getitem__, table.columns[header]))
 
 
 def _formulas(cells: Sequence[str]) -> NDArray[np.bool_]:

@@ -18,9 +18,10 @@ from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.decoder import decoder, kind_of
+from medtl_core.formats.findings import diagnoses, diagnosis_columns
 from medtl_core.formats.folders import class_roots, files_below
 from medtl_core.formats.manifest import Manifest
-from medtl_core.formats.table import encode, read_csv, read_header, require, splits
+from medtl_core.formats.table import read_csv, read_header, require, splits
 from medtl_core.privacy.hospital_file import is_deployed
 from medtl_core.privacy.identity import kept_key
 from medtl_core.values import Array, Examples, Task
@@ -114,7 +115,7 @@ def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     """The cases of a manifest that names DICOM files by a number in their headers."""
     table = read_csv(path, faults)
     column = next(name for name in _NUMBERS if name in table.columns)
-    require(table, (column, "label"), ("patient_id", "site", "split"))
+    require(table, (column, *diagnosis_columns(table.columns, task)), ("patient_id", "site", "split"))
     files: dict[str, list[tuple[Path, str]]] = defaultdict(list)
     inside = list(files_below(path.parent))
     for file, ids in zip(inside, _ids(inside), strict=True):
@@ -124,9 +125,9 @@ def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     gone = np.asarray([case is None for case in cases], bool) & ~missing(numbers)
     remedy = f"{refused} files have none, or are refused: `medtl data check` on a manifest of paths says why"
     table.fault(column, gone, "names no readable file, or one study of several folders", remedy)
-    label, task = encode(table, "label", task)
+    diagnosed, task = diagnoses(table, task)
     columns: dict[str, Array] = {
-        "label": label,
+        **diagnosed,
         "path": np.asarray([str(case or path) for case in cases], np.str_),
         "site": hospital_names(table.names("site", "site")),
         "split": splits(table, "split"),
@@ -135,7 +136,7 @@ def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     stated = "patient_id" in table.columns
     patients = one_patient_each(table.names("patient_id")) if stated else _patients(own, path, faults)
     columns["patient"] = np.asarray(patients if len(patients) else numbers, np.str_)
-    return Examples(columns, task), Facts(has_patients=bool(len(patients)))
+    return Examples(columns, task), Facts(notes=table.notes, has_patients=bool(len(patients)))
 
 
 def _case_of(files: Sequence[tuple[Path, str]]) -> Path | None:

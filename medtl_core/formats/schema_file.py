@@ -45,7 +45,7 @@ def parse(text: str, where: str) -> Schema:
     named = _Table(f"{where} [roles]", top.get("roles", dict), [field.name for field in fields(Roles)])
     roles = Roles(**{key: named.get(key, str) for key in named.values})
     flags = [Column(name, name, "flag", codes=_flag_codes(_TRUE, _FALSE)) for name in top.words("flags")]
-    columns = [_column(name, row, f"{where} [column.{name}]") for name, row in top.get("column", dict).items()]
+    columns = _columns(top.get("column", dict), where)
     time = next((column for column in columns if column.header == roles.time), None)
     encoder = _Table(f"{where} [encoder]", top.get("encoder", dict), ("file", "sha256"))
     schema = Schema(
@@ -61,6 +61,19 @@ def parse(text: str, where: str) -> Schema:
     )
     _check(schema, where)
     return schema
+
+
+def _columns(stated: Mapping[str, Any], where: str) -> list[Column]:
+    """All columns, or the faults of all of them."""
+    columns, causes = list[Column](), list[str]()
+    for name, row in stated.items():
+        try:
+            columns.append(_column(name, row, f"{where} [column.{name}]"))
+        except DataError as error:
+            causes += error.args
+    if causes:
+        raise DataError(*causes)
+    return columns
 
 
 def _column(name: str, stated: Any, where: str) -> Column:
@@ -154,22 +167,26 @@ def _is_number(value: Any) -> bool:
 
 def _check(schema: Schema, where: str) -> None:
     roles, classes = schema.roles, schema.task.classes
-    if len(set(classes)) < max(2, len(classes)):
-        raise DataError(f"{where}: classes must list at least two distinct words")
-    if bool(roles.event) != bool(roles.time) or bool(roles.event) == bool(roles.label):
-        raise DataError(f"{where} [roles]: name either label, or event and time together")
-    if roles.event and len(classes) != 2:
-        raise DataError(f"{where}: an event has two classes, first the one that says it was not seen")
-    if roles.time and (schema.time is None or schema.time.kind != "number"):
-        raise DataError(f"{where}: describe the time as a number, with unit and range, in a table [column.NAME]")
     headers = [*roles.headers, *(column.header for column in schema.columns)]
     twice = sorted({header for header in headers if headers.count(header) > 1})
-    if twice:
-        raise DataError(f"{where}: column {twice[0]!r} is named twice; what is told from may not be told with")
-    if not schema.columns:
-        raise DataError(f"{where}: no measurement; describe each in a table [column.NAME]")
-    if bool(schema.encoder) != bool(schema.sha256):
-        raise DataError(f"{where} [encoder]: name the file and its sha256 together")
+    no_time = roles.time and (schema.time is None or schema.time.kind != "number")
+    found = (
+        (len(set(classes)) < max(2, len(classes)), ": classes must list at least two distinct words"),
+        (
+            bool(roles.event) != bool(roles.time) or bool(roles.event) == bool(roles.label),
+            " [roles]: name either label, or event and time together",
+        ),
+        (
+            roles.event and len(classes) != 2,
+            ": an event has two classes, first the one that says it was not seen",
+        ),
+        (no_time, ": describe the time as a number, with unit and range, in a table [column.NAME]"),
+        *((True, f": column {name!r} is named twice; what is told from may not be told with") for name in twice),
+        (not schema.columns, ": no measurement; describe each in a table [column.NAME]"),
+        (bool(schema.encoder) != bool(schema.sha256), " [encoder]: name the file and its sha256 together"),
+    )
+    if any(wrong for wrong, _ in found):
+        raise DataError(*(f"{where}{cause}" for wrong, cause in found if wrong))
 
 
 @dataclass(frozen=True)
@@ -185,9 +202,9 @@ class _Table:
     keys: Sequence[str]
 
     def __post_init__(self) -> None:
-        strange = next((key for key in self.values if key not in self.keys), None)
-        if strange is not None:
-            raise DataError(f"{self.where}: unknown key {strange!r}; {did_you_mean(strange, self.keys)}")
+        strange = [key for key in self.values if key not in self.keys]
+        if strange:
+            raise DataError(*(f"{self.where}: unknown key {key!r}; {did_you_mean(key, self.keys)}" for key in strange))
 
     def get(self, key: str, kind: type, default: Any = None) -> Any:
         """Returns a value of a type, or the default, unless stated the type's empty one."""

@@ -7,19 +7,19 @@ reading goes on. No message quotes a cell.
 import csv
 import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.faults import Faults
+from medtl_core.data.faults import Faults, Row
 from medtl_core.data.names import MISSING, missing, plain_name, plain_names
 from medtl_core.errors import DataError
-from medtl_core.formats.dialect import Dialect, read_dialect, read_lines
+from medtl_core.formats.cells import Cells
+from medtl_core.formats.dialect import Dialect, Lines, read_dialect
 from medtl_core.values import Array, Task
 
 SPLITS = ("train", "val", "test")
@@ -29,17 +29,19 @@ _EMPTY = ("is empty or NaN", "fill it or drop the row")
 _COMMA = re.compile(r"[+-]?(?:\d*|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?")
 _POINT = re.compile(r"[+-]?\d+(?:\.\d+)+")
 _SHOWN = 5
+#: Bytes of a file that are taken apart at once.
+BLOCK = 1 << 20
 #: Classes named where a label is none of them.
 _CLASSES = 12
 _LARGEST = float(np.finfo(np.float32).max)
 #: Signs of a cell that is a name or a file's; a longer one is a text in the wrong column.
-_LONGEST = 500
+LONGEST = 500
 csv.field_size_limit(1 << 27)  # a report text may be longer than the usual limit; memory grows with the file only
 
 
 @dataclass(frozen=True)
 class CsvTable:
-    """Columns of stripped text, str [n] as Python has it, under the file's name.
+    """Columns of stripped text under the file's name.
 
     Attributes:
         whole: bool [n], the rows as long as the header; the cells of the others are empty.
@@ -49,7 +51,7 @@ class CsvTable:
     """
 
     name: str
-    columns: Mapping[str, Sequence[str]]
+    columns: Mapping[str, Cells]
     whole: NDArray[np.bool_]
     faults: Faults
     dialect: Dialect
@@ -74,27 +76,57 @@ class CsvTable:
 
     def texts(self, column: str) -> Array:
         """Returns a column as it is (str [n]); a cell too long for a name is a fault, and empty."""
-        cells = self.columns[column]
-        long = np.asarray([len(cell) > _LONGEST for cell in cells], dtype=bool)
-        self.fault(column, long, f"holds more than {_LONGEST} signs", "a name is expected")
-        return np.asarray([cell if len(cell) <= _LONGEST else "" for cell in cells], dtype=np.str_)
+        return np.asarray(self._texts(column), dtype=np.str_)
+
+    def words(self, column: str, rows: NDArray[np.bool_] | None = None) -> tuple[list[str], NDArray[np.int64]]:
+        """Returns the different texts of a column, and each row's (int64 [n]); "" of rows that are not among these."""
+        texts = self._texts(column)
+        if rows is not None:
+            texts = [text if there else "" for text, there in zip(texts, rows.tolist(), strict=True)]
+        number = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        return [*number], np.fromiter(map(number.__getitem__, texts), np.int64, len(texts))
+
+    def _texts(self, column: str) -> list[str]:
+        cells, long = [*self.columns[column]], self.columns[column].lengths() > LONGEST
+        self.fault(column, long, f"holds more than {LONGEST} signs", "a name is expected")
+        return ["" if len(cell) > LONGEST else cell for cell in cells] if long.any() else cells
 
     def others(self, known: Collection[str]) -> dict[str, Array]:
-        """Returns the columns that have another name than those known, as objects: one long text costs its own room."""
-        return {name: np.asarray(cells, dtype=object) for name, cells in self.columns.items() if name not in known}
+        """Returns the columns that have another name than those known, as objects: equal cells share their room."""
+        free = {name: dict[str, str]() for name in self.columns if name not in known}
+        return {
+            name: np.asarray([one.setdefault(cell, cell) for cell in self.columns[name]], dtype=object)
+            for name, one in free.items()
+        }
 
-    def numbers(self, column: str) -> NDArray[np.float64]:
-        """Returns a column of numbers (float64 [n]), NaN where a cell says that its value is missing.
+    def row_names(self) -> Array:
+        """Returns a name of each row (str [n]), where nobody says whose it is."""
+        return np.asarray([f"row-{row + 1}" for row in range(len(self))], np.str_)
 
-        Where columns are not separated by commas a number may have a decimal comma. A cell that holds no finite number,
-        or one too large for float32, is a fault.
+    def replaced(self, column: str, cells: Iterable[str]) -> "CsvTable":
+        """Returns the table with other cells in a column."""
+        return replace(self, columns={**self.columns, column: Cells.of(cells)})
+
+    def parsed(self, column: str) -> NDArray[np.float64]:
+        """Returns a column of numbers (float64 [n]): NaN where a cell says that it is missing, infinity where none is.
+
+        Where columns are not separated by commas a number may have a decimal comma.
         """
-        cells, comma = self.columns[column], self.dialect.separator != ","
-        values = np.asarray([_number(cell, comma) for cell in cells], dtype=np.float64)
+        blocks, comma = self.columns[column].blocks, self.dialect.separator != ","
+        return np.concatenate([np.zeros(0), *(_numbers(block, comma) for block in blocks)])
+
+    def numbers(self, column: str, gap: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+        """Returns a column of numbers (float64 [n]), NaN where a value is missing: in `gap` (bool [n]), or by its cell.
+
+        A cell that holds no finite number, or one too large for float32, is a fault.
+        """
+        values = self.parsed(column)
+        if gap is not None:
+            values[gap] = np.nan
         wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values)
         self.fault(column, wrong, "holds no number", "a finite number or an empty cell is expected")
         values[wrong] = np.nan
-        if comma and any("." in cell and _POINT.fullmatch(cell) for cell in cells) and self.has_decimal_commas:
+        if self.has_decimal_commas and any(map(_POINT.fullmatch, self.columns[column].with_sign("."))):
             cause = f"{self.name}: numbers have points in column {column!r}, and the file has decimal commas"
             self.faults.whole(cause, "write one decimal mark everywhere, and nothing between thousands")
         return values
@@ -102,8 +134,8 @@ class CsvTable:
     @cached_property
     def has_decimal_commas(self) -> bool:
         """Whether a number in the file has one."""
-        cells = chain.from_iterable(self.columns.values())
-        return self.dialect.separator != "," and any(map(_COMMA.fullmatch, cells))
+        commas = self.dialect.separator != ","
+        return commas and any(any(map(_COMMA.fullmatch, cells.with_sign(","))) for cells in self.columns.values())
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -123,36 +155,95 @@ def read_csv(path: Path, faults: Faults) -> CsvTable:
     Raises:
         DataError: the file is missing, without a header, not CSV, or has a doubled column.
     """
-    header: list[str] = []
-    lines: list[int] = []
-    whole: list[bool] = []
-    columns: list[list[str]] = []
     try:
-        dialect, old, last = read_dialect(path), list[int](), 0
-        reader = csv.reader(read_lines(path, dialect, old), delimiter=dialect.separator, strict=True)
-        for cells in reader:
-            line, last = last + 1, reader.line_num
-            if not any(cell.strip() for cell in cells):
-                continue
-            if not header:
-                header = [plain_name(cell) for cell in cells]
-                columns = [[] for _ in header]
-                continue
-            lines.append(line)
-            whole.append(len(cells) == len(header))
-            for column, cell in zip(columns, cells if whole[-1] else [""] * len(header), strict=True):
-                column.append(cell.strip())
+        dialect = read_dialect(path)
+        source = Lines(path, dialect, BLOCK)
+        rows = _read(source, dialect.separator, path)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, UnicodeError, csv.Error) as error:
         raise DataError(f"{path} is not a readable CSV file: {error}") from error
-    if not header:
+    lines, whole = (
+        np.concatenate([np.zeros(0, np.int64), *rows.lines]),
+        np.concatenate([np.zeros(0, bool), *rows.whole]),
+    )
+    faults.place = lambda row: Row(f"row {lines[row]}")
+    faults.case(np.flatnonzero(~whole), f"{path.name}: the row is longer or shorter than the header", "mend its cells")
+    columns = {name: Cells(blocks) for name, blocks in zip(rows.header, rows.blocks, strict=True)}
+    return CsvTable(path.name, columns, whole, faults, dialect, source.old)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What stands below a header: blocks of each column; for each row its line's number, and whether it is whole."""
+
+    header: list[str]
+    blocks: list[list[str]]
+    lines: list[NDArray[np.int64]]
+    whole: list[NDArray[np.bool_]]
+
+    def add(self, columns: Sequence[Sequence[str]], lines: NDArray[np.int64], whole: NDArray[np.bool_]) -> None:
+        """Adds rows, less those that are blank: in which no cell is filled."""
+        if not columns[0]:
+            return
+        if "" in columns[0]:
+            filled = [place for place, cells in enumerate(zip(*columns, strict=True)) if any(cells) or not whole[place]]
+            columns = [[column[place] for place in filled] for column in columns]
+            lines, whole = lines[filled], whole[filled]
+        for blocks, cells in zip(self.blocks if len(lines) else (), columns, strict=False):
+            blocks.append(Cells.join(cells))
+        self.lines.append(lines)
+        self.whole.append(whole)
+
+
+def _read(source: Lines, separator: str, path: Path) -> _Rows:
+    """Reads a file block by block: one in which a sign may mean more than it seems, row by row.
+
+    Raises:
+        DataError: there is no header, or none that names each column once.
+        csv.Error: it is not CSV.
+    """
+    reader, rows = csv.reader(source, delimiter=separator, strict=True), _Rows([], [], [], [])
+    while source.left() or source.more():
+        if rows.header and (columns := _columns(source.rest(), separator, len(rows.header))):
+            lines = np.arange(len(columns[0])) + source.number + 1
+            source.skip(len(lines))
+            rows.add(columns, lines, np.ones(len(lines), dtype=bool))
+        elif rows.header:
+            _read_rows(source, reader, rows)
+        elif any(map(str.strip, cells := next(reader))):
+            names = [*map(plain_name, cells)]
+            rows.header.extend(names if names[-1] else names[:-1])  # every line ends with a separator
+            rows.blocks.extend([] for _ in rows.header)
+            _check_header(path, rows.header)
+    if not rows.header:
         raise DataError(f"{path} holds no rows: a header and at least one case are needed")
-    _check_header(path, header)
-    faults.place = lambda row: f"row {lines[row]}"
-    fits = np.asarray(whole, dtype=bool)
-    faults.case(np.flatnonzero(~fits), f"{path.name}: the row is longer or shorter than the header", "mend its cells")
-    return CsvTable(path.name, dict(zip(header, columns, strict=True)), fits, faults, dialect, len(old))
+    return rows
+
+
+def _columns(text: str, separator: str, width: int) -> list[list[str]]:
+    """The columns of lines in which nothing is quoted and that are all as long as the header; none of others."""
+    if '"' in text or len(text) > csv.field_size_limit():
+        return []
+    text = text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+    if any(line.count(separator) != width - 1 for line in text.split("\n")):
+        return []
+    cells = [*map(str.strip, text.replace("\n", separator).split(separator))]
+    return [cells[column::width] for column in range(width)]
+
+
+def _read_rows(source: Lines, reader: Iterator[list[str]], rows: _Rows) -> None:
+    """Reads what is left of a block row by row; a row that ends in the next one brings that along."""
+    width, found, lines = len(rows.header), list[list[str]](), list[int]()
+    while source.left():
+        line = source.number + 1
+        cells = [cell.strip() for cell in next(reader)]
+        if any(cells):
+            found.append(cells[:-1] if len(cells) == width + 1 and not cells[-1] else cells)
+            lines.append(line)
+    whole = np.asarray([len(cells) == width for cells in found], dtype=bool)
+    columns = [*zip(*(cells if len(cells) == width else [""] * width for cells in found), strict=True)]
+    rows.add(columns or [()], np.asarray(lines, dtype=np.int64), whole)
 
 
 #: Words for a column that are near enough to be meant.
@@ -167,7 +258,7 @@ def read_header(path: Path) -> list[str]:
     """Returns the names in a CSV file's first line; none of a file that cannot be read."""
     try:
         dialect = read_dialect(path)
-        rows = csv.reader(read_lines(path, dialect, []), delimiter=dialect.separator)
+        rows = csv.reader(Lines(path, dialect, BLOCK >> 6), delimiter=dialect.separator)
         return next(([cell.strip() for cell in row] for row in rows if any(map(str.strip, row))), [])
     except (OSError, UnicodeError, csv.Error, DataError):
         return []
@@ -179,26 +270,24 @@ def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()
     Names are never guessed: a column that looks like `site` but is not called so would silently make one hospital.
 
     Raises:
-        DataError: names what is expected, what is there, and the nearest name.
+        DataError: names what is expected, what is there, and the nearest name, for each column.
     """
-    present = list(table.columns)
+    present, causes = list(table.columns), list[str]()
     missing = [name for name in needed if name not in present]
     if missing:
         free = [name for name in present if name not in needed]
         # Without one known name, the first line may be no header but a patient's row: it is not quoted.
         known = len(missing) < len(needed) or any(name in present for name in optional)
         seen = f"found {', '.join(present)}" if known else "its first line names none of these"
-        raise DataError(
-            f"{table.name}: column {missing[0]!r} is missing; expected {', '.join([*needed, *optional])}; "
-            f"{seen}; {_nearest(missing[0], free)}"
-        )
+        wanted = f"expected {', '.join([*needed, *optional])}; {seen}"
+        causes += [f"{table.name}: column {name!r} is missing; {wanted}; {_nearest(name, free)}" for name in missing]
     for name in optional:
         near = difflib.get_close_matches(name, [column.lower() for column in present], n=1, cutoff=0.8)
         meant = [column for column in present if column.lower() in (*near, *_MEANT.get(name, ()))]
         if name not in present and meant:
-            raise DataError(
-                f"{table.name}: column {meant[0]!r} looks like {name!r}; rename it to {name!r}, or otherwise"
-            )
+            causes.append(f"{table.name}: column {meant[0]!r} looks like {name!r}; rename it to {name!r}, or otherwise")
+    if causes:
+        raise DataError(*causes)
 
 
 def encode(
@@ -231,8 +320,21 @@ def splits(table: CsvTable, column: str) -> Array:
     return values
 
 
-def _number(text: str, comma: bool) -> float:
-    """A cell as a number: NaN where it says that it is missing, infinity where it is none."""
+def _numbers(block: str, comma: bool) -> NDArray[np.float64]:
+    """The cells of a block as numbers, as `number` has each of them."""
+    one_mark = not (comma and "," in block and "." in block)
+    cells = Cells.split(block.replace(",", ".") if comma and one_mark else block)
+    try:
+        if one_mark and "_" not in block:
+            return np.fromiter(map(float, cells), np.float64, len(cells))
+    except ValueError:
+        pass
+    known = {cell: number(cell, comma) for cell in {*Cells.split(block)}}
+    return np.fromiter(map(known.__getitem__, Cells.split(block)), np.float64, len(cells))
+
+
+def number(text: str, comma: bool) -> float:
+    """Returns a cell as a number: NaN where it says that it is missing, infinity where it is none."""
     try:
         return float("inf") if "_" in text else float(text.replace(",", ".") if comma and "." not in text else text)
     except ValueError:

@@ -20,7 +20,7 @@ IN_PLANE = 4
 #: Voxels of a volume: 512 x 512 x 512.
 MAX_VOXELS = 1 << 27
 #: A plane that is thinner than this shows nothing.
-_THINNEST = 8
+THINNEST = 8
 #: Which way rows and columns run in every picture: to the left, to the back, and down from the head.
 _SIGNS = (1.0, 1.0, -1.0)
 
@@ -72,16 +72,26 @@ def planes(volume: Array, mask: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
     window = robust_window(volume, mask)
     if window is None:
         raise DataError("its values are all alike")
-    pictures = [np.moveaxis(window.grey(three), 0, -1) for three in _threes(volume)]
-    if not pictures:
-        raise DataError(f"its {' x '.join(map(str, volume.shape))} voxels are too few for a picture")
-    return pictures
+    return [np.moveaxis(window.grey(three), 0, -1) for three in _threes(volume)]
+
+
+def grey_planes(volume: Array) -> list[NDArray[np.uint8]]:
+    """Returns the same pictures of a volume [z, y, x] whose values are grey levels already, uint8.
+
+    Raises:
+        DataError: they are of another type, or the volume is thin in every plane.
+    """
+    if volume.dtype != np.uint8:
+        raise DataError(f"shape {volume.shape} is a volume, whose type {volume.dtype} states no grey levels")
+    return [np.ascontiguousarray(np.moveaxis(three, 0, -1)) for three in _threes(volume)]
 
 
 def _threes(volume: Array) -> Iterator[Array]:
+    if sorted(volume.shape)[1] < THINNEST:
+        raise DataError(f"its {' x '.join(map(str, volume.shape))} voxels are too few for a picture")
     for axis in range(3):
         along = np.moveaxis(volume, axis, 0)
-        if min(along.shape[1:]) < _THINNEST:
+        if min(along.shape[1:]) < THINNEST:
             continue
         for place in chosen(len(along), IN_PLANE):
             near = np.clip([place - 1, place, place + 1], 0, len(along) - 1)

@@ -1,20 +1,24 @@
 """Closed-form heads from summed statistics: nearest mean, ridge and the shrunk discriminant.
 
-Each family turns statistics into one head per strength of its regularisation, from one eigendecomposition, on features
-standardised by the statistics themselves; standardisation is folded into the weights, so a head reads raw features.
-Fewer cases than features span a space in which the same heads are solved sooner.
+Each family turns statistics into one head per strength of its regularisation, all from one eigendecomposition, on
+features standardised by the statistics themselves; standardisation is folded into the weights, so a head reads raw
+features.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, groupby
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.heads.linear import to_raw
 from medtl_core.heads.statistics import Float, Statistics
+
+#: Least scatter within classes that a covariance is shrunk towards, as a share of all.
+_SCATTER = 1e-6
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,9 @@ class Family(ABC):
     Attributes:
         strengths: of its regularisation, among which cross-validation chooses.
     """
+
+    #: Whether its heads come from the spectrum of the statistics.
+    spectral: ClassVar[bool] = True
 
     strengths: tuple[float, ...]
 
@@ -36,11 +43,13 @@ class Family(ABC):
 class NearestMean(Family):
     """Nearest class mean of the standardised features (FedNCM): -||z - m_c||^2 / 2 without its common part."""
 
+    spectral = False
+
     strengths: tuple[float, ...] = (1.0,)
 
     def heads(self, statistics: Statistics) -> Float:
         """See Family."""
-        means, seen = _class_means(statistics.standardised())
+        means, seen = _class_means(statistics.counts, statistics.standard_sums())
         return _raw(means[None], -0.5 * (means**2).sum(axis=1)[None], statistics, seen)
 
 
@@ -52,11 +61,10 @@ class Ridge(Family):
 
     def heads(self, statistics: Statistics) -> Float:
         """See Family."""
-        centred, basis = statistics.narrowed()
-        values, vectors = np.linalg.eigh(centred.gram)
-        rotated = centred.sums @ vectors
-        penalty = np.asarray(self.strengths)[:, None] * centred.cases
-        weights = (rotated[None] / (np.maximum(values, 0.0) + penalty)[:, None]) @ vectors.T @ basis.T
+        values, vectors = statistics.spectrum()
+        rotated = statistics.standard_sums() @ vectors
+        penalty = np.asarray(self.strengths)[:, None] * statistics.cases
+        weights = (rotated[None] / (values + penalty)[:, None]) @ vectors.T
         share = statistics.counts / max(statistics.cases, 1.0)
         bias = np.broadcast_to(share, weights.shape[:2])
         return _raw(weights, bias, statistics, statistics.counts > 0)
@@ -74,17 +82,19 @@ class Discriminant(Family):
 
     def heads(self, statistics: Statistics) -> Float:
         """See Family."""
-        standard, basis = statistics.narrowed()
-        means, seen = _class_means(standard)
-        freedom = max(standard.cases - seen.sum(), 1.0)
-        within = (standard.gram - (means.T * standard.counts) @ means) / freedom
-        values, vectors = np.linalg.eigh(within)
-        rotated = means @ vectors
+        values, vectors = statistics.spectrum()
+        means, seen = _class_means(statistics.counts, statistics.standard_sums() @ vectors)
+        counts = np.where(seen, statistics.counts, 0.0)
+        freedom = max(statistics.cases - seen.sum(), 1.0)
+        scatter = float(values.sum()) - float(counts @ (means**2).sum(axis=1))
+        # one case a class leaves no scatter
+        spread = max(scatter, _SCATTER * float(values.sum()), _SCATTER) / (freedom * len(vectors))
         shrink = np.asarray(self.strengths)[:, None]
-        spread = max(float(np.trace(within)) / len(basis), 1e-12)  # one case a class leaves no scatter
-        eigen = np.maximum((1 - shrink) * np.maximum(values, 0.0) + shrink * spread, 1e-12)
-        weights = (rotated[None] / eigen[:, None]) @ vectors.T
-        return _raw(weights @ basis.T, -0.5 * (weights * means).sum(axis=2), statistics, seen)
+        # S_r is that of all cases less that of the class means, which has as many axes as classes (Woodbury's identity)
+        around = means[None] / ((1 - shrink) / freedom * values + shrink * spread)[:, None]
+        between = (around @ means.T) * ((1 - shrink) / freedom * counts)[:, None]
+        weights = np.linalg.solve(np.eye(len(means)) - between, around)
+        return _raw(weights @ vectors.T, -0.5 * (weights * means).sum(axis=2), statistics, seen)
 
 
 FAMILIES: dict[str, Family] = {"nearest-mean": NearestMean(), "ridge": Ridge(), "discriminant": Discriminant()}
@@ -119,11 +129,10 @@ def column_choices(groups: Sequence[tuple[str, int, int]]) -> dict[str, NDArray[
     }
 
 
-def _class_means(statistics: Statistics) -> tuple[Float, np.ndarray]:
-    """Returns class means [C, d] (zero where unseen) and which classes were seen [C]."""
-    seen = statistics.counts > 0.5  # counts are whole; a difference of sums may leave 1e-16
-    means = np.where(seen[:, None], statistics.sums / np.maximum(statistics.counts, 1.0)[:, None], 0.0)
-    return means, seen
+def _class_means(counts: Float, sums: Float) -> tuple[Float, np.ndarray]:
+    """Returns class means [C, d] of class sums (zero where unseen) and which classes were seen [C]."""
+    seen = counts > 0.5  # counts are whole; a difference of sums may leave 1e-16
+    return np.where(seen[:, None], sums / np.maximum(counts, 1.0)[:, None], 0.0), seen
 
 
 def _raw(weights: Float, bias: Float, statistics: Statistics, seen: np.ndarray) -> Float:

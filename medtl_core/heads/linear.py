@@ -190,6 +190,6 @@ def to_raw(head: Float, mean: Float, scale: Float, seen: NDArray[np.bool_] | Non
 
 def tempered(head: Float, temperature: float) -> Float:
     """Returns a head [..., C, d + 1] with its logits times a factor; classes never seen keep their mark."""
-    scaled = head * temperature
-    scaled[..., -1] = np.where(head[..., -1] <= ABSENT, ABSENT, scaled[..., -1])
+    scaled, absent = head * temperature, (head[..., -1] == ABSENT) & ~head[..., :-1].any(axis=-1)
+    scaled[..., -1] = np.where(absent, ABSENT, scaled[..., -1])
     return scaled

@@ -114,7 +114,7 @@ def adapt_head(head: Head, support: Support) -> Head:
     Raises:
         DataError: see `check_support`; or the hospital and the head have no class in common.
     """
-    known = [name for name, bias in zip(head.classes, head.bias, strict=True) if bias > ABSENT / 2]
+    known = [name for name, seen in zip(head.classes, head.seen, strict=True) if seen]
     if not set(known) & set(support.classes):
         raise DataError(
             f"the head knows {', '.join(known)}, the hospital {', '.join(support.classes)}: no class in common. "
@@ -153,7 +153,7 @@ def _moved(head: Head, support: Support, pulls: tuple[float, ...]) -> Float:
     wide = np.asarray(support.values, np.float64)
     mean, variance = wide.mean(axis=0), wide.var(axis=0)
     scale = np.sqrt((len(wide) * variance + 2.0 * variance.mean()) / (len(wide) + 2.0)) + 1e-6
-    seen = head.bias > ABSENT / 2
+    seen = head.seen
     start = np.column_stack([head.weight * scale, head.bias + head.weight @ mean])
     start[~seen, :-1], start[~seen, -1] = 0.0, start[seen, -1].mean()
     return to_raw(pulled(start, with_bias(wide, mean, scale), support.label, pulls), mean, scale)

@@ -11,7 +11,7 @@ import numpy as np
 
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Study
-from medtl_core.federation.rounds import ROUNDS, recipe_config
+from medtl_core.federation.rounds import RECIPE, ROUNDS, recipe_config
 from medtl_core.methods.models.network import HIDDEN
 from medtl_core.methods.network import NetworkTrained
 from medtl_core.methods.reversal import sent_of
@@ -30,6 +30,7 @@ class AdversarialMethod(NetworkTrained):
     syntax = rf"adversarial{ROUNDS}(-(?P<cap>[01](\.[0-9]{{1,3}})?))?"
     example = "adversarial-3"
     task = "fit_adversarial"
+    reads = (*RECIPE, "proximal")
 
     cap: float = 0.1
 

@@ -2,8 +2,8 @@
 
 The mean of the log-probabilities of discriminant and logistic regression is an affine head again, for it is the mean of
 their logits. With few cases, a choice among many candidates is worth less than one good candidate (docs/methods.md); so
-another one, or the mean on images of two sizes, is taken only where its loss on the same held-out cases is lower by
-more than a standard error.
+one of the two heads, or of several sizes of images the first alone, is taken only where its loss on the same held-out
+cases is lower by more than a standard error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,6 +49,7 @@ class Auto(Method):
     """The default: mean log-probability of discriminant and logistic, or one of them where it is clearly better."""
 
     syntax = "auto"
+    reads = ("folds",)
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:
         """See Method."""
@@ -96,16 +97,14 @@ def _taken(study: Study, heads: Mapping[str, Sequence[Solved]]) -> tuple[str, di
 
 
 def _columns(groups: Sequence[tuple[str, int, int]]) -> dict[str, str]:
-    """The mean's name -> the key of the columns that it reads, "" = all; the usual one reads one size of images.
+    """The mean's name -> the key of the columns that it reads, "" = all, which the usual one does.
 
-    Of several sizes that is the first, with the columns that have no size (a table's).
+    Where images are read at several sizes, one alone reads the first, with the columns that have no size (a table's).
     """
     sizes = {name: name.rpartition(":")[0].rpartition("@")[2] for name, _, _ in groups if "@" in name}
-    several = list(dict.fromkeys(size for size in sizes.values() if size.isdecimal()))
-    if len(several) < 2:
-        return {MEAN: ""}
-    usual = [name for name, _, _ in groups if sizes.get(name) not in several[1:]]
-    return {MEAN: "+".join(usual), f"{MEAN}@{'+'.join(several)}": ""}
+    first, *others = dict.fromkeys(size for size in sizes.values() if size.isdecimal()) or ("",)
+    alone = [name for name, _, _ in groups if sizes.get(name) not in others]
+    return {MEAN: "", **({f"{MEAN}@{first}": "+".join(alone)} if others else {})}
 
 
 METHODS = (Auto,)

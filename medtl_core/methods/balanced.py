@@ -17,7 +17,7 @@ from medtl_core.federation.hospitals import Value
 from medtl_core.federation.rounds import Trained, recipe_config
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import Training, batches, softmax, with_bias
+from medtl_core.heads.linear import Training, batches, softmax
 from medtl_core.heads.logistic import class_weights
 from medtl_core.heads.statistics import Float
 from medtl_core.rng import stream
@@ -32,7 +32,7 @@ _SHARE = 1e-2
 
 def log_share(counts: Float) -> Float:
     """Returns the log share of each class [C], at least log `_SHARE`, also of a class without cases."""
-    return np.asarray(np.log(np.maximum(counts / counts.sum(), _SHARE)))
+    return np.asarray(np.log(np.maximum(counts / max(counts.sum(), 1.0), _SHARE)))
 
 
 @final
@@ -131,7 +131,7 @@ def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
     if not len(site.label):
         return Released(Update({"head": arrays["head"]}))
     training, loss = Training.of(config), find_loss(str(config["loss"]), arrays["counts"])
-    inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
+    inputs = site.standardised(arrays["mean"], arrays["scale"])
     rng = stream(site.seed, "fit", site.name, int(config["round"]))
     head = arrays["head"].astype(np.float64)
     before = log_loss(inputs @ head.T, site.label)

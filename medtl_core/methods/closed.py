@@ -8,6 +8,7 @@ class Closed(Method):
     """Solved by the server from summed statistics; strength and temperature by cross-validation."""
 
     syntax = "|".join(FAMILIES)
+    reads = ("folds",)
     example = "discriminant"
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:

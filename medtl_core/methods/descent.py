@@ -36,7 +36,8 @@ class Curvature:
 
     Attributes:
         columns: int64 [k], of the d features.
-        values, vectors: eigenvalues [k] and eigenvectors [k, k] of the inputs' mean outer product.
+        values: eigenvalues [m] of the inputs' mean outer product.
+        vectors: their eigenvectors [k, m]; across them the inputs do not spread.
         share: of it.
     """
 
@@ -46,18 +47,19 @@ class Curvature:
     share: float
 
     @classmethod
-    def of(cls, standard: Statistics, columns: NDArray[np.int64]) -> Self:
-        """Returns the curvature for the standardised inputs of all cases."""
-        values, vectors = np.linalg.eigh(standard.gram[np.ix_(columns, columns)] / standard.cases)
-        prior = standard.counts / standard.cases
+    def of(cls, axes: tuple[Float, Float], counts: Float, columns: NDArray[np.int64]) -> Self:
+        """Returns the curvature for the standardised inputs of all cases, whose axes and class counts are these."""
+        cases = counts.sum()
+        prior = counts / cases
         share = float(np.linalg.eigvalsh(np.diag(prior) - np.outer(prior, prior))[-1])
-        return cls(columns, np.maximum(values, 0.0), vectors, max(share, _SHARE))
+        return cls(columns, axes[0] / cases, axes[1], max(share, _SHARE))
 
     def step(self, slope: Float) -> Float:
         """Returns how far to go against the slope [S, P, C, d + 1] of the penalised mean loss at each penalty."""
-        far = np.zeros_like(slope)
-        scaled = (slope[..., self.columns] @ self.vectors) / (self.share * self.values + _PENALTY)
-        far[..., self.columns], far[..., -1] = scaled @ self.vectors.T, slope[..., -1] / self.share
+        far, inner = np.zeros_like(slope), slope[..., self.columns]
+        along = 1.0 / (self.share * self.values + _PENALTY) - 1.0 / _PENALTY
+        far[..., self.columns] = inner / _PENALTY + ((inner @ self.vectors) * along) @ self.vectors.T
+        far[..., -1] = slope[..., -1] / self.share
         return far
 
 

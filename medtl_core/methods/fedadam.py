@@ -1,7 +1,7 @@
 """FedAdam: the server takes Adam's step (Reddi et al., ICLR 2021)."""
 
 from medtl_core.federation.method import Study
-from medtl_core.federation.rounds import ROUNDS
+from medtl_core.federation.rounds import RECIPE, ROUNDS
 from medtl_core.federation.server_steps import Adam, ServerStep
 from medtl_core.methods.gradient import LinearTrained
 
@@ -11,6 +11,7 @@ class FedAdam(LinearTrained):
 
     syntax = f"fedadam{ROUNDS}"
     example = "fedadam-20"
+    reads = (*RECIPE, "adam-rate")
 
     def step(self, study: Study) -> ServerStep:
         """See Trained."""

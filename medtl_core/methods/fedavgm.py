@@ -1,7 +1,7 @@
 """FedAvgM: the server keeps momentum (Hsu et al., 2019, arXiv:1909.06335)."""
 
 from medtl_core.federation.method import Study
-from medtl_core.federation.rounds import ROUNDS
+from medtl_core.federation.rounds import RECIPE, ROUNDS
 from medtl_core.federation.server_steps import Momentum, ServerStep
 from medtl_core.methods.gradient import LinearTrained
 
@@ -11,6 +11,7 @@ class FedAvgM(LinearTrained):
 
     syntax = f"fedavgm{ROUNDS}"
     example = "fedavgm-20"
+    reads = (*RECIPE, "server-momentum", "server-rate")
 
     def step(self, study: Study) -> ServerStep:
         """See Trained."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Study
-from medtl_core.federation.rounds import ROUNDS
+from medtl_core.federation.rounds import RECIPE, ROUNDS
 from medtl_core.methods.gradient import LinearTrained
 
 
@@ -13,6 +13,7 @@ class FedProx(LinearTrained):
 
     syntax = f"fedprox{ROUNDS}"
     example = "fedprox-20"
+    reads = (*RECIPE, "proximal")
 
     def config(self, study: Study) -> Mapping[str, Value]:
         """See Trained."""

@@ -8,7 +8,7 @@ from medtl_core.federation.hospitals import Value
 from medtl_core.federation.rounds import Trained, recipe_config
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import Training, train, with_bias
+from medtl_core.heads.linear import Training, train
 from medtl_core.heads.statistics import Float
 from medtl_core.rng import stream
 from medtl_core.values import Array, Head, Released, Update
@@ -41,7 +41,7 @@ class LinearTrained(Trained):
 def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """One round of local training of a stack of heads [M, C, d + 1]."""
     training = Training.of(config)
-    inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
+    inputs = site.standardised(arrays["mean"], arrays["scale"])
     stack = arrays["heads"].astype(np.float64)
     control = arrays.get("control")
     shuffled = training.shuffles(len(site.label))

@@ -6,7 +6,7 @@ that the plain logits are those of balanced classes (logit-adjusted loss, Menon 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Candidates, Method, Outcome, Share, Study
 from medtl_core.federation.rounds import ROUNDS
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import softmax, to_raw, with_bias
+from medtl_core.heads.linear import softmax, to_raw
 from medtl_core.heads.statistics import ROUNDING, Float, is_few, roots
 from medtl_core.methods.balanced import log_share
 from medtl_core.methods.descent import PENALTIES, Curvature, Descent
@@ -73,10 +73,14 @@ class _Exchanges:
         """Returns what each choice of columns gave."""
         start = time.thread_time()
         study, whole = self.study, self.study.statistics
-        sets, standard, mean, scale = (whole, *study.sums.without), whole.standardised(), whole.mean, whole.scale
+        sets, mean, scale = (whole, *study.sums.without), whole.mean, whole.scale
         every, runs, ways = np.arange(study.problem.width), study.runs(), {}
+        if any(type(need) is Candidates for need in study.needs):  # whose closed-form heads take every set's spectrum
+            whole = study.sums.decomposed.whole
         for need in self.needs:
-            bound = Curvature.of(standard, runs[need.columns_key] if need.columns_key else every)
+            columns = runs[need.columns_key] if need.columns_key else every
+            part = whole.select(columns) if need.columns_key else whole
+            bound = Curvature.of(part.spectrum(), whole.counts, columns)
             ways[need] = Descent.start(bound, sets, mean, scale)
         fixed = {"mean": mean, "scale": scale, "offset": np.stack([log_share(part.counts) for part in sets])}
         for _ in range(self.rounds):
@@ -102,15 +106,18 @@ class _Exchanges:
             return {**counts, "gradient": ArraySpec((sets, stack, classes, wide), "float32")}
 
         total, seen, phase = np.zeros((sets, stack, classes, wide)), np.zeros(sets), f"logistic-{self.rounds}"
+        told: dict[str, Array] = {}
         request = Request("logistic_gradient", arrays, {"in-rows": bool(known)}, phase=phase, by_cases=shapes)
         for reply in self.study.hospitals.ask(request):
             if "gradient" in reply.arrays:
                 total += reply.arrays["gradient"]
             elif reply.site in known:
-                total += _told(reply.arrays["rows"], known[reply.site], arrays)
+                told[reply.site] = reply.arrays["rows"]
             else:  # its sums never came
                 continue
             seen += reply.arrays["cases"]
+        if told:
+            total += told_gradient(told, known, arrays)
         return total / np.maximum(seen, 1.0)[:, None, None, None]
 
     def share(self, count: int) -> Share:
@@ -123,18 +130,22 @@ class _Exchanges:
         return Share.among(heads * count, heads * len(self.needs), up=up / max(len(weights), 1), down=whole)
 
 
-def _told(told: Array, rows: Sequence[Float], arrays: Arrays) -> Float:
-    """The gradient [S, H, C, d + 1] of a hospital that tells it in the basis of its roots."""
-    sets, parts = len(arrays["heads"]), np.split(told, np.cumsum([len(part) for part in rows])[:-1])
+def told_gradient(told: Mapping[str, Array], known: Mapping[str, Sequence[Float]], arrays: Arrays) -> Float:
+    """The gradient [S, H, C, d + 1] of hospitals that tell it in the basis of their roots, all of a fold together."""
     total = np.zeros(arrays["heads"].shape)
-    for fold, (raw, error) in enumerate(zip(rows, parts, strict=True)):
-        standard = np.concatenate([(raw[:, :-1] - raw[:, -1:] * arrays["mean"]) / arrays["scale"], raw[:, -1:]], axis=1)
-        total[_without(fold, sets)] += np.tensordot(error.astype(np.float64), standard, axes=(0, 0))
+    parts = [np.split(told[site], np.cumsum([len(part) for part in known[site]])[:-1]) for site in told]
+    for fold, errors in enumerate(zip(*parts, strict=True)):
+        rows = np.concatenate([known[site][fold] for site in told])
+        rows[:, :-1] -= rows[:, -1:] * arrays["mean"]
+        rows[:, :-1] /= arrays["scale"]
+        part = np.tensordot(np.concatenate(errors).astype(np.float64), rows, axes=(0, 0))
+        total[: fold + 1] += part[: fold + 1]
+        total[fold + 2 :] += part[fold + 1 :]
     return total
 
 
-def _without(fold: int, sets: int) -> list[int]:
-    """The sets of cases that hold a fold."""
+def without_fold(fold: int, sets: int) -> list[int]:
+    """Returns the sets of cases that hold a fold."""
     return [index for index in range(sets) if index != fold + 1]
 
 
@@ -146,14 +157,14 @@ def logistic_gradient(site: SiteData, arrays: Arrays, config: Config) -> Release
     others tell `gradient` [S, H, C, d + 1]. Beside stand the `cases` [S] of each set.
     """
     heads, folds = arrays["heads"].astype(np.float64), len(arrays["heads"]) - 1
-    fold, inputs = site.fold(folds), with_bias(site.values, arrays["mean"], arrays["scale"])
+    fold, inputs = site.fold(folds), site.standardised(arrays["mean"], arrays["scale"])
     error = _errors(heads, arrays["offset"], inputs, site.label, fold)
     cases = np.array([len(fold), *(np.sum(fold != index) for index in range(folds))], np.float64)
     if not (config["in-rows"] and is_few(len(inputs), site.values.shape[1])):
         gradient = np.tensordot(error, inputs, axes=(0, 0)).astype(np.float32)
         return Released(Update({"cases": cases, "gradient": gradient}))
     told = [
-        np.tensordot(root.basis.T, error[fold == index][:, _without(index, folds + 1)], axes=(1, 0))
+        np.tensordot(root.basis.T, error[fold == index][:, without_fold(index, folds + 1)], axes=(1, 0))
         for index, root in enumerate(roots(site.values, fold, folds))
     ]
     return Released(Update({"cases": cases, "rows": np.concatenate(told).astype(np.float32)}))
@@ -177,6 +188,7 @@ class Logistic(Method):
     """
 
     syntax = f"logistic(?:{ROUNDS})?"
+    reads = ("folds",)
     example = "logistic-5"
 
     rounds: int = USUAL

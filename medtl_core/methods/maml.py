@@ -29,6 +29,7 @@ class Maml(NetworkTrained):
     example = "anil-2"
     task = "fit_meta"
     phases = ("step",)
+    reads = ()
 
     algorithm: str
 

@@ -29,6 +29,7 @@ class FederatedMetric(Method):
     """Nearest mean in the federation's metric; the start for a new hospital or class."""
 
     syntax = "metric"
+    reads = ("folds",)
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:
         """See Method."""

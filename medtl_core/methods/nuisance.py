@@ -27,6 +27,7 @@ class NuisanceDiscriminant(Method):
     """
 
     syntax = "discriminant-nuisance(?P<cv>-cv)?"
+    reads = ("folds",)
     example = "discriminant-nuisance"
 
     cv: bool

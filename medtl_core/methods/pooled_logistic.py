@@ -5,15 +5,16 @@ import numpy as np
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import to_raw, with_bias
+from medtl_core.heads.linear import to_raw
 from medtl_core.heads.logistic import class_weights, loss_and_gradient
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.quasi_newton import minimise
 from medtl_core.values import Released, Update
 
 
 def gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Summed class-weighted log-loss [1] and its gradient [C, d + 1] at a given head."""
-    inputs = with_bias(site.values, arrays["mean"], arrays["scale"])
+    inputs = site.standardised(arrays["mean"], arrays["scale"])
     loss, slope = loss_and_gradient(arrays["head"], inputs, site.label, arrays["weight"])
     return Released(Update({"loss": np.array([loss]), "gradient": slope}))
 
@@ -32,8 +33,6 @@ class PooledLogistic(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        from scipy.optimize import minimize
-
         moments, classes, width = study.moments, len(study.problem.classes), study.problem.width
         fixed = {"mean": moments.mean, "scale": moments.scale, "weight": class_weights(moments.counts)}
         expect = {"loss": ArraySpec((1,)), "gradient": ArraySpec((classes, width + 1))}
@@ -45,9 +44,9 @@ class PooledLogistic(Method):
             return penalised(float(sums["loss"][0]), sums["gradient"], head, float(moments.counts.sum()), 1e-2)
 
         start = np.zeros(classes * (width + 1))
-        minimum = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 60})
-        affine = to_raw(minimum.x.reshape(classes, width + 1), moments.mean, moments.scale, moments.counts > 0)
-        facts = {"evaluations": int(minimum.nfev)}
+        flat, evaluations = minimise(objective, start, steps=60, tolerance=1e-5)
+        affine = to_raw(flat.reshape(classes, width + 1), moments.mean, moments.scale, moments.counts > 0)
+        facts = {"evaluations": evaluations}
         bill = {"moments": Share(), "gradient": Share()}
         return Outcome({"": study.head(affine, "pooled-logistic", facts)}, bill, 0.0, facts)
 

@@ -25,6 +25,7 @@ class ProtoNet(NetworkTrained):
     example = "protonet-3"
     task = "fit_protonet"
     phases = ("sums",)
+    reads = ()
 
     @property
     def facts(self) -> dict[str, Any]:

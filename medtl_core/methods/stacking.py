@@ -23,6 +23,7 @@ class Stacked(Method):
     """
 
     syntax = "ensemble-(?P<weighing>equal|stacked)"
+    reads = ("folds",)
     example = "ensemble-stacked"
 
     weighing: str

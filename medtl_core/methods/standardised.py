@@ -29,6 +29,7 @@ class StandardisedDiscriminant(Method):
     """The discriminant on features each hospital, also an unseen one, standardises by itself."""
 
     syntax = "discriminant-standardised"
+    reads = ("folds",)
 
     def outcome(self, study: Study) -> Outcome:
         """See Method: few cases lean on the pooled moments, which travel as float64."""

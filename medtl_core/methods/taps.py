@@ -22,6 +22,7 @@ class TapDiscriminant(Method):
     """The discriminant on these taps, with LogME and cross-validated scores of them."""
 
     syntax = r"taps@(?P<taps>[\w.]+(\+[\w.]+)*)"
+    reads = ("folds",)
     example = "taps@all"
 
     taps: str

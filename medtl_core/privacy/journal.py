@@ -18,6 +18,9 @@ from medtl_core.store import sync_folder, to_json, write_bytes
 
 #: The hash before the first record.
 GENESIS = "0" * 64
+#: Of the form of records. Version 2 says in each record when it was written and who asked; one of a later version is
+#: refused, as its sense is not known.
+VERSION = 2
 #: The journal's files in its folder.
 LINES, HEAD, _LOCK = "ledger.jsonl", "head.json", "lock"
 
@@ -160,10 +163,11 @@ def read_journal(folder: Path) -> tuple[Record, ...]:
     Raises:
         PrivacyError: there is none, or it is damaged or shortened.
     """
-    path = folder / LINES
+    path, head = folder / LINES, None
     try:
         while True:
-            head, content = _read_head(folder), path.read_bytes()
+            head = _read_head(folder)
+            content = path.read_bytes()
             if _read_head(folder) == head:
                 return _checked(content, head, path)
     except FileNotFoundError:
@@ -213,17 +217,31 @@ def read_lines(lines: list[bytes], path: Path) -> list[Record]:
     records: list[Record] = []
     previous = GENESIS
     for number, line in enumerate(lines, start=1):
-        try:
-            content = json.loads(line)
-            record = chained(number, previous, content["body"])
-            whole = record.line() == line + b"\n"
-        except (ValueError, KeyError, TypeError) as error:
-            raise PrivacyError(f"{path} is damaged at line {number}; restore it from backup") from error
-        if not whole:
+        record = parsed_line(line + b"\n", path, f"line {number}")
+        if (record.seq, record.previous) != (number, previous):
             raise PrivacyError(f"{path} was changed at line {number}; restore it from backup")
         records.append(record)
         previous = record.hash
     return records
+
+
+def parsed_line(line: bytes, path: Path, place: str = "its last line") -> Record:
+    """Returns the record of one line, which is whole in itself.
+
+    Raises:
+        PrivacyError: it is not, or is of a later version.
+    """
+    try:
+        content = json.loads(line)
+        record = chained(content["seq"], content["prev"], content["body"])
+        whole, version = record.line() == line, int(record.body.get("version", 1))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise PrivacyError(f"{path} is damaged at {place}; restore it from backup") from error
+    if not whole:
+        raise PrivacyError(f"{path} was changed at {place}; restore it from backup")
+    if version > VERSION:
+        raise PrivacyError(f"{path} was written by a newer medtl at {place}; install that one again")
+    return record
 
 
 def _lock(descriptor: int, folder: Path) -> None:

@@ -14,9 +14,10 @@ from typing import Any, Self, final
 from medtl_core.errors import BudgetError, PrivacyError
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.identity import kept_key
-from medtl_core.privacy.journal import Journal, Record
+from medtl_core.privacy.journal import VERSION, Journal, Record
 from medtl_core.privacy.plan import GaussianEvent, Plan, Step
 from medtl_core.privacy.policy import Policy
+from medtl_core.privacy.requester import NOBODY, Requester, now
 from medtl_core.store import write_bytes
 
 #: In the folder of a hospital: the folder of its one ledger (a simulated hospital's has one a method in it), and the
@@ -70,11 +71,13 @@ class Ledger:
         While the folder and its backups are the hospital's alone, every release sent through `privacy.gate` was
         reserved on disk before it was computed, and the events of all reservations together cost at most
         `policy.max_epsilon` at `policy.delta`, for one patient added or removed. Public: nothing; the server is told
-        the number and hash of the last record, so that it can notice an older copy put back.
+        the number and hash of the last record, so that it can notice an older copy put back. Records say when they were
+        written, by one look at the clock, before any patient is looked at: the hash tells no time of the work.
     """
 
-    def __init__(self, folder: Path, identity: Identity, policy: Policy) -> None:
+    def __init__(self, folder: Path, identity: Identity, policy: Policy, asker: Requester = NOBODY) -> None:
         self._journal, self._identity, self._policy = Journal(folder), identity, policy
+        self._about = {"version": VERSION, "at": now(), "asked": asker.values}
 
     def __enter__(self) -> Self:
         self._journal.__enter__()
@@ -145,7 +148,7 @@ class Ledger:
         """
         after = self._priced(step)
         self._freeze(key, plan)
-        self._journal.append({"kind": "reserve", "key": asdict(key), "event": asdict(step.one), "epsilon": after})
+        self._append({"kind": "reserve", "key": asdict(key), "event": asdict(step.one), "epsilon": after})
 
     def afford(self, key: Key, step: Step) -> None:
         """Refuses a release that could not be paid for, before a sum is begun with others; nothing is written.
@@ -170,11 +173,14 @@ class Ledger:
             write_bytes(self._seal(digest), payload, mode=0o600)
         except OSError as error:
             raise PrivacyError(f"the reply cannot be sealed to disk ({error.strerror}); it is not sent") from error
-        self._journal.append({"kind": "release", "key": asdict(key), "sha256": digest, "bytes": len(payload)})
+        self._append({"kind": "release", "key": asdict(key), "sha256": digest, "bytes": len(payload)})
 
     def note(self, text: str) -> None:
         """Writes down what a reader should know, e.g. that a test's insecure noise was used."""
-        self._journal.append({"kind": "note", "text": text})
+        self._append({"kind": "note", "text": text})
+
+    def _append(self, body: Mapping[str, Any]) -> None:
+        self._journal.append({**body, **self._about})
 
     def _priced(self, step: Step) -> float:
         """The epsilon after one more release of a step, if that is allowed."""
@@ -190,7 +196,7 @@ class Ledger:
         mine = asdict(self._identity)
         opened = next(of_kind(self.records, "open"), None)
         if opened is None:
-            self._journal.append({"kind": "open", **mine, "unit": UNIT, "adjacency": ADJACENCY})
+            self._append({"kind": "open", **mine, "unit": UNIT, "adjacency": ADJACENCY})
         elif {name: opened.body.get(name) for name in mine} != mine:
             raise PrivacyError(
                 f"the ledger in {self._journal.folder} belongs to another site or other patients; "
@@ -206,7 +212,7 @@ class Ledger:
                 return
         steps = [asdict(step) for step in plan.steps]
         body = {"kind": "plan", "agreement": key.agreement, "mechanism": plan.mechanism, "digest": plan.digest}
-        self._journal.append({**body, "terms": asdict(plan.terms), "steps": steps})
+        self._append({**body, "terms": asdict(plan.terms), "steps": steps})
 
     def _seal(self, digest: str) -> Path:
         return self._journal.folder / "sealed" / f"{digest}.safetensors"

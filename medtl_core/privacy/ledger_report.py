@@ -1,4 +1,4 @@
-"""What a person at the hospital asks of its ledgers: show, verify, raise; and what may leave at all."""
+"""What a person at the hospital asks of its ledgers: show, verify, raise."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,9 +8,11 @@ from typing import Any
 from medtl_core.errors import PrivacyError
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.hospital_file import HOSPITAL, is_deployed, read_toml
-from medtl_core.privacy.journal import GENESIS, HEAD, LINES, Journal, Record, read_journal
+from medtl_core.privacy.journal import GENESIS, HEAD, LINES, VERSION, Journal, Record, read_journal
 from medtl_core.privacy.ledger import LEDGER, budget_of, events_of, of_kind
+from medtl_core.privacy.outbound import said_of
 from medtl_core.privacy.policy import Policy, read_policy
+from medtl_core.privacy.requester import asked_by, now
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,62 @@ class Balance:
     records: tuple[Mapping[str, Any], ...]
 
 
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One record of a ledger for people.
+
+    Attributes:
+        number: from 1.
+        at: when it was written, UTC; "" = an older medtl did not say.
+        asked: who asked, in words, "" where nobody did or it is not known.
+        mechanism: that was paid for, "" where there is none.
+        what: happened.
+        left: epsilon that could be spent after it.
+    """
+
+    number: int
+    at: str
+    asked: str
+    mechanism: str
+    what: str
+    left: float
+
+
+def history(folder: Path) -> tuple[LedgerEntry, ...]:
+    """Returns every record of one ledger in words; see `balance`."""
+    records = read_journal(folder)
+    policy, entries = policy_of(folder, records), []
+    plans = {record.body["digest"]: record.body for record in of_kind(records, "plan")}
+    for number, record in enumerate(records, start=1):
+        body, until = record.body, records[:number]
+        planned = plans.get(body["digest"] if body["kind"] == "plan" else body.get("key", {}).get("plan"), {})
+        left = max(budget_of(until, policy) - epsilon(events_of(until), policy.delta), 0.0)
+        asked, at = asked_by(body.get("asked")), str(body.get("at", ""))
+        entries.append(LedgerEntry(number, at, asked, planned.get("mechanism", ""), _happened(body, planned), left))
+    return tuple(entries)
+
+
+def _happened(body: Mapping[str, Any], planned: Mapping[str, Any]) -> str:
+    match body["kind"]:
+        case "open":
+            return f"opened for the patients of {body['site']}; unit: {body['unit']}; neighbours: {body['adjacency']}"
+        case "plan":
+            terms, releases = body["terms"], sum(step["count"] for step in body["steps"])
+            summed = "in a secure sum" if terms["secure"] else "each by itself"
+            return (
+                f"{body['mechanism']} planned: {releases} release(s) for epsilon {terms['epsilon']:.4g}, delta "
+                f"{terms['delta']:g}; {terms['hospitals']} hospitals, {summed}; nothing was spent by that"
+            )
+        case "reserve" | "release" as kind:
+            key = body["key"]
+            what = said_of(planned["steps"][key["step"]]["task"]) if planned else "a release"
+            done = "paid for" if kind == "reserve" else f"released ({body['bytes']} bytes)"
+            return f"{done}, round {key['number']}: {what}"
+        case "raise":
+            return f"a person here raised what may be spent to {body['epsilon']:.4g}: {body['reason']}"
+    return str(body.get("text", body["kind"]))
+
+
 def ledgers(folder: Path) -> tuple[Path, ...]:
     """Returns the folder of every ledger at or below `folder`; nothing is made or changed there.
 
@@ -55,7 +113,7 @@ def balance(folder: Path, policy: Policy | None = None) -> Balance:
         PrivacyError: it is damaged, shortened, or no ledger.
     """
     records = read_journal(folder)
-    rules = policy or _policy_of(folder, records)
+    rules = policy or policy_of(folder, records)
     opened = next(of_kind(records, "open"), None)
     kinds = [record.body["kind"] for record in records]
     return Balance(
@@ -78,12 +136,12 @@ def raise_budget(folder: Path, to: float, reason: str) -> Balance:
     if others:
         raise PrivacyError(f"{folder} holds {1 + len(others)} ledgers; name the folder of one hospital")
     with Journal(place) as journal:
-        policy = _policy_of(place, journal.records)
+        policy = policy_of(place, journal.records)
         budget = budget_of(journal.records, policy)
         if not budget < to < float("inf") or not reason.strip():
             raise PrivacyError(f"a raise must exceed the budget of {budget:.4g} and give a reason")
-        body = {"kind": "raise", "epsilon": float(to), "reason": reason.strip(), "policy": policy.max_epsilon}
-        journal.append(body)
+        said = {"epsilon": float(to), "reason": reason.strip(), "policy": policy.max_epsilon}
+        journal.append({"kind": "raise", **said, "version": VERSION, "at": now()})
     return balance(place)
 
 
@@ -92,68 +150,10 @@ def _name_of(home: Path) -> str:
     return str(read_toml(home / HOSPITAL, PrivacyError).get("name")) if is_deployed(home) else home.name
 
 
-def _policy_of(folder: Path, records: Iterable[Record]) -> Policy:
+def policy_of(folder: Path, records: Iterable[Record]) -> Policy:
     """The rules that hold for a ledger: those its hospital wrote, or else what a simulated one promised last."""
     home = folder.resolve().parent
     if folder.resolve().name == LEDGER:
         return read_policy(home)
     terms = [record.body["terms"] for record in of_kind(records, "plan")][-1:]
     return read_policy(home.parent, *(Policy(max_epsilon=last["epsilon"], delta=last["delta"]) for last in terms))
-
-
-@dataclass(frozen=True)
-class Outbound:
-    """One named value a hospital may send.
-
-    Attributes:
-        task: whose answer it is in.
-        name: of the array or number.
-        what: it is, in words.
-        private: whether the gate noised and counted it.
-    """
-
-    task: str
-    name: str
-    what: str
-    private: bool
-
-
-#: What the default method, `auto`, sends without privacy, of F folds; tests hold it to that.
-#: A fold's root has the Gram matrix of its cases, and so tells what the matrix tells, in fewer numbers.
-DEFAULT_OUTBOUND: tuple[Outbound, ...] = (
-    Outbound("statistics", "counts, labels, rows", "of no more cases than features: class counts [F, C], and of each "
-             "fold's cases the root: rows [n, d + 1], labels [n, C]", False),
-    Outbound("statistics", "counts, sums, gram", "of more cases: class counts [F, C], class sums [F, C, d], Gram "
-             "matrices, packed [F, d(d+1)/2]", False),
-    Outbound("logistic_gradient", "cases, rows", "of no more cases than features, five times: cases [F], slopes in "
-             "the rows of the roots, n numbers a class and head", False),
-    Outbound("logistic_gradient", "cases, gradient", "of more cases, five times: cases [F], gradients [C, d + 1] of "
-             "every head", False),
-    Outbound("validate", "losses, hits", "of the folds' heads on the cases left out: losses, right answers by class",
-             False),
-    Outbound("compare", "losses, squares", "of candidates on the cases left out: losses, and squares of patients' "
-             "differences, by class", False),
-)  # fmt: skip
-
-#: Everything that may leave under privacy, and nothing else: tests hold the wire to it.
-PRIVATE_OUTBOUND: tuple[Outbound, ...] = (
-    Outbound("every reply", "protocol, agreement, site, weight, mechanism, epsilon, delta", "version, hash of agreed "
-             "settings, site name, public number of cases, mechanism, epsilon spent, delta", False),
-    Outbound("every reply", "witness-ledger, witness-seq, witness-hash", "where the ledger was opened: whose it is, "
-             "number and chain hash of its last record", False),
-    Outbound("private_mean", "sum, count", "noised sum of patients' rows [k], noised number of patients [1]", True),
-    Outbound("private_sums", "sums, gram", "noised class sums [C, k] and packed second moment [k(k+1)/2] of centred "
-             "rows of length one", True),
-    Outbound("private_statistics", "counts, sums", "noised class counts [C], class sums [C, k]", True),
-    Outbound("private_counts", "counts", "noised class counts [C]", True),
-    Outbound("private_gradient", "gradient", "noised sum of clipped gradients [C, k], once a round", True),
-    Outbound("private_block", "gradient", "noised sum of patients' clipped gradients [D], once a round", True),
-    Outbound("secure_keys", "public, identity, least, signature", "fresh public keys with a hash of the own mask's "
-             "secret, identity key, the policy's minimum_colluders, signature", False),
-    Outbound("secure_shares", "parcels", "sealed shares of mask secrets, one for every hospital", False),
-    Outbound("secure_shares", "strangers", "who has another identity than the one exchanged", False),
-    Outbound("secure_masked", "masked", "the noised sums under masks, uniform to anyone but the sum", True),
-    Outbound("secure_masked", "closed", "whose sealed shares did not open", False),
-    Outbound("secure_survivors", "signature", "of the list of hospitals in the sum", False),
-    Outbound("secure_unmask", "shares", "shares of survivors' own masks and of drop-outs' pairwise keys", False),
-)  # fmt: skip

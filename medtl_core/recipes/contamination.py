@@ -9,13 +9,13 @@ def contamination(settings: Settings, entry: Entry) -> str:
     """Returns a sentence for whoever reads the figures; "" where no backbone is known to have learnt from the data.
 
     A backbone states the public sets it was trained on (`Backbone.trained_on`); the catalog's name or title of the
-    run's data among them is a match, whatever the capitals and signs.
+    run's data, or another name of the same pictures, among them is a match, whatever the capitals and signs.
 
     Args:
         settings: of the run.
         entry: of its data.
     """
-    data = {_letters(entry.name), _letters(entry.title)}
+    data = {_letters(name) for name in (entry.name.partition(":")[0], entry.title, *entry.same)}
     names = [name for name in settings.backbone.split("+") if name != "table"]
     seen = [name for name in names if data & {_letters(public) for public in find_backbone(name).trained_on}]
     if not seen:

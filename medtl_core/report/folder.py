@@ -32,7 +32,7 @@ def write_report(folder: Path) -> Summary:
     """
     results = read_results(folder)
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    summary = summarise(results, config.get("name", folder.resolve().name))
+    summary = summarise(results, config.get("name", folder.resolve().name), folder)
     write_json(folder / "metrics.json", summary.as_dict())
     write_text(folder / "report.html", page.render(summary, results))
     return summary

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medtl_core.evaluation.result import Result
-from medtl_core.report import charts, curves, numerals, pool, tables, template
+from medtl_core.report import charts, classes, curves, labels, numerals, pool, tables, template
 from medtl_core.report.summary import Summary, role
 from medtl_core.report.template import markup
 
@@ -50,6 +50,9 @@ def render(summary: Summary, results: Sequence[Result]) -> str:
         reliability_table=tables.reliability_table(pool.reliability(results, chosen)),
         failure_table=tables.failure_table(results),
         fact_tables=tables.fact_tables(first, f" (seed {first.seed})" if len(results) > 1 else ""),
+        label_tables=labels.label_tables(summary),
+        label_roc=markup(labels.label_curves(results, chosen, summary.methods[chosen].labels)),
+        class_tables=[] if summary.methods[chosen].labels else classes.class_tables(results, chosen, summary.classes),
         **_sites(summary, results),
         **_exchanges(results),
     )

@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from medtl_core.errors import RunError
-from medtl_core.evaluation.judgement import SiteJudgement
+from medtl_core.evaluation.judgement import Judgement, SiteJudgement
 from medtl_core.evaluation.result import Cost, Result
 from medtl_core.report.estimate import Estimate
+from medtl_core.report.promise import promise_lines
 
 #: Version of the layout of `metrics.json`.
 SCHEMA = 1
@@ -45,6 +47,8 @@ class MethodSummary:
         gains: figure -> difference to hospitals that train alone, paired by seed; None where there is no such method.
         taken: what it took of its candidates, and by how much these differ; "" = it weighs none.
         sites: concordance within each site, of cases followed over time.
+        labels: of a multi-label task, finding -> figure -> estimate.
+        hospitals: balanced accuracy on each hospital's own test cases, of those that show two classes at least.
     """
 
     kind: str
@@ -54,6 +58,22 @@ class MethodSummary:
     gains: Mapping[str, Estimate] | None = None
     taken: str = ""
     sites: Mapping[str, Estimate] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, Estimate]] = field(default_factory=dict)
+    hospitals: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def mean_of_hospitals(self) -> Estimate:
+        """The mean over hospitals, each counting alike, between the least and the largest; nothing of a single one."""
+        values = list(self.hospitals.values())
+        return Estimate(fmean(values), min(values), max(values)) if len(values) > 1 else Estimate()
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """Hospitals at which the balanced accuracy lies below the interval of that of all cases."""
+        pooled = self.figures.get("balanced_accuracy", Estimate())
+        low = pooled.low if pooled.low is not None else pooled.mean
+        several = low is not None and len(self.hospitals) > 1
+        return tuple(name for name, value in self.hospitals.items() if several and value < (low or 0.0))
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what `metrics.json` keeps."""
@@ -65,6 +85,8 @@ class MethodSummary:
             **({} if self.gains is None else {"versus_local": _as_dicts(self.gains)}),
             **({"taken": self.taken} if self.taken else {}),
             **({"by_site": _as_dicts(self.sites)} if self.sites else {}),
+            **({"hospitals": dict(self.hospitals)} if self.hospitals else {}),
+            **({"by_label": {name: _as_dicts(row) for name, row in self.labels.items()}} if self.labels else {}),
         }
 
 
@@ -79,6 +101,7 @@ class Summary:
         failures: replies that did not come or could not be used.
         methods: in the order asked for.
         contamination: a sentence, where a backbone learnt from the run's data.
+        promise: sentences on what a private run promises to the patients.
     """
 
     name: str
@@ -90,6 +113,7 @@ class Summary:
     failures: int
     methods: Mapping[str, MethodSummary]
     contamination: str = ""
+    promise: tuple[str, ...] = ()
 
     @property
     def focus(self) -> str:
@@ -120,7 +144,7 @@ class Summary:
         """Returns what `metrics.json` keeps."""
         methods = {name: method.as_dict() for name, method in self.methods.items()}
         facts = {"name": self.name, "schema": SCHEMA, **vars(self), "methods": methods}
-        return {key: value for key, value in facts.items() if value or key != "contamination"}
+        return {key: value for key, value in facts.items() if value or key not in ("contamination", "promise")}
 
 
 def role(name: str) -> str:
@@ -133,8 +157,8 @@ def role(name: str) -> str:
     return next((kind for kind in ("local", "pooled") if name.split("-")[0] == kind), "federated")
 
 
-def summarise(results: Sequence[Result], name: str = "") -> Summary:
-    """Returns the summary of a run from the results of its repetitions, one per seed.
+def summarise(results: Sequence[Result], name: str = "", folder: Path | None = None) -> Summary:
+    """Returns the summary of a run from the results of its repetitions, one per seed, and from its folder.
 
     With several seeds, a figure's interval is a t-interval over the seeds at which the figure is defined; with one, it
     is that seed's patient bootstrap, or there is none where none was taken.
@@ -156,6 +180,7 @@ def summarise(results: Sequence[Result], name: str = "") -> Summary:
         failures=sum(len(result.failures) for result in ordered),
         methods={name: _method(ordered, name, reference) for name in names},
         contamination=next((result.data.contamination for result in ordered if result.data.contamination), ""),
+        promise=promise_lines(ordered, folder),
     )
 
 
@@ -182,20 +207,32 @@ def _method(results: Sequence[Result], name: str, reference: str | None) -> Meth
     sizes = {key: round(means[key]) for key in ("bytes_up", "bytes_down")}
     return MethodSummary(
         kind=judged[0].kind,
-        figures={
-            figure: Estimate.over(
-                [method.judgement.figures.get(figure) for method in judged],
-                alone.get(figure),
-                (0.0, 2.0 if figure == "brier" else 1.0),
-            )
-            for figure in (FOLLOWED if "concordance" in judged[0].judgement.figures else FIGURES)
-        },
+        figures=_figures([method.judgement for method in judged], alone),
         cost=Cost(**means | sizes),
         interval=str(judged[0].facts.get("interval", "")) if alone else "",
         gains=None if reference is None or name == reference else _gains(results, name, reference),
         taken=_taken([method.facts for method in judged if "gains" in method.facts]),
         sites=_sites([method.judgement.by_site for method in judged]),
+        labels=_labels([method.judgement for method in judged]),
+        hospitals=_hospitals([method.judgement.by_site for method in judged]),
     )
+
+
+def _figures(judged: Sequence[Judgement], alone: Mapping[str, tuple[float, float]]) -> dict[str, Estimate]:
+    """The estimate of each figure; a single seed's interval is that of its bootstrap."""
+    return {
+        figure: Estimate.over(
+            [judgement.figures.get(figure) for judgement in judged],
+            alone.get(figure),
+            (0.0, 2.0 if figure == "brier" else 1.0),
+        )
+        for figure in (FOLLOWED if "concordance" in judged[0].figures else FIGURES)
+    }
+
+
+def _labels(judged: Sequence[Judgement]) -> dict[str, dict[str, Estimate]]:
+    labels = {name: [judgement.by_label[name] for judgement in judged] for name in judged[0].by_label}
+    return {name: _figures(own, own[0].intervals if len(own) == 1 else {}) for name, own in labels.items()}
 
 
 def _taken(facts: Sequence[Mapping[str, Any]]) -> str:
@@ -218,6 +255,16 @@ def _sites(judged: Sequence[Mapping[str, SiteJudgement]]) -> dict[str, Estimate]
         name: Estimate.over([sites[name].concordance for sites in judged if name in sites], limits=(0.0, 1.0))
         for name in followed
     }
+
+
+def _hospitals(judged: Sequence[Mapping[str, SiteJudgement]]) -> dict[str, float]:
+    """Guessing the one class that a hospital shows would look perfect, so it needs two."""
+    rows: dict[str, list[float]] = {}
+    for sites in judged:
+        for name, row in sites.items():
+            if row.balanced_accuracy is not None and sum(any(line) for line in row.confusion) > 1:
+                rows.setdefault(name, []).append(row.balanced_accuracy)
+    return {name: fmean(values) for name, values in sorted(rows.items())}
 
 
 def _gains(results: Sequence[Result], name: str, reference: str) -> dict[str, Estimate]:

@@ -9,12 +9,13 @@ from medtl_core.evaluation.result import Cost, Result
 from medtl_core.report import numerals
 from medtl_core.report.estimate import Estimate
 from medtl_core.report.pool import CalibrationBin, MeanExchange, SiteSummary
+from medtl_core.report.promise import shown_settings
 from medtl_core.report.summary import MethodSummary, Summary, role
 
 #: Figures shown with their interval in the wide table; `metrics.json` holds the intervals of all.
 _WITH_INTERVAL = ("balanced_accuracy", "auroc", "auprc", "concordance", "worst_site")
 #: Settings whose values are places on the machine that ran; a page shows their last part only.
-_PLACES = ("out", "cache", "data-path", "test-path", "weights")
+_PLACES = ("out", "state", "cache", "data-path", "test-path", "weights")
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def fact_tables(result: Result, seed: str) -> list[PageTable]:
     facts = {**data, "notes": " ".join(result.data.notes)}
     about = plain_table("Data", ["Fact", "Value"], [(key, value) for key, value in facts.items() if value])
     hospitals = plain_table("Hospitals", ["Hospital", f"Training cases{seed}"], sorted(result.sites.items()))
-    words = {key: f"{value}" for key, value in sorted(result.settings.items())}
+    words = {key: f"{value}" for key, value in sorted(shown_settings(result).items())}
     shown = {key: Path(value).name if key in _PLACES else value for key, value in words.items()}
     return [
         *([about] if about.rows else []),

@@ -3,8 +3,8 @@
 from medtl_core.report import numerals
 
 
-def render(package: str, **values: object) -> str:
-    """Returns the page that `page.html` of a package makes of the values; the same values give the same text.
+def render(package: str, page: str = "page.html", /, **values: object) -> str:
+    """Returns the page that a template of a package makes of the values; the same values give the same text.
 
     Every value is escaped but charts, which come as `markup`. Templates and style sheets that the package lacks are
     those of this one: `base.html`, which every page extends, `macros.html` and `style.css`.
@@ -16,7 +16,7 @@ def render(package: str, **values: object) -> str:
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters["size"] = numerals.size
-    return environment.get_template("page.html").render(UNDEFINED=numerals.UNDEFINED, **values)
+    return environment.get_template(page).render(UNDEFINED=numerals.UNDEFINED, **values)
 
 
 def markup(source: str) -> str:

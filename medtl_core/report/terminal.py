@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from medtl_core.report import numerals
 from medtl_core.report.estimate import Estimate
+from medtl_core.report.labels import label_tables
 from medtl_core.report.summary import MethodSummary, Summary
 from medtl_core.report.tables import PageTable, TableCell, plain_table
 
@@ -58,22 +59,47 @@ def terminal_table(
     return table
 
 
+def summary_tables(summary: Summary) -> list["Table"]:
+    """Returns a run as tables: of its methods and, of a multi-label task, of each finding."""
+    return [summary_table(summary), *map(shown_table, label_tables(summary))]
+
+
 def summary_table(summary: Summary) -> "Table":
-    """Returns a run as a table: one row a method, small figures are intervals."""
+    """Returns a run as a table: one row a method, small figures are intervals; a private one's promise is its title."""
     failures = f", {summary.failures} failed replies" if summary.failures else ""
-    counts = f"{summary.hospitals} hospitals, {summary.test_cases} test cases, {len(summary.classes)} classes"
+    classes = f"{len(summary.classes)} {'findings' if summary.methods[summary.focus].labels else 'classes'}"
+    counts = f"{summary.hospitals} hospitals, {summary.test_cases} test cases, {classes}"
     taken = (f"{name} took {method.taken}" for name, method in summary.methods.items() if method.taken)
     sites = ", ".join(f"{site} {figure.figure}" for site, figure in summary.methods[summary.focus].sites.items())
     each = f"{summary.focus} by site: {sites}" if sites else ""
-    lines = (f"{counts}{failures}", each, f"ranges: {summary.interval_words}", *taken, summary.contamination)
+    lines = (
+        f"{counts}{failures}",
+        _beside(summary),
+        each,
+        f"ranges: {summary.interval_words}",
+        *taken,
+        summary.contamination,
+    )
     caption = "\n".join(filter(None, lines))
     shown = _FOLLOWED if summary.main == "concordance" else _SHOWN
     wide = {heading: _FIGURE for heading, interval in shown.values() if interval}
     small = [heading for heading, interval in shown.values() if not interval]
     numbers = dict.fromkeys((*small, "vs\nlocal", "sent per\nhospital", "\nrounds"), NUMBER)
     rows = [[name, *_figures(method, summary.main, shown)] for name, method in summary.methods.items()]
-    options = {"caption": caption, "caption_justify": "left", "collapse_padding": True}
+    options = {"caption": caption, "caption_justify": "left", "collapse_padding": True, "title_justify": "left"}
+    if summary.promise:
+        options |= {"title": "\n".join((*summary.promise, "")), "title_style": "none"}
     return terminal_table({"\nmethod": WORD, **wide, **numbers}, rows, bold=summary.focus, **options)
+
+
+def _beside(summary: Summary) -> str:
+    """What the figure over all cases hides: the mean of hospitals, and how many lie below it."""
+    method = summary.methods[summary.focus]
+    mean, below = method.mean_of_hospitals, len(method.below)
+    if mean.mean is None:
+        return ""
+    words = f"{summary.focus}, mean of hospitals: {mean.figure} ({mean.spread})"
+    return f"{words}, below the interval at {below} of {len(method.hospitals)}" if below else words
 
 
 def shown_table(table: PageTable) -> "Table":

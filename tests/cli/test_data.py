@@ -10,6 +10,8 @@ from PIL import Image
 from medtl_core.config import Settings
 from medtl_core.data.source import open_source
 from tests.cli.conftest import Call
+from tests.formats.clinic import ROWS as RECORDS
+from tests.formats.clinic import clinic
 
 HEADER = "label;patient_id;site;Größe;Alter"
 ROWS = [f"{'krank' if k % 2 else 'gesund'};P{k};Köln;{1 + k / 8:.3f};{20 + k}".replace(".", ",") for k in range(12)]
@@ -218,3 +220,58 @@ def test_one_patient_a_row_is_held_to(tmp_path: Path, call: Call) -> None:
     (tmp_path / "task.json").write_text('{"name": "t", "classes": ["gesund", "krank"], "one_patient_a_row": true}')
     code, shown = call("data", "check", tmp_path)
     assert code == 1 and "task.json says one patient a row, and a patient has several" in shown
+
+
+def test_every_cause_of_every_file_is_shown_at_once(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "task.json").write_text('{"name": "t", "classes": ["x"], "views": ["flop"]}')
+    write(tmp_path, ["diagnosis,patient,hospital,a", "x,1,n,1"])
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and shown.count("fault: ") == 5
+    for words in (
+        "classes must be",
+        "unknown view 'flop'",
+        "'label' is missing",
+        "'patient' looks",
+        "'hospital' looks",
+    ):
+        assert words in shown
+    write(tmp_path, ["label,patient_id,site,a", "x,1,n,1", "y,2,n,two", "y,,n,1", "y,3"])
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and shown.count("fault: ") == 5
+    for words in ("holds no number in row 3", "empty or NaN in row 4", "shorter than the header in row 5"):
+        assert f"fault: 1 case(s): manifest.csv: {'the row is longer or ' * ('row 5' in words)}" in shown
+        assert words in shown
+
+
+def test_a_schema_names_all_its_faults(tmp_path: Path, call: Call) -> None:
+    write(tmp_path, ["a,b", "1,2"], name="records.csv")
+    (tmp_path / "schema.toml").write_text(
+        'classes = ["x", "y"]\n[column.a]\ntype = "number"\n[column.b]\ntype = "date"\n[column.c]\ntipe = "flag"\n'
+    )
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and [f"[column.{name}]" in shown for name in "abc"] == [True] * 3
+
+
+@pytest.mark.parametrize("word", ["train", "testing", "other"])
+def test_folders_that_are_no_split_are_all_named(tmp_path: Path, call: Call, word: str) -> None:
+    for name in ("train", "valid", "Test", word):
+        picture(tmp_path / name / "a" / "1.png", 3)
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and {f"'{name}'" in shown for name in {"valid", "Test", word} - {"train"}} == {True}
+
+
+def test_records_say_how_their_table_is_written(tmp_path: Path, call: Call) -> None:
+    lines = [line.replace(",", ";").replace(".", ",") for line in RECORDS.splitlines()]
+    call("data", "check", write(clinic(tmp_path), lines, "cp1252", name="records.csv"))
+    _, shown = call("data", "check", tmp_path)
+    assert "records.csv is read as: separated by semicolons, decimal commas." in shown
+
+
+def test_a_report_shows_rows_and_counts_what_has_a_name(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 3)
+    lines = [*(f"a.png,x,{number}" for number in range(20)), "meier.png,x,1", "a.png,,2"]
+    write(tmp_path, ["path,label,patient_id", *lines])
+    (tmp_path / "task.json").write_text('{"name": "t", "classes": ["x", "y"]}')
+    faults = open_source(Settings(data="", data_path=str(tmp_path))).faults
+    assert "row 22 (meier.png)" in " ".join(map(str, faults)) and "meier" not in " ".join(f.counted for f in faults)
+    assert ["row 22" in fault.counted or "row 23" in fault.counted for fault in faults] == [True, True]

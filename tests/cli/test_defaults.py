@@ -11,13 +11,14 @@ import pytest
 from PIL import Image
 
 from medtl_core.cli.fitting import outlook
-from medtl_core.cli.plan import RunOrder, check_effect, make_plan
+from medtl_core.cli.plan import RunOrder, make_plan, read_words
 from medtl_core.config import Settings
 from medtl_core.data.catalog import catalog
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.spec import feature_spec
 from medtl_core.formats.own import modalities
+from medtl_core.methods.effect import check_effect
 from tests.cli.conftest import Call
 
 ALL = ("identity", "flip-h", "flip-v", "transpose")
@@ -85,6 +86,14 @@ def test_what_a_run_does_is_said_with_the_split_and_the_views(tmp_path: Path) ->
     assert outlook(Settings())[0] == "hospitals   5 of phantom, 30 training cases each (shots=0: all)"
 
 
+def test_two_sizes_are_said_and_a_table_has_none(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    words = "pixels      128+224, side by side; image-size=128 reads one size"
+    assert words in outlook(planned(images(tmp_path / "images"), "image-size=128+224"))
+    chosen = planned(table(tmp_path, {"n": 80, "s": 80}), "methods=auto", "shots=50")
+    assert (chosen.backbone, chosen.image_size) == ("table", 0)
+
+
 def test_a_run_says_it_before_it_starts(tmp_path: Path, call: Call) -> None:
     table(tmp_path, {"n": 20, "s": 24})
     root = Path(__file__).resolve().parents[2]
@@ -150,13 +159,29 @@ def test_views_that_are_stated_win_and_without_a_word_nothing_is_augmented(tmp_p
     ("words", "said"),
     [
         (("alpha=1",), "alpha has no effect with partition=natural"),
-        (("proximal=1", "methods=ridge"), "proximal has no effect on these methods; fedprox"),
+        (
+            ("proximal=1", "methods=ridge"),
+            "proximal has no effect on these methods; adversarial-3, fedprox-20 would read it",
+        ),
         (("server-rate=1", "methods=ridge,fedadam-3"), "server-rate has no effect on these methods; fedavgm"),
         (("tune-epochs=1",), "tune-epochs has no effect on these methods; finetune"),
         (("public-images=phantom",), "public-images has no effect with privacy=none"),
         (("image-size=64",), "image-size has no effect on a table"),
         (("views=one",), "views has no effect on a table"),
         (("epsilon=4",), "epsilon has no effect with privacy=none"),
+        (("local-epochs=2", "methods=ridge,anil-2"), "local-epochs has no effect on these methods; fedavg"),
+        (("weight-decay=0.1", "methods=auto"), "weight-decay has no effect on these methods"),
+        (("folds=3", "methods=local,fedavg-2"), "folds has no effect on these methods; discriminant"),
+        (("features=plain",), "features has no effect on a table; name a backbone"),
+        (("cache=off",), "cache has no effect on a table"),
+        (("quorum=1", "sites=1"), "quorum has no effect with one hospital"),
+        (("colluders=2", "privacy=auto"), "colluders has no effect without a secure sum; set secure-sum=true"),
+        (("folds=3", "privacy=auto"), "folds has no effect on these methods"),
+        (("min-cell=0", "privacy=auto"), "min-cell has no effect under privacy"),
+        (("methods=ridge", "privacy=auto"), "methods names ridge, which is not private"),
+        (("local-epochs=2", "methods=ridge,fedavg-2"), ""),
+        (("folds=3", "methods=local,ridge"), ""),
+        (("colluders=2", "privacy=auto", "secure-sum=true"), ""),
         (("alpha=1", "partition=skewed"), ""),
         (("proximal=1", "methods=fedprox-3"), ""),
         (("adam-rate=1", "methods=fedadam-3"), ""),
@@ -165,12 +190,12 @@ def test_views_that_are_stated_win_and_without_a_word_nothing_is_augmented(tmp_p
 def test_words_without_effect_are_refused(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     chosen = planned(table(tmp_path, {"n": 40, "s": 40}), *words)
     with pytest.raises(ConfigError, match=said) if said else nullcontext():
-        check_effect(words, chosen)
+        check_effect(read_words(words), chosen)
 
 
 def test_a_modality_has_no_effect_on_known_data() -> None:
     with pytest.raises(ConfigError, match="modality has no effect on phantom"):
-        check_effect(["modality=CT"], Settings(modality="CT"))
+        check_effect(["modality"], Settings(modality="CT"))
 
 
 def test_every_setting_is_listed_with_its_line(call: Call) -> None:
@@ -202,7 +227,7 @@ def test_the_page_lists_every_modality_with_its_views() -> None:
 def test_the_pages_examples_of_what_is_recognised_are_read(tmp_path: Path) -> None:
     (text,) = re.findall(r"```\n(label;.*?)```", PAGE, flags=re.S)
     (tmp_path / "manifest.csv").write_text(text, encoding="cp1252")
-    (stated,) = re.findall(r'```\n(\{"name": .*?)```', PAGE, flags=re.S)
+    stated, *_ = re.findall(r'```\n(\{"name": .*?)```', PAGE, flags=re.S)
     (tmp_path / "task.json").write_text(stated.replace("normal", "gesund").replace('"pneumonia"]', '"krank"]'))
     source = open_source(Settings(data="", data_path=str(tmp_path), test_path="elsewhere"))
     assert source.examples["table"].tolist() == [[1.5], [1234.5]] and source.entry.modality == "chest X-ray"

@@ -240,7 +240,10 @@ def test_a_server_may_have_places_of_its_own_and_none_of_them_is_touched(folder:
         for changes in ({}, {"data-path": "/nowhere"}, {"out": "/else"}, {"public-images": "photos"})
     }
     assert len(agreements) == 1
-    assert everything(folder.parent) == before
+    after = everything(folder.parent)
+    written = {path.relative_to(folder).as_posix() for path in map(Path, after.keys() - before.keys())}
+    assert written == {"sent/000000000001.jsonl", "sent/signed.json", "sent/lock"}  # what has left is written down
+    assert {path: after[path] for path in before} == before
     asked(folder, **{"public-images": "/nowhere"})  # both sides agree on the word; only a server opens it
 
 

@@ -63,11 +63,13 @@ class Pair:
 
 
 def records(book: Path) -> list[Any]:
-    """The ledger's records but for hashes, of patients and of what noise has made its own."""
+    """The ledger's records but for the time and hashes, of patients and of what noise has made its own."""
     path = book / "ledger.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     bodies = [json.loads(line)["body"] for line in lines]
-    return [{key: value for key, value in body.items() if key not in ("fingerprint", "sha256")} for body in bodies]
+    return [
+        {key: value for key, value in body.items() if key not in ("at", "fingerprint", "sha256")} for body in bodies
+    ]
 
 
 def told(site: Site, asked: Asked, folder: Path) -> tuple[Any, ...]:
@@ -157,7 +159,7 @@ def quick(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> 
     caplog.set_level(logging.CRITICAL, logger="medtl")
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr("client.gate.find_method", cache(find_method))
-    for place in ("federation.private", "methods.private.auto"):
+    for place in ("methods.private.planned_sums", "methods.private.auto"):
         monkeypatch.setattr(f"medtl_core.{place}.mu_for", cache(mu_for))
     for place in ("gate.epsilon_of", "ledger.epsilon"):
         monkeypatch.setattr(f"medtl_core.privacy.{place}", lambda events, delta: spent(tuple(events), delta))

@@ -21,11 +21,11 @@ from medtl_core.errors import PrivacyError, RunError
 from medtl_core.federation.hospitals import Request
 from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
-from medtl_core.federation.private import noised_sum, plan_of
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.secure_sum import STAGES
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, SiteData
+from medtl_core.methods.private.planned_sums import noised_sum, plan_of
 from medtl_core.privacy import masking
 from medtl_core.privacy.gate import noise_of
 from medtl_core.privacy.identity import own_identity

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flwr.app import Message
 from PIL import Image
 
 from client.app import app as client_app
 from client.site import Node, OpenHospitals, Site, open_site
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError, PrivacyError
+from medtl_core.fingerprint import PROTOCOL_MARK
+from medtl_core.flower import compat
+from medtl_core.flower.records import encode_request
 from medtl_core.privacy.hospital import Hospital
 from medtl_core.privacy.policy import Policy
 from medtl_core.values import Examples, Task
@@ -215,3 +219,18 @@ def test_a_hospital_that_could_not_be_opened_is_tried_again(hospital, tmp_path: 
 
 def test_the_app_travels_to_another_process_without_its_hospitals() -> None:
     assert pickle.loads(pickle.dumps(client_app)) is client_app  # as Ray sends it to its workers
+
+
+def test_a_run_that_judges_at_hospitals_is_refused_by_one_without_test_cases(
+    tmp_path: Path, settings: Settings, hospital
+) -> None:
+    node, judging = hospital([0, 1] * 4, ["train"] * 8, "abcdefgh"), settings.replace(test="sites")
+    assert len(open_site(judging, node).data.test_label)  # nobody judges elsewhere: some of its patients are held out
+    with pytest.raises(DataError, match="marks no case as test"):
+        open_site(judging.replace(test_path="of the server"), node)
+    node_config = made_hospital(tmp_path / "own", "north", tmp_path / "hospital")
+    words = {"data": "", "test": "sites", "test-path": "/srv/test", "image-size": 32, "features": "4", "sites": 1}
+    compat.take_identity(1, 1)
+    message = Message(encode_request({}, {}), 7, "query.join", group_id=PROTOCOL_MARK)
+    with pytest.raises(RuntimeError, match="no test cases, and this run judges at the sites: give some"):
+        client_app(compat.stamp(message, "m"), compat.node_context(1, 7, node_config, words))

@@ -3,9 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from medtl_core.data.catalog import Entry, Layout, catalog, matches, read_entries, recognise
+from medtl_core.data.catalog import Entry, Layout, catalog, read_entries
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import DataError
+from medtl_core.formats.known import KINDS
+from medtl_core.formats.layouts import POLICIES, holds, recognise
 from medtl_core.values import Task
 
 
@@ -13,10 +15,11 @@ from medtl_core.values import Task
 def test_entries_are_complete(entry: Entry) -> None:
     facts = [value for record in (entry, entry.layout) for value in vars(record).values() if value]
     assert {type(value) for value in facts} <= {str, bool, tuple, dict, Task, Layout}
-    assert entry.layout.kind in ("images", "volumes", "records", "arrays", "medmnist", "built-in")
+    assert entry.layout.kind in (*KINDS, "records", "arrays", "medmnist", "built-in")
+    assert {*entry.layout.uncertain} <= {*entry.layout.findings} and {*entry.layout.uncertain.values()} <= {*POLICIES}
     assert set(entry.layout.labels.values()) <= set(entry.task.classes)
     assert bool(entry.files) == (entry.layout.kind != "built-in")
-    assert entry.title and entry.modality and entry.licence and entry.citation
+    assert entry.title and entry.modality and entry.licence and entry.citation and entry.hospitals and entry.obtain
     assert entry.partition in ("natural", "dirichlet", "size", "even")
     assert entry.views[0] == "identity" and set(entry.views) <= set(VIEWS)
     assert entry.views == ("identity",) or not any("left" in name for name in entry.task.classes)  # nor mirrored
@@ -56,4 +59,4 @@ def test_a_metadata_csv_with_another_header_is_not_taken_for_a_known_set(tmp_pat
     assert recognise(tmp_path) is None
     (tmp_path / "metadata.csv").write_text("\ufeffimage_id,lesion_id,dx,site,split\n", encoding="utf-8")
     assert recognise(tmp_path) is catalog()["ham10000_sites"]
-    assert not matches(catalog()["phantom"], tmp_path)
+    assert not holds(catalog()["phantom"], tmp_path)

@@ -205,7 +205,12 @@ def test_damaged_incomplete_and_huge_archives_are_refused(tmp_path: Path, monkey
 @needs_shared
 @pytest.mark.parametrize(
     ("name", "cases", "sites", "test"),
-    [("ham10000_sites", 2034, 3, 408), ("kermany_cxr224", 1800, 1, 370), ("nih_cxr64", 1000, 1, 237)],
+    [
+        ("ham10000_sites", 2034, 3, 408),
+        ("kermany_cxr224", 1800, 1, 370),
+        ("nih_cxr64", 1000, 1, 237),
+        ("idrid_fundus", 507, 1, 102),
+    ],
 )
 def test_real_image_sets_are_recognised_and_read(name: str, cases: int, sites: int, test: int) -> None:
     source = opened(SHARED / name)

@@ -113,7 +113,12 @@ def test_worst_site_ignores_sites_with_one_class() -> None:
     logits = np.array([[1.0, 0], [0, 1], [1, 0], [1, 0], [0, 1], [0, 1]])
     judged = judge(Scores(logits, np.array([0, 1, 0, 1, 0, 0]), site, np.arange(6)))
     assert judged.figures["worst_site"] == 0.5  # c has no right answer at all, but one class only
-    assert judged.by_site["c"].as_dict() == {"balanced_accuracy": 0.0, "auroc": None, "n": 2}
+    assert judged.by_site["c"].as_dict() == {
+        "balanced_accuracy": 0.0,
+        "auroc": None,
+        "n": 2,
+        "confusion": ((0, 2), (0, 0)),
+    }
 
 
 def test_calibration_error_by_hand() -> None:

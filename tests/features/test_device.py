@@ -86,7 +86,7 @@ def test_a_picture_has_the_same_bytes_at_every_place_in_any_company(name: str, v
     spec = feature_spec(Settings(backbone=name, image_size=64), views)
     assert isinstance(spec, FeatureSpec)
     network = Forward(name, "", spec, CPU)
-    assert network.batch == 24 // len(views)
+    assert network.batch == 32
     prepared = [views_module.views_of(image, 64, views) for image in pictures(network.batch)]
     together = [row.numpy().tobytes() for row in network(prepared)]
     for shift in (1, network.batch // 2):
@@ -103,7 +103,7 @@ def test_how_many_pictures_pass_at_once_follows_from_their_size_alone() -> None:
         spec = feature_spec(SMALL.replace(image_size=size), VIEWS)
         assert isinstance(spec, FeatureSpec)
         lengths.append(Forward(SMALL.backbone, "", spec, CPU).batch)
-    assert lengths == [32, 3, 1]
+    assert lengths == [32, 8, 2]
 
 
 def test_a_card_agrees_with_the_processor_to_a_thousandth_of_the_spread(card: list[Card]) -> None:

@@ -17,6 +17,7 @@ OTHER_SIZES: Mapping[str, Mapping[str, int]] = {"table": {"d": 8}}
 VALUES: Mapping[str, Mapping[str, str | int | float]] = {
     "blocked": {"scope": "last2"},
     "metric": {"shrinkage": 0.7, "rule": "unit", "temperature": 1.0},
+    "multi-label": {"method": "discriminant"},
     "mixture": {"members": '["a", "b"]'},
     "tuned": {"adapter": "lora", "scope": "last"},
 }

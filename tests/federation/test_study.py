@@ -8,7 +8,7 @@ from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import find_method, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.heads.linear import to_raw, with_bias
-from medtl_core.heads.logistic import logistic
+from medtl_core.methods.local import logistic
 from medtl_core.values import ABSENT
 from tests.memory import PROBLEM, make_site
 

@@ -83,6 +83,14 @@ class Children:
     def log(self, name: str) -> Path:
         return self.home / f"{name}.log"
 
+    def wait(self, name: str, word: str, patience: float) -> None:
+        """Returns once a process has said something; raises RunError where it does not in time, or ends before."""
+        end = time.monotonic() + patience
+        while word not in self.log(name).read_text(encoding="utf-8", errors="replace"):
+            if self._processes[name].poll() is not None or time.monotonic() > end:
+                raise RunError(f"{name} did not say {word!r}\n{self.tails()}")
+            time.sleep(0.05)
+
     def ended(self) -> dict[str, int]:
         codes = {name: process.poll() for name, process in self._processes.items()}
         return {name: code for name, code in codes.items() if code is not None}

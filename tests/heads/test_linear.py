@@ -12,7 +12,8 @@ from medtl_core.heads.linear import (
     train,
     with_bias,
 )  # fmt: skip
-from medtl_core.heads.logistic import class_weights, local_head, logistic, loss_and_gradient
+from medtl_core.heads.logistic import class_weights, loss_and_gradient
+from medtl_core.methods.local import local_head, logistic
 from medtl_core.methods.pooled_logistic import penalised
 from medtl_core.rng import stream
 from medtl_core.values import ABSENT

@@ -188,10 +188,10 @@ def test_the_error_of_a_difference_is_over_patients() -> None:
     np.testing.assert_allclose(again["squares"], told[0]["squares"], rtol=1e-6, atol=1e-15)
 
 
-def test_two_sizes_are_weighed_against_the_first_in_the_same_exchanges() -> None:
+def test_all_sizes_are_usual_and_weighed_against_the_first_in_the_same_exchanges() -> None:
     made, hospitals = study("auto", PROBLEM)
     facts = made.outcome(find_method("auto")).facts
-    assert set(facts["gains"]) == {"discriminant", "logistic-5", "mean@32+64"}
+    assert set(facts["gains"]) == {"discriminant", "logistic-5", "mean@32"}
     assert len(hospitals.asked) == 8
     solved = made.solved(Penalised.after(5, "a@32:4+table:table"))
     assert not solved.affine[:, 12:22].any() and solved.affine[:, :12].all()

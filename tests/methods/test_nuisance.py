@@ -50,8 +50,8 @@ def test_no_penalty_or_nothing_to_tell_apart_is_the_discriminant(
         monkeypatch.setattr(nuisance, "PENALTY", penalty)
         made = study(sites, "discriminant,discriminant-nuisance")
         plainly, penalised = (made.outcome(method).heads[""] for method in made.methods)
-        np.testing.assert_allclose(plainly.weight, penalised.weight, rtol=1e-6, atol=1e-9)
-        np.testing.assert_allclose(plainly.bias, penalised.bias, rtol=1e-6)
+        np.testing.assert_allclose(plainly.weight, penalised.weight, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(plainly.bias, penalised.bias, rtol=1e-4)
 
 
 def test_the_direction_of_a_shift_loses_its_weight(monkeypatch: pytest.MonkeyPatch) -> None:

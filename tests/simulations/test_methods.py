@@ -34,11 +34,14 @@ def test_every_method_of_the_benchmark_is_known() -> None:
 
 def test_what_the_default_sends_is_counted() -> None:
     cases, classes, width, folds, penalties, strengths = 8, 2, 40, 5, 5, 9
-    sums = 8 * (folds * classes + cases * classes + cases * (width + 1))
-    gradients = 5 * (8 * (folds + 1) + 4 * cases * folds * penalties * classes)
-    verdicts = 8 * (penalties + strengths) * classes * (len(TEMPERATURES) + 1) + 8 * 3 * (classes + 1)
     table = methods.sent((cases,), classes=classes, width=width)
-    assert f"| `auto` | {(sums + gradients + verdicts) / 1e3:,.0f} kB |" in table
+    for sizes, name, candidates in ((1, "128", 3), (2, "128+224", 4)):
+        sums = 8 * (folds * classes + cases * classes) + 4 * cases * (sizes * width + 1)
+        gradients = 5 * (8 * (folds + 1) + 4 * cases * folds * sizes * penalties * classes)
+        verdicts = 8 * sizes * (penalties + strengths) * classes * (len(TEMPERATURES) + 1) + 8 * candidates * (
+            classes + 1
+        )
+        assert f"| `auto`, {name} pixels | {(sums + gradients + verdicts) / 1e3:,.0f} kB |" in table
 
 
 def test_a_failed_run_is_told_and_fails_the_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,35 +10,33 @@ Guarantee:
     its data. The SHA-256 of the bundle that a run brought goes into the hospital's log, and no further.
 """
 
-import fcntl
 import logging
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medtl_core.errors import ConfigError
 from medtl_core.flower import compat
-from medtl_core.flower.node.supernode import end_with
+from medtl_core.flower.node.presence import CONTACT, FLOWER, MESSAGE, NODE, LeftOut, alone, note, noted
+from medtl_core.flower.node.supernode import BELL, end_with
 from medtl_core.privacy.hospital import Hospital
 from medtl_core.store import to_json, write_bytes
 
 App = Callable[..., Any]
 
-#: Folder in the hospital's for what Flower needs.
-FLOWER = "flower"
-#: Seconds between two looks for a task.
-_PAUSE = 0.1
+#: Seconds between two looks for a task for which nobody has rung.
+_PAUSE = 1.0
 #: Seconds before a SuperNode that has ended starts again: the first, and the most. Flower lets a known node rejoin only
-#: a minute after it went away.
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+#: a minute after it went away (its exit 305); so long it is tried again and again.
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
 #: Seconds after which a SuperNode counts as well.
 _WELL = 120.0
 #: Seconds the SuperNode has to end by itself.
@@ -46,12 +44,20 @@ _PATIENCE = 8.0
 _LOG = logging.getLogger("medtl")
 
 
-def serve(hospital: Hospital, app_folder: Path) -> None:
+def serve(
+    hospital: Hospital,
+    app_folder: Path,
+    *,
+    first: Callable[[], None] = lambda: None,
+    beside: Sequence[Callable[[], int]] = (),
+) -> None:
     """Lets a hospital take part in runs until the process is told to end.
 
     Args:
         hospital: read from its folder.
         app_folder: of the installed Flower app.
+        first: what is done before the node starts, and may wait.
+        beside: what else runs meanwhile, each in a fork of its own; the fork ends with this process.
 
     Raises:
         ConfigError: a node of this hospital is running already.
@@ -61,13 +67,16 @@ def serve(hospital: Hospital, app_folder: Path) -> None:
     home.mkdir(mode=0o700, exist_ok=True)
     signal.signal(signal.SIGTERM, _end)
     tasks: set[int] = set()
-    with _alone(home), _Node(hospital, home) as node:
+    with alone(home):
+        tasks |= {_forked(work) for work in beside}
         try:
-            while True:
-                if token := node.next_task():
-                    tasks.add(_forked(partial(_keep, app, node.address, token)))
-                tasks -= _ended(tasks)
-                time.sleep(_PAUSE)
+            first()
+            with _Node(hospital, home) as node:
+                while True:
+                    if token := node.next_task():
+                        tasks.add(_forked(partial(_keep, app, node.address, token, home)))
+                    tasks -= _ended(tasks)
+                    node.rest()
         finally:
             for task in tasks:
                 with suppress(ProcessLookupError):
@@ -80,6 +89,7 @@ class _Node:
     def __init__(self, hospital: Hospital, home: Path) -> None:
         self._server, self._home, self._secret = hospital.server, home, os.urandom(32).hex().encode()
         self._process: subprocess.Popen[bytes] | None = None
+        self._bell, self._rope = os.pipe()
         self._started = self._due = 0.0
         self._pause = _FIRST_PAUSE
         self._ask: Callable[[], str] = str
@@ -94,11 +104,18 @@ class _Node:
             self._restart()
         return self._ask()
 
+    def rest(self) -> None:
+        """Returns when the SuperNode has rung for something to answer, or after a while."""
+        if select.select([self._bell], [], [], _PAUSE)[0]:
+            os.read(self._bell, 4096)
+
     def _restart(self) -> None:
         now = time.monotonic()
         if self._process is not None:
             self._pause = _FIRST_PAUSE if now - self._started > _WELL else min(2 * self._pause, _LONGEST_PAUSE)
-            _LOG.warning("the SuperNode ended (%s); it starts again in %g s", self._process.returncode, self._pause)
+            why = noted(self._home, CONTACT).get("fault") or f"exit code {self._process.returncode}"
+            _LOG.warning("the SuperNode ended (%s); it starts again in %g s", why, self._pause)
+            note(self._home, NODE, up=False)
             self._process, self._due, self._ask = None, now + self._pause, str
         if now < self._due:
             return
@@ -112,7 +129,9 @@ class _Node:
             str(os.getpid()),
             *self._options(port),
         ]
-        self._process = subprocess.Popen(command, cwd=self._home, stdin=subprocess.DEVNULL)
+        env, rope = {**os.environ, BELL: str(self._rope)}, (self._rope,)
+        self._process = subprocess.Popen(command, cwd=self._home, env=env, stdin=subprocess.DEVNULL, pass_fds=rope)
+        note(self._home, NODE, up=True)
         self._ask = compat.task_source(self.address, self._secret)
 
     def _options(self, port: int) -> list[str]:
@@ -138,29 +157,36 @@ class _Node:
                 self._process.wait()
 
 
-def _keep(app: App, address: str, token: str) -> int:
+def _keep(app: App, address: str, token: str, home: Path) -> int:
     """Fetches one message and has it answered by a process of its own, for whose death it answers too."""
     task = compat.ClientTask(address, token)
+    about = {"run": str(task.message.metadata.run_id), "stage": task.message.metadata.message_type.partition(".")[2]}
+    note(home, MESSAGE, **about, ended=False, left_out=noted(home, MESSAGE).get("left_out", []))
     _LOG.info(
         "run %d, %r: answered by the installed medtl; the run's bundle, SHA-256 %s, is not unpacked",
         task.message.metadata.run_id, task.message.metadata.message_type, task.bundle,
     )  # fmt: skip
-    worker = _forked(partial(_work, app, task))
+    worker = _forked(partial(_work, app, task, home, about))
     with task.alive():
         _, status = os.waitpid(worker, 0)
     if status:
         task.fail(compat.CLIENT_CRASHED, "the process that answered died")
+        note(home, MESSAGE, **about, ended=True, fault="the process that answered died")
     return status
 
 
-def _work(app: App, task: compat.ClientTask) -> int:
+def _work(app: App, task: compat.ClientTask, home: Path, about: Mapping[str, str]) -> int:
     """Answers with the app; what it raises is an error as Flower words it."""
+    left_out, fault = LeftOut(), ""
+    _LOG.addHandler(left_out)
     try:
         reply = app(message=task.message, context=task.context)
     except Exception as error:
         task.fail(compat.CLIENT_RAISED, f"{type(error)}:<'{error}'>")
+        fault = str(error)[:300]
     else:
         task.answer(reply)
+    note(home, MESSAGE, **about, ended=True, fault=fault, left_out=[*left_out.causes])
     return 0
 
 
@@ -188,17 +214,6 @@ def _ended(children: set[int]) -> set[int]:
 
 def _end(*_: object) -> None:
     raise SystemExit(0)
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Holds the hospital's place meanwhile: two nodes of one hospital would answer the same run twice."""
-    with (home / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(f"the hospital in {home.parent} takes part already, in another process") from error
-        yield
 
 
 def _free_port() -> int:

@@ -1,13 +1,18 @@
 """Flower's SuperNode as a child of the resident process: `python -m medtl_core.flower.node.supernode PARENT ...`."""
 
+import logging
 import os
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
-#: Seconds of the SuperNode's longest pause between two looks for a message; Flower's own is 3.
-_PAUSE = 0.2
+#: Seconds of the SuperNode's longest pause between two looks for a message, and for the answer to one; Flower's own are
+#: 3 and 0.5.
+_PAUSE, _BRIEF = 0.2, 0.04
+#: Environment variable with the descriptor at which the resident process is told that there is something to answer.
+BELL = "MEDTL_BELL"
 #: Seconds that a process has to end by itself.
 _PATIENCE = 5.0
 
@@ -25,8 +30,29 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+class Rest:
+    """The SuperNode's pauses: brief while a message is answered, and before the first such the bell is rung."""
+
+    def __init__(self, bell: int) -> None:
+        self._bell, self._last = bell, 0.0
+
+    def __call__(self, seconds: float) -> None:
+        """Pauses, less long than asked."""
+        now = time.monotonic()
+        if seconds < 1.0:
+            if now - self._last > 5 * _BRIEF:
+                os.write(self._bell, b".")
+            self._last = now
+        time.sleep(min(seconds, _PAUSE if seconds >= 1.0 else _BRIEF))
+
+
 if __name__ == "__main__":
     from medtl_core.flower.compat import run_supernode
+    from medtl_core.flower.node.presence import Contact
 
     end_with(int(sys.argv[1]))
-    run_supernode(sys.argv[2:], _PAUSE)
+    contact = Contact(Path.cwd())  # it is started in the hospital's folder for Flower
+    for name in ("httpx", "flwr"):  # each answer of the server is a line of httpx, each trouble one of Flower
+        logging.getLogger(name).addHandler(contact)
+    logging.getLogger("httpx").setLevel(logging.INFO)
+    run_supernode(sys.argv[2:], Rest(int(os.environ.pop(BELL))))

@@ -17,6 +17,7 @@ class LoraTune(Tuning):
     summary: ClassVar[str] = "low-rank adapters in those blocks, one factor frozen (FFA-LoRA), from the discriminant"
     adapter: ClassVar[str] = "lora"
     warm: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = (*Tuning.reads, "folds")
 
 
 METHODS: tuple[type[Method], ...] = (LoraTune,)

@@ -22,6 +22,7 @@ class WarmTune(Tuning):
     summary: ClassVar[str] = "the same from the discriminant and its temperature (LP-FT)"
     adapter: ClassVar[str] = "finetune"
     warm: ClassVar[bool] = True
+    reads: ClassVar[tuple[str, ...]] = (*Tuning.reads, "folds")
 
 
 METHODS: tuple[type[Method], ...] = (WarmTune,)

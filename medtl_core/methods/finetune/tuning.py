@@ -47,6 +47,7 @@ class Tuning(Trained):
     """
 
     task: ClassVar[str] = "tune"
+    reads: ClassVar[tuple[str, ...]] = ("tune-epochs", "tune-rate", "batch-size", "weight-decay")
     #: One of `adapters.ADAPTERS`.
     adapter: ClassVar[str]
     #: Whether the head starts as the solved discriminant, its cross-validated temperature folded in; else at zero.

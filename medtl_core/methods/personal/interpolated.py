@@ -42,6 +42,7 @@ class Interpolated(Method):
     """Personal: the discriminant, moved to the hospital's cases as far as its folds allow."""
 
     syntax = "interpolated"
+    reads = ("folds",)
     test = "sites"
 
     def needs(self, study: Study) -> tuple[Candidates, ...]:

@@ -1,7 +1,7 @@
 """Each hospital alone, judged on its own cases only: the floor of every personal method."""
 
 from medtl_core.federation.method import Method, Outcome, Study
-from medtl_core.heads.logistic import local_head
+from medtl_core.methods.local import local_head
 from medtl_core.methods.personal.client import LocalRound, OwnModel, personal_tasks
 from medtl_core.methods.personal.server import Finish, finished
 

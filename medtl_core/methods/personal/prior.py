@@ -30,6 +30,7 @@ class OwnPrior(Method):
     """Personal: the discriminant with each hospital's prior, from unlabelled scores or its labels."""
 
     syntax = "prior-(?P<source>shift|own)"
+    reads = ("folds",)
     example = "prior-shift"
     test = "sites"
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from medtl_core.federation.hospitals import Request, Value
 from medtl_core.federation.method import Method, Outcome, Share, Study
-from medtl_core.federation.rounds import Exchange, as_float32, recipe_config, run_rounds
+from medtl_core.federation.rounds import RECIPE, Exchange, as_float32, recipe_config, run_rounds
 from medtl_core.fingerprint import agreement
 from medtl_core.methods.personal.state import StateKey
 from medtl_core.values import Array
@@ -63,6 +63,7 @@ class Personal(Method):
     """A personal method with so many rounds of training."""
 
     test = "sites"
+    reads = RECIPE
 
     rounds: int
 

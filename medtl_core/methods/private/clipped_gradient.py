@@ -9,10 +9,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.federation.private import MAP, PrivateTask, sharing
+from medtl_core.federation.private import MAP, PrivateTask
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import softmax
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.private.planned_sums import sharing
 from medtl_core.methods.private.public_pca import own_patients
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.patients import Patients

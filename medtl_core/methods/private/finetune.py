@@ -8,12 +8,13 @@ import numpy as np
 from medtl_core.federation.folds import parted
 from medtl_core.federation.method import Method
 from medtl_core.federation.outcome import Outcome
-from medtl_core.federation.private import PrivateMethod, bill_of, noised_sum, plan_of
+from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.study import Study
 from medtl_core.methods.private.block import open_blocks, start_of
 from medtl_core.methods.private.block_model import Blocked
 from medtl_core.methods.private.block_sum import SIZE, balanced, block_rate, units_of
 from medtl_core.methods.private.clipped_gradient import RATE, counted_descent
+from medtl_core.methods.private.planned_sums import bill_of, noised_sum, plan_of
 from medtl_core.methods.private.public_pca import public_map
 from medtl_core.privacy.plan import Plan, Terms
 

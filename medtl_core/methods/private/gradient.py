@@ -8,11 +8,11 @@ import numpy as np
 
 from medtl_core.evaluation.calibration import log_prior
 from medtl_core.federation.method import Method
-from medtl_core.federation.private import noised_sum, plan_of
 from medtl_core.federation.study import Study
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.private.clipped_gradient import RATE, counted_descent
 from medtl_core.methods.private.pca_head import PrivateHead
+from medtl_core.methods.private.planned_sums import noised_sum, plan_of
 from medtl_core.privacy.patients import PublicMap
 from medtl_core.privacy.plan import Plan, Terms
 

@@ -7,11 +7,12 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from medtl_core.federation.method import Method
-from medtl_core.federation.private import PrivateTask, noised_sum, plan_of, sharing
+from medtl_core.federation.private import PrivateTask
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.private.pca_head import PrivateHead
+from medtl_core.methods.private.planned_sums import noised_sum, plan_of, sharing
 from medtl_core.methods.private.public_pca import own_patients
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.patients import PublicMap

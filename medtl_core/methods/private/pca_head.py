@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from medtl_core.features.dataset import Material
 from medtl_core.federation.model import Model
 from medtl_core.federation.outcome import Outcome
-from medtl_core.federation.private import PrivateMethod, bill_of, plan_of
+from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.study import Study
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.private.planned_sums import bill_of, plan_of
 from medtl_core.methods.private.public_pca import public_map
 from medtl_core.privacy.patients import PublicMap
 

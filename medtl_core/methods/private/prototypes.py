@@ -7,11 +7,11 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from medtl_core.federation.method import Method
-from medtl_core.federation.private import noised_sum, plan_of, sharing
 from medtl_core.federation.study import Study
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.private.centred_sums import angles, metric_of, patients_of, unpacked
 from medtl_core.methods.private.pca_head import PrivateHead
+from medtl_core.methods.private.planned_sums import noised_sum, plan_of, sharing
 from medtl_core.privacy.patients import PublicMap
 from medtl_core.privacy.plan import Plan, Terms
 

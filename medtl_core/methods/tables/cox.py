@@ -111,6 +111,7 @@ class Cox(Method):
     """Survival: Cox regression stratified by hospital, Breslow ties, penalty by cross-validated partial likelihood."""
 
     syntax = "cox"
+    reads = ("folds",)
     cases = "followed"
 
     def outcome(self, study: Study) -> Outcome:

@@ -54,6 +54,7 @@ class ScaledRecords(Method):
     """Discriminant or ridge on a table scaled by all hospitals' medians and quartiles, in float64."""
 
     syntax = "records"
+    reads = ("folds",)
     cases = "table"
 
     def outcome(self, study: Study) -> Outcome:

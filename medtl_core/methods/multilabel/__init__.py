@@ -1,0 +1,1 @@
+"""Methods of multi-label tasks: each finding is a question of two answers, on features and sums that all share."""

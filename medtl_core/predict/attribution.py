@@ -1,0 +1,191 @@
+"""Where in a picture an answer comes from: exact class activation maps of a linear head on pooled maps.
+
+A feature is a mean over the positions of a map, so a linear head's logit is a sum over positions (Zhou et al., CVPR
+2016). The same holds of the mean weighted at the centre, and of the standard deviation, which is the mean of
+(x - mean)^2 / deviation. So the parts of all taps and views add up to the logit less its bias, whatever the network.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.config import Settings
+from medtl_core.data.images import read_pictures
+from medtl_core.data.views import VIEWS, Pixels, normalised, square
+from medtl_core.errors import ConfigError
+from medtl_core.features.spec import FeatureSpec, Spec
+from medtl_core.values import Array, Head
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Float = NDArray[np.float64]
+
+#: Maps of heads whose columns were shuffled that a map is compared with.
+_SHUFFLED = 8
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """What every position of a picture adds to a class against the others.
+
+    Attributes:
+        picture: uint8 [h, w, 3], as the case was decoded.
+        parts: float64 [s, s]; its sum is the logit of the class less the mean of the others', without their biases.
+    """
+
+    picture: Pixels
+    parts: Float
+
+    def shown(self) -> Pixels:
+        """Returns the picture in grey, uint8 [s, s, 3], red where it speaks for the class and blue where against."""
+        side = len(self.parts)
+        grey = square(self.picture, side).astype(np.float64).mean(axis=2)
+        strength = _sharpened(np.abs(self.parts))[..., None] * 0.6
+        colour = np.where(self.parts[..., None] > 0, [214.0, 39.0, 40.0], [31.0, 119.0, 180.0])
+        return np.asarray((1 - strength) * grey[..., None] + strength * colour).astype(np.uint8)
+
+
+@final
+class Attributor:
+    """Explains the answers of an affine head on images.
+
+    Args:
+        head: affine, on features of images.
+        spec: of these features.
+        settings: under which they are made.
+
+    Raises:
+        ConfigError: the features are not pooled from maps of a single or several networks.
+    """
+
+    def __init__(self, head: Head, spec: Spec, settings: Settings) -> None:
+        self._head, self._parts, start = head, list[tuple[FeatureSpec, "nn.Module", Any, Array]](), 0
+        for record, chosen in spec.parts(settings):
+            if record.backbone == "table" or record.pooling not in ("mean", "mean+std", "mean+std+centre"):
+                raise ConfigError("maps are made of heads on images; a table's columns have none")
+            weight = head.weight[:, start : start + record.width]
+            self._parts.append((record, *_tapped(record, chosen), weight))
+            start += record.width
+        self.size = max(record.size for record, *_ in self._parts)
+
+    def explain(self, image: Any, name: str) -> list[ClassMap]:
+        """Returns a map for each picture of a case, of what speaks for the class `name`.
+
+        Raises:
+            DataError: the image cannot be read.
+        """
+        contrast = _contrast(self._head.classes, name)
+        return [ClassMap(picture, self._sum(picture, contrast)) for picture in self._pictures(image)]
+
+    def likeness(self, image: Any, name: str, *, rng: np.random.Generator) -> float:
+        """Returns how alike the map is to those of a meaningless head: the mean correlation with such maps.
+
+        A map that stays the same when the head's columns are shuffled shows the network's picture and not what the head
+        learnt (Adebayo et al., NeurIPS 2018).
+        """
+        contrast, (picture, *_) = _contrast(self._head.classes, name), self._pictures(image)
+        own, found = self._sum(picture, contrast), []
+        for _ in range(_SHUFFLED):
+            order = [rng.permutation(record.width) for record, *_ in self._parts]
+            other = self._sum(picture, contrast, order)
+            found.append(abs(float(np.corrcoef(own.ravel(), other.ravel())[0, 1])))
+        return float(np.mean(found))
+
+    def _pictures(self, image: Any) -> Sequence[Pixels]:
+        return read_pictures(image, robust=self._parts[0][0].version > 2)
+
+    def _sum(self, picture: Pixels, contrast: Float, order: Sequence[Array] | None = None) -> Float:
+        whole: Any = np.zeros((self.size, self.size))
+        for number, (record, network, reader, weight) in enumerate(self._parts):
+            row = contrast @ weight
+            row = row if order is None else row[order[number]]
+            for view in record.views:
+                pixels = VIEWS[view](square(picture, record.size))
+                parts: Any = _parts_of(_maps(network, reader, pixels, record), row, record, self.size)
+                whole += VIEWS[view](parts[..., None])[..., 0] / len(record.views)
+        return np.asarray(whole)
+
+
+def save_picture(pixels: Pixels, path: Path) -> None:
+    """Writes a picture, uint8 [h, w, 3], as a new PNG file."""
+    from PIL import Image
+
+    with path.open("xb") as file:
+        Image.fromarray(pixels).save(file, format="PNG")
+
+
+def _contrast(classes: Sequence[str], name: str) -> Float:
+    """One for the class, and for the others shares that sum to minus one."""
+    row = np.full(len(classes), -1.0 / max(len(classes) - 1, 1))
+    row[classes.index(name)] = 1.0
+    return row
+
+
+def _tapped(record: FeatureSpec, settings: Settings) -> "tuple[nn.Module, Any]":
+    """A frozen network, and what reads its taps' maps as they are."""
+    from medtl_core.backbones.taps import TapReader
+    from medtl_core.backbones.zoo import find_backbone
+    from medtl_core.features.forward import load_agreed
+
+    backbone = find_backbone(settings.backbone)
+    loaded = load_agreed(settings.backbone, settings.weights, record.weights_sha, record.taps, record.pooling)
+    modules = {tap: loaded.network.get_submodule(backbone.taps[tap]) for tap in record.taps}
+    for module in modules.values():
+        module._forward_hooks.clear()  # of the extractor, which stops the pass before this reader has read
+    return loaded.network, TapReader(modules, dict.fromkeys(record.taps, lambda output: output), stops=True)
+
+
+def _maps(network: "nn.Module", reader: Any, pixels: Pixels, record: FeatureSpec) -> "Mapping[str, Tensor]":
+    import torch
+
+    batch = normalised(torch.from_numpy(pixels.copy())[None], record.mean, record.std)
+    with torch.inference_mode(), reader.reading() as maps:
+        network(batch)
+    return dict(maps)
+
+
+def _parts_of(maps: "Mapping[str, Tensor]", row: Float, record: FeatureSpec, size: int) -> Float:
+    whole = np.zeros((size, size))
+    for tap, first, last in record.groups:
+        channels = maps[tap][0].double().numpy()
+        if channels.ndim != 3:
+            raise ConfigError(f"the tap {tap!r} gives no map; maps are made of convolutional networks")
+        whole += _spread(_of_tap(channels, row[first:last]), size)
+    return whole
+
+
+def _of_tap(channels: Float, row: Float) -> Float:
+    """What each position adds, [h, w], from maps [c, h, w] and the row's weights of means, deviations and centres."""
+    from medtl_core.backbones.taps import centre_weights
+
+    count, height, width = channels.shape
+    places = channels.reshape(count, -1)
+    weights: Iterator[Float] = iter(row.reshape(-1, count))
+    parts = next(weights) @ places / places.shape[1]
+    for deviation in weights:
+        centred = np.square(places - places.mean(axis=1, keepdims=True)) / places.shape[1]
+        spread = np.sqrt(centred.sum(axis=1, keepdims=True))
+        parts += deviation @ np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
+        for centre in weights:
+            parts += (centre @ places) * centre_weights(height, width).astype(np.float64)
+    return np.asarray(parts.reshape(height, width))
+
+
+def _spread(parts: Float, size: int) -> Float:
+    """The same sum over the pixels of a picture, smoothly."""
+    from PIL import Image
+
+    fine = np.asarray(Image.fromarray(parts.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC), float)
+    fine *= parts.size / size**2
+    return np.asarray(fine + (parts.sum() - fine.sum()) / size**2)
+
+
+def _sharpened(strength: Float) -> Float:
+    """From 0 to 1, where the strongest hundredth is 1 and half of that is already pale."""
+    top = np.quantile(strength, 0.99)
+    return np.asarray(np.clip(strength / top, 0, 1) ** 2 if top > 0 else np.zeros_like(strength))

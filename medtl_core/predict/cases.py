@@ -1,0 +1,130 @@
+"""New cases as people name them: files, folders and tables, without a label."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medtl_core.data.faults import Faults
+from medtl_core.data.images import SUFFIXES
+from medtl_core.data.synthetic.phantom import DEFAULT_SIZE, phantom
+from medtl_core.errors import DataError, did_you_mean
+from medtl_core.formats.decoder import kind_of
+from medtl_core.formats.table import read_csv
+from medtl_core.values import Array, Examples, Task
+
+#: Nothing is asked about it.
+_TASK = Task("new cases", ("unknown",))
+#: Files that lie beside images and are none.
+_BESIDE = (".csv", ".json", ".toml", ".txt", ".md", ".html", ".xml")
+
+
+@dataclass(frozen=True)
+class NewCases:
+    """NewCases to be answered.
+
+    Attributes:
+        names: of each, as it is told to the person who asked.
+        examples: the same without labels: a `path` or a `table` column.
+        faults: of cases that are not among them, by their names.
+        left: files that are no cases, and were left.
+    """
+
+    names: tuple[str, ...]
+    examples: Examples
+    faults: tuple[tuple[str, str], ...] = ()
+    left: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> Sequence[str]:
+        """The files of the images; "" where there are none."""
+        return [str(path) for path in self.examples.columns.get("path", [""] * len(self.names))]
+
+
+def image_cases(places: Sequence[Path | str]) -> NewCases:
+    """Returns image files and scans as cases; of a folder all that lie in it and below.
+
+    A folder named by itself that holds DICOM files and nothing else is one case, the slices of one series.
+
+    Raises:
+        DataError: a place is not there, or there is no case.
+    """
+    found: list[tuple[str, str]] = []
+    left: list[str] = []
+    for place in map(Path, places):
+        if not place.exists():
+            raise DataError(f"{place} does not exist")
+        if not place.is_dir() or _is_series(place):
+            found.append((str(place), str(place)))
+            continue
+        for file in _files_below(place):
+            is_case = file.suffix.lower() in SUFFIXES or bool(kind_of(file))
+            if is_case:
+                found.append((str(file), str(file)))
+            else:
+                left.append(str(file))
+    if not found:
+        raise DataError(f"no image in {', '.join(map(str, places))}; name files that end in {', '.join(SUFFIXES)}")
+    names, paths = zip(*found, strict=True)
+    return NewCases(names, _unlabelled({"path": np.asarray(paths, np.str_)}), left=tuple(left))
+
+
+def phantom_cases(size: int, count: int = 8) -> NewCases:
+    """Returns a few pictures of the built-in phantom that no simulation trains on, named by what they show."""
+    drawn = phantom(size=max(size, DEFAULT_SIZE))
+    rows = np.flatnonzero(drawn["split"] == "test")
+    rows = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
+    names = tuple(f"phantom {row} (drawn as {drawn.task.classes[drawn['label'][row]]})" for row in rows.tolist())
+    return NewCases(names, _unlabelled({"image": drawn["image"][rows]}))
+
+
+def table_cases(path: Path, columns: Sequence[str], *, images: bool = False) -> NewCases:
+    """Returns the rows of a table as cases; columns may stand in any order, and others may stand beside them.
+
+    Args:
+        path: of a CSV file.
+        columns: names that the head reads, in its order.
+        images: whether it reads an image beside them, whose file the column `path` names, from the CSV's folder on.
+
+    Raises:
+        DataError: the file cannot be read, or lacks a column.
+    """
+    if path.is_dir() or path.suffix.lower() != ".csv":
+        raise DataError(f"{path}: the head reads a table; name a CSV file with the columns {', '.join(columns)}")
+    faults = Faults()
+    table = read_csv(path, faults)
+    for name in (*(["path"] if images else []), *columns):
+        if name not in table.columns:
+            hint = did_you_mean(name, list(table.columns))
+            raise DataError(f"{path}: column {name!r}, which the head reads, is missing; {hint}")
+    place = faults.place
+    values = np.stack([table.numbers(name) for name in columns], axis=1)
+    wrong = {name: f"{fault.cause}; {fault.remedy}" for fault in faults.causes for name in fault.places}
+    rows = faults.usable(len(table))
+    names = tuple(place(int(row)) for row in rows)
+    left = tuple(f"column {name!r}" for name in table.columns if name not in (*columns, "path"))
+    read: dict[str, Array] = {"table": values[rows]}
+    if images:
+        read["path"] = np.asarray([str(path.parent / file) for file in table.texts("path")[rows]], np.str_)
+    return NewCases(names, _unlabelled(read), tuple(wrong.items()), left)
+
+
+def _unlabelled(columns: dict[str, Array]) -> Examples:
+    count = len(next(iter(columns.values())))
+    words = {name: np.full(count, "new") for name in ("patient", "site", "split")}
+    return Examples({"label": np.zeros(count, np.int64), **words, **columns}, _TASK)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() not in _BESIDE:
+                yield Path(place, name)
+
+
+def _is_series(folder: Path) -> bool:
+    files = [file for file in folder.iterdir() if not file.name.startswith(".")]
+    return len(files) > 1 and all(file.is_file() and kind_of(file) == "dicom" for file in files)

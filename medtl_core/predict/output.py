@@ -1,0 +1,138 @@
+"""Answers as people and programs read them: text, JSON, JSON lines, CSV, and one page of HTML."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from medtl_core.predict.answer import Answer
+
+#: What stands above every page and beside every answer of it.
+NOTICE = "Research software, not a medical device: a person who knows the patient decides."
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1f24;
+  background: #fff }
+table { border-collapse: collapse; width: 100% } caption, th, td { text-align: left; padding: .3rem .6rem }
+th, td { border-bottom: 1px solid #d0d7de; vertical-align: top; overflow-wrap: break-word }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+.wide { overflow-x: auto }
+@media (prefers-color-scheme: dark) { body { color: #e6edf3; background: #0d1117 } th, td { border-color: #30363d } }
+"""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What answers are of.
+
+    Attributes:
+        classes: in the head's order.
+        version: of the head; see `Predictor.version`.
+        basis: what the probabilities take for granted, in a sentence.
+        promise: what the sets of likely classes promise, in a sentence; "" = there are none.
+    """
+
+    classes: tuple[str, ...]
+    version: str
+    basis: str
+    promise: str = ""
+
+
+def json_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
+    """Yields one JSON object a line, each with the head's version."""
+    for answer in answers:
+        yield json.dumps({**answer.as_dict(), "head": heading.version}, ensure_ascii=False)
+
+
+def json_text(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
+    """Yields one JSON document in lines: the head, what the probabilities take for granted, and the answers."""
+    about: dict[str, Any] = {"head": heading.version, "classes": heading.classes, "basis": heading.basis}
+    about |= {"promise": heading.promise or None, "notice": NOTICE}
+    yield json.dumps(about, ensure_ascii=False, indent=1)[:-2] + ',\n "answers": ['
+    last = ""
+    for answer in answers:
+        if last:
+            yield last + ","
+        last = "  " + json.dumps(answer.as_dict(), ensure_ascii=False)
+    if last:
+        yield last
+    yield " ]\n}"
+
+
+def csv_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
+    """Yields a CSV file in lines: case, answer, a column for each class, doubt, fault and head.
+
+    A cell that a spreadsheet would take for a formula has an apostrophe before it.
+    """
+    yield _csv(["case", "answer", *heading.classes, "likely", "doubt", "fault", "head"])
+    for answer in answers:
+        shares = [
+            f"{answer.probabilities[name]:.6g}" if name in answer.probabilities else "" for name in heading.classes
+        ]
+        yield _csv(
+            [
+                answer.name,
+                answer.likeliest,
+                *shares,
+                " | ".join(answer.likely),
+                answer.doubt,
+                answer.fault,
+                heading.version,
+            ]
+        )
+
+
+def text_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
+    """Yields a line a case: its answer, then every class with its probability, the likeliest first."""
+    yield f"head     {heading.version}"
+    yield f"basis    {heading.basis}"
+    if heading.promise:
+        yield f"likely   {heading.promise}"
+    for answer in answers:
+        if answer.fault:
+            yield f"{answer.name}  no answer: {answer.fault}"
+            continue
+        ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
+        shares = ", ".join(f"{name} {share:.3f}" for name, share in ranked)
+        likely = f"; likely: {', '.join(answer.likely)}" if answer.likely else ""
+        yield f"{answer.name}  {f'no answer: {answer.doubt}' if answer.doubt else answer.likeliest}  ({shares}){likely}"
+
+
+def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
+    """Yields one page without script and without anything from elsewhere; every text is escaped."""
+    csp = "default-src 'none'; style-src 'unsafe-inline'"
+    yield (
+        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{csp}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Answers of a head</title><style>{_STYLE}</style></head>\n<body><main><h1>Answers</h1>"
+    )
+    about = f"Head: {heading.version}. {heading.basis} {heading.promise}"
+    yield f"<p><strong>{NOTICE}</strong></p><p>{escape(about)}</p>"
+    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in heading.classes)
+    yield '<div class="wide"><table><caption>Probability of each class</caption><thead><tr>'
+    yield f'<th scope="col">case</th><th scope="col">answer</th><th scope="col">likely</th>{names}</tr></thead><tbody>'
+    for answer in answers:
+        said = escape(answer.likeliest or f"no answer: {answer.fault or answer.doubt}")
+        likely = escape(", ".join(answer.likely))
+        cells = [f'<td class="number">{_share(answer, name)}</td>' for name in heading.classes]
+        yield f'<tr><th scope="row">{escape(answer.name)}</th><td>{said}</td><td>{likely}</td>{"".join(cells)}</tr>'
+    yield "</tbody></table></div></main></body>\n</html>"
+
+
+#: Every form by its name.
+FORMS = {"text": text_lines, "json": json_text, "jsonl": json_lines, "csv": csv_lines, "html": html_lines}
+
+
+def _share(answer: Answer, name: str) -> str:
+    return f"{answer.probabilities[name]:.3f}" if name in answer.probabilities else ""
+
+
+def _csv(cells: Sequence[str]) -> str:
+    line = io.StringIO()
+    safe = [f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell for cell in cells]
+    csv.writer(line, lineterminator="").writerow(safe)
+    return line.getvalue()

@@ -1,0 +1,232 @@
+"""A saved head with the features it reads, ready to answer."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from medtl_core.config import Settings, settings
+from medtl_core.data.faults import Faults
+from medtl_core.data.images import FORMATS, SUFFIXES
+from medtl_core.errors import ConfigError, DataError, WeightsError
+from medtl_core.features.dataset import Material
+from medtl_core.features.spec import FEATURE_SETTINGS, feature_spec, stated_settings
+from medtl_core.federation.model import Classifier
+from medtl_core.federation.registry import unpack
+from medtl_core.federation.saved import is_model, load_head, load_packed
+from medtl_core.predict.answer import Answer, answers_of, findings_of, log_prevalence
+from medtl_core.predict.attribution import Attributor
+from medtl_core.predict.cases import NewCases, image_cases, phantom_cases, table_cases
+from medtl_core.predict.conformal import Conformal
+from medtl_core.runtime import one_thread
+from medtl_core.store import file_of, read_json, stem_of
+from medtl_core.values import Array, Head
+
+#: NewCases whose features are made together.
+_TOGETHER = 256
+#: Modalities whose pictures are grey.
+_GREY = ("x-ray", "ct", "mri", "ultrasound", "oct")
+#: A picture in which channels differ by more than this share of white, on average, has colour.
+_COLOUR = 0.04
+_SMALL = (64, 64)
+#: Kind of the models of multi-label tasks.
+_FINDINGS = "multi-label"
+
+
+@final
+@dataclass(frozen=True)
+class Predictor:
+    """A head, and how the features are made that it reads.
+
+    Attributes:
+        classifier: what answers.
+        settings: under which features are made here.
+        views: whose features are averaged.
+        columns: names of the table's columns, in order; none for images.
+        modality: what the federation's images show.
+        sha256: of the head's arrays, which names this very head.
+        conformal: what the sets of likely classes promise; None = nothing.
+    """
+
+    classifier: Classifier
+    settings: Settings
+    views: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    modality: str = "not stated"
+    sha256: str = ""
+    conformal: Conformal | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.classifier.classes
+
+    @property
+    def version(self) -> str:
+        """What tells this head from others: the method and the first digits of two hashes."""
+        return f"{self.classifier.kind} {self.sha256[:12]} on features {self.classifier.fingerprint[:12]}"
+
+    def answers(
+        self,
+        inputs: Iterable[Path | str],
+        *,
+        prevalence: Mapping[str, float] | None = None,
+        least: float = 0.0,
+        workers: int = 1,
+    ) -> Iterator[Answer]:
+        """Yields an answer for every case, in order; a case that cannot be read costs that case only.
+
+        Args:
+            inputs: image files, scans and folders of them, or one CSV file where the head reads a table; "phantom"
+                stands for a few built-in pictures.
+            prevalence: share of each class where the head is used; None = all are taken as equally common.
+            least: probability below which the likeliest class is in doubt.
+            workers: images that are worked on at the same time.
+
+        Raises:
+            ConfigError: see `answer.log_prevalence`.
+            DataError: a place is not there, or a table lacks a column.
+        """
+        if self.tells_findings and (prevalence or least):
+            raise ConfigError("each finding has a probability of its own here; leave prevalence and least out")
+        shift = log_prevalence(prevalence or {}, self.classes)
+        if not 0 <= least <= 1:
+            raise ConfigError(f"the least probability must be from 0 to 1, not {least:g}")
+        return chain.from_iterable(self._answered(cases, shift, least, workers) for cases in self._cases(list(inputs)))
+
+    def attributor(self) -> Attributor:
+        """Returns what shows where in a picture an answer comes from.
+
+        Raises:
+            ConfigError: the head is not affine on pooled maps of images.
+        """
+        if not isinstance(self.classifier, Head) or self.columns:
+            raise ConfigError(
+                f"maps are made of affine heads on images; this is a model of kind {self.classifier.kind}"
+            )
+        spec = feature_spec(self.settings, self.views, self.columns)
+        return Attributor(self.classifier, spec, self.settings)
+
+    def cases(self, inputs: Sequence[Path | str]) -> NewCases:
+        """Returns the cases that inputs name; see `answers`."""
+        if not self.columns and [*map(str, inputs)] == ["phantom"] and not Path("phantom").exists():
+            return phantom_cases(max(self.settings.sizes, default=0))
+        if not self.columns:
+            return image_cases(inputs)
+        if len(inputs) != 1:
+            raise DataError("the head reads a table; name one CSV file")
+        return table_cases(Path(inputs[0]), self.columns, images=self.settings.backbone != "table")
+
+    def _cases(self, inputs: Sequence[Path | str]) -> Iterator[NewCases]:
+        """The same, so many at a time."""
+        whole = self.cases(inputs)
+        for first in range(0, max(len(whole.names), 1), _TOGETHER):
+            rows = np.arange(first, min(first + _TOGETHER, len(whole.names)))
+            names = whole.names[first : first + _TOGETHER]
+            yield NewCases(names, whole.examples.take(rows), whole.faults if not first else ())
+
+    def _answered(self, cases: NewCases, shift: Array, least: float, workers: int) -> Iterator[Answer]:
+        wrong, faults, paths = dict[str, str](), Faults(), cases.paths
+        yield from (Answer(name, fault=fault) for name, fault in cases.faults)
+        if not cases.names:
+            return
+        entry = (self.settings, self.views, self.columns, self.modality)
+        material, features = Material(cases.examples, *entry).readable(faults, private=False, workers=workers)
+        for fault in faults.causes:  # a row of a table is at fault for what its image is
+            wrong |= {name: fault.cause for name, path in zip(cases.names, paths, strict=True) if path in fault.places}
+        told = [name for name in cases.names if name not in wrong]
+        logits = self.classifier.logits(features.values, material) if told else np.zeros((0, len(shift)))
+        inside = self.conformal.inside(logits) if self.conformal and told else None
+        if self.tells_findings:
+            answered = iter(findings_of(told, logits, self.classes))
+        else:
+            answered = iter(answers_of(told, logits + shift, self.classes, least, inside))
+        for name, path in zip(cases.names, paths, strict=True):
+            answer = Answer(name, fault=wrong[name]) if name in wrong else next(answered)
+            strange = not answer.fault and self._is_grey and has_colour(Path(path))
+            yield replace(answer, doubt=f"has colour, which no picture of {self.modality} has") if strange else answer
+
+    @property
+    def tells_findings(self) -> bool:
+        """Whether a case may have several of the classes, each with a probability of its own."""
+        return self.classifier.kind == _FINDINGS
+
+    @property
+    def _is_grey(self) -> bool:
+        return any(word in self.modality.lower().replace(",", " ").split() for word in _GREY)
+
+
+def load(path: Path | str, *, weights: str = "", device: str = "auto", cache: str = "off") -> Predictor:
+    """Returns the predictor of a saved head, checked against the network that is here.
+
+    Args:
+        path: of the head: its manifest `NAME.json`, its `NAME.safetensors`, or their common name.
+        weights: file or folder with the backbone's weights; "" = where the backbone's record says.
+        device: "auto", "cpu" or "cuda"; see the setting.
+        cache: folder in which features are kept; "off" = none.
+
+    Raises:
+        WeightsError: the files are damaged, do not say how their features are made, or the features that are made here
+            are others than the head reads: another network, other weights, another version.
+        ConfigError: the head asks the hospital's own cases for something; it cannot be used alone.
+    """
+    one_thread()
+    classifier = _classifier(Path(path))
+    facts = _facts(classifier, Path(path))
+    columns, views = _names(facts.get("columns", ())), _names(facts["entry_views"])
+    try:
+        read = {name.replace("_", "-"): value for name, value in stated_settings(facts).items()}
+        chosen = settings({**read, "weights": weights, "device": device, "cache": cache})
+        here = feature_spec(chosen, views, columns).fingerprint
+    except ConfigError as error:
+        raise WeightsError(f"the manifest of {path} asks for features that cannot be made: {error}") from error
+    if here != classifier.fingerprint:
+        raise WeightsError(
+            f"the features made here ({here[:12]}) are not those the head reads ({classifier.fingerprint[:12]}): other "
+            "backbone weights, another network or another version; give the federation's weights, or train anew"
+        )
+    sha256 = str(read_json(file_of(stem_of(Path(path)), "json"))["sha256"])
+    conformal = Conformal.of_facts(classifier.facts.get("conformal", {}), len(classifier.classes))
+    return Predictor(classifier, chosen, views, columns, str(facts.get("modality", "not stated")), sha256, conformal)
+
+
+def has_colour(path: Path) -> bool:
+    """Returns whether a picture has colour; of a scan no, for its values have one channel or are its reader's to say.
+
+    It is looked at in small: a mark or a coloured word at the edge is no colour.
+    """
+    from PIL import Image
+
+    if path.suffix.lower() not in SUFFIXES:
+        return False
+    with Image.open(path, formats=FORMATS) as picture:
+        if picture.mode not in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
+            return False
+        picture.draft("RGB", _SMALL)
+        pixels = np.asarray(picture.convert("RGB").resize(_SMALL), np.float64) / 255
+    return bool(np.ptp(pixels, axis=2).mean() > _COLOUR)
+
+
+def _classifier(path: Path) -> Classifier:
+    if not is_model(path):
+        return load_head(path)
+    return unpack(*load_packed(path))
+
+
+def _facts(classifier: Classifier, path: Path) -> Mapping[str, Any]:
+    facts: Any = classifier.facts.get("features")
+    if isinstance(facts, Mapping) and {*FEATURE_SETTINGS, "entry_views"} <= facts.keys():
+        told: Mapping[str, Any] = facts
+        if told["backbone"].split("+").count("table") == 0 or told.get("columns"):
+            return told
+    why = "does not say how its features are made; train and save it with this version of medtl"
+    raise WeightsError(f"the manifest of {path} {why}")
+
+
+def _names(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple):
+        raise WeightsError("the head's manifest holds no list of names where one is expected")
+    return tuple(str(value) for value in values)

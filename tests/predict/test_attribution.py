@@ -1,0 +1,104 @@
+"""Maps of where an answer comes from: they add up to the logit, turn with the picture, and are lost with the head."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from medtl_core.cli import app as cli
+from medtl_core.config import settings
+from medtl_core.data.images import decode
+from medtl_core.data.synthetic.anatomy import canvas, draw, traits
+from medtl_core.data.synthetic.scanner import SCANNERS, expose
+from medtl_core.errors import ConfigError
+from medtl_core.features.dataset import Material
+from medtl_core.features.spec import feature_facts, feature_spec
+from medtl_core.federation.saved import save_head
+from medtl_core.predict import Predictor, load
+from medtl_core.values import Array, Head
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+CLASSES = ("normal", "consolidation", "other")
+
+
+def made(
+    folder: Path, *, features: str = "rich", image_size: str = "64", views: tuple[str, ...] = ("identity",)
+) -> Predictor:
+    """A head of random weights on real features."""
+    chosen = settings({"features": features, "image-size": image_size, "cache": "off"})
+    spec = feature_spec(chosen, views)
+    weight = np.random.default_rng(3).normal(size=(3, spec.width))
+    facts = {"features": {**feature_facts(chosen, views), "columns": [], "modality": "chest X-ray"}}
+    return load(save_head(Head(weight, np.zeros(3), "made", CLASSES, spec.fingerprint, facts), folder, "made"))
+
+
+class Film(NamedTuple):
+    path: Path
+    lesion: Array
+
+
+def film(folder: Path, number: int = 0, size: int = 128) -> Film:
+    """A phantom with a consolidation, and where it is: the drawing less the one without it."""
+    page, body = canvas(size), traits(np.random.default_rng(number), 1)
+    ill, well = (draw(page, body, np.array([label]), np.random.default_rng(100 + number)) for label in (1, 0))
+    pixels = expose(page, ill, [*SCANNERS.values()][number % len(SCANNERS)], np.random.default_rng(number))[0]
+    path = folder / f"film {number}.png"
+    Image.fromarray(pixels).save(path)
+    return Film(path, (ill - well)[0] > 0.05)
+
+
+@pytest.mark.parametrize("features", ["plain", "rich", "4"])
+@pytest.mark.parametrize("views", [("identity",), ("identity", "flip-h", "flip-v", "transpose")])
+def test_the_parts_add_up_to_the_logit(tmp_path: Path, features: str, views: tuple[str, ...]) -> None:
+    predictor, path = made(tmp_path, features=features, views=views), film(tmp_path).path
+    cases = predictor.cases([path]).examples
+    logits = predictor.classifier.logits(Material(cases, predictor.settings, predictor.views).features().values)[0]
+    for place, name in enumerate(CLASSES):
+        (one,) = predictor.attributor().explain(path, name)
+        others = np.delete(logits, place).mean()
+        assert one.parts.sum() == pytest.approx(logits[place] - others, abs=1e-3)
+
+
+def test_two_sizes_add_up_too(tmp_path: Path) -> None:
+    predictor, path = made(tmp_path, image_size="64+96"), film(tmp_path).path
+    values = Material(predictor.cases([path]).examples, predictor.settings, predictor.views).features().values
+    logits = predictor.classifier.logits(values)[0]
+    (one,) = predictor.attributor().explain(path, "normal")
+    assert one.parts.shape == (96, 96)
+    assert one.parts.sum() == pytest.approx(logits[0] - logits[1:].mean(), abs=1e-3)
+
+
+def test_a_mirrored_picture_has_a_mirrored_map_where_the_views_are_both(tmp_path: Path) -> None:
+    attributor = made(tmp_path, views=("identity", "flip-h")).attributor()
+    pixels = decode(film(tmp_path, size=64).path)
+    (one,), (other,) = attributor.explain(pixels, "normal"), attributor.explain(pixels[:, ::-1].copy(), "normal")
+    np.testing.assert_allclose(one.parts[:, ::-1], other.parts, atol=1e-4 * np.abs(one.parts).max())
+
+
+def test_a_map_is_lost_where_the_head_is_shuffled(tmp_path: Path) -> None:
+    alike = made(tmp_path).attributor().likeness(film(tmp_path).path, "normal", rng=np.random.default_rng(0))
+    assert 0 <= alike < 0.7
+
+
+def test_the_command_writes_a_picture_a_case_and_nothing_over_another(tmp_path: Path) -> None:
+    made(tmp_path / "head")
+    place = film(tmp_path).path
+    words = ["predict", str(tmp_path / "head" / "made"), str(place), "--maps", str(tmp_path / "maps")]
+    assert CliRunner().invoke(cli.app, words).exit_code == 0
+    (shown,) = (tmp_path / "maps").iterdir()
+    with Image.open(shown) as picture:
+        assert picture.size == (64, 64)
+        assert np.ptp(np.asarray(picture), axis=2).max() > 50
+    assert CliRunner().invoke(cli.app, words).exit_code == 1
+
+
+def test_a_table_has_no_map(tmp_path: Path) -> None:
+    chosen = settings({"backbone": "table"})
+    spec = feature_spec(chosen, (), ("a",))
+    facts = {"features": {**feature_facts(chosen, ()), "columns": ["a"]}}
+    head = Head(np.zeros((3, 2)), np.zeros(3), "made", CLASSES, spec.fingerprint, facts)
+    with pytest.raises(ConfigError, match="images"):
+        load(save_head(head, tmp_path, "made")).attributor()

@@ -1,0 +1,24 @@
+"""A run that Flower started refuses settings that nothing would read, before it asks a hospital anything."""
+
+from pathlib import Path
+
+import pytest
+
+from client.app import app as client_app
+from medtl_core.config import settings
+from medtl_core.errors import ConfigError
+from medtl_core.flower.grid import LocalGrid, run_local
+from server.app import app as server_app
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "said"),
+    [("local-epochs", 2, "local-epochs has no effect on these methods; fedavg"), ("alpha", 2.0, "partition=natural")],
+)
+def test_a_setting_that_nothing_reads_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, value: float, said: str
+) -> None:
+    monkeypatch.setattr(LocalGrid, "settled", False)
+    chosen = settings({"methods": "ridge", "out": str(tmp_path / "out"), word: value}).public()
+    with pytest.raises(ConfigError, match=said):
+        run_local(server_app, client_app, node_configs=[{"partition-id": 0, "num-partitions": 1}], run_config=chosen)
