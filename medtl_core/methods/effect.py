@@ -1,7 +1,8 @@
 """Words without effect: a setting that a person typed and that the run would not read is refused.
 
 A method declares what it reads (`Method.reads`); which other settings are read follows from the settings themselves.
-What a scenario file states, or what is usual, is never refused: only words that a person typed for this one run. Under
+What a scenario file states, or what is usual, is never refused: only words that a person typed for this one run; nor is
+where a machine computes or keeps something, as scripts say it for all their runs. Under
 `flwr run` settings that are not as usual are taken as typed, for nothing else tells them apart.
 """
 
@@ -48,7 +49,7 @@ RULES = (
         "set privacy=none",
     ),
     Rule(
-        ("features", "image-size", "views", "weights", "modality", "device", "cache", "public-images"),
+        ("features", "image-size", "views", "weights", "modality", "public-images"),
         lambda chosen: chosen.backbone == "table", "on a table", "name a backbone that reads images",
     ),
     Rule(
