@@ -13,6 +13,9 @@ from medtl_core.privacy.policy import Policy
 #: Settings that mean nothing without privacy.
 WORDS = ("epsilon", "delta", "secure-sum", "colluders", "public-cases", "public-images")
 
+#: Above which e^epsilon is written as it stands.
+_LARGEST = 100.0
+
 
 def promise_lines(results: Sequence[Result], folder: Path | None = None) -> tuple[str, ...]:
     """Returns what a run promises; nothing where it has no privacy.
@@ -38,12 +41,22 @@ def promise_lines(results: Sequence[Result], folder: Path | None = None) -> tupl
     )
     return (
         f"Private: every patient of every hospital is promised epsilon {epsilon:g} at delta {delta:g}{each}{several}. "
-        f"Whoever sees all that was sent can change the odds that a patient is in at most {exp(epsilon):.3g} times.",
+        f"Whoever sees all that was sent can change the odds that a patient is in at most {odds_words(epsilon)} times.",
         f"Mechanism: {', '.join(names)}; Gaussian noise on whole numbers. {secure}",
         _spent(folder, epsilon, delta),
         f"It rests on one identifier for each patient, sound computers at the hospitals, and at least "
         f"{chosen['public-cases'] or chosen['shots']} patients at each.",
     )
+
+
+def odds_words(epsilon: float) -> str:
+    """Returns e to the power of epsilon in words; a float ends at e^709.
+
+    Example:
+        >>> odds_words(1.0), odds_words(1e6)
+        ('2.72', 'e^1e+06')
+    """
+    return f"{exp(epsilon):.3g}" if epsilon < _LARGEST else f"e^{epsilon:g}"
 
 
 def delta_of(result: Result) -> float:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from math import exp
 from pathlib import Path
 
 from medtl_core.errors import PrivacyError
@@ -12,6 +11,7 @@ from medtl_core.privacy.identity import trusted_peers
 from medtl_core.privacy.ledger_report import Balance, LedgerEntry, balance, history, ledgers
 from medtl_core.privacy.receipt import SENT, read_receipts
 from medtl_core.privacy.requester import now, shown_time
+from medtl_core.report.promise import odds_words
 from medtl_core.versions import versions
 
 #: What the promise rests on, and what it is not; docs/privacy.md says it at length.
@@ -95,13 +95,13 @@ def _promise(account: Balance) -> str:
             f"Until now nothing was released about the patients of {account.site} under this ledger. It allows epsilon "
             f"{account.budget:.4g} at delta {account.delta:g}."
         )
-    odds, right = exp(account.spent), most_right(account.spent, account.delta)
+    right = most_right(account.spent, account.delta)
     return (
         f"Everything that {account.site} has sent under this ledger is (epsilon, delta)-differentially private for "
         f"each patient with all their cases, with epsilon = {account.spent:.4g} and delta = {account.delta:g}: whoever "
         f"has all of it, and knows everything else, can make the odds that a given patient is among the cases at most "
-        f"{odds:.3g} times larger or smaller. Who guesses at even odds whether a patient is in is right at most "
-        f"{100 * right:.1f} times in 100, where 50 is chance."
+        f"{odds_words(account.spent)} times larger or smaller. Who guesses at even odds whether a patient is in is right "
+        f"at most {100 * right:.1f} times in 100, where 50 is chance."
     )
 
 

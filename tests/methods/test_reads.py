@@ -58,7 +58,8 @@ def told(kind: type[Method], settings: Settings, folder: Path) -> tuple[str, ...
     method = find_method(kind.example)
     outcome = Study(hospitals, problem, settings, [method]).outcome(method)
     heads = [repr(sorted(vars(head).items())) for head in (*outcome.heads.values(), *outcome.members.values())]
-    return hospitals.said.hexdigest(), *heads, str(state_bytes(folder))
+    kept = {name: held for name, held in state_bytes(folder).items() if name.endswith(".safetensors")}
+    return hospitals.said.hexdigest(), *heads, str(kept)  # manifests name the agreement, whose hash has all settings
 
 
 def judging(site: SiteData, folder: Path) -> SiteData:
