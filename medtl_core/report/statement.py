@@ -100,8 +100,8 @@ def _promise(account: Balance) -> str:
         f"Everything that {account.site} has sent under this ledger is (epsilon, delta)-differentially private for "
         f"each patient with all their cases, with epsilon = {account.spent:.4g} and delta = {account.delta:g}: whoever "
         f"has all of it, and knows everything else, can make the odds that a given patient is among the cases at most "
-        f"{odds_words(account.spent)} times larger or smaller. Who guesses at even odds whether a patient is in is right "
-        f"at most {100 * right:.1f} times in 100, where 50 is chance."
+        f"{odds_words(account.spent)} times larger or smaller. Who guesses at even odds whether a patient is in is "
+        f"right at most {100 * right:.1f} times in 100, where 50 is chance."
     )
 
 
