@@ -135,7 +135,8 @@ def test_without_a_folder_a_server_notices_within_a_run_only(made: Ward) -> None
                 journal.begin()
         return client_app(message, context)
 
-    assert made.run(careless, state="", privacy="auto") == lacks(name)
+    said = made.run(careless, state="", privacy="auto")  # on a busy machine it is asked once more, and refuses again
+    assert [*dict.fromkeys(said)] == lacks(name)
     assert made.run(state="", privacy="auto") == []
     assert not (made.folder / "server").exists()
 
