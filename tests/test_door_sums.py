@@ -172,5 +172,6 @@ def test_the_process_of_a_hospital_whose_folder_is_not_whole_does_not_start(tmp_
     command = [sys.executable, "-m", "medtl_core.cli.app", "site", "run", str(named)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1
-    assert len(ended.stderr.strip().splitlines()) == 1
+    first, *_, last = ended.stderr.strip().splitlines()
+    assert str(named) in first and last.startswith("error: ") and "Traceback" not in ended.stderr
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
