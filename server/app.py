@@ -1,12 +1,14 @@
 """The ServerApp: agree with the hospitals, obtain the heads, judge them, write the results."""
 
+import logging
 import os
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from medtl_core.config import settings
+from medtl_core.config import Settings, settings
+from medtl_core.errors import ConfigError
 from medtl_core.events import Events
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import check_effect, chosen_methods
@@ -23,6 +25,7 @@ from .testset import open_reference
 from .verdict import judge_all
 
 app = ServerApp()
+_LOG = logging.getLogger("medtl")
 
 
 @app.main()
@@ -32,8 +35,7 @@ def main(grid: Grid, context: Context) -> None:
     chosen = settings(context.run_config)
     chosen.check_promise()
     if not getattr(grid, "settled", False):  # of `flwr run`: the command line has looked at its own words
-        usual = settings({}).public()
-        check_effect([word for word, value in chosen.public().items() if value != usual[word]], chosen)
+        _tell_idle(chosen)
     methods = chosen_methods(chosen)
     out = Path(chosen.out) if chosen.out else None
     events = Events(out / "events.jsonl" if out else None, getattr(grid, "listener", None))
@@ -55,3 +57,13 @@ def main(grid: Grid, context: Context) -> None:
     verdicts = judge_all(study, reference.cases)
     if out:
         write(out, study, verdicts, reference)
+
+
+def _tell_idle(chosen: Settings) -> None:
+    """Says in the run's log which settings nothing reads: here nobody knows what was typed for this one run."""
+    usual = settings({}).public()
+    for word in (word for word, value in chosen.public().items() if value != usual[word]):
+        try:
+            check_effect([word], chosen)
+        except ConfigError as error:
+            _LOG.warning("%s", error)
