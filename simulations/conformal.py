@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from medtl_core.config import Settings, read_scenario, settings
+from medtl_core.evaluation.scores import select
 from medtl_core.federation.saved import load_head
 from medtl_core.predict.conformal import LEVEL, Conformal
 from medtl_core.rng import stream
-from medtl_core.values import Array, Scores
 from server.testset import open_reference
 from simulations.experiments import run_once
 
@@ -32,17 +32,13 @@ def covered(chosen: Settings, head: Path) -> tuple[float, float, float, float]:
     scores = cases.scores(load_head(head).logits(cases.values))
     half = stream(chosen.seed, "conformal").permutation(np.unique(scores.group))
     first = np.isin(scores.group, half[: len(half) // 2])
-    found = Conformal.of_scores(_some(scores, first))
-    rest = _some(scores, ~first)
+    found = Conformal.of_scores(select(scores, first))
+    rest = select(scores, ~first)
     inside = found.inside(rest.logits)
     held = inside[np.arange(len(rest.label)), rest.label]
     classes = np.mean([held[rest.label == number].mean() for number in np.unique(rest.label)])
     sites = [held[rest.site == name].mean() for name in np.unique(rest.site) if (rest.site == name).sum() >= _FEW]
     return float(held.mean()), float(classes), float(min(sites)), float(inside.sum(axis=1).mean())
-
-
-def _some(scores: Scores, mask: Array) -> Scores:
-    return Scores(scores.logits[mask], scores.label[mask], scores.site[mask], scores.group[mask])
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 """`medtl adapt`: a saved classifier and a few labelled cases become a new hospital's own, on its own machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,11 +17,12 @@ from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, RunError, WeightsError, positive
 from medtl_core.evaluation.scores import auroc, balanced_accuracy
 from medtl_core.features.extract import extract, feature_spec
-from medtl_core.features.spec import FEATURE_SETTINGS, stated_settings
+from medtl_core.features.spec import stated_settings
 from medtl_core.federation.saved import is_model, load_head, load_packed, save_head, save_model
 from medtl_core.methods.adaptation import Support, adapt_head, adapt_metric
 from medtl_core.methods.episodes import draw_shots
 from medtl_core.methods.models.metric import Metric
+from medtl_core.predict.predictor import check_fingerprint, stated_features
 from medtl_core.report.numerals import figure
 from medtl_core.rng import stream
 from medtl_core.runtime import one_thread
@@ -48,7 +49,7 @@ def adapt(
     source = open_source(chosen)
     source.examples.task.tell_classes("medtl adapt")
     spec, classes = feature_spec(chosen, views, source.columns), source.examples.task.classes
-    _check_fingerprint(spec.fingerprint, classifier.fingerprint)
+    check_fingerprint(spec.fingerprint, classifier.fingerprint)
     drawn, judged, judged_on = _rows(source.examples, shots, seed)
     support = Support(extract(drawn, spec, chosen).values, drawn["label"], drawn["patient"], classes)
     adapted = adapt_metric(classifier, support) if isinstance(classifier, Metric) else adapt_head(classifier, support)
@@ -77,14 +78,6 @@ def _answers(
     return {name for name, here in zip(classifier.classes, seen, strict=True) if here}, logits
 
 
-def _check_fingerprint(here: str, federation: str) -> None:
-    if here != federation:
-        raise WeightsError(
-            f"the features made here ({here[:12]}) are not those the head reads ({federation[:12]}): other backbone "
-            "weights, another version, or other table columns. Install the weights the federation used (--weights)"
-        )
-
-
 def _load(path: Path) -> Metric | Head:
     if not is_model(path):
         return load_head(path)
@@ -103,11 +96,7 @@ def _free_stem(path: Path) -> Path:
 
 def _settings(classifier: Metric | Head, head: Path, data: str, weights: str) -> tuple[Settings, tuple[str, ...]]:
     """The settings under which the hospital's features are the federation's, and the views of the federation's data."""
-    facts: Any = classifier.facts.get("features")
-    told = isinstance(facts, Mapping) and {*FEATURE_SETTINGS, "entry_views"} <= facts.keys()
-    if not told or not isinstance(facts["entry_views"], list | tuple):
-        why = "does not say how its features are made; train and save it with this version of medtl"
-        raise WeightsError(f"the manifest of {head} {why}")
+    facts = stated_features(classifier, head)
     try:
         read = {name.replace("_", "-"): value for name, value in stated_settings(facts).items()}
         # `test-path` says that cases to judge on are found here, so that none is held out of the labelled ones

@@ -14,6 +14,7 @@ import typer
 from medtl_core.cli import console
 from medtl_core.cli.app_folder import installed_app
 from medtl_core.cli.plan import absolute, read_words, scenario_path
+from medtl_core.cli.site_check import beside_loopback
 from medtl_core.config import Settings, Value, read_assignments, read_scenario, settings
 from medtl_core.errors import ConfigError
 from medtl_core.federation.registry import check_effect
@@ -144,8 +145,7 @@ def quieten(home: Path) -> None:
     home.mkdir(mode=0o700, exist_ok=True)
     names = ("FLWR_DISABLE_UPDATE_CHECK", "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION")
     os.environ.update(dict.fromkeys(names, "1"), FLWR_TELEMETRY_ENABLED="0", FLWR_HOME=str(home))
-    for variable in ("no_proxy", "NO_PROXY"):  # this machine's processes talk to each other through no proxy
-        os.environ[variable] = ",".join(filter(None, [os.environ.get(variable), "127.0.0.1,localhost"]))
+    beside_loopback()
 
 
 def _terminated(*_: object) -> None:

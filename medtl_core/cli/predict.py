@@ -120,9 +120,10 @@ def predict(
         if place is not None and place.exists():
             raise RunError(f"{place} exists already; choose another name with --{option}")
     shares, predictor = read_prevalence(prevalence or ()), load(head, weights=weights, device=device)
-    _tell_left(predictor.cases(inputs).left)
+    cases = predictor.cases(inputs)
+    _tell_left(cases.left)
     faults: list[str] = []
-    answers = predictor.answers(inputs, prevalence=shares, least=least, workers=cores())
+    answers = predictor.answers(cases, prevalence=shares, least=least, workers=cores())
     if maps is not None:
         answers = drawn(answers, predictor, maps)
     lines = FORMS[form](_counted(answers, faults), heading_of(predictor, shares))

@@ -87,13 +87,23 @@ def _taken(study: Study, heads: Mapping[str, Sequence[Solved]]) -> tuple[str, di
     arrays = {"heads": folds.astype(np.float32), "weight": weight}
     sums = study.hospitals.total(Request("compare", arrays, expect=expect, check=at_most({"losses": WORST})))
     loss = dict(zip(heads, (sums["losses"] @ weight).tolist(), strict=True))
+    return clearly_better(loss, sums["squares"])
+
+
+def clearly_better(loss: Mapping[str, float], squares: Float) -> tuple[str, dict[str, Any]]:
+    """Returns the candidate that is taken, the mean unless another is better by more than a standard error.
+
+    Args:
+        loss: of each candidate, cross-validated.
+        squares: the squared standard error of each one's difference to the mean, in the same order.
+    """
     gains = {
         name: {"gain": loss[MEAN] - loss[name], "error": float(np.sqrt(square))}
-        for name, square in zip(heads, sums["squares"], strict=True)
+        for name, square in zip(loss, squares, strict=True)
         if name != MEAN
     }
     better = [name for name, row in gains.items() if row["gain"] > row["error"]]
-    return min(better, key=lambda name: loss[name]) if better else MEAN, {"losses": loss, "gains": gains}
+    return min(better, key=lambda name: loss[name]) if better else MEAN, {"losses": dict(loss), "gains": gains}
 
 
 def _columns(groups: Sequence[tuple[str, int, int]]) -> dict[str, str]:

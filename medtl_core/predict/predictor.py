@@ -71,7 +71,7 @@ class Predictor:
 
     def answers(
         self,
-        inputs: Iterable[Path | str],
+        inputs: Iterable[Path | str] | NewCases,
         *,
         prevalence: Mapping[str, float] | None = None,
         least: float = 0.0,
@@ -81,7 +81,7 @@ class Predictor:
 
         Args:
             inputs: image files, scans and folders of them, or one CSV file where the head reads a table; "phantom"
-                stands for a few built-in pictures.
+                stands for a few built-in pictures; or what `cases` returned of them.
             prevalence: share of each class where the head is used; None = all are taken as equally common.
             least: probability below which the likeliest class is in doubt.
             workers: images that are worked on at the same time.
@@ -95,7 +95,8 @@ class Predictor:
         shift = log_prevalence(prevalence or {}, self.classes)
         if not 0 <= least <= 1:
             raise ConfigError(f"the least probability must be from 0 to 1, not {least:g}")
-        return chain.from_iterable(self._answered(cases, shift, least, workers) for cases in self._cases(list(inputs)))
+        whole = inputs if isinstance(inputs, NewCases) else self.cases(list(inputs))
+        return chain.from_iterable(self._answered(cases, shift, least, workers) for cases in _parts(whole))
 
     def attributor(self) -> Attributor:
         """Returns what shows where in a picture an answer comes from.
@@ -119,14 +120,6 @@ class Predictor:
         if len(inputs) != 1:
             raise DataError("the head reads a table; name one CSV file")
         return table_cases(Path(inputs[0]), self.columns, images=self.settings.backbone != "table")
-
-    def _cases(self, inputs: Sequence[Path | str]) -> Iterator[NewCases]:
-        """The same, so many at a time."""
-        whole = self.cases(inputs)
-        for first in range(0, max(len(whole.names), 1), _TOGETHER):
-            rows = np.arange(first, min(first + _TOGETHER, len(whole.names)))
-            names = whole.names[first : first + _TOGETHER]
-            yield NewCases(names, whole.examples.take(rows), whole.faults if not first else ())
 
     def _answered(self, cases: NewCases, shift: Array, least: float, workers: int) -> Iterator[Answer]:
         wrong, faults, paths = dict[str, str](), Faults(), cases.paths
@@ -175,22 +168,26 @@ def load(path: Path | str, *, weights: str = "", device: str = "auto", cache: st
     """
     one_thread()
     classifier = _classifier(Path(path))
-    facts = _facts(classifier, Path(path))
-    columns, views = _names(facts.get("columns", ())), _names(facts["entry_views"])
+    facts = stated_features(classifier, Path(path))
+    columns, views = _columns(facts, Path(path)), tuple(map(str, facts["entry_views"]))
     try:
         read = {name.replace("_", "-"): value for name, value in stated_settings(facts).items()}
         chosen = settings({**read, "weights": weights, "device": device, "cache": cache})
         here = feature_spec(chosen, views, columns).fingerprint
     except ConfigError as error:
         raise WeightsError(f"the manifest of {path} asks for features that cannot be made: {error}") from error
-    if here != classifier.fingerprint:
-        raise WeightsError(
-            f"the features made here ({here[:12]}) are not those the head reads ({classifier.fingerprint[:12]}): other "
-            "backbone weights, another network or another version; give the federation's weights, or train anew"
-        )
+    check_fingerprint(here, classifier.fingerprint)
     sha256 = str(read_json(file_of(stem_of(Path(path)), "json"))["sha256"])
     conformal = Conformal.of_facts(classifier.facts.get("conformal", {}), len(classifier.classes))
     return Predictor(classifier, chosen, views, columns, str(facts.get("modality", "not stated")), sha256, conformal)
+
+
+def _parts(whole: NewCases) -> Iterator[NewCases]:
+    """The same cases, so many at a time."""
+    for first in range(0, max(len(whole.names), 1), _TOGETHER):
+        rows = np.arange(first, min(first + _TOGETHER, len(whole.names)))
+        names = whole.names[first : first + _TOGETHER]
+        yield NewCases(names, whole.examples.take(rows), whole.faults if not first else ())
 
 
 def has_colour(path: Path) -> bool:
@@ -216,17 +213,41 @@ def _classifier(path: Path) -> Classifier:
     return unpack(*load_packed(path))
 
 
-def _facts(classifier: Classifier, path: Path) -> Mapping[str, Any]:
+def stated_features(classifier: Classifier, path: Path) -> Mapping[str, Any]:
+    """Returns what a head's manifest says of its features, their views among it; see `features.spec.feature_facts`.
+
+    Raises:
+        WeightsError: it does not say how they are made.
+    """
     facts: Any = classifier.facts.get("features")
-    if isinstance(facts, Mapping) and {*FEATURE_SETTINGS, "entry_views"} <= facts.keys():
-        told: Mapping[str, Any] = facts
-        if told["backbone"].split("+").count("table") == 0 or told.get("columns"):
-            return told
+    told = isinstance(facts, Mapping) and {*FEATURE_SETTINGS, "entry_views"} <= facts.keys()
+    if not told or not isinstance(facts["entry_views"], list | tuple):
+        raise _untold(path)
+    return dict(facts)
+
+
+def check_fingerprint(here: str, federation: str) -> None:
+    """Refuses a head that reads other features than are made here.
+
+    Raises:
+        WeightsError: it does.
+    """
+    if here != federation:
+        raise WeightsError(
+            f"the features made here ({here[:12]}) are not those the head reads ({federation[:12]}): other backbone "
+            "weights, another network, another version, or other table columns. Install the weights the federation "
+            "used (--weights)"
+        )
+
+
+def _untold(path: Path) -> WeightsError:
     why = "does not say how its features are made; train and save it with this version of medtl"
-    raise WeightsError(f"the manifest of {path} {why}")
+    return WeightsError(f"the manifest of {path} {why}")
 
 
-def _names(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list | tuple):
-        raise WeightsError("the head's manifest holds no list of names where one is expected")
-    return tuple(str(value) for value in values)
+def _columns(facts: Mapping[str, Any], path: Path) -> tuple[str, ...]:
+    """Names of the table's columns; a head that reads a table must say them."""
+    columns = facts.get("columns", ())
+    if not isinstance(columns, list | tuple) or ("table" in str(facts["backbone"]).split("+") and not columns):
+        raise _untold(path)
+    return tuple(map(str, columns))

@@ -14,7 +14,7 @@ from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.crossval import WORST
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.auto import MEAN
+from medtl_core.methods.auto import MEAN, clearly_better
 from medtl_core.methods.logistic import USUAL
 from medtl_core.methods.multilabel.discriminant import grid
 from medtl_core.methods.multilabel.logistic import logistic_grid
@@ -73,13 +73,7 @@ def _taken(study: Study, folds: dict[str, Float]) -> tuple[str, dict[str, Any]]:
     arrays: Arrays = {"heads": np.stack(list(folds.values()), axis=1).astype(np.float32), "weight": weight}
     sums = study.hospitals.total(Request(_COMPARE, arrays, expect=expect, check=at_most({"losses": WORST})))
     loss = dict(zip(folds, np.tensordot(sums["losses"], weight, axes=2).tolist(), strict=True))
-    gains = {
-        name: {"gain": loss[MEAN] - loss[name], "error": float(np.sqrt(square))}
-        for name, square in zip(folds, sums["squares"], strict=True)
-        if name != MEAN
-    }
-    better = [name for name, row in gains.items() if row["gain"] > row["error"]]
-    return min(better, key=lambda name: loss[name]) if better else MEAN, {"losses": loss, "gains": gains}
+    return clearly_better(loss, sums["squares"])
 
 
 LABEL_METHODS = (LabelAuto,)
