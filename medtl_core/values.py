@@ -20,6 +20,7 @@ ABSENT = -1.0e4
 #: Kind of a task whose findings are each there or not, or unknown; and what then stands for unknown.
 MULTI_LABEL, UNKNOWN = "multi-label", -1
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 #: Characters of a hospital's name.
 _LONGEST_NAME = 80
 
@@ -264,4 +265,4 @@ def site_name(text: str) -> str:
 
 def digest(value: Any) -> str:
     """Returns the SHA-256 hex digest of a JSON-able value, independent of key order."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(value).encode()).hexdigest()

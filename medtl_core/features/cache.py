@@ -72,7 +72,7 @@ class FeatureCache:
 
     def put_many(self, rows: Mapping[str, Row]) -> None:
         """Keeps rows, float32 [d] by key, over older ones of the same key."""
-        if not rows:
+        if not rows or self.folder is None:
             return
         records = []
         for key, row in rows.items():

@@ -111,27 +111,28 @@ def _computed(
     run, keys = forward(settings.backbone, settings.weights, spec, processor(settings.device)), list(images)
     if run.fed:
         workers = max(workers, min(os.cpu_count() or 1, _FEEDERS))
-    with ThreadPoolExecutor(workers, thread_name_prefix="medtl-features") as pool:
+    batches = [[images[key] for key in keys[first : first + run.batch]] for first in range(0, len(keys), run.batch)]
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="medtl-features")
+    try:
         mapped = pool.map if workers > 1 else map
+        rows = chain.from_iterable(mapped(lambda batch: _read(batch, run, spec), batches))
         step = max(_CHUNK // run.batch, 1) * run.batch * workers  # whole passes
         for first in range(0, len(keys), step):
-            chunk = keys[first : first + step]
-            batches = [chunk[start : start + run.batch] for start in range(0, len(chunk), run.batch)]
-            rows = mapped(lambda batch: _read([images[key] for key in batch], run, spec), batches)
-            yield dict(zip(chunk, chain.from_iterable(rows), strict=True))
+            yield dict(zip(keys[first : first + step], rows, strict=False))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _read(images: Sequence[Any], run: Forward, spec: FeatureSpec) -> list[Row]:
     """The features of a few images, files or arrays: means over the views of all pictures of each, float32 [d]."""
     import torch
 
-    views = [views_of(image, spec.size, spec.views, robust=spec.version > 2) for image in images]
-    counts = [len(each) // len(spec.views) for each in views]
-    rows = iter(run([part for each, count in zip(views, counts, strict=True) for part in np.split(each, count)]))
-    means = [torch.cat([next(rows) for _ in range(count)]).mean(dim=0) for count in counts]
-    if not bool(torch.stack(means).isfinite().all()):
+    views = [torch.from_numpy(views_of(image, spec.size, spec.views, robust=spec.version > 2)) for image in images]
+    rows = run(torch.cat(views))  # unlike numpy's, this copy lets other threads run meanwhile
+    if not bool(rows.isfinite().all()):
         raise WeightsError(f"backbone {spec.backbone!r} gives features that are not finite; check its weights")
-    return [row.numpy() for row in means]
+    parts = torch.split(rows, [*map(len, views)])
+    return [(part.mean(dim=0) if len(part) > 1 else part[0]).numpy() for part in parts]
 
 
 def _encoded(examples: Examples, spec: FeatureSpec, settings: Settings) -> Row:

@@ -1,16 +1,12 @@
-"""A frozen backbone on a device: pictures, each with all its views, become rows of features, several in one pass."""
+"""A frozen backbone on a device: the views of pictures become rows of features, several in one pass."""
 
 import logging
-from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import lru_cache
-from threading import BoundedSemaphore, Lock
+from threading import Lock
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from medtl_core.backbones.zoo import find_backbone
-from medtl_core.data.views import Pixels, normalised
+from medtl_core.data.views import normalised
 from medtl_core.errors import WeightsError
 from medtl_core.features.spec import FeatureSpec
 from medtl_core.runtime import CPU, Processor
@@ -24,7 +20,7 @@ if TYPE_CHECKING:
 #: rows of 224 pixels, sixteen of 128: a quarter less a row than in passes of four), on a GPU that it is busy.
 _PIXELS = {"cpu": 1 << 18, "cuda": 1 << 24}
 #: Pictures of a pass at most.
-_MOST = {"cpu": 32, "cuda": 64}
+_MOST = {"cpu": 32, "cuda": 256}
 _LOG = logging.getLogger("medtl")
 
 
@@ -49,51 +45,58 @@ class Forward:
         pixels = len(spec.views) * spec.size**2
         self.batch = max(1, min(_PIXELS[processor.kind] // pixels, _MOST[processor.kind]))
         self._instead: Forward | None = None
-        self._turns = BoundedSemaphore(2)  # one computes while the other carries
+        self._turn = Lock()
 
-    def __call__(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
-        """Returns rows, float32 [v, d], of each picture's views, uint8 [v, s, s, 3].
+    def __call__(self, pixels: "Tensor") -> "Tensor":
+        """Returns rows, float32 [p * v, d], of the views of pictures, one picture behind the other.
+
+        Args:
+            pixels: uint8 [p * v, s, s, 3].
 
         Raises:
             ConfigError: the backbone cannot read images of this size.
         """
-        batch = self.batch  # another thread may meet the end of the memory meanwhile
-        passes = [pictures[first : first + batch] for first in range(0, len(pictures), batch)]
-        return [row for some in passes for row in self._pass(some)]
+        import torch
 
-    def _pass(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
-        full = [*pictures, *[np.zeros_like(pictures[0])] * (self.batch - len(pictures))]
-        with self._turns if self.fed else nullcontext():
-            return self._fitting(full)[: len(pictures)]
+        length = self.batch * len(self._spec.views)  # another thread may meet the end of the memory meanwhile
+        return torch.cat([self._pass(some, length) for some in torch.split(pixels, length)])
 
-    def _fitting(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
+    def _pass(self, pixels: "Tensor", length: int) -> "Tensor":
+        import torch
+
+        if self.fed:  # by several threads, of which one computes: they would wait for one another at every call
+            with self._turn:
+                return self._fitting(pixels)
+        blank = pixels.new_zeros((length - len(pixels), *pixels.shape[1:]))
+        return self._rows(torch.cat([pixels, blank]) if len(blank) else pixels)[: len(pixels)]
+
+    def _fitting(self, pixels: "Tensor") -> "Tensor":
         """The rows from passes so short that the GPU's memory holds them, or from the processor."""
-        from torch import OutOfMemoryError
+        from torch import OutOfMemoryError, cat, split
 
         if self._instead is not None:
-            return self._instead(pictures)
+            return self._instead(pixels)
         try:
-            return self._rows(pictures)
+            return self._rows(pixels)
         except OutOfMemoryError:
-            half = len(pictures) // 2
+            half = len(pixels) // len(self._spec.views) // 2
         if not half:
             _LOG.warning("the GPU's memory holds not one picture of %d pixels; the CPU reads all", self._spec.size)
             self._instead = forward(*self._named, self._spec, CPU)
-            return self._instead(pictures)
+            return self._instead(pixels)
         if half < self.batch:
             self.batch = half
             _LOG.warning("the GPU's memory is short; %d pictures at a time from here on", half)
-        return [*self._fitting(pictures[:half]), *self._fitting(pictures[half:])]
+        return cat([self._fitting(some) for some in split(pixels, half * len(self._spec.views))])
 
-    def _rows(self, pictures: Sequence[Pixels]) -> "list[Tensor]":
+    def _rows(self, pixels: "Tensor") -> "Tensor":
         import torch
 
-        pixels = torch.from_numpy(pictures[0] if len(pictures) == 1 else np.concatenate(pictures))
         kind, half = self._processor.kind, self._processor.half
         with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=half):
-            batch = normalised(pixels.to(self._processor.place), self._spec.mean, self._spec.std)
-            rows: Tensor = self._extractor(batch)
-        return [*torch.split(rows.float().cpu(), len(self._spec.views))]
+            there = pixels.to(self._processor.place)
+            rows: Tensor = self._extractor(normalised(there, self._spec.mean, self._spec.std))
+        return rows.float().cpu()
 
 
 def load_agreed(

@@ -135,7 +135,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     stored = SMALL.replace(backbone="lite0")
     with pytest.raises(WeightsError, match="changed while the run was starting"):
         extract(cases(pictures(1)), replace(feature_spec(stored, VIEWS), weights_sha="0" * 64), stored)
-    monkeypatch.setattr(Forward, "_rows", lambda self, batch: [torch.full((2, 240), float("nan")) for _ in batch])
+    monkeypatch.setattr(Forward, "_rows", lambda self, pixels: torch.full((len(pixels), 240), float("nan")))
     with pytest.raises(WeightsError, match="not finite"):
         run(pictures(1))
 
