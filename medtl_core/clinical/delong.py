@@ -105,7 +105,7 @@ def interval(area: float, variance: float) -> Interval | None:
 
     Example:
         >>> [round(end, 3) for end in interval(0.9, 0.03**2) or ()]
-        [0.823, 0.946]
+        [0.824, 0.945]
     """
     if not variance > 1e-18 or not 0.0 < area < 1.0:
         return None

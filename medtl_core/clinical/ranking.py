@@ -180,7 +180,7 @@ def mean_recall(table: Array) -> tuple[float, float, float] | None:
 
     Example:
         >>> [round(value, 3) for value in mean_recall(np.array([[9, 1], [5, 5]])) or ()]
-        [0.7, 0.49, 0.844]
+        [0.7, 0.499, 0.838]
     """
     counts = np.asarray(table, np.float64)
     shown = [(row[place], row.sum()) for place, row in enumerate(counts) if row.sum()]

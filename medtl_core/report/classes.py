@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.clinical.ranking import wilson as wilson_ends
 from medtl_core.evaluation.judgement import Judgement
 from medtl_core.evaluation.result import Result
 from medtl_core.report import numerals
 from medtl_core.report.estimate import Estimate
-from medtl_core.report.tables import PageTable, TableCell, TableRow, plain_table
+from medtl_core.report.tables import PageTable, TableCell, TableRow
 
 Float = NDArray[np.float64]
 
 #: Fewer cases of a class at a hospital are told as a number, without a share.
 FEW = 10
-_NORMAL = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,14 @@ class ClassFigures:
 
 
 def wilson(right: float, cases: float) -> Estimate:
-    """Returns a share with Wilson's 95 % interval (JASA 22, 1927, eq. 4); nothing of no case.
+    """Returns a share with Wilson's 95 % interval; nothing of no case.
 
     Example:
         >>> wilson(8, 10).spread
         '0.490–0.943'
     """
-    if not cases:
-        return Estimate()
-    share, square = right / cases, _NORMAL**2
-    middle = (share + square / (2 * cases)) / (1 + square / cases)
-    half = _NORMAL / (1 + square / cases) * math.sqrt(share * (1 - share) / cases + square / (4 * cases**2))
-    return Estimate(share, max(middle - half, 0.0), min(middle + half, 1.0))
+    ends = wilson_ends(right, cases)
+    return Estimate(right / cases, *ends) if ends else Estimate()
 
 
 def class_figures(table: Float, classes: Sequence[str]) -> list[ClassFigures]:
@@ -137,8 +133,11 @@ def _figures_table(figures: Sequence[ClassFigures]) -> PageTable:
 
 
 def _answers_table(table: Float, classes: Sequence[str]) -> PageTable:
-    rows = [[name, *(f"{count:.4g}" for count in row)] for name, row in zip(classes, table, strict=True)]
-    return plain_table("Cases by class (rows) and answer (columns)", ["Class", *classes], rows)
+    rows = [
+        TableRow(name, [TableCell(f"{count:.4g}", shade=float(count / max(row.sum(), 1.0))) for count in row])
+        for name, row in zip(classes, table, strict=True)
+    ]
+    return PageTable("Cases by class (rows) and answer (columns); darker: more of the row", ["Class", *classes], rows)
 
 
 def _site_table(sites: Mapping[str, Float], classes: Sequence[str]) -> PageTable:
