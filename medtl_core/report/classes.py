@@ -102,12 +102,16 @@ def class_tables(results: Sequence[Result], method: str, classes: Sequence[str])
     table = confusion_of(results, method)
     if table is None or len(table) != len(classes):
         return []
-    figures = sorted(class_figures(table, classes), key=lambda row: row.found.mean if row.found.mean is not None else 2)
     sites = sorted({site for result in results for site in result.methods[method].judgement.by_site})
     by_site = {site: confusion_of(results, method, site) for site in sites}
-    tables = [_figures_table(figures), _answers_table(table, classes)]
-    told = {site: counts for site, counts in by_site.items() if counts is not None}
+    tables, told = tables_of(table, classes), {site: counts for site, counts in by_site.items() if counts is not None}
     return [*tables, _site_table(told, classes)] if len(told) > 1 else tables
+
+
+def tables_of(table: Float, classes: Sequence[str]) -> list[PageTable]:
+    """Returns the tables of classes and of answers from cases by class and answer [C, C]."""
+    figures = sorted(class_figures(table, classes), key=lambda row: row.found.mean if row.found.mean is not None else 2)
+    return [_figures_table(figures), _answers_table(table, classes)]
 
 
 def _share(part: float, whole: float) -> float | None:

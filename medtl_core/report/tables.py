@@ -164,14 +164,18 @@ def fact_tables(result: Result, seed: str) -> list[PageTable]:
     facts = {**data, "notes": " ".join(result.data.notes)}
     about = plain_table("Data", ["Fact", "Value"], [(key, value) for key, value in facts.items() if value])
     hospitals = plain_table("Hospitals", ["Hospital", f"Training cases{seed}"], sorted(result.sites.items()))
-    words = {key: f"{value}" for key, value in sorted(shown_settings(result).items())}
-    shown = {key: Path(value).name if key in _PLACES else value for key, value in words.items()}
+    shown = {key: shown_place(key, value) for key, value in sorted(shown_settings(result).items())}
     return [
         *([about] if about.rows else []),
         hospitals,
         plain_table("Settings", ["Setting", "Value"], [(key, value or "(default)") for key, value in shown.items()]),
         plain_table("Versions", ["Part", "Version"], result.versions.items()),
     ]
+
+
+def shown_place(key: str, value: object) -> str:
+    """Returns a setting's value in words, of a place on the machine that ran its last part only."""
+    return Path(f"{value}").name if key in _PLACES else f"{value}"
 
 
 def _capital(heading: str) -> str:
