@@ -5,6 +5,7 @@ that no difference to the whole gives it away. No value of a column is a patient
 so columns with many values are refused, and numbers are cut into bands.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -58,10 +59,12 @@ def named_columns(examples: Examples, table: Sequence[str], wanted: str) -> dict
         ConfigError: there is no such column, or it has too many values to be groups.
     """
     found = {}
-    offered = [name for name in examples.columns if name not in _KEPT_BACK] + list(table)
+    measured = [name.partition(" (")[0] for name in table]  # of records behind the name stand unit and limits
+    offered = [name for name in examples.columns if name not in _KEPT_BACK] + measured
     for name in filter(None, (word.strip() for word in wanted.split(","))):
-        if name in table:
-            column = examples["table"][:, list(table).index(name)]
+        if name in measured:
+            place = measured.index(name)
+            column = _as_measured(table[place], examples["table"][:, place])
         elif name in offered:
             column = examples[name]
         else:
@@ -73,6 +76,12 @@ def named_columns(examples: Examples, table: Sequence[str], wanted: str) -> dict
 def judged_groups(scores: Scores, columns: Mapping[str, Array]) -> dict[str, tuple[Group, ...]]:
     """Returns every group's figures by column, groups in the order of their names."""
     return {name: tuple(_judged(scores, column)) for name, column in columns.items()}
+
+
+def _as_measured(name: str, column: Array) -> Array:
+    """Numbers of a record in their own unit again: its column's name says from which centre and in which scale."""
+    found = re.search(r"about (\S+) by (\S+)\)$", name)
+    return np.round(column * float(found[2]) + float(found[1]), 6) if found else column
 
 
 def _judged(scores: Scores, column: Array) -> list[Group]:
@@ -92,7 +101,7 @@ def _group(value: str, scores: Scores) -> Group:
 
 def _groups(name: str, column: Array) -> Array:
     """The group of each case: a band where values are numbers and many, else the value."""
-    text = np.asarray([str(value).strip() for value in column.tolist()])
+    text = np.asarray([f"{value:g}" if isinstance(value, float) else str(value).strip() for value in column.tolist()])
     numbers = np.asarray([_number(word) for word in text.tolist()])
     empty = np.isnan(numbers) & np.isin(np.char.lower(text), ("", "nan", "none", "na", "unknown"))
     values = np.unique(text[~empty])

@@ -40,8 +40,8 @@ def render(summary: Summary, results: Sequence[Result], site: str, context: Cont
         "medtl_core.report",
         "hospital.html",
         **{**heading(summary, results, context), "title": f"{site}: its figures in {summary.name or 'the federation'}"},
-        lead=f"On its own {own.cases:.0f} test cases {focus} reaches a {words} of {estimate} at {site}; over all test "
-        f"cases of the federation it is {everyone}.",
+        lead=f"On the {own.cases:.0f} test cases of {site}, {focus} reaches a {words} of {_told(estimate)}; over all "
+        f"test cases of the federation it is {_told(everyone)}.",
         site=site,
         focus=focus,
         below=site in method.below,
@@ -57,6 +57,10 @@ def render(summary: Summary, results: Sequence[Result], site: str, context: Cont
         beside=_beside(summary, own, estimate),
         class_tables=_class_tables(counts, summary.classes),
     )
+
+
+def _told(estimate: Estimate) -> str:
+    return f"{estimate.figure} ({estimate.spread})" if estimate.spread else estimate.figure
 
 
 def _beside(summary: Summary, own: pool.SiteSummary, estimate: Estimate) -> PageTable:

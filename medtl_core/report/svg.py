@@ -88,7 +88,7 @@ def text_width(words: str, size: float = 12.0) -> float:
 
 def names_width(names: Iterable[str]) -> float:
     """Returns the pixels that a column of names at the left of a panel takes."""
-    return min(max((text_width(name) for name in names), default=60.0) + 12, 150.0)
+    return min(max((text_width(name, 13.5) for name in names), default=60.0) + 12, 150.0)
 
 
 def fitted(name: str, width: float, size: float = 12.0) -> str:

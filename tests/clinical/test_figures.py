@@ -115,9 +115,9 @@ def test_groups_are_values_bands_or_what_is_not_stated() -> None:
     assert sorted({*found["sex"].tolist()}) == ["f", "m", "not stated"]
     assert found["age"][:4].tolist() == ["below 18", "18 to below 40", "40 to below 60", "not stated"]
     assert sorted({*found["weight"].tolist()}) == ["13 to below 26", "26 and more", "below 13"]
-    table = examples({"table": np.tile([[0.0, 33.0], [1.0, 81.0]], (20, 1))}, 40)  # type: ignore[dict-item]
-    found = named_columns(table, ("sex", "age"), "sex,age")
-    assert {*found["sex"].tolist()} == {"0.0", "1.0"} and {*found["age"].tolist()} == {"18 to below 40", "80 and more"}
+    table = examples({"table": np.tile([[0.0, -2.2], [1.0, 2.6]], (20, 1))}, 40)  # type: ignore[dict-item]
+    found = named_columns(table, ("sex (flag)", "age (a, 0.0 to 120.0, about 55.0 by 10.0)"), "sex,age")
+    assert {*found["sex"].tolist()} == {"0", "1"} and {*found["age"].tolist()} == {"18 to below 40", "80 and more"}
 
 
 @pytest.mark.parametrize("name", ["gender", "patient", "ward"])
