@@ -32,7 +32,8 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "test": ("server", "sites"),
 }
 #: Settings that are local to a side, or to the server alone; what an array means, its fingerprint tells.
-_SERVER = ("methods", "out", "state", "study", "bootstrap", "deadline", "quorum")
+_JUDGED = ("bootstrap", "subgroups", "operating_points", "keep_scores")
+_SERVER = ("methods", "out", "state", "study", "deadline", "quorum", *_JUDGED)
 _LOCAL = ("modality", "cache", "data_path", "device", "test_path", "weights", *_SERVER)
 #: Settings that name places, on a disk or in a machine. A hospital that owns its data takes none of them from a run:
 #: these are the server's own, which it never looks at, ...
@@ -86,6 +87,12 @@ class Settings:
         min_cell: hospitals drop classes with fewer cases than this before anything leaves; 0 = keep all.
         quorum, deadline: share of hospitals that must answer every round, in (0, 1], and its seconds.
         bootstrap: resamples of patients in the central evaluation.
+        subgroups: columns of the server's test cases, with commas between, whose groups are judged by themselves, such
+            as "sex,age"; "" = none.
+        operating_points: sensitivity for which a threshold is set for each class, on the hospitals' training cases by
+            heads that never saw them (one exchange more), such as 0.9; 0 = none.
+        keep_scores: whether `scores.npz` with the score of every test case is kept, so that each figure can be computed
+            again.
         cache: folder of the feature cache; "" = the user's cache folder, "off" = no cache.
         device: of features and training: "auto" (a GPU if there is one), "cpu", "cuda", "cuda:N"; see docs/data.md.
         out: absolute folder the server writes results to; "" = nothing is written.
@@ -136,6 +143,9 @@ class Settings:
     quorum: float = 0.5
     deadline: float = 600.0
     bootstrap: int = 200
+    subgroups: str = ""
+    operating_points: float = 0.0
+    keep_scores: bool = False
     cache: str = ""
     device: str = "auto"
     out: str = ""
@@ -162,11 +172,10 @@ class Settings:
             raise ConfigError(f"image-size={self.image_size} names a size twice")
         for name, words in _WORDS.items():
             one_of(name, getattr(self, name), words)
-        for name, path in (("out", self.out), ("state", self.state)):
-            if path and not Path(path).is_absolute():
-                raise ConfigError(f"{name}={path!r} must be an absolute path: a Flower process has its own folder")
         judged, private = self.test == "server", self.privacy != "none"
+        absolute = all(Path(path).is_absolute() for path in (self.out, self.state) if path)
         for refused, reason in (
+            (not absolute, "out and state must each be an absolute path: a Flower process has its own folder"),
             (self.quorum > 1, f"quorum={self.quorum} is a share of the hospitals and must not exceed 1"),
             (self.folds < 2, f"folds={self.folds} must be at least 2: one fold leaves nothing to train on"),
             (not self.delta < 1, f"delta={self.delta} must lie in [0, 1); 0 = min(1e-5, 1 / (10 x public cases))"),

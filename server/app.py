@@ -20,6 +20,7 @@ from medtl_core.privacy.witnesses import Witnesses
 from medtl_core.runtime import one_thread
 from medtl_core.values import MULTI_LABEL
 
+from .clinical import check, columns_of
 from .results import write
 from .testset import open_reference
 from .verdict import judge_all
@@ -34,13 +35,14 @@ def main(grid: Grid, context: Context) -> None:
     one_thread()
     chosen = settings(context.run_config)
     chosen.check_promise()
+    check(chosen)
     if not getattr(grid, "settled", False):  # of `flwr run`: the command line has looked at its own words
         _tell_idle(chosen)
     methods = chosen_methods(chosen)
     out = Path(chosen.out) if chosen.out else None
     events = Events(out / "events.jsonl" if out else None, getattr(grid, "listener", None))
     reference = open_reference(chosen, workers=getattr(grid, "workers", None) or os.cpu_count() or 1)
-    methods = reference.fitting(methods)
+    methods, columns = reference.fitting(methods), columns_of(chosen, reference)
     task, spec = reference.source.examples.task, reference.spec
     agreed = agreement(chosen, task.agreed, spec.fingerprint)
     state = Path(chosen.state) if chosen.state else None
@@ -56,7 +58,7 @@ def main(grid: Grid, context: Context) -> None:
     study = Study(hospitals, problem, chosen, methods)
     verdicts = judge_all(study, reference.cases)
     if out:
-        write(out, study, verdicts, reference)
+        write(out, study, verdicts, reference, columns)
 
 
 def _tell_idle(chosen: Settings) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from medtl_core.clinical.record import CLINICAL
 from medtl_core.errors import MedtlError, RunError
 from medtl_core.evaluation.result import Cost, DataSource, MethodResult, Result
 from medtl_core.features.spec import feature_facts
@@ -16,12 +17,13 @@ from medtl_core.store import file_names, write_json
 from medtl_core.values import Head
 from medtl_core.versions import versions
 
+from .clinical import Columns, keep_scores, record
 from .testset import Reference
 from .verdict import Verdict
 
 
-def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> None:
-    """Writes the heads and then `result.json` into folder `out`; the last file marks the study as complete.
+def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: Reference, columns: Columns) -> None:
+    """Writes the heads, `clinical.json` and then `result.json` into `out`; the last file marks the study as complete.
 
     Raises:
         RunError: some heads could not be saved; everything else was.
@@ -42,6 +44,10 @@ def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: R
             _save(head, out / "heads", files[name], features)
         except MedtlError as error:
             lost.append(str(error))
+    clinical = record(study, verdicts, columns)
+    if clinical.methods:
+        write_json(out / CLINICAL, clinical.as_dict())
+    keep_scores(out, study, verdicts, columns)
     write_json(out / "result.json", result(study, verdicts, reference).as_dict())
     if lost:
         raise RunError(f"{len(lost)} of {len(heads)} heads could not be saved, all figures were; the first: {lost[0]}")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,12 +35,15 @@ FOLLOWED = ("concordance",)
 class Verdict:
     """How one method did: "federated", "local", "personal" or "ensemble", its figures, and what it gave.
 
-    The outcome's bill has the evaluation's share in it, and its facts the evaluation's remarks.
+    The outcome's bill has the evaluation's share in it, and its facts the evaluation's remarks. Where one classifier
+    was judged for all, `scores` of the server's cases or `sums` of the hospitals are what it was judged by.
     """
 
     kind: str
     judgement: Judgement
     outcome: Outcome
+    scores: Scores | None = None
+    sums: SiteSums = field(default_factory=dict)
 
 
 def judge_all(study: Study, cases: TestSet | None) -> dict[str, Verdict]:
@@ -73,7 +76,7 @@ def _on_cases(outcome: Outcome, cases: TestSet, study: Study) -> Verdict:
         outcome = outcome if study.problem.multi_label else _promising(outcome, Conformal.of_scores(scores))
     else:
         return _mean_of_hospitals(outcome, heads, study.problem.classes)
-    return Verdict(kind, _judged(scores, study), outcome)
+    return Verdict(kind, _judged(scores, study), outcome, scores)
 
 
 def _judge(scores: Scores, classes: Sequence[str]) -> Judgement:
@@ -151,7 +154,8 @@ def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], t
         outcome = _promising(outcome, Conformal.of_sums(positive))
     judgement = average(judgements) if several else judgements[0]
     kind = "local" if several or outcome.own_sums else "personal" if outcome.personal else "federated"
-    return Verdict(kind, judgement, replace(outcome, bill={**outcome.bill, **bill}))
+    summed = {} if several else (judged or [outcome.own_sums])[0]
+    return Verdict(kind, judgement, replace(outcome, bill={**outcome.bill, **bill}), None, summed)
 
 
 def _heads_judged(study: Study, heads: list[Head]) -> list[SiteSums]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from medtl_core.clinical.significance import Paired
 from medtl_core.evaluation.intervals import over_seeds
-from simulations.significance import Paired
 
 
 def shown(mean: float, low: float, high: float, *, scale: float = 100.0, sign: str = "") -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.cli.plan import name_data
+from medtl_core.clinical.significance import paired
 from medtl_core.config import read_assignments, settings
 from medtl_core.errors import ConfigError, MedtlError
 from medtl_core.evaluation.scores import balanced_accuracy
@@ -25,7 +26,6 @@ from medtl_core.rng import stream
 from simulations.federation import Cases, Index, federate, load
 from simulations.intervals import apart, markdown, over
 from simulations.newcomer_learners import LEARNERS, Newcomer
-from simulations.significance import paired
 
 SHOTS = (1, 5, 20)
 #: Learner -> shots -> balanced accuracy, one value a seed.

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from medtl_core.clinical.significance import Paired, holm, paired
 from medtl_core.evaluation.result import MethodResult
 from simulations.intervals import apart, markdown, over
-from simulations.significance import Paired, holm, paired
 
 #: Method -> seed (or site and seed) -> how it did.
 Records = Mapping[str, Mapping[Any, MethodResult]]

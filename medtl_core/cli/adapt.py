@@ -15,7 +15,7 @@ from medtl_core.config import Settings, settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, RunError, WeightsError, positive
-from medtl_core.evaluation.scores import auroc, balanced_accuracy
+from medtl_core.evaluation.scores import plain
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.features.spec import stated_settings
 from medtl_core.federation.saved import is_model, load_head, load_packed, save_head, save_model
@@ -124,7 +124,7 @@ def _figures(logits: NDArray[np.float64], judged: Examples) -> dict[str, float |
         return {}
     group = np.unique(judged["patient"], return_inverse=True)[1].astype(np.int64)
     scores = Scores(logits, judged["label"], judged["site"], group)
-    return {"balanced_accuracy": balanced_accuracy(scores), "auroc": auroc(scores)}
+    return plain(scores, ["balanced_accuracy", "auroc"])
 
 
 def _save(adapted: Metric | Head, origin: str, stem: Path) -> Path:

@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,7 +64,9 @@ def run(
         shown = _Shown(log)
         with create_run(coordinator.runs / title) as place, redirect_stdout(sys.stderr):
             federation = Federation(coordinator, nodes, chosen, app)
-            place.begin({"name": title, "seeds": 1, "workers": 1, "settings": chosen.public()})
+            place.begin(
+                {"name": title, "begun": f"{date.today()}", "seeds": 1, "workers": 1, "settings": chosen.public()}
+            )
             result = federation.run(place, shown.tell)
             summary = _finish(place, result, title)
     _show(summary, coordinator.runs / title, as_json=as_json)
@@ -91,11 +93,12 @@ def _settings(scenario: str | None, pairs: list[str], app: Path) -> Settings:
 
 def _finish(place: Any, result: "Result", title: str) -> "Summary":
     """Writes metrics and report as a simulation does."""
+    from medtl_core.report.folder import read_context
     from medtl_core.report.page import render
     from medtl_core.report.summary import summarise
 
     summary = summarise([result], title)
-    place.finish(summary.as_dict(), render(summary, [result]))
+    place.finish(summary.as_dict(), render(summary, [result], read_context(place.folder, [result])))
     return summary
 
 

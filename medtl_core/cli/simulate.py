@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 from contextlib import redirect_stdout
+from datetime import date
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -42,16 +43,22 @@ def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary
     Raises:
         MedtlError: anything a user can mend; the run folder then says FAILED and holds no half-written file.
     """
+    from medtl_core.report.folder import read_context
     from medtl_core.report.page import render
     from medtl_core.report.summary import summarise
 
     with create_run(plan.out) as run:
         _read_ahead(plan.settings)
-        shape = {"seeds": plan.seeds, "workers": plan.workers, "settings": plan.settings.public()}
+        shape = {
+            "begun": f"{date.today()}",
+            "seeds": plan.seeds,
+            "workers": plan.workers,
+            "settings": plan.settings.public(),
+        }
         run.begin({"name": plan.name, **shape})
         results = run_seeds(plan, run, progress)
         summary = summarise(results, plan.name, plan.out)
-        run.finish(summary.as_dict(), render(summary, results))
+        run.finish(summary.as_dict(), render(summary, results, read_context(plan.out, results)))
     return summary
 
 

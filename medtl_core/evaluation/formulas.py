@@ -88,10 +88,9 @@ def from_answers(hits: Float, present: Float, answered: Float) -> dict[str, Floa
     recall = ratio(hits, present)
     rest = present.sum(axis=0) - present
     spared = ratio(rest - (answered - hits), rest)
-    if len(hits) == 2:
-        return {"balanced_accuracy": mean_defined(recall), "sensitivity": recall[1], "specificity": spared[1]}
     mean = mean_defined(recall)
-    return {"balanced_accuracy": mean, "sensitivity": mean, "specificity": mean_defined(spared)}
+    found, spared = (recall[1], spared[1]) if len(hits) == 2 else (mean, mean_defined(spared))
+    return {"balanced_accuracy": mean, "sensitivity": found, "specificity": spared}
 
 
 def calibration_gap(table: Float) -> float:

@@ -24,8 +24,8 @@ class SiteJudgement:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the figures as `result.json` keeps them; a concordance only where cases were followed over time."""
-        told = {name: value for name, value in vars(self).items() if name != "concordance" or value is not None}
-        return {name: value for name, value in told.items() if value != ()}
+        left = ("concordance", None), ("confusion", ())
+        return {name: value for name, value in vars(self).items() if (name, value) not in left}
 
 
 @dataclass(frozen=True)

@@ -53,11 +53,6 @@ def balanced_accuracy(scores: Scores) -> Figure:
     return plain(scores, ["balanced_accuracy"])["balanced_accuracy"]
 
 
-def auroc(scores: Scores) -> Figure:
-    """Returns the area under the ROC curve, ties counted half, macro one-vs-rest for three and more classes."""
-    return plain(scores, ["auroc"])["auroc"]
-
-
 def select(scores: Scores, index: Array) -> Scores:
     """Returns the scored cases at `index` (int or bool [m])."""
     columns = (None if column is None else column[index] for column in vars(scores).values())

@@ -69,6 +69,7 @@ class Auto(Method):
         parts = {need.family: head.facts for need, head in solved.items() if any(head is one for one in heads[taken])}
         facts = {"chosen": taken, **facts, "parts": parts}
         affine = np.mean([head.affine for head in heads[taken]], axis=0)
+        study.once("folds/auto", lambda: np.mean([head.without for head in heads[taken]], axis=0))
         bill = {**study.closed_bill(needs), **Penalised.after(USUAL).bill(study, len(needs) // 2), "compare": Share()}
         spent = sum(head.server_cpu for head in solved.values())
         return Outcome({"": study.head(affine, "auto", facts)}, bill, spent, facts)

@@ -18,6 +18,7 @@ class Closed(Method):
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         solved, bill = study.solved(Candidates(self.name)), study.closed_bill(self.needs(study))
+        study.once(f"folds/{self.name}", lambda: solved.without)
         return Outcome({"": study.head(solved.affine, self.name, solved.facts)}, bill, solved.server_cpu, solved.facts)
 
 

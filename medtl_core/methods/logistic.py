@@ -201,6 +201,7 @@ class Logistic(Method):
         """See Method."""
         need = Penalised.after(self.rounds)
         solved = study.solved(need)
+        study.once(f"folds/{self.name}", lambda: solved.without)
         facts = {"exchanges": self.rounds, **solved.facts}
         bill = {**study.closed_bill([need]), **need.bill(study)}
         return Outcome({"": study.head(solved.affine, "logistic", facts)}, bill, solved.server_cpu, facts)

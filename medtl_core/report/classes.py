@@ -10,17 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.clinical.ranking import wilson as wilson_ends
 from medtl_core.evaluation.judgement import Judgement
 from medtl_core.evaluation.result import Result
 from medtl_core.report import numerals
 from medtl_core.report.estimate import Estimate
-from medtl_core.report.tables import PageTable, TableCell, TableRow, plain_table
+from medtl_core.report.tables import PageTable, TableCell, TableRow
 
 Float = NDArray[np.float64]
 
 #: Fewer cases of a class at a hospital are told as a number, without a share.
 FEW = 10
-_NORMAL = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,14 @@ class ClassFigures:
 
 
 def wilson(right: float, cases: float) -> Estimate:
-    """Returns a share with Wilson's 95 % interval (JASA 22, 1927, eq. 4); nothing of no case.
+    """Returns a share with Wilson's 95 % interval; nothing of no case.
 
     Example:
         >>> wilson(8, 10).spread
         '0.490–0.943'
     """
-    if not cases:
-        return Estimate()
-    share, square = right / cases, _NORMAL**2
-    middle = (share + square / (2 * cases)) / (1 + square / cases)
-    half = _NORMAL / (1 + square / cases) * math.sqrt(share * (1 - share) / cases + square / (4 * cases**2))
-    return Estimate(share, max(middle - half, 0.0), min(middle + half, 1.0))
+    ends = wilson_ends(right, cases)
+    return Estimate(right / cases, *ends) if ends else Estimate()
 
 
 def class_figures(table: Float, classes: Sequence[str]) -> list[ClassFigures]:
@@ -106,12 +102,16 @@ def class_tables(results: Sequence[Result], method: str, classes: Sequence[str])
     table = confusion_of(results, method)
     if table is None or len(table) != len(classes):
         return []
-    figures = sorted(class_figures(table, classes), key=lambda row: row.found.mean if row.found.mean is not None else 2)
     sites = sorted({site for result in results for site in result.methods[method].judgement.by_site})
     by_site = {site: confusion_of(results, method, site) for site in sites}
-    tables = [_figures_table(figures), _answers_table(table, classes)]
-    told = {site: counts for site, counts in by_site.items() if counts is not None}
+    tables, told = tables_of(table, classes), {site: counts for site, counts in by_site.items() if counts is not None}
     return [*tables, _site_table(told, classes)] if len(told) > 1 else tables
+
+
+def tables_of(table: Float, classes: Sequence[str]) -> list[PageTable]:
+    """Returns the tables of classes and of answers from cases by class and answer [C, C]."""
+    figures = sorted(class_figures(table, classes), key=lambda row: row.found.mean if row.found.mean is not None else 2)
+    return [_figures_table(figures), _answers_table(table, classes)]
 
 
 def _share(part: float, whole: float) -> float | None:
@@ -137,8 +137,11 @@ def _figures_table(figures: Sequence[ClassFigures]) -> PageTable:
 
 
 def _answers_table(table: Float, classes: Sequence[str]) -> PageTable:
-    rows = [[name, *(f"{count:.4g}" for count in row)] for name, row in zip(classes, table, strict=True)]
-    return plain_table("Cases by class (rows) and answer (columns)", ["Class", *classes], rows)
+    rows = [
+        TableRow(name, [TableCell(f"{count:.4g}", shade=float(count / max(row.sum(), 1.0))) for count in row])
+        for name, row in zip(classes, table, strict=True)
+    ]
+    return PageTable("Cases by class (rows) and answer (columns); darker: more of the row", ["Class", *classes], rows)
 
 
 def _site_table(sites: Mapping[str, Float], classes: Sequence[str]) -> PageTable:

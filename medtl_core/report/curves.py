@@ -1,11 +1,30 @@
-"""Charts of curves: ROC by site, and reliability."""
+"""Charts of curves, a panel each: ROC, reliability, net benefit and what abstaining buys."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 
+from medtl_core.clinical.ranking import wilson
 from medtl_core.evaluation.formulas import Curve
-from medtl_core.report import numerals, svg
+from medtl_core.report import svg
+from medtl_core.report.estimate import Estimate
 from medtl_core.report.pool import CalibrationBin, SiteSummary
 from medtl_core.report.svg import Axis, element, line, polyline, tenths, text, titled
+
+#: Sides of a small and a large panel, and the room for their axes.
+_SMALL, _LARGE, _LEFT, _FOOT = 190.0, 300.0, 40.0, 38.0
+_SHARES = (0.0, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class RocPanel:
+    """One ROC curve: its name, the curve, its area, a line on its cases, and the number of those of the class."""
+
+    name: str
+    curve: Curve | None
+    area: Estimate
+    cases: str = ""
+    positive: int = 0
 
 
 def roc_grid(
@@ -15,27 +34,39 @@ def roc_grid(
 
     Where there is no site, one panel shows the curve of all of them. The title is for readers who do not see the chart.
     """
-    drawn: Mapping[str, SiteSummary | None] = sites or {"all sites": None}
-    columns = min(len(drawn), 4)
-    gap, head, foot, left = 32.0, 24.0, 34.0, 30.0
-    side = min((svg.WIDTH - left - 10 - gap * (columns - 1)) / columns, 250.0)
-    height = head + side + foot
-    shapes: list[str] = []
-    for number, (site, summary) in enumerate(drawn.items()):
-        row, column = divmod(number, columns)
-        start, top = left + column * (side + gap), row * height + head
-        x, y = Axis(0, 1, start, start + side), Axis(0, 1, top + side, top)
-        shapes += _square(x, y, labelled=column == 0)
-        shapes += _trace(overall, x, y, stroke=svg.THIRD, stroke_width=1.5, opacity=0.7)
-        shapes += _trace(curves[site] if summary else overall, x, y)
-        shapes += _roc_words(x, y, site, summary)
-    words = "; ".join(f"{name}: AUROC {_auroc(summary)}" for name, summary in drawn.items())
-    width = left + columns * side + (columns - 1) * gap + 10
-    return svg.picture(shapes, width, -(-len(drawn) // columns) * height, title, words)
+    panels = [
+        RocPanel(name, curves[name], summary.auroc, f"{summary.cases:.0f} test cases")
+        for name, summary in sites.items()
+    ] or [RocPanel("all sites", overall, Estimate())]
+    return "".join(roc_panel(panel, title, overall if sites else None) for panel in panels)
+
+
+def roc_panel(panel: RocPanel, title: str, behind: Curve | None = None, *, large: bool = False) -> str:
+    """Returns a ROC curve with its area; a large one on the band of the sensitivity's 95 % interval at each point.
+
+    The band is Wilson's interval for the cases of the class, the false positive rate taken as it is.
+    """
+    side, head = _LARGE if large else _SMALL, 24.0
+    x, y = Axis(0, 1, _LEFT, _LEFT + side), Axis(0, 1, head + side, head)
+    shapes = _square(x, y)
+    if large and panel.curve and panel.positive:
+        shapes.append(_band(panel.curve, panel.positive, x, y))
+    shapes += _trace(behind, x, y, stroke=svg.THIRD, stroke_width=1.5, opacity=0.7)
+    shapes += _trace(panel.curve, x, y)
+    heading = text(svg.fitted(panel.name, side, 13), x.start, head - 9, font_size=13.0, font_weight="600")
+    shapes.append(titled(heading, panel.name))
+    defined = panel.area.mean is not None
+    words = [f"AUROC {panel.area.figure}" if defined else "AUROC not defined", panel.area.spread, panel.cases]
+    for number, word in enumerate(filter(None, reversed(words))):
+        style = {"fill": svg.INK if word.startswith("AUROC") else svg.MUTED, "text_anchor": "end"}
+        shapes.append(text(word, x.stop - 8, y.start - 9 - 16 * number, **style))
+    shapes += _titles(x, y, "false positive rate", "sensitivity")
+    told = f"{panel.name}: AUROC {panel.area}, {panel.cases}"
+    return svg.picture(shapes, x.stop + 10, y.start + _FOOT, f"{title}, {panel.name}", told)
 
 
 def reliability_diagram(bins: Sequence[CalibrationBin], title: str) -> str:
-    """Returns the reliability diagram: accuracy over stated confidence, with the number of cases underneath."""
+    """Returns accuracy over stated confidence with Wilson's interval, and the number of cases underneath."""
     side, left, top, strip = 260.0, 44.0, 12.0, 44.0
     x, y = Axis(0, 1, left, left + side), Axis(0, 1, top + side, top)
     below, shares = top + side + 8, svg.ticks(0.0, 1.0)
@@ -43,14 +74,15 @@ def reliability_diagram(bins: Sequence[CalibrationBin], title: str) -> str:
     shapes = svg.axis_left(y, left, left + side, tenths, shares)
     shapes += [line(x(tick), top, x(tick), top + side) for tick in shares]
     shapes.append(line(x(0), y(0), x(1), y(1), stroke=svg.MUTED, stroke_dasharray="4 4"))
-    shapes.append(polyline((x(item.confidence), y(item.accuracy)) for item in bins))
     height = Axis(0, max((item.count for item in bins), default=1.0), 0, strip)
     for item in bins:
         place, tall = x(item.confidence), height(item.count)
+        low, high = wilson(item.accuracy * item.count, item.count) or (0.0, 1.0)
+        spread = line(place, y(low), place, y(high), stroke=svg.FOCUS, stroke_width=1.5)
         dot = element("circle", cx=place, cy=y(item.accuracy), r=4.0, fill=svg.FOCUS, stroke=svg.PAPER)
         bar = element("rect", x=place - 6, y=below + strip - tall, width=12.0, height=tall, fill=svg.FOCUS_SOFT)
         words = f"confidence {item.confidence:.2f}, right {item.accuracy:.2f}, {item.count:.0f} cases"
-        shapes.append(titled(dot + bar, words))
+        shapes.append(titled(spread + dot + bar, words))
     shapes.append(line(left, end, left + side, end, stroke=svg.MUTED))
     shapes += [text(tenths(tick), x(tick), end + 15, text_anchor="middle", fill=svg.MUTED) for tick in shares]
     shapes.append(text("stated confidence", left + side / 2, end + 33, text_anchor="middle"))
@@ -60,37 +92,64 @@ def reliability_diagram(bins: Sequence[CalibrationBin], title: str) -> str:
     return svg.picture(shapes, left + side + 14, end + 40, title, words)
 
 
-def _square(x: Axis, y: Axis, *, labelled: bool) -> list[str]:
+def benefit_panel(name: str, benefit: Mapping[str, Sequence[float]], title: str) -> str:
+    """Returns net benefit over the threshold probability: of the model, of answering all with the class, of none."""
+    lines = {"model": benefit["model"], "all": benefit["everyone"]}
+    top = max(max(benefit["model"]), max(benefit["everyone"]), 0.01) * 1.1
+    x, y = Axis(0, 1, _LEFT + 8, _LEFT + 248), Axis(-0.25 * top, top, 24 + 190.0, 24.0)
+    shapes = svg.axis_left(y, x.start, x.stop, "{:.2f}".format, svg.ticks(y.low, y.high, 4))
+    shapes += [text(tenths(tick), x(tick), y.start + 15, text_anchor="middle", fill=svg.MUTED) for tick in _SHARES]
+    shapes.append(line(x.start, y(0), x.stop, y(0), stroke=svg.INK, stroke_dasharray="2 3"))
+    for key, values in lines.items():
+        drawn = takewhile(lambda pair: pair[1] >= y.low, zip(benefit["threshold"], values, strict=True))
+        points = [(x(threshold), y(value)) for threshold, value in drawn]
+        shapes.append(polyline(points, **({} if key == "model" else {"stroke": svg.THIRD, "stroke_width": 1.5})))
+    heading = text(svg.fitted(name, 240, 13), x.start, 14, font_size=13.0, font_weight="600")
+    shapes += [titled(heading, name), *_titles(x, y, "threshold probability", "net benefit")]
+    words = "; ".join(
+        f"at {t:g}: model {model:.3f}, all {everyone:.3f}"
+        for t, model, everyone in zip(benefit["threshold"], lines["model"], lines["all"], strict=True)
+    )
+    return svg.picture(shapes, x.stop + 10, y.start + _FOOT, f"{title}, {name}", words)
+
+
+def kept_panel(kept: Sequence[tuple[float, float]], title: str) -> str:
+    """Returns the share answered rightly over the share of cases that are answered, the most confident first."""
+    low = min(0.5, *(right for _, right in kept))
+    x, y = Axis(0, 1, _LEFT, _LEFT + 240), Axis(low, 1, 24 + 190.0, 24.0)
+    shapes = svg.axis_left(y, x.start, x.stop, "{:.2f}".format, svg.ticks(low, 1.0, 4))
+    shapes += [text(tenths(tick), x(tick), y.start + 15, text_anchor="middle", fill=svg.MUTED) for tick in _SHARES]
+    shapes.append(polyline((x(covered), y(right)) for covered, right in kept))
+    shapes += _titles(x, y, "share of cases answered", "answered right")
+    words = "; ".join(f"{covered:.2f}: {right:.3f}" for covered, right in kept)
+    return svg.picture(shapes, x.stop + 10, y.start + _FOOT, title, words)
+
+
+def _titles(x: Axis, y: Axis, across: str, up: str) -> list[str]:
+    middle = text(across, (x.start + x.stop) / 2, y.start + 32, text_anchor="middle")
+    return [middle, svg.upright(up, 11, (y.start + y.stop) / 2)]
+
+
+def _square(x: Axis, y: Axis) -> list[str]:
     """Returns the frame of a ROC curve, with the diagonal that guessing gives."""
-    ends, side = (0.0, 0.5, 1.0), x.stop - x.start
+    side = x.stop - x.start
     shapes = [element("rect", x=x.start, y=y.stop, width=side, height=side, fill="none", stroke=svg.GRID)]
     shapes += [line(x(0.5), y.stop, x(0.5), y.start), line(x.start, y(0.5), x.stop, y(0.5))]
     shapes.append(line(x(0), y(0), x(1), y(1), stroke=svg.MUTED, stroke_dasharray="3 4"))
-    shapes += [text(tenths(tick), x(tick), y.start + 15, text_anchor="middle", fill=svg.MUTED) for tick in ends]
-    if labelled:
-        shapes += [text(tenths(tick), x.start - 5, y(tick) + 4, text_anchor="end", fill=svg.MUTED) for tick in ends]
+    shapes += [text(tenths(tick), x(tick), y.start + 15, text_anchor="middle", fill=svg.MUTED) for tick in _SHARES]
+    shapes += [text(tenths(tick), x.start - 5, y(tick) + 4, text_anchor="end", fill=svg.MUTED) for tick in _SHARES]
     return shapes
 
 
-def _trace(curve: Curve | None, x: Axis, y: Axis, **style: str | float) -> list[str]:
+def _trace(curve: Curve | None, x: Axis, y: Axis, **style: str | float) -> Iterable[str]:
     if curve is None:
         return []
     return [polyline([(x(across), y(up)) for across, up in zip(*curve, strict=True)], **style)]
 
 
-def _roc_words(x: Axis, y: Axis, site: str, summary: SiteSummary | None) -> list[str]:
-    """Returns a panel's heading, its AUROC and the number of its test cases."""
-    defined = summary is not None and summary.auroc.mean is not None
-    words = f"AUROC {_auroc(summary)}" if defined else "AUROC not defined"
-    style: dict[str, str | float] = {"font_size": 13.0, "font_weight": "600"}
-    shapes = [text(site, x.start, y.stop - 8, **style)]
-    shapes.append(text(words, x.stop - 8, y.start - 26, text_anchor="end", **style))
-    if summary is not None:
-        shapes.append(
-            text(f"{summary.cases:.0f} test cases", x.stop - 8, y.start - 9, text_anchor="end", fill=svg.MUTED)
-        )
-    return shapes
-
-
-def _auroc(summary: SiteSummary | None) -> str:
-    return numerals.figure(None if summary is None else summary.auroc.mean)
+def _band(curve: Curve, positive: int, x: Axis, y: Axis) -> str:
+    ends = [wilson(up * positive, positive) or (0.0, 1.0) for up in curve[1]]
+    low = [(x(across), y(end[0])) for across, end in zip(curve[0], ends, strict=True)]
+    high = [(x(across), y(end[1])) for across, end in zip(curve[0], ends, strict=True)]
+    points = " ".join(f"{svg.shorten(a)},{svg.shorten(b)}" for a, b in (*low, *reversed(high)))
+    return element("polygon", points=points, fill=svg.FOCUS_SOFT, opacity=0.55)

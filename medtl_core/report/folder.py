@@ -1,12 +1,15 @@
 """From a run folder's stored results to its `metrics.json` and `report.html`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medtl_core.errors import RunError
+from medtl_core.clinical.record import Clinical
+from medtl_core.errors import ConfigError, RunError, did_you_mean
 from medtl_core.evaluation.result import Result
-from medtl_core.report import page
+from medtl_core.report import hospital, page
+from medtl_core.report.clinic import Context
 from medtl_core.report.summary import Summary, summarise
-from medtl_core.store import read_json, write_json, write_text
+from medtl_core.store import file_names, read_json, write_json, write_text
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -24,15 +27,61 @@ def read_results(folder: Path) -> list[Result]:
     return [Result.read(path) for path in paths]
 
 
-def write_report(folder: Path) -> Summary:
+def read_context(folder: Path, results: Sequence[Result], prevalence: Mapping[str, float] | None = None) -> Context:
+    """Returns what a run's folder holds beside the results: its date, and figures for a clinic of every seed or none.
+
+    Raises:
+        RunError: a record is damaged.
+    """
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    places = [folder / f"seed-{result.seed}" for result in results]
+    found = [Clinical.read(place if place.is_dir() else folder) for place in places]
+    told = [record for record in found if record is not None]
+    return Context(told if len(told) == len(results) else (), config.get("begun", ""), prevalence or {})
+
+
+def write_report(folder: Path, prevalence: Mapping[str, float] | None = None) -> Summary:
     """Writes `metrics.json` and `report.html` from the stored results and returns what they say.
+
+    Args:
+        folder: of the run.
+        prevalence: how common classes are where the reader is, for predictive values.
 
     Raises:
         RunError: as `read_results` and `medtl_core.report.summary.summarise`.
     """
-    results = read_results(folder)
-    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
-    summary = summarise(results, config.get("name", folder.resolve().name), folder)
+    results, summary = _read(folder)
+    _check(prevalence or {}, summary.classes)
     write_json(folder / "metrics.json", summary.as_dict())
-    write_text(folder / "report.html", page.render(summary, results))
+    write_text(folder / "report.html", page.render(summary, results, read_context(folder, results, prevalence)))
     return summary
+
+
+def write_hospital(folder: Path, site: str) -> Path:
+    """Writes the page that one hospital of a run can print for itself, and returns its place.
+
+    Raises:
+        RunError: as `read_results`, or the run has judged no case of the hospital.
+    """
+    results, summary = _read(folder)
+    page_of = hospital.render(summary, results, site, read_context(folder, results))
+    place = folder / f"hospital-{file_names([site])[site]}.html"
+    write_text(place, page_of)
+    return place
+
+
+def _read(folder: Path) -> tuple[list[Result], Summary]:
+    results = sorted(read_results(folder), key=lambda result: result.seed)
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    return results, summarise(results, config.get("name", folder.resolve().name), folder)
+
+
+def _check(prevalence: Mapping[str, float], classes: Sequence[str]) -> None:
+    """Refuses shares of classes that the run does not know, or that are none."""
+    for name, share in prevalence.items():
+        if name not in classes:
+            raise ConfigError(
+                f"prevalence names {name!r}, which is no class of this run; {did_you_mean(name, classes)}"
+            )
+        if not 0 < share < 1:
+            raise ConfigError(f"prevalence {name}={share:g} must lie between 0 and 1")

@@ -18,8 +18,8 @@ FOCUS_SOFT = "var(--focus-soft, #cfe4ee)"
 SECOND = "var(--second, #b3541e)"
 THIRD = "var(--third, #7a8694)"
 
-#: Width of a full-width chart in pixels; the page scales it down on a small screen.
-WIDTH = 864.0
+#: Width of a panel in pixels; a wide page sets two side by side, a phone shows one at nearly its own size.
+PANEL = 390.0
 
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 #: Rough width of one character in units of the font size; there is no way to measure text here.
@@ -87,8 +87,19 @@ def text_width(words: str, size: float = 12.0) -> float:
 
 
 def names_width(names: Iterable[str]) -> float:
-    """Returns the pixels that a column of names at the left of a chart takes."""
-    return min(max((text_width(name, 13) for name in names), default=60.0) + 16, 320.0)
+    """Returns the pixels that a column of names at the left of a panel takes."""
+    return min(max((text_width(name, 13.5) for name in names), default=60.0) + 12, 150.0)
+
+
+def fitted(name: str, width: float, size: float = 12.0) -> str:
+    """Returns a name, cut where it is wider than so many pixels.
+
+    Example:
+        >>> fitted("University Hospital North", 66.0)
+        'Universit…'
+    """
+    most = max(int(width / (_GLYPH * size)), 2)
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def line(x1: float, y1: float, x2: float, y2: float, **attributes: str | float) -> str:

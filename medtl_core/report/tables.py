@@ -20,10 +20,11 @@ _PLACES = ("out", "state", "cache", "data-path", "test-path", "weights")
 
 @dataclass(frozen=True)
 class TableCell:
-    """One cell: a value and a smaller remark under it."""
+    """One cell: a value, a smaller remark under it, and how dark it is, from 0 to 1."""
 
     value: str
     note: str = ""
+    shade: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -63,19 +64,22 @@ def method_tables(summary: Summary) -> list[PageTable]:
         [],
         [summary.main] if summary.main == "concordance" else ["balanced_accuracy", "auroc"],
     )
+    # of three and more classes the mean sensitivity is the balanced accuracy
+    doubled = len(summary.classes) > 2 and not summary.methods[summary.focus].labels
+    headings = {key: words for key, words in summary.headings.items() if key != "sensitivity" or not doubled}
     for name, method in summary.methods.items():
         style = "focus" if name == summary.focus else "" if role(name) == "federated" else "reference"
         cells = [
             estimate_cell(estimate) if figure in _WITH_INTERVAL else TableCell(estimate.figure)
             for figure, estimate in method.figures.items()
+            if figure in headings
         ]
         judged.append(TableRow(name, cells, style))
         spent.append(TableRow(name, [*_gains(method, compared), *_costs(method.cost)], style))
-    headings = [_capital(heading) for heading in summary.headings.values()]
     gains = [f"{_capital(summary.headings[figure])}, against local" for figure in compared]
     costs = ["Sent by a hospital", "Sent to a hospital", "Rounds", "Hospitals' CPU", "Wall time"]
     return [
-        PageTable("The same numbers, and the other figures", ["Method", *headings], judged),
+        PageTable("The same numbers, and the other figures", ["Method", *map(_capital, headings.values())], judged),
         PageTable("What it gained and what it cost", ["Method", *gains, *costs], spent),
     ]
 
@@ -126,6 +130,23 @@ def exchange_table(exchanges: Sequence[MeanExchange]) -> PageTable:
     return plain_table("Exchanges in order", headings, rows)
 
 
+def choice_table(results: Sequence[Result], focus: str) -> PageTable | None:
+    """Returns what cross-validation said of the candidates of a method that weighs some, means over the seeds."""
+    facts = [result.methods[focus].facts for result in results if focus in result.methods]
+    if not facts or not all({"chosen", "gains", "losses"} <= each.keys() for each in facts):
+        return None
+    rows = []
+    for name in facts[0]["losses"]:
+        loss = sum(each["losses"].get(name, 0.0) for each in facts) / len(facts)
+        gains = [each["gains"][name] for each in facts if name in each["gains"]]
+        gain, error = (sum(row[key] for row in gains) / len(gains) if gains else None for key in ("gain", "error"))
+        taken = sum(each["chosen"] == name for each in facts)
+        words = f"at {taken} of {len(facts)} seeds" if len(facts) > 1 else "taken" if taken else ""
+        rows.append((name, numerals.figure(loss), numerals.signed(gain), numerals.figure(error), words))
+    headings = ["Candidate", "Loss, nats", "Gain over the mean", "Standard error", "Chosen"]
+    return plain_table(f"What {focus} chose on held-out training cases", headings, rows)
+
+
 def failure_table(results: Sequence[Result]) -> PageTable:
     """Returns every kind of failure with how often it happened."""
     counted = Counter(
@@ -143,14 +164,18 @@ def fact_tables(result: Result, seed: str) -> list[PageTable]:
     facts = {**data, "notes": " ".join(result.data.notes)}
     about = plain_table("Data", ["Fact", "Value"], [(key, value) for key, value in facts.items() if value])
     hospitals = plain_table("Hospitals", ["Hospital", f"Training cases{seed}"], sorted(result.sites.items()))
-    words = {key: f"{value}" for key, value in sorted(shown_settings(result).items())}
-    shown = {key: Path(value).name if key in _PLACES else value for key, value in words.items()}
+    shown = {key: shown_place(key, value) for key, value in sorted(shown_settings(result).items())}
     return [
         *([about] if about.rows else []),
         hospitals,
         plain_table("Settings", ["Setting", "Value"], [(key, value or "(default)") for key, value in shown.items()]),
         plain_table("Versions", ["Part", "Version"], result.versions.items()),
     ]
+
+
+def shown_place(key: str, value: object) -> str:
+    """Returns a setting's value in words, of a place on the machine that ran its last part only."""
+    return Path(f"{value}").name if key in _PLACES else f"{value}"
 
 
 def _capital(heading: str) -> str:

@@ -9,7 +9,7 @@ from sklearn import metrics as oracle
 from medtl_core.errors import DataError
 from medtl_core.evaluation.calibration import softmax
 from medtl_core.evaluation.counts import FIGURES, confusion
-from medtl_core.evaluation.scores import auroc, balanced_accuracy, judge, select, weighted
+from medtl_core.evaluation.scores import balanced_accuracy, judge, plain, select, weighted
 from medtl_core.values import ABSENT, Scores
 from tests.evaluation.drawn import FEW, SEEDS, alike, draw
 
@@ -133,7 +133,9 @@ def test_calibration_error_by_hand() -> None:
 
 def test_a_confident_head_still_ranks_its_cases() -> None:
     scores = alike(np.array([[900.0, 0, 0], [800, 0, 0], [700, 0, 0], [0, 600, 0]]), [0, 0, 1, 1])
-    assert auroc(scores) == oracle.roc_auc_score(np.eye(2)[scores.label], [[3, 0], [2, 0], [1, 1], [0, 2]])
+    assert plain(scores, ["auroc"])["auroc"] == oracle.roc_auc_score(
+        np.eye(2)[scores.label], [[3, 0], [2, 0], [1, 1], [0, 2]]
+    )
 
 
 def test_a_class_unknown_to_the_head_is_a_finite_figure() -> None:

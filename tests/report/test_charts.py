@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from medtl_core.report.charts import round_bars
-from medtl_core.report.pool import MeanExchange
-from medtl_core.report.svg import Axis, element, text, ticks
+from medtl_core.report.charts import bars, forest
+from medtl_core.report.estimate import Estimate
+from medtl_core.report.svg import PANEL, Axis, element, text, ticks
 
 
 def test_an_axis_maps_both_directions() -> None:
@@ -31,14 +31,19 @@ def test_text_and_attributes_are_escaped() -> None:
     assert element("g", fill='"><script>').count("<") == 1
 
 
-def test_each_phase_is_named_once_and_long_names_slant() -> None:
-    def named(*phases: str) -> list[ElementTree.Element]:
-        exchanges = [MeanExchange(phase, 1, 0.0, 0.0, 0.0, 3.0, 0.0) for phase in phases]
-        return list(ElementTree.fromstring(round_bars(exchanges)).iter("{http://www.w3.org/2000/svg}text"))
-
-    words = [label.text for label in named("join", *["fit"] * 29)]
-    assert (words.count("fit"), words.count("join")) == (1, 1)
-    slanted = [
-        label for label in named(*(f"a-phase-with-a-very-long-name-{n}" for n in range(20))) if label.get("transform")
-    ]
-    assert len(slanted) == 20 and slanted[0].text == "a-phase-with-a-…"
+def test_every_row_of_a_panel_is_named_and_long_names_are_cut_and_told_in_full() -> None:
+    long = "University Hospital of the Northern Region, Department of Radiology"
+    for drawn in (
+        bars({"join": 0.0, long: 2e6}, "Sent", "{:g}".format),
+        forest({"a": Estimate(), long: Estimate(0.5, 0.4, 0.6)}, "x"),
+    ):
+        root = ElementTree.fromstring(drawn)
+        shown = [label.text or "" for label in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert sum(word.startswith("University") and word.endswith("…") for word in shown) == 1
+        titles = [label.text or "" for label in root.iter("{http://www.w3.org/2000/svg}title")]
+        assert any(word.startswith(long) for word in titles)
+        ends = [
+            float(bar.get("x", 0)) + float(bar.get("width", 0)) for bar in root.iter("{http://www.w3.org/2000/svg}rect")
+        ]
+        assert all(end <= PANEL for end in ends)
+    assert "circle" not in forest({"a": Estimate()}, "nothing is defined")

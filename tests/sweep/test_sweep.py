@@ -178,7 +178,7 @@ def test_rows_table_and_page_agree(sweep: Command) -> None:
     drawn = [
         f"{name}, epsilon {epsilon}" for name in ("private-mean", "private-gradient-2") for epsilon in ("0.5", "4")
     ]
-    assert [words for words in page.words if words in drawn] == drawn
+    assert [*dict.fromkeys(words for words in page.words if words in drawn)] == drawn
     hollow = [attrs for tag, attrs in page.seen if tag == "circle" and (attrs["fill"] or "").startswith("var(--paper")]
     assert len(hollow) == 2 * 3  # the references, in two panels
     assert f"report  {sweep.out / 'report.html'}\n" in sweep.shown and sweep.said.count("seed-") == 9
