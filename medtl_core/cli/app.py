@@ -29,6 +29,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "predict",
         "Let a saved head answer new cases, on this machine; a case that cannot be read costs that case only.",
     ),
+    "serve": (
+        "serve",
+        "Show a page on this machine where a person drops a file and reads what a saved head says of it.",
+    ),
     "audit": (
         "audit",
         "Attack what one hospital would send, with and without privacy; a false claim gives exit code 1.",

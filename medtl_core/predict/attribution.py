@@ -6,8 +6,10 @@ A feature is a mean over the positions of a map, so a linear head's logit is a s
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -21,7 +23,7 @@ from medtl_core.features.spec import FeatureSpec, Spec
 from medtl_core.values import Array, Head
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 Float = NDArray[np.float64]
 
@@ -64,12 +66,12 @@ class Attributor:
     """
 
     def __init__(self, head: Head, spec: Spec, settings: Settings) -> None:
-        self._head, self._parts, start = head, list[tuple[FeatureSpec, "nn.Module", Any, Array]](), 0
+        self._head, self._parts, start = head, list[tuple[FeatureSpec, _Maps, Array]](), 0
         for record, chosen in spec.parts(settings):
             if record.backbone == "table" or record.pooling not in ("mean", "mean+std", "mean+std+centre"):
                 raise ConfigError("maps are made of heads on images; a table's columns have none")
             weight = head.weight[:, start : start + record.width]
-            self._parts.append((record, *_tapped(record, chosen), weight))
+            self._parts.append((record, _Maps(record, chosen), weight))
             start += record.width
         self.size = max(record.size for record, *_ in self._parts)
 
@@ -101,12 +103,12 @@ class Attributor:
 
     def _sum(self, picture: Pixels, contrast: Float, order: Sequence[Array] | None = None) -> Float:
         whole: Any = np.zeros((self.size, self.size))
-        for number, (record, network, reader, weight) in enumerate(self._parts):
+        for number, (record, maps, weight) in enumerate(self._parts):
             row = contrast @ weight
             row = row if order is None else row[order[number]]
             for view in record.views:
                 pixels = VIEWS[view](square(picture, record.size))
-                parts: Any = _parts_of(_maps(network, reader, pixels, record), row, record, self.size)
+                parts: Any = _parts_of(maps(pixels), row, record, self.size)
                 whole += VIEWS[view](parts[..., None])[..., 0] / len(record.views)
         return np.asarray(whole)
 
@@ -126,27 +128,34 @@ def _contrast(classes: Sequence[str], name: str) -> Float:
     return row
 
 
-def _tapped(record: FeatureSpec, settings: Settings) -> "tuple[nn.Module, Any]":
-    """A frozen network, and what reads its taps' maps as they are."""
-    from medtl_core.backbones.taps import TapReader
-    from medtl_core.backbones.zoo import find_backbone
-    from medtl_core.features.forward import load_agreed
+@final
+class _Maps:
+    """The maps of a frozen network's taps as they are, before they are pooled."""
 
-    backbone = find_backbone(settings.backbone)
-    loaded = load_agreed(settings.backbone, settings.weights, record.weights_sha, record.taps, record.pooling)
-    modules = {tap: loaded.network.get_submodule(backbone.taps[tap]) for tap in record.taps}
-    for module in modules.values():
-        module._forward_hooks.clear()  # of the extractor, which stops the pass before this reader has read
-    return loaded.network, TapReader(modules, dict.fromkeys(record.taps, lambda output: output), stops=True)
+    def __init__(self, record: FeatureSpec, settings: Settings) -> None:
+        from medtl_core.backbones.zoo import find_backbone
+        from medtl_core.features.forward import load_agreed
 
+        backbone, self._record = find_backbone(settings.backbone), record
+        self._run = load_agreed(settings.backbone, settings.weights, record.weights_sha, record.taps, record.pooling)
+        self._modules = {tap: self._run.network.get_submodule(backbone.taps[tap]) for tap in record.taps}
+        self._turn = Lock()
 
-def _maps(network: "nn.Module", reader: Any, pixels: Pixels, record: FeatureSpec) -> "Mapping[str, Tensor]":
-    import torch
+    def __call__(self, pixels: Pixels) -> "Mapping[str, Tensor]":
+        """Returns the maps [1, c, h, w] of a square picture, uint8 [s, s, 3]."""
+        import torch
 
-    batch = normalised(torch.from_numpy(pixels.copy())[None], record.mean, record.std)
-    with torch.inference_mode(), reader.reading() as maps:
-        network(batch)
-    return dict(maps)
+        maps = dict[str, "Tensor"]()
+
+        def read(tap: str) -> Any:
+            return lambda module, inputs, output: maps.__setitem__(tap, output)
+
+        batch = normalised(torch.from_numpy(pixels.copy())[None], self._record.mean, self._record.std)
+        with self._turn, ExitStack() as hooks, torch.inference_mode():
+            for tap, module in self._modules.items():  # before the extractor's own hook, which ends the pass
+                hooks.callback(module.register_forward_hook(read(tap), prepend=True).remove)
+            self._run(batch)
+        return maps
 
 
 def _parts_of(maps: "Mapping[str, Tensor]", row: Float, record: FeatureSpec, size: int) -> Float:

@@ -90,13 +90,21 @@ class Predictor:
             ConfigError: see `answer.log_prevalence`.
             DataError: a place is not there, or a table lacks a column.
         """
-        if self.tells_findings and (prevalence or least):
-            raise ConfigError("each finding has a probability of its own here; leave prevalence and least out")
-        shift = log_prevalence(prevalence or {}, self.classes)
-        if not 0 <= least <= 1:
-            raise ConfigError(f"the least probability must be from 0 to 1, not {least:g}")
+        shift = self.shift(prevalence or {}, least)
         whole = inputs if isinstance(inputs, NewCases) else self.cases(list(inputs))
         return chain.from_iterable(self._answered(cases, shift, least, workers) for cases in _parts(whole))
+
+    def shift(self, prevalence: Mapping[str, float], least: float = 0.0) -> Array:
+        """Returns what a prevalence adds to the logits, float64 [C]; see `answers`.
+
+        Raises:
+            ConfigError: the head cannot be asked on these terms.
+        """
+        if self.tells_findings and (prevalence or least):
+            raise ConfigError("each finding has a probability of its own here; leave prevalence and least out")
+        if not 0 <= least <= 1:
+            raise ConfigError(f"the least probability must be from 0 to 1, not {least:g}")
+        return log_prevalence(prevalence, self.classes)
 
     def attributor(self) -> Attributor:
         """Returns what shows where in a picture an answer comes from.
