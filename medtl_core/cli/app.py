@@ -33,6 +33,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "serve",
         "Show a page on this machine where a person drops a file and reads what a saved head says of it.",
     ),
+    "export": ("export", "Write a saved head with its network for other programs: ONNX, torch.export or safetensors."),
+    "card": ("export", "Write the model card of a run: what it knows filled in, what it cannot know as named blanks."),
     "audit": (
         "audit",
         "Attack what one hospital would send, with and without privacy; a false claim gives exit code 1.",

@@ -12,11 +12,15 @@ from medtl_core.cli.plan import cores
 from medtl_core.errors import ConfigError, RunError, did_you_mean
 from medtl_core.predict.answer import Answer
 from medtl_core.predict.attribution import save_picture
+from medtl_core.predict.dicom_report import write_reports
+from medtl_core.predict.fhir import fhir_lines
 from medtl_core.predict.output import FORMS, NOTICE, Heading
 from medtl_core.predict.predictor import Predictor, load
 
 _EACH = "Each finding has a probability of its own, as if it were as often there as not."
 _EQUAL = "All classes are taken as equally common; say how common they are where you work with --prevalence."
+#: Every form of standard output or a file; "dicom" writes files into a folder.
+_FORMS = {**FORMS, "fhir": fhir_lines}
 #: Files that are named of those that were left.
 _SHOWN = 3
 
@@ -93,13 +97,34 @@ def _counted(answers: Iterator[Answer], faults: list[str]) -> Iterator[Answer]:
         yield answer
 
 
+def _write(lines: Iterator[str], out: Path | None) -> None:
+    if out is None:
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+    else:
+        with out.open("x", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+
+def _archive(answers: Iterator[Answer], heading: Heading, folder: Path, predictor: Predictor) -> None:
+    """Writes DICOM files, and a line a case on standard output."""
+    try:
+        attributor = predictor.attributor()
+    except ConfigError:
+        attributor = None
+    for line in FORMS["text"](write_reports(answers, heading, folder, attributor), heading):
+        sys.stdout.write(f"{line}\n")
+
+
 def predict(
     head: Annotated[Path, typer.Argument(metavar="HEAD", help="A saved head, in a run's heads folder.")],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT...", help="Images, scans or folders of them; or one CSV table.")
     ],
-    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMS)}.")] = "text",
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file; standard output if left out.")] = None,
+    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(_FORMS)}, dicom.")] = "text",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="New file, of dicom a folder; standard output if left out.")
+    ] = None,
     prevalence: Annotated[
         list[str] | None, typer.Option(metavar="CLASS=SHARE,...", help="How common each class is there.")
     ] = None,
@@ -114,8 +139,10 @@ def predict(
 
     Exit code 1 says that some case has no answer because it could not be read.
     """
-    if form not in FORMS:
-        raise ConfigError(f"--format {form!r} is unknown; {did_you_mean(form, FORMS)}")
+    if form not in (*_FORMS, "dicom"):
+        raise ConfigError(f"--format {form!r} is unknown; {did_you_mean(form, (*_FORMS, 'dicom'))}")
+    if form == "dicom" and out is None:
+        raise ConfigError("--format dicom writes files; name a new folder with --out")
     for option, place in (("out", out), ("maps", maps)):
         if place is not None and place.exists():
             raise RunError(f"{place} exists already; choose another name with --{option}")
@@ -126,13 +153,11 @@ def predict(
     answers = predictor.answers(cases, prevalence=shares, least=least, workers=cores())
     if maps is not None:
         answers = drawn(answers, predictor, maps)
-    lines = FORMS[form](_counted(answers, faults), heading_of(predictor, shares))
-    if out is None:
-        for line in lines:
-            sys.stdout.write(f"{line}\n")
+    answers, heading = _counted(answers, faults), heading_of(predictor, shares)
+    if form == "dicom" and out is not None:
+        _archive(answers, heading, out, predictor)
     else:
-        with out.open("x", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        _write(_FORMS[form](answers, heading), out)
     console.say(console.console_of(stderr=True), NOTICE)
     if faults:
         raise typer.Exit(1)

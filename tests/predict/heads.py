@@ -25,13 +25,23 @@ def made(
     image_size: str = "64",
     views: tuple[str, ...] = ("identity",),
     conformal: Mapping[str, Any] | None = None,
+    scale: float = 1.0,
 ) -> Predictor:
     """A head of random weights on real features."""
     chosen = settings({"features": features, "image-size": image_size, "cache": "off"})
     spec = feature_spec(chosen, views)
-    weight = np.random.default_rng(3).normal(size=(3, spec.width))
+    weight = np.random.default_rng(3).normal(scale=scale, size=(3, spec.width))
     facts: dict[str, Any] = {"features": {**feature_facts(chosen, views), "columns": [], "modality": "chest X-ray"}}
     facts["conformal"] = {**(conformal or {})}
+    return load(save_head(Head(weight, np.zeros(3), "made", CLASSES, spec.fingerprint, facts), folder, "made"))
+
+
+def made_of_table(folder: Path, columns: tuple[str, ...], seed: int = 3) -> Predictor:
+    """A head of random weights on a table's columns."""
+    chosen = settings({"backbone": "table"})
+    spec = feature_spec(chosen, (), columns)
+    weight = np.random.default_rng(seed).normal(size=(3, spec.width))
+    facts = {"features": {**feature_facts(chosen, ()), "columns": [*columns]}}
     return load(save_head(Head(weight, np.zeros(3), "made", CLASSES, spec.fingerprint, facts), folder, "made"))
 
 
