@@ -24,7 +24,7 @@ CORRIDOR = ("base", "data", "backbones", "features", "heads", "evaluation", "pri
 #: A leaf imports the corridor and no other leaf; the command line, at the top, may import every room.
 LEAVES = ("formats", "methods", "audit", "report", "sweep", "recipes", "predict", "serve", "export", "deploy", "cli")
 #: Leaves that stand on another leaf: the sweep's page is drawn with the report's tables and charts, and
-#: new cases are read as a hospital's are; what stands on a head's answers draws on these, and a model card on the report.
+#: new cases are read as a hospital's are; the page and the exports draw on answers, and a model card on the report.
 BESIDE = {
     "sweep": ("report",),
     "predict": ("formats",),
