@@ -89,26 +89,24 @@ def log_prevalence(prevalence: Mapping[str, float], classes: Sequence[str]) -> A
 def answers_of(
     names: Sequence[str], logits: Array, classes: Sequence[str], least: float, inside: Array | None = None
 ) -> list[Answer]:
-    """Returns the answers of cases from their logits [n, C]; a class that no hospital has shown is not named.
+    """Returns the answers of cases from their logits [n, C].
 
     Args:
         names: of the cases, n.
         logits: with the prevalence in.
-        classes: C names.
+        classes: C names, of those that some hospital has shown.
         least: probability below which the likeliest class is in doubt.
         inside: bool [n, C], the classes in each case's set; None = nothing is promised.
     """
-    seen = np.flatnonzero((logits > ABSENT / 2).any(axis=0))
-    told = [classes[column] for column in seen.tolist()]
-    shares = softmax(logits[:, seen]) if len(logits) else np.zeros((0, len(told)))
-    sets = np.zeros(shares.shape, bool) if inside is None else inside[:, seen]
+    shares = softmax(logits) if len(logits) else np.zeros((0, len(classes)))
+    sets = np.zeros(shares.shape, bool) if inside is None else inside
     answers = []
     for name, row, members in zip(names, shares, sets, strict=True):
-        likely = tuple(told[column] for column in np.flatnonzero(members).tolist())
+        likely = tuple(classes[column] for column in np.flatnonzero(members).tolist())
         doubt = f"its likeliest class has a probability below {least:g}" if row.max() < least else ""
         if inside is not None and not likely:
             doubt = "it is like none of the classes: each one's cases have higher log-odds"
-        answers.append(Answer(name, dict(zip(told, map(float, row), strict=True)), likely, doubt=doubt))
+        answers.append(Answer(name, dict(zip(classes, map(float, row), strict=True)), likely, doubt=doubt))
     return answers
 
 

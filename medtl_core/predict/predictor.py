@@ -21,9 +21,10 @@ from medtl_core.predict.answer import Answer, answers_of, findings_of, log_preva
 from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import NewCases, image_cases, phantom_cases, table_cases
 from medtl_core.predict.conformal import Conformal
+from medtl_core.predict.rows import rows_of
 from medtl_core.runtime import one_thread
 from medtl_core.store import file_of, read_json, stem_of
-from medtl_core.values import Array, Head
+from medtl_core.values import ABSENT, Array, Head
 
 #: NewCases whose features are made together.
 _TOGETHER = 256
@@ -135,20 +136,27 @@ class Predictor:
         if not cases.names:
             return
         entry = (self.settings, self.views, self.columns, self.modality)
-        material, features = Material(cases.examples, *entry).readable(faults, private=False, workers=workers)
+        material, values = rows_of(Material(cases.examples, *entry), faults, workers)
         for fault in faults.causes:  # a row of a table is at fault for what its image is
             wrong |= {name: fault.cause for name, path in zip(cases.names, paths, strict=True) if path in fault.places}
         told = [name for name in cases.names if name not in wrong]
-        logits = self.classifier.logits(features.values, material) if told else np.zeros((0, len(shift)))
-        inside = self.conformal.inside(logits) if self.conformal and told else None
+        logits = self.classifier.logits(values, material) if told else np.zeros((0, len(shift)))
         if self.tells_findings:
             answered = iter(findings_of(told, logits, self.classes))
         else:
-            answered = iter(answers_of(told, logits + shift, self.classes, least, inside))
+            seen = self._seen(logits)
+            inside = self.conformal.inside(logits)[:, seen] if self.conformal and told else None
+            named = [self.classes[column] for column in seen.tolist()]
+            answered = iter(answers_of(told, (logits + shift)[:, seen], named, least, inside))
         for name, path in zip(cases.names, paths, strict=True):
             answer = Answer(name, fault=wrong[name]) if name in wrong else next(answered)
             strange = not answer.fault and self._is_grey and has_colour(Path(path))
             yield replace(answer, doubt=f"has colour, which no picture of {self.modality} has") if strange else answer
+
+    def _seen(self, logits: Array) -> Array:
+        """Columns of the classes that some hospital has shown; where no head says so, by the mark in the logits."""
+        shown = self.classifier.seen if isinstance(self.classifier, Head) else (logits > ABSENT / 2).any(axis=0)
+        return np.flatnonzero(shown)
 
     @property
     def tells_findings(self) -> bool:
