@@ -50,6 +50,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "ledger": ("ledger", "The privacy ledger of a hospital: what was spent on its patients."),
     "site": ("site", "What concerns one hospital."),
     "coordinator": ("coordinator", "A federation of hospitals: invite them, open the port, run, see how it stands."),
+    "completion": ("completion", "Print what bash, zsh or fish read to complete medtl's commands and options."),
     "sweep": ("sweep", "Many runs as one experiment that goes on where it stopped."),
 }
 
