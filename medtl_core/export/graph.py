@@ -47,13 +47,13 @@ class _Images(nn.Module):
         self._reader = TapReader(modules, pools, stops=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Returns float32 [n, d] of uint8 [n, s, s, 3]."""
-        return torch.stack([self._rows(_VIEWS[view](pixels)) for view in self.record.views]).mean(dim=0)
-
-    def _rows(self, pixels: Tensor) -> Tensor:
+        """Returns float32 [n, d] of uint8 [n, s, s, 3]; the network stands in the graph once, however many the views."""
+        record = self.record
+        views = torch.cat([_VIEWS[view](pixels) for view in record.views])
         with self._reader.reading() as rows:
-            self.network(normalised(pixels, self.record.mean, self.record.std))
-        return torch.cat([rows[tap] for tap in self.record.taps], dim=1)
+            self.network(normalised(views, record.mean, record.std))
+        whole = torch.cat([rows[tap] for tap in record.taps], dim=1)
+        return whole.reshape(len(record.views), -1, record.width).mean(dim=0)
 
 
 class _Columns(nn.Module):

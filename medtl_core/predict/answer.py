@@ -8,6 +8,7 @@ import numpy as np
 
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.evaluation.calibration import softmax
+from medtl_core.predict.alike import Near
 from medtl_core.values import ABSENT, Array
 
 #: What a case has none of whose findings is more probable than not.
@@ -27,6 +28,8 @@ class Answer:
         fault: why it cannot be; "" = it is.
         doubt: why the likeliest class should not be taken as the answer; "" = it may.
         findings: whether the classes are findings of which a case may have several; each probability is then its own.
+        parts: what each column of a table adds to the logit of the likeliest class; see `reasons.column_parts`.
+        alike: the most similar of the hospital's own cases, where it named some.
     """
 
     name: str
@@ -35,6 +38,17 @@ class Answer:
     fault: str = ""
     doubt: str = ""
     findings: bool = False
+    parts: Mapping[str, float] = field(default_factory=dict)
+    alike: tuple[Near, ...] = ()
+
+    @property
+    def largest(self) -> str:
+        """The class of the largest probability, in doubt or not.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return max(self.probabilities, key=lambda name: self.probabilities[name])
 
     @property
     def likeliest(self) -> str:
@@ -43,7 +57,7 @@ class Answer:
             return ""
         if self.findings:
             return ", ".join(name for name, share in self.probabilities.items() if share >= _THERE) or NO_FINDING
-        return max(self.probabilities, key=lambda name: self.probabilities[name])
+        return self.largest
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the answer as it is written as JSON."""
@@ -54,6 +68,8 @@ class Answer:
             "likely": list(self.likely),
             "doubt": self.doubt or None,
             "fault": self.fault or None,
+            **({"parts": dict(self.parts)} if self.parts else {}),
+            **({"alike": [vars(near) for near in self.alike]} if self.alike else {}),
         }
 
 

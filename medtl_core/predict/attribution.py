@@ -81,8 +81,8 @@ class Attributor:
         Raises:
             DataError: the image cannot be read.
         """
-        contrast = _contrast(self._head.classes, name)
-        return [ClassMap(picture, self._sum(picture, contrast)) for picture in self._pictures(image)]
+        contrast = contrast_of(self._head.classes, name)
+        return [ClassMap(picture, self._sum(self._read(picture), contrast)) for picture in self._pictures(image)]
 
     def likeness(self, image: Any, name: str, *, rng: np.random.Generator) -> float:
         """Returns how alike the map is to those of a meaningless head: the mean correlation with such maps.
@@ -90,25 +90,33 @@ class Attributor:
         A map that stays the same when the head's columns are shuffled shows the network's picture and not what the head
         learnt (Adebayo et al., NeurIPS 2018).
         """
-        contrast, (picture, *_) = _contrast(self._head.classes, name), self._pictures(image)
-        own, found = self._sum(picture, contrast), []
+        contrast, (picture, *_) = contrast_of(self._head.classes, name), self._pictures(image)
+        read = self._read(picture)
+        own, found = self._sum(read, contrast), []
         for _ in range(_SHUFFLED):
-            order = [rng.permutation(record.width) for record, *_ in self._parts]
-            other = self._sum(picture, contrast, order)
+            other = self._sum(read, contrast, [rng.permutation(record.width) for record, *_ in self._parts])
             found.append(abs(float(np.corrcoef(own.ravel(), other.ravel())[0, 1])))
         return float(np.mean(found))
 
     def _pictures(self, image: Any) -> Sequence[Pixels]:
         return read_pictures(image, robust=self._parts[0][0].version > 2)
 
-    def _sum(self, picture: Pixels, contrast: Float, order: Sequence[Array] | None = None) -> Float:
+    def _read(self, picture: Pixels) -> "list[list[Mapping[str, Tensor]]]":
+        """The maps of every view under every record."""
+        return [
+            [maps(VIEWS[view](square(picture, record.size))) for view in record.views]
+            for record, maps, _ in self._parts
+        ]
+
+    def _sum(
+        self, read: "list[list[Mapping[str, Tensor]]]", contrast: Float, order: Sequence[Array] | None = None
+    ) -> Float:
         whole: Any = np.zeros((self.size, self.size))
-        for number, (record, maps, weight) in enumerate(self._parts):
+        for number, (record, _, weight) in enumerate(self._parts):
             row = contrast @ weight
             row = row if order is None else row[order[number]]
-            for view in record.views:
-                pixels = VIEWS[view](square(picture, record.size))
-                parts: Any = _parts_of(maps(pixels), row, record, self.size)
+            for view, maps in zip(record.views, read[number], strict=True):
+                parts: Any = _parts_of(maps, row, record, self.size)
                 whole += VIEWS[view](parts[..., None])[..., 0] / len(record.views)
         return np.asarray(whole)
 
@@ -121,8 +129,8 @@ def save_picture(pixels: Pixels, path: Path) -> None:
         Image.fromarray(pixels).save(file, format="PNG")
 
 
-def _contrast(classes: Sequence[str], name: str) -> Float:
-    """One for the class, and for the others shares that sum to minus one."""
+def contrast_of(classes: Sequence[str], name: str) -> Float:
+    """Returns one for the class, and for the others shares that sum to minus one, [C]."""
     row = np.full(len(classes), -1.0 / max(len(classes) - 1, 1))
     row[classes.index(name)] = 1.0
     return row

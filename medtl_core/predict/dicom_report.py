@@ -75,8 +75,7 @@ def _picture(answer: Answer, attributor: "Attributor | None") -> Pixels:
         return np.zeros((_SIDE, _SIDE, 3), np.uint8)  # a built-in case has no file
     if attributor is None:
         return square(read_pictures(answer.name)[0], _SIDE)
-    likeliest = max(answer.probabilities, key=lambda name: answer.probabilities[name])
-    return attributor.explain(answer.name, likeliest)[0].shown()
+    return attributor.explain(answer.name, answer.largest)[0].shown()
 
 
 def _capture(pixels: Pixels, patient: Mapping[str, str]) -> Any:

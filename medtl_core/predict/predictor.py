@@ -17,10 +17,12 @@ from medtl_core.features.spec import FEATURE_SETTINGS, feature_spec, stated_sett
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.registry import unpack
 from medtl_core.federation.saved import is_model, load_head, load_packed
+from medtl_core.predict.alike import Neighbours
 from medtl_core.predict.answer import Answer, answers_of, findings_of, log_prevalence
 from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import NewCases, image_cases, phantom_cases, table_cases
 from medtl_core.predict.conformal import Conformal
+from medtl_core.predict.reasons import Occluder, column_parts
 from medtl_core.predict.rows import rows_of
 from medtl_core.runtime import one_thread
 from medtl_core.store import file_of, read_json, stem_of
@@ -50,6 +52,8 @@ class Predictor:
         modality: what the federation's images show.
         sha256: of the head's arrays, which names this very head.
         conformal: what the sets of likely classes promise; None = nothing.
+        neighbours: the hospital's own cases, of which each answer names the most similar; None = it names none.
+        explains: whether an answer says what each column of a table adds to it.
     """
 
     classifier: Classifier
@@ -59,6 +63,12 @@ class Predictor:
     modality: str = "not stated"
     sha256: str = ""
     conformal: Conformal | None = None
+    neighbours: Neighbours | None = None
+    explains: bool = False
+
+    def __post_init__(self) -> None:
+        if self.explains and not (isinstance(self.classifier, Head) and self.settings.backbone == "table"):
+            raise ConfigError("parts of columns are told of affine heads on tables; of images draw maps (--maps)")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -120,6 +130,17 @@ class Predictor:
         spec = feature_spec(self.settings, self.views, self.columns)
         return Attributor(self.classifier, spec, self.settings)
 
+    def occluder(self) -> Occluder:
+        """Returns what shows, of any head on images, where an answer is lost when a place is covered.
+
+        Raises:
+            ConfigError: the head reads a table.
+        """
+        if self.columns:
+            raise ConfigError("a table has no places to cover; --explain tells what its columns add")
+        size = max(record.size for record, _ in feature_spec(self.settings, self.views).parts(self.settings))
+        return Occluder(self.classifier, self.settings, self.views, size)
+
     def cases(self, inputs: Sequence[Path | str]) -> NewCases:
         """Returns the cases that inputs name; see `answers`."""
         if not self.columns and [*map(str, inputs)] == ["phantom"] and not Path("phantom").exists():
@@ -147,11 +168,20 @@ class Predictor:
             seen = self._seen(logits)
             inside = self.conformal.inside(logits)[:, seen] if self.conformal and told else None
             named = [self.classes[column] for column in seen.tolist()]
-            answered = iter(answers_of(told, (logits + shift)[:, seen], named, least, inside))
+            answered = iter(self._explained(answers_of(told, (logits + shift)[:, seen], named, least, inside), values))
         for name, path in zip(cases.names, paths, strict=True):
             answer = Answer(name, fault=wrong[name]) if name in wrong else next(answered)
             strange = not answer.fault and self._is_grey and has_colour(Path(path))
             yield replace(answer, doubt=f"has colour, which no picture of {self.modality} has") if strange else answer
+
+    def _explained(self, answers: Sequence[Answer], values: Array) -> Iterator[Answer]:
+        """Answers with what was asked beside them, from the features [n, d] that they came from."""
+        near = self.neighbours.nearest(values) if self.neighbours and len(answers) else [()] * len(answers)
+        for answer, row, alike in zip(answers, values, near, strict=True):
+            parts: Mapping[str, float] = {}
+            if self.explains and isinstance(self.classifier, Head):
+                parts = column_parts(self.classifier, row, answer.largest, self.columns)
+            yield replace(answer, parts=parts, alike=alike)
 
     def _seen(self, logits: Array) -> Array:
         """Columns of the classes that some hospital has shown; where no head says so, by the mark in the logits."""

@@ -83,8 +83,7 @@ class Service:
             raise DataError(str(error).replace(str(path), _CASE)) from error
         picture = ""
         if attributor and len(answers) == 1 and answers[0].probabilities:
-            shares = answers[0].probabilities
-            picture = _map_of(attributor, path, max(shares, key=shares.__getitem__))
+            picture = _map_of(attributor, path, answers[0].largest)
         head = {"head": self.heading.version, "notice": NOTICE}
         return {**head, "answers": [answer.as_dict() for answer in answers], "map": picture or None}
 

@@ -26,14 +26,17 @@ def made(
     views: tuple[str, ...] = ("identity",),
     conformal: Mapping[str, Any] | None = None,
     scale: float = 1.0,
+    weight: float | None = None,
 ) -> Predictor:
     """A head of random weights on real features."""
     chosen = settings({"features": features, "image-size": image_size, "cache": "off"})
     spec = feature_spec(chosen, views)
-    weight = np.random.default_rng(3).normal(scale=scale, size=(3, spec.width))
+    drawn = np.random.default_rng(3).normal(scale=scale, size=(3, spec.width))
+    if weight is not None:
+        drawn = np.outer([weight, 0, 0], np.ones(spec.width))
     facts: dict[str, Any] = {"features": {**feature_facts(chosen, views), "columns": [], "modality": "chest X-ray"}}
     facts["conformal"] = {**(conformal or {})}
-    return load(save_head(Head(weight, np.zeros(3), "made", CLASSES, spec.fingerprint, facts), folder, "made"))
+    return load(save_head(Head(drawn, np.zeros(3), "made", CLASSES, spec.fingerprint, facts), folder, "made"))
 
 
 def made_of_table(folder: Path, columns: tuple[str, ...], seed: int = 3) -> Predictor:
