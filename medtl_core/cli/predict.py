@@ -13,7 +13,7 @@ from medtl_core.cli import console
 from medtl_core.cli.plan import cores, name_data
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, RunError, did_you_mean
-from medtl_core.predict.alike import Neighbours
+from medtl_core.predict.alike import OwnCases
 from medtl_core.predict.answer import Answer
 from medtl_core.predict.attribution import Attributor, save_picture
 from medtl_core.predict.dicom_report import write_reports
@@ -115,11 +115,15 @@ def _counted(answers: Iterator[Answer], faults: list[str]) -> Iterator[Answer]:
         yield answer
 
 
-def _neighbours(predictor: Predictor, place: str) -> Neighbours:
-    """The hospital's own labelled cases; their features stay in its cache."""
+def neighbours_of(predictor: Predictor, place: str) -> OwnCases:
+    """Returns the hospital's own labelled cases as a head reads them; their features stay in its cache.
+
+    Raises:
+        ConfigError, DataError: see `open_source` and `OwnCases.of`.
+    """
     named = {word.replace("-", "_"): value for word, value in name_data(place).items()}
     chosen = predictor.settings.replace(**named, test_path=place, cache="")  # a test path: none is held out
-    return Neighbours.of(open_source(chosen), chosen, predictor.views, cores())
+    return OwnCases.of(open_source(chosen), chosen, predictor.views, cores())
 
 
 def _write(lines: Iterator[str], out: Path | None) -> None:
@@ -179,7 +183,7 @@ def predict(
         if place is not None and place.exists():
             raise RunError(f"{place} exists already; choose another name with --{option}")
     shares, predictor = read_prevalence(prevalence or ()), load(head, weights=weights, device=device)
-    predictor = replace(predictor, explains=explain, neighbours=_neighbours(predictor, alike) if alike else None)
+    predictor = replace(predictor, explains=explain, neighbours=neighbours_of(predictor, alike) if alike else None)
     cases = predictor.cases(inputs)
     _tell_left(cases.left)
     faults: list[str] = []

@@ -2,13 +2,14 @@
 
 import socket
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medtl_core.cli import console
-from medtl_core.cli.predict import heading_of, read_prevalence
+from medtl_core.cli.predict import heading_of, neighbours_of, read_prevalence
 from medtl_core.errors import ConfigError
 from medtl_core.predict.output import NOTICE
 from medtl_core.predict.predictor import load
@@ -53,6 +54,9 @@ def serve(
         bool,
         typer.Option("--open-to-network", help="Whoever reaches the address may ask and read: no password, no TLS."),
     ] = False,
+    alike: Annotated[
+        str, typer.Option(metavar="DIR", help="Your own labelled cases; the page names the most similar ones.")
+    ] = "",
     weights: Annotated[str, typer.Option(metavar="PATH", help="File or folder with the backbone's weights.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -62,6 +66,8 @@ def serve(
     """
     hosts = hosts_of(address, name or (), opened=open_to_network)
     shares, predictor = read_prevalence(prevalence or ()), load(head, weights=weights, device=device)
+    if alike:
+        predictor = replace(predictor, neighbours=neighbours_of(predictor, alike))
     service = Service(predictor, heading_of(predictor, shares), shares, least, limit * _MEGABYTE)
     app, bound = application(service, hosts), _listening(address, port)
     from uvicorn import Config, Server

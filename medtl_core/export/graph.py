@@ -47,7 +47,7 @@ class _Images(nn.Module):
         self._reader = TapReader(modules, pools, stops=False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Returns float32 [n, d] of uint8 [n, s, s, 3]; the network stands in the graph once, however many the views."""
+        """Returns float32 [n, d] of uint8 [n, s, s, 3]; the network stands in the graph once for all views."""
         record = self.record
         views = torch.cat([_VIEWS[view](pixels) for view in record.views])
         with self._reader.reading() as rows:

@@ -33,7 +33,7 @@ class Near:
 
 @final
 @dataclass(frozen=True)
-class Neighbours:
+class OwnCases:
     """A hospital's own cases in the features that a head reads.
 
     Attributes:

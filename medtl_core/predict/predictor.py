@@ -17,7 +17,7 @@ from medtl_core.features.spec import FEATURE_SETTINGS, feature_spec, stated_sett
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.registry import unpack
 from medtl_core.federation.saved import is_model, load_head, load_packed
-from medtl_core.predict.alike import Neighbours
+from medtl_core.predict.alike import OwnCases
 from medtl_core.predict.answer import Answer, answers_of, findings_of, log_prevalence
 from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import NewCases, image_cases, phantom_cases, table_cases
@@ -63,7 +63,7 @@ class Predictor:
     modality: str = "not stated"
     sha256: str = ""
     conformal: Conformal | None = None
-    neighbours: Neighbours | None = None
+    neighbours: OwnCases | None = None
     explains: bool = False
 
     def __post_init__(self) -> None:

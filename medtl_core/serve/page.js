@@ -37,7 +37,13 @@ function shown(answer, several) {
   top.append(head);
   body.append(...shares.map(([name, share]) => row(name, share, answer.likely.includes(name))));
   table.append(made("caption", "Probability of each class"), top, body);
-  return [...parts, table];
+  parts.push(table);
+  if (answer.alike) {
+    const list = made("ul");
+    list.append(...answer.alike.map((near) => made("li", `${near.label}: ${near.name} (${near.cosine.toFixed(2)})`)));
+    parts.push(made("p", "Most alike of the own cases:"), list);
+  }
+  return parts;
 }
 
 function show(said, file) {
