@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install demo test lint types test-slow test-deploy test-door test-wheel clean bench-speed bench-peers bench-scale \
   bench-methods bench-finetune bench-unseen bench-newcomer bench-sources bench-robustness bench-privacy bench-secure bench-kills \
-  bench-read bench-deploy house mutants
+  bench-read bench-deploy bench-predict house mutants
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -114,6 +114,9 @@ bench-kills: $(STAMP)  ## SIGKILL at a thousand random moments: what the privacy
 
 bench-read: $(STAMP)  ## images a second against bare Pillow and pydicom, and a table of a million rows
 	$(BIN)/python -m simulations.reading --data $(DATA)
+
+bench-predict: $(STAMP)  ## answers of a head over the bare forward pass and the best plain loop; start to first answer
+	$(BIN)/python -m simulations.predict_speed
 
 bench-deploy: $(STAMP)  ## an exchange between real processes, with TLS, against Flower's own processes in the same call
 	$(BIN)/python -m simulations.deploy

@@ -110,11 +110,11 @@ def features() -> list[Line]:
     with tempfile.TemporaryDirectory() as folder:
         chosen = _scenario(cache=str(Path(folder) / "cache"))
         work, images = _work(chosen)
-        loop = best_loop(lambda loop, some: _forward(work, loop, some), images)
-        bare = _forward(work, loop, images)
-        cold = _spent(lambda: _simulate(chosen, Path(folder) / "cold"))
+        loop = best_loop(lambda loop, some: plain_pass(work, loop, some), images)
+        bare = plain_pass(work, loop, images)
+        cold = seconds_of(lambda: _simulate(chosen, Path(folder) / "cold"))
         _forget()
-        warm = _spent(lambda: _simulate(chosen, Path(folder) / "warm"))
+        warm = seconds_of(lambda: _simulate(chosen, Path(folder) / "warm"))
     return [
         Line(
             f"{word} simulation / best plain loop, CPU", run.cpu / bare.cpu, goal,
@@ -211,7 +211,7 @@ def _work(values: dict[str, Any]) -> tuple[Work, list[Any]]:
     return Work(extractor, spec.size, len(spec.views)), list(images_of(source.examples.take(rows)))
 
 
-def _forward(work: Work, loop: Loop, images: Sequence[Any]) -> Spent:
+def plain_pass(work: Work, loop: Loop, images: Sequence[Any]) -> Spent:
     """Decodes, and runs the frozen network over every image and view; nothing else."""
     import torch
 
@@ -228,12 +228,13 @@ def _forward(work: Work, loop: Loop, images: Sequence[Any]) -> Spent:
     torch.set_num_threads(loop.threads)
     batches = [images[first : first + loop.batch] for first in range(0, len(images), loop.batch)]
     with ThreadPoolExecutor(loop.workers) as pool:
-        spent = _spent(lambda: list(pool.map(pass_over, batches)))
+        spent = seconds_of(lambda: list(pool.map(pass_over, batches)))
     torch.set_num_threads(1)
     return spent
 
 
-def _spent(work: Callable[[], object]) -> Spent:
+def seconds_of(work: Callable[[], object]) -> Spent:
+    """Returns what some work takes."""
     cpu, wall = time.process_time(), time.perf_counter()
     work()
     return Spent(time.process_time() - cpu, time.perf_counter() - wall)

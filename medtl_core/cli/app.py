@@ -29,6 +29,12 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "predict",
         "Let a saved head answer new cases, on this machine; a case that cannot be read costs that case only.",
     ),
+    "serve": (
+        "serve",
+        "Show a page on this machine where a person drops a file and reads what a saved head says of it.",
+    ),
+    "export": ("export", "Write a saved head with its network for other programs: ONNX, torch.export or safetensors."),
+    "card": ("export", "Write the model card of a run: what it knows filled in, what it cannot know as named blanks."),
     "audit": (
         "audit",
         "Attack what one hospital would send, with and without privacy; a false claim gives exit code 1.",
@@ -45,6 +51,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "ledger": ("ledger", "The privacy ledger of a hospital: what was spent on its patients."),
     "site": ("site", "What concerns one hospital."),
     "coordinator": ("coordinator", "A federation of hospitals: invite them, open the port, run, see how it stands."),
+    "completion": ("completion", "Print what bash, zsh or fish read to complete medtl's commands and options."),
     "sweep": ("sweep", "Many runs as one experiment that goes on where it stopped."),
 }
 

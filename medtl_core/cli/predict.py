@@ -2,21 +2,33 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated
 
 import typer
 
 from medtl_core.cli import console
-from medtl_core.cli.plan import cores
+from medtl_core.cli.plan import cores, name_data
+from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, RunError, did_you_mean
+from medtl_core.predict.alike import OwnCases
 from medtl_core.predict.answer import Answer
-from medtl_core.predict.attribution import save_picture
+from medtl_core.predict.attribution import Attributor, save_picture
+from medtl_core.predict.dicom_report import write_reports
+from medtl_core.predict.fhir import fhir_lines
 from medtl_core.predict.output import FORMS, NOTICE, Heading
 from medtl_core.predict.predictor import Predictor, load
+from medtl_core.predict.reasons import Occluder
+from medtl_core.rng import stream
 
 _EACH = "Each finding has a probability of its own, as if it were as often there as not."
 _EQUAL = "All classes are taken as equally common; say how common they are where you work with --prevalence."
+#: Every form of standard output or a file; "dicom" writes files into a folder.
+_FORMS = {**FORMS, "fhir": fhir_lines}
+#: Maps that are compared with those of shuffled heads, and the correlation from which they say nothing.
+_COMPARED, _MEANINGLESS = 3, 0.7
 #: Files that are named of those that were left.
 _SHOWN = 3
 
@@ -63,21 +75,31 @@ def _promise(predictor: Predictor) -> str:
     return f"{text} Too few cases to promise that of {', '.join(few)}, always named." if few else text
 
 
-def drawn(answers: Iterator[Answer], predictor: Predictor, folder: Path) -> Iterator[Answer]:
+def drawn(answers: Iterator[Answer], explainer: Attributor | Occluder, folder: Path) -> Iterator[Answer]:
     """Passes answers on, and writes into a new folder what speaks for each one's likeliest class, as pictures.
+
+    Where the first maps hardly depend on what the head learnt, that is said.
 
     Raises:
         ConfigError: the head is not affine on pooled maps.
     """
-    explain, number = predictor.attributor().explain, 0
+    number, alike = 0, list[float]()
     folder.mkdir(parents=True)
     for answer in answers:
         if answer.probabilities and Path(answer.name).exists():
-            likeliest = max(answer.probabilities, key=lambda name: answer.probabilities[name])
-            for one in explain(answer.name, likeliest):
+            for one in explainer.explain(answer.name, answer.largest):
                 number += 1
                 save_picture(one.shown(), folder / f"{number:05d} {Path(answer.name).stem}.png")
+            if isinstance(explainer, Attributor) and len(alike) < _COMPARED:
+                dice = stream(0, "maps", str(len(alike)))
+                alike.append(explainer.likeness(answer.name, answer.largest, rng=dice))
         yield answer
+    if alike and fmean(alike) > _MEANINGLESS:
+        console.say(
+            console.console_of(stderr=True),
+            "warning: the maps hardly depend on what the head learnt: the correlation of the first ones with those of "
+            f"shuffled heads is {fmean(alike):.2f}; do not read them",
+        )
 
 
 def _tell_left(left: Sequence[str]) -> None:
@@ -93,13 +115,45 @@ def _counted(answers: Iterator[Answer], faults: list[str]) -> Iterator[Answer]:
         yield answer
 
 
+def neighbours_of(predictor: Predictor, place: str) -> OwnCases:
+    """Returns the hospital's own labelled cases as a head reads them; their features stay in its cache.
+
+    Raises:
+        ConfigError, DataError: see `open_source` and `OwnCases.of`.
+    """
+    named = {word.replace("-", "_"): value for word, value in name_data(place).items()}
+    chosen = predictor.settings.replace(**named, test_path=place, cache="")  # a test path: none is held out
+    return OwnCases.of(open_source(chosen), chosen, predictor.views, cores())
+
+
+def _write(lines: Iterator[str], out: Path | None) -> None:
+    if out is None:
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+    else:
+        with out.open("x", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+
+def _archive(answers: Iterator[Answer], heading: Heading, folder: Path, predictor: Predictor) -> None:
+    """Writes DICOM files, and a line a case on standard output."""
+    try:
+        attributor = predictor.attributor()
+    except ConfigError:
+        attributor = None
+    for line in FORMS["text"](write_reports(answers, heading, folder, attributor), heading):
+        sys.stdout.write(f"{line}\n")
+
+
 def predict(
     head: Annotated[Path, typer.Argument(metavar="HEAD", help="A saved head, in a run's heads folder.")],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT...", help="Images, scans or folders of them; or one CSV table.")
     ],
-    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMS)}.")] = "text",
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file; standard output if left out.")] = None,
+    form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(_FORMS)}, dicom.")] = "text",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="New file, of dicom a folder; standard output if left out.")
+    ] = None,
     prevalence: Annotated[
         list[str] | None, typer.Option(metavar="CLASS=SHARE,...", help="How common each class is there.")
     ] = None,
@@ -107,6 +161,13 @@ def predict(
     maps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="New folder of pictures that show where each answer comes from.")
     ] = None,
+    occlusion: Annotated[
+        bool, typer.Option("--occlusion", help="Draw maps by covering places; slower, for any head on images.")
+    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Tell what each column of a table adds.")] = False,
+    alike: Annotated[
+        str, typer.Option(metavar="DIR", help="Your own labelled cases; the most similar ones are named.")
+    ] = "",
     weights: Annotated[str, typer.Option(metavar="PATH", help="File or folder with the backbone's weights.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
@@ -114,25 +175,26 @@ def predict(
 
     Exit code 1 says that some case has no answer because it could not be read.
     """
-    if form not in FORMS:
-        raise ConfigError(f"--format {form!r} is unknown; {did_you_mean(form, FORMS)}")
+    if form not in (*_FORMS, "dicom"):
+        raise ConfigError(f"--format {form!r} is unknown; {did_you_mean(form, (*_FORMS, 'dicom'))}")
+    if form == "dicom" and out is None:
+        raise ConfigError("--format dicom writes files; name a new folder with --out")
     for option, place in (("out", out), ("maps", maps)):
         if place is not None and place.exists():
             raise RunError(f"{place} exists already; choose another name with --{option}")
     shares, predictor = read_prevalence(prevalence or ()), load(head, weights=weights, device=device)
+    predictor = replace(predictor, explains=explain, neighbours=neighbours_of(predictor, alike) if alike else None)
     cases = predictor.cases(inputs)
     _tell_left(cases.left)
     faults: list[str] = []
     answers = predictor.answers(cases, prevalence=shares, least=least, workers=cores())
     if maps is not None:
-        answers = drawn(answers, predictor, maps)
-    lines = FORMS[form](_counted(answers, faults), heading_of(predictor, shares))
-    if out is None:
-        for line in lines:
-            sys.stdout.write(f"{line}\n")
+        answers = drawn(answers, predictor.occluder() if occlusion else predictor.attributor(), maps)
+    answers, heading = _counted(answers, faults), heading_of(predictor, shares)
+    if form == "dicom" and out is not None:
+        _archive(answers, heading, out, predictor)
     else:
-        with out.open("x", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        _write(_FORMS[form](answers, heading), out)
     console.say(console.console_of(stderr=True), NOTICE)
     if faults:
         raise typer.Exit(1)

@@ -25,6 +25,11 @@ from medtl_core.values import Array
 
 #: Ids of a header that cases are found by, or counted by.
 IDS = ("SOPInstanceUID", "AccessionNumber", "SeriesInstanceUID", "PatientID")
+#: What a result about a picture shares with it.
+SHARED = (
+    *IDS, "SOPClassUID", "StudyInstanceUID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate",
+    "StudyTime", "ReferringPhysicianName", "Modality",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -64,8 +69,8 @@ def pictures(path: Path) -> tuple[dict[str, Any], Sequence[Array]]:
     return {}, pictures_of_nifti(path) if nifti else pictures_of_dicom(path)
 
 
-def ids(path: Path) -> tuple[dict[str, Any], Sequence[Array]]:
-    """Returns the `IDS` of a DICOM file's header, "" where one is missing, and no picture.
+def header(path: Path, names: Sequence[str] = SHARED) -> tuple[dict[str, Any], Sequence[Array]]:
+    """Returns the values of a DICOM file's header, "" where one is missing, and no picture.
 
     Raises:
         DataError: it is no DICOM picture, or identifies a patient in a way that the hospital does not permit.
@@ -73,10 +78,14 @@ def ids(path: Path) -> tuple[dict[str, Any], Sequence[Array]]:
     dataset = read_dataset(path, pixels=False)
     check_image(dataset)
     check_identity(dataset, path.parent)
-    return {name: str(dataset.get(name) or "").strip() for name in IDS}, ()
+    return {name: str(dataset.get(name) or "").strip() for name in names}, ()
 
 
-_JOBS: dict[str, Callable[[Path], tuple[dict[str, Any], Sequence[Array]]]] = {"pictures": pictures, "ids": ids}
+_JOBS: dict[str, Callable[[Path], tuple[dict[str, Any], Sequence[Array]]]] = {
+    "pictures": pictures,
+    "ids": lambda path: header(path, IDS),
+    "header": header,
+}
 
 
 def _done(job: Callable[[Path], tuple[dict[str, Any], Sequence[Array]]], path: Path) -> tuple[dict[str, Any], Any]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.evaluation.calibration import softmax
+from medtl_core.predict.alike import Near
 from medtl_core.values import ABSENT, Array
 
 #: What a case has none of whose findings is more probable than not.
@@ -27,6 +28,8 @@ class Answer:
         fault: why it cannot be; "" = it is.
         doubt: why the likeliest class should not be taken as the answer; "" = it may.
         findings: whether the classes are findings of which a case may have several; each probability is then its own.
+        parts: what each column of a table adds to the logit of the likeliest class; see `reasons.column_parts`.
+        alike: the most similar of the hospital's own cases, where it named some.
     """
 
     name: str
@@ -35,6 +38,17 @@ class Answer:
     fault: str = ""
     doubt: str = ""
     findings: bool = False
+    parts: Mapping[str, float] = field(default_factory=dict)
+    alike: tuple[Near, ...] = ()
+
+    @property
+    def largest(self) -> str:
+        """The class of the largest probability, in doubt or not.
+
+        Raises:
+            ValueError: there is none.
+        """
+        return max(self.probabilities, key=lambda name: self.probabilities[name])
 
     @property
     def likeliest(self) -> str:
@@ -43,7 +57,7 @@ class Answer:
             return ""
         if self.findings:
             return ", ".join(name for name, share in self.probabilities.items() if share >= _THERE) or NO_FINDING
-        return max(self.probabilities, key=lambda name: self.probabilities[name])
+        return self.largest
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the answer as it is written as JSON."""
@@ -54,6 +68,8 @@ class Answer:
             "likely": list(self.likely),
             "doubt": self.doubt or None,
             "fault": self.fault or None,
+            **({"parts": dict(self.parts)} if self.parts else {}),
+            **({"alike": [vars(near) for near in self.alike]} if self.alike else {}),
         }
 
 
@@ -89,26 +105,24 @@ def log_prevalence(prevalence: Mapping[str, float], classes: Sequence[str]) -> A
 def answers_of(
     names: Sequence[str], logits: Array, classes: Sequence[str], least: float, inside: Array | None = None
 ) -> list[Answer]:
-    """Returns the answers of cases from their logits [n, C]; a class that no hospital has shown is not named.
+    """Returns the answers of cases from their logits [n, C].
 
     Args:
         names: of the cases, n.
         logits: with the prevalence in.
-        classes: C names.
+        classes: C names, of those that some hospital has shown.
         least: probability below which the likeliest class is in doubt.
         inside: bool [n, C], the classes in each case's set; None = nothing is promised.
     """
-    seen = np.flatnonzero((logits > ABSENT / 2).any(axis=0))
-    told = [classes[column] for column in seen.tolist()]
-    shares = softmax(logits[:, seen]) if len(logits) else np.zeros((0, len(told)))
-    sets = np.zeros(shares.shape, bool) if inside is None else inside[:, seen]
+    shares = softmax(logits) if len(logits) else np.zeros((0, len(classes)))
+    sets = np.zeros(shares.shape, bool) if inside is None else inside
     answers = []
     for name, row, members in zip(names, shares, sets, strict=True):
-        likely = tuple(told[column] for column in np.flatnonzero(members).tolist())
+        likely = tuple(classes[column] for column in np.flatnonzero(members).tolist())
         doubt = f"its likeliest class has a probability below {least:g}" if row.max() < least else ""
         if inside is not None and not likely:
             doubt = "it is like none of the classes: each one's cases have higher log-odds"
-        answers.append(Answer(name, dict(zip(told, map(float, row), strict=True)), likely, doubt=doubt))
+        answers.append(Answer(name, dict(zip(classes, map(float, row), strict=True)), likely, doubt=doubt))
     return answers
 
 

@@ -6,8 +6,10 @@ A feature is a mean over the positions of a map, so a linear head's logit is a s
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
@@ -21,7 +23,7 @@ from medtl_core.features.spec import FeatureSpec, Spec
 from medtl_core.values import Array, Head
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 Float = NDArray[np.float64]
 
@@ -64,12 +66,12 @@ class Attributor:
     """
 
     def __init__(self, head: Head, spec: Spec, settings: Settings) -> None:
-        self._head, self._parts, start = head, list[tuple[FeatureSpec, "nn.Module", Any, Array]](), 0
+        self._head, self._parts, start = head, list[tuple[FeatureSpec, _Maps, Array]](), 0
         for record, chosen in spec.parts(settings):
             if kind_of(record.backbone) != "image" or record.pooling not in ("mean", "mean+std", "mean+std+centre"):
                 raise ConfigError("maps are made of heads on images; a table's columns have none")
             weight = head.weight[:, start : start + record.width]
-            self._parts.append((record, *_tapped(record, chosen), weight))
+            self._parts.append((record, _Maps(record, chosen), weight))
             start += record.width
         self.size = max(record.size for record, *_ in self._parts)
 
@@ -79,8 +81,8 @@ class Attributor:
         Raises:
             DataError: the image cannot be read.
         """
-        contrast = _contrast(self._head.classes, name)
-        return [ClassMap(picture, self._sum(picture, contrast)) for picture in self._pictures(image)]
+        contrast = contrast_of(self._head.classes, name)
+        return [ClassMap(picture, self._sum(self._read(picture), contrast)) for picture in self._pictures(image)]
 
     def likeness(self, image: Any, name: str, *, rng: np.random.Generator) -> float:
         """Returns how alike the map is to those of a meaningless head: the mean correlation with such maps.
@@ -88,25 +90,33 @@ class Attributor:
         A map that stays the same when the head's columns are shuffled shows the network's picture and not what the head
         learnt (Adebayo et al., NeurIPS 2018).
         """
-        contrast, (picture, *_) = _contrast(self._head.classes, name), self._pictures(image)
-        own, found = self._sum(picture, contrast), []
+        contrast, (picture, *_) = contrast_of(self._head.classes, name), self._pictures(image)
+        read = self._read(picture)
+        own, found = self._sum(read, contrast), []
         for _ in range(_SHUFFLED):
-            order = [rng.permutation(record.width) for record, *_ in self._parts]
-            other = self._sum(picture, contrast, order)
+            other = self._sum(read, contrast, [rng.permutation(record.width) for record, *_ in self._parts])
             found.append(abs(float(np.corrcoef(own.ravel(), other.ravel())[0, 1])))
         return float(np.mean(found))
 
     def _pictures(self, image: Any) -> Sequence[Pixels]:
         return read_pictures(image, robust=self._parts[0][0].version > 2)
 
-    def _sum(self, picture: Pixels, contrast: Float, order: Sequence[Array] | None = None) -> Float:
+    def _read(self, picture: Pixels) -> "list[list[Mapping[str, Tensor]]]":
+        """The maps of every view under every record."""
+        return [
+            [maps(VIEWS[view](square(picture, record.size))) for view in record.views]
+            for record, maps, _ in self._parts
+        ]
+
+    def _sum(
+        self, read: "list[list[Mapping[str, Tensor]]]", contrast: Float, order: Sequence[Array] | None = None
+    ) -> Float:
         whole: Any = np.zeros((self.size, self.size))
-        for number, (record, network, reader, weight) in enumerate(self._parts):
+        for number, (record, _, weight) in enumerate(self._parts):
             row = contrast @ weight
             row = row if order is None else row[order[number]]
-            for view in record.views:
-                pixels = VIEWS[view](square(picture, record.size))
-                parts: Any = _parts_of(_maps(network, reader, pixels, record), row, record, self.size)
+            for view, maps in zip(record.views, read[number], strict=True):
+                parts: Any = _parts_of(maps, row, record, self.size)
                 whole += VIEWS[view](parts[..., None])[..., 0] / len(record.views)
         return np.asarray(whole)
 
@@ -119,34 +129,41 @@ def save_picture(pixels: Pixels, path: Path) -> None:
         Image.fromarray(pixels).save(file, format="PNG")
 
 
-def _contrast(classes: Sequence[str], name: str) -> Float:
-    """One for the class, and for the others shares that sum to minus one."""
+def contrast_of(classes: Sequence[str], name: str) -> Float:
+    """Returns one for the class, and for the others shares that sum to minus one, [C]."""
     row = np.full(len(classes), -1.0 / max(len(classes) - 1, 1))
     row[classes.index(name)] = 1.0
     return row
 
 
-def _tapped(record: FeatureSpec, settings: Settings) -> "tuple[nn.Module, Any]":
-    """A frozen network, and what reads its taps' maps as they are."""
-    from medtl_core.backbones.taps import TapReader
-    from medtl_core.backbones.zoo import find_backbone
-    from medtl_core.features.forward import load_agreed
+@final
+class _Maps:
+    """The maps of a frozen network's taps as they are, before they are pooled."""
 
-    backbone = find_backbone(settings.backbone)
-    loaded = load_agreed(settings.backbone, settings.weights, record.weights_sha, record.taps, record.pooling)
-    modules = {tap: loaded.network.get_submodule(backbone.taps[tap]) for tap in record.taps}
-    for module in modules.values():
-        module._forward_hooks.clear()  # of the extractor, which stops the pass before this reader has read
-    return loaded.network, TapReader(modules, dict.fromkeys(record.taps, lambda output: output), stops=True)
+    def __init__(self, record: FeatureSpec, settings: Settings) -> None:
+        from medtl_core.backbones.zoo import find_backbone
+        from medtl_core.features.forward import load_agreed
 
+        backbone, self._record = find_backbone(settings.backbone), record
+        self._run = load_agreed(settings.backbone, settings.weights, record.weights_sha, record.taps, record.pooling)
+        self._modules = {tap: self._run.network.get_submodule(backbone.taps[tap]) for tap in record.taps}
+        self._turn = Lock()
 
-def _maps(network: "nn.Module", reader: Any, pixels: Pixels, record: FeatureSpec) -> "Mapping[str, Tensor]":
-    import torch
+    def __call__(self, pixels: Pixels) -> "Mapping[str, Tensor]":
+        """Returns the maps [1, c, h, w] of a square picture, uint8 [s, s, 3]."""
+        import torch
 
-    batch = normalised(torch.from_numpy(pixels.copy())[None], record.mean, record.std)
-    with torch.inference_mode(), reader.reading() as maps:
-        network(batch)
-    return dict(maps)
+        maps = dict[str, "Tensor"]()
+
+        def read(tap: str) -> Any:
+            return lambda module, inputs, output: maps.__setitem__(tap, output)
+
+        batch = normalised(torch.from_numpy(pixels.copy())[None], self._record.mean, self._record.std)
+        with self._turn, ExitStack() as hooks, torch.inference_mode():
+            for tap, module in self._modules.items():  # before the extractor's own hook, which ends the pass
+                hooks.callback(module.register_forward_hook(read(tap), prepend=True).remove)
+            self._run(batch)
+        return maps
 
 
 def _parts_of(maps: "Mapping[str, Tensor]", row: Float, record: FeatureSpec, size: int) -> Float:

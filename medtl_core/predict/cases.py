@@ -68,7 +68,7 @@ def image_cases(places: Sequence[Path | str]) -> NewCases:
     if not found:
         raise DataError(f"no image in {', '.join(map(str, places))}; name files that end in {', '.join(SUFFIXES)}")
     names, paths = zip(*found, strict=True)
-    return NewCases(names, _unlabelled({"path": np.asarray(paths, np.str_)}), left=tuple(left))
+    return NewCases(names, unlabelled({"path": np.asarray(paths, np.str_)}), left=tuple(left))
 
 
 def phantom_cases(size: int, count: int = 8) -> NewCases:
@@ -77,7 +77,7 @@ def phantom_cases(size: int, count: int = 8) -> NewCases:
     rows = np.flatnonzero(drawn["split"] == "test")
     rows = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
     names = tuple(f"phantom {row} (drawn as {drawn.task.classes[drawn['label'][row]]})" for row in rows.tolist())
-    return NewCases(names, _unlabelled({"image": drawn["image"][rows]}))
+    return NewCases(names, unlabelled({"image": drawn["image"][rows]}))
 
 
 def table_cases(path: Path, columns: Sequence[str], *, images: bool = False) -> NewCases:
@@ -108,10 +108,11 @@ def table_cases(path: Path, columns: Sequence[str], *, images: bool = False) -> 
     read: dict[str, Array] = {"table": values[rows]}
     if images:
         read["path"] = np.asarray([str(path.parent / file) for file in table.texts("path")[rows]], np.str_)
-    return NewCases(names, _unlabelled(read), tuple(wrong.items()), left)
+    return NewCases(names, unlabelled(read), tuple(wrong.items()), left)
 
 
-def _unlabelled(columns: dict[str, Array]) -> Examples:
+def unlabelled(columns: dict[str, Array]) -> Examples:
+    """Returns cases of which only these columns are known."""
     count = len(next(iter(columns.values())))
     words = {name: np.full(count, "new") for name in ("patient", "site", "split")}
     return Examples({"label": np.zeros(count, np.int64), **words, **columns}, _TASK)

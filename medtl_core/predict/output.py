@@ -13,6 +13,9 @@ from medtl_core.predict.answer import Answer
 #: What stands above every page and beside every answer of it.
 NOTICE = "Research software, not a medical device: a person who knows the patient decides."
 
+#: Columns of a table whose parts are told in text; JSON tells all.
+_TOLD = 8
+
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1f24;
   background: #fff }
@@ -99,6 +102,10 @@ def text_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
         shares = ", ".join(f"{name} {share:.3f}" for name, share in ranked)
         likely = f"; likely: {', '.join(answer.likely)}" if answer.likely else ""
         yield f"{answer.name}  {f'no answer: {answer.doubt}' if answer.doubt else answer.likeliest}  ({shares}){likely}"
+        for column, part in list(answer.parts.items())[:_TOLD]:
+            yield f"    {part:+.3f}  {column}"
+        for near in answer.alike:
+            yield f"    {near.cosine:+.3f}  like {near.name} ({near.label})"
 
 
 def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:

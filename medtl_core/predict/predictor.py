@@ -17,13 +17,16 @@ from medtl_core.features.spec import FEATURE_SETTINGS, feature_spec, stated_sett
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.registry import unpack
 from medtl_core.federation.saved import is_model, load_head, load_packed
+from medtl_core.predict.alike import OwnCases
 from medtl_core.predict.answer import Answer, answers_of, findings_of, log_prevalence
 from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import NewCases, image_cases, phantom_cases, table_cases
 from medtl_core.predict.conformal import Conformal
+from medtl_core.predict.reasons import Occluder, column_parts
+from medtl_core.predict.rows import rows_of
 from medtl_core.runtime import one_thread
 from medtl_core.store import file_of, read_json, stem_of
-from medtl_core.values import Array, Head
+from medtl_core.values import ABSENT, Array, Head
 
 #: NewCases whose features are made together.
 _TOGETHER = 256
@@ -49,6 +52,8 @@ class Predictor:
         modality: what the federation's images show.
         sha256: of the head's arrays, which names this very head.
         conformal: what the sets of likely classes promise; None = nothing.
+        neighbours: the hospital's own cases, of which each answer names the most similar; None = it names none.
+        explains: whether an answer says what each column of a table adds to it.
     """
 
     classifier: Classifier
@@ -58,6 +63,12 @@ class Predictor:
     modality: str = "not stated"
     sha256: str = ""
     conformal: Conformal | None = None
+    neighbours: OwnCases | None = None
+    explains: bool = False
+
+    def __post_init__(self) -> None:
+        if self.explains and not (isinstance(self.classifier, Head) and self.settings.backbone == "table"):
+            raise ConfigError("parts of columns are told of affine heads on tables; of images draw maps (--maps)")
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -90,13 +101,21 @@ class Predictor:
             ConfigError: see `answer.log_prevalence`.
             DataError: a place is not there, or a table lacks a column.
         """
-        if self.tells_findings and (prevalence or least):
-            raise ConfigError("each finding has a probability of its own here; leave prevalence and least out")
-        shift = log_prevalence(prevalence or {}, self.classes)
-        if not 0 <= least <= 1:
-            raise ConfigError(f"the least probability must be from 0 to 1, not {least:g}")
+        shift = self.shift(prevalence or {}, least)
         whole = inputs if isinstance(inputs, NewCases) else self.cases(list(inputs))
         return chain.from_iterable(self._answered(cases, shift, least, workers) for cases in _parts(whole))
+
+    def shift(self, prevalence: Mapping[str, float], least: float = 0.0) -> Array:
+        """Returns what a prevalence adds to the logits, float64 [C]; see `answers`.
+
+        Raises:
+            ConfigError: the head cannot be asked on these terms.
+        """
+        if self.tells_findings and (prevalence or least):
+            raise ConfigError("each finding has a probability of its own here; leave prevalence and least out")
+        if not 0 <= least <= 1:
+            raise ConfigError(f"the least probability must be from 0 to 1, not {least:g}")
+        return log_prevalence(prevalence, self.classes)
 
     def attributor(self) -> Attributor:
         """Returns what shows where in a picture an answer comes from.
@@ -110,6 +129,17 @@ class Predictor:
             )
         spec = feature_spec(self.settings, self.views, self.columns)
         return Attributor(self.classifier, spec, self.settings)
+
+    def occluder(self) -> Occluder:
+        """Returns what shows, of any head on images, where an answer is lost when a place is covered.
+
+        Raises:
+            ConfigError: the head reads a table.
+        """
+        if self.columns:
+            raise ConfigError("a table has no places to cover; --explain tells what its columns add")
+        size = max(record.size for record, _ in feature_spec(self.settings, self.views).parts(self.settings))
+        return Occluder(self.classifier, self.settings, self.views, size)
 
     def cases(self, inputs: Sequence[Path | str]) -> NewCases:
         """Returns the cases that inputs name; see `answers`."""
@@ -127,20 +157,36 @@ class Predictor:
         if not cases.names:
             return
         entry = (self.settings, self.views, self.columns, self.modality)
-        material, features = Material(cases.examples, *entry).readable(faults, private=False, workers=workers)
+        material, values = rows_of(Material(cases.examples, *entry), faults, workers)
         for fault in faults.causes:  # a row of a table is at fault for what its image is
             wrong |= {name: fault.cause for name, path in zip(cases.names, paths, strict=True) if path in fault.places}
         told = [name for name in cases.names if name not in wrong]
-        logits = self.classifier.logits(features.values, material) if told else np.zeros((0, len(shift)))
-        inside = self.conformal.inside(logits) if self.conformal and told else None
+        logits = self.classifier.logits(values, material) if told else np.zeros((0, len(shift)))
         if self.tells_findings:
             answered = iter(findings_of(told, logits, self.classes))
         else:
-            answered = iter(answers_of(told, logits + shift, self.classes, least, inside))
+            seen = self._seen(logits)
+            inside = self.conformal.inside(logits)[:, seen] if self.conformal and told else None
+            named = [self.classes[column] for column in seen.tolist()]
+            answered = iter(self._explained(answers_of(told, (logits + shift)[:, seen], named, least, inside), values))
         for name, path in zip(cases.names, paths, strict=True):
             answer = Answer(name, fault=wrong[name]) if name in wrong else next(answered)
             strange = not answer.fault and self._is_grey and has_colour(Path(path))
             yield replace(answer, doubt=f"has colour, which no picture of {self.modality} has") if strange else answer
+
+    def _explained(self, answers: Sequence[Answer], values: Array) -> Iterator[Answer]:
+        """Answers with what was asked beside them, from the features [n, d] that they came from."""
+        near = self.neighbours.nearest(values) if self.neighbours and len(answers) else [()] * len(answers)
+        for answer, row, alike in zip(answers, values, near, strict=True):
+            parts: Mapping[str, float] = {}
+            if self.explains and isinstance(self.classifier, Head):
+                parts = column_parts(self.classifier, row, answer.largest, self.columns)
+            yield replace(answer, parts=parts, alike=alike)
+
+    def _seen(self, logits: Array) -> Array:
+        """Columns of the classes that some hospital has shown; where no head says so, by the mark in the logits."""
+        shown = self.classifier.seen if isinstance(self.classifier, Head) else (logits > ABSENT / 2).any(axis=0)
+        return np.flatnonzero(shown)
 
     @property
     def tells_findings(self) -> bool:

@@ -1,7 +1,6 @@
 """Maps of where an answer comes from: they add up to the logit, turn with the picture, and are lost with the head."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,43 +10,15 @@ from PIL import Image
 from medtl_core.cli import app as cli
 from medtl_core.config import settings
 from medtl_core.data.images import decode
-from medtl_core.data.synthetic.anatomy import canvas, draw, traits
-from medtl_core.data.synthetic.scanner import SCANNERS, expose
 from medtl_core.errors import ConfigError
 from medtl_core.features.dataset import Material
 from medtl_core.features.spec import feature_facts, feature_spec
 from medtl_core.federation.saved import save_head
-from medtl_core.predict import Predictor, load
-from medtl_core.values import Array, Head
+from medtl_core.predict import load
+from medtl_core.values import Head
+from tests.predict.heads import CLASSES, film, made
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
-CLASSES = ("normal", "consolidation", "other")
-
-
-def made(
-    folder: Path, *, features: str = "rich", image_size: str = "64", views: tuple[str, ...] = ("identity",)
-) -> Predictor:
-    """A head of random weights on real features."""
-    chosen = settings({"features": features, "image-size": image_size, "cache": "off"})
-    spec = feature_spec(chosen, views)
-    weight = np.random.default_rng(3).normal(size=(3, spec.width))
-    facts = {"features": {**feature_facts(chosen, views), "columns": [], "modality": "chest X-ray"}}
-    return load(save_head(Head(weight, np.zeros(3), "made", CLASSES, spec.fingerprint, facts), folder, "made"))
-
-
-class Film(NamedTuple):
-    path: Path
-    lesion: Array
-
-
-def film(folder: Path, number: int = 0, size: int = 128) -> Film:
-    """A phantom with a consolidation, and where it is: the drawing less the one without it."""
-    page, body = canvas(size), traits(np.random.default_rng(number), 1)
-    ill, well = (draw(page, body, np.array([label]), np.random.default_rng(100 + number)) for label in (1, 0))
-    pixels = expose(page, ill, [*SCANNERS.values()][number % len(SCANNERS)], np.random.default_rng(number))[0]
-    path = folder / f"film {number}.png"
-    Image.fromarray(pixels).save(path)
-    return Film(path, (ill - well)[0] > 0.05)
 
 
 @pytest.mark.parametrize("features", ["plain", "rich", "4"])

@@ -1,0 +1,1 @@
+"""A trained head for other programs: one file with the network inside, and a manifest; a model card of a run."""

@@ -1,0 +1,73 @@
+"""Features of a few new cases without the blanks that fill a pass, and of many as a hospital makes them."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from medtl_core.data.faults import Faults
+from medtl_core.data.views import views_of
+from medtl_core.errors import DataError, WeightsError
+from medtl_core.features.dataset import Material
+from medtl_core.features.extract import FeatureSpec, feature_spec, images_of
+from medtl_core.features.forward import Forward, forward
+from medtl_core.runtime import Processor, processor
+from medtl_core.values import Array
+
+
+def rows_of(material: Material, faults: Faults, workers: int) -> tuple[Material, Array]:
+    """Returns the cases whose features can be made, and these, float32 [n, d]; any other case is at fault.
+
+    A hospital's features are the same bytes whatever else is read, for which every pass has the same length. A person
+    who asks about one picture should not wait for blanks: where the cases fill at most half of a pass, each has a pass
+    of its own, and its features agree with a hospital's to the rounding of float32.
+
+    Raises:
+        ConfigError, WeightsError: see `Material.readable`.
+    """
+    runs = _short(material)
+    if not runs:
+        usable, features = material.readable(faults, private=False, workers=workers)
+        return usable, features.values
+    rows, width = list[Array](), sum(record.width for record, _ in runs)
+    if "path" in material.examples.columns:
+        faults.place = lambda row: str(material.examples["path"][row])
+    for number, image in enumerate(images_of(material.examples)):
+        try:
+            rows.append(np.concatenate([_row(image, record, run) for record, run in runs]))
+        except DataError as error:
+            cause = str(error).removeprefix(f"{faults.place(number)}: ")
+            faults.case(number, cause, "export it anew, or leave it out")
+    return material.take(faults.usable(len(material))), np.stack(rows) if rows else np.zeros((0, width), np.float32)
+
+
+def _short(material: Material) -> list[tuple[FeatureSpec, Forward]]:
+    """What reads cases one by one; nothing where they are many, stand in a table, or may be known already."""
+    if material.columns or material.settings.cache != "off":
+        return []
+    place, runs = processor(material.settings.device), []
+    for record, chosen in feature_spec(material.settings, material.views).parts(material.settings):
+        named = (chosen.backbone, chosen.weights, record, place)
+        if 2 * len(material) > forward(*named).batch:
+            return []
+        runs.append((record, _alone(*named)))
+    return runs
+
+
+@lru_cache(maxsize=8)
+def _alone(name: str, weights: str, record: FeatureSpec, place: Processor) -> Forward:
+    """What `features.forward` keeps, in passes of a single picture."""
+    run = Forward(name, weights, record, place)
+    run.batch = 1
+    return run
+
+
+def _row(image: Path | str | Array, record: FeatureSpec, run: Forward) -> Array:
+    """The mean over the views of all pictures of a case, float32 [d]."""
+    import torch
+
+    views = views_of(image, record.size, record.views, robust=record.version > 2)
+    row = torch.cat(run(np.split(views, len(views) // len(record.views)))).mean(dim=0)
+    if not bool(row.isfinite().all()):
+        raise WeightsError(f"backbone {record.backbone!r} gives features that are not finite; check its weights")
+    return np.asarray(row.numpy())
