@@ -24,6 +24,7 @@ _MODULES = {
     "records": "records",
     "dicom": "scans",
     "volumes": "scans",
+    "slides": "scans",
     "images": "manifest",
     "table": "manifest",
     "images+table": "manifest",

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.errors import DataError
@@ -54,20 +55,23 @@ class MedMnist(Reader):
         return _examples(path, task, columns, faults), Facts(notes=tuple(notes), has_patients=False)
 
 
-def read_arrays(path: Path, task: Task, faults: Faults) -> Examples:
-    """Returns the cases of a file with images [n, h, w(, c)], labels [n], patient [n] and is_test [n].
+def read_arrays(path: Path, entry: Entry, faults: Faults) -> Examples:
+    """Returns the cases of a file with images [n, h, w(, c)], labels [n], and what the layout names: whose each is [n],
+    and whether it is a test case [n].
 
     Raises:
         DataError: the file is damaged, too large, or its arrays do not fit together.
     """
-    arrays = _load(path, ("images", "labels", "patient", "is_test"))
+    whose, held = entry.layout.patient, entry.layout.split
+    arrays = _load(path, ("images", "labels", *filter(None, (whose, held))))
+    label = _labels(path, arrays["labels"])
     columns = {
-        "label": _labels(path, arrays["labels"]),
-        "patient": arrays["patient"].astype(str),
-        "split": np.where(arrays["is_test"].astype(bool), "test", "train"),
+        "label": label,
+        "patient": arrays[whose].astype(str),
+        "split": np.where(arrays[held].astype(bool), "test", "train") if held else np.full(len(label), "train"),
         "image": _images(path, arrays["images"]),
     }
-    return _examples(path, task, columns, faults)
+    return _examples(path, entry.task, columns, faults)
 
 
 def _examples(path: Path, task: Task, columns: Mapping[str, Array], faults: Faults) -> Examples:

@@ -1,4 +1,4 @@
-"""DICOM and NIfTI files as cases: a folder a class, or a manifest that names them by number.
+"""DICOM, NIfTI and slide files as cases: a folder a class, or a manifest that names them by number.
 
 A case is one file, or a folder with the slices of one series. Files are decoded later, in a limited process.
 """
@@ -35,7 +35,7 @@ _NUMBERS = {"sop_instance_uid": "SOPInstanceUID", "accession_number": "Accession
 
 
 class Scans(Reader):
-    """Files of one kind, "dicom" or "volumes": CLASS/FILE, CLASS/SERIES/FILE or either below train, val and test.
+    """Files of one kind, "dicom", "volumes" or "slides": CLASS/FILE, CLASS/SERIES/FILE or either below train, val and test.
 
     DICOM files may also be named by a `manifest.csv` with the column sop_instance_uid or accession_number, label, and
     optionally patient_id, site and split. Where nothing else says whose a DICOM file is, its header does.
@@ -163,4 +163,4 @@ def _hospital(path: Path) -> Path:
     return within or own_folder().parent
 
 
-READERS = (Scans("dicom"), Scans("volumes"))
+READERS = (Scans("dicom"), Scans("volumes"), Scans("slides"))
