@@ -87,7 +87,9 @@ def _done(job: Callable[[Path], tuple[dict[str, Any], Sequence[Array]]], path: P
     except MedtlError as error:
         return {"fault": str(error)}, ()
     except ModuleNotFoundError:
-        return {"fault": "medtl is installed without the libraries for it: pip install 'medtl[dicom,volumes,pathology]'"}, ()
+        return {
+            "fault": "medtl is installed without the libraries for it: pip install 'medtl[dicom,volumes,pathology]'"
+        }, ()
     except MemoryError:
         return {"fault": "takes more memory to decode than it may"}, ()
     except Exception:  # whatever a damaged file makes a decoder raise; its text may quote the file

@@ -10,7 +10,7 @@ Float = NDArray[np.float64]
 #: is in the densest pixels (99th percentile). The constants are those of Macenko's own implementation.
 REFERENCE = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]])
 DENSEST = np.array([1.9705, 1.0308])
-#: Light that glass lets through; pixels of a smaller optical density are glass; percentiles that bound the stains.
+#: Light that glass lets through; pixels whose optical density is shorter are glass; percentiles that bound the stains.
 _LIGHT, _GLASS, _PERCENT = 240.0, 0.15, 1.0
 #: Fewer stained pixels than this say nothing.
 _FEWEST = 100
@@ -27,7 +27,7 @@ def stain_vectors(picture: Pixels) -> Float | None:
         picture: uint8 [h, w, 3].
     """
     density = _density(picture)
-    stained = density[(density >= _GLASS).all(axis=1)]
+    stained = density[np.linalg.norm(density, axis=1) >= _GLASS]  # a channel that eosin hardly takes is no glass
     if len(stained) < _FEWEST:
         return None
     plane = np.linalg.eigh(np.cov(stained.T))[1][:, [2, 1]]

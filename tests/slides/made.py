@@ -12,7 +12,7 @@ MPP = 0.5
 
 
 def tissue(height: int, width: int, box: tuple[int, int, int, int], seed: int = 0) -> Pixels:
-    """Glass, with pink tissue in box (top, left, bottom, right) that shows where it is: no two pixels in a row alike."""
+    """Glass, with pink tissue in a box (top, left, bottom, right), whose colours say where a pixel is."""
     picture = np.full((height, width, 3), 243, np.uint8)
     top, left, bottom, right = box
     y, x = np.mgrid[top:bottom, left:right]
