@@ -23,8 +23,8 @@ def _macenko(image: Pixels) -> Pixels:
     return normalised_stain(image)
 
 
-#: View name -> function of a square image, uint8 [s, s, 3]. The catalog states which of them keep a label true; "macenko"
-#: is a picture of stained tissue as another laboratory would have stained it, for those who ask for it.
+#: View name -> function of a square image, uint8 [s, s, 3]. The catalog states which of them keep a label true;
+#: "macenko" is a picture of stained tissue as another laboratory would have stained it, for those who ask for it.
 VIEWS: Mapping[str, Callable[[Pixels], Pixels]] = MappingProxyType(
     {
         "identity": lambda image: image,

@@ -17,10 +17,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from medtl_core.errors import MedtlError
+from medtl_core.formats.decoder import kind_of
 from medtl_core.formats.dicom_identity import check_identity
 from medtl_core.formats.dicom_pixels import check_image, read_dataset
 from medtl_core.formats.dicom_series import pictures_of_dicom
-from medtl_core.formats.decoder import kind_of
 from medtl_core.formats.nifti import pictures_of_nifti
 from medtl_core.slides.reading import pictures_of_slide
 from medtl_core.values import Array

@@ -35,7 +35,7 @@ _NUMBERS = {"sop_instance_uid": "SOPInstanceUID", "accession_number": "Accession
 
 
 class Scans(Reader):
-    """Files of one kind, "dicom", "volumes" or "slides": CLASS/FILE, CLASS/SERIES/FILE or either below train, val and test.
+    """Files of one kind, "dicom", "volumes" or "slides": CLASS/FILE, CLASS/SERIES/FILE, or below train, val and test.
 
     DICOM files may also be named by a `manifest.csv` with the column sop_instance_uid or accession_number, label, and
     optionally patient_id, site and split. Where nothing else says whose a DICOM file is, its header does.

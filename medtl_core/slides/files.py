@@ -3,6 +3,7 @@
 import struct
 import tomllib
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from medtl_core.errors import ConfigError
@@ -30,8 +31,7 @@ def is_slide(path: Path) -> bool:
     except (OSError, struct.error):
         return False
     sizes = [(page.get(_WIDTH, 0), page.get(_HEIGHT, 0)) for page in pages]
-    pairs = zip(sizes, sizes[1:], strict=False)
-    return len(sizes) > 1 and all(0 < w < wide and 0 < h < high for (wide, high), (w, h) in pairs)
+    return len(sizes) > 1 and all(0 < w < wide and 0 < h < high for (wide, high), (w, h) in pairwise(sizes))
 
 
 def stated_mpp(folder: Path) -> float | None:

@@ -66,7 +66,7 @@ def _mpp(slide: Any, folder: Path) -> float:
         sides = [float(slide.properties[f"openslide.mpp-{axis}"]) for axis in "xy"]
     except (KeyError, ValueError):
         sides = []
-    if sides and FINEST <= min(sides) and max(sides) <= min(COARSEST, 1.05 * min(sides)):
+    if sides and min(sides) >= FINEST and max(sides) <= min(COARSEST, 1.05 * min(sides)):
         return float(np.mean(sides))
     stated = stated_mpp(folder)
     if stated is None:

@@ -35,7 +35,7 @@ def stain_vectors(picture: Pixels) -> Float | None:
     angle = np.arctan2(stained @ plane[:, 1], stained @ plane[:, 0])
     ends = np.percentile(angle, [_PERCENT, 100.0 - _PERCENT])
     vectors = np.stack([np.cos(ends), np.sin(ends)], axis=1) @ plane.T
-    return vectors[np.argsort(-vectors[:, 0])]
+    return np.asarray(vectors[np.argsort(-vectors[:, 0])])
 
 
 def concentrations(picture: Pixels, vectors: Float) -> Float:
@@ -56,7 +56,8 @@ def normalised_stain(picture: Pixels) -> Pixels:
     if (densest <= 0).any():
         return picture
     density = (held * (DENSEST / densest)[:, None]).T @ REFERENCE
-    return np.clip(np.rint(_LIGHT * np.exp(-density)), 0, 255).astype(np.uint8).reshape(picture.shape)
+    light = np.clip(np.rint(_LIGHT * np.exp(-density)), 0, 255)
+    return np.asarray(light.reshape(picture.shape), np.uint8)
 
 
 def _density(picture: Pixels) -> Float:

@@ -37,7 +37,7 @@ def tissue_mask(picture: Pixels) -> NDArray[np.bool_]:
     """
     high, low = picture.max(axis=2).astype(np.float32), picture.min(axis=2)
     saturation = np.rint(255.0 * (high - low) / np.maximum(high, 1.0)).astype(np.uint8)
-    return saturation > max(otsu(saturation), LEAST)
+    return np.asarray(saturation > max(otsu(saturation), LEAST))
 
 
 def places(mask: NDArray[np.bool_], across: float, down: float, most: int) -> list[tuple[int, int]]:
@@ -48,7 +48,8 @@ def places(mask: NDArray[np.bool_], across: float, down: float, most: int) -> li
 
     Args:
         mask: bool [h, w], of the whole slide.
-        across, down: tiles a slide is wide and high; what is left at the right and lower edge is no tile.
+        across: tiles that the slide is wide; what is left at the right edge is no tile.
+        down: likewise, high.
         most: tiles.
 
     Raises:

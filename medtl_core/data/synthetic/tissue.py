@@ -51,10 +51,10 @@ LABORATORIES: Mapping[str, Laboratory] = {
 
 
 def tissue(seed: int = 0, size: int = 128, trained: int = 40) -> Examples:
-    """Returns synthetic tiles: quiet (few nuclei), crowded (large ones, close together), inflamed (many small dark ones).
+    """Returns synthetic tiles: quiet (few nuclei), crowded (large ones, close together), inflamed (many small ones).
 
-    Every patient has `TILES` tiles, uint8 [size, size, 3], of one class. A set with more patients begins with the smaller
-    one, and has the same test patients.
+    Every patient has `TILES` tiles, uint8 [size, size, 3], of one class. A set with more patients holds the
+    smaller one, and has the same test patients.
 
     Args:
         seed: of everything drawn.
