@@ -18,7 +18,7 @@ from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.decoder import decoder, kind_of
-from medtl_core.formats.findings import diagnoses, diagnosis_columns
+from medtl_core.formats.findings import diagnoses, diagnosis_columns, one_class_each
 from medtl_core.formats.folders import class_roots, files_below
 from medtl_core.formats.manifest import Manifest
 from medtl_core.formats.table import read_csv, read_header, require, splits
@@ -63,6 +63,7 @@ class Scans(Reader):
         return Manifest("images", images=True, numbers=False).read(path, task, faults)
 
     def _in_folders(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
+        one_class_each(task, path)
         roots = class_roots(path)
         found = [(case, split) for split, root in roots.items() for case in _cases(root)]
         words = [case.parent.name for case, _ in found]
