@@ -66,12 +66,17 @@ class Scans(Reader):
         one_class_each(task, path)
         roots = class_roots(path)
         found = [(case, split) for split, root in roots.items() for case in _cases(root)]
+        ids = _ids([_first(case) for case, _ in found]) if self.name == "dicom" else ()
+        if task is None and _are_series([case for case, _ in found], ids):
+            raise DataError(
+                f"{path}: every folder holds the slices of one series, and so is a case and no class: sort them as "
+                "CLASS/SERIES/FILE, or let `medtl data draft` list them in manifest.csv"
+            )
         words = [case.parent.name for case, _ in found]
         task = task or Task(path.name, tuple(sorted({case.parent.name for case, split in found if split == "train"})))
         faults.place = lambda row: str(found[row][0].relative_to(path))
         unknown = [row for row, word in enumerate(words) if word not in task.classes]
         faults.case(unknown, "the scan lies in no folder of a class", f"expected one of {', '.join(task.classes)}")
-        ids = _ids([_first(case) for case, _ in found]) if self.name == "dicom" else ()
         patients = _patients([one.get("PatientID", "") for one in ids], path, faults)
         columns = {
             "label": np.asarray([task.classes.index(word) if word in task.classes else 0 for word in words], np.int64),
@@ -89,6 +94,15 @@ def _cases(root: Path) -> list[Path]:
     files = [file for file in files_below(root) if len(file.relative_to(root).parts) <= 2]
     folders = [place for place in root.glob("*/*/") if not place.name.startswith(".")]
     return sorted([*files, *folders])
+
+
+def _are_series(cases: Sequence[Path], ids: Sequence[Mapping[str, str]]) -> bool:
+    """Whether files lie in folders each of which holds several slices, all of one series and of no other folder's."""
+    places: dict[Path, list[str]] = defaultdict(list)
+    for case, one in zip(cases, ids, strict=False):
+        places[case.parent].append("" if case.is_dir() else one.get("SeriesInstanceUID", ""))
+    series = [{*names} for names in places.values()]
+    return all(len(names) > 1 for names in places.values()) and len(series) == len(set[str]().union(*series) - {""}) > 0
 
 
 def _first(case: Path) -> Path:

@@ -92,6 +92,22 @@ def test_a_manifest_of_paths_names_series_and_volumes(tmp_path: Path) -> None:
         read_pictures(paths[0])
 
 
+def test_a_folder_a_series_is_no_folder_a_class_and_a_draft_lists_the_cases(tmp_path: Path) -> None:
+    from medtl_core.cli.app import app
+
+    for number in range(4):
+        for place in range(2):
+            facts = {"SeriesInstanceUID": f"1.2.{number}", "PatientID": f"P{number}", **REMOVED}
+            (tmp_path / f"P{number}").mkdir(exist_ok=True)
+            dicom(tmp_path / f"P{number}" / f"{place}.dcm", grey(2 * number + place), **facts)
+    with pytest.raises(DataError, match="no class"):
+        opened(tmp_path)
+    nifti(tmp_path / "v.nii.gz", np.random.default_rng(0).random((10, 11, 12)))
+    assert CliRunner().invoke(app, ["data", "draft", str(tmp_path)]).exit_code == 0
+    drafted = (tmp_path / "manifest.csv").read_text().splitlines()
+    assert drafted == ["path,label,patient_id,site", "P0,,,", "P1,,,", "P2,,,", "P3,,,", "v.nii.gz,,,"]
+
+
 def test_class_folders_of_volumes(tmp_path: Path) -> None:
     for place, name in enumerate(("large", "small")):
         (tmp_path / name).mkdir()
