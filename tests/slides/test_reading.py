@@ -50,7 +50,7 @@ def test_where_no_level_has_the_agreed_size_a_finer_one_is_shrunk(tmp_path: Path
 
 
 def test_at_most_32_tiles_all_of_tissue(tmp_path: Path) -> None:
-    tiles = read_pictures(pyramid(tmp_path / "a.tif", tissue(2560, 2560, (100, 100, 2400, 2400)), 3))
+    tiles = read_pictures(pyramid(tmp_path / "a.tif", tissue(2048, 2048, (100, 100, 1948, 1948)), 3))
     assert len(tiles) == 32
     assert all((tile[..., 1] < 120).mean() >= 0.5 for tile in tiles)
     assert len({tile.tobytes() for tile in tiles}) == 32
@@ -197,6 +197,6 @@ def test_every_sample_is_read_as_tifffile_reads_it_or_refused(
         level = file.series[0].levels[0].asarray()
     rows, columns = level.shape[0] // 256, level.shape[1] // 256
     blocks = level[: rows * 256, : columns * 256].reshape(rows, 256, columns, 256, 3).swapaxes(1, 2)
-    blocks = blocks.reshape(-1, 256, 256, 3).astype(np.int16)
-    nearest = [np.abs(blocks - tile).mean(axis=(1, 2, 3)).min() for tile in read]
+    blocks = blocks.reshape(-1, 256, 256, 3)[:, 3::8, 5::8].astype(np.int16)
+    nearest = [np.abs(blocks - tile[3::8, 5::8]).mean(axis=(1, 2, 3)).min() for tile in read]
     assert len(read) == tiles and max(nearest) < 2

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtl_core.data.leak import check_leaks
@@ -27,6 +27,7 @@ def stained(stains: np.ndarray, seed: int = 0, strength: float = 1.0) -> tuple[n
     return np.rint(np.clip(240 * np.exp(-held.T @ unit) - 1, 0, 255)).astype(np.uint8).reshape(64, 64, 3), held
 
 
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 255), min_size=2, max_size=60))
 def test_otsu_is_the_split_of_least_variance_within(values: list[int]) -> None:
     level, data = otsu(np.asarray(values, np.uint8)), np.asarray(values, float)
