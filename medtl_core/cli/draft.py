@@ -49,8 +49,8 @@ def draft_command(
 ) -> None:
     """Write the task.json, or the manifest.csv, that the data lack.
 
-    Of data that can be read: task.json with classes, modality and views. Of another CSV file, or of images in no order:
-    manifest.csv beside them. Columns that are not given are proposed by their names. No file is overwritten.
+    Of data that can be read: task.json with classes, modality and views. Of another CSV file, or of images and scans
+    in no order: manifest.csv beside them. Columns not given are proposed by their names. No file is overwritten.
     """
     path = Path(folder)
     if not path.exists():
@@ -66,8 +66,8 @@ def draft_command(
         lines = _task(source, place, word)
     elif (there := look(path)).tables and not (path / MANIFEST).exists():
         lines = _manifest(there, place, given)
-    elif there.images and not given and not (place / MANIFEST).exists():
-        lines = _list(there, place)
+    elif (cases := _cases(there, place)) and not given and not (place / MANIFEST).exists():
+        lines = _list(cases, place)
     else:
         raise DataError(
             f"nothing to draft: {survey(path)}" if given else f"nothing to draft before this is mended: {refused}"
@@ -122,11 +122,21 @@ def _manifest(there: Survey, place: Path, given: Mapping[str, str]) -> list[str]
     return [*lines, f"next: medtl data check {place}"]
 
 
-def _list(there: Survey, place: Path) -> list[str]:
-    """Writes a manifest of images in no order, whose labels and patients a person fills in."""
-    rows = [(file.relative_to(place).as_posix(), "", "", "") for file in there.images]
+def _cases(there: Survey, place: Path) -> list[Path]:
+    """Images and scans in no order; DICOM files that lie in a folder below are the slices of one series."""
+    series = {file.parent if file.parent != place else file for file in there.dicom}
+    return sorted({*there.images, *there.volumes, *there.slides, *series})
+
+
+def _list(cases: Sequence[Path], place: Path) -> list[str]:
+    """Writes a manifest of cases whose labels and patients a person fills in."""
+    rows = [(case.relative_to(place).as_posix(), "", "", "") for case in cases]
     _write(place / MANIFEST, _csv(["path", "label", "patient_id", "site"], rows))
-    return [f"written: {place / MANIFEST}, {len(rows)} rows", "to do: fill in label, patient_id and site"]
+    lines = [
+        f"written: {place / MANIFEST}, {len(rows)} rows",
+        "to do: fill in label, patient_id and site; delete a column that nobody needs",
+    ]
+    return [*lines, f"next: medtl data check {place}"]
 
 
 def _proposed(columns: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:

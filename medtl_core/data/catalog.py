@@ -21,10 +21,10 @@ class Layout:
 
     Attributes:
         kind: "images" (a CSV naming image files), "volumes" (a CSV naming NIfTI files or folders of DICOM series),
-            "records" (a CSV and a schema that comes with medtl), "arrays" (one npz with images, labels, patient,
-            is_test), "medmnist" (one npz of MedMNIST), "built-in" or "own" (not in the catalog), or one of those in
-            `formats.known`, where a set needs more than one table.
-        label, patient, site, split, image, view: CSV columns.
+            "records" (a CSV and a schema that comes with medtl), "arrays" (one npz with images, labels and the arrays
+            of patient and split), "medmnist" (one npz of MedMNIST), "built-in" or "own" (not in the catalog), or one
+            of those in `formats.known`, where a set needs more than one table.
+        label, patient, site, split, image, view: CSV columns, or names of arrays.
         labels: CSV value -> class.
         pattern: image file under the folder, with {} for the image column's value; * stands for any folder, and |
             separates the places that are looked into.

@@ -16,9 +16,9 @@ from medtl_core.values import Array, Examples
 
 #: What may be decoded. Everything else (DICOM, SVG, PDF, GIF ...) is refused: convert it first.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # the last two may be slides
 #: What scans are called, where their names end in something; these are read behind the door to `formats`.
-SCANS = (".dcm", ".nii", ".gz")
+SCANS = (".dcm", ".nii", ".gz", ".svs", ".ndpi", ".scn", ".bif")
 #: A larger picture is refused before a pixel is decoded: a small file may declare a huge one.
 MAX_PIXELS = 64_000_000
 #: Pictures of more than 8 bits a channel take more memory a pixel: 32 million of 16 bits, 16 million of 32 bits.
@@ -52,8 +52,8 @@ def decode(image: Path | str | Array, *, robust: bool = True) -> NDArray[np.uint
 
 
 def read_pictures(image: Path | str | Array, *, robust: bool = True) -> Sequence[NDArray[np.uint8]]:
-    """Returns the pictures of a case, each as `decode` returns one: several of a scan (a DICOM or NIfTI file, or the
-    folder of a DICOM series), which a process of its own reads (see `formats.child`), else one.
+    """Returns the pictures of a case, each as `decode` returns one: several of a scan (a DICOM or NIfTI file, the
+    folder of a DICOM series, or a slide), which a process of its own reads (see `formats.child`), else one.
 
     Raises:
         DataError: see `decode`, or the scan is refused.
@@ -108,7 +108,7 @@ def _pictures(image: Path | str | Array, robust: bool = True) -> Sequence[NDArra
             return grey_planes(image)
         return [_three_channels(image, robust)]
     path = Path(image)
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES[:-2]:
         from medtl_core.formats.decoder import decoder, kind_of
 
         if kind_of(path):

@@ -25,6 +25,7 @@ _MODULES = {
     "dicom": "scans",
     "volumes": "scans",
     "signals": "signals.reader",
+    "slides": "scans",
     "images": "manifest",
     "table": "manifest",
     "images+table": "manifest",

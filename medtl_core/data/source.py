@@ -1,4 +1,4 @@
-"""From settings to cases: the phantom, or what a reader makes of a folder or file, less the cases at fault."""
+"""From settings to cases: a built-in set, or what a reader makes of a folder or file, less the cases at fault."""
 
 import logging
 from dataclasses import dataclass, field, replace
@@ -11,13 +11,11 @@ from medtl_core.config import Settings
 from medtl_core.data.catalog import Entry, catalog
 from medtl_core.data.faults import Fault, Faults
 from medtl_core.data.names import alike, missing
-from medtl_core.data.partition import apportion
 from medtl_core.data.readers import Reader, known_reader, named_entry, own_entry, reader_of, recognise
-from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
+from medtl_core.data.synthetic.built_in import BUILT_IN
 from medtl_core.data.task import MANIFEST, SCHEMA, Statement, read_task
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.rng import stream
-from medtl_core.store import cache_folder
 from medtl_core.values import Array, Examples
 
 #: Share of the patients held out as test where the data name none.
@@ -74,10 +72,9 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
             seen.check(str(path), len(source.examples))
         left = source.examples.take(seen.usable(len(source.examples)))
         source = replace(source, examples=left, faults=seen.causes)
-    elif settings.data == "phantom":
-        size, patients = max(settings.sizes, default=DEFAULT_SIZE), phantom_patients(settings)
-        examples = phantom(size=size, patients=patients, folder=cache_folder(settings.cache))
-        source = Source(catalog()["phantom"], examples, (catalog()["phantom"].note,))
+    elif settings.data in BUILT_IN:
+        entry = catalog()[settings.data]
+        source = Source(entry, BUILT_IN[settings.data](settings), (entry.note,))
     elif settings.data:
         raise ConfigError(f"data={settings.data!r} needs data-path, the folder where the set lies")
     else:
@@ -117,17 +114,6 @@ def private_source(settings: Settings) -> Source:
 def _named(settings: Settings) -> Entry | None:
     """The catalog's entry that settings name."""
     return named_entry(settings.data) if settings.data else None
-
-
-def phantom_patients(settings: Settings) -> int:
-    """Returns how many phantom patients the hospitals of `settings` need; never below the default."""
-    seats = apportion({name: share for name, share in SHARES.items() if name != settings.leave_out}, settings.sites)
-    # Trimming a hospital to whole patients can waste one image each; two more keep uneven shares above the line.
-    needed = {name: count * (settings.shots + 3) for name, count in seats.items()}
-    patients = DEFAULT_PATIENTS
-    while any(train_images(patients)[name] < count for name, count in needed.items()):
-        patients = patients * 5 // 4
-    return patients
 
 
 def read_cases(path: Path, named: Entry | None, settings: Settings, faults: Faults, word: str = "") -> Source:

@@ -16,13 +16,22 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 
-#: View name -> function of a square image, uint8 [s, s, 3]. The catalog states which of them keep a label true.
+
+def _macenko(image: Pixels) -> Pixels:
+    from medtl_core.slides.stain import normalised_stain
+
+    return normalised_stain(image)
+
+
+#: View name -> function of a square image, uint8 [s, s, 3]. The catalog states which of them keep a label true;
+#: "macenko" is a picture of stained tissue as another laboratory would have stained it, for those who ask for it.
 VIEWS: Mapping[str, Callable[[Pixels], Pixels]] = MappingProxyType(
     {
         "identity": lambda image: image,
         "flip-h": lambda image: image[:, ::-1],
         "flip-v": lambda image: image[::-1],
         "transpose": lambda image: image.swapaxes(0, 1),
+        "macenko": _macenko,
     }
 )
 

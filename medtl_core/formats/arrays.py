@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.errors import DataError
 from medtl_core.formats.table import SPLITS
 from medtl_core.formats.volumes import THINNEST
-from medtl_core.values import Array, Examples, Task
+from medtl_core.values import MULTI_LABEL, Array, Examples, Task, any_finding
 
 #: An archive that declares more is refused before anything is read: take a smaller file of the set.
 MAX_BYTES = 4 << 30
@@ -35,12 +36,13 @@ class MedMnist(Reader):
         return path.suffix.lower() == ".npz" and path.is_file()
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
-        """See `Reader`; of volumes see `volumes.grey_planes`. Several labels an image are refused."""
+        """See `Reader`; of volumes see `volumes.grey_planes`. Several labels an image need a multi-label task."""
         arrays = _load(path, _MEDMNIST)
-        label = np.concatenate([_labels(path, arrays[f"{split}_labels"]) for split in SPLITS])
+        parts = [_told(path, arrays[f"{split}_labels"], task) for split in SPLITS]
+        told = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         notes = [NO_PATIENTS]
         if task is None:
-            numbers, label = np.unique(label, return_inverse=True)
+            numbers, told["label"] = np.unique(told["label"], return_inverse=True)
             task = Task(path.stem, tuple(map(str, numbers.tolist())))
             if len(numbers) and not np.array_equal(numbers, np.arange(len(numbers))):
                 notes.append(f"The labels have gaps; the classes are {', '.join(task.classes)}.")
@@ -50,24 +52,27 @@ class MedMnist(Reader):
         images = _images(path, np.concatenate([arrays[f"{split}_images"] for split in SPLITS]))
         counts = [len(arrays[f"{split}_images"]) for split in SPLITS]
         patient = np.asarray([f"image-{number}" for number in range(len(images))])
-        columns = {"label": label, "patient": patient, "split": np.repeat(np.asarray(SPLITS), counts), "image": images}
+        columns = {**told, "patient": patient, "split": np.repeat(np.asarray(SPLITS), counts), "image": images}
         return _examples(path, task, columns, faults), Facts(notes=tuple(notes), has_patients=False)
 
 
-def read_arrays(path: Path, task: Task, faults: Faults) -> Examples:
-    """Returns the cases of a file with images [n, h, w(, c)], labels [n], patient [n] and is_test [n].
+def read_arrays(path: Path, entry: Entry, faults: Faults) -> Examples:
+    """Returns the cases of a file with images [n, h, w(, c)], labels [n], and what the layout names: whose each is [n],
+    and whether it is a test case [n].
 
     Raises:
         DataError: the file is damaged, too large, or its arrays do not fit together.
     """
-    arrays = _load(path, ("images", "labels", "patient", "is_test"))
+    whose, held = entry.layout.patient, entry.layout.split
+    arrays = _load(path, ("images", "labels", *filter(None, (whose, held))))
+    label = _labels(path, arrays["labels"])
     columns = {
-        "label": _labels(path, arrays["labels"]),
-        "patient": arrays["patient"].astype(str),
-        "split": np.where(arrays["is_test"].astype(bool), "test", "train"),
+        "label": label,
+        "patient": arrays[whose].astype(str),
+        "split": np.where(arrays[held].astype(bool), "test", "train") if held else np.full(len(label), "train"),
         "image": _images(path, arrays["images"]),
     }
-    return _examples(path, task, columns, faults)
+    return _examples(path, entry.task, columns, faults)
 
 
 def _examples(path: Path, task: Task, columns: Mapping[str, Array], faults: Faults) -> Examples:
@@ -93,11 +98,23 @@ def _images(path: Path, images: Array) -> Array:
     return images
 
 
+def _told(path: Path, labels: Array, task: Task | None) -> dict[str, Array]:
+    """The columns of `Examples` that say what images show, from class numbers [n] or findings [n, L], each 0 or 1."""
+    if task is None or task.kind != MULTI_LABEL:
+        return {"label": _labels(path, labels)}
+    if labels.shape[1:] != (len(task.classes),) or not np.isin(labels, (0, 1)).all():
+        raise DataError(f"{path}: labels of shape {labels.shape} are no 0 or 1 for {len(task.classes)} findings")
+    return {"labels": labels.astype(np.int8), "label": any_finding(labels)}
+
+
 def _labels(path: Path, labels: Array) -> Array:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
-        raise DataError(f"{path}: labels of shape {labels.shape} give an image several labels; one is needed")
+        raise DataError(
+            f"{path}: labels of shape {labels.shape} give an image several labels; name them in task.json, "
+            '"kind": "multi-label"'
+        )
     if labels.dtype.kind not in "biu":
         raise DataError(f"{path}: labels are {labels.dtype}; class numbers are needed")
     return labels.astype(np.int64)

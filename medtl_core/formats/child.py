@@ -17,10 +17,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from medtl_core.errors import MedtlError
+from medtl_core.formats.decoder import kind_of
 from medtl_core.formats.dicom_identity import check_identity
 from medtl_core.formats.dicom_pixels import check_image, read_dataset
 from medtl_core.formats.dicom_series import pictures_of_dicom
-from medtl_core.formats.nifti import SUFFIXES, pictures_of_nifti
+from medtl_core.formats.nifti import pictures_of_nifti
+from medtl_core.slides.reading import pictures_of_slide
 from medtl_core.values import Array
 
 #: Ids of a header that cases are found by, or counted by.
@@ -63,10 +65,10 @@ def pictures(path: Path) -> tuple[dict[str, Any], Sequence[Array]]:
     """Returns nothing to say, and the pictures of a case, each uint8 [h, w, 1 or 3].
 
     Raises:
-        DataError: see `pictures_of_dicom` and `pictures_of_nifti`.
+        DataError: see `pictures_of_dicom`, `pictures_of_nifti` and `pictures_of_slide`.
     """
-    nifti = path.name.lower().endswith(SUFFIXES) and not path.is_dir()
-    return {}, pictures_of_nifti(path) if nifti else pictures_of_dicom(path)
+    readers = {"volumes": pictures_of_nifti, "slides": pictures_of_slide}
+    return {}, readers.get(kind_of(path), pictures_of_dicom)(path)
 
 
 def header(path: Path, names: Sequence[str] = SHARED) -> tuple[dict[str, Any], Sequence[Array]]:
@@ -94,7 +96,9 @@ def _done(job: Callable[[Path], tuple[dict[str, Any], Sequence[Array]]], path: P
     except MedtlError as error:
         return {"fault": str(error)}, ()
     except ModuleNotFoundError:
-        return {"fault": "medtl is installed without the libraries for it: pip install 'medtl[dicom,volumes]'"}, ()
+        return {
+            "fault": "medtl is installed without the libraries for it: pip install 'medtl[dicom,volumes,pathology]'"
+        }, ()
     except MemoryError:
         return {"fault": "takes more memory to decode than it may"}, ()
     except Exception:  # whatever a damaged file makes a decoder raise; its text may quote the file

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.errors import DataError
+from medtl_core.slides.files import is_slide
 
 #: What one case may take.
 SECONDS = 60
@@ -30,12 +31,17 @@ Reply = tuple[dict[str, Any], list[NDArray[np.uint8]]]
 
 
 def kind_of(path: Path) -> str:
-    """Returns "volumes" for a NIfTI file, "dicom" for a DICOM file or a folder, "" for others; by name and mark."""
+    """Returns "volumes" for a NIfTI file, "slides" for a slide, "dicom" for a DICOM file or a folder, "" for others.
+
+    It looks at names and marks only.
+    """
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")) and path.is_file():
         return "volumes"
     if path.is_dir() or (name.endswith((".dcm", ".dicom", ".ima")) and path.is_file()):
         return "dicom"
+    if is_slide(path):
+        return "slides"
     try:
         return "dicom" if path.is_file() and _starts(path)[128:] == b"DICM" else ""
     except OSError:

@@ -5,6 +5,7 @@ column as "A|B", where those that are not named are not there.
 """
 
 from collections.abc import Collection
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,19 @@ def diagnoses(table: CsvTable, task: Task | None, column: str = "label") -> tupl
     names = diagnosis_columns(table.columns, task, column)
     labels = joined(table, column, task) if names == (column,) else separate(table, names)
     return {"labels": labels, "label": any_finding(labels)}, task
+
+
+def one_class_each(task: Task | None, where: Path) -> None:
+    """Refuses a multi-label task where files have room for one class a case.
+
+    Raises:
+        DataError: names the layouts that have room for several findings.
+    """
+    if task is not None and task.kind == MULTI_LABEL:
+        raise DataError(
+            f"{where} gives every case one class, and task {task.name!r} is multi-label: list the cases in "
+            "manifest.csv, with a column for each finding"
+        )
 
 
 def separate(table: CsvTable, names: Collection[str]) -> NDArray[np.int8]:

@@ -10,6 +10,7 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.images import SUFFIXES
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.errors import DataError, did_you_mean
+from medtl_core.formats.findings import one_class_each
 from medtl_core.formats.table import SPLITS
 from medtl_core.values import Examples, Task
 
@@ -34,6 +35,7 @@ class ClassFolders(Reader):
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`; the classes found are those of train where there are splits."""
+        one_class_each(task, path)
         roots = class_roots(path)
         task = task or Task(path.name, tuple(_folders(roots["train"])))
         files = [(file, split) for split, root in roots.items() for file in files_below(root)]

@@ -53,7 +53,7 @@ class KnownSet(Reader):
             examples, _ = MedMnist().read(file := _largest(entry, path), entry.task, faults)
             return examples, Facts(entry, (*notes, f"Read from {file.name}."), has_patients=False)
         if layout.kind == "arrays":
-            return read_arrays(folder / entry.files[0], entry.task, faults), Facts(entry, notes)
+            return read_arrays(folder / entry.files[0], entry, faults), Facts(entry, notes)
         if layout.kind == "records":
             examples, facts = read_records(shipped(entry.name), folder / entry.files[0], entry.task, faults)
             return examples, replace(facts, entry=entry, notes=(*notes, *facts.notes))

@@ -113,7 +113,7 @@ def _fits(entry: Entry, folder: Path, share: float) -> bool:
     """Tells sets apart whose tables share a name; an unreadable header fits nothing."""
     layout = entry.layout
     marks = {"chexpert": layout.findings, "isic2019": entry.task.classes}.get(layout.kind, ())
-    wanted = {*layout.columns, *marks}
+    wanted = {*layout.columns, *marks} if layout.kind != "arrays" else set()
     table = marker(folder, entry.files[0]) if wanted else None
     there = len(wanted & {*read_header(table)}) if table else 0
     return there == len(wanted) or there > share * len(wanted)

@@ -18,6 +18,7 @@ from medtl_core.data.names import hospital_names, missing, one_patient_each
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import SCHEMA
 from medtl_core.formats.encoder import load_encoder
+from medtl_core.formats.findings import one_class_each
 from medtl_core.formats.schema import OTHER, Column, Schema
 from medtl_core.formats.schema_file import code, read_schema
 from medtl_core.formats.table import LONGEST, CsvTable, encode, number, read_csv, require, splits
@@ -71,6 +72,7 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
     Raises:
         DataError: the file as a whole, or the encoder that the schema names, cannot be read.
     """
+    one_class_each(task, path)
     table, roles = read_csv(path, faults), schema.roles
     require(table, [*roles.headers, *(column.header for column in schema.columns)])
     for header in set(roles.headers) - {roles.time}:

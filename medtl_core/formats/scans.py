@@ -1,4 +1,4 @@
-"""DICOM and NIfTI files as cases: a folder a class, or a manifest that names them by number.
+"""DICOM, NIfTI and slide files as cases: a folder a class, or a manifest that names them by number.
 
 A case is one file, or a folder with the slices of one series. Files are decoded later, in a limited process.
 """
@@ -18,7 +18,7 @@ from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.decoder import decoder, kind_of
-from medtl_core.formats.findings import diagnoses, diagnosis_columns
+from medtl_core.formats.findings import diagnoses, diagnosis_columns, one_class_each
 from medtl_core.formats.folders import class_roots, files_below
 from medtl_core.formats.manifest import Manifest
 from medtl_core.formats.table import read_csv, read_header, require, splits
@@ -35,7 +35,7 @@ _NUMBERS = {"sop_instance_uid": "SOPInstanceUID", "accession_number": "Accession
 
 
 class Scans(Reader):
-    """Files of one kind, "dicom" or "volumes": CLASS/FILE, CLASS/SERIES/FILE or either below train, val and test.
+    """Files of one kind, "dicom", "volumes" or "slides": CLASS/FILE, CLASS/SERIES/FILE, or below train, val and test.
 
     DICOM files may also be named by a `manifest.csv` with the column sop_instance_uid or accession_number, label, and
     optionally patient_id, site and split. Where nothing else says whose a DICOM file is, its header does.
@@ -63,14 +63,20 @@ class Scans(Reader):
         return Manifest("images", images=True, numbers=False).read(path, task, faults)
 
     def _in_folders(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
+        one_class_each(task, path)
         roots = class_roots(path)
         found = [(case, split) for split, root in roots.items() for case in _cases(root)]
+        ids = _ids([_first(case) for case, _ in found]) if self.name == "dicom" else ()
+        if task is None and _are_series([case for case, _ in found], ids):
+            raise DataError(
+                f"{path}: every folder holds the slices of one series, and so is a case and no class: sort them as "
+                "CLASS/SERIES/FILE, or let `medtl data draft` list them in manifest.csv"
+            )
         words = [case.parent.name for case, _ in found]
         task = task or Task(path.name, tuple(sorted({case.parent.name for case, split in found if split == "train"})))
         faults.place = lambda row: str(found[row][0].relative_to(path))
         unknown = [row for row, word in enumerate(words) if word not in task.classes]
         faults.case(unknown, "the scan lies in no folder of a class", f"expected one of {', '.join(task.classes)}")
-        ids = _ids([_first(case) for case, _ in found]) if self.name == "dicom" else ()
         patients = _patients([one.get("PatientID", "") for one in ids], path, faults)
         columns = {
             "label": np.asarray([task.classes.index(word) if word in task.classes else 0 for word in words], np.int64),
@@ -88,6 +94,15 @@ def _cases(root: Path) -> list[Path]:
     files = [file for file in files_below(root) if len(file.relative_to(root).parts) <= 2]
     folders = [place for place in root.glob("*/*/") if not place.name.startswith(".")]
     return sorted([*files, *folders])
+
+
+def _are_series(cases: Sequence[Path], ids: Sequence[Mapping[str, str]]) -> bool:
+    """Whether files lie in folders each of which holds several slices, all of one series and of no other folder's."""
+    places: dict[Path, list[str]] = defaultdict(list)
+    for case, one in zip(cases, ids, strict=False):
+        places[case.parent].append("" if case.is_dir() else one.get("SeriesInstanceUID", ""))
+    series = [{*names} for names in places.values()]
+    return all(len(names) > 1 for names in places.values()) and len(series) == len(set[str]().union(*series) - {""}) > 0
 
 
 def _first(case: Path) -> Path:
@@ -163,4 +178,4 @@ def _hospital(path: Path) -> Path:
     return within or own_folder().parent
 
 
-READERS = (Scans("dicom"), Scans("volumes"))
+READERS = (Scans("dicom"), Scans("volumes"), Scans("slides"))

@@ -41,6 +41,8 @@ def parse(text: str, where: str) -> Schema:
         stated = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{where} is not valid TOML: {error}") from error
+    if "kind" in stated:
+        raise DataError(f"{where}: a schema has one label, of one class a row; it states no kind")
     top = _Table(where, stated, ("name", "classes", "file", "roles", "labels", "splits", "flags", "column", "encoder"))
     named = _Table(f"{where} [roles]", top.get("roles", dict), [field.name for field in fields(Roles)])
     roles = Roles(**{key: named.get(key, str) for key in named.values})

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from medtl_core.data.images import SUFFIXES
 from medtl_core.formats.table import count_rows, read_header
+from medtl_core.slides.files import is_slide
 
 #: Files looked at; a larger place is described by its first ones.
 _MOST = 20_000
 #: DICOM headers that are read to tell series apart.
 _HEADERS = 500
+_SORTED = "sort them into a folder a class, or let `medtl data draft` list them in manifest.csv"
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,16 @@ class Survey:
     images: Sequence[Path]
     dicom: Sequence[Path]
     volumes: Sequence[Path]
+    slides: Sequence[Path]
     arrays: Sequence[Path]
     others: Sequence[Path]
 
 
 def look(path: Path) -> Survey:
     """Returns what lies in a folder and below, or the one file."""
-    kinds: dict[str, list[Path]] = {name: [] for name in ("tables", "images", "dicom", "volumes", "arrays", "others")}
+    kinds: dict[str, list[Path]] = {
+        name: [] for name in ("tables", "images", "dicom", "volumes", "slides", "arrays", "others")
+    }
     for number, file in enumerate(_files(path)):
         if number == _MOST:
             break
@@ -41,15 +46,16 @@ def survey(path: Path) -> str:
     """Returns what lies there and what brings it nearest to a layout, in words that quote no cell."""
     there = look(path)
     nearest = {
-        f"DICOM file|{_series(there.dicom)}": "sort them as CLASS/SERIES/FILE, or name each by its sop_instance_uid or "
-        "accession_number in manifest.csv",
-        "NIfTI volume|": "sort them as CLASS/FILE, or name each by its path in manifest.csv",
-        "image|": "sort them into a folder a class, or let `medtl data draft` list them in manifest.csv",
+        f"DICOM file|{_series(there.dicom)}": "sort them as CLASS/SERIES/FILE, or name each by its path, "
+        "sop_instance_uid or accession_number in manifest.csv; `medtl data draft` lists them",
+        "NIfTI volume|": _SORTED,
+        "slide|": _SORTED,
+        "image|": _SORTED,
         "array file|": "MedMNIST's layout is read, with arrays train_images, train_labels and so on",
     }
     words = []
     for files, (what, hint) in zip(
-        (there.dicom, there.volumes, there.images, there.arrays), nearest.items(), strict=True
+        (there.dicom, there.volumes, there.slides, there.images, there.arrays), nearest.items(), strict=True
     ):
         name, _, more = what.partition("|")
         words += [f"{_count(len(files), name)}{more and ', '}{more}: {hint}"] if files else []
@@ -82,6 +88,8 @@ def _kind(file: Path) -> str:
     suffix = file.suffix.lower()
     if suffix in (".csv", ".tsv"):
         return "tables"
+    if is_slide(file):
+        return "slides"
     if suffix in SUFFIXES:
         return "images"
     if file.name.lower().endswith((".nii", ".nii.gz")):

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import SUFFIXES
-from medtl_core.data.synthetic.phantom import DEFAULT_SIZE, phantom
+from medtl_core.data.synthetic.built_in import BUILT_IN
+from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
 from medtl_core.errors import DataError, did_you_mean
 from medtl_core.formats.decoder import kind_of
 from medtl_core.formats.table import read_csv
@@ -71,12 +73,12 @@ def image_cases(places: Sequence[Path | str]) -> NewCases:
     return NewCases(names, unlabelled({"path": np.asarray(paths, np.str_)}), left=tuple(left))
 
 
-def phantom_cases(size: int, count: int = 8) -> NewCases:
-    """Returns a few pictures of the built-in phantom that no simulation trains on, named by what they show."""
-    drawn = phantom(size=max(size, DEFAULT_SIZE))
+def drawn_cases(name: str, size: int, count: int = 8) -> NewCases:
+    """Returns a few pictures of a built-in set that no simulation trains on, named by what they show."""
+    drawn = BUILT_IN[name](Settings(image_size=max(size, DEFAULT_SIZE)))
     rows = np.flatnonzero(drawn["split"] == "test")
     rows = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
-    names = tuple(f"phantom {row} (drawn as {drawn.task.classes[drawn['label'][row]]})" for row in rows.tolist())
+    names = tuple(f"{name} {row} (drawn as {drawn.task.classes[drawn['label'][row]]})" for row in rows.tolist())
     return NewCases(names, unlabelled({"image": drawn["image"][rows]}))
 
 

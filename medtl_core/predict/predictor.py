@@ -11,6 +11,7 @@ import numpy as np
 from medtl_core.config import Settings, settings
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import FORMATS, SUFFIXES
+from medtl_core.data.synthetic.built_in import BUILT_IN
 from medtl_core.errors import ConfigError, DataError, WeightsError
 from medtl_core.features.dataset import Material
 from medtl_core.features.spec import FEATURE_SETTINGS, feature_spec, stated_settings
@@ -20,7 +21,7 @@ from medtl_core.federation.saved import is_model, load_head, load_packed
 from medtl_core.predict.alike import OwnCases
 from medtl_core.predict.answer import Answer, answers_of, findings_of, log_prevalence
 from medtl_core.predict.attribution import Attributor
-from medtl_core.predict.cases import NewCases, image_cases, phantom_cases, table_cases
+from medtl_core.predict.cases import NewCases, drawn_cases, image_cases, table_cases
 from medtl_core.predict.conformal import Conformal
 from medtl_core.predict.reasons import Occluder, column_parts
 from medtl_core.predict.rows import rows_of
@@ -92,7 +93,7 @@ class Predictor:
 
         Args:
             inputs: image files, scans and folders of them, or one CSV file where the head reads a table; "phantom"
-                stands for a few built-in pictures; or what `cases` returned of them.
+                or "tissue" stands for a few built-in pictures; or what `cases` returned of them.
             prevalence: share of each class where the head is used; None = all are taken as equally common.
             least: probability below which the likeliest class is in doubt.
             workers: images that are worked on at the same time.
@@ -143,8 +144,8 @@ class Predictor:
 
     def cases(self, inputs: Sequence[Path | str]) -> NewCases:
         """Returns the cases that inputs name; see `answers`."""
-        if not self.columns and [*map(str, inputs)] == ["phantom"] and not Path("phantom").exists():
-            return phantom_cases(max(self.settings.sizes, default=0))
+        if not self.columns and len(inputs) == 1 and str(inputs[0]) in BUILT_IN and not Path(inputs[0]).exists():
+            return drawn_cases(str(inputs[0]), max(self.settings.sizes, default=0))
         if not self.columns:
             return image_cases(inputs)
         if len(inputs) != 1:

@@ -24,7 +24,7 @@ def test_entries_are_complete(entry: Entry) -> None:
     assert entry.views[0] == "identity" and set(entry.views) <= set(VIEWS)
     assert entry.views == ("identity",) or not any("left" in name for name in entry.task.classes)  # nor mirrored
     assert len(set(entry.task.classes)) == len(entry.task.classes) >= 2
-    assert entry.synthetic == (entry.name in ("phantom", "ct_phantom"))
+    assert entry.synthetic == (entry.name in ("phantom", "tissue", "ct_phantom"))
     assert entry.url.startswith("https://") or entry.synthetic
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from medtl_core.config import Settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.partition import apportion, partition
-from medtl_core.data.source import phantom_patients
+from medtl_core.data.synthetic.built_in import phantom_patients
 from medtl_core.data.synthetic.phantom import train_images
 from medtl_core.errors import ConfigError
 from medtl_core.values import Examples, Task

@@ -11,7 +11,8 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.images import check_images, decode
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.partition import partition
-from medtl_core.data.source import open_source, phantom_patients
+from medtl_core.data.source import open_source
+from medtl_core.data.synthetic.built_in import phantom_patients
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.formats import arrays

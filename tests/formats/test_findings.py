@@ -13,6 +13,7 @@ from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
 from medtl_core.data.source import Source, open_source
 from medtl_core.errors import DataError
+from tests.formats.public import medmnist
 from tests.house import ROOT
 
 CLASSES = ("Edema", "Pleural effusion", "Nodule")
@@ -121,3 +122,50 @@ def test_the_examples_of_the_documentation_are_read(tmp_path: Path) -> None:
         source = open_source(Settings(data="", data_path=str(tmp_path)))
         assert source.examples["labels"].tolist() == expected
         assert source.entry.modality == "chest X-ray"
+
+
+def _several(path: Path, labels: np.ndarray) -> Path:
+    """A MedMNIST file whose twelve images have these labels."""
+    with np.load(medmnist(path, (9, 9))) as held:
+        arrays = dict(held)
+    for split, place in (("train", slice(6)), ("val", slice(6, 8)), ("test", slice(8, 12))):
+        arrays[f"{split}_labels"] = labels[place]
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def test_chestmnist_has_fourteen_findings_and_own_files_of_its_kind_need_their_names(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).integers(0, 2, (12, 14), np.uint8)
+    source = open_source(Settings(data="", data_path=str(_several(tmp_path / "chestmnist.npz", labels))))
+    assert source.entry.name == "chestmnist" and source.examples["labels"].tolist() == labels.tolist()
+    assert source.examples["label"].tolist() == labels.any(axis=1).astype(int).tolist()
+    (tmp_path / "own").mkdir()
+    own = _several(tmp_path / "own" / "ours.npz", labels[:, :3])
+    with pytest.raises(DataError, match="several labels"):
+        open_source(Settings(data="", data_path=str(own)))
+    stated = {"name": "x", "classes": CLASSES, "kind": "multi-label"}
+    (tmp_path / "own" / "task.json").write_text(json.dumps(stated))
+    assert open_source(Settings(data="", data_path=str(own))).examples["labels"].tolist() == labels[:, :3].tolist()
+    _several(own, labels[:, :2])
+    with pytest.raises(DataError, match="3 findings"):
+        open_source(Settings(data="", data_path=str(own)))
+
+
+def test_what_gives_a_case_one_class_refuses_a_multi_label_task(tmp_path: Path) -> None:
+    stated = {"name": "x", "classes": ("ill", "well"), "kind": "multi-label"}
+    for name in stated["classes"]:
+        (tmp_path / "folders" / name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "folders" / name / "a.png")
+    (tmp_path / "records").mkdir()
+    for place in ("folders", "records"):
+        (tmp_path / place / "task.json").write_text(json.dumps(stated))
+    schema = 'name = "x"\nclasses = ["ill", "well"]\nfile = "a.csv"\n[roles]\nlabel = "d"\n'
+    schema += '[column.age]\ntype = "number"\nrange = [0, 120]\n'
+    (tmp_path / "records" / "a.csv").write_text("d,age\nill,1\nwell,2\n")
+    (tmp_path / "records" / "schema.toml").write_text(schema)
+    for place in ("folders", "records"):
+        with pytest.raises(DataError, match="a column for each finding"):
+            open_source(Settings(data="", data_path=str(tmp_path / place), backbone="table"))
+    (tmp_path / "records" / "schema.toml").write_text('kind = "multi-label"\n' + schema)
+    with pytest.raises(DataError, match="one class a row"):
+        open_source(Settings(data="", data_path=str(tmp_path / "records"), backbone="table"))

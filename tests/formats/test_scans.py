@@ -1,5 +1,6 @@
 """Scans as cases of a run: class folders, manifests, patients of headers; and that no identity leaves."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,25 @@ def test_a_manifest_of_paths_names_series_and_volumes(tmp_path: Path) -> None:
     assert content_key(paths[0]) != content_key(tmp_path / "again")
     with pytest.raises(DataError, match="a slice is missing"):
         read_pictures(paths[0])
+
+
+def test_a_folder_a_series_is_no_folder_a_class_and_a_draft_lists_the_cases(tmp_path: Path) -> None:
+    from medtl_core.cli.app import app
+
+    for number in range(4):
+        for place in range(2):
+            facts = {"SeriesInstanceUID": f"1.2.{number}", "PatientID": f"P{number}", **REMOVED}
+            (tmp_path / f"P{number}").mkdir(exist_ok=True)
+            dicom(tmp_path / f"P{number}" / f"{place}.dcm", grey(2 * number + place), **facts)
+    with pytest.raises(DataError, match="no class"):
+        opened(tmp_path)
+    (tmp_path / "volumes").mkdir()
+    nifti(tmp_path / "volumes" / "v.nii.gz", np.random.default_rng(0).random((10, 11, 12)))
+    listed = {tmp_path / "volumes": ["v.nii.gz,,,"], tmp_path: ["P0,,,", "P1,,,", "P2,,,", "P3,,,"]}
+    for place, rows in listed.items():
+        assert CliRunner().invoke(app, ["data", "draft", str(place)]).exit_code == 0
+        assert (place / "manifest.csv").read_text().splitlines() == ["path,label,patient_id,site", *rows]
+        shutil.rmtree(tmp_path / "volumes", ignore_errors=True)
 
 
 def test_class_folders_of_volumes(tmp_path: Path) -> None:

@@ -1,0 +1,37 @@
+"""The sets that are drawn instead of read, by the name that the setting `data` takes."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from medtl_core.config import Settings
+from medtl_core.data.partition import apportion
+from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
+from medtl_core.data.synthetic.tissue import LABORATORIES, TILES, tissue
+from medtl_core.store import cache_folder
+from medtl_core.values import Examples
+
+
+def phantom_patients(settings: Settings) -> int:
+    """Returns how many phantom patients the hospitals of `settings` need; never below the default."""
+    seats = apportion({name: share for name, share in SHARES.items() if name != settings.leave_out}, settings.sites)
+    # Trimming a hospital to whole patients can waste one image each; two more keep uneven shares above the line.
+    needed = {name: count * (settings.shots + 3) for name, count in seats.items()}
+    patients = DEFAULT_PATIENTS
+    while any(train_images(patients)[name] < count for name, count in needed.items()):
+        patients = patients * 5 // 4
+    return patients
+
+
+def _phantom(settings: Settings) -> Examples:
+    size = max(settings.sizes, default=DEFAULT_SIZE)
+    return phantom(size=size, patients=phantom_patients(settings), folder=cache_folder(settings.cache))
+
+
+def _tissue(settings: Settings) -> Examples:
+    left = len({*LABORATORIES} - {settings.leave_out})
+    needed = -(-settings.sites // left) * (settings.shots + 3 * TILES) / TILES
+    return tissue(size=max(settings.sizes, default=DEFAULT_SIZE), trained=max(40, int(needed)))
+
+
+#: Name in the catalog -> what draws the cases that the hospitals of some settings need.
+BUILT_IN: Mapping[str, Callable[[Settings], Examples]] = MappingProxyType({"phantom": _phantom, "tissue": _tissue})
