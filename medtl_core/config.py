@@ -39,6 +39,8 @@ _LOCAL = ("modality", "cache", "data_path", "device", "test_path", "weights", *_
 _SERVERS_PLACES = ("data_path", "test_path", "out", "state")
 #: ... and these it names itself.
 _HOSPITALS_PLACES = ("cache", "weights", "device")
+#: Kinds of backbones that read no image, by their first word.
+_KINDS = ("table", "signal", "text")
 #: Words of a promise: without one they would be ignored.
 _PROMISE = ("epsilon", "delta", "secure_sum", "colluders")
 #: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
@@ -61,8 +63,8 @@ class Settings:
             too), "size" (unequal sizes) or "even".
         alpha: Dirichlet concentration; small = skewed.
         seed: of partition, folds and training order; never of privacy noise.
-        backbone: "lite0", "torchvision:NAME", "timm:NAME", "file:PATH", "own:NAME", "random:ARCH" or "table"; several
-            side by side are joined by "+", a table among them.
+        backbone: "lite0", "torchvision:NAME", "timm:NAME", "file:PATH", "own:NAME", "random:ARCH", "table",
+            "signal:NAME" or "text:NAME"; several side by side are joined by "+", of any kinds.
         weights: file or folder with the backbone's weights, or a folder of folders named by architecture; "" = where
             the backbone's record says.
         features: "rich" (several taps; mean, standard deviation and centre), "plain" (one tap, mean) or taps such as
@@ -180,6 +182,11 @@ class Settings:
         """The sides in pixels that `image_size` names; none = what `features` implies."""
         return tuple(int(word) for word in str(self.image_size).split("+") if word != "0")
 
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What the backbones read, by `kind_of`."""
+        return frozenset(map(kind_of, self.backbone.split("+")))
+
     def public(self) -> dict[str, Value]:
         """Returns the settings as flat kebab-case keys, the form Flower's run config takes."""
         return {_kebab(name): value for name, value in dataclasses.asdict(self).items()}
@@ -237,6 +244,12 @@ class Settings:
     def replace(self, **changes: Value) -> "Settings":
         """Returns a copy with some fields changed (field names, not kebab-case)."""
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+
+def kind_of(backbone: str) -> str:
+    """Returns what a backbone reads: "image", "table", "signal" or "text"."""
+    word = backbone.partition(":")[0]
+    return word if word in _KINDS else "image"
 
 
 def settings(values: Mapping[str, Value]) -> Settings:

@@ -55,9 +55,8 @@ class Reference:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the table's columns, where the features read one."""
-        reads = any(name.endswith("table") for name, _, _ in self.spec.groups)
-        return self.source.columns if reads else ()
+        """See `Facts.columns`."""
+        return self.source.columns
 
     @property
     def followed(self) -> bool:

@@ -10,13 +10,13 @@ from medtl_core.config import Settings
 from medtl_core.data.partition import partition
 from medtl_core.data.source import open_source
 from medtl_core.features.extract import extract, feature_spec
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.methods.adaptation import Support
 from medtl_core.runtime import one_thread
 from medtl_core.values import Examples, Scores, Task
+from simulations.memory import MemoryHospitals
 
 Index = NDArray[np.int64]
 

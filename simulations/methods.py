@@ -15,7 +15,6 @@ import numpy as np
 
 from medtl_core.config import Settings, settings
 from medtl_core.evaluation.result import MethodResult
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import read_methods
 from medtl_core.federation.study import Study
@@ -24,6 +23,7 @@ from medtl_core.rng import stream
 from medtl_core.sweep.job_queue import Job
 from simulations.experiments import Values, carry_out, options, records, where
 from simulations.intervals import markdown
+from simulations.memory import MemoryHospitals
 from simulations.paired import comparison
 
 #: The data sets and their hospitals.

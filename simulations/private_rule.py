@@ -16,7 +16,6 @@ from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.evaluation.scores import judge
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.federation.hospitals import Request
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.private import PrivateMethod, terms_of
 from medtl_core.federation.registry import all_private_tasks, find_method
 from medtl_core.federation.study import Study
@@ -30,6 +29,7 @@ from medtl_core.runtime import one_thread
 from medtl_core.values import Examples, Released, Task, Update
 from simulations.federation import Cases, Index, federate
 from simulations.intervals import markdown
+from simulations.memory import MemoryHospitals
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 SIZES = (16, 32, 64, 100, 150, 200)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from medtl_core.federation.memory import MemoryHospitals
+from simulations.memory import MemoryHospitals
 from tests.memory import make_site
 
 

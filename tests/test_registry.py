@@ -11,9 +11,9 @@ from medtl_core import methods
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
 from medtl_core.federation import registry
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.study import Study
 from server.verdict import judge_all
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM
 
 #: Imports that a hospital's process must not pay for before a task needs them.

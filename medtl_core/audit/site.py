@@ -178,7 +178,7 @@ def open_data(
         raise ConfigError("an audit watches what one hospital sends by itself: leave out sites and secure-sum")
     opened = open_source(chosen)
     opened.examples.task.tell_classes("medtl audit")
-    if images_of(opened.examples) is None:
+    if images_of(opened.examples) is None and "image" in chosen.kinds:
         chosen = chosen.replace(backbone="table")
     examples, entry = opened.examples, opened.entry
     train = partition(examples, chosen).sites[0].train

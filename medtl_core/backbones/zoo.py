@@ -44,7 +44,7 @@ def find_backbone(name: str) -> Backbone:
     kind, _, rest = name.partition(":")
     if kind in _KINDS and rest:
         return _KINDS[kind](rest)
-    options = [*BACKBONES, "table", "timm:ARCH", "file:PATH", "own:NAME", "random:NAME"]
+    options = [*BACKBONES, "table", "timm:ARCH", "file:PATH", "own:NAME", "random:NAME", "signal:NAME", "text:NAME"]
     raise ConfigError(f"unknown backbone {name!r}; {did_you_mean(name, options)}")
 
 

@@ -67,8 +67,8 @@ def features(
     named = {**name_data(data, str(typed.get("data", ""))), **typed}
     chosen = settings({key: absolute(key, value) for key, value in named.items()})
     folder = cache_folder(chosen.cache)
-    if folder is None or chosen.backbone == "table":
-        raise ConfigError("there is nothing to keep: set cache to a folder, and backbone to one that reads images")
+    if folder is None or chosen.kinds == {"table"}:
+        raise ConfigError("there is nothing to keep: set cache to a folder, and backbone to more than a table")
     source = open_source(chosen)
     log = console.console_of(stderr=True, quiet=quiet)
     with console.progress_shown(log, quiet or not log.is_terminal) as bars:

@@ -10,6 +10,10 @@ from medtl_core.errors import ConfigError
 if TYPE_CHECKING:
     from medtl_core.data.source import Source
 
+#: Reader -> the backbone of what it reads, where that is no image.
+_BACKBONES = {"table": "table", "signals": "signal:spectrum", "notes": "text:minilm"}
+#: Column of cases -> the backbone that reads it; the first that is there counts.
+_COLUMNS = {"signal": "signal:spectrum", "table": "table", "note": "text:minilm"}
 #: Hospitals that data of one hospital are cut into.
 _CUT = 5
 #: Training cases of a hospital, if it has as many.
@@ -22,7 +26,7 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
     """Returns settings for data in a folder with what nobody said taken from the data.
 
     Hospitals are those that the data name, or five cut out of one; each has 30 training cases, or as many as the
-    smallest has; a table is read as one. A multi-label task is answered by all methods that can.
+    smallest has; tables, signals and notes are read as such. A multi-label task is answered by all methods that can.
 
     Args:
         chosen: with a `data_path`.
@@ -38,8 +42,9 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
     from medtl_core.data.shared import shared_source
     from medtl_core.values import MULTI_LABEL
 
-    if "backbone" not in said and not chosen.data and reader_of(Path(chosen.data_path)).name == "table":
-        chosen = chosen.replace(backbone="table")  # before it is read, for a table is not read twice
+    if "backbone" not in said and not chosen.data:  # before it is read, for data are not read twice
+        usual = _BACKBONES.get(reader_of(Path(chosen.data_path)).name, chosen.backbone)
+        chosen = chosen.replace(backbone=usual)
     source, changes = shared_source(chosen), dict[str, Value]()
     if chosen.modality and source.entry.files:
         raise ConfigError(f"modality has no effect on {source.entry.name!r}, whose modality is known; leave it out")
@@ -47,7 +52,7 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
     if "methods" not in said and examples.task.kind == MULTI_LABEL:
         changes["methods"] = _OF_FINDINGS
     if "backbone" not in said and not {"path", "image"} & examples.columns.keys():
-        changes["backbone"] = "table"
+        changes["backbone"] = next(name for column, name in _COLUMNS.items() if column in examples.columns)
         changes["image_size"] = chosen.image_size if "image-size" in said else 0
     pool = (examples["split"] != "test") & (examples["site"] != chosen.leave_out.removesuffix(":test"))
     names, patients = (len(np.unique(examples[name][pool])) for name in ("site", "patient"))

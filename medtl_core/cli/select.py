@@ -15,7 +15,7 @@ from medtl_core.cli import console
 from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.plan import RunOrder, is_done, make_plan, name_data, new_folder
 from medtl_core.cli.simulate import simulate_shown
-from medtl_core.config import Value
+from medtl_core.config import Value, kind_of
 from medtl_core.errors import ConfigError, did_you_mean, one_of
 from medtl_core.flower.run import RunPlan
 from medtl_core.report.terminal import ranking_table
@@ -53,8 +53,8 @@ def read_sources(text: str, taps: str = "rich") -> dict[str, tuple[str, ...]]:
 
 
 def _candidates(name: str, asked: str, taps: str) -> tuple[str, ...]:
-    if name == "table":
-        raise ConfigError("a table has no backbone to choose; name image backbones")
+    if kind_of(name) != "image":
+        raise ConfigError(f"{name!r} has no taps to choose; name image backbones")
     backbone = find_backbone(name)
     known, rich = list(backbone.taps), backbone.rich
     chosen = set(asked.split("+")) if asked else set(known) if taps == "all" else {*rich, known[-1]}

@@ -61,7 +61,7 @@ def _read_ahead(chosen: Settings) -> None:
     drawn = (
         chosen.data == "phantom" and not chosen.data_path and max(chosen.sizes, default=DEFAULT_SIZE) >= DEFAULT_SIZE
     )
-    if not drawn or folder is None or is_begun(folder) or chosen.backbone == "table" or "torch" in sys.modules:
+    if not drawn or folder is None or is_begun(folder) or "image" not in chosen.kinds or "torch" in sys.modules:
         return
     ahead = [sys.executable, "-P", "-c", _DRAWING, json.dumps(chosen.of_data().public())]
     with subprocess.Popen(ahead, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):

@@ -16,8 +16,8 @@ from medtl_core.values import Examples
 def check_leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> None:
     """Refuses sides (train and test, or two hospitals) that share a patient or a byte-equal image.
 
-    Files are only hashed where two have the same length, so a check costs one `stat` a file. Rows of a table are
-    compared by patient only: two patients may well have equal values.
+    Signals count as images. Files are only hashed where two have the same length, so a check costs one `stat` a file.
+    Rows of a table are compared by patient only: two patients may well have equal values.
 
     Args:
         examples: the cases.
@@ -58,7 +58,7 @@ def leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> Iter
 
 def joined(*parts: Examples, patients: bool) -> Examples:
     """Returns the cases of several sets, as far as sides are compared: images and, where known, patients."""
-    kinds = [name for name in ("path", "image") if all(name in part.columns for part in parts)]
+    kinds = [name for name in ("path", "image", "signal") if all(name in part.columns for part in parts)]
     told = [name for name in ("label", "labels", "patient") if name in parts[0].columns]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in told}
     nobodys = np.arange(len(columns["label"])).astype(str)
@@ -72,8 +72,9 @@ def joined(*parts: Examples, patients: bool) -> Examples:
 
 def _content_keys(examples: Examples, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
     """Returns the positions in `rows` whose image may have a twin, and the keys of those images."""
-    if "image" in examples.columns:
-        return np.arange(len(rows)), np.asarray([content_key(examples["image"][row]) for row in rows], dtype=np.str_)
+    arrays = next((examples[name] for name in ("image", "signal") if name in examples.columns), None)
+    if arrays is not None:
+        return np.arange(len(rows)), np.asarray([content_key(arrays[row]) for row in rows], dtype=np.str_)
     if "path" not in examples.columns:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.str_)
     paths = examples["path"][rows]

@@ -1,4 +1,4 @@
-"""The door to `medtl_core.formats`: how files of each kind become cases, by the word of `--as`.
+"""The door to readers: how files of each kind become cases, by the word of `--as`.
 
 A new module there, named below, with its `READERS` is a new format; nothing else has to know it. A module is read when
 the ones before it do not know a place.
@@ -18,12 +18,13 @@ from medtl_core.data.task import Statement
 from medtl_core.errors import ConfigError, DataError, did_you_mean
 from medtl_core.values import Examples, Task
 
-#: Reader -> its module. A place is read by the first one that knows it.
+#: Reader -> its module, in `medtl_core.formats` or a leaf of its own. A place is read by the first one that knows it.
 _MODULES = {
     "known": "known",
     "records": "records",
     "dicom": "scans",
     "volumes": "scans",
+    "signals": "signals.reader",
     "images": "manifest",
     "table": "manifest",
     "images+table": "manifest",
@@ -42,7 +43,8 @@ class Facts:
         entry: of the catalog, where it is one of the known sets.
         notes: sentences that a reader of the results should know.
         has_patients: whether the data say whose each case is; else every case counts as one patient.
-        columns: names of the columns of `Examples["table"]`, in order.
+        columns: names of the columns of `Examples["table"]`, in order, and after them what else an encoder must know of
+            all cases alike: of each lead of signals "signal:NAME@HERTZxSAMPLES".
     """
 
     entry: Entry | None = None
@@ -124,4 +126,4 @@ def _readers(word: str) -> Iterator[Reader]:
 
 
 def _module(name: str) -> Any:
-    return importlib.import_module(f"medtl_core.formats.{name}")
+    return importlib.import_module(f"medtl_core.{name if '.' in name else f'formats.{name}'}")

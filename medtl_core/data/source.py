@@ -35,7 +35,7 @@ class Source:
         notes: sentences that a reader of the results should know.
         has_patients: whether the data say whose each case is; else every case counts as one patient.
         patients: str [m], of all cases that are there, whether or not they can be used.
-        columns: names of a table's columns; none for images.
+        columns: see `Facts`.
         faults: what cost cases that are not among the examples. It stays in the building.
     """
 
@@ -155,7 +155,7 @@ def _look_over(source: Source, faults: Faults, stated: Statement | None) -> None
     for kind, names in (("classes", left.task.classes), ("hospitals", np.unique(left["site"]).tolist())):
         for group in alike(names):
             faults.whole(f"the {kind} {' and '.join(map(repr, group))} look alike", "spell them the same, or otherwise")
-    for name, column in zip(source.columns, left["table"].T if source.columns else (), strict=True):
+    for name, column in zip(source.columns, left["table"].T if "table" in left.columns else (), strict=False):
         known = column[np.isfinite(column)]
         spread = float(known.std()) if len(known) else 0.0
         if 0.0 < spread < max(SMALLEST, SMALLEST * 0.1 * abs(float(known.mean()))):
@@ -181,8 +181,9 @@ def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:
     if named and not csv:
         wanted = " or ".join([MANIFEST, *named.files])
         raise DataError(f"{path} does not hold {named.name}: expected {wanted}; set data='' to recognise it")
-    backbones = settings.backbone.split("+")
-    word = "table" if backbones == ["table"] else "images+table" if "table" in backbones else ""
+    kinds = settings.kinds
+    word = "table" if kinds == {"table"} else "images+table" if kinds == {"image", "table"} else ""
+    word = "signals" if "signal" in kinds else "notes" if "text" in kinds and "image" not in kinds else word
     return reader_of(path, word if csv else "")
 
 

@@ -123,7 +123,7 @@ def _weights(subject: Subject) -> Iterator[CheckResult]:
 
 def _is_table(data: Path) -> bool:
     try:
-        return reader_of(data).name in ("table", "records")
+        return reader_of(data).name in ("table", "records", "signals", "notes")
     except MedtlError:
         return False
 

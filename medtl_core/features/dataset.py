@@ -10,11 +10,12 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.config import Settings
+from medtl_core.config import Settings, kind_of
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import content_key
 from medtl_core.errors import DataError
-from medtl_core.features.extract import FeatureSpec, extract, feature_spec, images_of
+from medtl_core.features.encoders import encoder_of
+from medtl_core.features.extract import extract, feature_spec, images_of
 from medtl_core.values import Examples, Features
 
 
@@ -75,10 +76,10 @@ class Material:
     """Cases and how their features are made. It never leaves the process that opened it.
 
     Attributes:
-        examples: n cases with a `path`, `image` or `table` column.
+        examples: n cases with the columns that the backbones read.
         settings: of the run.
         views: label-preserving views of the data set, from its catalog entry.
-        columns: names of a table's columns; none for images.
+        columns: see `Facts.columns`; none for images.
         modality: the catalog's word for what the images show, e.g. "chest X-ray".
         store: what was derived from the cases; hospitals of one process share one, and so one limit.
     """
@@ -101,7 +102,7 @@ class Material:
         """Returns (content key, file or array) of each image.
 
         Raises:
-            DataError: a file cannot be read, or the cases are a table.
+            DataError: a file cannot be read, or the cases are no images.
         """
         images = images_of(self.examples)
         return list(zip(self.store.content_keys(images), images, strict=True))
@@ -116,8 +117,7 @@ class Material:
             ConfigError, WeightsError, DataError: see `feature_spec` and `extract`.
         """
         spec = feature_spec(self.settings, self.views, self.columns)
-        alone = isinstance(spec, FeatureSpec) and spec.backbone == "table"
-        keys = None if alone else self.store.content_keys(images_of(self.examples))
+        keys = self.store.content_keys(images_of(self.examples)) if "image" in self.settings.kinds else None
         return extract(self.examples, spec, self.settings, keys=keys, workers=workers)
 
     def readable(self, faults: Faults, *, private: bool, workers: int = 1) -> tuple["Material", Features]:
@@ -134,9 +134,10 @@ class Material:
         if "path" in self.examples.columns:
             faults.place = lambda row: str(self.examples["path"][row])
         if private:
-            image, table = np.zeros((1, 32, 32), np.uint8), np.zeros((1, len(self.columns)))
-            blank = Examples({"label": np.zeros(1), "image": image, "table": table}, self.examples.task)
-            replace(self, examples=blank).features()
+            others = [encoder_of(name) for name in self.settings.backbone.split("+") if kind_of(name) != "image"]
+            blank = {encoder.column: encoder.blank(self.columns) for encoder in others}
+            blank |= {"label": np.zeros(1), "image": np.zeros((1, 32, 32), np.uint8)}
+            replace(self, examples=Examples(blank, self.examples.task)).features()
         caught = Exception if private else DataError
         try:
             return self, self.features(workers)

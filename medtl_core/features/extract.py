@@ -1,21 +1,23 @@
 """Examples become features: decode, resize, view, run the frozen backbone, average views and pictures of a case.
 
-A worker decodes a few images and runs the backbone over them (`features.forward`), beside others who do the same.
+A worker decodes a few images and runs the backbone over them (`features.forward`), beside others who do the same. Cases
+that are no images go through the door of `features.encoders`; the features of all are kept alike.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from medtl_core.config import Settings
+from medtl_core.config import Settings, kind_of
 from medtl_core.data import images as data_images
 from medtl_core.data.views import views_of
 from medtl_core.errors import DataError, WeightsError
 from medtl_core.features.cache import FeatureCache, Row
+from medtl_core.features.encoders import Encoding, encoder_of
 from medtl_core.features.forward import Forward, forward
 from medtl_core.features.spec import FeatureSpec, Spec, feature_spec
 from medtl_core.runtime import processor
@@ -43,41 +45,48 @@ def extract(
     """Returns the features of the examples, from the cache where they were computed before.
 
     An image's features are the same bytes whatever else is in the call, on one machine with one number of torch
-    threads. A table's are, column by column, its value (0 if missing) and 1 if it is missing, else 0. Records that
-    stand side by side have their own rows in the cache, whatever they are joined to.
+    threads. Records that stand side by side have their own rows in the cache, whatever they are joined to.
 
     Args:
-        examples: n cases with a `path`, `image` or `table` column.
+        examples: n cases with the columns that the backbones read.
         spec: from `feature_spec`.
         settings: the same; `cache` says where features are kept.
-        keys: `images.content_key` of each image, where the caller knows them already.
+        keys: `images.content_key` of each image, where a backbone reads them and the caller knows them already.
         workers: images that are worked on at the same time; the number of torch threads stays the caller's business.
 
     Raises:
-        DataError: an image cannot be decoded, or the examples hold no column the backbone reads.
+        DataError: a case cannot be read, or the examples hold no column that a backbone reads.
         WeightsError: the weights changed since `feature_spec`, or give numbers that are not finite.
         ConfigError: the backbone cannot read images of this size.
     """
-    parts = spec.parts(settings)
-    images = images_of(examples) if any(record.backbone != "table" for record, _ in parts) else ()
+    images = images_of(examples) if "image" in settings.kinds else ()
     known = [data_images.content_key(image) for image in images] if keys is None else keys
-    rows = [
-        _table_rows(examples, record) if record.backbone == "table" else _rows(known, images, record, chosen, workers)
-        for record, chosen in parts
-    ]
+
+    def read(record: FeatureSpec, chosen: Settings) -> Row:
+        if kind_of(record.backbone) != "image":
+            return _encoded(examples, record, chosen)
+        return _kept(known, images, record, chosen, lambda todo: _computed(todo, record, chosen, workers))
+
+    rows = [read(record, chosen) for record, chosen in spec.parts(settings)]
     return Features(rows[0] if len(rows) == 1 else np.concatenate(rows, axis=1), spec.fingerprint, spec.groups)
 
 
-def _rows(known: Sequence[str], images: Sequence[Any], spec: FeatureSpec, settings: Settings, workers: int) -> Row:
-    """The features of images under one backbone, float32 [n, d]; byte-equal images are computed once."""
+def _kept(
+    known: Sequence[str],
+    cases: Sequence[Any],
+    spec: FeatureSpec,
+    settings: Settings,
+    computed: Callable[[dict[str, Any]], Iterable[dict[str, Row]]],
+) -> Row:
+    """The features of cases under one backbone, float32 [n, d], from the cache; equal contents are computed once."""
     recipe, width = spec.fingerprint, spec.width
     coarse = [_COARSE] if settings.device.endswith(_COARSE) else []
     keys = [digest([content, recipe, *coarse]) for content in known]
-    unique = dict(zip(reversed(keys), reversed(images), strict=True))
+    unique = dict(zip(reversed(keys), reversed(cases), strict=True))
     kept = FeatureCache(cache_folder(settings.cache))
     rows = {key: row for key, row in kept.get_many(unique).items() if row.shape == (width,)}
     todo = [key for key in dict.fromkeys(keys) if key not in rows]
-    for chunk in _computed({key: unique[key] for key in todo}, spec, settings, workers) if todo else ():
+    for chunk in computed({key: unique[key] for key in todo}) if todo else ():
         kept.put_many(chunk)
         rows |= chunk
     return np.stack([rows[key] for key in keys]) if keys else np.zeros((0, width), dtype=np.float32)
@@ -91,7 +100,7 @@ def images_of(examples: Examples) -> Sequence[Any]:
     """
     images = data_images.images_of(examples)
     if images is None:
-        raise DataError("the cases hold no images, only a table; set backbone=table")
+        raise DataError("the cases hold no images; set backbone to what reads them, e.g. table")
     return list(images)
 
 
@@ -125,17 +134,17 @@ def _read(images: Sequence[Any], run: Forward, spec: FeatureSpec) -> list[Row]:
     return [row.numpy() for row in means]
 
 
-def _table_rows(examples: Examples, spec: FeatureSpec) -> Row:
-    if "table" not in examples.columns:
-        raise DataError("the cases hold images, not a table; choose an image backbone, e.g. backbone=lite0")
-    table = np.asarray(examples["table"], dtype=np.float64)
-    missing = np.isnan(table)
-    with np.errstate(over="ignore"):
-        filled = np.where(missing, 0.0, table).astype(np.float32)
-    if not np.isfinite(filled).all():
-        column = int(np.flatnonzero(~np.isfinite(filled).all(axis=0))[0])
-        raise DataError(f"table column {column} holds values too large for float32; rescale it")
-    values = np.stack([filled, missing.astype(np.float32)], axis=2).reshape(len(table), 2 * table.shape[1])
-    if values.shape[1] != spec.width:
-        raise DataError(f"the table has {table.shape[1]} columns where {spec.width // 2} were agreed")
-    return values
+def _encoded(examples: Examples, spec: FeatureSpec, settings: Settings) -> Row:
+    """The features of cases that are no images, float32 [n, d]."""
+    encoder, encoding = encoder_of(spec.backbone), Encoding(spec.weights_sha, spec.taps, spec.channels)
+    if encoder.column not in examples.columns:
+        raise DataError(f"the cases hold no {encoder.column}; set backbone to what reads them, e.g. lite0")
+    if not encoder.kept:
+        return encoder.rows(examples, encoding, settings)
+
+    def computed(todo: Mapping[str, int]) -> Iterable[dict[str, Row]]:
+        cases = examples.take(np.asarray([*todo.values()]))
+        return [dict(zip(todo, encoder.rows(cases, encoding, settings), strict=True))]
+
+    keys = [data_images.content_key(np.asarray(cell)) for cell in examples[encoder.column]]
+    return _kept(keys, range(len(examples)), spec, settings, computed)

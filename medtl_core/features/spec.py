@@ -1,6 +1,6 @@
 """What decides features, and nothing of where files lie: one record, or several side by side.
 
-Side by side stand several backbones, one backbone at several sizes, and a table beside images.
+Side by side stand several backbones of any kinds, and one backbone at several sizes.
 """
 
 import re
@@ -11,9 +11,10 @@ from typing import Any, final
 from medtl_core.backbones.backbone import Backbone, features_of
 from medtl_core.backbones.weights import in_folder, weights_sha
 from medtl_core.backbones.zoo import find_backbone
-from medtl_core.config import Settings, Value
+from medtl_core.config import Settings, Value, kind_of
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import ConfigError, WeightsError, did_you_mean
+from medtl_core.features.encoders import encoder_of
 from medtl_core.store import expanded
 from medtl_core.values import digest
 
@@ -37,11 +38,11 @@ Groups = tuple[tuple[str, int, int], ...]
 @final
 @dataclass(frozen=True)
 class FeatureSpec:
-    """Everything that decides the features of an image under one backbone.
+    """Everything that decides the features of a case under one backbone; without images, size and views are empty.
 
     Attributes:
-        backbone: architecture, e.g. "timm:tf_efficientnet_lite0"; "table" for tables.
-        weights_sha: names the weights, or a table's columns in their order.
+        backbone: architecture, e.g. "timm:tf_efficientnet_lite0"; or the setting's own word, e.g. "table".
+        weights_sha: names the weights, or what stands for them: an `Encoding.sha`.
         taps: in order of depth.
         channels: of each tap.
         pooling: of a tap over its positions: "mean", "mean+std" or "mean+std+centre"; see `backbones.taps`.
@@ -139,14 +140,14 @@ def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequ
     "rich" joins the backbone's middle taps by mean, standard deviation and centre mean over its views; "plain" is one
     tap, its mean, one view, 128 pixels; "4+10" names taps, otherwise as "rich".
 
-    `backbone` may join several with "+", a table among them, and `image_size` several sizes: their features stand side
+    `backbone` may join several with "+", and `image_size` several sizes: their features stand side
     by side. `features` then goes for each backbone; a word such as "lite0:4" goes for one. `weights` is then a folder
     (see `weights.in_folder`); what it lacks is looked for where the backbone's record says.
 
     Args:
         settings: `backbone`, `weights`, `features`, `image_size` and `views` are read.
         entry_views: label-preserving views of the data set, from its catalog entry.
-        columns: names of the table's columns, in order, if `backbone` names one.
+        columns: `Facts.columns` of the data.
 
     Raises:
         ConfigError: a backbone, tap or view is unknown, or the images would be too small.
@@ -159,7 +160,7 @@ def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequ
         raise ConfigError(f"backbone={settings.backbone!r} names a backbone twice")
     rows: list[tuple[str, str, FeatureSpec]] = []
     for chosen in _alone(settings, names):
-        several = len(sizes) > 1 and chosen.backbone != "table"
+        several = len(sizes) > 1 and kind_of(chosen.backbone) == "image"
         for size in sizes if several else (settings.image_size,):
             record = backbone_spec(chosen.replace(image_size=size), entry_views, columns)
             rows.append((f"{chosen.backbone}@{size}" if several else chosen.backbone, chosen.backbone, record))
@@ -176,7 +177,7 @@ def _alone(settings: Settings, names: Sequence[str]) -> Iterator[Settings]:
         raise ConfigError(f"features={settings.features!r}: {strange[0]!r} is of none of the backbones {names}")
     for name in names:
         mine = [tap for backbone, _, tap in words if backbone in ("", name)]
-        if not mine and name != "table":
+        if not mine and kind_of(name) == "image":
             raise ConfigError(f"features={settings.features!r} names no tap of backbone {name!r}; leave it out")
         features = f"{'+'.join(mine)}@{version}"
         yield settings.replace(backbone=name, features=features, weights=_weights_of(name, settings))
@@ -185,9 +186,10 @@ def _alone(settings: Settings, names: Sequence[str]) -> Iterator[Settings]:
 def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequence[str] = ()) -> FeatureSpec:
     """Returns `feature_spec` of a single backbone at a single size."""
     features, version = _versioned(settings.features)
-    if settings.backbone == "table":
-        named = digest([*columns]) if version > _FIRST else ""
-        return FeatureSpec("table", named, ("table",), (2 * len(columns),), "mean", 0, (), (), (), version)
+    if kind_of(name := settings.backbone) != "image":
+        made = encoder_of(name).encoding(settings.replace(features=features), columns)
+        sha = made.sha if version > _FIRST else ""
+        return FeatureSpec(name, sha, made.taps, made.channels, "mean", 0, (), (), (), version)
     backbone = find_backbone(settings.backbone)
     plain = features == "plain"
     usual = _PLAIN_SIZE if plain else _SIDE.get((version, backbone.arch), backbone.size)
@@ -239,7 +241,8 @@ def stated_settings(facts: Mapping[str, Any]) -> dict[str, Value]:
 def _weights_of(name: str, settings: Settings) -> str:
     """Where the weights of one of several backbones are: in the folder for all, or "", the record's own place."""
     weights = "" if name == "table" else settings.weights
-    if not weights or {*settings.backbone.split("+")} <= {name, "table"}:  # a single one may have a file
+    alone = {*settings.backbone.split("+")} <= {name, "table"}  # a single one may have a file
+    if not weights or alone or kind_of(name) != "image":
         return weights
     folder, backbone = expanded(weights), find_backbone(name)
     if not folder.is_dir():

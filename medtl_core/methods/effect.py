@@ -49,8 +49,12 @@ RULES = (
         "set privacy=none",
     ),
     Rule(
-        ("features", "image-size", "views", "weights", "modality", "public-images"),
-        lambda chosen: chosen.backbone == "table", "on a table", "name a backbone that reads images",
+        ("image-size", "views", "modality", "public-images"),
+        lambda chosen: "image" not in chosen.kinds, "without images", "name a backbone that reads images",
+    ),
+    Rule(
+        ("features", "weights"), lambda chosen: chosen.kinds == {"table"}, "on a table",
+        "name a backbone with taps and weights",
     ),
     Rule(
         ("modality",), lambda chosen: bool(chosen.data) and not chosen.data_path, "on {data}, whose modality is known",

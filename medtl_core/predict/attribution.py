@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.config import Settings
+from medtl_core.config import Settings, kind_of
 from medtl_core.data.images import read_pictures
 from medtl_core.data.views import VIEWS, Pixels, normalised, square
 from medtl_core.errors import ConfigError
@@ -66,7 +66,7 @@ class Attributor:
     def __init__(self, head: Head, spec: Spec, settings: Settings) -> None:
         self._head, self._parts, start = head, list[tuple[FeatureSpec, "nn.Module", Any, Array]](), 0
         for record, chosen in spec.parts(settings):
-            if record.backbone == "table" or record.pooling not in ("mean", "mean+std", "mean+std+centre"):
+            if kind_of(record.backbone) != "image" or record.pooling not in ("mean", "mean+std", "mean+std+centre"):
                 raise ConfigError("maps are made of heads on images; a table's columns have none")
             weight = head.weight[:, start : start + record.width]
             self._parts.append((record, *_tapped(record, chosen), weight))

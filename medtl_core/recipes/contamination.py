@@ -1,7 +1,7 @@
 """Whether a backbone has seen a run's data before: then its figures say less than they seem to."""
 
 from medtl_core.backbones.zoo import find_backbone
-from medtl_core.config import Settings
+from medtl_core.config import Settings, kind_of
 from medtl_core.data.catalog import Entry
 
 
@@ -16,7 +16,7 @@ def contamination(settings: Settings, entry: Entry) -> str:
         entry: of its data.
     """
     data = {_letters(name) for name in (entry.name.partition(":")[0], entry.title, *entry.same)}
-    names = [name for name in settings.backbone.split("+") if name != "table"]
+    names = [name for name in settings.backbone.split("+") if kind_of(name) == "image"]
     seen = [name for name in names if data & {_letters(public) for public in find_backbone(name).trained_on}]
     if not seen:
         return ""

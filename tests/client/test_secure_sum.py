@@ -19,7 +19,6 @@ from client.site import Node, Site, open_site
 from medtl_core.config import Settings, settings
 from medtl_core.errors import PrivacyError, RunError
 from medtl_core.federation.hospitals import Request
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.secure_sum import STAGES
@@ -34,6 +33,7 @@ from medtl_core.privacy.policy import Policy
 from medtl_core.privacy.roster import Roster, Standing, session_of
 from medtl_core.values import Array, Released, Update
 from server.testset import open_reference
+from simulations.memory import MemoryHospitals
 from simulations.secure_cost import CLASSES, COLUMNS, Case, write_table
 from tests.hospital import made_hospital, peers_of
 

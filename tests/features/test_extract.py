@@ -114,7 +114,7 @@ def test_sizes_and_a_table_stand_beside_the_images() -> None:
     np.testing.assert_array_equal(found.values[:, :-4], apart[0])
     assert found.values[:, -4:].tolist() == [[1.5, 0.0, 0.0, 1.0], [-2.0, 0.0, 4.0, 0.0]]
     assert found.groups[-1][0] == "table:table"
-    with pytest.raises(DataError, match="not a table"):
+    with pytest.raises(DataError, match="hold no table"):
         extract(examples, feature_spec(beside, VIEWS, ("a", "b")), beside)
 
 
@@ -130,7 +130,7 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     spec = feature_spec(SMALL, VIEWS)
     with pytest.raises(DataError, match=r"broken\.png"):
         extract(cases(np.array([str(tmp_path / "broken.png")]), "path"), spec, SMALL)
-    with pytest.raises(DataError, match="set backbone=table"):
+    with pytest.raises(DataError, match="hold no images"):
         extract(cases(np.zeros((2, 3)), "table"), spec, SMALL)
     stored = SMALL.replace(backbone="lite0")
     with pytest.raises(WeightsError, match="changed while the run was starting"):
@@ -229,7 +229,7 @@ def test_a_table_becomes_its_values_and_their_gaps() -> None:
 @pytest.mark.parametrize(
     ("table", "column", "words"),
     [
-        (pictures(1), "image", "images, not a table"),
+        (pictures(1), "image", "hold no table"),
         (np.array([[1.0, 1e300]]), "table", "column 1 holds values too large"),
         (np.zeros((1, 3)), "table", "3 columns where 2 were agreed"),
     ],

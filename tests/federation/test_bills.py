@@ -9,12 +9,12 @@ import pytest
 from client.app import app as client_app
 from medtl_core.config import Settings, settings
 from medtl_core.evaluation.result import Cost
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Share
 from medtl_core.federation.registry import find_method, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.flower.grid import run_local
 from server.app import app as server_app
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM
 
 NAMES = (

@@ -8,13 +8,13 @@ from scipy.special import log_softmax
 from sklearn.metrics import recall_score
 
 from medtl_core.federation.feature_map import IDENTITY, FeatureMap, Grid, Reading, solve, tasks_of
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import all_tasks
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import TEMPERATURES
 from medtl_core.heads.statistics import collect
 from medtl_core.methods.standardised import STANDARDISED
 from medtl_core.methods.tap_columns import TAPS
+from simulations.memory import MemoryHospitals
 from tests.memory import make_site
 
 SCALE: Mapping[str, np.ndarray] = {"mean": np.full(6, 2.0), "scale": np.linspace(1.0, 2.0, 6)}

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from medtl_core.config import Settings
 from medtl_core.federation.feature_map import IDENTITY
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Outcome, Problem
 from medtl_core.federation.registry import read_methods
 from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.statistics import collect, pack, rounded, untrue
 from medtl_core.rng import stream
+from simulations.memory import MemoryHospitals
 from tests.memory import make_site
 
 WIDTH = 24

@@ -7,13 +7,13 @@ from flwr.serverapp.strategy import FedAdam, FedAvg, FedAvgM
 
 from medtl_core.errors import RunError
 from medtl_core.federation.hospitals import Request
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.rounds import Exchange, run_rounds
 from medtl_core.federation.server_steps import Adam, Average, Memory, Momentum, Scaffold, ServerStep
 from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.heads.linear import Training
 from medtl_core.rng import stream
 from medtl_core.values import Released, Update
+from simulations.memory import MemoryHospitals
 from tests.memory import make_site
 
 START = {"weight": np.zeros((2, 3)), "bias": np.ones(2)}

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from medtl_core.config import Settings
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import find_method, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.heads.linear import to_raw, with_bias
 from medtl_core.methods.local import logistic
 from medtl_core.values import ABSENT
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from medtl_core.config import Settings
 from medtl_core.federation.hospitals import Request
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import all_private_tasks, find_method
 from medtl_core.federation.study import Study
@@ -15,6 +14,7 @@ from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.methods.private.pca_head import Directions
 from medtl_core.privacy.patients import unit
 from medtl_core.values import Released
+from simulations.memory import MemoryHospitals
 from tests.memory import make_site
 
 PROBLEM = Problem(("x", "y", "z"), "features", (("table", 0, 6),))

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from medtl_core.config import Settings
 from medtl_core.features.dataset import Material
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.method import Outcome
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import multi_label, read_methods
@@ -16,6 +15,7 @@ from medtl_core.federation.tasks import SiteData
 from medtl_core.heads.statistics import Float
 from medtl_core.rng import stream
 from medtl_core.values import MULTI_LABEL, UNKNOWN, Examples, Task, any_finding
+from simulations.memory import MemoryHospitals
 
 TASK = Task("chest", ("edema", "effusion", "nodule"), MULTI_LABEL)
 WIDTH = 12

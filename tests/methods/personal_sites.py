@@ -10,12 +10,12 @@ from typing import Any
 
 from medtl_core.config import Settings
 from medtl_core.federation.hospitals import Reply, Request, Value
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.fingerprint import agreement
 from medtl_core.values import Released
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 
 #: Unequal hospitals; one has one case, one has one class.

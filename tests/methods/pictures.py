@@ -8,12 +8,12 @@ from medtl_core.config import Settings
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.features.dataset import Material
 from medtl_core.features.extract import feature_spec
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.values import Examples
+from simulations.memory import MemoryHospitals
 
 VIEWS = ("identity", "flip-h")
 SETTINGS = Settings(features="4", image_size=32, cache="off", tune_epochs=1, batch_size=8)

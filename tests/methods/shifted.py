@@ -6,12 +6,12 @@ import numpy as np
 
 from medtl_core.config import Settings
 from medtl_core.features.dataset import Material
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.rng import stream
 from medtl_core.values import Examples, Task
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 
 

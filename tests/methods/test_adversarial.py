@@ -10,12 +10,12 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import cross_val_score
 
 from medtl_core.errors import ConfigError
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import answer
 from medtl_core.federation.tasks import SiteData
 from medtl_core.methods.models.network import BODY, HEAD, NAMES, embedded
 from medtl_core.methods.network import start_of
 from medtl_core.methods.reversal import DOMAIN, domain_of, reversal, reversed_gradient, sent_of
+from simulations.memory import MemoryHospitals
 from tests.methods.shifted import plain, shifted, study
 
 SIZES = {"a": 30, "b": 24, "c": 40}

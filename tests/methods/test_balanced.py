@@ -9,7 +9,6 @@ from torch.nn.functional import cross_entropy
 
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import answer, find_method, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
@@ -17,6 +16,7 @@ from medtl_core.heads.linear import softmax, with_bias
 from medtl_core.heads.logistic import class_weights
 from medtl_core.methods.balanced import LOSSES, find_loss, log_share
 from medtl_core.values import Head
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 
 COUNTS = np.array([30.0, 9.0, 1.0])

@@ -12,11 +12,11 @@ from sklearn.svm import SVC, LinearSVC
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
 from medtl_core.evaluation.federated import expected_shapes, judge_sites, summarise
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.values import ABSENT, Scores
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 
 NAMES = ("logistic", "svm", "svm-rbf", "knn", "boosting")

@@ -10,7 +10,6 @@ from client.app import app as client_app
 from medtl_core.config import Settings
 from medtl_core.config import settings as app_settings
 from medtl_core.errors import ConfigError, DataError, RunError, WeightsError
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.method import Method
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.study import Study
@@ -19,6 +18,7 @@ from medtl_core.methods.finetune.finetune import FineTune
 from medtl_core.methods.finetune.model import Tuned
 from medtl_core.values import Head
 from server.app import app as server_app
+from simulations.memory import MemoryHospitals
 from tests.methods.pictures import SETTINGS, make_study, material
 
 

@@ -11,7 +11,6 @@ from sklearn.linear_model import LogisticRegression
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.federation.hospitals import Request
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import answer, find_method, read_methods
 from medtl_core.federation.study import Candidates, Study
@@ -19,6 +18,7 @@ from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.methods.descent import PENALTIES
 from medtl_core.methods.logistic import Penalised
 from medtl_core.values import ABSENT, Released
+from simulations.memory import MemoryHospitals
 from tests.memory import make_site
 
 WIDTH = 24

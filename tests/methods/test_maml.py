@@ -8,11 +8,11 @@ import torch
 
 from medtl_core.config import Settings
 from medtl_core.errors import DataError
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import answer, find_method, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.methods.inner_loop import Inner, adapted
 from medtl_core.methods.models.network import BODY, HEAD, NAMES, Network, forward
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 
 Side = tuple[torch.Tensor, torch.Tensor]

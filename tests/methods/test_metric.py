@@ -9,7 +9,6 @@ from scipy.spatial.distance import cdist
 from medtl_core.config import Settings
 from medtl_core.errors import WeightsError
 from medtl_core.evaluation.calibration import temperature
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import read_methods, unpack
 from medtl_core.federation.study import Study
 from medtl_core.heads.closed_form import FAMILIES
@@ -17,6 +16,7 @@ from medtl_core.heads.statistics import collect
 from medtl_core.methods.metric import LEAST
 from medtl_core.methods.models.metric import Metric, moments_of, nearest, sharpness, shrunk, unit, whitening
 from medtl_core.values import ABSENT
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 
 

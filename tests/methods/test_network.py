@@ -8,12 +8,12 @@ import torch
 
 from medtl_core.config import Settings
 from medtl_core.errors import DataError
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import answer, find_method, read_methods, unpack
 from medtl_core.federation.study import Study
 from medtl_core.methods.models.network import HIDDEN, NAMES, Network, forward, initial
 from medtl_core.rng import stream
 from medtl_core.values import ABSENT
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 
 SITE = make_site("a", 12)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.heads.crossval import fold_of
 from medtl_core.methods import nuisance
 from medtl_core.methods.nuisance import GRID
 from medtl_core.methods.nuisance_scatter import scatter
+from simulations.memory import MemoryHospitals
 from tests.methods.shifted import plain, shifted, study
 
 SIZES = {"a": 30, "b": 24, "c": 40}

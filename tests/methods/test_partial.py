@@ -10,7 +10,6 @@ from safetensors.numpy import load_file
 from medtl_core.config import Settings
 from medtl_core.errors import DataError
 from medtl_core.federation.hospitals import Request
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import read_methods
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
@@ -18,6 +17,7 @@ from medtl_core.methods.models.network import BODY, HEAD, NAMES
 from medtl_core.methods.personal.client import LocalRound
 from medtl_core.methods.personal.fedbn import PULL, own_moments
 from server.verdict import judge_all
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 from tests.methods.personal_sites import ask, message, study, with_state
 

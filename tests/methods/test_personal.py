@@ -12,10 +12,10 @@ from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, StateError
 from medtl_core.federation.folds import weighted_mean
 from medtl_core.federation.hospitals import Request
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import all_methods, answer, read_methods
 from medtl_core.federation.study import Study
 from server.verdict import judge_all
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 from tests.methods.personal_sites import (
     SETTINGS,

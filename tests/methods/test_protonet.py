@@ -8,11 +8,11 @@ import torch
 
 from medtl_core.config import Settings
 from medtl_core.errors import DataError
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.methods.models.network import BODY, HIDDEN, Network, embedded
 from medtl_core.methods.prototypes import episode_loss
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 
 CONFIG = {"round": 1, "of": 1, "ways": 3, "shots": 5, "queries": 10, "episodes": 60, "rate": 0.1}

@@ -11,12 +11,12 @@ from PIL import Image
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
 from medtl_core.features.extract import feature_spec
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.study import Study
 from medtl_core.methods.private import public_pca as public
 from medtl_core.methods.private.public_pca import own_patients, photographs, public_map
 from medtl_core.privacy.patients import PublicMap
+from simulations.memory import MemoryHospitals
 from tests.memory import make_site
 from tests.methods.exact_hospitals import exact_study
 

@@ -9,7 +9,6 @@ import pytest
 
 from medtl_core.config import Settings
 from medtl_core.federation.hospitals import Request
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.method import Method
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.private import PrivateMethod
@@ -18,6 +17,7 @@ from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.methods.effect import OF_METHODS
 from medtl_core.values import Released
+from simulations.memory import MemoryHospitals
 from tests.methods import followed, pictures
 from tests.methods.personal_sites import state_bytes
 from tests.methods.pictures import make_study

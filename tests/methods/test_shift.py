@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file
 
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
 from medtl_core.methods.personal.label_shift import estimate_prior
 from server.verdict import judge_all
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 from tests.methods.personal_sites import (
     SETTINGS,

@@ -10,7 +10,6 @@ from scipy.optimize import minimize
 from medtl_core.config import Settings
 from medtl_core.errors import WeightsError
 from medtl_core.evaluation.calibration import softmax
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.registry import read_methods
 from medtl_core.federation.study import Study
@@ -20,6 +19,7 @@ from medtl_core.heads.statistics import collect
 from medtl_core.methods import cross_fitting
 from medtl_core.methods.models.mixture import Mixture
 from medtl_core.values import ABSENT
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM
 
 RUNS = {"4": (0, 2), "4+7": (0, 4), "7": (2, 4), "7+10": (2, 6), "10": (4, 6)}

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medtl_core.errors import WeightsError
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import unpack
 from medtl_core.methods.models.standardised import ENOUGH, FLOOR, Alignment, Standardised, of_batch
+from simulations.memory import MemoryHospitals
 from tests.methods.shifted import material, moved, plain, shifted, study
 
 UNIT = Alignment(np.zeros(2), np.ones(2))

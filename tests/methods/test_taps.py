@@ -7,7 +7,6 @@ import pytest
 
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, DataError
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.registry import answer, read_methods
 from medtl_core.federation.study import Study
@@ -15,6 +14,7 @@ from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.statistics import collect
 from medtl_core.methods.logme import logme
 from medtl_core.methods.taps import SCORES
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
 
 

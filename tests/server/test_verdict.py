@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from medtl_core.config import Settings
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.federation.registry import read_methods
 from medtl_core.federation.study import Study
 from server.testset import TestSet
 from server.verdict import Verdict, judge_all
+from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM
 
 

@@ -8,10 +8,10 @@ import pytest
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.federation.hospitals import Request
-from medtl_core.federation.memory import MemoryHospitals
 from medtl_core.values import Examples
 from simulations import newcomer
 from simulations.federation import Cases, load
+from simulations.memory import MemoryHospitals
 from simulations.newcomer import class_splits, hospital_splits, main
 from simulations.newcomer_learners import LEARNERS
 from tests.manifest import write_table

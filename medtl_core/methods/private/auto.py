@@ -63,7 +63,7 @@ def signal(terms: Terms) -> float:
 def share_of(settings: Settings) -> float:
     """Returns how many directions a unit of signal carries, by where the directions come from."""
     images = GENERAL if settings.public_images in BUILT_IN else OWN_KIND
-    return COLUMNS if settings.backbone == "table" else images
+    return COLUMNS if "image" not in settings.kinds else images
 
 
 METHODS: tuple[type[Method], ...] = (PrivateAuto,)

@@ -33,7 +33,7 @@ def own_patients(site: SiteData, arrays: Arrays) -> Patients:
 def public_map(study: Study, size: int) -> PublicMap:
     """Returns the map of a study with `size` directions (all of them if there are fewer), read once unless it is known.
 
-    Tables are standardised by the catalog's constants already: their map is the identity.
+    Tables and encoders' features are standardised by public constants already: their map is the identity.
 
     Raises:
         ConfigError: `public-images` is not known, or holds too few images.
@@ -44,7 +44,7 @@ def public_map(study: Study, size: int) -> PublicMap:
 
 def _read(study: Study) -> PublicMap:
     chosen, width = study.settings, study.problem.width
-    if chosen.backbone == "table":
+    if "image" not in chosen.kinds:
         return PublicMap(np.zeros(width), np.ones(width), np.eye(width))
     values = _features(chosen, study.problem.views)
     if len(values) < 2:

@@ -1,0 +1,5 @@
+"""Signals as cases."""
+
+from medtl_core.data.readers import Reader
+
+READERS: tuple[Reader, ...] = ()
