@@ -6,6 +6,7 @@ and is written in the manner of its hospital. Results on them say nothing about 
 
 import numpy as np
 
+from medtl_core.config import Settings
 from medtl_core.notes.text import note_keys
 from medtl_core.rng import stream
 from medtl_core.values import Examples, Task
@@ -57,6 +58,11 @@ _HOSPITALS = {
     "park": ((0.3, 0.3, 0.4), "Emergency department note.", "Handed over to the ward", True),
     "river": ((0.4, 0.4, 0.2), "Thank you for referring this patient.", "With thanks for taking over", False),
 }
+
+
+def made(settings: Settings) -> Examples:
+    """Returns letters enough for the hospitals of settings: see `data.readers.built_in`."""
+    return letters(patients=max(PATIENTS, 2 * (settings.sites + len(_HOSPITALS)) * (settings.shots + 3)))
 
 
 def letters(seed: int = 0, patients: int = PATIENTS) -> Examples:

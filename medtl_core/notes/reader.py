@@ -58,7 +58,7 @@ class Notes(Reader):
         return replace(examples, columns=_with_notes(columns, notes, faults)), replace(facts, notes=tuple(told))
 
 
-class KnownNotes(Reader):
+class KnownSet(Reader):
     """Notes of a set of the catalog.
 
     Attributes:
