@@ -143,8 +143,10 @@ def _encoded(examples: Examples, spec: FeatureSpec, settings: Settings) -> Row:
         return encoder.rows(examples, encoding, settings)
 
     def computed(todo: Mapping[str, int]) -> Iterable[dict[str, Row]]:
-        cases = examples.take(np.asarray([*todo.values()]))
-        return [dict(zip(todo, encoder.rows(cases, encoding, settings), strict=True))]
+        for first in range(0, len(todo), _CHUNK):
+            keys = [*todo][first : first + _CHUNK]
+            cases = examples.take(np.asarray([todo[key] for key in keys]))
+            yield dict(zip(keys, encoder.rows(cases, encoding, settings), strict=True))
 
     keys = [data_images.content_key(np.asarray(cell)) for cell in examples[encoder.column]]
     return _kept(keys, range(len(examples)), spec, settings, computed)

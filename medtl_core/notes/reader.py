@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
-from medtl_core.data.names import missing
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
@@ -81,9 +80,8 @@ class KnownSet(Reader):
         whole = read_csv(needed(entry, folder, entry.files[0]), Faults())
         require(whole, layout.columns)
         label, notes = (np.asarray([*whole.columns[name]], object) for name in (layout.label, layout.image))
-        reasons = {"without text": missing(notes.astype(np.str_))}
-        if layout.labels and "*" not in layout.labels:
-            reasons["of other classes"] = ~np.isin(label.astype(np.str_), [*layout.labels])
+        strange = ~np.isin(label, [*layout.labels]) & ("*" not in layout.labels)
+        reasons = {"of other classes": strange, "without text": notes == ""}
         left, told = np.zeros(len(whole), bool), [entry.note]
         for why, rows in reasons.items():
             told += [f"{int((rows & ~left).sum())} notes {why} are left out."] if (rows & ~left).any() else []

@@ -1,4 +1,4 @@
-"""Notes become cases: from a manifest or files, in any encoding; what cannot be read or identifies somebody is refused."""
+"""Notes become cases, from a manifest or files; what cannot be read, or identifies somebody, is refused."""
 
 import csv
 import json
