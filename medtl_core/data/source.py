@@ -169,7 +169,7 @@ def _look_over(source: Source, faults: Faults, stated: Statement | None) -> None
     for name in [name for name in named if name in left.columns][:1]:
         _, first, image = np.unique(left[name], return_index=True, return_inverse=True)
         told = left.columns.get("labels", left["label"][:, None])
-        several = np.isin(image, image[(told != told[first][image]).any(axis=1)])
+        several = np.isin(image, image[(told != told[first][image]).any(axis=1)]) & (left[name] != "")
         faults.case(rows[several], f"{named[name]} is listed with several labels", "keep the row with the right one")
 
 

@@ -60,7 +60,7 @@ def extract(
         ConfigError: the backbone cannot read images of this size.
     """
     images = images_of(examples) if "image" in settings.kinds else ()
-    known = [data_images.content_key(image) for image in images] if keys is None else keys
+    known = [data_images.content_key(image) if len(image) else "" for image in images] if keys is None else keys
 
     def read(record: FeatureSpec, chosen: Settings) -> Row:
         if kind_of(record.backbone) != "image":
@@ -85,6 +85,7 @@ def _kept(
     unique = dict(zip(reversed(keys), reversed(cases), strict=True))
     kept = FeatureCache(cache_folder(settings.cache))
     rows = {key: row for key, row in kept.get_many(unique).items() if row.shape == (width,)}
+    rows |= {key: np.zeros(width, np.float32) for key, content in zip(keys, known, strict=True) if not content}
     todo = [key for key in dict.fromkeys(keys) if key not in rows]
     for chunk in computed({key: unique[key] for key in todo}) if todo else ():
         kept.put_many(chunk)

@@ -48,13 +48,14 @@ class Notes(Reader):
         examples, facts = Manifest(self.name, images=images, numbers=False).read(path, task, faults)
         columns = dict(examples.columns)
         if FILE in columns:
-            columns[NOTE] = _from_files(columns.pop(FILE), file.parent, faults)
+            columns[NOTE] = _from_files(columns.pop(FILE), file.parent, faults, gaps=images)
         notes, permitted = columns[NOTE], permitted_in(file.parent)
         for row in np.setdiff1d(np.arange(len(notes)), faults.rows).tolist():
             for cause in refusals(notes[row], permitted):
                 faults.case(row, cause, remedy())
         told = [note.replace("image", "note") if note == NO_PATIENTS and not images else note for note in facts.notes]
-        return replace(examples, columns=_with_notes(columns, notes, faults)), replace(facts, notes=tuple(told))
+        columns = _with_notes(columns, notes, faults, gaps=images)
+        return replace(examples, columns=columns), replace(facts, notes=tuple(told))
 
 
 class KnownSet(Reader):
@@ -101,12 +102,15 @@ class KnownSet(Reader):
         return Examples(columns, entry.task), Facts(entry, tuple(told), has_patients=bool(layout.patient))
 
 
-def _from_files(names: Sequence[str], folder: Path, faults: Faults) -> NDArray[np.object_]:
-    """The texts of files; one that cannot be read is a fault, and empty."""
+def _from_files(names: Sequence[str], folder: Path, faults: Faults, *, gaps: bool) -> NDArray[np.object_]:
+    """The texts of files; one that cannot be read is a fault, and empty. With `gaps` one may not be named."""
     notes: list[str] = []
     for row, name in enumerate(names):
         try:
             place = (folder / name).resolve()
+            if not name and gaps:
+                notes.append("")
+                continue
             if not name or not place.is_relative_to(folder.resolve()):
                 raise DataError(f"the column {FILE!r} names no file below the manifest's folder")
             notes.append(read_note(place))
@@ -116,13 +120,17 @@ def _from_files(names: Sequence[str], folder: Path, faults: Faults) -> NDArray[n
     return np.asarray(notes, object)
 
 
-def _with_notes(columns: dict[str, Array], notes: Array, faults: Faults) -> dict[str, Array]:
-    """The columns with notes, object [n], and a name of what each says; one that can be no case is a fault."""
+def _with_notes(columns: dict[str, Array], notes: Array, faults: Faults, *, gaps: bool = False) -> dict[str, Array]:
+    """The columns with notes, object [n], and a name of what each says; one that can be no case is a fault.
+
+    With `gaps` a case may have no note but another modality.
+    """
     known = {*faults.rows.tolist()}
     for row, note in enumerate(notes.tolist()):
-        if row not in known and (cause := fault_of(note)):
+        if row not in known and (note or not gaps) and (cause := fault_of(note)):
             faults.case(row, cause, "a text with words is expected")
-    return {**columns, NOTE: notes, "note_key": note_keys(notes.tolist())}
+    keys = note_keys(notes.tolist())
+    return {**columns, NOTE: notes, "note_key": np.where(notes == "", "", keys)}
 
 
 READERS = (Notes(),)

@@ -4,13 +4,15 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError
+from medtl_core.formats.table import read_csv, require
 from medtl_core.values import Array
 
 #: Signs of a note; a longer one is no note but a file in the wrong place (about 60 printed pages).
@@ -84,3 +86,37 @@ def counted(note: str, width: int) -> tuple[dict[str, float], NDArray[np.int64],
     hashes = [int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") for word in weights]
     column = np.asarray([value % width for value in hashes], np.int64)
     return weights, column, np.asarray([1.0 if value >> 63 else -1.0 for value in hashes])
+
+
+def sentences_of(note: str) -> list[str]:
+    """Returns the sentences of a note, by full stops and lines.
+
+    Example:
+        >>> sentences_of("Lungs clear. Heart 1.5 cm larger\\nNo effusion.")
+        ['Lungs clear.', 'Heart 1.5 cm larger', 'No effusion.']
+    """
+    return [part.strip() for part in re.split(r"(?<=[.!?;])\s+|\n+", note) if part.strip()]
+
+
+def new_notes(places: Sequence[Path]) -> Iterator[tuple[str, Path, str, str]]:
+    """Yields name, folder, text and fault ("" = none) of each note in text files, folders of them and CSV files.
+
+    Raises:
+        DataError: a place is not there, holds no note, or is a table without a column `note`.
+    """
+    for place in places:
+        if place.suffix.lower() == ".csv" and place.is_file():
+            table = read_csv(place, Faults())
+            require(table, ["note"])
+            for row, (note, whole) in enumerate(zip(table.columns["note"], table.whole, strict=True)):
+                fault = "" if whole else "the row is longer or shorter than the header"
+                yield table.faults.place(row), place.parent, note, fault
+            continue
+        files = sorted(place.rglob("*.txt")) if place.is_dir() else [place]
+        if not files or not files[0].exists():
+            raise DataError(f"{place} is no text file, no folder of them and no CSV file of notes")
+        for file in files:
+            try:
+                yield str(file), file.parent, read_note(file), ""
+            except DataError as error:
+                yield str(file), file.parent, "", str(error)

@@ -36,12 +36,14 @@ class Modality:
 
 
 def modalities(problem: Problem) -> tuple[Modality, ...]:
-    """Returns what a case's features are joined of, in order."""
+    """Returns what a case's features are joined of, in order: backbones, and kinds of a table's columns."""
     found: dict[str, Modality] = {}
     for tap, start, stop in problem.groups:
-        name = tap.rpartition(":")[0].partition("@")[0]
+        backbone, _, last = tap.rpartition(":")
+        table = last.partition(".")[0] == "table"
+        name = last if table else backbone.partition("@")[0]
         first = found[name].start if name in found else start
-        found[name] = Modality(name, first, stop, name == "table")
+        found[name] = Modality(name, first, stop, table)
     return tuple(found.values())
 
 
