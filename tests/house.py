@@ -22,10 +22,35 @@ CORE = "medtl_core"
 #: A file imports its own room and rooms to the left.
 CORRIDOR = ("base", "data", "backbones", "features", "heads", "evaluation", "privacy", "federation", "flower")
 #: A leaf imports the corridor and no other leaf; the command line, at the top, may import every room.
-LEAVES = ("slides", "formats", "signals", "methods", "audit", "report", "sweep", "clinical", "recipes", "serve", "export", "predict", "deploy", "cli")
+LEAVES = (
+    "slides",
+    "formats",
+    "notes",
+    "signals",
+    "methods",
+    "audit",
+    "report",
+    "sweep",
+    "clinical",
+    "recipes",
+    "serve",
+    "export",
+    "predict",
+    "deploy",
+    "cli",
+)
 #: Leaves that stand on another leaf: the sweep's page is drawn with the report's tables and charts, and
 #: new cases are read as a hospital's are.
-BESIDE = {"sweep": ("report",), "predict": ("formats",), "signals": ("formats",), "serve": ("predict", "formats"), "export": ("predict", "report"), "report": ("clinical",), "formats": ("slides",)}
+BESIDE = {
+    "sweep": ("report",),
+    "predict": ("formats",),
+    "signals": ("formats",),
+    "serve": ("predict", "formats"),
+    "export": ("predict", "report"),
+    "report": ("clinical",),
+    "formats": ("slides",),
+    "notes": ("formats",),
+}
 #: What a top-level package may import of the others.
 BELOW = {CORE: (), "server": (CORE,), "client": (CORE,), "simulations": (CORE, "server", "client")}
 #: The files that reach a leaf, by name, and so may import a module whose name they compute.
@@ -52,7 +77,7 @@ ROOMS = {
     "flower/node": 420, "formats": 4150, "methods": 3780, "methods/multilabel": 760, "methods/finetune": 1080,
     "methods/personal": 950, "methods/private": 1240, "audit": 1300, "report": 1950, "sweep": 600, "recipes": 500,
     "predict": 1600, "cli": 3420, "signals": 500, "server": 720, "client": 1000, "flower/link": 280,
-    "deploy": 3260, "serve": 400, "export": 480, "clinical": 900, "slides": 500,
+    "deploy": 3260, "serve": 400, "export": 480, "clinical": 900, "slides": 500, "notes": 500,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")
@@ -70,6 +95,7 @@ ADDED = {
     "a head in other hands: a page, other programs, archive and record, a model card": (2_000, 1_300, 250),
     "figures for a clinic: thresholds, net benefit, groups, runs side by side": (2_400, 1_300, 0),
     "slides: tiles of tissue, stain, sets of tissue and cells": (600, 500, 100),
+    "notes, and kinds together": (1_000, 700, 0),
 }
 
 

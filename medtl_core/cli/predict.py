@@ -19,6 +19,7 @@ from medtl_core.predict.attribution import Attributor, save_picture
 from medtl_core.predict.dicom_report import write_reports
 from medtl_core.predict.fhir import fhir_lines
 from medtl_core.predict.output import FORMS, NOTICE, Heading
+from medtl_core.predict.parts import with_parts
 from medtl_core.predict.predictor import Predictor, load
 from medtl_core.predict.reasons import Occluder
 from medtl_core.rng import stream
@@ -148,7 +149,8 @@ def _archive(answers: Iterator[Answer], heading: Heading, folder: Path, predicto
 def predict(
     head: Annotated[Path, typer.Argument(metavar="HEAD", help="A saved head, in a run's heads folder.")],
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Images, scans or folders of them; or one CSV table.")
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Images, scans, notes, folders of them; or one CSV table."),
     ],
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(_FORMS)}, dicom.")] = "text",
     out: Annotated[
@@ -159,7 +161,7 @@ def predict(
     ] = None,
     least: Annotated[float, typer.Option(help="Answer nothing where the likeliest class is less probable.")] = 0.0,
     maps: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="New folder of pictures that show where each answer comes from.")
+        Path | None, typer.Option(metavar="DIR", help="New folder of what shows where each answer comes from.")
     ] = None,
     occlusion: Annotated[
         bool, typer.Option("--occlusion", help="Draw maps by covering places; slower, for any head on images.")
@@ -189,7 +191,10 @@ def predict(
     faults: list[str] = []
     answers = predictor.answers(cases, prevalence=shares, least=least, workers=cores())
     if maps is not None:
-        answers = drawn(answers, predictor.occluder() if occlusion else predictor.attributor(), maps)
+        if "image" not in predictor.settings.kinds:
+            answers = with_parts(answers, predictor, cases, maps)
+        else:
+            answers = drawn(answers, predictor.occluder() if occlusion else predictor.attributor(), maps)
     answers, heading = _counted(answers, faults), heading_of(predictor, shares)
     if form == "dicom" and out is not None:
         _archive(answers, heading, out, predictor)

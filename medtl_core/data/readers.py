@@ -26,6 +26,7 @@ _MODULES = {
     "volumes": "scans",
     "signals": "signals.reader",
     "slides": "scans",
+    "notes": "notes.reader",
     "images": "manifest",
     "table": "manifest",
     "images+table": "manifest",
@@ -111,7 +112,7 @@ def named_entry(word: str) -> Entry:
 
 def known_reader(entry: Entry) -> Reader:
     """Returns the reader of one set of the catalog."""
-    reader: Reader = _module("known").KnownSet(entry)
+    reader: Reader = _module("notes.reader" if entry.layout.kind == "notes" else "known").KnownSet(entry)
     return reader
 
 

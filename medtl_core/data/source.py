@@ -10,6 +10,7 @@ import numpy as np
 from medtl_core.config import Settings
 from medtl_core.data.catalog import Entry, catalog
 from medtl_core.data.faults import Fault, Faults
+from medtl_core.data.leak import grouped
 from medtl_core.data.names import alike, missing
 from medtl_core.data.readers import Reader, known_reader, named_entry, own_entry, reader_of, recognise
 from medtl_core.data.synthetic.built_in import BUILT_IN
@@ -70,11 +71,11 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
         _look_over(source, seen, read_task(path))
         if faults is None:
             seen.check(str(path), len(source.examples))
-        left = source.examples.take(seen.usable(len(source.examples)))
+        left = grouped(source.examples.take(seen.usable(len(source.examples))))
         source = replace(source, examples=left, faults=seen.causes)
     elif settings.data in BUILT_IN:
-        entry = catalog()[settings.data]
-        source = Source(entry, BUILT_IN[settings.data](settings), (entry.note,))
+        entry, (examples, columns) = catalog()[settings.data], BUILT_IN[settings.data](settings)
+        source = Source(entry, examples, (entry.note,), columns=columns)
     elif settings.data:
         raise ConfigError(f"data={settings.data!r} needs data-path, the folder where the set lies")
     else:
@@ -148,11 +149,12 @@ def _look_over(source: Source, faults: Faults, stated: Statement | None) -> None
             faults.whole(
                 f"column {name!r} varies by only {spread:.1g}", "give it in a smaller unit, or less its usual value"
             )
-    if "path" in left.columns:
-        _, first, image = np.unique(left["path"], return_index=True, return_inverse=True)
+    named = {"path": "an image", "note_key": "a note"}
+    for name in [name for name in named if name in left.columns][:1]:
+        _, first, image = np.unique(left[name], return_index=True, return_inverse=True)
         told = left.columns.get("labels", left["label"][:, None])
-        several = np.isin(image, image[(told != told[first][image]).any(axis=1)])
-        faults.case(rows[several], "an image is listed with several labels", "keep the row with the right one")
+        several = np.isin(image, image[(told != told[first][image]).any(axis=1)]) & (left[name] != "")
+        faults.case(rows[several], f"{named[name]} is listed with several labels", "keep the row with the right one")
 
 
 def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:

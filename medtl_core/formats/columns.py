@@ -1,6 +1,10 @@
-"""A table as features: of every column its value, 0 if it is missing, and whether it is missing."""
+"""A table as features: of every column its value, 0 if it is missing, and whether it is missing.
+
+Columns named KIND:NAME, such as gene:X219340, are a group of features of their own beside those of other kinds.
+"""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +24,12 @@ class Columns(CaseEncoder):
     def encoding(self, settings: Settings, columns: Sequence[str]) -> Encoding:
         """See `CaseEncoder`."""
         names = _named(columns)
-        return Encoding(digest(names), ("table",), (2 * len(names),))
+        kinds = [name.partition(":")[0] if ":" in name else "" for name in names]
+        groups = [(kind, sum(1 for _ in same)) for kind, same in groupby(kinds)]
+        if len(groups) == 1 or len({*kinds}) < len(groups):  # one kind, or kinds that lie among each other
+            groups = [("", len(names))]
+        taps = tuple(f"table.{kind}" if kind else "table" for kind, _ in groups)
+        return Encoding(digest(names), taps, tuple(2 * count for _, count in groups))
 
     def blank(self, columns: Sequence[str]) -> Array:
         """See `CaseEncoder`."""
@@ -29,8 +38,8 @@ class Columns(CaseEncoder):
     def rows(self, cases: Examples, encoding: Encoding, settings: Settings) -> Array:
         """See `CaseEncoder`."""
         table = np.asarray(cases["table"], dtype=np.float64)
-        if 2 * table.shape[1] != encoding.channels[0]:
-            raise DataError(f"the table has {table.shape[1]} columns where {encoding.channels[0] // 2} were agreed")
+        if 2 * table.shape[1] != sum(encoding.channels):
+            raise DataError(f"the table has {table.shape[1]} columns where {sum(encoding.channels) // 2} were agreed")
         missing = np.isnan(table)
         with np.errstate(over="ignore"):
             filled = np.where(missing, 0.0, table).astype(np.float32)

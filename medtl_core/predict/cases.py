@@ -13,6 +13,7 @@ from medtl_core.data.images import SUFFIXES
 from medtl_core.data.synthetic.built_in import BUILT_IN
 from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
 from medtl_core.errors import DataError, did_you_mean
+from medtl_core.features.encoders import CaseEncoder
 from medtl_core.formats.decoder import kind_of
 from medtl_core.formats.table import read_csv
 from medtl_core.values import Array, Examples, Task
@@ -75,11 +76,25 @@ def image_cases(places: Sequence[Path | str]) -> NewCases:
 
 def drawn_cases(name: str, size: int, count: int = 8) -> NewCases:
     """Returns a few pictures of a built-in set that no simulation trains on, named by what they show."""
-    drawn = BUILT_IN[name](Settings(image_size=max(size, DEFAULT_SIZE)))
+    drawn, _ = BUILT_IN[name](Settings(image_size=max(size, DEFAULT_SIZE)))
     rows = np.flatnonzero(drawn["split"] == "test")
     rows = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
     names = tuple(f"{name} {row} (drawn as {drawn.task.classes[drawn['label'][row]]})" for row in rows.tolist())
     return NewCases(names, unlabelled({"image": drawn["image"][rows]}))
+
+
+def encoded_cases(encoder: CaseEncoder, places: Sequence[Path | str]) -> NewCases:
+    """Returns what an encoder reads in files and folders, such as notes, as cases.
+
+    Raises:
+        DataError: a place is not there, or holds no case.
+    """
+    found = [*encoder.opened([*map(Path, places)])]
+    faults = tuple((name, fault) for name, _, fault in found if fault)
+    cases = [(name, content) for name, content, fault in found if not fault]
+    column = np.empty(len(cases), object)
+    column[:] = [content for _, content in cases]
+    return NewCases(tuple(name for name, _ in cases), _unlabelled({encoder.column: column}), faults)
 
 
 def table_cases(path: Path, columns: Sequence[str], *, images: bool = False) -> NewCases:

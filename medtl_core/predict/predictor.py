@@ -14,6 +14,7 @@ from medtl_core.data.images import FORMATS, SUFFIXES
 from medtl_core.data.synthetic.built_in import BUILT_IN
 from medtl_core.errors import ConfigError, DataError, WeightsError
 from medtl_core.features.dataset import Material
+from medtl_core.features.encoders import encoder_of
 from medtl_core.features.spec import FEATURE_SETTINGS, feature_spec, stated_settings
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.registry import unpack
@@ -21,7 +22,7 @@ from medtl_core.federation.saved import is_model, load_head, load_packed
 from medtl_core.predict.alike import OwnCases
 from medtl_core.predict.answer import Answer, answers_of, findings_of, log_prevalence
 from medtl_core.predict.attribution import Attributor
-from medtl_core.predict.cases import NewCases, drawn_cases, image_cases, table_cases
+from medtl_core.predict.cases import NewCases, drawn_cases, encoded_cases, image_cases, table_cases
 from medtl_core.predict.conformal import Conformal
 from medtl_core.predict.reasons import Occluder, column_parts
 from medtl_core.predict.rows import rows_of
@@ -144,6 +145,8 @@ class Predictor:
 
     def cases(self, inputs: Sequence[Path | str]) -> NewCases:
         """Returns the cases that inputs name; see `answers`."""
+        if not self.settings.kinds & {"image", "table"}:
+            return encoded_cases(encoder_of(self.settings.backbone), inputs)
         if not self.columns and len(inputs) == 1 and str(inputs[0]) in BUILT_IN and not Path(inputs[0]).exists():
             return drawn_cases(str(inputs[0]), max(self.settings.sizes, default=0))
         if not self.columns:

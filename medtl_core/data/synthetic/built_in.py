@@ -1,6 +1,7 @@
 """The sets that are drawn instead of read, by the name that the setting `data` takes."""
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from types import MappingProxyType
 
 from medtl_core.config import Settings
@@ -9,6 +10,9 @@ from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SH
 from medtl_core.data.synthetic.tissue import LABORATORIES, TILES, tissue
 from medtl_core.store import cache_folder
 from medtl_core.values import Examples
+
+#: Cases, and `Facts.columns`.
+Drawn = tuple[Examples, tuple[str, ...]]
 
 
 def phantom_patients(settings: Settings) -> int:
@@ -22,16 +26,22 @@ def phantom_patients(settings: Settings) -> int:
     return patients
 
 
-def _phantom(settings: Settings) -> Examples:
+def _phantom(settings: Settings) -> Drawn:
     size = max(settings.sizes, default=DEFAULT_SIZE)
-    return phantom(size=size, patients=phantom_patients(settings), folder=cache_folder(settings.cache))
+    return phantom(size=size, patients=phantom_patients(settings), folder=cache_folder(settings.cache)), ()
 
 
-def _tissue(settings: Settings) -> Examples:
+def _tissue(settings: Settings) -> Drawn:
     left = len({*LABORATORIES} - {settings.leave_out})
     needed = -(-settings.sites // left) * (settings.shots + 3 * TILES) / TILES
-    return tissue(size=max(settings.sizes, default=DEFAULT_SIZE), trained=max(40, int(needed)))
+    return tissue(size=max(settings.sizes, default=DEFAULT_SIZE), trained=max(40, int(needed))), ()
+
+
+def _letters(settings: Settings) -> Drawn:
+    return import_module("medtl_core.notes.letters").made(settings), ()
 
 
 #: Name in the catalog -> what draws the cases that the hospitals of some settings need.
-BUILT_IN: Mapping[str, Callable[[Settings], Examples]] = MappingProxyType({"phantom": _phantom, "tissue": _tissue})
+BUILT_IN: Mapping[str, Callable[[Settings], Drawn]] = MappingProxyType(
+    {"phantom": _phantom, "tissue": _tissue, "letters": _letters}
+)
