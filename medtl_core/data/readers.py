@@ -110,7 +110,8 @@ def named_entry(word: str) -> Entry:
 
 def known_reader(entry: Entry) -> Reader:
     """Returns the reader of one set of the catalog."""
-    reader: Reader = _module("known").KnownSet(entry)
+    signals = entry.layout.kind in ("signals", "drawn")
+    reader: Reader = _module("signals.reader").KnownSignals(entry) if signals else _module("known").KnownSet(entry)
     return reader
 
 

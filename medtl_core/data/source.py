@@ -78,6 +78,9 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
         size, patients = max(settings.sizes, default=DEFAULT_SIZE), phantom_patients(settings)
         examples = phantom(size=size, patients=patients, folder=cache_folder(settings.cache))
         source = Source(catalog()["phantom"], examples, (catalog()["phantom"].note,))
+    elif named and named.layout.kind == "drawn":
+        examples, facts = known_reader(named).read(Path(), None, Faults())
+        source = Source(named, examples, facts.notes, columns=facts.columns)
     elif settings.data:
         raise ConfigError(f"data={settings.data!r} needs data-path, the folder where the set lies")
     else:

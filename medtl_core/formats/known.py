@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import hospital_names
-from medtl_core.data.readers import Facts, Reader
+from medtl_core.data.readers import Facts, Reader, known_reader
 from medtl_core.errors import DataError
 from medtl_core.formats.arrays import MedMnist, read_arrays
 from medtl_core.formats.joined import FAULT, LEFT_OUT, kept, left_out, places, with_columns
@@ -48,6 +48,8 @@ class KnownSet(Reader):
         if entry is None:
             raise DataError(f"{path} is none of the known sets")
         layout, notes = entry.layout, (entry.note,) if entry.note else ()
+        if layout.kind == "signals":
+            return known_reader(entry).read(path, task, faults)
         folder = path if path.is_dir() else path.parent
         if layout.kind == "medmnist":
             examples, _ = MedMnist().read(file := _largest(entry, path), entry.task, faults)
