@@ -23,22 +23,9 @@ CORE = "medtl_core"
 CORRIDOR = ("base", "data", "backbones", "features", "heads", "evaluation", "privacy", "federation", "flower")
 #: A leaf imports the corridor and no other leaf; the command line, at the top, may import every room.
 LEAVES = (
-    "slides",
-    "formats",
-    "notes",
-    "signals",
-    "methods",
-    "audit",
-    "report",
-    "sweep",
-    "clinical",
-    "recipes",
-    "serve",
-    "export",
-    "predict",
-    "deploy",
-    "cli",
-)
+    "slides", "formats", "signals", "notes", "methods", "audit", "clinical", "report",
+    "sweep", "recipes", "predict", "serve", "export", "deploy", "cli",
+)  # fmt: skip
 #: Leaves that stand on another leaf: the sweep's page is drawn with the report's tables and charts, and
 #: new cases are read as a hospital's are.
 BESIDE = {

@@ -33,6 +33,8 @@ _MODULES = {
     "arrays": "arrays",
     "folders": "folders",
 }
+#: Kind of a known set's layout -> the module that reads such, where it is not `known`.
+_KNOWN = {"notes": "notes.reader", "signals": "signals.reader"}
 #: A note on data that do not say whose each case is.
 NO_PATIENTS = "No patient ids: every image counts as one patient."
 
@@ -112,7 +114,7 @@ def named_entry(word: str) -> Entry:
 
 def known_reader(entry: Entry) -> Reader:
     """Returns the reader of one set of the catalog."""
-    reader: Reader = _module("notes.reader" if entry.layout.kind == "notes" else "known").KnownSet(entry)
+    reader: Reader = _module(_KNOWN.get(entry.layout.kind, "known")).known(entry)
     return reader
 
 

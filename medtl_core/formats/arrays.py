@@ -37,7 +37,7 @@ class MedMnist(Reader):
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`; of volumes see `volumes.grey_planes`. Several labels an image need a multi-label task."""
-        arrays = _load(path, _MEDMNIST)
+        arrays = load_npz(path, _MEDMNIST)
         parts = [_told(path, arrays[f"{split}_labels"], task) for split in SPLITS]
         told = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         notes = [NO_PATIENTS]
@@ -64,7 +64,7 @@ def read_arrays(path: Path, entry: Entry, faults: Faults) -> Examples:
         DataError: the file is damaged, too large, or its arrays do not fit together.
     """
     whose, held = entry.layout.patient, entry.layout.split
-    arrays = _load(path, ("images", "labels", *filter(None, (whose, held))))
+    arrays = load_npz(path, ("images", "labels", *filter(None, (whose, held))))
     label = _labels(path, arrays["labels"])
     columns = {
         "label": label,
@@ -120,7 +120,21 @@ def _labels(path: Path, labels: Array) -> Array:
     return labels.astype(np.int64)
 
 
-def _load(path: Path, names: tuple[str, ...]) -> Mapping[str, Array]:
+def array_names(path: Path) -> list[str]:
+    """Returns the names of a file's arrays; none where it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile):
+        return []
+
+
+def load_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> Mapping[str, Array]:
+    """Returns the arrays of a file, those that need not be there where they are.
+
+    Raises:
+        DataError: the file is damaged or too large, or an array is missing.
+    """
     try:
         declared = _declared_bytes(path)
         if declared > min(MAX_BYTES, max(MAX_SHRUNK_BYTES, 10 * path.stat().st_size)):
@@ -129,7 +143,7 @@ def _load(path: Path, names: tuple[str, ...]) -> Mapping[str, Array]:
             missing = [name for name in names if name not in archive]
             if missing:
                 raise DataError(f"{path}: array {missing[0]!r} is missing; found {', '.join(sorted(archive))}")
-            return {name: np.asarray(archive[name]) for name in names}
+            return {name: np.asarray(archive[name]) for name in (*names, *(set(optional) & {*archive}))}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:

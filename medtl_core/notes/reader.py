@@ -58,7 +58,7 @@ class Notes(Reader):
         return replace(examples, columns=columns), replace(facts, notes=tuple(told))
 
 
-class KnownSet(Reader):
+class KnownNotes(Reader):
     """Notes of a set of the catalog.
 
     Attributes:
@@ -134,3 +134,4 @@ def _with_notes(columns: dict[str, Array], notes: Array, faults: Faults, *, gaps
 
 
 READERS = (Notes(),)
+known = KnownNotes

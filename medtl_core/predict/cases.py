@@ -94,7 +94,7 @@ def encoded_cases(encoder: CaseEncoder, places: Sequence[Path | str]) -> NewCase
     cases = [(name, content) for name, content, fault in found if not fault]
     column = np.empty(len(cases), object)
     column[:] = [content for _, content in cases]
-    return NewCases(tuple(name for name, _ in cases), _unlabelled({encoder.column: column}), faults)
+    return NewCases(tuple(name for name, _ in cases), unlabelled({encoder.column: column}), faults)
 
 
 def table_cases(path: Path, columns: Sequence[str], *, images: bool = False) -> NewCases:

@@ -1,12 +1,14 @@
 """The sets that are drawn instead of read, by the name that the setting `data` takes."""
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from types import MappingProxyType
 
 from medtl_core.config import Settings
+from medtl_core.data.catalog import catalog
 from medtl_core.data.partition import apportion
+from medtl_core.data.synthetic.letters import made
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
+from medtl_core.data.synthetic.signals import drawn
 from medtl_core.data.synthetic.tissue import LABORATORIES, TILES, tissue
 from medtl_core.store import cache_folder
 from medtl_core.values import Examples
@@ -38,10 +40,14 @@ def _tissue(settings: Settings) -> Drawn:
 
 
 def _letters(settings: Settings) -> Drawn:
-    return import_module("medtl_core.notes.letters").made(settings), ()
+    return made(settings), ()
+
+
+def _signals(settings: Settings) -> Drawn:
+    return drawn(catalog()[settings.data])
 
 
 #: Name in the catalog -> what draws the cases that the hospitals of some settings need.
 BUILT_IN: Mapping[str, Callable[[Settings], Drawn]] = MappingProxyType(
-    {"phantom": _phantom, "tissue": _tissue, "letters": _letters}
+    {"phantom": _phantom, "tissue": _tissue, "letters": _letters, "heartbeats": _signals, "bearings": _signals}
 )
