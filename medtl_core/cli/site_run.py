@@ -121,5 +121,15 @@ def run(folder: Folder, status: Page = 0) -> None:
     log.info("%s answers %s with the medtl in %s", hospital.name, hospital.server.address, app)
     from medtl_core.flower.node.resident import serve  # Flower reads its environment when it is imported
 
+    _read_libraries()
     first = membership.wait if membership else lambda: None
     serve(hospital, app, first=first, beside=[partial(serve_page, hospital.folder, status)] if status else [])
+
+
+def _read_libraries() -> None:
+    """Reads what answers need: each is given by a fork of this process, and would read it anew."""
+    import scipy.optimize  # type: ignore[import-untyped]  # noqa: F401
+
+    from medtl_core.federation.registry import all_methods
+
+    all_methods()

@@ -26,6 +26,7 @@ from typing import Any
 
 from medtl_core.flower import compat
 from medtl_core.flower.node.presence import CONTACT, FLOWER, MESSAGE, NODE, LeftOut, alone, note, noted
+from medtl_core.flower.node.single_record import is_joined, joined, parted
 from medtl_core.flower.node.supernode import BELL, end_with
 from medtl_core.privacy.hospital import Hospital
 from medtl_core.store import to_json, write_bytes
@@ -180,12 +181,12 @@ def _work(app: App, task: compat.ClientTask, home: Path, about: Mapping[str, str
     left_out, fault = LeftOut(), ""
     _LOG.addHandler(left_out)
     try:
-        reply = app(message=task.message, context=task.context)
+        reply = app(message=parted(task.message), context=task.context)
     except Exception as error:
         task.fail(compat.CLIENT_RAISED, f"{type(error)}:<'{error}'>")
         fault = str(error)[:300]
     else:
-        task.answer(reply)
+        task.answer(joined(reply) if is_joined(task.message) else reply)
     note(home, MESSAGE, **about, ended=True, fault=fault, left_out=[*left_out.causes])
     return 0
 
