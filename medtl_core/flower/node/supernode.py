@@ -11,7 +11,7 @@ from pathlib import Path
 #: Seconds of the SuperNode's longest pause between two looks for a message, and for the answer to one; Flower's own are
 #: 3 and 0.5.
 _PAUSE, _BRIEF = 0.2, 0.04
-#: Seconds after a brief pause by which the next one begins, unless a message was answered and another fetched meanwhile.
+#: Seconds after a brief pause by which the next begins, unless a message was answered and another fetched meanwhile.
 _BETWEEN = 0.005
 #: Environment variable with the descriptor at which the resident process is told that there is something to answer.
 BELL = "MEDTL_BELL"
@@ -41,7 +41,8 @@ class Rest:
     def __call__(self, seconds: float) -> None:
         """Pauses, less long than asked."""
         if seconds >= 1.0:
-            return time.sleep(_PAUSE)
+            time.sleep(_PAUSE)
+            return
         if time.monotonic() - self._ended > _BETWEEN:
             os.write(self._bell, b".")
         time.sleep(min(seconds, _BRIEF))
