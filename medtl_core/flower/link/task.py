@@ -33,7 +33,8 @@ from flwr.superlink.grid import HttpGrid
 from medtl_core.errors import RunError
 from medtl_core.events import Listener
 from medtl_core.flower import compat
-from medtl_core.flower.node.single_record import ask_soon_again, joined, parted
+from medtl_core.flower.node.pace import ask_soon_again
+from medtl_core.flower.node.single_record import joined, parted
 
 #: Header by which a control call shows that it comes from the coordinator's own folder.
 SECRET = "medtl-secret"

@@ -36,7 +36,7 @@ App = Callable[..., Any]
 #: Seconds between two looks for a task for which nobody has rung.
 _PAUSE = 1.0
 #: Seconds before a SuperNode that has ended starts again: the first, and the most. Flower lets a known node rejoin only
-#: a minute after it went away (its exit 305); so long it is tried again and again.
+#: half a minute after it went away (its exit 305); so long it is tried again and again.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
 #: Seconds after which a SuperNode counts as well.
 _WELL = 120.0

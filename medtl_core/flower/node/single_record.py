@@ -8,7 +8,6 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.app.message import make_message
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as Wire
-from flwr.supercore.inflatable import inflatable_utils as inflatable
 
 from medtl_core.flower.compat import UNREADABLE
 from medtl_core.flower.records import wire_bytes
@@ -17,8 +16,6 @@ from medtl_core.flower.records import wire_bytes
 SINGLE = "medtl-records"
 #: Payload bytes above which a message stays as it is.
 _LARGEST = 1_000_000
-#: Seconds before a part of a message that is on its way still is asked for again, at first; Flower's own is 1.
-_AGAIN = 0.05
 
 
 def joined(message: Message) -> Message:
@@ -43,9 +40,3 @@ def parted(message: Message) -> Message:
     except UNREADABLE:
         return message
     return make_message(metadata=message.metadata, content=content)
-
-
-def ask_soon_again() -> None:
-    """Lets this process wait less for the parts of a message; a message is announced before its last part is there."""
-    for pull in (inflatable.pull_objects, inflatable.pull_and_inflate_object_from_tree):
-        pull.__kwdefaults__["initial_backoff"] = _AGAIN

@@ -51,10 +51,11 @@ class Rest:
 
 if __name__ == "__main__":
     from medtl_core.flower.compat import run_supernode
+    from medtl_core.flower.node.pace import ask_soon_again, beat_often
     from medtl_core.flower.node.presence import Contact
-    from medtl_core.flower.node.single_record import ask_soon_again
 
     ask_soon_again()
+    beat_often()
     end_with(int(sys.argv[1]))
     contact = Contact(Path.cwd())  # it is started in the hospital's folder for Flower
     for name in ("httpx", "flwr"):  # each answer of the server is a line of httpx, each trouble one of Flower
