@@ -51,6 +51,7 @@ def serve(
     *,
     first: Callable[[], None] = lambda: None,
     beside: Sequence[Callable[[], int]] = (),
+    after: Callable[[], None] = lambda: None,
 ) -> None:
     """Lets a hospital take part in runs until the process is told to end.
 
@@ -59,6 +60,7 @@ def serve(
         app_folder: of the installed Flower app.
         first: what is done before the node starts, and may wait.
         beside: what else runs meanwhile, each in a fork of its own; the fork ends with this process.
+        after: what is done when a message was answered, in a fork of its own.
 
     Raises:
         ConfigError: a node of this hospital is running already.
@@ -75,7 +77,7 @@ def serve(
             with _Node(hospital, home) as node:
                 while True:
                     if token := node.next_task():
-                        tasks.add(_forked(partial(_keep, app, node.address, token, home)))
+                        tasks.add(_forked(partial(_keep, app, node.address, token, home, after)))
                     tasks -= _ended(tasks)
                     node.rest()
         finally:
@@ -158,10 +160,14 @@ class _Node:
                 self._process.wait()
 
 
-def _keep(app: App, address: str, token: str, home: Path) -> int:
+def _keep(app: App, address: str, token: str, home: Path, after: Callable[[], None]) -> int:
     """Fetches one message and has it answered by a process of its own, for whose death it answers too."""
     task = compat.ClientTask(address, token)
-    about = {"run": str(task.message.metadata.run_id), "stage": task.message.metadata.message_type.partition(".")[2]}
+    about = {
+        "run": str(task.message.metadata.run_id),
+        "stage": task.message.metadata.message_type.partition(".")[2],
+        "privacy": str(task.context.run_config.get("privacy", "none")),
+    }
     note(home, MESSAGE, **about, ended=False, left_out=noted(home, MESSAGE).get("left_out", []))
     _LOG.info(
         "run %d, %r: answered by the installed medtl; the run's bundle, SHA-256 %s, is not unpacked",
@@ -173,6 +179,7 @@ def _keep(app: App, address: str, token: str, home: Path) -> int:
     if status:
         task.fail(compat.CLIENT_CRASHED, "the process that answered died")
         note(home, MESSAGE, **about, ended=True, fault="the process that answered died")
+    after()
     return status
 
 
