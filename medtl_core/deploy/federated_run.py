@@ -95,8 +95,8 @@ def await_hospitals(
             raise RunError(f"the coordinator is down; start it: medtl coordinator up {coordinator.folder}")
         absent = _absent(view, {one.name for one in members})
         if not absent:
-            nodes = {row.name: int(row.node) for row in view.hospitals}
-            return {one.name: nodes[one.name] for one in members}
+            nodes = {row.name: row.node for row in view.hospitals}
+            return {one.name: int(nodes[one.name]) for one in members}
         text = ", ".join(f"{name} ({state})" for name, state in absent.items())
         if time.monotonic() >= end:
             raise RunError(f"not there within {patience:g} s: {text}; nothing was started, and nothing asked or spent")
