@@ -61,10 +61,10 @@ ONLY = {
 ROOMS = {
     "base": 1320, "data": 1680, "data/synthetic": 560, "backbones": 1050, "backbones/libraries": 320,
     "features": 930, "heads": 780, "evaluation": 1180, "privacy": 3010, "federation": 2280, "flower": 1450,
-    "flower/node": 420, "formats": 4150, "methods": 3780, "methods/multilabel": 760, "methods/finetune": 1080,
+    "flower/node": 510, "formats": 4150, "methods": 3780, "methods/multilabel": 760, "methods/finetune": 1080,
     "methods/personal": 950, "methods/private": 1240, "audit": 1300, "report": 1950, "sweep": 600, "recipes": 500,
-    "predict": 1600, "cli": 3420, "signals": 500, "server": 720, "client": 1000, "flower/link": 280,
-    "deploy": 3260, "serve": 400, "export": 480, "clinical": 900, "slides": 500, "notes": 500,
+    "predict": 1600, "cli": 3450, "signals": 500, "server": 720, "client": 1000, "flower/link": 320,
+    "deploy": 3430, "serve": 400, "export": 480, "clinical": 900, "slides": 500, "notes": 500,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")
@@ -78,7 +78,7 @@ ADDED = {
     "every input: readers of formats, one check, records, scans": (6_350, 5_000, 300),
     "from a head to an answer: predictions, maps, likely classes, a report for clinicians": (1_900, 1_200, 200),
     "signals and machines": (700, 600, 160),
-    "joining, running and seeing a federation": (4_000, 2_900, 260),
+    "joining, running and seeing a federation": (4_320, 3_100, 360),
     "a head in other hands: a page, other programs, archive and record, a model card": (2_000, 1_300, 250),
     "figures for a clinic: thresholds, net benefit, groups, runs side by side": (2_400, 1_300, 0),
     "slides: tiles of tissue, stain, sets of tissue and cells": (600, 500, 100),

@@ -81,11 +81,13 @@ def up(
 ) -> None:
     """Open the port to hospitals, until the process is ended."""
     from medtl_core.deploy.coordinator import read_coordinator
+    from medtl_core.deploy.overview import overview
     from medtl_core.deploy.supervisor import keep_up
 
     coordinator = read_coordinator(folder)
     place, page = coordinator.words.address, f"http://{coordinator.local}/"
-    words = f"{coordinator.name}: open to hospitals at {place}; status page {page}"
+    advice = overview(coordinator, None).advice
+    words = f"{coordinator.name}: open to hospitals at {place}; status page {page}{advice and chr(10)}{advice}"
     if detach:
         _detached(folder)
         typer.echo(words)
@@ -128,14 +130,19 @@ def status(folder: Folder, as_json: console.AsJson = False) -> None:
         return
     state = f"up, at {view.address}; status page http://{coordinator.local}/" if view.up else "down"
     hospitals = console.table_of(
-        "hospital", "state", "last contact", "run", "stage", title=f"{view.federation}: {state}"
+        "hospital", "state", "last contact", "run", "stage", "epsilon left", title=f"{view.federation}: {state}"
     )
     for row in view.hospitals:
-        hospitals.add_row(row.name, row.state, ago(row.last), row.run, row.stage)
+        hospitals.add_row(row.name, row.state, ago(row.last), row.run, row.stage, row.epsilon)
     runs = console.table_of("run", "state", "hospitals", "stage", "failed to answer")
     for one in view.runs:
         runs.add_row(one.name, one.state, ", ".join(one.hospitals), one.why or one.stage, lost(one))
     console.show(hospitals, *([runs] if view.runs else []), markup=False)
+    for row in view.hospitals:
+        if row.left_out:
+            console.show(f"{row.name} left cases out: {row.left_out}", markup=False)
+    if view.advice:  # a command to be copied: in one line, however narrow the window
+        typer.echo(view.advice)
 
 
 def stop(folder: Folder) -> None:

@@ -1,9 +1,10 @@
 """`medtl coordinator run`: a study with hospitals that have enrolled, shown as it goes, with a true exit code."""
 
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
 from datetime import date, datetime
 from pathlib import Path
@@ -63,7 +64,7 @@ def run(
         console.say(log, f"{title}: {len(nodes)} hospitals: {', '.join(nodes)}")
         shown = _Shown(log)
         with create_run(coordinator.runs / title) as place, redirect_stdout(sys.stderr):
-            federation = Federation(coordinator, nodes, chosen, app)
+            federation = Federation(coordinator, nodes, chosen, app, _again(folder, scenario, pairs, nodes))
             place.begin(
                 {"name": title, "begun": f"{date.today()}", "seeds": 1, "workers": 1, "settings": chosen.public()}
             )
@@ -89,6 +90,12 @@ def _settings(scenario: str | None, pairs: list[str], app: Path) -> Settings:
             "hospitals judge on theirs, and that folder only says which classes there are"
         )
     return chosen
+
+
+def _again(folder: Path, scenario: str | None, pairs: list[str], hospitals: Iterable[str]) -> str:
+    """Returns the command that runs the same with the same hospitals; its folder gets another name."""
+    words = [*filter(None, [scenario]), *pairs, "--hospitals", ",".join(hospitals)]
+    return shlex.join(["medtl", "coordinator", "run", str(folder), *words])
 
 
 def _finish(place: Any, result: "Result", title: str) -> "Summary":

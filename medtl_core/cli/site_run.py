@@ -4,7 +4,7 @@ import logging
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from medtl_core.errors import ConfigError
 from medtl_core.privacy.hospital import Hospital, Server, initialise, read_hospital
 from medtl_core.privacy.hospital_file import HOSPITAL, is_deployed
 from medtl_core.privacy.policy import Policy
+
+if TYPE_CHECKING:
+    from medtl_core.deploy.membership import Membership
 
 #: What holds in the processes of a hospital's node: no word to Flower's makers, nothing installed, one numeric thread.
 _ENVIRONMENT = {
@@ -105,6 +108,7 @@ def run(folder: Folder, status: Page = 0) -> None:
     """Let a hospital take part in runs, with its own installed medtl, until the process is ended."""
     from medtl_core.deploy.membership import Membership
     from medtl_core.deploy.page import serve_page
+    from medtl_core.deploy.told import tell
 
     hospital = refuse_fatal(folder, status)
     app = installed_app()
@@ -121,5 +125,26 @@ def run(folder: Folder, status: Page = 0) -> None:
     log.info("%s answers %s with the medtl in %s", hospital.name, hospital.server.address, app)
     from medtl_core.flower.node.resident import serve  # Flower reads its environment when it is imported
 
-    first = membership.wait if membership else lambda: None
-    serve(hospital, app, first=first, beside=[partial(serve_page, hospital.folder, status)] if status else [])
+    _read_libraries()
+    beside = [partial(serve_page, hospital.folder, status)] if status else []
+    if membership is None:
+        serve(hospital, app, beside=beside)
+    else:
+        serve(hospital, app, first=partial(_begin, membership), beside=beside, after=partial(tell, membership))
+
+
+def _begin(membership: "Membership") -> None:
+    """Enrols a hospital, and tells the coordinator how it stands."""
+    from medtl_core.deploy.told import tell
+
+    membership.wait()
+    tell(membership)
+
+
+def _read_libraries() -> None:
+    """Reads what answers need: each is given by a fork of this process, and would read it anew."""
+    import scipy.optimize  # type: ignore[import-untyped]  # noqa: F401
+
+    from medtl_core.federation.registry import all_methods
+
+    all_methods()

@@ -22,9 +22,9 @@ from medtl_core.errors import MedtlError
 
 #: Where a coordinator takes keys, and where it tells a hospital whether it is registered.
 PATH, STANDING = "/enrol", "/standing"
-#: Headers of a question about one's standing: the public key (PEM) and the signature of the time, both in base64, and
-#: the time in ISO form.
-KEY, TIME, SIGNATURE = "medtl-key", "medtl-time", "medtl-signature"
+#: Headers of a question about one's standing: the public key (PEM) and the signature of the time, both in base64, the
+#: time in ISO form, and what the hospital tells of itself, which is signed too.
+KEY, TIME, SIGNATURE, TELLING = "medtl-key", "medtl-time", "medtl-signature", "medtl-told"
 #: Seconds that the coordinator has to answer.
 _PATIENCE = 20.0
 #: Why a coordinator lets a key not in, and what to do; `{name}` is the hospital's.
@@ -105,7 +105,7 @@ def enrol(invitation: Invitation, public_key: str, identity: str) -> Enrolled:
     return Enrolled(str(said.get("node", "")))
 
 
-def ask_standing(address: str, ca: str, hospital: str, private_key: bytes) -> datetime:
+def ask_standing(address: str, ca: str, hospital: str, private_key: bytes, told: str = "") -> datetime:
     """Returns the coordinator's time, once it has said that this hospital's key is registered under its name.
 
     Args:
@@ -113,6 +113,7 @@ def ask_standing(address: str, ca: str, hospital: str, private_key: bytes) -> da
         ca: root certificate (PEM) that the coordinator's own must descend from.
         hospital: by which the federation knows it.
         private_key: of the node: OpenSSH's form, as Flower reads it, or PKCS 8.
+        told: what the hospital tells of itself, in base64.
 
     Raises:
         EnrolmentError: "unregistered", "revoked" or "other-name", or the coordinator could not be reached.
@@ -126,8 +127,9 @@ def ask_standing(address: str, ca: str, hospital: str, private_key: bytes) -> da
         raise EnrolmentError("malformed", "the node's private key is no ECDSA key; make a folder with keys of its own")
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     public, now = key.public_key().public_bytes(serialization.Encoding.PEM, form), datetime.now(UTC).isoformat()
-    signature = key.sign(signed_words(hospital, now), ec.ECDSA(hashes.SHA256()))
+    signature = key.sign(signed_words(hospital, now, told), ec.ECDSA(hashes.SHA256()))
     words = {KEY: base64.b64encode(public).decode(), TIME: now, SIGNATURE: base64.b64encode(signature).decode()}
+    words |= {TELLING: told} if told else {}
     with _client(ca) as client:
         question = client.build_request("GET", _url(address, STANDING), headers=words, params={"hospital": hospital})
         said = _asked(question, client, hospital)
@@ -137,9 +139,9 @@ def ask_standing(address: str, ca: str, hospital: str, private_key: bytes) -> da
         raise EnrolmentError("odd-answer", FAILURES["odd-answer"].format(address=address)) from error
 
 
-def signed_words(hospital: str, time: str) -> bytes:
+def signed_words(hospital: str, time: str, told: str) -> bytes:
     """Returns what a hospital signs when it asks for its standing."""
-    return f"medtl standing {hospital} {time}".encode()
+    return f"medtl standing {hospital} {time}{' ' * bool(told)}{told}".encode()
 
 
 def _client(ca: str) -> httpx.Client:

@@ -35,12 +35,14 @@ class Federation:
         hospitals: by name, each with its node's id in Flower.
         settings: of the run.
         app: folder of the installed app.
+        again: the command that runs the same again.
     """
 
     coordinator: Coordinator
     hospitals: Mapping[str, int]
     settings: Settings
     app: Path
+    again: str = ""
 
     def run(self, run: Run, listener: Listener) -> Result:
         """Runs one study with all of them and returns its result, which lies in the run's folder.
@@ -56,7 +58,8 @@ class Federation:
         chosen = self.settings.replace(sites=len(self.hospitals), out=str(folder), state=str(coordinator.state))
         link = Link(coordinator.local, coordinator.secret)
         number = link.submit(self.app, chosen.without_places().public())
-        write_json(run.folder / STARTED, {"hospitals": [*self.hospitals], "pid": os.getpid(), "run": str(number)})
+        started = {"hospitals": [*self.hospitals], "pid": os.getpid(), "run": str(number), "again": self.again}
+        write_json(run.folder / STARTED, started)
 
         def told(event: Event) -> None:
             events.emit(**{"seed": seed, **event})
@@ -92,8 +95,8 @@ def await_hospitals(
             raise RunError(f"the coordinator is down; start it: medtl coordinator up {coordinator.folder}")
         absent = _absent(view, {one.name for one in members})
         if not absent:
-            nodes = {row.name: int(row.node) for row in view.hospitals}
-            return {one.name: nodes[one.name] for one in members}
+            nodes = {row.name: row.node for row in view.hospitals}
+            return {one.name: int(nodes[one.name]) for one in members}
         text = ", ".join(f"{name} ({state})" for name, state in absent.items())
         if time.monotonic() >= end:
             raise RunError(f"not there within {patience:g} s: {text}; nothing was started, and nothing asked or spent")

@@ -22,6 +22,7 @@ from medtl_core.deploy import enrolment
 from medtl_core.deploy.enrolment import EnrolmentError
 from medtl_core.deploy.overview import Contacts
 from medtl_core.deploy.roster import ROSTER, Members, change_roster, read_roster, refusal
+from medtl_core.deploy.told import keep, read_told
 from medtl_core.deploy.versions import spoken
 from medtl_core.errors import MedtlError
 from medtl_core.values import site_name
@@ -170,15 +171,18 @@ class Gateway:
         member = self.roster().holder(_decoded(headers.get(enrolment.KEY, b"")))
         name = parse_qs(scope["query_string"].decode("latin-1")).get("hospital", [""])[0]
         moment, now = headers.get(enrolment.TIME, b"").decode("latin-1"), datetime.now(UTC)
+        told = headers.get(enrolment.TELLING, b"").decode("latin-1")
         key: Any = serialization.load_pem_public_key(member.key.encode())
         try:
             signature = base64.b64decode(headers.get(enrolment.SIGNATURE, b""), validate=True)
-            key.verify(signature, enrolment.signed_words(name, moment), ec.ECDSA(hashes.SHA256()))
+            key.verify(signature, enrolment.signed_words(name, moment, told), ec.ECDSA(hashes.SHA256()))
             datetime.fromisoformat(moment)
         except (ValueError, InvalidSignature) as error:
             raise refusal("unregistered", name) from error
         if name != member.name:
             raise refusal("other-name", name)
+        if told and (said := read_told(told, moment)):
+            keep(self._folder, name, said)
         return {"hospital": name, "time": now.isoformat()}
 
     def roster(self) -> Members:

@@ -150,8 +150,8 @@ class Membership:
         with suppress(OSError):  # then it enrols again, which is harmless
             write_bytes(folder / ENROLLED, to_json(noted).encode(), mode=0o600)
 
-    def standing(self) -> datetime:
-        """Returns the coordinator's time, once it has said that it knows this hospital's key.
+    def standing(self, told: str = "") -> datetime:
+        """Returns the coordinator's time, once it has said that it knows this hospital's key; `told` is passed on.
 
         Raises:
             EnrolmentError: it does not, has revoked it, or could not be reached.
@@ -163,7 +163,7 @@ class Membership:
         plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         server = self.hospital.server
         ca = Path(server.certificate).read_text(encoding="utf-8")
-        return ask_standing(server.address, ca, self.hospital.name, plain)
+        return ask_standing(server.address, ca, self.hospital.name, plain, told)
 
     def wait(self, pause: Callable[[float], object] = time.sleep) -> None:
         """Enrols, and waits for a coordinator that cannot be reached yet.

@@ -13,14 +13,15 @@ from typing import Any
 
 from medtl_core.deploy.coordinator import Coordinator
 from medtl_core.deploy.roster import Member, read_roster
+from medtl_core.deploy.told import kept
 from medtl_core.run_folder import FAILED
 from medtl_core.store import read_json
 
 #: File in a run's folder: who it is for, and whose process it is.
 STARTED = "federation.json"
 #: Seconds after which a hospital that was not heard is no longer called online. A SuperNode that answers a message is
-#: heard every 17 to 23 s.
-ONLINE = 45.0
+#: heard every 7 to 9 s, an idle one every 12.
+ONLINE = 25.0
 
 
 @dataclass
@@ -52,6 +53,7 @@ class HospitalRow:
         last: when it was last heard, in seconds since 1970; 0 = not since the coordinator came up.
         node: its id in Flower; "" = not enrolled, or the coordinator is down.
         run, stage: what it takes part in now, and the phase; "" = nothing.
+        epsilon, left_out: what it has told of the epsilon left and of cases left out; "" = nothing.
     """
 
     name: str
@@ -60,6 +62,8 @@ class HospitalRow:
     node: str = ""
     run: str = ""
     stage: str = ""
+    epsilon: str = ""
+    left_out: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class RunRow:
         stage: the phase at work, or the last.
         lost: hospitals that failed to answer, with the phase and why.
         why: of a run that failed.
+        again: the command that runs the same again; "" = nothing was lost.
     """
 
     name: str
@@ -80,6 +85,7 @@ class RunRow:
     stage: str = ""
     lost: tuple[tuple[str, str, str], ...] = ()
     why: str = ""
+    again: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,14 +102,25 @@ class Overview:
         """Returns it as JSON."""
         return json.dumps(asdict(self), ensure_ascii=False).encode()
 
+    @property
+    def advice(self) -> str:
+        """Says of the newest run, if it was lost, how far it came and how to run it again; "" = it was not."""
+        run = next(iter(self.runs), None)
+        if run is None or not run.again:
+            return ""
+        where = f" in {run.stage}" if run.stage else ""
+        return f"{run.name} {run.state}{where}; the same again, private answers that were given at no cost: {run.again}"
+
 
 def overview(coordinator: Coordinator, contacts: Contacts | None) -> Overview:
     """Returns how the federation stands, by its folder and what it has heard (None = it is down)."""
     runs = tuple(_run(folder) for folder in sorted(_folders(coordinator.runs), key=_began, reverse=True))
     now = next((run for run in runs if run.state == "running"), None)
-    rows = []
+    rows, told = [], kept(coordinator.folder)
     for member in read_roster(coordinator.folder).members.values():
         row = _hospital(member, contacts)
+        if member.name in told and not member.revoked:
+            row = replace(row, epsilon=told[member.name].epsilon, left_out=told[member.name].left_out)
         if now is not None and member.name in now.hospitals:
             dropped = next((phase for site, phase, _ in now.lost if site == member.name), "")
             row = replace(row, run=now.name, stage=f"dropped out: {dropped}" if dropped else now.stage)
@@ -135,7 +152,9 @@ def page(view: Overview) -> str:
     def rows(cells: list[tuple[str, ...]]) -> str:
         return "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
 
-    hospitals = rows([(row.name, row.state, ago(row.last), row.run, row.stage) for row in view.hospitals])
+    hospitals = rows(
+        [(row.name, row.state, ago(row.last), row.run, row.stage, row.epsilon, row.left_out) for row in view.hospitals]
+    )
     runs = rows([(run.name, run.state, ", ".join(run.hospitals), run.stage or run.why, lost(run)) for run in view.runs])
     name, address = html.escape(view.federation), html.escape(view.address)
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="5">
@@ -145,11 +164,13 @@ table {{ border-collapse: collapse; width: 100% }} caption {{ text-align: left; 
 th, td {{ text-align: left; padding: .4rem .8rem .4rem 0; border-bottom: 1px solid #8885 }}
 </style></head><body><main><h1>{name}</h1><p>Open to hospitals at {address}.</p>
 <table><caption>Hospitals</caption><thead><tr><th scope="col">Hospital</th><th scope="col">State</th>
-<th scope="col">Last contact</th><th scope="col">Run</th><th scope="col">Stage</th></tr></thead>
+<th scope="col">Last contact</th><th scope="col">Run</th><th scope="col">Stage</th>
+<th scope="col">Epsilon left</th><th scope="col">Cases left out</th></tr></thead>
 <tbody>{hospitals}</tbody></table>
 <table><caption>Runs</caption><thead><tr><th scope="col">Run</th><th scope="col">State</th>
 <th scope="col">Hospitals</th><th scope="col">Stage</th><th scope="col">Failed to answer</th></tr></thead>
-<tbody>{runs}</tbody></table><p>{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC</p></main></body></html>"""
+<tbody>{runs}</tbody></table><p>{html.escape(view.advice)}</p>
+<p>{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC</p></main></body></html>"""
 
 
 def lost(run: RunRow) -> str:
@@ -194,7 +215,8 @@ def _run(folder: Path) -> RunRow:
         state = "finished"
     else:
         state = "running" if _alive(int(started["pid"])) else "broken off"
-    return RunRow(folder.name, state, tuple(started["hospitals"]), stage, tuple(gone), why)
+    again = str(started.get("again", "")) if state in ("failed", "broken off") else ""
+    return RunRow(folder.name, state, tuple(started["hospitals"]), stage, tuple(gone), why, again)
 
 
 def _events(path: Path) -> list[dict[str, Any]]:

@@ -14,12 +14,14 @@ from medtl_core.deploy.membership import Membership
 from medtl_core.errors import MedtlError, PrivacyError
 from medtl_core.flower.node.presence import CONTACT, FLOWER, MESSAGE, last_process, noted, running
 from medtl_core.privacy.hospital import Hospital, read_hospital
-from medtl_core.privacy.ledger_report import balance
+from medtl_core.privacy.ledger_report import balance, history
 
 #: Seconds without a word of the server after which a node counts as cut off: while it computes, it is heard every 30.
 _SILENT = 45.0
 #: Seconds after which a browser asks again.
 _REFRESH = 5
+#: Records of the ledger that the page shows, the newest.
+_SHOWN = 20
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{refresh}"><title>{title}</title>
 <meta name="viewport" content="width=device-width"><style>
@@ -27,7 +29,7 @@ body{{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;paddin
 th{{text-align:left;font-weight:600;padding:.2rem 1.5rem .2rem 0;vertical-align:top;white-space:nowrap}}
 td{{overflow-wrap:anywhere}}
 @media(prefers-color-scheme:dark){{body{{color:#e6e9ee;background:#14181f}}}}
-</style></head><body><main><h1>{title}</h1><table>{rows}</table>
+</style></head><body><main><h1>{title}</h1><table>{rows}</table>{ledger}
 <p>Read from the hospital's own folder at {now}; this page is on this machine alone.</p></main></body></html>
 """
 
@@ -120,12 +122,24 @@ def _moment(seconds: float) -> str:
 
 def page(folder: Path) -> str:
     """Returns the status page of a hospital: static HTML without a script, which loads itself again."""
+    lines, ledger = {}, ""
     try:
-        lines = SiteStatus.of(folder).lines()
+        status = SiteStatus.of(folder)
+        lines = status.lines()
+        ledger = _records(status.hospital.ledger)
     except MedtlError as error:
-        lines = {"hospital": str(error)}
+        lines = lines or {"hospital": str(error)}  # a ledger at fault is told in the lines
     rows = "".join(
         f"<tr><th scope=row>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>" for name, text in lines.items()
     )
     title = html.escape(f"{lines['hospital'][:80]}: this hospital in its federation")
-    return _PAGE.format(refresh=_REFRESH, title=title, rows=rows, now=_moment(time.time()))
+    return _PAGE.format(refresh=_REFRESH, title=title, rows=rows, ledger=ledger, now=_moment(time.time()))
+
+
+def _records(folder: Path) -> str:
+    """The newest records of a ledger as a table."""
+    entries = reversed(history(folder, _SHOWN))
+    cells = [(entry.at[:16], entry.asked, entry.mechanism, entry.what, f"{entry.left:.3g}") for entry in entries]
+    rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
+    heads = "".join(f"<th scope=col>{head}</th>" for head in ("Ledger", "Asked by", "Mechanism", "Record", "Left"))
+    return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""

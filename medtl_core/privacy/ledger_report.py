@@ -58,12 +58,12 @@ class LedgerEntry:
     left: float
 
 
-def history(folder: Path) -> tuple[LedgerEntry, ...]:
-    """Returns every record of one ledger in words; see `balance`."""
+def history(folder: Path, newest: int = 0) -> tuple[LedgerEntry, ...]:
+    """Returns every record of one ledger in words, or the newest; see `balance`."""
     records = read_journal(folder)
     policy, entries = policy_of(folder, records), []
     plans = {record.body["digest"]: record.body for record in of_kind(records, "plan")}
-    for number, record in enumerate(records, start=1):
+    for number, record in [*enumerate(records, start=1)][-newest:]:
         body, until = record.body, records[:number]
         planned = plans.get(body["digest"] if body["kind"] == "plan" else body.get("key", {}).get("plan"), {})
         left = max(budget_of(until, policy) - epsilon(events_of(until), policy.delta), 0.0)

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import socket
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -200,7 +201,7 @@ def test_the_overview_tells_each_state_truly(tmp_path: Path) -> None:
     ):  # fmt: skip
         folder = coordinator.runs / name
         folder.mkdir(parents=True)
-        started = {"hospitals": ["north"], "pid": pid, "run": "1"}
+        started = {"hospitals": ["north"], "pid": pid, "run": "1", "again": f"run {name} again"}
         (folder / STARTED).write_text(json.dumps(started), encoding="utf-8")
         events = [
             {"kind": "phase", "phase": "moments"},
@@ -222,6 +223,11 @@ def test_the_overview_tells_each_state_truly(tmp_path: Path) -> None:
     rows = {row.name: (row.state, row.run, row.stage) for row in view.hospitals}
     assert rows == {"late": ("invitation expired", "", ""), "north": ("invited", "a", "dropped out: moments")}
     assert "no quorum" in page(view) or "moments" in page(view)
+    newest = view.runs[0]
+    assert newest.name == "d" and view.advice == ""  # it was not lost
+    lost = replace(view, runs=view.runs[1:])
+    assert "run c again" in lost.advice and "run c again" in page(lost)
+    assert [run.again for run in view.runs] == ["", "run c again", "run b again", ""]
 
 
 def test_contacts_come_and_go(tmp_path: Path) -> None:

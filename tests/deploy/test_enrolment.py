@@ -1,5 +1,6 @@
 """One open port: what a hospital may do there, what nobody may, and every refusal by its reason."""
 
+import base64
 import json
 import threading
 import time
@@ -14,7 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from medtl_core.deploy.enrolment import REFUSALS, EnrolmentError, ask_standing, enrol
 from medtl_core.deploy.invitation import fingerprint_of
+from medtl_core.deploy.overview import overview, page
 from medtl_core.deploy.roster import ROSTER, change_roster, read_roster
+from medtl_core.deploy.told import Told, keep
 from tests.deploy.coordinated import SECRET, Coordinated, coordinated, identity, new_key, signed
 from tests.deploy.tls_made import made
 from tests.harness.children import free_ports
@@ -93,6 +96,29 @@ def test_only_what_registered_hospitals_ask_passes_and_each_signature_once(port:
     assert port.ask("/health", method="GET").json()["status"] == "ok"
     assert reason(lambda: ask_standing(port.address, port.coordinator.ca, "somebody else", private)) == "other-name"
     assert reason(lambda: ask_standing(port.address, port.coordinator.ca, "passes", new_key()[0])) == "unregistered"
+
+
+def test_what_a_hospital_tells_of_itself_is_kept_and_nobody_tells_it_in_its_place(port: Coordinated) -> None:
+    invitation, private, _ = port.joined("tells")
+    address, ca, folder = port.address, invitation.ca, port.coordinator.folder
+
+    def row() -> tuple[str, str]:
+        view = overview(port.coordinator, None)
+        return next((one.epsilon, one.left_out) for one in view.hospitals if one.name == "tells")
+
+    assert row() == ("", "")
+    ask_standing(address, ca, "tells", private, Told(2.5, 4.0, "<b>a cause (2 cases)").header())
+    assert row() == ("2.5 of 4", "<b>a cause (2 cases)")
+    text = page(overview(port.coordinator, None))
+    assert "2.5 of 4" in text and "a cause (2 cases)" in text and "<b>a" not in text
+    keep(folder, "tells", Told(4.0, 4.0, "", "2000-01-01T00:00:00+00:00"))  # an older question, sent again
+    assert row()[0] == "2.5 of 4"
+    assert reason(lambda: ask_standing(address, ca, "tells", new_key()[0], Told(0.0, 4.0).header())) == "unregistered"
+    for odd in ("no base64", base64.b64encode(b'{"left": "x"}').decode(), Told(float("nan"), 4.0).header()):
+        ask_standing(address, ca, "tells", private, odd)
+    assert row()[0] == "2.5 of 4"
+    change_roster(folder, lambda roster: roster.revoked("tells", datetime.now(UTC)))
+    assert row() == ("", "")
 
 
 def test_a_question_is_held_until_there_is_a_message(port: Coordinated) -> None:

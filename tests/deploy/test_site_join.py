@@ -23,11 +23,13 @@ from medtl_core.deploy import status
 from medtl_core.deploy.enrolment import EnrolmentError
 from medtl_core.deploy.membership import Membership
 from medtl_core.deploy.page import page_server
+from medtl_core.deploy.told import Told, tell, told_by
 from medtl_core.errors import ConfigError
 from medtl_core.flower.node import presence
 from medtl_core.flower.node.presence import CONTACT, MESSAGE, LeftOut, alone, note, noted, running
 from medtl_core.privacy.hospital import read_hospital
 from medtl_core.privacy.identity import public_identity
+from medtl_core.privacy.ledger_report import raise_budget
 from tests.deploy.joined import Joined, hospital, medtl
 from tests.deploy.tls_made import DAY, granted
 from tests.harness.children import Children, free_ports
@@ -201,6 +203,24 @@ def test_status_says_what_the_node_has_noted_and_nothing_of_a_patient(site: Join
     assert {stat.S_IMODE(path.stat().st_mode) for path in home.glob("*.json")} == {0o600}
 
 
+def test_a_hospital_tells_of_cases_only_where_no_privacy_is_claimed(site: Joined) -> None:
+    site.init()
+    home, causes = site.own / "flower", ["a cause (2 cases); a cure"]
+    home.mkdir()
+    note(home, MESSAGE, run="17", stage="moments", privacy="none", ended=True, left_out=causes)
+    assert told_by(site.own) == Told(4.0, 4.0, causes[0])
+    note(home, MESSAGE, run="18", stage="private_statistics", privacy="mean", ended=True, left_out=causes)
+    assert told_by(site.own) == Told(4.0, 4.0)
+    note(home, MESSAGE, run="17", stage="moments", privacy="none", ended=True, left_out=causes)
+    site.said("require_private = false", "require_private = true")
+    assert told_by(site.own) == Told(4.0, 4.0)
+    membership = Membership.of(read_hospital(site.own))
+    membership.enrol()
+    for _ in range(2):  # what has not changed is not told again
+        tell(membership)
+    assert len(site.port.asked["/standing"]) == 1
+
+
 def test_what_was_left_out_is_told_by_cause_and_count(site: Joined) -> None:
     seen, log = LeftOut(), logging.getLogger("medtl")
     site.said("\n0,patient-1002,north,train,", "\n0,patient-1002,north,train,x", "north.csv")
@@ -233,6 +253,7 @@ def test_the_servers_answers_are_noted_from_the_log(tmp_path: Path) -> None:
 
 def test_the_page_is_for_this_machine_alone(site: Joined) -> None:
     site.init()
+    raise_budget(read_hospital(site.own).ledger, 5.0, "the <board> agreed")
     with page_server(site.own, 0) as server:
         port = server.socket.getsockname()[1]
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -249,6 +270,7 @@ def test_the_page_is_for_this_machine_alone(site: Joined) -> None:
 
         status, text = get()
         assert status == 200 and "north" in text and 'http-equiv="refresh"' in text
+        assert "the &lt;board&gt; agreed" in text
         assert "<script" not in text and str(site.own) not in text
         assert get("/hospital.toml")[0] == 404
         assert get(Host="evil.example")[0] == 403

@@ -81,6 +81,21 @@ def test_the_private_names_of_a_hospitals_node_still_are_what_they_were() -> Non
     assert parse_config_args(["a='b c'"]) == {"a": "b c"}
 
 
+@pytest.mark.door  # reads Flower's whole SuperNode
+def test_flowers_fixed_pauses_still_have_their_names() -> None:
+    from flwr.common.constant import HEARTBEAT_MIN_INTERVAL
+    from flwr.supercore import heartbeat
+    from flwr.supercore.inflatable import inflatable_utils
+    from flwr.supernode import fleet_http_connection
+
+    from medtl_core.flower.node import pace
+
+    assert heartbeat.HEARTBEAT_DEFAULT_INTERVAL == fleet_http_connection.HEARTBEAT_DEFAULT_INTERVAL == 30
+    assert HEARTBEAT_MIN_INTERVAL <= pace.BEAT
+    pulls = (inflatable_utils.pull_objects, inflatable_utils.pull_and_inflate_object_from_tree)
+    assert [pull.__kwdefaults__["initial_backoff"] for pull in pulls] == [1, 1]
+
+
 @pytest.mark.parametrize("copy", [compat.isolate, compat.round_trip])
 def test_a_copied_message_shares_no_record_and_keeps_its_id(copy) -> None:
     import numpy as np

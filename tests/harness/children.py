@@ -67,6 +67,8 @@ class Children:
         self, name: str, command: Sequence[str], env: Mapping[str, str], folder: Path | None = None
     ) -> subprocess.Popen[bytes]:
         """Starts a process in its own group; its output goes to `NAME.log` in the home folder."""
+        if name in self._processes:  # it was ended, and is started again
+            self._processes[name].poll()
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
                 [str(executables() / command[0]), *command[1:]],

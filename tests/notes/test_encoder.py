@@ -10,7 +10,7 @@ from medtl_core.config import Settings, settings
 from medtl_core.errors import ConfigError, DataError, WeightsError
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.notes.encoder import ENCODER, WIDTH, hashed
-from medtl_core.notes.letters import CLASSES, letters
+from medtl_core.data.synthetic.letters import CLASSES, letters
 from medtl_core.values import Examples, Task
 
 

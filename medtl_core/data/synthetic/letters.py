@@ -77,8 +77,11 @@ def letters(seed: int = 0, patients: int = PATIENTS) -> Examples:
         rows += [(*own, _letter(dice, site, label)) for _ in range(count)]
     label, patient, site, split, note = zip(*rows, strict=True)
     columns = {"patient": np.asarray(patient), "site": np.asarray(site), "split": np.asarray(split)}
-    text = {"note": np.asarray(note, object), "note_key": np.asarray([hashlib.sha256(one.encode()).hexdigest() for one in note])}
-    return Examples({"label": np.asarray(label, np.int64), **columns, **text}, Task("letters", CLASSES))
+    keys = np.asarray([hashlib.sha256(text.encode()).hexdigest() for text in note])
+    return Examples(
+        {"label": np.asarray(label, np.int64), **columns, "note": np.asarray(note, object), "note_key": keys},
+        Task("letters", CLASSES),
+    )
 
 
 def _letter(dice: np.random.Generator, site: str, label: int) -> str:

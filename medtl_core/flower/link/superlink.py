@@ -5,10 +5,14 @@ from typing import Any
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
 from flwr.common.constant import TRANSPORT_TYPE_GRPC_RERE as FLEET
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER, FLWR_IN_MEMORY_DB_NAME
+from flwr.supercore.routers.runtime.tracing import RuntimeTracingMiddleware
 from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
+from flwr.superlink.routers.control import middlewares as control
+from flwr.superlink.routers.fleet.middlewares import FleetEventLogMiddleware
+from starlette.middleware import Middleware
 
 #: Headers of a SuperNode's requests: its public key (PEM in base64), and the signature of the time.
 KEY, SIGNATURE = FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
@@ -16,6 +20,13 @@ KEY, SIGNATURE = FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 FLEET_PATHS = "/v1/fleet/"
 #: Where a process of this machine submits, lists and stops runs.
 CONTROL_PATHS = "/v1/control/"
+#: Flower's layers for control calls, through which it leads every other request too; and those that do nothing where
+#: there is no event log and no tracing. They are most of the time that a small request takes.
+_OF_CONTROL: tuple[Any, ...] = (
+    control.ControlSensitiveResponseMiddleware, control.ControlAuthenticationMiddleware,
+    control.ControlLicenseMiddleware, control.ControlEventLogMiddleware,
+)  # fmt: skip
+_IDLE: tuple[Any, ...] = (RuntimeTracingMiddleware, FleetEventLogMiddleware)
 
 
 class SuperLink:
@@ -39,6 +50,11 @@ class SuperLink:
             ssl_keyfile=None, database=FLWR_IN_MEMORY_DB_NAME, isolation="process", runtime_dependency_install=False,
         )  # fmt: skip
         self.app: Any = create_app(config, SuperLinkLifespan)
+        self.app.user_middleware = [
+            Middleware(_AtControl, layer.cls) if layer.cls in _OF_CONTROL else layer
+            for layer in self.app.user_middleware
+            if layer.cls not in _IDLE
+        ]
 
     def register(self, key: str, name: str) -> int:
         """Lets the holder of a public key (PEM) connect, and returns its node's id; repeating it changes nothing."""
@@ -50,3 +66,14 @@ class SuperLink:
 
     def _state(self) -> Any:
         return self.app.state.linkstate_factory.state()
+
+
+class _AtControl:
+    """A layer of the app that control calls alone pass."""
+
+    def __init__(self, app: Any, layer: Any) -> None:
+        self._app, self._layer = app, layer(app)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        at_control = scope["type"] == "http" and scope["path"].startswith(CONTROL_PATHS)
+        await (self._layer if at_control else self._app)(scope, receive, send)

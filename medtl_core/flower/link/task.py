@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import tomli_w
-from flwr.app import RecordDict
+from flwr.app import Message, RecordDict
 from flwr.cli.build import build_fab_from_files
 from flwr.common.constant import SubStatus
 from flwr.common.serde import context_from_proto, fab_to_proto, run_from_proto, user_config_to_proto
@@ -33,6 +33,8 @@ from flwr.superlink.grid import HttpGrid
 from medtl_core.errors import RunError
 from medtl_core.events import Listener
 from medtl_core.flower import compat
+from medtl_core.flower.node.pace import ask_soon_again
+from medtl_core.flower.node.single_record import joined, parted
 
 #: Header by which a control call shows that it comes from the coordinator's own folder.
 SECRET = "medtl-secret"
@@ -129,10 +131,20 @@ class FederationGrid(HttpGrid):
         super().__init__(address, insecure=True, token=token)
         self._nodes, self._retry_invoker.max_time = frozenset(nodes), _LOST
         self.listener = listener
+        ask_soon_again()
 
     def get_node_ids(self) -> list[int]:
         """Returns the ids of those that are there now."""
         return sorted(self._nodes.intersection(super().get_node_ids()))
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Sends messages, the records of each as one."""
+        sent: Iterable[str] = super().push_messages([*map(joined, messages)])
+        return sent
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Returns the answers that have come to messages, each with the records that the hospital made."""
+        return [*map(parted, super().pull_messages(message_ids))]
 
     def end(self, heartbeat: HeartbeatSender, status: str, why: str) -> None:
         """Tells the SuperLink, once, how the run's ServerApp ended."""

@@ -25,8 +25,8 @@ NODE, MESSAGE, CONTACT = "node.json", "message.json", "contact.json"
 #: What Flower says of a node that it does not let in, and what that means.
 _REFUSED = "[code: 2004]"
 _ONLINE = (
-    "the server does not let this node in: it counts it as online still, for a minute after a node has died, or its "
-    "key is not registered"
+    "the server does not let this node in: it counts it as online still, for half a minute after a node has died, or "
+    "its key is not registered"
 )
 #: Seconds between two notes that the server answers, while nothing changes.
 _PERIOD = 5.0

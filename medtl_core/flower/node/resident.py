@@ -26,6 +26,7 @@ from typing import Any
 
 from medtl_core.flower import compat
 from medtl_core.flower.node.presence import CONTACT, FLOWER, MESSAGE, NODE, LeftOut, alone, note, noted
+from medtl_core.flower.node.single_record import is_joined, joined, parted
 from medtl_core.flower.node.supernode import BELL, end_with
 from medtl_core.privacy.hospital import Hospital
 from medtl_core.store import to_json, write_bytes
@@ -35,7 +36,7 @@ App = Callable[..., Any]
 #: Seconds between two looks for a task for which nobody has rung.
 _PAUSE = 1.0
 #: Seconds before a SuperNode that has ended starts again: the first, and the most. Flower lets a known node rejoin only
-#: a minute after it went away (its exit 305); so long it is tried again and again.
+#: half a minute after it went away (its exit 305); so long it is tried again and again.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
 #: Seconds after which a SuperNode counts as well.
 _WELL = 120.0
@@ -50,6 +51,7 @@ def serve(
     *,
     first: Callable[[], None] = lambda: None,
     beside: Sequence[Callable[[], int]] = (),
+    after: Callable[[], None] = lambda: None,
 ) -> None:
     """Lets a hospital take part in runs until the process is told to end.
 
@@ -58,6 +60,7 @@ def serve(
         app_folder: of the installed Flower app.
         first: what is done before the node starts, and may wait.
         beside: what else runs meanwhile, each in a fork of its own; the fork ends with this process.
+        after: what is done when a message was answered, in a fork of its own.
 
     Raises:
         ConfigError: a node of this hospital is running already.
@@ -74,7 +77,7 @@ def serve(
             with _Node(hospital, home) as node:
                 while True:
                     if token := node.next_task():
-                        tasks.add(_forked(partial(_keep, app, node.address, token, home)))
+                        tasks.add(_forked(partial(_keep, app, node.address, token, home, after)))
                     tasks -= _ended(tasks)
                     node.rest()
         finally:
@@ -157,10 +160,14 @@ class _Node:
                 self._process.wait()
 
 
-def _keep(app: App, address: str, token: str, home: Path) -> int:
+def _keep(app: App, address: str, token: str, home: Path, after: Callable[[], None]) -> int:
     """Fetches one message and has it answered by a process of its own, for whose death it answers too."""
     task = compat.ClientTask(address, token)
-    about = {"run": str(task.message.metadata.run_id), "stage": task.message.metadata.message_type.partition(".")[2]}
+    about = {
+        "run": str(task.message.metadata.run_id),
+        "stage": task.message.metadata.message_type.partition(".")[2],
+        "privacy": str(task.context.run_config.get("privacy", "none")),
+    }
     note(home, MESSAGE, **about, ended=False, left_out=noted(home, MESSAGE).get("left_out", []))
     _LOG.info(
         "run %d, %r: answered by the installed medtl; the run's bundle, SHA-256 %s, is not unpacked",
@@ -172,6 +179,7 @@ def _keep(app: App, address: str, token: str, home: Path) -> int:
     if status:
         task.fail(compat.CLIENT_CRASHED, "the process that answered died")
         note(home, MESSAGE, **about, ended=True, fault="the process that answered died")
+    after()
     return status
 
 
@@ -180,12 +188,12 @@ def _work(app: App, task: compat.ClientTask, home: Path, about: Mapping[str, str
     left_out, fault = LeftOut(), ""
     _LOG.addHandler(left_out)
     try:
-        reply = app(message=task.message, context=task.context)
+        reply = app(message=parted(task.message), context=task.context)
     except Exception as error:
         task.fail(compat.CLIENT_RAISED, f"{type(error)}:<'{error}'>")
         fault = str(error)[:300]
     else:
-        task.answer(reply)
+        task.answer(joined(reply) if is_joined(task.message) else reply)
     note(home, MESSAGE, **about, ended=True, fault=fault, left_out=[*left_out.causes])
     return 0
 
