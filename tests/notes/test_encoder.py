@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from medtl_core.config import Settings, settings
+from medtl_core.data.synthetic.letters import CLASSES, letters
 from medtl_core.errors import ConfigError, DataError, WeightsError
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.notes.encoder import ENCODER, WIDTH, hashed
-from medtl_core.data.synthetic.letters import CLASSES, letters
 from medtl_core.values import Examples, Task
 
 
