@@ -10,8 +10,8 @@ from medtl_core.errors import MedtlError, RunError
 from medtl_core.evaluation.result import Cost, DataSource, MethodResult, Result
 from medtl_core.features.spec import feature_facts
 from medtl_core.federation.model import Classifier
-from medtl_core.federation.saved import save_head, save_model
 from medtl_core.federation.study import Study
+from medtl_core.predict.saved import save_head, save_model
 from medtl_core.recipes.contamination import contamination
 from medtl_core.store import file_names, write_json
 from medtl_core.values import Head

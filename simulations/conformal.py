@@ -12,8 +12,8 @@ import numpy as np
 
 from medtl_core.config import Settings, read_scenario, settings
 from medtl_core.evaluation.scores import select
-from medtl_core.federation.saved import load_head
 from medtl_core.predict.conformal import LEVEL, Conformal
+from medtl_core.predict.saved import load_head
 from medtl_core.rng import stream
 from server.testset import open_reference
 from simulations.experiments import run_once

@@ -82,6 +82,6 @@ def records(run: Path) -> dict[str, dict[int, MethodResult]]:
 def load_classifier(path: Path) -> Classifier:
     """Returns a saved head or model."""
     from medtl_core.federation.registry import unpack
-    from medtl_core.federation.saved import is_model, load_head, load_packed
+    from medtl_core.predict.saved import is_model, load_head, load_packed
 
     return unpack(*load_packed(path)) if is_model(path) else load_head(path)

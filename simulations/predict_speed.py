@@ -21,8 +21,8 @@ from medtl_core.data.images import decode
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.data.views import normalised, views_of
 from medtl_core.features.spec import backbone_spec, feature_facts
-from medtl_core.federation.saved import save_head
 from medtl_core.predict.predictor import Predictor, load
+from medtl_core.predict.saved import save_head
 from medtl_core.runtime import one_thread
 from medtl_core.values import Head
 from simulations.speed import SHARED, Line, Work, best_loop, plain_pass, printed, seconds_of

@@ -20,9 +20,9 @@ from medtl_core.config import Settings, settings
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError, MedtlError, RunError, WeightsError
 from medtl_core.features.spec import feature_facts
-from medtl_core.federation.saved import load_head, load_packed, save_head, save_model
 from medtl_core.flower.run import RunPlan
 from medtl_core.methods.models.metric import Metric
+from medtl_core.predict.saved import load_head, load_packed, save_head, save_model
 from medtl_core.values import Examples, Task
 from tests.manifest import write_manifest
 

@@ -16,8 +16,8 @@ from medtl_core.config import Settings, settings
 from medtl_core.errors import ConfigError, MedtlError
 from medtl_core.evaluation.result import Result
 from medtl_core.federation import registry
-from medtl_core.federation.saved import load_packed
 from medtl_core.flower.grid import run_local
+from medtl_core.predict.saved import load_packed
 from medtl_core.report.page import render
 from medtl_core.report.summary import summarise
 from medtl_core.report.terminal import summary_tables

@@ -18,9 +18,9 @@ from medtl_core.config import settings as chosen
 from medtl_core.data.faults import Faults
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, RunError
-from medtl_core.federation.saved import load_head
 from medtl_core.flower.grid import run_local
 from medtl_core.flower.run import RunPlan
+from medtl_core.predict.saved import load_head
 from medtl_core.store import file_names
 from medtl_core.values import site_name
 from server.app import app as server_app

@@ -14,8 +14,8 @@ import pytest
 from medtl_core.config import settings
 from medtl_core.federation.private import terms_of
 from medtl_core.federation.registry import find_method
-from medtl_core.federation.saved import load_packed
 from medtl_core.federation.secure_sum import STAGES, parted
+from medtl_core.predict.saved import load_packed
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.gate import unscaled
 from medtl_core.privacy.identity import PEERS, public_identity

@@ -13,9 +13,9 @@ from client.site import Node, open_site
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.federation.registry import chosen_methods, read_methods
-from medtl_core.federation.saved import load_packed
 from medtl_core.federation.secure_sum import STAGES
 from medtl_core.flower.grid import run_local
+from medtl_core.predict.saved import load_packed
 from medtl_core.privacy.ledger_report import balance, ledgers
 from medtl_core.privacy.outbound import DEFAULT_OUTBOUND, PRIVATE_OUTBOUND
 from medtl_core.privacy.witnesses import FILE

@@ -18,11 +18,11 @@ from medtl_core.errors import ConfigError, RunError, WeightsError, positive
 from medtl_core.evaluation.scores import plain
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.features.spec import stated_settings
-from medtl_core.federation.saved import is_model, load_head, load_packed, save_head, save_model
 from medtl_core.methods.adaptation import Support, adapt_head, adapt_metric
 from medtl_core.methods.episodes import draw_shots
 from medtl_core.methods.models.metric import Metric
 from medtl_core.predict.predictor import check_fingerprint, stated_features
+from medtl_core.predict.saved import is_model, load_head, load_packed, save_head, save_model
 from medtl_core.report.numerals import figure
 from medtl_core.rng import stream
 from medtl_core.runtime import one_thread

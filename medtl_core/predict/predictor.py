@@ -18,7 +18,6 @@ from medtl_core.features.encoders import encoder_of
 from medtl_core.features.spec import FEATURE_SETTINGS, feature_spec, stated_settings
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.registry import unpack
-from medtl_core.federation.saved import is_model, load_head, load_packed
 from medtl_core.predict.alike import OwnCases
 from medtl_core.predict.answer import Answer, answers_of, findings_of, log_prevalence
 from medtl_core.predict.attribution import Attributor
@@ -26,6 +25,7 @@ from medtl_core.predict.cases import NewCases, drawn_cases, encoded_cases, image
 from medtl_core.predict.conformal import Conformal
 from medtl_core.predict.reasons import Occluder, column_parts
 from medtl_core.predict.rows import rows_of
+from medtl_core.predict.saved import is_model, load_head, load_packed
 from medtl_core.runtime import one_thread
 from medtl_core.store import file_of, read_json, stem_of
 from medtl_core.values import ABSENT, Array, Head

@@ -28,8 +28,8 @@ from client import gate, secure
 from client.app import app as client_app
 from medtl_core.config import settings
 from medtl_core.federation import registry
-from medtl_core.federation.saved import is_model, load_head, load_packed
 from medtl_core.flower.grid import run_local
+from medtl_core.predict.saved import is_model, load_head, load_packed
 from medtl_core.privacy.ledger import Ledger
 from medtl_core.privacy.noise import Entropy, insecure_entropy
 from medtl_core.report.folder import write_report

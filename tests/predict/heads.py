@@ -11,8 +11,8 @@ from medtl_core.config import settings
 from medtl_core.data.synthetic.anatomy import canvas, draw, traits
 from medtl_core.data.synthetic.scanner import SCANNERS, expose
 from medtl_core.features.spec import feature_facts, feature_spec
-from medtl_core.federation.saved import save_head
 from medtl_core.predict import Predictor, load
+from medtl_core.predict.saved import save_head
 from medtl_core.values import Array, Head
 
 CLASSES = ("normal", "consolidation", "other")

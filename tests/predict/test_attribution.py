@@ -13,8 +13,8 @@ from medtl_core.data.images import decode
 from medtl_core.errors import ConfigError
 from medtl_core.features.dataset import Material
 from medtl_core.features.spec import feature_facts, feature_spec
-from medtl_core.federation.saved import save_head
 from medtl_core.predict import load
+from medtl_core.predict.saved import save_head
 from medtl_core.values import Head
 from tests.predict.heads import CLASSES, film, made
 

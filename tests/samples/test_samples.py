@@ -20,8 +20,8 @@ from medtl_core.data.source import open_source
 from medtl_core.features.dataset import Material
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.federation.registry import unpack
-from medtl_core.federation.saved import is_model, load_head, load_packed
 from medtl_core.flower.grid import run_local
+from medtl_core.predict.saved import is_model, load_head, load_packed
 from medtl_core.privacy.identity import PEERS
 from medtl_core.privacy.policy import POLICY
 from server.app import app as server_app

@@ -18,8 +18,8 @@ from medtl_core.cli.predict import heading_of
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError
 from medtl_core.features.spec import feature_facts, feature_spec
-from medtl_core.federation.saved import save_head
 from medtl_core.predict import Predictor, load
+from medtl_core.predict.saved import save_head
 from medtl_core.serve.app import Service, application
 from medtl_core.serve.guard import hosts_of
 from medtl_core.values import Head

@@ -8,8 +8,8 @@ import pytest
 from medtl_core.cli.simulate import simulate
 from medtl_core.config import settings
 from medtl_core.errors import ConfigError, DataError, RunError
-from medtl_core.federation.saved import load_head
 from medtl_core.flower.run import RunPlan
+from medtl_core.predict.saved import load_head
 from simulations.experiments import ROOT
 from simulations.tables import table
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save
 
 from medtl_core.errors import RunError, WeightsError
-from medtl_core.federation.saved import load_head, save_head
+from medtl_core.predict.saved import load_head, save_head
 from medtl_core.values import Head
 
 WEIGHT, BIAS = np.arange(6.0).reshape(2, 3), np.array([0.5, -1.0e4])
