@@ -48,7 +48,7 @@ ONLY = {
 ROOMS = {
     "base": 1310, "data": 1680, "data/synthetic": 560, "backbones": 1050, "backbones/libraries": 320, "features": 900,
     "heads": 780, "evaluation": 1180, "privacy": 3010, "federation": 2280, "flower": 1450, "flower/node": 420,
-    "formats": 4140, "slides": 500, "methods": 3750, "methods/multilabel": 760, "methods/finetune": 1080,
+    "formats": 4140, "slides": 480, "methods": 3750, "methods/multilabel": 760, "methods/finetune": 1080,
     "methods/personal": 950, "methods/private": 1240, "audit": 1300, "report": 1950, "sweep": 600, "recipes": 500,
     "predict": 940, "cli": 3130, "server": 545, "client": 1000, "flower/link": 280, "deploy": 3260,
 }  # fmt: skip
