@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import Any, final
@@ -55,7 +54,7 @@ def _starts(path: Path) -> bytes:
 
 @final
 class Decoder:
-    """A few children, each used again for file after file; another one is started when one has died.
+    """Owns a few children, each used again for file after file; another one is started when one has died.
 
     Guarantee:
         The child's own errors go nowhere: they may quote a header. What it replies is checked for shape, not trusted.
@@ -63,10 +62,15 @@ class Decoder:
 
     def __init__(self, seconds: int = SECONDS, memory: int = MEMORY) -> None:
         self._seconds, self._memory = seconds, memory
-        self._lock, self._places = Lock(), BoundedSemaphore(_MOST)
         self._idle: list[subprocess.Popen[bytes]] = []
-        self._owner = os.getpid()
+        self.begin()
         atexit.register(self.close)
+
+    def begin(self) -> None:
+        """Owns no child from now on: at first, and in a forked process, for its parent ends those that there are."""
+        self._parents, self._idle = self._idle, []
+        self._lock, self._places = Lock(), BoundedSemaphore(_MOST)
+        self._owner = os.getpid()
 
     def ask(self, job: str, path: Path) -> Reply:
         """Returns what a child says of a file or folder, and its pictures, uint8 [h, w, 1 or 3].
@@ -129,14 +133,14 @@ class Decoder:
         return f"breaks the decoder: it is damaged, or takes more than {self._memory >> 30} GiB"
 
 
+#: Of this process; a forked one begins anew.
+_DECODER = Decoder()
+os.register_at_fork(after_in_child=_DECODER.begin)
+
+
 def decoder() -> Decoder:
-    """Returns this process' decoder; a forked process has its own."""
-    return _decoder_of(os.getpid())
-
-
-@cache
-def _decoder_of(process: int) -> Decoder:
-    return Decoder()
+    """Returns this process' decoder, which starts a child when it is first asked."""
+    return _DECODER
 
 
 def _asked(child: "subprocess.Popen[bytes]", request: bytes) -> Reply:

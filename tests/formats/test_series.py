@@ -274,3 +274,17 @@ def _bomb(path: Path, size: int) -> Path:
     blocks = (packer.compress(bytes(1 << 20)) for _ in range(size >> 20))
     path.write_bytes(content[:start] + packer.compress(head) + b"".join(blocks) + packer.flush())
     return path
+
+
+def test_a_forked_process_has_children_of_its_own(tmp_path: Path) -> None:
+    path = dicom(tmp_path / "a.dcm", np.arange(120, dtype=np.uint8).reshape(12, 10))
+    first = decoder().ask("pictures", path)[1][0]
+    process, same = os.fork(), False
+    if not process:  # in the other process: whatever happens, it must not go on with the tests
+        try:
+            same = bool((decoder().ask("pictures", path)[1][0] == first).all())
+            decoder().close()
+        finally:
+            os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+    assert (decoder().ask("pictures", path)[1][0] == first).all()
