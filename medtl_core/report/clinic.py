@@ -219,7 +219,9 @@ class Clinic:
                     TableCell(f"{site.cases:.4g}"),
                     TableCell(numerals.figure(stated)),
                     estimate_cell(wilson(site.right, site.cases)),
-                    TableCell("differs" if name in wrong else "" if name in doubts else "too few to say"),
+                    TableCell(
+                        "differs" if name in wrong else "no difference seen" if name in doubts else "too few to say"
+                    ),
                 ],
             )
             for name, site, stated in rows
