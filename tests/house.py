@@ -48,8 +48,8 @@ ROOMS = {
     "base": 1320, "data": 1680, "data/synthetic": 450, "backbones": 1050, "backbones/libraries": 320, "features": 900,
     "heads": 780, "evaluation": 1180, "privacy": 3010, "federation": 2280, "flower": 1450, "flower/node": 420,
     "formats": 4060, "methods": 3780, "methods/multilabel": 760, "methods/finetune": 1080, "methods/personal": 950,
-    "methods/private": 1240, "audit": 1300, "report": 1950, "sweep": 600, "recipes": 500, "clinical": 900,
-    "predict": 940, "cli": 3130, "server": 720, "client": 1000, "flower/link": 280, "deploy": 3260,
+    "methods/private": 1240, "audit": 1300, "report": 2780, "sweep": 600, "recipes": 500, "clinical": 930,
+    "predict": 940, "cli": 3180, "server": 720, "client": 1000, "flower/link": 280, "deploy": 3260,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")
