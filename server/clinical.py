@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def _folds(study: Study, names: tuple[str, ...]) -> Folds:
     if not study.settings.operating_points or study.problem.multi_label:
         return {}
     # A method with cross-validated heads leaves them under this key of the study, [F, C, d + 1] each.
-    kept = {name: study.once(f"folds/{name}", lambda: None) for name in names}
+    kept: dict[str, Any] = {name: study.once(f"folds/{name}", lambda: None) for name in names}
     heads = {name: stack for name, stack in kept.items() if stack is not None}
     if not heads:
         return {}
@@ -120,7 +121,7 @@ def keep_scores(out: Path, study: Study, verdicts: Mapping[str, Verdict], column
     first = next(iter(scored.values()))
     patients, number = np.unique(first.group, return_inverse=True)
     named = stream(study.settings.seed, "patients").permutation(len(patients))[number]
-    arrays = {
+    arrays: dict[str, Any] = {
         "classes": np.asarray(study.problem.classes),
         "label": first.label,
         "site": np.asarray(first.site, np.str_),

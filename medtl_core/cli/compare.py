@@ -16,7 +16,7 @@ def compare(
         Path | None, typer.Option(metavar="FILE", help="The page; compare.html in the first run's folder if left out.")
     ] = None,
 ) -> None:
-    """Lay runs side by side: the same figures, paired where the same cases were judged, and what differs."""
+    """Lay runs side by side: the same figures, paired where the same cases were judged."""
     from medtl_core.report import compare as comparison
     from medtl_core.report.terminal import shown_table
     from medtl_core.store import write_text

@@ -20,7 +20,7 @@ def report(
         str | None, typer.Option(metavar="NAME", help="Write this hospital's own page, without the others' names.")
     ] = None,
 ) -> None:
-    """Write a run's report anew from its stored results.
+    """Write a run's report anew, or a page that one hospital can print for itself.
 
     With --prevalence, PPV and NPV are told for it. With --hospital, one page of that hospital's own figures is written
     instead.

@@ -68,7 +68,7 @@ def kept_right(scores: Scores) -> list[tuple[float, float]]:
     right = scores.logits.argmax(axis=1) == scores.label
     order = np.argsort(-confidence, kind="stable")
     last = np.flatnonzero(np.diff(confidence[order], append=-np.inf) < 0)  # the last case of each run of ties
-    return _thinned((last + 1.0), np.cumsum(right[order])[last])
+    return _thinned(np.asarray(last + 1, np.float64), np.cumsum(right[order])[last].astype(np.float64))
 
 
 def kept_right_sums(calibration: Array) -> list[tuple[float, float]]:

@@ -71,8 +71,8 @@ class Ranking:
     def of(cls, odds: Array, inside: Array) -> "Ranking":
         """Returns the ranking of cases with log-odds [n] that are of the class where `inside`, bool [n]."""
         floor, place = np.unique(np.asarray(odds, np.float64), return_inverse=True)
-        counts = (np.bincount(place, weights=side, minlength=len(floor)) for side in (inside, ~inside))
-        return cls(floor, *counts)
+        positive = np.bincount(place, weights=inside, minlength=len(floor)).astype(np.float64)
+        return cls(floor, positive, np.bincount(place, minlength=len(floor)) - positive)
 
     @property
     def support(self) -> tuple[int, int]:

@@ -94,9 +94,9 @@ def _judged(scores: Scores, column: Array) -> list[Group]:
 
 def _group(value: str, scores: Scores) -> Group:
     area, part = areas(scores).macro
-    ends = interval(area, float((part**2).sum())) or (None, None)
+    low, high = interval(area, float((part**2).sum())) or (None, None)
     told = () if scores.labels is not None else tuple(tuple(map(int, row)) for row in confusion(scores))
-    return Group(value, len(scores.label), None if np.isnan(area) else area, *ends, told)
+    return Group(value, len(scores.label), None if np.isnan(area) else area, low, high, told)
 
 
 def _groups(name: str, column: Array) -> Array:

@@ -11,7 +11,7 @@ from medtl_core.clinical.ranking import Cell, mean_recall
 from medtl_core.clinical.record import LEVELS, ClassRecord, Clinical, MethodRecord
 from medtl_core.clinical.significance import holm, paired
 from medtl_core.clinical.subgroups import FEWEST, Group
-from medtl_core.evaluation.formulas import Curve, mean_curve
+from medtl_core.evaluation.formulas import Curve, Float, mean_curve
 from medtl_core.report import charts, curves, numerals
 from medtl_core.report.classes import wilson
 from medtl_core.report.curves import RocPanel
@@ -219,7 +219,9 @@ class Clinic:
                     TableCell(f"{site.cases:.4g}"),
                     TableCell(numerals.figure(stated)),
                     estimate_cell(wilson(site.right, site.cases)),
-                    TableCell("differs" if name in wrong else "" if name in doubts else "too few to say"),
+                    TableCell(
+                        "differs" if name in wrong else "no difference seen" if name in doubts else "too few to say"
+                    ),
                 ],
             )
             for name, site, stated in rows
@@ -272,7 +274,7 @@ def _over_seeds(records: Sequence[Clinical], focus: str) -> dict[str, tuple[_Gai
     }
 
 
-def predictive_table(table: np.ndarray, classes: Sequence[str], prevalence: Mapping[str, float]) -> PageTable:  # type: ignore[type-arg]
+def predictive_table(table: Float, classes: Sequence[str], prevalence: Mapping[str, float]) -> PageTable:
     """Returns PPV and NPV of the likeliest class by how common the class is, from cases by class and answer [C, C]."""
     rows = []
     for number, name in enumerate(classes):

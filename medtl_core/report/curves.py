@@ -103,7 +103,8 @@ def benefit_panel(name: str, benefit: Mapping[str, Sequence[float]], title: str)
     for key, values in lines.items():
         drawn = takewhile(lambda pair: pair[1] >= y.low, zip(benefit["threshold"], values, strict=True))
         points = [(x(threshold), y(value)) for threshold, value in drawn]
-        shapes.append(polyline(points, **({} if key == "model" else {"stroke": svg.THIRD, "stroke_width": 1.5})))
+        stroke = svg.FOCUS if key == "model" else svg.THIRD
+        shapes.append(polyline(points, stroke=stroke, stroke_width=2.0 if key == "model" else 1.5))
     heading = text(svg.fitted(name, 240, 13), x.start, 14, font_size=13.0, font_weight="600")
     shapes += [titled(heading, name), *_titles(x, y, "threshold probability", "net benefit")]
     words = "; ".join(

@@ -81,8 +81,9 @@ def _clinic(summary: Summary, results: Sequence[Result], context: Context) -> di
     """Ranks, thresholds, groups and trust, where the run left a record of them; empty where it did not."""
     found = Clinic.of(context.clinical, summary.focus)
     counts = classes.confusion_of(results, summary.focus)
-    fits = counts is not None and len(counts) == len(summary.classes)
-    predictive = clinic.predictive_table(counts, summary.classes, context.prevalence) if fits else None
+    predictive = None
+    if counts is not None and len(counts) == len(summary.classes):
+        predictive = clinic.predictive_table(counts, summary.classes, context.prevalence)
     return {
         "class_roc": markup(found.roc()),
         "ranking_table": found.ranking_table(),
