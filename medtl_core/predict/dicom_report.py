@@ -95,7 +95,7 @@ def _capture(pixels: Pixels, patient: Mapping[str, str]) -> Any:
         instance_number=1,
         manufacturer="medtl",
     )
-    made.PatientOrientation = None  # the picture does not say
+    setattr(made, "PatientOrientation", None)  # the picture does not say
     made.SeriesDescription = "Research: where an answer comes from"
     made.DerivationDescription = NOTICE
     return _of_patient(made, patient)
