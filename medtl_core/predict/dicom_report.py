@@ -82,7 +82,7 @@ def _capture(pixels: Pixels, patient: Mapping[str, str]) -> Any:
     from highdicom.sc import SCImage
     from pydicom.uid import generate_uid
 
-    made = SCImage(
+    made: Any = SCImage(
         pixel_array=np.ascontiguousarray(pixels),
         photometric_interpretation="RGB",
         bits_allocated=8,
@@ -95,7 +95,7 @@ def _capture(pixels: Pixels, patient: Mapping[str, str]) -> Any:
         instance_number=1,
         manufacturer="medtl",
     )
-    setattr(made, "PatientOrientation", None)  # the picture does not say
+    made.PatientOrientation = None  # the picture does not say
     made.SeriesDescription = "Research: where an answer comes from"
     made.DerivationDescription = NOTICE
     return _of_patient(made, patient)
