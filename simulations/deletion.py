@@ -27,7 +27,7 @@ Order = Callable[[Array, int], Array]
 
 
 def curves(predictor: Predictor, pixels: Pixels, ranks: Array) -> tuple[float, float]:
-    """Returns the mean probability of the class while pixels vanish, and while they come back, the highest first.
+    """Returns the mean probability of the class while pixels vanish, and while they come back, highest ranks first.
 
     Args:
         predictor: what is asked.

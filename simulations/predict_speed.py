@@ -107,7 +107,8 @@ def _one(predictor: Predictor, images: Sequence[str]) -> Line:
     def whole() -> None:
         list(predictor.answers(images[:1]))
 
-    whole(), bare()
+    whole()
+    bare()
     rows = [
         (seconds_of(whole).cpu, seconds_of(bare).cpu, seconds_of(lambda: decode(images[0])).cpu) for _ in range(_TURNS)
     ]

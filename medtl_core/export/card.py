@@ -73,7 +73,7 @@ def _of_summary(summary: Summary, results: Sequence[Result]) -> Mapping[str, Any
 def _of_results(summary: Summary, results: Sequence[Result], folder: Path) -> Mapping[str, Any]:
     first = results[0]
     heads = [{"seed": result.seed, **_head(folder, result.seed, summary.focus)} for result in results]
-    features = next((head["features"] for head in heads if head.get("features")), {})
+    features: Mapping[str, Any] = next((head["features"] for head in heads if head.get("features")), {})
     shown = {name: value for name, value in shown_settings(first).items() if name not in _PLACES}
     return {
         "data": first.data,
@@ -109,7 +109,7 @@ def _head(folder: Path, seed: int, method: str) -> Mapping[str, Any]:
 
 
 def _sent(exchanges: Sequence[RoundTrip]) -> list[Mapping[str, Any]]:
-    rows = []
+    rows = list[Mapping[str, Any]]()
     for phase in dict.fromkeys(exchange.phase for exchange in exchanges):
         own = [exchange for exchange in exchanges if exchange.phase == phase]
         up, down = (numerals.size(sum(getattr(one, name) for one in own)) for name in ("bytes_up", "bytes_down"))

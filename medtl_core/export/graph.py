@@ -1,6 +1,6 @@
 """A head with its network as one torch module: from pixels or a table's values to probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -115,6 +115,6 @@ def exported(module: Answering) -> Any:
         return torch.export.export(module, module.example(2), dynamic_shapes=(axes,), strict=False)
 
 
-def in_order(module: Answering, given: dict[str, Any]) -> Sequence[Tensor]:
+def in_order(module: Answering, given: Mapping[str, Any]) -> Sequence[Tensor]:
     """Returns named arrays as the module takes them."""
     return [torch.from_numpy(given[name]) for name in module.inputs]

@@ -82,7 +82,7 @@ def _capture(pixels: Pixels, patient: Mapping[str, str]) -> Any:
     from highdicom.sc import SCImage
     from pydicom.uid import generate_uid
 
-    made = SCImage(
+    made: Any = SCImage(
         pixel_array=np.ascontiguousarray(pixels),
         photometric_interpretation="RGB",
         bits_allocated=8,

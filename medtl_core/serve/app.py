@@ -137,7 +137,7 @@ def _page(service: Service, *, maps: bool) -> str:
     from jinja2 import Template
 
     template = Template((_FILES / "page.html").read_text(encoding="utf-8"), autoescape=True)
-    return template.render(about=service.about(), maps=maps, limit=service.limit)
+    return str(template.render(about=service.about(), maps=maps, limit=service.limit))
 
 
 def _attributor(predictor: Predictor) -> "Attributor | None":

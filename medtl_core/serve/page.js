@@ -29,7 +29,7 @@ function shown(answer, several) {
   if (!shares.length) return parts;
   if (answer.likely.length) parts.push(made("p", `Likely classes: ${answer.likely.join(", ")}`, "likely"));
   const table = made("table"), head = made("tr"), top = made("thead"), body = made("tbody");
-  for (const word of ["class", "probability", "bar", "in the set"]) {
+  for (const word of ["class", "probability", "bar", "set"]) {
     const cell = made("th", word);
     cell.scope = "col";
     head.append(cell);

@@ -100,6 +100,19 @@ def test_a_case_that_cannot_be_read_costs_that_case_and_the_exit_code(head: Path
     assert "letter.doc" in ended.stderr
 
 
+def test_one_by_one_and_all_together_say_the_same(head: Path, tmp_path: Path) -> None:
+    for row, pixels in enumerate(phantom(seed=3, size=32, patients=20)["image"][:18]):
+        Image.fromarray(pixels[:, :, 0]).save(tmp_path / f"{row:02d}.png")
+    (tmp_path / "05.png").write_bytes((tmp_path / "05.png").read_bytes()[:60])
+    predictor = load(head)
+    together = list(predictor.answers([tmp_path]))
+    alone = [answer for path in sorted(tmp_path.iterdir()) for answer in predictor.answers([path])]
+    assert [answer.fault for answer in together] == [answer.fault for answer in alone]
+    assert [Path(answer.name).stem for answer in together if answer.fault] == ["05"]
+    for one, other in zip(together, alone, strict=True):
+        assert dict(one.probabilities) == pytest.approx(dict(other.probabilities), abs=1e-6)
+
+
 @pytest.mark.parametrize("form", ["text", "json", "jsonl", "csv", "html"])
 def test_every_form_tells_the_same(head: Path, pictures: Path, tmp_path: Path, form: str) -> None:
     shutil.copy(pictures / "0.png", pictures / "<b>&.png")

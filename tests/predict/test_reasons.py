@@ -34,23 +34,35 @@ def log_odds(predictor: Predictor, values: torch.Tensor, place: int) -> torch.Te
     return logits[:, place] - (logits.sum(dim=1) - logits[:, place]) / (logits.shape[1] - 1)
 
 
-def test_parts_of_columns_add_up_and_are_captum_s(tmp_path: Path) -> None:
+def told_parts(folder: Path) -> tuple[Predictor, list[dict[str, object]], torch.Tensor]:
+    """A head of a table, what the command says of two rows, and their features."""
+    predictor = made_of_table(folder, ("age", "pressure", "pulse"))
+    (folder / "new.csv").write_text("pressure,age,pulse\n1.5,0.2,-1\n-2,,4\n")
+    told = rows(run(folder / "made", folder / "new.csv", "--explain", "--format", "jsonl"))
+    return predictor, told, torch.tensor([[0.2, 0, 1.5, 0, -1, 0], [0, 1, -2, 0, 4, 0]], dtype=torch.float64)
+
+
+def test_parts_of_columns_add_up(tmp_path: Path) -> None:
+    predictor, told, values = told_parts(tmp_path)
+    for row, one in zip(told, values, strict=True):
+        parts = row["parts"]
+        assert isinstance(parts, dict) and sorted(parts.values(), key=abs, reverse=True) == list(parts.values())
+        expected = float(log_odds(predictor, one[None], predictor.classes.index(str(row["answer"]))))
+        assert sum(parts.values()) == pytest.approx(expected)  # biases are 0
+
+
+@pytest.mark.slow
+def test_parts_of_columns_are_captum_s_ablation(tmp_path: Path) -> None:
     ablation = pytest.importorskip("captum.attr", reason="captum is not installed").FeatureAblation
-    predictor = made_of_table(tmp_path, ("age", "pressure", "pulse"))
-    (tmp_path / "new.csv").write_text("pressure,age,pulse\n1.5,0.2,-1\n-2,,4\n")
-    told = rows(run(tmp_path / "made", tmp_path / "new.csv", "--explain", "--format", "jsonl"))
-    values = torch.tensor([[0.2, 0, 1.5, 0, -1, 0], [0, 1, -2, 0, 4, 0]], dtype=torch.float64)
+    predictor, told, values = told_parts(tmp_path)
     mask = torch.tensor([[0, 0, 1, 1, 2, 2]])
     for row, one in zip(told, values, strict=True):
-        place = predictor.classes.index(str(row["answer"]))
-        parts = row["parts"]
+        place, parts = predictor.classes.index(str(row["answer"])), row["parts"]
         assert isinstance(parts, dict)
-        assert sum(parts.values()) == pytest.approx(float(log_odds(predictor, one[None], place)))  # biases are 0
         found = ablation(lambda x, place=place: log_odds(predictor, x, place)).attribute(one[None], feature_mask=mask)[
             0
         ]
         assert [parts[name] for name in ("age", "pressure", "pulse")] == pytest.approx(found[::2].tolist())
-        assert sorted(parts.values(), key=abs, reverse=True) == list(parts.values())
 
 
 def test_parts_of_columns_are_refused_for_images(tmp_path: Path) -> None:
@@ -58,6 +70,7 @@ def test_parts_of_columns_are_refused_for_images(tmp_path: Path) -> None:
     assert run(tmp_path / "made", film(tmp_path).path, "--explain").exit_code == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_covered_places_are_captum_s_occlusion(tmp_path: Path) -> None:
     occlusion = pytest.importorskip("captum.attr", reason="captum is not installed").Occlusion
