@@ -167,7 +167,7 @@ def many(images: Path, sites: int) -> None:
     """Prints how long hospitals with images take for a head, its judgement and the report, each of them a machine."""
     names = tuple(f"h{number:02d}" for number in range(sites))
     with TemporaryDirectory(prefix="medtl-deploy-") as base:
-        bench = Bench(Path(base), names, {"backbone": "auto", "methods": "auto", "image-size": "128"})
+        bench = Bench(Path(base), names, {"backbone": "lite0", "methods": "auto"})
         cases = share_out(images, bench.folder, names)
         with federation(bench) as (group, home):
             whole = run(group, home, bench.words, "head")

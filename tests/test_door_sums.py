@@ -1,135 +1,103 @@
-"""Sums at a hospital's door with real processes: a server with two stories, the noise's source, whom a sum counts."""
+"""Sums at a hospital's door: a server with two stories, the noise's source, whom a sum counts, folders at fault."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
-from medtl_core.errors import RunError
+from client.app import app as client_app
+from medtl_core.cli.app import app as command_line
+from medtl_core.config import settings
+from medtl_core.errors import MedtlError, RunError
+from medtl_core.federation import secure_sum as sums
 from medtl_core.fingerprint import PROTOCOL_MARK
+from medtl_core.flower.grid import run_local
 from medtl_core.privacy.ledger import LEDGER
 from medtl_core.privacy.ledger_report import balance, ledgers
 from medtl_core.privacy.policy import Policy
-from tests.deployed import asking_app, copy_app
-from tests.harness.processes import Deployment
+from medtl_core.privacy.roster import Roster, Standing
+from server.app import app as server_app
+from tests.deployed import ASKING
 from tests.hospital import made_hospital
 from tests.privacy.made import write_tables
-from tests.test_private_deployed import PATIENCE, POLICY, Place
-
-pytestmark = [
-    pytest.mark.deployed, pytest.mark.timeout(600), pytest.mark.usefixtures("clean_environment")
-]  # fmt: skip
+from tests.test_private_deployed import POLICY, Place
 
 NAMES = ("east", "north", "south", "west")
-#: A server that, once it has the masked sums, tells two of four hospitals that the first one has left, and asks each
-#: two, and then everybody, to take the masks off by what was signed. It writes down who signed and who told a share.
-TWO_STORIES = """
-import json
-from dataclasses import replace
-from pathlib import Path
-
-import numpy as np
-
-from medtl_core.errors import RunError
-from medtl_core.federation import secure_sum as sums
-from medtl_core.privacy.roster import Standing
-from server.honest import app as honest_app
-
-honest = sums._signatures
 
 
-def answers(exchange, *question, **only):
-    try:
-        return list(exchange.ask(*question, **only))
-    except RunError:  # nobody answered
-        return []
+def run(place: Place, **values: Any) -> None:
+    """A run with hospitals of their own in this process, every message through Flower's wire format."""
+    chosen = settings({**place.config, **values}).public()
+    run_local(server_app, client_app, node_configs=place.nodes, run_config=chosen, wire=True)
 
 
-def stories(exchange, roster, standing):
-    first, *others = roster.names
-    left = Standing(standing.present, roster.flags(others))
-    halves = [(standing, (first, others[0])), (left, tuple(others[1:]))]
-    heard = {"signed": [], "told": []}
-    signatures = {}
-    for story, names in halves:
-        for reply in answers(exchange, 3, roster, story.arrays, {"signature": (sums._SIGNATURE,)}, only=names):
-            signatures[reply.site] = reply.arrays["signature"]
-            heard["signed"].append(reply.site)
-    nobody = np.zeros(sums._SIGNATURE, np.int64)
-    for story, names in halves:
-        for signers in (names, roster.names):
-            rows = [signatures[name] if name in signers else nobody for name in roster.names]
-            asked = {**story.arrays, "signatures": np.stack(rows)}
-            expect = {"shares": (len(roster.names), sums._SHARE)}
-            heard["told"] += [reply.site for reply in answers(exchange, 4, roster, asked, expect, only=names)]
-    Path(OUT).write_text(json.dumps(heard))
-    return honest(exchange, roster, left)
+def test_a_server_that_tells_two_stories_takes_no_mask_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tells two of four that the first has left, and asks each two, then all, to take masks off as was signed."""
+    place, honest = Place(tmp_path, NAMES, policy=replace(POLICY, minimum_colluders=0)), sums._signatures
+    heard: dict[str, list[str]] = {"signed": [], "told": []}
 
+    def answers(exchange: sums._Exchange, *question: Any, only: Sequence[str]) -> Iterator[Any]:
+        try:
+            yield from exchange.ask(*question, only=only)
+        except RunError:  # nobody answered
+            return
 
-sums._signatures = stories
-app = honest_app
-"""
+    def stories(exchange: sums._Exchange, roster: Roster, standing: Standing) -> Any:
+        first, *others = roster.names
+        left = Standing(standing.present, roster.flags(others))
+        halves = [(standing, (first, others[0])), (left, tuple(others[1:]))]
+        signatures = {}
+        for story, names in halves:
+            for reply in answers(exchange, 3, roster, story.arrays, {"signature": (sums._SIGNATURE,)}, only=names):
+                signatures[reply.site] = reply.arrays["signature"]
+                heard["signed"].append(reply.site)
+        nobody = np.zeros(sums._SIGNATURE, np.int64)
+        for story, names in halves:
+            for signers in (names, roster.names):
+                rows = [signatures[name] if name in signers else nobody for name in roster.names]
+                asked = {**story.arrays, "signatures": np.stack(rows)}
+                expect = {"shares": (len(roster.names), sums._SHARE)}
+                heard["told"] += [reply.site for reply in answers(exchange, 4, roster, asked, expect, only=names)]
+        return honest(exchange, roster, left)
 
-
-def test_a_server_that_tells_two_stories_takes_no_mask_off(tmp_path: Path) -> None:
-    place, out = Place(tmp_path, NAMES, policy=replace(POLICY, minimum_colluders=0)), tmp_path / "heard.json"
-    app = copy_app(tmp_path)
-    (app / "server" / "app.py").rename(app / "server" / "honest.py")
-    (app / "server" / "app.py").write_text(TWO_STORIES.replace("OUT", repr(str(out))), encoding="utf-8")
-    with Deployment(place.nodes, home=place.home) as deployment, pytest.raises(RunError, match="signed who is in"):
-        deployment.run(app, place.config, timeout=PATIENCE)
-    heard = json.loads(out.read_text(encoding="utf-8"))
+    monkeypatch.setattr(sums, "_signatures", stories)
+    with pytest.raises(RunError, match="signed who is in"):
+        run(place)
     assert sorted(heard["signed"]) == [*NAMES]  # each one story, and no story has three signatures
     assert heard["told"] == []
     assert {(book.reserved, book.released) for book in map(balance, ledgers(place.states))} == {(1, 1)}
 
 
-#: Read by Python as it starts: the operating system gives noise the highest number that there is, and nothing else.
-HIGHEST = """
-import os
-import shutil
-import subprocess
-import sys
-import sys
-
-urandom = os.urandom
-
-
-def highest(count):
-    if sys._getframe(1).f_globals.get("__name__") != "medtl_core.privacy.noise":
-        return urandom(count)
-    open(MARK, "a").close()
-    return bytes([255]) * count
-
-
-os.urandom = highest
-"""
-
-
 def test_no_number_of_the_operating_system_ends_the_noise_after_it_was_paid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, mark = Place(tmp_path, NAMES[:1]), tmp_path / "mark"
-    (tmp_path / "start").mkdir()
-    (tmp_path / "start" / "sitecustomize.py").write_text(HIGHEST.replace("MARK", repr(str(mark))), encoding="utf-8")
-    paths = [str(tmp_path / "start"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    with Deployment(place.nodes, home=place.home) as deployment:
-        config = {**place.config, "secure-sum": False}
-        assert deployment.run(copy_app(tmp_path), config, timeout=PATIENCE) == "finished:completed"
-    assert mark.is_file()
-    assert place.failures() == []
+    """The operating system gives noise the highest number that there is, and nothing else."""
+    place, urandom, asked = Place(tmp_path, NAMES[:1]), os.urandom, []
+
+    def highest(count: int) -> bytes:
+        if sys._getframe(1).f_globals.get("__name__") != "medtl_core.privacy.noise":
+            return urandom(count)
+        asked.append(count)
+        return bytes([255]) * count
+
+    monkeypatch.setattr(os, "urandom", highest)
+    run(place, **{"secure-sum": False})
+    assert asked and place.failures() == []
     (book,) = map(balance, ledgers(place.states))
     assert (book.reserved, book.released) == (1, 1)
 
 
+@pytest.mark.slow  # reads torch
 def test_class_folders_say_nothing_of_patients_and_are_summed_only_where_the_hospital_says_so(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     for place in (tmp_path / "a" / "well", tmp_path / "a" / "ill"):
@@ -147,9 +115,10 @@ def test_class_folders_say_nothing_of_patients_and_are_summed_only_where_the_hos
     out = tmp_path / "out.json"
     values = {"data": "", "backbone": "lite0", "image-size": 32, "sites": 2, "shots": 6, "privacy": "mean"}
     out.with_suffix(".ask").write_text(json.dumps([("query.join", PROTOCOL_MARK)]), encoding="utf-8")
-    with Deployment(nodes, home=tmp_path / "flower") as deployment:
-        app, more = asking_app(tmp_path / "app"), {"public-cases": 6, "epsilon": 0.5, "out": str(out)}
-        assert deployment.run(app, {**values, **more}, timeout=PATIENCE) == "finished:completed"
+    more, server = {"public-cases": 6, "epsilon": 0.5, "out": str(out)}, dict[str, Any]()
+    exec(ASKING, server)
+    chosen = settings({**values, **more}).public()
+    run_local(server["app"], client_app, node_configs=nodes, run_config=chosen)
     ((*answers,),) = json.loads(out.read_text(encoding="utf-8"))
     joined = [answer for answer in answers if not answer["error"]]
     assert [answer["about"]["site"] for answer in joined] == ["said"]
@@ -157,21 +126,38 @@ def test_class_folders_say_nothing_of_patients_and_are_summed_only_where_the_hos
 
 
 @pytest.mark.parametrize("fault", ["policy.toml", "privacy", "mistyped"])
-def test_the_process_of_a_hospital_whose_folder_is_not_whole_does_not_start(tmp_path: Path, fault: str) -> None:
-    write_tables(tmp_path, "north", patients=20)
-    folder = tmp_path / "hospital"
-    made_hospital(folder, "north", tmp_path / "north.csv", policy=POLICY)
-    named = folder
-    if fault == "policy.toml":
-        (folder / fault).symlink_to(tmp_path / "nowhere")
-    elif fault == "privacy":
-        shutil.rmtree(folder / fault)
-    else:
-        named = tmp_path / "hospitol"
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+def test_a_hospital_whose_folder_is_not_whole_does_not_start(tmp_path: Path, fault: str) -> None:
+    named, before = spoilt(tmp_path, fault), kept(tmp_path)
+    ended = CliRunner().invoke(command_line, ["site", "run", str(named)])
+    assert ended.exit_code == 1 and isinstance(ended.exception, MedtlError | SystemExit)
+    assert str(named) in ended.output + str(ended.exception)
+    assert kept(tmp_path) == before
+
+
+@pytest.mark.deployed
+def test_the_process_of_such_a_hospital_ends_in_words(tmp_path: Path) -> None:
+    named, before = spoilt(tmp_path, "privacy"), kept(tmp_path)
     command = [sys.executable, "-m", "medtl_core.cli.app", "site", "run", str(named)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 1
     first, *_, last = ended.stderr.strip().splitlines()
     assert str(named) in first and last.startswith("error: ") and "Traceback" not in ended.stderr
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert kept(tmp_path) == before
+
+
+def spoilt(base: Path, fault: str) -> Path:
+    """A hospital's folder with a fault, by the name that a person types."""
+    write_tables(base, "north", patients=20)
+    folder = base / "hospital"
+    made_hospital(folder, "north", base / "north.csv", policy=POLICY)
+    if fault == "policy.toml":
+        (folder / fault).symlink_to(base / "nowhere")
+    elif fault == "privacy":
+        shutil.rmtree(folder / fault)
+    else:
+        return base / "hospitol"
+    return folder
+
+
+def kept(base: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in base.rglob("*") if path.is_file()}

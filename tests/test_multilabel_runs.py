@@ -23,9 +23,6 @@ from medtl_core.report.summary import summarise
 from medtl_core.report.terminal import summary_tables
 from medtl_core.rng import stream
 from server.app import app as server_app
-from tests.deployed import copy_app
-from tests.harness.children import marked
-from tests.harness.processes import Deployment
 from tests.hospital import made_hospital
 
 CLASSES = ("edema", "effusion", "nodule")
@@ -103,25 +100,12 @@ def head(out: Path) -> np.ndarray:
     return load(path.read_bytes())["head"]
 
 
-def test_hospitals_with_their_own_folders_give_the_same_head(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["auto", "discriminant"])
+def test_hospitals_with_their_own_folders_give_the_same_head(tmp_path: Path, method: str) -> None:
     data = write_cases(tmp_path / "data")
-    run(tmp_path / "shared", **{"data-path": str(data), "methods": "auto"})
+    run(tmp_path / "shared", **{"data-path": str(data), "methods": method})
     test = write_cases(tmp_path / "test", split="test")
-    run(tmp_path / "apart", own_folders(tmp_path), **{"test-path": str(test), "methods": "auto"})
-    assert head(tmp_path / "apart") == pytest.approx(head(tmp_path / "shared"), rel=1e-5, abs=1e-6)
-
-
-@pytest.mark.deployed
-@pytest.mark.timeout(600)
-@pytest.mark.usefixtures("clean_environment")
-def test_a_deployment_gives_the_same_head(tmp_path: Path) -> None:
-    values = {"methods": "discriminant", "data-path": str(write_cases(tmp_path / "data"))}
-    run(tmp_path / "shared", **values)
-    place = {"test-path": str(write_cases(tmp_path / "test", split="test")), "out": str(tmp_path / "apart")}
-    chosen = {**RUN, **place, "methods": "discriminant", "deadline": 200.0}
-    with Deployment(own_folders(tmp_path), home=tmp_path / "deployed") as deployment:
-        assert deployment.run(copy_app(tmp_path), chosen, timeout=300.0) == "finished:completed"
-    assert not marked(tmp_path / "deployed"), "a process outlived the context"
+    run(tmp_path / "apart", own_folders(tmp_path), **{"test-path": str(test), "methods": method})
     assert head(tmp_path / "apart") == pytest.approx(head(tmp_path / "shared"), rel=1e-5, abs=1e-6)
 
 

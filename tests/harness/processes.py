@@ -59,10 +59,8 @@ def flwr_run(
 class Deployment:
     """One SuperLink and hospitals (`medtl site run`) as real processes on loopback, without TLS, as a context."""
 
-    def __init__(self, hospitals: Sequence[Values], *, home: Path, liar: Values | None = None) -> None:
-        """The `liar` is a node that runs whatever code a run brings, as no hospital should."""
+    def __init__(self, hospitals: Sequence[Values], *, home: Path) -> None:
         self._folders = [Path(str(hospital["hospital"])) for hospital in hospitals]
-        self._liar = liar
         self._children = Children(home)
         self._runs = 0
         self.address = ""
@@ -95,11 +93,6 @@ class Deployment:
             connect(folder, self.address)
             env = children.environment(f"site-{folder.name}", **{SITE: str(folder)})
             children.start(f"site-{folder.name}", ["medtl", "site", "run", str(folder)], env)
-        if self._liar is not None:
-            (port,) = free_ports(1)
-            command = ["flower-supernode", "--insecure", "--superlink", self.address, "--port", str(port)]
-            command += ["--node-config", words(self._liar)]
-            children.start("liar", command, children.environment("liar"))
 
 
 @dataclass(frozen=True)
