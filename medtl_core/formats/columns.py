@@ -1,4 +1,8 @@
-"""A table as features: of every column its value, 0 if it is missing, and whether it is missing."""
+"""A table as features: of every column its value, 0 if it is missing, and whether it is missing.
+
+`features=pairs` adds the product of every two columns, and their squares: a fault may lie in a product, such as that of
+torque and speed, which no sum of columns tells.
+"""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -19,8 +23,11 @@ class Columns(CaseEncoder):
 
     def encoding(self, settings: Settings, columns: Sequence[str]) -> Encoding:
         """See `CaseEncoder`."""
-        names = _named(columns)
-        return Encoding(digest(names), ("table",), (2 * len(names),))
+        names, words = _named(columns), {*filter(None, settings.features.split("+"))}
+        width = len(names)
+        if "pairs" not in words:
+            return Encoding(digest(names), ("table",), (2 * width,))
+        return Encoding(digest([*names, "pairs"]), ("table", "pairs"), (2 * width, width * (width + 1) // 2))
 
     def blank(self, columns: Sequence[str]) -> Array:
         """See `CaseEncoder`."""
@@ -37,7 +44,11 @@ class Columns(CaseEncoder):
         if not np.isfinite(filled).all():
             column = int(np.flatnonzero(~np.isfinite(filled).all(axis=0))[0])
             raise DataError(f"table column {column} holds values too large for float32; rescale it")
-        return np.stack([filled, missing.astype(np.float32)], axis=2).reshape(len(table), 2 * table.shape[1])
+        values = np.stack([filled, missing.astype(np.float32)], axis=2).reshape(len(table), 2 * table.shape[1])
+        if len(encoding.taps) == 1:
+            return values
+        one, other = np.triu_indices(table.shape[1])
+        return np.concatenate([values, filled[:, one] * filled[:, other]], axis=1)
 
 
 def _named(columns: Sequence[str]) -> list[str]:
