@@ -22,10 +22,10 @@ CORE = "medtl_core"
 #: A file imports its own room and rooms to the left.
 CORRIDOR = ("base", "data", "backbones", "features", "heads", "evaluation", "privacy", "federation", "flower")
 #: A leaf imports the corridor and no other leaf; the command line, at the top, may import every room.
-LEAVES = ("formats", "signals", "methods", "audit", "report", "sweep", "recipes", "predict", "deploy", "cli")
+LEAVES = ("formats", "signals", "notes", "methods", "audit", "report", "sweep", "recipes", "predict", "deploy", "cli")
 #: Leaves that stand on another leaf: the sweep's page is drawn with the report's tables and charts, and
 #: new cases are read as a hospital's are.
-BESIDE = {"sweep": ("report",), "predict": ("formats",), "signals": ("formats",)}
+BESIDE = {"sweep": ("report",), "predict": ("formats",), "signals": ("formats",), "notes": ("formats",)}
 #: What a top-level package may import of the others.
 BELOW = {CORE: (), "server": (CORE,), "client": (CORE,), "simulations": (CORE, "server", "client")}
 #: The files that reach a leaf, by name, and so may import a module whose name they compute.
@@ -50,7 +50,7 @@ ROOMS = {
     "heads": 780, "evaluation": 1180, "privacy": 3010, "federation": 2220, "flower": 1450, "flower/node": 420,
     "formats": 4110, "methods": 3750, "methods/multilabel": 760, "methods/finetune": 1080, "methods/personal": 950,
     "methods/private": 1240, "audit": 1300, "report": 1950, "sweep": 600, "recipes": 500, "predict": 940, "cli": 3130,
-    "signals": 500,
+    "signals": 500, "notes": 500,
     "server": 545, "client": 1000, "flower/link": 280, "deploy": 3260,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
@@ -65,6 +65,7 @@ ADDED = {
     "every input: readers of formats, one check, records, scans": (6_350, 5_000, 300),
     "from a head to an answer: predictions, maps, likely classes, a report for clinicians": (1_900, 1_200, 200),
     "signals and machines": (700, 600, 160),
+    "notes, and kinds together": (1_000, 700, 0),
     "joining, running and seeing a federation": (4_000, 2_900, 260),
 }
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from medtl_core.data.source import Source
 
 #: Reader -> the backbone of what it reads, where that is no image.
-_BACKBONES = {"table": "table", "signals": "signal:spectrum", "notes": "text:minilm"}
+_BACKBONES = {"table": "table", "signals": "signal:spectrum", "notes": "text:words"}
 #: Column of cases -> the backbone that reads it; the first that is there counts.
-_COLUMNS = {"signal": "signal:spectrum", "table": "table", "note": "text:minilm"}
+_COLUMNS = {"signal": "signal:spectrum", "table": "table", "note": "text:words"}
 #: Hospitals that data of one hospital are cut into.
 _CUT = 5
 #: Training cases of a hospital, if it has as many.

@@ -13,6 +13,7 @@ from medtl_core.errors import ConfigError, RunError, did_you_mean
 from medtl_core.predict.answer import Answer
 from medtl_core.predict.attribution import save_picture
 from medtl_core.predict.output import FORMS, NOTICE, Heading
+from medtl_core.predict.parts import with_parts
 from medtl_core.predict.predictor import Predictor, load
 
 _EACH = "Each finding has a probability of its own, as if it were as often there as not."
@@ -96,7 +97,8 @@ def _counted(answers: Iterator[Answer], faults: list[str]) -> Iterator[Answer]:
 def predict(
     head: Annotated[Path, typer.Argument(metavar="HEAD", help="A saved head, in a run's heads folder.")],
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Images, scans or folders of them; or one CSV table.")
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Images, scans, notes, folders of them; or one CSV table."),
     ],
     form: Annotated[str, typer.Option("--format", help=f"One of {', '.join(FORMS)}.")] = "text",
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="New file; standard output if left out.")] = None,
@@ -105,7 +107,7 @@ def predict(
     ] = None,
     least: Annotated[float, typer.Option(help="Answer nothing where the likeliest class is less probable.")] = 0.0,
     maps: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="New folder of pictures that show where each answer comes from.")
+        Path | None, typer.Option(metavar="DIR", help="New folder of what shows where each answer comes from.")
     ] = None,
     weights: Annotated[str, typer.Option(metavar="PATH", help="File or folder with the backbone's weights.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -125,7 +127,8 @@ def predict(
     faults: list[str] = []
     answers = predictor.answers(cases, prevalence=shares, least=least, workers=cores())
     if maps is not None:
-        answers = drawn(answers, predictor, maps)
+        pictures = "image" in predictor.settings.kinds
+        answers = drawn(answers, predictor, maps) if pictures else with_parts(answers, predictor, cases, maps)
     lines = FORMS[form](_counted(answers, faults), heading_of(predictor, shares))
     if out is None:
         for line in lines:

@@ -73,7 +73,7 @@ def check_images(examples: Examples, rows: Iterable[int], faults: Faults) -> Non
         return
     for row in rows:
         cause = _cause_in_file(images[row]) if isinstance(images[row], str) else _cause(images[row])
-        if cause:
+        if cause and len(images[row]):  # "" is a case without an image
             faults.case(row, cause, "export it anew, or leave it out")
 
 

@@ -42,7 +42,7 @@ def leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> Iter
     twins, keys = _content_keys(examples, rows)
     for places, key, fault in (
         (np.arange(len(rows)), examples["patient"][rows], same_patient),
-        (twins, keys, "are byte-equal images in {}: remove one of them"),
+        (twins, keys, "are byte-equal images, or notes of the same words, in {}: remove one of them"),
     ):
         order = np.lexsort((side[places], key))
         ones, others = places[order[:-1]], places[order[1:]]
@@ -53,12 +53,30 @@ def leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> Iter
             if apart[pair]:
                 yield cases, fault.format(" and ".join(repr(sides[side[one[pair]]]) for one in (ones, others)))
             else:
-                yield cases, "are byte-equal images with different labels: keep the one that is right"
+                yield cases, "are byte-equal images or equal notes with different labels: keep the one that is right"
+
+
+def grouped(examples: Examples) -> Examples:
+    """Returns the cases with patients who share the words of a note as one, so that no side of a cut knows another's.
+
+    It hangs on all cases together: a hospital that owns its data and promises privacy keeps its patients as they are.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if "note_key" not in examples.columns:
+        return examples
+    patient, key = (np.unique(examples[name], return_inverse=True)[1] for name in ("patient", "note_key"))
+    told, count = np.flatnonzero(examples["note_key"] != ""), len(patient)
+    shared = coo_array((np.ones(len(told)), (patient[told], count + key[told])), (2 * count, 2 * count))
+    group = connected_components(shared, directed=False)[1][patient]
+    _, first, number = np.unique(group, return_index=True, return_inverse=True)
+    return Examples({**examples.columns, "patient": examples["patient"][first][number]}, examples.task)
 
 
 def joined(*parts: Examples, patients: bool) -> Examples:
     """Returns the cases of several sets, as far as sides are compared: images and, where known, patients."""
-    kinds = [name for name in ("path", "image", "signal") if all(name in part.columns for part in parts)]
+    kinds = [name for name in ("path", "image", "signal", "note_key") if all(name in part.columns for part in parts)]
     told = [name for name in ("label", "labels", "patient") if name in parts[0].columns]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in told}
     nobodys = np.arange(len(columns["label"])).astype(str)
@@ -75,10 +93,12 @@ def _content_keys(examples: Examples, rows: NDArray[np.int64]) -> tuple[NDArray[
     arrays = next((examples[name] for name in ("image", "signal") if name in examples.columns), None)
     if arrays is not None:
         return np.arange(len(rows)), np.asarray([content_key(arrays[row]) for row in rows], dtype=np.str_)
+    if "note_key" in examples.columns and "path" not in examples.columns:
+        return np.arange(len(rows)), examples["note_key"][rows].astype(np.str_)
     if "path" not in examples.columns:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.str_)
     paths = examples["path"][rows]
-    sizes = np.asarray([_size(Path(path)) for path in paths], dtype=np.int64)
+    sizes = np.asarray([_size(Path(path)) if path else 0 for path in paths], dtype=np.int64)
     _, code, counts = np.unique(sizes, return_inverse=True, return_counts=True)
     keep = np.flatnonzero((counts[code] > 1) & (sizes > 0))
     return keep, np.asarray([content_key(path) for path in paths[keep]], dtype=np.str_)

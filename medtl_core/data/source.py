@@ -10,9 +10,10 @@ import numpy as np
 from medtl_core.config import Settings
 from medtl_core.data.catalog import Entry, catalog
 from medtl_core.data.faults import Fault, Faults
+from medtl_core.data.leak import grouped
 from medtl_core.data.names import alike, missing
 from medtl_core.data.partition import apportion
-from medtl_core.data.readers import Reader, known_reader, named_entry, own_entry, reader_of, recognise
+from medtl_core.data.readers import Reader, built_in, known_reader, named_entry, own_entry, reader_of, recognise
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
 from medtl_core.data.task import MANIFEST, SCHEMA, Statement, read_task
 from medtl_core.errors import ConfigError, DataError
@@ -72,15 +73,19 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
         _look_over(source, seen, read_task(path))
         if faults is None:
             seen.check(str(path), len(source.examples))
-        left = source.examples.take(seen.usable(len(source.examples)))
+        left = grouped(source.examples.take(seen.usable(len(source.examples))))
         source = replace(source, examples=left, faults=seen.causes)
     elif settings.data == "phantom":
         size, patients = max(settings.sizes, default=DEFAULT_SIZE), phantom_patients(settings)
         examples = phantom(size=size, patients=patients, folder=cache_folder(settings.cache))
         source = Source(catalog()["phantom"], examples, (catalog()["phantom"].note,))
-    elif named and named.layout.kind == "drawn":
-        examples, facts = known_reader(named).read(Path(), None, Faults())
-        source = Source(named, examples, facts.notes, columns=facts.columns)
+    elif (made := built_in(settings)) is not None:
+        source = Source(
+            catalog()[settings.data],
+            made,
+            (catalog()[settings.data].note,),
+            columns=catalog()[settings.data].layout.leads,
+        )
     elif settings.data:
         raise ConfigError(f"data={settings.data!r} needs data-path, the folder where the set lies")
     else:
@@ -165,11 +170,12 @@ def _look_over(source: Source, faults: Faults, stated: Statement | None) -> None
             faults.whole(
                 f"column {name!r} varies by only {spread:.1g}", "give it in a smaller unit, or less its usual value"
             )
-    if "path" in left.columns:
-        _, first, image = np.unique(left["path"], return_index=True, return_inverse=True)
+    named = {"path": "an image", "note_key": "a note"}
+    for name in [name for name in named if name in left.columns][:1]:
+        _, first, image = np.unique(left[name], return_index=True, return_inverse=True)
         told = left.columns.get("labels", left["label"][:, None])
-        several = np.isin(image, image[(told != told[first][image]).any(axis=1)])
-        faults.case(rows[several], "an image is listed with several labels", "keep the row with the right one")
+        several = np.isin(image, image[(told != told[first][image]).any(axis=1)]) & (left[name] != "")
+        faults.case(rows[several], f"{named[name]} is listed with several labels", "keep the row with the right one")
 
 
 def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:

@@ -61,6 +61,8 @@ class DerivedStore:
         return [content_key(image) if isinstance(image, np.ndarray) else self._file_key(image) for image in images]
 
     def _file_key(self, path: str) -> str:
+        if not path:  # a case without an image
+            return ""
         try:
             status = Path(path).stat()
         except OSError:

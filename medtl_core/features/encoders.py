@@ -5,11 +5,13 @@ An encoder is a leaf's module with an `ENCODER`, named below. Nothing behind the
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from pathlib import Path
+from typing import Any, ClassVar, final
 
 from medtl_core.config import Settings, kind_of
+from medtl_core.errors import ConfigError, DataError
 from medtl_core.values import Array, Examples
 
 #: Kind of a backbone -> module of its encoder.
@@ -68,6 +70,23 @@ class CaseEncoder(ABC):
             DataError: a case cannot be used; which one, `Material.readable` finds out.
             WeightsError: the weights changed since `encoding`.
         """
+
+    def opened(self, places: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+        """Yields name, content of `column` and fault ("" = none) of each new case that files or folders hold,
+        as `columns` has it.
+
+        Raises:
+            DataError: a place is not there, or holds no case.
+        """
+        raise DataError(f"new cases with a {self.column} cannot be read from {', '.join(map(str, places))}")
+
+    def parts(self, case: Any, weight: Array, settings: Settings) -> Sequence[tuple[str, float]]:
+        """Returns what each part of a case, by its name, adds to a weighted sum (float64 [d]) of its features.
+
+        Raises:
+            ConfigError: the encoder tells no parts.
+        """
+        raise ConfigError(f"{settings.backbone!r} tells no parts of a case")
 
 
 def encoder_of(backbone: str) -> CaseEncoder:

@@ -60,7 +60,7 @@ def extract(
         ConfigError: the backbone cannot read images of this size.
     """
     images = images_of(examples) if "image" in settings.kinds else ()
-    known = [data_images.content_key(image) for image in images] if keys is None else keys
+    known = [data_images.content_key(image) if len(image) else "" for image in images] if keys is None else keys
 
     def read(record: FeatureSpec, chosen: Settings) -> Row:
         if kind_of(record.backbone) != "image":
@@ -85,6 +85,7 @@ def _kept(
     unique = dict(zip(reversed(keys), reversed(cases), strict=True))
     kept = FeatureCache(cache_folder(settings.cache))
     rows = {key: row for key, row in kept.get_many(unique).items() if row.shape == (width,)}
+    rows |= {key: np.zeros(width, np.float32) for key, content in zip(keys, known, strict=True) if not content}
     todo = [key for key in dict.fromkeys(keys) if key not in rows]
     for chunk in computed({key: unique[key] for key in todo}) if todo else ():
         kept.put_many(chunk)
@@ -143,8 +144,10 @@ def _encoded(examples: Examples, spec: FeatureSpec, settings: Settings) -> Row:
         return encoder.rows(examples, encoding, settings)
 
     def computed(todo: Mapping[str, int]) -> Iterable[dict[str, Row]]:
-        cases = examples.take(np.asarray([*todo.values()]))
-        return [dict(zip(todo, encoder.rows(cases, encoding, settings), strict=True))]
+        for first in range(0, len(todo), _CHUNK):
+            keys = [*todo][first : first + _CHUNK]
+            cases = examples.take(np.asarray([todo[key] for key in keys]))
+            yield dict(zip(keys, encoder.rows(cases, encoding, settings), strict=True))
 
     keys = [data_images.content_key(np.asarray(cell)) for cell in examples[encoder.column]]
     return _kept(keys, range(len(examples)), spec, settings, computed)

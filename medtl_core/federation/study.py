@@ -123,7 +123,7 @@ class Study:
     @cached_property
     def features(self) -> Reading:
         """The agreed features as they are; sums travel as float32 unless there are a table's columns, with offsets."""
-        single = all(tap.rpartition(":")[2] != "table" for tap, _, _ in self.problem.groups)
+        single = not any(tap.rpartition(":")[2].startswith("table") for tap, _, _ in self.problem.groups)
         return self.reading(IDENTITY, {}, width=self.problem.width, config={"in-float32": single})
 
     @cached_property

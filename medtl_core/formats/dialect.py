@@ -8,6 +8,7 @@ import codecs
 import csv
 import gzip
 import io
+import lzma
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -158,18 +159,19 @@ def _old(line: bytes) -> tuple[str, bool]:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """A file's bytes; those of one whose name ends in .gz are unpacked, in memory.
+    """A file's bytes; those of one whose name ends in .gz or .xz are unpacked, in memory.
 
     Raises:
         DataError: it unpacks to too much.
         OSError: it cannot be read.
     """
-    if path.suffix.lower() != ".gz":
+    unpack = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix.lower())
+    if unpack is None:
         return path.open("rb")
     try:
-        with gzip.open(path) as packed:
-            content = packed.read(MAX_UNPACKED + 1)
-    except (EOFError, zlib.error) as error:
+        with unpack(path) as packed:
+            content = bytes(packed.read(MAX_UNPACKED + 1))
+    except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise OSError("it is cut off or damaged") from error
     if len(content) > MAX_UNPACKED:
         raise DataError(f"{path} unpacks to more than {MAX_UNPACKED >> 20} MiB; unpack it yourself")

@@ -85,13 +85,13 @@ def identities(dataset: Any) -> set[str]:
 
 
 @cache
-def permits(folder: Path) -> frozenset[str]:
-    """Returns the kinds of identity that a hospital permits in a folder: by the nearest `PERMITS`, there or above.
+def permits(folder: Path, name: str = PERMITS, kinds: tuple[str, ...] = tuple(KINDS)) -> frozenset[str]:
+    """Returns the kinds of identity that a hospital permits in a folder: by the nearest file of a name, there or above.
 
     Raises:
         ConfigError: the file cannot be read, or names an unknown kind.
     """
-    places = (place / PERMITS for place in (folder.absolute(), *folder.absolute().parents))
+    places = (place / name for place in (folder.absolute(), *folder.absolute().parents))
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         return frozenset()
@@ -101,10 +101,10 @@ def permits(folder: Path) -> frozenset[str]:
         raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'no TOML in UTF-8'}") from error
     words = table.get("permit")
     if table.keys() != {"permit"} or not isinstance(words, list):
-        raise ConfigError(f"{path} must hold one line, permit = [...], of {', '.join(KINDS)}")
+        raise ConfigError(f"{path} must hold one line, permit = [...], of {', '.join(kinds)}")
     for word in words:
-        if word not in KINDS:
-            raise ConfigError(f"{path}: {str(word)[:20]!r} is no kind of identity; {did_you_mean(str(word), KINDS)}")
+        if word not in kinds:
+            raise ConfigError(f"{path}: {str(word)[:20]!r} is no kind of identity; {did_you_mean(str(word), kinds)}")
     return frozenset(words)
 
 

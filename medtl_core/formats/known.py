@@ -47,6 +47,8 @@ class KnownSet(Reader):
         entry = self.entry or recognise(path)
         if entry is None:
             raise DataError(f"{path} is none of the known sets")
+        if entry.layout.kind == "notes":
+            return known_reader(entry).read(path, task, faults)
         layout, notes = entry.layout, (entry.note,) if entry.note else ()
         if layout.kind == "signals":
             return known_reader(entry).read(path, task, faults)

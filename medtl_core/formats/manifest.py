@@ -62,7 +62,8 @@ class Manifest(Reader):
         diagnosed, task = diagnoses(table, task)
         columns |= diagnosed
         if self.images:
-            columns["path"] = image_files(table, "path", _file(path).parent)
+            gaps = self.numbers or bool({"note", "note_path"} & {*table.columns})  # another modality is there
+            columns["path"] = image_files(table, "path", _file(path).parent, gaps=gaps)
         if stated:
             columns["patient"] = one_patient_each(table.names("patient_id"))
         else:
@@ -83,10 +84,13 @@ class Manifest(Reader):
         return Examples({**columns, **free}, task), facts
 
 
-def image_files(table: CsvTable, column: str, folder: Path, pattern: str = "{}") -> Array:
-    """Returns the files (str [n]) that a column names by a pattern; one that is not there is a fault."""
-    names = table.filled(column, table.texts(column))
-    files = [os.path.normpath(folder / pattern.format(name)) for name in names.tolist()]
+def image_files(table: CsvTable, column: str, folder: Path, pattern: str = "{}", *, gaps: bool = False) -> Array:
+    """Returns the files (str [n]) that a column names by a pattern; one that is not there is a fault.
+
+    With `gaps` an empty cell is a case without an image, "".
+    """
+    names = table.texts(column) if gaps else table.filled(column, table.texts(column))
+    files = [os.path.normpath(folder / pattern.format(name)) if name or not gaps else "" for name in names.tolist()]
     gone = np.asarray([not is_there(file) for file in files], dtype=bool) & ~missing(names)
     line = table.faults.place
     table.faults.place = lambda row: Row(f"{line(row)} ({names[row]})") if is_file_name(names[row]) else line(row)

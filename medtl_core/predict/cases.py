@@ -11,6 +11,7 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.images import SUFFIXES
 from medtl_core.data.synthetic.phantom import DEFAULT_SIZE, phantom
 from medtl_core.errors import DataError, did_you_mean
+from medtl_core.features.encoders import CaseEncoder
 from medtl_core.formats.decoder import kind_of
 from medtl_core.formats.table import read_csv
 from medtl_core.values import Array, Examples, Task
@@ -78,6 +79,20 @@ def phantom_cases(size: int, count: int = 8) -> NewCases:
     rows = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
     names = tuple(f"phantom {row} (drawn as {drawn.task.classes[drawn['label'][row]]})" for row in rows.tolist())
     return NewCases(names, _unlabelled({"image": drawn["image"][rows]}))
+
+
+def encoded_cases(encoder: CaseEncoder, places: Sequence[Path | str], columns: Sequence[str]) -> NewCases:
+    """Returns what an encoder reads in files and folders, such as notes, as cases.
+
+    Raises:
+        DataError: a place is not there, or holds no case.
+    """
+    found = [*encoder.opened([*map(Path, places)], columns)]
+    faults = tuple((name, fault) for name, _, fault in found if fault)
+    cases = [(name, content) for name, content, fault in found if not fault]
+    column = np.empty(len(cases), object)
+    column[:] = [content for _, content in cases]
+    return NewCases(tuple(name for name, _ in cases), _unlabelled({encoder.column: column}), faults)
 
 
 def table_cases(path: Path, columns: Sequence[str], *, images: bool = False) -> NewCases:

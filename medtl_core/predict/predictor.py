@@ -13,13 +13,14 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.images import FORMATS, SUFFIXES
 from medtl_core.errors import ConfigError, DataError, WeightsError
 from medtl_core.features.dataset import Material
+from medtl_core.features.encoders import encoder_of
 from medtl_core.features.spec import FEATURE_SETTINGS, feature_spec, stated_settings
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.registry import unpack
 from medtl_core.federation.saved import is_model, load_head, load_packed
 from medtl_core.predict.answer import Answer, answers_of, findings_of, log_prevalence
 from medtl_core.predict.attribution import Attributor
-from medtl_core.predict.cases import NewCases, image_cases, phantom_cases, table_cases
+from medtl_core.predict.cases import NewCases, encoded_cases, image_cases, phantom_cases, table_cases
 from medtl_core.predict.conformal import Conformal
 from medtl_core.runtime import one_thread
 from medtl_core.store import file_of, read_json, stem_of
@@ -113,6 +114,8 @@ class Predictor:
 
     def cases(self, inputs: Sequence[Path | str]) -> NewCases:
         """Returns the cases that inputs name; see `answers`."""
+        if not self.settings.kinds & {"image", "table"}:
+            return encoded_cases(encoder_of(self.settings.backbone), inputs, self.columns)
         if not self.columns and [*map(str, inputs)] == ["phantom"] and not Path("phantom").exists():
             return phantom_cases(max(self.settings.sizes, default=0))
         if not self.columns:

@@ -97,10 +97,10 @@ def scaling_of(study: Study) -> Scaling:
 
 
 def _asked(study: Study) -> Scaling:
-    groups = {name.rpartition(":")[2]: (stop - start) // 2 for name, start, stop in study.problem.groups}
-    if "table" not in groups:
+    taps = [(name.rpartition(":")[2], (stop - start) // 2) for name, start, stop in study.problem.groups]
+    width = sum(columns for tap, columns in taps if tap.partition(".")[0] == "table")
+    if not width:
         raise DataError("the agreed features hold no table; this method reads records (set backbone=table)")
-    width = groups["table"]
     first = _sums(study, np.zeros(width))
     mean = first["sum"] / np.maximum(first["measured"], 1.0)
     second = _sums(study, mean)

@@ -1,0 +1,122 @@
+"""Heads of several modalities as one classifier: the weighted mean of the logits of those that a case has."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.features.dataset import Material
+from medtl_core.federation.model import Model
+from medtl_core.federation.outcome import Problem
+from medtl_core.heads.statistics import Float
+from medtl_core.values import Array
+
+_ENOUGH = 1e-6
+
+
+@dataclass(frozen=True)
+class Modality:
+    """The feature columns [start, stop) of one backbone, at whatever sizes.
+
+    Attributes:
+        table: whether they are a table's: of each column its value and whether it is missing.
+    """
+
+    name: str
+    start: int
+    stop: int
+    table: bool
+
+    @property
+    def row(self) -> tuple[int, int, int]:
+        """As it travels: start, stop, and 1 for a table."""
+        return self.start, self.stop, int(self.table)
+
+
+def modalities(problem: Problem) -> tuple[Modality, ...]:
+    """Returns what a case's features are joined of, in order: backbones, and kinds of a table's columns."""
+    found: dict[str, Modality] = {}
+    for tap, start, stop in problem.groups:
+        backbone, _, last = tap.rpartition(":")
+        table = last.partition(".")[0] == "table"
+        name = last if table else backbone.partition("@")[0]
+        first = found[name].start if name in found else start
+        found[name] = Modality(name, first, stop, table)
+    return tuple(found.values())
+
+
+def absent_row(width: int, table: bool) -> Float:
+    """Returns the features [width] of a modality that a case lacks: zeros, and every column of a table missing."""
+    return np.tile([0.0, 1.0], width // 2) if table else np.zeros(width)
+
+
+def present(values: NDArray[np.floating[Any]], bounds: Array) -> NDArray[np.bool_]:
+    """Returns which modalities each case has, bool [n, M], from its features [n, d] and `Modality.row`s [M, 3].
+
+    No picture, note or signal that can be read has features that are all zero, and no table but an empty one lacks all
+    its values: what is missing needs no sign of its own.
+    """
+    parts = ((values[:, start:stop], bool(table)) for start, stop, table in np.asarray(bounds, np.int64).tolist())
+    return np.stack([(part != absent_row(part.shape[1], table)).any(axis=1) for part, table in parts], axis=1)
+
+
+def weighted(logits: Float, there: NDArray[np.bool_], weights: Float) -> Float:
+    """Returns the mean [n, C] of members' logits [M, n, C]: of those that are there [n, M], by weights [M].
+
+    A case that has none of the members with a weight has logits of zero: all classes are equally likely.
+    """
+    share = np.where(there, weights, 0.0)
+    share /= np.maximum(share.sum(axis=1, keepdims=True), _ENOUGH)
+    return np.asarray(np.einsum("mnc,nm->nc", logits, share))
+
+
+def member_logits(values: NDArray[np.floating[Any]], heads: Float) -> Float:
+    """Returns the logits [M, n, C] of heads [M, C, d + 1]."""
+    wide = np.asarray(values, np.float64)
+    return np.stack([wide @ head[:, :-1].T + head[:, -1] for head in heads])
+
+
+@final
+@dataclass(frozen=True)
+class Fused(Model):
+    """A head for each modality, and how much each counts.
+
+    Attributes:
+        members: names of the modalities, M of them.
+        heads: float64 [M, C, d + 1] on raw features, zero outside the modality's own.
+        weights: float64 [M], non-negative and summing to one.
+        bounds: int64 [M, 3], a `Modality.row` each.
+    """
+
+    kind: ClassVar[str] = "fused"
+    AXES: ClassVar[Mapping[str, str]] = {"heads": "mcd+", "weights": "m", "bounds": "mb"}
+
+    members: tuple[str, ...]
+    heads: Float
+    weights: Float
+    bounds: Array
+    classes: tuple[str, ...]
+    fingerprint: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
+        """See Model."""
+        return weighted(member_logits(values, self.heads), present(values, self.bounds), self.weights)
+
+    def flaw(self) -> str:
+        """See Model."""
+        if not len(set(self.members)) == len(self.members) == len(self.heads) > 0:
+            return "its heads do not belong to its members"
+        if not (self.weights >= 0).all() or abs(self.weights.sum() - 1.0) > _ENOUGH:
+            return "its weights must be non-negative and sum to 1"
+        return _flaw_of(self.bounds.tolist(), self.heads.shape[2] - 1)
+
+
+def _flaw_of(bounds: Sequence[Sequence[int]], width: int) -> str:
+    wrong = [row for row in bounds if len(row) != 3 or not 0 <= row[0] < row[1] <= width or row[2] not in (0, 1)]
+    return "its bounds are no feature columns" if wrong else ""
+
+
+MODELS: tuple[type[Model], ...] = (Fused,)

@@ -1,0 +1,1 @@
+"""Notes: letters, reports and other text as cases and as features."""

@@ -1,0 +1,122 @@
+"""A note as text: read from a file, cut into words, and compared with others."""
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medtl_core.data.faults import Faults
+from medtl_core.errors import DataError
+from medtl_core.formats.table import read_csv, require
+from medtl_core.values import Array
+
+#: Signs of a note; a longer one is no note but a file in the wrong place (about 60 printed pages).
+LONGEST = 200_000
+#: Bytes of a note's file, in an encoding of up to four bytes a sign.
+_BYTES = 4 * LONGEST
+_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def read_note(path: Path) -> str:
+    """Returns the text of a file: UTF-8, UTF-16 with its mark, or Windows-1252.
+
+    Raises:
+        DataError: it is not there, longer than a note can be, or no text.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_BYTES + 1)
+    except OSError as error:
+        raise DataError(f"the note's file cannot be read: {error.strerror}") from None
+    if len(content) > _BYTES:
+        raise DataError(f"the note's file is larger than {_BYTES} bytes")
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "")
+    try:
+        text = content.decode(encoding or "utf-8")
+    except UnicodeError:
+        text = "\0" if encoding else content.decode("cp1252", errors="replace")
+    if "\0" in text:
+        raise DataError("the note's file is no text")
+    return text
+
+
+def fault_of(note: str) -> str:
+    """Returns in words why a note cannot be a case; "" = it can.
+
+    Example:
+        >>> fault_of("120/80, 37.2"), fault_of("Lungs clear.")
+        ('the note holds no word', '')
+    """
+    if len(note) > LONGEST:
+        return f"the note is longer than {LONGEST} signs"
+    return "" if _WORD.search(note) else "the note holds no word"
+
+
+def words_of(note: str) -> list[str]:
+    """Returns the words of a note in their order, in small letters; numbers and single letters are none.
+
+    Example:
+        >>> words_of("BP 120/80: Heart-rate NORMAL.")
+        ['bp', 'heart', 'rate', 'normal']
+    """
+    return _WORD.findall(unicodedata.normalize("NFKC", note).lower())
+
+
+def note_keys(notes: Sequence[str]) -> Array:
+    """Returns a name of each note's words, str [n]: equal for notes that differ in numbers, signs and spaces only.
+
+    It names no note by what it says: it is a hash.
+    """
+    words = (" ".join(words_of(note[:LONGEST])) for note in notes)
+    return np.asarray([hashlib.sha256(text.encode()).hexdigest() for text in words], np.str_)
+
+
+def counted(note: str, width: int) -> tuple[dict[str, float], NDArray[np.int64], NDArray[np.float64]]:
+    """Returns each word's weight 1 + log(count), its column of `width` and its sign, both by a hash of the word.
+
+    Feature hashing with signs (Weinberger et al., ICML 2009): no vocabulary is agreed on, and none is learnt.
+    """
+    weights = {word: 1.0 + float(np.log(count)) for word, count in Counter(words_of(note)).items()}
+    hashes = [int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") for word in weights]
+    column = np.asarray([value % width for value in hashes], np.int64)
+    return weights, column, np.asarray([1.0 if value >> 63 else -1.0 for value in hashes])
+
+
+def sentences_of(note: str) -> list[str]:
+    """Returns the sentences of a note, by full stops and lines.
+
+    Example:
+        >>> sentences_of("Lungs clear. Heart 1.5 cm larger\\nNo effusion.")
+        ['Lungs clear.', 'Heart 1.5 cm larger', 'No effusion.']
+    """
+    return [part.strip() for part in re.split(r"(?<=[.!?;])\s+|\n+", note) if part.strip()]
+
+
+def new_notes(places: Sequence[Path]) -> Iterator[tuple[str, Path, str, str]]:
+    """Yields name, folder, text and fault ("" = none) of each note in text files, folders of them and CSV files.
+
+    Raises:
+        DataError: a place is not there, holds no note, or is a table without a column `note`.
+    """
+    for place in places:
+        if place.suffix.lower() == ".csv" and place.is_file():
+            table = read_csv(place, Faults())
+            require(table, ["note"])
+            for row, (note, whole) in enumerate(zip(table.columns["note"], table.whole, strict=True)):
+                fault = "" if whole else "the row is longer or shorter than the header"
+                yield table.faults.place(row), place.parent, note, fault
+            continue
+        files = sorted(place.rglob("*.txt")) if place.is_dir() else [place]
+        if not files or not files[0].exists():
+            raise DataError(f"{place} is no text file, no folder of them and no CSV file of notes")
+        for file in files:
+            try:
+                yield str(file), file.parent, read_note(file), ""
+            except DataError as error:
+                yield str(file), file.parent, "", str(error)

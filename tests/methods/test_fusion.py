@@ -1,0 +1,118 @@
+"""Late fusion: heads of the cases that have a modality are those of the pooled cases, and weights may be zero."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from medtl_core.config import Settings
+from medtl_core.errors import WeightsError
+from medtl_core.federation.outcome import Problem
+from medtl_core.federation.registry import read_methods, unpack
+from medtl_core.federation.study import Study
+from medtl_core.federation.tasks import SiteData
+from medtl_core.heads.closed_form import FAMILIES
+from medtl_core.heads.crossval import choose, fold_of, held_out
+from medtl_core.heads.statistics import collect
+from medtl_core.methods.models.fused import Fused, present
+from medtl_core.rng import stream
+from simulations.memory import MemoryHospitals
+
+#: An image backbone with two taps, notes, and a table of two columns.
+GROUPS = (("lite0:4", 0, 3), ("lite0:7", 3, 5), ("text:words:words", 5, 9), ("table:table", 9, 13))
+PROBLEM = Problem(("x", "y", "z"), "features", GROUPS)
+COLUMNS = {"lite0": (0, 5), "text:words": (5, 9), "table": (9, 13)}
+SHIFTS = {"lite0": 1.5, "text:words": 1.0, "table": 0.0}
+
+
+def drawn(name: str, cases: int, lacks: dict[str, float]) -> SiteData:
+    """A hospital whose image and note tell the class, and whose table does not; some cases lack some of them."""
+    rng = stream(0, "fusion", name)
+    label = rng.permutation(np.arange(cases) % 3)
+    values = np.zeros((cases, 13))
+    for part, (start, stop) in COLUMNS.items():
+        means = SHIFTS[part] * stream(0, "means", part).standard_normal((3, stop - start))
+        values[:, start:stop] = means[label] + rng.standard_normal((cases, stop - start)) + 0.5
+    values[:, [10, 12]] = 0.0  # nothing is missing
+    for part, share in lacks.items():
+        start, stop = COLUMNS[part]
+        rows = rng.random(cases) < share
+        values[rows, start:stop] = np.tile([0.0, 1.0], 2) if part == "table" else 0.0
+    patients = np.array([f"{name}-{number // 2}" for number in range(cases)])
+    wide = values.astype(np.float32)
+    return SiteData(name, wide, label, patients, wide[:9], label[:9], patients[:9], 3, 0)
+
+
+def fused(sites: list[SiteData], method: str = "fusion") -> Fused:
+    study = Study(MemoryHospitals(sites), PROBLEM, Settings(), read_methods(method))
+    model = study.outcome(study.methods[0]).heads[""]
+    assert isinstance(model, Fused)
+    return model
+
+
+LACKING = [drawn("a", 60, {"text:words": 0.4}), drawn("b", 50, {"lite0": 1.0}), drawn("c", 70, {"table": 0.3})]
+
+
+def test_heads_of_those_who_have_a_modality_are_those_of_the_pooled_cases() -> None:
+    model = fused(LACKING)
+    values, label = (np.concatenate([getattr(site, name) for site in LACKING]) for name in ("values", "label"))
+    fold = np.concatenate([fold_of(site.patients, site.label, 5, site.seed) for site in LACKING])
+    family = FAMILIES["discriminant"]
+    for place, (name, (start, stop)) in enumerate(COLUMNS.items()):
+        there = present(values, model.bounds)[:, place]
+        assert 0 < there.sum() < len(there)
+        part, own, folds = values[there, start:stop], label[there], fold[there]
+        heads = np.stack([family.heads(collect(part[folds != f], own[folds != f], 3)) for f in range(5)])
+        choice = choose(held_out(heads.astype(np.float32), part, own, folds).arrays, np.bincount(own).astype(float))
+        exact = family.heads(collect(part, own, 3))[choice.index] * choice.temperature
+        found = model.heads[place][:, [*range(start, stop), 13]]
+        np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_case_that_lacks_a_modality_is_answered_by_the_others() -> None:
+    model = fused(LACKING)
+    weights = np.array([0.5, 0.5, 0.0])
+    model = replace(model, weights=weights)
+    row = drawn("d", 3, {}).values.astype(np.float64)[:1]
+    parts = [row @ head[:, :-1].T + head[:, -1] for head in model.heads]
+    assert model.logits(row) == pytest.approx((parts[0] + parts[1]) / 2)
+    without = row.copy()
+    without[:, :5] = 0
+    assert model.logits(without) == pytest.approx(parts[1])
+    without[:, 5:9] = 0
+    assert model.logits(without).tolist() == [[0.0, 0.0, 0.0]]
+
+
+def test_weights_lie_on_what_tells_the_class_and_the_best_alone_stands_beside() -> None:
+    sites = [drawn(name, 80, {}) for name in "abc"]
+    both, alone = fused(sites), fused(sites, "fusion-alone")
+    weights = dict(zip(both.members, both.weights.tolist(), strict=True))
+    assert weights["lite0"] > 0 and weights["text:words"] > 0 and weights["table"] <= 0.25
+    assert sorted(alone.weights.tolist()) == [0, 0, 1]
+    assert both.facts["cv_loss"] < alone.facts["cv_loss"] == min(both.facts["cv_losses"].values())
+    fresh = drawn("e", 300, {})
+    right = [(model.logits(fresh.values).argmax(axis=1) == fresh.label).mean() for model in (both, alone)]
+    assert right[0] > right[1]
+
+
+def test_where_one_modality_tells_all_the_others_get_nothing() -> None:
+    rng = stream(0, "noise")
+    sites = []
+    for name in "abc":
+        site = drawn(name, 60, {})
+        values = site.values.copy()
+        values[:, 5:9] = rng.standard_normal((60, 4))
+        values[:, 9] = rng.standard_normal(60)
+        values[:, 11] = rng.standard_normal(60)
+        sites.append(replace(site, values=values))
+    model = fused(sites)
+    assert dict(zip(model.members, model.weights.tolist(), strict=True))["lite0"] >= 0.75
+
+
+def test_the_model_travels_and_refuses_what_does_not_fit() -> None:
+    model = fused(LACKING)
+    again = unpack("fused", model.pack())
+    assert again.logits(LACKING[0].values).tolist() == model.logits(LACKING[0].values).tolist()
+    for change in ({"weights": np.array([1.0, 1.0, 0.0])}, {"bounds": np.array([[0, 99, 0]] * 3)}):
+        with pytest.raises(WeightsError, match="do not fit"):
+            unpack("fused", replace(model, **change).pack())
