@@ -51,7 +51,7 @@ class Signals1D(CaseEncoder):
         blank = np.zeros((1, min(agreed.samples, 1 << 16), len(agreed.leads)))
         groups = _groups(name, blank)
         words = {"rich": list(groups), "plain": list(groups)[:1]}
-        asked = {tap for word in settings.features.split("+") for tap in words.get(word, [word])}
+        asked = {tap for word in settings.features.partition("@")[0].split("+") for tap in words.get(word, [word])}
         for tap in asked:
             if tap not in groups:
                 raise ConfigError(f"features={tap!r} is no group of signal:{name}; {did_you_mean(tap, list(groups))}")
