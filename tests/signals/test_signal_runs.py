@@ -75,7 +75,9 @@ def test_a_head_of_other_machines_is_adapted_with_few_cases(tmp_path: Path) -> N
         site=made["site"][rows], split=made["split"][rows],
     )  # fmt: skip
     head = tmp_path / "run" / "seed-0" / "heads" / "discriminant"
-    code, shown = main("adapt", str(head), "--data", str(tmp_path / "press.npz"), "--shots", "5")
+    code, shown = main(
+        "adapt", str(head), "--data", str(tmp_path / "press.npz"), "--shots", "5", "--out", str(tmp_path / "own")
+    )
     assert code == 0, shown
 
 
