@@ -82,7 +82,7 @@ ADDED = {
     "a head in other hands: a page, other programs, archive and record, a model card": (2_000, 1_300, 250),
     "figures for a clinic: thresholds, net benefit, groups, runs side by side": (2_400, 1_300, 0),
     "slides: tiles of tissue, stain, sets of tissue and cells": (600, 500, 100),
-    "notes, and kinds together": (1_000, 700, 0),
+    "notes, and kinds together": (2_000, 1_400, 0),
 }
 
 

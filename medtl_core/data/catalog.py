@@ -23,8 +23,8 @@ class Layout:
         kind: "images" (a CSV naming image files), "volumes" (a CSV naming NIfTI files or folders of DICOM series),
             "records" (a CSV and a schema that comes with medtl), "arrays" (one npz with images, labels and the arrays
             of patient and split), "medmnist" (one npz of MedMNIST), "signals" (one npz, whose arrays are named below),
-            "built-in" or "own" (not in the catalog), or one of those in `formats.known`, where a set needs more than
-            one table.
+            "notes" (a CSV; the column `image` is the text), "built-in" or "own" (not in the catalog), or one of those
+            in `formats.known`, where a set needs more than one table.
         label, patient, site, split, image, view: CSV columns, or names of arrays.
         labels: CSV value -> class.
         pattern: image file under the folder, with {} for the image column's value; * stands for any folder, and |
@@ -39,6 +39,7 @@ class Layout:
         partial: whether copies with some of the patients are usual.
         apart: whether training cases of somebody in the official test are left out.
         scale: what the numbers of signals are divided by.
+        leads: of built-in signals, as `Facts.columns` has them.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Layout:
     partial: bool = False
     apart: bool = False
     scale: float = 1.0
+    leads: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[str]:

@@ -74,8 +74,8 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
         left = grouped(source.examples.take(seen.usable(len(source.examples))))
         source = replace(source, examples=left, faults=seen.causes)
     elif settings.data in BUILT_IN:
-        entry, (examples, columns) = catalog()[settings.data], BUILT_IN[settings.data](settings)
-        source = Source(entry, examples, (entry.note,), columns=columns)
+        entry = catalog()[settings.data]
+        source = Source(entry, BUILT_IN[settings.data](settings), (entry.note,), columns=entry.layout.leads)
     elif settings.data:
         raise ConfigError(f"data={settings.data!r} needs data-path, the folder where the set lies")
     else:

@@ -133,5 +133,4 @@ def _with_notes(columns: dict[str, Array], notes: Array, faults: Faults, *, gaps
     return {**columns, NOTE: notes, "note_key": np.where(notes == "", "", keys)}
 
 
-READERS = (Notes(),)
-known = KnownNotes
+READERS, known = (Notes(),), KnownNotes

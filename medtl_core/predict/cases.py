@@ -76,20 +76,20 @@ def image_cases(places: Sequence[Path | str]) -> NewCases:
 
 def drawn_cases(name: str, size: int, count: int = 8) -> NewCases:
     """Returns a few pictures of a built-in set that no simulation trains on, named by what they show."""
-    drawn, _ = BUILT_IN[name](Settings(image_size=max(size, DEFAULT_SIZE)))
+    drawn = BUILT_IN[name](Settings(image_size=max(size, DEFAULT_SIZE)))
     rows = np.flatnonzero(drawn["split"] == "test")
     rows = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
     names = tuple(f"{name} {row} (drawn as {drawn.task.classes[drawn['label'][row]]})" for row in rows.tolist())
     return NewCases(names, unlabelled({"image": drawn["image"][rows]}))
 
 
-def encoded_cases(encoder: CaseEncoder, places: Sequence[Path | str]) -> NewCases:
+def encoded_cases(encoder: CaseEncoder, places: Sequence[Path | str], columns: Sequence[str]) -> NewCases:
     """Returns what an encoder reads in files and folders, such as notes, as cases.
 
     Raises:
         DataError: a place is not there, or holds no case.
     """
-    found = [*encoder.opened([*map(Path, places)])]
+    found = [*encoder.opened([*map(Path, places)], columns)]
     faults = tuple((name, fault) for name, _, fault in found if fault)
     cases = [(name, content) for name, content, fault in found if not fault]
     column = np.empty(len(cases), object)

@@ -146,7 +146,7 @@ class Predictor:
     def cases(self, inputs: Sequence[Path | str]) -> NewCases:
         """Returns the cases that inputs name; see `answers`."""
         if not self.settings.kinds & {"image", "table"}:
-            return encoded_cases(encoder_of(self.settings.backbone), inputs)
+            return encoded_cases(encoder_of(self.settings.backbone), inputs, self.columns)
         if not self.columns and len(inputs) == 1 and str(inputs[0]) in BUILT_IN and not Path(inputs[0]).exists():
             return drawn_cases(str(inputs[0]), max(self.settings.sizes, default=0))
         if not self.columns:

@@ -4,17 +4,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from medtl_core.config import Settings
-from medtl_core.data.catalog import catalog
 from medtl_core.data.partition import apportion
-from medtl_core.data.synthetic.letters import made
+from medtl_core.data.synthetic import letters, signals
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
-from medtl_core.data.synthetic.signals import drawn
 from medtl_core.data.synthetic.tissue import LABORATORIES, TILES, tissue
 from medtl_core.store import cache_folder
 from medtl_core.values import Examples
-
-#: Cases, and `Facts.columns`.
-Drawn = tuple[Examples, tuple[str, ...]]
 
 
 def phantom_patients(settings: Settings) -> int:
@@ -28,26 +23,24 @@ def phantom_patients(settings: Settings) -> int:
     return patients
 
 
-def _phantom(settings: Settings) -> Drawn:
+def _phantom(settings: Settings) -> Examples:
     size = max(settings.sizes, default=DEFAULT_SIZE)
-    return phantom(size=size, patients=phantom_patients(settings), folder=cache_folder(settings.cache)), ()
+    return phantom(size=size, patients=phantom_patients(settings), folder=cache_folder(settings.cache))
 
 
-def _tissue(settings: Settings) -> Drawn:
+def _tissue(settings: Settings) -> Examples:
     left = len({*LABORATORIES} - {settings.leave_out})
     needed = -(-settings.sites // left) * (settings.shots + 3 * TILES) / TILES
-    return tissue(size=max(settings.sizes, default=DEFAULT_SIZE), trained=max(40, int(needed))), ()
-
-
-def _letters(settings: Settings) -> Drawn:
-    return made(settings), ()
-
-
-def _signals(settings: Settings) -> Drawn:
-    return drawn(catalog()[settings.data])
+    return tissue(size=max(settings.sizes, default=DEFAULT_SIZE), trained=max(40, int(needed)))
 
 
 #: Name in the catalog -> what draws the cases that the hospitals of some settings need.
-BUILT_IN: Mapping[str, Callable[[Settings], Drawn]] = MappingProxyType(
-    {"phantom": _phantom, "tissue": _tissue, "letters": _letters, "heartbeats": _signals, "bearings": _signals}
+BUILT_IN: Mapping[str, Callable[[Settings], Examples]] = MappingProxyType(
+    {
+        "phantom": _phantom,
+        "tissue": _tissue,
+        "letters": letters.made,
+        "heartbeats": signals.made,
+        "bearings": signals.made,
+    }
 )

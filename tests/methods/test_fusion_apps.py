@@ -1,0 +1,78 @@
+"""Fusion through the real apps: kinds of a table's columns, images beside notes, hospitals that lack one of them."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from medtl_core.notes.letters import letters
+
+from medtl_core.cli import app as cli
+from medtl_core.predict import load
+from medtl_core.rng import stream
+
+
+def simulated(folder: Path, out: Path, *words: str) -> dict[str, Any]:
+    """The methods of a run's result."""
+    order = ["simulate", "--data", str(folder), *words, "bootstrap=10", "--out", str(out), "--quiet"]
+    done = CliRunner().invoke(cli.app, order)
+    assert done.exit_code == 0, (done.output, done.exception)
+    return dict(json.loads((out / "seed-0" / "result.json").read_text(encoding="utf-8"))["methods"])
+
+
+def write(folder: Path, header: list[str], rows: list[list[object]]) -> Path:
+    folder.mkdir()
+    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    return folder
+
+
+def test_kinds_of_columns_are_fused_and_a_hospital_without_genes_takes_part(tmp_path: Path) -> None:
+    rng, rows = stream(0, "kinds"), []
+    for number in range(240):
+        ill, site = number % 2, ("north", "south")[number // 2 % 2]
+        clinic = rng.standard_normal(2) + ill
+        genes = rng.standard_normal(3) + 0.8 * ill
+        told = ["" if site == "south" else f"{gene:.4f}" for gene in genes]
+        rows.append([["well", "ill"][ill], f"p{number}", site, *(f"{value:.4f}" for value in clinic), *told])
+    header = ["label", "patient_id", "site", "clinic:a", "clinic:b", "gene:a", "gene:b", "gene:c"]
+    place = write(tmp_path / "data", header, rows)
+    methods = simulated(place, tmp_path / "run", "backbone=table", "methods=fusion,fusion-alone", "sites=2", "shots=80")
+    facts, alone = methods["fusion"]["facts"], methods["fusion-alone"]["facts"]
+    assert set(facts["weights"]) == {"table.clinic", "table.gene"}
+    assert min(facts["weights"].values()) > 0
+    assert alone["weights"] == {"table.clinic": 1.0, "table.gene": 0.0}  # the other one answers nothing in the south
+    figures = [method["figures"]["balanced_accuracy"] for method in methods.values()]
+    assert figures[0] >= figures[1] > 0.7
+    predictor = load(tmp_path / "run" / "seed-0" / "heads" / "fusion")
+    new = write(tmp_path / "new", header[3:], [["1.9", "2.0", "", "", ""], ["", "", "1.5", "1.9", "1.4"], [""] * 5])
+    answers = [*predictor.answers([new / "manifest.csv"])]
+    assert [answer.likeliest for answer in answers[:2]] == ["ill", "ill"]
+    assert all(not answer.fault for answer in answers)
+
+
+@pytest.mark.slow
+def test_a_case_without_its_image_or_its_note_is_learnt_from_and_judged(tmp_path: Path) -> None:
+    from PIL import Image
+
+    made, rows = letters(patients=200), []
+    dice = stream(0, "pictures")
+    (tmp_path / "images").mkdir()
+    for number, note in enumerate(made["note"]):
+        label = int(made["label"][number])
+        pixels = dice.integers(0, 60, (32, 32)) + 60 * label
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "images" / f"{number}.png")
+        image, text = str(tmp_path / "images" / f"{number}.png"), note
+        if number % 5 == 0:
+            image = ""
+        elif number % 5 == 1:
+            text = ""
+        rows.append([image, text, made.task.classes[label], made["patient"][number], made["split"][number]])
+    place = write(tmp_path / "data", ["path", "note", "label", "patient_id", "split"], rows)
+    words = ["backbone=random:squeezenet1_1+text:words", "image-size=32", "sites=2", "shots=60", "partition=even"]
+    methods = simulated(place, tmp_path / "run", *words, "methods=fusion,auto", f"cache={tmp_path / 'cache'}")
+    assert set(methods["fusion"]["facts"]["weights"]) == {"random:squeezenet1_1", "text:words"}
+    assert methods["fusion"]["figures"]["balanced_accuracy"] > 0.5
