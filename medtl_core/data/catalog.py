@@ -22,8 +22,9 @@ class Layout:
     Attributes:
         kind: "images" (a CSV naming image files), "volumes" (a CSV naming NIfTI files or folders of DICOM series),
             "records" (a CSV and a schema that comes with medtl), "arrays" (one npz with images, labels, patient,
-            is_test), "medmnist" (one npz of MedMNIST), "built-in" or "own" (not in the catalog), or one of those in
-            `formats.known`, where a set needs more than one table.
+            is_test), "medmnist" (one npz of MedMNIST), "signals" (one npz, whose arrays are named below), "drawn"
+            (signals that are computed), "notes" (a CSV whose column `image` holds texts), "drawn notes", "built-in" or
+            "own" (not in the catalog), or one of those in `formats.known`, where a set needs more than one table.
         label, patient, site, split, image, view: CSV columns.
         labels: CSV value -> class.
         pattern: image file under the folder, with {} for the image column's value; * stands for any folder, and |
@@ -37,6 +38,7 @@ class Layout:
         finding: the one that is the task, if it is one.
         partial: whether copies with some of the patients are usual.
         apart: whether training cases of somebody in the official test are left out.
+        scale: what the numbers of signals are divided by.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class Layout:
     finding: str = ""
     partial: bool = False
     apart: bool = False
+    scale: float = 1.0
 
     @property
     def columns(self) -> list[str]:

@@ -56,24 +56,6 @@ def leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> Iter
                 yield cases, "are byte-equal images or equal notes with different labels: keep the one that is right"
 
 
-def grouped(examples: Examples) -> Examples:
-    """Returns the cases with patients who share the words of a note as one, so that no side of a cut knows another's.
-
-    It hangs on all cases together: a hospital that owns its data and promises privacy keeps its patients as they are.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    if "note_key" not in examples.columns:
-        return examples
-    patient, key = (np.unique(examples[name], return_inverse=True)[1] for name in ("patient", "note_key"))
-    told, count = np.flatnonzero(examples["note_key"] != ""), len(patient)
-    shared = coo_array((np.ones(len(told)), (patient[told], count + key[told])), (2 * count, 2 * count))
-    group = connected_components(shared, directed=False)[1][patient]
-    _, first, number = np.unique(group, return_index=True, return_inverse=True)
-    return Examples({**examples.columns, "patient": examples["patient"][first][number]}, examples.task)
-
-
 def joined(*parts: Examples, patients: bool) -> Examples:
     """Returns the cases of several sets, as far as sides are compared: images and, where known, patients."""
     kinds = [name for name in ("path", "image", "signal", "note_key") if all(name in part.columns for part in parts)]

@@ -16,7 +16,7 @@ MANIFEST = "manifest.csv"
 TASK = "task.json"
 #: What the columns of a table of records mean.
 SCHEMA = "schema.toml"
-_MORE = {"modality": "", "views": [], "one_patient_a_row": False, "kind": "classes"}
+_MORE = {"modality": "", "views": [], "one_patient_a_row": False, "kind": "classes", "signal": {}}
 
 
 @dataclass(frozen=True)

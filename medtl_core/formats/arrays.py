@@ -36,7 +36,7 @@ class MedMnist(Reader):
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`; of volumes see `volumes.grey_planes`. Several labels an image are refused."""
-        arrays = _load(path, _MEDMNIST)
+        arrays = load_npz(path, _MEDMNIST)
         label = np.concatenate([_labels(path, arrays[f"{split}_labels"]) for split in SPLITS])
         notes = [NO_PATIENTS]
         if task is None:
@@ -60,7 +60,7 @@ def read_arrays(path: Path, task: Task, faults: Faults) -> Examples:
     Raises:
         DataError: the file is damaged, too large, or its arrays do not fit together.
     """
-    arrays = _load(path, ("images", "labels", "patient", "is_test"))
+    arrays = load_npz(path, ("images", "labels", "patient", "is_test"))
     columns = {
         "label": _labels(path, arrays["labels"]),
         "patient": arrays["patient"].astype(str),
@@ -103,7 +103,21 @@ def _labels(path: Path, labels: Array) -> Array:
     return labels.astype(np.int64)
 
 
-def _load(path: Path, names: tuple[str, ...]) -> Mapping[str, Array]:
+def array_names(path: Path) -> list[str]:
+    """Returns the names of a file's arrays; none where it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile):
+        return []
+
+
+def load_npz(path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()) -> Mapping[str, Array]:
+    """Returns the arrays of a file, those that need not be there where they are.
+
+    Raises:
+        DataError: the file is damaged or too large, or an array is missing.
+    """
     try:
         declared = _declared_bytes(path)
         if declared > min(MAX_BYTES, max(MAX_SHRUNK_BYTES, 10 * path.stat().st_size)):
@@ -112,7 +126,7 @@ def _load(path: Path, names: tuple[str, ...]) -> Mapping[str, Array]:
             missing = [name for name in names if name not in archive]
             if missing:
                 raise DataError(f"{path}: array {missing[0]!r} is missing; found {', '.join(sorted(archive))}")
-            return {name: np.asarray(archive[name]) for name in names}
+            return {name: np.asarray(archive[name]) for name in (*names, *(set(optional) & {*archive}))}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:

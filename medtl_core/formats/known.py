@@ -50,6 +50,8 @@ class KnownSet(Reader):
         if entry.layout.kind == "notes":
             return known_reader(entry).read(path, task, faults)
         layout, notes = entry.layout, (entry.note,) if entry.note else ()
+        if layout.kind == "signals":
+            return known_reader(entry).read(path, task, faults)
         folder = path if path.is_dir() else path.parent
         if layout.kind == "medmnist":
             examples, _ = MedMnist().read(file := _largest(entry, path), entry.task, faults)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medtl_core.data.catalog import Entry, catalog
 from medtl_core.errors import ConfigError, DataError, did_you_mean
+from medtl_core.formats.arrays import array_names
 from medtl_core.formats.table import read_header
 from medtl_core.values import Task
 
@@ -115,5 +116,6 @@ def _fits(entry: Entry, folder: Path, share: float) -> bool:
     marks = {"chexpert": layout.findings, "isic2019": entry.task.classes}.get(layout.kind, ())
     wanted = {*layout.columns, *marks}
     table = marker(folder, entry.files[0]) if wanted else None
-    there = len(wanted & {*read_header(table)}) if table else 0
+    names = array_names if layout.kind == "signals" else read_header
+    there = len(wanted & {*names(table)}) if table else 0
     return there == len(wanted) or there > share * len(wanted)
