@@ -39,10 +39,11 @@ def leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> Iter
         "are of one patient, in {}: keep all of a patient's cases on one side; if these are different people, make "
         "their ids unique"
     )
+    what = "byte-equal images" if {"path", "image"} & examples.columns.keys() else "of one content"
     twins, keys = _content_keys(examples, rows)
     for places, key, fault in (
         (np.arange(len(rows)), examples["patient"][rows], same_patient),
-        (twins, keys, "are byte-equal images, or notes of the same words, in {}: remove one of them"),
+        (twins, keys, f"are {what} in {{}}: remove one of them"),
     ):
         order = np.lexsort((side[places], key))
         ones, others = places[order[:-1]], places[order[1:]]
@@ -53,7 +54,7 @@ def leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> Iter
             if apart[pair]:
                 yield cases, fault.format(" and ".join(repr(sides[side[one[pair]]]) for one in (ones, others)))
             else:
-                yield cases, "are byte-equal images or equal notes with different labels: keep the one that is right"
+                yield cases, f"are {what} with different labels: keep the one that is right"
 
 
 def joined(*parts: Examples, patients: bool) -> Examples:

@@ -35,9 +35,10 @@ class Notes(Reader):
     name = "notes"
 
     def matches(self, path: Path) -> bool:
-        """See `Reader`."""
+        """See `Reader`: notes beside images must be asked for, by a backbone that reads them."""
         file = path / MANIFEST if path.is_dir() else path
-        return file.suffix.lower() == ".csv" and bool({NOTE, FILE} & {*read_header(file)})
+        header = {*read_header(file)} if file.suffix.lower() == ".csv" else set()
+        return bool({NOTE, FILE} & header) and "path" not in header
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`."""
