@@ -10,7 +10,6 @@ import numpy as np
 from medtl_core.config import Settings
 from medtl_core.data.catalog import Entry, catalog
 from medtl_core.data.faults import Fault, Faults
-from medtl_core.data.leak import grouped
 from medtl_core.data.names import alike, missing
 from medtl_core.data.readers import Reader, known_reader, named_entry, own_entry, reader_of, recognise
 from medtl_core.data.synthetic.built_in import BUILT_IN
@@ -71,7 +70,9 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
         _look_over(source, seen, read_task(path))
         if faults is None:
             seen.check(str(path), len(source.examples))
-        left = grouped(source.examples.take(seen.usable(len(source.examples))))
+        left = source.examples.take(seen.usable(len(source.examples)))
+        if "note_group" in left.columns:  # patients who share a note; under privacy nobody is joined to another
+            left = replace(left, columns={**left.columns, "patient": left["note_group"]})
         source = replace(source, examples=left, faults=seen.causes)
     elif settings.data in BUILT_IN:
         entry = catalog()[settings.data]
@@ -171,7 +172,7 @@ def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:
         raise DataError(f"{path} does not hold {named.name}: expected {wanted}; set data='' to recognise it")
     kinds = settings.kinds
     word = "table" if kinds == {"table"} else "images+table" if kinds == {"image", "table"} else ""
-    word = "signals" if "signal" in kinds else "notes" if "text" in kinds and "image" not in kinds else word
+    word = "signals" if "signal" in kinds else "notes" if "text" in kinds else word
     return reader_of(path, word if csv else "")
 
 

@@ -14,7 +14,7 @@ from medtl_core.values import Examples, Task
 
 CLASSES = ("heart failure", "pneumonia", "pulmonary embolism")
 #: Letters, and the share of patients to train on at each hospital; a tenth of the patients have two.
-PATIENTS, _TEST = 480, 0.3
+PATIENTS, _TEST = 800, 0.3
 #: Sentences of a letter that tell its diagnosis, and of those that tell none.
 _TELLING, _COMMON = (1, 2, 2, 3), (4, 5, 6)
 #: Share of the telling sentences that are of another diagnosis all the same.

@@ -40,7 +40,7 @@ class Drawing:
 
 
 def made(settings: Settings) -> Examples:
-    """Returns the set that settings name, with cases enough for their hospitals: see `data.readers.built_in`."""
+    """Returns the set that settings name, with cases enough for their hospitals: see `built_in.BUILT_IN`."""
     entry = catalog()[settings.data]
     return drawn(entry, max(TRAIN, settings.shots * -(-settings.sites // len(_DRAWINGS[entry.name].sites))))
 
