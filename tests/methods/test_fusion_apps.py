@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from medtl_core.notes.letters import letters
 
 from medtl_core.cli import app as cli
+from medtl_core.data.synthetic.letters import letters
 from medtl_core.predict import load
 from medtl_core.rng import stream
 
