@@ -165,11 +165,11 @@ def _opened(path: Path) -> BinaryIO:
         DataError: it unpacks to too much.
         OSError: it cannot be read.
     """
-    unpack = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix.lower())
-    if unpack is None:
+    suffix = path.suffix.lower()
+    if suffix not in (".gz", ".xz"):
         return path.open("rb")
     try:
-        with unpack(path) as packed:
+        with gzip.open(path) if suffix == ".gz" else lzma.open(path) as packed:
             content = bytes(packed.read(MAX_UNPACKED + 1))
     except (EOFError, zlib.error, lzma.LZMAError) as error:
         raise OSError("it is cut off or damaged") from error

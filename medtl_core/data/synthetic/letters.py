@@ -70,11 +70,11 @@ def letters(seed: int = 0, patients: int = PATIENTS) -> Examples:
     """Returns made-up letters of `patients` patients; one with more begins with those of one with fewer."""
     rows: list[tuple[int, str, str, str, str]] = []
     for number in range(patients):
-        dice, site = stream(seed, "letters", number), [*_HOSPITALS][number % len(_HOSPITALS)]
-        label = int(dice.choice(len(CLASSES), p=_HOSPITALS[site][0]))
-        split = "test" if dice.random() < _TEST else "train"
-        own, count = (label, f"{site}-{number:05d}", site, split), 2 if dice.random() < 0.1 else 1
-        rows += [(*own, _letter(dice, site, label)) for _ in range(count)]
+        dice, place = stream(seed, "letters", number), [*_HOSPITALS][number % len(_HOSPITALS)]
+        told = int(dice.choice(len(CLASSES), p=_HOSPITALS[place][0]))
+        side = "test" if dice.random() < _TEST else "train"
+        own, count = (told, f"{place}-{number:05d}", place, side), 2 if dice.random() < 0.1 else 1
+        rows += [(*own, _letter(dice, place, told)) for _ in range(count)]
     label, patient, site, split, note = zip(*rows, strict=True)
     columns = {"patient": np.asarray(patient), "site": np.asarray(site), "split": np.asarray(split)}
     keys = np.asarray([hashlib.sha256(text.encode()).hexdigest() for text in note])

@@ -52,11 +52,11 @@ def drawn(entry: Entry, train: int = TRAIN) -> Examples:
     """
     drawing, rows, waves = _DRAWINGS[entry.name], [], []
     time = np.arange(drawing.samples) / drawing.rate
-    for site, peculiar in drawing.sites.items():
+    for place, peculiar in drawing.sites.items():
         for number in range(HELD_OUT + train):
-            label, dice = number % 2, stream(0, entry.name, site, number)
-            waves.append(drawing.draw(dice, label, peculiar, time))
-            rows.append((label, f"{site}-{number:04d}", site, "test" if number < HELD_OUT else "train"))
+            told, dice = number % 2, stream(0, entry.name, place, number)
+            waves.append(drawing.draw(dice, told, peculiar, time))
+            rows.append((told, f"{place}-{number:04d}", place, "test" if number < HELD_OUT else "train"))
     label, patient, site, split = (np.asarray(column) for column in zip(*rows, strict=True))
     columns = {"label": label.astype(np.int64), "patient": patient, "site": site, "split": split}
     return Examples({**columns, "signal": np.stack(waves).astype(np.float32)[..., None]}, entry.task)
