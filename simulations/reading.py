@@ -6,8 +6,9 @@
 All are measured in one run, on the same files, the best of some rounds. `medtl` reads DICOM in limited processes,
 checks the header for identities and returns pictures ready to look at; bare pydicom stops at stored numbers ("pixels"),
 or goes on to the same windows ("windowed"). With two readers, as features are computed by two workers, two files are
-read at a time; bare pydicom and Pillow read one. Beside them stands what the same work costs a single process. The table is written anew, no two rows alike, and `medtl data check`
-on it is compared with readers that only make numbers of its columns of numbers and check nothing.
+read at a time; bare pydicom and Pillow read one. Beside them stands what the same work costs a single process. The
+table is written anew, no two rows alike, and `medtl data check` on it is compared with readers that only make numbers of
+its columns of numbers and check nothing.
 """
 
 import argparse
