@@ -7,8 +7,8 @@ All are measured in one run, on the same files, the best of some rounds. `medtl`
 checks the header for identities and returns pictures ready to look at; bare pydicom stops at stored numbers ("pixels"),
 or goes on to the same windows ("windowed"). With two readers, as features are computed by two workers, two files are
 read at a time; bare pydicom and Pillow read one. Beside them stands what the same work costs a single process. The
-table is written anew, no two rows alike, and `medtl data check` on it is compared with readers that only make numbers of
-its columns of numbers and check nothing.
+table is written anew, no two rows alike, and `medtl data check` on it is compared with readers that only make numbers
+of its columns of numbers and check nothing.
 """
 
 import argparse
