@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.depth import bands, deep_channels, is_whole_png, windowed
+from medtl_core.data.depth import BAND, bands, deep_channels, is_whole_png, windowed
 from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Examples
@@ -215,6 +215,8 @@ def _check_frame(picture: Any) -> None:
 
 def _pixels(picture: Any) -> Array:
     width, height = picture.size
+    if width * height <= BAND:
+        return _channels(picture)
     for rows in bands(height, width):
         band = _channels(picture.crop((0, rows.start, width, min(rows.stop, height))))
         if rows.start == 0:
@@ -230,7 +232,7 @@ def _channels(picture: Any) -> Array:
         return np.asarray(picture.convert("L"))
     if picture.mode == "P" and "transparency" in picture.info:
         picture = picture.convert("RGBA")
-    return np.asarray(picture.convert("RGB"))
+    return np.asarray(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _three_channels(image: Array, robust: bool) -> NDArray[np.uint8]:

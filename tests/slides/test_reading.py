@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import check_images, read_pictures
+from medtl_core.data.leak import check_leaks
 from medtl_core.data.source import Source, open_source
 from medtl_core.data.views import views_of
 from medtl_core.errors import DataError
@@ -200,3 +201,16 @@ def test_every_sample_is_read_as_tifffile_reads_it_or_refused(
     blocks = blocks.reshape(-1, 256, 256, 3)[:, 3::8, 5::8].astype(np.int16)
     nearest = [np.abs(blocks - tile[3::8, 5::8]).mean(axis=(1, 2, 3)).min() for tile in read]
     assert len(read) == tiles and max(nearest) < 2
+
+
+@pytest.mark.parametrize(("name", "cases", "groups"), [("lc25000_lung", 1480, 740), ("bccd_cells48", 1105, 364)])
+def test_sets_of_tissue_and_cells_keep_a_group_on_one_side(name: str, cases: int, groups: int) -> None:
+    folder = SAMPLES.parent / name
+    if not folder.is_dir():
+        pytest.skip(f"{name} is not here")
+    source = open_source(Settings(data="", data_path=str(folder)))
+    examples = source.examples
+    sides = {split: np.flatnonzero(examples["split"] == split) for split in ("train", "test")}
+    assert source.entry.name == name and len(examples) == cases and min(map(len, sides.values())) > 200
+    assert len(np.unique(examples["patient"])) == groups and np.bincount(examples["label"]).min() > 350
+    check_leaks(examples, sides)
