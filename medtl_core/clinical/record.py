@@ -272,9 +272,13 @@ def _method(record: Mapping[str, Any]) -> MethodRecord:
             "classes": {name: _class_of(row) for name, row in record["classes"].items()},
             "sites": {name: SiteTrust(**row) for name, row in record["sites"].items()},
             "kept": [(pair[0], pair[1]) for pair in record["kept"]],
-            "groups": {name: tuple(Group(**row) for row in rows) for name, rows in record["groups"].items()},
+            "groups": {name: tuple(map(_group, rows)) for name, rows in record["groups"].items()},
         }
     )
+
+
+def _group(record: Mapping[str, Any]) -> Group:
+    return Group(**{**record, "confusion": tuple(map(tuple, record["confusion"]))})
 
 
 def _class_of(record: Mapping[str, Any]) -> ClassRecord:
