@@ -82,7 +82,7 @@ def test_the_interval_holds_the_truth_as_often_as_promised() -> None:
 
 
 def test_equal_methods_differ_as_often_as_the_level_says() -> None:
-    """Two cases a patient that share most of what is seen: without patients as clusters the error would be another."""
+    """Patients have two cases each that share most of what is seen."""
     rng, refused, repeats = np.random.default_rng(0), 0, 400
     for _ in range(repeats):
         label, seen = np.repeat(rng.integers(0, 3, 60), 2), np.repeat(rng.normal(size=(60, 3)), 2, axis=0)
