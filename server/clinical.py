@@ -56,8 +56,13 @@ def columns_of(chosen: Settings, reference: Reference) -> Columns:
     """Returns the groups of the server's cases, by column.
 
     Raises:
-        ConfigError: the cases have no such column, or none that makes groups.
+        ConfigError: the cases have no such column, or none that makes groups; or the task has no classes to set
+            thresholds for.
     """
+    if chosen.operating_points:
+        reference.source.examples.task.tell_classes("operating-points")
+    if reference.followed and (chosen.operating_points or chosen.subgroups):
+        raise ConfigError("operating-points and subgroups need classes; these cases were followed over time")
     if not chosen.subgroups or reference.cases is None or reference.cases.material is None:
         return {}
     return named_columns(reference.cases.material.examples, reference.source.columns, chosen.subgroups)

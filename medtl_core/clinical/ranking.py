@@ -5,7 +5,7 @@ Scores are log-odds of the class. A ranking of scored cases is exact; one of hos
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -149,12 +149,6 @@ def summed(updates: Mapping[str, Update], classes: tuple[str, ...], *, findings:
 def judged(classes: tuple[str, ...]) -> range:
     """Returns which classes are judged against the others: of two the second alone, for both rank alike."""
     return range(1 if len(classes) == 2 else 0, len(classes))
-
-
-def steps(ranking: Ranking) -> Iterator[tuple[float, float]]:
-    """Yields false and true positive rates from the strictest threshold on: the ROC curve."""
-    found, spared = ranking.rates()
-    yield from zip((1.0 - spared[::-1]).tolist(), found[::-1].tolist(), strict=True)
 
 
 def wilson(right: float, cases: float) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from medtl_core.clinical import decision, delong
-from medtl_core.clinical.ranking import Cell, Ranking, rankings, steps, summed
+from medtl_core.clinical.ranking import Cell, Ranking, rankings, summed
 from medtl_core.clinical.significance import holm
 from medtl_core.clinical.subgroups import Group, judged_groups
 from medtl_core.errors import RunError
@@ -246,9 +246,9 @@ def _class(ranking: Ranking, variance: float, common: Ranking | None) -> ClassRe
 
 
 def _curve(ranking: Ranking) -> tuple[list[float], list[float]]:
-    points = np.asarray(list(steps(ranking)))
-    places = np.unique(np.linspace(0, len(points) - 1, min(_POINTS, len(points))).round().astype(int))
-    return points[places, 0].tolist(), points[places, 1].tolist()
+    found, spared = (side[::-1] for side in ranking.rates())
+    places = np.unique(np.linspace(0, len(found) - 1, min(_POINTS, len(found))).round().astype(int))
+    return (1.0 - spared[places]).tolist(), found[places].tolist()
 
 
 def _estimate(area: float, variance: float) -> tuple[float | None, float | None, float | None]:
@@ -272,9 +272,13 @@ def _method(record: Mapping[str, Any]) -> MethodRecord:
             "classes": {name: _class_of(row) for name, row in record["classes"].items()},
             "sites": {name: SiteTrust(**row) for name, row in record["sites"].items()},
             "kept": [(pair[0], pair[1]) for pair in record["kept"]],
-            "groups": {name: tuple(Group(**row) for row in rows) for name, rows in record["groups"].items()},
+            "groups": {name: tuple(map(_group, rows)) for name, rows in record["groups"].items()},
         }
     )
+
+
+def _group(record: Mapping[str, Any]) -> Group:
+    return Group(**{**record, "confusion": tuple(map(tuple, record["confusion"]))})
 
 
 def _class_of(record: Mapping[str, Any]) -> ClassRecord:

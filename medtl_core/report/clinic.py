@@ -179,7 +179,8 @@ class Clinic:
                 rows.append(TableRow(value, [TableCell(f"fewer than {FEWEST}", "or the next smallest"), *_EMPTY]))
                 continue
             label = f"{value} ({told[0].cases})"
-            drawn[label] = accuracy = _accuracy(told)
+            accuracy, area = _accuracy(told), _estimate(told)
+            drawn[label] = accuracy if told[0].confusion else area
             if _rarest(told[0]) < RANKED:
                 few.append(label)
             rows.append(
@@ -189,12 +190,13 @@ class Clinic:
                         TableCell(f"{told[0].cases}"),
                         TableCell(" / ".join(f"{sum(row)}" for row in told[0].confusion) or numerals.UNDEFINED),
                         estimate_cell(accuracy),
-                        estimate_cell(_estimate(told)),
+                        estimate_cell(area),
                     ],
                 )
             )
         headings = ["Group", "Cases", "Of each class", "Balanced accuracy", "AUROC"]
-        plot = charts.forest(drawn, f"Balanced accuracy by {column}", few) if drawn else ""
+        findings = not any(group.confusion for group in self.seeds[0].groups[column])
+        plot = charts.forest(drawn, f"{'AUROC' if findings else 'Balanced accuracy'} by {column}", few) if drawn else ""
         return column, plot, PageTable(f"By {column}", headings, rows)
 
     def trust_table(self) -> PageTable | None:

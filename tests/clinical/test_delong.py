@@ -81,6 +81,21 @@ def test_the_interval_holds_the_truth_as_often_as_promised() -> None:
     assert 0.92 <= held / repeats <= 0.98
 
 
+def test_equal_methods_differ_as_often_as_the_level_says() -> None:
+    """Patients have two cases each that share most of what is seen."""
+    rng, refused, repeats = np.random.default_rng(0), 0, 400
+    for _ in range(repeats):
+        label, seen = np.repeat(rng.integers(0, 3, 60), 2), np.repeat(rng.normal(size=(60, 3)), 2, axis=0)
+        same = (label, np.full(120, "s"), np.arange(120) // 2)
+        (a, ours), (b, theirs) = (
+            areas(Scores(seen + 0.8 * np.eye(3)[label] + 0.7 * rng.normal(size=(120, 3)), *same)).macro
+            for _ in "ab"
+        )  # fmt: skip
+        test = difference(a - b, float(((ours - theirs) ** 2).sum()))
+        refused += test is not None and test.p < 0.05
+    assert 0.02 <= refused / repeats <= 0.085  # 400 draws of 0.05: 0.05 +- 0.03
+
+
 def test_what_cannot_be_known_is_not_told() -> None:
     assert interval(1.0, 0.0) is None and interval(0.9, float("nan")) is None
     assert difference(0.1, float("nan")) is None and difference(0.1, 0.0) is None

@@ -17,7 +17,11 @@ from medtl_core.values import Examples
 from server.clinical import check
 from tests.clinical.recompute import compare
 from tests.manifest import write_manifest, write_table
+from tests.test_multilabel_runs import write_cases
 
+FINDINGS = {
+    "data": "", "backbone": "table", "features": "rich", "image-size": 0, "sites": 3, "shots": 0, "folds": 3,
+}  # fmt: skip
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = {"data": "phantom", "sites": 4, "shots": 24, "image-size": 32, "features": "4", "bootstrap": 5}
 METHODS = {"methods": "local,fedavg-2,discriminant,auto"}
@@ -99,6 +103,18 @@ def test_a_column_that_is_not_there_stops_the_run_before_anyone_is_asked(tmp_pat
     with pytest.raises(MedtlError, match="subgroups=sex"):
         run(tmp_path, subgroups="sex")
     assert not (tmp_path / "seed-0" / CLINICAL).exists()
+
+
+def test_findings_have_no_thresholds_and_groups_by_their_ranks_alone(tmp_path: Path) -> None:
+    write_cases(tmp_path / "data")
+    words = {**FINDINGS, "data-path": f"{tmp_path / 'data'}", "methods": "auto", "subgroups": "site"}
+    with pytest.raises(MedtlError, match="multi-label"):
+        run(tmp_path / "refused", **words, operating_points=0.9)
+    record = run(tmp_path / "run", **words)
+    groups = record.methods["auto"].groups["site"]
+    assert [group.cases for group in groups] == [20, 20, 20] and all(group.confusion == () for group in groups)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "AUROC by site" in page and "No threshold was set" not in page
 
 
 def test_free_columns_of_a_manifest_and_columns_of_a_table_make_groups(tmp_path: Path) -> None:
