@@ -115,8 +115,8 @@ bench-kills: $(STAMP)  ## SIGKILL at a thousand random moments: what the privacy
 bench-read: $(STAMP)  ## images a second against bare Pillow and pydicom, and a table of a million rows
 	$(BIN)/python -m simulations.reading --data $(DATA)
 
-bench-deploy: $(STAMP)  ## an exchange between real processes, with TLS, against Flower's own processes in the same call
-	$(BIN)/python -m simulations.deploy
+bench-deploy: $(STAMP)  ## an exchange between real processes against Flower's own (IMAGES=folder: ten hospitals, one head)
+	$(BIN)/python -m simulations.deploy $(if $(IMAGES),--images $(IMAGES))
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
