@@ -300,7 +300,7 @@ def share_out(images: Path, folder: Path, names: Sequence[str]) -> int:
             shutil.copy(images / "images" / row["file"], folder / name / row["file"])
             lines.append(f"{row['file']},{row['label']},{row['patient']},{name},{row['split']}")
         (folder / name / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
-    return sum(row["split"] == "train" for row in rows) // len(names)
+    return len([row for row in rows if row["split"] == "train"]) // len(names)
 
 
 def free_port() -> int:
