@@ -118,8 +118,8 @@ bench-read: $(STAMP)  ## images a second against bare Pillow and pydicom, and a 
 bench-predict: $(STAMP)  ## answers of a head over the bare forward pass and the best plain loop; start to first answer
 	$(BIN)/python -m simulations.predict_speed
 
-bench-deploy: $(STAMP)  ## an exchange between real processes, with TLS, against Flower's own processes in the same call
-	$(BIN)/python -m simulations.deploy
+bench-deploy: $(STAMP)  ## an exchange between real processes against Flower's own (IMAGES=folder: ten hospitals, one head)
+	$(BIN)/python -m simulations.deploy $(if $(IMAGES),--images $(IMAGES))
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -154,10 +154,9 @@ def main(rounds: int, theirs: int) -> None:
             quick = rounds_of(home / "runs" / "plain" / "events.jsonl")
         print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; 3 hospitals", flush=True)
         print(f"an exchange of medtl, median of {len(quick)}: {statistics.median(quick):.2f} s")
-        print(
-            f"a private run with a secure sum, {len(private)} exchanges: {sum(private):.1f} s, from the command to its "
-        )
-        print(f"end {whole:.1f} s; a hospital at rest: {rest:.0f} MB (PSS of the node's two processes)", flush=True)
+        print(f"a private run with a secure sum, {len(private)} exchanges: {sum(private):.1f} s")
+        print(f"from that command to its end: {whole:.1f} s")
+        print(f"a hospital at rest: {rest:.0f} MB (PSS of the node's two processes)", flush=True)
         slow = flower(replace(bench, settings={**settings, "methods": f"fedavg-{theirs}"}))
         print(f"an exchange of Flower, median of {len(slow)}: {statistics.median(slow):.2f} s")
         print(f"medtl / Flower: {statistics.median(quick) / statistics.median(slow):.2f}")
@@ -279,7 +278,7 @@ def write_cases(folder: Path, names: Sequence[str]) -> None:
 
 
 def share_out(images: Path, folder: Path, names: Sequence[str]) -> int:
-    """Gives every hospital as many patients' radiographs, and the server the test split; returns how many cases.
+    """Gives every hospital as many patients' radiographs, and the server the test split; returns a share's cases.
 
     Args:
         images: with `metadata.csv` (file, label, patient, split) and a folder `images`.
@@ -301,7 +300,7 @@ def share_out(images: Path, folder: Path, names: Sequence[str]) -> int:
             shutil.copy(images / "images" / row["file"], folder / name / row["file"])
             lines.append(f"{row['file']},{row['label']},{row['patient']},{name},{row['split']}")
         (folder / name / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
-    return len(rows) // len(names)
+    return len([row for row in rows if row["split"] == "train"]) // len(names)
 
 
 def free_port() -> int:

@@ -1,6 +1,7 @@
 """One configuration, three roads: the same heads, byte for byte; and what goes wrong on a real network is named."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.harness.children import marked
 from tests.harness.processes import Deployment, flwr_run
 from tests.hospital import made_hospital
 from tests.manifest import write_manifest
+from tests.methods.personal_sites import state_bytes
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("clean_environment")]
 
@@ -101,14 +103,35 @@ def test_a_deployment_gives_the_same_heads_and_names_what_goes_wrong(folder: Pat
     (folder / "4711").mkdir()
     nodes.append(made_hospital(folder / "own" / "broken", "broken", folder / "4711"))
     (folder / "4711").rmdir()
+    personal = {"methods": "fedper-2", "test": "sites"}
+    apart = {**config(folder, "personal"), **personal, "sites": 3, "quorum": 0.5}
     with Deployment(nodes, home=folder / "deployed") as deployment:
         assert deployment.run(app, run_config, timeout=PATIENCE) == "finished:completed"
+        stages = [SiteStatus.of(Path(str(node["hospital"]))).lines()["stage"] for node in nodes]
+        assert deployment.run(app, apart, timeout=PATIENCE) == "finished:completed"
     assert not marked(folder / "deployed"), "a SuperLink, a SuperNode or what they started outlived the context"
     assert heads(run_config) == reference
     result = (Path(run_config["out"]) / "result.json").read_text(encoding="utf-8")
     (failure,) = json.loads(result)["failures"]
     assert (failure["code"], failure["text"]) == ("error", f"DataError: {DataError.public_text}")
     assert "4711" not in result
-    stages = [SiteStatus.of(Path(str(node["hospital"]))).lines()["stage"] for node in nodes]
     assert ["refused or failed" in stage for stage in stages] == [False] * (len(nodes) - 1) + [True]
     assert all("answered at" in stage for stage in stages[:-1])
+    check_personal(folder, [Path(str(node["hospital"])) for node in nodes[:-1]], apart, personal)
+
+
+def check_personal(folder: Path, hospitals: Sequence[Path], apart: dict[str, Any], personal: dict[str, Any]) -> None:
+    """Every message of a deployed hospital is a new process: only its disk remembers, and the simulation's bytes."""
+    shared = {**config(folder, "simulation"), **personal, "state": str(folder / "simulated")}
+    parts = [{"partition-id": index, "num-partitions": 2} for index in range(2)]
+    run_local(server_app, client_app, node_configs=parts, run_config=shared, workers=1)
+    one, two = (json.loads((Path(values["out"]) / "result.json").read_text("utf-8")) for values in (shared, apart))
+    assert two["methods"]["fedper-2"]["figures"] == one["methods"]["fedper-2"]["figures"]
+    own = [tensors(hospital) for hospital in hospitals]
+    assert all(own) and own[0] | own[1] == tensors(folder / "simulated")
+
+
+def tensors(folder: Path) -> dict[str, bytes]:
+    """Arrays of personal state by hospital and name; the folder before them names what was agreed, `sites` included."""
+    files = {name.partition("/")[2]: content for name, content in state_bytes(folder).items() if "fedper" in name}
+    return {name: content for name, content in files.items() if name.endswith(".safetensors")}

@@ -150,8 +150,11 @@ def test_a_second_node_under_a_bound_name_is_refused_and_the_hospital_takes_part
     assert books == dict.fromkeys(NAMES, (1, 1))
 
 
-@pytest.mark.slow  # Flower takes a minute to notice a SuperNode that is gone
-@pytest.mark.parametrize(("last", "gone"), [("secure_shares", ("south",)), ("secure_masked", ())])
+@pytest.mark.slow  # half a minute goes by before a SuperNode that is gone is noticed
+@pytest.mark.parametrize(
+    ("last", "gone"),
+    [pytest.param("secure_shares", ("south",), marks=pytest.mark.door), ("secure_masked", ())],
+)
 def test_a_hospital_killed_between_two_stages_changes_nothing_but_who_is_in_the_sum(
     tmp_path: Path, last: str, gone: Sequence[str]
 ) -> None:

@@ -143,7 +143,7 @@ def _begin(membership: "Membership") -> None:
 
 def _read_libraries() -> None:
     """Reads what answers need: each is given by a fork of this process, and would read it anew."""
-    import scipy.optimize  # type: ignore[import-untyped]  # noqa: F401
+    import scipy.optimize  # noqa: F401
 
     from medtl_core.federation.registry import all_methods
 

@@ -12,7 +12,7 @@ def ask_soon_again() -> None:
     from flwr.supercore.inflatable import inflatable_utils as inflatable
 
     for pull in (inflatable.pull_objects, inflatable.pull_and_inflate_object_from_tree):
-        pull.__kwdefaults__["initial_backoff"] = AGAIN
+        pull.__kwdefaults__ = {**(pull.__kwdefaults__ or {}), "initial_backoff": AGAIN}
 
 
 def beat_often() -> None:
