@@ -51,9 +51,9 @@ def spectrogram(unit: Float) -> Float:
     length = min(WINDOW, unit.shape[1])
     window = np.hanning(length)[:, None]
     starts = range(0, unit.shape[1] - length + 1, max(length // 2, 1))
-    return np.stack(
-        [np.abs(np.fft.rfft(unit[:, start : start + length] * window, axis=1)) ** 2 for start in starts], axis=1
-    ) / (length * length)
+    spectra = [np.fft.rfft(unit[:, start : start + length] * window, axis=1) for start in starts]
+    power: Float = np.abs(np.stack(spectra, axis=1)) ** 2 / (length * length)
+    return power
 
 
 def _shape(waves: Float, centred: Float, unit: Float, spread: Float) -> list[Float]:

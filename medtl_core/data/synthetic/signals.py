@@ -57,8 +57,8 @@ def drawn(entry: Entry, train: int = TRAIN) -> Examples:
             label, dice = number % 2, stream(0, entry.name, site, number)
             waves.append(drawing.draw(dice, label, peculiar, time))
             rows.append((label, f"{site}-{number:04d}", site, "test" if number < HELD_OUT else "train"))
-    label, patient, site, split = (np.asarray(column) for column in zip(*rows, strict=True))
-    columns = {"label": label.astype(np.int64), "patient": patient, "site": site, "split": split}
+    labels, *words = (np.asarray(column) for column in zip(*rows, strict=True))
+    columns = {"label": labels.astype(np.int64), **dict(zip(("patient", "site", "split"), words, strict=True))}
     return Examples({**columns, "signal": np.stack(waves).astype(np.float32)[..., None]}, entry.task)
 
 
