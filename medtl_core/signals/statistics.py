@@ -52,7 +52,8 @@ def spectrogram(unit: Float) -> Float:
     window = np.hanning(length)[:, None]
     starts = range(0, unit.shape[1] - length + 1, max(length // 2, 1))
     spectra = [np.fft.rfft(unit[:, start : start + length] * window, axis=1) for start in starts]
-    return np.asarray(np.square(np.abs(np.stack(spectra, axis=1))) / (length * length))
+    power: Float = np.abs(np.stack(spectra, axis=1)) ** 2 / (length * length)
+    return power
 
 
 def _shape(waves: Float, centred: Float, unit: Float, spread: Float) -> list[Float]:

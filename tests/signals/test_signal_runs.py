@@ -56,6 +56,7 @@ def test_new_signals_are_answered_and_explained_by_spans_of_time(run: Path, tmp_
     assert len(rows) == 20 and all(part.endswith("of the time") for part, _ in rows)
 
 
+@pytest.mark.slow
 def test_a_private_run_spends_what_was_promised(tmp_path: Path) -> None:
     words = ["privacy=auto", "epsilon=4", "secure-sum=true", "features=plain"]
     code, shown = main("simulate", "heartbeats", *RUN, *words, "--out", str(tmp_path / "run"), "--quiet")
@@ -63,6 +64,7 @@ def test_a_private_run_spends_what_was_promised(tmp_path: Path) -> None:
     assert "epsilon 4 of 4" in " ".join(shown.split())
 
 
+@pytest.mark.slow
 def test_a_head_of_other_machines_is_adapted_with_few_cases(tmp_path: Path) -> None:
     words = ["sites=3", "shots=20", "leave-out=press", "bootstrap=20", "cache=off", "methods=discriminant"]
     code, shown = main("simulate", "bearings", *words, "--out", str(tmp_path / "run"), "--quiet")
