@@ -22,9 +22,9 @@ class Layout:
     Attributes:
         kind: "images" (a CSV naming image files), "volumes" (a CSV naming NIfTI files or folders of DICOM series),
             "records" (a CSV and a schema that comes with medtl), "arrays" (one npz with images, labels, patient,
-            is_test), "medmnist" (one npz of MedMNIST), "signals" (one npz, whose arrays are named below), "notes" (a
-            CSV; the column `image` is the text), "built-in" or "own" (not in the catalog), or one of those in
-            `formats.known`, where a set needs more than one table.
+            is_test), "medmnist" (one npz of MedMNIST), "signals" (one npz, whose arrays are named below), "drawn"
+            (signals that are computed), "notes" (a CSV whose column `image` holds texts), "drawn notes", "built-in" or
+            "own" (not in the catalog), or one of those in `formats.known`, where a set needs more than one table.
         label, patient, site, split, image, view: CSV columns.
         labels: CSV value -> class.
         pattern: image file under the folder, with {} for the image column's value; * stands for any folder, and |

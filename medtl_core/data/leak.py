@@ -39,10 +39,11 @@ def leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> Iter
         "are of one patient, in {}: keep all of a patient's cases on one side; if these are different people, make "
         "their ids unique"
     )
+    what = "byte-equal images" if {"path", "image"} & examples.columns.keys() else "of one content"
     twins, keys = _content_keys(examples, rows)
     for places, key, fault in (
         (np.arange(len(rows)), examples["patient"][rows], same_patient),
-        (twins, keys, "are byte-equal images, or notes of the same words, in {}: remove one of them"),
+        (twins, keys, f"are {what} in {{}}: remove one of them"),
     ):
         order = np.lexsort((side[places], key))
         ones, others = places[order[:-1]], places[order[1:]]
@@ -53,25 +54,7 @@ def leaks(examples: Examples, parts_of: Mapping[str, NDArray[np.int64]]) -> Iter
             if apart[pair]:
                 yield cases, fault.format(" and ".join(repr(sides[side[one[pair]]]) for one in (ones, others)))
             else:
-                yield cases, "are byte-equal images or equal notes with different labels: keep the one that is right"
-
-
-def grouped(examples: Examples) -> Examples:
-    """Returns the cases with patients who share the words of a note as one, so that no side of a cut knows another's.
-
-    It hangs on all cases together: a hospital that owns its data and promises privacy keeps its patients as they are.
-    """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    if "note_key" not in examples.columns:
-        return examples
-    patient, key = (np.unique(examples[name], return_inverse=True)[1] for name in ("patient", "note_key"))
-    told, count = np.flatnonzero(examples["note_key"] != ""), len(patient)
-    shared = coo_array((np.ones(len(told)), (patient[told], count + key[told])), (2 * count, 2 * count))
-    group = connected_components(shared, directed=False)[1][patient]
-    _, first, number = np.unique(group, return_index=True, return_inverse=True)
-    return Examples({**examples.columns, "patient": examples["patient"][first][number]}, examples.task)
+                yield cases, f"are {what} with different labels: keep the one that is right"
 
 
 def joined(*parts: Examples, patients: bool) -> Examples:

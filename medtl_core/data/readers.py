@@ -32,14 +32,6 @@ _MODULES = {
     "arrays": "arrays",
     "folders": "folders",
 }
-#: Built-in set, beside the phantom -> the module that makes its cases.
-_BUILT_IN = {
-    "letters": "notes.letters",
-    "heartbeats": "data.synthetic.signals",
-    "bearings": "data.synthetic.signals",
-}
-#: Kind of a layout -> module and class of its reader, where that is not of `formats`.
-_KNOWN = {"notes": ("notes.reader", "KnownNotes"), "signals": ("signals.reader", "KnownSignals")}
 #: A note on data that do not say whose each case is.
 NO_PATIENTS = "No patient ids: every image counts as one patient."
 
@@ -119,15 +111,11 @@ def named_entry(word: str) -> Entry:
 
 def known_reader(entry: Entry) -> Reader:
     """Returns the reader of one set of the catalog."""
-    module, name = _KNOWN.get(entry.layout.kind, ("known", "KnownSet"))
+    signals, notes = ("signals.reader", "KnownSignals"), ("notes.reader", "KnownNotes")
+    leaves = {"signals": signals, "drawn": signals, "notes": notes, "drawn notes": notes}
+    module, name = leaves.get(entry.layout.kind, ("known", "KnownSet"))
     reader: Reader = getattr(_module(module), name)(entry)
     return reader
-
-
-def built_in(settings: Settings) -> Examples | None:
-    """Returns the made-up cases of a built-in set, enough for the settings' hospitals; None = there is no such set."""
-    made: Examples | None = _module(_BUILT_IN[settings.data]).made(settings) if settings.data in _BUILT_IN else None
-    return made
 
 
 def own_entry(path: Path, examples: Examples, stated: Statement | None, settings: Settings) -> Entry:

@@ -10,10 +10,9 @@ import numpy as np
 from medtl_core.config import Settings
 from medtl_core.data.catalog import Entry, catalog
 from medtl_core.data.faults import Fault, Faults
-from medtl_core.data.leak import grouped
 from medtl_core.data.names import alike, missing
 from medtl_core.data.partition import apportion
-from medtl_core.data.readers import Reader, built_in, known_reader, named_entry, own_entry, reader_of, recognise
+from medtl_core.data.readers import Reader, known_reader, named_entry, own_entry, reader_of, recognise
 from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
 from medtl_core.data.task import MANIFEST, SCHEMA, Statement, read_task
 from medtl_core.errors import ConfigError, DataError
@@ -73,19 +72,17 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
         _look_over(source, seen, read_task(path))
         if faults is None:
             seen.check(str(path), len(source.examples))
-        left = grouped(source.examples.take(seen.usable(len(source.examples))))
+        left = source.examples.take(seen.usable(len(source.examples)))
+        if "group" in left.columns:  # patients who share a note; under privacy nobody is joined to another
+            left = replace(left, columns={**left.columns, "patient": left["group"]})
         source = replace(source, examples=left, faults=seen.causes)
     elif settings.data == "phantom":
         size, patients = max(settings.sizes, default=DEFAULT_SIZE), phantom_patients(settings)
         examples = phantom(size=size, patients=patients, folder=cache_folder(settings.cache))
         source = Source(catalog()["phantom"], examples, (catalog()["phantom"].note,))
-    elif (made := built_in(settings)) is not None:
-        source = Source(
-            catalog()[settings.data],
-            made,
-            (catalog()[settings.data].note,),
-            columns=catalog()[settings.data].layout.leads,
-        )
+    elif named and named.layout.kind.startswith("drawn"):
+        examples, facts = known_reader(named).read(Path(), None, Faults())
+        source = Source(named, examples, facts.notes, columns=facts.columns)
     elif settings.data:
         raise ConfigError(f"data={settings.data!r} needs data-path, the folder where the set lies")
     else:
@@ -192,7 +189,7 @@ def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:
         raise DataError(f"{path} does not hold {named.name}: expected {wanted}; set data='' to recognise it")
     kinds = settings.kinds
     word = "table" if kinds == {"table"} else "images+table" if kinds == {"image", "table"} else ""
-    word = "signals" if "signal" in kinds else "notes" if "text" in kinds and "image" not in kinds else word
+    word = "signals" if "signal" in kinds else "notes" if "text" in kinds else word
     return reader_of(path, word if csv else "")
 
 

@@ -6,14 +6,13 @@ and is written in the manner of its hospital. Results on them say nothing about 
 
 import numpy as np
 
-from medtl_core.config import Settings
 from medtl_core.notes.text import note_keys
 from medtl_core.rng import stream
 from medtl_core.values import Examples, Task
 
 CLASSES = ("heart failure", "pneumonia", "pulmonary embolism")
 #: Letters, and the share of patients to train on at each hospital; a tenth of the patients have two.
-PATIENTS, _TEST = 480, 0.3
+PATIENTS, _TEST = 800, 0.3
 #: Sentences of a letter that tell its diagnosis, and of those that tell none.
 _TELLING, _COMMON = (1, 2, 2, 3), (4, 5, 6)
 #: Share of the telling sentences that are of another diagnosis all the same.
@@ -58,11 +57,6 @@ _HOSPITALS = {
     "park": ((0.3, 0.3, 0.4), "Emergency department note.", "Handed over to the ward", True),
     "river": ((0.4, 0.4, 0.2), "Thank you for referring this patient.", "With thanks for taking over", False),
 }
-
-
-def made(settings: Settings) -> Examples:
-    """Returns letters enough for the hospitals of settings: see `data.readers.built_in`."""
-    return letters(patients=max(PATIENTS, 2 * (settings.sites + len(_HOSPITALS)) * (settings.shots + 3)))
 
 
 def letters(seed: int = 0, patients: int = PATIENTS) -> Examples:

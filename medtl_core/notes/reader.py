@@ -21,7 +21,8 @@ from medtl_core.formats.layouts import needed
 from medtl_core.formats.manifest import Manifest
 from medtl_core.formats.table import encode, read_csv, read_header, require, splits
 from medtl_core.notes.identity import permitted_in, refusals, remedy
-from medtl_core.notes.text import fault_of, note_keys, read_note
+from medtl_core.notes.letters import letters
+from medtl_core.notes.text import fault_of, grouped, note_keys, read_note
 from medtl_core.values import Array, Examples, Task
 
 #: The columns of a manifest that hold a note, or name its file.
@@ -34,9 +35,10 @@ class Notes(Reader):
     name = "notes"
 
     def matches(self, path: Path) -> bool:
-        """See `Reader`."""
+        """See `Reader`: notes beside images must be asked for, by a backbone that reads them."""
         file = path / MANIFEST if path.is_dir() else path
-        return file.suffix.lower() == ".csv" and bool({NOTE, FILE} & {*read_header(file)})
+        header = {*read_header(file)} if file.suffix.lower() == ".csv" else set()
+        return bool({NOTE, FILE} & header) and "path" not in header
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`."""
@@ -77,6 +79,8 @@ class KnownNotes(Reader):
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`; the task is the catalog's, and rows without a note or of other classes are left out."""
         entry, layout = self.entry, self.entry.layout
+        if layout.kind == "drawn notes":
+            return letters(), Facts(entry, (entry.note,))
         folder = path if path.is_dir() else path.parent
         whole = read_csv(needed(entry, folder, entry.files[0]), Faults())
         require(whole, layout.columns)
@@ -129,8 +133,8 @@ def _with_notes(columns: dict[str, Array], notes: Array, faults: Faults, *, gaps
     for row, note in enumerate(notes.tolist()):
         if row not in known and (note or not gaps) and (cause := fault_of(note)):
             faults.case(row, cause, "a text with words is expected")
-    keys = note_keys(notes.tolist())
-    return {**columns, NOTE: notes, "note_key": np.where(notes == "", "", keys)}
+    keys = np.where(notes == "", "", note_keys(notes.tolist()))
+    return {**columns, NOTE: notes, "note_key": keys, "group": grouped(columns["patient"], keys)}
 
 
 READERS = (Notes(),)

@@ -77,6 +77,24 @@ def note_keys(notes: Sequence[str]) -> Array:
     return np.asarray([hashlib.sha256(text.encode()).hexdigest() for text in words], np.str_)
 
 
+def grouped(patients: Array, keys: Array) -> Array:
+    """Returns a name of each case's group, str [n]: patients who share the words of a note count as one.
+
+    Args:
+        patients: str [n].
+        keys: str [n], from `note_keys`; "" = no note.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    patient, key = (np.unique(names, return_inverse=True)[1] for names in (patients, keys))
+    told, count = np.flatnonzero(keys != ""), len(patient)
+    shared = coo_array((np.ones(len(told)), (patient[told], count + key[told])), (2 * count, 2 * count))
+    group = connected_components(shared, directed=False)[1][patient]
+    _, first, number = np.unique(group, return_index=True, return_inverse=True)
+    return np.asarray(patients[first][number])
+
+
 def counted(note: str, width: int) -> tuple[dict[str, float], NDArray[np.int64], NDArray[np.float64]]:
     """Returns each word's weight 1 + log(count), its column of `width` and its sign, both by a hash of the word.
 

@@ -98,7 +98,7 @@ def test_identities_planted_in_notes_appear_nowhere(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_letters_under_privacy(tmp_path: Path) -> None:
-    more = ["privacy=auto", "epsilon=8", "secure-sum=true", "methods=private-auto", "shots=60"]
+    more = ["privacy=auto", "epsilon=4", "secure-sum=true", "methods=private-auto", "shots=60", "public-cases=40"]
     words = [word for word in RUN if not word.startswith("shots")]
     assert main(["simulate", "letters", *words, *more, "--out", str(tmp_path / "run"), "--quiet"]) == 0
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.config import Settings
-from medtl_core.data.catalog import Entry, catalog
+from medtl_core.data.catalog import Entry
 from medtl_core.rng import stream
 from medtl_core.values import Examples
 
@@ -37,12 +36,6 @@ class Drawing:
     samples: int
     sites: Mapping[str, float]
     draw: Callable[[np.random.Generator, int, float, Float], Float]
-
-
-def made(settings: Settings) -> Examples:
-    """Returns the set that settings name, with cases enough for their hospitals: see `data.readers.built_in`."""
-    entry = catalog()[settings.data]
-    return drawn(entry, max(TRAIN, settings.shots * -(-settings.sites // len(_DRAWINGS[entry.name].sites))))
 
 
 def drawn(entry: Entry, train: int = TRAIN) -> Examples:

@@ -33,7 +33,8 @@ def own_patients(site: SiteData, arrays: Arrays) -> Patients:
 def public_map(study: Study, size: int) -> PublicMap:
     """Returns the map of a study with `size` directions (all of them if there are fewer), read once unless it is known.
 
-    Tables and encoders' features are standardised by public constants already: their map is the identity.
+    Tables and encoders' features are standardised by public constants already: their map is the identity, of
+    notes a rotation that is drawn once and for all.
 
     Raises:
         ConfigError: `public-images` is not known, or holds too few images.
@@ -45,7 +46,10 @@ def public_map(study: Study, size: int) -> PublicMap:
 def _read(study: Study) -> PublicMap:
     chosen, width = study.settings, study.problem.width
     if "image" not in chosen.kinds:
-        return PublicMap(np.zeros(width), np.ones(width), np.eye(width))
+        basis = np.eye(width)
+        if chosen.kinds == {"text"}:  # a few columns of hashed words are a few words; any direction reads all of them
+            basis = np.linalg.qr(stream(0, "directions").standard_normal((width, width)))[0]
+        return PublicMap(np.zeros(width), np.ones(width), basis)
     values = _features(chosen, study.problem.views)
     if len(values) < 2:
         raise ConfigError(f"public-images={chosen.public_images!r} holds {len(values)} image(s); a spread needs two")
