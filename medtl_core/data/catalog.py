@@ -39,6 +39,7 @@ class Layout:
         partial: whether copies with some of the patients are usual.
         apart: whether training cases of somebody in the official test are left out.
         scale: what the numbers of signals are divided by.
+        leads: of built-in signals, as `Facts.columns` has them.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Layout:
     partial: bool = False
     apart: bool = False
     scale: float = 1.0
+    leads: tuple[str, ...] = ()
 
     @property
     def columns(self) -> list[str]:

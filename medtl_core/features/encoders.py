@@ -71,8 +71,9 @@ class CaseEncoder(ABC):
             WeightsError: the weights changed since `encoding`.
         """
 
-    def opened(self, places: Sequence[Path]) -> Iterator[tuple[str, Any, str]]:
-        """Yields name, content of `column` and fault ("" = none) of each new case that files or folders hold.
+    def opened(self, places: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+        """Yields name, content of `column` and fault ("" = none) of each new case that files or folders hold,
+        as `columns` has it.
 
         Raises:
             DataError: a place is not there, or holds no case.

@@ -1,6 +1,8 @@
 """A table as features: of every column its value, 0 if it is missing, and whether it is missing.
 
 Columns named KIND:NAME, such as gene:X219340, are a group of features of their own beside those of other kinds.
+`features=pairs` adds the product of every two columns, and their squares: a fault may lie in a product, such as that of
+torque and speed, which no sum of columns tells.
 """
 
 from collections.abc import Sequence
@@ -29,7 +31,11 @@ class Columns(CaseEncoder):
         if len(groups) == 1 or len({*kinds}) < len(groups):  # one kind, or kinds that lie among each other
             groups = [("", len(names))]
         taps = tuple(f"table.{kind}" if kind else "table" for kind, _ in groups)
-        return Encoding(digest(names), taps, tuple(2 * count for _, count in groups))
+        channels = tuple(2 * count for _, count in groups)
+        if "pairs" not in settings.features.split("+"):
+            return Encoding(digest(names), taps, channels)
+        products = len(names) * (len(names) + 1) // 2
+        return Encoding(digest([*names, "pairs"]), (*taps, "pairs"), (*channels, products))
 
     def blank(self, columns: Sequence[str]) -> Array:
         """See `CaseEncoder`."""
@@ -38,15 +44,21 @@ class Columns(CaseEncoder):
     def rows(self, cases: Examples, encoding: Encoding, settings: Settings) -> Array:
         """See `CaseEncoder`."""
         table = np.asarray(cases["table"], dtype=np.float64)
-        if 2 * table.shape[1] != sum(encoding.channels):
-            raise DataError(f"the table has {table.shape[1]} columns where {sum(encoding.channels) // 2} were agreed")
+        pairs = encoding.taps[-1] == "pairs"
+        agreed = sum(encoding.channels[:-1] if pairs else encoding.channels) // 2
+        if table.shape[1] != agreed:
+            raise DataError(f"the table has {table.shape[1]} columns where {agreed} were agreed")
         missing = np.isnan(table)
         with np.errstate(over="ignore"):
             filled = np.where(missing, 0.0, table).astype(np.float32)
-        if not np.isfinite(filled).all():
-            column = int(np.flatnonzero(~np.isfinite(filled).all(axis=0))[0])
-            raise DataError(f"table column {column} holds values too large for float32; rescale it")
-        return np.stack([filled, missing.astype(np.float32)], axis=2).reshape(len(table), 2 * table.shape[1])
+            one, other = np.triu_indices(table.shape[1] if pairs else 0)
+            products = filled[:, one] * filled[:, other]
+        for values in (filled, products):
+            if not np.isfinite(values).all():
+                column = int(np.flatnonzero(~np.isfinite(values).all(axis=0))[0])
+                raise DataError(f"table column {column} holds values too large for float32; rescale it")
+        told = np.stack([filled, missing.astype(np.float32)], axis=2).reshape(len(table), 2 * table.shape[1])
+        return np.concatenate([told, products], axis=1)
 
 
 def _named(columns: Sequence[str]) -> list[str]:

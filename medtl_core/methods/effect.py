@@ -53,8 +53,11 @@ RULES = (
         lambda chosen: "image" not in chosen.kinds, "without images", "name a backbone that reads images",
     ),
     Rule(
-        ("features", "weights"), lambda chosen: chosen.kinds == {"table"}, "on a table",
-        "name a backbone with taps and weights",
+        ("features",), lambda chosen: chosen.kinds == {"table"} and "pairs" not in chosen.features, "on a table",
+        "set features=pairs, or name a backbone with taps",
+    ),
+    Rule(
+        ("weights",), lambda chosen: chosen.kinds == {"table"}, "on a table", "name a backbone with weights",
     ),
     Rule(
         ("modality",), lambda chosen: bool(chosen.data) and not chosen.data_path, "on {data}, whose modality is known",

@@ -61,7 +61,7 @@ class NoteEncoder(CaseEncoder):
             rows[told] = embedded([notes[row] for row in told], model, settings)
         return rows
 
-    def opened(self, places: Sequence[Path]) -> Iterator[tuple[str, Any, str]]:
+    def opened(self, places: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
         """See `CaseEncoder`: text files, folders of them, or a CSV file with a column `note`."""
         for name, folder, note, fault in new_notes(places):
             causes = [fault] if fault else [cause for cause in (fault_of(note),) if cause]

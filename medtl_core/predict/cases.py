@@ -81,13 +81,13 @@ def phantom_cases(size: int, count: int = 8) -> NewCases:
     return NewCases(names, _unlabelled({"image": drawn["image"][rows]}))
 
 
-def encoded_cases(encoder: CaseEncoder, places: Sequence[Path | str]) -> NewCases:
+def encoded_cases(encoder: CaseEncoder, places: Sequence[Path | str], columns: Sequence[str]) -> NewCases:
     """Returns what an encoder reads in files and folders, such as notes, as cases.
 
     Raises:
         DataError: a place is not there, or holds no case.
     """
-    found = [*encoder.opened([*map(Path, places)])]
+    found = [*encoder.opened([*map(Path, places)], columns)]
     faults = tuple((name, fault) for name, _, fault in found if fault)
     cases = [(name, content) for name, content, fault in found if not fault]
     column = np.empty(len(cases), object)

@@ -115,7 +115,7 @@ class Predictor:
     def cases(self, inputs: Sequence[Path | str]) -> NewCases:
         """Returns the cases that inputs name; see `answers`."""
         if not self.settings.kinds & {"image", "table"}:
-            return encoded_cases(encoder_of(self.settings.backbone), inputs)
+            return encoded_cases(encoder_of(self.settings.backbone), inputs, self.columns)
         if not self.columns and [*map(str, inputs)] == ["phantom"] and not Path("phantom").exists():
             return phantom_cases(max(self.settings.sizes, default=0))
         if not self.columns:

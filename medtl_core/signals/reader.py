@@ -89,8 +89,7 @@ class KnownSignals(Reader):
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`; the task is the catalog's."""
         if self.entry.layout.kind == "drawn":
-            examples, columns = drawn(self.entry)
-            return examples, Facts(self.entry, (self.entry.note,), columns=columns)
+            return drawn(self.entry), Facts(self.entry, (self.entry.note,), columns=self.entry.layout.leads)
         file = path / self.entry.files[0] if path.is_dir() else path
         examples, facts = read_arrays_of(file, self.entry.layout, self.entry.task, faults)
         return examples, replace(facts, entry=self.entry, notes=(self.entry.note,), has_patients=True)

@@ -43,7 +43,7 @@ def statistics(waves: Float) -> Mapping[str, Float]:
         own.append(together)
         ranks = np.quantile(together, np.linspace(0.0, 1.0, 9), axis=1).T
         pooled += [each.mean(axis=1), each.max(axis=1), each.min(axis=1), each.std(axis=1), ranks]
-    return {"leads": np.concatenate(own, axis=1), "pooled": np.concatenate(pooled, axis=1)}
+    return {"pooled": np.concatenate(pooled, axis=1), "leads": np.concatenate(own, axis=1)}
 
 
 def spectrogram(unit: Float) -> Float:

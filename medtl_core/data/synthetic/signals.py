@@ -17,8 +17,8 @@ Float = NDArray[np.float64]
 #: Waves of a beat: seconds from its peak, height in mV, width in seconds.
 _NORMAL = ((-0.18, 0.12, 0.03), (-0.03, -0.1, 0.012), (0.0, 1.0, 0.014), (0.03, -0.2, 0.014), (0.25, 0.3, 0.05))
 _PREMATURE = ((-0.02, 1.0, 0.035), (0.3, -0.3, 0.07))
-#: Patients of a hospital or runs of a machine, and those of them that are held out.
-CASES, HELD_OUT = 120, 40
+#: Training cases of a hospital or machine, and those that are held out.
+TRAIN, HELD_OUT = 80, 40
 
 
 @dataclass(frozen=True)
@@ -28,34 +28,31 @@ class Drawing:
     Attributes:
         rate: in Hz.
         samples: of each signal.
-        lead: what is measured.
         sites: what is peculiar to each.
         draw: from a random stream, the class, what is peculiar and the time in seconds [t].
     """
 
     rate: float
     samples: int
-    lead: str
     sites: Mapping[str, float]
     draw: Callable[[np.random.Generator, int, float, Float], Float]
 
 
-def drawn(entry: Entry) -> tuple[Examples, tuple[str, ...]]:
-    """Returns the cases of a built-in set, the same ones always, half of either class; and `Facts.columns`."""
-    drawing = _DRAWINGS[entry.name]
+def drawn(entry: Entry, train: int = TRAIN) -> Examples:
+    """Returns `train` training cases of every site and some that are held out, half of them of either class.
+
+    A set with more cases begins with those of one with fewer.
+    """
+    drawing, rows, waves = _DRAWINGS[entry.name], [], []
     time = np.arange(drawing.samples) / drawing.rate
-    rows, waves = [], []
     for site, peculiar in drawing.sites.items():
-        dice = stream(0, entry.name, site)
-        for number in range(CASES):
-            label = number % 2
+        for number in range(HELD_OUT + train):
+            label, dice = number % 2, stream(0, entry.name, site, number)
             waves.append(drawing.draw(dice, label, peculiar, time))
-            rows.append((label, f"{site}-{number:03d}", site, "test" if number < HELD_OUT else "train"))
+            rows.append((label, f"{site}-{number:04d}", site, "test" if number < HELD_OUT else "train"))
     label, patient, site, split = (np.asarray(column) for column in zip(*rows, strict=True))
     columns = {"label": label.astype(np.int64), "patient": patient, "site": site, "split": split}
-    signal = np.stack(waves).astype(np.float32)[..., None]
-    column = f"signal:{drawing.lead}@{drawing.rate:g}x{drawing.samples}"
-    return Examples({**columns, "signal": signal}, entry.task), (column,)
+    return Examples({**columns, "signal": np.stack(waves).astype(np.float32)[..., None]}, entry.task)
 
 
 def _heart(dice: np.random.Generator, label: int, peculiar: float, time: Float) -> Float:
@@ -93,8 +90,6 @@ def _bearing(dice: np.random.Generator, label: int, peculiar: float, time: Float
 
 
 _DRAWINGS: Mapping[str, Drawing] = {
-    "heartbeats": Drawing(
-        100.0, 800, "II", {"east": 1.0, "north": 0.7, "south": 1.3, "west": 0.9, "centre": 1.1}, _heart
-    ),
-    "bearings": Drawing(12_000.0, 2048, "radial", {"fan": 0.8, "mill": 1.0, "pump": 1.2, "press": 1.5}, _bearing),
+    "heartbeats": Drawing(100.0, 800, {"east": 1.0, "north": 0.7, "south": 1.3, "west": 0.9, "centre": 1.1}, _heart),
+    "bearings": Drawing(12_000.0, 2048, {"fan": 0.8, "mill": 1.0, "pump": 1.2, "press": 1.5}, _bearing),
 }

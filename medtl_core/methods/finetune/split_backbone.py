@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, final
 
 from medtl_core.backbones.zoo import find_backbone
-from medtl_core.config import Settings, kind_of
+from medtl_core.config import Settings
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.features.forward import load_agreed
 from medtl_core.features.spec import FeatureSpec, feature_spec
@@ -74,8 +74,8 @@ def open_backbone(settings: Settings, views: tuple[str, ...], scope: str) -> Spl
             blocks, a tap does not exist, or a BatchNorm is left in the trained part.
         WeightsError: the weights are not on this machine, or are not those that were agreed.
     """
-    spec = feature_spec(settings, views)
-    if not isinstance(spec, FeatureSpec) or kind_of(spec.backbone) != "image":
+    spec = feature_spec(settings, views) if settings.kinds == {"image"} else None
+    if not isinstance(spec, FeatureSpec):
         raise ConfigError(
             f"backbone={settings.backbone!r} is not one network, and fine-tuning trains one: name it alone, or use a "
             "method of the head, e.g. lpft-head-5"
