@@ -10,10 +10,10 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, final
+from typing import Any, BinaryIO, final
 
 from medtl_core.errors import DataError
 
@@ -165,7 +165,8 @@ def _opened(path: Path) -> BinaryIO:
         DataError: it unpacks to too much.
         OSError: it cannot be read.
     """
-    unpack = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix.lower())
+    packed_as: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+    unpack = packed_as.get(path.suffix.lower())
     if unpack is None:
         return path.open("rb")
     try:
