@@ -68,10 +68,10 @@ def letters(seed: int = 0, patients: int = PATIENTS) -> Examples:
         split = "test" if dice.random() < _TEST else "train"
         own, count = (label, f"{site}-{number:05d}", site, split), 2 if dice.random() < 0.1 else 1
         rows += [(*own, _letter(dice, site, label)) for _ in range(count)]
-    label, patient, site, split, note = zip(*rows, strict=True)
-    columns = {"patient": np.asarray(patient), "site": np.asarray(site), "split": np.asarray(split)}
-    text = {"note": np.asarray(note, object), "note_key": note_keys(note)}
-    return Examples({"label": np.asarray(label, np.int64), **columns, **text}, Task("letters", CLASSES))
+    labels, owners, sites, splits, notes = zip(*rows, strict=True)
+    columns = {"patient": np.asarray(owners), "site": np.asarray(sites), "split": np.asarray(splits)}
+    text = {"note": np.asarray(notes, object), "note_key": note_keys(notes)}
+    return Examples({"label": np.asarray(labels, np.int64), **columns, **text}, Task("letters", CLASSES))
 
 
 def _letter(dice: np.random.Generator, site: str, label: int) -> str:
