@@ -49,7 +49,7 @@ class Notes(Reader):
         examples, facts = Manifest(self.name, images=images, numbers=False).read(path, task, faults)
         columns = dict(examples.columns)
         if FILE in columns:
-            columns[NOTE] = _from_files(columns.pop(FILE), file.parent, faults, gaps=images)
+            columns[NOTE] = _from_files(columns.pop(FILE).tolist(), file.parent, faults, gaps=images)
         notes, permitted = columns[NOTE], permitted_in(file.parent)
         for row in np.setdiff1d(np.arange(len(notes)), faults.rows).tolist():
             for cause in refusals(notes[row], permitted):

@@ -72,7 +72,14 @@ def test_a_case_without_its_image_or_its_note_is_learnt_from_and_judged(tmp_path
             text = ""
         rows.append([image, text, made.task.classes[label], made["patient"][number], made["split"][number]])
     place = write(tmp_path / "data", ["path", "note", "label", "patient_id", "split"], rows)
-    words = ["backbone=random:squeezenet1_1+text:words", "image-size=32", "sites=2", "shots=60", "partition=even"]
+    words = [
+        "backbone=random:squeezenet1_1+text:words",
+        "image-size=32",
+        "features=plain",
+        "sites=2",
+        "shots=60",
+        "partition=even",
+    ]
     methods = simulated(place, tmp_path / "run", *words, "methods=fusion,auto", f"cache={tmp_path / 'cache'}")
     assert set(methods["fusion"]["facts"]["weights"]) == {"random:squeezenet1_1", "text:words"}
     assert methods["fusion"]["figures"]["balanced_accuracy"] > 0.5
