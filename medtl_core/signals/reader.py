@@ -11,7 +11,6 @@ from medtl_core.data.catalog import Entry, Layout
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import hospital_names, one_patient_each, plain_names
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
-from medtl_core.data.synthetic.signals import drawn
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.arrays import array_names, load_npz
@@ -75,7 +74,7 @@ class Signals(Reader):
 
 
 class KnownSignals(Reader):
-    """A set of the catalog whose signals lie in one npz file, or are drawn."""
+    """A set of the catalog whose signals lie in one npz file."""
 
     name = "known"
 
@@ -88,8 +87,6 @@ class KnownSignals(Reader):
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`; the task is the catalog's."""
-        if self.entry.layout.kind == "drawn":
-            return drawn(self.entry), Facts(self.entry, (self.entry.note,), columns=self.entry.layout.leads)
         file = path / self.entry.files[0] if path.is_dir() else path
         examples, facts = read_arrays_of(file, self.entry.layout, self.entry.task, faults)
         return examples, replace(facts, entry=self.entry, notes=(self.entry.note,), has_patients=True)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.catalog import Entry
+from medtl_core.config import Settings
+from medtl_core.data.catalog import Entry, catalog
 from medtl_core.rng import stream
 from medtl_core.values import Examples
 
