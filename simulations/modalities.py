@@ -93,7 +93,7 @@ def compare(data: str, words: list[str]) -> str:
     typed = read_assignments(words)
     seeds, methods = int(typed.pop("seeds", 10)), str(typed.pop("methods", "auto"))
     chosen = settings({**name_data(data), **typed})
-    cases, found = load(chosen), dict[str, list[tuple[float, float, float]]]()
+    cases, found = load(chosen), dict[str, list[tuple[float, ...]]]()
     classes, test = cases.examples.task.classes, cases.rows("test")
     for seed in range(seeds):
         bare = federate(cases, cases.rows("train"), classes, chosen.replace(seed=seed))

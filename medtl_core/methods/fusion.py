@@ -175,8 +175,8 @@ def _grids(study: Study, part: Modality, counts: Float) -> dict[str, Grid]:
     ]
     grid = Grid.of(family, Sums(sums[0], sums[1:]))
     width = study.problem.width
-    wide = (widened(heads, columns, width) for heads in (grid.whole, grid.without))
-    return {"discriminant": Grid(grid.strengths, *wide, whole, grid.server_cpu)}
+    heads, without = widened(grid.whole, columns, width), widened(grid.without, columns, width)
+    return {"discriminant": Grid(grid.strengths, heads, without, whole, grid.server_cpu)}
 
 
 def _of_present(cases: Statistics, there: Float, part: Modality) -> Statistics:
@@ -207,7 +207,8 @@ def _judged(study: Study, grids: Mapping[tuple[int, str], Grid], sent: Mapping[s
 
 
 def _mean(members: Sequence[tuple[Float, Float, dict[str, Any]]]) -> _Member:
-    affine, without = (np.mean([one[place] for one in members], axis=0) for place in (0, 1))
+    affine = np.mean([head for head, _, _ in members], axis=0)
+    without = np.mean([heads for _, heads, _ in members], axis=0)
     return _Member(affine, without, {name: facts for one in members for name, facts in one[2].items()})
 
 

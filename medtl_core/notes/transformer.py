@@ -142,7 +142,8 @@ def _loaded(model: Transformer, place: str) -> tuple[Any, Any]:
     from transformers import AutoModel
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    quiet: Any = logging  # it has no types
+    quiet.disable_progress_bar()
     try:
         tokenizer = Tokenizer.from_file(str(model.folder / "tokenizer.json"))
         network = AutoModel.from_pretrained(

@@ -113,6 +113,7 @@ def test_the_model_travels_and_refuses_what_does_not_fit() -> None:
     model = fused(LACKING)
     again = unpack("fused", model.pack())
     assert again.logits(LACKING[0].values).tolist() == model.logits(LACKING[0].values).tolist()
-    for change in ({"weights": np.array([1.0, 1.0, 0.0])}, {"bounds": np.array([[0, 99, 0]] * 3)}):
+    heavy = replace(model, weights=np.array([1.0, 1.0, 0.0]))
+    for wrong in (heavy, replace(model, bounds=np.array([[0, 99, 0]] * 3))):
         with pytest.raises(WeightsError, match="do not fit"):
-            unpack("fused", replace(model, **change).pack())
+            unpack("fused", wrong.pack())

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def simulated(folder: Path, out: Path, *words: str) -> dict[str, Any]:
     return dict(json.loads((out / "seed-0" / "result.json").read_text(encoding="utf-8"))["methods"])
 
 
-def write(folder: Path, header: list[str], rows: list[list[object]]) -> Path:
+def write(folder: Path, header: list[str], rows: Sequence[Sequence[object]]) -> Path:
     folder.mkdir()
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
