@@ -14,7 +14,7 @@ from medtl_core.values import Task
 @pytest.mark.parametrize("entry", catalog().values(), ids=lambda entry: entry.name)
 def test_entries_are_complete(entry: Entry) -> None:
     facts = [value for record in (entry, entry.layout) for value in vars(record).values() if value]
-    assert {type(value) for value in facts} <= {str, bool, tuple, dict, Task, Layout}
+    assert {type(value) for value in facts} <= {str, bool, float, tuple, dict, Task, Layout}
     assert entry.layout.kind in (*KINDS, "records", "arrays", "medmnist", "built-in")
     assert {*entry.layout.uncertain} <= {*entry.layout.findings} and {*entry.layout.uncertain.values()} <= {*POLICIES}
     assert set(entry.layout.labels.values()) <= set(entry.task.classes)
