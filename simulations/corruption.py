@@ -253,6 +253,7 @@ RELEVANT: Mapping[str, tuple[str, ...]] = {
     "MRI, T1-weighted": _GREY,
     "dermoscopy": (*_DIGITAL, *_NOISE, "defocus-blur", "motion-blur", *_LIGHT, "black-corner", "characters"),
     "histology": _SLIDE,
+    "synthetic histology": _SLIDE,
     "blood microscopy": _SLIDE,
     "kidney cell microscopy": (*_DIGITAL, "impulse-noise", "gaussian-blur", *_LIGHT),
     "retinal OCT": (*_DIGITAL, "speckle-noise", "defocus-blur", "motion-blur", "contrast-down"),

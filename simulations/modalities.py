@@ -82,13 +82,13 @@ def compare(data: str, words: list[str]) -> str:
     varies is which training cases the hospitals hold.
     """
     from medtl_core.cli.plan import name_data
+    from medtl_core.clinical.significance import paired
     from medtl_core.config import read_assignments, settings
     from medtl_core.evaluation.counts import counted, figures
     from medtl_core.federation.registry import read_methods
     from medtl_core.federation.study import Study
     from simulations.federation import federate, load
     from simulations.intervals import apart, markdown, over
-    from simulations.significance import paired
 
     typed = read_assignments(words)
     seeds, methods = int(typed.pop("seeds", 10)), str(typed.pop("methods", "auto"))

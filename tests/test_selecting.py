@@ -66,7 +66,7 @@ def test_rich_means_at_least_four_taps_and_the_rich_ones_together_all_every_and_
         ("lite1", "rich", "did you mean 'lite0'"),
         ("lite0@4+99", "rich", "no tap '99'"),
         ("lite0,lite0@4", "rich", "named twice"),
-        ("table", "rich", "no backbone"),
+        ("table", "rich", "no taps"),
         (" , ", "rich", "empty"),
         ("lite0", "richest", "did you mean 'rich'"),
     ],

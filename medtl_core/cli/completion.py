@@ -18,7 +18,7 @@ _WHERE = {
 def completion(
     shell: Annotated[str, typer.Argument(metavar="SHELL", help=f"One of {', '.join(SHELLS)}.")],
 ) -> None:
-    """Print a shell's completion of medtl's commands and options; write it where the shell looks for such files."""
+    """Print what bash, zsh or fish read to complete medtl's commands and options."""
     from click.shell_completion import get_completion_class
 
     from medtl_core.cli.app import app

@@ -43,7 +43,7 @@ def rows_of(material: Material, faults: Faults, workers: int) -> tuple[Material,
 
 def _short(material: Material) -> list[tuple[FeatureSpec, Forward]]:
     """What reads cases one by one; nothing where they are many, stand in a table, or may be known already."""
-    if material.columns or material.settings.cache != "off":
+    if material.settings.kinds != {"image"} or material.settings.cache != "off":
         return []
     place, runs = processor(material.settings.device), []
     for record, chosen in feature_spec(material.settings, material.views).parts(material.settings):
@@ -67,7 +67,7 @@ def _row(image: Path | str | Array, record: FeatureSpec, run: Forward) -> Array:
     import torch
 
     views = views_of(image, record.size, record.views, robust=record.version > 2)
-    row = torch.cat(run(np.split(views, len(views) // len(record.views)))).mean(dim=0)
+    row = run(torch.from_numpy(views)).mean(dim=0)
     if not bool(row.isfinite().all()):
         raise WeightsError(f"backbone {record.backbone!r} gives features that are not finite; check its weights")
     return np.asarray(row.numpy())

@@ -172,7 +172,7 @@ def test_views_that_are_stated_win_and_without_a_word_nothing_is_augmented(tmp_p
         (("local-epochs=2", "methods=ridge,anil-2"), "local-epochs has no effect on these methods; fedavg"),
         (("weight-decay=0.1", "methods=auto"), "weight-decay has no effect on these methods"),
         (("folds=3", "methods=local,fedavg-2"), "folds has no effect on these methods; discriminant"),
-        (("features=plain",), "features has no effect on a table; name a backbone"),
+        (("features=plain",), "features has no effect on a table; set features=pairs"),
         (("quorum=1", "sites=1"), "quorum has no effect with one hospital"),
         (("colluders=2", "privacy=auto"), "colluders has no effect without a secure sum; set secure-sum=true"),
         (("folds=3", "privacy=auto"), "folds has no effect on these methods"),

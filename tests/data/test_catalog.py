@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from medtl_core.data.catalog import Entry, Layout, catalog, read_entries
+from medtl_core.data.synthetic.built_in import BUILT_IN
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import DataError
 from medtl_core.formats.known import KINDS
@@ -15,7 +16,7 @@ from medtl_core.values import Task
 def test_entries_are_complete(entry: Entry) -> None:
     facts = [value for record in (entry, entry.layout) for value in vars(record).values() if value]
     assert {type(value) for value in facts} <= {str, bool, float, tuple, dict, Task, Layout}
-    assert entry.layout.kind in (*KINDS, "records", "arrays", "medmnist", "built-in")
+    assert entry.layout.kind in (*KINDS, "records", "arrays", "medmnist", "built-in", "notes", "signals")
     assert {*entry.layout.uncertain} <= {*entry.layout.findings} and {*entry.layout.uncertain.values()} <= {*POLICIES}
     assert set(entry.layout.labels.values()) <= set(entry.task.classes)
     assert bool(entry.files) == (entry.layout.kind != "built-in")
@@ -24,7 +25,7 @@ def test_entries_are_complete(entry: Entry) -> None:
     assert entry.views[0] == "identity" and set(entry.views) <= set(VIEWS)
     assert entry.views == ("identity",) or not any("left" in name for name in entry.task.classes)  # nor mirrored
     assert len(set(entry.task.classes)) == len(entry.task.classes) >= 2
-    assert entry.synthetic == (entry.name in ("phantom", "tissue", "ct_phantom"))
+    assert entry.synthetic == (entry.name in (*BUILT_IN, "ct_phantom", "ai4i2020"))
     assert entry.url.startswith("https://") or entry.synthetic
 
 

@@ -12,10 +12,13 @@ from medtl_core.values import Array, Packed
 
 SIZES = {"c": 3, "d": 4, "k": 4, "h": 5, "m": 2, "s": 2}
 #: Of the models whose axes are not those of all others: a table's head has two inputs a column.
-OTHER_SIZES: Mapping[str, Mapping[str, int]] = {"table": {"d": 8}}
+OTHER_SIZES: Mapping[str, Mapping[str, int]] = {"table": {"d": 8}, "fused": {"b": 3}}
+#: Arrays that are no positive numbers of any size.
+OTHER_ARRAYS: Mapping[str, Mapping[str, Array]] = {"fused": {"bounds": np.array([[0.0, 2.0, 0.0], [2.0, 4.0, 0.0]])}}
 #: Flat values of the models that have some.
 VALUES: Mapping[str, Mapping[str, str | int | float]] = {
     "blocked": {"scope": "last2"},
+    "fused": {"members": '["a", "b"]'},
     "metric": {"shrinkage": 0.7, "rule": "unit", "temperature": 1.0},
     "multi-label": {"method": "discriminant"},
     "mixture": {"members": '["a", "b"]'},
@@ -28,8 +31,8 @@ def packed(kind: str) -> Packed:
     arrays: dict[str, Array] = {}
     for name, letters in all_models()[kind].AXES.items():
         lengths = SIZES | OTHER_SIZES.get(kind, {})
-        sizes = [lengths[one] + (letters[at + 1 : at + 2] == "+") for at, one in enumerate(letters) if one in SIZES]
-        arrays[name] = np.full(sizes, 0.5)
+        sizes = [lengths[one] + (letters[at + 1 : at + 2] == "+") for at, one in enumerate(letters) if one in lengths]
+        arrays[name] = OTHER_ARRAYS.get(kind, {}).get(name, np.full(sizes, 0.5))
     return Packed(arrays, VALUES.get(kind, {}), ("x", "y", "z"), "print", {"remark": 1})
 
 

@@ -71,7 +71,7 @@ def test_noise_has_the_stated_size() -> None:
 
 def test_every_image_set_of_the_catalog_has_corruptions_that_exist() -> None:
     for entry in catalog().values():
-        if entry.modality != "table":
+        if entry.modality not in ("table", "notes", "electrocardiogram", "vibration"):
             assert set(relevant(entry.modality)) <= set(CORRUPTIONS)
     assert {name for names in RELEVANT.values() for name in names} == set(CORRUPTIONS)
 
