@@ -42,7 +42,7 @@ def whole(monkeypatch: pytest.MonkeyPatch, folder: Path, **order: Any) -> dict[s
 @pytest.mark.parametrize(
     "name",
     [
-        "private-auto",
+        pytest.param("private-auto", marks=pytest.mark.slow),
         *(
             pytest.param(name, marks=pytest.mark.door)
             for name in ("private-mean", "private-prototypes", "private-gradient-3")

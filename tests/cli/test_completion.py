@@ -30,6 +30,7 @@ def completed(folder: Path, words: str) -> list[str]:
     return ended.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
     assert completed(tmp_path, "medtl pre") == ["predict"]

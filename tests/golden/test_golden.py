@@ -54,8 +54,9 @@ SIDES = [
     for side in ("server", "sites")
     if kind.test in ("any", side) and kind.cases == "any"  # here all cases are images
 ]
-#: The dearest, which train blocks of the backbone; `make test-slow` has them.
-DEAR = re.compile("(private-)?finetune-last|lora|lpft")
+#: What `make test-slow` has: the dearest, which train blocks of the backbone, and the second road of judging, which
+#: changes nothing of what is sent before, but for a few methods.
+DEAR = re.compile("(private-)?finetune-last|lora|lpft|(?!auto|discriminant|fedavg|private-auto).*-sites$")
 RUNS = [
     pytest.param(*run, marks=[pytest.mark.slow] if DEAR.match("-".join(run)) else [], id="-".join(run)) for run in SIDES
 ]

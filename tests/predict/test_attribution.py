@@ -21,8 +21,16 @@ from tests.predict.heads import CLASSES, film, made
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 
-@pytest.mark.parametrize("features", ["plain", "rich", "4"])
-@pytest.mark.parametrize("views", [("identity",), ("identity", "flip-h", "flip-v", "transpose")])
+@pytest.mark.parametrize(
+    ("features", "views"),
+    [
+        ("rich", ("identity", "flip-h", "flip-v", "transpose")),
+        *(
+            pytest.param(features, views, marks=pytest.mark.slow)
+            for features, views in (("plain", ("identity",)), ("4", ("identity", "flip-h")), ("rich", ("identity",)))
+        ),
+    ],
+)
 def test_the_parts_add_up_to_the_logit(tmp_path: Path, features: str, views: tuple[str, ...]) -> None:
     predictor, path = made(tmp_path, features=features, views=views), film(tmp_path).path
     cases = predictor.cases([path]).examples

@@ -177,7 +177,7 @@ def test_the_label_is_in_no_tile(tmp_path: Path) -> None:
     ("name", "tiles", "cause"),
     [
         ("cmu-1-small-region.svs", 25, ""),
-        ("tcga-cr-7395-01a-01-ts1.svs", 32, ""),
+        pytest.param("tcga-cr-7395-01a-01-ts1.svs", 32, "", marks=pytest.mark.slow),
         ("boxes.tiff", 0, "smaller than one tile"),
         ("small.svs", 0, "smaller than one tile"),
         ("broken.svs", 0, "no slide"),
