@@ -1,4 +1,4 @@
-"""Hospitals with made-up cases, for `federation.memory`."""
+"""Hospitals with made-up cases, for `simulations.memory`."""
 
 import numpy as np
 
