@@ -115,7 +115,7 @@ def test_how_many_pictures_pass_at_once_follows_from_their_size_alone() -> None:
 def test_a_card_agrees_with_the_processor_to_a_thousandth_of_the_spread(card: list[Card]) -> None:
     images = pictures(20)
     on_card = run(images, workers=2)
-    assert card[0].passes == [8, 8, 4]
+    assert sorted(card[0].passes) == [4, 8, 8]
     expected = processed(images)
     assert spread(on_card, expected) < 1e-3
 
