@@ -81,6 +81,7 @@ def test_flwr_run_gives_the_same_heads(folder: Path, app: Path, reference: Heads
 
 
 @pytest.mark.deployed
+@pytest.mark.slow
 def test_a_ray_cluster_of_two_nodes_gives_the_same_heads(folder: Path, app: Path, reference: Heads) -> None:
     """The head node has no CPU for hospitals: the other one answers for all of them."""
     pytest.importorskip("ray", reason="needs medtl[ray]")

@@ -150,7 +150,7 @@ def test_a_second_node_under_a_bound_name_is_refused_and_the_hospital_takes_part
     assert books == dict.fromkeys(NAMES, (1, 1))
 
 
-@pytest.mark.slow  # half a minute goes by before a SuperNode that is gone is noticed
+# Half a minute goes by before a SuperNode that is gone is noticed
 @pytest.mark.parametrize(
     ("last", "gone"),
     [pytest.param("secure_shares", ("south",), marks=pytest.mark.door), ("secure_masked", ())],
