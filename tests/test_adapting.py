@@ -194,6 +194,7 @@ def test_the_command_prints_before_and_after(heads: Path, data: Path, tmp_path: 
     assert isinstance(Metric.unpack(load_packed(tmp_path / "own")[1]), Metric)
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_prints_json_and_one_line_for_an_error(heads: Path, data: Path, tmp_path: Path) -> None:
     def adapted(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "medtl_core.cli.app", "adapt", str(heads / "metric"), "--data", str(data)]

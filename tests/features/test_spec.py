@@ -103,6 +103,7 @@ def test_an_unknown_view_is_refused_with_the_nearest_one() -> None:
         feature_spec(Settings(), ("flip-hh",))
 
 
+@pytest.mark.slow
 def test_features_stand_side_by_side_and_each_backbone_has_its_own_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,11 +54,11 @@ SIDES = [
     for side in ("server", "sites")
     if kind.test in ("any", side) and kind.cases == "any"  # here all cases are images
 ]
-#: What `make test-slow` has: the dearest, which train blocks of the backbone, and the second road of judging, which
-#: changes nothing of what is sent before, but for a few methods.
-DEAR = re.compile("(private-)?finetune-last|lora|lpft|(?!auto|discriminant|fedavg|private-auto).*-sites$")
+#: What `make test` has, on both roads of judging: one method a family. `make test-slow` has the others.
+FEW = re.compile("(auto|discriminant|fedavg-20|private-auto|fusion|network-3|metric)-(server|sites)$")
 RUNS = [
-    pytest.param(*run, marks=[pytest.mark.slow] if DEAR.match("-".join(run)) else [], id="-".join(run)) for run in SIDES
+    pytest.param(*run, marks=[pytest.mark.slow] if not FEW.match("-".join(run)) else [], id="-".join(run))
+    for run in SIDES
 ]
 METHODS = {kind.example: kind for kind in registry.all_methods()}
 

@@ -65,6 +65,7 @@ def test_rounds_of_one_variant_share_a_course() -> None:
     assert first.weight.tobytes() == same.weight.tobytes() and first.weight.shape == (3, 120)
 
 
+@pytest.mark.slow
 def test_a_transformer_learns_through_lora_on_its_linear_layers() -> None:
     settings = Settings(
         backbone="random:timm:test_vit", features="blocks.1", image_size=160, cache="off", views="one", tune_epochs=2

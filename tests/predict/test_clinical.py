@@ -33,6 +33,7 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(cli.app, ["predict", *map(str, words)])
 
 
+@pytest.mark.slow
 def test_dicom_files_hold_the_answer_and_name_nobody(predictor: Predictor, head: Path, tmp_path: Path) -> None:
     sr = pytest.importorskip("highdicom", reason="highdicom is not installed").sr
     ended = run(head / "made", film(tmp_path).path, "--format", "dicom", "--out", tmp_path / "out")

@@ -6,6 +6,7 @@ from simulations.probe import measured
 from tests.manifest import write_table
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     path = write_table(tmp_path / "data.csv", "ab")
     values = {"data": "", "data-path": str(path), "backbone": "table", "sites": 2, "shots": 10}

@@ -13,6 +13,7 @@ from tests.manifest import write_table
 SMALL = ["--set", "backbone=table", "sites=2", "shots=6", "bootstrap=5"]
 
 
+@pytest.mark.slow
 def test_every_site_is_left_out_once_and_only_what_is_done_is_not_done_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -201,6 +201,7 @@ def test_one_seed_takes_its_bootstrap_and_without_an_interval_nothing_is_said_of
     assert "0.330" in sweep.shown and "0.330*" not in sweep.shown
 
 
+@pytest.mark.slow
 def test_numbers_of_shots_are_told_apart_and_hostile_names_are_escaped(sweep: Command) -> None:
     def hostile(plan: RunPlan) -> None:
         made_up.stored(plan)
@@ -217,6 +218,7 @@ def test_numbers_of_shots_are_told_apart_and_hostile_names_are_escaped(sweep: Co
 # --- the folder
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_where_it_was_stopped(sweep: Command) -> None:
     def stopped(plan: RunPlan) -> None:
         if len(sweep.plans) == 4:
