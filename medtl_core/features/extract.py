@@ -31,7 +31,7 @@ _FEEDERS = 8
 #: Ending of a device whose features are too coarse to stand for others'.
 _COARSE = ":bf16"
 
-__all__ = ["FeatureSpec", "Spec", "extract", "feature_spec", "images_of"]
+__all__ = ["FeatureSpec", "Spec", "extract", "feature_spec", "images_of", "read_images"]
 
 
 def extract(
@@ -116,7 +116,7 @@ def _computed(
     pool = ThreadPoolExecutor(workers, thread_name_prefix="medtl-features")
     try:
         mapped = pool.map if workers > 1 else map
-        rows = chain.from_iterable(mapped(lambda batch: _read(batch, run, spec), batches))
+        rows = chain.from_iterable(mapped(lambda batch: read_images(batch, run, spec), batches))
         step = max(_CHUNK // run.batch, 1) * run.batch * workers  # whole passes
         for first in range(0, len(keys), step):
             yield dict(zip(keys[first : first + step], rows, strict=False))
@@ -124,8 +124,13 @@ def _computed(
         pool.shutdown(cancel_futures=True)
 
 
-def _read(images: Sequence[Any], run: Forward, spec: FeatureSpec) -> list[Row]:
-    """The features of a few images, files or arrays: means over the views of all pictures of each, float32 [d]."""
+def read_images(images: Sequence[Any], run: Forward, spec: FeatureSpec) -> list[Row]:
+    """Returns the features of a few images, files or arrays: means over the views of all pictures of each, float32 [d].
+
+    Raises:
+        DataError: an image cannot be decoded.
+        WeightsError: the weights give numbers that are not finite.
+    """
     import torch
 
     views = [torch.from_numpy(views_of(image, spec.size, spec.views, robust=spec.version > 2)) for image in images]

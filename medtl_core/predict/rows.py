@@ -1,15 +1,13 @@
 """Features of a few new cases without the blanks that fill a pass, and of many as a hospital makes them."""
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
 from medtl_core.data.faults import Faults
-from medtl_core.data.views import views_of
-from medtl_core.errors import DataError, WeightsError
+from medtl_core.errors import DataError
 from medtl_core.features.dataset import Material
-from medtl_core.features.extract import FeatureSpec, feature_spec, images_of
+from medtl_core.features.extract import FeatureSpec, feature_spec, images_of, read_images
 from medtl_core.features.forward import Forward, forward
 from medtl_core.runtime import Processor, processor
 from medtl_core.values import Array
@@ -34,7 +32,7 @@ def rows_of(material: Material, faults: Faults, workers: int) -> tuple[Material,
         faults.place = lambda row: str(material.examples["path"][row])
     for number, image in enumerate(images_of(material.examples)):
         try:
-            rows.append(np.concatenate([_row(image, record, run) for record, run in runs]))
+            rows.append(np.concatenate([read_images([image], run, record)[0] for record, run in runs]))
         except DataError as error:
             cause = str(error).removeprefix(f"{faults.place(number)}: ")
             faults.case(number, cause, "export it anew, or leave it out")
@@ -60,14 +58,3 @@ def _alone(name: str, weights: str, record: FeatureSpec, place: Processor) -> Fo
     run = Forward(name, weights, record, place)
     run.batch = 1
     return run
-
-
-def _row(image: Path | str | Array, record: FeatureSpec, run: Forward) -> Array:
-    """The mean over the views of all pictures of a case, float32 [d]."""
-    import torch
-
-    views = views_of(image, record.size, record.views, robust=record.version > 2)
-    row = run(torch.from_numpy(views)).mean(dim=0)
-    if not bool(row.isfinite().all()):
-        raise WeightsError(f"backbone {record.backbone!r} gives features that are not finite; check its weights")
-    return np.asarray(row.numpy())

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from medtl_core.clinical.record import Clinical
 from medtl_core.errors import ConfigError, RunError, did_you_mean
@@ -33,7 +34,7 @@ def read_context(folder: Path, results: Sequence[Result], prevalence: Mapping[st
     Raises:
         RunError: a record is damaged.
     """
-    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    config = _config(folder)
     places = [folder / f"seed-{result.seed}" for result in results]
     found = [Clinical.read(place if place.is_dir() else folder) for place in places]
     told = [record for record in found if record is not None]
@@ -70,9 +71,14 @@ def write_hospital(folder: Path, site: str) -> Path:
     return place
 
 
+def _config(folder: Path) -> Mapping[str, Any]:
+    """What a run wrote of itself when it began; nothing of a single deployed run."""
+    return read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+
+
 def _read(folder: Path) -> tuple[list[Result], Summary]:
     results = sorted(read_results(folder), key=lambda result: result.seed)
-    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    config = _config(folder)
     return results, summarise(results, config.get("name", folder.resolve().name), folder)
 
 
