@@ -75,8 +75,14 @@ def image_cases(places: Sequence[Path | str]) -> NewCases:
 
 
 def drawn_cases(name: str, size: int, count: int = 8) -> NewCases:
-    """Returns a few pictures of a built-in set that no simulation trains on, named by what they show."""
-    drawn = BUILT_IN[name](Settings(image_size=max(size, DEFAULT_SIZE)))
+    """Returns a few pictures of a built-in set that no simulation trains on, named by what they show.
+
+    Raises:
+        DataError: the set holds no pictures.
+    """
+    drawn = BUILT_IN[name](Settings(image_size=max(size, DEFAULT_SIZE), data=name))
+    if "image" not in drawn.columns:
+        raise DataError(f"the built-in set {name!r} holds no pictures, which the head reads; name image files")
     rows = np.flatnonzero(drawn["split"] == "test")
     rows = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
     names = tuple(f"{name} {row} (drawn as {drawn.task.classes[drawn['label'][row]]})" for row in rows.tolist())

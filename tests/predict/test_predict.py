@@ -244,6 +244,11 @@ def test_the_built_in_pictures_answer_in_one_line(head: Path) -> None:
     assert ended.exit_code == 0 and ended.stdout.count("drawn as") == 8
 
 
+def test_a_built_in_set_without_pictures_is_refused_by_a_head_of_pictures(head: Path) -> None:
+    ended = run(head, "letters")
+    assert ended.exit_code == 1 and isinstance(ended.exception, DataError)
+
+
 def test_findings_have_probabilities_of_their_own(tmp_path: Path) -> None:
     rng, rows = np.random.default_rng(1), ["patient_id,site,tired,fever,x,y"]
     for number in range(160):
