@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medtl_core.clinical.ranking import Ranking, rankings, summed
-from medtl_core.clinical.record import Clinical, of_scores, of_sums, operating_point
+from medtl_core.clinical.record import Clinical, OperatingPoint, of_scores, of_sums, operating_point
 from medtl_core.clinical.subgroups import named_columns
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
@@ -47,6 +47,9 @@ def check(chosen: Settings) -> None:
         ("operating-points", chosen.operating_points and private, "needs privacy=none: sums of training cases' scores "
          "are not free under privacy; set thresholds on cases of your own"),
         ("operating-points", not 0 <= chosen.operating_points < 1, "is a sensitivity in (0, 1), or 0 = none"),
+        ("outliers", chosen.outliers and private, "needs privacy=none: counts of training cases' distances would be a "
+         "release of their own, for which no ledger pays"),
+        ("outliers", not 0 <= chosen.outliers < 1, "is a share in (0, 1), or 0 = none"),
     ):  # fmt: skip
         if refused:
             raise ConfigError(f"{word} {why}")
@@ -88,6 +91,18 @@ def record(study: Study, verdicts: Mapping[str, Verdict], columns: Columns) -> C
             methods[name], classes={key: replace(row, operating=points.get(key)) for key, row in each.items()}
         )
     return replace(made, methods=methods)
+
+
+def thresholds_of(clinical: Clinical, name: str) -> dict[str, Any]:
+    """Returns what a head's manifest says of its thresholds, under "operating"; nothing where none was set."""
+    rows = clinical.methods[name].classes if name in clinical.methods else {}
+    points = {key: row.operating for key, row in rows.items() if row.operating is not None}
+    told = {key: {"target": point.target, "floor": point.floor, **_folds_of(point)} for key, point in points.items()}
+    return {"operating": told} if told else {}
+
+
+def _folds_of(point: OperatingPoint) -> dict[str, float | None]:
+    return {"sensitivity": point.folds.sensitivity, "specificity": point.folds.specificity}
 
 
 def rankings_of(verdict: Verdict, classes: tuple[str, ...], findings: bool) -> Mapping[str, Ranking]:
