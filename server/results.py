@@ -20,6 +20,7 @@ from medtl_core.versions import versions
 
 from . import outliers
 from .clinical import Columns, keep_scores, record, thresholds_of
+from .held_out import with_intervals
 from .testset import Reference
 from .verdict import Verdict
 
@@ -51,7 +52,7 @@ def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: R
     if clinical.methods:
         write_json(out / CLINICAL, clinical.as_dict())
     keep_scores(out, study, verdicts, columns)
-    write_json(out / "result.json", result(study, verdicts, reference).as_dict())
+    write_json(out / "result.json", result(study, with_intervals(verdicts, clinical), reference).as_dict())
     if lost:
         raise RunError(f"{len(lost)} of {len(heads)} heads could not be saved, all figures were; the first: {lost[0]}")
 

@@ -193,7 +193,7 @@ class Scaled(Method):
                 "gradient": ArraySpec((*shape, 2 * classes)),
                 "curvature": ArraySpec((*shape, 2 * classes, 2 * classes)),
             }
-            arrays = {"heads": heads, "tried": tried, "weight": weight}
+            arrays: Arrays = {"heads": heads, "tried": tried, "weight": weight}
             return study.hospitals.total(Request("vector_scaling", arrays, expect=expect, phase=self.name))
 
         best, _, exchanges = fitted(ask, folds + 1, classes)
@@ -214,8 +214,10 @@ def _taken(study: Study, plain: Float, scaled: Float, phase: str) -> tuple[str, 
     losses = ArraySpec((2, plain.shape[1]), least=0.0)
     expect = {"losses": losses, "squares": ArraySpec((2,), least=0.0, most=WORST**2)}
     weight = _weights(study.statistics.counts)
-    arrays, check = {"heads": heads, "weight": weight}, at_most({"losses": WORST})
-    sums = study.hospitals.total(Request("compare", arrays, expect=expect, phase=phase, check=check))
+    arrays: Arrays = {"heads": heads, "weight": weight}
+    sums = study.hospitals.total(
+        Request("compare", arrays, expect=expect, phase=phase, check=at_most({"losses": WORST}))
+    )
     loss = dict(zip((PLAIN, VECTOR), (sums["losses"] @ weight).tolist(), strict=True))
     return clearly_better(loss, sums["squares"], PLAIN)
 
