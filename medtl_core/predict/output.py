@@ -47,6 +47,11 @@ class Heading:
     thresholds: str = ""
     limit: str = ""
 
+    @property
+    def promises(self) -> str:
+        """All that is said of the sets, the thresholds and the limit."""
+        return " ".join(filter(None, (self.promise, self.thresholds, self.limit)))
+
 
 def json_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
     """Yields one JSON object a line, each with the head's version."""
@@ -127,7 +132,7 @@ def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Answers of a head</title><style>{_STYLE}</style></head>\n<body><main><h1>Answers</h1>"
     )
-    about = f"Head: {heading.version}. {heading.basis} {heading.promise} {heading.thresholds} {heading.limit}"
+    about = f"Head: {heading.version}. {heading.basis} {heading.promises}"
     yield f"<p><strong>{NOTICE}</strong></p><p>{escape(about)}</p>"
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in heading.classes)
     yield '<div class="wide"><table><caption>Probability of each class</caption><thead><tr>'
