@@ -12,7 +12,7 @@ import numpy as np
 
 from medtl_core.clinical.placements import Spread, placements
 from medtl_core.clinical.ranking import Ranking, judged, mean_recall, summed
-from medtl_core.clinical.record import Clinical
+from medtl_core.clinical.record import Clinical, MethodRecord
 from medtl_core.clinical.subgroups import Group, stated_groups, summed_group
 from medtl_core.evaluation.federated import contradiction, expected_shapes
 from medtl_core.federation.hospitals import ArraySpec, Request
@@ -51,17 +51,22 @@ def with_intervals(verdicts: Mapping[str, Verdict], clinical: Clinical) -> dict[
     """Returns the verdicts, those from hospitals' sums with intervals as far as sums have them."""
     told = {}
     for name, verdict in verdicts.items():
-        row, table = clinical.methods.get(name), verdict.judgement.confusion
-        ends = {"auroc": None if row is None else (row.low, row.high)}
-        if verdict.sums and table and (recall := mean_recall(np.asarray(table))):
-            ends["balanced_accuracy"] = recall[1:]
-        known = {key: pair for key, pair in ends.items() if pair and None not in pair} if verdict.sums else {}
+        known = _intervals(verdict, clinical.methods.get(name)) if verdict.sums else {}
         if known:
+            judgement = replace(verdict.judgement, intervals=known)
             facts = {**verdict.outcome.facts, "interval": KIND}
-            judgement: Any = replace(verdict.judgement, intervals=known)
             verdict = replace(verdict, judgement=judgement, outcome=replace(verdict.outcome, facts=facts))
         told[name] = verdict
     return told
+
+
+def _intervals(verdict: Verdict, record: MethodRecord | None) -> dict[str, tuple[float, float]]:
+    table, known = verdict.judgement.confusion, dict[str, tuple[float, float]]()
+    if record is not None and record.low is not None and record.high is not None:
+        known["auroc"] = record.low, record.high
+    if table and (recall := mean_recall(np.asarray(table))):
+        known["balanced_accuracy"] = recall[1:]
+    return known
 
 
 def groups_of(study: Study, verdicts: Mapping[str, Verdict]) -> dict[str, dict[str, tuple[Group, ...]]]:

@@ -52,7 +52,7 @@ def beyond(predictor: Predictor, pictures: list[Pixels]) -> float:
 
 def spread(rows: int) -> list[int]:
     """Places of at most `MOST` rows, evenly spread."""
-    return np.unique(np.linspace(0, rows - 1, min(rows, MOST)).astype(int)).tolist()
+    return sorted({int(place) for place in np.linspace(0, rows - 1, min(rows, MOST))})
 
 
 def own(run: Path, predictor: Predictor) -> Mapping[str, float]:

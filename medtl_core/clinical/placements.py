@@ -55,7 +55,7 @@ def products(placed: Float, odds: Float, inside: NDArray[np.bool_], patient: Arr
                 columns.append(np.bincount(group, weights=weights, minlength=patients))
     table = np.stack(columns)
     shown = [[len(np.unique(group[sides[:, cls, side]])) for side in (0, 1)] for cls in range(inside.shape[1])]
-    return {"products": table @ table.T, "shown": np.asarray(shown, np.float64)}
+    return {"products": np.asarray(table @ table.T, np.float64), "shown": np.asarray(shown, np.float64)}
 
 
 @dataclass(frozen=True)
