@@ -33,6 +33,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "site": ("site", "hospital", "centre", "center", "clinic", "klinik", "krankenhaus", "standort", "institution"),
     "split": ("split", "fold", "subset", "partition"),
     "path": ("path", "filepath", "file", "filename", "image", "imagepath", "imagefile", "bild", "datei", "dateiname"),
+    "note": ("note", "notes", "text", "report", "findings", "transcription", "bericht", "arztbrief"),
 }  # fmt: skip
 #: A column of more different words than this may say who a patient is, and stays out of a draft.
 _MOST_WORDS = 12
@@ -111,12 +112,17 @@ def _manifest(there: Survey, place: Path, given: Mapping[str, str]) -> list[str]
     left = [column for column in table.columns if column not in names.values()]
     numbers = {column: values for column in left if (values := _numbers(table, column)) is not None}
     words = {column: table.columns[column] for column in left if "path" in names and _few(table.columns[column])}
+    if not numbers and not {"path", "note"} & {*names}:
+        raise DataError(
+            f"{table.name}: none of {', '.join(left) or 'no column'} holds numbers alone; write a unit into the "
+            "column's name, describe words in schema.toml, or name the images with --image COLUMN"
+        )
     rows = zip(*(columns | words | numbers).values(), strict=True)
     _write(place / MANIFEST, _csv([*columns, *{**words, **numbers}], rows))
     out = [column for column in left if column not in numbers and column not in words]
     lines = [f"written: {place / MANIFEST}, {len(table)} rows", *table.notes]
     lines += [f"{name}: {column!r}" + ("" if name in given else " (proposed)") for name, column in names.items()]
-    lines += [f"measurements: {', '.join(numbers) or 'none'}"] if "path" not in names else []
+    lines += [f"measurements: {', '.join(numbers) or 'none'}"] if not {"path", "note"} & {*names} else []
     lines += [f"left out (words, or numbers as ids are): {', '.join(out)}"] if out else []
     lines += [] if "patient_id" in names else ["to do: no column says whose each row is; --patient COLUMN"]
     return [*lines, f"next: medtl data check {place}"]

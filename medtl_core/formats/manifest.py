@@ -28,6 +28,12 @@ _OPTIONAL = ("patient_id", "site", "split")
 #: What else people call the column `path`: then it is no table that lacks it.
 _PATHS = ("path", "filepath", "file", "filename", "image", "imagepath", "imagefile", "imageid", "img", "picture")
 
+#: What people, and programs that write tables, call a column that numbers the rows.
+_ROW_NUMBER = re.compile(
+    r"(unnamed: \d+)?|index|row|case|record|sample|no|nr|number|.*nummer|mrn|pid"
+    r"|(.*[ _.-]|row|case|record|study|sample|subject|encounter)(id|nr|no|number)|id"
+)
+
 
 class Manifest(Reader):
     """A CSV of cases.
@@ -43,7 +49,7 @@ class Manifest(Reader):
     def matches(self, path: Path) -> bool:
         """See `Reader`: measurements beside images must be asked for."""
         file = _file(path)
-        if not file.is_file() or file.suffix.lower() != ".csv":
+        if not file.is_file() or file.suffix.lower() not in (".csv", ".tsv"):
             return False
         names = [re.sub("[^a-z]", "", name.lower()) for name in read_header(file)]
         images = any(name in _PATHS for name in names) or {*names} <= {"label", "patientid", "site", "split"}
@@ -68,7 +74,8 @@ class Manifest(Reader):
             columns["patient"] = one_patient_each(table.names("patient_id"))
         else:
             columns["patient"] = columns["path"] if self.images else table.row_names()
-        facts = Facts(notes=table.notes if stated else (*table.notes, NO_PATIENTS), has_patients=stated)
+        nobodys = NO_PATIENTS if self.images else NO_PATIENTS.replace("image", "row")
+        facts = Facts(notes=table.notes if stated else (*table.notes, nobodys), has_patients=stated)
         if self.numbers:
             known = {*_NEEDED, *told, *_OPTIONAL, "modality"}
             columns |= table.others({*table.columns} - {"modality"})
@@ -110,7 +117,19 @@ def _measurements(table: CsvTable, names: Collection[str]) -> NDArray[np.float64
     values = np.empty((len(table), len(names)))
     for place, name in enumerate(names):
         values[:, place] = table.numbers(name)
+    numbered = [name for place, name in enumerate(names) if _numbers_rows(name, values[:, place])]
+    if numbered:
+        remedy = "call it 'patient_id' if it says whose a row is, else leave it out"
+        raise DataError(
+            *(f"{table.name}: column {name!r} numbers the rows and measures nothing: {remedy}" for name in numbered)
+        )
     return values
+
+
+def _numbers_rows(name: str, values: NDArray[np.float64]) -> bool:
+    """Whether a column tells rows apart by its name, and by whole numbers of which none occurs twice."""
+    whole = len(values) > 1 and bool(np.all(values == np.round(values)))
+    return whole and len(np.unique(values)) == len(values) and bool(_ROW_NUMBER.fullmatch(name.strip().lower()))
 
 
 READERS = (

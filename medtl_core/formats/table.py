@@ -33,6 +33,7 @@ _SHOWN = 5
 BLOCK = 1 << 20
 #: Classes named where a label is none of them.
 _CLASSES = 12
+_NO_NUMBERS = "no cell of it does: write a unit into the column's name, describe words in schema.toml, or leave it out"
 _LARGEST = float(np.finfo(np.float32).max)
 #: Signs of a cell that is a name or a file's; a longer one is a text in the wrong column.
 LONGEST = 500
@@ -124,7 +125,9 @@ class CsvTable:
         if gap is not None:
             values[gap] = np.nan
         wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values)
-        self.fault(column, wrong, "holds no number", "a finite number or an empty cell is expected")
+        none = wrong.any() and not np.isfinite(values[~wrong]).any()  # so it is the column that does not fit
+        remedy = _NO_NUMBERS if none else "a finite number or an empty cell is expected"
+        self.fault(column, wrong, "holds no number", remedy)
         values[wrong] = np.nan
         if self.has_decimal_commas and any(map(_POINT.fullmatch, self.columns[column].with_sign("."))):
             cause = f"{self.name}: numbers have points in column {column!r}, and the file has decimal commas"

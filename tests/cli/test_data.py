@@ -198,6 +198,58 @@ def test_columns_of_a_draft_may_be_given_and_must_be_there(tmp_path: Path, call:
     assert (tmp_path / "manifest.csv").read_text().startswith("label,patient_id,w\na,0,1.5\n")
 
 
+@pytest.mark.parametrize("column", ["id", "Nr", "index", "case number", "Record_ID", "Fallnummer", "Unnamed: 0"])
+def test_a_column_that_numbers_the_rows_is_no_measurement(tmp_path: Path, call: Call, column: str) -> None:
+    write(tmp_path, [f"label,a,{column}", *(f"{'ab'[k % 2]},{k % 7},{100 + k}" for k in range(20))], name="t.csv")
+    code, shown = call("data", "check", tmp_path / "t.csv")
+    assert code == 1 and repr(column) in shown and "101" not in shown
+    write(tmp_path, [f"label,a,{column}", *(f"{'ab'[k % 2]},{k % 7},{k % 5}" for k in range(20))], name="t.csv")
+    code, shown = call("data", "check", tmp_path / "t.csv", "--as", "table")
+    assert code == 0 and f"measurements: {', '.join(sorted((column, 'a')))}" in shown  # it measures something, by name
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_table_under_another_name_is_read_where_it_is_named(tmp_path: Path, call: Call, suffix: str) -> None:
+    sign = {"csv": ",", "tsv": "\t"}[suffix]
+    write(
+        tmp_path, [sign.join(("label", "a")), *(f"{'ab'[k % 2]}{sign}{k % 7}" for k in range(20))], name=f"t.{suffix}"
+    )
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and f"name t.{suffix} itself as the data" in shown and "rename its column" not in shown
+    code, shown = call("data", "check", tmp_path / f"t.{suffix}")
+    assert code == 0 and "every row counts as one patient" in shown and "measurements: a" in shown
+
+
+def test_a_column_of_units_or_words_is_one_fault_and_no_draft(tmp_path: Path, call: Call) -> None:
+    write(
+        tmp_path, ["label,sat,sex", *(f"{'ab'[k % 2]},{90 + k % 7} %,{'mf'[k % 2]}" for k in range(20))], name="t.csv"
+    )
+    code, shown = call("data", "check", tmp_path / "t.csv")
+    assert code == 1 and shown.count("no cell of it does: write a unit into the column's name") == 2
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 1 and "none of sat, sex holds numbers alone" in shown and not (tmp_path / "manifest.csv").exists()
+
+
+def test_a_draft_of_notes_keeps_the_text_and_a_spreadsheet_is_named(tmp_path: Path, call: Call) -> None:
+    words = ["cough", "fever", "fall", "rash", "pain"]
+    notes = [f"p{k},{'ab'[k % 2]},{words[k % 5]} after {words[k // 5]} at work" for k in range(20)]
+    write(tmp_path, ["pid,Diagnosis,Report", *notes], name="t.csv")
+    assert call("data", "draft", tmp_path)[0] == 0
+    assert (tmp_path / "manifest.csv").read_text().startswith("label,patient_id,note\na,p0,cough after cough at work\n")
+    (tmp_path / "sheet").mkdir()
+    (tmp_path / "sheet" / "cases.xlsx").write_bytes(b"PK")
+    assert "save a sheet as CSV" in call("data", "check", tmp_path / "sheet")[1]
+
+
+def test_equal_images_with_two_labels_are_told_once(tmp_path: Path, call: Call) -> None:
+    for k in range(12):
+        picture(tmp_path / "ab"[k % 2] / f"{k}.png", k * 20)
+    for k in range(0, 6, 2):
+        picture(tmp_path / "b" / f"copy{k}.png", k * 20)
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and shown.count("byte-equal images with different labels") == 1
+
+
 def test_a_draft_overwrites_nothing(tmp_path: Path, call: Call) -> None:
     write(tmp_path, [HEADER, *ROWS])
     (tmp_path / "task.json").write_text('{"name": "mine", "classes": ["gesund", "krank"]}')
