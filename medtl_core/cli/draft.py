@@ -136,13 +136,24 @@ def _cases(there: Survey, place: Path) -> list[Path]:
 
 def _list(cases: Sequence[Path], place: Path) -> list[str]:
     """Writes a manifest of cases whose labels and patients a person fills in."""
-    rows = [(case.relative_to(place).as_posix(), "", "", "") for case in cases]
-    _write(place / MANIFEST, _csv(["path", "label", "patient_id", "site"], rows))
-    lines = [
-        f"written: {place / MANIFEST}, {len(rows)} rows",
-        "to do: fill in label, patient_id and site; delete a column that nobody needs",
-    ]
+    inner, to_do = [case.relative_to(place) for case in cases], "fill in label, patient_id and site"
+    if nested := _nested(inner):
+        header, rows = ["path", "label", "site"], [(path.as_posix(), path.parts[1], path.parts[0]) for path in inner]
+        to_do = "add patient_id where a patient has several cases"
+    else:
+        header, rows = ["path", "label", "patient_id", "site"], [(path.as_posix(), "", "", "") for path in inner]
+    _write(place / MANIFEST, _csv(header, rows))
+    proposed = ["site: the outer folder (proposed)", "label: the inner folder (proposed)"]
+    to_do = f"to do: {to_do}; delete a column that nobody needs"
+    lines = [f"written: {place / MANIFEST}, {len(rows)} rows", *(proposed if nested else []), to_do]
     return [*lines, f"next: medtl data check {place}"]
+
+
+def _nested(cases: Sequence[Path]) -> bool:
+    """Whether they lie as HOSPITAL/CLASS/FILE: several hospitals, some of which share a class."""
+    pairs = {case.parts[:2] for case in cases if len(case.parts) == 3}
+    outer, inner = ({pair[place] for pair in pairs} for place in (0, 1))
+    return all(len(case.parts) == 3 for case in cases) and len(outer) > 1 < len(inner) and len(pairs) > len(inner)
 
 
 def _proposed(columns: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:

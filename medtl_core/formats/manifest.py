@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from medtl_core.data.faults import Faults, Row
 from medtl_core.data.images import is_file_name, is_there
-from medtl_core.data.names import hospital_names, missing, one_patient_each
+from medtl_core.data.names import hospital_names, missing
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
+from medtl_core.formats.doubts import doubts
 from medtl_core.formats.findings import diagnoses, diagnosis_columns
 from medtl_core.formats.table import CsvTable, read_csv, read_header, require, splits
 from medtl_core.values import Array, Examples, Task
@@ -71,7 +72,7 @@ class Manifest(Reader):
             gaps = self.numbers or bool({"note", "note_path"} & {*table.columns})  # another modality is there
             columns["path"] = image_files(table, "path", _file(path).parent, gaps=gaps)
         if stated:
-            columns["patient"] = one_patient_each(table.names("patient_id"))
+            columns["patient"] = table.ids("patient_id")
         else:
             columns["patient"] = columns["path"] if self.images else table.row_names()
         nobodys = NO_PATIENTS if self.images else NO_PATIENTS.replace("image", "row")
@@ -80,9 +81,10 @@ class Manifest(Reader):
             known = {*_NEEDED, *told, *_OPTIONAL, "modality"}
             columns |= table.others({*table.columns} - {"modality"})
             names = sorted({*table.columns} - known)  # hospitals may have them in any order
-            return Examples({**columns, "table": _measurements(table, names)}, task), replace(
-                facts, columns=tuple(names)
-            )
+            values = _measurements(table, names)
+            odd = doubts(table.name, names, values, None if "labels" in columns else columns["label"])
+            facts = replace(facts, columns=tuple(names), notes=(*facts.notes, *odd))
+            return Examples({**columns, "table": values}, task), facts
         free = table.others({*_NEEDED, *told, *_OPTIONAL})
         clash = sorted(({"patient", "image", "table", "labels"} | columns.keys()) & free.keys())
         if clash:

@@ -13,7 +13,7 @@ import numpy as np
 
 from medtl_core.backbones.zoo import own_folder
 from medtl_core.data.faults import Faults
-from medtl_core.data.names import hospital_names, missing, one_patient_each
+from medtl_core.data.names import hospital_names, missing
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
@@ -149,7 +149,7 @@ def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     }
     own = [files[number][0][1] if case else "-" for case, number in zip(cases, numbers.tolist(), strict=True)]
     stated = "patient_id" in table.columns
-    patients = one_patient_each(table.names("patient_id")) if stated else _patients(own, path, faults)
+    patients = table.ids("patient_id") if stated else _patients(own, path, faults)
     columns["patient"] = np.asarray(patients if len(patients) else numbers, np.str_)
     return Examples(columns, task), Facts(notes=table.notes, has_patients=bool(len(patients)))
 

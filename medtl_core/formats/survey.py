@@ -14,8 +14,11 @@ from medtl_core.slides.files import is_slide
 _MOST = 20_000
 #: DICOM headers that are read to tell series apart.
 _HEADERS = 500
-#: Suffixes of spreadsheets.
-_SHEETS = frozenset((".xlsx", ".xls", ".xlsm", ".ods"))
+#: Suffix of a file that holds others, or a table -> what a person does first.
+_OPENED = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "save a sheet as CSV"),
+    **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".7z", ".rar"), "unpack it"),
+}
 _SORTED = "sort them into a folder a class, or let `medtl data draft` list them in manifest.csv"
 
 
@@ -64,8 +67,9 @@ def survey(path: Path) -> str:
     words += [_tables(there.tables, alone=path.is_file())] if there.tables else []
     if there.others and not words:
         names = sorted({file.suffix or "no suffix" for file in there.others})[:5]
-        sheets = "; save a sheet as CSV" if _SHEETS & {name.lower() for name in names} else ""
-        words.append(f"{_count(len(there.others), 'file')} of no kind that is read ({', '.join(names)}){sheets}")
+        hints = {_OPENED.get(name.lower(), "") for name in names} - {""}
+        what = f"{_count(len(there.others), 'file')} of no kind that is read ({', '.join(names)})"
+        words.append("; ".join([what, *sorted(hints)]))
     return "; ".join(words) or "no file"
 
 

@@ -250,6 +250,49 @@ def test_equal_images_with_two_labels_are_told_once(tmp_path: Path, call: Call) 
     assert code == 1 and shown.count("byte-equal images with different labels") == 1
 
 
+def test_an_id_that_a_spreadsheet_cut_short_is_no_patient(tmp_path: Path, call: Call) -> None:
+    rows = [f"{'xy'[k % 2]},{'1.23E+10' if k == 3 else f'P{k}'},{k % 7}" for k in range(20)]
+    write(tmp_path, ["label,patient_id,a", *rows])
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and "'patient_id' holds a number in scientific notation in row 5" in shown and "1.23" not in shown
+
+
+@pytest.mark.parametrize(
+    ("cells", "doubt"),
+    [
+        ([-999, 3, 4, 5], "holds -999 in 10 rows"),
+        ([9999, 3, 4, 5], "holds 9999 in 10 rows"),
+        ([99, 99, 60, 60, 81, 81], ""),  # 99 is one of them
+        ([7, 8, 7, 8], "alone tells every class"),
+        ([7, 8, 7, 7], ""),
+        ([0, 1, 2, 3], "alone tells every class"),
+    ],
+)
+def test_what_a_column_may_mean_beside_is_said_and_changes_nothing(
+    tmp_path: Path, call: Call, cells: list[int], doubt: str
+) -> None:
+    write(
+        tmp_path,
+        ["label,patient_id,a,b", *(f"{'xy'[k % 2]},P{k},{cells[k % len(cells)]},{k * k / 7}" for k in range(40))],
+    )
+    code, shown = call("data", "check", tmp_path)
+    assert code == 0 and ("note: manifest.csv: column 'a'" in shown) == bool(doubt) and doubt in shown
+    assert "column 'b'" not in shown
+
+
+def test_folders_of_masks_are_no_class_and_hospitals_of_classes_are_drafted(tmp_path: Path, call: Call) -> None:
+    for k in range(12):
+        picture(tmp_path / "m" / ("images", "Masks")[k % 2] / f"{k}.png", k * 20)
+        picture(tmp_path / "h" / ("east", "north")[k % 2] / ("ill", "well")[k // 2 % 2] / f"{k}.png", k * 20)
+    code, shown = call("data", "check", tmp_path / "m")
+    assert code == 1 and "'Masks' is a folder of masks, no class" in shown
+    assert "where folders are hospitals, `medtl data draft` lists the cases" in call("data", "check", tmp_path / "h")[1]
+    assert call("data", "draft", tmp_path / "h")[0] == 0
+    assert (tmp_path / "h" / "manifest.csv").read_text().startswith("path,label,site\neast/ill/0.png,ill,east\n")
+    code, shown = call("data", "check", tmp_path / "h")
+    assert code == 0 and "north" in shown and "no fault found" in shown
+
+
 def test_a_draft_overwrites_nothing(tmp_path: Path, call: Call) -> None:
     write(tmp_path, [HEADER, *ROWS])
     (tmp_path / "task.json").write_text('{"name": "mine", "classes": ["gesund", "krank"]}')
