@@ -87,8 +87,8 @@ def _known(entry: Entry, path: Path, faults: Faults) -> tuple[Examples, Facts]:
     missing = ("" if note else "without text" for note in table.columns[layout.image])
     why = [gap if said or other else "of other classes" for said, gap in zip(label, missing, strict=True)]
     cells = {layout.label: label, NOTE: table.columns[layout.image], LEFT_OUT: why}
-    columns = {name: table.columns[name] for name in layout.columns if name != layout.image}
-    examples, left = listed(entry, folder, with_columns(replace(table, columns=columns), cells), faults)
+    own = {name: table.columns[name] for name in layout.columns if name != layout.image}
+    examples, left = listed(entry, folder, with_columns(replace(table, columns=own), cells), faults)
     columns = _with_notes(dict(examples.columns), faults)
     told = (entry.note, *(line.replace("image", "note") for line in left))
     return replace(examples, columns=columns), Facts(entry, told, has_patients=bool(layout.patient))
