@@ -108,7 +108,7 @@ class Settings:
         colluders: hospitals that may collude with the server or drop out without the promise suffering.
         public_cases: public number of patients at every hospital; 0 = `shots`.
         public_images: where standardisation and PCA basis of private mechanisms come from: "photos" (two photographs
-            that ship with scikit-learn), "phantom" (synthetic radiographs) or a folder of public images.
+            that ship with scikit-learn), "phantom" (synthetic radiographs) or a folder of public images, or of notes.
     """
 
     data: str = "phantom"

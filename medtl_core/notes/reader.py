@@ -4,23 +4,23 @@ Images may stand beside them, as in any manifest. Notes of the known sets, which
 identities.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
-from medtl_core.formats.joined import kept
+from medtl_core.formats.joined import LEFT_OUT, with_columns
+from medtl_core.formats.known import listed
 from medtl_core.formats.layouts import needed
 from medtl_core.formats.manifest import Manifest
-from medtl_core.formats.table import encode, read_csv, read_header, require, splits
-from medtl_core.notes.identity import permitted_in, refusals, remedy
+from medtl_core.formats.single import read_each
+from medtl_core.formats.table import read_csv, read_header, require
+from medtl_core.notes.identity import REMEDY, permitted_in, refusals
 from medtl_core.notes.text import fault_of, grouped, note_keys, read_note
 from medtl_core.values import Array, Examples, Task
 
@@ -29,9 +29,16 @@ NOTE, FILE = "note", "note_path"
 
 
 class Notes(Reader):
-    """A manifest with notes."""
+    """A manifest with notes, or a set of the catalog.
+
+    Attributes:
+        entry: the set; None = a manifest.
+    """
 
     name = "notes"
+
+    def __init__(self, entry: Entry | None = None) -> None:
+        self.entry = entry
 
     def matches(self, path: Path) -> bool:
         """See `Reader`: notes beside images must be asked for, by a backbone that reads them."""
@@ -41,6 +48,8 @@ class Notes(Reader):
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`."""
+        if self.entry:
+            return _known(self.entry, path, faults)
         file = path / MANIFEST if path.is_dir() else path
         header = read_header(file)
         if len({NOTE, FILE} & {*header}) != 1:
@@ -49,89 +58,53 @@ class Notes(Reader):
         examples, facts = Manifest(self.name, images=images, numbers=False).read(path, task, faults)
         columns = dict(examples.columns)
         if FILE in columns:
-            columns[NOTE] = _from_files(columns.pop(FILE).tolist(), file.parent, faults, gaps=images)
-        notes, permitted = columns[NOTE], permitted_in(file.parent)
-        for row in np.setdiff1d(np.arange(len(notes)), faults.rows).tolist():
-            for cause in refusals(notes[row], permitted):
-                faults.case(row, cause, remedy())
+            names, folder = columns.pop(FILE), file.parent.resolve()
+
+            def note_of(row: int) -> str:
+                place = (folder / names[row]).resolve()
+                if names[row] and not place.is_relative_to(folder):
+                    raise DataError(f"the column {FILE!r} names a file outside the manifest's folder")
+                return "" if images and not names[row] else read_note(place)
+
+            found = read_each(len(examples), note_of, faults, "a text file of one note is expected")
+            columns[NOTE] = np.asarray([found.get(row, "") for row in range(len(examples))], object)
+        permitted = permitted_in(file.parent)
+        for row in faults.usable(len(examples)).tolist():
+            for cause in refusals(columns[NOTE][row], permitted):
+                faults.case(row, cause, REMEDY)
         told = [note.replace("image", "note") if note == NO_PATIENTS and not images else note for note in facts.notes]
-        columns = _with_notes(columns, notes, faults, gaps=images)
+        columns = _with_notes(columns, faults, gaps=images)
         return replace(examples, columns=columns), replace(facts, notes=tuple(told))
 
 
-class KnownNotes(Reader):
-    """Notes of a set of the catalog.
-
-    Attributes:
-        entry: the set.
-    """
-
-    name = "notes"
-
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-
-    def matches(self, path: Path) -> bool:
-        """See `Reader`; whoever knows the set has looked."""
-        return True
-
-    def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
-        """See `Reader`; the task is the catalog's, and rows without a note or of other classes are left out."""
-        entry, layout = self.entry, self.entry.layout
-        folder = path if path.is_dir() else path.parent
-        whole = read_csv(needed(entry, folder, entry.files[0]), Faults())
-        require(whole, layout.columns)
-        label, notes = (np.asarray([*whole.columns[name]], object) for name in (layout.label, layout.image))
-        strange = ~np.isin(label, [*layout.labels]) & ("*" not in layout.labels)
-        reasons = {"of other classes": strange, "without text": notes == ""}
-        left, told = np.zeros(len(whole), bool), [entry.note]
-        for why, rows in reasons.items():
-            told += [f"{int((rows & ~left).sum())} notes {why} are left out."] if (rows & ~left).any() else []
-            left |= rows
-        table = kept(whole, ~left, faults)
-        other = layout.labels.get("*", "")
-        classes = [word and layout.labels.get(word, other or word) for word in label[~left].tolist()]
-        table = table.replaced(layout.label, classes)
-        patient, site = (table.names(name) if name else table.row_names() for name in (layout.patient, layout.site))
-        columns: dict[str, Array] = {
-            "label": encode(table, layout.label, entry.task)[0],
-            "patient": patient,
-            "site": site if layout.site else np.full(len(table), entry.name),
-            "split": splits(table, layout.split or "split"),
-        }
-        columns = _with_notes(columns, notes[~left], faults)
-        return Examples(columns, entry.task), Facts(entry, tuple(told), has_patients=bool(layout.patient))
+def _known(entry: Entry, path: Path, faults: Faults) -> tuple[Examples, Facts]:
+    """The notes of a set of the catalog: those of other classes are left out, and no other column is kept."""
+    layout, folder = entry.layout, path if path.is_dir() else path.parent
+    table = read_csv(needed(entry, folder, entry.files[0]), Faults())
+    require(table, layout.columns)
+    other = layout.labels.get("*", "")
+    label = [layout.labels.get(said, said and other) for said in table.columns[layout.label]]
+    missing = ("" if note else "without text" for note in table.columns[layout.image])
+    why = [gap if said or other else "of other classes" for said, gap in zip(label, missing, strict=True)]
+    cells = {layout.label: label, NOTE: table.columns[layout.image], LEFT_OUT: why}
+    own = {name: table.columns[name] for name in layout.columns if name != layout.image}
+    examples, left = listed(entry, folder, with_columns(replace(table, columns=own), cells), faults)
+    columns = _with_notes(dict(examples.columns), faults)
+    told = (entry.note, *(line.replace("image", "note") for line in left))
+    return replace(examples, columns=columns), Facts(entry, told, has_patients=bool(layout.patient))
 
 
-def _from_files(names: Sequence[str], folder: Path, faults: Faults, *, gaps: bool) -> NDArray[np.object_]:
-    """The texts of files; one that cannot be read is a fault, and empty. With `gaps` one may not be named."""
-    notes: list[str] = []
-    for row, name in enumerate(names):
-        try:
-            place = (folder / name).resolve()
-            if not name and gaps:
-                notes.append("")
-                continue
-            if not name or not place.is_relative_to(folder.resolve()):
-                raise DataError(f"the column {FILE!r} names no file below the manifest's folder")
-            notes.append(read_note(place))
-        except DataError as error:
-            faults.case(row, str(error), "a text file of one note is expected")
-            notes.append("")
-    return np.asarray(notes, object)
-
-
-def _with_notes(columns: dict[str, Array], notes: Array, faults: Faults, *, gaps: bool = False) -> dict[str, Array]:
-    """The columns with notes, object [n], and a name of what each says; one that can be no case is a fault.
+def _with_notes(columns: dict[str, Array], faults: Faults, *, gaps: bool = False) -> dict[str, Array]:
+    """The columns with a name of what each note says; one that can be no case is a fault.
 
     With `gaps` a case may have no note but another modality.
     """
-    known = {*faults.rows.tolist()}
-    for row, note in enumerate(notes.tolist()):
-        if row not in known and (note or not gaps) and (cause := fault_of(note)):
+    notes = columns[NOTE]
+    for row in faults.usable(len(notes)).tolist():
+        if (notes[row] or not gaps) and (cause := fault_of(notes[row])):
             faults.case(row, cause, "a text with words is expected")
     keys = np.where(notes == "", "", note_keys(notes.tolist()))
-    return {**columns, NOTE: notes, "note_key": keys, "note_group": grouped(columns["patient"], keys)}
+    return {**columns, "note_key": keys, "note_group": grouped(columns["patient"], keys)}
 
 
-READERS, known = (Notes(),), KnownNotes
+READERS, known = (Notes(),), Notes

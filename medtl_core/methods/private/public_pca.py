@@ -33,8 +33,8 @@ def own_patients(site: SiteData, arrays: Arrays) -> Patients:
 def public_map(study: Study, size: int) -> PublicMap:
     """Returns the map of a study with `size` directions (all of them if there are fewer), read once unless it is known.
 
-    Tables and encoders' features are standardised by public constants already: their map is the identity, of
-    notes a rotation that is drawn once and for all.
+    Tables and encoders' features are standardised by public constants already: their map is the identity. That of
+    notes is of the public notes that `public-images` names, else a rotation that is drawn once and for all.
 
     Raises:
         ConfigError: `public-images` is not known, or holds too few images.
@@ -45,15 +45,20 @@ def public_map(study: Study, size: int) -> PublicMap:
 
 def _read(study: Study) -> PublicMap:
     chosen, width = study.settings, study.problem.width
-    if "image" not in chosen.kinds:
+    if not has_public(chosen):
         basis = np.eye(width)
         if chosen.kinds == {"text"}:  # a few columns of hashed words are a few words; any direction reads all of them
             basis = np.linalg.qr(stream(0, "directions").standard_normal((width, width)))[0]
         return PublicMap(np.zeros(width), np.ones(width), basis)
     values = _features(chosen, study.problem.views)
     if len(values) < 2:
-        raise ConfigError(f"public-images={chosen.public_images!r} holds {len(values)} image(s); a spread needs two")
+        raise ConfigError(f"public-images={chosen.public_images!r} holds {len(values)} case(s); a spread needs two")
     return map_of(values)
+
+
+def has_public(settings: Settings) -> bool:
+    """Returns whether directions come from public cases: from images, or from the notes of a folder."""
+    return "image" in settings.kinds or (settings.kinds == {"text"} and settings.public_images not in BUILT_IN)
 
 
 def map_of(values: NDArray[np.floating]) -> PublicMap:
