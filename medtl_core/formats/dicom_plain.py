@@ -14,23 +14,28 @@ from numpy.typing import NDArray
 from medtl_core.values import Array
 
 _IMPLICIT, _EXPLICIT, _RLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"
-#: How syntaxes begin whose header is explicit and little endian: uncompressed, RLE, the JPEG family.
-_STATED = (_EXPLICIT, _RLE, "1.2.840.10008.1.2.4.")
+#: How the syntaxes of the JPEG family begin; their headers are explicit and little endian.
+_JPEG = "1.2.840.10008.1.2.4."
 #: Value representations whose length has four bytes, and those where it has two (PS3.5, table 7.1-1).
-_LONG = {word.encode(): word for word in "OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()}
-_SHORT = {word.encode(): word for word in "AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()}
+_LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+_SHORT = frozenset((
+    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
+    b"ST", b"TM", b"UI", b"UL", b"US",
+))  # fmt: skip
 _ELEMENT, _LENGTH, _SEGMENTS = Struct("<HHL"), Struct("<L"), Struct("<16L")
 _SYNTAX, _FIRST, _CHARSET, _ITEMS, _UNKNOWN = 0x00020010, 0x00080000, 0x00080005, 0xFFFE, 0xFFFFFFFF
 #: Before one of these a header without its pixels ends.
 _PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _MARK = slice(128, 132)
+#: Bytes of a value from which on it stays where the file was read to.
+_LARGE = 1 << 14
 
 
 class RawElement(NamedTuple):
     """An element as it lies in a file: its value representation, None where the file does not say; bytes; place."""
 
     VR: str | None
-    value: bytes
+    value: bytes | memoryview
     place: int
 
 
@@ -55,7 +60,7 @@ class PlainFile:
 
         implicit, found = self._syntax == _IMPLICIT, dict[Any, Any]()
         for number, (letters, value, place) in self._elements.items():
-            content = value or empty_value_for_VR(letters, raw=True)
+            content = bytes(value) or empty_value_for_VR(letters, raw=True)
             tag = BaseTag(number)
             found[tag] = RawDataElement(tag, letters, len(value), content, place, implicit, True)  # type: ignore[arg-type]
         dataset, letters = Dataset(found), found.get(_CHARSET)
@@ -98,7 +103,7 @@ class PlainFile:
         try:
             if letters in ("US", "SS") and len(value) == 2:
                 return int.from_bytes(value, "little", signed=letters == "SS")
-            words = value.decode("ascii").strip(" \0").split("\\")
+            words = bytes(value).decode("ascii").strip(" \0").split("\\")
             if letters == "DS" and value:
                 numbers = [float(word) for word in words]
                 return numbers[0] if len(numbers) == 1 else numbers
@@ -122,8 +127,8 @@ def plain_file(content: bytes, *, pixels: bool) -> PlainFile | Any | None:
         return None
     try:
         head, at = _elements(content, _MARK.stop, True, lambda tag: tag >> 16 != 2)
-        syntax = head[_SYNTAX].value.rstrip(b"\0 ").decode("ascii")
-        if syntax != _IMPLICIT and not syntax.startswith(_STATED):
+        syntax = bytes(head[_SYNTAX].value).rstrip(b"\0 ").decode("ascii")
+        if syntax not in (_IMPLICIT, _EXPLICIT, _RLE) and not syntax.startswith(_JPEG):
             return None
         ends: Callable[[int], bool] = _PIXELS.__contains__ if not pixels else (lambda tag: False)
         found, end = _elements(content, at, syntax != _IMPLICIT, ends)
@@ -162,11 +167,10 @@ def _elements(
     """The elements from a place on, and the place where they end.
 
     Raises:
-        ValueError: one has no length, reaches beyond the end, or is an item.
-        KeyError: one is of no known representation.
+        ValueError: one has no length, reaches beyond the end, is an item, or of no known representation.
         struct.error: what is left is no element.
     """
-    found, size = dict[int, RawElement](), len(content)
+    found, size, view = dict[int, RawElement](), len(content), memoryview(content)
     if not explicit and content[at + 4 : at + 6].isalpha():  # it says implicit, and is explicit
         raise ValueError
     while at < size:
@@ -176,13 +180,15 @@ def _elements(
             break
         if explicit:
             word = content[at + 4 : at + 6]
-            letters, length = _SHORT.get(word), length >> 16
-            if letters is None:
-                letters, length, start = _LONG[word], *_LENGTH.unpack_from(content, start), start + 4
+            letters, length = word.decode("latin-1"), length >> 16
+            if word in _LONG:
+                (length,), start = _LENGTH.unpack_from(content, start), start + 4
+            elif word not in _SHORT:
+                raise ValueError
         at = start + length
         if length == _UNKNOWN or group == _ITEMS or at > size:
             raise ValueError
-        found[tag] = RawElement(letters, content[start:at], start)
+        found[tag] = RawElement(letters, content[start:at] if length < _LARGE else view[start:at], start)
     return found, at
 
 
