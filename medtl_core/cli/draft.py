@@ -109,7 +109,8 @@ def _manifest(there: Survey, place: Path, given: Mapping[str, str]) -> list[str]
     if "label" not in names:
         raise DataError(f"which column of {table.name} is the class? give --label COLUMN: {', '.join(table.columns)}")
     columns = {name: table.columns[column] for name, column in names.items()}
-    left = [column for column in table.columns if column not in names.values()]
+    todo = _gaps(table, columns, names)
+    left = [column for column in table.columns if column not in (*names, *names.values())]
     numbers = {column: values for column in left if (values := _numbers(table, column)) is not None}
     words = {column: table.columns[column] for column in left if "path" in names and _few(table.columns[column])}
     if not numbers and not {"path", "note"} & {*names}:
@@ -119,13 +120,35 @@ def _manifest(there: Survey, place: Path, given: Mapping[str, str]) -> list[str]
         )
     rows = zip(*(columns | words | numbers).values(), strict=True)
     _write(place / MANIFEST, _csv([*columns, *{**words, **numbers}], rows))
-    out = [column for column in left if column not in numbers and column not in words]
+    out = [column for column in table.columns if column not in (*names.values(), *numbers, *words)]
     lines = [f"written: {place / MANIFEST}, {len(table)} rows", *table.notes]
     lines += [f"{name}: {column!r}" + ("" if name in given else " (proposed)") for name, column in names.items()]
     lines += [f"measurements: {', '.join(numbers) or 'none'}"] if not {"path", "note"} & {*names} else []
     lines += [f"left out (words, or numbers as ids are): {', '.join(out)}"] if out else []
     lines += [] if "patient_id" in names else ["to do: no column says whose each row is; --patient COLUMN"]
-    return [*lines, f"next: medtl data check {place}"]
+    return [*lines, *todo, f"next: medtl data check {place}"]
+
+
+def _gaps(table: "CsvTable", columns: Mapping[str, Sequence[str]], names: Mapping[str, str]) -> list[str]:
+    """What a person has to fill in before cases with gaps count.
+
+    Raises:
+        DataError: no row says what class it is of.
+    """
+    from medtl_core.data.names import missing
+
+    empty = {name: int(missing(np.asarray(cells, np.str_)).sum()) for name, cells in columns.items() if len(cells)}
+    few = (name for name in table.columns if 1 < len({*table.columns[name]}) < min(len(table), _MOST_WORDS))
+    words, label = [name for name in few if name not in names.values()], names["label"]
+    if empty.get("label") == len(table):
+        raise DataError(
+            f"column {label!r} of {table.name} is empty in every row, so nothing says what a case shows: fill it in, "
+            f"or give --label COLUMN, of few different words: {', '.join(words) or 'there is none'}"
+        )
+    lines = [f"to do: fill in {name}, empty in {count} of {len(table)} rows" for name, count in empty.items() if count]
+    if len({*columns["label"]}) == 1:
+        lines.append(f"to do: {label!r} says the same of every row; two classes are needed")
+    return lines
 
 
 def _cases(there: Survey, place: Path) -> list[Path]:

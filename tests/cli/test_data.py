@@ -293,6 +293,19 @@ def test_folders_of_masks_are_no_class_and_hospitals_of_classes_are_drafted(tmp_
     assert code == 0 and "north" in shown and "no fault found" in shown
 
 
+def test_a_draft_says_which_cells_are_to_be_filled_in(tmp_path: Path, call: Call) -> None:
+    rows = [f"{k}.nii.gz,,{'ab'[k % 2]},{k if k else ''}" for k in range(4)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,label,kind,patient", *rows]))
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 1 and "'label' of t.csv is empty in every row" in shown and "few different words: kind" in shown
+    code, shown = call("data", "draft", tmp_path, "--label", "kind")
+    assert code == 0 and "to do: fill in patient_id, empty in 1 of 4 rows" in shown
+    assert (tmp_path / "manifest.csv").read_text().splitlines()[:2] == ["label,patient_id,path", "a,,0.nii.gz"]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "t.csv").write_text("file,label\n1.nii,CT\n2.nii,CT\n")
+    assert "'label' says the same of every row; two classes" in call("data", "draft", tmp_path / "one")[1]
+
+
 def test_a_draft_overwrites_nothing(tmp_path: Path, call: Call) -> None:
     write(tmp_path, [HEADER, *ROWS])
     (tmp_path / "task.json").write_text('{"name": "mine", "classes": ["gesund", "krank"]}')
