@@ -32,7 +32,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "test": ("server", "sites"),
 }
 #: Settings that are local to a side, or to the server alone; what an array means, its fingerprint tells.
-_JUDGED = ("bootstrap", "subgroups", "operating_points", "keep_scores")
+_JUDGED = ("bootstrap", "subgroups", "operating_points", "outliers", "keep_scores")
 _SERVER = ("methods", "out", "state", "study", "deadline", "quorum", *_JUDGED)
 _LOCAL = ("modality", "cache", "data_path", "device", "test_path", "weights", *_SERVER)
 #: Settings that name places, on a disk or in a machine. A hospital that owns its data takes none of them from a run:
@@ -91,6 +91,8 @@ class Settings:
             as "sex,age"; "" = none.
         operating_points: sensitivity for which a threshold is set for each class, on the hospitals' training cases by
             heads that never saw them (one exchange more), such as 0.9; 0 = none.
+        outliers: share of cases like the training cases that a saved head may take for unlike them, such as 0.01 (one
+            exchange more); 0 = it tells none.
         keep_scores: whether `scores.npz` with the score of every test case is kept, so that each figure can be computed
             again.
         cache: folder of the feature cache; "" = the user's cache folder, "off" = no cache.
@@ -145,6 +147,7 @@ class Settings:
     bootstrap: int = 200
     subgroups: str = ""
     operating_points: float = 0.0
+    outliers: float = 0.0
     keep_scores: bool = False
     cache: str = ""
     device: str = "auto"

@@ -20,6 +20,7 @@ from medtl_core.privacy.witnesses import Witnesses
 from medtl_core.runtime import one_thread
 from medtl_core.values import MULTI_LABEL
 
+from . import outliers
 from .clinical import check, columns_of
 from .results import write
 from .testset import open_reference
@@ -56,6 +57,7 @@ def main(grid: Grid, context: Context) -> None:
         task.kind == MULTI_LABEL,
     )  # fmt: skip
     study = Study(hospitals, problem, chosen, methods)
+    outliers.check(study)
     verdicts = judge_all(study, reference.cases)
     if out:
         write(out, study, verdicts, reference, columns)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from medtl_core.clinical.ranking import Ranking, rankings, summed
-from medtl_core.clinical.record import Clinical, of_scores, of_sums, operating_point
-from medtl_core.clinical.subgroups import named_columns
+from medtl_core.clinical.record import Clinical, OperatingPoint, of_scores, of_sums, operating_point
+from medtl_core.clinical.subgroups import named_columns, stated_groups
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
 from medtl_core.evaluation.federated import contradiction, expected_shapes
@@ -20,6 +20,7 @@ from medtl_core.rng import stream
 from medtl_core.store import write_bytes
 from medtl_core.values import Array, Update
 
+from .held_out import groups_of, spread_of
 from .testset import Reference
 from .verdict import Verdict
 
@@ -42,11 +43,12 @@ def check(chosen: Settings) -> None:
     for word, refused, why in (
         ("keep-scores", chosen.keep_scores and (private or there), "needs test=server and privacy=none: the score of "
          "a single case leaves no hospital, and beside a private head none is kept"),
-        ("subgroups", chosen.subgroups and there, "needs test=server: figures of small groups at hospitals would be "
-         "releases of their own, which no privacy ledger here pays for"),
         ("operating-points", chosen.operating_points and private, "needs privacy=none: sums of training cases' scores "
          "are not free under privacy; set thresholds on cases of your own"),
         ("operating-points", not 0 <= chosen.operating_points < 1, "is a sensitivity in (0, 1), or 0 = none"),
+        ("outliers", chosen.outliers and private, "needs privacy=none: counts of training cases' distances would be a "
+         "release of their own, for which no ledger pays"),
+        ("outliers", not 0 <= chosen.outliers < 1, "is a share in (0, 1), or 0 = none"),
     ):  # fmt: skip
         if refused:
             raise ConfigError(f"{word} {why}")
@@ -63,6 +65,9 @@ def columns_of(chosen: Settings, reference: Reference) -> Columns:
         reference.source.examples.task.tell_classes("operating-points")
     if reference.followed and (chosen.operating_points or chosen.subgroups):
         raise ConfigError("operating-points and subgroups need classes; these cases were followed over time")
+    if chosen.subgroups and reference.cases is None:
+        reference.source.examples.task.tell_classes("subgroups with test=sites")
+        stated_groups(chosen.subgroups)
     if not chosen.subgroups or reference.cases is None or reference.cases.material is None:
         return {}
     return named_columns(reference.cases.material.examples, reference.source.columns, chosen.subgroups)
@@ -75,9 +80,14 @@ def record(study: Study, verdicts: Mapping[str, Verdict], columns: Columns) -> C
         return Clinical({})
     scored = {name: verdict.scores for name, verdict in verdicts.items() if verdict.scores is not None}
     sums = {name: verdict.sums for name, verdict in verdicts.items() if verdict.sums}
-    made = of_scores(scored, classes, columns) if scored else of_sums(sums, classes, findings=findings)
+    if scored:
+        made = of_scores(scored, classes, columns)
+    else:
+        made = of_sums(sums, classes, findings=findings, spread=spread_of(study, verdicts))
     target, folds = study.settings.operating_points, _folds(study, tuple(verdicts))
     methods = dict(made.methods)
+    for name, groups in groups_of(study, verdicts).items():
+        methods[name] = replace(methods[name], groups=groups)
     for name, rows in folds.items():
         if name not in methods:
             continue
@@ -88,6 +98,18 @@ def record(study: Study, verdicts: Mapping[str, Verdict], columns: Columns) -> C
             methods[name], classes={key: replace(row, operating=points.get(key)) for key, row in each.items()}
         )
     return replace(made, methods=methods)
+
+
+def thresholds_of(clinical: Clinical, name: str) -> dict[str, Any]:
+    """Returns what a head's manifest says of its thresholds, under "operating"; nothing where none was set."""
+    rows = clinical.methods[name].classes if name in clinical.methods else {}
+    points = {key: row.operating for key, row in rows.items() if row.operating is not None}
+    told = {key: {"target": point.target, "floor": point.floor, **_folds_of(point)} for key, point in points.items()}
+    return {"operating": told} if told else {}
+
+
+def _folds_of(point: OperatingPoint) -> dict[str, float | None]:
+    return {"sensitivity": point.folds.sensitivity, "specificity": point.folds.specificity}
 
 
 def rankings_of(verdict: Verdict, classes: tuple[str, ...], findings: bool) -> Mapping[str, Ranking]:

@@ -11,13 +11,16 @@ from medtl_core.evaluation.result import Cost, DataSource, MethodResult, Result
 from medtl_core.features.spec import feature_facts
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.study import Study
+from medtl_core.predict.outliers import Outliers
 from medtl_core.predict.saved import save_head, save_model
 from medtl_core.recipes.contamination import contamination
 from medtl_core.store import file_names, write_json
 from medtl_core.values import Head
 from medtl_core.versions import versions
 
-from .clinical import Columns, keep_scores, record
+from . import outliers
+from .clinical import Columns, keep_scores, record, thresholds_of
+from .held_out import with_intervals
 from .testset import Reference
 from .verdict import Verdict
 
@@ -39,25 +42,26 @@ def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: R
         for site, head in verdict.outcome.heads.items()
     }
     files, lost = file_names(heads), []
+    clinical, far = record(study, verdicts, columns), outliers.outliers(study)
     for name, head in heads.items():
+        facts = {"features": features, **thresholds_of(clinical, name)}
         try:
-            _save(head, out / "heads", files[name], features)
+            _save(head, out / "heads", files[name], facts, far if name in verdicts else None)
         except MedtlError as error:
             lost.append(str(error))
-    clinical = record(study, verdicts, columns)
     if clinical.methods:
         write_json(out / CLINICAL, clinical.as_dict())
     keep_scores(out, study, verdicts, columns)
-    write_json(out / "result.json", result(study, verdicts, reference).as_dict())
+    write_json(out / "result.json", result(study, with_intervals(verdicts, clinical), reference).as_dict())
     if lost:
         raise RunError(f"{len(lost)} of {len(heads)} heads could not be saved, all figures were; the first: {lost[0]}")
 
 
-def _save(classifier: Classifier, folder: Path, name: str, features: Mapping[str, Any]) -> None:
+def _save(classifier: Classifier, folder: Path, name: str, more: Mapping[str, Any], far: Outliers | None) -> None:
     """Saves a classifier with what another machine needs to make its features, to adapt it or to use it."""
-    facts = {**classifier.facts, "features": features}
+    facts = {**classifier.facts, **more}
     if isinstance(classifier, Head):
-        save_head(replace(classifier, facts=facts), folder, name)
+        save_head(replace(classifier, facts=facts), folder, name, far)
     else:
         save_model(replace(classifier.pack(), facts=facts), classifier.kind, folder, name)
 

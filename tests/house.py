@@ -30,13 +30,14 @@ LEAVES = (
 #: new cases are read as a hospital's are.
 BESIDE = {
     "sweep": ("report",),
-    "predict": ("formats",),
+    "predict": ("formats", "clinical"),
     "signals": ("formats",),
     "serve": ("predict", "formats"),
     "export": ("predict", "report"),
     "report": ("clinical",),
     "formats": ("slides",),
     "notes": ("formats",),
+    "methods": ("clinical",),
 }
 #: What a top-level package may import of the others.
 BELOW = {CORE: (), "server": (CORE,), "client": (CORE,), "simulations": (CORE, "server", "client")}
@@ -63,8 +64,8 @@ ROOMS = {
     "features": 970, "heads": 780, "evaluation": 1180, "privacy": 3010, "federation": 2280, "flower": 1450,
     "flower/node": 510, "formats": 4570, "methods": 4540, "methods/multilabel": 760, "methods/finetune": 1080,
     "methods/personal": 950, "methods/private": 1240, "audit": 1300, "report": 2780, "sweep": 600, "recipes": 500,
-    "predict": 1740, "cli": 3500, "signals": 500, "server": 720, "client": 1000, "flower/link": 320,
-    "deploy": 3430, "serve": 400, "export": 480, "clinical": 930, "slides": 500, "notes": 500,
+    "predict": 1960, "cli": 3500, "signals": 500, "server": 860, "client": 1000, "flower/link": 320,
+    "deploy": 3430, "serve": 400, "export": 480, "clinical": 1180, "slides": 500, "notes": 500,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")

@@ -93,6 +93,7 @@ def test_every_field_is_documented_and_agreed_or_local(name: str) -> None:
         "bootstrap",
         "subgroups",
         "operating_points",
+        "outliers",
         "keep_scores",
         "deadline",
         "quorum",

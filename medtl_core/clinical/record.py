@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from medtl_core.clinical import decision, delong
+from medtl_core.clinical.placements import Spread
 from medtl_core.clinical.ranking import Cell, Ranking, rankings, summed
 from medtl_core.clinical.significance import holm
 from medtl_core.clinical.subgroups import Group, judged_groups
@@ -193,29 +194,37 @@ def of_scores(
     return Clinical(methods, table, tuple(parts))
 
 
-def of_sums(sums: Mapping[str, Mapping[str, Update]], classes: tuple[str, ...], *, findings: bool = False) -> Clinical:
+def of_sums(
+    sums: Mapping[str, Mapping[str, Update]],
+    classes: tuple[str, ...],
+    *,
+    findings: bool = False,
+    spread: Spread | None = None,
+) -> Clinical:
     """Returns the record of methods judged by hospitals' sums: method -> site -> `evaluation.federated.summarise`.
 
-    Intervals take cases as independent. Differences of methods, net benefit among three and more classes and groups of
-    cases need scores and are left out.
+    Where a method's `spread` is not told, intervals take cases as independent, a mean over classes has none, and no
+    difference of methods is told. Net benefit among three and more classes needs scores and is left out.
     """
     methods = {}
     for name, updates in sums.items():
         each = summed(updates, classes, findings=findings)
-        pair = findings or len(classes) == 2
+        pair, told = findings or len(classes) == 2, spread.of_method(name) if spread else None
+        alone = [delong.ranked_variance(ranking) for ranking in each.values()]
         rows = {
-            key: _class(ranking, delong.ranked_variance(ranking), decision.shifted(ranking) if pair else None)
-            for key, ranking in each.items()
+            key: _class(ranking, variance, decision.shifted(ranking) if pair else None)
+            for (key, ranking), variance in zip(each.items(), told[0].tolist() if told else alone, strict=True)
         }
         known = [row.area for row in rows.values() if row.area is not None]
         bins = {} if findings else {site: update.arrays["calibration"] for site, update in updates.items()}
         kept = decision.kept_right_sums(sum(bins.values(), np.zeros((3, BINS))))
         sites = {site: _trust(table) for site, table in bins.items()}
         area = float(np.mean(known)) if known else None
-        alone = next(iter(rows.values())) if len(rows) == 1 else None
-        ends = (alone.low, alone.high) if alone else (None, None)
-        methods[name] = MethodRecord(rows, area, *ends, sites, kept)
-    return Clinical(methods)
+        variance = told[1] if told else alone[0] if len(alone) == 1 else np.nan
+        methods[name] = MethodRecord(rows, *_estimate(np.nan if area is None else area, variance), sites, kept)
+    if spread is None:
+        return Clinical(methods)
+    return Clinical(methods, spread.covariance.tolist(), spread.names)
 
 
 def operating_point(folds: Ranking, test: Ranking, target: float) -> OperatingPoint | None:

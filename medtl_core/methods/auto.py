@@ -91,20 +91,21 @@ def _taken(study: Study, heads: Mapping[str, Sequence[Solved]]) -> tuple[str, di
     return clearly_better(loss, sums["squares"])
 
 
-def clearly_better(loss: Mapping[str, float], squares: Float) -> tuple[str, dict[str, Any]]:
-    """Returns the candidate that is taken, the mean unless another is better by more than a standard error.
+def clearly_better(loss: Mapping[str, float], squares: Float, usual: str = MEAN) -> tuple[str, dict[str, Any]]:
+    """Returns the candidate that is taken, the usual one unless another is better by more than a standard error.
 
     Args:
         loss: of each candidate, cross-validated.
-        squares: the squared standard error of each one's difference to the mean, in the same order.
+        squares: the squared standard error of each one's difference to the usual one, in the same order.
+        usual: the candidate that needs no reason.
     """
     gains = {
-        name: {"gain": loss[MEAN] - loss[name], "error": float(np.sqrt(square))}
+        name: {"gain": loss[usual] - loss[name], "error": float(np.sqrt(square))}
         for name, square in zip(loss, squares, strict=True)
-        if name != MEAN
+        if name != usual
     }
     better = [name for name, row in gains.items() if row["gain"] > row["error"]]
-    return min(better, key=lambda name: loss[name]) if better else MEAN, {"losses": dict(loss), "gains": gains}
+    return min(better, key=lambda name: loss[name]) if better else usual, {"losses": dict(loss), "gains": gains}
 
 
 def _columns(groups: Sequence[tuple[str, int, int]]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What a head says of one case."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ class Answer:
             is like none of them, or the head promises nothing.
         fault: why it cannot be; "" = it is.
         doubt: why the likeliest class should not be taken as the answer; "" = it may.
+        over: the classes whose thresholds the case reaches; see `thresholds`.
+        decided: the class that the threshold of a head of two classes names; "" = the largest probability names it.
+        distance: to the training cases, as a share of what is not unlike them; None where the head does not know.
         findings: whether the classes are findings of which a case may have several; each probability is then its own.
         parts: what each column of a table adds to the logit of the likeliest class; see `reasons.column_parts`.
         alike: the most similar of the hospital's own cases, where it named some.
@@ -37,6 +40,9 @@ class Answer:
     likely: tuple[str, ...] = ()
     fault: str = ""
     doubt: str = ""
+    over: tuple[str, ...] = ()
+    decided: str = ""
+    distance: float | None = None
     findings: bool = False
     parts: Mapping[str, float] = field(default_factory=dict)
     alike: tuple[Near, ...] = ()
@@ -52,12 +58,12 @@ class Answer:
 
     @property
     def likeliest(self) -> str:
-        """The class of the largest probability, or the findings more probable than not; "" = none, or in doubt."""
+        """The class that a threshold or the largest share names, or findings over a half; "" = none, or in doubt."""
         if self.doubt or not self.probabilities:
             return ""
         if self.findings:
             return ", ".join(name for name, share in self.probabilities.items() if share >= _THERE) or NO_FINDING
-        return self.largest
+        return self.decided or self.largest
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the answer as it is written as JSON."""
@@ -68,6 +74,8 @@ class Answer:
             "likely": list(self.likely),
             "doubt": self.doubt or None,
             "fault": self.fault or None,
+            **({"over": list(self.over)} if self.over or self.decided else {}),
+            **({} if self.distance is None else {"distance": self.distance}),
             **({"parts": dict(self.parts)} if self.parts else {}),
             **({"alike": [vars(near) for near in self.alike]} if self.alike else {}),
         }
@@ -124,6 +132,20 @@ def answers_of(
             doubt = "it is like none of the classes: each one's cases have higher log-odds"
         answers.append(Answer(name, dict(zip(classes, map(float, row), strict=True)), likely, doubt=doubt))
     return answers
+
+
+def placed(answers: Sequence[Answer], far: Array) -> list[Answer]:
+    """Returns answers with their distances [n], as shares of the limit; those beyond it are in doubt.
+
+    Example:
+        >>> [answer.likeliest for answer in placed([Answer("a", {"ill": 1.0}), Answer("b", {"ill": 1.0})], [0.4, 3.0])]
+        ['ill', '']
+    """
+    unlike = "it is unlike the training cases: {:.2f} times as far from them as nearly all of them are"
+    return [
+        replace(answer, distance=float(share), doubt=unlike.format(share) if share > 1 else answer.doubt)
+        for answer, share in zip(answers, far, strict=True)
+    ]
 
 
 def findings_of(names: Sequence[str], odds: Array, classes: Sequence[str]) -> list[Answer]:

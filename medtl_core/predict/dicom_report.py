@@ -158,7 +158,7 @@ def _group(answer: Answer, heading: Heading, source: Any) -> Any:
     )
     judged = [sr.QualitativeEvaluation(_code("answer", "Likeliest class"), said)]
     judged += [sr.QualitativeEvaluation(_code("likely", "Likely class"), codes[name]) for name in answer.likely]
-    words = [f"{word}: {text}" for word, text in (("doubt", answer.doubt), ("promise", heading.promise)) if text]
+    words = [f"{word}: {text}" for word, text in (("doubt", answer.doubt), ("promise", heading.promises)) if text]
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(identifier="answer of a head"),
         algorithm_id=sr.AlgorithmIdentification(

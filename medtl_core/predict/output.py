@@ -36,12 +36,21 @@ class Heading:
         version: of the head; see `Predictor.version`.
         basis: what the probabilities take for granted, in a sentence.
         promise: what the sets of likely classes promise, in a sentence; "" = there are none.
+        thresholds: those that classes are answered from, in a sentence; "" = there are none.
+        limit: which cases are too unlike the training cases, in a sentence; "" = nothing tells.
     """
 
     classes: tuple[str, ...]
     version: str
     basis: str
     promise: str = ""
+    thresholds: str = ""
+    limit: str = ""
+
+    @property
+    def promises(self) -> str:
+        """All that is said of the sets, the thresholds and the limit."""
+        return " ".join(filter(None, (self.promise, self.thresholds, self.limit)))
 
 
 def json_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
@@ -54,6 +63,7 @@ def json_text(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
     """Yields one JSON document in lines: the head, what the probabilities take for granted, and the answers."""
     about: dict[str, Any] = {"head": heading.version, "classes": heading.classes, "basis": heading.basis}
     about |= {"promise": heading.promise or None, "notice": NOTICE}
+    about |= {key: text for key in ("thresholds", "limit") if (text := getattr(heading, key))}
     yield json.dumps(about, ensure_ascii=False, indent=1)[:-2] + ',\n "answers": ['
     last = ""
     for answer in answers:
@@ -94,6 +104,10 @@ def text_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
     yield f"basis    {heading.basis}"
     if heading.promise:
         yield f"likely   {heading.promise}"
+    if heading.thresholds:
+        yield f"over     {heading.thresholds}"
+    if heading.limit:
+        yield f"unlike   {heading.limit}"
     for answer in answers:
         if answer.fault:
             yield f"{answer.name}  no answer: {answer.fault}"
@@ -101,6 +115,7 @@ def text_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
         ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
         shares = ", ".join(f"{name} {share:.3f}" for name, share in ranked)
         likely = f"; likely: {', '.join(answer.likely)}" if answer.likely else ""
+        likely += f"; over the threshold of {', '.join(answer.over)}" if answer.over else ""
         yield f"{answer.name}  {f'no answer: {answer.doubt}' if answer.doubt else answer.likeliest}  ({shares}){likely}"
         for column, part in list(answer.parts.items())[:_TOLD]:
             yield f"    {part:+.3f}  {column}"
@@ -117,7 +132,7 @@ def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Answers of a head</title><style>{_STYLE}</style></head>\n<body><main><h1>Answers</h1>"
     )
-    about = f"Head: {heading.version}. {heading.basis} {heading.promise}"
+    about = f"Head: {heading.version}. {heading.basis} {heading.promises}"
     yield f"<p><strong>{NOTICE}</strong></p><p>{escape(about)}</p>"
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in heading.classes)
     yield '<div class="wide"><table><caption>Probability of each class</caption><thead><tr>'
@@ -125,6 +140,7 @@ def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
     for answer in answers:
         said = escape(answer.likeliest or f"no answer: {answer.fault or answer.doubt}")
         likely = escape(", ".join(answer.likely))
+        likely += escape(f" (over the threshold of {', '.join(answer.over)})") if answer.over else ""
         cells = [f'<td class="number">{_share(answer, name)}</td>' for name in heading.classes]
         yield f'<tr><th scope="row">{escape(answer.name)}</th><td>{said}</td><td>{likely}</td>{"".join(cells)}</tr>'
     yield "</tbody></table></div></main></body>\n</html>"

@@ -10,7 +10,6 @@ import numpy as np
 
 from medtl_core.config import Settings, settings
 from medtl_core.data.faults import Faults
-from medtl_core.data.images import FORMATS, SUFFIXES
 from medtl_core.data.synthetic.built_in import BUILT_IN
 from medtl_core.errors import ConfigError, DataError, WeightsError
 from medtl_core.features.dataset import Material
@@ -19,24 +18,22 @@ from medtl_core.features.spec import FEATURE_SETTINGS, feature_spec, stated_sett
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.registry import unpack
 from medtl_core.predict.alike import OwnCases
-from medtl_core.predict.answer import Answer, answers_of, findings_of, log_prevalence
+from medtl_core.predict.answer import Answer, answers_of, findings_of, log_prevalence, placed
 from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import NewCases, drawn_cases, encoded_cases, image_cases, table_cases
+from medtl_core.predict.colour import has_colour, is_grey
 from medtl_core.predict.conformal import Conformal
+from medtl_core.predict.outliers import Outliers
 from medtl_core.predict.reasons import Occluder, column_parts
 from medtl_core.predict.rows import rows_of
-from medtl_core.predict.saved import is_model, load_head, load_packed
+from medtl_core.predict.saved import is_model, load_packed, load_whole
+from medtl_core.predict.thresholds import Thresholds
 from medtl_core.runtime import one_thread
 from medtl_core.store import file_of, read_json, stem_of
 from medtl_core.values import ABSENT, Array, Head
 
 #: NewCases whose features are made together.
 _TOGETHER = 256
-#: Modalities whose pictures are grey.
-_GREY = ("x-ray", "ct", "mri", "ultrasound", "oct")
-#: A picture in which channels differ by more than this share of white, on average, has colour.
-_COLOUR = 0.04
-_SMALL = (64, 64)
 #: Kind of the models of multi-label tasks.
 _FINDINGS = "multi-label"
 
@@ -54,6 +51,8 @@ class Predictor:
         modality: what the federation's images show.
         sha256: of the head's arrays, which names this very head.
         conformal: what the sets of likely classes promise; None = nothing.
+        outliers: what tells cases unlike the training cases; None = nothing does.
+        thresholds: from which a class is answered; None = none was set.
         neighbours: the hospital's own cases, of which each answer names the most similar; None = it names none.
         explains: whether an answer says what each column of a table adds to it.
     """
@@ -65,6 +64,8 @@ class Predictor:
     modality: str = "not stated"
     sha256: str = ""
     conformal: Conformal | None = None
+    outliers: Outliers | None = None
+    thresholds: Thresholds | None = None
     neighbours: OwnCases | None = None
     explains: bool = False
 
@@ -172,10 +173,15 @@ class Predictor:
             seen = self._seen(logits)
             inside = self.conformal.inside(logits)[:, seen] if self.conformal and told else None
             named = [self.classes[column] for column in seen.tolist()]
-            answered = iter(self._explained(answers_of(told, (logits + shift)[:, seen], named, least, inside), values))
+            answers = answers_of(told, (logits + shift)[:, seen], named, least, inside)
+            if self.thresholds and told:
+                answers = self.thresholds.applied(answers, logits, self.classes)
+            if self.outliers and told:
+                answers = placed(answers, self.outliers.far(values))
+            answered = iter(self._explained(answers, values))
         for name, path in zip(cases.names, paths, strict=True):
             answer = Answer(name, fault=wrong[name]) if name in wrong else next(answered)
-            strange = not answer.fault and self._is_grey and has_colour(Path(path))
+            strange = not answer.fault and is_grey(self.modality) and has_colour(Path(path))
             yield replace(answer, doubt=f"has colour, which no picture of {self.modality} has") if strange else answer
 
     def _explained(self, answers: Sequence[Answer], values: Array) -> Iterator[Answer]:
@@ -197,10 +203,6 @@ class Predictor:
         """Whether a case may have several of the classes, each with a probability of its own."""
         return self.classifier.kind == _FINDINGS
 
-    @property
-    def _is_grey(self) -> bool:
-        return any(word in self.modality.lower().replace(",", " ").split() for word in _GREY)
-
 
 def load(path: Path | str, *, weights: str = "", device: str = "auto", cache: str = "off") -> Predictor:
     """Returns the predictor of a saved head, checked against the network that is here.
@@ -217,7 +219,7 @@ def load(path: Path | str, *, weights: str = "", device: str = "auto", cache: st
         ConfigError: the head asks the hospital's own cases for something; it cannot be used alone.
     """
     one_thread()
-    classifier = _classifier(Path(path))
+    classifier, outliers = _classifier(Path(path))
     facts = stated_features(classifier, Path(path))
     columns, views = _columns(facts, Path(path)), tuple(map(str, facts["entry_views"]))
     try:
@@ -229,7 +231,9 @@ def load(path: Path | str, *, weights: str = "", device: str = "auto", cache: st
     check_fingerprint(here, classifier.fingerprint)
     sha256 = str(read_json(file_of(stem_of(Path(path)), "json"))["sha256"])
     conformal = Conformal.of_facts(classifier.facts.get("conformal", {}), len(classifier.classes))
-    return Predictor(classifier, chosen, views, columns, str(facts.get("modality", "not stated")), sha256, conformal)
+    thresholds = Thresholds.of_facts(classifier.facts.get("operating", {}), classifier.classes)
+    about = str(facts.get("modality", "not stated")), sha256
+    return Predictor(classifier, chosen, views, columns, *about, conformal, outliers, thresholds)
 
 
 def _parts(whole: NewCases) -> Iterator[NewCases]:
@@ -240,27 +244,8 @@ def _parts(whole: NewCases) -> Iterator[NewCases]:
         yield NewCases(names, whole.examples.take(rows), whole.faults if not first else ())
 
 
-def has_colour(path: Path) -> bool:
-    """Returns whether a picture has colour; of a scan no, for its values have one channel or are its reader's to say.
-
-    It is looked at in small: a mark or a coloured word at the edge is no colour.
-    """
-    from PIL import Image
-
-    if path.suffix.lower() not in SUFFIXES:
-        return False
-    with Image.open(path, formats=FORMATS) as picture:
-        if picture.mode not in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
-            return False
-        picture.draft("RGB", _SMALL)
-        pixels = np.asarray(picture.convert("RGB").resize(_SMALL), np.float64) / 255
-    return bool(np.ptp(pixels, axis=2).mean() > _COLOUR)
-
-
-def _classifier(path: Path) -> Classifier:
-    if not is_model(path):
-        return load_head(path)
-    return unpack(*load_packed(path))
+def _classifier(path: Path) -> tuple[Classifier, Outliers | None]:
+    return (unpack(*load_packed(path)), None) if is_model(path) else load_whole(path)
 
 
 def stated_features(classifier: Classifier, path: Path) -> Mapping[str, Any]:

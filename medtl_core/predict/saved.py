@@ -1,20 +1,25 @@
 """Classifiers on disk: `NAME.safetensors` with its manifest `NAME.json`, an affine head or a model of another kind."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from medtl_core.errors import RunError, WeightsError
-from medtl_core.store import ArrayStore, stem_of
+from medtl_core.predict.outliers import PREFIX, Outliers
+from medtl_core.store import ArrayStore, file_of, stem_of
 from medtl_core.values import Array, Head, Packed
 
 _COMMON: Mapping[str, type] = {"kind": str, "classes": list, "fingerprint": str, "facts": dict}
 _HEADS = ArrayStore("head", {**_COMMON, "features": int})
+#: Version 2 holds distances to the training cases as well; what reads version 1 alone refuses it.
+_FARTHER = replace(_HEADS, schema=2)
 _MODELS = ArrayStore("model", {**_COMMON, "config": dict})
 
 
-def save_head(head: Head, folder: Path, name: str) -> Path:
+def save_head(head: Head, folder: Path, name: str, outliers: Outliers | None = None) -> Path:
     """Writes a head into a folder, which is made if need be; returns the manifest's path.
 
     Raises:
@@ -24,8 +29,11 @@ def save_head(head: Head, folder: Path, name: str) -> Path:
     arrays = {"weight": head.weight, "bias": head.bias}
     width = head.weight.shape[-1]
     _check_arrays(arrays, len(head.classes), width, f"head {name!r}")
-    about = {"features": width, "fingerprint": head.fingerprint, "facts": head.facts}
-    return _HEADS.write(_stem(folder, name), arrays, {"kind": head.kind, "classes": list(head.classes), **about})
+    facts = {**head.facts, "outliers": outliers.facts} if outliers else head.facts
+    about = {"features": width, "fingerprint": head.fingerprint, "facts": facts}
+    manifest = {"kind": head.kind, "classes": list(head.classes), **about}
+    beside = outliers.arrays if outliers else {}
+    return (_FARTHER if outliers else _HEADS).write(_stem(folder, name), {**arrays, **beside}, manifest)
 
 
 def save_model(packed: Packed, kind: str, folder: Path, name: str) -> Path:
@@ -41,10 +49,24 @@ def load_head(path: Path) -> Head:
         WeightsError: a file is missing or damaged, the weights are not the ones the manifest names, or their shape,
             type or values are not those of a head.
     """
-    manifest, arrays = _HEADS.read(stem_of(path))
-    _check_arrays(arrays, len(manifest["classes"]), manifest["features"], str(stem_of(path)))
-    classes, facts = tuple(manifest["classes"]), manifest["facts"]
-    return Head(arrays["weight"], arrays["bias"], manifest["kind"], classes, manifest["fingerprint"], facts)
+    return load_whole(path)[0]
+
+
+def load_whole(path: Path) -> tuple[Head, Outliers | None]:
+    """Returns a head, and what tells cases unlike its training cases; None where it was saved without.
+
+    Raises:
+        WeightsError: as in `load_head`.
+    """
+    manifest, arrays = (_FARTHER if _schema(path) == _FARTHER.schema else _HEADS).read(stem_of(path))
+    own = {name: array for name, array in arrays.items() if not name.startswith(PREFIX)}
+    width, facts = manifest["features"], dict(manifest["facts"])
+    about = facts.pop("outliers", {})  # of these arrays, and of no head that is made of this one
+    _check_arrays(own, len(manifest["classes"]), width, str(stem_of(path)))
+    beside = {name: array for name, array in arrays.items() if name not in own}
+    told = tuple(manifest["classes"]), manifest["fingerprint"], facts
+    head = Head(own["weight"], own["bias"], manifest["kind"], *told)
+    return head, Outliers.of(about, beside, width)
 
 
 def load_packed(path: Path) -> tuple[str, Packed]:
@@ -64,7 +86,17 @@ def is_model(path: Path) -> bool:
     Raises:
         WeightsError: there is no readable manifest.
     """
-    return "config" in ArrayStore("head", {"kind": str}).manifest(stem_of(path))
+    return "config" in ArrayStore("head", {"kind": str}, schema=_schema(path)).manifest(stem_of(path))
+
+
+def _schema(path: Path) -> int:
+    """The version of a manifest that is a later one than the first; reading it says what is wrong with others."""
+    try:
+        manifest = json.loads(file_of(stem_of(path), "json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return _HEADS.schema
+    known = isinstance(manifest, dict) and manifest.get("schema") == _FARTHER.schema
+    return _FARTHER.schema if known else _HEADS.schema
 
 
 def _stem(folder: Path, name: str) -> Path:

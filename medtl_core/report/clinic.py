@@ -7,23 +7,18 @@ from statistics import fmean
 
 import numpy as np
 
-from medtl_core.clinical.ranking import Cell, mean_recall
+from medtl_core.clinical.ranking import Cell
 from medtl_core.clinical.record import LEVELS, ClassRecord, Clinical, MethodRecord
-from medtl_core.clinical.significance import holm, paired
-from medtl_core.clinical.subgroups import FEWEST, Group
 from medtl_core.evaluation.formulas import Curve, Float, mean_curve
-from medtl_core.report import charts, curves, numerals
+from medtl_core.report import curves, numerals
 from medtl_core.report.classes import wilson
 from medtl_core.report.curves import RocPanel
 from medtl_core.report.estimate import Estimate
+from medtl_core.report.groups import area_estimate, group_panel, trust_table
 from medtl_core.report.tables import PageTable, TableCell, TableRow, estimate_cell, plain_table
 
-#: Cases of a class from which on a group's figure may be laid beside others.
-RANKED = 10
 #: How common a class may be, where nobody says.
 PREVALENCES = (0.01, 0.05, 0.2, 0.5)
-#: Largest p-value, after Holm's correction, of what is called a difference.
-_MARKED = 0.05
 
 
 @dataclass(frozen=True)
@@ -72,7 +67,7 @@ class Clinic:
 
     def area(self, name: str) -> Estimate:
         """Returns a class's AUROC: with one seed DeLong's interval, else a t-interval over the seeds."""
-        return _estimate(self.rows(name))
+        return area_estimate(self.rows(name))
 
     def ranking_table(self) -> PageTable | None:
         """Returns AUROC and average precision of each class."""
@@ -167,113 +162,17 @@ class Clinic:
 
     # ---- groups and sites ----------------------------------------------------------------------------------------
 
+    @property
+    def _columns(self) -> tuple[str, ...]:
+        return tuple(self.seeds[0].groups) if self.seeds else ()
+
     def groups(self) -> list[tuple[str, str, PageTable]]:
         """Returns for each column its name, the forest plot of its groups, and their table."""
-        return [self._column(name) for name in self.seeds[0].groups] if self.seeds else []
-
-    def _column(self, column: str) -> tuple[str, str, PageTable]:
-        drawn, few, rows = dict[str, Estimate](), list[str](), []
-        for value in [group.value for group in self.seeds[0].groups[column]]:
-            told = [group for seed in self.seeds for group in seed.groups[column] if group.value == value]
-            if not all(group.cases for group in told):
-                rows.append(TableRow(value, [TableCell(f"fewer than {FEWEST}", "or the next smallest"), *_EMPTY]))
-                continue
-            label = f"{value} ({told[0].cases})"
-            accuracy, area = _accuracy(told), _estimate(told)
-            drawn[label] = accuracy if told[0].confusion else area
-            if _rarest(told[0]) < RANKED:
-                few.append(label)
-            rows.append(
-                TableRow(
-                    value,
-                    [
-                        TableCell(f"{told[0].cases}"),
-                        TableCell(" / ".join(f"{sum(row)}" for row in told[0].confusion) or numerals.UNDEFINED),
-                        estimate_cell(accuracy),
-                        estimate_cell(area),
-                    ],
-                )
-            )
-        headings = ["Group", "Cases", "Of each class", "Balanced accuracy", "AUROC"]
-        findings = not any(group.confusion for group in self.seeds[0].groups[column])
-        plot = charts.forest(drawn, f"{'AUROC' if findings else 'Balanced accuracy'} by {column}", few) if drawn else ""
-        return column, plot, PageTable(f"By {column}", headings, rows)
+        return [(name, *group_panel([seed.groups[name] for seed in self.seeds], name)) for name in self._columns]
 
     def trust_table(self) -> PageTable | None:
-        """Returns stated confidence against right answers at each site, with a mark where they differ."""
-        sites = self.seeds[0].sites if self.seeds else {}
-        rows, doubts = [], {}
-        for name, site in sites.items():
-            if not site.cases:
-                continue
-            stated = site.confidence / site.cases
-            error = math.sqrt(max(stated * (1 - stated), 1e-12) / site.cases)
-            if site.cases >= RANKED:
-                doubts[name] = math.erfc(abs(stated - site.right / site.cases) / error / math.sqrt(2))
-            rows.append((name, site, stated))
-        wrong = {
-            name for name, p in zip(doubts, holm([*doubts.values()]) if doubts else (), strict=True) if p < _MARKED
-        }
-        cells = [
-            TableRow(
-                name,
-                [
-                    TableCell(f"{site.cases:.4g}"),
-                    TableCell(numerals.figure(stated)),
-                    estimate_cell(wilson(site.right, site.cases)),
-                    TableCell(
-                        "differs" if name in wrong else "no difference seen" if name in doubts else "too few to say"
-                    ),
-                ],
-            )
-            for name, site, stated in rows
-        ]
-        headings = ["Site", "Cases", "Stated confidence", "Answered right", "After Holm's correction"]
-        return PageTable("Is a stated confidence as good at every site?", headings, cells) if len(cells) > 1 else None
-
-
-def against_table(records: Sequence[Clinical], focus: str) -> PageTable | None:
-    """Returns how much the mean AUROC of a method differs from each other's, with p-values after Holm's correction.
-
-    On one seed by DeLong's paired test of the same test cases; on several by a paired t-test over the seeds.
-    """
-    told = records[0].against(focus) if len(records) == 1 else _over_seeds(records, focus)
-    rows = [
-        TableRow(
-            name,
-            [
-                TableCell(numerals.signed(test.gain), f"{numerals.signed(test.low)} to {numerals.signed(test.high)}"),
-                TableCell("< 0.001" if p < 0.001 else f"{p:.3f}"),
-            ],
-        )
-        for name, (test, p) in told.items()
-    ]
-    how = "DeLong's paired test on the same cases" if len(records) == 1 else "paired t-test over the seeds"
-    caption = f"Mean AUROC of {focus} less that of each other method: {how}"
-    return PageTable(caption, ["Against", "Difference", "p, after Holm"], rows) if rows else None
-
-
-@dataclass(frozen=True)
-class _Gain:
-    gain: float
-    low: float
-    high: float
-
-
-def _over_seeds(records: Sequence[Clinical], focus: str) -> dict[str, tuple[_Gain, float]]:
-    shared = set.intersection(*(set(record.methods) for record in records)) if records else set()
-    if focus not in shared:
-        return {}
-    ours, tests = [record.methods[focus].area for record in records], {}
-    for name in (name for name in records[0].methods if name in shared and name != focus):
-        pairs = [(a, b) for a, b in zip(ours, (r.methods[name].area for r in records), strict=True) if a and b]
-        if len(pairs) > 1:
-            tests[name] = paired([a for a, _ in pairs], [b for _, b in pairs])
-    adjusted = holm([test.p for test in tests.values()]) if tests else []
-    return {
-        name: (_Gain(test.mean, max(test.low, -1.0), min(test.high, 1.0)), p)
-        for (name, test), p in zip(tests.items(), adjusted, strict=True)
-    }
+        """Returns stated confidence against right answers at each site; of several seeds the first one's."""
+        return trust_table(self.seeds[0].sites if self.seeds else {})
 
 
 def predictive_table(table: Float, classes: Sequence[str], prevalence: Mapping[str, float]) -> PageTable:
@@ -290,26 +189,6 @@ def predictive_table(table: Float, classes: Sequence[str], prevalence: Mapping[s
     stated = ", ".join(f"{name} {share:g}" for name, share in prevalence.items())
     caption = f"PPV / NPV of the answer by how common the class is{f': {stated}' if stated else ''}"
     return plain_table(caption, ["Class", *shown], rows)
-
-
-_EMPTY = [TableCell(numerals.UNDEFINED)] * 3
-
-
-def _estimate(rows: Sequence[ClassRecord] | Sequence[Group]) -> Estimate:
-    low, high = rows[0].low, rows[0].high
-    alone = (low, high) if len(rows) == 1 and low is not None and high is not None else None
-    return Estimate.over([row.area for row in rows], alone)
-
-
-def _accuracy(groups: Sequence[Group]) -> Estimate:
-    told = [mean_recall(np.asarray(group.confusion)) for group in groups if group.confusion]
-    known = [one for one in told if one]
-    return Estimate.over([one[0] for one in known], known[0][1:] if len(known) == 1 else None)
-
-
-def _rarest(group: Group) -> int:
-    """Cases of the rarest class that the group shows; of several findings nobody counts them."""
-    return min((sum(row) for row in group.confusion if sum(row)), default=RANKED)
 
 
 def _shares(counts: Sequence[tuple[float, float]]) -> Estimate:

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from medtl_core.clinical.ranking import mean_recall
 from medtl_core.errors import RunError, did_you_mean
 from medtl_core.evaluation.result import Result
-from medtl_core.report import charts, classes, clinic, curves, numerals, pool, template
+from medtl_core.report import charts, classes, curves, numerals, pool, template
 from medtl_core.report.clinic import Context
 from medtl_core.report.curves import RocPanel
 from medtl_core.report.estimate import Estimate
+from medtl_core.report.groups import RANKED
 from medtl_core.report.page import heading
 from medtl_core.report.summary import Summary
 from medtl_core.report.tables import PageTable, TableCell, TableRow, estimate_cell
@@ -32,7 +33,7 @@ def render(summary: Summary, results: Sequence[Result], site: str, context: Cont
     everyone = method.figures[summary.main]
     label = f"{site} ({own.cases:.0f})"
     shown = [] if counts is None else [row.sum() for row in counts if row.sum()]
-    few = [label] if min(shown, default=clinic.RANKED) < clinic.RANKED else []
+    few = [label] if min(shown, default=RANKED) < RANKED else []
     words = summary.headings[summary.main]
     panel = RocPanel(site, pool.roc(results, focus, site), own.auroc, f"{own.cases:.0f} test cases")
     trained = sum(result.sites.get(site, 0) for result in results) / len(results)

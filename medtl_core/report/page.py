@@ -9,7 +9,9 @@ from medtl_core.clinical.significance import over_hospitals
 from medtl_core.evaluation.result import Result
 from medtl_core.report import charts, classes, clinic, curves, labels, numerals, pool, tables, template
 from medtl_core.report.clinic import Clinic, Context
+from medtl_core.report.differences import against_table
 from medtl_core.report.estimate import Estimate
+from medtl_core.report.groups import RANKED
 from medtl_core.report.summary import Summary, role
 from medtl_core.report.template import markup
 from medtl_core.rng import stream
@@ -94,7 +96,7 @@ def _clinic(summary: Summary, results: Sequence[Result], context: Context) -> di
         "kept": markup(found.kept()),
         "groups": [(name, markup(plot), table) for name, plot, table in found.groups()],
         "trust_table": found.trust_table(),
-        "against_table": clinic.against_table(context.clinical, summary.focus) if context.clinical else None,
+        "against_table": against_table(context.clinical, summary.focus) if context.clinical else None,
     }
 
 
@@ -123,7 +125,7 @@ def _site_forest(summary: Summary, results: Sequence[Result], drawn: Mapping[str
             estimate = Estimate(*told) if estimate.mean is not None else estimate
         label = f"{name} ({site.cases:.0f})"
         rows[label] = estimate
-        if min(shown, default=clinic.RANKED) < clinic.RANKED:
+        if min(shown, default=RANKED) < RANKED:
             few.append(label)
     return charts.forest(rows, f"{summary.headings[figure].capitalize()} of {focus}", few, "all cases")
 

@@ -137,8 +137,10 @@ class Summary:
     @property
     def interval_words(self) -> str:
         """What the intervals are, naming the methods whose interval is of another kind."""
-        others = [f"{name}: {method.interval}" for name, method in self.methods.items() if method.interval]
-        return "; ".join([self.interval, *others])
+        others = {name: method.interval for name, method in self.methods.items() if method.interval}
+        if len(others) == len(self.methods) and len({*others.values()}) == 1:
+            return next(iter(others.values()))
+        return "; ".join([self.interval, *(f"{name}: {words}" for name, words in others.items())])
 
     def as_dict(self) -> dict[str, Any]:
         """Returns what `metrics.json` keeps."""

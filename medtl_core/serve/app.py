@@ -64,7 +64,7 @@ class Service:
             "sha256": self.predictor.sha256,
             "classes": self.heading.classes,
             "basis": self.heading.basis,
-            "promise": self.heading.promise or None,
+            "promise": self.heading.promises or None,
             "notice": NOTICE,
             "reads": "a table" if self.predictor.columns else "an image or a scan",
             "columns": self.predictor.columns,

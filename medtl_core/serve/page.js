@@ -28,6 +28,7 @@ function shown(answer, several) {
   const shares = Object.entries(answer.probabilities).sort((one, other) => other[1] - one[1]);
   if (!shares.length) return parts;
   if (answer.likely.length) parts.push(made("p", `Likely classes: ${answer.likely.join(", ")}`, "likely"));
+  if (answer.over && answer.over.length) parts.push(made("p", `Over the threshold of: ${answer.over.join(", ")}`));
   const table = made("table"), head = made("tr"), top = made("thead"), body = made("tbody");
   for (const word of ["class", "probability", "bar", "set"]) {
     const cell = made("th", word);

@@ -19,7 +19,7 @@ from tests.memory import PROBLEM
 
 NAMES = (
     "fedavg-2", "fedavg-20-adjusted", "scaffold-3", "fedlogit-2", "ridge", "discriminant", "logistic-5", "auto",
-    "metric", "ensemble-stacked",
+    "metric", "ensemble-stacked", "scaled-auto",
 )  # fmt: skip
 OTHERS = "fedavg-5,fedavg-22,logistic-3,scaffold-5,fedlogit-4,nearest-mean,auto,ensemble-stacked"
 
