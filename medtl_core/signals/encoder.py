@@ -6,7 +6,7 @@ Nothing is learnt from cases: formulas and constants are fixed, and stand with t
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from medtl_core.signals.kernels import kernels
 from medtl_core.signals.statistics import spectrogram, statistics
 from medtl_core.signals.wave import SUFFIXES, Agreement, agree, read_wave
 from medtl_core.values import Array, Examples, Task, digest
+
+if TYPE_CHECKING:
+    from medtl_core.signals.graph import Spectrum
 
 #: Raised when the same signal begins to give other features.
 VERSION = 1
@@ -106,6 +109,14 @@ class Signals1D(CaseEncoder):
         scores = self.rows(cases, self.encoding(settings, columns), settings) @ weight
         names = (f"{100 * start // len(wave)}-{100 * stop // len(wave)} % of the time" for start, stop in spans)
         return list(zip(names, (scores[0] - scores[1:]).tolist(), strict=True))
+
+    def graph(self, settings: Settings, columns: Sequence[str]) -> "Spectrum | None":
+        """Returns the formulas as a torch module; None of random kernels and of pictures, which no file holds."""
+        if _name(settings) != "spectrum":
+            return None
+        from medtl_core.signals.graph import Spectrum
+
+        return Spectrum(Agreement.of(columns), self.encoding(settings, columns).taps)
 
 
 def _name(settings: Settings) -> str:
