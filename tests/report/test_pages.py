@@ -17,7 +17,7 @@ from tests.hospital import made_hospital
 pytestmark = pytest.mark.slow
 RUN = Path(__file__).resolve().parents[1] / "export" / "quickstart"
 #: Of a run that draws every part of a report.
-WORDS = "sites=3 shots=20 features=plain image-size=64 bootstrap=50 operating-points=0.9 subgroups=site"
+WORDS = "sites=3 shots=20 features=plain image-size=64 bootstrap=50"
 
 
 def medtl(*words: str) -> None:
@@ -29,8 +29,8 @@ def medtl(*words: str) -> None:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     run, other, private = folder / "run", folder / "other", folder / "private"
-    medtl("simulate", "quickstart", *WORDS.split(), "--out", str(run))
-    terms = "privacy=auto epsilon=4 public-cases=20"
+    medtl("simulate", "quickstart", *WORDS.split(), "operating-points=0.9", "subgroups=site", "--out", str(run))
+    terms = "privacy=auto epsilon=4 public-cases=10"
     medtl("simulate", "quickstart", *WORDS.split(), *terms.split(), "--out", str(private))
     shutil.copytree(RUN, other)
     medtl("report", str(other))
