@@ -18,6 +18,7 @@ from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.crossval import WORST
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.logistic import USUAL, Penalised
+from medtl_core.methods.models.fused import kinds_of
 from medtl_core.values import Released, Update
 
 #: The usual candidate.
@@ -69,6 +70,7 @@ class Auto(Method):
         parts = {need.family: head.facts for need, head in solved.items() if any(head is one for one in heads[taken])}
         facts = {"chosen": taken, **facts, "parts": parts}
         affine = np.mean([head.affine for head in heads[taken]], axis=0)
+        facts |= kinds_of(study.problem, affine, study.statistics.mean)
         study.once("folds/auto", lambda: np.mean([head.without for head in heads[taken]], axis=0))
         bill = {**study.closed_bill(needs), **Penalised.after(USUAL).bill(study, len(needs) // 2), "compare": Share()}
         spent = sum(head.server_cpu for head in solved.values())

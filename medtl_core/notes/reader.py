@@ -1,7 +1,7 @@
 """Notes as cases: a manifest with the text of each in its column `note`, or the name of its file in `note_path`.
 
-Images may stand beside them, as in any manifest. Notes of the known sets, which are published, are not searched for
-identities.
+Images and measurements may stand beside them, as in any manifest. Notes of the known sets, which are published, are not
+searched for identities.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from medtl_core.formats.layouts import needed
 from medtl_core.formats.manifest import Manifest
 from medtl_core.formats.table import encode, read_csv, read_header, require, splits
 from medtl_core.notes.identity import permitted_in, refusals, remedy
-from medtl_core.notes.text import fault_of, grouped, note_keys, read_note
+from medtl_core.notes.text import fault_of, grouped, note_file, note_keys, read_note
 from medtl_core.values import Array, Examples, Task
 
 #: The columns of a manifest that hold a note, or name its file.
@@ -29,15 +29,20 @@ NOTE, FILE = "note", "note_path"
 
 
 class Notes(Reader):
-    """A manifest with notes."""
+    """A manifest with notes.
 
-    name = "notes"
+    Attributes:
+        numbers: whether the further columns are measurements; else they are kept as text.
+    """
+
+    def __init__(self, name: str, *, numbers: bool) -> None:
+        self.name, self.numbers = name, numbers
 
     def matches(self, path: Path) -> bool:
         """See `Reader`: notes beside images must be asked for, by a backbone that reads them."""
         file = path / MANIFEST if path.is_dir() else path
         header = {*read_header(file)} if file.suffix.lower() == ".csv" else set()
-        return bool({NOTE, FILE} & header) and "path" not in header
+        return not self.numbers and bool({NOTE, FILE} & header) and "path" not in header
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`."""
@@ -46,16 +51,17 @@ class Notes(Reader):
         if len({NOTE, FILE} & {*header}) != 1:
             raise DataError(f"{file}: notes need a column {NOTE!r}, or {FILE!r} that names their files, and not both")
         images = "path" in header
-        examples, facts = Manifest(self.name, images=images, numbers=False).read(path, task, faults)
+        gaps = images or self.numbers
+        examples, facts = Manifest(self.name, images=images, numbers=self.numbers).read(path, task, faults)
         columns = dict(examples.columns)
         if FILE in columns:
-            columns[NOTE] = _from_files(columns.pop(FILE).tolist(), file.parent, faults, gaps=images)
+            columns[NOTE] = _from_files(columns.pop(FILE).tolist(), file.parent, faults, gaps=gaps)
         notes, permitted = columns[NOTE], permitted_in(file.parent)
         for row in np.setdiff1d(np.arange(len(notes)), faults.rows).tolist():
             for cause in refusals(notes[row], permitted):
                 faults.case(row, cause, remedy())
         told = [note.replace("image", "note") if note == NO_PATIENTS and not images else note for note in facts.notes]
-        columns = _with_notes(columns, notes, faults, gaps=images)
+        columns = _with_notes(columns, notes, faults, gaps=gaps)
         return replace(examples, columns=columns), replace(facts, notes=tuple(told))
 
 
@@ -108,13 +114,7 @@ def _from_files(names: Sequence[str], folder: Path, faults: Faults, *, gaps: boo
     notes: list[str] = []
     for row, name in enumerate(names):
         try:
-            place = (folder / name).resolve()
-            if not name and gaps:
-                notes.append("")
-                continue
-            if not name or not place.is_relative_to(folder.resolve()):
-                raise DataError(f"the column {FILE!r} names no file below the manifest's folder")
-            notes.append(read_note(place))
+            notes.append("" if gaps and not name else read_note(note_file(name, folder)))
         except DataError as error:
             faults.case(row, str(error), "a text file of one note is expected")
             notes.append("")
@@ -134,4 +134,4 @@ def _with_notes(columns: dict[str, Array], notes: Array, faults: Faults, *, gaps
     return {**columns, NOTE: notes, "note_key": keys, "note_group": grouped(columns["patient"], keys)}
 
 
-READERS, known = (Notes(),), KnownNotes
+READERS, known = (Notes("notes", numbers=False), Notes("notes+table", numbers=True)), KnownNotes

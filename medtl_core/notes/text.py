@@ -120,21 +120,55 @@ def new_notes(places: Sequence[Path]) -> Iterator[tuple[str, Path, str, str]]:
     """Yields name, folder, text and fault ("" = none) of each note in text files, folders of them and CSV files.
 
     Raises:
-        DataError: a place is not there, holds no note, or is a table without a column `note`.
+        DataError: a place is not there, holds no note, or is a table without a column `note` or `note_path`.
     """
     for place in places:
         if place.suffix.lower() == ".csv" and place.is_file():
-            table = read_csv(place, Faults())
-            require(table, ["note"])
-            for row, (note, whole) in enumerate(zip(table.columns["note"], table.whole, strict=True)):
-                fault = "" if whole else "the row is longer or shorter than the header"
-                yield table.faults.place(row), place.parent, note, fault
+            yield from _of_table(place)
             continue
         files = sorted(place.rglob("*.txt")) if place.is_dir() else [place]
         if not files or not files[0].exists():
             raise DataError(f"{place} is no text file, no folder of them and no CSV file of notes")
         for file in files:
-            try:
-                yield str(file), file.parent, read_note(file), ""
-            except DataError as error:
-                yield str(file), file.parent, "", str(error)
+            yield str(file), file.parent, *_of_file(file)
+
+
+def note_file(name: str, folder: Path) -> Path:
+    """Returns the file of a note that a table in a folder names.
+
+    Raises:
+        DataError: it does not lie below the folder.
+    """
+    place = (folder / name).resolve()
+    if not name or not place.is_relative_to(folder.resolve()):
+        raise DataError("the column 'note_path' names no file below the manifest's folder")
+    return place
+
+
+def _of_table(place: Path) -> Iterator[tuple[str, Path, str, str]]:
+    """The notes of a CSV file, or of the files that it names, row by row; an empty cell is an empty note."""
+    table = read_csv(place, Faults())
+    files = "note" not in table.columns and "note_path" in table.columns
+    column = "note_path" if files else "note"
+    require(table, [column])
+    for row, (cell, whole) in enumerate(zip(table.columns[column], table.whole, strict=True)):
+        fault = "" if whole else "the row is longer or shorter than the header"
+        try:
+            note, folder = (cell, place.parent) if not (files and cell) else _named(cell, place.parent)
+        except DataError as error:
+            note, folder, fault = "", place.parent, str(error)
+        yield table.faults.place(row), folder, note, fault
+
+
+def _named(name: str, folder: Path) -> tuple[str, Path]:
+    """The text of a file that a table names, and its folder."""
+    file = note_file(name, folder)
+    return read_note(file), file.parent
+
+
+def _of_file(file: Path) -> tuple[str, str]:
+    """The text of a file, and what is wrong with it."""
+    try:
+        return read_note(file), ""
+    except DataError as error:
+        return "", str(error)

@@ -47,6 +47,17 @@ def modalities(problem: Problem) -> tuple[Modality, ...]:
     return tuple(found.values())
 
 
+def kinds_of(problem: Problem, affine: Float, mean: Float) -> dict[str, Any]:
+    """Returns where each of an affine head's modalities lies, and what its mean adds to the logits, [C, d + 1] by [d].
+
+    `medtl predict --explain` tells what a modality adds beyond that; of a single one nothing is told.
+    """
+    parts = modalities(problem)
+    rows = [(part.start, part.stop) for part in parts]
+    told = [[*row, (affine[:, slice(*row)] @ mean[slice(*row)]).tolist()] for row in rows]
+    return {"kinds": {part.name: one for part, one in zip(parts, told, strict=True)}} if len(parts) > 1 else {}
+
+
 def absent_row(width: int, table: bool) -> Float:
     """Returns the features [width] of a modality that a case lacks: zeros, and every column of a table missing."""
     return np.tile([0.0, 1.0], width // 2) if table else np.zeros(width)
@@ -67,9 +78,13 @@ def weighted(logits: Float, there: NDArray[np.bool_], weights: Float) -> Float:
 
     A case that has none of the members with a weight has logits of zero: all classes are equally likely.
     """
+    return np.asarray(np.einsum("mnc,nm->nc", logits, shares_of(there, weights)))
+
+
+def shares_of(there: NDArray[np.bool_], weights: Float) -> Float:
+    """Returns weights [M] or [n, M] of those members that are there [n, M], made to sum to 1 where any has one."""
     share = np.where(there, weights, 0.0)
-    share /= np.maximum(share.sum(axis=1, keepdims=True), _ENOUGH)
-    return np.asarray(np.einsum("mnc,nm->nc", logits, share))
+    return np.asarray(share / np.maximum(share.sum(axis=1, keepdims=True), _ENOUGH))
 
 
 def member_logits(values: NDArray[np.floating[Any]], heads: Float) -> Float:
@@ -104,6 +119,11 @@ class Fused(Model):
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
         """See Model."""
         return weighted(member_logits(values, self.heads), present(values, self.bounds), self.weights)
+
+    def shares(self, values: NDArray[np.floating[Any]]) -> Float:
+        """Returns what each member adds to the logits, float64 [M, n, C]: zeros where a case lacks it."""
+        share = shares_of(present(values, self.bounds), self.weights)
+        return np.asarray(member_logits(values, self.heads) * share.T[:, :, None])
 
     def flaw(self) -> str:
         """See Model."""
