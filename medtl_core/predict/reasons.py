@@ -49,9 +49,9 @@ def check_explained(classifier: Classifier, settings: Settings) -> None:
 
 
 def lacks_all(classifier: Classifier, row: Array) -> str:
-    """Returns in words why a case (features [d]) has no answer: it has nothing of what counts; "" = it has."""
+    """Returns in words why a case (features [d]) has no answer: it has none of the kinds; "" = it has one."""
     nothing = isinstance(classifier, Fusing) and not classifier.shares(row[None]).any()
-    return "it has none of the kinds on which the head rests" if nothing else ""
+    return "it has none of the kinds that the head reads" if nothing else ""
 
 
 def parts_of_case(classifier: Classifier, row: Array, name: str, columns: Sequence[str]) -> Mapping[str, float]:

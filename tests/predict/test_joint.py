@@ -89,11 +89,13 @@ def test_an_image_a_note_and_columns_are_answered_with_what_each_adds(tmp_path: 
     path = film(tmp_path).path
     place = written(
         tmp_path,
-        ["film 0.png", NOTE, 0.5, 2, -1],
-        ["film 0.png", "", "", "", ""],
-        ["", NOTE, "", "", 3],
-        ["", "", 0.5, 2, ""],
-        ["", "", "", "", 3],
+        ["film 0.png", NOTE, 0.5, 2, -1, 1],
+        ["film 0.png", "", "", "", "", 1],
+        ["", NOTE, "", "", 3, 1],
+        ["", "", 0.5, 2, "", 1],
+        ["", "", "", "", 3, 1],
+        ["", "", "", "", "", "4 east"],
+        header=("path", "note", *COLUMNS, "ward"),
     )
     told = shares(run(tmp_path / "fused", place, "--explain", "--format", "jsonl"))
     image, note, clinic = picture(path), hashed(NOTE).astype(np.float64), np.array([0.5, 0, 2, 0])
@@ -110,11 +112,10 @@ def test_an_image_a_note_and_columns_are_answered_with_what_each_adds(tmp_path: 
     contrast = np.where(np.arange(3) == best, 1.0, -0.5)
     added = told[0]["parts"]
     assert isinstance(added, dict)
-    assert added == pytest.approx(
-        {**dict(zip(WEIGHTS, [float(p @ contrast) for p in parts], strict=False)), "table.gene": 0}
-    )
+    assert added == pytest.approx(dict(zip(WEIGHTS, [*(float(part @ contrast) for part in parts), 0.0], strict=True)))
     assert [*map(abs, added.values())] == sorted(map(abs, added.values()), reverse=True)
-    assert told[4]["answer"] is None and "none of the kinds" in str(told[4]["doubt"])  # genes have no weight
+    assert told[4]["answer"] and not told[4]["doubt"]  # genes have no weight, but are all that is there
+    assert told[5]["answer"] is None and "none of the kinds" in str(told[5]["doubt"])
 
 
 def test_parts_of_an_affine_head_count_from_the_mean_of_each_kind(tmp_path: Path) -> None:
