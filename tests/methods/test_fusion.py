@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from medtl_core.config import Settings
-from medtl_core.errors import WeightsError
+from medtl_core.errors import DataError, WeightsError
 from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import read_methods, unpack
 from medtl_core.federation.study import Study
@@ -16,11 +16,14 @@ from medtl_core.federation.tasks import SiteData
 from medtl_core.heads.closed_form import FAMILIES
 from medtl_core.heads.crossval import choose, fold_of, held_out
 from medtl_core.heads.statistics import collect
+from medtl_core.methods.adaptation import Support, adapt_head
 from medtl_core.methods.fusion import asked
+from medtl_core.methods.fusion_adapted import adapt_fused
 from medtl_core.methods.fusion_gate import fitted, start_of
 from medtl_core.methods.models.fused import Fused, member_logits, present, shares_of
 from medtl_core.methods.models.gated import Gated, gate_terms
 from medtl_core.rng import stream
+from medtl_core.values import Head
 from simulations.memory import MemoryHospitals
 
 #: An image backbone with two taps, notes, and a table of two columns.
@@ -200,3 +203,24 @@ def test_the_model_travels_and_refuses_what_does_not_fit() -> None:
     for wrong in (heavy, replace(model, bounds=np.array([[0, 99, 0]] * 3))):
         with pytest.raises(WeightsError, match="do not fit"):
             unpack("fused", wrong.pack())
+
+
+def test_a_new_hospitals_cases_move_the_heads_of_what_they_have() -> None:
+    model = fused([drawn(name, 80, {}) for name in "abc"])
+    site = drawn("new", 90, {"text:words": 1.0})
+    values = site.values.copy()
+    values[:, :5] = values[:, :5] @ stream(0, "turned").standard_normal((5, 5)).astype(np.float32)  # another device
+    support = Support(values[:60], site.label[:60], site.patients[:60], PROBLEM.classes)
+    adapted = adapt_fused(model, support)
+    right = [(one.logits(values[60:]).argmax(axis=1) == site.label[60:]).mean() for one in (model, adapted)]
+    assert right[1] > right[0] + 0.1
+    assert adapted.heads[1].tolist() == model.heads[1].tolist() and adapted.weights is model.weights
+    head = Head(model.heads[0][:, :5], model.heads[0][:, -1], "lite0", PROBLEM.classes, "features", {})
+    alone = adapt_head(head, replace(support, values=support.values[:, :5]))
+    assert adapted.heads[0][:, :5].tolist() == alone.weight.tolist()
+    assert set(adapted.facts["pulls"]) == {"lite0"}  # notes are lacking, the table has no weight
+    with_new = replace(support, classes=("x", "new", "z"))
+    assert adapt_fused(model, with_new).logits(values[:60]).argmax(axis=1).tolist().count(1) > 10
+    for wrong in (replace(support, classes=("p", "q", "r")), support.take(np.arange(0))):
+        with pytest.raises(DataError):
+            adapt_fused(model, wrong)

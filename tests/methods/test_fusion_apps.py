@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from medtl_core.cli import app as cli
+from medtl_core.cli.adapt import adapt
 from medtl_core.data.synthetic.letters import letters
 from medtl_core.predict import load
 from medtl_core.rng import stream
@@ -53,6 +54,10 @@ def test_kinds_of_columns_are_fused_and_a_hospital_without_genes_takes_part(tmp_
     answers = [*predictor.answers([new / "manifest.csv"])]
     assert [answer.likeliest for answer in answers[:2]] == ["ill", "ill"]
     assert all(not answer.fault for answer in answers)
+    fewer = write(tmp_path / "other", header, [[*row[:2], "west", *row[3:]] for row in rows[:60]])
+    found = adapt(tmp_path / "run" / "seed-0" / "heads" / "fusion", str(fewer), shots=5, out=tmp_path / "own")
+    assert found["kind"] == "fused" and found["cases"] == {"ill": 5, "well": 5} and found["judged"] == 50
+    assert found["after"]["auroc"] > 0.8 and load(tmp_path / "own").classes == ("ill", "well")
 
 
 def test_a_note_and_a_table_are_fused_and_a_hospital_without_notes_takes_part_and_is_answered(tmp_path: Path) -> None:

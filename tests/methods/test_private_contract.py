@@ -48,7 +48,7 @@ def joint(rng: np.random.Generator, length: float | None = None) -> Iterator[Mes
         yield arrays, {}
     else:
         centre = length * np.linalg.qr(rng.standard_normal((SIZE, SIZE)))[0][0]
-        yield from (({**arrays, "centre": centre, "length": sides + 0.5}, {"gram": gram}) for gram in (False, True))
+        yield from (({**arrays, "centre": centre}, {"gram": gram}) for gram in (False, True))
 
 
 #: Private task -> messages it may be sent. A new task needs a line here.

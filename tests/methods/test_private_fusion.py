@@ -13,7 +13,7 @@ from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import SiteData
 from medtl_core.methods.models.fused import Modality
 from medtl_core.methods.private.centred_sums import angles, metric_of
-from medtl_core.methods.private.fusion import JointDirections, PrivateFusion, private_joint_mean, told_apart
+from medtl_core.methods.private.fusion import JointDirections, PrivateFusion, kept_share, private_joint_mean
 from medtl_core.methods.private.joint_map import JointMap
 from medtl_core.methods.private.planned_sums import plan_of
 from medtl_core.methods.private.public_pca import public_map, side_by_side
@@ -69,19 +69,17 @@ def test_parts_have_length_one_and_what_is_lacking_is_zero() -> None:
     sums = private_joint_mean(site, joint.arrays, {}).update.arrays
     half = np.sqrt(0.5)
     np.testing.assert_allclose(sums["sum"], half * np.array([1.2, 1.6, 0, 0, 2]))
-    np.testing.assert_allclose(sums["classes"], half * np.array([[1.2, 1.6, 0, 0, 1], [0, 0, 0, 0, 1]]))
     np.testing.assert_allclose(sums["there"], [1, 1, *[2 * np.sqrt(1 / 6)] * 3])  # two of each: 2 / sqrt(2 k)
 
 
 @pytest.mark.parametrize(
-    ("noise", "lengths"),
-    [(0.0, [1.0, 1.0, 0.25, 0.25]), (1.0, [1.0, 1.0, 0.0, 0.0]), (9.0, [1.0, 1.0, 0.0, 0.0])],
+    ("noise", "kept"),
+    [(0.0, [1, 1, 1, 1]), (0.5, [0.95, 0.95, 0.5, 0.5]), (1.0, [0.8, 0.8, 0, 0]), (9.0, [1, 1, 1, 1])],
 )
-def test_how_long_a_part_may_be(noise: float, lengths: list[float]) -> None:
-    """Energies across the centre are 8 and 2; of noise 1 each has 2 with a standard error of 2."""
-    sums = np.array([[5.0, 2.0, 1.0, 7.0], [5.0, -2.0, -1.0, 7.0]])
-    part = np.array([0.0, 0.0, 1.0, 1.0])
-    assert told_apart(sums, np.array([1.0, 0.0, 0.0, 2.0]), part, noise).tolist() == lengths
+def test_what_is_kept_of_a_modality(noise: float, kept: list[float]) -> None:
+    """Energies are 20 and 2, of which noise of deviation 1 has 4 in four entries."""
+    sums = np.array([[3.0, 1.0, 1.0, 0.0], [3.0, -1.0, 0.0, -1.0]])
+    np.testing.assert_allclose(kept_share(sums, np.array([0.0, 0.0, 1.0, 1.0]), noise), kept)
 
 
 def test_without_noise_the_head_is_that_of_the_pooled_rows() -> None:
@@ -91,14 +89,9 @@ def test_without_noise_the_head_is_that_of_the_pooled_rows() -> None:
     values, label = (np.concatenate([getattr(site, name) for site in sites]) for name in ("values", "label"))
     rows = model.map.rows(values)
     np.testing.assert_allclose(model.centre, rows.mean(axis=0), atol=1e-6)
-    length = np.repeat([model.facts["lengths"][name] for name in model.members], [4, 6, 6])
-    assert length.max() == 1 and model.facts["lengths"]["table.gene"] < 0.1
-    live = length > 0
-    moved = unit(((rows - rows.mean(axis=0)) * length)[:, live])
-    sums, cases = np.eye(3)[label].T @ moved, len(label)
-    weight = np.zeros((3, 16))
-    weight[:, live] = angles(sums, metric_of(moved.T @ moved, cases, 0.0), 0.0) * length[live]
-    np.testing.assert_allclose(model.weight, weight, atol=4e-3)
+    moved = unit(rows - rows.mean(axis=0))
+    weight = angles(np.eye(3)[label].T @ moved, metric_of(moved.T @ moved, len(label), 0.0), 0.0)
+    np.testing.assert_allclose(model.weight, weight, atol=1e-2)
     fresh = drawn("fresh", (1.5, 0.8, 0.0), cases=300)
     assert accuracy(model, fresh) > 0.7
 
@@ -128,7 +121,7 @@ def test_all_that_is_asked_costs_what_is_promised(promised: float, secure: bool)
     )
     assert isinstance(METHOD, PrivateFusion)
     plan = plan_of(METHOD, study)
-    assert {name for step in plan.steps for name in step.noise} >= {"sum", "classes", "there", "sums"}
+    assert {name for step in plan.steps for name in step.noise} >= {"sum", "there", "sums"}
     assert epsilon(plan.events, plan.terms.delta) == pytest.approx(promised, rel=1e-3)
 
 

@@ -1,9 +1,9 @@
-"""Private fusion: prototypes of several modalities, each as loud as a first, paid round says that it should be.
+"""Private fusion: two-round prototypes of several modalities, of which the noise itself says how much each counts.
 
 Every modality has directions of its own (`joint_map`), and noised releases sum them side by side: so patients who lack
-one take part. A patient's row has length one, however many modalities share it, and noise costs the more the shorter a
-part is. So how long each part may be is read from a first noised release of class sums, whose price is part of the
-plan and of every ledger; it may be nothing. No case is cross-validated: that would be a release of its own.
+one take part, and no further question is put to them. How much a modality tells is read from the class sums that were
+released anyway: as much of its energy as exceeds what noise alone has there, which may be none (James and Stein, 1961).
+That is post-processing and free; cross-validation would be another release.
 """
 
 import math
@@ -31,41 +31,38 @@ from medtl_core.methods.private.public_pca import part_map, settings_of
 from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.patients import Patients, by_patient, unit
 from medtl_core.privacy.plan import Plan, Terms
-from medtl_core.values import Array, Update
+from medtl_core.values import Update
 
 #: What every request brings: `joint_map.JointMap`.
 _JOINT = {**MAP, "of": "d", "absent": "d", "part": "k"}
-#: Share of the squared budget of the class sums that say how long each modality's part may be.
-LENGTHS = 0.10
 #: Deviations of the noise that a count of patients is at least: a centre divided by fewer lies anywhere.
 _SURE = 3.0
 
 
 def private_joint_mean(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
-    """Sum [k] and class sums [C, k] of the patients' rows over sqrt M, and [k] who has what: 1 / sqrt M for each part.
+    """Sum of the patients' rows over sqrt M [k], and who has what [k]: of each part there a row of length 1 / sqrt M.
 
     Guarantee:
         Unit: patient; add or remove one. Sensitivity 1 each: a row has M parts of length at most 1 / sqrt M. Public:
         map and classes.
     """
     map_, patients = _patients(site, arrays)
-    rows = patients.rows * map_.share
-    counted = map_.there(rows) * lengths_of(map_.part)
-    sums = {"sum": rows.sum(axis=0), "classes": patients.onehot(site.classes).T @ rows, "there": counted.sum(axis=0)}
+    counted = map_.there(patients.rows) * lengths_of(map_.part)
+    sums = {"sum": patients.rows.sum(axis=0) * map_.share, "there": counted.sum(axis=0)}
     return Bounded(Update(sums), dict.fromkeys(sums, 1.0))
 
 
 def private_joint_sums(site: SiteData, arrays: Arrays, config: Config) -> Bounded:
     """Class sums [C, k] of centred rows of length one, and with `config["gram"]` their packed Gram matrix.
 
-    Each direction counts as `length` [k] says. What a patient lacks stays zero.
+    What a patient lacks stays zero, and the others speak the louder.
 
     Guarantee:
         Unit: patient; add or remove one. Sensitivity 1 of each, as in `centred_sums.private_sums`: a row is brought to
-        length one at last. Public: centre and lengths, made of the private release of the first round.
+        length one at last. Public: the centre, made of the private release of the first round.
     """
     map_, patients = _patients(site, arrays)
-    moved = (patients.rows - arrays["centre"].astype(np.float64)) * arrays["length"]
+    moved = patients.rows - arrays["centre"].astype(np.float64)
     centred = unit(np.where(map_.there(patients.rows), moved, 0.0))
     sums = {"sums": patients.onehot(site.classes).T @ centred}
     if config["gram"]:
@@ -125,76 +122,62 @@ class JointDirections(Model):
 @final
 @dataclass(frozen=True)
 class PrivateFusion(PrivateMethod):
-    """Two-round prototypes of several modalities, each as long in a patient's row as it tells classes apart.
+    """Two-round prototypes of several modalities; each counts as far as its noised class sums exceed the noise.
 
     Guarantee:
-        See PrivateMethod. Two releases: mean, class sums and who has what, of which the lengths are made; class sums
-        and, where the budget carries it, the Gram matrix of centred rows of these lengths.
+        See PrivateMethod. Two releases: mean and who has what; class sums and, where the budget carries it, the Gram
+        matrix of centred rows. The weights are made of these and cost nothing.
     """
 
     syntax: ClassVar[str] = "private-fusion"
     example: ClassVar[str] = "private-fusion"
-    summary: ClassVar[str] = "private: prototypes of several modalities, each as loud as it tells classes apart"
+    summary: ClassVar[str] = "private: prototypes of several modalities, each weighed by what it tells beyond the noise"
 
     def plan(self, terms: Terms) -> Plan:
-        """See PrivateMethod."""
+        """See PrivateMethod; the shares are those of `private-prototypes`."""
         gram = {"gram": GRAM} if signal(terms) >= GRAM_FROM else {}
-        first = sharing(terms, "private_joint_mean", {"sum": MEAN, "classes": LENGTHS, "there": COUNT})
-        rest = 1 - MEAN - LENGTHS - COUNT - sum(gram.values())
-        second = sharing(terms, "private_joint_sums", {"sums": rest, **gram})
+        first = sharing(terms, "private_joint_mean", {"sum": MEAN, "there": COUNT})
+        second = sharing(terms, "private_joint_sums", {"sums": 1 - MEAN - COUNT - sum(gram.values()), **gram})
         return Plan(self.name, terms, (first, second))
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
         plan, problem, public = plan_of(self, study), study.problem, study.once("joint", lambda: _map_of(study))
-        size, noise = len(public.part), plan.deviations(0)
-        shapes: dict[str, tuple[int, ...]] = {"sum": (size,), "classes": (len(problem.classes), size), "there": (size,)}
-        first = noised_sum(study, self, 0, public.arrays, shapes)
-        patients = _counted(public.part, first["there"], noise["there"])
+        size, noise = len(public.part), plan.deviations(1)
+        first = noised_sum(study, self, 0, public.arrays, {"sum": (size,), "there": (size,)})
+        patients = _counted(public.part, first["there"], plan.deviations(0)["there"])
         centre = first["sum"] / (patients * public.share)
-        length = told_apart(first["classes"], centre, public.part, noise["classes"])
-        live, weight = length > 0, np.zeros((len(problem.classes), size))  # what is not heard is not asked for
-        sent = {**public.only(live).arrays, "centre": centre[live], "length": length[live]}
-        weight[:, live] = self._weight(study, sent, float(patients.max())) * length[live]
+        gram: dict[str, tuple[int, ...]] = {"gram": (size * (size + 1) // 2,)} if "gram" in noise else {}
+        sent, shapes = {**public.arrays, "centre": centre}, {"sums": (len(problem.classes), size), **gram}
+        second = noised_sum(study, self, 1, sent, shapes, config={"gram": bool(gram)})
+        cases = float(patients.max())
+        metric = metric_of(unpacked(second["gram"], size), cases, noise["gram"]) if gram else np.eye(size)
+        kept = kept_share(second["sums"], public.part, noise["sums"])
+        left = noise["sums"] * math.sqrt(float((kept**2 * np.diag(metric)).sum() / np.trace(metric)))
+        weight = angles(second["sums"] * kept, metric, left)
         members = tuple(part.name for part in modalities(problem))
         each = [int(np.flatnonzero(public.part == number)[0]) for number in public.numbers]
         facts = {
             "epsilon": plan.terms.epsilon, "delta": plan.terms.delta, "directions": size,
-            "lengths": dict(zip(members, length[each].tolist(), strict=True)),
+            "weights": dict(zip(members, kept[each].tolist(), strict=True)),
             "patients": dict(zip(members, patients[each].tolist(), strict=True)),
         }  # fmt: skip
         model = JointDirections(members, public, centre, weight, problem.classes, problem.fingerprint, facts)
         return Outcome({"": model}, bill_of(self, study), 0.0, facts)
 
-    def _weight(self, study: Study, sent: Mapping[str, Array], patients: float) -> Float:
-        """The head [C, k] on centred rows, from the second release."""
-        size, noise = len(sent["part"]), plan_of(self, study).deviations(1)
-        gram: dict[str, tuple[int, ...]] = {"gram": (size * (size + 1) // 2,)} if "gram" in noise else {}
-        shapes = {"sums": (len(study.problem.classes), size), **gram}
-        second = noised_sum(study, self, 1, sent, shapes, config={"gram": bool(gram)})
-        metric = metric_of(unpacked(second["gram"], size), patients, noise["gram"]) if gram else np.eye(size)
-        return angles(second["sums"], metric, noise["sums"])
 
+def kept_share(sums: Float, part: Float, noise: float) -> Float:
+    """Returns what is kept of each direction [k]: the share of its modality's energy that is no noise.
 
-def told_apart(sums: Float, centre: Float, part: Float, noise: float) -> Float:
-    """Returns how long each direction's part should be [k], at most 1: as its energy between classes is to the largest.
-
-    The energy is that of class sums [C, k] across the centre [k] of the modality, less what noise of a deviation in an
-    entry has of it and a standard error of that; where nothing is left of any, the likeliest one counts alone. In a sum
-    that is mostly noise, what a part tells grows as its squared length times the square of its energy, so that equal
-    lengths would waste most of the budget (docs/privacy.md, "Several modalities").
+    The energy is that of class sums [C, k], each entry with noise of this deviation; where noise alone could have all
+    of it, nothing is kept, unless that is so of every modality.
     """
-    numbers, excess, error = np.unique(part), list[float](), list[float]()
-    for number in numbers:
+    kept = np.zeros(len(part))
+    for number in np.unique(part):
         mine = part == number
-        along = centre[mine] / max(float(np.linalg.norm(centre[mine])), 1e-12)
-        across = sums[:, mine] - np.outer(sums[:, mine] @ along, along)
-        entries = len(sums) * max(int(mine.sum()) - 1, 1)
-        excess.append(float((across**2).sum()) - noise**2 * entries)
-        error.append(noise**2 * math.sqrt(2.0 * entries))
-    energy = np.maximum(np.subtract(excess, error), 0.0)
-    energy = energy / energy.max() if energy.any() else np.arange(len(numbers)) == int(np.argmax(excess))
-    return np.asarray(energy[np.searchsorted(numbers, part)], np.float64)
+        energy = float((sums[:, mine] ** 2).sum())
+        kept[mine] = max(0.0, 1.0 - noise**2 * sums[:, mine].size / max(energy, 1e-300))
+    return kept if kept.any() else np.ones(len(part))
 
 
 def _counted(part: Float, there: Float, noise: float) -> Float:
@@ -221,9 +204,9 @@ def _map_of(study: Study) -> JointMap:
 METHODS: tuple[type[PrivateMethod], ...] = (PrivateFusion,)
 MODELS: tuple[type[Model], ...] = (JointDirections,)
 PRIVATE_TASKS: Mapping[str, PrivateTask] = {
-    "private_joint_mean": PrivateTask(private_joint_mean, {"sum": "k", "classes": "ck", "there": "k"}, _JOINT),
+    "private_joint_mean": PrivateTask(private_joint_mean, {"sum": "k", "there": "k"}, _JOINT),
     "private_joint_sums": PrivateTask(
-        private_joint_sums, {"sums": "ck", "gram": "g"}, {**_JOINT, "centre": "k", "length": "k"},
+        private_joint_sums, {"sums": "ck", "gram": "g"}, {**_JOINT, "centre": "k"},
         words=lambda method, step: {"gram": "gram" in step.noise},
     ),
 }  # fmt: skip

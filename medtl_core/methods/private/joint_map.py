@@ -4,7 +4,7 @@ What a case lacks is a part of zeros; no map gives such a part for what is there
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -28,8 +28,8 @@ class JointMap:
         part: float64 [k], the number of each direction's modality.
 
     Guarantee:
-        Whatever the map is, each of the M parts of a row has length at most one, and so the row times `share` [k] at
-        most one: nothing rests on the map's being well chosen.
+        Whatever the map is, each of the M parts of a row has length at most one, and so the row times `share` at most
+        one: nothing rests on the map's being well chosen.
     """
 
     mean: Float
@@ -65,10 +65,6 @@ class JointMap:
             np.concatenate(absent),
             np.repeat(np.arange(float(len(parts))), [one.basis.shape[1] for one in maps]),
         )
-
-    def only(self, directions: NDArray[np.bool_]) -> "JointMap":
-        """Returns the map with some of the directions."""
-        return replace(self, basis=self.basis[:, directions], part=self.part[directions])
 
     @property
     def numbers(self) -> Float:
