@@ -33,7 +33,7 @@ BESIDE = {
     "predict": ("formats", "clinical"),
     "signals": ("formats",),
     "serve": ("predict", "formats"),
-    "export": ("predict", "report"),
+    "export": ("predict", "report", "signals"),
     "report": ("clinical",),
     "formats": ("slides",),
     "notes": ("formats",),
@@ -64,8 +64,8 @@ ROOMS = {
     "features": 970, "heads": 780, "evaluation": 1180, "privacy": 3010, "federation": 2280, "flower": 1450,
     "flower/node": 510, "formats": 4570, "methods": 4540, "methods/multilabel": 760, "methods/finetune": 1080,
     "methods/personal": 950, "methods/private": 1240, "audit": 1300, "report": 3000, "sweep": 600, "recipes": 500,
-    "predict": 1960, "cli": 3500, "signals": 610, "server": 860, "client": 1000, "flower/link": 320,
-    "deploy": 3430, "serve": 400, "export": 750, "clinical": 1180, "slides": 500, "notes": 500,
+    "predict": 2060, "cli": 3500, "signals": 610, "server": 860, "client": 1000, "flower/link": 320,
+    "deploy": 3430, "serve": 400, "export": 860, "clinical": 1260, "slides": 500, "notes": 500,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")

@@ -161,10 +161,10 @@ def _list(cases: Sequence[Path], place: Path) -> list[str]:
     """Writes a manifest of cases whose labels and patients a person fills in."""
     inner, to_do = [case.relative_to(place) for case in cases], "fill in label, patient_id and site"
     if nested := _nested(inner):
-        header, rows = ["path", "label", "site"], [(path.as_posix(), path.parts[1], path.parts[0]) for path in inner]
+        header, rows = ["path", "label", "site"], [[path.as_posix(), path.parts[1], path.parts[0]] for path in inner]
         to_do = "add patient_id where a patient has several cases"
     else:
-        header, rows = ["path", "label", "patient_id", "site"], [(path.as_posix(), "", "", "") for path in inner]
+        header, rows = ["path", "label", "patient_id", "site"], [[path.as_posix(), "", "", ""] for path in inner]
     _write(place / MANIFEST, _csv(header, rows))
     proposed = ["site: the outer folder (proposed)", "label: the inner folder (proposed)"]
     to_do = f"to do: {to_do}; delete a column that nobody needs"

@@ -18,6 +18,8 @@ from medtl_core.export import HAS
 from medtl_core.export.heads import TUNED, head_of, refusal
 from medtl_core.features.encoders import encoder_of
 from medtl_core.features.spec import FeatureSpec, feature_spec
+from medtl_core.signals.encoder import SPECTRUM
+from medtl_core.signals.wave import Agreement
 
 if TYPE_CHECKING:
     from medtl_core.predict.predictor import Predictor
@@ -39,14 +41,6 @@ class _Tuned(Protocol):
 
     def tensors(self, settings: Settings, views: tuple[str, ...]) -> Mapping[str, Any]:
         """Returns what stands in the place of the frozen network's parameters, by their paths."""
-
-
-@runtime_checkable
-class _Graphed(Protocol):
-    """An encoder whose features are made of tensors alone."""
-
-    def graph(self, settings: Settings, columns: Sequence[str]) -> nn.Module | None:
-        """Returns what makes float32 [n, d] of the encoder's column; its `shape` is that of one case. None = no one."""
 
 
 class _Images(nn.Module):
@@ -158,12 +152,15 @@ def _parts(predictor: "Predictor") -> Sequence[tuple[nn.Module, str, str, tuple[
 
 
 def _encoded(own: Settings, columns: Sequence[str]) -> tuple[nn.Module, str, str, tuple[int, ...]]:
-    encoder = encoder_of(own.backbone)
-    part = encoder.graph(own, columns) if isinstance(encoder, _Graphed) else None
-    if part is None:
+    """The formulas of signals; words, pictures of signals and the like are made by what no file holds."""
+    if own.backbone != SPECTRUM:
         what = "words" if kind_of(own.backbone) == "text" else "what it reads"
         raise refusal(f"a head on backbone {own.backbone}", f"{what} becomes features outside of any graph of tensors")
-    return part, encoder.column, "float32", tuple(part.shape)  # type: ignore[arg-type]
+    from medtl_core.export.spectrum import Spectrum
+
+    encoder = encoder_of(own.backbone)
+    part = Spectrum(Agreement.of(columns), encoder.encoding(own, columns).taps)
+    return part, encoder.column, "float32", part.shape
 
 
 def exported(module: Answering) -> Any:

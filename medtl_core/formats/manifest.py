@@ -1,7 +1,8 @@
 """The project's own format: a CSV file, or a folder with `manifest.csv`, with images or with measurements.
 
 A manifest of images has the columns path and label and, optionally, patient_id, site and split, then any further
-columns. A table has the same but for path, and its further columns are measurements. Names are never guessed.
+columns. A table has the same but for path, and its further columns, less those of notes, are measurements. Names are
+never guessed.
 """
 
 import os
@@ -26,6 +27,8 @@ from medtl_core.values import Array, Examples, Task
 
 _NEEDED = ("path", "label")
 _OPTIONAL = ("patient_id", "site", "split")
+#: A note, or the name of its file: never a measurement; see `notes.reader`.
+_NOTES = ("note", "note_path")
 #: What else people call the column `path`: then it is no table that lacks it.
 _PATHS = ("path", "filepath", "file", "filename", "image", "imagepath", "imagefile", "imageid", "img", "picture")
 
@@ -69,7 +72,7 @@ class Manifest(Reader):
         diagnosed, task = diagnoses(table, task)
         columns |= diagnosed
         if self.images:
-            gaps = self.numbers or bool({"note", "note_path"} & {*table.columns})  # another modality is there
+            gaps = self.numbers or bool({*_NOTES} & {*table.columns})  # another modality is there
             columns["path"] = image_files(table, "path", _file(path).parent, gaps=gaps)
         if stated:
             columns["patient"] = table.ids("patient_id")
@@ -78,8 +81,8 @@ class Manifest(Reader):
         nobodys = NO_PATIENTS if self.images else NO_PATIENTS.replace("image", "row")
         facts = Facts(notes=table.notes if stated else (*table.notes, nobodys), has_patients=stated)
         if self.numbers:
-            known = {*_NEEDED, *told, *_OPTIONAL, "modality"}
-            columns |= table.others({*table.columns} - {"modality"})
+            known = {*_NEEDED, *told, *_OPTIONAL, "modality", *_NOTES}
+            columns |= table.others({*table.columns} - {"modality", *_NOTES})
             names = sorted({*table.columns} - known)  # hospitals may have them in any order
             values = _measurements(table, names)
             odd = doubts(table.name, names, values, None if "labels" in columns else columns["label"])

@@ -58,6 +58,8 @@ class Auto(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method: one exchange beyond the two heads' own says how far the candidates lie apart."""
+        from medtl_core.methods.models.fused import kinds_of  # a hospital that compares reads no other module
+
         needs = self.needs(study)
         solved = {need: study.solved(need) for need in needs}
         heads = {
@@ -69,6 +71,7 @@ class Auto(Method):
         parts = {need.family: head.facts for need, head in solved.items() if any(head is one for one in heads[taken])}
         facts = {"chosen": taken, **facts, "parts": parts}
         affine = np.mean([head.affine for head in heads[taken]], axis=0)
+        facts |= kinds_of(study.problem, affine, study.statistics.mean)
         study.once("folds/auto", lambda: np.mean([head.without for head in heads[taken]], axis=0))
         bill = {**study.closed_bill(needs), **Penalised.after(USUAL).bill(study, len(needs) // 2), "compare": Share()}
         spent = sum(head.server_cpu for head in solved.values())

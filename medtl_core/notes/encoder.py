@@ -17,7 +17,7 @@ from medtl_core.features.encoders import CaseEncoder, Encoding
 from medtl_core.formats.single import read_new
 from medtl_core.formats.table import read_csv, require
 from medtl_core.notes.identity import permitted_in, refusals
-from medtl_core.notes.text import HashedWords, fault_of, read_note
+from medtl_core.notes.text import HashedWords, fault_of, named_note, read_note
 from medtl_core.notes.transformer import Transformer, find
 from medtl_core.values import Array, Examples
 
@@ -49,7 +49,7 @@ class NoteEncoder(CaseEncoder):
         return rows
 
     def opened(self, places: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
-        """See `CaseEncoder`: text files, folders of them, or a CSV file with a column `note`."""
+        """See `CaseEncoder`: text files, folders of them, or a CSV file with a column `note` or `note_path`."""
         for place in places:
             table = place.suffix.lower() == ".csv" and place.is_file()
             for name, note, fault in _listed(place) if table else read_new(place, (".txt",), read_note, ""):
@@ -62,9 +62,16 @@ class NoteEncoder(CaseEncoder):
 
 
 def _listed(place: Path) -> Iterator[tuple[str, str, str]]:
-    require(table := read_csv(place, Faults()), ["note"])
-    for row, (note, whole) in enumerate(zip(table.columns["note"], table.whole, strict=True)):
-        yield table.faults.place(row), note, "" if whole else "the row is longer or shorter than the header"
+    table = read_csv(place, Faults())
+    column = "note_path" if {"note", "note_path"} & {*table.columns} == {"note_path"} else "note"
+    require(table, [column])
+    for row, (note, whole) in enumerate(zip(table.columns[column], table.whole, strict=True)):
+        fault = "" if whole else "the row is longer or shorter than the header"
+        try:
+            note = note if column == "note" else named_note(note, place.parent, gaps=True)
+        except DataError as error:
+            note, fault = "", str(error)
+        yield table.faults.place(row), note, fault
 
 
 def _model(settings: Settings) -> HashedWords | Transformer:

@@ -1,7 +1,7 @@
 """Notes as cases: a manifest with the text of each in its column `note`, or the name of its file in `note_path`.
 
-Images may stand beside them, as in any manifest. Notes of the known sets, which are published, are not searched for
-identities.
+Images and measurements may stand beside them, as in any manifest. Notes of the known sets, which are published, are not
+searched for identities.
 """
 
 from dataclasses import replace
@@ -11,7 +11,7 @@ import numpy as np
 
 from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
-from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
+from medtl_core.data.readers import Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.joined import LEFT_OUT, with_columns
@@ -21,7 +21,7 @@ from medtl_core.formats.manifest import Manifest
 from medtl_core.formats.single import read_each
 from medtl_core.formats.table import read_csv, read_header, require
 from medtl_core.notes.identity import REMEDY, permitted_in, refusals
-from medtl_core.notes.text import fault_of, grouped, note_keys, read_note
+from medtl_core.notes.text import fault_of, grouped, named_note, note_keys
 from medtl_core.values import Array, Examples, Task
 
 #: The columns of a manifest that hold a note, or name its file.
@@ -32,19 +32,18 @@ class Notes(Reader):
     """A manifest with notes, or a set of the catalog.
 
     Attributes:
+        numbers: whether the further columns of a manifest are measurements; else they are kept as text.
         entry: the set; None = a manifest.
     """
 
-    name = "notes"
-
-    def __init__(self, entry: Entry | None = None) -> None:
-        self.entry = entry
+    def __init__(self, name: str, *, numbers: bool = False, entry: Entry | None = None) -> None:
+        self.name, self.numbers, self.entry = name, numbers, entry
 
     def matches(self, path: Path) -> bool:
         """See `Reader`: notes beside images must be asked for, by a backbone that reads them."""
         file = path / MANIFEST if path.is_dir() else path
         header = {*read_header(file)} if file.suffix.lower() == ".csv" else set()
-        return bool({NOTE, FILE} & header) and "path" not in header
+        return not self.numbers and bool({NOTE, FILE} & header) and "path" not in header
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`."""
@@ -54,27 +53,19 @@ class Notes(Reader):
         header = read_header(file)
         if len({NOTE, FILE} & {*header}) != 1:
             raise DataError(f"{file}: notes need a column {NOTE!r}, or {FILE!r} that names their files, and not both")
-        images = "path" in header
-        examples, facts = Manifest(self.name, images=images, numbers=False).read(path, task, faults)
+        gaps = self.numbers or "path" in header
+        kind = Manifest(self.name, images="path" in header, numbers=self.numbers)
+        examples, facts = kind.read(path, task, faults)
         columns = dict(examples.columns)
-        if FILE in columns:
-            names, folder = columns.pop(FILE), file.parent.resolve()
-
-            def note_of(row: int) -> str:
-                place = (folder / names[row]).resolve()
-                if names[row] and not place.is_relative_to(folder):
-                    raise DataError(f"the column {FILE!r} names a file outside the manifest's folder")
-                return "" if images and not names[row] else read_note(place)
-
-            found = read_each(len(examples), note_of, faults, "a text file of one note is expected")
-            columns[NOTE] = np.asarray([found.get(row, "") for row in range(len(examples))], object)
+        if (names := columns.pop(FILE, None)) is not None:
+            text = "a text file of one note is expected"
+            found = read_each(len(names), lambda row: named_note(names[row], file.parent, gaps=gaps), faults, text)
+            columns[NOTE] = np.asarray([found.get(row, "") for row in range(len(names))], object)
         permitted = permitted_in(file.parent)
         for row in faults.usable(len(examples)).tolist():
             for cause in refusals(columns[NOTE][row], permitted):
                 faults.case(row, cause, REMEDY)
-        told = [note.replace("image", "note") if note == NO_PATIENTS and not images else note for note in facts.notes]
-        columns = _with_notes(columns, faults, gaps=images)
-        return replace(examples, columns=columns), replace(facts, notes=tuple(told))
+        return replace(examples, columns=_with_notes(columns, faults, gaps=gaps)), facts
 
 
 def _known(entry: Entry, path: Path, faults: Faults) -> tuple[Examples, Facts]:
@@ -89,9 +80,9 @@ def _known(entry: Entry, path: Path, faults: Faults) -> tuple[Examples, Facts]:
     cells = {layout.label: label, NOTE: table.columns[layout.image], LEFT_OUT: why}
     own = {name: table.columns[name] for name in layout.columns if name != layout.image}
     examples, left = listed(entry, folder, with_columns(replace(table, columns=own), cells), faults)
-    columns = _with_notes(dict(examples.columns), faults)
     told = (entry.note, *(line.replace("image", "note") for line in left))
-    return replace(examples, columns=columns), Facts(entry, told, has_patients=bool(layout.patient))
+    facts = Facts(entry, told, has_patients=bool(layout.patient))
+    return replace(examples, columns=_with_notes(dict(examples.columns), faults)), facts
 
 
 def _with_notes(columns: dict[str, Array], faults: Faults, *, gaps: bool = False) -> dict[str, Array]:
@@ -107,4 +98,9 @@ def _with_notes(columns: dict[str, Array], faults: Faults, *, gaps: bool = False
     return {**columns, "note_key": keys, "note_group": grouped(columns["patient"], keys)}
 
 
-READERS, known = (Notes(),), Notes
+def known(entry: Entry) -> Reader:
+    """Returns the reader of a set of the catalog."""
+    return Notes("notes", entry=entry)
+
+
+READERS = (Notes("notes"), Notes("notes+table", numbers=True))

@@ -37,13 +37,17 @@ def read_note(path: Path) -> str:
     return text
 
 
-def fault_of(note: str) -> str:
-    """Returns in words why a note cannot be a case; "" = it can.
+def named_note(name: str, folder: Path, *, gaps: bool) -> str:
+    """Returns the text of the file below a folder that a manifest in it names; with `gaps` it may name none."""
+    if not name and gaps:
+        return ""
+    if not name or not (place := (folder / name).resolve()).is_relative_to(folder.resolve()):
+        raise DataError("the column 'note_path' names no file below the manifest's folder")
+    return read_note(place)
 
-    Example:
-        >>> fault_of("120/80, 37.2"), fault_of("Lungs clear.")
-        ('the note holds no word', '')
-    """
+
+def fault_of(note: str) -> str:
+    """Returns in words why a note cannot be a case; "" = it can."""
     if len(note) > LONGEST:
         return f"the note is longer than {LONGEST} signs"
     return "" if _WORD.search(note) else "the note holds no word"
@@ -106,13 +110,3 @@ class HashedWords:
         shares = np.asarray([1.0 if value >> 63 else -1.0 for value in hashes]) * (1.0 + np.log([*counts.values()]))
         length = float(np.linalg.norm(np.bincount(column, weights=shares, minlength=self.width)))
         return [*counts], column, shares * np.sqrt(self.width) / max(length, 1e-12)
-
-
-def sentences_of(note: str) -> list[str]:
-    """Returns the sentences of a note, by full stops and lines.
-
-    Example:
-        >>> sentences_of("Lungs clear. Heart 1.5 cm larger\\nNo effusion.")
-        ['Lungs clear.', 'Heart 1.5 cm larger', 'No effusion.']
-    """
-    return [part.strip() for part in re.split(r"(?<=[.!?;])\s+|\n+", note) if part.strip()]

