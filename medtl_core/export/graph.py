@@ -30,6 +30,10 @@ _VIEWS = {
     "flip-h": lambda pixels: pixels.flip(2),
     "flip-v": lambda pixels: pixels.flip(1),
     "transpose": lambda pixels: pixels.transpose(1, 2),
+    "rotate-90": lambda pixels: pixels.transpose(1, 2).flip(1),
+    "rotate-180": lambda pixels: pixels.flip(1, 2),
+    "rotate-270": lambda pixels: pixels.transpose(1, 2).flip(2),
+    "transverse": lambda pixels: pixels.flip(1, 2).transpose(1, 2),
 }
 #: Smallest variance of a pooled map of a tuned network; see `methods.finetune.trainable_suffix`.
 _FLAT = 1e-12

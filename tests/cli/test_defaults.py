@@ -21,7 +21,7 @@ from medtl_core.formats.own import modalities
 from medtl_core.methods.effect import check_effect
 from tests.cli.conftest import Call
 
-ALL = ("identity", "flip-h", "flip-v", "transpose")
+ALL = ("identity", "flip-h", "flip-v", "transpose", "rotate-90", "rotate-180", "rotate-270", "transverse")
 
 
 def table(folder: Path, sizes: dict[str, int], split: str = "train") -> Path:
@@ -90,7 +90,7 @@ def test_what_a_run_does_is_said_with_the_split_and_the_views(tmp_path: Path) ->
         "hospitals   2: site-1, site-2; 3 training cases each (shots=0: all)",
         "test        2 cases",
         "note        No test split in the data: 25% of the patients of every site are held out.",
-        "views       identity, flip-h, flip-v, transpose (modality: dermoscopy)",
+        f"views       {', '.join(ALL)} (modality: dermoscopy)",
     ]
     assert outlook(Settings())[0] == "hospitals   5 of phantom, 30 training cases each (shots=0: all)"
 
