@@ -47,7 +47,7 @@ _PROMISE = ("epsilon", "delta", "secure_sum", "colluders")
 #: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
 _RETIRED: Mapping[str, Value] = {"shift": ""}
 #: Two sides in pixels, the second for `auto` to take or leave, from so many shots on, and under which settings.
-_SIZES, _SIZES_FROM = "128+224", 50
+_SIZES, _SIZES_FROM = "128+224", 25
 _SIZES_FOR = {"methods": "auto", "backbone": "lite0", "features": "rich", "image_size": 0, "privacy": "none"}
 
 
@@ -72,7 +72,7 @@ class Settings:
             "4+10"; with several backbones for each of them, or by name: "lite0:4+torchvision:squeezenet1_1:rich". With
             "@2" behind, as version 2 of the features made them.
         image_size: pixels a side; "128+224" = every backbone at both, side by side; 0 = what `features` implies, and
-            both for rich features of lite0 from 50 shots on where `auto` is the only method, without privacy.
+            both for rich features of lite0 from 25 shots on where `auto` is the only method, without privacy.
         views: "auto" (what the catalog states for the modality) or "one".
         methods: names to compare, with commas between.
         folds: of cross-validation for shrinkage, temperature and the choice of head.
@@ -110,7 +110,7 @@ class Settings:
         colluders: hospitals that may collude with the server or drop out without the promise suffering.
         public_cases: public number of patients at every hospital; 0 = `shots`.
         public_images: where standardisation and PCA basis of private mechanisms come from: "photos" (two photographs
-            that ship with scikit-learn), "phantom" (synthetic radiographs) or a folder of public images.
+            that ship with scikit-learn), "phantom" (synthetic radiographs) or a folder of public images, or of notes.
     """
 
     data: str = "phantom"

@@ -39,7 +39,7 @@ SHOTS: Shots = dict.fromkeys(("ham10000_sites", "kermany_cxr224"), (5, 10, 25, 5
 DEFAULT: Shots = {"ham10000_sites": (25, 50, 90), "kermany_cxr224": (10, 25, 50, 100), "heart_uci": (40,)}
 
 #: Where two sizes are.
-SIZES: Shots = {"ham10000_sites": (25, 50, 90), "kermany_cxr224": (50, 100)}
+SIZES: Shots = {"ham10000_sites": (25, 50, 90), "kermany_cxr224": (25, 50, 100)}
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def test_bad_values_are_named(values: dict, words: str) -> None:
     ("values", "size"),
     [
         ({}, "128+224"),
-        ({"shots": 49}, 0),
+        ({"shots": 24}, 0),
         ({"shots": 0}, 0),  # all cases: how many those are is not known here
         ({"image-size": 128}, 128),
         ({"methods": "auto,discriminant"}, 0),
@@ -67,7 +67,7 @@ def test_bad_values_are_named(values: dict, words: str) -> None:
     ],
 )
 def test_auto_alone_reads_two_sizes_where_there_is_something_to_gain(values: dict, size: int | str) -> None:
-    chosen = settings({"methods": "auto", "shots": 50, **values})
+    chosen = settings({"methods": "auto", "shots": 25, **values})
     assert chosen.image_size == size
     assert settings(chosen.public()) == chosen  # a run's other side understands the same
 

@@ -72,8 +72,7 @@ def weights_sha(backbone: Backbone, weights: str = "") -> str:
     if path is None:
         versions = [metadata.version(name) for name in ("torch", backbone.library)]
         return digest({"random": backbone.identity, "seed": RANDOM_SEED, "versions": versions})
-    status = path.stat()
-    sha = _file_sha(path, status.st_mtime_ns, status.st_size)
+    sha = file_sha(path)
     _check_sha(backbone, path, sha)
     return LITE0_SHA if sha == _PACKAGE_SHA else sha
 
@@ -164,9 +163,14 @@ def _library_folder(variable: str, name: str) -> Path:
     return expanded(os.environ.get(variable) or f"{caches}/{name}")
 
 
+def file_sha(path: Path) -> str:
+    """Returns the SHA-256 of a file, computed once while its time and size stay."""
+    status = path.stat()
+    return _sha(path, status.st_mtime_ns, status.st_size)
+
+
 @lru_cache(maxsize=8)
-def _file_sha(path: Path, modified: int, size: int) -> str:
-    """The SHA-256 of a file; time and size stand in for its content in the memo's key."""
+def _sha(path: Path, modified: int, size: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

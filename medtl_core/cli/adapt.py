@@ -20,6 +20,8 @@ from medtl_core.features.extract import extract, feature_spec
 from medtl_core.features.spec import stated_settings
 from medtl_core.methods.adaptation import Support, adapt_head, adapt_metric
 from medtl_core.methods.episodes import draw_shots
+from medtl_core.methods.fusion_adapted import adapt_fused, known_classes
+from medtl_core.methods.models.fused import Fused
 from medtl_core.methods.models.metric import Metric
 from medtl_core.predict.predictor import check_fingerprint, stated_features
 from medtl_core.predict.saved import is_model, load_head, load_packed, save_head, save_model
@@ -28,6 +30,9 @@ from medtl_core.rng import stream
 from medtl_core.runtime import one_thread
 from medtl_core.store import file_of, stem_of
 from medtl_core.values import ABSENT, Examples, Head, Scores
+
+#: What a few cases can move.
+Adaptable = Metric | Head | Fused
 
 
 def adapt(
@@ -52,7 +57,7 @@ def adapt(
     check_fingerprint(spec.fingerprint, classifier.fingerprint)
     drawn, judged, judged_on = _rows(source.examples, shots, seed)
     support = Support(extract(drawn, spec, chosen).values, drawn["label"], drawn["patient"], classes)
-    adapted = adapt_metric(classifier, support) if isinstance(classifier, Metric) else adapt_head(classifier, support)
+    adapted = _adapted(classifier, support)
     values = extract(judged, spec, chosen).values
     known, logits = _answers(classifier, classes, values)
     return {
@@ -68,23 +73,34 @@ def adapt(
     }
 
 
+def _adapted(classifier: Adaptable, support: Support) -> Adaptable:
+    if isinstance(classifier, Metric):
+        return adapt_metric(classifier, support)
+    return adapt_fused(classifier, support) if isinstance(classifier, Fused) else adapt_head(classifier, support)
+
+
 def _answers(
-    classifier: Metric | Head, classes: Sequence[str], values: NDArray[np.float32]
+    classifier: Adaptable, classes: Sequence[str], values: NDArray[np.float32]
 ) -> tuple[set[str], NDArray[np.float64]]:
     """The classes that the federation's classifier knows, and what it answers [n, C] with the hospital's classes."""
-    seen = classifier.counts > 0 if isinstance(classifier, Metric) else classifier.seen
     columns = dict(zip(classifier.classes, classifier.logits(values).T, strict=True))
     logits = np.stack([columns.get(name, np.full(len(values), ABSENT)) for name in classes], axis=1)
+    if isinstance(classifier, Fused):
+        return {*known_classes(classifier)}, logits
+    seen = classifier.counts > 0 if isinstance(classifier, Metric) else classifier.seen
     return {name for name, here in zip(classifier.classes, seen, strict=True) if here}, logits
 
 
-def _load(path: Path) -> Metric | Head:
+def _load(path: Path) -> Adaptable:
     if not is_model(path):
         return load_head(path)
     kind, packed = load_packed(path)
-    if kind != Metric.kind:
-        raise ConfigError(f"{path} is a model of kind {kind!r}; give a `metric` or an affine head, which do adapt")
-    return Metric.unpack(packed)
+    for model in (Metric, Fused):
+        if kind == model.kind:
+            return model.unpack(packed)
+    raise ConfigError(
+        f"{path} is a model of kind {kind!r}; give a `metric`, an affine head or `fusion`, which do adapt"
+    )
 
 
 def _free_stem(path: Path) -> Path:
@@ -94,7 +110,7 @@ def _free_stem(path: Path) -> Path:
     return stem_of(path)
 
 
-def _settings(classifier: Metric | Head, head: Path, data: str, weights: str) -> tuple[Settings, tuple[str, ...]]:
+def _settings(classifier: Adaptable, head: Path, data: str, weights: str) -> tuple[Settings, tuple[str, ...]]:
     """The settings under which the hospital's features are the federation's, and the views of the federation's data."""
     facts = stated_features(classifier, head)
     try:
@@ -127,9 +143,9 @@ def _figures(logits: NDArray[np.float64], judged: Examples) -> dict[str, float |
     return plain(scores, ["balanced_accuracy", "auroc"])
 
 
-def _save(adapted: Metric | Head, origin: str, stem: Path) -> Path:
+def _save(adapted: Adaptable, origin: str, stem: Path) -> Path:
     adapted, place = replace(adapted, facts={**adapted.facts, "from": origin}), (stem.parent, stem.name)
-    if isinstance(adapted, Metric):
+    if not isinstance(adapted, Head):
         return save_model(adapted.pack(), adapted.kind, *place)
     return save_head(adapted, *place)
 

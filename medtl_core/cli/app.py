@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Attack what one hospital would send, with and without privacy; a false claim gives exit code 1.",
     ),
     "report": ("report", "Write a run's report anew, or a page that one hospital can print for itself."),
+    "track": ("track", "Write a finished run's figures for TensorBoard or MLflow."),
     "compare": ("compare", "Lay runs side by side: the same figures, paired where the same cases were judged."),
     "app": ("app_folder", "Write the Flower app out, for `flwr run` and a deployment."),
     "data": ("data", "Look at data before they are used."),

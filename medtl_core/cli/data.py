@@ -41,11 +41,11 @@ def faults_of(examples: Examples, faults: Faults) -> list[str]:
     words = _causes(faults)
     test = examples["split"] == "test"
     sides = _rows(examples, "site")
+    shared = defaultdict[str, dict[str, None]](dict)
     for parts in ({"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}, sides):
-        shared = defaultdict[str, list[str]](list)
         for cases, fault in leaks(examples, parts):
-            shared[fault].append(cases)
-        words += [f"{len(cases)} pair(s), such as {cases[0]}, {fault}" for fault, cases in shared.items()]
+            shared[fault][cases] = None
+    words += [f"{len(cases)} pair(s), such as {next(iter(cases))}, {fault}" for fault, cases in shared.items()]
     for site in sides:
         try:
             site_name(site)
@@ -117,6 +117,7 @@ def check(
     lines = [
         f"read as: {kind}",
         *([f"views: {views_words(source, chosen)}"] if {"path", "image"} & source.examples.columns.keys() else []),
+        *([f"measurements: {', '.join(source.columns)}"] if kind == "table" else []),
         f"licence: {source.entry.licence}",
         *(f"note: {note}" for note in source.notes),
         *_beside(kind, chosen),

@@ -33,6 +33,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "site": ("site", "hospital", "centre", "center", "clinic", "klinik", "krankenhaus", "standort", "institution"),
     "split": ("split", "fold", "subset", "partition"),
     "path": ("path", "filepath", "file", "filename", "image", "imagepath", "imagefile", "bild", "datei", "dateiname"),
+    "note": ("note", "notes", "text", "report", "findings", "transcription", "bericht", "arztbrief"),
 }  # fmt: skip
 #: A column of more different words than this may say who a patient is, and stays out of a draft.
 _MOST_WORDS = 12
@@ -108,18 +109,46 @@ def _manifest(there: Survey, place: Path, given: Mapping[str, str]) -> list[str]
     if "label" not in names:
         raise DataError(f"which column of {table.name} is the class? give --label COLUMN: {', '.join(table.columns)}")
     columns = {name: table.columns[column] for name, column in names.items()}
-    left = [column for column in table.columns if column not in names.values()]
+    todo = _gaps(table, columns, names)
+    left = [column for column in table.columns if column not in (*names, *names.values())]
     numbers = {column: values for column in left if (values := _numbers(table, column)) is not None}
     words = {column: table.columns[column] for column in left if "path" in names and _few(table.columns[column])}
+    if not numbers and not {"path", "note"} & {*names}:
+        raise DataError(
+            f"{table.name}: none of {', '.join(left) or 'no column'} holds numbers alone; write a unit into the "
+            "column's name, describe words in schema.toml, or name the images with --image COLUMN"
+        )
     rows = zip(*(columns | words | numbers).values(), strict=True)
     _write(place / MANIFEST, _csv([*columns, *{**words, **numbers}], rows))
-    out = [column for column in left if column not in numbers and column not in words]
+    out = [column for column in table.columns if column not in (*names.values(), *numbers, *words)]
     lines = [f"written: {place / MANIFEST}, {len(table)} rows", *table.notes]
     lines += [f"{name}: {column!r}" + ("" if name in given else " (proposed)") for name, column in names.items()]
-    lines += [f"measurements: {', '.join(numbers) or 'none'}"] if "path" not in names else []
+    lines += [f"measurements: {', '.join(numbers) or 'none'}"] if not {"path", "note"} & {*names} else []
     lines += [f"left out (words, or numbers as ids are): {', '.join(out)}"] if out else []
     lines += [] if "patient_id" in names else ["to do: no column says whose each row is; --patient COLUMN"]
-    return [*lines, f"next: medtl data check {place}"]
+    return [*lines, *todo, f"next: medtl data check {place}"]
+
+
+def _gaps(table: "CsvTable", columns: Mapping[str, Sequence[str]], names: Mapping[str, str]) -> list[str]:
+    """What a person has to fill in before cases with gaps count.
+
+    Raises:
+        DataError: no row says what class it is of.
+    """
+    from medtl_core.data.names import missing
+
+    empty = {name: int(missing(np.asarray(cells, np.str_)).sum()) for name, cells in columns.items() if len(cells)}
+    few = (name for name in table.columns if 1 < len({*table.columns[name]}) < min(len(table), _MOST_WORDS))
+    words, label = [name for name in few if name not in names.values()], names["label"]
+    if empty.get("label") == len(table):
+        raise DataError(
+            f"column {label!r} of {table.name} is empty in every row, so nothing says what a case shows: fill it in, "
+            f"or give --label COLUMN, of few different words: {', '.join(words) or 'there is none'}"
+        )
+    lines = [f"to do: fill in {name}, empty in {count} of {len(table)} rows" for name, count in empty.items() if count]
+    if len({*columns["label"]}) == 1:
+        lines.append(f"to do: {label!r} says the same of every row; two classes are needed")
+    return lines
 
 
 def _cases(there: Survey, place: Path) -> list[Path]:
@@ -130,13 +159,24 @@ def _cases(there: Survey, place: Path) -> list[Path]:
 
 def _list(cases: Sequence[Path], place: Path) -> list[str]:
     """Writes a manifest of cases whose labels and patients a person fills in."""
-    rows = [(case.relative_to(place).as_posix(), "", "", "") for case in cases]
-    _write(place / MANIFEST, _csv(["path", "label", "patient_id", "site"], rows))
-    lines = [
-        f"written: {place / MANIFEST}, {len(rows)} rows",
-        "to do: fill in label, patient_id and site; delete a column that nobody needs",
-    ]
+    inner, to_do = [case.relative_to(place) for case in cases], "fill in label, patient_id and site"
+    if nested := _nested(inner):
+        header, rows = ["path", "label", "site"], [[path.as_posix(), path.parts[1], path.parts[0]] for path in inner]
+        to_do = "add patient_id where a patient has several cases"
+    else:
+        header, rows = ["path", "label", "patient_id", "site"], [[path.as_posix(), "", "", ""] for path in inner]
+    _write(place / MANIFEST, _csv(header, rows))
+    proposed = ["site: the outer folder (proposed)", "label: the inner folder (proposed)"]
+    to_do = f"to do: {to_do}; delete a column that nobody needs"
+    lines = [f"written: {place / MANIFEST}, {len(rows)} rows", *(proposed if nested else []), to_do]
     return [*lines, f"next: medtl data check {place}"]
+
+
+def _nested(cases: Sequence[Path]) -> bool:
+    """Whether they lie as HOSPITAL/CLASS/FILE: several hospitals, some of which share a class."""
+    pairs = {case.parts[:2] for case in cases if len(case.parts) == 3}
+    outer, inner = ({pair[place] for pair in pairs} for place in (0, 1))
+    return all(len(case.parts) == 3 for case in cases) and len(outer) > 1 < len(inner) and len(pairs) > len(inner)
 
 
 def _proposed(columns: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:

@@ -5,17 +5,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medtl_core.config import Settings, Value
-from medtl_core.errors import ConfigError
+from medtl_core.errors import ConfigError, DataError
+from medtl_core.values import MULTI_LABEL
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from medtl_core.data.source import Source
+    from medtl_core.values import Examples
 
 #: Reader -> the backbone of what it reads, where that is no image.
 _BACKBONES = {"table": "table", "signals": "signal:spectrum", "notes": "text:words"}
 #: Column of cases -> the backbone that reads it; the first that is there counts.
 _COLUMNS = {"signal": "signal:spectrum", "table": "table", "note": "text:words"}
-#: Hospitals that data of one hospital are cut into.
-_CUT = 5
+#: Hospitals that data of one are cut into, if each then has so many patients of every class; else fewer, at least two.
+_CUT, _EACH = 5, 3
 #: Training cases of a hospital, if it has as many.
 _SHOTS = 30
 #: Methods of a multi-label task.
@@ -25,7 +30,7 @@ _OF_FINDINGS = "local,discriminant,logistic-5,fedavg-20,auto"
 def fit(chosen: Settings, said: Collection[str]) -> Settings:
     """Returns settings for data in a folder with what nobody said taken from the data.
 
-    Hospitals are those that the data name, or five cut out of one; each has 30 training cases, or as many as the
+    Hospitals are those that the data name, or two to five cut out of one; each has 30 training cases, or as many as the
     smallest has; tables, signals and notes are read as such. A multi-label task is answered by all methods that can.
 
     Args:
@@ -33,14 +38,13 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
         said: keys that a person or a scenario set.
 
     Raises:
-        MedtlError: the data cannot be read, or their modality is known.
+        MedtlError: the data cannot be read, are too few to be cut into hospitals, or their modality is known.
     """
     import numpy as np
 
     from medtl_core.data.partition import partition
     from medtl_core.data.readers import reader_of
     from medtl_core.data.shared import shared_source
-    from medtl_core.values import MULTI_LABEL
 
     if "backbone" not in said and not chosen.data:  # before it is read, for data are not read twice
         usual = _BACKBONES.get(reader_of(Path(chosen.data_path)).name, chosen.backbone)
@@ -55,14 +59,37 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
         changes["backbone"] = next(name for column, name in _COLUMNS.items() if column in examples.columns)
         changes["image_size"] = chosen.image_size if "image-size" in said else 0
     pool = (examples["split"] != "test") & (examples["site"] != chosen.leave_out.removesuffix(":test"))
-    names, patients = (len(np.unique(examples[name][pool])) for name in ("site", "patient"))
+    names = len(np.unique(examples["site"][pool]))
     if "sites" not in said:
         natural = chosen.partition == "natural" and names > 1
-        changes["sites"] = names if natural else max(min(_CUT, patients), 1)
+        changes["sites"] = names if natural else _cut(examples, pool)
     if "shots" not in said and chosen.partition in ("natural", "even"):
         parts = partition(examples, chosen.replace(**{**changes, "shots": 0}))
         changes["shots"] = min(_SHOTS, *(len(site.train) for site in parts.sites))
     return chosen.replace(**changes)
+
+
+def _cut(examples: "Examples", pool: "NDArray[np.bool_]") -> int:
+    """How many hospitals the training cases of one are cut into.
+
+    Raises:
+        DataError: two would not have a patient of every class each, nor others to learn from.
+    """
+    import numpy as np
+
+    whose, classes = examples["patient"][pool], examples.task.classes
+    patients = len(np.unique(whose))
+    if examples.task.kind == MULTI_LABEL:
+        return max(min(_CUT, patients), 1)
+    label = examples["label"][pool]
+    counts = {name: len(np.unique(whose[label == k])) for k, name in enumerate(classes) if (label == k).any()}
+    rarest = min(counts, key=counts.__getitem__, default="")
+    if patients < 2 * len(classes):
+        raise DataError(
+            f"{patients} patients to train on, of {len(classes)} classes, are too few for two hospitals with a patient "
+            f"of each class ({rarest!r} has {counts.get(rarest, 0)}): add cases, or say how many: --set sites=N"
+        )
+    return min(max(counts[rarest] // _EACH, 2), _CUT)
 
 
 def outlook(chosen: Settings) -> list[str]:

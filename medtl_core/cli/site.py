@@ -15,6 +15,7 @@ site_app.command("check")(site_check.check)
 site_app.command("run")(site_run.run)
 site_app.command("outbound")(site_sent.outbound)
 site_app.command("sent")(site_sent.sent)
+site_app.command("flow")(site_sent.flow)
 site_app.command("status")(site_check.status)
 site_app.command("stop")(site_check.stop)
 

@@ -1,4 +1,4 @@
-"""`medtl site outbound` and `medtl site sent`: what may leave a hospital, and what really left it."""
+"""`medtl site outbound`, `sent` and `flow`: what may leave a hospital, what really left it, and a sheet of both."""
 
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from medtl_core.cli import console
-from medtl_core.errors import PrivacyError
+from medtl_core.errors import PrivacyError, RunError
 from medtl_core.privacy.outbound import DEFAULT_OUTBOUND, LABEL_OUTBOUND, PRIVATE_OUTBOUND, Outbound, said_of
 from medtl_core.privacy.receipt import SENT, read_receipts
 from medtl_core.privacy.requester import asked_by, shown_time
@@ -70,6 +70,26 @@ def sent(
     runs = dict.fromkeys(body["asked"]["run"] for body in chosen)
     for name in runs:
         console.show("", *_run([body for body in chosen if body["asked"]["run"] == name], whole=bool(run)))
+
+
+def flow(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The hospital's own folder, or that of a run.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="New file: one page of HTML to print.")],
+    hospital: Annotated[str | None, typer.Option(metavar="NAME", help="Of a run's folder: which hospital.")] = None,
+) -> None:
+    """Write a hospital's data-flow sheet: what is read, computed, sent, to whom, under which rules, and kept where.
+
+    What no program knows is a blank that names who fills it in. No case is opened for it.
+    """
+    from medtl_core.report.data_flow import sheet_of_hospital, sheet_of_run
+
+    page = (sheet_of_hospital(folder) if hospital is None else sheet_of_run(folder, hospital)).page
+    try:
+        with out.open("x", encoding="utf-8") as file:
+            file.write(page)
+    except FileExistsError:
+        raise RunError(f"{out} exists already; choose another name with --out") from None
+    typer.echo(f"data flow  {out}")
 
 
 def _run(bodies: Sequence[Mapping[str, Any]], *, whole: bool) -> Iterator[str]:

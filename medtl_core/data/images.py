@@ -68,11 +68,13 @@ def read_pictures(image: Path | str | Array, *, robust: bool = True) -> Sequence
 
 def check_images(examples: Examples, rows: Iterable[int], faults: Faults) -> None:
     """Decodes the images of these rows; those that cannot be used are at fault. A file is decoded once as it stands."""
-    images = images_of(examples)
+    images, rows = images_of(examples), list(rows)
     if images is None:
         return
-    for row in rows:
-        cause = _cause_in_file(images[row]) if isinstance(images[row], str) else _cause(images[row])
+    from medtl_core.formats.decoder import side_by_side
+
+    look = _cause_in_file if "path" in examples.columns else _cause
+    for row, cause in zip(rows, side_by_side(look, [images[row] for row in rows]), strict=True):
         if cause and len(images[row]):  # "" is a case without an image
             faults.case(row, cause, "export it anew, or leave it out")
 

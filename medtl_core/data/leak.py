@@ -77,7 +77,8 @@ def _content_keys(examples: Examples, rows: NDArray[np.int64]) -> tuple[NDArray[
     if arrays is not None:
         return np.arange(len(rows)), np.asarray([content_key(arrays[row]) for row in rows], dtype=np.str_)
     if "note_key" in examples.columns and "path" not in examples.columns:
-        return np.arange(len(rows)), examples["note_key"][rows].astype(np.str_)
+        told = np.flatnonzero(examples["note_key"][rows] != "")  # a case may have no note
+        return told, examples["note_key"][rows[told]].astype(np.str_)
     if "path" not in examples.columns:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.str_)
     paths = examples["path"][rows]

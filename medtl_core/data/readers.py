@@ -27,6 +27,7 @@ _MODULES = {
     "signals": "signals.reader",
     "slides": "scans",
     "notes": "notes.reader",
+    "notes+table": "notes.reader",
     "images": "manifest",
     "table": "manifest",
     "images+table": "manifest",

@@ -172,7 +172,7 @@ def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:
         raise DataError(f"{path} does not hold {named.name}: expected {wanted}; set data='' to recognise it")
     kinds = settings.kinds
     word = "table" if kinds == {"table"} else "images+table" if kinds == {"image", "table"} else ""
-    word = "signals" if "signal" in kinds else "notes" if "text" in kinds else word
+    word = "signals" if "signal" in kinds else "notes" + "+table" * ("table" in kinds) if "text" in kinds else word
     return reader_of(path, word if csv else "")
 
 

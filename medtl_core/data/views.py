@@ -23,7 +23,8 @@ def _macenko(image: Pixels) -> Pixels:
     return normalised_stain(image)
 
 
-#: View name -> function of a square image, uint8 [s, s, 3]. The catalog states which of them keep a label true;
+#: View name -> function of a square image, uint8 [s, s, 3]. The catalog states which of them keep a label true; the
+#: first eight are all ways to lay a square, and each undoes itself but for quarter turns, which undo each other;
 #: "macenko" is a picture of stained tissue as another laboratory would have stained it, for those who ask for it.
 VIEWS: Mapping[str, Callable[[Pixels], Pixels]] = MappingProxyType(
     {
@@ -31,6 +32,10 @@ VIEWS: Mapping[str, Callable[[Pixels], Pixels]] = MappingProxyType(
         "flip-h": lambda image: image[:, ::-1],
         "flip-v": lambda image: image[::-1],
         "transpose": lambda image: image.swapaxes(0, 1),
+        "rotate-90": lambda image: image.swapaxes(0, 1)[::-1],
+        "rotate-180": lambda image: image[::-1, ::-1],
+        "rotate-270": lambda image: image.swapaxes(0, 1)[:, ::-1],
+        "transverse": lambda image: image[::-1, ::-1].swapaxes(0, 1),
         "macenko": _macenko,
     }
 )

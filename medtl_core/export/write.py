@@ -15,6 +15,7 @@ import numpy as np
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.data.views import square
 from medtl_core.errors import ConfigError, RunError, WeightsError
+from medtl_core.export import HAS
 from medtl_core.predict.cases import NewCases, unlabelled
 from medtl_core.rng import stream
 from medtl_core.store import write_json
@@ -55,7 +56,7 @@ def write(predictor: "Predictor", kind: str, folder: Path) -> Written:
     """Writes a head and its network in a form of `KINDS` into a new folder, reads it back and compares it.
 
     Raises:
-        ConfigError: the head is not affine, or a package is missing.
+        ConfigError: no file can hold what the head does or reads, or a package is missing.
         RunError: the folder exists already.
         WeightsError: what was written answers otherwise than `medtl predict`; nothing is left of it.
     """
@@ -71,7 +72,7 @@ def write(predictor: "Predictor", kind: str, folder: Path) -> Written:
         path = folder / f"model.{ending}"
         run = save(module, path)
         given, expected = _compared(predictor, module)
-        difference = float(np.abs(run(given) - expected).max())
+        difference = float(np.nanmax(np.abs(run(given) - expected)))
         if not difference <= TOLERANCE:
             raise WeightsError(
                 f"the {kind} file answers otherwise than medtl predict: its probabilities differ by {difference:.1e}, "
@@ -137,25 +138,42 @@ KINDS: Mapping[str, tuple[str, Callable[["Answering", Path], Runs]]] = {
 
 
 def _compared(predictor: "Predictor", module: "Answering") -> tuple[Inputs, Array]:
-    """Inputs of built-in cases, and the probabilities [n, C] that `medtl predict` gives of them."""
+    """Inputs of made-up cases, and the probabilities [n, C] that `medtl predict` gives of them; NaN of none told."""
     given, columns = dict[str, Array](), dict[str, Array]()
-    if any(name.startswith("pixels") for name in module.inputs):
-        columns["image"] = phantom(seed=1, size=_SIDE, patients=CASES)["image"][:CASES]
-    if predictor.columns:
-        columns["table"] = _table(len(predictor.columns))
-    for name, (_, shape) in module.inputs.items():
+    for name, (kind, shape) in module.inputs.items():
         if name == "table":
-            given[name] = columns["table"].astype(np.float32)
-        else:
+            columns["table"] = _table(shape[0])
+            given[name] = columns["table"].astype(kind)
+        elif name.startswith("pixels"):
+            columns["image"] = phantom(seed=1, size=_SIDE, patients=CASES)["image"][:CASES]
             grey = [np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2) for image in columns["image"]]
             given[name] = np.stack([square(image, shape[0]) for image in grey])
+        elif name.startswith(HAS):
+            given[name] = np.ones(CASES, bool)
+        else:
+            columns[name] = given[name] = _waves(*shape)
+    if any(name.startswith(f"{HAS}pixels") for name in given):
+        given, columns["image"] = _without_some(given, columns["image"])
     names = tuple(str(number) for number in range(CASES))
     answers = predictor.answers(NewCases(names, unlabelled(columns)))
-    expected = np.zeros((CASES, len(predictor.classes)))
+    expected = np.full((CASES, len(predictor.classes)), np.nan)
     for row, answer in enumerate(answers):
+        if answer.fault:
+            raise WeightsError(f"medtl predict cannot answer the cases that the file is compared on: {answer.fault}")
         for name, share in answer.probabilities.items():
             expected[row, predictor.classes.index(name)] = share
     return given, expected
+
+
+def _without_some(given: Inputs, images: Array) -> tuple[dict[str, Array], Array]:
+    """The same, but every fifth case has no picture: its pixels are blank and do not count."""
+    gone, column = np.arange(CASES) % 5 == 4, np.empty(CASES, object)
+    column[:] = ["" if lacks else image for lacks, image in zip(gone, images, strict=True)]
+    changed = {name: array.copy() for name, array in given.items()}
+    for name, array in changed.items():
+        if "pixels" in name:
+            array[gone] = 0
+    return changed, column
 
 
 def _table(columns: int) -> Array:
@@ -164,6 +182,15 @@ def _table(columns: int) -> Array:
     table = dice.normal(size=(CASES, columns)) * 10.0 ** dice.integers(0, 3, size=(CASES, 1))
     table[dice.random(table.shape) < 0.1] = np.nan
     return table
+
+
+def _waves(samples: int, leads: int) -> Array:
+    """Made-up signals: a few sines of several sizes and speeds in noise, and some that stand still for a while."""
+    dice, time = stream(0, "export-waves"), np.arange(samples)[None, :, None]
+    speed, size = np.exp(dice.uniform(-5, -1, (CASES, 1, leads))), np.exp(dice.uniform(-3, 3, (CASES, 1, leads)))
+    waves = size * (np.sin(speed * time) + 0.3 * dice.normal(size=(CASES, samples, leads)))
+    waves[::7, : samples // 3] = 0.5
+    return waves.astype(np.float32)
 
 
 def _manifest(predictor: "Predictor", module: "Answering", kind: str, written: Written) -> dict[str, Any]:
@@ -181,17 +208,23 @@ def _manifest(predictor: "Predictor", module: "Answering", kind: str, written: W
         "inputs": [
             {
                 "name": name,
-                "type": kind,
+                "type": word,
                 "shape": ["n", *shape],
-                "made": _MADE["table" if name == "table" else "pixels"],
+                "made": _MADE["has" if name.startswith(HAS) else name.partition("_")[0]],
             }
             for name, (word, shape) in module.inputs.items()
         ],
         "columns": [*predictor.columns],
         "outputs": [{"name": name, "type": "float64", "shape": ["n", len(predictor.classes)]} for name in _OUTPUTS],
-        "inside": "normalisation, every view and their mean, pooling, the head with its temperature, softmax",
+        "inside": "all between these inputs and the outputs: normalisation, every view and their mean, pooling, "
+        "scaling, formulas of signals, the head with its temperature",
+        "probabilities": "each class by itself, 1 / (1 + exp(-logit)): a case may have several"
+        if module.findings
+        else "of the classes, softmax of the logits: a case has one",
         "views": [*predictor.views],
-        "prevalence": "all classes are taken as equally common; add log(share x classes) to the logits for others",
+        "prevalence": "each finding is as common as in training"
+        if module.findings
+        else "all classes are taken as equally common; add log(share x classes) to the logits for others",
         "conformal": None
         if predictor.conformal is None
         else {
@@ -204,8 +237,12 @@ def _manifest(predictor: "Predictor", module: "Answering", kind: str, written: W
     }
 
 
+#: How each input is made, by the first word of its name.
 _MADE = {
     "pixels": "RGB of 0 to 255, grey as three equal channels, the whole picture resized to this square by bilinear "
     "interpolation that averages where it shrinks (Pillow's BILINEAR); several pictures of a case: mean of logits",
     "table": "the columns in this order; NaN = missing",
+    "signal": "the leads of `columns` in this order, at the rate and length that stand there (NAME@RATExSAMPLES), in "
+    "the unit of training; no gaps",
+    "has": "whether the case has this input at all; where it has not, the input's own values do not count",
 }

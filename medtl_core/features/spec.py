@@ -25,6 +25,8 @@ VERSION = 3
 _FIRST = 2
 #: (version, architecture) -> side that "rich" implied where it was not the backbone's own of today.
 _SIDE = {(_FIRST, "tf_efficientnet_lite0"): 224}
+#: Views that data sets did not name then.
+_LATER = ("rotate-90", "rotate-180", "rotate-270", "transverse")
 #: Side of "plain" features; enough for one middle tap, and a third of the pixels of 224.
 _PLAIN_SIZE = 128
 _SMALLEST, _LARGEST = 32, 2048
@@ -200,6 +202,8 @@ def backbone_spec(settings: Settings, entry_views: tuple[str, ...], columns: Seq
     for view in views:
         if view not in VIEWS:
             raise ConfigError(f"view {view!r} is not known; {did_you_mean(view, VIEWS)}")
+    if version == _FIRST:
+        views = tuple(view for view in views if view not in _LATER)
     taps = _taps(backbone, features)
     return FeatureSpec(
         backbone=backbone.identity,

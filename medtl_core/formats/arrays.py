@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from medtl_core.data.catalog import Entry
+from medtl_core.data.catalog import Entry, Layout
 from medtl_core.data.faults import Faults
+from medtl_core.data.names import hospital_names, one_patient_each, plain_names
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.errors import DataError
 from medtl_core.formats.table import SPLITS
@@ -63,16 +64,31 @@ def read_arrays(path: Path, entry: Entry, faults: Faults) -> Examples:
     Raises:
         DataError: the file is damaged, too large, or its arrays do not fit together.
     """
-    whose, held = entry.layout.patient, entry.layout.split
-    arrays = load_npz(path, ("images", "labels", *filter(None, (whose, held))))
-    label = _labels(path, arrays["labels"])
-    columns = {
-        "label": label,
-        "patient": arrays[whose].astype(str),
-        "split": np.where(arrays[held].astype(bool), "test", "train") if held else np.full(len(label), "train"),
-        "image": _images(path, arrays["images"]),
+    arrays = load_npz(path, ("images", "labels", *filter(None, (entry.layout.patient, entry.layout.split))))
+    label, images = _labels(path, arrays["labels"]), _images(path, arrays["images"])
+    told = roles(path, arrays, entry.layout, len(label))
+    return _examples(path, entry.task, {"label": label, **told, "image": images}, faults)
+
+
+def roles(path: Path, arrays: Mapping[str, Array], layout: Layout, count: int) -> dict[str, Array]:
+    """Returns whose each case is, its hospital and its split, by the arrays that a layout names, where they are there.
+
+    Raises:
+        DataError: a split is no word for one, nor whether a case is held out.
+    """
+
+    def words(name: str, otherwise: Array) -> Array:
+        return plain_names(np.asarray([*map(str, arrays.get(name, otherwise).tolist())], np.str_))
+
+    held = {"True": "test", "False": "train", "1": "test", "0": "train", **{word: word for word in SPLITS}}
+    split = words(layout.split, np.full(count, SPLITS[0])).tolist()
+    if not {*split} <= held.keys():
+        raise DataError(f"{path}: the split is one of {', '.join(SPLITS)}, or whether a case is held out")
+    return {
+        "patient": one_patient_each(words(layout.patient, np.arange(count))),
+        "site": hospital_names(words(layout.site, np.full(count, path.stem.split("_")[0]))),
+        "split": np.asarray([held[word] for word in split], np.str_),
     }
-    return _examples(path, entry.task, columns, faults)
 
 
 def _examples(path: Path, task: Task, columns: Mapping[str, Array], faults: Faults) -> Examples:
@@ -84,7 +100,7 @@ def _examples(path: Path, task: Task, columns: Mapping[str, Array], faults: Faul
     cause = f"{path.name}: the label is no class of task {task.name!r}"
     faults.case(np.flatnonzero(wrong), cause, f"expected 0..{len(task.classes) - 1}")
     site = np.full(len(label), path.stem.split("_")[0])
-    return Examples({**columns, "label": np.where(wrong, 0, label), "site": site}, task)
+    return Examples({"site": site, **columns, "label": np.where(wrong, 0, label)}, task)
 
 
 def _images(path: Path, images: Array) -> Array:

@@ -1,11 +1,12 @@
 """The process in which files from outside are decoded: it has little time and memory, and may write nothing.
 
-    python -m medtl_core.formats.child SECONDS BYTES     # requests on stdin, replies on stdout; see `decoder`
+    python -m medtl_core.formats.child SECONDS BYTES ROOM    # requests on stdin, replies on stdout; see `decoder`
 
 A file that is built to break a decoder breaks this process, and the hospital goes on without that case.
 """
 
 import json
+import mmap
 import resource
 import signal
 import sys
@@ -35,7 +36,11 @@ SHARED = (
 
 
 def main() -> None:
-    """Answers requests until there are no more; the words of the command are seconds a request and bytes of memory."""
+    """Answers requests until there are no more.
+
+    The words of the command are seconds a request, bytes of memory, and the number of a file that is shared
+    memory (-1 = none).
+    """
     seconds, memory = int(sys.argv[1]), int(sys.argv[2])
     limits = {resource.RLIMIT_AS: memory, resource.RLIMIT_FSIZE: 0, resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: 64}
     for kind, limit in limits.items():
@@ -44,20 +49,30 @@ def main() -> None:
         resource.setrlimit(kind, (least, least))
     warnings.simplefilter("ignore")  # they quote the header
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # kills, wherever the decoder hangs
-    answer(sys.stdin.buffer, sys.stdout.buffer, seconds)
+    room = mmap.mmap(int(sys.argv[3]), 0) if int(sys.argv[3]) >= 0 else b""
+    answer(sys.stdin.buffer, sys.stdout.buffer, seconds, room)
 
 
-def answer(requests: BinaryIO, replies: BinaryIO, seconds: int) -> None:
-    """Answers lines of JSON {"job": name, "path": path}, each by a line and the bytes of the pictures it announces."""
+def answer(requests: BinaryIO, replies: BinaryIO, seconds: int, room: mmap.mmap | bytes = b"") -> None:
+    """Answers lines of JSON {"job": name, "path": path}, each by a line that announces pictures by their shapes.
+
+    The pictures lie in `room` one behind the other; the bytes of those that do not fit follow the line.
+    """
+    shared = np.frombuffer(room, np.uint8)
     for line in requests:
         request = json.loads(line)
         signal.setitimer(signal.ITIMER_REAL, seconds)
         reply, pictures = _done(_JOBS[request["job"]], Path(request["path"]))
         signal.setitimer(signal.ITIMER_REAL, 0)
+        ends = np.cumsum([picture.size for picture in pictures]).tolist()
+        for picture, end in zip(pictures, ends, strict=True):
+            if end <= len(shared):
+                shared[end - picture.size : end].reshape(picture.shape)[...] = picture
         shapes = [picture.shape for picture in pictures]
         replies.write(json.dumps({**reply, "shapes": shapes}).encode() + b"\n")
-        for picture in pictures:
-            replies.write(np.ascontiguousarray(picture).data)
+        for picture, end in zip(pictures, ends, strict=True):
+            if end > len(shared):
+                replies.write(np.ascontiguousarray(picture).data)
         replies.flush()
 
 

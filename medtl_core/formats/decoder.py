@@ -2,14 +2,17 @@
 
 import atexit
 import json
+import mmap
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +25,13 @@ SECONDS = 60
 MEMORY = 3 << 30
 #: Children that decode side by side, for as many threads that ask.
 _MOST = min(4, os.cpu_count() or 1)
-#: Bytes of pictures that may be under way from a child.
-_PIPE = 1 << 20
+#: Bytes of pictures that lie in memory shared with a child, and of those that may be under way from it beside.
+_ROOM, _PIPE = 1 << 24, 1 << 20
 _CHILD = "medtl_core.formats.child"
+#: Cases that wait for their turn at most.
+_AHEAD = 256
+_Case = TypeVar("_Case")
+_Made = TypeVar("_Made")
 
 Reply = tuple[dict[str, Any], list[NDArray[np.uint8]]]
 
@@ -52,6 +59,12 @@ def _starts(path: Path) -> bytes:
         return file.read(132)
 
 
+class Child(subprocess.Popen[bytes]):
+    """A process that decodes, and the memory that is shared with it."""
+
+    room: mmap.mmap | bytes = b""
+
+
 @final
 class Decoder:
     """Owns a few children, each used again for file after file; another one is started when one has died.
@@ -62,7 +75,7 @@ class Decoder:
 
     def __init__(self, seconds: int = SECONDS, memory: int = MEMORY) -> None:
         self._seconds, self._memory = seconds, memory
-        self._idle: list[subprocess.Popen[bytes]] = []
+        self._idle: list[Child] = []
         self.begin()
         atexit.register(self.close)
 
@@ -104,7 +117,7 @@ class Decoder:
                 while self._idle:
                     _end(self._idle.pop())
 
-    def _free(self) -> "subprocess.Popen[bytes]":
+    def _free(self) -> Child:
         with self._lock:
             while self._idle:
                 child = self._idle.pop()
@@ -113,16 +126,27 @@ class Decoder:
                 _end(child)  # of something else than a file
         return self._started()
 
-    def _started(self) -> "subprocess.Popen[bytes]":
+    def _started(self) -> Child:
         places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", _CHILD, str(self._seconds), str(self._memory)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            pipesize=_PIPE,
-        )
+        room = os.memfd_create("pictures") if hasattr(os, "memfd_create") else -1
+        shared = [room] if room >= 0 else []
+        try:
+            for file in shared:
+                os.truncate(file, _ROOM)
+            child = Child(
+                [sys.executable, "-P", "-m", _CHILD, str(self._seconds), str(self._memory), str(room)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": places, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                pipesize=_PIPE,
+                pass_fds=shared,
+            )
+            child.room = mmap.mmap(room, 0, prot=mmap.PROT_READ) if shared else b""
+        finally:
+            for file in shared:
+                os.close(file)
+        return child
 
     def _cause(self, code: int | None) -> str:
         """What a child died of, for a person."""
@@ -143,7 +167,14 @@ def decoder() -> Decoder:
     return _DECODER
 
 
-def _asked(child: "subprocess.Popen[bytes]", request: bytes) -> Reply:
+def side_by_side(work: Callable[[_Case], _Made], cases: Sequence[_Case]) -> Iterator[_Made]:
+    """Yields what `work` makes of each case, in order, some at a time: it waits for children, or for Pillow."""
+    with ThreadPoolExecutor(_MOST, thread_name_prefix="medtl-read") as pool:
+        for first in range(0, len(cases), _AHEAD):
+            yield from pool.map(work, cases[first : first + _AHEAD])
+
+
+def _asked(child: Child, request: bytes) -> Reply:
     requests, replies = child.stdin, child.stdout
     if requests is None or replies is None:
         raise EOFError
@@ -152,10 +183,12 @@ def _asked(child: "subprocess.Popen[bytes]", request: bytes) -> Reply:
     line = replies.readline()
     if not line:
         raise EOFError
-    reply, pictures = json.loads(line), []
+    reply, pictures, end = json.loads(line), [], 0
     for height, width, channels in reply.pop("shapes"):
         picture = np.empty((height, width, channels), np.uint8)
-        view = picture.data.cast("B")
+        view, end = picture.data.cast("B"), end + picture.size
+        if end <= len(child.room):
+            view[:], view = memoryview(child.room)[end - picture.size : end], view[:0]
         while view:
             count = replies.readinto(view)  # type: ignore[attr-defined]
             if not count:
@@ -165,7 +198,7 @@ def _asked(child: "subprocess.Popen[bytes]", request: bytes) -> Reply:
     return reply, pictures
 
 
-def _end(child: "subprocess.Popen[bytes]") -> None:
+def _end(child: Child) -> None:
     for pipe in (child.stdin, child.stdout):
         with suppress(OSError):
             if pipe is not None:

@@ -135,7 +135,7 @@ def _marks(dataset: Any) -> Iterator[tuple[str, Any]]:
 
 def _dummy(kind: str, value: Any) -> bool:
     """Whether a value, raw or parsed, stands for nobody."""
-    raw = value if isinstance(value, bytes) else b"" if value is None else str(value).encode()
+    raw = bytes(value) if isinstance(value, bytes | memoryview) else b"" if value is None else str(value).encode()
     raw = raw.strip(b"\0 ")
     if kind == "dates":
         return raw[:8] in (b"", *_DUMMY_DATES)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,7 @@ class Slice:
     @property
     def axes(self) -> Array:
         """Directions in which the index of slices, rows and columns grows, float [3, 3]; unknown is upright."""
-        across, down = np.asarray(self.orientation or (1, 0, 0, 0, 1, 0), np.float64).reshape(2, 3)
-        return np.stack([np.cross(across, down), down, across])
+        return _axes(self.orientation or (1, 0, 0, 0, 1, 0))
 
     @property
     def depth(self) -> float:
@@ -203,6 +203,12 @@ def _floats(facts: Any, name: str) -> tuple[float, ...]:
         return () if value is None else tuple(np.atleast_1d(np.asarray(value, np.float64)).tolist())
     except (TypeError, ValueError):
         return ()
+
+
+@lru_cache(maxsize=64)
+def _axes(orientation: tuple[float, ...]) -> Array:
+    across, down = np.asarray(orientation, np.float64).reshape(2, 3)
+    return np.stack([np.cross(across, down), down, across])
 
 
 def _turned(flat: Pixels, one: Slice) -> Pixels:

@@ -16,6 +16,9 @@ from medtl_core.values import Examples, Task
 
 #: What else people call the folders of a split.
 _ALSO = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test", "tests": "test"}
+_MOVE = "move it into its class's folder; where folders are hospitals, `medtl data draft` lists the cases"
+#: Folders of pictures that belong to other pictures, case by case, and are no class of their own.
+_PARTNERS = frozenset(("mask", "masks", "annotation", "annotations", "segmentation", "segmentations", "groundtruth"))
 #: What lies beside images and is no case.
 _BESIDE = (".txt", ".md", ".csv", ".json", ".toml", ".xml", ".html", ".pdf", ".db", ".ini", ".log")
 
@@ -44,7 +47,7 @@ class ClassFolders(Reader):
         for row, ((file, _), parts) in enumerate(zip(files, inner, strict=True)):
             if parts[0] not in task.classes or len(parts) != 2 or file.is_dir():
                 strange = len(parts) > 1 and parts[0] not in task.classes
-                hint = did_you_mean(parts[0], task.classes) if strange else "move it into its class's folder"
+                hint = did_you_mean(parts[0], task.classes) if strange else _MOVE
                 faults.case(row, "the image lies in no folder of a class, or deeper", hint)
             elif not file.is_file():
                 faults.case(row, "the file is a link to nothing", "mount or fetch what it names")
@@ -78,8 +81,12 @@ def class_roots(folder: Path) -> dict[str, Path]:
     if splits and "train" not in splits:
         raise DataError(f"{folder} has {', '.join(splits)} but no train folder")
     roots = {name: folder / name for name in splits} or {"train": folder}
-    if not _folders(roots["train"]):
+    classes = _folders(roots["train"])
+    if not classes:
         raise DataError(f"{roots['train']} holds no folder of a class")
+    if partners := [name for name in classes if name.lower().replace("_", "") in _PARTNERS]:
+        remedy = "move it out, or give it a class's name"
+        raise DataError(*(f"{roots['train']}: {name!r} is a folder of masks, no class; {remedy}" for name in partners))
     return roots
 
 

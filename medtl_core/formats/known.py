@@ -47,10 +47,8 @@ class KnownSet(Reader):
         entry = self.entry or recognise(path)
         if entry is None:
             raise DataError(f"{path} is none of the known sets")
-        if entry.layout.kind == "notes":
-            return known_reader(entry).read(path, task, faults)
         layout, notes = entry.layout, (entry.note,) if entry.note else ()
-        if layout.kind == "signals":
+        if layout.kind in ("notes", "signals"):
             return known_reader(entry).read(path, task, faults)
         folder = path if path.is_dir() else path.parent
         if layout.kind == "medmnist":
@@ -62,7 +60,7 @@ class KnownSet(Reader):
             examples, facts = read_records(shipped(entry.name), folder / entry.files[0], entry.task, faults)
             return examples, replace(facts, entry=entry, notes=(*notes, *facts.notes))
         table = KINDS[layout.kind](entry, folder)
-        examples, left = _listed(entry, folder, table, faults)
+        examples, left = listed(entry, folder, table, faults)
         patients = bool(layout.patient) or "patient" in table.columns
         return examples, Facts(entry, (*notes, *table.notes, *left), patients)
 
@@ -89,16 +87,17 @@ KINDS: Mapping[str, Callable[[Entry, Path], CsvTable]] = {
 }
 
 
-def _listed(entry: Entry, folder: Path, whole: CsvTable, faults: Faults) -> tuple[Examples, list[str]]:
-    """The cases of a table that names image files, and in sentences which images are left out.
+def listed(entry: Entry, folder: Path, whole: CsvTable, faults: Faults) -> tuple[Examples, list[str]]:
+    """Returns the cases of a table that names image files, or holds none, and in sentences which are left out.
 
     Guarantee:
         Unit: patient. Whether an image is left out follows from its patient's own rows and files.
     """
     layout = entry.layout
     name = {what: getattr(layout, what) or what for what in ("label", "patient", "site", "split", "image")}
-    images = places(whole, name["image"], folder, layout.pattern)
-    whole = with_columns(whole, {name["image"]: images})
+    images = name["image"] in whole.columns
+    if images:
+        whole = with_columns(whole, {name["image"]: places(whole, name["image"], folder, layout.pattern)})
     reasons = left_out(whole, name, folder, layout)
     matrix = finding_matrix(whole, layout) if layout.findings else None
     if matrix:
@@ -118,7 +117,7 @@ def _listed(entry: Entry, folder: Path, whole: CsvTable, faults: Faults) -> tupl
         "patient": table.names(name["patient"], table.row_names().tolist()),
         "site": hospital_names(table.names(name["site"], entry.name.partition(":")[0])),
         "split": splits(table, name["split"]),
-        "path": image_files(table, name["image"], folder),
+        **({"path": image_files(table, name["image"], folder)} if images else {}),
     }
     read = {*layout.columns, *layout.findings, *name.values(), *columns, LEFT_OUT, FAULT}
     return Examples({**columns, **table.others(read)}, entry.task), left

@@ -1,7 +1,8 @@
 """The project's own format: a CSV file, or a folder with `manifest.csv`, with images or with measurements.
 
 A manifest of images has the columns path and label and, optionally, patient_id, site and split, then any further
-columns. A table has the same but for path, and its further columns are measurements. Names are never guessed.
+columns. A table has the same but for path, and its further columns, less those of notes, are measurements. Names are
+never guessed.
 """
 
 import os
@@ -15,18 +16,27 @@ from numpy.typing import NDArray
 
 from medtl_core.data.faults import Faults, Row
 from medtl_core.data.images import is_file_name, is_there
-from medtl_core.data.names import hospital_names, missing, one_patient_each
+from medtl_core.data.names import hospital_names, missing
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
+from medtl_core.formats.doubts import doubts
 from medtl_core.formats.findings import diagnoses, diagnosis_columns
 from medtl_core.formats.table import CsvTable, read_csv, read_header, require, splits
 from medtl_core.values import Array, Examples, Task
 
 _NEEDED = ("path", "label")
 _OPTIONAL = ("patient_id", "site", "split")
+#: A note, or the name of its file: never a measurement; see `notes.reader`.
+_NOTES = ("note", "note_path")
 #: What else people call the column `path`: then it is no table that lacks it.
 _PATHS = ("path", "filepath", "file", "filename", "image", "imagepath", "imagefile", "imageid", "img", "picture")
+
+#: What people, and programs that write tables, call a column that numbers the rows.
+_ROW_NUMBER = re.compile(
+    r"(unnamed: \d+)?|index|row|case|record|sample|no|nr|number|.*nummer|mrn|pid"
+    r"|(.*[ _.-]|row|case|record|study|sample|subject|encounter)(id|nr|no|number)|id"
+)
 
 
 class Manifest(Reader):
@@ -43,7 +53,7 @@ class Manifest(Reader):
     def matches(self, path: Path) -> bool:
         """See `Reader`: measurements beside images must be asked for."""
         file = _file(path)
-        if not file.is_file() or file.suffix.lower() != ".csv":
+        if not file.is_file() or file.suffix.lower() not in (".csv", ".tsv"):
             return False
         names = [re.sub("[^a-z]", "", name.lower()) for name in read_header(file)]
         images = any(name in _PATHS for name in names) or {*names} <= {"label", "patientid", "site", "split"}
@@ -62,20 +72,22 @@ class Manifest(Reader):
         diagnosed, task = diagnoses(table, task)
         columns |= diagnosed
         if self.images:
-            gaps = self.numbers or bool({"note", "note_path"} & {*table.columns})  # another modality is there
+            gaps = self.numbers or bool({*_NOTES} & {*table.columns})  # another modality is there
             columns["path"] = image_files(table, "path", _file(path).parent, gaps=gaps)
         if stated:
-            columns["patient"] = one_patient_each(table.names("patient_id"))
+            columns["patient"] = table.ids("patient_id")
         else:
             columns["patient"] = columns["path"] if self.images else table.row_names()
-        facts = Facts(notes=table.notes if stated else (*table.notes, NO_PATIENTS), has_patients=stated)
+        nobodys = NO_PATIENTS if self.images else NO_PATIENTS.replace("image", "row")
+        facts = Facts(notes=table.notes if stated else (*table.notes, nobodys), has_patients=stated)
         if self.numbers:
-            known = {*_NEEDED, *told, *_OPTIONAL, "modality"}
-            columns |= table.others({*table.columns} - {"modality"})
+            known = {*_NEEDED, *told, *_OPTIONAL, "modality", *_NOTES}
+            columns |= table.others({*table.columns} - {"modality", *_NOTES})
             names = sorted({*table.columns} - known)  # hospitals may have them in any order
-            return Examples({**columns, "table": _measurements(table, names)}, task), replace(
-                facts, columns=tuple(names)
-            )
+            values = _measurements(table, names)
+            odd = doubts(table.name, names, values, None if "labels" in columns else columns["label"])
+            facts = replace(facts, columns=tuple(names), notes=(*facts.notes, *odd))
+            return Examples({**columns, "table": values}, task), facts
         free = table.others({*_NEEDED, *told, *_OPTIONAL})
         clash = sorted(({"patient", "image", "table", "labels"} | columns.keys()) & free.keys())
         if clash:
@@ -110,7 +122,19 @@ def _measurements(table: CsvTable, names: Collection[str]) -> NDArray[np.float64
     values = np.empty((len(table), len(names)))
     for place, name in enumerate(names):
         values[:, place] = table.numbers(name)
+    numbered = [name for place, name in enumerate(names) if _numbers_rows(name, values[:, place])]
+    if numbered:
+        remedy = "call it 'patient_id' if it says whose a row is, else leave it out"
+        raise DataError(
+            *(f"{table.name}: column {name!r} numbers the rows and measures nothing: {remedy}" for name in numbered)
+        )
     return values
+
+
+def _numbers_rows(name: str, values: NDArray[np.float64]) -> bool:
+    """Whether a column tells rows apart by its name, and by whole numbers of which none occurs twice."""
+    whole = len(values) > 1 and bool(np.all(values == np.round(values)))
+    return whole and len(np.unique(values)) == len(values) and bool(_ROW_NUMBER.fullmatch(name.strip().lower()))
 
 
 READERS = (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from medtl_core.data.catalog import Entry, Layout
 from medtl_core.data.faults import Faults
-from medtl_core.data.names import hospital_names, missing, one_patient_each
+from medtl_core.data.names import hospital_names, missing
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import SCHEMA
 from medtl_core.formats.encoder import load_encoder
@@ -81,7 +81,7 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
     label, task = encode(_coded(table, diagnosis), diagnosis, task or schema.task, schema.labels)
     columns: dict[str, Array] = {
         "label": label,
-        "patient": one_patient_each(table.names(roles.id)) if roles.id else table.row_names(),
+        "patient": table.ids(roles.id) if roles.id else table.row_names(),
         "site": hospital_names(table.names(roles.site, path.stem)),
         "split": _splits(table, schema),
     }

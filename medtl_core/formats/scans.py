@@ -4,16 +4,17 @@ A case is one file, or a folder with the slices of one series. Files are decoded
 """
 
 import hmac
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from medtl_core.backbones.zoo import own_folder
 from medtl_core.data.faults import Faults
-from medtl_core.data.names import hospital_names, missing, one_patient_each
+from medtl_core.data.names import hospital_names, missing
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
@@ -30,6 +31,8 @@ from medtl_core.values import Array, Examples, Task
 PATIENTS_KEY = "patients.key"
 #: Headers that are read at the same time.
 _READERS = 4
+#: Files by most of which a folder is told: a list of checksums may lie beside the cases.
+_LOOKED = 20
 #: Column of a manifest -> the header's word that it is compared with.
 _NUMBERS = {"sop_instance_uid": "SOPInstanceUID", "accession_number": "AccessionNumber"}
 
@@ -52,7 +55,8 @@ class Scans(Reader):
         """See `Reader`."""
         if _manifest(path).is_file():
             return self.name == "dicom" and bool(_NUMBERS.keys() & {*read_header(_manifest(path))})
-        return path.is_dir() and next((kind_of(file) for file in files_below(path)), "") == self.name
+        kinds = Counter(map(kind_of, islice(files_below(path), _LOOKED))) if path.is_dir() else Counter[str]()
+        return kinds[self.name] > 0 and kinds.most_common(1)[0][0] == self.name
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`; the classes found are those of train where there are splits."""
@@ -67,7 +71,8 @@ class Scans(Reader):
         roots = class_roots(path)
         found = [(case, split) for split, root in roots.items() for case in _cases(root)]
         ids = _ids([_first(case) for case, _ in found]) if self.name == "dicom" else ()
-        if task is None and _are_series([case for case, _ in found], ids):
+        beside = {*roots.values()}
+        if task is None and _are_series([case for case, _ in found], ids, beside):
             raise DataError(
                 f"{path}: every folder holds the slices of one series, and so is a case and no class: sort them as "
                 "CLASS/SERIES/FILE, or let `medtl data draft` list them in manifest.csv"
@@ -96,10 +101,14 @@ def _cases(root: Path) -> list[Path]:
     return sorted([*files, *folders])
 
 
-def _are_series(cases: Sequence[Path], ids: Sequence[Mapping[str, str]]) -> bool:
-    """Whether files lie in folders each of which holds several slices, all of one series and of no other folder's."""
+def _are_series(cases: Sequence[Path], ids: Sequence[Mapping[str, str]], beside: Set[Path]) -> bool:
+    """Whether files lie in folders each of which holds several slices, all of one series and of no other folder's; what
+    lies beside such folders does not matter.
+    """
     places: dict[Path, list[str]] = defaultdict(list)
     for case, one in zip(cases, ids, strict=False):
+        if case.parent in beside:
+            continue
         places[case.parent].append("" if case.is_dir() else one.get("SeriesInstanceUID", ""))
     series = [{*names} for names in places.values()]
     return all(len(names) > 1 for names in places.values()) and len(series) == len(set[str]().union(*series) - {""}) > 0
@@ -149,7 +158,7 @@ def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     }
     own = [files[number][0][1] if case else "-" for case, number in zip(cases, numbers.tolist(), strict=True)]
     stated = "patient_id" in table.columns
-    patients = one_patient_each(table.names("patient_id")) if stated else _patients(own, path, faults)
+    patients = table.ids("patient_id") if stated else _patients(own, path, faults)
     columns["patient"] = np.asarray(patients if len(patients) else numbers, np.str_)
     return Examples(columns, task), Facts(notes=table.notes, has_patients=bool(len(patients)))
 

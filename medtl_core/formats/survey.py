@@ -14,6 +14,11 @@ from medtl_core.slides.files import is_slide
 _MOST = 20_000
 #: DICOM headers that are read to tell series apart.
 _HEADERS = 500
+#: Suffix of a file that holds others, or a table -> what a person does first.
+_OPENED = {
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "save a sheet as CSV"),
+    **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".7z", ".rar"), "unpack it"),
+}
 _SORTED = "sort them into a folder a class, or let `medtl data draft` list them in manifest.csv"
 
 
@@ -59,21 +64,25 @@ def survey(path: Path) -> str:
     ):
         name, _, more = what.partition("|")
         words += [f"{_count(len(files), name)}{more and ', '}{more}: {hint}"] if files else []
-    words += [_tables(there.tables)] if there.tables else []
+    words += [_tables(there.tables, alone=path.is_file())] if there.tables else []
     if there.others and not words:
         names = sorted({file.suffix or "no suffix" for file in there.others})[:5]
-        words.append(f"{_count(len(there.others), 'file')} of no kind that is read ({', '.join(names)})")
+        hints = {_OPENED.get(name.lower(), "") for name in names} - {""}
+        what = f"{_count(len(there.others), 'file')} of no kind that is read ({', '.join(names)})"
+        words.append("; ".join([what, *sorted(hints)]))
     return "; ".join(words) or "no file"
 
 
-def _tables(files: Sequence[Path]) -> str:
+def _tables(files: Sequence[Path], *, alone: bool) -> str:
     if len(files) > 1:
         return f"{len(files)} CSV files ({', '.join(file.name for file in files[:5])}): name the one that is meant"
-    columns, rows = len(read_header(files[0])), count_rows(files[0])
-    return (
-        f"one CSV of {_count(columns, 'column')} and {_count(rows, 'row')} ({files[0].name}): rename its column of "
-        "classes to 'label', or let `medtl data draft` make manifest.csv of it; a table of records may have schema.toml"
-    )
+    columns, rows, name = read_header(files[0]), count_rows(files[0]), files[0].name
+    hints = ["a table of records may have schema.toml"]
+    if "label" not in columns:
+        hints.insert(0, "rename its column of classes to 'label', or let `medtl data draft` make manifest.csv of it")
+    elif not alone:
+        hints.insert(0, f"name {name} itself as the data, or rename it to manifest.csv")
+    return f"one CSV of {_count(len(columns), 'column')} and {_count(rows, 'row')} ({name}): {'; '.join(hints)}"
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.data.faults import Faults, Row
-from medtl_core.data.names import MISSING, missing, plain_name, plain_names
+from medtl_core.data.names import MISSING, missing, one_patient_each, plain_name, plain_names
 from medtl_core.errors import DataError
 from medtl_core.formats.cells import Cells
 from medtl_core.formats.dialect import Dialect, Lines, read_dialect
@@ -33,6 +33,9 @@ _SHOWN = 5
 BLOCK = 1 << 20
 #: Classes named where a label is none of them.
 _CLASSES = 12
+#: An id as a spreadsheet shows a long number: several patients may have come to look like one.
+_CUT = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
+_NO_NUMBERS = "no cell of it does: write a unit into the column's name, describe words in schema.toml, or leave it out"
 _LARGEST = float(np.finfo(np.float32).max)
 #: Signs of a cell that is a name or a file's; a longer one is a text in the wrong column.
 LONGEST = 500
@@ -68,6 +71,14 @@ class CsvTable:
         if default and column not in self.columns:
             return np.full(len(self), default)
         return self.filled(column, plain_names(self.texts(column)))
+
+    def ids(self, column: str) -> Array:
+        """Returns whose each row is (str [n]), ids that look alike being one; a number cut short is a fault."""
+        values = self.names(column)
+        cut = np.asarray([bool(_CUT.fullmatch(value)) for value in values.tolist()], dtype=bool)
+        remedy = "a spreadsheet has dropped digits; export the column as text"
+        self.fault(column, cut, "holds a number in scientific notation", remedy)
+        return one_patient_each(values)
 
     def filled(self, column: str, values: Array) -> Array:
         """Returns what stands in a column (str [n]); where that is empty or says so, it is a fault."""
@@ -124,7 +135,9 @@ class CsvTable:
         if gap is not None:
             values[gap] = np.nan
         wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values)
-        self.fault(column, wrong, "holds no number", "a finite number or an empty cell is expected")
+        none = wrong.any() and not np.isfinite(values[~wrong]).any()  # so it is the column that does not fit
+        remedy = _NO_NUMBERS if none else "a finite number or an empty cell is expected"
+        self.fault(column, wrong, "holds no number", remedy)
         values[wrong] = np.nan
         if self.has_decimal_commas and any(map(_POINT.fullmatch, self.columns[column].with_sign("."))):
             cause = f"{self.name}: numbers have points in column {column!r}, and the file has decimal commas"

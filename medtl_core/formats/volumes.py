@@ -4,6 +4,7 @@ Axes are those of DICOM: x grows to the patient's left, y to the back, z to the 
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import permutations
 
 import numpy as np
@@ -47,13 +48,20 @@ def canonical(values: Array, axes: Array) -> Array:
     Raises:
         DataError: the directions are no axes.
     """
-    if not np.isfinite(axes).all() or (np.linalg.norm(axes, axis=1) == 0).any():
+    turned, dims = _turns(tuple(np.asarray(axes, np.float64).reshape(-1).tolist()))
+    return values[turned].transpose(*dims, *range(3, values.ndim))
+
+
+@lru_cache(maxsize=64)
+def _turns(axes: tuple[float, ...]) -> tuple[tuple[slice, ...], tuple[int, ...]]:
+    """Which indices of a volume are turned round, and the order of its indices."""
+    rows = np.reshape(axes, (3, 3))
+    if not np.isfinite(rows).all() or (np.linalg.norm(rows, axis=1) == 0).any():
         raise DataError("its orientation is damaged")
-    axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
-    order = max(permutations(range(3)), key=lambda place: sum(abs(axes[d, place[d]]) for d in range(3)))
-    turned = [slice(None, None, -1 if axes[d, order[d]] * _SIGNS[order[d]] < 0 else 1) for d in range(3)]
-    dims = [order.index(axis) for axis in (2, 1, 0)]
-    return values[tuple(turned)].transpose(*dims, *range(3, values.ndim))
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    order = max(permutations(range(3)), key=lambda place: sum(abs(rows[d, place[d]]) for d in range(3)))
+    turned = tuple(slice(None, None, -1 if rows[d, order[d]] * _SIGNS[order[d]] < 0 else 1) for d in range(3))
+    return turned, tuple(order.index(axis) for axis in (2, 1, 0))
 
 
 def planes(volume: Array, mask: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:

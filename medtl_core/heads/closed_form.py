@@ -74,8 +74,10 @@ class Ridge(Family):
 class Discriminant(Family):
     """Linear discriminant with a uniform prior and a covariance shrunk towards a multiple of the identity.
 
-    S_r = (1 - r) S + r tr(S) / d I;  w_c = S_r^-1 m_c;  b_c = -m_c' w_c / 2 (Friedman, JASA 84, 1989).
-    The uniform prior is what wins under imbalance: rare diagnoses count as much as common ones.
+    S_r = (1 - r) S + r tr(S) / d I;  w_c = S_r^-1 m_c;  b_c = -(m_c' w_c - tr(S_r^-1 S) / n_c) / 2 (Friedman, JASA 84,
+    1989). The mean of n cases lies farther out than the class does, by tr(S_r^-1 S) / n on average (Moran and Murphy,
+    Applied Statistics 28, 1979), which would push cases away from rare diagnoses. With that taken off and the uniform
+    prior, they count as much as common ones.
     """
 
     strengths: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85, 0.95, 1.0)
@@ -91,10 +93,13 @@ class Discriminant(Family):
         spread = max(scatter, _SCATTER * float(values.sum()), _SCATTER) / (freedom * len(vectors))
         shrink = np.asarray(self.strengths)[:, None]
         # S_r is that of all cases less that of the class means, which has as many axes as classes (Woodbury's identity)
-        around = means[None] / ((1 - shrink) / freedom * values + shrink * spread)[:, None]
-        between = (around @ means.T) * ((1 - shrink) / freedom * counts)[:, None]
-        weights = np.linalg.solve(np.eye(len(means)) - between, around)
-        return _raw(weights @ vectors.T, -0.5 * (weights * means).sum(axis=2), statistics, seen)
+        variances, shares = (1 - shrink) / freedom * values + shrink * spread, (1 - shrink) / freedom * counts
+        around = means[None] / variances[:, None]
+        weights = np.linalg.solve(np.eye(len(means)) - (around @ means.T) * shares[:, None], around)
+        lengths = (weights * means).sum(axis=2)
+        inverse = 1.0 / variances + (shares[..., None] * around * weights).sum(axis=1)  # the diagonal of S_r^-1
+        apart = (inverse @ values - lengths @ counts)[:, None] / freedom
+        return _raw(weights @ vectors.T, 0.5 * (apart / np.maximum(counts, 1.0) - lengths), statistics, seen)
 
 
 FAMILIES: dict[str, Family] = {"nearest-mean": NearestMean(), "ridge": Ridge(), "discriminant": Discriminant()}

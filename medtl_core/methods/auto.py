@@ -1,9 +1,10 @@
 """The default: two heads that err differently, and cross-validation's word on whether one of them is better alone.
 
 The mean of the log-probabilities of discriminant and logistic regression is an affine head again, for it is the mean of
-their logits. With few cases, a choice among many candidates is worth less than one good candidate (docs/methods.md); so
-one of the two heads, or of several sizes of images the first alone, is taken only where its loss on the same held-out
-cases is lower by more than a standard error.
+their logits. Where images are read at several sizes, the mean is over two heads of each size: one head on all columns
+side by side has twice as many to weigh from the same few cases. With few cases, a choice among many candidates is worth
+less than one good candidate (docs/methods.md); so one kind of head, or the first size alone, is taken only where its
+loss on the same held-out cases is lower by more than a standard error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,20 +58,25 @@ class Auto(Method):
         return tuple(need for key in keys for need in (Candidates("discriminant", key), Penalised.after(USUAL, key)))
 
     def outcome(self, study: Study) -> Outcome:
-        """See Method: one exchange beyond the two heads' own says how far the candidates lie apart."""
-        needs = self.needs(study)
+        """See Method: one exchange beyond the heads' own says how far the candidates lie apart."""
+        from medtl_core.methods.models.fused import kinds_of  # a hospital that compares reads no other module
+
+        columns, needs = _columns(study.problem.groups), self.needs(study)
         solved = {need: study.solved(need) for need in needs}
-        heads = {
-            name: [head for need, head in solved.items() if need.columns_key == key]
-            for name, key in _columns(study.problem.groups).items()
-        }
-        heads |= {need.family: [solved[need]] for need in needs[:2]}
+        heads = {MEAN: [*solved.values()]}
+        if len(columns) > 1:
+            heads[f"{MEAN}@{next(iter(columns))}"] = heads[MEAN][:2]
+        for need in needs[:2]:
+            heads[need.family] = [head for other, head in solved.items() if other.family == need.family]
         taken, facts = _taken(study, heads)
-        parts = {need.family: head.facts for need, head in solved.items() if any(head is one for one in heads[taken])}
-        facts = {"chosen": taken, **facts, "parts": parts}
+        sizes = {key: f"@{size}" if size else "" for size, key in columns.items()}
+        parts = {f"{need.family}{sizes[need.columns_key]}": head for need, head in solved.items()}
+        used = {name: head.facts for name, head in parts.items() if any(head is one for one in heads[taken])}
+        facts = {"chosen": taken, **facts, "parts": used}
         affine = np.mean([head.affine for head in heads[taken]], axis=0)
+        facts |= kinds_of(study.problem, affine, study.statistics.mean)
         study.once("folds/auto", lambda: np.mean([head.without for head in heads[taken]], axis=0))
-        bill = {**study.closed_bill(needs), **Penalised.after(USUAL).bill(study, len(needs) // 2), "compare": Share()}
+        bill = {**study.closed_bill(needs), **Penalised.after(USUAL).bill(study, len(columns)), "compare": Share()}
         spent = sum(head.server_cpu for head in solved.values())
         return Outcome({"": study.head(affine, "auto", facts)}, bill, spent, facts)
 
@@ -109,14 +115,16 @@ def clearly_better(loss: Mapping[str, float], squares: Float, usual: str = MEAN)
 
 
 def _columns(groups: Sequence[tuple[str, int, int]]) -> dict[str, str]:
-    """The mean's name -> the key of the columns that it reads, "" = all, which the usual one does.
+    """Each size of images, in order -> the key of the columns read at it, beside those that have no size (a table's).
 
-    Where images are read at several sizes, one alone reads the first, with the columns that have no size (a table's).
+    Of a single one, "" -> "", which is all columns.
     """
-    sizes = {name: name.rpartition(":")[0].rpartition("@")[2] for name, _, _ in groups if "@" in name}
-    first, *others = dict.fromkeys(size for size in sizes.values() if size.isdecimal()) or ("",)
-    alone = [name for name, _, _ in groups if sizes.get(name) not in others]
-    return {MEAN: "", **({f"{MEAN}@{first}": "+".join(alone)} if others else {})}
+    words = {name: name.rpartition(":")[0].rpartition("@")[2] for name, _, _ in groups if "@" in name}
+    sized = {name: word for name, word in words.items() if word.isdecimal()}  # a signal's "@" tells no pixels
+    sizes = dict.fromkeys(sized.values())
+    if len(sizes) < 2:
+        return {"": ""}
+    return {size: "+".join(name for name, _, _ in groups if sized.get(name, size) == size) for size in sizes}
 
 
 METHODS = (Auto,)

@@ -12,21 +12,21 @@ from itertools import product
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl_core.federation.feature_map import Grid, Sums, at_most
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method, Outcome, Share, Study
-from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.closed_form import FAMILIES, widened
-from medtl_core.heads.crossval import TEMPERATURES, WORST, choose, held_out
+from medtl_core.heads.crossval import TEMPERATURES, WORST, choose
 from medtl_core.heads.linear import tempered
 from medtl_core.heads.statistics import Float, Statistics
 from medtl_core.methods.logistic import USUAL, Penalised
-from medtl_core.methods.models.fused import Fused, Modality, absent_row, member_logits, modalities, present, weighted
-from medtl_core.values import Array, Released, Update
+from medtl_core.methods.models.fused import Fused, Modality, absent_row, modalities
+from medtl_core.values import Array
 
-#: Steps of a weight from 0 to 1.
-_STEPS = 4
+#: Steps of a weight from 0 to 1, and sums of several weights: 1 is a mean, more is evidence that adds up.
+_STEPS, _SUMS = 4, (1.0, 1.5, 2.0)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class _Member:
 
 
 @dataclass(frozen=True)
-class _Fusion:
+class LateFusion:
     """What is known of a study's modalities once hospitals were asked.
 
     Attributes:
@@ -60,8 +60,14 @@ class _Fusion:
     @property
     def single(self) -> int:
         """The best modality alone, as a row of `weights`."""
-        alone = np.flatnonzero((self.weights == 1.0).any(axis=1))
+        alone = self.alone
         return int(alone[np.argmin(self.loss[alone])])
+
+    @property
+    def alone(self) -> NDArray[np.int64]:
+        """The row of `weights` that is each modality alone, int64 [M]."""
+        alone = np.flatnonzero((self.weights > 0).sum(axis=1) == 1)
+        return alone[np.argsort(self.weights[alone].argmax(axis=1))]
 
     @property
     def chosen(self) -> int:
@@ -72,11 +78,11 @@ class _Fusion:
     def model(self, study: Study, row: int) -> Fused:
         """Returns the classifier with some of the weights."""
         names, problem = tuple(part.name for part in self.parts), study.problem
-        alone = {name: float(self.loss[row.argmax()]) for name, row in zip(names, self.weights.T == 1.0, strict=True)}
+        alone = dict(zip(names, self.loss[self.alone].tolist(), strict=True))
         best = int(np.argmin(self.loss))
         facts = {
             "weights": dict(zip(names, self.weights[row].tolist(), strict=True)), "cv_losses": alone,
-            "cv_loss": self.loss[row], "gain": float(self.loss[self.single] - self.loss[best]),
+            "cv_loss": float(self.loss[row]), "gain": float(self.loss[self.single] - self.loss[best]),
             "error": float(self.error[best]), "best_single": names[int(self.weights[self.single].argmax())],
             "parts": {name: dict(one.facts) for name, one in zip(names, self.members, strict=True)},
         }  # fmt: skip
@@ -84,55 +90,24 @@ class _Fusion:
         return Fused(names, heads, self.weights[row], bounds, problem.classes, problem.fingerprint, facts)
 
 
-def fusion_presence(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """Counts [F, M, C] of the training cases of each fold that have each modality."""
-    there, fold, folds = present(site.values, arrays["bounds"]), site.fold(int(config["folds"])), int(config["folds"])
-    onehot = np.eye(site.classes)[site.label]
-    counts = np.stack([there[fold == index].T.astype(np.float64) @ onehot[fold == index] for index in range(folds)])
-    return Released(Update({"counts": counts}))
+def asked(study: Study) -> LateFusion:
+    """Asks the hospitals, once a study: who has what, heads of each modality, and how far weights lie apart."""
+    return study.once("fusion", lambda: _asked(study))
 
 
-def fusion_validate(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """`heads.crossval.held_out` of heads [F, S, C, d + 1], each on the cases that have its modality `member` [S]."""
-    there, heads, fold = present(site.values, arrays["bounds"]), arrays["heads"], site.fold(len(arrays["heads"]))
-    strengths, classes = heads.shape[1:3]
-    losses, hits = np.zeros((strengths, len(TEMPERATURES), classes)), np.zeros((strengths, classes))
-    for index in range(there.shape[1]):
-        rows, mine = there[:, index], np.asarray(arrays["member"] == index)
-        sums = held_out(heads[:, mine], site.values[rows], site.label[rows], fold[rows]).arrays
-        losses[mine], hits[mine] = sums["losses"], sums["hits"]
-    return Released(Update({"losses": losses, "hits": hits}))
+def bill_of(study: Study) -> dict[str, Share]:
+    """Returns the phases behind `asked`."""
+    phases = ("statistics", "fusion_presence", "fusion_validate", "fusion_compare")
+    needed = len(modalities(study.problem))
+    return {**dict.fromkeys(phases, Share()), **Penalised.after(USUAL).bill(study, needed)}
 
 
-def fusion_compare(site: SiteData, arrays: Arrays, config: Config) -> Released:
-    """How far weights [K, M] of heads [F, M, C, d + 1] lie apart on cases that none of the heads saw.
-
-    Answers `losses` [K, C], summed by class, and `squares` [M, K]: over patients, the squares of what the weighted loss
-    (by `weight` [C]) of each modality alone on all cases of the patient exceeds that of other weights by.
-    """
-    heads, tried = arrays["heads"].astype(np.float64), arrays["weights"].astype(np.float64)
-    fold, label, there = site.fold(len(heads)), site.label, present(site.values, arrays["bounds"])
-    costs = np.zeros((len(tried), len(label)))
-    for index, stack in enumerate(heads):
-        rows = np.flatnonzero(fold == index)
-        logits = member_logits(site.values[rows], stack)
-        for number, weights in enumerate(tried):
-            mixed = weighted(logits, there[rows], weights)
-            mixed -= mixed.max(axis=1, keepdims=True)
-            costs[number, rows] = np.log(np.exp(mixed).sum(axis=1)) - mixed[np.arange(len(rows)), label[rows]]
-    costs = np.minimum(costs, WORST)
-    patient = np.unique(site.patients, return_inverse=True)[1]
-    squares = np.zeros((tried.shape[1], len(tried)))
-    for row, unit in enumerate(np.eye(tried.shape[1])):
-        alone = int(np.flatnonzero((tried == unit).all(axis=1))[0])
-        for number in range(len(tried)):
-            apart = (costs[alone] - costs[number]) * arrays["weight"][label]
-            squares[row, number] = (np.bincount(patient, weights=apart) ** 2).sum()
-    return Released(Update({"losses": costs @ np.eye(site.classes)[label], "squares": squares}))
+def needs_of(study: Study) -> tuple[Penalised, ...]:
+    """Returns a head on each modality's columns; of a single backbone it is that one's head."""
+    return tuple(Penalised.after(USUAL, _key(study, part)) for part in modalities(study.problem))
 
 
-def _asked(study: Study) -> _Fusion:
-    """Asks the hospitals: who has what, heads of each modality, and how far weights lie apart."""
+def _asked(study: Study) -> LateFusion:
     parts, folds = modalities(study.problem), study.settings.folds
     classes, bounds = len(study.problem.classes), np.asarray([part.row for part in parts], np.int64)
     expect = {"counts": ArraySpec((folds, len(parts), classes), least=0.0, step=1.0)}
@@ -144,8 +119,7 @@ def _asked(study: Study) -> _Fusion:
         for family, grid in _grids(study, part, counts[:, index]).items()
     }
     members, spent = _judged(study, grids, sent), sum(grid.server_cpu for grid in grids.values())
-    weights = np.asarray([row for row in product(range(_STEPS + 1), repeat=len(parts)) if sum(row) == _STEPS]) / _STEPS
-    whole = study.statistics.counts
+    weights, whole = _tried(len(parts)), study.statistics.counts
     weight = np.where(whole > 0, 1.0 / np.maximum(whole, 1.0), 0.0) / (whole > 0).sum()
     arrays = {**sent, "heads": np.stack([one.without for one in members], axis=1).astype(np.float32)}
     expect = {
@@ -157,8 +131,15 @@ def _asked(study: Study) -> _Fusion:
         check=at_most({"losses": WORST}),
     )  # fmt: skip
     sums = study.hospitals.total(request)
-    found = _Fusion(parts, members, weights, sums["losses"] @ weight, np.zeros(len(weights)), spent)
+    found = LateFusion(parts, members, weights, sums["losses"] @ weight, np.zeros(len(weights)), spent)
     return replace(found, error=np.sqrt(sums["squares"][int(weights[found.single].argmax())]))
+
+
+def _tried(count: int) -> Float:
+    """The weights [K, M] among which cross-validation chooses; each modality alone counts 1."""
+    shares = np.asarray([row for row in product(range(_STEPS + 1), repeat=count) if sum(row) == _STEPS]) / _STEPS
+    several = shares[(shares > 0).sum(axis=1) > 1]
+    return np.concatenate([shares, *(several * total for total in _SUMS[1:])])
 
 
 def _grids(study: Study, part: Modality, counts: Float) -> dict[str, Grid]:
@@ -231,18 +212,14 @@ class Fusion(Method):
     alone: bool = False
 
     def needs(self, study: Study) -> tuple[Penalised, ...]:
-        """See Method; of a single backbone it is that one's head."""
-        return tuple(Penalised.after(USUAL, _key(study, part)) for part in modalities(study.problem))
+        """See Method."""
+        return needs_of(study)
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        needs = self.needs(study)
-        fusion = study.once("fusion", lambda: _asked(study))
+        fusion = asked(study)
         model = fusion.model(study, fusion.single if self.alone else fusion.chosen)
-        phases = ("statistics", "fusion_presence", "fusion_validate", "fusion_compare")
-        bill = {**dict.fromkeys(phases, Share()), **Penalised.after(USUAL).bill(study, len(needs))}
-        return Outcome({"": model}, bill, fusion.server_cpu, model.facts)
+        return Outcome({"": model}, bill_of(study), fusion.server_cpu, model.facts)
 
 
 METHODS = (Fusion,)
-TASKS = {task.__name__: task for task in (fusion_presence, fusion_validate, fusion_compare)}

@@ -75,7 +75,7 @@ class _Exchanges:
         study, whole = self.study, self.study.statistics
         sets, mean, scale = (whole, *study.sums.without), whole.mean, whole.scale
         every, runs, ways = np.arange(study.problem.width), study.runs(), {}
-        if any(type(need) is Candidates for need in study.needs):  # whose closed-form heads take every set's spectrum
+        if any(type(need) is Candidates and not need.columns_key for need in study.needs):  # they take every spectrum
             whole = study.sums.decomposed.whole
         for need in self.needs:
             columns = runs[need.columns_key] if need.columns_key else every

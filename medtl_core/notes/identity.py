@@ -20,66 +20,47 @@ _NUMBER = r"(?:no\.?|number|nr\.?|#|id)?\s*[:#=]?\s*"
 _STREET = r"(?:street|st\.|avenue|ave\.?|road|rd\.|lane|drive|boulevard|blvd\.?)"
 #: Kind of identity -> what a refusal calls it, and what it looks like. What de-identification leaves in a name's place
 #: (XXXX, ABCD, [NAME], ___) is no name: a name has one capital, and then small letters.
-_RULES: Mapping[str, tuple[str, re.Pattern[str]]] = {
+_FORMS: Mapping[str, tuple[str, ...]] = {
     "names": (
         "names behind a title or the word name",
-        re.compile(
-            r"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Herrn?|Frau|Sr|Sra|Mme)\b\.?\s+(?:[A-Z]\.\s*)*[A-Z][a-zà-ÿ'-]*[a-zà-ÿ]{2}"
-            r"|\b(?:[Pp]atient(?:'s)? [Nn]ame|PATIENT NAME|Name|NAME)\s*[:=]\s*[A-Z][A-Za-zà-ÿ'-]*[a-zà-ÿ]{2}"
-        ),
+        r"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Herrn?|Frau|Sr|Sra|Mme)\b\.?\s+(?:[A-Z]\.\s*)*[A-Z][a-zà-ÿ'-]*[a-zà-ÿ]{2}",
+        r"\b(?:[Pp]atient(?:'s)? [Nn]ame|PATIENT NAME|Name|NAME)\s*[:=]\s*[A-Z][A-Za-zà-ÿ'-]*[a-zà-ÿ]{2}",
     ),
-    "birth": ("dates of birth", re.compile(rf"{_BORN}\s*[:=]?\s*(?:is\s+|was\s+)?{_DATE}", re.IGNORECASE)),
+    "birth": ("dates of birth", rf"(?i:{_BORN}\s*[:=]?\s*(?:is\s+|was\s+)?{_DATE})"),
     "phone": (
         "phone numbers",
-        re.compile(
-            r"\b(?:phone|tel(?:ephone|efon|\.)?|mobile|fax|cell)\b\W{0,3}(?:(?:no|number|nr)\W{0,3})?\+?\d[\d\s()/.-]{5,}\d"
-            r"|(?<![\d.])\+\d{1,3}[\s(/-]*\d[\d\s()/-]{6,}\d|(?<![\d-])\(?\d{3}\)?[\s.-]\d{3}[.-]\d{4}(?![\d-])",
-            re.IGNORECASE,
-        ),
+        r"(?i:\b(?:phone|tel(?:ephone|efon|\.)?|mobile|fax|cell)\b\W{0,3}(?:(?:no|number|nr)\W{0,3})?\+?\d[\d\s()/.-]{5,}\d)",
+        r"(?<![\d.])\+\d{1,3}[\s(/-]*\d[\d\s()/-]{6,}\d|(?<![\d-])\(?\d{3}\)?[\s.-]\d{3}[.-]\d{4}(?![\d-])",
     ),
-    "mail": ("e-mail addresses", re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")),
+    "mail": ("e-mail addresses", r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"),
     "numbers": (
         "numbers of a patient, a record or an insurance",
-        re.compile(
-            r"\b(?:mrn|medical record|patient (?=id|no|number)|record (?=no|number)|insurance|policy|ssn"
-            rf"|social security|nhs|versicherten|fallnummer|patientennummer)\b\s*{_NUMBER}(?=[A-Z-]*\d)[A-Z0-9-]{{4,}}"
-            r"|(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])",
-            re.IGNORECASE,
-        ),
+        r"(?i:\b(?:mrn|medical record|patient (?=id|no|number)|record (?=no|number)|insurance|policy|ssn"
+        rf"|social security|nhs|versicherten|fallnummer|patientennummer)\b\s*{_NUMBER}(?=[A-Z-]*\d)[A-Z0-9-]{{4,}})",
+        r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])",
     ),
     "address": (
         "addresses",
-        re.compile(
-            rf"\b\d{{1,5}}\s+(?:[A-Z][a-z]+\s){{1,3}}(?i:{_STREET})(?=\W|$)|\b[A-ZÄÖÜ][a-zäöüß]{{2,}}(?:stra(?:ß|ss)e|weg|platz)"
-            r"\s+\d{1,4}\b|\b(?:P\.?\s?O\.?\s?Box)\s+\d+"
-        ),
+        rf"\b\d{{1,5}}\s+(?:[A-Z][a-z]+\s){{1,3}}(?i:{_STREET})(?=\W|$)|\b(?:P\.?\s?O\.?\s?Box)\s+\d+",
+        r"\b[A-ZÄÖÜ][a-zäöüß]{2,}(?:stra(?:ß|ss)e|weg|platz)\s+\d{1,4}\b",
     ),
 }
-#: Kind of identity -> what a refusal calls it.
-KINDS: Mapping[str, str] = {kind: told for kind, (told, _) in _RULES.items()}
+_RULES = {kind: (told, re.compile("|".join(forms))) for kind, (told, *forms) in _FORMS.items()}
+#: What a person can do about a note that is refused.
+REMEDY = f"de-identify the notes first, or permit it in {PERMITS} beside them, permit = [...] of {', '.join(_RULES)}"
 
 
-def identities(note: str) -> set[str]:
-    """Returns the `KINDS` of identity that the rules find in a note; nothing of it is returned.
+def refusals(note: str, permitted: frozenset[str] = frozenset()) -> list[str]:
+    """Returns in words what a hospital does not permit and the rules find, a cause each; nothing of it is quoted.
 
     Example:
-        >>> sorted(identities("Mr. Miller, born 3/4/1950, was seen.")), identities("Mr. XXXX was seen by Dr. [NAME].")
-        (['birth', 'names'], set())
+        >>> refusals("Mr. Miller, born 3/4/1950, was seen."), refusals("Mr. XXXX was seen by Dr. [NAME].")
+        (['the note holds names behind a title or the word name', 'the note holds dates of birth'], [])
     """
-    return {kind for kind, (_, pattern) in _RULES.items() if pattern.search(note)}
-
-
-def refusals(note: str, permitted: frozenset[str]) -> list[str]:
-    """Returns in words what a hospital does not permit and the rules find, a cause each."""
-    found = identities(note) - permitted
-    return [f"the note holds {told}" for kind, told in KINDS.items() if kind in found]
+    rules = (rule for kind, rule in _RULES.items() if kind not in permitted)
+    return [f"the note holds {told}" for told, pattern in rules if pattern.search(note)]
 
 
 def permitted_in(folder: Path) -> frozenset[str]:
     """Returns the kinds of identity that a hospital permits in the notes of a folder; see `dicom_identity.permits`."""
-    return permits(folder, PERMITS, tuple(KINDS))
-
-
-def remedy() -> str:
-    """Returns what a person can do about a note that is refused."""
-    return f"de-identify the notes first, or permit it in {PERMITS} beside them, permit = [...] of {', '.join(KINDS)}"
+    return permits(folder, PERMITS, tuple(_RULES))

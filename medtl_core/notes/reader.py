@@ -1,27 +1,27 @@
 """Notes as cases: a manifest with the text of each in its column `note`, or the name of its file in `note_path`.
 
-Images may stand beside them, as in any manifest. Notes of the known sets, which are published, are not searched for
-identities.
+Images and measurements may stand beside them, as in any manifest. Notes of the known sets, which are published, are not
+searched for identities.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medtl_core.data.catalog import Entry
 from medtl_core.data.faults import Faults
-from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
+from medtl_core.data.readers import Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
-from medtl_core.formats.joined import kept
+from medtl_core.formats.joined import LEFT_OUT, with_columns
+from medtl_core.formats.known import listed
 from medtl_core.formats.layouts import needed
 from medtl_core.formats.manifest import Manifest
-from medtl_core.formats.table import encode, read_csv, read_header, require, splits
-from medtl_core.notes.identity import permitted_in, refusals, remedy
-from medtl_core.notes.text import fault_of, grouped, note_keys, read_note
+from medtl_core.formats.single import read_each
+from medtl_core.formats.table import read_csv, read_header, require
+from medtl_core.notes.identity import REMEDY, permitted_in, refusals
+from medtl_core.notes.text import fault_of, grouped, named_note, note_keys
 from medtl_core.values import Array, Examples, Task
 
 #: The columns of a manifest that hold a note, or name its file.
@@ -29,109 +29,78 @@ NOTE, FILE = "note", "note_path"
 
 
 class Notes(Reader):
-    """A manifest with notes."""
+    """A manifest with notes, or a set of the catalog.
 
-    name = "notes"
+    Attributes:
+        numbers: whether the further columns of a manifest are measurements; else they are kept as text.
+        entry: the set; None = a manifest.
+    """
+
+    def __init__(self, name: str, *, numbers: bool = False, entry: Entry | None = None) -> None:
+        self.name, self.numbers, self.entry = name, numbers, entry
 
     def matches(self, path: Path) -> bool:
         """See `Reader`: notes beside images must be asked for, by a backbone that reads them."""
         file = path / MANIFEST if path.is_dir() else path
         header = {*read_header(file)} if file.suffix.lower() == ".csv" else set()
-        return bool({NOTE, FILE} & header) and "path" not in header
+        return not self.numbers and bool({NOTE, FILE} & header) and "path" not in header
 
     def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         """See `Reader`."""
+        if self.entry:
+            return _known(self.entry, path, faults)
         file = path / MANIFEST if path.is_dir() else path
         header = read_header(file)
         if len({NOTE, FILE} & {*header}) != 1:
             raise DataError(f"{file}: notes need a column {NOTE!r}, or {FILE!r} that names their files, and not both")
-        images = "path" in header
-        examples, facts = Manifest(self.name, images=images, numbers=False).read(path, task, faults)
+        gaps = self.numbers or "path" in header
+        kind = Manifest(self.name, images="path" in header, numbers=self.numbers)
+        examples, facts = kind.read(path, task, faults)
         columns = dict(examples.columns)
-        if FILE in columns:
-            columns[NOTE] = _from_files(columns.pop(FILE).tolist(), file.parent, faults, gaps=images)
-        notes, permitted = columns[NOTE], permitted_in(file.parent)
-        for row in np.setdiff1d(np.arange(len(notes)), faults.rows).tolist():
-            for cause in refusals(notes[row], permitted):
-                faults.case(row, cause, remedy())
-        told = [note.replace("image", "note") if note == NO_PATIENTS and not images else note for note in facts.notes]
-        columns = _with_notes(columns, notes, faults, gaps=images)
-        return replace(examples, columns=columns), replace(facts, notes=tuple(told))
+        if (names := columns.pop(FILE, None)) is not None:
+            text = "a text file of one note is expected"
+            found = read_each(len(names), lambda row: named_note(names[row], file.parent, gaps=gaps), faults, text)
+            columns[NOTE] = np.asarray([found.get(row, "") for row in range(len(names))], object)
+        permitted = permitted_in(file.parent)
+        for row in faults.usable(len(examples)).tolist():
+            for cause in refusals(columns[NOTE][row], permitted):
+                faults.case(row, cause, REMEDY)
+        return replace(examples, columns=_with_notes(columns, faults, gaps=gaps)), facts
 
 
-class KnownNotes(Reader):
-    """Notes of a set of the catalog.
-
-    Attributes:
-        entry: the set.
-    """
-
-    name = "notes"
-
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-
-    def matches(self, path: Path) -> bool:
-        """See `Reader`; whoever knows the set has looked."""
-        return True
-
-    def read(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
-        """See `Reader`; the task is the catalog's, and rows without a note or of other classes are left out."""
-        entry, layout = self.entry, self.entry.layout
-        folder = path if path.is_dir() else path.parent
-        whole = read_csv(needed(entry, folder, entry.files[0]), Faults())
-        require(whole, layout.columns)
-        label, notes = (np.asarray([*whole.columns[name]], object) for name in (layout.label, layout.image))
-        strange = ~np.isin(label, [*layout.labels]) & ("*" not in layout.labels)
-        reasons = {"of other classes": strange, "without text": notes == ""}
-        left, told = np.zeros(len(whole), bool), [entry.note]
-        for why, rows in reasons.items():
-            told += [f"{int((rows & ~left).sum())} notes {why} are left out."] if (rows & ~left).any() else []
-            left |= rows
-        table = kept(whole, ~left, faults)
-        other = layout.labels.get("*", "")
-        classes = [word and layout.labels.get(word, other or word) for word in label[~left].tolist()]
-        table = table.replaced(layout.label, classes)
-        patient, site = (table.names(name) if name else table.row_names() for name in (layout.patient, layout.site))
-        columns: dict[str, Array] = {
-            "label": encode(table, layout.label, entry.task)[0],
-            "patient": patient,
-            "site": site if layout.site else np.full(len(table), entry.name),
-            "split": splits(table, layout.split or "split"),
-        }
-        columns = _with_notes(columns, notes[~left], faults)
-        return Examples(columns, entry.task), Facts(entry, tuple(told), has_patients=bool(layout.patient))
+def _known(entry: Entry, path: Path, faults: Faults) -> tuple[Examples, Facts]:
+    """The notes of a set of the catalog: those of other classes are left out, and no other column is kept."""
+    layout, folder = entry.layout, path if path.is_dir() else path.parent
+    table = read_csv(needed(entry, folder, entry.files[0]), Faults())
+    require(table, layout.columns)
+    other = layout.labels.get("*", "")
+    label = [layout.labels.get(said, said and other) for said in table.columns[layout.label]]
+    missing = ("" if note else "without text" for note in table.columns[layout.image])
+    why = [gap if said or other else "of other classes" for said, gap in zip(label, missing, strict=True)]
+    cells = {layout.label: label, NOTE: table.columns[layout.image], LEFT_OUT: why}
+    own = {name: table.columns[name] for name in layout.columns if name != layout.image}
+    examples, left = listed(entry, folder, with_columns(replace(table, columns=own), cells), faults)
+    told = (entry.note, *(line.replace("image", "note") for line in left))
+    facts = Facts(entry, told, has_patients=bool(layout.patient))
+    return replace(examples, columns=_with_notes(dict(examples.columns), faults)), facts
 
 
-def _from_files(names: Sequence[str], folder: Path, faults: Faults, *, gaps: bool) -> NDArray[np.object_]:
-    """The texts of files; one that cannot be read is a fault, and empty. With `gaps` one may not be named."""
-    notes: list[str] = []
-    for row, name in enumerate(names):
-        try:
-            place = (folder / name).resolve()
-            if not name and gaps:
-                notes.append("")
-                continue
-            if not name or not place.is_relative_to(folder.resolve()):
-                raise DataError(f"the column {FILE!r} names no file below the manifest's folder")
-            notes.append(read_note(place))
-        except DataError as error:
-            faults.case(row, str(error), "a text file of one note is expected")
-            notes.append("")
-    return np.asarray(notes, object)
-
-
-def _with_notes(columns: dict[str, Array], notes: Array, faults: Faults, *, gaps: bool = False) -> dict[str, Array]:
-    """The columns with notes, object [n], and a name of what each says; one that can be no case is a fault.
+def _with_notes(columns: dict[str, Array], faults: Faults, *, gaps: bool = False) -> dict[str, Array]:
+    """The columns with a name of what each note says; one that can be no case is a fault.
 
     With `gaps` a case may have no note but another modality.
     """
-    known = {*faults.rows.tolist()}
-    for row, note in enumerate(notes.tolist()):
-        if row not in known and (note or not gaps) and (cause := fault_of(note)):
+    notes = columns[NOTE]
+    for row in faults.usable(len(notes)).tolist():
+        if (notes[row] or not gaps) and (cause := fault_of(notes[row])):
             faults.case(row, cause, "a text with words is expected")
     keys = np.where(notes == "", "", note_keys(notes.tolist()))
-    return {**columns, NOTE: notes, "note_key": keys, "note_group": grouped(columns["patient"], keys)}
+    return {**columns, "note_key": keys, "note_group": grouped(columns["patient"], keys)}
 
 
-READERS, known = (Notes(),), KnownNotes
+def known(entry: Entry) -> Reader:
+    """Returns the reader of a set of the catalog."""
+    return Notes("notes", entry=entry)
+
+
+READERS = (Notes("notes"), Notes("notes+table", numbers=True))

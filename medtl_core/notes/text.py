@@ -4,55 +4,50 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from medtl_core.data.faults import Faults
+from medtl_core.config import Settings
 from medtl_core.errors import DataError
-from medtl_core.formats.table import read_csv, require
-from medtl_core.values import Array
+from medtl_core.formats.dialect import Lines, read_dialect
+from medtl_core.values import Array, digest
 
-#: Signs of a note; a longer one is no note but a file in the wrong place (about 60 printed pages).
-LONGEST = 200_000
-#: Bytes of a note's file, in an encoding of up to four bytes a sign.
-_BYTES = 4 * LONGEST
-_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+#: Signs of a note, about 60 printed pages; a longer one is a file in the wrong place. Bytes, of up to four a sign.
+LONGEST, _BYTES = 200_000, 800_000
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
 def read_note(path: Path) -> str:
-    """Returns the text of a file: UTF-8, UTF-16 with its mark, or Windows-1252.
+    """Returns the text of a file in any encoding that a table may have: UTF-8, UTF-16 or Windows-1252.
 
     Raises:
         DataError: it is not there, longer than a note can be, or no text.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_BYTES + 1)
+        large = path.stat().st_size > _BYTES
+        text = "" if large else "".join(Lines(path, read_dialect(path), _BYTES))
     except OSError as error:
         raise DataError(f"the note's file cannot be read: {error.strerror}") from None
-    if len(content) > _BYTES:
+    except (UnicodeError, DataError):
+        raise DataError("the note's file is no text") from None
+    if large:
         raise DataError(f"the note's file is larger than {_BYTES} bytes")
-    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "")
-    try:
-        text = content.decode(encoding or "utf-8")
-    except UnicodeError:
-        text = "\0" if encoding else content.decode("cp1252", errors="replace")
-    if "\0" in text:
-        raise DataError("the note's file is no text")
     return text
 
 
-def fault_of(note: str) -> str:
-    """Returns in words why a note cannot be a case; "" = it can.
+def named_note(name: str, folder: Path, *, gaps: bool) -> str:
+    """Returns the text of the file below a folder that a manifest in it names; with `gaps` it may name none."""
+    if not name and gaps:
+        return ""
+    if not name or not (place := (folder / name).resolve()).is_relative_to(folder.resolve()):
+        raise DataError("the column 'note_path' names no file below the manifest's folder")
+    return read_note(place)
 
-    Example:
-        >>> fault_of("120/80, 37.2"), fault_of("Lungs clear.")
-        ('the note holds no word', '')
-    """
+
+def fault_of(note: str) -> str:
+    """Returns in words why a note cannot be a case; "" = it can."""
     if len(note) > LONGEST:
         return f"the note is longer than {LONGEST} signs"
     return "" if _WORD.search(note) else "the note holds no word"
@@ -69,21 +64,13 @@ def words_of(note: str) -> list[str]:
 
 
 def note_keys(notes: Sequence[str]) -> Array:
-    """Returns a name of each note's words, str [n]: equal for notes that differ in numbers, signs and spaces only.
-
-    It names no note by what it says: it is a hash.
-    """
+    """Returns a hash of each note's words, str [n]: equal for notes that differ in numbers, signs and spaces only."""
     words = (" ".join(words_of(note[:LONGEST])) for note in notes)
     return np.asarray([hashlib.sha256(text.encode()).hexdigest() for text in words], np.str_)
 
 
 def grouped(patients: Array, keys: Array) -> Array:
-    """Returns a name of each case's group, str [n]: patients who share the words of a note count as one.
-
-    Args:
-        patients: str [n].
-        keys: str [n], from `note_keys`; "" = no note.
-    """
+    """Returns a name of each case's group, str [n]: patients who share the words of a note, by `note_keys`, are one."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -95,46 +82,31 @@ def grouped(patients: Array, keys: Array) -> Array:
     return np.asarray(patients[first][number])
 
 
-def counted(note: str, width: int) -> tuple[dict[str, float], NDArray[np.int64], NDArray[np.float64]]:
-    """Returns each word's weight 1 + log(count), its column of `width` and its sign, both by a hash of the word.
+class HashedWords:
+    """Every word adds 1 + log(count) to one of `width` columns, with a sign; the row is of length sqrt(width).
 
-    Feature hashing with signs (Weinberger et al., ICML 2009): no vocabulary is agreed on, and none is learnt.
+    Column and sign are a hash's (Weinberger et al., ICML 2009): no vocabulary is agreed on, and none is learnt.
     """
-    weights = {word: 1.0 + float(np.log(count)) for word, count in Counter(words_of(note)).items()}
-    hashes = [int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") for word in weights]
-    column = np.asarray([value % width for value in hashes], np.int64)
-    return weights, column, np.asarray([1.0 if value >> 63 else -1.0 for value in hashes])
 
+    width, groups = 1024, ("words",)
+    #: Names how words are cut and counted.
+    sha = digest({"words": 1, "width": width})
 
-def sentences_of(note: str) -> list[str]:
-    """Returns the sentences of a note, by full stops and lines.
+    def features(self, note: str, settings: Settings) -> Array:
+        """Returns float32 [width]."""
+        _, column, shares = self._shares(note)
+        return np.bincount(column, weights=shares, minlength=self.width).astype(np.float32)
 
-    Example:
-        >>> sentences_of("Lungs clear. Heart 1.5 cm larger\\nNo effusion.")
-        ['Lungs clear.', 'Heart 1.5 cm larger', 'No effusion.']
-    """
-    return [part.strip() for part in re.split(r"(?<=[.!?;])\s+|\n+", note) if part.strip()]
+    def parts(self, note: str, weight: Array, settings: Settings) -> list[tuple[str, float]]:
+        """Returns what each word adds to a weighted sum of the features, exactly."""
+        words, column, shares = self._shares(note)
+        return [*zip(words, (shares * weight[column]).tolist(), strict=True)]
 
-
-def new_notes(places: Sequence[Path]) -> Iterator[tuple[str, Path, str, str]]:
-    """Yields name, folder, text and fault ("" = none) of each note in text files, folders of them and CSV files.
-
-    Raises:
-        DataError: a place is not there, holds no note, or is a table without a column `note`.
-    """
-    for place in places:
-        if place.suffix.lower() == ".csv" and place.is_file():
-            table = read_csv(place, Faults())
-            require(table, ["note"])
-            for row, (note, whole) in enumerate(zip(table.columns["note"], table.whole, strict=True)):
-                fault = "" if whole else "the row is longer or shorter than the header"
-                yield table.faults.place(row), place.parent, note, fault
-            continue
-        files = sorted(place.rglob("*.txt")) if place.is_dir() else [place]
-        if not files or not files[0].exists():
-            raise DataError(f"{place} is no text file, no folder of them and no CSV file of notes")
-        for file in files:
-            try:
-                yield str(file), file.parent, read_note(file), ""
-            except DataError as error:
-                yield str(file), file.parent, "", str(error)
+    def _shares(self, note: str) -> tuple[list[str], Array, Array]:
+        """The words of a note, the column of each, and what it adds to it."""
+        counts = Counter(words_of(note))
+        hashes = [int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") for word in counts]
+        column = np.asarray([value % self.width for value in hashes], np.int64)
+        shares = np.asarray([1.0 if value >> 63 else -1.0 for value in hashes]) * (1.0 + np.log([*counts.values()]))
+        length = float(np.linalg.norm(np.bincount(column, weights=shares, minlength=self.width)))
+        return [*counts], column, shares * np.sqrt(self.width) / max(length, 1e-12)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Float = NDArray[np.float64]
 
+#: View -> what undoes it, where it does not undo itself.
+_BACK = {"rotate-90": "rotate-270", "rotate-270": "rotate-90"}
 #: Maps of heads whose columns were shuffled that a map is compared with.
 _SHUFFLED = 8
 
@@ -117,7 +119,7 @@ class Attributor:
             row = row if order is None else row[order[number]]
             for view, maps in zip(record.views, read[number], strict=True):
                 parts: Any = _parts_of(maps, row, record, self.size)
-                whole += VIEWS[view](parts[..., None])[..., 0] / len(record.views)
+                whole += VIEWS[_BACK.get(view, view)](parts[..., None])[..., 0] / len(record.views)
         return np.asarray(whole)
 
 

@@ -103,13 +103,12 @@ def encoded_cases(encoder: CaseEncoder, places: Sequence[Path | str], columns: S
     return NewCases(tuple(name for name, _ in cases), unlabelled({encoder.column: column}), faults)
 
 
-def table_cases(path: Path, columns: Sequence[str], *, images: bool = False) -> NewCases:
+def table_cases(path: Path, columns: Sequence[str]) -> NewCases:
     """Returns the rows of a table as cases; columns may stand in any order, and others may stand beside them.
 
     Args:
         path: of a CSV file.
         columns: names that the head reads, in its order.
-        images: whether it reads an image beside them, whose file the column `path` names, from the CSV's folder on.
 
     Raises:
         DataError: the file cannot be read, or lacks a column.
@@ -118,7 +117,7 @@ def table_cases(path: Path, columns: Sequence[str], *, images: bool = False) -> 
         raise DataError(f"{path}: the head reads a table; name a CSV file with the columns {', '.join(columns)}")
     faults = Faults()
     table = read_csv(path, faults)
-    for name in (*(["path"] if images else []), *columns):
+    for name in columns:
         if name not in table.columns:
             hint = did_you_mean(name, list(table.columns))
             raise DataError(f"{path}: column {name!r}, which the head reads, is missing; {hint}")
@@ -127,11 +126,8 @@ def table_cases(path: Path, columns: Sequence[str], *, images: bool = False) -> 
     wrong = {name: f"{fault.cause}; {fault.remedy}" for fault in faults.causes for name in fault.places}
     rows = faults.usable(len(table))
     names = tuple(place(int(row)) for row in rows)
-    left = tuple(f"column {name!r}" for name in table.columns if name not in (*columns, "path"))
-    read: dict[str, Array] = {"table": values[rows]}
-    if images:
-        read["path"] = np.asarray([str(path.parent / file) for file in table.texts("path")[rows]], np.str_)
-    return NewCases(names, unlabelled(read), tuple(wrong.items()), left)
+    left = tuple(f"column {name!r}" for name in table.columns if name not in columns)
+    return NewCases(names, unlabelled({"table": values[rows]}), tuple(wrong.items()), left)
 
 
 def unlabelled(columns: dict[str, Array]) -> Examples:

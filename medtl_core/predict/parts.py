@@ -22,6 +22,8 @@ def parts_of(predictor: Predictor, case: Any, name: str) -> Sequence[tuple[str, 
     head = predictor.classifier
     if not isinstance(head, Head):
         raise ConfigError(f"parts are told of affine heads; this is a model of kind {head.kind}")
+    if len(predictor.settings.kinds) > 1:
+        raise ConfigError("maps are of heads that read one kind; --explain tells what each of several adds")
     own = head.weight[head.classes.index(name)]
     others = (head.weight.sum(axis=0) - own) / max(len(head.classes) - 1, 1)
     return encoder_of(predictor.settings.backbone).parts(case, own - others, predictor.settings)

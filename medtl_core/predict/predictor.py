@@ -23,8 +23,9 @@ from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import NewCases, drawn_cases, encoded_cases, image_cases, table_cases
 from medtl_core.predict.colour import has_colour, is_grey
 from medtl_core.predict.conformal import Conformal
+from medtl_core.predict.joint import joint_cases
 from medtl_core.predict.outliers import Outliers
-from medtl_core.predict.reasons import Occluder, column_parts
+from medtl_core.predict.reasons import Fusing, Occluder, check_explained, lacks_all, parts_of_case
 from medtl_core.predict.rows import rows_of
 from medtl_core.predict.saved import is_model, load_packed, load_whole
 from medtl_core.predict.thresholds import Thresholds
@@ -54,7 +55,7 @@ class Predictor:
         outliers: what tells cases unlike the training cases; None = nothing does.
         thresholds: from which a class is answered; None = none was set.
         neighbours: the hospital's own cases, of which each answer names the most similar; None = it names none.
-        explains: whether an answer says what each column of a table adds to it.
+        explains: whether an answer says what each kind of a case, and each column of a table, adds to it.
     """
 
     classifier: Classifier
@@ -70,8 +71,8 @@ class Predictor:
     explains: bool = False
 
     def __post_init__(self) -> None:
-        if self.explains and not (isinstance(self.classifier, Head) and self.settings.backbone == "table"):
-            raise ConfigError("parts of columns are told of affine heads on tables; of images draw maps (--maps)")
+        if self.explains:
+            check_explained(self.classifier, self.settings)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -94,7 +95,8 @@ class Predictor:
         """Yields an answer for every case, in order; a case that cannot be read costs that case only.
 
         Args:
-            inputs: image files, scans and folders of them, or one CSV file where the head reads a table; "phantom"
+            inputs: image files, scans and folders of them, or one CSV file where the head reads a table or several
+                kinds; "phantom"
                 or "tissue" stands for a few built-in pictures; or what `cases` returned of them.
             prevalence: share of each class where the head is used; None = all are taken as equally common.
             least: probability below which the likeliest class is in doubt.
@@ -139,13 +141,18 @@ class Predictor:
         Raises:
             ConfigError: the head reads a table.
         """
-        if self.columns:
-            raise ConfigError("a table has no places to cover; --explain tells what its columns add")
+        if self.columns or len(self.settings.kinds) > 1:
+            raise ConfigError("a table has no places to cover; --explain tells what its columns, or several kinds, add")
         size = max(record.size for record, _ in feature_spec(self.settings, self.views).parts(self.settings))
         return Occluder(self.classifier, self.settings, self.views, size)
 
     def cases(self, inputs: Sequence[Path | str]) -> NewCases:
         """Returns the cases that inputs name; see `answers`."""
+        if len(self.settings.kinds) > 1:
+            if len(inputs) != 1:
+                raise DataError(f"the head reads {self.settings.backbone}; name one CSV file with a case a row")
+            lacking = isinstance(self.classifier, Fusing)
+            return joint_cases(Path(inputs[0]), self.settings, self.columns, lacking=lacking)
         if not self.settings.kinds & {"image", "table"}:
             return encoded_cases(encoder_of(self.settings.backbone), inputs, self.columns)
         if not self.columns and len(inputs) == 1 and str(inputs[0]) in BUILT_IN and not Path(inputs[0]).exists():
@@ -154,7 +161,7 @@ class Predictor:
             return image_cases(inputs)
         if len(inputs) != 1:
             raise DataError("the head reads a table; name one CSV file")
-        return table_cases(Path(inputs[0]), self.columns, images=self.settings.backbone != "table")
+        return table_cases(Path(inputs[0]), self.columns)
 
     def _answered(self, cases: NewCases, shift: Array, least: float, workers: int) -> Iterator[Answer]:
         wrong, faults, paths = dict[str, str](), Faults(), cases.paths
@@ -188,10 +195,9 @@ class Predictor:
         """Answers with what was asked beside them, from the features [n, d] that they came from."""
         near = self.neighbours.nearest(values) if self.neighbours and len(answers) else [()] * len(answers)
         for answer, row, alike in zip(answers, values, near, strict=True):
-            parts: Mapping[str, float] = {}
-            if self.explains and isinstance(self.classifier, Head):
-                parts = column_parts(self.classifier, row, answer.largest, self.columns)
-            yield replace(answer, parts=parts, alike=alike)
+            parts = parts_of_case(self.classifier, row, answer.largest, self.columns) if self.explains else {}
+            doubt = answer.doubt or lacks_all(self.classifier, row)
+            yield replace(answer, parts=parts, alike=alike, doubt=doubt)
 
     def _seen(self, logits: Array) -> Array:
         """Columns of the classes that some hospital has shown; where no head says so, by the mark in the logits."""

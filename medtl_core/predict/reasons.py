@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
 
 from medtl_core.config import Settings
 from medtl_core.data.images import read_pictures
 from medtl_core.data.views import Pixels, square
+from medtl_core.errors import ConfigError
 from medtl_core.features.dataset import Material
 from medtl_core.federation.model import Classifier
 from medtl_core.predict.attribution import ClassMap, contrast_of
@@ -17,6 +18,65 @@ from medtl_core.values import Array, Head
 
 #: Squares along a side that are covered, one at a time.
 GRID = 8
+
+
+@runtime_checkable
+class Fusing(Protocol):
+    """A model that knows what each kind of a case, such as its image or its note, adds to an answer.
+
+    Attributes:
+        members: names of the kinds, M of them.
+    """
+
+    members: tuple[str, ...]
+
+    def shares(self, values: Array) -> Array:
+        """Returns what each kind adds to the logits of cases [n, d], float64 [M, n, C]: zeros where a case lacks it."""
+
+
+def check_explained(classifier: Classifier, settings: Settings) -> None:
+    """Refuses to explain what tells no parts.
+
+    Raises:
+        ConfigError: it is no affine head on a table, and no model of several kinds that knows their parts.
+    """
+    if isinstance(classifier, Fusing) or (isinstance(classifier, Head) and classifier.facts.get("kinds")):
+        return
+    if len(settings.kinds) > 1:
+        raise ConfigError("this head does not say what each of several kinds adds; train `auto` or `fusion`")
+    if not isinstance(classifier, Head) or settings.backbone != "table":
+        raise ConfigError("parts of columns are told of affine heads on tables; of images draw maps (--maps)")
+
+
+def lacks_all(classifier: Classifier, row: Array) -> str:
+    """Returns in words why a case (features [d]) has no answer: it has none of the kinds; "" = it has one."""
+    nothing = isinstance(classifier, Fusing) and not classifier.shares(row[None]).any()
+    return "it has none of the kinds that the head reads" if nothing else ""
+
+
+def parts_of_case(classifier: Classifier, row: Array, name: str, columns: Sequence[str]) -> Mapping[str, float]:
+    """Returns what each kind of a case adds to the logit of a class less the mean of the others', largest first.
+
+    Of a model of several kinds it is what each kind's own head adds; of an affine head what it adds beyond the mean of
+    the cases that were trained on. Of a head on a table alone they are `column_parts`.
+
+    Args:
+        classifier: for which `check_explained` holds.
+        row: features of the case [d].
+        name: of the class.
+        columns: of the table, where there is one.
+    """
+    contrast = contrast_of(classifier.classes, name)
+    if isinstance(classifier, Fusing):
+        shares = classifier.shares(row[None])[:, 0] @ contrast
+        parts = dict(zip(classifier.members, shares.tolist(), strict=True))
+    elif isinstance(classifier, Head) and (kinds := classifier.facts.get("kinds")):
+        told = {kind: classifier.weight[:, start:stop] @ row[start:stop] for kind, (start, stop, _) in kinds.items()}
+        parts = {kind: float(contrast @ (told[kind] - np.asarray(mean))) for kind, (_, _, mean) in kinds.items()}
+    else:
+        assert isinstance(classifier, Head), "see `check_explained`"
+        return column_parts(classifier, row, name, columns)
+    return dict(sorted(parts.items(), key=lambda part: -abs(part[1])))
 
 
 def column_parts(head: Head, row: Array, name: str, columns: Sequence[str]) -> Mapping[str, float]:

@@ -53,8 +53,8 @@ class Service:
     limit: int = LIMIT
 
     def __post_init__(self) -> None:
-        if self.predictor.columns and self.predictor.settings.backbone != "table":
-            raise ConfigError("the head reads images beside a table, and one file holds not both; use medtl predict")
+        if len(self.predictor.settings.kinds) > 1:
+            raise ConfigError("the head reads several kinds, and one file holds not all of them; use medtl predict")
         self.predictor.shift(self.prevalence, self.least)
 
     def about(self) -> dict[str, Any]:

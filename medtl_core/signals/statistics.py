@@ -49,11 +49,9 @@ def statistics(waves: Float) -> Mapping[str, Float]:
 def spectrogram(unit: Float) -> Float:
     """Returns the power of windows that overlap by half, [n, windows, frequencies, leads], of all the signal's."""
     length = min(WINDOW, unit.shape[1])
-    window = np.hanning(length)[:, None]
-    starts = range(0, unit.shape[1] - length + 1, max(length // 2, 1))
-    spectra = [np.fft.rfft(unit[:, start : start + length] * window, axis=1) for start in starts]
-    power: Float = np.abs(np.stack(spectra, axis=1)) ** 2 / (length * length)
-    return power
+    windows = np.lib.stride_tricks.sliding_window_view(unit, length, axis=1)[:, :: max(length // 2, 1)]
+    spectra = np.fft.rfft(windows * np.hanning(length), axis=3)
+    return np.moveaxis(np.abs(spectra) ** 2 / (length * length), 3, 2)
 
 
 def _shape(waves: Float, centred: Float, unit: Float, spread: Float) -> list[Float]:

@@ -1,10 +1,11 @@
-"""Files of signals: WFDB records, CSV, npz and WAV, brought to the agreed rate, length and leads.
+"""Files of signals, brought to the agreed rate, length and leads.
 
-A header is believed only as far as it agrees with what is stated and with the length of the file. Comments of a header,
-which name patients, are not read.
+A header is believed as far as what is stated and the file's length agree with it; its comments, which name patients,
+are not read.
 """
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,6 +24,8 @@ from medtl_core.formats.table import read_csv
 Wave = NDArray[np.float64]
 
 SUFFIXES = (".hea", ".csv", ".npz", ".wav")
+#: What `task.json` says of signals.
+FORM = '"signal": {"rate": 250, "seconds": 10, "leads": ["I", "II"]}'
 #: Share of a lead's samples that may be missing; they are interpolated. Share of the length that must be there; the
 #: rest is mirrored. Rates that differ by less than a thousandth are one.
 GAP, SHORTEST, _SAME_RATE = 0.05, 0.5, 1e-3
@@ -32,13 +35,7 @@ _LARGEST, _LONGEST = 1e12, 1 << 26
 
 @dataclass(frozen=True)
 class Agreement:
-    """What all hospitals' signals have in common.
-
-    Attributes:
-        rate: samples a second, in Hz.
-        samples: of each lead.
-        leads: names, in order.
-    """
+    """What all hospitals' signals have in common: rate in Hz, samples of each lead, and the leads' names in order."""
 
     rate: float
     samples: int
@@ -46,11 +43,7 @@ class Agreement:
 
     @classmethod
     def stated(cls, folder: Path) -> Self | None:
-        """Returns what `task.json` in a folder says under "signal": rate (Hz), seconds and leads; None = nothing.
-
-        Raises:
-            DataError: it says something else.
-        """
+        """Returns what `task.json` in a folder says of signals; None = nothing. Other than `FORM` is a `DataError`."""
         try:
             said = json.loads((folder / TASK).read_text(encoding="utf-8-sig")).get("signal")
             if said is None:
@@ -58,11 +51,10 @@ class Agreement:
             agreed = cls(float(said["rate"]), round(said["rate"] * said["seconds"]), tuple(map(str, said["leads"])))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            form = '"signal": {"rate": 250, "seconds": 10, "leads": ["I", "II"]}'
-            raise DataError(f"{folder / TASK} must say of signals {form}") from error
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+            agreed = cls(0.0, 0, ())
         if not (0 < agreed.rate < np.inf and 8 <= agreed.samples <= _LONGEST and agreed.leads):
-            raise DataError(f"{folder / TASK}: signals need a rate above 0, a lead, and from 8 samples on")
+            raise DataError(f"{folder / TASK} must say of signals {FORM}: a rate above 0, from 8 samples on, a lead")
         return agreed
 
     @property
@@ -72,11 +64,7 @@ class Agreement:
 
     @classmethod
     def of(cls, columns: Sequence[str]) -> Self:
-        """Returns what `Facts.columns` say.
-
-        Raises:
-            ConfigError: they name no lead.
-        """
+        """Returns what `Facts.columns` say; that they name no lead is a `ConfigError`."""
         mine = [name.removeprefix("signal:").rpartition("@") for name in columns if name.startswith("signal:")]
         if not mine:
             raise ConfigError("the cases hold no signals; set backbone to what reads them, e.g. lite0")
@@ -97,28 +85,33 @@ def read_wave(path: Path) -> Recorded:
     """Returns what a file holds.
 
     Raises:
-        DataError: it cannot be read, or its header does not fit it.
+        DataError: it cannot be read, or its header does not fit it; the text does not name the file.
     """
     readers = {".hea": _wfdb, ".csv": _csv, ".npz": _npz, ".wav": _wav}
     if path.suffix.lower() not in readers:
         raise DataError(f"not a kind of signal file that is read ({', '.join(SUFFIXES)})")
-    found = readers[path.suffix.lower()](path)
+    try:
+        found = readers[path.suffix.lower()](path)
+    except DataError as error:
+        raise DataError(str(error).removeprefix(f"{path}: ").replace(f"{path} ", "the file ")) from None
     if found.values.ndim != 2 or not found.values.size:
         raise DataError("the file holds no sample")
     return found
 
 
+def of_row(samples: Wave, agreed: Agreement) -> Recorded:
+    """Returns a signal whose samples stand in one row: all of the first agreed lead, then of the next."""
+    if not samples.size or samples.size % len(agreed.leads):
+        raise DataError(f"{samples.size} samples do not part into {len(agreed.leads)} leads")
+    return Recorded(samples.reshape(len(agreed.leads), -1).T)
+
+
 def agree(found: Recorded, agreed: Agreement, rate: float = 0.0) -> NDArray[np.float32]:
     """Returns the agreed leads at the agreed rate and length, float32 [samples, leads].
 
-    Gaps of at most a twentieth of a lead are interpolated linearly. Another rate is resampled by a polyphase filter
+    Gaps are filled as by `whole_signal`. Another rate is resampled by a polyphase filter
     (`scipy.signal.resample_poly`). Of a longer signal the middle is kept, and one of at least half the length is
-    mirrored at its end.
-
-    Args:
-        found: what the file holds.
-        agreed: what all signals have in common.
-        rate: stated beside the file, in Hz; 0 = it is not.
+    mirrored at its end. `rate` is stated beside the file, in Hz; 0 = it is not.
 
     Raises:
         DataError: a lead or the rate is missing or stated two ways, or there are too few samples.
@@ -148,23 +141,13 @@ def agree(found: Recorded, agreed: Agreement, rate: float = 0.0) -> NDArray[np.f
 
 
 def whole_signal(values: Wave) -> Wave:
-    """Returns a signal [t, leads] without gaps.
-
-    Raises:
-        DataError: more than a twentieth of a lead is missing, or values are too large.
-    """
-    values = np.asarray(values, np.float64)
-    gap = ~np.isfinite(values)
-    if (gap.mean(axis=0) > GAP).any():
-        raise DataError(f"more than {GAP:.0%} of a lead is missing")
-    if (np.abs(values[~gap]) > _LARGEST).any():
-        raise DataError("values are too large to be measured")
-    if not gap.any():
-        return values
-    time, filled = np.arange(len(values)), values.copy()
-    for lead in np.flatnonzero(gap.any(axis=0)):
-        missing = gap[:, lead]
-        filled[missing, lead] = np.interp(time[missing], time[~missing], values[~missing, lead])
+    """Returns a signal [t, leads] whose gaps are interpolated linearly; more than `GAP` of a lead is a `DataError`."""
+    filled, time = np.array(values, np.float64), np.arange(len(values))
+    there = np.abs(filled) <= _LARGEST
+    if (there.mean(axis=0) < 1 - GAP).any():
+        raise DataError(f"more than {GAP:.0%} of a lead is missing, or too large to be measured")
+    for lead in np.flatnonzero(~there.all(axis=0)):
+        filled[:, lead] = np.interp(time, time[there[:, lead]], filled[there[:, lead], lead])
     return filled
 
 
@@ -175,26 +158,21 @@ def _wfdb(path: Path) -> Recorded:
         raise ConfigError("WFDB records need the package wfdb: pip install 'medtl[signals]'") from error
     try:
         header = wfdb.rdheader(str(path.with_suffix("")))
-        files = {*(getattr(header, "file_name", None) or ())}
-        if not files or getattr(header, "n_seg", 1) not in (1, None):
-            raise DataError("a WFDB record of one segment with samples is expected")
-        if any("/" in name or "\\" in name or name.startswith(("~", ".")) for name in files):
-            raise DataError("the header names a file outside its folder")
-        there = sum((path.parent / name).stat().st_size for name in files)
-        length = int(header.sig_len or 0) * int(header.n_sig)
-        if not 0 < length <= min(2 * there, _LONGEST):
-            raise DataError("the header states more samples than the file holds, or none")
-        record = wfdb.rdrecord(str(path.with_suffix("")), physical=True)
-    except DataError:
-        raise
+        files, length = {*header.file_name}, int(header.sig_len) * int(header.n_sig)
+        beside = all(Path(file).name == file and not file.startswith("~") for file in files)
+        if not beside or not 0 < length <= min(
+            2 * sum((path.parent / file).stat().st_size for file in files), _LONGEST
+        ):
+            raise DataError
+        record = wfdb.rdrecord(str(path.with_suffix("")))
     except Exception as error:  # wfdb raises whatever its parser meets
-        raise DataError("not a readable WFDB record; export it anew") from error
+        lie = "its header states more samples than the file holds, or files elsewhere"
+        raise DataError(f"not a readable WFDB record of one segment, or {lie}; export it anew") from error
     return Recorded(np.asarray(record.p_signal, np.float64), float(record.fs), tuple(map(str, record.sig_name)))
 
 
 def _csv(path: Path) -> Recorded:
-    faults = Faults()
-    table = read_csv(path, faults)
+    table = read_csv(path, faults := Faults())
     names = [name for name in table.columns if name.strip().casefold() not in ("time", "t")]
     values = np.stack([table.numbers(name) for name in names], axis=1) if names else np.zeros((0, 0))
     if faults.causes:
@@ -207,18 +185,15 @@ def _npz(path: Path) -> Recorded:
     values, fs = arrays["signal"], arrays["fs"]
     if values.dtype.kind not in "iuf" or fs.size != 1 or fs.dtype.kind not in "iuf":
         raise DataError("signal must hold numbers [t] or [t, leads], and fs one rate in Hz")
-    leads = tuple(map(str, arrays["lead_names"])) if "lead_names" in arrays else ()
+    leads = tuple(map(str, arrays.get("lead_names", ())))
     return Recorded(values.reshape(len(values), -1).astype(np.float64), float(fs.reshape(())), leads)
 
 
 def _wav(path: Path) -> Recorded:
-    import warnings
-
     from scipy.io import wavfile
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a header that states more data than there is, is only warned of
+        with warnings.catch_warnings(action="error"):  # of a header that states more data than there is
             rate, values = wavfile.read(path)
     except Exception as error:
         raise DataError("not a readable WAV file; export it anew") from error

@@ -198,6 +198,114 @@ def test_columns_of_a_draft_may_be_given_and_must_be_there(tmp_path: Path, call:
     assert (tmp_path / "manifest.csv").read_text().startswith("label,patient_id,w\na,0,1.5\n")
 
 
+@pytest.mark.parametrize("column", ["id", "Nr", "index", "case number", "Record_ID", "Fallnummer", "Unnamed: 0"])
+def test_a_column_that_numbers_the_rows_is_no_measurement(tmp_path: Path, call: Call, column: str) -> None:
+    write(tmp_path, [f"label,a,{column}", *(f"{'ab'[k % 2]},{k % 7},{100 + k}" for k in range(20))], name="t.csv")
+    code, shown = call("data", "check", tmp_path / "t.csv")
+    assert code == 1 and repr(column) in shown and "101" not in shown
+    write(tmp_path, [f"label,a,{column}", *(f"{'ab'[k % 2]},{k % 7},{k % 5}" for k in range(20))], name="t.csv")
+    code, shown = call("data", "check", tmp_path / "t.csv", "--as", "table")
+    assert code == 0 and f"measurements: {', '.join(sorted((column, 'a')))}" in shown  # it measures something, by name
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_table_under_another_name_is_read_where_it_is_named(tmp_path: Path, call: Call, suffix: str) -> None:
+    sign = {"csv": ",", "tsv": "\t"}[suffix]
+    write(
+        tmp_path, [sign.join(("label", "a")), *(f"{'ab'[k % 2]}{sign}{k % 7}" for k in range(20))], name=f"t.{suffix}"
+    )
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and f"name t.{suffix} itself as the data" in shown and "rename its column" not in shown
+    code, shown = call("data", "check", tmp_path / f"t.{suffix}")
+    assert code == 0 and "every row counts as one patient" in shown and "measurements: a" in shown
+
+
+def test_a_column_of_units_or_words_is_one_fault_and_no_draft(tmp_path: Path, call: Call) -> None:
+    write(
+        tmp_path, ["label,sat,sex", *(f"{'ab'[k % 2]},{90 + k % 7} %,{'mf'[k % 2]}" for k in range(20))], name="t.csv"
+    )
+    code, shown = call("data", "check", tmp_path / "t.csv")
+    assert code == 1 and shown.count("no cell of it does: write a unit into the column's name") == 2
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 1 and "none of sat, sex holds numbers alone" in shown and not (tmp_path / "manifest.csv").exists()
+
+
+def test_a_draft_of_notes_keeps_the_text_and_a_spreadsheet_is_named(tmp_path: Path, call: Call) -> None:
+    words = ["cough", "fever", "fall", "rash", "pain"]
+    notes = [f"p{k},{'ab'[k % 2]},{words[k % 5]} after {words[k // 5]} at work" for k in range(20)]
+    write(tmp_path, ["pid,Diagnosis,Report", *notes], name="t.csv")
+    assert call("data", "draft", tmp_path)[0] == 0
+    assert (tmp_path / "manifest.csv").read_text().startswith("label,patient_id,note\na,p0,cough after cough at work\n")
+    (tmp_path / "sheet").mkdir()
+    (tmp_path / "sheet" / "cases.xlsx").write_bytes(b"PK")
+    assert "save a sheet as CSV" in call("data", "check", tmp_path / "sheet")[1]
+
+
+def test_equal_images_with_two_labels_are_told_once(tmp_path: Path, call: Call) -> None:
+    for k in range(12):
+        picture(tmp_path / "ab"[k % 2] / f"{k}.png", k * 20)
+    for k in range(0, 6, 2):
+        picture(tmp_path / "b" / f"copy{k}.png", k * 20)
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and shown.count("byte-equal images with different labels") == 1
+
+
+def test_an_id_that_a_spreadsheet_cut_short_is_no_patient(tmp_path: Path, call: Call) -> None:
+    rows = [f"{'xy'[k % 2]},{'1.23E+10' if k == 3 else f'P{k}'},{k % 7}" for k in range(20)]
+    write(tmp_path, ["label,patient_id,a", *rows])
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and "'patient_id' holds a number in scientific notation in row 5" in shown and "1.23" not in shown
+
+
+@pytest.mark.parametrize(
+    ("cells", "doubt"),
+    [
+        ([-999, 3, 4, 5], "holds -999 in 10 rows"),
+        ([9999, 3, 4, 5], "holds 9999 in 10 rows"),
+        ([99, 99, 60, 60, 81, 81], ""),  # 99 is one of them
+        ([7, 8, 7, 8], "alone tells every class"),
+        ([7, 8, 7, 7], ""),
+        ([0, 1, 2, 3], "alone tells every class"),
+    ],
+)
+def test_what_a_column_may_mean_beside_is_said_and_changes_nothing(
+    tmp_path: Path, call: Call, cells: list[int], doubt: str
+) -> None:
+    write(
+        tmp_path,
+        ["label,patient_id,a,b", *(f"{'xy'[k % 2]},P{k},{cells[k % len(cells)]},{k * k / 7}" for k in range(40))],
+    )
+    code, shown = call("data", "check", tmp_path)
+    assert code == 0 and ("note: manifest.csv: column 'a'" in shown) == bool(doubt) and doubt in shown
+    assert "column 'b'" not in shown
+
+
+def test_folders_of_masks_are_no_class_and_hospitals_of_classes_are_drafted(tmp_path: Path, call: Call) -> None:
+    for k in range(12):
+        picture(tmp_path / "m" / ("images", "Masks")[k % 2] / f"{k}.png", k * 20)
+        picture(tmp_path / "h" / ("east", "north")[k % 2] / ("ill", "well")[k // 2 % 2] / f"{k}.png", k * 20)
+    code, shown = call("data", "check", tmp_path / "m")
+    assert code == 1 and "'Masks' is a folder of masks, no class" in shown
+    assert "where folders are hospitals, `medtl data draft` lists the cases" in call("data", "check", tmp_path / "h")[1]
+    assert call("data", "draft", tmp_path / "h")[0] == 0
+    assert (tmp_path / "h" / "manifest.csv").read_text().startswith("path,label,site\neast/ill/0.png,ill,east\n")
+    code, shown = call("data", "check", tmp_path / "h")
+    assert code == 0 and "north" in shown and "no fault found" in shown
+
+
+def test_a_draft_says_which_cells_are_to_be_filled_in(tmp_path: Path, call: Call) -> None:
+    rows = [f"{k}.nii.gz,,{'ab'[k % 2]},{k if k else ''}" for k in range(4)]
+    (tmp_path / "t.csv").write_text("\n".join(["file,label,kind,patient", *rows]))
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 1 and "'label' of t.csv is empty in every row" in shown and "few different words: kind" in shown
+    code, shown = call("data", "draft", tmp_path, "--label", "kind")
+    assert code == 0 and "to do: fill in patient_id, empty in 1 of 4 rows" in shown
+    assert (tmp_path / "manifest.csv").read_text().splitlines()[:2] == ["label,patient_id,path", "a,,0.nii.gz"]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "t.csv").write_text("file,label\n1.nii,CT\n2.nii,CT\n")
+    assert "'label' says the same of every row; two classes" in call("data", "draft", tmp_path / "one")[1]
+
+
 def test_a_draft_overwrites_nothing(tmp_path: Path, call: Call) -> None:
     write(tmp_path, [HEADER, *ROWS])
     (tmp_path / "task.json").write_text('{"name": "mine", "classes": ["gesund", "krank"]}')

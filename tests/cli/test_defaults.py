@@ -21,7 +21,7 @@ from medtl_core.formats.own import modalities
 from medtl_core.methods.effect import check_effect
 from tests.cli.conftest import Call
 
-ALL = ("identity", "flip-h", "flip-v", "transpose")
+ALL = ("identity", "flip-h", "flip-v", "transpose", "rotate-90", "rotate-180", "rotate-270", "transverse")
 
 
 def table(folder: Path, sizes: dict[str, int], split: str = "train") -> Path:
@@ -58,6 +58,10 @@ def planned(folder: Path, *words: str) -> Settings:
         ({"n": 16, "s": 80}, (), 2, 12),  # a quarter is held out
         ({"n": 400}, (), 5, 30),
         ({"n": 40}, (), 5, 6),
+        ({"n": 24}, (), 3, 6),  # three patients of each class at every hospital
+        ({"n": 12}, (), 2, 4),
+        ({"n": 6}, (), 2, 2),
+        ({"n": 4}, ("sites=2",), 2, 1),
         ({"n": 60, "s": 80}, ("sites=4",), 4, 22),
         ({"n": 60, "s": 80}, ("shots=7",), 2, 7),
         ({"n": 60, "s": 80}, ("shots=0",), 2, 0),
@@ -75,13 +79,18 @@ def test_hospitals_and_cases_are_those_there_are(
     assert ("all their training cases" if not shots else f"{shots} training cases each") in lines[0]
 
 
+def test_too_few_patients_to_be_cut_into_hospitals_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"2 patients to train on, of 2 classes, .*'x' has 1.*add cases.*sites=N"):
+        planned(table(tmp_path, {"n": 4}))
+
+
 def test_what_a_run_does_is_said_with_the_split_and_the_views(tmp_path: Path) -> None:
     lines = outlook(planned(images(tmp_path, '{"modality": "dermoscopy"}')))
     assert lines == [
-        "hospitals   5: site-1, site-2, site-3, site-4, site-5; 1 training cases each (shots=0: all)",
+        "hospitals   2: site-1, site-2; 3 training cases each (shots=0: all)",
         "test        2 cases",
         "note        No test split in the data: 25% of the patients of every site are held out.",
-        "views       identity, flip-h, flip-v, transpose (modality: dermoscopy)",
+        f"views       {', '.join(ALL)} (modality: dermoscopy)",
     ]
     assert outlook(Settings())[0] == "hospitals   5 of phantom, 30 training cases each (shots=0: all)"
 

@@ -114,7 +114,7 @@ def test_a_column_that_is_near_enough_to_be_meant_is_refused_by_name(tmp_path: P
 def test_a_manifest_without_patients_counts_every_case_as_one(tmp_path: Path) -> None:
     source = opened(tmp_path, "label,a\nx,1\ny,2\nx,1\n")
     assert len(np.unique(source.examples["patient"])) == 3 and not source.has_patients
-    assert "every image counts as one patient" in source.notes[0]
+    assert "every row counts as one patient" in source.notes[0]
 
 
 @pytest.mark.parametrize("blank", ["\n", "\n\n", ",,,\n", "  \n", '"",,,\n'])

@@ -44,7 +44,7 @@ def test_a_table_head_s_arrays_and_manifest_are_enough_to_answer(tmp_path: Path)
     assert (manifest["columns"], manifest["classes"]) == (["a", "b"], list(predictor.classes))
     (tmp_path / "new.csv").write_text("b,a\n1.5,0.2\n,3\n")
     rows = np.asarray([[0.2, 0, 1.5, 0], [3, 0, 0, 1]], np.float32).astype(np.float64)
-    expected = softmax(rows @ arrays["weight"].T + arrays["bias"])
+    expected = softmax(rows @ arrays["head.weight"].T + arrays["head.bias"])
     for answer, shares in zip(predictor.answers([tmp_path / "new.csv"]), expected, strict=True):
         np.testing.assert_allclose([*answer.probabilities.values()], shares, atol=1e-9)
 

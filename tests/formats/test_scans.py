@@ -101,6 +101,7 @@ def test_a_folder_a_series_is_no_folder_a_class_and_a_draft_lists_the_cases(tmp_
             facts = {"SeriesInstanceUID": f"1.2.{number}", "PatientID": f"P{number}", **REMOVED}
             (tmp_path / f"P{number}").mkdir(exist_ok=True)
             dicom(tmp_path / f"P{number}" / f"{place}.dcm", grey(2 * number + place), **facts)
+    (tmp_path / "CHECKSUMS").write_text("12345")  # what lies beside does not hide it
     with pytest.raises(DataError, match="no class"):
         opened(tmp_path)
     (tmp_path / "volumes").mkdir()

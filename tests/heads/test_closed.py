@@ -9,7 +9,7 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.neighbors import NearestCentroid
 
 from medtl_core.heads.closed_form import FAMILIES, Discriminant, Family, NearestMean, Ridge
-from medtl_core.heads.statistics import collect, roots
+from medtl_core.heads.statistics import TINY, collect, roots
 from medtl_core.rng import stream
 from medtl_core.values import ABSENT
 
@@ -74,3 +74,19 @@ def test_discriminant_equals_sklearn_lda() -> None:
     centre = lambda z: z - z.mean(axis=1, keepdims=True)  # noqa: E731
     # scikit-learn divides the scatter by N, we by N - C
     np.testing.assert_allclose(centre(ours) * 60 / 57, centre(theirs), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.5, 1.0])
+def test_discriminant_takes_off_what_chance_adds_to_the_length_of_a_class_mean(strength: float) -> None:
+    values, label = cloud()
+    rare = np.flatnonzero((label != 2) | (np.arange(60) < 10))  # 20 cases of two classes, 3 of the last
+    values, label = (values[rare] - values[rare].mean(axis=0)) / (values[rare].std(axis=0) + TINY), label[rare]
+    counts = np.bincount(label)
+    means = np.stack([values[label == one].mean(axis=0) for one in range(3)])
+    within = (values - means[label]).T @ (values - means[label]) / (len(rare) - 3)
+    shrunk = (1 - strength) * within + strength * np.trace(within) / 5 * np.eye(5)
+    weights, chance = np.linalg.solve(shrunk, means.T).T, np.trace(np.linalg.solve(shrunk, within)) / counts
+    expected = values @ weights.T - 0.5 * ((weights * means).sum(axis=1) - chance)
+    ours = logits(Discriminant(strengths=(strength,)).heads(collect(values, label, 3)), values)[0]
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
+    assert chance[2] > 6 * chance[0]

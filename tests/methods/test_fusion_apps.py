@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from medtl_core.cli import app as cli
+from medtl_core.cli.adapt import adapt
 from medtl_core.data.synthetic.letters import letters
 from medtl_core.predict import load
 from medtl_core.rng import stream
@@ -53,6 +54,37 @@ def test_kinds_of_columns_are_fused_and_a_hospital_without_genes_takes_part(tmp_
     answers = [*predictor.answers([new / "manifest.csv"])]
     assert [answer.likeliest for answer in answers[:2]] == ["ill", "ill"]
     assert all(not answer.fault for answer in answers)
+    fewer = write(tmp_path / "other", header, [[*row[:2], "west", *row[3:]] for row in rows[:60]])
+    found = adapt(tmp_path / "run" / "seed-0" / "heads" / "fusion", str(fewer), shots=5, out=tmp_path / "own")
+    assert found["kind"] == "fused" and found["cases"] == {"ill": 5, "well": 5} and found["judged"] == 50
+    assert found["after"]["auroc"] > 0.8 and load(tmp_path / "own").classes == ("ill", "well")
+
+
+def test_a_note_and_a_table_are_fused_and_a_hospital_without_notes_takes_part_and_is_answered(tmp_path: Path) -> None:
+    made, rng, rows = letters(patients=160), stream(0, "table"), []
+    for number, note in enumerate(made["note"]):
+        label, site = int(made["label"][number]), "ab"[number % 2]
+        cells = [f"{value:.4f}" for value in rng.standard_normal(2) + label]
+        note, cells = ("" if site == "b" else note), ["", ""] if site == "a" and number % 5 == 0 else cells
+        patient = f"p{made['patient'][number]}"
+        rows.append([note, made.task.classes[label], f"{site}{patient}", site, made["split"][number], *cells])
+    place = write(tmp_path / "data", ["note", "label", "patient_id", "site", "split", "a", "b"], rows)
+    words = ["backbone=text:words+table", "sites=2", "shots=0", "methods=fusion,fusion-alone,auto"]
+    methods = simulated(place, tmp_path / "run", *words, f"cache={tmp_path / 'cache'}")
+    assert set(methods["fusion"]["facts"]["weights"]) == {"text:words", "table"}
+    assert methods["fusion"]["figures"]["auroc"] > 0.75
+    heads = tmp_path / "run" / "seed-0" / "heads"
+    ill = made.task.classes[1]
+    (tmp_path / "new.csv").write_text("a,b,ward\n1.5,2,1\n,,2\n", encoding="utf-8")
+    told, nothing = load(heads / "fusion").answers([tmp_path / "new.csv"])
+    assert told.probabilities[ill] > told.probabilities[made.task.classes[0]] and nothing.doubt
+    note = next(note for note, label in zip(made["note"], made["label"], strict=True) if label == 1)
+    write(tmp_path / "both", ["b", "note", "a"], [[2, note, 1.5], ["", note, ""]])
+    order = ["predict", str(heads / "auto"), str(tmp_path / "both"), "--explain", "--format", "jsonl"]
+    done = CliRunner().invoke(cli.app, order)
+    assert done.exit_code == 0, done.output
+    for line in done.stdout.splitlines():
+        assert {*json.loads(line)["parts"]} == {"text:words", "table"}
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ from simulations.memory import MemoryHospitals
 from tests.memory import make_site
 
 WIDTH = 24
+KINDS = ("discriminant", "logistic-5")
 PROBLEM = Problem(("x", "y", "z"), "features", (("a@32:4", 0, 12), ("a@64:4", 12, 22), ("table:table", 22, WIDTH)))
 ALONE = Problem(("x", "y", "z"), "features", (("4", 0, WIDTH),))
 #: Two hospitals with fewer cases than features, one of which shows one class, and one with more.
@@ -188,13 +189,22 @@ def test_the_error_of_a_difference_is_over_patients() -> None:
     np.testing.assert_allclose(again["squares"], told[0]["squares"], rtol=1e-6, atol=1e-15)
 
 
-def test_all_sizes_are_usual_and_weighed_against_the_first_in_the_same_exchanges() -> None:
+def test_the_mean_of_all_sizes_heads_is_usual_and_weighed_against_the_first_in_the_same_exchanges() -> None:
     made, hospitals = study("auto", PROBLEM)
-    facts = made.outcome(find_method("auto")).facts
-    assert set(facts["gains"]) == {"discriminant", "logistic-5", "mean@32"}
+    outcome = made.outcome(find_method("auto"))
     assert len(hospitals.asked) == 8
-    solved = made.solved(Penalised.after(5, "a@32:4+table:table"))
-    assert not solved.affine[:, 12:22].any() and solved.affine[:, :12].all()
+    facts, needs = outcome.facts, dict[str, Candidates]()
+    for size in ("@32", "@64"):
+        key = f"a{size}:4+table:table"
+        needs |= {f"discriminant{size}": Candidates("discriminant", key), f"logistic-5{size}": Penalised.after(5, key)}
+    solved = {name: made.solved(need) for name, need in needs.items()}
+    assert not solved["logistic-5@32"].affine[:, 12:22].any() and solved["logistic-5@32"].affine[:, :12].all()
+    mixed = {"mean": list(solved), "mean@32": [name for name in solved if "@32" in name]}
+    mixed |= {kind: [name for name in solved if kind in name] for kind in KINDS}
+    assert set(facts["losses"]) == set(mixed) and set(facts["gains"]) == set(mixed) - {"mean"}
+    assert facts["parts"] == {name: solved[name].facts for name in mixed[facts["chosen"]]}
+    affine, values = np.mean([solved[name].affine for name in mixed[facts["chosen"]]], axis=0), pooled(hospitals)[0]
+    np.testing.assert_allclose(outcome.heads[""].logits(values), values @ affine[:, :-1].T + affine[:, -1], atol=1e-9)
 
 
 @pytest.mark.parametrize(("cases", "most"), [(10, 0.12e6), (25, 0.3e6), (90, 0.9e6)])

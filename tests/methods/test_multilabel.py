@@ -12,6 +12,8 @@ from medtl_core.federation.model import Classifier
 from medtl_core.federation.registry import answer, multi_label, read_methods, unpack
 from medtl_core.federation.tasks import SiteData
 from medtl_core.heads.statistics import TINY, Float
+from medtl_core.methods.multilabel.discriminant import grid
+from medtl_core.methods.multilabel.sums import sums_of
 from medtl_core.privacy.outbound import LABEL_OUTBOUND
 from medtl_core.values import MULTI_LABEL, UNKNOWN, Examples, Task
 from tests.methods.labelled import TASK, WIDTH, opened, outcome, pooled, site, study
@@ -26,13 +28,20 @@ def standardised(values: Float) -> Float:
 
 
 def discriminant(inputs: Float, groups: np.ndarray, shrinkage: float) -> tuple[Float, float]:
-    """Log-odds of group 1 against group 0 with an even prior: weights and bias of scikit-learn's discriminant."""
-    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(inputs, groups)
+    """Log-odds of group 1 against group 0 with an even prior: weights and bias of scikit-learn's discriminant.
+
+    What chance adds to the length of a group's mean is taken off.
+    """
+    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage, store_covariance=True).fit(inputs, groups)
     coef, bias = fitted.coef_, fitted.intercept_ - np.log(fitted.priors_)
+    own = inputs - fitted.means_[np.searchsorted(fitted.classes_, groups)]
+    freedom = (len(inputs) - len(fitted.classes_)) / len(inputs)  # its covariance is that divided by all cases
+    apart = np.trace(np.linalg.solve(fitted.covariance_, own.T @ own / len(inputs))) / freedom
+    chance = 0.5 * apart * (1.0 / (groups == 1).sum() - 1.0 / (groups == 0).sum())
     if len(fitted.classes_) == 2:
-        return coef[0], float(-0.5 * (fitted.means_[1] + fitted.means_[0]) @ coef[0])
+        return coef[0], float(-0.5 * (fitted.means_[1] + fitted.means_[0]) @ coef[0] + chance)
     none, there = list(fitted.classes_).index(0), list(fitted.classes_).index(1)
-    return coef[there] - coef[none], float(bias[there] - bias[none])
+    return coef[there] - coef[none], float(bias[there] - bias[none] + chance)
 
 
 @pytest.mark.parametrize("sites", [WHOLE, GAPS], ids=["all-known", "some-unknown"])
@@ -107,15 +116,15 @@ def test_hospitals_with_few_cases_tell_the_same_in_fewer_numbers() -> None:
         opened(f"{at:02}", values[at : at + 10].astype(np.float32), labels[at : at + 10]) for at in range(0, 200, 10)
     ]
     joined = [opened("one", values[:200].astype(np.float32), labels[:200])]
-    for name in ("discriminant", "logistic-5"):
-        few, many = (outcome(sites, name) for sites in (cut, joined))
-        told = [{key: np.array(out.facts[key]) for key in ("strength", "temperature")} for out in (few, many)]
-        same = np.all([told[0][key] == told[1][key] for key in told[0]], axis=0)
-        heads: list[Classifier] = [out.heads[""] for out in (few, many)]
-        scaled = [head.logits(values) / each["temperature"] for head, each in zip(heads, told, strict=True)]
-        alike = told[0]["strength"] == told[1]["strength"]
-        assert same.any() or alike.any()
-        assert scaled[0][:, alike] == pytest.approx(scaled[1][:, alike], abs=1e-4)
+    few, many = (grid(sums_of(study(sites, "discriminant"))).whole for sites in (cut, joined))
+    assert few == pytest.approx(many, abs=1e-6)
+    solved = [outcome(sites, "logistic-5") for sites in (cut, joined)]
+    told = [{key: np.array(out.facts[key]) for key in ("strength", "temperature")} for out in solved]
+    heads: list[Classifier] = [out.heads[""] for out in solved]
+    scaled = [head.logits(values) / each["temperature"] for head, each in zip(heads, told, strict=True)]
+    alike = told[0]["strength"] == told[1]["strength"]
+    assert alike.any()
+    assert scaled[0][:, alike] == pytest.approx(scaled[1][:, alike], abs=1e-4)
 
 
 def test_fedavg_of_one_batch_is_the_gradient_step_of_the_masked_loss() -> None:

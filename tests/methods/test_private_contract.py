@@ -20,7 +20,7 @@ from medtl_core.privacy.bounded import Bounded
 from medtl_core.privacy.noise import insecure_entropy, system_entropy
 from medtl_core.privacy.plan import Plan, Step, Terms
 from medtl_core.values import Array, Update
-from tests.methods.private_made import CLASSES, PATIENTS, SIZE, TERMS, hospital, map_arrays, with_patient
+from tests.methods.private_made import CLASSES, PATIENTS, SIZE, TERMS, WIDTH, hospital, map_arrays, with_patient
 
 Message = tuple[dict[str, Array], Config]
 SEED, COORDINATES = st.integers(0, 2**32 - 1), 20_000
@@ -38,6 +38,19 @@ def headed(rng: np.random.Generator) -> Iterator[Message]:
         yield {**map_arrays(rng), "head": length * rng.standard_normal((CLASSES, SIZE))}, {}
 
 
+def joint(rng: np.random.Generator, length: float | None = None) -> Iterator[Message]:
+    """Two modalities of half of the features each; with a centre of a length, and a Gram matrix or none."""
+    half, sides = WIDTH // 2, np.repeat([0.0, 1.0], SIZE // 2)
+    of = np.repeat([0.0, 1.0], half)
+    arrays = {**map_arrays(rng), "of": of, "part": sides, "absent": np.zeros(WIDTH)}
+    arrays["basis"] = arrays["basis"] * (of[:, None] == sides)
+    if length is None:
+        yield arrays, {}
+    else:
+        centre = length * np.linalg.qr(rng.standard_normal((SIZE, SIZE)))[0][0]
+        yield from (({**arrays, "centre": centre}, {"gram": gram}) for gram in (False, True))
+
+
 #: Private task -> messages it may be sent. A new task needs a line here.
 MESSAGES: Mapping[str, Callable[[np.random.Generator], Iterator[Message]]] = {
     "private_mean": lambda rng: iter([(map_arrays(rng), {})]),
@@ -45,6 +58,8 @@ MESSAGES: Mapping[str, Callable[[np.random.Generator], Iterator[Message]]] = {
     "private_statistics": lambda rng: iter([(map_arrays(rng), {})]),
     "private_counts": lambda rng: iter([(map_arrays(rng), {})]),
     "private_gradient": headed,
+    "private_joint_mean": joint,
+    "private_joint_sums": lambda rng: (one for length in (0.0, 0.7, 1e6) for one in joint(rng, length)),
 }
 #: Private tasks that read images: `test_private_finetune` holds them to the same.
 DEEPER = {"private_block"}
@@ -52,7 +67,7 @@ DEEPER = {"private_block"}
 NAMES = (
     "private-mean", "private-mean-8", "private-prototypes",
     "private-prototypes-32-cosine", "private-auto", "private-gradient", "private-gradient-3", "private-gradient-200",
-    "private-finetune-last-3", "private-finetune-last2-40",
+    "private-finetune-last-3", "private-finetune-last2-40", "private-fusion",
 )  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from medtl_core.config import Settings, settings
 from medtl_core.data.synthetic.letters import CLASSES, letters
 from medtl_core.errors import ConfigError, DataError, WeightsError
 from medtl_core.features.extract import extract, feature_spec
-from medtl_core.notes.encoder import ENCODER, WIDTH, hashed
+from medtl_core.notes.encoder import ENCODER
+from medtl_core.notes.text import HashedWords
 from medtl_core.values import Examples, Task
 
 
@@ -31,7 +32,7 @@ def test_hashed_words_count_what_is_written_and_nothing_else() -> None:
     one, same, twice = read(WORDS, "Lungs clear.", "CLEAR lungs 2024!", "lungs lungs clear")
     assert one.tolist() == same.tolist()
     assert np.count_nonzero(one) == 2
-    assert np.linalg.norm(one) == pytest.approx(np.sqrt(WIDTH), rel=1e-6)
+    assert np.linalg.norm(one) == pytest.approx(np.sqrt(HashedWords.width), rel=1e-6)
     parts = np.sort(np.abs(twice[twice != 0]))
     assert parts[1] / parts[0] == pytest.approx(1 + np.log(2), rel=1e-6)
 
@@ -49,13 +50,13 @@ def test_what_is_no_note_is_one_typed_error(note: str) -> None:
 
 
 def test_letters_begin_with_those_of_a_smaller_set_and_name_nobody() -> None:
-    from medtl_core.notes.identity import identities
+    from medtl_core.notes.identity import refusals
 
     few, more = letters(patients=40), letters(patients=80)
     assert more["note"][: len(few)].tolist() == few["note"].tolist()
-    assert not any(identities(note) for note in more["note"])
+    assert not any(refusals(note) for note in more["note"])
     assert set(more["label"].tolist()) == set(range(len(CLASSES)))
-    assert hashed(few["note"][0]).dtype == np.float32
+    assert HashedWords().features(few["note"][0], WORDS).dtype == np.float32
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,18 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from medtl_core.cli import app as cli
+from medtl_core.config import Settings, settings
 from medtl_core.data.synthetic.letters import letters
+from medtl_core.features.extract import extract, feature_spec
+from medtl_core.methods.private.public_pca import public_map
 from medtl_core.predict import load
 
 
@@ -94,6 +99,28 @@ def test_identities_planted_in_notes_appear_nowhere(tmp_path: Path) -> None:
         if path.is_file():
             content = path.read_bytes()
             assert b"Abernathy" not in content and b"00482913" not in content, path
+
+
+def test_directions_of_private_notes_come_from_public_ones_where_a_folder_of_them_is_named(tmp_path: Path) -> None:
+    rows = letters(patients=30)
+    with (tmp_path / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        told = [rows.task.classes[number] for number in rows["label"]]
+        csv.writer(file).writerows([["note", "label"], *zip(rows["note"], told, strict=True)])
+    drawn, read = (
+        public_map(_study(settings({"backbone": "text:words", "cache": "off", **more})), 8)
+        for more in ({}, {"public-images": str(tmp_path)})
+    )
+    assert drawn.basis.shape == read.basis.shape == (1024, 8)
+    assert not drawn.mean.any() and read.mean.any()
+    chosen = settings({"backbone": "text:words", "cache": "off"})
+    values = extract(rows, feature_spec(chosen, ()), chosen).values
+    spread = [one.rows(values).std(axis=0).sum() for one in (read, drawn)]
+    assert spread[0] > spread[1]
+
+
+def _study(chosen: Settings) -> Any:
+    problem = SimpleNamespace(width=1024, public=None, views=())
+    return SimpleNamespace(settings=chosen, problem=problem, once=lambda name, made: made())
 
 
 @pytest.mark.slow

@@ -3,11 +3,9 @@
 import base64
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,10 @@ import numpy as np
 import pytest
 
 from tests.formats.dicom_made import dicom
+from tests.harness.browser import narrow, opened, serious
 from tests.predict.heads import film, made
 
 pytestmark = pytest.mark.slow
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 ROOT = Path(__file__).resolve().parents[2]
 DROP = """
 const [name, data] = arguments, bytes = Uint8Array.from(atob(data), (sign) => sign.charCodeAt(0));
@@ -50,27 +48,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def browser(address: str) -> Iterator[Any]:
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("needs chromium and chromedriver; apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    with webdriver.Chrome(options=options, service=service) as driver:
-        driver.set_window_size(1280, 900)
-        driver.get(address)
+    with opened(address) as driver:
         yield driver
 
 
 def drop(browser: Any, name: str, path: Path) -> None:
     browser.execute_script(DROP, name, base64.b64encode(path.read_bytes()).decode())
     answered(browser)
-
-
-def narrow(browser: Any, width: int) -> None:
-    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 def answered(browser: Any) -> None:
@@ -81,13 +65,6 @@ def answered(browser: Any) -> None:
 
 def text(browser: Any, place: str) -> str:
     return str(browser.find_element("css selector", place).text)
-
-
-def serious(browser: Any) -> list[str]:
-    """What axe-core calls serious or critical."""
-    browser.execute_script(files("axe_selenium_python").joinpath("node_modules/axe-core/axe.min.js").read_text())
-    found = browser.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
-    return [one["id"] for one in found["violations"] if one["impact"] in ("serious", "critical")]
 
 
 def test_a_dropped_picture_is_answered_with_probability_set_and_map(browser: Any, tmp_path: Path) -> None:

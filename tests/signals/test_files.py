@@ -164,6 +164,51 @@ def test_a_statement_that_means_nothing_is_refused(tmp_path: Path, said: dict[st
         opened(place)
 
 
+def rows_of_samples(place: Path, values: np.ndarray, more: str = "", cells: str = "") -> Path:
+    """A CSV with one row a signal, whose samples are called by numbers from 0 on."""
+    lines = [f"label,patient_id,{','.join(map(str, range(values.shape[1])))}{more}"]
+    lines += [f"{'xy'[row % 2]},{row},{','.join(map(str, one))}{cells}" for row, one in enumerate(values.tolist())]
+    (place / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return place
+
+
+def test_a_csv_has_a_row_a_signal_at_the_stated_rate(tmp_path: Path) -> None:
+    values = np.stack([wave(seed)[:, 0] for seed in range(12)])
+    place = rows_of_samples(folder(tmp_path / "h"), values)
+    found = open_source(Settings(data="", data_path=str(place), test_path="other"))  # task.json says what it is
+    assert found.columns == ("signal:II@100x200",)
+    np.testing.assert_allclose(found.examples["signal"][..., 0], values, atol=1e-6)
+    assert not {"0", "199", "table"} & found.examples.columns.keys()
+
+
+def test_leads_stand_one_behind_the_other_in_a_row_and_another_rate_is_resampled(tmp_path: Path) -> None:
+    values = np.stack([wave(seed, leads=2).T.reshape(-1) for seed in range(4)])
+    found = opened(rows_of_samples(folder(tmp_path / "h", leads=["I", "II"]), values)).examples["signal"]
+    np.testing.assert_allclose(found[1], wave(1, leads=2), atol=1e-6)
+    double = np.stack([np.sin(2 * np.pi * np.arange(400) / 200 + phase) for phase in range(4)])
+    slow = rows_of_samples(folder(tmp_path / "slow"), double, ",rate", ",200")
+    expected = np.sin(2 * np.pi * np.arange(200) / 100)
+    np.testing.assert_allclose(opened(slow).examples["signal"][0, 10:-10, 0], expected[10:-10], atol=0.02)
+
+
+def test_a_row_of_words_gaps_or_too_few_samples_costs_itself_and_odd_leads_all(tmp_path: Path) -> None:
+    place, faults = folder(tmp_path / "h"), Faults()
+    lines = (rows_of_samples(place, np.stack([wave(seed)[:, 0] for seed in range(4)])) / "manifest.csv").read_text()
+    head, first, second, third, fourth = lines.splitlines()
+    gap = ",".join([*second.split(",")[:2], *[""] * 20, *second.split(",")[22:]])
+    word = third.replace(third.split(",")[5], "sick", 1)
+    (place / "manifest.csv").write_text("\n".join([head, first, gap, word, fourth]) + "\n")
+    source = opened(place, faults)
+    assert len(source.examples) == 2
+    assert sorted((fault.places[0], "number" in fault.cause) for fault in faults.causes) == [
+        ("row 3", False),
+        ("row 4", True),
+    ]
+    three = rows_of_samples(folder(tmp_path / "three", leads=["I", "II", "III"]), np.ones((3, 200)))
+    with pytest.raises(DataError, match="200 samples do not part into 3 leads"):
+        opened(three)
+
+
 def test_one_file_holds_all_signals(tmp_path: Path) -> None:
     values, path = np.stack([wave(seed, leads=2) for seed in range(8)]), tmp_path / "all.npz"
     values[3, 7, 0] = np.nan

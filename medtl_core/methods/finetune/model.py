@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.config import Settings
 from medtl_core.errors import DataError, WeightsError
 from medtl_core.features.dataset import Material
 from medtl_core.features.spec import feature_spec
@@ -16,6 +17,9 @@ from medtl_core.methods.finetune.activations import tuned_features
 from medtl_core.methods.finetune.adapters import ADAPTERS, find_adapter
 from medtl_core.methods.finetune.split_backbone import open_backbone
 from medtl_core.values import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @final
@@ -44,17 +48,21 @@ class Tuned(Model):
 
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
         """See Model; WeightsError if the cases' features are not those it was tuned from, or its arrays do not fit."""
-        import torch
-
         images = checked(material, self.fingerprint)
         backbone = open_backbone(images.settings, images.views, self.scope)
-        adapter = find_adapter(self.adapter, backbone)
+        effective = self.tensors(images.settings, images.views)
+        tuned = tuned_features(backbone, images, effective)
+        return np.asarray(tuned.astype(np.float64) @ self.head[:, :-1].T + self.head[:, -1])
+
+    def tensors(self, settings: Settings, views: tuple[str, ...]) -> Mapping[str, "Tensor"]:
+        """Returns what stands in the place of the frozen network's parameters, by path; see `logits`."""
+        import torch
+
+        adapter = find_adapter(self.adapter, open_backbone(settings, views, self.scope))
         shapes = {name: array.shape for name, array in self.trained.items()}
         if {name: array.shape for name, array in adapter.start.items()} != shapes:
             raise WeightsError(f"the model's arrays are not those of {self.adapter!r} in scope {self.scope!r}")
-        effective = adapter.effective({name: torch.tensor(array) for name, array in self.trained.items()})
-        tuned = tuned_features(backbone, images, effective)
-        return np.asarray(tuned.astype(np.float64) @ self.head[:, :-1].T + self.head[:, -1])
+        return adapter.effective({name: torch.tensor(array) for name, array in self.trained.items()})
 
     def flaw(self) -> str:
         """See Model."""

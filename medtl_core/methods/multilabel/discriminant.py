@@ -42,16 +42,19 @@ def discriminants(cases: Statistics, counts: Float, sums: Float) -> Float:
     spread = np.maximum(within, 1e-9 * total.sum()) / freedom / len(total) + 1e-12
     shrink = np.asarray(STRENGTHS)[:, None, None]
     eigen = (1 - shrink) * total / freedom[:, None] + shrink * spread[:, None]
-    away = np.sqrt((1 - shrink) * np.where(seen, sizes, 0.0) / freedom[:, None])[..., None] * means
-    weights = _solve(eigen, away, means[:, :2])
-    biases = -0.5 * (weights * means[:, :2]).sum(axis=3)
+    shares = (1 - shrink) * np.where(seen, sizes, 0.0) / freedom[:, None]
+    weights = _solve(eigen, np.sqrt(shares)[..., None] * means, means)
+    lengths = (weights * means).sum(axis=3)
+    inverse = 1.0 / eigen + (shares[..., None] * weights * means).sum(axis=2) / eigen  # the diagonal of S_r^-1
+    apart = (inverse @ total - (lengths * sizes).sum(axis=2)) / freedom
+    biases = 0.5 * (apart[..., None] / np.maximum(sizes, 1.0) - lengths)
     weight, bias = weights[:, :, 1] - weights[:, :, 0], biases[:, :, 1] - biases[:, :, 0]
     heads = np.concatenate([weight @ vectors.T, bias[..., None]], axis=2)
     return marked(to_raw(heads, mean, scale), counts)
 
 
 def _solve(eigen: Float, away: Float, means: Float) -> Float:
-    """(diag(eigen) - away' away)^-1 means: [R, L, 2, k] from [R, L, k], [R, L, 3, k] and [L, 2, k]."""
+    """(diag(eigen) - away' away)^-1 means: [R, L, 3, k] from [R, L, k], [R, L, 3, k] and [L, 3, k]."""
     scaled, plain = away / eigen[:, :, None], means / eigen[:, :, None]
     inner = np.eye(away.shape[2]) - scaled @ away.swapaxes(2, 3)
     return np.asarray(plain + np.linalg.solve(inner, scaled @ means.swapaxes(1, 2)).swapaxes(2, 3) @ scaled)

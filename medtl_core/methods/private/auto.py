@@ -15,7 +15,7 @@ from medtl_core.federation.outcome import Outcome
 from medtl_core.federation.private import PrivateMethod, terms_of
 from medtl_core.federation.study import Study
 from medtl_core.methods.private.prototypes import Prototypes
-from medtl_core.methods.private.public_pca import BUILT_IN
+from medtl_core.methods.private.public_pca import BUILT_IN, has_public
 from medtl_core.privacy.accounting import mu_for
 from medtl_core.privacy.plan import Plan, Terms
 
@@ -62,8 +62,8 @@ def signal(terms: Terms) -> float:
 
 def share_of(settings: Settings) -> float:
     """Returns how many directions a unit of signal carries, by where the directions come from."""
-    images = GENERAL if settings.public_images in BUILT_IN else OWN_KIND
-    return COLUMNS if "image" not in settings.kinds else images
+    public = GENERAL if settings.public_images in BUILT_IN else OWN_KIND
+    return public if has_public(settings) else COLUMNS
 
 
 METHODS: tuple[type[Method], ...] = (PrivateAuto,)

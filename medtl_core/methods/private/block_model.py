@@ -7,6 +7,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.config import Settings
 from medtl_core.errors import WeightsError
 from medtl_core.features.dataset import Material
 from medtl_core.federation.model import Model, Packed
@@ -41,8 +42,13 @@ class Blocked(Model):
         """See Model; without images, or with other features than the blocks were trained in, it is refused."""
         images = checked(material, self.fingerprint)
         backbone = open_blocks(images.settings, images.views, self.scope)
-        tensors = placed(backbone, {name: array for name, array in self.arrays.items() if name != "head.weight"})
+        tensors = self.tensors(images.settings, images.views)
         return np.asarray(self.map.rows(tuned_features(backbone, images, tensors)) @ self.arrays["head.weight"].T)
+
+    def tensors(self, settings: Settings, views: tuple[str, ...]) -> Mapping[str, Array]:
+        """Returns what stands in the place of the frozen network's parameters, by their paths."""
+        blocks = {name: array for name, array in self.arrays.items() if name != "head.weight"}
+        return placed(open_blocks(settings, views, self.scope), blocks)
 
     def flaw(self) -> str:
         """See Model."""

@@ -4,7 +4,7 @@ A hospital's rows are u = unit(V' (x - m) / s) with mean m, deviation s and prin
 Whatever m, s and V are, a row has length at most one: the guarantee does not rest on their being well chosen.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from medtl_core.features.extract import extract, feature_spec
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, SiteData
 from medtl_core.heads.statistics import TINY
+from medtl_core.methods.models.fused import Modality, modalities
 from medtl_core.privacy.patients import Patients, PublicMap, by_patient
 from medtl_core.rng import stream
 from medtl_core.store import cache_folder
@@ -33,8 +34,9 @@ def own_patients(site: SiteData, arrays: Arrays) -> Patients:
 def public_map(study: Study, size: int) -> PublicMap:
     """Returns the map of a study with `size` directions (all of them if there are fewer), read once unless it is known.
 
-    Tables and encoders' features are standardised by public constants already: their map is the identity, of
-    notes a rotation that is drawn once and for all.
+    Tables and encoders' features are standardised by public constants already: their map is the identity. That of
+    notes is of the public notes that `public-images` names, else a rotation that is drawn once and for all. Of several
+    backbones the directions take turns.
 
     Raises:
         ConfigError: `public-images` is not known, or holds too few images.
@@ -44,16 +46,50 @@ def public_map(study: Study, size: int) -> PublicMap:
 
 
 def _read(study: Study) -> PublicMap:
-    chosen, width = study.settings, study.problem.width
-    if "image" not in chosen.kinds:
+    parts = modalities(study.problem) if len(study.settings.kinds) > 1 else ()
+    if not parts:
+        return map_of_kind(study.settings, study.problem.width, study.problem.views)
+    return side_by_side([part_map(study, part) for part in parts])
+
+
+def part_map(study: Study, part: Modality) -> PublicMap:
+    """Returns the map of one modality's own columns; errors as in `public_map`."""
+    return map_of_kind(settings_of(study.settings, part), part.stop - part.start, study.problem.views)
+
+
+def settings_of(chosen: Settings, part: Modality) -> Settings:
+    """Returns the settings under which one modality alone is read."""
+    own = chosen.replace(backbone="table" if part.table else part.name)
+    return own if "image" in own.kinds else own.replace(public_images=Settings.public_images)  # those are no notes
+
+
+def map_of_kind(chosen: Settings, width: int, views: tuple[str, ...]) -> PublicMap:
+    """Returns the map of features of one kind; errors as in `public_map`."""
+    if not has_public(chosen):
         basis = np.eye(width)
         if chosen.kinds == {"text"}:  # a few columns of hashed words are a few words; any direction reads all of them
             basis = np.linalg.qr(stream(0, "directions").standard_normal((width, width)))[0]
         return PublicMap(np.zeros(width), np.ones(width), basis)
-    values = _features(chosen, study.problem.views)
+    values = _features(chosen, views)
     if len(values) < 2:
-        raise ConfigError(f"public-images={chosen.public_images!r} holds {len(values)} image(s); a spread needs two")
+        raise ConfigError(f"public-images={chosen.public_images!r} holds {len(values)} case(s); a spread needs two")
     return map_of(values)
+
+
+def has_public(settings: Settings) -> bool:
+    """Returns whether directions come from public cases: from images, or from the notes of a folder."""
+    return "image" in settings.kinds or (settings.kinds == {"text"} and settings.public_images not in BUILT_IN)
+
+
+def side_by_side(maps: Sequence[PublicMap]) -> PublicMap:
+    """Returns maps of columns that stand side by side as one, their directions taking turns, each about as long."""
+    width, stops = sum(len(one.mean) for one in maps), np.cumsum([len(one.mean) for one in maps])
+    columns = [np.zeros((width, one.basis.shape[1])) for one in maps]
+    for one, stop, wide in zip(maps, stops, columns, strict=True):
+        wide[stop - len(one.mean) : stop] = one.basis / np.sqrt(one.basis.shape[1])
+    turn = np.argsort(np.concatenate([np.arange(one.basis.shape[1]) for one in maps]), kind="stable")
+    basis = np.concatenate(columns, axis=1)[:, turn]
+    return PublicMap(np.concatenate([one.mean for one in maps]), np.concatenate([one.scale for one in maps]), basis)
 
 
 def map_of(values: NDArray[np.floating]) -> PublicMap:

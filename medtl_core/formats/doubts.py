@@ -1,0 +1,55 @@
+"""What columns of measurements may mean beside what they say: a code for a missing value, the diagnosis once more.
+
+Nothing is changed by a doubt: it is a sentence for a person to read, and counts rows in the building only.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Numbers that stand for "not measured" in many hospitals' tables.
+_CODES = (-9, -99, -999, -9999, 99, 999, 9999, 99999)
+#: Fewest cases in which a column that tells the classes apart is no accident.
+_CASES = 20
+
+
+def doubts(
+    table: str, names: Sequence[str], values: NDArray[np.float64], label: NDArray[np.int64] | None = None
+) -> Iterator[str]:
+    """Yields what is doubtful, a sentence each.
+
+    Args:
+        table: name of the file.
+        names: of the columns.
+        values: [n, columns]; NaN = not measured.
+        label: [n], the classes, where a case has one.
+    """
+    for name, column in zip(names, values.T, strict=True):
+        known = column[~np.isnan(column)]
+        for code in _CODES:
+            if count := _strange(known, code):
+                yield (
+                    f"{table}: column {name!r} holds {code} in {count} rows, far from all its other values: if that "
+                    "stands for 'not measured', empty those cells, or name the code in schema.toml."
+                )
+        if label is not None and _tells(column, label):
+            yield (
+                f"{table}: column {name!r} alone tells every class: if it was written with or after the diagnosis, "
+                "leave it out."
+            )
+
+
+def _strange(known: NDArray[np.float64], code: int) -> int:
+    """How often a code occurs, if more than once and farther from all other values than these are from each other."""
+    there = known == code
+    count, rest = int(there.sum()), known[~there]
+    return count if count > 1 and len(rest) > 1 and np.abs(rest - code).min() > np.ptp(rest) else 0
+
+
+def _tells(column: NDArray[np.float64], label: NDArray[np.int64]) -> bool:
+    """Whether a few values, each of one class, tell all classes apart."""
+    known = ~np.isnan(column)
+    pairs = {*zip(column[known].tolist(), label[known].tolist(), strict=True)}
+    values, classes = ({pair[place] for pair in pairs} for place in (0, 1))
+    return known.sum() >= _CASES and len(pairs) == len(values) <= 2 * len(classes) and len(classes) > 1
