@@ -1,6 +1,7 @@
 """How far from all training cases is too far: distances from the sums of a study, and their limit from its folds."""
 
 import logging
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,12 +20,19 @@ _LOG = logging.getLogger("medtl")
 
 
 def check(study: Study) -> None:
-    """Refuses a study that asks for no sums from which distances follow.
+    """Refuses a study that asks for no sums from which distances follow, or has too few cases to set their limit.
 
     Raises:
         ConfigError: names the remedy.
     """
     asked, problem = study.settings.outliers, study.problem
+    cases = sum(study.hospitals.weights.values())
+    if asked and cases + 1 < 1 / asked - 1e-9:
+        least, share = math.ceil(1 / asked - 1e-9) - 1, math.ceil(1000 / (cases + 1)) / 1000
+        raise ConfigError(
+            f"outliers={asked:g} takes {least} training cases, and hospitals have {cases}; "
+            f"ask for {share:g} or more, or leave it out"
+        )
     if asked and (problem.multi_label or problem.followed):
         raise ConfigError("outliers needs classes: of findings and of cases followed over time no distance is made")
     if asked and not any(isinstance(need, Candidates) for need in study.needs):
@@ -32,7 +40,7 @@ def check(study: Study) -> None:
 
 
 def outliers(study: Study) -> Outliers | None:
-    """Returns what tells cases unlike the training cases; None where the run does not ask, or has too few cases."""
+    """Returns what tells cases unlike the training cases; None where the run does not ask, or no limit can be set."""
     share = study.settings.outliers
     if not share:
         return None
@@ -43,10 +51,7 @@ def outliers(study: Study) -> Outliers | None:
     counts = study.hospitals.total(request)["counts"]
     found, cases = limit(counts, share, study.problem.width), int(counts.sum())
     if found is None:
-        _LOG.warning(
-            "outliers=%g: no limit could be set on the distances of %d training cases, so heads are saved without "
-            "one; it takes %d", share, cases, int(np.ceil(1 / share)) - 1,
-        )  # fmt: skip
+        _LOG.warning("outliers=%g: no limit could be set on the distances of %d cases; heads have none", share, cases)
         return None
     return Outliers(Distance.of(sums.whole), found, share, cases)
 

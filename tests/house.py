@@ -81,7 +81,7 @@ ADDED = {
     "signals and machines": (700, 600, 160),
     "joining, running and seeing a federation": (4_320, 3_100, 360),
     "a head in other hands: a page, other programs, archive and record, a model card": (2_660, 1_680, 250),
-    "figures for a clinic: thresholds, net benefit, groups, runs side by side": (2_400, 1_300, 0),
+    "figures for a clinic: thresholds, net benefit, groups, runs side by side": (3_350, 1_300, 0),
     "slides: tiles of tissue, stain, sets of tissue and cells": (600, 500, 100),
     "notes, and kinds together": (2_500, 1_400, 280),
 }

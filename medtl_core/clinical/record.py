@@ -203,8 +203,8 @@ def of_sums(
 ) -> Clinical:
     """Returns the record of methods judged by hospitals' sums: method -> site -> `evaluation.federated.summarise`.
 
-    Where a method's `spread` is not told, intervals take cases as independent, a mean over classes has none, and no
-    difference of methods is told. Net benefit among three and more classes needs scores and is left out.
+    Without a method's `spread` intervals take cases as independent, and neither a mean over classes has one nor a
+    difference of methods is told. Net benefit among three and more classes needs scores.
     """
     methods = {}
     for name, updates in sums.items():
@@ -222,9 +222,7 @@ def of_sums(
         area = float(np.mean(known)) if known else None
         variance = told[1] if told else alone[0] if len(alone) == 1 else np.nan
         methods[name] = MethodRecord(rows, *_estimate(np.nan if area is None else area, variance), sites, kept)
-    if spread is None:
-        return Clinical(methods)
-    return Clinical(methods, spread.covariance.tolist(), spread.names)
+    return Clinical(methods, spread.covariance.tolist(), spread.names) if spread else Clinical(methods)
 
 
 def operating_point(folds: Ranking, test: Ranking, target: float) -> OperatingPoint | None:

@@ -96,10 +96,15 @@ def test_the_limit_is_set_on_cases_the_distances_never_saw() -> None:
     assert 0.01 < beyond.mean() < 0.08
 
 
-def test_too_few_cases_give_no_limit_and_say_so(hospitals: MemoryHospitals, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_few_cases_give_no_limit_and_that_is_said_first(
+    hospitals: MemoryHospitals, caplog: pytest.LogCaptureFixture
+) -> None:
     study = Study(hospitals, PROBLEM, Settings(outliers=0.001), read_methods("discriminant"))
+    with pytest.raises(ConfigError, match=r"takes 999 training cases, and hospitals have 88; ask for 0\.012 or more"):
+        check_study(study)
+    check_study(Study(hospitals, PROBLEM, Settings(outliers=0.012), read_methods("discriminant")))
     assert outliers(study) is None
-    assert "it takes 999" in caplog.text
+    assert "heads have none" in caplog.text
     assert outliers(Study(hospitals, PROBLEM, Settings(), read_methods("discriminant"))) is None
 
 
@@ -118,7 +123,7 @@ def test_refusals(hospitals: MemoryHospitals) -> None:
     ):
         with pytest.raises(ConfigError, match=said):
             check(Settings(**words))  # type: ignore[arg-type]
-    chosen = Settings(outliers=0.01)
+    chosen = Settings(outliers=0.1)
     with pytest.raises(ConfigError, match="name auto, discriminant"):
         check_study(Study(hospitals, PROBLEM, chosen, read_methods("fedavg-2")))
     with pytest.raises(ConfigError, match="needs classes"):
