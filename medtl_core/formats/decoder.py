@@ -30,7 +30,8 @@ _ROOM, _PIPE = 1 << 24, 1 << 20
 _CHILD = "medtl_core.formats.child"
 #: Cases that wait for their turn at most.
 _AHEAD = 256
-_Case, _Made = TypeVar("_Case"), TypeVar("_Made")
+_Case = TypeVar("_Case")
+_Made = TypeVar("_Made")
 
 Reply = tuple[dict[str, Any], list[NDArray[np.uint8]]]
 
