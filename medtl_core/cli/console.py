@@ -1,5 +1,7 @@
 """How commands listen and speak: words in; results to standard output, everything else to standard error."""
 
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -72,14 +74,24 @@ def scenario_and_settings(words: Sequence[str], assignments: Sequence[str]) -> t
 def console_of(stderr: bool = False, width: int = 100, quiet: bool = False) -> "Console":
     """Returns the console of standard output, or of standard error; a quiet one prints nothing.
 
-    A pipe has no width; `width` columns keep every row of a table on one line.
+    A file has no width; `width` columns keep every row of a table on one line. A pipe beside a terminal, as into
+    `less`, is as wide as that terminal.
     """
     from rich.console import Console
 
     console = Console(stderr=stderr, highlight=False, quiet=quiet)
     if not console.is_terminal:
-        console.width = width
+        console.width = (0 if stderr else beside_terminal()) or width
     return console
+
+
+def beside_terminal() -> int:
+    """Returns the columns of the terminal where standard output is a pipe and a person is watching; 0 = no such."""
+    try:
+        piped = stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode) and os.isatty(2)
+        return os.get_terminal_size(2).columns or 80 if piped else 0
+    except (OSError, ValueError):  # a stream without a file, as in tests and notebooks
+        return 0
 
 
 def say(console: "Console", words: str) -> None:
@@ -103,7 +115,7 @@ def _fit(table: "Table", console: "Console", markup: bool) -> None:
     from rich.measure import Measurement
 
     natural = Measurement.get(console, console.options.update(max_width=10_000, markup=markup), table).maximum
-    if natural > console.width and not console.is_terminal:
+    if natural > console.width and not console.is_terminal and not beside_terminal():
         console.width = natural
     elif natural > console.width:
         for column in table.columns:
@@ -144,7 +156,8 @@ def progress_shown(console: "Console", quiet: bool = False) -> Iterator[Listener
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         words = TextColumn("{task.description}", markup=False)
-        columns = (words, BarColumn(bar_width=30), MofNCompleteColumn(), TimeElapsedColumn())
+        left = TextColumn("{task.fields[left]}", markup=False)
+        columns = (words, BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), left)
         with Progress(*columns, console=console, transient=True) as bars:
             yield _moving(bars)
     else:
@@ -153,14 +166,17 @@ def progress_shown(console: "Console", quiet: bool = False) -> Iterator[Listener
 
 def _moving(bars: "Progress") -> Listener:
     """One bar for the seeds, one for the rounds of the phase at work, one for the hospitals of the round."""
-    tasks = {kind: bars.add_task(kind, total=None, visible=kind == "seed") for kind in ("seed", "phase", "site")}
+    kinds = ("seed", "phase", "site")
+    tasks = {kind: bars.add_task(kind, total=None, visible=kind == "seed", left="") for kind in kinds}
 
     def move(event: Event) -> None:
         kind, total = event.get("kind", ""), event.get("of")
         if kind in tasks and total:
             words = ": ".join(filter(None, (event.get("phase"), event.get("site")))) or "seeds"
             done = event.get("done") or event.get("round") or 0
-            bars.update(tasks[kind], completed=done, total=total, description=words, visible=True)
+            elapsed = bars.tasks[kinds.index(kind)].elapsed or 0.0
+            left = f"about {elapsed / done * (total - done):.0f} s left" if 0 < done < total else ""
+            bars.update(tasks[kind], completed=done, total=total, description=words, visible=True, left=left)
 
     return move
 

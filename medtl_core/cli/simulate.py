@@ -2,11 +2,13 @@
 
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 import textwrap
 from contextlib import redirect_stdout
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import click
@@ -19,6 +21,7 @@ from medtl_core.cli.fitting import outlook
 from medtl_core.cli.plan import RunOrder, make_plan, read_words
 from medtl_core.config import Settings
 from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
+from medtl_core.errors import ConfigError, DataError, WeightsError
 from medtl_core.features.cache import is_begun
 from medtl_core.flower.run import Progress, RunPlan, run_seeds
 from medtl_core.methods.effect import RULES, SIMULATED, check_effect
@@ -82,8 +85,22 @@ def simulate_shown(plan: RunPlan, quiet: bool) -> "Summary":
     console.say(log, f"{plan.name}: {shape}, results in {plan.out}")
     for line in outlook(plan.settings):
         console.say(log, line)
-    with redirect_stdout(sys.stderr), console.progress_shown(log, quiet) as progress:
-        return simulate(plan, progress)
+    new = not plan.out.exists()
+    try:
+        with redirect_stdout(sys.stderr), console.progress_shown(log, quiet) as progress:
+            return simulate(plan, progress)
+    except (ConfigError, DataError, WeightsError):
+        _forget(plan.out, new)
+        raise
+
+
+def _forget(folder: Path, new: bool) -> None:
+    """Takes away a run's folder, or what is in one that was there, where nothing was asked of any hospital yet."""
+    events = folder / "events.jsonl"
+    if events.is_file() and not events.stat().st_size:
+        shutil.rmtree(folder)
+        if not new:
+            folder.mkdir()
 
 
 def simulate_command(

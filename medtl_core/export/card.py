@@ -85,6 +85,7 @@ def _of_results(summary: Summary, results: Sequence[Result], folder: Path) -> Ma
         "shown": sorted(shown.items()),
         "tabular": first.settings.get("backbone") == "table",
         "modality": features.get("modality", ""),
+        "columns": tuple(features.get("columns", ())),
         "width": first.width,
         "fingerprint": first.fingerprint,
         "versions": {"medtl": "", "torch": "", "flwr": "", "python": "", "commit": "", **first.versions},

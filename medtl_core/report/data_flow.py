@@ -38,6 +38,13 @@ class FlowItem:
     blank: str = ""
 
 
+#: Of every hospital: what is computed of its cases.
+_COMPUTED = (
+    FlowItem("Of each case", "features, by a frozen network or fixed formulas; they stay here"),
+    FlowItem("Of all cases together", "what the answers below hold"),
+)
+
+
 @dataclass(frozen=True)
 class FlowPart:
     """A section: lines, and maybe a table below them with its headings first."""
@@ -75,10 +82,10 @@ def sheet_of_hospital(folder: Path) -> FlowSheet:
     made = f"Made {shown_time(now())} from the hospital's own folder ({counted})."
     parts = (
         _read_part([FlowItem("Where they lie", hospital.data), FlowItem("Computed on", hospital.device)], _HERE),
-        FlowPart("What is computed here", (*_computed(bodies),)),
+        FlowPart("What is computed here", (*_COMPUTED,)),
         _sent_part(bodies),
         _receivers(hospital, bodies),
-        FlowPart("Under which rules", (*_rules(hospital.policy),)),
+        FlowPart("Under which rules", (_rules(hospital.policy),)),
         FlowPart("Privacy", (*_spent(hospital),)),
         FlowPart("What is kept, where, and how long", (*_kept(hospital),)),
         _law(),
@@ -123,13 +130,6 @@ def sheet_of_run(folder: Path, site: str) -> FlowSheet:
 def _read_part(known: Sequence[FlowItem], who: str) -> FlowPart:
     blanks = ("Which patients, of which years and wards", "What the images, rows or texts show; how they were labelled")
     return FlowPart("Which data are read", (*known, *(FlowItem(name, blank=who) for name in blanks)))
-
-
-def _computed(bodies: Sequence[Mapping[str, Any]]) -> Iterator[FlowItem]:
-    replies = [body for body in bodies if body["kind"] == "reply"]
-    yield FlowItem("Of each case", "features, by a frozen network or fixed formulas; they stay here")
-    done = dict.fromkeys(said_of(body["task"], body["arrays"]) for body in replies if body["task"] != "join")
-    yield FlowItem("Of all cases together", "; ".join(done) or "nothing yet")
 
 
 def _methods(result: Result) -> FlowItem:
@@ -191,14 +191,15 @@ def _receivers(hospital: Hospital, bodies: Sequence[Mapping[str, Any]]) -> FlowP
     return FlowPart("To whom", items, tuple(rows) if bodies else ())
 
 
-def _rules(policy: Policy) -> Iterator[FlowItem]:
-    for field in fields(policy):
-        value = getattr(policy, field.name)
-        told = ", ".join(value) or "every one" if isinstance(value, tuple) else _in_words(value)
-        yield FlowItem(field.name, told)
+def _rules(policy: Policy) -> FlowItem:
+    told = {field.name: getattr(policy, field.name) for field in fields(policy)}
+    words = {name: "every one" if value == () else _in_words(value) for name, value in told.items()}
+    return FlowItem("[policy] of hospital.toml", "; ".join(f"{name} = {value}" for name, value in words.items()))
 
 
 def _in_words(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -209,7 +210,9 @@ def _spent(hospital: Hospital) -> Iterator[FlowItem]:
     left = max(account.budget - account.spent, 0.0)
     yield FlowItem("Epsilon spent on every patient", f"{account.spent:.4g} of {account.budget:.4g}; {left:.4g} is left")
     yield FlowItem("Delta", f"{account.delta:g}")
-    yield FlowItem("Answers without noise", f"{_NOTHING}; `medtl ledger statement` says what the noised ones promise")
+    yield FlowItem(
+        "Answers without noise", "nothing is promised about them; medtl ledger statement says what is about the others"
+    )
 
 
 def _kept(hospital: Hospital) -> Iterator[FlowItem]:

@@ -28,7 +28,7 @@ _FILES = ("report.html", "metrics.json")
 
 
 @dataclass(frozen=True)
-class TrackedValue:
+class TrackedPoint:
     """One number: of a method or of the exchanges, its name, its place in order (a seed or an exchange), its value."""
 
     group: str
@@ -44,7 +44,7 @@ class Tracked:
     name: str
     settings: Mapping[str, str]
     versions: Mapping[str, str]
-    points: tuple[TrackedValue, ...]
+    points: tuple[TrackedPoint, ...]
 
 
 def tracked(folder: Path) -> Tracked:
@@ -60,18 +60,18 @@ def tracked(folder: Path) -> Tracked:
     return Tracked(name, settings, dict(results[0].versions), (*_points(results),))
 
 
-def _points(results: Sequence[Result]) -> Iterator[TrackedValue]:
+def _points(results: Sequence[Result]) -> Iterator[TrackedPoint]:
     for result in results:
         for name, method in result.methods.items():
             told = {f"figures/{key}": value for key, value in method.judgement.figures.items()}
             told |= {f"cost/{key}": asdict(method.cost)[key] for key in (*_COSTS, "rounds")}
             for tag, value in told.items():
                 if value is not None and isfinite(value):
-                    yield TrackedValue(name, tag, result.seed, float(value))
+                    yield TrackedPoint(name, tag, result.seed, float(value))
         several = f"seed-{result.seed}/" if len(results) > 1 else ""
         for step, exchange in enumerate(result.exchanges):
             for key in (*_COSTS, "seconds", "failures"):
-                yield TrackedValue(EXCHANGES, f"{several}{exchange.phase}/{key}", step, float(getattr(exchange, key)))
+                yield TrackedPoint(EXCHANGES, f"{several}{exchange.phase}/{key}", step, float(getattr(exchange, key)))
 
 
 def to_tensorboard(folder: Path, place: Path) -> Path:
@@ -146,6 +146,6 @@ def to_mlflow(folder: Path, place: str) -> str:
     return uri
 
 
-def _key(point: TrackedValue) -> str:
+def _key(point: TrackedPoint) -> str:
     """A name that MLflow takes."""
     return re.sub(r"[^\w./ -]", "-", f"{point.group}/{point.tag}")

@@ -116,6 +116,56 @@ def test_a_card_says_what_the_run_says_and_names_what_it_cannot() -> None:
     assert "/tmp" not in text
 
 
+#: Items of TRIPOD+AI (Collins et al., BMJ 2024) and headings of Model Facts (Sendak et al., 2020) -> where the card has
+#: them. Title, abstract and interpretation are a paper's; what stands for them here is named all the same.
+ITEMS = {
+    "1 title": "# quickstart",
+    "2 abstract": "A head of method",
+    "3a rationale": "Why it is needed",
+    "3b target population, pathway, users": "Target population.*Intended users",
+    "3c inequalities": "inequalities in health",
+    "4 objectives": "that tells",
+    "5 data, dates": "Dates, setting",
+    "6 participants": "inclusion and exclusion, treatments",
+    "7 preparation": "Preparation before",
+    "8 outcome": "Reference standard.*blind to what",
+    "9 predictors": "What the images show",
+    "10 sample size": "Sample size and its reason",
+    "11 missing data": "Missing values",
+    "12 methods": "Split.*Backbone, layers",
+    "12d clusters": "Mean of hospitals",
+    "12f updating": "Updates",
+    "13 imbalance": "Classes of unequal size",
+    "14 fairness": "Fairness",
+    "15 output": "a probability of each class",
+    "16 training and evaluation": "differs between training",
+    "17 ethics": "Ethics approval",
+    "18 open science": "registration, protocol, funding, conflicts.*Availability of the data",
+    "19 involvement": "patients and the public",
+    "20 flow": "Training cases.*Test cases",
+    "21 numbers": "class . cases",
+    "22 specification": "SHA-256",
+    "23 performance": "interval",
+    "24 updates": "Updates",
+    "25 interpretation": "mean for patients",
+    "26 limits": "## Limits",
+    "27a poor input": "cannot be read",
+    "27b users": "must know",
+    "27c next": "studied next",
+    "facts: locale, version, contact": "Contact, owner, date of release",
+    "facts: benefit": "Expected benefit",
+    "facts: warnings": "Not to be used for",
+    "facts: generality": "another device, other patients",
+    "facts: stop": "when to stop using it",
+    "facts: in use": "Evaluation in use",
+}
+
+
+def test_every_item_of_the_checklists_has_its_place_or_its_named_blank() -> None:
+    text = card(RUN)
+    assert [item for item, words in ITEMS.items() if not re.search(words, text, re.DOTALL)] == []
+
+
 def test_names_in_a_card_are_text(tmp_path: Path) -> None:
     text = (RUN / "seed-0" / "result.json").read_text()
     (tmp_path / "seed-0").mkdir()

@@ -168,10 +168,17 @@ def test_onnx_holds_findings_signals_and_pictures_that_a_case_may_lack(tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("method", ["lpft-1", "lora-1"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "methods=lpft-last-1 tune-epochs=1",
+        "methods=lora-last-1 tune-epochs=1",
+        "privacy=finetune-last-1 epsilon=8 public-cases=6",
+    ],
+)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_a_fine_tuned_network_is_written_with_what_was_trained(tmp_path: Path, method: str) -> None:
-    words = f"sites=2 shots=12 features=plain image-size=64 tune-epochs=1 test=server bootstrap=10 methods={method}"
+    words = f"sites=2 shots=12 features=plain image-size=64 test=server bootstrap=10 {method}"
     ran = CliRunner().invoke(cli.app, ["simulate", "quickstart", *words.split(), "--out", str(tmp_path / "run")])
     assert ran.exit_code == 0, ran.exception or ran.output
     (head,) = (tmp_path / "run" / "seed-0" / "heads").glob("*.json")

@@ -23,6 +23,7 @@ def opened(address: str) -> Iterator[Any]:
         options.add_argument(word)
     service = webdriver.ChromeService(shutil.which("chromedriver"))
     with webdriver.Chrome(options=options, service=service) as driver:
+        driver.set_script_timeout(120)
         driver.set_window_size(1280, 900)
         driver.get(address)
         yield driver

@@ -50,7 +50,10 @@ def test_the_sheet_of_a_hospital_says_what_left_to_whom_and_under_which_rules(ho
     assert "3 answers, 1.22 kB; 1 refusals" in text
     assert "noised sum of patients' rows, noised number of patients 1 4 1.03 kB yes" in text
     assert 'run 7, by the server\'s own words "lungs"' in text and 'run 8, by the server\'s own words "hearts"' in text
-    assert "Epsilon spent on every patient 0 of 4; 4 is left" in text and "public_patients 40" in text
+    assert (
+        "Epsilon spent on every patient 0 of 4; 4 is left" in text
+        and "public_patients = 40; mechanisms = every one" in text
+    )
     assert f"{home / 'sent'}: until a person moves old files away" in text
     for blank in ("Which patients", "Who runs the receiver", "Legal basis", "How long each may be kept"):
         assert re.search(rf"{blank}[^.]*? to be filled in by ", text)
