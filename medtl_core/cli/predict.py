@@ -18,6 +18,7 @@ from medtl_core.predict.answer import Answer
 from medtl_core.predict.attribution import Attributor, save_picture
 from medtl_core.predict.dicom_report import write_reports
 from medtl_core.predict.fhir import fhir_lines
+from medtl_core.predict.gradcam import GradCam
 from medtl_core.predict.output import FORMS, NOTICE, Heading
 from medtl_core.predict.parts import with_parts
 from medtl_core.predict.predictor import Predictor, load
@@ -76,7 +77,7 @@ def _promise(predictor: Predictor) -> str:
     return f"{text} Too few cases to promise that of {', '.join(few)}, always named." if few else text
 
 
-def drawn(answers: Iterator[Answer], explainer: Attributor | Occluder, folder: Path) -> Iterator[Answer]:
+def drawn(answers: Iterator[Answer], explainer: Attributor | GradCam | Occluder, folder: Path) -> Iterator[Answer]:
     """Passes answers on, and writes into a new folder what speaks for each one's likeliest class, as pictures.
 
     Where the first maps hardly depend on what the head learnt, that is said.
@@ -91,7 +92,7 @@ def drawn(answers: Iterator[Answer], explainer: Attributor | Occluder, folder: P
             for one in explainer.explain(answer.name, answer.largest):
                 number += 1
                 save_picture(one.shown(), folder / f"{number:05d} {Path(answer.name).stem}.png")
-            if isinstance(explainer, Attributor) and len(alike) < _COMPARED:
+            if not isinstance(explainer, Occluder) and len(alike) < _COMPARED:
                 dice = stream(0, "maps", str(len(alike)))
                 alike.append(explainer.likeness(answer.name, answer.largest, rng=dice))
         yield answer

@@ -3,24 +3,29 @@
 A feature is a mean over the positions of a map, so a linear head's logit is a sum over positions (Zhou et al., CVPR
 2016). The same holds of the mean weighted at the centre, and of the standard deviation, which is the mean of
 (x - mean)^2 / deviation. So the parts of all taps and views add up to the logit less its bias, whatever the network.
+
+Much of such a map is what every picture has at that place. Less the mean map of other cases it says what this one has
+beyond them, and the parts then add up to the difference of the logits (a baseline, as in Sundararajan et al., ICML
+2017).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.config import Settings, kind_of
-from medtl_core.data.images import read_pictures
+from medtl_core.data.images import images_of, read_pictures
 from medtl_core.data.views import VIEWS, Pixels, normalised, square
 from medtl_core.errors import ConfigError
 from medtl_core.features.spec import FeatureSpec, Spec
-from medtl_core.values import Array, Head
+from medtl_core.values import Array, Examples, Head
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +33,11 @@ if TYPE_CHECKING:
 Float = NDArray[np.float64]
 
 #: Maps of heads whose columns were shuffled that a map is compared with.
-_SHUFFLED = 8
+SHUFFLED = 8
+#: Cases at most that a map is compared with: as many of each class, spread over all.
+COMPARED = 64
+#: Width of the Gaussian that smooths a difference of maps, in cells of the finest one (docs/predict.md).
+_SMOOTH = 0.5
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,8 @@ class ClassMap:
 
     Attributes:
         picture: uint8 [h, w, 3], as the case was decoded.
-        parts: float64 [s, s]; its sum is the logit of the class less the mean of the others', without their biases.
+        parts: float64 [s, s]; their sum is the logit of the class less the mean of the others', without their biases,
+            where the map is exact.
     """
 
     picture: Pixels
@@ -67,6 +77,7 @@ class Attributor:
 
     def __init__(self, head: Head, spec: Spec, settings: Settings) -> None:
         self._head, self._parts, start = head, list[tuple[FeatureSpec, _Maps, Array]](), 0
+        self._mean: Float | None = None
         for record, chosen in spec.parts(settings):
             if kind_of(record.backbone) != "image" or record.pooling not in ("mean", "mean+std", "mean+std+centre"):
                 raise ConfigError("maps are made of heads on images; a table's columns have none")
@@ -74,6 +85,25 @@ class Attributor:
             self._parts.append((record, _Maps(record, chosen), weight))
             start += record.width
         self.size = max(record.size for record, *_ in self._parts)
+
+    def against(self, cases: Examples) -> Self:
+        """Returns one whose maps are those of a case less the mean of others: the mean of each class's mean map.
+
+        Args:
+            cases: labelled images, of which `COMPARED` at most are read.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        other = copy(self)
+        other._mean = np.mean(
+            [
+                np.mean([self._maps_of_classes(image) for image in images_of(cases.take(rows))], axis=0)
+                for rows in some_of_each(cases["label"], COMPARED)
+            ],
+            axis=0,
+        )
+        return other
 
     def explain(self, image: Any, name: str) -> list[ClassMap]:
         """Returns a map for each picture of a case, of what speaks for the class `name`.
@@ -92,11 +122,16 @@ class Attributor:
         """
         contrast, (picture, *_) = contrast_of(self._head.classes, name), self._pictures(image)
         read = self._read(picture)
-        own, found = self._sum(read, contrast), []
-        for _ in range(_SHUFFLED):
-            other = self._sum(read, contrast, [rng.permutation(record.width) for record, *_ in self._parts])
-            found.append(abs(float(np.corrcoef(own.ravel(), other.ravel())[0, 1])))
+        own, found = self._raw(read, contrast), []
+        for _ in range(SHUFFLED):
+            other = self._raw(read, contrast, [rng.permutation(record.width) for record, *_ in self._parts])
+            found.append(correlation(own, other))
         return float(np.mean(found))
+
+    def _maps_of_classes(self, image: Any) -> Float:
+        """The map of every class's logit [C, s, s], of several pictures the mean."""
+        rows, pictures = np.eye(len(self._head.classes)), [self._read(one) for one in self._pictures(image)]
+        return np.mean([[self._raw(read, row) for row in rows] for read in pictures], axis=0)
 
     def _pictures(self, image: Any) -> Sequence[Pixels]:
         return read_pictures(image, robust=self._parts[0][0].version > 2)
@@ -108,7 +143,18 @@ class Attributor:
             for record, maps, _ in self._parts
         ]
 
-    def _sum(
+    def _sum(self, read: "list[list[Mapping[str, Tensor]]]", contrast: Float) -> Float:
+        """The map of a contrast of logits, beyond that of other cases where they are known."""
+        raw = self._raw(read, contrast)
+        if self._mean is None:
+            return raw
+        from scipy.ndimage import gaussian_filter
+
+        finest = min(self.size / maps.shape[-1] for every in read for view in every for maps in view.values())
+        beyond = raw - np.tensordot(contrast, self._mean, axes=1)
+        return np.asarray(gaussian_filter(beyond, _SMOOTH * finest, mode="reflect"))  # mirrored edges keep the sum
+
+    def _raw(
         self, read: "list[list[Mapping[str, Tensor]]]", contrast: Float, order: Sequence[Array] | None = None
     ) -> Float:
         whole: Any = np.zeros((self.size, self.size))
@@ -117,8 +163,21 @@ class Attributor:
             row = row if order is None else row[order[number]]
             for view, maps in zip(record.views, read[number], strict=True):
                 parts: Any = _parts_of(maps, row, record, self.size)
-                whole += VIEWS[view](parts[..., None])[..., 0] / len(record.views)
+                whole += turned_back(parts, view) / len(record.views)
         return np.asarray(whole)
+
+
+def some_of_each(label: Array, most: int) -> list[Array]:
+    """Returns rows of each class that is there, int64 [k], together at most about `most`, spread evenly over its own.
+
+    Example:
+        >>> [rows.tolist() for rows in some_of_each(np.array([0, 1, 0, 0, 0, 0]), 4)]
+        [[0, 5], [1]]
+    """
+    classes = np.unique(label)
+    every = [np.flatnonzero(label == one) for one in classes]
+    share = max(most // max(len(classes), 1), 1)
+    return [rows[np.unique(np.linspace(0, len(rows) - 1, min(share, len(rows))).astype(np.int64))] for rows in every]
 
 
 def save_picture(pixels: Pixels, path: Path) -> None:
@@ -172,7 +231,7 @@ def _parts_of(maps: "Mapping[str, Tensor]", row: Float, record: FeatureSpec, siz
         channels = maps[tap][0].double().numpy()
         if channels.ndim != 3:
             raise ConfigError(f"the tap {tap!r} gives no map; maps are made of convolutional networks")
-        whole += _spread(_of_tap(channels, row[first:last]), size)
+        whole += spread(_of_tap(channels, row[first:last]), size)
     return whole
 
 
@@ -193,8 +252,21 @@ def _of_tap(channels: Float, row: Float) -> Float:
     return np.asarray(parts.reshape(height, width))
 
 
-def _spread(parts: Float, size: int) -> Float:
-    """The same sum over the pixels of a picture, smoothly."""
+def turned_back(parts: Float, view: str) -> Float:
+    """Returns a map [s, s] of a view where it lies in the picture; every view that moves pixels undoes itself."""
+    turned: Any = parts[..., None]
+    return parts if view == "macenko" else np.asarray(VIEWS[view](turned)[..., 0])
+
+
+def correlation(one: Float, other: Float) -> float:
+    """Returns how alike two maps are, from 0 to 1; a map that is the same everywhere is like any other."""
+    if not (np.ptp(one) and np.ptp(other)):
+        return 1.0
+    return abs(float(np.corrcoef(one.ravel(), other.ravel())[0, 1]))
+
+
+def spread(parts: Float, size: int) -> Float:
+    """Returns the same sum over the pixels of a picture, smoothly, [size, size]."""
     from PIL import Image
 
     fine = np.asarray(Image.fromarray(parts.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC), float)

@@ -23,6 +23,7 @@ from medtl_core.predict.answer import Answer, answers_of, findings_of, log_preva
 from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import NewCases, drawn_cases, encoded_cases, image_cases, table_cases
 from medtl_core.predict.conformal import Conformal
+from medtl_core.predict.gradcam import GradCam, Mapped
 from medtl_core.predict.reasons import Occluder, column_parts
 from medtl_core.predict.rows import rows_of
 from medtl_core.predict.saved import is_model, load_head, load_packed
@@ -119,18 +120,23 @@ class Predictor:
             raise ConfigError(f"the least probability must be from 0 to 1, not {least:g}")
         return log_prevalence(prevalence, self.classes)
 
-    def attributor(self) -> Attributor:
-        """Returns what shows where in a picture an answer comes from.
+    def attributor(self) -> Attributor | GradCam:
+        """Returns what shows where in a picture an answer comes from: exactly, beyond what the hospital's own
+        cases show where it named some; or of a tuned backbone by Grad-CAM.
 
         Raises:
-            ConfigError: the head is not affine on pooled maps of images.
+            ConfigError: the head is neither affine on pooled maps of images nor a model that draws maps.
         """
+        if isinstance(self.classifier, Mapped) and not self.columns:
+            return GradCam(self.classifier, self.settings, self.views)
         if not isinstance(self.classifier, Head) or self.columns:
             raise ConfigError(
-                f"maps are made of affine heads on images; this is a model of kind {self.classifier.kind}"
+                f"maps are made of affine heads on images and of tuned backbones; this is a model of kind "
+                f"{self.classifier.kind}, whose answers --occlusion explains"
             )
         spec = feature_spec(self.settings, self.views, self.columns)
-        return Attributor(self.classifier, spec, self.settings)
+        exact = Attributor(self.classifier, spec, self.settings)
+        return exact.against(self.neighbours.examples) if self.neighbours else exact
 
     def occluder(self) -> Occluder:
         """Returns what shows, of any head on images, where an answer is lost when a place is covered.

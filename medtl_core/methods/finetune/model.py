@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,12 @@ from medtl_core.federation.model import Model
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.finetune.activations import tuned_features
 from medtl_core.methods.finetune.adapters import ADAPTERS, find_adapter
-from medtl_core.methods.finetune.split_backbone import open_backbone
+from medtl_core.methods.finetune.class_maps import class_maps
+from medtl_core.methods.finetune.split_backbone import SplitBackbone, open_backbone
 from medtl_core.values import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @final
@@ -44,6 +48,27 @@ class Tuned(Model):
 
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
         """See Model; WeightsError if the cases' features are not those it was tuned from, or its arrays do not fit."""
+        backbone, images, effective = self._placed(material)
+        tuned = tuned_features(backbone, images, effective)
+        return np.asarray(tuned.astype(np.float64) @ self.head[:, :-1].T + self.head[:, -1])
+
+    def class_maps(self, material: Material, contrast: Float, order: Array | None = None) -> list[Float]:
+        """Returns Grad-CAM of each case's views, float64 [v, h, w] each, of what speaks for a contrast of classes [C].
+
+        Args:
+            material: the cases.
+            contrast: of the logits.
+            order: of the head's columns [d], shuffled for a head that has learnt nothing.
+
+        Raises:
+            ConfigError, DataError, WeightsError: see `logits` and `class_maps.class_maps`.
+        """
+        backbone, images, effective = self._placed(material)
+        row = contrast @ self.head[:, :-1]
+        return class_maps(backbone, images, effective, row if order is None else row[order])
+
+    def _placed(self, material: Material | None) -> "tuple[SplitBackbone, Material, dict[str, Tensor]]":
+        """The backbone it was tuned from, the cases, and the tensors that stand in the place of frozen ones."""
         import torch
 
         images = checked(material, self.fingerprint)
@@ -52,9 +77,7 @@ class Tuned(Model):
         shapes = {name: array.shape for name, array in self.trained.items()}
         if {name: array.shape for name, array in adapter.start.items()} != shapes:
             raise WeightsError(f"the model's arrays are not those of {self.adapter!r} in scope {self.scope!r}")
-        effective = adapter.effective({name: torch.tensor(array) for name, array in self.trained.items()})
-        tuned = tuned_features(backbone, images, effective)
-        return np.asarray(tuned.astype(np.float64) @ self.head[:, :-1].T + self.head[:, -1])
+        return backbone, images, adapter.effective({name: torch.tensor(array) for name, array in self.trained.items()})
 
     def flaw(self) -> str:
         """See Model."""
