@@ -2,7 +2,7 @@
 
 Films of the phantom's test patients with a consolidation. Where it is, is known, for it is drawn last: the drawing less
 the one without it. Heads are `auto` of the quickstart, with its 30 cases a hospital and with 200; no head saw a film's
-patient. A map is told alone, and beyond the mean map of training cases of the film's own hospital. A head of shuffled
+patient. A map is told alone, and beyond those of training cases of the film's own hospital. A head of shuffled
 columns and a point drawn anywhere show what chance would give. How maps are compared was chosen on the films of seed 1.
 """
 
@@ -76,7 +76,7 @@ def films(seed: int) -> Iterator[Film]:
 def hits(explainers: Sequence[Attributor | GradCam | Occluder], shown: Sequence[Film]) -> int:
     """Returns how many films a map points at rightly; a film's explainer stands at its place."""
     return sum(
-        bool(film.lesion[_strongest(explainer.explain(film.pixels, NAME)[0].parts)])
+        bool(film.lesion[_strongest(explainer.explain(film.pixels, NAME)[0].strength)])
         for explainer, film in zip(explainers, shown, strict=True)
     )
 
@@ -117,7 +117,7 @@ def gradcam(predictor: Predictor) -> GradCam:
 
 
 def _shares(predictor: Predictor, shown: Sequence[Film], own: Examples) -> list[float]:
-    """Shares of films answered rightly, and pointed at by a point anywhere, by maps alone and beyond, and by a lost head."""
+    """Shares of films answered rightly, and pointed at by any point, by maps alone and beyond, and by a lost head."""
     answers = predictor.answers(NewCases((*map(str, range(len(shown))),), unlabelled({"image": _stacked(shown)})))
     right = sum(answer.largest == NAME for answer in answers)
     found = [hits(exact(predictor, each, shown), shown) for each in (None, own)]

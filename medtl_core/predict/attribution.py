@@ -4,9 +4,9 @@ A feature is a mean over the positions of a map, so a linear head's logit is a s
 2016). The same holds of the mean weighted at the centre, and of the standard deviation, which is the mean of
 (x - mean)^2 / deviation. So the parts of all taps and views add up to the logit less its bias, whatever the network.
 
-Much of such a map is what every picture has at that place. Less the mean map of other cases it says what this one has
-beyond them, and the parts then add up to the difference of the logits (a baseline, as in Sundararajan et al., ICML
-2017).
+Much of such a map is what every picture has at that place. Less the mean map of cases of the next likeliest class it
+says what this one has beyond them; the parts then add up to the difference of the logits (a baseline, as in
+Sundararajan et al., ICML 2017).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ Float = NDArray[np.float64]
 #: Maps of heads whose columns were shuffled that a map is compared with.
 SHUFFLED = 8
 #: Cases at most that a map is compared with: as many of each class, spread over all.
-COMPARED = 64
+COMPARED = 96
 #: Width of the Gaussian that smooths a difference of maps, in cells of the finest one (docs/predict.md).
 _SMOOTH = 0.5
 
@@ -47,19 +47,33 @@ class ClassMap:
     Attributes:
         picture: uint8 [h, w, 3], as the case was decoded.
         parts: float64 [s, s]; their sum is the logit of the class less the mean of the others', without their biases,
-            where the map is exact.
+            where the map is exact. Where there is a rival, it is the logit less the rival's, and that less its mean
+            over cases of the rival.
+        usual: their standard deviation over these cases; None = none were compared.
+        rival: the class they are of; "" = none.
     """
 
     picture: Pixels
     parts: Float
+    usual: Float | None = None
+    rival: str = ""
+
+    @property
+    def strength(self) -> Float:
+        """The parts as they are drawn: in deviations where cases were compared.
+
+        The mean deviation is added to each, lest a place where all cases are alike outshine the rest.
+        """
+        return self.parts if self.usual is None else self.parts / np.maximum(self.usual + self.usual.mean(), 1e-12)
 
     def shown(self) -> Pixels:
         """Returns the picture in grey, uint8 [s, s, 3], red where it speaks for the class and blue where against."""
         side = len(self.parts)
         grey = square(self.picture, side).astype(np.float64).mean(axis=2)
-        strength = _sharpened(np.abs(self.parts))[..., None] * 0.6
-        colour = np.where(self.parts[..., None] > 0, [214.0, 39.0, 40.0], [31.0, 119.0, 180.0])
-        return np.asarray((1 - strength) * grey[..., None] + strength * colour).astype(np.uint8)
+        drawn = self.strength
+        depth = _sharpened(np.abs(drawn))[..., None] * 0.6
+        colour = np.where(drawn[..., None] > 0, [214.0, 39.0, 40.0], [31.0, 119.0, 180.0])
+        return np.asarray((1 - depth) * grey[..., None] + depth * colour).astype(np.uint8)
 
 
 @final
@@ -77,7 +91,7 @@ class Attributor:
 
     def __init__(self, head: Head, spec: Spec, settings: Settings) -> None:
         self._head, self._parts, start = head, list[tuple[FeatureSpec, _Maps, Array]](), 0
-        self._mean: Float | None = None
+        self._known = dict[int, NDArray[np.float32]]()
         for record, chosen in spec.parts(settings):
             if kind_of(record.backbone) != "image" or record.pooling not in ("mean", "mean+std", "mean+std+centre"):
                 raise ConfigError("maps are made of heads on images; a table's columns have none")
@@ -87,7 +101,7 @@ class Attributor:
         self.size = max(record.size for record, *_ in self._parts)
 
     def against(self, cases: Examples) -> Self:
-        """Returns one whose maps are those of a case less the mean of others: the mean of each class's mean map.
+        """Returns one whose maps tell what a case has beyond others: of the class that is the next likeliest for it.
 
         Args:
             cases: labelled images, of which `COMPARED` at most are read.
@@ -96,13 +110,13 @@ class Attributor:
             DataError: an image cannot be read.
         """
         other = copy(self)
-        other._mean = np.mean(
-            [
-                np.mean([self._maps_of_classes(image) for image in images_of(cases.take(rows))], axis=0)
-                for rows in some_of_each(cases["label"], COMPARED)
-            ],
-            axis=0,
-        )
+        other._known = {}
+        for rows in some_of_each(cases["label"], COMPARED):
+            name = cases.task.classes[int(cases["label"][rows[0]])]
+            if name in self._head.classes:
+                images = images_of(cases.take(rows))
+                maps = [np.mean([*map(self._of_classes, self._pictures(one))], axis=0) for one in images]
+                other._known[self._head.classes.index(name)] = np.asarray(maps, np.float32)
         return other
 
     def explain(self, image: Any, name: str) -> list[ClassMap]:
@@ -111,8 +125,7 @@ class Attributor:
         Raises:
             DataError: the image cannot be read.
         """
-        contrast = contrast_of(self._head.classes, name)
-        return [ClassMap(picture, self._sum(self._read(picture), contrast)) for picture in self._pictures(image)]
+        return [self._map(picture, name) for picture in self._pictures(image)]
 
     def likeness(self, image: Any, name: str, *, rng: np.random.Generator) -> float:
         """Returns how alike the map is to those of a meaningless head: the mean correlation with such maps.
@@ -122,16 +135,31 @@ class Attributor:
         """
         contrast, (picture, *_) = contrast_of(self._head.classes, name), self._pictures(image)
         read = self._read(picture)
-        own, found = self._raw(read, contrast), []
+        own, found = self._sum(read, contrast), []
         for _ in range(SHUFFLED):
-            other = self._raw(read, contrast, [rng.permutation(record.width) for record, *_ in self._parts])
+            other = self._sum(read, contrast, [rng.permutation(record.width) for record, *_ in self._parts])
             found.append(correlation(own, other))
         return float(np.mean(found))
 
-    def _maps_of_classes(self, image: Any) -> Float:
-        """The map of every class's logit [C, s, s], of several pictures the mean."""
-        rows, pictures = np.eye(len(self._head.classes)), [self._read(one) for one in self._pictures(image)]
-        return np.mean([[self._raw(read, row) for row in rows] for read in pictures], axis=0)
+    def _map(self, picture: Pixels, name: str) -> ClassMap:
+        place = self._head.classes.index(name)
+        rivals = [number for number in self._known if number != place]
+        if not rivals:
+            return ClassMap(picture, self._sum(self._read(picture), contrast_of(self._head.classes, name)))
+        own = self._of_classes(picture)
+        rival = max(rivals, key=lambda number: float(own[number].sum() + self._head.bias[number]))
+        others = self._known[rival][:, place] - self._known[rival][:, rival]
+        usual: Float = others.std(axis=0).astype(np.float64)
+        return ClassMap(picture, own[place] - own[rival] - others.mean(axis=0), usual, self._head.classes[rival])
+
+    def _of_classes(self, picture: Pixels) -> Float:
+        """The smoothed map of every class's logit, [C, s, s]."""
+        from scipy.ndimage import gaussian_filter
+
+        read = self._read(picture)
+        width = _SMOOTH * min(self.size / maps.shape[-1] for every in read for view in every for maps in view.values())
+        raw = [self._sum(read, row) for row in np.eye(len(self._head.classes))]
+        return np.asarray([gaussian_filter(one, width, mode="reflect") for one in raw])  # mirrored edges keep the sum
 
     def _pictures(self, image: Any) -> Sequence[Pixels]:
         return read_pictures(image, robust=self._parts[0][0].version > 2)
@@ -143,18 +171,7 @@ class Attributor:
             for record, maps, _ in self._parts
         ]
 
-    def _sum(self, read: "list[list[Mapping[str, Tensor]]]", contrast: Float) -> Float:
-        """The map of a contrast of logits, beyond that of other cases where they are known."""
-        raw = self._raw(read, contrast)
-        if self._mean is None:
-            return raw
-        from scipy.ndimage import gaussian_filter
-
-        finest = min(self.size / maps.shape[-1] for every in read for view in every for maps in view.values())
-        beyond = raw - np.tensordot(contrast, self._mean, axes=1)
-        return np.asarray(gaussian_filter(beyond, _SMOOTH * finest, mode="reflect"))  # mirrored edges keep the sum
-
-    def _raw(
+    def _sum(
         self, read: "list[list[Mapping[str, Tensor]]]", contrast: Float, order: Sequence[Array] | None = None
     ) -> Float:
         whole: Any = np.zeros((self.size, self.size))

@@ -27,7 +27,7 @@ from medtl_core.predict.gradcam import GradCam, Mapped
 from medtl_core.predict.reasons import Occluder, column_parts
 from medtl_core.predict.rows import rows_of
 from medtl_core.predict.saved import is_model, load_head, load_packed
-from medtl_core.runtime import one_thread
+from medtl_core.runtime import one_thread, processor
 from medtl_core.store import file_of, read_json, stem_of
 from medtl_core.values import ABSENT, Array, Head
 
@@ -151,9 +151,12 @@ class Predictor:
 
     def cases(self, inputs: Sequence[Path | str]) -> NewCases:
         """Returns the cases that inputs name; see `answers`."""
+        built_in = len(inputs) == 1 and str(inputs[0]) in BUILT_IN and not Path(inputs[0]).exists()
         if not self.settings.kinds & {"image", "table"}:
-            return encoded_cases(encoder_of(self.settings.backbone), inputs, self.columns)
-        if not self.columns and len(inputs) == 1 and str(inputs[0]) in BUILT_IN and not Path(inputs[0]).exists():
+            encoder = encoder_of(self.settings.backbone)
+            drawn = drawn_cases(str(inputs[0]), 0, encoder.column) if built_in else None
+            return drawn or encoded_cases(encoder, inputs, self.columns)
+        if not self.columns and built_in:
             return drawn_cases(str(inputs[0]), max(self.settings.sizes, default=0))
         if not self.columns:
             return image_cases(inputs)
@@ -223,6 +226,7 @@ def load(path: Path | str, *, weights: str = "", device: str = "auto", cache: st
         ConfigError: the head asks the hospital's own cases for something; it cannot be used alone.
     """
     one_thread()
+    device = processor(device).place if device == "auto" else device  # looked for once, not for every answer
     classifier = _classifier(Path(path))
     facts = stated_features(classifier, Path(path))
     columns, views = _columns(facts, Path(path)), tuple(map(str, facts["entry_views"]))
