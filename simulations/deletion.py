@@ -12,16 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from medtl_core.config import read_scenario
 from medtl_core.data.views import Pixels, square
 from medtl_core.features.dataset import Material
 from medtl_core.predict.cases import unlabelled
-from medtl_core.predict.predictor import Predictor, load
+from medtl_core.predict.predictor import Predictor
 from medtl_core.values import Array
-from simulations.experiments import run_once
-from simulations.pointing import ROOT, SIZE, film, shuffled
+from simulations.pointing import NAME, SIZE, films, shuffled, trained
 
-FILMS, STEPS, NAME = 20, 16, "consolidation"
+#: Films, their phantom's seed, and steps of a curve.
+FILMS, SEED, STEPS = 20, 3, 16
 
 Order = Callable[[Array, int], Array]
 
@@ -63,13 +62,12 @@ def orders(predictor: Predictor) -> Mapping[str, Order]:
 def main() -> int:
     """Trains the head, and prints the means with their standard errors over films."""
     with tempfile.TemporaryDirectory() as folder:
-        scenario = read_scenario(ROOT / "simulations" / "scenarios" / "quickstart.toml")
-        run_once({**scenario, "methods": "discriminant,auto"}, Path(folder) / "run", "deletion")
-        predictor = load(Path(folder) / "run" / "seed-0" / "heads" / "auto")
+        (predictor,) = trained(30, Path(folder) / "run")
     print(f"{'ranked by':<24}{'deletion':>16}{'insertion':>16}   {FILMS} films, mean and standard error")
-    films = [square(np.repeat(film(number)[0], 3, axis=2), SIZE) for number in range(FILMS)]
+    shown = [square(np.repeat(film.pixels, 3, axis=2), SIZE) for film in films(SEED)]
+    shown = shown[:: len(shown) // FILMS][:FILMS]
     for name, ranked in orders(predictor).items():
-        rows = np.asarray([curves(predictor, pixels, ranked(pixels, number)) for number, pixels in enumerate(films)])
+        rows = np.asarray([curves(predictor, pixels, ranked(pixels, number)) for number, pixels in enumerate(shown)])
         told = [f"{mean:.3f} ± {error:.3f}" for mean, error in zip(rows.mean(0), rows.std(0) / FILMS**0.5, strict=True)]
         print(f"{name:<24}{told[0]:>16}{told[1]:>16}", flush=True)
     return 0

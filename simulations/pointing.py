@@ -1,48 +1,90 @@
 """How often a map's strongest point lies on the lesion: `python -m simulations.pointing`.
 
-Films of the phantom whose consolidation is known, for it is drawn last: the drawing less the one without it. The head
-is `auto` of the quickstart. A head of shuffled columns shows what chance would give.
+Films of the phantom's test patients with a consolidation. Where it is, is known, for it is drawn last: the drawing less
+the one without it. Heads are `auto` of the quickstart, with its 30 cases a hospital and with 200; no head saw a film's
+patient. A map is told alone, and beyond those of training cases of the film's own hospital. A head of shuffled
+columns and a point drawn anywhere show what chance would give. How maps are compared was chosen on the films of seed 1.
 """
 
+import argparse
 import tempfile
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from medtl_core.config import read_scenario
 from medtl_core.data.synthetic.anatomy import canvas, draw, traits
+from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.data.synthetic.scanner import SCANNERS, expose
+from medtl_core.methods.finetune.adapters import find_adapter
+from medtl_core.methods.finetune.model import Tuned
+from medtl_core.methods.finetune.split_backbone import open_backbone
+from medtl_core.predict.attribution import Attributor
+from medtl_core.predict.cases import NewCases, unlabelled
+from medtl_core.predict.gradcam import GradCam
 from medtl_core.predict.predictor import Predictor, load
-from medtl_core.values import Array, Head
+from medtl_core.predict.reasons import Occluder
+from medtl_core.rng import stream
+from medtl_core.values import Array, Examples, Head
 from simulations.experiments import run_once
 
 ROOT = Path(__file__).resolve().parents[1]
-SIZE, FILMS, NEAR = 128, 40, 6
-#: What the lesion adds to a drawing, 0 to 1, where it counts as there.
-_THERE = 0.05
+SIZE, NEAR, NAME = 128, 6, "consolidation"
+#: What the lesion adds to a drawing, 0 to 1, where it counts as there; patients of a block of the phantom.
+_THERE, _BLOCK = 0.05, 16
 
 
-def film(number: int) -> tuple[Array, Array]:
-    """A film with a consolidation, uint8 [s, s, 1], and where it is or within `NEAR` pixels of it, bool [s, s]."""
+@dataclass(frozen=True)
+class Film:
+    """A film with a consolidation: uint8 [s, s, 1], its hospital, and where it is or within `NEAR` pixels [s, s]."""
+
+    pixels: Array
+    site: str
+    lesion: Array
+
+
+def films(seed: int) -> Iterator[Film]:
+    """Yields the films of a phantom's test patients that show a consolidation, drawn again as `phantom` draws them."""
     from scipy.ndimage import binary_dilation
 
-    page, body = canvas(SIZE), traits(np.random.default_rng(number), 1)
-    ill, well = (draw(page, body, np.array([label]), np.random.default_rng(100 + number)) for label in (1, 0))
-    scanner = [*SCANNERS.values()][number % len(SCANNERS)]
-    pixels = expose(page, ill, scanner, np.random.default_rng(number))[0]
-    return pixels[..., None], np.asarray(binary_dilation((ill - well)[0] > _THERE, iterations=NEAR))
+    page, cases = canvas(SIZE), phantom(seed, SIZE)
+    for name, scanner in SCANNERS.items():
+        mine = np.flatnonzero((cases["site"] == name) & (cases["split"] == "test"))
+        owners = np.repeat(np.arange(_BLOCK), np.where(np.arange(_BLOCK) % 4 == 0, 2, 1))
+        for first in range(0, len(mine), len(owners)):
+            rng = stream(seed, "phantom", name, "test", first // len(owners) * _BLOCK)
+            label = rng.choice(len(scanner.mix), size=_BLOCK, p=scanner.mix).astype(np.int64)[owners]
+            body = {key: values[owners] for key, values in traits(rng, _BLOCK).items()}
+            larger = {"width": scanner.zoom, "height": scanner.zoom, "heart": scanner.heart}
+            body |= {key: body[key] * factor for key, factor in larger.items()}
+            for place in range(0, len(label), 4):
+                some, twin = slice(place, place + 4), deepcopy(rng)
+                bodies = {key: values[some] for key, values in body.items()}
+                ill, well = draw(page, bodies, label[some], rng), draw(page, bodies, 0 * label[some], twin)
+                pixels = expose(page, ill, scanner, rng)
+                for row, at in enumerate(mine[first:][some]):
+                    if not np.array_equal(cases["image"][at][..., 0], pixels[row]):
+                        raise AssertionError("the phantom is drawn otherwise; mend this copy of its loop")
+                    if label[some][row] == 1:
+                        there = binary_dilation((ill - well)[row] > _THERE, iterations=NEAR)
+                        yield Film(cases["image"][at], name, np.asarray(there))
 
 
-def hits(predictor: Predictor) -> tuple[int, float]:
-    """Returns how many films the map points at rightly, and how many a point drawn anywhere would."""
-    attributor, found, chance = predictor.attributor(), 0, 0.0
-    for number in range(FILMS):
-        pixels, lesion = film(number)
-        (one,) = attributor.explain(pixels, "consolidation")
-        found += bool(lesion.ravel()[one.parts.argmax()])
-        chance += float(lesion.mean())
-    return found, chance
+def hits(explainers: Sequence[Attributor | GradCam | Occluder], shown: Sequence[Film]) -> int:
+    """Returns how many films a map points at rightly; a film's explainer stands at its place."""
+    return sum(
+        bool(film.lesion[_strongest(explainer.explain(film.pixels, NAME)[0].strength)])
+        for explainer, film in zip(explainers, shown, strict=True)
+    )
+
+
+def _strongest(parts: Array) -> tuple[int, int]:
+    """The middle of where a map is strongest: of a covered square all pixels are equally strong."""
+    y, x = np.nonzero(parts == parts.max())
+    return int(np.median(y)), int(np.median(x))
 
 
 def shuffled(predictor: Predictor, seed: int) -> Predictor:
@@ -53,16 +95,69 @@ def shuffled(predictor: Predictor, seed: int) -> Predictor:
     return replace(predictor, classifier=replace(head, weight=head.weight[:, order]))
 
 
-def main() -> int:
-    """Trains the head, and prints the counts."""
+def exact(predictor: Predictor, own: Examples | None, shown: Sequence[Film]) -> list[Attributor]:
+    """Returns what draws each film's map, alone or beyond the training cases of its hospital."""
+    alone = predictor.attributor()
+    assert isinstance(alone, Attributor)
+    if own is None:
+        return [alone] * len(shown)
+    sites = dict.fromkeys(film.site for film in shown)
+    beyond = {site: alone.against(own.take((own["site"] == site) & (own["split"] == "train"))) for site in sites}
+    return [beyond[film.site] for film in shown]
+
+
+def gradcam(predictor: Predictor) -> GradCam:
+    """Returns Grad-CAM of the same head, as that of a backbone whose tuning has moved nothing."""
+    head = predictor.classifier
+    assert isinstance(head, Head)
+    start = find_adapter("finetune", open_backbone(predictor.settings, predictor.views, "last")).start
+    whole = np.column_stack([head.weight, head.bias])
+    model = Tuned(head.classes, head.fingerprint, whole, start, "finetune", "last")
+    return GradCam(model, predictor.settings, predictor.views)
+
+
+def _shares(predictor: Predictor, shown: Sequence[Film], own: Examples) -> list[float]:
+    """Shares of films answered rightly, and pointed at by any point, by maps alone and beyond, and by a lost head."""
+    answers = predictor.answers(NewCases((*map(str, range(len(shown))),), unlabelled({"image": _stacked(shown)})))
+    right = sum(answer.largest == NAME for answer in answers)
+    found = [hits(exact(predictor, each, shown), shown) for each in (None, own)]
+    lost = hits(exact(shuffled(predictor, 0), own, shown), shown)
+    anywhere = sum(float(film.lesion.mean()) for film in shown)
+    return [count / len(shown) for count in (right, anywhere, *found, lost)]
+
+
+def _stacked(shown: Sequence[Film]) -> Array:
+    return np.stack([film.pixels for film in shown])
+
+
+def trained(shots: int, folder: Path, seeds: int = 1) -> list[Predictor]:
+    """Returns `auto` of the quickstart from so many cases a hospital, one a seed."""
+    scenario = read_scenario(ROOT / "simulations" / "scenarios" / "quickstart.toml")
+    run_once({**scenario, "methods": "discriminant,auto", "shots": shots}, folder, "pointing", seeds=seeds)
+    return [load(folder / f"seed-{seed}" / "heads" / "auto", device="cpu") for seed in range(seeds)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Trains heads, and prints the counts of each set of films."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5], help="of the films")
+    parser.add_argument("--shots", type=int, nargs="+", default=[30, 200], help="cases a hospital")
+    parser.add_argument("--others", type=int, nargs="*", default=[3], help="seeds for Grad-CAM and occlusion, too")
+    chosen = parser.parse_args(arguments)
+    columns = ("answered", "anywhere", "alone", "beyond", "shuffled")
+    print(f"{'cases':>5}{'seed':>5}{'films':>6}{''.join(f'{name:>10}' for name in columns)}  share of films")
     with tempfile.TemporaryDirectory() as folder:
-        scenario = read_scenario(ROOT / "simulations" / "scenarios" / "quickstart.toml")
-        run_once({**scenario, "methods": "discriminant,auto"}, Path(folder) / "run", "pointing")
-        predictor = load(Path(folder) / "run" / "seed-0" / "heads" / "auto")
-        found, chance = hits(predictor)
-        print(f"map of the head        {found} of {FILMS}; a point anywhere {chance:.1f}")
-        for seed in range(3):
-            print(f"map of a shuffled head {hits(shuffled(predictor, seed))[0]} of {FILMS}")
+        for shots in chosen.shots:
+            (predictor,) = trained(shots, Path(folder) / str(shots))
+            for seed in chosen.seeds:
+                shown, own = list(films(seed)), phantom(seed, SIZE)
+                told = "".join(f"{share:>10.2f}" for share in _shares(predictor, shown, own))
+                others = {"Grad-CAM": gradcam, "occlusion": Predictor.occluder} if seed in chosen.others else {}
+                more = [
+                    f"{name} {hits([make(predictor)] * len(shown), shown) / len(shown):.2f}"
+                    for name, make in others.items()
+                ]
+                print(f"{shots:>5}{seed:>5}{len(shown):>6}{told}  {', '.join(more)}", flush=True)
     return 0
 
 

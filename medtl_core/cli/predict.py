@@ -16,10 +16,12 @@ from medtl_core.errors import ConfigError, RunError, did_you_mean
 from medtl_core.predict.alike import OwnCases
 from medtl_core.predict.answer import Answer
 from medtl_core.predict.attribution import Attributor, save_picture
+from medtl_core.predict.cases import NewCases
 from medtl_core.predict.dicom_report import write_reports
 from medtl_core.predict.fhir import fhir_lines
+from medtl_core.predict.gradcam import GradCam
 from medtl_core.predict.output import FORMS, NOTICE, Heading
-from medtl_core.predict.parts import with_parts
+from medtl_core.predict.parts import explained, with_parts
 from medtl_core.predict.predictor import Predictor, load
 from medtl_core.predict.reasons import Occluder
 from medtl_core.rng import stream
@@ -78,7 +80,9 @@ def _promise(predictor: Predictor) -> str:
     return f"{text} Too few cases to promise that of {', '.join(few)}, always named." if few else text
 
 
-def drawn(answers: Iterator[Answer], explainer: Attributor | Occluder, folder: Path) -> Iterator[Answer]:
+def drawn(
+    answers: Iterator[Answer], explainer: Attributor | GradCam | Occluder, cases: NewCases, folder: Path
+) -> Iterator[Answer]:
     """Passes answers on, and writes into a new folder what speaks for each one's likeliest class, as pictures.
 
     Where the first maps hardly depend on what the head learnt, that is said.
@@ -86,16 +90,18 @@ def drawn(answers: Iterator[Answer], explainer: Attributor | Occluder, folder: P
     Raises:
         ConfigError: the head is not affine on pooled maps.
     """
-    number, alike = 0, list[float]()
+    number, alike, column = 0, list[float](), "path" if "path" in cases.examples.columns else "image"
+    named = zip(cases.names, cases.examples[column], strict=True)
+    pictures = {name: picture for name, picture in named if len(picture)}  # a case of several kinds may lack one
     folder.mkdir(parents=True)
     for answer in answers:
-        if answer.probabilities and Path(answer.name).exists():
-            for one in explainer.explain(answer.name, answer.largest):
+        if answer.probabilities and answer.name in pictures:
+            for one in explainer.explain(pictures[answer.name], answer.largest):
                 number += 1
                 save_picture(one.shown(), folder / f"{number:05d} {Path(answer.name).stem}.png")
-            if isinstance(explainer, Attributor) and len(alike) < _COMPARED:
+            if not isinstance(explainer, Occluder) and len(alike) < _COMPARED:
                 dice = stream(0, "maps", str(len(alike)))
-                alike.append(explainer.likeness(answer.name, answer.largest, rng=dice))
+                alike.append(explainer.likeness(pictures[answer.name], answer.largest, rng=dice))
         yield answer
     if alike and fmean(alike) > _MEANINGLESS:
         console.say(
@@ -168,7 +174,9 @@ def predict(
     occlusion: Annotated[
         bool, typer.Option("--occlusion", help="Draw maps by covering places; slower, for any head on images.")
     ] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Tell what each column of a table adds.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell what each column, place, word or span adds.")
+    ] = False,
     alike: Annotated[
         str, typer.Option(metavar="DIR", help="Your own labelled cases; the most similar ones are named.")
     ] = "",
@@ -187,16 +195,21 @@ def predict(
         if place is not None and place.exists():
             raise RunError(f"{place} exists already; choose another name with --{option}")
     shares, predictor = read_prevalence(prevalence or ()), load(head, weights=weights, device=device)
-    predictor = replace(predictor, explains=explain, neighbours=neighbours_of(predictor, alike) if alike else None)
+    table = predictor.settings.backbone == "table" or len(predictor.settings.kinds) > 1
+    predictor = replace(
+        predictor, explains=explain and table, neighbours=neighbours_of(predictor, alike) if alike else None
+    )
     cases = predictor.cases(inputs)
     _tell_left(cases.left)
     faults: list[str] = []
     answers = predictor.answers(cases, prevalence=shares, least=least, workers=cores())
+    if explain and not table:
+        answers = explained(answers, predictor, cases)
     if maps is not None:
         if "image" not in predictor.settings.kinds:
             answers = with_parts(answers, predictor, cases, maps)
         else:
-            answers = drawn(answers, predictor.occluder() if occlusion else predictor.attributor(), maps)
+            answers = drawn(answers, predictor.occluder() if occlusion else predictor.attributor(), cases, maps)
     answers, heading = _counted(answers, faults), heading_of(predictor, shares)
     if form == "dicom" and out is not None:
         _archive(answers, heading, out, predictor)

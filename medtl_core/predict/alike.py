@@ -10,7 +10,7 @@ from medtl_core.config import Settings
 from medtl_core.data.source import Source
 from medtl_core.errors import ConfigError
 from medtl_core.features.dataset import Material
-from medtl_core.values import Array
+from medtl_core.values import Array, Examples
 
 #: Cases that are named.
 NAMED = 3
@@ -40,6 +40,7 @@ class OwnCases:
         names, labels: of each case.
         mean, scale: of each column [d].
         rows: unit vectors of the standardised features [n, d].
+        examples: the cases themselves.
     """
 
     names: tuple[str, ...]
@@ -47,6 +48,7 @@ class OwnCases:
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
     rows: NDArray[np.float64]
+    examples: Examples
 
     @classmethod
     def of(cls, source: Source, settings: Settings, views: tuple[str, ...], workers: int = 1) -> Self:
@@ -64,7 +66,7 @@ class OwnCases:
         labels = [source.examples.task.classes[label] for label in source.examples["label"].tolist()]
         spread = values.std(axis=0)
         mean, scale = values.mean(axis=0), np.where(spread > 0, spread, 1.0)
-        return cls(tuple(names), tuple(labels), mean, scale, _unit((values - mean) / scale))
+        return cls(tuple(names), tuple(labels), mean, scale, _unit((values - mean) / scale), source.examples)
 
     def nearest(self, values: Array) -> list[tuple[Near, ...]]:
         """Returns the most similar own cases of each row of features [m, d], the most similar first.

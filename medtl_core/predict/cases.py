@@ -74,19 +74,26 @@ def image_cases(places: Sequence[Path | str]) -> NewCases:
     return NewCases(names, unlabelled({"path": np.asarray(paths, np.str_)}), left=tuple(left))
 
 
-def drawn_cases(name: str, size: int, count: int = 8) -> NewCases:
-    """Returns a few pictures of a built-in set that no simulation trains on, named by what they show.
+def drawn_cases(name: str, size: int, column: str = "image", count: int = 8) -> NewCases:
+    """Returns a few cases of a built-in set that no simulation trains on, named by what they are drawn as.
+
+    Args:
+        name: of the set.
+        size: of its pictures.
+        column: that the head reads.
+        count: how many.
 
     Raises:
-        DataError: the set holds no pictures.
+        DataError: the set holds no such column.
     """
     drawn = BUILT_IN[name](Settings(image_size=max(size, DEFAULT_SIZE), data=name))
-    if "image" not in drawn.columns:
-        raise DataError(f"the built-in set {name!r} holds no pictures, which the head reads; name image files")
+    if column not in drawn.columns:
+        what, files = ("pictures", "image files") if column == "image" else (column, f"files with a {column}")
+        raise DataError(f"the built-in set {name!r} holds no {what}, which the head reads; name {files}")
     rows = np.flatnonzero(drawn["split"] == "test")
     rows = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
     names = tuple(f"{name} {row} (drawn as {drawn.task.classes[drawn['label'][row]]})" for row in rows.tolist())
-    return NewCases(names, unlabelled({"image": drawn["image"][rows]}))
+    return NewCases(names, unlabelled({column: drawn[column][rows]}))
 
 
 def encoded_cases(encoder: CaseEncoder, places: Sequence[Path | str], columns: Sequence[str]) -> NewCases:

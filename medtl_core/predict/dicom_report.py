@@ -20,6 +20,7 @@ from medtl_core.predict.output import NOTICE, Heading
 
 if TYPE_CHECKING:
     from medtl_core.predict.attribution import Attributor
+    from medtl_core.predict.gradcam import GradCam
 
 #: Coding scheme of a head's own classes; no vocabulary knows them.
 _SCHEME = "99MEDTL"
@@ -34,7 +35,7 @@ _PATIENT = (
 
 
 def write_reports(
-    answers: Iterable[Answer], heading: Heading, folder: Path, attributor: "Attributor | None"
+    answers: Iterable[Answer], heading: Heading, folder: Path, attributor: "Attributor | GradCam | None"
 ) -> Iterator[Answer]:
     """Passes answers on, and writes of each that has probabilities `NNNNN.sr.dcm` and, of a picture, `NNNNN.sc.dcm`.
 
@@ -70,7 +71,7 @@ def _header(path: Path) -> Mapping[str, str]:
     return {name: str(value) for name, value in decoder().ask("header", file)[0].items()}
 
 
-def _picture(answer: Answer, attributor: "Attributor | None") -> Pixels:
+def _picture(answer: Answer, attributor: "Attributor | GradCam | None") -> Pixels:
     if not Path(answer.name).exists():
         return np.zeros((_SIDE, _SIDE, 3), np.uint8)  # a built-in case has no file
     if attributor is None:

@@ -23,13 +23,14 @@ from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import NewCases, drawn_cases, encoded_cases, image_cases, table_cases
 from medtl_core.predict.colour import has_colour, is_grey
 from medtl_core.predict.conformal import Conformal
+from medtl_core.predict.gradcam import GradCam, Mapped
 from medtl_core.predict.joint import joint_cases
 from medtl_core.predict.outliers import Outliers
 from medtl_core.predict.reasons import Fusing, Occluder, check_explained, lacks_all, parts_of_case
 from medtl_core.predict.rows import rows_of
 from medtl_core.predict.saved import is_model, load_packed, load_whole
 from medtl_core.predict.thresholds import Thresholds
-from medtl_core.runtime import one_thread
+from medtl_core.runtime import one_thread, processor
 from medtl_core.store import file_of, read_json, stem_of
 from medtl_core.values import ABSENT, Array, Head
 
@@ -122,18 +123,23 @@ class Predictor:
             raise ConfigError(f"the least probability must be from 0 to 1, not {least:g}")
         return log_prevalence(prevalence, self.classes)
 
-    def attributor(self) -> Attributor:
-        """Returns what shows where in a picture an answer comes from.
+    def attributor(self) -> Attributor | GradCam:
+        """Returns what shows where in a picture an answer comes from: exactly, beyond what the hospital's own
+        cases show where it named some; or of a tuned backbone by Grad-CAM.
 
         Raises:
-            ConfigError: the head is not affine on pooled maps of images.
+            ConfigError: the head is neither affine on pooled maps of images nor a model that draws maps.
         """
+        if isinstance(self.classifier, Mapped) and not self.columns:
+            return GradCam(self.classifier, self.settings, self.views)
         if not isinstance(self.classifier, Head) or self.columns:
             raise ConfigError(
-                f"maps are made of affine heads on images; this is a model of kind {self.classifier.kind}"
+                f"maps are made of affine heads on images and of tuned backbones; this is a model of kind "
+                f"{self.classifier.kind}, whose answers --occlusion explains"
             )
         spec = feature_spec(self.settings, self.views, self.columns)
-        return Attributor(self.classifier, spec, self.settings)
+        exact = Attributor(self.classifier, spec, self.settings)
+        return exact.against(self.neighbours.examples) if self.neighbours else exact
 
     def occluder(self) -> Occluder:
         """Returns what shows, of any head on images, where an answer is lost when a place is covered.
@@ -153,9 +159,12 @@ class Predictor:
                 raise DataError(f"the head reads {self.settings.backbone}; name one CSV file with a case a row")
             lacking = isinstance(self.classifier, Fusing)
             return joint_cases(Path(inputs[0]), self.settings, self.columns, lacking=lacking)
+        built_in = len(inputs) == 1 and str(inputs[0]) in BUILT_IN and not Path(inputs[0]).exists()
         if not self.settings.kinds & {"image", "table"}:
-            return encoded_cases(encoder_of(self.settings.backbone), inputs, self.columns)
-        if not self.columns and len(inputs) == 1 and str(inputs[0]) in BUILT_IN and not Path(inputs[0]).exists():
+            encoder = encoder_of(self.settings.backbone)
+            drawn = drawn_cases(str(inputs[0]), 0, encoder.column) if built_in else None
+            return drawn or encoded_cases(encoder, inputs, self.columns)
+        if not self.columns and built_in:
             return drawn_cases(str(inputs[0]), max(self.settings.sizes, default=0))
         if not self.columns:
             return image_cases(inputs)
@@ -226,6 +235,7 @@ def load(path: Path | str, *, weights: str = "", device: str = "auto", cache: st
     """
     one_thread()
     classifier, outliers = _classifier(Path(path))
+    device = processor(device).place if device == "auto" else device  # looked for once, not for every answer
     facts = stated_features(classifier, Path(path))
     columns, views = _columns(facts, Path(path)), tuple(map(str, facts["entry_views"]))
     try:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from medtl_core.predict.attribution import Attributor
+    from medtl_core.predict.gradcam import GradCam
 
 #: Bytes of a file at most, unless said otherwise.
 LIMIT = 100_000_000
@@ -70,7 +71,7 @@ class Service:
             "columns": self.predictor.columns,
         }
 
-    def said(self, path: Path, attributor: "Attributor | None") -> dict[str, Any]:
+    def said(self, path: Path, attributor: "Attributor | GradCam | None") -> dict[str, Any]:
         """Returns what the head says of a file's cases, as JSON; with an attributor also where that comes from.
 
         Raises:
@@ -140,8 +141,8 @@ def _page(service: Service, *, maps: bool) -> str:
     return str(template.render(about=service.about(), maps=maps, limit=service.limit))
 
 
-def _attributor(predictor: Predictor) -> "Attributor | None":
-    """What draws maps; None where the head is none whose maps are exact."""
+def _attributor(predictor: Predictor) -> "Attributor | GradCam | None":
+    """What draws maps; None where the head's answers have none."""
     try:
         return predictor.attributor()
     except ConfigError:
@@ -154,7 +155,7 @@ def _without(answer: Answer, path: Path) -> Answer:
     return replace(answer, name=name, fault=answer.fault.replace(str(path), _CASE))
 
 
-def _map_of(attributor: "Attributor", path: Path, name: str) -> str:
+def _map_of(attributor: "Attributor | GradCam", path: Path, name: str) -> str:
     """A picture of where an answer comes from, as an address that holds it; "" where none can be made."""
     from PIL import Image
 

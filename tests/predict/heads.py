@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from medtl_core.config import settings
+from medtl_core.config import Settings, settings
 from medtl_core.data.synthetic.anatomy import canvas, draw, traits
 from medtl_core.data.synthetic.scanner import SCANNERS, expose
 from medtl_core.features.spec import feature_facts, feature_spec
@@ -41,10 +41,15 @@ def made(
 
 def made_of_table(folder: Path, columns: tuple[str, ...], seed: int = 3) -> Predictor:
     """A head of random weights on a table's columns."""
-    chosen = settings({"backbone": "table"})
-    spec = feature_spec(chosen, (), columns)
+    return made_for(folder, settings({"backbone": "table"}), columns, seed)
+
+
+def made_for(folder: Path, chosen: Settings, columns: tuple[str, ...], seed: int = 3) -> Predictor:
+    """A head of random weights on what settings read."""
+    views = ("identity",) if "image" in chosen.kinds else ()
+    spec = feature_spec(chosen, views, columns)
     weight = np.random.default_rng(seed).normal(size=(3, spec.width))
-    facts = {"features": {**feature_facts(chosen, ()), "columns": [*columns]}}
+    facts = {"features": {**feature_facts(chosen, views), "columns": [*columns]}}
     return load(save_head(Head(weight, np.zeros(3), "made", CLASSES, spec.fingerprint, facts), folder, "made"))
 
 

@@ -14,8 +14,10 @@ from medtl_core.errors import ConfigError
 from medtl_core.features.dataset import Material
 from medtl_core.features.spec import feature_facts, feature_spec
 from medtl_core.predict import load
+from medtl_core.predict.attribution import Attributor
+from medtl_core.predict.cases import unlabelled
 from medtl_core.predict.saved import save_head
-from medtl_core.values import Head
+from medtl_core.values import Array, Examples, Head, Task
 from tests.predict.heads import CLASSES, film, made
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -55,6 +57,42 @@ def test_a_mirrored_picture_has_a_mirrored_map_where_the_views_are_both(tmp_path
     pixels = decode(film(tmp_path, size=64).path)
     (one,), (other,) = attributor.explain(pixels, "normal"), attributor.explain(pixels[:, ::-1].copy(), "normal")
     np.testing.assert_allclose(one.parts[:, ::-1], other.parts, atol=1e-4 * np.abs(one.parts).max())
+
+
+def test_beyond_own_cases_the_parts_add_up_to_what_the_logits_differ_by(tmp_path: Path) -> None:
+    predictor, place = made(tmp_path, views=("identity", "flip-h"), scale=0.1), film(tmp_path).path
+    own = [decode(film(tmp_path, number, size=64).path) for number in range(1, 6)]
+    label = np.array([0, 1, 0, 2, 1])
+    cases = unlabelled({"image": np.stack(own)})
+    labelled = Examples({**cases.columns, "label": label}, Task("t", CLASSES))
+    attributor = predictor.attributor()
+    assert isinstance(attributor, Attributor)
+    (one,) = attributor.against(labelled).explain(place, "normal")
+
+    def logits(examples: Examples) -> Array:
+        return predictor.classifier.logits(Material(examples, predictor.settings, predictor.views).features().values)
+
+    (mine,), others = logits(predictor.cases([place]).examples), logits(labelled)
+    rival = 1 + int(mine[1:].argmax())
+    odds = others[label == rival][:, 0] - others[label == rival][:, rival]
+    assert one.rival == CLASSES[rival]
+    assert one.parts.sum() == pytest.approx(mine[0] - mine[rival] - odds.mean(), abs=1e-3)
+    assert one.usual is not None and one.usual.shape == one.parts.shape
+    assert one.shown().shape == (64, 64, 3)
+
+
+def test_maps_count_from_own_cases_where_they_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made(tmp_path / "head", features="plain")
+    for number in range(4):
+        (tmp_path / "own" / CLASSES[number % 2]).mkdir(parents=True, exist_ok=True)
+        film(tmp_path / "own" / CLASSES[number % 2], number, size=64)
+    words = ["predict", str(tmp_path / "head" / "made"), str(film(tmp_path).path), "--maps", str(tmp_path / "alone")]
+    assert CliRunner().invoke(cli.app, words).exit_code == 0
+    words = [*words[:-1], str(tmp_path / "beyond"), "--alike", str(tmp_path / "own")]
+    assert CliRunner().invoke(cli.app, words).exit_code == 0
+    first, second = (next((tmp_path / name).iterdir()).read_bytes() for name in ("alone", "beyond"))
+    assert first != second
 
 
 def test_a_map_is_lost_where_the_head_is_shuffled(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ from PIL import Image
 from medtl_core.cli import app as cli
 from medtl_core.config import settings
 from medtl_core.data.images import decode
+from medtl_core.data.source import open_source
 from medtl_core.data.views import square
 from medtl_core.predict import Predictor
-from tests.predict.heads import film, made, made_of_table
+from tests.predict.heads import film, made, made_for, made_of_table
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -65,9 +66,36 @@ def test_parts_of_columns_are_captum_s_ablation(tmp_path: Path) -> None:
         assert [parts[name] for name in ("age", "pressure", "pulse")] == pytest.approx(found[::2].tolist())
 
 
-def test_parts_of_columns_are_refused_for_images(tmp_path: Path) -> None:
-    made(tmp_path)
-    assert run(tmp_path / "made", film(tmp_path).path, "--explain").exit_code == 1
+def test_ninths_of_a_picture_add_up(tmp_path: Path) -> None:
+    predictor, path = made(tmp_path, features="plain", scale=0.02), film(tmp_path).path
+    (row,) = rows(run(tmp_path / "made", path, "--explain", "--format", "jsonl"))
+    shares, parts = row["probabilities"], row["parts"]
+    assert isinstance(shares, dict) and isinstance(parts, dict) and len(parts) == 9
+    assert {"upper left", "middle centre", "lower right"} <= parts.keys()
+    odds = np.log([shares[name] for name in predictor.classes])  # biases are 0
+    place = predictor.classes.index(str(row["answer"]))
+    assert sum(parts.values()) == pytest.approx(odds[place] - np.delete(odds, place).mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("data", "backbone", "part"),
+    [
+        ("letters", "text:words", "the"),
+        ("heartbeats", "signal:spectrum", "0-5 % of the time"),
+        ("bearings", "signal:spectrum", "% of the time"),
+        ("phantom", "lite0", "upper left"),
+        ("tissue", "lite0", "middle right"),
+    ],
+)
+def test_every_built_in_kind_is_explained(tmp_path: Path, data: str, backbone: str, part: str) -> None:
+    images = {"image-size": "64", "features": "plain"} if backbone == "lite0" else {}
+    chosen = settings({"data": data, "backbone": backbone, "cache": "off", **images})
+    columns = () if images else open_source(chosen).columns
+    made_for(tmp_path, chosen, columns)
+    told = rows(run(tmp_path / "made", data, "--explain", "--format", "jsonl"))
+    assert len(told) == 8 and any(part in name for one in told for name in one["parts"])  # type: ignore[attr-defined]
+    ended = run(tmp_path / "made", data, "--maps", tmp_path / "maps")
+    assert ended.exit_code == 0 and len([*(tmp_path / "maps").iterdir()]) == 8
 
 
 @pytest.mark.slow

@@ -15,7 +15,8 @@ from medtl_core.federation.model import Model
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.finetune.activations import tuned_features
 from medtl_core.methods.finetune.adapters import ADAPTERS, find_adapter
-from medtl_core.methods.finetune.split_backbone import open_backbone
+from medtl_core.methods.finetune.class_maps import class_maps
+from medtl_core.methods.finetune.split_backbone import SplitBackbone, open_backbone
 from medtl_core.values import Array
 
 if TYPE_CHECKING:
@@ -48,11 +49,30 @@ class Tuned(Model):
 
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> NDArray[np.float64]:
         """See Model; WeightsError if the cases' features are not those it was tuned from, or its arrays do not fit."""
-        images = checked(material, self.fingerprint)
-        backbone = open_backbone(images.settings, images.views, self.scope)
-        effective = self.tensors(images.settings, images.views)
+        backbone, images, effective = self._placed(material)
         tuned = tuned_features(backbone, images, effective)
         return np.asarray(tuned.astype(np.float64) @ self.head[:, :-1].T + self.head[:, -1])
+
+    def class_maps(self, material: Material, contrast: Float, order: Array | None = None) -> list[Float]:
+        """Returns Grad-CAM of each case's views, float64 [v, h, w] each, of what speaks for a contrast of classes [C].
+
+        Args:
+            material: the cases.
+            contrast: of the logits.
+            order: of the head's columns [d], shuffled for a head that has learnt nothing.
+
+        Raises:
+            ConfigError, DataError, WeightsError: see `logits` and `class_maps.class_maps`.
+        """
+        backbone, images, effective = self._placed(material)
+        row = contrast @ self.head[:, :-1]
+        return class_maps(backbone, images, effective, row if order is None else row[order])
+
+    def _placed(self, material: Material | None) -> "tuple[SplitBackbone, Material, Mapping[str, Tensor]]":
+        """The backbone it was tuned from, the cases, and the tensors that stand in the place of frozen ones."""
+        images = checked(material, self.fingerprint)
+        backbone = open_backbone(images.settings, images.views, self.scope)
+        return backbone, images, self.tensors(images.settings, images.views)
 
     def tensors(self, settings: Settings, views: tuple[str, ...]) -> Mapping[str, "Tensor"]:
         """Returns what stands in the place of the frozen network's parameters, by path; see `logits`."""

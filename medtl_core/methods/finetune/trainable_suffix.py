@@ -69,6 +69,7 @@ class TrainableSuffix:
         }
         self._deep = tuple(tap for tap in backbone.spec.taps if tap not in backbone.shallow)
         taps = {tap: self._module(backbone.order.taps[tap]) for tap in self._deep}
+        self._deepest = backbone.order.taps[self._deep[-1]] if self._deep else ""
         self._reader = _tap_reader(taps, backbone, stops=True)
 
     def place(self, tensors: Mapping[str, "Tensor"]) -> None:
@@ -97,6 +98,17 @@ class TrainableSuffix:
             for module in self._modules.values():
                 read = module(read)
         return torch.cat([shallow.to(self.device), *(rows[tap] for tap in self._deep)], dim=1)
+
+    def watched(self) -> "list[Tensor]":
+        """Returns what every later pass adds the deepest tap's output to, as a leaf that gradients end at."""
+        seen: list[Tensor] = []
+
+        def watch(module: "nn.Module", inputs: Any, output: "Tensor") -> "Tensor":
+            seen.append(output.detach().requires_grad_())
+            return seen[-1]
+
+        self._module(self._deepest).register_forward_hook(watch, prepend=True)  # before the reader's, which ends a pass
+        return seen
 
     def _module(self, path: str) -> "nn.Module":
         unit = next((unit for unit in self._modules if under(path, unit)), None)
