@@ -49,8 +49,12 @@ RULES = (
         "set privacy=none",
     ),
     Rule(
-        ("image-size", "views", "modality", "public-images"),
+        ("image-size", "views", "modality"),
         lambda chosen: "image" not in chosen.kinds, "without images", "name a backbone that reads images",
+    ),
+    Rule(
+        ("public-images",), lambda chosen: "image" not in chosen.kinds and chosen.kinds != {"text"},
+        "without images or notes", "name a backbone that reads images, or notes alone",
     ),
     Rule(
         ("features",), lambda chosen: chosen.kinds == {"table"} and "pairs" not in chosen.features, "on a table",

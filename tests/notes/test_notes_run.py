@@ -81,24 +81,31 @@ def test_words_add_up_to_the_answer(run: Path, tmp_path: Path) -> None:
     assert weight.shape[1] == 1024
 
 
-def test_identities_planted_in_notes_appear_nowhere(tmp_path: Path) -> None:
+@pytest.mark.parametrize("permitted", [False, True])
+def test_identities_planted_in_notes_appear_nowhere(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], permitted: bool
+) -> None:
     rows = letters(patients=120)
     planted, folder, out = "Mr. Abernathy, MRN: 00482913", tmp_path / "data", tmp_path / "run"
     folder.mkdir()
+    if permitted:  # then these notes are cases as others are
+        (folder / "notes.toml").write_text('permit = ["names", "numbers"]', encoding="utf-8")
     with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["note", "label", "patient_id", "site"])
         for number, note in enumerate(rows["note"]):
             told = f"{note} {planted}" if number < 5 else note
             writer.writerow([told, rows.task.classes[rows["label"][number]], rows["patient"][number], "one"])
-    options = ["backbone=text:words", "sites=2", "shots=20", "methods=discriminant", "bootstrap=10"]
-    options += [f"cache={tmp_path / 'cache'}", "--data", str(folder), "--out", str(out), "--quiet"]
-    assert main(["simulate", *options]) == 0
-    for path in [*out.rglob("*"), *(tmp_path / "cache").rglob("*")]:
-        assert "Abernathy" not in path.name
-        if path.is_file():
-            content = path.read_bytes()
-            assert b"Abernathy" not in content and b"00482913" not in content, path
+    options = ["backbone=text:words", "sites=2", "shots=20", "methods=discriminant", "bootstrap=10", "--wire"]
+    options += [f"cache={tmp_path / 'cache'}", "--data", str(folder), "--out", str(out)]
+    done = CliRunner().invoke(cli.app, ["simulate", *options])
+    assert done.exit_code == 0, done.output
+    printed = capfd.readouterr()
+    files = [path for place in (out, tmp_path / "cache") for path in place.rglob("*") if path.is_file()]
+    assert len(files) > 5
+    told = "".join([done.output, printed.out, printed.err, *(f"{path}" for path in files)]).encode()
+    for content in (told, *(path.read_bytes() for path in files)):
+        assert b"Abernathy" not in content and b"00482913" not in content
 
 
 def test_directions_of_private_notes_come_from_public_ones_where_a_folder_of_them_is_named(tmp_path: Path) -> None:

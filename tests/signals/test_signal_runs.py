@@ -57,6 +57,35 @@ def test_new_signals_are_answered_and_explained_by_spans_of_time(run: Path, tmp_
 
 
 @pytest.mark.slow
+def test_identities_of_headers_and_file_names_appear_in_no_output(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    wfdb, beats, place = pytest.importorskip("wfdb"), drawn(catalog()["heartbeats"], train=12), tmp_path / "data"
+    place.mkdir()
+    lines = ["signal,label,patient_id"]
+    for number in range(48):
+        name, values = f"QUENBY_884422_{number}", beats["signal"][number].astype(np.float64)
+        wfdb.wrsamp(
+            name, fs=100, units=["mV"], sig_name=["II"], p_signal=values[: 9 if number < 2 else None], fmt=["16"],
+            comments=["name: QUENBY, MRN 884422"], write_dir=str(place),
+        )  # fmt: skip
+        lines.append(f"{name}.hea,{beats.task.classes[beats['label'][number]]},{number}")
+    (place / "manifest.csv").write_text("\n".join(lines) + "\n")
+    said = {"rate": 100, "seconds": len(beats["signal"][0]) / 100, "leads": ["II"]}
+    (place / "task.json").write_text(json.dumps({"name": "t", "classes": [*beats.task.classes], "signal": said}))
+    words = ["sites=2", "shots=10", "partition=even", "methods=ridge", "bootstrap=5", f"cache={tmp_path / 'cache'}"]
+    code, shown = main(
+        "simulate", "--data", str(place), "--out", str(tmp_path / "run"), "--wire", "backbone=signal:spectrum", *words
+    )
+    assert code == 0, shown
+    printed = capfd.readouterr()
+    files = [path for part in ("run", "cache") for path in (tmp_path / part).rglob("*") if path.is_file()]
+    assert len(files) > 5
+    told = [shown, printed.out, printed.err, *(path.name + path.read_bytes().decode("latin-1") for path in files)]
+    assert not any(word in text for text in told for word in ("QUENBY", "884422"))
+
+
+@pytest.mark.slow
 def test_a_private_run_spends_what_was_promised(tmp_path: Path) -> None:
     words = ["privacy=auto", "epsilon=4", "secure-sum=true", "features=plain"]
     code, shown = main("simulate", "heartbeats", *RUN, *words, "--out", str(tmp_path / "run"), "--quiet")
