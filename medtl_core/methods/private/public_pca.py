@@ -58,6 +58,8 @@ def part_map(study: Study, part: Modality) -> PublicMap:
 
 def settings_of(chosen: Settings, part: Modality) -> Settings:
     """Returns the settings under which one modality alone is read."""
+    if "+" not in chosen.backbone:
+        return chosen
     return chosen.replace(backbone="table" if part.table else part.name)
 
 
