@@ -83,7 +83,7 @@ def table(found: Found, seeds: int) -> str:
 
 def main(data: str, *words: str) -> None:
     """Prints the table of a set: balanced accuracy / AUROC."""
-    typed = read_assignments(words)
+    typed = read_assignments([*words])
     seeds = int(typed.pop("seeds", 10))
     cases = load(settings({"shots": 0, **name_data(data), **typed}))
     found: Found = {}

@@ -62,7 +62,7 @@ ROOMS = {
     "base": 1330, "data": 1680, "data/synthetic": 740, "backbones": 1050, "backbones/libraries": 320,
     "features": 970, "heads": 780, "evaluation": 1180, "privacy": 3010, "federation": 2280, "flower": 1450,
     "flower/node": 510, "formats": 4280, "methods": 4540, "methods/multilabel": 760, "methods/finetune": 1080,
-    "methods/personal": 950, "methods/private": 1240, "audit": 1300, "report": 2780, "sweep": 600, "recipes": 500,
+    "methods/personal": 950, "methods/private": 1580, "audit": 1300, "report": 2780, "sweep": 600, "recipes": 500,
     "predict": 1840, "cli": 3500, "signals": 650, "server": 720, "client": 1000, "flower/link": 320,
     "deploy": 3430, "serve": 400, "export": 480, "clinical": 930, "slides": 500, "notes": 940,
 }  # fmt: skip
