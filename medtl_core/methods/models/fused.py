@@ -41,7 +41,7 @@ def modalities(problem: Problem) -> tuple[Modality, ...]:
     for tap, start, stop in problem.groups:
         backbone, _, last = tap.rpartition(":")
         table = last.partition(".")[0] == "table"
-        name = last if table else backbone.partition("@")[0]
+        name = last if table else "table.pairs" if last == "pairs" else backbone.partition("@")[0]
         first = found[name].start if name in found else start
         found[name] = Modality(name, first, stop, table)
     return tuple(found.values())

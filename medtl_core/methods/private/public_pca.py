@@ -59,6 +59,8 @@ def part_map(study: Study, part: Modality) -> PublicMap:
 
 def settings_of(chosen: Settings, part: Modality) -> Settings:
     """Returns the settings under which one modality alone is read."""
+    if "+" not in chosen.backbone:
+        return chosen
     own = chosen.replace(backbone="table" if part.table else part.name)
     return own if "image" in own.kinds else own.replace(public_images=Settings.public_images)  # those are no notes
 
