@@ -70,9 +70,12 @@ class Auto(Method):
             heads[need.family] = [head for other, head in solved.items() if other.family == need.family]
         taken, facts = _taken(study, heads)
         sizes = {key: f"@{size}" if size else "" for size, key in columns.items()}
-        parts = {f"{need.family}{sizes[need.columns_key]}": head for need, head in solved.items()}
-        used = {name: head.facts for name, head in parts.items() if any(head is one for one in heads[taken])}
-        facts = {"chosen": taken, **facts, "parts": used}
+        parts = {
+            f"{need.family}{sizes[need.columns_key]}": head.facts
+            for need, head in solved.items()
+            if any(head is one for one in heads[taken])
+        }
+        facts = {"chosen": taken, **facts, "parts": parts}
         affine = np.mean([head.affine for head in heads[taken]], axis=0)
         facts |= kinds_of(study.problem, affine, study.statistics.mean)
         study.once("folds/auto", lambda: np.mean([head.without for head in heads[taken]], axis=0))
