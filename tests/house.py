@@ -63,7 +63,7 @@ ROOMS = {
     "features": 970, "heads": 780, "evaluation": 1180, "privacy": 3010, "federation": 2280, "flower": 1450,
     "flower/node": 510, "formats": 4280, "methods": 4540, "methods/multilabel": 760, "methods/finetune": 1080,
     "methods/personal": 950, "methods/private": 1240, "audit": 1300, "report": 3150, "sweep": 600, "recipes": 500,
-    "predict": 1740, "cli": 3560, "signals": 760, "server": 720, "client": 1000, "flower/link": 320,
+    "predict": 1740, "cli": 3560, "signals": 820, "server": 720, "client": 1000, "flower/link": 320,
     "deploy": 3430, "serve": 400, "export": 750, "clinical": 930, "slides": 500, "notes": 940,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
@@ -79,7 +79,7 @@ ADDED = {
     "from a head to an answer: predictions, maps, likely classes, a report for clinicians": (1_900, 1_200, 200),
     "signals and machines": (700, 600, 160),
     "joining, running and seeing a federation": (4_320, 3_100, 360),
-    "a head in other hands: a page, other programs, archive and record, a model card": (2_920, 1_960, 250),
+    "a head in other hands: a page, other programs, archive and record, a model card": (2_990, 1_970, 250),
     "figures for a clinic: thresholds, net benefit, groups, runs side by side": (2_400, 1_300, 0),
     "slides: tiles of tissue, stain, sets of tissue and cells": (600, 500, 100),
     "notes, and kinds together": (2_500, 1_400, 280),

@@ -22,7 +22,7 @@ from medtl_core.signals.wave import SUFFIXES, Agreement, agree, read_wave
 from medtl_core.values import Array, Examples, Task, digest
 
 if TYPE_CHECKING:
-    from medtl_core.signals.graph import Spectrum
+    from medtl_core.signals.graph import Convolutions, Spectrum
 
 #: Raised when the same signal begins to give other features.
 VERSION = 1
@@ -110,13 +110,16 @@ class Signals1D(CaseEncoder):
         names = (f"{100 * start // len(wave)}-{100 * stop // len(wave)} % of the time" for start, stop in spans)
         return list(zip(names, (scores[0] - scores[1:]).tolist(), strict=True))
 
-    def graph(self, settings: Settings, columns: Sequence[str]) -> "Spectrum | None":
-        """Returns the formulas as a torch module; None of random kernels and of pictures, which no file holds."""
-        if _name(settings) != "spectrum":
+    def graph(self, settings: Settings, columns: Sequence[str]) -> "Spectrum | Convolutions | None":
+        """Returns the formulas as a torch module; None of pictures, which are drawn and resized outside of a graph."""
+        if _name(settings) not in FORMULAS:
             return None
-        from medtl_core.signals.graph import Spectrum
+        from medtl_core.signals.graph import Convolutions, Spectrum
 
-        return Spectrum(Agreement.of(columns), self.encoding(settings, columns).taps)
+        agreed = Agreement.of(columns)
+        if _name(settings) == "kernels":
+            return Convolutions(agreed)
+        return Spectrum(agreed, self.encoding(settings, columns).taps)
 
 
 def _name(settings: Settings) -> str:

@@ -1,4 +1,4 @@
-"""`statistics` as a torch module, for files that other programs run: the same formulas on tensors of a fixed length."""
+"""`statistics` and `kernels` as torch modules, for files that other programs run, on signals of a fixed length."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,8 +6,10 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv1d
 
 from medtl_core.signals import statistics as formulas
+from medtl_core.signals.kernels import Kernel, drawn
 from medtl_core.signals.wave import Agreement
 
 
@@ -65,6 +67,43 @@ class Spectrum(nn.Module):
         sums = [power[..., low:high].sum(dim=-1) for low, high in self.bands]
         logs = [torch.log(band + formulas._POWER) / formulas._LOG for band in sums]
         return [log.mean(dim=1) for log in logs] + [_deviation(log) for log in logs]
+
+
+class Convolutions(nn.Module):
+    """`kernels` as convolutions, those alike at once; float32 [n, 2 COUNT] of float32 [n, t, leads].
+
+    Attributes:
+        shape: (t, leads) of one case.
+    """
+
+    def __init__(self, agreed: Agreement) -> None:
+        super().__init__()
+        self.shape = (agreed.samples, len(agreed.leads))
+        alike: dict[tuple[int, int, bool], list[tuple[int, Kernel]]] = {}
+        for place, one in enumerate(drawn(*self.shape)):
+            alike.setdefault((len(one.weight), one.dilation, one.padded), []).append((place, one))
+        self.groups = list[tuple[Tensor, Tensor, int, int]]()
+        for (length, dilation, padded), members in alike.items():
+            weight = np.zeros((len(members), self.shape[1], length), np.float32)
+            for row, (_, one) in enumerate(members):
+                weight[row, one.leads] = one.mix[:, None] * one.weight
+            bias = np.asarray([one.bias for _, one in members], np.float32)
+            padding = (length - 1) * dilation // 2 if padded else 0
+            self.groups.append((torch.from_numpy(weight), torch.from_numpy(bias), dilation, padding))
+        order = [place for members in alike.values() for place, _ in members]
+        self.order = torch.from_numpy(np.argsort(order))
+
+    def forward(self, given: Tensor) -> Tensor:
+        """Returns of each kernel the share of positive values and the logarithm of the maximum."""
+        waves = given.double()
+        unit = (waves - waves.mean(dim=1, keepdim=True)) / (_deviation(waves) + 1e-3)[:, None]
+        series, shares, peaks = unit.float().transpose(1, 2), list[Tensor](), list[Tensor]()
+        for weight, bias, dilation, padding in self.groups:
+            values = conv1d(series, weight, bias, dilation=dilation, padding=padding)
+            shares.append((values > 0).double().mean(dim=2))
+            peaks.append(torch.log1p(values.amax(dim=2).clamp_min(0.0)).double())
+        both = torch.stack([torch.cat(shares, dim=1), torch.cat(peaks, dim=1)], dim=2)[:, self.order]
+        return both.flatten(1).float()
 
 
 def _shape(waves: Tensor, centred: Tensor, unit: Tensor, spread: Tensor) -> list[Tensor]:
