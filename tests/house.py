@@ -64,7 +64,7 @@ ROOMS = {
     "features": 970, "heads": 780, "evaluation": 1180, "privacy": 3010, "federation": 2280, "flower": 1450,
     "flower/node": 510, "formats": 4740, "methods": 4840, "methods/multilabel": 760, "methods/finetune": 1160,
     "methods/personal": 950, "methods/private": 1940, "audit": 1300, "report": 3350, "sweep": 600, "recipes": 500,
-    "predict": 2340, "cli": 3680, "signals": 610, "server": 900, "client": 1000, "flower/link": 320,
+    "predict": 2340, "cli": 3680, "signals": 670, "server": 900, "client": 1000, "flower/link": 320,
     "deploy": 3430, "serve": 400, "export": 860, "clinical": 1260, "slides": 500, "notes": 500,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
@@ -80,7 +80,7 @@ ADDED = {
     "from a head to an answer: predictions, maps, likely classes, a report for clinicians": (1_900, 1_200, 200),
     "signals and machines": (700, 600, 160),
     "joining, running and seeing a federation": (4_320, 3_100, 360),
-    "a head in other hands: a page, other programs, archive and record, a model card": (2_920, 1_960, 250),
+    "a head in other hands: a page, other programs, archive and record, a model card": (2_990, 1_970, 250),
     "figures for a clinic: thresholds, net benefit, groups, runs side by side": (3_350, 1_300, 0),
     "slides: tiles of tissue, stain, sets of tissue and cells": (600, 500, 100),
     "notes, and kinds together": (2_500, 1_400, 280),

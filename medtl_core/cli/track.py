@@ -16,7 +16,10 @@ def track(
         str | None, typer.Option(metavar="PLACE", help="A folder, or the URI of an MLflow store as MLflow spells it.")
     ] = None,
 ) -> None:
-    """Write a finished run's figures for TensorBoard or MLflow; a server is told only if its URI is typed here."""
+    """Write a finished run's figures for TensorBoard or MLflow.
+
+    Nothing is sent to a server unless its URI is typed here.
+    """
     from medtl_core.report.trackers import to_mlflow, to_tensorboard
 
     if tensorboard is None and mlflow is None:

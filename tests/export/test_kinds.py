@@ -123,7 +123,7 @@ def test_a_head_on_formulas_of_signals_has_them_inside(tmp_path: Path) -> None:
     ("kind", "chosen", "columns", "words"),
     [
         ("multi-label", {"backbone": "text:words"}, (), "text:words.*outside of any graph"),
-        ("multi-label", {"backbone": "signal:kernels"}, LEADS, "signal:kernels.*medtl predict"),
+        ("multi-label", {"backbone": "signal:lite0"}, LEADS, "signal:lite0.*medtl predict"),
         ("standardised", {"backbone": "table"}, ("age", "lactate"), "standardised.*asked beside it.*medtl predict"),
     ],
 )
@@ -143,12 +143,12 @@ def test_what_no_graph_can_hold_is_refused_with_reason_and_remedy(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("kind", ["multi-label", "signal", "fused", "metric"])
+@pytest.mark.parametrize("kind", ["multi-label", "signal:spectrum", "fused", "metric"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 def test_onnx_holds_findings_signals_and_pictures_that_a_case_may_lack(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    if kind == "signal":
-        chosen, columns = {"backbone": "signal:spectrum"}, LEADS
+    if signal := kind.startswith("signal"):
+        chosen, columns = {"backbone": kind}, LEADS
     elif kind == "fused":
         chosen, columns = {"backbone": "lite0+table", "features": "plain", "image-size": "64"}, ("age", "lactate")
     else:
@@ -160,10 +160,10 @@ def test_onnx_holds_findings_signals_and_pictures_that_a_case_may_lack(tmp_path:
     bounds = np.array([[0, width - 4, 0], [width - 4, width, 1]])
     arrays = {"heads": heads, "weights": np.array([0.7, 0.3]), "bounds": bounds}
     made = ("fused", arrays, {"members": '["lite0", "table"]'})
-    made = ("multi-label", {"head": heads[0]}, {"method": "made"}) if kind == "signal" else made
+    made = ("multi-label", {"head": heads[0]}, {"method": "made"}) if signal else made
     saved(tmp_path, *made, chosen=chosen, columns=columns)
     names = [each["name"] for each in told(tmp_path, "onnx")["inputs"]]
-    assert names == (["signal"] if kind == "signal" else ["pixels_64", "table", "has_pixels_64"])
+    assert names == (["signal"] if signal else ["pixels_64", "table", "has_pixels_64"])
 
 
 @pytest.mark.slow
