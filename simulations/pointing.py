@@ -3,7 +3,7 @@
 Films of the phantom's test patients with a consolidation. Where it is, is known, for it is drawn last: the drawing less
 the one without it. Heads are `auto` of the quickstart, with its 30 cases a hospital and with 200; no head saw a film's
 patient. A map is told alone, and beyond those of training cases of the film's own hospital. A head of shuffled
-columns and a point drawn anywhere show what chance would give. How maps are compared was chosen on the films of seed 1.
+columns and a point drawn anywhere show what chance would give. Seeds 1 and 2 chose how maps are compared.
 """
 
 import argparse
