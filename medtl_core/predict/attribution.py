@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.config import Settings, kind_of
-from medtl_core.data.images import images_of, read_pictures
+from medtl_core.data.images import read_pictures
 from medtl_core.data.views import VIEWS, Pixels, normalised, square
 from medtl_core.errors import ConfigError
-from medtl_core.features.spec import FeatureSpec, Spec
+from medtl_core.features.extract import FeatureSpec, Spec, images_of
 from medtl_core.values import Array, Examples, Head
 
 if TYPE_CHECKING:

@@ -20,7 +20,9 @@ from medtl_core.values import Array
 class Mapped(Protocol):
     """What a model offers that can be explained: see `methods.finetune.model.Tuned`."""
 
-    classes: tuple[str, ...]
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
 
     def class_maps(self, material: Material, contrast: Array, order: Array | None = None) -> Sequence[Array]:
         """Returns the maps of each case's views, float64 [v, h, w], of what speaks for a contrast of classes [C].
