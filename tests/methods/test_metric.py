@@ -78,8 +78,10 @@ def test_a_case_between_two_classes_does_not_prefer_the_common_one() -> None:
     values, label, _, _ = gaussian([2000, 3])
     metric = make(values, label, 2)
     plain = FAMILIES["discriminant"].heads(collect(values, label, 2))[0]
-    corrected, biased = metric.logits(values), values @ plain[:, :-1].T + plain[:, -1]
-    assert np.mean(corrected.argmax(axis=1) == 1) > np.mean(biased.argmax(axis=1) == 1)
+    embedded, many = metric.standardised(values) @ metric.whitening, np.full(2, 1e9)
+    biased = np.mean(nearest(embedded, metric.centres, many, metric.spread).argmax(axis=1) == 1)
+    for corrected in (metric.logits(values), values @ plain[:, :-1].T + plain[:, -1]):
+        assert np.mean(corrected.argmax(axis=1) == 1) > biased
 
 
 def test_a_class_without_cases_is_never_the_answer() -> None:
