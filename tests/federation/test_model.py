@@ -12,13 +12,18 @@ from medtl_core.values import Array, Packed
 
 SIZES = {"c": 3, "d": 4, "k": 4, "h": 5, "m": 2, "s": 2}
 #: Of the models whose axes are not those of all others: a table's head has two inputs a column.
-OTHER_SIZES: Mapping[str, Mapping[str, int]] = {"table": {"d": 8}, "fused": {"b": 3}}
+OTHER_SIZES: Mapping[str, Mapping[str, int]] = {
+    "table": {"d": 8}, "fused": {"b": 3}, "gated": {"b": 3, "t": 4},
+}  # fmt: skip
 #: Arrays that are no positive numbers of any size.
-OTHER_ARRAYS: Mapping[str, Mapping[str, Array]] = {"fused": {"bounds": np.array([[0.0, 2.0, 0.0], [2.0, 4.0, 0.0]])}}
+BOUNDS = {"bounds": np.array([[0.0, 2.0, 0.0], [2.0, 4.0, 0.0]])}
+OTHER_ARRAYS: Mapping[str, Mapping[str, Array]] = {"fused": BOUNDS, "gated": BOUNDS}
 #: Flat values of the models that have some.
 VALUES: Mapping[str, Mapping[str, str | int | float]] = {
     "blocked": {"scope": "last2"},
     "fused": {"members": '["a", "b"]'},
+    "gated": {"members": '["a", "b"]'},
+    "joint-directions": {"members": '["a", "b"]'},
     "metric": {"shrinkage": 0.7, "rule": "unit", "temperature": 1.0},
     "multi-label": {"method": "discriminant"},
     "mixture": {"members": '["a", "b"]'},
