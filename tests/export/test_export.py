@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,15 @@ def test_several_sizes_and_a_table_go_through_the_same_check(tmp_path: Path, kin
 def test_the_card_of_the_quickstart_run_is_the_one_in_the_documents() -> None:
     ended = CliRunner().invoke(cli.app, ["card", str(RUN)])
     assert ended.output == (ROOT / "docs" / "model-card.md").read_text(encoding="utf-8")
+
+
+def test_the_report_of_the_quickstart_run_is_the_one_in_the_documents(tmp_path: Path) -> None:
+    shutil.copytree(RUN, tmp_path / "run")
+    ended = CliRunner().invoke(cli.app, ["report", str(tmp_path / "run")])
+    assert ended.exit_code == 0, ended.output
+    page = (tmp_path / "run" / "report.html").read_bytes()
+    assert page == (ROOT / "docs" / "report-example.html").read_bytes()
+    assert b"<img" not in page and str(tmp_path).encode() not in page  # no picture of anybody, no place
 
 
 def test_a_card_says_what_the_run_says_and_names_what_it_cannot() -> None:
