@@ -35,22 +35,24 @@ def drawn(tiles: Examples, place: str, split: str, telling: int, rng: np.random.
     return np.asarray(grid.swapaxes(1, 2).reshape(SHAPE[0] * SIDE, SHAPE[1] * SIDE, 3))
 
 
-def write(out: Path, telling: int) -> int:
+def write(out: Path, telling: int, seed: int) -> int:
     """Writes the slides as TIFF pyramids, a manifest and a task; returns the number of slides."""
     from tifffile import TiffWriter
 
-    tiles = tissue(size=SIDE, trained=60)
+    tiles = tissue(seed, size=SIDE, trained=60)
     out.mkdir(parents=True, exist_ok=True)
     rows = [["path", "label", "patient_id", "site", "split"]]
     for place in LABORATORIES:
         for split, number in ((split, number) for split, count in SLIDES.items() for number in range(count)):
-            name, rng = f"{place}-{split}-{number}", stream(0, "slides", place, split, number)
+            name, rng = f"{place}-{split}-{number}", stream(seed, "slides", place, split, number)
             picture = drawn(tiles, place, split, telling * (number % 2), rng)
             with TiffWriter(out / f"{name}.tif") as file:
                 for down in (1, 2):
-                    facts = {"resolution": (1e4 / (MPP * down),) * 2, "resolutionunit": "CENTIMETER"}
-                    kind = {"tile": (SIDE, SIDE), "photometric": "rgb", "compression": "deflate", "metadata": None}
-                    file.write(picture[::down, ::down], subfiletype=int(down > 1), **facts, **kind)
+                    file.write(
+                        picture[::down, ::down], subfiletype=int(down > 1), tile=(SIDE, SIDE), photometric="rgb",
+                        compression="deflate", resolution=(1e4 / (MPP * down),) * 2, resolutionunit="CENTIMETER",
+                        metadata=None,
+                    )  # fmt: skip
             rows.append([f"{name}.tif", ("calm", "inflamed")[number % 2], name, place, split])
     task = {"name": "slides", "classes": ["calm", "inflamed"], "modality": "other", "views": ["identity"]}
     (out / "task.json").write_text(json.dumps(task), encoding="utf-8")
@@ -63,5 +65,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m simulations.slides", description=__doc__.partition("\n")[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--telling", type=int, default=2, help="inflamed tiles of a slide that has any")
+    parser.add_argument("--seed", type=int, default=0, help="of the tiles and slides")
     words = parser.parse_args()
-    sys.stdout.write(f"{write(words.out, words.telling)} slides\n")
+    sys.stdout.write(f"{write(words.out, words.telling, words.seed)} slides\n")

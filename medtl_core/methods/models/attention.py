@@ -1,8 +1,8 @@
 """A head that weighs the pictures of a case: gated attention over the tiles of a slide, then an affine head.
 
 Ilse, Tomczak and Welling, "Attention-based Deep Multiple Instance Learning", ICML 2018, eq. 9. Of the standardised
-features z_k of picture k, with a 1 behind them, the weights are a = softmax_k(w (tanh(V z_k) * sigmoid(U z_k))), and the
-logits are W sum_k a_k z_k. The order of the pictures does not matter; a case of one picture is weighed 1.
+features z_k of picture k, with a 1 behind them, the weights are a = softmax_k(w (tanh(V z_k) * sigmoid(U z_k))), and
+the logits are W sum_k a_k z_k. The order of the pictures does not matter; a case of one picture is weighed 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,8 +38,11 @@ NAMES = ("gate", "head", "score", "value")
 
 
 def initial(width: int, classes: int, *, rng: np.random.Generator) -> dict[str, Array]:
-    """Returns the arrays before training, float32: every picture weighs alike, and the head is zero."""
-    bound = np.sqrt(6.0 / (width + WIDTH))  # Glorot and Bengio 2010
+    """Returns the arrays before training, float32: every picture weighs alike, and the head is zero.
+
+    V and U are a third of what Glorot and Bengio (AISTATS 2010) draw: features go together, so their sums are large.
+    """
+    bound = np.sqrt(6.0 / (width + WIDTH)) / 3.0
     drawn = rng.uniform(-bound, bound, (2, WIDTH, width + 1)).astype(np.float32)
     flat = {"score": np.zeros(WIDTH, np.float32), "head": np.zeros((classes, width + 1), np.float32)}
     return {"value": drawn[0], "gate": drawn[1], **flat}
@@ -61,6 +64,19 @@ def with_one(rows: NDArray[np.floating[Any]], arrays: Arrays) -> Float:
     return np.column_stack([wide, np.ones(len(wide))])
 
 
+def check_pictures(settings: "Settings") -> None:
+    """Refuses backbones that read more than pictures.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if settings.kinds != {"image"}:
+        raise ConfigError(
+            f"backbone={settings.backbone!r} reads more than pictures, and attention weighs pictures; name one that "
+            "reads images, or another method, e.g. auto"
+        )
+
+
 def pictures_of(material: Material) -> list[Row]:
     """Returns the agreed features of each picture of each case, float32 [k, d], means over the views.
 
@@ -71,13 +87,11 @@ def pictures_of(material: Material) -> list[Row]:
         DataError: a picture cannot be read.
         WeightsError: the weights give numbers that are not finite.
     """
-    if material.settings.kinds != {"image"}:
-        raise ConfigError(
-            f"backbone={material.settings.backbone!r} reads more than pictures, and attention weighs pictures; name one "
-            "that reads images, or another method"
-        )
+    check_pictures(material.settings)
     spec, keyed = feature_spec(material.settings, material.views), material.keyed_images()
-    parts = [[_rows(material, content, image, *part) for content, image in keyed] for part in spec.parts(material.settings)]
+    parts = [
+        [_rows(material, content, image, *part) for content, image in keyed] for part in spec.parts(material.settings)
+    ]
     return [np.concatenate(case, axis=1) for case in zip(*parts, strict=True)]
 
 
