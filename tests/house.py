@@ -62,7 +62,7 @@ ONLY = {
 ROOMS = {
     "base": 1330, "data": 1680, "data/synthetic": 740, "backbones": 1050, "backbones/libraries": 320,
     "features": 970, "heads": 780, "evaluation": 1180, "privacy": 3010, "federation": 2280, "flower": 1450,
-    "flower/node": 510, "formats": 4740, "methods": 4840, "methods/multilabel": 760, "methods/finetune": 1160,
+    "flower/node": 510, "formats": 4740, "methods": 5120, "methods/multilabel": 760, "methods/finetune": 1160,
     "methods/personal": 950, "methods/private": 1600, "audit": 1300, "report": 3200, "sweep": 600, "recipes": 500,
     "predict": 2340, "cli": 3680, "signals": 500, "server": 900, "client": 1000, "flower/link": 320,
     "deploy": 3430, "serve": 400, "export": 860, "clinical": 1260, "slides": 500, "notes": 500,
@@ -82,7 +82,7 @@ ADDED = {
     "joining, running and seeing a federation": (4_320, 3_100, 360),
     "a head in other hands: a page, other programs, archive and record, a model card": (2_990, 1_970, 250),
     "figures for a clinic: thresholds, net benefit, groups, runs side by side": (3_350, 1_300, 0),
-    "slides: tiles of tissue, stain, sets of tissue and cells": (600, 500, 100),
+    "slides: tiles of tissue, stain, attention, sets of tissue and cells": (880, 680, 170),
     "notes, and kinds together": (2_500, 1_400, 280),
 }
 

@@ -158,7 +158,10 @@ _KINDS: Mapping[str, tuple[Sequence[str], Build]] = {
 }
 #: Kinds whose arrays are of any name besides: the network's own, which `export.graph` puts into it.
 TUNED = ("tuned", "blocked")
-_WHY = {"standardised": "its answer to a case depends on the cases that are asked beside it"}
+_WHY = {
+    "standardised": "its answer to a case depends on the cases that are asked beside it",
+    "attention": "it weighs the pictures of a case, and a graph here reads one picture",
+}
 
 
 def head_of(predictor: "Predictor") -> nn.Module:

@@ -125,6 +125,7 @@ def test_a_head_on_formulas_of_signals_has_them_inside(tmp_path: Path) -> None:
         ("multi-label", {"backbone": "text:words"}, (), "text:words.*outside of any graph"),
         ("multi-label", {"backbone": "signal:lite0"}, LEADS, "signal:lite0.*medtl predict"),
         ("standardised", {"backbone": "table"}, ("age", "lactate"), "standardised.*asked beside it.*medtl predict"),
+        ("attention", {"features": "4"}, (), "attention.*weighs the pictures.*medtl predict"),
     ],
 )
 def test_what_no_graph_can_hold_is_refused_with_reason_and_remedy(
@@ -135,6 +136,9 @@ def test_what_no_graph_can_hold_is_refused_with_reason_and_remedy(
     if kind == "standardised":
         moments = {f"{one}-{two}": np.ones(width) for one in ("pooled", "target") for two in ("location", "scale")}
         arrays, config = {**arrays, **moments}, {}
+    elif kind == "attention":
+        wide, flat = {name: np.ones((2, width + 1)) for name in ("value", "gate")}, np.ones(width)
+        arrays, config = {**arrays, **wide, "score": np.ones(2), "mean": flat, "scale": flat, "seen": np.ones(3)}, {}
     saved(tmp_path, kind, arrays, config, chosen=chosen, columns=columns)
     ended = CliRunner().invoke(cli.app, ["export", str(tmp_path / "made"), "--out", str(tmp_path / "out")])
     assert isinstance(ended.exception, ConfigError) and re.search(words, str(ended.exception))

@@ -11,6 +11,8 @@ from medtl_core.data.views import VIEWS
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.slides.stain import DENSEST, REFERENCE, concentrations, normalised_stain, stain_vectors
 from medtl_core.slides.tissue import otsu, places, tissue_mask
+from medtl_core.values import Examples
+from simulations import slides
 
 #: Of Ruifrok and Johnston (2001): haematoxylin and eosin.
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]])
@@ -104,3 +106,20 @@ def test_the_built_in_tissue() -> None:
     for wrong in ({"size": 16}, {"trained": 0}):
         with pytest.raises(ConfigError, match="too small"):
             tissue(**wrong)
+
+
+def test_a_made_slide_has_as_many_telling_tiles_as_asked_of_its_own_laboratory_and_split() -> None:
+    label = np.arange(24) % 3
+    columns = {
+        "label": label,
+        "site": np.repeat(["tissue-a", "tissue-b"], 12),
+        "split": np.tile(["train", "train", "train", "test", "test", "test"], 4),
+        "image": np.broadcast_to(np.arange(24, dtype=np.uint8)[:, None, None, None], (24, 256, 256, 3)),
+    }
+    tiles = Examples(columns, tissue(size=32, trained=1).task)
+    for telling in (0, 1, 12):
+        slide = slides.drawn(tiles, "tissue-b", "test", telling, np.random.default_rng(0))
+        assert slide.shape == (768, 1024, 3)
+        shown = slide[::256, ::256, 0].ravel()
+        assert set(shown) <= {15, 16, 17, 21, 22, 23}
+        assert (label[shown] == 2).sum() == telling
