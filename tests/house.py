@@ -62,7 +62,7 @@ ONLY = {
 ROOMS = {
     "base": 1330, "data": 1680, "data/synthetic": 740, "backbones": 1050, "backbones/libraries": 320,
     "features": 970, "heads": 780, "evaluation": 1180, "privacy": 3010, "federation": 2280, "flower": 1450,
-    "flower/node": 510, "formats": 4740, "methods": 5120, "methods/multilabel": 760, "methods/finetune": 1160,
+    "flower/node": 510, "formats": 4740, "methods": 5140, "methods/multilabel": 760, "methods/finetune": 1140,
     "methods/personal": 950, "methods/private": 1600, "audit": 1300, "report": 3200, "sweep": 600, "recipes": 500,
     "predict": 2340, "cli": 3680, "signals": 500, "server": 900, "client": 1000, "flower/link": 320,
     "deploy": 3430, "serve": 400, "export": 860, "clinical": 1260, "slides": 500, "notes": 500,

@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.config import Settings
-from medtl_core.errors import DataError, WeightsError
+from medtl_core.errors import WeightsError
 from medtl_core.features.dataset import Material
-from medtl_core.features.spec import feature_spec
 from medtl_core.federation.model import Model
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.finetune.activations import tuned_features
 from medtl_core.methods.finetune.adapters import ADAPTERS, find_adapter
 from medtl_core.methods.finetune.class_maps import class_maps
 from medtl_core.methods.finetune.split_backbone import SplitBackbone, open_backbone
+from medtl_core.methods.material import checked
 from medtl_core.values import Array
 
 if TYPE_CHECKING:
@@ -87,24 +87,6 @@ class Tuned(Model):
     def flaw(self) -> str:
         """See Model."""
         return "" if self.adapter in ADAPTERS else f"adapter {self.adapter!r} is not known"
-
-
-def checked(material: Material | None, fingerprint: str) -> Material:
-    """Returns the cases a tuned backbone is asked about.
-
-    Raises:
-        DataError: there are no images.
-        WeightsError: the images' features are not those of the fingerprint that the backbone was tuned from.
-    """
-    if material is None:
-        raise DataError("a tuned backbone reads images, and only features are here")
-    here = feature_spec(material.settings, material.views, material.columns).fingerprint
-    if here != fingerprint:
-        raise WeightsError(
-            f"the model was tuned from features {fingerprint[:12]}, but the settings here give {here[:12]}; "
-            "use the backbone, features, image-size and views of its run"
-        )
-    return material
 
 
 MODELS: tuple[type[Model], ...] = (Tuned,)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.data.views import views_of
-from medtl_core.errors import ConfigError, DataError, WeightsError
+from medtl_core.errors import ConfigError, WeightsError
 from medtl_core.features.cache import FeatureCache, Row
 from medtl_core.features.dataset import Material
 from medtl_core.features.forward import forward
@@ -22,6 +22,7 @@ from medtl_core.federation.model import Model
 from medtl_core.federation.tasks import Arrays
 from medtl_core.heads.linear import softmax
 from medtl_core.heads.statistics import Float
+from medtl_core.methods.material import checked
 from medtl_core.runtime import processor
 from medtl_core.store import cache_folder
 from medtl_core.values import ABSENT, Array, digest
@@ -147,15 +148,8 @@ class Attention(Model):
         return [softmax(np.tanh(bag @ value.T) / (1.0 + np.exp(-(bag @ gate.T))) @ score) for bag in bags]
 
     def _bags(self, material: Material | None) -> list[Float]:
-        if material is None:
-            raise DataError("attention weighs the pictures of a case, and only features are here")
-        here = feature_spec(material.settings, material.views, material.columns).fingerprint
-        if here != self.fingerprint:
-            raise WeightsError(
-                f"the model was trained on features {self.fingerprint[:12]}, but the settings here give {here[:12]}; "
-                "use the backbone, features, image-size and views of its run"
-            )
-        return [with_one(rows, self.arrays) for rows in pictures_of(material)]
+        known = checked(material, self.fingerprint, "attention weighs the pictures of a case", "trained on")
+        return [with_one(rows, self.arrays) for rows in pictures_of(known)]
 
     def flaw(self) -> str:
         """See Model."""

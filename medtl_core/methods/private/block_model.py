@@ -13,7 +13,7 @@ from medtl_core.features.dataset import Material
 from medtl_core.federation.model import Model, Packed
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.finetune.activations import tuned_features
-from medtl_core.methods.finetune.model import checked
+from medtl_core.methods.material import checked
 from medtl_core.methods.private.block import open_blocks, placed
 from medtl_core.privacy.patients import PublicMap
 from medtl_core.values import Array
