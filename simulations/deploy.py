@@ -20,13 +20,9 @@ import json
 import os
 import re
 import shutil
-import signal
-import socket
 import statistics
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -38,79 +34,41 @@ import numpy as np
 from medtl_core.cli.app_folder import installed_app, write_app
 from medtl_core.deploy.coordinator import read_coordinator
 from medtl_core.deploy.supervisor import see
+from medtl_core.flower.processes.children import Children, free_ports, tail, words
+from medtl_core.flower.processes.loopback import CONNECTION, name_link, start_link
 from medtl_core.privacy.hospital import Hospital, initialise
 from medtl_core.privacy.identity import public_identity
 from medtl_core.privacy.policy import Policy
 
-_BIN = Path(sys.executable).parent
-_ON = ("DISABLE_UPDATE_CHECK", "DISABLE_RUNTIME_DEPENDENCY_INSTALLATION")
-_ENVIRONMENT = {
-    **{f"FLWR_{word}": "1" for word in _ON}, "FLWR_TELEMETRY_ENABLED": "0",
-    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
-    **dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost"),
-}  # fmt: skip
 #: Seconds that one command may take, and that Flower's half may.
 _PATIENCE, _THEIRS = 900.0, 240.0
 #: Fewest exchanges of which a median is told.
 _LEAST = 2
 
 
-class Processes:
-    """Children that end with the context, each with a log."""
+class Processes(Children):
+    """Children, each with a FLWR_HOME of its own, that can be waited for and weighed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.children: dict[str, subprocess.Popen[bytes]] = {}
+    def begin(self, name: str, command: Sequence[str], place: Path | None = None) -> "subprocess.Popen[bytes]":
+        """Starts one."""
+        return self.start(name, command, self.environment(f"flwr-{name}"), place)
 
-    def start(self, name: str, command: Sequence[str], place: Path | None = None) -> "subprocess.Popen[bytes]":
-        """Starts one in a session of its own."""
-        home = self.folder / f"flwr-{name}"
-        home.mkdir(exist_ok=True)
-        env = {**os.environ, **_ENVIRONMENT, "FLWR_HOME": str(home), "PATH": f"{_BIN}{os.pathsep}{os.environ['PATH']}"}
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.children[name] = subprocess.Popen(
-                [str(_BIN / command[0]), *command[1:]], cwd=place or self.folder, env=env, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        return self.children[name]
-
-    def done(self, name: str, command: Sequence[str], place: Path | None = None) -> float:
+    def done(self, name: str, command: Sequence[str]) -> float:
         """Runs one to its good end and returns how many seconds it took."""
         began = time.monotonic()
-        code = self.start(name, command, place).wait(_PATIENCE)
+        code = self.begin(name, command).wait(_PATIENCE)
         if code:
-            raise SystemExit(
-                f"{' '.join(command)} ended with {code}:\n{(self.folder / f'{name}.log').read_text()[-3000:]}"
-            )
+            raise SystemExit(f"{' '.join(command)} ended with {code}:\n{tail(self.log(name))}")
         return time.monotonic() - began
 
     def memory(self, name: str) -> float:
         """Returns the memory, in MB, that the processes of one child take, each shared page counted in part (PSS)."""
-        session, total = self.children[name].pid, 0
+        session, total = self.pid(name), 0
         for entry in Path("/proc").iterdir():
             with suppress(OSError, ValueError):
                 if entry.name.isdigit() and os.getsid(int(entry.name)) == session:
                     total += int(re.findall(r"^Pss:\s+(\d+)", (entry / "smaps_rollup").read_text(), re.M)[0])
         return total / 1024
-
-    def end(self) -> None:
-        """Ends all of them."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for child in self.children.values():
-                with suppress(ProcessLookupError):
-                    os.killpg(child.pid, number)
-            time.sleep(3.0 if number == signal.SIGTERM else 0.2)
-
-
-@contextmanager
-def processes(folder: Path) -> Iterator[Processes]:
-    """Ends what it has started, whatever happens."""
-    folder.mkdir()
-    group = Processes(folder)
-    try:
-        yield group
-    finally:
-        group.end()
 
 
 @dataclass(frozen=True)
@@ -181,8 +139,8 @@ def many(images: Path, sites: int) -> None:
 @contextmanager
 def federation(bench: Bench) -> Iterator[tuple[Processes, Path]]:
     """A coordinator that is up with its hospitals, which end with the context."""
-    home, port = bench.folder / "coordinator", free_port()
-    with processes(bench.folder / "medtl") as group:
+    home, (port,) = bench.folder / "coordinator", free_ports(1)
+    with Processes(bench.folder / "medtl") as group:
         own = ["--name", "bench", "--address", f"127.0.0.1:{port}"]
         group.done("init", ["medtl", "coordinator", "init", str(home), *own])
         group.done("up", ["medtl", "coordinator", "up", str(home), "--detach"])
@@ -213,7 +171,7 @@ def join(group: Processes, home: Path, bench: Bench) -> None:
         path = site / "hospital.toml"
         text = path.read_text(encoding="utf-8").replace("secure_sum = false", "secure_sum = true")
         path.write_text(text + peers, encoding="utf-8")
-        group.start(f"site-{site.name}", ["medtl", "site", "run", str(site)])
+        group.begin(f"site-{site.name}", ["medtl", "site", "run", str(site)])
     end = time.monotonic() + _PATIENCE
     while not all(row.state == "online" for row in see(read_coordinator(home)).hospitals):
         if time.monotonic() > end:
@@ -223,33 +181,26 @@ def join(group: Processes, home: Path, bench: Bench) -> None:
 
 def flower(bench: Bench) -> list[float]:
     """Returns seconds of each round through Flower's own processes, as many as came in time."""
-    app, out, link = bench.folder / "medtl-app", bench.folder / "out", free_port()
+    app, out = bench.folder / "medtl-app", bench.folder / "out"
     write_app(installed_app(), app)
-    with processes(bench.folder / "flower") as group:
-        group.start("superlink", ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(link)])
-        wait_for_health(link)
-        for name in bench.names:
+    with Processes(bench.folder / "flower") as group:
+        link, *ports = free_ports(1 + len(bench.names))
+        start_link(group, link, group.environment("flwr-superlink"))
+        for name, port in zip(bench.names, ports, strict=True):
             own = bench.folder / "plain" / name
             initialise(Hospital(own, name, str(bench.data(name)), policy=Policy(require_private=False)))
-            node = ["flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{link}", "--port", str(free_port())]
-            group.start(f"node-{name}", [*node, "--node-config", f'hospital="{own}"'])
-        home = group.folder / "flwr-run"
-        home.mkdir()
-        (home / "config.toml").write_text(
-            f'[superlink]\ndefault = "b"\n[superlink.b]\naddress = "127.0.0.1:{link}"\ninsecure = true\n',
-            encoding="utf-8",
-        )
-        test = str(bench.folder / "test.csv")
-        words = {**bench.settings, "data": "", "test-path": test, "out": str(out), "sites": str(len(bench.names))}
-        typed = " ".join(f"{key}={value if value.isdigit() else json.dumps(value)}" for key, value in words.items())
-        going = group.start("run", ["flwr", "run", ".", "b", "--stream", "--run-config", typed], app)
+            node = ["flower-supernode", "--insecure", "--superlink", f"127.0.0.1:{link}", "--port", str(port)]
+            group.begin(f"node-{name}", [*node, "--node-config", words({"hospital": str(own)})])
+        name_link(Path(group.environment("flwr-run")["FLWR_HOME"]), f'address = "127.0.0.1:{link}"\ninsecure = true')
+        settings: dict[str, str | int] = {"data": "", "test-path": str(bench.folder / "test.csv"), "out": str(out)}
+        settings |= {key: int(value) if value.isdigit() else value for key, value in bench.settings.items()}
+        typed = words({**settings, "sites": len(bench.names)})
+        command = ["flwr", "run", ".", CONNECTION, "--stream", "--run-config", typed]
         with suppress(subprocess.TimeoutExpired):
-            going.wait(_THEIRS)
+            group.begin("run", command, app).wait(_THEIRS)
         took = rounds_of(out / "events.jsonl")
         if len(took) < _LEAST:
-            raise SystemExit(
-                f"Flower's half came to {len(took)} exchanges:\n{(group.folder / 'run.log').read_text()[-3000:]}"
-            )
+            raise SystemExit(f"Flower's half came to {len(took)} exchanges:\n{tail(group.log('run'))}")
         return took
 
 
@@ -301,26 +252,6 @@ def share_out(images: Path, folder: Path, names: Sequence[str]) -> int:
             lines.append(f"{row['file']},{row['label']},{row['patient']},{name},{row['split']}")
         (folder / name / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
     return len([row for row in rows if row["split"] == "train"]) // len(names)
-
-
-def free_port() -> int:
-    """Returns a port at which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def wait_for_health(port: int) -> None:
-    """Returns once a SuperLink answers."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        with suppress(OSError):
-            opener.open(f"http://127.0.0.1:{port}/health", timeout=2).close()
-            return
-        time.sleep(0.1)
-    raise SystemExit("Flower's SuperLink did not start")
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from medtl_core.cli.app_folder import write_app
-from tests.harness.children import marked
-from tests.harness.processes import SITE
+from medtl_core.flower.processes.children import marked
+from medtl_core.flower.processes.loopback import SITE
 
 ROOT = Path(__file__).resolve().parents[1]
 

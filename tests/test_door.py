@@ -18,12 +18,12 @@ from medtl_core.config import settings
 from medtl_core.federation.private import terms_of
 from medtl_core.federation.registry import find_method
 from medtl_core.fingerprint import PROTOCOL_MARK
+from medtl_core.flower.processes.children import tail
+from medtl_core.flower.processes.loopback import SITE, Deployment
 from medtl_core.privacy.ledger import LEDGER
 from medtl_core.privacy.ledger_report import balance
 from medtl_core.privacy.policy import Policy
 from tests.deployed import asking_app, node_processes
-from tests.harness.children import tail
-from tests.harness.processes import SITE, Deployment
 from tests.hospital import made_hospital
 from tests.privacy.made import write_tables
 

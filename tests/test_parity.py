@@ -15,10 +15,11 @@ from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.deploy.status import SiteStatus
 from medtl_core.errors import DataError
 from medtl_core.flower.grid import run_local
+from medtl_core.flower.processes.children import marked
+from medtl_core.flower.processes.loopback import Deployment
 from server.app import app as server_app
 from tests.deployed import copy_app
-from tests.harness.children import marked
-from tests.harness.processes import Deployment, flwr_run
+from tests.harness.ray import flwr_run
 from tests.hospital import made_hospital
 from tests.manifest import write_manifest
 from tests.methods.personal_sites import state_bytes
@@ -100,7 +101,8 @@ def test_a_deployment_gives_the_same_heads_and_names_what_goes_wrong(folder: Pat
     for part in shared_parts(settings(RUN)).sites:
         own = folder / "hospitals" / f"the data of {part.name}"
         write_manifest(examples.take(np.concatenate([part.train, part.test])), own)
-        nodes.append(made_hospital(folder / "own" / part.name, part.name, own))
+        nodes.append({"site-name": part.name, "data-path": str(own)})
+    hospitals = [folder / "deployed" / "hospitals" / node["site-name"] for node in nodes]
     (folder / "4711").mkdir()
     nodes.append(made_hospital(folder / "own" / "broken", "broken", folder / "4711"))
     (folder / "4711").rmdir()
@@ -108,7 +110,7 @@ def test_a_deployment_gives_the_same_heads_and_names_what_goes_wrong(folder: Pat
     apart = {**config(folder, "personal"), **personal, "sites": 3, "quorum": 0.5}
     with Deployment(nodes, home=folder / "deployed") as deployment:
         assert deployment.run(app, run_config, timeout=PATIENCE) == "finished:completed"
-        stages = [SiteStatus.of(Path(str(node["hospital"]))).lines()["stage"] for node in nodes]
+        stages = [SiteStatus.of(one).lines()["stage"] for one in (*hospitals, folder / "own" / "broken")]
         assert deployment.run(app, apart, timeout=PATIENCE) == "finished:completed"
     assert not marked(folder / "deployed"), "a SuperLink, a SuperNode or what they started outlived the context"
     assert heads(run_config) == reference
@@ -118,7 +120,7 @@ def test_a_deployment_gives_the_same_heads_and_names_what_goes_wrong(folder: Pat
     assert "4711" not in result
     assert ["refused or failed" in stage for stage in stages] == [False] * (len(nodes) - 1) + [True]
     assert all("answered at" in stage for stage in stages[:-1])
-    check_personal(folder, [Path(str(node["hospital"])) for node in nodes[:-1]], apart, personal)
+    check_personal(folder, hospitals, apart, personal)
 
 
 def check_personal(folder: Path, hospitals: Sequence[Path], apart: dict[str, Any], personal: dict[str, Any]) -> None:

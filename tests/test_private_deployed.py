@@ -15,6 +15,7 @@ from medtl_core.config import settings
 from medtl_core.federation.private import terms_of
 from medtl_core.federation.registry import find_method
 from medtl_core.federation.secure_sum import STAGES, parted
+from medtl_core.flower.processes.loopback import Deployment
 from medtl_core.predict.saved import load_packed
 from medtl_core.privacy.accounting import epsilon
 from medtl_core.privacy.gate import unscaled
@@ -26,7 +27,6 @@ from medtl_core.privacy.receipt import read_receipts
 from medtl_core.privacy.witnesses import FILE
 from simulations.secure_sight import opened, secrets_of
 from tests.deployed import HOLD, copy_app, kill_node, listening_app, wait_for
-from tests.harness.processes import Deployment
 from tests.hospital import made_hospital, peers_of
 from tests.privacy.made import write_tables
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.children import PYTHON
+from medtl_core.flower.processes.children import PYTHON
+from medtl_core.flower.processes.loopback import Deployment
 from tests.harness.installed import ROOT, Installed, run
-from tests.harness.processes import Deployment
 from tests.privacy.made import write_tables
 
 pytestmark = [pytest.mark.wheel, pytest.mark.timeout(1200)]

@@ -20,7 +20,7 @@ from medtl_core.deploy.enrolment import Enrolled, enrol, pinned
 from medtl_core.deploy.gateway import Bell, Desk, Gateway
 from medtl_core.deploy.invitation import Invitation
 from medtl_core.deploy.overview import overview, page
-from tests.harness.children import free_ports
+from medtl_core.flower.processes.children import free_ports
 
 SECRET = ("medtl-secret", b"the folder's")
 KEYS = ("flwr-public-key", "flwr-signature")

@@ -21,9 +21,9 @@ from medtl_core.deploy.invitation import Invitation, fingerprint_of, invite, rea
 from medtl_core.deploy.overview import STARTED, Contacts, overview, page
 from medtl_core.deploy.supervisor import holder, keep_up, stop
 from medtl_core.errors import ConfigError, MedtlError, RunError
+from medtl_core.flower.processes.children import free_ports
 from tests.deploy.coordinated import coordinated, identity, new_key
 from tests.deploy.tls_made import made
-from tests.harness.children import free_ports
 
 ADDRESS = "fl.example.org:8443"
 

@@ -18,9 +18,9 @@ from medtl_core.deploy.invitation import fingerprint_of
 from medtl_core.deploy.overview import overview, page
 from medtl_core.deploy.roster import ROSTER, change_roster, read_roster
 from medtl_core.deploy.told import Told, keep
+from medtl_core.flower.processes.children import free_ports
 from tests.deploy.coordinated import SECRET, Coordinated, coordinated, identity, new_key, signed
 from tests.deploy.tls_made import made
-from tests.harness.children import free_ports
 
 FLEET = "/v1/fleet/pull-messages"
 

@@ -19,12 +19,12 @@ import pytest
 from medtl_core.deploy.enrolment import EnrolmentError, ask_standing, enrol, pinned
 from medtl_core.deploy.invitation import Invitation, fingerprint_of, read_invitation
 from medtl_core.deploy.roster import read_roster
+from medtl_core.flower.processes.children import PYTHON, marked
 from medtl_core.privacy.identity import public_identity
 from medtl_core.privacy.ledger_report import balance, ledgers
 from tests.deploy.coordinated import signed
 from tests.deploy.tls_made import made
 from tests.deployed import kill_node
-from tests.harness.children import PYTHON, marked
 from tests.harness.federation import Federation, node_key
 from tests.harness.installed import ROOT, Installed
 from tests.privacy.made import write_tables

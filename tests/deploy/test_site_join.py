@@ -27,12 +27,12 @@ from medtl_core.deploy.told import Told, tell, told_by
 from medtl_core.errors import ConfigError
 from medtl_core.flower.node import presence
 from medtl_core.flower.node.presence import CONTACT, MESSAGE, LeftOut, alone, note, noted, running
+from medtl_core.flower.processes.children import Children, free_ports
 from medtl_core.privacy.hospital import read_hospital
 from medtl_core.privacy.identity import public_identity
 from medtl_core.privacy.ledger_report import raise_budget
 from tests.deploy.joined import Joined, hospital, medtl
 from tests.deploy.tls_made import DAY, granted
-from tests.harness.children import Children, free_ports
 from tests.house import ROOT
 
 

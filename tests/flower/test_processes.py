@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.children import Children, marked, tail
+from medtl_core.flower.processes.children import Children, marked, tail
 
 DETACHED = """
 import subprocess, sys, time

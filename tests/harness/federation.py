@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from medtl_core.deploy.enrolment import enrol
 from medtl_core.deploy.invitation import Invitation, read_invitation
+from medtl_core.flower.processes.children import Children, executables, free_ports
+from medtl_core.flower.processes.loopback import SITE
 from medtl_core.privacy.hospital import Hospital, Server, initialise
 from medtl_core.privacy.identity import public_identity
 from medtl_core.privacy.policy import Policy
-from tests.harness.children import Children, executables, free_ports
-from tests.harness.processes import SITE
 
 
 class Federation:

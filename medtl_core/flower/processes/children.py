@@ -58,6 +58,7 @@ class Children:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def environment(self, flower_home: str, **own: str) -> dict[str, str]:
+        """Returns the variables of a process whose FLWR_HOME is a folder of this name; `own` are further ones."""
         folder = self.home / flower_home
         folder.mkdir(parents=True, exist_ok=True)
         path = os.pathsep.join([str(executables()), os.environ.get("PATH", os.defpath)])
@@ -83,6 +84,7 @@ class Children:
         return process
 
     def log(self, name: str) -> Path:
+        """Returns the file that holds a process' output."""
         return self.home / f"{name}.log"
 
     def wait(self, name: str, word: str, patience: float) -> None:
@@ -93,7 +95,12 @@ class Children:
                 raise RunError(f"{name} did not say {word!r}\n{self.tails()}")
             time.sleep(0.05)
 
+    def pid(self, name: str) -> int:
+        """Returns the number of a process that was started, which is that of its session too."""
+        return self._processes[name].pid
+
     def ended(self) -> dict[str, int]:
+        """Returns the exit codes of the processes that have ended."""
         codes = {name: process.poll() for name, process in self._processes.items()}
         return {name: code for name, code in codes.items() if code is not None}
 

@@ -1,4 +1,4 @@
-"""Runs with real Flower processes on this machine: `flwr run .` with Ray, and SuperLink with SuperNodes."""
+"""A deployment rehearsed on this machine: one SuperLink and its hospitals, each a real process."""
 
 import json
 import re
@@ -8,59 +8,50 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
 from medtl_core.errors import RunError
+from medtl_core.flower.processes.children import Children, executables, free_ports, words
+from medtl_core.privacy.hospital import Hospital, initialise
 from medtl_core.privacy.hospital_file import HOSPITAL
-from tests.harness.children import Children, executables, free_ports, words
 
 Values = Mapping[str, str | int | float | bool]
 
 #: Environment variable that names the hospital of a process.
-SITE = "MEDTL_TEST_SITE"
+SITE = "MEDTL_SITE_FOLDER"
 #: The name of the connection in Flower's own configuration file.
-_CONNECTION = "medtl"
-_STARTED = re.compile(r"Successfully started run (\d+)")
+CONNECTION = "medtl"
+STARTED = re.compile(r"Successfully started run (\d+)")
 _COMPLETED = "finished:completed"
 #: Seconds between two looks at a run's status, once its log has ended.
 _PAUSE = 0.2
 #: Seconds for a SuperLink to listen, and for a question to it.
-_START = 90.0
-
-
-def flwr_run(
-    app: Path, run_config: Values, *, nodes: int, home: Path, timeout: float, cluster: Sequence[int] = ()
-) -> str:
-    """Runs `flwr run .` with a local SuperLink and Ray of its own; both are ended with it.
-
-    `cluster` are the CPUs of each node of a Ray cluster to start before, its head first; none = Flower's own Ray.
-
-    Flower's command exits with 0 also when the run failed; here the true status decides. It is "finished:completed", or
-    the RunError ends with the last lines of the logs. Flower wants the app's folder named by letters, digits, hyphens.
-    """
-    # Ray's sockets need a short path, and others on this machine must not find the cluster in Ray's usual folder
-    with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as short, Children(home) as children:
-        (port,) = free_ports(1)
-        env = children.environment("flwr", FLWR_LOCAL_SUPERLINK_HTTP_API_PORT=str(port))
-        _connect(Path(env["FLWR_HOME"]), 'address = ":local:"')
-        if cluster:
-            env["RAY_ADDRESS"] = _start_ray(children, cluster, short)
-        # `flwr run` would start the same SuperLink, but waits only 15 s for it; it takes one that is there already
-        _start_link(children, port, env, "--simulation")
-        simulation = {"num-supernodes": nodes, "client-resources-num-cpus": 1}
-        if not cluster:
-            simulation["init-args-num-cpus"] = 2
-        job = _Job(children, env, "run", time.monotonic() + timeout)
-        return job.run(app, run_config, ["--federation-config", words(simulation)])
+START = 90.0
 
 
 class Deployment:
-    """One SuperLink and hospitals (`medtl site run`) as real processes on loopback, without TLS, as a context."""
+    """One SuperLink and hospitals (`medtl site run`) as real processes on this machine, without TLS, as a context.
 
-    def __init__(self, hospitals: Sequence[Values], *, home: Path) -> None:
-        self._folders = [Path(str(hospital["hospital"])) for hospital in hospitals]
+    It rehearses a deployment from a script: nothing is shared between the processes but loopback, and no proxy of the
+    house comes between them.
+
+    Attributes:
+        address: The SuperLink's, once it has started.
+    """
+
+    def __init__(self, nodes: Sequence[Values], *, home: Path) -> None:
+        """Names the hospitals and a folder for the processes' files.
+
+        Args:
+            nodes: one for each hospital: `hospital`, the folder that `medtl site init` made; or `site-name` and
+                `data-path`, of which a hospital is made in `home`, which obeys the rules of a new one.
+            home: holds every log; made where it is not there.
+
+        Raises:
+            ConfigError: a hospital cannot be made, as `initialise`.
+        """
+        self._folders = [_hospital(node, home) for node in nodes]
         self._children = Children(home)
         self._runs = 0
         self.address = ""
@@ -78,17 +69,27 @@ class Deployment:
         self._children.stop()
 
     def run(self, app: Path, run_config: Values, *, timeout: float) -> str:
+        """Runs an app to its end and returns its status, which is good: Flower's command exits with 0 after a failure.
+
+        Args:
+            app: its folder, as `medtl app` writes it, or a checkout.
+            run_config: settings of the run.
+            timeout: seconds.
+
+        Raises:
+            RunError: the run failed or did not end in time; the last lines of every log are its end.
+        """
         self._runs += 1
         env = self._children.environment("flwr")
-        _connect(Path(env["FLWR_HOME"]), f'address = "{self.address}"\ninsecure = true')
-        job = _Job(self._children, env, f"run-{self._runs}", time.monotonic() + timeout)
+        name_link(Path(env["FLWR_HOME"]), f'address = "{self.address}"\ninsecure = true')
+        job = Submission(self._children, env, f"run-{self._runs}", time.monotonic() + timeout)
         return job.run(app, run_config, [])
 
     def _start(self) -> None:
         children = self._children
         (link,) = free_ports(1)
         self.address = f"127.0.0.1:{link}"
-        _start_link(children, link, children.environment("superlink"))
+        start_link(children, link, children.environment("superlink"))
         for folder in self._folders:
             connect(folder, self.address)
             env = children.environment(f"site-{folder.name}", **{SITE: str(folder)})
@@ -96,8 +97,15 @@ class Deployment:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One run of an app, from its submission to its true end."""
+class Submission:
+    """One run of an app, from its submission to its true end.
+
+    Attributes:
+        children: among which Flower's command is started.
+        env: its variables.
+        name: of its process and its log.
+        end: when patience ends, by `time.monotonic`.
+    """
 
     children: Children
     env: Mapping[str, str]
@@ -105,7 +113,12 @@ class _Job:
     end: float
 
     def run(self, app: Path, run_config: Values, more: Sequence[str]) -> str:
-        command = ["flwr", "run", ".", _CONNECTION, "--stream", *more]
+        """Submits the app with further words of Flower's command, and returns its good status.
+
+        Raises:
+            RunError: as `Deployment.run`.
+        """
+        command = ["flwr", "run", ".", CONNECTION, "--stream", *more]
         if run_config:
             command += ["--run-config", words(run_config)]
         process = self.children.start(self.name, command, self.env, app.absolute())
@@ -115,7 +128,7 @@ class _Job:
         except subprocess.TimeoutExpired as error:
             raise self._error(f"{app}: the run did not end in time") from error
         log = self.children.log(self.name).read_text(encoding="utf-8", errors="replace")
-        started = _STARTED.search(log)
+        started = STARTED.search(log)
         if started is None:
             raise self._error(f"{app}: Flower did not start the run (exit code {process.returncode})")
         status, details = self._final(started[1])
@@ -131,11 +144,11 @@ class _Job:
             time.sleep(_PAUSE)
 
     def _status(self, run_id: str) -> tuple[str, str]:
-        command = [str(executables() / "flwr"), "list", _CONNECTION, "--run-id", run_id, "--format", "json"]
+        command = [str(executables() / "flwr"), "list", CONNECTION, "--run-id", run_id, "--format", "json"]
         try:
             asked = subprocess.run(
                 command, env=self.env, cwd=self.children.home, stdin=subprocess.DEVNULL, capture_output=True,
-                timeout=_START, check=False,
+                timeout=START, check=False,
             )  # fmt: skip
             row: dict[str, Any] = json.loads(asked.stdout)["runs"][0]
             return str(row["status"]), str(row.get("status-details") or "")
@@ -148,43 +161,35 @@ class _Job:
         return RunError(f"{text}{gone}\n{self.children.tails()}")
 
 
-def _start_ray(children: Children, cluster: Sequence[int], folder: str) -> str:
-    """Starts the nodes of a Ray cluster, one after the other, and returns its address."""
-    ports = free_ports(1 + 2 * len(cluster))
-    address = f"127.0.0.1:{ports[0]}"
-    for number, cpus in enumerate(cluster):
-        head = ["--head", f"--port={ports[0]}", "--include-dashboard=false", f"--temp-dir={folder}"]
-        place = [f"--address={address}"] if number else head
-        more = [f"--num-cpus={cpus}", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
-        more += [
-            f"--dashboard-agent-listen-port={ports[1 + 2 * number]}",
-            f"--metrics-export-port={ports[2 + 2 * number]}",
-        ]
-        first = 33000 + 1000 * number
-        more += [f"--min-worker-port={first}", f"--max-worker-port={first + 999}"]
-        process = children.start(f"ray-{number}", ["ray", "start", *place, *more], children.environment("ray"))
-        end = time.monotonic() + _START
-        while "Ray runtime started" not in children.log(f"ray-{number}").read_text(encoding="utf-8", errors="replace"):
-            if process.poll() is not None or time.monotonic() > end:
-                raise RunError(f"node {number} of the Ray cluster did not start\n{children.tails()}")
-            time.sleep(0.1)
-    return address
+def start_link(children: Children, port: int, env: Mapping[str, str], *more: str) -> None:
+    """Starts a SuperLink with further words of its command, and returns once it answers.
 
-
-def _start_link(children: Children, port: int, env: Mapping[str, str], *more: str) -> None:
+    Raises:
+        RunError: it ends, or does not answer in time.
+    """
     address = f"127.0.0.1:{port}"
     command = ["flower-superlink", "--insecure", "--host", "127.0.0.1", "--port", str(port), *more]
     process = children.start("superlink", command, env)
-    end = time.monotonic() + _START
+    end = time.monotonic() + START
     while not _healthy(address):
         if process.poll() is not None or time.monotonic() > end:
             raise RunError(f"the SuperLink did not start at {address}\n{children.tails()}")
         time.sleep(0.1)
 
 
-def _connect(flower_home: Path, connection: str) -> None:
-    text = f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n{connection}\n'
+def name_link(flower_home: Path, connection: str) -> None:
+    """Writes the lines of a connection, `CONNECTION`, into Flower's own configuration file."""
+    text = f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n{connection}\n'
     (flower_home / "config.toml").write_text(text, encoding="utf-8")
+
+
+def _hospital(node: Values, home: Path) -> Path:
+    if "hospital" in node:
+        return Path(str(node["hospital"]))
+    name = str(node["site-name"])
+    folder = home / "hospitals" / name
+    initialise(Hospital(folder, name, str(Path(str(node["data-path"])).absolute())))
+    return folder
 
 
 def connect(folder: Path, address: str) -> None:
