@@ -13,6 +13,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write tests/golden/golden.json anew")
 
 
+def pytest_configure() -> None:
+    """One numeric thread, as `make` sets: bytes depend on their number, and on which test has loaded a library first."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
 @pytest.fixture
 def hospitals() -> MemoryHospitals:
     """Five unequal hospitals; one has one case, one has one class."""
