@@ -61,7 +61,8 @@ def _start(path: Path, pixels: bool) -> bytes:
     with path.open("rb", buffering=0) as file:
         if not pixels:
             return file.read(_HEADER)
-        return file.read() if os.fstat(file.fileno()).st_size <= _WHOLE else b""
+        size = os.fstat(file.fileno()).st_size
+        return file.read(size) if size <= _WHOLE else b""
 
 
 def check_image(dataset: Any) -> int:
@@ -96,14 +97,15 @@ def stored_frame(dataset: Any, index: int = 0) -> Array:
     Raises:
         DataError: they are cut off or damaged, or compressed in a way that is not read.
     """
-    from pydicom.pixels.utils import pixel_array
-
     if "PixelData" not in dataset:
         raise DataError("holds no pixels")
     try:
         with warnings.catch_warnings(action="ignore"):
-            plain = plain_frame(dataset, index)
-            pixels = pixel_array(getattr(dataset, "whole", dataset), index=index) if plain is None else plain
+            pixels = plain_frame(dataset, index)
+            if pixels is None:
+                from pydicom.pixels.utils import pixel_array
+
+                pixels = pixel_array(getattr(dataset, "whole", dataset), index=index)
             if str(dataset.PhotometricInterpretation) == "PALETTE COLOR":
                 pixels = _coloured(pixels, dataset)
     except MemoryError:
@@ -149,13 +151,16 @@ def upright(flat: Pixels, dataset: Any) -> Pixels:
 
 def show(stored: Array, scale: Scale, windows: "tuple[Shown, ...]", *, inverted: bool = False) -> Pixels:
     """Returns stored numbers [..., h, w] as grey, uint8 [..., h, w, windows]."""
-    places = stored.astype(np.int32) - scale.low if scale.low else stored
     from PIL import Image
 
     if len(windows) == 1:
+        places = stored.astype(np.int32) - scale.low if scale.low else stored
         return _grey_table(scale, windows[0], inverted).take(places, mode="clip")[..., None]
-    # One look-up of four bytes, of which Pillow drops the last, is several times faster than three of one byte
-    four = _grey_tables(scale, windows, inverted).take(places, mode="clip")
+    # One look-up of four bytes, of which Pillow drops the last, is several times faster than three of one byte; and of
+    # tables that hold all numbers of a type, none is beyond the ends
+    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    tables = _grey_tables(scale, windows, inverted, stored.dtype.char)
+    four = tables.take(stored.view(f"u{stored.itemsize}").astype(np.intp), mode="wrap")
     if len(windows) == 3:
         packed = Image.frombuffer("RGBX", (four.size, 1), four, "raw", "RGBX", 0, 1).tobytes("raw", "RGB")
         return np.frombuffer(packed, np.uint8).reshape(*stored.shape, 3)
@@ -203,11 +208,16 @@ def _grey_table(scale: Scale, window: Shown, inverted: bool) -> Pixels:
 
 
 @lru_cache(maxsize=8)
-def _grey_tables(scale: Scale, windows: "tuple[Shown, ...]", inverted: bool) -> NDArray[np.uint32]:
-    """Up to four tables of grey side by side, as one of four bytes an entry."""
-    tables = np.zeros((len(scale), 4), np.uint8)
+def _grey_tables(scale: Scale, windows: "tuple[Shown, ...]", inverted: bool, kind: str) -> NDArray[np.uint32]:
+    """Up to four tables of grey side by side, as one of four bytes an entry, one for each number of a type of 8 or 16
+    bits in the order of its bits; a number beyond the scale stands for the nearest end.
+    """
+    size = np.dtype(kind).itemsize
+    numbers = np.arange(1 << 8 * size, dtype=f"u{size}").view(kind)
+    places = np.clip(numbers.astype(np.intp) - scale.low, 0, len(scale) - 1)
+    tables = np.zeros((len(places), 4), np.uint8)
     for channel, window in enumerate(windows):
-        tables[:, channel] = _grey_table(scale, window, inverted)
+        tables[:, channel] = _grey_table(scale, window, inverted)[places]
     return tables.view(np.uint32)[:, 0]
 
 
