@@ -1,8 +1,8 @@
 """Reading single images: decode, check, and the key of their content."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Examples
 
+Pictures = Sequence[NDArray[np.uint8]]
+
 #: What may be decoded. Everything else (DICOM, SVG, PDF, GIF ...) is refused: convert it first.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")  # the last two may be slides
@@ -24,6 +26,8 @@ MAX_PIXELS = 64_000_000
 #: Pictures of more than 8 bits a channel take more memory a pixel: 32 million of 16 bits, 16 million of 32 bits.
 MAX_WIDE_BYTES = 64_000_000
 
+#: Path of a file, when it was changed, its size -> what is wrong with it; "" = nothing.
+_FOUND: dict[tuple[str, int, int], str] = {}
 _LONGEST_NAME = 100
 #: What a JPEG shows where its data are missing.
 _NOTHING = 128
@@ -51,71 +55,75 @@ def decode(image: Path | str | Array, *, robust: bool = True) -> NDArray[np.uint
     return pictures[0]
 
 
-def read_pictures(image: Path | str | Array, *, robust: bool = True) -> Sequence[NDArray[np.uint8]]:
+def read_pictures(image: Path | str | Array, *, robust: bool = True) -> Pictures:
     """Returns the pictures of a case, each as `decode` returns one: several of a scan (a DICOM or NIfTI file, the
     folder of a DICOM series, or a slide), which a process of its own reads (see `formats.child`), else one.
 
     Raises:
         DataError: see `decode`, or the scan is refused.
     """
-    if not isinstance(image, np.ndarray) and not is_there(image):
-        raise no_such_file(Path(image))
-    try:
-        return _pictures(image, robust)
-    except DataError as error:
-        raise DataError(f"{'the array' if isinstance(image, np.ndarray) else image}: {error}") from error
+    (pictures,) = read_each([image], robust=robust)
+    return pictures
+
+
+def read_each(images: Sequence[Path | str | Array], *, robust: bool = True) -> Iterator[Pictures]:
+    """Yields the pictures of each case in order, as `read_pictures` returns or refuses them; scans are read ahead."""
+    for image, found in zip(images, _each(images, robust), strict=True):
+        if isinstance(found, DataError):
+            if not isinstance(image, np.ndarray) and not is_there(image):
+                raise no_such_file(Path(image)) from found
+            raise DataError(f"{'the array' if isinstance(image, np.ndarray) else image}: {found}") from found
+        yield found
 
 
 def check_images(examples: Examples, rows: Iterable[int], faults: Faults) -> None:
     """Decodes the images of these rows; those that cannot be used are at fault. A file is decoded once as it stands."""
-    images, rows = images_of(examples), list(rows)
+    images = images_of(examples)
     if images is None:
         return
     from medtl_core.formats.decoder import side_by_side
 
-    look = _cause_in_file if "path" in examples.columns else _cause
+    rows = [row for row in rows if len(images[row])]  # "" is a case without an image
+    look = _causes_in_files if "path" in examples.columns else _causes
     for row, cause in zip(rows, side_by_side(look, [images[row] for row in rows]), strict=True):
-        if cause and len(images[row]):  # "" is a case without an image
+        if cause:
             faults.case(row, cause, "export it anew, or leave it out")
 
 
-def _cause_in_file(path: str) -> str:
+def _causes_in_files(paths: Sequence[str]) -> list[str]:
+    files = [_as_it_stands(path) for path in paths]
+    new = [file for file in dict.fromkeys(files) if file not in _FOUND]
+    _FOUND.update(zip(new, _causes([path for path, *_ in new]), strict=True))
+    return [_FOUND[file] for file in files]
+
+
+def _as_it_stands(path: str) -> tuple[str, int, int]:
     try:
         status = Path(path).stat()
-    except OSError:
-        return "no such image file"
-    return _cause_as_it_stands(path, status.st_mtime_ns, status.st_size)
+    except (OSError, ValueError):
+        return path, 0, 0
+    return path, status.st_mtime_ns, status.st_size
 
 
-@lru_cache(maxsize=1 << 20)
-def _cause_as_it_stands(path: str, changed: int, size: int) -> str:
-    del changed, size
-    return _cause(path)
+def _causes(images: Sequence[str | Array]) -> list[str]:
+    """What is wrong with each image; "" = nothing."""
+    return [str(found) if isinstance(found, DataError) else "" for found in _each(images, robust=True)]
 
 
-def _cause(image: str | Array) -> str:
-    """What is wrong with an image; "" = nothing."""
-    try:
-        _pictures(image)
-    except DataError as error:
-        return str(error)
-    return ""
+def _each(images: Sequence[Path | str | Array], robust: bool) -> Iterator[Pictures | DataError]:
+    from medtl_core.formats.decoder import pictures_of_each
+
+    return pictures_of_each(images, partial(_pictures, robust=robust), SUFFIXES[:-2])
 
 
-def _pictures(image: Path | str | Array, robust: bool = True) -> Sequence[NDArray[np.uint8]]:
+def _pictures(image: Path | str | Array, robust: bool) -> Pictures:
     if isinstance(image, np.ndarray):
         if image.ndim == 3 and image.shape[2] > 4:
             from medtl_core.formats.volumes import grey_planes
 
             return grey_planes(image)
         return [_three_channels(image, robust)]
-    path = Path(image)
-    if path.suffix.lower() not in SUFFIXES[:-2]:
-        from medtl_core.formats.decoder import decoder, kind_of
-
-        if kind_of(path):
-            return [_three_channels(picture, robust) for picture in decoder().ask("pictures", path)[1]]
-    pixels, inverted = _read(path)
+    pixels, inverted = _read(Path(image))
     return [~_three_channels(pixels, robust) if inverted else _three_channels(pixels, robust)]
 
 
@@ -185,6 +193,8 @@ def _read(path: Path) -> tuple[Array, bool]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"declares more than {MAX_PIXELS:,} pixels") from error
+    except FileNotFoundError as error:
+        raise DataError("no such image file") from error
     except UnidentifiedImageError as error:
         raise DataError(f"not an image of a known format ({', '.join(FORMATS)})") from error
     except Exception as error:  # a damaged file makes a decoder raise almost anything

@@ -1,14 +1,14 @@
 """Label-preserving views of an image: what turns one picture into the rows a backbone sees."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.images import read_pictures
+from medtl_core.data.images import read_each
 from medtl_core.values import Array
 
 if TYPE_CHECKING:
@@ -63,8 +63,15 @@ def views_of(image: Path | str | Array, size: int, views: Sequence[str], *, robu
         >>> views_of(image, 2, ("identity", "flip-h"))[:, 0, :, 0].tolist()
         [[0, 1], [1, 0]]
     """
-    pictures = (square(picture, size) for picture in read_pictures(image, robust=robust))
-    return np.stack([VIEWS[name](picture) for picture in pictures for name in views])
+    (laid,) = views_of_each([image], size, views, robust=robust)
+    return laid
+
+
+def views_of_each(images: Sequence[Any], size: int, views: Sequence[str], *, robust: bool = True) -> Iterator[Pixels]:
+    """Yields what `views_of` returns of each image, in order; see `images.read_each`."""
+    for pictures in read_each(images, robust=robust):
+        squares = (square(picture, size) for picture in pictures)
+        yield np.stack([VIEWS[name](picture) for picture in squares for name in views])
 
 
 def normalised(pixels: "Tensor", mean: Sequence[float], std: Sequence[float]) -> "Tensor":

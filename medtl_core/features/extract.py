@@ -14,7 +14,7 @@ import numpy as np
 
 from medtl_core.config import Settings, kind_of
 from medtl_core.data import images as data_images
-from medtl_core.data.views import views_of
+from medtl_core.data.views import views_of_each
 from medtl_core.errors import DataError, WeightsError
 from medtl_core.features.cache import FeatureCache, Row
 from medtl_core.features.encoders import Encoding, encoder_of
@@ -133,7 +133,7 @@ def read_images(images: Sequence[Any], run: Forward, spec: FeatureSpec) -> list[
     """
     import torch
 
-    views = [torch.from_numpy(views_of(image, spec.size, spec.views, robust=spec.version > 2)) for image in images]
+    views = [*map(torch.from_numpy, views_of_each(images, spec.size, spec.views, robust=spec.version > 2))]
     rows = run(torch.cat(views))  # unlike numpy's, this copy lets other threads run meanwhile
     if not bool(rows.isfinite().all()):
         raise WeightsError(f"backbone {spec.backbone!r} gives features that are not finite; check its weights")

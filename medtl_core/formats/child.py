@@ -12,6 +12,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,9 +55,10 @@ def main() -> None:
 
 
 def answer(requests: BinaryIO, replies: BinaryIO, seconds: int, room: mmap.mmap | bytes = b"") -> None:
-    """Answers lines of JSON {"job": name, "path": path}, each by a line that announces pictures by their shapes.
+    """Answers lines of JSON {"job": name, "path": path, "room": [start, stop]}, each by a line that announces pictures
+    by their shapes.
 
-    The pictures lie in `room` one behind the other; the bytes of those that do not fit follow the line.
+    The pictures lie in that part of `room` one behind the other; the bytes of those that do not fit follow the line.
     """
     shared = np.frombuffer(room, np.uint8)
     for line in requests:
@@ -64,14 +66,14 @@ def answer(requests: BinaryIO, replies: BinaryIO, seconds: int, room: mmap.mmap 
         signal.setitimer(signal.ITIMER_REAL, seconds)
         reply, pictures = _done(_JOBS[request["job"]], Path(request["path"]))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        ends = np.cumsum([picture.size for picture in pictures]).tolist()
+        place, ends = shared[slice(*request["room"])], [*accumulate(picture.size for picture in pictures)]
         for picture, end in zip(pictures, ends, strict=True):
-            if end <= len(shared):
-                shared[end - picture.size : end].reshape(picture.shape)[...] = picture
+            if end <= len(place):
+                place[end - picture.size : end].reshape(picture.shape)[...] = picture
         shapes = [picture.shape for picture in pictures]
         replies.write(json.dumps({**reply, "shapes": shapes}).encode() + b"\n")
         for picture, end in zip(pictures, ends, strict=True):
-            if end > len(shared):
+            if end > len(place):
                 replies.write(np.ascontiguousarray(picture).data)
         replies.flush()
 

@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain, compress
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
-from typing import Any, TypeVar, final
+from typing import IO, Any, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +26,18 @@ SECONDS = 60
 MEMORY = 3 << 30
 #: Children that decode side by side, for as many threads that ask.
 _MOST = min(4, os.cpu_count() or 1)
-#: Bytes of pictures that lie in memory shared with a child, and of those that may be under way from it beside.
+#: Bytes of a case's pictures that lie in memory shared with a child, and of those that may be under way from it beside.
 _ROOM, _PIPE = 1 << 24, 1 << 20
+#: Cases that a child is asked for at a time: it works on one while another's pictures are taken from it.
+_ASKED = 2
 _CHILD = "medtl_core.formats.child"
-#: Cases that wait for their turn at most.
-_AHEAD = 256
+#: Cases that one reader takes at a time at most, and groups of them that wait for their turn.
+_GROUP, _AHEAD = 16, 16
 _Case = TypeVar("_Case")
 _Made = TypeVar("_Made")
 
-Reply = tuple[dict[str, Any], list[NDArray[np.uint8]]]
+Pictures = Sequence[NDArray[np.uint8]]
+Reply = tuple[dict[str, Any], Pictures]
 
 
 def kind_of(path: Path) -> str:
@@ -44,7 +48,7 @@ def kind_of(path: Path) -> str:
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")) and path.is_file():
         return "volumes"
-    if path.is_dir() or (name.endswith((".dcm", ".dicom", ".ima")) and path.is_file()):
+    if (name.endswith((".dcm", ".dicom", ".ima")) and path.is_file()) or path.is_dir():
         return "dicom"
     if is_slide(path):
         return "slides"
@@ -60,9 +64,39 @@ def _starts(path: Path) -> bytes:
 
 
 class Child(subprocess.Popen[bytes]):
-    """A process that decodes, and the memory that is shared with it."""
+    """A process that decodes, and memory shared with it, in whose parts the cases' pictures lie by turns."""
 
     room: mmap.mmap | bytes = b""
+    asked = answered = 0
+
+    def request(self, job: str, path: Path) -> None:
+        """Sends a request; where there is nobody to take it, the answer will be missing."""
+        start = self.asked % _ASKED * _ROOM
+        self.asked += 1
+        line = json.dumps({"job": job, "path": str(path), "room": [start, start + _ROOM]}).encode() + b"\n"
+        with suppress(BrokenPipeError):
+            if self.stdin is not None:
+                self.stdin.write(line)
+                self.stdin.flush()
+
+    def answer(self) -> Reply:
+        """Returns the answer to the first request that has none yet.
+
+        Raises:
+            EOFError, OSError, ValueError: there is none, or it is no answer.
+        """
+        replies, end = self.stdout, 0
+        line = replies.readline() if replies else b""
+        if not line or not replies:
+            raise EOFError
+        start = self.answered % _ASKED * _ROOM
+        place, pictures = memoryview(self.room)[start : start + _ROOM], []
+        reply = json.loads(line)
+        for shape in reply.pop("shapes"):
+            pictures.append(_picture(shape, place[end:], replies))
+            end += pictures[-1].size
+        self.answered += 1
+        return reply, pictures
 
 
 @final
@@ -95,20 +129,40 @@ class Decoder:
         Raises:
             DataError: the case cannot be used, or the child died of it.
         """
+        (found,) = self.ask_each(job, [path])
+        if isinstance(found, DataError):
+            raise found
+        return found
+
+    def ask_each(self, job: str, paths: Sequence[Path]) -> Iterator[Reply | DataError]:
+        """Yields, in order, what `ask` returns of each file or folder or the error that it raises.
+
+        Requests go ahead of answers, so that the child decodes while its last pictures are taken and looked at. One
+        that dies costs the case that it was at; those that wait behind are asked of another. Until the last case a
+        child is held: who is at a case must ask for no other in another way.
+        """
         with self._places:
-            child = self._free()
+            child: Child | None = None
+            sent = 0
             try:
-                reply, pictures = _asked(child, json.dumps({"job": job, "path": str(path)}).encode() + b"\n")
-            except BaseException as error:
-                _end(child)
-                if not isinstance(error, OSError | ValueError | EOFError):
-                    raise
-                raise DataError(self._cause(child.returncode)) from error
-            with self._lock:
-                self._idle.append(child)
-        if "fault" in reply:
-            raise DataError(reply["fault"])
-        return reply, pictures
+                for place in range(len(paths)):
+                    if child is None:
+                        child, sent = self._free(), place
+                    for path in paths[sent : place + _ASKED]:
+                        child.request(job, path)
+                    sent = place + _ASKED
+                    try:
+                        reply, pictures = child.answer()
+                    except (OSError, ValueError, EOFError) as error:
+                        _end(child)
+                        fault, child = DataError(self._cause(child.returncode)), None
+                        fault.__cause__ = error
+                        yield fault
+                    else:
+                        yield DataError(reply["fault"]) if "fault" in reply else (reply, pictures)
+            finally:
+                if child is not None:
+                    self._give_back(child)
 
     def close(self) -> None:
         """Ends the children that wait, if they are this process'."""
@@ -116,6 +170,13 @@ class Decoder:
             with self._lock:
                 while self._idle:
                     _end(self._idle.pop())
+
+    def _give_back(self, child: Child) -> None:
+        if child.asked > child.answered:  # nobody waits for it any more
+            _end(child)
+            return
+        with self._lock:
+            self._idle.append(child)
 
     def _free(self) -> Child:
         with self._lock:
@@ -132,7 +193,7 @@ class Decoder:
         shared = [room] if room >= 0 else []
         try:
             for file in shared:
-                os.truncate(file, _ROOM)
+                os.truncate(file, _ASKED * _ROOM)
             child = Child(
                 [sys.executable, "-P", "-m", _CHILD, str(self._seconds), str(self._memory), str(room)],
                 stdin=subprocess.PIPE,
@@ -167,35 +228,57 @@ def decoder() -> Decoder:
     return _DECODER
 
 
-def side_by_side(work: Callable[[_Case], _Made], cases: Sequence[_Case]) -> Iterator[_Made]:
-    """Yields what `work` makes of each case, in order, some at a time: it waits for children, or for Pillow."""
+def side_by_side(work: Callable[[Sequence[_Case]], Iterable[_Made]], cases: Sequence[_Case]) -> Iterator[_Made]:
+    """Yields what `work` makes of cases, in order, in groups some of which are worked on at a time: they wait for
+    children, or for Pillow.
+    """
+    size = min(max(len(cases) // (4 * _MOST), 1), _GROUP)
+    groups = [cases[first : first + size] for first in range(0, len(cases), size)]
     with ThreadPoolExecutor(_MOST, thread_name_prefix="medtl-read") as pool:
-        for first in range(0, len(cases), _AHEAD):
-            yield from pool.map(work, cases[first : first + _AHEAD])
+        for first in range(0, len(groups), _AHEAD):
+            for made in pool.map(lambda group: [*work(group)], groups[first : first + _AHEAD]):
+                yield from made
 
 
-def _asked(child: Child, request: bytes) -> Reply:
-    requests, replies = child.stdin, child.stdout
-    if requests is None or replies is None:
-        raise EOFError
-    requests.write(request)
-    requests.flush()
-    line = replies.readline()
-    if not line:
-        raise EOFError
-    reply, pictures, end = json.loads(line), [], 0
-    for height, width, channels in reply.pop("shapes"):
-        picture = np.empty((height, width, channels), np.uint8)
-        view, end = picture.data.cast("B"), end + picture.size
-        if end <= len(child.room):
-            view[:], view = memoryview(child.room)[end - picture.size : end], view[:0]
-        while view:
-            count = replies.readinto(view)  # type: ignore[attr-defined]
-            if not count:
-                raise EOFError
-            view = view[count:]
-        pictures.append(picture)
-    return reply, pictures
+def pictures_of_each(
+    cases: Sequence[Any], read: Callable[[Any], Pictures], usual: Collection[str]
+) -> Iterator[Pictures | DataError]:
+    """Yields in order the pictures of cases, uint8 [h, w, 3], or why one cannot be used.
+
+    Args:
+        cases: files, folders or arrays; children are asked for scans ahead of their turn.
+        read: returns the pictures of any other case, or of an array that a child made; or raises DataError.
+        usual: endings of files that are no scans whatever they hold.
+    """
+    scans = [not isinstance(case, np.ndarray) and _is_scan(Path(case), usual) for case in cases]
+    asked = decoder().ask_each("pictures", [Path(case) for case in compress(cases, scans)])
+    for case, scan in zip(cases, scans, strict=True):
+        try:
+            found = next(asked) if scan else read(case)
+        except DataError as error:
+            found = error
+        yield [*chain.from_iterable(map(read, found[1]))] if isinstance(found, tuple) else found
+
+
+def _is_scan(path: Path, usual: Collection[str]) -> bool:
+    try:
+        return path.suffix.lower() not in usual and bool(kind_of(path))
+    except (OSError, ValueError):  # text that can be no name of a file
+        return False
+
+
+def _picture(shape: Sequence[int], content: memoryview, replies: IO[bytes]) -> NDArray[np.uint8]:
+    """A picture, from the bytes that lie in shared memory, or from the pipe where there are too few."""
+    picture = np.empty(shape, np.uint8)
+    view = picture.data.cast("B")
+    if len(view) <= len(content):
+        view[:], view = content[: len(view)], view[:0]
+    while view:
+        count = replies.readinto(view)  # type: ignore[attr-defined]
+        if not count:
+            raise EOFError
+        view = view[count:]
+    return picture
 
 
 def _end(child: Child) -> None:

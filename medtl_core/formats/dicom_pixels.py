@@ -3,7 +3,7 @@
 import os
 import warnings
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ Pixels = NDArray[np.uint8]
 MAX_FRAMES = 4096
 #: Bytes of a file that is read by the short road, and of a header; all else is left to pydicom.
 _WHOLE, _HEADER = 1 << 28, 1 << 16
+#: Pixels that are shown at a time.
+_BAND = 1 << 15
 _SHAPE = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored")
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -61,7 +63,8 @@ def _start(path: Path, pixels: bool) -> bytes:
     with path.open("rb", buffering=0) as file:
         if not pixels:
             return file.read(_HEADER)
-        return file.read() if os.fstat(file.fileno()).st_size <= _WHOLE else b""
+        size = os.fstat(file.fileno()).st_size
+        return file.read(size) if size <= _WHOLE else b""
 
 
 def check_image(dataset: Any) -> int:
@@ -96,14 +99,15 @@ def stored_frame(dataset: Any, index: int = 0) -> Array:
     Raises:
         DataError: they are cut off or damaged, or compressed in a way that is not read.
     """
-    from pydicom.pixels.utils import pixel_array
-
     if "PixelData" not in dataset:
         raise DataError("holds no pixels")
     try:
         with warnings.catch_warnings(action="ignore"):
-            plain = plain_frame(dataset, index)
-            pixels = pixel_array(getattr(dataset, "whole", dataset), index=index) if plain is None else plain
+            pixels = plain_frame(dataset, index)
+            if pixels is None:
+                from pydicom.pixels.utils import pixel_array
+
+                pixels = pixel_array(getattr(dataset, "whole", dataset), index=index)
             if str(dataset.PhotometricInterpretation) == "PALETTE COLOR":
                 pixels = _coloured(pixels, dataset)
     except MemoryError:
@@ -149,17 +153,37 @@ def upright(flat: Pixels, dataset: Any) -> Pixels:
 
 def show(stored: Array, scale: Scale, windows: "tuple[Shown, ...]", *, inverted: bool = False) -> Pixels:
     """Returns stored numbers [..., h, w] as grey, uint8 [..., h, w, windows]."""
-    places = stored.astype(np.int32) - scale.low if scale.low else stored
-    from PIL import Image
-
     if len(windows) == 1:
+        places = stored.astype(np.int32) - scale.low if scale.low else stored
         return _grey_table(scale, windows[0], inverted).take(places, mode="clip")[..., None]
-    # One look-up of four bytes, of which Pillow drops the last, is several times faster than three of one byte
-    four = _grey_tables(scale, windows, inverted).take(places, mode="clip")
-    if len(windows) == 3:
-        packed = Image.frombuffer("RGBX", (four.size, 1), four, "raw", "RGBX", 0, 1).tobytes("raw", "RGB")
-        return np.frombuffer(packed, np.uint8).reshape(*stored.shape, 3)
-    return np.ascontiguousarray(four.view(np.uint8).reshape(*stored.shape, 4)[..., : len(windows)])
+    # One look-up of four bytes is several times faster than three of one byte. In tables of all numbers that a type has
+    # none lies beyond the ends. A band of the picture stays near the processor
+    stored = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    tables = _grey_tables(scale, windows, inverted, stored.dtype.char)
+    places, each = stored.view(f"u{stored.itemsize}").reshape(-1), len(windows)
+    grey = np.empty(places.size * each + 4 - each, np.uint8)
+    for first in range(0, places.size, _BAND):
+        words = tables.take(places[first : first + _BAND].astype(np.intp), mode="wrap")
+        _pack(words, grey[first * each :], each)
+    return grey[: places.size * each].reshape(*stored.shape, each)
+
+
+def _pack(words: NDArray[np.uint32], grey: Pixels, each: int, *, trust: bool = False) -> None:
+    """Writes the first so many bytes of words one behind another; what follows the last one may change, too."""
+    if trust or _writes_in_order():
+        np.ndarray(words.shape, np.uint32, grey, 0, (each,))[...] = words
+    else:
+        grey[: words.size * each].reshape(-1, each)[...] = words.view(np.uint8).reshape(-1, 4)[:, :each]
+
+
+@cache
+def _writes_in_order() -> bool:
+    """Whether numpy writes numbers that overlap in their order, so that each covers what is too much of the one before:
+    it does, and is much faster so, but promises nothing, and is therefore asked once.
+    """
+    words, grey = np.arange(_BAND, dtype=np.uint32) * np.uint32(0x9E3779B1), np.empty(3 * _BAND + 1, np.uint8)
+    _pack(words, grey, 3, trust=True)
+    return np.array_equal(grey[:-1].reshape(-1, 3), words.view(np.uint8).reshape(-1, 4)[:, :3])
 
 
 @dataclass(frozen=True)
@@ -203,11 +227,16 @@ def _grey_table(scale: Scale, window: Shown, inverted: bool) -> Pixels:
 
 
 @lru_cache(maxsize=8)
-def _grey_tables(scale: Scale, windows: "tuple[Shown, ...]", inverted: bool) -> NDArray[np.uint32]:
-    """Up to four tables of grey side by side, as one of four bytes an entry."""
-    tables = np.zeros((len(scale), 4), np.uint8)
+def _grey_tables(scale: Scale, windows: "tuple[Shown, ...]", inverted: bool, kind: str) -> NDArray[np.uint32]:
+    """Up to four tables of grey side by side, as one of four bytes an entry, one for each number of a type of 8 or 16
+    bits in the order of its bits; a number beyond the scale stands for the nearest end.
+    """
+    size = np.dtype(kind).itemsize
+    numbers = np.arange(1 << 8 * size, dtype=f"u{size}").view(kind)
+    places = np.clip(numbers.astype(np.intp) - scale.low, 0, len(scale) - 1)
+    tables = np.zeros((len(places), 4), np.uint8)
     for channel, window in enumerate(windows):
-        tables[:, channel] = _grey_table(scale, window, inverted)
+        tables[:, channel] = _grey_table(scale, window, inverted)[places]
     return tables.view(np.uint32)[:, 0]
 
 

@@ -130,7 +130,7 @@ def plain_file(content: bytes, *, pixels: bool) -> PlainFile | Any | None:
         syntax = bytes(head[_SYNTAX].value).rstrip(b"\0 ").decode("ascii")
         if syntax not in (_IMPLICIT, _EXPLICIT, _RLE) and not syntax.startswith(_JPEG):
             return None
-        ends: Callable[[int], bool] = _PIXELS.__contains__ if not pixels else (lambda tag: False)
+        ends = None if pixels else _PIXELS.__contains__
         found, end = _elements(content, at, syntax != _IMPLICIT, ends)
         if pixels != (end == len(content)) or next(iter(found)) < _FIRST:
             return None
@@ -162,7 +162,7 @@ def plain_frame(dataset: PlainFile | Any, index: int) -> Array | None:
 
 
 def _elements(
-    content: bytes, at: int, explicit: bool, ends: Callable[[int], bool]
+    content: bytes, at: int, explicit: bool, ends: Callable[[int], bool] | None
 ) -> tuple[dict[int, RawElement], int]:
     """The elements from a place on, and the place where they end.
 
@@ -170,13 +170,14 @@ def _elements(
         ValueError: one has no length, reaches beyond the end, is an item, or of no known representation.
         struct.error: what is left is no element.
     """
-    found, size, view = dict[int, RawElement](), len(content), memoryview(content)
+    # a named tuple's own way to be made takes a third of all this
+    found, size, view, made = dict[int, RawElement](), len(content), memoryview(content), tuple.__new__
     if not explicit and content[at + 4 : at + 6].isalpha():  # it says implicit, and is explicit
         raise ValueError
     while at < size:
         group, number, length = _ELEMENT.unpack_from(content, at)
         tag, letters, start = group << 16 | number, None, at + 8
-        if ends(tag):
+        if ends and ends(tag):
             break
         if explicit:
             word = content[at + 4 : at + 6]
@@ -188,7 +189,7 @@ def _elements(
         at = start + length
         if length == _UNKNOWN or group == _ITEMS or at > size:
             raise ValueError
-        found[tag] = RawElement(letters, content[start:at] if length < _LARGE else view[start:at], start)
+        found[tag] = made(RawElement, (letters, content[start:at] if length < _LARGE else view[start:at], start))
     return found, at
 
 

@@ -27,6 +27,8 @@ from medtl_core.values import Array
 VOLUMES = ("CT", "MR", "PT")
 #: Files of one folder.
 _MOST = 4096
+#: What stands for one number in a header.
+_ONE = (int, float, str, bytes)
 #: Two slices whose distance is more than this many times the least one lack a slice between them.
 _GAP = 1.5
 
@@ -111,7 +113,7 @@ def slices_of(path: Path, files: Files) -> list[Slice]:
         DataError: a file is no DICOM file or no picture, or identifies a patient; or the folder is empty or holds
             folders.
     """
-    if not path.is_dir():
+    if path in files.read or not path.is_dir():
         return list(_frames(path, files))
     inside = sorted(file for file in path.iterdir() if not file.name.startswith(".") and file.name != "DICOMDIR")
     if not 0 < len(inside) <= _MOST:
@@ -168,7 +170,7 @@ def _stacked(slices: Sequence[Slice]) -> list[Slice]:
 
 
 def _frames(path: Path, files: Files) -> Iterator[Slice]:
-    if path.is_dir():
+    if path not in files.read and path.is_dir():
         raise DataError(f"{path.name}: a folder inside a series")
     dataset = files.header(path)
     ids = (str(dataset.get(name) or "") for name in ("SeriesInstanceUID", "PatientID", "Modality"))
@@ -200,7 +202,7 @@ def _read(path: Path, *, pixels: bool = True) -> Any:
 def _floats(facts: Any, name: str) -> tuple[float, ...]:
     value = facts.get(name)
     try:
-        return () if value is None else tuple(np.atleast_1d(np.asarray(value, np.float64)).tolist())
+        return () if value is None else (float(value),) if isinstance(value, _ONE) else tuple(map(float, value))
     except (TypeError, ValueError):
         return ()
 
@@ -214,7 +216,7 @@ def _axes(orientation: tuple[float, ...]) -> Array:
 def _turned(flat: Pixels, one: Slice) -> Pixels:
     """A slice turned as all others are, whatever way it was stored."""
     turned = canonical(flat[None], one.axes)
-    return np.ascontiguousarray(np.squeeze(turned, axis=turned.shape.index(1)))
+    return np.squeeze(turned, axis=turned.shape.index(1))
 
 
 def _planes(slices: Sequence[Slice], files: Files, path: Path) -> list[Pixels]:

@@ -6,7 +6,7 @@ A case is one file, or a folder with the slices of one series. Files are decoded
 import hmac
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from medtl_core.data.names import hospital_names, missing
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
-from medtl_core.formats.decoder import decoder, kind_of
+from medtl_core.formats.decoder import decoder, kind_of, side_by_side
 from medtl_core.formats.findings import diagnoses, diagnosis_columns, one_class_each
 from medtl_core.formats.folders import class_roots, files_below
 from medtl_core.formats.manifest import Manifest
@@ -29,8 +29,6 @@ from medtl_core.values import Array, Examples, Task
 
 #: File in the hospital's folder with the key under which patients of its headers are known.
 PATIENTS_KEY = "patients.key"
-#: Headers that are read at the same time.
-_READERS = 4
 #: Files by most of which a folder is told: a list of checksums may lie beside the cases.
 _LOOKED = 20
 #: Column of a manifest -> the header's word that it is compared with.
@@ -120,15 +118,8 @@ def _first(case: Path) -> Path:
 
 def _ids(files: Sequence[Path]) -> list[Mapping[str, str]]:
     """The numbers in DICOM files' headers; none of a file that is refused."""
-
-    def ids(file: Path) -> Mapping[str, str]:
-        try:
-            return decoder().ask("ids", file)[0]
-        except DataError:
-            return {}
-
-    with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(ids, files))
+    asked = side_by_side(partial(decoder().ask_each, "ids"), files)
+    return [{} if isinstance(one, DataError) else one[0] for one in asked]
 
 
 def _manifest(path: Path) -> Path:

@@ -24,8 +24,9 @@ from pydicom.uid import (
 
 from medtl_core.data.images import decode
 from medtl_core.errors import DataError
-from medtl_core.formats.dicom_pixels import check_image, picture, read_dataset, stored_frame, upright
-from medtl_core.formats.dicom_scale import scale_of
+from medtl_core.formats import dicom_pixels
+from medtl_core.formats.dicom_pixels import check_image, picture, read_dataset, show, stored_frame, upright
+from medtl_core.formats.dicom_scale import Scale, scale_of
 from medtl_core.formats.nifti import read_nifti
 from medtl_core.formats.windows import CT_WINDOWS, Window, robust_window
 from tests.formats.dicom_made import dataset
@@ -302,3 +303,20 @@ def test_what_is_not_read_is_refused_by_one_sentence(tags: dict[str, Any], words
         check_image(made)
         picture(made)
     assert "JANE" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1", "<u2", ">u2", "i2"])
+def test_three_windows_are_looked_up_as_one_is(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bands, of any type, beyond the ends of the scale, and whichever way numpy writes."""
+    rng, info = np.random.default_rng(3), np.iinfo(kind)
+    stored = rng.integers(info.min, info.max, (2, 200, 301), endpoint=True).astype(kind)
+    bits = info.bits - 2
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if info.min else (0, (1 << bits) - 1)
+    scale = Scale(low, high, 2.0, -1000.0, padding=(low, low + 3))
+    for inverted in (False, True):
+        single = [show(stored, scale, (window,), inverted=inverted) for window in CT_WINDOWS]
+        for count in (2, 3):
+            expected = np.concatenate(single[:count], axis=-1)
+            assert np.array_equal(show(stored, scale, CT_WINDOWS[:count], inverted=inverted), expected)
+    monkeypatch.setattr(dicom_pixels, "_writes_in_order", lambda: False)
+    assert np.array_equal(show(stored, scale, CT_WINDOWS, inverted=True), expected)

@@ -194,7 +194,7 @@ def test_nifti_values_equal_another_reader(tmp_path: Path) -> None:
 
 
 def _answers(*requests: dict[str, str]) -> list[dict[str, Any]]:
-    lines = "".join(json.dumps(request) + "\n" for request in requests)
+    lines = "".join(json.dumps({**request, "room": [0, 0]}) + "\n" for request in requests)
     replies = io.BytesIO()
     child.answer(io.BytesIO(lines.encode()), replies, 60)
     replies.seek(0)
