@@ -29,6 +29,7 @@ from medtl_core.predict.outliers import Outliers
 from medtl_core.predict.reasons import Fusing, Occluder, check_explained, lacks_all, parts_of_case
 from medtl_core.predict.rows import rows_of
 from medtl_core.predict.saved import is_model, load_packed, load_whole
+from medtl_core.predict.tap_maps import TapMaps
 from medtl_core.predict.thresholds import Thresholds
 from medtl_core.runtime import one_thread, processor
 from medtl_core.store import file_of, read_json, stem_of
@@ -138,7 +139,8 @@ class Predictor:
                 f"{self.classifier.kind}, whose answers --occlusion explains"
             )
         spec = feature_spec(self.settings, self.views, self.columns)
-        exact = Attributor(self.classifier, spec, self.settings)
+        maps = TapMaps(spec, self.settings)
+        exact = Attributor(self.classifier, maps.records, maps)
         return exact.against(self.neighbours.examples) if self.neighbours else exact
 
     def occluder(self) -> Occluder:
