@@ -59,6 +59,8 @@ class Forward:
         import torch
 
         length = self.batch * len(self._spec.views)  # another thread may meet the end of the memory meanwhile
+        if len(pixels) <= length:
+            return self._pass(pixels, length)
         return torch.cat([self._pass(some, length) for some in torch.split(pixels, length)])
 
     def _pass(self, pixels: "Tensor", length: int) -> "Tensor":
@@ -67,8 +69,10 @@ class Forward:
         if self.fed:  # by several threads, of which one computes: they would wait for one another at every call
             with self._turn:
                 return self._fitting(pixels)
+        if len(pixels) == length:
+            return self._rows(pixels)
         blank = pixels.new_zeros((length - len(pixels), *pixels.shape[1:]))
-        return self._rows(torch.cat([pixels, blank]) if len(blank) else pixels)[: len(pixels)]
+        return self._rows(torch.cat([pixels, blank]))[: len(pixels)]
 
     def _fitting(self, pixels: "Tensor") -> "Tensor":
         """The rows from passes so short that the GPU's memory holds them, or from the processor."""
