@@ -145,8 +145,18 @@ def exact(predictor: Predictor, own: Examples | None, shown: Sequence[Film], map
     if own is None:
         return [alone] * len(shown)
     sites = dict.fromkeys(film.site for film in shown)
-    beyond = {site: alone.against(own.take((own["site"] == site) & (own["split"] == "train"))) for site in sites}
+    beyond = {site: alone.against(own.take(own["site"] == site)) for site in sites}
     return [beyond[film.site] for film in shown]
+
+
+def own_cases(seed: int, most: int = 0) -> Examples:
+    """Returns the training cases of a phantom, of each hospital's classes `most` where that is not 0."""
+    cases = phantom(seed, SIZE)
+    rows = np.flatnonzero(cases["split"] == "train")
+    if most:
+        kinds = [f"{site} {label}" for site, label in zip(cases["site"][rows], cases["label"][rows], strict=True)]
+        rows = np.sort(np.concatenate([rows[np.asarray(kinds) == kind][:most] for kind in dict.fromkeys(kinds)]))
+    return cases.take(rows)
 
 
 def gradcam(predictor: Predictor) -> GradCam:
@@ -207,6 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 4, 5], help="of the films")
     parser.add_argument("--shots", type=int, nargs="+", default=[30, 200], help="cases a hospital")
     parser.add_argument("--others", type=int, nargs="*", default=[3], help="seeds for Grad-CAM and occlusion, too")
+    parser.add_argument("--own", type=int, default=0, help="own cases of each class; 0 = as many as are read")
     parser.add_argument("--shuffled", type=int, default=20, help="heads of shuffled columns")
     chosen = parser.parse_args(arguments)
     columns = ("answered", "anywhere", "alone", "beyond", "of right", "elsewhere")
@@ -215,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for shots in chosen.shots:
             (predictor,) = trained(shots, Path(folder) / str(shots))
             for seed in chosen.seeds:
-                shown, own = list(films(seed)), phantom(seed, SIZE)
+                shown, own = list(films(seed)), own_cases(seed, chosen.own)
                 first, *more = _told(predictor, shown, own, chosen.shuffled)
                 for name, make in (_OTHERS if seed in chosen.others else {}).items():
                     first += f"  {name} {pointed([make(predictor)] * len(shown), shown).hits.mean():.2f}"

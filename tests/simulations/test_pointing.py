@@ -11,7 +11,7 @@ from medtl_core.features.spec import feature_spec
 from medtl_core.predict.attribution import ClassMap
 from medtl_core.predict.tap_maps import Read, TapMaps
 from medtl_core.values import Array
-from simulations.pointing import NAME, Film, Pointed, Remembered, exact, films, pointed, shuffled
+from simulations.pointing import NAME, Film, Pointed, Remembered, exact, films, own_cases, pointed, shuffled
 from tests.predict.heads import made
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -63,7 +63,7 @@ class Counted:
 def test_every_head_explains_from_one_reading_and_as_the_product_does(tmp_path: Path) -> None:
     predictor = made(tmp_path, features="plain")
     own = phantom(2, 64, patients=40)
-    own = own.take(np.flatnonzero(own["site"] == own["site"][0]))
+    own = own.take(np.flatnonzero((own["site"] == own["site"][0]) & (own["split"] == "train")))
     shown = [Film(own["image"][0], str(own["site"][0]), np.ones((64, 64), bool))]
     counted = Counted(TapMaps(feature_spec(predictor.settings, predictor.views), predictor.settings))
     maps = Remembered(counted)  # type: ignore[arg-type]
@@ -73,8 +73,16 @@ def test_every_head_explains_from_one_reading_and_as_the_product_does(tmp_path: 
     first, second = (one.explain(shown[0].pixels, NAME)[0].strength for one in (learnt, lost))
     assert counted.reads <= reads + 1
     assert not np.allclose(first, second)
-    product = predictor.attributor().against(own.take(np.flatnonzero(own["split"] == "train")))  # type: ignore[union-attr]
+    product = predictor.attributor().against(own)  # type: ignore[union-attr]
     np.testing.assert_allclose(first, product.explain(shown[0].pixels, NAME)[0].strength, rtol=1e-5, atol=1e-8)
+
+
+def test_so_many_own_cases_of_each_class_of_a_hospital() -> None:
+    own = own_cases(3, 2)
+    kinds = [*zip(own["site"].tolist(), own["label"].tolist(), strict=True)]
+    assert {kinds.count(kind) for kind in kinds} == {2}
+    assert set(own["split"].tolist()) == {"train"}
+    assert len(own_cases(3)) > len(own) == 2 * len(set(kinds))
 
 
 @pytest.mark.slow
