@@ -35,7 +35,7 @@ class TapMaps:
             if kind_of(record.backbone) != "image" or record.pooling not in ("mean", "mean+std", "mean+std+centre"):
                 raise ConfigError("maps are made of heads on images; a table's columns have none")
         self.records = tuple(record for record, _ in parts)
-        self._networks = [_Network(record, chosen) for record, chosen in parts]
+        self._networks = [_Tapped(record, chosen) for record, chosen in parts]
 
     def __call__(self, picture: Pixels) -> Read:
         """Returns the maps of a picture, uint8 [h, w, 3].
@@ -50,7 +50,7 @@ class TapMaps:
 
 
 @final
-class _Network:
+class _Tapped:
     """A frozen network, of whose taps the maps are read as they are."""
 
     def __init__(self, record: FeatureSpec, settings: Settings) -> None:
