@@ -7,7 +7,7 @@ def render(package: str, page: str = "page.html", /, **values: object) -> str:
     """Returns the page that a template of a package makes of the values; the same values give the same text.
 
     Every value is escaped but charts, which come as `markup`. Templates and style sheets that the package lacks are
-    those of this one: `base.html`, which every page extends, `sheet.html` of those to sign, `macros.html` and `style.css`.
+    those of this one: `base.html`, which pages to read extend, `sheet.html` of those to sign, `macros.html` ...
     """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
