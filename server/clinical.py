@@ -20,7 +20,7 @@ from medtl_core.rng import stream
 from medtl_core.store import write_bytes
 from medtl_core.values import Array, Update
 
-from .held_out import groups_of, spread_of
+from .held_out import groups_of, spreads_of
 from .testset import Reference
 from .verdict import Verdict
 
@@ -66,7 +66,6 @@ def columns_of(chosen: Settings, reference: Reference) -> Columns:
     if reference.followed and (chosen.operating_points or chosen.subgroups):
         raise ConfigError("operating-points and subgroups need classes; these cases were followed over time")
     if chosen.subgroups and reference.cases is None:
-        reference.source.examples.task.tell_classes("subgroups with test=sites")
         stated_groups(chosen.subgroups)
     if not chosen.subgroups or reference.cases is None or reference.cases.material is None:
         return {}
@@ -83,7 +82,7 @@ def record(study: Study, verdicts: Mapping[str, Verdict], columns: Columns) -> C
     if scored:
         made = of_scores(scored, classes, columns)
     else:
-        made = of_sums(sums, classes, findings=findings, spread=spread_of(study, verdicts))
+        made = of_sums(sums, classes, findings=findings, spreads=spreads_of(study, verdicts))
     target, folds = study.settings.operating_points, _folds(study, tuple(verdicts))
     methods = dict(made.methods)
     for name, groups in groups_of(study, verdicts).items():

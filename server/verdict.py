@@ -143,7 +143,7 @@ def _summed(study: Study, name: str, outcome: Outcome, judged: list[SiteSums], t
     bill: dict[str, Share] = {}
     if not outcome.own_sums:
         bill[phase] = Share() if alone else _evaluation_share(study, len(judged), together)
-    judged = judged + [_model_judged(study, model, phase) for model in models]
+    judged = judged + [_asked(study, model_request("evaluate_model", model, phase))[0] for model in models]
     if outcome.personal:
         judged.append(_asked(study, replace(outcome.personal, phase=phase))[0])
     judges = judge_finding_sums if study.problem.multi_label else judge_sites
@@ -177,12 +177,12 @@ def _shapes(study: Study) -> dict[str, tuple[int, ...]]:
     return expected_shapes(len(problem.classes), problem.followed, problem.multi_label)
 
 
-def _model_judged(study: Study, model: Model, phase: str) -> SiteSums:
-    """The sums of a model, which travels to the hospitals."""
+def model_request(task: str, model: Model, phase: str) -> Request:
+    """Returns what takes a model to the hospitals."""
     packed = model.pack()
     config: dict[str, Value] = {"model-kind": model.kind, "model-fingerprint": packed.fingerprint}
     config |= {f"model-{key}": value for key, value in packed.config.items()}
-    return _asked(study, Request("evaluate_model", packed.arrays, config, phase=phase))[0]
+    return Request(task, packed.arrays, config, phase=phase)
 
 
 def _asked(study: Study, request: Request, heads: int = 1) -> list[SiteSums]:

@@ -32,20 +32,19 @@ def placements(ranking: Ranking) -> Float:
     return np.stack([(above - ranking.area) / cases, (under - ranking.area) / others])
 
 
-def products(placed: Float, odds: Float, inside: NDArray[np.bool_], patient: Array) -> dict[str, Float]:
+def products(placed: Float, odds: Float, sides: NDArray[np.bool_], patient: Array) -> dict[str, Float]:
     """Returns a hospital's sums over its patients.
 
     Args:
         placed: of H heads and K judged classes [H, K, 2, bins]; see `placements`.
         odds: of its cases [H, n, K].
-        inside: whether a case is of the class [n, K].
+        sides: whether a case is of the class, and whether of the others [n, K, 2]; neither where that is not known.
         patient: of each case [n].
 
     Returns:
         `products` [2 H K, 2 H K] of what each patient adds, and `shown` [K, 2], patients with a case of each side.
     """
     group = np.unique(patient, return_inverse=True)[1]
-    sides = np.stack([inside, ~inside], axis=2)
     bins, patients = np.searchsorted(lower_edges()[1:], odds, side="right"), int(group.max(initial=-1)) + 1
     columns = []
     for head, place in zip(placed, bins, strict=True):
@@ -54,7 +53,7 @@ def products(placed: Float, odds: Float, inside: NDArray[np.bool_], patient: Arr
                 weights = head[cls, side][place[:, cls]] * sides[:, cls, side]
                 columns.append(np.bincount(group, weights=weights, minlength=patients))
     table = np.stack(columns)
-    shown = [[len(np.unique(group[sides[:, cls, side]])) for side in (0, 1)] for cls in range(inside.shape[1])]
+    shown = [[len(np.unique(group[sides[:, cls, side]])) for side in (0, 1)] for cls in range(sides.shape[1])]
     return {"products": np.asarray(table @ table.T, np.float64), "shown": np.asarray(shown, np.float64)}
 
 

@@ -199,17 +199,17 @@ def of_sums(
     classes: tuple[str, ...],
     *,
     findings: bool = False,
-    spread: Spread | None = None,
+    spreads: Sequence[Spread] = (),
 ) -> Clinical:
     """Returns the record of methods judged by hospitals' sums: method -> site -> `evaluation.federated.summarise`.
 
-    Without a method's `spread` intervals take cases as independent, and neither a mean over classes has one nor a
-    difference of methods is told. Net benefit among three and more classes needs scores.
+    A method that none of `spreads` tells has intervals that take cases as independent, and its mean over classes none.
+    Differences are told of the methods of the first. Net benefit among three and more classes needs scores.
     """
-    methods = {}
+    methods, first = {}, spreads[0] if spreads else None
     for name, updates in sums.items():
         each = summed(updates, classes, findings=findings)
-        pair, told = findings or len(classes) == 2, spread.of_method(name) if spread else None
+        pair, told = findings or len(classes) == 2, next(filter(None, (one.of_method(name) for one in spreads)), None)
         alone = [delong.ranked_variance(ranking) for ranking in each.values()]
         rows = {
             key: _class(ranking, variance, decision.shifted(ranking) if pair else None)
@@ -222,7 +222,7 @@ def of_sums(
         area = float(np.mean(known)) if known else None
         variance = told[1] if told else alone[0] if len(alone) == 1 else np.nan
         methods[name] = MethodRecord(rows, *_estimate(np.nan if area is None else area, variance), sites, kept)
-    return Clinical(methods, spread.covariance.tolist(), spread.names) if spread else Clinical(methods)
+    return Clinical(methods, first.covariance.tolist(), first.names) if first else Clinical(methods)
 
 
 def operating_point(folds: Ranking, test: Ranking, target: float) -> OperatingPoint | None:

@@ -135,20 +135,22 @@ def _few(sizes: Mapping[str, int]) -> list[str]:
     return few
 
 
-def summed_group(value: str, sums: Update, classes: tuple[str, ...]) -> Group:
+def summed_group(value: str, sums: Update, classes: tuple[str, ...], *, findings: bool = False) -> Group:
     """Returns a group's figures from hospitals' sums of it (see `evaluation.federated.summarise`).
 
     Cases count as independent, and the interval of a mean over classes takes them as wholly correlated, so that it is
-    never too narrow for that.
+    never too narrow for that. Of findings its cases are those of the one that is known of most.
     """
     table = sums.arrays["confusion"]
-    if not table.sum():
+    cases = int(table.sum(axis=(-2, -1)).max())
+    if not cases:
         return Group(value)
-    known = [each for each in summed({"": sums}, classes).values() if all(each.support)]
+    known = [each for each in summed({"": sums}, classes, findings=findings).values() if all(each.support)]
     area = float(np.mean([each.area for each in known])) if known else None
     spread = float(np.mean([math.sqrt(ranked_variance(each)) for each in known])) ** 2 if known else math.nan
     low, high = (area is not None and interval(area, spread)) or (None, None)
-    return Group(value, int(table.sum()), area, low, high, tuple(tuple(map(int, row)) for row in table))
+    told = () if findings else tuple(tuple(map(int, row)) for row in table)
+    return Group(value, cases, area, low, high, told)
 
 
 def _group(value: str, scores: Scores) -> Group:

@@ -204,7 +204,9 @@ def _read(path: Path) -> tuple[Array, bool]:
 def _may_end_early(picture: Any) -> bool:
     """Whether a picture seems to lack its last lines, which Pillow leaves black in a PNG and mid-grey in a JPEG."""
     width, height = picture.size
-    if picture.format == "JPEG" and picture.mode in ("L", "RGB"):  # the last block of eight by eight
+    if picture.format == "JPEG" and picture.mode in ("L", "RGB"):  # the last block of eight by eight, its end first
+        if picture.getpixel((width - 1, height - 1)) not in (_NOTHING, (_NOTHING,) * 3):
+            return False
         last = np.asarray(picture.crop(((width - 1) // 8 * 8, (height - 1) // 8 * 8, width, height)))
         return bool((last == _NOTHING).all()) and picture.getcolors(1) is None
     last = np.asarray(picture.crop((0, height - 1, width, height)))

@@ -59,7 +59,8 @@ class Forward:
         import torch
 
         length = self.batch * len(self._spec.views)  # another thread may meet the end of the memory meanwhile
-        return torch.cat([self._pass(some, length) for some in torch.split(pixels, length)])
+        passes = [self._pass(some, length) for some in torch.split(pixels, length)]
+        return passes[0] if len(passes) == 1 else torch.cat(passes)
 
     def _pass(self, pixels: "Tensor", length: int) -> "Tensor":
         import torch
@@ -67,8 +68,9 @@ class Forward:
         if self.fed:  # by several threads, of which one computes: they would wait for one another at every call
             with self._turn:
                 return self._fitting(pixels)
-        blank = pixels.new_zeros((length - len(pixels), *pixels.shape[1:]))
-        return self._rows(torch.cat([pixels, blank]) if len(blank) else pixels)[: len(pixels)]
+        lacking = length - len(pixels)
+        whole = torch.cat([pixels, pixels.new_zeros((lacking, *pixels.shape[1:]))]) if lacking else pixels
+        return self._rows(whole)[: len(pixels)]
 
     def _fitting(self, pixels: "Tensor") -> "Tensor":
         """The rows from passes so short that the GPU's memory holds them, or from the processor."""

@@ -64,14 +64,17 @@ def _table(name: str) -> dict[str, Any]:
     return joined
 
 
+def travelled(site: SiteData, arrays: Arrays, config: Config) -> Model:
+    """Returns the model that came with a message: its arrays, and its `config` under names that begin with "model-"."""
+    values = {key.removeprefix("model-"): value for key, value in config.items() if key.startswith("model-")}
+    kind, fingerprint = str(values.pop("kind", "")), str(values.pop("fingerprint", ""))
+    return unpack(kind, Packed(arrays, values, tuple(map(str, range(site.classes))), fingerprint))
+
+
 def evaluate_model(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Summable evaluation of one model on this hospital's held-out cases; see `evaluation.federated`."""
-    values = {key.removeprefix("model-"): value for key, value in config.items() if key.startswith("model-")}
-    kind = str(values.pop("kind", ""))
-    classes = tuple(str(number) for number in range(site.classes))
-    model = unpack(kind, Packed(arrays, values, classes, str(values.pop("fingerprint", ""))))
-    sums = tasks.judged(site, model.logits(site.test_values, site.test_material)).arrays
-    return Released(Update({name: array[None] for name, array in sums.items()}))
+    logits = travelled(site, arrays, config).logits(site.test_values, site.test_material)
+    return Released(Update({name: array[None] for name, array in tasks.judged(site, logits).arrays.items()}))
 
 
 @cache

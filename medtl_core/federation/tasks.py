@@ -88,11 +88,15 @@ def evaluate(site: SiteData, arrays: Arrays, config: Config) -> Released:
 
 def judged(site: SiteData, logits: NDArray[np.float64]) -> Update:
     """Returns summable evaluation of logits [m, C] of this hospital's held-out cases; see `evaluation.federated`."""
+    return summarise(scored(site, logits))
+
+
+def scored(site: SiteData, logits: NDArray[np.float64]) -> Scores:
+    """Returns logits [m, C] of this hospital's held-out cases with what is known of these."""
     group = np.unique(site.test_patients, return_inverse=True)[1].astype(np.int64)
-    more = [
-        site.test_material.examples.columns.get(name) if site.test_material else None for name in ("time", "labels")
-    ]
-    return summarise(Scores(logits, site.test_label, np.full(len(site.test_label), site.name), group, *more))
+    told = site.test_material.examples.columns if site.test_material else {}
+    names = np.full(len(site.test_label), site.name)
+    return Scores(logits, site.test_label, names, group, told.get("time"), told.get("labels"))
 
 
 Task = Callable[[SiteData, Arrays, Config], Released]

@@ -2,33 +2,27 @@
 
 A feature is a mean over the positions of a map, so a linear head's logit is a sum over positions (Zhou et al., CVPR
 2016). The same holds of the mean weighted at the centre, and of the standard deviation, which is the mean of
-(x - mean)^2 / deviation. So the parts of all taps and views add up to the logit less its bias, whatever the network.
+(x - mean)^2 / deviation. So the terms of all taps and views add up to the logit less its bias, whatever the network.
 
-Much of such a map is what every picture has at that place. Less the mean map of cases of the next likeliest class it
-says what this one has beyond them; the parts then add up to the difference of the logits (a baseline, as in
-Sundararajan et al., ICML 2017).
+Much of such a map is what every picture has at that place. Less the mean maps of cases of the other classes it says
+what this one has beyond them; the parts then add up to the difference of the logits (a baseline, as in Sundararajan et
+al., ICML 2017). It is drawn in what each term deviates by over these cases, lest the loudest term drown the others.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Any, Self, final
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.config import Settings, kind_of
 from medtl_core.data.images import read_pictures
-from medtl_core.data.views import VIEWS, Pixels, normalised, square
-from medtl_core.errors import ConfigError
-from medtl_core.features.extract import FeatureSpec, Spec, images_of
+from medtl_core.data.views import VIEWS, Pixels, square
+from medtl_core.features.extract import FeatureSpec, images_of
+from medtl_core.predict.tap_maps import Read
 from medtl_core.values import Array, Examples, Head
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Float = NDArray[np.float64]
 
@@ -36,10 +30,11 @@ Float = NDArray[np.float64]
 _BACK = {"rotate-90": "rotate-270", "rotate-270": "rotate-90"}
 #: Maps of heads whose columns were shuffled that a map is compared with.
 SHUFFLED = 8
-#: Cases at most that a map is compared with: as many of each class, spread over all.
-COMPARED = 96
-#: Width of the Gaussian that smooths a difference of maps, in cells of the finest one (docs/predict.md).
-_SMOOTH = 0.5
+#: Cases at most that a map is compared with: as many of each class, spread over all; and fewest of a class that have a
+#: deviation.
+COMPARED, _FEWEST = 96, 2
+#: Width of the Gaussian that smooths a difference of maps, in cells of the coarsest one (docs/predict.md).
+_SMOOTH = 0.75
 
 
 @dataclass(frozen=True)
@@ -49,24 +44,19 @@ class ClassMap:
     Attributes:
         picture: uint8 [h, w, 3], as the case was decoded.
         parts: float64 [s, s]; their sum is the logit of the class less the mean of the others', without their biases,
-            where the map is exact. Where there is a rival, it is the logit less the rival's, and that less its mean
-            over cases of the rival.
-        usual: their standard deviation over these cases; None = none were compared.
-        rival: the class they are of; "" = none.
+            where the map is exact. Where cases were compared, the others are the classes of these, and the sum is less
+            the mean over them of what it is for their cases.
+        deviations: the same in deviations over the cases compared, [s, s]; None = none were.
     """
 
     picture: Pixels
     parts: Float
-    usual: Float | None = None
-    rival: str = ""
+    deviations: Float | None = None
 
     @property
     def strength(self) -> Float:
-        """The parts as they are drawn: in deviations where cases were compared.
-
-        The mean deviation is added to each, lest a place where all cases are alike outshine the rest.
-        """
-        return self.parts if self.usual is None else self.parts / np.maximum(self.usual + self.usual.mean(), 1e-12)
+        """The parts as they are drawn and pointed with: in deviations where cases were compared."""
+        return self.parts if self.deviations is None else self.deviations
 
     def shown(self) -> Pixels:
         """Returns the picture in grey, uint8 [s, s, 3], red where it speaks for the class and blue where against."""
@@ -84,29 +74,20 @@ class Attributor:
 
     Args:
         head: affine, on features of images.
-        spec: of these features.
-        settings: under which they are made.
-
-    Raises:
-        ConfigError: the features are not pooled from maps of a single or several networks.
+        records: of these features; see `TapMaps.records`.
+        maps: what reads a picture's maps under them.
     """
 
-    def __init__(self, head: Head, spec: Spec, settings: Settings) -> None:
-        self._head, self._parts, start = head, list[tuple[FeatureSpec, _Maps, Array]](), 0
-        self._known = dict[int, NDArray[np.float32]]()
-        for record, chosen in spec.parts(settings):
-            if kind_of(record.backbone) != "image" or record.pooling not in ("mean", "mean+std", "mean+std+centre"):
-                raise ConfigError("maps are made of heads on images; a table's columns have none")
-            weight = head.weight[:, start : start + record.width]
-            self._parts.append((record, _Maps(record, chosen), weight))
-            start += record.width
-        self.size = max(record.size for record, *_ in self._parts)
+    def __init__(self, head: Head, records: Sequence[FeatureSpec], maps: Callable[[Pixels], Read]) -> None:
+        self._head, self._records, self._maps = head, records, maps
+        self._known = dict[int, list[NDArray[np.float32]]]()
+        self.size = max(record.size for record in records)
 
     def against(self, cases: Examples) -> Self:
-        """Returns one whose maps tell what a case has beyond others: of the class that is the next likeliest for it.
+        """Returns one whose maps tell what a case has beyond others: cases of the other classes.
 
         Args:
-            cases: labelled images, of which `COMPARED` at most are read.
+            cases: labelled images, of which `COMPARED` at most are read; of a class with a single one none is.
 
         Raises:
             DataError: an image cannot be read.
@@ -115,16 +96,18 @@ class Attributor:
         other._known = {}
         for rows in some_of_each(cases["label"], COMPARED):
             name = cases.task.classes[int(cases["label"][rows[0]])]
-            if name in self._head.classes:
-                images = images_of(cases.take(rows))
-                maps = [np.mean([*map(self._of_classes, self._pictures(one))], axis=0) for one in images]
-                other._known[self._head.classes.index(name)] = np.asarray(maps, np.float32)
+            if name in self._head.classes and len(rows) >= _FEWEST:
+                read = [[self._smoothed(one) for one in self._pictures(case)] for case in images_of(cases.take(rows))]
+                terms = [[np.mean(term, axis=0) for term in zip(*pictures, strict=True)] for pictures in read]
+                every = [np.asarray(term, np.float32) for term in zip(*terms, strict=True)]
+                other._known[self._head.classes.index(name)] = every
         return other
 
     def explain(self, image: Any, name: str) -> list[ClassMap]:
         """Returns a map for each picture of a case, of what speaks for the class `name`.
 
         Raises:
+            ConfigError: the network's taps give no maps.
             DataError: the image cannot be read.
         """
         return [self._map(picture, name) for picture in self._pictures(image)]
@@ -136,54 +119,61 @@ class Attributor:
         learnt (Adebayo et al., NeurIPS 2018).
         """
         contrast, (picture, *_) = contrast_of(self._head.classes, name), self._pictures(image)
-        read = self._read(picture)
-        own, found = self._sum(read, contrast), []
+        row, read, widths = contrast @ self._head.weight, self._maps(picture), [one.width for one in self._records]
+        own, found = self._sum(self._terms(read, row[None])), []
         for _ in range(SHUFFLED):
-            other = self._sum(read, contrast, [rng.permutation(record.width) for record, *_ in self._parts])
-            found.append(correlation(own, other))
+            parts = np.split(row, np.cumsum(widths)[:-1])
+            shuffled = np.concatenate([part[rng.permutation(len(part))] for part in parts])
+            found.append(correlation(own, self._sum(self._terms(read, shuffled[None]))))
         return float(np.mean(found))
 
     def _map(self, picture: Pixels, name: str) -> ClassMap:
         place = self._head.classes.index(name)
-        rivals = [number for number in self._known if number != place]
-        if not rivals:
-            return ClassMap(picture, self._sum(self._read(picture), contrast_of(self._head.classes, name)))
-        own = self._of_classes(picture)
-        rival = max(rivals, key=lambda number: float(own[number].sum() + self._head.bias[number]))
-        others = self._known[rival][:, place] - self._known[rival][:, rival]
-        usual: Float = others.std(axis=0).astype(np.float64)
-        return ClassMap(picture, own[place] - own[rival] - others.mean(axis=0), usual, self._head.classes[rival])
+        others = {number: terms for number, terms in self._known.items() if number != place}
+        if not others:
+            row = contrast_of(self._head.classes, name) @ self._head.weight
+            return ClassMap(picture, self._sum(self._terms(self._maps(picture), row[None])))
+        seen = self._smoothed(picture)
+        parts, deviations = np.zeros((self.size, self.size)), np.zeros((self.size, self.size))
+        for number, terms in others.items():
+            for own, known in zip(seen, terms, strict=True):
+                usual = (known[:, place] - known[:, number]).astype(np.float64)
+                beyond, scale = own[place] - own[number] - usual.mean(axis=0), usual.std(axis=0)
+                parts += spread(beyond, self.size) / len(others)
+                # The mean deviation is added to each, lest a place where all cases are alike outshine the rest.
+                deviations += enlarged(beyond / np.maximum(scale + scale.mean(), 1e-12), self.size) / len(others)
+        return ClassMap(picture, parts, deviations)
 
-    def _of_classes(self, picture: Pixels) -> Float:
-        """The smoothed map of every class's logit, [C, s, s]."""
+    def _smoothed(self, picture: Pixels) -> list[Float]:
+        """The terms of every class's logit, smoothed over as much of the picture in each."""
         from scipy.ndimage import gaussian_filter
 
-        read = self._read(picture)
-        width = _SMOOTH * min(self.size / maps.shape[-1] for every in read for view in every for maps in view.values())
-        raw = [self._sum(read, row) for row in np.eye(len(self._head.classes))]
-        return np.asarray([gaussian_filter(one, width, mode="reflect") for one in raw])  # mirrored edges keep the sum
+        terms = self._terms(self._maps(picture), self._head.weight)
+        coarsest = min(len(term[0]) for term in terms)
+        widths = [_SMOOTH * len(term[0]) / coarsest for term in terms]  # mirrored edges keep the sum
+        return [gaussian_filter(one, (0, wide, wide), mode="reflect") for one, wide in zip(terms, widths, strict=True)]
 
     def _pictures(self, image: Any) -> Sequence[Pixels]:
-        return read_pictures(image, robust=self._parts[0][0].version > 2)
+        return read_pictures(image, robust=self._records[0].version > 2)
 
-    def _read(self, picture: Pixels) -> "list[list[Mapping[str, Tensor]]]":
-        """The maps of every view under every record."""
-        return [
-            [maps(VIEWS[view](square(picture, record.size))) for view in record.views]
-            for record, maps, _ in self._parts
-        ]
+    def _terms(self, read: Read, weight: Float) -> list[Float]:
+        """What each position adds to some sums [k, d] of the features: a map [k, h, w] of every tap's means, of its
+        deviations and of its centres, meaned over the views.
+        """
+        whole, start = list[Float](), 0
+        for record, views in zip(self._records, read, strict=True):
+            for tap, first, last in record.groups:
+                rows = weight[:, start + first : start + last]
+                seen = [
+                    turned_back(_of_tap(maps[tap], rows), view) for view, maps in zip(record.views, views, strict=True)
+                ]
+                whole += [*np.mean(seen, axis=0).transpose(2, 3, 0, 1)]
+            start += record.width
+        return whole
 
-    def _sum(
-        self, read: "list[list[Mapping[str, Tensor]]]", contrast: Float, order: Sequence[Array] | None = None
-    ) -> Float:
-        whole: Any = np.zeros((self.size, self.size))
-        for number, (record, _, weight) in enumerate(self._parts):
-            row = contrast @ weight
-            row = row if order is None else row[order[number]]
-            for view, maps in zip(record.views, read[number], strict=True):
-                parts: Any = _parts_of(maps, row, record, self.size)
-                whole += turned_back(parts, view) / len(record.views)
-        return np.asarray(whole)
+    def _sum(self, terms: Sequence[Float]) -> Float:
+        """A single sum's terms [1, h, w] as one map of the picture."""
+        return np.asarray(sum(spread(term[0], self.size) for term in terms))
 
 
 def some_of_each(label: Array, most: int) -> list[Array]:
@@ -214,67 +204,29 @@ def contrast_of(classes: Sequence[str], name: str) -> Float:
     return row
 
 
-@final
-class _Maps:
-    """The maps of a frozen network's taps as they are, before they are pooled."""
-
-    def __init__(self, record: FeatureSpec, settings: Settings) -> None:
-        from medtl_core.backbones.zoo import find_backbone
-        from medtl_core.features.forward import load_agreed
-
-        backbone, self._record = find_backbone(settings.backbone), record
-        self._run = load_agreed(settings.backbone, settings.weights, record.weights_sha, record.taps, record.pooling)
-        self._modules = {tap: self._run.network.get_submodule(backbone.taps[tap]) for tap in record.taps}
-        self._turn = Lock()
-
-    def __call__(self, pixels: Pixels) -> "Mapping[str, Tensor]":
-        """Returns the maps [1, c, h, w] of a square picture, uint8 [s, s, 3]."""
-        import torch
-
-        maps = dict[str, "Tensor"]()
-
-        def read(tap: str) -> Any:
-            return lambda module, inputs, output: maps.__setitem__(tap, output)
-
-        batch = normalised(torch.from_numpy(pixels.copy())[None], self._record.mean, self._record.std)
-        with self._turn, ExitStack() as hooks, torch.inference_mode():
-            for tap, module in self._modules.items():  # before the extractor's own hook, which ends the pass
-                hooks.callback(module.register_forward_hook(read(tap), prepend=True).remove)
-            self._run(batch)
-        return maps
-
-
-def _parts_of(maps: "Mapping[str, Tensor]", row: Float, record: FeatureSpec, size: int) -> Float:
-    whole = np.zeros((size, size))
-    for tap, first, last in record.groups:
-        channels = maps[tap][0].double().numpy()
-        if channels.ndim != 3:
-            raise ConfigError(f"the tap {tap!r} gives no map; maps are made of convolutional networks")
-        whole += spread(_of_tap(channels, row[first:last]), size)
-    return whole
-
-
-def _of_tap(channels: Float, row: Float) -> Float:
-    """What each position adds, [h, w], from maps [c, h, w] and the row's weights of means, deviations and centres."""
+def _of_tap(maps: NDArray[np.float32], rows: Float) -> Float:
+    """What each position adds to k sums, [h, w, kinds, k], from maps [c, h, w] and the sums' weights [k, kinds * c] of
+    means, deviations and centres.
+    """
     from medtl_core.backbones.taps import centre_weights
 
-    count, height, width = channels.shape
-    places = channels.reshape(count, -1)
-    weights: Iterator[Float] = iter(row.reshape(-1, count))
-    parts = next(weights) @ places / places.shape[1]
-    for deviation in weights:
-        centred = np.square(places - places.mean(axis=1, keepdims=True)) / places.shape[1]
-        spread = np.sqrt(centred.sum(axis=1, keepdims=True))
-        parts += deviation @ np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 0)
-        for centre in weights:
-            parts += (centre @ places) * centre_weights(height, width).astype(np.float64)
-    return np.asarray(parts.reshape(height, width))
+    (count, height, width), total = maps.shape, len(rows)
+    places = maps.reshape(count, -1).astype(np.float64)
+    centred = np.square(places - places.mean(axis=1, keepdims=True)) / places.shape[1]
+    scale = np.sqrt(centred.sum(axis=1, keepdims=True))
+    weights = rows.reshape(total, -1, count).transpose(1, 0, 2)
+    parts = [weights[0] @ places / places.shape[1]]
+    if len(weights) > 1:
+        parts.append(weights[1] @ np.divide(centred, scale, out=np.zeros_like(centred), where=scale > 0))
+    if len(weights) > 2:
+        parts.append((weights[2] @ places) * centre_weights(height, width).astype(np.float64))
+    return np.asarray(parts).transpose(2, 0, 1).reshape(height, width, len(parts), total)
 
 
 def turned_back(parts: Float, view: str) -> Float:
-    """Returns a map [s, s] of a view where it lies in the picture."""
-    turned: Any = parts[..., None]
-    return parts if view == "macenko" else np.asarray(VIEWS[_BACK.get(view, view)](turned)[..., 0])
+    """Returns a map [s, s, ...] of a view where it lies in the picture."""
+    turned: Any = parts
+    return parts if view == "macenko" else np.asarray(VIEWS[_BACK.get(view, view)](turned))
 
 
 def correlation(one: Float, other: Float) -> float:
@@ -284,12 +236,16 @@ def correlation(one: Float, other: Float) -> float:
     return abs(float(np.corrcoef(one.ravel(), other.ravel())[0, 1]))
 
 
-def spread(parts: Float, size: int) -> Float:
-    """Returns the same sum over the pixels of a picture, smoothly, [size, size]."""
+def enlarged(parts: Float, size: int) -> Float:
+    """Returns the same map for the pixels of a picture, smoothly, [size, size]."""
     from PIL import Image
 
-    fine = np.asarray(Image.fromarray(parts.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC), float)
-    fine *= parts.size / size**2
+    return np.asarray(Image.fromarray(parts.astype(np.float32)).resize((size, size), Image.Resampling.BICUBIC), float)
+
+
+def spread(parts: Float, size: int) -> Float:
+    """Returns the same sum over the pixels of a picture, smoothly, [size, size]."""
+    fine = enlarged(parts, size) * (parts.size / size**2)
     return np.asarray(fine + (parts.sum() - fine.sum()) / size**2)
 
 

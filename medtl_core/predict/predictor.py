@@ -26,9 +26,10 @@ from medtl_core.predict.conformal import Conformal
 from medtl_core.predict.gradcam import GradCam, Mapped
 from medtl_core.predict.joint import joint_cases
 from medtl_core.predict.outliers import Outliers
-from medtl_core.predict.reasons import Fusing, Occluder, check_explained, lacks_all, parts_of_case
+from medtl_core.predict.reasons import Fusing, Occluder, check_explained, lacks_all, parts_of_case, spans_of
 from medtl_core.predict.rows import rows_of
 from medtl_core.predict.saved import is_model, load_packed, load_whole
+from medtl_core.predict.tap_maps import TapMaps
 from medtl_core.predict.thresholds import Thresholds
 from medtl_core.runtime import one_thread, processor
 from medtl_core.store import file_of, read_json, stem_of
@@ -138,7 +139,8 @@ class Predictor:
                 f"{self.classifier.kind}, whose answers --occlusion explains"
             )
         spec = feature_spec(self.settings, self.views, self.columns)
-        exact = Attributor(self.classifier, spec, self.settings)
+        maps = TapMaps(spec, self.settings)
+        exact = Attributor(self.classifier, maps.records, maps)
         return exact.against(self.neighbours.examples) if self.neighbours else exact
 
     def occluder(self) -> Occluder:
@@ -203,8 +205,10 @@ class Predictor:
     def _explained(self, answers: Sequence[Answer], values: Array) -> Iterator[Answer]:
         """Answers with what was asked beside them, from the features [n, d] that they came from."""
         near = self.neighbours.nearest(values) if self.neighbours and len(answers) else [()] * len(answers)
+        joint = self.explains and len(self.settings.kinds) > 1
+        spans = spans_of(feature_spec(self.settings, self.views, self.columns), self.settings) if joint else {}
         for answer, row, alike in zip(answers, values, near, strict=True):
-            parts = parts_of_case(self.classifier, row, answer.largest, self.columns) if self.explains else {}
+            parts = parts_of_case(self.classifier, row, answer.largest, self.columns, spans) if self.explains else {}
             doubt = answer.doubt or lacks_all(self.classifier, row)
             yield replace(answer, parts=parts, alike=alike, doubt=doubt)
 

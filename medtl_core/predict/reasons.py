@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol, final, runtime_checkable
 
 import numpy as np
@@ -11,6 +12,7 @@ from medtl_core.data.images import read_pictures
 from medtl_core.data.views import Pixels, square
 from medtl_core.errors import ConfigError
 from medtl_core.features.dataset import Material
+from medtl_core.features.spec import Spec
 from medtl_core.federation.model import Classifier
 from medtl_core.predict.attribution import ClassMap, contrast_of
 from medtl_core.predict.cases import unlabelled
@@ -38,33 +40,48 @@ def check_explained(classifier: Classifier, settings: Settings) -> None:
     """Refuses to explain what tells no parts.
 
     Raises:
-        ConfigError: it is no affine head on a table, and no model of several kinds that knows their parts.
+        ConfigError: it reads one kind, and is no affine head on a table.
     """
-    if isinstance(classifier, Fusing) or (isinstance(classifier, Head) and classifier.facts.get("kinds")):
-        return
-    if len(settings.kinds) > 1:
-        raise ConfigError("this head does not say what each of several kinds adds; train `auto` or `fusion`")
-    if not isinstance(classifier, Head) or settings.backbone != "table":
+    if len(settings.kinds) == 1 and (not isinstance(classifier, Head) or settings.backbone != "table"):
         raise ConfigError("parts of columns are told of affine heads on tables; of images draw maps (--maps)")
+
+
+def spans_of(spec: Spec, settings: Settings) -> Mapping[str, tuple[int, int]]:
+    """Returns the columns of each backbone that a head reads, by its name, from the first to behind the last."""
+    spans, start = dict[str, tuple[int, int]](), 0
+    for record, chosen in spec.parts(settings):
+        spans[chosen.backbone] = start, start + record.width
+        start += record.width
+    return spans
 
 
 def lacks_all(classifier: Classifier, row: Array) -> str:
     """Returns in words why a case (features [d]) has no answer: it has none of the kinds; "" = it has one."""
+    if isinstance(classifier, Head):  # asked first: telling a protocol takes a hundred times as long
+        return ""
     nothing = isinstance(classifier, Fusing) and not classifier.shares(row[None]).any()
     return "it has none of the kinds that the head reads" if nothing else ""
 
 
-def parts_of_case(classifier: Classifier, row: Array, name: str, columns: Sequence[str]) -> Mapping[str, float]:
+def parts_of_case(
+    classifier: Classifier,
+    row: Array,
+    name: str,
+    columns: Sequence[str] = (),
+    spans: Mapping[str, tuple[int, int]] = MappingProxyType({}),
+) -> Mapping[str, float]:
     """Returns what each kind of a case adds to the logit of a class less the mean of the others', largest first.
 
-    Of a model of several kinds it is what each kind's own head adds; of an affine head what it adds beyond the mean of
-    the cases that were trained on. Of a head on a table alone they are `column_parts`.
+    Of a model of several kinds that knows it, it is what each kind's own head adds; of an affine head that knows the
+    means of its training cases, what it adds beyond these; of any other what is lost where the case lacks the kind. Of
+    a head on a table alone they are `column_parts`.
 
     Args:
         classifier: for which `check_explained` holds.
         row: features of the case [d].
         name: of the class.
         columns: of the table, where there is one.
+        spans: of several kinds; see `spans_of`.
     """
     contrast = contrast_of(classifier.classes, name)
     if isinstance(classifier, Fusing):
@@ -73,6 +90,13 @@ def parts_of_case(classifier: Classifier, row: Array, name: str, columns: Sequen
     elif isinstance(classifier, Head) and (kinds := classifier.facts.get("kinds")):
         told = {kind: classifier.weight[:, start:stop] @ row[start:stop] for kind, (start, stop, _) in kinds.items()}
         parts = {kind: float(contrast @ (told[kind] - np.asarray(mean))) for kind, (_, _, mean) in kinds.items()}
+    elif spans:
+        rows = np.repeat(row[None], len(spans) + 1, axis=0)
+        for lacking, (kind, (start, stop)) in zip(rows[1:], spans.items(), strict=True):
+            # as a case that lacks it is read: zeros, and of a table every cell missing
+            lacking[start:stop] = np.tile([0.0, 1.0], (stop - start) // 2) if kind == "table" else 0.0
+        whole, *less = (classifier.logits(rows) @ contrast).tolist()
+        parts = {kind: whole - one for kind, one in zip(spans, less, strict=True)}
     else:
         assert isinstance(classifier, Head), "see `check_explained`"
         return column_parts(classifier, row, name, columns)

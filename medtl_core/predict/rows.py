@@ -1,9 +1,11 @@
 """Features of a few new cases without the blanks that fill a pass, and of many as a hospital makes them."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
+from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError
 from medtl_core.features.dataset import Material
@@ -39,17 +41,28 @@ def rows_of(material: Material, faults: Faults, workers: int) -> tuple[Material,
     return material.take(faults.usable(len(material))), np.stack(rows) if rows else np.zeros((0, width), np.float32)
 
 
-def _short(material: Material) -> list[tuple[FeatureSpec, Forward]]:
+def _short(material: Material) -> Sequence[tuple[FeatureSpec, Forward]]:
     """What reads cases one by one; nothing where they are many, stand in a table, or may be known already."""
     if material.settings.kinds != {"image"} or material.settings.cache != "off":
-        return []
-    place, runs = processor(material.settings.device), []
-    for record, chosen in feature_spec(material.settings, material.views).parts(material.settings):
-        named = (chosen.backbone, chosen.weights, record, place)
-        if 2 * len(material) > forward(*named).batch:
-            return []
-        runs.append((record, _alone(*named)))
-    return runs
+        return ()
+    most, runs = _runs(material.settings, material.views, processor(material.settings.device))
+    return runs if 2 * len(material) <= most else ()
+
+
+@lru_cache(maxsize=8)
+def _runs(
+    settings: Settings, views: tuple[str, ...], place: Processor
+) -> tuple[int, Sequence[tuple[FeatureSpec, Forward]]]:
+    """Pictures of a pass, and what reads a single one under each record.
+
+    It stays, as the networks do: looking for their files again takes a thirtieth of an answer.
+    """
+    parts = [
+        (record, (of.backbone, of.weights, record, place))
+        for record, of in feature_spec(settings, views).parts(settings)
+    ]
+    most = min(forward(*named).batch for _, named in parts)
+    return most, tuple((record, _alone(*named)) for record, named in parts)
 
 
 @lru_cache(maxsize=8)

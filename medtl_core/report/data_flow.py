@@ -65,7 +65,7 @@ class FlowSheet:
     @property
     def page(self) -> str:
         """As HTML to print, without a script and without anything to fetch."""
-        return render("medtl_core.report", "data_flow.html", sheet=self)
+        return render("medtl_core.report", "data_flow.html", sheet=self, title=f"Data flow of {self.site}")
 
 
 def sheet_of_hospital(folder: Path) -> FlowSheet:

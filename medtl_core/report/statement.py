@@ -109,9 +109,10 @@ def statement_page(folder: Path, code: str) -> str:
     """Returns the statement as one page of HTML, without a script and without anything to fetch; see `made`."""
     from medtl_core.report.template import render
 
-    return render(
-        "medtl_core.report", "statement.html", said=made(folder, code), rests_on=RESTS_ON, leaves_out=LEAVES_OUT
-    )
+    said = made(folder, code)
+    title = f"Privacy statement of {said.account.site}"
+    told = {"title": title, "said": said, "rests_on": RESTS_ON, "leaves_out": LEAVES_OUT}
+    return render("medtl_core.report", "statement.html", **told)
 
 
 def statement_text(folder: Path, code: str, wrapped: Callable[[str, int], list[str]]) -> Iterator[str]:

@@ -7,7 +7,7 @@ def render(package: str, page: str = "page.html", /, **values: object) -> str:
     """Returns the page that a template of a package makes of the values; the same values give the same text.
 
     Every value is escaped but charts, which come as `markup`. Templates and style sheets that the package lacks are
-    those of this one: `base.html`, which every page extends, `macros.html` and `style.css`.
+    those of this one: `base.html`, which pages to read extend, `sheet.html` of those to sign, `macros.html` ...
     """
     from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -15,8 +15,13 @@ def render(package: str, page: str = "page.html", /, **values: object) -> str:
     environment = Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters["size"] = numerals.size
+    environment.filters |= {"size": numerals.size, "css": _css}
     return environment.get_template(page).render(UNDEFINED=numerals.UNDEFINED, **values)
+
+
+def _css(text: str) -> str:
+    """Text as it stands between quotes in a style sheet: all but plain letters and digits by number."""
+    return "".join(one if one.isascii() and one.isalnum() else f"\\{ord(one):x} " for one in text)
 
 
 def markup(source: str) -> str:

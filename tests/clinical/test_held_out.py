@@ -1,5 +1,6 @@
 """Groups and AUROC intervals from hospitals' sums: as from the cases, cells suppressed, and the same on both roads."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,17 @@ from medtl_core.clinical.placements import Spread, placements, products
 from medtl_core.clinical.ranking import class_odds, rankings, summed
 from medtl_core.clinical.record import of_sums
 from medtl_core.clinical.subgroups import OTHER, judged_groups, named_columns, stated_groups, summed_group, told_groups
+from medtl_core.config import settings
 from medtl_core.errors import ConfigError, MedtlError
 from medtl_core.evaluation.federated import lower_edges, summarise
 from medtl_core.evaluation.scores import select
+from medtl_core.features.dataset import Material
+from medtl_core.federation.tasks import SiteData
+from medtl_core.methods.held_out import group_scores
 from medtl_core.values import Array, Examples, Scores, Task, Update
 from simulations.summed import apart
-from tests.clinical.test_runs import run
+from tests.clinical.test_runs import FINDINGS, run
+from tests.test_multilabel_runs import write_cases
 
 THREE = ("a", "b", "c")
 
@@ -39,7 +45,8 @@ def spread(methods: dict[str, Scores], names: tuple[str, ...]) -> Spread:
     for site in ("north", "south"):
         parts = [select(scores, scores.site == site) for scores in methods.values()]
         odds = np.stack([class_odds(part.logits)[:, judged] for part in parts])
-        sums = products(placed, odds, parts[0].label[:, None] == np.asarray(judged), parts[0].group)
+        inside = parts[0].label[:, None] == np.asarray(judged)
+        sums = products(placed, odds, np.stack([inside, ~inside], axis=2), parts[0].group)
         total = {name: total.get(name, 0) + array for name, array in sums.items()}
     defined = np.asarray([all(each.support) for each in rankings(first, names).values()])
     return Spread.of(total, tuple(methods), defined)
@@ -68,7 +75,7 @@ def test_of_any_scores_it_is_close_for_classes_means_and_differences(per_patient
     table = covariance({name: part.macro[1] for name, part in exact.items()})
     np.testing.assert_allclose(found.covariance, table, rtol=5e-3)
     sums = {name: {"s": summarise(scores)} for name, scores in methods.items()}
-    record = of_sums(sums, THREE, spread=found)
+    record = of_sums(sums, THREE, spreads=[found])
     area, part = exact["one"].macro
     ends = interval(area, float((part**2).sum()))
     assert ends is not None and record.methods["one"].area == pytest.approx(area, abs=1e-3)
@@ -165,3 +172,57 @@ def test_hospitals_tell_the_groups_that_the_server_would_judge(tmp_path: Path) -
     assert "phantom-b" in page and "DeLong (AUROC) and Wilson" in page
     with pytest.raises(MedtlError, match="state them"):
         run(tmp_path / "refused", test="sites", subgroups="site")
+
+
+def test_a_model_has_groups_and_intervals_in_exchanges_of_its_own(tmp_path: Path) -> None:
+    words = {"sites": 5, "methods": "discriminant,network-2"}
+    central = run(tmp_path / "here", **words, subgroups="site")
+    there = run(tmp_path / "there", **words, test="sites", subgroups="site:phantom-a|phantom-b")
+    exact = {group.value: group for group in central.methods["network-2"].groups["site"]}
+    told = {group.value: group for group in there.methods["network-2"].groups["site"]}
+    for name in ("phantom-a", "phantom-b"):
+        assert (told[name].cases, told[name].confusion) == (exact[name].cases, exact[name].confusion)
+    here, beyond = central.methods["network-2"], there.methods["network-2"]
+    assert (beyond.low, beyond.high) == pytest.approx((here.low, here.high), abs=5e-3)
+    assert there.compared == ("discriminant",)  # what two methods differ by is told of heads in one exchange
+    result = json.loads((tmp_path / "there" / "seed-0" / "result.json").read_text(encoding="utf-8"))
+    phases = [row["phase"] for row in result["phases"]]
+    assert {"groups", "groups-network-2", "auroc-intervals", "auroc-intervals-network-2"} <= {*phases}
+    assert set(result["methods"]["network-2"]["intervals"]) == {"auroc", "balanced_accuracy"}
+
+
+def test_findings_have_groups_and_intervals_at_hospitals_each_by_the_cases_it_is_known_of(tmp_path: Path) -> None:
+    write_cases(tmp_path / "data")
+    words = {**FINDINGS, "data-path": f"{tmp_path / 'data'}", "methods": "auto,fedavg-2"}
+    central = run(tmp_path / "here", **words, subgroups="site")
+    there = run(tmp_path / "there", **words, test="sites", subgroups="site:east|north|south")
+    for name in ("auto", "fedavg-2"):
+        here, beyond = central.methods[name], there.methods[name]
+        assert (beyond.low, beyond.high) == pytest.approx((here.low, here.high), abs=0.02)
+        for finding, row in here.classes.items():
+            told = beyond.classes[finding]
+            assert (told.low, told.high) == pytest.approx((row.low, row.high), abs=0.02)
+    groups = {group.value: group for group in there.methods["auto"].groups["site"]}
+    assert [*groups] == ["east", "north", "south", OTHER]
+    # Of 20 test cases a hospital a fifth is unknown of each finding; what is told is the best known one's.
+    assert all(11 <= groups[name].cases < 20 and groups[name].confusion == () for name in ("east", "north", "south"))
+    assert groups[OTHER].cases == 0
+    result = json.loads((tmp_path / "there" / "seed-0" / "result.json").read_text(encoding="utf-8"))
+    labels = result["methods"]["auto"]["by_label"]
+    assert set(labels["edema"]["intervals"]) == {"auroc", "balanced_accuracy"}
+
+
+def test_of_a_finding_known_of_few_cases_of_a_group_nothing_is_told() -> None:
+    labels = np.full((40, 2), -1, np.int8)
+    labels[:, 0] = np.arange(40) % 2
+    labels[:5, 1] = 1  # five women's, and all men's
+    labels[20:, 1] = np.arange(20) % 2
+    mixed = examples(["f"] * 20 + ["m"] * 20, [50.0] * 40)
+    cases = Examples({**mixed.columns, "labels": labels}, Task("t", ("x", "y"), "multi-label"))
+    width = np.zeros((40, 2), np.float32)
+    material = Material(cases, settings({"backbone": "table"}), ())
+    site = SiteData("s", width, np.zeros(40, np.int64), np.arange(40).astype(str), width, np.zeros(40, np.int64),
+                    np.arange(40).astype(str), 2, 0, test_material=material)  # fmt: skip
+    sums = group_scores(site, {"heads": np.zeros((1, 2, 3))}, {"groups": "sex:f|m"}).update.arrays
+    told = sums["sums"][0, :, :, 0].tolist()  # by group, then by finding
+    assert told == [[20, 0], [20, 0], [0, 0]]  # 20 men of the second would be told by a difference

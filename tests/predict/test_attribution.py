@@ -61,8 +61,8 @@ def test_a_mirrored_picture_has_a_mirrored_map_where_the_views_are_both(tmp_path
 
 def test_beyond_own_cases_the_parts_add_up_to_what_the_logits_differ_by(tmp_path: Path) -> None:
     predictor, place = made(tmp_path, views=("identity", "flip-h"), scale=0.1), film(tmp_path).path
-    own = [decode(film(tmp_path, number, size=64).path) for number in range(1, 6)]
-    label = np.array([0, 1, 0, 2, 1])
+    own = [decode(film(tmp_path, number, size=64).path) for number in range(1, 7)]
+    label = np.array([0, 1, 0, 2, 1, 2])
     cases = unlabelled({"image": np.stack(own)})
     labelled = Examples({**cases.columns, "label": label}, Task("t", CLASSES))
     attributor = predictor.attributor()
@@ -73,11 +73,10 @@ def test_beyond_own_cases_the_parts_add_up_to_what_the_logits_differ_by(tmp_path
         return predictor.classifier.logits(Material(examples, predictor.settings, predictor.views).features().values)
 
     (mine,), others = logits(predictor.cases([place]).examples), logits(labelled)
-    rival = 1 + int(mine[1:].argmax())
-    odds = others[label == rival][:, 0] - others[label == rival][:, rival]
-    assert one.rival == CLASSES[rival]
-    assert one.parts.sum() == pytest.approx(mine[0] - mine[rival] - odds.mean(), abs=1e-3)
-    assert one.usual is not None and one.usual.shape == one.parts.shape
+    usual = [(others[label == other][:, 0] - others[label == other][:, other]).mean() for other in (1, 2)]
+    assert one.parts.sum() == pytest.approx(mine[0] - mine[1:].mean() - np.mean(usual), abs=1e-3)
+    assert one.deviations is not None and one.deviations.shape == one.parts.shape
+    assert one.strength is one.deviations
     assert one.shown().shape == (64, 64, 3)
 
 

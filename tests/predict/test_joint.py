@@ -136,8 +136,23 @@ def test_parts_of_an_affine_head_count_from_the_mean_of_each_kind(tmp_path: Path
     weighted = (contrast @ drawn(SPEC.width)) * (row - 0.5)
     expected = {part.name: float(weighted[part.start : part.stop].sum()) for part in modalities(PROBLEM)}
     assert told["parts"] == pytest.approx(expected, rel=1e-5)
-    affine(tmp_path / "mute", told=False)
-    assert "does not say" in str(run(tmp_path / "mute" / "affine", place, "--explain").exception)
+
+
+def test_of_any_other_head_a_part_is_what_is_lost_without_the_kind(tmp_path: Path) -> None:
+    affine(tmp_path, told=False)
+    (told,) = shares(
+        run(tmp_path / "affine", written(tmp_path, ["", NOTE, 0.5, 2, ""]), "--explain", "--format", "jsonl")
+    )
+    note, clinic = HashedWords().features(NOTE, Settings()).astype(np.float64), np.array([0.5, 0, 2, 0, 0, 1])
+    contrast = np.where(np.arange(3) == CLASSES.index(str(told["answer"])), 1.0, -0.5) @ drawn(SPEC.width)
+    assert told["parts"] == pytest.approx(
+        {
+            "random:squeezenet1_1": 0.0,
+            "text:words": float(contrast[512:-6] @ note),
+            "table": float(contrast[-6:] @ (clinic - np.tile([0.0, 1.0], 3))),
+        },
+        rel=1e-5,
+    )
 
 
 def test_notes_in_files_and_a_case_at_fault_costs_that_case(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def test_the_sheet_of_a_hospital_says_what_left_to_whom_and_under_which_rules(ho
     for blank in ("Which patients", "Who runs the receiver", "Legal basis", "How long each may be kept"):
         assert re.search(rf"{blank}[^.]*? to be filled in by ", text)
     assert "north <b>" in text and "<b>" not in page and "<script" not in page and "://" not in page
+    # its title stands on every sheet of paper, and no name can end a string of the style sheet
+    assert r'@top-left { content: "Data\20 flow\20 of\20 north\20 \3c b\3e "' in page
 
 
 def test_a_hospital_that_sent_nothing_and_one_of_a_run(home: Path, tmp_path: Path) -> None:
