@@ -1,31 +1,48 @@
 """Names of classes, sites and patients in the one form in which they are compared.
 
 Two cells that a person cannot tell apart are one name: Unicode's composed form (NFC), without invisible signs, with one
-plain space between words. Names that differ only in case, compatibility forms or a trailing ".0" look alike: classes
-and sites that do are refused. Patients' ids that do, or differ only in leading zeros, are one patient.
+plain space between words. Names that differ only in case, compatibility forms, letters of another script, kinds of
+dashes or a trailing ".0" look alike. Patients' ids that do, or differ only in leading zeros, are one patient. Classes
+and sites that do are refused, and so are those that differ only in what stands between words, in a full stop at the
+end, in how an umlaut is written, or in an encoding's damage; classes, too, that say yes or no in several ways.
 """
 
 import re
+import tomllib
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.values import Array
 
-#: What a cell says, whatever its case, whose value is missing: of spreadsheets, statistics programs and pandas.
-MISSING = frozenset((
-    "", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "n.a.", "nat", "none", "null", "nil", "?", "-", "--", ".",
-    "#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!", "missing",
-))  # fmt: skip
+_WORDS = tomllib.loads((files("medtl_core.data") / "words.toml").read_text(encoding="utf-8"))
+#: What a cell says, whatever its case and spaces, whose value is missing.
+MISSING = frozenset(_WORDS["missing"])
+_LIKE = str.maketrans(dict(pair for signs in _WORDS["signs"] for pair in zip(*signs, strict=True)))
+_YES = {word: name for name in ("yes", "no") for word in _WORDS[name]}
+_BETWEEN = re.compile(r"(?<=[^\W\d_])[ ._-]+(?=[^\W\d_])")
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 _NUMBER = re.compile(r"(\d+)(?:[.,]0*)?")
 
 
 def missing(values: Array) -> NDArray[np.bool_]:
     """Returns which cells (str [n]) are empty or say that the value is missing."""
-    return np.asarray([value.lower() in MISSING for value in values.tolist()], dtype=bool)
+    return np.asarray([is_missing(value) for value in values.tolist()], dtype=bool)
+
+
+def is_missing(text: str) -> bool:
+    """Returns whether a cell is empty or says that the value is missing.
+
+    Example:
+        >>> is_missing("k. A."), is_missing("Keine Angabe"), is_missing("nonsense")
+        (True, True, False)
+    """
+    return text.lower().replace(" ", "") in MISSING
 
 
 def plain_name(text: str) -> str:
@@ -60,9 +77,28 @@ def look(name: str) -> str:
         >>> look("Normal") == look("normal"), look("7") == look("7.0"), look("1.5") == look("1.50")
         (True, True, False)
     """
-    folded = name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
+    folded = name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).translate(_LIKE).casefold()
     number = _NUMBER.fullmatch(folded)
     return number[1] if number else folded
+
+
+def look_of_name(name: str) -> str:
+    """Returns what names of hospitals, or of classes, that look alike have in common.
+
+    Example:
+        >>> {*map(look_of_name, ("St.-Anna Köln", "St Anna Koeln.", "St. Anna KÃ¶ln "))}
+        {'st anna koeln'}
+    """
+    with suppress(UnicodeError):
+        name = name.encode("cp1252").decode()  # UTF-8 that was read as Windows-1252
+    plain = look(plain_name(name))
+    return _BETWEEN.sub(" ", plain.translate(_UMLAUTS)).rstrip(" .,;:") or plain
+
+
+def look_of_class(name: str) -> str:
+    """Returns the same of classes, of which there may be but one way to say yes, and one to say no."""
+    plain = look_of_name(name)
+    return _YES.get(plain, plain)
 
 
 def _look_of_id(name: str) -> str:
@@ -70,7 +106,7 @@ def _look_of_id(name: str) -> str:
     return look_alike.lstrip("0") or "0" if look_alike.isdecimal() else look_alike
 
 
-def alike(names: Iterable[str], of: Callable[[str], str] = look) -> list[tuple[str, ...]]:
+def alike(names: Iterable[str], of: Callable[[str], str] = look_of_name) -> list[tuple[str, ...]]:
     """Returns the groups of different names that look alike."""
     first, groups = dict[str, str](), defaultdict[str, set[str]](set)
     for name in names:

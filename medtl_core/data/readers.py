@@ -125,6 +125,12 @@ def own_entry(path: Path, examples: Examples, stated: Statement | None, settings
     return entry
 
 
+def look_over(*all_cases: Any) -> tuple[str, ...]:
+    """Notes what is wrong with all cases together, and returns what is doubtful; arguments as in `formats.overview`."""
+    doubts: tuple[str, ...] = _module("overview").look_over(*all_cases)
+    return doubts
+
+
 def _readers(word: str) -> Iterator[Reader]:
     for name in [word] if word else _MODULES:
         yield from (reader for reader in _module(_MODULES[name]).READERS if reader.name == name)

@@ -19,9 +19,10 @@ from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import SCHEMA
 from medtl_core.formats.encoder import load_encoder
 from medtl_core.formats.findings import one_class_each
+from medtl_core.formats.numbers import number
 from medtl_core.formats.schema import OTHER, Column, Schema
 from medtl_core.formats.schema_file import code, read_schema
-from medtl_core.formats.table import LONGEST, CsvTable, encode, number, read_csv, require, splits
+from medtl_core.formats.table import LONGEST, CsvTable, encode, read_csv, require, splits
 from medtl_core.formats.units import alternatives
 from medtl_core.values import Array, Examples, Task
 
@@ -167,7 +168,10 @@ def _gaps(words: Sequence[str], column: Column) -> tuple[NDArray[np.bool_], NDAr
     """Which words are no value, and which of these hold a formula."""
     formula = _formulas(words)
     coded = np.asarray([code(word) in column.missing for word in words], dtype=bool)
-    return missing(np.asarray(words, np.str_)) | coded | formula, formula
+    spoken = np.asarray(
+        [code(word) in column.codes for word in words], dtype=bool
+    )  # "unknown" may be a word of its own
+    return (missing(np.asarray(words, np.str_)) & ~spoken) | coded | formula, formula
 
 
 def _coded(table: CsvTable, header: str) -> CsvTable:
