@@ -1,5 +1,6 @@
 """`medtl data`, a look at data before they are used: what there is, every fault, and drafts of what they need."""
 
+import shlex
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,10 @@ from medtl_core.values import MULTI_LABEL, UNKNOWN, Examples, site_name
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+#: Tables beside images that are named.
+_TABLES = 3
 
 
 def faults_of(examples: Examples, faults: Faults) -> list[str]:
@@ -167,7 +172,8 @@ def _nearest(chosen: Settings, error: str) -> list[str]:
 def _beside(kind: str, chosen: Settings) -> list[str]:
     """Tables that lie among class folders and would be read as a manifest only."""
     tables = look(Path(chosen.data_path)).tables if kind == "folders" else ()
-    return [f"note: {table.name} lies beside the images and is not read; manifest.csv would be" for table in tables]
+    draft = f"manifest.csv would be: `medtl data draft {shlex.quote(str(tables[0]))}` makes it" if tables else ""
+    return [f"note: {table.name} lies beside the images and is not read; {draft}" for table in tables[:_TABLES]]
 
 
 data_app.command("draft")(draft_command)

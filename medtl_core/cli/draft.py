@@ -58,7 +58,7 @@ def draft_command(
     fresh, cases = not (place / MANIFEST).exists() and path.name != MANIFEST, cases_of(there, place)
     if source and len(source.examples.task.classes) > 1:
         lines = _task(source, place, word)
-        if fresh and there.tables and there.tables[0] != path and "path" in source.examples.columns:
+        if fresh and there.tables and "path" in source.examples.columns and not source.entry.files:
             lines.append(
                 f"note: {there.tables[0].name} is not read; medtl data draft {there.tables[0]} makes {MANIFEST} of it"
             )
@@ -78,7 +78,8 @@ def _task(source: Source, place: Path, word: str) -> list[str]:
     examples, table = source.examples, "table" in source.examples.columns
     word = word or ("table" if table else "other")
     patients = len(np.unique(examples["patient"]))
-    stated: dict[str, Any] = {"name": place.name or "task", "classes": list(examples.task.classes), "modality": word}
+    stated: dict[str, Any] = {"name": place.name or "task", "classes": list(examples.task.classes)}
+    stated |= {"modality": word} if word != "other" else {}
     if source.has_patients:
         stated["one_patient_a_row"] = patients == len(examples)
         rows = "one patient a row" if patients == len(examples) else f"{patients} patients in {len(examples)} rows"
@@ -86,10 +87,9 @@ def _task(source: Source, place: Path, word: str) -> list[str]:
         rows = "whose each case is, the data do not say: every case counts as one patient"
     _write(place / TASK, to_json(stated))
     lines = [f"written: {place / TASK}", f"classes: {', '.join(examples.task.classes)}", f"patients: {rows}"]
-    lines.append(f"views of {word!r}: {', '.join(modalities()[word])}")
     if word == "other":
-        lines.append(f"to do: put in modality what the images show, one of {', '.join(modalities())}")
-    return lines
+        return [*lines, f'to do: add "modality": what the images show, one of {", ".join(modalities())}']
+    return [*lines, f"views of {word!r}: {', '.join(modalities()[word])}"]
 
 
 def _manifest(there: Survey, place: Path, wish: Wish) -> list[str]:

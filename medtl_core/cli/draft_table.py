@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,10 @@ import numpy as np
 
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import is_there
-from medtl_core.data.names import is_missing, look_of_class, one_patient_each, plain_name
+from medtl_core.data.names import is_missing, one_patient_each, plain_name
 from medtl_core.errors import DataError
+from medtl_core.formats.alike import look_of_class
+from medtl_core.formats.doubts import is_id
 from medtl_core.formats.joined import kept
 from medtl_core.formats.numbers import POINT, THOUSANDS, number
 from medtl_core.formats.survey import Survey, cases_of
@@ -27,7 +29,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "label": ("label", "diagnosis", "diagnose", "class", "klasse", "target", "outcome", "dx", "finding", "befund"),
     "patient_id": (
         "patientid", "patient", "patientin", "patientennummer", "patientnumber", "patid", "patnr", "pid", "subject",
-        "subjectid", "mrn", "fallnummer",
+        "subjectid", "mrn", "fallnummer", "id",
     ),
     "site": ("site", "hospital", "centre", "center", "clinic", "klinik", "krankenhaus", "standort", "institution"),
     "split": ("split", "fold", "subset", "partition"),
@@ -41,6 +43,8 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 MOST_WORDS = 12
 #: Share of a column's cells that may be no number before it is one of words, and of those that name files.
 _ODD, _FILES = 0.1, 0.5
+#: Whole numbers as large as this that differ in every row are ids.
+_LONG = 1e5
 #: Words for a class that would else count as a missing one.
 _NONE = ("none", "nil")
 #: What points before three digits may be.
@@ -148,10 +152,12 @@ def _proposed(columns: Iterable[str], given: Mapping[str, str]) -> dict[str, str
 
 def _without_units(part: CsvTable, labels: Sequence[str], patient: str, draft: Draft) -> CsvTable:
     """A table less a second line that says units: it is of nobody, and some of its cells are words."""
-    first = {name: next(iter(cells), "") for name, cells in part.columns.items()}
-    nobody = all(is_missing(plain_name(first[name])) for name in (*labels, *filter(None, [patient])))
-    words = [cell for cell in first.values() if cell and np.isinf(number(plain_name(cell), comma=True))]
-    if not nobody or not words or len(part) < 2:
+    if len(part) < 2:
+        return part
+    two = {name: [plain_name(cell) for cell in islice(cells, 2)] for name, cells in part.columns.items()}
+    somebody = any(any(map(str.isalnum, two[name][0])) for name in (*labels, patient) if name)
+    values = [[number(cell, comma=True) for cell in cells] for cells in two.values() if cells[0]]
+    if somebody or not any(np.isinf(one) and np.isfinite(other) for one, other in values):
         return part
     draft.lines.append(f"{part.faults.place(0)} of {part.name} is of no case, as a row of units is, and left out")
     return kept(part, np.arange(len(part)) > 0, Faults())
@@ -251,7 +257,7 @@ def _measure(draft: Draft, parts: Sequence[CsvTable], taken: set[str], wish: Wis
         known, cells = values[~np.isnan(values)], [cell for part in parts for cell in part.columns[column]]
         if not wrong and len(known) and any(ask for _, _, ask in found):
             unclear.append(column)
-        if not wrong and len(known) and not _are_ids(values):
+        if not wrong and len(known) and not _are_ids(values) and not is_id(column):
             numbers[column] = ["" if np.isnan(value) else f"{value:.15g}" for value in values.tolist()]
         elif images and len({*cells}) <= MOST_WORDS:
             numbers[column] = cells
@@ -286,9 +292,11 @@ def _values(part: CsvTable, column: str, points: str) -> tuple["NDArray[np.float
 
 
 def _are_ids(values: "NDArray[np.float64]") -> bool:
-    """Whether whole numbers differ in every row, as ids do."""
-    whole = bool(np.all(values == np.round(values)))
-    return whole and len(values) > MOST_WORDS and len(np.unique(values)) == len(values)
+    """Whether whole numbers that differ in every row are ids: in order, or long."""
+    if len(values) <= MOST_WORDS or np.any(values != np.round(values)) or len(np.unique(values)) < len(values):
+        return False
+    steps = np.diff(values)
+    return bool(np.all(steps > 0) or np.all(steps < 0) or np.abs(values).min() >= _LONG)
 
 
 def _gaps(draft: Draft, parts: Sequence[CsvTable], labels: Sequence[str]) -> None:

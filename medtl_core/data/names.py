@@ -3,8 +3,7 @@
 Two cells that a person cannot tell apart are one name: Unicode's composed form (NFC), without invisible signs, with one
 plain space between words. Names that differ only in case, compatibility forms, letters of another script, kinds of
 dashes or a trailing ".0" look alike. Patients' ids that do, or differ only in leading zeros, are one patient. Classes
-and sites that do are refused, and so are those that differ only in what stands between words, in a full stop at the
-end, in how an umlaut is written, or in an encoding's damage; classes, too, that say yes or no in several ways.
+and sites that do, or nearly do (see `formats.alike`), are refused.
 """
 
 import re
@@ -12,7 +11,6 @@ import tomllib
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from importlib.resources import files
 
 import numpy as np
@@ -20,13 +18,11 @@ from numpy.typing import NDArray
 
 from medtl_core.values import Array
 
-_WORDS = tomllib.loads((files("medtl_core.data") / "words.toml").read_text(encoding="utf-8"))
+#: Words and signs of other people's files.
+WORDS = tomllib.loads((files("medtl_core.data") / "words.toml").read_text(encoding="utf-8"))
 #: What a cell says, whatever its case and spaces, whose value is missing.
-MISSING = frozenset(_WORDS["missing"])
-_LIKE = str.maketrans(dict(pair for signs in _WORDS["signs"] for pair in zip(*signs, strict=True)))
-_YES = {word: name for name in ("yes", "no") for word in _WORDS[name]}
-_BETWEEN = re.compile(r"(?<=[^\W\d_])[ ._-]+(?=[^\W\d_])")
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+MISSING = frozenset(WORDS["missing"])
+_LIKE = str.maketrans(dict(pair for signs in WORDS["signs"] for pair in zip(*signs, strict=True)))
 _NUMBER = re.compile(r"(\d+)(?:[.,]0*)?")
 
 
@@ -82,31 +78,12 @@ def look(name: str) -> str:
     return number[1] if number else folded
 
 
-def look_of_name(name: str) -> str:
-    """Returns what names of hospitals, or of classes, that look alike have in common.
-
-    Example:
-        >>> {*map(look_of_name, ("St.-Anna Köln", "St Anna Koeln.", "St. Anna KÃ¶ln "))}
-        {'st anna koeln'}
-    """
-    with suppress(UnicodeError):
-        name = name.encode("cp1252").decode()  # UTF-8 that was read as Windows-1252
-    plain = look(plain_name(name))
-    return _BETWEEN.sub(" ", plain.translate(_UMLAUTS)).rstrip(" .,;:") or plain
-
-
-def look_of_class(name: str) -> str:
-    """Returns the same of classes, of which there may be but one way to say yes, and one to say no."""
-    plain = look_of_name(name)
-    return _YES.get(plain, plain)
-
-
 def _look_of_id(name: str) -> str:
     look_alike = look(name)
     return look_alike.lstrip("0") or "0" if look_alike.isdecimal() else look_alike
 
 
-def alike(names: Iterable[str], of: Callable[[str], str] = look_of_name) -> list[tuple[str, ...]]:
+def alike(names: Iterable[str], of: Callable[[str], str] = look) -> list[tuple[str, ...]]:
     """Returns the groups of different names that look alike."""
     first, groups = dict[str, str](), defaultdict[str, set[str]](set)
     for name in names:

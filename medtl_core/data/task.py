@@ -35,9 +35,8 @@ def read_task(path: Path) -> Statement | None:
     """Returns what `task.json` in a folder, or beside a file, states; None without that file.
 
     Raises:
-        DataError: its name is a little different, or it is not JSON of the form {"name": ..., "classes": [...],
-            "modality": ..., "views": [...]}. With "kind": "multi-label" the classes are findings, each there or not by
-            itself.
+        DataError: its name is a little different, or it is not JSON of the form {"name": ..., "classes": [...], ...}.
+            With "kind": "multi-label" the classes are findings, each there or not by itself.
     """
     folder = path if path.is_dir() else path.parent
     path = folder / TASK

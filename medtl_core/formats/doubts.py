@@ -3,6 +3,7 @@
 Nothing is changed by a doubt: it is a sentence for a person to read, and counts rows in the building only.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -27,6 +28,8 @@ _PERSONS = (
     "versicher",
     "ssn",
 )
+#: Names of columns of numbers that say whose a row is.
+_ID = re.compile(r"(.*[ _.-])?(id|ids|mrn|pid)|(fall|patienten|patient)[ _.-]?(nr|nummer|no|number)[.]?")
 #: Fewest cases in which a column that tells the classes apart is no accident.
 _CASES = 20
 
@@ -46,8 +49,10 @@ def doubts(
         known, where = column[~np.isnan(column)], f"{table.name}: column {name!r}"
         if any(word in name.lower() for word in _PERSONS):
             yield f"{where} may tell who a patient is: leave it out, or give an age, or days since an event, instead."
+        if is_id(name) and np.all(known == np.round(known)):
+            yield f"{where} seems to say whose a row is: call it 'patient_id', or leave it out."
         if table.points(name)[0]:
-            yield f"{where} has points before three digits everywhere, and they are decimal marks."
+            yield f"{where} has points before three digits only, and they are read as decimal marks."
         for code in _CODES:
             if count := _strange(known, code):
                 yield (
@@ -56,6 +61,11 @@ def doubts(
                 )
         if label is not None and _tells(column, label):
             yield (f"{where} alone tells every class: if it was written with or after the diagnosis, leave it out.")
+
+
+def is_id(column: str) -> bool:
+    """Returns whether a column says whose a row is, by its name."""
+    return bool(_ID.fullmatch(column.strip().lower()))
 
 
 def _strange(known: NDArray[np.float64], code: int) -> int:

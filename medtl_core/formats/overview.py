@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.data.faults import Faults
-from medtl_core.data.names import alike, look_of_class, look_of_name
+from medtl_core.data.names import alike
 from medtl_core.data.task import Statement
+from medtl_core.formats.alike import look_of_class, look_of_name
 from medtl_core.values import MULTI_LABEL, Examples
 
 #: A column of a table that varies less, by itself or ten times less beside its mean, is lost in rounding.
