@@ -122,7 +122,7 @@ def check(
     lines = [
         f"read as: {kind}",
         *([f"views: {views_words(source, chosen)}"] if {"path", "image"} & source.examples.columns.keys() else []),
-        *([f"measurements: {', '.join(source.columns)}"] if kind == "table" else []),
+        *([f"measurements: {', '.join(source.columns)}"] if kind in ("table", "records") else []),
         f"licence: {source.entry.licence}",
         *(f"note: {note}" for note in source.notes),
         *_beside(kind, chosen),
@@ -156,7 +156,8 @@ def _causes(faults: Faults) -> list[str]:
 
 
 def _kind(source: Source, chosen: Settings, word: str) -> str:
-    if word or not chosen.data_path or source.entry.files:
+    known = source.entry.files and source.entry.name != "own"
+    if word or not chosen.data_path or known:
         return word or source.entry.name
     return reader_of(Path(chosen.data_path)).name
 

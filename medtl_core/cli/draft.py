@@ -11,6 +11,7 @@ import typer
 
 from medtl_core.cli import console
 from medtl_core.cli.draft_table import POINTS, Wish, draft_table
+from medtl_core.cli.plan import check_name
 from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
 from medtl_core.data.source import Source, open_source
@@ -43,6 +44,7 @@ def draft_command(
     in no order: manifest.csv beside them. Columns not given are proposed by their names. No file is overwritten.
     """
     path = Path(folder)
+    check_name(folder)
     if not path.exists():
         raise DataError(f"there is no folder or file {folder!r}")
     word = find_modality(modality) if modality else ""
@@ -109,6 +111,8 @@ def _manifest(there: Survey, place: Path, wish: Wish) -> list[str]:
 def _list(cases: Sequence[Path], place: Path) -> list[str]:
     """Writes a manifest of cases whose labels and patients a person fills in."""
     inner = [case.relative_to(place).as_posix() for case in cases]
+    for name in inner:
+        check_name(name)
     columns, to_do = {"path": inner, **_folders(inner)}, "add patient_id where a patient has several cases"
     lines = [f"{name}: the folder (proposed)" for name in columns if name != "path"]
     if not lines:
@@ -150,7 +154,12 @@ def _csv(header: Sequence[str], rows: Any) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
-        with path.open("x", encoding="utf-8") as handle:
-            handle.write(text)
+        handle = path.open("x", encoding="utf-8")
     except FileExistsError:
         raise DataError(f"{path} is there already and is not overwritten; move it away for a new draft") from None
+    try:
+        with handle:
+            handle.write(text)
+    except OSError:
+        path.unlink()  # half a file would be read
+        raise

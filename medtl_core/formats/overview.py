@@ -93,6 +93,9 @@ def _classes(left: Examples, at: Mapping[str, NDArray[np.int64]]) -> Iterator[st
         yield f"All cases are of one class at {_listed(alone)}."
     if gone := [name for number, name in enumerate(classes) if not any(number in labels for labels in first)]:
         yield f"No case is of the class {_listed(gone)}."
+    trained = {*left["label"][left["split"] != "test"].tolist()}
+    if new := [classes[number] for number in sorted(frozenset[int]().union(*first) - trained) if trained]:
+        yield f"All cases of the class {_listed(new)} are test cases: nobody trains on it."
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,6 +1,8 @@
 """`medtl data draft` of what hospitals send: German exports, a file a hospital, findings, images by name, folders."""
 
+import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -191,3 +193,38 @@ def test_folders_that_are_no_hospitals_are_left_to_a_person(tmp_path: Path, call
         picture(tmp_path / form.format(label=("ill", "well")[k % 2], k=k) / f"{k}.png", k * 15)
     assert call("data", "draft", tmp_path)[0] == 0
     assert (tmp_path / "manifest.csv").read_text().startswith("path,label,patient_id,site\n")
+
+
+def test_a_draft_that_cannot_be_written_whole_leaves_nothing(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, ["label,a", *(f"{'xy'[k % 2]},{k % 5}" for k in range(12))], name="t.csv")
+
+    class Full(io.TextIOWrapper):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    usual = Path.open
+
+    def opened(path: Path, mode: str = "r", **more):
+        return Full(usual(path, "xb")) if mode == "x" else usual(path, mode, **more)
+
+    monkeypatch.setattr(Path, "open", opened)
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 1 and "No space left" in shown and [*tmp_path.iterdir()] == [tmp_path / "t.csv"]
+
+
+@pytest.mark.parametrize("command", [("data", "check"), ("data", "draft"), ("simulate", "--data")])
+def test_a_folder_whose_name_is_not_utf_8_is_named_before_anything_starts(
+    tmp_path: Path, call: Call, command: tuple[str, str]
+) -> None:
+    place = write(Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcnchen")), ["label,a", "x,1", "y,2"])
+    code, shown = call(*command, place)
+    assert code == 1 and "M\\xfcnchen is not UTF-8; rename" in shown and "Traceback" not in shown
+
+
+def test_an_image_whose_name_is_not_utf_8_is_in_no_draft(tmp_path: Path, call: Call) -> None:
+    picture(tmp_path / "a.png", 1)
+    os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/M\xfcller.png")
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 1 and "M\\xfcller.png is not UTF-8" in shown and not (tmp_path / "manifest.csv").exists()
