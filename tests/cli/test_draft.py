@@ -225,6 +225,6 @@ def test_a_folder_whose_name_is_not_utf_8_is_named_before_anything_starts(
 
 def test_an_image_whose_name_is_not_utf_8_is_in_no_draft(tmp_path: Path, call: Call) -> None:
     picture(tmp_path / "a.png", 1)
-    os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/M\xfcller.png")
+    (tmp_path / "a.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.png"))
     code, shown = call("data", "draft", tmp_path)
     assert code == 1 and "M\\xfcller.png is not UTF-8" in shown and not (tmp_path / "manifest.csv").exists()
