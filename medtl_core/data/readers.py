@@ -131,6 +131,11 @@ def look_over(*all_cases: Any) -> tuple[str, ...]:
     return doubts
 
 
+def check_rows(train: Examples, test: Examples) -> None:
+    """Refuses test cases of a table most of which are training cases; see `formats.overview`."""
+    _module("overview").check_rows(train, test)
+
+
 def _readers(word: str) -> Iterator[Reader]:
     for name in [word] if word else _MODULES:
         yield from (reader for reader in _module(_MODULES[name]).READERS if reader.name == name)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import alike
 from medtl_core.data.task import Statement
+from medtl_core.errors import DataError
 from medtl_core.formats.alike import look_of_class, look_of_name
 from medtl_core.values import MULTI_LABEL, Examples
 
@@ -74,11 +75,33 @@ def _doubts(left: Examples, columns: Sequence[str]) -> Iterator[str]:
     at = {site: np.flatnonzero(left["site"] == site) for site in np.unique(left["site"]).tolist()}
     if left.task.kind != MULTI_LABEL:
         yield from _classes(left, at)
+    rows = _rows(left) if "table" in left.columns and len(columns) > 1 else []
+    if 0 < (again := len(rows) - len({*rows})) <= len(rows) / 2:
+        yield f"{again} rows are equal to another one: if that is the same patient, test cases may be training cases."
     for place, name in enumerate(columns if "table" in left.columns else ()):
         values = {site: _known(left["table"][rows, place]) for site, rows in at.items()}
         if pair := _otherwise({site: own for site, own in values.items() if len(own) >= _VALUES}):
             one, other = pair
             yield f"Column {name!r} holds other values at {one!r} than at {other!r}: another unit, code or column?"
+
+
+def check_rows(train: Examples, test: Examples) -> None:
+    """Refuses test cases of a table most of which are training cases, where nothing says whose they are.
+
+    Rows that are equal by chance are few where those of the training cases are mostly different.
+
+    Raises:
+        DataError: counts them.
+    """
+    rows, again = _rows(train), _rows(test)
+    count = sum(map({*rows}.__contains__, again))
+    if 2 * count > len(again) and 2 * len({*rows}) > len(rows):
+        raise DataError(f"{count} of {len(again)} test cases are equal to training cases: name patients, or other data")
+
+
+def _rows(cases: Examples) -> list[int]:
+    """A number of each row of a table and its label: equal rows, equal numbers."""
+    return [*map(hash, map(bytes, np.column_stack([cases["table"], cases["label"]])))]
 
 
 def _classes(left: Examples, at: Mapping[str, NDArray[np.int64]]) -> Iterator[str]:

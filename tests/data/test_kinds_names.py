@@ -11,6 +11,7 @@ from PIL import Image
 from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import alike, is_missing
+from medtl_core.data.shared import check_sides
 from medtl_core.data.source import Source, open_source
 from medtl_core.errors import DataError
 from medtl_core.formats.alike import look_of_class, look_of_name
@@ -172,6 +173,31 @@ def test_classes_and_hospitals_that_do_not_meet_are_said(tmp_path: Path) -> None
 def test_a_number_that_may_tell_who_a_patient_is_is_said(tmp_path: Path, column: str) -> None:
     notes = opened(tmp_path, *USUAL, header=f"label,patient_id,site,{column}").notes
     assert any(f"column {column!r} may tell who a patient is" in note for note in notes)
+
+
+@pytest.mark.parametrize(("kept", "refused"), [(1, True), (2, False)])
+def test_a_test_set_of_training_rows_is_refused_though_nobody_says_whose_they_are(
+    tmp_path: Path, kept: int, refused: bool
+) -> None:
+    """Every second row of the same table, and other rows between."""
+    lines = [f"{'xy'[k % 2]},{k * k % 97},{k * 7 % 31}" for k in range(60)]
+    other = [f"{'xy'[k % 2]},{k * k % 89},{200 + k}" for k in range(60)]
+    for name, rows in (("train", lines), ("test", lines[:20] + other[: 20 * kept - 20] * 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.csv").write_text("\n".join(["label,a,b", *rows]) + "\n")
+    places = {"data_path": str(tmp_path / "train"), "test_path": str(tmp_path / "test")}
+    chosen = Settings(data="", backbone="table", image_size=0, sites=2, shots=0, **places)
+    if refused:
+        with pytest.raises(DataError, match="20 of 20 test cases are equal to training cases"):
+            check_sides(chosen)
+    else:
+        check_sides(chosen)
+
+
+def test_rows_that_repeat_others_are_counted(tmp_path: Path) -> None:
+    rows = [f"{'xy'[k % 2]},P{k},{k % 29},{k % 31}" for k in range(40)]
+    notes = opened(tmp_path, *rows, *(row.replace("P", "Q") for row in rows[:7]), header="label,patient_id,a,b").notes
+    assert any(note.startswith("7 rows are equal to another one") for note in notes)
 
 
 def picture(path: Path, value: int) -> None:
