@@ -42,7 +42,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
 #: A column of more different words than this may say who a patient is, and stays out of a draft.
 MOST_WORDS = 12
 #: Share of a column's cells that may be no number before it is one of words, and of those that name files.
-_ODD, _FILES = 0.1, 0.5
+_ODD, _FILES = 0.5, 0.5
 #: Whole numbers as large as this that differ in every row are ids.
 _LONG = 1e5
 #: Words for a class that would else count as a missing one.
@@ -96,7 +96,8 @@ def draft_table(there: Survey, place: Path, wish: Wish) -> Draft:
         DataError: the files differ, no column says the class, or something has to be said first.
     """
     parts = _parts(there.tables)
-    names = {**_proposed(parts[0].columns, wish.columns), **wish.columns}
+    different = [name for name in parts[0].columns if len({cell for part in parts for cell in part.columns[name]}) > 1]
+    names = {**_proposed(parts[0].columns, wish.columns), **_proposed(different, wish.columns), **wish.columns}
     labels = _labels(parts, names.pop("label", ""))
     if absent := [column for column in (*names.values(), *labels) if column not in parts[0].columns]:
         raise DataError(f"{parts[0].name} has no column {absent[0]!r}; it has {', '.join(parts[0].columns)}")

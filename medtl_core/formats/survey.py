@@ -17,6 +17,7 @@ _HEADERS = 500
 #: Suffix of a file that holds others, or a table -> what a person does first.
 _OPENED = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "save a sheet as CSV"),
+    **dict.fromkeys((".txt", ".dat", ".data", ".tab", ".asc"), "rename a table to end in .csv or .tsv"),
     **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".7z", ".rar"), "unpack it"),
 }
 _SORTED = "sort them into a folder a class, or let `medtl data draft` list them in manifest.csv"

@@ -42,6 +42,8 @@ _CLASSES = 12
 _CUT = re.compile(r"\d+[eE]\+\d+|\d[.,]\d+[eE]\+?\d+")
 _COMMAS = "write no comma in a number, or separate the columns by semicolons: then it is a decimal mark"
 _NO_NUMBERS = "no cell of it does: write a unit into the column's name, describe words in schema.toml, or leave it out"
+#: A letter that no encoding has, or signs between letters by which one of MS-DOS or an old Macintosh is told.
+_LOST = re.compile(r"\ufffd|(?<=[^\W\d_])[\u201e\u201d\u2122\u0178\u00a7\u2020\u20ac](?=[^\W\d_])")
 _LARGEST = float(np.finfo(np.float32).max)
 #: Signs of a cell that is a name or a file's; a longer one is a text in the wrong column.
 LONGEST = 500
@@ -81,7 +83,7 @@ class CsvTable:
     def plain(self, column: str) -> Array:
         """Returns a column (str [n]) in that form; a cell of which an encoding lost a letter is a fault."""
         values = plain_names(self.texts(column))
-        lost = np.asarray(["\ufffd" in value for value in values.tolist()], dtype=bool)
+        lost = np.asarray([bool(_LOST.search(value)) for value in values.tolist()], dtype=bool)
         self.fault(column, lost, "holds a letter that was lost", "export the file anew, as CSV UTF-8")
         return values
 

@@ -228,3 +228,14 @@ def test_an_image_whose_name_is_not_utf_8_is_in_no_draft(tmp_path: Path, call: C
     (tmp_path / "a.png").rename(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.png"))
     code, shown = call("data", "draft", tmp_path)
     assert code == 1 and "M\\xfcller.png is not UTF-8" in shown and not (tmp_path / "manifest.csv").exists()
+
+
+def test_a_column_that_says_the_same_everywhere_is_not_proposed_and_a_text_file_is_a_table(
+    tmp_path: Path, call: Call
+) -> None:
+    rows = [f"x\t{('ill', 'well')[k % 2]}\t{k % 5}" for k in range(12)]
+    write(tmp_path, ["Diagnose\tBefund\ta", *rows], name="t.txt")
+    assert "rename a table to end in .csv or .tsv" in call("data", "draft", tmp_path)[1]
+    (tmp_path / "t.txt").rename(tmp_path / "t.tsv")
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 0 and "label: 'Befund' (proposed)" in shown and "measurements: a" in shown

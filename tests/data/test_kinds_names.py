@@ -130,9 +130,12 @@ def test_an_id_of_which_a_spreadsheet_dropped_digits_is_a_fault(tmp_path: Path, 
     assert faults.rows.tolist() == [40]
 
 
+@pytest.mark.parametrize("encoding", ["", "cp850", "mac_roman"])
 @pytest.mark.parametrize("column", ["label", "patient_id", "site"])
-def test_a_letter_that_was_lost_is_a_fault(tmp_path: Path, column: str) -> None:
-    cells = {"label": "ill", "patient_id": "P90", "site": "north", column: "M\ufffdller"}
+def test_a_letter_that_was_lost_is_a_fault(tmp_path: Path, column: str, encoding: str) -> None:
+    word = {"": "M\ufffdller", "cp850": "K\u00f6ln", "mac_roman": "M\u00fcnchen"}[encoding]
+    word = word.encode(encoding).decode("cp1252") if encoding else word  # as a line that is no UTF-8 is read
+    cells = {"label": "ill", "patient_id": "P90", "site": "north", column: word}
     faults = Faults()
     opened(tmp_path, *USUAL, ",".join(cells.values()) + ",1", faults=faults)
     assert [fault.cause for fault in faults.causes] == [f"manifest.csv: column {column!r} holds a letter that was lost"]
