@@ -1,5 +1,6 @@
 """`medtl data`, a look at data before they are used: what there is, every fault, and drafts of what they need."""
 
+import os
 import shlex
 from collections import defaultdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from medtl_core.data.source import Source, open_source
 from medtl_core.data.task import MANIFEST, read_task
 from medtl_core.errors import ConfigError, DataError, MedtlError
 from medtl_core.formats.survey import look, survey
+from medtl_core.formats.table import read_csv
 from medtl_core.values import MULTI_LABEL, UNKNOWN, Examples, site_name
 
 if TYPE_CHECKING:
@@ -171,8 +173,14 @@ def _nearest(chosen: Settings, error: str) -> list[str]:
 
 
 def _beside(kind: str, chosen: Settings) -> list[str]:
-    """Tables that lie among class folders and would be read as a manifest only."""
-    tables = look(Path(chosen.data_path)).tables if kind == "folders" else ()
+    """Tables among class folders, which would be read as a manifest only; images that a manifest does not name."""
+    place = Path(chosen.data_path)
+    if kind == "images" and place.is_dir():
+        cells = read_csv(place / MANIFEST, Faults()).columns.get("path", ())
+        named = {os.path.normpath(place / cell) for cell in cells}
+        others = sum(os.path.normpath(file) not in named for file in look(place).images)
+        return [f"note: {others} images below the folder are in no row of {MANIFEST}"] if others else []
+    tables = look(place).tables if kind == "folders" else ()
     draft = f"manifest.csv would be: `medtl data draft {shlex.quote(str(tables[0]))}` makes it" if tables else ""
     return [f"note: {table.name} lies beside the images and is not read; {draft}" for table in tables[:_TABLES]]
 
