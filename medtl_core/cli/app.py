@@ -106,6 +106,9 @@ def main() -> None:
         place = f" {error.filename}" if error.filename else ""
         click.echo(f"error: a file{place} cannot be read or written: {error.strerror or error}", err=True)
         raise SystemExit(1) from None
+    except UnicodeError:
+        click.echo("error: a name has letters that this system's locale cannot write: set PYTHONUTF8=1", err=True)
+        raise SystemExit(1) from None
     except click.ClickException as error:
         error.show()
         raise SystemExit(error.exit_code) from None

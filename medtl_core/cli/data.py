@@ -1,5 +1,7 @@
 """`medtl data`, a look at data before they are used: what there is, every fault, and drafts of what they need."""
 
+import os
+import shlex
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,10 +25,15 @@ from medtl_core.data.source import Source, open_source
 from medtl_core.data.task import MANIFEST, read_task
 from medtl_core.errors import ConfigError, DataError, MedtlError
 from medtl_core.formats.survey import look, survey
+from medtl_core.formats.table import read_csv
 from medtl_core.values import MULTI_LABEL, UNKNOWN, Examples, site_name
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+#: Tables beside images that are named.
+_TABLES = 3
 
 
 def faults_of(examples: Examples, faults: Faults) -> list[str]:
@@ -117,7 +124,7 @@ def check(
     lines = [
         f"read as: {kind}",
         *([f"views: {views_words(source, chosen)}"] if {"path", "image"} & source.examples.columns.keys() else []),
-        *([f"measurements: {', '.join(source.columns)}"] if kind == "table" else []),
+        *([f"measurements: {', '.join(source.columns)}"] if kind in ("table", "records") else []),
         f"licence: {source.entry.licence}",
         *(f"note: {note}" for note in source.notes),
         *_beside(kind, chosen),
@@ -151,7 +158,8 @@ def _causes(faults: Faults) -> list[str]:
 
 
 def _kind(source: Source, chosen: Settings, word: str) -> str:
-    if word or not chosen.data_path or source.entry.files:
+    known = source.entry.files and source.entry.name != "own"
+    if word or not chosen.data_path or known:
         return word or source.entry.name
     return reader_of(Path(chosen.data_path)).name
 
@@ -165,9 +173,16 @@ def _nearest(chosen: Settings, error: str) -> list[str]:
 
 
 def _beside(kind: str, chosen: Settings) -> list[str]:
-    """Tables that lie among class folders and would be read as a manifest only."""
-    tables = look(Path(chosen.data_path)).tables if kind == "folders" else ()
-    return [f"note: {table.name} lies beside the images and is not read; manifest.csv would be" for table in tables]
+    """Tables among class folders, which would be read as a manifest only; images that a manifest does not name."""
+    place = Path(chosen.data_path)
+    if kind == "images" and place.is_dir():
+        cells = read_csv(place / MANIFEST, Faults()).columns.get("path", ())
+        named = {os.path.normpath(place / cell) for cell in cells}
+        others = sum(os.path.normpath(file) not in named for file in look(place).images)
+        return [f"note: {others} images below the folder are in no row of {MANIFEST}"] if others else []
+    tables = look(place).tables if kind == "folders" else ()
+    draft = f"manifest.csv would be: `medtl data draft {shlex.quote(str(tables[0]))}` makes it" if tables else ""
+    return [f"note: {table.name} lies beside the images and is not read; {draft}" for table in tables[:_TABLES]]
 
 
 data_app.command("draft")(draft_command)

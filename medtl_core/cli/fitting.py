@@ -79,6 +79,8 @@ def _cut(examples: "Examples", pool: "NDArray[np.bool_]") -> int:
 
     whose, classes = examples["patient"][pool], examples.task.classes
     patients = len(np.unique(whose))
+    if not patients:
+        raise DataError("there is no case to train on: all are 'test', or of the hospital that is left out")
     if examples.task.kind == MULTI_LABEL:
         return max(min(_CUT, patients), 1)
     label = examples["label"][pool]

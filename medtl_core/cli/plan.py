@@ -95,6 +95,7 @@ def name_data(text: str, named: str = "") -> dict[str, Value]:
     """
     from medtl_core.data.catalog import catalog
 
+    check_name(text)
     if Path(text).exists():
         entry = catalog().get(named.partition(":")[0])
         return {"data": named if entry is not None and entry.files else "", "data-path": str(Path(text).absolute())}
@@ -103,6 +104,17 @@ def name_data(text: str, named: str = "") -> dict[str, Value]:
     raise DataError(
         f"there is no folder or file {text!r}, and no data set of that name; {did_you_mean(text, catalog())}"
     )
+
+
+def check_name(text: str) -> None:
+    """Refuses a name that cannot be written down.
+
+    Raises:
+        DataError: it is not UTF-8, as of an archive that an old system packed.
+    """
+    shown = text.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    if shown != text:
+        raise DataError(f"the name {shown} is not UTF-8; rename the folder or file")
 
 
 def _of_records(named: Mapping[str, Value]) -> dict[str, Value]:

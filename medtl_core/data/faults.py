@@ -5,12 +5,15 @@ Reading goes on past a bad case, so that all are known at once. A file that cann
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.data.names import is_missing
 from medtl_core.errors import DataError
+from medtl_core.values import Array
 
 #: A larger share of cases at fault than this refuses the data: then the file is wrong, and not single cases.
 LIMIT = 0.1
@@ -92,17 +95,27 @@ class Faults:
         """Returns which of `count` cases are left, int64 [m]."""
         return np.delete(np.arange(count), self.rows)
 
-    def check(self, where: str, count: int) -> None:
-        """Refuses data of `count` cases of which too many are at fault, or all together.
+    def check(self, where: str, count: int, sites: Array | None = None) -> None:
+        """Refuses data of `count` cases of which too many are at fault, of all or of one hospital's, or all together.
+
+        Args:
+            where: what the data are called.
+            count: number of cases.
+            sites: str [count], the hospital of each, where there are several.
 
         Raises:
             DataError: more than `LIMIT` of them are; the first cause is named.
         """
-        bad = len(self.rows)
-        if bad > LIMIT * count:
-            first, *others = self.causes
-            more = f" ({len(others)} more causes: medtl data check names all)" if others else ""
-            raise DataError(f"{where}: {bad} of {count} cases cannot be used, more than {LIMIT:.0%}: {first}{more}")
+        for name in ("", *(np.unique(sites).tolist() if sites is not None and len(self.rows) else ())):
+            there = sites == name if sites is not None and name else np.ones(count, dtype=bool)
+            bad = {*self.rows[there[self.rows]].tolist()}
+            if len(bad) > LIMIT * there.sum() and not (name and is_missing(name)):
+                own = [bool(bad & {*rows}) for rows in self._rows.values()]
+                first, *others = compress(self.causes, own)
+                more = f" ({len(others)} more causes: medtl data check names all)" if others else ""
+                whose = f" of {name!r}" if name else ""
+                share = f"{len(bad)} of {there.sum()} cases{whose} cannot be used, more than {LIMIT:.0%}"
+                raise DataError(f"{where}: {share}: {first}{more}")
         for fault in self.causes:
             if not fault.places:
                 raise DataError(f"{where}: {fault}")

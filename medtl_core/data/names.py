@@ -1,31 +1,44 @@
 """Names of classes, sites and patients in the one form in which they are compared.
 
 Two cells that a person cannot tell apart are one name: Unicode's composed form (NFC), without invisible signs, with one
-plain space between words. Names that differ only in case, compatibility forms or a trailing ".0" look alike: classes
-and sites that do are refused. Patients' ids that do, or differ only in leading zeros, are one patient.
+plain space between words. Names that differ only in case, compatibility forms, letters of another script, kinds of
+dashes or a trailing ".0" look alike. Patients' ids that do, or differ only in leading zeros, are one patient. Classes
+and sites that do, or nearly do (see `formats.alike`), are refused.
 """
 
 import re
+import tomllib
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from importlib.resources import files
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.values import Array
 
-#: What a cell says, whatever its case, whose value is missing: of spreadsheets, statistics programs and pandas.
-MISSING = frozenset((
-    "", "nan", "-nan", "na", "n/a", "#n/a", "#na", "<na>", "n.a.", "nat", "none", "null", "nil", "?", "-", "--", ".",
-    "#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!", "missing",
-))  # fmt: skip
+#: Words and signs of other people's files.
+WORDS = tomllib.loads((files("medtl_core.data") / "words.toml").read_text(encoding="utf-8"))
+#: What a cell says, whatever its case and spaces, whose value is missing.
+MISSING = frozenset(WORDS["missing"])
+_LIKE = str.maketrans(dict(pair for signs in WORDS["signs"] for pair in zip(*signs, strict=True)))
 _NUMBER = re.compile(r"(\d+)(?:[.,]0*)?")
 
 
 def missing(values: Array) -> NDArray[np.bool_]:
     """Returns which cells (str [n]) are empty or say that the value is missing."""
-    return np.asarray([value.lower() in MISSING for value in values.tolist()], dtype=bool)
+    return np.asarray([is_missing(value) for value in values.tolist()], dtype=bool)
+
+
+def is_missing(text: str) -> bool:
+    """Returns whether a cell is empty or says that the value is missing.
+
+    Example:
+        >>> is_missing("k. A."), is_missing("Keine Angabe"), is_missing("nonsense")
+        (True, True, False)
+    """
+    return text.lower().replace(" ", "") in MISSING
 
 
 def plain_name(text: str) -> str:
@@ -60,7 +73,7 @@ def look(name: str) -> str:
         >>> look("Normal") == look("normal"), look("7") == look("7.0"), look("1.5") == look("1.50")
         (True, True, False)
     """
-    folded = name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
+    folded = name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).translate(_LIKE).casefold()
     number = _NUMBER.fullmatch(folded)
     return number[1] if number else folded
 

@@ -125,6 +125,17 @@ def own_entry(path: Path, examples: Examples, stated: Statement | None, settings
     return entry
 
 
+def look_over(*all_cases: Any) -> tuple[str, ...]:
+    """Notes what is wrong with all cases together, and returns what is doubtful; arguments as in `formats.overview`."""
+    doubts: tuple[str, ...] = _module("overview").look_over(*all_cases)
+    return doubts
+
+
+def check_rows(train: Examples, test: Examples) -> None:
+    """Refuses test cases of a table most of which are training cases; see `formats.overview`."""
+    _module("overview").check_rows(train, test)
+
+
 def _readers(word: str) -> Iterator[Reader]:
     for name in [word] if word else _MODULES:
         yield from (reader for reader in _module(_MODULES[name]).READERS if reader.name == name)

@@ -10,18 +10,16 @@ import numpy as np
 from medtl_core.config import Settings
 from medtl_core.data.catalog import Entry, catalog
 from medtl_core.data.faults import Fault, Faults
-from medtl_core.data.names import alike, missing
-from medtl_core.data.readers import Reader, known_reader, named_entry, own_entry, reader_of, recognise
+from medtl_core.data.names import missing
+from medtl_core.data.readers import Reader, known_reader, look_over, named_entry, own_entry, reader_of, recognise
 from medtl_core.data.synthetic.built_in import BUILT_IN
-from medtl_core.data.task import MANIFEST, SCHEMA, Statement, read_task
+from medtl_core.data.task import MANIFEST, SCHEMA, read_task
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.rng import stream
 from medtl_core.values import Array, Examples
 
 #: Share of the patients held out as test where the data name none.
 HELD_OUT = 0.25
-#: A column of a table that varies less, by itself or ten times less beside its mean, is lost in rounding.
-SMALLEST = 1e-4
 _LOG = logging.getLogger("medtl")
 
 
@@ -67,13 +65,14 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
     if settings.data_path:
         path, seen = Path(settings.data_path), Faults() if faults is None else faults
         source = read_cases(path, named, settings, seen, word)
-        _look_over(source, seen, read_task(path))
+        rows = seen.usable(len(source.examples))
+        doubts = look_over(source.examples.take(rows), source.columns, read_task(path), seen, rows)
         if faults is None:
-            seen.check(str(path), len(source.examples))
+            seen.check(str(path), len(source.examples), source.examples["site"])
         left = source.examples.take(seen.usable(len(source.examples)))
         if "note_group" in left.columns:  # patients who share a note; under privacy nobody is joined to another
             left = replace(left, columns={**left.columns, "patient": left["note_group"]})
-        source = replace(source, examples=left, faults=seen.causes)
+        source = replace(source, examples=left, faults=seen.causes, notes=(*source.notes, *doubts))
     elif settings.data in BUILT_IN:
         entry = catalog()[settings.data]
         source = Source(entry, BUILT_IN[settings.data](settings), (entry.note,), columns=entry.layout.leads)
@@ -130,32 +129,6 @@ def read_cases(path: Path, named: Entry | None, settings: Settings, faults: Faul
         raise DataError(f"task.json at {path} states other classes than {entry.name!r} has; leave one of them out")
     notes = facts.notes or ((entry.note,) if entry.note else ())
     return Source(entry, examples, notes, facts.has_patients, columns=facts.columns)
-
-
-def _look_over(source: Source, faults: Faults, stated: Statement | None) -> None:
-    """Notes what only all cases together show: one class, names that look alike, one image with two labels."""
-    rows = faults.usable(len(source.examples))
-    left = source.examples.take(rows)
-    if len(left.task.classes) < 2:
-        faults.whole("all cases are of one class", "cases of two are needed, or task.json with all classes")
-    if stated and stated.one_patient_a_row and len(np.unique(left["patient"])) < len(left):
-        faults.whole("task.json says one patient a row, and a patient has several", "mend patient_id, or task.json")
-    for kind, names in (("classes", left.task.classes), ("hospitals", np.unique(left["site"]).tolist())):
-        for group in alike(names):
-            faults.whole(f"the {kind} {' and '.join(map(repr, group))} look alike", "spell them the same, or otherwise")
-    for name, column in zip(source.columns, left["table"].T if "table" in left.columns else (), strict=False):
-        known = column[np.isfinite(column)]
-        spread = float(known.std()) if len(known) else 0.0
-        if 0.0 < spread < max(SMALLEST, SMALLEST * 0.1 * abs(float(known.mean()))):
-            faults.whole(
-                f"column {name!r} varies by only {spread:.1g}", "give it in a smaller unit, or less its usual value"
-            )
-    named = {"path": "an image", "note_key": "a note"}
-    for name in [name for name in named if name in left.columns][:1]:
-        _, first, image = np.unique(left[name], return_index=True, return_inverse=True)
-        told = left.columns.get("labels", left["label"][:, None])
-        several = np.isin(image, image[(told != told[first][image]).any(axis=1)]) & (left[name] != "")
-        faults.case(rows[several], f"{named[name]} is listed with several labels", "keep the row with the right one")
 
 
 def _reader(path: Path, named: Entry | None, settings: Settings) -> Reader:

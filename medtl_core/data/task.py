@@ -16,6 +16,8 @@ MANIFEST = "manifest.csv"
 TASK = "task.json"
 #: What the columns of a table of records mean.
 SCHEMA = "schema.toml"
+#: What a file is called that is meant as `task.json`.
+_NEAR = ("Task.json", "TASK.JSON", "TASK.json", "task.JSON", "Task.JSON", "task.json.txt", "Task.json.txt")
 _MORE = {"modality": "", "views": [], "one_patient_a_row": False, "kind": "classes", "signal": {}}
 
 
@@ -33,14 +35,17 @@ def read_task(path: Path) -> Statement | None:
     """Returns what `task.json` in a folder, or beside a file, states; None without that file.
 
     Raises:
-        DataError: it is not JSON of the form {"name": ..., "classes": [...], "modality": ..., "views": [...]}. With
-            "kind": "multi-label" the classes are findings, each there or not by itself.
+        DataError: its name is a little different, or it is not JSON of the form {"name": ..., "classes": [...], ...}.
+            With "kind": "multi-label" the classes are findings, each there or not by itself.
     """
-    path = (path if path.is_dir() else path.parent) / TASK
+    folder = path if path.is_dir() else path.parent
+    path = folder / TASK
     if not path.is_file():
+        for near in (name for name in _NEAR if (folder / name).is_file()):
+            raise DataError(f"{folder / near} is not read; rename it to {TASK}")
         return None
     try:
-        stated = json.loads(path.read_text(encoding="utf-8-sig"))
+        stated = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(stated, dict) or not {"name", "classes"} <= stated.keys() <= {"name", "classes", *_MORE}:
@@ -63,6 +68,13 @@ def read_task(path: Path) -> Statement | None:
         raise DataError(*(f"{path}: {cause}" for cause in wrong))
     task = Task(stated["name"], tuple(classes), stated["kind"])
     return Statement(task, tuple(views), stated["modality"], stated["one_patient_a_row"])
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What an object states, each word of it once."""
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("it states a word twice")
+    return dict(pairs)
 
 
 def _words(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """A folder with one sub-folder a class, optionally below train, val and test."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,17 +9,32 @@ import numpy as np
 
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import SUFFIXES
+from medtl_core.data.names import alike, plain_name
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
+from medtl_core.data.task import MANIFEST, TASK
 from medtl_core.errors import DataError, did_you_mean
 from medtl_core.formats.findings import one_class_each
 from medtl_core.formats.table import SPLITS
 from medtl_core.values import Examples, Task
 
-#: What else people call the folders of a split.
-_ALSO = {"training": "train", "valid": "val", "validation": "val", "dev": "val", "testing": "test", "tests": "test"}
+#: What else people call the folders of a split, in letters alone.
+_ALSO = {
+    "train": r"train(ing|ings)?",
+    "val": r"val(id|idation|idierung|idierungs)?|dev(elopment)?",
+    "test": r"tests?|testing|holdout|heldout|eval(uation)?",
+}
+_SPLIT = {
+    name: re.compile(rf"({words})(sets?|data|daten|datensatz|images|bilder|split|cases|faelle)?")
+    for name, words in _ALSO.items()
+}
 _MOVE = "move it into its class's folder; where folders are hospitals, `medtl data draft` lists the cases"
 #: Folders of pictures that belong to other pictures, case by case, and are no class of their own.
 _PARTNERS = frozenset(("mask", "masks", "annotation", "annotations", "segmentation", "segmentations", "groundtruth"))
+#: Folders that say what is not sorted, or not of use.
+_UNSORTED = frozenset((
+    "unlabeled", "unlabelled", "unsorted", "unclassified", "newfolder", "neuerordner", "tmp", "temp", "trash", "backup",
+    "thumbs", "thumbnails", "preview", "previews",
+))  # fmt: skip
 #: What lies beside images and is no case.
 _BESIDE = (".txt", ".md", ".csv", ".json", ".toml", ".xml", ".html", ".pdf", ".db", ".ini", ".log")
 
@@ -40,9 +56,12 @@ class ClassFolders(Reader):
         """See `Reader`; the classes found are those of train where there are splits."""
         one_class_each(task, path)
         roots = class_roots(path)
-        task = task or Task(path.name, tuple(_folders(roots["train"])))
+        near = [name for root in roots.values() for name in nearly_named(root, inside=root != path)]
+        if near:
+            raise DataError(*(f"{name} is not read: its name must be {TASK} or {MANIFEST}, in {path}" for name in near))
+        task = task or Task(path.name, tuple(map(plain_name, _folders(roots["train"]))))
         files = [(file, split) for split, root in roots.items() for file in files_below(root)]
-        inner = [file.relative_to(roots[split]).parts for file, split in files]
+        inner = [[*map(plain_name, file.relative_to(roots[split]).parts)] for file, split in files]
         faults.place = lambda row: _shown(str(files[row][0].relative_to(path)))
         for row, ((file, _), parts) in enumerate(zip(files, inner, strict=True)):
             if parts[0] not in task.classes or len(parts) != 2 or file.is_dir():
@@ -72,7 +91,7 @@ def class_roots(folder: Path) -> dict[str, Path]:
     """
     names = _folders(folder)
     splits = [name for name in SPLITS if name in names]
-    near = [name for name in names if name not in SPLITS and _ALSO.get(name.lower(), name.lower()) in SPLITS]
+    near = [name for name in names if name not in SPLITS and split_of(name)]
     if near or (splits and set(names) - {*splits}):
         strange = sorted({*near, *(set(names) - {*splits} if splits else ())})
         raise DataError(
@@ -87,17 +106,43 @@ def class_roots(folder: Path) -> dict[str, Path]:
     if partners := [name for name in classes if name.lower().replace("_", "") in _PARTNERS]:
         remedy = "move it out, or give it a class's name"
         raise DataError(*(f"{roots['train']}: {name!r} is a folder of masks, no class; {remedy}" for name in partners))
+    if unsorted := [name for name in classes if re.sub(r"[\W_]", "", name.lower()) in _UNSORTED]:
+        remedy = "move it out, or give it a class's name"
+        raise DataError(*(f"{roots['train']}: the folder {name!r} says no class; {remedy}" for name in unsorted))
+    if twins := alike(classes, plain_name):
+        raise DataError(*(f"{roots['train']}: the folders {', '.join(map(ascii, same))} look alike" for same in twins))
     return roots
 
 
+def split_of(name: str) -> str:
+    """Returns the split that a folder's name is near to, or ""."""
+    letters = re.sub("[^a-z]", "", name.lower())
+    return next((split for split, words in _SPLIT.items() if words.fullmatch(letters)), "")
+
+
+def nearly_named(folder: Path, *, inside: bool = False) -> list[Path]:
+    """Returns files that seem to be meant as `task.json` or `manifest.csv` and are not called so, or lie too deep.
+
+    Args:
+        folder: where they lie.
+        inside: whether the right names are wrong, too, because it is the folder of a split.
+    """
+    right = () if inside else (TASK, MANIFEST)
+    wrong = re.compile(r"(task\.json|manifest\.csv)(\.txt)?", re.IGNORECASE)
+    return [file for file in sorted(folder.iterdir()) if wrong.fullmatch(file.name) and file.name not in right]
+
+
 def _hint(name: str) -> str:
-    meant = _ALSO.get(name.lower(), name.lower())
-    return f"rename it to {meant!r}" if meant in SPLITS else did_you_mean(name, SPLITS)
+    meant = split_of(name)
+    return f"rename it to {meant!r}" if meant else did_you_mean(name, SPLITS)
 
 
 def _folders(root: Path) -> list[str]:
     """The names of the folders in one, sorted; a link to nothing is refused, for it may be one."""
-    places = sorted(place for place in root.iterdir() if not _hidden(place.name))
+    try:
+        places = sorted(place for place in root.iterdir() if not _hidden(place.name))
+    except OSError as error:
+        raise _closed(error) from error
     causes = [
         f"the folder {_shown(str(place))} has a name that is not UTF-8; rename it"
         for place in places
@@ -113,12 +158,23 @@ def _folders(root: Path) -> list[str]:
 def files_below(root: Path) -> Iterator[Path]:
     """Yields every file below a folder and its classes, in order, but what lies beside images; links lead no deeper."""
     for top in (root, *(root / name for name in _folders(root))):
-        for place, folders, names in os.walk(top):
+        for place, folders, names in os.walk(top, onerror=_refuse):
             deeper = [name for name in folders if top != root and Path(place, name).is_symlink()]
             folders[:] = [] if top == root else sorted(name for name in folders if not _hidden(name))
             for name in sorted([*names, *deeper]):
                 if not _hidden(name) and Path(name).suffix.lower() not in _BESIDE:
                     yield Path(place) / name
+
+
+def _refuse(error: OSError) -> None:
+    raise _closed(error) from error
+
+
+def _closed(error: OSError) -> DataError:
+    """The error of a folder that cannot be looked into; without it, its cases would be missed in silence."""
+    return DataError(
+        f"the folder {_shown(str(error.filename))} cannot be read ({error.strerror}); permit it, or leave it out"
+    )
 
 
 def _shown(name: str) -> str:

@@ -8,7 +8,6 @@ never guessed.
 import os
 import re
 from collections.abc import Collection
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,31 +68,42 @@ class Manifest(Reader):
             "site": hospital_names(table.names("site", "site")),
             "split": splits(table, "split"),
         }
+        if stated:
+            columns["patient"] = table.ids("patient_id")
+        known, names = {*_NEEDED, *told, *_OPTIONAL, "modality", *_NOTES}, list[str]()
+        if self.numbers:
+            columns |= table.others({*table.columns} - {"modality", *_NOTES})
+            names = sorted({*table.columns} - known)  # hospitals may have them in any order
+            columns["table"] = _measurements(table, names)
+        # of a table a class is one of a row that can be used; an image that is not there has a class all the same
         diagnosed, task = diagnoses(table, task)
         columns |= diagnosed
         if self.images:
             gaps = self.numbers or bool({*_NOTES} & {*table.columns})  # another modality is there
             columns["path"] = image_files(table, "path", _file(path).parent, gaps=gaps)
-        if stated:
-            columns["patient"] = table.ids("patient_id")
-        else:
+        if not stated:
             columns["patient"] = columns["path"] if self.images else table.row_names()
         nobodys = NO_PATIENTS if self.images else NO_PATIENTS.replace("image", "row")
-        facts = Facts(notes=table.notes if stated else (*table.notes, nobodys), has_patients=stated)
-        if self.numbers:
-            known = {*_NEEDED, *told, *_OPTIONAL, "modality", *_NOTES}
-            columns |= table.others({*table.columns} - {"modality", *_NOTES})
-            names = sorted({*table.columns} - known)  # hospitals may have them in any order
-            values = _measurements(table, names)
-            odd = doubts(table.name, names, values, None if "labels" in columns else columns["label"])
-            facts = replace(facts, columns=tuple(names), notes=(*facts.notes, *odd))
-            return Examples({**columns, "table": values}, task), facts
-        free = table.others({*_NEEDED, *told, *_OPTIONAL})
-        clash = sorted(({"patient", "image", "table", "labels"} | columns.keys()) & free.keys())
-        if clash:
-            remedy = "is reserved; rename it (patients: 'patient_id')"
-            raise DataError(*(f"{table.name}: the column name {name!r} {remedy}" for name in clash))
-        return Examples({**columns, **free}, task), facts
+        notes = table.notes if stated else (*table.notes, nobodys)
+        if not self.numbers:
+            columns |= _free(table, {*_NEEDED, *told, *_OPTIONAL})
+            return Examples(columns, task), Facts(notes=notes, has_patients=stated)
+        odd = doubts(table, names, columns["table"], None if "labels" in columns else columns["label"])
+        return Examples(columns, task), Facts(notes=(*notes, *odd), has_patients=stated, columns=tuple(names))
+
+
+def _free(table: CsvTable, known: Collection[str]) -> dict[str, Array]:
+    """The columns that nobody reads.
+
+    Raises:
+        DataError: one has a name of the project's own.
+    """
+    free = table.others(known)
+    clash = sorted({"patient", "image", "table", "labels", "label", "path", "site", "split"} & free.keys())
+    if clash:
+        remedy = "is reserved; rename it (patients: 'patient_id')"
+        raise DataError(*(f"{table.name}: the column name {name!r} {remedy}" for name in clash))
+    return free
 
 
 def image_files(table: CsvTable, column: str, folder: Path, pattern: str = "{}", *, gaps: bool = False) -> Array:

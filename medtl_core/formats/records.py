@@ -19,15 +19,18 @@ from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import SCHEMA
 from medtl_core.formats.encoder import load_encoder
 from medtl_core.formats.findings import one_class_each
+from medtl_core.formats.numbers import number
 from medtl_core.formats.schema import OTHER, Column, Schema
 from medtl_core.formats.schema_file import code, read_schema
-from medtl_core.formats.table import LONGEST, CsvTable, encode, number, read_csv, require, splits
+from medtl_core.formats.table import LONGEST, CsvTable, encode, read_csv, require, splits
 from medtl_core.formats.units import alternatives
 from medtl_core.values import Array, Examples, Task
 
 #: What a spreadsheet computes where a value should stand: how it begins, what it is, and what is said of it.
 _SIGNS, _COMPUTED = ("=", "@", "+", "-"), re.compile(r"[=@].|[+-][^\d.,\s+-]")
 _FORMULA = ("holds a formula", "save the sheet with values only")
+#: Fewest words of a hospital of which none is known that are no accident.
+_WORDS = 10
 #: Share of the values out of range that another unit must explain to be suggested.
 _EXPLAINED = 0.9
 
@@ -94,7 +97,9 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
         encoder = load_encoder(path.parent / schema.encoder, schema.sha256, names)
         columns["table"], names = encoder.encoded(columns["table"]), encoder.names
     free = table.others({*roles.headers, *(column.header for column in schema.columns), *columns})
-    notes = (*table.notes, *(() if roles.id else (NO_PATIENTS,)), *filter(None, map(_others, schema.columns, measured)))
+    nobodys = () if roles.id else (NO_PATIENTS.replace("image", "row"),)
+    notes = (*table.notes, *nobodys, *filter(None, map(_others, schema.columns, measured)))
+    _check_words(schema.columns, measured, columns["site"], faults)
     return Examples({**columns, **free}, task), Facts(notes=notes, has_patients=bool(roles.id), columns=names)
 
 
@@ -111,7 +116,8 @@ def _measured(table: CsvTable, column: Column) -> NDArray[np.float64]:
     if OTHER in levels:
         known = np.where(known == "", OTHER, known)
     wrong = (known == "") & ~gap
-    table.fault(column.header, wrong[place], "holds no word of its vocabulary", "add it to codes in the schema")
+    remedy = "name it in yes or no in the schema" if column.kind == "flag" else "add it to codes in the schema"
+    table.fault(column.header, wrong[place], "holds no word of its vocabulary", remedy)
     shown = (known[:, None] == np.asarray(levels)).astype(np.float64)
     return np.where((gap | wrong)[:, None], np.nan, shown)[place]
 
@@ -139,10 +145,12 @@ def _unit_hint(written: NDArray[np.float64], share: float, column: Column) -> st
     """Another unit that explains most of many values out of range."""
     if share < 1.0 - _EXPLAINED or not column.unit:
         return ""
-    for unit, convert in alternatives(column.unit, column.analyte).items():
+    analyte = column.analyte or column.name.lower()
+    for unit, convert in alternatives(column.unit, analyte).items():
         values = convert(written)
         if ((values >= column.low) & (values <= column.high)).mean() >= _EXPLAINED:
-            return f", or say written = {unit!r} in the schema: most would fit"
+            of = "" if column.analyte or unit in alternatives(column.unit) else f" and analyte = {analyte!r}"
+            return f", or say written = {unit!r}{of} in the schema: most would fit"
     return ""
 
 
@@ -167,7 +175,10 @@ def _gaps(words: Sequence[str], column: Column) -> tuple[NDArray[np.bool_], NDAr
     """Which words are no value, and which of these hold a formula."""
     formula = _formulas(words)
     coded = np.asarray([code(word) in column.missing for word in words], dtype=bool)
-    return missing(np.asarray(words, np.str_)) | coded | formula, formula
+    spoken = np.asarray(
+        [code(word) in column.codes for word in words], dtype=bool
+    )  # "unknown" may be a word of its own
+    return (missing(np.asarray(words, np.str_)) & ~spoken) | coded | formula, formula
 
 
 def _coded(table: CsvTable, header: str) -> CsvTable:
@@ -179,6 +190,19 @@ def _coded(table: CsvTable, header: str) -> CsvTable:
 def _formulas(cells: Sequence[str]) -> NDArray[np.bool_]:
     """Which cells hold what a spreadsheet computes; "-" and the like stand for a missing value."""
     return np.asarray([cell[:1] in _SIGNS and bool(_COMPUTED.match(cell)) for cell in cells], dtype=bool)
+
+
+def _check_words(
+    columns: Sequence[Column], measured: Sequence[NDArray[np.float64]], site: Array, faults: Faults
+) -> None:
+    """Notes a column of which a hospital's words are all other than the schema's: they are its own, for the same."""
+    for column, shown in zip(columns, measured, strict=True):
+        known = ~np.isnan(shown[:, 0])
+        for name in np.unique(site).tolist() if OTHER in column.levels else ():
+            own = shown[known & (site == name), -1]
+            if len(own) >= _WORDS and own.all():
+                cause = f"column {column.name!r}: no code at {name!r} is in its vocabulary"
+                faults.whole(cause, f"say in codes what each stands for: {', '.join(column.levels[:-1])}")
 
 
 def _others(column: Column, shown: NDArray[np.float64]) -> str:

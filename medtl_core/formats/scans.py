@@ -14,7 +14,7 @@ import numpy as np
 
 from medtl_core.backbones.zoo import own_folder
 from medtl_core.data.faults import Faults
-from medtl_core.data.names import hospital_names, missing
+from medtl_core.data.names import hospital_names, missing, plain_name
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
@@ -75,8 +75,9 @@ class Scans(Reader):
                 f"{path}: every folder holds the slices of one series, and so is a case and no class: sort them as "
                 "CLASS/SERIES/FILE, or let `medtl data draft` list them in manifest.csv"
             )
-        words = [case.parent.name for case, _ in found]
-        task = task or Task(path.name, tuple(sorted({case.parent.name for case, split in found if split == "train"})))
+        words = [plain_name(case.parent.name) for case, _ in found]
+        of_train = {word for word, (_, split) in zip(words, found, strict=True) if split == "train"}
+        task = task or Task(path.name, tuple(sorted(of_train)))
         faults.place = lambda row: str(found[row][0].relative_to(path))
         unknown = [row for row, word in enumerate(words) if word not in task.classes]
         faults.case(unknown, "the scan lies in no folder of a class", f"expected one of {', '.join(task.classes)}")
@@ -140,9 +141,7 @@ def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     gone = np.asarray([case is None for case in cases], bool) & ~missing(numbers)
     remedy = f"{refused} files have none, or are refused: `medtl data check` on a manifest of paths says why"
     table.fault(column, gone, "names no readable file, or one study of several folders", remedy)
-    diagnosed, task = diagnoses(table, task)
     columns: dict[str, Array] = {
-        **diagnosed,
         "path": np.asarray([str(case or path) for case in cases], np.str_),
         "site": hospital_names(table.names("site", "site")),
         "split": splits(table, "split"),
@@ -151,7 +150,8 @@ def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     stated = "patient_id" in table.columns
     patients = table.ids("patient_id") if stated else _patients(own, path, faults)
     columns["patient"] = np.asarray(patients if len(patients) else numbers, np.str_)
-    return Examples(columns, task), Facts(notes=table.notes, has_patients=bool(len(patients)))
+    diagnosed, task = diagnoses(table, task)
+    return Examples({**columns, **diagnosed}, task), Facts(notes=table.notes, has_patients=bool(len(patients)))
 
 
 def _case_of(files: Sequence[tuple[Path, str]]) -> Path | None:

@@ -13,7 +13,7 @@ from medtl_core.formats.schema import OTHER, Column, Roles, Schema
 from medtl_core.formats.units import Conversion, conversion, unit_name
 from medtl_core.values import Task
 
-_TRUE, _FALSE = ("1", "true", "yes", "y"), ("0", "false", "no", "n")
+_TRUE, _FALSE = ("1", "true", "yes", "y", "ja", "j", "wahr", "oui"), ("0", "false", "no", "n", "nein", "falsch", "non")
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
 
 

@@ -17,6 +17,7 @@ _HEADERS = 500
 #: Suffix of a file that holds others, or a table -> what a person does first.
 _OPENED = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "save a sheet as CSV"),
+    **dict.fromkeys((".txt", ".dat", ".data", ".tab", ".asc"), "rename a table to end in .csv or .tsv"),
     **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".7z", ".rar"), "unpack it"),
 }
 _SORTED = "sort them into a folder a class, or let `medtl data draft` list them in manifest.csv"
@@ -73,9 +74,19 @@ def survey(path: Path) -> str:
     return "; ".join(words) or "no file"
 
 
+def cases_of(there: Survey, place: Path) -> list[Path]:
+    """Returns images and scans in order; DICOM files that lie in a folder below are the slices of one series."""
+    series = {file.parent if file.parent != place else file for file in there.dicom}
+    return sorted({*there.images, *there.volumes, *there.slides, *series})
+
+
 def _tables(files: Sequence[Path], *, alone: bool) -> str:
     if len(files) > 1:
-        return f"{len(files)} CSV files ({', '.join(file.name for file in files[:5])}): name the one that is meant"
+        names = ", ".join(file.name for file in files[:5])
+        return (
+            f"{len(files)} CSV files ({names}): name the one that is meant, or, where each is a hospital's, let `medtl "
+            "data draft` make one manifest.csv of them"
+        )
     columns, rows, name = read_header(files[0]), count_rows(files[0]), files[0].name
     hints = ["a table of records may have schema.toml"]
     if "label" not in columns:

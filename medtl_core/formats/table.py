@@ -16,26 +16,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.data.faults import Faults, Row
-from medtl_core.data.names import MISSING, missing, one_patient_each, plain_name, plain_names
+from medtl_core.data.names import missing, one_patient_each, plain_name, plain_names
 from medtl_core.errors import DataError
 from medtl_core.formats.cells import Cells
 from medtl_core.formats.dialect import Dialect, Lines, read_dialect
+from medtl_core.formats.numbers import COMMA, POINT, has_thousands, numbers
 from medtl_core.values import Array, Task
 
 SPLITS = ("train", "val", "test")
 
 _EMPTY = ("is empty or NaN", "fill it or drop the row")
-#: Numbers of a spreadsheet whose decimal mark is a comma, and such as have a point in them.
-_COMMA = re.compile(r"[+-]?(?:\d*|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][+-]?\d+)?")
-_POINT = re.compile(r"[+-]?\d+(?:\.\d+)+")
 _SHOWN = 5
+#: What is said of a file whose first line names one column only, as a title does.
+ONE_COLUMN = (
+    "its first line names one column: separate columns by commas, semicolons, tabs or bars, and delete what stands "
+    "above the line with their names"
+)
 #: Bytes of a file that are taken apart at once.
 BLOCK = 1 << 20
+#: Signs of what is no word for a class that is missing, such as NaN.
+_NO_WORD = 3
 #: Classes named where a label is none of them.
 _CLASSES = 12
 #: An id as a spreadsheet shows a long number: several patients may have come to look like one.
-_CUT = re.compile(r"\d([.,]\d+)?[eE]\+\d+")
+_CUT = re.compile(r"\d+[eE]\+\d+|\d[.,]\d+[eE]\+?\d+")
+_COMMAS = "write no comma in a number, or separate the columns by semicolons: then it is a decimal mark"
 _NO_NUMBERS = "no cell of it does: write a unit into the column's name, describe words in schema.toml, or leave it out"
+#: A letter that no encoding has, or signs between letters by which one of MS-DOS or an old Macintosh is told.
+_LOST = re.compile(r"\ufffd|(?<=[^\W\d_])[\u201e\u201d\u2122\u0178\u00a7\u2020\u20ac](?=[^\W\d_])")
 _LARGEST = float(np.finfo(np.float32).max)
 #: Signs of a cell that is a name or a file's; a longer one is a text in the wrong column.
 LONGEST = 500
@@ -70,7 +78,14 @@ class CsvTable:
         """
         if default and column not in self.columns:
             return np.full(len(self), default)
-        return self.filled(column, plain_names(self.texts(column)))
+        return self.filled(column, self.plain(column))
+
+    def plain(self, column: str) -> Array:
+        """Returns a column (str [n]) in that form; a cell of which an encoding lost a letter is a fault."""
+        values = plain_names(self.texts(column))
+        lost = np.asarray([bool(_LOST.search(value)) for value in values.tolist()], dtype=bool)
+        self.fault(column, lost, "holds a letter that was lost", "export the file anew, as CSV UTF-8")
+        return values
 
     def ids(self, column: str) -> Array:
         """Returns whose each row is (str [n]), ids that look alike being one; a number cut short is a fault."""
@@ -124,7 +139,7 @@ class CsvTable:
         Where columns are not separated by commas a number may have a decimal comma.
         """
         blocks, comma = self.columns[column].blocks, self.dialect.separator != ","
-        return np.concatenate([np.zeros(0), *(_numbers(block, comma) for block in blocks)])
+        return np.concatenate([np.zeros(0), *(numbers(block, comma) for block in blocks)])
 
     def numbers(self, column: str, gap: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """Returns a column of numbers (float64 [n]), NaN where a value is missing: in `gap` (bool [n]), or by its cell.
@@ -137,18 +152,35 @@ class CsvTable:
         wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values)
         none = wrong.any() and not np.isfinite(values[~wrong]).any()  # so it is the column that does not fit
         remedy = _NO_NUMBERS if none else "a finite number or an empty cell is expected"
+        if (
+            wrong.any()
+            and self.dialect.separator == ","
+            and any(map(COMMA.fullmatch, self.columns[column].with_sign(",")))
+        ):
+            remedy = _COMMAS
         self.fault(column, wrong, "holds no number", remedy)
         values[wrong] = np.nan
-        if self.has_decimal_commas and any(map(_POINT.fullmatch, self.columns[column].with_sign("."))):
+        if self.has_decimal_commas and any(map(POINT.fullmatch, self.columns[column].with_sign("."))):
             cause = f"{self.name}: numbers have points in column {column!r}, and the file has decimal commas"
             self.faults.whole(cause, "write one decimal mark everywhere, and nothing between thousands")
+        elif self.points(column)[1]:
+            cause = (
+                f"{self.name}: points in column {column!r} seem to stand between thousands, and would be decimal marks"
+            )
+            self.faults.whole(cause, "write nothing between thousands; `medtl data draft --points thousands` does so")
         return values
+
+    def points(self, column: str) -> tuple[bool, bool]:
+        """Returns what `has_thousands` does; of a file whose columns are separated by commas, nothing."""
+        cells = self.columns[column]
+        marked = self.dialect.separator != "," and any("." in block for block in cells.blocks)
+        return has_thousands(cells) if marked else (False, False)
 
     @cached_property
     def has_decimal_commas(self) -> bool:
         """Whether a number in the file has one."""
         commas = self.dialect.separator != ","
-        return commas and any(any(map(_COMMA.fullmatch, cells.with_sign(","))) for cells in self.columns.values())
+        return commas and any(any(map(COMMA.fullmatch, cells.with_sign(","))) for cells in self.columns.values())
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -183,7 +215,26 @@ def read_csv(path: Path, faults: Faults) -> CsvTable:
     faults.place = lambda row: Row(f"row {lines[row]}")
     faults.case(np.flatnonzero(~whole), f"{path.name}: the row is longer or shorter than the header", "mend its cells")
     columns = {name: Cells(blocks) for name, blocks in zip(rows.header, rows.blocks, strict=True)}
+    if len(again := _headers(columns)):  # files were put one below the other
+        faults.case(again, f"{path.name}: the row repeats the header", "delete it")
+        whole[again], no_header = False, np.isin(np.arange(len(whole)), again, invert=True).tolist()
+        columns = {
+            name: Cells.of(cell * one for cell, one in zip(cells, no_header, strict=True))
+            for name, cells in columns.items()
+        }
     return CsvTable(path.name, columns, whole, faults, dialect, source.old)
+
+
+def _headers(columns: Mapping[str, Cells]) -> NDArray[np.int64]:
+    """The rows (int64 [m]) that repeat the header."""
+    (first, cells), *others = columns.items()
+    if not any(first in block for block in cells.blocks):
+        return np.zeros(0, np.int64)
+    rows = [row for row, cell in enumerate(cells) if cell == first]
+    for name, column in others if rows else ():
+        there = [*column]
+        rows = [row for row in rows if there[row] == name]
+    return np.asarray(rows, np.int64)
 
 
 @dataclass(frozen=True)
@@ -287,6 +338,8 @@ def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()
     """
     present, causes = list(table.columns), list[str]()
     missing = [name for name in needed if name not in present]
+    if missing and len(present) == 1:
+        raise DataError(f"{table.name}: {ONE_COLUMN}")
     if missing:
         free = [name for name in present if name not in needed]
         # Without one known name, the first line may be no header but a patient's row: it is not quoted.
@@ -308,17 +361,26 @@ def encode(
 ) -> tuple[NDArray[np.int64], Task]:
     """Returns the label column as class numbers (int64 [n]) and the task; without a task the found labels, sorted.
 
-    A label that is empty or no class of the task is a fault. `labels` says which class a file's value stands for,
-    where they differ.
+    What a row that is at fault by now calls its class is none that is found: it may be a second header, or a sum. A
+    label that is empty or no class of the task is a fault. `labels` says which class a file's value stands for, where
+    they differ.
     """
-    values = plain_names(table.texts(column))
+    values = table.plain(column)
     empty = missing(values) & ~np.isin(values, task.classes if task else ())
-    table.fault(column, empty, *_EMPTY)
+    said = empty & (np.char.str_len(values) > _NO_WORD)
+    table.fault(column, empty & ~said, *_EMPTY)
+    table.fault(
+        column,
+        said,
+        "says that the class is missing",
+        "fill it or drop the row; is the word a class, name it in task.json",
+    )
     if labels:
         values = np.asarray([labels.get(value, value) for value in values.tolist()])
-    task = task or Task(column, tuple(sorted({*values[~empty].tolist()})))
+    found = ~empty if task else ~empty & np.isin(np.arange(len(table)), table.faults.rows, invert=True)
+    task = task or Task(column, tuple(sorted({*values[found].tolist()})))
     expected = ", ".join(task.classes[:_CLASSES]) + (" ..." if task.classes[_CLASSES:] else "")
-    unknown = ~np.isin(values, task.classes) & ~empty
+    unknown = ~np.isin(values, task.classes) & found
     table.fault(column, unknown, f"holds no class of task {task.name!r}", f"expected one of {expected}")
     number = {name: index for index, name in enumerate(task.classes)}
     return np.asarray([number.get(value, 0) for value in values.tolist()], dtype=np.int64), task
@@ -333,44 +395,11 @@ def splits(table: CsvTable, column: str) -> Array:
     return values
 
 
-def _numbers(block: str, comma: bool) -> NDArray[np.float64]:
-    """The cells of a block as numbers, as `number` has each of them."""
-    one_mark = not (comma and "," in block and "." in block)
-    cells = Cells.split(block.replace(",", ".") if comma and one_mark else block)
-    try:
-        if one_mark and "_" not in block:
-            return np.fromiter(map(float, cells), np.float64, len(cells))
-    except ValueError:
-        pass
-    known = {cell: number(cell, comma) for cell in {*Cells.split(block)}}
-    return np.fromiter(map(known.__getitem__, Cells.split(block)), np.float64, len(cells))
-
-
-def number(text: str, comma: bool) -> float:
-    """Returns a cell as a number: NaN where it says that it is missing, infinity where it is none."""
-    try:
-        return float("inf") if "_" in text else float(text.replace(",", ".") if comma and "." not in text else text)
-    except ValueError:
-        return _unusual(text, comma)
-
-
-def _unusual(text: str, comma: bool) -> float:
-    """A cell that is no plain number: with signs that nobody sees, points between thousands, or a word for missing."""
-    text = text if text.isascii() else plain_name(text)
-    if text.lower() in MISSING:
-        return float("nan")
-    if comma and _COMMA.fullmatch(text):
-        text = text.replace(".", "").replace(",", ".")
-    try:
-        return float(text)
-    except ValueError:
-        return float("inf")
-
-
 def _check_header(path: Path, header: list[str]) -> None:
     wrong = [str(place) for place, name in enumerate(header, start=1) if not name or header.count(name) > 1]
     if wrong:
-        raise DataError(f"{path}: column names must be filled and distinct; see columns {', '.join(wrong[:_SHOWN])}")
+        cause = f"{path}: column names must be filled and distinct; see columns {', '.join(wrong[:_SHOWN])}"
+        raise DataError(f"{cause}: name or delete them, and delete what stands above the line with the names")
 
 
 def _nearest(name: str, present: list[str]) -> str:

@@ -13,8 +13,9 @@ from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.arrays import array_names, load_npz, roles
 from medtl_core.formats.manifest import Manifest
+from medtl_core.formats.numbers import number
 from medtl_core.formats.single import read_each
-from medtl_core.formats.table import number, read_header
+from medtl_core.formats.table import read_header
 from medtl_core.signals.wave import FORM, Agreement, agree, of_row, read_wave, whole_signal
 from medtl_core.values import Array, Examples, Task
 

@@ -174,6 +174,15 @@ def test_a_table_beside_class_folders_is_said_to_be_unread(tmp_path: Path, call:
     assert "read as: folders" in shown and "modality=WORD" in shown
 
 
+@pytest.mark.parametrize("listed", [8, 12])
+def test_images_that_no_row_names_are_counted(tmp_path: Path, call: Call, listed: int) -> None:
+    for k in range(12):
+        picture(tmp_path / "img" / f"{k}.png", k * 20)
+    write(tmp_path, ["path,label", *(f"./img/{k}.png,{'ab'[k % 2]}" for k in range(listed))])
+    code, shown = call("data", "check", tmp_path)
+    assert code == 0 and ("4 images below the folder are in no row of manifest.csv" in shown) == (listed == 8)
+
+
 def test_the_draft_of_a_foreign_table_is_read_as_drafted(tmp_path: Path, call: Call) -> None:
     header = "Fallnr;Diagnose;Patient;Klinik;Größe;Bemerkung"
     rows = [f"{900 + k};{'xy'[k % 2]};P{k // 2};Süd;1,{k};Frau Meier, {k}" for k in range(40)]

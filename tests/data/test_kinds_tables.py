@@ -123,7 +123,7 @@ def test_rows_are_numbered_as_an_editor_numbers_lines(tmp_path: Path, blank: str
     text = rows(count=3) + blank + 'z,1,north,1\n"x\n",2,north,2\nx,3,north,two\n'
     opened(tmp_path, text, '{"name": "t", "classes": ["x", "y"]}', faults)
     first = 5 + blank.count("\n")
-    assert [fault.places for fault in faults.causes] == [(f"row {first}",), (f"row {first + 3}",)]
+    assert {fault.places for fault in faults.causes} == {(f"row {first}",), (f"row {first + 3}",)}
 
 
 @pytest.mark.parametrize("column", ["label", "patient_id", "site", "note"])

@@ -53,7 +53,7 @@ def test_site_and_split_may_be_absent_and_the_task_orders_the_classes(tmp_path: 
         ("path,diagnosis,patient_id\na,b,c\n", "'label' is missing.*expected path, label, patient_id"),
         ("path,label,patient_id,Site\na,b,c,d\n", "'Site' looks like 'site'"),
         ("path,label,patient_id,splits\na,b,c,train\n", "'splits' looks like 'split'"),
-        ("path:label:patient_id\na:b:c\n", "first line names none of these"),
+        ("path:label:patient_id\na:b:c\n", "first line names one column"),
         ("path,label,patient_id,label\na,b,c,b\n", "distinct; see columns 2, 4"),
         ("path,label,,patient_id\na,b,,c\n", "must be filled"),
         ("path,label,patient_id,patient\na,b,c,d\n", "'patient' is reserved"),

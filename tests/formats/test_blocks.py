@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from medtl_core.data.faults import Faults
 from medtl_core.data.names import one_patient_each, plain_name
 from medtl_core.formats import table as tables
-from medtl_core.formats.table import CsvTable, number, read_csv
+from medtl_core.formats.numbers import number
+from medtl_core.formats.table import CsvTable, read_csv
 from tests.formats.clinic import ROWS, clinic, read
 
 #: Cells that mean something to a spreadsheet, to Python's float or to csv.

@@ -1,9 +1,14 @@
 """A schema says what it means, or is refused by table and key."""
 
+from pathlib import Path
+
 import pytest
 
+from medtl_core.data.faults import Faults
+from medtl_core.data.readers import Facts
 from medtl_core.errors import DataError
 from medtl_core.formats.schema_file import parse, shipped
+from tests.formats.clinic import ROWS, SCHEMA, clinic, read
 
 GOOD = """
 classes = ["well", "ill"]
@@ -58,3 +63,41 @@ def test_known_sets_come_with_their_schema() -> None:
     heart, brca = shipped("heart_uci"), shipped("tcga_brca")
     assert len(heart.features) == 22 and heart.time is None
     assert len(brca.features) == 39 and brca.time is not None
+
+
+def records(folder: Path, stage: str, smoker: str, glucose: str, schema: str = SCHEMA) -> tuple[Facts, Faults]:
+    """Twenty patients at each of two hospitals, those of the south with these words."""
+    lines = [f"N{k},north,{('no', 'yes')[k % 2]},5.{k % 9},no,I" for k in range(20)]
+    lines += [f"S{k},south,{('no', 'yes')[k % 2]},{glucose},{smoker},{stage}" for k in range(20)]
+    _, facts, faults = read(clinic(folder, "\n".join([ROWS.splitlines()[0], *lines]), schema))
+    return facts, faults
+
+
+@pytest.mark.parametrize(("stage", "whole"), [("1", True), ("Stadium 1", True), ("II", False), ("unknown", False)])
+def test_a_hospital_none_of_whose_words_is_known_is_not_all_other(tmp_path: Path, stage: str, whole: bool) -> None:
+    _, faults = records(tmp_path, stage, "no", "5")
+    assert [fault.cause for fault in faults.causes] == [
+        "column 'stage': no code at 'south' is in its vocabulary"
+    ] * whole and [fault.remedy for fault in faults.causes] == ["say in codes what each stands for: I, II"] * whole
+
+
+def test_a_vocabulary_may_have_a_word_that_elsewhere_says_that_a_value_is_missing(tmp_path: Path) -> None:
+    spoken = SCHEMA.replace('["I", "II"]', '["I", "II", "unknown"]')
+    _, faults = records(tmp_path, "unknown", "no", "5", spoken)
+    examples, facts, _ = read(tmp_path)
+    assert not faults.causes and examples["table"][-1, facts.columns.index("stage=unknown")] == 1.0
+
+
+@pytest.mark.parametrize(("word", "value"), [("ja", 1.0), ("J", 1.0), ("nein", 0.0), ("WAHR", 1.0), ("Falsch", 0.0)])
+def test_a_flag_is_said_in_german_too(tmp_path: Path, word: str, value: float) -> None:
+    facts, faults = records(tmp_path, "II", word, "5")
+    examples, _, _ = read(tmp_path)
+    assert not faults.causes and examples["table"][-1, facts.columns.index("smoker (flag)")] == value
+
+
+def test_remedies_of_records_name_what_the_schema_lacks(tmp_path: Path) -> None:
+    plain = SCHEMA.replace('analyte = "glucose"\n', "")
+    _, faults = records(tmp_path, "II", "vielleicht", "95", plain)
+    remedies = " ".join(fault.remedy for fault in faults.causes)
+    assert "name it in yes or no in the schema" in remedies
+    assert "say written = 'mg/dL' and analyte = 'glucose' in the schema: most would fit" in remedies
