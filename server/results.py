@@ -1,6 +1,7 @@
 """What a study leaves on disk: one result.json and the heads, each whole or not at all."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from .held_out import with_intervals
 from .testset import Reference
 from .verdict import Verdict
 
+#: Files that are brought to disk at the same time: one after the other they are most of what a small study waits for.
+_WRITERS = 8
+
 
 def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: Reference, columns: Columns) -> None:
     """Writes the heads, `clinical.json` and then `result.json` into `out`; the last file marks the study as complete.
@@ -41,14 +45,19 @@ def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: R
         for name, verdict in verdicts.items()
         for site, head in verdict.outcome.heads.items()
     }
-    files, lost = file_names(heads), []
+    files = file_names(heads)
     clinical, far = record(study, verdicts, columns), outliers.outliers(study)
-    for name, head in heads.items():
+
+    def fault(name: str) -> str:
         facts = {"features": features, **thresholds_of(clinical, name)}
         try:
-            _save(head, out / "heads", files[name], facts, far if name in verdicts else None)
+            _save(heads[name], out / "heads", files[name], facts, far if name in verdicts else None)
         except MedtlError as error:
-            lost.append(str(error))
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        lost = [*filter(None, pool.map(fault, heads))]
     if clinical.methods:
         write_json(out / CLINICAL, clinical.as_dict())
     keep_scores(out, study, verdicts, columns)
