@@ -25,7 +25,7 @@ from .held_out import with_intervals
 from .testset import Reference
 from .verdict import Verdict
 
-#: Files that are brought to disk at the same time: one after the other they are most of what a small study waits for.
+#: Heads that are brought to disk at the same time.
 _WRITERS = 8
 
 

@@ -14,8 +14,8 @@ import click
 from medtl_core import __version__
 from medtl_core.errors import MedtlError
 
-#: Objects made between two looks for circles of garbage. Python's 700 means a look at all modules, again and again, while
-#: they are read: a fifth of what importing torch takes.
+#: Objects made between two looks for circles of garbage. With Python's 700 all modules are looked at again and again
+#: while they are read: a fifth of what importing torch takes.
 _BETWEEN_LOOKS = 20_000
 #: Every command: its module, and its line in the list of commands.
 COMMANDS: Mapping[str, tuple[str, str]] = {

@@ -1,6 +1,6 @@
 """`medtl simulate`: hospitals that train together, on this machine; and the experiment that other commands run too."""
 
-import importlib
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -9,7 +9,8 @@ import textwrap
 from contextlib import redirect_stdout
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from threading import RLock
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
@@ -51,6 +52,7 @@ def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary
     from medtl_core.report.summary import summarise
 
     with create_run(plan.out) as run:
+        _read_later("httpx")
         _read_ahead(plan.settings)
         shape = {
             "begun": f"{date.today()}",
@@ -76,6 +78,25 @@ def _read_ahead(chosen: Settings) -> None:
     ahead = [sys.executable, "-P", "-c", _DRAWING, json.dumps(chosen.of_data().public())]
     with subprocess.Popen(ahead, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         importlib.import_module("torch")
+
+
+def _read_later(library: str) -> None:
+    """Puts off reading a library that Flower imports until something of it is used, which in one process nothing is."""
+    spec = importlib.util.find_spec(library)
+    if library in sys.modules or spec is None or spec.loader is None:
+        return
+    module, loader, turn, begun = importlib.util.module_from_spec(spec), spec.loader, RLock(), list[str]()
+
+    def read(name: str) -> Any:
+        with turn:  # which the library itself passes while it is read
+            if not begun:
+                begun.append(name)
+                loader.exec_module(module)
+        if name not in vars(module):
+            raise AttributeError(f"{library} has no {name!r}")
+        return vars(module)[name]
+
+    vars(module)["__getattr__"], sys.modules[library] = read, module  # Python asks it for what is not there
 
 
 def simulate_shown(plan: RunPlan, quiet: bool) -> "Summary":

@@ -98,12 +98,11 @@ def _student(freedom: int) -> float:
     """
     odd, step = freedom % 2, np.arange(1, freedom // 2)
     parts = np.cumprod([float(freedom > 1), *((2 * step - 1 + odd) / (2 * step + odd))])
-    scale, angle = 2 / np.pi if odd else 1.0, 0.0
-    slope = scale * (odd + parts.sum())
+    angle, wanted, powers = 0.0, LEVEL * np.pi / 2 if odd else LEVEL, 2 * np.arange(len(parts))
     for _ in range(60):
         cos = np.cos(angle)
-        held = scale * (odd * angle + np.sin(angle) * cos**odd * (parts * cos ** (2 * np.arange(len(parts)))).sum())
-        angle += (LEVEL - held) / (slope * cos ** (freedom - 1))
+        held = odd * angle + np.sin(angle) * cos**odd * (parts * cos**powers).sum()
+        angle += (wanted - held) / ((odd + parts.sum()) * cos ** (freedom - 1))
     return float(np.sqrt(freedom) * np.tan(angle))
 
 

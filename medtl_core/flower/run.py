@@ -1,14 +1,11 @@
 """One scenario under several seeds, in this process, with the ServerApp and the ClientApp that an app folder names."""
 
-import importlib.util
 import logging
-import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from medtl_core.config import Settings
@@ -66,7 +63,6 @@ def load_apps(folder: Path) -> "tuple[ServerApp, ClientApp]":
     Raises:
         RunError: it names none, or what it names is not there or was loaded from another folder before.
     """
-    _read_later("httpx")
     from medtl_core.flower import compat
 
     try:
@@ -75,25 +71,6 @@ def load_apps(folder: Path) -> "tuple[ServerApp, ClientApp]":
         return compat.load_app(str(names["serverapp"]), folder), compat.load_app(str(names["clientapp"]), folder)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RunError(f"{folder}/pyproject.toml does not name the apps in [tool.flwr.app.components]") from error
-
-
-def _read_later(library: str) -> None:
-    """Puts off reading a library that Flower imports until something of it is used, which in one process nothing is."""
-    spec = importlib.util.find_spec(library)
-    if library in sys.modules or spec is None or spec.loader is None:
-        return
-    module, loader, turn, begun = importlib.util.module_from_spec(spec), spec.loader, RLock(), list[str]()
-
-    def read(name: str) -> Any:
-        with turn:  # which the library itself passes while it is read
-            if not begun:
-                begun.append(name)
-                loader.exec_module(module)
-        if name not in vars(module):
-            raise AttributeError(f"{library} has no {name!r}")
-        return vars(module)[name]
-
-    vars(module)["__getattr__"], sys.modules[library] = read, module  # Python asks it for what is not there
 
 
 def run_seeds(plan: RunPlan, run: Run, progress: Progress) -> list[Result]:
