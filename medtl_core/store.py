@@ -137,9 +137,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    return value
+    return plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:

@@ -25,9 +25,6 @@ from .held_out import with_intervals
 from .testset import Reference
 from .verdict import Verdict
 
-#: Heads that are brought to disk at the same time.
-_WRITERS = 8
-
 
 def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: Reference, columns: Columns) -> None:
     """Writes the heads, `clinical.json` and then `result.json` into `out`; the last file marks the study as complete.
@@ -56,7 +53,7 @@ def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: R
             return str(error)
         return ""
 
-    with ThreadPoolExecutor(_WRITERS) as pool:
+    with ThreadPoolExecutor(8) as pool:  # to disk at the same time: one by one they are most of a small study's wait
         lost = [*filter(None, pool.map(fault, heads))]
     if clinical.methods:
         write_json(out / CLINICAL, clinical.as_dict())

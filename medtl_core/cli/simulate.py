@@ -1,44 +1,29 @@
 """`medtl simulate`: hospitals that train together, on this machine; and the experiment that other commands run too."""
 
-import importlib.util
-import json
 import shutil
-import subprocess
 import sys
 import textwrap
 from contextlib import redirect_stdout
 from datetime import date
 from pathlib import Path
-from threading import RLock
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
 from typer.core import TyperCommand
 
-from medtl_core.cli import console
+from medtl_core.cli import ahead, console
 from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.fitting import outlook
 from medtl_core.cli.plan import RunOrder, make_plan, read_words
-from medtl_core.config import Settings
-from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
 from medtl_core.errors import ConfigError, DataError, WeightsError
-from medtl_core.features.cache import is_begun
 from medtl_core.flower.run import Progress, RunPlan, run_seeds
 from medtl_core.methods.effect import RULES, SIMULATED, check_effect
 from medtl_core.run_folder import create_run
-from medtl_core.store import cache_folder, read_json
+from medtl_core.store import read_json
 
 if TYPE_CHECKING:
     from medtl_core.report.summary import Summary
-
-#: Keeps the drawings that a run will look for, whole or not at all; where it fails, the run draws by itself.
-_DRAWING = """
-import json, sys
-from medtl_core.config import settings
-from medtl_core.data.source import open_source
-open_source(settings(json.loads(sys.argv[1])))
-"""
 
 
 def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary":
@@ -52,8 +37,8 @@ def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary
     from medtl_core.report.summary import summarise
 
     with create_run(plan.out) as run:
-        _read_later("httpx")
-        _read_ahead(plan.settings)
+        ahead.read_later("httpx")
+        ahead.read_ahead(plan)
         shape = {
             "begun": f"{date.today()}",
             "seeds": plan.seeds,
@@ -65,38 +50,6 @@ def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary
         summary = summarise(results, plan.name, plan.out)
         run.finish(summary.as_dict(), render(summary, results, read_context(plan.out, results)))
     return summary
-
-
-def _read_ahead(chosen: Settings) -> None:
-    """Reads torch while another process draws the built-in images, on a machine without features."""
-    folder = cache_folder(chosen.cache)
-    drawn = (
-        chosen.data == "phantom" and not chosen.data_path and max(chosen.sizes, default=DEFAULT_SIZE) >= DEFAULT_SIZE
-    )
-    if not drawn or folder is None or is_begun(folder) or "image" not in chosen.kinds or "torch" in sys.modules:
-        return
-    ahead = [sys.executable, "-P", "-c", _DRAWING, json.dumps(chosen.of_data().public())]
-    with subprocess.Popen(ahead, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-        importlib.import_module("torch")
-
-
-def _read_later(library: str) -> None:
-    """Puts off reading a library that Flower imports until something of it is used, which in one process nothing is."""
-    spec = importlib.util.find_spec(library)
-    if library in sys.modules or spec is None or spec.loader is None:
-        return
-    module, loader, turn, begun = importlib.util.module_from_spec(spec), spec.loader, RLock(), list[str]()
-
-    def read(name: str) -> Any:
-        with turn:  # which the library itself passes while it is read
-            if not begun:
-                begun.append(name)
-                loader.exec_module(module)
-        if name not in vars(module):
-            raise AttributeError(f"{library} has no {name!r}")
-        return vars(module)[name]
-
-    vars(module)["__getattr__"], sys.modules[library] = read, module  # Python asks it for what is not there
 
 
 def simulate_shown(plan: RunPlan, quiet: bool) -> "Summary":
