@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import zip_longest
 from pathlib import Path
 from threading import Lock
@@ -25,6 +26,7 @@ from medtl_core.privacy.requester import NOBODY, Requester
 from medtl_core.store import file_names
 from medtl_core.values import MULTI_LABEL, UNKNOWN, Array, Examples, Features
 
+_agreement = lru_cache(maxsize=2)(agreement)  # simulated hospitals all have the same
 _LOG = logging.getLogger("medtl")
 #: Characters of a server's text that are logged.
 _SHOWN = 200
@@ -38,7 +40,7 @@ class NoTestCasesError(DataError):
     public_text = f"the site has no test cases, and this run judges at the sites: {_TEST_REMEDY}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Site:
     """An opened hospital.
 
@@ -87,7 +89,7 @@ class Site:
         return replace(self, data=replace(self.data, state=state), home=home)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
     """Where a hospital's cases come from: its own folder, or one part of shared data in a simulation.
 
@@ -202,7 +204,10 @@ def open_site(settings: Settings, node: Node, store: DerivedStore | None = None)
     source, name, train, test = (_private if private else _plain)(settings, node)
     task, entry, store = source.examples.task, source.entry, DerivedStore() if store is None else store
     material = Material(train, settings, entry.views, source.columns, entry.modality, store)
-    held_out, judged, unjudged = _readable(replace(material, examples=test), name, private=private)
+    asked = settings.test == "sites" or node.part < 0
+    held_out, judged, unjudged = (
+        _readable(replace(material, examples=test), name, private=private) if asked else _untested(settings)
+    )
     material, features, untrained = _readable(material, name, private=private)
     left_out = (*unjudged, *untrained)
     _log(left_out)
@@ -211,9 +216,17 @@ def open_site(settings: Settings, node: Node, store: DerivedStore | None = None)
         name, features.values, train["label"], train["patient"], judged.values, test["label"], test["patient"],
         len(task.classes), settings.seed, material, held_out,
     )  # fmt: skip
-    agreed = agreement(settings, task.agreed, features.fingerprint)
+    agreed = _agreement(settings, task.agreed, features.fingerprint)
     everyone = source.patients if private else None
     return Site(data, agreed, settings, node.part >= 0, hospital=node.hospital, patients=everyone, left_out=left_out)
+
+
+@lru_cache(maxsize=2)  # one for all hospitals of a run: it would be a quarter of what they take
+def _untested(settings: Settings) -> tuple[Material, Features, tuple[Fault, ...]]:
+    """No held-out case, and its features, where nobody will ask a hospital for them."""
+    source = shared_source(settings)
+    none, entry = source.examples.take(np.zeros(0, dtype=np.int64)), source.entry
+    return _readable(Material(none, settings, entry.views, source.columns, entry.modality), "", private=False)
 
 
 def _readable(material: Material, name: str, *, private: bool) -> tuple[Material, Features, tuple[Fault, ...]]:

@@ -127,17 +127,17 @@ def read_json(path: Path) -> Any:
 
 def plain(value: Any) -> Any:
     """Returns a value in JSON's own types: arrays as lists, NaN as null, infinities as the words "inf" and "-inf"."""
+    if value is None or isinstance(value, str | int):  # most are
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {math.inf: "inf", -math.inf: "-inf"}.get(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
-    return value
+    return plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
 def file_names(names: Iterable[str]) -> dict[str, str]:

@@ -54,7 +54,7 @@ class Task:
             raise ConfigError(f"{what} reads one class of each case, and task {self.name!r} is multi-label")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Examples:
     """Labelled cases as columns of equal length.
 
@@ -105,7 +105,7 @@ def any_finding(labels: Array) -> NDArray[np.int64]:
     return np.asarray((labels == 1).any(axis=1), np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Features:
     """Backbone features of some cases, float32 [n, d].
 

@@ -3,6 +3,7 @@
 import contextlib
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ _DISTRIBUTIONS = (
 )  # fmt: skip
 
 
+@cache
 def versions() -> dict[str, Any]:
     """Returns what the run ran on: interpreter, distributions, platform and, in a checkout, the git commit.
 
-    Nothing is imported to find out, and nothing names the machine.
+    Nothing is imported to find out, and nothing names the machine. It is what this process began with.
     """
     found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     for name in _DISTRIBUTIONS:

@@ -1,6 +1,7 @@
 """What a study leaves on disk: one result.json and the heads, each whole or not at all."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,19 @@ def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: R
         for name, verdict in verdicts.items()
         for site, head in verdict.outcome.heads.items()
     }
-    files, lost = file_names(heads), []
+    files = file_names(heads)
     clinical, far = record(study, verdicts, columns), outliers.outliers(study)
-    for name, head in heads.items():
+
+    def fault(name: str) -> str:
         facts = {"features": features, **thresholds_of(clinical, name)}
         try:
-            _save(head, out / "heads", files[name], facts, far if name in verdicts else None)
+            _save(heads[name], out / "heads", files[name], facts, far if name in verdicts else None)
         except MedtlError as error:
-            lost.append(str(error))
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(8) as pool:  # to disk at the same time: one by one they are most of a small study's wait
+        lost = [*filter(None, pool.map(fault, heads))]
     if clinical.methods:
         write_json(out / CLINICAL, clinical.as_dict())
     keep_scores(out, study, verdicts, columns)

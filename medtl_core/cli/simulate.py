@@ -1,9 +1,6 @@
 """`medtl simulate`: hospitals that train together, on this machine; and the experiment that other commands run too."""
 
-import importlib
-import json
 import shutil
-import subprocess
 import sys
 import textwrap
 from contextlib import redirect_stdout
@@ -15,29 +12,18 @@ import click
 import typer
 from typer.core import TyperCommand
 
-from medtl_core.cli import console
+from medtl_core.cli import ahead, console
 from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.fitting import outlook
 from medtl_core.cli.plan import RunOrder, make_plan, read_words
-from medtl_core.config import Settings
-from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
 from medtl_core.errors import ConfigError, DataError, WeightsError
-from medtl_core.features.cache import is_begun
 from medtl_core.flower.run import Progress, RunPlan, run_seeds
 from medtl_core.methods.effect import RULES, SIMULATED, check_effect
 from medtl_core.run_folder import create_run
-from medtl_core.store import cache_folder, read_json
+from medtl_core.store import read_json
 
 if TYPE_CHECKING:
     from medtl_core.report.summary import Summary
-
-#: Keeps the drawings that a run will look for, whole or not at all; where it fails, the run draws by itself.
-_DRAWING = """
-import json, sys
-from medtl_core.config import settings
-from medtl_core.data.source import open_source
-open_source(settings(json.loads(sys.argv[1])))
-"""
 
 
 def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary":
@@ -51,7 +37,8 @@ def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary
     from medtl_core.report.summary import summarise
 
     with create_run(plan.out) as run:
-        _read_ahead(plan.settings)
+        ahead.read_later("httpx")
+        ahead.read_ahead(plan)
         shape = {
             "begun": f"{date.today()}",
             "seeds": plan.seeds,
@@ -63,19 +50,6 @@ def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary
         summary = summarise(results, plan.name, plan.out)
         run.finish(summary.as_dict(), render(summary, results, read_context(plan.out, results)))
     return summary
-
-
-def _read_ahead(chosen: Settings) -> None:
-    """Reads torch while another process draws the built-in images, on a machine without features."""
-    folder = cache_folder(chosen.cache)
-    drawn = (
-        chosen.data == "phantom" and not chosen.data_path and max(chosen.sizes, default=DEFAULT_SIZE) >= DEFAULT_SIZE
-    )
-    if not drawn or folder is None or is_begun(folder) or "image" not in chosen.kinds or "torch" in sys.modules:
-        return
-    ahead = [sys.executable, "-P", "-c", _DRAWING, json.dumps(chosen.of_data().public())]
-    with subprocess.Popen(ahead, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
-        importlib.import_module("torch")
 
 
 def simulate_shown(plan: RunPlan, quiet: bool) -> "Summary":

@@ -102,11 +102,6 @@ class FeatureCache:
         return otherwise
 
 
-def is_begun(folder: Path) -> bool:
-    """Whether a folder holds features."""
-    return (folder / FILE).exists()
-
-
 @contextlib.contextmanager
 def _opened(folder: Path) -> Iterator[sqlite3.Connection]:
     """Opens the file for one piece of work.

@@ -73,7 +73,7 @@ class DerivedStore:
         return self._content[name]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Material:
     """Cases and how their features are made. It never leaves the process that opened it.
 

@@ -24,7 +24,7 @@ Config = Mapping[str, Any]
 Arrays = Mapping[str, Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SiteData:
     """A hospital's own cases as features; it never leaves the process that made it.
 

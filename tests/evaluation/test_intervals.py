@@ -94,6 +94,13 @@ def test_paired_test_matches_scipy(pairs: list[tuple[float, float]]) -> None:
         assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
 
 
+@pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 11, 100, 101, 10_000])
+def test_the_interval_over_any_number_of_repetitions_is_students(count: int) -> None:
+    values = np.linspace(0.0, 1.0, count).tolist()
+    low, high = stats.t.interval(0.95, count - 1, loc=0.5, scale=np.std(values, ddof=1) / np.sqrt(count))
+    np.testing.assert_allclose(over_seeds(values), (0.5, low, high), rtol=1e-12)
+
+
 def test_differences_all_alike() -> None:
     assert paired([0.5, 0.5], [0.5, 0.5]).p == 1.0
     assert paired([1.0, 1.0], [0.5, 0.5]).p == 0.0

@@ -1,5 +1,6 @@
 """`medtl features`, and what a run on a full cache need not read."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medtl_core.cli import ahead
 from medtl_core.cli import app as cli
 from medtl_core.features import extract as module
 from simulations.speed import Line
@@ -26,7 +28,7 @@ try:
     main()
 except SystemExit as stopped:
     assert not stopped.code, stopped.code
-names = ("torch", "torch._dynamo", "torchvision", "opacus", "timm", "sklearn", "pandas", "scipy.stats")
+names = ("torch", "torch._dynamo", "torchvision", "opacus", "timm", "sklearn", "pandas", "scipy", "httpx._client")
 sys.stdout.write("\\n" + json.dumps([name for name in names if name in sys.modules]))
 """
 
@@ -90,6 +92,39 @@ def test_a_first_run_reads_of_torch_only_what_computes(tmp_path: Path) -> None:
     assert read_by("simulate", *words) == ["torch"]
     assert len(list((tmp_path / "cache" / "phantom").glob("*.json"))) == 1
     assert read_by("simulate", *words[:-2], tmp_path / "again", "--quiet") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("helped", [True, False])
+def test_a_first_run_on_built_in_pictures_has_their_features_computed_by_another_process(
+    tmp_path: Path, helped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*SMALL[:2], *RUN, f"cache={tmp_path / 'cache'}", "--out", tmp_path / "run", "--quiet")
+    if not helped:  # the other process fails; this one reads what it needs
+        monkeypatch.setenv("PYTHONSAFEPATH", "1")
+        monkeypatch.setattr(ahead.sys, "executable", "/bin/false")
+        assert called(monkeypatch, "simulate", *words) == 0
+        assert "torch" in sys.modules
+    else:
+        assert read_by("simulate", *words) == []
+    assert (tmp_path / "cache" / "features.sqlite").is_file()
+    alone = (*words[:-4], "cache=off", "--out", tmp_path / "alone", "--quiet")
+    assert called(monkeypatch, "simulate", *alone) == 0
+    heads = [(tmp_path / run / "seed-0" / "heads" / "nearest-mean.safetensors") for run in ("run", "alone")]
+    assert heads[0].read_bytes() == heads[1].read_bytes()
+
+
+def test_a_library_is_read_when_something_of_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_slow_library.py").write_text("import sys\nREAD = sys.modules[__name__].READ_TOO = 'read'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    ahead.read_later("a_slow_library")
+    library = importlib.import_module("a_slow_library")
+    assert "READ" not in vars(library)
+    assert library.READ == library.READ_TOO == "read"
+    assert not hasattr(library, "unread")
+    ahead.read_later("a_slow_library")
+    ahead.read_later("a_library_that_is_not_here")
+    assert sys.modules.pop("a_slow_library") is library
 
 
 def test_the_benchmark_of_a_device_runs_on_the_cpu_and_says_so() -> None:

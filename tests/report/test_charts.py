@@ -2,6 +2,7 @@
 
 import itertools
 from xml.etree import ElementTree
+from xml.sax import saxutils
 
 import pytest
 
@@ -29,6 +30,12 @@ def test_ticks_are_inside_and_few(low: float, high: float) -> None:
 def test_text_and_attributes_are_escaped() -> None:
     assert "<b>" not in text("<b>", 0, 0)
     assert element("g", fill='"><script>').count("<") == 1
+
+
+@pytest.mark.parametrize("words", ["a 'b' \"c\"", 'a "b"', "a 'b'", "a\tb\r\nc", "<a> & b", "&amp;", ""])
+def test_an_attribute_is_written_as_the_standard_library_writes_it(words: str) -> None:
+    assert element("g", id=words) == f"<g id={saxutils.quoteattr(words)}/>"
+    assert ElementTree.fromstring(element("g", id=words)).get("id") == words
 
 
 def test_every_row_of_a_panel_is_named_and_long_names_are_cut_and_told_in_full() -> None:

@@ -6,9 +6,9 @@ from types import MappingProxyType
 from medtl_core.config import Settings
 from medtl_core.data.partition import apportion
 from medtl_core.data.synthetic import letters, signals
-from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, phantom, train_images
+from medtl_core.data.synthetic.phantom import DEFAULT_PATIENTS, DEFAULT_SIZE, SHARES, drawing_of, phantom, train_images
 from medtl_core.data.synthetic.tissue import LABORATORIES, TILES, tissue
-from medtl_core.store import cache_folder
+from medtl_core.store import cache_folder, file_of
 from medtl_core.values import Examples
 
 
@@ -26,6 +26,14 @@ def phantom_patients(settings: Settings) -> int:
 def _phantom(settings: Settings) -> Examples:
     size = max(settings.sizes, default=DEFAULT_SIZE)
     return phantom(size=size, patients=phantom_patients(settings), folder=cache_folder(settings.cache))
+
+
+def is_drawn_first(settings: Settings) -> bool:
+    """Whether a run draws pictures before anything else, which takes long, and keeps them."""
+    folder, size = cache_folder(settings.cache), max(settings.sizes, default=DEFAULT_SIZE)
+    if settings.data != "phantom" or settings.data_path or folder is None or size < DEFAULT_SIZE:
+        return False
+    return not file_of(drawing_of(folder, 0, size, phantom_patients(settings)), "json").exists()
 
 
 def _tissue(settings: Settings) -> Examples:
