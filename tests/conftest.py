@@ -14,7 +14,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """One numeric thread, as `make` sets: bytes depend on their number, and on which test has loaded a library first."""
+    """One numeric thread, as `make` sets, whatever test loads a library first: last bits depend on their number."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
