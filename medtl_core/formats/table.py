@@ -51,6 +51,7 @@ class CsvTable:
         faults: where a row goes that cannot be used.
         dialect: how the file is written.
         old_lines: how many of its lines are Windows-1252.
+        folder: of the file.
     """
 
     name: str
@@ -59,6 +60,7 @@ class CsvTable:
     faults: Faults
     dialect: Dialect
     old_lines: int = 0
+    folder: Path = Path()
 
     def __len__(self) -> int:
         return len(self.whole)
@@ -183,7 +185,7 @@ def read_csv(path: Path, faults: Faults) -> CsvTable:
     faults.place = lambda row: Row(f"row {lines[row]}")
     faults.case(np.flatnonzero(~whole), f"{path.name}: the row is longer or shorter than the header", "mend its cells")
     columns = {name: Cells(blocks) for name, blocks in zip(rows.header, rows.blocks, strict=True)}
-    return CsvTable(path.name, columns, whole, faults, dialect, source.old)
+    return CsvTable(path.name, columns, whole, faults, dialect, source.old, path.parent)
 
 
 @dataclass(frozen=True)
