@@ -7,7 +7,6 @@ import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, final
 
 from medtl_core.config import Settings, kind_of
@@ -71,9 +70,9 @@ class CaseEncoder(ABC):
             WeightsError: the weights changed since `encoding`.
         """
 
-    def opened(self, places: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
-        """Yields name, content of `column` and fault ("" = none) of each new case that files or folders hold,
-        as `columns` has it.
+    def opened(self, places: Sequence[Any], columns: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+        """Yields name, content of `column` and fault ("" = none) of each new case that files or folders hold, or tables
+        that were read before, as `columns` has it.
 
         Raises:
             DataError: a place is not there, or holds no case.

@@ -59,6 +59,7 @@ class CsvTable:
         faults: where a row goes that cannot be used.
         dialect: how the file is written.
         old_lines: how many of its lines are Windows-1252.
+        folder: of the file.
     """
 
     name: str
@@ -67,6 +68,7 @@ class CsvTable:
     faults: Faults
     dialect: Dialect
     old_lines: int = 0
+    folder: Path = Path()
 
     def __len__(self) -> int:
         return len(self.whole)
@@ -222,7 +224,7 @@ def read_csv(path: Path, faults: Faults) -> CsvTable:
             name: Cells.of(cell * one for cell, one in zip(cells, no_header, strict=True))
             for name, cells in columns.items()
         }
-    return CsvTable(path.name, columns, whole, faults, dialect, source.old)
+    return CsvTable(path.name, columns, whole, faults, dialect, source.old, path.parent)
 
 
 def _headers(columns: Mapping[str, Cells]) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError, WeightsError
 from medtl_core.features.encoders import CaseEncoder, Encoding
 from medtl_core.formats.single import read_new
-from medtl_core.formats.table import read_csv, require
+from medtl_core.formats.table import CsvTable, read_csv, require
 from medtl_core.notes.identity import permitted_in, refusals
 from medtl_core.notes.text import HashedWords, fault_of, named_note, read_note
 from medtl_core.notes.transformer import Transformer, find
@@ -48,12 +48,17 @@ class NoteEncoder(CaseEncoder):
                 rows[row] = model.features(note, settings)
         return rows
 
-    def opened(self, places: Sequence[Path], columns: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
+    def opened(self, places: Sequence[Path | CsvTable], columns: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
         """See `CaseEncoder`: text files, folders of them, or a CSV file with a column `note` or `note_path`."""
         for place in places:
-            table = place.suffix.lower() == ".csv" and place.is_file()
-            for name, note, fault in _listed(place) if table else read_new(place, (".txt",), read_note, ""):
-                permitted = permitted_in(place.parent if table else Path(name).parent)
+            folder = None
+            if isinstance(place, Path) and not (place.suffix.lower() == ".csv" and place.is_file()):
+                found = read_new(place, (".txt",), read_note, "")
+            else:
+                table = place if isinstance(place, CsvTable) else read_csv(place, Faults())
+                found, folder = _listed(table), table.folder
+            for name, note, fault in found:
+                permitted = permitted_in(folder or Path(name).parent)
                 yield name, note, fault or fault_of(note) or "; ".join(refusals(note, permitted))
 
     def parts(self, case: Any, weight: Array, settings: Settings) -> Sequence[tuple[str, float]]:
@@ -61,14 +66,13 @@ class NoteEncoder(CaseEncoder):
         return _model(settings).parts(str(case), weight, settings)
 
 
-def _listed(place: Path) -> Iterator[tuple[str, str, str]]:
-    table = read_csv(place, Faults())
+def _listed(table: CsvTable) -> Iterator[tuple[str, str, str]]:
     column = "note_path" if {"note", "note_path"} & {*table.columns} == {"note_path"} else "note"
     require(table, [column])
     for row, (note, whole) in enumerate(zip(table.columns[column], table.whole, strict=True)):
         fault = "" if whole else "the row is longer or shorter than the header"
         try:
-            note = note if column == "note" else named_note(note, place.parent, gaps=True)
+            note = note if column == "note" else named_note(note, table.folder, gaps=True)
         except DataError as error:
             note, fault = "", str(error)
         yield table.faults.place(row), note, fault

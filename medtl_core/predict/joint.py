@@ -53,7 +53,7 @@ def joint_cases(place: Path, settings: Settings, columns: Sequence[str], *, lack
             nothing = np.full(len(table), "", np.str_)
             read["path"] = image_files(table, "path", file.parent, gaps=True) if there else nothing
         else:
-            read["note"] = _notes(table, backbone, file, there[:1])
+            read["note"] = _notes(table, backbone, there[:1])
     rows, named = faults.usable(len(table)), faults.place
     wrong = {name: f"{fault.cause}; {fault.remedy}" for fault in faults.causes for name in fault.places}
     known = {*columns, *(name for names in _NAMED.values() for name in names)}
@@ -81,11 +81,11 @@ def _measured(table: CsvTable, columns: Sequence[str]) -> Array:
     return np.stack([table.numbers(name) if name in table.columns else none for name in columns], axis=1)
 
 
-def _notes(table: CsvTable, backbone: str, file: Path, there: Sequence[str]) -> Array:
+def _notes(table: CsvTable, backbone: str, there: Sequence[str]) -> Array:
     """The notes, object [n], "" where a case has none; one that can be no case is a fault."""
     notes = np.full(len(table), "", object)
     for column in there:
-        told = encoder_of(backbone).opened([file], ())
+        told = encoder_of(backbone).opened([table], ())
         for row, ((_, note, fault), cell) in enumerate(zip(told, table.columns[column], strict=True)):
             notes[row] = note
             if cell and fault and table.whole[row]:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,13 +51,14 @@ def run(images: NDArray[Any], settings: Settings = SMALL, views: tuple[str, ...]
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every image that goes through the backbone."""
     seen: list[Any] = []
-    original = module.views_of
+    original = module.views_of_each
 
-    def counting(image: Any, size: int, views: tuple[str, ...], **how: bool) -> NDArray[np.uint8]:
-        seen.append(image)
-        return original(image, size, views, **how)
+    def counting(images: Any, size: int, views: tuple[str, ...], **how: bool) -> Iterator[NDArray[np.uint8]]:
+        for image in images:
+            seen.append(image)
+            yield from original([image], size, views, **how)
 
-    monkeypatch.setattr(module, "views_of", counting)
+    monkeypatch.setattr(module, "views_of_each", counting)
     return seen
 
 
