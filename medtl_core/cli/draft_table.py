@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "label": ("label", "diagnosis", "diagnose", "class", "klasse", "target", "outcome", "dx", "finding", "befund"),
     "patient_id": (
-        "patientid", "patient", "patientin", "patientennummer", "patientnumber", "patid", "patnr", "pid", "subject",
-        "subjectid", "mrn", "fallnummer", "id",
+        "patientid", "patient", "patientin", "participantid", "participant", "patientennummer", "patientnumber",
+        "patid", "patnr", "pid", "subject", "subjectid", "mrn", "fallnummer", "id",
     ),
     "site": ("site", "hospital", "centre", "center", "clinic", "klinik", "krankenhaus", "standort", "institution"),
     "split": ("split", "fold", "subset", "partition"),
@@ -214,15 +214,17 @@ class _Files:
     """Images and scans by their names, with and without suffix."""
 
     def __init__(self, there: Survey, place: Path) -> None:
-        self._place, self._named = place, defaultdict[str, set[str]](set)
+        self._place, self._cases, self._named = place, set[str](), defaultdict[str, set[str]](set)
         for case in cases_of(there, place):
-            for name in {case.name, case.name.partition(".")[0]}:
-                self._named[name].add(case.relative_to(place).as_posix())
+            inner = case.relative_to(place)
+            self._cases.add(inner.as_posix())
+            for name in {case.name, case.name.partition(".")[0], *inner.parts[:-1]}:  # a folder of one case names it
+                self._named[name].add(inner.as_posix())
 
     def __call__(self, cell: str) -> str:
         """The file that a cell means, by its path or, if no other is called so, by its name; "" where there is none."""
         path = cell.replace("\\", "/")
-        if not cell or is_there(self._place / path):
+        if not cell or path in self._cases or (is_there(self._place / path) and not (self._place / path).is_dir()):
             return path
         name = PurePosixPath(path).name
         return next(
@@ -230,8 +232,9 @@ class _Files:
         )
 
     def column(self, parts: Sequence[CsvTable], taken: set[str]) -> dict[str, str]:
-        """A column most cells of which name files that are there."""
-        for name in [name for name in parts[0].columns if name not in taken] if self._named else ():
+        """A column most cells of which name files that are there; one that says something else comes last."""
+        columns = sorted(parts[0].columns, key=taken.__contains__) if self._named else ()
+        for name in columns:
             cells = [cell for part in parts for cell in part.columns[name] if cell]
             if cells and sum(bool(self(cell)) for cell in cells) > _FILES * len(cells):
                 return {"path": name}
