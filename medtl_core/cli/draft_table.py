@@ -45,6 +45,8 @@ MOST_WORDS = 12
 _ODD, _FILES = 0.5, 0.5
 #: Whole numbers as large as this that differ in every row are ids.
 _LONG = 1e5
+#: A number or a date, as no column is called.
+_VALUE = re.compile(r"[<>+-]?\d[\d.,:/ -]*")
 #: Words for a class that would else count as a missing one.
 _NONE = ("none", "nil")
 #: What points before three digits may be.
@@ -121,6 +123,7 @@ def draft_table(there: Survey, place: Path, wish: Wish) -> Draft:
 def _parts(files: Sequence[Path]) -> list[CsvTable]:
     """The tables; those of several files must have the same columns."""
     parts = [read_csv(file, Faults()) for file in files]
+    _check_headers(parts)
     for one, other in pairwise(parts):
         if strange := sorted({*one.columns} ^ {*other.columns}):
             raise DataError(
@@ -128,9 +131,19 @@ def _parts(files: Sequence[Path]) -> list[CsvTable]:
                 f"{other.name} differ in {', '.join(strange[:5])}: give their columns the same names, or name the file "
                 "that is meant: medtl data draft FILE"
             )
-    if len(parts[0].columns) == 1:
-        raise DataError(f"{parts[0].name}: {ONE_COLUMN}")
     return parts
+
+
+def _check_headers(parts: Sequence[CsvTable]) -> None:
+    """Refuses tables whose first lines are no names of columns."""
+    for part in parts:
+        if len(part.columns) == 1:
+            raise DataError(f"{part.name}: {ONE_COLUMN}")
+        values = sum(bool(_VALUE.fullmatch(name)) or is_missing(name) for name in part.columns)
+        if 2 * values >= len(part.columns):  # the names may be a patient's: none is quoted
+            raise DataError(
+                f"{part.name}: its first line seems to be a case; put a line with the columns' names above it"
+            )
 
 
 def _labels(parts: Sequence[CsvTable], column: str) -> tuple[str, ...]:

@@ -19,9 +19,11 @@ from medtl_core.values import MULTI_LABEL, Examples
 #: A column of a table that varies less, by itself or ten times less beside its mean, is lost in rounding.
 SMALLEST = 1e-4
 #: More classes than this, and than half of the cases, are no classes.
-_CLASSES = 20
+_CLASSES, NO_CLASSES = 20, "are no classes"
 #: Fewest values of a hospital that say where its values lie, and most different ones that are codes.
 _VALUES, _CODES = 10, 4
+#: Share of a table's rows that are equal to others by more than chance.
+_TWICE = 0.05
 #: Percent of a hospital's values that say so.
 _MIDDLE = (5, 95)
 
@@ -44,7 +46,7 @@ def look_over(
     if len(classes) < 2:
         faults.whole("all cases are of one class", "cases of two are needed, or task.json with all classes")
     if stated is None and len(classes) > max(_CLASSES, len(left) // 2):
-        cause = f"{len(classes)} classes in {len(left)} cases are no classes"
+        cause = f"{len(classes)} classes in {len(left)} cases {NO_CLASSES}"
         faults.whole(
             cause, "give the name 'label' to the column that says what a case shows, or state the classes in task.json"
         )
@@ -76,7 +78,7 @@ def _doubts(left: Examples, columns: Sequence[str]) -> Iterator[str]:
     if left.task.kind != MULTI_LABEL:
         yield from _classes(left, at)
     rows = _rows(left) if "table" in left.columns and len(columns) > 1 else []
-    if 0 < (again := len(rows) - len({*rows})) <= len(rows) / 2:
+    if _TWICE * len(rows) <= (again := len(rows) - len({*rows})) <= len(rows) / 2 and again:
         yield f"{again} rows are equal to another one: if that is the same patient, test cases may be training cases."
     for place, name in enumerate(columns if "table" in left.columns else ()):
         values = {site: _known(left["table"][rows, place]) for site, rows in at.items()}
