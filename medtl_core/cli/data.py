@@ -24,6 +24,7 @@ from medtl_core.data.readers import reader_of
 from medtl_core.data.source import Source, open_source
 from medtl_core.data.task import MANIFEST, read_task
 from medtl_core.errors import ConfigError, DataError, MedtlError
+from medtl_core.formats.overview import NO_CLASSES
 from medtl_core.formats.survey import look, survey
 from medtl_core.formats.table import read_csv
 from medtl_core.values import MULTI_LABEL, UNKNOWN, Examples, site_name
@@ -131,7 +132,8 @@ def check(
         *(f"fault: {fault}" for fault in faults),
         verdict,
     ]
-    console.show(counts_table(source), *lines, markup=False)
+    no_classes = any(NO_CLASSES in fault for fault in faults)  # what stands there may be patients' names
+    console.show(*([] if no_classes else [counts_table(source)]), *lines, markup=False)
     if faults:
         raise typer.Exit(1)
 

@@ -114,7 +114,11 @@ def _list(cases: Sequence[Path], place: Path) -> list[str]:
     for name in inner:
         check_name(name)
     columns, to_do = {"path": inner, **_folders(inner)}, "add patient_id where a patient has several cases"
-    lines = [f"{name}: the folder (proposed)" for name in columns if name != "path"]
+    shown = {name: [*dict.fromkeys(cells)] for name, cells in columns.items() if name != "path"}
+    lines = [
+        f"{name}: the folders {', '.join(words[:3])}{' ...' * (len(words) > 3)} (proposed)"
+        for name, words in shown.items()
+    ]
     if not lines:
         columns |= dict.fromkeys(("label", "patient_id", "site"), [""] * len(inner))
         to_do = "fill in label, patient_id and site"

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _WORDS: Mapping[str, tuple[str, ...]] = {
     "label": ("label", "diagnosis", "diagnose", "class", "klasse", "target", "outcome", "dx", "finding", "befund"),
     "patient_id": (
-        "patientid", "patient", "patientin", "patientennummer", "patientnumber", "patid", "patnr", "pid", "subject",
-        "subjectid", "mrn", "fallnummer", "id",
+        "patientid", "patient", "patientin", "participantid", "participant", "patientennummer", "patientnumber",
+        "patid", "patnr", "pid", "subject", "subjectid", "mrn", "fallnummer", "id",
     ),
     "site": ("site", "hospital", "centre", "center", "clinic", "klinik", "krankenhaus", "standort", "institution"),
     "split": ("split", "fold", "subset", "partition"),
@@ -45,6 +45,8 @@ MOST_WORDS = 12
 _ODD, _FILES = 0.5, 0.5
 #: Whole numbers as large as this that differ in every row are ids.
 _LONG = 1e5
+#: A number or a date, as no column is called.
+_VALUE = re.compile(r"[<>+-]?\d[\d.,:/ -]*")
 #: Words for a class that would else count as a missing one.
 _NONE = ("none", "nil")
 #: What points before three digits may be.
@@ -121,6 +123,7 @@ def draft_table(there: Survey, place: Path, wish: Wish) -> Draft:
 def _parts(files: Sequence[Path]) -> list[CsvTable]:
     """The tables; those of several files must have the same columns."""
     parts = [read_csv(file, Faults()) for file in files]
+    _check_headers(parts)
     for one, other in pairwise(parts):
         if strange := sorted({*one.columns} ^ {*other.columns}):
             raise DataError(
@@ -128,9 +131,19 @@ def _parts(files: Sequence[Path]) -> list[CsvTable]:
                 f"{other.name} differ in {', '.join(strange[:5])}: give their columns the same names, or name the file "
                 "that is meant: medtl data draft FILE"
             )
-    if len(parts[0].columns) == 1:
-        raise DataError(f"{parts[0].name}: {ONE_COLUMN}")
     return parts
+
+
+def _check_headers(parts: Sequence[CsvTable]) -> None:
+    """Refuses tables whose first lines are no names of columns."""
+    for part in parts:
+        if len(part.columns) == 1:
+            raise DataError(f"{part.name}: {ONE_COLUMN}")
+        values = sum(bool(_VALUE.fullmatch(name)) or is_missing(name) for name in part.columns)
+        if 2 * values >= len(part.columns):  # the names may be a patient's: none is quoted
+            raise DataError(
+                f"{part.name}: its first line seems to be a case; put a line with the columns' names above it"
+            )
 
 
 def _labels(parts: Sequence[CsvTable], column: str) -> tuple[str, ...]:
@@ -214,15 +227,17 @@ class _Files:
     """Images and scans by their names, with and without suffix."""
 
     def __init__(self, there: Survey, place: Path) -> None:
-        self._place, self._named = place, defaultdict[str, set[str]](set)
+        self._place, self._cases, self._named = place, set[str](), defaultdict[str, set[str]](set)
         for case in cases_of(there, place):
-            for name in {case.name, case.name.partition(".")[0]}:
-                self._named[name].add(case.relative_to(place).as_posix())
+            inner = case.relative_to(place)
+            self._cases.add(inner.as_posix())
+            for name in {case.name, case.name.partition(".")[0], *inner.parts[:-1]}:  # a folder of one case names it
+                self._named[name].add(inner.as_posix())
 
     def __call__(self, cell: str) -> str:
         """The file that a cell means, by its path or, if no other is called so, by its name; "" where there is none."""
         path = cell.replace("\\", "/")
-        if not cell or is_there(self._place / path):
+        if not cell or path in self._cases or (is_there(self._place / path) and not (self._place / path).is_dir()):
             return path
         name = PurePosixPath(path).name
         return next(
@@ -230,8 +245,9 @@ class _Files:
         )
 
     def column(self, parts: Sequence[CsvTable], taken: set[str]) -> dict[str, str]:
-        """A column most cells of which name files that are there."""
-        for name in [name for name in parts[0].columns if name not in taken] if self._named else ():
+        """A column most cells of which name files that are there; one that says something else comes last."""
+        columns = sorted(parts[0].columns, key=taken.__contains__) if self._named else ()
+        for name in columns:
             cells = [cell for part in parts for cell in part.columns[name] if cell]
             if cells and sum(bool(self(cell)) for cell in cells) > _FILES * len(cells):
                 return {"path": name}

@@ -30,13 +30,18 @@ _SPLIT = {
 _MOVE = "move it into its class's folder; where folders are hospitals, `medtl data draft` lists the cases"
 #: Folders of pictures that belong to other pictures, case by case, and are no class of their own.
 _PARTNERS = frozenset(("mask", "masks", "annotation", "annotations", "segmentation", "segmentations", "groundtruth"))
+#: Names of files that belong to another one, such as "7_mask.png" beside "7.png".
+_PARTNER = re.compile(
+    r"(.+?)[ _.-](mask|masks|seg|segmentation|label|labels|annotation|annotations|groundtruth|gt|roi)([ _.-]?\d+)?"
+)
+MASK = ("the file seems to be the mask of another one beside it", "move masks out of the folders of classes")
 #: Folders that say what is not sorted, or not of use.
 _UNSORTED = frozenset((
     "unlabeled", "unlabelled", "unsorted", "unclassified", "newfolder", "neuerordner", "tmp", "temp", "trash", "backup",
     "thumbs", "thumbnails", "preview", "previews",
 ))  # fmt: skip
 #: What lies beside images and is no case.
-_BESIDE = (".txt", ".md", ".csv", ".json", ".toml", ".xml", ".html", ".pdf", ".db", ".ini", ".log")
+_BESIDE = (".txt", ".md", ".csv", ".tsv", ".json", ".toml", ".xml", ".html", ".pdf", ".db", ".ini", ".log")
 
 
 class ClassFolders(Reader):
@@ -70,6 +75,8 @@ class ClassFolders(Reader):
                 faults.case(row, "the image lies in no folder of a class, or deeper", hint)
             elif not file.is_file():
                 faults.case(row, "the file is a link to nothing", "mount or fetch what it names")
+            elif is_mask(file):
+                faults.case(row, *MASK)
             elif file.suffix.lower() not in SUFFIXES:
                 faults.case(row, f"no image ({', '.join(SUFFIXES)})", f"convert it; its name ends in {file.suffix!r}")
         label = [task.classes.index(parts[0]) if parts[0] in task.classes else 0 for parts in inner]
@@ -112,6 +119,15 @@ def class_roots(folder: Path) -> dict[str, Path]:
     if twins := alike(classes, plain_name):
         raise DataError(*(f"{roots['train']}: the folders {', '.join(map(ascii, same))} look alike" for same in twins))
     return roots
+
+
+def is_mask(file: Path) -> bool:
+    """Returns whether a file is called as the mask of another one beside it is."""
+    stem, _, suffix = file.name.partition(".")
+    if not (meant := _PARTNER.fullmatch(stem.lower())):
+        return False
+    own = stem[: meant.end(1)]
+    return any((file.parent / f"{own}.{each}").exists() for each in (suffix, *(other[1:] for other in SUFFIXES)))
 
 
 def split_of(name: str) -> str:

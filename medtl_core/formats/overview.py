@@ -19,9 +19,13 @@ from medtl_core.values import MULTI_LABEL, Examples
 #: A column of a table that varies less, by itself or ten times less beside its mean, is lost in rounding.
 SMALLEST = 1e-4
 #: More classes than this, and than half of the cases, are no classes.
-_CLASSES = 20
+_CLASSES, NO_CLASSES = 20, "are no classes"
 #: Fewest values of a hospital that say where its values lie, and most different ones that are codes.
 _VALUES, _CODES = 10, 4
+#: Rows of a table that are looked at together.
+_BLOCK = 1 << 16
+#: Share of a table's rows that are equal to others by more than chance.
+_TWICE = 0.05
 #: Percent of a hospital's values that say so.
 _MIDDLE = (5, 95)
 
@@ -44,7 +48,7 @@ def look_over(
     if len(classes) < 2:
         faults.whole("all cases are of one class", "cases of two are needed, or task.json with all classes")
     if stated is None and len(classes) > max(_CLASSES, len(left) // 2):
-        cause = f"{len(classes)} classes in {len(left)} cases are no classes"
+        cause = f"{len(classes)} classes in {len(left)} cases {NO_CLASSES}"
         faults.whole(
             cause, "give the name 'label' to the column that says what a case shows, or state the classes in task.json"
         )
@@ -75,8 +79,8 @@ def _doubts(left: Examples, columns: Sequence[str]) -> Iterator[str]:
     at = {site: np.flatnonzero(left["site"] == site) for site in np.unique(left["site"]).tolist()}
     if left.task.kind != MULTI_LABEL:
         yield from _classes(left, at)
-    rows = _rows(left) if "table" in left.columns and len(columns) > 1 else []
-    if 0 < (again := len(rows) - len({*rows})) <= len(rows) / 2:
+    again = len(left) - len({*_rows(left)}) if "table" in left.columns and len(columns) > 1 else 0
+    if again and _TWICE * len(left) <= again <= len(left) / 2:
         yield f"{again} rows are equal to another one: if that is the same patient, test cases may be training cases."
     for place, name in enumerate(columns if "table" in left.columns else ()):
         values = {site: _known(left["table"][rows, place]) for site, rows in at.items()}
@@ -93,15 +97,16 @@ def check_rows(train: Examples, test: Examples) -> None:
     Raises:
         DataError: counts them.
     """
-    rows, again = _rows(train), _rows(test)
+    rows, again = [*_rows(train)], [*_rows(test)]
     count = sum(map({*rows}.__contains__, again))
     if 2 * count > len(again) and 2 * len({*rows}) > len(rows):
         raise DataError(f"{count} of {len(again)} test cases are equal to training cases: name patients, or other data")
 
 
-def _rows(cases: Examples) -> list[int]:
+def _rows(cases: Examples) -> Iterator[int]:
     """A number of each row of a table and its label: equal rows, equal numbers."""
-    return [*map(hash, map(bytes, np.column_stack([cases["table"], cases["label"]])))]
+    for rows in np.array_split(np.arange(len(cases)), len(cases) // _BLOCK + 1):
+        yield from map(hash, map(bytes, np.column_stack([cases["table"][rows], cases["label"][rows]])))
 
 
 def _classes(left: Examples, at: Mapping[str, NDArray[np.int64]]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.decoder import decoder, kind_of, side_by_side
 from medtl_core.formats.findings import diagnoses, diagnosis_columns, one_class_each
-from medtl_core.formats.folders import class_roots, files_below
+from medtl_core.formats.folders import MASK, class_roots, files_below, is_mask
 from medtl_core.formats.manifest import Manifest
 from medtl_core.formats.table import read_csv, read_header, require, splits
 from medtl_core.privacy.hospital_file import is_deployed
@@ -31,6 +31,8 @@ from medtl_core.values import Array, Examples, Task
 PATIENTS_KEY = "patients.key"
 #: Files by most of which a folder is told: a list of checksums may lie beside the cases.
 _LOOKED = 20
+#: Parts of the path of a case below its split: its class's folder, and itself.
+_IN_CLASS = 2
 #: Column of a manifest -> the header's word that it is compared with.
 _NUMBERS = {"sop_instance_uid": "SOPInstanceUID", "accession_number": "AccessionNumber"}
 
@@ -67,7 +69,7 @@ class Scans(Reader):
     def _in_folders(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         one_class_each(task, path)
         roots = class_roots(path)
-        found = [(case, split) for split, root in roots.items() for case in _cases(root)]
+        found = [(case, split) for split, root in roots.items() for case in _cases(root, series=self.name == "dicom")]
         ids = _ids([_first(case) for case, _ in found]) if self.name == "dicom" else ()
         beside = {*roots.values()}
         if task is None and _are_series([case for case, _ in found], ids, beside):
@@ -75,12 +77,19 @@ class Scans(Reader):
                 f"{path}: every folder holds the slices of one series, and so is a case and no class: sort them as "
                 "CLASS/SERIES/FILE, or let `medtl data draft` list them in manifest.csv"
             )
-        words = [plain_name(case.parent.name) for case, _ in found]
-        of_train = {word for word, (_, split) in zip(words, found, strict=True) if split == "train"}
+        deep = [len(case.relative_to(roots[split]).parts) for case, split in found]
+        words = [
+            plain_name(case.parent.name) * (depth == _IN_CLASS) for (case, _), depth in zip(found, deep, strict=True)
+        ]
+        of_train = {word for word, (_, split) in zip(words, found, strict=True) if word and split == "train"}
         task = task or Task(path.name, tuple(sorted(of_train)))
         faults.place = lambda row: str(found[row][0].relative_to(path))
         unknown = [row for row, word in enumerate(words) if word not in task.classes]
-        faults.case(unknown, "the scan lies in no folder of a class", f"expected one of {', '.join(task.classes)}")
+        remedy = f"expected one of {', '.join(task.classes)}" if task.classes else "`medtl data draft` lists the cases"
+        faults.case(unknown, "the scan lies in no folder of a class", remedy)
+        faults.case([row for row, (case, _) in enumerate(found) if is_mask(case)], *MASK)
+        strange = [row for row, (case, _) in enumerate(found) if case.is_file() and kind_of(case) != self.name]
+        faults.case(strange, f"the file is none of the {self.name} beside it", "keep one kind of file, or move it out")
         patients = _patients([one.get("PatientID", "") for one in ids], path, faults)
         columns = {
             "label": np.asarray([task.classes.index(word) if word in task.classes else 0 for word in words], np.int64),
@@ -93,10 +102,10 @@ class Scans(Reader):
         return Examples(columns, task), facts
 
 
-def _cases(root: Path) -> list[Path]:
-    """Files and folders of series in the folders of classes."""
-    files = [file for file in files_below(root) if len(file.relative_to(root).parts) <= 2]
-    folders = [place for place in root.glob("*/*/") if not place.name.startswith(".")]
+def _cases(root: Path, *, series: bool) -> list[Path]:
+    """Files in the folders of classes, and those that lie deeper, or else the folders of series there."""
+    files = [file for file in files_below(root) if not series or len(file.relative_to(root).parts) <= _IN_CLASS]
+    folders = [place for place in root.glob("*/*/") if not place.name.startswith(".")] if series else []
     return sorted([*files, *folders])
 
 

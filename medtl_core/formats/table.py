@@ -85,7 +85,7 @@ class CsvTable:
     def plain(self, column: str) -> Array:
         """Returns a column (str [n]) in that form; a cell of which an encoding lost a letter is a fault."""
         values = plain_names(self.texts(column))
-        lost = np.asarray([bool(_LOST.search(value)) for value in values.tolist()], dtype=bool)
+        lost = np.asarray([not value.isascii() and bool(_LOST.search(value)) for value in values.tolist()], dtype=bool)
         self.fault(column, lost, "holds a letter that was lost", "export the file anew, as CSV UTF-8")
         return values
 

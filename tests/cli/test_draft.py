@@ -239,3 +239,26 @@ def test_a_column_that_says_the_same_everywhere_is_not_proposed_and_a_text_file_
     (tmp_path / "t.txt").rename(tmp_path / "t.tsv")
     code, shown = call("data", "draft", tmp_path)
     assert code == 0 and "label: 'Befund' (proposed)" in shown and "measurements: a" in shown
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_a_table_without_a_header_is_told_and_its_first_patient_is_not_quoted(
+    tmp_path: Path, call: Call, sign: str
+) -> None:
+    rows = [sign.join(["Meier" + "ab"[k % 2] * k, "01.02.1950", str(k), "1.5", "m"]) for k in range(1, 12)]
+    write(tmp_path, rows, name="t.csv")
+    for words in ((), ("--label", "m"), ("--label", "x")):
+        code, shown = call("data", "draft", tmp_path, *words)
+        assert (
+            code == 1 and "its first line seems to be a case" in shown and "Meier" not in shown and "1950" not in shown
+        )
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and "Meier" not in shown and "1950" not in shown
+
+
+def test_a_column_of_names_that_was_taken_for_the_class_is_not_shown(tmp_path: Path, call: Call) -> None:
+    write(tmp_path, ["Name;a", *(f"Meier{k};{k % 7}" for k in range(30))], name="t.csv")
+    assert call("data", "draft", tmp_path, "--label", "Name")[0] == 0
+    for words in (("data", "check"), ("simulate", "--quiet", "--data")):
+        code, shown = call(*words, tmp_path)
+        assert code == 1 and "30 classes in 30 cases are no classes" in shown and "Meier" not in shown

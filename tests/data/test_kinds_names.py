@@ -278,3 +278,19 @@ def test_a_folder_that_cannot_be_looked_into_is_not_empty(images: Path, monkeypa
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(DataError, match=r"ill cannot be read \(Permission denied\); permit it"):
         folder(images)
+
+
+@pytest.mark.parametrize("mask", ["{}_mask.png", "{}_mask_1.png", "{}-seg.png", "{}_GT.png", "{} label.bmp"])
+def test_the_mask_of_an_image_is_no_case(images: Path, mask: str) -> None:
+    for k in range(0, 20, 2):
+        picture(images / "ill" / mask.format(k), 100 + k)
+    faults = Faults()
+    source = open_source(Settings(data="", data_path=str(images), test_path="elsewhere"), faults)
+    assert len(source.examples) == 20 and len(faults.rows) == 10
+    assert "seems to be the mask of another one" in faults.causes[0].cause
+
+
+@pytest.mark.parametrize("name", ["mask.png", "7_mask.png", "0_masked.png"])
+def test_an_image_that_is_only_called_so_is_a_case(images: Path, name: str) -> None:
+    picture(images / "ill" / name, 100)  # 7.png lies in the other folder
+    assert len(folder(images).examples) == 21

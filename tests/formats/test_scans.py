@@ -122,6 +122,43 @@ def test_class_folders_of_volumes(tmp_path: Path) -> None:
     assert not source.has_patients
 
 
+def test_masks_and_files_of_other_kinds_are_no_volumes(tmp_path: Path) -> None:
+    from medtl_core.data.faults import Faults
+
+    for number, name in enumerate(("large", "small")):
+        (tmp_path / name).mkdir()
+        for place in range(3):
+            values = np.random.default_rng(10 * number + place).random((10, 11, 12))
+            nifti(tmp_path / name / f"{place}.nii.gz", values)
+            nifti(tmp_path / name / f"{place}_seg.nii.gz", values)
+    (tmp_path / "small" / "0.png").write_bytes(b"a preview")
+    (tmp_path / "participants.tsv").write_text("a\tb\n")
+    faults = Faults()
+    source = open_source(Settings(data="", data_path=str(tmp_path), test_path="elsewhere"), faults)
+    assert source.examples["label"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert {len(fault.places): fault.cause for fault in faults.causes} == {
+        6: "the file seems to be the mask of another one beside it",
+        1: "the file is none of the volumes beside it",
+    }
+
+
+def test_volumes_a_folder_a_participant_are_drafted_from_their_table(tmp_path: Path) -> None:
+    from medtl_core.cli.app import app
+
+    for number in range(4):
+        (tmp_path / f"sub-{number}" / "anat").mkdir(parents=True)
+        values = np.random.default_rng(number).random((10, 11, 12))
+        nifti(tmp_path / f"sub-{number}" / "anat" / f"sub-{number}_T1w.nii.gz", values)
+    rows = [f"sub-{number}\t{'ab'[number % 2]}\t{number}" for number in range(4)]
+    (tmp_path / "participants.tsv").write_text("\n".join(["participant_id\tdiagnosis\tage", *rows]))
+    with pytest.raises(DataError, match="no case that can be used"):
+        opened(tmp_path)
+    assert CliRunner().invoke(app, ["data", "draft", str(tmp_path)]).exit_code == 0
+    found = opened(tmp_path).examples
+    assert found["patient"].tolist() == [f"sub-{number}" for number in range(4)]
+    assert [Path(path).name for path in found["path"]] == [f"sub-{number}_T1w.nii.gz" for number in range(4)]
+
+
 def test_the_synthetic_ct_set_is_a_known_one(tmp_path: Path) -> None:
     write_set(tmp_path / "ct", 1)
     source = opened(tmp_path / "ct")
