@@ -38,7 +38,9 @@ def rows_of(material: Material, faults: Faults, workers: int) -> tuple[Material,
         except DataError as error:
             cause = str(error).removeprefix(f"{faults.place(number)}: ")
             faults.case(number, cause, "export it anew, or leave it out")
-    return material.take(faults.usable(len(material))), np.stack(rows) if rows else np.zeros((0, width), np.float32)
+    if len(rows) < len(material):
+        material = material.take(faults.usable(len(material)))
+    return material, np.stack(rows) if rows else np.zeros((0, width), np.float32)
 
 
 def _short(material: Material) -> Sequence[tuple[FeatureSpec, Forward]]:
