@@ -18,12 +18,12 @@ from medtl_core.cli.plan import name_data
 from medtl_core.config import Settings, settings
 from medtl_core.data.catalog import catalog
 from medtl_core.data.faults import Faults
-from medtl_core.data.images import check_images
 from medtl_core.data.leak import leaks
 from medtl_core.data.readers import reader_of
 from medtl_core.data.source import Source, open_source
 from medtl_core.data.task import MANIFEST, read_task
 from medtl_core.errors import ConfigError, DataError, MedtlError
+from medtl_core.formats.image_check import check_images
 from medtl_core.formats.overview import NO_CLASSES
 from medtl_core.formats.survey import look, survey
 from medtl_core.formats.table import read_csv

@@ -1,7 +1,7 @@
 """Reading single images: decode, check, and the key of their content."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.data.depth import BAND, bands, deep_channels, is_whole_png, windowed
-from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Examples
 
@@ -26,8 +25,6 @@ MAX_PIXELS = 64_000_000
 #: Pictures of more than 8 bits a channel take more memory a pixel: 32 million of 16 bits, 16 million of 32 bits.
 MAX_WIDE_BYTES = 64_000_000
 
-#: Path of a file, when it was changed, its size -> what is wrong with it; "" = nothing.
-_FOUND: dict[tuple[str, int, int], str] = {}
 _LONGEST_NAME = 100
 #: What a JPEG shows where its data are missing.
 _NOTHING = 128
@@ -68,7 +65,7 @@ def read_pictures(image: Path | str | Array, *, robust: bool = True) -> Pictures
 
 def read_each(images: Sequence[Path | str | Array], *, robust: bool = True) -> Iterator[Pictures]:
     """Yields the pictures of each case in order, as `read_pictures` returns or refuses them; scans are read ahead."""
-    for image, found in zip(images, _each(images, robust), strict=True):
+    for image, found in zip(images, read_or_refuse(images, robust=robust), strict=True):
         if isinstance(found, DataError):
             if not isinstance(image, np.ndarray) and not is_there(image):
                 raise no_such_file(Path(image)) from found
@@ -76,41 +73,8 @@ def read_each(images: Sequence[Path | str | Array], *, robust: bool = True) -> I
         yield found
 
 
-def check_images(examples: Examples, rows: Iterable[int], faults: Faults) -> None:
-    """Decodes the images of these rows; those that cannot be used are at fault. A file is decoded once as it stands."""
-    images = images_of(examples)
-    if images is None:
-        return
-    from medtl_core.formats.decoder import side_by_side
-
-    rows = [row for row in rows if len(images[row])]  # "" is a case without an image
-    look = _causes_in_files if "path" in examples.columns else _causes
-    for row, cause in zip(rows, side_by_side(look, [images[row] for row in rows]), strict=True):
-        if cause:
-            faults.case(row, cause, "export it anew, or leave it out")
-
-
-def _causes_in_files(paths: Sequence[str]) -> list[str]:
-    files = [_as_it_stands(path) for path in paths]
-    new = [file for file in dict.fromkeys(files) if file not in _FOUND]
-    _FOUND.update(zip(new, _causes([path for path, *_ in new]), strict=True))
-    return [_FOUND[file] for file in files]
-
-
-def _as_it_stands(path: str) -> tuple[str, int, int]:
-    try:
-        status = Path(path).stat()
-    except (OSError, ValueError):
-        return path, 0, 0
-    return path, status.st_mtime_ns, status.st_size
-
-
-def _causes(images: Sequence[str | Array]) -> list[str]:
-    """What is wrong with each image; "" = nothing."""
-    return [str(found) if isinstance(found, DataError) else "" for found in _each(images, robust=True)]
-
-
-def _each(images: Sequence[Path | str | Array], robust: bool) -> Iterator[Pictures | DataError]:
+def read_or_refuse(images: Sequence[Path | str | Array], *, robust: bool = True) -> Iterator[Pictures | DataError]:
+    """Yields the same of each case, or why it cannot be used, without its name."""
     from medtl_core.formats.decoder import pictures_of_each
 
     return pictures_of_each(images, partial(_pictures, robust=robust), SUFFIXES[:-2])

@@ -8,8 +8,9 @@ from PIL import Image
 
 from medtl_core.data import depth, images
 from medtl_core.data.faults import Faults
-from medtl_core.data.images import check_images, content_key, decode
+from medtl_core.data.images import content_key, decode
 from medtl_core.errors import DataError
+from medtl_core.formats.image_check import check_images
 from medtl_core.values import Examples, Task
 
 GREY = np.array([[0, 10], [200, 255]], dtype=np.uint8)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
-from medtl_core.data.images import check_images, decode
+from medtl_core.data.images import decode
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.partition import partition
 from medtl_core.data.source import open_source
@@ -16,6 +16,7 @@ from medtl_core.data.synthetic.built_in import phantom_patients
 from medtl_core.data.synthetic.phantom import phantom
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.formats import arrays
+from medtl_core.formats.image_check import check_images
 from tests.manifest import write_manifest
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from medtl_core.data.faults import Faults
-from medtl_core.data.images import check_images, read_each, read_pictures
+from medtl_core.data.images import read_each, read_pictures
 from medtl_core.errors import DataError
 from medtl_core.formats import decoder as decoder_module
 from medtl_core.formats.decoder import Child, Decoder, side_by_side
+from medtl_core.formats.image_check import check_images
 from medtl_core.values import Examples, Task
 from tests.formats.dicom_made import dicom
 
@@ -102,24 +103,23 @@ def test_cases_of_all_kinds_are_read_in_order(tmp_path: Path) -> None:
             read_pictures(name)
 
 
-def test_files_are_checked_in_order_and_looked_at_once_as_they_stand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_are_checked_in_order_and_each_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [_file(tmp_path / f"{level}.dcm", level) for level in range(1, 41)]
     for place in (3, 17, 38):
         paths[place].write_bytes(b"\0" * 128 + b"DICM")
     paths[20].unlink()
     names = np.array([str(path) for path in [*paths, paths[3]]])
     examples = Examples({"label": np.zeros(41, np.int64), "path": names}, Task("none", ("a", "b")))
+    looked, request = list[str](), Child.request
 
-    def faults() -> list[int]:
-        check_images(examples, range(41), found := Faults())
-        return found.rows.tolist()
+    def counted(child: Child, job: str, path: Path) -> None:
+        looked.append(path.name)
+        request(child, job, path)
 
-    assert faults() == [3, 17, 20, 38, 40]
-    looked = []
-    monkeypatch.setattr(Child, "request", lambda child, job, path: looked.append(path.name))
-    assert faults() == [3, 17, 20, 38, 40] and not looked
+    monkeypatch.setattr(Child, "request", counted)
+    check_images(examples, range(41), found := Faults())
+    assert found.rows.tolist() == [3, 17, 20, 38, 40]
+    assert sorted(looked) == sorted(path.name for path in paths if path != paths[20])
 
 
 def test_work_side_by_side_keeps_its_order() -> None:

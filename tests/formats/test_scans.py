@@ -10,10 +10,11 @@ from click.testing import CliRunner
 
 from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
-from medtl_core.data.images import check_images, content_key, read_pictures
+from medtl_core.data.images import content_key, read_pictures
 from medtl_core.data.source import Source, open_source
 from medtl_core.data.views import views_of
 from medtl_core.errors import DataError
+from medtl_core.formats.image_check import check_images
 from simulations.ct_phantom import write_set
 from tests.formats.dicom_made import ct_series, dataset, dicom, nifti
 

@@ -9,11 +9,12 @@ from click.testing import CliRunner
 
 from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
-from medtl_core.data.images import check_images, read_pictures
+from medtl_core.data.images import read_pictures
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.source import Source, open_source
 from medtl_core.data.views import views_of
 from medtl_core.errors import DataError
+from medtl_core.formats.image_check import check_images
 from tests.slides.made import aperio, pyramid, tissue
 
 tifffile = pytest.importorskip("tifffile")
