@@ -108,14 +108,16 @@ def test_files_put_one_below_the_other_cost_their_headers_only(tmp_path: Path, f
     assert "repeats the header" in fault.cause and len(fault.places) == files - 1 and fault.places[0] == "row 42"
 
 
-@pytest.mark.parametrize(("bad", "lost"), [(20, True), (3, True), (1, False)])
+@pytest.mark.parametrize(
+    ("bad", "cases", "lost"), [(20, 20, True), (3, 20, True), (1, 20, False), (1, 6, False), (2, 6, True), (1, 1, True)]
+)
 def test_a_hospital_that_would_be_lost_stops_the_run_however_small_its_share(
-    tmp_path: Path, bad: int, lost: bool
+    tmp_path: Path, bad: int, cases: int, lost: bool
 ) -> None:
-    rows = [f"{'xy'[k % 2]},P{k},{'south' if k >= 220 else 'north'},{k % 7}" for k in range(240)]
+    rows = [f"{'xy'[k % 2]},P{k},{'south' if k >= 220 else 'north'},{k % 7}" for k in range(220 + cases)]
     rows[220 : 220 + bad] = [row.rsplit(",", 1)[0] + ",high" for row in rows[220 : 220 + bad]]
     if lost:
-        with pytest.raises(DataError, match=f"{bad} of 20 cases of 'south' cannot be used, more than 10%"):
+        with pytest.raises(DataError, match=f"{bad} of {cases} cases of 'south' cannot be used, more than 10%"):
             opened(tmp_path, *rows)
     else:
         assert {*opened(tmp_path, *rows).examples["site"]} == {"north", "south"}
