@@ -289,11 +289,27 @@ def _measure(draft: Draft, parts: Sequence[CsvTable], taken: set[str], wish: Wis
             f"{parts[0].name}: none of {', '.join(out) or 'no column'} holds numbers alone; write a unit into the "
             "column's name, describe words in schema.toml, or name the images with --image COLUMN"
         )
+    flags = {} if images or not numbers else _flags(parts, out)
+    numbers |= dict(flags.values())
     draft.columns |= numbers
+    out = [column for column in out if column not in flags]
     draft.lines += [] if {"path", "note"} & {*draft.columns} else [f"measurements: {', '.join(numbers)}"]
     draft.lines += [f"left out (words, or numbers as ids are): {', '.join(out)}"] if out else []
     if "patient_id" not in draft.columns:
         draft.lines.append("to do: no column says whose each row is; --patient COLUMN")
+
+
+def _flags(parts: Sequence[CsvTable], columns: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
+    """Column of two words -> its name, with the word that is 1, and its cells as 1 and 0."""
+    found = {}
+    for column in columns:
+        cells = [plain_name(cell) for part in parts for cell in part.columns[column]]
+        words = sorted({cell for cell in cells if not is_missing(cell)})
+        if len(words) == 2 and len(cells) > MOST_WORDS:
+            yes = next((word for word in words if look_of_class(word) == "yes"), words[1])
+            told = {words[0]: "0", words[1]: "0", yes: "1"}
+            found[column] = f"{column}={yes}", [told.get(cell, "") for cell in cells]
+    return found
 
 
 def _values(part: CsvTable, column: str, points: str) -> tuple["NDArray[np.float64]", int, bool]:
