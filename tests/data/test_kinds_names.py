@@ -174,6 +174,16 @@ def test_classes_and_hospitals_that_do_not_meet_are_said(tmp_path: Path) -> None
     assert "All cases are of one class at 'south'." in notes
 
 
+@pytest.mark.parametrize(
+    ("cells", "gone"), [("1,0", "No case shows 'B'."), ("0,", "No case shows 'A', 'B'."), ("1,1", "")]
+)
+def test_a_finding_that_no_case_shows_is_said(tmp_path: Path, cells: str, gone: str) -> None:
+    (tmp_path / "task.json").write_text('{"name": "t", "classes": ["A", "B"], "kind": "multi-label"}')
+    rows = [f"P{k},{cells},{k % 7}" for k in range(20)]
+    notes = opened(tmp_path, *rows, header="patient_id,A,B,a").notes
+    assert [note for note in notes if note.startswith("No case")] == [gone] * bool(gone)
+
+
 @pytest.mark.parametrize("column", ["Geburtsjahr", "birth_year", "PLZ", "zip code", "Telefon"])
 def test_a_number_that_may_tell_who_a_patient_is_is_said(tmp_path: Path, column: str) -> None:
     notes = opened(tmp_path, *USUAL, header=f"label,patient_id,site,{column}").notes
