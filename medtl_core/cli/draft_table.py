@@ -109,11 +109,15 @@ def draft_table(there: Survey, place: Path, wish: Wish) -> Draft:
     names |= {} if "path" in names else files.column(parts, {*names.values(), *labels})
     _add_labels(draft, parts, labels, proposed="label" not in wish.columns)
     for name, column in names.items():
-        draft.columns[name] = [cell for part in parts for cell in part.columns[column]]
+        cells = [cell for part in parts for cell in part.columns[column]]
+        if name not in wish.columns and all(is_missing(plain_name(cell)) for cell in cells):
+            draft.lines.append(f"{name}: {column!r} is empty in every row, and is left out")
+            continue
+        draft.columns[name] = cells
         draft.lines.append(f"{name}: {column!r}{'' if name in wish.columns else ' (proposed)'}")
     if len(parts) > 1:
         _add_hospitals(draft, parts, there.tables, wish)
-    if "path" in names:
+    if "path" in draft.columns:
         draft.lines += files.find(draft.columns)
     _measure(draft, parts, {*names, "label", *names.values(), *labels}, wish)
     _gaps(draft, parts, labels)
