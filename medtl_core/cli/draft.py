@@ -10,7 +10,8 @@ import numpy as np
 import typer
 
 from medtl_core.cli import console
-from medtl_core.cli.draft_table import POINTS, Wish, draft_table
+from medtl_core.cli.draft_columns import POINTS
+from medtl_core.cli.draft_table import Wish, draft_table
 from medtl_core.cli.plan import check_name
 from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
