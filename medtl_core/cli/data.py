@@ -21,7 +21,7 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.leak import leaks
 from medtl_core.data.readers import reader_of
 from medtl_core.data.source import Source, open_source
-from medtl_core.data.task import MANIFEST, read_task
+from medtl_core.data.task import MANIFEST, SCHEMA, read_task
 from medtl_core.errors import ConfigError, DataError, MedtlError
 from medtl_core.formats.image_check import check_images
 from medtl_core.formats.overview import NO_CLASSES
@@ -169,7 +169,8 @@ def _kind(source: Source, chosen: Settings, word: str) -> str:
 def _nearest(chosen: Settings, error: str) -> list[str]:
     """What there is, where neither the error nor a manifest says so already."""
     place = Path(chosen.data_path)
-    if not chosen.data_path or (place / MANIFEST).is_file() or "; there: " in error:
+    stated = any((place / name).is_file() for name in (MANIFEST, SCHEMA))
+    if not chosen.data_path or stated or "; there: " in error:
         return []
     return [f"there: {survey(place)}"]
 

@@ -10,7 +10,8 @@ import numpy as np
 import typer
 
 from medtl_core.cli import console
-from medtl_core.cli.draft_table import POINTS, Wish, draft_table
+from medtl_core.cli.draft_columns import POINTS
+from medtl_core.cli.draft_table import Wish, draft_table
 from medtl_core.cli.plan import check_name
 from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
@@ -58,9 +59,13 @@ def draft_command(
     except DataError as error:
         source, refused = None, str(error)
     fresh, cases = not (place / MANIFEST).exists() and path.name != MANIFEST, cases_of(there, place)
-    if source and len(source.examples.task.classes) > 1:
+    if source and source.entry.files and source.entry.name != "own":
+        lines = [
+            f"{path} is the known set {source.entry.name}: its classes and views are known, and no draft is needed"
+        ]
+    elif source and len(source.examples.task.classes) > 1:
         lines = _task(source, place, word)
-        if fresh and there.tables and "path" in source.examples.columns and not source.entry.files:
+        if fresh and there.tables and "path" in source.examples.columns:
             lines.append(
                 f"note: {there.tables[0].name} is not read; medtl data draft {there.tables[0]} makes {MANIFEST} of it"
             )

@@ -3,26 +3,22 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medtl_core.cli.draft_columns import MOST_WORDS, measure
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import is_there
 from medtl_core.data.names import is_missing, one_patient_each, plain_name
 from medtl_core.errors import DataError
 from medtl_core.formats.alike import look_of_class
-from medtl_core.formats.doubts import is_id
 from medtl_core.formats.joined import kept
-from medtl_core.formats.numbers import POINT, THOUSANDS, number
+from medtl_core.formats.numbers import number
 from medtl_core.formats.survey import Survey, cases_of
 from medtl_core.formats.table import ONE_COLUMN, CsvTable, read_csv
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 #: Column of a manifest -> the words that a table may have for it, letters only.
 _WORDS: Mapping[str, tuple[str, ...]] = {
@@ -39,19 +35,12 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     ),
     "note": ("note", "notes", "text", "report", "findings", "transcription", "bericht", "arztbrief"),
 }  # fmt: skip
-#: A column of more different words than this may say who a patient is, and stays out of a draft.
-MOST_WORDS = 12
-#: Share of a column's cells that may be no number before it is one of words, and of those that name files.
-_ODD, _FILES = 0.5, 0.5
-#: Whole numbers as large as this that differ in every row are ids.
-_LONG = 1e5
+#: Share of a column's cells that name files, of one that says which image a case is.
+_FILES = 0.5
 #: A number or a date, as no column is called.
 _VALUE = re.compile(r"[<>+-]?\d[\d.,:/ -]*")
 #: Words for a class that would else count as a missing one.
 _NONE = ("none", "nil")
-#: What points before three digits may be.
-POINTS = ("thousands", "decimals")
-_ASK = "numbers have points in {}, which may be thousands or decimals: say --points thousands or --points decimals"
 
 
 @dataclass(frozen=True)
@@ -109,13 +98,23 @@ def draft_table(there: Survey, place: Path, wish: Wish) -> Draft:
     names |= {} if "path" in names else files.column(parts, {*names.values(), *labels})
     _add_labels(draft, parts, labels, proposed="label" not in wish.columns)
     for name, column in names.items():
-        draft.columns[name] = [cell for part in parts for cell in part.columns[column]]
+        cells = [cell for part in parts for cell in part.columns[column]]
+        if name not in wish.columns and all(is_missing(plain_name(cell)) for cell in cells):
+            draft.lines.append(f"{name}: {column!r} is empty in every row, and is left out")
+            continue
+        draft.columns[name] = cells
         draft.lines.append(f"{name}: {column!r}{'' if name in wish.columns else ' (proposed)'}")
     if len(parts) > 1:
         _add_hospitals(draft, parts, there.tables, wish)
-    if "path" in names:
+    if "path" in draft.columns:
         draft.lines += files.find(draft.columns)
-    _measure(draft, parts, {*names, "label", *names.values(), *labels}, wish)
+    taken, kinds = {*names, "label", *names.values(), *labels}, {"path", "note"} & {*draft.columns}
+    left = [name for name in parts[0].columns if name not in taken]
+    measured, lines = measure(parts, left, wish.points, images="path" in kinds, alone=not kinds)
+    draft.columns |= measured
+    draft.lines += lines
+    if "patient_id" not in draft.columns:
+        draft.lines.append("to do: no column says whose each row is; --patient COLUMN")
     _gaps(draft, parts, labels)
     return draft
 
@@ -262,58 +261,6 @@ class _Files:
         gone = sum(bool(cell) and not file for cell, file in zip(cells, files, strict=True))
         lines = [f"path: {moved} of {len(cells)} files were found by their names"] if moved else []
         return lines + ([f"to do: {gone} of {len(cells)} rows name no file that is there"] if gone else [])
-
-
-def _measure(draft: Draft, parts: Sequence[CsvTable], taken: set[str], wish: Wish) -> None:
-    """Columns of numbers; beside images also those of few words."""
-    images, unclear, out = "path" in draft.columns, [], []
-    numbers: dict[str, list[str]] = {}
-    for column in [name for name in parts[0].columns if name not in taken]:
-        found = [_values(part, column, wish.points) for part in parts]
-        values, wrong = np.concatenate([one for one, _, _ in found]), sum(count for _, count, _ in found)
-        known, cells = values[~np.isnan(values)], [cell for part in parts for cell in part.columns[column]]
-        if not wrong and len(known) and any(ask for _, _, ask in found):
-            unclear.append(column)
-        if not wrong and len(known) and not _are_ids(values) and not is_id(column):
-            numbers[column] = ["" if np.isnan(value) else f"{value:.15g}" for value in values.tolist()]
-        elif images and len({*cells}) <= MOST_WORDS:
-            numbers[column] = cells
-        elif 0 < wrong <= _ODD * (wrong + len(known)):
-            draft.lines.append(f"to do: {column!r} holds no number in {wrong} of {len(values)} rows, and is left out")
-        else:
-            out.append(column)
-    if unclear:
-        raise DataError(_ASK.format(", ".join(map(repr, unclear))))
-    if not numbers and not {"path", "note"} & {*draft.columns}:
-        raise DataError(
-            f"{parts[0].name}: none of {', '.join(out) or 'no column'} holds numbers alone; write a unit into the "
-            "column's name, describe words in schema.toml, or name the images with --image COLUMN"
-        )
-    draft.columns |= numbers
-    draft.lines += [] if {"path", "note"} & {*draft.columns} else [f"measurements: {', '.join(numbers)}"]
-    draft.lines += [f"left out (words, or numbers as ids are): {', '.join(out)}"] if out else []
-    if "patient_id" not in draft.columns:
-        draft.lines.append("to do: no column says whose each row is; --patient COLUMN")
-
-
-def _values(part: CsvTable, column: str, points: str) -> tuple["NDArray[np.float64]", int, bool]:
-    """A column's numbers, how many cells hold none, and whether its points may be thousands or decimals."""
-    if points:
-        change = {"thousands": (THOUSANDS, ""), "decimals": (POINT, ",")}[points]
-        cells = [(change[0].fullmatch(cell) and cell.replace(".", change[1])) or cell for cell in part.columns[column]]
-        part = part.replaced(column, cells)
-    part = replace(part, faults=Faults())
-    values = part.numbers(column)
-    ask = part.points(column)[0] or any(not fault.places for fault in part.faults.causes)
-    return values, len(part.faults.rows), ask
-
-
-def _are_ids(values: "NDArray[np.float64]") -> bool:
-    """Whether whole numbers that differ in every row are ids: in order, or long."""
-    if len(values) <= MOST_WORDS or np.any(values != np.round(values)) or len(np.unique(values)) < len(values):
-        return False
-    steps = np.diff(values)
-    return bool(np.all(steps > 0) or np.all(steps < 0) or np.abs(values).min() >= _LONG)
 
 
 def _gaps(draft: Draft, parts: Sequence[CsvTable], labels: Sequence[str]) -> None:

@@ -66,7 +66,10 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
     if "shots" not in said and chosen.partition in ("natural", "even"):
         parts = partition(examples, chosen.replace(**{**changes, "shots": 0}))
         changes["shots"] = min(_SHOTS, *(len(site.train) for site in parts.sites))
-    return chosen.replace(**changes)
+    chosen = chosen.replace(**changes)
+    if chosen.test == "sites" and not any(len(site.test) for site in partition(examples, chosen).sites):
+        raise DataError("test=sites: no hospital that trains has a test case; leave it out, or mend the column 'split'")
+    return chosen
 
 
 def _cut(examples: "Examples", pool: "NDArray[np.bool_]") -> int:

@@ -157,7 +157,10 @@ class Clinical:
             if record["schema"] != SCHEMA:
                 raise RunError(f"{path} has schema {record['schema']!r}, this is schema {SCHEMA}; run the study again")
             methods = {name: _method(method) for name, method in record["methods"].items()}
-            return cls(methods, record["covariance"], tuple(record["compared"]))
+            known = np.asarray(
+                record["covariance"], np.float64
+            ).tolist()  # null is not a number: too few cases of a class
+            return cls(methods, known, tuple(record["compared"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{path} is not whole ({error}); run the study again") from error
 

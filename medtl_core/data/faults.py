@@ -109,7 +109,8 @@ class Faults:
         for name in ("", *(np.unique(sites).tolist() if sites is not None and len(self.rows) else ())):
             there = sites == name if sites is not None and name else np.ones(count, dtype=bool)
             bad = {*self.rows[there[self.rows]].tolist()}
-            if len(bad) > LIMIT * there.sum() and not (name and is_missing(name)):
+            few = name and (is_missing(name) or len(bad) == 1 < there.sum())  # one bad case costs that case only
+            if len(bad) > LIMIT * there.sum() and not few:
                 own = [bool(bad & {*rows}) for rows in self._rows.values()]
                 first, *others = compress(self.causes, own)
                 more = f" ({len(others)} more causes: medtl data check names all)" if others else ""

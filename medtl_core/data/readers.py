@@ -125,15 +125,9 @@ def own_entry(path: Path, examples: Examples, stated: Statement | None, settings
     return entry
 
 
-def look_over(*all_cases: Any) -> tuple[str, ...]:
-    """Notes what is wrong with all cases together, and returns what is doubtful; arguments as in `formats.overview`."""
-    doubts: tuple[str, ...] = _module("overview").look_over(*all_cases)
-    return doubts
-
-
-def check_rows(train: Examples, test: Examples) -> None:
-    """Refuses test cases of a table most of which are training cases; see `formats.overview`."""
-    _module("overview").check_rows(train, test)
+def overview() -> Any:
+    """Returns the module of what only all cases together show; see `formats.overview`."""
+    return _module("overview")
 
 
 def _readers(word: str) -> Iterator[Reader]:

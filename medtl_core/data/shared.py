@@ -11,7 +11,7 @@ import numpy as np
 from medtl_core.config import Settings
 from medtl_core.data.leak import check_leaks, joined
 from medtl_core.data.partition import Index, Parts, partition
-from medtl_core.data.readers import check_rows
+from medtl_core.data.readers import overview
 from medtl_core.data.source import Source, open_source
 from medtl_core.errors import DataError
 from medtl_core.values import Examples
@@ -62,7 +62,7 @@ def check_sides(settings: Settings) -> None:
         sides = {"train": trains, "test-path": len(source.examples) + judged_rows(test.examples)}
         known = source.has_patients and test.has_patients
         if not known and "table" in source.examples.columns:
-            check_rows(source.examples.take(trains), test.examples.take(judged_rows(test.examples)))
+            overview().check_rows(source.examples.take(trains), test.examples.take(judged_rows(test.examples)))
         check_leaks(joined(source.examples, test.examples, patients=known), sides)
 
 

@@ -11,7 +11,7 @@ from medtl_core.config import Settings
 from medtl_core.data.catalog import Entry, catalog
 from medtl_core.data.faults import Fault, Faults
 from medtl_core.data.names import missing
-from medtl_core.data.readers import Reader, known_reader, look_over, named_entry, own_entry, reader_of, recognise
+from medtl_core.data.readers import Reader, known_reader, named_entry, overview, own_entry, reader_of, recognise
 from medtl_core.data.synthetic.built_in import BUILT_IN
 from medtl_core.data.task import MANIFEST, SCHEMA, read_task
 from medtl_core.errors import ConfigError, DataError
@@ -66,7 +66,7 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
         path, seen = Path(settings.data_path), Faults() if faults is None else faults
         source = read_cases(path, named, settings, seen, word)
         rows = seen.usable(len(source.examples))
-        doubts = look_over(source.examples.take(rows), source.columns, read_task(path), seen, rows)
+        doubts = overview().look_over(source.examples.take(rows), source.columns, read_task(path), seen, rows)
         if faults is None:
             seen.check(str(path), len(source.examples), source.examples["site"])
         left = source.examples.take(seen.usable(len(source.examples)))

@@ -77,7 +77,11 @@ def look_over(
 def _doubts(left: Examples, columns: Sequence[str]) -> Iterator[str]:
     """What a person should look at: hospitals without a class in common, columns that two of them mean otherwise."""
     at = {site: np.flatnonzero(left["site"] == site) for site in np.unique(left["site"]).tolist()}
-    if left.task.kind != MULTI_LABEL:
+    if left.task.kind == MULTI_LABEL:
+        shown = (left["labels"] == 1).any(axis=0).tolist()
+        if gone := [name for name, there in zip(left.task.classes, shown, strict=True) if not there]:
+            yield f"No case shows {_listed(gone)}."
+    else:
         yield from _classes(left, at)
     again = len(left) - len({*_rows(left)}) if "table" in left.columns and len(columns) > 1 else 0
     if again and _TWICE * len(left) <= again <= len(left) / 2:

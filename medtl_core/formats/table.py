@@ -169,7 +169,8 @@ class CsvTable:
             cause = (
                 f"{self.name}: points in column {column!r} seem to stand between thousands, and would be decimal marks"
             )
-            self.faults.whole(cause, "write nothing between thousands; `medtl data draft --points thousands` does so")
+            remedy = "write nothing between thousands; of a file that is not called manifest.csv, `medtl data draft"
+            self.faults.whole(cause, f"{remedy} --points thousands` makes one without")
         return values
 
     def points(self, column: str) -> tuple[bool, bool]:

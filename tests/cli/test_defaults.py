@@ -244,3 +244,41 @@ def test_the_pages_examples_of_what_is_recognised_are_read(tmp_path: Path) -> No
 def test_the_pages_commands_are_those_there_are(call: Call) -> None:
     for words in {*re.findall(r"(?:`|^)medtl ((?:data )?[a-z]+)", PAGE, flags=re.M)}:
         assert call(*words.split(), "--help")[0] == 0, words
+
+
+SIDES = "label,patient_id,site,a,split"
+
+
+@pytest.mark.parametrize(
+    ("tests", "said"), [(("south",), "no hospital that trains has a test case"), (("north", "south"), "")]
+)
+def test_hospitals_that_judge_have_test_cases(tmp_path: Path, call: Call, tests: tuple[str, ...], said: str) -> None:
+    rows = [
+        f"{'xy'[k % 2]},P{k},{site},{k % 7},{'test' if site in tests and (len(tests) == 1 or k % 3 == 0) else 'train'}"
+        for k, site in enumerate(["north", "north", "south", "south"] * 15)
+    ]
+    (tmp_path / "manifest.csv").write_text("\n".join([SIDES, *rows]) + "\n")
+    code, shown = call(
+        "simulate",
+        "--quiet",
+        "--data",
+        tmp_path,
+        "test=sites",
+        "methods=ridge",
+        "bootstrap=20",
+        "--out",
+        tmp_path / "out",
+    )
+    assert (code == 1) == bool(said) and said in shown
+
+
+@pytest.mark.parametrize("judged", ["server", "sites"])
+def test_a_hospital_with_one_test_case_costs_its_own_figures_only(tmp_path: Path, call: Call, judged: str) -> None:
+    rows = [
+        f"{'xy'[k % 2]},P{k},{site},{k % 7},{'test' if k == 2 or (site == 'north' and k % 4 == 0) else 'train'}"
+        for k, site in enumerate(["north", "north", "south", "south"] * 15)
+    ]
+    (tmp_path / "manifest.csv").write_text("\n".join([SIDES, *rows]) + "\n")
+    words = ("methods=local,ridge", "bootstrap=20", f"test={judged}", "--out", tmp_path / "out")
+    code, shown = call("simulate", "--quiet", "--data", tmp_path, *words)
+    assert code == 0 and "16 test cases" in shown and (tmp_path / "out" / "report.html").is_file()

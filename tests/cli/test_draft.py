@@ -262,3 +262,37 @@ def test_a_column_of_names_that_was_taken_for_the_class_is_not_shown(tmp_path: P
     for words in (("data", "check"), ("simulate", "--quiet", "--data")):
         code, shown = call(*words, tmp_path)
         assert code == 1 and "30 classes in 30 cases are no classes" in shown and "Meier" not in shown
+
+
+def test_columns_of_two_words_become_0_and_1_under_a_name_that_says_which(tmp_path: Path, call: Call) -> None:
+    rows = [
+        f"{('krank', 'gesund')[k % 2]};{k % 5};{'mw'[k // 2 % 2]};{('ja', 'Nein', 'k.A.')[k % 3]};{'abc'[k % 3]}"
+        for k in range(18)
+    ]
+    write(tmp_path, ["Diagnose;Punkte;Geschlecht;Raucher;Typ", *rows], name="t.csv")
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 0 and "measurements: Punkte, Geschlecht=w, Raucher=ja" in shown
+    assert "left out (words, or numbers as ids are): Typ" in shown
+    assert (tmp_path / "manifest.csv").read_text().splitlines()[:4] == [
+        "label,Punkte,Geschlecht=w,Raucher=ja", "krank,0,0,1", "gesund,1,0,0", "krank,2,1,",
+    ]  # fmt: skip
+    assert call("data", "check", tmp_path)[0] == 0
+
+
+def test_a_column_that_is_empty_everywhere_is_no_column(tmp_path: Path, call: Call) -> None:
+    rows = [f"{'xy'[k % 2]},,{('', 'n/a')[k % 2]},,{k % 5}" for k in range(12)]
+    write(tmp_path, ["label,patient_id,site,split,a", *rows], name="t.csv")
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 0 and shown.count("is empty in every row, and is left out") == 3
+    assert (tmp_path / "manifest.csv").read_text().startswith("label,a\nx,0\n")
+    assert call("data", "check", tmp_path)[0] == 0
+
+
+def test_a_known_set_needs_no_draft(tmp_path: Path, call: Call) -> None:
+    header = "site,age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal,num"
+    rows = [
+        f"{site},5{k % 9},1,1,145,233,1,2,150,0,2.3,3,0,6,{k % 2}" for site in ("cleveland", "va") for k in range(9)
+    ]
+    write(tmp_path, [header, *rows], name="heart_disease_4sites.csv")
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 0 and "is the known set heart_uci" in shown and len([*tmp_path.iterdir()]) == 1

@@ -108,14 +108,16 @@ def test_files_put_one_below_the_other_cost_their_headers_only(tmp_path: Path, f
     assert "repeats the header" in fault.cause and len(fault.places) == files - 1 and fault.places[0] == "row 42"
 
 
-@pytest.mark.parametrize(("bad", "lost"), [(20, True), (3, True), (1, False)])
+@pytest.mark.parametrize(
+    ("bad", "cases", "lost"), [(20, 20, True), (3, 20, True), (1, 20, False), (1, 6, False), (2, 6, True), (1, 1, True)]
+)
 def test_a_hospital_that_would_be_lost_stops_the_run_however_small_its_share(
-    tmp_path: Path, bad: int, lost: bool
+    tmp_path: Path, bad: int, cases: int, lost: bool
 ) -> None:
-    rows = [f"{'xy'[k % 2]},P{k},{'south' if k >= 220 else 'north'},{k % 7}" for k in range(240)]
+    rows = [f"{'xy'[k % 2]},P{k},{'south' if k >= 220 else 'north'},{k % 7}" for k in range(220 + cases)]
     rows[220 : 220 + bad] = [row.rsplit(",", 1)[0] + ",high" for row in rows[220 : 220 + bad]]
     if lost:
-        with pytest.raises(DataError, match=f"{bad} of 20 cases of 'south' cannot be used, more than 10%"):
+        with pytest.raises(DataError, match=f"{bad} of {cases} cases of 'south' cannot be used, more than 10%"):
             opened(tmp_path, *rows)
     else:
         assert {*opened(tmp_path, *rows).examples["site"]} == {"north", "south"}
@@ -170,6 +172,16 @@ def test_classes_and_hospitals_that_do_not_meet_are_said(tmp_path: Path) -> None
     assert "The hospitals 'south' and 'north' have no class in common: do they call the same otherwise?" in notes
     notes = opened(tmp_path, *(row.replace("well", "ill") if "south" in row else row for row in USUAL)).notes
     assert "All cases are of one class at 'south'." in notes
+
+
+@pytest.mark.parametrize(
+    ("cells", "gone"), [("1,0", "No case shows 'B'."), ("0,", "No case shows 'A', 'B'."), ("1,1", "")]
+)
+def test_a_finding_that_no_case_shows_is_said(tmp_path: Path, cells: str, gone: str) -> None:
+    (tmp_path / "task.json").write_text('{"name": "t", "classes": ["A", "B"], "kind": "multi-label"}')
+    rows = [f"P{k},{cells},{k % 7}" for k in range(20)]
+    notes = opened(tmp_path, *rows, header="patient_id,A,B,a").notes
+    assert [note for note in notes if note.startswith("No case")] == [gone] * bool(gone)
 
 
 @pytest.mark.parametrize("column", ["Geburtsjahr", "birth_year", "PLZ", "zip code", "Telefon"])
