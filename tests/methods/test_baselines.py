@@ -1,5 +1,6 @@
 """Hospitals alone with scikit-learn: each judges its own model on its own cases, and nothing but sums leaves."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def oracle(name: str, strength: float) -> Any:
 
 def two_classes() -> SiteData:
     site = make_site("a", 24, classes=2)
-    return SiteData(**{**vars(site), "classes": 3, "label": site.label * 2, "test_label": site.test_label * 2})
+    return replace(site, classes=3, label=site.label * 2, test_label=site.test_label * 2)
 
 
 @pytest.mark.parametrize("name", NAMES)
