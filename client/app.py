@@ -73,7 +73,8 @@ def _reply(
         spent = {**released.metrics, "cpu-seconds": time.thread_time() - started}
         released = Released(released.update, released.event, spent)
     content = encode(released, agreement=site.agreement, site=site.data.name, weight=public_weight(site))
-    content.config_records["about"].update(proof or {})
+    if proof:
+        content.config_records["about"].update(proof)
     _note_reply(message, site, content, released.event)
     return Message(content, reply_to=message)
 

@@ -205,9 +205,8 @@ def open_site(settings: Settings, node: Node, store: DerivedStore | None = None)
     task, entry, store = source.examples.task, source.entry, DerivedStore() if store is None else store
     material = Material(train, settings, entry.views, source.columns, entry.modality, store)
     asked = settings.test == "sites" or node.part < 0
-    held_out, judged, unjudged = (
-        _readable(replace(material, examples=test), name, private=private) if asked else _untested(settings)
-    )
+    held = replace(material, examples=test)
+    held_out, judged, unjudged = _readable(held, name, private=private) if asked else _untested(settings)
     material, features, untrained = _readable(material, name, private=private)
     left_out = (*unjudged, *untrained)
     _log(left_out)

@@ -6,10 +6,11 @@ then runs as it does on a full cache. Where the second process fails, the run co
 """
 
 import gc
-import importlib.util
 import json
 import subprocess
 import sys
+from importlib.machinery import PathFinder
+from importlib.util import module_from_spec
 from threading import RLock
 from typing import Any
 
@@ -22,7 +23,13 @@ from medtl_core.data.synthetic.built_in import is_drawn_first
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.features.forward import forward
 from medtl_core.flower.run import RunPlan, load_apps
+from medtl_core.report import template
 from medtl_core.runtime import one_thread, processor
+from medtl_core.versions import versions
+
+#: What torch imports and a forward pass has no use for, a quarter of what that takes: how tensors without values
+#: behave, and the export of programs.
+_UNUSED = ("torch._meta_registrations", "torch.export")
 
 
 def read_ahead(plan: RunPlan) -> None:
@@ -39,10 +46,14 @@ def read_ahead(plan: RunPlan) -> None:
         if child.stdin:
             child.stdin.close()  # the drawing is kept
         load_apps(plan.app)
+        versions()
+        template.read("medtl_core.report")
 
 
 def main(workers: int, runs: list[Settings]) -> None:
     """Computes the features of all cases that some runs read, and keeps them."""
+    for unused in _UNUSED:
+        read_later(unused)
     import torch  # noqa: F401 - it then runs with one thread
 
     one_thread()
@@ -59,11 +70,13 @@ def main(workers: int, runs: list[Settings]) -> None:
 
 
 def read_later(library: str) -> None:
-    """Puts off reading a library that Flower imports until something of it is used, which in one process nothing is."""
-    spec = importlib.util.find_spec(library)
-    if library in sys.modules or spec is None or spec.loader is None:
+    """Puts off reading a module that another library imports until something of it is used."""
+    package = library.rpartition(".")[0]
+    above = PathFinder.find_spec(package) if package else None  # which does not read it
+    spec = PathFinder.find_spec(library, above.submodule_search_locations if above else None)
+    if library in sys.modules or package in sys.modules or spec is None or spec.loader is None:
         return
-    module, loader, turn, begun = importlib.util.module_from_spec(spec), spec.loader, RLock(), list[str]()
+    module, loader, turn, begun = module_from_spec(spec), spec.loader, RLock(), list[str]()
 
     def read(name: str) -> Any:
         with turn:  # which the library itself passes while it is read

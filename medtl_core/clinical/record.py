@@ -5,7 +5,7 @@ stands here. A run that was judged before it existed has none, and its report le
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -139,8 +139,8 @@ class Clinical:
         return {name: (test, p) for (name, test), p in zip(known.items(), adjusted, strict=True)}
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns what `clinical.json` keeps."""
-        return {"schema": SCHEMA, **asdict(self)}
+        """Returns what `store.write_json` makes `clinical.json` of."""
+        return {"schema": SCHEMA, **vars(self)}
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict, UserConfig
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict, UserConfig
 from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_object import (
@@ -32,7 +32,7 @@ from medtl_core.errors import RunError
 if TYPE_CHECKING:
     from flwr.supercore.runtime import RuntimeHttpClient
 
-_Record = TypeVar("_Record", RecordDict, MetricRecord, ConfigRecord)
+_Record = TypeVar("_Record", RecordDict, ArrayRecord, MetricRecord, ConfigRecord)
 
 #: What Flower raises over bytes that are no message; a SuperLink that cannot be reached raises other errors.
 UNREADABLE = (ValueError, KeyError, TypeError, IndexError, DecodeError, UnexpectedObjectContentError)

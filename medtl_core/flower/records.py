@@ -100,12 +100,11 @@ def decode_request(message: Message) -> tuple[dict[str, Array], dict[str, Value]
 
 def pack(arrays: Mapping[str, Array]) -> ArrayRecord:
     """Returns arrays as a Flower record; TypeError for a dtype other than float64, float32 and int64."""
-    record = ArrayRecord()  # filled one by one: given all at once, Flower makes every array a second time
     for name, array in arrays.items():
         if array.dtype not in _NAMES:
             raise TypeError(f"array {name!r} has dtype {array.dtype}; convert it to one of {', '.join(DTYPES)}")
-        record[name] = _npy(array)
-    return record
+    # given arrays, Flower makes every one a second time
+    return filled(ArrayRecord(), {str(name): _npy(array) for name, array in arrays.items()})
 
 
 def _npy(array: Array) -> FlowerArray:

@@ -33,7 +33,7 @@ def minimise(
         move, shares = -slope, list[float]()
         for step, change, product in reversed(pairs):
             shares.append(float(step @ move) / product)
-            move = move - shares[-1] * change
+            move -= shares[-1] * change
         move *= (
             pairs[-1][2] / float(pairs[-1][1] @ pairs[-1][1]) if pairs else min(1.0, 1.0 / float(np.linalg.norm(slope)))
         )

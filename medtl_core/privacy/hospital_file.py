@@ -15,7 +15,7 @@ HOSPITAL = "hospital.toml"
 
 def is_deployed(folder: Path) -> bool:
     """Returns whether a folder is a deployed hospital's: its file is there, be it a broken link."""
-    return os.path.lexists(folder / HOSPITAL)
+    return os.path.lexists(os.path.join(folder, HOSPITAL))  # noqa: PTH118 - of every message
 
 
 def read_toml(path: Path, error: type[MedtlError]) -> dict[str, Any]:

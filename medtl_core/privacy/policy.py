@@ -112,9 +112,9 @@ def read_policy(folder: Path, default: Policy | None = None) -> Policy:
     """
     if is_deployed(folder):
         return deployed_policy(table_of(folder, "policy", PrivacyError), f"{folder / HOSPITAL} [policy]")
-    path = folder / POLICY
-    if not os.path.lexists(path):
+    if not os.path.lexists(os.path.join(folder, POLICY)):  # noqa: PTH118 - of every message
         return default or Policy()
+    path = folder / POLICY
     return Policy(**checked(kinds_of(Policy), read_toml(path, PrivacyError), f"the policy {path}", PrivacyError))
 
 

@@ -68,9 +68,7 @@ def element(tag: str, body: str = "", /, **attributes: str | float) -> str:
 def _quoted(words: str) -> str:
     """An attribute's value, between the marks that it does not hold."""
     words = escape(words).translate(_BREAKS)
-    if '"' in words and "'" not in words:
-        return f"'{words}'"
-    return '"' + words.replace('"', "&quot;") + '"'
+    return f"'{words}'" if '"' in words and "'" not in words else '"' + words.replace('"', "&quot;") + '"'
 
 
 def shorten(value: float) -> str:

@@ -124,6 +124,7 @@ def test_a_library_is_read_when_something_of_it_is_used(tmp_path: Path, monkeypa
     assert not hasattr(library, "unread")
     ahead.read_later("a_slow_library")
     ahead.read_later("a_library_that_is_not_here")
+    ahead.read_later("no_package.module")
     assert sys.modules.pop("a_slow_library") is library
 
 
