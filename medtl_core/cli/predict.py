@@ -30,6 +30,8 @@ _EACH = "Each finding has a probability of its own, as if it were as often there
 _EQUAL = "All classes are taken as equally common; say how common they are where you work with --prevalence."
 #: Every form of standard output or a file; "dicom" writes files into a folder.
 _FORMS = {**FORMS, "fhir": fhir_lines}
+#: Forms that say no more than probabilities and answers.
+_WITHOUT_PARTS = ("csv", "fhir", "dicom")
 #: Maps that are compared with those of shuffled heads, and the correlation from which they say nothing.
 _COMPARED, _MEANINGLESS = 3, 0.7
 #: Files that are named of those that were left.
@@ -154,6 +156,18 @@ def _archive(answers: Iterator[Answer], heading: Heading, folder: Path, predicto
         sys.stdout.write(f"{line}\n")
 
 
+def _check_asked(form: str, out: Path | None, maps: Path | None, *, explain: bool) -> None:
+    if form not in (*_FORMS, "dicom"):
+        raise ConfigError(f"--format {form!r} is unknown; {did_you_mean(form, (*_FORMS, 'dicom'))}")
+    if form == "dicom" and out is None:
+        raise ConfigError("--format dicom writes files; name a new folder with --out")
+    for option, place in (("out", out), ("maps", maps)):
+        if place is not None and place.exists():
+            raise RunError(f"{place} exists already; choose another name with --{option}")
+    if explain and form in _WITHOUT_PARTS:
+        raise ConfigError(f"--format {form} does not hold what --explain tells; take text, json, jsonl or html")
+
+
 def predict(
     head: Annotated[Path, typer.Argument(metavar="HEAD", help="A saved head, in a run's heads folder.")],
     inputs: Annotated[
@@ -187,13 +201,7 @@ def predict(
 
     Exit code 1 says that some case has no answer because it could not be read.
     """
-    if form not in (*_FORMS, "dicom"):
-        raise ConfigError(f"--format {form!r} is unknown; {did_you_mean(form, (*_FORMS, 'dicom'))}")
-    if form == "dicom" and out is None:
-        raise ConfigError("--format dicom writes files; name a new folder with --out")
-    for option, place in (("out", out), ("maps", maps)):
-        if place is not None and place.exists():
-            raise RunError(f"{place} exists already; choose another name with --{option}")
+    _check_asked(form, out, maps, explain=explain)
     shares, predictor = read_prevalence(prevalence or ()), load(head, weights=weights, device=device)
     table = predictor.settings.backbone == "table" or len(predictor.settings.kinds) > 1
     predictor = replace(

@@ -33,8 +33,9 @@ SHUFFLED = 8
 #: Cases at most that a map is compared with: as many of each class, spread over all; and fewest of a class that have a
 #: deviation.
 COMPARED, _FEWEST = 96, 2
-#: Width of the Gaussian that smooths a difference of maps, in cells of the coarsest one (docs/predict.md).
-_SMOOTH = 0.75
+#: Width of the Gaussian that smooths a difference of maps, in cells of the coarsest one (docs/predict.md), and how
+#: coarse that counts at most: a map of a single cell says nothing of places, and would smooth the others away.
+_SMOOTH, _COARSEST = 0.75, 4
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class Attributor:
         from scipy.ndimage import gaussian_filter
 
         terms = self._terms(self._maps(picture), self._head.weight)
-        coarsest = min(len(term[0]) for term in terms)
+        coarsest = max(min(len(term[0]) for term in terms), _COARSEST)
         widths = [_SMOOTH * len(term[0]) / coarsest for term in terms]  # mirrored edges keep the sum
         return [gaussian_filter(one, (0, wide, wide), mode="reflect") for one, wide in zip(terms, widths, strict=True)]
 

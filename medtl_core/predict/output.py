@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,7 +14,7 @@ from medtl_core.predict.answer import Answer
 #: What stands above every page and beside every answer of it.
 NOTICE = "Research software, not a medical device: a person who knows the patient decides."
 
-#: Columns of a table whose parts are told in text; JSON tells all.
+#: Parts that text and HTML tell; JSON tells all.
 _TOLD = 8
 
 _STYLE = """
@@ -21,7 +22,7 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem
   background: #fff }
 table { border-collapse: collapse; width: 100% } caption, th, td { text-align: left; padding: .3rem .6rem }
 th, td { border-bottom: 1px solid #d0d7de; vertical-align: top; overflow-wrap: break-word }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+td.number { text-align: right; font-variant-numeric: tabular-nums } .number { white-space: nowrap }
 .wide { overflow-x: auto }
 @media (prefers-color-scheme: dark) { body { color: #e6edf3; background: #0d1117 } th, td { border-color: #30363d } }
 """
@@ -117,10 +118,7 @@ def text_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
         likely = f"; likely: {', '.join(answer.likely)}" if answer.likely else ""
         likely += f"; over the threshold of {', '.join(answer.over)}" if answer.over else ""
         yield f"{answer.name}  {f'no answer: {answer.doubt}' if answer.doubt else answer.likeliest}  ({shares}){likely}"
-        for column, part in list(answer.parts.items())[:_TOLD]:
-            yield f"    {part:+.3f}  {column}"
-        for near in answer.alike:
-            yield f"    {near.cosine:+.3f}  like {near.name} ({near.label})"
+        yield from (f"    {number:+.3f}  {what}" for number, what in _beside(answer))
 
 
 def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
@@ -132,8 +130,9 @@ def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Answers of a head</title><style>{_STYLE}</style></head>\n<body><main><h1>Answers</h1>"
     )
-    about = f"Head: {heading.version}. {heading.basis} {heading.promises}"
-    yield f"<p><strong>{NOTICE}</strong></p><p>{escape(about)}</p>"
+    about = escape(f"Head: {heading.version}. {heading.basis} {heading.promises}")
+    about = re.sub(r"--[\w-]+", r'<span class="number">\g<0></span>', about)  # an option is one word
+    yield f"<p><strong>{NOTICE}</strong></p><p>{about}</p>"
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in heading.classes)
     yield '<div class="wide"><table><caption>Probability of each class</caption><thead><tr>'
     yield f'<th scope="col">case</th><th scope="col">answer</th><th scope="col">likely</th>{names}</tr></thead><tbody>'
@@ -142,12 +141,20 @@ def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
         likely = escape(", ".join(answer.likely))
         likely += escape(f" (over the threshold of {', '.join(answer.over)})") if answer.over else ""
         cells = [f'<td class="number">{_share(answer, name)}</td>' for name in heading.classes]
+        beside = "".join(f"<br>{number:+.3f} {escape(what)}" for number, what in _beside(answer))
+        said += f"<small>{beside}</small>" if beside else ""
         yield f'<tr><th scope="row">{escape(answer.name)}</th><td>{said}</td><td>{likely}</td>{"".join(cells)}</tr>'
     yield "</tbody></table></div></main></body>\n</html>"
 
 
 #: Every form by its name.
 FORMS = {"text": text_lines, "json": json_text, "jsonl": json_lines, "csv": csv_lines, "html": html_lines}
+
+
+def _beside(answer: Answer) -> Iterator[tuple[float, str]]:
+    """What adds most to an answer, and the own cases that are most like it."""
+    yield from ((part, what) for what, part in list(answer.parts.items())[:_TOLD])
+    yield from ((near.cosine, f"like {near.name} ({near.label})") for near in answer.alike)
 
 
 def _share(answer: Answer, name: str) -> str:

@@ -56,7 +56,8 @@ function show(said, file) {
     const name = shares.reduce((best, one) => (one[1] > best[1] ? one : best))[0];
     at("picture").src = said.map;
     at("picture").alt = `The picture in grey, red where it speaks for ${name} and blue where against`;
-    at("legend").textContent = `Red speaks for ${name}, blue against. Take it as a way to notice a wrong reason.`;
+    const beyond = said.answers[0].alike ? ", beyond what the own cases of other classes show there" : "";
+    at("legend").textContent = `Red speaks for ${name}, blue against${beyond}. Take it as a way to notice a wrong reason.`;
   }
   at("result").hidden = false;
   at("title").focus();

@@ -52,6 +52,18 @@ def test_parts_of_columns_add_up(tmp_path: Path) -> None:
         assert sum(parts.values()) == pytest.approx(expected)  # biases are 0
 
 
+def test_a_page_tells_parts_and_a_form_that_cannot_is_refused(tmp_path: Path) -> None:
+    _, told, _ = told_parts(tmp_path)
+    parts = told[0]["parts"]
+    assert isinstance(parts, dict)
+    page = run(tmp_path / "made", tmp_path / "new.csv", "--explain", "--format", "html").stdout
+    assert all(f"{part:+.3f} {name}" in page for name, part in parts.items())
+    assert '<span class="number">--prevalence</span>' in page
+    for form in ("csv", "fhir"):
+        refused = run(tmp_path / "made", tmp_path / "new.csv", "--explain", "--format", form)
+        assert "take text, json, jsonl or html" in str(refused.exception)
+
+
 @pytest.mark.slow
 def test_parts_of_columns_are_captum_s_ablation(tmp_path: Path) -> None:
     ablation = pytest.importorskip("captum.attr", reason="captum is not installed").FeatureAblation
