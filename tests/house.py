@@ -76,7 +76,7 @@ WHOLE, CODE, TESTS, SIMULATIONS, METHOD, METHOD_MEDIAN = 22_000, 6_000, 16_000, 
 ADDED = {
     "the hospital's door: its code, rules, budget, audit": (4_000, 3_200, 0),
     "the default: features, logistic head, devices, weights people have, yardsticks": (2_060, 1_700, 700),
-    "every input: readers of formats, one check, records, scans": (7_310, 5_000, 300),
+    "every input: readers of formats, one check, records, scans": (7_330, 5_000, 300),
     "from a head to an answer: predictions, maps, likely classes, a report for clinicians": (1_960, 1_200, 200),
     "signals and machines": (700, 600, 160),
     "joining, running and seeing a federation": (4_730, 3_100, 360),
