@@ -1,10 +1,10 @@
 """The default: two heads that err differently, and cross-validation's word on whether one of them is better alone.
 
 The mean of the log-probabilities of discriminant and logistic regression is an affine head again, for it is the mean of
-their logits. Where images are read at several sizes, the mean is over two heads of each size: one head on all columns
-side by side has twice as many to weigh from the same few cases. With few cases, a choice among many candidates is worth
-less than one good candidate (docs/methods.md); so one kind of head, or the first size alone, is taken only where its
-loss on the same held-out cases is lower by more than a standard error.
+their logits. Where images are read at several sizes, or by several backbones, the mean is over two heads of each
+reading: one head on all columns side by side has twice as many to weigh from the same few cases. With few cases, a
+choice among many candidates is worth less than one good candidate (docs/methods.md); so one kind of head, or the first
+reading alone, is taken only where its loss on the same held-out cases is lower by more than a standard error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from medtl_core.config import kind_of
 from medtl_core.federation.feature_map import Solved, at_most
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Candidates, Method, Outcome, Share, Study
@@ -69,9 +70,9 @@ class Auto(Method):
         for need in needs[:2]:
             heads[need.family] = [head for other, head in solved.items() if other.family == need.family]
         taken, facts = _taken(study, heads)
-        sizes = {key: f"@{size}" if size else "" for size, key in columns.items()}
+        readings = {key: f"@{reading}" if reading else "" for reading, key in columns.items()}
         parts = {
-            f"{need.family}{sizes[need.columns_key]}": head.facts
+            f"{need.family}{readings[need.columns_key]}": head.facts
             for need, head in solved.items()
             if any(head is one for one in heads[taken])
         }
@@ -118,16 +119,18 @@ def clearly_better(loss: Mapping[str, float], squares: Float, usual: str = MEAN)
 
 
 def _columns(groups: Sequence[tuple[str, int, int]]) -> dict[str, str]:
-    """Each size of images, in order -> the key of the columns read at it, beside those that have no size (a table's).
+    """Each reading of images, in order -> the key of the columns it gives, beside those of other kinds (a table's).
 
-    Of a single one, "" -> "", which is all columns.
+    A reading is named by its size where one backbone reads several. Of a single one, "" -> "", which is all columns.
     """
-    words = {name: name.rpartition(":")[0].rpartition("@")[2] for name, _, _ in groups if "@" in name}
-    sized = {name: word for name, word in words.items() if word.isdecimal()}  # a signal's "@" tells no pixels
-    sizes = dict.fromkeys(sized.values())
-    if len(sizes) < 2:
+    readings = {name: name.rpartition(":")[0] for name, _, _ in groups}
+    readings = {name: word for name, word in readings.items() if kind_of(word) == "image"}
+    words = list(dict.fromkeys(readings.values()))
+    if len(words) < 2:
         return {"": ""}
-    return {size: "+".join(name for name, _, _ in groups if sized.get(name, size) == size) for size in sizes}
+    single = len({word.partition("@")[0] for word in words}) == 1
+    keys = ("+".join(name for name, _, _ in groups if readings.get(name, word) == word) for word in words)
+    return dict(zip([word.partition("@")[2] for word in words] if single else words, keys, strict=True))
 
 
 METHODS = (Auto,)

@@ -24,6 +24,7 @@ from tests.memory import make_site
 WIDTH = 24
 KINDS = ("discriminant", "logistic-5")
 PROBLEM = Problem(("x", "y", "z"), "features", (("a@32:4", 0, 12), ("a@64:4", 12, 22), ("table:table", 22, WIDTH)))
+NETWORKS = Problem(("x", "y", "z"), "features", (("a:4", 0, 12), ("own:b:4", 12, 22), ("table:table", 22, WIDTH)))
 ALONE = Problem(("x", "y", "z"), "features", (("4", 0, WIDTH),))
 #: Two hospitals with fewer cases than features, one of which shows one class, and one with more.
 SIZES = {"few": 15, "many": 60, "one": 6}
@@ -189,17 +190,23 @@ def test_the_error_of_a_difference_is_over_patients() -> None:
     np.testing.assert_allclose(again["squares"], told[0]["squares"], rtol=1e-6, atol=1e-15)
 
 
-def test_the_mean_of_all_sizes_heads_is_usual_and_weighed_against_the_first_in_the_same_exchanges() -> None:
-    made, hospitals = study("auto", PROBLEM)
+@pytest.mark.parametrize(
+    ("problem", "readings"), [(PROBLEM, {"32": "a@32:4", "64": "a@64:4"}), (NETWORKS, {"a": "a:4", "own:b": "own:b:4"})]
+)
+def test_the_mean_of_all_readings_heads_is_usual_and_weighed_against_the_first_in_the_same_exchanges(
+    problem: Problem, readings: dict[str, str]
+) -> None:
+    made, hospitals = study("auto", problem)
     outcome = made.outcome(find_method("auto"))
     assert len(hospitals.asked) == 8
-    facts, needs = outcome.facts, dict[str, Candidates]()
-    for size in ("@32", "@64"):
-        key = f"a{size}:4+table:table"
-        needs |= {f"discriminant{size}": Candidates("discriminant", key), f"logistic-5{size}": Penalised.after(5, key)}
+    facts, needs, first = outcome.facts, dict[str, Candidates](), f"@{next(iter(readings))}"
+    for reading, tap in readings.items():
+        key = f"{tap}+table:table"
+        needs[f"discriminant@{reading}"] = Candidates("discriminant", key)
+        needs[f"logistic-5@{reading}"] = Penalised.after(5, key)
     solved = {name: made.solved(need) for name, need in needs.items()}
-    assert not solved["logistic-5@32"].affine[:, 12:22].any() and solved["logistic-5@32"].affine[:, :12].all()
-    mixed = {"mean": list(solved), "mean@32": [name for name in solved if "@32" in name]}
+    assert not solved[f"logistic-5{first}"].affine[:, 12:22].any() and solved[f"logistic-5{first}"].affine[:, :12].all()
+    mixed = {"mean": list(solved), f"mean{first}": [name for name in solved if first in name]}
     mixed |= {kind: [name for name in solved if kind in name] for kind in KINDS}
     assert set(facts["losses"]) == set(mixed) and set(facts["gains"]) == set(mixed) - {"mean"}
     assert facts["parts"] == {name: solved[name].facts for name in mixed[facts["chosen"]]}
