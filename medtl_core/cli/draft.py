@@ -127,6 +127,9 @@ def _list(cases: Sequence[Path], place: Path) -> list[str]:
     if not lines:
         columns |= dict.fromkeys(("label", "patient_id", "site"), [""] * len(inner))
         to_do = "fill in label, patient_id and site"
+    used = {name.split("/")[0] for name in inner}
+    folders = (folder.name for folder in sorted(place.iterdir()) if folder.is_dir() and folder.name[0] not in "._")
+    lines += [f"to do: the folder {name!r} holds no case" for name in folders if name not in used]
     _write(place / MANIFEST, _csv([*columns], zip(*columns.values(), strict=True)))
     to_do = f"to do: {to_do}; delete a column that nobody needs"
     return [f"written: {place / MANIFEST}, {len(inner)} rows", *lines, to_do, f"next: medtl data check {place}"]

@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path, PurePosixPath
 
@@ -86,7 +86,7 @@ def draft_table(there: Survey, place: Path, wish: Wish) -> Draft:
     Raises:
         DataError: the files differ, no column says the class, or something has to be said first.
     """
-    parts = _parts(there.tables)
+    parts = _parts(there.tables, place)
     different = [name for name in parts[0].columns if len({cell for part in parts for cell in part.columns[name]}) > 1]
     names = {**_proposed(parts[0].columns, wish.columns), **_proposed(different, wish.columns), **wish.columns}
     labels = _labels(parts, names.pop("label", ""))
@@ -119,14 +119,14 @@ def draft_table(there: Survey, place: Path, wish: Wish) -> Draft:
     return draft
 
 
-def _parts(files: Sequence[Path]) -> list[CsvTable]:
-    """The tables; those of several files must have the same columns."""
-    parts = [read_csv(file, Faults()) for file in files]
+def _parts(files: Sequence[Path], place: Path) -> list[CsvTable]:
+    """The tables, by their places; those of several files must have the same columns, and cases."""
+    parts = [replace(read_csv(file, Faults()), name=file.relative_to(place).as_posix()) for file in files]
     _check_headers(parts)
     for one, other in pairwise(parts):
         if strange := sorted({*one.columns} ^ {*other.columns}):
             raise DataError(
-                f"{len(files)} CSV files ({', '.join(file.name for file in files[:5])}), of which {one.name} and "
+                f"{len(files)} CSV files ({', '.join(part.name for part in parts[:5])}), of which {one.name} and "
                 f"{other.name} differ in {', '.join(strange[:5])}: give their columns the same names, or name the file "
                 "that is meant: medtl data draft FILE"
             )
@@ -136,6 +136,8 @@ def _parts(files: Sequence[Path]) -> list[CsvTable]:
 def _check_headers(parts: Sequence[CsvTable]) -> None:
     """Refuses tables whose first lines are no names of columns."""
     for part in parts:
+        if not len(part) and len(parts) > 1:
+            raise DataError(f"{part.name} holds no case: its hospital would be lost; move the file away, or fill it")
         if len(part.columns) == 1:
             raise DataError(f"{part.name}: {ONE_COLUMN}")
         values = sum(bool(_VALUE.fullmatch(name)) or is_missing(name) for name in part.columns)

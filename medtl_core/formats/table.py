@@ -41,7 +41,10 @@ _CLASSES = 12
 #: An id as a spreadsheet shows a long number: several patients may have come to look like one.
 _CUT = re.compile(r"\d+[eE]\+\d+|\d[.,]\d+[eE]\+?\d+")
 _COMMAS = "write no comma in a number, or separate the columns by semicolons: then it is a decimal mark"
-_NO_NUMBERS = "no cell of it does: write a unit into the column's name, describe words in schema.toml, or leave it out"
+_NO_NUMBERS = (
+    "no cell of it does: write a unit into the column's name, describe words in schema.toml, call a text 'note', or "
+    "leave it out"
+)
 #: A letter that no encoding has, or signs between letters by which one of MS-DOS or an old Macintosh is told.
 _LOST = re.compile(r"\ufffd|(?<=[^\W\d_])[\u201e\u201d\u2122\u0178\u00a7\u2020\u20ac](?=[^\W\d_])")
 _LARGEST = float(np.finfo(np.float32).max)

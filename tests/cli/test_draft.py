@@ -131,6 +131,15 @@ def test_files_with_other_columns_are_not_joined(tmp_path: Path, call: Call) -> 
     assert code == 1 and "north.csv and south.csv differ in sugar" in shown
 
 
+def test_a_hospital_whose_file_is_empty_is_not_lost(tmp_path: Path, call: Call) -> None:
+    for name in ("north", "south"):
+        (tmp_path / name).mkdir()
+    hospital(tmp_path / "north" / "data.csv", "patient", "age", "sugar", "diagnosis")
+    (tmp_path / "south" / "data.csv").write_text("patient,age,sugar,diagnosis\n")
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 1 and "south/data.csv holds no case: its hospital would be lost" in shown
+
+
 FLAGS = ["image,patient,A,B,C"]
 
 
@@ -182,7 +191,9 @@ def test_hospitals_classes_and_splits_are_read_off_folders(tmp_path: Path, call:
             "split": ("train", "test")[k // 4 % 2],
         }
         picture(tmp_path / form.format(**words) / f"{k}.png", k * 15)
-    assert call("data", "draft", tmp_path)[0] == 0
+    (tmp_path / "west").mkdir()
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 0 and "to do: the folder 'west' holds no case" in shown
     assert line in (tmp_path / "manifest.csv").read_text().splitlines()
     assert call("data", "check", tmp_path)[0] == 0
 
