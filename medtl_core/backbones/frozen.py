@@ -84,7 +84,7 @@ def _replaced(network: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
             raise ValueError("a BatchNorm without running statistics cannot be frozen")
         if path in pairs:
             conv: Any = copied.get_submodule(pairs[path])
-            fused = fuse_conv_bn_eval(copy.deepcopy(conv).double(), norm.double()).float()
+            fused = fuse_conv_bn_eval(conv.double(), norm.double()).float()  # of a copy that it makes
             conv.weight, conv.bias = fused.weight, fused.bias
             copied.set_submodule(path, _activation(norm))
         else:

@@ -45,9 +45,21 @@ def read_ahead(plan: RunPlan) -> None:
         shared_parts(chosen)
         if child.stdin:
             child.stdin.close()  # the drawing is kept
-        load_apps(plan.app)
-        versions()
-        template.read("medtl_core.report")
+        _read_rest(plan)
+
+
+def _read_rest(plan: RunPlan) -> None:
+    """Reads what else the run will need."""
+    import numpy.ma  # noqa: F401
+    import rich.table  # noqa: F401
+
+    import medtl_core.flower.grid
+    import medtl_core.report.folder
+    import medtl_core.report.terminal  # noqa: F401
+
+    load_apps(plan.app)
+    versions()
+    template.read("medtl_core.report")
 
 
 def main(workers: int, runs: list[Settings]) -> None:

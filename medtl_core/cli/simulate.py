@@ -32,13 +32,13 @@ def simulate(plan: RunPlan, progress: Progress = lambda event: None) -> "Summary
     Raises:
         MedtlError: anything a user can mend; the run folder then says FAILED and holds no half-written file.
     """
-    from medtl_core.report.folder import read_context
-    from medtl_core.report.page import render
-    from medtl_core.report.summary import summarise
-
     with create_run(plan.out) as run:
         ahead.read_later("httpx")
         ahead.read_ahead(plan)
+        from medtl_core.report.folder import read_context
+        from medtl_core.report.page import render
+        from medtl_core.report.summary import summarise
+
         shape = {
             "begun": f"{date.today()}",
             "seeds": plan.seeds,

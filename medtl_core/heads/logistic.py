@@ -27,9 +27,9 @@ def loss_and_gradient(head: Float, inputs: Float, label: NDArray[np.int64], weig
         weight: [C], weight of a case of each class.
     """
     logits, rows, case_weight = inputs @ head.T, np.arange(len(label)), weight[label]
-    logits = logits - logits.max(axis=1, keepdims=True)
+    logits -= np.maximum.reduce(logits, axis=1, keepdims=True)
     exponent = np.exp(logits)
-    total = exponent.sum(axis=1)
+    total = np.add.reduce(exponent, axis=1)
     loss = float(case_weight @ (np.log(total) - logits[rows, label]))
     residual = exponent / total[:, None]
     residual[rows, label] -= 1.0
