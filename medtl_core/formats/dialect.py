@@ -166,6 +166,8 @@ def _opened(path: Path) -> BinaryIO:
         OSError: it cannot be read.
     """
     suffix = path.suffix.lower()
+    if path.is_fifo() or path.is_char_device():  # which may never end
+        raise OSError("it is no ordinary file")
     if suffix not in (".gz", ".xz"):
         return path.open("rb")
     try:

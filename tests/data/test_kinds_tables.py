@@ -1,5 +1,6 @@
 """Tables and manifests as people meet them: what is one name, what is missing, what is left out, what is refused."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,13 @@ def test_a_word_for_missing_is_no_class_no_patient_and_no_number(tmp_path: Path,
     source = opened(tmp_path, rows(f"{word},1,north,1", f"x,{word},north,1", f"x,2,north,{word}"), faults=faults)
     assert source.examples.task.classes == ("x", "y") and faults.rows.tolist() == [30, 31]
     assert np.isnan(source.examples["table"][-1, 0])
+
+
+@pytest.mark.parametrize("place", ["", "manifest.csv"])
+def test_a_pipe_in_place_of_a_table_is_refused_and_not_waited_for(tmp_path: Path, place: str) -> None:
+    os.mkfifo(tmp_path / "manifest.csv")
+    with pytest.raises(DataError, match="in no layout that medtl reads"):
+        open_source(Settings(data="", data_path=str(tmp_path / place), backbone="table"))
 
 
 def test_a_class_that_the_task_states_may_be_called_none(tmp_path: Path) -> None:
