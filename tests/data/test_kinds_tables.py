@@ -53,10 +53,12 @@ def test_a_word_for_missing_is_no_class_no_patient_and_no_number(tmp_path: Path,
     assert np.isnan(source.examples["table"][-1, 0])
 
 
-@pytest.mark.parametrize("place", ["", "manifest.csv"])
-def test_a_pipe_in_place_of_a_table_is_refused_and_not_waited_for(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "cause"), [("", "in no layout that medtl reads"), ("manifest.csv", "no ordinary file")]
+)
+def test_a_pipe_in_place_of_a_table_is_refused_and_not_waited_for(tmp_path: Path, place: str, cause: str) -> None:
     os.mkfifo(tmp_path / "manifest.csv")
-    with pytest.raises(DataError, match="in no layout that medtl reads"):
+    with pytest.raises(DataError, match=cause):
         open_source(Settings(data="", data_path=str(tmp_path / place), backbone="table"))
 
 
