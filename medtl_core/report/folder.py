@@ -1,6 +1,7 @@
 """From a run folder's stored results to its `metrics.json` and `report.html`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from medtl_core.errors import ConfigError, RunError, did_you_mean
 from medtl_core.evaluation.result import Result
 from medtl_core.report import hospital, page
 from medtl_core.report.clinic import Context
+from medtl_core.report.examples import Gallery
 from medtl_core.report.summary import Summary, summarise
 from medtl_core.store import file_names, read_json, write_json, write_text
 
@@ -41,12 +43,15 @@ def read_context(folder: Path, results: Sequence[Result], prevalence: Mapping[st
     return Context(told if len(told) == len(results) else (), config.get("begun", ""), prevalence or {})
 
 
-def write_report(folder: Path, prevalence: Mapping[str, float] | None = None) -> Summary:
+def write_report(
+    folder: Path, prevalence: Mapping[str, float] | None = None, gallery: Gallery | None = None
+) -> Summary:
     """Writes `metrics.json` and `report.html` from the stored results and returns what they say.
 
     Args:
         folder: of the run.
         prevalence: how common classes are where the reader is, for predictive values.
+        gallery: test cases to show in pictures; None = no picture is on the page.
 
     Raises:
         RunError: as `read_results` and `medtl_core.report.summary.summarise`.
@@ -54,7 +59,8 @@ def write_report(folder: Path, prevalence: Mapping[str, float] | None = None) ->
     results, summary = _read(folder)
     _check(prevalence or {}, summary.classes)
     write_json(folder / "metrics.json", summary.as_dict())
-    write_text(folder / "report.html", page.render(summary, results, read_context(folder, results, prevalence)))
+    context = replace(read_context(folder, results, prevalence), gallery=gallery)
+    write_text(folder / "report.html", page.render(summary, results, context))
     return summary
 
 
