@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
 
 from medtl_core.clinical.record import Clinical
 from medtl_core.errors import ConfigError, RunError, did_you_mean
@@ -11,8 +14,14 @@ from medtl_core.evaluation.result import Result
 from medtl_core.report import hospital, page
 from medtl_core.report.clinic import Context
 from medtl_core.report.examples import Gallery
+from medtl_core.report.likely import likely_table
 from medtl_core.report.summary import Summary, summarise
+from medtl_core.report.tables import PageTable
 from medtl_core.store import file_names, read_json, write_json, write_text
+from medtl_core.values import Array
+
+#: Scores of every test case, where a run keeps them.
+_SCORES = "scores.npz"
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -40,7 +49,24 @@ def read_context(folder: Path, results: Sequence[Result], prevalence: Mapping[st
     places = [folder / f"seed-{result.seed}" for result in results]
     found = [Clinical.read(place if place.is_dir() else folder) for place in places]
     told = [record for record in found if record is not None]
-    return Context(told if len(told) == len(results) else (), config.get("begun", ""), prevalence or {})
+    clinical, likely = told if len(told) == len(results) else (), _likely(folder, results)
+    return Context(clinical, config.get("begun", ""), prevalence or {}, likely=likely)
+
+
+def read_scores(folder: Path, seed: int) -> dict[str, Array]:
+    """Returns what `scores.npz` of a run's seed holds; nothing where it was not kept.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    for place in (folder / f"seed-{seed}" / _SCORES, folder / _SCORES):
+        if place.is_file():
+            try:
+                with place.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                    return {name: file[name] for name in file.files}
+            except (OSError, ValueError, BadZipFile) as error:
+                raise RunError(f"{place} cannot be read ({error}); remove it, or run the study again") from error
+    return {}
 
 
 def write_report(
@@ -75,6 +101,16 @@ def write_hospital(folder: Path, site: str) -> Path:
     place = folder / f"hospital-{file_names([site])[site]}.html"
     write_text(place, page_of)
     return place
+
+
+def _likely(folder: Path, results: Sequence[Result]) -> PageTable | None:
+    """Coverage of the sets of likely classes of the head looked at closely; of several seeds the first one's."""
+    first, focus = min(results, key=lambda result: result.seed), summarise(results).focus
+    for place in (folder / f"seed-{first.seed}", folder):
+        manifest = place / "heads" / f"{file_names([focus])[focus]}.json"
+        if manifest.is_file() and (facts := read_json(manifest).get("facts", {}).get("conformal")):
+            return likely_table(read_scores(folder, first.seed), facts, focus)
+    return None
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
