@@ -144,10 +144,11 @@ def _checked(run: Path, result: Result) -> Settings:
 
 def _loaded(head: Path, chosen: Settings) -> Predictor:
     if not head.with_name(f"{head.name}.json").is_file():
-        raise RunError(f"no example can be shown: there is no head {head} that answers for all hospitals")
+        raise RunError(f"no example can be shown: {head.name} has no head that answers for all hospitals")
     predictor = load(head, weights=chosen.weights, device=chosen.device, cache=chosen.cache)
     if predictor.tells_findings or not isinstance(predictor.classifier, Head | Mapped):
-        raise ConfigError(f"no example can be shown: maps of a model of kind {predictor.classifier.kind} are not made")
+        kind = predictor.classifier.kind
+        raise ConfigError(f"no example can be shown: a model of kind {kind} has no maps; leave --maps out")
     return predictor
 
 

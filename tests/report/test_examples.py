@@ -36,7 +36,7 @@ def medtl(*words: object) -> Result:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of built-in films, two patients of which nobody is."""
+    """A run of built-in films, which are of nobody."""
     folder = tmp_path_factory.mktemp("examples") / "run"
     ended = medtl("simulate", "quickstart", *WORDS, "--out", folder)
     assert ended.exit_code == 0, ended.exception or ended.output
@@ -205,6 +205,14 @@ def test_what_cannot_be_shown_is_said_in_a_sentence_and_the_report_stays(
     ended = medtl("report", copy, "--maps", 4)
     assert ended.exit_code == 1 and words in str(ended.exception)
     assert (copy / "report.html").read_bytes() == before
+
+
+def test_a_model_without_maps_is_refused(tmp_path: Path) -> None:
+    words = [word for word in WORDS if not word.startswith("methods")]
+    ended = medtl("simulate", "quickstart", *words, "methods=metric", "--out", tmp_path / "run")
+    assert ended.exit_code == 0, ended.exception or ended.output
+    ended = medtl("report", tmp_path / "run", "--maps", 1)
+    assert ended.exit_code == 1 and "a model of kind metric has no maps" in str(ended.exception)
 
 
 @pytest.mark.parametrize("most", [0, -1, 9])
