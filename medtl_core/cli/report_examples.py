@@ -13,6 +13,7 @@ from medtl_core.cli.predict import MEANINGLESS
 from medtl_core.config import Settings, settings
 from medtl_core.data.shared import judged_rows, shared_parts, shared_source
 from medtl_core.data.views import Pixels, square
+from medtl_core.deploy.overview import STARTED
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.evaluation.result import Result
 from medtl_core.predict.answer import Answer
@@ -130,9 +131,9 @@ def picked(label: Array, answers: Sequence[Answer], classes: Sequence[str]) -> l
 
 def _checked(run: Path, result: Result) -> Settings:
     """The settings of a run whose test cases this machine may open again and show."""
-    chosen = settings(result.settings)
+    chosen, seed = settings(result.settings), run / f"seed-{result.seed}"
     for refused, why in (
-        (not (run / f"seed-{result.seed}").is_dir(), "its hospitals were real and keep their cases"),
+        (not seed.is_dir() or (run / STARTED).exists(), "its hospitals were real and keep their cases"),
         (chosen.privacy != "none", "it is private, and a picture would tell what it promised not to"),
         (chosen.test != "server", "its hospitals judged on cases of their own"),
         (chosen.kinds != {"image"}, f"it reads {chosen.backbone}, and has no maps on pictures"),

@@ -19,6 +19,7 @@ from medtl_core.cli.report_examples import picked
 from medtl_core.config import settings
 from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.views import square
+from medtl_core.deploy.overview import STARTED
 from medtl_core.predict import load
 from medtl_core.predict.answer import Answer
 from medtl_core.predict.attribution import Attributor
@@ -167,6 +168,10 @@ def of_real_hospitals(run: Path) -> None:
     (run / "seed-0").rmdir()
 
 
+def of_enrolled_hospitals(run: Path) -> None:
+    (run / STARTED).write_text("{}")  # as `medtl coordinator run` leaves it
+
+
 def with_(**changes: object) -> Callable[[Path], None]:
     words = {name.replace("_", "-"): value for name, value in changes.items()}
     return lambda run: rewritten(run, lambda record: record["settings"].update(words))
@@ -192,6 +197,7 @@ def other_answers(record: dict[str, Any]) -> None:
         (with_(backbone="lite0+table"), "it reads lite0+table, and has no maps on pictures"),
         (with_(data="", data_path="/nowhere/films"), "/nowhere/films does not exist"),
         (of_real_hospitals, "its hospitals were real and keep their cases"),
+        (of_enrolled_hospitals, "its hospitals were real and keep their cases"),
         (without_a_head, "that answers for all hospitals"),
         (lambda run: rewritten(run, one_case_more), "the test cases are not those of the run; the data have changed"),
         (lambda run: rewritten(run, other_answers), "the head answers otherwise than in the run"),

@@ -43,7 +43,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     medtl("site", "flow", str(run), "--hospital", "phantom-a", "--out", str(folder / "flow-run.html"))
     medtl("ledger", "statement", str(folder / "north"), "--out", str(folder / "statement.html"))
     return {
-        "report": run / "report.html", "examples": folder / "shown" / "report.html", "quickstart": other / "report.html", "private": private / "report.html",
+        "report": run / "report.html", "examples": folder / "shown" / "report.html",
+        "quickstart": other / "report.html", "private": private / "report.html",
         "hospital": run / "hospital-phantom-a.html", "compare": folder / "compare.html",
         "flow": folder / "flow.html", "flow of a run": folder / "flow-run.html",
         "statement": folder / "statement.html",
