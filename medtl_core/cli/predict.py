@@ -33,7 +33,7 @@ _FORMS = {**FORMS, "fhir": fhir_lines}
 #: Forms that say no more than probabilities and answers.
 _WITHOUT_PARTS = ("csv", "fhir", "dicom")
 #: Maps that are compared with those of shuffled heads, and the correlation from which they say nothing.
-_COMPARED, _MEANINGLESS = 3, 0.7
+_COMPARED, MEANINGLESS = 3, 0.7
 #: Files that are named of those that were left.
 _SHOWN = 3
 
@@ -105,7 +105,7 @@ def drawn(
                 dice = stream(0, "maps", str(len(alike)))
                 alike.append(explainer.likeness(pictures[answer.name], answer.largest, rng=dice))
         yield answer
-    if alike and fmean(alike) > _MEANINGLESS:
+    if alike and fmean(alike) > MEANINGLESS:
         console.say(
             console.console_of(stderr=True),
             "warning: the maps hardly depend on what the head learnt: the correlation of the first ones with those of "

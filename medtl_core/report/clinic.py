@@ -14,6 +14,7 @@ from medtl_core.report import curves, numerals
 from medtl_core.report.classes import wilson
 from medtl_core.report.curves import RocPanel
 from medtl_core.report.estimate import Estimate
+from medtl_core.report.examples import Gallery
 from medtl_core.report.groups import area_estimate, group_panel, trust_table
 from medtl_core.report.tables import PageTable, TableCell, TableRow, estimate_cell, plain_table
 
@@ -29,11 +30,15 @@ class Context:
         clinical: the records of the seeds, in their order; empty where a seed has none.
         begun: date of the run.
         prevalence: how common classes are where the reader is.
+        gallery: test cases in pictures; None = nobody asked for any.
+        likely: coverage of the sets of likely classes; None = scores or sets are missing.
     """
 
     clinical: Sequence[Clinical] = ()
     begun: str = ""
     prevalence: Mapping[str, float] = field(default_factory=dict)
+    gallery: Gallery | None = None
+    likely: PageTable | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from medtl_core.report import numerals, template
 from medtl_core.report.charts import forest
 from medtl_core.report.clinic import Context
 from medtl_core.report.estimate import Estimate
-from medtl_core.report.folder import read_results
+from medtl_core.report.folder import read_results, read_scores
 from medtl_core.report.page import heading
 from medtl_core.report.promise import shown_settings
 from medtl_core.report.summary import Summary, summarise
@@ -26,7 +26,6 @@ from medtl_core.values import Array, Scores
 
 #: What decides which cases are judged.
 _CASES = ("data", "data-path", "test", "test-path", "leave-out", "partition", "sites", "shots", "alpha", "seed")
-_SCORES = "scores.npz"
 
 
 @dataclass(frozen=True)
@@ -160,9 +159,9 @@ def _tests(runs: Sequence[StoredRun], names: Sequence[str]) -> tuple[_Tests, str
 
 def _by_case(runs: Sequence[StoredRun], names: Sequence[str]) -> _Tests:
     """DeLong's test of the first seed of each run, where both kept the scores of the same cases."""
-    ours, tests = _saved(runs[0]), _Tests()
+    ours, tests = read_scores(runs[0].folder, runs[0].results[0].seed), _Tests()
     for run in runs[1:]:
-        theirs = _saved(run)
+        theirs = read_scores(run.folder, run.results[0].seed)
         if not ours or not theirs or not _same_cases(run.results[0], runs[0].results[0]):
             continue
         columns = ("label", "site", "patient")
@@ -183,18 +182,6 @@ def _same_cases(ours: Result, theirs: Result | None) -> bool:
     if theirs is None or (ours.test_cases, ours.test_sites) != (theirs.test_cases, theirs.test_sites):
         return False
     return all(ours.settings.get(key) == theirs.settings.get(key) for key in _CASES)
-
-
-def _saved(run: StoredRun) -> dict[str, Array]:
-    places = (run.folder / f"seed-{run.results[0].seed}" / _SCORES, run.folder / _SCORES)
-    for place in places:
-        if place.is_file():
-            try:
-                with np.load(place, allow_pickle=False) as file:
-                    return {name: file[name] for name in file.files}
-            except (OSError, ValueError) as error:
-                raise RunError(f"{place} cannot be read ({error}); remove it, or run the study again") from error
-    return {}
 
 
 def _scores(saved: Mapping[str, Array], key: str) -> Scores:

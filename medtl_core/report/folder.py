@@ -1,16 +1,27 @@
 """From a run folder's stored results to its `metrics.json` and `report.html`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
 
 from medtl_core.clinical.record import Clinical
 from medtl_core.errors import ConfigError, RunError, did_you_mean
 from medtl_core.evaluation.result import Result
 from medtl_core.report import hospital, page
 from medtl_core.report.clinic import Context
+from medtl_core.report.examples import Gallery
+from medtl_core.report.likely import likely_table
 from medtl_core.report.summary import Summary, summarise
+from medtl_core.report.tables import PageTable
 from medtl_core.store import file_names, read_json, write_json, write_text
+from medtl_core.values import Array
+
+#: Scores of every test case, where a run keeps them.
+_SCORES = "scores.npz"
 
 
 def read_results(folder: Path) -> list[Result]:
@@ -38,15 +49,35 @@ def read_context(folder: Path, results: Sequence[Result], prevalence: Mapping[st
     places = [folder / f"seed-{result.seed}" for result in results]
     found = [Clinical.read(place if place.is_dir() else folder) for place in places]
     told = [record for record in found if record is not None]
-    return Context(told if len(told) == len(results) else (), config.get("begun", ""), prevalence or {})
+    clinical, likely = told if len(told) == len(results) else (), _likely(folder, results)
+    return Context(clinical, config.get("begun", ""), prevalence or {}, likely=likely)
 
 
-def write_report(folder: Path, prevalence: Mapping[str, float] | None = None) -> Summary:
+def read_scores(folder: Path, seed: int) -> dict[str, Array]:
+    """Returns what `scores.npz` of a run's seed holds; nothing where it was not kept.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    for place in (folder / f"seed-{seed}" / _SCORES, folder / _SCORES):
+        if place.is_file():
+            try:
+                with place.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                    return {name: file[name] for name in file.files}
+            except (OSError, ValueError, BadZipFile) as error:
+                raise RunError(f"{place} cannot be read ({error}); remove it, or run the study again") from error
+    return {}
+
+
+def write_report(
+    folder: Path, prevalence: Mapping[str, float] | None = None, gallery: Gallery | None = None
+) -> Summary:
     """Writes `metrics.json` and `report.html` from the stored results and returns what they say.
 
     Args:
         folder: of the run.
         prevalence: how common classes are where the reader is, for predictive values.
+        gallery: test cases to show in pictures; None = no picture is on the page.
 
     Raises:
         RunError: as `read_results` and `medtl_core.report.summary.summarise`.
@@ -54,7 +85,8 @@ def write_report(folder: Path, prevalence: Mapping[str, float] | None = None) ->
     results, summary = _read(folder)
     _check(prevalence or {}, summary.classes)
     write_json(folder / "metrics.json", summary.as_dict())
-    write_text(folder / "report.html", page.render(summary, results, read_context(folder, results, prevalence)))
+    context = replace(read_context(folder, results, prevalence), gallery=gallery)
+    write_text(folder / "report.html", page.render(summary, results, context))
     return summary
 
 
@@ -69,6 +101,16 @@ def write_hospital(folder: Path, site: str) -> Path:
     place = folder / f"hospital-{file_names([site])[site]}.html"
     write_text(place, page_of)
     return place
+
+
+def _likely(folder: Path, results: Sequence[Result]) -> PageTable | None:
+    """Coverage of the sets of likely classes of the head looked at closely; of several seeds the first one's."""
+    first, focus = min(results, key=lambda result: result.seed), summarise(results).focus
+    for place in (folder / f"seed-{first.seed}", folder):
+        manifest = place / "heads" / f"{file_names([focus])[focus]}.json"
+        if manifest.is_file() and (facts := read_json(manifest).get("facts", {}).get("conformal")):
+            return likely_table(read_scores(folder, first.seed), facts, focus)
+    return None
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

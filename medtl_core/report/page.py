@@ -55,6 +55,8 @@ def render(summary: Summary, results: Sequence[Result], context: Context = Conte
         label_tables=labels.label_tables(summary),
         label_roc=markup(labels.label_curves(results, chosen, summary.methods[chosen].labels)),
         class_tables=[] if summary.methods[chosen].labels else classes.class_tables(results, chosen, summary.classes),
+        gallery=context.gallery,
+        likely_table=context.likely,
         **_sites(summary, results),
         **_clinic(summary, results, context),
         **_exchanges(results),

@@ -13,6 +13,7 @@ from typing import Any
 
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.evaluation.result import Result
+from medtl_core.report.examples import EMBEDDED
 from medtl_core.report.folder import read_results
 from medtl_core.report.promise import shown_settings
 from medtl_core.store import file_names, read_json
@@ -23,7 +24,7 @@ EXCHANGES = "exchanges"
 _COSTS = ("bytes_up", "bytes_down", "cpu_seconds")
 #: Settings that name places on this machine.
 _PLACES = ("data-path", "test-path", "weights", "cache", "out", "state")
-#: Files of a run that go along to MLflow: figures alone, no case.
+#: Files of a run that go along to MLflow: figures alone, and no page that shows a case.
 _FILES = ("report.html", "metrics.json")
 
 
@@ -138,7 +139,7 @@ def to_mlflow(folder: Path, place: str) -> str:
             client.log_batch(told, metrics=metrics[first : first + 1000])
         client.log_batch(told, tags=[RunTag("medtl.notice", "Research software, not a medical device.")])
         for name in _FILES:
-            if (folder / name).is_file():
+            if (folder / name).is_file() and EMBEDDED.encode() not in (folder / name).read_bytes():
                 client.log_artifact(told, str(folder / name))
         client.set_terminated(told)
     except mlflow.MlflowException as error:

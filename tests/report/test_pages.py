@@ -18,6 +18,7 @@ pytestmark = pytest.mark.slow
 RUN = Path(__file__).resolve().parents[1] / "export" / "quickstart"
 #: Of a run that draws every part of a report.
 WORDS = "sites=3 shots=20 features=plain image-size=64 bootstrap=50"
+PARTS = ("operating-points=0.9", "subgroups=site", "keep-scores=true")
 
 
 def medtl(*words: str) -> None:
@@ -29,11 +30,12 @@ def medtl(*words: str) -> None:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     run, other, private = folder / "run", folder / "other", folder / "private"
-    medtl("simulate", "quickstart", *WORDS.split(), "operating-points=0.9", "subgroups=site", "--out", str(run))
+    medtl("simulate", "quickstart", *WORDS.split(), *PARTS, "--out", str(run))
     terms = "privacy=auto epsilon=4 public-cases=10"
     medtl("simulate", "quickstart", *WORDS.split(), *terms.split(), "--out", str(private))
     shutil.copytree(RUN, other)
     medtl("report", str(other))
+    medtl("report", str(shutil.copytree(run, folder / "shown")), "--maps", "8")
     medtl("report", str(run), "--hospital", "phantom-a")
     medtl("compare", str(run), str(private), "--out", str(folder / "compare.html"))
     made_hospital(folder / "north", "north", folder, policy=Policy(max_epsilon=4.0, delta=1e-5))
@@ -41,7 +43,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     medtl("site", "flow", str(run), "--hospital", "phantom-a", "--out", str(folder / "flow-run.html"))
     medtl("ledger", "statement", str(folder / "north"), "--out", str(folder / "statement.html"))
     return {
-        "report": run / "report.html", "quickstart": other / "report.html", "private": private / "report.html",
+        "report": run / "report.html", "examples": folder / "shown" / "report.html",
+        "quickstart": other / "report.html", "private": private / "report.html",
         "hospital": run / "hospital-phantom-a.html", "compare": folder / "compare.html",
         "flow": folder / "flow.html", "flow of a run": folder / "flow-run.html",
         "statement": folder / "statement.html",
@@ -67,7 +70,16 @@ def test_no_page_has_what_axe_calls_serious_wide_or_narrow(pages: dict[str, Path
 
 
 def test_pages_to_print_have_few_sheets_of_paper(pages: dict[str, Path]) -> None:
-    most = {"report": 6, "quickstart": 6, "private": 6, "hospital": 2, "flow": 2, "flow of a run": 2, "statement": 1}
+    most = {
+        "report": 6,
+        "examples": 6,
+        "quickstart": 6,
+        "private": 6,
+        "hospital": 2,
+        "flow": 2,
+        "flow of a run": 2,
+        "statement": 1,
+    }
     sheets = {name: len(re.findall(rb"/Type\s*/Page\b(?!s)", printed(pages[name]))) for name in most}
     assert all(1 <= sheets[name] <= most[name] for name in most), sheets
 
