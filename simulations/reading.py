@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -155,8 +156,10 @@ def _drain(results: Iterator[Any]) -> None:
 
 def _processor() -> float:
     """Seconds of processor of this process and of those that it started and that still run."""
-    tasks = Path("/proc/self/task").glob("*/children")
-    children = [int(word) for task in tasks for word in task.read_text().split()]
+    children = list[int]()
+    for task in Path("/proc/self/task").glob("*/children"):
+        with suppress(FileNotFoundError):  # of a thread that has ended meanwhile
+            children += map(int, task.read_text().split())
     # Linux names the processor's clock of a process so: see clock_getcpuclockid(3)
     return time.process_time() + sum(time.clock_gettime(~child << 3 | 2) for child in children)
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import chain, compress
 from pathlib import Path
 from threading import BoundedSemaphore, Lock
@@ -137,32 +137,52 @@ class Decoder:
     def ask_each(self, job: str, paths: Sequence[Path]) -> Iterator[Reply | DataError]:
         """Yields, in order, what `ask` returns of each file or folder or the error that it raises.
 
-        Requests go ahead of answers, so that the child decodes while its last pictures are taken and looked at. One
-        that dies costs the case that it was at; those that wait behind are asked of another. Until the last case a
-        child is held: who is at a case must ask for no other in another way.
+        Requests go ahead of answers, to as many children as are free: they decode while pictures are taken from them
+        and looked at. One that dies costs the case that it was at; those that wait behind it are asked of another.
+        Until the last case children are held: who is at a case must ask for no other in another way.
         """
-        with self._places:
-            child: Child | None = None
-            sent = 0
-            try:
-                for place in range(len(paths)):
-                    if child is None:
-                        child, sent = self._free(), place
-                    for path in paths[sent : place + _ASKED]:
-                        child.request(job, path)
-                    sent = place + _ASKED
-                    try:
-                        reply, pictures = child.answer()
-                    except (OSError, ValueError, EOFError) as error:
-                        _end(child)
-                        fault, child = DataError(self._cause(child.returncode)), None
-                        fault.__cause__ = error
-                        yield fault
-                    else:
-                        yield DataError(reply["fault"]) if "fault" in reply else (reply, pictures)
-            finally:
-                if child is not None:
-                    self._give_back(child)
+        if not paths:
+            return
+        with self._held(len(paths)) as children:
+            count, sent = len(children), 0
+            for place in range(len(paths)):
+                ahead = min(place + count * _ASKED, len(paths))
+                for other in range(sent, ahead):
+                    children[other % count].request(job, paths[other])
+                child, sent = children[place % count], ahead
+                try:
+                    reply, pictures = child.answer()
+                except (OSError, ValueError, EOFError) as error:
+                    _end(child)
+                    fault = DataError(self._cause(child.returncode))
+                    fault.__cause__ = error
+                    children[place % count] = child = self._free()
+                    for behind in range(place + count, sent, count):
+                        child.request(job, paths[behind])
+                    yield fault
+                else:
+                    yield DataError(reply["fault"]) if "fault" in reply else (reply, pictures)
+
+    @contextmanager
+    def _held(self, most: int) -> Iterator[list[Child]]:
+        """Children that are free, no more than so many: one, for which this waits, and others that nobody has."""
+        children: list[Child] = []
+        held = int(self._places.acquire())
+        try:
+            while held < most and self._places.acquire(blocking=False):
+                held += 1
+            while len(children) < held:
+                children.append(self._free())
+            yield children
+        finally:
+            for child in children:
+                if child.asked > child.answered:  # nobody waits for it any more
+                    _end(child)
+                else:
+                    with self._lock:
+                        self._idle.append(child)
+            for _ in range(held):
+                self._places.release()
 
     def close(self) -> None:
         """Ends the children that wait, if they are this process'."""
@@ -170,13 +190,6 @@ class Decoder:
             with self._lock:
                 while self._idle:
                     _end(self._idle.pop())
-
-    def _give_back(self, child: Child) -> None:
-        if child.asked > child.answered:  # nobody waits for it any more
-            _end(child)
-            return
-        with self._lock:
-            self._idle.append(child)
 
     def _free(self) -> Child:
         with self._lock:

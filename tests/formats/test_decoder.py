@@ -42,7 +42,7 @@ def test_answers_come_in_order_and_a_refusal_is_its_file_s_own(own: Decoder, tmp
     assert found[:1] + found[2:4] + found[5:] == [[10], [30], [40], [10]]
     assert "names of persons" in found[1] and "JANE" not in found[1]
     assert found[4] == "no such file"
-    assert len(own._idle) == 1  # one process did all that
+    assert len(own._idle) == min(4, os.cpu_count() or 1)  # so many processes did all that
     assert not [*own.ask_each("pictures", [])]
 
 
