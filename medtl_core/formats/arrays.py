@@ -12,7 +12,7 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.names import hospital_names, one_patient_each, plain_names
 from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.errors import DataError
-from medtl_core.formats.table import SPLITS
+from medtl_core.formats.needs import SPLITS
 from medtl_core.formats.volumes import THINNEST
 from medtl_core.values import MULTI_LABEL, Array, Examples, Task, any_finding
 

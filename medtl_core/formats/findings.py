@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from medtl_core.data.names import missing, plain_name, plain_names
 from medtl_core.errors import DataError
-from medtl_core.formats.table import CsvTable, encode
+from medtl_core.formats.needs import encode
+from medtl_core.formats.table import CsvTable
 from medtl_core.values import MULTI_LABEL, UNKNOWN, Array, Task, any_finding
 
 #: What stands in a finding's own column.

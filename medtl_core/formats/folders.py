@@ -14,7 +14,7 @@ from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST, TASK
 from medtl_core.errors import DataError, did_you_mean
 from medtl_core.formats.findings import one_class_each
-from medtl_core.formats.table import SPLITS
+from medtl_core.formats.needs import SPLITS
 from medtl_core.values import Examples, Task
 
 #: What else people call the folders of a split, in letters alone.

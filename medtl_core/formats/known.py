@@ -17,12 +17,13 @@ from medtl_core.formats.joined import FAULT, LEFT_OUT, kept, left_out, places, w
 from medtl_core.formats.layouts import recognise
 from medtl_core.formats.lesions import ham10000, isic2019
 from medtl_core.formats.manifest import image_files
+from medtl_core.formats.needs import encode, require, splits
 from medtl_core.formats.numbered import numbered
 from medtl_core.formats.radiographs import chest_xray14, chexpert, covid_cxr, mimic_cxr
 from medtl_core.formats.records import read_records
 from medtl_core.formats.report_labels import finding_matrix, one_label, settled, unlabelled
 from medtl_core.formats.schema_file import shipped
-from medtl_core.formats.table import CsvTable, encode, read_csv, require, splits
+from medtl_core.formats.table import CsvTable, read_csv
 from medtl_core.values import MULTI_LABEL, Array, Examples, Task, any_finding
 
 

@@ -8,7 +8,8 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.names import MISSING
 from medtl_core.formats.joined import FAULT, looked_up, unclear, with_columns
 from medtl_core.formats.layouts import needed
-from medtl_core.formats.table import CsvTable, read_csv, require
+from medtl_core.formats.needs import require
+from medtl_core.formats.table import CsvTable, read_csv
 
 #: The centres of Fed-ISIC2019 by their numbers, as FLamby counts them.
 _CENTRES = ("BCN", "HAM_vidir_molemax", "HAM_vidir_modern", "HAM_rosendahl", "MSK", "HAM_vienna_dias")

@@ -21,7 +21,8 @@ from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.doubts import doubts
 from medtl_core.formats.findings import diagnoses, diagnosis_columns
-from medtl_core.formats.table import CsvTable, read_csv, read_header, require, splits
+from medtl_core.formats.needs import require, splits
+from medtl_core.formats.table import CsvTable, read_csv, read_header
 from medtl_core.values import Array, Examples, Task
 
 _NEEDED = ("path", "label")

@@ -6,7 +6,8 @@ from pathlib import Path
 from medtl_core.data.catalog import Entry
 from medtl_core.formats.folders import files_below
 from medtl_core.formats.joined import listing
-from medtl_core.formats.table import SPLITS, CsvTable
+from medtl_core.formats.needs import SPLITS
+from medtl_core.formats.table import CsvTable
 
 
 def numbered(entry: Entry, folder: Path) -> CsvTable:

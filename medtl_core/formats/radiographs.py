@@ -10,7 +10,8 @@ from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError
 from medtl_core.formats.joined import FAULT, LEFT_OUT, looked_up, stacked, unclear, with_columns
 from medtl_core.formats.layouts import needed
-from medtl_core.formats.table import CsvTable, read_csv, require
+from medtl_core.formats.needs import require
+from medtl_core.formats.table import CsvTable, read_csv
 
 #: Where a path of CheXpert begins below the folder that the person unpacked, and whose image it is.
 _CHEXPERT = re.compile(r"(?:.*/)?((?:train|valid)/(patient\d+)/.+)")

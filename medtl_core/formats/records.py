@@ -19,10 +19,11 @@ from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import SCHEMA
 from medtl_core.formats.encoder import load_encoder
 from medtl_core.formats.findings import one_class_each
+from medtl_core.formats.needs import encode, require, splits
 from medtl_core.formats.numbers import number
 from medtl_core.formats.schema import OTHER, Column, Schema
 from medtl_core.formats.schema_file import code, read_schema
-from medtl_core.formats.table import LONGEST, CsvTable, encode, read_csv, require, splits
+from medtl_core.formats.table import LONGEST, CsvTable, read_csv
 from medtl_core.formats.units import alternatives
 from medtl_core.values import Array, Examples, Task
 

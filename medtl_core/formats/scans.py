@@ -22,7 +22,8 @@ from medtl_core.formats.decoder import decoder, kind_of, side_by_side
 from medtl_core.formats.findings import diagnoses, diagnosis_columns, one_class_each
 from medtl_core.formats.folders import MASK, class_roots, files_below, is_mask
 from medtl_core.formats.manifest import Manifest
-from medtl_core.formats.table import read_csv, read_header, require, splits
+from medtl_core.formats.needs import require, splits
+from medtl_core.formats.table import read_csv, read_header
 from medtl_core.privacy.hospital_file import is_deployed
 from medtl_core.privacy.identity import kept_key
 from medtl_core.values import Array, Examples, Task

@@ -1,11 +1,10 @@
-"""A CSV file as columns of text, with the checks every reader needs: header, empty cells, labels, splits.
+"""A CSV file as columns of text, with the checks every reader needs: header, empty cells, ids, numbers.
 
 A file that cannot be read as a whole is refused. A row that cannot be read is a case at fault: it goes to `Faults`, and
 reading goes on. No message quotes a cell.
 """
 
 import csv
-import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,11 +20,10 @@ from medtl_core.errors import DataError
 from medtl_core.formats.cells import Cells
 from medtl_core.formats.dialect import Dialect, Lines, read_dialect
 from medtl_core.formats.numbers import COMMA, POINT, has_thousands, numbers
-from medtl_core.values import Array, Task
+from medtl_core.values import Array
 
-SPLITS = ("train", "val", "test")
-
-_EMPTY = ("is empty or NaN", "fill it or drop the row")
+#: What is said of a cell that should be filled, and the remedy.
+EMPTY = ("is empty or NaN", "fill it or drop the row")
 _SHOWN = 5
 #: What is said of a file whose first line names one column only, as a title does.
 ONE_COLUMN = (
@@ -34,10 +32,6 @@ ONE_COLUMN = (
 )
 #: Bytes of a file that are taken apart at once.
 BLOCK = 1 << 20
-#: Signs of what is no word for a class that is missing, such as NaN.
-_NO_WORD = 3
-#: Classes named where a label is none of them.
-_CLASSES = 12
 #: An id as a spreadsheet shows a long number: several patients may have come to look like one.
 _CUT = re.compile(r"\d+[eE]\+\d+|\d[.,]\d+[eE]\+?\d+")
 _COMMAS = "write no comma in a number, or separate the columns by semicolons: then it is a decimal mark"
@@ -102,7 +96,7 @@ class CsvTable:
 
     def filled(self, column: str, values: Array) -> Array:
         """Returns what stands in a column (str [n]); where that is empty or says so, it is a fault."""
-        self.fault(column, missing(values), *_EMPTY)
+        self.fault(column, missing(values), *EMPTY)
         return values
 
     def texts(self, column: str) -> Array:
@@ -316,14 +310,6 @@ def _read_rows(source: Lines, reader: Iterator[list[str]], rows: _Rows) -> None:
     rows.add(columns or [()], np.asarray(lines, dtype=np.int64), whole)
 
 
-#: Words for a column that are near enough to be meant.
-_MEANT = {
-    "site": ("hospital", "centre", "center", "institution", "institute", "clinic", "klinik", "facility", "krankenhaus"),
-    "split": ("fold", "set", "subset", "partition"),
-    "patient_id": ("patient", "subject", "subject_id", "pid", "person", "person_id", "mrn", "case_id", "study_id"),
-}
-
-
 def read_header(path: Path) -> list[str]:
     """Returns the names in a CSV file's first line; none of a file that cannot be read."""
     try:
@@ -334,87 +320,11 @@ def read_header(path: Path) -> list[str]:
         return []
 
 
-def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
-    """Refuses a table that lacks a needed column, or that seems to misspell an optional one.
-
-    Names are never guessed: a column that looks like `site` but is not called so would silently make one hospital.
-
-    Raises:
-        DataError: names what is expected, what is there, and the nearest name, for each column.
-    """
-    present, causes = list(table.columns), list[str]()
-    missing = [name for name in needed if name not in present]
-    if missing and len(present) == 1:
-        raise DataError(f"{table.name}: {ONE_COLUMN}")
-    if missing:
-        free = [name for name in present if name not in needed]
-        # Without one known name, the first line may be no header but a patient's row: it is not quoted.
-        known = len(missing) < len(needed) or any(name in present for name in optional)
-        seen = f"found {', '.join(present)}" if known else "its first line names none of these"
-        wanted = f"expected {', '.join([*needed, *optional])}; {seen}"
-        causes += [f"{table.name}: column {name!r} is missing; {wanted}; {_nearest(name, free)}" for name in missing]
-    for name in optional:
-        near = difflib.get_close_matches(name, [column.lower() for column in present], n=1, cutoff=0.8)
-        meant = [column for column in present if column.lower() in (*near, *_MEANT.get(name, ()))]
-        if name not in present and meant:
-            causes.append(f"{table.name}: column {meant[0]!r} looks like {name!r}; rename it to {name!r}, or otherwise")
-    if causes:
-        raise DataError(*causes)
-
-
-def encode(
-    table: CsvTable, column: str, task: Task | None, labels: Mapping[str, str] | None = None
-) -> tuple[NDArray[np.int64], Task]:
-    """Returns the label column as class numbers (int64 [n]) and the task; without a task the found labels, sorted.
-
-    What a row that is at fault by now calls its class is none that is found: it may be a second header, or a sum. A
-    label that is empty or no class of the task is a fault. `labels` says which class a file's value stands for, where
-    they differ.
-    """
-    values = table.plain(column)
-    empty = missing(values) & ~np.isin(values, task.classes if task else ())
-    said = empty & (np.char.str_len(values) > _NO_WORD)
-    table.fault(column, empty & ~said, *_EMPTY)
-    table.fault(
-        column,
-        said,
-        "says that the class is missing",
-        "fill it or drop the row; is the word a class, name it in task.json",
-    )
-    if labels:
-        values = np.asarray([labels.get(value, value) for value in values.tolist()])
-    found = ~empty if task else ~empty & np.isin(np.arange(len(table)), table.faults.rows, invert=True)
-    task = task or Task(column, tuple(sorted({*values[found].tolist()})))
-    expected = ", ".join(task.classes[:_CLASSES]) + (" ..." if task.classes[_CLASSES:] else "")
-    unknown = ~np.isin(values, task.classes) & found
-    table.fault(column, unknown, f"holds no class of task {task.name!r}", f"expected one of {expected}")
-    number = {name: index for index, name in enumerate(task.classes)}
-    return np.asarray([number.get(value, 0) for value in values.tolist()], dtype=np.int64), task
-
-
-def splits(table: CsvTable, column: str) -> Array:
-    """Returns the split column (str [n]): "train" where there is no such column; a cell that is no split is a fault."""
-    values = table.names(column, "train")
-    if column in table.columns:
-        wrong = ~np.isin(values, SPLITS) & ~missing(values)
-        table.fault(column, wrong, "holds no split", f"expected one of {', '.join(SPLITS)}")
-    return values
-
-
 def _check_header(path: Path, header: list[str]) -> None:
     wrong = [str(place) for place, name in enumerate(header, start=1) if not name or header.count(name) > 1]
     if wrong:
         cause = f"{path}: column names must be filled and distinct; see columns {', '.join(wrong[:_SHOWN])}"
         raise DataError(f"{cause}: name or delete them, and delete what stands above the line with the names")
-
-
-def _nearest(name: str, present: list[str]) -> str:
-    """Also finds `patient` for `patient_id`, which differ by more than difflib's usual cut-off allows."""
-    low = {column.lower(): column for column in present}
-    close = difflib.get_close_matches(name, list(low), n=1, cutoff=0.55)
-    if not close:
-        return f"rename the right column to {name!r}"
-    return f"did you mean {low[close[0]]!r}? Rename it to {name!r}"
 
 
 def count_rows(path: Path) -> int:

@@ -14,8 +14,9 @@ from medtl_core.config import Settings
 from medtl_core.data.faults import Faults
 from medtl_core.errors import DataError, WeightsError
 from medtl_core.features.encoders import CaseEncoder, Encoding
+from medtl_core.formats.needs import require
 from medtl_core.formats.single import read_new
-from medtl_core.formats.table import CsvTable, read_csv, require
+from medtl_core.formats.table import CsvTable, read_csv
 from medtl_core.notes.identity import permitted_in, refusals
 from medtl_core.notes.text import HashedWords, fault_of, named_note, read_note
 from medtl_core.notes.transformer import Transformer, find

@@ -18,8 +18,9 @@ from medtl_core.formats.joined import LEFT_OUT, with_columns
 from medtl_core.formats.known import listed
 from medtl_core.formats.layouts import needed
 from medtl_core.formats.manifest import Manifest
+from medtl_core.formats.needs import require
 from medtl_core.formats.single import read_each
-from medtl_core.formats.table import read_csv, read_header, require
+from medtl_core.formats.table import read_csv, read_header
 from medtl_core.notes.identity import REMEDY, permitted_in, refusals
 from medtl_core.notes.text import fault_of, grouped, named_note, note_keys
 from medtl_core.values import Array, Examples, Task
