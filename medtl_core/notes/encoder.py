@@ -1,7 +1,6 @@
 """Notes as features: hashed words, or a frozen sentence encoder over passages.
 
-`text:words` needs no weights: see `notes.text`. `text:minilm` is the sentence encoder all-MiniLM-L6-v2 of a Python
-package, and `text:NAME` any transformer in a folder of that name: see `notes.transformer`.
+`text:words` needs no weights: see `notes.text`; `text:minilm` and `text:NAME` are encoders of `notes.transformer`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -52,9 +51,8 @@ class NoteEncoder(CaseEncoder):
     def opened(self, places: Sequence[Path | CsvTable], columns: Sequence[str]) -> Iterator[tuple[str, Any, str]]:
         """See `CaseEncoder`: text files, folders of them, or a CSV file with a column `note` or `note_path`."""
         for place in places:
-            folder = None
             if isinstance(place, Path) and not (place.suffix.lower() == ".csv" and place.is_file()):
-                found = read_new(place, (".txt",), read_note, "")
+                found, folder = read_new(place, (".txt",), read_note, ""), None
             else:
                 table = place if isinstance(place, CsvTable) else read_csv(place, Faults())
                 found, folder = _listed(table), table.folder
