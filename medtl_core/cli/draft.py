@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -23,9 +23,6 @@ from medtl_core.formats.own import find_modality, modalities
 from medtl_core.formats.survey import Survey, cases_of, look, survey
 from medtl_core.store import to_json
 from medtl_core.values import MULTI_LABEL
-
-if TYPE_CHECKING:
-    pass
 
 
 def draft_command(

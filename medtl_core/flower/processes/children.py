@@ -24,7 +24,7 @@ from medtl_core.errors import RunError
 #: Environment variable that names the home folder of the processes started for it.
 MARK = "MEDTL_PROCESSES"
 #: Environment variable that names another interpreter, whose environment the processes are to run in.
-PYTHON = "MEDTL_TEST_PYTHON"
+PYTHON = "MEDTL_PYTHON"
 
 #: Ports the kernel does not hand out by itself to outgoing connections (those start at 32768 or above).
 _PORTS = range(20000, 32000)
