@@ -164,3 +164,8 @@ class Material:
 
 def _size(entry: tuple[Any, ...]) -> int:
     return sum(part.nbytes for part in entry)
+
+
+def absent_row(width: int, table: bool) -> NDArray[np.float64]:
+    """Returns the features [width] of a modality that a case lacks: zeros, and every column of a table missing."""
+    return np.tile([0.0, 1.0], width // 2) if table else np.zeros(width)

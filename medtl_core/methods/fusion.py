@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.features.dataset import absent_row
 from medtl_core.federation.feature_map import Grid, Sums, at_most
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.method import Method, Outcome, Share, Study
@@ -22,7 +23,7 @@ from medtl_core.heads.crossval import TEMPERATURES, WORST, choose
 from medtl_core.heads.linear import tempered
 from medtl_core.heads.statistics import Float, Statistics
 from medtl_core.methods.logistic import USUAL, Penalised
-from medtl_core.methods.models.fused import Fused, Modality, absent_row, modalities
+from medtl_core.methods.models.fused import Fused, Modality, modalities
 from medtl_core.values import Array
 
 #: Steps of a weight from 0 to 1, and sums of several weights: 1 is a mean, more is evidence that adds up.

@@ -11,7 +11,7 @@ from medtl_core.config import Settings
 from medtl_core.data.images import read_pictures
 from medtl_core.data.views import Pixels, square
 from medtl_core.errors import ConfigError
-from medtl_core.features.dataset import Material
+from medtl_core.features.dataset import Material, absent_row
 from medtl_core.features.spec import Spec
 from medtl_core.federation.model import Classifier
 from medtl_core.predict.attribution import ClassMap, contrast_of
@@ -93,8 +93,7 @@ def parts_of_case(
     elif spans:
         rows = np.repeat(row[None], len(spans) + 1, axis=0)
         for lacking, (kind, (start, stop)) in zip(rows[1:], spans.items(), strict=True):
-            # as a case that lacks it is read: zeros, and of a table every cell missing
-            lacking[start:stop] = np.tile([0.0, 1.0], (stop - start) // 2) if kind == "table" else 0.0
+            lacking[start:stop] = absent_row(stop - start, kind == "table")
         whole, *less = (classifier.logits(rows) @ contrast).tolist()
         parts = {kind: whole - one for kind, one in zip(spans, less, strict=True)}
     else:

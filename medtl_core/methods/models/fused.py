@@ -7,7 +7,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.features.dataset import Material
+from medtl_core.features.dataset import Material, absent_row
 from medtl_core.federation.model import Model
 from medtl_core.federation.outcome import Problem
 from medtl_core.heads.statistics import Float
@@ -56,11 +56,6 @@ def kinds_of(problem: Problem, affine: Float, mean: Float) -> dict[str, Any]:
     rows = [(part.start, part.stop) for part in parts]
     told = [[*row, (affine[:, slice(*row)] @ mean[slice(*row)]).tolist()] for row in rows]
     return {"kinds": {part.name: one for part, one in zip(parts, told, strict=True)}} if len(parts) > 1 else {}
-
-
-def absent_row(width: int, table: bool) -> Float:
-    """Returns the features [width] of a modality that a case lacks: zeros, and every column of a table missing."""
-    return np.tile([0.0, 1.0], width // 2) if table else np.zeros(width)
 
 
 def present(values: NDArray[np.floating[Any]], bounds: Array) -> NDArray[np.bool_]:

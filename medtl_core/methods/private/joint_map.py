@@ -10,8 +10,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from medtl_core.features.dataset import absent_row
 from medtl_core.heads.statistics import Float
-from medtl_core.methods.models.fused import Modality, absent_row
+from medtl_core.methods.models.fused import Modality
 from medtl_core.privacy.patients import PublicMap, unit
 from medtl_core.values import Array
 
