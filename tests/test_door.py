@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,23 +133,45 @@ def test_nobody_else_on_the_machine_takes_the_hospitals_messages(door: Door) -> 
     assert "401" in refused.stderr
 
 
+def kill_answering(door: Door, before: int, delay: float) -> None:
+    """Kills who answers the next message, some seconds after it has begun; nobody, where it has ended by then."""
+    started = time.monotonic()
+    while len(found := door.processes()) < before + 2:
+        assert time.monotonic() - started < 200, door.log()
+        time.sleep(0.005)
+    time.sleep(delay)
+    with suppress(ProcessLookupError):
+        os.kill(found[-1], signal.SIGKILL)
+
+
 def test_a_killed_process_costs_one_message_and_the_node_hears_of_it_at_once(door: Door) -> None:
     safe = door.data.rename(door.folder / "safe.csv")
-    os.mkfifo(door.data)  # who opens it waits
-    before, started = len(door.processes()), time.monotonic()
+    header, *rows = safe.read_text(encoding="utf-8").splitlines()
+    door.data.write_text("\n".join([header, *rows * 20_000]), encoding="utf-8")  # takes seconds to read
+    before = len(door.processes())
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(door.ask, asking_app(door.folder / "killed"), JOIN, JOIN)
-        while len(door.processes()) < before + 2:
-            assert time.monotonic() - started < 200, door.log()
-            time.sleep(0.05)
+        kill_answering(door, before, 0.1)
         safe.replace(door.data)
         killed = time.monotonic()
-        os.kill(door.processes()[-1], signal.SIGKILL)
         lost, found = running.result()
     assert "died" in lost["error"]
     assert found["about"]["site"] == "north"
     assert time.monotonic() - killed < 50  # Flower alone notices after a minute
     assert len(door.processes()) == before
+
+
+def test_whenever_a_process_is_killed_its_message_has_one_answer(door: Door) -> None:
+    before, delays = len(door.processes()), np.linspace(0, 0.3, 12)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(door.ask, asking_app(door.folder / "whenever"), *[JOIN] * (len(delays) + 1))
+        for delay in delays:
+            kill_answering(door, before, delay)
+            while len(door.processes()) > before and not running.done():
+                time.sleep(0.005)
+        answers = running.result()
+    assert {answer["error"] for answer in answers} <= {"", "the process that answered died"}
+    assert {answer["about"]["site"] for answer in answers if not answer["error"]} == {"north"}
 
 
 def test_the_node_ends_with_a_resident_that_was_killed(door: Door) -> None:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict, UserConfig
 from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as WireMessage
 from flwr.supercore.inflatable.inflatable_object import (
     UnexpectedObjectContentError,
     get_all_nested_objects,
@@ -128,6 +130,17 @@ def round_trip(message: Message) -> Message:
     return stamp(arrived, message_id)
 
 
+def to_bytes(message: Message) -> bytes:
+    """Returns a message as bytes, for another process of this machine."""
+    content: bytes = message_to_proto(message).SerializeToString()
+    return content
+
+
+def from_bytes(content: bytes) -> Message:
+    """Returns the message of which `to_bytes` made bytes."""
+    return message_from_proto(WireMessage.FromString(content))
+
+
 def run_supernode(arguments: list[str], rest: Callable[[float], None]) -> None:
     """Runs Flower's own SuperNode in this process; `rest` takes the seconds of each pause that it makes."""
     from flwr.supernode import start_client_internal
@@ -190,9 +203,9 @@ class ClientTask:
             push_message(client, reply, self.context)
             push_task_output(client, None, status, why or "")
 
-    def fail(self, code: int, reason: str) -> None:
-        """Sends an error."""
-        self.answer(Message(Error(code=code, reason=reason), reply_to=self.message))
+    def error(self, code: int, reason: str) -> Message:
+        """Returns an error as the reply."""
+        return Message(Error(code=code, reason=reason), reply_to=self.message)
 
     @contextmanager
     def alive(self) -> Iterator[None]:

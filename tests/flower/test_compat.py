@@ -96,7 +96,9 @@ def test_flowers_fixed_pauses_still_have_their_names() -> None:
     assert [pull.__kwdefaults__["initial_backoff"] for pull in pulls] == [1, 1]
 
 
-@pytest.mark.parametrize("copy", [compat.isolate, compat.round_trip])
+@pytest.mark.parametrize(
+    "copy", [compat.isolate, compat.round_trip, lambda one: compat.from_bytes(compat.to_bytes(one))]
+)
 def test_a_copied_message_shares_no_record_and_keeps_its_id(copy) -> None:
     import numpy as np
 

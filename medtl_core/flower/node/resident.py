@@ -22,7 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from medtl_core.flower import compat
 from medtl_core.flower.node.presence import CONTACT, FLOWER, MESSAGE, NODE, LeftOut, alone, note, noted
@@ -42,6 +43,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 15.0
 _WELL = 120.0
 #: Seconds the SuperNode has to end by itself.
 _PATIENCE = 8.0
+_DIED = "the process that answered died"
 _LOG = logging.getLogger("medtl")
 
 
@@ -161,7 +163,10 @@ class _Node:
 
 
 def _keep(app: App, address: str, token: str, home: Path, after: Callable[[], None]) -> int:
-    """Fetches one message and has it answered by a process of its own, for whose death it answers too."""
+    """Fetches one message and sends the one answer to it: that of a process of its own, or word that it has died.
+
+    Only this process sends, since Flower's server takes two answers to a message, or half of one, for none.
+    """
     task = compat.ClientTask(address, token)
     about = {
         "run": str(task.message.metadata.run_id),
@@ -173,27 +178,29 @@ def _keep(app: App, address: str, token: str, home: Path, after: Callable[[], No
         "run %d, %r: answered by the installed medtl; the run's bundle, SHA-256 %s, is not unpacked",
         task.message.metadata.run_id, task.message.metadata.message_type, task.bundle,
     )  # fmt: skip
-    worker = _forked(partial(_work, app, task, home, about))
-    with task.alive():
-        _, status = os.waitpid(worker, 0)
+    with task.alive(), TemporaryFile(dir=home) as written:
+        _, status = os.waitpid(_forked(partial(_work, app, task, written, home, about)), 0)
+        written.seek(0)
+        answer = task.error(compat.CLIENT_CRASHED, _DIED) if status else compat.from_bytes(written.read())
     if status:
-        task.fail(compat.CLIENT_CRASHED, "the process that answered died")
-        note(home, MESSAGE, **about, ended=True, fault="the process that answered died")
+        note(home, MESSAGE, **about, ended=True, fault=_DIED)
+    task.answer(answer)
     after()
     return status
 
 
-def _work(app: App, task: compat.ClientTask, home: Path, about: Mapping[str, str]) -> int:
+def _work(app: App, task: compat.ClientTask, answer: IO[bytes], home: Path, about: Mapping[str, str]) -> int:
     """Answers with the app; what it raises is an error as Flower words it."""
     left_out, fault = LeftOut(), ""
     _LOG.addHandler(left_out)
     try:
         reply = app(message=parted(task.message), context=task.context)
+        content = compat.to_bytes(joined(reply) if is_joined(task.message) else reply)
     except Exception as error:
-        task.fail(compat.CLIENT_RAISED, f"{type(error)}:<'{error}'>")
+        content = compat.to_bytes(task.error(compat.CLIENT_RAISED, f"{type(error)}:<'{error}'>"))
         fault = str(error)[:300]
-    else:
-        task.answer(joined(reply) if is_joined(task.message) else reply)
+    answer.write(content)
+    answer.flush()
     note(home, MESSAGE, **about, ended=True, fault=fault, left_out=[*left_out.causes])
     return 0
 
