@@ -128,7 +128,9 @@ def _awaited(grid: Grid, waiting: dict[str, int], end: float, tally: Tally) -> I
     answered: dict[str, int] = {}
     pause = _FIRST_PAUSE
     while waiting:
-        late = time.monotonic() >= end  # one last look: answers may lie ready while the caller was busy
+        left = end - time.monotonic()
+        late = left <= 0  # one last look: answers may lie ready while the caller was busy
+        compat.wait_for_parts(max(left, 0.0))
         came = False
         ids = list(waiting)
         for first in range(0, len(ids), WINDOW):

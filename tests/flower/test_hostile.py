@@ -8,6 +8,7 @@ from flwr.app import Array, ArrayRecord, Context, Error, Message, MetricRecord, 
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError, pull_objects
 
 from medtl_core.errors import DataError
 from medtl_core.flower.grid import LocalGrid, LocalOptions, run_local
@@ -116,6 +117,22 @@ class Unsent(LocalGrid):
         ]
 
 
+class Halved(LocalGrid):
+    """A grid on which one node's reply is announced and never complete, as when its line breaks while it sends."""
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        for message in super().pull_messages(message_ids):
+            if message.metadata.src_node_id == 1001 and message.metadata.message_type == "train.double":
+                with pytest.raises(ObjectPullError):
+                    pull_objects(["part"], absent)
+                message.__dict__.update(_content=None, _error=Error(code=3, reason="the upload was not completed"))
+            yield message
+
+
+def absent(part: str) -> bytes:
+    raise ObjectUnavailableError(part)
+
+
 @pytest.mark.parametrize(
     ("grid", "code"),
     [
@@ -130,6 +147,12 @@ def test_what_the_network_does_to_a_reply_is_named(ward, ask, grid: type[LocalGr
     hospitals = ward(grid=grid).hospitals
     assert [reply.site for reply in hospitals.ask(ask())] == OTHERS
     assert [(failure.site, failure.code) for failure in hospitals.failures] == [("h001", code)]
+
+
+def test_a_reply_that_is_never_complete_is_given_up_at_the_deadline(ward, ask) -> None:
+    hospitals = ward(grid=Halved, deadline=2.0).hospitals
+    assert [reply.site for reply in hospitals.ask(ask())] == OTHERS
+    assert [(failure.site, failure.code) for failure in hospitals.failures] == [("h001", "expired")]
 
 
 class Forger(LocalGrid):
