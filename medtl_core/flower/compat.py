@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict, UserConfig
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict, UserConfig
 from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
@@ -132,8 +132,7 @@ def round_trip(message: Message) -> Message:
 
 def to_bytes(message: Message) -> bytes:
     """Returns a message as bytes, for another process of this machine."""
-    content: bytes = message_to_proto(message).SerializeToString()
-    return content
+    return bytes(message_to_proto(message).SerializeToString())
 
 
 def from_bytes(content: bytes) -> Message:
@@ -210,10 +209,6 @@ class ClientTask:
         with closing(self._client()) as client:
             push_message(client, reply, self.context)
             push_task_output(client, None, status, why or "")
-
-    def error(self, code: int, reason: str) -> Message:
-        """Returns an error as the reply."""
-        return Message(Error(code=code, reason=reason), reply_to=self.message)
 
     @contextmanager
     def alive(self) -> Iterator[None]:

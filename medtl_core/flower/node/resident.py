@@ -25,6 +25,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any
 
+from flwr.app import Error, Message
+
 from medtl_core.flower import compat
 from medtl_core.flower.node.presence import CONTACT, FLOWER, MESSAGE, NODE, LeftOut, alone, note, noted
 from medtl_core.flower.node.single_record import is_joined, joined, parted
@@ -181,7 +183,7 @@ def _keep(app: App, address: str, token: str, home: Path, after: Callable[[], No
     with task.alive(), TemporaryFile(dir=home) as written:
         _, status = os.waitpid(_forked(partial(_work, app, task, written, home, about)), 0)
         written.seek(0)
-        answer = task.error(compat.CLIENT_CRASHED, _DIED) if status else compat.from_bytes(written.read())
+        answer = _error(task, compat.CLIENT_CRASHED, _DIED) if status else compat.from_bytes(written.read())
     if status:
         note(home, MESSAGE, **about, ended=True, fault=_DIED)
     task.answer(answer)
@@ -197,12 +199,16 @@ def _work(app: App, task: compat.ClientTask, answer: IO[bytes], home: Path, abou
         reply = app(message=parted(task.message), context=task.context)
         content = compat.to_bytes(joined(reply) if is_joined(task.message) else reply)
     except Exception as error:
-        content = compat.to_bytes(task.error(compat.CLIENT_RAISED, f"{type(error)}:<'{error}'>"))
+        content = compat.to_bytes(_error(task, compat.CLIENT_RAISED, f"{type(error)}:<'{error}'>"))
         fault = str(error)[:300]
     answer.write(content)
     answer.flush()
     note(home, MESSAGE, **about, ended=True, fault=fault, left_out=[*left_out.causes])
     return 0
+
+
+def _error(task: compat.ClientTask, code: int, reason: str) -> Message:
+    return Message(Error(code=code, reason=reason), reply_to=task.message)
 
 
 def _forked(work: Callable[[], int]) -> int:
