@@ -334,7 +334,7 @@ def _read_value(key: str, value: Value, kind: Any) -> Any:
 
 def parsed(text: str, kind: Any) -> Value:
     """Returns text as a value of a type; as it is where it can be none."""
-    if kind is str:
+    if kind is str or "_" in text:  # 1_000 is a slip, and no number to a person
         return text
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)

@@ -30,7 +30,7 @@ def read_schema(path: Path) -> Schema:
         DataError: it cannot be read, or says something that no schema says; table and key are named.
     """
     try:
-        return parse(path.read_text(encoding="utf-8"), path.name)
+        return parse(path.read_text(encoding="utf-8-sig"), path.name)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
@@ -125,8 +125,8 @@ def _flag(name: str, stated: Mapping[str, Any], where: str) -> Column:
 def _category(name: str, stated: Mapping[str, Any], where: str) -> Column:
     row = _Table(where, stated, ("type", "header", "missing", "vocabulary", "codes", "closed"))
     levels = row.words("vocabulary")
-    if not levels:
-        raise DataError(f"{where}: vocabulary must list the words that all hospitals share, in order")
+    if not levels or len({*levels}) < len(levels):
+        raise DataError(f"{where}: vocabulary must list the words that all hospitals share, each once, in order")
     codes = {level: level for level in levels} | _codes(row, "codes")
     strange = sorted(set(codes.values()) - set(levels))
     if strange:

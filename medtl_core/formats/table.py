@@ -39,8 +39,14 @@ _NO_NUMBERS = (
     "no cell of it does: write a unit into the column's name, describe words in schema.toml, call a text 'note', or "
     "leave it out"
 )
-#: A letter that no encoding has, or signs between letters by which one of MS-DOS or an old Macintosh is told.
-_LOST = re.compile(r"\ufffd|(?<=[^\W\d_])[\u201e\u201d\u2122\u0178\u00a7\u2020\u20ac](?=[^\W\d_])")
+#: A letter that no encoding has; signs between letters by which one of MS-DOS, an old Macintosh or another country's
+#: Windows is told; and three signs in a row that no language of Windows-1252 writes so.
+_LOST = re.compile(
+    r"\ufffd|(?<=[^\W\d_])[\u201e\u201d\u2122\u0178\u2020\u20ac\u00a1-\u00a7\u00a9\u00ab\u00ac\u00ae\u00af\u00b1-\u00b3\u00b6"
+    r"\u00b8\u00b9\u00bb-\u00bf](?=[^\W\d_])|\u00a3(?=[^\W\d_])|\u00c3[\u00a0-\u00bf\u2013-\u203a]|"
+    r"[\u00a1-\u00c5\u00c7-\u00cf\u00d1-\u00dd\u00df-\u00e5\u00e7-\u00ef\u00f1-\u00fd\u00ff\u0152\u0153\u0160\u0161\u0178\u017d"
+    r"\u017e\u0192\u02c6\u02dc\u2018-\u203a]{3}"
+)
 _LARGEST = float(np.finfo(np.float32).max)
 #: Signs of a cell that is a name or a file's; a longer one is a text in the wrong column.
 LONGEST = 500

@@ -81,7 +81,9 @@ def test_classes_that_look_alike_are_refused_and_what_nobody_sees_does_not_count
     [
         (("0", "1.0", "1"), 0),
         (("a", "e\u0301", "\u00e9"), 2),
-        (("01", "1", "2"), 3),
+        (("01", "1", "2"), 0),
+        (("-1", "+1", "1"), 0),
+        (("1", "10", "2"), 3),
         (("Stra\u00dfe", "STRASSE", "b"), 0),
     ],
 )
