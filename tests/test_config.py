@@ -40,6 +40,8 @@ def test_scenarios_are_valid_settings(path: Path) -> None:
         ({"partition": "dirichlett"}, "did you mean 'dirichlet'"),
         ({"shots": "many"}, "must be of type int"),
         ({"shots": True}, "must be of type int"),
+        ({"shots": "1_0"}, "must be of type int"),
+        ({"epsilon": "1_0.5"}, "must be of type float"),
         ({"out": "here"}, "absolute path"),
         ({"learning-rate": float("nan")}, "must be a finite number"),
         ({"leave-out": "x", "test": "sites"}, "needs test=server"),

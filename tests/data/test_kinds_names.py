@@ -88,9 +88,9 @@ def test_classes_say_yes_and_no_in_one_way(classes: tuple[str, ...], groups: int
 @pytest.mark.parametrize(
     "word",
     [
-        "k.A.", "k. A.", "keine Angabe", "unbekannt", "unknown", "#NV", "#WERT!", "#VALEUR!", "n.d.", "\u2013", "(leer)",
-        "\\N", "#N/A N/A", "-1.#IND", "1.#QNAN", "<NULL>", "NA_character_", "#ERROR!", ".a", "n.v.t.", "onbekend",
-        "brak danych", "n\u00e3o informado", "uppgift saknas", "\u672a\u77e5",
+        "k.A.", "k. A.", "keine Angabe", "unbekannt", "unknown", "#NV", "#WERT!", "#VALEUR!", "n.d.", "\u2013",
+        "(leer)", "\\N", "#N/A N/A", "-1.#IND", "1.#QNAN", "<NULL>", "NA_character_", "#ERROR!", ".a", "n.v.t.",
+        "onbekend", "brak danych", "n\u00e3o informado", "uppgift saknas", "\u672a\u77e5",
     ],
 )  # fmt: skip
 def test_words_for_missing_in_other_languages(tmp_path: Path, word: str) -> None:
