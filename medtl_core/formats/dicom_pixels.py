@@ -88,10 +88,10 @@ def check_image(dataset: Any) -> int:
         raise DataError(f"its photometric interpretation is not read; read are {', '.join(_GREY + _COLOUR)}")
     if inverse and photometric == "MONOCHROME2":
         raise DataError("its header calls the lowest value black, and white: export it anew")
-    if high != stored - 1:
-        raise DataError("its numbers do not begin at the lowest bit: export it anew")
     if not (allocated in (8, 16) and 2 <= stored <= allocated) or (samples == 3 and allocated != 8):
         raise DataError(f"{stored} bits a sample are not read; read are 8 to 16, in colour 8")
+    if high != stored - 1:
+        raise DataError("its numbers do not begin at the lowest bit: export it anew")
     if min(rows, columns, frames) < 1 or rows * columns > MAX_PIXELS or frames > MAX_FRAMES:
         most = f"{MAX_FRAMES:,} of {MAX_PIXELS:,}"
         raise DataError(f"{frames} frames of {columns} x {rows} pixels are none, or more than {most}")
