@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from medtl_core.data.names import plain_name
 from medtl_core.errors import DataError, did_you_mean
 from medtl_core.formats.schema import OTHER, Column, Roles, Schema
 from medtl_core.formats.units import Conversion, conversion, unit_name
@@ -152,7 +153,8 @@ def code(text: str) -> str:
         >>> code("1.0"), code("-9"), code("007"), code("1.5")
         ('1', '-9', '007', '1.5')
     """
-    return _WHOLE.sub(r"\1", text.strip()) if _WHOLE.fullmatch(text.strip()) else text.strip()
+    plain = plain_name(text)
+    return _WHOLE.sub(r"\1", plain) if _WHOLE.fullmatch(plain) else plain
 
 
 def _flag_codes(yes: Iterable[str], no: Iterable[str]) -> dict[str, str]:

@@ -97,7 +97,7 @@ def _schema(path: Path) -> int:
         manifest = json.loads(file_of(stem_of(path), "json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise _no_head(path) from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return _HEADS.schema
     known = isinstance(manifest, dict) and manifest.get("schema") == _FARTHER.schema
     return _FARTHER.schema if known else _HEADS.schema

@@ -52,12 +52,14 @@ class Agreement:
     def stated(cls, folder: Path) -> Self | None:
         """Returns what `task.json` in a folder says of signals; None = nothing. Other than `FORM` is a `DataError`."""
         try:
-            said = json.loads((folder / TASK).read_text(encoding="utf-8-sig")).get("signal")
+            stated = json.loads((folder / TASK).read_text(encoding="utf-8-sig"))
+        except (FileNotFoundError, ValueError, RecursionError):  # what is no JSON `read_task` refuses
+            return None
+        try:
+            said = stated.get("signal") if isinstance(stated, dict) else None
             if said is None:
                 return None
             agreed = cls(float(said["rate"]), round(said["rate"] * said["seconds"]), tuple(map(str, said["leads"])))
-        except FileNotFoundError:
-            return None
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             agreed = cls(0.0, 0, ())
         if not (0 < agreed.rate < np.inf and 8 <= agreed.samples <= _LONGEST and agreed.leads):
