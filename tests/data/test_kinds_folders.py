@@ -1,7 +1,9 @@
 """Class folders and archives as they lie on a disk: nothing is missed in silence."""
 
 import os
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,3 +195,13 @@ def test_a_numbered_folder_that_says_no_class_is_refused(folder: Path, name: str
 def test_one_folder_around_all_is_named(folder: Path) -> None:
     with pytest.raises(DataError, match=r"holds one folder, which holds the others: name .*images itself"):
         opened(folder.parent)
+
+
+@pytest.mark.parametrize(("there", "named"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_file_is_found_however_its_letters_are_written(tmp_path: Path, there: Any, named: Any) -> None:
+    rows = ["path,label,patient_id"]
+    for number in range(8):
+        picture(tmp_path / unicodedata.normalize(there, f"s\u00f6/{number}.png"), number)
+        rows.append(unicodedata.normalize(named, f"s\u00f6/{number}.png") + f",{'xy'[number % 2]},{number}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
+    assert all(Path(path).is_file() for path in opened(tmp_path).examples["path"])

@@ -116,7 +116,11 @@ def test_hospitals_that_look_alike_are_refused(tmp_path: Path, site: str) -> Non
 @pytest.mark.parametrize(
     ("column", "meant"),
     [("hospital", "site"), ("Centre", "site"), ("institution", "site"), ("Site", "site"), ("sites", "site"),
-     ("fold", "split"), ("Split", "split"), ("subject_id", "patient_id"), ("PID", "patient_id")],
+     ("fold", "split"), ("Split", "split"), ("subject_id", "patient_id"), ("PID", "patient_id"),
+     ("hospital_name", "site"), ("Center ID", "site"), ("Klinikum", "site"), ("h\u00f4pital", "site"),
+     ("is_test", "split"),
+     ("dataset_split", "split"), ("train_test", "split"), ("pat_id", "patient_id"), ("Fall-Nr", "patient_id"),
+     ("Patientennummer", "patient_id"), ("subject id", "patient_id"), ("participantNo", "patient_id")],
 )  # fmt: skip
 def test_a_column_that_is_near_enough_to_be_meant_is_refused_by_name(tmp_path: Path, column: str, meant: str) -> None:
     with pytest.raises(DataError, match=f"column '{column}' looks like '{meant}'; rename it"):
@@ -174,3 +178,9 @@ def test_one_class_is_refused(tmp_path: Path, text: str) -> None:
     faults = Faults()
     opened(tmp_path, text, faults=faults)
     assert "all cases are of one class" in str(faults.causes[-1])
+
+
+@pytest.mark.parametrize("column", ["tumor_site", "subject_age", "fold_change", "dataset", "test", "setting", "case"])
+def test_a_column_of_another_meaning_is_none_that_is_meant(tmp_path: Path, column: str) -> None:
+    source = opened(tmp_path, f"label,a,{column}\nx,1,2\ny,2,2\nx,3,1\ny,1,1\n")
+    assert source.columns == tuple(sorted(("a", column)))
