@@ -42,6 +42,8 @@ def test_scenarios_are_valid_settings(path: Path) -> None:
         ({"shots": True}, "must be of type int"),
         ({"shots": "1_0"}, "must be of type int"),
         ({"epsilon": "1_0.5"}, "must be of type float"),
+        ({"delta": 0.05, "privacy": "auto", "public-cases": 20}, "promises little to 20 patients; stay below 1/20"),
+        ({"delta": 1.0}, "promises little"),
         ({"out": "here"}, "absolute path"),
         ({"learning-rate": float("nan")}, "must be a finite number"),
         ({"leave-out": "x", "test": "sites"}, "needs test=server"),

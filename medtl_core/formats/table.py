@@ -6,6 +6,7 @@ reading goes on. No message quotes a cell.
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -327,7 +328,8 @@ def read_header(path: Path) -> list[str]:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    wrong = [str(place) for place, name in enumerate(header, start=1) if not name or header.count(name) > 1]
+    often = Counter(header)
+    wrong = [str(place) for place, name in enumerate(header, start=1) if not name or often[name] > 1]
     if wrong:
         cause = f"{path}: column names must be filled and distinct; see columns {', '.join(wrong[:_SHOWN])}"
         raise DataError(f"{cause}: name or delete them, and delete what stands above the line with the names")

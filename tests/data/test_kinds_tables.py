@@ -184,3 +184,10 @@ def test_one_class_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_column_of_another_meaning_is_none_that_is_meant(tmp_path: Path, column: str) -> None:
     source = opened(tmp_path, f"label,a,{column}\nx,1,2\ny,2,2\nx,3,1\ny,1,1\n")
     assert source.columns == tuple(sorted(("a", column)))
+
+
+def test_a_table_may_be_as_wide_as_a_genome(tmp_path: Path) -> None:
+    header = ",".join(["label", *(f"gene-{number}" for number in range(30_000))])
+    cells = (",".join(["xy"[row % 2], *["0.5", "1.5", "3"] * 10_000]) for row in range(4))
+    with pytest.raises(DataError, match=r"distinct; see columns 2, 30002"):
+        opened(tmp_path, f"{header},gene-0\n" + "".join(f"{row},1\n" for row in cells))
