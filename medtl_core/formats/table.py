@@ -48,7 +48,8 @@ _LOST = re.compile(
     r"[\u00a1-\u00c5\u00c7-\u00cf\u00d1-\u00dd\u00df-\u00e5\u00e7-\u00ef\u00f1-\u00fd\u00ff\u0152\u0153\u0160\u0161\u0178\u017d"
     r"\u017e\u0192\u02c6\u02dc\u2018-\u203a]{3}"
 )
-_LARGEST = float(np.finfo(np.float32).max)
+#: A larger number is no measurement in a unit that anybody uses; sums of its squares would be taken for a lie.
+_LARGEST = 1e13
 #: Signs of a cell that is a name or a file's; a longer one is a text in the wrong column.
 LONGEST = 500
 csv.field_size_limit(1 << 27)  # a report text may be longer than the usual limit; memory grows with the file only
@@ -150,12 +151,13 @@ class CsvTable:
     def numbers(self, column: str, gap: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """Returns a column of numbers (float64 [n]), NaN where a value is missing: in `gap` (bool [n]), or by its cell.
 
-        A cell that holds no finite number, or one too large for float32, is a fault.
+        A cell that holds no finite number, or one that is too large, is a fault.
         """
         values = self.parsed(column)
         if gap is not None:
             values[gap] = np.nan
-        wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values)
+        wrong = np.isinf(values)
+        large = (np.abs(values) > _LARGEST) & ~wrong
         none = wrong.any() and not np.isfinite(values[~wrong]).any()  # so it is the column that does not fit
         remedy = _NO_NUMBERS if none else "a finite number or an empty cell is expected"
         if (
@@ -165,7 +167,8 @@ class CsvTable:
         ):
             remedy = _COMMAS
         self.fault(column, wrong, "holds no number", remedy)
-        values[wrong] = np.nan
+        self.fault(column, large, f"holds a number beyond {_LARGEST:g}", "mend it, or give the column in a larger unit")
+        values[wrong | large] = np.nan
         if self.has_decimal_commas and any(map(POINT.fullmatch, self.columns[column].with_sign("."))):
             cause = f"{self.name}: numbers have points in column {column!r}, and the file has decimal commas"
             self.faults.whole(cause, "write one decimal mark everywhere, and nothing between thousands")

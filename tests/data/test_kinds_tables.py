@@ -191,3 +191,9 @@ def test_a_table_may_be_as_wide_as_a_genome(tmp_path: Path) -> None:
     cells = (",".join(["xy"[row % 2], *["0.5", "1.5", "3"] * 10_000]) for row in range(4))
     with pytest.raises(DataError, match=r"distinct; see columns 2, 30002"):
         opened(tmp_path, f"{header},gene-0\n" + "".join(f"{row},1\n" for row in cells))
+
+
+def test_a_hospital_that_does_not_train_is_told(tmp_path: Path) -> None:
+    lines = [f"{'xy'[k % 2]},{k},{('north', 'south')[k // 10]},{k % 7},{('train', 'test')[k // 10]}" for k in range(20)]
+    notes = opened(tmp_path, "\n".join(["label,patient_id,site,a,split", *lines]) + "\n").notes
+    assert "All cases of 'south' are test cases: it judges and does not train." in notes
