@@ -176,12 +176,13 @@ class Settings:
         for name, words in _WORDS.items():
             one_of(name, getattr(self, name), words)
         judged, private = self.test == "server", self.privacy != "none"
+        cases = max(self.public_cases or self.shots, 1) if private else 1
         absolute = all(Path(path).is_absolute() for path in (self.out, self.state) if path)
         for refused, reason in (
             (not absolute, "out and state must each be an absolute path: a Flower process has its own folder"),
             (self.quorum > 1, f"quorum={self.quorum} is a share of the hospitals and must not exceed 1"),
             (self.folds < 2, f"folds={self.folds} must be at least 2: one fold leaves nothing to train on"),
-            (not self.delta < 1, f"delta={self.delta} must lie in [0, 1); 0 = min(1e-5, 1 / (10 x public cases))"),
+            (self.delta * cases >= 1, f"delta={self.delta} promises little to {cases} patients; stay below 1/{cases}"),
             (self.leave_out and (not judged or self.test_path), "leave-out needs test=server and no test-path"),
             (private and not judged, "privacy needs test=server: hospitals' figures on their cases are not free"),
             (private and self.min_cell, "privacy needs min-cell=0: who is summed hangs on nobody else"),
@@ -334,7 +335,7 @@ def _read_value(key: str, value: Value, kind: Any) -> Any:
 
 def parsed(text: str, kind: Any) -> Value:
     """Returns text as a value of a type; as it is where it can be none."""
-    if kind is str:
+    if kind is str or "_" in text:  # 1_000 is a slip, and no number to a person
         return text
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)

@@ -251,7 +251,7 @@ class ArrayStore:
         path = file_of(stem, "json")
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise self.error(f"the manifest {path} cannot be read: {error}; {self.remedy}") from error
         if not isinstance(manifest, dict) or manifest.get("schema") != self.schema:
             raise self.error(

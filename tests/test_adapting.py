@@ -135,7 +135,7 @@ def test_a_hospital_that_cannot_be_used(
     ("name", "changes", "error", "words"),
     [
         ("network", {}, ConfigError, "give a `metric`"),
-        ("nowhere.json", {}, WeightsError, "cannot be read"),
+        ("nowhere.json", {}, WeightsError, "there is no head .*nowhere"),
         ("metric", {"shots": 0}, ConfigError, "shots=0"),
         ("other", {}, WeightsError, "not those the head reads"),
         ("silent", {}, WeightsError, "does not say how its features are made"),

@@ -210,7 +210,7 @@ def hostile_questions(values: dict[str, Any]) -> list[list[Any]]:
 def test_real_hospitals_that_differ_in_one_patient_are_not_told_apart(tmp_path: Path) -> None:
     write_tables(tmp_path, "north", patients=PATIENTS - 1)
     rows = (tmp_path / "north.csv").read_text(encoding="utf-8")
-    (tmp_path / "south.csv").write_text(f"{rows}\n1,patient-extreme,south,train,1e30,-97.31", encoding="utf-8")
+    (tmp_path / "south.csv").write_text(f"{rows}\n1,patient-extreme,south,train,9e12,-97.31", encoding="utf-8")
     policy = Policy(public_patients=20, require_private=True)
     nodes = [
         made_hospital(tmp_path / name, name, tmp_path / f"{name}.csv", policy=policy) for name in ("north", "south")

@@ -90,7 +90,7 @@ def beside_terminal() -> int:
     try:
         piped = stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode) and os.isatty(2)
         return os.get_terminal_size(2).columns or 80 if piped else 0
-    except (OSError, ValueError):  # a stream without a file, as in tests and notebooks
+    except (AttributeError, OSError, ValueError):  # a stream without a file, as in notebooks; none, where it was closed
         return 0
 
 

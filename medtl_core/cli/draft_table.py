@@ -25,7 +25,8 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "label": ("label", "diagnosis", "diagnose", "class", "klasse", "target", "outcome", "dx", "finding", "befund"),
     "patient_id": (
         "patientid", "patient", "patientin", "participantid", "participant", "patientennummer", "patientnumber",
-        "patid", "patnr", "pid", "subject", "subjectid", "mrn", "fallnummer", "id",
+        "patientennr", "patientnr", "patienten", "patid", "patnr", "pid", "pseudonym", "proband", "probandennr",
+        "subject", "subjectid", "personid", "mrn", "fallnummer", "fallnr", "id",
     ),
     "site": ("site", "hospital", "centre", "center", "clinic", "klinik", "krankenhaus", "standort", "institution"),
     "split": ("split", "fold", "subset", "partition"),

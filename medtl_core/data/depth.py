@@ -1,6 +1,5 @@
-"""Pictures of more than 8 bits a channel: all bits read, and a window onto 8 of them; PNG files that end too early."""
+"""Pictures of more than 8 bits a channel: all bits read, and a window onto 8 of them."""
 
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,8 @@ def deep_channels(path: Path, picture: Any) -> Array | None:
     if raws == {"LA;16B"}:  # two channels of two bytes are four of one
         grey = _loaded(path, lambda raw: "RGBA", "RGBA")
         return grey[:, :, :1].astype(np.uint16) << 8 | grey[:, :, 1:2]
-    if picture.mode not in ("RGB", "RGBA", "RGBX") or not all(raw.endswith(tuple(_OTHER)) for raw in raws):
+    known = all(raw.endswith(tuple(_OTHER)) and not raw.startswith("RGBa") for raw in raws)  # "a": colours times alpha
+    if picture.mode not in ("RGB", "RGBA", "RGBX") or not known:
         raise DataError(
             f"16 bits a channel in the layout {', '.join(sorted(raws))} cannot be read in full; save as PNG"
         )
@@ -103,30 +103,3 @@ def _loaded(path: Path, raw_of: Any, mode: str = "") -> Array:
         picture.load()
         ImageOps.exif_transpose(picture, in_place=True)
         return np.asarray(picture)
-
-
-def is_whole_png(path: Path) -> bool:
-    """Returns whether a PNG file holds the data of all its lines; Pillow leaves lines black that are not there."""
-    content, at, length, unpack, held = path.read_bytes(), 8, 0, zlib.decompressobj(), 0
-    while at + 8 <= len(content):
-        size, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
-        data = content[at + 8 : at + 8 + size]
-        if kind == b"IHDR":
-            length = _bytes_of_lines(data)
-        while kind == b"IDAT" and data and held < length:  # a bomb holds more than it declares
-            held += len(unpack.decompress(data, BAND))
-            data = unpack.unconsumed_tail
-        at += 12 + size
-    return held >= length
-
-
-def _bytes_of_lines(header: bytes) -> int:
-    """How many bytes a PNG's header promises: every line with its filter, in seven passes where it is interlaced."""
-    width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
-    bits = header[8] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[header[9]]
-    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
-    total = 0
-    for left, top, right, down in passes if header[12] else [(0, 0, 1, 1)]:
-        columns, lines = -(-(width - left) // right), -(-(height - top) // down)
-        total += lines * (1 + -(-columns * bits // 8)) if columns > 0 and lines > 0 else 0
-    return total

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.data.depth import BAND, bands, deep_channels, is_whole_png, windowed
+from medtl_core.data.depth import BAND, bands, deep_channels, windowed
 from medtl_core.errors import DataError
 from medtl_core.values import Array, Examples
 
@@ -26,8 +26,6 @@ MAX_PIXELS = 64_000_000
 MAX_WIDE_BYTES = 64_000_000
 
 _LONGEST_NAME = 100
-#: What a JPEG shows where its data are missing.
-_NOTHING = 128
 #: TIFF's tag that says, with 0, that white is the smallest value.
 _PHOTOMETRIC = 262
 
@@ -141,18 +139,21 @@ def _read(path: Path) -> tuple[Array, bool]:
     """The pixels of a file, and whether their largest value is black, as Pillow inverts those of 8 bits only."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
+    from medtl_core.formats.raster import check_whole, settle_layout
+
+    try:  # a file that is named Pillow maps into memory, where it turns no TIFF on its side
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as picture:
             _check_frame(picture)
-            deep = deep_channels(path, picture)
+            unsigned, deep = settle_layout(picture), deep_channels(path, picture)
             if deep is not None:
+                check_whole(path, picture, loaded=False)
                 return deep, False
             inverted = picture.mode.startswith(("I", "F")) and getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0
             picture.load()
-            if _may_end_early(picture) and not (picture.format == "PNG" and is_whole_png(path)):
-                raise DataError("the file ends before its last line")
+            check_whole(path, picture)
             ImageOps.exif_transpose(picture, in_place=True)
-            return _pixels(picture), inverted
+            pixels = _pixels(picture)
+            return pixels.view(np.uint32) if unsigned else pixels, inverted
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -160,21 +161,10 @@ def _read(path: Path) -> tuple[Array, bool]:
     except FileNotFoundError as error:
         raise DataError("no such image file") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"not an image of a known format ({', '.join(FORMATS)})") from error
+        known = ", ".join(FORMATS)
+        raise DataError(f"not an image of a known format ({known}), or one in a rare layout; save it as PNG") from error
     except Exception as error:  # a damaged file makes a decoder raise almost anything
         raise DataError("damaged or unreadable image") from error
-
-
-def _may_end_early(picture: Any) -> bool:
-    """Whether a picture seems to lack its last lines, which Pillow leaves black in a PNG and mid-grey in a JPEG."""
-    width, height = picture.size
-    if picture.format == "JPEG" and picture.mode in ("L", "RGB"):  # the last block of eight by eight, its end first
-        if picture.getpixel((width - 1, height - 1)) not in (_NOTHING, (_NOTHING,) * 3):
-            return False
-        last = np.asarray(picture.crop(((width - 1) // 8 * 8, (height - 1) // 8 * 8, width, height)))
-        return bool((last == _NOTHING).all()) and picture.getcolors(1) is None
-    last = np.asarray(picture.crop((0, height - 1, width, height)))
-    return picture.format == "PNG" and bool(picture.info.get("interlace") or not last.any())
 
 
 def _check_frame(picture: Any) -> None:

@@ -23,7 +23,9 @@ WORDS = tomllib.loads((files("medtl_core.data") / "words.toml").read_text(encodi
 #: What a cell says, whatever its case and spaces, whose value is missing.
 MISSING = frozenset(WORDS["missing"])
 _LIKE = str.maketrans(dict(pair for signs in WORDS["signs"] for pair in zip(*signs, strict=True)))
-_NUMBER = re.compile(r"(\d+)(?:[.,]0*)?")
+_NUMBER = re.compile(r"\+?(\d+)(?:[.,]0*)?")
+#: Signs that show as nothing, or as a space, beside those of format and control.
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180e\u2800\u3164\ufe00-\ufe0f\uffa0]")
 
 
 def missing(values: Array) -> NDArray[np.bool_]:
@@ -50,7 +52,8 @@ def plain_name(text: str) -> str:
     """
     if text.isascii() and text.isprintable() and "  " not in text:
         return text.strip()
-    signs = (sign for sign in unicodedata.normalize("NFC", text) if unicodedata.category(sign) != "Cf")
+    shown = _UNSEEN.sub("", unicodedata.normalize("NFC", text))
+    signs = (sign for sign in shown if sign.isspace() or unicodedata.category(sign) not in ("Cf", "Cc"))
     return " ".join("".join(signs).split())
 
 
@@ -70,7 +73,7 @@ def look(name: str) -> str:
     """Returns what names that look alike have in common.
 
     Example:
-        >>> look("Normal") == look("normal"), look("7") == look("7.0"), look("1.5") == look("1.50")
+        >>> look("Normal") == look("normal"), look("7") == look("+7.0"), look("1.5") == look("1.50")
         (True, True, False)
     """
     folded = name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).translate(_LIKE).casefold()
@@ -79,7 +82,7 @@ def look(name: str) -> str:
 
 
 def _look_of_id(name: str) -> str:
-    look_alike = look(name)
+    look_alike = look(name.strip("=\"'"))  # as a spreadsheet keeps a number as text: ="007" or '007
     return look_alike.lstrip("0") or "0" if look_alike.isdecimal() else look_alike
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medtl_core.data.names import plain_name
 from medtl_core.data.views import VIEWS
 from medtl_core.errors import DataError, did_you_mean
 from medtl_core.values import MULTI_LABEL, Task
@@ -46,12 +47,13 @@ def read_task(path: Path) -> Statement | None:
         return None
     try:
         stated = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid JSON in UTF-8: {error}") from error
     if not isinstance(stated, dict) or not {"name", "classes"} <= stated.keys() <= {"name", "classes", *_MORE}:
         raise DataError(f"{path} must be an object with name, classes and, optionally, {', '.join(_MORE)}")
     stated = {**_MORE, **stated}
     classes, views = stated["classes"], stated["views"]
+    classes = [*map(plain_name, classes)] if _words(classes) else []
     wrong = [] if _words(classes) and len(classes) > 1 else ["classes must be a list of at least two distinct words"]
     if not all(isinstance(stated[name], str) for name in ("name", "modality")) or not (views == [] or _words(views)):
         wrong.append("name and modality must be words, views a list of words")

@@ -104,7 +104,7 @@ def read_invitation(path: Path) -> Invitation:
         ConfigError: it cannot be read, is none, or is of another version; says which word is wrong.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8")).get(_TABLE)
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig")).get(_TABLE)
     except OSError as error:
         raise ConfigError(f"the invitation {path} cannot be read ({error.strerror})") from error
     except ValueError as error:

@@ -26,8 +26,13 @@ _KNOWN = {"path", "label", "patient_id", "site", "split"}
 MAX_UNPACKED = 1 << 29
 #: Bytes in which the header is looked for first.
 _HEADER = 1 << 14
-#: How the files of spreadsheet programs begin, which are no text.
-_WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+#: How files begin that are no text, and what a person does with them.
+_WORKBOOK = "a workbook; in the spreadsheet program save it as CSV UTF-8"
+_NO_TEXT = {
+    b"PK\x03\x04": _WORKBOOK,
+    b"\xd0\xcf\x11\xe0": _WORKBOOK,
+    b"\x1f\x8b": "packed by gzip; unpack it, or let its name end in .csv.gz",
+}
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,8 @@ def read_dialect(path: Path) -> Dialect:
     """
     with _opened(path) as handle:
         first = handle.read(4)
-    if first.startswith(_WORKBOOKS):
-        raise DataError(f"{path} is a workbook; in the spreadsheet program save it as CSV UTF-8")
+    for begin in filter(first.startswith, _NO_TEXT):
+        raise DataError(f"{path} is {_NO_TEXT[begin]}")
     encoding = next((name for mark, name in _MARKS if first.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in first:  # UTF-16 without its mark: a header is mostly ASCII
         encoding = "utf-16-be" if first.startswith(b"\0") else "utf-16-le"

@@ -96,7 +96,7 @@ def permits(folder: Path, name: str = PERMITS, kinds: tuple[str, ...] = tuple(KI
     if path is None:
         return frozenset()
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'no TOML in UTF-8'}") from error
     words = table.get("permit")

@@ -77,7 +77,8 @@ def check_image(dataset: Any) -> int:
         with warnings.catch_warnings(action="ignore"):
             rows, columns, samples, allocated, stored = (int(dataset.get(name)) for name in _SHAPE)
             frames, photometric = int(dataset.get("NumberOfFrames") or 1), str(dataset.PhotometricInterpretation)
-            modality = str(dataset.get("Modality") or "")
+            modality, high = str(dataset.get("Modality") or ""), int(dataset.get("HighBit") or stored - 1)
+            inverse = str(dataset.get("PresentationLUTShape") or "") == "INVERSE"
     except Exception as error:  # a damaged value makes the parser raise almost anything, and quote it
         raise DataError("holds no picture (a report, plan or waveform), or its header is damaged") from error
     kinds = {1: (*_GREY, "PALETTE COLOR"), 3: _COLOUR}.get(samples, ())
@@ -85,8 +86,12 @@ def check_image(dataset: Any) -> int:
         raise DataError("a segmentation, dose or document, no picture of a patient; leave it out")
     if photometric not in kinds:
         raise DataError(f"its photometric interpretation is not read; read are {', '.join(_GREY + _COLOUR)}")
+    if inverse and photometric == "MONOCHROME2":
+        raise DataError("its header calls the lowest value black, and white: export it anew")
     if not (allocated in (8, 16) and 2 <= stored <= allocated) or (samples == 3 and allocated != 8):
         raise DataError(f"{stored} bits a sample are not read; read are 8 to 16, in colour 8")
+    if high != stored - 1:
+        raise DataError("its numbers do not begin at the lowest bit: export it anew")
     if min(rows, columns, frames) < 1 or rows * columns > MAX_PIXELS or frames > MAX_FRAMES:
         most = f"{MAX_FRAMES:,} of {MAX_PIXELS:,}"
         raise DataError(f"{frames} frames of {columns} x {rows} pixels are none, or more than {most}")

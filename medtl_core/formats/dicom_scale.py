@@ -67,7 +67,7 @@ def scale_of(dataset: Any, index: int = 0) -> Scale:
         with warnings.catch_warnings(action="ignore"):
             facts = frame_facts(dataset, index, "PixelValueTransformationSequence")
             slope, intercept = (facts.get(name) for name in ("RescaleSlope", "RescaleIntercept"))
-            padding = _padding(dataset)
+            padding = _padding(dataset, high)
             table, first = _modality_table(dataset)
     except Exception as error:
         raise DataError("its header states a damaged table or padding value") from error
@@ -105,12 +105,14 @@ def table_of(item: Any, dataset: Any) -> tuple[NDArray[np.int64], int, int]:
     return values, first, bits
 
 
-def _padding(dataset: Any) -> tuple[int, int] | None:
+def _padding(dataset: Any, high: int) -> tuple[int, int] | None:
     value = dataset.get("PixelPaddingValue")
     if value is None:
         return None
     limit = dataset.get("PixelPaddingRangeLimit")
-    ends = int(value), int(value if limit is None else limit)
+    turn = (1 << int(dataset.BitsAllocated)) * bool(dataset.get("PixelRepresentation", 0))
+    # A number with a sign may be written as if it had none
+    ends = [end - turn if end > high else end for end in (int(value), int(value if limit is None else limit))]
     return min(ends), max(ends)
 
 

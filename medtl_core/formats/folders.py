@@ -19,12 +19,14 @@ from medtl_core.values import Examples, Task
 
 #: What else people call the folders of a split, in letters alone.
 _ALSO = {
-    "train": r"train(ing|ings)?",
-    "val": r"val(id|idation|idierung|idierungs)?|dev(elopment)?",
-    "test": r"tests?|testing|holdout|heldout|eval(uation)?",
+    "train": r"train(ing|ings)?|trn",
+    "val": r"val(id|idate|idation|idierung|idierungs)?|vld|dev(elopment)?|crossval(idation)?",
+    "test": r"tests?|testing|tst|holdout|heldout|eval(uation)?",
 }
 _SPLIT = {
-    name: re.compile(rf"({words})(sets?|data|daten|datensatz|images|bilder|split|cases|faelle)?")
+    name: re.compile(
+        rf"(internal|external|official|my)?({words})(sets?|data|daten|datensatz|images|bilder|split|cases|faelle)?"
+    )
     for name, words in _ALSO.items()
 }
 _MOVE = "move it into its class's folder; where folders are hospitals, `medtl data draft` lists the cases"
@@ -38,8 +40,11 @@ MASK = ("the file seems to be the mask of another one beside it", "move masks ou
 #: Folders that say what is not sorted, or not of use.
 _UNSORTED = frozenset((
     "unlabeled", "unlabelled", "unsorted", "unclassified", "newfolder", "neuerordner", "tmp", "temp", "trash", "backup",
-    "thumbs", "thumbnails", "preview", "previews",
+    "thumbs", "thumbnails", "preview", "previews", "fold", "folds", "split", "splits", "augmented", "output", "outputs",
+    "results", "predictions", "kopie", "copy",
 ))  # fmt: skip
+#: How names begin of what systems and file servers keep beside a person's files.
+_SYSTEM = ("@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 #: What lies beside images and is no case.
 _BESIDE = (".txt", ".md", ".csv", ".tsv", ".json", ".toml", ".xml", ".html", ".pdf", ".db", ".ini", ".log")
 
@@ -64,6 +69,8 @@ class ClassFolders(Reader):
         near = [name for root in roots.values() for name in nearly_named(root, inside=root != path)]
         if near:
             raise DataError(*(f"{name} is not read: its name must be {TASK} or {MANIFEST}, in {path}" for name in near))
+        if [*roots.values()] == [path] and len(only := _folders(path)) == 1 and _folders(path / only[0]):
+            raise DataError(f"{path} holds one folder, which holds the others: name {path / only[0]} itself")
         task = task or Task(path.name, tuple(map(plain_name, _folders(roots["train"]))))
         files = [(file, split) for split, root in roots.items() for file in files_below(root)]
         inner = [[*map(plain_name, file.relative_to(roots[split]).parts)] for file, split in files]
@@ -113,7 +120,7 @@ def class_roots(folder: Path) -> dict[str, Path]:
     if partners := [name for name in classes if name.lower().replace("_", "") in _PARTNERS]:
         remedy = "move it out, or give it a class's name"
         raise DataError(*(f"{roots['train']}: {name!r} is a folder of masks, no class; {remedy}" for name in partners))
-    if unsorted := [name for name in classes if re.sub(r"[\W_]", "", name.lower()) in _UNSORTED]:
+    if unsorted := [name for name in classes if re.sub(r"[\W\d_]", "", name.lower()) in _UNSORTED]:
         remedy = "move it out, or give it a class's name"
         raise DataError(*(f"{roots['train']}: the folder {name!r} says no class; {remedy}" for name in unsorted))
     if twins := alike(classes, plain_name):
@@ -156,7 +163,7 @@ def _hint(name: str) -> str:
 def _folders(root: Path) -> list[str]:
     """The names of the folders in one, sorted; a link to nothing is refused, for it may be one."""
     try:
-        places = sorted(place for place in root.iterdir() if not _hidden(place.name))
+        places = sorted(place for place in root.iterdir() if not is_hidden(place.name))
     except OSError as error:
         raise _closed(error) from error
     causes = [
@@ -176,9 +183,9 @@ def files_below(root: Path) -> Iterator[Path]:
     for top in (root, *(root / name for name in _folders(root))):
         for place, folders, names in os.walk(top, onerror=_refuse):
             deeper = [name for name in folders if top != root and Path(place, name).is_symlink()]
-            folders[:] = [] if top == root else sorted(name for name in folders if not _hidden(name))
+            folders[:] = [] if top == root else sorted(name for name in folders if not is_hidden(name))
             for name in sorted([*names, *deeper]):
-                if not _hidden(name) and Path(name).suffix.lower() not in _BESIDE:
+                if not is_hidden(name) and Path(name).suffix.lower() not in _BESIDE:
                     yield Path(place) / name
 
 
@@ -198,8 +205,9 @@ def _shown(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith((".", "__"))
+def is_hidden(name: str) -> bool:
+    """Returns whether a file or folder is none of a person's, by its name."""
+    return name.startswith((".", "__", *_SYSTEM))
 
 
 READERS = (ClassFolders(),)

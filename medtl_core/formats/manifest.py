@@ -7,6 +7,7 @@ never guessed.
 
 import os
 import re
+import unicodedata
 from collections.abc import Collection
 from pathlib import Path
 
@@ -113,13 +114,20 @@ def image_files(table: CsvTable, column: str, folder: Path, pattern: str = "{}",
     With `gaps` an empty cell is a case without an image, "".
     """
     names = table.texts(column) if gaps else table.filled(column, table.texts(column))
-    files = [os.path.normpath(folder / pattern.format(name)) if name or not gaps else "" for name in names.tolist()]
+    files = [_file_of(folder, pattern.format(name)) if name or not gaps else "" for name in names.tolist()]
     gone = np.asarray([not is_there(file) for file in files], dtype=bool) & ~missing(names)
     line = table.faults.place
     table.faults.place = lambda row: Row(f"{line(row)} ({names[row]})") if is_file_name(names[row]) else line(row)
     table.fault(column, gone, "names no file that is there", "name it from the CSV file's folder, with / between")
     table.faults.place = line
     return np.asarray(files, dtype=np.str_)
+
+
+def _file_of(folder: Path, name: str) -> str:
+    """The path of a file; where there is none of that name, of one whose letters are written in another form."""
+    path = os.path.normpath(folder / name)
+    forms = () if name.isascii() or is_there(path) else map(unicodedata.normalize, ("NFC", "NFD"), (name, name))
+    return next((other for form in forms if is_there(other := os.path.normpath(folder / form))), path)
 
 
 def _file(path: Path) -> Path:

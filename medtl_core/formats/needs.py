@@ -1,6 +1,8 @@
 """What a reader needs of a CSV file's columns: that they are there, labels, splits."""
 
 import difflib
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,11 +18,14 @@ SPLITS = ("train", "val", "test")
 _NO_WORD = 3
 #: Classes named where a label is none of them.
 _CLASSES = 12
-#: Words for a column that are near enough to be meant.
+#: Words for a column that are near enough to be meant, in letters alone.
+_NUMBER = "(id|ids|uid|code|nr|no|num|number|nummer|key|hash)"
 _MEANT = {
-    "site": ("hospital", "centre", "center", "institution", "institute", "clinic", "klinik", "facility", "krankenhaus"),
-    "split": ("fold", "set", "subset", "partition"),
-    "patient_id": ("patient", "subject", "subject_id", "pid", "person", "person_id", "mrn", "case_id", "study_id"),
+    "site": "(sites?|hospitals?|hopital|ospedale|spital|krankenhaus|cent(re|er)s?|centrum|centro|zentrum|institution"
+    f"|institut[eo]?|clini(cs?|que|ca)|klinik(um)?|facility|standort|organi[sz]ation)(names?|label|{_NUMBER})?",
+    "split": f"((data|dataset)?(split|folds?|subset|partition)|set|train(val)?test)(name|{_NUMBER})?|is(test|train)",
+    "patient_id": f"(patients?|patient[ei]n|subjects?|participants?|proband(en|in)?|person|pseudonym|mrn|pid){_NUMBER}?"
+    f"|pat{_NUMBER}|fall(id|nr)|(case|study)id",
 }
 
 
@@ -45,7 +50,8 @@ def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()
         causes += [f"{table.name}: column {name!r} is missing; {wanted}; {_nearest(name, free)}" for name in missing]
     for name in optional:
         near = difflib.get_close_matches(name, [column.lower() for column in present], n=1, cutoff=0.8)
-        meant = [column for column in present if column.lower() in (*near, *_MEANT.get(name, ()))]
+        words = re.compile(_MEANT.get(name, "(?!)"))
+        meant = [column for column in present if column.lower() in near or words.fullmatch(_letters(column))]
         if name not in present and meant:
             causes.append(f"{table.name}: column {meant[0]!r} looks like {name!r}; rename it to {name!r}, or otherwise")
     if causes:
@@ -89,6 +95,11 @@ def splits(table: CsvTable, column: str) -> Array:
         wrong = ~np.isin(values, SPLITS) & ~missing(values)
         table.fault(column, wrong, "holds no split", f"expected one of {', '.join(SPLITS)}")
     return values
+
+
+def _letters(column: str) -> str:
+    """The small letters of a name, without accents and what stands between them."""
+    return re.sub("[^a-z]", "", unicodedata.normalize("NFKD", column).lower())
 
 
 def _nearest(name: str, present: list[str]) -> str:

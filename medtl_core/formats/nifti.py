@@ -37,6 +37,10 @@ def read_nifti(path: Path) -> tuple[NDArray[np.float32], Array]:
     except MemoryError:
         raise
     except Exception as error:  # a damaged header makes the parser raise almost anything
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        if packed != (path.suffix.lower() == ".gz"):
+            raise DataError(f"{'packed' if packed else 'not packed'}, other than its name says; rename it") from error
         raise DataError("not a readable NIfTI file") from error
     _check(shape, kind)
     if extensions & _TEXT.keys() and "comments" not in permits(path.parent):

@@ -32,7 +32,9 @@ def number(text: str, comma: bool) -> float:
         (1234.5, 12345.0, nan)
     """
     try:
-        return float("inf") if "_" in text else float(text.replace(",", ".") if comma and "." not in text else text)
+        if "_" not in text:
+            return float(text.replace(",", ".") if comma and "." not in text else text)
+        return _unusual(text, comma)
     except ValueError:
         return _unusual(text, comma)
 
@@ -80,6 +82,6 @@ def _unusual(text: str, comma: bool) -> float:
     elif comma and _POINTS.fullmatch(text):
         text = text.replace(".", "")
     try:
-        return float(text)
+        return float("inf") if "_" in text else float(text)
     except ValueError:
         return float("inf")

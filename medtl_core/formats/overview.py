@@ -77,6 +77,9 @@ def look_over(
 def _doubts(left: Examples, columns: Sequence[str]) -> Iterator[str]:
     """What a person should look at: hospitals without a class in common, columns that two of them mean otherwise."""
     at = {site: np.flatnonzero(left["site"] == site) for site in np.unique(left["site"]).tolist()}
+    only = [site for site, rows in at.items() if (left["split"][rows] == "test").all()]
+    if 0 < len(only) < len(at):
+        yield f"All cases of {_listed(only)} are test cases: it judges and does not train."
     if left.task.kind == MULTI_LABEL:
         shown = (left["labels"] == 1).any(axis=0).tolist()
         if gone := [name for name, there in zip(left.task.classes, shown, strict=True) if not there]:

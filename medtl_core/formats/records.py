@@ -147,6 +147,8 @@ def _unit_hint(written: NDArray[np.float64], share: float, column: Column) -> st
     if share < 1.0 - _EXPLAINED or not column.unit:
         return ""
     analyte = column.analyte or column.name.lower()
+    if ((written >= column.low) & (written <= column.high)).mean() >= _EXPLAINED:
+        return f", or leave 'written' and the like out of the schema: in {column.unit} most would fit"
     for unit, convert in alternatives(column.unit, analyte).items():
         values = convert(written)
         if ((values >= column.low) & (values <= column.high)).mean() >= _EXPLAINED:

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from medtl_core.data.names import plain_name
 from medtl_core.errors import DataError, did_you_mean
 from medtl_core.formats.schema import OTHER, Column, Roles, Schema
 from medtl_core.formats.units import Conversion, conversion, unit_name
@@ -30,7 +31,7 @@ def read_schema(path: Path) -> Schema:
         DataError: it cannot be read, or says something that no schema says; table and key are named.
     """
     try:
-        return parse(path.read_text(encoding="utf-8"), path.name)
+        return parse(path.read_text(encoding="utf-8-sig"), path.name)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
 
@@ -125,8 +126,8 @@ def _flag(name: str, stated: Mapping[str, Any], where: str) -> Column:
 def _category(name: str, stated: Mapping[str, Any], where: str) -> Column:
     row = _Table(where, stated, ("type", "header", "missing", "vocabulary", "codes", "closed"))
     levels = row.words("vocabulary")
-    if not levels:
-        raise DataError(f"{where}: vocabulary must list the words that all hospitals share, in order")
+    if not levels or len({*levels}) < len(levels):
+        raise DataError(f"{where}: vocabulary must list the words that all hospitals share, each once, in order")
     codes = {level: level for level in levels} | _codes(row, "codes")
     strange = sorted(set(codes.values()) - set(levels))
     if strange:
@@ -152,7 +153,8 @@ def code(text: str) -> str:
         >>> code("1.0"), code("-9"), code("007"), code("1.5")
         ('1', '-9', '007', '1.5')
     """
-    return _WHOLE.sub(r"\1", text.strip()) if _WHOLE.fullmatch(text.strip()) else text.strip()
+    plain = plain_name(text)
+    return _WHOLE.sub(r"\1", plain) if _WHOLE.fullmatch(plain) else plain
 
 
 def _flag_codes(yes: Iterable[str], no: Iterable[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from medtl_core.data.images import SUFFIXES
+from medtl_core.formats.folders import is_hidden
 from medtl_core.formats.table import count_rows, read_header
 from medtl_core.slides.files import is_slide
 
@@ -19,6 +20,7 @@ _OPENED = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "save a sheet as CSV"),
     **dict.fromkeys((".txt", ".dat", ".data", ".tab", ".asc"), "rename a table to end in .csv or .tsv"),
     **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".7z", ".rar"), "unpack it"),
+    **dict.fromkeys((".hdr", ".img", ".mgz", ".nrrd", ".mha", ".mhd"), "convert a volume to NIfTI (.nii.gz)"),
 }
 _SORTED = "sort them into a folder a class, or let `medtl data draft` list them in manifest.csv"
 
@@ -100,7 +102,7 @@ def _files(path: Path) -> Iterator[Path]:
     if path.is_file():
         yield path
     for place, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         yield from (Path(place) / name for name in sorted(names) if not name.startswith("."))
 
 

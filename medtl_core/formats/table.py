@@ -6,6 +6,7 @@ reading goes on. No message quotes a cell.
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -39,9 +40,16 @@ _NO_NUMBERS = (
     "no cell of it does: write a unit into the column's name, describe words in schema.toml, call a text 'note', or "
     "leave it out"
 )
-#: A letter that no encoding has, or signs between letters by which one of MS-DOS or an old Macintosh is told.
-_LOST = re.compile(r"\ufffd|(?<=[^\W\d_])[\u201e\u201d\u2122\u0178\u00a7\u2020\u20ac](?=[^\W\d_])")
-_LARGEST = float(np.finfo(np.float32).max)
+#: A letter that no encoding has; signs between letters by which one of MS-DOS, an old Macintosh or another country's
+#: Windows is told; and three signs in a row that no language of Windows-1252 writes so.
+_LOST = re.compile(
+    r"\ufffd|(?<=[^\W\d_])[\u201e\u201d\u2122\u0178\u2020\u20ac\u00a1-\u00a7\u00a9\u00ab\u00ac\u00ae\u00af\u00b1-\u00b3\u00b6"
+    r"\u00b8\u00b9\u00bb-\u00bf](?=[^\W\d_])|\u00a3(?=[^\W\d_])|\u00c3[\u00a0-\u00bf\u2013-\u203a]|"
+    r"[\u00a1-\u00c5\u00c7-\u00cf\u00d1-\u00dd\u00df-\u00e5\u00e7-\u00ef\u00f1-\u00fd\u00ff\u0152\u0153\u0160\u0161\u0178\u017d"
+    r"\u017e\u0192\u02c6\u02dc\u2018-\u203a]{3}"
+)
+#: A larger number is no measurement in a unit that anybody uses; sums of its squares would be taken for a lie.
+_LARGEST = 1e13
 #: Signs of a cell that is a name or a file's; a longer one is a text in the wrong column.
 LONGEST = 500
 csv.field_size_limit(1 << 27)  # a report text may be longer than the usual limit; memory grows with the file only
@@ -143,12 +151,13 @@ class CsvTable:
     def numbers(self, column: str, gap: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
         """Returns a column of numbers (float64 [n]), NaN where a value is missing: in `gap` (bool [n]), or by its cell.
 
-        A cell that holds no finite number, or one too large for float32, is a fault.
+        A cell that holds no finite number, or one that is too large, is a fault.
         """
         values = self.parsed(column)
         if gap is not None:
             values[gap] = np.nan
-        wrong = ~(np.abs(values) <= _LARGEST) & ~np.isnan(values)
+        wrong = np.isinf(values)
+        large = (np.abs(values) > _LARGEST) & ~wrong
         none = wrong.any() and not np.isfinite(values[~wrong]).any()  # so it is the column that does not fit
         remedy = _NO_NUMBERS if none else "a finite number or an empty cell is expected"
         if (
@@ -158,7 +167,8 @@ class CsvTable:
         ):
             remedy = _COMMAS
         self.fault(column, wrong, "holds no number", remedy)
-        values[wrong] = np.nan
+        self.fault(column, large, f"holds a number beyond {_LARGEST:g}", "mend it, or give the column in a larger unit")
+        values[wrong | large] = np.nan
         if self.has_decimal_commas and any(map(POINT.fullmatch, self.columns[column].with_sign("."))):
             cause = f"{self.name}: numbers have points in column {column!r}, and the file has decimal commas"
             self.faults.whole(cause, "write one decimal mark everywhere, and nothing between thousands")
@@ -321,7 +331,8 @@ def read_header(path: Path) -> list[str]:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    wrong = [str(place) for place, name in enumerate(header, start=1) if not name or header.count(name) > 1]
+    often = Counter(header)
+    wrong = [str(place) for place, name in enumerate(header, start=1) if not name or often[name] > 1]
     if wrong:
         cause = f"{path}: column names must be filled and distinct; see columns {', '.join(wrong[:_SHOWN])}"
         raise DataError(f"{cause}: name or delete them, and delete what stands above the line with the names")

@@ -31,7 +31,7 @@ class Window:
         if self.function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
             raise DataError("the function of its window is not LINEAR, LINEAR_EXACT or SIGMOID")
         if (
-            not self.width >= (1 if self.function == "LINEAR" else 1e-9)
+            not (self.width >= 1 if self.function == "LINEAR" else self.width > 0)
             or not np.isfinite([self.centre, self.width]).all()
         ):
             raise DataError("its window has no width")

@@ -17,6 +17,8 @@ _HEADS = ArrayStore("head", {**_COMMON, "features": int})
 #: Version 2 holds distances to the training cases as well; what reads version 1 alone refuses it.
 _FARTHER = replace(_HEADS, schema=2)
 _MODELS = ArrayStore("model", {**_COMMON, "config": dict})
+#: Heads named where one is not there.
+_SHOWN = 8
 
 
 def save_head(head: Head, folder: Path, name: str, outliers: Outliers | None = None) -> Path:
@@ -93,10 +95,21 @@ def _schema(path: Path) -> int:
     """The version of a manifest that is a later one than the first; reading it says what is wrong with others."""
     try:
         manifest = json.loads(file_of(stem_of(path), "json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except FileNotFoundError:
+        raise _no_head(path) from None
+    except (OSError, ValueError, RecursionError):
         return _HEADS.schema
     known = isinstance(manifest, dict) and manifest.get("schema") == _FARTHER.schema
     return _FARTHER.schema if known else _HEADS.schema
+
+
+def _no_head(path: Path) -> WeightsError:
+    """The error of a head that is not there, with those that are near."""
+    place = path if path.is_dir() else path.parent
+    files = [file for way in ("", "heads/", "*/heads/") for file in place.glob(f"{way}*.safetensors")]
+    heads = sorted(str(file.relative_to(place).with_suffix("")) for file in files)
+    there = f"in {place} are {', '.join(heads[:_SHOWN])}{' ...' if heads[_SHOWN:] else ''}"
+    return WeightsError(f"there is no head {path}; {there if heads else 'a run keeps its own in RUN/seed-0/heads'}")
 
 
 def _stem(folder: Path, name: str) -> Path:

@@ -25,7 +25,7 @@ def read_toml(path: Path, error: type[MedtlError]) -> dict[str, Any]:
         MedtlError: it is no file, or not TOML in UTF-8; of the class given.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
         raise error(f"{path} cannot be read: {getattr(fault, 'strerror', None) or fault}") from fault
 

@@ -1,5 +1,6 @@
 """Signals as cases: a CSV that names files or holds samples, one npz file with all, and known sets of that kind."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,10 @@ from medtl_core.values import Array, Examples, Task
 
 #: The column of a manifest that names files of signals, and the arrays of an own npz file.
 COLUMN = "signal"
+#: What people call the column `rate`.
+_RATES = frozenset(
+    ("fs", "hz", "rates", "ratehz", "samplingrate", "samplerate", "frequency", "samplingfrequency", "samplefrequency")
+)
 OWN = Layout("signals", "label", "patient", "site", "split", "signals")
 
 
@@ -58,6 +63,8 @@ def _manifest(file: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     header, agreed = read_header(file), Agreement.stated(file.parent)
     if agreed is None:
         raise DataError(f"{file.parent}: task.json must say on what the hospitals agree: {FORM}")
+    for near in (name for name in header if re.sub("[^a-z]", "", name.lower()) in _RATES and "rate" not in header):
+        raise DataError(f"{file.name}: column {near!r} looks like 'rate'; rename it to 'rate', or otherwise")
     rows = COLUMN not in header
     examples, facts = Manifest("signals", images=False, numbers=rows).read(file, task, faults)
     columns = dict(examples.columns)
@@ -68,8 +75,8 @@ def _manifest(file: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
 
     def wave(row: int) -> Array:
         rate = number(str(rates[row]), comma=False)
-        if np.isinf(rate):
-            raise DataError("column 'rate' holds no number")
+        if np.isinf(rate) or rate <= 0:
+            raise DataError("column 'rate' holds no number of samples a second")
         place = None if rows else file.parent / columns[COLUMN][row]
         found = read_wave(place) if place else of_row(table[row, samples], agreed)
         return agree(found, agreed, float(np.nan_to_num(rate)))
@@ -87,7 +94,7 @@ def _arrays(path: Path, layout: Layout, task: Task | None, faults: Faults) -> tu
         raise DataError(f"{path}: signals are {values.dtype} {values.shape}; numbers [n, t] or [n, t, leads] are read")
     waves = values.reshape(*values.shape[:2], -1).astype(np.float32) / np.float32(layout.scale)
     names = arrays.get("lead_names", np.arange(1, waves.shape[2] + 1)).astype(str).tolist()
-    if len(names) != waves.shape[2] or fs.size != 1:
+    if len(names) != waves.shape[2] or fs.size != 1 or not fs > 0:
         raise DataError(f"{path}: lead_names must name each lead, and fs be one rate in Hz")
     agreed = Agreement(float(fs.reshape(())), waves.shape[1], tuple(names))
     waves = _signals(len(waves), lambda row: whole_signal(waves[row]), agreed, faults)

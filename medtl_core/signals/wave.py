@@ -5,6 +5,7 @@ are not read.
 """
 
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +25,17 @@ from medtl_core.formats.table import read_csv
 Wave = NDArray[np.float64]
 
 SUFFIXES = (".hea", ".csv", ".npz", ".wav")
+#: A column of a file that says when.
+_TIME = re.compile(r"(time|t|timestamps?|seconds?)([ _]?[(\[]?(s|sec|ms|us|seconds)[)\]]?)?")
 #: What `task.json` says of signals.
 FORM = '"signal": {"rate": 250, "seconds": 10, "leads": ["I", "II"]}'
 #: Share of a lead's samples that may be missing; they are interpolated. Share of the length that must be there; the
 #: rest is mirrored. Rates that differ by less than a thousandth are one.
 GAP, SHORTEST, _SAME_RATE = 0.05, 0.5, 1e-3
+#: Steps of time may be in seconds, milliseconds or microseconds, and are rounded.
+_UNITS, _SAME_STEP, _UNEVEN = (1.0, 1e3, 1e6), 0.01, 0.025
+#: What a voltage's unit is in mV.
+_MILLIVOLTS = {"uv": 1e-3, "\u00b5v": 1e-3, "\u03bcv": 1e-3, "nv": 1e-6, "v": 1e3}
 #: A larger number is no measurement, and no longer record is read.
 _LARGEST, _LONGEST = 1e12, 1 << 26
 
@@ -45,12 +52,14 @@ class Agreement:
     def stated(cls, folder: Path) -> Self | None:
         """Returns what `task.json` in a folder says of signals; None = nothing. Other than `FORM` is a `DataError`."""
         try:
-            said = json.loads((folder / TASK).read_text(encoding="utf-8-sig")).get("signal")
+            stated = json.loads((folder / TASK).read_text(encoding="utf-8-sig"))
+        except (FileNotFoundError, ValueError, RecursionError):  # what is no JSON `read_task` refuses
+            return None
+        try:
+            said = stated.get("signal") if isinstance(stated, dict) else None
             if said is None:
                 return None
             agreed = cls(float(said["rate"]), round(said["rate"] * said["seconds"]), tuple(map(str, said["leads"])))
-        except FileNotFoundError:
-            return None
         except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             agreed = cls(0.0, 0, ())
         if not (0 < agreed.rate < np.inf and 8 <= agreed.samples <= _LONGEST and agreed.leads):
@@ -74,11 +83,12 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a file holds: values [t, leads]; a rate of 0 and no leads where it does not say them."""
+    """What a file holds: values [t, leads]; a rate of 0, no leads and no step of time where it does not say them."""
 
     values: Wave
     rate: float = 0.0
     leads: tuple[str, ...] = ()
+    step: float = 0.0
 
 
 def read_wave(path: Path) -> Recorded:
@@ -119,6 +129,10 @@ def agree(found: Recorded, agreed: Agreement, rate: float = 0.0) -> NDArray[np.f
     if rate and found.rate and abs(rate - found.rate) > _SAME_RATE * rate:
         raise DataError(f"the header says {found.rate:g} Hz where {rate:g} Hz are stated")
     here = found.rate or rate or agreed.rate
+    if found.step and not any(abs(found.step * here / unit - 1) < _SAME_STEP for unit in _UNITS):
+        raise DataError(
+            f"its column of time has a step of {found.step:g}, which is not that of {here:g} Hz; state a rate"
+        )
     names = [name.strip().casefold() for name in found.leads or agreed.leads]
     if found.values.shape[1] != len(names):
         raise DataError(f"{found.values.shape[1]} leads where {len(names)} are expected")
@@ -168,22 +182,35 @@ def _wfdb(path: Path) -> Recorded:
     except Exception as error:  # wfdb raises whatever its parser meets
         lie = "its header states more samples than the file holds, or files elsewhere"
         raise DataError(f"not a readable WFDB record of one segment, or {lie}; export it anew") from error
-    return Recorded(np.asarray(record.p_signal, np.float64), float(record.fs), tuple(map(str, record.sig_name)))
+    in_mv = [_MILLIVOLTS.get(str(unit).strip().lower(), 1.0) for unit in record.units]
+    return Recorded(np.asarray(record.p_signal, np.float64) * in_mv, float(record.fs), tuple(map(str, record.sig_name)))
 
 
 def _csv(path: Path) -> Recorded:
     table = read_csv(path, faults := Faults())
-    names = [name for name in table.columns if name.strip().casefold() not in ("time", "t")]
+    times = [name for name in table.columns if _TIME.fullmatch(name.strip().casefold())]
+    names = [name for name in table.columns if name not in times]
     values = np.stack([table.numbers(name) for name in names], axis=1) if names else np.zeros((0, 0))
     if faults.causes:
         raise DataError("a cell holds no number, or a row is broken")
-    return Recorded(values, leads=tuple(names))
+    return Recorded(values, leads=tuple(names), step=_step(table.parsed(times[0])) if times else 0.0)
+
+
+def _step(times: Wave) -> float:
+    """The step of a column of time; 0 = it holds no numbers, such as times of day."""
+    if len(times) < 2 or np.isinf(times).all():
+        return 0.0
+    length = float(times[-1] - times[0])
+    even = np.linspace(times[0], times[-1], len(times))
+    if not (np.diff(times).min() >= 0 < length and np.abs(times - even).max() <= _UNEVEN * length):
+        raise DataError("its column of time does not go on evenly: samples are missing, or in another order")
+    return length / (len(times) - 1)
 
 
 def _npz(path: Path) -> Recorded:
     arrays = load_npz(path, ("signal", "fs"), ("lead_names",))
     values, fs = arrays["signal"], arrays["fs"]
-    if values.dtype.kind not in "iuf" or fs.size != 1 or fs.dtype.kind not in "iuf":
+    if values.dtype.kind not in "iuf" or fs.size != 1 or fs.dtype.kind not in "iuf" or not fs > 0:
         raise DataError("signal must hold numbers [t] or [t, leads], and fs one rate in Hz")
     leads = tuple(map(str, arrays.get("lead_names", ())))
     return Recorded(values.reshape(len(values), -1).astype(np.float64), float(fs.reshape(())), leads)
@@ -198,4 +225,6 @@ def _wav(path: Path) -> Recorded:
     except Exception as error:
         raise DataError("not a readable WAV file; export it anew") from error
     scale = 1.0 if values.dtype.kind == "f" else float(np.iinfo(values.dtype).max)
-    return Recorded(values.reshape(len(values), -1).astype(np.float64) / scale, float(rate))
+    centre = 128.0 if values.dtype == np.uint8 else 0.0  # WAV of 8 bits is without a sign
+    waves = values.reshape(len(values), -1).astype(np.float64) - centre
+    return Recorded(waves / (scale - centre), float(rate))

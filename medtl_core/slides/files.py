@@ -45,7 +45,7 @@ def stated_mpp(folder: Path) -> float | None:
     if path is None:
         return None
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'no TOML in UTF-8'}") from error
     mpp = table.get("mpp")

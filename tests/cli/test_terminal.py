@@ -49,3 +49,9 @@ def test_a_run_that_asked_no_hospital_leaves_no_folder(call: Call, tmp_path: Pat
     code, told = call(*words)
     assert code == 1 and "does not exist" in told
     assert [*tmp_path.rglob("*")] == [tmp_path / "run"] * there
+
+
+def test_a_command_whose_output_is_closed_does_its_work(tmp_path: Path) -> None:
+    ended = subprocess.run(["sh", "-c", f"{COMMAND} settings >&-"], capture_output=True, text=True, check=False)
+    assert "Traceback" not in ended.stderr
+    assert ended.returncode == 0

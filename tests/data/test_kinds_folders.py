@@ -1,7 +1,9 @@
 """Class folders and archives as they lie on a disk: nothing is missed in silence."""
 
 import os
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-@pytest.mark.parametrize("name", ["Test", "TEST", "valid", "validation", "Train", "testing", "dev"])
+@pytest.mark.parametrize("name", ["Test", "TEST", "valid", "Train", "dev", "tst", "trn", "Validate", "External Test"])
 def test_a_folder_near_a_splits_name_is_refused(folder: Path, name: str) -> None:
     (folder / name / "sick").mkdir(parents=True)
     with pytest.raises(DataError, match=f"'{name}' is no split"):
@@ -172,3 +174,34 @@ def test_a_known_set_refuses_other_classes_beside_it(tmp_path: Path, split: str,
     (tmp_path / "task.json").write_text(BOTH)
     with pytest.raises(DataError, match=f"other classes than '{stated}'"):
         opened(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "$RECYCLE.BIN", "lost+found", "System Volume Information", "#recycle"])
+def test_what_systems_keep_beside_a_persons_files_is_no_class(folder: Path, name: str) -> None:
+    picture(folder / name / "0.png", 77)
+    picture(folder / "fit" / name / "0.png", 78)
+    faults = Faults()
+    source = opened(folder, faults)
+    assert (source.examples.task.classes, len(source.examples), faults.causes) == (("fit", "sick"), 24, ())
+
+
+@pytest.mark.parametrize("name", ["fold1", "New folder (2)", "split_2", "Kopie", "augmented"])
+def test_a_numbered_folder_that_says_no_class_is_refused(folder: Path, name: str) -> None:
+    picture(folder / name / "0.png", 77)
+    with pytest.raises(DataError, match="says no class"):
+        opened(folder)
+
+
+def test_one_folder_around_all_is_named(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"holds one folder, which holds the others: name .*images itself"):
+        opened(folder.parent)
+
+
+@pytest.mark.parametrize(("there", "named"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_file_is_found_however_its_letters_are_written(tmp_path: Path, there: Any, named: Any) -> None:
+    rows = ["path,label,patient_id"]
+    for number in range(8):
+        picture(tmp_path / unicodedata.normalize(there, f"s\u00f6/{number}.png"), number)
+        rows.append(unicodedata.normalize(named, f"s\u00f6/{number}.png") + f",{'xy'[number % 2]},{number}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
+    assert all(Path(path).is_file() for path in opened(tmp_path).examples["path"])

@@ -177,3 +177,88 @@ def test_a_png_may_end_black(tmp_path: Path, rows: int) -> None:
     pixels[32 - rows :] = 0
     (tmp_path / "a.png").write_bytes(png(pixels, 0))
     assert (decode(tmp_path / "a.png")[:, :, 0] == pixels).all()
+
+
+#: How an orientation of EXIF or TIFF turns what is stored.
+TURNED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: np.swapaxes(stored, 0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.swapaxes(stored[::-1, ::-1], 0, 1),
+    8: lambda stored: np.rot90(stored, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("compression", [None, "lzw"])
+@pytest.mark.parametrize("layout", ["grey 8", "white is zero", "grey 16", "colour 8", "colour 16", "float"])
+def test_a_tiff_is_turned_as_it_says(tmp_path: Path, layout: str, compression: str | None, orientation: int) -> None:
+    writer, levels, values = pytest.importorskip("tifffile"), LEVELS[:20], RAMP[:20] - RAMP.min()
+    stored, photometric = {
+        "grey 8": (levels, "minisblack"),
+        "white is zero": (255 - levels, "miniswhite"),
+        "grey 16": (values, "minisblack"),
+        "colour 8": (np.stack([levels] * 3, axis=2), "rgb"),
+        "colour 16": (np.stack([values] * 3, axis=2), "rgb"),
+        "float": (values.astype(np.float32), "minisblack"),
+    }[layout]
+    tags = [(274, "H", 1, orientation, True)]
+    writer.imwrite(tmp_path / "a.tif", stored, photometric=photometric, compression=compression, extratags=tags)
+    whole = np.rint(values * (255.0 / values.max())) if layout.endswith(("16", "float")) else levels
+    same(decode(tmp_path / "a.tif"), TURNED[orientation](whole))
+
+
+@pytest.mark.parametrize("kind", ["i2", "i4", "u4", "f4"])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate", "packbits"])
+def test_numbers_of_a_tiff_are_read_in_both_byte_orders_or_refused(
+    tmp_path: Path, kind: str, order: str, compression: str | None
+) -> None:
+    writer, low = pytest.importorskip("tifffile"), 0.0 if kind == "u4" else -900.0
+    stored = ((RAMP - RAMP.min()) * (1_000_000.0 if kind == "u4" else 1.0) + low).astype(kind)  # above 2^31
+    writer.imwrite(tmp_path / "a.tif", stored, byteorder=order, compression=compression, photometric="minisblack")
+    if (kind, order) == ("u4", ">"):
+        with pytest.raises(DataError, match=r"a\.tif: .* rare layout; save it as PNG"):
+            decode(tmp_path / "a.tif")
+    else:
+        same(decode(tmp_path / "a.tif"), np.rint((RAMP - RAMP.min()) * (255.0 / np.ptp(RAMP))))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"planarconfig": "separate"}, "planes of their own"),
+        ({"planarconfig": "separate", "compression": "lzw"}, "planes of their own"),
+        ({"extrasamples": ["assocalpha"]}, "cannot be read in full"),
+        ({"kind": np.int8, "photometric": "minisblack"}, "8 bits with a sign"),
+        ({"sparse": True}, "without data"),
+    ],
+)
+def test_a_tiff_that_would_be_read_wrongly_is_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+    writer, path = pytest.importorskip("tifffile"), tmp_path / "a.tif"
+    stored = np.stack([RAMP] * (4 if "extrasamples" in options else 3), axis=2)
+    if "planarconfig" in options:
+        stored = np.moveaxis(stored, 2, 0).copy()
+    kind, sparse = options.pop("kind", None), options.pop("sparse", False)
+    writer.imwrite(path, (LEVELS // 2).astype(kind) if kind else stored, **{"photometric": "rgb", **options})
+    if sparse:
+        with writer.TiffFile(path, mode="r+b") as file:
+            file.pages[0].tags["StripByteCounts"].overwrite(0)
+    with pytest.raises(DataError, match=rf"a\.tif: .*{words}.*save (it )?as PNG"):
+        decode(path)
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_a_png_of_any_depth_is_whole_or_refused(tmp_path: Path, colour: int, channels: int, kind: Any) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, channels)).astype(kind)
+    (tmp_path / "a.png").write_bytes(png(noise, colour, lines=20))
+    with pytest.raises(DataError, match="ends before its last line"):
+        decode(tmp_path / "a.png")
+    content = bytearray(png(noise, colour))
+    content[len(content) // 3] ^= 1  # of data that were hardly compressed
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match="damaged"):
+        decode(tmp_path / "a.png")

@@ -19,9 +19,15 @@ from medtl_core.formats.alike import look_of_class, look_of_name
 USUAL = [f"{('ill', 'well')[k % 2]},P{k},{('north', 'south')[k // 2 % 2]},{k % 7}.5" for k in range(40)]
 
 
-def opened(path: Path, *rows: str, header: str = "label,patient_id,site,a", faults: Faults | None = None) -> Source:
+def opened(
+    path: Path,
+    *rows: str,
+    header: str = "label,patient_id,site,a",
+    faults: Faults | None = None,
+    encoding: str = "utf-8",
+) -> Source:
     path.mkdir(exist_ok=True)
-    (path / "manifest.csv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    (path / "manifest.csv").write_text("\n".join([header, *rows]) + "\n", encoding=encoding)
     return open_source(Settings(data="", data_path=str(path), backbone="table", test_path="elsewhere"), faults)
 
 
@@ -37,6 +43,12 @@ def opened(path: Path, *rows: str, header: str = "label,patient_id,site,a", faul
         (("lung_cancer", "lung cancer"), 1),
         (("north", "north."), 1),
         (("\uff4eorth", "north"), 1),
+        (("Centre 2", "Centre-2", "centre2"), 1),
+        (("Orl\u00e9ans", "Orleans"), 1),
+        (("KILIN\u00c7", "k\u0131l\u0131n\u00e7"), 1),  # as a Turkish spreadsheet writes small letters
+        (("'north", "north"), 1),
+        (("Ward 1", "Ward 11"), 0),
+        (("K\u00f6ln", "Kolin"), 0),
         (("HER2+", "HER2-"), 0),
         (("1.5", "15"), 0),
         (("T1", "T2"), 0),
@@ -50,7 +62,7 @@ def test_names_that_look_alike_are_refused_and_others_are_not(
     assert len(alike(names, look_of_name)) == groups
     rows = [f'{"xy"[k % 2]},{k},"{names[k // 2 % len(names)]}",{k % 5}' for k in range(24)]
     if groups:
-        with pytest.raises(DataError, match=r"hospitals .* look alike"):
+        with pytest.raises(DataError, match=r"hospitals .* look alike|holds a letter that was lost"):
             opened(tmp_path, *rows)
     else:
         assert {*opened(tmp_path, *rows).examples["site"]} == {*names}
@@ -64,6 +76,9 @@ def test_names_that_look_alike_are_refused_and_others_are_not(
         (("ja", "nein", "Ja"), 1),
         (("N", "S", "V", "F", "Q"), 0),
         (("0", "1", "2"), 0),
+        (("1", "01", "+1", "1.0"), 1),
+        (("wahr", "true", "falsch"), 1),
+        (("COVID-19", "Covid 19", "covid19"), 1),
     ],
 )
 def test_classes_say_yes_and_no_in_one_way(classes: tuple[str, ...], groups: int) -> None:
@@ -72,7 +87,11 @@ def test_classes_say_yes_and_no_in_one_way(classes: tuple[str, ...], groups: int
 
 @pytest.mark.parametrize(
     "word",
-    ["k.A.", "k. A.", "keine Angabe", "unbekannt", "unknown", "#NV", "#WERT!", "#VALEUR!", "n.d.", "\u2013", "(leer)"],
+    [
+        "k.A.", "k. A.", "keine Angabe", "unbekannt", "unknown", "#NV", "#WERT!", "#VALEUR!", "n.d.", "\u2013",
+        "(leer)", "\\N", "#N/A N/A", "-1.#IND", "1.#QNAN", "<NULL>", "NA_character_", "#ERROR!", ".a", "n.v.t.",
+        "onbekend", "brak danych", "n\u00e3o informado", "uppgift saknas", "\u672a\u77e5",
+    ],
 )  # fmt: skip
 def test_words_for_missing_in_other_languages(tmp_path: Path, word: str) -> None:
     faults = Faults()
@@ -306,3 +325,40 @@ def test_the_mask_of_an_image_is_no_case(images: Path, mask: str) -> None:
 def test_an_image_that_is_only_called_so_is_a_case(images: Path, name: str) -> None:
     picture(images / "ill" / name, 100)  # 7.png lies in the other folder
     assert len(folder(images).examples) == 21
+
+
+@pytest.mark.parametrize("unseen", ["\x07", "\x1a", "\ufe0f", "\u2800", "\u3164", "\u034f"])
+def test_signs_that_nobody_sees_make_no_second_name(tmp_path: Path, unseen: str) -> None:
+    rows = [f"ill,P{k},north{unseen},{k}" if k % 2 else f"well{unseen},P{k}{unseen},north,{k}" for k in range(20)]
+    examples = opened(tmp_path, *rows, "well,P0,north,7").examples
+    assert examples.task.classes == ("ill", "well") and {*examples["site"]} == {"north"}
+    assert len({*examples["patient"]}) == 20
+
+
+@pytest.mark.parametrize("spelt", ['="007"', "'007", '"007"', "+7", "7\x07"])
+def test_an_id_that_a_spreadsheet_keeps_as_text_is_the_same_patient(tmp_path: Path, spelt: str) -> None:
+    quoted = spelt.replace('"', '""')
+    examples = opened(tmp_path, *USUAL, "ill,7,north,1", f'well,"{quoted}",north,2').examples
+    assert len({*examples["patient"]}) == len(USUAL) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("Gda\u0144sk", "cp1250"),
+        ("\u0141\u00f3d\u017a", "cp1250"),
+        ("\u041c\u043e\u0441\u043a\u0432\u0430", "cp1251"),
+        ("\u4e1c\u4eac", "gb18030"),
+    ],
+)
+def test_names_in_the_encoding_of_another_country_are_refused_where_they_can_be_told(
+    tmp_path: Path, name: str, encoding: str
+) -> None:
+    rows = [f"{'ill' if k % 2 else 'well'},P{k},{name if k % 4 < 2 else 'north'},{k}" for k in range(24)]
+    faults = Faults()
+    sites = {*opened(tmp_path, *rows, faults=faults, encoding=encoding).examples["site"]}
+    if name.startswith("Gda"):  # Gda\u00f1sk could be a word
+        assert sites == {"Gda\u00f1sk", "north"}
+    else:
+        assert sites == {"north"} and "holds a letter that was lost" in str(faults.causes[0])
+    assert {*opened(tmp_path, *rows).examples["site"]} == {name, "north"}

@@ -81,7 +81,9 @@ def test_classes_that_look_alike_are_refused_and_what_nobody_sees_does_not_count
     [
         (("0", "1.0", "1"), 0),
         (("a", "e\u0301", "\u00e9"), 2),
-        (("01", "1", "2"), 3),
+        (("01", "1", "2"), 0),
+        (("-1", "+1", "1"), 0),
+        (("1", "10", "2"), 3),
         (("Stra\u00dfe", "STRASSE", "b"), 0),
     ],
 )
@@ -114,7 +116,11 @@ def test_hospitals_that_look_alike_are_refused(tmp_path: Path, site: str) -> Non
 @pytest.mark.parametrize(
     ("column", "meant"),
     [("hospital", "site"), ("Centre", "site"), ("institution", "site"), ("Site", "site"), ("sites", "site"),
-     ("fold", "split"), ("Split", "split"), ("subject_id", "patient_id"), ("PID", "patient_id")],
+     ("fold", "split"), ("Split", "split"), ("subject_id", "patient_id"), ("PID", "patient_id"),
+     ("hospital_name", "site"), ("Center ID", "site"), ("Klinikum", "site"), ("h\u00f4pital", "site"),
+     ("is_test", "split"),
+     ("dataset_split", "split"), ("train_test", "split"), ("pat_id", "patient_id"), ("Fall-Nr", "patient_id"),
+     ("Patientennummer", "patient_id"), ("subject id", "patient_id"), ("participantNo", "patient_id")],
 )  # fmt: skip
 def test_a_column_that_is_near_enough_to_be_meant_is_refused_by_name(tmp_path: Path, column: str, meant: str) -> None:
     with pytest.raises(DataError, match=f"column '{column}' looks like '{meant}'; rename it"):
@@ -172,3 +178,22 @@ def test_one_class_is_refused(tmp_path: Path, text: str) -> None:
     faults = Faults()
     opened(tmp_path, text, faults=faults)
     assert "all cases are of one class" in str(faults.causes[-1])
+
+
+@pytest.mark.parametrize("column", ["tumor_site", "subject_age", "fold_change", "dataset", "test", "setting", "case"])
+def test_a_column_of_another_meaning_is_none_that_is_meant(tmp_path: Path, column: str) -> None:
+    source = opened(tmp_path, f"label,a,{column}\nx,1,2\ny,2,2\nx,3,1\ny,1,1\n")
+    assert source.columns == tuple(sorted(("a", column)))
+
+
+def test_a_table_may_be_as_wide_as_a_genome(tmp_path: Path) -> None:
+    header = ",".join(["label", *(f"gene-{number}" for number in range(30_000))])
+    cells = (",".join(["xy"[row % 2], *["0.5", "1.5", "3"] * 10_000]) for row in range(4))
+    with pytest.raises(DataError, match=r"distinct; see columns 2, 30002"):
+        opened(tmp_path, f"{header},gene-0\n" + "".join(f"{row},1\n" for row in cells))
+
+
+def test_a_hospital_that_does_not_train_is_told(tmp_path: Path) -> None:
+    lines = [f"{'xy'[k % 2]},{k},{('north', 'south')[k // 10]},{k % 7},{('train', 'test')[k // 10]}" for k in range(20)]
+    notes = opened(tmp_path, "\n".join(["label,patient_id,site,a,split", *lines]) + "\n").notes
+    assert "All cases of 'south' are test cases: it judges and does not train." in notes

@@ -162,9 +162,14 @@ def test_numbers_keep_gaps_as_nan(tmp_path: Path) -> None:
     examples, facts, _ = read(manifest(tmp_path, "label,patient_id,age,bp\nx,1,40,?\ny,2,,1e2\n"))
     assert facts.columns == ("age", "bp")
     np.testing.assert_array_equal(examples["table"], [[40, np.nan], [np.nan, 100]])
-    for cell in ("old", "inf", "1e39"):
+    for cell, cause in (
+        ("old", "no number"),
+        ("inf", "no number"),
+        ("1e39", "a number beyond"),
+        ("-1e14", "a number beyond"),
+    ):
         (fault,) = read(manifest(tmp_path, f"label,patient_id,age\nx,1,40\ny,2,{cell}\n"))[2]
-        assert "'age' holds no number in row 3" in fault
+        assert f"'age' holds {cause}" in fault and "in row 3" in fault
     with pytest.raises(DataError, match="no column of measurements"):
         read(manifest(tmp_path, "label,patient_id\nx,1\n"), word="table")
 

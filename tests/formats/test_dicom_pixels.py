@@ -230,8 +230,17 @@ def test_rescale_polarity_and_padding() -> None:
     assert picture(made)[..., 0].tolist() == [[0, 128], [255, 255]]
     made.PhotometricInterpretation = "MONOCHROME1"
     assert picture(made)[..., 0].tolist() == [[255, 127], [0, 0]]
+    made.PresentationLUTShape = "INVERSE"  # says the same once more
+    check_image(made)
     made.PixelPaddingValue = 0  # padding is black, whatever the polarity
     assert picture(made)[..., 0].tolist() == [[0, 127], [0, 0]]
+
+
+def test_padding_of_numbers_with_a_sign_may_be_written_without(tmp_path: Path) -> None:
+    pixels = np.array([[-2000, -1000], [0, 1000]], np.int16)
+    made = dataset(pixels, WindowCenter=0, WindowWidth=8000, VOILUTFunction="LINEAR_EXACT")
+    made.add_new(0x00280120, "US", 65536 - 2000)
+    assert picture(made)[..., 0].tolist() == [[0, 96], [128, 159]]
 
 
 def test_without_a_window_a_picture_looks_as_it_would_in_another_format() -> None:
@@ -288,6 +297,8 @@ def test_mirrored_pictures_are_turned() -> None:
         ({"Rows": 400}, "cut off"),
         ({"BitsAllocated": 32, "BitsStored": 32}, "bits"),
         ({"BitsStored": 1}, "bits"),
+        ({"BitsStored": 12, "HighBit": 15}, "lowest bit"),
+        ({"PresentationLUTShape": "INVERSE"}, "black, and white"),
         ({"Modality": "SEG"}, "segmentation"),
         ({"Modality": "CT"}, "Hounsfield"),
         ({"WindowCenter": 0, "WindowWidth": 0}, "no width"),

@@ -43,6 +43,7 @@ def test_the_agreed_meaning_has_units_ranges_and_vocabularies_but_nothing_of_a_h
         ('"number"', '"date"', "days since"),
         ('"number"', '"nummer"', "number, flag"),
         ('vocabulary = ["I", "II"]', "", "vocabulary"),
+        ('vocabulary = ["I", "II"]', 'vocabulary = ["I", "II", "I"]', "each once"),
         ('vocabulary = ["I", "II"]', 'vocabulary = ["I"]\ncodes = { a = "III" }', "III"),
         ('label = "diagnosis"', 'event = "died"', "time together"),
         ('label = "diagnosis"', 'event = "died"\ntime = "days"', "describe the time"),
@@ -101,3 +102,11 @@ def test_remedies_of_records_name_what_the_schema_lacks(tmp_path: Path) -> None:
     remedies = " ".join(fault.remedy for fault in faults.causes)
     assert "name it in yes or no in the schema" in remedies
     assert "say written = 'mg/dL' and analyte = 'glucose' in the schema: most would fit" in remedies
+    agreed = SCHEMA.replace("range = [1, 40]", 'range = [1, 40]\nwritten = "mg/dL"')
+    _, faults = records(tmp_path, "II", "no", "5", agreed)
+    assert "leave 'written' and the like out of the schema: in mmol/L most would fit" in faults.causes[0].remedy
+
+
+def test_a_schema_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    clinic(tmp_path, ROWS, "\ufeff" + SCHEMA)
+    assert not read(tmp_path)[2].causes

@@ -151,6 +151,22 @@ def test_background_and_what_is_no_number_do_not_set_the_grey(tmp_path: Path) ->
     assert all(np.array_equal(one, two) for one, two in zip(plain, stripped, strict=True))
 
 
+@pytest.mark.parametrize("unit", [1e-12, 1e-3, 1e9])
+def test_the_unit_of_a_volume_does_not_matter(tmp_path: Path, unit: float) -> None:
+    plain, other = (
+        pictures_of_nifti(nifti(tmp_path / f"{times}.nii", (_blob() * times).astype(np.float32)))
+        for times in (1.0, unit)
+    )
+    assert all(np.abs(one.astype(int) - two.astype(int)).max() <= 1 for one, two in zip(plain, other, strict=True))
+
+
+@pytest.mark.parametrize(("name", "other"), [("a.nii", "b.nii.gz"), ("b.nii.gz", "a.nii")])
+def test_a_volume_that_is_not_packed_as_its_name_says_is_refused_so(tmp_path: Path, name: str, other: str) -> None:
+    nifti(tmp_path / name, _blob()).rename(tmp_path / other)
+    with pytest.raises(DataError, match="packed, other than its name says; rename it"):
+        pictures_of_nifti(tmp_path / other)
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

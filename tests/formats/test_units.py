@@ -28,6 +28,8 @@ from medtl_core.formats.units import alternatives, conversion
         (4.5, "10^3/uL", "10^9/L", "", 4.5),
         (0.5, "ukat/L", "U/L", "", 30.0),
         (2, "years", "mo", "", 24.0),
+        (90, "MG/DL", "mM", "glucose", 4.9957),
+        (90, "mg%", "MMOL/L", "glucose", 4.9957),
     ],
 )
 def test_a_value_by_hand(value: float, written: str, agreed: str, analyte: str, expected: float) -> None:

@@ -71,3 +71,12 @@ def test_files_that_are_no_head_are_refused(
     path.write_text(json.dumps(sealed))
     with pytest.raises(WeightsError, match=words):
         load_head(path)
+
+
+@pytest.mark.parametrize("place", ["autoo", "auto.json.bak", ".", "..", "../.."])
+def test_a_head_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, place: str) -> None:
+    save_head(head(), tmp_path / "seed-0" / "heads", "auto")
+    with pytest.raises(WeightsError, match=r"there is no head .*; in .* are (seed-0/heads/|heads/|)auto$"):
+        load_head(tmp_path / "seed-0" / "heads" / place)
+    with pytest.raises(WeightsError, match=r"there is no head .*nothing; a run keeps its own in"):
+        load_head(tmp_path / "far" / "nothing")

@@ -101,6 +101,11 @@ def test_a_short_gap_is_a_straight_line_and_a_long_one_is_refused() -> None:
         whole_signal(holes)
 
 
+def timed(path: Path, times: np.ndarray) -> None:
+    lines = (f"{at},{value}\n" for at, value in zip(times, wave()[:, 0], strict=True))
+    path.write_text("time,II\n" + "".join(lines))
+
+
 WRONG = {
     "a signal of NaN": (lambda p: write_npz(p / "w.npz", wave() * np.nan), "w.npz", "missing"),
     "an empty file": (lambda p: (p / "w.npz").write_bytes(b""), "w.npz", "not a readable"),
@@ -111,6 +116,18 @@ WRONG = {
     "a wrong rate in a WAV": (lambda p: wavfile.write(p / "w.wav", 300, wave().astype(np.float32)), "w.wav", "300 Hz"),
     "another kind": (lambda p: (p / "w.mat").write_text("x"), "w.mat", "not a kind of signal"),
     "absurd numbers": (lambda p: write_npz(p / "w.npz", wave() * 1e30), "w.npz", "too large"),
+    "no rate": (lambda p: write_npz(p / "w.npz", wave(), 0.0), "w.npz", "one rate in Hz"),
+    "times of another rate": (
+        lambda p: timed(p / "w.csv", np.arange(200) / 250),
+        "w.csv",
+        "which is not that of 100 Hz",
+    ),
+    "a gap in time": (lambda p: timed(p / "w.csv", np.r_[0:100, 150:250] / RATE), "w.csv", "does not go on evenly"),
+    "time that runs back": (
+        lambda p: timed(p / "w.csv", np.arange(200)[::-1] / RATE),
+        "w.csv",
+        "does not go on evenly",
+    ),
 }
 
 
@@ -221,3 +238,40 @@ def test_one_file_holds_all_signals(tmp_path: Path) -> None:
     assert source.examples["split"].tolist() == ["train"] * 6 + ["test"] * 2
     assert len(np.unique(source.examples["patient"])) == 4
     assert source.examples["signal"][3, 7, 0] == pytest.approx((values[3, 6, 0] + values[3, 8, 0]) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e3, 1e6])
+@pytest.mark.parametrize("name", ["time", "Time (s)", "t", "time_ms"])
+def test_times_in_any_unit_go_with_the_rate_and_are_no_lead(tmp_path: Path, name: str, unit: float) -> None:
+    values = wave()
+    rows = (f"{round(k * unit / RATE, 2)},{v}\n" for k, v in enumerate(values[:, 0]))
+    (tmp_path / "a.csv").write_text(f"{name},II\n" + "".join(rows))
+    found = read_wave(tmp_path / "a.csv")
+    assert found.leads == ("II",)
+    np.testing.assert_allclose(agree(found, ONE), values, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "top", "centre"), [(np.uint8, 127, 128), (np.int16, 32767, 0), (np.int32, 2**31 - 1, 0)]
+)
+def test_a_wav_of_any_depth_is_the_same_signal(tmp_path: Path, kind: type, top: int, centre: int) -> None:
+    values = wave() / 4
+    wavfile.write(tmp_path / "a.wav", int(RATE), np.rint(values * top + centre).astype(kind))
+    np.testing.assert_allclose(read_wave(tmp_path / "a.wav").values, values, atol=0.6 / min(top, 32767))
+
+
+@pytest.mark.parametrize(("unit", "times"), [("mV", 1.0), ("uV", 1e3), ("V", 1e-3), ("mmHg", 1.0)])
+def test_a_voltage_is_in_millivolts_whatever_a_header_counts_in(tmp_path: Path, unit: str, times: float) -> None:
+    values = wave()
+    write_wfdb(tmp_path, "a", values)
+    header = (tmp_path / "a.hea").read_text()
+    (tmp_path / "a.hea").write_text(header.replace("1000.0(0)/mV", f"{1000.0 / times}(0)/{unit}"))
+    assert unit in (tmp_path / "a.hea").read_text()
+    np.testing.assert_allclose(read_wave(tmp_path / "a.hea").values, values, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["fs", "Sampling_Rate", "hz"])
+def test_a_column_that_may_be_meant_as_the_rate_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    place = listed(folder(tmp_path / "h"), "a.npz,x,1,500", header=f"signal,label,patient_id,{name}")
+    with pytest.raises(DataError, match=f"column '{name}' looks like 'rate'"):
+        opened(place)
