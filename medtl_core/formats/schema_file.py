@@ -46,7 +46,7 @@ def parse(text: str, where: str) -> Schema:
     top = _Table(where, stated, ("name", "classes", "file", "roles", "labels", "splits", "flags", "column", "encoder"))
     named = _Table(f"{where} [roles]", top.get("roles", dict), [field.name for field in fields(Roles)])
     roles = Roles(**{key: named.get(key, str) for key in named.values})
-    flags = [Column(name, name, "flag", codes=_flag_codes(_TRUE, _FALSE)) for name in top.words("flags")]
+    flags = [agreed_flag(name) for name in top.words("flags")]
     columns = _columns(top.get("column", dict), where)
     time = next((column for column in columns if column.header == roles.time), None)
     encoder = _Table(f"{where} [encoder]", top.get("encoder", dict), ("file", "sha256"))
@@ -153,6 +153,11 @@ def code(text: str) -> str:
         ('1', '-9', '007', '1.5')
     """
     return _WHOLE.sub(r"\1", text.strip()) if _WHOLE.fullmatch(text.strip()) else text.strip()
+
+
+def agreed_flag(name: str) -> Column:
+    """Returns a column of yes and no, in the usual words for them."""
+    return Column(name, name, "flag", codes=_flag_codes(_TRUE, _FALSE))
 
 
 def _flag_codes(yes: Iterable[str], no: Iterable[str]) -> dict[str, str]:

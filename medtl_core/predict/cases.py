@@ -12,10 +12,10 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.images import SUFFIXES
 from medtl_core.data.synthetic.built_in import BUILT_IN
 from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
-from medtl_core.errors import DataError, did_you_mean
+from medtl_core.errors import DataError
 from medtl_core.features.encoders import CaseEncoder
 from medtl_core.formats.decoder import kind_of
-from medtl_core.formats.table import read_csv
+from medtl_core.formats.measurements import read_measurements
 from medtl_core.values import Array, Examples, Task
 
 #: Nothing is asked about it.
@@ -111,29 +111,21 @@ def encoded_cases(encoder: CaseEncoder, places: Sequence[Path | str], columns: S
 
 
 def table_cases(path: Path, columns: Sequence[str]) -> NewCases:
-    """Returns the rows of a table as cases; columns may stand in any order, and others may stand beside them.
+    """Returns the rows of a table as cases, as `formats.measurements` reads them.
 
     Args:
-        path: of a CSV file.
+        path: of a CSV file, or a folder with `schema.toml`.
         columns: names that the head reads, in its order.
 
     Raises:
         DataError: the file cannot be read, or lacks a column.
     """
-    if path.is_dir() or path.suffix.lower() != ".csv":
-        raise DataError(f"{path}: the head reads a table; name a CSV file with the columns {', '.join(columns)}")
     faults = Faults()
-    table = read_csv(path, faults)
-    for name in columns:
-        if name not in table.columns:
-            hint = did_you_mean(name, list(table.columns))
-            raise DataError(f"{path}: column {name!r}, which the head reads, is missing; {hint}")
-    place = faults.place
-    values = np.stack([table.numbers(name) for name in columns], axis=1)
+    table, values, read = read_measurements(path, columns, faults)
+    place, rows = faults.place, faults.usable(len(table))
     wrong = {name: f"{fault.cause}; {fault.remedy}" for fault in faults.causes for name in fault.places}
-    rows = faults.usable(len(table))
     names = tuple(place(int(row)) for row in rows)
-    left = tuple(f"column {name!r}" for name in table.columns if name not in columns)
+    left = tuple(f"column {name!r}" for name in table.columns if name not in read)
     return NewCases(names, unlabelled({"table": values[rows]}), tuple(wrong.items()), left)
 
 

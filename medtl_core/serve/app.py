@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medtl_core.errors import ConfigError, DataError, MedtlError
+from medtl_core.formats.measurements import in_words
 from medtl_core.predict.answer import Answer
 from medtl_core.predict.output import NOTICE, Heading
 from medtl_core.predict.predictor import Predictor
@@ -68,7 +69,7 @@ class Service:
             "promise": self.heading.promises or None,
             "notice": NOTICE,
             "reads": "a table" if self.predictor.columns else "an image or a scan",
-            "columns": self.predictor.columns,
+            "columns": in_words(self.predictor.columns),
         }
 
     def said(self, path: Path, attributor: "Attributor | GradCam | None") -> dict[str, Any]:
