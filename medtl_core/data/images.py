@@ -159,6 +159,8 @@ def _read(path: Path) -> tuple[Array, bool]:
         raise DataError(f"declares more than {MAX_PIXELS:,} pixels") from error
     except FileNotFoundError as error:
         raise DataError("no such image file") from error
+    except PermissionError as error:
+        raise DataError("may not be read by this user") from error
     except UnidentifiedImageError as error:
         raise DataError(f"not an image of a known format ({', '.join(FORMATS)})") from error
     except Exception as error:  # a damaged file makes a decoder raise almost anything

@@ -40,9 +40,9 @@ def agreed(features: Sequence[str]) -> tuple[Column, ...]:
     columns = list[Column]()
     for feature in features:
         if told := _NUMBER.fullmatch(feature):
-            name, unit, *figures = told.groups()
-            unit = "" if unit == "no unit" else unit
-            columns.append(Column(name, name, "number", unit, *map(float, figures)))
+            name, unit = told[1], "" if told[2] == "no unit" else told[2]
+            low, high, centre, scale = map(float, told.groups()[2:])
+            columns.append(Column(name, name, "number", unit, low, high, centre, scale))
         elif told := _FLAG.fullmatch(feature):
             columns.append(agreed_flag(told[1]))
         elif told := _LEVEL.fullmatch(feature):
@@ -62,12 +62,14 @@ def in_words(features: Sequence[str]) -> tuple[str, ...]:
         >>> in_words(["age (a, 0.0 to 120.0, about 55.0 by 10.0)", "sex (flag)", "pain=typical", "pain=none"])
         ('age (a)', 'sex (yes or no)', 'pain (typical or none)')
     """
-    beside = {"flag": lambda column: "yes or no", "number": lambda column: column.unit or "a number"}
-    told = [
-        f"{column.name} ({beside.get(column.kind, lambda one: ' or '.join(one.levels))(column)})"
-        for column in agreed(features)
-    ]
+    told = [f"{column.name} ({_beside(column)})" for column in agreed(features)]
     return tuple(told or features)
+
+
+def _beside(column: Column) -> str:
+    if column.kind == "number":
+        return column.unit or "a number"
+    return " or ".join(column.levels or ("yes", "no"))
 
 
 def read_measurements(path: Path, features: Sequence[str], faults: Faults) -> tuple[CsvTable, Array, tuple[str, ...]]:

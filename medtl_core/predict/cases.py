@@ -63,13 +63,18 @@ def image_cases(places: Sequence[Path | str]) -> NewCases:
             found.append((str(place), str(place)))
             continue
         for file in _files_below(place):
-            is_case = file.suffix.lower() in SUFFIXES or bool(kind_of(file))
-            if is_case:
+            is_file = (
+                file.is_file() or not file.exists()
+            )  # a link to nothing is a case without its file; a pipe is none
+            if is_file and (file.suffix.lower() in SUFFIXES or kind_of(file)):
                 found.append((str(file), str(file)))
             else:
                 left.append(str(file))
     if not found:
-        raise DataError(f"no image in {', '.join(map(str, places))}; name files that end in {', '.join(SUFFIXES)}")
+        links = f"; {left[0]} is left, as links to folders are" if left and Path(left[0]).is_dir() else ""
+        raise DataError(
+            f"no image in {', '.join(map(str, places))}{links}; name scans, or files that end in {', '.join(SUFFIXES)}"
+        )
     names, paths = zip(*found, strict=True)
     return NewCases(names, unlabelled({"path": np.asarray(paths, np.str_)}), left=tuple(left))
 
@@ -137,11 +142,20 @@ def unlabelled(columns: dict[str, Array]) -> Examples:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        for name in sorted(names):
+        links = [
+            name for name in folders if Path(place, name).is_symlink()
+        ]  # nobody goes into these: they may go round
+        for name in sorted([*names, *links]):
             if not name.startswith(".") and Path(name).suffix.lower() not in _BESIDE:
                 yield Path(place, name)
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(
+        f"the folder {error.filename} cannot be read ({error.strerror}): its cases would be left out silently"
+    )
 
 
 def _is_series(folder: Path) -> bool:
