@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from medtl_core.clinical.ranking import Ranking, rankings, summed
-from medtl_core.clinical.record import Clinical, OperatingPoint, of_scores, of_sums, operating_point
+from medtl_core.clinical.record import Clinical, Coverage, OperatingPoint, of_scores, of_sums, operating_point
 from medtl_core.clinical.subgroups import named_columns, stated_groups
 from medtl_core.config import Settings
 from medtl_core.errors import ConfigError
 from medtl_core.evaluation.federated import contradiction, expected_shapes
+from medtl_core.evaluation.scores import select
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.study import Study
+from medtl_core.predict.conformal import Conformal
 from medtl_core.rng import stream
 from medtl_core.store import write_bytes
 from medtl_core.values import Array, Update
@@ -87,6 +89,8 @@ def record(study: Study, verdicts: Mapping[str, Verdict], columns: Columns) -> C
     methods = dict(made.methods)
     for name, groups in groups_of(study, verdicts).items():
         methods[name] = replace(methods[name], groups=groups)
+    for name in methods:
+        methods[name] = replace(methods[name], likely=coverage_of(verdicts[name], len(classes)))
     for name, rows in folds.items():
         if name not in methods:
             continue
@@ -97,6 +101,22 @@ def record(study: Study, verdicts: Mapping[str, Verdict], columns: Columns) -> C
             methods[name], classes={key: replace(row, operating=points.get(key)) for key, row in each.items()}
         )
     return replace(made, methods=methods)
+
+
+def coverage_of(verdict: Verdict, classes: int) -> dict[str, Coverage]:
+    """Returns what the sets of likely classes hold of each site's test cases; nothing where the head promises none."""
+    head = verdict.outcome.heads.get("")
+    conformal = Conformal.of_facts(head.facts.get("conformal", {}) if head else {}, classes)
+    if conformal is None:
+        return {}
+    if verdict.scores is None:
+        every = ((site, sums.arrays) for site, sums in verdict.sums.items())
+        told = {site: (one["sums"][0], conformal.held_of_sums(one["positive"], one["negative"])) for site, one in every}
+    else:
+        site = verdict.scores.site
+        parts = {str(name): select(verdict.scores, site == name) for name in np.unique(site)}
+        told = {name: (len(part.label), conformal.held_of(part)) for name, part in parts.items()}
+    return {name: Coverage(conformal.level, float(cases), *map(float, held)) for name, (cases, held) in told.items()}
 
 
 def thresholds_of(clinical: Clinical, name: str) -> dict[str, Any]:

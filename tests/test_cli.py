@@ -118,6 +118,16 @@ def test_the_list_of_commands_says_what_each_says_of_itself() -> None:
         assert command is not None and command.help.split("\n\n")[0] == line
 
 
+def test_every_argument_says_in_the_help_what_it_is() -> None:
+    for name in cli.COMMANDS:
+        command = cli.app.get_command(click.Context(cli.app), name)
+        for one in getattr(command, "commands", {"": command}).values():
+            page = one.get_help(click.Context(one, info_name=name))
+            assert "\\[" not in page and page.count("rguments:") <= 1
+            for argument in one.params:
+                assert not isinstance(argument, click.Argument) or argument.help.split()[0] in page, (name, one.name)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [

@@ -118,7 +118,10 @@ def main() -> None:
         error.show()
         raise SystemExit(error.exit_code) from None
     except click.Abort:
-        click.echo("interrupted: a run that had begun is marked as failed in its folder", err=True)
+        click.echo(
+            "interrupted: a run that had begun is marked as failed in its folder, begun answers end in .partial",
+            err=True,
+        )
         raise SystemExit(130) from None  # as shells report a command that was interrupted
     raise SystemExit(code or 0)
 

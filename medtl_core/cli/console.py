@@ -1,5 +1,6 @@
 """How commands listen and speak: words in; results to standard output, everything else to standard error."""
 
+import inspect
 import os
 import stat
 import sys
@@ -9,8 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import click
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperArgument, TyperCommand
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +39,37 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON a
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
+class Command(TyperCommand):
+    """A command whose help tells what its arguments are: since click 8.5 that of typer 0.20 leaves it out.
+
+    Typer also marks a bracket for a markup that is not used here.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        told = inspect.signature(inspect.unwrap(self.callback)).parameters if self.callback else {}
+        for parameter in self.params:
+            stated = getattr(told.get(parameter.name or ""), "annotation", None)
+            for about in getattr(stated, "__metadata__", ()):
+                if isinstance(parameter, TyperArgument) and not parameter.help:
+                    parameter.help = about.help
+
+    def format_arguments(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes nothing: they stand with the options, where typer writes them."""
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Returns the page of help."""
+        return super().get_help(ctx).replace("\\[", "[")
+
+
+class _Group(typer.Typer):
+    """A group whose commands are of that kind."""
+
+    def command(self, *names: Any, **options: Any) -> Any:
+        """Returns what makes a function a command."""
+        return super().command(*names, **{"cls": Command, **options})
+
+
 def group(summary: str) -> typer.Typer:
     """Returns an empty group of commands; it stays one where it has a single command."""
     alone = _typer(no_args_is_help=True)
@@ -44,7 +77,7 @@ def group(summary: str) -> typer.Typer:
     return alone
 
 
-def command(function: Callable[..., None], cls: type[TyperCommand] = TyperCommand) -> typer.Typer:
+def command(function: Callable[..., None], cls: type[Command] = Command) -> typer.Typer:
     """Returns the command that a function is."""
     alone = _typer()
     alone.command(cls=cls)(function)
@@ -52,7 +85,7 @@ def command(function: Callable[..., None], cls: type[TyperCommand] = TyperComman
 
 
 def _typer(**options: Any) -> typer.Typer:
-    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
+    return _Group(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
 
 
 def scenario_and_settings(words: Sequence[str], assignments: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -4,27 +4,22 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Annotated
 
 import typer
 
 from medtl_core.cli import console
+from medtl_core.cli.maps import compared, with_maps
 from medtl_core.cli.plan import cores, name_data
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, RunError, did_you_mean
 from medtl_core.predict.alike import OwnCases
 from medtl_core.predict.answer import Answer
-from medtl_core.predict.attribution import Attributor, save_picture
-from medtl_core.predict.cases import NewCases
 from medtl_core.predict.dicom_report import write_reports
 from medtl_core.predict.fhir import fhir_lines
-from medtl_core.predict.gradcam import GradCam
 from medtl_core.predict.output import FORMS, NOTICE, Heading
-from medtl_core.predict.parts import explained, with_parts
+from medtl_core.predict.parts import explained
 from medtl_core.predict.predictor import Predictor, load
-from medtl_core.predict.reasons import Occluder
-from medtl_core.rng import stream
 
 _EACH = "Each finding has a probability of its own, as if it were as often there as not."
 _EQUAL = "All classes are taken as equally common; say how common they are where you work with --prevalence."
@@ -32,8 +27,6 @@ _EQUAL = "All classes are taken as equally common; say how common they are where
 _FORMS = {**FORMS, "fhir": fhir_lines}
 #: Forms that say no more than probabilities and answers.
 _WITHOUT_PARTS = ("csv", "fhir", "dicom")
-#: Maps that are compared with those of shuffled heads, and the correlation from which they say nothing.
-_COMPARED, MEANINGLESS = 3, 0.7
 #: Files that are named of those that were left.
 _SHOWN = 3
 
@@ -82,47 +75,17 @@ def _promise(predictor: Predictor) -> str:
     return f"{text} Too few cases to promise that of {', '.join(few)}, always named." if few else text
 
 
-def drawn(
-    answers: Iterator[Answer], explainer: Attributor | GradCam | Occluder, cases: NewCases, folder: Path
-) -> Iterator[Answer]:
-    """Passes answers on, and writes into a new folder what speaks for each one's likeliest class, as pictures.
-
-    Where the first maps hardly depend on what the head learnt, that is said.
-
-    Raises:
-        ConfigError: the head is not affine on pooled maps.
-    """
-    number, alike, column = 0, list[float](), "path" if "path" in cases.examples.columns else "image"
-    named = zip(cases.names, cases.examples[column], strict=True)
-    pictures = {name: picture for name, picture in named if len(picture)}  # a case of several kinds may lack one
-    folder.mkdir(parents=True)
-    for answer in answers:
-        if answer.probabilities and answer.name in pictures:
-            for one in explainer.explain(pictures[answer.name], answer.largest):
-                number += 1
-                save_picture(one.shown(), folder / f"{number:05d} {Path(answer.name).stem}.png")
-            if not isinstance(explainer, Occluder) and len(alike) < _COMPARED:
-                dice = stream(0, "maps", str(len(alike)))
-                alike.append(explainer.likeness(pictures[answer.name], answer.largest, rng=dice))
-        yield answer
-    if alike and fmean(alike) > MEANINGLESS:
-        console.say(
-            console.console_of(stderr=True),
-            "warning: the maps hardly depend on what the head learnt: the correlation of the first ones with those of "
-            f"shuffled heads is {fmean(alike):.2f}; do not read them",
-        )
-
-
 def _tell_left(left: Sequence[str]) -> None:
     if left:
         more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
         console.say(console.console_of(stderr=True), f"left as no case: {', '.join(left[:_SHOWN])}{more}")
 
 
-def _counted(answers: Iterator[Answer], faults: list[str]) -> Iterator[Answer]:
-    for answer in answers:
+def _counted(answers: Iterator[Answer], faults: list[str], total: int, tell: console.Listener) -> Iterator[Answer]:
+    for done, answer in enumerate(answers, start=1):
         if answer.fault:
             faults.append(answer.name)
+        tell({"kind": "seed", "phase": "cases", "done": done, "of": total})
         yield answer
 
 
@@ -138,12 +101,15 @@ def neighbours_of(predictor: Predictor, place: str) -> OwnCases:
 
 
 def _write(lines: Iterator[str], out: Path | None) -> None:
+    """Writes lines; a file has its name once it is whole. A letter that no encoding has stands as its escape."""
+    safe = (f"{line}\n".encode(errors="backslashreplace").decode() for line in lines)
     if out is None:
-        for line in lines:
-            sys.stdout.write(f"{line}\n")
-    else:
-        with out.open("x", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in lines)
+        sys.stdout.writelines(safe)
+        return
+    begun = out.with_name(f"{out.name}.partial")
+    with begun.open("w", encoding="utf-8") as file:
+        file.writelines(safe)
+    begun.rename(out)
 
 
 def _archive(answers: Iterator[Answer], heading: Heading, folder: Path, predictor: Predictor) -> None:
@@ -209,21 +175,23 @@ def predict(
     )
     cases = predictor.cases(inputs)
     _tell_left(cases.left)
-    faults: list[str] = []
     answers = predictor.answers(cases, prevalence=shares, least=least, workers=cores())
+    on_page = explain and form == "html" and predictor.settings.kinds == {"image"}
     if explain and not table:
-        answers = explained(answers, predictor, cases)
+        answers = explained(answers, predictor, cases, mapped=on_page)
     if maps is not None:
-        if "image" not in predictor.settings.kinds:
-            answers = with_parts(answers, predictor, cases, maps)
+        answers = with_maps(answers, predictor, cases, maps, occlusion=occlusion)
+    elif on_page:
+        answers = compared(answers, predictor.attributor(), cases)
+    faults, telling, heading = list[str](), console.console_of(stderr=True), heading_of(predictor, shares)
+    watched = telling.is_terminal and not (out is None and sys.stdout.isatty())
+    with console.progress_shown(telling, quiet=not watched) as tell:
+        answers = _counted(answers, faults, len(cases.names) + len(cases.faults), tell)
+        if form == "dicom" and out is not None:
+            _archive(answers, heading, out, predictor)
         else:
-            answers = drawn(answers, predictor.occluder() if occlusion else predictor.attributor(), cases, maps)
-    answers, heading = _counted(answers, faults), heading_of(predictor, shares)
-    if form == "dicom" and out is not None:
-        _archive(answers, heading, out, predictor)
-    else:
-        _write(_FORMS[form](answers, heading), out)
-    console.say(console.console_of(stderr=True), NOTICE)
+            _write(_FORMS[form](answers, replace(heading, maps=on_page)), out)
+    console.say(telling, NOTICE)
     if faults:
         raise typer.Exit(1)
 

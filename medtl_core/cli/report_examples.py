@@ -1,6 +1,5 @@
 """Test cases for a run's report, rightly answered and missed, with maps of where the answers come from."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,8 @@ from statistics import fmean
 
 import numpy as np
 
+from medtl_core.cli.maps import MEANINGLESS
 from medtl_core.cli.plan import cores
-from medtl_core.cli.predict import MEANINGLESS
 from medtl_core.config import Settings, settings
 from medtl_core.data.shared import judged_rows, shared_parts, shared_source
 from medtl_core.data.views import Pixels, square
@@ -17,7 +16,7 @@ from medtl_core.deploy.overview import STARTED
 from medtl_core.errors import ConfigError, RunError
 from medtl_core.evaluation.result import Result
 from medtl_core.predict.answer import Answer
-from medtl_core.predict.attribution import Attributor, ClassMap
+from medtl_core.predict.attribution import Attributor, ClassMap, png_of
 from medtl_core.predict.cases import NewCases
 from medtl_core.predict.gradcam import GradCam, Mapped
 from medtl_core.predict.predictor import Predictor, load
@@ -172,10 +171,7 @@ def _answered(predictor: Predictor, cases: Examples) -> _Answered:
 
 def _png(found: ClassMap) -> bytes:
     """A PNG file of a picture and, right of it, its map."""
-    from PIL import Image
-
-    shown, file = found.shown(), io.BytesIO()
+    shown = found.shown()
     side = len(shown)
     between: Pixels = np.full((side, max(side // 32, 1), 3), 255, np.uint8)
-    Image.fromarray(np.concatenate([square(found.picture, side), between, shown], axis=1)).save(file, format="PNG")
-    return file.getvalue()
+    return png_of(np.concatenate([square(found.picture, side), between, shown], axis=1))

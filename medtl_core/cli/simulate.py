@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
-from typer.core import TyperCommand
 
 from medtl_core.cli import ahead, console
 from medtl_core.cli.app_folder import find_app
@@ -119,7 +118,7 @@ def tell_failures(plan: RunPlan) -> None:
         raise typer.Exit(1)
 
 
-class _Simulate(TyperCommand):
+class _Simulate(console.Command):
     """The command's help ends with what `methods=...` can name."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -85,6 +85,23 @@ class SiteTrust:
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """Sets of likely classes of one site's cases.
+
+    Attributes:
+        level: share of a class's cases whose set should hold it.
+        cases: how many.
+        held: those whose set holds the right class.
+        named: classes in all sets.
+    """
+
+    level: float
+    cases: float
+    held: float
+    named: float
+
+
+@dataclass(frozen=True)
 class MethodRecord:
     """One method.
 
@@ -94,6 +111,7 @@ class MethodRecord:
         sites: of the test cases.
         kept: coverage and share answered rightly where only the most confident cases are answered.
         groups: column -> figures of its groups.
+        likely: site -> what its sets of likely classes hold; empty where the head promises none.
     """
 
     classes: Mapping[str, ClassRecord]
@@ -103,6 +121,7 @@ class MethodRecord:
     sites: Mapping[str, SiteTrust] = field(default_factory=dict)
     kept: Sequence[tuple[float, float]] = ()
     groups: Mapping[str, Sequence[Group]] = field(default_factory=dict)
+    likely: Mapping[str, Coverage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -283,6 +302,7 @@ def _method(record: Mapping[str, Any]) -> MethodRecord:
             "sites": {name: SiteTrust(**row) for name, row in record["sites"].items()},
             "kept": [(pair[0], pair[1]) for pair in record["kept"]],
             "groups": {name: tuple(map(_group, rows)) for name, rows in record["groups"].items()},
+            "likely": {name: Coverage(**row) for name, row in record.get("likely", {}).items()},
         }
     )
 

@@ -160,6 +160,8 @@ def _read(path: Path) -> tuple[Array, bool]:
         raise DataError(f"declares more than {MAX_PIXELS:,} pixels") from error
     except FileNotFoundError as error:
         raise DataError("no such image file") from error
+    except PermissionError as error:
+        raise DataError("may not be read by this user") from error
     except UnidentifiedImageError as error:
         known = ", ".join(FORMATS)
         raise DataError(f"not an image of a known format ({known}), or one in a rare layout; save it as PNG") from error

@@ -241,7 +241,8 @@ def _manifest(predictor: "Predictor", module: "Answering", kind: str, written: W
 _MADE = {
     "pixels": "RGB of 0 to 255, grey as three equal channels, the whole picture resized to this square by bilinear "
     "interpolation that averages where it shrinks (Pillow's BILINEAR); several pictures of a case: mean of logits",
-    "table": "the columns in this order; NaN = missing",
+    "table": "the columns in this order; NaN = missing; of NAME (UNIT, LOW to HIGH, about A by B) the value in that "
+    "unit less A, divided by B; of NAME (flag) and NAME=WORD 1 where it is so, else 0",
     "signal": "the leads of `columns` in this order, at the rate and length that stand there (NAME@RATExSAMPLES), in "
     "the unit of training; no gaps",
     "has": "whether the case has this input at all; where it has not, the input's own values do not count",

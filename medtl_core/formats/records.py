@@ -91,21 +91,21 @@ def read_records(schema: Schema, path: Path, task: Task | None, faults: Faults) 
     }
     if schema.time is not None:
         columns["time"] = _time(table, schema.time)
-    measured = [_measured(table, column) for column in schema.columns]
-    columns["table"] = np.concatenate(measured, axis=1)
+    shown = [measured(table, column) for column in schema.columns]
+    columns["table"] = np.concatenate(shown, axis=1)
     names = schema.features
     if schema.encoder:
         encoder = load_encoder(path.parent / schema.encoder, schema.sha256, names)
         columns["table"], names = encoder.encoded(columns["table"]), encoder.names
     free = table.others({*roles.headers, *(column.header for column in schema.columns), *columns})
     nobodys = () if roles.id else (NO_PATIENTS.replace("image", "row"),)
-    notes = (*table.notes, *nobodys, *filter(None, map(_others, schema.columns, measured)))
-    _check_words(schema.columns, measured, columns["site"], faults)
+    notes = (*table.notes, *nobodys, *filter(None, map(_others, schema.columns, shown)))
+    _check_words(schema.columns, shown, columns["site"], faults)
     return Examples({**columns, **free}, task), Facts(notes=notes, has_patients=bool(roles.id), columns=names)
 
 
-def _measured(table: CsvTable, column: Column) -> NDArray[np.float64]:
-    """A column's numbers, float64 [n, 1 or levels]; NaN where it was not measured."""
+def measured(table: CsvTable, column: Column) -> NDArray[np.float64]:
+    """Returns a column's numbers, float64 [n, 1 or levels]; NaN where it was not measured."""
     if column.kind == "number":
         return ((_numbers(table, column) - column.centre) / column.scale)[:, None]
     words, place = table.words(column.header)

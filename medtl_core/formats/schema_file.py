@@ -47,7 +47,7 @@ def parse(text: str, where: str) -> Schema:
     top = _Table(where, stated, ("name", "classes", "file", "roles", "labels", "splits", "flags", "column", "encoder"))
     named = _Table(f"{where} [roles]", top.get("roles", dict), [field.name for field in fields(Roles)])
     roles = Roles(**{key: named.get(key, str) for key in named.values})
-    flags = [Column(name, name, "flag", codes=_flag_codes(_TRUE, _FALSE)) for name in top.words("flags")]
+    flags = [agreed_flag(name) for name in top.words("flags")]
     columns = _columns(top.get("column", dict), where)
     time = next((column for column in columns if column.header == roles.time), None)
     encoder = _Table(f"{where} [encoder]", top.get("encoder", dict), ("file", "sha256"))
@@ -155,6 +155,11 @@ def code(text: str) -> str:
     """
     plain = plain_name(text)
     return _WHOLE.sub(r"\1", plain) if _WHOLE.fullmatch(plain) else plain
+
+
+def agreed_flag(name: str) -> Column:
+    """Returns a column of yes and no, in the usual words for them."""
+    return Column(name, name, "flag", codes=_flag_codes(_TRUE, _FALSE))
 
 
 def _flag_codes(yes: Iterable[str], no: Iterable[str]) -> dict[str, str]:

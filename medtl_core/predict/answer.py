@@ -33,6 +33,7 @@ class Answer:
         findings: whether the classes are findings of which a case may have several; each probability is then its own.
         parts: what each column of a table adds to the logit of the likeliest class; see `reasons.column_parts`.
         alike: the most similar of the hospital's own cases, where it named some.
+        map: a PNG file of where in a picture the answer comes from; empty where none was asked for.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Answer:
     findings: bool = False
     parts: Mapping[str, float] = field(default_factory=dict)
     alike: tuple[Near, ...] = ()
+    map: bytes = b""
 
     @property
     def largest(self) -> str:

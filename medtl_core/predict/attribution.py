@@ -12,7 +12,7 @@ al., ICML 2017). It is drawn in what each term deviates by over these cases, les
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
+from io import BytesIO
 from typing import Any, Self, final
 
 import numpy as np
@@ -190,12 +190,13 @@ def some_of_each(label: Array, most: int) -> list[Array]:
     return [rows[np.unique(np.linspace(0, len(rows) - 1, min(share, len(rows))).astype(np.int64))] for rows in every]
 
 
-def save_picture(pixels: Pixels, path: Path) -> None:
-    """Writes a picture, uint8 [h, w, 3], as a new PNG file."""
+def png_of(pixels: Pixels) -> bytes:
+    """Returns a picture, uint8 [h, w, 3], as a PNG file."""
     from PIL import Image
 
-    with path.open("xb") as file:
-        Image.fromarray(pixels).save(file, format="PNG")
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, format="PNG")
+    return file.getvalue()
 
 
 def contrast_of(classes: Sequence[str], name: str) -> Float:

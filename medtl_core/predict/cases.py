@@ -12,10 +12,10 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.images import SUFFIXES
 from medtl_core.data.synthetic.built_in import BUILT_IN
 from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
-from medtl_core.errors import DataError, did_you_mean
+from medtl_core.errors import DataError
 from medtl_core.features.encoders import CaseEncoder
 from medtl_core.formats.decoder import kind_of
-from medtl_core.formats.table import read_csv
+from medtl_core.formats.measurements import read_measurements
 from medtl_core.values import Array, Examples, Task
 
 #: Nothing is asked about it.
@@ -63,13 +63,18 @@ def image_cases(places: Sequence[Path | str]) -> NewCases:
             found.append((str(place), str(place)))
             continue
         for file in _files_below(place):
-            is_case = file.suffix.lower() in SUFFIXES or bool(kind_of(file))
-            if is_case:
+            is_file = (
+                file.is_file() or not file.exists()
+            )  # a link to nothing is a case without its file; a pipe is none
+            if is_file and (file.suffix.lower() in SUFFIXES or kind_of(file)):
                 found.append((str(file), str(file)))
             else:
                 left.append(str(file))
     if not found:
-        raise DataError(f"no image in {', '.join(map(str, places))}; name files that end in {', '.join(SUFFIXES)}")
+        links = f"; {left[0]} is left, as links to folders are" if left and Path(left[0]).is_dir() else ""
+        raise DataError(
+            f"no image in {', '.join(map(str, places))}{links}; name scans, or files that end in {', '.join(SUFFIXES)}"
+        )
     names, paths = zip(*found, strict=True)
     return NewCases(names, unlabelled({"path": np.asarray(paths, np.str_)}), left=tuple(left))
 
@@ -111,29 +116,21 @@ def encoded_cases(encoder: CaseEncoder, places: Sequence[Path | str], columns: S
 
 
 def table_cases(path: Path, columns: Sequence[str]) -> NewCases:
-    """Returns the rows of a table as cases; columns may stand in any order, and others may stand beside them.
+    """Returns the rows of a table as cases, as `formats.measurements` reads them.
 
     Args:
-        path: of a CSV file.
+        path: of a CSV file, or a folder with `schema.toml`.
         columns: names that the head reads, in its order.
 
     Raises:
         DataError: the file cannot be read, or lacks a column.
     """
-    if path.is_dir() or path.suffix.lower() != ".csv":
-        raise DataError(f"{path}: the head reads a table; name a CSV file with the columns {', '.join(columns)}")
     faults = Faults()
-    table = read_csv(path, faults)
-    for name in columns:
-        if name not in table.columns:
-            hint = did_you_mean(name, list(table.columns))
-            raise DataError(f"{path}: column {name!r}, which the head reads, is missing; {hint}")
-    place = faults.place
-    values = np.stack([table.numbers(name) for name in columns], axis=1)
+    table, values, read = read_measurements(path, columns, faults)
+    place, rows = faults.place, faults.usable(len(table))
     wrong = {name: f"{fault.cause}; {fault.remedy}" for fault in faults.causes for name in fault.places}
-    rows = faults.usable(len(table))
     names = tuple(place(int(row)) for row in rows)
-    left = tuple(f"column {name!r}" for name in table.columns if name not in columns)
+    left = tuple(f"column {name!r}" for name in table.columns if name not in read)
     return NewCases(names, unlabelled({"table": values[rows]}), tuple(wrong.items()), left)
 
 
@@ -145,11 +142,20 @@ def unlabelled(columns: dict[str, Array]) -> Examples:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        for name in sorted(names):
+        links = [
+            name for name in folders if Path(place, name).is_symlink()
+        ]  # nobody goes into these: they may go round
+        for name in sorted([*names, *links]):
             if not name.startswith(".") and Path(name).suffix.lower() not in _BESIDE:
                 yield Path(place, name)
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(
+        f"the folder {error.filename} cannot be read ({error.strerror}): its cases would be left out silently"
+    )
 
 
 def _is_series(folder: Path) -> bool:

@@ -82,6 +82,17 @@ class Conformal:
         """Returns which classes are in each case's set, bool [n, C], from logits [n, C] without a prevalence."""
         return np.asarray(log_odds(logits) >= self.floors)
 
+    def held_of(self, scores: Scores) -> tuple[int, int]:
+        """Returns how many labelled cases' sets hold the right class, and how many classes the sets name in all."""
+        inside = self.inside(scores.logits)
+        return int(inside[np.arange(len(scores.label)), scores.label].sum()), int(inside.sum())
+
+    def held_of_sums(self, positive: Array, negative: Array) -> tuple[int, int]:
+        """Returns the same from histograms [C, bins]; exact where the floors lie on edges of bins."""
+        reached = lower_edges() >= self.floors[:, None]
+        held = int(np.asarray(positive)[reached].sum())
+        return held, held + int(np.asarray(negative)[reached].sum())
+
     def unpromised(self, classes: Sequence[str]) -> tuple[str, ...]:
         """Returns the classes that have too few cases for a promise."""
         return tuple(name for name, floor in zip(classes, self.floors, strict=True) if not np.isfinite(floor))

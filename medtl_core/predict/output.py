@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +17,15 @@ NOTICE = "Research software, not a medical device: a person who knows the patien
 
 #: Parts that text and HTML tell; JSON tells all.
 _TOLD = 8
+#: A map on the page, and what is said of all of them.
+_MAP = (
+    '<img src="data:image/png;base64,{}" alt="The picture in grey, red where it speaks for {} and blue where against">'
+)
+_LEGEND = (
+    "Below an answer stands the picture in grey, of several the one that adds most: red speaks for the likeliest "
+    "class, blue against. Take a map as a way to notice a wrong reason. The page holds pictures of the cases: it "
+    "belongs where they lie."
+)
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1f24;
@@ -23,7 +33,7 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem
 table { border-collapse: collapse; width: 100% } caption, th, td { text-align: left; padding: .3rem .6rem }
 th, td { border-bottom: 1px solid #d0d7de; vertical-align: top; overflow-wrap: break-word }
 td.number { text-align: right; font-variant-numeric: tabular-nums } .number { white-space: nowrap }
-.wide { overflow-x: auto }
+.wide { overflow-x: auto } img { display: block; width: 14rem; max-width: 100%; margin-top: .3rem }
 @media (prefers-color-scheme: dark) { body { color: #e6edf3; background: #0d1117 } th, td { border-color: #30363d } }
 """
 
@@ -39,6 +49,7 @@ class Heading:
         promise: what the sets of likely classes promise, in a sentence; "" = there are none.
         thresholds: those that classes are answered from, in a sentence; "" = there are none.
         limit: which cases are too unlike the training cases, in a sentence; "" = nothing tells.
+        maps: whether answers come with maps, which a page shows.
     """
 
     classes: tuple[str, ...]
@@ -47,6 +58,7 @@ class Heading:
     promise: str = ""
     thresholds: str = ""
     limit: str = ""
+    maps: bool = False
 
     @property
     def promises(self) -> str:
@@ -110,20 +122,21 @@ def text_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
     if heading.limit:
         yield f"unlike   {heading.limit}"
     for answer in answers:
+        name = printable(answer.name)
         if answer.fault:
-            yield f"{answer.name}  no answer: {answer.fault}"
+            yield f"{name}  no answer: {printable(answer.fault)}"
             continue
         ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
         shares = ", ".join(f"{name} {share:.3f}" for name, share in ranked)
         likely = f"; likely: {', '.join(answer.likely)}" if answer.likely else ""
         likely += f"; over the threshold of {', '.join(answer.over)}" if answer.over else ""
-        yield f"{answer.name}  {f'no answer: {answer.doubt}' if answer.doubt else answer.likeliest}  ({shares}){likely}"
-        yield from (f"    {number:+.3f}  {what}" for number, what in _beside(answer))
+        yield f"{name}  {f'no answer: {answer.doubt}' if answer.doubt else answer.likeliest}  ({shares}){likely}"
+        yield from (f"    {number:+.3f}  {printable(what)}" for number, what in _beside(answer))
 
 
 def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
     """Yields one page without script and without anything from elsewhere; every text is escaped."""
-    csp = "default-src 'none'; style-src 'unsafe-inline'"
+    csp = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     yield (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{csp}">'
@@ -132,7 +145,7 @@ def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
     )
     about = escape(f"Head: {heading.version}. {heading.basis} {heading.promises}")
     about = re.sub(r"--[\w-]+", r'<span class="number">\g<0></span>', about)  # an option is one word
-    yield f"<p><strong>{NOTICE}</strong></p><p>{about}</p>"
+    yield f"<p><strong>{NOTICE}</strong></p><p>{about}</p>{f'<p>{_LEGEND}</p>' if heading.maps else ''}"
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in heading.classes)
     yield '<div class="wide"><table><caption>Probability of each class</caption><thead><tr>'
     yield f'<th scope="col">case</th><th scope="col">answer</th><th scope="col">likely</th>{names}</tr></thead><tbody>'
@@ -143,6 +156,7 @@ def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
         cells = [f'<td class="number">{_share(answer, name)}</td>' for name in heading.classes]
         beside = "".join(f"<br>{number:+.3f} {escape(what)}" for number, what in _beside(answer))
         said += f"<small>{beside}</small>" if beside else ""
+        said += _MAP.format(b64encode(answer.map).decode("ascii"), escape(answer.largest)) if answer.map else ""
         yield f'<tr><th scope="row">{escape(answer.name)}</th><td>{said}</td><td>{likely}</td>{"".join(cells)}</tr>'
     yield "</tbody></table></div></main></body>\n</html>"
 
@@ -161,8 +175,18 @@ def _share(answer: Answer, name: str) -> str:
     return f"{answer.probabilities[name]:.3f}" if name in answer.probabilities else ""
 
 
+def printable(text: str) -> str:
+    """Returns a text on one line that no terminal obeys: what is no visible sign stands as its escape.
+
+    Example:
+        >>> printable("a\\nb \\x1b[31m")
+        'a\\\\nb \\\\x1b[31m'
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
 def _csv(cells: Sequence[str]) -> str:
     line = io.StringIO()
     safe = [f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell for cell in cells]
-    csv.writer(line, lineterminator="").writerow(safe)
-    return line.getvalue()
+    csv.writer(line, lineterminator="\n").writerow(safe)  # by which a cell with a line break is quoted
+    return line.getvalue().removesuffix("\n")

@@ -11,6 +11,7 @@ import numpy as np
 from medtl_core.errors import ConfigError
 from medtl_core.features.encoders import encoder_of
 from medtl_core.predict.answer import Answer
+from medtl_core.predict.attribution import png_of
 from medtl_core.predict.cases import NewCases
 from medtl_core.predict.gradcam import GradCam
 from medtl_core.predict.predictor import Predictor
@@ -59,10 +60,13 @@ def with_parts(answers: Iterator[Answer], predictor: Predictor, cases: NewCases,
         yield answer
 
 
-def explained(answers: Iterator[Answer], predictor: Predictor, cases: NewCases) -> Iterator[Answer]:
+def explained(
+    answers: Iterator[Answer], predictor: Predictor, cases: NewCases, *, mapped: bool = False
+) -> Iterator[Answer]:
     """Passes answers on with what the parts of each case add to its likeliest class, the strongest first.
 
     Those of a picture are its ninths, of the means of several; of a head whose maps are exact their sums, else shares.
+    `mapped` = its map comes along, too: of several pictures that of the one which adds most.
 
     Raises:
         ConfigError: the head's answers have no such parts.
@@ -75,15 +79,16 @@ def explained(answers: Iterator[Answer], predictor: Predictor, cases: NewCases) 
         if not answer.probabilities or answer.name not in contents:
             yield answer
             continue
-        case, sums = contents[answer.name], dict[str, float]()
+        case, sums, shown = contents[answer.name], dict[str, float](), b""
         if pictures:
-            maps = [one.parts for one in pictures.explain(case, answer.largest)]
-            told = ninths(np.mean(maps, axis=0), shares=isinstance(pictures, GradCam))
+            maps = pictures.explain(case, answer.largest)
+            told = ninths(np.mean([one.parts for one in maps], axis=0), shares=isinstance(pictures, GradCam))
+            shown = png_of(max(maps, key=lambda one: float(one.parts.sum())).shown()) if mapped else b""
         else:
             told = parts_of(predictor, case, answer.largest)
         for name, part in told:  # a sentence may stand in a note twice
             sums[name] = sums.get(name, 0.0) + part
-        yield replace(answer, parts=dict(sorted(sums.items(), key=lambda item: -abs(item[1]))))
+        yield replace(answer, parts=dict(sorted(sums.items(), key=lambda item: -abs(item[1]))), map=shown)
 
 
 def ninths(parts: Array, *, shares: bool = False) -> Sequence[tuple[str, float]]:

@@ -16,6 +16,8 @@ _COMMON: Mapping[str, type] = {"kind": str, "classes": list, "fingerprint": str,
 _HEADS = ArrayStore("head", {**_COMMON, "features": int})
 #: Version 2 holds distances to the training cases as well; what reads version 1 alone refuses it.
 _FARTHER = replace(_HEADS, schema=2)
+#: Heads that are named of a folder's.
+_NAMED = 3
 _MODELS = ArrayStore("model", {**_COMMON, "config": dict})
 #: Heads named where one is not there.
 _SHOWN = 8
@@ -86,8 +88,15 @@ def is_model(path: Path) -> bool:
     """Says whether the files of that name hold a model and not an affine head.
 
     Raises:
-        WeightsError: there is no readable manifest.
+        WeightsError: there is no readable manifest, or the name is that of a folder.
     """
+    if path.is_dir() and not file_of(stem_of(path), "json").is_file():
+        heads = sorted(
+            str(stem_of(file)) for file in path.rglob("*.safetensors") if file.with_suffix(".json").is_file()
+        )
+        more = f" and {len(heads) - _NAMED} more" if len(heads) > _NAMED else ""
+        held = f"name one of its heads: {', '.join(heads[:_NAMED])}{more}" if heads else "there is no head in it"
+        raise WeightsError(f"{path} is a folder; {held}")
     return "config" in ArrayStore("head", {"kind": str}, schema=_schema(path)).manifest(stem_of(path))
 
 

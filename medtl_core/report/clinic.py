@@ -31,14 +31,12 @@ class Context:
         begun: date of the run.
         prevalence: how common classes are where the reader is.
         gallery: test cases in pictures; None = nobody asked for any.
-        likely: coverage of the sets of likely classes; None = scores or sets are missing.
     """
 
     clinical: Sequence[Clinical] = ()
     begun: str = ""
     prevalence: Mapping[str, float] = field(default_factory=dict)
     gallery: Gallery | None = None
-    likely: PageTable | None = None
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,7 @@ from medtl_core.evaluation.result import Result
 from medtl_core.report import hospital, page
 from medtl_core.report.clinic import Context
 from medtl_core.report.examples import Gallery
-from medtl_core.report.likely import likely_table
 from medtl_core.report.summary import Summary, summarise
-from medtl_core.report.tables import PageTable
 from medtl_core.store import file_names, read_json, write_json, write_text
 from medtl_core.values import Array
 
@@ -49,8 +47,7 @@ def read_context(folder: Path, results: Sequence[Result], prevalence: Mapping[st
     places = [folder / f"seed-{result.seed}" for result in results]
     found = [Clinical.read(place if place.is_dir() else folder) for place in places]
     told = [record for record in found if record is not None]
-    clinical, likely = told if len(told) == len(results) else (), _likely(folder, results)
-    return Context(clinical, config.get("begun", ""), prevalence or {}, likely=likely)
+    return Context(told if len(told) == len(results) else (), config.get("begun", ""), prevalence or {})
 
 
 def read_scores(folder: Path, seed: int) -> dict[str, Array]:
@@ -101,16 +98,6 @@ def write_hospital(folder: Path, site: str) -> Path:
     place = folder / f"hospital-{file_names([site])[site]}.html"
     write_text(place, page_of)
     return place
-
-
-def _likely(folder: Path, results: Sequence[Result]) -> PageTable | None:
-    """Coverage of the sets of likely classes of the head looked at closely; of several seeds the first one's."""
-    first, focus = min(results, key=lambda result: result.seed), summarise(results).focus
-    for place in (folder / f"seed-{first.seed}", folder):
-        manifest = place / "heads" / f"{file_names([focus])[focus]}.json"
-        if manifest.is_file() and (facts := read_json(manifest).get("facts", {}).get("conformal")):
-            return likely_table(read_scores(folder, first.seed), facts, focus)
-    return None
 
 
 def _config(folder: Path) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from medtl_core.report.clinic import Context
 from medtl_core.report.curves import RocPanel
 from medtl_core.report.estimate import Estimate
 from medtl_core.report.groups import RANKED
+from medtl_core.report.likely import likely_table
 from medtl_core.report.page import heading
 from medtl_core.report.summary import Summary
 from medtl_core.report.tables import PageTable, TableCell, TableRow, estimate_cell
@@ -57,6 +58,7 @@ def render(summary: Summary, results: Sequence[Result], site: str, context: Cont
         roc=markup(curves.roc_panel(panel, f"ROC, {focus}", pool.roc(results, focus), large=True)),
         beside=_beside(summary, own, estimate),
         class_tables=_class_tables(counts, summary.classes),
+        likely_table=likely_table(context.clinical, focus, only=site),
     )
 
 

@@ -12,6 +12,7 @@ from medtl_core.report.clinic import Clinic, Context
 from medtl_core.report.differences import against_table
 from medtl_core.report.estimate import Estimate
 from medtl_core.report.groups import RANKED
+from medtl_core.report.likely import likely_table
 from medtl_core.report.summary import Summary, role
 from medtl_core.report.template import markup
 from medtl_core.rng import stream
@@ -56,7 +57,7 @@ def render(summary: Summary, results: Sequence[Result], context: Context = Conte
         label_roc=markup(labels.label_curves(results, chosen, summary.methods[chosen].labels)),
         class_tables=[] if summary.methods[chosen].labels else classes.class_tables(results, chosen, summary.classes),
         gallery=context.gallery,
-        likely_table=context.likely,
+        likely_table=likely_table(context.clinical, summary.focus),
         **_sites(summary, results),
         **_clinic(summary, results, context),
         **_exchanges(results),

@@ -9,14 +9,15 @@ Nothing is stored, no cookie is set, no other host is named, and what a file is 
 
 import asyncio
 import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medtl_core.errors import ConfigError, DataError, MedtlError
+from medtl_core.formats.measurements import in_words
 from medtl_core.predict.answer import Answer
+from medtl_core.predict.attribution import png_of
 from medtl_core.predict.output import NOTICE, Heading
 from medtl_core.predict.predictor import Predictor
 from medtl_core.serve.guard import Guard
@@ -68,7 +69,7 @@ class Service:
             "promise": self.heading.promises or None,
             "notice": NOTICE,
             "reads": "a table" if self.predictor.columns else "an image or a scan",
-            "columns": self.predictor.columns,
+            "columns": in_words(self.predictor.columns),
         }
 
     def said(self, path: Path, attributor: "Attributor | GradCam | None") -> dict[str, Any]:
@@ -157,12 +158,8 @@ def _without(answer: Answer, path: Path) -> Answer:
 
 def _map_of(attributor: "Attributor | GradCam", path: Path, name: str) -> str:
     """A picture of where an answer comes from, as an address that holds it; "" where none can be made."""
-    from PIL import Image
-
     try:
         shown = attributor.explain(str(path), name)[0].shown()
     except (ConfigError, DataError):
         return ""
-    file = io.BytesIO()
-    Image.fromarray(shown).save(file, format="PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(png_of(shown)).decode()}"

@@ -1,7 +1,6 @@
-"""How often sets of likely classes hold the right one at each hospital, in `medtl report`, from a run's own scores."""
+"""How often sets of likely classes hold the right one at each hospital, in a run's report and on a hospital's page."""
 
 import json
-import math
 import re
 import shutil
 from pathlib import Path
@@ -12,46 +11,41 @@ import pytest
 from click.testing import CliRunner, Result
 
 from medtl_core.cli import app as cli
-from medtl_core.predict.conformal import Conformal
+from medtl_core.cli.simulate import simulate
+from medtl_core.config import settings
+from medtl_core.flower.run import RunPlan
+from tests.house import ROOT
 from tests.report.reading import check_whole
 
 RUN = Path(__file__).resolve().parents[1] / "export" / "quickstart"
-#: Likely from a probability of a half, of a tenth, and always.
-FLOORS = {"level": 0.9, "floors": [0.0, math.log(1 / 9), None], "cases": [10, 10, 4]}
-#: Ten cases of the first class at north, of which two look like the third; four of the third at south.
-SHARES = np.array([[0.6, 0.3, 0.1]] * 8 + [[0.3, 0.05, 0.65]] * 6)
-LABEL, SITE = np.array([0] * 10 + [2] * 4), np.array(["north"] * 10 + ["south"] * 4)
+LIKELY = {
+    "north": {"level": 0.9, "cases": 10.0, "held": 8.0, "named": 26.0},
+    "south": {"level": 0.9, "cases": 4.0, "held": 4.0, "named": 4.0},
+    "west": {"level": 0.9, "cases": 0.0, "held": 0.0, "named": 0.0},
+}
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     folder = Path(shutil.copytree(RUN, tmp_path / "run"))
-    promise(folder, FLOORS)
-    keep(folder, SITE)
+    promise(folder, LIKELY)
     return folder
 
 
-def promise(run: Path, facts: dict[str, Any]) -> None:
-    place = run / "seed-0" / "heads" / "auto.json"
-    manifest = json.loads(place.read_text())
-    manifest["facts"]["conformal"] = facts
-    place.write_text(json.dumps(manifest))
+def promise(run: Path, likely: Any) -> None:
+    place = run / "seed-0" / "clinical.json"
+    record = json.loads(place.read_text())
+    record["methods"]["auto"]["likely"] = likely
+    place.write_text(json.dumps(record))
 
 
-def keep(run: Path, site: Any, method: str = "auto", classes: int = 3) -> None:
-    logits = {f"logits {method}": np.log(SHARES)[:, :classes]}
-    np.savez(run / "seed-0" / "scores.npz", label=LABEL, site=site, patient=np.arange(14), **logits)
+def report(run: Path, *words: str) -> Result:
+    return CliRunner().invoke(cli.app, ["report", str(run), *words])
 
 
-def report(run: Path) -> Result:
-    return CliRunner().invoke(cli.app, ["report", str(run)])
-
-
-def rows(run: Path) -> list[list[str]]:
+def rows(page: Path) -> list[list[str]]:
     """The table's rows, cell by cell; a remark stands behind a bar."""
-    ended = report(run)
-    assert ended.exit_code == 0, ended.exception
-    html = (run / "report.html").read_text()
+    html = page.read_text()
     check_whole(html)
     _, found, rest = html.partition("<caption>Sets of likely classes at 90%: coverage and mean size</caption>")
     body = rest.partition("<tbody>")[2].partition("</tbody>")[0] if found else ""
@@ -59,49 +53,62 @@ def rows(run: Path) -> list[list[str]]:
     return [[cell.replace("<small>", "|").replace("</small>", "") for cell in row] for row in cells]
 
 
-def test_coverage_and_size_stand_for_all_cases_and_each_hospital(run: Path) -> None:
-    assert rows(run) == [
+def test_coverage_and_size_stand_for_all_cases_and_each_hospital_that_has_some(run: Path) -> None:
+    assert report(run).exit_code == 0
+    assert rows(run / "report.html") == [
         ["all cases", "14", "0.857|0.601–0.960", "2.14"],  # noqa: RUF001
         ["north", "10", "0.800|0.490–0.943", "2.60"],  # noqa: RUF001
         ["south", "4", "4 of 4|too few for an interval", "1.00"],
     ]
     page = check_whole((run / "report.html").read_text())
     assert "a hospital's own share says whether the promise holds there" in page.text
-    inside = Conformal.of_facts(FLOORS, 3).inside(np.log(SHARES))  # type: ignore[union-attr]
-    assert (inside.sum(), inside[np.arange(14), LABEL].sum()) == (30, 12)  # the sets that `medtl predict` names
 
 
 def test_a_single_hospital_is_all_cases(run: Path) -> None:
-    keep(run, np.array(["north"] * 14))
-    assert rows(run) == [["all cases", "14", "0.857|0.601–0.960", "2.14"]]  # noqa: RUF001
+    promise(run, {"north": LIKELY["north"]})
+    assert report(run).exit_code == 0
+    assert rows(run / "report.html") == [["all cases", "10", "0.800|0.490–0.943", "2.60"]]  # noqa: RUF001
 
 
-def test_nothing_stands_without_sets_or_scores(run: Path) -> None:
-    promise(run, {})
-    assert rows(run) == []
-    promise(run, FLOORS)
-    keep(run, SITE, "ridge")
-    assert rows(run) == []
-    (run / "seed-0" / "scores.npz").unlink()
-    assert rows(run) == []
+@pytest.mark.parametrize("likely", [{}, {"west": LIKELY["west"]}, None])
+def test_nothing_stands_without_sets_or_cases_or_in_a_run_from_before(run: Path, likely: Any) -> None:
+    promise(run, likely)
+    if likely is None:
+        place = run / "seed-0" / "clinical.json"
+        record = json.loads(place.read_text())
+        del record["methods"]["auto"]["likely"]
+        place.write_text(json.dumps(record))
+    assert report(run).exit_code == 0
+    assert rows(run / "report.html") == []
 
 
-@pytest.mark.parametrize(
-    ("facts", "words"),
-    [
-        ({"level": 0.9, "floors": [0.0, 0.0], "cases": [10, 10]}, "auto was scored for other classes than its head"),
-        ({"level": 0.9, "floors": ["high", 0.0, 0.0]}, "the floors of auto's likely classes are damaged"),
-        ({"level": 0.9}, "the floors of auto's likely classes are damaged"),
-    ],
-)
-def test_floors_that_are_none_of_these_classes_are_refused(run: Path, facts: dict[str, Any], words: str) -> None:
-    promise(run, facts)
+def test_a_record_that_is_damaged_is_refused(run: Path) -> None:
+    promise(run, {"north": {"level": 0.9}})
     ended = report(run)
-    assert ended.exit_code == 1 and words in str(ended.exception)
+    assert ended.exit_code == 1 and "is not whole" in str(ended.exception)
 
 
-def test_scores_that_a_disk_has_lost_are_refused(run: Path) -> None:
-    place = run / "seed-0" / "scores.npz"
-    place.write_bytes(place.read_bytes()[:200])
-    ended = report(run)
-    assert ended.exit_code == 1 and "scores.npz cannot be read" in str(ended.exception)
+@pytest.mark.parametrize("where", ["server", "sites"])
+def test_a_run_tells_what_its_own_scores_say_on_both_roads_of_judging(tmp_path: Path, where: str) -> None:
+    values = {"data": "phantom", "sites": 3, "shots": 16, "image-size": 32, "features": "4", "bootstrap": 1}
+    chosen = settings({**values, "methods": "discriminant", "test": where, "keep-scores": where == "server"})
+    simulate(RunPlan(chosen, 1, 1, False, tmp_path / "run", ROOT, "tiny"))
+    seed = tmp_path / "run" / "seed-0"
+    told = json.loads((seed / "clinical.json").read_text())["methods"]["discriminant"]["likely"]
+    manifest = json.loads((seed / "heads" / "discriminant.json").read_text())
+    floors, cases = manifest["facts"]["conformal"]["floors"], manifest["facts"]["conformal"]["cases"]
+    assert sum(row["cases"] for row in told.values()) == sum(cases)
+    assert 0.9 <= sum(row["held"] for row in told.values()) / sum(cases) < 1.0
+    if where == "server":
+        saved = np.load(seed / "scores.npz")
+        shares = np.exp(saved["logits discriminant"])
+        shares = shares / shares.sum(axis=1, keepdims=True)
+        inside = np.log(shares / (1 - shares)) >= np.array(floors) - 1e-9
+        for site, row in told.items():
+            here = saved["site"] == site
+            assert row["held"] == inside[here, saved["label"][here]].sum() and row["named"] == inside[here].sum()
+    site = next(iter(told))
+    assert report(tmp_path / "run", "--hospital", site).exit_code == 0
+    own = rows(tmp_path / "run" / f"hospital-{site}.html")
+    assert [row[0] for row in own] == ["all cases", site] and own[1][1] == f"{told[site]['cases']:.0f}"
+    assert not any(other in (tmp_path / "run" / f"hospital-{site}.html").read_text() for other in [*told][1:])
