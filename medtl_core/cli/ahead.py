@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 #: What torch imports and a forward pass has no use for, a third of what that takes: how tensors without values behave,
 #: the export of programs, training.
 _UNUSED = (
-    "torch._meta_registrations", "torch.export", "torch.compiler", "torch.utils.data", "torch.optim",
-    "torch.distributions", "torch.masked", "torch.nn.intrinsic", "opt_einsum", "cuda.bindings.runtime",
+    "torch._meta_registrations", "torch.export", "torch.utils.data", "torch.optim", "torch.distributions",
+    "torch.masked", "torch.nn.intrinsic", "opt_einsum", "cuda.bindings.runtime",
 )  # fmt: skip
 
 
