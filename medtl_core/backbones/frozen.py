@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from medtl_core.backbones.trace import ModuleRun, trace
 
@@ -84,8 +84,12 @@ def _replaced(network: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
             raise ValueError("a BatchNorm without running statistics cannot be frozen")
         if path in pairs:
             conv: Any = copied.get_submodule(pairs[path])
-            fused = fuse_conv_bn_eval(conv.double(), norm.double()).float()  # of a copy that it makes
-            conv.weight, conv.bias = fused.weight, fused.bias
+            weight, bias, *own = (
+                None if value is None else value.double()
+                for value in (conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+            )
+            fused = fuse_conv_bn_weights(weight, bias, *own[:2], norm.eps, *own[2:])
+            conv.weight, conv.bias = (nn.Parameter(value.float()) for value in fused)
             copied.set_submodule(path, _activation(norm))
         else:
             copied.set_submodule(path, FrozenNorm(norm))

@@ -7,12 +7,13 @@ then runs as it does on a full cache. Where the second process fails, the run co
 
 import gc
 import json
+import os
 import subprocess
 import sys
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import module_from_spec
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,17 +23,20 @@ from medtl_core.data.shared import shared_parts, shared_source
 from medtl_core.data.synthetic.built_in import is_drawn_first
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.features.forward import forward
-from medtl_core.flower.run import RunPlan, load_apps
-from medtl_core.report import template
 from medtl_core.runtime import one_thread, processor
-from medtl_core.versions import versions
 
-#: What torch imports and a forward pass has no use for, a quarter of what that takes: how tensors without values
-#: behave, and the export of programs.
-_UNUSED = ("torch._meta_registrations", "torch.export")
+if TYPE_CHECKING:
+    from medtl_core.flower.run import RunPlan
+
+#: What torch imports and a forward pass has no use for, a third of what that takes: how tensors without values behave,
+#: the export of programs, training.
+_UNUSED = (
+    "torch._meta_registrations", "torch.export", "torch.utils.data", "torch.optim", "torch.distributions",
+    "torch.masked", "torch.nn.intrinsic", "opt_einsum", "cuda.bindings.runtime",
+)  # fmt: skip
 
 
-def read_ahead(plan: RunPlan) -> None:
+def read_ahead(plan: "RunPlan") -> None:
     """Draws built-in pictures, and lets another process compute their features, where neither is kept."""
     chosen = plan.settings
     if not is_drawn_first(chosen) or "image" not in chosen.kinds or "torch" in sys.modules:
@@ -48,7 +52,7 @@ def read_ahead(plan: RunPlan) -> None:
         _read_rest(plan)
 
 
-def _read_rest(plan: RunPlan) -> None:
+def _read_rest(plan: "RunPlan") -> None:
     """Reads what else the run will need."""
     import numpy.ma  # noqa: F401
     import rich.table  # noqa: F401
@@ -56,6 +60,9 @@ def _read_rest(plan: RunPlan) -> None:
     import medtl_core.flower.grid
     import medtl_core.report.folder
     import medtl_core.report.terminal  # noqa: F401
+    from medtl_core.flower.run import load_apps
+    from medtl_core.report import template
+    from medtl_core.versions import versions
 
     load_apps(plan.app)
     versions()
@@ -83,9 +90,7 @@ def main(workers: int, runs: list[Settings]) -> None:
 
 def read_later(library: str) -> None:
     """Puts off reading a module that another library imports until something of it is used."""
-    package = library.rpartition(".")[0]
-    above = PathFinder.find_spec(package) if package else None  # which does not read it
-    spec = PathFinder.find_spec(library, above.submodule_search_locations if above else None)
+    package, spec = library.rpartition(".")[0], _found(library)
     if library in sys.modules or package in sys.modules or spec is None or spec.loader is None:
         return
     module, loader, turn, begun = module_from_spec(spec), spec.loader, RLock(), list[str]()
@@ -102,6 +107,14 @@ def read_later(library: str) -> None:
     vars(module)["__getattr__"], sys.modules[library] = read, module  # Python asks it for what is not there
 
 
+def _found(library: str) -> ModuleSpec | None:
+    """Where a module lies; the packages that hold it are not read."""
+    package = library.rpartition(".")[0]
+    above = _found(package) if package else None
+    return PathFinder.find_spec(library, above.submodule_search_locations if above else None)
+
+
 if __name__ == "__main__":
     gc.disable()  # a short life, of which looking for garbage among torch's modules would be a tenth
     main(int(sys.argv[1]), [settings(json.loads(word)) for word in sys.argv[2:]])
+    os._exit(0)  # taking torch down takes longer than reading a dozen pictures, and the run waits for the end

@@ -7,7 +7,7 @@ padding. Written out here because importing timm takes longer than reading the f
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from torch import Tensor, device, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 #: (blocks, kernel, stride of the first, expansion, channels) of each stage.
@@ -25,6 +25,8 @@ _STEM, _HEAD = 32, 1280
 #: timm's names of a block's layers, in the order they run, without and with the expansion.
 _PLAIN = ("conv_dw", "bn1", "conv_pw", "bn2")
 _EXPANDED = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
+#: Tensors of a BatchNorm.
+_OF_NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -32,9 +34,18 @@ def timm_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Both hold them in the order in which the layers run; the package's classifier comes last.
     """
-    with device("meta"):
-        names = [*Lite0().state_dict(), "classifier.weight", "classifier.bias"]
-    return dict(zip(names, state.values(), strict=True))
+    blocks = [
+        (f"blocks.{stage}.{number}.", _PLAIN if expansion == 1 else _EXPANDED)
+        for stage, (count, _, _, expansion, _) in enumerate(STAGES)
+        for number in range(count)
+    ]
+    names = [
+        f"{place}{layer}.{value}"
+        for place, layers in (("", ("conv_stem", "bn1")), *blocks, ("", ("conv_head", "bn2")))
+        for layer in layers
+        for value in (("weight",) if layer.startswith("conv") else _OF_NORM)
+    ]
+    return dict(zip([*names, "classifier.weight", "classifier.bias"], state.values(), strict=True))
 
 
 class Lite0(nn.Module):

@@ -36,8 +36,12 @@ class Canvas:
         pieces = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
         weights = np.asarray(np.stack(pieces) / 6, dtype=np.float32)  # of a pixel's four uniform cubic B-splines
         # Four taps an axis rather than a matrix product: the same bits whatever the number of BLAS threads.
-        rows = sum(weights[tap][:, None] * knots[:, cell + tap, :] for tap in range(4))
-        return np.asarray(sum(weights[tap] * np.asarray(rows)[:, :, cell + tap] for tap in range(4)), dtype=np.float32)
+        for _ in range(2):  # down the columns, then along the rows, which lie as columns then: whole rows are copied
+            field = weights[0][:, None] * knots.take(cell, axis=1)
+            for tap in range(1, 4):
+                field += weights[tap][:, None] * knots.take(cell + tap, axis=1)
+            knots = np.ascontiguousarray(field.swapaxes(1, 2))
+        return knots
 
 
 def canvas(size: int) -> Canvas:
@@ -93,7 +97,7 @@ def _lungs(u: Image, v: Image, side: Image, body: Traits, breath: Image) -> tupl
     apex = (v + 0.06) / 0.70
     flank = (side - 0.40 - 0.055 * apex) / (0.275 + 0.085 * apex)
     inside = 1 - np.square(flank) - np.square(np.square(apex))
-    dome = body["dome"] + breath + np.where(u > 0, body["dome_gap"], 0) + 0.85 * np.square(side - 0.30)
+    dome = body["dome"] + breath + (u > 0) * body["dome_gap"] + 0.85 * np.square(side - 0.30)
     below = _step((v - dome) * 16)
     return _step(inside * 3) * (1 - below), below
 
@@ -162,10 +166,13 @@ def _strands(page: Canvas, rng: np.random.Generator, images: int, cells: int) ->
 
 def _step(value: Image) -> Image:
     """A smooth step from 0 to 1 as `value` goes from -1/2 to 1/2."""
-    rise = np.clip(np.asarray(value + np.float32(0.5), dtype=np.float32), 0, 1)
-    bend = 3 - 2 * rise
+    rise = value + np.float32(0.5)
+    np.clip(rise, 0, 1, out=rise)
+    bend = rise * -2
+    bend += 3
     rise *= rise
-    return np.multiply(rise, bend, out=rise)
+    rise *= bend
+    return rise
 
 
 def _band(phase: Image, share: float) -> Image:

@@ -74,8 +74,10 @@ def _blurred(picture: Image, sigma: float) -> Image:
     taps = np.exp(-0.5 * np.square(np.arange(-reach, reach + 1) / max(sigma, 0.1)))
     weights = (taps / taps.sum()).astype(np.float32)
     size = picture.shape[1]
-    for _ in range(2):  # along one axis, then the other
-        wide = np.pad(picture, ((0, 0), (reach, reach), (0, 0)), mode="edge")
-        film = sum(weight * wide[:, shift : shift + size] for shift, weight in enumerate(weights))
-        picture = np.asarray(film).swapaxes(1, 2)
+    for axis in (1, 2):
+        wide = picture.take(np.arange(-reach, size + reach).clip(0, size - 1), axis=axis)
+        shifts = [wide[:, shift : shift + size] if axis == 1 else wide[..., shift : shift + size] for shift in range(2 * reach + 1)]
+        picture = weights[0] * shifts[0]
+        for weight, shifted in zip(weights[1:], shifts[1:]):
+            picture += weight * shifted
     return picture
