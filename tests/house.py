@@ -64,7 +64,7 @@ ROOMS = {
     "features": 970, "heads": 765, "evaluation": 1180, "privacy": 3010, "federation": 2160, "flower": 1450,
     "flower/node": 510, "formats": 5472, "methods": 5160, "methods/multilabel": 760, "methods/finetune": 1140,
     "methods/personal": 950, "methods/private": 1600, "audit": 1300, "report": 3350, "sweep": 600, "recipes": 500,
-    "predict": 2475, "cli": 4405, "signals": 500, "server": 945, "client": 1000, "flower/link": 320,
+    "predict": 2475, "cli": 4407, "signals": 500, "server": 945, "client": 1000, "flower/link": 320,
     "flower/processes": 410, "deploy": 3430, "serve": 400, "export": 860, "clinical": 1260, "slides": 400, "notes": 500,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
