@@ -23,6 +23,7 @@ from medtl_core.predict.predictor import Predictor, load
 
 _EACH = "Each finding has a probability of its own, as if it were as often there as not."
 _EQUAL = "All classes are taken as equally common; say how common they are where you work with --prevalence."
+_BEYOND = ", beyond what the own cases of other classes show there"
 #: Every form of standard output or a file; "dicom" writes files into a folder.
 _FORMS = {**FORMS, "fhir": fhir_lines}
 #: Forms that say no more than probabilities and answers.
@@ -184,13 +185,14 @@ def predict(
     elif on_page:
         answers = compared(answers, predictor.attributor(), cases)
     faults, telling, heading = list[str](), console.console_of(stderr=True), heading_of(predictor, shares)
+    heading = replace(heading, maps=_BEYOND if alike else "") if on_page else heading
     watched = telling.is_terminal and not (out is None and sys.stdout.isatty())
     with console.progress_shown(telling, quiet=not watched) as tell:
         answers = _counted(answers, faults, len(cases.names) + len(cases.faults), tell)
         if form == "dicom" and out is not None:
             _archive(answers, heading, out, predictor)
         else:
-            _write(_FORMS[form](answers, replace(heading, maps=on_page)), out)
+            _write(_FORMS[form](answers, heading), out)
     console.say(telling, NOTICE)
     if faults:
         raise typer.Exit(1)

@@ -23,7 +23,7 @@ _MAP = (
 )
 _LEGEND = (
     "Below an answer stands the picture in grey, of several the one that adds most: red speaks for the likeliest "
-    "class, blue against. Take a map as a way to notice a wrong reason. The page holds pictures of the cases: it "
+    "class, blue against{}. Take a map as a way to notice a wrong reason. The page holds pictures of the cases: it "
     "belongs where they lie."
 )
 
@@ -49,7 +49,7 @@ class Heading:
         promise: what the sets of likely classes promise, in a sentence; "" = there are none.
         thresholds: those that classes are answered from, in a sentence; "" = there are none.
         limit: which cases are too unlike the training cases, in a sentence; "" = nothing tells.
-        maps: whether answers come with maps, which a page shows.
+        maps: beyond what the maps of a page's answers are told, in words, "" = beyond nothing; None = there are none.
     """
 
     classes: tuple[str, ...]
@@ -58,7 +58,7 @@ class Heading:
     promise: str = ""
     thresholds: str = ""
     limit: str = ""
-    maps: bool = False
+    maps: str | None = None
 
     @property
     def promises(self) -> str:
@@ -145,7 +145,8 @@ def html_lines(answers: Iterable[Answer], heading: Heading) -> Iterator[str]:
     )
     about = escape(f"Head: {heading.version}. {heading.basis} {heading.promises}")
     about = re.sub(r"--[\w-]+", r'<span class="number">\g<0></span>', about)  # an option is one word
-    yield f"<p><strong>{NOTICE}</strong></p><p>{about}</p>{f'<p>{_LEGEND}</p>' if heading.maps else ''}"
+    legend = "" if heading.maps is None else f"<p>{_LEGEND.format(heading.maps)}</p>"
+    yield f"<p><strong>{NOTICE}</strong></p><p>{about}</p>{legend}"
     names = "".join(f'<th scope="col">{escape(name)}</th>' for name in heading.classes)
     yield '<div class="wide"><table><caption>Probability of each class</caption><thead><tr>'
     yield f'<th scope="col">case</th><th scope="col">answer</th><th scope="col">likely</th>{names}</tr></thead><tbody>'

@@ -239,7 +239,8 @@ def load(path: Path | str, *, weights: str = "", device: str = "auto", cache: st
     """
     one_thread()
     classifier, outliers = _classifier(Path(path))
-    device = processor(device).place if device == "auto" else device  # looked for once, not for every answer
+    # Looked for once, not for every answer; a word that names none is the person's and not the manifest's.
+    device = processor(device).place if device == "auto" else settings({"device": device}).device
     facts = stated_features(classifier, Path(path))
     columns, views = _columns(facts, Path(path)), tuple(map(str, facts["entry_views"]))
     try:

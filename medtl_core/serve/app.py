@@ -82,7 +82,7 @@ class Service:
             found = self.predictor.answers([path], prevalence=self.prevalence, least=self.least)
             answers = [_without(answer, path) for answer in found]
         except DataError as error:
-            raise DataError(str(error).replace(str(path), _CASE)) from error
+            raise DataError(_unnamed(str(error), path)) from error
         picture = ""
         if attributor and len(answers) == 1 and answers[0].probabilities:
             picture = _map_of(attributor, path, answers[0].largest)
@@ -153,7 +153,11 @@ def _attributor(predictor: Predictor) -> "Attributor | GradCam | None":
 def _without(answer: Answer, path: Path) -> Answer:
     """An answer without the name of the folder in which its file lay for a moment."""
     name = _CASE if answer.name == str(path) else answer.name
-    return replace(answer, name=name, fault=answer.fault.replace(str(path), _CASE))
+    return replace(answer, name=name, fault=_unnamed(answer.fault, path))
+
+
+def _unnamed(words: str, path: Path) -> str:
+    return words.replace(str(path), _CASE).replace(path.name, _CASE)
 
 
 def _map_of(attributor: "Attributor | GradCam", path: Path, name: str) -> str:

@@ -100,7 +100,8 @@ def test_a_run_tells_what_its_own_scores_say_on_both_roads_of_judging(tmp_path: 
     assert sum(row["cases"] for row in told.values()) == sum(cases)
     assert 0.9 <= sum(row["held"] for row in told.values()) / sum(cases) < 1.0
     if where == "server":
-        saved = np.load(seed / "scores.npz")
+        with np.load(seed / "scores.npz") as file:
+            saved = dict(file)
         shares = np.exp(saved["logits discriminant"])
         shares = shares / shares.sum(axis=1, keepdims=True)
         inside = np.log(shares / (1 - shares)) >= np.array(floors) - 1e-9

@@ -24,7 +24,7 @@ from medtl_core.serve.app import Service, application
 from medtl_core.serve.guard import hosts_of
 from medtl_core.values import Head
 from tests.formats.dicom_made import dicom
-from tests.predict.heads import CLASSES, film, made
+from tests.predict.heads import CLASSES, film, made, made_of_table
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 HERE = "http://127.0.0.1:8765"
@@ -160,6 +160,17 @@ def test_a_table_is_answered_row_by_row(tmp_path: Path) -> None:
         assert client.post("/v1/answers", content=b"a,c\n3,1\n").status_code == 422
         page = client.get("/").text
     assert "<b>&" not in page and "&lt;b&gt;&amp;" in page
+
+
+def test_records_are_answered_under_agreed_names_which_the_page_tells(tmp_path: Path) -> None:
+    told = ("glucose (mmol/L, 1.0 to 40.0, about 20.5 by 9.75)", "smoker (flag)", "stage=I", "stage=II", "stage=other")
+    with asked(made_of_table(tmp_path, told)) as client:
+        row = client.post("/v1/answers", content=b"stage,smoker,glucose,ward\nI,no,5.0,x\nIV,,90,x\n").json()["answers"]
+        faults = {one["case"]: one["fault"] for one in row}
+        assert not faults["row 2"] and "1 to 40 mmol/L" in faults["row 3"] and "case.csv" not in faults["row 3"]
+        missing = client.post("/v1/answers", content=b"stage,smoker\nI,no\n").json()["fault"]
+        assert "column 'glucose' is missing" in missing and missing.startswith("the file")
+        assert "glucose (mmol/L), smoker (yes or no), stage (I or II or other)" in client.get("/").text
 
 
 @pytest.mark.parametrize(
