@@ -65,7 +65,7 @@ ROOMS = {
     "flower/node": 510, "formats": 5520, "methods": 5160, "methods/multilabel": 760, "methods/finetune": 1140,
     "methods/personal": 950, "methods/private": 1600, "audit": 1300, "report": 3370, "sweep": 600, "recipes": 500,
     "predict": 2440, "cli": 4335, "signals": 540, "server": 930, "client": 1000, "flower/link": 320,
-    "flower/processes": 410, "deploy": 3420, "serve": 400, "export": 860, "clinical": 1260, "slides": 340, "notes": 500,
+    "flower/processes": 410, "deploy": 3420, "serve": 400, "export": 860, "clinical": 1260, "slides": 335, "notes": 510,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")
