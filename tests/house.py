@@ -64,8 +64,8 @@ ROOMS = {
     "features": 970, "heads": 765, "evaluation": 1180, "privacy": 3010, "federation": 2160, "flower": 1470,
     "flower/node": 515, "formats": 5652, "methods": 5160, "methods/multilabel": 760, "methods/finetune": 1140,
     "methods/personal": 950, "methods/private": 1600, "audit": 1300, "report": 3350, "sweep": 600, "recipes": 500,
-    "predict": 2485, "cli": 4407, "signals": 540, "server": 945, "client": 1000, "flower/link": 320,
-    "flower/processes": 410, "deploy": 3430, "serve": 400, "export": 860, "clinical": 1260, "slides": 240, "notes": 500,
+    "predict": 2495, "cli": 4407, "signals": 540, "server": 945, "client": 1000, "flower/link": 320,
+    "flower/processes": 410, "deploy": 3420, "serve": 400, "export": 860, "clinical": 1260, "slides": 235, "notes": 510,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")

@@ -42,6 +42,7 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
     """
     import numpy as np
 
+    from medtl_core.data.names import hospital_name
     from medtl_core.data.partition import partition
     from medtl_core.data.readers import reader_of
     from medtl_core.data.shared import shared_source
@@ -58,7 +59,7 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
     if "backbone" not in said and not {"path", "image"} & examples.columns.keys():
         changes["backbone"] = next(name for column, name in _COLUMNS.items() if column in examples.columns)
         changes["image_size"] = chosen.image_size if "image-size" in said else 0
-    pool = (examples["split"] != "test") & (examples["site"] != chosen.leave_out.removesuffix(":test"))
+    pool = (examples["split"] != "test") & (examples["site"] != hospital_name(chosen.leave_out.removesuffix(":test")))
     names = len(np.unique(examples["site"][pool]))
     if "sites" not in said:
         natural = chosen.partition == "natural" and names > 1

@@ -64,9 +64,14 @@ def plain_names(values: Array, change: Callable[[str], str] = plain_name) -> Arr
     return np.asarray([names[cell] for cell in cells], dtype=np.str_)
 
 
+def hospital_name(text: str) -> str:
+    """Returns the name of a hospital as it may stand on the wire and in places: a slash becomes a dash."""
+    return plain_name(text).replace("/", "-").replace("\\", "-")
+
+
 def hospital_names(values: Array) -> Array:
-    """Returns names of hospitals (str [n]) as they may stand on the wire and in places: a slash becomes a dash."""
-    return plain_names(values, lambda text: plain_name(text).replace("/", "-").replace("\\", "-"))
+    """Returns every name (str [n]) in that form."""
+    return plain_names(values, hospital_name)
 
 
 def look(name: str) -> str:

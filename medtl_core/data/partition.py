@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medtl_core.config import Settings
-from medtl_core.data.names import plain_name
+from medtl_core.data.names import hospital_name
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.rng import stream
 from medtl_core.values import Array, Examples, site_name
@@ -83,7 +83,7 @@ def partition(examples: Examples, settings: Settings) -> Parts:
 
 def _left_out(examples: Examples, name: str) -> tuple[NDArray[np.bool_], Index]:
     """Returns which rows belong to the site left out [n], and the rows the server judges on."""
-    name = plain_name(name)
+    name = hospital_name(name)
     site, held_out = examples["site"], examples["split"] == "test"
     if not name:
         return np.zeros(len(site), dtype=bool), np.flatnonzero(held_out)

@@ -15,21 +15,12 @@ from medtl_core.formats.table import CsvTable
 _CODES = (-9, -99, -999, -9999, 99, 999, 9999, 99999)
 #: Parts of the names of columns of which even a number may tell who a patient is.
 _PERSONS = (
-    "birth",
-    "geburt",
-    "dob",
-    "zip",
-    "postal",
-    "plz",
-    "postleitzahl",
-    "phone",
-    "telefon",
-    "insurance",
-    "versicher",
+    "birth", "geburt", "dob", "zip", "postal", "plz", "postleitzahl", "phone", "telefon", "insurance", "versicher",
     "ssn",
-)
+)  # fmt: skip
 #: Names of columns of numbers that say whose a row is.
 _ID = re.compile(r"(.*[ _.-])?(id|ids|mrn|pid)|(fall|patienten|patient)[ _.-]?(nr|nummer|no|number)[.]?")
+_DATE = re.compile(r"(.*[ _.-])?(date|datum|fecha)([ _.-].*)?|[a-z]*datum")
 #: Fewest cases in which a column that tells the classes apart is no accident.
 _CASES = 20
 
@@ -47,7 +38,7 @@ def doubts(
     """
     for name, column in zip(names, values.T, strict=True):
         known, where = column[~np.isnan(column)], f"{table.name}: column {name!r}"
-        if any(word in name.lower() for word in _PERSONS):
+        if any(word in name.lower() for word in _PERSONS) or _DATE.fullmatch(name.lower()) or _dates(known):
             yield f"{where} may tell who a patient is: leave it out, or give an age, or days since an event, instead."
         if is_id(name) and np.all(known == np.round(known)):
             yield f"{where} seems to say whose a row is: call it 'patient_id', or leave it out."
@@ -66,6 +57,13 @@ def doubts(
 def is_id(column: str) -> bool:
     """Returns whether a column says whose a row is, by its name."""
     return bool(_ID.fullmatch(column.strip().lower()))
+
+
+def _dates(known: NDArray[np.float64]) -> bool:
+    """Whether all numbers are days such as 20240131."""
+    day, month = known % 100, known // 100 % 100
+    likely = (known > 19e6) & (known < 21e6) & (month >= 1) & (month <= 12) & (day >= 1) & (day <= 31)
+    return len(known) > 1 and bool(likely.all())
 
 
 def _strange(known: NDArray[np.float64], code: int) -> int:

@@ -44,7 +44,7 @@ _UNSORTED = frozenset((
     "results", "predictions", "kopie", "copy",
 ))  # fmt: skip
 #: How names begin of what systems and file servers keep beside a person's files.
-_SYSTEM = ("@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+_SYSTEM = ("@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information", "lost+found", "DICOMDIR")
 #: What lies beside images and is no case.
 _BESIDE = (".txt", ".md", ".csv", ".tsv", ".json", ".toml", ".xml", ".html", ".pdf", ".db", ".ini", ".log")
 

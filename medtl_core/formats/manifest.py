@@ -126,8 +126,10 @@ def image_files(table: CsvTable, column: str, folder: Path, pattern: str = "{}",
 def _file_of(folder: Path, name: str) -> str:
     """The path of a file; where there is none of that name, of one whose letters are written in another form."""
     path = os.path.normpath(folder / name)
-    forms = () if name.isascii() or is_there(path) else map(unicodedata.normalize, ("NFC", "NFD"), (name, name))
-    return next((other for form in forms if is_there(other := os.path.normpath(folder / form))), path)
+    if name.isascii() or is_there(path):
+        return path
+    others = (unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))
+    return next((other for form in others if is_there(other := os.path.normpath(folder / form))), path)
 
 
 def _file(path: Path) -> Path:

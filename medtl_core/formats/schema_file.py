@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from importlib.resources import files
@@ -39,7 +40,7 @@ def read_schema(path: Path) -> Schema:
 def parse(text: str, where: str) -> Schema:
     """Returns the schema in a text; for the form see docs/data.md, for errors `read_schema`."""
     try:
-        stated = tomllib.loads(text)
+        stated = tomllib.loads(unicodedata.normalize("NFC", text))  # as headers and cells are compared
     except tomllib.TOMLDecodeError as error:
         raise DataError(f"{where} is not valid TOML: {error}") from error
     if "kind" in stated:

@@ -16,6 +16,8 @@ from medtl_core.values import Array, digest
 
 #: Signs of a note, about 60 printed pages; a longer one is a file in the wrong place. Bytes, of up to four a sign.
 LONGEST, _BYTES = 200_000, 800_000
+#: How a file begins that is no plain text: PDF, RTF, HTML, XML, JPEG, and what Git keeps in place of a large one.
+_OTHER = ("%pdf", "{\\rtf", "<html", "<!doctype", "<?xml", "\u00ff\u00f8\u00ff", "version https://git-lfs")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -34,6 +36,10 @@ def read_note(path: Path) -> str:
         raise DataError("the note's file is no text") from None
     if large:
         raise DataError(f"the note's file is larger than {_BYTES} bytes")
+    if text.lstrip().lower().startswith(_OTHER):
+        raise DataError(
+            "the note's file is a document, a page, a picture or a pointer to a file; save it as plain text"
+        )
     return text
 
 

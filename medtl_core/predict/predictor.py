@@ -26,7 +26,7 @@ from medtl_core.predict.conformal import Conformal
 from medtl_core.predict.gradcam import GradCam, Mapped
 from medtl_core.predict.joint import joint_cases
 from medtl_core.predict.outliers import Outliers
-from medtl_core.predict.reasons import Fusing, Occluder, check_explained, lacks_all, parts_of_case, spans_of
+from medtl_core.predict.reasons import Fusing, Occluder, check_explained, lacking, parts_of_case, spans_of
 from medtl_core.predict.rows import rows_of
 from medtl_core.predict.saved import is_model, load_packed, load_whole
 from medtl_core.predict.tap_maps import TapMaps
@@ -207,9 +207,10 @@ class Predictor:
         near = self.neighbours.nearest(values) if self.neighbours and len(answers) else [()] * len(answers)
         joint = self.explains and len(self.settings.kinds) > 1
         spans = spans_of(feature_spec(self.settings, self.views, self.columns), self.settings) if joint else {}
+        columns = self.columns if self.settings.backbone == "table" else ()
         for answer, row, alike in zip(answers, values, near, strict=True):
             parts = parts_of_case(self.classifier, row, answer.largest, self.columns, spans) if self.explains else {}
-            doubt = answer.doubt or lacks_all(self.classifier, row)
+            doubt = answer.doubt or lacking(self.classifier, row, columns)
             yield replace(answer, parts=parts, alike=alike, doubt=doubt)
 
     def _seen(self, logits: Array) -> Array:

@@ -55,9 +55,15 @@ def spans_of(spec: Spec, settings: Settings) -> Mapping[str, tuple[int, int]]:
     return spans
 
 
-def lacks_all(classifier: Classifier, row: Array) -> str:
-    """Returns in words why a case (features [d]) has no answer: it has none of the kinds; "" = it has one."""
+def lacking(classifier: Classifier, row: Array, columns: Sequence[str] = ()) -> str:
+    """Returns in words why a case (features [d]) has no answer: it has none of the kinds, or lacks one of a table's
+    columns, which no case did that the head learnt from; "" = it has one.
+    """
     if isinstance(classifier, Head):  # asked first: telling a protocol takes a hundred times as long
+        used = (classifier.weight[:, : 2 * len(columns)] != 0).any(axis=0)  # of each column, and of its being empty
+        gone = np.flatnonzero(row[1 : 2 * len(columns) : 2].astype(bool) & used[::2] & ~used[1::2])
+        if len(gone):
+            return f"column {columns[gone[0]]!r} is empty, and no case that the head learnt from lacked it"
         return ""
     nothing = isinstance(classifier, Fusing) and not classifier.shares(row[None]).any()
     return "it has none of the kinds that the head reads" if nothing else ""

@@ -38,7 +38,7 @@ EPISODE = 15
 def wards() -> list[Ward]:
     """Hospitals with a patient who stands out: far away, alone in a class, of many cases, unreadable, the only one."""
     usual = [(f"p{place}", "ab"[place % 2], tuple(np.random.default_rng(place).normal(size=2))) for place in range(9)]
-    far, huge = ("q", "a", (97.0, -3.0)), ("q", "b", (3.2e38, -3.2e38))
+    far, huge = ("q", "a", (97.0, -3.0)), ("q", "b", (9e12, -9e12))
     return [
         table([*usual, far], "q"), table([*usual, huge], "q"), table([*usual, ("q", "c", (0.0, 0.0))], "q"),
         table([*usual, *(("q", "abc"[number % 3], (number, "")) for number in range(4))], "q"),

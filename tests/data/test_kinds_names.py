@@ -203,10 +203,19 @@ def test_a_finding_that_no_case_shows_is_said(tmp_path: Path, cells: str, gone: 
     assert [note for note in notes if note.startswith("No case")] == [gone] * bool(gone)
 
 
-@pytest.mark.parametrize("column", ["Geburtsjahr", "birth_year", "PLZ", "zip code", "Telefon"])
+@pytest.mark.parametrize(
+    "column", ["Geburtsjahr", "birth_year", "PLZ", "zip code", "Telefon", "visit date", "Aufnahmedatum"]
+)
 def test_a_number_that_may_tell_who_a_patient_is_is_said(tmp_path: Path, column: str) -> None:
     notes = opened(tmp_path, *USUAL, header=f"label,patient_id,site,{column}").notes
     assert any(f"column {column!r} may tell who a patient is" in note for note in notes)
+
+
+@pytest.mark.parametrize(("first", "said"), [(20240100, True), (20240000, False), (18000100, False), (240100, False)])
+def test_numbers_that_are_days_are_said(tmp_path: Path, first: int, said: bool) -> None:
+    rows = [f"{('ill', 'well')[k % 2]},P{k},north,{first + 200 * (k % 5) + k % 28 + 1}" for k in range(40)]
+    notes = opened(tmp_path, *rows).notes
+    assert any("column 'a' may tell who a patient is" in note for note in notes) == said
 
 
 @pytest.mark.parametrize(("kept", "refused"), [(1, True), (2, False)])

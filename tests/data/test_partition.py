@@ -1,5 +1,6 @@
 import time
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from medtl_core.config import Settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.partition import apportion, partition
+from medtl_core.data.source import open_source
 from medtl_core.data.synthetic.built_in import phantom_patients
 from medtl_core.data.synthetic.phantom import train_images
 from medtl_core.errors import ConfigError
@@ -193,3 +195,13 @@ def test_hospitals_and_the_phantoms_size_follow_the_sites_that_stay() -> None:
     assert [part.name for part in parts.sites] == ["x", "y-1", "y-2", "y-3"]
     images = train_images(phantom_patients(Settings(sites=4, shots=100, leave_out="phantom-a")))
     assert min(count for name, count in images.items() if name != "phantom-a") >= 100
+
+
+@pytest.mark.parametrize("typed", ["Cardiology/S\u00fcd", "Cardiology-Su\u0308d", " Cardiology/Su\u0308d\u200b"])
+def test_a_site_is_left_out_by_the_name_that_its_data_have(tmp_path: Path, typed: str) -> None:
+    sites = ("Cardiology/S\u00fcd", "north")
+    rows = [f"{'xy'[k % 2]},{k},{sites[k // 2 % 2]},{k % 7}" for k in range(40)]
+    (tmp_path / "manifest.csv").write_text("\n".join(["label,patient_id,site,a", *rows]), encoding="utf-8")
+    chosen = Settings(data="", data_path=str(tmp_path), backbone="table", leave_out=typed, sites=1, shots=0)
+    parts = partition(open_source(chosen).examples, chosen)
+    assert [site.name for site in parts.sites] == ["north"] and len(parts.server_test) == 20

@@ -1,6 +1,8 @@
 """A schema says what it means, or is refused by table and key."""
 
+import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +109,13 @@ def test_remedies_of_records_name_what_the_schema_lacks(tmp_path: Path) -> None:
     assert "leave 'written' and the like out of the schema: in mmol/L most would fit" in faults.causes[0].remedy
 
 
-def test_a_schema_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
-    clinic(tmp_path, ROWS, "\ufeff" + SCHEMA)
-    assert not read(tmp_path)[2].causes
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_schema_is_read_however_an_editor_writes_letters(tmp_path: Path, form: Any) -> None:
+    rows, schema = (text.replace("glucose,", "gr\u00f6\u00dfe,") for text in (ROWS, SCHEMA))
+    schema = schema.replace("[column.glucose]", '[column."gr\u00f6\u00dfe"]').replace('"II"]', '"II", "\u00e9"]')
+    other = {"NFC": "NFD", "NFD": "NFC"}[form]
+    rows = rows.replace(",IV", ",\u00e9")
+    clinic(tmp_path, unicodedata.normalize(other, rows), "\ufeff" + unicodedata.normalize(form, schema))
+    examples, facts, faults = read(tmp_path)
+    assert not faults.causes and facts.columns[0].startswith("gr\u00f6\u00dfe (mmol/L")
+    assert examples["table"][2, facts.columns.index("stage=\u00e9")] == 1.0

@@ -70,6 +70,23 @@ def test_a_file_outside_the_folder_or_not_there_costs_its_case(tmp_path: Path, n
     assert len(source.examples) == 23 and len(faults.rows) == 1
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"%PDF-1.4 the lungs", rb"{\rtf1\ansi The lungs are clear.}", b"<HTML><body>The lungs are clear.</body></HTML>",
+        b"\xef\xbb\xbf<?xml version='1.0'?><note>clear</note>", b"\xff\xd8\xff\xe0 lungs",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\n",
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_plain_text_costs_its_case(tmp_path: Path, content: bytes) -> None:
+    rows = many()
+    for number, row in enumerate(rows):
+        (tmp_path / f"{number}.txt").write_bytes(row[0].encode() if number else content)
+        row[0] = f"{number}.txt"
+    source, faults = opened(written(tmp_path, rows, ("note_path", "label", "patient_id")))
+    assert len(source.examples) == 23 and "save it as plain text" in faults.causes[0].cause
+
+
 @pytest.mark.parametrize("note", ["", "   ", "120/80 37.2", "word " * 50_000])
 def test_a_note_without_words_or_without_end_costs_its_case(tmp_path: Path, note: str) -> None:
     rows = many()

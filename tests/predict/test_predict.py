@@ -180,6 +180,12 @@ def test_columns_stand_in_any_order_and_others_beside_them(table_head: Path, tmp
     assert [answer.name for answer in one] == ["row 2", "row 3", "row 4"]
 
 
+def test_a_column_that_was_never_empty_may_not_be_so_in_a_new_case(table_head: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("age,pressure\n50,\n50,99\nk.A.,141\n")
+    answers = [*load(table_head).answers([tmp_path / "a.csv"])]
+    assert [answer.doubt.partition(" is empty")[0] for answer in answers] == ["column 'pressure'", "", "column 'age'"]
+
+
 def test_a_cell_that_is_no_number_costs_its_row_and_is_not_quoted(table_head: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("age,pressure\nMrs Jones,141\n50,99\n")
     ended = run(table_head, tmp_path / "a.csv", "--format", "jsonl")
