@@ -84,11 +84,9 @@ def _replaced(network: nn.Module, pairs: Mapping[str, str]) -> nn.Module:
             raise ValueError("a BatchNorm without running statistics cannot be frozen")
         if path in pairs:
             conv: Any = copied.get_submodule(pairs[path])
-            weight, bias, *own = (
-                None if value is None else value.double()
-                for value in (conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
-            )
-            fused = fuse_conv_bn_weights(weight, bias, *own[:2], norm.eps, *own[2:])
+            read = (conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+            weight, bias, mean, variance, *affine = (None if value is None else value.double() for value in read)
+            fused = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, *affine)  # type: ignore[arg-type]
             conv.weight, conv.bias = (nn.Parameter(value.float()) for value in fused)
             copied.set_submodule(path, _activation(norm))
         else:

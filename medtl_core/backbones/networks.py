@@ -42,8 +42,7 @@ def _built(backbone: Backbone) -> nn.Module:
     with _BUILDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(RANDOM_SEED)
         if backbone.identity == "timm:tf_efficientnet_lite0":
-            with torch.device("cpu" if backbone.source == "random" else "meta"):  # a file has every value of it
-                return Lite0()
+            return Lite0()
         if backbone.library == "timm":
             return build(backbone.arch, backbone.arguments)
         from torchvision.models import get_model
@@ -60,11 +59,11 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], backbone: Backbone) -
         name = _DENSE.sub(r"\1\2", old)
         if name.startswith(_CLASSIFIERS):
             continue
-        body[name] = tensor.to(own[name].dtype) if name in own else tensor
+        body[name] = tensor
         if backbone.inputs == 1 and name in own and (tensor.shape[1:2], own[name].shape[1:2]) == ((1,), (3,)):
             body[name] = tensor * torch.tensor(_LUMA).view(1, 3, *(1 for _ in tensor.shape[2:]))
     try:
-        fault = network.load_state_dict(body, strict=False, assign=True)
+        fault = network.load_state_dict(body, strict=False)
     except RuntimeError as error:
         raise WeightsError(f"the weights are not those of {backbone.identity!r}: {error}") from error
     missing = [name for name in fault.missing_keys if not name.startswith(_CLASSIFIERS)]

@@ -10,8 +10,9 @@ import json
 import os
 import subprocess
 import sys
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
+from itertools import accumulate
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,7 @@ from medtl_core.runtime import one_thread, processor
 if TYPE_CHECKING:
     from medtl_core.flower.run import RunPlan
 
-#: What torch imports and a forward pass has no use for, a third of what that takes: how tensors without values behave,
-#: the export of programs, training.
+#: What torch imports and a forward pass has no use for, a third of what that takes.
 _UNUSED = (
     "torch._meta_registrations", "torch.export", "torch.utils.data", "torch.optim", "torch.distributions",
     "torch.masked", "torch.nn.intrinsic", "opt_einsum", "cuda.bindings.runtime",
@@ -42,10 +42,8 @@ def read_ahead(plan: "RunPlan") -> None:
     if not is_drawn_first(chosen) or "image" not in chosen.kinds or "torch" in sys.modules:
         return
     words = [json.dumps(chosen.replace(seed=chosen.seed + number).public()) for number in range(plan.seeds)]
-    command = [sys.executable, "-P", "-m", __name__, f"{plan.workers}", *words]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as child:
+    command, nowhere = [sys.executable, "-P", "-m", __name__, f"{plan.workers}", *words], subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=nowhere, stderr=nowhere) as child:
         shared_parts(chosen)
         if child.stdin:
             child.stdin.close()  # the drawing is kept
@@ -57,11 +55,9 @@ def _read_rest(plan: "RunPlan") -> None:
     import numpy.ma  # noqa: F401
     import rich.table  # noqa: F401
 
-    import medtl_core.flower.grid
-    import medtl_core.report.folder
-    import medtl_core.report.terminal  # noqa: F401
+    import medtl_core.flower.grid  # noqa: F401
     from medtl_core.flower.run import load_apps
-    from medtl_core.report import template
+    from medtl_core.report import folder, template, terminal  # noqa: F401
     from medtl_core.versions import versions
 
     load_apps(plan.app)
@@ -90,7 +86,10 @@ def main(workers: int, runs: list[Settings]) -> None:
 
 def read_later(library: str) -> None:
     """Puts off reading a module that another library imports until something of it is used."""
-    package, spec = library.rpartition(".")[0], _found(library)
+    package, spec, places = library.rpartition(".")[0], None, None
+    for name in accumulate(library.split("."), "{}.{}".format):  # the packages that hold it are not read
+        spec = PathFinder.find_spec(name, places)
+        places = spec.submodule_search_locations if spec else None
     if library in sys.modules or package in sys.modules or spec is None or spec.loader is None:
         return
     module, loader, turn, begun = module_from_spec(spec), spec.loader, RLock(), list[str]()
@@ -105,13 +104,6 @@ def read_later(library: str) -> None:
         return vars(module)[name]
 
     vars(module)["__getattr__"], sys.modules[library] = read, module  # Python asks it for what is not there
-
-
-def _found(library: str) -> ModuleSpec | None:
-    """Where a module lies; the packages that hold it are not read."""
-    package = library.rpartition(".")[0]
-    above = _found(package) if package else None
-    return PathFinder.find_spec(library, above.submodule_search_locations if above else None)
 
 
 if __name__ == "__main__":

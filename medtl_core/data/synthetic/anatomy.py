@@ -36,11 +36,9 @@ class Canvas:
         pieces = ((1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3)
         weights = np.asarray(np.stack(pieces) / 6, dtype=np.float32)  # of a pixel's four uniform cubic B-splines
         # Four taps an axis rather than a matrix product: the same bits whatever the number of BLAS threads.
-        for _ in range(2):  # down the columns, then along the rows, which lie as columns then: whole rows are copied
-            field = weights[0][:, None] * knots.take(cell, axis=1)
-            for tap in range(1, 4):
-                field += weights[tap][:, None] * knots.take(cell + tap, axis=1)
-            knots = np.ascontiguousarray(field.swapaxes(1, 2))
+        for _ in range(2):  # the second time rows lie as columns, so that whole ones are copied
+            field = sum(weights[tap][:, None] * knots.take(cell + tap, axis=1) for tap in range(4))
+            knots = np.ascontiguousarray(np.asarray(field).swapaxes(1, 2))
         return knots
 
 
@@ -166,13 +164,10 @@ def _strands(page: Canvas, rng: np.random.Generator, images: int, cells: int) ->
 
 def _step(value: Image) -> Image:
     """A smooth step from 0 to 1 as `value` goes from -1/2 to 1/2."""
-    rise = value + np.float32(0.5)
-    np.clip(rise, 0, 1, out=rise)
-    bend = rise * -2
-    bend += 3
+    rise = np.clip(value + np.float32(0.5), 0, 1)
+    bend = 3 - 2 * rise
     rise *= rise
-    rise *= bend
-    return rise
+    return np.multiply(rise, bend, out=rise)
 
 
 def _band(phase: Image, share: float) -> Image:

@@ -76,8 +76,6 @@ def _blurred(picture: Image, sigma: float) -> Image:
     size = picture.shape[1]
     for axis in (1, 2):
         wide = picture.take(np.arange(-reach, size + reach).clip(0, size - 1), axis=axis)
-        shifts = [wide[:, shift : shift + size] if axis == 1 else wide[..., shift : shift + size] for shift in range(2 * reach + 1)]
-        picture = weights[0] * shifts[0]
-        for weight, shifted in zip(weights[1:], shifts[1:]):
-            picture += weight * shifted
+        shifts = (wide[:, at : at + size] if axis == 1 else wide[..., at : at + size] for at in range(len(weights)))
+        picture = np.asarray(sum(weight * shift for weight, shift in zip(weights, shifts, strict=True)))
     return picture
