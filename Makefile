@@ -47,7 +47,7 @@ types: $(STAMP)  ## mypy --strict on our packages
 	$(BIN)/mypy
 
 test-slow: $(STAMP)  ## tests that take longer than the default suite allows
-	$(BIN)/python -m pytest -m "slow and not door"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not door"
 
 test-deploy: $(STAMP)  ## real Flower processes on loopback: `flwr run`, SuperLink and SuperNodes against the simulation
 	$(BIN)/python -m pytest -m "deployed and not door and not slow"

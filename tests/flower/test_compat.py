@@ -85,6 +85,7 @@ def test_the_private_names_of_a_hospitals_node_still_are_what_they_were() -> Non
 def test_flowers_fixed_pauses_still_have_their_names() -> None:
     from flwr.common.constant import HEARTBEAT_MIN_INTERVAL
     from flwr.supercore import heartbeat
+    from flwr.supercore.corestate import in_memory_corestate
     from flwr.supercore.inflatable import inflatable_utils
     from flwr.supernode import fleet_http_connection
 
@@ -92,6 +93,7 @@ def test_flowers_fixed_pauses_still_have_their_names() -> None:
 
     assert heartbeat.HEARTBEAT_DEFAULT_INTERVAL == fleet_http_connection.HEARTBEAT_DEFAULT_INTERVAL == 30
     assert HEARTBEAT_MIN_INTERVAL <= pace.BEAT
+    assert in_memory_corestate.OBJECT_PUSH_SESSION_TTL_SECONDS in (180, pace.PART)  # another test may have set it
     pulls = (inflatable_utils.pull_objects, inflatable_utils.pull_and_inflate_object_from_tree)
     assert [pull.__kwdefaults__["initial_backoff"] for pull in pulls] == [1, 1]
 

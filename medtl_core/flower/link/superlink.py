@@ -14,6 +14,8 @@ from flwr.superlink.routers.control import middlewares as control
 from flwr.superlink.routers.fleet.middlewares import FleetEventLogMiddleware
 from starlette.middleware import Middleware
 
+from medtl_core.flower.node.pace import give_up_soon
+
 #: Headers of a SuperNode's requests: its public key (PEM in base64), and the signature of the time.
 KEY, SIGNATURE = FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 #: Where SuperNodes ask.
@@ -49,6 +51,7 @@ class SuperLink:
             fleet_api_type=FLEET, fleet_api_address=None, simulation=False, ssl_ca_certfile=None, ssl_certfile=None,
             ssl_keyfile=None, database=FLWR_IN_MEMORY_DB_NAME, isolation="process", runtime_dependency_install=False,
         )  # fmt: skip
+        give_up_soon()
         self.app: Any = create_app(config, SuperLinkLifespan)
         self.app.user_middleware = [
             Middleware(_AtControl, layer.cls) if layer.cls in _OF_CONTROL else layer
