@@ -71,7 +71,7 @@ def run(
             result = federation.run(place, shown.tell)
             summary = _finish(place, result, title)
     _show(summary, coordinator.runs / title, as_json=as_json)
-    _tell_lost(result, tuple(nodes), quorum_typed="quorum" in read_assignments(pairs))
+    _tell_lost(result, nodes, quorum_typed="quorum" in read_assignments(pairs))
 
 
 def _settings(scenario: str | None, pairs: list[str], app: Path) -> Settings:
@@ -118,10 +118,11 @@ def _show(summary: "Summary", place: Path, *, as_json: bool) -> None:
         console.show(summary_table(summary), f"report      {place / 'report.html'}", f"run folder  {place}")
 
 
-def _tell_lost(result: "Result", named: tuple[str, ...], *, quorum_typed: bool) -> None:
+def _tell_lost(result: "Result", nodes: Mapping[str, int], *, quorum_typed: bool) -> None:
     """Says who did not take part to the end; the exit code is 1 then, unless the person has set a quorum."""
-    lost = {failure.site: f"{failure.code}: {failure.text}" for failure in result.failures}
-    lost |= {site: "did not join" for site in named if site not in result.sites and site not in lost}
+    called = {f"node {node}": site for site, node in nodes.items()}  # whose answer to "join" says no name
+    lost = {called.get(fault.site, fault.site): f"{fault.code}: {fault.text}" for fault in result.failures}
+    lost |= {site: "did not join" for site in nodes if site not in result.sites and site not in lost}
     log = console.console_of(stderr=True)
     for site, why in lost.items():
         console.say(log, f"failed: {site}: {why}")
