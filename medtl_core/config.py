@@ -182,7 +182,7 @@ class Settings:
             (not absolute, "out and state must each be an absolute path: a Flower process has its own folder"),
             (self.quorum > 1, f"quorum={self.quorum} is a share of the hospitals and must not exceed 1"),
             (self.folds < 2, f"folds={self.folds} must be at least 2: one fold leaves nothing to train on"),
-            (self.delta * cases >= 1, f"delta={self.delta} promises little to {cases} patients; stay below 1/{cases}"),
+            (self.delta >= 1 / cases, f"delta={self.delta} promises little to {cases} patients; stay below 1/{cases}"),
             (self.leave_out and (not judged or self.test_path), "leave-out needs test=server and no test-path"),
             (private and not judged, "privacy needs test=server: hospitals' figures on their cases are not free"),
             (private and self.min_cell, "privacy needs min-cell=0: who is summed hangs on nobody else"),

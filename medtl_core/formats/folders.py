@@ -181,7 +181,7 @@ def _folders(root: Path) -> list[str]:
 def files_below(root: Path) -> Iterator[Path]:
     """Yields every file below a folder and its classes, in order, but what lies beside images; links lead no deeper."""
     for top in (root, *(root / name for name in _folders(root))):
-        for place, folders, names in os.walk(top, onerror=_refuse):
+        for place, folders, names in os.walk(top, onerror=refuse_closed):
             deeper = [name for name in folders if top != root and Path(place, name).is_symlink()]
             folders[:] = [] if top == root else sorted(name for name in folders if not is_hidden(name))
             for name in sorted([*names, *deeper]):
@@ -189,7 +189,12 @@ def files_below(root: Path) -> Iterator[Path]:
                     yield Path(place) / name
 
 
-def _refuse(error: OSError) -> None:
+def refuse_closed(error: OSError) -> None:
+    """Refuses a folder that cannot be looked into; see `os.walk`.
+
+    Raises:
+        DataError: always.
+    """
     raise _closed(error) from error
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from medtl_core.data.depth import BAND
 from medtl_core.errors import DataError
 
 #: What a JPEG shows where its data are missing.
 _NOTHING = 128
-#: Bytes of a PNG's lines that are unpacked at a time.
-_BAND = 1 << 20
 _EARLY = "the file ends before its last line"
 #: TIFF's tags: bits and kind of each number, how colours lie, and bytes of strips or tiles.
 _BITS, _KIND, _PLANES, _STRIPS, _TILES = 258, 339, 284, 279, 325
@@ -81,7 +80,7 @@ def _check_png(path: Path, *, lines: bool) -> None:
         if kind == b"IDAT" and zlib.crc32(kind + data).to_bytes(4, "big") != content[end : end + 4]:
             raise DataError("its data are damaged: a checksum does not fit")
         while kind == b"IDAT" and data and held < length:  # a bomb holds more than it declares
-            held += len(unpack.decompress(data, _BAND))
+            held += len(unpack.decompress(data, BAND))
             data = unpack.unconsumed_tail
         at = end + 4
     if held < length:

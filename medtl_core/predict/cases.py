@@ -15,6 +15,7 @@ from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
 from medtl_core.errors import DataError
 from medtl_core.features.encoders import CaseEncoder
 from medtl_core.formats.decoder import kind_of
+from medtl_core.formats.folders import is_hidden, refuse_closed
 from medtl_core.formats.measurements import read_measurements
 from medtl_core.values import Array, Examples, Task
 
@@ -63,9 +64,8 @@ def image_cases(places: Sequence[Path | str]) -> NewCases:
             found.append((str(place), str(place)))
             continue
         for file in _files_below(place):
-            is_file = (
-                file.is_file() or not file.exists()
-            )  # a link to nothing is a case without its file; a pipe is none
+            # A link to nothing is a case without its file, a pipe is none
+            is_file = file.is_file() or not file.exists()
             if is_file and (file.suffix.lower() in SUFFIXES or kind_of(file)):
                 found.append((str(file), str(file)))
             else:
@@ -142,20 +142,12 @@ def unlabelled(columns: dict[str, Array]) -> Examples:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder, onerror=_refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        links = [
-            name for name in folders if Path(place, name).is_symlink()
-        ]  # nobody goes into these: they may go round
+    for place, folders, names in os.walk(folder, onerror=refuse_closed):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        links = [name for name in folders if Path(place, name).is_symlink()]  # not entered: they may go round
         for name in sorted([*names, *links]):
             if not name.startswith(".") and Path(name).suffix.lower() not in _BESIDE:
                 yield Path(place, name)
-
-
-def _refuse(error: OSError) -> None:
-    raise DataError(
-        f"the folder {error.filename} cannot be read ({error.strerror}): its cases would be left out silently"
-    )
 
 
 def _is_series(folder: Path) -> bool:

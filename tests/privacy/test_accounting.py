@@ -92,8 +92,13 @@ def test_delta_is_far_below_one_over_n_by_default_and_is_part_of_the_promise() -
     assert mu_for(2.0, 1e-7) < mu_for(2.0, 1e-5)  # a smaller delta costs noise: it cannot be read off afterwards
 
 
-@pytest.mark.parametrize(("shots", "delta"), [(1, 0.0), (20, 0.05), (20, 0.5), (1000, 1e-3)])
+@pytest.mark.parametrize(("shots", "delta"), [(20, 0.05), (49, 1 / 49), (20, 0.5), (1000, 1e-3)])
 def test_a_promise_to_nobody_is_refused(shots: int, delta: float) -> None:
     """delta = 1/n allows publishing one patient whole."""
-    with pytest.raises((ConfigError, PrivacyError)):
-        terms_of(RUN.replace(shots=shots, delta=delta), 6, 3)
+    with pytest.raises(ConfigError, match="promises little"):
+        RUN.replace(shots=shots, delta=delta)
+
+
+def test_privacy_of_a_single_patient_is_refused() -> None:
+    with pytest.raises(PrivacyError, match="public number of patients"):
+        terms_of(RUN.replace(shots=1), 6, 3)
