@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medtl_core.errors import DataError
 from medtl_core.evaluation.calibration import log_softmax
@@ -133,8 +134,7 @@ def counted(scores: Scores, weight: Float | None = None, *, ranking: bool = True
     classes = scores.logits.shape[1]
     present, answered = (side == np.arange(classes)[:, None] for side in (scores.label, scores.logits.argmax(axis=1)))
     hits, cases, answers = (mask.astype(np.float64) @ weight for mask in (present & answered, present, answered))
-    judged = (1,) if classes == 2 else range(classes)
-    ranks = [ranked(scores, cls, weight) for cls in judged] if ranking else []
+    ranks = [ranked(score, scores.label == cls, weight) for cls, score in _rankings(scores.logits)] if ranking else []
     sums = np.stack([loss @ weight for loss in case_losses(scores)])
     return Counts(ranks, (hits, cases, answers), sums, calibration_bins(scores), confusion(scores))
 
@@ -183,16 +183,22 @@ def case_losses(scores: Scores) -> Float:
     return np.stack([np.ones(len(logs)), rounded(square), rounded(-logs[rows, scores.label])])
 
 
-def ranked(scores: Scores, cls: int, weight: Float) -> tuple[Float, Float]:
-    """Returns weights of cases of `cls` and of the others by rising distinct score of `cls`, [k, B] each.
+def _rankings(logits: Float) -> list[tuple[int, Float]]:
+    """Classes that are ranked, each with the scores [n]: the difference of two logits, else the log-probabilities."""
+    return [(1, logits[:, 1] - logits[:, 0])] if logits.shape[1] == 2 else [*enumerate(log_softmax(logits).T)]
 
-    The score is the difference of logits for two classes, else the log-probability of `cls`.
+
+def ranked(score: Float, mine: NDArray[np.bool_], weight: Float) -> tuple[Float, Float]:
+    """Returns weights of cases of a class and of the others by rising distinct score, [k, B] each.
+
+    Args:
+        score: of the class [n].
+        mine: whether a case is of the class [n].
+        weight: [n, B].
     """
-    logits = scores.logits
-    score = logits[:, cls] - logits[:, 1 - cls] if logits.shape[1] == 2 else log_softmax(logits)[:, cls]
     order = np.argsort(score, kind="stable")
     score, weight = score[order], weight[order]
-    positive = weight * (scores.label[order] == cls)[:, None]
+    positive = weight * mine[order][:, None]
     negative = weight - positive
     first = np.flatnonzero(np.diff(score, prepend=-np.inf) > 0)
     if len(first) < len(score):  # ties form one step

@@ -195,11 +195,15 @@ class Reading:
             return {**counts, "sums": ArraySpec((folds, classes, width), dtype), "gram": gram}
 
         none = Statistics(np.zeros(classes), np.zeros((classes, width)), np.zeros((width, width)))
-        parts, rows = [none] * folds, dict[str, Sequence[Float]]()
+        parts, rows, few = [none] * folds, dict[str, Sequence[Float]](), list[Mapping[str, Array]]()
         for reply in self.hospitals.ask(self._request("statistics", self.sent, phase, by_cases=shapes, check=untrue)):
-            parts = [part + own for part, own in zip(parts, unpack(reply.arrays), strict=True)]
             if keep and "rows" in reply.arrays:
+                few.append(reply.arrays)
                 rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
+            else:
+                parts = [part + own for part, own in zip(parts, unpack(reply.arrays), strict=True)]
+        if few:
+            parts = [part + own for part, own in zip(parts, unpack(*few), strict=True)]
         return Sums.of(parts, rows)
 
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:

@@ -25,8 +25,13 @@ Fault = Callable[[int, Message], Exception | None]
 _RUN_ID, _SERVER_ID = 1, 1
 #: Node of the first hospital; the others follow in order.
 FIRST_NODE = 1000
+#: No node: what is known of a task from the hospital that answered it last.
+_ANY = 0
 #: A task that takes less is answered in the caller's thread: handing it over would cost more than the task itself.
 _QUICK = 0.01
+#: So is one that takes less than this, where workers spent more than such a share of it on waiting for each other: many
+#: short steps of numpy, each of which lets other threads go on, take longer side by side than one after the other.
+_SHORT, _WAITS = 0.25, 0.05
 #: Seconds a pull waits for the first running reply that is not quick, so that nobody has to sleep and poll.
 _PATIENCE = 0.05
 
@@ -83,7 +88,8 @@ class LocalGrid(Grid):
         self._waiting: dict[str, Message] = {}
         self._started: dict[str, Future[Message]] = {}
         self._working: dict[int, Future[Message]] = {}
-        self._seconds: dict[tuple[str, int], float] = {}
+        self._brief: dict[tuple[str, int], bool] = {}
+        self._turn = Lock()
         self._abandoned = False
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="hospital")
 
@@ -123,7 +129,7 @@ class LocalGrid(Grid):
         ids = list(message_ids)
         replies = self._finished(ids)
         room = self._room - len(replies) - len(self._started)
-        replies += map(self._answer, itertools.islice(self._taken(ids, quick=True), max(room, 0)))
+        replies += map(self._answer, itertools.islice(self._taken(ids, brief=True), max(room, 0)))
         self._start(ids)
         if replies:
             return replies
@@ -174,32 +180,48 @@ class LocalGrid(Grid):
             self._working = {node: future for node, future in self._working.items() if not future.done()}
         return replies
 
-    def _taken(self, ids: Sequence[str], *, quick: bool) -> Iterator[Message]:
-        """Takes messages for hospitals that no worker answers for: those known to be quick, or the others.
+    def _taken(self, ids: Sequence[str], *, brief: bool) -> Iterator[Message]:
+        """Takes messages for hospitals that no worker answers for: those known to be brief, or the others.
 
         To a hospital that a worker answers for, another message would only block a second thread.
         """
         for message in filter(None, map(self._waiting.get, ids)):
             running = self._working.get(message.metadata.dst_node_id)
-            was_quick = self._seconds.get(_task_of(message), _QUICK) < _QUICK
-            if was_quick == quick and (running is None or running.done()):
+            known = self._brief.get(_task_of(message), False)
+            if known == brief and (running is None or running.done()):
                 yield self._waiting.pop(message.metadata.message_id)
 
     def _start(self, ids: Sequence[str]) -> None:
-        """Hands what is not known to be quick to workers."""
-        for message in itertools.islice(self._taken(ids, quick=False), max(self._room - len(self._started), 0)):
+        """Hands what is not known to be brief to workers."""
+        for message in itertools.islice(self._taken(ids, brief=False), max(self._room - len(self._started), 0)):
             # read before a worker has the message: on the wire it bears another id for a moment
             message_id, node = message.metadata.message_id, message.metadata.dst_node_id
-            self._started[message_id] = self._working[node] = self._pool.submit(self._answer, message)
+            self._started[message_id] = self._working[node] = self._pool.submit(self._aside, message)
 
-    def _answer(self, message: Message) -> Message:
-        start = time.monotonic()
+    def _aside(self, message: Message) -> Message:
+        """Answers in a worker's thread: a task that is brief elsewhere after the one before, unless that takes long."""
+        if not self._brief.get((_task_of(message)[0], _ANY)):
+            return self._answer(message, aside=True)
+        turn = self._turn
+        if not turn.acquire(timeout=_SHORT):  # and nobody else waits for the one that has it
+            turn = Lock()
+            turn.acquire()
+            self._turn = turn
+        try:
+            return self._answer(message, aside=True)
+        finally:
+            turn.release()
+
+    def _answer(self, message: Message, *, aside: bool = False) -> Message:
+        start, worked = time.monotonic(), time.thread_time()
         try:
             reply = self._work(message)
         except Exception as error:  # in the form in which flwr-clientapp reports it
             reason = f"{type(error)}:<'{error}'>"
             reply = Message(Error(code=compat.CLIENT_RAISED, reason=reason), reply_to=message)
-        self._seconds[_task_of(message)] = time.monotonic() - start
+        seconds, (task, node) = time.monotonic() - start, _task_of(message)
+        waits = not aside or time.thread_time() - worked < (1.0 - _WAITS) * seconds
+        self._brief[task, node] = self._brief[task, _ANY] = seconds < (_SHORT if waits else _QUICK)
         return compat.stamp(reply, f"local-{next(self._numbers)}")
 
     def _work(self, message: Message) -> Message:

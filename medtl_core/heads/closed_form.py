@@ -64,7 +64,7 @@ class Ridge(Family):
         values, vectors = statistics.spectrum()
         rotated = statistics.standard_sums() @ vectors
         penalty = np.asarray(self.strengths)[:, None] * statistics.cases
-        weights = (rotated[None] / (values + penalty)[:, None]) @ vectors.T
+        weights = np.tensordot(rotated[None] / (values + penalty)[:, None], vectors, (-1, 1))
         share = statistics.counts / max(statistics.cases, 1.0)
         bias = np.broadcast_to(share, weights.shape[:2])
         return _raw(weights, bias, statistics, statistics.counts > 0)
@@ -99,7 +99,8 @@ class Discriminant(Family):
         lengths = (weights * means).sum(axis=2)
         inverse = 1.0 / variances + (shares[..., None] * around * weights).sum(axis=1)  # the diagonal of S_r^-1
         apart = (inverse @ values - lengths @ counts)[:, None] / freedom
-        return _raw(weights @ vectors.T, 0.5 * (apart / np.maximum(counts, 1.0) - lengths), statistics, seen)
+        bias = 0.5 * (apart / np.maximum(counts, 1.0) - lengths)
+        return _raw(np.tensordot(weights, vectors, (-1, 1)), bias, statistics, seen)
 
 
 FAMILIES: dict[str, Family] = {"nearest-mean": NearestMean(), "ridge": Ridge(), "discriminant": Discriminant()}

@@ -115,7 +115,9 @@ class _Lesson:
 
 def _by_batches(lesson: _Lesson, training: Training, rng: np.random.Generator | None) -> Float:
     """Gradient steps, batch by batch, [M * C, d + 1]."""
-    current, drift, cases = lesson.start.copy(), training.proximal, len(lesson.inputs)
+    current, rate, cases = lesson.start.copy(), training.learning_rate, len(lesson.inputs)
+    shrink, pull = 1.0 - rate * (training.weight_decay + training.proximal), rate * training.proximal * lesson.start
+    pull = pull if lesson.shift is None else pull - rate * lesson.shift
     if rng is None and training.shuffles(cases):
         raise TypeError("the cases do not fit one batch: their order needs rng")
     for _ in range(training.epochs):
@@ -124,14 +126,12 @@ def _by_batches(lesson: _Lesson, training: Training, rng: np.random.Generator | 
             passes = batches(cases, training.batch_size, rng=rng)
         for rows in passes:
             features = lesson.inputs[rows]
-            gradient = lesson.error(features @ current.T, rows).T @ features
-            gradient += training.weight_decay * current
-            if drift:
-                gradient += drift * (current - lesson.start)
-            if lesson.shift is not None:
-                gradient += lesson.shift
-            gradient *= training.learning_rate
-            current -= gradient
+            error = lesson.error(features @ current.T, rows)
+            error *= rate
+            current *= shrink
+            current -= error.T @ features
+            if training.proximal or lesson.shift is not None:
+                current += pull
     return current
 
 

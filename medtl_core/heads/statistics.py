@@ -180,13 +180,14 @@ def rounded(update: Update) -> Update:
     return Update({n: a.astype(np.float32) if n in ("rows", "sums", "gram") else a for n, a in update.arrays.items()})
 
 
-def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
-    """Returns the folds of a message made by `pack`."""
+def unpack(arrays: Mapping[str, Array], *more: Mapping[str, Array]) -> list[Statistics]:
+    """Returns the folds of a message made by `pack`, or of several with roots together, from one product a fold."""
     if "rows" in arrays:
-        parts = zip(*(by_fold(arrays[name], arrays["counts"]) for name in ("labels", "rows")), strict=True)
-        wide = [(labels.T @ rows, rows.T @ rows) for labels, rows in parts]
-        folds = zip(arrays["counts"], wide, strict=True)
-        return [Statistics(counts, sums[:, :-1], gram[:-1, :-1]) for counts, (sums, gram) in folds]
+        messages = (arrays, *more)
+        counts, names = np.sum([each["counts"] for each in messages], axis=0), ("labels", "rows")
+        told = [zip(*(by_fold(each[name], each["counts"]) for each in messages), strict=True) for name in names]
+        folds = zip(counts, *(map(np.concatenate, parts) for parts in told), strict=True)
+        return [Statistics(count, (own.T @ rows)[:, :-1], (rows.T @ rows)[:-1, :-1]) for count, own, rows in folds]
     whole = zip(arrays["counts"], arrays["sums"], arrays["gram"], strict=True)
     return [Statistics(counts, sums, square(packed, sums.shape[1])) for counts, sums, packed in whole]
 

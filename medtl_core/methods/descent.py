@@ -58,7 +58,9 @@ class Curvature:
         """Returns how far to go against the slope [S, P, C, d + 1] of the penalised mean loss at each penalty."""
         far, inner = np.zeros_like(slope), slope[..., self.columns]
         along = 1.0 / (self.share * self.values + _PENALTY) - 1.0 / _PENALTY
-        far[..., self.columns] = inner / _PENALTY + ((inner @ self.vectors) * along) @ self.vectors.T
+        # one product of all heads at once, where `@` takes one a stack
+        inside = np.tensordot(np.tensordot(inner, self.vectors, (-1, 0)) * along, self.vectors, (-1, 1))
+        far[..., self.columns] = inner / _PENALTY + inside
         far[..., -1] = slope[..., -1] / self.share
         return far
 

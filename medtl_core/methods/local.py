@@ -15,7 +15,7 @@ from medtl_core.methods.quasi_newton import minimise
 from medtl_core.values import Released, Update
 
 #: Of the inputs' mean outer product in the curvature that is assumed.
-_SHARE = 0.1
+_SHARE = 0.03
 
 
 def local_head(values: NDArray[np.floating[Any]], label: NDArray[np.int64], classes: int) -> Float:
