@@ -201,18 +201,18 @@ class LocalGrid(Grid):
     def _aside(self, message: Message) -> Message:
         """Answers in a worker's thread: a task that is brief elsewhere after the one before, unless that takes long."""
         if not self._brief.get((_task_of(message)[0], _ANY)):
-            return self._answer(message, aside=True)
+            return self._answer(message, beside=True)
         turn = self._turn
         if not turn.acquire(timeout=_SHORT):  # and nobody else waits for the one that has it
             turn = Lock()
             turn.acquire()
             self._turn = turn
         try:
-            return self._answer(message, aside=True)
+            return self._answer(message)
         finally:
             turn.release()
 
-    def _answer(self, message: Message, *, aside: bool = False) -> Message:
+    def _answer(self, message: Message, *, beside: bool = False) -> Message:
         start, worked = time.monotonic(), time.thread_time()
         try:
             reply = self._work(message)
@@ -220,7 +220,7 @@ class LocalGrid(Grid):
             reason = f"{type(error)}:<'{error}'>"
             reply = Message(Error(code=compat.CLIENT_RAISED, reason=reason), reply_to=message)
         seconds, (task, node) = time.monotonic() - start, _task_of(message)
-        waits = not aside or time.thread_time() - worked < (1.0 - _WAITS) * seconds
+        waits = not beside or time.thread_time() - worked < (1.0 - _WAITS) * seconds
         self._brief[task, node] = self._brief[task, _ANY] = seconds < (_SHORT if waits else _QUICK)
         return compat.stamp(reply, f"local-{next(self._numbers)}")
 
