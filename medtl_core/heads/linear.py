@@ -1,6 +1,6 @@
 """The linear head trained by gradient at a hospital: mini-batch softmax regression on standardised features."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,8 +81,8 @@ def train(
         None if control is None else control.reshape(-1, width),
     )  # fmt: skip
     # the steps within the span of the cases need the products of all pairs of cases, but then fewer others
-    few = not training.shuffles(len(label)) and len(label) <= 2 * training.epochs * stack * classes
-    trained = _within_span(lesson, training) if few else _by_batches(lesson, training, rng)
+    few = len(label) <= 2 * training.epochs * stack * classes
+    trained = (_within_span if few else _by_batches)(lesson, training, rng)
     if not np.isfinite(trained).all():
         raise DataError("local training diverged (the head is not finite); lower the learning rate")
     return trained.reshape(heads.shape)
@@ -113,47 +113,50 @@ class _Lesson:
         return residual.reshape(cases, -1)
 
 
-def _by_batches(lesson: _Lesson, training: Training, rng: np.random.Generator | None) -> Float:
-    """Gradient steps, batch by batch, [M * C, d + 1]."""
-    current, rate, cases = lesson.start.copy(), training.learning_rate, len(lesson.inputs)
-    shrink, pull = 1.0 - rate * (training.weight_decay + training.proximal), rate * training.proximal * lesson.start
-    pull = pull if lesson.shift is None else pull - rate * lesson.shift
-    if rng is None and training.shuffles(cases):
+def _passes(cases: int, training: Training, rng: np.random.Generator | None) -> Iterator[slice | NDArray[np.int64]]:
+    """Yields which cases each step of a round reads."""
+    if training.shuffles(cases) and rng is None:
         raise TypeError("the cases do not fit one batch: their order needs rng")
     for _ in range(training.epochs):
-        passes: Iterable[slice | NDArray[np.int64]] = [slice(None)]
         if rng is not None and training.shuffles(cases):
-            passes = batches(cases, training.batch_size, rng=rng)
-        for rows in passes:
-            features = lesson.inputs[rows]
-            error = lesson.error(features @ current.T, rows)
-            error *= rate
-            current *= shrink
-            current -= error.T @ features
-            if training.proximal or lesson.shift is not None:
-                current += pull
+            yield from batches(cases, training.batch_size, rng=rng)
+        else:
+            yield slice(None)
+
+
+def _by_batches(lesson: _Lesson, training: Training, rng: np.random.Generator | None) -> Float:
+    """Gradient steps, batch by batch, [M * C, d + 1]."""
+    current, rate = lesson.start.copy(), training.learning_rate
+    shrink, pull = 1.0 - rate * (training.weight_decay + training.proximal), rate * training.proximal * lesson.start
+    pull = pull if lesson.shift is None else pull - rate * lesson.shift
+    for rows in _passes(len(lesson.inputs), training, rng):
+        features = lesson.inputs[rows]
+        error = rate * lesson.error(features @ current.T, rows)
+        current *= shrink
+        current -= error.T @ features
+        if training.proximal or lesson.shift is not None:
+            current += pull
     return current
 
 
-def _within_span(lesson: _Lesson, training: Training) -> Float:
-    """The same steps where all cases are one batch, [M * C, d + 1], equal to rounding.
+def _within_span(lesson: _Lesson, training: Training, rng: np.random.Generator | None) -> Float:
+    """The same steps, [M * C, d + 1], equal to rounding.
 
-    A head then stays kept * start + moves.T @ inputs + shifted * shift: what changes has n numbers a class, not d + 1.
+    A head stays kept * start + moves.T @ inputs + shifted * shift: what changes has n numbers a class, not d + 1.
     """
-    rate, inputs, shift, everyone = training.learning_rate, lesson.inputs, lesson.shift, slice(None)
+    rate, inputs, shift = training.learning_rate, lesson.inputs, lesson.shift
     pairs, start = inputs @ inputs.T, inputs @ lesson.start.T
     pull = None if shift is None else inputs @ shift.T
     shrink = 1.0 - rate * (training.weight_decay + training.proximal)
     kept, shifted, moves = 1.0, 0.0, np.zeros_like(start)
-    for _ in range(training.epochs):
-        logits = pairs @ moves
-        logits += kept * start
+    for rows in _passes(len(inputs), training, rng):
+        logits = pairs[rows] @ moves
+        logits += kept * start[rows]
         if pull is not None:
-            logits += shifted * pull
-        error = lesson.error(logits, everyone)
-        error *= rate
+            logits += shifted * pull[rows]
+        error = rate * lesson.error(logits, rows)
         moves *= shrink
-        moves -= error
+        moves[rows] -= error
         kept, shifted = shrink * kept + rate * training.proximal, shrink * shifted - rate
     trained = moves.T @ inputs
     trained += kept * lesson.start
