@@ -55,7 +55,7 @@ class LocalOptions:
 class LocalGrid(Grid):
     """Answers messages with a ClientApp in worker threads, one message per node at a time.
 
-    A hospital that was quick at a task the last time is answered for by the thread that pulls, the others by workers.
+    A hospital whose task was brief the last time is answered for by the thread that pulls, the others by workers.
     A message starts only when its reply is being pulled, and at most `workers + 2` replies exist that were not: memory
     does not grow with the number of hospitals. Node ids are 1000, 1001, ... in the order of `node_configs`.
     """
@@ -203,10 +203,10 @@ class LocalGrid(Grid):
         if not self._brief.get((_task_of(message)[0], _ANY)):
             return self._answer(message, beside=True)
         turn = self._turn
-        if not turn.acquire(timeout=_SHORT):  # and nobody else waits for the one that has it
-            turn = Lock()
-            turn.acquire()
-            self._turn = turn
+        while not turn.acquire(timeout=_SHORT):  # nobody waits any longer for the one that has it
+            if turn is self._turn:
+                self._turn = Lock()
+            turn = self._turn
         try:
             return self._answer(message)
         finally:

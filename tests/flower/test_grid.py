@@ -74,6 +74,24 @@ def test_workers_work_side_by_side() -> None:
     assert len(names) == 3
 
 
+def test_what_waits_side_by_side_is_answered_in_turn_but_for_one_that_takes_long() -> None:
+    inside, seen = set[int](), dict[int, int]()
+
+    def act(message: Message) -> None:
+        node = message.metadata.dst_node_id
+        inside.add(node)
+        seen[node] = len(inside)
+        time.sleep(0.8 if node == 1006 else 0.03)
+        inside.remove(node)
+
+    with LocalGrid(app_that(act), [{} for _ in range(12)], {}, LocalOptions(workers=3)) as grid:
+        begun = time.monotonic()
+        assert len(list(grid.send_and_receive(messages(grid)))) == 12
+        assert time.monotonic() - begun < 2.0  # the others do not wait for the one
+    assert max(seen[node] for node in range(1000, 1003)) > 1  # nothing is known of the task yet
+    assert max(seen[node] for node in range(1007, 1012)) <= 2  # one beside the one that takes long
+
+
 def test_one_node_answers_one_message_at_a_time() -> None:
     inside, most = [], []
 

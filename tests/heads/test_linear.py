@@ -68,10 +68,11 @@ def test_a_hospital_alone_answers_what_it_has_seen() -> None:
 @given(
     sizes=st.tuples(st.integers(1, 30), st.integers(1, 6), st.integers(2, 4), st.integers(1, 3), st.integers(1, 4)),
     terms=st.tuples(st.sampled_from([0.0, 0.3]), st.sampled_from([0.0, 0.01]), st.booleans()),
+    size=st.integers(1, 30),
     seed=st.integers(0, 10**6),
 )
-def test_one_batch_of_all_cases_is_plain_gradient_descent(
-    sizes: tuple[int, ...], terms: tuple[float, float, bool], seed: int
+def test_steps_on_few_cases_and_on_many_are_plain_gradient_descent(
+    sizes: tuple[int, ...], terms: tuple[float, float, bool], size: int, seed: int
 ) -> None:
     count, width, classes, stack, epochs = sizes
     proximal, decay, controlled = terms
@@ -79,11 +80,13 @@ def test_one_batch_of_all_cases_is_plain_gradient_descent(
     inputs, label = rng.standard_normal((count, width)), rng.integers(0, classes, count)
     start = rng.standard_normal((stack, classes, width))
     control = rng.standard_normal(start.shape) if controlled else None
-    training = Training(epochs, count, 0.1, decay, proximal)
-    ours = train(start, inputs, label, training, rng=None, control=control)
+    training = Training(epochs, size, 0.1, decay, proximal)
+    ours = train(start, inputs, label, training, rng=stream(seed, "order") if count > size else None, control=control)
+    order = stream(seed, "order")
+    passes = [order.permutation(count) if count > size else np.arange(count) for _ in range(epochs)]
     for number, head in enumerate(start.copy()):
-        for _ in range(epochs):
-            gradient = (softmax(inputs @ head.T) - np.eye(classes)[label]).T @ inputs / count
+        for rows in (cases[first : first + size] for cases in passes for first in range(0, count, size)):
+            gradient = (softmax(inputs[rows] @ head.T) - np.eye(classes)[label[rows]]).T @ inputs[rows] / len(rows)
             gradient = gradient + decay * head + proximal * (head - start[number])
             head = head - 0.1 * (gradient + (0.0 if control is None else control[number]))
         np.testing.assert_allclose(ours[number], head, rtol=1e-9, atol=1e-11)

@@ -50,6 +50,16 @@ def test_a_message_holds_the_sums_of_each_fold(cases: int, width: int, folds: in
     np.testing.assert_allclose((pooled - parts[0]).sums, sum(parts[2:], start=parts[1]).sums, atol=1e-9)
 
 
+def test_messages_with_roots_are_summed_together() -> None:
+    rng = stream(3, "test")
+    told = [pack(rng.standard_normal((n, 9)), rng.integers(0, 3, n), 3, np.arange(n) % 2, 2) for n in (4, 7, 1)]
+    for together, *alone in zip(
+        unpack(*(each.arrays for each in told)), *(unpack(each.arrays) for each in told), strict=True
+    ):
+        for name in ("counts", "sums", "gram"):
+            np.testing.assert_allclose(getattr(together, name), sum(getattr(part, name) for part in alone), atol=1e-12)
+
+
 def test_a_root_tells_equal_cases_as_their_sum() -> None:
     """What is summed over cases is told in a fold's basis; cases that features cannot tell apart are not told apart."""
     values = stream(0, "root").standard_normal((3, 6))[[0, 1, 2, 1]]
