@@ -152,14 +152,13 @@ def _equal(patient: Array, rows: Index, count: int, settings: Settings, where: s
 
 def _size(examples: Examples, pool: Index, settings: Settings) -> list[Index]:
     rng = stream(settings.seed, "partition", "size")
-    names = [str(index) for index in range(settings.sites)]
-    weights = dict(zip(names, rng.lognormal(0.0, 1.0, settings.sites).tolist(), strict=True))
-    total = settings.sites * settings.shots or len(pool)
+    weights = dict(zip(map(str, range(settings.sites)), rng.lognormal(0.0, 1.0, settings.sites).tolist(), strict=True))
+    total, trim = settings.sites * settings.shots or len(pool), settings.shots > 0
     sampler = PatientSampler(examples["patient"], pool, rng)
-    trains = []
+    trains: list[Index] = []
     for cases in apportion(weights, total).values():
-        train = sampler.take(cases, trim=settings.shots > 0)
         # With shots=0 whole patients are dealt, so the last hospitals may find less than their share, never nothing.
+        train = sampler.take(cases, trim=trim, leave=(not trim) * (settings.sites - 1 - len(trains)))
         if not len(train) or (settings.shots and len(train) < cases):
             _refuse(settings, "the data", settings.sites, len(pool), len(train))
         trains.append(train)
@@ -206,12 +205,19 @@ class PatientSampler:
         """Cases not drawn yet."""
         return len(self._rows) - self._start
 
-    def take(self, cases: int, *, trim: bool) -> Index:
-        """Returns the next rows: with `trim` exactly `cases` while they last, without it whole patients."""
+    def take(self, cases: int, *, trim: bool, leave: int = 0) -> Index:
+        """Returns the next rows: with `trim` exactly `cases` while they last, without it whole patients.
+
+        Args:
+            cases: wanted.
+            trim: whether the last patient may be drawn in part.
+            leave: patients that stay for others, if there are as many.
+        """
         if cases <= 0 or not self.left:
             return self._rows[:0]
         end = min(self._start + cases, len(self._rows))
-        stop = int(self._stops[np.searchsorted(self._stops, end)])
+        last = min(int(np.searchsorted(self._stops, end)), max(len(self._stops) - 1 - leave, 0))
+        stop = max(int(self._stops[last]), self._start)
         taken = self._rows[self._start : end if trim else stop]
         self._start = stop
         return taken

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from medtl_core.config import Settings
@@ -52,6 +52,7 @@ def test_apportion_gives_all_seats_and_at_least_one_each(sizes: list[int], seats
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.sampled_from(KINDS), st.integers(1, 6), st.integers(0, 8))
+@example(48, "size", 6, 0)  # those before the last one take whole patients, and its share is a single case
 def test_hospitals_share_no_patient_and_hold_what_was_asked(seed: int, kind: str, sites: int, shots: int) -> None:
     examples = pool(200, seed)
     asked = Settings(partition=kind, sites=sites, shots=shots, seed=seed, alpha=0.3)
