@@ -158,7 +158,7 @@ def _size(examples: Examples, pool: Index, settings: Settings) -> list[Index]:
     trains: list[Index] = []
     for cases in apportion(weights, total).values():
         # With shots=0 whole patients are dealt, so the last hospitals may find less than their share, never nothing.
-        train = sampler.take(cases, trim=trim, leave=(not trim) * (settings.sites - 1 - len(trains)))
+        train = sampler.take(cases, trim=trim, leave=0 if trim else settings.sites - 1 - len(trains))
         if not len(train) or (settings.shots and len(train) < cases):
             _refuse(settings, "the data", settings.sites, len(pool), len(train))
         trains.append(train)

@@ -195,16 +195,15 @@ class Reading:
             return {**counts, "sums": ArraySpec((folds, classes, width), dtype), "gram": gram}
 
         none = Statistics(np.zeros(classes), np.zeros((classes, width)), np.zeros((width, width)))
-        parts, rows, few = [none] * folds, dict[str, Sequence[Float]](), list[Mapping[str, Array]]()
+        parts, few = [none] * folds, dict[str, Mapping[str, Array]]()
         for reply in self.hospitals.ask(self._request("statistics", self.sent, phase, by_cases=shapes, check=untrue)):
             if keep and "rows" in reply.arrays:
-                few.append(reply.arrays)
-                rows[reply.site] = by_fold(reply.arrays["rows"], reply.arrays["counts"])
+                few[reply.site] = reply.arrays
             else:
                 parts = [part + own for part, own in zip(parts, unpack(reply.arrays), strict=True)]
         if few:
-            parts = [part + own for part, own in zip(parts, unpack(*few), strict=True)]
-        return Sums.of(parts, rows)
+            parts = [part + own for part, own in zip(parts, Statistics.of_roots([*few.values()]), strict=True)]
+        return Sums.of(parts, {site: by_fold(told["rows"], told["counts"]) for site, told in few.items()})
 
     def judged(self, heads: Float, phase: str = "") -> dict[str, Array]:
         """Returns summed losses and hits of fold heads [F, S, C, d + 1]; see `heads.crossval.held_out`."""

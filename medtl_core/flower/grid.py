@@ -25,8 +25,6 @@ Fault = Callable[[int, Message], Exception | None]
 _RUN_ID, _SERVER_ID = 1, 1
 #: Node of the first hospital; the others follow in order.
 FIRST_NODE = 1000
-#: No node: what is known of a task from the hospital that answered it last.
-_ANY = 0
 #: A task that takes less is answered in the caller's thread: handing it over would cost more than the task itself.
 _QUICK = 0.01
 #: So is one that takes less than this, where workers spent more than such a share of it on waiting for each other: many
@@ -89,7 +87,7 @@ class LocalGrid(Grid):
         self._started: dict[str, Future[Message]] = {}
         self._working: dict[int, Future[Message]] = {}
         self._brief: dict[tuple[str, int], bool] = {}
-        self._turn = Lock()
+        self._crowded, self._turn = set[str](), Lock()
         self._abandoned = False
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="hospital")
 
@@ -199,8 +197,8 @@ class LocalGrid(Grid):
             self._started[message_id] = self._working[node] = self._pool.submit(self._aside, message)
 
     def _aside(self, message: Message) -> Message:
-        """Answers in a worker's thread: a task that is brief elsewhere after the one before, unless that takes long."""
-        if not self._brief.get((_task_of(message)[0], _ANY)):
+        """Answers in a worker's thread: first messages of a task that crowds one after the other, if they are brief."""
+        if _task_of(message) in self._brief or message.metadata.message_type not in self._crowded:
             return self._answer(message, beside=True)
         turn = self._turn
         while not turn.acquire(timeout=_SHORT):  # nobody waits any longer for the one that has it
@@ -220,8 +218,9 @@ class LocalGrid(Grid):
             reason = f"{type(error)}:<'{error}'>"
             reply = Message(Error(code=compat.CLIENT_RAISED, reason=reason), reply_to=message)
         seconds, (task, node) = time.monotonic() - start, _task_of(message)
-        waits = not beside or time.thread_time() - worked < (1.0 - _WAITS) * seconds
-        self._brief[task, node] = self._brief[task, _ANY] = seconds < (_SHORT if waits else _QUICK)
+        if beside and time.thread_time() - worked < (1.0 - _WAITS) * seconds:
+            self._crowded.add(task)
+        self._brief[task, node] = seconds < (_SHORT if task in self._crowded else _QUICK)
         return compat.stamp(reply, f"local-{next(self._numbers)}")
 
     def _work(self, message: Message) -> Message:

@@ -127,15 +127,15 @@ def _passes(cases: int, training: Training, rng: np.random.Generator | None) -> 
 def _by_batches(lesson: _Lesson, training: Training, rng: np.random.Generator | None) -> Float:
     """Gradient steps, batch by batch, [M * C, d + 1]."""
     current, rate = lesson.start.copy(), training.learning_rate
-    shrink, pull = 1.0 - rate * (training.weight_decay + training.proximal), rate * training.proximal * lesson.start
-    pull = pull if lesson.shift is None else pull - rate * lesson.shift
+    shrink, constant = 1.0 - rate * (training.weight_decay + training.proximal), rate * training.proximal * lesson.start
+    constant = constant if lesson.shift is None else constant - rate * lesson.shift
     for rows in _passes(len(lesson.inputs), training, rng):
         features = lesson.inputs[rows]
         error = rate * lesson.error(features @ current.T, rows)
         current *= shrink
         current -= error.T @ features
         if training.proximal or lesson.shift is not None:
-            current += pull
+            current += constant
     return current
 
 
@@ -158,8 +158,7 @@ def _within_span(lesson: _Lesson, training: Training, rng: np.random.Generator |
         moves *= shrink
         moves[rows] -= error
         kept, shifted = shrink * kept + rate * training.proximal, shrink * shifted - rate
-    trained = moves.T @ inputs
-    trained += kept * lesson.start
+    trained = moves.T @ inputs + kept * lesson.start
     if shift is not None:
         trained += shifted * shift
     return trained

@@ -48,6 +48,14 @@ class Statistics:
     span: Float | None = None
     axes: tuple[Float, Float] | None = None
 
+    @staticmethod
+    def of_roots(messages: Sequence[Mapping[str, Array]]) -> "list[Statistics]":
+        """Returns the folds of messages with roots (see `pack`) together, from one product a fold."""
+        counts, names = np.sum([each["counts"] for each in messages], axis=0), ("labels", "rows")
+        told = [zip(*(by_fold(each[name], each["counts"]) for each in messages), strict=True) for name in names]
+        folds = zip(counts, *(map(np.concatenate, parts) for parts in told), strict=True)
+        return [Statistics(count, (own.T @ rows)[:, :-1], (rows.T @ rows)[:-1, :-1]) for count, own, rows in folds]
+
     def __add__(self, other: "Statistics") -> "Statistics":
         return Statistics(self.counts + other.counts, self.sums + other.sums, self.gram + other.gram)
 
@@ -180,14 +188,10 @@ def rounded(update: Update) -> Update:
     return Update({n: a.astype(np.float32) if n in ("rows", "sums", "gram") else a for n, a in update.arrays.items()})
 
 
-def unpack(arrays: Mapping[str, Array], *more: Mapping[str, Array]) -> list[Statistics]:
-    """Returns the folds of a message made by `pack`, or of several with roots together, from one product a fold."""
+def unpack(arrays: Mapping[str, Array]) -> list[Statistics]:
+    """Returns the folds of a message made by `pack`."""
     if "rows" in arrays:
-        messages = (arrays, *more)
-        counts, names = np.sum([each["counts"] for each in messages], axis=0), ("labels", "rows")
-        told = [zip(*(by_fold(each[name], each["counts"]) for each in messages), strict=True) for name in names]
-        folds = zip(counts, *(map(np.concatenate, parts) for parts in told), strict=True)
-        return [Statistics(count, (own.T @ rows)[:, :-1], (rows.T @ rows)[:-1, :-1]) for count, own, rows in folds]
+        return Statistics.of_roots([arrays])
     whole = zip(arrays["counts"], arrays["sums"], arrays["gram"], strict=True)
     return [Statistics(counts, sums, square(packed, sums.shape[1])) for counts, sums, packed in whole]
 

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medtl_core.heads.statistics import collect, pack, roots, unpack, untrue
+from medtl_core.heads.statistics import Statistics, collect, pack, roots, unpack, untrue
 from medtl_core.rng import stream
 
 VALUES = np.array([[1.0, 0.0], [3.0, 2.0], [5.0, 1.0]])
@@ -54,7 +54,7 @@ def test_messages_with_roots_are_summed_together() -> None:
     rng = stream(3, "test")
     told = [pack(rng.standard_normal((n, 9)), rng.integers(0, 3, n), 3, np.arange(n) % 2, 2) for n in (4, 7, 1)]
     for together, *alone in zip(
-        unpack(*(each.arrays for each in told)), *(unpack(each.arrays) for each in told), strict=True
+        Statistics.of_roots([each.arrays for each in told]), *(unpack(each.arrays) for each in told), strict=True
     ):
         for name in ("counts", "sums", "gram"):
             np.testing.assert_allclose(getattr(together, name), sum(getattr(part, name) for part in alone), atol=1e-12)
