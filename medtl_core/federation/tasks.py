@@ -5,7 +5,7 @@ privacy is claimed, and the event says so.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 from medtl_core.evaluation.federated import summarise
 from medtl_core.features.dataset import DerivedStore, Material
 from medtl_core.heads.crossval import fold_of
-from medtl_core.heads.linear import with_bias
-from medtl_core.heads.statistics import Float
+from medtl_core.heads.linear import Lesson, with_bias
+from medtl_core.heads.statistics import Float, roots
 from medtl_core.values import Array, Released, Scores, Update
 
 Config = Mapping[str, Any]
 Arrays = Mapping[str, Array]
+
+#: Cases up to which the products of all pairs make a round cheaper (docs/methods.md).
+_FEW = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +63,31 @@ class SiteData:
         """Returns the cross-validation fold of each training case, int64 [n]; see `heads.crossval.fold_of`."""
         return fold_of(self.patients, self.label, folds, self.seed)
 
-    def standardised(self, mean: Array, scale: Array) -> Float:
-        """Returns `heads.linear.with_bias` of the training features, not to be changed: every round asks for it."""
+    def derived(self, name: str, make: Callable[[], Sequence[Array]], *given: Array) -> tuple[Array, ...]:
+        """Returns what `make` gives of the training features and what was given: made once, and not to be changed."""
         store = self.material.store if self.material else DerivedStore(0)
-        key = f"{self.name}/{hashlib.sha256(mean.tobytes() + scale.tobytes()).hexdigest()}"
+        key = f"{self.name}/{name}/{hashlib.sha256(b''.join(array.tobytes() for array in given)).hexdigest()}"
         entry = store.get(key)
         if entry is None or entry[0] is not self.values:  # other features of the same hospital
-            entry = self.values, with_bias(self.values, mean, scale)
+            entry = self.values, *make()
             store.put(key, entry)
-        return np.asarray(entry[1])
+        return tuple(entry[1:])
+
+    def standardised(self, mean: Array, scale: Array) -> Float:
+        """Returns `heads.linear.with_bias` of the training features: every round asks for it."""
+        return self.derived("inputs", lambda: [with_bias(self.values, mean, scale)], mean, scale)[0]
+
+    def lesson(self, mean: Array, scale: Array, control: Float | None = None) -> Lesson:
+        """Returns what rounds of a linear head train on; the products of all pairs of few cases are kept."""
+        inputs, onehot = self.standardised(mean, scale), np.eye(self.classes)[self.label]
+        few = len(inputs) <= _FEW
+        pairs = self.derived("pairs", lambda: [inputs @ inputs.T], mean, scale)[0] if few else None
+        return Lesson(inputs, onehot, pairs, control)
+
+    def bases(self, folds: int) -> tuple[Float, ...]:
+        """Returns the bases of the roots of each fold of few cases; see `heads.statistics.Root`."""
+        fold = self.fold(folds)
+        return self.derived("bases", lambda: [root.basis for root in roots(self.values, fold, folds)], fold)
 
 
 def moments(site: SiteData, arrays: Arrays, config: Config) -> Released:

@@ -75,13 +75,10 @@ def held_out(heads: Float, values: Array, label: NDArray[np.int64], fold: NDArra
     Returns:
         `losses` float64 [S, T, C] (summed log-loss by class) and `hits` float64 [S, C] (correct answers by class).
     """
-    strengths, classes = heads.shape[1:3]
-    losses, hits = np.zeros((strengths, len(TEMPERATURES), classes)), np.zeros((strengths, classes))
-    for index, stack in enumerate(heads):
-        chosen = fold == index
-        if chosen.any():
-            part = _judge(stack.astype(np.float64), np.asarray(values[chosen], np.float64), label[chosen])
-            losses, hits = losses + part[0], hits + part[1]
+    rows = [np.flatnonzero(fold == index) for index in range(len(heads))]
+    each = zip(heads.astype(np.float64), rows, strict=True)
+    parts = [_judge(stack, np.asarray(values[mine], np.float64), label[mine]) for stack, mine in each]
+    losses, hits = (np.sum(part, axis=0) for part in zip(*parts, strict=True))
     return Update({"losses": losses, "hits": hits})
 
 
@@ -94,13 +91,13 @@ def choose(sums: Mapping[str, Array], counts: Float) -> Choice:
 
 
 def _judge(heads: Float, values: Float, label: NDArray[np.int64]) -> tuple[Float, Float]:
-    onehot = np.eye(heads.shape[1])[label]
-    logits = np.einsum("nd,scd->snc", values, heads[:, :, :-1], optimize=True) + heads[:, None, :, -1]
-    hits = (logits.argmax(axis=2) == label) @ onehot
-    losses = np.empty((len(heads), len(TEMPERATURES), heads.shape[1]))
-    for index, temperature in enumerate(TEMPERATURES):
-        scaled = temperature * (logits - logits.max(axis=2, keepdims=True))
-        own = np.take_along_axis(scaled, label[None, :, None], axis=2)[..., 0]
-        loss = np.log(np.exp(scaled).sum(axis=2)) - own
-        losses[:, index] = np.minimum(loss, WORST) @ onehot
-    return losses, hits.astype(np.float64)
+    strengths, classes, width = heads.shape
+    logits = (values @ heads[..., :-1].reshape(-1, width - 1).T).reshape(-1, strengths, classes) + heads[..., -1]
+    onehot = np.eye(classes)[label]
+    hits = np.tensordot(onehot, logits.argmax(axis=2) == label[:, None], (0, 0)).T
+    logits -= logits.max(axis=2, keepdims=True)
+    own, losses = np.einsum("nsc,nc->ns", logits, onehot), np.empty((strengths, len(TEMPERATURES), classes))
+    for index, factor in enumerate(TEMPERATURES):
+        loss = np.log(np.exp(factor * logits).sum(axis=2)) - factor * own
+        losses[:, index] = np.minimum(loss, WORST).T @ onehot
+    return losses, hits

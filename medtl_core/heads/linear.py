@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,61 +56,51 @@ def with_bias(values: NDArray[np.floating[Any]], mean: Float, scale: Float) -> F
     return inputs
 
 
-def train(
-    heads: Float, inputs: Float, label: NDArray[np.int64], training: Training, *, rng: np.random.Generator | None,
-    control: Float | None = None,
-) -> Float:  # fmt: skip
-    """Returns a stack of heads after one round of local training, all stepping through the same batches.
-
-    Args:
-        heads: [M, C, d + 1], where the round starts.
-        inputs: [n, d + 1], standardised features with a constant last column.
-        label: int [n].
-        training: the round's recipe.
-        rng: of the batch order; None where `training.shuffles` says that there is none.
-        control: [M, C, d + 1] added to every gradient (SCAFFOLD, Karimireddy et al., ICML 2020: c - c_k), or None.
-
-    Raises:
-        DataError: the loss left the finite numbers; the hospital sits out this round.
-    """
-    if not len(label):
-        return heads
-    stack, classes, width = heads.shape
-    lesson = _Lesson(
-        heads.reshape(-1, width), inputs, np.eye(classes)[label][:, None],
-        None if control is None else control.reshape(-1, width),
-    )  # fmt: skip
-    # the steps within the span of the cases need the products of all pairs of cases, but then fewer others
-    few = len(label) <= 2 * training.epochs * stack * classes
-    trained = (_within_span if few else _by_batches)(lesson, training, rng)
-    if not np.isfinite(trained).all():
-        raise DataError("local training diverged (the head is not finite); lower the learning rate")
-    return trained.reshape(heads.shape)
-
-
 @dataclass(frozen=True)
-class _Lesson:
-    """What a round trains on, for a stack of M heads as the rows of one matrix.
+class Lesson:
+    """What a hospital trains a stack of M heads on.
 
     Attributes:
-        start: [M * C, d + 1].
-        inputs: [n, d + 1].
-        onehot: [n, 1, C].
-        shift: [M * C, d + 1] added to every gradient, or None.
+        inputs: float64 [n, d + 1], standardised features with a constant last column.
+        onehot: float64 [n, C], one in the column of each case's class.
+        pairs: float64 [n, n], inner products of all pairs of inputs; steps within the span of the cases, which are
+            fewer operations, need them; None = the steps are taken on the features.
+        control: float64 [M, C, d + 1] added to every gradient (SCAFFOLD, Karimireddy et al., ICML 2020: c - c_k).
     """
 
-    start: Float
     inputs: Float
     onehot: Float
-    shift: Float | None
+    pairs: Float | None = None
+    control: Float | None = None
 
     def error(self, logits: Float, rows: slice | NDArray[np.int64]) -> Float:
         """Returns each case's part of the mean gradient with respect to the logits [n, M * C] of some cases."""
         cases = len(logits)
-        residual = softmax(logits.reshape(cases, -1, self.onehot.shape[2]))
-        residual -= self.onehot[rows]
+        residual = softmax(logits.reshape(cases, -1, self.onehot.shape[1]))
+        residual -= self.onehot[rows, None]
         residual /= cases
         return residual.reshape(cases, -1)
+
+
+def train(heads: Float, lesson: Lesson, training: Training, *, rng: np.random.Generator | None) -> Float:
+    """Returns a stack of heads after one round of local training, all stepping through the same batches.
+
+    Args:
+        heads: [M, C, d + 1], where the round starts.
+        lesson: the hospital's cases.
+        training: the round's recipe.
+        rng: of the batch order; None where `training.shuffles` says that there is none.
+
+    Raises:
+        DataError: the loss left the finite numbers; the hospital sits out this round.
+    """
+    if not len(lesson.inputs):
+        return heads
+    start = heads.reshape(-1, heads.shape[-1])
+    trained = (_by_batches if lesson.pairs is None else _within_span)(start, lesson, training, rng)
+    if not np.isfinite(trained).all():
+        raise DataError("local training diverged (the head is not finite); lower the learning rate")
+    return trained.reshape(heads.shape)
 
 
 def _passes(cases: int, training: Training, rng: np.random.Generator | None) -> Iterator[slice | NDArray[np.int64]]:
@@ -124,41 +114,41 @@ def _passes(cases: int, training: Training, rng: np.random.Generator | None) -> 
             yield slice(None)
 
 
-def _by_batches(lesson: _Lesson, training: Training, rng: np.random.Generator | None) -> Float:
+def _by_batches(start: Float, lesson: Lesson, training: Training, rng: np.random.Generator | None) -> Float:
     """Gradient steps, batch by batch, [M * C, d + 1]."""
-    current, rate = lesson.start.copy(), training.learning_rate
-    shrink, constant = 1.0 - rate * (training.weight_decay + training.proximal), rate * training.proximal * lesson.start
-    constant = constant if lesson.shift is None else constant - rate * lesson.shift
+    current, rate = start.copy(), training.learning_rate
+    shrink, constant = 1.0 - rate * (training.weight_decay + training.proximal), rate * training.proximal * start
+    constant = constant if lesson.control is None else constant - rate * lesson.control.reshape(start.shape)
     for rows in _passes(len(lesson.inputs), training, rng):
         features = lesson.inputs[rows]
         error = rate * lesson.error(features @ current.T, rows)
         current *= shrink
         current -= error.T @ features
-        if training.proximal or lesson.shift is not None:
+        if training.proximal or lesson.control is not None:
             current += constant
     return current
 
 
-def _within_span(lesson: _Lesson, training: Training, rng: np.random.Generator | None) -> Float:
+def _within_span(start: Float, lesson: Lesson, training: Training, rng: np.random.Generator | None) -> Float:
     """The same steps, [M * C, d + 1], equal to rounding.
 
     A head stays kept * start + moves.T @ inputs + shifted * shift: what changes has n numbers a class, not d + 1.
     """
-    rate, inputs, shift = training.learning_rate, lesson.inputs, lesson.shift
-    pairs, start = inputs @ inputs.T, inputs @ lesson.start.T
-    pull = None if shift is None else inputs @ shift.T
+    rate, inputs, pairs = training.learning_rate, lesson.inputs, cast(Float, lesson.pairs)
+    shift = None if lesson.control is None else lesson.control.reshape(start.shape)
+    before, pull = inputs @ start.T, None if shift is None else inputs @ shift.T
     shrink = 1.0 - rate * (training.weight_decay + training.proximal)
-    kept, shifted, moves = 1.0, 0.0, np.zeros_like(start)
+    kept, shifted, moves = 1.0, 0.0, np.zeros_like(before)
     for rows in _passes(len(inputs), training, rng):
         logits = pairs[rows] @ moves
-        logits += kept * start[rows]
+        logits += kept * before[rows]
         if pull is not None:
             logits += shifted * pull[rows]
         error = rate * lesson.error(logits, rows)
         moves *= shrink
         moves[rows] -= error
         kept, shifted = shrink * kept + rate * training.proximal, shrink * shifted - rate
-    trained = moves.T @ inputs + kept * lesson.start
+    trained = moves.T @ inputs + kept * start
     if shift is not None:
         trained += shifted * shift
     return trained

@@ -40,17 +40,13 @@ class LinearTrained(Trained):
 
 def fit(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """One round of local training of a stack of heads [M, C, d + 1]."""
-    training = Training.of(config)
-    inputs = site.standardised(arrays["mean"], arrays["scale"])
-    stack = arrays["heads"].astype(np.float64)
-    control = arrays.get("control")
+    training, stack, control = Training.of(config), arrays["heads"].astype(np.float64), arrays.get("control")
+    control = None if control is None else control.astype(np.float64)
+    lesson = site.lesson(arrays["mean"], arrays["scale"], control)
     shuffled = training.shuffles(len(site.label))
-    trained = train(
-        stack, inputs, site.label, training,
-        rng=stream(site.seed, "fit", site.name, int(config["round"])) if shuffled else None,
-        control=None if control is None else control.astype(np.float64),
-    )  # fmt: skip
-    before, after = _mean_losses(np.concatenate([stack[:1], trained[:1]]), inputs, site)
+    rng = stream(site.seed, "fit", site.name, int(config["round"])) if shuffled else None
+    trained = train(stack, lesson, training, rng=rng)
+    before, after = _mean_losses(np.concatenate([stack[:1], trained[:1]]), lesson.inputs, site)
     return Released(Update({"heads": trained.astype(np.float32)}), metrics={"loss-before": before, "loss-after": after})
 
 

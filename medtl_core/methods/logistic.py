@@ -18,7 +18,7 @@ from medtl_core.federation.method import Candidates, Method, Outcome, Share, Stu
 from medtl_core.federation.rounds import ROUNDS
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import softmax, to_raw
-from medtl_core.heads.statistics import ROUNDING, Float, is_few, roots
+from medtl_core.heads.statistics import ROUNDING, Float, is_few
 from medtl_core.methods.balanced import log_share
 from medtl_core.methods.descent import PENALTIES, Curvature, Descent
 from medtl_core.values import Array, Released, Update
@@ -164,8 +164,8 @@ def logistic_gradient(site: SiteData, arrays: Arrays, config: Config) -> Release
         gradient = np.tensordot(error, inputs, axes=(0, 0)).astype(np.float32)
         return Released(Update({"cases": cases, "gradient": gradient}))
     told = [
-        np.tensordot(root.basis.T, error[fold == index][:, without_fold(index, folds + 1)], axes=(1, 0))
-        for index, root in enumerate(roots(site.values, fold, folds))
+        np.tensordot(basis.T, error[fold == index][:, without_fold(index, folds + 1)], axes=(1, 0))
+        for index, basis in enumerate(site.bases(folds))
     ]
     return Released(Update({"cases": cases, "rows": np.concatenate(told).astype(np.float32)}))
 

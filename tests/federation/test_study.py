@@ -2,12 +2,16 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from medtl_core.config import Settings
+from medtl_core.federation.outcome import Problem
 from medtl_core.federation.registry import find_method, read_methods
 from medtl_core.federation.study import Study
-from medtl_core.heads.linear import to_raw, with_bias
+from medtl_core.federation.tasks import SiteData
+from medtl_core.heads.linear import softmax, to_raw, with_bias
 from medtl_core.methods.local import logistic
+from medtl_core.rng import stream
 from medtl_core.values import ABSENT
 from simulations.memory import MemoryHospitals
 from tests.memory import PROBLEM, make_site
@@ -57,6 +61,26 @@ def test_pooled_logistic_equals_logistic_on_pooled_cases(hospitals: MemoryHospit
     ours, theirs = head.logits(values), values @ direct[:, :-1].T + direct[:, -1]
     np.testing.assert_allclose(ours, theirs, atol=2e-2)
     assert (ours.argmax(1) == theirs.argmax(1)).all()
+
+
+def test_pooled_logistic_reaches_its_minimum_where_columns_hang_together() -> None:
+    rng = stream(3, "alike")
+    label = rng.choice(3, 240, p=[0.7, 0.2, 0.1])
+    spread = rng.standard_normal((120, 120)) * 10.0 ** np.linspace(-0.5, -3.0, 120)[:, None]
+    values = ((rng.standard_normal((240, 120)) + 0.5 * label[:, None]) @ spread).astype(np.float32)
+    sites = [
+        SiteData(name, values[at::4], label[at::4], np.array([f"{name}-{i}" for i in range(60)]),
+                 values[:0], label[:0], np.zeros(0, str), 3, 0)
+        for at, name in enumerate("abcd")
+    ]  # fmt: skip
+    problem = Problem(("x", "y", "z"), "features", (("4", 0, 120),))
+    made = Study(MemoryHospitals(sites), problem, Settings(), read_methods("pooled-logistic"))
+    head = made.outcome(find_method("pooled-logistic")).heads[""]
+    inputs = (values - values.mean(0)) / values.std(0)
+    oracle = LogisticRegression(C=1 / (1e-2 * 240), class_weight="balanced", tol=1e-8, max_iter=10_000)
+    theirs = oracle.fit(inputs, label).predict_proba(inputs)
+    np.testing.assert_allclose(softmax(head.logits(values)), theirs, atol=1e-2)
+    assert head.facts["evaluations"] < 60
 
 
 def test_local_heads_are_one_per_hospital_and_never_answer_an_unseen_class(hospitals: MemoryHospitals) -> None:

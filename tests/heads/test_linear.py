@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from medtl_core.errors import DataError
 from medtl_core.heads.linear import (
+    Lesson,
     Training,
     softmax,
     to_raw,
@@ -28,7 +31,8 @@ def cases(count: int = 40) -> tuple[np.ndarray, np.ndarray]:
 def test_batches_are_stochastic_gradient_descent_in_a_random_order() -> None:
     values, label = cases()
     inputs = with_bias(values, values.mean(0), values.std(0))
-    ours = train(np.zeros((1, 3, 5)), inputs, label, Training(epochs=2, batch_size=8), rng=stream(0, "t"))[0]
+    lesson = Lesson(inputs, np.eye(3)[label])
+    ours = train(np.zeros((1, 3, 5)), lesson, Training(epochs=2, batch_size=8), rng=stream(0, "t"))[0]
     head, rng = np.zeros((3, 5)), stream(0, "t")
     for _ in range(2):
         for rows in np.split(rng.permutation(40), 5):
@@ -71,7 +75,7 @@ def test_a_hospital_alone_answers_what_it_has_seen() -> None:
     size=st.integers(1, 30),
     seed=st.integers(0, 10**6),
 )
-def test_steps_on_few_cases_and_on_many_are_plain_gradient_descent(
+def test_steps_on_features_and_within_the_span_of_the_cases_are_plain_gradient_descent(
     sizes: tuple[int, ...], terms: tuple[float, float, bool], size: int, seed: int
 ) -> None:
     count, width, classes, stack, epochs = sizes
@@ -81,7 +85,11 @@ def test_steps_on_few_cases_and_on_many_are_plain_gradient_descent(
     start = rng.standard_normal((stack, classes, width))
     control = rng.standard_normal(start.shape) if controlled else None
     training = Training(epochs, size, 0.1, decay, proximal)
-    ours = train(start, inputs, label, training, rng=stream(seed, "order") if count > size else None, control=control)
+    lesson = Lesson(inputs, np.eye(classes)[label], None, control)
+    both = [
+        train(start, each, training, rng=stream(seed, "order") if count > size else None)
+        for each in (lesson, replace(lesson, pairs=inputs @ inputs.T))
+    ]
     order = stream(seed, "order")
     passes = [order.permutation(count) if count > size else np.arange(count) for _ in range(epochs)]
     for number, head in enumerate(start.copy()):
@@ -89,23 +97,26 @@ def test_steps_on_few_cases_and_on_many_are_plain_gradient_descent(
             gradient = (softmax(inputs[rows] @ head.T) - np.eye(classes)[label[rows]]).T @ inputs[rows] / len(rows)
             gradient = gradient + decay * head + proximal * (head - start[number])
             head = head - 0.1 * (gradient + (0.0 if control is None else control[number]))
-        np.testing.assert_allclose(ours[number], head, rtol=1e-9, atol=1e-11)
+        for ours in both:
+            np.testing.assert_allclose(ours[number], head, rtol=1e-9, atol=1e-11)
 
 
 def test_no_cases_leave_the_head_alone_and_several_batches_need_an_order() -> None:
     values, label = cases(30)
     head = np.ones((1, 3, 4))
-    assert train(head, values[:0], label[:0], Training(), rng=stream(0, "t")) is head
+    lesson = Lesson(values, np.eye(3)[label])
+    assert train(head, Lesson(values[:0], np.zeros((0, 3))), Training(), rng=stream(0, "t")) is head
     with pytest.raises(TypeError, match="rng"):
-        train(head, values, label, Training(), rng=None)
+        train(head, lesson, Training(), rng=None)
 
 
 def test_divergence_is_a_named_error() -> None:
     values, label = cases()
+    inputs = with_bias(values * 1e200, 0 * values[0], values[0] * 0 + 1)
     for size in (16, 40):
+        training = Training(batch_size=size, epochs=8, learning_rate=1e200)
         with np.errstate(all="ignore"), pytest.raises(DataError, match="diverged"):
-            train(np.zeros((1, 3, 5)), with_bias(values * 1e200, 0 * values[0], values[0] * 0 + 1), label,
-                  Training(batch_size=size, epochs=8, learning_rate=1e200), rng=stream(0, "t"))  # fmt: skip
+            train(np.zeros((1, 3, 5)), Lesson(inputs, np.eye(3)[label]), training, rng=stream(0, "t"))
 
 
 def test_raw_head_reads_raw_features() -> None:

@@ -17,7 +17,7 @@ from medtl_core.federation.method import Method, Outcome, Share, Study
 from medtl_core.federation.rounds import ROUNDS
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.linear import to_raw, with_bias
-from medtl_core.heads.statistics import ROUNDING, Float, is_few, roots
+from medtl_core.heads.statistics import ROUNDING, Float, is_few
 from medtl_core.methods.balanced import log_share
 from medtl_core.methods.descent import PENALTIES, Curvature, Descent
 from medtl_core.methods.logistic import USUAL, told_gradient, without_fold
@@ -44,8 +44,8 @@ def label_gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
     if not (config["in-rows"] and is_few(*site.values.shape)):
         told["gradient"] = np.tensordot(error, inputs, axes=(0, 0)).astype(np.float32)
         return Released(Update(told))
-    parts = enumerate(roots(site.values, fold, folds))
-    rows = [np.tensordot(root.basis.T, error[fold == at][:, without_fold(at, folds + 1)], axes=1) for at, root in parts]
+    parts = enumerate(site.bases(folds))
+    rows = [np.tensordot(basis.T, error[fold == at][:, without_fold(at, folds + 1)], axes=1) for at, basis in parts]
     return Released(Update({**told, "rows": np.concatenate(rows).astype(np.float32)}))
 
 

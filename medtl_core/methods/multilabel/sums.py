@@ -17,7 +17,7 @@ from medtl_core.federation.feature_map import Sums
 from medtl_core.federation.hospitals import ArraySpec, Request
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, roots, unpack, untrue
+from medtl_core.heads.statistics import ROUNDING, Float, Statistics, by_fold, is_few, pack, unpack, untrue
 from medtl_core.values import Array, Released, Update
 
 PHASE = "label_statistics"
@@ -76,8 +76,7 @@ def label_statistics(site: SiteData, arrays: Arrays, config: Config) -> Released
     everyone = pack(values, np.zeros(len(values), np.int64), 1, fold, folds)
     own = {"known": np.stack([sides[fold == index].sum(axis=0) for index in range(folds)])}
     if is_few(*values.shape):
-        parts = enumerate(roots(values, fold, folds))
-        told = [np.tensordot(root.basis.T, sides[fold == index], axes=1) for index, root in parts]
+        told = [np.tensordot(basis.T, sides[fold == at], axes=1) for at, basis in enumerate(site.bases(folds))]
         own["known-labels"] = np.concatenate(told)
     else:
         wide = values.astype(np.float64)

@@ -12,7 +12,7 @@ import numpy as np
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.method import Study
 from medtl_core.federation.rounds import ROUNDS
-from medtl_core.heads.linear import Training, to_raw, train, with_bias
+from medtl_core.heads.linear import Training, to_raw, train
 from medtl_core.methods.gradient import fit
 from medtl_core.methods.personal.client import LocalRound, RoundResult, personal_tasks
 from medtl_core.methods.personal.server import Personal
@@ -33,8 +33,7 @@ def train_both(here: LocalRound) -> RoundResult:
     training = Training.of(here.config)
     pulled = replace(training, weight_decay=training.weight_decay + pull)
     constant = -pull * here.sent["head"].astype(np.float64)[None]
-    inputs = with_bias(site.values, *here.moments)
-    own = train(here.kept["head"][None], inputs, site.label, pulled, rng=here.order(), control=constant)[0]
+    own = train(here.kept["head"][None], site.lesson(*here.moments, constant), pulled, rng=here.order())[0]
     return {"head": fitted.update.arrays["heads"][0]}, {"head": own}, fitted.metrics
 
 
