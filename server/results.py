@@ -1,5 +1,6 @@
 """What a study leaves on disk: one result.json and the heads, each whole or not at all."""
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,6 +25,8 @@ from .clinical import Columns, keep_scores, record, thresholds_of
 from .held_out import with_intervals
 from .testset import Reference
 from .verdict import Verdict
+
+_LOG = logging.getLogger("medtl")
 
 
 def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: Reference, columns: Columns) -> None:
@@ -75,7 +78,9 @@ def _save(classifier: Classifier, folder: Path, name: str, more: Mapping[str, An
 def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) -> Result:
     """Returns the record of the study: figures, curves, costs, failures and what it ran on."""
     cases, entry, hospitals = reference.cases, reference.source.entry, study.hospitals
-    costs = hospitals.costs
+    costs, lacking = hospitals.costs, _lacking(study, verdicts)
+    if lacking:
+        _LOG.warning("%s", lacking)
     return Result(
         study.settings.seed,
         study.settings.public(),
@@ -85,7 +90,7 @@ def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) 
             entry.title,
             entry.licence,
             entry.synthetic,
-            reference.source.notes,
+            (*reference.source.notes, *filter(None, [lacking])),
             contamination(study.settings, entry),
         ),
         study.problem.classes,
@@ -103,6 +108,15 @@ def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) 
         tuple(hospitals.exchanges),
         tuple(hospitals.failures),
     )
+
+
+def _lacking(study: Study, verdicts: Mapping[str, Verdict]) -> str:
+    """Says which classes no hospital has a training case of, by what common heads mark as never seen; "" = none."""
+    heads = [head for verdict in verdicts.values() if isinstance(head := verdict.outcome.heads.get(""), Head)]
+    names = [name for at, name in enumerate(study.problem.classes) if any(not head.seen[at] for head in heads)]
+    if not names or study.problem.multi_label:
+        return ""
+    return f"No hospital has a training case of {', '.join(names)}: common heads never answer so, and miss its cases."
 
 
 def _judged(verdicts: Mapping[str, Verdict]) -> int:

@@ -59,6 +59,8 @@ def heading_of(predictor: Predictor, prevalence: dict[str, float]) -> Heading:
     """Returns what stands above a predictor's answers."""
     told = ", ".join(f"{name} {share:g}" for name, share in prevalence.items())
     basis = f"Prevalence as given: {told}." if told else _EACH if predictor.tells_findings else _EQUAL
+    if lacking := predictor.lacking:
+        basis += f" This head had no training case of {', '.join(lacking)}: it never answers so, whatever a case shows."
     over = predictor.thresholds.sentence if predictor.thresholds else ""
     limit = predictor.outliers.promise if predictor.outliers else ""
     return Heading(predictor.classes, predictor.version, basis, _promise(predictor), over, limit)
