@@ -13,6 +13,7 @@ from medtl_core.evaluation.result import Cost, DataSource, MethodResult, Result
 from medtl_core.features.spec import feature_facts
 from medtl_core.federation.model import Classifier
 from medtl_core.federation.study import Study
+from medtl_core.predict.answer import unseen
 from medtl_core.predict.outliers import Outliers
 from medtl_core.predict.saved import save_head, save_model
 from medtl_core.recipes.contamination import contamination
@@ -111,12 +112,12 @@ def result(study: Study, verdicts: Mapping[str, Verdict], reference: Reference) 
 
 
 def _lacking(study: Study, verdicts: Mapping[str, Verdict]) -> str:
-    """Says which classes no hospital has a training case of, by what common heads mark as never seen; "" = none."""
-    heads = [head for verdict in verdicts.values() if isinstance(head := verdict.outcome.heads.get(""), Head)]
-    names = [name for at, name in enumerate(study.problem.classes) if any(not head.seen[at] for head in heads)]
-    if not names or study.problem.multi_label:
-        return ""
-    return f"No hospital has a training case of {', '.join(names)}: common heads never answer so, and miss its cases."
+    """Says which classes no hospital has a training case of, by what common heads know of theirs; "" = none."""
+    heads = [verdict.outcome.heads[""] for verdict in verdicts.values() if "" in verdict.outcome.heads]
+    names = ", ".join(dict.fromkeys(name for head in heads for name in unseen(head)))
+    if study.problem.multi_label and names:
+        return f"Of {names} all training cases of all hospitals are with it or all without: heads cannot tell."
+    return names and f"No hospital has a training case of {names}: common heads never answer so, and miss its cases."
 
 
 def _judged(verdicts: Mapping[str, Verdict]) -> int:

@@ -14,7 +14,7 @@ from medtl_core.cli.plan import cores, name_data
 from medtl_core.data.source import open_source
 from medtl_core.errors import ConfigError, RunError, did_you_mean
 from medtl_core.predict.alike import OwnCases
-from medtl_core.predict.answer import Answer
+from medtl_core.predict.answer import Answer, unseen
 from medtl_core.predict.dicom_report import write_reports
 from medtl_core.predict.fhir import fhir_lines
 from medtl_core.predict.output import FORMS, NOTICE, Heading
@@ -59,8 +59,12 @@ def heading_of(predictor: Predictor, prevalence: dict[str, float]) -> Heading:
     """Returns what stands above a predictor's answers."""
     told = ", ".join(f"{name} {share:g}" for name, share in prevalence.items())
     basis = f"Prevalence as given: {told}." if told else _EACH if predictor.tells_findings else _EQUAL
-    if lacking := predictor.lacking:
-        basis += f" This head had no training case of {', '.join(lacking)}: it never answers so, whatever a case shows."
+    if lacking := ", ".join(unseen(predictor.classifier)):
+        basis += (
+            f" Of {lacking} the training cases were all with or all without it: there is no answer."
+            if predictor.tells_findings
+            else f" This head had no training case of {lacking}: it never answers so, whatever a case shows."
+        )
     over = predictor.thresholds.sentence if predictor.thresholds else ""
     limit = predictor.outliers.promise if predictor.outliers else ""
     return Heading(predictor.classes, predictor.version, basis, _promise(predictor), over, limit)

@@ -8,12 +8,22 @@ import numpy as np
 
 from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.evaluation.calibration import softmax
+from medtl_core.federation.model import Classifier
 from medtl_core.predict.alike import Near
 from medtl_core.values import ABSENT, Array
 
 #: What a case has none of whose findings is more probable than not.
 NO_FINDING = "no finding"
 _THERE = 0.5
+
+
+def unseen(classifier: Classifier) -> tuple[str, ...]:
+    """Returns the classes of which a classifier had no training case, of findings those it saw one way only.
+
+    Few kinds do not say; then there are none.
+    """
+    seen = np.asarray(getattr(classifier, "seen", np.ones(len(classifier.classes)))) > 0
+    return tuple(name for name, one in zip(classifier.classes, seen, strict=True) if not one)
 
 
 @dataclass(frozen=True)

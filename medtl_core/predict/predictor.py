@@ -82,12 +82,6 @@ class Predictor:
         return self.classifier.classes
 
     @property
-    def lacking(self) -> tuple[str, ...]:
-        """Names of the classes of which an affine head had no training case; other models do not say."""
-        head = self.classifier
-        return tuple(np.asarray(self.classes)[~head.seen].tolist()) if isinstance(head, Head) else ()
-
-    @property
     def version(self) -> str:
         """What tells this head from others: the method and the first digits of two hashes."""
         return f"{self.classifier.kind} {self.sha256[:12]} on features {self.classifier.fingerprint[:12]}"

@@ -40,3 +40,27 @@ def test_a_class_that_no_hospital_has_is_named_by_the_run_its_report_and_its_hea
     answers = json.loads(shown[: shown.rindex("}") + 1])
     assert "no training case of rare: it never answers so" in answers["basis"]
     assert set(answers["answers"][0]["probabilities"]) == {"well", "ill"}
+
+
+def test_a_finding_that_training_cases_never_have_is_named_too(
+    tmp_path: Path, call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    task = {"name": "chest", "classes": ["edema", "nodule"], "kind": "multi-label"}
+    (folder / "task.json").write_text(json.dumps(task))
+    rng, lines = np.random.default_rng(0), ["edema,nodule,a,b,patient_id,site,split"]
+    for at in range(60):
+        edema, split, site = at % 2, "test" if at % 3 == 0 else "train", "north" if at < 30 else "south"
+        nodule = int(split == "test" and at % 4 == 0)
+        a, b = rng.normal(size=2).round(4) + edema
+        lines.append(f"{edema},{nodule},{a},{b},p{at},{site},{split}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    words = ["backbone=table", "methods=discriminant", "shots=0", "cache=off", "bootstrap=20"]
+    code, shown = call("simulate", "--data", folder, "--out", tmp_path / "run", "--set", *words)
+    assert code == 0, shown
+    assert [line.count("Of nodule all training cases") for line in caplog.messages] == [1]
+    (tmp_path / "new.csv").write_text("a,b\n1.1,0.4\n")
+    head = tmp_path / "run" / "seed-0" / "heads" / "discriminant.json"
+    _, shown = call("predict", head, tmp_path / "new.csv")
+    assert "Of nodule the training cases were all with or all without it: there is no answer." in shown

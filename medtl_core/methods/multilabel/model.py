@@ -38,6 +38,11 @@ class FindingsHead(Model):
         """Returns a head [L, d + 1] as a value of a study."""
         return cls(head, method, study.problem.classes, study.problem.fingerprint, facts)
 
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Which findings training cases were both with and without, bool [L]."""
+        return np.asarray(self.head[:, :-1].any(axis=1))
+
     def logits(self, values: NDArray[np.floating[Any]], material: Material | None = None) -> Float:
         """See Model: log-odds [n, L]; the probability of a finding is 1 / (1 + exp(-log-odds))."""
         return np.asarray(values, np.float64) @ self.head[:, :-1].T + self.head[:, -1]
