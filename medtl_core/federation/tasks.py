@@ -23,7 +23,7 @@ from medtl_core.values import Array, Released, Scores, Update
 Config = Mapping[str, Any]
 Arrays = Mapping[str, Array]
 
-#: Cases up to which the products of all pairs make a round cheaper (docs/methods.md).
+#: Cases up to which the products of all pairs make a round cheaper (docs/methods.md, gradient heads).
 _FEW = 256
 
 
@@ -73,16 +73,15 @@ class SiteData:
             store.put(key, entry)
         return tuple(entry[1:])
 
-    def standardised(self, mean: Array, scale: Array) -> Float:
-        """Returns `heads.linear.with_bias` of the training features: every round asks for it."""
-        return self.derived("inputs", lambda: [with_bias(self.values, mean, scale)], mean, scale)[0]
-
     def lesson(self, mean: Array, scale: Array, control: Float | None = None) -> Lesson:
-        """Returns what rounds of a linear head train on; the products of all pairs of few cases are kept."""
-        inputs, onehot = self.standardised(mean, scale), np.eye(self.classes)[self.label]
-        few = len(inputs) <= _FEW
-        pairs = self.derived("pairs", lambda: [inputs @ inputs.T], mean, scale)[0] if few else None
-        return Lesson(inputs, onehot, pairs, control)
+        """Returns the training features standardised, and the products of all pairs of few: every round asks again."""
+
+        def made() -> list[Float]:
+            rows = with_bias(self.values, mean, scale)
+            return [rows, rows @ rows.T] if len(rows) <= _FEW else [rows]
+
+        inputs, *pairs = self.derived("inputs", made, mean, scale)
+        return Lesson(inputs, np.eye(self.classes)[self.label], pairs[0] if pairs else None, control)
 
     def bases(self, folds: int) -> tuple[Float, ...]:
         """Returns the bases of the roots of each fold of few cases; see `heads.statistics.Root`."""

@@ -131,7 +131,7 @@ def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
     if not len(site.label):
         return Released(Update({"head": arrays["head"]}))
     training, loss = Training.of(config), find_loss(str(config["loss"]), arrays["counts"])
-    inputs = site.standardised(arrays["mean"], arrays["scale"])
+    inputs = site.lesson(arrays["mean"], arrays["scale"]).inputs
     rng = stream(site.seed, "fit", site.name, int(config["round"]))
     head = arrays["head"].astype(np.float64)
     before = log_loss(inputs @ head.T, site.label)

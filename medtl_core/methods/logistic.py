@@ -157,7 +157,7 @@ def logistic_gradient(site: SiteData, arrays: Arrays, config: Config) -> Release
     others tell `gradient` [S, H, C, d + 1]. Beside stand the `cases` [S] of each set.
     """
     heads, folds = arrays["heads"].astype(np.float64), len(arrays["heads"]) - 1
-    fold, inputs = site.fold(folds), site.standardised(arrays["mean"], arrays["scale"])
+    fold, inputs = site.fold(folds), site.lesson(arrays["mean"], arrays["scale"]).inputs
     error = _errors(heads, arrays["offset"], inputs, site.label, fold)
     cases = np.array([len(fold), *(np.sum(fold != index) for index in range(folds))], np.float64)
     if not (config["in-rows"] and is_few(len(inputs), site.values.shape[1])):

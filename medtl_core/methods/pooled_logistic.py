@@ -22,7 +22,7 @@ _SHARE = 0.01
 
 def gradient(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """Summed class-weighted log-loss [1] and its gradient [C, d + 1] at a given head."""
-    inputs = site.standardised(arrays["mean"], arrays["scale"])
+    inputs = site.lesson(arrays["mean"], arrays["scale"]).inputs
     loss, slope = loss_and_gradient(arrays["head"], inputs, site.label, arrays["weight"])
     return Released(Update({"loss": np.array([loss]), "gradient": slope}))
 
