@@ -46,6 +46,9 @@ _KINDS = ("table", "signal", "text")
 _PROMISE = ("epsilon", "delta", "secure_sum", "colluders")
 #: Settings that are gone, at their default: the agreement keeps its hash, so state and ledgers on disk are found again.
 _RETIRED: Mapping[str, Value] = {"shift": ""}
+#: Why a promise needs a number that everybody may know, and the most resamples that an interval is made of.
+_PUBLIC_NUMBER = "privacy needs a public number of patients at every hospital: set public-cases=N (or shots), 2 or more"
+_MOST = 100_000
 #: Two sides in pixels, the second for `auto` to take or leave, from so many shots on, and under which settings.
 _SIZES, _SIZES_FROM = "128+224", 25
 _SIZES_FOR = {"methods": "auto", "backbone": "lite0", "features": "rich", "image_size": 0, "privacy": "none"}
@@ -186,6 +189,8 @@ class Settings:
             (self.leave_out and (not judged or self.test_path), "leave-out needs test=server and no test-path"),
             (private and not judged, "privacy needs test=server: hospitals' figures on their cases are not free"),
             (private and self.min_cell, "privacy needs min-cell=0: who is summed hangs on nobody else"),
+            (private and (self.public_cases or self.shots) < 2, _PUBLIC_NUMBER),
+            (self.bootstrap > _MOST, f"bootstrap={self.bootstrap} fills the memory for no digit more; at most {_MOST}"),
         ):
             if refused:
                 raise ConfigError(reason)

@@ -42,6 +42,12 @@ class DataError(MedtlError):
         return f"{self.args[0]} ({others} more: `medtl data check` names all)" if others > 0 else super().__str__()
 
 
+class DivergedError(DataError):
+    """Training left the finite numbers: the hospital sits out this round, and says why."""
+
+    public_text = "the site's training diverged and it sits this round out; lower tune-rate, or learning-rate of a head"
+
+
 class WeightsError(MedtlError):
     """Backbone weights are missing, corrupt or of another architecture."""
 
@@ -89,9 +95,9 @@ class BudgetError(PrivacyError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns a short hint naming the closest known word, or the list of known words."""
-    options = sorted(known)
-    close = difflib.get_close_matches(name, options, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(options)}"
+    options = {word.casefold(): word for word in sorted(known)}
+    close = difflib.get_close_matches(name.casefold(), options, n=1)
+    return f"did you mean {options[close[0]]!r}?" if close else f"known: {', '.join(options.values())}"
 
 
 def positive(**values: float) -> None:

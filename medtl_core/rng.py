@@ -12,11 +12,9 @@ import numpy as np
 def stream(seed: int, *names: str | int) -> np.random.Generator:
     """Returns the generator of the stream `names` under `seed`."""
     text = "/".join([str(int(seed)), *(str(name) for name in names)])
-    digest = hashlib.sha256(text.encode()).digest()
-    return np.random.default_rng(np.frombuffer(digest, dtype=np.uint32))
+    return np.random.default_rng(np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype=np.uint32))
 
 
 def bucket(seed: int, name: str, buckets: int) -> int:
     """Returns a bucket in [0, buckets), from the seed and the name only; it keeps a patient in one fold."""
-    digest = hashlib.sha256(f"{int(seed)}/{name}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") % buckets
+    return int.from_bytes(hashlib.sha256(f"{int(seed)}/{name}".encode()).digest()[:8], "big") % buckets

@@ -173,7 +173,7 @@ def _folded(file: str) -> str:
 
 def file_of(stem: Path, suffix: str) -> Path:
     """Returns one of the two files of a common name, in which dots may stand."""
-    return stem.with_name(f"{stem.name}.{suffix}")
+    return stem.parent / f"{stem.name}.{suffix}"
 
 
 def stem_of(path: Path) -> Path:

@@ -136,13 +136,17 @@ def test_a_case_left_out_is_said_in_the_log_and_in_the_report(
         assert "column 'c2' holds no number in row 5" in said.replace("&#x27;", "'") and cell.strip('"') not in said
 
 
-@pytest.mark.parametrize(("sites", "code"), [({"north": 3}, 1), ({"north": 3, "south": 2}, 0)])
+@pytest.mark.parametrize(
+    ("sites", "exchanges", "code"),
+    [({"north": 3}, 3, 1), ({"north": 3, "south": 2}, 3, 0), ({"north": 3, "south": 2}, 2, 1)],
+)
 def test_a_hospital_that_took_no_part_is_named_and_the_exit_code_is_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], sites: dict[str, int], code: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sites: dict[str, int], exchanges: int, code: int
 ) -> None:
     failure = {"site": "south", "code": "data", "text": "its data could not be used"}
+    phases = [{"phase": name} for name in ("join", *["fit"] * exchanges)]
     (tmp_path / "seed-0").mkdir()
-    write_json(tmp_path / "seed-0" / "result.json", {"sites": sites, "failures": [failure, failure]})
+    write_json(tmp_path / "seed-0" / "result.json", {"sites": sites, "failures": [failure, failure], "phases": phases})
     plan = RunPlan(Settings(), 1, 1, False, tmp_path, ROOT, "lost")
     try:
         tell_failures(plan)

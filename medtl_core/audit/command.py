@@ -20,6 +20,9 @@ from medtl_core.federation.private import PrivateMethod
 from medtl_core.federation.registry import all_methods, find_method
 from medtl_core.privacy.noise import Entropy, system_entropy
 
+#: Settings that the audit makes itself, and the option that says them.
+_OPTIONS = {"methods": "--method", "privacy": "--method", "epsilon": "--epsilon", "shots": "--shots"}
+
 
 @dataclass(frozen=True)
 class AuditOrder:
@@ -43,6 +46,10 @@ def audit(order: AuditOrder, source: Mapping[str, Any], app: Path, entropy: Entr
         MedtlError: the data, the method, a setting or the app cannot be used.
     """
     method = _method(order.method)
+    for word in order.assignments:
+        key = word.partition("=")[0].strip()
+        if key in _OPTIONS:
+            raise ConfigError(f"{key} is an option here; use {_OPTIONS[key]} instead of --set {word}")
     assignments = [*order.assignments, f"epsilon={order.epsilon}"]
     with Door.opened(app) as door:
         data = open_data(source, assignments, order.shots, entropy or system_entropy(), door)

@@ -6,7 +6,9 @@ Results go to standard output, everything else to standard error.
 import gc
 import importlib
 import io
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 
 import click
@@ -88,6 +90,7 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    commands={name: click.Command(name) for name in COMMANDS},  # what a slip may have meant; none of them is run
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -99,6 +102,8 @@ def app() -> None:
 def main() -> None:
     """Runs the command line; an error a user can mend is one line on standard error and exit code 1."""
     gc.set_threshold(_BETWEEN_LOOKS)
+    if threading.current_thread() is threading.main_thread():  # who is told to end marks what it had begun
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a sign that a terminal has no place for is no error
             stream.reconfigure(errors="replace")
@@ -106,6 +111,9 @@ def main() -> None:
         code = app.main(prog_name="medtl", standalone_mode=False)
     except MedtlError as error:
         click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise SystemExit(1) from None
+    except MemoryError:
+        click.echo("error: this machine's memory is too small for that: lower image-size, sites or --workers", err=True)
         raise SystemExit(1) from None
     except OSError as error:
         place = f" {error.filename}" if error.filename else ""

@@ -13,7 +13,7 @@ def compare(
         list[Path], typer.Argument(metavar="RUN RUN...", help="Run folders, the one to compare with first.")
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The page; compare.html in the first run's folder if left out.")
+        Path | None, typer.Option(metavar="FILE", help="A new page; else compare.html in the first run's folder.")
     ] = None,
 ) -> None:
     """Lay runs side by side: the same figures, paired where the same cases were judged."""
@@ -21,6 +21,8 @@ def compare(
     from medtl_core.report.terminal import shown_table
     from medtl_core.store import write_text
 
+    if out is not None:
+        console.refuse_written(out)
     found = comparison.compare(runs)
     page = runs[0] / "compare.html" if out is None else out
     write_text(page, comparison.render(found))

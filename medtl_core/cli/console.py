@@ -14,6 +14,8 @@ import click
 import typer
 from typer.core import TyperArgument, TyperCommand
 
+from medtl_core.errors import RunError
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -54,6 +56,17 @@ class Command(TyperCommand):
                 if isinstance(parameter, TyperArgument) and not parameter.help:
                     parameter.help = about.help
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the words of a command; an empty one, as a script's unset variable leaves it, is no place."""
+        left = super().parse_args(ctx, args)
+        for parameter in self.params:
+            given = ctx.params.get(parameter.name or "")
+            if isinstance(parameter.type, click.Path) and "" in (
+                given if isinstance(given, list | tuple) else (given,)
+            ):
+                raise click.BadParameter("it is empty; write . for this folder", ctx, parameter)
+        return left
+
     def format_arguments(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes nothing: they stand with the options, where typer writes them."""
 
@@ -72,7 +85,7 @@ class _Group(typer.Typer):
 
 def group(summary: str) -> typer.Typer:
     """Returns an empty group of commands; it stays one where it has a single command."""
-    alone = _typer(no_args_is_help=True)
+    alone = _typer(no_args_is_help=True, suggest_commands=False)  # click suggests, too
     alone.callback(help=summary)(lambda: None)
     return alone
 
@@ -153,6 +166,16 @@ def _fit(table: "Table", console: "Console", markup: bool) -> None:
     elif natural > console.width:
         for column in table.columns:
             column.no_wrap, column.overflow = False, "fold"
+
+
+def refuse_written(place: Path) -> None:
+    """Refuses to write over a file or folder that a person names for something new.
+
+    Raises:
+        RunError: it is there already.
+    """
+    if place.exists():
+        raise RunError(f"{place} exists already; choose another name with --out")
 
 
 def show_json(value: Any) -> None:

@@ -24,6 +24,7 @@ def encode(
 
     It holds medians and directions of the site's patients: whether it may leave is the site's decision.
     """
+    console.refuse_written(out)
     source = open_source(settings({**name_data(folder), "backbone": "table"}))
     examples = source.examples
     examples.task.tell_classes("medtl encode")

@@ -13,6 +13,7 @@ from medtl_core.data.source import Source, open_source
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.cache import FILE
 from medtl_core.features.extract import Spec, extract, feature_spec
+from medtl_core.federation.registry import chosen_methods
 from medtl_core.store import cache_folder
 from medtl_core.values import Examples
 
@@ -66,6 +67,7 @@ def features(
     typed = read_assignments([*(assignments or ()), *(words or ())])
     named = {**name_data(data, str(typed.get("data", ""))), **typed}
     chosen = settings({key: absolute(key, value) for key, value in named.items()})
+    chosen_methods(chosen)  # on which the sizes may hang
     folder = cache_folder(chosen.cache)
     if folder is None or chosen.kinds == {"table"}:
         raise ConfigError("there is nothing to keep: set cache to a folder, and backbone to more than a table")

@@ -65,7 +65,7 @@ def fit(chosen: Settings, said: Collection[str]) -> Settings:
         natural = chosen.partition == "natural" and names > 1
         changes["sites"] = names if natural else _cut(examples, pool)
     if "shots" not in said and chosen.partition in ("natural", "even"):
-        parts = partition(examples, chosen.replace(**{**changes, "shots": 0}))
+        parts = partition(examples, chosen.without_promise().replace(**{**changes, "shots": 0}))
         changes["shots"] = min(_SHOTS, *(len(site.train) for site in parts.sites))
     chosen = chosen.replace(**changes)
     if chosen.test == "sites" and not any(len(site.test) for site in partition(examples, chosen).sites):
@@ -113,7 +113,8 @@ def outlook(chosen: Settings) -> list[str]:
     parts = partition(source.examples, chosen)
     names = [site.name for site in parts.sites]
     listed = ", ".join(names[:8]) + (" ..." if len(names) > 8 else "")
-    judged = f"the cases of {chosen.test_path}" if chosen.test_path else f"{len(parts.server_test)} cases"
+    count = len(parts.server_test) if chosen.test == "server" else sum(len(site.test) for site in parts.sites)
+    judged = f"the cases of {chosen.test_path}" if chosen.test_path else f"{count} cases"
     lines = [f"hospitals   {len(names)}: {listed}; {_cases(chosen)}", f"test        {judged}"]
     lines += [f"note        {note}" for note in source.notes]
     if "path" in source.examples.columns or "image" in source.examples.columns:

@@ -171,6 +171,7 @@ def statement(
     if out is None:
         console.show(*statement_text(folder, code_fingerprint(), _wrapped))
     else:
+        console.refuse_written(out)
         write_text(out, statement_page(folder, code_fingerprint()))
         typer.echo(f"statement  {out}")
 

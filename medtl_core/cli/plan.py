@@ -95,6 +95,8 @@ def name_data(text: str, named: str = "") -> dict[str, Value]:
     """
     from medtl_core.data.catalog import catalog
 
+    if not text.strip():
+        raise DataError("the name of the data is empty; name their folder or file, '.' for this folder")
     check_name(text)
     if Path(text).exists():
         entry = catalog().get(named.partition(":")[0])

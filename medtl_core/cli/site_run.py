@@ -47,15 +47,18 @@ def init(
 
     With an invitation it enrols, too. A hospital that is invited anew names its folder and the new invitation alone.
     """
+    from medtl_core.deploy.invitation import host_port, read_invitation
+
     certificates = {"certificate": certificate, "key": key}
     where = Server(
         server, insecure=insecure, **{what: str(path.absolute()) for what, path in certificates.items() if path}
     )
     policy = Policy(public_patients=public_patients)
     if invitation is None:
+        if server:
+            host_port(server)
         _make(folder, name, data, where, policy)
         return
-    from medtl_core.deploy.invitation import read_invitation
     from medtl_core.deploy.membership import accept, server_of
 
     invited = read_invitation(invitation)

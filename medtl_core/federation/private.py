@@ -132,14 +132,8 @@ def _check_arrays(arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> None
 
 
 def terms_of(settings: Settings, width: int, classes: int) -> Terms:
-    """Returns the public facts of a run.
-
-    Raises:
-        PrivacyError: the public number of cases is not stated.
-    """
-    cases = settings.public_cases or settings.shots
-    if cases < 2:
-        raise PrivacyError("privacy needs a public number of patients at every hospital: set public-cases (or shots)")
+    """Returns the public facts of a run under privacy."""
+    cases = settings.public_cases or settings.shots  # two at least, as settings see to
     delta = settings.delta or default_delta(cases)  # below 1 / cases, as settings see to
     return Terms(
         settings.epsilon, delta, settings.sites, settings.colluders, cases, width, classes, settings.secure_sum

@@ -121,7 +121,7 @@ def _kinds(word: str) -> Iterator[type[Method]]:
     yield from all_methods()
 
 
-def find_method(name: str) -> Method:
+def find_method(name: str, said: str = "unknown method") -> Method:
     """Returns the method a name stands for; the usual ones are tried before another module is read.
 
     Raises:
@@ -131,13 +131,12 @@ def find_method(name: str) -> Method:
         >>> find_method("fedavg-20-adjusted").rounds
         20
     """
-    for kind in _kinds(name):
-        method = kind.parse(name)
+    for method in (kind.parse(name) for kind in _kinds(name)):
         if method is not None:
             return method
     longer = [known for known in method_names() if known.startswith(f"{name}-")]
     hint = f"did you mean {longer[0]!r}?" if longer else did_you_mean(name, method_names())
-    raise ConfigError(f"unknown method {name!r}; {hint}")
+    raise ConfigError(f"{said} {name!r}; {hint}")
 
 
 def method_names() -> tuple[str, ...]:
@@ -178,8 +177,8 @@ def chosen_methods(settings: Settings) -> tuple[Method, ...]:
         )
     if settings.privacy == "none" or len(private) == len(methods):
         return methods
-    name = settings.privacy
-    return (find_method(name if name.startswith("private-") else f"private-{name}"),)
+    said = f"privacy={settings.privacy} is neither none nor auto, and no mechanism is called"
+    return (find_method(f"private-{settings.privacy.removeprefix('private-')}", said),)
 
 
 def label_methods() -> tuple[type[Method], ...]:

@@ -39,7 +39,8 @@ def guarded(handler: Handler, *, private: Callable[[Context], bool] = lambda con
     """Wraps a client handler so that no value, path or identity leaves in an error.
 
     Flower sends an exception's text to the server. Here the server gets the exception's class name and, for an error of
-    medtl, its `public_text`; the traceback goes to the hospital's own log (`logging.getLogger("medtl")`).
+    medtl, its `public_text`; the error goes to the hospital's own log (`logging.getLogger("medtl")`), one
+    that is not of medtl with its traceback.
 
     Guarantee:
         Where `private` says so of a message's context, every error is told as a PrivacyError, but for those that follow
@@ -55,7 +56,8 @@ def guarded(handler: Handler, *, private: Callable[[Context], bool] = lambda con
             told = PrivacyError() if private(context) and type(error) not in _PUBLIC else error
             text = told.public_text if isinstance(told, MedtlError) else MedtlError.public_text
             public = f"[medtl {type(told).__name__}] {text}"
-            log.exception("the answer to %r failed at this hospital", message.metadata.message_type)
+            known, asked = isinstance(error, MedtlError), message.metadata.message_type
+            log.error("the answer to %r failed at this hospital: %s", asked, error, exc_info=not known)
         # outside the handler: an exception raised inside one carries the first along as its context
         raise RuntimeError(public)
 
@@ -71,7 +73,6 @@ def failure(site: str, error: Error) -> FailedReply:
     told = error.reason or ""
     mark, raised = _MARK.search(told), _RAISED.search(told)
     if mark:
-        public = mark[2].removesuffix("'>").rstrip()
-        return FailedReply(site, "error", _UNPRINTABLE.sub("", f"{mark[1]}: {public}"))
+        return FailedReply(site, "error", _UNPRINTABLE.sub("", f"{mark[1]}: {mark[2]}".removesuffix("'>").rstrip()))
     reason = _UNPRINTABLE.sub("", raised[1] if raised else told.split("\n", 1)[0])[:200]
     return FailedReply(site, word, f"{meaning} ({reason})" if reason else meaning)

@@ -131,6 +131,9 @@ def _classes(left: Examples, at: Mapping[str, NDArray[np.int64]]) -> Iterator[st
     trained = {*left["label"][left["split"] != "test"].tolist()}
     if new := [classes[number] for number in sorted(frozenset[int]().union(*first) - trained) if trained]:
         yield f"All cases of the class {_listed(new)} are test cases: nobody trains on it."
+    judged = {*left["label"][left["split"] == "test"].tolist()}
+    if unjudged := [classes[number] for number in sorted(trained - judged) if judged]:
+        yield f"No test case is of the class {_listed(unjudged)}: no figure tells how it is recognised."
 
 
 def _listed(names: Sequence[str]) -> str:

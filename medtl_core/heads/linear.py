@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import DataError
+from medtl_core.errors import DivergedError
 from medtl_core.heads.statistics import Float
 from medtl_core.values import ABSENT
 
@@ -92,14 +92,14 @@ def train(heads: Float, lesson: Lesson, training: Training, *, rng: np.random.Ge
         rng: of the batch order; None where `training.shuffles` says that there is none.
 
     Raises:
-        DataError: the loss left the finite numbers; the hospital sits out this round.
+        DivergedError: the loss left the finite numbers; the hospital sits out this round.
     """
     if not len(lesson.inputs):
         return heads
     start = heads.reshape(-1, heads.shape[-1])
     trained = (_by_batches if lesson.pairs is None else _within_span)(start, lesson, training, rng)
-    if not np.isfinite(trained).all():
-        raise DataError("local training diverged (the head is not finite); lower the learning rate")
+    if not (np.abs(trained) <= np.finfo(np.float32).max).all():  # what travels is float32
+        raise DivergedError("local training diverged (the head is not finite); lower the learning rate")
     return trained.reshape(heads.shape)
 
 

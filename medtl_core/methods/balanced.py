@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import ConfigError, DataError, did_you_mean
+from medtl_core.errors import ConfigError, DivergedError, did_you_mean
 from medtl_core.evaluation.calibration import log_loss
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.rounds import Trained, recipe_config
@@ -126,7 +126,7 @@ def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """One round of mini-batch descent of a head [C, d + 1] with a loss by name, over the batches fedavg would draw.
 
     Raises:
-        DataError: the head left the finite numbers; the hospital sits out this round.
+        DivergedError: the head left the finite numbers; the hospital sits out this round.
     """
     if not len(site.label):
         return Released(Update({"head": arrays["head"]}))
@@ -140,8 +140,8 @@ def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
             residual = loss.residual(inputs[rows] @ head.T, site.label[rows])
             slope = residual.T @ inputs[rows] / len(rows) + training.weight_decay * head
             head -= training.learning_rate * slope
-    if not np.isfinite(head).all():
-        raise DataError("local training diverged (the head is not finite); lower the learning rate")
+    if not (np.abs(head) <= np.finfo(np.float32).max).all():  # what travels is float32
+        raise DivergedError("local training diverged (the head is not finite); lower the learning rate")
     metrics = {"loss-before": before, "loss-after": log_loss(inputs @ head.T, site.label)}
     return Released(Update({"head": head.astype(np.float32)}), metrics=metrics)
 

@@ -101,6 +101,8 @@ def check_effect(typed: Collection[str], chosen: Settings, rules: tuple[Rule, ..
     methods = chosen_methods(chosen)
     names, read = {method.name for method in methods}, {word for method in methods for word in method.reads}
     left = [method.name for method in read_methods(chosen.methods) if method.name not in names]
+    if "privacy" in typed and chosen.privacy.startswith("private-") and chosen.privacy not in names:
+        raise ConfigError(f"privacy={chosen.privacy} is none of the methods named; set privacy=auto, or name it alone")
     if left and "methods" in typed:
         raise ConfigError(
             f"methods names {left[0]}, which is not private and does not run under privacy; name private methods only, "

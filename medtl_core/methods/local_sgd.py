@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import DataError
+from medtl_core.errors import DivergedError
 from medtl_core.federation.tasks import Arrays, Config, SiteData, Task
 from medtl_core.heads.linear import Training, batches
 from medtl_core.rng import stream
@@ -49,7 +49,7 @@ def descend(arrays: Arrays, passes: Iterable[Pass], training: Training, names: I
     Only the arrays called `names` move; none = all of them.
 
     Raises:
-        DataError: the training diverged; the hospital sits out this round.
+        DivergedError: the training diverged; the hospital sits out this round.
     """
     import torch
 
@@ -69,7 +69,7 @@ def descend(arrays: Arrays, passes: Iterable[Pass], training: Training, names: I
                     array -= training.learning_rate * (slope + pull)
         losses.append(seen / max(cases, 1))
     if not all(bool(torch.isfinite(array).all()) for array in moving):
-        raise DataError("local training diverged (an array is not finite); lower the learning rate")
+        raise DivergedError("local training diverged (an array is not finite); lower the learning rate")
     trained = {name: array.detach().numpy() for name, array in current.items()}
     return Fitted(trained, losses[0], losses[-1]) if losses else Fitted(trained)
 

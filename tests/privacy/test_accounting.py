@@ -100,5 +100,5 @@ def test_a_promise_to_nobody_is_refused(shots: int, delta: float) -> None:
 
 
 def test_privacy_of_a_single_patient_is_refused() -> None:
-    with pytest.raises(PrivacyError, match="public number of patients"):
-        terms_of(RUN.replace(shots=1), 6, 3)
+    with pytest.raises(ConfigError, match="public number of patients"):
+        RUN.replace(shots=1)

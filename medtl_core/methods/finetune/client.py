@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self, final
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import DataError
+from medtl_core.errors import DataError, DivergedError
 from medtl_core.federation.tasks import Arrays, Config, SiteData
 from medtl_core.heads.crossval import fold_of
 from medtl_core.heads.linear import batches
@@ -35,12 +35,6 @@ DEPTH_DECAY = 2.6
 _WATCHING, _TOO_FEW = 1 / 7, 10
 #: What the server sends beside the trained arrays.
 FIXED = ("mean", "scale", "counts")
-
-
-class DivergedError(DataError):
-    """Training left the finite numbers: the hospital sits out this round, and says why."""
-
-    public_text = "the site's training diverged and it sits this round out; lower tune-rate"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import DataError
+from medtl_core.errors import DivergedError
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.rounds import ROUNDS, Trained, recipe_config
 from medtl_core.federation.study import Study
@@ -24,14 +24,14 @@ def fit_labels(site: SiteData, arrays: Arrays, config: Config) -> Released:
     """One round of local training of heads [L, d + 1]: the mean over cases of the log-loss of their known findings.
 
     Raises:
-        DataError: the training diverged; the hospital sits out this round.
+        DivergedError: the training diverged; the hospital sits out this round.
     """
     training, labels = Training.of(config), labels_of(site.material)
     inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
     start = arrays["heads"].astype(np.float64)
     trained = _trained(start, inputs, labels, training, stream(site.seed, "fit", site.name, int(config["round"])))
-    if not np.isfinite(trained).all():
-        raise DataError("local training diverged (the head is not finite); lower the learning rate")
+    if not (np.abs(trained) <= np.finfo(np.float32).max).all():  # what travels is float32
+        raise DivergedError("local training diverged (the head is not finite); lower the learning rate")
     before, after = (float(log_losses(inputs @ head.T, labels).sum(axis=1).mean()) for head in (start, trained))
     return Released(Update({"heads": trained.astype(np.float32)}), metrics={"loss-before": before, "loss-after": after})
 
