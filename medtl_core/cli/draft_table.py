@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from medtl_core.cli.draft_columns import MOST_WORDS, measure
+from medtl_core.cli.draft_shape import check_cases
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import is_there
 from medtl_core.data.names import is_missing, one_patient_each, plain_name
@@ -26,7 +27,8 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "patient_id": (
         "patientid", "patient", "patientin", "participantid", "participant", "patientennummer", "patientnumber",
         "patientennr", "patientnr", "patienten", "patid", "patnr", "pid", "pseudonym", "proband", "probandennr",
-        "subject", "subjectid", "personid", "mrn", "fallnummer", "fallnr", "id",
+        "subject", "subjectid", "subjid", "usubjid", "studysubjectid", "personid", "mrn", "fallnummer", "fallnr",
+        "recordid", "id",
     ),
     "site": ("site", "hospital", "centre", "center", "clinic", "klinik", "krankenhaus", "standort", "institution"),
     "split": ("split", "fold", "subset", "partition"),
@@ -110,6 +112,7 @@ def draft_table(there: Survey, place: Path, wish: Wish) -> Draft:
     if "path" in draft.columns:
         draft.lines += files.find(draft.columns)
     taken, kinds = {*names, "label", *names.values(), *labels}, {"path", "note"} & {*draft.columns}
+    check_cases(parts, [*taken], names.get("patient_id", ""), numbers=not kinds)
     left = [name for name in parts[0].columns if name not in taken]
     measured, lines = measure(parts, left, wish.points, images="path" in kinds, alone=not kinds)
     draft.columns |= measured

@@ -1,0 +1,70 @@
+"""`medtl data draft` of tables in which a row is no case, or a number means what another cell says."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call
+from tests.cli.test_data import write
+
+LABS = (("CRP", "{}.5", "mg/L"), ("Na", "14{}", "mmol/L"), ("Leukocytes", "{}00.1", "/nL"))
+
+
+@pytest.mark.parametrize("names", ["patient,label,test,value,unit", "patient,label,x,y,z", "a,label,itemid,valuenum,u"])
+def test_a_measurement_a_row_is_no_case(tmp_path: Path, call: Call, names: str) -> None:
+    told = [(k, str(50900 + n) if "itemid" in names else what, value.format(k % 9 + 1), unit)
+            for k in range(20) for n, (what, value, unit) in enumerate(LABS)]  # fmt: skip
+    write(
+        tmp_path,
+        [names, *(f"P{k},{('ill', 'well')[k % 2]},{what},{value},{unit}" for k, what, value, unit in told)],
+        name="lab.csv",
+    )
+    code, shown = call("data", "draft", tmp_path)
+    _, _, what, number, _ = names.split(",")
+    assert code == 1 and not (tmp_path / "manifest.csv").exists()
+    assert f"{what!r} says what was measured, and {number!r} the number: a row is one measurement and no case" in shown
+
+
+def test_several_visits_or_eyes_of_a_patient_are_cases(tmp_path: Path, call: Call) -> None:
+    rows = [
+        f"P{k // 2},{('ill', 'well')[k % 4 // 2]},{('left', 'right')[k % 2]},{k % 2 * 90},{k * 7 % 13}"
+        for k in range(40)
+    ]
+    write(tmp_path, ["patient,label,eye,day,pressure", *rows], name="t.csv")
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 0 and "measurements: day, pressure, eye=right" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "refused"),
+    [
+        ("hb_unit", ("g/dL", "g/L"), True),
+        ("Einheit", ("mg/dl", "mmol/l"), True),
+        ("Einheit Hb", ("G", "SI"), True),
+        ("hb_unit", ("g/dL", "g/dL"), False),
+        ("hb_unit", ("g/dL", ""), False),
+        ("sex", ("m", "f"), False),
+    ],
+)
+def test_numbers_of_several_units_are_no_column(
+    tmp_path: Path, call: Call, name: str, units: tuple[str, str], refused: bool
+) -> None:
+    rows = [
+        f"{('ill', 'well')[k // 2 % 2]};{(12 + k % 4) * (10 if refused and k % 2 else 1)};{units[k % 2]}"
+        for k in range(30)
+    ]
+    write(tmp_path, [f"label;hb;{name}", *rows], name="t.csv")
+    code, shown = call("data", "draft", tmp_path)
+    assert code == int(refused)
+    assert (f"{name!r} names 2 units, so numbers of several units stand in one column: convert" in shown) == refused
+
+
+def test_rows_of_repeated_forms_are_no_cases(tmp_path: Path, call: Call) -> None:
+    head = "record_id,redcap_event_name,redcap_repeat_instrument,redcap_repeat_instance,diagnosis,age,crp"
+    rows = [row for k in range(20) for row in (f"{k},a,,,{'xy'[k % 2]},{k % 7},", f"{k},a,lab,1,,,{k % 5}")]
+    write(tmp_path, [head, *rows], name="t.csv")
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 1 and "'redcap_repeat_instrument' is filled, so rows of one patient are of several forms" in shown
+    write(tmp_path, [head, *rows[::2]], name="t.csv")
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 0 and "patient_id: 'record_id' (proposed)" in shown and "measurements: age" in shown
