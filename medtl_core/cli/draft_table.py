@@ -170,15 +170,19 @@ def _proposed(columns: Iterable[str], given: Mapping[str, str]) -> dict[str, str
 
 
 def _without_units(part: CsvTable, labels: Sequence[str], patient: str, draft: Draft) -> CsvTable:
-    """A table less a second line that says units: it is of nobody, and some of its cells are words."""
+    """A table less a second line of units, which is of nobody, or of other names: words where others have numbers."""
     if len(part) < 2:
         return part
     two = {name: [plain_name(cell) for cell in islice(cells, 2)] for name, cells in part.columns.items()}
     somebody = any(any(map(str.isalnum, two[name][0])) for name in (*labels, patient) if name)
     values = [[number(cell, comma=True) for cell in cells] for cells in two.values() if cells[0]]
-    if somebody or not any(np.isinf(one) and np.isfinite(other) for one, other in values):
+    named = all(np.isinf(one) for one, _ in values) and all(
+        [*map(plain_name, part.columns[name])].count(two[name][0]) == 1 for name in labels
+    )
+    if (somebody and not named) or not any(np.isinf(one) and np.isfinite(other) for one, other in values):
         return part
-    draft.lines.append(f"{part.faults.place(0)} of {part.name} is of no case, as a row of units is, and left out")
+    what = "names the columns once more" if somebody else "is of no case, as a row of units is,"
+    draft.lines.append(f"{part.faults.place(0)} of {part.name} {what} and is left out")
     return kept(part, np.arange(len(part)) > 0, Faults())
 
 

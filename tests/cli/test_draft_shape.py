@@ -68,3 +68,38 @@ def test_rows_of_repeated_forms_are_no_cases(tmp_path: Path, call: Call) -> None
     write(tmp_path, [head, *rows[::2]], name="t.csv")
     code, shown = call("data", "draft", tmp_path)
     assert code == 0 and "patient_id: 'record_id' (proposed)" in shown and "measurements: age" in shown
+
+
+@pytest.mark.parametrize("first", ["record_id,diagnosis,age,crp", "Record ID,Final diagnosis,Age (a),CRP (mg/L)"])
+def test_a_second_row_of_names_is_no_case(tmp_path: Path, call: Call, first: str) -> None:
+    heads = ["Record ID,Final diagnosis,Age (a),CRP (mg/L)", "record_id,diagnosis,age,crp"]
+    second = heads[first == heads[0]]
+    write(tmp_path, [first, second, *(f"R{k},{'xy'[k % 2]},{k % 7 + 40},{k % 5}.5" for k in range(20))], name="t.csv")
+    label, patient = first.split(",")[1], first.split(",")[0]
+    code, shown = call("data", "draft", tmp_path, "--label", label, "--patient", patient)
+    assert code == 0 and "row 2 of t.csv names the columns once more and is left out" in shown
+    assert "manifest.csv, 20 rows" in shown and f"measurements: {', '.join(first.split(',')[2:])}" in shown
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        (["<0.01", "0.05"], "limits such as < or > in 10 of 20 rows, and is left out: write one number for each"),
+        (["<0,5", "> 100"], "limits such as < or > in 20 of 20 rows"),
+        (["1,5", "2,5"], "numbers with commas in 20 of 20 rows, and is left out: write points for decimals only"),
+        (["4,500", "1,234,567"], "numbers with commas in 20 of 20 rows"),
+    ],
+)
+def test_numbers_that_cannot_be_read_are_no_words(tmp_path: Path, call: Call, cells: list[str], words: str) -> None:
+    write(tmp_path, ["label,a,b", *(f'{"xy"[k % 2]},{k % 7},"{cells[k // 2 % 2]}"' for k in range(20))], name="t.csv")
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 0 and f"to do: 'b' holds {words}" in shown
+    assert (tmp_path / "manifest.csv").read_text().startswith("label,a\n")
+
+
+def test_commas_that_may_be_thousands_are_no_decimals_beside_points(tmp_path: Path, call: Call) -> None:
+    rows = [f"{'xy'[k % 2]};{k % 7}.5;{k % 9 + 1},{k:03d}" for k in range(20)]
+    write(tmp_path, ["label;crp;wbc", *rows], name="t.csv")
+    code, shown = call("data", "draft", tmp_path, "--points", "decimals")
+    assert code == 1 and "commas in column 'wbc' stand before three digits only, and may be thousands" in shown
+    assert not (tmp_path / "manifest.csv").exists()
