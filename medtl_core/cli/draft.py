@@ -18,6 +18,7 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.source import Source, open_source
 from medtl_core.data.task import MANIFEST, TASK
 from medtl_core.errors import DataError
+from medtl_core.formats.alike import CODE
 from medtl_core.formats.folders import split_of
 from medtl_core.formats.own import find_modality, modalities
 from medtl_core.formats.survey import Survey, cases_of, look, survey
@@ -53,6 +54,9 @@ def draft_command(
     there, refused = look(path), "all cases are of one class"
     try:
         source = None if given else open_source(Settings(data="", data_path=str(path.absolute())), Faults())
+        codes = [str(fault) for fault in source.faults if CODE[0] in fault.cause] if source else []
+        if codes:  # task.json would make it a class
+            raise DataError(*codes)
     except DataError as error:
         source, refused = None, str(error)
     fresh, cases = not (place / MANIFEST).exists() and path.name != MANIFEST, cases_of(there, place)

@@ -1,5 +1,6 @@
 """`medtl data draft` of tables in which a row is no case, or a number means what another cell says."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,33 @@ def test_commas_that_may_be_thousands_are_no_decimals_beside_points(tmp_path: Pa
     code, shown = call("data", "draft", tmp_path, "--points", "decimals")
     assert code == 1 and "commas in column 'wbc' stand before three digits only, and may be thousands" in shown
     assert not (tmp_path / "manifest.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("classes", "codes"),
+    [
+        ("0 1 9", ["9"]),
+        ("1 2 8 9", ["8", "9"]),
+        ("-99 0 1", ["-99"]),
+        ("-1 0 1", ["-1"]),
+        ("0.0 1.0 999.0", ["999.0"]),
+        ("0 1 2 98", ["98"]),
+        ("6 7 8 9", []),
+        ("-1 1", []),
+        ("0 1 2", []),
+        ("no yes 9", []),
+    ],
+)
+def test_a_class_that_is_a_code_for_not_known_is_a_fault_unless_it_is_stated(
+    tmp_path: Path, call: Call, classes: str, codes: list[str]
+) -> None:
+    names = classes.split()
+    rows = [f"{names[k % len(names)]},P{k},north,{k % 7}.5" for k in range(60)]
+    write(tmp_path, ["label,patient_id,site,a", *rows])
+    said = "manifest.csv: the class '{}' seems to stand for 'not known'"
+    code, shown = call("data", "check", tmp_path)
+    assert code == bool(codes) and all(said.format(name) in shown for name in codes)
+    code, shown = call("data", "draft", tmp_path)
+    assert code == bool(codes) and (not codes or said.format(codes[0]) in shown)
+    (tmp_path / "task.json").write_text(json.dumps({"name": "t", "classes": names}))
+    assert call("data", "check", tmp_path)[0] == 0
