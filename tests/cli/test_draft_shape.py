@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from medtl_core.config import Settings
+from medtl_core.data.source import open_source
 from tests.cli.conftest import Call
-from tests.cli.test_data import write
+from tests.cli.test_data import picture, write
 
 LABS = (("CRP", "{}.5", "mg/L"), ("Na", "14{}", "mmol/L"), ("Leukocytes", "{}00.1", "/nL"))
 
@@ -133,4 +135,36 @@ def test_a_class_that_is_a_code_for_not_known_is_a_fault_unless_it_is_stated(
     code, shown = call("data", "draft", tmp_path)
     assert code == bool(codes) and (not codes or said.format(codes[0]) in shown)
     (tmp_path / "task.json").write_text(json.dumps({"name": "t", "classes": names}))
+    assert call("data", "check", tmp_path)[0] == 0
+
+
+def test_folders_of_patients_say_the_patient_and_no_class(tmp_path: Path, call: Call) -> None:
+    for k in range(24):
+        picture(tmp_path / ("ill", "well")[k % 2] / f"P{k // 4:03d}" / f"{k}.png", k)
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 0 and "patient_id: the folders P000, P001, P002 ... (proposed)" in shown
+    assert "to do: fill in label and site; delete a column that nobody needs" in shown
+    rows = (tmp_path / "manifest.csv").read_text().splitlines()
+    assert rows[:2] == ["path,label,patient_id,site", "ill/P000/0.png,,P000,"]
+
+
+def test_hospitals_and_classes_stand_above_folders_of_patients(tmp_path: Path, call: Call) -> None:
+    for k in range(24):
+        picture(tmp_path / ("north", "south")[k // 2 % 2] / ("ill", "well")[k % 2] / f"pat {k // 4}" / f"{k}.png", k)
+    assert call("data", "draft", tmp_path)[0] == 0
+    source = open_source(Settings(data="", data_path=str(tmp_path))).examples
+    assert source.task.classes == ("ill", "well") and {*source["site"].tolist()} == {"north", "south"}
+    assert {*source["patient"].tolist()} == {f"pat {k}" for k in range(6)}
+
+
+def test_a_folder_a_patient_is_refused_where_classes_are_read(tmp_path: Path, call: Call) -> None:
+    for k in range(12):
+        (tmp_path / f"Patient_{k // 2}").mkdir(exist_ok=True)
+        picture(tmp_path / f"Patient_{k // 2}" / f"{k}.png", k)
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and "its 6 folders are called as patients are" in shown and "Patient_" not in shown
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 0 and "manifest.csv, 12 rows" in shown and "to do: fill in label" in shown
+    (tmp_path / "manifest.csv").unlink()
+    (tmp_path / "task.json").write_text(json.dumps({"name": "who", "classes": [f"Patient_{k}" for k in range(6)]}))
     assert call("data", "check", tmp_path)[0] == 0
