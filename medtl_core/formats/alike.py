@@ -7,7 +7,6 @@ from contextlib import suppress
 
 from medtl_core.data.names import WORDS, look, plain_name
 
-_YES = {word: name for name in ("yes", "no") for word in WORDS[name]}
 #: A whole number; what stands between words, and between a word and its number.
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _BETWEEN, _NUMBERED = re.compile(r"(?<=[^\W\d_])[ ._-]+(?=[^\W\d_])"), re.compile(r"(?<=[^\W\d_])[ ._-](?=\d)")
@@ -36,10 +35,18 @@ def look_of_name(name: str) -> str:
 
 
 def look_of_class(name: str) -> str:
-    """Returns the same of classes, of which there may be but one way to say yes, and one to say no."""
+    """Returns the same of classes, of which there may be but one way to say yes, and one to say no.
+
+    Example:
+        >>> [look_of_class(name) for name in ("S\u00ed", "\u0414\u0430", "n\u00e9gatif", "EVET", "01")]
+        ['yes', 'yes', 'no', 'yes', 'yes']
+    """
     plain = look_of_name(name)
     plain = str(int(plain)) if plain.isdecimal() else plain  # a spreadsheet drops zeros before a number
     return _YES.get(plain, plain)
+
+
+_YES = {look_of_name(word): name for name in ("yes", "no") for word in WORDS[name]}
 
 
 def codes_for_missing(classes: Collection[str]) -> list[str]:
