@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,8 +32,13 @@ _WORKBOOK = "a workbook; in the spreadsheet program save it as CSV UTF-8"
 _NO_TEXT = {
     b"PK\x03\x04": _WORKBOOK,
     b"\xd0\xcf\x11\xe0": _WORKBOOK,
+    b"\xff\xfe\0\0": "UTF-32; export it as CSV UTF-8",
+    b"PAR1": "Parquet; export it as CSV UTF-8",
+    b"%PDF": "a PDF; export the table as CSV UTF-8 where it was made",
     b"\x1f\x8b": "packed by gzip; unpack it, or let its name end in .csv.gz",
 }
+#: How JSON and pages begin, as a server may send them in place of a table.
+_OTHER = re.compile(rb"\s*(?:(\{[\s\"]|\[[\s{\[])|<[a-zA-Z!?])")
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,8 @@ def read_dialect(path: Path) -> Dialect:
         first = handle.read(4)
     for begin in filter(first.startswith, _NO_TEXT):
         raise DataError(f"{path} is {_NO_TEXT[begin]}")
+    if told := _OTHER.match(first):
+        raise DataError(f"{path} is {'JSON' if told[1] else 'a page (HTML or XML)'}, no table; export it as CSV UTF-8")
     encoding = next((name for mark, name in _MARKS if first.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in first:  # UTF-16 without its mark: a header is mostly ASCII
         encoding = "utf-16-be" if first.startswith(b"\0") else "utf-16-le"

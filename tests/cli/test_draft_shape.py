@@ -168,3 +168,36 @@ def test_a_folder_a_patient_is_refused_where_classes_are_read(tmp_path: Path, ca
     (tmp_path / "manifest.csv").unlink()
     (tmp_path / "task.json").write_text(json.dumps({"name": "who", "classes": [f"Patient_{k}" for k in range(6)]}))
     assert call("data", "check", tmp_path)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'[{"label": "ill"}]', "is JSON, no table; export it as CSV UTF-8"),
+        (b"<!DOCTYPE html><html>", "is a page (HTML or XML), no table; export it as CSV UTF-8"),
+        ("label,a\nill,1\n".encode("utf-32"), "is UTF-32; export it as CSV UTF-8"),
+        (b"PAR1\x15\x04", "is Parquet; export it as CSV UTF-8"),
+        (b"", "holds no rows: a header and at least one case are needed"),
+    ],
+)
+def test_what_is_only_called_a_table_is_said_to_be_none(tmp_path: Path, call: Call, content: bytes, words: str) -> None:
+    (tmp_path / "export.csv").write_bytes(content)
+    for command in ("check", "draft"):
+        code, shown = call("data", command, tmp_path)
+        assert code == 1 and words in " ".join(shown.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bundle.json", "export a table as CSV UTF-8, a row a case, where it was made"),
+        ("study.SAV", "export a table as CSV UTF-8, a row a case, where it was made"),
+        ("scan.heic", "convert pictures to PNG"),
+        ("night.edf", "convert signals to CSV, npz or WFDB"),
+        ("letter.pdf", "save each text as plain text (.txt), named in manifest.csv"),
+    ],
+)
+def test_files_of_other_programs_have_a_remedy(tmp_path: Path, call: Call, name: str, words: str) -> None:
+    (tmp_path / name).write_bytes(b"\1\2\3")
+    code, shown = call("data", "check", tmp_path)
+    assert code == 1 and words in " ".join(shown.split())
