@@ -34,11 +34,10 @@ _NO_TEXT = {
     b"\xd0\xcf\x11\xe0": _WORKBOOK,
     b"\xff\xfe\0\0": "UTF-32; export it as CSV UTF-8",
     b"PAR1": "Parquet; export it as CSV UTF-8",
-    b"%PDF": "a PDF; export the table as CSV UTF-8 where it was made",
     b"\x1f\x8b": "packed by gzip; unpack it, or let its name end in .csv.gz",
 }
 #: How JSON and pages begin, as a server may send them in place of a table.
-_OTHER = re.compile(rb"\s*(?:(\{[\s\"]|\[[\s{\[])|<[a-zA-Z!?])")
+_OTHER = re.compile(rb"\s*(?:(?P<json>\{[\s\"]|\[[\s{\[])|(?P<page><[a-zA-Z!?])|(?P<pdf>%PDF))")
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,6 @@ def read_dialect(path: Path) -> Dialect:
         first = handle.read(4)
     for begin in filter(first.startswith, _NO_TEXT):
         raise DataError(f"{path} is {_NO_TEXT[begin]}")
-    if told := _OTHER.match(first):
-        raise DataError(f"{path} is {'JSON' if told[1] else 'a page (HTML or XML)'}, no table; export it as CSV UTF-8")
     encoding = next((name for mark, name in _MARKS if first.startswith(mark)), "utf-8")
     if encoding == "utf-8" and b"\0" in first:  # UTF-16 without its mark: a header is mostly ASCII
         encoding = "utf-16-be" if first.startswith(b"\0") else "utf-16-le"
@@ -85,6 +82,20 @@ def read_dialect(path: Path) -> Dialect:
         return Dialect(encoding, line[4], stated=True)
     cells = {sign: [cell.strip() for cell in next(csv.reader([line], delimiter=sign), [])] for sign in _SEPARATORS}
     return Dialect(encoding, max(cells, key=lambda sign: (len(_KNOWN & {*cells[sign]}), len(cells[sign]))))
+
+
+def refuse_other(path: Path) -> None:
+    """Refuses a text that is no table, however it is called.
+
+    Raises:
+        DataError: it is JSON, a page or a PDF.
+        OSError: it cannot be read.
+    """
+    with _opened(path) as handle:
+        told = _OTHER.match(handle.read(8))
+    if told:
+        words = {"json": "JSON", "page": "a page (HTML or XML)", "pdf": "a PDF"}
+        raise DataError(f"{path} is {words[str(told.lastgroup)]}, no table; export it as CSV UTF-8 where it was made")
 
 
 @final

@@ -173,7 +173,7 @@ def test_a_folder_a_patient_is_refused_where_classes_are_read(tmp_path: Path, ca
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b'[{"label": "ill"}]', "is JSON, no table; export it as CSV UTF-8"),
+        (b'[{"label": "ill"}]', "is JSON, no table; export it as CSV UTF-8 where it was made"),
         (b"<!DOCTYPE html><html>", "is a page (HTML or XML), no table; export it as CSV UTF-8"),
         ("label,a\nill,1\n".encode("utf-32"), "is UTF-32; export it as CSV UTF-8"),
         (b"PAR1\x15\x04", "is Parquet; export it as CSV UTF-8"),

@@ -241,6 +241,13 @@ def test_a_test_set_of_training_rows_is_refused_though_nobody_says_whose_they_ar
         check_sides(chosen)
 
 
+@pytest.mark.parametrize(("slips", "said"), [(0, False), (3, True), (20, False)])
+def test_a_few_patients_of_two_classes_are_said(tmp_path: Path, slips: int, said: bool) -> None:
+    again = [("well" if k % 2 == 0 else "ill") + f",P{k},north,9.{k}" for k in range(slips)]
+    notes = opened(tmp_path, *USUAL, *again).notes
+    assert any(f"{slips} patients have rows of several classes" in note for note in notes) == said
+
+
 def test_rows_that_repeat_others_are_counted(tmp_path: Path) -> None:
     rows = [f"{'xy'[k % 2]},P{k},{k % 29},{k % 31}" for k in range(40)]
     notes = opened(tmp_path, *rows, *(row.replace("P", "Q") for row in rows[:7]), header="label,patient_id,a,b").notes
