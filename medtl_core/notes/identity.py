@@ -41,7 +41,7 @@ _FORMS: Mapping[str, tuple[str, ...]] = {
     "names": (
         "names behind a title or the word name",
         r"\b(?:Mr|Mrs|Ms|Miss|Dr|Prof|Herrn?|Frau|Sra?|Mme|Madame|Monsieur|Sig|Signora?|Señora?|Dhr|Mevr)\b\.?\s+"
-        rf"(?:(?:Dr|Prof|med|dent)\.?\s+)*(?:[{_CAPITAL}]\.\s*)*{_NAME}",
+        rf"(?:(?:Dr|Prof|med|dent)\.?\s+){{0,4}}(?:[{_CAPITAL}]\.\s*)*{_NAME}",
         rf"\b{_FIELD}\s*[:=]\s*(?:{_NAME}|{_SHOUTED})",
         rf"\bPat(?:\.|ient|ientin|iënt)?\s?[:=]\s*{_NAME}(?:,\s?{_NAME}|\s{_NAME}\s*(?:$|\n|,?\s*(?:\*|geb|born|DOB|\d)))",
         rf"\b(?:Paciente|Paziente)\s?[:=]\s*{_NAME},?\s{_NAME}",

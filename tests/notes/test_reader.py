@@ -233,3 +233,7 @@ def shown(examples: Examples) -> set[str]:
 
 def test_only_the_column_of_notes_holds_a_note(tmp_path: Path) -> None:
     assert shown(opened(written(tmp_path, many()))[0].examples) == {"note"}
+
+
+def test_a_long_note_of_titles_is_searched_once() -> None:
+    assert refusals("Dr " * 60_000) == refusals("Herr " + "A." * 60_000) == []
