@@ -108,7 +108,9 @@ def _manifest(there: Survey, place: Path, wish: Wish) -> list[str]:
     lines = [f"written: {place / MANIFEST}, {len(rows)} rows", *draft.lines]
     if draft.classes and not (place / TASK).exists():
         kind = {"kind": MULTI_LABEL} if draft.findings else {}
-        modality = {} if {"path", "note"} & {*draft.columns} else {"modality": "table"}
+        modality = (
+            {} if {"path", "note", "sop_instance_uid", "accession_number"} & {*draft.columns} else {"modality": "table"}
+        )
         _write(place / TASK, to_json({"name": place.name or "task", "classes": [*draft.classes], **kind, **modality}))
         lines.insert(1, f"written: {place / TASK}")
     return [*lines, f"next: medtl data check {place}"]

@@ -76,6 +76,20 @@ def check_cases(parts: Sequence[CsvTable], roles: Sequence[str], patient: str, *
             raise DataError(f"{name}: {column!r} names {len(units)} units, {_UNITS}")
 
 
+def check_beside(parts: Sequence[CsvTable], count: int) -> None:
+    """Refuses a table without a column that names the cases beside it, which would be left in silence.
+
+    Raises:
+        DataError: counts them.
+    """
+    if count:
+        raise DataError(
+            f"no column of {parts[0].name} names the {count} images or scans that lie beside it: give --image "
+            "COLUMN, or of DICOM files a column sop_instance_uid or accession_number; of the table alone: "
+            "medtl data draft FILE"
+        )
+
+
 def _told(
     column: str, words: Sequence[str], values: dict[str, NDArray[np.float64]], patients: Sequence[str]
 ) -> Iterator[str]:

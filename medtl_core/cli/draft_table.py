@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from medtl_core.cli.draft_columns import MOST_WORDS, measure
-from medtl_core.cli.draft_shape import check_cases
+from medtl_core.cli.draft_shape import check_beside, check_cases
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import is_there
 from medtl_core.data.names import is_missing, one_patient_each, plain_name
@@ -36,8 +36,12 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
         "path", "filepath", "file", "filename", "image", "imagepath", "imagefile", "imageid", "imagename", "img",
         "picture", "bild", "bildname", "datei", "dateiname",
     ),
+    "sop_instance_uid": ("sopinstanceuid", "sopuid"),
+    "accession_number": ("accessionnumber", "accessionno", "accessionnr", "accession"),
     "note": ("note", "notes", "text", "report", "findings", "transcription", "bericht", "arztbrief"),
 }  # fmt: skip
+#: Columns that name DICOM files by a number of their headers.
+_NUMBERS = ("sop_instance_uid", "accession_number")
 #: Share of a column's cells that name files, of one that says which image a case is.
 _FILES = 0.5
 #: A number or a date, as no column is called.
@@ -92,13 +96,15 @@ def draft_table(there: Survey, place: Path, wish: Wish) -> Draft:
     parts = _parts(there.tables, place)
     different = [name for name in parts[0].columns if len({cell for part in parts for cell in part.columns[name]}) > 1]
     names = {**_proposed(parts[0].columns, wish.columns), **_proposed(different, wish.columns), **wish.columns}
+    for name in _NUMBERS if not there.dicom or "path" in names else _NUMBERS[1:] if _NUMBERS[0] in names else ():
+        names.pop(name, "")
     labels = _labels(parts, names.pop("label", ""))
     if absent := [column for column in (*names.values(), *labels) if column not in parts[0].columns]:
         raise DataError(f"{parts[0].name} has no column {absent[0]!r}; it has {', '.join(parts[0].columns)}")
     draft = Draft({}, [note for part in parts for note in part.notes])
     parts = [_without_units(part, labels, names.get("patient_id", ""), draft) for part in parts]
     files = _Files(there, place)
-    names |= {} if "path" in names else files.column(parts, {*names.values(), *labels})
+    names |= {} if {"path", *_NUMBERS} & {*names} else files.column(parts, {*names.values(), *labels})
     _add_labels(draft, parts, labels, proposed="label" not in wish.columns)
     for name, column in names.items():
         cells = [cell for part in parts for cell in part.columns[column]]
@@ -111,13 +117,14 @@ def draft_table(there: Survey, place: Path, wish: Wish) -> Draft:
         _add_hospitals(draft, parts, there.tables, wish)
     if "path" in draft.columns:
         draft.lines += files.find(draft.columns)
-    taken, kinds = {*names, "label", *names.values(), *labels}, {"path", "note"} & {*draft.columns}
+    taken, kinds = {*names, "label", *names.values(), *labels}, {"path", "note", *_NUMBERS} & {*draft.columns}
+    check_beside(parts, 0 if kinds else len(cases_of(there, place)))
     check_cases(parts, [*taken], names.get("patient_id", ""), numbers=not kinds)
     left = [name for name in parts[0].columns if name not in taken]
-    measured, lines = measure(parts, left, wish.points, images="path" in kinds, alone=not kinds)
+    measured, lines = measure(parts, left, wish.points, images=bool(kinds - {"note"}), alone=not kinds)
     draft.columns |= measured
     draft.lines += lines
-    if "patient_id" not in draft.columns:
+    if not {"patient_id", *_NUMBERS} & {*draft.columns}:  # a header says it, too
         draft.lines.append("to do: no column says whose each row is; --patient COLUMN")
     _gaps(draft, parts, labels)
     return draft

@@ -20,7 +20,8 @@ _HEADERS = 500
 #: Suffix of a file that holds others, or a table -> what a person does first.
 _OPENED = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "save a sheet as CSV"),
-    **dict.fromkeys((".txt", ".dat", ".data", ".tab", ".asc"), "rename a table to end in .csv or .tsv"),
+    ".txt": "rename a table to end in .csv or .tsv, or name each text in the column note_path of manifest.csv",
+    **dict.fromkeys((".dat", ".data", ".tab", ".asc"), "rename a table to end in .csv or .tsv"),
     **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".7z", ".rar"), "unpack it"),
     **dict.fromkeys(
         (

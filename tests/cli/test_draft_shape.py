@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from medtl_core.config import Settings
 from medtl_core.data.source import open_source
 from tests.cli.conftest import Call
 from tests.cli.test_data import picture, write
+from tests.formats.dicom_made import dicom
 
 LABS = (("CRP", "{}.5", "mg/L"), ("Na", "14{}", "mmol/L"), ("Leukocytes", "{}00.1", "/nL"))
 
@@ -201,3 +204,25 @@ def test_files_of_other_programs_have_a_remedy(tmp_path: Path, call: Call, name:
     (tmp_path / name).write_bytes(b"\1\2\3")
     code, shown = call("data", "check", tmp_path)
     assert code == 1 and words in " ".join(shown.split())
+
+
+def test_images_that_a_table_does_not_name_are_not_left_in_silence(tmp_path: Path, call: Call) -> None:
+    write(tmp_path, ["patient,label,age", *(f"P{k},{'xy'[k % 2]},{k % 7}" for k in range(12))], name="patients.csv")
+    for k in range(24):
+        picture(tmp_path / f"P{k // 2}" / f"{k % 2}.png", k)
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 1 and "no column of patients.csv names the 24 images or scans that lie beside it" in shown
+    code, shown = call("data", "draft", tmp_path / "patients.csv")
+    assert code == 0 and "measurements: age" in shown
+
+
+def test_dicom_files_are_named_by_numbers_of_their_headers(tmp_path: Path, call: Call) -> None:
+    (tmp_path / "scans").mkdir()
+    for k in range(12):
+        tags: dict[str, Any] = {"SOPInstanceUID": f"1.2.{k + 1}", "PatientIdentityRemoved": "YES", "PatientID": f"P{k}"}
+        dicom(tmp_path / "scans" / f"{k}.dcm", np.full((8, 8), k, np.uint8), **tags)
+    write(tmp_path, ["SOPInstanceUID,Diagnose", *(f"1.2.{k + 1},{'xy'[k % 2]}" for k in range(12))], name="labels.csv")
+    code, shown = call("data", "draft", tmp_path)
+    assert code == 0 and "sop_instance_uid: 'SOPInstanceUID' (proposed)" in shown and "to do" not in shown
+    code, shown = call("data", "check", tmp_path)
+    assert code == 0 and "read as: dicom" in shown
