@@ -27,6 +27,8 @@ POINTS = ("thousands", "decimals")
 _LIMIT = re.compile(r"[<>\u2264\u2265~]=?\s*[+-]?\d[\d.,]*.*")
 #: A number with commas in it, of a file that commas separate, and one whose commas may stand between thousands.
 _COMMAS, _GROUPS = re.compile(r"[+-]?\d+(,\d+)+(\.\d+)?"), re.compile(r"[+-]?[1-9]\d{0,2}(,\d{2,3})*,\d{3}")
+#: A number with its unit.
+_WITH_UNIT = re.compile(r"[+-]?\d+(?:[.,]\d+)?\s*(?:%|[^\W\d_][\w/%.^ ]*|\u00b0[CF])")
 _NO_NUMBERS = (
     "write a unit into the column's name, describe words in schema.toml, or name the images with --image COLUMN"
 )
@@ -78,11 +80,16 @@ def measure(
 
 def _why(cells: Sequence[str], wrong: int, known: int) -> str:
     """Why a column of numbers is left out, in words with a place for the number of rows; "" of a column of words."""
-    limits, commas = (sum(map(bool, map(form.fullmatch, cells))) for form in (_LIMIT, _COMMAS))
+    forms = (_LIMIT, _COMMAS, _WITH_UNIT)
+    limits, commas, units = (sum(map(bool, map(form.fullmatch, cells))) for form in forms)
     if 2 * limits > wrong:
         return f"limits such as < or > in {limits} of {{}} rows, and is left out: write one number for each"
     if 2 * commas > wrong:
         return f"numbers with commas in {commas} of {{}} rows, and is left out: write points for decimals only"
+    if 2 * units > wrong:
+        return (
+            f"numbers with words behind them in {units} of {{}} rows, and is left out: write numbers of one unit alone"
+        )
     return f"no number in {wrong} of {{}} rows, and is left out" if wrong <= _ODD * (wrong + known) else ""
 
 

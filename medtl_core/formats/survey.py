@@ -121,13 +121,12 @@ def _tables(files: Sequence[Path], *, alone: bool) -> str:
             f"{len(files)} CSV files ({names}): name the one that is meant, or, where each is a hospital's, let `medtl "
             "data draft` make one manifest.csv of them"
         )
-    columns, name = read_header(files[0]), files[0].name
-    if not columns:
+    columns, rows, name = read_header(files[0]), count_rows(files[0]), files[0].name
+    if not rows:
         try:
             read_csv(files[0], Faults())
         except DataError as error:
             return str(error)
-    rows = count_rows(files[0])
     hints = ["a table of records may have schema.toml"]
     if "label" not in columns:
         hints.insert(0, "rename its column of classes to 'label', or let `medtl data draft` make manifest.csv of it")

@@ -94,6 +94,8 @@ def test_a_second_row_of_names_is_no_case(tmp_path: Path, call: Call, first: str
         (["<0,5", "> 100"], "limits such as < or > in 20 of 20 rows"),
         (["1,5", "2,5"], "numbers with commas in 20 of 20 rows, and is left out: write points for decimals only"),
         (["4,500", "1,234,567"], "numbers with commas in 20 of 20 rows"),
+        (["5.1 mg/L", "0.9 mg/dL"], "numbers with words behind them in 20 of 20 rows, and is left out: write numbers"),
+        (["45%", "3"], "numbers with words behind them in 10 of 20 rows"),
     ],
 )
 def test_numbers_that_cannot_be_read_are_no_words(tmp_path: Path, call: Call, cells: list[str], words: str) -> None:
@@ -180,6 +182,7 @@ def test_a_folder_a_patient_is_refused_where_classes_are_read(tmp_path: Path, ca
         (b"<!DOCTYPE html><html>", "is a page (HTML or XML), no table; export it as CSV UTF-8"),
         ("label,a\nill,1\n".encode("utf-32"), "is UTF-32; export it as CSV UTF-8"),
         (b"PAR1\x15\x04", "is Parquet; export it as CSV UTF-8"),
+        (b"label,label\nill,1\n", "column names must be filled and distinct"),
         (b"", "holds no rows: a header and at least one case are needed"),
     ],
 )
