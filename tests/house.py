@@ -64,7 +64,7 @@ ROOMS = {
     "features": 970, "heads": 765, "evaluation": 1180, "privacy": 3010, "federation": 2160, "flower": 1485,
     "flower/node": 525, "formats": 5820, "methods": 5160, "methods/multilabel": 760, "methods/finetune": 1140,
     "methods/personal": 950, "methods/private": 1600, "audit": 1300, "report": 3350, "sweep": 600, "recipes": 500,
-    "predict": 2495, "cli": 4590, "signals": 540, "server": 945, "client": 1000, "flower/link": 320,
+    "predict": 2495, "cli": 4600, "signals": 540, "server": 945, "client": 1000, "flower/link": 320,
     "flower/processes": 410, "deploy": 3420, "serve": 400, "export": 860, "clinical": 1260, "slides": 335, "notes": 535,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
@@ -76,7 +76,7 @@ WHOLE, CODE, TESTS, SIMULATIONS, METHOD, METHOD_MEDIAN = 22_000, 6_000, 16_000, 
 ADDED = {
     "the hospital's door: its code, rules, budget, audit": (4_000, 3_200, 0),
     "the default: features, logistic head, devices, weights people have, yardsticks": (2_075, 1_700, 700),
-    "every input: readers of formats, one check, records, scans": (7_830, 5_250, 300),
+    "every input: readers of formats, one check, records, scans": (7_840, 5_250, 300),
     "from a head to an answer: predictions, maps, likely classes, a report for clinicians": (2_375, 1_550, 200),
     "signals and machines": (700, 600, 160),
     "joining, running and seeing a federation": (4_730, 3_100, 360),

@@ -17,6 +17,8 @@ from medtl_core.formats.table import CsvTable
 
 #: A column of more different words than this may say who a patient is, and stays out of a draft.
 MOST_WORDS = 12
+#: Names of columns that an error shows.
+_SHOWN = 8
 #: Whole numbers as large as this that differ in every row are ids.
 _LONG = 1e5
 #: Share of a column's cells that may be no number before it is one of words.
@@ -69,7 +71,8 @@ def measure(
     if unclear:
         raise DataError(_ASK.format(", ".join(map(repr, unclear))))
     if not numbers and alone:
-        named = f"{parts[0].name}: none of {', '.join(columns) or 'its columns'} holds numbers alone"
+        shown = ", ".join(columns[:_SHOWN]) + " ..." * (len(columns) > _SHOWN)
+        named = f"{parts[0].name}: none of {shown or 'its columns'} holds numbers alone"
         raise DataError("; ".join([named, _NO_NUMBERS, *lines]))
     flags = {} if images or not numbers else _flags(parts, out)
     numbers |= dict(flags.values())
