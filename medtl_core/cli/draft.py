@@ -18,7 +18,8 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.source import Source, open_source
 from medtl_core.data.task import MANIFEST, TASK
 from medtl_core.errors import DataError
-from medtl_core.formats.folders import split_of
+from medtl_core.formats.alike import CODE
+from medtl_core.formats.folders import are_patients, split_of
 from medtl_core.formats.own import find_modality, modalities
 from medtl_core.formats.survey import Survey, cases_of, look, survey
 from medtl_core.store import to_json
@@ -53,6 +54,9 @@ def draft_command(
     there, refused = look(path), "all cases are of one class"
     try:
         source = None if given else open_source(Settings(data="", data_path=str(path.absolute())), Faults())
+        codes = [str(fault) for fault in source.faults if CODE[0] in fault.cause] if source else []
+        if codes:  # task.json would make it a class
+            raise DataError(*codes)
     except DataError as error:
         source, refused = None, str(error)
     fresh, cases = not (place / MANIFEST).exists() and path.name != MANIFEST, cases_of(there, place)
@@ -104,7 +108,9 @@ def _manifest(there: Survey, place: Path, wish: Wish) -> list[str]:
     lines = [f"written: {place / MANIFEST}, {len(rows)} rows", *draft.lines]
     if draft.classes and not (place / TASK).exists():
         kind = {"kind": MULTI_LABEL} if draft.findings else {}
-        modality = {} if {"path", "note"} & {*draft.columns} else {"modality": "table"}
+        modality = (
+            {} if {"path", "note", "sop_instance_uid", "accession_number"} & {*draft.columns} else {"modality": "table"}
+        )
         _write(place / TASK, to_json({"name": place.name or "task", "classes": [*draft.classes], **kind, **modality}))
         lines.insert(1, f"written: {place / TASK}")
     return [*lines, f"next: medtl data check {place}"]
@@ -115,27 +121,28 @@ def _list(cases: Sequence[Path], place: Path) -> list[str]:
     inner = [case.relative_to(place).as_posix() for case in cases]
     for name in inner:
         check_name(name)
-    columns, to_do = {"path": inner, **_folders(inner)}, "add patient_id where a patient has several cases"
+    columns, to_do = {"path": inner, **_folders(inner)}, "add patient_id where a patient has several cases; "
     shown = {name: [*dict.fromkeys(cells)] for name, cells in columns.items() if name != "path"}
     lines = [
         f"{name}: the folders {', '.join(words[:3])}{' ...' * (len(words) > 3)} (proposed)"
         for name, words in shown.items()
     ]
-    if not lines:
-        columns |= dict.fromkeys(("label", "patient_id", "site"), [""] * len(inner))
-        to_do = "fill in label, patient_id and site"
+    if "label" not in columns:
+        blank = dict.fromkeys(("path", "label", "patient_id", "site"), [""] * len(inner))
+        columns = {**blank, **columns}
+        to_do = f"fill in {'label and site' if lines else 'label, patient_id and site'}; "
     used = {name.split("/")[0] for name in inner}
     folders = (folder.name for folder in sorted(place.iterdir()) if folder.is_dir() and folder.name[0] not in "._")
     lines += [f"to do: the folder {name!r} holds no case" for name in folders if name not in used]
     _write(place / MANIFEST, _csv([*columns], zip(*columns.values(), strict=True)))
-    to_do = f"to do: {to_do}; delete a column that nobody needs"
+    to_do = f"to do: {'' if {*shown} >= {'label', 'patient_id'} else to_do}delete a column that nobody needs"
     return [f"written: {place / MANIFEST}, {len(inner)} rows", *lines, to_do, f"next: medtl data check {place}"]
 
 
 def _folders(cases: Sequence[str]) -> dict[str, list[str]]:
-    """Label, site and split, where cases lie as HOSPITAL/CLASS/FILE: several hospitals, some of which share a class.
+    """Label, site, patient and split, where cases lie as HOSPITAL/CLASS/FILE: several hospitals that share a class.
 
-    One more folder, inside or outside, may say the split.
+    One more folder, inside or outside, may say the split. Folders called as patients are say the patient.
     """
     levels = (
         [*zip(*(case.split("/")[:-1] for case in cases), strict=True)]
@@ -143,12 +150,13 @@ def _folders(cases: Sequence[str]) -> dict[str, list[str]]:
         else []
     )
     told: dict[str, list[str]] = {}
-    for number, level in enumerate(levels):
-        if all(map(split_of, {*level})) and len(levels) > 2:
-            told["split"] = [split_of(name) for name in levels.pop(number)]
-            break
-    if len(levels) != 2:
-        return {}
+    for what, says in (("split", lambda names: all(map(split_of, names))), ("patient_id", are_patients)):
+        level = next((level for level in levels if says({*level})), ())
+        if level and (what == "patient_id" or len(levels) > 2):
+            levels.remove(level)
+            told[what] = [split_of(name) if what == "split" else name for name in level]
+    if len(levels) != 2:  # beside patients a folder may be a class, a visit or a hospital
+        return {name: cells for name, cells in told.items() if name == "patient_id"}
     outer, inner = levels
     pairs = {*zip(outer, inner, strict=True)}
     shared = len({*outer}) > 1 < len({*inner}) < len(pairs) and not any(map(split_of, {*outer, *inner}))

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from medtl_core.cli.draft_columns import MOST_WORDS, measure
+from medtl_core.cli.draft_shape import check_beside, check_cases
 from medtl_core.data.faults import Faults
 from medtl_core.data.images import is_there
 from medtl_core.data.names import is_missing, one_patient_each, plain_name
@@ -26,7 +27,8 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "patient_id": (
         "patientid", "patient", "patientin", "participantid", "participant", "patientennummer", "patientnumber",
         "patientennr", "patientnr", "patienten", "patid", "patnr", "pid", "pseudonym", "proband", "probandennr",
-        "subject", "subjectid", "personid", "mrn", "fallnummer", "fallnr", "id",
+        "subject", "subjectid", "subjid", "usubjid", "studysubjectid", "personid", "mrn", "fallnummer", "fallnr",
+        "recordid", "id",
     ),
     "site": ("site", "hospital", "centre", "center", "clinic", "klinik", "krankenhaus", "standort", "institution"),
     "split": ("split", "fold", "subset", "partition"),
@@ -34,8 +36,12 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
         "path", "filepath", "file", "filename", "image", "imagepath", "imagefile", "imageid", "imagename", "img",
         "picture", "bild", "bildname", "datei", "dateiname",
     ),
+    "sop_instance_uid": ("sopinstanceuid", "sopuid"),
+    "accession_number": ("accessionnumber", "accessionno", "accessionnr", "accession"),
     "note": ("note", "notes", "text", "report", "findings", "transcription", "bericht", "arztbrief"),
 }  # fmt: skip
+#: Columns that name DICOM files by a number of their headers.
+_NUMBERS = ("sop_instance_uid", "accession_number")
 #: Share of a column's cells that name files, of one that says which image a case is.
 _FILES = 0.5
 #: A number or a date, as no column is called.
@@ -90,13 +96,15 @@ def draft_table(there: Survey, place: Path, wish: Wish) -> Draft:
     parts = _parts(there.tables, place)
     different = [name for name in parts[0].columns if len({cell for part in parts for cell in part.columns[name]}) > 1]
     names = {**_proposed(parts[0].columns, wish.columns), **_proposed(different, wish.columns), **wish.columns}
+    for name in _NUMBERS if not there.dicom or "path" in names else _NUMBERS[1:] if _NUMBERS[0] in names else ():
+        names.pop(name, "")
     labels = _labels(parts, names.pop("label", ""))
     if absent := [column for column in (*names.values(), *labels) if column not in parts[0].columns]:
         raise DataError(f"{parts[0].name} has no column {absent[0]!r}; it has {', '.join(parts[0].columns)}")
     draft = Draft({}, [note for part in parts for note in part.notes])
     parts = [_without_units(part, labels, names.get("patient_id", ""), draft) for part in parts]
     files = _Files(there, place)
-    names |= {} if "path" in names else files.column(parts, {*names.values(), *labels})
+    names |= {} if {"path", *_NUMBERS} & {*names} else files.column(parts, {*names.values(), *labels})
     _add_labels(draft, parts, labels, proposed="label" not in wish.columns)
     for name, column in names.items():
         cells = [cell for part in parts for cell in part.columns[column]]
@@ -109,12 +117,14 @@ def draft_table(there: Survey, place: Path, wish: Wish) -> Draft:
         _add_hospitals(draft, parts, there.tables, wish)
     if "path" in draft.columns:
         draft.lines += files.find(draft.columns)
-    taken, kinds = {*names, "label", *names.values(), *labels}, {"path", "note"} & {*draft.columns}
+    taken, kinds = {*names, "label", *names.values(), *labels}, {"path", "note", *_NUMBERS} & {*draft.columns}
+    check_beside(parts, 0 if kinds else len(cases_of(there, place)))
+    check_cases(parts, [*taken], names.get("patient_id", ""), numbers=not kinds)
     left = [name for name in parts[0].columns if name not in taken]
-    measured, lines = measure(parts, left, wish.points, images="path" in kinds, alone=not kinds)
+    measured, lines = measure(parts, left, wish.points, images=bool(kinds - {"note"}), alone=not kinds)
     draft.columns |= measured
     draft.lines += lines
-    if "patient_id" not in draft.columns:
+    if not {"patient_id", *_NUMBERS} & {*draft.columns}:  # a header says it, too
         draft.lines.append("to do: no column says whose each row is; --patient COLUMN")
     _gaps(draft, parts, labels)
     return draft
@@ -167,15 +177,19 @@ def _proposed(columns: Iterable[str], given: Mapping[str, str]) -> dict[str, str
 
 
 def _without_units(part: CsvTable, labels: Sequence[str], patient: str, draft: Draft) -> CsvTable:
-    """A table less a second line that says units: it is of nobody, and some of its cells are words."""
+    """A table less a second line of units, which is of nobody, or of other names: words where others have numbers."""
     if len(part) < 2:
         return part
     two = {name: [plain_name(cell) for cell in islice(cells, 2)] for name, cells in part.columns.items()}
     somebody = any(any(map(str.isalnum, two[name][0])) for name in (*labels, patient) if name)
     values = [[number(cell, comma=True) for cell in cells] for cells in two.values() if cells[0]]
-    if somebody or not any(np.isinf(one) and np.isfinite(other) for one, other in values):
+    named = all(np.isinf(one) for one, _ in values) and all(
+        [*map(plain_name, part.columns[name])].count(two[name][0]) == 1 for name in labels
+    )
+    if (somebody and not named) or not any(np.isinf(one) and np.isfinite(other) for one, other in values):
         return part
-    draft.lines.append(f"{part.faults.place(0)} of {part.name} is of no case, as a row of units is, and left out")
+    what = "names the columns once more" if somebody else "is of no case, as a row of units is,"
+    draft.lines.append(f"{part.faults.place(0)} of {part.name} {what} and is left out")
     return kept(part, np.arange(len(part)) > 0, Faults())
 
 

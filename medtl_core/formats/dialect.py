@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,8 +32,12 @@ _WORKBOOK = "a workbook; in the spreadsheet program save it as CSV UTF-8"
 _NO_TEXT = {
     b"PK\x03\x04": _WORKBOOK,
     b"\xd0\xcf\x11\xe0": _WORKBOOK,
+    b"\xff\xfe\0\0": "UTF-32; export it as CSV UTF-8",
+    b"PAR1": "Parquet; export it as CSV UTF-8",
     b"\x1f\x8b": "packed by gzip; unpack it, or let its name end in .csv.gz",
 }
+#: How JSON and pages begin, as a server may send them in place of a table.
+_OTHER = re.compile(rb"\s*(?:(?P<json>\{[\s\"]|\[[\s{\[])|(?P<page><[a-zA-Z!?])|(?P<pdf>%PDF))")
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,20 @@ def read_dialect(path: Path) -> Dialect:
         return Dialect(encoding, line[4], stated=True)
     cells = {sign: [cell.strip() for cell in next(csv.reader([line], delimiter=sign), [])] for sign in _SEPARATORS}
     return Dialect(encoding, max(cells, key=lambda sign: (len(_KNOWN & {*cells[sign]}), len(cells[sign]))))
+
+
+def refuse_other(path: Path) -> None:
+    """Refuses a text that is no table, however it is called.
+
+    Raises:
+        DataError: it is JSON, a page or a PDF.
+        OSError: it cannot be read.
+    """
+    with _opened(path) as handle:
+        told = _OTHER.match(handle.read(8))
+    if told:
+        words = {"json": "JSON", "page": "a page (HTML or XML)", "pdf": "a PDF"}
+        raise DataError(f"{path} is {words[str(told.lastgroup)]}, no table; export it as CSV UTF-8 where it was made")
 
 
 @final

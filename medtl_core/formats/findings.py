@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medtl_core.data.names import missing, plain_name, plain_names
 from medtl_core.errors import DataError
+from medtl_core.formats.alike import CODE, codes_for_missing
 from medtl_core.formats.needs import encode
 from medtl_core.formats.table import CsvTable
 from medtl_core.values import MULTI_LABEL, UNKNOWN, Array, Task, any_finding
@@ -45,8 +46,10 @@ def diagnoses(table: CsvTable, task: Task | None, column: str = "label") -> tupl
         DataError: see `diagnosis_columns`.
     """
     if task is None or task.kind != MULTI_LABEL:
-        label, task = encode(table, column, task)
-        return {"label": label}, task
+        label, found = encode(table, column, task)
+        for code in codes_for_missing(found.classes) if task is None else ():
+            table.faults.whole(f"{table.name}: the class {code!r} {CODE[0]}", CODE[1])
+        return {"label": label}, found
     names = diagnosis_columns(table.columns, task, column)
     labels = joined(table, column, task) if names == (column,) else separate(table, names)
     return {"labels": labels, "label": any_finding(labels)}, task

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,10 @@ _UNSORTED = frozenset((
     "thumbs", "thumbnails", "preview", "previews", "fold", "folds", "split", "splits", "augmented", "output", "outputs",
     "results", "predictions", "kopie", "copy",
 ))  # fmt: skip
+#: Names of folders that hold a patient's files each.
+_PATIENT = re.compile(
+    r"(p|pat|patient|patientin|patients|pt|sub|subj|subject|proband|participant|case|fall|mrn|id)[ _.-]*\d+|\d{5,}"
+)
 #: How names begin of what systems and file servers keep beside a person's files.
 _SYSTEM = ("@eaDir", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information", "lost+found", "DICOMDIR")
 #: What lies beside images and is no case.
@@ -71,6 +75,7 @@ class ClassFolders(Reader):
             raise DataError(*(f"{name} is not read: its name must be {TASK} or {MANIFEST}, in {path}" for name in near))
         if [*roots.values()] == [path] and len(only := _folders(path)) == 1 and _folders(path / only[0]):
             raise DataError(f"{path} holds one folder, which holds the others: name {path / only[0]} itself")
+        refuse_patients(path, roots, task)
         task = task or Task(path.name, tuple(map(plain_name, _folders(roots["train"]))))
         files = [(file, split) for split, root in roots.items() for file in files_below(root)]
         inner = [[*map(plain_name, file.relative_to(roots[split]).parts)] for file, split in files]
@@ -126,6 +131,30 @@ def class_roots(folder: Path) -> dict[str, Path]:
     if twins := alike(classes, plain_name):
         raise DataError(*(f"{roots['train']}: the folders {', '.join(map(ascii, same))} look alike" for same in twins))
     return roots
+
+
+def are_patients(names: Collection[str]) -> bool:
+    """Returns whether all of these are names of folders that hold a patient's files each.
+
+    Example:
+        >>> are_patients(["P001", "P002"]), are_patients(["Patient 7", "20931124"]), are_patients(["grade 1", "2"])
+        (True, True, False)
+    """
+    return len(names) > 1 and all(_PATIENT.fullmatch(name.lower()) for name in names)
+
+
+def refuse_patients(path: Path, roots: Mapping[str, Path], task: Task | None) -> None:
+    """Refuses folders of patients, which would be read as classes; those that `task.json` states are some.
+
+    Raises:
+        DataError: says how they are called, and no name.
+    """
+    classes = _folders(roots["train"])
+    if task is None and are_patients(classes):
+        raise DataError(
+            f"{path}: its {len(classes)} folders are called as patients are (such as 'P' and a number), and would be "
+            "read as classes: let `medtl data draft` list the cases in manifest.csv, or state the classes in task.json"
+        )
 
 
 def is_mask(file: Path) -> bool:

@@ -15,7 +15,7 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.task import SCHEMA
 from medtl_core.errors import DataError, did_you_mean
 from medtl_core.formats.encoder import load_encoder
-from medtl_core.formats.needs import require
+from medtl_core.formats.needs import TABLES, refuse_whole, require
 from medtl_core.formats.records import measured
 from medtl_core.formats.schema import Column
 from medtl_core.formats.schema_file import agreed_flag, read_schema, shipped
@@ -88,7 +88,7 @@ def read_measurements(path: Path, features: Sequence[str], faults: Faults) -> tu
     stated = (path if path.is_dir() else path.parent) / SCHEMA
     schema = read_schema(stated) if stated.is_file() else None
     file = path / schema.csv if schema and path.is_dir() else path
-    if file.suffix.lower() != ".csv":
+    if file.suffix.lower() not in TABLES:
         raise DataError(
             f"{path}: the head reads a table; name a CSV file with the columns {', '.join(in_words(features))}"
         )
@@ -98,7 +98,9 @@ def read_measurements(path: Path, features: Sequence[str], faults: Faults) -> tu
     columns = _agreed_here(features) if schema is None else schema.columns
     if {*features} <= {*table.columns} or not columns:
         _check_there(table, file, features)
-        return table, np.stack([table.numbers(name) for name in features], axis=1), tuple(features)
+        numbers = np.stack([table.numbers(name) for name in features], axis=1)
+        refuse_whole(table)
+        return table, numbers, tuple(features)
     encoder, names = None, tuple(feature for column in columns for feature in column.features)
     if schema and schema.encoder:
         encoder = load_encoder(stated.parent / schema.encoder, schema.sha256, names)
@@ -108,6 +110,7 @@ def read_measurements(path: Path, features: Sequence[str], faults: Faults) -> tu
         raise DataError(f"{stated}: the head reads {other!r}, on which this schema does not agree; {_ASK}")
     require(table, [column.header for column in columns])
     values = np.concatenate([measured(table, column) for column in columns], axis=1)
+    refuse_whole(table)
     return table, encoder.encoded(values) if encoder else values, tuple(column.header for column in columns)
 
 

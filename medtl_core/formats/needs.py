@@ -29,6 +29,20 @@ _MEANT = {
 }
 
 
+#: How the names of files end that are tables.
+TABLES = (".csv", ".tsv")
+
+
+def refuse_whole(table: CsvTable) -> None:
+    """Refuses a table about which something is wrong that no single row is at fault for, such as two decimal marks.
+
+    Raises:
+        DataError: names every such cause.
+    """
+    if causes := [str(fault) for fault in table.faults.causes if not fault.places]:
+        raise DataError(*causes)
+
+
 def require(table: CsvTable, needed: Sequence[str], optional: Sequence[str] = ()) -> None:
     """Refuses a table that lacks a needed column, or that seems to misspell an optional one.
 

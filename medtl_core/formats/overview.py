@@ -26,6 +26,8 @@ _VALUES, _CODES = 10, 4
 _BLOCK = 1 << 16
 #: Share of a table's rows that are equal to others by more than chance.
 _TWICE = 0.05
+#: Share of patients with rows of several classes, up to which these may be slips.
+_FEW = 0.1
 #: Percent of a hospital's values that say so.
 _MIDDLE = (5, 95)
 
@@ -89,6 +91,8 @@ def _doubts(left: Examples, columns: Sequence[str]) -> Iterator[str]:
     again = len(left) - len({*_rows(left)}) if "table" in left.columns and len(columns) > 1 else 0
     if again and _TWICE * len(left) <= again <= len(left) / 2:
         yield f"{again} rows are equal to another one: if that is the same patient, test cases may be training cases."
+    if "table" in left.columns and 0 < (count := _unlike(left)) <= _FEW * len(np.unique(left["patient"])):
+        yield f"{count} patients have rows of several classes: if a patient is of one, mend the others."
     for place, name in enumerate(columns if "table" in left.columns else ()):
         values = {site: _known(left["table"][rows, place]) for site, rows in at.items()}
         if pair := _otherwise({site: own for site, own in values.items() if len(own) >= _VALUES}):
@@ -108,6 +112,12 @@ def check_rows(train: Examples, test: Examples) -> None:
     count = sum(map({*rows}.__contains__, again))
     if 2 * count > len(again) and 2 * len({*rows}) > len(rows):
         raise DataError(f"{count} of {len(again)} test cases are equal to training cases: name patients, or other data")
+
+
+def _unlike(cases: Examples) -> int:
+    """How many patients have cases of several classes."""
+    pairs = np.unique(np.stack([np.unique(cases["patient"], return_inverse=True)[1], cases["label"]]), axis=1)
+    return int((np.bincount(pairs[0]) > 1).sum())
 
 
 def _rows(cases: Examples) -> Iterator[int]:

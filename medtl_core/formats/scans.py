@@ -20,7 +20,7 @@ from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.decoder import decoder, kind_of, side_by_side
 from medtl_core.formats.findings import diagnoses, diagnosis_columns, one_class_each
-from medtl_core.formats.folders import MASK, class_roots, files_below, is_mask
+from medtl_core.formats.folders import MASK, class_roots, files_below, is_mask, refuse_patients
 from medtl_core.formats.manifest import Manifest
 from medtl_core.formats.needs import require, splits
 from medtl_core.formats.table import read_csv, read_header
@@ -78,6 +78,7 @@ class Scans(Reader):
                 f"{path}: every folder holds the slices of one series, and so is a case and no class: sort them as "
                 "CLASS/SERIES/FILE, or let `medtl data draft` list them in manifest.csv"
             )
+        refuse_patients(path, roots, task)
         deep = [len(case.relative_to(roots[split]).parts) for case, split in found]
         words = [
             plain_name(case.parent.name) * (depth == _IN_CLASS) for (case, _), depth in zip(found, deep, strict=True)

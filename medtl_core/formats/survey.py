@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from medtl_core.data.faults import Faults
 from medtl_core.data.images import SUFFIXES
+from medtl_core.errors import DataError
 from medtl_core.formats.folders import is_hidden
-from medtl_core.formats.table import count_rows, read_header
+from medtl_core.formats.table import count_rows, read_csv, read_header
 from medtl_core.slides.files import is_slide
 
 #: Files looked at; a larger place is described by its first ones.
@@ -18,8 +20,38 @@ _HEADERS = 500
 #: Suffix of a file that holds others, or a table -> what a person does first.
 _OPENED = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods"), "save a sheet as CSV"),
-    **dict.fromkeys((".txt", ".dat", ".data", ".tab", ".asc"), "rename a table to end in .csv or .tsv"),
+    ".txt": "rename a table to end in .csv or .tsv, or name each text in the column note_path of manifest.csv",
+    **dict.fromkeys((".dat", ".data", ".tab", ".asc"), "rename a table to end in .csv or .tsv"),
     **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".7z", ".rar"), "unpack it"),
+    **dict.fromkeys(
+        (
+            ".json",
+            ".ndjson",
+            ".jsonl",
+            ".xml",
+            ".hl7",
+            ".sav",
+            ".dta",
+            ".sas7bdat",
+            ".xpt",
+            ".por",
+            ".parquet",
+            ".feather",
+            ".pkl",
+            ".rds",
+            ".rdata",
+            ".mat",
+            ".sqlite",
+            ".db",
+            ".mdb",
+            ".accdb",
+            ".numbers",
+        ),
+        "export a table as CSV UTF-8, a row a case, where it was made",
+    ),
+    **dict.fromkeys((".pdf", ".docx", ".doc", ".rtf"), "save each text as plain text (.txt), named in manifest.csv"),
+    **dict.fromkeys((".gif", ".heic", ".heif", ".avif", ".jp2", ".svg"), "convert pictures to PNG"),
+    **dict.fromkeys((".edf", ".bdf", ".scp"), "convert signals to CSV, npz or WFDB"),
     **dict.fromkeys((".hdr", ".img", ".mgz", ".nrrd", ".mha", ".mhd"), "convert a volume to NIfTI (.nii.gz)"),
 }
 _SORTED = "sort them into a folder a class, or let `medtl data draft` list them in manifest.csv"
@@ -90,6 +122,11 @@ def _tables(files: Sequence[Path], *, alone: bool) -> str:
             "data draft` make one manifest.csv of them"
         )
     columns, rows, name = read_header(files[0]), count_rows(files[0]), files[0].name
+    if not rows:
+        try:
+            read_csv(files[0], Faults())
+        except DataError as error:
+            return str(error)
     hints = ["a table of records may have schema.toml"]
     if "label" not in columns:
         hints.insert(0, "rename its column of classes to 'label', or let `medtl data draft` make manifest.csv of it")

@@ -19,7 +19,7 @@ from medtl_core.data.faults import Faults, Row
 from medtl_core.data.names import missing, one_patient_each, plain_name, plain_names
 from medtl_core.errors import DataError
 from medtl_core.formats.cells import Cells
-from medtl_core.formats.dialect import Dialect, Lines, read_dialect
+from medtl_core.formats.dialect import Dialect, Lines, read_dialect, refuse_other
 from medtl_core.formats.numbers import COMMA, POINT, has_thousands, numbers
 from medtl_core.values import Array
 
@@ -211,6 +211,7 @@ def read_csv(path: Path, faults: Faults) -> CsvTable:
         DataError: the file is missing, without a header, not CSV, or has a doubled column.
     """
     try:
+        refuse_other(path)
         dialect = read_dialect(path)
         source = Lines(path, dialect, BLOCK)
         rows = _read(source, dialect.separator, path)
@@ -323,6 +324,7 @@ def _read_rows(source: Lines, reader: Iterator[list[str]], rows: _Rows) -> None:
 def read_header(path: Path) -> list[str]:
     """Returns the names in a CSV file's first line; none of a file that cannot be read."""
     try:
+        refuse_other(path)
         dialect = read_dialect(path)
         rows = csv.reader(Lines(path, dialect, BLOCK >> 6), delimiter=dialect.separator)
         return next(([cell.strip() for cell in row] for row in rows if any(map(str.strip, row))), [])

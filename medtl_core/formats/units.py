@@ -1,7 +1,7 @@
 """Units of measurements: what a hospital wrote becomes what was agreed, by the factors in `units.toml`."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -82,6 +82,18 @@ def unit_name(text: str) -> str:
     name = name.removesuffix("/l") + "/L" if name.endswith("/l") else name.replace("/dl", "/dL").replace("/ml", "/mL")
     aliases: Mapping[str, str] = _table()["aliases"]
     return aliases.get(name, aliases.get(name.lower(), name))
+
+
+def are_units(words: Collection[str]) -> bool:
+    """Returns whether all of these are known units in which one thing may be written.
+
+    Example:
+        >>> are_units(["mg/dl", "mmol/l"]), are_units(["m", "f"]), are_units([])
+        (True, False, False)
+    """
+    kinds = _table()["unit"]
+    found = {next((kind for kind, units in kinds.items() if unit_name(word) in units), "") for word in words}
+    return bool(found) and "" not in found and (len(found) == 1 or found == {_MASS, _AMOUNT})
 
 
 def _known(name: str, kinds: Mapping[str, Mapping[str, Any]]) -> tuple[str, Mapping[str, float]]:

@@ -11,6 +11,7 @@ from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError, did_you_mean
 from medtl_core.features.encoders import encoder_of
 from medtl_core.formats.manifest import image_files
+from medtl_core.formats.needs import TABLES, refuse_whole
 from medtl_core.formats.table import CsvTable, read_csv
 from medtl_core.predict.cases import NewCases, unlabelled
 from medtl_core.values import Array
@@ -34,7 +35,7 @@ def joint_cases(place: Path, settings: Settings, columns: Sequence[str], *, lack
         DataError: the file cannot be read, or lacks a column.
     """
     file = place / MANIFEST if place.is_dir() else place
-    if file.suffix.lower() != ".csv" or not file.is_file():
+    if file.suffix.lower() not in TABLES or not file.is_file():
         raise DataError(f"{place}: the head reads {settings.backbone}; name a CSV file with a case a row")
     faults = Faults()
     table = read_csv(file, faults)
@@ -54,6 +55,7 @@ def joint_cases(place: Path, settings: Settings, columns: Sequence[str], *, lack
             read["path"] = image_files(table, "path", file.parent, gaps=True) if there else nothing
         else:
             read["note"] = _notes(table, backbone, there[:1])
+    refuse_whole(table)
     rows, named = faults.usable(len(table)), faults.place
     wrong = {name: f"{fault.cause}; {fault.remedy}" for fault in faults.causes for name in fault.places}
     known = {*columns, *(name for names in _NAMED.values() for name in names)}

@@ -73,7 +73,7 @@ def test_a_comma_in_a_file_that_commas_separate_has_its_own_remedy(tmp_path: Pat
 def test_a_row_of_units_is_no_case(tmp_path: Path, call: Call, units: str) -> None:
     write(tmp_path, [HEAD, units, *(row.replace(".", "") for row in GERMAN)], name="Export.csv")
     code, shown = call("data", "draft", tmp_path)
-    assert code == 0 and "row 2 of Export.csv is of no case, as a row of units is" in shown
+    assert code == 0 and "row 2 of Export.csv is of no case, as a row of units is, and is left out" in shown
     assert "manifest.csv, 30 rows" in shown and "measurements: Alter, Kreatinin, Leukozyten" in shown
     assert call("data", "check", tmp_path)[0] == 0
 

@@ -74,6 +74,10 @@ def test_names_that_look_alike_are_refused_and_others_are_not(
         (("yes", "no", "Y", "N"), 2),
         (("1", "0", "pos", "neg"), 2),
         (("ja", "nein", "Ja"), 1),
+        (("\u0434\u0430", "yes", "\u043d\u0435\u0442", "no"), 2),
+        (("s\u00ed", "s\u00ec", "negativo", "n\u00e9gatif"), 2),
+        (("\u9633\u6027", "positive", "evet", "\u03bd\u03b1\u03b9"), 1),
+        (("hay\u0131r", "HAYIR", "\u03cc\u03c7\u03b9", "\u5426"), 1),
         (("N", "S", "V", "F", "Q"), 0),
         (("0", "1", "2"), 0),
         (("1", "01", "+1", "1.0"), 1),
@@ -235,6 +239,13 @@ def test_a_test_set_of_training_rows_is_refused_though_nobody_says_whose_they_ar
             check_sides(chosen)
     else:
         check_sides(chosen)
+
+
+@pytest.mark.parametrize(("slips", "said"), [(0, False), (3, True), (20, False)])
+def test_a_few_patients_of_two_classes_are_said(tmp_path: Path, slips: int, said: bool) -> None:
+    again = [("well" if k % 2 == 0 else "ill") + f",P{k},north,9.{k}" for k in range(slips)]
+    notes = opened(tmp_path, *USUAL, *again).notes
+    assert any(f"{slips} patients have rows of several classes" in note for note in notes) == said
 
 
 def test_rows_that_repeat_others_are_counted(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_volumes_a_folder_a_participant_are_drafted_from_their_table(tmp_path: P
         nifti(tmp_path / f"sub-{number}" / "anat" / f"sub-{number}_T1w.nii.gz", values)
     rows = [f"sub-{number}\t{'ab'[number % 2]}\t{number}" for number in range(4)]
     (tmp_path / "participants.tsv").write_text("\n".join(["participant_id\tdiagnosis\tage", *rows]))
-    with pytest.raises(DataError, match="no case that can be used"):
+    with pytest.raises(DataError, match="its 4 folders are called as patients are"):
         opened(tmp_path)
     assert CliRunner().invoke(app, ["data", "draft", str(tmp_path)]).exit_code == 0
     found = opened(tmp_path).examples

@@ -13,6 +13,7 @@ from medtl_core.data.faults import Faults
 from medtl_core.data.partition import partition
 from medtl_core.data.source import Source, open_source, private_source
 from medtl_core.errors import DataError
+from medtl_core.notes.identity import refusals
 from medtl_core.values import Examples
 
 TEXTS = ("The lungs are clear.", "There is a small effusion.", "The heart is large.", "A nodule is seen on the left.")
@@ -167,6 +168,47 @@ def test_a_note_that_identifies_somebody_is_refused_by_its_kind_and_not_quoted(t
     assert not any(word in told for word in ("Abernathy", "1950", "4567", "jane", "00482913", "Willow"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "notes"),
+    [
+        (
+            "names",
+            "Patient: Müller, Hans *12.03.1950; Patient: Hans Müller, geb. 1950; NAME: SMITH, JOHN; "
+            "Pat.: Schmidt, Eva; "
+            "Nachname: Schmidt; Surname: Smith; First name: John; Nom : DUPONT Jean; Nombre: Juan García; "
+            "Paciente: Juan García; Cognome: Rossi; Naam: Jansen; Herrn Ötzi Müller; Frau Dr. med. Schäfer; "
+            "Prénom : Marie; Mme Élodie Blanc; Dr Ångström; Mr O'Brien; Mrs McDonald; Name: Łukasz",
+        ),
+        (
+            "birth",
+            "Hans *12.03.1950; geb. am 12.03.1950; Geb.-Datum: 12.03.1950; né le 12/03/1950; née le 12 mars 1950; "
+            "date de naissance : 12/03/1950; fecha de nacimiento: 12/03/1950; nato il 12/03/1950; "
+            "geboortedatum: 12-03-1950",
+        ),
+        ("phone", "Tél. 01 23 45 67 89; Handy 0171 1234567; Tel.: 0221/123456"),
+        ("numbers", "Fall-Nr. 12345678; Patienten-ID: 12345678; Pat.-Nr.: 123456; KVNR A123456789; "
+            "NHS number 943 476 5919"),
+        ("addresses", "Hauptstr. 12; 12 rue de la Paix; Calle Mayor 5"),
+    ],
+)  # fmt: skip
+def test_what_letters_of_several_countries_say_of_a_person_is_found(kind: str, notes: str) -> None:
+    missed = [note for note in notes.split("; ") if not any(kind in cause for cause in refusals(note))]
+    assert missed == []
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "Patient: 65-year-old male", "Patient: Normal heart", "Patient: Keine Beschwerden im Liegen",
+        "Paziente: sesso M",
+        "Patient: XXXX", "Name: [NAME], XXXX", "NAME: XXXX XXXX", "Name: REDACTED BY MACHINE", "NAME: ABCD",
+        "* 12.03.2020 CT thorax", "Paciente de 65 años", "Fall 3: Normal", "Nom du produit: X", "M. Crohn",
+    ],
+)  # fmt: skip
+def test_what_names_nobody_passes(note: str) -> None:
+    assert refusals(note) == []
+
+
 def test_many_such_notes_refuse_the_whole(tmp_path: Path) -> None:
     rows = [[f"{row[0]} Seen with Mr. Abernathy.", *row[1:]] for row in many()]
     with pytest.raises(DataError, match="24 of 24") as caught:
@@ -191,3 +233,7 @@ def shown(examples: Examples) -> set[str]:
 
 def test_only_the_column_of_notes_holds_a_note(tmp_path: Path) -> None:
     assert shown(opened(written(tmp_path, many()))[0].examples) == {"note"}
+
+
+def test_a_long_note_of_titles_is_searched_once() -> None:
+    assert refusals("Dr " * 60_000) == refusals("Herr " + "A." * 60_000) == []

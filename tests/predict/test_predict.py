@@ -194,6 +194,21 @@ def test_a_cell_that_is_no_number_costs_its_row_and_is_not_quoted(table_head: Pa
     assert {row["case"]: bool(row["fault"]) for row in rows} == {"row 2": True, "row 3": False}
 
 
+def test_a_new_table_is_read_and_refused_as_one_to_train_on(table_head: Path, tmp_path: Path) -> None:
+    files = {
+        "a.csv": "age,pressure\n50.5,141\n",
+        "b.tsv": "age\tpressure\n50,5\t141\n",
+        "c.csv": "age;pressure\n50,5;1.141\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    one, other = (run(table_head, tmp_path / name, "--format", "jsonl").stdout for name in ("a.csv", "b.tsv"))
+    assert json.loads(one)["probabilities"] == json.loads(other)["probabilities"]
+    ended = run(table_head, tmp_path / "c.csv")  # which may mean 1141
+    assert isinstance(ended.exception, DataError) and ended.stdout == ""
+    assert "points in column 'pressure', and the file has decimal commas" in str(ended.exception)
+
+
 @pytest.mark.parametrize(
     ("spoil", "error", "words"),
     [
