@@ -24,36 +24,15 @@ _OPENED = {
     **dict.fromkeys((".dat", ".data", ".tab", ".asc"), "rename a table to end in .csv or .tsv"),
     **dict.fromkeys((".zip", ".gz", ".tgz", ".tar", ".7z", ".rar"), "unpack it"),
     **dict.fromkeys(
-        (
-            ".json",
-            ".ndjson",
-            ".jsonl",
-            ".xml",
-            ".hl7",
-            ".sav",
-            ".dta",
-            ".sas7bdat",
-            ".xpt",
-            ".por",
-            ".parquet",
-            ".feather",
-            ".pkl",
-            ".rds",
-            ".rdata",
-            ".mat",
-            ".sqlite",
-            ".db",
-            ".mdb",
-            ".accdb",
-            ".numbers",
-        ),
+        (".json", ".ndjson", ".jsonl", ".xml", ".hl7", ".sav", ".dta", ".sas7bdat", ".xpt", ".por", ".parquet",
+         ".feather", ".pkl", ".rds", ".rdata", ".mat", ".sqlite", ".db", ".mdb", ".accdb", ".numbers"),
         "export a table as CSV UTF-8, a row a case, where it was made",
     ),
     **dict.fromkeys((".pdf", ".docx", ".doc", ".rtf"), "save each text as plain text (.txt), named in manifest.csv"),
     **dict.fromkeys((".gif", ".heic", ".heif", ".avif", ".jp2", ".svg"), "convert pictures to PNG"),
     **dict.fromkeys((".edf", ".bdf", ".scp"), "convert signals to CSV, npz or WFDB"),
     **dict.fromkeys((".hdr", ".img", ".mgz", ".nrrd", ".mha", ".mhd"), "convert a volume to NIfTI (.nii.gz)"),
-}
+}  # fmt: skip
 _SORTED = "sort them into a folder a class, or let `medtl data draft` list them in manifest.csv"
 
 
