@@ -64,7 +64,7 @@ ROOMS = {
     "features": 970, "heads": 755, "evaluation": 1180, "privacy": 3010, "federation": 2110, "flower": 1485,
     "flower/node": 525, "formats": 5820, "methods": 5170, "methods/multilabel": 750, "methods/finetune": 1140,
     "methods/personal": 950, "methods/private": 1600, "audit": 1300, "report": 3350, "sweep": 600, "recipes": 500,
-    "predict": 2505, "cli": 4670, "signals": 540, "server": 960, "client": 1000, "flower/link": 320,
+    "predict": 2505, "cli": 4680, "signals": 540, "server": 960, "client": 1000, "flower/link": 320,
     "flower/processes": 410, "deploy": 3420, "serve": 400, "export": 860, "clinical": 1260, "slides": 335, "notes": 535,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.

@@ -131,6 +131,19 @@ def test_the_command_prints_the_ranking(
     assert json.loads(shown[shown.index("{\n") :])["candidates"][0]["taps"] == "7+10+12"
 
 
+def test_where_nobody_names_backbones_those_with_weights_are_compared_and_the_others_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["medtl", "select", "--data", "nowhere"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    said = " ".join(capsys.readouterr().err.split())
+    assert stopped.value.code == 1 and "error: there is no folder or file 'nowhere'" in said  # and none of weights
+    for name in ("torchvision:squeezenet1_1", "torchvision:mobilenet_v2"):
+        assert f"{name} is not compared: its weights are not here" in said
+
+
 # --- orders that cannot be carried out
 
 

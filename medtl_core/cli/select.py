@@ -16,13 +16,15 @@ from medtl_core.cli.app_folder import find_app
 from medtl_core.cli.plan import RunOrder, is_done, make_plan, name_data, new_folder
 from medtl_core.cli.simulate import simulate_shown
 from medtl_core.config import Value, kind_of
-from medtl_core.errors import ConfigError, did_you_mean, one_of
+from medtl_core.errors import ConfigError, WeightsError, did_you_mean, one_of
 from medtl_core.flower.run import RunPlan
 from medtl_core.report.terminal import ranking_table
 from medtl_core.store import read_json, write_json
 
 #: The score that orders the table (docs/sources.md).
 STANDARD = "cv-loss"
+#: Backbones that are compared where nobody names some, the first always and the others where their weights are here.
+_USUAL = ("lite0", "torchvision:squeezenet1_1", "torchvision:mobilenet_v2")
 #: Backbone -> its candidates, the words behind "taps@": single taps by depth, then taps side by side.
 Sources = Mapping[str, Sequence[str]]
 
@@ -50,6 +52,19 @@ def read_sources(text: str, taps: str = "rich") -> dict[str, tuple[str, ...]]:
     if not sources:
         raise ConfigError("backbones is empty; name at least one, e.g. --backbones lite0,torchvision:squeezenet1_1")
     return sources
+
+
+def _usual(weights: str, log: Callable[[str], None]) -> str:
+    """The backbones to compare where nobody names some; it says which are not, for want of weights."""
+    named = [_USUAL[0]]
+    for name in _USUAL[1:]:
+        try:
+            locate(find_backbone(name), weights)
+        except WeightsError:
+            log(f"{name} is not compared: its weights are not here (--backbones {name} says where to get them)")
+        else:
+            named.append(name)
+    return ",".join(named)
 
 
 def _candidates(name: str, asked: str, taps: str) -> tuple[str, ...]:
@@ -120,8 +135,13 @@ def _rows(plan: RunPlan) -> list[dict[str, Any]]:
 def select_command(
     data: Annotated[str, typer.Option(metavar="DIR", help="Folder or file of the target's data.")],
     backbones: Annotated[
-        str, typer.Option(metavar="NAMES", help="Separated by commas; NAME@4+7 names the taps of one.")
-    ] = "lite0,torchvision:squeezenet1_1,torchvision:mobilenet_v2",
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Separated by commas; NAME@4+7 names the taps of one. If left out, lite0 and, where their weights are "
+            "here, SqueezeNet 1.1 and MobileNetV2.",
+        ),
+    ] = "",
     taps: Annotated[str, typer.Option(help="Layers of each backbone: rich (at least four) or all.")] = "rich",
     weights: Annotated[str, typer.Option(metavar="DIR", help="Folder with a folder of weights a backbone.")] = "",
     shots: Annotated[int | None, typer.Option(help="Labelled training cases of each hospital; 0 = all.")] = None,
@@ -138,7 +158,8 @@ def select_command(
     """Order backbones and their layers by how well they suit the hospitals' task, from sums only."""
     given = {"shots": shots, "sites": sites, "seed": seed}
     words = [*(assignments or ()), *(f"{key}={value}" for key, value in given.items() if value is not None)]
-    order, sources = RunOrder(None, words, data, seeds, workers, None, out), read_sources(backbones, taps)
+    order, log = RunOrder(None, words, data, seeds, workers, None, out), console.console_of(stderr=True, quiet=quiet)
+    sources = read_sources(backbones or _usual(weights, lambda words: console.say(log, words)), taps)
     selection = select(sources, order, find_app(app), lambda plan: simulate_shown(plan, quiet), weights)
     if as_json:
         console.show_json(selection)
