@@ -23,7 +23,7 @@ from medtl_core.values import Array, Released, Scores, Update
 Config = Mapping[str, Any]
 Arrays = Mapping[str, Array]
 
-#: Cases up to which the products of all pairs make a round cheaper (docs/methods.md, gradient heads).
+#: Cases, no more than columns, up to which products of pairs make a round cheaper (docs/methods.md, gradient heads).
 _FEW = 256
 
 
@@ -78,7 +78,7 @@ class SiteData:
 
         def made() -> list[Float]:
             rows = with_bias(self.values, mean, scale)
-            return [rows, rows @ rows.T] if len(rows) <= _FEW else [rows]
+            return [rows, rows @ rows.T] if len(rows) <= min(_FEW, rows.shape[1]) else [rows]
 
         inputs, *pairs = self.derived("inputs", made, mean, scale)
         return Lesson(inputs, np.eye(self.classes)[self.label], pairs[0] if pairs else None, control)
