@@ -14,7 +14,7 @@ from medtl_core.cli.plan import name_data
 from medtl_core.config import Settings, settings
 from medtl_core.data.leak import check_leaks
 from medtl_core.data.source import open_source
-from medtl_core.errors import ConfigError, RunError, WeightsError, positive
+from medtl_core.errors import ConfigError, WeightsError, positive
 from medtl_core.evaluation.scores import plain
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.features.spec import stated_settings
@@ -105,8 +105,7 @@ def _load(path: Path) -> Adaptable:
 
 def _free_stem(path: Path) -> Path:
     for place in (file_of(stem_of(path), suffix) for suffix in ("safetensors", "json")):
-        if place.exists():
-            raise RunError(f"{place} exists already; choose another name with --out")
+        console.refuse_written(place)
     return stem_of(path)
 
 

@@ -168,14 +168,14 @@ def _fit(table: "Table", console: "Console", markup: bool) -> None:
             column.no_wrap, column.overflow = False, "fold"
 
 
-def refuse_written(place: Path) -> None:
-    """Refuses to write over a file or folder that a person names for something new.
+def refuse_written(place: Path, option: str = "out") -> None:
+    """Refuses to write over a file or folder that a person names, by an option, for something new.
 
     Raises:
         RunError: it is there already.
     """
     if place.exists():
-        raise RunError(f"{place} exists already; choose another name with --out")
+        raise RunError(f"{place} exists already; choose another name with --{option}")
 
 
 def show_json(value: Any) -> None:

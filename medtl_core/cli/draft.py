@@ -21,6 +21,7 @@ from medtl_core.errors import DataError
 from medtl_core.formats.alike import CODE
 from medtl_core.formats.folders import are_patients, split_of
 from medtl_core.formats.own import find_modality, modalities
+from medtl_core.formats.scans import NUMBERS
 from medtl_core.formats.survey import Survey, cases_of, look, survey
 from medtl_core.store import to_json
 from medtl_core.values import MULTI_LABEL
@@ -108,9 +109,7 @@ def _manifest(there: Survey, place: Path, wish: Wish) -> list[str]:
     lines = [f"written: {place / MANIFEST}, {len(rows)} rows", *draft.lines]
     if draft.classes and not (place / TASK).exists():
         kind = {"kind": MULTI_LABEL} if draft.findings else {}
-        modality = (
-            {} if {"path", "note", "sop_instance_uid", "accession_number"} & {*draft.columns} else {"modality": "table"}
-        )
+        modality = {} if {"path", "note", *NUMBERS} & {*draft.columns} else {"modality": "table"}
         _write(place / TASK, to_json({"name": place.name or "task", "classes": [*draft.classes], **kind, **modality}))
         lines.insert(1, f"written: {place / TASK}")
     return [*lines, f"next: medtl data check {place}"]

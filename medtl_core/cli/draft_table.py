@@ -18,6 +18,7 @@ from medtl_core.errors import DataError
 from medtl_core.formats.alike import look_of_class
 from medtl_core.formats.joined import kept
 from medtl_core.formats.numbers import number
+from medtl_core.formats.scans import NUMBERS
 from medtl_core.formats.survey import Survey, cases_of
 from medtl_core.formats.table import ONE_COLUMN, CsvTable, read_csv
 
@@ -41,7 +42,7 @@ _WORDS: Mapping[str, tuple[str, ...]] = {
     "note": ("note", "notes", "text", "report", "findings", "transcription", "bericht", "arztbrief"),
 }  # fmt: skip
 #: Columns that name DICOM files by a number of their headers.
-_NUMBERS = ("sop_instance_uid", "accession_number")
+_NUMBERS = tuple(NUMBERS)
 #: Share of a column's cells that name files, of one that says which image a case is.
 _FILES = 0.5
 #: A number or a date, as no column is called.

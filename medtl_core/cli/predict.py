@@ -12,7 +12,7 @@ from medtl_core.cli import console
 from medtl_core.cli.maps import compared, with_maps
 from medtl_core.cli.plan import cores, name_data
 from medtl_core.data.source import open_source
-from medtl_core.errors import ConfigError, RunError, did_you_mean
+from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.predict.alike import OwnCases
 from medtl_core.predict.answer import Answer, unseen
 from medtl_core.predict.dicom_report import write_reports
@@ -135,8 +135,8 @@ def _check_asked(form: str, out: Path | None, maps: Path | None, *, explain: boo
     if form == "dicom" and out is None:
         raise ConfigError("--format dicom writes files; name a new folder with --out")
     for option, place in (("out", out), ("maps", maps)):
-        if place is not None and place.exists():
-            raise RunError(f"{place} exists already; choose another name with --{option}")
+        if place is not None:
+            console.refuse_written(place, option)
     if explain and form in _WITHOUT_PARTS:
         raise ConfigError(f"--format {form} does not hold what --explain tells; take text, json, jsonl or html")
 

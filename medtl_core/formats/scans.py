@@ -35,7 +35,7 @@ _LOOKED = 20
 #: Parts of the path of a case below its split: its class's folder, and itself.
 _IN_CLASS = 2
 #: Column of a manifest -> the header's word that it is compared with.
-_NUMBERS = {"sop_instance_uid": "SOPInstanceUID", "accession_number": "AccessionNumber"}
+NUMBERS = {"sop_instance_uid": "SOPInstanceUID", "accession_number": "AccessionNumber"}
 
 
 class Scans(Reader):
@@ -55,7 +55,7 @@ class Scans(Reader):
     def matches(self, path: Path) -> bool:
         """See `Reader`."""
         if _manifest(path).is_file():
-            return self.name == "dicom" and bool(_NUMBERS.keys() & {*read_header(_manifest(path))})
+            return self.name == "dicom" and bool(NUMBERS.keys() & {*read_header(_manifest(path))})
         kinds = Counter(map(kind_of, islice(files_below(path), _LOOKED))) if path.is_dir() else Counter[str]()
         return kinds[self.name] > 0 and kinds.most_common(1)[0][0] == self.name
 
@@ -63,7 +63,7 @@ class Scans(Reader):
         """See `Reader`; the classes found are those of train where there are splits."""
         if not _manifest(path).is_file():
             return self._in_folders(path, task, faults)
-        if _NUMBERS.keys() & {*read_header(_manifest(path))}:
+        if NUMBERS.keys() & {*read_header(_manifest(path))}:
             return _numbered(_manifest(path), task, faults)
         return Manifest("images", images=True, numbers=False).read(path, task, faults)
 
@@ -141,12 +141,12 @@ def _manifest(path: Path) -> Path:
 def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
     """The cases of a manifest that names DICOM files by a number in their headers."""
     table = read_csv(path, faults)
-    column = next(name for name in _NUMBERS if name in table.columns)
+    column = next(name for name in NUMBERS if name in table.columns)
     require(table, (column, *diagnosis_columns(table.columns, task)), ("patient_id", "site", "split"))
     files: dict[str, list[tuple[Path, str]]] = defaultdict(list)
     inside = list(files_below(path.parent))
     for file, ids in zip(inside, _ids(inside), strict=True):
-        files[ids.get(_NUMBERS[column], "")].append((file, ids.get("PatientID", "")))
+        files[ids.get(NUMBERS[column], "")].append((file, ids.get("PatientID", "")))
     refused, numbers = len(files.pop("", ())), table.filled(column, table.texts(column))
     cases = [_case_of(files.get(number, ())) for number in numbers.tolist()]
     gone = np.asarray([case is None for case in cases], bool) & ~missing(numbers)

@@ -75,11 +75,10 @@ class Lesson:
 
     def error(self, logits: Float, rows: slice | NDArray[np.int64]) -> Float:
         """Returns each case's part of the mean gradient with respect to the logits [n, M * C] of some cases."""
-        cases = len(logits)
-        residual = softmax(logits.reshape(cases, -1, self.onehot.shape[1]))
+        residual = softmax(logits.reshape(len(logits), -1, self.onehot.shape[1]))
         residual -= self.onehot[rows, None]
-        residual /= cases
-        return residual.reshape(cases, -1)
+        residual /= len(logits)
+        return residual.reshape(logits.shape)
 
 
 def train(heads: Float, lesson: Lesson, training: Training, *, rng: np.random.Generator | None) -> Float:
@@ -98,9 +97,14 @@ def train(heads: Float, lesson: Lesson, training: Training, *, rng: np.random.Ge
         return heads
     start = heads.reshape(-1, heads.shape[-1])
     trained = (_by_batches if lesson.pairs is None else _within_span)(start, lesson, training, rng)
-    if not (np.abs(trained) <= np.finfo(np.float32).max).all():  # what travels is float32
-        raise DivergedError("local training diverged (the head is not finite); lower the learning rate")
+    check_converged(trained)
     return trained.reshape(heads.shape)
+
+
+def check_converged(head: Float) -> None:
+    """Raises DivergedError where a head that a hospital trained left the numbers that travel, which are float32."""
+    if not (np.abs(head) <= np.finfo(np.float32).max).all():
+        raise DivergedError("local training diverged (the head is not finite); lower the learning rate")
 
 
 def _passes(cases: int, training: Training, rng: np.random.Generator | None) -> Iterator[slice | NDArray[np.int64]]:

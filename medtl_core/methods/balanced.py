@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, ClassVar, final
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import ConfigError, DivergedError, did_you_mean
+from medtl_core.errors import ConfigError, did_you_mean
 from medtl_core.evaluation.calibration import log_loss
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.rounds import Trained, recipe_config
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import Training, batches, softmax
+from medtl_core.heads.linear import Training, batches, check_converged, softmax
 from medtl_core.heads.logistic import class_weights
 from medtl_core.heads.statistics import Float
 from medtl_core.rng import stream
@@ -140,8 +140,7 @@ def fit_loss(site: SiteData, arrays: Arrays, config: Config) -> Released:
             residual = loss.residual(inputs[rows] @ head.T, site.label[rows])
             slope = residual.T @ inputs[rows] / len(rows) + training.weight_decay * head
             head -= training.learning_rate * slope
-    if not (np.abs(head) <= np.finfo(np.float32).max).all():  # what travels is float32
-        raise DivergedError("local training diverged (the head is not finite); lower the learning rate")
+    check_converged(head)
     metrics = {"loss-before": before, "loss-after": log_loss(inputs @ head.T, site.label)}
     return Released(Update({"head": head.astype(np.float32)}), metrics=metrics)
 

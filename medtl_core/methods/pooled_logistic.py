@@ -42,10 +42,10 @@ class PooledLogistic(Method):
 
     def outcome(self, study: Study) -> Outcome:
         """See Method."""
-        whole, classes, width = study.statistics, len(study.problem.classes), study.problem.width
+        whole, classes, width = study.sums.decomposed.whole, len(study.problem.classes), study.problem.width
         fixed = {"mean": whole.mean, "scale": whole.scale, "weight": class_weights(whole.counts)}
         expect = {"loss": ArraySpec((1,)), "gradient": ArraySpec((classes, width + 1))}
-        values, vectors = study.sums.decomposed.whole.spectrum()
+        values, vectors = whole.spectrum()
         along = 1.0 / (_SHARE / whole.cases * values + _PENALTY) - 1.0 / _PENALTY
 
         def objective(flat: Float) -> tuple[float, Float]:

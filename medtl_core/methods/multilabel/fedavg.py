@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medtl_core.errors import DivergedError
 from medtl_core.federation.hospitals import Value
 from medtl_core.federation.rounds import ROUNDS, Trained, recipe_config
 from medtl_core.federation.study import Study
 from medtl_core.federation.tasks import Arrays, Config, SiteData
-from medtl_core.heads.linear import Training, batches, to_raw, with_bias
+from medtl_core.heads.linear import Training, batches, check_converged, to_raw, with_bias
 from medtl_core.heads.statistics import Float
 from medtl_core.methods.multilabel.model import FindingsHead
 from medtl_core.methods.multilabel.solving import log_losses
@@ -30,8 +29,7 @@ def fit_labels(site: SiteData, arrays: Arrays, config: Config) -> Released:
     inputs = with_bias(site.values, arrays["mean"].astype(np.float64), arrays["scale"].astype(np.float64))
     start = arrays["heads"].astype(np.float64)
     trained = _trained(start, inputs, labels, training, stream(site.seed, "fit", site.name, int(config["round"])))
-    if not (np.abs(trained) <= np.finfo(np.float32).max).all():  # what travels is float32
-        raise DivergedError("local training diverged (the head is not finite); lower the learning rate")
+    check_converged(trained)
     before, after = (float(log_losses(inputs @ head.T, labels).sum(axis=1).mean()) for head in (start, trained))
     return Released(Update({"heads": trained.astype(np.float32)}), metrics={"loss-before": before, "loss-after": after})
 
