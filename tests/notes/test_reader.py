@@ -177,18 +177,29 @@ def test_a_note_that_identifies_somebody_is_refused_by_its_kind_and_not_quoted(t
             "Pat.: Schmidt, Eva; "
             "Nachname: Schmidt; Surname: Smith; First name: John; Nom : DUPONT Jean; Nombre: Juan García; "
             "Paciente: Juan García; Cognome: Rossi; Naam: Jansen; Herrn Ötzi Müller; Frau Dr. med. Schäfer; "
-            "Prénom : Marie; Mme Élodie Blanc; Dr Ångström; Mr O'Brien; Mrs McDonald; Name: Łukasz",
+            "Prénom : Marie; Mme Élodie Blanc; Dr Ångström; Mr O'Brien; Mrs McDonald; Name: Łukasz; "
+            "MÜLLER Hans, geb. 1950; Fr. Dr. Schmidt-Weber; Fr. Schmidt kam; Hr. Müller; pt: J. Smith; Pt J. Smith; "
+            "seen by Drs. Lee and Park; O'Brien, Mary-Ann (DOB 3/4/1950); SCHMIDT, Eva (DOB 1950); Dr. van der Berg; "
+            "Sra. de la Cruz; Mr. SMITH; DR. SMITH; Herr MÜLLER; Signed by: John A. Smith; John Smith, M.D.; "
+            "Пациент: Иванов Иван; Hasta: Mehmet Kaya; Pani Kowalska; Όνομα: Γιώργος; "
+            "Pacjent: Jan Kowalski; Dott.ssa Bianchi",
         ),
         (
             "birth",
             "Hans *12.03.1950; geb. am 12.03.1950; Geb.-Datum: 12.03.1950; né le 12/03/1950; née le 12 mars 1950; "
             "date de naissance : 12/03/1950; fecha de nacimiento: 12/03/1950; nato il 12/03/1950; "
-            "geboortedatum: 12-03-1950",
+            "geboortedatum: 12-03-1950; DOB: 03-Apr-1950; born 12th March 1950; geb. 12 maart 1950; "
+            "né le 1er mars 1950; nata a Roma il 12/03/1950; DOB (03/04/1950); "
+            "Дата рождения: 12.03.1950; doğum tarihi 12.03.1950",
         ),
-        ("phone", "Tél. 01 23 45 67 89; Handy 0171 1234567; Tel.: 0221/123456"),
+        ("phone", "Tél. 01 23 45 67 89; Handy 0171 1234567; Tel.: 0221/123456; 07700 900123; 0171/1234567; "
+            "06 12 34 56 78; (02) 1234 5678; Tlf. 91 123 45 67; 00 49 30 1234567; (555)123-4567; ph: 555 123 4567"),
         ("numbers", "Fall-Nr. 12345678; Patienten-ID: 12345678; Pat.-Nr.: 123456; KVNR A123456789; "
-            "NHS number 943 476 5919"),
-        ("addresses", "Hauptstr. 12; 12 rue de la Paix; Calle Mayor 5"),
+            "NHS number 943 476 5919; patient number 12345; Med Rec No: 123456; BSN 123456782; CPF 123.456.789-09; "
+            "12345678Z; RSSMRA85T10A562S; PESEL 44051401359; 120350-1234; 1 85 05 78 006 084; Acct No 123456; "
+            "Chart # 12345; ID: 12345678"),
+        ("addresses", "Hauptstr. 12; 12 rue de la Paix; Calle Mayor 5; Hauptstr. 5a; Via Roma 12; Kerkstraat 12; "
+            "Postfach 1234"),
     ],
 )  # fmt: skip
 def test_what_letters_of_several_countries_say_of_a_person_is_found(kind: str, notes: str) -> None:
@@ -203,6 +214,8 @@ def test_what_letters_of_several_countries_say_of_a_person_is_found(kind: str, n
         "Paziente: sesso M",
         "Patient: XXXX", "Name: [NAME], XXXX", "NAME: XXXX XXXX", "Name: REDACTED BY MACHINE", "NAME: ABCD",
         "* 12.03.2020 CT thorax", "Paciente de 65 años", "Fall 3: Normal", "Nom du produit: X", "M. Crohn",
+        "MR. XXXX", "Dr. ABCD", "LUNGE Frei", "The Infant, born at 38 weeks 1500 g", "14 Fr. Foley", "IPP 40mg",
+        "nie 1000 ml", "pH: 7.35/45/22", "pt: Alert", "seen by Drs. XXXX", "born 38 weeks 1500 g", "MR THORAX",
     ],
 )  # fmt: skip
 def test_what_names_nobody_passes(note: str) -> None:
