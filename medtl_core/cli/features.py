@@ -13,12 +13,18 @@ from medtl_core.data.source import Source, open_source
 from medtl_core.errors import ConfigError, DataError
 from medtl_core.features.cache import FILE
 from medtl_core.features.extract import Spec, extract, feature_spec
-from medtl_core.federation.registry import chosen_methods
+from medtl_core.federation.registry import check_effect, chosen_methods
 from medtl_core.store import cache_folder
 from medtl_core.values import Examples
 
 #: Cases between two words of progress.
 _STEP = 256
+#: Settings on which features hang, and those by which built-in data are drawn; a run's other settings change none.
+_READ = {
+    "data", "data-path", "modality", "backbone", "weights", "features", "image-size", "views", "methods", "cache",
+    "device",
+}  # fmt: skip
+_DRAWN = {"sites", "shots", "seed", "leave-out"}
 
 
 def fill(source: Source, chosen: Settings, listener: console.Listener = lambda event: None) -> list[str]:
@@ -68,6 +74,9 @@ def features(
     named = {**name_data(data, str(typed.get("data", ""))), **typed}
     chosen = settings({key: absolute(key, value) for key, value in named.items()})
     chosen_methods(chosen)  # on which the sizes may hang
+    for word in sorted(typed.keys() - _READ - (set() if chosen.data_path else _DRAWN)):
+        raise ConfigError(f"{word} has no effect on the features of cases; leave it out here, and give it to the run")
+    check_effect(typed.keys() - {"methods"}, chosen)
     folder = cache_folder(chosen.cache)
     if folder is None or chosen.kinds == {"table"}:
         raise ConfigError("there is nothing to keep: set cache to a folder, and backbone to more than a table")

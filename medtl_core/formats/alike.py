@@ -14,7 +14,8 @@ _BETWEEN, _NUMBERED = re.compile(r"(?<=[^\W\d_])[ ._-]+(?=[^\W\d_])"), re.compil
 _NINES = re.compile(r"9+|8+|9+[78]")
 #: What is said of a class that is such a code, and the remedy.
 CODE = ("seems to stand for 'not known'", "empty its cells; if it is a class, state all of them in task.json")
-_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+#: Umlauts as they are written without, and as what Turkish letters are read where Windows-1254 is taken for 1252.
+_UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ý": "i", "þ": "s", "ð": "g"})
 
 
 def look_of_name(name: str) -> str:
@@ -25,6 +26,8 @@ def look_of_name(name: str) -> str:
         {'st anna koeln'}
         >>> look_of_name("Centre-2 Orléans"), look_of_name("'Centre 2 Orleans'")
         ('centre2 orleans', 'centre2 orleans')
+        >>> look_of_name("Ýzmir Þiþli") == look_of_name("\u0130zmir \u015ei\u015fli")
+        True
     """
     with suppress(UnicodeError):
         name = name.encode("cp1252").decode()  # UTF-8 that was read as Windows-1252

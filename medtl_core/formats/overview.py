@@ -3,7 +3,7 @@
 Nothing is changed by what a person should look at: it is a sentence, and names no patient.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -14,7 +14,7 @@ from medtl_core.data.names import alike
 from medtl_core.data.task import Statement
 from medtl_core.errors import DataError
 from medtl_core.formats.alike import look_of_class, look_of_name
-from medtl_core.values import MULTI_LABEL, Examples
+from medtl_core.values import MULTI_LABEL, Array, Examples
 
 #: A column of a table that varies less, by itself or ten times less beside its mean, is lost in rounding.
 SMALLEST = 1e-4
@@ -28,6 +28,10 @@ _BLOCK = 1 << 16
 _TWICE = 0.05
 #: Share of patients with rows of several classes, up to which these may be slips.
 _FEW = 0.1
+#: Signals that are so many times as large as others are in another unit; leads of electrocardiograms, and mV by which
+#: none of these spreads.
+_LOUDER, _LARGEST_MV = 100, 20
+_LEADS = frozenset(("i", "ii", "iii", "avr", "avl", "avf", "mlii", *(f"v{number}" for number in range(1, 7))))
 #: Percent of a hospital's values that say so.
 _MIDDLE = (5, 95)
 
@@ -93,11 +97,30 @@ def _doubts(left: Examples, columns: Sequence[str]) -> Iterator[str]:
         yield f"{again} rows are equal to another one: if that is the same patient, test cases may be training cases."
     if "table" in left.columns and 0 < (count := _unlike(left)) <= _FEW * len(np.unique(left["patient"])):
         yield f"{count} patients have rows of several classes: if a patient is of one, mend the others."
+    if "signal" in left.columns:
+        yield from _units(left["signal"], at, {name.partition(":")[2].partition("@")[0].lower() for name in columns})
     for place, name in enumerate(columns if "table" in left.columns else ()):
         values = {site: _known(left["table"][rows, place]) for site, rows in at.items()}
         if pair := _otherwise({site: own for site, own in values.items() if len(own) >= _VALUES}):
             one, other = pair
             yield f"Column {name!r} holds other values at {one!r} than at {other!r}: another unit, code or column?"
+
+
+def _units(waves: Array, at: Mapping[str, NDArray[np.int64]], leads: Collection[str]) -> Iterator[str]:
+    """What the sizes of signals [n, t, leads] say of their unit, which nothing else tells."""
+    spread = np.median(waves.std(axis=1), axis=1)
+    usual = {site: float(np.median(spread[rows])) for site, rows in at.items()}
+    above, below = max(usual, key=usual.__getitem__), min(usual, key=usual.__getitem__)
+    if usual[above] > _LOUDER * usual[below] > 0:
+        times = f"about {usual[above] / usual[below]:.0f} times as large as at {below!r}"
+        yield f"The signals at {above!r} are {times}: another unit, such as uV among mV?"
+    elif usual[above] > _LARGEST_MV and _LEADS & {*leads}:
+        large = f"spread by {usual[above]:.3g}, as no electrocardiogram in mV does"
+        yield f"The signals at {above!r} {large}: are they in uV?"
+    for site, rows in at.items():
+        if count := int((spread[rows] > _LOUDER * usual[site]).sum() * (usual[site] > 0)):
+            large = f"are more than {_LOUDER} times as large as the others"
+            yield f"{count} signal(s) at {site!r} {large}: another unit, or noise?"
 
 
 def check_rows(train: Examples, test: Examples) -> None:

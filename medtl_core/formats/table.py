@@ -48,6 +48,8 @@ _LOST = re.compile(
     r"[\u00a1-\u00c5\u00c7-\u00cf\u00d1-\u00dd\u00df-\u00e5\u00e7-\u00ef\u00f1-\u00fd\u00ff\u0152\u0153\u0160\u0161\u0178\u017d"
     r"\u017e\u0192\u02c6\u02dc\u2018-\u203a]{3}"
 )
+#: What İ, ı, Ş, ş, Ğ and ğ of Windows-1254 are in Windows-1252.
+_TURKISH = frozenset("ÝýÞþÐð")
 #: A larger number is no measurement in a unit that anybody uses; sums of its squares would be taken for a lie.
 _LARGEST = 1e13
 #: Signs of a cell that is a name or a file's; a longer one is a text in the wrong column.
@@ -197,7 +199,10 @@ class CsvTable:
         """What is unusual about how the file is written, in a sentence; none if nothing is."""
         words = [*self.dialect.words, *(["decimal commas"] if self.has_decimal_commas else [])]
         words += [f"{self.old_lines} lines in Windows-1252"] if self.old_lines else []
-        return (f"{self.name} is read as: {', '.join(words)}.",) if words else ()
+        blocks = (block for cells in self.columns.values() for block in cells.blocks) if self.old_lines else ()
+        turkish = any(_TURKISH & {*block} for block in blocks)
+        told = (f"{self.name} has letters such as ý, þ or ð: if it is Turkish, export it anew as CSV UTF-8.",) * turkish
+        return (f"{self.name} is read as: {', '.join(words)}.", *told) if words else ()
 
     def fault(self, column: str, wrong: NDArray[np.bool_], what: str, remedy: str) -> None:
         """Notes the rows of which a column's cell is wrong (bool [n])."""

@@ -7,7 +7,7 @@ are not read.
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -34,8 +34,21 @@ FORM = '"signal": {"rate": 250, "seconds": 10, "leads": ["I", "II"]}'
 GAP, SHORTEST, _SAME_RATE = 0.05, 0.5, 1e-3
 #: Steps of time may be in seconds, milliseconds or microseconds, and are rounded.
 _UNITS, _SAME_STEP, _UNEVEN = (1.0, 1e3, 1e6), 0.01, 0.025
-#: What a voltage's unit is in mV.
-_MILLIVOLTS = {"uv": 1e-3, "\u00b5v": 1e-3, "\u03bcv": 1e-3, "nv": 1e-6, "v": 1e3}
+#: What a voltage's unit is in mV; how a column's name states it: "II (uV)", "II/mV", "II_uV".
+_MILLIVOLTS = {
+    "uv": 1e-3,
+    "\u00b5v": 1e-3,
+    "\u03bcv": 1e-3,
+    "microvolt": 1e-3,
+    "microvolts": 1e-3,
+    "nv": 1e-6,
+    "v": 1e3,
+}
+_NAMED = re.compile(r"(.+?)\s*(?:[\[(]\s*([num\u00b5\u03bc]?v)\s*[\])]|[/_ ]\s*([num\u00b5\u03bc]v))", re.IGNORECASE)
+#: A line of a WFDB header whose gain is 0.
+_NO_GAIN = re.compile(r"^[^#\s]\S*\s+\S+\s+0(?:\.0*)?(?=[\s(/])(?!\s+\d+\s*$)", re.MULTILINE)
+#: How many times denser a signal may become: more would be invented.
+_MOST_BETWEEN = 10
 #: A larger number is no measurement, and no longer record is read.
 _LARGEST, _LONGEST = 1e12, 1 << 26
 
@@ -144,8 +157,8 @@ def agree(found: Recorded, agreed: Agreement, rate: float = 0.0) -> NDArray[np.f
         from scipy.signal import resample_poly
 
         ratio = Fraction(agreed.rate / here).limit_denominator(10_000)
-        if not 1e-3 <= ratio <= 1e3 or max(ratio.numerator, ratio.denominator) > 10_000:
-            raise DataError(f"{here:g} Hz cannot be resampled to {agreed.rate:g} Hz")
+        if not 1e-3 <= ratio <= _MOST_BETWEEN or max(ratio.numerator, ratio.denominator) > 10_000:
+            raise DataError(f"{here:g} Hz cannot be resampled to {agreed.rate:g} Hz; are samples a second stated?")
         whole = resample_poly(whole, ratio.numerator, ratio.denominator, axis=0, padtype="line")
     spare = len(whole) - agreed.samples
     if len(whole) < SHORTEST * agreed.samples:
@@ -170,20 +183,39 @@ def _wfdb(path: Path) -> Recorded:
         import wfdb
     except ImportError as error:
         raise ConfigError("WFDB records need the package wfdb: pip install 'medtl[signals]'") from error
+    name = str(path.with_suffix(""))
     try:
-        header = wfdb.rdheader(str(path.with_suffix("")))
+        header = wfdb.rdheader(name)
         files, length = {*header.file_name}, int(header.sig_len) * int(header.n_sig)
-        beside = all(Path(file).name == file and not file.startswith("~") for file in files)
-        if not beside or not 0 < length <= min(
-            2 * sum((path.parent / file).stat().st_size for file in files), _LONGEST
-        ):
-            raise DataError
-        record = wfdb.rdrecord(str(path.with_suffix("")))
+        _check_files(path, files, length)
+        record = wfdb.rdrecord(name, physical=False)
+        sums = zip(header.checksum, record.calc_checksum(), strict=True)
+        damaged = any(stated and (stated - found) % (1 << 16) for stated, found in sums)
+        values = np.asarray(record.dac(), np.float64) * in_mv(record.units)
+    except DataError:
+        raise
     except Exception as error:  # wfdb raises whatever its parser meets
-        lie = "its header states more samples than the file holds, or files elsewhere"
-        raise DataError(f"not a readable WFDB record of one segment, or {lie}; export it anew") from error
-    in_mv = [_MILLIVOLTS.get(str(unit).strip().lower(), 1.0) for unit in record.units]
-    return Recorded(np.asarray(record.p_signal, np.float64) * in_mv, float(record.fs), tuple(map(str, record.sig_name)))
+        raise DataError("not a readable WFDB record: cut off, damaged, or of several segments") from error
+    if damaged:
+        raise DataError("its samples do not fit the header's checksum: damaged, or another record's")
+    return Recorded(values, float(record.fs), tuple(map(str, record.sig_name)))
+
+
+def _check_files(path: Path, files: Collection[str], length: int) -> None:
+    """Refuses a header that names other than whole files beside it, or calls a lead not calibrated by a gain of 0."""
+    if not all(Path(file).name == file and not file.startswith("~") for file in files):
+        raise DataError("its header names files elsewhere")
+    if gone := [file for file in files if not (path.parent / file).is_file()]:
+        raise DataError(f"{len(gone)} of the files that its header names are not beside it")
+    if not 0 < length <= min(2 * sum((path.parent / file).stat().st_size for file in files), _LONGEST):
+        raise DataError("its header states more samples than its files hold, or none")
+    if _NO_GAIN.search(path.read_text(encoding="latin-1")):
+        raise DataError("its header states a gain of 0, so that nobody knows its unit; export it with its gain")
+
+
+def in_mv(units: Iterable[object]) -> list[float]:
+    """Returns what each unit is in mV; 1 of any that is none of a voltage."""
+    return [_MILLIVOLTS.get(str(unit).strip().lower(), 1.0) for unit in units]
 
 
 def _csv(path: Path) -> Recorded:
@@ -192,8 +224,18 @@ def _csv(path: Path) -> Recorded:
     names = [name for name in table.columns if name not in times]
     values = np.stack([table.numbers(name) for name in names], axis=1) if names else np.zeros((0, 0))
     if faults.causes:
-        raise DataError("a cell holds no number, or a row is broken")
-    return Recorded(values, leads=tuple(names), step=_step(table.parsed(times[0])) if times else 0.0)
+        places = ", ".join(map(str, faults.causes[0].places[:3]))
+        raise DataError(f"a cell holds no number, or a row is broken{places and ', as its '}{places}")
+    lines = np.asarray([int(str(faults.place(row)).split()[-1]) for row in range(len(table))], np.int64)
+    if len(lines) and lines[-1] - lines[0] not in (
+        len(lines) - 1,
+        2 * len(lines) - 2,
+    ):  # a blank line is a gap
+        dense, values = values, np.full((lines[-1] - lines[0] + 1, len(names)), np.nan)
+        values[lines - lines[0]] = dense
+    named = [(told[1], told[2] or told[3]) if (told := _NAMED.fullmatch(name)) else (name, "") for name in names]
+    leads, units = zip(*named, strict=True) if named else ((), ())
+    return Recorded(values * in_mv(units), leads=leads, step=_step(table.parsed(times[0])) if times else 0.0)
 
 
 def _step(times: Wave) -> float:
@@ -208,12 +250,15 @@ def _step(times: Wave) -> float:
 
 
 def _npz(path: Path) -> Recorded:
-    arrays = load_npz(path, ("signal", "fs"), ("lead_names",))
+    arrays = load_npz(path, ("signal", "fs"), ("lead_names", "units"))
     values, fs = arrays["signal"], arrays["fs"]
     if values.dtype.kind not in "iuf" or fs.size != 1 or fs.dtype.kind not in "iuf" or not fs > 0:
         raise DataError("signal must hold numbers [t] or [t, leads], and fs one rate in Hz")
-    leads = tuple(map(str, arrays.get("lead_names", ())))
-    return Recorded(values.reshape(len(values), -1).astype(np.float64), float(fs.reshape(())), leads)
+    leads, units = tuple(map(str, arrays.get("lead_names", ()))), arrays.get("units", np.zeros(0)).reshape(-1)
+    waves = values.reshape(len(values), -1).astype(np.float64)
+    if len(units) not in (0, 1, waves.shape[1]):
+        raise DataError("units must name the unit of all leads, or of each")
+    return Recorded(waves * (in_mv(units) or 1.0), float(fs.reshape(())), leads)
 
 
 def _wav(path: Path) -> Recorded:

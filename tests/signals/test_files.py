@@ -76,6 +76,8 @@ def test_another_rate_is_resampled_and_leads_are_found_by_name(tmp_path: Path) -
     found = opened(listed(place, "r.hea,x,1", "r.hea,x,1")).examples["signal"][0][:, 0]
     expected = np.sin(2 * np.pi * 3 * np.arange(SAMPLES) / RATE)
     np.testing.assert_allclose(found[10:-10], expected[10:-10], atol=0.02)
+    with pytest.raises(DataError, match="0.25 Hz cannot be resampled to 100 Hz; are samples a second stated"):
+        agree(Recorded(slow[:, :1], 0.25), ONE)  # of kHz
 
 
 @given(st.integers(SAMPLES // 2, 3 * SAMPLES))
@@ -117,6 +119,11 @@ WRONG = {
     "another kind": (lambda p: (p / "w.mat").write_text("x"), "w.mat", "not a kind of signal"),
     "absurd numbers": (lambda p: write_npz(p / "w.npz", wave() * 1e30), "w.npz", "too large"),
     "no rate": (lambda p: write_npz(p / "w.npz", wave(), 0.0), "w.npz", "one rate in Hz"),
+    "blank lines": (
+        lambda p: (p / "w.csv").write_text("II\n" + "1\n" * 90 + "\n" * 20 + "2\n" * 90),
+        "w.csv",
+        "5% of a lead",
+    ),
     "times of another rate": (
         lambda p: timed(p / "w.csv", np.arange(200) / 250),
         "w.csv",
@@ -148,10 +155,12 @@ def test_each_wrong_file_costs_itself_only(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("r 1 100 999999999\nr.dat 16 1000/mV 16 0 0 0 0 II", "more samples than the file holds"),
+        ("r 1 100 999999999\nr.dat 16 1000/mV 16 0 0 0 0 II", "more samples than its files hold"),
+        ("r 1 100 200\nr.dat 16 0/mV 16 0 0 0 0 II", "a gain of 0"),
+        ("r 1 100 200\nr.dat 16 1000/mV 16 0 0 1 0 II", "do not fit the header's checksum"),
         ("r 1 100 200\n../secret.dat 16 1000/mV 16 0 0 0 0 II", "not a readable WFDB"),
-        ("r 1 100 200\nnone.dat 16 1000/mV 16 0 0 0 0 II", "not a readable WFDB"),
-        ("r/2 1 100 200\na 100\nb 100", "one segment"),
+        ("r 1 100 200\nnone.dat 16 1000/mV 16 0 0 0 0 II", "1 of the files that its header names are not beside it"),
+        ("r/2 1 100 200\na 100\nb 100", "several segments"),
         ("nonsense", "not a readable WFDB"),
     ],
 )
@@ -224,6 +233,9 @@ def test_a_row_of_words_gaps_or_too_few_samples_costs_itself_and_odd_leads_all(t
     three = rows_of_samples(folder(tmp_path / "three", leads=["I", "II", "III"]), np.ones((3, 200)))
     with pytest.raises(DataError, match="200 samples do not part into 3 leads"):
         opened(three)
+    other = rows_of_samples(folder(tmp_path / "other"), np.ones((3, 200)), ",age", ",50")
+    with pytest.raises(DataError, match="the column 'age' is called as no sample is"):
+        opened(other)
 
 
 def test_one_file_holds_all_signals(tmp_path: Path) -> None:
@@ -238,6 +250,10 @@ def test_one_file_holds_all_signals(tmp_path: Path) -> None:
     assert source.examples["split"].tolist() == ["train"] * 6 + ["test"] * 2
     assert len(np.unique(source.examples["patient"])) == 4
     assert source.examples["signal"][3, 7, 0] == pytest.approx((values[3, 6, 0] + values[3, 8, 0]) / 2, rel=1e-5)
+    np.savez(path, signals=values * 1000, label=np.asarray([0, 1] * 3 + [0, np.nan]), fs=RATE, units="uV")
+    source = opened(path, faults := Faults())
+    assert [(fault.cause, fault.places) for fault in faults.causes] == [("the label is empty or NaN", ("case 8",))]
+    np.testing.assert_allclose(source.examples["signal"][0], values[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("unit", [1.0, 1e3, 1e6])
@@ -270,7 +286,41 @@ def test_a_voltage_is_in_millivolts_whatever_a_header_counts_in(tmp_path: Path, 
     np.testing.assert_allclose(read_wave(tmp_path / "a.hea").values, values, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["fs", "Sampling_Rate", "hz"])
+@pytest.mark.parametrize("name", ["II (uV)", "II [\u00b5V]", "II_uV", "ii/uV"])
+def test_a_voltage_is_in_millivolts_where_a_column_states_its_unit(tmp_path: Path, name: str) -> None:
+    values = wave()
+    (tmp_path / "a.csv").write_text(f"{name}\n" + "".join(f"{1000 * v}\n" for v in values[:, 0]), encoding="utf-8")
+    np.testing.assert_allclose(agree(read_wave(tmp_path / "a.csv"), ONE), values, atol=1e-6)
+    np.savez(tmp_path / "b.npz", signal=values * 1000, fs=RATE, units="uV")
+    np.testing.assert_allclose(agree(read_wave(tmp_path / "b.npz"), ONE), values, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("times", "said"),
+    [
+        (
+            {"b": 1000.0},
+            "The signals at 'b' are about 1000 times as large as at 'a': another unit, such as uV among mV?",
+        ),
+        ({"a": 1000.0, "b": 1000.0}, "as no electrocardiogram in mV does: are they in uV?"),
+        ({"b7": 1000.0}, "1 signal(s) at 'b' are more than 100 times as large as the others: another unit, or noise?"),
+        ({}, ""),
+    ],
+)
+def test_signals_in_another_unit_are_told_by_their_size(tmp_path: Path, times: dict[str, float], said: str) -> None:
+    place, rows = folder(tmp_path / "h"), list[str]()
+    for name in (f"{site}{number}" for site in "ab" for number in range(8)):
+        write_npz(
+            place / f"{name}.npz", wave(int(name[1])) * times.get(name[0], 1.0) * times.get(name, 1.0) + ord(name[0])
+        )
+        rows.append(f"{name}.npz,{'xy'[int(name[1]) % 2]},{name},{name[0]}")
+    notes = [
+        note for note in opened(listed(place, *rows, header="signal,label,patient_id,site")).notes if "ignal" in note
+    ]
+    assert len(notes) == bool(said) and said in "".join(notes)
+
+
+@pytest.mark.parametrize("name", ["fs", "Sampling_Rate", "hz", "sampling_rate_hz", "SR", "freq"])
 def test_a_column_that_may_be_meant_as_the_rate_is_refused_by_name(tmp_path: Path, name: str) -> None:
     place = listed(folder(tmp_path / "h"), "a.npz,x,1,500", header=f"signal,label,patient_id,{name}")
     with pytest.raises(DataError, match=f"column '{name}' looks like 'rate'"):
