@@ -1,7 +1,7 @@
 """A manifest made of people's own CSV files: columns named by their names, hospitals by their files, images found."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
@@ -277,7 +277,10 @@ class _Files:
         columns["path"] = [file or cell for cell, file in zip(cells, files, strict=True)]
         moved = sum(bool(file) and file != cell for cell, file in zip(cells, files, strict=True))
         gone = sum(bool(cell) and not file for cell, file in zip(cells, files, strict=True))
-        lines = [f"path: {moved} of {len(cells)} files were found by their names"] if moved else []
+        again = sum(count for file, count in Counter(files).items() if file and count > 1)
+        studies = "a patient's studies need a file each, or a column accession_number"
+        lines = [f"to do: {again} rows name a file that another row names: {studies}"] if again else []
+        lines += [f"path: {moved} of {len(cells)} files were found by their names"] if moved else []
         return lines + ([f"to do: {gone} of {len(cells)} rows name no file that is there"] if gone else [])
 
 

@@ -28,11 +28,11 @@ from medtl_core.slides.reading import pictures_of_slide
 from medtl_core.values import Array
 
 #: Ids of a header that cases are found by, or counted by.
-IDS = ("SOPInstanceUID", "AccessionNumber", "SeriesInstanceUID", "PatientID")
+IDS = ("SOPInstanceUID", "AccessionNumber", "SeriesInstanceUID", "PatientID", "Modality")
 #: What a result about a picture shares with it.
 SHARED = (
     *IDS, "SOPClassUID", "StudyInstanceUID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate",
-    "StudyTime", "ReferringPhysicianName", "Modality",
+    "StudyTime", "ReferringPhysicianName",
 )  # fmt: skip
 
 

@@ -35,7 +35,7 @@ _COMMENTS = (
 )  # fmt: skip
 #: What de-identification writes in place of a value.
 _DUMMY = re.compile(
-    r"[\s\^=]*|(anonym\w*|de-?identified|removed|none|unknown|redacted)(\s+by\s+\w+)?[\s\^=]*", re.IGNORECASE
+    r"[\s\^=]*|(anon(?:ym\w*)?|de-?identified|removed|none|unknown|redacted)(\s+by\s+\w+)?[\s\^=]*", re.IGNORECASE
 )
 _DUMMY_DATES = (b"00010101", b"19000101")
 #: PS3.16 CID 7050: private elements that are known to be safe were retained.
@@ -140,6 +140,11 @@ def _dummy(kind: str, value: Any) -> bool:
     if kind == "dates":
         return raw[:8] in (b"", *_DUMMY_DATES)
     return not raw if kind == "private" else bool(_DUMMY.fullmatch(raw.decode("latin-1")))
+
+
+def is_nobody(patient: str) -> bool:
+    """Returns whether a patient's id is what de-identification writes into every file."""
+    return _dummy("ids", patient)
 
 
 def _text(dataset: Any, keyword: str) -> str:

@@ -143,7 +143,10 @@ def picture(dataset: Any, index: int = 0) -> Pixels:
     is_ct = str(dataset.get("Modality", "")) == "CT"
     window = None if is_ct else _stated(dataset, index, scale)
     if is_ct or window:
-        return show(stored, scale, CT_WINDOWS if window is None else (window,), inverted=inverted)
+        shown = show(stored, scale, CT_WINDOWS if window is None else (window,), inverted=inverted)
+        if window and shown.min() == shown.max() and stored.min() < stored.max():
+            raise DataError("the window or table that its header states shows nothing of it: all is black or white")
+        return shown
     padding = scale.is_padding(stored)[..., None]
     values = np.asarray(scale.measure(stored), np.float64)[..., None]
     shown = windowed(np.where(padding, values.min(where=~padding, initial=np.inf), values))
@@ -151,8 +154,12 @@ def picture(dataset: Any, index: int = 0) -> Pixels:
 
 
 def upright(flat: Pixels, dataset: Any) -> Pixels:
-    """Returns a picture [h, w, ...] turned, where its header calls it mirrored (rows to the right) or upside down."""
+    """Returns a picture [h, w, ...] turned, where its header calls it mirrored (rows to the right), upside down, or
+    on its side.
+    """
     across, down = ([str(word) for word in dataset.get("PatientOrientation") or ()] + ["", ""])[:2]
+    if across[:1] in ("H", "F") and down:
+        flat, across, down = flat.swapaxes(0, 1), down, across
     return flat[:: -1 if down[:1] == "H" else 1, :: -1 if across[:1] == "R" else 1]
 
 

@@ -97,7 +97,7 @@ def table_of(item: Any, dataset: Any) -> tuple[NDArray[np.int64], int, int]:
     entries, first, bits = (int(word) for word in item.LUTDescriptor)
     values, entries = item.LUTData, entries or 1 << 16
     if isinstance(values, bytes):
-        order = "<" if dataset.original_encoding[1] is not False else ">"
+        order = "<" if getattr(dataset, "whole", dataset).original_encoding[1] is not False else ">"
         values = np.frombuffer(values, np.uint8 if len(values) < 2 * entries else f"{order}u2")
     values = np.atleast_1d(np.asarray(values, np.int64))[:entries]
     if len(values) < entries or not 8 <= bits <= 16:

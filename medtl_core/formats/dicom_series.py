@@ -1,5 +1,6 @@
 """DICOM files as one case: a file with its frames, or a folder with the slices of one series."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from medtl_core.values import Array
 VOLUMES = ("CT", "MR", "PT")
 #: Files of one folder.
 _MOST = 4096
+#: Names of what lies beside slices and is none.
+_BESIDE = re.compile(r"^\.|^DICOMDIR$|\.(db|ini|txt|xml|json|csv)$", re.IGNORECASE)
 #: What stands for one number in a header.
 _ONE = (int, float, str, bytes)
 #: Two slices whose distance is more than this many times the least one lack a slice between them.
@@ -115,7 +118,7 @@ def slices_of(path: Path, files: Files) -> list[Slice]:
     """
     if path in files.read or not path.is_dir():
         return list(_frames(path, files))
-    inside = sorted(file for file in path.iterdir() if not file.name.startswith(".") and file.name != "DICOMDIR")
+    inside = sorted(file for file in path.iterdir() if not _BESIDE.search(file.name))
     if not 0 < len(inside) <= _MOST:
         raise DataError(f"{len(inside)} files are none, or more than {_MOST:,}, for one series")
     slices: list[Slice] = []
@@ -171,7 +174,7 @@ def _stacked(slices: Sequence[Slice]) -> list[Slice]:
 
 def _frames(path: Path, files: Files) -> Iterator[Slice]:
     if path not in files.read and path.is_dir():
-        raise DataError(f"{path.name}: a folder inside a series")
+        raise DataError("a folder inside a series; a case's folder holds its slices, without folders between")
     dataset = files.header(path)
     ids = (str(dataset.get(name) or "") for name in ("SeriesInstanceUID", "PatientID", "Modality"))
     series, patient, modality = ids

@@ -32,6 +32,7 @@ def read_nifti(path: Path) -> tuple[NDArray[np.float32], Array]:
             shape, kind = tuple(int(side) for side in image.shape), image.get_data_dtype()
             extensions = {extension.get_code() for extension in image.header.extensions}
             axes = np.asarray(image.affine, np.float64)[:3, :3].T * (-1.0, -1.0, 1.0)
+            stated = [form[:3, :3] for form, code in (image.get_qform(coded=True), image.get_sform(coded=True)) if code]
     except FileNotFoundError as error:
         raise DataError("no such file") from error
     except MemoryError:
@@ -43,6 +44,10 @@ def read_nifti(path: Path) -> tuple[NDArray[np.float32], Array]:
             raise DataError(f"{'packed' if packed else 'not packed'}, other than its name says; rename it") from error
         raise DataError("not a readable NIfTI file") from error
     _check(shape, kind)
+    if not stated:
+        raise DataError("states no orientation: give its header the code of a qform or sform, if that is known")
+    if (np.sum(np.prod(stated, axis=0), axis=0) < 0).any() and len(stated) > 1:
+        raise DataError("its qform and sform disagree on what is left, front or up; mend the wrong one")
     if extensions & _TEXT.keys() and "comments" not in permits(path.parent):
         carried = _TEXT[min(extensions & _TEXT.keys())]
         raise DataError(

@@ -92,11 +92,7 @@ def _doubts(left: Examples, columns: Sequence[str]) -> Iterator[str]:
             yield f"No case shows {_listed(gone)}."
     else:
         yield from _classes(left, at)
-    again = len(left) - len({*_rows(left)}) if "table" in left.columns and len(columns) > 1 else 0
-    if again and _TWICE * len(left) <= again <= len(left) / 2:
-        yield f"{again} rows are equal to another one: if that is the same patient, test cases may be training cases."
-    if "table" in left.columns and 0 < (count := _unlike(left)) <= _FEW * len(np.unique(left["patient"])):
-        yield f"{count} patients have rows of several classes: if a patient is of one, mend the others."
+    yield from _patients(left, columns)
     if "signal" in left.columns:
         yield from _units(left["signal"], at, {name.partition(":")[2].partition("@")[0].lower() for name in columns})
     for place, name in enumerate(columns if "table" in left.columns else ()):
@@ -104,6 +100,20 @@ def _doubts(left: Examples, columns: Sequence[str]) -> Iterator[str]:
         if pair := _otherwise({site: own for site, own in values.items() if len(own) >= _VALUES}):
             one, other = pair
             yield f"Column {name!r} holds other values at {one!r} than at {other!r}: another unit, code or column?"
+
+
+def _patients(left: Examples, columns: Sequence[str]) -> Iterator[str]:
+    """What is doubtful about cases that are there twice, patients of several classes, and one patient of all cases."""
+    if "path" in left.columns and (count := int((left["path"] != "").sum()) - len({*left["path"].tolist()} - {""})):
+        yield f"{count} rows name an image that another row names, too: it counts several times."
+    again = len(left) - len({*_rows(left)}) if "table" in left.columns and len(columns) > 1 else 0
+    if again and _TWICE * len(left) <= again <= len(left) / 2:
+        yield f"{again} rows are equal to another one: if that is the same patient, test cases may be training cases."
+    patients = len(np.unique(left["patient"]))
+    if {"table", "path"} & {*left.columns} and 0 < (count := _unlike(left)) <= _FEW * patients:
+        yield f"{count} patients have rows of several classes: if a patient is of one, mend the others."
+    if patients == 1 < len(left):
+        yield "All cases are of one patient, so that nobody is left to judge on: whose are they?"
 
 
 def _units(waves: Array, at: Mapping[str, NDArray[np.int64]], leads: Collection[str]) -> Iterator[str]:

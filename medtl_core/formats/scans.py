@@ -4,6 +4,7 @@ A case is one file, or a folder with the slices of one series. Files are decoded
 """
 
 import hmac
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
@@ -19,6 +20,7 @@ from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.decoder import decoder, kind_of, side_by_side
+from medtl_core.formats.dicom_identity import is_nobody
 from medtl_core.formats.findings import diagnoses, diagnosis_columns, one_class_each
 from medtl_core.formats.folders import MASK, class_roots, files_below, is_mask, refuse_patients
 from medtl_core.formats.manifest import Manifest
@@ -34,6 +36,8 @@ PATIENTS_KEY = "patients.key"
 _LOOKED = 20
 #: Parts of the path of a case below its split: its class's folder, and itself.
 _IN_CLASS = 2
+#: What else people call columns of numbers, in letters alone.
+_NEAR = re.compile("accession(no|nr|number)?|sop(instance)?uid|study(instance)?uid|series(instance)?uid")
 #: Column of a manifest -> the header's word that it is compared with.
 NUMBERS = {"sop_instance_uid": "SOPInstanceUID", "accession_number": "AccessionNumber"}
 
@@ -55,7 +59,11 @@ class Scans(Reader):
     def matches(self, path: Path) -> bool:
         """See `Reader`."""
         if _manifest(path).is_file():
-            return self.name == "dicom" and bool(NUMBERS.keys() & {*read_header(_manifest(path))})
+            header = {*read_header(_manifest(path))}
+            near = any(_NEAR.fullmatch(re.sub("[^a-z]", "", name.lower())) for name in header)
+            if self.name == "dicom" and near and "path" not in header and not NUMBERS.keys() & header:
+                return "dicom" in map(kind_of, islice(files_below(_manifest(path).parent), _LOOKED))
+            return self.name == "dicom" and bool(NUMBERS.keys() & header)
         kinds = Counter(map(kind_of, islice(files_below(path), _LOOKED))) if path.is_dir() else Counter[str]()
         return kinds[self.name] > 0 and kinds.most_common(1)[0][0] == self.name
 
@@ -63,9 +71,9 @@ class Scans(Reader):
         """See `Reader`; the classes found are those of train where there are splits."""
         if not _manifest(path).is_file():
             return self._in_folders(path, task, faults)
-        if NUMBERS.keys() & {*read_header(_manifest(path))}:
-            return _numbered(_manifest(path), task, faults)
-        return Manifest("images", images=True, numbers=False).read(path, task, faults)
+        if "path" in (header := read_header(_manifest(path))) and not NUMBERS.keys() & {*header}:
+            return Manifest("images", images=True, numbers=False).read(path, task, faults)
+        return _numbered(_manifest(path), task, faults)
 
     def _in_folders(self, path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
         one_class_each(task, path)
@@ -100,8 +108,8 @@ class Scans(Reader):
             "patient": np.asarray(patients or [str(case.relative_to(path)) for case, _ in found], np.str_),
             "site": np.full(len(found), "site"),
         }
-        facts = Facts() if patients else Facts(notes=(NO_PATIENTS,), has_patients=False)
-        return Examples(columns, task), facts
+        notes = (*_modalities(ids), *(() if patients else (NO_PATIENTS,)))
+        return Examples(columns, task), Facts(notes=notes, has_patients=bool(patients))
 
 
 def _cases(root: Path, *, series: bool) -> list[Path]:
@@ -141,11 +149,11 @@ def _manifest(path: Path) -> Path:
 def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, Facts]:
     """The cases of a manifest that names DICOM files by a number in their headers."""
     table = read_csv(path, faults)
-    column = next(name for name in NUMBERS if name in table.columns)
+    column = next((name for name in NUMBERS if name in table.columns), "accession_number")
     require(table, (column, *diagnosis_columns(table.columns, task)), ("patient_id", "site", "split"))
     files: dict[str, list[tuple[Path, str]]] = defaultdict(list)
     inside = list(files_below(path.parent))
-    for file, ids in zip(inside, _ids(inside), strict=True):
+    for file, ids in zip(inside, heads := _ids(inside), strict=True):
         files[ids.get(NUMBERS[column], "")].append((file, ids.get("PatientID", "")))
     refused, numbers = len(files.pop("", ())), table.filled(column, table.texts(column))
     cases = [_case_of(files.get(number, ())) for number in numbers.tolist()]
@@ -162,7 +170,17 @@ def _numbered(path: Path, task: Task | None, faults: Faults) -> tuple[Examples, 
     patients = table.ids("patient_id") if stated else _patients(own, path, faults)
     columns["patient"] = np.asarray(patients if len(patients) else numbers, np.str_)
     diagnosed, task = diagnoses(table, task)
-    return Examples({**columns, **diagnosed}, task), Facts(notes=table.notes, has_patients=bool(len(patients)))
+    told, both = (*table.notes, *_modalities(heads)), {*zip(own, columns["patient"].tolist(), strict=True)}
+    if stated and (count := sum(often > 1 for one, often in Counter(one for one, _ in both).items() if one.strip("-"))):
+        told = (*told, f"{count} patients of the headers have several ids in {path.name}: whose files are they?")
+    return Examples({**columns, **diagnosed}, task), Facts(notes=told, has_patients=bool(len(patients)))
+
+
+def _modalities(heads: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """What modalities there are, in a sentence, if several: they may tell the classes apart, or be others' images."""
+    count = Counter(head["Modality"] for head in heads if head.get("Modality"))
+    told = ", ".join(f"{name} {number}" for name, number in sorted(count.items()))
+    return (f"The files are of several modalities, which may tell the classes apart: {told}.",) * (len(count) > 1)
 
 
 def _case_of(files: Sequence[tuple[Path, str]]) -> Path | None:
@@ -175,6 +193,7 @@ def _case_of(files: Sequence[tuple[Path, str]]) -> Path | None:
 
 def _patients(ids: Sequence[str], path: Path, faults: Faults) -> list[str]:
     """Whose cases are, by the ids in their headers; none where no header says. One that does not is then at fault."""
+    ids = ["" if is_nobody(one) else one for one in ids]
     if not any(ids):
         return []
     lacking = [row for row, one in enumerate(ids) if not one]

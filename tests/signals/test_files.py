@@ -76,7 +76,7 @@ def test_another_rate_is_resampled_and_leads_are_found_by_name(tmp_path: Path) -
     found = opened(listed(place, "r.hea,x,1", "r.hea,x,1")).examples["signal"][0][:, 0]
     expected = np.sin(2 * np.pi * 3 * np.arange(SAMPLES) / RATE)
     np.testing.assert_allclose(found[10:-10], expected[10:-10], atol=0.02)
-    with pytest.raises(DataError, match="0.25 Hz cannot be resampled to 100 Hz; are samples a second stated"):
+    with pytest.raises(DataError, match=r"0\.25 Hz cannot be resampled to 100 Hz; are samples a second stated"):
         agree(Recorded(slow[:, :1], 0.25), ONE)  # of kHz
 
 
