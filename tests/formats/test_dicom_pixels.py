@@ -29,7 +29,7 @@ from medtl_core.formats.dicom_pixels import check_image, picture, read_dataset, 
 from medtl_core.formats.dicom_scale import Scale, scale_of
 from medtl_core.formats.nifti import read_nifti
 from medtl_core.formats.windows import CT_WINDOWS, Window, robust_window
-from tests.formats.dicom_made import dataset
+from tests.formats.dicom_made import dataset, dicom
 
 SAMPLES = Path(pydicom.__file__).parent / "data" / "test_files"
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -276,12 +276,23 @@ def test_tables() -> None:
     assert picture(made)[0, :, 0].tolist() == [0, 10, 11, 12, 255]
 
 
+@pytest.mark.parametrize("name", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_a_table_is_read_as_most_devices_write_it(tmp_path: Path, name: str) -> None:
+    pixels, table = np.array([[0, 10, 11, 12, 13]], np.uint16), Dataset()
+    table.LUTDescriptor, table.LUTData = [3, 10, 16], np.array([0, 257 * 30, 65535], "<u2").tobytes()  # OW
+    facts = {} if name[0] == "V" else {"WindowCenter": 32767.5, "WindowWidth": 65535, "VOILUTFunction": "LINEAR_EXACT"}
+    path = dicom(tmp_path / "x.dcm", pixels, bits=12, **{name: Sequence([table]), **facts})
+    assert picture(read_dataset(path))[0, :, 0].tolist() == [0, 0, 30, 255, 255]
+
+
 def test_mirrored_pictures_are_turned() -> None:
     pixels = np.arange(6, dtype=np.uint8).reshape(2, 3)
     for orientation, expected in (
         (["L", "F"], [[0, 1, 2], [3, 4, 5]]),
         (["R", "F"], [[2, 1, 0], [5, 4, 3]]),
         (["L", "H"], [[3, 4, 5], [0, 1, 2]]),
+        (["F", "L"], [[0, 3], [1, 4], [2, 5]]),
+        (["H", "R"], [[5, 2], [4, 1], [3, 0]]),
     ):
         made = dataset(pixels, PatientOrientation=orientation)
         assert upright(picture(made), made)[..., 0].tolist() == expected
@@ -304,6 +315,7 @@ def test_mirrored_pictures_are_turned() -> None:
         ({"WindowCenter": 0, "WindowWidth": 0}, "no width"),
         ({"WindowCenter": 0, "WindowWidth": 9, "VOILUTFunction": "JANE_DOE"}, "function of its window"),
         ({"RescaleSlope": 0, "RescaleIntercept": 0}, "slope is 0"),
+        ({"WindowCenter": 60_000, "WindowWidth": 9, "PixelData": bytes(range(32))}, "shows nothing of it"),
     ],
 )
 def test_what_is_not_read_is_refused_by_one_sentence(tags: dict[str, Any], words: str) -> None:

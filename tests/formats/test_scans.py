@@ -79,6 +79,40 @@ def test_a_manifest_names_files_by_number(tmp_path: Path, column: str) -> None:
     assert "no readable file" in fault.cause
 
 
+@pytest.mark.parametrize(
+    ("ids", "modalities", "patients", "note"),
+    [
+        (("P0", "P0", "P1", "P2"), "CCCC", 3, ""),
+        (("ANON",) * 4, "CCCC", 4, "No patient ids"),
+        (("7",) * 4, "CCCC", 1, "All cases are of one patient, so that nobody is left to judge on: whose are they?"),
+        (("P0", "P1", "P2", "P3"), "CUCU", 4, "of several modalities, which may tell the classes apart: CR 2, US 2."),
+    ],
+)
+def test_what_headers_say_of_all_cases_together_is_told(
+    tmp_path: Path, ids: tuple[str, ...], modalities: str, patients: int, note: str
+) -> None:
+    for number, (one, sort) in enumerate(zip(ids, modalities, strict=True)):
+        (tmp_path / ("ill", "well")[number % 2]).mkdir(exist_ok=True)
+        facts = {"PatientID": one, "Modality": {"C": "CR", "U": "US"}[sort], **REMOVED}
+        dicom(tmp_path / ("ill", "well")[number % 2] / f"{number}.dcm", grey(number), **facts)
+    source = opened(tmp_path)
+    assert len({*source.examples["patient"].tolist()}) == patients
+    assert note in " ".join(source.notes) and (note or len(source.notes) == 0)
+
+
+def test_a_number_of_another_name_and_ids_that_headers_contradict_are_told(tmp_path: Path) -> None:
+    for number in range(4):
+        dicom(tmp_path / f"{number}.dcm", grey(number), AccessionNumber=f"A{number}", PatientID="P0", **REMOVED)
+    rows = [f"A{number},{'ill' if number % 2 else 'well'},Q{number}" for number in range(4)]
+    (tmp_path / "manifest.csv").write_text("\n".join(["AccessionNumber,label,patient_id", *rows]))
+    with pytest.raises(DataError, match=r"did you mean 'AccessionNumber'. Rename it to 'accession_number'"):
+        opened(tmp_path)
+    (tmp_path / "manifest.csv").write_text("\n".join(["accession_number,label,patient_id", *rows, "A0,well,Q0"]))
+    told = " ".join(opened(tmp_path).notes)
+    assert "1 patients of the headers have several ids in manifest.csv: whose files are they?" in told
+    assert "1 rows name an image that another row names, too: it counts several times." in told
+
+
 def test_a_manifest_of_paths_names_series_and_volumes(tmp_path: Path) -> None:
     ct_series(tmp_path / "study", 4)
     nifti(tmp_path / "x.nii.gz", np.random.default_rng(0).random((10, 11, 12)))
