@@ -5,6 +5,7 @@ import shlex
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from unicodedata import normalize
 
 import numpy as np
 import typer
@@ -180,8 +181,8 @@ def _beside(kind: str, chosen: Settings) -> list[str]:
     place = Path(chosen.data_path)
     if kind == "images" and place.is_dir():
         cells = read_csv(place / MANIFEST, Faults()).columns.get("path", ())
-        named = {os.path.normpath(place / cell) for cell in cells}
-        others = sum(os.path.normpath(file) not in named for file in look(place).images)
+        named = {normalize("NFC", os.path.normpath(place / cell)) for cell in cells}
+        others = sum(normalize("NFC", os.path.normpath(file)) not in named for file in look(place).images)
         return [f"note: {others} images below the folder are in no row of {MANIFEST}"] if others else []
     tables = look(place).tables if kind == "folders" else ()
     draft = f"manifest.csv would be: `medtl data draft {shlex.quote(str(tables[0]))}` makes it" if tables else ""

@@ -42,7 +42,7 @@ _NO_NUMBERS = (
 )
 #: A letter that no encoding has; signs between letters by which one of MS-DOS, an old Macintosh or another country's
 #: Windows is told; and three signs in a row that no language of Windows-1252 writes so.
-_LOST = re.compile(
+LOST = re.compile(
     r"\ufffd|(?<=[^\W\d_])[\u201e\u201d\u2122\u0178\u2020\u20ac\u00a1-\u00a7\u00a9\u00ab\u00ac\u00ae\u00af\u00b1-\u00b3\u00b6"
     r"\u00b8\u00b9\u00bb-\u00bf](?=[^\W\d_])|\u00a3(?=[^\W\d_])|\u00c3[\u00a0-\u00bf\u2013-\u203a]|"
     r"[\u00a1-\u00c5\u00c7-\u00cf\u00d1-\u00dd\u00df-\u00e5\u00e7-\u00ef\u00f1-\u00fd\u00ff\u0152\u0153\u0160\u0161\u0178\u017d"
@@ -92,7 +92,7 @@ class CsvTable:
     def plain(self, column: str) -> Array:
         """Returns a column (str [n]) in that form; a cell of which an encoding lost a letter is a fault."""
         values = plain_names(self.texts(column))
-        lost = np.asarray([not value.isascii() and bool(_LOST.search(value)) for value in values.tolist()], dtype=bool)
+        lost = np.asarray([not value.isascii() and bool(LOST.search(value)) for value in values.tolist()], dtype=bool)
         self.fault(column, lost, "holds a letter that was lost", "export the file anew, as CSV UTF-8")
         return values
 

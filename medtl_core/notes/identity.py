@@ -53,6 +53,7 @@ _FORMS: Mapping[str, tuple[str, ...]] = {
         rf"(?:\b{_NAME},\s|\b{_LOUD},?\s){_NAME}[,\s(]*(?i:{_BORN})",
         rf"\b[Pp](?:a?t|atient)\b\.?\s*[:=]?\s*{_INITIALS}+{_NAME}",
         rf"\b(?i:dictated|signed|transcribed)\s(?i:by)\b[:\s]*(?:{_INITIALS}+|{_NAME}\s){_INITIALS}*{_NAME}",
+        r"\b[A-Z'-]{2,30}\^[A-Z]{2}",
         rf"\b{_NAME}\s{_INITIALS}*{_NAME},\s*(?:M\.?D|D\.?O|RN|NP|PA-C|MBBS)\b\.?(?=\s*(?:$|[\n,;]))",
         rf"\b{_FIELD}\s*[:=]\s*(?:{_NAME}|{_SHOUTED})",
         rf"\bPat(?:\.|ient|ientin|iënt)?\s?[:=]\s*{_NAME}(?:,\s?{_NAME}|\s{_NAME}\s*(?:$|\n|,?\s*(?:\*|geb|born|DOB|\d)))",

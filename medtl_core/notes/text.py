@@ -10,14 +10,28 @@ from pathlib import Path
 import numpy as np
 
 from medtl_core.config import Settings
+from medtl_core.data.names import is_missing
 from medtl_core.errors import DataError
 from medtl_core.formats.dialect import Lines, read_dialect
+from medtl_core.formats.table import LOST
 from medtl_core.values import Array, digest
 
 #: Signs of a note, about 60 printed pages; a longer one is a file in the wrong place. Bytes, of up to four a sign.
 LONGEST, _BYTES = 200_000, 800_000
-#: How a file begins that is no plain text: PDF, RTF, HTML, XML, JPEG, and what Git keeps in place of a large one.
-_OTHER = ("%pdf", "{\\rtf", "<html", "<!doctype", "<?xml", "\u00ff\u00f8\u00ff", "version https://git-lfs")
+#: How a text begins that is no plain one: PDF, RTF, HTML, XML, JSON, HL7, JPEG, and what Git keeps in place of a large
+#: file. Signs to each of which one may be of a letter that an encoding lost.
+_OTHER = (
+    "%pdf",
+    "{\\rtf",
+    "<html",
+    "<!doctype",
+    "<?xml",
+    '{"',
+    "msh|",
+    "\u00ff\u00f8\u00ff",
+    "version https://git-lfs",
+)
+_LOST_OF = 100
 _WORD = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -56,7 +70,11 @@ def fault_of(note: str) -> str:
     """Returns in words why a note cannot be a case; "" = it can."""
     if len(note) > LONGEST:
         return f"the note is longer than {LONGEST} signs"
-    return "" if _WORD.search(note) else "the note holds no word"
+    if note.lstrip().lower().startswith(_OTHER):
+        return "the note is a document, a page or a message, and no plain text"
+    if len(LOST.findall(note)) * _LOST_OF > len(note):
+        return "the note holds letters that were lost: export it anew as UTF-8"
+    return "" if _WORD.search(note) and not is_missing(note) else "the note holds no word"
 
 
 def words_of(note: str) -> list[str]:

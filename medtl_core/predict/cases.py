@@ -112,7 +112,10 @@ def encoded_cases(encoder: CaseEncoder, places: Sequence[Path | str], columns: S
     cases = [(name, content) for name, content, fault in found if not fault]
     column = np.empty(len(cases), object)
     column[:] = [content for _, content in cases]
-    return NewCases(tuple(name for name, _ in cases), unlabelled({encoder.column: column}), faults)
+    known = {name for name, _, _ in found}
+    below = (file for place in map(Path, places) if place.is_dir() for file in _files_below(place))
+    left = tuple(str(file) for file in below if str(file) not in known and not file.with_suffix(".hea").exists())
+    return NewCases(tuple(name for name, _ in cases), unlabelled({encoder.column: column}), faults, left)
 
 
 def table_cases(path: Path, columns: Sequence[str]) -> NewCases:

@@ -97,6 +97,14 @@ def test_what_lies_beside_images_is_no_case(folder: Path, name: str) -> None:
     assert len(source.examples) == 24 and source.faults == () and len(source.examples.task.classes) == 2
 
 
+def test_folders_of_texts_are_told_how_texts_are_named(tmp_path: Path) -> None:
+    for name in ("fit", "sick"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.txt").write_text("The lungs are clear.")
+    with pytest.raises(DataError, match=r"without an image \(\.txt\); texts are named by the column note_path"):
+        opened(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["sick/patient-1/0.png", "0.png", "fit/a/b/c.png"])
 def test_a_picture_too_deep_or_in_no_class_is_named(folder: Path, name: str) -> None:
     picture(folder / name)

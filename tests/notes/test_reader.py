@@ -76,7 +76,8 @@ def test_a_file_outside_the_folder_or_not_there_costs_its_case(tmp_path: Path, n
     [
         b"%PDF-1.4 the lungs", rb"{\rtf1\ansi The lungs are clear.}", b"<HTML><body>The lungs are clear.</body></HTML>",
         b"\xef\xbb\xbf<?xml version='1.0'?><note>clear</note>", b"\xff\xd8\xff\xe0 lungs",
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\n",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\n", b'{"text": "The lungs are clear."}',
+        b"MSH|^~\\&|LAB|OBX|1|TX|The lungs are clear.",
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_plain_text_costs_its_case(tmp_path: Path, content: bytes) -> None:
@@ -88,7 +89,11 @@ def test_a_file_that_is_no_plain_text_costs_its_case(tmp_path: Path, content: by
     assert len(source.examples) == 23 and "save it as plain text" in faults.causes[0].cause
 
 
-@pytest.mark.parametrize("note", ["", "   ", "120/80 37.2", "word " * 50_000])
+@pytest.mark.parametrize(
+    "note",
+    ["", "   ", "120/80 37.2", "word " * 50_000, "NULL", "<html><p>The lungs are clear.</p></html>", r"{\rtf1 clear}",
+     "Жалобы на боль".encode("cp1251").decode("cp1252"), "Gr\u00c3\u00b6\u00c3\u0178e normal"],
+)  # fmt: skip
 def test_a_note_without_words_or_without_end_costs_its_case(tmp_path: Path, note: str) -> None:
     rows = many()
     rows[7][0] = note
@@ -182,7 +187,7 @@ def test_a_note_that_identifies_somebody_is_refused_by_its_kind_and_not_quoted(t
             "seen by Drs. Lee and Park; O'Brien, Mary-Ann (DOB 3/4/1950); SCHMIDT, Eva (DOB 1950); Dr. van der Berg; "
             "Sra. de la Cruz; Mr. SMITH; DR. SMITH; Herr MÜLLER; Signed by: John A. Smith; John Smith, M.D.; "
             "Пациент: Иванов Иван; Hasta: Mehmet Kaya; Pani Kowalska; Όνομα: Γιώργος; "
-            "Pacjent: Jan Kowalski; Dott.ssa Bianchi",
+            "Pacjent: Jan Kowalski; Dott.ssa Bianchi; DOE^JOHN",
         ),
         (
             "birth",

@@ -49,6 +49,8 @@ def test_new_signals_are_answered_and_explained_by_spans_of_time(run: Path, tmp_
     likeliest = [max(one.probabilities, key=one.probabilities.__getitem__) for one in answers if one.probabilities]
     told = [beats.task.classes.index(name) for name in likeliest]
     assert np.mean(np.asarray(told) == beats["label"][:12]) > 0.7
+    (tmp_path / "x.edf").write_bytes(b"0       ")
+    assert f"left as no case: {tmp_path / 'x.edf'}" in main("predict", str(head), str(tmp_path))[1]
     code, shown = main("predict", str(head), str(tmp_path / "00.npz"), "--maps", str(tmp_path / "maps"))
     assert code == 0, shown
     with next((tmp_path / "maps").iterdir()).open(newline="") as file:
