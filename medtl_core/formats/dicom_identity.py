@@ -73,7 +73,7 @@ def identities(dataset: Any) -> set[str]:
     Where the header says that the patient's identity was removed, ids and dates count as replaced, and private elements
     as safe if the method was the one that retains safe ones (PS3.15 E.3.10).
     """
-    kinds = {kind for kind, value in _marks(dataset) if not _dummy(kind, value)}
+    kinds = {kind for kind, value in _marks(dataset) if not is_dummy(kind, value)}
     if _text(dataset, "PatientIdentityRemoved") == "YES":
         kinds -= {"ids", "dates"}
         codes = [str(item.get("CodeValue", "")) for item in dataset.get("DeidentificationMethodCodeSequence") or ()]
@@ -133,18 +133,13 @@ def _marks(dataset: Any) -> Iterator[tuple[str, Any]]:
                 yield from _marks(item)
 
 
-def _dummy(kind: str, value: Any) -> bool:
-    """Whether a value, raw or parsed, stands for nobody."""
+def is_dummy(kind: str, value: Any) -> bool:
+    """Returns whether a value, raw or parsed, stands for nobody, as de-identification writes it into every file."""
     raw = bytes(value) if isinstance(value, bytes | memoryview) else b"" if value is None else str(value).encode()
     raw = raw.strip(b"\0 ")
     if kind == "dates":
         return raw[:8] in (b"", *_DUMMY_DATES)
     return not raw if kind == "private" else bool(_DUMMY.fullmatch(raw.decode("latin-1")))
-
-
-def is_nobody(patient: str) -> bool:
-    """Returns whether a patient's id is what de-identification writes into every file."""
-    return _dummy("ids", patient)
 
 
 def _text(dataset: Any, keyword: str) -> str:

@@ -29,7 +29,7 @@ VOLUMES = ("CT", "MR", "PT")
 #: Files of one folder.
 _MOST = 4096
 #: Names of what lies beside slices and is none.
-_BESIDE = re.compile(r"^\.|^DICOMDIR$|\.(db|ini|txt|xml|json|csv)$", re.IGNORECASE)
+BESIDE = re.compile(r"^\.|^DICOMDIR$|\.(db|ini|txt|xml|json|csv)$", re.IGNORECASE)
 #: What stands for one number in a header.
 _ONE = (int, float, str, bytes)
 #: Two slices whose distance is more than this many times the least one lack a slice between them.
@@ -118,7 +118,7 @@ def slices_of(path: Path, files: Files) -> list[Slice]:
     """
     if path in files.read or not path.is_dir():
         return list(_frames(path, files))
-    inside = sorted(file for file in path.iterdir() if not _BESIDE.search(file.name))
+    inside = sorted(file for file in path.iterdir() if not BESIDE.search(file.name))
     if not 0 < len(inside) <= _MOST:
         raise DataError(f"{len(inside)} files are none, or more than {_MOST:,}, for one series")
     slices: list[Slice] = []

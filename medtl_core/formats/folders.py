@@ -80,12 +80,8 @@ class ClassFolders(Reader):
         files = [(file, split) for split, root in roots.items() for file in files_below(root)]
         if not files:
             kinds = {file.suffix for file in path.rglob("*") if file.is_file() and not is_hidden(file.name)}
-            texts = (
-                "texts are named by the column note_path of manifest.csv" if ".txt" in kinds else "images are expected"
-            )
-            raise DataError(
-                f"{path} holds folders without an image ({', '.join(sorted(kinds)[:5]) or 'no file'}); {texts}"
-            )
+            told = f"{path} holds folders without an image ({', '.join(sorted(kinds)[:5]) or 'no file'})"
+            raise DataError(told + "; texts are named by the column note_path of manifest.csv" * (".txt" in kinds))
         inner = [[*map(plain_name, file.relative_to(roots[split]).parts)] for file, split in files]
         faults.place = lambda row: _shown(str(files[row][0].relative_to(path)))
         for row, ((file, _), parts) in enumerate(zip(files, inner, strict=True)):

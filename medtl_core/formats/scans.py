@@ -20,7 +20,7 @@ from medtl_core.data.readers import NO_PATIENTS, Facts, Reader
 from medtl_core.data.task import MANIFEST
 from medtl_core.errors import DataError
 from medtl_core.formats.decoder import decoder, kind_of, side_by_side
-from medtl_core.formats.dicom_identity import is_nobody
+from medtl_core.formats.dicom_identity import is_dummy
 from medtl_core.formats.findings import diagnoses, diagnosis_columns, one_class_each
 from medtl_core.formats.folders import MASK, class_roots, files_below, is_mask, refuse_patients
 from medtl_core.formats.manifest import Manifest
@@ -193,7 +193,7 @@ def _case_of(files: Sequence[tuple[Path, str]]) -> Path | None:
 
 def _patients(ids: Sequence[str], path: Path, faults: Faults) -> list[str]:
     """Whose cases are, by the ids in their headers; none where no header says. One that does not is then at fault."""
-    ids = ["" if is_nobody(one) else one for one in ids]
+    ids = ["" if is_dummy("ids", one) else one for one in ids]
     if not any(ids):
         return []
     lacking = [row for row, one in enumerate(ids) if not one]

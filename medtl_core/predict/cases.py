@@ -14,7 +14,8 @@ from medtl_core.data.synthetic.built_in import BUILT_IN
 from medtl_core.data.synthetic.phantom import DEFAULT_SIZE
 from medtl_core.errors import DataError
 from medtl_core.features.encoders import CaseEncoder
-from medtl_core.formats.decoder import kind_of
+from medtl_core.formats.decoder import decoder, kind_of
+from medtl_core.formats.dicom_series import BESIDE
 from medtl_core.formats.folders import is_hidden, refuse_closed
 from medtl_core.formats.measurements import read_measurements
 from medtl_core.values import Array, Examples, Task
@@ -50,7 +51,7 @@ class NewCases:
 def image_cases(places: Sequence[Path | str]) -> NewCases:
     """Returns image files and scans as cases; of a folder all that lie in it and below.
 
-    A folder named by itself that holds DICOM files and nothing else is one case, the slices of one series.
+    A folder that holds DICOM files and nothing else, of fewer series than files, is one case, the slices of one series.
 
     Raises:
         DataError: a place is not there, or there is no case.
@@ -65,7 +66,7 @@ def image_cases(places: Sequence[Path | str]) -> NewCases:
             continue
         for file in _files_below(place):
             # A link to nothing is a case without its file, a pipe is none
-            is_file = file.is_file() or not file.exists()
+            is_file = file.is_file() or not file.exists() or (file.is_dir() and not file.is_symlink())
             if is_file and (file.suffix.lower() in SUFFIXES or kind_of(file)):
                 found.append((str(file), str(file)))
             else:
@@ -145,7 +146,11 @@ def unlabelled(columns: dict[str, Array]) -> Examples:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
+    """Files in and below a folder, and folders below it that hold the slices of one series."""
     for place, folders, names in os.walk(folder, onerror=refuse_closed):
+        if Path(place) != folder and not folders and _is_series(Path(place)):
+            yield Path(place)
+            continue
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         links = [name for name in folders if Path(place, name).is_symlink()]  # not entered: they may go round
         for name in sorted([*names, *links]):
@@ -154,5 +159,9 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def _is_series(folder: Path) -> bool:
-    files = [file for file in folder.iterdir() if not file.name.startswith(".")]
-    return len(files) > 1 and all(file.is_file() and kind_of(file) == "dicom" for file in files)
+    """Whether a folder holds slices: DICOM files alone, of fewer series than files."""
+    files = sorted(file for file in folder.iterdir() if not BESIDE.search(file.name))
+    if len(files) < 2 or not all(file.is_file() and kind_of(file) == "dicom" for file in files):
+        return False
+    heads = decoder().ask_each("ids", files)
+    return len({"" if isinstance(head, DataError) else head[0]["SeriesInstanceUID"] for head in heads}) < len(files)

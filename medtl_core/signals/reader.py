@@ -26,9 +26,7 @@ from medtl_core.values import Array, Examples, Task
 #: The column of a manifest that names files of signals, and the arrays of an own npz file.
 COLUMN = "signal"
 #: What people call the column `rate`.
-_RATES = re.compile(
-    r"(samp(le|ling)?|ecg|signal)?(rates?|freq(uency)?|fs|sr)(in)?(k?hz)?|k?hz|abtast(rate|frequenz)(hz)?"
-)
+_RATES = re.compile(r"(samp(le|ling)?)?(rates?|freq(uency)?|fs|sr)(in)?(k?hz)?|k?hz|abtast(rate|frequenz)(hz)?")
 OWN = Layout("signals", "label", "patient", "site", "split", "signals")
 
 

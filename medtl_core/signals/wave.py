@@ -35,15 +35,7 @@ GAP, SHORTEST, _SAME_RATE = 0.05, 0.5, 1e-3
 #: Steps of time may be in seconds, milliseconds or microseconds, and are rounded.
 _UNITS, _SAME_STEP, _UNEVEN = (1.0, 1e3, 1e6), 0.01, 0.025
 #: What a voltage's unit is in mV; how a column's name states it: "II (uV)", "II/mV", "II_uV".
-_MILLIVOLTS = {
-    "uv": 1e-3,
-    "\u00b5v": 1e-3,
-    "\u03bcv": 1e-3,
-    "microvolt": 1e-3,
-    "microvolts": 1e-3,
-    "nv": 1e-6,
-    "v": 1e3,
-}
+_MILLIVOLTS = {**dict.fromkeys(("uv", "\u00b5v", "\u03bcv", "microvolt", "microvolts"), 1e-3), "nv": 1e-6, "v": 1e3}
 _NAMED = re.compile(r"(.+?)\s*(?:[\[(]\s*([num\u00b5\u03bc]?v)\s*[\])]|[/_ ]\s*([num\u00b5\u03bc]v))", re.IGNORECASE)
 #: A line of a WFDB header whose gain is 0.
 _NO_GAIN = re.compile(r"^[^#\s]\S*\s+\S+\s+0(?:\.0*)?(?=[\s(/])(?!\s+\d+\s*$)", re.MULTILINE)
@@ -226,13 +218,13 @@ def _csv(path: Path) -> Recorded:
     if faults.causes:
         places = ", ".join(map(str, faults.causes[0].places[:3]))
         raise DataError(f"a cell holds no number, or a row is broken{places and ', as its '}{places}")
-    lines = np.asarray([int(str(faults.place(row)).split()[-1]) for row in range(len(table))], np.int64)
-    if len(lines) and lines[-1] - lines[0] not in (
-        len(lines) - 1,
-        2 * len(lines) - 2,
-    ):  # a blank line is a gap
-        dense, values = values, np.full((lines[-1] - lines[0] + 1, len(names)), np.nan)
-        values[lines - lines[0]] = dense
+
+    def line(row: int) -> int:
+        return int(str(faults.place(row)).split()[-1])
+
+    if len(table) > 1 and line(-1) - line(0) not in (len(table) - 1, 2 * len(table) - 2):  # a blank line is a gap
+        dense, values = values, np.full((line(-1) - line(0) + 1, len(names)), np.nan)
+        values[[line(row) - line(0) for row in range(len(table))]] = dense
     named = [(told[1], told[2] or told[3]) if (told := _NAMED.fullmatch(name)) else (name, "") for name in names]
     leads, units = zip(*named, strict=True) if named else ((), ())
     return Recorded(values * in_mv(units), leads=leads, step=_step(table.parsed(times[0])) if times else 0.0)

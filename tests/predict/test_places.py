@@ -6,11 +6,13 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from medtl_core.cli.app import app
+from tests.formats.dicom_made import dicom
 from tests.predict.heads import made
 
 NAMES = ("line\nbreak.png", "red\x1b[31m.png", "latin\udce9.png", "plain.png")
@@ -70,6 +72,18 @@ def test_a_pipe_and_a_link_to_a_folder_are_left_and_named(folder: Path) -> None:
     (folder / "films" / "linked").symlink_to(folder / "more")
     ended = ask(folder, folder / "films")
     assert ended.exit_code == 0 and "linked" in ended.stderr and "pipe.png" in ended.stderr
+
+
+def test_slices_of_a_series_are_one_case_wherever_their_folder_lies(folder: Path) -> None:
+    pixels = np.arange(400, dtype=np.uint8).reshape(20, 20)
+    for name, number in (("a/series/1.dcm", 7), ("a/series/2.dcm", 7), ("b/1.dcm", 8), ("b/2.dcm", 9)):
+        (folder / "new" / name).parent.mkdir(parents=True, exist_ok=True)
+        dicom(folder / "new" / name, pixels, SeriesInstanceUID=f"1.2.{number}", InstanceNumber=int(name[-5]))
+    (folder / "new" / "a" / "series" / "Thumbs.db").touch()
+    ended = ask(folder, folder / "new", "--format", "csv")
+    cases = [row["case"] for row in csv.DictReader(io.StringIO(ended.stdout)) if row["answer"]]
+    assert cases == [str(folder / "new" / name) for name in ("a/series", "b/1.dcm", "b/2.dcm")]
+    assert ask(folder, folder / "new" / "b").stdout.count(".dcm  ") == 2
 
 
 def test_a_folder_that_may_not_be_read_is_not_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,11 +119,7 @@ WRONG = {
     "another kind": (lambda p: (p / "w.mat").write_text("x"), "w.mat", "not a kind of signal"),
     "absurd numbers": (lambda p: write_npz(p / "w.npz", wave() * 1e30), "w.npz", "too large"),
     "no rate": (lambda p: write_npz(p / "w.npz", wave(), 0.0), "w.npz", "one rate in Hz"),
-    "blank lines": (
-        lambda p: (p / "w.csv").write_text("II\n" + "1\n" * 90 + "\n" * 20 + "2\n" * 90),
-        "w.csv",
-        "5% of a lead",
-    ),
+    "blank lines": (lambda p: (p / "w.csv").write_text("II\n1" + "\n" * 20 + "2\n" * 180), "w.csv", "5% of a lead"),
     "times of another rate": (
         lambda p: timed(p / "w.csv", np.arange(200) / 250),
         "w.csv",
@@ -298,10 +294,7 @@ def test_a_voltage_is_in_millivolts_where_a_column_states_its_unit(tmp_path: Pat
 @pytest.mark.parametrize(
     ("times", "said"),
     [
-        (
-            {"b": 1000.0},
-            "The signals at 'b' are about 1000 times as large as at 'a': another unit, such as uV among mV?",
-        ),
+        ({"b": 1000.0}, "The signals at 'b' are about 1000 times as large as at 'a': another unit, such as uV"),
         ({"a": 1000.0, "b": 1000.0}, "as no electrocardiogram in mV does: are they in uV?"),
         ({"b7": 1000.0}, "1 signal(s) at 'b' are more than 100 times as large as the others: another unit, or noise?"),
         ({}, ""),
@@ -310,14 +303,10 @@ def test_a_voltage_is_in_millivolts_where_a_column_states_its_unit(tmp_path: Pat
 def test_signals_in_another_unit_are_told_by_their_size(tmp_path: Path, times: dict[str, float], said: str) -> None:
     place, rows = folder(tmp_path / "h"), list[str]()
     for name in (f"{site}{number}" for site in "ab" for number in range(8)):
-        write_npz(
-            place / f"{name}.npz", wave(int(name[1])) * times.get(name[0], 1.0) * times.get(name, 1.0) + ord(name[0])
-        )
+        write_npz(place / f"{name}.npz", wave(int(name[1])) * times.get(name[0], times.get(name, 1.0)) + ord(name[0]))
         rows.append(f"{name}.npz,{'xy'[int(name[1]) % 2]},{name},{name[0]}")
-    notes = [
-        note for note in opened(listed(place, *rows, header="signal,label,patient_id,site")).notes if "ignal" in note
-    ]
-    assert len(notes) == bool(said) and said in "".join(notes)
+    told = "".join(opened(listed(place, *rows, header="signal,label,patient_id,site")).notes)
+    assert ("ignal" in told) == bool(said) and said in told and told.count("ignal") < 2
 
 
 @pytest.mark.parametrize("name", ["fs", "Sampling_Rate", "hz", "sampling_rate_hz", "SR", "freq"])
