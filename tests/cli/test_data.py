@@ -51,6 +51,11 @@ def test_a_german_excel_csv_reads_in_check_and_run_alike(
     assert {*examples["site"]} == {"Köln"}
 
 
+def test_what_may_be_turkish_is_told(tmp_path: Path, call: Call) -> None:
+    write(tmp_path, [HEADER, *(row.replace("K\u00f6ln", "\u0130zmir") for row in ROWS)], "cp1254")
+    assert "has letters such as ý, þ or ð: if it is Turkish, export it anew" in call("data", "check", tmp_path)[1]
+
+
 @pytest.mark.parametrize("first", ["sep=;", "\ufeffsep=;", "", " "])
 @pytest.mark.parametrize(("sign", "word"), [(";", "semicolons"), ("\t", "tabs"), ("|", "bars")])
 def test_separators_and_the_line_that_states_one(tmp_path: Path, call: Call, first: str, sign: str, word: str) -> None:

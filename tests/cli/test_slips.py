@@ -127,7 +127,6 @@ def test_a_page_or_an_encoder_is_never_written_over_a_file_of_that_name(
         (("simulat",), 2, "No such command 'simulat'. Did you mean 'simulate'?"),
         (("features", "phantom", "methods=rigde"), 1, "error: unknown method 'rigde'; did you mean 'ridge'?"),
         (("features", "phantom", "epsilon=1"), 1, "error: epsilon has no effect on the features of cases; leave"),
-        (("features", ".", "sites=3"), 1, "error: sites has no effect on the features of cases; leave it out here"),
         (("ledger", "shwo"), 2, "No such command 'shwo'. Did you mean 'show'?"),
         (("audit", "--heads", "2"), 2, "'--heads': 2 is not in the range x>=16"),
         (("audit", "--set", "epsilon=1"), 1, "epsilon is an option here; use --epsilon instead of --set epsilon=1"),

@@ -46,6 +46,7 @@ def opened(
         (("Centre 2", "Centre-2", "centre2"), 1),
         (("Orl\u00e9ans", "Orleans"), 1),
         (("KILIN\u00c7", "k\u0131l\u0131n\u00e7"), 1),  # as a Turkish spreadsheet writes small letters
+        (("\u0130zmir", "\u00ddzmir"), 1),  # Windows-1254 that was read as Windows-1252
         (("'north", "north"), 1),
         (("Ward 1", "Ward 11"), 0),
         (("K\u00f6ln", "Kolin"), 0),

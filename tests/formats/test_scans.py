@@ -105,9 +105,8 @@ def test_a_number_of_another_name_and_ids_that_headers_contradict_are_told(tmp_p
     with pytest.raises(DataError, match=r"did you mean 'AccessionNumber'. Rename it to 'accession_number'"):
         opened(tmp_path)
     (tmp_path / "manifest.csv").write_text("\n".join(["accession_number,label,patient_id", *rows, "A0,well,Q0"]))
-    told = " ".join(opened(tmp_path).notes)
-    assert "1 patients of the headers have several ids in manifest.csv: whose files are they?" in told
-    assert "1 rows name an image that another row names, too: it counts several times." in told
+    for said in ("1 patients of the headers have several ids in manifest.csv", "1 rows name an image that another row"):
+        assert said in " ".join(opened(tmp_path).notes)
 
 
 def test_a_manifest_of_paths_names_series_and_volumes(tmp_path: Path) -> None:
