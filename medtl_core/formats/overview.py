@@ -118,7 +118,7 @@ def _patients(left: Examples, columns: Sequence[str]) -> Iterator[str]:
 
 def _units(waves: Array, at: Mapping[str, NDArray[np.int64]], leads: Collection[str]) -> Iterator[str]:
     """What the sizes of signals [n, t, leads] say of their unit, which nothing else tells."""
-    spread = np.median(waves.std(axis=1), axis=1)
+    spread = np.asarray([np.median(wave.std(axis=0)) for wave in waves])  # one by one, for they may fill the memory
     usual = {site: float(np.median(spread[rows])) for site, rows in at.items()}
     above, below = max(usual, key=usual.__getitem__), min(usual, key=usual.__getitem__)
     if usual[above] > _LOUDER * usual[below] > 0:
