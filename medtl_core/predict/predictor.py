@@ -8,7 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
-from medtl_core.config import Settings, settings
+from medtl_core.config import Settings, kind_of, settings
 from medtl_core.data.faults import Faults
 from medtl_core.data.synthetic.built_in import BUILT_IN
 from medtl_core.errors import ConfigError, DataError, WeightsError
@@ -31,6 +31,7 @@ from medtl_core.predict.rows import rows_of
 from medtl_core.predict.saved import is_model, load_packed, load_whole
 from medtl_core.predict.tap_maps import TapMaps
 from medtl_core.predict.thresholds import Thresholds
+from medtl_core.predict.usual import USUAL, Usual
 from medtl_core.runtime import one_thread, processor
 from medtl_core.store import file_of, read_json, stem_of
 from medtl_core.values import ABSENT, Array, Head
@@ -56,6 +57,7 @@ class Predictor:
         conformal: what the sets of likely classes promise; None = nothing.
         outliers: what tells cases unlike the training cases; None = nothing does.
         thresholds: from which a class is answered; None = none was set.
+        usual: between which limits the columns of its table were; None = it does not say.
         neighbours: the hospital's own cases, of which each answer names the most similar; None = it names none.
         explains: whether an answer says what each kind of a case, and each column of a table, adds to it.
     """
@@ -69,6 +71,7 @@ class Predictor:
     conformal: Conformal | None = None
     outliers: Outliers | None = None
     thresholds: Thresholds | None = None
+    usual: Usual | None = None
     neighbours: OwnCases | None = None
     explains: bool = False
 
@@ -110,7 +113,8 @@ class Predictor:
         """
         shift = self.shift(prevalence or {}, least)
         whole = inputs if isinstance(inputs, NewCases) else self.cases(list(inputs))
-        return chain.from_iterable(self._answered(cases, shift, least, workers) for cases in _parts(whole))
+        found = chain.from_iterable(self._answered(cases, shift, least, workers) for cases in _parts(whole))
+        return self.usual.told(whole, found, measured_names(self.columns)) if self.usual else found
 
     def shift(self, prevalence: Mapping[str, float], least: float = 0.0) -> Array:
         """Returns what a prevalence adds to the logits, float64 [C]; see `answers`.
@@ -255,7 +259,8 @@ def load(path: Path | str, *, weights: str = "", device: str = "auto", cache: st
     conformal = Conformal.of_facts(classifier.facts.get("conformal", {}), len(classifier.classes))
     thresholds = Thresholds.of_facts(classifier.facts.get("operating", {}), classifier.classes)
     about = str(facts.get("modality", "not stated")), sha256
-    return Predictor(classifier, chosen, views, columns, *about, conformal, outliers, thresholds)
+    usual = Usual.of_facts(classifier.facts.get(USUAL, {}), len(measured_names(columns)))
+    return Predictor(classifier, chosen, views, columns, *about, conformal, outliers, thresholds, usual)
 
 
 def _parts(whole: NewCases) -> Iterator[NewCases]:
@@ -268,6 +273,11 @@ def _parts(whole: NewCases) -> Iterator[NewCases]:
 
 def _classifier(path: Path) -> tuple[Classifier, Outliers | None]:
     return (unpack(*load_packed(path)), None) if is_model(path) else load_whole(path)
+
+
+def measured_names(columns: Sequence[str]) -> list[str]:
+    """Returns the names of a table's columns among all those that a head reads."""
+    return [name for name in columns if kind_of(name) != "signal"]
 
 
 def stated_features(classifier: Classifier, path: Path) -> Mapping[str, Any]:

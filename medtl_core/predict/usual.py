@@ -1,0 +1,89 @@
+"""What values the columns of a table had where a head was trained, as limits: what lies beyond is told, not answered."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Self, final
+
+import numpy as np
+
+from medtl_core.errors import WeightsError
+from medtl_core.predict.answer import Answer
+from medtl_core.predict.cases import NewCases
+from medtl_core.values import Array
+
+#: Under which name a head's facts hold the limits.
+USUAL = "usual"
+#: Standard deviations from the mean at which a column's limits lie, and within which the mean of a whole file does.
+FAR, _TOGETHER = 10.0, 3.0
+#: Fewest rows of a file of which the mean is looked at.
+_ROWS = 10
+#: Columns that are named of those that lie far.
+_SHOWN = 3
+
+
+@final
+@dataclass(frozen=True)
+class Usual:
+    """Limits of the columns of a table, in their order; NaN where too few cases had a value.
+
+    Attributes:
+        low, high: float64 [k], of a column of 0 and 1 these two.
+        always: bool [k], whether no training case lacked it.
+    """
+
+    low: Array
+    high: Array
+    always: Array
+
+    @classmethod
+    def of_facts(cls, facts: Mapping[str, Any], columns: int) -> Self | None:
+        """Returns what a head's manifest says, None where it says nothing.
+
+        Raises:
+            WeightsError: it says something else.
+        """
+        if not facts:
+            return None
+        try:
+            low, high = (np.asarray(facts[name], np.float64) for name in ("low", "high"))
+            always = np.asarray(facts["always"], np.bool_)
+        except (LookupError, TypeError, ValueError) as error:
+            raise WeightsError(f"the head's manifest has a damaged entry {USUAL!r}; train and save it anew") from error
+        if {low.shape, high.shape, always.shape} != {(columns,)} or (low > high).any():
+            raise WeightsError(f"the head's manifest has a damaged entry {USUAL!r}; train and save it anew")
+        return cls(low, high, always)
+
+    def doubts(self, table: Array, names: Sequence[str]) -> list[str]:
+        """Returns what speaks against an answer to each row of a table [n, k], NaN = not measured; "" = nothing.
+
+        Of ten rows and more the mean of a column is looked at, too: fractions where percents were learnt from, or
+        mmol/l where mg/dl were, lie each by itself near enough; and whether 0 and 1 stand there as 1 and 2.
+        """
+        beyond, gaps = (table < self.low) | (table > self.high), np.isnan(table)
+        lacks = gaps & self.always & ~gaps.all(axis=1, keepdims=True)
+        inside, flags = np.where(gaps | beyond, 0.0, table), (self.low == 0) & (self.high == 1)
+        count = (~gaps & ~beyond).sum(axis=0)
+        away = np.abs(inside.sum(axis=0) / np.maximum(count, 1) - (self.low + self.high) / 2)
+        odd = (away > _TOGETHER / FAR * (self.high - self.low) / 2) & (count >= _ROWS) & ~flags
+        odd |= flags & beyond.any(axis=0) & ~(table == 0).any(axis=0)  # 1 and 2 stand for 0 and 1
+        return [_doubt(*row, names) for row in zip(beyond, ~gaps & odd, lacks, strict=True)]
+
+    def told(self, cases: NewCases, answers: Iterable[Answer], names: Sequence[str]) -> Iterator[Answer]:
+        """Yields answers, those of cases that could not be read first, with what speaks against them as their doubt."""
+        each = iter(answers)
+        yield from islice(each, len(cases.faults))
+        for answer, doubt in zip(each, self.doubts(cases.examples["table"], names), strict=True):
+            yield answer if answer.fault or not doubt else replace(answer, doubt=doubt)
+
+
+def _doubt(beyond: Array, odd: Array, lacks: Array, names: Sequence[str]) -> str:
+    for which, words in (
+        (beyond, "holds a value far from all that the head learnt from: another unit, or a code for 'not measured'?"),
+        (odd, "is, over all rows, far from what the head learnt from: another unit, other codes or other patients?"),
+        (lacks, "is empty, and no case that the head learnt from lacked it"),
+    ):
+        if len(found := np.flatnonzero(which)):
+            more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
+            return f"column {', '.join(repr(names[place]) for place in found[:_SHOWN])}{more} {words}"
+    return ""

@@ -1,0 +1,41 @@
+"""Limits of a table's columns for the saved heads, from sums that the hospitals have sent anyway."""
+
+from typing import Any
+
+import numpy as np
+
+from medtl_core.federation.study import Study
+from medtl_core.heads.statistics import TINY, Float
+from medtl_core.predict.usual import FAR, USUAL
+
+#: Cases with a value below which nothing is told of a column, for it would be told of them.
+_FEWEST = 10
+
+
+def usual(study: Study) -> dict[str, Any]:
+    """Returns what manifests say of the table's columns; nothing under privacy, or where no sums of them came.
+
+    A limit is the mean and ten standard deviations, outwards to three digits; of a column of 0 and 1 it is these two.
+    """
+    place = [row for row in study.problem.groups if row[0].rpartition(":")[2].startswith("table")]
+    came = vars(study).keys() & {"sums", "moments"}  # nothing is asked for this
+    if study.settings.privacy != "none" or not place or not came:
+        return {}
+    sums = study.statistics if "sums" in came else study.moments
+    cases, columns = sums.counts.sum(), slice(place[0][1], place[-1][2])
+    mean, square = sums.mean[columns], sums.mean[columns] ** 2 + np.maximum(sums.scale[columns] - TINY, 0.0) ** 2
+    there = np.maximum(1.0 - mean[1::2], 1.0 / cases)  # the share of the cases with a value
+    mean, square = mean[::2] / there, square[::2] / there
+    spread = np.sqrt(np.maximum(square - mean**2, TINY**2))
+    low, high = _outwards(mean, FAR * spread)
+    flags = (np.abs(square - mean) < TINY) & (spread > 2 * TINY)
+    told = np.round(there * cases) >= max(_FEWEST, study.settings.min_cell)
+    limits = {"low": np.where(flags, 0.0, low), "high": np.where(flags, 1.0, high)}
+    rows = {name: [float(f"{one:.12g}") if known else None for one, known in zip(row, told)] for name, row in limits.items()}
+    return {USUAL: {**rows, "always": (there > 1.0 - 0.5 / cases).tolist()}}
+
+
+def _outwards(mean: Float, width: Float) -> tuple[Float, Float]:
+    """Lower and upper ends, with as many digits as the third of the width."""
+    step = 10.0 ** (np.floor(np.log10(width)) - 2)
+    return np.floor((mean - width) / step) * step, np.ceil((mean + width) / step) * step
