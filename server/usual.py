@@ -31,8 +31,9 @@ def usual(study: Study) -> dict[str, Any]:
     flags = (np.abs(square - mean) < TINY) & (spread > 2 * TINY)
     told = np.round(there * cases) >= max(_FEWEST, study.settings.min_cell)
     limits = {"low": np.where(flags, 0.0, low), "high": np.where(flags, 1.0, high)}
-    rows = {name: [float(f"{one:.12g}") if known else None for one, known in zip(row, told)] for name, row in limits.items()}
-    return {USUAL: {**rows, "always": (there > 1.0 - 0.5 / cases).tolist()}}
+    rows = {name: [float(f"{one:.12g}") for one in np.where(told, row, np.nan)] for name, row in limits.items()}
+    known = {name: [None if np.isnan(one) else one for one in row] for name, row in rows.items()}
+    return {USUAL: {**known, "always": (there > 1.0 - 0.5 / cases).tolist()}}
 
 
 def _outwards(mean: Float, width: Float) -> tuple[Float, Float]:

@@ -164,8 +164,8 @@ def _best_pull(head: Head, support: Support, new: bool) -> tuple[int, float | No
 
     Every case is judged by heads made without its patient, down to the standardisation: centred with its own help, a
     few balanced cases would give its label away. The federation's head is left only for a loss lower by a standard
-    error than its own at the temperature that suits these cases best. A class of one patient cannot be left out, and one
-    class alone tells no border: then the head is kept, or, with a class `new` to it, moved by `BLIND`.
+    error than its own at the temperature that suits these cases best. A class of one patient cannot be left out, and
+    one class alone tells no border: then the head is kept, or, with a class `new` to it, moved by `BLIND`.
     """
     label, patients = support.label, np.unique(support.patients)
     owners = [len(np.unique(support.patients[label == place])) for place in np.unique(label)]

@@ -21,7 +21,7 @@ from medtl_core.predict.alike import OwnCases
 from medtl_core.predict.answer import Answer, answers_of, findings_of, log_prevalence, placed
 from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import NewCases, drawn_cases, encoded_cases, image_cases, table_cases
-from medtl_core.predict.colour import has_colour, is_grey
+from medtl_core.predict.colour import oddity
 from medtl_core.predict.conformal import Conformal
 from medtl_core.predict.gradcam import GradCam, Mapped
 from medtl_core.predict.joint import joint_cases
@@ -203,8 +203,8 @@ class Predictor:
             answered = iter(self._explained(answers, values))
         for name, path in zip(cases.names, paths, strict=True):
             answer = Answer(name, fault=wrong[name]) if name in wrong else next(answered)
-            strange = not answer.fault and is_grey(self.modality) and has_colour(Path(path))
-            yield replace(answer, doubt=f"has colour, which no picture of {self.modality} has") if strange else answer
+            odd = "" if answer.fault else oddity(Path(path), self.modality)
+            yield replace(answer, doubt=odd) if odd else answer
 
     def _explained(self, answers: Sequence[Answer], values: Array) -> Iterator[Answer]:
         """Answers with what was asked beside them, from the features [n, d] that they came from."""

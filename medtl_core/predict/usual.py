@@ -1,4 +1,4 @@
-"""What values the columns of a table had where a head was trained, as limits: what lies beyond is told, not answered."""
+"""Between which limits the columns of a table lay where a head was trained: what lies beyond them is in doubt."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

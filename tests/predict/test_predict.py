@@ -161,8 +161,8 @@ def test_an_answer_less_probable_than_asked_is_in_doubt(head: Path, pictures: Pa
 
 def test_a_colour_picture_for_a_head_of_grey_ones_is_in_doubt(head: Path, tmp_path: Path) -> None:
     pixels = np.zeros((64, 64, 3), np.uint8)
-    for name, red in (("grey.png", 0), ("colour.png", 200)):
-        pixels[16:48, 16:48] = (red, 0, 0)
+    for name, square in (("grey.png", (90, 90, 90)), ("colour.png", (200, 0, 0))):
+        pixels[16:48, 16:48] = square
         Image.fromarray(pixels).save(tmp_path / name)
     doubts = {Path(answer.name).name: answer.doubt for answer in load(head).answers([tmp_path])}
     assert "colour" in doubts["colour.png"] and not doubts["grey.png"]
