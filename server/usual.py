@@ -4,8 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from medtl_core.federation.outcome import Moments
 from medtl_core.federation.study import Study
-from medtl_core.heads.statistics import TINY, Float
+from medtl_core.heads.statistics import TINY, Float, Statistics
+from medtl_core.methods.multilabel.sums import PHASE, LabelSums
 from medtl_core.predict.usual import FAR, USUAL
 
 #: Cases with a value below which nothing is told of a column, for it would be told of them.
@@ -18,10 +20,9 @@ def usual(study: Study) -> dict[str, Any]:
     A limit is the mean and ten standard deviations, outwards to three digits; of a column of 0 and 1 it is these two.
     """
     place = [row for row in study.problem.groups if row[0].rpartition(":")[2].startswith("table")]
-    came = vars(study).keys() & {"sums", "moments"}  # nothing is asked for this
-    if study.settings.privacy != "none" or not place or not came:
+    sums = _came(study)
+    if study.settings.privacy != "none" or not place or sums is None:
         return {}
-    sums = study.statistics if "sums" in came else study.moments
     cases, columns = sums.counts.sum(), slice(place[0][1], place[-1][2])
     mean, square = sums.mean[columns], sums.mean[columns] ** 2 + np.maximum(sums.scale[columns] - TINY, 0.0) ** 2
     there = np.maximum(1.0 - mean[1::2], 1.0 / cases)  # the share of the cases with a value
@@ -34,6 +35,14 @@ def usual(study: Study) -> dict[str, Any]:
     rows = {name: [float(f"{one:.12g}") for one in np.where(told, row, np.nan)] for name, row in limits.items()}
     known = {name: [None if np.isnan(one) else one for one in row] for name, row in rows.items()}
     return {USUAL: {**known, "always": (there > 1.0 - 0.5 / cases).tolist()}}
+
+
+def _came(study: Study) -> Moments | Statistics | None:
+    """The sums of the features of all training cases that some method has asked for; nothing is asked for this."""
+    findings: LabelSums | None = study.once(PHASE, lambda: None)
+    if findings is not None:
+        return findings.shared.whole
+    return study.statistics if "sums" in vars(study) else study.moments if "moments" in vars(study) else None
 
 
 def _outwards(mean: Float, width: Float) -> tuple[Float, Float]:

@@ -49,7 +49,7 @@ def joint_cases(place: Path, settings: Settings, columns: Sequence[str], *, lack
         asked = columns if kind == "table" else _NAMED[kind][:1]
         there = [name for name in _NAMED.get(kind, asked) if name in table.columns]
         for name in asked if not there or kind == "table" else ():
-            _check(table, name, asked, lacking=lacking)
+            _check(table, name, asked, (*columns, *_BESIDE), lacking=lacking)
         if kind == "table":
             read["table"] = _measured(table, columns)
         elif kind == "image":
@@ -64,17 +64,16 @@ def joint_cases(place: Path, settings: Settings, columns: Sequence[str], *, lack
     refuse_whole(table)
     rows, named = faults.usable(len(table)), faults.place
     wrong = {name: f"{fault.cause}; {fault.remedy}" for fault in faults.causes for name in fault.places}
-    known = {*columns, *_BESIDE}
-    left = tuple(f"column {name!r}" for name in table.columns if name not in known)
+    left = tuple(f"column {name!r}" for name in table.columns if name not in (*columns, *_BESIDE))
     names, examples = tuple(named(int(row)) for row in rows), {name: one[rows] for name, one in read.items()}
     return NewCases(names, unlabelled(examples), tuple(wrong.items()), left)
 
 
-def _check(table: CsvTable, name: str, columns: Sequence[str], *, lacking: bool) -> None:
+def _check(table: CsvTable, name: str, columns: Sequence[str], every: Sequence[str], *, lacking: bool) -> None:
     """Refuses a table without a column, unless all of its kind are missing and may be."""
     same = {other for other in columns if _kind(other) == _kind(name)}
     if name not in table.columns and not (lacking and not same & {*table.columns}):
-        raise lacking_column(table.name, name, table, (*columns, *_BESIDE))
+        raise lacking_column(table.name, name, table, every)
 
 
 def _kind(name: str) -> str:

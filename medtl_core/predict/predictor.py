@@ -114,7 +114,8 @@ class Predictor:
         shift = self.shift(prevalence or {}, least)
         whole = inputs if isinstance(inputs, NewCases) else self.cases(list(inputs))
         found = chain.from_iterable(self._answered(cases, shift, least, workers) for cases in _parts(whole))
-        return self.usual.told(whole, found, measured_names(self.columns)) if self.usual else found
+        apart = isinstance(self.classifier, Fusing)
+        return self.usual.told(whole, found, measured_names(self.columns), apart=apart) if self.usual else found
 
     def shift(self, prevalence: Mapping[str, float], least: float = 0.0) -> Array:
         """Returns what a prevalence adds to the logits, float64 [C]; see `answers`.

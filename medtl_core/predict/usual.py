@@ -54,14 +54,15 @@ class Usual:
             raise WeightsError(f"the head's manifest has a damaged entry {USUAL!r}; train and save it anew")
         return cls(low, high, always)
 
-    def doubts(self, table: Array, names: Sequence[str]) -> list[str]:
+    def doubts(self, table: Array, names: Sequence[str], *, apart: bool = False) -> list[str]:
         """Returns what speaks against an answer to each row of a table [n, k], NaN = not measured; "" = nothing.
 
         Of ten rows and more the mean of a column is looked at, too: fractions where percents were learnt from, or
-        mmol/l where mg/dl were, lie each by itself near enough; and whether 0 and 1 stand there as 1 and 2.
+        mmol/l where mg/dl were, lie each by itself near enough; and whether 0 and 1 stand there as 1 and 2. With
+        `apart` a case may lack the whole table.
         """
         beyond, gaps = (table < self.low) | (table > self.high), np.isnan(table)
-        lacks = gaps & self.always & ~gaps.all(axis=1, keepdims=True)
+        lacks = gaps & self.always & ~(apart & gaps.all(axis=1, keepdims=True))
         inside, flags = np.where(gaps | beyond, 0.0, table), (self.low == 0) & (self.high == 1)
         count = (~gaps & ~beyond).sum(axis=0)
         away = np.abs(inside.sum(axis=0) / np.maximum(count, 1) - (self.low + self.high) / 2)
@@ -69,11 +70,13 @@ class Usual:
         odd |= flags & beyond.any(axis=0) & ~(table == 0).any(axis=0)  # 1 and 2 stand for 0 and 1
         return [_doubt(*row, names) for row in zip(beyond, ~gaps & odd, lacks, strict=True)]
 
-    def told(self, cases: NewCases, answers: Iterable[Answer], names: Sequence[str]) -> Iterator[Answer]:
+    def told(
+        self, cases: NewCases, answers: Iterable[Answer], names: Sequence[str], *, apart: bool
+    ) -> Iterator[Answer]:
         """Yields answers, those of cases that could not be read first, with what speaks against them as their doubt."""
         each = iter(answers)
         yield from islice(each, len(cases.faults))
-        for answer, doubt in zip(each, self.doubts(cases.examples["table"], names), strict=True):
+        for answer, doubt in zip(each, self.doubts(cases.examples["table"], names, apart=apart), strict=True):
             yield answer if answer.fault or not doubt else replace(answer, doubt=doubt)
 
 
@@ -83,7 +86,8 @@ def _doubt(beyond: Array, odd: Array, lacks: Array, names: Sequence[str]) -> str
         (odd, "is, over all rows, far from what the head learnt from: another unit, other codes or other patients?"),
         (lacks, "is empty, and no case that the head learnt from lacked it"),
     ):
-        if len(found := np.flatnonzero(which)):
-            more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
-            return f"column {', '.join(repr(names[place]) for place in found[:_SHOWN])}{more} {words}"
+        if found := [repr(names[place]) for place in np.flatnonzero(which)]:
+            more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+            also = f" (and {', '.join(found[1:_SHOWN])}{more})" if len(found) > 1 else ""
+            return f"column {found[0]}{also} {words}"
     return ""
