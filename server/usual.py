@@ -1,13 +1,12 @@
 """Limits of a table's columns for the saved heads, from sums that the hospitals have sent anyway."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from medtl_core.federation.outcome import Moments
 from medtl_core.federation.study import Study
 from medtl_core.heads.statistics import TINY, Float, Statistics
-from medtl_core.methods.multilabel.sums import PHASE, LabelSums
 from medtl_core.predict.usual import FAR, USUAL
 
 #: Cases with a value below which nothing is told of a column, for it would be told of them.
@@ -39,9 +38,9 @@ def usual(study: Study) -> dict[str, Any]:
 
 def _came(study: Study) -> Moments | Statistics | None:
     """The sums of the features of all training cases that some method has asked for; nothing is asked for this."""
-    findings: LabelSums | None = study.once(PHASE, lambda: None)
+    findings: Any = study.once("label_statistics", lambda: None)  # what methods.multilabel keeps under that name
     if findings is not None:
-        return findings.shared.whole
+        return cast(Statistics, findings.shared.whole)
     return study.statistics if "sums" in vars(study) else study.moments if "moments" in vars(study) else None
 
 

@@ -13,7 +13,7 @@ from medtl_core.cli import console
 from medtl_core.cli.plan import name_data
 from medtl_core.config import Settings, settings
 from medtl_core.data.leak import check_leaks
-from medtl_core.data.source import open_source
+from medtl_core.data.source import Source, open_source
 from medtl_core.errors import ConfigError, DataError, WeightsError, did_you_mean, positive
 from medtl_core.evaluation.scores import plain
 from medtl_core.features.extract import extract, feature_spec
@@ -23,9 +23,9 @@ from medtl_core.methods.episodes import draw_shots
 from medtl_core.methods.fusion_adapted import adapt_fused, known_classes
 from medtl_core.methods.models.fused import Fused
 from medtl_core.methods.models.metric import Metric
-from medtl_core.predict.predictor import check_fingerprint, measured_names, stated_features
+from medtl_core.predict.predictor import check_fingerprint, stated_features
 from medtl_core.predict.saved import is_model, load_head, load_packed, save_head, save_model
-from medtl_core.predict.usual import USUAL, Usual
+from medtl_core.predict.usual import Usual
 from medtl_core.report.numerals import figure
 from medtl_core.rng import stream
 from medtl_core.runtime import one_thread
@@ -72,7 +72,7 @@ def adapt(
         "saved": _save(adapted, classifier, stem, same=kept and classes == classifier.classes),
         "kind": adapted.kind,
         "kept": kept,
-        "doubts": [*_doubts(classifier, source.examples, source.columns), *_judged(before, after)],
+        "doubts": [*_doubts(classifier, source), *_judged(before, after)],
         "classes": classes,
         "new": tuple(name for name in classes if name not in known),
         "cases": dict(zip(classes, map(int, support.counts), strict=True)),
@@ -139,11 +139,11 @@ def _check_columns(classifier: Adaptable, columns: Sequence[str]) -> None:
         raise DataError(f"column {more[0]!r} is none that the head reads; take it out of the table")
 
 
-def _doubts(classifier: Adaptable, examples: Examples, columns: Sequence[str]) -> list[str]:
+def _doubts(classifier: Adaptable, source: Source) -> list[str]:
     """What speaks against the hospital's table: values far from those that the head learnt from."""
-    names = measured_names(columns)
-    usual = Usual.of_facts(classifier.facts.get(USUAL, {}), len(names))
-    return [*dict.fromkeys(filter(None, usual.doubts(examples["table"], names)))] if usual else []
+    usual, apart = Usual.of_facts(classifier.facts, source.columns), isinstance(classifier, Fused)
+    found = usual.doubts(source.examples["table"], apart=apart) if usual else []
+    return [*dict.fromkeys(filter(None, found))]
 
 
 def _judged(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> Iterator[str]:

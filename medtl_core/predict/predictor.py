@@ -8,7 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
-from medtl_core.config import Settings, kind_of, settings
+from medtl_core.config import Settings, settings
 from medtl_core.data.faults import Faults
 from medtl_core.data.synthetic.built_in import BUILT_IN
 from medtl_core.errors import ConfigError, DataError, WeightsError
@@ -31,7 +31,7 @@ from medtl_core.predict.rows import rows_of
 from medtl_core.predict.saved import is_model, load_packed, load_whole
 from medtl_core.predict.tap_maps import TapMaps
 from medtl_core.predict.thresholds import Thresholds
-from medtl_core.predict.usual import USUAL, Usual
+from medtl_core.predict.usual import Usual
 from medtl_core.runtime import one_thread, processor
 from medtl_core.store import file_of, read_json, stem_of
 from medtl_core.values import ABSENT, Array, Head
@@ -114,8 +114,7 @@ class Predictor:
         shift = self.shift(prevalence or {}, least)
         whole = inputs if isinstance(inputs, NewCases) else self.cases(list(inputs))
         found = chain.from_iterable(self._answered(cases, shift, least, workers) for cases in _parts(whole))
-        apart = isinstance(self.classifier, Fusing)
-        return self.usual.told(whole, found, measured_names(self.columns), apart=apart) if self.usual else found
+        return self.usual.told(whole, found, apart=isinstance(self.classifier, Fusing)) if self.usual else found
 
     def shift(self, prevalence: Mapping[str, float], least: float = 0.0) -> Array:
         """Returns what a prevalence adds to the logits, float64 [C]; see `answers`.
@@ -260,7 +259,7 @@ def load(path: Path | str, *, weights: str = "", device: str = "auto", cache: st
     conformal = Conformal.of_facts(classifier.facts.get("conformal", {}), len(classifier.classes))
     thresholds = Thresholds.of_facts(classifier.facts.get("operating", {}), classifier.classes)
     about = str(facts.get("modality", "not stated")), sha256
-    usual = Usual.of_facts(classifier.facts.get(USUAL, {}), len(measured_names(columns)))
+    usual = Usual.of_facts(classifier.facts, columns)
     return Predictor(classifier, chosen, views, columns, *about, conformal, outliers, thresholds, usual)
 
 
@@ -274,11 +273,6 @@ def _parts(whole: NewCases) -> Iterator[NewCases]:
 
 def _classifier(path: Path) -> tuple[Classifier, Outliers | None]:
     return (unpack(*load_packed(path)), None) if is_model(path) else load_whole(path)
-
-
-def measured_names(columns: Sequence[str]) -> list[str]:
-    """Returns the names of a table's columns among all those that a head reads."""
-    return [name for name in columns if kind_of(name) != "signal"]
 
 
 def stated_features(classifier: Classifier, path: Path) -> Mapping[str, Any]:
