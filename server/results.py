@@ -25,6 +25,7 @@ from . import outliers
 from .clinical import Columns, keep_scores, record, thresholds_of
 from .held_out import with_intervals
 from .testset import Reference
+from .usual import usual
 from .verdict import Verdict
 
 _LOG = logging.getLogger("medtl")
@@ -47,10 +48,10 @@ def write(out: Path, study: Study, verdicts: Mapping[str, Verdict], reference: R
         for site, head in verdict.outcome.heads.items()
     }
     files = file_names(heads)
-    clinical, far = record(study, verdicts, columns), outliers.outliers(study)
+    clinical, far, common = record(study, verdicts, columns), outliers.outliers(study), usual(study)
 
     def fault(name: str) -> str:
-        facts = {"features": features, **thresholds_of(clinical, name)}
+        facts = {"features": features, **thresholds_of(clinical, name), **(common if name in verdicts else {})}
         try:
             _save(heads[name], out / "heads", files[name], facts, far if name in verdicts else None)
         except MedtlError as error:

@@ -64,20 +64,20 @@ ROOMS = {
     "features": 970, "heads": 755, "evaluation": 1180, "privacy": 3010, "federation": 2110, "flower": 1485,
     "flower/node": 525, "formats": 5880, "methods": 5170, "methods/multilabel": 750, "methods/finetune": 1140,
     "methods/personal": 950, "methods/private": 1600, "audit": 1300, "report": 3350, "sweep": 600, "recipes": 500,
-    "predict": 2515, "cli": 4690, "signals": 590, "server": 960, "client": 1000, "flower/link": 320,
+    "predict": 2650, "cli": 4730, "signals": 590, "server": 1010, "client": 1000, "flower/link": 320,
     "flower/processes": 410, "deploy": 3420, "serve": 400, "export": 860, "clinical": 1260, "slides": 335, "notes": 575,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")
 #: Budgets of sums and of single files: physical lines but for the corridor's, which are lines of code.
-WHOLE, CODE, TESTS, SIMULATIONS, METHOD, METHOD_MEDIAN = 22_000, 6_000, 16_100, 2_900, 250, 60
+WHOLE, CODE, TESTS, SIMULATIONS, METHOD, METHOD_MEDIAN = 22_000, 6_000, 16_200, 2_900, 250, 60
 #: What each capability since the redesign may add to the whole, to the tests and to the simulations; the corridor's
 #: budget stays.
 ADDED = {
     "the hospital's door: its code, rules, budget, audit": (4_000, 3_200, 0),
-    "the default: features, logistic head, devices, weights people have, yardsticks": (2_075, 1_700, 700),
+    "the default: features, logistic head, devices, weights people have, yardsticks": (2_195, 1_740, 700),
     "every input: readers of formats, one check, records, scans": (8_010, 5_250, 300),
-    "from a head to an answer: predictions, maps, likely classes, a report for clinicians": (2_375, 1_550, 200),
+    "from a head to an answer: predictions, maps, likely classes, a report for clinicians": (2_560, 1_550, 200),
     "signals and machines": (700, 600, 160),
     "joining, running and seeing a federation": (4_730, 3_100, 360),
     "a head in other hands: a page, other programs, archive and record, a model card": (2_990, 1_970, 250),

@@ -22,6 +22,7 @@ from medtl_core.errors import ConfigError, DataError, MedtlError, RunError, Weig
 from medtl_core.features.spec import feature_facts
 from medtl_core.flower.run import RunPlan
 from medtl_core.methods.models.metric import Metric
+from medtl_core.predict import load
 from medtl_core.predict.saved import load_head, load_packed, save_head, save_model
 from medtl_core.values import Examples, Task
 from tests.manifest import write_manifest
@@ -82,6 +83,23 @@ def test_an_affine_head_is_kept_or_pulled_to_the_hospital(heads: Path, tmp_path:
     assert (found["kind"], own.fingerprint, own.classes) == ("discriminant", federated.fingerprint, found["classes"])
     kept = np.array_equal(own.weight[[own.classes.index(name) for name in NAMES]], federated.weight)
     assert kept == (own.facts["pull"] is None) == (shots == 3)  # two of three classes bear each other's names at 25
+
+
+@pytest.mark.parametrize("name", ["metric", "discriminant"])
+def test_what_judges_said_stays_with_the_federations_head(heads: Path, tmp_path: Path, name: str) -> None:
+    for number, names in enumerate((NAMES, NAMES[::-1], ("normal", "effusion", "interstitial"))):
+        data = hospital(tmp_path / str(number), names=names)
+        found = adapt(heads / name, str(data), shots=3, out=tmp_path / f"own{number}")
+        predictor = load(found["saved"])  # floors in another order, or of another number, would be others' or refused
+        assert (predictor.conformal is not None) == (found["kept"] and names == NAMES)
+
+
+def test_one_class_alone_moves_no_head(heads: Path, tmp_path: Path) -> None:
+    data = hospital(tmp_path / "hospital", names=("normal",))
+    edit(data / "task.json", '"normal"', '"normal", "consolidation", "interstitial"')
+    found = adapt(heads / "discriminant", str(data), out=tmp_path / "own")
+    assert found["kept"] and found["judged_on"] == "its test split, of normal only"
+    assert np.array_equal(load_head(tmp_path / "own").weight, load_head(heads / "discriminant").weight)
 
 
 @pytest.mark.parametrize("name", ["metric", "discriminant"])

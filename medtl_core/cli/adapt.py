@@ -1,6 +1,6 @@
 """`medtl adapt`: a saved classifier and a few labelled cases become a new hospital's own, on its own machine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,8 +13,8 @@ from medtl_core.cli import console
 from medtl_core.cli.plan import name_data
 from medtl_core.config import Settings, settings
 from medtl_core.data.leak import check_leaks
-from medtl_core.data.source import open_source
-from medtl_core.errors import ConfigError, WeightsError, positive
+from medtl_core.data.source import Source, open_source
+from medtl_core.errors import ConfigError, DataError, WeightsError, did_you_mean, positive
 from medtl_core.evaluation.scores import plain
 from medtl_core.features.extract import extract, feature_spec
 from medtl_core.features.spec import stated_settings
@@ -25,6 +25,7 @@ from medtl_core.methods.models.fused import Fused
 from medtl_core.methods.models.metric import Metric
 from medtl_core.predict.predictor import check_fingerprint, stated_features
 from medtl_core.predict.saved import is_model, load_head, load_packed, save_head, save_model
+from medtl_core.predict.usual import Usual
 from medtl_core.report.numerals import figure
 from medtl_core.rng import stream
 from medtl_core.runtime import one_thread
@@ -33,6 +34,10 @@ from medtl_core.values import ABSENT, Examples, Head, Scores
 
 #: What a few cases can move.
 Adaptable = Metric | Head | Fused
+#: Facts of the federation's head that hold of it alone, and of these classes in this order.
+_ITS_OWN = ("conformal", "operating", "kinds")
+#: AUROC of a head that tells nothing.
+_CHANCE = 0.5
 
 
 def adapt(
@@ -54,20 +59,25 @@ def adapt(
     source = open_source(chosen)
     source.examples.task.tell_classes("medtl adapt")
     spec, classes = feature_spec(chosen, views, source.columns), source.examples.task.classes
+    _check_columns(classifier, source.columns)
     check_fingerprint(spec.fingerprint, classifier.fingerprint)
     drawn, judged, judged_on = _rows(source.examples, shots, seed)
     support = Support(extract(drawn, spec, chosen).values, drawn["label"], drawn["patient"], classes)
     adapted = _adapted(classifier, support)
     values = extract(judged, spec, chosen).values
     known, logits = _answers(classifier, classes, values)
+    kept, before = _is_kept(adapted), _figures(logits, judged) if known & {*classes} else {}
+    after = _figures(adapted.logits(values), judged)
     return {
-        "saved": _save(adapted, classifier.kind, stem),
+        "saved": _save(adapted, classifier, stem, same=kept and classes == classifier.classes),
         "kind": adapted.kind,
+        "kept": kept,
+        "doubts": [*_doubts(classifier, source), *_judged(before, after)],
         "classes": classes,
         "new": tuple(name for name in classes if name not in known),
         "cases": dict(zip(classes, map(int, support.counts), strict=True)),
-        "before": _figures(logits, judged) if known & {*classes} else {},
-        "after": _figures(adapted.logits(values), judged),
+        "before": before,
+        "after": after,
         "judged": len(judged),
         "judged_on": judged_on,
     }
@@ -121,6 +131,36 @@ def _settings(classifier: Adaptable, head: Path, data: str, weights: str) -> tup
     return chosen, tuple(str(view) for view in facts["entry_views"])
 
 
+def _check_columns(classifier: Adaptable, columns: Sequence[str]) -> None:
+    there = classifier.facts["features"].get("columns", ())
+    if lacking := [name for name in there if name not in columns]:
+        raise DataError(f"column {lacking[0]!r}, which the head reads, is missing; {did_you_mean(lacking[0], columns)}")
+    if more := [name for name in columns if name not in there]:
+        raise DataError(f"column {more[0]!r} is none that the head reads; take it out of the table")
+
+
+def _doubts(classifier: Adaptable, source: Source) -> list[str]:
+    """What speaks against the hospital's table: values far from those that the head learnt from."""
+    usual, apart = Usual.of_facts(classifier.facts, source.columns), isinstance(classifier, Fused)
+    found = usual.doubts(source.examples["table"], apart=apart) if usual else []
+    return [*dict.fromkeys(filter(None, found))]
+
+
+def _judged(before: Mapping[str, float | None], after: Mapping[str, float | None]) -> Iterator[str]:
+    """What figures say against the adapted head."""
+    if (after.get("balanced_accuracy") or 1.0) < (before.get("balanced_accuracy") or 0.0):
+        yield "it is judged worse than the federation's head was"
+    if (after.get("auroc") or 1.0) <= _CHANCE:
+        yield "it tells the classes no better than chance: are labels exchanged, or is a column in another unit?"
+
+
+def _is_kept(adapted: Adaptable) -> bool:
+    """Whether the cases do not move the federation's head."""
+    if isinstance(adapted, Fused):
+        return not any(adapted.facts["pulls"].values())
+    return isinstance(adapted, Head) and adapted.facts["pull"] is None
+
+
 def _rows(examples: Examples, shots: int, seed: int) -> tuple[Examples, Examples, str]:
     """The cases to learn from, the cases to judge on, and what the latter are."""
     held = examples["split"] == "test"
@@ -131,6 +171,9 @@ def _rows(examples: Examples, shots: int, seed: int) -> tuple[Examples, Examples
     judged = np.flatnonzero(held if held.any() else ~used)
     check_leaks(examples, {"the labelled cases": drawn, "the cases to judge on": judged})
     words = "its test split" if held.any() else "its labelled cases that were not used"
+    shown = np.unique(examples["label"][judged]).tolist()
+    if 0 < len(shown) < len(examples.task.classes):
+        words += f", of {', '.join(examples.task.classes[label] for label in shown)} only"
     return examples.take(drawn), examples.take(judged), words if len(judged) else "nothing: no labelled case was left"
 
 
@@ -142,8 +185,10 @@ def _figures(logits: NDArray[np.float64], judged: Examples) -> dict[str, float |
     return plain(scores, ["balanced_accuracy", "auroc"])
 
 
-def _save(adapted: Adaptable, origin: str, stem: Path) -> Path:
-    adapted, place = replace(adapted, facts={**adapted.facts, "from": origin}), (stem.parent, stem.name)
+def _save(adapted: Adaptable, origin: Adaptable, stem: Path, *, same: bool) -> Path:
+    """Saves a classifier; unless it answers as the federation's, without what that one's judges said of its answers."""
+    told = {name: fact for name, fact in adapted.facts.items() if same or name not in _ITS_OWN}
+    adapted, place = replace(adapted, facts={**told, "from": origin.kind}), (stem.parent, stem.name)
     if not isinstance(adapted, Head):
         return save_model(adapted.pack(), adapted.kind, *place)
     return save_head(adapted, *place)
@@ -170,7 +215,9 @@ def adapt_command(
         shown.add_row(name, *(figure(adapted[side].get(key)) for side in ("before", "after")))
     new, judged_on = ", ".join(adapted["new"]) or "none", adapted["judged_on"]
     cases = ", ".join(f"{name} {count}" for name, count in adapted["cases"].items())
-    words = (f"learnt from  {cases}", f"new classes  {new}", f"judged on    {judged_on}")
+    words = [f"learnt from  {cases}", f"new classes  {new}", f"judged on    {judged_on}"]
+    words += ["kept         these cases do not clearly speak for another head"] if adapted["kept"] else []
+    words += [f"doubt        {doubt}" for doubt in adapted["doubts"]]
     console.show(*words, shown, f"saved        {adapted['saved']}")
 
 

@@ -5,7 +5,7 @@ units and codes, which `schema.toml` beside it tells; without one it has the agr
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -125,5 +125,12 @@ def _agreed_here(features: Sequence[str]) -> tuple[Column, ...]:
 def _check_there(table: CsvTable, path: Path, names: Sequence[str]) -> None:
     for name in names:
         if name not in table.columns:
-            hint = did_you_mean(name, list(table.columns))
-            raise DataError(f"{path}: column {name!r}, which the head reads, is missing; {hint}")
+            raise lacking_column(path, name, table, names)
+
+
+def lacking_column(path: Path | str, name: str, table: CsvTable, names: Collection[str]) -> DataError:
+    """Returns the error of a table without a column; a first line that names none of those read may be a patient's."""
+    hint = did_you_mean(name, list(table.columns))
+    if hint.startswith("known") and {*names}.isdisjoint(table.columns):
+        hint = "its first line names no column that the head reads"
+    return DataError(f"{path}: column {name!r}, which the head reads, is missing; {hint}")

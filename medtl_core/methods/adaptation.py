@@ -164,12 +164,12 @@ def _best_pull(head: Head, support: Support, new: bool) -> tuple[int, float | No
 
     Every case is judged by heads made without its patient, down to the standardisation: centred with its own help, a
     few balanced cases would give its label away. The federation's head is left only for a loss lower by a standard
-    error than its own at the temperature that suits these cases best. A class of one patient cannot be left out: then
-    the head is kept, or, with a class `new` to it, moved by `BLIND`.
+    error than its own at the temperature that suits these cases best. A class of one patient cannot be left out, and
+    one class alone tells no border: then the head is kept, or, with a class `new` to it, moved by `BLIND`.
     """
     label, patients = support.label, np.unique(support.patients)
     owners = [len(np.unique(support.patients[label == place])) for place in np.unique(label)]
-    if min(owners) < 2:
+    if len(owners) < 2 or min(owners) < 2:  # cases of one class do not tell where another begins
         return (PULLS.index(BLIND) + 1 if new else 0), None
     groups = len(patients) if len(patients) <= _ALONE else _GROUPS
     fold, inputs = fold_of(support.patients, label, groups, 0), np.column_stack([support.values, np.ones(len(label))])

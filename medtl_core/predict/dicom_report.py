@@ -14,8 +14,8 @@ import numpy as np
 from medtl_core.data.images import read_pictures
 from medtl_core.data.views import Pixels, square
 from medtl_core.errors import ConfigError
-from medtl_core.formats.decoder import decoder, kind_of
 from medtl_core.predict.answer import Answer
+from medtl_core.predict.colour import header_of
 from medtl_core.predict.output import NOTICE, Heading
 
 if TYPE_CHECKING:
@@ -55,20 +55,12 @@ def write_reports(
     folder.mkdir(parents=True)
     for number, answer in enumerate(answers, 1):
         if answer.probabilities:
-            patient = _header(Path(answer.name))
+            patient = header_of(Path(answer.name))
             capture = _capture(_picture(answer, attributor), patient)
             capture.save_as(folder / f"{number:05d}.sc.dcm", enforce_file_format=True)
             report = _report(answer, heading, patient, capture)
             report.save_as(folder / f"{number:05d}.sr.dcm", enforce_file_format=True)
         yield answer
-
-
-def _header(path: Path) -> Mapping[str, str]:
-    """What a DICOM file's header says of its study, read under the check for identities; nothing of other files."""
-    if kind_of(path) != "dicom":
-        return {}
-    file = next(iter(sorted(path.iterdir()))) if path.is_dir() else path
-    return {name: str(value) for name, value in decoder().ask("header", file)[0].items()}
 
 
 def _picture(answer: Answer, attributor: "Attributor | GradCam | None") -> Pixels:

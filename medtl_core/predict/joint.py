@@ -8,9 +8,10 @@ import numpy as np
 from medtl_core.config import Settings, kind_of
 from medtl_core.data.faults import Faults
 from medtl_core.data.task import MANIFEST
-from medtl_core.errors import DataError, did_you_mean
+from medtl_core.errors import DataError
 from medtl_core.features.encoders import encoder_of
 from medtl_core.formats.manifest import image_files
+from medtl_core.formats.measurements import lacking_column
 from medtl_core.formats.needs import TABLES, refuse_whole
 from medtl_core.formats.table import CsvTable, read_csv
 from medtl_core.predict.cases import NewCases, unlabelled
@@ -18,6 +19,7 @@ from medtl_core.values import Array
 
 #: Columns of which a manifest has one for each kind of case that is no table's.
 _NAMED = {"image": ("path",), "text": ("note", "note_path")}
+_BESIDE = tuple(name for names in _NAMED.values() for name in names)
 
 
 def joint_cases(place: Path, settings: Settings, columns: Sequence[str], *, lacking: bool) -> NewCases:
@@ -47,7 +49,7 @@ def joint_cases(place: Path, settings: Settings, columns: Sequence[str], *, lack
         asked = columns if kind == "table" else _NAMED[kind][:1]
         there = [name for name in _NAMED.get(kind, asked) if name in table.columns]
         for name in asked if not there or kind == "table" else ():
-            _check(table, name, asked, lacking=lacking)
+            _check(table, name, asked, (*columns, *_BESIDE), lacking=lacking)
         if kind == "table":
             read["table"] = _measured(table, columns)
         elif kind == "image":
@@ -55,21 +57,23 @@ def joint_cases(place: Path, settings: Settings, columns: Sequence[str], *, lack
             read["path"] = image_files(table, "path", file.parent, gaps=True) if there else nothing
         else:
             read["note"] = _notes(table, backbone, there[:1])
+    if not lacking:
+        empty = [np.isnan(one).all(axis=1) if one.ndim == 2 else one == "" for one in read.values()]
+        cause = f"{table.name}: the row has none of the kinds that the head reads"
+        faults.case(np.flatnonzero(np.all(empty, axis=0) & table.whole), cause, "fill it, or leave it out")
     refuse_whole(table)
     rows, named = faults.usable(len(table)), faults.place
     wrong = {name: f"{fault.cause}; {fault.remedy}" for fault in faults.causes for name in fault.places}
-    known = {*columns, *(name for names in _NAMED.values() for name in names)}
-    left = tuple(f"column {name!r}" for name in table.columns if name not in known)
+    left = tuple(f"column {name!r}" for name in table.columns if name not in (*columns, *_BESIDE))
     names, examples = tuple(named(int(row)) for row in rows), {name: one[rows] for name, one in read.items()}
     return NewCases(names, unlabelled(examples), tuple(wrong.items()), left)
 
 
-def _check(table: CsvTable, name: str, columns: Sequence[str], *, lacking: bool) -> None:
+def _check(table: CsvTable, name: str, columns: Sequence[str], every: Sequence[str], *, lacking: bool) -> None:
     """Refuses a table without a column, unless all of its kind are missing and may be."""
     same = {other for other in columns if _kind(other) == _kind(name)}
     if name not in table.columns and not (lacking and not same & {*table.columns}):
-        hint = did_you_mean(name, list(table.columns))
-        raise DataError(f"{table.name}: column {name!r}, which the head reads, is missing; {hint}")
+        raise lacking_column(table.name, name, table, every)
 
 
 def _kind(name: str) -> str:

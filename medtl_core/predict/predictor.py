@@ -21,7 +21,7 @@ from medtl_core.predict.alike import OwnCases
 from medtl_core.predict.answer import Answer, answers_of, findings_of, log_prevalence, placed
 from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import NewCases, drawn_cases, encoded_cases, image_cases, table_cases
-from medtl_core.predict.colour import has_colour, is_grey
+from medtl_core.predict.colour import oddity
 from medtl_core.predict.conformal import Conformal
 from medtl_core.predict.gradcam import GradCam, Mapped
 from medtl_core.predict.joint import joint_cases
@@ -31,6 +31,7 @@ from medtl_core.predict.rows import rows_of
 from medtl_core.predict.saved import is_model, load_packed, load_whole
 from medtl_core.predict.tap_maps import TapMaps
 from medtl_core.predict.thresholds import Thresholds
+from medtl_core.predict.usual import Usual
 from medtl_core.runtime import one_thread, processor
 from medtl_core.store import file_of, read_json, stem_of
 from medtl_core.values import ABSENT, Array, Head
@@ -56,6 +57,7 @@ class Predictor:
         conformal: what the sets of likely classes promise; None = nothing.
         outliers: what tells cases unlike the training cases; None = nothing does.
         thresholds: from which a class is answered; None = none was set.
+        usual: between which limits the columns of its table were; None = it does not say.
         neighbours: the hospital's own cases, of which each answer names the most similar; None = it names none.
         explains: whether an answer says what each kind of a case, and each column of a table, adds to it.
     """
@@ -69,6 +71,7 @@ class Predictor:
     conformal: Conformal | None = None
     outliers: Outliers | None = None
     thresholds: Thresholds | None = None
+    usual: Usual | None = None
     neighbours: OwnCases | None = None
     explains: bool = False
 
@@ -110,7 +113,8 @@ class Predictor:
         """
         shift = self.shift(prevalence or {}, least)
         whole = inputs if isinstance(inputs, NewCases) else self.cases(list(inputs))
-        return chain.from_iterable(self._answered(cases, shift, least, workers) for cases in _parts(whole))
+        found = chain.from_iterable(self._answered(cases, shift, least, workers) for cases in _parts(whole))
+        return self.usual.told(whole, found, apart=isinstance(self.classifier, Fusing)) if self.usual else found
 
     def shift(self, prevalence: Mapping[str, float], least: float = 0.0) -> Array:
         """Returns what a prevalence adds to the logits, float64 [C]; see `answers`.
@@ -199,8 +203,8 @@ class Predictor:
             answered = iter(self._explained(answers, values))
         for name, path in zip(cases.names, paths, strict=True):
             answer = Answer(name, fault=wrong[name]) if name in wrong else next(answered)
-            strange = not answer.fault and is_grey(self.modality) and has_colour(Path(path))
-            yield replace(answer, doubt=f"has colour, which no picture of {self.modality} has") if strange else answer
+            odd = "" if answer.fault else oddity(Path(path), self.modality)
+            yield replace(answer, doubt=odd) if odd else answer
 
     def _explained(self, answers: Sequence[Answer], values: Array) -> Iterator[Answer]:
         """Answers with what was asked beside them, from the features [n, d] that they came from."""
@@ -255,7 +259,8 @@ def load(path: Path | str, *, weights: str = "", device: str = "auto", cache: st
     conformal = Conformal.of_facts(classifier.facts.get("conformal", {}), len(classifier.classes))
     thresholds = Thresholds.of_facts(classifier.facts.get("operating", {}), classifier.classes)
     about = str(facts.get("modality", "not stated")), sha256
-    return Predictor(classifier, chosen, views, columns, *about, conformal, outliers, thresholds)
+    usual = Usual.of_facts(classifier.facts, columns)
+    return Predictor(classifier, chosen, views, columns, *about, conformal, outliers, thresholds, usual)
 
 
 def _parts(whole: NewCases) -> Iterator[NewCases]:

@@ -18,6 +18,8 @@ from medtl_core.predict.attribution import ClassMap, contrast_of
 from medtl_core.predict.cases import unlabelled
 from medtl_core.values import Array, Head
 
+#: Share of the largest weight below which one is what rounding left of none.
+_ROUNDING = 1e-7
 #: Squares along a side that are covered, one at a time.
 GRID = 8
 
@@ -60,7 +62,8 @@ def lacking(classifier: Classifier, row: Array, columns: Sequence[str] = ()) -> 
     columns, which no case did that the head learnt from; "" = it has one.
     """
     if isinstance(classifier, Head):  # asked first: telling a protocol takes a hundred times as long
-        used = (classifier.weight[:, : 2 * len(columns)] != 0).any(axis=0)  # of each column, and of its being empty
+        size = np.abs(classifier.weight[:, : 2 * len(columns)]).max(axis=0)  # of each column, and of its being empty
+        used = size > _ROUNDING * size.max(initial=0.0)
         gone = np.flatnonzero(row[1 : 2 * len(columns) : 2].astype(bool) & used[::2] & ~used[1::2])
         if len(gone):
             return f"column {columns[gone[0]]!r} is empty, and no case that the head learnt from lacked it"

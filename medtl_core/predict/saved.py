@@ -1,9 +1,10 @@
 """Classifiers on disk: `NAME.safetensors` with its manifest `NAME.json`, an affine head or a model of another kind."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,7 @@ def load_whole(path: Path) -> tuple[Head, Outliers | None]:
         WeightsError: as in `load_head`.
     """
     manifest, arrays = (_FARTHER if _schema(path) == _FARTHER.schema else _HEADS).read(stem_of(path))
+    _check_names(manifest["classes"], path)
     own = {name: array for name, array in arrays.items() if not name.startswith(PREFIX)}
     width, facts = manifest["features"], dict(manifest["facts"])
     about = facts.pop("outliers", {})  # of these arrays, and of no head that is made of this one
@@ -80,6 +82,7 @@ def load_packed(path: Path) -> tuple[str, Packed]:
         WeightsError: as in `load_head`.
     """
     manifest, arrays = _MODELS.read(stem_of(path))
+    _check_names(manifest["classes"], path)
     classes, facts = tuple(manifest["classes"]), manifest["facts"]
     return manifest["kind"], Packed(arrays, manifest["config"], classes, manifest["fingerprint"], facts)
 
@@ -125,6 +128,11 @@ def _stem(folder: Path, name: str) -> Path:
     if not name.isprintable() or {"/", "\\"} & set(name) or name[:1] in ("", "."):
         raise RunError(f"head name {name!r} cannot be a file name: name a file, without a folder or a first dot")
     return folder / name
+
+
+def _check_names(classes: Sequence[Any], path: Path) -> None:
+    if not all(isinstance(name, str) and name for name in classes) or len({*classes}) < len(classes):
+        raise WeightsError(f"the manifest of {path} does not name each class once; fetch both files again")
 
 
 def _check_arrays(arrays: Mapping[str, Array], classes: int, width: int, where: str) -> None:

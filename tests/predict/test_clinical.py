@@ -52,6 +52,12 @@ def test_dicom_files_hold_the_answer_and_name_nobody(predictor: Predictor, head:
         assert all(not written.get(name) for name in IDENTITY) and "film 0" not in str(written)
 
 
+def test_a_scan_of_another_machine_is_in_doubt(predictor: Predictor, tmp_path: Path) -> None:
+    told = {"BurnedInAnnotation": "NO", "PatientIdentityRemoved": "YES"}
+    files = [dicom(tmp_path / f"{word}.dcm", RAMP, Modality=word, **told) for word in ("US", "DX", "OT")]
+    assert [one.doubt for one in predictor.answers(files)] == ["is US, and the head reads chest X-ray", "", ""]
+
+
 def test_a_dicom_case_stays_in_its_study(predictor: Predictor, head: Path, tmp_path: Path) -> None:
     pytest.importorskip("highdicom", reason="highdicom is not installed")
     told = {"BurnedInAnnotation": "NO", "StudyInstanceUID": "1.2.3.4", "PatientIdentityRemoved": "YES"}

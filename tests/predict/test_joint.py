@@ -186,8 +186,12 @@ def test_kinds_may_be_missing_whole_and_no_single_column(tmp_path: Path, header:
     else:
         (answer,) = predictor.answers([place])
         assert answer.doubt and not answer.likeliest
-    with pytest.raises(DataError, match="'path', which the head reads, is missing"):  # which reads zeros as values
-        [*affine(tmp_path, told=False).answers([place])]
+    other = affine(tmp_path, told=False)  # which reads zeros as values
+    with pytest.raises(DataError, match="'path', which the head reads, is missing"):
+        [*other.answers([place])]
+    rows, every = ([""] * 5 + ["x"], [""] * 4 + [1, "x"]), ("path", "note", *COLUMNS, "ward")
+    none, some = other.answers([written(tmp_path, *rows, header=every)])
+    assert "none of the kinds" in none.fault and some.probabilities
 
 
 def test_what_cannot_be_asked_of_several_kinds_is_refused(tmp_path: Path) -> None:

@@ -161,11 +161,15 @@ def test_an_answer_less_probable_than_asked_is_in_doubt(head: Path, pictures: Pa
 
 def test_a_colour_picture_for_a_head_of_grey_ones_is_in_doubt(head: Path, tmp_path: Path) -> None:
     pixels = np.zeros((64, 64, 3), np.uint8)
-    for name, red in (("grey.png", 0), ("colour.png", 200)):
-        pixels[16:48, 16:48] = (red, 0, 0)
+    for name, square in (("grey.png", (90, 90, 90)), ("colour.png", (200, 0, 0))):
+        pixels[16:48, 16:48] = square
         Image.fromarray(pixels).save(tmp_path / name)
+    odd = {"even.png": np.full((64, 64), 7), "even.tif": np.ones((64, 64, 3)), "small.png": np.eye(15)}
+    for name, grey in odd.items():
+        Image.fromarray(grey.astype(np.uint8)).save(tmp_path / name)
     doubts = {Path(answer.name).name: answer.doubt for answer in load(head).answers([tmp_path])}
-    assert "colour" in doubts["colour.png"] and not doubts["grey.png"]
+    assert "colour" in doubts["colour.png"] and not doubts["grey.png"] and "fewer than 16" in doubts["small.png"]
+    assert "shows nothing" in doubts["even.png"] and doubts["even.tif"] == doubts["even.png"]
 
 
 def test_columns_stand_in_any_order_and_others_beside_them(table_head: Path, tmp_path: Path) -> None:
@@ -220,6 +224,7 @@ def test_a_new_table_is_read_and_refused_as_one_to_train_on(table_head: Path, tm
             "another network",
         ),
         (lambda head: _edit(head, '"entry_views"', '"entry_sights"'), WeightsError, "does not say"),
+        (lambda head: _edit(head, '"consolidation"', '"normal"'), WeightsError, "each class once"),
         (lambda head: head.with_suffix(".json").unlink(), WeightsError, "auto|discriminant|head"),
     ],
 )
@@ -253,11 +258,12 @@ def test_a_table_for_a_head_of_images_has_no_answer(head: Path, tmp_path: Path) 
     assert answer.fault and not answer.probabilities
 
 
-@pytest.mark.parametrize("text", ["age\n50\n", "age,Pressure\n50,99\n", ""])
+@pytest.mark.parametrize("text", ["age\n50\n", "age,Pressure\n50,99\n", "", "Jones,77\n50,99\n", "Jones;77\n1;2\n"])
 def test_a_table_without_a_column_of_the_head_is_refused(table_head: Path, tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as raised:
         list(load(table_head).answers([tmp_path / "a.csv"]))
+    assert "Jones" not in str(raised.value)  # without a header the first line is a patient's
 
 
 def test_the_built_in_pictures_answer_in_one_line(head: Path) -> None:
