@@ -20,8 +20,7 @@ def agreement(settings: Settings, classes: tuple[str, ...], fingerprint: str) ->
     (weights, taps, pooling, size, views).
     """
     # every message states its protocol beside; this one's hash stays, so that state and ledgers on disk are found again
-    agreed = {"protocol": 1, "settings": settings.agreed(), "classes": list(classes), "features": fingerprint}
-    return digest(agreed)
+    return digest({"protocol": 1, "settings": settings.agreed(), "classes": list(classes), "features": fingerprint})
 
 
 def check_protocol(group: str) -> None:

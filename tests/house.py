@@ -60,17 +60,17 @@ ONLY = {
 
 #: Physical lines of a room; the sum is at most the budget of the whole.
 ROOMS = {
-    "base": 1340, "data": 1650, "data/synthetic": 760, "backbones": 1030, "backbones/libraries": 290,
-    "features": 970, "heads": 755, "evaluation": 1180, "privacy": 3010, "federation": 2110, "flower": 1485,
+    "base": 1345, "data": 1650, "data/synthetic": 760, "backbones": 1030, "backbones/libraries": 375,
+    "features": 975, "heads": 755, "evaluation": 1180, "privacy": 3010, "federation": 2110, "flower": 1485,
     "flower/node": 525, "formats": 5880, "methods": 5170, "methods/multilabel": 750, "methods/finetune": 1140,
     "methods/personal": 950, "methods/private": 1600, "audit": 1300, "report": 3350, "sweep": 600, "recipes": 500,
-    "predict": 2650, "cli": 4730, "signals": 590, "server": 1010, "client": 1000, "flower/link": 320,
+    "predict": 2670, "cli": 4735, "signals": 590, "server": 1010, "client": 1000, "flower/link": 320,
     "flower/processes": 410, "deploy": 3420, "serve": 400, "export": 860, "clinical": 1260, "slides": 335, "notes": 575,
 }  # fmt: skip
 #: Rooms whose code a person reads to follow one image from the reader to the judged head.
 READ = ("base", "data", "backbones", "features", "heads", "evaluation", "federation", "flower")
 #: Budgets of sums and of single files: physical lines but for the corridor's, which are lines of code.
-WHOLE, CODE, TESTS, SIMULATIONS, METHOD, METHOD_MEDIAN = 22_000, 6_000, 16_200, 2_900, 250, 60
+WHOLE, CODE, TESTS, SIMULATIONS, METHOD, METHOD_MEDIAN = 22_000, 6_000, 16_250, 2_900, 250, 60
 #: What each capability since the redesign may add to the whole, to the tests and to the simulations; the corridor's
 #: budget stays.
 ADDED = {

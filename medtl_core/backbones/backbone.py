@@ -9,6 +9,8 @@ from medtl_core.config import Value
 RANDOM_SEED = 20261
 #: How a tap ends that reads a transformer's class token alone, in place of its patches.
 CLASS_TOKEN = ".cls"
+#: Cells along a side of a map, of each of which the pooling "grid" reads the mean.
+GRID = 6
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,9 @@ class Backbone:
         library: whose parameter names and architecture it has, "timm" or "torchvision".
         arch: name of the architecture in that library.
         source: where its weights come from: "package" (a Python package), "hub" (the library's download cache),
-            "file" (the user's own file) or "random" (seeded, untrained).
-        file: name of the file looked for there; of timm's, the repository on the hub; of a "file" backbone, its path.
+            "file" (the user's own file), "random" (seeded, untrained) or "formula" (nothing is learnt).
+        file: name of the file looked for there; of timm's, the repository on the hub; of a "file" backbone, its
+            path; "" where its values are made here.
         taps: tap name -> path of the module whose output is read, from the shallowest to the deepest.
         channels: tap name -> number of channels of that output.
         size: side of the square input in pixels.
@@ -64,4 +67,5 @@ class Backbone:
 
 def features_of(tap: str, channels: int, pooling: str) -> int:
     """Returns how many features a tap gives under a pooling: a class token has no positions to pool."""
-    return channels if tap.endswith(CLASS_TOKEN) else channels * len(pooling.split("+"))
+    kinds = GRID**2 if pooling == "grid" else len(pooling.split("+"))
+    return channels if tap.endswith(CLASS_TOKEN) else channels * kinds

@@ -19,7 +19,7 @@ ORIGIN = (
     "redistribution",
 )  # fmt: skip
 Modules = Mapping[str, Sequence[Any]]
-_POOLINGS = ("", "mean", "mean+std", "mean+std+centre")
+_POOLINGS = ("", "mean", "mean+std", "mean+std+centre", "grid")
 
 
 def described(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from medtl_core.backbones.backbone import RANDOM_SEED, Backbone
+from medtl_core.backbones.libraries.gabor import Gabor
 from medtl_core.backbones.libraries.lite import Lite0
 from medtl_core.backbones.libraries.timm_table import build
 from medtl_core.backbones.weights import load_weights
@@ -23,12 +24,12 @@ _BUILDING = threading.Lock()
 
 
 def load_network(backbone: Backbone, weights: str = "") -> tuple[nn.Module, str]:
-    """Returns the pretrained network in evaluation mode, and the SHA-256 that names its weights ("" if random).
+    """Returns the pretrained network in evaluation mode, and the SHA-256 that names its weights ("" if made here).
 
     Raises:
         WeightsError: the weights are missing, damaged, or of another architecture.
     """
-    if backbone.source == "random":
+    if not backbone.file:
         network, sha = _built(backbone), ""
     else:
         state, sha = load_weights(backbone, weights)
@@ -43,6 +44,8 @@ def _built(backbone: Backbone) -> nn.Module:
         torch.default_generator.manual_seed(RANDOM_SEED)
         if backbone.identity == "timm:tf_efficientnet_lite0":
             return Lite0()
+        if backbone.library == "medtl":
+            return Gabor()
         if backbone.library == "timm":
             return build(backbone.arch, backbone.arguments)
         from torchvision.models import get_model

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medtl_core.backbones.backbone import CLASS_TOKEN
+from medtl_core.backbones.libraries.gabor import cell_weights
 from medtl_core.errors import ConfigError
 
 Pool = Callable[[Tensor], Tensor]
@@ -73,7 +74,7 @@ def pooling_of(network: nn.Module, tap: str, pooling: str, floor: float = 0.0) -
         tap: its name.
         pooling: "mean" over positions; "mean+std", with the population standard deviation behind; "mean+std+centre",
             behind these the mean weighted by a Gaussian at the image's centre, where what an image was taken of lies.
-            Its weights are a constant of the map's shape.
+            Its weights are a constant of the map's shape; "grid", each channel's mean in every cell, row by row.
         floor: smallest variance; above 0, a deviation's slope stays finite where a map is constant.
     """
     tokens = int(getattr(network, "num_prefix_tokens", 0) or 0)
@@ -85,6 +86,8 @@ def pooling_of(network: nn.Module, tap: str, pooling: str, floor: float = 0.0) -
         places, grid = _positions(output, tokens, channels_last)
         if pooling == "mean":
             return places.mean(dim=2)
+        if pooling == "grid":
+            return (places @ torch.from_numpy(cell_weights(*grid)).to(places)).flatten(1)
         mean = places.mean(dim=2, keepdim=True)
         variance = (places - mean).square().mean(dim=2)  # torch.var_mean is four times slower in this layout
         if floor:

@@ -30,7 +30,7 @@ LITE0_SHA = "0f9d76ae362640aba17ae7d02eb6d26b5308cc8ce2b8ee847da30285cb014696"
 
 
 def locate(backbone: Backbone, weights: str = "") -> Path | None:
-    """Returns the file that holds a backbone's weights; None for a "random:" backbone.
+    """Returns the file that holds a backbone's weights; None where its values are made here.
 
     Args:
         backbone: from `find_backbone`.
@@ -41,10 +41,10 @@ def locate(backbone: Backbone, weights: str = "") -> Path | None:
         ConfigError: weights are given for a backbone that has none, or its own.
     """
     if weights:
-        if backbone.source in ("random", "file"):
+        if not backbone.file or backbone.source == "file":
             raise ConfigError(f"weights={weights!r} contradicts backbone {backbone.name!r}; leave one of them out")
         return _given(backbone, expanded(weights))
-    if backbone.source == "random":
+    if not backbone.file:
         return None
     places, remedy = _PLACES[backbone.source if backbone.source != "hub" else backbone.library](backbone)
     path = next((place for place in places if place.is_file()), None)
@@ -63,14 +63,15 @@ def in_folder(backbone: Backbone, folder: Path) -> list[Path]:
 def weights_sha(backbone: Backbone, weights: str = "") -> str:
     """Returns the SHA-256 that names a backbone's weights in a feature fingerprint, without importing torch.
 
-    Files known to hold equal values have one. Random weights are named by their seed and the libraries' versions.
+    Files known to hold equal values have one. Random weights are named by their seed and the libraries' versions,
+    those of a formula by its name.
 
     Raises:
         WeightsError: the file is missing, or is not the one that is known.
     """
     path = locate(backbone, weights)
     if path is None:
-        versions = [metadata.version(name) for name in ("torch", backbone.library)]
+        versions = [metadata.version(name) for name in ("torch", backbone.library) if backbone.source == "random"]
         return digest({"random": backbone.identity, "seed": RANDOM_SEED, "versions": versions})
     sha = file_sha(path)
     _check_sha(backbone, path, sha)
@@ -82,11 +83,11 @@ def load_weights(backbone: Backbone, weights: str = "") -> tuple[dict[str, "Tens
 
     Raises:
         WeightsError: the file is missing, damaged, not the one that is known, or a pickle of unknown origin.
-        ConfigError: the backbone's weights are random: there is nothing to read.
+        ConfigError: the backbone's values are made here: there is nothing to read.
     """
     path = locate(backbone, weights)
     if path is None:
-        raise ConfigError(f"backbone {backbone.name!r} has random weights; there is no file to read")
+        raise ConfigError(f"backbone {backbone.name!r} has no weights in a file")
     content = path.read_bytes()
     sha = hashlib.sha256(content).hexdigest()
     _check_sha(backbone, path, sha)
@@ -134,8 +135,7 @@ def _of_torchvision(backbone: Backbone) -> tuple[list[Path], str]:
 
 def hub_files(repository: str, name: str) -> list[Path]:
     """Returns the copies of a repository's file in the hub's cache on this machine."""
-    snapshots = _hub() / f"models--{repository.replace('/', '--')}" / "snapshots"
-    return sorted(snapshots.glob(f"*/{name}"), reverse=True)
+    return sorted(_hub().glob(f"models--{repository.replace('/', '--')}/snapshots/*/{name}"), reverse=True)
 
 
 def _hub() -> Path:
@@ -159,8 +159,7 @@ _PLACES = {"package": _in_package, "torchvision": _of_torchvision, "timm": _of_t
 
 def _library_folder(variable: str, name: str) -> Path:
     """A library's folder: what its environment variable says, or its name in the user's cache."""
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return expanded(os.environ.get(variable) or f"{caches}/{name}")
+    return expanded(os.environ.get(variable) or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/{name}")
 
 
 def file_sha(path: Path) -> str:

@@ -254,8 +254,7 @@ def _share(patient: Array, rows: Index, hospitals: int, rng: np.random.Generator
         owner[one], turn[one] = hospital, position
         heapq.heapreplace(load, (cases + int(counts[one]), hospital))
     order = np.lexsort((turn[code], owner[code]))
-    bounds = np.searchsorted(owner[code][order], np.arange(1, hospitals))
-    return list(np.split(rows[order], bounds))
+    return list(np.split(rows[order], np.searchsorted(owner[code][order], np.arange(1, hospitals))))
 
 
 def _alike(examples: Examples, rows: Index, trains: Sequence[Index], rng: np.random.Generator) -> list[Index]:
@@ -275,8 +274,7 @@ def _alike(examples: Examples, rows: Index, trains: Sequence[Index], rng: np.ran
 
 
 def _numbered(name: str, count: int) -> list[str]:
-    width = len(str(count))
-    return [f"{name}-{number:0{width}d}" for number in range(1, count + 1)]
+    return [f"{name}-{number:0{len(str(count))}d}" for number in range(1, count + 1)]
 
 
 def _refuse(settings: Settings, where: str, hospitals: int, cases: int, smallest: int) -> NoReturn:

@@ -82,8 +82,7 @@ def open_source(settings: Settings, faults: Faults | None = None, word: str = ""
         raise ConfigError("no data named: set data to a catalog name, or data-path to a folder or file")
     if not len(source.examples):
         raise DataError(f"{settings.data_path} holds no case that can be used")
-    held = (source.examples["split"] == "test").any() or settings.test_path
-    return source if held else _hold_out(source)
+    return source if settings.test_path or (source.examples["split"] == "test").any() else _hold_out(source)
 
 
 def private_source(settings: Settings) -> Source:

@@ -93,5 +93,4 @@ def temperature(logits: Array, label: Array) -> float:
 
 def log_prior(counts: Array, *, floor: float = 0.0) -> Float:
     """Returns the log share of each class [C], at least log `floor`; 0 for a class without cases: nothing to remove."""
-    seen = counts > 0
-    return np.asarray(np.log(np.where(seen, np.maximum(counts / counts.sum(), floor), 1.0)))
+    return np.asarray(np.log(np.where(counts > 0, np.maximum(counts / counts.sum(), floor), 1.0)))

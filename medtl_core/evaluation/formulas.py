@@ -123,5 +123,4 @@ def mean_curve(curves: Sequence[tuple[Float, Float] | None]) -> Curve | None:
         return None
     if len(curves) == 1:
         return drawn[0][0].tolist(), drawn[0][1].tolist()
-    mean = np.mean([np.interp(_GRID, *curve) for curve in drawn], axis=0)
-    return [0.0, *_GRID.tolist()], [0.0, *mean.tolist()]
+    return [0.0, *_GRID.tolist()], [0.0, *np.mean([np.interp(_GRID, *curve) for curve in drawn], axis=0).tolist()]

@@ -35,12 +35,7 @@ __all__ = ["FeatureSpec", "Spec", "extract", "feature_spec", "images_of", "read_
 
 
 def extract(
-    examples: Examples,
-    spec: Spec,
-    settings: Settings,
-    *,
-    keys: Sequence[str] | None = None,
-    workers: int = 1,
+    examples: Examples, spec: Spec, settings: Settings, *, keys: Sequence[str] | None = None, workers: int = 1
 ) -> Features:
     """Returns the features of the examples, from the cache where they were computed before.
 

@@ -34,6 +34,9 @@ _SMALLEST, _LARGEST = 32, 2048
 #: Settings that decide features; with the data set's views, a manifest keeps them under "features".
 FEATURE_SETTINGS = ("backbone", "features", "image_size", "views")
 
+#: Views of pictures that have an upright, as X-rays: what is read at places in them then tells something.
+_UPRIGHT = ("identity", "flip-h")
+
 Groups = tuple[tuple[str, int, int], ...]
 
 
@@ -47,7 +50,7 @@ class FeatureSpec:
         weights_sha: names the weights, or what stands for them: an `Encoding.sha`.
         taps: in order of depth.
         channels: of each tap.
-        pooling: of a tap over its positions: "mean", "mean+std" or "mean+std+centre"; see `backbones.taps`.
+        pooling: of a tap over its positions: "mean", "mean+std", "mean+std+centre" or "grid"; see `backbones.taps`.
         size: side of the square input in pixels.
         mean, std: of the normalisation.
         views: names of the views whose features are averaged.
@@ -143,8 +146,9 @@ def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequ
     tap, its mean, one view, 128 pixels; "4+10" names taps, otherwise as "rich".
 
     `backbone` may join several with "+", and `image_size` several sizes: their features stand side
-    by side. `features` then goes for each backbone; a word such as "lite0:4" goes for one. `weights` is then a folder
-    (see `weights.in_folder`); what it lacks is looked for where the backbone's record says.
+    by side. Where the views are an upright picture and its mirror image, "auto" among them is gabor, else nothing.
+    `features` then goes for each backbone; a word such as "lite0:4" goes for one. `weights` is then a folder (see
+    `weights.in_folder`); what it lacks is looked for where the backbone's record says.
 
     Args:
         settings: `backbone`, `weights`, `features`, `image_size` and `views` are read.
@@ -155,19 +159,26 @@ def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequ
         ConfigError: a backbone, tap or view is unknown, or the images would be too small.
         WeightsError: the weights are not on this machine.
     """
-    names, sizes = settings.backbone.split("+"), settings.sizes
-    if len(names) == 1 and len(sizes) < 2:
+    names, sizes = _named(settings.backbone, entry_views), settings.sizes
+    if settings.backbone in names and len(sizes) < 2:
         return backbone_spec(settings, entry_views, columns)
     if len(set(names)) != len(names):
         raise ConfigError(f"backbone={settings.backbone!r} names a backbone twice")
     rows: list[tuple[str, str, FeatureSpec]] = []
     for chosen in _alone(settings, names):
-        several = len(sizes) > 1 and kind_of(chosen.backbone) == "image"
-        for size in sizes if several else (settings.image_size,):
+        several = len(sizes) > 1 and kind_of(chosen.backbone) == "image" and _learnt(chosen.backbone)
+        for size in sizes if several else sizes[:1] or (0,):
             record = backbone_spec(chosen.replace(image_size=size), entry_views, columns)
             rows.append((f"{chosen.backbone}@{size}" if several else chosen.backbone, chosen.backbone, record))
     labels, backbones, records = zip(*rows, strict=True)
     return JoinedSpec(labels, backbones, records)
+
+
+def _named(backbone: str, views: tuple[str, ...]) -> list[str]:
+    """The backbones that a setting joins, for a data set's views."""
+    first, *others = backbone.split("+")
+    beside = ("gabor",) if tuple(views) == _UPRIGHT else ()
+    return [first, *(name for word in others for name in (beside if word == "auto" else (word,)))]
 
 
 def _alone(settings: Settings, names: Sequence[str]) -> Iterator[Settings]:
@@ -242,11 +253,16 @@ def stated_settings(facts: Mapping[str, Any]) -> dict[str, Value]:
     return {**named, "features": f"{named['features']}@{facts.get('version', _FIRST)}"}
 
 
+def _learnt(backbone: str) -> bool:
+    """Whether a backbone is no formula; a formula has no file, and scales of its own in place of several sizes."""
+    return kind_of(backbone) != "image" or find_backbone(backbone).source != "formula"
+
+
 def _weights_of(name: str, settings: Settings) -> str:
     """Where the weights of one of several backbones are: in the folder for all, or "", the record's own place."""
-    weights = "" if name == "table" else settings.weights
-    alone = {*settings.backbone.split("+")} <= {name, "table"}  # a single one may have a file
-    if not weights or alone or kind_of(name) != "image":
+    weights = settings.weights if name != "table" and _learnt(name) else ""
+    others = {*settings.backbone.split("+")} - {name, "table", "auto"}
+    if not weights or not any(map(_learnt, others)) or kind_of(name) != "image":  # a single one may have a file
         return weights
     folder, backbone = expanded(weights), find_backbone(name)
     if not folder.is_dir():

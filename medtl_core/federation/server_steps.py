@@ -106,8 +106,7 @@ class Scaffold(ServerStep):
 
     def correction(self, site: str, current: Float, memory: Memory) -> Float:
         """See ServerStep."""
-        mean = memory.get("mean", np.zeros_like(current))
-        return np.asarray(mean - memory.get(f"of {site}", 0.0))
+        return np.asarray(memory.get("mean", np.zeros_like(current)) - memory.get(f"of {site}", 0.0))
 
     def heard(self, site: str, change: Float, cases: int, memory: Memory) -> Memory:
         """See ServerStep."""

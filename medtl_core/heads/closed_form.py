@@ -66,8 +66,7 @@ class Ridge(Family):
         penalty = np.asarray(self.strengths)[:, None] * statistics.cases
         weights = np.tensordot(rotated[None] / (values + penalty)[:, None], vectors, (-1, 1))
         share = statistics.counts / max(statistics.cases, 1.0)
-        bias = np.broadcast_to(share, weights.shape[:2])
-        return _raw(weights, bias, statistics, statistics.counts > 0)
+        return _raw(weights, np.broadcast_to(share, weights.shape[:2]), statistics, statistics.counts > 0)
 
 
 @dataclass(frozen=True)

@@ -165,9 +165,8 @@ class Attributor:
         for record, views in zip(self._records, read, strict=True):
             for tap, first, last in record.groups:
                 rows = weight[:, start + first : start + last]
-                seen = [
-                    turned_back(_of_tap(maps[tap], rows), view) for view, maps in zip(record.views, views, strict=True)
-                ]
+                told = [_of_tap(maps[tap], rows, record.pooling) for maps in views]
+                seen = [turned_back(one, view) for view, one in zip(record.views, told, strict=True)]
                 whole += [*np.mean(seen, axis=0).transpose(2, 3, 0, 1)]
             start += record.width
         return whole
@@ -206,14 +205,18 @@ def contrast_of(classes: Sequence[str], name: str) -> Float:
     return row
 
 
-def _of_tap(maps: NDArray[np.float32], rows: Float) -> Float:
+def _of_tap(maps: NDArray[np.float32], rows: Float, pooling: str) -> Float:
     """What each position adds to k sums, [h, w, kinds, k], from maps [c, h, w] and the sums' weights [k, kinds * c] of
-    means, deviations and centres.
+    means, deviations and centres; [k, c * cells] of the pooling "grid".
     """
+    from medtl_core.backbones.libraries.gabor import cell_weights
     from medtl_core.backbones.taps import centre_weights
 
     (count, height, width), total = maps.shape, len(rows)
     places = maps.reshape(count, -1).astype(np.float64)
+    if pooling == "grid":
+        spread_out = rows.reshape(total, count, -1) @ cell_weights(height, width).T.astype(np.float64)
+        return np.asarray((spread_out * places).sum(axis=1).T.reshape(height, width, 1, total))
     centred = np.square(places - places.mean(axis=1, keepdims=True)) / places.shape[1]
     scale = np.sqrt(centred.sum(axis=1, keepdims=True))
     weights = rows.reshape(total, -1, count).transpose(1, 0, 2)

@@ -32,7 +32,7 @@ class TapMaps:
     def __init__(self, spec: Spec, settings: Settings) -> None:
         parts = spec.parts(settings)
         for record, _ in parts:
-            if kind_of(record.backbone) != "image" or record.pooling not in ("mean", "mean+std", "mean+std+centre"):
+            if kind_of(record.backbone) != "image":
                 raise ConfigError("maps are made of heads on images; a table's columns have none")
         self.records = tuple(record for record, _ in parts)
         self._networks = [_Tapped(record, chosen) for record, chosen in parts]

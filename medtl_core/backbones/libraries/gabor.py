@@ -5,10 +5,15 @@ needs no file. Filters: Daugman, J. Opt. Soc. Am. A 2:1160 (1985), without the s
 IEEE PAMI 18:959, 1996). The magnitude of a filter's complex answer does not hang on where in the wave a position lies.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+
+from medtl_core.backbones.backbone import GRID
 
 #: Directions of a scale, scales (each half as fine as the one before), and side of a filter in pixels.
 _DIRECTIONS, _SCALES, _SIDE = 6, 4, 9
@@ -36,11 +41,11 @@ class Gabor(nn.Module):
         grey = image.mean(dim=1, keepdim=True)
         grey = grey - grey.mean(dim=(2, 3), keepdim=True)
         grey = grey / (grey.square().mean(dim=(2, 3), keepdim=True).sqrt() + _EVEN)
-        magnitude = self.levels[0](grey)
-        for level in self.levels[1:]:
+        for level in self.levels[:-1]:
+            level(grey)
             grey = functional.avg_pool2d(grey, 2)
-            magnitude = level(grey)
-        return magnitude
+        coarsest: Tensor = self.levels[-1](grey)
+        return coarsest
 
 
 class _Level(nn.Module):
@@ -56,9 +61,9 @@ class _Level(nn.Module):
         return (answers[:, :_DIRECTIONS].square() + answers[:, _DIRECTIONS:].square() + 1e-12).sqrt()
 
 
-def _bank() -> "np.typing.NDArray[np.float32]":
+def _bank() -> NDArray[np.float32]:
     """The filters' real parts and then their imaginary ones, float32 [12, 1, 9, 9]; magnitudes of each sum to one."""
-    y, x = np.mgrid[: _SIDE, : _SIDE] - float(_SIDE // 2)
+    y, x = np.mgrid[:_SIDE, :_SIDE] - float(_SIDE // 2)
     filters = []
     for turn in np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS:
         along, across = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
@@ -67,3 +72,18 @@ def _bank() -> "np.typing.NDArray[np.float32]":
         wave = envelope * (wave - (envelope * wave).sum() / envelope.sum())
         filters.append(wave / np.abs(wave).sum())
     return np.concatenate([np.real(filters), np.imag(filters)])[:, None].astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def cell_weights(height: int, width: int) -> NDArray[np.float32]:
+    """Returns the weights of a map's positions in the cells of a grid, float32 [height * width, cells].
+
+    Example:
+        >>> cell_weights(12, 6)[:, 0].reshape(12, 6)[:3, :2].tolist()
+        [[0.5, 0.0], [0.5, 0.0], [0.0, 0.0]]
+    """
+    shares = []
+    for length in (height, width):
+        edges, low = np.linspace(0, length, GRID + 1), np.arange(length)[:, None]
+        shares.append(np.clip(np.minimum(low + 1, edges[1:]) - np.maximum(low, edges[:-1]), 0, None) * GRID / length)
+    return np.asarray(np.kron(*shares), np.float32)
