@@ -49,9 +49,9 @@ _RETIRED: Mapping[str, Value] = {"shift": ""}
 #: Why a promise needs a number that everybody may know, and the most resamples that an interval is made of.
 _PUBLIC_NUMBER = "privacy needs a public number of patients at every hospital: set public-cases=N (or shots), 2 or more"
 _MOST = 100_000
-#: What `auto` alone reads from so many shots on, to take or leave, and under which settings.
-_READ, _READ_FROM = {"image_size": "128+224", "backbone": "lite0+auto"}, 25
-_READ_FOR = {"methods": "auto", "backbone": "lite0", "features": "rich", "image_size": 0, "privacy": "none"}
+#: Two sides in pixels, the second for `auto` to take or leave, from so many shots on, and under which settings.
+_SIZES, _SIZES_FROM = "128+224", 25
+_SIZES_FOR = {"methods": "auto", "backbone": "lite0", "features": "rich", "image_size": 0, "privacy": "none"}
 
 
 @dataclass(frozen=True)
@@ -67,17 +67,15 @@ class Settings:
             too), "size" (unequal sizes) or "even".
         alpha: Dirichlet concentration; small = skewed.
         seed: of partition, folds and training order; never of privacy noise.
-        backbone: "lite0", "torchvision:NAME", "timm:NAME", "file:PATH", "own:NAME", "random:ARCH", "table",
-            "gabor", "signal:NAME" or "text:NAME"; several side by side are joined by "+", of any kinds. "auto" behind
-            others is what the pictures' views say: gabor where they are mirrored and not turned, else nothing.
+        backbone: "lite0", "torchvision:NAME", "timm:NAME", "file:PATH", "own:NAME", "random:ARCH", "gabor",
+            "table", "signal:NAME" or "text:NAME"; several side by side are joined by "+", of any kinds.
         weights: file or folder with the backbone's weights, or a folder of folders named by architecture; "" = where
             the backbone's record says.
         features: "rich" (several taps; mean, standard deviation and centre), "plain" (one tap, mean) or taps such as
             "4+10"; with several backbones for each of them, or by name: "lite0:4+torchvision:squeezenet1_1:rich". With
             "@2" behind, as version 2 of the features made them.
-        image_size: pixels a side; "128+224" = every network at both, side by side; 0 = what `features` implies, and
-            both, of lite0+auto, for rich features of lite0 from 25 shots on where the one method is `auto`, without
-            privacy.
+        image_size: pixels a side; "128+224" = every backbone at both, side by side; 0 = what `features` implies, and
+            both for rich features of lite0 from 25 shots on where `auto` is the only method, without privacy.
         views: "auto" (what the catalog states for the modality) or "one".
         methods: names to compare, with commas between.
         folds: of cross-validation for shrinkage, temperature and the choice of head.
@@ -285,8 +283,8 @@ def settings(values: Mapping[str, Value]) -> Settings:
             raise ConfigError(f"unknown setting {key!r}; {did_you_mean(key, fields)}")
         known[fields[key].name] = _read_value(key, value, fields[key].type)
     chosen = Settings(**known)
-    several = chosen.shots >= _READ_FROM and vars(chosen).items() >= _READ_FOR.items()
-    return chosen.replace(**_READ) if several else chosen
+    several = chosen.shots >= _SIZES_FROM and vars(chosen).items() >= _SIZES_FOR.items()
+    return chosen.replace(image_size=_SIZES) if several else chosen
 
 
 def read_assignments(assignments: list[str]) -> dict[str, Value]:

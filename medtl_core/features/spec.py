@@ -34,9 +34,6 @@ _SMALLEST, _LARGEST = 32, 2048
 #: Settings that decide features; with the data set's views, a manifest keeps them under "features".
 FEATURE_SETTINGS = ("backbone", "features", "image_size", "views")
 
-#: Views of pictures that have an upright, as X-rays: what is read at places in them then tells something.
-_UPRIGHT = ("identity", "flip-h")
-
 Groups = tuple[tuple[str, int, int], ...]
 
 
@@ -146,9 +143,9 @@ def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequ
     tap, its mean, one view, 128 pixels; "4+10" names taps, otherwise as "rich".
 
     `backbone` may join several with "+", and `image_size` several sizes: their features stand side
-    by side. Where the views are an upright picture and its mirror image, "auto" among them is gabor, else nothing.
-    `features` then goes for each backbone; a word such as "lite0:4" goes for one. `weights` is then a folder (see
-    `weights.in_folder`); what it lacks is looked for where the backbone's record says.
+    by side; those of a formula, such as gabor, at the first size alone. `features` then goes for each backbone; a word
+    such as "lite0:4" goes for one. `weights` is then a folder (see `weights.in_folder`); what it lacks is looked for
+    where the backbone's record says.
 
     Args:
         settings: `backbone`, `weights`, `features`, `image_size` and `views` are read.
@@ -159,8 +156,8 @@ def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequ
         ConfigError: a backbone, tap or view is unknown, or the images would be too small.
         WeightsError: the weights are not on this machine.
     """
-    names, sizes = _named(settings.backbone, entry_views), settings.sizes
-    if settings.backbone in names and len(sizes) < 2:
+    names, sizes = settings.backbone.split("+"), settings.sizes
+    if len(names) == 1 and len(sizes) < 2:
         return backbone_spec(settings, entry_views, columns)
     if len(set(names)) != len(names):
         raise ConfigError(f"backbone={settings.backbone!r} names a backbone twice")
@@ -170,15 +167,10 @@ def feature_spec(settings: Settings, entry_views: tuple[str, ...], columns: Sequ
         for size in sizes if several else sizes[:1] or (0,):
             record = backbone_spec(chosen.replace(image_size=size), entry_views, columns)
             rows.append((f"{chosen.backbone}@{size}" if several else chosen.backbone, chosen.backbone, record))
+    if len(sizes) > 1 and len(rows) == len(names):
+        raise ConfigError(f"image-size={settings.image_size} has no effect: {settings.backbone} is read at one size")
     labels, backbones, records = zip(*rows, strict=True)
     return JoinedSpec(labels, backbones, records)
-
-
-def _named(backbone: str, views: tuple[str, ...]) -> list[str]:
-    """The backbones that a setting joins, for a data set's views."""
-    first, *others = backbone.split("+")
-    beside = ("gabor",) if tuple(views) == _UPRIGHT else ()
-    return [first, *(name for word in others for name in (beside if word == "auto" else (word,)))]
 
 
 def _alone(settings: Settings, names: Sequence[str]) -> Iterator[Settings]:
@@ -261,7 +253,7 @@ def _learnt(backbone: str) -> bool:
 def _weights_of(name: str, settings: Settings) -> str:
     """Where the weights of one of several backbones are: in the folder for all, or "", the record's own place."""
     weights = settings.weights if name != "table" and _learnt(name) else ""
-    others = {*settings.backbone.split("+")} - {name, "table", "auto"}
+    others = {*settings.backbone.split("+")} - {name, "table"}
     if not weights or not any(map(_learnt, others)) or kind_of(name) != "image":  # a single one may have a file
         return weights
     folder, backbone = expanded(weights), find_backbone(name)

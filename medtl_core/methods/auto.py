@@ -4,7 +4,7 @@ The mean of the log-probabilities of discriminant and logistic regression is an 
 their logits. Where images are read at several sizes, or by several backbones, the mean is over two heads of each
 reading: one head on all columns side by side has twice as many to weigh from the same few cases. With few cases, a
 choice among many candidates is worth less than one good candidate (docs/methods.md); so one kind of head, or the first
-readings alone, is taken only where its loss on the same held-out cases is lower by more than a standard error.
+reading alone, is taken only where its loss on the same held-out cases is lower by more than a standard error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,8 +65,8 @@ class Auto(Method):
         columns, needs = _columns(study.problem.groups), self.needs(study)
         solved = {need: study.solved(need) for need in needs}
         heads = {MEAN: [*solved.values()]}
-        for count in range(1, len(columns)):
-            heads[f"{MEAN}@{'+'.join([*columns][:count])}"] = heads[MEAN][: 2 * count]
+        if len(columns) > 1:
+            heads[f"{MEAN}@{next(iter(columns))}"] = heads[MEAN][:2]
         for need in needs[:2]:
             heads[need.family] = [head for other, head in solved.items() if other.family == need.family]
         taken, facts = _taken(study, heads)

@@ -16,7 +16,7 @@ def contamination(settings: Settings, entry: Entry) -> str:
         entry: of its data.
     """
     data = {_letters(name) for name in (entry.name.partition(":")[0], entry.title, *entry.same)}
-    names = [name for name in settings.backbone.split("+") if kind_of(name) == "image" and name != "auto"]
+    names = [name for name in settings.backbone.split("+") if kind_of(name) == "image"]
     seen = [name for name in names if data & {_letters(public) for public in find_backbone(name).trained_on}]
     if not seen:
         return ""

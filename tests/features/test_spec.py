@@ -157,3 +157,32 @@ def test_weights_come_from_one_folder_for_all(tmp_path: Path) -> None:
         feature_spec(settings.replace(backbone="lite0+torchvision:resnet18"), VIEWS)
     with pytest.raises(WeightsError, match="must be a folder"):
         feature_spec(settings.replace(weights=str(place / "any.safetensors")), VIEWS)
+    beside = own.replace(backbone="torchvision:squeezenet1_1+gabor", weights=str(place / "any.safetensors"))
+    assert feature_spec(beside, VIEWS).width == 512 + 6  # a formula has no file, so this one is the other's
+
+
+def test_a_bank_of_filters_tells_the_direction_and_the_place_of_a_wave_and_no_contrast() -> None:
+    settings = Settings(backbone="gabor", views="one", cache="off")
+    spec = feature_spec(settings, VIEWS)
+    waves = np.rint(128 + 60 * np.sin(2.0 * np.arange(128))).astype(np.uint8)  # two radians a pixel
+    upper = np.zeros((128, 128), np.uint8) + np.uint8(128)
+    upper[:64] = waves  # along x, in the upper half
+    turned, faint = np.ascontiguousarray(upper.T), (upper // 4 + 20).astype(np.uint8)
+    cases = Examples({"image": np.stack([upper, turned, faint]), "label": np.zeros(3)}, Task("waves", ("a", "b")))
+    rows = extract(cases, spec, settings).values[:, :216].reshape(3, 6, 6, 6)  # finest scale: direction, row, column
+    assert spec.width == 864 and spec.groups[1] == ("1", 216, 432)
+    np.testing.assert_array_equal(rows[:2].mean(axis=(2, 3)).argmax(axis=1), [0, 3])
+    assert rows[0, 0, 1].min() > 20 * rows[0, 0, 4].max() and rows[1, 3, :, 1].min() > 20 * rows[1, 3, :, 4].max()
+    np.testing.assert_allclose(rows[2], rows[0], atol=0.05)
+
+
+def test_a_formula_is_read_at_the_first_size_and_alone_at_one() -> None:
+    joined = feature_spec(Settings(backbone="random:lite0+gabor", image_size="64+96"), VIEWS)
+    assert isinstance(joined, JoinedSpec)
+    assert [(name, record.size) for name, record in zip(joined.names, joined.records, strict=True)] == [
+        ("random:lite0@64", 64), ("random:lite0@96", 96), ("gabor", 64)
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="image-size=64.96 has no effect"):
+        feature_spec(Settings(backbone="gabor", image_size="64+96"), VIEWS)
+    with pytest.raises(ConfigError, match="contradicts backbone 'gabor'"):
+        feature_spec(Settings(backbone="gabor", weights="/somewhere"), VIEWS)

@@ -18,7 +18,7 @@ from medtl_core.predict.attribution import Attributor
 from medtl_core.predict.cases import unlabelled
 from medtl_core.predict.saved import save_head
 from medtl_core.values import Array, Examples, Head, Task
-from tests.predict.heads import CLASSES, film, made
+from tests.predict.heads import CLASSES, film, made, made_for
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -43,13 +43,15 @@ def test_the_parts_add_up_to_the_logit(tmp_path: Path, features: str, views: tup
         assert one.parts.sum() == pytest.approx(logits[place] - others, abs=1e-3)
 
 
-def test_two_sizes_add_up_too(tmp_path: Path) -> None:
-    predictor, path = made(tmp_path, image_size="64+96"), film(tmp_path).path
+@pytest.mark.parametrize("backbone", ["lite0", "lite0+gabor"])
+def test_several_readings_add_up_too(tmp_path: Path, backbone: str) -> None:
+    chosen = settings({"backbone": backbone, "image-size": "64+96", "cache": "off"})
+    predictor, path = made_for(tmp_path, chosen, ()), film(tmp_path).path
     values = Material(predictor.cases([path]).examples, predictor.settings, predictor.views).features().values
     logits = predictor.classifier.logits(values)[0]
     (one,) = predictor.attributor().explain(path, "normal")
     assert one.parts.shape == (96, 96)
-    assert one.parts.sum() == pytest.approx(logits[0] - logits[1:].mean(), abs=1e-3)
+    assert one.parts.sum() == pytest.approx(logits[0] - logits[1:].mean(), abs=1e-3 * np.abs(one.parts).sum())
 
 
 def test_a_mirrored_picture_has_a_mirrored_map_where_the_views_are_both(tmp_path: Path) -> None:
