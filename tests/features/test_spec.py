@@ -182,7 +182,7 @@ def test_a_formula_is_read_at_the_first_size_and_alone_at_one() -> None:
     assert [(name, record.size) for name, record in zip(joined.names, joined.records, strict=True)] == [
         ("random:lite0@64", 64), ("random:lite0@96", 96), ("gabor", 64)
     ]  # fmt: skip
-    with pytest.raises(ConfigError, match="image-size=64.96 has no effect"):
+    with pytest.raises(ConfigError, match=r"image-size=64.96 has no effect"):
         feature_spec(Settings(backbone="gabor", image_size="64+96"), VIEWS)
     with pytest.raises(ConfigError, match="contradicts backbone 'gabor'"):
         feature_spec(Settings(backbone="gabor", weights="/somewhere"), VIEWS)
