@@ -63,16 +63,22 @@ class Usual:
 
         Of ten rows and more the mean of a column is looked at, too: fractions where percents were learnt from, or
         mmol/l where mg/dl were, lie each by itself near enough; and whether 0 and 1 stand there as 1 and 2. With
-        `apart` a case may lack the whole table.
+        `apart` a case may lack all columns of a kind, as "gene" of "gene:a"; those without a word before are one.
         """
         beyond, gaps = (table < self.low) | (table > self.high), np.isnan(table)
-        lacks = gaps & self.always & ~(apart & gaps.all(axis=1, keepdims=True))
+        lacks = gaps & self.always & ~(apart & self._lacking(gaps))
         inside, flags = np.where(gaps | beyond, 0.0, table), (self.low == 0) & (self.high == 1)
         count = (~gaps & ~beyond).sum(axis=0)
         away = np.abs(inside.sum(axis=0) / np.maximum(count, 1) - (self.low + self.high) / 2)
         odd = (away > _TOGETHER / FAR * (self.high - self.low) / 2) & (count >= _ROWS) & ~flags
         odd |= flags & beyond.any(axis=0) & ~(table == 0).any(axis=0)  # 1 and 2 stand for 0 and 1
         return [_doubt(*row, self.names) for row in zip(beyond, ~gaps & odd, lacks, strict=True)]
+
+    def _lacking(self, gaps: Array) -> Array:
+        """Whether a case lacks all columns of a column's kind, bool [n, k] as `gaps`."""
+        kinds = [name.partition(":")[0] if ":" in name else "" for name in self.names]
+        same = np.equal.outer(kinds, kinds)
+        return np.asarray(gaps.astype(np.int64) @ same == same.sum(axis=0))
 
     def told(self, cases: NewCases, answers: Iterable[Answer], *, apart: bool) -> Iterator[Answer]:
         """Yields answers, those of cases that could not be read first, with what speaks against them as their doubt."""
