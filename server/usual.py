@@ -11,12 +11,15 @@ from medtl_core.predict.usual import FAR, USUAL
 
 #: Cases with a value below which nothing is told of a column, for it would be told of them.
 _FEWEST = 10
+#: Deviations from 0 below which a mean may be that of a column that is nearly always 0.
+_SPARSE = 1 / 3
 
 
 def usual(study: Study) -> dict[str, Any]:
     """Returns what manifests say of the table's columns; nothing under privacy, or where no sums of them came.
 
-    A limit is the mean and ten standard deviations, outwards to three digits; of a column of 0 and 1 it is these two.
+    A limit is the mean and ten standard deviations, outwards to three digits; of a column of 0 and 1 it is these two,
+    and of one whose mean is near 0 so many deviations that no training case lies beyond.
     """
     place = [row for row in study.problem.groups if row[0].rpartition(":")[2].startswith("table")]
     sums = _came(study)
@@ -27,7 +30,10 @@ def usual(study: Study) -> dict[str, Any]:
     there = np.maximum(1.0 - mean[1::2], 1.0 / cases)  # the share of the cases with a value
     mean, square = mean[::2] / there, square[::2] / there
     spread = np.sqrt(np.maximum(square - mean**2, TINY**2))
-    low, high = _outwards(mean, FAR * spread)
+    # of a column that is nearly always 0 the few other values lie far, but of n values none beyond sqrt(n) deviations
+    # (Samuelson, "How deviant can you be?", 1968)
+    wide = np.where(np.abs(mean) < _SPARSE * spread, np.sqrt(there * cases), 0.0)
+    low, high = _outwards(mean, np.maximum(wide, FAR) * spread)
     flags = (np.abs(square - mean) < TINY) & (spread > 2 * TINY)
     told = np.round(there * cases) >= max(_FEWEST, study.settings.min_cell)
     limits = {"low": np.where(flags, 0.0, low), "high": np.where(flags, 1.0, high)}

@@ -53,6 +53,19 @@ def test_limits_are_ten_deviations_from_the_mean_and_of_few_cases_none(heads: Pa
     assert told(heads, "network-1") == told(heads) and told(heads, "local@a") == {}
 
 
+def test_no_training_case_of_a_column_that_is_nearly_always_0_is_far(tmp_path: Path) -> None:
+    rows = (
+        f"{('well', 'ill')[row // 2 % 2]},{'ab'[row % 2]},p{row},train,{row % 7},{9 * (row == 5)}" for row in range(160)
+    )
+    (tmp_path / "table.csv").write_text("\n".join(["label,site,patient_id,split,age,rare", *rows, "ill,a,q,test,1,0"]))
+    values = {"data": "", "data-path": str(tmp_path / "table.csv"), "backbone": "table", "sites": 2, "shots": 0}
+    chosen = settings({**values, "methods": "ridge", "bootstrap": 1, "cache": "off"})
+    simulate(RunPlan(chosen, 1, 1, False, tmp_path / "run", ROOT, "table"))
+    (tmp_path / "new.csv").write_text("age,rare\n3,9\n3,90\n3,0\n")
+    answers = load(tmp_path / "run" / "seed-0" / "heads" / "ridge").answers([tmp_path / "new.csv"])
+    assert [FAR in answer.doubt for answer in answers] == [False, True, False]
+
+
 @pytest.mark.parametrize("words", [{"privacy": "auto", "epsilon": 4.0, "public-cases": 20}, {"methods": "records"}])
 def test_nothing_is_told_under_privacy_nor_where_no_sums_came(tmp_path: Path, words: dict[str, object]) -> None:
     heads = federation(tmp_path, **{"methods": "ridge", **words})
