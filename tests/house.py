@@ -63,7 +63,7 @@ ROOMS = {
     "base": 1345, "data": 1650, "data/synthetic": 760, "backbones": 1030, "backbones/libraries": 375,
     "features": 975, "heads": 755, "evaluation": 1180, "privacy": 3010, "federation": 2110, "flower": 1485,
     "flower/node": 525, "formats": 5880, "methods": 5170, "methods/multilabel": 750, "methods/finetune": 1140,
-    "methods/personal": 950, "methods/private": 1600, "audit": 1300, "report": 3350, "sweep": 600, "recipes": 500,
+    "methods/personal": 935, "methods/private": 1600, "audit": 1300, "report": 3350, "sweep": 600, "recipes": 500,
     "predict": 2670, "cli": 4735, "signals": 590, "server": 1020, "client": 1000, "flower/link": 320,
     "flower/processes": 410, "deploy": 3420, "serve": 400, "export": 860, "clinical": 1260, "slides": 335, "notes": 575,
 }  # fmt: skip
