@@ -58,6 +58,11 @@ class Backbone:
     trained_on: tuple[str, ...] = ()
 
     @property
+    def takes_weights(self) -> bool:
+        """Whether the setting `weights` may say where its file is."""
+        return bool(self.file) and self.source != "file"
+
+    @property
     def identity(self) -> str:
         """Name of the network, the same for every way to name its weights, e.g. "timm:tf_efficientnet_lite0"."""
         grey = {"in_chans": 1} if self.inputs == 1 else {}

@@ -41,7 +41,7 @@ def locate(backbone: Backbone, weights: str = "") -> Path | None:
         ConfigError: weights are given for a backbone that has none, or its own.
     """
     if weights:
-        if not backbone.file or backbone.source == "file":
+        if not backbone.takes_weights:
             raise ConfigError(f"weights={weights!r} contradicts backbone {backbone.name!r}; leave one of them out")
         return _given(backbone, expanded(weights))
     if not backbone.file:

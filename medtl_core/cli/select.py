@@ -109,7 +109,7 @@ def _plan(name: str, candidates: Sequence[str], order: RunOrder, app: Path, weig
     from medtl_core.data.readers import named_entry, recognise
 
     backbone = find_backbone(name)
-    place = "" if backbone.source in ("random", "file") else weights
+    place = weights if backbone.takes_weights else ""
     locate(backbone, place)
     named = name_data(order.data or "")
     entry = named_entry(str(named["data"])) if named["data"] else recognise(Path(str(named["data-path"])))

@@ -259,7 +259,7 @@ def _weights_of(name: str, settings: Settings) -> str:
     folder, backbone = expanded(weights), find_backbone(name)
     if not folder.is_dir():
         raise WeightsError(f"weights={weights!r} must be a folder that holds a file for each of the backbones joined")
-    return weights if backbone.source not in ("random", "file") and in_folder(backbone, folder) else ""
+    return weights if backbone.takes_weights and in_folder(backbone, folder) else ""
 
 
 def _taps(backbone: Backbone, features: str) -> tuple[str, ...]:
